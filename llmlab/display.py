@@ -1,0 +1,287 @@
+"""The one place where values become escaped HTML, terminal tables and pandas frames.
+
+Model output, ids, tags and file names are untrusted: whatever reaches a screen passes `escape`
+(HTML) or `plain` (terminal). Nothing else in llmlab builds HTML.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Chip", "Interval", "Shown", "escape", "frame", "html_diff", "html_table", "number", "plain", "text_table"]
+
+CUT_AT_CHARS = 160  # longer cells are cut, with the whole text one click away
+HTML_TEXT_LIMIT_CHARS = 20_000  # what one cell may put into a notebook file at most
+HTML_ROW_LIMIT = 200
+MISSING = "–"  # shown where there is no value; never a NaN
+
+_CHIP_COLOURS = {
+    "good": ("#0b6b50", "#d8f3e8"),
+    "bad": ("#8f1d14", "#fde3df"),
+    "unsure": ("#6b4a00", "#fdf0c8"),
+    "neutral": ("#3d4450", "#e8eaee"),
+}
+_CELL = "padding:.25em .7em;border-bottom:1px solid var(--jp-border-color2,#ddd);vertical-align:top;"
+_TABLE = (
+    "border-collapse:collapse;font-size:13px;margin:.4em 0;color:var(--jp-content-font-color1,inherit);"
+    "background:var(--jp-layout-color0,transparent);"
+)
+_GONE = "background:#fde3df;color:#8f1d14"
+_CAME = "background:#d8f3e8;color:#0b6b50;text-decoration:underline"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chip:
+    """A word in a coloured chip; the word carries the meaning, the colour only helps."""
+
+    word: str
+    kind: str = "neutral"  # good, bad, unsure or neutral
+
+    def __str__(self) -> str:
+        return self.word
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with its interval, shown as `0.71 [0.66, 0.76]` with the digits that its width deserves."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""  # "%" scales by 100
+
+    def __str__(self) -> str:
+        if self.value is None or math.isnan(self.value):
+            return MISSING
+        scale = 100.0 if self.unit == "%" else 1.0
+        if self.low is None or self.high is None or math.isnan(self.low) or math.isnan(self.high):
+            return number(self.value * scale) + self.unit
+        digits = _digits_for(self.high * scale - self.low * scale)
+        shown = [_fixed(part * scale, digits) for part in (self.value, self.low, self.high)]
+        return f"{shown[0]}{self.unit} [{shown[1]}, {shown[2]}]"
+
+
+class Shown:
+    """Mixin: a value that shows itself as one line, as an escaped table and as a frame.
+
+    Override `_rows` for values that are tables, and `_sentence` for what they mean.
+    """
+
+    __slots__ = ()
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}]  # type: ignore[arg-type]  # every Shown is a dataclass
+
+    def _sentence(self) -> str:
+        return ""
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        head = ", ".join(f"{key}={plain(_cell_text(value), 60)}" for key, value in (rows[0] if rows else {}).items())
+        more = f", ... {len(rows)} rows" if len(rows) > 1 else ""
+        return f"{type(self).__name__}({head}{more})"
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (text_table(self._rows()), plain(self._sentence(), None)) if part)
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows(), caption=self._sentence())
+
+    def to_frame(self) -> pd.DataFrame:
+        """The same rows as a pandas DataFrame."""
+        return frame(self._rows())
+
+
+def escape(value: object, limit: int | None = HTML_TEXT_LIMIT_CHARS) -> str:
+    """Text that is safe inside HTML elements and quoted attributes; at most `limit` characters of it.
+
+    >>> escape('<script>alert("x")</script>')
+    '&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;'
+    """
+    text = str(value)
+    if limit is not None and len(text) > limit:
+        text = f"{text[:limit]}… ({len(text):,} characters in all)"
+    return html.escape(_printable(text, keep="\n\t"), quote=True)
+
+
+def plain(value: object, limit: int | None = CUT_AT_CHARS) -> str:
+    r"""Text that is safe in a terminal: control characters (ANSI escapes too) are shown, not obeyed.
+
+    >>> plain("a\x1b[31mred")
+    'a\\x1b[31mred'
+    """
+    text = _printable(str(value), keep="")
+    return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+def number(value: object) -> str:
+    """A number with four significant digits, thousands grouped; a dash where there is none.
+
+    >>> number(1234567.0), number(0.03056), number(float("nan"))
+    ('1,234,567', '0.03056', '–')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    amount = float(value)  # type: ignore[arg-type]  # Decimal and numpy scalars too
+    if math.isinf(amount):
+        return "∞" if amount > 0 else "-∞"
+    if amount == 0 or abs(amount) >= 1000:
+        return f"{amount:,.0f}"
+    return f"{amount:.4g}" if abs(amount) >= 1e-4 else f"{amount:.2e}"
+
+
+def frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    """Rows as a pandas DataFrame (pandas is imported here, on first use)."""
+    import pandas as pd
+
+    flat = [
+        {key: str(value) if isinstance(value, (Chip, Interval)) else value for key, value in row.items()}
+        for row in rows
+    ]
+    return pd.DataFrame(flat)
+
+
+def html_table(rows: Sequence[Mapping[str, object]], *, caption: str = "") -> str:
+    """Rows as a compact escaped HTML table that follows Jupyter's light and dark themes."""
+    note = f"<p style='margin:.3em 0;max-width:70em'>{escape(caption)}</p>" if caption else ""
+    if not rows:
+        return note or "<p>(no rows)</p>"
+    columns = _columns(rows)
+    head = "".join(
+        f"<th style='{_CELL}text-align:{'right' if _is_numeric(rows, column) else 'left'};font-weight:600'>"
+        f"{escape(column)}</th>"
+        for column in columns
+    )
+    body = "".join(
+        "<tr>" + "".join(_html_cell(row.get(column), _is_numeric(rows, column)) for column in columns) + "</tr>"
+        for row in rows[:HTML_ROW_LIMIT]
+    )
+    more = f"<p>… and {len(rows) - HTML_ROW_LIMIT:,} more rows</p>" if len(rows) > HTML_ROW_LIMIT else ""
+    return (
+        f"<div style='overflow-x:auto'><table style='{_TABLE}'><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>{more}</div>{note}"
+    )
+
+
+def html_diff(before: str, after: str, *, before_name: str = "before", after_name: str = "after") -> str:
+    """Two texts side by side, word by word: what went is struck through, what came is underlined."""
+    from difflib import SequenceMatcher
+
+    old, new = _words(before), _words(after)
+    left, right = [], []
+    for kind, i1, i2, j1, j2 in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        gone, came = escape("".join(old[i1:i2])), escape("".join(new[j1:j2]))
+        same = kind == "equal"
+        left.append(gone if same or not gone else f"<del style='{_GONE}'>{gone}</del>")
+        right.append(came if same or not came else f"<ins style='{_CAME}'>{came}</ins>")
+    style = f"{_CELL}width:50%;white-space:pre-wrap;text-align:left"
+    cells = "".join(
+        f"<td style='{style}'><b>{escape(name)}</b><br>{''.join(side)}</td>"
+        for name, side in ((before_name, left), (after_name, right))
+    )
+    return f"<table style='{_TABLE}width:100%'><tbody><tr>{cells}</tr></tbody></table>"
+
+
+def text_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as an aligned table for a terminal, control characters escaped."""
+    if not rows:
+        return ""
+    columns = _columns(rows)
+    cells = [[plain(_cell_text(row.get(column)), 60) for column in columns] for row in rows]
+    names = [plain(column, 60) for column in columns]
+    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
+    right = [_is_numeric(rows, column) for column in columns]
+
+    def line(parts: Sequence[str]) -> str:
+        padded = (
+            part.rjust(width) if is_right else part.ljust(width)
+            for part, width, is_right in zip(parts, widths, right, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(names), line(["─" * width for width in widths]), *map(line, cells)])
+
+
+def _columns(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def _is_numeric(rows: Sequence[Mapping[str, object]], column: str) -> bool:
+    values = [row[column] for row in rows if row.get(column) is not None]
+    return bool(values) and all(
+        isinstance(value, Interval) or (hasattr(value, "__float__") and not isinstance(value, (str, bool)))
+        for value in values
+    )
+
+
+def _cell_text(value: object) -> str:
+    if value is None:
+        return MISSING
+    if isinstance(value, (str, Chip, Interval)):
+        return str(value)
+    if isinstance(value, bool) or hasattr(value, "__float__"):
+        return number(value)
+    if isinstance(value, (tuple, list, frozenset, set)):
+        return ", ".join(map(_cell_text, value)) or MISSING
+    return str(value)
+
+
+def _html_cell(value: object, numeric: bool) -> str:
+    style = f"{_CELL}text-align:{'right' if numeric else 'left'};"
+    if isinstance(value, Chip):
+        ink, paper = _CHIP_COLOURS[value.kind]
+        chip = f"border-radius:.8em;padding:.05em .6em;font-weight:600;color:{ink};background:{paper}"
+        return f"<td style='{style}'><span style='{chip}'>{escape(value.word)}</span></td>"
+    text = _cell_text(value)
+    if numeric:
+        return f"<td style='{style}white-space:nowrap;font-variant-numeric:tabular-nums'>{escape(text)}</td>"
+    if len(text) > CUT_AT_CHARS:
+        return (
+            f"<td style='{style}max-width:40em'><details><summary>{escape(text[:CUT_AT_CHARS])}…</summary>"
+            f"<div style='white-space:pre-wrap'>{escape(text)}</div></details></td>"
+        )
+    return f"<td style='{style}max-width:40em'>{escape(text)}</td>"
+
+
+def _printable(text: str, *, keep: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep or (char == " ") else _visible(char) for char in text)
+
+
+def _visible(char: str) -> str:
+    if unicodedata.category(char) == "Zs":
+        return " "
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def _words(text: str) -> list[str]:
+    import re
+
+    return re.findall(r"\s+|[^\s]+", text[:HTML_TEXT_LIMIT_CHARS])
+
+
+def _digits_for(width: float) -> int:
+    """Decimals such that the interval's width has two significant digits."""
+    if width <= 0 or math.isinf(width):
+        return 3
+    return max(0, min(6, 1 - math.floor(math.log10(width))))
+
+
+def _fixed(value: float, digits: int) -> str:
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    text = f"{value:,.{digits}f}"
+    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text
