@@ -1,0 +1,147 @@
+"""What a call is made of: the request that goes out, the generation that comes back, and who carries it.
+
+A client is anything with a `fingerprint` and an async `complete(request) -> Generation`; so wrapping
+an SDK takes a few lines. `experiment` fills in variant, case and repeat; a client leaves them empty.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from llmlab.display import Shown
+
+if TYPE_CHECKING:
+    from llmlab.bundle import ModelRef, Sampling
+
+__all__ = ["ANSWERED", "Client", "Generation", "Request", "Status", "Usage"]
+
+Status = Literal["ok", "refused", "truncated", "empty", "timeout", "error"]
+ANSWERED: frozenset[str] = frozenset({"ok", "refused", "truncated", "empty"})  # the model's doing: stored and scored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens that the endpoint billed; `cached_input_tokens` are part of `input_tokens`. None = not reported."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Everything that can change the answer, but for the endpoint (its client's `fingerprint`).
+
+    `messages` are `{"role", "content"}` mappings in order; `seed` is the bundle's seed plus the repeat.
+    """
+
+    model: ModelRef
+    messages: tuple[Mapping[str, Any], ...]
+    sampling: Sampling
+    tools: tuple[Mapping[str, Any], ...] = ()
+    seed: int | None = None
+    repeat: int = 0
+
+    def to_json(self) -> str:
+        """The request as compact JSON with sorted keys: the part of the call key that a bundle decides."""
+        return json.dumps(
+            {
+                "model": self.model.identity,
+                "messages": self.messages,
+                "sampling": self.sampling.sent,
+                "tools": self.tools,
+                "seed": self.seed,
+                "repeat": self.repeat,
+            },
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Generation(Shown):
+    """One answer, or the reason why there is none.
+
+    Attributes:
+        variant, case_id, repeat: which cell of the experiment this is (filled in by the run).
+        status: `ok`, `refused`, `truncated`, `empty` are answers; `timeout` and `error` are none.
+        text: what the model said; "" where it said nothing.
+        retrieved: ids of the documents in the prompt, best first.
+        tool_calls: `{"name", "arguments"}` mappings, arguments already parsed where they are JSON.
+        usage: tokens billed.
+        latency_s: seconds from sending the last attempt to its last byte; waiting for rate limits left out.
+        first_token_s: seconds to the first token, None without streaming.
+        cost_usd: None = unknown, never zero for unknown. Failed attempts that were billed are included.
+        served_model, system_fingerprint: what the provider says answered.
+        cached: True when this came from the call store; latency and cost are then the original ones.
+        attempts: how many requests were sent for it, retries included.
+        error: what went wrong, without keys.
+        steps: names of the calls an application made.
+        call_key: where the call store keeps it.
+    """
+
+    variant: str = ""
+    case_id: str = ""
+    repeat: int = 0
+    status: Status = "ok"
+    text: str = ""
+    retrieved: tuple[str, ...] = ()
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    latency_s: float | None = None
+    first_token_s: float | None = None
+    cost_usd: Decimal | None = None
+    served_model: str | None = None
+    system_fingerprint: str | None = None
+    cached: bool = False
+    attempts: int = 1
+    error: str = ""
+    steps: tuple[str, ...] = ()
+    call_key: str = ""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the model answered at all (refusals, empty and truncated texts are answers)."""
+        return self.status in ANSWERED
+
+    def to_json(self) -> str:
+        """The answer as JSON, without the cell it belongs to: what the call store keeps."""
+        kept = {key: value for key, value in asdict(self).items() if key not in _CELL_FIELDS}
+        kept["cost_usd"] = None if self.cost_usd is None else str(self.cost_usd)
+        return json.dumps(kept, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, **cell: Any) -> Generation:
+        """The answer that `to_json` wrote, put into a cell; ValueError or TypeError where it is torn."""
+        kept = json.loads(text)
+        cost = kept.pop("cost_usd")
+        return cls(
+            **cell,
+            usage=Usage(**kept.pop("usage")),
+            tool_calls=tuple(kept.pop("tool_calls")),
+            steps=tuple(kept.pop("steps")),
+            cost_usd=None if cost is None else Decimal(cost),
+            **kept,
+        )
+
+
+_CELL_FIELDS = frozenset({"variant", "case_id", "repeat", "retrieved", "cached", "call_key"})
+
+
+@runtime_checkable
+class Client(Protocol):
+    """Carries one request to a model. Raises `CallError` (or a subclass) when there is no answer.
+
+    `fingerprint` names the endpoint, without secrets: two endpoints that may answer differently differ in it.
+    A client may also offer `price_usd(model, usage) -> Decimal | None`, used for budgets and dry runs.
+    """
+
+    fingerprint: str
+
+    async def complete(self, request: Request) -> Generation:
+        """The model's answer."""
+        ...

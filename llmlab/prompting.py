@@ -1,0 +1,133 @@
+"""The prompt of a bundle and how a case is filled into it: sandboxed Jinja2, one pass, nothing undefined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any
+
+import jinja2
+import jinja2.meta
+import pydantic
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import ConfigDict, Field
+
+__all__ = ["Example", "Frozen", "Prompt", "fill", "placeholders"]
+
+LARGEST_TEMPLATE_CHARS = 1_000_000
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
+)  # prompts are plain text for a model: nothing here is HTML
+
+
+class _FrozenDict(dict[str, Any]):
+    """A JSON object that cannot be changed after a digest was computed over it."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("this value is frozen; build a changed copy with `with_(...)`")
+
+    __setitem__ = __delitem__ = update = setdefault = pop = popitem = clear = __ior__ = _refuse
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return (_FrozenDict, (dict(self),))
+
+
+def _freeze(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("keys must be text")
+        return _FrozenDict({key: _freeze(item) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return tuple(_freeze(item) for item in value)
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float) and value - value == 0:  # neither NaN nor infinite
+        return value
+    raise ValueError(f"{value!r} is not a JSON value")
+
+
+def _as_frozen(value: Any) -> _FrozenDict:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r} must be a mapping of keys to values")
+    frozen: _FrozenDict = _freeze(value)
+    return frozen
+
+
+Frozen = Annotated[_FrozenDict, pydantic.PlainValidator(_as_frozen)]
+
+
+class Example(pydantic.BaseModel):
+    """A few-shot example: the inputs that fill the template, and the answer the model should have given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    inputs: Frozen
+    output: str
+
+
+class Prompt(pydantic.BaseModel):
+    """System text, user template and few-shot examples, all Jinja2 over a case's inputs (and `passages`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    system: Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)] = ""
+    template: Annotated[str, Field(min_length=1, max_length=LARGEST_TEMPLATE_CHARS)]
+    examples: Annotated[tuple[Example, ...], Field(strict=False)] = ()
+
+    @pydantic.field_validator("system", "template")
+    @classmethod
+    def _is_a_template(cls, text: str) -> str:
+        placeholders(text)
+        return text
+
+    @property
+    def placeholders(self) -> frozenset[str]:
+        """Names that system text and template need."""
+        return placeholders(self.system) | placeholders(self.template)
+
+    def messages(self, inputs: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
+        """The chat messages for one case: system, examples, question. Inputs are inserted literally."""
+        start = [{"role": "system", "content": fill(self.system, inputs)}] if self.system else []
+        shots = [
+            message
+            for example in self.examples
+            for message in (
+                {"role": "user", "content": fill(self.template, example.inputs)},
+                {"role": "assistant", "content": example.output},
+            )
+        ]
+        return (*start, *shots, {"role": "user", "content": fill(self.template, inputs)})
+
+
+@lru_cache(maxsize=512)
+def placeholders(text: str) -> frozenset[str]:
+    """Names that a template needs; ValueError when it is not valid Jinja2.
+
+    >>> sorted(placeholders("{{ question }} {{ passages }}"))
+    ['passages', 'question']
+    """
+    try:
+        return frozenset(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(text)))
+    except jinja2.TemplateSyntaxError as error:
+        raise ValueError(f"line {error.lineno} of the template is not valid Jinja2: {error.message}") from None
+
+
+def fill(text: str, values: Mapping[str, Any]) -> str:
+    """The template with its placeholders filled, once: placeholders inside a value stay literal.
+
+    Raises:
+        ValueError: a placeholder has no value, or the template tries something the sandbox forbids.
+
+    >>> fill("Q: {{ question }}", {"question": "what is {{ secret }}?"})
+    'Q: what is {{ secret }}?'
+    """
+    if "{" not in text:
+        return text
+    try:
+        return _compiled(text).render(values)
+    except jinja2.TemplateError as error:
+        raise ValueError(f"the template cannot be filled: {error.message}") from None
+
+
+@lru_cache(maxsize=512)
+def _compiled(text: str) -> jinja2.Template:
+    return _ENVIRONMENT.from_string(text)
