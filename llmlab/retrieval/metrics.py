@@ -1,0 +1,253 @@
+"""How good a ranking is: P@k, R@k, hit rate, RR, AP and nDCG, per query and on average.
+
+Definitions are trec_eval's, and agree with ir_measures and pytrec_eval, except where those are silent about what they
+leave out: here a query without relevant documents is left out and counted (they score it 0), a query missing from the
+run scores 0 (`trec_eval -c`; pytrec_eval drops it), and a document returned twice counts once (they refuse it or let
+the last one win). Tied documents keep the retriever's order; in TREC run files they follow trec_eval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llmlab.display import Interval, Shown, frame
+from llmlab.errors import DataError
+from llmlab.retrieval.measure import Measure, parse_measure
+from llmlab.retrieval.ranking import JudgedRanking, Judgements, judged_ranking, judgements_of
+from llmlab.stats.estimate import Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["DEFAULT_MEASURES", "RetrievalMetrics", "evaluate", "same_queries"]
+
+DEFAULT_MEASURES = ("nDCG@10", "P@10", "R@10", "HitRate@10", "RR", "AP")
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class RetrievalMetrics(Shown):
+    """Measures of one run, per query and averaged over the queries that have a relevant document.
+
+    Attributes:
+        measures: what was measured, one per column of `values`.
+        query_ids: the queries used, in the order of the judgements.
+        values: shape (queries, measures), each in [0, 1].
+        clusters: the group (topic, article) of each query, or None where queries are independent.
+        level: confidence level of the intervals.
+        unjudged: per measure, the share of the documents it looked at that nobody judged (they count as not relevant).
+        n_without_relevant: judged queries left out because none of their documents is relevant.
+        n_missing: queries used that the run does not name; they score 0.
+        n_empty: queries used for which the run names no document; they score 0.
+        n_unjudged_queries: queries of the run without any judgement, left out.
+        n_repeated_documents: documents returned again for the same query, counted once (the first).
+        n_repeated_judgements: judgements given again, counted once.
+    """
+
+    measures: tuple[Measure, ...]
+    query_ids: tuple[Any, ...]
+    values: Floats
+    clusters: tuple[Any, ...] | None
+    level: float
+    unjudged: tuple[float | None, ...]
+    n_without_relevant: int
+    n_missing: int
+    n_empty: int
+    n_unjudged_queries: int
+    n_repeated_documents: int
+    n_repeated_judgements: int
+
+    @property
+    def n_queries(self) -> int:
+        """Number of queries used: those with a relevant document."""
+        return len(self.query_ids)
+
+    def column(self, measure: str | Measure) -> Floats:
+        """The value of one measure for each query, in the order of `query_ids`."""
+        wanted = parse_measure(measure)
+        if wanted not in self.measures:
+            raise ValueError(f"{wanted} was not measured, only {', '.join(map(str, self.measures))}")
+        return self.values[:, self.measures.index(wanted)]
+
+    def mean(self, measure: str | Measure) -> float | None:
+        """The average of one measure over the queries used; None where there are none."""
+        values = self.column(measure)
+        return float(values.mean()) if len(values) else None
+
+    def estimate(self, measure: str | Measure) -> Estimate:
+        """The average with its interval: t over queries, or cluster-robust (CR2) where queries have clusters."""
+        from llmlab.stats.paired import mean_difference
+
+        values = self.column(measure)
+        if len(values) < 2:
+            return Estimate(value=self.mean(measure), level=self.level, n=len(values), n_attempted=len(values))
+        found = mean_difference(values, clusters=self.clusters, level=self.level)
+        return Estimate(
+            value=found.value,
+            low=found.low,
+            high=found.high,
+            level=self.level,
+            n=len(values),
+            n_attempted=len(values),
+            method=found.method,
+        )
+
+    def per_query(self) -> pd.DataFrame:
+        """One row per query used, one column per measure."""
+        columns = {str(measure): self.values[:, i] for i, measure in enumerate(self.measures)}
+        return frame([]).assign(query_id=list(self.query_ids), **columns)
+
+    def _rows(self) -> list[dict[str, object]]:
+        rows = []
+        for measure, unjudged in zip(self.measures, self.unjudged, strict=True):
+            mean = self.estimate(measure)
+            shown = Interval(mean.value, mean.low, mean.high)
+            rows.append({"measure": str(measure), "mean": shown, "queries": mean.n, "unjudged": unjudged})
+        return rows
+
+    def _sentence(self) -> str:
+        counts = (
+            (self.n_missing, "missing from the run, score 0"),
+            (self.n_empty, "with an empty result, score 0"),
+            (self.n_without_relevant, "left out, without a relevant document"),
+            (self.n_unjudged_queries, "of the run left out, without judgements"),
+            (self.n_repeated_documents, "documents returned twice, counted once"),
+            (self.n_repeated_judgements, "judgements given twice, counted once"),
+        )
+        return (
+            "; ".join([f"{self.n_queries:,} queries", *(f"{count:,} {what}" for count, what in counts if count)]) + "."
+        )
+
+
+def evaluate(
+    qrels: pd.DataFrame | Mapping[Any, Mapping[Any, float]] | str | Path,
+    run: pd.DataFrame | Mapping[Any, Any] | str | Path,
+    *,
+    measures: Iterable[str | Measure] = DEFAULT_MEASURES,
+    clusters: Mapping[Any, Any] | None = None,
+    level: float = 0.95,
+) -> RetrievalMetrics:
+    """The measures of a run against judgements, for every query that has a relevant document.
+
+    Args:
+        qrels: a DataFrame (query_id, doc_id, relevance), {query: {document: relevance}}, or the path of a TREC file.
+            Relevance above 0 is relevant; nDCG's gain is the relevance itself (negative counts as 0).
+        run: a DataFrame (query_id, doc_id, and score or rank; with neither, rows stand best first), {query: [document,
+            ...]} best first, {query: {document: score}}, or the path of a TREC file.
+        measures: such as "nDCG@10", "P@5", "R@10", "HitRate@5" (or "Success@5"), "RR", "AP", "nDCG_exp@10".
+        clusters: {query: group} for queries that are not independent, such as questions about one article.
+        level: confidence level of the intervals, 0.95 by default.
+
+    Raises:
+        ValueError: an unknown measure, or k below 1.
+        DataError: input from which no honest number can be computed; FileRuleError where a file breaks a rule.
+
+    >>> found = evaluate({"q1": {"a": 1, "b": 1}}, {"q1": ["a", "x"]}, measures=["P@5", "R@5", "RR"])
+    >>> found.mean("P@5"), found.mean("R@5"), found.mean("RR")
+    (0.2, 0.5, 1.0)
+    """
+    wanted = tuple(dict.fromkeys(map(parse_measure, measures)))
+    if not 0 < level < 1:
+        raise ValueError(f"level == {level}, must lie between 0 and 1")
+    if not wanted:
+        raise ValueError("no measure was asked for, give at least one such as nDCG@10")
+    judgements = judgements_of(_qrels_table(qrels))
+    ranking = judged_ranking(_run_table(run), judgements)
+    query_ids = tuple(judgements.query_ids.to_pylist())
+    return RetrievalMetrics(
+        measures=wanted,
+        query_ids=query_ids,
+        values=np.column_stack([_values(measure, judgements, ranking) for measure in wanted]),
+        clusters=None if clusters is None else _clusters_of(query_ids, clusters),
+        level=level,
+        unjudged=tuple(_unjudged_share(ranking, measure.cutoff) for measure in wanted),
+        n_without_relevant=len(judgements.known_query_ids) - len(query_ids),
+        n_missing=ranking.n_missing,
+        n_empty=ranking.n_empty,
+        n_unjudged_queries=ranking.n_unjudged_queries,
+        n_repeated_documents=ranking.n_repeated,
+        n_repeated_judgements=judgements.n_repeated,
+    )
+
+
+def same_queries(candidate: RetrievalMetrics, baseline: RetrievalMetrics) -> None:
+    """Nothing, where both were judged on the same queries by the same measures, so that rows are pairs.
+
+    Raises:
+        DataError: queries or measures differ; names what to do.
+    """
+    if candidate.query_ids != baseline.query_ids:
+        raise DataError("the two runs were judged on different queries; evaluate both against the same judgements")
+    if candidate.measures != baseline.measures:
+        raise DataError("the two runs were judged by different measures; evaluate both with the same ones")
+
+
+def _values(measure: Measure, judgements: Judgements, ranking: JudgedRanking) -> Floats:
+    """One value per query, in [0, 1]."""
+    n, cutoff = len(judgements.query_ids), measure.cutoff or np.iinfo(np.int64).max
+    seen = (ranking.relevance > 0) & (ranking.rank < cutoff)
+    query, rank = ranking.query[seen], ranking.rank[seen]
+    hits = np.bincount(query, minlength=n)
+    n_relevant = np.bincount(judgements.query[judgements.relevance > 0], minlength=n)
+    if measure.name == "P":
+        return hits / cutoff
+    if measure.name == "R":
+        return hits / n_relevant
+    if measure.name in ("HitRate", "Success"):
+        return (hits > 0).astype(float)
+    hit_number = np.arange(len(query)) - (np.cumsum(hits) - hits)[query]  # 0 for the first relevant one of a query
+    if measure.name == "RR":
+        first = hit_number == 0
+        return np.bincount(query[first], weights=1 / (rank[first] + 1), minlength=n)
+    if measure.name == "AP":
+        return np.bincount(query, weights=(hit_number + 1) / (rank + 1), minlength=n) / n_relevant
+    best = (judgements.relevance > 0) & (judgements.rank < cutoff)
+    ideal = _dcg(measure, judgements.query[best], judgements.rank[best], judgements.relevance[best], n)
+    found = _dcg(measure, query, rank, ranking.relevance[seen], n)
+    return np.minimum(found / ideal, 1.0)  # only rounding can lift it above 1
+
+
+def _dcg(measure: Measure, query: Any, rank: Any, relevance: Floats, n: int) -> Floats:
+    """Discounted cumulative gain, gain / log2(rank + 1) with rank from 1 (Järvelin and Kekäläinen 2002)."""
+    if measure.name == "nDCG_exp" and relevance.max(initial=0) > 500:
+        raise DataError(f"relevance {relevance.max():g} is too large for the gain 2^relevance - 1; use nDCG, or grades")
+    gain = np.exp2(relevance) - 1 if measure.name == "nDCG_exp" else relevance
+    return np.bincount(query, weights=gain / np.log2(rank + 2.0), minlength=n)
+
+
+def _unjudged_share(ranking: JudgedRanking, cutoff: int | None) -> float | None:
+    """Share of the documents in the top k, over all queries, that have no judgement; None where nothing came back."""
+    deepest = cutoff or np.iinfo(np.int64).max
+    returned = int(np.minimum(ranking.depth, deepest).sum())
+    judged = int((ranking.rank < deepest).sum())
+    return 1 - judged / returned if returned else None
+
+
+def _clusters_of(query_ids: tuple[Any, ...], clusters: Mapping[Any, Any]) -> tuple[Any, ...]:
+    lacking = [query for query in query_ids if query not in clusters]
+    if lacking:
+        raise DataError(f"{len(lacking)} queries have no cluster, such as {lacking[0]!r}; give each one")
+    return tuple(clusters[query] for query in query_ids)
+
+
+def _qrels_table(qrels: Any) -> Any:
+    if not isinstance(qrels, (str, Path)):
+        return qrels
+    from llmlab.retrieval.trec import read_qrels
+
+    return read_qrels(qrels)
+
+
+def _run_table(run: Any) -> Any:
+    if not isinstance(run, (str, Path)):
+        return run
+    from llmlab.retrieval.trec import read_run
+
+    return read_run(run)

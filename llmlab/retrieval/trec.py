@@ -1,0 +1,176 @@
+"""TREC files as DataFrames: judgements (`query 0 document relevance`) and runs (`query Q0 document rank score tag`).
+
+Read at Arrow's speed; a file with anything out of the ordinary is read again line by line, which either finds the line
+that breaks a rule or shows that only the spacing was unusual. Used by `metrics` and the command line.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmlab.errors import FileRuleError
+from llmlab.retrieval.ids import encode, id_array, pairs_repeat
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["read_qrels", "read_run"]
+
+QRELS_FIELDS = ("query_id", "iteration", "doc_id", "relevance")
+RUN_FIELDS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
+
+_ODD_SPACING = (b"\t", b"  ", b"\n ", b" \n", b" \r", b"\x00")
+_WHOLE = re.compile(rb"[+-]?\d{1,18}")
+_DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def read_qrels(path: str | Path) -> pd.DataFrame:
+    """The judgements of a TREC qrels file: columns query_id, doc_id and relevance (whole numbers, 1 or more = relevant).
+
+    The same judgement given twice is kept once.
+
+    Raises:
+        FileRuleError: a line without four fields, a relevance that is not a whole number, a document judged twice for
+            one query with different relevance, or a file that cannot be read; names file and line.
+    """
+    table = _read(Path(path), QRELS_FIELDS, {"relevance": pa.int64()}, _qrels_number)
+    query, _ = encode(id_array(table["query_id"], what="query ids"))
+    if pairs_repeat(query, id_array(table["doc_id"], what="document ids")):
+        table = table.take(_first_judgements(Path(path), table))
+    return _frame(table)
+
+
+def read_run(path: str | Path) -> pd.DataFrame:
+    """The results in a TREC run file: columns query_id, doc_id and score, tied documents in trec_eval's order.
+
+    As in trec_eval the file's rank is ignored, scores are held in single precision (so that scores which differ only
+    beyond its seven digits are ties), and tied documents stand by descending document id.
+
+    Raises:
+        FileRuleError: a line without six fields, a score that is not a finite number, or a file that cannot be read;
+            names file and line.
+    """
+    table = _read(Path(path), RUN_FIELDS, {"score": pa.float64()}, _run_number)
+    single = table["score"].to_numpy().astype(np.float32)
+    table = table.set_column(2, "score", pa.array(single))
+    order = _ties_by_descending_document(table, single)
+    return _frame(table if order is None else table.take(order))
+
+
+def _read(
+    path: Path, fields: tuple[str, ...], number: dict[str, pa.DataType], parse: Callable[[Path, int, bytes], float]
+) -> pa.Table:
+    """The id columns and the number of a file, or FileRuleError."""
+    from pyarrow import csv
+
+    wanted = ["query_id", "doc_id", *number]
+    types = {name: pa.large_string() for name in fields} | number
+    try:
+        if _is_plainly_spaced(path):
+            table = csv.read_csv(
+                path,
+                read_options=csv.ReadOptions(column_names=list(fields), block_size=1 << 24),
+                parse_options=csv.ParseOptions(delimiter=" ", quote_char=False, escape_char=False),
+                convert_options=csv.ConvertOptions(column_types=types, include_columns=wanted, null_values=[]),
+            )
+            if np.isfinite(table[wanted[-1]].to_numpy()).all():
+                return table
+    except pa.ArrowInvalid:
+        pass  # the slow reader below says which line, or reads what Arrow is stricter about
+    except OSError as error:
+        raise FileRuleError(f"cannot be read: {error.strerror or error}", path=path) from None
+    return _read_lines(path, fields, types, parse)
+
+
+def _is_plainly_spaced(path: Path) -> bool:
+    """Whether single spaces, and nothing else, stand between the fields."""
+    import mmap
+
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return text[:1] != b" " and text[:3] != b"\xef\xbb\xbf" and all(text.find(odd) < 0 for odd in _ODD_SPACING)
+
+
+def _read_lines(
+    path: Path, fields: tuple[str, ...], types: dict[str, pa.DataType], parse: Callable[[Path, int, bytes], float]
+) -> pa.Table:
+    """The same table, read line by line. Raises FileRuleError at the first line that breaks a rule."""
+    queries, documents, numbers = [], [], []
+    at = 4 if len(fields) == len(RUN_FIELDS) else 3
+    for line, text in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        parts = text.split()
+        if not parts:
+            continue
+        if len(parts) != len(fields):
+            rule = f"{len(parts)} fields, must be {len(fields)}: {' '.join(fields)}"
+            raise FileRuleError(rule, path=path, line=line)
+        try:
+            queries.append(parts[0].decode())
+            documents.append(parts[2].decode())
+        except UnicodeDecodeError:
+            raise FileRuleError("not UTF-8 text", path=path, line=line) from None
+        numbers.append(parse(path, line, parts[at]))
+    columns = {"query_id": queries, "doc_id": documents, fields[at]: numbers}
+    return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+
+
+def _qrels_number(path: Path, line: int, text: bytes) -> int:
+    if _WHOLE.fullmatch(text) is None:
+        raise FileRuleError(f"relevance {text.decode(errors='replace')!r} is not a whole number", path=path, line=line)
+    return int(text)
+
+
+def _run_number(path: Path, line: int, text: bytes) -> float:
+    if _DECIMAL.fullmatch(text) is None or math.isinf(float(text)):
+        raise FileRuleError(f"score {text.decode(errors='replace')!r} is not a finite number", path=path, line=line)
+    return float(text)
+
+
+def _first_judgements(path: Path, table: pa.Table) -> pa.Array:
+    """Rows of the first judgement of each (query, document); refuses a later one that says something else."""
+    frame = table.to_pandas()
+    contradicts = frame.drop_duplicates().duplicated(["query_id", "doc_id"])
+    if contradicts.any():
+        row = int(contradicts.index[contradicts.argmax()])
+        query, document = frame["query_id"].iloc[row], frame["doc_id"].iloc[row]
+        rule = f"document {document!r} is judged again for query {query!r}, with another relevance; keep one"
+        raise FileRuleError(rule, path=path, line=_line_of_row(path, row))
+    return pa.array(np.flatnonzero(~frame.duplicated(["query_id", "doc_id"]).to_numpy()))
+
+
+def _line_of_row(path: Path, row: int) -> int:
+    filled = (line for line, text in enumerate(path.read_bytes().split(b"\n"), start=1) if text.strip())
+    return next(line for count, line in enumerate(filled) if count == row)
+
+
+def _ties_by_descending_document(table: pa.Table, score: np.ndarray) -> np.ndarray | None:
+    """A row order that moves only tied documents of a query, among their own places; None where nothing is tied."""
+    query, _ = encode(id_array(table["query_id"], what="query ids"))
+    level = (query.astype(np.uint64) << np.uint64(32)) | (score + np.float32(0)).view(np.uint32)  # -0.0 equals 0.0
+    by_level = np.argsort(level, kind="stable")
+    same = level[by_level][1:] == level[by_level][:-1]
+    if not same.any():
+        return None
+    tied = np.sort(by_level[np.append(same, False) | np.append(False, same)])
+    code, documents = encode(id_array(table["doc_id"].take(pa.array(tied)), what="document ids"))
+    descending = pc.sort_indices(documents, sort_keys=[("", "descending")]).to_numpy()
+    place = np.empty(len(documents), np.int64)
+    place[descending] = np.arange(len(documents))
+    order = np.arange(len(score))
+    order[tied[np.argsort(level[tied], kind="stable")]] = tied[np.lexsort((place[code], level[tied]))]
+    return order
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
