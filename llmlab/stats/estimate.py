@@ -1,12 +1,20 @@
-"""A number with its uncertainty: the value that every statistic in llmlab returns or contains."""
+"""A number with its uncertainty: the value that every statistic in llmlab returns or contains.
+
+Also the estimates of one sample: a mean over cases (clustered or not) and a rate (Wilson, or Beta(1,1)).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from llmlab.display import Interval, Shown
+from llmlab.errors import DataError
 
-__all__ = ["Estimate"]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["Estimate", "beta_rate", "mean_estimate", "wilson_rate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -20,6 +28,7 @@ class Estimate(Shown):
         n: independent cases that were scored.
         n_attempted: cases that were tried, scored or not.
         method: the estimator in the field's words.
+        notes: plain sentences on what weakens it, usually none.
     """
 
     value: float | None
@@ -29,6 +38,97 @@ class Estimate(Shown):
     n: int = 0
     n_attempted: int = 0
     method: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return str(Interval(self.value, self.low, self.high))
+
+    def _sentence(self) -> str:
+        return "; ".join(self.notes)
+
+
+def mean_estimate(
+    values: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95, n_attempted: int | None = None
+) -> Estimate:
+    """The mean over cases, shape (n,), with a t interval from the CR2 standard error.
+
+    `values` holds one number per case (reduce repeats first, see `repeats`); `n_attempted` counts cases that were
+    tried, unscored ones included. Raises DataError below two cases or clusters, ValueError for NaN.
+
+    >>> print(mean_estimate([1.0, 0.0, 1.0, 1.0, 0.0, 1.0]))
+    0.7 [0.1, 1.2]
+    """
+    import numpy as np
+
+    from llmlab.stats.arrays import open_unit
+    from llmlab.stats.standard_error import standard_error, t_quantile
+
+    error = standard_error(values, clusters)
+    mean = float(np.mean(np.asarray(values, dtype=np.float64)))
+    half = t_quantile(0.5 + open_unit(level, "level") / 2, error.df) * error.se
+    all_equal = ("all cases have the same value: the interval has no width, which is not certainty",)
+    return Estimate(
+        value=mean,
+        low=mean - half,
+        high=mean + half,
+        level=level,
+        n=error.n,
+        n_attempted=error.n if n_attempted is None else n_attempted,
+        method=_mean_method(error.n_clusters, clustered=clusters is not None),
+        notes=error.notes + (all_equal if error.se == 0 else ()),
+    )
+
+
+def wilson_rate(successes: int, n: int, *, level: float = 0.95) -> Estimate:
+    """The share successes / n with Wilson's score interval (Wilson 1927; statsmodels `proportion_confint`).
+
+    >>> print(wilson_rate(81, 263))
+    0.31 [0.26, 0.37]
+    """
+    from scipy.special import ndtri
+
+    from llmlab.stats.arrays import open_unit
+
+    _check_counts(successes, n)
+    z2, rate = float(ndtri(0.5 + open_unit(level, "level") / 2)) ** 2, successes / n
+    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = (z2 * (rate * (1 - rate) / n + z2 / (4 * n * n))) ** 0.5 / (1 + z2 / n)
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == n else centre + half
+    return Estimate(value=rate, low=low, high=high, level=level, n=n, n_attempted=n, method="share, Wilson interval")
+
+
+def beta_rate(successes: int, n: int, *, level: float = 0.95) -> Estimate:
+    """The rate with a uniform prior, for very small n: posterior mean (s + 1) / (n + 2) and equal-tailed interval.
+
+    The posterior is Beta(1 + s, 1 + n - s); its mean, unlike s / n, always lies inside its interval.
+
+    >>> print(beta_rate(0, 20))
+    0.05 [0.00, 0.16]
+    """
+    from scipy.special import betaincinv
+
+    from llmlab.stats.arrays import open_unit
+
+    _check_counts(successes, n)
+    a, b, tail = 1 + successes, 1 + n - successes, (1 - open_unit(level, "level")) / 2
+    return Estimate(
+        value=a / (n + 2),
+        low=float(betaincinv(a, b, tail)),
+        high=float(betaincinv(a, b, 1 - tail)),
+        level=level,
+        n=n,
+        n_attempted=n,
+        method="posterior mean of the rate, Beta(1,1) prior",
+    )
+
+
+def _check_counts(successes: int, n: int) -> None:
+    if n < 1:
+        raise DataError(f"n == {n}: a rate needs at least one scored case")
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes == {successes}, must lie between 0 and n == {n}")
+
+
+def _mean_method(n_clusters: int, *, clustered: bool) -> str:
+    return f"mean, t interval, CR2 over {n_clusters:,} clusters" if clustered else "mean, t interval"

@@ -1,0 +1,236 @@
+"""Is B better than A on the same cases: the mean paired difference with its t test and interval.
+
+The mean decides, never a rank test: 27 small gains do not outvote 3 collapses. `results`, `gate` and the command
+line read every interval they need off one `PairedDifference`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from numpy.typing import ArrayLike
+
+from llmlab.display import Interval, Shown
+from llmlab.stats.arrays import open_unit
+from llmlab.stats.standard_error import (
+    TOO_FEW_DF,
+    Estimator,
+    StandardError,
+    finite_vector,
+    standard_error,
+    t_quantile,
+    t_tail,
+)
+
+__all__ = [
+    "NonInferiority",
+    "PairedDifference",
+    "mean_difference",
+    "non_inferiority",
+    "relative_margin_difference",
+    "t_difference",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PairedDifference(Shown):
+    """A difference between two arms on the same cases, with its test. Any interval can be read off it.
+
+    Attributes:
+        value: candidate minus baseline.
+        low, high: two-sided interval at `level`.
+        level: confidence level of `low` and `high`.
+        se, df: standard error, degrees of freedom of Student's t.
+        p_value: two-sided, against no difference.
+        n, n_clusters: cases, and clusters they come in (equal to `n` for independent cases).
+        method: the estimator in the field's words.
+        notes: plain sentences on what weakens it.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    se: float
+    df: float
+    p_value: float
+    n: int
+    n_clusters: int
+    method: str
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{Interval(self.value, self.low, self.high)}, p = {self.p_value:.3g}"
+
+    def _sentence(self) -> str:
+        return "; ".join(self.notes)
+
+    @property
+    def too_few_clusters(self) -> bool:
+        """True where there are too few independent clusters (under 4 effective df) for a verdict to rest on."""
+        return self.df < TOO_FEW_DF
+
+    def interval(self, level: float) -> Interval:
+        """The two-sided interval at another level, from the same estimate.
+
+        >>> difference = mean_difference([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
+        >>> print(difference.interval(0.90))
+        0.8 [-0.3, 1.8]
+        """
+        half = t_quantile(0.5 + open_unit(level, "level") / 2, self.df) * self.se
+        return Interval(self.value, self.value - half, self.value + half)
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p value against "the difference is `bound` or less"; small = it lies above the bound."""
+        return self._tail(self.value - bound)
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p value against "the difference is `bound` or more"; small = it lies below the bound."""
+        return self._tail(bound - self.value)
+
+    def _tail(self, distance: float) -> float:
+        if self.se > 0:
+            return t_tail(distance / self.se, self.df)
+        return _least_p(self.n_clusters) / 2 if distance > 0 else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class NonInferiority(Shown):
+    """Whether harm beyond a margin is ruled out.
+
+    Attributes:
+        value: candidate minus baseline, higher is better.
+        margin: the harm that is tolerated, a positive number in the unit of the value.
+        low, high: the two-sided interval whose lower end decides (90% at confidence 0.95).
+        level: the level of that interval, 2 * confidence - 1.
+        p_value: one-sided, against "worse by the margin or more".
+        shown: harm beyond the margin is ruled out.
+        harm_shown: the whole interval lies beyond the margin.
+        notes: plain sentences on what weakens it.
+    """
+
+    value: float
+    margin: float
+    low: float
+    high: float
+    level: float
+    p_value: float
+    shown: bool
+    harm_shown: bool
+    notes: tuple[str, ...] = ()
+
+
+def mean_difference(
+    differences: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95, estimator: Estimator = "CR2"
+) -> PairedDifference:
+    """The mean of per-case differences (candidate minus baseline, shape (n,)) with a t test and interval.
+
+    Each case counts once: reduce its repeats first (`repeats.reduce_repeats`). Cases that share a cluster label are
+    not taken as independent (CR2 with Bell-McCaffrey degrees of freedom; without clusters Student's paired t, Miller
+    2024, arXiv 2411.00640). The estimand: the mean difference over cases drawn like these.
+
+    Raises DataError below two cases or clusters, ValueError for NaN.
+
+    >>> print(mean_difference([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]))
+    1.6 [0.7, 2.5], p = 0.00283
+    """
+    d = finite_vector(differences, name="differences", at_least=2)
+    error = standard_error(d, clusters, estimator=estimator)
+    way = f"{estimator} over {error.n_clusters:,} clusters" if clusters is not None else "cases independent"
+    return t_difference(float(d.mean()), error, level=level, method=f"mean paired difference, t test, {way}")
+
+
+def t_difference(value: float, error: StandardError, *, level: float, method: str) -> PairedDifference:
+    """A PairedDifference from an estimate and its standard error; the degenerate cases are settled here."""
+    half = t_quantile(0.5 + open_unit(level, "level") / 2, error.df) * error.se
+    p_value, notes = _two_sided_p(value, error)
+    return PairedDifference(
+        value=value,
+        low=value - half,
+        high=value + half,
+        level=level,
+        se=error.se,
+        df=error.df,
+        p_value=p_value,
+        n=error.n,
+        n_clusters=error.n_clusters,
+        method=method,
+        notes=error.notes + notes,
+    )
+
+
+def relative_margin_difference(
+    baseline: ArrayLike,
+    candidate: ArrayLike,
+    *,
+    margin: float,
+    clusters: ArrayLike | None = None,
+    level: float = 0.95,
+) -> PairedDifference:
+    """The mean of candidate - (1 + margin) * baseline per case: below 0 where the change stays within the margin.
+
+    "Cost up by at most 10%" is margin=0.10 and `p_below(0)`; "quality down by at most 5%" is margin=-0.05 and
+    `p_above(0)`. The baseline's own noise is part of the test, unlike with a margin worked out from its mean.
+
+    >>> cost = relative_margin_difference([1.0, 2.0, 3.0, 4.0], [1.0, 2.1, 2.9, 4.1], margin=0.10)
+    >>> round(cost.value, 3), round(cost.p_below(0), 3)
+    (-0.225, 0.029)
+    """
+    base = finite_vector(baseline, name="baseline", at_least=2)
+    cand = finite_vector(candidate, name="candidate", at_least=2)
+    if base.shape != cand.shape:
+        raise ValueError(f"baseline has {base.size} cases, candidate {cand.size}: pair them by id first")
+    difference = cand - (1 + margin) * base
+    error = standard_error(difference, clusters)
+    way = f"CR2 over {error.n_clusters:,} clusters" if clusters is not None else "cases independent"
+    method = f"mean of candidate - {1 + margin:g} x baseline, t test, {way}"
+    return t_difference(float(difference.mean()), error, level=level, method=method)
+
+
+def non_inferiority(difference: PairedDifference, *, margin: float, confidence: float = 0.95) -> NonInferiority:
+    """Whether "worse by `margin` or more" is ruled out: a one-sided t test of the difference against -margin.
+
+    It is read off the lower end of the two-sided interval at level 2 * confidence - 1. Several such conditions that
+    must all hold need no adjustment (intersection-union test, Berger 1982). For lower-is-better metrics hand in the
+    difference of the negated values.
+
+    >>> d = mean_difference([0.1, -0.1, 0.2, 0.0, 0.1, -0.1, 0.0, 0.1, 0.0, 0.1])
+    >>> non_inferiority(d, margin=0.05).shown
+    True
+    """
+    if not margin >= 0:
+        raise ValueError(f"margin == {margin}, must be 0 or more (the harm that is tolerated)")
+    if not 0.5 < confidence < 1:
+        raise ValueError(f"confidence == {confidence}, must lie between 0.5 and 1")
+    half = t_quantile(confidence, difference.df) * difference.se
+    low, high = difference.value - half, difference.value + half
+    return NonInferiority(
+        value=difference.value,
+        margin=margin,
+        low=low,
+        high=high,
+        level=2 * confidence - 1,
+        p_value=difference.p_above(-margin),
+        shown=low > -margin,
+        harm_shown=high < -margin,
+        notes=difference.notes,
+    )
+
+
+def _two_sided_p(value: float, error: StandardError) -> tuple[float, tuple[str, ...]]:
+    if error.se > 0:
+        p_value = 2 * t_tail(abs(value) / error.se, error.df)
+        if error.n > 2:
+            return p_value, ()
+        return max(p_value, _least_p(2)), ("two cases cannot show a difference: p is 0.5 or more",)
+    if value == 0:
+        return 1.0, ("no difference seen: the arms agree on every case or cluster",)
+    return _least_p(error.n_clusters), (
+        "every case or cluster differs by the same amount: the interval has no width, which is not certainty, "
+        "and p is that of the sign-flip test",
+    )
+
+
+def _least_p(n_clusters: int) -> float:
+    """The smallest two-sided p value that flipping the signs of so many clusters can give."""
+    return float(2.0 ** (1 - n_clusters))

@@ -1,0 +1,170 @@
+"""The standard error of a mean over cases that may come in clusters: the one place where it is computed.
+
+Cases of one document, conversation or task resemble each other, so that 200 of them tell less than 200 unrelated
+ones. CR2 with Bell-McCaffrey degrees of freedom stays honest for few and unequal clusters; independent cases are
+the special case in which each is a cluster of its own. `estimate`, `paired`, `ratios` and `repeats` build on this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from llmlab.errors import DataError
+from llmlab.stats.arrays import FloatArray
+
+__all__ = [
+    "FEW_DF",
+    "TOO_FEW_DF",
+    "Estimator",
+    "StandardError",
+    "bell_mccaffrey_df",
+    "cluster_codes",
+    "finite_vector",
+    "standard_error",
+    "t_quantile",
+    "t_tail",
+]
+
+FEW_DF = 10.0  # below: the interval is honest on average but leans on near-normal cluster means, so it is said
+TOO_FEW_DF = 4.0  # below: a verdict should not rest on it
+
+Estimator = Literal["CR0", "CR1", "CR2"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandardError:
+    """The standard error of a mean.
+
+    Attributes:
+        se: standard error, in the unit of the values; exactly 0.0 where only rounding dust is left.
+        df: degrees of freedom for Student's t.
+        n, n_clusters: cases, and clusters they come in (equal to `n` for independent cases).
+        estimator: CR0 (no correction), CR1 (times G / (G - 1)) or CR2 (Bell and McCaffrey).
+        notes: plain sentences on what weakens it.
+    """
+
+    se: float
+    df: float
+    n: int
+    n_clusters: int
+    estimator: Estimator
+    notes: tuple[str, ...] = ()
+
+
+def standard_error(
+    values: ArrayLike, clusters: ArrayLike | None = None, *, estimator: Estimator = "CR2"
+) -> StandardError:
+    """The cluster-robust standard error of `mean(values)`, shape (n,), with its degrees of freedom.
+
+    With S_c the sum of residuals in cluster c of n_c cases, CR2 is sqrt(sum_c S_c^2 / (1 - n_c/n)) / n (Bell and
+    McCaffrey 2002; Pustejovsky and Tipton 2018 for the intercept-only model) with their degrees of freedom; CR0 and
+    CR1 leave the correction out or use G / (G - 1), and take G - 1. Without `clusters` CR2 is sd / sqrt(n), n - 1.
+
+    Raises DataError below two cases or two clusters, ValueError for NaN or infinity.
+
+    >>> round(standard_error([0.2, 0.4, 0.1, 0.9]).se, 4)
+    0.178
+    >>> round(standard_error([0.2, 0.4, 0.1, 0.9], ["a", "a", "b", "b"]).se, 4)
+    0.1
+    """
+    x = finite_vector(values, at_least=2)
+    residuals = x - x.mean()
+    sizes, sums = np.ones(x.size), residuals
+    if clusters is not None:
+        codes = cluster_codes(clusters, n=x.size)
+        sizes = np.bincount(codes).astype(np.float64)
+        sums = np.bincount(codes, weights=residuals)
+    n_clusters = sizes.size
+    if n_clusters < 2:
+        raise DataError(f"all {x.size} cases are in one cluster: no standard error without a second independent one")
+    if estimator == "CR2":
+        variance, df = float(np.sum(sums**2 / (1 - sizes / x.size))), bell_mccaffrey_df(sizes)
+    else:
+        factor = n_clusters / (n_clusters - 1) if estimator == "CR1" else 1.0
+        variance, df = float(sums @ sums) * factor, n_clusters - 1.0
+    se = variance**0.5 / x.size
+    dust = 1e-10 * float(np.abs(x).max())
+    notes = _few_df_notes(df, n_clusters) if clusters is not None or df < TOO_FEW_DF else ()
+    return StandardError(
+        se=0.0 if se <= dust else se, df=df, n=x.size, n_clusters=n_clusters, estimator=estimator, notes=notes
+    )
+
+
+def bell_mccaffrey_df(sizes: ArrayLike) -> float:
+    """The effective degrees of freedom tr(M)^2 / tr(M M) of CR2 for clusters of these sizes, in O(G).
+
+    M_cd = k_c k_d (n_c [c = d] - n_c n_d / n) with k_c^2 = n / (n - n_c), so that M_cc = n_c and tr(M) = n; off the
+    diagonal M_cd^2 = u_c u_d with u_c = n_c^2 / (n - n_c). Equal clusters give G - 1.
+
+    >>> bell_mccaffrey_df([5, 5, 5, 5])
+    3.0
+    >>> round(bell_mccaffrey_df([200] + [20] * 9), 2)
+    3.0
+    """
+    n_c = np.asarray(sizes, dtype=np.float64)
+    if n_c.min() == n_c.max():
+        return float(n_c.size - 1)
+    n = n_c.sum()
+    u = n_c**2 / (n - n_c)
+    return float(n**2 / (n_c @ n_c + u.sum() ** 2 - u @ u))
+
+
+def cluster_codes(labels: ArrayLike, *, n: int | None = None) -> NDArray[np.intp]:
+    """Cluster labels (strings, integers, ...) as codes 0 to G - 1, none of them empty, shape (n,).
+
+    Integers that already are such codes come back quickly; code text once and reuse it where many metrics share it.
+
+    >>> cluster_codes(["b", "a", "b"]).tolist()
+    [1, 0, 1]
+    """
+    given: NDArray[Any] = np.asarray(labels)
+    if given.ndim != 1 or (n is not None and given.size != n):
+        raise ValueError(f"cluster labels have shape {given.shape}, must be ({'n' if n is None else n},)")
+    if given.dtype.kind == "f" and not np.isfinite(given).all():
+        raise ValueError("cluster labels hold NaN or infinity: give every case a cluster")
+    if given.dtype.kind in "iu" and given.size and given.min() >= 0 and given.max() < given.size:
+        filled = np.bincount(given) > 0
+        return given.astype(np.intp, copy=False) if filled.all() else (np.cumsum(filled) - 1)[given]
+    if given.dtype.kind == "O":
+        given = given.astype(str)
+    return np.unique(given, return_inverse=True)[1].astype(np.intp, copy=False)
+
+
+def finite_vector(values: ArrayLike, *, name: str = "values", at_least: int = 1) -> FloatArray:
+    """The values as a float vector. DataError when there are too few, ValueError when one is NaN or infinite."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1:
+        raise ValueError(f"{name} has shape {x.shape}, must be one-dimensional")
+    if x.size < at_least:
+        cases = "case" if x.size == 1 else "cases"
+        raise DataError(f"{x.size} {cases} in {name}: at least {at_least} are needed; add cases or widen the selection")
+    if not np.isfinite(x).all():
+        bad = int(np.count_nonzero(~np.isfinite(x)))
+        raise ValueError(f"{bad} of {x.size} entries of {name} are NaN or infinite: count and leave out unscored first")
+    return x
+
+
+def t_quantile(probability: float, df: float) -> float:
+    """The quantile of Student's t with `df` degrees of freedom, which need not be whole."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, probability))
+
+
+def t_tail(statistic: float, df: float) -> float:
+    """P(T > statistic) for Student's t with `df` degrees of freedom."""
+    from scipy.special import stdtr
+
+    return float(stdtr(df, -statistic))
+
+
+def _few_df_notes(df: float, n_clusters: int) -> tuple[str, ...]:
+    if df >= FEW_DF:
+        return ()
+    bound = TOO_FEW_DF if df < TOO_FEW_DF else FEW_DF
+    advice = "too few for a verdict" if df < TOO_FEW_DF else "read the interval with care"
+    return (f"fewer than {bound:g} effective degrees of freedom ({df:.1f} from {n_clusters:,} clusters): {advice}",)
