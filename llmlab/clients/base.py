@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -47,19 +47,22 @@ class Request:
     repeat: int = 0
 
     def to_json(self) -> str:
-        """The request as compact JSON with sorted keys: the part of the call key that a bundle decides."""
-        return json.dumps(
-            {
-                "model": self.model.identity,
-                "messages": self.messages,
-                "sampling": self.sampling.sent,
-                "tools": self.tools,
-                "seed": self.seed,
-                "repeat": self.repeat,
-            },
-            sort_keys=True,
-            separators=(",", ":"),
-        )
+        """The request as compact JSON with sorted keys: the part of the call key that a bundle decides.
+
+        Every field is in it; what is not set is null or left out, so absent and zero differ.
+        """
+        parts = {name: getattr(self, name) for name in _REQUEST_FIELDS}
+        return _SORTED.encode(parts | {"model": self.model.identity, "sampling": self.sampling.sent})
+
+    @classmethod
+    def from_json(cls, text: str) -> Request:
+        """The request that `to_json` wrote, for example to show it as a command again."""
+        from llmlab.bundle import ModelRef, Sampling
+
+        kept = json.loads(text)
+        model, sampling = ModelRef(**kept.pop("model")), Sampling(**kept.pop("sampling"))
+        messages, tools = tuple(kept.pop("messages")), tuple(kept.pop("tools"))
+        return cls(model=model, sampling=sampling, messages=messages, tools=tools, **kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -110,26 +113,27 @@ class Generation(Shown):
 
     def to_json(self) -> str:
         """The answer as JSON, without the cell it belongs to: what the call store keeps."""
-        kept = {key: value for key, value in asdict(self).items() if key not in _CELL_FIELDS}
+        kept = {name: getattr(self, name) for name in _KEPT_FIELDS}
+        kept["usage"] = [self.usage.input_tokens, self.usage.output_tokens, self.usage.cached_input_tokens]
         kept["cost_usd"] = None if self.cost_usd is None else str(self.cost_usd)
-        return json.dumps(kept, separators=(",", ":"))
+        return _COMPACT.encode(kept)
 
     @classmethod
     def from_json(cls, text: str | bytes, **cell: Any) -> Generation:
         """The answer that `to_json` wrote, put into a cell; ValueError or TypeError where it is torn."""
         kept = json.loads(text)
-        cost = kept.pop("cost_usd")
-        return cls(
-            **cell,
-            usage=Usage(**kept.pop("usage")),
-            tool_calls=tuple(kept.pop("tool_calls")),
-            steps=tuple(kept.pop("steps")),
-            cost_usd=None if cost is None else Decimal(cost),
-            **kept,
-        )
+        spent, cost = kept.pop("usage"), kept.pop("cost_usd")
+        usage = Usage(input_tokens=spent[0], output_tokens=spent[1], cached_input_tokens=spent[2])
+        tool_calls, steps = tuple(kept.pop("tool_calls")), tuple(kept.pop("steps"))
+        cost_usd = None if cost is None else Decimal(cost)
+        return cls(**cell, usage=usage, cost_usd=cost_usd, tool_calls=tool_calls, steps=steps, **kept)
 
 
 _CELL_FIELDS = frozenset({"variant", "case_id", "repeat", "retrieved", "cached", "call_key"})
+_KEPT_FIELDS = tuple(part.name for part in fields(Generation) if part.name not in _CELL_FIELDS)
+_REQUEST_FIELDS = tuple(part.name for part in fields(Request))
+_COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_SORTED = json.JSONEncoder(separators=(",", ":"), allow_nan=False, sort_keys=True)
 
 
 @runtime_checkable

@@ -1,0 +1,300 @@
+"""The call store: every answer ever received, in one SQLite file, durable before anybody uses it.
+
+A run asks it first and pays only for what is missing, so a killed run resumes with nothing lost. Several
+processes may share one file. JSON only: opening somebody else's file cannot run code. Used by `experiment`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import queue
+import re
+import sqlite3
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from llmlab.clients.base import Generation, Request
+from llmlab.errors import StoreError
+
+__all__ = ["CallStore", "call_key"]
+
+APPLICATION_ID = 0x6C6C6D6C  # "llml": marks the file as ours
+FORMAT_VERSION = 1
+BUSY_TIMEOUT_S = 60.0
+KEYS_PER_QUERY = 500
+ROWS_PER_COMMIT = 1_000
+NETWORK_FILESYSTEMS = re.compile(
+    r"nfs\d?|cifs|smb\w*|afs|ceph|lustre|gpfs|beegfs|glusterfs|davfs|ncpfs|"
+    r"fuse\.(sshfs|ceph|glusterfs|s3fs|gcsfuse|rclone|davfs2?|smbnetfs|blobfuse2?|juicefs)"
+)
+_SCHEMA = "CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, request BLOB)"
+_KEEP_FIRST = "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?)"  # so that an answer once used is never swapped
+_REPLACE = "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?)"
+
+
+def call_key(fingerprint: str, request: Request) -> str:
+    """The sha256 (hex) of everything that can change the answer: the endpoint's fingerprint and the whole request.
+
+    >>> from llmlab.bundle import ModelRef, Sampling
+    >>> request = Request(model=ModelRef.parse("offline/x"), messages=(), sampling=Sampling(temperature=0.0))
+    >>> call_key("offline", request) == call_key("elsewhere", request)
+    False
+    """
+    text = f"{len(fingerprint)}:{fingerprint}{request.to_json()}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class _Write(NamedTuple):
+    key: str
+    answer: bytes
+    request: bytes
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+
+
+class CallStore:
+    """Answers by call key, in the SQLite file at `path` (made with mode 0600 where there is none).
+
+    Raises:
+        StoreError: the file is on a network filesystem, is no call store, is damaged, or cannot be written.
+
+    >>> import tempfile
+    >>> with CallStore(Path(tempfile.mkdtemp()) / "calls.sqlite") as store:
+    ...     store.get_many(["unknown key"])
+    {}
+    """
+
+    def __init__(self, path: str | Path, *, mounts: str | Path = "/proc/mounts") -> None:
+        self.path = Path(path).absolute()
+        self._process = os.getpid()
+        self._broken = ""  # why nothing can be kept any more; "" while all is well
+        self._torn: set[str] = set()  # keys whose entry was found damaged: their next answer replaces it
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        _refuse_network_filesystem(self.path, Path(mounts))
+        self._reader = _opened(self.path)
+
+    def check(self) -> None:
+        """Raise StoreError when the store can no longer keep answers: ask this before each paid call."""
+        if self._broken:
+            raise StoreError(self._broken)
+        if os.getpid() != self._process:
+            raise StoreError(f"{self.path} was opened by another process; open a CallStore of your own after a fork")
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Generation]:
+        """The stored answers among `keys`, marked `cached`; a damaged entry is left out with a warning."""
+        self.check()
+        found: dict[str, Generation] = {}
+        wanted = iter(keys)
+        while batch := list(islice(wanted, KEYS_PER_QUERY)):
+            for key, answer, checksum in self._rows(batch):
+                if checksum == _checksum(key, answer):
+                    found[key] = Generation.from_json(answer.decode("ascii"), cached=True, call_key=key)
+                else:
+                    self._warn_torn(key)
+        return found
+
+    async def put(self, key: str, request: Request, generation: Generation) -> None:
+        """Keep the answer; returns when it is on disk. The first answer under a key stays."""
+        self.check()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        answer, asked = generation.to_json().encode("ascii"), request.to_json().encode("ascii")
+        if self._writer is None:
+            self._start_writer()
+        self._queue.put(_Write(key, answer, asked, loop, done))
+        await done
+
+    def request_json(self, key: str) -> str | None:
+        """The request that was sent for this key, as `Request.to_json` wrote it; None when it is not stored."""
+        self.check()
+        with self._lock:
+            row = self._reader.execute("SELECT request FROM calls WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0].decode("ascii", "replace")
+
+    def __len__(self) -> int:
+        with self._lock:
+            return int(self._reader.execute("SELECT count(*) FROM calls").fetchone()[0])
+
+    def close(self) -> None:
+        """Write what is queued and close the file; closing twice is harmless."""
+        if self._writer is not None and os.getpid() == self._process:
+            self._queue.put(None)
+            self._writer.join()
+            self._writer = None
+        self._broken = self._broken or f"the call store {self.path} is closed"
+        self._reader.close()
+
+    def __enter__(self) -> CallStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"CallStore({str(self.path)!r})"
+
+    def _rows(self, keys: list[str]) -> Iterator[tuple[str, bytes, int]]:
+        query = f"SELECT key, answer, checksum FROM calls WHERE key IN ({','.join('?' * len(keys))})"  # noqa: S608 - only question marks are put in
+        try:
+            with self._lock:
+                rows: list[tuple[str, bytes, int]] = self._reader.execute(query, keys).fetchall()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):  # locked or closed: says nothing about the content
+                raise StoreError(_what_to_do(self.path, error)) from error
+            if len(keys) == 1:  # this entry lies on a damaged page
+                self._warn_torn(keys[0])
+                return
+            for key in keys:
+                yield from self._rows([key])
+            return
+        yield from rows
+
+    def _warn_torn(self, key: str) -> None:
+        self._torn.add(key)
+        warnings.warn(f"{self.path}: entry {key[:12]} is damaged and is asked again", RuntimeWarning, stacklevel=4)
+
+    def _start_writer(self) -> None:
+        with self._lock:
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write, name="llmlab-callstore", daemon=True)
+                self._writer.start()
+
+    def _write(self) -> None:
+        """The writer thread: commit whatever has queued up, and only then release those who wait for it."""
+        connection = _connected(self.path)
+        while (first := self._queue.get()) is not None:
+            batch = [first]
+            more: _Write | None = first
+            while more is not None and len(batch) < ROWS_PER_COMMIT and not self._queue.empty():
+                if (more := self._queue.get()) is not None:
+                    batch.append(more)
+            if not self._broken:
+                self._commit(connection, batch)
+            _release(batch, self._broken)
+            if more is None:
+                break
+        connection.close()
+
+    def _commit(self, connection: sqlite3.Connection, batch: list[_Write]) -> None:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for write in batch:
+                row = (write.key, write.answer, _checksum(write.key, write.answer), write.request)
+                connection.execute(_REPLACE if write.key in self._torn else _KEEP_FIRST, row)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._broken = _what_to_do(self.path, error)
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def _release(batch: list[_Write], broken: str) -> None:
+    waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for write in batch:
+        waiting.setdefault(write.loop, []).append(write.done)
+    for loop, futures in waiting.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_settle, futures, broken)
+
+
+def _settle(futures: list[asyncio.Future[None]], broken: str) -> None:
+    for future in futures:
+        if future.done():  # its waiter was cancelled
+            continue
+        if broken:
+            future.set_exception(StoreError(broken))
+        else:
+            future.set_result(None)
+
+
+def _checksum(key: str, answer: bytes) -> int:
+    return zlib.crc32(answer, zlib.crc32(key.encode())) if isinstance(answer, bytes) else -1
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """A connection to the store, made where there is none; several processes may do this at once."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = _connected(path)
+        _prepare(connection, path)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(_what_to_do(path, error)) from error
+    return connection
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    found = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if (found != APPLICATION_ID and tables) or version > FORMAT_VERSION:
+        what = "an SQLite database, but no call store" if version <= FORMAT_VERSION else f"of a newer format, {version}"
+        raise StoreError(f"{path} is {what}; give another path, or use the llmlab that wrote it")
+    if _write_ahead(connection) != "wal":
+        raise StoreError(f"{path} lies on a filesystem without write-ahead logging; give a path on a local disk")
+    if not tables:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(_SCHEMA)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+        connection.execute("COMMIT")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> str:
+    """Switch to WAL. SQLite does not wait for its lock here when several processes do this first, so we do."""
+    give_up_at = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.01)
+
+
+def _what_to_do(path: Path, error: Exception) -> str:
+    text = str(error)
+    if "full" in text or "disk I/O" in text:
+        advice = "make room on the disk and run again: answers kept so far are not paid for twice"
+    elif "locked" in text:
+        advice = f"another process has held its lock for {BUSY_TIMEOUT_S:.0f} s; end it and run again"
+    elif "malformed" in text or "not a database" in text:
+        advice = "the file is damaged; move it away or restore a copy (what only it held is asked and paid again)"
+    else:
+        advice = "check that the path exists and may be written"
+    return f"the call store {path} cannot be used ({text}): {advice}"
+
+
+def _refuse_network_filesystem(path: Path, mounts: Path) -> None:
+    """SQLite's locks and shared memory do not hold over a network: two writers would tear the file."""
+    if not mounts.exists():  # not Linux
+        return
+    place = path.parent.resolve()
+    kind, longest = "", -1
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, point, filesystem, *_ = line.split(" ")
+        at = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point))
+        if place.is_relative_to(at) and len(at.parts) >= longest:
+            kind, longest = filesystem, len(at.parts)
+    if NETWORK_FILESYSTEMS.fullmatch(kind):
+        raise StoreError(
+            f"{path} lies on a network filesystem ({kind}), where SQLite cannot keep it whole; "
+            "give a path on a local disk"
+        )
