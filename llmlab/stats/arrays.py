@@ -1,0 +1,61 @@
+"""Arrays as the statistics need them: one-dimensional floats of equal length, infinities refused, gaps as NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llmlab.errors import DataError
+
+__all__ = ["FloatArray", "GroupIndex", "Values", "codes", "floats", "open_unit"]
+
+FloatArray = npt.NDArray[np.float64]
+GroupIndex = npt.NDArray[np.intp]
+Values = Sequence[Any] | npt.NDArray[Any]
+
+
+def floats(values: Values, name: str, *, length: int | None = None, gaps: bool = False) -> FloatArray:
+    """The values as a 1-D float array; None becomes NaN, which is refused unless `gaps` are allowed.
+
+    Raises:
+        DataError: not one-dimensional, not of the `length` asked for, infinite, or with gaps that are not allowed.
+
+    >>> floats([1, None, 0], "scores", gaps=True)
+    array([ 1., nan,  0.])
+    """
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 1:
+        raise DataError(f"{name} has {array.ndim} dimensions, must have 1")
+    if length is not None and len(array) != length:
+        raise DataError(f"{name} has {len(array)} values where {length} are needed: one per row")
+    if np.isinf(array).any():
+        raise DataError(
+            f"{name}[{int(np.flatnonzero(np.isinf(array))[0])}] is infinite: leave it out or mark it unscored"
+        )
+    if not gaps and np.isnan(array).any():
+        raise DataError(f"{name}[{int(np.flatnonzero(np.isnan(array))[0])}] is missing: leave the row out and count it")
+    return array
+
+
+def codes(labels: Values, name: str, *, length: int) -> tuple[GroupIndex, list[Any]]:
+    """Group numbers 0..G-1 in order of first appearance, and the groups' labels.
+
+    >>> codes(["b", "a", "b"], "task", length=3)
+    (array([0, 1, 0]), ['b', 'a'])
+    """
+    plain = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
+    if len(plain) != length:
+        raise DataError(f"{name} has {len(plain)} values where {length} are needed: one per row")
+    numbers: dict[Any, int] = {}
+    index = np.fromiter((numbers.setdefault(label, len(numbers)) for label in plain), dtype=np.intp, count=length)
+    return index, list(numbers)
+
+
+def open_unit(value: float, name: str) -> float:
+    """The value, which must lie strictly between 0 and 1 (a level, a power, a share)."""
+    if not 0.0 < value < 1.0:
+        raise ValueError(f"{name} == {value}, must lie between 0 and 1")
+    return float(value)

@@ -1,0 +1,276 @@
+"""How many cases settle a question, and what a given number of cases could have missed.
+
+Normal approximations throughout (Miller 2024, arXiv 2411.00640), but for `t_test_sample_size`, which is exact. A
+smallest detectable difference always says its power. Needs of several conditions at once are in `joint`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from llmlab.display import Shown, number
+from llmlab.stats.arrays import FloatArray, Values, codes, floats, open_unit
+
+__all__ = [
+    "ClusterDesign",
+    "DetectableDifference",
+    "SampleSize",
+    "cluster_design",
+    "mcnemar_sample_size",
+    "miller_sample_size",
+    "non_inferiority_sample_size",
+    "settleable_margin",
+    "smallest_detectable_difference",
+    "t_test_sample_size",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SampleSize(Shown):
+    """How many cases are needed: `cases` is the formula's `cases_exact`, rounded up."""
+
+    cases: int
+    cases_exact: float
+    difference: float
+    power: float
+    alpha: float
+    method: str
+
+    def _sentence(self) -> str:
+        return (
+            f"About {self.cases:,} cases show a difference of {number(self.difference)} "
+            f"with {self.power:.0%} power ({self.method}, alpha {number(self.alpha)})."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DetectableDifference(Shown):
+    """The smallest true difference that this many cases show with the stated power."""
+
+    value: float
+    cases: int
+    power: float
+    alpha: float
+
+    def _sentence(self) -> str:
+        shown = f"{self.cases:,} cases show a difference of {number(self.value)} with {self.power:.0%} power"
+        return f"{shown}; smaller ones may be missed."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ClusterDesign(Shown):
+    """How much clusters cost: `design_effect` times the cases are needed, or `effective_cases` are what you have."""
+
+    intraclass_correlation: float | None
+    design_effect: float
+    effective_cases: float
+    cases: int
+    clusters: int
+    note: str = ""
+
+    def _sentence(self) -> str:
+        return self.note or (
+            f"{self.cases:,} cases in {self.clusters:,} clusters tell as much as "
+            f"{self.effective_cases:,.0f} independent cases."
+        )
+
+
+def miller_sample_size(
+    difference: float,
+    *,
+    between: float,
+    within_baseline: float = 0.0,
+    within_candidate: float = 0.0,
+    repeats_baseline: int = 1,
+    repeats_candidate: int = 1,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    design_effect: float = 1.0,
+) -> SampleSize:
+    """Cases that show a paired `difference`: (z_{alpha/2} + z_power)^2 (w2 + sA2/KA + sB2/KB) / difference^2.
+
+    Args:
+        difference: the true mean difference to be found, in the score's units.
+        between: w2, variance over cases of the expected difference.
+        within_baseline, within_candidate: s2, variance of repeats to the same case.
+        design_effect: factor for clusters, from `cluster_design`.
+
+    Source: Miller 2024, arXiv 2411.00640, section 5.
+
+    >>> round(miller_sample_size(0.03, between=1 / 9).cases_exact, 4)
+    968.9975
+    """
+    variance = _variance(between, within_baseline, within_candidate, repeats_baseline, repeats_candidate)
+    exact = _two_sided_z(alpha, power) ** 2 * variance * design_effect / _not_zero(difference, "difference") ** 2
+    return _sample_size(exact, difference, power, alpha, "Miller's formula")
+
+
+def smallest_detectable_difference(
+    cases: int,
+    *,
+    between: float,
+    within_baseline: float = 0.0,
+    within_candidate: float = 0.0,
+    repeats_baseline: int = 1,
+    repeats_candidate: int = 1,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    design_effect: float = 1.0,
+) -> DetectableDifference:
+    """The inverse of `miller_sample_size`: what `cases` cases can show, always with its power.
+
+    >>> print(smallest_detectable_difference(969, between=1 / 9)._sentence())
+    969 cases show a difference of 0.03 with 80% power; smaller ones may be missed.
+    """
+    if cases < 1:
+        raise ValueError(f"cases == {cases}, must be >= 1")
+    variance = _variance(between, within_baseline, within_candidate, repeats_baseline, repeats_candidate)
+    value = _two_sided_z(alpha, power) * math.sqrt(variance * design_effect / cases)
+    return DetectableDifference(value=value, cases=cases, power=power, alpha=alpha)
+
+
+def mcnemar_sample_size(p10: float, p01: float, *, alpha: float = 0.05, power: float = 0.8) -> SampleSize:
+    """Pairs of pass/fail answers that McNemar's test needs; p10 and p01 are the two shares of discordant pairs.
+
+    Source: Connor 1987, Biometrics 43, 207-211.
+
+    >>> round(mcnemar_sample_size(0.08, 0.04).cases_exact, 4)
+    586.3026
+    """
+    if min(p10, p01) < 0 or p10 + p01 > 1:
+        raise ValueError(f"p10 == {p10}, p01 == {p01}, must be shares that sum to at most 1")
+    discordant, difference = p10 + p01, _not_zero(p10 - p01, "p10 - p01")
+    z_alpha, z_power = _z(1 - open_unit(alpha, "alpha") / 2), _z(open_unit(power, "power"))
+    root = z_alpha * math.sqrt(discordant) + z_power * math.sqrt(discordant - difference**2)
+    return _sample_size((root / difference) ** 2, difference, power, alpha, "Connor's formula for McNemar's test")
+
+
+def t_test_sample_size(effect_size: float, *, alpha: float = 0.05, power: float = 0.8) -> SampleSize:
+    """Pairs that a two-sided paired t-test needs; `effect_size` is mean(d) / sd(d). Exact (noncentral t).
+
+    Source: Cohen 1988; the same equation as statsmodels' `TTestPower`.
+
+    >>> round(t_test_sample_size(0.2).cases_exact, 4)
+    198.1508
+    """
+    from scipy import optimize
+
+    size = abs(_not_zero(effect_size, "effect_size"))
+    open_unit(alpha, "alpha")
+    open_unit(power, "power")
+
+    def excess(cases: float) -> float:
+        critical, shift = special.stdtrit(cases - 1, 1 - alpha / 2), size * math.sqrt(cases)
+        below, above = special.nctdtr(cases - 1, shift, -critical), special.nctdtr(cases - 1, shift, critical)
+        return float(1 - above + below - power)
+
+    highest = 10 * (_two_sided_z(alpha, power) / size) ** 2 + 100
+    exact = 2.0 if excess(2.0) >= 0 else float(optimize.brentq(excess, 2.0, highest, xtol=1e-9))
+    return _sample_size(exact, effect_size, power, alpha, "exact power of the paired t-test")
+
+
+def non_inferiority_sample_size(
+    margin: float, *, sd: float, conditions: int = 1, alpha: float = 0.05, power: float = 0.8
+) -> SampleSize:
+    """Cases per condition that rule out a loss beyond `margin` when there is none.
+
+    (z_alpha + z_power)^2 sd^2 / margin^2 with a one-sided `alpha`. With several
+    `conditions`, which all must hold, each needs power^(1/conditions), so that all hold together with `power` when
+    they are independent.
+
+    >>> non_inferiority_sample_size(0.02, sd=0.45).cases, non_inferiority_sample_size(0.02, sd=0.45, conditions=8).cases
+    (3130, 6430)
+    """
+    exact = (_one_sided_z(alpha, power, conditions) * _not_negative(sd, "sd") / _not_zero(margin, "margin")) ** 2
+    return _sample_size(exact, margin, power, alpha, f"one-sided non-inferiority, {conditions} condition(s) jointly")
+
+
+def settleable_margin(
+    cases: int, *, sd: float, conditions: int = 1, alpha: float = 0.05, power: float = 0.8
+) -> DetectableDifference:
+    """The inverse of `non_inferiority_sample_size`: the smallest margin that `cases` cases per condition can settle.
+
+    >>> round(settleable_margin(3130, sd=0.45).value, 4)
+    0.02
+    """
+    if cases < 1:
+        raise ValueError(f"cases == {cases}, must be >= 1")
+    value = _one_sided_z(alpha, power, conditions) * _not_negative(sd, "sd") / math.sqrt(cases)
+    return DetectableDifference(value=value, cases=cases, power=power, alpha=alpha)
+
+
+def cluster_design(differences: Values, *, clusters: Values) -> ClusterDesign:
+    """Intraclass correlation (one-way analysis of variance) and Kish's design effect of clustered differences.
+
+    design effect = 1 + (sum k^2 / sum k - 1) icc for cluster sizes k; never below 1.
+    Source: Kish 1965, Survey Sampling; Donner 1986, Int. Stat. Review 54, 67-82.
+
+    >>> cluster_design([1, 1, 0, 0, 1, 1, 0, 0], clusters=[1, 1, 2, 2, 3, 3, 4, 4]).design_effect
+    2.0
+    """
+    values = floats(differences, "differences")
+    index, names = codes(clusters, "clusters", length=len(values))
+    n, groups = len(values), len(names)
+    if groups < 2 or groups == n:
+        why = "one cluster only: it cannot be told how much clusters cost" if groups < 2 else ""
+        return ClusterDesign(
+            intraclass_correlation=None, design_effect=1.0, effective_cases=float(n), cases=n, clusters=groups, note=why
+        )
+    icc = _intraclass_correlation(values, index, groups)
+    sizes = np.bincount(index, minlength=groups)
+    effect = max(1.0, 1.0 + (float((sizes**2).sum()) / n - 1.0) * icc)
+    return ClusterDesign(
+        intraclass_correlation=icc, design_effect=effect, effective_cases=n / effect, cases=n, clusters=groups
+    )
+
+
+def _intraclass_correlation(values: FloatArray, index: np.ndarray, groups: int) -> float:
+    n, sizes = len(values), np.bincount(index, minlength=groups)
+    means = np.bincount(index, weights=values, minlength=groups) / sizes
+    between = float((sizes * (means - values.mean()) ** 2).sum()) / (groups - 1)
+    within = float(((values - means[index]) ** 2).sum()) / (n - groups)
+    typical = (n - float((sizes**2).sum()) / n) / (groups - 1)
+    total = between + (typical - 1) * within
+    return (between - within) / total if total > 0 else 0.0
+
+
+def _variance(between: float, within_a: float, within_b: float, repeats_a: int, repeats_b: int) -> float:
+    if min(repeats_a, repeats_b) < 1:
+        raise ValueError(f"repeats == {min(repeats_a, repeats_b)}, must be >= 1")
+    parts = (_not_negative(between, "between"), _not_negative(within_a, "within_baseline") / repeats_a)
+    return sum(parts) + _not_negative(within_b, "within_candidate") / repeats_b
+
+
+def _sample_size(exact: float, difference: float, power: float, alpha: float, method: str) -> SampleSize:
+    cases = max(1, math.ceil(exact - 1e-9))
+    return SampleSize(cases=cases, cases_exact=exact, difference=difference, power=power, alpha=alpha, method=method)
+
+
+def _two_sided_z(alpha: float, power: float) -> float:
+    return _z(1 - open_unit(alpha, "alpha") / 2) + _z(open_unit(power, "power"))
+
+
+def _one_sided_z(alpha: float, power: float, conditions: int) -> float:
+    if conditions < 1:
+        raise ValueError(f"conditions == {conditions}, must be >= 1")
+    return _z(1 - open_unit(alpha, "alpha")) + _z(open_unit(power, "power") ** (1 / conditions))
+
+
+def _z(probability: float) -> float:
+    return float(special.ndtri(probability))
+
+
+def _not_zero(value: float, name: str) -> float:
+    if value == 0 or not math.isfinite(value):
+        raise ValueError(f"{name} == {value}, must be a finite number other than 0")
+    return value
+
+
+def _not_negative(value: float, name: str) -> float:
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{name} == {value}, must be finite and >= 0")
+    return value

@@ -1,0 +1,309 @@
+"""Tests that may be looked at every day: anytime-valid e-values, confidence sequences and split checks.
+
+An e-value is evidence against the null hypothesis that a gambler could have won by betting on it: over all looks
+together it exceeds 1/alpha with probability at most alpha (Ville's inequality), so looking costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from llmlab.display import Interval, Shown, number
+from llmlab.errors import DataError
+from llmlab.stats.arrays import FloatArray, Values, floats, open_unit
+
+__all__ = [
+    "ConfidenceSequence",
+    "SplitCheck",
+    "beta_binomial_sequence",
+    "difference_sequence",
+    "linearised_ratio",
+    "mixture_sprt",
+    "running_mixture_sprt",
+    "sequential_split_check",
+    "split_check",
+]
+
+SRM_ALPHA = 0.001  # a split that fails at this level blocks every verdict on it
+FEWEST_UNITS = 50  # per arm, below which the asymptotic sequence says nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ConfidenceSequence(Shown):
+    """A value with an interval that holds at every look at once; `e_value` is against `null`.
+
+    `log_e_value` is kept because e-values outgrow floats; `p_value` = min(1, 1 / e) is valid at any stopping time.
+    Ends are None where nothing can be said yet, with the reason in `note`.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float
+    null: float
+    log_e_value: float | None
+    p_value: float | None
+    n: int
+    n_attempted: int
+    method: str
+    note: str = ""
+
+    @property
+    def e_value(self) -> float | None:
+        """The e-value, at most the largest float; None where undefined."""
+        return None if self.log_e_value is None else math.exp(min(self.log_e_value, 709.0))
+
+    def _sentence(self) -> str:
+        if self.low is None or self.high is None or self.log_e_value is None:
+            return self.note
+        if self.log_e_value >= -math.log1p(-self.level):
+            verdict = f"differs from {number(self.null)}, whenever you look"
+        else:
+            verdict = f"is not shown to differ from {number(self.null)}"
+        return f"{Interval(self.value, self.low, self.high)} {verdict}. {self.note}".rstrip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SplitCheck(Shown):
+    """Whether units were split as configured; `blocks` is true when they were not (sample ratio mismatch)."""
+
+    counts: tuple[int, ...]
+    expected: tuple[float, ...]
+    p_value: float | None
+    blocks: bool
+    method: str
+    note: str = ""
+
+    def _sentence(self) -> str:
+        if self.note:
+            return self.note
+        shown = "/".join(f"{count:,}" for count in self.counts)
+        wanted = "/".join(f"{count:,.0f}" for count in self.expected)
+        if self.blocks:
+            return (
+                f"The split {shown} is not the configured {wanted} (p {number(self.p_value)}): compare nothing on it."
+            )
+        return f"The split {shown} agrees with the configured {wanted} (p {number(self.p_value)})."
+
+
+def mixture_sprt(mean: float, *, n: int, variance: float, tau2: float, null: float = 0.0) -> float:
+    """E-value of a normal stream's mean against `null`, with a N(null, tau2) mixture over alternatives.
+
+    sqrt(v / (v + n tau2)) exp(n^2 tau2 (mean - null)^2 / (2 v (v + n tau2))).
+    Source: Robbins 1970; Johari, Koomen, Pekelis & Walsh 2022, Operations Research 70.
+
+    >>> round(mixture_sprt(0.05, n=400, variance=0.25, tau2=0.01), 7)
+    1.5932027
+    """
+    if n < 1 or variance <= 0 or tau2 <= 0:
+        raise ValueError(f"n == {n}, variance == {variance}, tau2 == {tau2}: n must be >= 1, the others > 0")
+    z_squared = (mean - null) ** 2 * n / variance
+    return math.exp(min(float(_log_mixture(z_squared, n * tau2 / variance)), 709.0))
+
+
+def running_mixture_sprt(values: Values, *, variance: float, tau2: float, null: float = 0.0) -> FloatArray:
+    """E-values after each value of a stream (N,), for a plot or for a stop at the first one above 1/alpha.
+
+    >>> running_mixture_sprt([1.0, 1.0, 1.0], variance=1.0, tau2=1.0).round(3)
+    array([0.908, 1.125, 1.54 ])
+    """
+    if variance <= 0 or tau2 <= 0:
+        raise ValueError(f"variance == {variance}, tau2 == {tau2}, must be > 0")
+    stream = floats(values, "values")
+    n = np.arange(1, len(stream) + 1)
+    z_squared = (np.cumsum(stream) / n - null) ** 2 * n / variance
+    return np.exp(np.minimum(_log_mixture(z_squared, n * tau2 / variance), 709.0))
+
+
+def beta_binomial_sequence(
+    successes: int, trials: int, *, null: float = 0.5, level: float = 0.95, prior: tuple[float, float] = (1.0, 1.0)
+) -> ConfidenceSequence:
+    """A rate from one stream of passes and fails, with an interval that may be looked at after every answer.
+
+    The e-value is a beta mixture of likelihood ratios; the interval holds the nulls that it does not reject.
+    Source: Robbins 1970; Howard, Ramdas, McAuliffe & Sekhon 2021, Annals of Statistics 49.
+
+    >>> sequence = beta_binomial_sequence(60, 100)
+    >>> round(sequence.e_value, 7), round(sequence.low, 4), round(sequence.high, 4)
+    (0.9130498, 0.4408, 0.746)
+    """
+    from scipy import optimize
+
+    if not 0 <= successes <= trials:
+        raise DataError(f"{successes} successes in {trials} trials: must be between 0 and the number of trials")
+    if min(prior) <= 0:
+        raise ValueError(f"prior == {prior}, both must be > 0")
+    open_unit(null, "null")
+    failures = trials - successes
+    mixture = float(special.betaln(prior[0] + successes, prior[1] + failures) - special.betaln(*prior))
+    bound = -math.log1p(-open_unit(level, "level"))
+
+    def log_e(rate: float) -> float:
+        return mixture - float(special.xlogy(successes, rate) + special.xlog1py(failures, -rate))
+
+    centre = successes / trials if trials else 0.5
+    low, high = 0.0, 1.0
+    if successes and log_e(1e-300) > bound:
+        low = float(optimize.brentq(lambda rate: log_e(rate) - bound, 1e-300, centre, xtol=1e-14))
+    if failures and log_e(1 - 1e-16) > bound:
+        high = float(optimize.brentq(lambda rate: log_e(rate) - bound, centre, 1 - 1e-16, xtol=1e-14))
+    evidence = log_e(null)
+    return ConfidenceSequence(
+        value=centre if trials else None,
+        low=low,
+        high=high,
+        level=level,
+        null=null,
+        log_e_value=evidence,
+        p_value=math.exp(min(0.0, -evidence)),
+        n=trials,
+        n_attempted=trials,
+        method="beta-binomial confidence sequence",
+        note="" if trials else "no trials yet",
+    )
+
+
+def difference_sequence(
+    baseline: Values, candidate: Values, *, planned_units: int, level: float = 0.95, null: float = 0.0
+) -> ConfidenceSequence:
+    """candidate - baseline over randomised units, with an interval that may be looked at every day.
+
+    Asymptotic confidence sequence: with t units in all and rho fixed before the first look so that the interval is
+    tightest at `planned_units`, value +- se * sqrt(2 (t rho2 + 1) / (t rho2) * log(sqrt(t rho2 + 1) / alpha)).
+    One value per unit (a ratio metric goes through `linearised_ratio` first); None or NaN is unscored and counted.
+    Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, Annals of Statistics 52, theorem 2.2 and eq. (11).
+
+    >>> day = difference_sequence([0, 1] * 400, [1, 1, 1, 0] * 200, planned_units=2000)
+    >>> round(day.value, 2), round(day.low, 3), round(day.high, 3)
+    (0.25, 0.179, 0.321)
+    """
+    if planned_units < 2:
+        raise ValueError(f"planned_units == {planned_units}, must be >= 2")
+    open_unit(level, "level")
+    arms = [floats(arm, name, gaps=True) for arm, name in ((baseline, "baseline"), (candidate, "candidate"))]
+    attempted = sum(map(len, arms))
+    arms = [arm[~np.isnan(arm)] for arm in arms]
+    sizes = [len(arm) for arm in arms]
+    value = float(arms[1].mean() - arms[0].mean()) if min(sizes) else None
+    variance = sum(float(arm.var(ddof=1)) / len(arm) for arm in arms) if min(sizes) >= 2 else 0.0
+    note = _too_early(sizes, variance)
+    low = high = evidence = None
+    if value is not None and not note:
+        t_rho2 = sum(sizes) * _tightest_rho2(1 - level, planned_units)
+        half = math.sqrt(variance * 2 * (t_rho2 + 1) / t_rho2 * (0.5 * math.log(t_rho2 + 1) - math.log1p(-level)))
+        low, high = value - half, value + half
+        evidence = float(_log_mixture((value - null) ** 2 / variance, t_rho2))
+    return ConfidenceSequence(
+        value=value,
+        low=low,
+        high=high,
+        level=level,
+        null=null,
+        log_e_value=evidence,
+        p_value=None if evidence is None else math.exp(min(0.0, -evidence)),
+        n=sum(sizes),
+        n_attempted=attempted,
+        method="asymptotic confidence sequence of the difference",
+        note=note,
+    )
+
+
+def linearised_ratio(numerator: Values, denominator: Values) -> FloatArray:
+    """One value per unit whose mean is sum(numerator) / sum(denominator) and whose variance is the delta method's.
+
+    r + (numerator - r denominator) / mean(denominator), for metrics such as cost per answer of users.
+    Source: Deng, Knoblich & Lu 2018 (KDD); Budylin et al. 2018 (WSDM).
+
+    >>> linearised_ratio([1, 3], [1, 1]).mean()
+    np.float64(2.0)
+    """
+    top = floats(numerator, "numerator")
+    bottom = floats(denominator, "denominator", length=len(top))
+    if not len(top) or bottom.sum() == 0:
+        raise DataError("the denominators sum to 0: the ratio is undefined")
+    ratio = top.sum() / bottom.sum()
+    linear: FloatArray = ratio + (top - ratio * bottom) / bottom.mean()
+    return linear
+
+
+def split_check(counts: Values, *, shares: Values) -> SplitCheck:
+    """Chi-square test of counts per arm against configured shares, for ONE look; blocks at p < 0.001.
+
+    >>> split_check([50_000, 51_000], shares=[0.5, 0.5]).blocks
+    False
+    >>> split_check([50_000, 52_000], shares=[0.5, 0.5]).blocks
+    True
+    """
+    seen, wanted = _split(np.asarray(counts), shares)
+    expected = wanted * seen.sum()
+    p, note = None, ""
+    if expected.min() < 5:
+        note = f"{number(float(expected.min()))} units expected in the smallest arm, the test needs 5: no check yet"
+    else:
+        p = float(special.chdtrc(len(seen) - 1, ((seen - expected) ** 2 / expected).sum()))
+    return _split_result(seen, expected, p, "chi-square", note)
+
+
+def sequential_split_check(counts: npt.ArrayLike, *, shares: Values, concentration: float = 10_000.0) -> SplitCheck:
+    """Split check for many looks: cumulated counts (looks, arms), or one look (arms,); anytime-valid, blocks at 0.001.
+
+    Bayes factor of a Dirichlet(concentration * shares) mixture against the configured multinomial; p is
+    1 / its largest value over the looks. Large `concentration` looks for small mismatches.
+    Source: Lindon & Malek 2022, "Anytime-valid inference for multinomial count data" (NeurIPS).
+
+    >>> sequential_split_check([[500, 480], [5000, 5600]], shares=[0.5, 0.5]).blocks
+    True
+    """
+    if concentration <= 0:
+        raise ValueError(f"concentration == {concentration}, must be > 0")
+    looks = np.atleast_2d(np.asarray(counts, dtype=float))
+    if len(looks) == 0 or (np.diff(looks, axis=0) < 0).any():
+        raise DataError("counts must be cumulated over at least one look: a later look cannot count fewer units")
+    seen, wanted = _split(looks[-1], shares)
+    prior, totals = concentration * wanted, looks.sum(axis=1)
+    log_e = special.gammaln(concentration) - special.gammaln(concentration + totals)
+    log_e = log_e + (special.gammaln(prior + looks) - special.gammaln(prior) - special.xlogy(looks, wanted)).sum(axis=1)
+    p = math.exp(min(0.0, -float(log_e.max())))
+    return _split_result(seen, wanted * seen.sum(), p, "sequential multinomial test", "")
+
+
+def _log_mixture(z_squared: FloatArray | float, information: npt.NDArray[np.floating] | float) -> FloatArray:
+    """Log e-value of a z-score under a normal mixture with variance `information` on the z scale."""
+    shrunk = np.asarray(information, dtype=np.float64)
+    log_e: FloatArray = 0.5 * (z_squared * shrunk / (1 + shrunk) - np.log1p(shrunk))
+    return log_e
+
+
+def _tightest_rho2(alpha: float, planned: int) -> float:
+    return (-2 * math.log(alpha) + math.log(-2 * math.log(alpha)) + 1) / planned if alpha < 0.6 else 1 / planned
+
+
+def _too_early(sizes: list[int], variance: float) -> str:
+    if min(sizes) < FEWEST_UNITS:
+        return f"{sizes[0]:,} and {sizes[1]:,} units: the sequence starts at {FEWEST_UNITS} per arm"
+    return "" if variance > 0 else "every unit of an arm has the same value: no variance to judge by"
+
+
+def _split(counts: npt.NDArray[np.generic], shares: Values) -> tuple[FloatArray, FloatArray]:
+    seen, wanted = floats(counts, "counts"), floats(shares, "shares", length=len(counts))
+    if len(seen) < 2 or (seen < 0).any() or (seen % 1 != 0).any():
+        raise DataError(f"counts == {seen.tolist()}, must be whole numbers >= 0 for at least 2 arms")
+    if (wanted <= 0).any() or not math.isclose(float(wanted.sum()), 1.0, abs_tol=1e-9):
+        raise ValueError(f"shares == {wanted.tolist()}, must be above 0 and sum to 1")
+    return seen, wanted
+
+
+def _split_result(seen: FloatArray, expected: FloatArray, p: float | None, method: str, note: str) -> SplitCheck:
+    return SplitCheck(
+        counts=tuple(int(count) for count in seen),
+        expected=tuple(float(count) for count in expected),
+        p_value=p,
+        blocks=p is not None and p < SRM_ALPHA,
+        method=method,
+        note=note,
+    )
