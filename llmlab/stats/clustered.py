@@ -72,6 +72,7 @@ def clustered_fit(
     orthonormal = left.T @ response
     groups, terms = int(clusters.max()) + 1, matrix.shape[1]
     residual = response - left @ orthonormal
+    residual[np.abs(residual) < 1e-12 * np.abs(response).max()] = 0.0  # rounding is not variation
     scores = _cluster_sums(left * residual[:, None], clusters, groups)
     products = (left[:, :, None] * left[:, None, :]).reshape(len(left), terms * terms)
     leverage = _cluster_sums(products, clusters, groups).reshape(groups, terms, terms)

@@ -165,8 +165,9 @@ def t_test_sample_size(effect_size: float, *, alpha: float = 0.05, power: float 
 
     def excess(cases: float) -> float:
         critical, shift = special.stdtrit(cases - 1, 1 - alpha / 2), size * math.sqrt(cases)
-        below, above = special.nctdtr(cases - 1, shift, -critical), special.nctdtr(cases - 1, shift, critical)
-        return float(1 - above + below - power)
+        tails = special.nctdtr(cases - 1, shift, np.array([-critical, critical]))
+        below, not_above = np.nan_to_num(tails, nan=0.0)  # scipy gives NaN for tails too small to compute
+        return float(1 - not_above + below - power)
 
     highest = 10 * (_two_sided_z(alpha, power) / size) ** 2 + 100
     exact = 2.0 if excess(2.0) >= 0 else float(optimize.brentq(excess, 2.0, highest, xtol=1e-9))
