@@ -14,7 +14,7 @@ from llmlab.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["Estimate", "beta_rate", "mean_estimate", "wilson_rate"]
+__all__ = ["Estimate", "beta_rate", "mean_estimate", "wilson_bounds", "wilson_rate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -85,6 +85,24 @@ def wilson_rate(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     >>> print(wilson_rate(81, 263))
     0.31 [0.26, 0.37]
     """
+    low, high = wilson_bounds(successes, n, level=level)
+    return Estimate(
+        value=successes / n,
+        low=low,
+        high=high,
+        level=level,
+        n=n,
+        n_attempted=n,
+        method="share, Wilson interval",
+    )
+
+
+def wilson_bounds(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """The two ends of Wilson's score interval for the share successes / n.
+
+    >>> [round(end, 4) for end in wilson_bounds(0, 20)]
+    [0.0, 0.1611]
+    """
     from scipy.special import ndtri
 
     from llmlab.stats.arrays import open_unit
@@ -93,9 +111,7 @@ def wilson_rate(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     z2, rate = float(ndtri(0.5 + open_unit(level, "level") / 2)) ** 2, successes / n
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
     half = (z2 * (rate * (1 - rate) / n + z2 / (4 * n * n))) ** 0.5 / (1 + z2 / n)
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
-    return Estimate(value=rate, low=low, high=high, level=level, n=n, n_attempted=n, method="share, Wilson interval")
+    return 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half
 
 
 def beta_rate(successes: int, n: int, *, level: float = 0.95) -> Estimate:

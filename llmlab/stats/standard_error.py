@@ -23,6 +23,7 @@ __all__ = [
     "StandardError",
     "bell_mccaffrey_df",
     "cluster_codes",
+    "cluster_sums",
     "finite_vector",
     "standard_error",
     "t_quantile",
@@ -77,7 +78,7 @@ def standard_error(
     if clusters is not None:
         codes = cluster_codes(clusters, n=x.size)
         sizes = np.bincount(codes).astype(np.float64)
-        sums = np.bincount(codes, weights=residuals)
+        sums = cluster_sums(residuals, codes)
     n_clusters = sizes.size
     if n_clusters < 2:
         raise DataError(f"all {x.size} cases are in one cluster: no standard error without a second independent one")
@@ -132,6 +133,11 @@ def cluster_codes(labels: ArrayLike, *, n: int | None = None) -> NDArray[np.intp
     if given.dtype.kind == "O":
         given = given.astype(str)
     return np.unique(given, return_inverse=True)[1].astype(np.intp, copy=False)
+
+
+def cluster_sums(values: FloatArray, codes: NDArray[np.intp]) -> FloatArray:
+    """The sum of the values in each cluster, shape (G,)."""
+    return np.bincount(codes, weights=values).astype(np.float64, copy=False)
 
 
 def finite_vector(values: ArrayLike, *, name: str = "values", at_least: int = 1) -> FloatArray:

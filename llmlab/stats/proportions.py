@@ -1,0 +1,174 @@
+"""Two arms that each pass or fail the same cases: McNemar's test and the intervals that suit small counts.
+
+One answer per case and independent cases only: with repeats or clusters these are wrong, and `paired` is right.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from llmlab.display import Interval, Shown
+from llmlab.errors import DataError
+from llmlab.stats.arrays import open_unit
+from llmlab.stats.estimate import wilson_bounds
+from llmlab.stats.standard_error import finite_vector
+
+__all__ = ["McNemar", "PairedTable", "mcnemar", "newcombe_interval", "paired_table", "tango_interval"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PairedTable(Shown):
+    """How many cases passed in both arms, in one of them, in neither."""
+
+    both: int
+    only_baseline: int
+    only_candidate: int
+    neither: int
+
+    def __post_init__(self) -> None:
+        if min(self.both, self.only_baseline, self.only_candidate, self.neither) < 0:
+            raise ValueError(f"counts must be 0 or more: {self!r}")
+        if self.n == 0:
+            raise DataError("no cases: a paired table needs at least one case that both arms answered")
+
+    @property
+    def n(self) -> int:
+        """All cases."""
+        return self.both + self.only_baseline + self.only_candidate + self.neither
+
+    @property
+    def difference(self) -> float:
+        """Candidate's share minus baseline's share."""
+        return (self.only_candidate - self.only_baseline) / self.n
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class McNemar(Shown):
+    """McNemar's test of equal shares, from the cases on which the arms disagree.
+
+    Attributes:
+        n, n_discordant: cases, and those on which the arms disagree.
+        p_exact: two-sided binomial p; never too small, often too large.
+        p_mid: the mid-p version, close to the nominal rate (Fagerland, Lydersen and Laake 2013).
+        chi2, p_chi2: the large-sample version without continuity correction.
+    """
+
+    n: int
+    n_discordant: int
+    p_exact: float
+    p_mid: float
+    chi2: float
+    p_chi2: float
+
+
+def paired_table(baseline: ArrayLike, candidate: ArrayLike) -> PairedTable:
+    """The four counts from two vectors of 0 and 1 over the same cases, shape (n,).
+
+    >>> paired_table([1, 1, 0, 0], [1, 0, 1, 1])
+    PairedTable(both=1, only_baseline=1, only_candidate=2, neither=0)
+    """
+    a, b = finite_vector(baseline, name="baseline"), finite_vector(candidate, name="candidate")
+    if a.shape != b.shape:
+        raise ValueError(f"baseline has {a.size} cases, candidate {b.size}: pair them by id first")
+    if not (np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all()):
+        raise ValueError("paired_table needs 0 and 1, one answer per case: use `mean_difference` for other scores")
+    neither, only_candidate, only_baseline, both = np.bincount((2 * a + b).astype(np.intp), minlength=4).tolist()
+    return PairedTable(both=both, only_baseline=only_baseline, only_candidate=only_candidate, neither=neither)
+
+
+def mcnemar(table: PairedTable) -> McNemar:
+    """McNemar's test (1947): are the two kinds of disagreement equally likely? No disagreement gives p = 1.
+
+    >>> round(mcnemar(PairedTable(both=794, only_baseline=150, only_candidate=86, neither=570)).chi2, 6)
+    17.355932
+    """
+    from scipy.special import bdtr, chdtrc, gammaln
+
+    fewer = min(table.only_baseline, table.only_candidate)
+    discordant = table.only_baseline + table.only_candidate
+    if discordant == 0:
+        return McNemar(n=table.n, n_discordant=0, p_exact=1.0, p_mid=1.0, chi2=0.0, p_chi2=1.0)
+    log_ways = gammaln(discordant + 1) - gammaln(fewer + 1) - gammaln(discordant - fewer + 1)
+    at_observed = math.exp(log_ways - discordant * math.log(2))
+    tail = float(bdtr(fewer, discordant, 0.5))
+    chi2 = (table.only_candidate - table.only_baseline) ** 2 / discordant
+    return McNemar(
+        n=table.n,
+        n_discordant=discordant,
+        p_exact=min(1.0, 2 * tail),
+        p_mid=min(1.0, 2 * tail - at_observed),
+        chi2=chi2,
+        p_chi2=float(chdtrc(1, chi2)),
+    )
+
+
+def newcombe_interval(table: PairedTable, *, level: float = 0.95) -> Interval:
+    """Newcombe's method 10 for candidate's share minus baseline's (Newcombe 1998, Stat. Med. 17, 2635-2650).
+
+    Wilson intervals of the two shares, joined with the phi coefficient of the table (continuity corrected as there).
+
+    >>> print(newcombe_interval(PairedTable(both=36, only_baseline=2, only_candidate=12, neither=0)))
+    0.20 [0.06, 0.34]
+    """
+    passed_b, passed_a = table.both + table.only_candidate, table.both + table.only_baseline
+    low_b, high_b = wilson_bounds(passed_b, table.n, level=level)
+    low_a, high_a = wilson_bounds(passed_a, table.n, level=level)
+    rate_b, rate_a, phi = passed_b / table.n, passed_a / table.n, _phi(table)
+    low = table.difference - _joined(rate_b - low_b, high_a - rate_a, phi)
+    high = table.difference + _joined(high_b - rate_b, rate_a - low_a, phi)
+    return Interval(table.difference, max(-1.0, low), min(1.0, high))
+
+
+def tango_interval(table: PairedTable, *, level: float = 0.95) -> Interval:
+    """Tango's score interval for candidate's share minus baseline's (Tango 1998, Stat. Med. 17, 891-908).
+
+    All differences that the score test would not reject, found by bisection; good for any n, zero cells included.
+
+    >>> print(tango_interval(PairedTable(both=36, only_baseline=2, only_candidate=12, neither=0)))
+    0.20 [0.06, 0.34]
+    """
+    from scipy.special import ndtri
+
+    z = float(ndtri(0.5 + open_unit(level, "level") / 2))
+    value = table.difference
+    return Interval(value, _tango_end(table, value, -1.0, z), _tango_end(table, value, 1.0, z))
+
+
+def _phi(table: PairedTable) -> float:
+    a, b, c, d = table.both, table.only_candidate, table.only_baseline, table.neither
+    margins = (a + b) * (c + d) * (a + c) * (b + d)
+    if margins == 0:
+        return 0.0
+    cross = a * d - b * c
+    return (max(cross - table.n / 2, 0.0) if cross > 0 else float(cross)) / math.sqrt(margins)
+
+
+def _joined(reach: float, other_reach: float, phi: float) -> float:
+    return math.sqrt(max(0.0, reach**2 - 2 * phi * reach * other_reach + other_reach**2))
+
+
+def _tango_end(table: PairedTable, inside: float, outside: float, z: float) -> float:
+    """The difference between `inside` (accepted) and `outside` at which the score statistic reaches z."""
+    if abs(_tango_score(table, outside)) <= z:
+        return outside
+    for _ in range(60):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if abs(_tango_score(table, middle)) < z else (inside, middle)
+    return (inside + outside) / 2
+
+
+def _tango_score(table: PairedTable, delta: float) -> float:
+    """Score statistic for difference `delta`, with the constrained estimate of the baseline-only probability."""
+    n, gain, loss = table.n, table.only_candidate, table.only_baseline
+    distance = gain - loss - n * delta
+    b = -gain - loss + (2 * n - gain + loss) * delta
+    c = -loss * delta * (1 - delta)
+    q = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
+    variance = n * (2 * q + delta * (1 - delta))
+    if variance <= 1e-12 * n:
+        return 0.0 if abs(distance) <= 1e-9 * n else math.copysign(math.inf, distance)
+    return distance / math.sqrt(variance)
