@@ -28,7 +28,7 @@ def id_array(values: Any, *, what: str) -> pa.Array:
         DataError: a missing id, or ids that are neither text nor whole numbers.
     """
     try:
-        ids = pa.array(values, from_pandas=True)
+        ids = values if isinstance(values, pa.ChunkedArray) else pa.array(values, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(
             f"{what} are of mixed types ({error}); make them all text, for example with .astype(str)"
@@ -85,14 +85,15 @@ def pairs_repeat(group: npt.NDArray[Any], ids: pa.Array) -> bool:
 def _fingerprint(ids: pa.Array) -> npt.NDArray[np.uint64]:
     """Eight bytes per id, equal for equal ids: mixed from length, first and last eight bytes of a text."""
     if pa.types.is_integer(ids.type):
-        return ids.to_numpy(zero_copy_only=False).astype(np.uint64)
+        return np.array(ids.to_numpy(zero_copy_only=False), np.int64).view(np.uint64)
     if len(ids) == 0:
         return np.zeros(0, np.uint64)
     _, offsets, text = ids.buffers()
     bounds = np.frombuffer(offsets, np.int64)[ids.offset : ids.offset + len(ids) + 1]
-    start, end = bounds[:-1], bounds[1:]
+    start, end = bounds[:-1] - bounds[0], bounds[1:] - bounds[0]
+    used = np.frombuffer(text or b"", np.uint8)[bounds[0] : bounds[-1]]
     padding = np.zeros(8, np.uint8)  # so that eight bytes can be read before and after every id
-    padded = np.concatenate([padding, np.frombuffer(text or b"", np.uint8), padding])
+    padded = np.concatenate([padding, used, padding])
     words = np.ndarray(len(padded) - 7, np.dtype("<u8"), buffer=padded, strides=(1,))  # every eight bytes, overlapping
     length = end - start
     short = (8 - np.minimum(length, 8)).astype(np.uint64) * np.uint64(8)

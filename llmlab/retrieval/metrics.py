@@ -19,7 +19,7 @@ import numpy.typing as npt
 from llmlab.display import Interval, Shown, frame
 from llmlab.errors import DataError
 from llmlab.retrieval.measure import Measure, parse_measure
-from llmlab.retrieval.ranking import JudgedRanking, Judgements, judged_ranking, judgements_of
+from llmlab.retrieval.ranking import JudgedRanking, Judgements, judged_ranking, judgements_of, place_in_group
 from llmlab.stats.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _values(measure: Measure, judgements: Judgements, ranking: JudgedRanking) ->
     n, cutoff = len(judgements.query_ids), measure.cutoff or np.iinfo(np.int64).max
     seen = (ranking.relevance > 0) & (ranking.rank < cutoff)
     query, rank = ranking.query[seen], ranking.rank[seen]
-    hits = np.bincount(query, minlength=n)
+    hits = np.bincount(query, minlength=n).astype(float)
     n_relevant = np.bincount(judgements.query[judgements.relevance > 0], minlength=n)
     if measure.name == "P":
         return hits / cutoff
@@ -202,12 +202,12 @@ def _values(measure: Measure, judgements: Judgements, ranking: JudgedRanking) ->
         return hits / n_relevant
     if measure.name in ("HitRate", "Success"):
         return (hits > 0).astype(float)
-    hit_number = np.arange(len(query)) - (np.cumsum(hits) - hits)[query]  # 0 for the first relevant one of a query
+    hit_number = place_in_group(query)  # 0 for the first relevant one of a query
     if measure.name == "RR":
         first = hit_number == 0
-        return np.bincount(query[first], weights=1 / (rank[first] + 1), minlength=n)
+        return _sums(query[first], 1 / (rank[first] + 1), n)
     if measure.name == "AP":
-        return np.bincount(query, weights=(hit_number + 1) / (rank + 1), minlength=n) / n_relevant
+        return _sums(query, (hit_number + 1) / (rank + 1), n) / n_relevant
     best = (judgements.relevance > 0) & (judgements.rank < cutoff)
     ideal = _dcg(measure, judgements.query[best], judgements.rank[best], judgements.relevance[best], n)
     found = _dcg(measure, query, rank, ranking.relevance[seen], n)
@@ -219,7 +219,12 @@ def _dcg(measure: Measure, query: Any, rank: Any, relevance: Floats, n: int) -> 
     if measure.name == "nDCG_exp" and relevance.max(initial=0) > 500:
         raise DataError(f"relevance {relevance.max():g} is too large for the gain 2^relevance - 1; use nDCG, or grades")
     gain = np.exp2(relevance) - 1 if measure.name == "nDCG_exp" else relevance
-    return np.bincount(query, weights=gain / np.log2(rank + 2.0), minlength=n)
+    return _sums(query, gain / np.log2(rank + 2.0), n)
+
+
+def _sums(query: Any, weights: Floats, n: int) -> Floats:
+    """The sum of the weights of each query."""
+    return np.bincount(query, weights=weights, minlength=n).astype(float)
 
 
 def _unjudged_share(ranking: JudgedRanking, cutoff: int | None) -> float | None:

@@ -6,10 +6,10 @@ was never judged relevant. Used by `metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any
+from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,12 @@ import pyarrow.compute as pc
 from llmlab.errors import DataError
 from llmlab.retrieval.ids import codes_in, encode, id_array, pairs_repeat
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["JudgedRanking", "Judgements", "judged_ranking", "judgements_of"]
+__all__ = ["JudgedRanking", "Judgements", "judged_ranking", "judgements_of", "place_in_group"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+PART_ROWS = 1 << 20
 SPARSE_AT = 8  # a rectangle of queries x depth may be this many times larger than the rows it holds
 
 
@@ -45,7 +43,7 @@ class Judgements:
 
     query_ids: pa.Array
     known_query_ids: pa.Array
-    position: Ints
+    position: npt.NDArray[np.int32]
     doc_ids: pa.Array
     query: Ints
     doc: Ints
@@ -90,10 +88,10 @@ def judgements_of(qrels: Any) -> Judgements:
     first, n_repeated = _first_of_each(query, doc, relevance, known, doc_ids)
     query, doc, relevance = query[first], doc[first], relevance[first]
     used = np.bincount(query[relevance > 0], minlength=len(known)) > 0
-    position = np.where(used, np.cumsum(used) - 1, -1)
-    query, doc, relevance = (part[used[query]] for part in (query, doc, relevance))
+    position = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
     order = np.lexsort((-relevance, query))
-    query = position[query[order]]
+    order = order[used[query[order]]]
+    query = position[query[order]].astype(np.int64)
     return Judgements(
         query_ids=known.filter(pa.array(used)),
         known_query_ids=known,
@@ -102,7 +100,7 @@ def judgements_of(qrels: Any) -> Judgements:
         query=query,
         doc=doc[order],
         relevance=relevance[order],
-        rank=_place_in_group(query),
+        rank=place_in_group(query),
         n_repeated=n_repeated,
     )
 
@@ -119,78 +117,123 @@ def judged_ranking(run: Any, judgements: Judgements) -> JudgedRanking:
     query_ids, doc_ids, score, named = _columns(run, number="score")
     known = codes_in(query_ids, judgements.known_query_ids, what="query ids")
     n_unjudged = pc.count_distinct(query_ids.filter(pa.array(known < 0))).as_py() if (known < 0).any() else 0
-    used = np.append(judgements.position, -1)[known]
-    if (used < 0).any():
-        rows = np.flatnonzero(used >= 0)
-        used, doc_ids, score = used[rows], doc_ids.take(pa.array(rows)), None if score is None else score[rows]
-    n_queries = len(judgements.query_ids)
-    order = _ranked(used, score, n_queries)
-    n_rows = len(order)
-    if pairs_repeat(used, doc_ids):
-        order = order[_first_seen(used[order], encode(doc_ids)[0][order])]
-    rank = np.full(n_rows, -1, np.int32)
-    rank[order] = _place_in_group(used[order])
-    rows, relevance = _judged_rows(used, codes_in(doc_ids, judgements.doc_ids, what="document ids"), judgements)
-    rows, relevance = rows[rank[rows] >= 0], relevance[rank[rows] >= 0]
-    by_rank = np.argsort(used[rows] * (n_rows + 1) + rank[rows])
-    depth = np.bincount(used[order], minlength=n_queries)
+    query = np.append(judgements.position, np.int32(-1))[known]
+    doc = codes_in(doc_ids, judgements.doc_ids, what="document ids")
+    rows = _grouped_rows(query)
+    if rows is not None:
+        query, doc, doc_ids = query[rows], doc[rows], doc_ids.take(pa.array(rows))
+        score = None if score is None else score[rows]
+    lookup = _Lookup.of(judgements)
+    parts = [
+        _ranked_part(query[part], doc[part], doc_ids[part], None if score is None else score[part], lookup)
+        for part in _parts(query)
+    ]
+    nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+    found, rank, relevance, again = (np.concatenate(column) for column in zip(nothing, *parts, strict=True))
+    depth = np.bincount(query, minlength=len(judgements.query_ids)) - np.bincount(
+        again, minlength=len(judgements.query_ids)
+    )
     n_named = int((depth > 0).sum()) if named is None else _n_known(named, judgements)
     return JudgedRanking(
-        query=used[rows][by_rank],
-        rank=rank[rows][by_rank].astype(np.int64),
-        relevance=relevance[by_rank],
+        query=found,
+        rank=rank,
+        relevance=relevance,
         depth=depth,
-        n_missing=n_queries - n_named,
+        n_missing=len(depth) - n_named,
         n_empty=n_named - int((depth > 0).sum()),
         n_unjudged_queries=n_unjudged,
-        n_repeated=n_rows - len(order),
+        n_repeated=len(again),
     )
 
 
-def _judged_rows(query: Ints, doc: npt.NDArray[np.int32], judgements: Judgements) -> tuple[Ints, Floats]:
-    """Rows of a run that are judged, and their relevance."""
-    width = max(len(judgements.doc_ids), 1)
-    key = judgements.query * width + judgements.doc
-    by_key = np.argsort(key)
-    rows = np.flatnonzero(doc >= 0)
-    if not len(key) or not len(rows):
-        return np.zeros(0, np.int64), np.zeros(0)
-    wanted = query[rows] * width + doc[rows]
-    found = by_key[np.minimum(np.searchsorted(key, wanted, sorter=by_key), len(key) - 1)]
-    same = key[found] == wanted
-    return rows[same], judgements.relevance[found[same]]
-
-
-def _ranked(query: Ints, score: Floats | None, n_queries: int) -> Ints:
-    """Row numbers by query, then by descending score; rows that tie keep their order."""
-    grouped = bool((query[1:] >= query[:-1]).all())
-    order = np.arange(len(query)) if grouped else np.argsort(query, kind="stable")
-    if score is None:
-        return order
-    query, descending = query[order], -score[order]
-    if bool(((query[1:] > query[:-1]) | (descending[1:] >= descending[:-1])).all()):
-        return order
-    depth = np.bincount(query, minlength=n_queries)
-    width = int(depth.max())
-    if n_queries * width > SPARSE_AT * len(query) + 1_000_000:  # a few very deep queries among shallow ones
-        return order[np.lexsort((descending, query))]
-    rectangle = np.full((n_queries, width), np.inf)
-    rectangle[query, _place_in_group(query)] = descending
-    column = np.argsort(rectangle, axis=1, kind="stable")
-    column += (np.cumsum(depth) - depth)[:, None]
-    return order[column[np.arange(width) < depth[:, None]]]
-
-
-def _place_in_group(group: Ints) -> Ints:
+def place_in_group(group: Ints) -> Ints:
     """0, 1, 2, ... within each run of equal values of a sorted array."""
     count = np.bincount(group) if len(group) else np.zeros(0, np.int64)
     start = np.cumsum(count) - count
     return np.arange(len(group)) - start[group]
 
 
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    """Relevance by (query, document), as sorted keys `query * width + document`."""
+
+    key: Ints
+    relevance: Floats
+    width: int
+
+    @classmethod
+    def of(cls, judgements: Judgements) -> _Lookup:
+        width = max(len(judgements.doc_ids), 1)
+        key = judgements.query * width + judgements.doc
+        order = np.argsort(key)
+        return cls(key[order], judgements.relevance[order], width)
+
+    def find(self, query: Ints, doc: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.bool_], Floats]:
+        """Which of the pairs are judged, and the relevance of those."""
+        if not len(self.key):
+            return np.zeros(len(query), np.bool_), np.zeros(0)
+        key = query * self.width + doc
+        at = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
+        judged = self.key[at] == key
+        return judged, self.relevance[at[judged]]
+
+
+def _grouped_rows(query: npt.NDArray[np.int32]) -> Ints | None:
+    """Row numbers that bring each query's rows together and leave out those marked -1; None where nothing moves."""
+    if not len(query) or (query[0] >= 0 and bool((query[1:] >= query[:-1]).all())):
+        return None
+    return np.argsort(query, kind="stable")[int((query < 0).sum()) :]
+
+
+def _parts(query: npt.NDArray[np.int32]) -> list[slice]:
+    """Slices of about PART_ROWS rows that cut no query in two, so that memory stays bounded."""
+    cuts = [0]
+    while cuts[-1] < len(query):
+        last = min(cuts[-1] + PART_ROWS, len(query)) - 1
+        cuts.append(int(np.searchsorted(query, query[last], side="right")))
+    return [slice(*ends) for ends in pairwise(cuts)]
+
+
+def _ranked_part(
+    query: npt.NDArray[np.int32], doc: npt.NDArray[np.int32], doc_ids: pa.Array, score: Floats | None, lookup: _Lookup
+) -> tuple[Ints, Ints, Floats, Ints]:
+    """Query, rank and relevance of the judged documents, best first; and the query of each document that came again."""
+    first = int(query[0])
+    group = query.astype(np.int64) - first
+    order = _ranked(group, score)
+    again = group[:0]
+    if pairs_repeat(group, doc_ids):
+        new = _first_seen(group, encode(doc_ids)[0][order])
+        again, group, order = group[~new] + first, group[new], order[new]
+    doc = doc[order]
+    candidates = np.flatnonzero(doc >= 0)
+    wanted = group[candidates] + first
+    judged, relevance = lookup.find(wanted, doc[candidates])
+    return wanted[judged], place_in_group(group)[candidates[judged]], relevance, again
+
+
+def _ranked(group: Ints, score: Floats | None) -> Ints:
+    """Row numbers by descending score within each group of rows; rows that tie keep their order."""
+    order = np.arange(len(group))
+    if score is None:
+        return order
+    descending = -score
+    if bool(((group[1:] > group[:-1]) | (descending[1:] >= descending[:-1])).all()):
+        return order
+    depth = np.bincount(group)
+    width = int(depth.max())
+    if len(depth) * width > SPARSE_AT * len(group):  # a few very deep queries among shallow ones
+        return np.lexsort((descending, group))
+    rectangle = np.full((len(depth), width), np.inf)
+    rectangle[group, place_in_group(group)] = descending
+    column = np.argsort(rectangle, axis=1, kind="stable")
+    column += (np.cumsum(depth) - depth)[:, None]
+    return column[np.arange(width) < depth[:, None]]
+
+
 def _first_seen(query: Ints, doc: Ints) -> npt.NDArray[np.bool_]:
     """True at the first of each (query, document)."""
-    _, at = np.unique(query * (int(doc.max(initial=0)) + 1) + doc, return_index=True)
+    _, at = np.unique(query * (int(doc.max(initial=0)) + 1) + doc, return_index=True)  # the first of each: stable
     first = np.zeros(len(query), np.bool_)
     first[at] = True
     return first
@@ -216,7 +259,7 @@ def _first_of_each(
 
 def _n_known(named: pa.Array, judgements: Judgements) -> int:
     known = codes_in(named, judgements.known_query_ids, what="query ids")
-    return int((np.append(judgements.position, -1)[known] >= 0).sum())
+    return int((judgements.position[known[known >= 0]] >= 0).sum())
 
 
 def _columns(table: Any, *, number: str) -> tuple[pa.Array, pa.Array, Floats | None, pa.Array | None]:

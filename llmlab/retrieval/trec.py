@@ -27,13 +27,15 @@ __all__ = ["read_qrels", "read_run"]
 QRELS_FIELDS = ("query_id", "iteration", "doc_id", "relevance")
 RUN_FIELDS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
 
-_ODD_SPACING = (b"\t", b"  ", b"\n ", b" \n", b" \r", b"\x00")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+SCAN_BYTES = 1 << 20
+
 _WHOLE = re.compile(rb"[+-]?\d{1,18}")
 _DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def read_qrels(path: str | Path) -> pd.DataFrame:
-    """The judgements of a TREC qrels file: columns query_id, doc_id and relevance (whole numbers, 1 or more = relevant).
+    """The judgements of a TREC qrels file: columns query_id, doc_id and relevance (a whole number, relevant from 1 up).
 
     The same judgement given twice is kept once.
 
@@ -74,11 +76,12 @@ def _read(
     wanted = ["query_id", "doc_id", *number]
     types = {name: pa.large_string() for name in fields} | number
     try:
-        if _is_plainly_spaced(path):
+        separator = _separator(path)
+        if separator is not None:
             table = csv.read_csv(
                 path,
                 read_options=csv.ReadOptions(column_names=list(fields), block_size=1 << 24),
-                parse_options=csv.ParseOptions(delimiter=" ", quote_char=False, escape_char=False),
+                parse_options=csv.ParseOptions(delimiter=separator, quote_char=False, escape_char=False),
                 convert_options=csv.ConvertOptions(column_types=types, include_columns=wanted, null_values=[]),
             )
             if np.isfinite(table[wanted[-1]].to_numpy()).all():
@@ -90,15 +93,17 @@ def _read(
     return _read_lines(path, fields, types, parse)
 
 
-def _is_plainly_spaced(path: Path) -> bool:
-    """Whether single spaces, and nothing else, stand between the fields."""
-    import mmap
-
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return text[:1] != b" " and text[:3] != b"\xef\xbb\xbf" and all(text.find(odd) < 0 for odd in _ODD_SPACING)
+def _separator(path: Path) -> str | None:
+    """The space or tab that stands alone between all fields of a file; None where its spacing is more varied."""
+    text = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(1, np.uint8)
+    separator = 9 if 9 in text[:SCAN_BYTES].tobytes().split(b"\n", 1)[0] else 32
+    for start in range(0, len(text), SCAN_BYTES):
+        piece = text[start : start + SCAN_BYTES + 1]  # one byte more, so that every two neighbours are seen
+        gap = piece <= 32
+        if (gap[1:] & gap[:-1]).any() or (gap != ((piece == separator) | (piece == 10))).any():
+            return None
+    starts_well = text[0] > 32 and text[:3].tobytes() != BYTE_ORDER_MARK
+    return chr(separator) if starts_well else None
 
 
 def _read_lines(
@@ -107,7 +112,7 @@ def _read_lines(
     """The same table, read line by line. Raises FileRuleError at the first line that breaks a rule."""
     queries, documents, numbers = [], [], []
     at = 4 if len(fields) == len(RUN_FIELDS) else 3
-    for line, text in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    for line, text in enumerate(path.read_bytes().removeprefix(BYTE_ORDER_MARK).split(b"\n"), start=1):
         parts = text.split()
         if not parts:
             continue
