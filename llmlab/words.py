@@ -28,7 +28,7 @@ def words(text: str) -> list[str]:
     """The stemmed words of a text in their order, without stop words and single letters.
 
     >>> words("How do I drop duplicated rows? DataFrame.drop_duplicates")
-    ['drop', 'duplicat', 'row', 'data', 'frame', 'drop', 'duplicat']
+    ['drop', 'duplicat', 'row', 'data', 'fram', 'drop', 'duplicat']
     """
     found = _WORD.findall(_CAMEL.sub(" ", text).lower())
     return [stemmed for word in found if (stemmed := _index_word(word))]

@@ -1,219 +1,137 @@
-"""Retrievers: BM25, TF-IDF, latent semantic analysis and their fusion, behind one method.
+"""The index: a corpus, cut and indexed as a bundle's retrieval config says, with a digest and a manifest.
 
-A retriever is anything with `search(queries, k)`; a vector database of one's own is one method away, and
-`register_retriever` makes it a name that a bundle can use. Equal scores keep the order of the chunks.
+`experiment` asks it for passages; results, receipts and registered versions carry its digest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+from llmlab.bundle import RetrievalConfig
+from llmlab.display import html_table
+from llmlab.retrieval.chunking import Chunk, chunked
+from llmlab.retrieval.corpus import Corpus
+from llmlab.retrieval.lexical import RETRIEVERS, Hit, Retriever, register_retriever, retriever_for
 
-from llmlab.retrieval.chunking import Chunk
-from llmlab.words import words
+__all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from scipy.sparse import csr_matrix
-
-__all__ = ["RETRIEVERS", "Hit", "Retriever", "register_retriever", "retriever_for"]
-
-BATCH_QUERIES = 128
-
-
-class Hit(NamedTuple):
-    """What a search found: the document, how well it matches, and which chunk of the document matched."""
-
-    doc_id: str
-    score: float
-    position: int = 0
+FETCHED_PER_KEPT = 4  # how many more chunks are asked for where some will be dropped as repetitions
 
 
-class Retriever(Protocol):
-    """Finds the chunks that match each query, best first, at most k. An empty query finds nothing."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Index:
+    """A corpus that can be searched.
 
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """One list of hits for each query, in the order of the queries."""
-        ...
-
-
-Builder = Callable[[Sequence[Chunk], Mapping[str, Any]], Retriever]
-
-
-class BM25:
-    """BM25 as Lucene computes it (k1 1.5, b 0.75), by bm25s; Robertson and Zaragoza (2009)."""
-
-    def __init__(self, chunks: Sequence[Chunk], *, k1: float = 1.5, b: float = 0.75) -> None:
-        import bm25s
-        from scipy.sparse import csr_matrix
-
-        self._chunks = chunks
-        self._vocabulary, token_ids = _token_ids(map(_indexed_words, chunks))
-        index = bm25s.BM25(k1=k1, b=b, method="lucene")
-        index.index((token_ids, dict(self._vocabulary)), create_empty_token=False, show_progress=False)
-        parts = (index.scores["data"], index.scores["indices"], index.scores["indptr"])
-        self._scores = csr_matrix(parts, shape=(len(self._vocabulary), len(chunks)))
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Chunks that share a word with the query."""
-        return list(_best_of_sparse(self._chunks, _batches(queries, self._vocabulary), self._scores, k))
-
-
-class TfIdf:
-    """Cosine similarity of TF-IDF vectors (sublinear term frequency), by scikit-learn."""
-
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        self._chunks = chunks
-        self._vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
-        self._vectors = self._vectorizer.fit_transform(map(_indexed_text, chunks)).T.tocsr()
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Chunks that share a word with the query."""
-        batches = (self._vectorizer.transform(batch) for batch in _cut(queries))
-        return list(_best_of_sparse(self._chunks, batches, self._vectors, k))
-
-
-class Lsa:
-    """Cosine similarity after a truncated SVD of TF-IDF; Deerwester et al. (1990), by scikit-learn."""
-
-    def __init__(self, chunks: Sequence[Chunk], *, dimensions: int = 200) -> None:
-        from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.preprocessing import normalize
-
-        self._chunks, self._normalize = chunks, normalize
-        self._vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
-        vectors = self._vectorizer.fit_transform(map(_indexed_text, chunks))
-        self._svd = TruncatedSVD(max(1, min(dimensions, min(vectors.shape) - 1)), random_state=0)
-        self._vectors: NDArray[np.float64] = normalize(self._svd.fit_transform(vectors)).T
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Chunks whose direction in the reduced space is near the query's; a query of unknown words finds nothing."""
-        found: list[list[Hit]] = []
-        for batch in _cut(queries):
-            known = self._vectorizer.transform(batch)
-            similar = self._normalize(self._svd.transform(known)) @ self._vectors
-            found += [
-                _hits(self._chunks, np.flatnonzero(row > 0), row[row > 0], k) if is_known else []
-                for row, is_known in zip(similar.round(9), known.getnnz(axis=1), strict=True)
-            ]
-        return found
-
-
-class Hybrid:
-    """Reciprocal rank fusion of other retrievers: sum of 1 / (c + rank); Cormack, Clarke and Buettcher (2009)."""
-
-    def __init__(self, retrievers: Sequence[Retriever], *, c: float = 60.0, depth: int = 100) -> None:
-        self._retrievers, self._c, self._depth = retrievers, c, depth
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Chunks in the order of their fused ranks; equal ones in the order of the first retriever that found them."""
-        depth = max(k, self._depth)
-        rankings = zip(*(retriever.search(queries, depth) for retriever in self._retrievers), strict=True)
-        return [self._fused(lists)[:k] for lists in rankings]
-
-    def _fused(self, lists: Sequence[Sequence[Hit]]) -> list[Hit]:
-        total: dict[tuple[str, int], float] = {}
-        for hits in lists:
-            for rank, hit in enumerate(hits, start=1):
-                key = (hit.doc_id, hit.position)
-                total[key] = total.get(key, 0.0) + 1.0 / (self._c + rank)
-        best = sorted(total.items(), key=lambda entry: -entry[1])
-        return [Hit(doc_id, score, position) for (doc_id, position), score in best]
-
-
-def register_retriever(name: str, build: Builder) -> None:
-    """Make `build(chunks, options) -> Retriever` available to bundles as `retriever: name`."""
-    if name in RETRIEVERS:
-        raise ValueError(f"there is a retriever {name!r} already; choose another name")
-    RETRIEVERS[name] = build
-
-
-def retriever_for(name: str, chunks: Sequence[Chunk], *, options: Mapping[str, Any] | None = None) -> Retriever:
-    """The retriever of that name over the chunks; ValueError for an unknown name or option.
-
-    >>> chunks = [Chunk(doc_id="a", position=0, text="drop missing rows"), Chunk(doc_id="b", position=0, text="sort")]
-    >>> [[hit.doc_id for hit in hits] for hits in retriever_for("bm25", chunks).search(["missing row", ""], 2)]
-    [['a'], []]
+    Attributes:
+        corpus: the documents.
+        config: how they are cut, searched and shown.
+        chunks: what the retriever indexed.
+        retriever: what searches them.
     """
-    if name not in RETRIEVERS:
-        raise ValueError(f"retriever == {name!r}, must be one of {', '.join(sorted(RETRIEVERS))}")
-    if not any(_indexed_words(chunk) for chunk in chunks):
-        raise ValueError("no chunk has a word to index")
-    try:
-        return RETRIEVERS[name](chunks, options or {})
-    except TypeError as error:
-        raise ValueError(f"the options {dict(options or {})} do not fit the retriever {name!r}: {error}") from None
+
+    corpus: Corpus
+    config: RetrievalConfig
+    chunks: tuple[Chunk, ...]
+    retriever: Retriever
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) over corpus content, chunking, retriever with its options, and embedding model."""
+        return _digest(self.corpus, self.config)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the index was made of, as plain values: recipe, digests, and a short hash of each document's text."""
+        return {
+            **_recipe(self.corpus, self.config),
+            "digest": self.digest,
+            "corpus_name": self.corpus.name,
+            "corpus_version": self.corpus.version,
+            "n_chunks": len(self.chunks),
+            "documents": {d.id: hashlib.sha256(d.text.encode()).hexdigest()[:16] for d in self.corpus},
+        }
+
+    def search(self, queries: Sequence[str], k: int | None = None) -> list[list[Hit]]:
+        """For each query its hits, best first, at most k (the config's own by default); none for an empty query.
+
+        `distinct_by` keeps the best chunk of each document, or the best document of each group.
+        """
+        wanted = self.config.k if k is None else k
+        if wanted < 1:
+            raise ValueError(f"k == {wanted}, must be >= 1")
+        if self.config.distinct_by is None:
+            return self.retriever.search(queries, wanted)
+        found: dict[int, list[Hit]] = {}
+        waiting, depth = list(range(len(queries))), wanted * FETCHED_PER_KEPT
+        while waiting:
+            for place, hits in zip(waiting, self.retriever.search([queries[i] for i in waiting], depth), strict=True):
+                kept = self._distinct(hits)[:wanted]
+                if len(kept) == wanted or len(hits) < depth or depth >= len(self.chunks):
+                    found[place] = kept
+            waiting = [place for place in waiting if place not in found]
+            depth = min(len(self.chunks), depth * FETCHED_PER_KEPT)
+        return [found[place] for place in range(len(queries))]
+
+    def passages(self, hits: Iterable[Hit]) -> str:
+        """The hits as they stand in a prompt: `[doc_id] text`, separated by blank lines, cut to `passage_chars`."""
+        limit = self.config.passage_chars
+        return "\n\n".join(
+            f"[{hit.doc_id}] {_cut(self._texts.get((hit.doc_id, hit.position), ''), limit)}" for hit in hits
+        )
+
+    @cached_property
+    def _texts(self) -> dict[tuple[str, int], str]:
+        return {(chunk.doc_id, chunk.position): chunk.text for chunk in self.chunks}
+
+    def _distinct(self, hits: Iterable[Hit]) -> list[Hit]:
+        by_group, best = self.config.distinct_by == "group", dict[str, Hit]()
+        for hit in hits:
+            document = self.corpus.by_id.get(hit.doc_id) if by_group else None
+            best.setdefault((document.group if document else "") or hit.doc_id, hit)
+        return list(best.values())
+
+    def __repr__(self) -> str:
+        return f"Index({self.corpus.name}, {self.config.retriever}, {len(self.chunks):,} chunks, {self.digest[:8]})"
+
+    def _repr_html_(self) -> str:
+        rows = [{"field": key, "value": value} for key, value in self.manifest.items() if key != "documents"]
+        return html_table(rows, caption=f"{len(self.corpus):,} documents in {len(self.chunks):,} chunks.")
 
 
-def _hybrid(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
-    rest = {key: value for key, value in options.items() if key != "of"}
-    return Hybrid([retriever_for(name, chunks) for name in options.get("of", ("bm25", "lsa"))], **rest)
+def build_index(config: RetrievalConfig, *, base: str | Path | None = None) -> Index:
+    """The index that a bundle's retrieval config describes; what it shares with an earlier one is built once.
+
+    Paths in the config are relative to `base` (by default the working directory) and may not leave it.
+    """
+    corpus = Corpus.load(config.corpus, base="." if base is None else base)
+    key = _digest(corpus, config)
+    if key not in _BUILT:
+        chunks = chunked(corpus, config.chunking)
+        _BUILT[key] = (chunks, retriever_for(config.retriever, chunks, options=config.options))
+    chunks, retriever = _BUILT[key]
+    return Index(corpus=corpus, config=config, chunks=chunks, retriever=retriever)
 
 
-RETRIEVERS: dict[str, Builder] = {
-    "bm25": lambda chunks, options: BM25(chunks, **options),
-    "hybrid": _hybrid,
-    "lsa": lambda chunks, options: Lsa(chunks, **options),
-    "tfidf": lambda chunks, options: TfIdf(chunks, **options),
-}
+_BUILT: dict[str, tuple[tuple[Chunk, ...], Retriever]] = {}
 
 
-def _indexed_text(chunk: Chunk) -> str:
-    return f"{chunk.title}\n{chunk.text}"
+def _recipe(corpus: Corpus, config: RetrievalConfig) -> dict[str, Any]:
+    chosen = config.model_dump(mode="json", include={"chunking", "retriever", "options", "embedding"})
+    return {"corpus": corpus.digest, **chosen}
 
 
-def _indexed_words(chunk: Chunk) -> list[str]:
-    return words(_indexed_text(chunk))
+def _digest(corpus: Corpus, config: RetrievalConfig) -> str:
+    recipe = json.dumps(_recipe(corpus, config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(recipe.encode()).hexdigest()
 
 
-def _token_ids(texts: Iterator[list[str]]) -> tuple[dict[str, int], list[list[int]]]:
-    vocabulary: dict[str, int] = {}
-    token_ids = [[vocabulary.setdefault(word, len(vocabulary)) for word in text] for text in texts]
-    return vocabulary, token_ids
-
-
-def _cut(queries: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (queries[start : start + BATCH_QUERIES] for start in range(0, len(queries), BATCH_QUERIES))
-
-
-def _batches(queries: Sequence[str], vocabulary: Mapping[str, int]) -> Iterator[csr_matrix]:
-    """Queries as rows of word counts, a batch at a time."""
-    from scipy.sparse import csr_matrix
-
-    for batch in _cut(queries):
-        known = [[vocabulary[word] for word in words(query) if word in vocabulary] for query in batch]
-        columns = np.fromiter(chain.from_iterable(known), dtype=np.int32)
-        ends = np.cumsum([0, *map(len, known)])
-        counts = csr_matrix((np.ones(len(columns), np.float32), columns, ends), shape=(len(batch), len(vocabulary)))
-        counts.sum_duplicates()
-        yield counts
-
-
-def _best_of_sparse(
-    chunks: Sequence[Chunk], batches: Iterator[csr_matrix], weights: csr_matrix, k: int
-) -> Iterator[list[Hit]]:
-    for batch in batches:
-        scores = (batch @ weights).tocsr()
-        scores.sort_indices()
-        for start, end in zip(scores.indptr, scores.indptr[1:], strict=False):
-            yield _hits(chunks, scores.indices[start:end], scores.data[start:end], k)
-
-
-def _hits(chunks: Sequence[Chunk], places: NDArray[Any], scores: NDArray[Any], k: int) -> list[Hit]:
-    """The k best of the chunks at `places` (ascending); equal scores keep that order."""
-    if k < 1:
-        raise ValueError(f"k == {k}, must be >= 1")
-    if len(scores) > k:
-        kept = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
-        places, scores = places[kept], scores[kept]
-    best = np.argsort(-scores, kind="stable")[:k]
-    return [
-        Hit(chunks[place].doc_id, float(score), chunks[place].position)
-        for place, score in zip(places[best].tolist(), scores[best].tolist(), strict=True)
-    ]
+def _cut(text: str, limit: int | None) -> str:
+    if limit is None or len(text) <= limit:
+        return text
+    return text[:limit].rsplit(maxsplit=1)[0] + " …"
