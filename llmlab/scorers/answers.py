@@ -1,0 +1,208 @@
+"""Scorers that look at the answer alone or compare it with what the case expects; all deterministic."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from llmlab.clients.base import Generation
+from llmlab.golden import Case
+from llmlab.scorers.base import Score, Scorer, scorer
+
+__all__ = [
+    "calls_tool",
+    "contains_expected",
+    "count_words",
+    "exact",
+    "folded",
+    "json_schema",
+    "length_between",
+    "mentions_expected",
+    "not_empty",
+    "output_tokens",
+    "regex",
+    "valid_json",
+    "word_count",
+]
+
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and Han: written without spaces
+_GLUED = _UNSPACED + "\u0e00-\u0e7f\uac00-\ud7af"  # Thai, and Hangul whose particles stick to the word
+_LETTER = rf"[^\W{_GLUED}]"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:['.\-][^\W{_UNSPACED}]+)*")
+
+
+@scorer(needs_expected=True)
+def exact(case: Case, generation: Generation) -> Score:
+    """1 when the answer is one of the expected texts, up to surrounding space and Unicode form."""
+    answer = unicodedata.normalize("NFC", generation.text).strip()
+    right = any(answer == unicodedata.normalize("NFC", text).strip() for text in case.expected)
+    return Score(value=right, explanation="" if right else f"expected {' or '.join(map(repr, case.expected))}")
+
+
+@scorer(needs_expected=True)
+def contains_expected(case: Case, generation: Generation) -> Score:
+    """1 when every expected text occurs in the answer as it is, whatever case and spacing."""
+    answer = folded(generation.text)
+    missing = [text for text in case.expected if folded(text) not in answer]
+    return Score(value=not missing, explanation=_list_missing(missing))
+
+
+@scorer(needs_expected=True)
+def mentions_expected(case: Case, generation: Generation) -> Score:
+    """Share of the expected facts that the answer mentions as whole words; `a|b` is one fact, said either way.
+
+    >>> case = Case(id="q1", inputs={"question": "?"}, expected=("dropna", "axis|columns"))
+    >>> mentions_expected(case, Generation(text="Call `df.dropna()`.")).value
+    0.5
+    """
+    answer = folded(generation.text)
+    missing = [fact for fact in case.expected if not _mention(fact).search(answer)]
+    share = (len(case.expected) - len(missing)) / len(case.expected)
+    return Score(value=share, explanation=_list_missing(missing))
+
+
+@scorer
+def not_empty(case: Case, generation: Generation) -> bool:
+    """1 when the answer has any text or calls a tool."""
+    return bool(generation.text.strip() or generation.tool_calls)
+
+
+@scorer
+def valid_json(case: Case, generation: Generation) -> Score:
+    """1 when the whole answer is one JSON value, without anything around it."""
+    try:
+        _parsed(generation.text)
+    except ValueError as error:
+        return Score(value=0.0, explanation=f"not JSON: {error}")
+    return Score(value=1.0)
+
+
+@scorer(high=None, higher_is_better=False)
+def word_count(case: Case, generation: Generation) -> int:
+    """Number of words; in scripts without spaces (Chinese, Japanese) each character is one."""
+    return count_words(generation.text)
+
+
+@scorer(high=None, higher_is_better=False)
+def output_tokens(case: Case, generation: Generation) -> int | None:
+    """Tokens of the answer as billed; unscored where the endpoint reports none."""
+    return generation.usage.output_tokens
+
+
+def regex(pattern: str, *, name: str = "regex") -> Scorer:
+    """1 when the pattern is found in the answer. The pattern is yours: nested repeats like `(a+)+` may take forever.
+
+    >>> regex(r"df\\.dropna\\(", name="calls_dropna")(Case(id="q", inputs={}), Generation(text="df.dropna()")).value
+    1.0
+    """
+    compiled = re.compile(pattern)
+
+    @scorer(name=name)
+    def found(case: Case, generation: Generation) -> bool:
+        return compiled.search(generation.text) is not None
+
+    return found
+
+
+def json_schema(schema: Mapping[str, Any], *, name: str = "json_schema") -> Scorer:
+    """1 when the answer is JSON that the schema allows; a `$ref` to another place is never fetched."""
+    import jsonschema
+    import referencing
+    import referencing.exceptions
+
+    source = json.dumps(schema, sort_keys=True)  # the function closes over it, so it is part of the digest
+    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    try:
+        kind.check_schema(json.loads(source))
+    except jsonschema.SchemaError as error:
+        raise ValueError(f"the schema of {name!r} is no JSON schema: {error.message}") from None
+    validator = kind(json.loads(source), registry=referencing.Registry())
+
+    @scorer(name=name)
+    def allowed(case: Case, generation: Generation) -> Score:
+        """1 when the answer is JSON that the schema allows."""
+        try:
+            error = next(iter(validator.iter_errors(_parsed(generation.text))), None)
+        except ValueError as broken:
+            return Score(value=0.0, explanation=f"not JSON: {broken}")
+        except referencing.exceptions.Unresolvable as unresolved:
+            return Score(value=None, explanation=f"{unresolved.ref} is not in the schema {source[:200]}")
+        return Score(value=error is None, explanation="" if error is None else f"{error.json_path}: {error.message}")
+
+    return allowed
+
+
+def calls_tool(tool: str, arguments: Mapping[str, Any] | None = None, *, name: str = "calls_tool") -> Scorer:
+    """1 when the answer calls this tool, and where arguments are given with these (others may be there too)."""
+    wanted = dict(arguments or {})
+
+    @scorer(name=name)
+    def called(case: Case, generation: Generation) -> Score:
+        calls = [call for call in generation.tool_calls if call.get("name") == tool]
+        given = [call["arguments"] for call in calls if isinstance(call.get("arguments"), Mapping)]
+        if calls and not wanted:
+            return Score(value=1.0)
+        right = any(all(key in had and had[key] == value for key, value in wanted.items()) for had in given)
+        names = ", ".join(str(call.get("name")) for call in generation.tool_calls) or "no tool"
+        return Score(value=right, explanation="" if right else f"called {names}; arguments {given}"[:500])
+
+    return called
+
+
+def length_between(low_words: int, high_words: int, *, name: str = "length_between") -> Scorer:
+    """1 when the answer has from `low_words` to `high_words` words, both included."""
+    if not 0 <= low_words <= high_words:
+        raise ValueError(f"low_words == {low_words}, high_words == {high_words}: must be 0 <= low_words <= high_words")
+
+    @scorer(name=name)
+    def fits(case: Case, generation: Generation) -> Score:
+        words = count_words(generation.text)
+        return Score(value=low_words <= words <= high_words, explanation=f"{words:,} words")
+
+    return fits
+
+
+def folded(text: str) -> str:
+    """Text for comparison: one Unicode form, no case, straight apostrophes, single spaces."""
+    return " ".join(unicodedata.normalize("NFC", text).replace("\u2019", "'").casefold().split())
+
+
+def count_words(text: str) -> int:
+    """Number of words, as `word_count` counts them."""
+    return sum(1 for _ in _WORD.finditer(text.replace("\u2019", "'")))
+
+
+@lru_cache(maxsize=4096)
+def _mention(fact: str) -> re.Pattern[str]:
+    ways = [_whole(folded(way)) for way in fact.split("|") if way.strip()]
+    return re.compile("|".join(ways) or r"(?!)")
+
+
+def _whole(words: str) -> str:
+    """The words with boundaries on the sides where they end in a letter or digit; 12 is not found in 12.5."""
+    before = rf"(?<!{_LETTER})" if re.match(_LETTER, words) else ""
+    after = rf"(?!{_LETTER})" if re.match(_LETTER, words[-1]) else ""
+    if words[0].isdigit():
+        before += r"(?<!\d\.)"
+    if words[-1].isdigit():
+        after += r"(?!\.\d|,\d{3}(?!\d))"
+    return before + re.escape(words) + after
+
+
+def _list_missing(missing: list[str]) -> str:
+    return f"not mentioned: {', '.join(missing)}" if missing else ""
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _no_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON value")

@@ -1,0 +1,234 @@
+"""What a scorer is: a plain function with a name, bounds and a direction; and how one answer is scored by many.
+
+Missing is not zero: an error row, a scorer that raises and a case that a scorer cannot judge are unscored
+(`Score.value` is None, with the reason); an empty answer and a timeout are failures, for users see them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, overload
+
+from llmlab.clients.base import Generation
+from llmlab.display import Shown
+from llmlab.golden import Case
+
+__all__ = ["Score", "Scorer", "as_scorers", "score_all", "score_all_async", "scorer"]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Score(Shown):
+    """What one scorer says of one answer; `value` None = unscored, never zero. A scorer fills in the name."""
+
+    value: float | None
+    explanation: str = ""
+    name: str = ""
+
+
+Judged: TypeAlias = Score | float | bool | None
+ScoreFunction: TypeAlias = Callable[[Case, Generation], Judged | Awaitable[Judged]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Scorer(Shown):
+    """A metric: called with a case and a generation, it gives a `Score`.
+
+    Attributes:
+        name: column of the results and name of the metric.
+        function: what computes it, plain or async.
+        low, high: bounds of its values; None = unbounded.
+        higher_is_better: the direction.
+        needs_expected: a case without `expected` is unscored.
+        empty_fails: an answer without text or tool call gets the worst value, without a call of the function.
+        digest: sha256 of name, bounds, source and the plain values that the function closes over.
+    """
+
+    name: str
+    function: ScoreFunction
+    low: float | None = 0.0
+    high: float | None = 1.0
+    higher_is_better: bool = True
+    needs_expected: bool = False
+    empty_fails: bool = True
+    digest: str = ""
+
+    def __call__(self, case: Case, generation: Generation) -> Score:
+        """The score of one answer, whatever its status.
+
+        Raises:
+            ValueError: the function gave NaN or a value out of the declared bounds.
+            TypeError: it gave no number, or it is async (then `await scorer.later(case, generation)`).
+        """
+        if self.is_async:
+            raise TypeError(f"the scorer {self.name!r} is async: await scorer.later(case, generation)")
+        return self._checked(self.function(case, generation), case)
+
+    async def later(self, case: Case, generation: Generation) -> Score:
+        """As calling it, for async functions too."""
+        judged = self.function(case, generation)
+        return self._checked(await judged if inspect.isawaitable(judged) else judged, case)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function has to be awaited."""
+        return inspect.iscoroutinefunction(self.function)
+
+    @property
+    def worst(self) -> float | None:
+        """The value of a failure; None when the metric has no bound on its bad side."""
+        return self.low if self.higher_is_better else self.high
+
+    def _decided(self, case: Case, generation: Generation) -> Score | None:
+        """The score that status and case decide without looking at the text."""
+        if generation.status == "error":
+            return Score(name=self.name, value=None, explanation=f"no answer: {generation.error or 'error'}")
+        if self.needs_expected and not case.expected:
+            return Score(name=self.name, value=None, explanation="the case names nothing expected")
+        if generation.status == "timeout":
+            return Score(name=self.name, value=self.worst, explanation="timeout: counts as a failure")
+        empty = generation.status == "empty" or not (generation.text.strip() or generation.tool_calls)
+        if empty and self.empty_fails and self.worst is not None and generation.status != "refused":
+            return Score(name=self.name, value=self.worst, explanation="the answer is empty")
+        return None
+
+    def _checked(self, judged: Any, case: Case) -> Score:
+        value, explanation = (judged.value, judged.explanation) if isinstance(judged, Score) else (judged, "")
+        if value is None:
+            return Score(name=self.name, value=None, explanation=explanation or "the scorer gave no value")
+        where = f"scorer {self.name!r}, case {case.id!r}"
+        if not hasattr(value, "__float__") or isinstance(value, str):
+            raise TypeError(f"{where}: gave {value!r}, must be a number, a bool, a Score or None")
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"{where}: gave {number}, must be finite; return None where there is no score")
+        if (self.low is not None and number < self.low) or (self.high is not None and number > self.high):
+            bounds = f"low={self.low}, high={self.high}"
+            raise ValueError(f"{where}: gave {number}, out of its bounds {bounds}; declare them with @scorer({bounds})")
+        return Score(name=self.name, value=number, explanation=explanation)
+
+    def _rows(self) -> list[dict[str, object]]:
+        better = "higher is better" if self.higher_is_better else "lower is better"
+        return [{"scorer": self.name, "low": self.low, "high": self.high, "direction": better}]
+
+
+@overload
+def scorer(function: ScoreFunction) -> Scorer: ...
+@overload
+def scorer(
+    *,
+    low: float | None = 0.0,
+    high: float | None = 1.0,
+    higher_is_better: bool = True,
+    needs_expected: bool = False,
+    empty_fails: bool = True,
+    name: str | None = None,
+) -> Callable[[ScoreFunction], Scorer]: ...
+def scorer(
+    function: ScoreFunction | None = None,
+    *,
+    low: float | None = 0.0,
+    high: float | None = 1.0,
+    higher_is_better: bool = True,
+    needs_expected: bool = False,
+    empty_fails: bool = True,
+    name: str | None = None,
+) -> Scorer | Callable[[ScoreFunction], Scorer]:
+    """A `Scorer` out of a plain or async function `(Case, Generation) -> Score | float | bool | None`.
+
+    Raises:
+        ValueError: the name cannot be a metric's name, or low is not below high.
+
+    >>> from llmlab.clients.base import Generation
+    >>> from llmlab.golden import Case
+    >>> @scorer(low=0, high=1, higher_is_better=True)
+    ... def polite(case, generation):
+    ...     return "please" in generation.text
+    >>> polite(Case(id="q1", inputs={"question": "?"}), Generation(text="Try dropna, please.")).value
+    1.0
+    """
+
+    def build(plain: ScoreFunction) -> Scorer:
+        called = name or str(getattr(plain, "__name__", type(plain).__name__))
+        if not _NAME.fullmatch(called):
+            raise ValueError(f"scorer name == {called!r}, must be letters, digits, _ . -; give one with name=...")
+        if any(bound is not None and not math.isfinite(bound) for bound in (low, high)):
+            raise ValueError(f"{called}: bounds must be finite, or None where there is none (low={low}, high={high})")
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"{called}: low == {low}, must be below high == {high}")
+        return Scorer(
+            name=called,
+            function=plain,
+            low=low,
+            high=high,
+            higher_is_better=higher_is_better,
+            needs_expected=needs_expected,
+            empty_fails=empty_fails,
+            digest=_digest(plain, [called, low, high, higher_is_better, needs_expected, empty_fails]),
+        )
+
+    return build if function is None else build(function)
+
+
+def as_scorers(scorers: Sequence[Scorer | ScoreFunction]) -> tuple[Scorer, ...]:
+    """Scorers out of scorers and plain functions (0 to 1, higher is better); ValueError for a name used twice."""
+    made = tuple(one if isinstance(one, Scorer) else scorer(one) for one in scorers)
+    names = [one.name for one in made]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two scorers are called {twice[0]!r}; give one of them another name (name=...)")
+    return made
+
+
+def score_all(scorers: Sequence[Scorer], case: Case, generation: Generation) -> dict[str, Score]:
+    """Every scorer's score of one answer, by name. A scorer that raises is unscored, with what it raised.
+
+    Error rows are unscored, timeouts and (for quality scorers) empty answers get the worst value.
+    """
+    return {one.name: one._decided(case, generation) or _tried(one, case, generation) for one in scorers}
+
+
+async def score_all_async(scorers: Sequence[Scorer], case: Case, generation: Generation) -> dict[str, Score]:
+    """As `score_all`, with async scorers awaited one after the other."""
+    return {one.name: one._decided(case, generation) or await _awaited(one, case, generation) for one in scorers}
+
+
+def _tried(one: Scorer, case: Case, generation: Generation) -> Score:
+    try:
+        return one(case, generation)
+    except Exception as error:  # noqa: BLE001  # a user's scorer may raise anything: the row is unscored and counted
+        return _unscored(one, error)
+
+
+async def _awaited(one: Scorer, case: Case, generation: Generation) -> Score:
+    try:
+        return await one.later(case, generation)
+    except Exception as error:  # noqa: BLE001  # a user's scorer may raise anything: the row is unscored and counted
+        return _unscored(one, error)
+
+
+def _unscored(one: Scorer, error: Exception) -> Score:
+    return Score(name=one.name, value=None, explanation=f"the scorer raised {type(error).__name__}: {error}"[:1000])
+
+
+def _digest(function: ScoreFunction, declared: list[Any]) -> str:
+    plain = inspect.unwrap(function)
+    code = getattr(plain, "__code__", None)
+    try:
+        source = inspect.getsource(plain)
+    except (OSError, TypeError):  # defined at a prompt, or a callable object
+        source = f"{code.co_code.hex()} {code.co_consts!r}" if code is not None else type(plain).__qualname__
+    cells = getattr(plain, "__closure__", None) or ()
+    closed = [cell.cell_contents for cell in cells] if code is not None else []
+    record = json.dumps([declared, source, closed], default=_named, sort_keys=True)
+    return hashlib.sha256(record.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _named(value: Any) -> str:
+    return value.pattern if isinstance(value, re.Pattern) else type(value).__qualname__
