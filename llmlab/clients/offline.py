@@ -1,0 +1,239 @@
+"""`offline/extractive-1`: a rule-based reader that stands in for a model, so that every notebook runs free of charge.
+
+It is no language model. It splits the passages of a prompt into sentences, weighs how many of the question's words
+each shares, and says the best ones with the name of the function they come from. It follows four plain instructions
+in the system text (or in the user message ahead of `Question:`): be brief or use so many sentences, cite sources,
+say when you do not know. Everything but the latency is a pure function of the request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import re
+import time
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from llmlab.bundle import ModelRef
+from llmlab.clients.base import Generation, Request, Status, Usage
+from llmlab.clients.sentences import Sentence, sentences_of
+from llmlab.errors import RequestRefusedError
+from llmlab.words import words
+
+__all__ = ["OfflineClient"]
+
+MODEL_ID = "extractive-1"
+CHARS_PER_TOKEN = 4
+SENTENCES = 3  # of an answer, where the prompt does not say
+PASSAGE_SHARE = 0.5  # what the rest of a passage counts, beside the sentence itself
+RANK_DISCOUNT = 0.03  # what each place further down the prompt costs
+TEMPERATURE_UNIT = 0.15  # difference of scores that temperature 1 makes e times as likely
+CITED_FROM = 0.3  # share of the question's weight that a sentence must hold to be cited
+KNOWN_FROM = 0.45  # share that the best passage must hold for an answer, where the prompt asks to say otherwise
+NO_PASSAGES = "The prompt holds no passages, and this reader knows nothing else."
+NOT_KNOWN = "I don't know: the passages do not cover this question."
+
+_PASSAGE = re.compile(r"(?:\A|(?<=\n\n))\[([^\[\]\s]+)\] ")
+_QUESTION = re.compile(r"^Question:[ \t]*", re.MULTILINE | re.IGNORECASE)
+_NUMBERS = {"one": 1, "a single": 1, "two": 2, "three": 3, "four": 4, "five": 5}
+_SENTENCE_COUNT = re.compile(rf"\b({'|'.join(_NUMBERS)}|[1-9])(?: short)? sentences?\b", re.IGNORECASE)
+_BRIEF = re.compile(r"\b(?:brief|briefly|concise|concisely|short|shortly)\b", re.IGNORECASE)
+_CITE = re.compile(r"\bcit(?:e|es|ing|ations?)\b", re.IGNORECASE)
+_ADMIT = re.compile(
+    r"\b(?:don't|do not) know\b|\bsay so\b|\bdo(?:es)? not (?:say|cover|contain|answer)\b", re.IGNORECASE
+)
+_TAKEN = frozenset({"temperature", "max_tokens", "stop"})
+
+
+class OfflineClient:
+    """Answers for `offline/extractive-1`, without network or key, at no cost.
+
+    >>> import asyncio
+    >>> from llmlab.bundle import Sampling
+    >>> prompt = "How do I remove missing rows?\\n\\n[DataFrame.dropna] Remove missing values.\\n\\n[Series.abs] Size."
+    >>> model, messages = ModelRef.parse("offline/extractive-1"), ({"role": "user", "content": prompt},)
+    >>> request = Request(model=model, messages=messages, sampling=Sampling(max_tokens=50))
+    >>> asyncio.run(OfflineClient().complete(request)).text
+    'Use `DataFrame.dropna`: Remove missing values.'
+    """
+
+    fingerprint = f"offline/{MODEL_ID}"
+
+    async def complete(self, request: Request) -> Generation:
+        """The answer. RequestRefusedError for another model, and for a parameter that this reader does not have."""
+        _refuse_what_it_cannot_take(request)
+        started_s = time.perf_counter()
+        text, status = _within_limits(_answer(request), request)
+        prompt_chars = [len(str(message["content"])) for message in request.messages]
+        usage = Usage(
+            input_tokens=sum(map(_tokens, prompt_chars)), output_tokens=_tokens(len(text)), cached_input_tokens=0
+        )
+        return Generation(
+            status=status,
+            text=text,
+            usage=usage,
+            latency_s=time.perf_counter() - started_s,
+            cost_usd=Decimal(0),
+            served_model=MODEL_ID,
+        )
+
+    def price_usd(self, model: ModelRef, usage: Usage) -> Decimal | None:
+        """Zero, for this client's model; None (unknown) for any other."""
+        return Decimal(0) if str(model) == f"offline/{MODEL_ID}" else None
+
+
+class _Task(NamedTuple):
+    """What a prompt asks for."""
+
+    question: str
+    passages: tuple[tuple[str, str], ...]
+    n_sentences: int
+    cites: bool
+    admits: bool
+
+
+class _Candidate(NamedTuple):
+    """A sentence with its score, and the share of the question's weight that it and its passage hold."""
+
+    score: float
+    share: float
+    passage_share: float
+    doc_id: str
+    sentence: Sentence
+
+
+def _answer(request: Request) -> str:
+    task = _task(request.messages)
+    if not task.passages:
+        return NO_PASSAGES
+    candidates = _candidates(task)
+    if not candidates or (task.admits and max(c.passage_share for c in candidates) < KNOWN_FROM):
+        return NOT_KNOWN
+    temperature = request.sampling.temperature or 0.0
+    if temperature > 0:
+        candidates = _sampled(candidates, temperature, request)
+    distinct = list({candidate.sentence.text: candidate for candidate in reversed(candidates)}.values())[::-1]
+    return _prose(distinct[: task.n_sentences], cites=task.cites)
+
+
+def _task(messages: Sequence[Mapping[str, Any]]) -> _Task:
+    system = " ".join(message["content"] for message in messages if message["role"] == "system")
+    prompt = next((message["content"] for message in reversed(messages) if message["role"] == "user"), "")
+    instructions, question, prompt = _question_of(prompt)
+    told = f"{system} {instructions}"
+    return _Task(
+        question=question,
+        passages=_passages(prompt),
+        n_sentences=_sentences_wanted(told),
+        cites=_CITE.search(told) is not None,
+        admits=_ADMIT.search(told) is not None,
+    )
+
+
+def _question_of(prompt: str) -> tuple[str, str, str]:
+    """Instructions ahead of the question, the question, and the prompt without it."""
+    labels = list(_QUESTION.finditer(prompt))
+    first = _PASSAGE.search(prompt)
+    if labels:
+        label = labels[-1]
+        question, _, rest = prompt[label.end() :].partition("\n\n")
+        before = prompt[: label.start()]
+        head = before[: first.start()] if first and first.start() < label.start() else before
+        return head, question, f"{before}\n\n{rest}"
+    if first is None or first.start() > 0:
+        return "", prompt[: first.start()] if first else prompt, prompt
+    before, _, question = prompt.rstrip().rpartition("\n\n")
+    return "", question, before
+
+
+def _passages(prompt: str) -> tuple[tuple[str, str], ...]:
+    marks = list(_PASSAGE.finditer(prompt))
+    ends = [mark.start() for mark in marks[1:]] + [len(prompt)]
+    return tuple((mark[1], prompt[mark.end() : end]) for mark, end in zip(marks, ends, strict=True))
+
+
+def _sentences_wanted(told: str) -> int:
+    if found := _SENTENCE_COUNT.search(told):
+        return _NUMBERS.get(found[1].lower()) or int(found[1])
+    return 1 if _BRIEF.search(told) else SENTENCES
+
+
+def _candidates(task: _Task) -> list[_Candidate]:
+    """Sentences that share a word with the question, best first; equal ones in the order of the prompt."""
+    asked = set(words(task.question))
+    split = [(doc_id, *sentences_of(doc_id, text)) for doc_id, text in task.passages]
+    weight = {
+        word: math.log1p(len(split) / (1 + sum(word in passage_words for _, passage_words, _ in split)))
+        for word in asked
+    }
+    total = sum(weight.values()) or 1.0
+    found = []
+    for rank, (doc_id, passage_words, sentences) in enumerate(split):
+        passage_share = sum(weight[word] for word in asked & passage_words) / total
+        for sentence in sentences:
+            shared = asked & sentence.words
+            if shared:
+                share = sum(weight[word] for word in shared) / total
+                score = sentence.weight * share / (1 + 0.02 * len(sentence.words)) + PASSAGE_SHARE * passage_share
+                found.append(_Candidate(score - RANK_DISCOUNT * rank, share, passage_share, doc_id, sentence))
+    return sorted(found, key=lambda candidate: -candidate.score)
+
+
+def _sampled(candidates: list[_Candidate], temperature: float, request: Request) -> list[_Candidate]:
+    """The candidates in an order drawn without replacement, with probabilities that grow with their scores.
+
+    By the Gumbel top-k trick (Kool, van Hoof and Welling, 2019), seeded by the request, its repeat included.
+    """
+    seed = int.from_bytes(hashlib.sha256(request.to_json().encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    draw, unit = random.Random(seed), temperature * TEMPERATURE_UNIT
+    noisy = [
+        (candidate.score / unit - math.log(-math.log(draw.random() or 0.5)), candidate) for candidate in candidates
+    ]
+    return [candidate for _, candidate in sorted(noisy, key=lambda pair: -pair[0])]
+
+
+def _prose(chosen: Sequence[_Candidate], *, cites: bool) -> str:
+    by_name: dict[str, list[_Candidate]] = {}
+    for candidate in chosen:
+        by_name.setdefault(candidate.sentence.name, []).append(candidate)
+    parts = []
+    for position, (name, candidates) in enumerate(by_name.items()):
+        said = " ".join(_with_source(candidate, cites) for candidate in candidates)
+        lead = ("Use" if position == 0 else "See also") + f" `{name}`: " if name else ""
+        parts.append(lead + said)
+    return " ".join(parts)
+
+
+def _with_source(candidate: _Candidate, cites: bool) -> str:
+    text = candidate.sentence.text
+    if not cites or candidate.share < CITED_FROM:
+        return text
+    return f"{text.rstrip('.')} [{candidate.doc_id}]."
+
+
+def _within_limits(text: str, request: Request) -> tuple[str, Status]:
+    for stop in request.sampling.stop:
+        text = text.partition(stop)[0]
+    limit = request.sampling.max_tokens
+    if limit is not None and _tokens(len(text)) > limit:
+        return text[: limit * CHARS_PER_TOKEN], "truncated"
+    return text, "ok" if text.strip() else "empty"
+
+
+def _tokens(n_chars: int) -> int:
+    """Tokens as this reader counts them: one for every four characters begun."""
+    return math.ceil(n_chars / CHARS_PER_TOKEN)
+
+
+def _refuse_what_it_cannot_take(request: Request) -> None:
+    if str(request.model) != f"offline/{MODEL_ID}":
+        raise RequestRefusedError(f"the offline client serves offline/{MODEL_ID}, not {request.model}")
+    unknown = sorted(set(request.sampling.sent) - _TAKEN)
+    if unknown or request.tools:
+        what = ", ".join([*unknown, *(["tools"] if request.tools else [])])
+        raise RequestRefusedError(f"offline/{MODEL_ID} cannot take {what}; leave it out of the bundle")
+    if not all(isinstance(message.get("content"), str) for message in request.messages):
+        raise RequestRefusedError(f"offline/{MODEL_ID} reads text only; every message needs its content as text")
