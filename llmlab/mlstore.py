@@ -12,6 +12,7 @@ import platform
 import re
 import sqlite3
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -184,9 +185,10 @@ def reported(what: str) -> Iterator[None]:
 def _client(uri: str) -> MlflowClient:
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
+    with warnings.catch_warnings(), _migration_lock(_sqlite_path(uri)):
+        warnings.simplefilter("ignore")  # MLflow's import and its migrations warn about their own libraries
+        from mlflow import MlflowClient
 
-    with _migration_lock(_sqlite_path(uri)):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         if not uri.startswith(("http", "databricks")):
             client.search_registered_models(max_results=1)  # the registry opens the same tables a second time

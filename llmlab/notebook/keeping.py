@@ -1,0 +1,98 @@
+"""How executed notebooks are kept: without keys, under 5 MB, and never half written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llmlab.redaction import scrub
+
+__all__ = ["SCHEME", "cut_outputs", "keep_html", "register_keeper"]
+
+SCHEME = "llmlab-kept:"  # papermill hands paths that start like this to the keeper below
+LARGEST_OUTPUTS_BYTES = 4_000_000
+KEPT_OF_CUT_CHARS = 2_000
+MOST_OUTPUTS_OF_A_CELL = 500
+
+
+class _Keeper:
+    """papermill's way to write a notebook: through scrubbing and cutting, to a file that is whole or not there."""
+
+    def write(self, text: str, path: str) -> None:
+        target = Path(path.removeprefix(SCHEME))
+        notebook = cut_outputs(json.loads(scrub(text)))
+        part = target.with_name(target.name + ".part")
+        part.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, target)  # noqa: PTH105  # Path.replace is the same
+
+    def pretty_path(self, path: str) -> str:
+        return path.removeprefix(SCHEME)
+
+
+def register_keeper() -> None:
+    """Makes papermill know SCHEME; twice is once."""
+    from papermill.iorw import papermill_io
+
+    with contextlib.suppress(StopIteration):
+        next(handler for scheme, handler in papermill_io._handlers if scheme == SCHEME)
+        return
+    papermill_io.register(SCHEME, _Keeper())
+
+
+def cut_outputs(notebook: dict[str, Any], *, limit_bytes: int = LARGEST_OUTPUTS_BYTES) -> dict[str, Any]:
+    """The same notebook (changed in place) with its largest outputs cut until all fit, each cut said where it was."""
+    for cell in notebook["cells"]:
+        outputs = cell.get("outputs", [])
+        if len(outputs) > MOST_OUTPUTS_OF_A_CELL:
+            note = f"[{len(outputs) - MOST_OUTPUTS_OF_A_CELL:,} more outputs were cut]\n"
+            outputs[MOST_OUTPUTS_OF_A_CELL:] = [{"output_type": "stream", "name": "stdout", "text": note}]
+    parts = sorted(_parts(notebook), key=lambda part: part[0], reverse=True)
+    total = sum(size for size, _, _ in parts)
+    for size, holder, key in parts:
+        if total <= limit_bytes:
+            break
+        total -= size - _cut(holder, key)
+    return notebook
+
+
+def keep_html(executed: Path) -> Path:
+    """A self-contained HTML copy beside the executed notebook, which loads no script from anywhere."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    html = executed.with_suffix(".html")
+    exporter = HTMLExporter(
+        mathjax_url="", require_js_url="", jquery_url="", widget_renderer_url="", mermaid_js_url="", embed_images=True
+    )
+    body, _ = exporter.from_notebook_node(nbformat.read(executed, as_version=4))
+    html.write_text(scrub(body), encoding="utf-8")
+    return html
+
+
+def _parts(notebook: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """Every piece of output as (bytes, mapping that holds it, its key)."""
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            holder = output.get("data", output)
+            for key, value in holder.items():
+                if key not in ("output_type", "name", "execution_count", "metadata"):
+                    yield len(json.dumps(value)), holder, key
+
+
+def _cut(holder: dict[str, Any], key: str) -> int:
+    """Replace one piece by its beginning and a note; the bytes that are left of it."""
+    value = holder[key]
+    lines = isinstance(value, list)
+    text = "".join(map(str, value)) if lines else str(value)
+    note = f"[cut: {len(text):,} characters in all]"
+    if key in ("text", "text/plain", "traceback"):
+        kept = f"{text[:KEPT_OF_CUT_CHARS]}\n{note}\n"
+        holder[key] = [kept] if lines else kept
+        return len(kept)
+    del holder[key]
+    holder.setdefault("text/plain", note)
+    return 0

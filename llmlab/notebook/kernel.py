@@ -1,0 +1,71 @@
+"""Both ends of the wire to a notebook's kernel: how it is started, and what it reports about how a cell ended.
+
+The kernel is always the interpreter that runs llmlab, whatever kernels are installed on the machine. It loads this
+module as an IPython extension: an exception crosses papermill only as a name and a text, so the verdict of a gate is
+written to a small file, and tables that llmlab shows get a text form that a terminal can print.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llmlab.display import Shown
+from llmlab.errors import GateError
+
+__all__ = ["NOTEBOOK", "NOTEBOOK_RUN_ID", "kernel_manager_class", "load_ipython_extension", "verdict_word"]
+
+NOTEBOOK_RUN_ID = "LLMLAB_NOTEBOOK_RUN_ID"  # the MLflow run that stands for this notebook
+NOTEBOOK = "LLMLAB_NOTEBOOK"  # the notebook's path, as reports name it
+VERDICT_FILE = "LLMLAB_VERDICT_FILE"
+SHUTDOWN_WAIT_S = 2.0  # an interrupted job has five seconds in all
+
+
+def kernel_manager_class(environment: Mapping[str, str]) -> type:
+    """A kernel manager that starts this interpreter with these environment variables added."""
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    described = get_kernel_dict(extra_arguments=[f"--ext={__name__}", "--log-level=40"])
+    described["env"] = {name: value.replace("$", "$$") for name, value in environment.items()}  # it is a template
+
+    class OwnKernelManager(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            if self._kernel_spec is None:
+                self._kernel_spec = KernelSpec(resource_dir="", **described)
+            return self._kernel_spec
+
+    OwnKernelManager.shutdown_wait_time.default_value = SHUTDOWN_WAIT_S
+    return OwnKernelManager
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What IPython calls inside the kernel."""
+    from IPython.core.formatters import PlainTextFormatter
+
+    class TableText(PlainTextFormatter):  # type: ignore[misc]  # IPython is untyped here
+        def __call__(self, value: Any) -> Any:
+            return str(value) if isinstance(value, Shown) else super().__call__(value)
+
+    shell.display_formatter.formatters["text/plain"] = TableText(parent=shell.display_formatter)
+    shell.events.register("post_run_cell", _report_verdict)
+
+
+def verdict_word(error: GateError) -> str:
+    """FAIL, INCONCLUSIVE or INVALID: as the decision says, else as the message says, else INVALID."""
+    verdict = getattr(error.decision, "verdict", None)
+    said = str(getattr(verdict, "value", verdict) if verdict is not None else error)
+    found = re.search(r"\b(INVALID|INCONCLUSIVE|FAIL)\b", said)
+    return found[1] if found else "INVALID"
+
+
+def _report_verdict(result: Any) -> None:
+    error, path = result.error_in_exec, os.environ.get(VERDICT_FILE)
+    if path and isinstance(error, GateError):
+        Path(path).write_text(json.dumps({"verdict": verdict_word(error), "message": str(error)}), encoding="utf-8")

@@ -1,0 +1,220 @@
+"""The cell tagged `parameters`: what may be set from outside, of which type, checked before anything runs.
+
+papermill itself takes `false` as a truthy text, and only warns of `seven` for a number or of an unknown name.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import io
+import json
+import math
+import re
+import tokenize
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmlab.display import Shown
+from llmlab.errors import FileRuleError
+
+__all__ = ["Parameter", "parse_parameters", "read_parameters"]
+
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_PLAIN_TYPES = (bool, int, float, str, list, dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Parameter(Shown):
+    """One line of the parameters cell: `name: type = default  # help`."""
+
+    name: str
+    type: str
+    default: Any
+    help: str = ""
+
+
+def read_parameters(notebook: Mapping[str, Any], *, path: str | Path) -> tuple[Parameter, ...]:
+    """The parameters that a notebook declares, none where it has no cell tagged `parameters`.
+
+    Raises:
+        FileRuleError: the cell is not Python, or a default is not a plain value.
+    """
+    source = next((_source(cell) for cell in notebook["cells"] if "parameters" in _tags(cell)), "")
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError as error:
+        raise FileRuleError(f"the parameters cell is not Python ({error.msg})", path=path, line=error.lineno) from None
+    helps = _comments(source)
+    return tuple(
+        _declared(target.id, statement, helps, path)
+        for statement in statements
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None
+        for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
+        if isinstance(target, ast.Name)
+    )
+
+
+def parse_parameters(declared: Sequence[Parameter], given: Mapping[str, Any], *, path: str | Path) -> dict[str, Any]:
+    """The given values in their declared types. Texts, as they come from a command line, are read by the type.
+
+    Raises:
+        ValueError: an unknown name (with the nearest known one), or a value that is not of the declared type.
+
+    >>> retries = Parameter(name="retries", type="int", default=3)
+    >>> parse_parameters([retries], {"retries": "7"}, path="01.ipynb")
+    {'retries': 7}
+    """
+    known = {parameter.name: parameter for parameter in declared}
+    return {name: _checked(name, value, known, Path(path).name) for name, value in given.items()}
+
+
+def _declared(
+    name: str, statement: ast.Assign | ast.AnnAssign, helps: Mapping[int, str], path: str | Path
+) -> Parameter:
+    assert statement.value is not None  # noqa: S101  # the caller looked
+    try:
+        default = ast.literal_eval(statement.value)
+    except (ValueError, TypeError):
+        rule = f"the default of parameter {name!r} must be a plain value, not {ast.unparse(statement.value)!r}"
+        raise FileRuleError(rule, path=path) from None
+    named = statement.annotation if isinstance(statement, ast.AnnAssign) else None
+    if isinstance(named, ast.Constant) and isinstance(named.value, str):  # a quoted annotation
+        text = named.value
+    elif named is not None:
+        text = ast.unparse(named)
+    else:
+        text = type(default).__name__ if isinstance(default, _PLAIN_TYPES) else "str | None"
+    return Parameter(name=name, type=text, default=default, help=helps.get(statement.end_lineno or 0, ""))
+
+
+def _checked(name: str, value: Any, known: Mapping[str, Parameter], notebook: str) -> Any:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        hint = f"did you mean {near[0]!r}? It has: {', '.join(known)}" if near else "it has no parameters"
+        raise ValueError(f"{notebook} has no parameter {name!r}; {hint}")
+    kinds = _alternatives(ast.parse(known[name].type, mode="eval").body)
+    for kind in sorted(kinds, key=lambda kind: _name(kind) == "str"):  # "7" is a number where a number may stand
+        try:
+            return _as(kind, value, from_text=isinstance(value, str))
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue
+    raise ValueError(
+        f"{name} == {value!r}, must be {_in_words(kinds)} ({notebook} declares {name}: {known[name].type})"
+    )
+
+
+def _as(kind: ast.expr, value: Any, *, from_text: bool) -> Any:
+    """The value in one type; ValueError or TypeError where it is not of that type."""
+    name = _name(kind)
+    if name == "Literal":
+        allowed = ast.literal_eval(kind.slice) if isinstance(kind, ast.Subscript) else ()
+        options = allowed if isinstance(allowed, tuple) else (allowed,)
+        return next(option for option in options if value == option or (from_text and value == str(option)))
+    if from_text and name != "str":
+        value = _from_text(name, value)
+    fits = {
+        "None": value is None,
+        "bool": isinstance(value, bool),
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(value, (int, float)) and not isinstance(value, bool),
+        "str": isinstance(value, str),
+        "list": isinstance(value, (list, tuple)),
+        "dict": isinstance(value, dict),
+    }
+    if not fits.get(name, False) or not _is_finite(value):
+        raise ValueError(value)
+    if name in ("list", "dict") and isinstance(kind, ast.Subscript):
+        return _items_as(kind.slice, value)
+    return float(value) if name == "float" else list(value) if name == "list" else value
+
+
+def _items_as(items: ast.expr, value: Any) -> Any:
+    if isinstance(value, dict):
+        keys, values = items.elts if isinstance(items, ast.Tuple) else (items, items)
+        return {_item_as(keys, key): _item_as(values, item) for key, item in value.items()}
+    return [_item_as(items, item) for item in value]
+
+
+def _item_as(items: ast.expr, value: Any) -> Any:
+    for kind in _alternatives(items):
+        try:
+            return _as(kind, value, from_text=False)
+        except (ValueError, TypeError):
+            continue
+    raise ValueError(value)
+
+
+def _from_text(name: str, text: str) -> Any:
+    stripped = text.strip()
+    if name == "bool":
+        if stripped.lower() not in _TRUTH:
+            raise ValueError(text)
+        return _TRUTH[stripped.lower()]
+    if name == "int":
+        return int(stripped)
+    if name == "float":
+        return float(stripped)
+    if name == "None":
+        return None if stripped in ("None", "null") else text
+    try:
+        return json.loads(stripped)
+    except json.JSONDecodeError:
+        return ast.literal_eval(stripped)
+
+
+def _alternatives(kind: ast.expr) -> list[ast.expr]:
+    """The members of a union, of `Optional[...]`, or the type itself."""
+    if isinstance(kind, ast.BinOp):
+        return [*_alternatives(kind.left), *_alternatives(kind.right)]
+    if isinstance(kind, ast.Subscript) and _name(kind) in ("Optional", "Union"):
+        members = kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]
+        nothing: list[ast.expr] = [ast.Constant(None)] if _name(kind) == "Optional" else []
+        return [leaf for member in members for leaf in _alternatives(member)] + nothing
+    return [kind]
+
+
+def _name(kind: ast.expr) -> str:
+    if isinstance(kind, ast.Subscript):
+        return _name(kind.value)
+    if isinstance(kind, ast.Attribute):
+        return kind.attr
+    return kind.id if isinstance(kind, ast.Name) else str(getattr(kind, "value", ""))
+
+
+def _in_words(kinds: Sequence[ast.expr]) -> str:
+    words = {
+        "bool": "true or false",
+        "int": "a whole number",
+        "float": "a finite number",
+        "str": "text",
+        "list": 'a list such as ["a", "b"]',
+        "dict": 'a mapping such as {"a": 1}',
+        "None": "None",
+    }
+    return " or ".join(words.get(_name(kind), ast.unparse(kind)) for kind in kinds)
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return all(map(_is_finite, items))
+
+
+def _comments(source: str) -> dict[int, str]:
+    """Comment by line number; a `#` inside a string is none."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.start[0]: re.sub(r"^#+\s*", "", token.string) for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _source(cell: Mapping[str, Any]) -> str:
+    source = cell.get("source", "")
+    return source if isinstance(source, str) else "".join(source)
+
+
+def _tags(cell: Mapping[str, Any]) -> Sequence[str]:
+    tags: Sequence[str] = cell.get("metadata", {}).get("tags", ())
+    return tags

@@ -1,0 +1,262 @@
+"""Running a notebook as a job: parameters checked, MLflow run opened and closed, copies kept, verdict read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llmlab.errors import FileRuleError, GateError, StoreError
+from llmlab.mlstore import Store, open_store, reported
+from llmlab.notebook.keeping import SCHEME, keep_html, register_keeper
+from llmlab.notebook.kernel import NOTEBOOK, NOTEBOOK_RUN_ID, VERDICT_FILE, kernel_manager_class, verdict_word
+from llmlab.notebook.parameters import parse_parameters, read_parameters
+from llmlab.notebook.value import CellRun, NotebookRun
+from llmlab.project import git_state, project_root
+from llmlab.redaction import scrub
+
+__all__ = ["read_notebook", "run_notebook"]
+
+EXPERIMENT = "notebooks"
+LONGEST_PARAM_CHARS = 500
+
+
+def run_notebook(
+    path: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    root: Path | None = None,
+    output: str | Path | None = None,
+    progress: bool = False,
+) -> NotebookRun:
+    """The notebook executed from top to bottom in this interpreter's kernel, with its verdict.
+
+    Args:
+        path: the notebook.
+        parameters: values for names of its `parameters` cell; texts are read by the declared type.
+        root: the project, by default the one around the current folder; it becomes the kernel's folder.
+        output: where the executed notebook is kept instead of `mlruns/notebooks/`; the HTML copy lies beside it.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        FileRuleError: the file is no notebook. ValueError: a parameter is unknown or of the wrong type.
+        StoreError: the tracking store cannot be used; nothing was run.
+        KeyboardInterrupt: it was interrupted, by Ctrl+C or SIGTERM; its MLflow runs are closed as KILLED.
+    """
+    path = Path(path).resolve()
+    root = project_root() if root is None else root.resolve()
+    notebook = read_notebook(path)
+    values = parse_parameters(read_parameters(notebook, path=path), parameters or {}, path=path)
+    with _terminable():
+        store = open_store(root)
+        run_id = store.start_run(EXPERIMENT, name=path.stem, tags=_tags(path, root))
+        try:
+            executed = _place(path, root, run_id, output)
+            _log_parameters(store, run_id, values)
+            environment = {NOTEBOOK_RUN_ID: run_id, NOTEBOOK: _name(path, root)}
+            started = time.monotonic()
+            verdict, message = _execute(
+                notebook, values, executed, root=root, environment=environment, progress=progress
+            )
+            run = _outcome(path, executed, verdict, message, values, run_id, time.monotonic() - started)
+            _keep(store, run)
+        except BaseException as error:
+            _close_after(store, run_id, error)
+            raise
+        store.close_runs_of(run_id, "FINISHED" if verdict == "PASS" else "FAILED")
+    return run
+
+
+def read_notebook(path: Path) -> Any:
+    """The notebook in a file, in today's format; FileRuleError for anything else."""
+    import nbformat
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        notebook = nbformat.reads(text, as_version=4)
+        nbformat.validate(notebook)
+    except OSError as error:
+        raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
+    except (UnicodeDecodeError, nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
+        first = str(error).partition("\n")[0]
+        raise FileRuleError(f"is not a Jupyter notebook ({first})", path=path) from None
+    return notebook
+
+
+def _execute(
+    notebook: Any,
+    values: Mapping[str, Any],
+    executed: Path,
+    *,
+    root: Path,
+    environment: Mapping[str, str],
+    progress: bool,
+) -> tuple[str, str]:
+    """Verdict and message."""
+    import papermill
+    from nbclient.exceptions import CellControlSignal, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    register_keeper()
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that only we can read
+    with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
+        verdict_file = Path(folder) / "verdict.json"
+        environment = {**environment, VERDICT_FILE: str(verdict_file), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        try:
+            papermill.execute_notebook(
+                notebook,
+                (SCHEME + str(executed)).replace("{", "{{").replace("}", "}}"),
+                parameters=dict(values),
+                kernel_name="python3",
+                language="python",
+                cwd=root,
+                progress_bar=progress,
+                kernel_manager_class=kernel_manager_class(environment),
+            )
+        except PapermillExecutionError as error:
+            return _verdict_of(error, verdict_file)
+        except (DeadKernelError, CellControlSignal) as error:
+            return "BROKEN", f"the kernel ended: {scrub(str(error))}"
+    return "PASS", ""
+
+
+def _verdict_of(error: Any, verdict_file: Path) -> tuple[str, str]:
+    if verdict_file.exists():
+        said = json.loads(verdict_file.read_text(encoding="utf-8"))
+        return said["verdict"], scrub(said["message"])
+    if error.ename == GateError.__name__:  # the extension did not load: the text still says it
+        return verdict_word(GateError(error.evalue)), scrub(error.evalue)
+    return "BROKEN", scrub(f"{error.ename}: {error.evalue}")
+
+
+def _outcome(
+    path: Path, executed: Path, verdict: str, message: str, values: Mapping[str, Any], run_id: str, duration_s: float
+) -> NotebookRun:
+    kept = json.loads(executed.read_text(encoding="utf-8"))
+    return NotebookRun(
+        notebook=path,
+        verdict=verdict,
+        message=message,
+        parameters=values,
+        executed=executed,
+        html=keep_html(executed),
+        run_id=run_id,
+        duration_s=duration_s,
+        tables=tuple(_tables(kept)),
+        cells=tuple(_cells(kept)),
+    )
+
+
+def _tables(notebook: Mapping[str, Any]) -> Iterator[str]:
+    """The text of every output of the cells tagged `report`; a figure has none."""
+    for cell in notebook["cells"]:
+        if "report" not in cell["metadata"].get("tags", ()):
+            continue
+        for output in cell.get("outputs", ()):
+            shown = output.get("data", {})
+            text = output.get("text") if output.get("name") == "stdout" else shown.get("text/plain")
+            if text and not any(mime.startswith("image/") for mime in shown):
+                yield (text if isinstance(text, str) else "".join(text)).rstrip()
+
+
+def _cells(notebook: Mapping[str, Any]) -> Iterator[CellRun]:
+    heading, number = "", 0
+    for cell in notebook["cells"]:
+        source = cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            titles = [line.lstrip("# ").strip() for line in source.splitlines() if line.startswith("#")]
+            heading = titles[-1] if titles else heading
+        if cell["cell_type"] != "code":
+            continue
+        number += 1
+        errors = [output for output in cell["outputs"] if output["output_type"] == "error"]
+        ran = cell["metadata"].get("papermill", {})
+        text = f"{errors[0]['ename']}: {errors[0]['evalue']}\n\n{source}" if errors else ""
+        status = (
+            "failed"
+            if errors or ran.get("exception")
+            else "completed"
+            if ran.get("status") == "completed"
+            else "skipped"
+        )
+        yield CellRun(
+            number=number, heading=heading, status=status, duration_s=float(ran.get("duration") or 0.0), error=text
+        )
+
+
+def _keep(store: Store, run: NotebookRun) -> None:
+    with reported(f"the executed notebook cannot be logged (it is kept as {run.executed})"):
+        for file in (run.executed, run.html):
+            store.client.log_artifact(run.run_id, str(file), "notebook")
+        tags = {"llmlab.verdict": run.verdict, "llmlab.message": run.message[:500], "llmlab.complete": "true"}
+        for key, value in tags.items():
+            store.client.set_tag(run.run_id, key, value)
+        store.client.log_metric(run.run_id, "duration_s", run.duration_s)
+
+
+def _log_parameters(store: Store, run_id: str, values: Mapping[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    params = [Param(name, scrub(str(value))[:LONGEST_PARAM_CHARS]) for name, value in values.items()]
+    with reported("the parameters cannot be logged"):
+        store.client.log_batch(run_id, params=params)
+
+
+def _close_after(store: Store, run_id: str, error: BaseException) -> None:
+    """Close what is open, without hiding the error that ended the job."""
+    try:
+        store.close_runs_of(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+    except StoreError as closing_failed:
+        error.add_note(f"The MLflow run {run_id} could not be closed: {closing_failed}")
+
+
+def _place(path: Path, root: Path, run_id: str, output: str | Path | None) -> Path:
+    if output is not None:
+        place = Path(output).resolve()
+        if place.suffix != ".ipynb" or place == path:
+            raise ValueError(f"output == {str(output)!r}, must be another file that ends in .ipynb")
+    else:
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        place = root / "mlruns" / "notebooks" / f"{path.stem}-{stamp}-{run_id[:8]}.ipynb"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _tags(path: Path, root: Path) -> dict[str, str]:
+    git = git_state(root)
+    return {
+        "llmlab.kind": "notebook",
+        "mlflow.source.name": _name(path, root),
+        "mlflow.source.type": "NOTEBOOK",
+        "mlflow.source.git.commit": git.commit,
+        "llmlab.git_dirty": str(git.dirty).lower(),
+    }
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the job as Ctrl+C does: by an exception that closes what is open."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signal_number: int, frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(signal_number).name)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
