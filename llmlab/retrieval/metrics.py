@@ -20,12 +20,12 @@ from llmlab.display import Interval, Shown, frame
 from llmlab.errors import DataError
 from llmlab.retrieval.measure import Measure, parse_measure
 from llmlab.retrieval.ranking import JudgedRanking, Judgements, judged_ranking, judgements_of, place_in_group
-from llmlab.stats.estimate import Estimate
+from llmlab.stats.estimate import Estimate, mean_estimate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DEFAULT_MEASURES", "RetrievalMetrics", "evaluate", "same_queries"]
+__all__ = ["DEFAULT_MEASURES", "RetrievalMetrics", "evaluate"]
 
 DEFAULT_MEASURES = ("nDCG@10", "P@10", "R@10", "HitRate@10", "RR", "AP")
 
@@ -83,26 +83,31 @@ class RetrievalMetrics(Shown):
 
     def estimate(self, measure: str | Measure) -> Estimate:
         """The average with its interval: t over queries, or cluster-robust (CR2) where queries have clusters."""
-        from llmlab.stats.paired import mean_difference
-
         values = self.column(measure)
-        if len(values) < 2:
-            return Estimate(value=self.mean(measure), level=self.level, n=len(values), n_attempted=len(values))
-        found = mean_difference(values, clusters=self.clusters, level=self.level)
-        return Estimate(
-            value=found.value,
-            low=found.low,
-            high=found.high,
-            level=self.level,
-            n=len(values),
-            n_attempted=len(values),
-            method=found.method,
-        )
+        if len(values) < 2 or (self.clusters is not None and len(set(self.clusters)) < 2):
+            note = "an interval needs at least two independent queries"
+            n = len(values)
+            return Estimate(
+                value=self.mean(measure), level=self.level, n=n, n_attempted=n, method="mean", notes=(note,)
+            )
+        return mean_estimate(values, self.clusters, level=self.level)
 
     def per_query(self) -> pd.DataFrame:
         """One row per query used, one column per measure."""
         columns = {str(measure): self.values[:, i] for i, measure in enumerate(self.measures)}
         return frame([]).assign(query_id=list(self.query_ids), **columns)
+
+    def counts(self) -> dict[str, int]:
+        """What was used, what scores 0 for want of a result, and what was left out or counted once."""
+        return {
+            "used": self.n_queries,
+            "missing": self.n_missing,
+            "empty": self.n_empty,
+            "without_relevant": self.n_without_relevant,
+            "unjudged": self.n_unjudged_queries,
+            "repeated_documents": self.n_repeated_documents,
+            "repeated_judgements": self.n_repeated_judgements,
+        }
 
     def _rows(self) -> list[dict[str, object]]:
         rows = []
@@ -175,18 +180,6 @@ def evaluate(
         n_repeated_documents=ranking.n_repeated,
         n_repeated_judgements=judgements.n_repeated,
     )
-
-
-def same_queries(candidate: RetrievalMetrics, baseline: RetrievalMetrics) -> None:
-    """Nothing, where both were judged on the same queries by the same measures, so that rows are pairs.
-
-    Raises:
-        DataError: queries or measures differ; names what to do.
-    """
-    if candidate.query_ids != baseline.query_ids:
-        raise DataError("the two runs were judged on different queries; evaluate both against the same judgements")
-    if candidate.measures != baseline.measures:
-        raise DataError("the two runs were judged by different measures; evaluate both with the same ones")
 
 
 def _values(measure: Measure, judgements: Judgements, ranking: JudgedRanking) -> Floats:

@@ -1,0 +1,130 @@
+"""`llmlab retrieval qrels.txt run.txt`: judge any search engine's run, and compare it with another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llmlab.display import plain
+from llmlab.errors import DataError, FileRuleError, LlmlabError
+
+if TYPE_CHECKING:
+    from llmlab.comparison import Comparison
+    from llmlab.retrieval.metrics import RetrievalMetrics
+
+__all__ = ["retrieval"]
+
+HEADER_WORDS = ("query_id", "query", "qid", "id")
+
+
+@click.command("retrieval")
+@click.argument("qrels", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("-m", "--measure", "measures", multiple=True, help="nDCG@10, P@5, R@10, HitRate@5, RR, AP; repeatable.")
+@click.option("--per-query", is_flag=True, help="Each query's values too.")
+@click.option("--cluster", type=click.Path(path_type=Path), help="File of query id and group on each line.")
+@click.option("--baseline", type=click.Path(path_type=Path), help="TREC run to compare with (difference = run - this).")
+@click.option("--level", type=float, default=0.95, show_default=True, help="Confidence level of the intervals.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def retrieval(
+    qrels: Path,
+    run: Path,
+    *,
+    measures: tuple[str, ...],
+    per_query: bool,
+    cluster: Path | None,
+    baseline: Path | None,
+    level: float,
+    as_json: bool,
+) -> None:
+    """Judge a TREC run against TREC judgements, as trec_eval -c does, with intervals.
+
+    QRELS has lines `query 0 document relevance`, RUN has lines `query Q0 document rank score tag`. Ties go by
+    descending document id, queries missing from the run score 0, queries without a relevant document are left out.
+    """
+    try:
+        from llmlab.retrieval.metrics import DEFAULT_MEASURES, evaluate
+        from llmlab.retrieval.trec import read_qrels
+
+        judged = read_qrels(qrels)
+        settings: dict[str, Any] = {
+            "measures": measures or DEFAULT_MEASURES,
+            "clusters": None if cluster is None else _read_clusters(cluster),
+            "level": level,
+        }
+        found = evaluate(judged, run, **settings)
+        if not found.n_queries:
+            raise DataError(f"{qrels}: no query has a relevant document, so there is nothing to measure")
+        compared = None
+        if baseline is not None:
+            from llmlab.retrieval.compare import compare_runs
+
+            names = _names(run, baseline)
+            base = evaluate(judged, baseline, **settings)
+            compared = compare_runs(found, base, candidate_name=names[0], baseline_name=names[1])
+    except (LlmlabError, ValueError) as error:
+        raise _BadInput(plain(error, None)) from None
+    click.echo(_json(found, compared, per_query) if as_json else _text(found, compared, per_query))
+
+
+class _BadInput(click.ClickException):
+    """Shown as one line on stderr; the process exits with 2."""
+
+    exit_code = 2
+
+
+def _json(found: RetrievalMetrics, compared: Comparison | None, per_query: bool) -> str:
+    metrics = {}
+    for measure, unjudged in zip(found.measures, found.unjudged, strict=True):
+        mean = found.estimate(measure)
+        ci = None if mean.low is None else [mean.low, mean.high]
+        metrics[str(measure)] = {"value": mean.value, "ci": ci, "n_queries": mean.n, "unjudged": unjudged}
+    record: dict[str, Any] = {"metrics": metrics, "queries": found.counts()}
+    if compared is not None:
+        record["comparisons"] = compared.records()
+    if per_query:
+        names = [str(measure) for measure in found.measures]
+        rows = zip(found.query_ids, found.values.tolist(), strict=True)
+        record["per_query"] = {str(query): dict(zip(names, values, strict=True)) for query, values in rows}
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, indent=1)
+
+
+def _text(found: RetrievalMetrics, compared: Comparison | None, per_query: bool) -> str:
+    parts = [str(found)] if compared is None else [str(found), str(compared)]
+    if per_query:
+        head = "\t".join(["query_id", *map(str, found.measures)])
+        rows = zip(found.query_ids, found.values.tolist(), strict=True)
+        lines = ("\t".join([plain(query, None), *(f"{value:.6f}" for value in values)]) for query, values in rows)
+        parts.insert(0, "\n".join([head, *lines]))
+    return "\n\n".join(parts)
+
+
+def _read_clusters(path: Path) -> dict[str, str]:
+    """The group of each query: two fields a line, apart by a comma or spaces; a header may stand first."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise FileRuleError(f"cannot be read: {reason}", path=path) from None
+    groups: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        fields = [field.strip() for field in (line.split(",") if "," in line else line.split())]
+        if not line.strip() or (number == 1 and fields[0].lower() in HEADER_WORDS):
+            continue
+        if len(fields) != 2 or not all(fields):
+            raise FileRuleError(f"{len(fields)} fields, must be 2: query id and group", path=path, line=number)
+        if groups.setdefault(fields[0], fields[1]) != fields[1]:
+            raise FileRuleError(f"query {fields[0]!r} has a second group; keep one", path=path, line=number)
+    return groups
+
+
+def _names(run: Path, baseline: Path) -> tuple[str, str]:
+    """Short names of the two runs: their files' stems, or whole paths where the stems are the same."""
+    if run.stem != baseline.stem:
+        return run.stem, baseline.stem
+    if str(run) != str(baseline):
+        return str(run), str(baseline)
+    raise ValueError(f"{run} is compared with itself; name another run as the baseline")
