@@ -210,6 +210,8 @@ class GoldenSet(Shown):
 
     def only(self, *, tag: str | None = None, ids: Iterable[str] | None = None, first: int | None = None) -> GoldenSet:
         """The cases with this tag, these ids, or the first so many; a smaller set with this one as parent."""
+        if tag is None and ids is None and first is None:
+            return self
         wanted = None if ids is None else set(ids)
         if wanted and (unknown := sorted(wanted - set(self.by_id))):
             raise ValueError(f"no case {unknown[0]!r} in {self.name!r}")

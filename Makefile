@@ -1,0 +1,55 @@
+# Everything a person or a CI job runs. `make help` explains; the first use of any target sets up .venv/.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+NOTEBOOK := notebooks/01_compare_variants.ipynb
+PORT ?= 5001
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lab ui test test-all check bench lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## make .venv/ with the locked versions (every other target does it too)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the locked packages into .venv/ (once; under a minute with a quick network) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $(READY)
+
+demo: $(READY)  ## compare variants: run notebook 01 (BASE_URL=... MODEL=... for your own endpoint)
+	@$(BIN)/llmlab run $(NOTEBOOK) $(if $(BASE_URL),-p base_url "$(BASE_URL)") $(if $(MODEL),-p model "$(MODEL)")
+	@echo
+	@echo "Next: 'make lab' opens the notebook, 'make ui' shows the logged runs and bundles in MLflow."
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_compare_variants.ipynb
+
+ui: $(READY)  ## open MLflow on the logged runs (PORT=5001)
+	@$(BIN)/llmlab ui --port $(PORT)
+
+test: $(READY)  ## the tests that take a minute or two
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile -p no:benchmark -m 'not slow and not browser and not bench'
+
+test-all: $(READY)  ## the slow ones too: kills, notebooks, a real browser
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile -p no:benchmark -m '(slow or browser) and not bench'
+
+check: $(READY)  ## lint, formatting and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(READY)  ## the speed promises, as ratios within one run
+	@$(BIN)/python -m pytest -q tests/bench -m bench -rP --no-header
+
+lock: $(READY)  ## renew requirements.lock from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 --extra dev pyproject.toml -o requirements.lock
+
+clean:  ## remove .venv/ and caches (mlruns/ stays)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,249 @@
+"""Looking at single cases of a run: which flipped, which are worst, and everything about one of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmlab.display import Chip, Interval, Shown, html_diff, html_table
+from llmlab.errors import DataError
+from llmlab.golden import Case
+from llmlab.scoretable import Metric
+
+if TYPE_CHECKING:
+    from llmlab.results import Results
+
+__all__ = ["CaseView", "Flip", "Flips", "Worst", "flips", "show", "worst"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Flip(Shown):
+    """A case that one variant gets right and the other does not, with both answers (their first repeat)."""
+
+    case_id: str
+    question: str
+    became: str  # good or bad
+    before: float
+    after: float
+    before_text: str
+    after_text: str
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Flips(Shown):
+    """The cases that changed sides between two variants, the harmed ones first.
+
+    Attributes:
+        good_when: the score from which on a case counts as good.
+        n_cases: cases that both variants have a score for.
+    """
+
+    metric: str
+    before: str
+    after: str
+    good_when: float
+    n_cases: int
+    flips: tuple[Flip, ...]
+
+    @property
+    def harmed(self) -> tuple[Flip, ...]:
+        """Cases that went from good to bad."""
+        return tuple(flip for flip in self.flips if flip.became == "bad")
+
+    @property
+    def mended(self) -> tuple[Flip, ...]:
+        """Cases that went from bad to good."""
+        return tuple(flip for flip in self.flips if flip.became == "good")
+
+    def __len__(self) -> int:
+        return len(self.flips)
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "case": flip.case_id,
+                "question": flip.question,
+                "became": Chip(flip.became, flip.became),
+                self.metric: f"{flip.before:.2f} → {flip.after:.2f}",
+                self.before: flip.before_text,
+                self.after: flip.after_text,
+            }
+            for flip in self.flips
+        ]
+
+    def _sentence(self) -> str:
+        kept = self.n_cases - len(self.flips)
+        return (
+            f"From {self.before} to {self.after}, {len(self.mended)} case(s) became good, {len(self.harmed)} became "
+            f"bad and {kept} stayed as they were ({self.metric}, good from {self.good_when:g})."
+        )
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Worst(Shown):
+    """The lowest-scored answers of a run, worst first."""
+
+    metric: str
+    rows: tuple[Mapping[str, object], ...]
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """Ids of the cases, worst first, each once."""
+        return tuple(dict.fromkeys(str(row["case"]) for row in self.rows))
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [dict(row) for row in self.rows]
+
+    def _sentence(self) -> str:
+        return f"The {len(self.rows)} lowest answers by {self.metric}."
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CaseView(Shown):
+    """Everything about one case: the question, what was expected, and each variant's answer."""
+
+    case: Case | None
+    case_id: str
+    repeat: int
+    answers: Mapping[str, Mapping[str, Any]]
+    metrics: tuple[str, ...]
+    requests: Mapping[str, str]
+
+    def curl(self, variant: str) -> str:
+        """The exact request as a shell command that can be pasted; the key is a variable, never a value."""
+        if variant not in self.requests:
+            raise DataError(f"the request of {variant!r} is not in the call store (was it made elsewhere?)")
+        return self.requests[variant]
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "variant": variant,
+                "status": row["status"],
+                **{metric: Interval(row.get(metric)) for metric in self.metrics},
+                "answer": row["text"] or row["error"],
+                "retrieved": row["retrieved"],
+                "why": _reasons(row.get("explanations", "")),
+            }
+            for variant, row in self.answers.items()
+        ]
+
+    def _sentence(self) -> str:
+        if self.case is None:
+            return f"Case {self.case_id}, answer {self.repeat + 1}."
+        asked = " | ".join(str(value) for value in self.case.inputs.values())
+        expected = ", ".join(self.case.expected) or "nothing stated"
+        return f"Case {self.case_id}, answer {self.repeat + 1}: {asked} Expected: {expected}."
+
+    def _repr_html_(self) -> str:
+        names = list(self.answers)
+        diffs = [
+            html_diff(self.answers[names[0]]["text"], self.answers[name]["text"], before_name=names[0], after_name=name)
+            for name in names[1:]
+        ]
+        requests: list[dict[str, object]] = [{"variant": v, "request": text} for v, text in self.requests.items()]
+        return "".join([Shown._repr_html_(self), *diffs, html_table(requests) if requests else ""])
+
+
+def flips(results: Results, before: str, after: str, *, metric: str | None = None) -> Flips:
+    """Cases on different sides of the middle of the metric's range (repeats averaged)."""
+    name = _quality_metric(results, metric)
+    table, meaning = results.table(name), results.metric(name)
+    good_when = _threshold(meaning)
+    a, b = table.values[:, table.column(before)], table.values[:, table.column(after)]
+    both = ~(np.isnan(a) | np.isnan(b))
+    was, now = _good(a, meaning, good_when), _good(b, meaning, good_when)
+    texts = _first_texts(results)
+    found = [
+        Flip(
+            case_id=table.case_ids[i],
+            question=_question(results, table.case_ids[i]),
+            became="good" if now[i] else "bad",
+            before=float(a[i]),
+            after=float(b[i]),
+            before_text=texts.get((before, table.case_ids[i]), ""),
+            after_text=texts.get((after, table.case_ids[i]), ""),
+        )
+        for i in np.flatnonzero(both & (was != now))
+    ]
+    found.sort(key=lambda flip: (flip.became != "bad", -abs(flip.after - flip.before)))
+    return Flips(
+        metric=name, before=before, after=after, good_when=good_when, n_cases=int(both.sum()), flips=tuple(found)
+    )
+
+
+def worst(results: Results, n: int, *, variant: str | None = None, metric: str | None = None) -> Worst:
+    """The n lowest-scored answers, of one variant or of all; unscored ones are not among them."""
+    if n < 1:
+        raise ValueError(f"n == {n}, must be >= 1")
+    name = _quality_metric(results, metric)
+    frame = results.frame
+    if variant is not None:
+        results.table(name).column(variant)
+        frame = frame[frame["variant"] == variant]
+    lowest_first = results.metric(name).higher_is_better
+    ordered = frame[frame[name].notna()].sort_values(name, ascending=lowest_first, kind="stable").head(n)
+    rows = tuple(
+        {
+            "case": row["case_id"],
+            "variant": row["variant"],
+            name: Interval(row[name]),
+            "question": _question(results, row["case_id"]),
+            "answer": row["text"],
+            "status": row["status"],
+        }
+        for row in ordered.to_dict("records")
+    )
+    return Worst(metric=name, rows=rows)
+
+
+def show(results: Results, case_id: str, *, repeat: int = 0, requests: Mapping[str, str] | None = None) -> CaseView:
+    """One case with every variant's answer; `requests` are the exact requests by variant, where they are known."""
+    frame = results.frame
+    rows = frame[(frame["case_id"] == case_id) & (frame["repeat"] == repeat)].to_dict("records")
+    if not rows:
+        raise ValueError(f"no answer {repeat} to a case {case_id!r} in these results")
+    return CaseView(
+        case=results.golden.by_id.get(case_id) if results.golden else None,
+        case_id=case_id,
+        repeat=repeat,
+        answers={row["variant"]: row for row in rows},
+        metrics=tuple(results.metrics),
+        requests=requests or {},
+    )
+
+
+def _quality_metric(results: Results, metric: str | None) -> str:
+    if metric is not None:
+        return results.metric(metric).name
+    if not results.metrics:
+        raise ValueError("these results have no scorer; name a metric")
+    return next(iter(results.metrics))
+
+
+def _threshold(metric: Metric) -> float:
+    if metric.low is None or metric.high is None:
+        raise ValueError(f"{metric.name} has no bounds, so no case of it is good or bad; name another metric")
+    return (metric.low + metric.high) / 2
+
+
+def _good(values: Any, metric: Metric, threshold: float) -> Any:
+    return values >= threshold if metric.higher_is_better else values <= threshold
+
+
+def _first_texts(results: Results) -> dict[tuple[str, str], str]:
+    first = results.frame[results.frame["repeat"] == 0]
+    return dict(zip(zip(first["variant"], first["case_id"], strict=True), first["text"], strict=True))
+
+
+def _question(results: Results, case_id: str) -> str:
+    case = results.golden.by_id.get(case_id) if results.golden else None
+    return " | ".join(str(value) for value in case.inputs.values()) if case else ""
+
+
+def _reasons(explanations: str) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in json.loads(explanations or "{}").items())

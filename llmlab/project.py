@@ -1,0 +1,48 @@
+"""Where a project's files lie and which commit its code is at."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["GitState", "git_state", "project_root", "runs_folder"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitState:
+    """The commit that is checked out, and whether files differ from it. "" where there is no repository."""
+
+    commit: str = ""
+    dirty: bool = False
+
+
+def project_root(start: str | Path | None = None) -> Path:
+    """The nearest folder at or above `start` (default: the working directory) with a pyproject.toml, else `start`."""
+    here = Path(start or Path.cwd()).resolve()
+    return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
+
+
+def runs_folder(start: str | Path | None = None) -> Path:
+    """`mlruns/` of the project, made when it is missing: call store, tracking store, spool, executed notebooks."""
+    folder = project_root(start) / "mlruns"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def git_state(folder: str | Path | None = None) -> GitState:
+    """Commit and cleanliness of the repository that holds `folder`."""
+    commit = _git("rev-parse", "HEAD", folder=folder)
+    if commit is None:
+        return GitState()
+    changes = _git("status", "--porcelain", "--untracked-files=no", folder=folder)
+    return GitState(commit=commit, dirty=bool(changes))
+
+
+def _git(*arguments: str, folder: str | Path | None) -> str | None:
+    command = ["git", "-C", str(folder or Path.cwd()), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603  # fixed program
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

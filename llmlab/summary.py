@@ -1,0 +1,125 @@
+"""What each variant scored: every metric's mean with its interval, and how many rows it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmlab.display import Chip, Interval, Shown
+from llmlab.scoretable import ScoreTable
+from llmlab.stats.estimate import Estimate, mean_estimate
+
+if TYPE_CHECKING:
+    from llmlab.results import Results
+
+__all__ = ["Summary", "age_of", "case_mean", "summarise"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Summary(Shown):
+    """One line per variant.
+
+    Attributes:
+        estimates: (variant, metric) -> mean over cases with its clustered interval.
+        rows: (variant, metric) -> answers scored and attempted.
+        state: complete, partial or FAILED; a FAILED run shows no means.
+        sources: what the numbers come from: golden digest, bundle digests, age.
+    """
+
+    variants: tuple[str, ...]
+    metrics: tuple[str, ...]
+    estimates: Mapping[tuple[str, str], Estimate]
+    rows: Mapping[tuple[str, str], tuple[int, int]]
+    errors: Mapping[str, int]
+    state: str
+    sources: str
+    notes: tuple[str, ...] = ()
+
+    def estimate(self, variant: str, metric: str) -> Estimate:
+        """The mean of a metric for a variant."""
+        return self.estimates[variant, metric]
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [self._row(variant) for variant in self.variants]
+
+    def _row(self, variant: str) -> dict[str, object]:
+        row: dict[str, object] = {"variant": variant}
+        if self.state != "complete":
+            row["state"] = Chip(self.state, "bad" if self.state == "FAILED" else "unsure")
+        scorers = [metric for metric in self.metrics if metric not in _RESOURCES]
+        for metric in self.metrics:
+            found = self.estimates[variant, metric]
+            shown = None if self.state == "FAILED" else Interval(found.value, found.low, found.high)
+            row[_RESOURCES.get(metric, metric)] = shown
+            if metric in scorers:
+                scored, attempted = self.rows[variant, metric]
+                row["scored" if len(scorers) == 1 else f"scored ({metric})"] = f"{scored}/{attempted}"
+        return row | {"errors": self.errors[variant]}
+
+    def _sentence(self) -> str:
+        failed = "The run FAILED: too many rows have no answer, so no mean is shown. " if self.state == "FAILED" else ""
+        partial = "Partial results: run the same cell again to resume. " if self.state == "partial" else ""
+        reading = "Means over cases with 95% intervals; scored/attempted counts answers. "
+        return "\n".join([*self.notes, failed + partial + reading + self.sources])
+
+
+_RESOURCES = {
+    "output_tokens": "tokens out",
+    "input_tokens": "tokens in",
+    "cost_usd": "cost per answer (USD)",
+    "latency_s": "latency (s)",
+}
+
+
+def summarise(results: Results) -> Summary:
+    """The summary of a run, by the same reduction of repeats that comparisons use."""
+    metrics = (*results.metrics, "input_tokens", "output_tokens", "cost_usd", "latency_s")
+    estimates, rows = {}, {}
+    for metric in metrics:
+        table = results.table(metric)
+        for variant in results.variants:
+            column = table.column(variant)
+            estimates[variant, metric] = case_mean(table, variant)
+            rows[variant, metric] = int(table.scored[:, column].sum()), int(table.attempted[:, column].sum())
+    frame = results.frame
+    errors = {v: int(((frame["variant"] == v) & (frame["status"] == "error")).sum()) for v in results.variants}
+    digests = ", ".join(f"{name} {bundle.digest[:8]}" for name, bundle in results.bundles.items())
+    return Summary(
+        variants=results.variants,
+        metrics=metrics,
+        estimates=estimates,
+        rows=rows,
+        errors=errors,
+        state=results.state,
+        sources=f"Golden set {results.golden_digest[:8]}; bundles {digests}; {age_of(results.created_at)}.",
+        notes=results.notes,
+    )
+
+
+def case_mean(table: ScoreTable, variant: str) -> Estimate:
+    """The mean of a variant over its scored cases; without an interval (or a value) where too few are scored."""
+    column = table.column(variant)
+    values = table.values[:, column]
+    known = ~np.isnan(values)
+    attempted = int((table.attempted[:, column] > 0).sum())
+    clusters = table.clusters[known] if table.clustered else None
+    if known.sum() < 2 or (clusters is not None and np.unique(clusters).size < 2):
+        value = float(values[known].mean()) if known.any() else None
+        return Estimate(value=value, n=int(known.sum()), n_attempted=attempted, method="too few cases for an interval")
+    return mean_estimate(values[known], clusters, n_attempted=attempted)
+
+
+def age_of(created_at: str) -> str:
+    """How long ago an ISO 8601 moment was, in words."""
+    if not created_at:
+        return "made at an unknown time"
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(created_at)).total_seconds()
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"made {count} {unit}{'s' if count > 1 else ''} ago ({created_at})"
+    return f"made just now ({created_at})"
