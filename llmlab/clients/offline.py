@@ -36,9 +36,8 @@ KNOWN_FROM = 0.45  # share that the best passage must hold for an answer, where 
 NO_PASSAGES = "The prompt holds no passages, and this reader knows nothing else."
 NOT_KNOWN = "I don't know: the passages do not cover this question."
 
-_PASSAGE = re.compile(r"(?:\A|(?<=\n\n))\[([^\[\]\s]+)\] ")
-_QUESTION = re.compile(r"^Question:[ \t]*", re.MULTILINE | re.IGNORECASE)
 _NUMBERS = {"one": 1, "a single": 1, "two": 2, "three": 3, "four": 4, "five": 5}
+_NO_ID = re.compile(r"[\[\]\s]|\A\Z")
 _SENTENCE_COUNT = re.compile(rf"\b({'|'.join(_NUMBERS)}|[1-9])(?: short)? sentences?\b", re.IGNORECASE)
 _BRIEF = re.compile(r"\b(?:brief|briefly|concise|concisely|short|shortly)\b", re.IGNORECASE)
 _CITE = re.compile(r"\bcit(?:e|es|ing|ations?)\b", re.IGNORECASE)
@@ -115,8 +114,10 @@ def _answer(request: Request) -> str:
     temperature = request.sampling.temperature or 0.0
     if temperature > 0:
         candidates = _sampled(candidates, temperature, request)
-    distinct = list({candidate.sentence.text: candidate for candidate in reversed(candidates)}.values())[::-1]
-    return _prose(distinct[: task.n_sentences], cites=task.cites)
+    distinct: dict[str, _Candidate] = {}
+    for candidate in candidates:
+        distinct.setdefault(candidate.sentence.text, candidate)
+    return _prose(list(distinct.values())[: task.n_sentences], cites=task.cites)
 
 
 def _task(messages: Sequence[Mapping[str, Any]]) -> _Task:
@@ -126,7 +127,7 @@ def _task(messages: Sequence[Mapping[str, Any]]) -> _Task:
     told = f"{system} {instructions}"
     return _Task(
         question=question,
-        passages=_passages(prompt),
+        passages=_passages(prompt)[1],
         n_sentences=_sentences_wanted(told),
         cites=_CITE.search(told) is not None,
         admits=_ADMIT.search(told) is not None,
@@ -134,25 +135,33 @@ def _task(messages: Sequence[Mapping[str, Any]]) -> _Task:
 
 
 def _question_of(prompt: str) -> tuple[str, str, str]:
-    """Instructions ahead of the question, the question, and the prompt without it."""
-    labels = list(_QUESTION.finditer(prompt))
-    first = _PASSAGE.search(prompt)
-    if labels:
-        label = labels[-1]
-        question, _, rest = prompt[label.end() :].partition("\n\n")
-        before = prompt[: label.start()]
-        head = before[: first.start()] if first and first.start() < label.start() else before
+    """Instructions ahead of the question, the question, and the prompt without it.
+
+    The question follows `Question:` at the start of a line, up to a blank line. Without that label it is what
+    stands ahead of the passages, or where nothing does, the last paragraph.
+    """
+    before, label, after = f"\n{prompt}".rpartition("\nQuestion:")
+    head, _ = _passages(before if label else prompt)
+    if label:
+        question, _, rest = after.partition("\n\n")
         return head, question, f"{before}\n\n{rest}"
-    if first is None or first.start() > 0:
-        return "", prompt[: first.start()] if first else prompt, prompt
+    if head.strip():
+        return "", head, prompt
     before, _, question = prompt.rstrip().rpartition("\n\n")
     return "", question, before
 
 
-def _passages(prompt: str) -> tuple[tuple[str, str], ...]:
-    marks = list(_PASSAGE.finditer(prompt))
-    ends = [mark.start() for mark in marks[1:]] + [len(prompt)]
-    return tuple((mark[1], prompt[mark.end() : end]) for mark, end in zip(marks, ends, strict=True))
+def _passages(prompt: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """What stands ahead of the passages, and each passage as (doc_id, text): blocks `[doc_id] text`."""
+    head, *blocks = f"\n\n{prompt.lstrip()}".split("\n\n[")
+    found: list[list[str]] = [["", head]]
+    for block in blocks:
+        doc_id, mark, text = block.partition("] ")
+        if mark and not _NO_ID.search(doc_id):
+            found.append([doc_id, text])
+        else:
+            found[-1][1] += f"\n\n[{block}"  # a bracket inside a passage
+    return found[0][1], tuple((doc_id, text) for doc_id, text in found[1:])
 
 
 def _sentences_wanted(told: str) -> int:
@@ -165,10 +174,8 @@ def _candidates(task: _Task) -> list[_Candidate]:
     """Sentences that share a word with the question, best first; equal ones in the order of the prompt."""
     asked = set(words(task.question))
     split = [(doc_id, *sentences_of(doc_id, text)) for doc_id, text in task.passages]
-    weight = {
-        word: math.log1p(len(split) / (1 + sum(word in passage_words for _, passage_words, _ in split)))
-        for word in asked
-    }
+    frequency = {word: sum(word in passage_words for _, passage_words, _ in split) for word in asked}
+    weight = {word: math.log1p(len(split) / (1 + frequency[word])) for word in asked}
     total = sum(weight.values()) or 1.0
     found = []
     for rank, (doc_id, passage_words, sentences) in enumerate(split):
@@ -209,9 +216,9 @@ def _prose(chosen: Sequence[_Candidate], *, cites: bool) -> str:
 
 def _with_source(candidate: _Candidate, cites: bool) -> str:
     text = candidate.sentence.text
-    if not cites or candidate.share < CITED_FROM:
-        return text
-    return f"{text.rstrip('.')} [{candidate.doc_id}]."
+    if cites and candidate.share >= CITED_FROM:
+        return f"{text.rstrip('.')} [{candidate.doc_id}]."
+    return text if text[-1] in ".!?" else f"{text}."
 
 
 def _within_limits(text: str, request: Request) -> tuple[str, Status]:
