@@ -112,25 +112,37 @@ class Generation(Shown):
         return self.status in ANSWERED
 
     def to_json(self) -> str:
-        """The answer as JSON, without the cell it belongs to: what the call store keeps."""
-        kept = {name: getattr(self, name) for name in _KEPT_FIELDS}
-        kept["usage"] = [self.usage.input_tokens, self.usage.output_tokens, self.usage.cached_input_tokens]
-        kept["cost_usd"] = None if self.cost_usd is None else str(self.cost_usd)
+        """The answer as JSON, without the cell it belongs to: what the call store keeps. Defaults are left out."""
+        kept: dict[str, Any] = {"status": self.status, "text": self.text}
+        for name, default in _KEPT_DEFAULTS.items():
+            if (value := getattr(self, name)) != default:
+                kept[name] = value
+        if "usage" in kept:
+            kept["usage"] = [self.usage.input_tokens, self.usage.output_tokens, self.usage.cached_input_tokens]
+        if "cost_usd" in kept:
+            kept["cost_usd"] = str(self.cost_usd)
         return _COMPACT.encode(kept)
 
     @classmethod
     def from_json(cls, text: str | bytes, **cell: Any) -> Generation:
-        """The answer that `to_json` wrote, put into a cell; ValueError or TypeError where it is torn."""
-        kept = json.loads(text)
-        spent, cost = kept.pop("usage"), kept.pop("cost_usd")
-        usage = Usage(input_tokens=spent[0], output_tokens=spent[1], cached_input_tokens=spent[2])
-        tool_calls, steps = tuple(kept.pop("tool_calls")), tuple(kept.pop("steps"))
-        cost_usd = None if cost is None else Decimal(cost)
-        return cls(**cell, usage=usage, cost_usd=cost_usd, tool_calls=tool_calls, steps=steps, **kept)
+        """The answer that `to_json` wrote, put into a cell; ValueError, KeyError or TypeError where it is torn."""
+        cell.update(json.loads(text))
+        if (spent := cell.get("usage")) is not None:
+            cell["usage"] = Usage(input_tokens=spent[0], output_tokens=spent[1], cached_input_tokens=spent[2])
+        if (cost := cell.get("cost_usd")) is not None:
+            cell["cost_usd"] = Decimal(cost)
+        for name in ("tool_calls", "steps"):
+            if name in cell:
+                cell[name] = tuple(cell[name])
+        return cls(status=cell.pop("status"), text=cell.pop("text"), **cell)
 
 
 _CELL_FIELDS = frozenset({"variant", "case_id", "repeat", "retrieved", "cached", "call_key"})
-_KEPT_FIELDS = tuple(part.name for part in fields(Generation) if part.name not in _CELL_FIELDS)
+_KEPT_DEFAULTS = {
+    part.name: Usage() if part.name == "usage" else part.default
+    for part in fields(Generation)
+    if part.name not in _CELL_FIELDS and part.name not in ("status", "text")
+}
 _REQUEST_FIELDS = tuple(part.name for part in fields(Request))
 _COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _SORTED = json.JSONEncoder(separators=(",", ":"), allow_nan=False, sort_keys=True)

@@ -1,0 +1,85 @@
+"""Sampling parameters as a provider and model take them: renamed where they must be, refused where they cannot be sent.
+
+The rules are data (`sampling_rules.yaml`, with the page each was read from). Used by `openai` before any call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from llmlab.bundle import ModelRef
+from llmlab.clients.base import Request
+from llmlab.errors import RequestRefusedError
+from llmlab.yamlfile import parse_yaml, read_text
+
+__all__ = ["wire_sampling"]
+
+RULES_FILE = Path(__file__).with_name("sampling_rules.yaml")
+RESERVED = frozenset({"model", "messages", "stream", "stream_options", "tools", "n"})  # ours to set
+
+
+def wire_sampling(request: Request) -> dict[str, Any]:
+    """The request's sampling parameters and seed under the names that its provider and model take.
+
+    Raises:
+        RequestRefusedError: one of them cannot be sent there; nothing is ever left out in silence.
+
+    >>> from llmlab.bundle import Sampling
+    >>> o3 = ModelRef.parse("openai/o3-2025-04-16")
+    >>> wire_sampling(Request(model=o3, messages=(), sampling=Sampling(max_tokens=200)))
+    {'max_completion_tokens': 200}
+    """
+    given = {key: value for key, value in request.sampling.sent.items() if key != "extra"}
+    if request.seed is not None:
+        given["seed"] = request.seed
+    extra = request.sampling.extra
+    if clash := sorted((given.keys() | RESERVED) & extra.keys()):
+        raise RequestRefusedError(f"sampling.extra sets {', '.join(clash)}, which is set elsewhere; remove it there")
+    given.update(extra)
+    renamed: dict[str, str] = {}
+    for rules in _rules_for(request.model):
+        renamed.update(rules.get("rename", {}))
+        for name, rule in rules.get("refuse", {}).items():
+            if name in given and not _passes(given[name], rule, given):
+                raise RequestRefusedError(_refusal(request.model, f"{name} == {given[name]!r}", rule["why"]))
+        both = rules.get("not_both", ())
+        if both and all(name in given for name in both):
+            raise RequestRefusedError(_refusal(request.model, " and ".join(both), "it takes only one of them"))
+    return {renamed.get(name, name): _plain(value) for name, value in given.items()}
+
+
+def _passes(value: Any, rule: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    unless = rule.get("unless", {})
+    if unless and all(given.get(name) == wanted for name, wanted in unless.items()):
+        return True
+    return value in rule.get("only", ()) or ("at_most" in rule and value <= rule["at_most"])
+
+
+def _refusal(model: ModelRef, what: str, why: str) -> str:
+    return f"{model} cannot be sent {what}: {why}. Remove it from the bundle's sampling"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _rules_for(model: ModelRef) -> Iterator[dict[str, Any]]:
+    rules = _all_rules()
+    family = rules.get(model.provider, {})
+    family = rules[family["same_as"]] if "same_as" in family else family
+    yield family
+    for rule in family.get("models", ()):
+        if re.fullmatch(rule["match"], model.id):
+            yield rule
+            return
+
+
+@cache
+def _all_rules() -> dict[str, dict[str, Any]]:
+    rules: dict[str, dict[str, Any]]
+    rules, _ = parse_yaml(read_text(RULES_FILE), path=RULES_FILE)
+    return rules

@@ -1,0 +1,23 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.loopback import Loopback
+
+
+@pytest.fixture(scope="session")
+def _loopback_process() -> Iterator[Loopback]:
+    server = Loopback()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def loopback(_loopback_process: Loopback) -> Loopback:
+    """An OpenAI-compatible server on this machine, freshly set to answer at once and without faults."""
+    _loopback_process.set()
+    return _loopback_process

@@ -1,0 +1,271 @@
+"""An OpenAI-compatible server on 127.0.0.1, in a process of its own, that misbehaves on request.
+
+Answers are deterministic (`echo: ` and the last user message). Faults are set over HTTP, as shares of the requests
+(chosen by a hash of seed, body and how often that body came, so that the order of calls does not matter) or as a
+script for the next requests. Written on bare asyncio, so that speed tests measure the client and not the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+MODEL_SNAPSHOT = "loopback-2026-01-01"
+STATUS_WORDS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 429: "Too Many Requests"}
+
+
+class Loopback:
+    """The server as tests see it: start, `set` its behaviour, read its `stats`, stop."""
+
+    def __init__(self) -> None:
+        root = Path(__file__).parents[1]
+        command = [sys.executable, "-m", "tests.loopback"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, cwd=root)
+        assert self._process.stdout is not None
+        self.origin = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+        self.base_url = f"{self.origin}/v1"
+
+    def set(self, **behaviour: Any) -> None:
+        """Replace the behaviour and clear the log. Keys: latency_s, faults {mode: share}, script [mode, ...], seed,
+        retry_after (header text), hang_s, words (the answer's length), system_fingerprint, log_bodies."""
+        body = json.dumps(behaviour).encode()
+        with urllib.request.urlopen(f"{self.origin}/control", data=body, timeout=10):
+            pass
+
+    def stats(self) -> dict[str, Any]:
+        """`requests`, `faults` {mode: count}, `in_flight_most`, and `log`: [{time_s, mode, headers, body, path}]."""
+        with urllib.request.urlopen(f"{self.origin}/stats", timeout=30) as reply:
+            found: dict[str, Any] = json.load(reply)
+        return found
+
+    def stop(self) -> None:
+        """End the process; it also ends by itself when its standard input closes."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+class Server:
+    """Behaviour and counters, shared by all connections."""
+
+    def __init__(self) -> None:
+        self.behave({})
+
+    def behave(self, behaviour: dict[str, Any]) -> None:
+        self.latency_s = float(behaviour.get("latency_s", 0.0))
+        self.faults: dict[str, float] = behaviour.get("faults", {})
+        self.script: list[str] = list(behaviour.get("script", []))
+        self.seed = behaviour.get("seed", 0)
+        self.retry_after = behaviour.get("retry_after", "0")
+        self.hang_s = float(behaviour.get("hang_s", 3600.0))
+        self.words = behaviour.get("words")
+        self.system_fingerprint = behaviour.get("system_fingerprint", "fp_loopback")
+        self.log_bodies = bool(behaviour.get("log_bodies", True))
+        self.requests = self.in_flight = self.in_flight_most = 0
+        self.counts: Counter[str] = Counter()
+        self.seen: Counter[bytes] = Counter()
+        self.log: list[dict[str, Any]] = []
+
+    def mode_for(self, body: bytes) -> str:
+        if self.script:
+            return self.script.pop(0)
+        if not self.faults:
+            return "ok"
+        digest = hashlib.sha256(body).digest()
+        self.seen[digest] += 1
+        drawn = hashlib.sha256(b"%d %d " % (self.seed, self.seen[digest]) + digest).digest()
+        share = int.from_bytes(drawn[:8], "big") / 2**64
+        for mode, part in self.faults.items():
+            if (share := share - part) < 0:
+                return mode
+        return "ok"
+
+    def stats(self) -> dict[str, Any]:
+        shown = ("requests", "in_flight", "in_flight_most", "log")
+        return {name: getattr(self, name) for name in shown} | {"faults": dict(self.counts)}
+
+
+class Connection(asyncio.Protocol):
+    """HTTP/1.1 with keep-alive and Content-Length bodies, one request after the other."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.received = server, b""
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, end, rest = self.received.partition(b"\r\n\r\n")
+        if not end:
+            return
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        length = int(headers.get("content-length", 0))
+        if len(rest) < length:
+            return
+        body, self.received = rest[:length], rest[length:]
+        self.route(first.split(" ")[1], headers, body)
+
+    def route(self, path: str, headers: dict[str, str], body: bytes) -> None:
+        server = self.server
+        if path == "/control":
+            server.behave(json.loads(body))
+            return self.send(200, {})
+        if path == "/stats":
+            return self.send(200, server.stats())
+        server.requests += 1
+        server.in_flight += 1
+        server.in_flight_most = max(server.in_flight_most, server.in_flight)
+        mode = server.mode_for(body)
+        server.counts[mode] += 1
+        if server.log_bodies:
+            entry = {"time_s": time.monotonic(), "mode": mode, "path": path, "headers": headers}
+            server.log.append(entry | {"body": body.decode("utf-8", "replace")})
+        delay_s = server.hang_s if mode == "hang" else server.latency_s
+        asyncio.get_running_loop().call_later(delay_s, self.respond, mode, path, headers, body)
+        return None
+
+    def respond(self, mode: str, path: str, headers: dict[str, str], body: bytes) -> None:
+        self.server.in_flight -= 1
+        if self.transport.is_closing():
+            return
+        request = json.loads(body)
+        if mode.isdigit():
+            self.send(int(mode), _error_for(int(mode), headers), self.server.retry_after)
+        elif mode == "reset":
+            self.transport.abort()
+        elif mode == "html":
+            self.write(200, b"<html><body>Please sign in</body></html>", content_type="text/html")
+        elif mode == "error200":
+            self.send(200, {"error": {"message": "upstream overloaded", "code": 502}})
+        elif mode == "array":
+            self.send(200, [1, 2])
+        elif mode == "no_choices":
+            self.send(200, {"id": "x", "choices": []})
+        elif mode == "content_filter_400":
+            self.send(400, {"error": {"message": "filtered", "code": "content_filter"}})
+        elif mode == "no_credit":
+            self.send(429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
+        elif path.endswith("/embeddings"):
+            self.send(200, _embeddings(request))
+        elif request.get("stream"):
+            self.stream(mode, _completion(self.server, mode, request))
+        else:
+            self.finish(mode, json.dumps(_completion(self.server, mode, request)).encode())
+
+    def finish(self, mode: str, body: bytes) -> None:
+        if mode == "truncate":  # announces more than it sends
+            self.write(200, body[: len(body) // 2], length=len(body))
+            self.transport.close()
+        else:
+            self.write(200, body[: len(body) // 2] if mode == "bad_json" else body)
+
+    def stream(self, mode: str, reply: dict[str, Any]) -> None:
+        choice, kept = reply["choices"][0], {key: reply[key] for key in ("model", "system_fingerprint")}
+        message = choice["message"]
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+        deltas += [{name: part} for name in ("content", "refusal") for part in (message.get(name) or "").split(" ")]
+        deltas += [{"tool_calls": [{"index": i, **call}]} for i, call in enumerate(message.get("tool_calls", ()))]
+        events = [{**kept, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+        events.append({**kept, "choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]})
+        events.append({**kept, "choices": [], "usage": reply["usage"]})
+        texts = [f"data: {json.dumps(event)}\n\n" for event in events] + [": keep-alive\n\n", "data: [DONE]\n\n"]
+        if mode in ("truncate", "stop_stream"):
+            texts = texts[:2]
+        head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+        self.transport.write((head + "".join(texts)).encode())
+        self.transport.close()
+
+    def send(self, status: int, body: Any, retry_after: str | None = None) -> None:
+        self.write(status, json.dumps(body).encode(), retry_after=retry_after)
+
+    def write(
+        self,
+        status: int,
+        body: bytes,
+        *,
+        content_type: str = "application/json",
+        length: int | None = None,
+        retry_after: str | None = None,
+    ) -> None:
+        head = f"HTTP/1.1 {status} {STATUS_WORDS.get(status, 'Status')}\r\nContent-Type: {content_type}\r\n"
+        head += f"Content-Length: {len(body) if length is None else length}\r\n"
+        if retry_after and status in (429, 503):
+            head += f"Retry-After: {retry_after}\r\n"
+        if status == 307:
+            head += "Location: http://127.0.0.1:9/elsewhere\r\n"
+        self.transport.write(head.encode() + b"\r\n" + body)
+
+
+def _completion(server: Server, mode: str, request: dict[str, Any]) -> dict[str, Any]:
+    asked = [message["content"] for message in request["messages"] if message["role"] == "user"]
+    text = f"echo: {asked[-1] if asked else ''}"[:2000] if server.words is None else "word " * server.words
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    finish = {"length": "length", "content_filter": "content_filter"}.get(mode, "stop")
+    if mode == "empty":
+        message["content"] = ""
+    if mode == "refusal":
+        message |= {"content": None, "refusal": "I cannot help with that."}
+    if mode == "tool_calls":
+        function = {"name": "look_up", "arguments": '{"id": 7}'}
+        message |= {"content": None, "tool_calls": [{"id": "c1", "type": "function", "function": function}]}
+        finish = "tool_calls"
+    prompt_tokens = sum(len(str(message["content"]).split()) for message in request["messages"])
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(text.split())}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "model": "another-model" if mode == "wrong_model" else request.get("model", MODEL_SNAPSHOT),
+        "system_fingerprint": server.system_fingerprint,
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "usage": usage | {"prompt_tokens_details": {"cached_tokens": prompt_tokens // 2}},
+    }
+
+
+def _error_for(status: int, headers: dict[str, str]) -> dict[str, Any]:
+    """Like some real providers, it repeats the key it was given."""
+    key = headers.get("authorization", headers.get("api-key", "")).removeprefix("Bearer ")
+    return {"error": {"message": f"status {status} for key {key}", "type": "error", "code": None}}
+
+
+def _embeddings(request: dict[str, Any], dimensions: int = 256) -> dict[str, Any]:
+    """Each text as the normalised sum of its hashed words: alike texts lie near each other."""
+    texts = [request["input"]] if isinstance(request["input"], str) else request["input"]
+    vectors = []
+    for text in texts:
+        vector = [0.0] * dimensions
+        for word in text.lower().split():
+            digest = hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()
+            vector[int.from_bytes(digest[:4], "big") % dimensions] += 1.0 if digest[4] % 2 else -1.0
+        norm = math.sqrt(sum(part * part for part in vector)) or 1.0
+        vectors.append([part / norm for part in vector])
+    usage = {"prompt_tokens": sum(len(text.split()) for text in texts)}
+    listed = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
+    return {"object": "list", "data": listed, "model": request.get("model"), "usage": usage}
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    behaviour = Server()
+    server = await loop.create_server(lambda: Connection(behaviour), "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    parent_is_gone = loop.run_in_executor(None, sys.stdin.buffer.read)
+    await parent_is_gone
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())
