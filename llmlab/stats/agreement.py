@@ -1,0 +1,387 @@
+"""How well a judge agrees with people: Cohen's kappa, confusion matrix, sensitivity and specificity, labels needed.
+
+What the judge is biased by is in `bias`; what the error does to a score, and how it is corrected, in `correction`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from llmlab.display import Shown, number
+from llmlab.errors import DataError
+from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, open_unit
+from llmlab.stats.estimate import Estimate, mean_estimate, wilson_bounds, wilson_rate
+
+__all__ = [
+    "ConfusionMatrix",
+    "JudgeRates",
+    "LabelsNeeded",
+    "agreement",
+    "cohen_kappa",
+    "confusion_matrix",
+    "judge_rates",
+    "kappa_bootstrap",
+    "labels_for_agreement",
+    "labels_for_kappa",
+]
+
+FEW_LABELS = 30  # below, a normal interval of kappa is rough, and it is said
+_WEIGHTS = {"unweighted": 0, "linear": 1, "quadratic": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ConfusionMatrix(Shown):
+    """Counts of (human, judge) pairs over a fixed label set: rows are the human's labels, columns the judge's.
+
+    `n_attempted` also counts pairs in which one of the two gave no label.
+    """
+
+    labels: tuple[Any, ...]
+    counts: tuple[tuple[int, ...], ...]
+    n: int
+    n_attempted: int
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {"human": str(label), **{f"judge {other}": count for other, count in zip(self.labels, row, strict=True)}}
+            for label, row in zip(self.labels, self.counts, strict=True)
+        ]
+
+    def _sentence(self) -> str:
+        same = sum(row[i] for i, row in enumerate(self.counts))
+        return f"Same label in {same:,} of {self.n:,} pairs; {self.n_attempted - self.n:,} without a label from both."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class JudgeRates(Shown):
+    """A pass/fail judge against people: how often it passes what they pass, and fails what they fail.
+
+    `youden` = sensitivity + specificity - 1: 1 is a perfect judge, 0 one that knows nothing. Where its interval
+    reaches 0 no score of this judge can be corrected by its error rates.
+    """
+
+    sensitivity: Estimate
+    specificity: Estimate
+    youden: Estimate
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [{"sensitivity": self.sensitivity, "specificity": self.specificity, "Youden's J": self.youden}]
+
+    def _sentence(self) -> str:
+        if self.youden.low is None:
+            return "; ".join(self.youden.notes)
+        if self.youden.low <= 0:
+            return "This judge is not shown to know passes from fails."
+        return f"This judge knows passes from fails (Youden's J {self.youden})."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LabelsNeeded(Shown):
+    """How many labelled items give an interval of the wanted half-width."""
+
+    labels: int
+    half_width: float
+    level: float
+    expected: float
+    what: str
+
+    def _sentence(self) -> str:
+        return (
+            f"About {self.labels:,} labels give {self.what} to within ±{number(self.half_width)} "
+            f"({self.level:.0%} interval) if it is about {number(self.expected)}."
+        )
+
+
+def confusion_matrix(human: Values, judge: Values, *, labels: Sequence[Any]) -> ConfusionMatrix:
+    """Counts of label pairs over the whole scale `labels`, in its order; None and NaN are unscored and counted.
+
+    Raises:
+        DataError: a label outside the scale, unequal lengths, or a scale with fewer than two labels.
+
+    >>> confusion_matrix([1, 1, 2, None], [1, 2, 2, 2], labels=[1, 2, 3]).counts
+    ((1, 1, 0), (0, 1, 0), (0, 0, 0))
+    """
+    cells, scored, size = _cells(human, judge, labels)
+    counts = np.bincount(cells[scored], minlength=size * size).reshape(size, size)
+    return ConfusionMatrix(
+        labels=tuple(labels),
+        counts=tuple(tuple(int(count) for count in row) for row in counts),
+        n=int(scored.sum()),
+        n_attempted=len(cells),
+    )
+
+
+def agreement(human: Values, judge: Values, *, labels: Sequence[Any], level: float = 0.95) -> Estimate:
+    """The share of pairs with the same label, with Wilson's interval.
+
+    >>> agreement([1, 1, 2], [1, 2, 2], labels=[1, 2]).value
+    0.6666666666666666
+    """
+    table = confusion_matrix(human, judge, labels=labels)
+    same = sum(row[i] for i, row in enumerate(table.counts))
+    return _rate(same, table.n, level, table.n_attempted, "share of equal labels")
+
+
+def cohen_kappa(
+    human: Values,
+    judge: Values,
+    *,
+    labels: Sequence[Any],
+    weights: str = "unweighted",
+    clusters: Values | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """Cohen's kappa: agreement beyond what chance would give, with its large-sample interval.
+
+    Standard error of Fleiss, Cohen & Everitt 1969, Psychological Bulletin 72 (statsmodels' `cohens_kappa`); with
+    `clusters` the CR2 standard error of its influence values. Where nothing varies (all agree) the interval comes
+    from Wilson's lower end of the agreement. None, with a note why, where one of the two used a single label.
+
+    Args:
+        labels: the whole scale in its order, used or not; weighted kappa depends on it.
+        weights: `unweighted` for names, `linear` or `quadratic` for ordered scales.
+
+    >>> kappa = cohen_kappa(["a"] * 25 + ["b"] * 25, ["a"] * 20 + ["b"] * 5 + ["a"] * 10 + ["b"] * 15, labels="ab")
+    >>> round(kappa.value, 3), round(kappa.low, 3), round(kappa.high, 3)
+    (0.4, 0.151, 0.649)
+    """
+    cells, scored, size = _cells(human, judge, labels)
+    n, share = int(scored.sum()), _agreement_weights(size, weights)
+    shares = np.bincount(cells[scored], minlength=size * size).reshape(size, size) / max(n, 1)
+    name = f"Cohen's kappa, {weights}"
+    blank = Estimate(value=None, level=open_unit(level, "level"), n=n, n_attempted=len(cells), method=name)
+    why = _undefined(shares, n)
+    if why:
+        return dataclasses.replace(blank, notes=(why,))
+    value, influence = _kappa(shares, share)
+    notes: tuple[str, ...] = (f"{n} labels only: the interval is rough",) if n < FEW_LABELS else ()
+    if np.trace(shares) > 1 - 1e-12:
+        chance = float((share * np.outer(shares.sum(axis=1), shares.sum(axis=0))).sum())
+        low = (wilson_bounds(n, n, level=level)[0] - chance) / (1 - chance)
+        notes += ("all labels agree: the lower end is Wilson's bound of the agreement",)
+        return dataclasses.replace(blank, value=1.0, low=low, high=1.0, notes=notes)
+    per_pair = influence.ravel()[cells[scored]]
+    if clusters is None:
+        half = _normal(level) * float(per_pair.std()) / math.sqrt(n)
+    else:
+        kept = codes(clusters, "clusters", length=len(cells))[0][scored]
+        clustered = mean_estimate(per_pair, kept, level=level)
+        half, notes = ((clustered.high or 0.0) - (clustered.low or 0.0)) / 2, notes + clustered.notes
+    low, high = max(-1.0, value - half), min(1.0, value + half)
+    return dataclasses.replace(blank, value=value, low=low, high=high, notes=notes)
+
+
+def kappa_bootstrap(
+    human: Values,
+    judge: Values,
+    *,
+    labels: Sequence[Any],
+    weights: str = "unweighted",
+    clusters: Values | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """Cohen's kappa with a percentile bootstrap interval over pairs, or over clusters.
+
+    Pairs are resampled through the table of counts (a multinomial draw per resample: exact, and quick). Resamples
+    in which kappa is undefined are left out, and said.
+
+    >>> kappa_bootstrap([1, 1, 2, 2] * 10, [1, 2, 2, 2] * 10, labels=[1, 2]).value
+    0.5
+    """
+    cells, scored, size = _cells(human, judge, labels)
+    plain = cohen_kappa(human, judge, labels=labels, weights=weights, level=level)
+    if plain.value is None:
+        return plain
+    rng, share = np.random.default_rng(seed), _agreement_weights(size, weights)
+    if clusters is None:
+        counts = np.bincount(cells[scored], minlength=size * size)
+        tables = rng.multinomial(plain.n, counts / plain.n, size=resamples).astype(float)
+    else:
+        kept = np.unique(codes(clusters, "clusters", length=len(cells))[0][scored], return_inverse=True)[1]
+        tables = _cluster_resamples(cells[scored], kept, size * size, resamples, rng)
+    values = _kappas(tables.reshape(resamples, size, size), share)
+    defined = values[~np.isnan(values)]
+    notes = plain.notes[:1] if plain.n < FEW_LABELS else ()
+    if len(defined) < resamples:
+        notes += (f"{resamples - len(defined):,} of {resamples:,} resamples held one label only and were left out",)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    method = f"Cohen's kappa, {weights}, percentile bootstrap"
+    return dataclasses.replace(plain, low=float(low), high=float(high), method=method, notes=notes)
+
+
+def judge_rates(human: Values, judge: Values, *, positive: Any, level: float = 0.95) -> JudgeRates:
+    """Sensitivity, specificity (Wilson) and Youden's J (Newcombe's hybrid interval of a difference, 1998, method 10).
+
+    Every label other than `positive` is a negative; None and NaN are unscored. A rate without any case is undefined.
+
+    >>> rates = judge_rates([1, 1, 0, 0, 0], [1, 0, 0, 0, 1], positive=1)
+    >>> rates.sensitivity.value, round(rates.specificity.value, 3)
+    (0.5, 0.667)
+    """
+    if len(human) != len(judge):
+        raise DataError(f"human has {len(human)} labels, judge {len(judge)}: one of each per item is needed")
+    pairs = [(h == positive, j == positive) for h, j in zip(human, judge, strict=True) if not (_no(h) or _no(j))]
+    passes, fails = [j for h, j in pairs if h], [not j for h, j in pairs if not h]
+    sensitivity = _rate(sum(passes), len(passes), level, len(passes), "sensitivity")
+    specificity = _rate(sum(fails), len(fails), level, len(fails), "specificity")
+    return JudgeRates(
+        sensitivity=sensitivity,
+        specificity=specificity,
+        youden=_youden(sensitivity, specificity, level, len(pairs), len(human)),
+    )
+
+
+def labels_for_kappa(
+    half_width: float,
+    *,
+    expected: float,
+    shares: Sequence[float] = (0.5, 0.5),
+    weights: str = "unweighted",
+    level: float = 0.95,
+) -> LabelsNeeded:
+    """Labels that give kappa to within `half_width`, for an expected kappa and the shares of the labels.
+
+    The Fleiss-Cohen-Everitt variance at the table expected * diag(shares) + (1 - expected) * shares x shares.
+
+    >>> print(labels_for_kappa(0.1, expected=0.6)._sentence())
+    About 246 labels give kappa to within ±0.1 (95% interval) if it is about 0.6.
+    """
+    share = np.asarray(shares, dtype=float)
+    if len(share) < 2 or (share <= 0).any() or not math.isclose(float(share.sum()), 1.0, abs_tol=1e-9):
+        raise ValueError(f"shares == {list(shares)}, must be above 0 and sum to 1")
+    if not 0 <= expected < 1 or half_width <= 0:
+        raise ValueError(f"expected == {expected} must lie in [0, 1), half_width == {half_width} above 0")
+    table = expected * np.diag(share) + (1 - expected) * np.outer(share, share)
+    _, influence = _kappa(table, _agreement_weights(len(share), weights))
+    centre = float((table * influence).sum())
+    variance = float((table * (influence - centre) ** 2).sum())
+    n = math.ceil((_normal(level) / half_width) ** 2 * variance)
+    return LabelsNeeded(labels=max(2, n), half_width=half_width, level=level, expected=expected, what="kappa")
+
+
+def labels_for_agreement(half_width: float, *, expected: float, level: float = 0.95) -> LabelsNeeded:
+    """Labels for which Wilson's interval of the agreement is at most `half_width` to each side of its centre.
+
+    >>> labels_for_agreement(0.05, expected=0.85).labels
+    196
+    """
+    if not 0 <= expected <= 1 or not 0 < half_width < 0.5:
+        raise ValueError(f"expected == {expected} must lie in [0, 1], half_width == {half_width} between 0 and 0.5")
+    z2 = _normal(level) ** 2
+    # half_width (1 + z2/n) = z sqrt(p(1-p)/n + z2/(4 n^2)), squared: a quadratic in n
+    spread, width = expected * (1 - expected) * z2, half_width**2
+    b, c = 2 * width * z2 - spread, width * z2**2 - z2**2 / 4
+    n = math.ceil((-b + math.sqrt(b * b - 4 * width * c)) / (2 * width) - 1e-9)
+    return LabelsNeeded(labels=max(1, n), half_width=half_width, level=level, expected=expected, what="the agreement")
+
+
+def _cells(human: Values, judge: Values, labels: Sequence[Any]) -> tuple[GroupIndex, npt.NDArray[np.bool_], int]:
+    """The cell human * size + judge of every pair, which pairs are scored, and the size of the scale."""
+    place = {label: i for i, label in enumerate(labels)}
+    if len(place) < 2 or len(place) < len(labels):
+        raise DataError(f"labels == {list(labels)}: the scale needs at least two labels, each once")
+    if len(human) != len(judge):
+        raise DataError(f"human has {len(human)} labels, judge {len(judge)}: one of each per item is needed")
+    first, second = _places(human, place, "human"), _places(judge, place, "judge")
+    scored = (first >= 0) & (second >= 0)
+    return first * len(place) + second, scored, len(place)
+
+
+def _places(values: Values, place: dict[Any, int], name: str) -> GroupIndex:
+    plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    index = np.array([-1 if _no(value) else place.get(value, -2) for value in plain], dtype=np.intp)
+    if (index == -2).any():
+        row = int(np.flatnonzero(index == -2)[0])
+        raise DataError(f"{name}[{row}] == {plain[row]!r} is not on the scale {list(place)}")
+    return index
+
+
+def _no(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _agreement_weights(size: int, weights: str) -> FloatArray:
+    if weights not in _WEIGHTS:
+        raise ValueError(f"weights == {weights!r}, must be one of {list(_WEIGHTS)}")
+    distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size))) / (size - 1)
+    power = _WEIGHTS[weights]
+    return (distance == 0).astype(float) if power == 0 else 1.0 - distance**power
+
+
+def _kappa(shares: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:
+    """Kappa and the influence of one pair in each cell, up to a constant."""
+    rows, columns = shares.sum(axis=1), shares.sum(axis=0)
+    chance = float(rows @ weights @ columns)
+    value = (float((weights * shares).sum()) - chance) / (1 - chance)
+    typical = (weights @ columns)[:, None] + (rows @ weights)[None, :]
+    influence: FloatArray = (weights - typical * (1 - value)) / (1 - chance)
+    return value, influence
+
+
+def _kappas(tables: FloatArray, weights: FloatArray) -> FloatArray:
+    totals = tables.sum(axis=(1, 2))
+    seen = np.einsum("tij,ij->t", tables, weights) / totals
+    chance = np.einsum("ti,ij,tj->t", tables.sum(axis=2), weights, tables.sum(axis=1), optimize=True) / totals**2
+    defined = chance < 1 - 1e-12
+    return np.where(defined, (seen - chance) / np.where(defined, 1 - chance, 1.0), np.nan)
+
+
+def _cluster_resamples(
+    cells: GroupIndex, clusters: GroupIndex, size: int, resamples: int, rng: np.random.Generator
+) -> FloatArray:
+    """Tables of `resamples` draws of whole clusters, in chunks that bound the memory."""
+    groups = int(clusters.max()) + 1
+    per_cluster = np.bincount(clusters * size + cells, minlength=groups * size).reshape(groups, size).astype(float)
+    tables, chunk = np.empty((resamples, size)), max(1, 2_000_000 // groups)
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        drawn = rng.integers(0, groups, (rows, groups)) + groups * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups)
+        tables[start : start + rows] = times @ per_cluster
+    return tables
+
+
+def _undefined(shares: FloatArray, n: int) -> str:
+    if n < 2:
+        return f"{n} labelled pair(s): kappa needs at least 2"
+    for rater, margin in (("people", shares.sum(axis=1)), ("the judge", shares.sum(axis=0))):
+        if (margin > 0).sum() < 2:
+            return f"{rater} gave every item the same label: kappa is undefined; label items of the other kind too"
+    return ""
+
+
+def _rate(hits: int, n: int, level: float, attempted: int, what: str) -> Estimate:
+    if n == 0:
+        why = f"no items to take the {what} from"
+        return Estimate(value=None, level=level, n=0, n_attempted=attempted, method=what, notes=(why,))
+    return dataclasses.replace(
+        wilson_rate(hits, n, level=level), n_attempted=attempted, method=f"{what}, Wilson interval"
+    )
+
+
+def _youden(sensitivity: Estimate, specificity: Estimate, level: float, n: int, attempted: int) -> Estimate:
+    method = "Youden's J, Newcombe's hybrid interval"
+    ends = [(rate.value, rate.low, rate.high) for rate in (sensitivity, specificity)]
+    if any(part is None for rate in ends for part in rate):
+        why = "people passed all or failed all items: labels of both kinds are needed"
+        return Estimate(value=None, level=level, n=n, n_attempted=attempted, method=method, notes=(why,))
+    rates = np.array(ends, dtype=float)
+    value = float(rates[:, 0].sum()) - 1
+    down, up = (float(np.hypot(*(rates[:, 0] - rates[:, end]))) for end in (1, 2))
+    return Estimate(
+        value=value, low=value - down, high=value + up, level=level, n=n, n_attempted=attempted, method=method
+    )
+
+
+def _normal(level: float) -> float:
+    return float(special.ndtri(0.5 + open_unit(level, "level") / 2))

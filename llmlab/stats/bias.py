@@ -1,0 +1,283 @@
+"""What a pairwise judge is moved by besides quality: position, length, and who wrote the answer.
+
+Verdicts name the winning output as 1, 2 or "tie", already mapped back: in order 1 output 1 was shown first, in order
+2 output 2 was. None is a missing verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from llmlab.display import Interval, Shown, number
+from llmlab.errors import DataError
+from llmlab.stats.arrays import FloatArray, Values, codes, floats, open_unit
+from llmlab.stats.estimate import Estimate, wilson_rate
+from llmlab.stats.logit import logit_fit
+
+__all__ = ["BiasSlope", "PositionBias", "length_slope", "position_bias", "self_preference"]
+
+_CODES = {1: 1, 2: 2, "1": 1, "2": 2, "tie": 0}
+_MISSING = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PositionBias(Shown):
+    """What swapping the order does.
+
+    Attributes:
+        first, second: pairs in which the judge named the output shown first, or second, in BOTH orders.
+        consistency: share of all pairs with the same verdict in both orders (two ties agree).
+        p_value: exact binomial test of first against second; None where there is neither.
+        accuracy_order1, accuracy_order2, accuracy_both: shares of all pairs that name the human's winner; a tie or a
+            missing verdict is not right. None without human labels.
+        missing: pairs without a verdict in one order or both.
+    """
+
+    first: int
+    second: int
+    consistency: Estimate
+    p_value: float | None
+    accuracy_order1: Estimate | None
+    accuracy_order2: Estimate | None
+    accuracy_both: Estimate | None
+    n: int
+    missing: int
+
+    def _sentence(self) -> str:
+        if self.p_value is None:
+            return f"No verdict followed the position in {self.n:,} pairs."
+        text = f"Of {self.first + self.second:,} verdicts that followed the position, {self.first:,} went to the first "
+        if self.p_value >= 0.05:
+            return f"{text}(p {number(self.p_value)}): no leaning to one position is shown."
+        favoured = "first" if self.first > self.second else "second"
+        return f"{text}(p {number(self.p_value)}): this judge favours the {favoured} answer."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BiasSlope(Shown):
+    """A slope on the log-odds that output 1 is picked, at equal human verdict; None where undefined, with a note.
+
+    `gold` is the slope of the human verdict in the same model: a judge that follows quality has a large one.
+    """
+
+    what: str
+    value: float | None
+    se: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    gold: float | None
+    gold_p_value: float | None
+    n: int
+    n_attempted: int
+    clusters: int
+    level: float
+    method: str
+    note: str = ""
+
+    def _rows(self) -> list[dict[str, object]]:
+        interval = Interval(self.value, self.low, self.high)
+        return [{"slope of": self.what, "log-odds": interval, "p": self.p_value, "human verdict": self.gold}]
+
+    def _sentence(self) -> str:
+        if self.value is None or self.low is None or self.high is None:
+            return f"The slope of {self.what} is undefined: {self.note}."
+        shown = f"(slope {number(self.value)}, {self.level:.0%} CI {number(self.low)} to {number(self.high)})"
+        if self.low <= 0 <= self.high:
+            text = f"The judge is not shown to follow {self.what} {shown}."
+        else:
+            text = f"The judge {'follows' if self.value > 0 else 'goes against'} {self.what} {shown}."
+        if self.gold_p_value is not None and self.gold_p_value >= 0.05:
+            text += " It is not shown to follow the human verdict."
+        return f"{text} {self.note}".rstrip()
+
+
+def position_bias(order1: Values, order2: Values, *, gold: Values | None = None, level: float = 0.95) -> PositionBias:
+    """Counts, consistency and accuracies of verdicts in both orders (N,); intervals are Wilson's.
+
+    >>> swapped = position_bias([1, 1, 2, "tie"], [2, 1, 2, None], gold=[1, 1, 1, 1])
+    >>> swapped.first, swapped.second, swapped.consistency.value, swapped.accuracy_both.value, swapped.missing
+    (1, 0, 0.5, 0.25, 1)
+    """
+    one, two = _verdicts(order1, "order1"), _verdicts(order2, "order2")
+    n = len(one)
+    if n == 0 or len(two) != n:
+        raise DataError(f"{n} verdicts in order 1, {len(two)} in order 2: one of each per pair is needed")
+    first, second = int(((one == 1) & (two == 2)).sum()), int(((one == 2) & (two == 1)).sum())
+    p = float(min(1.0, 2 * special.bdtr(min(first, second), first + second, 0.5))) if first + second else None
+    right: list[Estimate | None] = [None, None, None]
+    if gold is not None:
+        wanted = _verdicts(gold, "gold")
+        if len(wanted) != n or not np.isin(wanted, (1, 2)).all():
+            raise DataError("gold must name output 1 or 2 for every pair: leave unlabelled pairs out")
+        hits = (one == wanted, two == wanted, (one == wanted) & (two == wanted))
+        right = [wilson_rate(int(hit.sum()), n, level=level) for hit in hits]
+    return PositionBias(
+        first=first,
+        second=second,
+        consistency=wilson_rate(int(((one == two) & (one != _MISSING)).sum()), n, level=level),
+        p_value=p,
+        accuracy_order1=right[0],
+        accuracy_order2=right[1],
+        accuracy_both=right[2],
+        n=n,
+        missing=int(((one == _MISSING) | (two == _MISSING)).sum()),
+    )
+
+
+def length_slope(
+    order1: Values,
+    order2: Values | None = None,
+    *,
+    gold: Values,
+    lengths_1: Values,
+    lengths_2: Values,
+    clusters: Values | None = None,
+    level: float = 0.95,
+) -> BiasSlope:
+    """Slope of length in logit P(pick 1) = b0 + b1 [gold 1] + b2 tanh((length_1 - length_2) / sd).
+
+    sd (ddof 1, difference not centred) is taken over all pairs. With `order2` both verdicts on a pair enter, and
+    standard errors are clustered by item (or by `clusters` of items); order 1 alone has model-based ones. Ties and
+    missing verdicts are left out and counted.
+
+    >>> picks, gold = [1, 1, 2, 2, 1, 2], [1, 2, 1, 2, 1, 2]
+    >>> slope = length_slope(picks, gold=gold, lengths_1=[9, 8, 1, 2, 3, 4], lengths_2=[5] * 6)
+    >>> slope.value is None, slope.note
+    (True, 'the outcome is settled by the covariates (separation): slopes are infinite')
+    """
+    n = len(gold)
+    difference = floats(lengths_1, "lengths_1", length=n) - floats(lengths_2, "lengths_2", length=n)
+    sd = float(difference.std(ddof=1)) if n > 1 else 0.0
+    longer = np.tanh(difference / sd) if sd > 0 else np.zeros(n)
+    design = np.stack([np.ones(n), _gold(gold), longer], axis=1)
+    orders = [_verdicts(order1, "order1")] + ([] if order2 is None else [_verdicts(order2, "order2")])
+    by = clusters if clusters is not None else (None if order2 is None else range(n))
+    method = "logit, order 1, model-based" if by is None else f"logit, {len(orders)} order(s), clustered"
+    return _slope("length", design, orders, clusters=by, level=level, method=method)
+
+
+def self_preference(
+    verdicts: Values,
+    *,
+    gold: Values,
+    judges: Values,
+    authors_1: Values,
+    authors_2: Values,
+    items: Values,
+    lengths_1: Values | None = None,
+    lengths_2: Values | None = None,
+    level: float = 0.95,
+) -> BiasSlope:
+    """Slope of [judge wrote output 1] - [judge wrote output 2]: the judge x author interaction, clustered by item.
+
+    With several judges each author's general standing is in the model too; with one judge only the human verdict
+    tells the author's quality from the judge's liking, and the note says so. Lengths, where given, are in the model.
+
+    >>> one = dict(judges=["a"] * 4, authors_1=["a", "b"] * 2, authors_2=["b", "a"] * 2, items=range(4))
+    >>> self_preference([1, 2, 1, 2], gold=[1, 2, 2, 1], **one).value is None
+    True
+    """
+    n = len(gold)
+    judge, names = codes(judges, "judges", length=n)
+    place: dict[Any, int] = {name: i for i, name in enumerate(names)}
+    wrote = [
+        np.array([place.setdefault(author, len(place)) for author in column], dtype=np.intp)
+        for column in (authors_1, authors_2)
+    ]
+    if any(len(column) != n for column in wrote):
+        raise DataError(f"{len(wrote[0])} and {len(wrote[1])} authors for {n} verdicts: one of each per verdict")
+    columns = [np.ones(n), _gold(gold)]
+    if lengths_1 is not None and lengths_2 is not None:
+        difference = floats(lengths_1, "lengths_1", length=n) - floats(lengths_2, "lengths_2", length=n)
+        columns.append(np.tanh(difference / difference.std(ddof=1)) if np.ptp(difference) > 0 else np.zeros(n))
+    note = "One judge only: its liking is told from its quality by the human verdict alone."
+    if len(names) > 1:
+        columns += [(wrote[0] == author) * 1.0 - (wrote[1] == author) for author in range(1, len(place))]
+        note = ""
+    columns.append((wrote[0] == judge) * 1.0 - (wrote[1] == judge))
+    kept = [column for i, column in enumerate(columns) if i < 2 or np.ptp(column) > 0 or i == len(columns) - 1]
+    return _slope(
+        "its own answers",
+        np.stack(kept, axis=1),
+        [_verdicts(verdicts, "verdicts")],
+        clusters=items,
+        level=level,
+        method="logit with judge x author, clustered by item",
+        note=note,
+    )
+
+
+def _slope(
+    what: str,
+    design: FloatArray,
+    orders: Sequence[npt.NDArray[np.intp]],
+    *,
+    clusters: Values | range | None,
+    level: float,
+    method: str,
+    note: str = "",
+) -> BiasSlope:
+    """The last column's slope; the second column is the human verdict."""
+    open_unit(level, "level")
+    n = len(design)
+    if any(len(order) != n for order in orders):
+        raise DataError(f"{[len(order) for order in orders]} verdicts for {n} pairs: one per pair and order is needed")
+    picks, stacked = np.concatenate(orders), np.tile(design, (len(orders), 1))
+    scored = picks > 0
+    groups, count = None, int(scored.sum())
+    if clusters is not None:
+        index = np.tile(codes(list(clusters), "clusters", length=n)[0], len(orders))[scored]
+        groups = np.unique(index, return_inverse=True)[1].astype(np.intp)
+        count = int(groups.max()) + 1 if len(groups) else 0
+    fit = logit_fit(stacked[scored], outcomes=(picks[scored] == 1).astype(float), clusters=groups)
+    parts: dict[str, float | None] = dict.fromkeys(("value", "se", "low", "high", "p_value", "gold", "gold_p_value"))
+    if isinstance(fit, str):
+        note = fit
+    else:
+        value, se, gold, gold_se = (float(part[i]) for i in (-1, 1) for part in (fit.coefficients, fit.se))
+        half = _quantile(fit.df, level) * se
+        parts = {"value": value, "se": se, "low": value - half, "high": value + half}
+        parts |= {"p_value": _p(value / se, fit.df), "gold": gold, "gold_p_value": _p(gold / gold_se, fit.df)}
+    return BiasSlope(
+        what=what,
+        n=int(scored.sum()),
+        n_attempted=len(picks),
+        clusters=count,
+        level=level,
+        method=method,
+        note=note,
+        **parts,
+    )
+
+
+def _verdicts(values: Values, name: str) -> npt.NDArray[np.intp]:
+    plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    missing = [value is None or (isinstance(value, float) and math.isnan(value)) for value in plain]
+    index = [_MISSING if gone else _CODES.get(value, -2) for value, gone in zip(plain, missing, strict=True)]
+    if -2 in index:
+        row = index.index(-2)
+        raise DataError(f"{name}[{row}] == {plain[row]!r}, must be 1, 2, 'tie' or missing")
+    return np.array(index, dtype=np.intp)
+
+
+def _gold(gold: Values) -> FloatArray:
+    verdicts = _verdicts(gold, "gold")
+    if not np.isin(verdicts, (1, 2)).all():
+        raise DataError("gold must name output 1 or 2 for every pair: leave unlabelled pairs out")
+    return np.where(verdicts == 1, 1.0, 0.0)
+
+
+def _quantile(df: float, level: float) -> float:
+    return float(special.ndtri(0.5 + level / 2) if math.isinf(df) else special.stdtrit(df, 0.5 + level / 2))
+
+
+def _p(statistic: float, df: float) -> float:
+    return float(2 * (special.ndtr(-abs(statistic)) if math.isinf(df) else special.stdtr(df, -abs(statistic))))

@@ -1,0 +1,332 @@
+"""A judge's score corrected for the judge's errors with a few human labels.
+
+`ppi_mean` and `ppi_difference` (prediction-powered inference) are right whatever the judge is like: a useless judge
+only leaves them as wide as the labels alone. `rogan_gladen` divides by the judge's error rates, and is refused
+where the judge is not shown to know passes from fails. A difference of two variants is never corrected by error
+rates shared between them: a judge that is more lenient to one variant would turn its leniency into a gain.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from llmlab.display import Interval, Shown, number
+from llmlab.errors import DataError
+from llmlab.stats.agreement import JudgeRates
+from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit
+from llmlab.stats.clustered import clustered_fit, contrast
+from llmlab.stats.estimate import Estimate, wilson_rate
+
+__all__ = ["Correction", "ppi_difference", "ppi_mean", "rogan_gladen"]
+
+FEW_LABELS = 50  # below: Student's t and a cross-fitted lambda
+_FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Correction(Shown):
+    """A corrected estimate beside the raw one.
+
+    Attributes:
+        corrected: the estimate to report; its value is None where the correction is refused, with the reason.
+        raw: the judge's own score over all cases.
+        labels_only: what the labels say without the judge.
+        lam: how far the judge's scores are used, from 0 (not at all) to 1; None for Rogan-Gladen.
+        n_labelled, n_unlabelled: cases with and without a label (both scored by the judge).
+    """
+
+    corrected: Estimate
+    raw: Estimate
+    labels_only: Estimate
+    lam: float | None
+    n_labelled: int
+    n_unlabelled: int
+
+    def _rows(self) -> list[dict[str, object]]:
+        shown = (("corrected", self.corrected), ("judge alone", self.raw), ("labels alone", self.labels_only))
+        return [
+            {"score": name, "value": Interval(one.value, one.low, one.high), "cases": one.n, "method": one.method}
+            for name, one in shown
+        ]
+
+    def _sentence(self) -> str:
+        notes = "; ".join(self.corrected.notes)
+        if self.corrected.value is None:
+            return f"Not corrected: {notes}."
+        text = (
+            f"The judge says {number(self.raw.value)}; corrected by {self.n_labelled:,} labels it is {self.corrected}."
+        )
+        return f"{text} {notes}".rstrip()
+
+
+def rogan_gladen(judged_passes: int, n: int, *, rates: JudgeRates, level: float = 0.95) -> Correction:
+    """The pass rate corrected by the judge's sensitivity and specificity, with the interval of Lee et al.
+
+    (p + specificity - 1) / Youden's J within [0, 1]. Refused (value None) where the interval of Youden's J reaches 0.
+    Source: Rogan & Gladen 1978, Am. J. Epidemiology 107; Lee et al. 2025, arXiv 2511.21140.
+
+    Args:
+        judged_passes, n: what the judge passed among n cases without labels.
+        rates: the judge against people on other cases, from `agreement.judge_rates`.
+
+    >>> from llmlab.stats.agreement import judge_rates
+    >>> human, judge = [1] * 100 + [0] * 100, [1] * 90 + [0] * 10 + [0] * 85 + [1] * 15
+    >>> found = rogan_gladen(800, 1000, rates=judge_rates(human, judge, positive=1)).corrected
+    >>> round(found.value, 6), round(found.low, 6), round(found.high, 6)
+    (0.866667, 0.798201, 0.958136)
+    """
+    z2 = float(special.ndtri(0.5 + open_unit(level, "level") / 2)) ** 2
+    sensitivity, specificity, youden = rates.sensitivity, rates.specificity, rates.youden
+    raw = wilson_rate(judged_passes, n, level=level)
+    blank = Estimate(value=None, level=level, n=n, n_attempted=n, method="Rogan-Gladen, interval of Lee et al.")
+    labels = sensitivity.n + specificity.n
+    refusal = ""
+    if sensitivity.value is None or specificity.value is None or youden.value is None or youden.low is None:
+        refusal = "; ".join(youden.notes) or "the judge's error rates are unknown"
+    elif youden.low <= 0:
+        refusal = (
+            f"the interval of Youden's J ({youden}) reaches 0, so the judge is not shown to know passes from fails; "
+            "use `ppi_mean`"
+        )
+    found = replace(blank, notes=(refusal,))
+    if not refusal:
+        value = (judged_passes / n + (specificity.value or 0.0) - 1) / (youden.value or 1.0)
+        low, high = _lee(judged_passes, n, sensitivity, specificity, z2)
+        found = replace(blank, value=min(1.0, max(0.0, value)), low=low, high=high)
+    why = "the labels are no sample of these cases: they tell the judge's errors, not this rate"
+    labels_only = replace(blank, n=labels, n_attempted=labels, method="labels alone", notes=(why,))
+    return Correction(corrected=found, raw=raw, labels_only=labels_only, lam=None, n_labelled=labels, n_unlabelled=n)
+
+
+def ppi_mean(
+    judged: Values,
+    human: Values,
+    *,
+    inclusion: Values | None = None,
+    clusters: Values | None = None,
+    level: float = 0.95,
+) -> Correction:
+    """The mean human score over all cases, from the judge's scores on all and human labels on some (PPI++).
+
+    lam * mean(judged, unlabelled) + mean(human - lam * judged, labelled) with lam = cov / ((1 + n/N) var) in [0, 1].
+    From 50 labels on the large-sample normal interval; below, or with clusters, CR2 standard errors and t, and under
+    50 labels a lambda cross-fitted over 5 folds. With `inclusion` probabilities the labelled residuals are weighted
+    by their inverse and the judge's mean runs over ALL cases, since the unlabelled rest is then no random sample.
+    Source: Angelopoulos, Duchi & Zrnic 2023, arXiv 2311.01453; with known probabilities Zrnic & Candes 2024.
+
+    Args:
+        judged: (cases,) the judge's score of every case; None or NaN is unscored, left out and counted.
+        human: (cases,) the label, None or NaN where there is none.
+        inclusion: (cases,) the probability with which each case was chosen for labelling.
+        clusters: (cases,) labels of the groups the cases come in.
+
+    >>> fit = ppi_mean([1, 0] * 200, [1, 0, 1, 1] * 25 + [None] * 300)
+    >>> round(fit.corrected.value, 3), round(fit.labels_only.value, 3)
+    (0.75, 0.75)
+    """
+    f = floats(judged, "judged", gaps=True)
+    y = floats(human, "human", length=len(f), gaps=True)
+    return _ppi(f, y, inclusion=inclusion, clusters=clusters, level=level, what="mean")
+
+
+def ppi_difference(
+    judged_baseline: Values,
+    judged_candidate: Values,
+    *,
+    human_baseline: Values,
+    human_candidate: Values,
+    inclusion: Values | None = None,
+    clusters: Values | None = None,
+    level: float = 0.95,
+) -> Correction:
+    """candidate - baseline in human score over all cases, with labels on BOTH arms' answers to the same cases.
+
+    `ppi_mean` of the differences per case, so a judge that treats the arms differently is corrected for it. Cases
+    labelled in one arm only are used without their label, and counted in a note.
+
+    >>> baseline, candidate = [0, 1] * 100, [1, 1] * 100
+    >>> labels = dict(human_baseline=[0, 1] * 30 + [None] * 140, human_candidate=[0, 1] * 30 + [None] * 140)
+    >>> fit = ppi_difference(baseline, candidate, **labels)
+    >>> fit.raw.value, fit.corrected.value
+    (0.5, 0.0)
+    """
+    arms = [floats(judged_baseline, "judged_baseline", gaps=True)]
+    named = {"judged_candidate": judged_candidate, "human_baseline": human_baseline, "human_candidate": human_candidate}
+    arms += [floats(column, name, length=len(arms[0]), gaps=True) for name, column in named.items()]
+    one_sided = int((np.isnan(arms[2]) != np.isnan(arms[3])).sum())
+    found = _ppi(
+        arms[1] - arms[0], arms[3] - arms[2], inclusion=inclusion, clusters=clusters, level=level, what="difference"
+    )
+    if not one_sided:
+        return found
+    note = f"{one_sided:,} cases are labelled in one arm only: their labels are not used"
+    return replace(found, corrected=replace(found.corrected, notes=(*found.corrected.notes, note)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sample:
+    """The cases that the judge scored, and which of them carry a label."""
+
+    judged: FloatArray  # (cases,)
+    labelled: npt.NDArray[np.bool_]  # (cases,)
+    human: FloatArray  # (labelled,)
+    weights: FloatArray | None  # (labelled,) 1 / inclusion probability; None for equal chances
+    clusters: GroupIndex  # (cases,)
+    clustered: bool
+
+    @property
+    def judged_labelled(self) -> FloatArray:
+        return self.judged[self.labelled]
+
+    @property
+    def label_clusters(self) -> GroupIndex:
+        return self.clusters[self.labelled]
+
+
+def _ppi(
+    f: FloatArray, y: FloatArray, *, inclusion: Values | None, clusters: Values | None, level: float, what: str
+) -> Correction:
+    open_unit(level, "level")
+    sample, attempted = _sample(f, y, inclusion, clusters), len(f)
+    n, n_all = len(sample.human), len(sample.judged)
+    lost = int((np.isnan(f) & ~np.isnan(y)).sum())
+    notes = (f"{lost:,} labelled cases have no judge score and are not used",) if lost else ()
+    raw = _mean(sample.judged, sample.clusters, None, level=level, attempted=attempted)
+    labels_only = _mean(sample.human, sample.label_clusters, sample.weights, level=level, attempted=attempted)
+    method, lam = f"PPI++ {what}", None
+    if n < 2:
+        why = (f"{n} labelled case(s): a correction needs at least 2",)
+        corrected = Estimate(value=None, level=level, n=n_all, n_attempted=attempted, method=method, notes=notes + why)
+    else:
+        estimate, lam = _corrected(sample, level)
+        useless = ("the judge's scores do not help: the labels alone count",) if lam == 0 and n < n_all else ()
+        corrected = replace(
+            estimate,
+            method=f"{method}, {estimate.method}",
+            n_attempted=attempted,
+            notes=notes + useless + estimate.notes,
+        )
+    return Correction(
+        corrected=corrected,
+        raw=replace(raw, method="the judge alone"),
+        labels_only=replace(labels_only, method="labels alone"),
+        lam=lam,
+        n_labelled=n,
+        n_unlabelled=n_all - n,
+    )
+
+
+def _sample(f: FloatArray, y: FloatArray, inclusion: Values | None, clusters: Values | None) -> _Sample:
+    scored, labelled = ~np.isnan(f), ~np.isnan(f) & ~np.isnan(y)
+    group = np.arange(len(f)) if clusters is None else codes(clusters, "clusters", length=len(f))[0]
+    weights = None
+    if inclusion is not None:
+        chance = floats(inclusion, "inclusion", length=len(f), gaps=True)[labelled]
+        if not ((chance > 0) & (chance <= 1)).all():
+            raise DataError("inclusion must be a probability above 0 for every labelled case")
+        weights = 1.0 / chance
+    return _Sample(
+        judged=f[scored],
+        labelled=labelled[scored],
+        human=y[labelled],
+        weights=weights,
+        clusters=np.unique(group[scored], return_inverse=True)[1].astype(np.intp),
+        clustered=clusters is not None,
+    )
+
+
+def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float]:
+    n, few = len(sample.human), len(sample.human) < FEW_LABELS
+    per_label = _cross_fitted(sample) if few else np.full(n, _lambda(sample, np.ones(n, dtype=bool)))
+    lam = float(np.average(per_label, weights=sample.weights))
+    residual = sample.human - per_label * sample.judged_labelled
+    base = np.ones(len(sample.judged), dtype=bool) if sample.weights is not None else ~sample.labelled
+    whole = sample.judged[base]
+    if not len(whole):
+        estimate = _mean(residual, sample.label_clusters, sample.weights, level=level, attempted=0)
+        return replace(estimate, n=len(sample.judged), method="all cases are labelled"), lam
+    estimate = _sum_of_means(
+        [lam * whole, residual],
+        clusters=[sample.clusters[base], sample.label_clusters],
+        weights=np.concatenate([np.ones(len(whole)), np.ones(n) if sample.weights is None else sample.weights]),
+        level=level,
+    )
+    method = "CR2 and t, cross-fitted lambda" if few else "CR2 and t"
+    if not few and not sample.clustered and sample.weights is None:
+        se = math.sqrt(float(lam**2 * whole.var() / len(whole) + residual.var() / n))
+        half, value = float(special.ndtri(0.5 + level / 2)) * se, estimate.value or 0.0
+        estimate, method = replace(estimate, low=value - half, high=value + half), "large-sample normal interval"
+    return replace(estimate, n=len(sample.judged), method=method), lam
+
+
+def _sum_of_means(
+    parts: list[FloatArray], *, clusters: list[GroupIndex], weights: FloatArray | None, level: float
+) -> Estimate:
+    """The sum of the (weighted) means of the parts, whose rows may share clusters; no interval from one cluster."""
+    values, index = np.concatenate(parts), np.concatenate(clusters)
+    part = np.repeat(np.arange(len(parts)), [len(rows) for rows in parts])
+    index = np.unique(index, return_inverse=True)[1].astype(np.intp)
+    design = (part[:, None] == np.arange(len(parts))).astype(float)
+    fit = clustered_fit(design, response=values, clusters=index, weights=weights)
+    one = contrast(fit, np.ones(len(parts)), level=level)
+    if fit.determined_by_one:
+        why = "all of them lie in one cluster: there is no interval; label cases of other clusters"
+        return Estimate(value=one.value, level=level, n=len(values), notes=(why,))
+    notes = ("no variation seen: the interval has no width, which is not certainty",) if one.se == 0 else ()
+    return Estimate(value=one.value, low=one.low, high=one.high, level=level, n=len(values), notes=notes)
+
+
+def _mean(
+    values: FloatArray, clusters: GroupIndex, weights: FloatArray | None, *, level: float, attempted: int
+) -> Estimate:
+    if not len(values):
+        return Estimate(value=None, level=level, n=0, n_attempted=attempted, notes=("nothing was scored",))
+    found = _sum_of_means([values], clusters=[clusters], weights=weights, level=level)
+    return replace(found, n_attempted=attempted)
+
+
+def _lambda(sample: _Sample, rows: npt.NDArray[np.bool_]) -> float:
+    """The weight of the judge that minimises the variance, estimated from these labelled rows, within [0, 1]."""
+    f, y, everything = sample.judged_labelled[rows], sample.human[rows], sample.judged
+    n, rest = len(sample.human), len(everything) - len(sample.human)
+    if len(f) < 2 or rest == 0 or np.ptp(everything) == 0:
+        return 0.0
+    if sample.weights is None:
+        covariance = float(((f - f.mean()) * (y - y.mean())).mean())
+        best = covariance / ((1 + n / rest) * float(everything.var(ddof=1)))
+    else:
+        share = sample.weights[rows] / sample.weights[rows].sum() * len(everything)
+        used = np.zeros(len(everything))
+        used[np.flatnonzero(sample.labelled)[rows]] = share * (f - np.average(f, weights=share))
+        own = np.zeros(len(everything))
+        own[np.flatnonzero(sample.labelled)[rows]] = share * (y - np.average(y, weights=share))
+        judge = everything - everything.mean() - used
+        best = -float(own @ judge) / max(float(judge @ judge), 1e-300)
+    return min(1.0, max(0.0, best))
+
+
+def _cross_fitted(sample: _Sample) -> FloatArray:
+    """A lambda for every labelled row, from the labels of the other folds; clusters stay whole."""
+    fold = np.unique(sample.label_clusters, return_inverse=True)[1] % _FOLDS
+    by_fold = np.array([_lambda(sample, fold != k) for k in range(_FOLDS)])
+    chosen: FloatArray = by_fold[fold]
+    return chosen
+
+
+def _lee(passes: int, n: int, sensitivity: Estimate, specificity: Estimate, z2: float) -> tuple[float, float]:
+    """The interval of arXiv 2511.21140, equations of its section 3: shrunken rates and a shifted centre."""
+    size, p = n + z2, (passes + z2 / 2) / (n + z2)
+    m0, m1 = specificity.n + 2, sensitivity.n + 2
+    q0 = ((specificity.value or 0.0) * specificity.n + 1) / m0
+    q1 = ((sensitivity.value or 0.0) * sensitivity.n + 1) / m1
+    rate = (p + q0 - 1) / (q0 + q1 - 1)
+    low_part, high_part = (1 - rate) * q0 * (1 - q0) / m0, rate * q1 * (1 - q1) / m1
+    spread = p * (1 - p) / size + (1 - rate) * low_part + rate * high_part
+    half = math.sqrt(z2 * max(spread, 0.0)) / (q0 + q1 - 1)
+    centre = rate + 2 * z2 * (high_part - low_part)
+    return max(0.0, min(1.0, centre - half)), max(0.0, min(1.0, centre + half))
