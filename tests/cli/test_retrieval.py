@@ -1,0 +1,167 @@
+"""`llmlab retrieval`: what it prints, and that bad input is one line and exit code 2."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from llmlab.cli.retrieval import retrieval
+
+DATA = Path(__file__).parents[2] / "../shared/data"
+
+QRELS = "q1 0 a 1\nq2 0 b 1\nq2 0 c 1\nq3 0 d 1\nq4 0 e 0\n"
+RUN = "q1 Q0 a 1 2 r\nq1 Q0 x 2 1 r\nq2 Q0 y 1 2 r\nq2 Q0 b 2 1 r\n"
+WORSE = "q1 Q0 x 1 2 r\nq1 Q0 a 2 1 r\n"
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name, text in {"qrels": QRELS, "run": RUN, "worse": WORSE, "groups": "q1 A\nq2 A\nq3 B\n"}.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+    return {path.stem: str(path) for path in tmp_path.iterdir()}
+
+
+def called(*arguments):
+    return CliRunner().invoke(retrieval, list(arguments))
+
+
+def test_json_holds_value_interval_and_number_of_queries_of_each_metric(files):
+    result = called(files["qrels"], files["run"], "-m", "RR", "-m", "P@2", "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert found["metrics"]["RR"]["value"] == pytest.approx((1 + 0.5 + 0) / 3)
+    assert found["metrics"]["RR"]["n_queries"] == 3
+    low, high = found["metrics"]["P@2"]["ci"]
+    assert low < found["metrics"]["P@2"]["value"] < high
+    assert found["queries"] == {
+        "used": 3,
+        "missing": 1,
+        "empty": 0,
+        "without_relevant": 1,
+        "unjudged": 0,
+        "repeated_documents": 0,
+        "repeated_judgements": 0,
+    }
+    assert "comparisons" not in found
+    assert "per_query" not in found
+
+
+def test_a_baseline_adds_a_comparison_for_each_metric(files):
+    result = called(files["qrels"], files["run"], "-m", "RR", "-m", "R@2", "--baseline", files["worse"], "--json")
+    first, second = json.loads(result.stdout)["comparisons"]
+    assert set(first) == set(
+        [
+            "metric",
+            "baseline",
+            "candidate",
+            "category",
+            "difference",
+            "se",
+            "df",
+            "ci",
+            "p_value",
+            "p_adjusted",
+            "n_pairs",
+            "n_clusters",
+            "method",
+            "verdict",
+        ]
+    )
+    assert (first["metric"], second["metric"]) == ("RR", "R@2")
+    assert (first["candidate"], first["baseline"], first["category"], first["verdict"]) == ("run", "worse", None, None)
+    assert first["difference"] == pytest.approx((0.5 + 0.5 + 0) / 3)
+    assert first["p_adjusted"] >= first["p_value"]
+    assert first["n_pairs"] == first["n_clusters"] == 3
+
+
+def test_clusters_are_read_from_lines_of_query_and_group(files, tmp_path):
+    header = tmp_path / "groups.csv"
+    header.write_text("query_id,article\nq1,A\nq2,A\nq3,B\n")
+    for path in (files["groups"], str(header)):
+        options = ["-m", "RR", "--cluster", path, "--baseline", files["worse"], "--json"]
+        found = json.loads(called(files["qrels"], files["run"], *options).stdout)
+        assert found["comparisons"][0]["n_clusters"] == 2
+
+
+def test_values_per_query_come_as_json_and_as_tab_separated_lines(files):
+    arguments = [files["qrels"], files["run"], "-m", "RR", "--per-query"]
+    assert json.loads(called(*arguments, "--json").stdout)["per_query"] == {
+        "q1": {"RR": 1.0},
+        "q2": {"RR": 0.5},
+        "q3": {"RR": 0.0},
+    }
+    text = called(*arguments).stdout
+    assert text.startswith("query_id\tRR\nq1\t1.000000\nq2\t0.500000\nq3\t0.000000\n")
+
+
+def test_the_table_says_what_was_left_out(files):
+    text = called(files["qrels"], files["run"], "--baseline", files["worse"]).stdout
+    assert "nDCG@10" in text
+    assert "3 queries; 1 missing from the run, score 0; 1 left out, without a relevant document." in text
+    assert "Baseline worse" in text
+
+
+def test_control_characters_in_ids_are_shown_and_not_obeyed(files, tmp_path):
+    evil = tmp_path / "evil.txt"
+    evil.write_text("q\x1b[31m 0 a 1\nr 0 a 1\n")
+    text = called(str(evil), files["run"], "-m", "RR", "--per-query").stdout
+    assert "\x1b" not in text
+    assert "q\\x1b[31m" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["-m", "P@0"], "k == 0 in P@0, must be >= 1"),
+        (["-m", "MAP"], "measure 'MAP' is unknown"),
+        (["--baseline", "none.txt"], "none.txt: cannot be read"),
+        (["--cluster", "none.txt"], "none.txt: cannot be read"),
+        (["--level", "1.5"], "level == 1.5"),
+    ],
+)
+def test_bad_options_give_one_line_and_exit_code_2(files, options, says):
+    result = called(files["qrels"], files["run"], *options)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("run", "q1 Q0 a 1 high r\n", "run.txt:1: score 'high' is not a finite number"),
+        ("qrels", "q1 0 a\n", "qrels.txt:1: 3 fields, must be 4"),
+        ("qrels", "q1 0 a 0\n", "no query has a relevant document"),
+        ("groups", "q1 A\nq2 A\n", "1 queries have no cluster, such as 'q3'"),
+        ("groups", "q1 A\nq1 B\n", "groups.txt:2: query 'q1' has a second group"),
+        ("groups", "q1\n", "groups.txt:1: 1 fields, must be 2"),
+    ],
+)
+def test_a_broken_file_gives_one_line_and_exit_code_2(files, name, text, says):
+    Path(files[name]).write_text(text)
+    result = called(files["qrels"], files["run"], "--cluster", files["groups"])
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_run_is_not_compared_with_itself(files):
+    assert called(files["qrels"], files["run"], "--baseline", files["run"]).exit_code == 2
+
+
+def test_xquad_by_article_gives_the_known_figures(tmp_path):
+    """METHODS: difference .133373, CR2 by article .0121848."""
+    if not DATA.exists():
+        pytest.skip("the shared XQuAD files are not beside this checkout")
+    queries = map(json.loads, (DATA / "xquad_en_queries.jsonl").read_text(encoding="utf-8").splitlines())
+    groups = tmp_path / "articles.tsv"
+    groups.write_text("".join(f"{query['query_id']}\t{query['article']}\n" for query in queries))
+    qrels, run, base = (str(DATA / f"xquad_en_{name}.txt") for name in ("qrels_binary", "run_bm25", "run_overlap"))
+    found = json.loads(called(qrels, run, "-m", "RR", "--cluster", str(groups), "--baseline", base, "--json").stdout)
+    assert found["metrics"]["RR"]["value"] == pytest.approx(0.950339, abs=5e-7)
+    assert found["metrics"]["RR"]["n_queries"] == 1190
+    row = found["comparisons"][0]
+    assert row["difference"] == pytest.approx(0.133373, abs=5e-7)
+    assert row["se"] == pytest.approx(0.0121848, abs=5e-8)

@@ -1,0 +1,155 @@
+"""TREC files: what is read, in which order ties stand, and which line is named when a rule is broken."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytrec_eval
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab.errors import FileRuleError
+from llmlab.retrieval.metrics import evaluate
+from llmlab.retrieval.trec import read_qrels, read_run
+
+RUN = "q1 Q0 d1 1 2.5 tag\nq1 Q0 d2 2 1e-1 tag\nq2 Q0 d1 1 -3 tag\n"
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text, name="file.txt"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RUN,
+        RUN.rstrip("\n"),
+        RUN.replace(" ", "\t"),
+        RUN.replace(" ", "   "),
+        RUN.replace("\n", "\r\n"),
+        "\n" + RUN.replace("\n", " \n\n"),
+        "\ufeff" + RUN,
+        RUN.replace("2.5", "+2.5"),
+        RUN.replace("Q0 d1 1", "Q0\td1 1"),
+    ],
+)
+def test_a_run_reads_the_same_however_its_fields_are_spaced(written, text):
+    frame = read_run(written(text))
+    assert frame["query_id"].tolist() == ["q1", "q1", "q2"]
+    assert frame["doc_id"].tolist() == ["d1", "d2", "d1"]
+    np.testing.assert_allclose(frame["score"], [2.5, 0.1, -3.0], rtol=1e-7)
+
+
+def test_ids_that_look_like_numbers_blanks_or_quotes_stay_text(written):
+    frame = read_qrels(written('007 0 NA 1\n007 0 "x 2\n007 0 1e3 0\n'))
+    assert frame["query_id"].tolist() == ["007"] * 3
+    assert frame["doc_id"].tolist() == ["NA", '"x', "1e3"]
+    assert frame["relevance"].tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "rule"),
+    [
+        ("q Q0 d 1 1.0\n", 1, "5 fields, must be 6"),
+        (RUN + "q3 Q0 d 1 1.0 tag more\n", 4, "7 fields"),
+        (RUN + "\nq3 Q0 d  1.0 tag\n", 5, "5 fields"),
+        (RUN + "q3 Q0 d 1 nan tag\n", 4, "'nan' is not a finite number"),
+        (RUN + "q3 Q0 d 1 inf tag\n", 4, "not a finite number"),
+        (RUN + "q3 Q0 d 1 1e999 tag\n", 4, "not a finite number"),
+        (RUN + "q3 Q0 d 1 high tag\n", 4, "'high' is not a finite number"),
+        (RUN + "q3 Q0 d 1 1_0 tag\n", 4, "not a finite number"),
+        (RUN.encode() + b"q3 Q0 d\xff 1 1 tag\n", 4, "not UTF-8 text"),
+    ],
+)
+def test_a_broken_line_of_a_run_is_named_with_its_file(written, text, line, rule):
+    path = written(text)
+    with pytest.raises(FileRuleError, match=rule) as caught:
+        read_run(path)
+    assert (caught.value.path, caught.value.line) == (path, line)
+    assert f"{path}:{line}: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "rule"),
+    [
+        ("q 0 d\n", 1, "3 fields, must be 4: query_id iteration doc_id relevance"),
+        ("q 0 d 1\nq 0 e 1.5\n", 2, "'1.5' is not a whole number"),
+        ("q 0 d 1\nq 0 e yes\n", 2, "not a whole number"),
+        ("q 0 d 1\n\nq 0 e 1\nq 0 d 2\n", 4, "document 'd' is judged again for query 'q'"),
+    ],
+)
+def test_a_broken_line_of_judgements_is_named_with_its_file(written, text, line, rule):
+    path = written(text)
+    with pytest.raises(FileRuleError, match=rule) as caught:
+        read_qrels(path)
+    assert (caught.value.path, caught.value.line) == (path, line)
+
+
+def test_a_judgement_given_twice_is_kept_once(written):
+    assert read_qrels(written("q 0 d 1\nq 0 e 0\nq 0 d 1\n"))["doc_id"].tolist() == ["d", "e"]
+
+
+def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path):
+    for path in (tmp_path / "none.txt", tmp_path):
+        with pytest.raises(FileRuleError, match="cannot be read"):
+            read_run(path)
+
+
+def test_an_empty_file_is_an_empty_table(written):
+    frame = read_run(written(""))
+    assert list(frame.columns) == ["query_id", "doc_id", "score"]
+    assert len(frame) == 0
+    assert evaluate({"q": {"d": 1}}, frame, measures=["RR"]).mean("RR") == 0.0
+
+
+def test_ties_stand_by_descending_document_id_and_the_rank_is_ignored(written):
+    frame = read_run(written("q Q0 a 1 1.0 t\nq Q0 top 9 5 t\nq Q0 c 2 1.0 t\nq Q0 b 3 1.0 t\np Q0 a 1 1.0 t\n"))
+    assert frame["doc_id"].tolist() == ["c", "top", "b", "a", "a"]
+
+
+def test_scores_that_differ_beyond_single_precision_are_ties_as_in_trec_eval(written):
+    path = written("q Q0 a 1 0.950339000001 t\nq Q0 b 2 0.950339000000 t\n")
+    with path.open() as file:
+        oracle = pytrec_eval.RelevanceEvaluator({"q": {"a": 1}}, {"recip_rank"}).evaluate(pytrec_eval.parse_run(file))
+    assert evaluate({"q": {"a": 1}}, path, measures=["RR"]).mean("RR") == oracle["q"]["recip_rank"] == 0.5
+
+
+def test_a_document_listed_twice_counts_at_its_better_score(written):
+    path = written("q Q0 a 1 1.0 t\nq Q0 b 2 2.0 t\nq Q0 a 3 3.0 t\n")
+    found = evaluate({"q": {"a": 1}}, path, measures=["RR", "P@2"])
+    assert (found.mean("RR"), found.mean("P@2"), found.n_repeated_documents) == (1.0, 0.5, 1)
+
+
+DOCS = st.text(st.sampled_from("aZ9é漢😀-"), min_size=1, max_size=4)
+RUNS = st.dictionaries(
+    st.sampled_from(["q1", "q2"]),
+    st.dictionaries(DOCS, st.sampled_from([0.1, 0.2, 1e-8, -5.0]), min_size=1),
+    min_size=1,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(RUNS, st.data())
+def test_files_are_judged_as_pytrec_eval_judges_them(tmp_path_factory, run, data):
+    """Ids of many scripts, ties everywhere, lines in any order: by the bytes of the ids, as strcmp does."""
+    docs = sorted({doc for found in run.values() for doc in found})
+    qrels = {query: {doc: data.draw(st.integers(0, 2)) for doc in docs} for query in run}
+    lines = [f"{query} Q0 {doc} 0 {score!r} t" for query, found in run.items() for doc, score in found.items()]
+    folder = tmp_path_factory.mktemp("trec")
+    (folder / "run").write_text("\n".join(data.draw(st.permutations(lines))), encoding="utf-8")
+    judged = [f"{query} 0 {doc} {rel}" for query, found in qrels.items() for doc, rel in found.items()]
+    (folder / "qrels").write_text("\n".join(judged), encoding="utf-8")
+    found = evaluate(folder / "qrels", folder / "run", measures=["nDCG", "RR", "AP"])
+    theirs = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg", "recip_rank", "map"}).evaluate(run)
+    expected = [[theirs[query][name] for name in ("ndcg", "recip_rank", "map")] for query in found.query_ids]
+    np.testing.assert_allclose(found.values, np.reshape(expected, found.values.shape), atol=1e-9)
+
+
+def test_frames_read_from_files_are_ordinary_ones(written):
+    assert isinstance(read_run(written(RUN)), pd.DataFrame)
+    assert pd.api.types.is_string_dtype(read_run(written(RUN))["doc_id"])
