@@ -29,6 +29,7 @@ class Pinning(Shown):
         pinned: whether the same id will keep naming the same weights.
         reason: the rule in one sentence.
         overridden_by: who vouched for a floating id, "" when nobody did.
+        source: page that the rule was read from, "" where there is none.
     """
 
     provider: str
@@ -36,13 +37,22 @@ class Pinning(Shown):
     pinned: bool
     reason: str
     overridden_by: str = ""
+    source: str = ""
 
     def __bool__(self) -> bool:
         return self.pinned
 
     def _rows(self) -> list[dict[str, object]]:
         verdict = Chip("pinned", "good") if self.pinned else Chip("floating", "bad")
-        return [{"provider": self.provider, "model": self.model_id, "verdict": verdict, "why": self.reason}]
+        return [
+            {
+                "provider": self.provider,
+                "model": self.model_id,
+                "verdict": verdict,
+                "why": self.reason,
+                "source": self.source,
+            }
+        ]
 
 
 def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> Pinning:
@@ -52,16 +62,16 @@ def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> P
     (False, True)
     """
     rules = _rules()
-    family = rules["aliases"].get(provider.lower(), provider.lower())
-    subject = model_id if revision is None else f"{model_id}@@{revision}"
+    name = provider.lower().replace("-", "_")
+    family = rules["aliases"].get(name, name)
+    subjects = [model_id] if revision is None else [f"{model_id}@@{revision}", model_id]
     for rule in rules["providers"].get(family, ()):
-        if re.fullmatch(rule["match"], subject, flags=re.IGNORECASE):
-            return Pinning(provider=provider, model_id=model_id, pinned=rule["pinned"], reason=rule["why"])
-    known = ", ".join(sorted(rules["providers"]))
-    reason = (
-        f"no rule of {family} knows this id" if family in rules["providers"] else f"unknown provider (known: {known})"
-    )
-    return Pinning(provider=provider, model_id=model_id, pinned=False, reason=reason)
+        if any(re.fullmatch(rule["match"], subject, flags=re.IGNORECASE) for subject in subjects):
+            why, source = rule["why"], rule.get("source", "")
+            return Pinning(provider=provider, model_id=model_id, pinned=rule["pinned"], reason=why, source=source)
+    known = ", ".join(sorted({*rules["providers"], *rules["aliases"]}))
+    unknown = f"no rule of {family} knows this id" if family in rules["providers"] else f"unknown provider ({known})"
+    return Pinning(provider=provider, model_id=model_id, pinned=False, reason=unknown)
 
 
 @cache
