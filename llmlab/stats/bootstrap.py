@@ -22,6 +22,7 @@ from llmlab.stats.standard_error import cluster_codes, cluster_sums, finite_vect
 __all__ = ["bca_mean", "bca_ratio"]
 
 FEW_CASES = 20
+TOO_FEW_SUCCESSES = "some resamples come with a denominator of 0: too few successes for a bootstrap interval"
 SPAN_SDS = 24  # the lattice reaches 12 standard deviations of the sum to either side
 CELLS_PER_SD = 8  # of one deviation
 LEAST_CELLS = 1 << 14
@@ -95,6 +96,8 @@ def _bca_ends(tops: FloatArray, bottoms: FloatArray, *, value: float, level: flo
     if bottoms.min() == bottoms.max():
         low, high = (value + at_value.quantile(share) / float(bottoms.sum()) for share in shares)
         return low, high
+    if float(np.mean(bottoms == 0)) ** bottoms.size > 1e-4:
+        raise DataError(TOO_FEW_SUCCESSES)
     scale = float(np.std(residuals)) * tops.size**0.5 / float(bottoms.sum())
     low, high = (_quantile_of_ratio(tops, bottoms, share=share, start=value, scale=scale) for share in shares)
     return low, high
@@ -124,7 +127,7 @@ def _quantile_of_ratio(tops: FloatArray, bottoms: FloatArray, *, share: float, s
         while side * excess(start + side * reach * scale) < 0:
             reach *= 2
             if reach > 1e6:
-                raise DataError("resamples come without a single success: too few for a bootstrap interval")
+                raise DataError(TOO_FEW_SUCCESSES)
         ends.append(start + side * reach * scale)
     return float(brentq(excess, ends[0], ends[1], xtol=1e-4 * scale))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmlab.errors import DataError
-from llmlab.stats.arrays import FloatArray
+from llmlab.stats.arrays import FloatArray, codes
 
 __all__ = [
     "FEW_DF",
@@ -32,6 +32,7 @@ __all__ = [
 
 FEW_DF = 10.0  # below: the interval is honest on average but leans on near-normal cluster means, so it is said
 TOO_FEW_DF = 4.0  # below: a verdict should not rest on it
+DUST = 1e-10  # a standard error below this share of the largest value is rounding
 
 Estimator = Literal["CR0", "CR1", "CR2"]
 
@@ -73,12 +74,13 @@ def standard_error(
     0.1
     """
     x = finite_vector(values, at_least=2)
-    residuals = x - x.mean()
+    scale = float(np.abs(x).max()) or 1.0  # squares of what is left neither overflow nor vanish
+    residuals = (x - x.mean()) / scale
     sizes, sums = np.ones(x.size), residuals
     if clusters is not None:
-        codes = cluster_codes(clusters, n=x.size)
-        sizes = np.bincount(codes).astype(np.float64)
-        sums = cluster_sums(residuals, codes)
+        of_case = cluster_codes(clusters, n=x.size)
+        sizes = np.bincount(of_case).astype(np.float64)
+        sums = cluster_sums(residuals, of_case)
     n_clusters = sizes.size
     if n_clusters < 2:
         raise DataError(f"all {x.size} cases are in one cluster: no standard error without a second independent one")
@@ -88,10 +90,9 @@ def standard_error(
         factor = n_clusters / (n_clusters - 1) if estimator == "CR1" else 1.0
         variance, df = float(sums @ sums) * factor, n_clusters - 1.0
     se = variance**0.5 / x.size
-    dust = 1e-10 * float(np.abs(x).max())
     notes = _few_df_notes(df, n_clusters) if clusters is not None or df < TOO_FEW_DF else ()
     return StandardError(
-        se=0.0 if se <= dust else se, df=df, n=x.size, n_clusters=n_clusters, estimator=estimator, notes=notes
+        se=0.0 if se <= DUST else se * scale, df=df, n=x.size, n_clusters=n_clusters, estimator=estimator, notes=notes
     )
 
 
@@ -120,7 +121,7 @@ def cluster_codes(labels: ArrayLike, *, n: int | None = None) -> NDArray[np.intp
     Integers that already are such codes come back quickly; code text once and reuse it where many metrics share it.
 
     >>> cluster_codes(["b", "a", "b"]).tolist()
-    [1, 0, 1]
+    [0, 1, 0]
     """
     given: NDArray[Any] = np.asarray(labels)
     if given.ndim != 1 or (n is not None and given.size != n):
@@ -130,9 +131,9 @@ def cluster_codes(labels: ArrayLike, *, n: int | None = None) -> NDArray[np.intp
     if given.dtype.kind in "iu" and given.size and given.min() >= 0 and given.max() < given.size:
         filled = np.bincount(given) > 0
         return given.astype(np.intp, copy=False) if filled.all() else (np.cumsum(filled) - 1)[given]
-    if given.dtype.kind == "O":
-        given = given.astype(str)
-    return np.unique(given, return_inverse=True)[1].astype(np.intp, copy=False)
+    if given.dtype.kind in "iuf":
+        return np.unique(given, return_inverse=True)[1].astype(np.intp, copy=False)
+    return codes(given, "clusters", length=given.size)[0]
 
 
 def cluster_sums(values: FloatArray, codes: NDArray[np.intp]) -> FloatArray:

@@ -1,0 +1,237 @@
+"""The paired difference: known answers, oracles, degenerate input, traps and a coverage simulation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab.errors import DataError
+from llmlab.stats.paired import mean_difference, non_inferiority, relative_margin_difference
+from llmlab.stats.repeats import reduce_repeats
+
+SLEEP_1 = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
+SLEEP_2 = np.array([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])
+LIVEBENCH = Path(__file__).parents[2] / "../shared/data/livebench_items.csv"
+
+
+@pytest.fixture(scope="module")
+def livebench():
+    """LiveBench's 1,136 questions: claude-3.5-sonnet minus gpt-4o-2024-08-06, with task and category."""
+    if not LIVEBENCH.exists():
+        pytest.skip("the shared LiveBench table is not here")
+    import pandas as pd
+
+    table = pd.read_csv(LIVEBENCH)
+    arms = table["gpt-4o-2024-08-06"].to_numpy(), table["claude-3-5-sonnet-20240620"].to_numpy()
+    return {"arms": arms, "d": arms[1] - arms[0], "task": table.task.to_numpy(), "category": table.category.to_numpy()}
+
+
+def test_sleep_data_give_students_answer():
+    """Student 1908 (data), `scipy.stats.ttest_rel` (figures)."""
+    result = mean_difference(SLEEP_2 - SLEEP_1)
+    assert result.value == pytest.approx(1.58)
+    assert result.se == pytest.approx(0.388959, abs=5e-7)
+    assert result.value / result.se == pytest.approx(4.062128, abs=5e-7)
+    assert result.p_value == pytest.approx(0.0028329, abs=5e-8)
+    assert (result.low, result.high) == pytest.approx((0.700114, 2.459886), abs=5e-7)
+    assert (result.n, result.n_clusters, result.df) == (10, 10, 9)
+
+
+def test_the_cluster_changes_the_decision_on_livebench(livebench):
+    """Independent cases say p .025; the 18 tasks they come in say p .14."""
+    alone, by_task = mean_difference(livebench["d"]), mean_difference(livebench["d"], livebench["task"])
+    assert alone.value == by_task.value == pytest.approx(0.030564, abs=5e-7)
+    assert alone.se == pytest.approx(0.013597, abs=5e-7)
+    assert alone.p_value == pytest.approx(0.0248, abs=5e-5)
+    assert by_task.se == pytest.approx(0.0195841, abs=5e-8)
+    assert by_task.df == pytest.approx(13.5088, abs=5e-5)
+    assert by_task.p_value == pytest.approx(0.14172, abs=5e-6)
+    assert (by_task.low, by_task.high) == pytest.approx((-0.011583, 0.072711), abs=5e-7)
+
+
+def test_livebench_standard_errors_of_the_other_estimators(livebench):
+    """CR0, CR1, and the unpaired standard error that throws the pairing away."""
+    d, task = livebench["d"], livebench["task"]
+    assert mean_difference(d, task, estimator="CR0").se == pytest.approx(0.018707, abs=5e-7)
+    assert mean_difference(d, task, estimator="CR1").se == pytest.approx(0.019249, abs=5e-7)
+    unpaired = math.hypot(*(mean_difference(arm).se for arm in livebench["arms"]))
+    assert unpaired == pytest.approx(0.019115, abs=5e-7)
+
+
+@pytest.mark.parametrize(
+    ("category", "p_value"),
+    [
+        ("coding", 0.00136),
+        ("data_analysis", 0.0161),
+        ("math", 0.0205),
+        ("language", 0.107),
+        ("reasoning", 0.107),
+        ("instruction_following", 0.537),
+    ],
+)
+def test_livebench_non_inferiority_by_category(livebench, category, p_value):
+    """Margin 0.02, unclustered; `scipy.stats.ttest_1samp(d + m, 0, alternative="greater")` agrees."""
+    from scipy import stats
+
+    d = livebench["d"][livebench["category"] == category]
+    verdict = non_inferiority(mean_difference(d), margin=0.02)
+    assert verdict.p_value == pytest.approx(p_value, rel=6e-3)
+    assert verdict.p_value == pytest.approx(stats.ttest_1samp(d + 0.02, 0, alternative="greater").pvalue, rel=1e-9)
+    assert verdict.shown == (p_value < 0.05)
+
+
+@pytest.mark.parametrize(("category", "p_value"), [("coding", 0.085), ("math", 0.22)])
+def test_livebench_categories_have_too_few_tasks(livebench, category, p_value):
+    """Two to four tasks per category: the clustered p rises, and too few clusters is said."""
+    rows = livebench["category"] == category
+    difference = mean_difference(livebench["d"][rows], livebench["task"][rows])
+    assert non_inferiority(difference, margin=0.02).p_value == pytest.approx(p_value, abs=2e-3)
+    assert difference.too_few_clusters
+    assert "too few for a verdict" in difference.notes[0]
+
+
+def test_three_collapses_are_not_outvoted_by_twenty_seven_small_gains():
+    """Wilcoxon says better with p about .001; the mean's interval spans 0 (METHODS' trap for the gate)."""
+    from scipy import stats
+
+    baseline = np.r_[np.linspace(0.3, 0.85, 27), [0.9] * 3]
+    candidate = np.r_[np.linspace(0.3, 0.85, 27) + 0.1, [0.02] * 3]
+    d = np.round(candidate - baseline, 10)
+    assert stats.wilcoxon(d, alternative="greater").pvalue < 0.01
+    result = mean_difference(d)
+    assert result.low < 0 < result.high
+    assert result.p_value > 0.5
+
+
+@given(
+    d=st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=3, max_size=40).filter(lambda x: len(set(x)) > 1)
+)
+@settings(max_examples=50, deadline=None)
+def test_independent_cases_match_scipy(d):
+    """`ttest_1samp` is the oracle for value, p and interval."""
+    from scipy import stats
+
+    oracle, result = stats.ttest_1samp(d, 0), mean_difference(d)
+    assert result.p_value == pytest.approx(oracle.pvalue, rel=1e-6, abs=1e-12)
+    assert (result.low, result.high) == pytest.approx(tuple(oracle.confidence_interval()), rel=1e-6, abs=1e-9)
+
+
+@given(d=st.lists(st.floats(-5, 5), min_size=3, max_size=30), margin=st.floats(-1, 1))
+@settings(max_examples=50, deadline=None)
+def test_swapping_the_arms_turns_everything_round(d, margin):
+    """Baseline and candidate exchanged: signs flip, p values swap sides."""
+    one, other = mean_difference(d), mean_difference([-x for x in d])
+    assert one.value == pytest.approx(-other.value)
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+    assert one.p_value == pytest.approx(other.p_value)
+    assert one.p_above(margin) == pytest.approx(other.p_below(-margin))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
+def test_any_interval_can_be_read_off_one_result(level):
+    """`interval(level)` is what computing at that level would have given."""
+    d = SLEEP_2 - SLEEP_1
+    read, computed = mean_difference(d).interval(level), mean_difference(d, level=level)
+    assert (read.low, read.high) == pytest.approx((computed.low, computed.high), rel=1e-12)
+
+
+@given(d=st.lists(st.floats(-1, 1), min_size=4, max_size=20).filter(lambda x: np.std(x) > 1e-6))
+@settings(max_examples=30, deadline=None)
+def test_intervals_and_p_values_agree(d):
+    """p < 0.05 exactly where the 95% interval excludes 0; one-sided p < 0.05 where the 90% one clears the margin."""
+    result = mean_difference(d)
+    if abs(result.p_value - 0.05) > 1e-9:
+        assert (result.p_value < 0.05) == (result.low > 0 or result.high < 0)
+    verdict = non_inferiority(result, margin=0.1)
+    if abs(verdict.p_value - 0.05) > 1e-9:
+        assert verdict.shown == (verdict.p_value < 0.05)
+
+
+def test_no_or_one_case_is_refused():
+    """There is no difference to judge."""
+    for d in ([], [0.5]):
+        with pytest.raises(DataError, match="at least 2 are needed"):
+            mean_difference(d)
+
+
+def test_missing_values_are_the_callers_to_count():
+    """Missing handling has one place, and it is not here."""
+    with pytest.raises(ValueError, match="count and leave out unscored first"):
+        mean_difference([0.1, np.nan, 0.2])
+
+
+def test_two_cases_never_show_a_difference():
+    """Not even two that agree to the third digit."""
+    for d in ([0.5, 0.501], [0.5, 0.5]):
+        assert mean_difference(d).p_value >= 0.5
+
+
+def test_all_ties_are_no_difference():
+    """Value 0, p 1, interval [0, 0], and said."""
+    result = mean_difference([0.0] * 30)
+    assert (result.value, result.p_value, result.low, result.high) == (0, 1, 0, 0)
+    assert "no difference seen" in result.notes[0]
+    assert result.p_above(0) == result.p_below(0) == 1
+
+
+def test_equal_differences_are_stated_as_such():
+    """No variance is not certainty: p is the sign-flip test's, and rounding dust does not count as variance."""
+    result = mean_difference([0.3 - 0.2, 0.9 - 0.8, 0.7 - 0.6, 0.2 - 0.1])
+    assert result.se == 0
+    assert result.p_value == 2**-3
+    assert result.p_above(0) == 2**-4
+    assert "not certainty" in result.notes[-1]
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [1e300, -1e300], [1e-300, 2e-300, 0.0], [5.0] * 3])
+def test_nothing_shown_is_ever_nan(values):
+    """Every figure of a degenerate input is finite."""
+    result = mean_difference(values)
+    assert all(math.isfinite(x) for x in (result.value, result.p_value, result.df))
+    assert "nan" not in f"{result!r} {result} {result._repr_html_()}".lower()
+
+
+def test_relative_margin_counts_the_baselines_noise():
+    """The t test of candidate - 1.1 x baseline, by scipy."""
+    from scipy import stats
+
+    rng = np.random.default_rng(2)
+    base = rng.lognormal(0, 0.5, 80)
+    cand = base * rng.normal(1.03, 0.1, 80)
+    result = relative_margin_difference(base, cand, margin=0.10)
+    assert result.p_below(0) == pytest.approx(stats.ttest_1samp(cand - 1.1 * base, 0, alternative="less").pvalue)
+    with pytest.raises(ValueError, match="pair them by id"):
+        relative_margin_difference(base, cand[:-1], margin=0.1)
+
+
+def test_non_inferiority_shows_harm_and_refuses_odd_margins():
+    """All of the interval beyond the margin is harm shown."""
+    worse = mean_difference(np.linspace(-0.4, -0.2, 20))
+    verdict = non_inferiority(worse, margin=0.1)
+    assert verdict.harm_shown
+    assert not verdict.shown
+    assert verdict.level == pytest.approx(0.9)
+    assert (verdict.low, verdict.high) == pytest.approx((worse.interval(0.9).low, worse.interval(0.9).high))
+    with pytest.raises(ValueError, match=r"margin == -0\.1"):
+        non_inferiority(worse, margin=-0.1)
+    with pytest.raises(ValueError, match="confidence == 95"):
+        non_inferiority(worse, margin=0.1, confidence=95)
+
+
+@pytest.mark.slow
+def test_false_positives_of_clustered_repeated_data_are_five_percent():
+    """20 documents x 10 questions x 3 repeats, no difference: rows as cases reject far too often, ours about 5%."""
+    rng, runs, naive, ours = np.random.default_rng(7), 1000, 0, 0
+    cases, documents = np.repeat(np.arange(200), 3), np.repeat(np.arange(20), 10)
+    for _ in range(runs):
+        taste = rng.normal(0, 0.10, 20)[documents] + rng.normal(0, 0.15, 200)
+        rows = taste[cases] + rng.normal(0, 0.2, 600)
+        naive += mean_difference(rows).p_value < 0.05
+        ours += mean_difference(reduce_repeats(rows, cases), documents).p_value < 0.05
+    assert naive / runs > 0.2
+    assert 0.03 < ours / runs < 0.07

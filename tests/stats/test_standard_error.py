@@ -1,0 +1,158 @@
+"""The clustered standard error against its definition, statsmodels and a simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab.errors import DataError
+from llmlab.stats.paired import mean_difference
+from llmlab.stats.standard_error import bell_mccaffrey_df, cluster_codes, finite_vector, standard_error
+
+SIZES = st.lists(st.integers(1, 30), min_size=2, max_size=12)
+
+
+def df_by_the_full_matrix(sizes):
+    """tr(M)^2 / tr(M M) with the G x G matrix written out."""
+    n_c = np.asarray(sizes, float)
+    n = n_c.sum()
+    k = (1 - n_c / n) ** -0.5
+    matrix = np.outer(k, k) * (np.diag(n_c) - np.outer(n_c, n_c) / n)
+    return np.trace(matrix) ** 2 / np.trace(matrix @ matrix)
+
+
+def clustered_values(seed, sizes, icc=0.15):
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    return rng.normal(0, icc**0.5, len(sizes))[codes] + rng.normal(0, (1 - icc) ** 0.5, codes.size), codes
+
+
+@given(sizes=SIZES)
+@settings(max_examples=50, deadline=None)
+def test_degrees_of_freedom_equal_those_of_the_full_matrix(sizes):
+    """The O(G) closed form is the trace formula, for any cluster sizes."""
+    assert bell_mccaffrey_df(sizes) == pytest.approx(df_by_the_full_matrix(sizes), rel=1e-9)
+
+
+@given(sizes=SIZES)
+@settings(max_examples=50, deadline=None)
+def test_degrees_of_freedom_lie_between_one_and_clusters_minus_one(sizes):
+    """Unequal clusters can only lose degrees of freedom."""
+    assert 1 - 1e-9 <= bell_mccaffrey_df(sizes) <= len(sizes) - 1 + 1e-9
+
+
+@pytest.mark.parametrize("n_clusters", [2, 7, 100])
+def test_equal_clusters_give_one_degree_of_freedom_less_than_clusters(n_clusters):
+    """METHODS: equal clusters give G - 1."""
+    assert bell_mccaffrey_df([4] * n_clusters) == n_clusters - 1
+    assert df_by_the_full_matrix([4] * n_clusters) == pytest.approx(n_clusters - 1)
+
+
+@given(values=st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_singleton_clusters_are_independent_cases(values):
+    """Each case in a cluster of its own is the textbook standard error with n - 1 degrees of freedom."""
+    alone, singly = standard_error(values), standard_error(values, [f"case {i}" for i in range(len(values))])
+    assert singly.se == alone.se
+    assert singly.df == alone.df == len(values) - 1
+    expected = np.std(values, ddof=1) / len(values) ** 0.5
+    assert alone.se == pytest.approx(expected, rel=1e-9, abs=1e-10 * np.abs(values).max())
+
+
+@given(sizes=SIZES, seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_standard_error_depends_on_neither_order_nor_names_of_clusters(sizes, seed):
+    """Shuffled rows and renamed clusters are the same data."""
+    values, codes = clustered_values(seed, sizes)
+    order = np.random.default_rng(seed).permutation(values.size)
+    names = np.array([f"doc-{97 * code}" for code in codes])
+    one, other = standard_error(values, codes), standard_error(values[order], names[order])
+    assert other.se == pytest.approx(one.se, rel=1e-9, abs=1e-15)
+    assert other.df == pytest.approx(one.df)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cr0_and_cr1_match_statsmodels(seed):
+    """OLS on a constant with clustered errors is CR1, and CR0 without its small-sample correction."""
+    import statsmodels.api as sm
+
+    values, codes = clustered_values(seed, [3, 50, 8, 1, 20, 11])
+    model = sm.OLS(values, np.ones(values.size))
+    for estimator, corrected in (("CR1", True), ("CR0", False)):
+        fit = model.fit(cov_type="cluster", cov_kwds={"groups": codes, "use_correction": corrected})
+        assert standard_error(values, codes, estimator=estimator).se == pytest.approx(fit.bse[0], rel=1e-10)
+
+
+def test_cr2_matches_the_general_sandwich():
+    """CR2 by its definition: residuals of each cluster times (I - H_cc)^(-1/2), with H the hat matrix of the mean."""
+    values, codes = clustered_values(5, [2, 9, 4, 30])
+    n, residuals = values.size, values - values.mean()
+    total = 0.0
+    for cluster in range(4):
+        size = int((codes == cluster).sum())
+        eigenvalues, vectors = np.linalg.eigh(np.eye(size) - np.ones((size, size)) / n)
+        root = vectors @ np.diag(eigenvalues**-0.5) @ vectors.T
+        total += float(np.ones(size) @ root @ residuals[codes == cluster]) ** 2
+    assert standard_error(values, codes).se == pytest.approx(total**0.5 / n, rel=1e-10)
+
+
+@pytest.mark.slow
+def test_cr2_keeps_its_level_where_cr1_does_not():
+    """One cluster of 200 and nine of 20, ICC .15: CR1 with t(G-1) rejects about 19%, CR2 about 5% (METHODS)."""
+    sizes, runs = [200] + [20] * 9, 2000
+    rejected = {"CR1": 0, "CR2": 0}
+    for seed in range(runs):
+        values, codes = clustered_values(seed, sizes)
+        for estimator in rejected:
+            rejected[estimator] += mean_difference(values, codes, estimator=estimator).p_value < 0.05
+    assert rejected["CR1"] / runs > 0.14
+    assert 0.03 < rejected["CR2"] / runs < 0.07
+
+
+@pytest.mark.parametrize("labels", [["x", "y", "x"], [7, -1, 7], [1000, 3, 1000], [0.5, 0.1, 0.5], [2, 0, 2]])
+def test_cluster_codes_have_no_gaps(labels):
+    """Any kind of label becomes 0 to G - 1, equal labels and no others alike."""
+    codes = cluster_codes(labels)
+    assert sorted(set(codes.tolist())) == [0, 1]
+    assert codes[0] == codes[2] != codes[1]
+
+
+def test_a_number_and_its_text_are_different_clusters():
+    """Mixed labels are not merged by how they print."""
+    assert len(set(cluster_codes(np.array([1, "1", None], dtype=object)).tolist())) == 3
+
+
+def test_too_little_data_is_refused():
+    """One case, one cluster and an empty sample give an error that says so."""
+    with pytest.raises(DataError, match="1 case in values"):
+        standard_error([1.0])
+    with pytest.raises(DataError, match="all 3 cases are in one cluster"):
+        standard_error([1.0, 2.0, 3.0], ["a", "a", "a"])
+    with pytest.raises(DataError, match="0 cases"):
+        finite_vector([])
+
+
+def test_wrong_arguments_are_named():
+    """NaN, infinity, wrong shapes and gaps in the cluster labels are the caller's mistakes."""
+    with pytest.raises(ValueError, match="1 of 3 entries of values are NaN"):
+        standard_error([1.0, np.nan, 2.0])
+    with pytest.raises(ValueError, match="infinite"):
+        standard_error([1.0, np.inf, 2.0])
+    with pytest.raises(ValueError, match="one-dimensional"):
+        standard_error([[1.0, 2.0], [3.0, 4.0]])
+    with pytest.raises(ValueError, match="must be \\(3,\\)"):
+        standard_error([1.0, 2.0, 3.0], [0, 1])
+    with pytest.raises(ValueError, match="give every case a cluster"):
+        standard_error([1.0, 2.0, 3.0], [0.0, np.nan, 1.0])
+
+
+def test_few_degrees_of_freedom_are_said():
+    """Under 10 the interval is to be read with care, under 4 it is too little for a verdict."""
+    values, codes = clustered_values(1, [5] * 8)
+    assert "read the interval with care" in standard_error(values, codes).notes[0]
+    values, codes = clustered_values(1, [5] * 4)
+    assert "too few for a verdict" in standard_error(values, codes).notes[0]
+    values, codes = clustered_values(1, [5] * 11)
+    assert standard_error(values, codes).notes == ()
