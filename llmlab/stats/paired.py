@@ -6,7 +6,7 @@ line read every interval they need off one `PairedDifference`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from numpy.typing import ArrayLike
 
@@ -180,19 +180,22 @@ def relative_margin_difference(
     cand = finite_vector(candidate, name="candidate", at_least=2)
     if base.shape != cand.shape:
         raise ValueError(f"baseline has {base.size} cases, candidate {cand.size}: pair them by id first")
-    difference = cand - (1 + margin) * base
-    error = standard_error(difference, clusters)
-    way = f"CR2 over {error.n_clusters:,} clusters" if clusters is not None else "cases independent"
-    method = f"mean of candidate - {1 + margin:g} x baseline, t test, {way}"
-    return t_difference(float(difference.mean()), error, level=level, method=method)
+    result = mean_difference(cand - (1 + margin) * base, clusters, level=level)
+    return replace(result, method=f"{result.method}, of candidate - {1 + margin:g} x baseline")
 
 
-def non_inferiority(difference: PairedDifference, *, margin: float, confidence: float = 0.95) -> NonInferiority:
+def non_inferiority(
+    difference: PairedDifference, *, margin: float, confidence: float = 0.95, span: float | None = None
+) -> NonInferiority:
     """Whether "worse by `margin` or more" is ruled out: a one-sided t test of the difference against -margin.
 
     It is read off the lower end of the two-sided interval at level 2 * confidence - 1. Several such conditions that
     must all hold need no adjustment (intersection-union test, Berger 1982). For lower-is-better metrics hand in the
     difference of the negated values.
+
+    Where nothing varies (all ties) there is no t test. If a case can lose at most `span` (1 for scores from 0 to 1), a
+    mean harm of `margin` needs a share margin / span of harmed cases, and seeing none of them among G has the chance
+    (1 - margin / span)^G: that is p then. Without a span the sign-flip test's p is taken.
 
     >>> d = mean_difference([0.1, -0.1, 0.2, 0.0, 0.1, -0.1, 0.0, 0.1, 0.0, 0.1])
     >>> non_inferiority(d, margin=0.05).shown
@@ -202,16 +205,21 @@ def non_inferiority(difference: PairedDifference, *, margin: float, confidence: 
         raise ValueError(f"margin == {margin}, must be 0 or more (the harm that is tolerated)")
     if not 0.5 < confidence < 1:
         raise ValueError(f"confidence == {confidence}, must lie between 0.5 and 1")
+    if span is not None and not span > 0:
+        raise ValueError(f"span == {span}, must be above 0 (the most that a case can lose)")
     half = t_quantile(confidence, difference.df) * difference.se
     low, high = difference.value - half, difference.value + half
+    slack, p_value = difference.value + margin, difference.p_above(-margin)
+    if difference.se == 0 and span is not None and slack > 0:
+        p_value = max(0.0, 1 - slack / span) ** difference.n_clusters
     return NonInferiority(
         value=difference.value,
         margin=margin,
         low=low,
         high=high,
         level=2 * confidence - 1,
-        p_value=difference.p_above(-margin),
-        shown=low > -margin,
+        p_value=p_value,
+        shown=p_value < 1 - confidence,
         harm_shown=high < -margin,
         notes=difference.notes,
     )

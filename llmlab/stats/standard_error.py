@@ -73,6 +73,8 @@ def standard_error(
     >>> round(standard_error([0.2, 0.4, 0.1, 0.9], ["a", "a", "b", "b"]).se, 4)
     0.1
     """
+    if estimator not in ("CR0", "CR1", "CR2"):
+        raise ValueError(f"estimator == {estimator!r}, must be CR0, CR1 or CR2")
     x = finite_vector(values, at_least=2)
     scale = float(np.abs(x).max()) or 1.0  # squares of what is left neither overflow nor vanish
     residuals = (x - x.mean()) / scale

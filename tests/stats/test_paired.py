@@ -223,6 +223,18 @@ def test_non_inferiority_shows_harm_and_refuses_odd_margins():
         non_inferiority(worse, margin=0.1, confidence=95)
 
 
+def test_ties_alone_do_not_rule_harm_out():
+    """30 ties leave room for 2 points of harm (.98^30 = .55), 200 do not (.018); a few never do, span or not."""
+    for n, shown in ((30, False), (200, True)):
+        verdict = non_inferiority(mean_difference([0.0] * n), margin=0.02, span=1.0)
+        assert verdict.p_value == pytest.approx(0.98**n)
+        assert verdict.shown == shown
+    assert not non_inferiority(mean_difference([0.0] * 4), margin=0.02).shown
+    assert non_inferiority(mean_difference([-0.1] * 9), margin=0.02, span=1.0).p_value == 1
+    with pytest.raises(ValueError, match="span == 0"):
+        non_inferiority(mean_difference([0.0] * 4), margin=0.02, span=0)
+
+
 @pytest.mark.slow
 def test_false_positives_of_clustered_repeated_data_are_five_percent():
     """20 documents x 10 questions x 3 repeats, no difference: rows as cases reject far too often, ours about 5%."""

@@ -140,6 +140,8 @@ def test_wrong_arguments_are_named():
         standard_error([1.0, np.nan, 2.0])
     with pytest.raises(ValueError, match="infinite"):
         standard_error([1.0, np.inf, 2.0])
+    with pytest.raises(ValueError, match="estimator == 'cr2'"):
+        standard_error([1.0, 2.0], estimator="cr2")
     with pytest.raises(ValueError, match="one-dimensional"):
         standard_error([[1.0, 2.0], [3.0, 4.0]])
     with pytest.raises(ValueError, match="must be \\(3,\\)"):
