@@ -29,8 +29,22 @@ from llmlab.redaction import scrub
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["Store", "check_writable", "open_store", "project_root", "reported", "store_uri"]
+__all__ = [
+    "COMPLETION_TAG",
+    "NOTEBOOK",
+    "NOTEBOOK_RUN_ID",
+    "Store",
+    "check_writable",
+    "open_store",
+    "project_root",
+    "reported",
+    "store_uri",
+]
 
+COMPLETION_TAG = "llmlab.logged"  # "whole" once everything of a run has been written
+NOTEBOOK_RUN_ID = "LLMLAB_NOTEBOOK_RUN_ID"  # environment of a notebook's kernel: the MLflow run that stands for it
+NOTEBOOK = "LLMLAB_NOTEBOOK"  # and the notebook's path, as reports name it
+UI_ADDRESS = "http://127.0.0.1:5000"  # where `llmlab ui` shows a local store
 PROBE_TIMEOUT_S = 5.0  # a dead server or a held lock is reported after this long
 MIGRATION_TIMEOUT_S = 120.0
 
@@ -39,6 +53,7 @@ _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _first_use = threading.Lock()
@@ -116,6 +131,12 @@ class Store(Shown):
             for run in self._search(f"attributes.status = 'RUNNING' and {tag}"):
                 self.client.set_terminated(run.info.run_id, status=status)
         self.close_run(notebook_run_id, status)
+
+    def url(self, experiment_id: str, query: str = "") -> str:
+        """The page of an experiment's runs; on a local store it opens once `llmlab ui` runs."""
+        base = _without_password(self.uri).rstrip("/") if self.uri.startswith("http") else UI_ADDRESS
+        search = f"?searchFilter={quote(query, safe='')}" if query else ""
+        return f"{base}/#/experiments/{experiment_id}/runs{search}"
 
     def _search(self, query: str) -> list[Any]:
         experiments = [found.experiment_id for found in self.client.search_experiments(max_results=1000)]
@@ -268,6 +289,7 @@ def _process_tags() -> dict[str, str]:
     import psutil
 
     return {
+        "mlflow.user": os.environ.get("USER") or os.environ.get("USERNAME") or "unknown",
         "llmlab.host": _host(),
         "llmlab.pid": str(os.getpid()),
         "llmlab.process_started": f"{psutil.Process().create_time():.0f}",

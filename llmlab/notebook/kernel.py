@@ -17,10 +17,8 @@ from typing import Any
 from llmlab.display import Shown
 from llmlab.errors import GateError
 
-__all__ = ["NOTEBOOK", "NOTEBOOK_RUN_ID", "kernel_manager_class", "load_ipython_extension", "verdict_word"]
+__all__ = ["VERDICT_FILE", "kernel_manager_class", "load_ipython_extension", "verdict_word"]
 
-NOTEBOOK_RUN_ID = "LLMLAB_NOTEBOOK_RUN_ID"  # the MLflow run that stands for this notebook
-NOTEBOOK = "LLMLAB_NOTEBOOK"  # the notebook's path, as reports name it
 VERDICT_FILE = "LLMLAB_VERDICT_FILE"
 SHUTDOWN_WAIT_S = 2.0  # an interrupted job has five seconds in all
 

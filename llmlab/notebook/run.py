@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.errors import FileRuleError, GateError, StoreError
-from llmlab.mlstore import Store, open_store, reported
+from llmlab.mlstore import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Store, open_store, reported
 from llmlab.notebook.keeping import SCHEME, keep_html, register_keeper
-from llmlab.notebook.kernel import NOTEBOOK, NOTEBOOK_RUN_ID, VERDICT_FILE, kernel_manager_class, verdict_word
+from llmlab.notebook.kernel import VERDICT_FILE, kernel_manager_class, verdict_word
 from llmlab.notebook.parameters import parse_parameters, read_parameters
 from llmlab.notebook.value import CellRun, NotebookRun
 from llmlab.project import git_state, project_root
@@ -196,7 +196,7 @@ def _keep(store: Store, run: NotebookRun) -> None:
     with reported(f"the executed notebook cannot be logged (it is kept as {run.executed})"):
         for file in (run.executed, run.html):
             store.client.log_artifact(run.run_id, str(file), "notebook")
-        tags = {"llmlab.verdict": run.verdict, "llmlab.message": run.message[:500], "llmlab.complete": "true"}
+        tags = {"llmlab.verdict": run.verdict, "llmlab.message": run.message[:500], COMPLETION_TAG: "whole"}
         for key, value in tags.items():
             store.client.set_tag(run.run_id, key, value)
         store.client.log_metric(run.run_id, "duration_s", run.duration_s)

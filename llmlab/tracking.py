@@ -1,0 +1,354 @@
+"""What MLflow is told of a run: one flat MLflow run per variant under a common `sweep_id`, few and rich records.
+
+A variant's run holds its bundle (`bundle/bundle.json`, what the registry registers), digests as tags, short params,
+one batch of metrics with intervals and counts, its cases as a table and as Parquet, and the figures. The tag
+COMPLETION_TAG is written last: whoever reads a run looks for it, since MLflow's status says FINISHED too early.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from llmlab.bundle import Bundle
+from llmlab.display import Shown
+from llmlab.errors import DataError
+from llmlab.mlstore import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Store, open_store, reported
+from llmlab.project import git_state, project_root
+from llmlab.redaction import holds_secret, scrub, scrub_frame
+from llmlab.yamlfile import to_yaml
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from llmlab.results import Results
+
+__all__ = ["LoggedSweep", "load", "log", "sweep_id_of"]
+
+LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
+LONGEST_CELL_CHARS = 2_000
+MOST_TABLE_ROWS = 2_000
+CASES_FILE = "cases.parquet"
+TABLE_FILE = "cases.json"
+_STATUS = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
+_NOT_CONTENT = ("cached",)  # true the second time, for the same answers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LoggedSweep(Shown):
+    """Where a run was logged.
+
+    Attributes:
+        sweep_id: digest of answers, scores and bundles; the tag that its MLflow runs share.
+        run_ids: MLflow run id of each variant.
+        url: the page of these runs (on the local store: once `llmlab ui` runs).
+        was_there: True when these very results had been logged before.
+    """
+
+    sweep_id: str
+    experiment: str
+    run_ids: Mapping[str, str]
+    url: str
+    was_there: bool = False
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [{"variant": variant, "MLflow run": run_id} for variant, run_id in self.run_ids.items()]
+
+    def _sentence(self) -> str:
+        known = "These results were logged before. " if self.was_there else ""
+        return f"{known}Sweep {self.sweep_id[:8]} in experiment {self.experiment}: {self.url}"
+
+
+def log(
+    results: Results,
+    decision: Any = None,
+    *,
+    experiment: str | None = None,
+    figures: Mapping[str, Figure] | None = None,
+    root: Path | None = None,
+) -> LoggedSweep:
+    """One MLflow run per variant, and where to look at them. The same results twice are logged once.
+
+    Args:
+        results: complete, partial or FAILED; the state becomes a tag and the run's status.
+        decision: a gate's decision, kept with the candidate's run (with every run where it names no candidate).
+        experiment: by default the name that the bundles share.
+        figures: name -> matplotlib figure, kept as PNG.
+        root: the project, by default the one around the current folder.
+
+    Raises:
+        StoreError: the store cannot be written to. DataError: a bundle or a case contains a key.
+    """
+    _refuse_secrets(results)
+    root = project_root() if root is None else root
+    store, experiment = open_store(root), experiment or _common_name(results)
+    sweep_id = sweep_id_of(results)
+    logged, torn = _find(store, experiment, sweep_id)
+    with reported(f"sweep {sweep_id[:8]} cannot be logged"):
+        for run_id in torn:  # what a process left behind that died while it logged
+            store.client.delete_run(run_id)
+    missing = [variant for variant in results.variants if variant not in logged]
+    common, summary = _common_tags(results, sweep_id, root), results.summary() if missing else None
+    for variant in missing:
+        logged[variant] = _log_variant(store, experiment, variant, results, summary, common)
+    run_ids = {variant: logged[variant] for variant in results.variants}
+    with reported(f"decision and figures of sweep {sweep_id[:8]} cannot be logged"):
+        _log_figures(store, run_ids, figures or {})
+        _log_decision(store, run_ids, decision)
+        if notebook_run := os.environ.get(NOTEBOOK_RUN_ID):
+            store.client.set_tag(notebook_run, f"sweep_id.{sweep_id[:8]}", sweep_id)
+    url = store.url(store.experiment_id(experiment), f"tags.sweep_id = '{sweep_id}'")
+    return LoggedSweep(sweep_id=sweep_id, experiment=experiment, run_ids=run_ids, url=url, was_there=not missing)
+
+
+def load(sweep_id: str, *, experiment: str, root: Path | None = None) -> Results:
+    """The results that `log` logged, read back from the cases of every variant.
+
+    Raises:
+        DataError: no whole sweep with this id is in the experiment.
+    """
+    import pandas as pd
+
+    from llmlab.results import Results
+
+    store = open_store(root)
+    logged, _ = _find(store, experiment, sweep_id)
+    if not logged:
+        raise DataError(f"no sweep {sweep_id!r} was logged whole in experiment {experiment!r}")
+    with tempfile.TemporaryDirectory(prefix="llmlab-") as folder, reported(f"sweep {sweep_id[:8]} cannot be read"):
+        parts = [
+            Results.from_parquet(store.client.download_artifacts(run_id, CASES_FILE, _made(folder, run_id)))
+            for run_id in logged.values()
+        ]
+    provenance = dict(parts[0].provenance)
+    order = {variant: i for i, variant in enumerate(provenance.pop("sweep_variants"))}
+    parts.sort(key=lambda part: order[part.variants[0]])
+    frame = pd.concat([part.frame for part in parts], ignore_index=True)
+    place = {case_id: i for i, case_id in enumerate(dict.fromkeys(frame["case_id"]))}
+    keys = frame.assign(case_id=frame["case_id"].map(place), variant=frame["variant"].map(order))
+    return replace(
+        parts[0],
+        frame=frame.loc[keys.sort_values(["case_id", "repeat", "variant"]).index].reset_index(drop=True),
+        bundles={name: bundle for part in parts for name, bundle in part.bundles.items()},
+        index_digests={name: digest for part in parts for name, digest in part.index_digests.items()},
+        provenance=provenance,
+    )
+
+
+def sweep_id_of(results: Results) -> str:
+    """A digest over answers, scores, bundles and golden set: the same results have the same one, whenever made."""
+    import numpy as np
+    import pandas as pd
+
+    content = results.frame.drop(columns=list(_NOT_CONTENT), errors="ignore")
+    content = content.assign(retrieved=content["retrieved"].map("\x1f".join))
+    rows = np.sort(pd.util.hash_pandas_object(content, index=False).to_numpy())  # whatever their order
+    facts = {
+        "columns": list(map(str, content.columns)),
+        "bundles": {name: bundle.digest for name, bundle in results.bundles.items()},
+        "golden": results.golden_digest,
+        "index": dict(results.index_digests),
+        "complete": results.complete,
+    }
+    return hashlib.sha256(rows.tobytes() + json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _log_variant(
+    store: Store, experiment: str, variant: str, results: Results, summary: Any, common: Mapping[str, str]
+) -> str:
+    from mlflow.entities import Metric, Param
+
+    bundle = results.bundles[variant]
+    tags = {key: text for key, text in {**common, **_variant_tags(variant, bundle, results)}.items() if text}
+    run_id = store.start_run(experiment, name=variant, tags=tags)
+    metrics = [Metric(name, value, 0, 0) for name, value in _metrics(variant, results, summary).items()]
+    params = [Param(name, value) for name, value in _params(bundle).items()]
+    with reported(f"variant {variant!r} cannot be logged"), tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
+        store.client.log_batch(run_id, metrics=metrics, params=params)
+        if results.golden is not None:
+            store.client.log_inputs(run_id, [_dataset(results)])
+        _write_artifacts(Path(folder), variant, results)
+        store.client.log_artifacts(run_id, folder)
+        store.client.set_tag(run_id, COMPLETION_TAG, "whole")
+    store.close_run(run_id, _STATUS[results.state])  # type: ignore[arg-type]  # the three statuses above
+    return run_id
+
+
+def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
+    """Means, interval ends and counts. What is undefined is left out and counted: MLflow breaks on NaN and inf."""
+    rows = results.frame[results.frame["variant"] == variant]
+    found: dict[str, float | None] = {"rows": len(rows), "errors": int((rows["status"] == "error").sum())}
+    for metric in summary.metrics:
+        estimate, name = summary.estimate(variant, metric), re.sub(r"[^\w. /-]", "_", metric, flags=re.ASCII)
+        means = (None, None, None) if results.failed else (estimate.value, estimate.low, estimate.high)
+        scored, attempted = summary.rows[variant, metric]
+        found |= dict(zip((name, f"{name}.ci_low", f"{name}.ci_high"), means, strict=True))
+        found |= {f"{name}.n_scored": scored, f"{name}.n_attempted": attempted}
+    for total in ("cost_usd", "input_tokens", "output_tokens"):
+        values = rows[total].astype(float)
+        found[f"{total}.total"] = float(values.sum()) if values.notna().all() else None  # unknown is not zero
+    defined = {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+    return {**defined, "undefined_metrics": float(len(found) - len(defined))}
+
+
+def _params(bundle: Bundle) -> dict[str, str]:
+    flat = {name: value if isinstance(value, str) else json.dumps(value) for name, value in _flat(bundle.behaviour)}
+    return {
+        re.sub(r"[^\w. /-]", "_", name, flags=re.ASCII)[:200]: (
+            value if len(value) <= LONGEST_PARAM_CHARS else f"{value[: LONGEST_PARAM_CHARS - 1]}…"
+        )
+        for name, value in flat.items()
+    }
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def _write_artifacts(folder: Path, variant: str, results: Results) -> None:
+    bundle = results.bundles[variant]
+    (folder / "bundle").mkdir()
+    whole = json.dumps(bundle.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (folder / "bundle" / "bundle.json").write_text(whole + "\n", encoding="utf-8")
+    short = bundle.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    (folder / "bundle" / "bundle.yaml").write_text(to_yaml(short), encoding="utf-8")
+    rows = scrub_frame(results.frame[results.frame["variant"] == variant].reset_index(drop=True))
+    part = replace(
+        results,
+        frame=rows,
+        bundles={variant: bundle},
+        index_digests={k: v for k, v in results.index_digests.items() if k == variant},
+        provenance={**results.provenance, "sweep_variants": list(results.variants)},
+    )
+    part.to_parquet(folder / CASES_FILE)
+    (folder / TABLE_FILE).write_text(_case_table(part), encoding="utf-8")
+
+
+def _case_table(part: Results) -> str:
+    """The rows in the form of MLflow's own tables, texts cut; the Parquet file has all of it."""
+    columns = ["case_id", "repeat", "status", "text", *part.metrics, "retrieved", "latency_s", "cost_usd", "error"]
+    rows = part.frame.head(MOST_TABLE_ROWS)[columns]
+    shown = rows.assign(text=rows["text"].str.slice(0, LONGEST_CELL_CHARS), retrieved=rows["retrieved"].map(" ".join))
+    if part.golden is not None:
+        inputs = {case.id: json.dumps(dict(case.inputs), ensure_ascii=False) for case in part.golden}
+        shown.insert(1, "inputs", scrub_frame(shown["case_id"].map(inputs).to_frame("inputs"))["inputs"])
+    split = json.loads(shown.to_json(orient="split", index=False))
+    return json.dumps({"columns": split["columns"], "data": split["data"]}, ensure_ascii=False)
+
+
+def _dataset(results: Results) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    assert results.golden is not None  # noqa: S101  # the caller looked
+    facts = {"sha256": results.golden_digest, "n_cases": len(results.golden), "parent": results.golden.parent}
+    dataset = Dataset(
+        name=results.golden.name,
+        digest=results.golden_digest[:36],  # MLflow has room for no more; the tag golden_digest has it all
+        source_type="llmlab",
+        source=json.dumps(facts),
+        profile=json.dumps(facts),
+    )
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "evaluation")])
+
+
+def _common_tags(results: Results, sweep_id: str, root: Path) -> dict[str, str]:
+    from importlib.metadata import version
+
+    git, notebook = git_state(root), os.environ.get(NOTEBOOK, "")
+    return {
+        "sweep_id": sweep_id,
+        "llmlab.kind": "variant",
+        "llmlab.version": version("llmlab"),
+        "llmlab.notebook_run_id": os.environ.get(NOTEBOOK_RUN_ID, ""),
+        "golden_digest": results.golden_digest,
+        "state": results.state,
+        "complete": str(results.complete).lower(),
+        "created_at": results.created_at,
+        "notebook": notebook,
+        "git_dirty": str(git.dirty).lower(),
+        "mlflow.source.git.commit": git.commit,
+        "mlflow.source.name": notebook or "llmlab",
+        "mlflow.source.type": "NOTEBOOK" if notebook else "LOCAL",
+        "mlflow.loggedArtifacts": json.dumps([{"path": TABLE_FILE, "type": "table"}]),
+    }
+
+
+def _variant_tags(variant: str, bundle: Bundle, results: Results) -> dict[str, str]:
+    return {
+        "variant": variant,
+        "bundle_name": bundle.name,
+        "bundle_version": bundle.version,
+        "bundle_digest": bundle.digest,
+        "index_digest": results.index_digests.get(variant, ""),
+        "model": str(bundle.model),
+        "model_pinned": str(bundle.model.pinned.pinned).lower(),
+    }
+
+
+def _find(store: Store, experiment: str, sweep_id: str) -> tuple[dict[str, str], list[str]]:
+    """Runs of this sweep that were logged whole, by variant; and those that were torn."""
+    with reported(f"experiment {experiment!r} cannot be searched"):
+        found = store.client.get_experiment_by_name(experiment)
+        query = f"tags.sweep_id = '{re.sub(r'[^0-9a-f]', '', sweep_id)}'"
+        runs = store.client.search_runs([found.experiment_id], query, max_results=1000) if found else []
+    whole = {run.data.tags["variant"]: run.info.run_id for run in runs if run.data.tags.get(COMPLETION_TAG) == "whole"}
+    torn = [r.info.run_id for r in runs if r.data.tags.get(COMPLETION_TAG) != "whole" and r.info.status != "RUNNING"]
+    return whole, torn
+
+
+def _log_figures(store: Store, run_ids: Mapping[str, str], figures: Mapping[str, Figure]) -> None:
+    if not figures:
+        return
+    with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
+        for name, figure in figures.items():
+            picture = io.BytesIO()
+            figure.savefig(picture, format="png", dpi=150, bbox_inches="tight")
+            (Path(folder) / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.png").write_bytes(picture.getvalue())
+        for run_id in run_ids.values():
+            store.client.log_artifacts(run_id, folder, "figures")
+
+
+def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Any) -> None:
+    if decision is None:
+        return
+    verdict = getattr(decision.verdict, "value", decision.verdict)
+    candidate = run_ids.get(str(getattr(decision, "candidate", "")))
+    for run_id in [candidate] if candidate else run_ids.values():
+        store.client.set_tag(run_id, "gate", str(verdict))
+        store.client.log_text(run_id, scrub(str(decision)), "gate/decision.txt")
+
+
+def _refuse_secrets(results: Results) -> None:
+    """A key inside a bundle or a case cannot be cut out without changing its digest: it is refused."""
+    texts = {f"bundle {name!r}": bundle.model_dump_json() for name, bundle in results.bundles.items()}
+    if results.golden is not None:
+        texts["the golden set"] = json.dumps([case.to_row() for case in results.golden], ensure_ascii=False)
+    texts["the provenance of these results"] = json.dumps([results.provenance, results.notes], default=str)
+    for what, text in texts.items():
+        if name := holds_secret(text):
+            raise DataError(f"{what} contains the value of {name}, which is never written; take it out and run again")
+
+
+def _common_name(results: Results) -> str:
+    names = {bundle.name for bundle in results.bundles.values()}
+    return names.pop() if len(names) == 1 else "llmlab"
+
+
+def _made(folder: str, name: str) -> str:
+    path = Path(folder) / quote(name, safe="")
+    path.mkdir()
+    return str(path)
