@@ -61,7 +61,7 @@ class Correction(Shown):
         text = (
             f"The judge says {number(self.raw.value)}; corrected by {self.n_labelled:,} labels it is {self.corrected}."
         )
-        return f"{text} {notes}".rstrip()
+        return f"{text} Note: {notes}." if notes else text
 
 
 def rogan_gladen(judged_passes: int, n: int, *, rates: JudgeRates, level: float = 0.95) -> Correction:
@@ -152,7 +152,7 @@ def ppi_difference(
     >>> baseline, candidate = [0, 1] * 100, [1, 1] * 100
     >>> labels = dict(human_baseline=[0, 1] * 30 + [None] * 140, human_candidate=[0, 1] * 30 + [None] * 140)
     >>> fit = ppi_difference(baseline, candidate, **labels)
-    >>> fit.raw.value, fit.corrected.value
+    >>> round(fit.raw.value, 6), round(fit.corrected.value, 6)
     (0.5, 0.0)
     """
     arms = [floats(judged_baseline, "judged_baseline", gaps=True)]

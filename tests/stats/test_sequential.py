@@ -66,6 +66,7 @@ def test_difference_sequence_is_the_mixture_sprt_inverted():
     assert at_low.e_value == pytest.approx(20, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_daily_peeking_at_equal_arms_raises_few_false_alarms():
     """A/A with 28 daily looks: at most 6% of 1,000 trials ever exclude 0 at level .95 (a naive t-test: above 15%)."""
     rng = np.random.default_rng(2024)

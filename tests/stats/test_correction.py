@@ -1,0 +1,219 @@
+"""Corrected judge scores: known answers, the traps, and coverage with planted truths."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmlab.errors import DataError
+from llmlab.stats.agreement import judge_rates
+from llmlab.stats.correction import ppi_difference, ppi_mean, rogan_gladen
+
+VERDICTS = Path(__file__).parents[2] / "../shared/data/llmbar_verdicts.csv"
+
+
+def _llmbar(judge):
+    """Judge's and people's `output 1 is better` for 419 items, labels kept on every fourth."""
+    if not VERDICTS.exists():
+        pytest.skip("llmbar_verdicts.csv is not in ../shared/data")
+    pd = pytest.importorskip("pandas")
+    verdicts = pd.read_csv(VERDICTS)
+    rows = verdicts[(verdicts.judge == judge) & (verdicts.method == "Vanilla")]
+    judged, human = (rows.winner_order1 == 1).to_numpy(float), (rows.label == 1).to_numpy(float)
+    return judged, np.where(np.arange(len(rows)) % 4 == 0, human, np.nan)
+
+
+def _rates(q0, m0, q1, m1):
+    """Error rates of a judge with specificity q0 among m0 fails and sensitivity q1 among m1 passes."""
+    human = [0] * m0 + [1] * m1
+    right = [0] * round(q0 * m0) + [1] * (m0 - round(q0 * m0)) + [1] * round(q1 * m1) + [0] * (m1 - round(q1 * m1))
+    return judge_rates(human, right, positive=1)
+
+
+def test_rogan_gladen_with_lees_interval_gives_the_known_answer():
+    """arXiv 2511.21140: p .8, q0 .85, q1 .9, n 1000, m 100/100."""
+    found = rogan_gladen(800, 1000, rates=_rates(0.85, 100, 0.9, 100)).corrected
+    assert found.value == pytest.approx(0.866667, abs=1e-6)
+    assert (found.low, found.high) == pytest.approx((0.798201, 0.958136), abs=1e-6)
+
+
+def test_rogan_gladen_covers_the_true_rate_at_its_level():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(1000):
+        human = np.repeat([0, 1], 60)
+        judged = rng.random(120) < np.where(human == 1, 0.85, 0.25)
+        passes = int((rng.random(400) < np.where(rng.random(400) < 0.6, 0.85, 0.25)).sum())
+        found = rogan_gladen(passes, 400, rates=judge_rates(human, judged.astype(int), positive=1)).corrected
+        covered += found.low <= 0.6 <= found.high
+    assert 0.935 <= covered / 1000 <= 0.985
+
+
+def test_rogan_gladen_is_refused_for_a_judge_that_knows_nothing():
+    """LLMBar, ChatGPT Vanilla: sensitivity .556, specificity .314; the formula would give .4748, ends inverted."""
+    judged, human = _llmbar("ChatGPT")
+    labelled = ~np.isnan(human)
+    rates = judge_rates(human[labelled], judged[labelled], positive=1.0)
+    assert rates.sensitivity.value == pytest.approx(0.556, abs=5e-4)
+    assert rates.specificity.value == pytest.approx(0.314, abs=5e-4)
+    found = rogan_gladen(int(judged[~labelled].sum()), int((~labelled).sum()), rates=rates)
+    assert found.corrected.value is None
+    assert "Youden's J" in str(found)
+
+
+def test_rogan_gladen_is_refused_where_the_interval_of_youdens_j_reaches_zero():
+    assert rogan_gladen(50, 100, rates=_rates(0.6, 10, 0.6, 10)).corrected.value is None
+    assert rogan_gladen(50, 100, rates=judge_rates([1, 1], [1, 1], positive=1)).corrected.value is None
+
+
+def test_ppi_mean_on_real_verdicts_gives_the_known_answer():
+    """LLMBar, GPT-4 Vanilla, items 0, 4, 8, ... labelled: .52154 [.44404, .59904], conventions to 3e-4."""
+    found = ppi_mean(*_llmbar("GPT-4"))
+    assert (found.n_labelled, found.n_unlabelled) == (105, 314)
+    assert found.corrected.value == pytest.approx(0.52154, abs=1e-5)
+    assert (found.corrected.low, found.corrected.high) == pytest.approx((0.44404, 0.59904), abs=3e-4)
+    assert found.labels_only.value == pytest.approx(0.5143, abs=5e-5)
+
+
+def test_ppi_mean_falls_back_to_the_labels_for_a_useless_judge():
+    """LLMBar, ChatGPT Vanilla: .514 [.419, .610]."""
+    found = ppi_mean(*_llmbar("ChatGPT"))
+    assert found.lam == 0
+    corrected = found.corrected
+    assert (corrected.value, corrected.low, corrected.high) == pytest.approx((0.514, 0.419, 0.610), abs=1e-3)
+    assert "labels alone count" in str(found)
+
+
+def _judged(rng, truth, sensitivity=0.9, specificity=0.7):
+    return (rng.random(truth.shape) < np.where(truth == 1, sensitivity, 1 - specificity)).astype(float)
+
+
+def _labels(rng, truth, n):
+    human = np.full(len(truth), np.nan)
+    chosen = rng.choice(len(truth), n, replace=False)
+    human[chosen] = truth[chosen]
+    return human
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [15, 30, 100])
+def test_ppi_mean_covers_the_truth_with_few_and_many_labels(n):
+    rng = np.random.default_rng(n)
+    covered, corrected_width, labels_width = 0, 0.0, 0.0
+    for _ in range(600):
+        truth = (rng.random(500) < 0.6).astype(float)
+        found = ppi_mean(_judged(rng, truth), _labels(rng, truth, n))
+        covered += found.corrected.low <= 0.6 <= found.corrected.high
+        corrected_width += found.corrected.high - found.corrected.low
+        labels_width += found.labels_only.high - found.labels_only.low
+    assert 0.92 <= covered / 600 <= 0.98
+    if n >= 30:
+        assert corrected_width < labels_width
+
+
+@pytest.mark.slow
+def test_ppi_mean_with_clusters_covers_where_ignoring_them_does_not():
+    rng = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(40), 10)
+    covered = ignored = 0
+    for _ in range(400):
+        ability = rng.normal(0, 1, 40)[clusters]
+        truth = (ability + rng.normal(0, 0.5, 400) > 0).astype(float)
+        human = np.where(np.isin(clusters, rng.choice(40, 15, replace=False)), truth, np.nan)
+        judged = _judged(rng, truth, 0.8, 0.7)
+        found = ppi_mean(judged, human, clusters=clusters).corrected
+        naive = ppi_mean(judged, human).corrected
+        covered += found.low <= 0.5 <= found.high
+        ignored += naive.low <= 0.5 <= naive.high
+    assert 0.92 <= covered / 400 <= 0.99
+    assert ignored / 400 < 0.85
+
+
+@pytest.mark.slow
+def test_labels_chosen_where_the_judge_is_unsure_need_their_inclusion_probability():
+    """Half the uncertain cases and few of the others are labelled: weighted right, unweighted wrong."""
+    rng = np.random.default_rng(4)
+    covered = unweighted = 0
+    for _ in range(400):
+        hard = rng.random(800) < 0.3
+        truth = (rng.random(800) < np.where(hard, 0.2, 0.8)).astype(float)
+        judged = np.where(hard, 0.5, _judged(rng, truth))
+        inclusion = np.where(hard, 0.5, 0.05)
+        human = np.where(rng.random(800) < inclusion, truth, np.nan)
+        found = ppi_mean(judged, human, inclusion=inclusion).corrected
+        covered += found.low <= 0.62 <= found.high
+        without = ppi_mean(judged, human).corrected
+        unweighted += without.low <= 0.62 <= without.high
+    assert 0.92 <= covered / 400 <= 0.98
+    assert unweighted / 400 < 0.5
+
+
+def test_equal_inclusion_probabilities_change_little():
+    judged, human = _llmbar("GPT-4")
+    plain = ppi_mean(judged, human).corrected
+    weighted = ppi_mean(judged, human, inclusion=np.full(len(judged), 0.25)).corrected
+    assert weighted.value == pytest.approx(plain.value, abs=2e-3)
+    assert weighted.high - weighted.low == pytest.approx(plain.high - plain.low, rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_judge_lenient_to_one_variant_is_corrected_where_shared_error_rates_make_it_worse():
+    """True .70 in both arms, sensitivity .9, specificity .8 against .6: raw +6 points, shared rates about +10."""
+    rng = np.random.default_rng(5)
+    raw, shared, covered, found_values = [], [], 0, []
+    for _ in range(300):
+        truth = (rng.random((2, 1500)) < 0.7).astype(float)
+        judged = np.stack([_judged(rng, truth[0], 0.9, 0.8), _judged(rng, truth[1], 0.9, 0.6)])
+        chosen = rng.choice(1500, 150, replace=False)
+        human = np.full((2, 1500), np.nan)
+        human[:, chosen] = truth[:, chosen]
+        found = ppi_difference(judged[0], judged[1], human_baseline=human[0], human_candidate=human[1])
+        rates = judge_rates(truth[:, chosen].ravel(), judged[:, chosen].ravel(), positive=1.0)
+        by_rates = [rogan_gladen(int(arm.sum()), 1500, rates=rates).corrected.value for arm in judged]
+        raw.append(found.raw.value)
+        shared.append(by_rates[1] - by_rates[0])
+        found_values.append(found.corrected.value)
+        covered += found.corrected.low <= 0 <= found.corrected.high
+    assert np.mean(raw) == pytest.approx(0.06, abs=0.01)
+    assert np.mean(shared) == pytest.approx(0.10, abs=0.01)
+    assert np.mean(found_values) == pytest.approx(0.0, abs=0.01)
+    assert covered / 300 >= 0.92
+
+
+def test_labels_on_one_arm_only_are_counted_and_not_used():
+    nan = float("nan")
+    found = ppi_difference(
+        [0, 1, 0, 1, 1, 0],
+        [1, 1, 0, 1, 0, 0],
+        human_baseline=[0, 1, 0, nan, nan, 1],
+        human_candidate=[1, 1, 0] + [nan] * 3,
+    )
+    assert found.n_labelled == 3
+    assert "1 cases are labelled in one arm only" in str(found)
+
+
+def test_all_cases_labelled_gives_the_mean_of_the_labels():
+    found = ppi_mean([1, 0, 1, 1], [1, 0, 0, 1])
+    assert (found.lam, found.corrected.value) == (0.0, 0.5)
+    assert "all cases are labelled" in found.corrected.method
+
+
+def test_degenerate_input_gives_none_with_a_reason_and_never_nan():
+    none = ppi_mean([1, 0, 1], [None, None, None])
+    assert none.corrected.value is None
+    assert "at least 2" in str(none)
+    one_cluster = ppi_mean([1, 0, 1, 0], [1, 0, None, None], clusters=["a", "a", "b", "b"])
+    assert one_cluster.corrected.low is None
+    assert "one cluster" in str(one_cluster)
+    flat = ppi_mean([1] * 6, [1, 1, 1, None, None, None])
+    assert flat.corrected.value == pytest.approx(1)
+    assert "not certainty" in str(flat)
+    assert ppi_mean([], []).raw.value is None
+
+
+def test_unscored_cases_are_counted():
+    found = ppi_mean([1, 0, None, 1, None, 0], [1, 0, 1, None, None, 0])
+    assert found.corrected.n_attempted == 6
+    assert "1 labelled cases have no judge score" in str(found)
+    with pytest.raises(DataError, match="inclusion"):
+        ppi_mean([1, 0, 1], [1, 0, None], inclusion=[0.5, 0.0, 0.5])
