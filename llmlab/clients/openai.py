@@ -37,6 +37,7 @@ __all__ = ["OpenAIClient", "estimated_tokens"]
 BYTES_PER_TOKEN = 3  # on the safe side: English has about four
 TOKENS_PER_MESSAGE = 8
 CONNECT_TIMEOUT_S = 30.0
+_NOTHING = Usage(input_tokens=0, output_tokens=0)
 
 
 def estimated_tokens(request: Request) -> int:
@@ -113,6 +114,7 @@ class OpenAIClient:
         tokens = estimated_tokens(request) + (request.sampling.max_tokens or 0)
         self._refuse_too_long(request, tokens)
         headers = self._headers()  # read now, so that a missing key is told before anything is sent
+        self.price_usd(request.model, _NOTHING)  # loads the price list now, and not while others wait for replies
         answer, attempts = await with_retries(
             lambda: self._attempt(request.model, body, headers), policy=self.retry, limits=self._limits, tokens=tokens
         )

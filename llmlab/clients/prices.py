@@ -5,7 +5,7 @@ Unknown is None, never zero. Amounts are Decimal, so that sums are exact. Used b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Annotated
@@ -19,6 +19,7 @@ from llmlab.clients.base import Usage
 __all__ = ["Price", "price_usd"]
 
 MILLION = Decimal(1_000_000)
+SELF_HOSTED = frozenset({"offline", "ollama", "vllm", "sglang", "tgi", "llamacpp", "lmstudio"})  # on no public list
 Amount = Annotated[Decimal, Field(ge=0, strict=False)]
 
 
@@ -43,23 +44,38 @@ def price_usd(model: ModelRef, usage: Usage, *, overrides: Mapping[str, Price] |
     """
     if usage.input_tokens is None or usage.output_tokens is None:
         return None
-    cached = min(usage.cached_input_tokens or 0, usage.input_tokens)
     own = overrides or {}
-    price = own.get(str(model)) or own.get(model.provider)
-    if price is None:
-        return _listed(model.provider, model.id, usage.input_tokens, usage.output_tokens, cached)
+    price = own.get(str(model)) or own.get(model.provider) or _listed(model.provider, model.id)
+    if not isinstance(price, Price):
+        return price(usage) if price else None
+    cached = min(usage.cached_input_tokens or 0, usage.input_tokens)
     cached_input = price.input if price.cached_input is None else price.cached_input
     fresh = usage.input_tokens - cached
     return (fresh * price.input + cached * cached_input + usage.output_tokens * price.output) / MILLION
 
 
-@lru_cache(maxsize=4096)
-def _listed(provider: str, model_id: str, input_tokens: int, output_tokens: int, cached: int) -> Decimal | None:
+@lru_cache(maxsize=1024)
+def _listed(provider: str, model_id: str) -> Price | Callable[[Usage], Decimal] | None:
+    """The list's price of a model; a function where it depends on more than the kind of token; None when unknown."""
+    if provider in SELF_HOSTED:
+        return None  # and the list, which takes a second to load, stays unloaded
     import genai_prices
 
-    tokens = genai_prices.Usage(input_tokens=input_tokens, output_tokens=output_tokens, cache_read_tokens=cached)
+    def in_full(usage: Usage) -> Decimal:
+        cached = min(usage.cached_input_tokens or 0, usage.input_tokens or 0)
+        tokens = genai_prices.Usage(
+            input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cache_read_tokens=cached
+        )
+        found = genai_prices.calc_price(tokens, model_ref=model_id, provider_id=provider)
+        return Decimal(found.total_price)
+
     try:
-        price = genai_prices.calc_price(tokens, model_ref=model_id, provider_id=provider).total_price
-    except (LookupError, ValueError):  # a provider, model or kind of token that the list does not know
+        listed = genai_prices.calc_price(genai_prices.Usage(), model_ref=model_id, provider_id=provider).model_price
+    except LookupError:
         return None
-    return Decimal(price).normalize() if price else None  # listed at nothing: a free tier says nothing of the cost
+    if listed.input_mtok is None or listed.output_mtok is None:
+        return None  # listed without a price: unknown, not free
+    flat = (listed.input_mtok, listed.output_mtok, listed.cache_read_mtok)
+    if listed.requests_kcount is not None or not all(part is None or isinstance(part, Decimal) for part in flat):
+        return in_full  # tiers by length, or a fee per request
+    return Price(input=flat[0], output=flat[1], cached_input=flat[2])
