@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field
 from llmlab.display import Shown, html_diff, html_table
 from llmlab.errors import FileRuleError
 from llmlab.pinning import Pinning, judge_pin
-from llmlab.prompting import Frozen, Prompt
+from llmlab.prompting import LARGEST_INTEGER, Frozen, Prompt, frozen_json
 from llmlab.yamlfile import read_model, to_yaml
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)*$", max_length=120)]
 Word = Annotated[str, Field(min_length=1, max_length=400)]
+Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 
 
 class _Value(pydantic.BaseModel):
@@ -87,9 +88,10 @@ class ModelRef(_Value):
         return Pinning(provider=self.provider, model_id=self.id, pinned=True, reason=reason, overridden_by=who)
 
     @cached_property
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> Mapping[str, str]:
         """What decides the answer: everything but the override."""
-        return self.model_dump(exclude={"pin_override"}, exclude_none=True)
+        identity: Mapping[str, str] = frozen_json(self.model_dump(exclude={"pin_override"}, exclude_none=True))
+        return identity
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.id}"
@@ -100,20 +102,21 @@ class Sampling(_Value):
 
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    top_k: Count | None = None
+    max_tokens: Count | None = None
     stop: Annotated[tuple[Word, ...], Field(strict=False)] = ()
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)] | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     response_format: Frozen | None = None
     extra: Frozen = Field(default_factory=lambda: Frozen())
 
     @cached_property
-    def sent(self) -> dict[str, Any]:
+    def sent(self) -> Mapping[str, Any]:
         """The parameters that are set, seed left out (it goes out with the repeat added)."""
         given = {key: getattr(self, key) for key in type(self).model_fields if key != "seed"}
-        return {key: value for key, value in given.items() if value not in (None, (), {})}
+        sent: Mapping[str, Any] = frozen_json({key: v for key, v in given.items() if v not in (None, (), {})})
+        return sent
 
 
 class CorpusRef(_Value):
@@ -210,11 +213,11 @@ class Bundle(_Value):
         return path
 
     @cached_property
-    def behaviour(self) -> dict[str, Any]:
+    def behaviour(self) -> Mapping[str, Any]:
         """The fields that decide what it answers, absent ones left out: what the digest is computed over."""
         kept = self.model_dump(mode="json", exclude_none=True, exclude={"name", "version", "metadata"})
         kept["model"].pop("pin_override", None)
-        behaviour: dict[str, Any] = _without_empty(kept)
+        behaviour: Mapping[str, Any] = frozen_json(_without_empty(kept))
         return behaviour
 
     @cached_property
@@ -299,7 +302,12 @@ def load_bundles(folder: str | Path) -> dict[str, Bundle]:
     paths = sorted([*Path(folder).glob("*.yaml"), *Path(folder).glob("*.yml")])
     if not paths:
         raise FileRuleError("no bundle (*.yaml) in this folder", path=folder)
-    return {path.stem: Bundle.load(path) for path in paths}
+    bundles: dict[str, Bundle] = {}
+    for path in paths:
+        if path.stem in bundles:
+            raise FileRuleError(f"there is another bundle {path.stem!r} in this folder (.yaml and .yml)", path=path)
+        bundles[path.stem] = Bundle.load(path)
+    return bundles
 
 
 def grid(variants: Mapping[str, Bundle] | Bundle, **axes: Sequence[Any]) -> dict[str, Bundle]:
@@ -353,9 +361,12 @@ def _with_field(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     return {**data, owner: {**data[owner], key: value}}
 
 
+_FREE_FORM = frozenset({"extra", "options", "response_format"})  # here empty values mean something to the endpoint
+
+
 def _without_empty(value: Any) -> Any:
     if isinstance(value, dict):
-        kept = {key: _without_empty(item) for key, item in value.items()}
+        kept = {key: item if key in _FREE_FORM else _without_empty(item) for key, item in value.items()}
         return {key: item for key, item in kept.items() if item not in ({}, [], "")}
     return value
 

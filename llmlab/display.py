@@ -128,16 +128,20 @@ def number(value: object) -> str:
     >>> number(1234567.0), number(0.03056), number(float("nan"))
     ('1,234,567', '0.03056', '–')
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None:
         return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     amount = float(value)  # type: ignore[arg-type]  # Decimal and numpy scalars too
+    if math.isnan(amount):
+        return MISSING
     if math.isinf(amount):
         return "∞" if amount > 0 else "-∞"
-    if amount == 0 or abs(amount) >= 1000:
+    if amount == 0:
+        return "0"
+    if abs(amount) >= 1000:
         return f"{amount:,.0f}"
     return f"{amount:.4g}" if abs(amount) >= 1e-4 else f"{amount:.2e}"
 

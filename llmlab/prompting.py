@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any
@@ -9,14 +10,28 @@ from typing import Annotated, Any
 import jinja2
 import jinja2.meta
 import pydantic
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import ConfigDict, Field
 
-__all__ = ["Example", "Frozen", "Prompt", "fill", "placeholders"]
+__all__ = ["LARGEST_INTEGER", "Example", "Frozen", "Prompt", "fill", "frozen_json", "placeholders"]
 
 LARGEST_TEMPLATE_CHARS = 1_000_000
+LARGEST_INTEGER = 2**53 - 1  # what RFC 8785 can canonicalise
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja2's sandbox, without the repeats of text (`"a" * 10**9`) and powers that would fill the memory."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" or not all(isinstance(side, (int, float)) for side in (left, right)):
+            raise SecurityError(f"{operator} is only for the product of two numbers")
+        return super().call_binop(context, operator, left, right)
+
+
+_ENVIRONMENT = _Sandbox(
     undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
 )  # prompts are plain text for a model: nothing here is HTML
 
@@ -29,18 +44,30 @@ class _FrozenDict(dict[str, Any]):
 
     __setitem__ = __delitem__ = update = setdefault = pop = popitem = clear = __ior__ = _refuse
 
+    def __hash__(self) -> int:  # type: ignore[override]  # dict has none, for it can change
+        return hash(frozenset(self.items()))
+
     def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
         return (_FrozenDict, (dict(self),))
 
 
-def _freeze(value: Any) -> Any:
+def frozen_json(value: Any) -> Any:
+    """A JSON value that cannot be changed: mappings refuse it, lists become tuples; ValueError for anything else.
+
+    >>> frozen_json({"a": [1, 2]})["a"]
+    (1, 2)
+    """
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise ValueError("keys must be text")
-        return _FrozenDict({key: _freeze(item) for key, item in value.items()})
+        return _FrozenDict({key: frozen_json(item) for key, item in value.items()})
     if isinstance(value, (list, tuple)):
-        return tuple(_freeze(item) for item in value)
-    if value is None or isinstance(value, (str, bool, int)):
+        return tuple(frozen_json(item) for item in value)
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, int):
+        if abs(value) > LARGEST_INTEGER:
+            raise ValueError(f"{value} is beyond 2**53 - 1, the largest integer that JSON carries; write it as text")
         return value
     if isinstance(value, float) and value - value == 0:  # neither NaN nor infinite
         return value
@@ -50,7 +77,11 @@ def _freeze(value: Any) -> Any:
 def _as_frozen(value: Any) -> _FrozenDict:
     if not isinstance(value, Mapping):
         raise ValueError(f"{value!r} must be a mapping of keys to values")
-    frozen: _FrozenDict = _freeze(value)
+    frozen: _FrozenDict = frozen_json(value)
+    try:
+        json.dumps(frozen, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half of a surrogate pair, which no UTF-8 file can carry") from None
     return frozen
 
 
@@ -124,8 +155,8 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
         return text
     try:
         return _compiled(text).render(values)
-    except jinja2.TemplateError as error:
-        raise ValueError(f"the template cannot be filled: {error.message}") from None
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the template cannot be filled: {error}") from None
 
 
 @lru_cache(maxsize=512)

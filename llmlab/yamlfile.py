@@ -108,7 +108,10 @@ def _value(node: yaml.Node, place: tuple[str | int, ...], lines: Lines, loader: 
                 raise FileRuleError(f"duplicate key {key!r} (first on line {first})", path=path, line=key_line)
             mapping[key] = _value(value_node, (*place, key), lines, loader, path)
         return mapping
-    value = loader.construct_object(node)
+    try:
+        value = loader.construct_object(node)
+    except ValueError:  # the 45th of a month, a number of 5,000 digits
+        raise FileRuleError(f"{node.value[:60]!r} is no date or number; quote it", path=path, line=line) from None
     if isinstance(value, float) and not math.isfinite(value):
         raise FileRuleError(f"{node.value} is not a number that can be used here", path=path, line=line)
     if value is not None and not isinstance(value, (str, bool, int, float)):
