@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,12 +44,18 @@ def floats(values: Values, name: str, *, length: int | None = None, gaps: bool =
 def codes(labels: Values, name: str, *, length: int) -> tuple[GroupIndex, list[Any]]:
     """Group numbers 0..G-1 in order of first appearance, and the groups' labels.
 
+    Raises:
+        DataError: not one label per row, or a row without a label (None or NaN).
+
     >>> codes(["b", "a", "b"], "task", length=3)
     (array([0, 1, 0]), ['b', 'a'])
     """
     plain = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
     if len(plain) != length:
         raise DataError(f"{name} has {len(plain)} values where {length} are needed: one per row")
+    gone = [row for row, label in enumerate(plain) if label is None or (isinstance(label, float) and math.isnan(label))]
+    if gone:
+        raise DataError(f"{name}[{gone[0]}] is missing: give every row a label ({len(gone)} row(s) have none)")
     numbers: dict[Any, int] = {}
     index = np.fromiter((numbers.setdefault(label, len(numbers)) for label in plain), dtype=np.intp, count=length)
     return index, list(numbers)

@@ -24,6 +24,7 @@ from llmlab.stats.estimate import Estimate, wilson_rate
 
 __all__ = ["Correction", "ppi_difference", "ppi_mean", "rogan_gladen"]
 
+FEW_DF = 10.0  # below: the interval leans on near-normal values, and it is said
 FEW_LABELS = 50  # below: Student's t and a cross-fitted lambda
 _FOLDS = 5
 
@@ -277,7 +278,11 @@ def _sum_of_means(
     if fit.determined_by_one:
         why = "all of them lie in one cluster: there is no interval; label cases of other clusters"
         return Estimate(value=one.value, level=level, n=len(values), notes=(why,))
-    notes = ("no variation seen: the interval has no width, which is not certainty",) if one.se == 0 else ()
+    notes: tuple[str, ...] = ()
+    if one.se == 0:
+        notes = ("no variation seen: the interval has no width, which is not certainty",)
+    elif one.df < FEW_DF:
+        notes = (f"few labels or clusters ({one.df:.1f} effective degrees of freedom): read the interval with care",)
     return Estimate(value=one.value, low=one.low, high=one.high, level=level, n=len(values), notes=notes)
 
 

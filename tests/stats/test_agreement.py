@@ -1,7 +1,6 @@
-"""Agreement with people and the biases of judges: known answers, oracles, real verdicts, planted biases."""
+"""Agreement with people: known answers, oracles, coverage."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +17,6 @@ from llmlab.stats.agreement import (
     labels_for_agreement,
     labels_for_kappa,
 )
-from llmlab.stats.bias import length_slope, position_bias, self_preference
-from llmlab.stats.logit import logit_fit
-
-VERDICTS = Path(__file__).parents[2] / "../shared/data/llmbar_verdicts.csv"
 
 
 def _pairs(table):
@@ -32,15 +27,6 @@ def _pairs(table):
 
 def _se(estimate):
     return (estimate.high - estimate.low) / 2 / 1.959963984540054
-
-
-def _llmbar(judge):
-    if not VERDICTS.exists():
-        pytest.skip("llmbar_verdicts.csv is not in ../shared/data")
-    pd = pytest.importorskip("pandas")
-    verdicts = pd.read_csv(VERDICTS)
-    rows = verdicts[(verdicts.judge == judge) & (verdicts.method == "Vanilla")]
-    return {name: rows[name].to_numpy() for name in ("winner_order1", "winner_order2", "label", "words_1", "words_2")}
 
 
 def test_kappa_of_a_textbook_table():
@@ -59,7 +45,7 @@ def test_weighted_kappas_of_a_three_by_three_table(weights, value):
     assert cohen_kappa(human, judge, labels=[0, 1, 2], weights=weights).value == pytest.approx(value, abs=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(table=st.lists(st.lists(st.integers(0, 30), min_size=3, max_size=3), min_size=3, max_size=3))
 def test_kappa_agrees_with_sklearn_and_statsmodels_or_is_undefined(table):
     from sklearn.metrics import cohen_kappa_score
@@ -170,7 +156,7 @@ def test_labels_for_kappa_give_the_wanted_precision():
     assert (kappa.high - kappa.low) / 2 == pytest.approx(0.08, rel=0.15)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(half_width=st.floats(0.01, 0.3), expected=st.floats(0, 1))
 def test_labels_for_agreement_are_the_fewest_that_suffice(half_width, expected):
     n = labels_for_agreement(half_width, expected=expected).labels
@@ -181,128 +167,3 @@ def test_labels_for_agreement_are_the_fewest_that_suffice(half_width, expected):
 
     assert half(n) <= half_width * (1 + 1e-9)
     assert n == 1 or half(n - 1) > half_width * (1 - 1e-9)
-
-
-@pytest.mark.parametrize(
-    ("judge", "order1", "order2", "both", "consistent", "first", "second"),
-    [("ChatGPT", 0.4057, 0.3938, 0.2291, 0.6587, 133, 10), ("GPT-4", 0.8282, 0.8616, 0.8091, 0.9284, 20, 10)],
-)
-def test_position_bias_of_real_judges(judge, order1, order2, both, consistent, first, second):
-    """LLMBar (Zeng et al. 2024), Vanilla prompts, 419 items."""
-    data = _llmbar(judge)
-    found = position_bias(data["winner_order1"], data["winner_order2"], gold=data["label"])
-    assert found.accuracy_order1.value == pytest.approx(order1, abs=5e-5)
-    assert found.accuracy_order2.value == pytest.approx(order2, abs=5e-5)
-    assert found.accuracy_both.value == pytest.approx(both, abs=5e-5)
-    assert found.consistency.value == pytest.approx(consistent, abs=5e-5)
-    assert (found.first, found.second, found.missing) == (first, second, 0)
-    if judge == "GPT-4":
-        assert found.p_value == pytest.approx(0.0987, abs=5e-5)
-        assert "no leaning" in str(found)
-
-
-def test_length_slope_of_a_real_judge_that_follows_length_and_not_quality():
-    """LLMBar, ChatGPT Vanilla: order 1 alone 1.59457 (SE .274599), both orders clustered by item 1.371 (SE .207)."""
-    data = _llmbar("ChatGPT")
-    rest = {"gold": data["label"], "lengths_1": data["words_1"], "lengths_2": data["words_2"]}
-    one = length_slope(data["winner_order1"], **rest)
-    assert (one.value, one.se) == pytest.approx((1.59457, 0.274599), abs=1e-5)
-    assert (one.gold, one.gold_p_value) == pytest.approx((-0.1036, 0.665), abs=1e-3)
-    both = length_slope(data["winner_order1"], data["winner_order2"], **rest)
-    assert (both.value, both.se) == pytest.approx((1.371, 0.207), abs=1e-3)
-    assert (both.n, both.clusters) == (838, 419)
-    assert "follows length" in str(both)
-    assert "not shown to follow the human verdict" in str(both)
-
-
-def test_logit_agrees_with_statsmodels():
-    api = pytest.importorskip("statsmodels.api")
-    rng = np.random.default_rng(6)
-    design = np.column_stack([np.ones(300), rng.normal(0, 1, (300, 2))])
-    outcomes = (rng.random(300) < 1 / (1 + np.exp(-design @ [0.2, 1.0, -0.5]))).astype(float)
-    clusters = rng.integers(0, 40, 300)
-    plain, robust = logit_fit(design, outcomes=outcomes), logit_fit(design, outcomes=outcomes, clusters=clusters)
-    oracle = api.Logit(outcomes, design)
-    assert plain.coefficients == pytest.approx(oracle.fit(disp=0).params)
-    assert plain.se == pytest.approx(oracle.fit(disp=0).bse)
-    clustered = oracle.fit(disp=0, cov_type="cluster", cov_kwds={"groups": clusters})
-    assert robust.se == pytest.approx(clustered.bse)
-
-
-def test_ties_and_missing_verdicts_stay_in_n_and_are_not_right():
-    found = position_bias([1, "tie", None, "2"], [1, "tie", 1, 1], gold=[1, 1, 1, 2])
-    assert found.n == 4
-    assert found.missing == 1
-    assert (found.accuracy_order1.value, found.accuracy_both.value) == (0.5, 0.25)
-    assert found.consistency.value == 0.5
-    assert (found.first, found.second) == (0, 1)
-
-
-def test_verdicts_that_are_none_of_the_allowed_ones_are_refused():
-    with pytest.raises(DataError, match=r"order1\[0\] == 3"):
-        position_bias([3], [1])
-    with pytest.raises(DataError, match="gold must name"):
-        position_bias([1], [1], gold=["tie"])
-    assert position_bias([1, 2], [1, 2]).p_value is None
-
-
-def _biased_judge(rng, n, position=0.0, length=0.0, quality=2.0):
-    """Verdicts of a judge with planted log-odds for quality, length (tanh) and the first place."""
-    gold = rng.integers(1, 3, n)
-    words = rng.integers(10, 200, (2, n))
-    difference = words[0] - words[1]
-    pull = quality * (gold == 1) - quality / 2 + length * np.tanh(difference / difference.std(ddof=1))
-    orders = [np.where(rng.random(n) < 1 / (1 + np.exp(-(pull + sign * position))), 1, 2) for sign in (1, -1)]
-    return orders, {"gold": gold, "lengths_1": words[0], "lengths_2": words[1]}
-
-
-def test_a_planted_length_bias_is_covered_at_the_nominal_rate():
-    rng = np.random.default_rng(7)
-    covered = 0
-    for _ in range(300):
-        orders, rest = _biased_judge(rng, 250, length=0.8)
-        slope = length_slope(*orders, **rest)
-        covered += slope.low <= 0.8 <= slope.high
-    assert covered / 300 >= 0.92
-
-
-def test_position_p_values_are_honest_without_a_bias_and_small_with_one():
-    rng = np.random.default_rng(8)
-    fair = [position_bias(*_biased_judge(rng, 200)[0]).p_value < 0.05 for _ in range(500)]
-    biased = position_bias(*_biased_judge(rng, 400, position=1.0)[0])
-    assert np.mean(fair) <= 0.06
-    assert biased.p_value < 1e-6
-    assert "favours the first answer" in str(biased)
-
-
-def test_equal_lengths_or_a_settled_outcome_leave_the_slope_undefined():
-    same = length_slope([1, 2, 1, 2, 2], gold=[1, 2, 2, 1, 1], lengths_1=[5] * 5, lengths_2=[5] * 5)
-    assert same.value is None
-    assert "do not vary enough" in str(same)
-    settled = length_slope([1] * 5, gold=[1, 2, 2, 1, 1], lengths_1=[5, 1, 3, 4, 2], lengths_2=[3] * 5)
-    assert "every verdict is the same" in settled.note
-
-
-@pytest.mark.parametrize("judges", [1, 3])
-def test_a_planted_self_preference_is_recovered(judges):
-    rng = np.random.default_rng(9)
-    n, names = 3000, ["a", "b", "c"]
-    gold, skill = rng.integers(1, 3, n), {"a": 0.5, "b": 0.0, "c": -0.5}
-    pairs = [rng.permutation(names)[:2] for _ in range(n)]
-    judge = rng.choice(names[:judges], n)
-    own = np.array([(one == j) * 1.0 - (two == j) for (one, two), j in zip(pairs, judge, strict=True)])
-    known = np.array([skill[one] - skill[two] for one, two in pairs]) * (judges > 1)
-    probability = 1 / (1 + np.exp(-(1.5 * (gold == 1) - 0.75 + known + 0.7 * own)))
-    verdicts = np.where(rng.random(n) < probability, 1, 2)
-    found = self_preference(
-        verdicts,
-        gold=gold,
-        judges=judge,
-        authors_1=[one for one, _ in pairs],
-        authors_2=[two for _, two in pairs],
-        items=np.arange(n),
-    )
-    assert found.low <= 0.7 <= found.high
-    assert found.low > 0.3
-    assert "follows its own answers" in str(found)
-    assert ("One judge only" in found.note) == (judges == 1)
