@@ -6,7 +6,7 @@ interpreter, and turns what the notebook said into a verdict, an exit code, JUni
 
 from llmlab.notebook.parameters import Parameter, parse_parameters, read_parameters
 from llmlab.notebook.report import to_junit, to_markdown
-from llmlab.notebook.run import run_notebook
+from llmlab.notebook.run import read_notebook, run_notebook
 from llmlab.notebook.value import EXIT_CODES, CellRun, NotebookRun
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "NotebookRun",
     "Parameter",
     "parse_parameters",
+    "read_notebook",
     "read_parameters",
     "run_notebook",
     "to_junit",

@@ -1,0 +1,81 @@
+"""The command line: `llmlab COMMAND`. Each command lives in its own module, loaded when it is called.
+
+Exit codes are the same everywhere: 0 pass, 1 fail, 3 inconclusive, 2 broken, invalid or a mistake in the call.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from typing import Any
+
+import click
+
+from llmlab.display import plain
+from llmlab.errors import LlmlabError
+from llmlab.redaction import scrub
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "run": ("llmlab.cli.run:run", "Execute a notebook as a job: checked parameters, a verdict, kept copies."),
+    "new": ("llmlab.cli.new:new", "Start an experiment of your own from a CSV file of questions."),
+    "ui": ("llmlab.cli.ui:ui", "Show the logged runs in MLflow's pages, on this machine only."),
+    "check-model": ("llmlab.cli.check_model:check_model", "Say whether a model id is pinned, and why."),
+    "retrieval": ("llmlab.cli.retrieval:retrieval", "Judge a search engine's run, or compare two."),
+    "compare": ("llmlab.cli.compare:compare", "Compare variants of results that exist already."),
+    "gate-init": ("llmlab.cli.gate_init:gate_init", "Write a gate for an experiment, with what it can detect."),
+    "gate": ("llmlab.cli.gate:gate", "Decide whether a candidate may be released."),
+    "calibrate": ("llmlab.cli.calibrate:calibrate", "Measure a judge against human labels."),
+    "models": ("llmlab.cli.models:models", "List models, what they cost and whether they are pinned."),
+    "promote": ("llmlab.cli.promote:promote", "Point an alias at a version that passed its gate."),
+    "rollback": ("llmlab.cli.rollback:rollback", "Point an alias back at the version before."),
+    "audit": ("llmlab.cli.audit:audit", "Check the registry against its receipts and history."),
+    "export": ("llmlab.cli.export:export", "Write a registered bundle and its evidence to a folder."),
+    "sync": ("llmlab.cli.sync:sync", "Log what was kept while the tracking store was away."),
+}
+INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of the signal, as shells say it
+
+
+class _LazyGroup(click.Group):
+    """Names and one-line helps without an import; modules that do not exist yet are not listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, (place, _) in COMMANDS.items() if importlib.util.find_spec(place.partition(":")[0])]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The command; whatever a user can mend becomes one line on stderr and exit code 2."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            error.show()
+            ctx.exit(2)
+        except KeyboardInterrupt as interrupt:
+            click.echo("interrupted; what was received is kept, and the same command resumes", err=True)
+            ctx.exit(TERMINATED if "SIGTERM" in interrupt.args else INTERRUPTED)
+        except (LlmlabError, ValueError, OSError) as error:
+            if ctx.params.get("debug"):
+                raise
+            said = " ".join(str(error).split()) or type(error).__name__
+            click.echo(f"llmlab: {plain(scrub(said), None)}", err=True)
+            ctx.exit(2)
+
+
+@click.group("llmlab", cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="llmlab", message="%(prog)s %(version)s")
+def main(debug: bool) -> None:
+    """Is the changed prompt better or worse, how sure are you, and can you ship it?"""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

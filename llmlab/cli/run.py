@@ -1,0 +1,68 @@
+"""`llmlab run NOTEBOOK`: a notebook as a job, with the exit code of its verdict."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from llmlab.display import plain, text_table
+from llmlab.notebook import NotebookRun, read_notebook, read_parameters, run_notebook, to_junit, to_markdown
+
+__all__ = ["run"]
+
+
+@click.command("run")
+@click.argument("notebook", type=click.Path(path_type=Path))
+@click.option("-p", "--parameter", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Repeatable.")
+@click.option("--output", type=click.Path(path_type=Path), help="Keep the executed notebook here (*.ipynb).")
+@click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML here.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write a Markdown summary here.")
+@click.option("--list", "list_only", is_flag=True, help="List the notebook's parameters and stop.")
+def run(
+    notebook: Path,
+    parameters: tuple[tuple[str, str], ...],
+    *,
+    output: Path | None,
+    junit: Path | None,
+    markdown: Path | None,
+    list_only: bool,
+) -> None:
+    """Execute NOTEBOOK from top to bottom and print its tables.
+
+    Exit code: 0 pass, 1 fail, 3 inconclusive, 2 broken, invalid or a mistake in the call.
+    """
+    if list_only:
+        _list_parameters(notebook)
+        return
+    given = dict(parameters)
+    if len(given) < len(parameters):
+        twice = next(name for i, (name, _) in enumerate(parameters) if name in dict(parameters[:i]))
+        raise ValueError(f"parameter {twice!r} is given twice")
+    for report in (junit, markdown):  # said before an hour of work, not after
+        if report is not None and not report.absolute().parent.is_dir():
+            raise ValueError(f"the folder of {report} does not exist")
+    done = run_notebook(notebook, given, output=output, progress=sys.stderr.isatty())
+    if junit is not None:
+        junit.write_text(to_junit(done), encoding="utf-8")
+    if markdown is not None:
+        markdown.write_text(to_markdown(done), encoding="utf-8")
+    _print(done)
+    raise SystemExit(done.exit_code)
+
+
+def _list_parameters(notebook: Path) -> None:
+    declared = read_parameters(read_notebook(notebook), path=notebook)
+    rows = [{"name": p.name, "type": p.type, "default": repr(p.default), "help": p.help} for p in declared]
+    click.echo(text_table(rows) or f"{plain(notebook.name)} has no parameters")
+
+
+def _print(done: NotebookRun) -> None:
+    for table in done.tables:
+        click.echo("\n".join(plain(line, None) for line in table.splitlines()) + "\n")
+    failed = next((cell for cell in done.cells if cell.status == "failed"), None)
+    where = f" (cell {failed.number}, {plain(failed.heading)})" if failed else ""
+    said = f": {plain(' '.join(done.message.split()), 1000)}" if done.message else ""
+    click.echo(f"{plain(done.notebook.name)}: {done.verdict}{where}{said}", err=done.exit_code != 0)
+    click.echo(f"Executed notebook: {plain(done.executed, None)}\nTo read in a browser: {plain(done.html, None)}")

@@ -1,0 +1,87 @@
+"""`llmlab ui`: MLflow's pages on this project's store, bound to this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+
+import click
+
+from llmlab.display import plain
+from llmlab.errors import StoreError
+from llmlab.mlstore import Store, open_store
+
+__all__ = ["ui"]
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 90.0
+
+
+@click.command("ui")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+def ui(port: int) -> None:
+    """Show the logged runs in MLflow's pages until you press Ctrl+C."""
+    store = open_store()
+    if store.uri.startswith("http"):
+        click.echo(f"The tracking store is a server that runs already: {store.url('')}")
+        return
+    _refuse_taken(port)
+    server = subprocess.Popen(_command(store, port), env=os.environ)  # noqa: S603  # our own interpreter, no shell
+    try:
+        _wait_until_up(server, port)
+        click.echo(_links(store, f"http://{HOST}:{port}"))
+        server.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=20)
+
+
+def _command(store: Store, port: int) -> Sequence[str]:
+    """The server on the store, one worker: it serves one person."""
+    artifacts = [] if store.artifacts is None else ["--default-artifact-root", store.artifacts.as_uri()]
+    places = ["--backend-store-uri", store.uri, *artifacts]
+    return [sys.executable, "-m", "mlflow", "ui", *places, "--host", HOST, "--port", str(port), "--workers", "1"]
+
+
+def _links(store: Store, address: str) -> str:
+    """The home page, the table of runs of each experiment of ours, and the registry (which the default menu hides)."""
+    runs = [
+        f"  {plain(found.name)}: {address}/#/experiments/{found.experiment_id}/runs"
+        for found in store.client.search_experiments(max_results=50)
+        if found.experiment_id != "0"
+    ]
+    head = f"MLflow shows {plain(store.uri, None)} at {address}"
+    return "\n".join([head, *runs, f"  registered models: {address}/#/models", "Stop with Ctrl+C."])
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise StoreError(
+                f"port {port} cannot be used ({error.strerror}); try `llmlab ui --port {port + 1}`"
+            ) from None
+
+
+def _wait_until_up(server: subprocess.Popen[bytes], port: int) -> None:
+    ends = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < ends:
+        if server.poll() is not None:
+            raise StoreError(f"MLflow's server ended with code {server.returncode}; see its messages above")
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2):  # our own server
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise StoreError(f"MLflow's server did not answer on port {port} within {START_TIMEOUT_S:.0f} s")
