@@ -24,8 +24,10 @@ from llmlab.yamlfile import read_text
 __all__ = ["new"]
 
 _QUESTION = ("question", "questions", "query", "prompt", "input", "user_input", "instruction", "text", "frage")
-_EXPECTED = ("expected", "expected_answer", "answer", "answers", "ground_truth", "reference", "reference_answer")
-_EXPECTED += ("gold", "target", "correct_answer", "output", "antwort")
+_EXPECTED = (
+    *("expected", "expected_answer", "answer", "answers", "ground_truth", "reference", "reference_answer"),
+    *("gold", "target", "correct_answer", "output", "antwort"),
+)
 _OPTIONAL = {"id": ("id", "case_id", "qid"), "tags": ("tags", "tag", "category"), "cluster": ("cluster", "topic")}
 _PROVIDERS = {  # part of the host's name -> provider, as the pinning rules know it
     "openai.azure.com": "azure",
@@ -143,8 +145,8 @@ def _golden_set(
         notes.append("No column of expected answers: only refusals, length and cost can be compared (see --expected).")
     elif any(len(fact) > LONG_ANSWER_CHARS for case in cases for fact in case.expected):
         notes.append(
-            "Some expected answers are whole sentences, which answers seldom repeat word by word: cut them to the facts "
-            "that matter, separated by |, or score with similar_to_expected."
+            "Some expected answers are whole sentences, which answers seldom repeat word by word: cut them to the "
+            "facts that matter, separated by |, or score with similar_to_expected."
         )
     return GoldenSet(cases, name=name), notes
 
