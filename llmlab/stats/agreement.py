@@ -162,21 +162,19 @@ def cohen_kappa(
     if why:
         return dataclasses.replace(blank, notes=(why,))
     value, influence = _kappa(shares, share)
-    notes: tuple[str, ...] = (f"{n} labels only: the interval is rough",) if n < FEW_LABELS else ()
+    groups = None if clusters is None else codes(clusters, "clusters", length=len(cells))[0][scored]
+    rough = (f"{n} labels only: the interval is rough",) if n < FEW_LABELS else ()
     if np.trace(shares) > 1 - 1e-12:
         chance = float((share * np.outer(shares.sum(axis=1), shares.sum(axis=0))).sum())
-        low = (wilson_bounds(n, n, level=level)[0] - chance) / (1 - chance)
-        notes += ("all labels agree: the lower end is Wilson's bound of the agreement",)
-        return dataclasses.replace(blank, value=1.0, low=low, high=1.0, notes=notes)
-    per_pair = influence.ravel()[cells[scored]]
-    if clusters is None:
-        half = _normal(level) * float(per_pair.std()) / math.sqrt(n)
-    else:
-        kept = codes(clusters, "clusters", length=len(cells))[0][scored]
-        clustered = mean_estimate(per_pair, kept, level=level)
-        half, notes = ((clustered.high or 0.0) - (clustered.low or 0.0)) / 2, notes + clustered.notes
+        alone = n if groups is None else len(np.unique(groups))
+        low = (wilson_bounds(alone, alone, level=level)[0] - chance) / (1 - chance)
+        note = "all labels agree: the lower end is Wilson's bound of the agreement"
+        return dataclasses.replace(blank, value=1.0, low=low, high=1.0, notes=(*rough, note))
+    half, notes = _half_width(influence.ravel()[cells[scored]], groups, level)
+    if half is None:
+        return dataclasses.replace(blank, value=value, notes=notes)
     low, high = max(-1.0, value - half), min(1.0, value + half)
-    return dataclasses.replace(blank, value=value, low=low, high=high, notes=notes)
+    return dataclasses.replace(blank, value=value, low=low, high=high, notes=rough + notes)
 
 
 def kappa_bootstrap(
@@ -200,8 +198,8 @@ def kappa_bootstrap(
     """
     cells, scored, size = _cells(human, judge, labels)
     plain = cohen_kappa(human, judge, labels=labels, weights=weights, level=level)
-    if plain.value is None:
-        return plain
+    if plain.value is None or plain.value == 1.0:
+        return plain  # undefined, or Wilson's bound: resamples of equal labels would all be equal
     rng, share = np.random.default_rng(seed), _agreement_weights(size, weights)
     if clusters is None:
         counts = np.bincount(cells[scored], minlength=size * size)
@@ -326,6 +324,18 @@ def _kappa(shares: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:
     typical = (weights @ columns)[:, None] + (rows @ weights)[None, :]
     influence: FloatArray = (weights - typical * (1 - value)) / (1 - chance)
     return value, influence
+
+
+def _half_width(influence: FloatArray, groups: GroupIndex | None, level: float) -> tuple[float | None, tuple[str, ...]]:
+    """Half the interval of a mean influence; None, with the reason, where there is no honest one."""
+    if float(np.ptp(influence)) < 1e-12:
+        return None, ("no variation among the pairs: there is no interval",)
+    if groups is None:
+        return _normal(level) * float(influence.std()) / math.sqrt(len(influence)), ()
+    if len(np.unique(groups)) < 2:
+        return None, ("one cluster only: there is no interval",)
+    clustered = mean_estimate(influence, groups, level=level)
+    return ((clustered.high or 0.0) - (clustered.low or 0.0)) / 2, clustered.notes
 
 
 def _kappas(tables: FloatArray, weights: FloatArray) -> FloatArray:

@@ -258,7 +258,7 @@ def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float]:
         level=level,
     )
     method = "CR2 and t, cross-fitted lambda" if few else "CR2 and t"
-    if not few and not sample.clustered and sample.weights is None:
+    if not few and not sample.clustered and sample.weights is None and estimate.low is not None:
         se = math.sqrt(float(lam**2 * whole.var() / len(whole) + residual.var() / n))
         half, value = float(special.ndtri(0.5 + level / 2)) * se, estimate.value or 0.0
         estimate, method = replace(estimate, low=value - half, high=value + half), "large-sample normal interval"
@@ -275,13 +275,15 @@ def _sum_of_means(
     design = (part[:, None] == np.arange(len(parts))).astype(float)
     fit = clustered_fit(design, response=values, clusters=index, weights=weights)
     one = contrast(fit, np.ones(len(parts)), level=level)
+    why = ""
     if fit.determined_by_one:
         why = "all of them lie in one cluster: there is no interval; label cases of other clusters"
+    elif one.se == 0:
+        why = "no variation was seen, which is not certainty: there is no interval; label more cases"
+    if why:
         return Estimate(value=one.value, level=level, n=len(values), notes=(why,))
     notes: tuple[str, ...] = ()
-    if one.se == 0:
-        notes = ("no variation seen: the interval has no width, which is not certainty",)
-    elif one.df < FEW_DF:
+    if one.df < FEW_DF:
         notes = (f"few labels or clusters ({one.df:.1f} effective degrees of freedom): read the interval with care",)
     return Estimate(value=one.value, low=one.low, high=one.high, level=level, n=len(values), notes=notes)
 

@@ -55,7 +55,8 @@ def cuped(outcome: Values, *, covariate: Values, level: float = 0.95) -> Cuped:
     theta = _slope([(y, x)])
     adjusted = y - theta * (x - x.mean())
     estimate = _t_estimate(float(adjusted.mean()), _mean_variances([adjusted], 1), level, attempted, "CUPED mean")
-    note = "the covariate does not vary: it explains nothing" if x.var() == 0 else ""
+    note = "the covariate does not vary: it explains nothing" if np.ptp(x) == 0 else ""
+    note = "the outcome does not vary: there is nothing to explain" if np.ptp(y) == 0 else note
     return Cuped(theta=theta, variance_ratio=_ratio(adjusted, y), estimate=estimate, note=note)
 
 

@@ -56,8 +56,8 @@ class GridEffect(Shown):
             if unsure:
                 return f"No difference shown between {chosen[0]} and {against[0]}: {number(self.value)} {shown}."
             direction = "raises" if self.value > 0 else "lowers"
-            rest = "the mean score, averaged over the other factors,"
-            return f"{chosen[0]} instead of {against[0]} {direction} {rest} by {number(abs(self.value))} {shown}."
+            by = f"by {number(abs(self.value))}, averaged over any other factors"
+            return f"{chosen[0]} instead of {against[0]} {direction} the mean score {by} {shown}."
         others = " and ".join(chosen[1:])
         instead = " and ".join(against[1:])
         change = f"what {chosen[0]} changes against {against[0]}"

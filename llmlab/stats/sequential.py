@@ -269,7 +269,9 @@ def sequential_split_check(counts: npt.ArrayLike, *, shares: Values, concentrati
     log_e = special.gammaln(concentration) - special.gammaln(concentration + totals)
     log_e = log_e + (special.gammaln(prior + looks) - special.gammaln(prior) - special.xlogy(looks, wanted)).sum(axis=1)
     p = math.exp(min(0.0, -float(log_e.max())))
-    return _split_result(seen, wanted * seen.sum(), p, "sequential multinomial test", "")
+    return _split_result(
+        seen, wanted * seen.sum(), p, "sequential multinomial test", "" if seen.sum() else "no units yet"
+    )
 
 
 def _log_mixture(z_squared: FloatArray | float, information: npt.NDArray[np.floating] | float) -> FloatArray:

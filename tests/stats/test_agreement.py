@@ -87,6 +87,7 @@ def test_perfect_agreement_has_an_honest_lower_end():
     kappa = cohen_kappa([0, 1] * 10, [0, 1] * 10, labels=[0, 1])
     assert (kappa.value, kappa.high) == (1.0, 1.0)
     assert 0.5 < kappa.low < 0.9
+    assert kappa_bootstrap([0, 1] * 10, [0, 1] * 10, labels=[0, 1]).low == kappa.low
 
 
 def test_missing_labels_are_counted():
@@ -167,3 +168,18 @@ def test_labels_for_agreement_are_the_fewest_that_suffice(half_width, expected):
 
     assert half(n) <= half_width * (1 + 1e-9)
     assert n == 1 or half(n - 1) > half_width * (1 - 1e-9)
+
+
+def test_one_cluster_leaves_kappa_without_an_interval():
+    kappa = cohen_kappa([1, 2, 1], [1, 2, 2], labels=[1, 2], clusters=["a", "a", "a"])
+    assert kappa.value is not None
+    assert kappa.low is None
+    assert "one cluster" in kappa.notes[-1]
+
+
+def test_total_disagreement_and_clustered_agreement_have_no_zero_width_interval():
+    opposite = cohen_kappa([0, 1] * 5, [1, 0] * 5, labels=[0, 1])
+    assert (opposite.value, opposite.low) == (-1.0, None)
+    alone = cohen_kappa([0, 1] * 10, [0, 1] * 10, labels=[0, 1])
+    in_four = cohen_kappa([0, 1] * 10, [0, 1] * 10, labels=[0, 1], clusters=np.repeat(np.arange(4), 5))
+    assert in_four.low < alone.low

@@ -207,6 +207,7 @@ def test_degenerate_input_gives_none_with_a_reason_and_never_nan():
     assert "one cluster" in str(one_cluster)
     flat = ppi_mean([1] * 6, [1, 1, 1, None, None, None])
     assert flat.corrected.value == pytest.approx(1)
+    assert flat.corrected.low is None
     assert "not certainty" in str(flat)
     assert ppi_mean([], []).raw.value is None
 

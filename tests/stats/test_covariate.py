@@ -59,6 +59,7 @@ def test_constant_input_gives_no_nan():
     same = cuped([1, 2, 3], covariate=[5, 5, 5])
     assert (same.theta, same.variance_ratio) == (0.0, 1.0)
     assert "explains nothing" in str(same)
+    assert "nothing to explain" in str(cuped([1, 1, 1], covariate=[1, 2, 3]))
     flat = cuped_difference([1, 1], [1, 1], baseline_covariate=[2, 2], candidate_covariate=[2, 2])
     assert flat.variance_ratio is None
     assert (flat.estimate.value, flat.estimate.low) == (0, 0)
