@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llmlab.clients.base import Generation, Request
 from llmlab.errors import StoreError
@@ -36,7 +36,7 @@ NETWORK_FILESYSTEMS = re.compile(
     r"nfs\d?|cifs|smb\w*|afs|ceph|lustre|gpfs|beegfs|glusterfs|davfs|ncpfs|"
     r"fuse\.(sshfs|ceph|glusterfs|s3fs|gcsfuse|rclone|davfs2?|smbnetfs|blobfuse2?|juicefs)"
 )
-_SCHEMA = "CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, request BLOB)"
+_COLUMNS = "calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, request BLOB)"
 _KEEP_FIRST = "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?)"  # so that an answer once used is never swapped
 _REPLACE = "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?)"
 
@@ -118,13 +118,14 @@ class CallStore:
     def request_json(self, key: str) -> str | None:
         """The request that was sent for this key, as `Request.to_json` wrote it; None when it is not stored."""
         self.check()
-        with self._lock:
-            row = self._reader.execute("SELECT request FROM calls WHERE key = ?", (key,)).fetchone()
-        return None if row is None else row[0].decode("ascii", "replace")
+        try:
+            rows = self._fetch("SELECT request FROM calls WHERE key = ?", [key])
+        except sqlite3.DatabaseError:  # on a damaged page
+            return None
+        return rows[0][0].decode("ascii", "replace") if rows and isinstance(rows[0][0], bytes) else None
 
     def __len__(self) -> int:
-        with self._lock:
-            return int(self._reader.execute("SELECT count(*) FROM calls").fetchone()[0])
+        return int(self._fetch("SELECT count(*) FROM calls", [])[0][0])
 
     def close(self) -> None:
         """Write what is queued and close the file; closing twice is harmless."""
@@ -147,18 +148,24 @@ class CallStore:
     def _rows(self, keys: list[str]) -> Iterator[tuple[str, bytes, int]]:
         query = f"SELECT key, answer, checksum FROM calls WHERE key IN ({','.join('?' * len(keys))})"  # noqa: S608 - only question marks are put in
         try:
-            with self._lock:
-                rows: list[tuple[str, bytes, int]] = self._reader.execute(query, keys).fetchall()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):  # locked or closed: says nothing about the content
-                raise StoreError(_what_to_do(self.path, error)) from error
+            yield from self._fetch(query, keys)
+        except sqlite3.DatabaseError:
             if len(keys) == 1:  # this entry lies on a damaged page
                 self._warn_torn(keys[0])
                 return
             for key in keys:
                 yield from self._rows([key])
-            return
-        yield from rows
+
+    def _fetch(self, query: str, values: list[str]) -> list[Any]:
+        """The rows; sqlite3.DatabaseError where they are damaged, StoreError where they cannot be read now."""
+        try:
+            with self._lock:
+                return self._reader.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", None)  # none: a text that is not UTF-8
+            if code is None or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+            raise StoreError(_what_to_do(self.path, error)) from error
 
     def _warn_torn(self, key: str) -> None:
         self._torn.add(key)
@@ -241,17 +248,20 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    # the tables first: another process that makes the store now writes them and the rest in one transaction
+    tables = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
     found = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if (found != APPLICATION_ID and tables) or version > FORMAT_VERSION:
         what = "an SQLite database, but no call store" if version <= FORMAT_VERSION else f"of a newer format, {version}"
         raise StoreError(f"{path} is {what}; give another path, or use the llmlab that wrote it")
+    if tables not in ([], [f"CREATE TABLE {_COLUMNS}"]):
+        raise sqlite3.DatabaseError("malformed table")
     if _write_ahead(connection) != "wal":
         raise StoreError(f"{path} lies on a filesystem without write-ahead logging; give a path on a local disk")
     if not tables:
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute(_SCHEMA)
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {_COLUMNS}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
         connection.execute("COMMIT")

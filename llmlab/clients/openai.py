@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 
 from llmlab.bundle import ModelRef
+from llmlab.clients.address import base_address
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.limits import RateLimits
 from llmlab.clients.prices import Price, price_usd
@@ -90,7 +91,7 @@ class OpenAIClient:
         stream: bool = False,
         retry: RetryPolicy | None = None,
     ) -> None:
-        self.base_url = _checked(base_url)
+        self.base_url = base_address(base_url)
         self.api_key_env, self.deployment, self.api_version = api_key_env, deployment, api_version
         self.context_tokens, self.stream, self.retry = context_tokens, stream, retry or RetryPolicy()
         named = [part for part in (self.base_url, deployment, api_version) if part]
@@ -239,19 +240,6 @@ async def _streamed(response: aiohttp.ClientResponse, sent_s: float) -> tuple[di
         if first_token_s is None and streamed.started:
             first_token_s = time.perf_counter() - sent_s
     return streamed.reply(), first_token_s
-
-
-def _checked(base_url: str) -> str:
-    """The address in one spelling; ValueError where it holds credentials or a query (they would be secrets)."""
-    parts = urlsplit(base_url.strip())
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise ValueError("base_url must be an http(s) address such as https://api.openai.com/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError(f"base_url of {parts.hostname} must hold no credentials, query or fragment; use api_key_env")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    default = {"http": 80, "https": 443}[parts.scheme.lower()]
-    port = f":{parts.port}" if parts.port not in (None, default) else ""
-    return f"{parts.scheme.lower()}://{host}{port}{parts.path.rstrip('/')}"
 
 
 def _proxy(url: str) -> str | None:
