@@ -326,7 +326,7 @@ def _cross_fitted(sample: _Sample) -> FloatArray:
 
 
 def _lee(passes: int, n: int, sensitivity: Estimate, specificity: Estimate, z2: float) -> tuple[float, float]:
-    """The interval of arXiv 2511.21140, equations of its section 3: shrunken rates and a shifted centre."""
+    """The interval of arXiv 2511.21140: shrunken rates and a shifted centre."""
     size, p = n + z2, (passes + z2 / 2) / (n + z2)
     m0, m1 = specificity.n + 2, sensitivity.n + 2
     q0 = ((specificity.value or 0.0) * specificity.n + 1) / m0

@@ -99,7 +99,7 @@ def miller_sample_size(
         within_baseline, within_candidate: s2, variance of repeats to the same case.
         design_effect: factor for clusters, from `cluster_design`.
 
-    Source: Miller 2024, arXiv 2411.00640, section 5.
+    Source: Miller 2024, arXiv 2411.00640.
 
     >>> round(miller_sample_size(0.03, between=1 / 9).cases_exact, 4)
     968.9975

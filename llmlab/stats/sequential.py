@@ -176,7 +176,7 @@ def difference_sequence(
     Asymptotic confidence sequence: with t units in all and rho fixed before the first look so that the interval is
     tightest at `planned_units`, value +- se * sqrt(2 (t rho2 + 1) / (t rho2) * log(sqrt(t rho2 + 1) / alpha)).
     One value per unit (a ratio metric goes through `linearised_ratio` first); None or NaN is unscored and counted.
-    Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, Annals of Statistics 52, theorem 2.2 and eq. (11).
+    Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, Annals of Statistics 52.
 
     >>> day = difference_sequence([0, 1] * 400, [1, 1, 1, 0] * 200, planned_units=2000)
     >>> round(day.value, 2), round(day.low, 3), round(day.high, 3)

@@ -129,7 +129,7 @@ def repeats_or_cases(
     Per answer a new case is never worse than a repeat, so `repeats` are advised only where they buy at least 80% of
     what cases do, and `best_repeats` weighs in what a new case costs (`case_price_in_answers`: its label and review,
     in prices of one answer per arm): sqrt(price * (sA2 + sB2) / w2), the optimum of two-stage sampling
-    (Cochran 1977, section 10.6).
+    (Cochran 1977, chapter 10).
 
     >>> parts = variance_parts([[1, 0], [0, 0], [1, 1]], [[1, 1], [1, 0], [1, 1]])
     >>> repeats_or_cases(parts).buys_more
