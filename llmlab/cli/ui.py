@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -11,17 +11,20 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from llmlab.display import plain
 from llmlab.errors import StoreError
 from llmlab.mlstore import Store, open_store
+from llmlab.project import runs_folder
 
 __all__ = ["ui"]
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 5.0
 
 
 @click.command("ui")
@@ -33,23 +36,46 @@ def ui(port: int) -> None:
         click.echo(f"The tracking store is a server that runs already: {store.url('')}")
         return
     _refuse_taken(port)
-    server = subprocess.Popen(_command(store, port), env=os.environ)  # noqa: S603  # our own interpreter, no shell
+    log = runs_folder() / "ui.log"
+    with log.open("wb") as messages:
+        server = subprocess.Popen(  # noqa: S603  # our own interpreter, no shell
+            _command(store, port),
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # six more processes that nothing uses
+            stdout=messages,
+            stderr=messages,
+            start_new_session=True,  # Ctrl+C reaches this process only, which then stops the server and its worker
+        )
     try:
-        _wait_until_up(server, port)
+        _wait_until_up(server, port, log)
         click.echo(_links(store, f"http://{HOST}:{port}"))
         server.wait()
     except KeyboardInterrupt:
         pass
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(timeout=20)
+        _stop(server)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server and whatever it started."""
+    import psutil
+
+    try:
+        family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)[1]:
+        process.kill()
 
 
 def _command(store: Store, port: int) -> Sequence[str]:
     """The server on the store, one worker: it serves one person."""
     artifacts = [] if store.artifacts is None else ["--default-artifact-root", store.artifacts.as_uri()]
     places = ["--backend-store-uri", store.uri, *artifacts]
-    return [sys.executable, "-m", "mlflow", "ui", *places, "--host", HOST, "--port", str(port), "--workers", "1"]
+    served = ["--host", HOST, "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", "ui", *places, *served]
 
 
 def _links(store: Store, address: str) -> str:
@@ -74,11 +100,11 @@ def _refuse_taken(port: int) -> None:
             ) from None
 
 
-def _wait_until_up(server: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     ends = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < ends:
         if server.poll() is not None:
-            raise StoreError(f"MLflow's server ended with code {server.returncode}; see its messages above")
+            raise StoreError(f"MLflow's server ended with code {server.returncode}; its messages are in {log}")
         try:
             with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2):  # our own server
                 return
