@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.display import Chip, Interval, Shown, html_diff, html_table
+from llmlab.callstore import CallStore
+from llmlab.clients.base import Request
+from llmlab.display import Chip, Interval, Shown, html_diff, html_table, number
 from llmlab.errors import DataError
 from llmlab.golden import Case
+from llmlab.project import runs_folder
 from llmlab.scoretable import Metric
+from llmlab.sentences import counted
 
 if TYPE_CHECKING:
     from llmlab.results import Results
@@ -38,8 +43,8 @@ class Flips(Shown):
     """The cases that changed sides between two variants, the harmed ones first.
 
     Attributes:
-        good_when: the score from which on a case counts as good.
-        n_cases: cases that both variants have a score for.
+        good_when: the score from which on a case counts as good; from which down with `good_below`.
+        n_cases, n_unscored: cases that both variants have a score for, and those they have not.
     """
 
     metric: str
@@ -48,6 +53,8 @@ class Flips(Shown):
     good_when: float
     n_cases: int
     flips: tuple[Flip, ...]
+    n_unscored: int = 0
+    good_below: bool = False
 
     @property
     def harmed(self) -> tuple[Flip, ...]:
@@ -68,18 +75,20 @@ class Flips(Shown):
                 "case": flip.case_id,
                 "question": flip.question,
                 "became": Chip(flip.became, flip.became),
-                self.metric: f"{flip.before:.2f} → {flip.after:.2f}",
-                self.before: flip.before_text,
-                self.after: flip.after_text,
+                "score": f"{number(flip.before)} → {number(flip.after)}",
+                f"answer of {self.before}": flip.before_text,
+                f"answer of {self.after}": flip.after_text,
             }
             for flip in self.flips
         ]
 
     def _sentence(self) -> str:
         kept = self.n_cases - len(self.flips)
+        lost = f" {counted(self.n_unscored, 'case')} without a score in both are left out." if self.n_unscored else ""
         return (
-            f"From {self.before} to {self.after}, {len(self.mended)} case(s) became good, {len(self.harmed)} became "
-            f"bad and {kept} stayed as they were ({self.metric}, good from {self.good_when:g})."
+            f"From {self.before} to {self.after}, {counted(len(self.mended), 'case')} became good, "
+            f"{len(self.harmed):,} became bad and {kept:,} stayed on their side ({self.metric}, good from "
+            f"{self.good_when:g}{' down' if self.good_below else ''}).{lost}"
         )
 
 
@@ -89,6 +98,7 @@ class Worst(Shown):
 
     metric: str
     rows: tuple[Mapping[str, object], ...]
+    n_unscored: int = 0
 
     @property
     def case_ids(self) -> tuple[str, ...]:
@@ -99,7 +109,8 @@ class Worst(Shown):
         return [dict(row) for row in self.rows]
 
     def _sentence(self) -> str:
-        return f"The {len(self.rows)} lowest answers by {self.metric}."
+        left_out = f" {counted(self.n_unscored, 'unscored answer')} cannot be ranked." if self.n_unscored else ""
+        return f"The {counted(len(self.rows), 'answer')} that {self.metric} rates worst.{left_out}"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -116,7 +127,9 @@ class CaseView(Shown):
     def curl(self, variant: str) -> str:
         """The exact request as a shell command that can be pasted; the key is a variable, never a value."""
         if variant not in self.requests:
-            raise DataError(f"the request of {variant!r} is not in the call store (was it made elsewhere?)")
+            raise DataError(
+                f"the request of {variant!r} is not in the call store; name the store of its run: show(..., store=...)"
+            )
         return self.requests[variant]
 
     def _rows(self) -> list[dict[str, object]]:
@@ -124,8 +137,8 @@ class CaseView(Shown):
             {
                 "variant": variant,
                 "status": row["status"],
-                **{metric: Interval(row.get(metric)) for metric in self.metrics},
-                "answer": row["text"] or row["error"],
+                **{metric: Interval(row[metric]) for metric in self.metrics},
+                "answer": row["text"] or row["error"] or row["tool_calls"],
                 "retrieved": row["retrieved"],
                 "why": _reasons(row.get("explanations", "")),
             }
@@ -172,7 +185,14 @@ def flips(results: Results, before: str, after: str, *, metric: str | None = Non
     ]
     found.sort(key=lambda flip: (flip.became != "bad", -abs(flip.after - flip.before)))
     return Flips(
-        metric=name, before=before, after=after, good_when=good_when, n_cases=int(both.sum()), flips=tuple(found)
+        metric=name,
+        before=before,
+        after=after,
+        good_when=good_when,
+        n_cases=int(both.sum()),
+        flips=tuple(found),
+        n_unscored=int((~both).sum()),
+        good_below=not meaning.higher_is_better,
     )
 
 
@@ -191,20 +211,22 @@ def worst(results: Results, n: int, *, variant: str | None = None, metric: str |
         {
             "case": row["case_id"],
             "variant": row["variant"],
-            name: Interval(row[name]),
+            "score": Interval(row[name]),
             "question": _question(results, row["case_id"]),
             "answer": row["text"],
             "status": row["status"],
         }
         for row in ordered.to_dict("records")
     )
-    return Worst(metric=name, rows=rows)
+    unscored = int(frame[name].isna().sum())
+    return Worst(metric=name, rows=rows, n_unscored=unscored)
 
 
-def show(results: Results, case_id: str, *, repeat: int = 0, requests: Mapping[str, str] | None = None) -> CaseView:
-    """One case with every variant's answer; `requests` are the exact requests by variant, where they are known."""
+def show(results: Results, case_id: str, *, repeat: int = 0, store: str | Path | None = None) -> CaseView:
+    """One case with every variant's answer, and the exact requests where the call store has them."""
     frame = results.frame
-    rows = frame[(frame["case_id"] == case_id) & (frame["repeat"] == repeat)].to_dict("records")
+    chosen = frame[(frame["case_id"] == case_id) & (frame["repeat"] == repeat)]
+    rows = [{str(name): value for name, value in row.items()} for row in chosen.to_dict("records")]
     if not rows:
         raise ValueError(f"no answer {repeat} to a case {case_id!r} in these results")
     return CaseView(
@@ -213,8 +235,32 @@ def show(results: Results, case_id: str, *, repeat: int = 0, requests: Mapping[s
         repeat=repeat,
         answers={row["variant"]: row for row in rows},
         metrics=tuple(results.metrics),
-        requests=requests or {},
+        requests=_requests(rows, results.provenance.get("endpoints", {}), store),
     )
+
+
+def _requests(
+    rows: Sequence[Mapping[str, Any]], endpoints: Mapping[str, str], store: str | Path | None
+) -> dict[str, str]:
+    path = Path(store) if store is not None else runs_folder() / "calls.sqlite"
+    if not path.exists():
+        return {}
+    with CallStore(path) as calls:
+        kept = {row["variant"]: calls.request_json(row["call_key"]) for row in rows if row["call_key"]}
+    return {variant: _command(text, endpoints.get(variant, "")) for variant, text in kept.items() if text}
+
+
+def _command(request_json: str, fingerprint: str) -> str:
+    """curl for a request that went to an OpenAI-compatible endpoint, else the request itself as JSON."""
+    base_url, *more = fingerprint.split(" ")
+    if not base_url.startswith(("http://", "https://")):
+        return json.dumps(json.loads(request_json), indent=1, ensure_ascii=False)
+    from llmlab.clients.openai import OpenAIClient
+
+    versions = [part for part in more if part[:4].isdigit()]
+    deployment = next((part for part in more if part not in versions), None)
+    client = OpenAIClient(base_url, deployment=deployment, api_version=versions[0] if versions else None)
+    return client.curl(Request.from_json(request_json))
 
 
 def _quality_metric(results: Results, metric: str | None) -> str:

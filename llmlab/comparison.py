@@ -6,23 +6,29 @@ Reads score tables alone, so that answers of a run and other tools' scores are j
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.display import Chip, Interval, Shown
+from llmlab.display import Chip, Interval, Shown, frame, html_table, plain, text_table
 from llmlab.errors import GateError
 from llmlab.scoretable import Metric, ScoreTable
+from llmlab.sentences import comparison_lines, missing_notes, paired_sentence
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, non_inferiority
 from llmlab.stats.standard_error import t_quantile
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
 __all__ = ["Comparison", "PairedRow", "Verdict", "compare_tables"]
 
 POWER = 0.8
-ESTIMAND = "mean difference per case, over cases drawn like these"
+UNSCORED_AT_MOST = 0.05  # share of answers, for metrics without bounds, whose missing values cannot be bounded
+_KINDS = {"PASS": "good", "better": "good", "FAIL": "bad", "worse": "bad"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -32,9 +38,13 @@ class PairedRow(Shown):
     Attributes:
         metric, baseline, candidate, category: what is compared; category None = all cases.
         difference: candidate minus baseline, None where fewer than two pairs (or clusters) are scored.
+        lowest, highest: the same, had every unscored answer been as bad, or as good, for the candidate as the
+            metric's bounds allow; None where nothing is unscored or there is no bound.
         p_adjusted: Holm over the rows of the same family (all-case rows, or the rows by category).
         n_pairs, n_attempted: cases scored in both arms, and cases tried.
-        scored, attempted: rows per arm (baseline, candidate), repeats counted.
+        n_clusters: clusters that the pairs come in.
+        scored, attempted: answers per arm (baseline, candidate), repeats counted.
+        level: of the interval; 1 - level is what the adjusted p is held against.
         detectable: the smallest true difference these cases would show with 80% power.
         margin, verdict: the tolerated harm, and PASS, FAIL or INCONCLUSIVE by the non-inferior rule.
         needed_cases: about how many cases would settle the margin with 80% power, None where settled.
@@ -46,11 +56,15 @@ class PairedRow(Shown):
     candidate: str
     category: str | None
     difference: PairedDifference | None
+    lowest: PairedDifference | None = None
+    highest: PairedDifference | None = None
     p_adjusted: float | None
     n_pairs: int
     n_attempted: int
+    n_clusters: int
     scored: tuple[int, int]
     attempted: tuple[int, int]
+    level: float = 0.95
     detectable: float | None = None
     margin: float | None = None
     verdict: str | None = None
@@ -58,10 +72,37 @@ class PairedRow(Shown):
     notes: tuple[str, ...] = ()
 
     @property
+    def unscored(self) -> int:
+        """Answers of both arms that have no score; a case that an arm never tried counts as one."""
+        return sum(self.attempted) - sum(self.scored)
+
+    @property
+    def significant(self) -> bool:
+        """Whether the scored pairs differ by more than noise: adjusted p <= 1 - level, and enough clusters."""
+        d, p = self.difference, self.p_adjusted
+        return d is not None and p is not None and p <= 1 - self.level and not d.too_few_clusters
+
+    @property
+    def undone(self) -> bool:
+        """Whether the unscored answers could undo a significant difference."""
+        if not self.significant or not self.unscored or self.difference is None:
+            return False
+        if self.lowest is None or self.highest is None:
+            return self.unscored > UNSCORED_AT_MOST * sum(self.attempted)
+        return self.lowest.low <= 0 if self.difference.value > 0 else self.highest.high >= 0
+
+    @property
+    def reading(self) -> str:
+        """The row in a word or two: better, worse, not enough evidence, too few cases."""
+        if self.difference is None:
+            return "too few cases"
+        if not self.significant or self.undone:
+            return "not enough evidence"
+        return "better" if (self.difference.value > 0) == self.metric.higher_is_better else "worse"
+
+    @property
     def sentence(self) -> str:
         """What the row means, for somebody who does not read p values."""
-        from llmlab.sentences import paired_sentence
-
         return paired_sentence(self)
 
     def record(self) -> dict[str, Any]:
@@ -79,48 +120,43 @@ class PairedRow(Shown):
             "p_value": None if d is None else d.p_value,
             "p_adjusted": self.p_adjusted,
             "n_pairs": self.n_pairs,
-            "n_clusters": 0 if d is None else d.n_clusters,
-            "method": "too few pairs" if d is None else d.method,
+            "n_clusters": self.n_clusters,
+            "method": "too few pairs or clusters" if d is None else d.method,
             "verdict": self.verdict,
         }
 
     def _rows(self) -> list[dict[str, object]]:
-        d, row = self.difference, {"metric": self.metric.name, "candidate": self.candidate}
+        d, word = self.difference, self.verdict or self.reading
+        row: dict[str, object] = {"metric": self.metric.name, "candidate": self.candidate}
         if self.category is not None:
             row["category"] = self.category
-        numbers: dict[str, object] = {
-            "difference [95% CI]" if d is None else f"difference [{d.level:.0%} CI]": None
-            if d is None
-            else Interval(d.value, d.low, d.high),
-            "p": None if d is None else _p(d.p_value),
-            "p (Holm)": None if self.p_adjusted is None else _p(self.p_adjusted),
-            "reading": self._chip(),
-            "cases": self.n_pairs,
-            "clusters": None if d is None else d.n_clusters,
-            "df": None if d is None else Interval(round(d.df, 1)),
-            "scored/attempted": f"{self.scored[0]}/{self.attempted[0]} | {self.scored[1]}/{self.attempted[1]}",
-            "would show (80% power)": None if self.detectable is None else Interval(self.detectable),
+        row[f"difference [{self.level:.0%} CI]"] = None if d is None else Interval(d.value, d.low, d.high)
+        row["p (Holm)"] = None if self.p_adjusted is None else _p(self.p_adjusted)
+        row["verdict" if self.verdict else "reading"] = Chip(word, _KINDS.get(word, "unsure"))
+        row["cases"] = f"{self.n_pairs:,}/{self.n_attempted:,}"
+        if self.n_clusters != self.n_pairs:
+            row["clusters"] = self.n_clusters
+        if self.unscored:
+            row["unscored"] = " | ".join(
+                f"{attempted - scored:,}/{attempted:,}"
+                for scored, attempted in zip(self.scored, self.attempted, strict=True)
+            )
+        row["would show (80% power)"] = None if self.detectable is None else Interval(float(f"{self.detectable:.2g}"))
+        return [row]
+
+    def _columns(self) -> dict[str, object]:
+        """Everything as numbers, for `to_frame`."""
+        record = self.record()
+        low, high = record.pop("ci") or (None, None)
+        arms = zip(("baseline", "candidate"), self.scored, self.attempted, strict=True)
+        counts = {
+            f"{what}_{arm}": n for arm, *pair in arms for what, n in zip(("scored", "attempted"), pair, strict=True)
         }
-        return [{**row, **numbers}]
-
-    @property
-    def reading(self) -> str:
-        """The row in a word or two: better, worse, not enough evidence, too few cases."""
-        if self.difference is None:
-            return "too few cases"
-        if self.p_adjusted is None or self.p_adjusted >= 1 - self.difference.level:
-            return "not enough evidence"
-        return "better" if (self.difference.value > 0) == self.metric.higher_is_better else "worse"
-
-    def _chip(self) -> Chip:
-        word = self.verdict or self.reading
-        return Chip(word, _KINDS.get(word, "unsure"))
+        more = ("detectable", "needed_cases", "reading", "n_attempted", "sentence")
+        return {**record, "low": low, "high": high, **counts, **{name: getattr(self, name) for name in more}}
 
     def _sentence(self) -> str:
         return " ".join([self.sentence, *self.notes])
-
-
-_KINDS = {"PASS": "good", "better": "good", "FAIL": "bad", "worse": "bad"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -144,7 +180,10 @@ class Verdict(Shown):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison(Shown):
-    """Candidates against one baseline: a row per metric and candidate, and per category when asked for."""
+    """Candidates against one baseline: a row per metric and candidate, and per category when asked for.
+
+    It shows what is needed to read it; `to_frame()` has every number of every row.
+    """
 
     rows: tuple[PairedRow, ...]
     baseline: str
@@ -160,27 +199,39 @@ class Comparison(Shown):
             if row.metric.name == metric and row.category == category and candidate in (None, row.candidate)
         ]
         if len(found) != 1:
-            raise ValueError(f"{len(found)} rows for {metric!r}, {candidate!r}, {category!r}; name one")
+            there = ", ".join(dict.fromkeys(f"{row.metric.name}/{row.candidate}" for row in self.rows[:20]))
+            asked = f"metric {metric!r}, candidate {candidate!r}, category {category!r}"
+            raise ValueError(f"{len(found)} rows for {asked}, must be one (metric/candidate there are: {there})")
         return found[0]
 
     def verdict(self, metric: str) -> Verdict:
         """PASS where a candidate is better on this metric, FAIL where all are worse, else INCONCLUSIVE."""
         rows = [row for row in self.rows if row.metric.name == metric and row.category is None]
-        readings = [row.reading for row in rows]
+        if not rows:
+            known = ", ".join(dict.fromkeys(row.metric.name for row in self.rows)) or "none"
+            raise ValueError(f"no row for a metric {metric!r} in this comparison (there are: {known})")
         better = [row for row in rows if row.reading == "better"]
         if better:
             best = max(better, key=lambda row: abs(row.difference.value) if row.difference else 0.0)
             return Verdict(word="PASS", sentence=best.sentence)
-        if rows and all(reading == "worse" for reading in readings):
+        if len(rows) == 1:
+            return Verdict(word="FAIL" if rows[0].reading == "worse" else "INCONCLUSIVE", sentence=rows[0].sentence)
+        if all(row.reading == "worse" for row in rows):
             return Verdict(word="FAIL", sentence=f"Every candidate is worse than {self.baseline} on {metric}.")
-        sentence = (
-            f"Not enough evidence that any of {len(rows)} candidate(s) is better than {self.baseline} on {metric}."
-        )
+        sentence = f"Not enough evidence that any of {len(rows)} candidates is better than {self.baseline} on {metric}."
         return Verdict(word="INCONCLUSIVE", sentence=sentence)
 
     def records(self) -> list[dict[str, Any]]:
         """Every row as plain JSON values."""
         return [row.record() for row in self.rows]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every row with all its numbers: interval, se, df, p values, cases, clusters, answers per arm, sentence."""
+        return frame([row._columns() for row in self.rows])
+
+    def lines(self) -> tuple[str, ...]:
+        """What it means, a sentence a line."""
+        return comparison_lines(self)
 
     def __iter__(self) -> Iterator[PairedRow]:
         return iter(self.rows)
@@ -188,17 +239,27 @@ class Comparison(Shown):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __str__(self) -> str:
+        return "\n".join([text_table(self._rows()), *(plain(line, None) for line in self.lines())]).strip()
+
+    def _repr_html_(self) -> str:
+        return (html_table(self._rows()) if self.rows else "") + "".join(
+            html_table([], caption=line) for line in self.lines()
+        )
+
     def _rows(self) -> list[dict[str, object]]:
-        return [line for row in self.rows for line in row._rows()]
+        lines = [line for row in self.rows for line in row._rows()]
+        if len({row.metric.name for row in self.rows}) == 1:  # named in every sentence; the room is better used
+            lines = [{key: value for key, value in line.items() if key != "metric"} for line in lines]
+        order = list(dict.fromkeys(key for line in lines for key in line))
+        order.sort(key=lambda key: _PLACES.get(key, _PLACES[""]))
+        return [{key: line.get(key, "all" if key == "category" else None) for key in order} for line in lines]
 
     def _sentence(self) -> str:
-        if not self.rows:
-            return "Nothing to compare: there is no other variant."
-        about = f"Baseline {self.baseline}; {ESTIMAND}; p adjusted by Holm over {len(self.rows)} row(s)."
-        source = f" Golden set {self.golden_digest[:8]}, run {self.age}." if self.golden_digest else ""
-        sentences = [row.sentence for row in self.rows[:6]]
-        warnings = list(dict.fromkeys(note for row in self.rows for note in row.notes))[:4]
-        return "\n".join([*sentences, *warnings, *self.notes, about + source])
+        return " ".join(self.lines())
+
+
+_PLACES = {"metric": 0, "candidate": 1, "category": 2, "": 3, "clusters": 4, "unscored": 5, "would show (80% power)": 6}
 
 
 def compare_tables(
@@ -207,96 +268,132 @@ def compare_tables(
     *,
     candidates: Sequence[str] | None = None,
     by_tag: bool = False,
-    margin: float | None = None,
+    margin: float | Mapping[str, float] | None = None,
     level: float = 0.95,
 ) -> tuple[PairedRow, ...]:
-    """A row per table (metric) and candidate; with `by_tag` one per tag too, adjusted as a family of their own."""
-    if margin is not None and margin <= 0:
-        raise ValueError(f"margin == {margin}, must be > 0")
+    """A row per table (metric) and candidate; with `by_tag` one per tag too, adjusted as a family of their own.
+
+    `margin` is the harm that may be tolerated, in the metric's own unit: one number for the bounded metrics, or a
+    number per metric name.
+    """
+    margins = _margins(tables, margin)
     whole, parts = [], []
     for table in tables:
-        base = table.column(baseline)
-        others = [name for name in table.variants if name != baseline] if candidates is None else candidates
-        for name in others:
-            arm = table.column(name)
-            if arm == base:
-                raise ValueError(f"{name!r} is the baseline itself")
-            whole.append(_row(table, base, arm, category=None, margin=margin, level=level))
-            if by_tag:
-                tags = dict.fromkeys(tag for tags in table.tags for tag in tags)
-                parts += [_row(table, base, arm, category=tag, margin=margin, level=level) for tag in tags]
+        base, tolerated = table.column(baseline), margins.get(table.metric.name)
+        everything = np.ones(len(table.case_ids), dtype=bool)
+        categories = table.categories() if by_tag else {}
+        for arm in map(table.column, _candidates(table, baseline, candidates)):
+            row = _row(table, base, arm, chosen=everything, category=None, level=level)
+            whole.append(_judged(row, tolerated))
+            for tag, chosen in categories.items():
+                row = _row(table, base, arm, chosen=chosen, category=tag, level=level)
+                parts.append(_judged(row, tolerated))
     return (*_holm_adjusted(whole, 1 - level), *_holm_adjusted(parts, 1 - level))
 
 
+def _candidates(table: ScoreTable, baseline: str, candidates: Sequence[str] | None) -> Sequence[str]:
+    if candidates is None:
+        return [name for name in table.variants if name != baseline]
+    if baseline in candidates:
+        raise ValueError(f"{baseline!r} is the baseline itself")
+    if len(set(candidates)) < len(candidates):
+        raise ValueError(f"a candidate is named twice: {', '.join(candidates)}")
+    return candidates
+
+
+def _margins(tables: Sequence[ScoreTable], margin: float | Mapping[str, float] | None) -> Mapping[str, float]:
+    names = {table.metric.name for table in tables}
+    if margin is None:
+        return {}
+    if not isinstance(margin, Mapping):
+        margin = {table.metric.name: margin for table in tables if table.metric.bounded}
+        if not margin:
+            raise ValueError("no metric here has bounds: give the margin per metric, {name: margin}")
+    for name, tolerated in margin.items():
+        if name not in names:
+            raise ValueError(f"a margin for {name!r}, which is not compared (there are: {', '.join(sorted(names))})")
+        if not 0 < tolerated < math.inf:
+            raise ValueError(f"margin == {tolerated}, must be > 0")
+    return margin
+
+
 def _row(
-    table: ScoreTable, base: int, arm: int, *, category: str | None, margin: float | None, level: float
+    table: ScoreTable, base: int, arm: int, *, chosen: NDArray[np.bool_], category: str | None, level: float
 ) -> PairedRow:
-    chosen = np.ones(len(table.case_ids), dtype=bool) if category is None else table.rows_with(category)
     a, b = table.values[chosen, base], table.values[chosen, arm]
+    tried = np.maximum(table.attempted[chosen][:, [base, arm]], 1).sum(axis=0)
+    scored = table.scored[chosen][:, [base, arm]].sum(axis=0)
     paired = ~(np.isnan(a) | np.isnan(b))
-    clusters = table.clusters[chosen][paired] if table.clustered else None
-    enough = paired.sum() >= 2 and (clusters is None or np.unique(clusters).size >= 2)
-    difference = mean_difference(b[paired] - a[paired], clusters, level=level) if enough else None
+    clusters = table.clusters[chosen]
+    difference = _difference(b[paired] - a[paired], clusters[paired], table.clustered, level)
+    lowest = highest = None
+    if table.lowest is not None and table.highest is not None and int(scored.sum()) < int(tried.sum()):
+        low, high = table.lowest[chosen], table.highest[chosen]
+        lowest = _difference(low[:, arm] - high[:, base], clusters, table.clustered, level)
+        highest = _difference(high[:, arm] - low[:, base], clusters, table.clustered, level)
     row = PairedRow(
         metric=table.metric,
         baseline=table.variants[base],
         candidate=table.variants[arm],
         category=category,
         difference=difference,
+        lowest=lowest,
+        highest=highest,
         p_adjusted=None if difference is None else difference.p_value,
         n_pairs=int(paired.sum()),
         n_attempted=int(chosen.sum()),
-        scored=(int(table.scored[chosen, base].sum()), int(table.scored[chosen, arm].sum())),
-        attempted=(int(table.attempted[chosen, base].sum()), int(table.attempted[chosen, arm].sum())),
-        notes=_notes(table, a, b, difference, (table.variants[base], table.variants[arm])),
+        n_clusters=int(np.unique(clusters[paired]).size) if table.clustered else int(paired.sum()),
+        scored=(int(scored[0]), int(scored[1])),
+        attempted=(int(tried[0]), int(tried[1])),
+        level=level,
     )
-    return row if difference is None else _judged(row, difference, margin=margin, level=level)
+    same_lost = bool((np.isnan(a) == np.isnan(b)).all())
+    return replace(row, notes=missing_notes(row, same_cases_lost=same_lost), detectable=_detectable(difference, level))
 
 
-def _judged(row: PairedRow, difference: PairedDifference, *, margin: float | None, level: float) -> PairedRow:
-    quantiles = t_quantile(0.5 + level / 2, difference.df) + t_quantile(POWER, difference.df)
-    row = replace(row, detectable=quantiles * difference.se)
+def _difference(
+    values: NDArray[np.float64], clusters: NDArray[np.int64], clustered: bool, level: float
+) -> PairedDifference | None:
+    if values.size < 2 or (clustered and clusters.min() == clusters.max()):
+        return None
+    return mean_difference(values, clusters if clustered else None, level=level)
+
+
+def _detectable(d: PairedDifference | None, level: float) -> float | None:
+    if d is None or d.se == 0:
+        return None
+    return (t_quantile(0.5 + level / 2, d.df) + t_quantile(POWER, d.df)) * d.se
+
+
+def _judged(row: PairedRow, margin: float | None) -> PairedRow:
+    """The row with its verdict on the margin; unscored answers are taken at their worst for each verdict."""
     if margin is None:
         return row
-    good = difference if row.metric.higher_is_better else _turned(difference)
-    test = non_inferiority(good, margin=margin, confidence=level)
-    verdict = "PASS" if test.shown else "FAIL" if test.harm_shown else "INCONCLUSIVE"
-    if verdict != "INCONCLUSIVE":
-        return replace(row, margin=margin, verdict=verdict)
-    needed = (
-        row.n_pairs
-        * ((t_quantile(level, difference.df) + t_quantile(POWER, difference.df)) * difference.se / margin) ** 2
-    )
-    return replace(row, margin=margin, verdict=verdict, needed_cases=math.ceil(needed))
+    d = row.difference
+    settled = d is not None and not d.too_few_clusters
+    if d is None or (row.unscored and row.lowest is None and row.unscored > UNSCORED_AT_MOST * sum(row.attempted)):
+        return replace(row, margin=margin, verdict="INCONCLUSIVE")
+    low, high = (row.lowest or d, row.highest or d)
+    for_it, against_it = (high, low) if row.metric.higher_is_better else (_turned(low), _turned(high))
+    test = d if row.metric.higher_is_better else _turned(d)
+    shown = all(non_inferiority(x, margin=margin, confidence=row.level).shown for x in (test, against_it))
+    harm = all(non_inferiority(x, margin=margin, confidence=row.level).harm_shown for x in (test, for_it))
+    if settled and (shown or harm):
+        return replace(row, margin=margin, verdict="PASS" if shown else "FAIL")
+    ratio = (t_quantile(row.level, d.df) + t_quantile(POWER, d.df)) * d.se / margin
+    return replace(row, margin=margin, verdict="INCONCLUSIVE", needed_cases=math.ceil(row.n_pairs * ratio**2))
 
 
 def _turned(difference: PairedDifference) -> PairedDifference:
-    """The difference with its sign turned, so that higher is better."""
     return replace(difference, value=-difference.value, low=-difference.high, high=-difference.low)
 
 
 def _holm_adjusted(rows: Sequence[PairedRow], alpha: float) -> list[PairedRow]:
-    tested = [row for row in rows if row.p_adjusted is not None]
+    tested = [row.p_adjusted for row in rows if row.p_adjusted is not None]
     if not tested:
         return list(rows)
-    adjusted = iter(holm([row.p_adjusted or 0.0 for row in tested], alpha=alpha).p_adjusted)
+    adjusted = iter(holm(tested, alpha=alpha).p_adjusted)
     return [row if row.p_adjusted is None else replace(row, p_adjusted=next(adjusted)) for row in rows]
-
-
-def _notes(
-    table: ScoreTable, a: Any, b: Any, difference: PairedDifference | None, names: tuple[str, str]
-) -> tuple[str, ...]:
-    notes = () if difference is None else difference.notes
-    lost = [int(np.isnan(arm).sum()) for arm in (a, b)]
-    if not any(lost):
-        return notes
-    uneven = " The arms lose different cases, so what is left is no random part." if lost[0] != lost[1] else ""
-    left_out = int((np.isnan(a) | np.isnan(b)).sum())
-    return (
-        *notes,
-        f"{table.metric.name}: {left_out} of {len(a)} cases are left out, unscored in "
-        f"{names[0]} ({lost[0]}) or {names[1]} ({lost[1]}).{uneven}",
-    )
 
 
 def _p(value: float) -> str:

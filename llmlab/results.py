@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import math
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.answerframe import frame_of, generations_of, storable
+from llmlab.answerframe import (
+    FRAME_COLUMNS,
+    answers_of,
+    frame_of,
+    generations_of,
+    read_frame,
+    score_columns,
+    write_frame,
+)
 from llmlab.bundle import Bundle
 from llmlab.clients.base import Generation
 from llmlab.display import Shown
 from llmlab.errors import DataError, FileRuleError, RunFailedError
 from llmlab.golden import Case, GoldenSet
-from llmlab.scoretable import Aggregation, Metric, ScoreTable, score_table
+from llmlab.scoretable import Aggregation, CaseGroups, Metric, ScoreTable, score_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from llmlab.casebook import CaseView, Flips, Worst
     from llmlab.comparison import Comparison
     from llmlab.scorers import Scorer
+    from llmlab.scorers.base import ScoreFunction
     from llmlab.summary import Summary
 
 __all__ = ["RESOURCE_METRICS", "Results"]
@@ -95,47 +104,46 @@ class Results(Shown):
         frame: pd.DataFrame,
         *,
         golden: GoldenSet,
-        scorers: Sequence[Scorer] = (),
+        scorers: Sequence[Scorer | ScoreFunction] = (),
         variant: str = "variant",
         case_id: str = "case_id",
         text: str = "text",
+        repeat: str = "repeat",
     ) -> Results:
-        """Results of answers that exist already: one row per answer, in columns named here. Nothing is called."""
-        missing = [column for column in (variant, case_id, text) if column not in frame.columns]
-        if missing:
-            raise DataError(f"the table has no column {missing[0]!r} (it has: {', '.join(map(str, frame.columns))})")
-        unknown = sorted(set(frame[case_id].astype(str)) - set(golden.by_id))
-        if unknown:
-            raise DataError(f"{len(unknown)} case id(s) are not in the golden set, the first is {unknown[0]!r}")
-        repeats = frame.groupby([variant, case_id], sort=False).cumcount()
-        rows = zip(frame[variant], frame[case_id], frame[text], repeats, strict=True)
-        generations = [
-            Generation(variant=str(v), case_id=str(c), repeat=int(r), **_answer_fields(t)) for v, c, t, r in rows
-        ]
-        bundles = {str(name): _unknown_bundle(str(name)) for name in dict.fromkeys(frame[variant])}
-        return cls.from_generations(generations, golden=golden, bundles=bundles).scored_by(scorers)
+        """Results of answers that exist already: one row per answer, in columns named here. Nothing is called.
 
-    def scored_by(self, scorers: Sequence[Scorer]) -> Results:
-        """The same answers with these scorers' columns added (or renewed)."""
-        from llmlab.scorers import score_all
+        The column of repeats may be absent; then a variant has one answer per case. An empty cell is an empty
+        answer, a missing one (None, NaN) an error row.
+
+        Raises:
+            DataError: a column is missing, a case is not in the golden set, or two rows answer the same thing.
+        """
+        answers = answers_of(frame, case_ids=golden.by_id, columns=(variant, case_id, text, repeat))
+        bundles = {name: _unknown_bundle(name) for name in dict.fromkeys(answer.variant for answer in answers)}
+        n_silent = len(golden) - len({answer.case_id for answer in answers})
+        notes = (f"{n_silent} of {len(golden)} golden cases have no answer in the table.",) if n_silent else ()
+        return cls.from_generations(answers, golden=golden, bundles=bundles, notes=notes).scored_by(scorers)
+
+    def scored_by(self, scorers: Sequence[Scorer | ScoreFunction]) -> Results:
+        """The same answers with these scorers' columns added (or renewed).
+
+        Raises:
+            DataError: there is no golden set to score against.
+            ValueError: two scorers share a name, or one is called like a column that the frame has already.
+        """
+        from llmlab.scorers import as_scorers
 
         if self.golden is None:
             raise DataError("these results carry no golden set, so there is nothing to score against")
-        by_id, names = self.golden.by_id, [scorer.name for scorer in scorers]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two scorers share a name: {sorted(names)}")
-        columns: dict[str, list[float]] = {name: [] for name in names}
-        explanations: list[str] = []
-        for generation in self.generations():
-            found = score_all(scorers, by_id[generation.case_id], generation)
-            for name, score in found.items():
-                columns[name].append(math.nan if score.value is None else float(score.value))
-            why = {name: score.explanation for name, score in found.items() if score.explanation}
-            explanations.append(storable(json.dumps(why)) if why else "")
+        made = as_scorers(scorers)
+        if taken := [one.name for one in made if one.name in (*FRAME_COLUMNS, "explanations")]:
+            raise ValueError(f"a scorer is called {taken[0]!r}, as a column of the results is; give it another name")
+        known = self.frame["explanations"] if "explanations" in self.frame.columns else [""] * len(self.frame)
+        pairs = ((self.golden.by_id[answer.case_id], answer) for answer in self.generations())
         metrics = {
-            s.name: Metric(name=s.name, low=s.low, high=s.high, higher_is_better=s.higher_is_better) for s in scorers
+            s.name: Metric(name=s.name, low=s.low, high=s.high, higher_is_better=s.higher_is_better) for s in made
         }
-        frame = self.frame.assign(**columns, explanations=explanations)
+        frame = self.frame.assign(**score_columns(made, pairs, explanations=known))
         return replace(self, frame=frame, metrics={**self.metrics, **metrics})
 
     @property
@@ -145,7 +153,7 @@ class Results(Shown):
 
     @property
     def failed_share(self) -> float:
-        """Share of the rows that have no answer: `error`, or never attempted because the run stopped."""
+        """Share of the attempted rows that have no answer (status `error`); 1 where nothing was attempted."""
         return float((self.frame["status"] == "error").mean()) if len(self.frame) else 1.0
 
     @property
@@ -180,7 +188,7 @@ class Results(Shown):
 
     def table(self, metric: str, *, aggregation: Aggregation = "mean") -> ScoreTable:
         """One metric as a matrix of cases x variants, repeats aggregated."""
-        case_ids, case_codes, variant_codes = self._codes
+        case_ids, case_codes, variant_codes, groups = self._codes
         return score_table(
             self.metric(metric),
             scores=self.frame[metric].to_numpy(dtype=float, na_value=np.nan),
@@ -188,7 +196,7 @@ class Results(Shown):
             variant_codes=variant_codes,
             case_ids=case_ids,
             variants=self.variants,
-            golden=self.golden,
+            groups=groups,
             aggregation=aggregation,
         )
 
@@ -209,7 +217,7 @@ class Results(Shown):
         candidates: Sequence[str] | None = None,
         metrics: Sequence[str] | None = None,
         by: str | None = None,
-        margin: float | None = None,
+        margin: float | Mapping[str, float] | None = None,
         aggregation: Aggregation = "mean",
         level: float = 0.95,
     ) -> Comparison:
@@ -220,7 +228,13 @@ class Results(Shown):
             candidates: variants to compare; all others by default.
             metrics: metrics to compare; all scorers by default.
             by: "tags" for the same per tag, adjusted as a family of its own.
-            margin: for bounded metrics, the harm that may be tolerated; adds a non-inferiority verdict.
+            margin: the harm that may be tolerated, one number for the bounded metrics or one per metric name; adds
+                a non-inferiority verdict.
+            aggregation: what the repeats of a case become; all but the mean need scores of 0 and 1.
+            level: of the intervals.
+
+        Raises:
+            RunFailedError: too many rows have no answer for a difference to mean anything.
         """
         from llmlab.comparison import Comparison, compare_tables
         from llmlab.summary import age_of
@@ -229,12 +243,16 @@ class Results(Shown):
             raise ValueError(f"by == {by!r}, must be 'tags' or None")
         if self.failed:
             self.require_complete()
-        tables = [self.table(name, aggregation=aggregation) for name in metrics or self.metrics]
+        names = list(self.metrics) if metrics is None else list(metrics)
+        if not names:
+            raise ValueError(f"no scorer in these results; name metrics=[...] ({', '.join(RESOURCE_METRICS)})")
+        tables = [self.table(name, aggregation=aggregation) for name in names]
         rows = compare_tables(
             tables, baseline, candidates=candidates, by_tag=by is not None, margin=margin, level=level
         )
+        partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
         digest, age = self.golden_digest, age_of(self.created_at)
-        return Comparison(rows=rows, baseline=baseline, golden_digest=digest, age=age, notes=self.notes)
+        return Comparison(rows=rows, baseline=baseline, golden_digest=digest, age=age, notes=(*partial, *self.notes))
 
     def best(self, metric: str) -> str:
         """The variant with the best mean of a metric: a place to look first, not evidence that it is better."""
@@ -259,77 +277,82 @@ class Results(Shown):
 
         return worst(self, n, variant=variant, metric=metric)
 
-    def show(self, case_id: str, *, repeat: int = 0) -> CaseView:
-        """One case: what was expected, every variant's answer side by side, scores, and the exact requests."""
+    def show(self, case_id: str, *, repeat: int = 0, store: str | Path | None = None) -> CaseView:
+        """One case: what was expected, every variant's answer side by side, scores, and the exact requests.
+
+        The requests come from the call store, by default that of the project; `.curl(variant)` gives one to paste.
+        """
         from llmlab.casebook import show
 
-        return show(self, case_id, repeat=repeat)
+        return show(self, case_id, repeat=repeat, store=store)
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write rows, bundles, cases and digests into one Parquet file."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         about = {
             "format": FORMAT,
             "metrics": [asdict(metric) for metric in self.metrics.values()],
             "bundles": {name: bundle.model_dump(mode="json") for name, bundle in self.bundles.items()},
+            "bundle_digests": {name: bundle.digest for name, bundle in self.bundles.items()},
             "cases": None if self.golden is None else [case.to_row() for case in self.golden],
             "golden": None if self.golden is None else {"name": self.golden.name, "parent": self.golden.parent},
             **{name: _plain(getattr(self, name)) for name in _PLAIN_FACTS},
         }
-        table = pa.Table.from_pandas(
-            self.frame.assign(retrieved=self.frame["retrieved"].map(list)), preserve_index=False
-        )
-        pq.write_table(table.replace_schema_metadata({b"llmlab": json.dumps(about).encode()}), path)
-        return Path(path)
+        return write_frame(self.frame, path, about=about)
 
     @classmethod
     def from_parquet(cls, path: str | Path) -> Results:
         """Results that `to_parquet` wrote; FileRuleError for any other file."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
-        raw = (table.schema.metadata or {}).get(b"llmlab")
-        about = json.loads(raw) if raw else {}
+        frame, about = read_frame(path)
         if about.get("format") != FORMAT:
             raise FileRuleError(
                 "was not written by Results.to_parquet; use `llmlab compare` for other tables", path=path
             )
-        frame = table.to_pandas()
-        frame["retrieved"] = frame["retrieved"].map(tuple)
+        try:
+            return cls._from_table(frame, about)
+        except (KeyError, TypeError, ValueError, DataError) as error:
+            raise FileRuleError(f"is damaged or was changed by hand ({error})", path=path) from None
+
+    @classmethod
+    def _from_table(cls, frame: pd.DataFrame, about: Mapping[str, Any]) -> Results:
         cases = about["cases"]
         golden = None if cases is None else GoldenSet(tuple(Case.from_row(row) for row in cases), **about["golden"])
-        facts = {name: about[name] for name in _PLAIN_FACTS} | {"notes": tuple(about["notes"])}
+        bundles = {name: Bundle.model_validate(row) for name, row in about["bundles"].items()}
+        if {name: bundle.digest for name, bundle in bundles.items()} != about["bundle_digests"]:
+            raise ValueError("a bundle does not have the digest it was run with")
+        if golden is not None and golden.digest != about["golden_digest"]:
+            raise ValueError("the cases do not have the digest that was run")
         return cls(
             frame=frame,
             metrics={row["name"]: Metric(**row) for row in about["metrics"]},
-            bundles={name: Bundle.model_validate(row) for name, row in about["bundles"].items()},
+            bundles=bundles,
             golden=golden,
-            **facts,
+            **{name: about[name] for name in _PLAIN_FACTS} | {"notes": tuple(about["notes"])},
         )
 
-    @property
-    def _codes(self) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:
+    @cached_property
+    def _codes(self) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64], CaseGroups]:
         import pandas as pd
 
         case_codes, case_ids = pd.factorize(self.frame["case_id"])
         variant_codes = pd.Categorical(self.frame["variant"], categories=list(self.variants)).codes
-        return tuple(case_ids), case_codes.astype(np.int64), variant_codes.astype(np.int64)
+        if (variant_codes < 0).any():
+            stranger = self.frame["variant"][variant_codes < 0].iloc[0]
+            raise DataError(f"the frame has a variant {stranger!r} without a bundle ({', '.join(self.variants)})")
+        groups = CaseGroups.of(tuple(case_ids), self.golden)
+        return tuple(case_ids), case_codes.astype(np.int64), variant_codes.astype(np.int64), groups
 
     def __repr__(self) -> str:
         n_cases = self.frame["case_id"].nunique()
         return f"Results({len(self.variants)} variants x {n_cases} cases, {len(self.frame)} rows, {self.state})"
 
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
     def _rows(self) -> list[dict[str, object]]:
         return self.summary()._rows()
-
-    def _sentence(self) -> str:
-        return self.summary()._sentence()
 
 
 _PLAIN_FACTS = (
@@ -343,16 +366,12 @@ _PLAIN_FACTS = (
 )
 
 
-def _answer_fields(text: Any) -> dict[str, Any]:
-    if text is None or text != text:
-        return {"status": "error", "error": "no answer in the table"}
-    return {"text": str(text)} if str(text).strip() else {"status": "empty"}
-
-
 def _unknown_bundle(name: str) -> Bundle:
     """Stands for whatever wrote answers that were made elsewhere: explorable, never pinned."""
-    safe = "".join(char if char.isalnum() and char.isascii() else "_" for char in name) or "unnamed"
-    return Bundle.from_prompt("(made elsewhere)", model=f"elsewhere/{name or 'unnamed'}", name=f"v_{safe}"[:100])
+    safe = "".join(char if char.isalnum() and char.isascii() else "_" for char in name)[:80]
+    if safe != name:  # so that two names never become one
+        safe = f"{safe}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return Bundle.from_prompt("(made elsewhere)", model=f"elsewhere/{safe}", name=f"v_{safe}")
 
 
 def _plain(value: Any) -> Any:

@@ -1,25 +1,26 @@
 """What statistics read of a run: per metric one matrix of cases x variants, repeats already averaged.
 
-`Results` builds it from its rows; comparisons, summaries and the gate consume it. Repeats of a case become
-one number here, in one place, so that they are never counted as cases.
+`Results` builds it from its rows, the command line from other tools' tables; comparisons, summaries and the gate
+consume it. Repeats of a case become one number here, in one place, so that they are never counted as cases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from llmlab.errors import DataError
+from llmlab.stats.repeats import Aggregation, reduce_repeats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmlab.golden import GoldenSet
 
-__all__ = ["AGGREGATIONS", "Aggregation", "Metric", "ScoreTable", "score_table"]
-
-Aggregation = Literal["mean", "majority", "all", "any"]
+__all__ = ["Aggregation", "CaseGroups", "Metric", "ScoreTable", "score_table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,33 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CaseGroups:
+    """Which cases belong together.
+
+    Attributes:
+        clusters: (n_cases,) cluster codes; a case without a cluster is its own.
+        clustered: whether any case was given a cluster that another one shares.
+        tags: tags of each case.
+    """
+
+    clusters: NDArray[np.int64]
+    clustered: bool
+    tags: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def of(cls, case_ids: Sequence[str], golden: GoldenSet | None) -> CaseGroups:
+        """The clusters and tags that a golden set gives these cases; without one every case stands alone."""
+        codes: dict[Hashable, int] = {}
+        clusters, tags = [], []
+        for case_id in case_ids:
+            case = golden.by_id.get(case_id) if golden else None
+            key = ("case", case_id) if case is None or case.cluster is None else ("cluster", case.cluster)
+            clusters.append(codes.setdefault(key, len(codes)))
+            tags.append(case.tags if case else ())
+        return cls(clusters=np.array(clusters, dtype=np.int64), clustered=len(codes) < len(case_ids), tags=tuple(tags))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTable:
     """One metric of a run as arrays.
 
@@ -51,6 +79,8 @@ class ScoreTable:
         clusters: (n_cases,) cluster codes; a case without a cluster is its own.
         clustered: whether any two cases share a cluster.
         tags: tags of each case.
+        lowest, highest: `values` with every unscored repeat at the metric's low or high; None = nothing is
+            unscored, or the metric has no such bound.
     """
 
     metric: Metric
@@ -62,6 +92,8 @@ class ScoreTable:
     clusters: NDArray[np.int64]
     clustered: bool
     tags: tuple[tuple[str, ...], ...]
+    lowest: NDArray[np.float64] | None = None
+    highest: NDArray[np.float64] | None = None
 
     def column(self, variant: str) -> int:
         """The column of a variant; ValueError names those there are."""
@@ -73,6 +105,17 @@ class ScoreTable:
         """Which cases carry a tag."""
         return np.fromiter((tag in tags for tags in self.tags), dtype=bool, count=len(self.tags))
 
+    def categories(self) -> dict[str, NDArray[np.bool_]]:
+        """Which cases carry each tag, tags in order of first use."""
+        places: dict[str, list[int]] = {}
+        for place, tags in enumerate(self.tags):
+            for tag in tags:
+                places.setdefault(tag, []).append(place)
+        masks = {tag: np.zeros(len(self.tags), dtype=bool) for tag in places}
+        for tag, found in places.items():
+            masks[tag][found] = True
+        return masks
+
 
 def score_table(
     metric: Metric,
@@ -82,56 +125,60 @@ def score_table(
     variant_codes: NDArray[np.int64],
     case_ids: Sequence[str],
     variants: Sequence[str],
-    golden: GoldenSet | None,
+    groups: CaseGroups,
     aggregation: Aggregation = "mean",
 ) -> ScoreTable:
-    """Rows of a run as one matrix. `scores` and the codes have one element per row; NaN = unscored."""
-    n_cases, n_variants = len(case_ids), len(variants)
-    cell = case_codes * n_variants + variant_codes
+    """Rows of a run as one matrix. `scores` and the codes have one element per row; NaN = unscored.
+
+    Raises:
+        DataError: a score is infinite, or out of the metric's bounds.
+        ValueError: majority, all or any of scores that are not 0 or 1.
+
+    >>> table = score_table(
+    ...     Metric(name="right", low=0, high=1), scores=np.array([1.0, 0.0, 1.0, np.nan]), case_ids=["q1", "q2"],
+    ...     case_codes=np.array([0, 0, 0, 1]), variant_codes=np.array([0, 0, 1, 1]), variants=["v1", "v2"],
+    ...     groups=CaseGroups.of(["q1", "q2"], None),
+    ... )
+    >>> table.values.tolist(), table.attempted.tolist()
+    ([[0.5, 1.0], [nan, nan]], [[2, 1], [0, 1]])
+    """
+    _check_bounds(metric, scores)
+    n_cells = len(case_ids) * len(variants)
+    shape = (len(case_ids), len(variants))
+    cells = case_codes * len(variants) + variant_codes
     known = ~np.isnan(scores)
-    attempted = np.bincount(cell, minlength=n_cases * n_variants)
-    scored = np.bincount(cell[known], minlength=n_cases * n_variants)
-    totals = np.bincount(cell[known], weights=scores[known], minlength=n_cases * n_variants)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = np.where(scored > 0, totals / scored, np.nan)
-    clusters, clustered = _clusters(case_ids, golden)
-    shape = (n_cases, n_variants)
+
+    def reduced(values: NDArray[np.float64], of: NDArray[np.int64]) -> NDArray[np.float64]:
+        return reduce_repeats(values, of, aggregation=aggregation, n_cases=n_cells).reshape(shape)
+
+    def filled(bound: float | None) -> NDArray[np.float64] | None:
+        if bound is None or (known.all() and n_cells == np.unique(cells).size):
+            return None
+        cell_values = reduced(np.where(known, scores, bound), cells)
+        return np.where(np.isnan(cell_values), bound, cell_values)
+
     return ScoreTable(
         metric=metric,
         case_ids=tuple(case_ids),
         variants=tuple(variants),
-        values=AGGREGATIONS[aggregation](values).reshape(shape),
-        scored=scored.reshape(shape),
-        attempted=attempted.reshape(shape),
-        clusters=clusters,
-        clustered=clustered,
-        tags=tuple(_tags(case_id, golden) for case_id in case_ids),
+        values=reduced(scores[known], cells[known]),
+        scored=np.bincount(cells[known], minlength=n_cells).reshape(shape),
+        attempted=np.bincount(cells, minlength=n_cells).reshape(shape),
+        clusters=groups.clusters,
+        clustered=groups.clustered,
+        tags=groups.tags,
+        lowest=filled(metric.low),
+        highest=filled(metric.high),
     )
 
 
-def _keep_missing(values: NDArray[np.float64], passed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.where(np.isnan(values), np.nan, passed.astype(float))
-
-
-# What the repeats of one case become; the last three read pass/fail scores, whose mean is the share that passed.
-AGGREGATIONS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-    "mean": lambda shares: shares,
-    "majority": lambda shares: _keep_missing(shares, shares > 0.5),
-    "all": lambda shares: _keep_missing(shares, shares >= 1.0),
-    "any": lambda shares: _keep_missing(shares, shares > 0.0),
-}
-
-
-def _clusters(case_ids: Sequence[str], golden: GoldenSet | None) -> tuple[NDArray[np.int64], bool]:
-    codes: dict[tuple[str, str], int] = {}
-    found = []
-    for case_id in case_ids:
-        case = golden.by_id.get(case_id) if golden else None
-        key = ("cluster", case.cluster) if case and case.cluster is not None else ("case", case_id)
-        found.append(codes.setdefault(key, len(codes)))
-    return np.array(found, dtype=np.int64), len(codes) < len(case_ids)
-
-
-def _tags(case_id: str, golden: GoldenSet | None) -> tuple[str, ...]:
-    case = golden.by_id.get(case_id) if golden else None
-    return case.tags if case else ()
+def _check_bounds(metric: Metric, scores: NDArray[np.float64]) -> None:
+    low = -np.inf if metric.low is None else metric.low
+    high = np.inf if metric.high is None else metric.high
+    wrong = np.isinf(scores) | (scores < low) | (scores > high)
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"{metric.name}: {int(wrong.sum())} score(s) are infinite or outside {metric.low} to {metric.high}, "
+            f"the first is {scores[first]} in row {first + 1}; mark it unscored, or correct the bounds"
+        )

@@ -8,34 +8,70 @@ from typing import TYPE_CHECKING
 from llmlab.display import Interval, number
 
 if TYPE_CHECKING:
-    from llmlab.comparison import PairedRow
+    from llmlab.comparison import Comparison, PairedRow
     from llmlab.scoretable import Metric
     from llmlab.stats.paired import PairedDifference
 
-__all__ = ["paired_sentence", "rounded_count", "scale_of"]
+__all__ = ["comparison_lines", "counted", "missing_notes", "paired_sentence", "rounded_count", "scale_of"]
+
+ESTIMAND = "mean difference per case, over cases drawn like these"
+SENTENCES_SHOWN = 6
+NOTES_SHOWN = 4
 
 
 def paired_sentence(row: PairedRow) -> str:
     """One sentence on one row: the size and interval, and whether that is more than noise or within the margin."""
-    place = row.metric.name if row.category is None else f"{row.metric.name} in {row.category}"
+    place = _place(row)
     d = row.difference
     if d is None:
         return (
-            f"{row.candidate} against {row.baseline} on {place}: fewer than two cases or clusters are scored in both."
+            f"{row.candidate} against {row.baseline} on {place}: too few cases, "
+            "fewer than two cases or clusters are scored in both."
         )
+    if row.verdict is None and d.se == 0 and d.value == 0:
+        return f"No difference seen between {row.candidate} and {row.baseline} on {place}: all {_cases(row)} tie."
     scale, unit = scale_of(row.metric)
-    size = f"{_size(d, scale)}{unit} {'higher' if d.value > 0 else 'lower'}"
-    interval = f"{d.level:.0%} CI {_ends(d, scale)}"
+    higher = f"{_size(d, scale)}{unit} {'higher' if d.value > 0 else 'lower'} than" if d.value else "equal to"
+    found = f"{row.candidate} is {higher} {row.baseline} on {place} ({d.level:.0%} CI {_ends(d, scale)})"
     if row.verdict is not None:
-        return f"{row.candidate} is {size} on {place} ({interval}): {_margin_reading(row, scale, unit)}."
-    if row.p_adjusted is not None and row.p_adjusted < 1 - d.level:
-        return (
-            f"{row.candidate} is {size} than {row.baseline} on {place} ({interval}), larger than case-sampling noise."
-        )
-    missed = f"a true difference under {_two_digits((row.detectable or 0) * scale)}{unit} is easily missed"
+        return f"{found}: {_margin_reading(row, d)}."
+    if row.undone:
+        return f"{found}, but {counted(row.unscored, 'unscored answer')} could undo that: not enough evidence."
+    if row.significant:
+        return f"{found}, larger than case-sampling noise."
     return (
-        f"Not enough evidence that {row.candidate} differs from {row.baseline} on {place} ({interval}); "
-        f"with {row.n_pairs} cases {missed}."
+        f"Not enough evidence that {row.candidate} differs from {row.baseline} on {place} "
+        f"({d.level:.0%} CI {_ends(d, scale)}); {_what_is_missed(row, d)}."
+    )
+
+
+def comparison_lines(comparison: Comparison) -> tuple[str, ...]:
+    """A comparison in words, a sentence a line: findings, then what weakens them, then how they were computed."""
+    if not comparison.rows:
+        return ("Nothing to compare: there is no other variant.", *comparison.notes)
+    whole = [row for row in comparison.rows if row.category is None]
+    parts = [row for row in comparison.rows if row.category is not None and row.reading in ("better", "worse")]
+    said = [row.sentence for row in (*whole[:SENTENCES_SHOWN], *parts[:SENTENCES_SHOWN])]
+    weak = list(dict.fromkeys(note for row in comparison.rows for note in row.notes))
+    if len(weak) > NOTES_SHOWN:
+        weak[NOTES_SHOWN:] = [f"There are {len(weak) - NOTES_SHOWN} more such notes, each in its row's `notes`."]
+    return (*said, *weak, *comparison.notes, _how(comparison))
+
+
+def missing_notes(row: PairedRow, *, same_cases_lost: bool) -> tuple[str, ...]:
+    """What weakens a row: too few clusters, and answers without a score, counted per arm."""
+    d = row.difference
+    weak = () if d is None or (d.se == 0 and d.value == 0) else d.notes  # that all tie is the row's sentence
+    notes = tuple(f"{row.candidate} on {_place(row)}: {note}." for note in weak)
+    if not row.unscored:
+        return notes
+    lost = [tried - scored for scored, tried in zip(row.scored, row.attempted, strict=True)]
+    uneven = "" if same_cases_lost else " The arms lose different cases, so what is left is not a random part."
+    return (
+        *notes,
+        f"{_place(row)}: unscored answers are left out, {lost[0]:,} of {row.attempted[0]:,} of {row.baseline} and "
+        f"{lost[1]:,} of {row.attempted[1]:,} of {row.candidate}; {row.n_pairs:,} of "
+        f"{counted(row.n_attempted, 'case')} can be compared.{uneven}",
     )
 
 
@@ -44,6 +80,15 @@ def scale_of(metric: Metric) -> tuple[float, str]:
     if metric.low == 0 and metric.high == 1:
         return 100.0, " points"
     return 1.0, f" {metric.unit}" if metric.unit else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "case"), counted(1200, "case")
+    ('1 case', '1,200 cases')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def rounded_count(count: float) -> str:
@@ -56,14 +101,51 @@ def rounded_count(count: float) -> str:
     return f"{round(math.ceil(count), -digits):,}"
 
 
-def _margin_reading(row: PairedRow, scale: float, unit: str) -> str:
+def _place(row: PairedRow) -> str:
+    return row.metric.name if row.category is None else f"{row.metric.name} in {row.category}"
+
+
+def _cases(row: PairedRow) -> str:
+    return counted(row.n_pairs, "case")
+
+
+def _what_is_missed(row: PairedRow, d: PairedDifference) -> str:
+    if d.too_few_clusters:
+        groups = "cluster" if row.n_clusters != row.n_pairs else "case"
+        return f"{counted(row.n_clusters, groups)} are too few for a verdict"
+    if row.detectable is None:
+        return f"{_cases(row)} that all differ by the same amount cannot tell more"
+    scale, unit = scale_of(row.metric)
+    return f"with {_cases(row)} a true difference under {_two_digits(row.detectable * scale)}{unit} is easily missed"
+
+
+def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
+    scale, unit = scale_of(row.metric)
     margin = f"{number((row.margin or 0) * scale)}{unit}"
     if row.verdict == "PASS":
         return f"harm of {margin} or more is ruled out"
     if row.verdict == "FAIL":
         return f"it is worse by more than the margin of {margin}"
-    more = rounded_count(max(1, (row.needed_cases or 0) - row.n_pairs))
-    return f"not enough evidence on the margin of {margin}; about {more} more cases would do"
+    undecided = f"not enough evidence on the margin of {margin}"
+    if d.too_few_clusters:
+        return f"{undecided}, {_what_is_missed(row, d)}"
+    more = (row.needed_cases or 0) - row.n_pairs
+    if row.unscored and more <= 0:
+        return f"{undecided}, since {counted(row.unscored, 'answer')} have no score"
+    if more <= 0:
+        return f"{undecided}, though {_cases(row)} would do if there were no difference"
+    return f"{undecided}; about {rounded_count(more)} more cases would do"
+
+
+def _how(comparison: Comparison) -> str:
+    whole = [row for row in comparison.rows if row.category is None]
+    sizes = [(len(whole), "all cases"), (len(comparison.rows) - len(whole), "categories")]
+    families = " and ".join(f"{counted(n, 'row')} over {what}" for n, what in sizes if n)
+    golden = f" Golden set {comparison.golden_digest[:8]}, run {comparison.age}." if comparison.golden_digest else ""
+    clustered = any(row.n_clusters != row.n_pairs for row in comparison.rows)
+    how = "CR2 by cluster" if clustered else "cases independent"
+    family = "the family is" if sizes[1][0] == 0 or sizes[0][0] == 0 else "the families are"
+    return f"Baseline {comparison.baseline}; {ESTIMAND}; {how}; p adjusted by Holm, {family} {families}.{golden}"
 
 
 def _size(d: PairedDifference, scale: float) -> str:

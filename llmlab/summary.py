@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.display import Chip, Interval, Shown
+from llmlab.display import Chip, Interval, Shown, html_table, plain, text_table
 from llmlab.scoretable import ScoreTable
 from llmlab.stats.estimate import Estimate, mean_estimate
 
@@ -24,8 +24,10 @@ class Summary(Shown):
     """One line per variant.
 
     Attributes:
+        variants, metrics: rows and columns; the metrics are the scorers', then tokens, cost and latency.
         estimates: (variant, metric) -> mean over cases with its clustered interval.
         rows: (variant, metric) -> answers scored and attempted.
+        errors: rows without an answer per variant.
         state: complete, partial or FAILED; a FAILED run shows no means.
         sources: what the numbers come from: golden digest, bundle digests, age.
     """
@@ -46,25 +48,49 @@ class Summary(Shown):
     def _rows(self) -> list[dict[str, object]]:
         return [self._row(variant) for variant in self.variants]
 
+    def lines(self) -> tuple[str, ...]:
+        """What must be known to read the table, a sentence a line."""
+        state = {
+            "FAILED": "The run FAILED: too many rows have no answer, so no mean is shown.",
+            "partial": "Partial results: run the same cell again to resume.",
+        }
+        unknown = [_RESOURCES[name] for name in self.metrics if name in _RESOURCES and self._unknown(name)]
+        reading = "Means over cases with 95% intervals; scored counts answers with a score of those attempted."
+        return (
+            *([state[self.state]] if self.state in state else []),
+            *self.notes,
+            reading + (f" Unknown for every variant: {', '.join(unknown)}." if unknown else ""),
+            self.sources,
+        )
+
+    def __str__(self) -> str:
+        return "\n".join([text_table(self._rows()), *(plain(line, None) for line in self.lines())])
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows()) + "".join(html_table([], caption=line) for line in self.lines())
+
     def _row(self, variant: str) -> dict[str, object]:
         row: dict[str, object] = {"variant": variant}
         if self.state != "complete":
             row["state"] = Chip(self.state, "bad" if self.state == "FAILED" else "unsure")
-        scorers = [metric for metric in self.metrics if metric not in _RESOURCES]
+        scored = {metric: self.rows[variant, metric] for metric in self.metrics if metric not in _RESOURCES}
         for metric in self.metrics:
+            if metric in _RESOURCES and self._unknown(metric):
+                continue
             found = self.estimates[variant, metric]
             shown = None if self.state == "FAILED" else Interval(found.value, found.low, found.high)
             row[_RESOURCES.get(metric, metric)] = shown
-            if metric in scorers:
-                scored, attempted = self.rows[variant, metric]
-                row["scored" if len(scorers) == 1 else f"scored ({metric})"] = f"{scored}/{attempted}"
-        return row | {"errors": self.errors[variant]}
+        if len(set(scored.values())) == 1:  # one column says it for all scorers
+            scored = {"": next(iter(scored.values()))}
+        for metric, (known, attempted) in scored.items():
+            row[f"scored ({metric})" if metric else "scored"] = f"{known:,}/{attempted:,}"
+        return row | ({"errors": self.errors[variant]} if any(self.errors.values()) else {})
+
+    def _unknown(self, metric: str) -> bool:
+        return all(self.estimates[variant, metric].value is None for variant in self.variants)
 
     def _sentence(self) -> str:
-        failed = "The run FAILED: too many rows have no answer, so no mean is shown. " if self.state == "FAILED" else ""
-        partial = "Partial results: run the same cell again to resume. " if self.state == "partial" else ""
-        reading = "Means over cases with 95% intervals; scored/attempted counts answers. "
-        return "\n".join([*self.notes, failed + partial + reading + self.sources])
+        return " ".join(self.lines())
 
 
 _RESOURCES = {
@@ -85,8 +111,9 @@ def summarise(results: Results) -> Summary:
             column = table.column(variant)
             estimates[variant, metric] = case_mean(table, variant)
             rows[variant, metric] = int(table.scored[:, column].sum()), int(table.attempted[:, column].sum())
-    frame = results.frame
-    errors = {v: int(((frame["variant"] == v) & (frame["status"] == "error")).sum()) for v in results.variants}
+    failed = results.frame.loc[results.frame["status"] == "error", "variant"].value_counts()
+    errors = {variant: int(failed.get(variant, 0)) for variant in results.variants}
+    golden = results.golden_digest[:8] or "unknown"
     digests = ", ".join(f"{name} {bundle.digest[:8]}" for name, bundle in results.bundles.items())
     return Summary(
         variants=results.variants,
@@ -95,7 +122,7 @@ def summarise(results: Results) -> Summary:
         rows=rows,
         errors=errors,
         state=results.state,
-        sources=f"Golden set {results.golden_digest[:8]}; bundles {digests}; {age_of(results.created_at)}.",
+        sources=f"Golden set {golden}; bundles {digests}; {age_of(results.created_at)}.",
         notes=results.notes,
     )
 
