@@ -279,7 +279,7 @@ def _words(text: str) -> list[str]:
 
 def _digits_for(width: float) -> int:
     """Decimals such that the interval's width has two significant digits."""
-    if width <= 0 or math.isinf(width):
+    if not 0 < width < math.inf:
         return 3
     return max(0, min(6, 1 - math.floor(math.log10(width))))
 

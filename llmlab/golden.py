@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmlab.display import Shown
 from llmlab.errors import FileRuleError
+from llmlab.prompting import frozen_json
 
 if TYPE_CHECKING:
     import datasets
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Case", "GoldenSet"]
 
-_TEXT_FIELDS = ("id", "cluster", "source")
+_HALF_PAIR = re.compile("[\ud800-\udfff]")  # no UTF-8 file can carry half of a surrogate pair but as an escape
 _FIELDS = ("id", "inputs", "expected", "relevant", "tags", "cluster", "weight", "source")
 
 
@@ -48,6 +51,23 @@ class Case(Shown):
     weight: float = 1.0
     source: str = ""
 
+    def __post_init__(self) -> None:
+        """ValueError names the field and the rule it breaks; what is kept cannot be changed."""
+        if not isinstance(self.id, str) or not self.id.strip():
+            raise ValueError(f"id == {self.id!r}, must be a non-empty text")
+        for name, text in (("cluster", self.cluster or ""), ("source", self.source)):
+            if not isinstance(text, str):
+                raise ValueError(f"{name} == {text!r}, must be text")
+        kept = {
+            "inputs": _inputs(self.inputs),
+            "expected": _texts(self.expected, "expected"),
+            "relevant": frozen_json(_grades(self.relevant)),
+            "tags": _texts(self.tags, "tags"),
+            "weight": _weight(self.weight),
+        }
+        for name, value in kept.items():
+            object.__setattr__(self, name, value)
+
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Case:
         """A case from plain values; ValueError names the field and the rule it breaks."""
@@ -55,23 +75,7 @@ class Case(Shown):
         if unknown:
             raise ValueError(f"unknown key {unknown[0]!r} (known: {', '.join(_FIELDS)})")
         given = {key: value for key, value in row.items() if value is not None}
-        if not isinstance(given.get("id"), str) or not given["id"].strip():
-            raise ValueError(f"id == {row.get('id')!r}, must be a non-empty text")
-        inputs = given.get("inputs")
-        if not isinstance(inputs, Mapping) or not inputs or not all(isinstance(key, str) for key in inputs):
-            raise ValueError(f"inputs == {inputs!r}, must be a mapping of placeholder names to values")
-        for name in _TEXT_FIELDS:
-            if not isinstance(given.get(name, ""), str):
-                raise ValueError(f"{name} == {given[name]!r}, must be text")
-        return cls(
-            **{
-                **given,
-                "expected": _texts(given.get("expected", ()), "expected"),
-                "tags": _texts(given.get("tags", ()), "tags"),
-                "relevant": _grades(given.get("relevant", {})),
-                "weight": _weight(given.get("weight", 1.0)),
-            }
-        )
+        return cls(**{"id": None, "inputs": None, **given})
 
     def to_row(self) -> dict[str, Any]:
         """The case as plain values, fields at their defaults left out."""
@@ -94,6 +98,7 @@ class GoldenSet(Shown):
     parent: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "cases", tuple(self.cases))
         if not self.cases:
             raise ValueError(f"the golden set {self.name!r} has no cases")
         _refuse_duplicates([(case.id, f"case {i + 1}") for i, case in enumerate(self.cases)], self.name)
@@ -138,7 +143,7 @@ class GoldenSet(Shown):
         cases = []
         for number, record in enumerate(frame.to_dict("records"), start=1):
             row: dict[str, Any] = {key: _cell(record[column], key) for key, column in used.items()}
-            row["id"] = str(record[id]) if id else f"q{number}"
+            row["id"] = str(_present(record[id], id, number)) if id else f"q{number}"
             row["inputs"] = {column: _present(record[column], column, number) for column in inputs}
             try:
                 cases.append(Case.from_row(row))
@@ -151,23 +156,36 @@ class GoldenSet(Shown):
         """Cases from a CSV file; `columns` as in `from_frame`."""
         import pandas as pd
 
+        text = io.StringIO(_decoded(_bytes(Path(path)), path))
         try:
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            frame = pd.read_csv(text, dtype=str, keep_default_na=False, index_col=None)
+        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
             raise FileRuleError(f"is not a CSV file ({error})", path=path) from None
-        if frame.empty:
-            raise FileRuleError("has no cases", path=path)
-        try:
-            return cls.from_frame(frame, inputs=inputs, name=Path(path).stem, **columns)
-        except ValueError as error:
-            raise FileRuleError(f"{error} (row 1 is the line after the header)", path=path) from None
+        if not isinstance(frame.index, pd.RangeIndex):
+            raise FileRuleError("is not a CSV file (its rows have more fields than its header)", path=path)
+        return cls._from_file(frame, path, inputs=inputs, **columns)
 
     @classmethod
     def from_parquet(cls, path: str | Path, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
         """Cases from a Parquet file; `columns` as in `from_frame`."""
         import pandas as pd
 
-        return cls.from_frame(pd.read_parquet(path), inputs=inputs, name=Path(path).stem, **columns)
+        try:
+            frame = pd.read_parquet(io.BytesIO(_bytes(Path(path))))
+        except ValueError as error:  # pyarrow's own error is one
+            raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
+        return cls._from_file(frame, path, inputs=inputs, **columns)
+
+    @classmethod
+    def _from_file(cls, frame: pd.DataFrame, path: str | Path, **columns: Any) -> GoldenSet:
+        if frame.empty:
+            raise FileRuleError("has no cases", path=path)
+        try:
+            return cls.from_frame(frame, name=Path(path).stem, **columns)
+        except FileRuleError as error:
+            raise FileRuleError(f"{error.rule} (case 1 is the first row of data)", path=path) from None
+        except ValueError as error:
+            raise FileRuleError(f"{error} (row 1 is the first row of data)", path=path) from None
 
     @classmethod
     def from_hf(cls, dataset: datasets.Dataset, *, inputs: Sequence[str] = (), **columns: Any) -> GoldenSet:
@@ -188,8 +206,8 @@ class GoldenSet(Shown):
 
     def save(self, path: str | Path) -> Path:
         """Write the cases as JSONL."""
-        lines = (json.dumps(case.to_row(), ensure_ascii=False) for case in self.cases)
-        Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        text = "".join(f"{json.dumps(case.to_row(), ensure_ascii=False)}\n" for case in self.cases)
+        Path(path).write_bytes(_HALF_PAIR.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode())
         return Path(path)
 
     @cached_property
@@ -241,12 +259,23 @@ class GoldenSet(Shown):
         return f"{len(self)} cases in {clusters} clusters, {len(self.tags)} tags, digest {self.digest[:8]}."
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _bytes(path: Path) -> bytes:
     try:
-        raw_lines = path.read_bytes().split(b"\n")
+        return path.read_bytes()
     except OSError as error:
         raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
-    for number, raw in enumerate(raw_lines, start=1):
+
+
+def _decoded(raw: bytes, path: str | Path) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise FileRuleError(f"is not UTF-8 ({error.reason})", path=path, line=line) from None
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, raw in enumerate(_bytes(path).split(b"\n"), start=1):
         raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
         if not raw.strip():
             continue
@@ -307,22 +336,39 @@ def _weight(value: Any) -> float:
     return float(value)
 
 
+def _inputs(value: Any) -> Any:
+    if not isinstance(value, Mapping) or not value or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"inputs == {value!r}, must be a mapping of placeholder names to values")
+    return frozen_json(value)
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    )
+
+
 def _present(value: Any, column: str, number: int) -> Any:
-    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+    if _is_missing(value):
         raise ValueError(f"row {number}: column {column!r} is empty")
-    return value if isinstance(value, (str, bool, int, float)) else str(value)
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return value if isinstance(value, (str, bool, int, float, list, dict)) else str(value)
 
 
 def _cell(value: Any, key: str) -> Any:
-    if value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value):
+    if _is_missing(value):
         return None
+    if isinstance(value, Mapping):  # Parquet fills the keys of other rows with None
+        return {name: item for name, item in value.items() if item is not None}
     if key in ("expected", "tags", "relevant") and isinstance(value, str):
         return [part.strip() for part in value.split("|") if part.strip()]
     if key == "weight":
         return float(value)
     if key == "cluster":
         return str(value)
-    return list(value) if hasattr(value, "tolist") else value
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _canonical(case: Case) -> str:

@@ -31,8 +31,14 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
+def _finalize(value: Any) -> Any:
+    if callable(value) and not isinstance(value, jinja2.Undefined):
+        raise SecurityError(f"{value.__qualname__} is no value; is a placeholder misspelt?")  # {{ question.title }}
+    return value
+
+
 _ENVIRONMENT = _Sandbox(
-    undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
+    undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_finalize
 )  # prompts are plain text for a model: nothing here is HTML
 
 

@@ -18,6 +18,7 @@ from llmlab.errors import FileRuleError
 __all__ = ["parse_yaml", "read_model", "read_text", "to_yaml"]
 
 LARGEST_FILE_BYTES = 1_000_000
+DEEPEST_NESTING = 100
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 Lines = dict[tuple[str | int, ...], int]
@@ -83,8 +84,12 @@ def to_yaml(value: Any) -> str:
 
 
 def _refuse_tricks(text: str, path: str | Path) -> None:
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else None
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST_NESTING:  # PyYAML's time grows with the square of the depth
+            raise FileRuleError(f"is nested too deeply (more than {DEEPEST_NESTING} levels)", path=path, line=line)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             rule = "anchors and aliases (& and *) are not allowed; write the value out"
             raise FileRuleError(rule, path=path, line=line)
@@ -143,8 +148,12 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+_OTHER_BREAKS = frozenset("\r\x85\u2028\u2029")  # YAML reads them as line ends unless they are escaped
+
+
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text and not any(line != line.rstrip() for line in text.split("\n")) else None
+    style = '"' if _OTHER_BREAKS & set(text) else style
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab import scorers
-from llmlab.clients.base import Generation, Usage
+from llmlab.clients.base import Generation
 from llmlab.golden import Case
 from llmlab.scorers import Score, Scorer, as_scorers, score_all, score_all_async, scorer
 from llmlab.scorers.citations import cited_ids
@@ -36,9 +36,8 @@ READY_MADE: list[Scorer] = [
     scorers.refusal,
     scorers.no_pii,
     scorers.word_count,
-    scorers.output_tokens,
 ]
-UNTOUCHED_BY_EMPTY = {"not_refused", "refusal", "no_pii", "word_count", "output_tokens"}
+UNTOUCHED_BY_EMPTY = {"not_refused", "refusal", "no_pii", "word_count"}
 
 
 def said(text: str, **fields: object) -> Generation:
@@ -112,6 +111,7 @@ def test_a_scorer_may_give_none_a_bool_a_number_or_a_score() -> None:
     [
         ({"name": "two words"}, "letters"),
         ({"name": "a/b"}, "letters"),
+        ({"name": "cost_usd"}, "column"),
         ({"low": 1.0, "high": 1.0}, "below"),
         ({"high": float("nan")}, "finite"),
     ],
@@ -147,7 +147,7 @@ def test_a_timeout_gets_the_worst_value_where_there_is_one(one: Scorer) -> None:
 @pytest.mark.parametrize("text", ["", " \n\t"])
 def test_an_empty_answer_fails_every_quality_scorer_and_is_no_refusal(one: Scorer, text: str) -> None:
     found = score_all([one], CASE, said(text, status="empty"))[one.name].value
-    expected = {"not_refused": 1.0, "refusal": 0.0, "no_pii": 1.0, "word_count": 0.0, "output_tokens": None}
+    expected = {"not_refused": 1.0, "refusal": 0.0, "no_pii": 1.0, "word_count": 0.0}
     assert found == expected[one.name] if one.name in UNTOUCHED_BY_EMPTY else found == one.worst
 
 
@@ -281,11 +281,6 @@ def test_length_counts_words_and_characters_of_scripts_without_spaces() -> None:
     assert [scorers.length_between(2, 3)(CASE, said(text)).value for text in ("a", "a b", "a b c d")] == [0, 1, 0]
     with pytest.raises(ValueError, match="low_words == 3"):
         scorers.length_between(3, 2)
-
-
-def test_tokens_are_unscored_where_none_are_reported() -> None:
-    assert scorers.output_tokens(CASE, said("x")).value is None
-    assert scorers.output_tokens(CASE, said("x", usage=Usage(output_tokens=7))).value == 7
 
 
 def test_a_tool_call_is_matched_by_name_and_by_the_named_arguments() -> None:

@@ -23,7 +23,6 @@ __all__ = [
     "length_between",
     "mentions_expected",
     "not_empty",
-    "output_tokens",
     "regex",
     "valid_json",
     "word_count",
@@ -87,16 +86,10 @@ def word_count(case: Case, generation: Generation) -> int:
     return count_words(generation.text)
 
 
-@scorer(high=None, higher_is_better=False)
-def output_tokens(case: Case, generation: Generation) -> int | None:
-    """Tokens of the answer as billed; unscored where the endpoint reports none."""
-    return generation.usage.output_tokens
-
-
 def regex(pattern: str, *, name: str = "regex") -> Scorer:
     """1 when the pattern is found in the answer. The pattern is yours: nested repeats like `(a+)+` may take forever.
 
-    >>> regex(r"df\\.dropna\\(", name="calls_dropna")(Case(id="q", inputs={}), Generation(text="df.dropna()")).value
+    >>> regex(r"df\\.dropna\\(", name="calls_dropna")(Case(id="q", inputs={"question": "?"}), Generation(text="df.dropna()")).value
     1.0
     """
     compiled = re.compile(pattern)

@@ -22,6 +22,11 @@ from llmlab.golden import Case
 __all__ = ["Score", "Scorer", "as_scorers", "score_all", "score_all_async", "scorer"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+_COLUMNS = (
+    "variant case_id repeat status text retrieved input_tokens output_tokens cached_input_tokens latency_s "
+    "first_token_s cost_usd served_model system_fingerprint cached attempts error call_key explanations"
+)
+_TAKEN = frozenset(_COLUMNS.split())  # every result has these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -159,6 +164,8 @@ def scorer(
         called = name or str(getattr(plain, "__name__", type(plain).__name__))
         if not _NAME.fullmatch(called):
             raise ValueError(f"scorer name == {called!r}, must be letters, digits, _ . -; give one with name=...")
+        if called in _TAKEN:
+            raise ValueError(f"scorer name == {called!r} is a column of every result; give another with name=...")
         if any(bound is not None and not math.isfinite(bound) for bound in (low, high)):
             raise ValueError(f"{called}: bounds must be finite, or None where there is none (low={low}, high={high})")
         if low is not None and high is not None and not low < high:
