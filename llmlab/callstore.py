@@ -7,6 +7,7 @@ processes may share one file. JSON only: opening somebody else's file cannot run
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import queue
@@ -54,9 +55,7 @@ def call_key(fingerprint: str, request: Request) -> str:
 
 
 class _Write(NamedTuple):
-    key: str
-    answer: bytes
-    request: bytes
+    row: tuple[str, bytes, int, bytes]  # in the order of the columns
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[None]
 
@@ -110,9 +109,10 @@ class CallStore:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         answer, asked = generation.to_json().encode("ascii"), request.to_json().encode("ascii")
+        row = (key, answer, _checksum(key, answer), asked)
         if self._writer is None:
             self._start_writer()
-        self._queue.put(_Write(key, answer, asked, loop, done))
+        self._queue.put(_Write(row, loop, done))
         await done
 
     def request_json(self, key: str) -> str | None:
@@ -173,13 +173,19 @@ class CallStore:
 
     def _start_writer(self) -> None:
         with self._lock:
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write, name="llmlab-callstore", daemon=True)
-                self._writer.start()
+            if self._writer is not None:
+                return
+            try:
+                connection = _connected(self.path)
+            except sqlite3.Error as error:
+                raise StoreError(_what_to_do(self.path, error)) from error
+            self._writer = threading.Thread(
+                target=self._write, args=(connection,), name="llmlab-callstore", daemon=True
+            )
+            self._writer.start()
 
-    def _write(self) -> None:
+    def _write(self, connection: sqlite3.Connection) -> None:
         """The writer thread: commit whatever has queued up, and only then release those who wait for it."""
-        connection = _connected(self.path)
         while (first := self._queue.get()) is not None:
             batch = [first]
             more: _Write | None = first
@@ -197,8 +203,7 @@ class CallStore:
         try:
             connection.execute("BEGIN IMMEDIATE")
             for write in batch:
-                row = (write.key, write.answer, _checksum(write.key, write.answer), write.request)
-                connection.execute(_REPLACE if write.key in self._torn else _KEEP_FIRST, row)
+                connection.execute(_REPLACE if write.row[0] in self._torn else _KEEP_FIRST, write.row)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._broken = _what_to_do(self.path, error)
@@ -235,7 +240,10 @@ def _opened(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = _connected(path)
-        _prepare(connection, path)
+        with contextlib.ExitStack() as unless_prepared:
+            unless_prepared.callback(connection.close)
+            _prepare(connection, path)
+            unless_prepared.pop_all()
     except (OSError, sqlite3.Error) as error:
         raise StoreError(_what_to_do(path, error)) from error
     return connection

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -42,7 +43,8 @@ class Loopback:
             pass
 
     def stats(self) -> dict[str, Any]:
-        """`requests`, `faults` {mode: count}, `in_flight_most`, and `log`: [{time_s, mode, headers, body, path}]."""
+        """Counts of `requests`, `connections` and `faults` {mode: count}; `in_flight_most`; and the `log`, one
+        {time_s, mode, path, headers, body} per request."""
         with urllib.request.urlopen(f"{self.origin}/stats", timeout=30) as reply:
             found: dict[str, Any] = json.load(reply)
         return found
@@ -72,7 +74,7 @@ class Server:
         self.words = behaviour.get("words")
         self.system_fingerprint = behaviour.get("system_fingerprint", "fp_loopback")
         self.log_bodies = bool(behaviour.get("log_bodies", True))
-        self.requests = self.in_flight = self.in_flight_most = 0
+        self.requests = self.connections = self.in_flight = self.in_flight_most = 0
         self.counts: Counter[str] = Counter()
         self.seen: Counter[bytes] = Counter()
         self.log: list[dict[str, Any]] = []
@@ -92,7 +94,7 @@ class Server:
         return "ok"
 
     def stats(self) -> dict[str, Any]:
-        shown = ("requests", "in_flight", "in_flight_most", "log")
+        shown = ("requests", "connections", "in_flight", "in_flight_most", "log")
         return {name: getattr(self, name) for name in shown} | {"faults": dict(self.counts)}
 
 
@@ -100,7 +102,7 @@ class Connection(asyncio.Protocol):
     """HTTP/1.1 with keep-alive and Content-Length bodies, one request after the other."""
 
     def __init__(self, server: Server) -> None:
-        self.server, self.received = server, b""
+        self.server, self.received, self.used = server, b"", False
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -128,6 +130,8 @@ class Connection(asyncio.Protocol):
         if path == "/stats":
             return self.send(200, server.stats())
         server.requests += 1
+        server.connections += not self.used
+        self.used = True
         server.in_flight += 1
         server.in_flight_most = max(server.in_flight_most, server.in_flight)
         mode = server.mode_for(body)
@@ -178,16 +182,17 @@ class Connection(asyncio.Protocol):
         choice, kept = reply["choices"][0], {key: reply[key] for key in ("model", "system_fingerprint")}
         message = choice["message"]
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-        deltas += [{name: part} for name in ("content", "refusal") for part in (message.get(name) or "").split(" ")]
+        texts = {name: re.findall(r"\s*\S+|\s+$", message.get(name) or "") for name in ("content", "refusal")}
+        deltas += [{name: part} for name, parts in texts.items() for part in parts]
         deltas += [{"tool_calls": [{"index": i, **call}]} for i, call in enumerate(message.get("tool_calls", ()))]
         events = [{**kept, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
         events.append({**kept, "choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]})
         events.append({**kept, "choices": [], "usage": reply["usage"]})
-        texts = [f"data: {json.dumps(event)}\n\n" for event in events] + [": keep-alive\n\n", "data: [DONE]\n\n"]
+        sent = [f"data: {json.dumps(event)}\n\n" for event in events] + [": keep-alive\n\n", "data: [DONE]\n\n"]
         if mode in ("truncate", "stop_stream"):
-            texts = texts[:2]
+            sent = sent[:2]
         head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-        self.transport.write((head + "".join(texts)).encode())
+        self.transport.write((head + "".join(sent)).encode())
         self.transport.close()
 
     def send(self, status: int, body: Any, retry_after: str | None = None) -> None:

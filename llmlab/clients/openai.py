@@ -65,7 +65,6 @@ class OpenAIClient:
         api_key_env: NAME of the environment variable that holds the key; None for an endpoint without one.
         deployment: what the endpoint calls the model, where that is not the model's id.
         api_version: for Azure's deployment paths; `base_url` is then `https://NAME.openai.azure.com`.
-        concurrency: connections kept open at most.
         requests_per_minute, tokens_per_minute: what the endpoint allows; shared by all calls of this client.
         prices: US dollars per million tokens, where the public list does not know this endpoint's.
         context_tokens: the context window; a request that may not fit is refused before it is paid for.
@@ -83,7 +82,6 @@ class OpenAIClient:
         api_key_env: str | None = "OPENAI_API_KEY",
         deployment: str | None = None,
         api_version: str | None = None,
-        concurrency: int = 256,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         prices: Price | None = None,
@@ -96,7 +94,7 @@ class OpenAIClient:
         self.context_tokens, self.stream, self.retry = context_tokens, stream, retry or RetryPolicy()
         named = [part for part in (self.base_url, deployment, api_version) if part]
         self.fingerprint = " ".join(named)
-        self._prices, self._concurrency = prices, concurrency
+        self._prices = prices
         self._limits = RateLimits(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
 
@@ -191,7 +189,7 @@ class OpenAIClient:
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None or session.closed:
-            connector = aiohttp.TCPConnector(limit=self._concurrency, keepalive_timeout=60)
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)  # as many as are in flight
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)  # `retry` bounds the rest
             session = self._sessions[loop] = aiohttp.ClientSession(
                 connector=connector, timeout=timeout, proxy=_proxy(self.base_url)

@@ -1,0 +1,196 @@
+"""The one retry layer, rate limits, Retry-After and the scrubbing of error texts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from llmlab.clients.limits import RateLimits
+from llmlab.clients.retry import RetryPolicy, retry_after_s, with_retries
+from llmlab.clients.scrub import scrub
+from llmlab.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError
+
+QUICK = RetryPolicy(attempts=4, first_wait_s=0.001, longest_wait_s=0.002)
+
+
+class Failing:
+    """Raises the given errors one after the other, then answers."""
+
+    def __init__(self, *errors: CallError) -> None:
+        self.errors, self.calls = list(errors), 0
+
+    async def __call__(self) -> str:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "answer"
+
+
+def call(attempt: Failing, policy: RetryPolicy = QUICK, limits: RateLimits | None = None) -> tuple[str, int]:
+    async def go() -> tuple[str, int]:
+        return await with_retries(attempt, policy=policy, limits=limits or RateLimits())
+
+    return asyncio.run(go())
+
+
+def test_transport_errors_are_tried_again_and_attempts_are_counted() -> None:
+    assert call(Failing(TransportError("a"), TransportError("b"))) == ("answer", 3)
+
+
+def test_a_refused_request_is_never_sent_again() -> None:
+    attempt = Failing(RequestRefusedError("no", status_code=400))
+    with pytest.raises(RequestRefusedError, match=r"^no$") as raised:
+        call(attempt)
+    assert (attempt.calls, raised.value.attempts, raised.value.status_code) == (1, 1, 400)
+
+
+def test_the_last_error_is_raised_with_the_number_of_attempts() -> None:
+    attempt = Failing(*[TransportError(f"e{i}", status_code=503) for i in range(9)])
+    with pytest.raises(TransportError, match=r"e3 \(gave up after 4 attempts\)") as raised:
+        call(attempt)
+    assert (attempt.calls, raised.value.attempts, raised.value.status_code) == (4, 4, 503)
+
+
+def test_a_wait_that_would_pass_the_bound_of_the_case_is_not_begun() -> None:
+    """FAULTS 5: told at once, instead of sleeping through a Retry-After that nobody will wait out."""
+    policy = RetryPolicy(case_timeout_s=5, retry_after_cap_s=60)
+    started_s = time.monotonic()
+    with pytest.raises(TransportError, match="after 1 attempt"):
+        call(Failing(TransportError("busy", status_code=429, retry_after_s=50)), policy)
+    assert time.monotonic() - started_s < 4
+
+
+def test_retry_after_is_waited_for_up_to_its_cap() -> None:
+    policy = RetryPolicy(first_wait_s=0.001, longest_wait_s=0.001, retry_after_cap_s=0.2)
+    started_s = time.monotonic()
+    call(Failing(TransportError("busy", status_code=503, retry_after_s=3600)), policy)
+    assert time.monotonic() - started_s >= 0.2
+
+
+def test_an_attempt_has_a_bound_and_so_has_the_whole_call() -> None:
+    """FAULTS 6."""
+
+    async def hang() -> str:
+        await asyncio.sleep(3600)
+        return "never"
+
+    async def go(policy: RetryPolicy) -> None:
+        await with_retries(hang, policy=policy, limits=RateLimits())
+
+    with pytest.raises(CallTimeoutError, match=r"attempt_timeout_s.*after 2 attempts"):
+        asyncio.run(go(RetryPolicy(attempts=2, attempt_timeout_s=0.02, first_wait_s=0.001)))
+    with pytest.raises(CallTimeoutError, match="case_timeout_s") as raised:
+        asyncio.run(go(RetryPolicy(attempts=99, attempt_timeout_s=9, case_timeout_s=0.05)))
+    assert raised.value.attempts == 1
+
+
+def test_waiting_for_our_own_rate_limit_does_not_time_a_case_out() -> None:
+    limits = RateLimits(requests_per_minute=60 / 0.2)  # one every 0.2 s, after the first few: the last waits 0.8 s
+
+    async def quick() -> int:
+        return 1
+
+    async def go() -> list[tuple[int, int]]:
+        policy = RetryPolicy(case_timeout_s=0.5)
+        calls = [with_retries(quick, policy=policy, limits=limits) for _ in range(10)]
+        return await asyncio.gather(*calls)
+
+    assert asyncio.run(go()) == [(1, 1)] * 10
+
+
+def test_cancelling_a_call_cancels_it() -> None:
+    """FAULTS 2: an interrupt is not mistaken for a timeout."""
+
+    async def go() -> None:
+        waiting = asyncio.create_task(with_retries(lambda: asyncio.sleep(3600), policy=QUICK, limits=RateLimits()))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        await waiting
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(go())
+
+
+@pytest.mark.parametrize("setting", ["attempts", "attempt_timeout_s", "case_timeout_s"])
+def test_a_bound_of_nothing_is_refused(setting: str) -> None:
+    with pytest.raises(ValueError, match=f"{setting} == 0, must be > 0"):
+        RetryPolicy(**{setting: 0})
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        (" 0.5 ", 0.5),
+        ("-3", 0.0),
+        ("Wed, 21 Oct 2026 07:28:30 GMT", 30.0),
+        ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0),
+        ("soon", None),
+        ("inf", None),
+        ("nan", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date(value: str, seconds: float | None) -> None:
+    """RFC 9110, section 10.2.3."""
+    now = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
+    assert retry_after_s({"retry-after": value}, now=now) == seconds
+
+
+def test_milliseconds_go_before_seconds() -> None:
+    assert retry_after_s({"Retry-After-Ms": "1500", "Retry-After": "2"}) == 1.5
+    assert retry_after_s({}) is None
+
+
+def test_tokens_per_minute_hold_calls_back_until_the_real_count_is_known() -> None:
+    async def go() -> None:
+        limits = RateLimits(tokens_per_minute=60_000)  # a thousand a second
+        await limits.enter(100_000)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(limits.enter(10), 0.05)
+        limits.correct(estimated=100_010, used=0)
+        await asyncio.wait_for(limits.enter(10), 5)
+
+    asyncio.run(go())
+
+
+def test_a_limit_of_nothing_per_minute_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 per minute, must be > 0"):
+        RateLimits(requests_per_minute=0)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-abcDEF123456",
+        "sk-ant-api03-abcDEF123456",
+        "Bearer abcdef.123",
+        'api_key="abcdef123456"',
+        '"api-key": "abcdef123456"',
+        "gsk_abcdefgh123456",
+        "hf_abcdefgh123456",
+        "AIzaSyAbcdefgh123456",
+        "sk-ab******wxyz1234",
+    ],
+)
+def test_anything_like_a_key_is_removed(secret: str) -> None:
+    """FAULTS 82."""
+    shown = scrub(f'error: "{secret}" is wrong')
+    assert "abc" not in shown
+    assert "wxyz" not in shown
+    assert "is wrong" in shown
+
+
+def test_a_given_secret_is_removed_before_the_text_is_cut() -> None:
+    secret = "no usual shape at all"
+    text = "x" * 390 + secret
+    assert "no usual" not in scrub(text, secrets=(secret, ""))
+    assert len(scrub(text, secrets=(secret,))) <= 400
+
+
+def test_ordinary_words_are_left_alone() -> None:
+    text = "the task-specific skeleton asked for max_tokens; see the key facts"
+    assert scrub(text) == text
