@@ -110,6 +110,13 @@ class Store(Shown):
             run = self.client.create_run(experiment_id, run_name=name, tags={**tags, **_process_tags()})
         return str(run.info.run_id)
 
+    def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Write the params of a run in one batch."""
+        from mlflow.entities import Param
+
+        with reported(f"the params of run {run_id} cannot be logged"):
+            self.client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
+
     def close_run(self, run_id: str, status: Status = "FINISHED") -> None:
         """End a run with this status."""
         with reported(f"run {run_id} cannot be closed as {status}"):

@@ -8,6 +8,8 @@ import pytest
 
 from tests.loopback import Loopback
 
+pytest_plugins = ("tests.mlflow_fixtures",)
+
 
 @pytest.fixture(scope="session")
 def _loopback_process() -> Iterator[Loopback]:

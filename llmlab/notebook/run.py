@@ -60,7 +60,7 @@ def run_notebook(
         run_id = store.start_run(EXPERIMENT, name=path.stem, tags=_tags(path, root))
         try:
             executed = _place(path, root, run_id, output)
-            _log_parameters(store, run_id, values)
+            store.log_params(run_id, {name: scrub(str(value))[:LONGEST_PARAM_CHARS] for name, value in values.items()})
             environment = {NOTEBOOK_RUN_ID: run_id, NOTEBOOK: _name(path, root)}
             started = time.monotonic()
             verdict, message = _execute(
@@ -200,14 +200,6 @@ def _keep(store: Store, run: NotebookRun) -> None:
         for key, value in tags.items():
             store.client.set_tag(run.run_id, key, value)
         store.client.log_metric(run.run_id, "duration_s", run.duration_s)
-
-
-def _log_parameters(store: Store, run_id: str, values: Mapping[str, Any]) -> None:
-    from mlflow.entities import Param
-
-    params = [Param(name, scrub(str(value))[:LONGEST_PARAM_CHARS]) for name, value in values.items()]
-    with reported("the parameters cannot be logged"):
-        store.client.log_batch(run_id, params=params)
 
 
 def _close_after(store: Store, run_id: str, error: BaseException) -> None:
