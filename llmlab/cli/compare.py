@@ -1,0 +1,84 @@
+"""`llmlab compare scores.csv`: judge any table of scores, whoever made it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from llmlab.comparison import Comparison
+
+__all__ = ["compare"]
+
+
+@click.command("compare")
+@click.argument("scores", type=click.Path(path_type=Path))
+@click.option("--baseline", required=True, help="Variant to compare with.")
+@click.option("--candidate", "candidates", multiple=True, help="Variant to judge; repeatable. Tidy: all by default.")
+@click.option("--id", "id_column", required=True, help="Column that names the case.")
+@click.option("--cluster", help="Column of groups of cases (document, task) that are not independent.")
+@click.option("--by", help="Column of categories to compare within, too.")
+@click.option("--margin", type=float, help="Harm that may be tolerated; adds a verdict by the non-inferior rule.")
+@click.option("--variant-column", help="For a tidy table (a row per score): column that names the variant.")
+@click.option("--score-column", help="For a tidy table: column of the score.")
+@click.option("--repeat-column", help="For a tidy table: column that numbers several answers to one case.")
+@click.option("--lower-is-better", is_flag=True, help="The score is a cost, a latency or an error.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def compare(
+    scores: Path,
+    *,
+    baseline: str,
+    candidates: tuple[str, ...],
+    id_column: str,
+    cluster: str | None,
+    by: str | None,
+    margin: float | None,
+    variant_column: str | None,
+    score_column: str | None,
+    repeat_column: str | None,
+    lower_is_better: bool,
+    as_json: bool,
+) -> None:
+    """Is a candidate better than the baseline, by how much, and how sure is that?
+
+    SCORES is a CSV, TSV or Parquet file. Wide: a row per case, columns named after the variants. Tidy: a row per
+    score, with --variant-column and --score-column. Cases are joined by id; difference = candidate - baseline, with
+    its 95% interval, by cluster where one is named; p values are adjusted by Holm. Empty scores are counted and
+    left out; a duplicate id, or a cell that is no number, is refused with its row.
+    """
+    from llmlab.cli.scorefile import ScoreColumns, read_scores
+    from llmlab.comparison import Comparison, compare_tables
+
+    _check_usage(candidates, variant_column=variant_column, score_column=score_column, repeat_column=repeat_column)
+    columns = ScoreColumns(
+        id=id_column,
+        cluster=cluster,
+        category=by,
+        variant=variant_column,
+        score=score_column,
+        repeat=repeat_column,
+    )
+    table = read_scores(scores, columns, baseline=baseline, candidates=candidates, higher_is_better=not lower_is_better)
+    margins = None if margin is None else {table.metric.name: margin}
+    rows = compare_tables([table], baseline, candidates=candidates or None, by_tag=by is not None, margin=margins)
+    comparison = Comparison(rows=rows, baseline=baseline)
+    click.echo(_json(comparison) if as_json else str(comparison))
+
+
+def _check_usage(
+    candidates: tuple[str, ...], *, variant_column: str | None, score_column: str | None, repeat_column: str | None
+) -> None:
+    if (variant_column is None) != (score_column is None):
+        raise click.UsageError("a tidy table needs both --variant-column and --score-column")
+    if variant_column is None and not candidates:
+        raise click.UsageError("name at least one --candidate: a column of the table")
+    if variant_column is None and repeat_column is not None:
+        raise click.UsageError("--repeat-column is for tidy tables: name --variant-column and --score-column too")
+
+
+def _json(comparison: Comparison) -> str:
+    notes = list(dict.fromkeys(note for row in comparison for note in row.notes))
+    return json.dumps({"comparisons": comparison.records(), "notes": notes}, allow_nan=False, indent=1)

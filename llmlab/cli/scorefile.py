@@ -1,0 +1,264 @@
+"""Anybody's scores as a score table: a CSV or Parquet file, wide (a column per variant) or tidy (a row per score).
+
+Used by `llmlab compare`. An empty score is unscored and counted; anything else that is no number is refused with
+its row, where row 1 is the first one after the header.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmlab.errors import FileRuleError
+from llmlab.scoretable import CaseGroups, Metric, ScoreTable, score_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["ScoreColumns", "read_scores"]
+
+EMPTY_WORDS = frozenset({"", "nan", "na", "n/a", "null", "none"})  # how other tools write "no score"
+TRUTH_WORDS = {"true": 1.0, "false": 0.0}
+NAMES_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreColumns:
+    """Which column of a table is what; `variant` and `score` are given for a tidy table, None for a wide one."""
+
+    id: str
+    cluster: str | None = None
+    category: str | None = None
+    variant: str | None = None
+    score: str | None = None
+    repeat: str | None = None
+
+    @property
+    def tidy(self) -> bool:
+        """Whether each row is one score of one variant."""
+        return self.variant is not None
+
+    @property
+    def named(self) -> list[str]:
+        """Every column that is named here."""
+        every = (self.id, self.cluster, self.category, self.variant, self.score, self.repeat)
+        return [name for name in every if name is not None]
+
+
+def read_scores(
+    path: Path,
+    columns: ScoreColumns,
+    *,
+    baseline: str,
+    candidates: Sequence[str] = (),
+    higher_is_better: bool = True,
+) -> ScoreTable:
+    """The scores of baseline and candidates (tidy: of all variants where none is named), joined by id.
+
+    Scores that all lie within 0 to 1 are taken as shares; the metric of others has no bounds.
+
+    Raises:
+        FileRuleError: no such file, column or variant; an empty or duplicate id; a score that is no number.
+    """
+    wide = () if columns.tidy else (baseline, *candidates)
+    table = _table(path, [*columns.named, *wide])
+    case_codes, case_ids = _cases(table, columns, path)
+    if columns.tidy:
+        variant_codes, variants = _variants(table, columns, path, wanted=(baseline, *candidates) if candidates else ())
+        if baseline not in variants:
+            raise FileRuleError(f"no variant {baseline!r} (there are: {_listed(variants)})", path=path)
+        scores, kept = _numbers(table, str(columns.score), path), variant_codes >= 0
+        scores, rows, variant_codes = scores[kept], case_codes[kept], variant_codes[kept]
+        _refuse_twice(table, columns, path, kept=kept, case_codes=rows, variant_codes=variant_codes)
+    else:
+        variants = wide
+        scores = np.concatenate([_numbers(table, name, path) for name in variants])
+        rows = np.tile(case_codes, len(variants))
+        variant_codes = np.repeat(np.arange(len(variants)), len(table))
+    if np.isnan(scores).all():
+        raise FileRuleError("no row has a score, so there is nothing to compare", path=path)
+    share = bool(np.nanmin(scores) >= 0 and np.nanmax(scores) <= 1)
+    low, high = (0.0, 1.0) if share else (None, None)
+    return score_table(
+        Metric(name=columns.score or "score", low=low, high=high, higher_is_better=higher_is_better),
+        scores=scores,
+        case_codes=rows,
+        variant_codes=variant_codes,
+        case_ids=case_ids,
+        variants=variants,
+        groups=_groups(table, columns, path, case_codes=case_codes, n_cases=len(case_ids)),
+    )
+
+
+def _table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    """The wanted columns: texts of a CSV or TSV file, values of a Parquet file."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if twice := sorted({name for name in wanted if wanted.count(name) > 1}):
+        raise ValueError(f"column {twice[0]!r} is named for two things")
+    separator = "\t" if path.suffix == ".tsv" else ","
+    table: pd.DataFrame
+    try:
+        if path.suffix in (".parquet", ".pq"):
+            _refuse_missing(pq.read_schema(path).names, wanted, path)
+            table = pq.read_table(path, columns=list(wanted)).to_pandas()
+        else:
+            with path.open(encoding="utf-8-sig", newline="") as lines:
+                _refuse_missing(next(csv.reader(lines, delimiter=separator), []), wanted, path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
+                table = pd.read_csv(
+                    path, sep=separator, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig"
+                )[list(wanted)]
+    except OSError as error:
+        raise FileRuleError(f"cannot be read ({error.strerror or error})", path=path) from None
+    except (UnicodeDecodeError, csv.Error, pd.errors.ParserError, pd.errors.ParserWarning, pa.ArrowException) as error:
+        raise FileRuleError(f"is not a whole CSV or Parquet file ({error})", path=path) from None
+    if not len(table):
+        raise FileRuleError("has no rows", path=path)
+    return table
+
+
+def _refuse_missing(there: Sequence[str], wanted: Sequence[str], path: Path) -> None:
+    for name in wanted:
+        if there.count(name) != 1:
+            what = "no column" if name not in there else f"{there.count(name)} columns called"
+            raise FileRuleError(f"{what} {name!r} (the table has: {_listed(there)})", path=path)
+
+
+def _labels(table: pd.DataFrame, column: str, path: Path) -> pd.Series[str]:
+    """A column as texts without outer spaces; FileRuleError names the first row where there is none."""
+    given = table[column]
+    texts = given.astype(str).str.strip()
+    empty = (given.isna() | (texts == "")).to_numpy(dtype=bool)
+    if empty.any():
+        raise FileRuleError(
+            f"row {_first(empty)}: column {column!r} is empty ({int(empty.sum())} such rows)", path=path
+        )
+    return texts
+
+
+def _cases(table: pd.DataFrame, columns: ScoreColumns, path: Path) -> tuple[NDArray[np.int64], list[str]]:
+    import pandas as pd
+
+    codes, ids = pd.factorize(_labels(table, columns.id, path))
+    if not columns.tidy:
+        _refuse_repeated(codes, table, columns.id, path, "give each case one row, or name its variant column")
+    return codes.astype(np.int64), [str(name) for name in ids]
+
+
+def _variants(
+    table: pd.DataFrame, columns: ScoreColumns, path: Path, *, wanted: Sequence[str]
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The variant of each row as a code, -1 for one that is not wanted."""
+    import pandas as pd
+
+    labels = _labels(table, str(columns.variant), path)
+    there = tuple(str(name) for name in labels.unique())
+    if absent := [name for name in wanted if name not in there]:
+        raise FileRuleError(f"no variant {absent[0]!r} (there are: {_listed(there)})", path=path)
+    names = tuple(wanted) or there
+    return pd.Categorical(labels, categories=list(names)).codes.astype(np.int64), names
+
+
+def _numbers(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.float64]:
+    """A column of scores, NaN where it is empty; FileRuleError names the first row that is no finite number."""
+    import pandas as pd
+
+    given = table[column]
+    numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
+    for place in np.flatnonzero(np.isnan(numbers) & given.notna().to_numpy(dtype=bool)):
+        word = str(given.iloc[place]).strip().lower()
+        if word in TRUTH_WORDS:
+            numbers[place] = TRUTH_WORDS[word]
+        elif word not in EMPTY_WORDS:
+            numbers[place] = np.inf
+    wrong = np.isinf(numbers)
+    if wrong.any():
+        row = _first(wrong)
+        raise FileRuleError(
+            f"row {row}: column {column!r} holds {given.iloc[row - 1]!r}, must be a number or empty "
+            f"({int(wrong.sum())} such rows)",
+            path=path,
+        )
+    return numbers
+
+
+def _refuse_twice(
+    table: pd.DataFrame,
+    columns: ScoreColumns,
+    path: Path,
+    *,
+    kept: NDArray[np.bool_],
+    case_codes: NDArray[np.int64],
+    variant_codes: NDArray[np.int64],
+) -> None:
+    import pandas as pd
+
+    cells = case_codes * (int(variant_codes.max()) + 1) + variant_codes
+    if columns.repeat is not None:
+        repeats, labels = pd.factorize(_labels(table, columns.repeat, path)[kept])
+        cells = cells * len(labels) + repeats
+    advice = "name the column of repeats (--repeat-column), or keep one"
+    _refuse_repeated(cells, table[kept], columns.id, path, advice)
+
+
+def _refuse_repeated(codes: NDArray[Any], table: pd.DataFrame, column: str, path: Path, advice: str) -> None:
+    import pandas as pd
+
+    repeated = pd.Series(codes).duplicated().to_numpy()
+    if repeated.any():
+        at = int(np.argmax(repeated))
+        before = int(np.flatnonzero(codes == codes[at])[0])
+        rows = table.index.to_numpy()[[before, at]] + 1
+        raise FileRuleError(
+            f"rows {rows[0]} and {rows[1]} are both {table[column].iloc[at]!r} ({int(repeated.sum())} duplicates): "
+            f"{advice}",
+            path=path,
+        )
+
+
+def _groups(
+    table: pd.DataFrame, columns: ScoreColumns, path: Path, *, case_codes: NDArray[np.int64], n_cases: int
+) -> CaseGroups:
+    def per_case(column: str) -> tuple[NDArray[np.int64], list[str]]:
+        import pandas as pd
+
+        codes, labels = pd.factorize(_labels(table, column, path))
+        of_case = np.zeros(n_cases, dtype=np.int64)
+        of_case[case_codes[::-1]] = codes[::-1]  # so that the first row of a case counts
+        differs = of_case[case_codes] != codes
+        if differs.any():
+            row = _first(differs)
+            case, first = table[columns.id].iloc[row - 1], labels[of_case[case_codes[row - 1]]]
+            raise FileRuleError(
+                f"row {row}: {case!r} has {column!r} {labels[codes[row - 1]]!r}, and {first!r} in a row before",
+                path=path,
+            )
+        return of_case, [str(label) for label in labels]
+
+    clusters = np.arange(n_cases) if columns.cluster is None else per_case(columns.cluster)[0]
+    tags: tuple[tuple[str, ...], ...] = ((),) * n_cases
+    if columns.category is not None:
+        codes, labels = per_case(columns.category)
+        singles = [(label,) for label in labels]
+        tags = tuple(singles[code] for code in codes.tolist())
+    return CaseGroups(clusters=clusters, clustered=columns.cluster is not None, tags=tags)
+
+
+def _first(mask: NDArray[np.bool_]) -> int:
+    return int(np.argmax(mask)) + 1
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(map(str, names[:NAMES_SHOWN])) + more
