@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field
 from llmlab.display import Shown, html_diff, html_table
 from llmlab.errors import FileRuleError
 from llmlab.pinning import Pinning, judge_pin
-from llmlab.prompting import LARGEST_INTEGER, Frozen, Prompt, frozen_json
+from llmlab.prompting import LARGEST_INTEGER, LARGEST_TEMPLATE_CHARS, Frozen, Prompt, frozen_json, placeholders
 from llmlab.yamlfile import read_model, to_yaml
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)*$", max_length=120)]
 Word = Annotated[str, Field(min_length=1, max_length=400)]
+Text = Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 
 
@@ -157,19 +158,25 @@ class RetrievalConfig(_Value):
     corpus: CorpusRef
     retriever: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "bm25"
     k: Annotated[int, Field(ge=1, le=1000)] = 5
-    query: str = "{{ question }}"
+    query: Text = "{{ question }}"
     distinct_by: Literal["document", "group"] | None = None
     passage_chars: Annotated[int, Field(ge=50)] | None = None
     chunking: Chunking | None = None
     embedding: ModelRef | None = None
     options: Frozen = Field(default_factory=lambda: Frozen())
 
+    @pydantic.field_validator("query")
+    @classmethod
+    def _is_a_template(cls, text: str) -> str:
+        placeholders(text)
+        return text
+
 
 class Tool(_Value):
     """A function the model may call: its name, what it is for, and the JSON schema of its arguments."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    description: str = ""
+    description: Text = ""
     parameters: Frozen
 
 
@@ -240,11 +247,14 @@ class Bundle(_Value):
 
     def diff(self, other: Bundle) -> BundleDiff:
         """What changes from this bundle to the other, field by field; in a notebook texts are compared word by word."""
+        import rfc8785
+
         before, after = _flat(self.behaviour), _flat(other.behaviour)
+        left, right = ({key: rfc8785.dumps(leaf) for key, leaf in side.items()} for side in (before, after))
         changes = tuple(
             (key, before.get(key), after.get(key))
             for key in dict.fromkeys([*before, *after])
-            if before.get(key) != after.get(key)
+            if left.get(key) != right.get(key)
         )
         names = (f"{self.name} {self.version}", f"{other.name} {other.version}")
         return BundleDiff(names=names, digests=(self.digest, other.digest), changes=changes)

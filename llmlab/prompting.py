@@ -14,7 +14,16 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import ConfigDict, Field
 
-__all__ = ["LARGEST_INTEGER", "Example", "Frozen", "Prompt", "fill", "frozen_json", "placeholders"]
+__all__ = [
+    "LARGEST_INTEGER",
+    "LARGEST_TEMPLATE_CHARS",
+    "Example",
+    "Frozen",
+    "Prompt",
+    "fill",
+    "frozen_json",
+    "placeholders",
+]
 
 LARGEST_TEMPLATE_CHARS = 1_000_000
 LARGEST_INTEGER = 2**53 - 1  # what RFC 8785 can canonicalise
@@ -99,7 +108,7 @@ class Example(pydantic.BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     inputs: Frozen
-    output: str
+    output: Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)]
 
 
 class Prompt(pydantic.BaseModel):

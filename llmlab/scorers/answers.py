@@ -89,7 +89,8 @@ def word_count(case: Case, generation: Generation) -> int:
 def regex(pattern: str, *, name: str = "regex") -> Scorer:
     """1 when the pattern is found in the answer. The pattern is yours: nested repeats like `(a+)+` may take forever.
 
-    >>> regex(r"df\\.dropna\\(", name="calls_dropna")(Case(id="q", inputs={"question": "?"}), Generation(text="df.dropna()")).value
+    >>> calls_dropna = regex(r"\\.dropna\\(", name="calls_dropna")
+    >>> calls_dropna(Case(id="q1", inputs={"question": "?"}), Generation(text="df.dropna()")).value
     1.0
     """
     compiled = re.compile(pattern)
