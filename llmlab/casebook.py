@@ -12,7 +12,7 @@ import numpy as np
 
 from llmlab.callstore import CallStore
 from llmlab.clients.base import Request
-from llmlab.display import Chip, Interval, Shown, html_diff, html_table, number
+from llmlab.display import Chip, Interval, Shown, html_diff, html_table, number, plain
 from llmlab.errors import DataError
 from llmlab.golden import Case
 from llmlab.project import runs_folder
@@ -68,6 +68,9 @@ class Flips(Shown):
 
     def __len__(self) -> int:
         return len(self.flips)
+
+    def __repr__(self) -> str:
+        return f"Flips({plain(self._sentence(), None)})"
 
     def _rows(self) -> list[dict[str, object]]:
         return [

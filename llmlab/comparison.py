@@ -370,18 +370,23 @@ def _judged(row: PairedRow, margin: float | None) -> PairedRow:
     if margin is None:
         return row
     d = row.difference
-    settled = d is not None and not d.too_few_clusters
     if d is None or (row.unscored and row.lowest is None and row.unscored > UNSCORED_AT_MOST * sum(row.attempted)):
         return replace(row, margin=margin, verdict="INCONCLUSIVE")
-    low, high = (row.lowest or d, row.highest or d)
-    for_it, against_it = (high, low) if row.metric.higher_is_better else (_turned(low), _turned(high))
-    test = d if row.metric.higher_is_better else _turned(d)
-    shown = all(non_inferiority(x, margin=margin, confidence=row.level).shown for x in (test, against_it))
-    harm = all(non_inferiority(x, margin=margin, confidence=row.level).harm_shown for x in (test, for_it))
-    if settled and (shown or harm):
+    turn = _same if row.metric.higher_is_better else _turned
+    tests = [
+        non_inferiority(turn(x), margin=margin, confidence=row.level) for x in (d, row.lowest or d, row.highest or d)
+    ]
+    shown, harm = all(test.shown for test in tests), all(test.harm_shown for test in tests)
+    if (shown or harm) and not d.too_few_clusters:
         return replace(row, margin=margin, verdict="PASS" if shown else "FAIL")
+    if tests[0].shown or tests[0].harm_shown:  # what is open is the unscored answers or the clusters, not the cases
+        return replace(row, margin=margin, verdict="INCONCLUSIVE")
     ratio = (t_quantile(row.level, d.df) + t_quantile(POWER, d.df)) * d.se / margin
     return replace(row, margin=margin, verdict="INCONCLUSIVE", needed_cases=math.ceil(row.n_pairs * ratio**2))
+
+
+def _same(difference: PairedDifference) -> PairedDifference:
+    return difference
 
 
 def _turned(difference: PairedDifference) -> PairedDifference:

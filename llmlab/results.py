@@ -334,7 +334,7 @@ class Results(Shown):
         import pandas as pd
 
         case_codes, case_ids = pd.factorize(self.frame["case_id"])
-        variant_codes = pd.Categorical(self.frame["variant"], categories=list(self.variants)).codes
+        variant_codes = pd.Index(self.variants).get_indexer(pd.Index(self.frame["variant"]))
         if (variant_codes < 0).any():
             stranger = self.frame["variant"][variant_codes < 0].iloc[0]
             raise DataError(f"the frame has a variant {stranger!r} without a bundle ({', '.join(self.variants)})")

@@ -167,7 +167,7 @@ def _variants(
     if absent := [name for name in wanted if name not in there]:
         raise FileRuleError(f"no variant {absent[0]!r} (there are: {_listed(there)})", path=path)
     names = tuple(wanted) or there
-    return pd.Categorical(labels, categories=list(names)).codes.astype(np.int64), names
+    return pd.Index(names).get_indexer(pd.Index(labels)).astype(np.int64), names
 
 
 def _numbers(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.float64]:
