@@ -38,8 +38,6 @@ NETWORK_FILESYSTEMS = re.compile(
     r"fuse\.(sshfs|ceph|glusterfs|s3fs|gcsfuse|rclone|davfs2?|smbnetfs|blobfuse2?|juicefs)"
 )
 _COLUMNS = "calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, request BLOB)"
-_KEEP_FIRST = "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?)"  # so that an answer once used is never swapped
-_REPLACE = "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?)"
 
 
 def call_key(fingerprint: str, request: Request) -> str:
@@ -200,15 +198,17 @@ class CallStore:
         connection.close()
 
     def _commit(self, connection: sqlite3.Connection, batch: list[_Write]) -> None:
+        """One statement for the whole batch, its own transaction: each statement more would fight for the GIL."""
+        torn = [write.row[0] for write in batch if write.row[0] in self._torn]
+        rows = ",".join(["(?, ?, ?, ?)"] * len(batch))
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            for write in batch:
-                connection.execute(_REPLACE if write.row[0] in self._torn else _KEEP_FIRST, write.row)
-            connection.execute("COMMIT")
+            for key in torn:
+                connection.execute("DELETE FROM calls WHERE key = ?", (key,))
+            # the first answer under a key stays: what a run has used is never swapped under it
+            insert = f"INSERT OR IGNORE INTO calls VALUES {rows}"  # noqa: S608 - only question marks are put in
+            connection.execute(insert, [part for write in batch for part in write.row])
         except sqlite3.Error as error:
             self._broken = _what_to_do(self.path, error)
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
 
 
 def _release(batch: list[_Write], broken: str) -> None:

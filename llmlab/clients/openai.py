@@ -30,7 +30,7 @@ from llmlab.clients.refusals import refused_generation, transport_or_refusal
 from llmlab.clients.retry import RetryPolicy, with_retries
 from llmlab.clients.sampling import wire_sampling
 from llmlab.clients.scrub import scrub
-from llmlab.clients.wire import StreamedReply, read_generation, read_json, wire_tools
+from llmlab.clients.wire import StreamedReply, read_answer, read_json, wire_tools
 from llmlab.errors import RequestRefusedError, TransportError
 
 __all__ = ["OpenAIClient", "estimated_tokens"]
@@ -114,13 +114,16 @@ class OpenAIClient:
         self._refuse_too_long(request, tokens)
         headers = self._headers()  # read now, so that a missing key is told before anything is sent
         self.price_usd(request.model, _NOTHING)  # loads the price list now, and not while others wait for replies
-        answer, attempts = await with_retries(
-            lambda: self._attempt(request.model, body, headers), policy=self.retry, limits=self._limits, tokens=tokens
+        answer = await with_retries(
+            lambda number: self._attempt(request.model, body, headers, number),
+            policy=self.retry,
+            limits=self._limits,
+            tokens=tokens,
         )
         used = answer.usage
         if used.input_tokens is not None:
             self._limits.correct(estimated=tokens, used=used.input_tokens + (used.output_tokens or 0))
-        return dataclasses.replace(answer, attempts=attempts, cost_usd=self.price_usd(request.model, used))
+        return answer
 
     def body(self, request: Request) -> dict[str, Any]:
         """What is sent, as plain JSON values; RequestRefusedError for a parameter that cannot be."""
@@ -153,7 +156,7 @@ class OpenAIClient:
                 await session.close()
                 del self._sessions[loop]
 
-    async def _attempt(self, model: ModelRef, body: bytes, headers: Mapping[str, str]) -> Generation:
+    async def _attempt(self, model: ModelRef, body: bytes, headers: Mapping[str, str], number: int) -> Generation:
         secrets = self._secrets()
         sent_s = time.perf_counter()
         try:
@@ -161,7 +164,7 @@ class OpenAIClient:
                 self._url(model), data=body, headers=headers, allow_redirects=False
             ) as response:
                 if response.status != 200:
-                    return await self._not_200(response, secrets)
+                    return dataclasses.replace(await self._not_200(response, secrets), attempts=number)
                 if self.stream and response.content_type == "text/event-stream":
                     reply, first_token_s = await _streamed(response, sent_s)
                 else:
@@ -169,8 +172,14 @@ class OpenAIClient:
         except aiohttp.ClientError as error:  # refused or reset connection, torn body, not HTTP
             raise TransportError(f"{self.base_url}: {_reason(error, secrets)}") from None
         latency_s = time.perf_counter() - sent_s
-        answer = read_generation(reply, secrets=secrets)
-        return dataclasses.replace(answer, latency_s=latency_s, first_token_s=first_token_s)
+        answer = read_answer(reply, secrets=secrets)
+        return Generation(
+            **answer,
+            latency_s=latency_s,
+            first_token_s=first_token_s,
+            cost_usd=self.price_usd(model, answer["usage"]),
+            attempts=number,
+        )
 
     async def _not_200(self, response: aiohttp.ClientResponse, secrets: tuple[str, ...]) -> Generation:
         text = (await response.read()).decode("utf-8", "replace")
@@ -192,7 +201,10 @@ class OpenAIClient:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)  # as many as are in flight
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)  # `retry` bounds the rest
             session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=connector, timeout=timeout, proxy=_proxy(self.base_url)
+                connector=connector,
+                timeout=timeout,
+                proxy=_proxy(self.base_url),
+                cookie_jar=aiohttp.DummyCookieJar(),  # no call leaves anything behind for the next
             )
         return session
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from llmlab.clients.limits import RateLimits
 from llmlab.errors import CallError, CallTimeoutError, TransportError
@@ -52,26 +52,27 @@ class RetryPolicy:
 
 
 async def with_retries(
-    attempt: Callable[[], Awaitable[Answer]], *, policy: RetryPolicy, limits: RateLimits, tokens: int = 0
-) -> tuple[Answer, int]:
-    """The answer of the first attempt that gives one, and how many attempts were sent.
+    attempt: Callable[[int], Awaitable[Answer]], *, policy: RetryPolicy, limits: RateLimits, tokens: int = 0
+) -> Answer:
+    """What the first attempt that gives an answer returns; each attempt is told its number, from 1.
 
     Raises:
         TransportError, CallTimeoutError: after the last attempt, or when the whole call took too long.
         CallError: at once, for anything that another attempt cannot mend.
     """
-    call = _Call(attempt, policy, limits, tokens)
-    try:
-        async with asyncio.timeout(None) as call.bound:
-            return await call.answer(), call.sent
-    except TimeoutError:
-        message = f"no answer within {policy.case_timeout_s:g} s (case_timeout_s)"
-        raise CallTimeoutError(_after(message, call.sent), attempts=call.sent) from None
-    except CallError as error:
-        message = _after(str(error), call.sent) if isinstance(error, WORTH_ANOTHER) else str(error)
-        raise type(error)(
-            message, status_code=error.status_code, retry_after_s=error.retry_after_s, attempts=call.sent
-        ) from None
+    loop = asyncio.get_running_loop()
+    deadline_s, number = loop.time() + policy.case_timeout_s, 0
+    while True:
+        deadline_s += await limits.enter(tokens)  # our own waiting is not the endpoint's time
+        number += 1
+        try:
+            return await _bounded(attempt, number, policy=policy, deadline_s=deadline_s)
+        except CallError as error:
+            wait_s = _wait_s(error, number, policy=policy, limits=limits)
+            too_late = number >= policy.attempts or loop.time() + wait_s >= deadline_s
+            if too_late or not isinstance(error, WORTH_ANOTHER):
+                raise _told(error, attempts=number) from None
+        await asyncio.sleep(wait_s)
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
@@ -98,49 +99,31 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
     return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
 
 
-class _Call(Generic[Answer]):
-    """One call while it is retried: what was sent, and the deadline that moves with waiting for rate limits."""
-
-    def __init__(
-        self, attempt: Callable[[], Awaitable[Answer]], policy: RetryPolicy, limits: RateLimits, tokens: int
-    ) -> None:
-        self.attempt, self.policy, self.limits, self.tokens = attempt, policy, limits, tokens
-        self.sent = 0
-        self.bound: asyncio.Timeout
-        self._loop = asyncio.get_running_loop()
-        self._deadline_s = self._loop.time() + policy.case_timeout_s
-
-    async def answer(self) -> Answer:
-        while True:
-            try:
-                return await self._send()
-            except WORTH_ANOTHER as error:
-                wait_s = self._wait_s(error)
-                too_late = self._loop.time() + wait_s >= self._deadline_s
-                if self.sent >= self.policy.attempts or too_late:
-                    raise
-            await asyncio.sleep(wait_s)
-
-    async def _send(self) -> Answer:
-        self.bound.reschedule(None)
-        self._deadline_s += await self.limits.enter(self.tokens)
-        self.bound.reschedule(self._deadline_s)
-        self.sent += 1
-        try:
-            async with asyncio.timeout(self.policy.attempt_timeout_s):
-                return await self.attempt()
-        except TimeoutError:
-            message = f"no complete answer within {self.policy.attempt_timeout_s:g} s (attempt_timeout_s)"
-            raise CallTimeoutError(message) from None
-
-    def _wait_s(self, error: CallError) -> float:
-        back_off_s = min(self.policy.longest_wait_s, self.policy.first_wait_s * 2.0 ** (self.sent - 1))
-        wait_s = random.uniform(back_off_s / 2, back_off_s)
-        asked_s = min(error.retry_after_s or 0.0, self.policy.retry_after_cap_s)
-        if error.status_code == TOO_MANY_REQUESTS:
-            self.limits.pause(max(asked_s, wait_s))
-        return asked_s + wait_s if asked_s else wait_s
+async def _bounded(
+    attempt: Callable[[int], Awaitable[Answer]], number: int, *, policy: RetryPolicy, deadline_s: float
+) -> Answer:
+    attempt_ends_s = asyncio.get_running_loop().time() + policy.attempt_timeout_s
+    try:
+        async with asyncio.timeout_at(min(attempt_ends_s, deadline_s)):
+            return await attempt(number)
+    except TimeoutError:
+        bound = "attempt_timeout_s" if attempt_ends_s <= deadline_s else "case_timeout_s"
+        raise CallTimeoutError(f"no complete answer within {getattr(policy, bound):g} s ({bound})") from None
 
 
-def _after(message: str, sent: int) -> str:
-    return f"{message} (gave up after {sent} attempt{'s' * (sent != 1)})"
+def _wait_s(error: CallError, number: int, *, policy: RetryPolicy, limits: RateLimits) -> float:
+    """Seconds until the next attempt; a 429 holds the client's other calls back as well."""
+    back_off_s = min(policy.longest_wait_s, policy.first_wait_s * 2.0 ** (number - 1))
+    wait_s = random.uniform(back_off_s / 2, back_off_s)
+    asked_s = min(error.retry_after_s or 0.0, policy.retry_after_cap_s)
+    if error.status_code == TOO_MANY_REQUESTS and isinstance(error, WORTH_ANOTHER):
+        limits.pause(max(asked_s, wait_s))
+    return asked_s + wait_s
+
+
+def _told(error: CallError, *, attempts: int) -> CallError:
+    """The same error with the number of attempts."""
+    message = str(error)
+    if isinstance(error, WORTH_ANOTHER):
+        message += f" (gave up after {attempts} attempt{'s' * (attempts != 1)})"
+    return type(error)(message, status_code=error.status_code, retry_after_s=error.retry_after_s, attempts=attempts)

@@ -1,4 +1,4 @@
-"""The OpenAI-compatible wire format: a reply's JSON in, a Generation out; and a streamed reply put together.
+"""The OpenAI-compatible wire format: a reply's JSON in, an answer's fields out; and a streamed reply put together.
 
 Whatever is not a complete answer is a TransportError, so that it is asked again and never stored. Used by `openai`.
 """
@@ -9,11 +9,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from llmlab.clients.base import Generation, Status, Usage
+from llmlab.clients.base import Status, Usage
 from llmlab.clients.scrub import scrub
 from llmlab.errors import TransportError
 
-__all__ = ["StreamedReply", "read_generation", "read_json", "wire_tools"]
+__all__ = ["StreamedReply", "read_answer", "read_json", "wire_tools"]
 
 CUT_SHORT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
 WITHHELD = frozenset({"content_filter", "safety", "refusal", "recitation", "prohibited_content", "blocklist"})
@@ -41,8 +41,12 @@ def read_json(body: bytes, *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
     return reply
 
 
-def read_generation(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> Generation:
-    """The answer in a complete reply, with its status; TransportError for an error, or where parts are missing."""
+def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The fields of a Generation that a complete reply decides; TransportError for an error or a missing part.
+
+    >>> read_answer({"choices": [{"message": {"content": "Paris"}, "finish_reason": "stop"}]})["status"]
+    'ok'
+    """
     if reply.get("error"):
         raise TransportError(f"status 200, but an error inside: {scrub(str(reply['error']), secrets=secrets)}")
     choices = reply.get("choices")
@@ -55,14 +59,14 @@ def read_generation(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) 
     refusal, text = _text(message.get("refusal")), _text(message.get("content"))
     tool_calls = _tool_calls(message.get("tool_calls"))
     finish = str(choice.get("finish_reason") or "").lower()
-    return Generation(
-        status="refused" if refusal else _status(finish, text=text, acts=bool(tool_calls)),
-        text=text or refusal,
-        tool_calls=tool_calls,
-        usage=_usage(reply.get("usage")),
-        served_model=_word(reply.get("model")),
-        system_fingerprint=_word(reply.get("system_fingerprint")),
-    )
+    return {
+        "status": "refused" if refusal else _status(finish, text=text, acts=bool(tool_calls)),
+        "text": text or refusal,
+        "tool_calls": tool_calls,
+        "usage": _usage(reply.get("usage")),
+        "served_model": _word(reply.get("model")),
+        "system_fingerprint": _word(reply.get("system_fingerprint")),
+    }
 
 
 class StreamedReply:

@@ -22,11 +22,11 @@ class Failing:
     def __init__(self, *errors: CallError) -> None:
         self.errors, self.calls = list(errors), 0
 
-    async def __call__(self) -> str:
+    async def __call__(self, number: int) -> tuple[str, int]:
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)
-        return "answer"
+        return "answer", number
 
 
 def call(attempt: Failing, policy: RetryPolicy = QUICK, limits: RateLimits | None = None) -> tuple[str, int]:
@@ -73,7 +73,7 @@ def test_retry_after_is_waited_for_up_to_its_cap() -> None:
 def test_an_attempt_has_a_bound_and_so_has_the_whole_call() -> None:
     """FAULTS 6."""
 
-    async def hang() -> str:
+    async def hang(number: int) -> str:
         await asyncio.sleep(3600)
         return "never"
 
@@ -90,22 +90,22 @@ def test_an_attempt_has_a_bound_and_so_has_the_whole_call() -> None:
 def test_waiting_for_our_own_rate_limit_does_not_time_a_case_out() -> None:
     limits = RateLimits(requests_per_minute=60 / 0.2)  # one every 0.2 s, after the first few: the last waits 0.8 s
 
-    async def quick() -> int:
-        return 1
+    async def quick(number: int) -> int:
+        return number
 
-    async def go() -> list[tuple[int, int]]:
+    async def go() -> list[int]:
         policy = RetryPolicy(case_timeout_s=0.5)
         calls = [with_retries(quick, policy=policy, limits=limits) for _ in range(10)]
         return await asyncio.gather(*calls)
 
-    assert asyncio.run(go()) == [(1, 1)] * 10
+    assert asyncio.run(go()) == [1] * 10
 
 
 def test_cancelling_a_call_cancels_it() -> None:
     """FAULTS 2: an interrupt is not mistaken for a timeout."""
 
     async def go() -> None:
-        waiting = asyncio.create_task(with_retries(lambda: asyncio.sleep(3600), policy=QUICK, limits=RateLimits()))
+        waiting = asyncio.create_task(with_retries(lambda _: asyncio.sleep(3600), policy=QUICK, limits=RateLimits()))
         await asyncio.sleep(0.01)
         waiting.cancel()
         await waiting

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.clients.wire import StreamedReply, read_generation, read_json
+from llmlab.clients.base import Generation
+from llmlab.clients.wire import StreamedReply, read_answer, read_json
 from llmlab.errors import TransportError
 
 JSON = st.recursive(
@@ -24,6 +25,10 @@ USAGE = st.fixed_dictionaries({}, optional={"prompt_tokens": JSON, "prompt_token
 REPLY = st.fixed_dictionaries(
     {"choices": st.lists(CHOICE, max_size=2) | JSON}, optional={"usage": USAGE | JSON, "model": JSON, "error": JSON}
 )
+
+
+def read_generation(reply: dict[str, Any]) -> Generation:
+    return Generation(**read_answer(reply))
 
 
 def reply_with(message: dict[str, Any], finish_reason: str | None = "stop") -> dict[str, Any]:
