@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from llmlab.bundle import Bundle
@@ -29,8 +29,6 @@ from llmlab.redaction import holds_secret, scrub, scrub_frame
 from llmlab.yamlfile import to_yaml
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from llmlab.results import Results
 
 __all__ = ["LoggedSweep", "load", "log", "sweep_id_of"]
@@ -42,6 +40,14 @@ CASES_FILE = "cases.parquet"
 TABLE_FILE = "cases.json"
 _STATUS = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
 _NOT_CONTENT = ("cached",)  # true the second time, for the same answers
+
+
+class Picture(Protocol):
+    """A matplotlib figure, as far as logging needs to know it."""
+
+    def savefig(self, fname: Any, **kwargs: Any) -> Any:
+        """Write the picture."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -74,7 +80,7 @@ def log(
     decision: Any = None,
     *,
     experiment: str | None = None,
-    figures: Mapping[str, Figure] | None = None,
+    figures: Mapping[str, Picture] | None = None,
     root: Path | None = None,
 ) -> LoggedSweep:
     """One MLflow run per variant, and where to look at them. The same results twice are logged once.
@@ -310,7 +316,7 @@ def _find(store: Store, experiment: str, sweep_id: str) -> tuple[dict[str, str],
     return whole, torn
 
 
-def _log_figures(store: Store, run_ids: Mapping[str, str], figures: Mapping[str, Figure]) -> None:
+def _log_figures(store: Store, run_ids: Mapping[str, str], figures: Mapping[str, Picture]) -> None:
     if not figures:
         return
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:

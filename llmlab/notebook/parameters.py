@@ -112,7 +112,9 @@ def _as(kind: ast.expr, value: Any, *, from_text: bool) -> Any:
     if name == "Literal":
         allowed = ast.literal_eval(kind.slice) if isinstance(kind, ast.Subscript) else ()
         options = allowed if isinstance(allowed, tuple) else (allowed,)
-        return next(option for option in options if value == option or (from_text and value == str(option)))
+        for option in options:
+            if value == option or (from_text and value == str(option)):
+                return option
     if from_text and name != "str":
         value = _from_text(name, value)
     fits = {

@@ -81,11 +81,13 @@ def read_notebook(path: Path) -> Any:
 
     try:
         text = path.read_text(encoding="utf-8")
+        if not isinstance(raw := json.loads(text), dict) or raw.get("nbformat") not in (3, 4):
+            raise nbformat.ValidationError("no nbformat 3 or 4 in it")
         notebook = nbformat.reads(text, as_version=4)
         nbformat.validate(notebook)
     except OSError as error:
         raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
-    except (UnicodeDecodeError, nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
+    except (ValueError, nbformat.ValidationError, AttributeError, KeyError, TypeError) as error:
         first = str(error).partition("\n")[0]
         raise FileRuleError(f"is not a Jupyter notebook ({first})", path=path) from None
     return notebook

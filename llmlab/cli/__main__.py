@@ -1,0 +1,5 @@
+"""`python -m llmlab.cli`, where the installed command is not on the path."""
+
+from llmlab.cli import main
+
+main()
