@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
@@ -43,26 +44,51 @@ async def call_all(loopback: Loopback, store: CallStore, in_flight: int) -> None
     await client.aclose()
 
 
+async def call_all_barely(loopback: Loopback, in_flight: int) -> None:
+    """The same requests over bare sockets, nothing parsed and nothing stored: what this machine can do right now."""
+    left = iter(range(CALLS))
+
+    async def work() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(loopback.origin.rpartition(":")[2]))
+        for i in left:
+            body = json.dumps({"messages": list(asking(str(i)).messages)}).encode()
+            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0]))
+        writer.close()
+
+    await asyncio.gather(*(work() for _ in range(in_flight)))
+
+
 @pytest.mark.parametrize(("in_flight", "most_times_the_limit"), [(32, 1.15), (128, 1.5)])
 def test_calls_take_little_longer_than_the_physical_limit(
     loopback: Loopback, tmp_path: Path, in_flight: int, most_times_the_limit: float
 ) -> None:
-    """2,000 calls of 50 ms, each durable before use; the best of up to 8 rounds, so that a busy machine cannot lie."""
+    """2,000 calls of 50 ms, each durable before use: at most so many times calls x latency / in flight, 1 ms of CPU.
+
+    The best of up to 6 rounds counts. Where bare sockets beside them lose more than a third of the margin, the
+    machine is too busy to tell, and the test says so instead of failing.
+    """
     loopback.set(latency_s=LATENCY_S, log_bodies=False)
     limit_s = CALLS * LATENCY_S / in_flight
-    best_times, best_cpu_ms = float("inf"), float("inf")
-    for attempt in range(8):
+    best = bare = best_cpu_ms = float("inf")
+    for attempt in range(6):
         with CallStore(tmp_path / f"calls-{attempt}.sqlite") as store:
             started_s, cpu_s = time.perf_counter(), time.process_time()
             asyncio.run(call_all(loopback, store, in_flight))
-            best_times = min(best_times, (time.perf_counter() - started_s) / limit_s)
+            best = min(best, (time.perf_counter() - started_s) / limit_s)
             best_cpu_ms = min(best_cpu_ms, (time.process_time() - cpu_s) / CALLS * 1000)
             assert len(store) == CALLS
-        if best_times <= most_times_the_limit and best_cpu_ms <= 1:
+        if best <= most_times_the_limit and best_cpu_ms <= 1:
             break
-    print(f"{in_flight} in flight: {best_times:.2f} x the limit, {best_cpu_ms:.2f} ms of CPU per call")
+        started_s = time.perf_counter()
+        asyncio.run(call_all_barely(loopback, in_flight))
+        bare = min(bare, (time.perf_counter() - started_s) / limit_s)
+    print(f"{in_flight} in flight: {best:.2f} x the limit (bare {bare:.2f} x), {best_cpu_ms:.2f} ms of CPU per call")
     assert best_cpu_ms <= 1
-    assert best_times <= most_times_the_limit
+    if best > most_times_the_limit and bare > 1 + (most_times_the_limit - 1) / 3:
+        pytest.skip(f"this machine is too busy: bare sockets take {bare:.2f} x the limit, llmlab {best:.2f} x")
+    assert best <= most_times_the_limit
 
 
 def test_stored_calls_replay_fast(tmp_path: Path) -> None:
