@@ -372,10 +372,9 @@ def _judged(row: PairedRow, margin: float | None) -> PairedRow:
     d = row.difference
     if d is None or (row.unscored and row.lowest is None and row.unscored > UNSCORED_AT_MOST * sum(row.attempted)):
         return replace(row, margin=margin, verdict="INCONCLUSIVE")
-    turn = _same if row.metric.higher_is_better else _turned
-    tests = [
-        non_inferiority(turn(x), margin=margin, confidence=row.level) for x in (d, row.lowest or d, row.highest or d)
-    ]
+    found = [d, row.lowest or d, row.highest or d]
+    turned = found if row.metric.higher_is_better else [_turned(x) for x in found]
+    tests = [non_inferiority(x, margin=margin, confidence=row.level) for x in turned]
     shown, harm = all(test.shown for test in tests), all(test.harm_shown for test in tests)
     if (shown or harm) and not d.too_few_clusters:
         return replace(row, margin=margin, verdict="PASS" if shown else "FAIL")
@@ -383,10 +382,6 @@ def _judged(row: PairedRow, margin: float | None) -> PairedRow:
         return replace(row, margin=margin, verdict="INCONCLUSIVE")
     ratio = (t_quantile(row.level, d.df) + t_quantile(POWER, d.df)) * d.se / margin
     return replace(row, margin=margin, verdict="INCONCLUSIVE", needed_cases=math.ceil(row.n_pairs * ratio**2))
-
-
-def _same(difference: PairedDifference) -> PairedDifference:
-    return difference
 
 
 def _turned(difference: PairedDifference) -> PairedDifference:

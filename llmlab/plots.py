@@ -7,22 +7,29 @@ last value of a cell, with its alt text.
 from __future__ import annotations
 
 import io
+import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 
 from llmlab.display import plain
-from llmlab.sentences import scale_of
+from llmlab.sentences import counted, scale_of
 from llmlab.summary import case_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
 
     from llmlab.comparison import Comparison, PairedRow
     from llmlab.results import Results
+    from llmlab.stats.estimate import Estimate
+
+    Point = tuple[str, Estimate, Estimate]
 
 __all__ = ["COLOURS", "Picture", "forest", "picture", "quality_against"]
 
@@ -38,7 +45,10 @@ COLOURS = {
     "grey": "#767676",
 }
 CYCLE = tuple(COLOURS[name] for name in ("blue", "orange", "green", "vermillion", "purple", "sky", "black"))
+_OTHER_SCRIPTS = ("Noto Sans CJK JP", "Noto Sans", "Arial Unicode MS", "Hiragino Sans", "Yu Gothic", "Microsoft YaHei")
+_INSTALLED = frozenset(font.name for font in fontManager.ttflist)
 STYLE: Mapping[str, Any] = {
+    "font.family": ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in _INSTALLED)],
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -52,7 +62,12 @@ STYLE: Mapping[str, Any] = {
     "text.parse_math": False,  # a variant called $x$ is a name, not a formula
 }
 WIDTH_INCHES = 7.0
-LONGEST_LABEL_CHARS = 48
+LONGEST_LABEL_CHARS = 64
+LABEL_LINE_CHARS = 32
+TITLE_LINE_CHARS = 74
+TITLE_NAME_CHARS = 32
+MOST_DIRECT_LABELS = 6  # more points than this, or longer names, get numbers and a key below
+LONGEST_DIRECT_LABEL_CHARS = 24
 
 
 class Picture(Figure):
@@ -63,7 +78,9 @@ class Picture(Figure):
     def png(self) -> bytes:
         """The figure as PNG bytes, 700 pixels wide and up."""
         target = io.BytesIO()
-        FigureCanvasAgg(self).print_png(target, metadata={"Description": self.alt, "Software": "llmlab"})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the alt text has the name
+            FigureCanvasAgg(self).print_png(target, metadata={"Description": self.alt, "Software": "llmlab"})
         return target.getvalue()
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -81,32 +98,44 @@ def picture(*, height_inches: float, columns: int = 1) -> tuple[Picture, Sequenc
 
 
 def forest(comparison: Comparison, *, margin: float | None = None, most_rows: int = 30) -> Picture:
-    """Every difference with its interval, best reading first; the margin band is drawn where one is given.
+    """Every difference with its interval, in the table's order; metrics in different units get panels of their own.
 
-    Bounded scores are drawn in points of 100. Filled marks are larger than noise (Holm), hollow ones are undecided.
+    Shares are drawn in points of 100. Filled marks are decided, hollow ones on a shaded row are not. `margin` is
+    drawn as a band; by default it is the one that the comparison was made with.
+
+    >>> from llmlab.retrieval.compare import compare_runs
+    >>> from llmlab.retrieval.metrics import evaluate
+    >>> qrels = {f"q{i}": {"a": 1} for i in range(8)}
+    >>> runs = [evaluate(qrels, {f"q{i}": ["x"] * (i % n) + ["a"] for i in range(8)}) for n in (1, 3)]
+    >>> forest(compare_runs(*runs)).alt.startswith("Forest plot. ")
+    True
     """
-    rows = [row for row in comparison if row.difference is not None][:most_rows]
+    drawable = [row for row in comparison if row.difference is not None]
+    rows = drawable[:most_rows]
     if not rows:
         raise ValueError("nothing to draw: no row of this comparison has two scored cases")
-    figure, (axes,) = picture(height_inches=1.5 + 0.34 * len(rows))
+    panels: dict[str, list[PairedRow]] = {}
+    for row in rows:
+        panels.setdefault(scale_of(row.metric)[1] or row.metric.name, []).append(row)
     with mpl.rc_context(dict(STYLE)):
-        for place, row in enumerate(reversed(rows)):
-            _draw_row(axes, row, place)
-        axes.axvline(0, color=COLOURS["black"], linewidth=1)
-        axes.annotate(
+        heights = [len(group) + 1.6 for group in panels.values()]
+        row_inches = 0.48 if any("\n" in _label(row, rows) for row in rows) else 0.36
+        figure = Picture(figsize=(WIDTH_INCHES, 0.8 + row_inches * sum(heights)), dpi=120, layout="constrained")
+        axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for place, group in zip(axes, panels.values(), strict=True):
+            _draw_panel(place, group, rows=rows, margin=margin)
+        axes[0].annotate(
             "no difference", (0, 1.0), xycoords=("data", "axes fraction"), fontsize=8, ha="center", va="bottom"
         )
-        if margin is not None:
-            scale, _ = scale_of(rows[0].metric)
-            axes.axvspan(-margin * scale, margin * scale, color=COLOURS["sky"], alpha=0.15, linewidth=0)
-            where = (-margin * scale, 0.01)
-            axes.annotate("margin", where, xycoords=("data", "axes fraction"), fontsize=8, color=COLOURS["blue"])
-        axes.set_yticks(range(len(rows)), [_label(row, rows) for row in reversed(rows)])
-        axes.set_ylim(-0.7, len(rows) - 0.3)
-        units = {scale_of(row.metric)[1].strip() or "score" for row in rows}
-        axes.set_xlabel(f"difference from {_name(comparison.baseline)} ({', '.join(sorted(units))}), 95% interval")
-        axes.set_title(_forest_title(rows, comparison.baseline), pad=18)
-    figure.alt = f"Forest plot. {' '.join(row.sentence for row in rows)}"
+        left_out = [f"{len(drawable) - len(rows)} further rows" if len(drawable) > len(rows) else ""]
+        left_out.append(
+            f"{len(comparison) - len(drawable)} with too few cases" if len(comparison) > len(drawable) else ""
+        )
+        note = " and ".join(part for part in left_out if part)
+        if note:
+            figure.supxlabel(f"Not drawn: {note}.", fontsize=9)
+        _title(figure, _forest_title(rows, comparison.baseline))
+    figure.alt = plain(f"Forest plot. {' '.join(row.sentence for row in rows)}", None)
     return figure
 
 
@@ -119,35 +148,60 @@ def quality_against(results: Results, *, metric: str | None = None, against: str
     shown = [(name, x, y) for name, x, y in points if x.value is not None and y.value is not None]
     if not shown:
         raise ValueError(f"nothing to draw: no variant has both {quality} and {against}")
-    figure, (axes,) = picture(height_inches=4.2)
+    direct = len(shown) <= MOST_DIRECT_LABELS and all(len(name) <= LONGEST_DIRECT_LABEL_CHARS for name, *_ in shown)
+    key_lines = 0 if direct else -(-len(shown) // _key_columns(shown))
+    figure, (axes,) = picture(height_inches=4.2 + 0.2 * key_lines)
     with mpl.rc_context(dict(STYLE)):
-        for i, (name, x, y) in enumerate(shown):
-            axes.errorbar(
-                x.value,
-                y.value * scale,
-                xerr=_arms(x.value, x.low, x.high, 1.0),
-                yerr=_arms(y.value, y.low, y.high, scale),
-                fmt="o",
-                color=CYCLE[i % len(CYCLE)],
-                capsize=3,
+        for i, point in enumerate(shown):
+            _draw_point(axes, point, scale, colour=CYCLE[i % len(CYCLE)], number="" if direct else str(i + 1))
+        axes.margins(0.15)
+        words, named = against.replace("_usd", " (USD)").replace("_s", " (s)").replace("_", " "), plain(quality, 40)
+        axes.set_xlabel(f"{words} per answer, with 95% intervals")
+        axes.set_ylabel(f"{named}{f' ({unit.strip()})' if unit else ''}")
+        best = max(shown, key=lambda point: _value(point[2]) * (1 if up.metric.higher_is_better else -1))
+        least = min(shown, key=lambda point: _value(point[1]))
+        rank = "highest" if up.metric.higher_is_better else "lowest"
+        head = f"{_name(best[0], TITLE_NAME_CHARS)} has the {rank} mean {named}"
+        tail = "and the lowest" if best is least else f"; {_name(least[0], TITLE_NAME_CHARS)} the lowest"
+        _title(figure, f"{head}{' ' if best is least else ''}{tail} {words}")
+        if direct:
+            _label_points(figure, axes, shown, scale)
+        else:
+            figure.legend(
+                loc="outside lower left", ncols=_key_columns(shown), fontsize=8, frameon=False, handlelength=1
             )
-            axes.annotate(
-                _name(name), (x.value, y.value * scale), xytext=(7, 6), textcoords="offset points", fontsize=9
-            )
-        axes.set_xlabel(
-            f"{against} per answer{f' ({across.metric.unit})' if across.metric.unit not in against else ''}"
-        )
-        axes.set_ylabel(f"{quality}{f' ({unit.strip()})' if unit else ''}")
-        axes.margins(0.18)
-        best = max(shown, key=lambda point: point[2].value if up.metric.higher_is_better else -point[2].value)[0]
-        least = min(shown, key=lambda point: point[1].value)[0]
-        axes.set_title(
-            f"{_name(best)} scores best on {quality}"
-            + (" and needs least" if best == least else f"; {_name(least)} needs the fewest {against}")
-        )
     values = ", ".join(f"{name}: {quality} {y}, {against} {x}" for name, x, y in shown)
-    figure.alt = f"{quality} against {against} per variant, with 95% intervals. {values}."
+    missing = [name for name, *_ in points if name not in {shown_name for shown_name, *_ in shown}]
+    lost = f" Without a value: {', '.join(missing)}." if missing else ""
+    figure.alt = plain(f"{quality} against {against} per variant, with 95% intervals. {values}.{lost}", None)
     return figure
+
+
+def _draw_panel(axes: Axes, group: Sequence[PairedRow], *, rows: Sequence[PairedRow], margin: float | None) -> None:
+    scale, unit = scale_of(group[0].metric)
+    for place, row in enumerate(reversed(group)):
+        _draw_row(axes, row, place)
+    axes.axvline(0, color=COLOURS["black"], linewidth=1)
+    margins = {row.margin for row in group}
+    band = margin if margin is not None else margins.pop() if len(margins) == 1 else None
+    if band is not None:
+        axes.axvspan(-band * scale, band * scale, color=COLOURS["sky"], alpha=0.15, linewidth=0)
+        at = (-band * scale, 0.01)
+        axes.annotate("margin ", at, xycoords=("data", "axes fraction"), ha="right", fontsize=8, color=COLOURS["blue"])
+    axes.set_yticks(range(len(group)), [_label(row, rows) for row in reversed(group)], fontsize=9)
+    axes.set_ylim(-0.7, len(group) - 0.3)
+    about = f"difference from {_name(group[0].baseline, 40)}{f' ({unit.strip()})' if unit else ''}"
+    axes.set_xlabel(f"{about}, {group[0].level:.0%} interval")
+
+
+_LOOKS = {
+    "better": ("blue", True),
+    "PASS": ("blue", True),
+    "worse": ("vermillion", True),
+    "FAIL": ("vermillion", True),
+    "INCONCLUSIVE": ("grey", False),
+    "not enough evidence": ("grey", False),
+}
 
 
 def _draw_row(axes: Axes, row: PairedRow, place: int) -> None:
@@ -155,9 +209,9 @@ def _draw_row(axes: Axes, row: PairedRow, place: int) -> None:
     if d is None:
         return
     scale, _ = scale_of(row.metric)
-    decided = row.p_adjusted is not None and row.p_adjusted < 1 - d.level
-    better = (d.value > 0) == row.metric.higher_is_better
-    colour = COLOURS["grey"] if not decided else COLOURS["blue"] if better else COLOURS["vermillion"]
+    word = row.verdict or row.reading
+    name, decided = _LOOKS[word]
+    colour = COLOURS[name]
     if not decided:
         axes.axhspan(place - 0.4, place + 0.4, color="#f4f1e8", linewidth=0)
     axes.errorbar(
@@ -169,8 +223,64 @@ def _draw_row(axes: Axes, row: PairedRow, place: int) -> None:
         markerfacecolor=colour if decided else "white",
         capsize=3,
     )
-    word = "undecided" if not decided else "better" if better else "worse"
-    axes.annotate(word, (1.01, place), xycoords=("axes fraction", "data"), fontsize=8, va="center", color=colour)
+    shown = "undecided" if not decided else word
+    axes.annotate(shown, (1.01, place), xycoords=("axes fraction", "data"), fontsize=8, va="center", color=colour)
+
+
+def _draw_point(axes: Axes, point: Point, scale: float, *, colour: str, number: str) -> None:
+    name, x, y = point
+    at = (_value(x), _value(y) * scale)
+    axes.errorbar(
+        *at,
+        xerr=_arms(at[0], x.low, x.high, 1.0),
+        yerr=_arms(_value(y), y.low, y.high, scale),
+        fmt="o",
+        color=colour,
+        capsize=3,
+        markersize=13 if number else 6,
+        label=f"{number}  {_name(name)}" if number else "_",
+    )
+    if number:
+        ink = "black" if colour in (COLOURS["orange"], COLOURS["sky"], COLOURS["purple"]) else "white"
+        axes.annotate(number, at, ha="center", va="center", fontsize=8, color=ink, fontweight="bold", zorder=5)
+
+
+def _label_points(figure: Picture, axes: Axes, shown: Sequence[Point], scale: float) -> None:
+    """Each name beside its point, at the first of several places where it covers nothing."""
+    from matplotlib.transforms import Bbox
+
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    places = [axes.transData.transform((_value(x), _value(y) * scale)) for _, x, y in shown]
+    taken: list[Bbox] = [Bbox.from_bounds(px - 8, py - 8, 16, 16) for px, py in places]
+    for name, x, y in shown:
+        at = (_value(x), _value(y) * scale)
+        for right, above in [(1, 6), (1, -14), (-1, 6), (-1, -14), (1, 20), (1, -28), (-1, 20), (-1, -28)]:
+            label = axes.annotate(
+                _name(name),
+                at,
+                xytext=(7 * right, above),
+                textcoords="offset points",
+                ha="left" if right > 0 else "right",
+                fontsize=9,
+            )
+            box = label.get_window_extent()
+            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            if inside and not any(box.overlaps(other) for other in taken):
+                break
+            label.remove()
+        else:
+            axes.add_artist(label)
+        taken.append(box)
+
+
+def _key_columns(shown: Sequence[Point]) -> int:
+    longest = max(len(_name(name)) for name, *_ in shown)
+    return max(1, min(4, len(shown), 100 // (longest + 8)))
+
+
+def _value(estimate: Estimate) -> float:
+    return float("nan") if estimate.value is None else estimate.value
 
 
 def _arms(value: float, low: float | None, high: float | None, scale: float) -> list[list[float]] | None:
@@ -182,25 +292,39 @@ def _arms(value: float, low: float | None, high: float | None, scale: float) -> 
 def _label(row: PairedRow, rows: Sequence[PairedRow]) -> str:
     parts = [_name(row.candidate)]
     if len({other.metric.name for other in rows}) > 1:
-        parts.append(row.metric.name)
+        parts.append(plain(row.metric.name, LONGEST_LABEL_CHARS))
     if row.category is not None:
         parts.append(_name(row.category))
-    return " · ".join(parts)
+    return _wrapped(" · ".join(parts), LABEL_LINE_CHARS, lines=2)
 
 
-def _name(text: str) -> str:
-    return plain(text, LONGEST_LABEL_CHARS)
+def _name(text: str, longest: int = LONGEST_LABEL_CHARS) -> str:
+    """A name without its middle where it is long: variants of a grid differ at the end."""
+    safe = plain(text, None)
+    half = longest // 2 - 1
+    return safe if len(safe) <= longest else f"{safe[:half]}…{safe[-half:]}"
+
+
+def _wrapped(text: str, width: int, *, lines: int | None = None) -> str:
+    return "\n".join(textwrap.wrap(text, width, max_lines=lines, placeholder="…"))
+
+
+def _title(figure: Picture, text: str) -> None:
+    figure.suptitle(_wrapped(text, TITLE_LINE_CHARS, lines=3), x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
 def _forest_title(rows: Sequence[PairedRow], baseline: str) -> str:
-    decided = [
-        (row, (row.difference.value > 0) == row.metric.higher_is_better)
-        for row in rows
-        if row.difference is not None and row.p_adjusted is not None and row.p_adjusted < 1 - row.difference.level
-    ]
-    better = list(dict.fromkeys(f"{_name(row.candidate)}" for row, good in decided if good))
-    worse = list(dict.fromkeys(f"{_name(row.candidate)}" for row, good in decided if not good))
-    if not decided:
-        return f"Not enough evidence that anything differs from {_name(baseline)}"
-    found = [f"{', '.join(names[:3])} {word}" for names, word in ((better, "better"), (worse, "worse")) if names]
-    return f"Than {_name(baseline)}: {'; '.join(found)}"
+    """What was found, in names where they are few and in numbers where they are many."""
+    whole = [row for row in rows if row.category is None] or rows
+    found = {word: [row for row in whole if row.reading == word] for word in ("better", "worse")}
+    if not any(found.values()):
+        return f"Not enough evidence that anything differs from {_name(baseline, TITLE_NAME_CHARS)}"
+    said = []
+    for word, those in found.items():
+        names = list(dict.fromkeys(_name(row.candidate, TITLE_NAME_CHARS) for row in those))
+        if names:
+            who = " and ".join(names) if len(names) <= 2 else counted(len(names), "variant")
+            said.append(f"{who} {'is' if len(names) == 1 else 'are'} {word}")
+    metrics = {row.metric.name for row in whole}
+    where = f" on {plain(metrics.pop(), 40)}" if len(metrics) == 1 else ""
+    return f"{' and '.join(said)} than {_name(baseline, TITLE_NAME_CHARS)}{where}"
