@@ -139,11 +139,16 @@ class Store(Shown):
                 self.client.set_terminated(run.info.run_id, status=status)
         self.close_run(notebook_run_id, status)
 
-    def url(self, experiment_id: str, query: str = "") -> str:
-        """The page of an experiment's runs; on a local store it opens once `llmlab ui` runs."""
+    def url(self, experiment_id: str = "", *, query: str = "") -> str:
+        """MLflow's page that draws an experiment's runs side by side, or its home page.
+
+        On a local store it opens once `llmlab ui` runs.
+        """
         base = _without_password(self.uri).rstrip("/") if self.uri.startswith("http") else UI_ADDRESS
-        search = f"?searchFilter={quote(query, safe='')}" if query else ""
-        return f"{base}/#/experiments/{experiment_id}/runs{search}"
+        if not experiment_id:
+            return base
+        search = f"&searchFilter={quote(query, safe='')}" if query else ""
+        return f"{base}/#/experiments/{experiment_id}/runs?compareRunsMode=CHART{search}"
 
     def _search(self, query: str) -> list[Any]:
         experiments = [found.experiment_id for found in self.client.search_experiments(max_results=1000)]

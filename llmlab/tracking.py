@@ -113,7 +113,7 @@ def log(
         _log_decision(store, run_ids, decision)
         if notebook_run := os.environ.get(NOTEBOOK_RUN_ID):
             store.client.set_tag(notebook_run, f"sweep_id.{sweep_id[:8]}", sweep_id)
-    url = store.url(store.experiment_id(experiment), f"tags.sweep_id = '{sweep_id}'")
+    url = store.url(store.experiment_id(experiment), query=f"tags.sweep_id = '{sweep_id}'")
     return LoggedSweep(sweep_id=sweep_id, experiment=experiment, run_ids=run_ids, url=url, was_there=not missing)
 
 
@@ -191,20 +191,24 @@ def _log_variant(
 
 
 def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
-    """Means, interval ends and counts. What is undefined is left out and counted: MLflow breaks on NaN and inf."""
+    """Means under the metric's own name; interval ends and counts under `ci/` and `count/`, which MLflow's page folds.
+
+    What is undefined is left out and counted: MLflow breaks on NaN and inf.
+    """
     rows = results.frame[results.frame["variant"] == variant]
-    found: dict[str, float | None] = {"rows": len(rows), "errors": int((rows["status"] == "error").sum())}
+    errors = int((rows["status"] == "error").sum())
+    found: dict[str, float | None] = {"count/rows": len(rows), "count/errors": errors}
     for metric in summary.metrics:
         estimate, name = summary.estimate(variant, metric), re.sub(r"[^\w. /-]", "_", metric, flags=re.ASCII)
         means = (None, None, None) if results.failed else (estimate.value, estimate.low, estimate.high)
         scored, attempted = summary.rows[variant, metric]
-        found |= dict(zip((name, f"{name}.ci_low", f"{name}.ci_high"), means, strict=True))
-        found |= {f"{name}.n_scored": scored, f"{name}.n_attempted": attempted}
+        found |= dict(zip((name, f"ci/{name}.low", f"ci/{name}.high"), means, strict=True))
+        found |= {f"count/{name}.scored": scored, f"count/{name}.attempted": attempted}
     for total in ("cost_usd", "input_tokens", "output_tokens"):
         values = rows[total].astype(float)
-        found[f"{total}.total"] = float(values.sum()) if values.notna().all() else None  # unknown is not zero
+        found[f"total/{total}"] = float(values.sum()) if values.notna().all() else None  # unknown is not zero
     defined = {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
-    return {**defined, "undefined_metrics": float(len(found) - len(defined))}
+    return {**defined, "count/undefined": float(len(found) - len(defined))}
 
 
 def _params(bundle: Bundle) -> dict[str, str]:

@@ -80,17 +80,17 @@ def test_means_carry_their_interval_and_counts(logged):
     metrics = logged.client.get_run(logged.sweep.run_ids["v1"]).data.metrics
     estimate = logged.results.summary().estimate("v1", "correct")
     assert metrics["correct"] == pytest.approx(estimate.value)
-    assert (metrics["correct.ci_low"], metrics["correct.ci_high"]) == pytest.approx((estimate.low, estimate.high))
-    assert (metrics["correct.n_scored"], metrics["correct.n_attempted"]) == (12, 12)
-    assert metrics["cost_usd.total"] == pytest.approx(0.012)
+    assert (metrics["ci/correct.low"], metrics["ci/correct.high"]) == pytest.approx((estimate.low, estimate.high))
+    assert (metrics["count/correct.scored"], metrics["count/correct.attempted"]) == (12, 12)
+    assert metrics["total/cost_usd"] == pytest.approx(0.012)
 
 
 def test_an_undefined_metric_is_absent_and_counted(logged):
     """MLflow stores inf as 1.8e308, and a NaN breaks its pages."""
     metrics = logged.client.get_run(logged.sweep.run_ids["v1"]).data.metrics
     assert "never" not in metrics
-    assert metrics["never.n_scored"] == 0
-    assert metrics["undefined_metrics"] == 3  # its mean and both ends
+    assert metrics["count/never.scored"] == 0
+    assert metrics["count/undefined"] == 3  # its mean and both ends
     assert all(math.isfinite(value) and abs(value) < 1e300 for value in metrics.values())
 
 
@@ -99,7 +99,7 @@ def test_an_unknown_cost_is_no_cost(project):
     frame = results.frame.copy()
     frame.loc[frame.index[0], "cost_usd"] = math.nan
     sweep = tracking.log(replace(results, frame=frame))
-    assert "cost_usd.total" not in open_store().client.get_run(sweep.run_ids["v1"]).data.metrics
+    assert "total/cost_usd" not in open_store().client.get_run(sweep.run_ids["v1"]).data.metrics
 
 
 def test_the_same_results_are_logged_once(logged):
@@ -197,7 +197,7 @@ def test_partial_results_say_so(project):
 def test_a_failed_run_has_counts_and_no_mean(project):
     run = _logged_run(results_of(status="error"))
     assert (run.info.status, run.data.tags["state"]) == ("FAILED", "FAILED")
-    assert run.data.metrics["errors"] == 12
+    assert run.data.metrics["count/errors"] == 12
     assert "correct" not in run.data.metrics
 
 

@@ -33,7 +33,7 @@ def ui(port: int) -> None:
     """Show the logged runs in MLflow's pages until you press Ctrl+C."""
     store = open_store()
     if store.uri.startswith("http"):
-        click.echo(f"The tracking store is a server that runs already: {store.url('')}")
+        click.echo(f"The tracking store is a server that runs already: {store.url()}")
         return
     _refuse_taken(port)
     log = runs_folder() / "ui.log"
@@ -81,7 +81,7 @@ def _command(store: Store, port: int) -> Sequence[str]:
 def _links(store: Store, address: str) -> str:
     """The home page, the table of runs of each experiment of ours, and the registry (which the default menu hides)."""
     runs = [
-        f"  {plain(found.name)}: {address}/#/experiments/{found.experiment_id}/runs"
+        f"  {plain(found.name)}: {address}/#/experiments/{found.experiment_id}/runs?compareRunsMode=CHART"
         for found in store.client.search_experiments(max_results=50)
         if found.experiment_id != "0"
     ]

@@ -28,18 +28,20 @@ def kernel_manager_class(environment: Mapping[str, str]) -> type:
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
+    from traitlets import Float
 
-    described = get_kernel_dict(extra_arguments=[f"--ext={__name__}", "--log-level=40"])
+    described = get_kernel_dict(extra_arguments=[f"--ext={__name__}", "--log-level=50"])
     described["env"] = {name: value.replace("$", "$$") for name, value in environment.items()}  # it is a template
 
     class OwnKernelManager(AsyncKernelManager):
+        shutdown_wait_time = Float(SHUTDOWN_WAIT_S)
+
         @property
         def kernel_spec(self) -> KernelSpec:
             if self._kernel_spec is None:
                 self._kernel_spec = KernelSpec(resource_dir="", **described)
             return self._kernel_spec
 
-    OwnKernelManager.shutdown_wait_time.default_value = SHUTDOWN_WAIT_S
     return OwnKernelManager
 
 

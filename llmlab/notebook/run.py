@@ -104,11 +104,12 @@ def _execute(
 ) -> tuple[str, str]:
     """Verdict and message."""
     import papermill
+    from jupyter_core.utils import ensure_event_loop
     from nbclient.exceptions import CellControlSignal, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     register_keeper()
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that only we can read
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # it tells what the verdict tells, and warns in error
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
         verdict_file = Path(folder) / "verdict.json"
         environment = {**environment, VERDICT_FILE: str(verdict_file), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
@@ -125,6 +126,9 @@ def _execute(
             )
         except PapermillExecutionError as error:
             return _verdict_of(error, verdict_file)
+        except KeyboardInterrupt:
+            ensure_event_loop().set_exception_handler(lambda _loop, _context: None)  # the cell's task dies unheard
+            raise
         except (DeadKernelError, CellControlSignal) as error:
             return "BROKEN", f"the kernel ended: {scrub(str(error))}"
     return "PASS", ""
