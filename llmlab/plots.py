@@ -62,7 +62,7 @@ STYLE: Mapping[str, Any] = {
     "text.parse_math": False,  # a variant called $x$ is a name, not a formula
 }
 WIDTH_INCHES = 7.0
-LONGEST_LABEL_CHARS = 64
+LONGEST_LABEL_CHARS = 90
 LABEL_LINE_CHARS = 32
 TITLE_LINE_CHARS = 74
 TITLE_NAME_CHARS = 32
@@ -119,7 +119,8 @@ def forest(comparison: Comparison, *, margin: float | None = None, most_rows: in
         panels.setdefault(scale_of(row.metric)[1] or row.metric.name, []).append(row)
     with mpl.rc_context(dict(STYLE)):
         heights = [len(group) + 1.6 for group in panels.values()]
-        row_inches = 0.48 if any("\n" in _label(row, rows) for row in rows) else 0.36
+        lines = 1 + max(_label(row, rows).count("\n") for row in rows)
+        row_inches = 0.2 + 0.16 * lines
         figure = Picture(figsize=(WIDTH_INCHES, 0.8 + row_inches * sum(heights)), dpi=120, layout="constrained")
         axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
         for place, group in zip(axes, panels.values(), strict=True):
@@ -161,8 +162,12 @@ def quality_against(results: Results, *, metric: str | None = None, against: str
         best = max(shown, key=lambda point: _value(point[2]) * (1 if up.metric.higher_is_better else -1))
         least = min(shown, key=lambda point: _value(point[1]))
         rank = "highest" if up.metric.higher_is_better else "lowest"
-        head = f"{_name(best[0], TITLE_NAME_CHARS)} has the {rank} mean {named}"
-        tail = "and the lowest" if best is least else f"; {_name(least[0], TITLE_NAME_CHARS)} the lowest"
+        called = {
+            name: _name(name) if len(name) <= TITLE_NAME_CHARS else f"Variant {i}"
+            for i, (name, *_) in enumerate(shown, 1)
+        }
+        head = f"{called[best[0]]} has the {rank} mean {named}"
+        tail = "and the lowest" if best is least else f"; {called[least[0]]} the lowest"
         _title(figure, f"{head}{' ' if best is least else ''}{tail} {words}")
         if direct:
             _label_points(figure, axes, shown, scale)
@@ -191,7 +196,7 @@ def _draw_panel(axes: Axes, group: Sequence[PairedRow], *, rows: Sequence[Paired
     axes.set_yticks(range(len(group)), [_label(row, rows) for row in reversed(group)], fontsize=9)
     axes.set_ylim(-0.7, len(group) - 0.3)
     about = f"difference from {_name(group[0].baseline, 40)}{f' ({unit.strip()})' if unit else ''}"
-    axes.set_xlabel(f"{about}, {group[0].level:.0%} interval")
+    axes.set_xlabel(_wrapped(f"{about}, {group[0].level:.0%} interval", 60))
 
 
 _LOOKS = {
@@ -295,7 +300,7 @@ def _label(row: PairedRow, rows: Sequence[PairedRow]) -> str:
         parts.append(plain(row.metric.name, LONGEST_LABEL_CHARS))
     if row.category is not None:
         parts.append(_name(row.category))
-    return _wrapped(" · ".join(parts), LABEL_LINE_CHARS, lines=2)
+    return _wrapped(" · ".join(parts), LABEL_LINE_CHARS, lines=3)
 
 
 def _name(text: str, longest: int = LONGEST_LABEL_CHARS) -> str:
@@ -321,9 +326,10 @@ def _forest_title(rows: Sequence[PairedRow], baseline: str) -> str:
         return f"Not enough evidence that anything differs from {_name(baseline, TITLE_NAME_CHARS)}"
     said = []
     for word, those in found.items():
-        names = list(dict.fromkeys(_name(row.candidate, TITLE_NAME_CHARS) for row in those))
+        names = list(dict.fromkeys(row.candidate for row in those))
         if names:
-            who = " and ".join(names) if len(names) <= 2 else counted(len(names), "variant")
+            few = len(names) <= 2 and all(len(name) <= TITLE_NAME_CHARS for name in names)
+            who = " and ".join(plain(name, None) for name in names) if few else counted(len(names), "variant")
             said.append(f"{who} {'is' if len(names) == 1 else 'are'} {word}")
     metrics = {row.metric.name for row in whole}
     where = f" on {plain(metrics.pop(), 40)}" if len(metrics) == 1 else ""
