@@ -33,6 +33,7 @@ __all__ = [
     "COMPLETION_TAG",
     "NOTEBOOK",
     "NOTEBOOK_RUN_ID",
+    "Status",
     "Store",
     "check_writable",
     "open_store",

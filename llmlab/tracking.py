@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 from llmlab.bundle import Bundle
 from llmlab.display import Shown
-from llmlab.errors import DataError
-from llmlab.mlstore import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Store, open_store, reported
+from llmlab.errors import DataError, StoreError
+from llmlab.mlstore import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, open_store, reported
 from llmlab.project import git_state, project_root
 from llmlab.redaction import holds_secret, scrub, scrub_frame
 from llmlab.yamlfile import to_yaml
@@ -38,7 +38,7 @@ LONGEST_CELL_CHARS = 2_000
 MOST_TABLE_ROWS = 2_000
 CASES_FILE = "cases.parquet"
 TABLE_FILE = "cases.json"
-_STATUS = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
+_STATUS: dict[str, Status] = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
 _NOT_CONTENT = ("cached",)  # true the second time, for the same answers
 
 
@@ -172,22 +172,39 @@ def sweep_id_of(results: Results) -> str:
 def _log_variant(
     store: Store, experiment: str, variant: str, results: Results, summary: Any, common: Mapping[str, str]
 ) -> str:
-    from mlflow.entities import Metric, Param
-
     bundle = results.bundles[variant]
     tags = {key: text for key, text in {**common, **_variant_tags(variant, bundle, results)}.items() if text}
     run_id = store.start_run(experiment, name=variant, tags=tags)
+    try:
+        with reported(f"variant {variant!r} cannot be logged"):
+            _write(store, run_id, variant, results, summary)
+    except BaseException as error:  # an interrupted cell leaves nothing open, and is logged anew when it runs again
+        _close_torn(store, run_id, error)
+        raise
+    store.close_run(run_id, _STATUS[results.state])
+    return run_id
+
+
+def _write(store: Store, run_id: str, variant: str, results: Results, summary: Any) -> None:
+    """Everything of one run, the completion tag last."""
+    from mlflow.entities import Metric, Param
+
     metrics = [Metric(name, value, 0, 0) for name, value in _metrics(variant, results, summary).items()]
-    params = [Param(name, value) for name, value in _params(bundle).items()]
-    with reported(f"variant {variant!r} cannot be logged"), tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
-        store.client.log_batch(run_id, metrics=metrics, params=params)
-        if results.golden is not None:
-            store.client.log_inputs(run_id, [_dataset(results)])
+    params = [Param(name, value) for name, value in _params(results.bundles[variant]).items()]
+    store.client.log_batch(run_id, metrics=metrics, params=params)
+    if results.golden is not None:
+        store.client.log_inputs(run_id, [_dataset(results)])
+    with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
         _write_artifacts(Path(folder), variant, results)
         store.client.log_artifacts(run_id, folder)
-        store.client.set_tag(run_id, COMPLETION_TAG, "whole")
-    store.close_run(run_id, _STATUS[results.state])  # type: ignore[arg-type]  # the three statuses above
-    return run_id
+    store.client.set_tag(run_id, COMPLETION_TAG, "whole")
+
+
+def _close_torn(store: Store, run_id: str, error: BaseException) -> None:
+    try:
+        store.close_run(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+    except StoreError as closing_failed:
+        error.add_note(f"The MLflow run {run_id} could not be closed either: {closing_failed}")
 
 
 def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:

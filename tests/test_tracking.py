@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,6 +122,25 @@ def test_a_run_that_was_torn_by_a_kill_is_replaced(logged):
     assert again.run_ids["v1"] == logged.sweep.run_ids["v1"]
     assert again.run_ids["v2"] != torn
     assert len(_runs(logged.client)) == 2
+
+
+class Interrupted(Results):
+    """Results whose logging is interrupted half way, as by Ctrl+C in a notebook."""
+
+    def to_parquet(self, path):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_cell_leaves_no_run_open_and_can_be_run_again(project):
+    """MLflow's own way leaves a RUNNING run, and says "already active" the next time."""
+    results = results_of()
+    facts = {field.name: getattr(results, field.name) for field in fields(results)}
+    with pytest.raises(KeyboardInterrupt):
+        tracking.log(Interrupted(**facts))
+    client = open_store().client
+    assert [run.info.status for run in _runs(client)] == ["KILLED"]
+    sweep = tracking.log(results)
+    assert {run.info.run_id for run in _runs(client)} == set(sweep.run_ids.values())
 
 
 def test_what_was_logged_can_be_read_back_whole(logged):
