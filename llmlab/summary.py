@@ -80,11 +80,15 @@ class Summary(Shown):
             found = self.estimates[variant, metric]
             shown = None if self.state == "FAILED" else Interval(found.value, found.low, found.high)
             row[_RESOURCES.get(metric, metric)] = shown
-        if len(set(scored.values())) == 1:  # one column says it for all scorers
+        if self._scored_alike():  # one column says it for all scorers
             scored = {"": next(iter(scored.values()))}
         for metric, (known, attempted) in scored.items():
             row[f"scored ({metric})" if metric else "scored"] = f"{known:,}/{attempted:,}"
         return row | ({"errors": self.errors[variant]} if any(self.errors.values()) else {})
+
+    def _scored_alike(self) -> bool:
+        scorers = [metric for metric in self.metrics if metric not in _RESOURCES]
+        return all(len({self.rows[variant, metric] for metric in scorers}) == 1 for variant in self.variants)
 
     def _unknown(self, metric: str) -> bool:
         return all(self.estimates[variant, metric].value is None for variant in self.variants)

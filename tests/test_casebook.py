@@ -17,7 +17,7 @@ ENDPOINT = "https://llm.example/v1"
 
 def test_flips_are_counted_harmed_first():
     """Good from the middle of the range; both answers beside each other."""
-    found = made({"v1": [1, 1, 0, 0, 0.5], "v2": [1, 0, 1, None, 0.6]}).flips("v1", "v2")
+    found = made({"v1": [1.0, 1.0, 0.0, 0.0, 0.5], "v2": [1.0, 0.0, 1.0, None, 0.6]}).flips("v1", "v2")
     assert [flip.case_id for flip in found.flips] == ["q001", "q002"]
     assert (len(found), len(found.harmed), len(found.mended)) == (2, 1, 1)
     assert (found.flips[0].before_text, found.flips[0].after_text) == ("1.0", "0.0")

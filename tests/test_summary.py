@@ -90,7 +90,7 @@ def test_one_column_counts_for_all_scorers_that_scored_the_same_rows():
     """The room goes to numbers that differ."""
     from tests.made_results import reads
 
-    same = made(SCORES).scored_by([reads("other")])
-    assert str(same.summary()).splitlines()[0].count("scored") == 2  # the arms differ, so each scorer has its own
-    full = made({"v1": [0.1, 0.2]}).scored_by([reads("other")])
-    assert str(full.summary()).splitlines()[0].split().count("scored") == 1
+    same = made({"v1": [0.1, None]}).scored_by([reads("other")])
+    assert str(same.summary()).splitlines()[0].split()[-1] == "scored"
+    low = made({"v1": [0.1, 0.2], "v2": [0.1, 0.1]}).scored_by([reads("other", high=0.15)])  # refuses 0.2
+    assert str(low.summary()).splitlines()[0].split()[-4:] == ["scored", "(right)", "scored", "(other)"]
