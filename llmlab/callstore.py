@@ -216,7 +216,7 @@ def _release(batch: list[_Write], broken: str) -> None:
     for write in batch:
         waiting.setdefault(write.loop, []).append(write.done)
     for loop, futures in waiting.items():
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody waiting; the answers are kept
             loop.call_soon_threadsafe(_settle, futures, broken)
 
 
