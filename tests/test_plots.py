@@ -126,7 +126,7 @@ def test_nothing_to_draw_is_said():
 
 def test_variants_without_a_value_are_named_in_the_alt_text():
     """Unknown is not zero."""
-    results = with_numbers(made({"v1": [0.5, 0.6], "v2": [0.5, 0.7]}), output_tokens=[1, 2, None, None])
+    results = with_numbers(made({"v1": [0.5, 0.6], "v2": [0.5, 0.7]}), output_tokens=[1, None, 2, None])
     figure = plots.quality_against(results)
     assert "Without a value: v2" in figure.alt
 
