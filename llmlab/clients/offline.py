@@ -32,7 +32,7 @@ PASSAGE_SHARE = 0.5  # what the rest of a passage counts, beside the sentence it
 RANK_DISCOUNT = 0.03  # what each place further down the prompt costs
 TEMPERATURE_UNIT = 0.15  # difference of scores that temperature 1 makes e times as likely
 CITED_FROM = 0.3  # share of the question's weight that a sentence must hold to be cited
-KNOWN_FROM = 0.45  # share that the best passage must hold for an answer, where the prompt asks to say otherwise
+KNOWN_FROM = 0.3  # share that the best passage must hold for an answer, where the prompt asks to say otherwise
 NO_PASSAGES = "The prompt holds no passages, and this reader knows nothing else."
 NOT_KNOWN = "I don't know: the passages do not cover this question."
 
