@@ -23,7 +23,7 @@ from llmlab.project import runs_folder
 __all__ = ["ui"]
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 180.0  # MLflow imports for long on a busy machine
 STOP_TIMEOUT_S = 5.0
 
 
