@@ -342,7 +342,7 @@ def _row(
         p_adjusted=None if difference is None else difference.p_value,
         n_pairs=int(paired.sum()),
         n_attempted=int(chosen.sum()),
-        n_clusters=int(np.unique(clusters[paired]).size) if table.clustered else int(paired.sum()),
+        n_clusters=min(1, int(paired.sum())) if difference is None else difference.n_clusters,
         scored=(int(scored[0]), int(scored[1])),
         attempted=(int(tried[0]), int(tried[1])),
         level=level,

@@ -107,14 +107,10 @@ class ScoreTable:
 
     def categories(self) -> dict[str, NDArray[np.bool_]]:
         """Which cases carry each tag, tags in order of first use."""
-        places: dict[str, list[int]] = {}
-        for place, tags in enumerate(self.tags):
-            for tag in tags:
-                places.setdefault(tag, []).append(place)
-        masks = {tag: np.zeros(len(self.tags), dtype=bool) for tag in places}
-        for tag, found in places.items():
-            masks[tag][found] = True
-        return masks
+        kinds: dict[tuple[str, ...], int] = {}  # a million cases have few different sets of tags
+        codes = np.fromiter((kinds.setdefault(tags, len(kinds)) for tags in self.tags), dtype=np.int64)
+        every = dict.fromkeys(tag for tags in kinds for tag in tags)
+        return {tag: np.array([tag in tags for tags in kinds])[codes] for tag in every}
 
 
 def score_table(
@@ -147,12 +143,14 @@ def score_table(
     shape = (len(case_ids), len(variants))
     cells = case_codes * len(variants) + variant_codes
     known = ~np.isnan(scores)
+    attempted = np.bincount(cells, minlength=n_cells)
+    nothing_missing = bool(known.all() and (attempted > 0).all())
 
     def reduced(values: NDArray[np.float64], of: NDArray[np.int64]) -> NDArray[np.float64]:
         return reduce_repeats(values, of, aggregation=aggregation, n_cases=n_cells).reshape(shape)
 
     def filled(bound: float | None) -> NDArray[np.float64] | None:
-        if bound is None or (known.all() and n_cells == np.unique(cells).size):
+        if bound is None or nothing_missing:
             return None
         cell_values = reduced(np.where(known, scores, bound), cells)
         return np.where(np.isnan(cell_values), bound, cell_values)
@@ -163,7 +161,7 @@ def score_table(
         variants=tuple(variants),
         values=reduced(scores[known], cells[known]),
         scored=np.bincount(cells[known], minlength=n_cells).reshape(shape),
-        attempted=np.bincount(cells, minlength=n_cells).reshape(shape),
+        attempted=attempted.reshape(shape),
         clusters=groups.clusters,
         clustered=groups.clustered,
         tags=groups.tags,

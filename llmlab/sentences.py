@@ -52,6 +52,8 @@ def comparison_lines(comparison: Comparison) -> tuple[str, ...]:
     whole = [row for row in comparison.rows if row.category is None]
     parts = [row for row in comparison.rows if row.category is not None and row.reading in ("better", "worse")]
     said = [row.sentence for row in (*whole[:SENTENCES_SHOWN], *parts[:SENTENCES_SHOWN])]
+    if len(whole) > SENTENCES_SHOWN:
+        said.append(f"The other {counted(len(whole) - SENTENCES_SHOWN, 'row')} over all cases: see the table.")
     weak = list(dict.fromkeys(note for row in comparison.rows for note in row.notes))
     if len(weak) > NOTES_SHOWN:
         weak[NOTES_SHOWN:] = [f"There are {len(weak) - NOTES_SHOWN} more such notes, each in its row's `notes`."]

@@ -77,7 +77,8 @@ def test_a_comparison_says_findings_first_and_how_last():
     scores = {"v1": [0.1, 0.9] * 4}
     scores |= {f"w{i}": [0.2, None, 0.8, 0.1, 0.9, 0.3, None, 0.5] for i in range(8)}
     lines = made(scores).compare("v1").lines()
-    assert len(lines) == 6 + 4 + 1 + 1
+    assert len(lines) == 6 + 1 + 4 + 1 + 1
+    assert lines[6] == "The other 2 rows over all cases: see the table."
     assert "4 more such notes" in lines[-2]
     assert "Holm, the family is 8 rows over all cases" in lines[-1]
     assert "cases independent" in lines[-1]

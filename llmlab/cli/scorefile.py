@@ -153,7 +153,7 @@ def _cases(table: pd.DataFrame, columns: ScoreColumns, path: Path) -> tuple[NDAr
     codes, ids = pd.factorize(_labels(table, columns.id, path))
     if not columns.tidy:
         _refuse_repeated(codes, table, columns.id, path, "give each case one row, or name its variant column")
-    return codes.astype(np.int64), [str(name) for name in ids]
+    return codes.astype(np.int64), ids.to_numpy(dtype=object).tolist()
 
 
 def _variants(
