@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def ui(port: int) -> None:
             stderr=messages,
             start_new_session=True,  # Ctrl+C reaches this process only, which then stops the server and its worker
         )
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         _wait_until_up(server, port, log)
         click.echo(_links(store, f"http://{HOST}:{port}"))
@@ -53,6 +55,11 @@ def ui(port: int) -> None:
         pass
     finally:
         _stop(server)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt  # SIGTERM stops the server too, which lives in a session of its own
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

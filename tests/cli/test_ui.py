@@ -45,7 +45,7 @@ def test_the_pages_show_the_projects_store_and_end_with_the_command(project):
     family = psutil.Process(server.pid).children(recursive=True)
     addresses = {c.laddr.ip for child in family for c in child.net_connections("inet") if c.status == "LISTEN"}
     assert addresses == {"127.0.0.1"}
-    server.send_signal(signal.SIGINT)
+    server.send_signal(signal.SIGTERM)
     server.communicate()
     assert server.returncode == 0
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in family)
