@@ -6,6 +6,8 @@ Used by `trec` (ties, repeated judgements) and `ranking` (matching a run with it
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,10 @@ import pyarrow.compute as pc
 
 from llmlab.errors import DataError
 
-__all__ = ["codes_in", "encode", "id_array", "pairs_repeat"]
+__all__ = ["THREADS", "codes_in", "encode", "id_array", "pairs_repeat"]
+
+THREADS = min(os.cpu_count() or 1, 4)
+SLICE_ROWS = 100_000
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # an odd number, so that multiplying by it loses nothing
 _MIX_2 = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -68,8 +73,14 @@ def codes_in(ids: pa.Array, known: pa.Array, *, what: str) -> npt.NDArray[np.int
             f"{what} are {_kind(ids)} in the run (such as {ids[0].as_py()!r}) and {_kind(known)} in the judgements "
             f"(such as {known[0].as_py()!r}); make them the same type"
         )
-    found: npt.NDArray[np.int32] = pc.fill_null(pc.index_in(ids, value_set=known), -1).to_numpy(zero_copy_only=False)
-    return found
+
+    def look_up(start: int) -> npt.NDArray[np.int32]:
+        found = pc.index_in(ids.slice(start, size), value_set=known)
+        return pc.fill_null(found, -1).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]  # pyarrow is untyped
+
+    size = max(-(-len(ids) // THREADS), SLICE_ROWS)
+    with ThreadPoolExecutor(THREADS) as pool:  # Arrow and numpy let other threads run
+        return np.concatenate(list(pool.map(look_up, range(0, len(ids), size))))
 
 
 def pairs_repeat(group: npt.NDArray[Any], ids: pa.Array) -> bool:

@@ -7,6 +7,7 @@ was never judged relevant. Used by `metrics`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
@@ -17,14 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmlab.errors import DataError
-from llmlab.retrieval.ids import codes_in, encode, id_array, pairs_repeat
+from llmlab.retrieval.ids import THREADS, codes_in, encode, id_array, pairs_repeat
 
 __all__ = ["JudgedRanking", "Judgements", "judged_ranking", "judgements_of", "place_in_group"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-PART_ROWS = 1 << 20
+PART_ROWS = 1 << 18
 SPARSE_AT = 8  # a rectangle of queries x depth may be this many times larger than the rows it holds
 
 
@@ -124,10 +125,12 @@ def judged_ranking(run: Any, judgements: Judgements) -> JudgedRanking:
         query, doc, doc_ids = query[rows], doc[rows], doc_ids.take(pa.array(rows))
         score = None if score is None else score[rows]
     lookup = _Lookup.of(judgements)
-    parts = [
-        _ranked_part(query[part], doc[part], doc_ids[part], None if score is None else score[part], lookup)
-        for part in _parts(query)
-    ]
+
+    def ranked(part: slice) -> tuple[Ints, Ints, Floats, Ints]:
+        return _ranked_part(query[part], doc[part], doc_ids[part], None if score is None else score[part], lookup)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = list(pool.map(ranked, _parts(query)))
     nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
     found, rank, relevance, again = (np.concatenate(column) for column in zip(nothing, *parts, strict=True))
     depth = np.bincount(query, minlength=len(judgements.query_ids)) - np.bincount(

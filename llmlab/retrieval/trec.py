@@ -63,8 +63,8 @@ def read_run(path: str | Path) -> pd.DataFrame:
     table = _read(Path(path), RUN_FIELDS, {"score": pa.float64()}, _run_number)
     single = table["score"].to_numpy().astype(np.float32)
     table = table.set_column(2, "score", pa.array(single))
-    order = _ties_by_descending_document(table, single)
-    return _frame(table if order is None else table.take(order))
+    doc_ids = _ties_by_descending_document(table, single)
+    return _frame(table if doc_ids is None else table.set_column(1, "doc_id", doc_ids))
 
 
 def _read(
@@ -158,22 +158,23 @@ def _line_of_row(path: Path, row: int) -> int:
     return next(line for count, line in enumerate(filled) if count == row)
 
 
-def _ties_by_descending_document(table: pa.Table, score: np.ndarray) -> np.ndarray | None:
-    """A row order that moves only tied documents of a query, among their own places; None where nothing is tied."""
+def _ties_by_descending_document(table: pa.Table, score: np.ndarray) -> pa.Array | None:
+    """The document ids with those that tie in a query exchanged among their own rows; None where nothing ties."""
     query, _ = encode(id_array(table["query_id"], what="query ids"))
     level = (query.astype(np.uint64) << np.uint64(32)) | (score + np.float32(0)).view(np.uint32)  # -0.0 equals 0.0
-    by_level = np.argsort(level, kind="stable")
-    same = level[by_level][1:] == level[by_level][:-1]
-    if not same.any():
+    in_order = np.sort(level)
+    shared = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+    if not len(shared):
         return None
-    tied = np.sort(by_level[np.append(same, False) | np.append(False, same)])
-    code, documents = encode(id_array(table["doc_id"].take(pa.array(tied)), what="document ids"))
+    tied = np.flatnonzero(shared[np.minimum(np.searchsorted(shared, level), len(shared) - 1)] == level)
+    doc_ids = id_array(table["doc_id"], what="document ids")
+    code, documents = encode(doc_ids.take(pa.array(tied)))
     descending = pc.sort_indices(documents, sort_keys=[("", "descending")]).to_numpy()
     place = np.empty(len(documents), np.int64)
     place[descending] = np.arange(len(documents))
     order = np.arange(len(score))
     order[tied[np.argsort(level[tied], kind="stable")]] = tied[np.lexsort((place[code], level[tied]))]
-    return order
+    return doc_ids.take(pa.array(order))
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

@@ -50,24 +50,22 @@ def test_json_holds_value_interval_and_number_of_queries_of_each_metric(files):
 def test_a_baseline_adds_a_comparison_for_each_metric(files):
     result = called(files["qrels"], files["run"], "-m", "RR", "-m", "R@2", "--baseline", files["worse"], "--json")
     first, second = json.loads(result.stdout)["comparisons"]
-    assert set(first) == set(
-        [
-            "metric",
-            "baseline",
-            "candidate",
-            "category",
-            "difference",
-            "se",
-            "df",
-            "ci",
-            "p_value",
-            "p_adjusted",
-            "n_pairs",
-            "n_clusters",
-            "method",
-            "verdict",
-        ]
-    )
+    assert set(first) == {
+        "metric",
+        "baseline",
+        "candidate",
+        "category",
+        "difference",
+        "se",
+        "df",
+        "ci",
+        "p_value",
+        "p_adjusted",
+        "n_pairs",
+        "n_clusters",
+        "method",
+        "verdict",
+    }
     assert (first["metric"], second["metric"]) == ("RR", "R@2")
     assert (first["candidate"], first["baseline"], first["category"], first["verdict"]) == ("run", "worse", None, None)
     assert first["difference"] == pytest.approx((0.5 + 0.5 + 0) / 3)
