@@ -1,0 +1,67 @@
+"""What `import llmlab` promises: complete sorted names, each with a home, and nothing loaded before it is used."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import llmlab
+
+HEAVY = (
+    "numpy",
+    "pandas",
+    "aiohttp",
+    "mlflow",
+    "datasets",
+    "statsmodels",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "ipywidgets",
+    "papermill",
+    "pydantic",
+)
+
+
+def test_all_is_sorted_and_small():
+    """The public names are in order, and few enough to be learnt."""
+    assert llmlab.__all__ == sorted(llmlab.__all__)
+    assert len(llmlab.__all__) <= 30
+
+
+@pytest.mark.parametrize("name", llmlab.__all__)
+def test_every_public_name_resolves(name):
+    """A name in __all__ can be reached, and says what it is."""
+    assert getattr(llmlab, name).__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    """A typo is told like any other."""
+    with pytest.raises(AttributeError, match="no attribute 'rnu'"):
+        _ = llmlab.rnu
+
+
+def test_importing_llmlab_loads_nothing_heavy():
+    """Importing is free: no numpy, no pandas, no client, no tracking."""
+    code = "import sys, json, llmlab; print(json.dumps(sorted(m for m in sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = {module.partition(".")[0] for module in json.loads(done.stdout)}
+    assert not loaded & set(HEAVY)
+
+
+def test_importing_llmlab_reads_no_environment_and_touches_no_network():
+    """Nothing happens at import: no variable is read, no socket opened, no handler added."""
+    code = (
+        "import os, socket, logging\n"
+        "class Watched(dict):\n"
+        "    def __getitem__(self, key): raise SystemExit(f'read {key}')\n"
+        "    get = __getitem__\n"
+        "os.environ = Watched(); socket.socket = None\n"
+        "before = list(logging.getLogger().handlers)\n"
+        "import llmlab\n"
+        "assert logging.getLogger().handlers == before\n"
+        "print('quiet')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.strip() == "quiet", done.stderr + done.stdout
