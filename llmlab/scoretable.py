@@ -25,13 +25,17 @@ __all__ = ["Aggregation", "CaseGroups", "Metric", "ScoreTable", "score_table"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """What a number in a column means: its bounds (None = unbounded), its direction and its unit."""
+    """What a number in a column means: its bounds (None = unbounded), its direction and its unit.
+
+    `judge` is the digest of the judge's bundle where a judge gave the numbers, "" where rules did.
+    """
 
     name: str
     low: float | None = None
     high: float | None = None
     higher_is_better: bool = True
     unit: str = ""
+    judge: str = ""
 
     @property
     def bounded(self) -> bool:
