@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.display import Chip, Interval, Shown, frame, html_table, plain, text_table
+from llmlab.display import Chip, Interval, Shown, frame
 from llmlab.errors import GateError
 from llmlab.scoretable import Metric, ScoreTable
 from llmlab.sentences import comparison_lines, missing_notes, paired_sentence
@@ -175,7 +175,10 @@ class Verdict(Shown):
         return self
 
     def _rows(self) -> list[dict[str, object]]:
-        return [{"verdict": Chip(self.word, _KINDS.get(self.word, "unsure")), "because": self.sentence}]
+        return [{"verdict": Chip(self.word, _KINDS.get(self.word, "unsure"))}]
+
+    def _sentence(self) -> str:
+        return self.sentence
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -239,14 +242,6 @@ class Comparison(Shown):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __str__(self) -> str:
-        return "\n".join([text_table(self._rows()), *(plain(line, None) for line in self.lines())]).strip()
-
-    def _repr_html_(self) -> str:
-        return (html_table(self._rows()) if self.rows else "") + "".join(
-            html_table([], caption=line) for line in self.lines()
-        )
-
     def _rows(self) -> list[dict[str, object]]:
         lines = [line for row in self.rows for line in row._rows()]
         if len({row.metric.name for row in self.rows}) == 1:  # named in every sentence; the room is better used
@@ -256,7 +251,7 @@ class Comparison(Shown):
         return [{key: line.get(key, "all" if key == "category" else None) for key in order} for line in lines]
 
     def _sentence(self) -> str:
-        return " ".join(self.lines())
+        return "\n".join(self.lines())
 
 
 _PLACES = {"metric": 0, "candidate": 1, "category": 2, "": 3, "clusters": 4, "unscored": 5, "would show (80% power)": 6}

@@ -11,7 +11,7 @@ import html
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ __all__ = ["Chip", "Interval", "Shown", "escape", "frame", "html_diff", "html_ta
 
 CUT_AT_CHARS = 160  # longer cells are cut, with the whole text one click away
 HTML_TEXT_LIMIT_CHARS = 20_000  # what one cell may put into a notebook file at most
-HTML_ROW_LIMIT = 200
+ROW_LIMIT = 60
 MISSING = "–"  # shown where there is no value; never a NaN
 
 _CHIP_COLOURS = {
@@ -72,10 +72,11 @@ class Interval:
 class Shown:
     """Mixin: a value that shows itself as one line, as an escaped table and as a frame.
 
-    Override `_rows` for values that are tables, and `_sentence` for what they mean.
+    Override `_rows` for values that are tables, and `_sentence` for what they mean, one sentence a line.
     """
 
     __slots__ = ()
+    _most_rows: ClassVar[int] = ROW_LIMIT  # shown at once; `to_frame()` has them all
 
     def _rows(self) -> list[dict[str, object]]:
         return [{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}]  # type: ignore[arg-type]  # every Shown is a dataclass
@@ -85,15 +86,19 @@ class Shown:
 
     def __repr__(self) -> str:
         rows = self._rows()
-        head = ", ".join(f"{key}={plain(_cell_text(value), 60)}" for key, value in (rows[0] if rows else {}).items())
+        first = (rows[0] if rows else {}).items()
+        head = ", ".join(f"{plain(key, 60)}={plain(_cell_text(value), 60)}" for key, value in first)
         more = f", ... {len(rows)} rows" if len(rows) > 1 else ""
         return f"{type(self).__name__}({head}{more})"
 
     def __str__(self) -> str:
-        return "\n".join(part for part in (text_table(self._rows()), plain(self._sentence(), None)) if part)
+        table = text_table(self._rows(), most_rows=self._most_rows)
+        said = [plain(line, None) for line in self._sentence().split("\n")]
+        return "\n".join(part for part in (table, *said) if part)
 
     def _repr_html_(self) -> str:
-        return html_table(self._rows(), caption=self._sentence())
+        rows, said = self._rows(), self._sentence()
+        return html_table(rows, caption=said, most_rows=self._most_rows)
 
     def to_frame(self) -> pd.DataFrame:
         """The same rows as a pandas DataFrame."""
@@ -157,9 +162,9 @@ def frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(flat)
 
 
-def html_table(rows: Sequence[Mapping[str, object]], *, caption: str = "") -> str:
-    """Rows as a compact escaped HTML table that follows Jupyter's light and dark themes."""
-    note = f"<p style='margin:.3em 0;max-width:70em'>{escape(caption)}</p>" if caption else ""
+def html_table(rows: Sequence[Mapping[str, object]], *, caption: str = "", most_rows: int = ROW_LIMIT) -> str:
+    """Rows as a compact escaped HTML table that follows Jupyter's light and dark themes, captions below it."""
+    note = _captions(caption)
     if not rows:
         return note or "<p>(no rows)</p>"
     columns = _columns(rows)
@@ -170,9 +175,9 @@ def html_table(rows: Sequence[Mapping[str, object]], *, caption: str = "") -> st
     )
     body = "".join(
         "<tr>" + "".join(_html_cell(row.get(column), _is_numeric(rows, column)) for column in columns) + "</tr>"
-        for row in rows[:HTML_ROW_LIMIT]
+        for row in rows[:most_rows]
     )
-    more = f"<p>… and {len(rows) - HTML_ROW_LIMIT:,} more rows</p>" if len(rows) > HTML_ROW_LIMIT else ""
+    more = f"<p>{_more(rows, most_rows)}</p>" if len(rows) > most_rows else ""
     return (
         f"<div style='overflow-x:auto'><table style='{_TABLE}'><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table>{more}</div>{note}"
@@ -198,12 +203,13 @@ def html_diff(before: str, after: str, *, before_name: str = "before", after_nam
     return f"<table style='{_TABLE}width:100%'><tbody><tr>{cells}</tr></tbody></table>"
 
 
-def text_table(rows: Sequence[Mapping[str, object]]) -> str:
+def text_table(rows: Sequence[Mapping[str, object]], *, most_rows: int = ROW_LIMIT) -> str:
     """Rows as an aligned table for a terminal, control characters escaped."""
     if not rows:
         return ""
     columns = _columns(rows)
-    cells = [[plain(_cell_text(row.get(column)), 60) for column in columns] for row in rows]
+    cells = [[plain(_cell_text(row.get(column)), 60) for column in columns] for row in rows[:most_rows]]
+    more = [_more(rows, most_rows)] if len(rows) > most_rows else []
     names = [plain(column, 60) for column in columns]
     widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
     right = [_is_numeric(rows, column) for column in columns]
@@ -215,7 +221,16 @@ def text_table(rows: Sequence[Mapping[str, object]]) -> str:
         )
         return "  ".join(padded).rstrip()
 
-    return "\n".join([line(names), line(["─" * width for width in widths]), *map(line, cells)])
+    return "\n".join([line(names), line(["─" * width for width in widths]), *map(line, cells), *more])
+
+
+def _captions(text: str) -> str:
+    lines = [line for line in text.split("\n") if line]
+    return "".join(f"<p style='margin:.3em 0;max-width:70em'>{escape(line)}</p>" for line in lines)
+
+
+def _more(rows: Sequence[object], most_rows: int) -> str:
+    return f"… and {len(rows) - most_rows:,} more rows (to_frame() has them all)"
 
 
 def _columns(rows: Sequence[Mapping[str, object]]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmlab.display import Shown
 from llmlab.errors import FileRuleError
@@ -92,6 +92,8 @@ class GoldenSet(Shown):
         name: what reports call it.
         parent: digest of the set that this one was grown from, "" for a first set.
     """
+
+    _most_rows: ClassVar[int] = 8
 
     cases: tuple[Case, ...]
     name: str = "golden"

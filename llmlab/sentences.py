@@ -39,9 +39,10 @@ def paired_sentence(row: PairedRow) -> str:
         return f"{found}, but {counted(row.unscored, 'unscored answer')} could undo that: not enough evidence."
     if row.significant:
         return f"{found}, larger than case-sampling noise."
+    tried = f" (p {row.p_adjusted:.2g} with all that were tried)" if d.p_value < 1 - d.level and row.p_adjusted else ""
     return (
         f"Not enough evidence that {row.candidate} differs from {row.baseline} on {place} "
-        f"({d.level:.0%} CI {_ends(d, scale)}); {_what_is_missed(row, d)}."
+        f"({d.level:.0%} CI {_ends(d, scale)}){tried}; {_what_is_missed(row, d)}."
     )
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.display import Chip, Interval, Shown, html_table, plain, text_table
+from llmlab.display import Chip, Interval, Shown
 from llmlab.scoretable import ScoreTable
-from llmlab.stats.estimate import Estimate, mean_estimate
+from llmlab.stats.estimate import Estimate, mean_estimate, share_estimate
 
 if TYPE_CHECKING:
     from llmlab.results import Results
@@ -63,12 +63,6 @@ class Summary(Shown):
             self.sources,
         )
 
-    def __str__(self) -> str:
-        return "\n".join([text_table(self._rows()), *(plain(line, None) for line in self.lines())])
-
-    def _repr_html_(self) -> str:
-        return html_table(self._rows()) + "".join(html_table([], caption=line) for line in self.lines())
-
     def _row(self, variant: str) -> dict[str, object]:
         row: dict[str, object] = {"variant": variant}
         if self.state != "complete":
@@ -94,7 +88,7 @@ class Summary(Shown):
         return all(self.estimates[variant, metric].value is None for variant in self.variants)
 
     def _sentence(self) -> str:
-        return " ".join(self.lines())
+        return "\n".join(self.lines())
 
 
 _RESOURCES = {
@@ -141,7 +135,8 @@ def case_mean(table: ScoreTable, variant: str) -> Estimate:
     if known.sum() < 2 or (clusters is not None and np.unique(clusters).size < 2):
         value = float(values[known].mean()) if known.any() else None
         return Estimate(value=value, n=int(known.sum()), n_attempted=attempted, method="too few cases for an interval")
-    return mean_estimate(values[known], clusters, n_attempted=attempted)
+    share = table.metric.low == 0 and table.metric.high == 1
+    return (share_estimate if share else mean_estimate)(values[known], clusters, n_attempted=attempted)
 
 
 def age_of(created_at: str) -> str:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.display import (
-    HTML_ROW_LIMIT,
+    ROW_LIMIT,
     Chip,
     Interval,
     Shown,
@@ -135,8 +135,8 @@ def test_a_long_cell_is_cut_with_the_whole_text_one_click_away_and_a_huge_one_bo
 
 
 def test_a_long_table_says_how_much_is_missing() -> None:
-    page = html_table([{"a": i} for i in range(HTML_ROW_LIMIT + 7)])
-    assert page.count("<tr>") == HTML_ROW_LIMIT + 1
+    page = html_table([{"a": i} for i in range(ROW_LIMIT + 7)])
+    assert page.count("<tr>") == ROW_LIMIT + 1
     assert "and 7 more rows" in page
 
 

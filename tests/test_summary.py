@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from llmlab.stats.estimate import mean_estimate
+from llmlab.stats.estimate import share_estimate
 from llmlab.summary import age_of, case_mean
 from tests.made_results import made, with_numbers
 
@@ -13,9 +13,9 @@ SCORES = {"v1": [0.2, 0.4, 0.9, 0.5], "v2": [0.5, 0.6, 1.0, None]}
 
 
 def test_means_are_over_cases_and_agree_with_the_estimator():
-    """The same number as `mean_estimate` over the cases; repeats only sharpen each case."""
+    """The same number as `share_estimate` over the cases; repeats only sharpen each case."""
     found = made(SCORES).summary().estimate("v1", "right")
-    direct = mean_estimate(SCORES["v1"])
+    direct = share_estimate(SCORES["v1"])
     assert (found.value, found.low, found.high) == (direct.value, direct.low, direct.high)
     repeated = made({"v1": [0.2, 0.2, 0.4, 0.4, 0.9, 0.9, 0.5, 0.5]}, repeats=2).summary().estimate("v1", "right")
     assert repeated.low == pytest.approx(direct.low)
