@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
-__all__ = ["Case", "GoldenSet"]
+__all__ = ["Case", "GoldenSet", "jsonl_rows"]
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")  # no UTF-8 file can carry half of a surrogate pair but as an escape
 _FIELDS = ("id", "inputs", "expected", "relevant", "tags", "cluster", "weight", "source")
@@ -109,7 +109,7 @@ class GoldenSet(Shown):
     def load(cls, path: str | Path, *, parent: str = "") -> GoldenSet:
         """Cases from JSONL, one object per line; FileRuleError with file and line for anything else."""
         path = Path(path)
-        rows = list(_jsonl_rows(path))
+        rows = list(jsonl_rows(path))
         if not rows:
             raise FileRuleError("has no cases", path=path)
         cases = []
@@ -136,7 +136,10 @@ class GoldenSet(Shown):
         relevant: str | None = None,
         name: str = "golden",
     ) -> GoldenSet:
-        """Cases from columns of a table. Lists in text cells are separated by `|`; without `id`, rows are numbered."""
+        """Cases from columns of a table; without `id`, rows are numbered.
+
+        Lists in text cells are separated by `;`. In `expected`, `a|b` is one fact that may be said either way.
+        """
         columns = {"expected": expected, "tags": tags, "cluster": cluster, "weight": weight, "relevant": relevant}
         used = {key: column for key, column in columns.items() if column is not None}
         for column in [*inputs, *used.values(), *([id] if id else [])]:
@@ -276,7 +279,8 @@ def _decoded(raw: bytes, path: str | Path) -> str:
         raise FileRuleError(f"is not UTF-8 ({error.reason})", path=path, line=line) from None
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line number and object of every line; FileRuleError with the line for whatever is not a whole JSON object."""
     for number, raw in enumerate(_bytes(path).split(b"\n"), start=1):
         raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
         if not raw.strip():
@@ -365,7 +369,7 @@ def _cell(value: Any, key: str) -> Any:
     if isinstance(value, Mapping):  # Parquet fills the keys of other rows with None
         return {name: item for name, item in value.items() if item is not None}
     if key in ("expected", "tags", "relevant") and isinstance(value, str):
-        return [part.strip() for part in value.split("|") if part.strip()]
+        return [part.strip() for part in value.split(";") if part.strip()]
     if key == "weight":
         return float(value)
     if key == "cluster":

@@ -172,11 +172,11 @@ def test_half_of_a_surrogate_pair_and_nul_survive_saving(tmp_path: Path) -> None
     assert GoldenSet.load(golden.save(tmp_path / "g.jsonl")).digest == golden.digest
 
 
-def test_csv_columns_become_cases_and_pipes_separate_lists(tmp_path: Path) -> None:
+def test_csv_columns_become_cases_and_semicolons_separate_lists(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         "\ufeffquestion,answer,tag,group,w,docs,key\r\n"
-        '"one, or ""two""?",a|b,x | y,c1,2.5,d1|d2,k1\r\nthree?,,,,,,007\r\n',
+        '"one, or ""two""?",a|A;b,x ; y,c1,2.5,d1;d2,k1\r\nthree?,,,,,,007\r\n',
         "questions.csv",
     )
     golden = GoldenSet.from_csv(
@@ -186,7 +186,7 @@ def test_csv_columns_become_cases_and_pipes_separate_lists(tmp_path: Path) -> No
     assert first == Case(
         id="k1",
         inputs={"question": 'one, or "two"?'},
-        expected=("a", "b"),
+        expected=("a|A", "b"),
         tags=("x", "y"),
         cluster="c1",
         weight=2.5,

@@ -86,7 +86,7 @@ or set the same names in that notebook's parameters cell. The key is read from t
 @click.option("--model", "model_id", required=True, help="The model to ask there, by the id that the endpoint knows.")
 @click.option("--provider", help="Whose model ids these are; guessed from the address by default.")
 @click.option("--question", help="Column of the question; guessed by default.")
-@click.option("--expected", help="Column of the expected answer, facts separated by |; guessed by default.")
+@click.option("--expected", help="Column of the expected answer, facts separated by ; and spellings by |, guessed by default.")
 def new(
     name: str,
     *,
@@ -146,7 +146,7 @@ def _golden_set(
     elif any(len(fact) > LONG_ANSWER_CHARS for case in cases for fact in case.expected):
         notes.append(
             "Some expected answers are whole sentences, which answers seldom repeat word by word: cut them to the "
-            "facts that matter, separated by |, or score with similar_to_expected."
+            "facts that matter, separated by semicolons, or score with similar_to_expected."
         )
     return GoldenSet(cases, name=name), notes
 

@@ -18,7 +18,7 @@ from typing import Any
 from llmlab.bundle import CorpusRef
 from llmlab.display import Shown
 from llmlab.errors import FileRuleError
-from llmlab.golden import _jsonl_rows
+from llmlab.golden import jsonl_rows
 from llmlab.retrieval.docstrings import package_docstrings
 from llmlab.yamlfile import read_text
 
@@ -106,7 +106,7 @@ class Corpus(Shown):
         """Documents from JSONL: `{"id", "text"[, "title", "group"]}`; FileRuleError with file and line for else."""
         path, documents = Path(path), []
         lines: dict[str, int] = {}
-        for line, row in _jsonl_rows(path):
+        for line, row in jsonl_rows(path):
             document = _document(row, path, line)
             if document.id in lines:
                 rule = f"duplicate id {document.id!r} (first on line {lines[document.id]})"
