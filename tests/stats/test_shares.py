@@ -1,0 +1,56 @@
+"""A share's interval: Wilson's where cases are independent, wider where clusters agree, never outside 0 to 1."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
+
+from llmlab.errors import DataError
+from llmlab.stats.shares import share_estimate
+
+
+def test_without_clusters_it_is_wilsons_interval():
+    """81 of 263: [.255289, .366210], as statsmodels' proportion_confint gives."""
+    found = share_estimate([1] * 81 + [0] * 182)
+    assert (found.low, found.high) == pytest.approx(proportion_confint(81, 263, method="wilson"), abs=1e-12)
+    assert (found.low, found.high) == pytest.approx((0.255289, 0.366210), abs=1e-6)
+
+
+def test_clusters_that_agree_count_as_one_case_each():
+    """20 clusters of 10 equal cases tell as much as 20 cases, up to t in place of the normal quantile."""
+    once = np.array([1] * 6 + [0] * 14)
+    clustered = share_estimate(np.repeat(once, 10), np.repeat(np.arange(20), 10))
+    single = share_estimate(once)
+    assert clustered.high - clustered.low == pytest.approx(single.high - single.low, rel=0.1)
+    assert clustered.n == 200
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=60))
+def test_the_interval_holds_the_share_and_stays_between_0_and_1(cases):
+    found = share_estimate([hit for hit, _ in cases], [cluster for _, cluster in cases])
+    if len({cluster for _, cluster in cases}) == 1:
+        assert found.low is None
+        assert "one cluster" in found.notes[0]
+    else:
+        assert 0 <= found.low <= found.value <= found.high <= 1
+        assert found.high > found.low
+
+
+def test_nominal_95_percent_covers_about_95_percent_with_clusters():
+    """30 clusters of 1 to 8 cases whose rates vary (beta-binomial, ICC 1/3), 600 simulations."""
+    rng, covered = np.random.default_rng(5), 0
+    for _ in range(600):
+        sizes = rng.integers(1, 9, 30)
+        rates = rng.beta(0.4, 1.6, 30)  # mean .2
+        hits = rng.random(sizes.sum()) < np.repeat(rates, sizes)
+        found = share_estimate(hits, np.repeat(np.arange(30), sizes))
+        covered += found.low <= 0.2 <= found.high
+    assert 0.92 <= covered / 600 <= 0.985
+
+
+@pytest.mark.parametrize("hits", [[], [0.5, 1.0], [2, 0]])
+def test_what_is_no_share_is_refused(hits):
+    with pytest.raises(DataError, match="each 0 or 1"):
+        share_estimate(hits)
