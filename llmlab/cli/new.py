@@ -86,7 +86,7 @@ or set the same names in that notebook's parameters cell. The key is read from t
 @click.option("--model", "model_id", required=True, help="The model to ask there, by the id that the endpoint knows.")
 @click.option("--provider", help="Whose model ids these are; guessed from the address by default.")
 @click.option("--question", help="Column of the question; guessed by default.")
-@click.option("--expected", help="Column of the expected answer, facts separated by ; and spellings by |, guessed by default.")
+@click.option("--expected", help="Column of the expected facts (`a; b`, or `a|b` for one said two ways).")
 def new(
     name: str,
     *,
