@@ -48,7 +48,7 @@ _HOMES = {
     "run": "experiment",
     "scorer": "scorers",
 }
-_MODULES = frozenset({"notebook", "plots", "scorers", "tracking"})
+_MODULES = frozenset({"notebook", "plots", "plots_retrieval", "retrieval", "scorers", "tracking"})
 
 __all__ = [
     "Bundle",

@@ -1,0 +1,312 @@
+"""How well each variant of a run retrieves: measures per case out of `Results`, or straight from indexes for every k.
+
+Judgements are the golden set's `relevant`. Cases are compared in pairs, by cluster, by the same code as answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmlab.bundle import Bundle, RetrievalConfig
+from llmlab.comparison import Comparison, compare_tables
+from llmlab.display import Interval, Shown
+from llmlab.errors import DataError
+from llmlab.prompting import fill
+from llmlab.retrieval.caserows import Rows
+from llmlab.retrieval.measure import Measure, parse_measure
+from llmlab.retrieval.metrics import RetrievalMetrics, evaluate
+from llmlab.retrieval.retrievers import Index, build_index
+from llmlab.scoretable import CaseGroups, Metric, ScoreTable, score_table
+from llmlab.sentences import counted
+from llmlab.stats.estimate import Estimate, mean_estimate
+
+if TYPE_CHECKING:
+    from llmlab.golden import GoldenSet
+    from llmlab.results import Results
+
+__all__ = ["RunMetrics", "by_k", "of_results"]
+
+NO_ANSWER = frozenset({"error", "timeout"})
+Fetched = tuple[str, str, Sequence[str]]  # variant, case id, document ids best first
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class RunMetrics(Shown):
+    """Retrieval measures of several variants over the same cases.
+
+    Attributes:
+        golden: the cases with their judgements.
+        tables: per measure a matrix of cases x variants, repeats averaged.
+        fetched: (variant, case id) -> document ids, best first (of the first repeat).
+        unjudged: (variant, measure) -> share of the documents it looked at that nobody judged; they count as not
+            relevant.
+        level: confidence level of the intervals.
+        n_without_relevant: cases without a relevant document; undefined, left out.
+        n_unknown: answers of which nobody knows what they retrieved (an application failed), left out.
+        k_used: how many documents each variant's own config puts into the prompt.
+    """
+
+    golden: GoldenSet
+    tables: Mapping[Measure, ScoreTable]
+    fetched: Mapping[tuple[str, str], tuple[str, ...]]
+    unjudged: Mapping[tuple[str, Measure], float | None]
+    level: float = 0.95
+    n_without_relevant: int = 0
+    n_unknown: int = 0
+    k_used: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What was measured."""
+        return tuple(self.tables)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the variants."""
+        return next(iter(self.tables.values())).variants
+
+    def table(self, measure: str | Measure) -> ScoreTable:
+        """One measure as a matrix of cases x variants; ValueError where it was not measured."""
+        wanted = parse_measure(measure)
+        if wanted not in self.tables:
+            raise ValueError(f"{wanted} was not measured, only {', '.join(map(str, self.tables))}")
+        return self.tables[wanted]
+
+    def estimate(self, variant: str, measure: str | Measure) -> Estimate:
+        """The mean over cases with its interval, clustered where the golden set names clusters."""
+        table = self.table(measure)
+        values = table.values[:, table.column(variant)]
+        known = ~np.isnan(values)
+        clusters = table.clusters[known] if table.clustered else None
+        if known.sum() < 2 or (clusters is not None and np.unique(clusters).size < 2):
+            value = float(values[known].mean()) if known.any() else None
+            return Estimate(value=value, level=self.level, n=int(known.sum()), method="too few cases for an interval")
+        return mean_estimate(values[known], clusters, level=self.level, n_attempted=len(values))
+
+    def compare(
+        self,
+        baseline: str,
+        *,
+        candidates: Sequence[str] | None = None,
+        measures: Iterable[str | Measure] | None = None,
+        by: str | None = None,
+        margin: float | Mapping[str, float] | None = None,
+    ) -> Comparison:
+        """Each candidate against the baseline, as `Results.compare`: paired, clustered, Holm over the rows."""
+        if by not in (None, "tags"):
+            raise ValueError(f"by == {by!r}, must be 'tags' or None")
+        chosen = [self.table(measure) for measure in (self.tables if measures is None else measures)]
+        rows = compare_tables(
+            chosen, baseline, candidates=candidates, by_tag=by is not None, margin=margin, level=self.level
+        )
+        return Comparison(rows=rows, baseline=baseline)
+
+    def worst(self, n: int = 10, *, variant: str, measure: str | Measure) -> Rows:
+        """The n lowest cases of a variant: what it fetched, and what it should have fetched and did not."""
+        if n < 1:
+            raise ValueError(f"n == {n}, must be >= 1")
+        table = self.table(measure)
+        values = table.values[:, table.column(variant)]
+        order = [int(i) for i in np.argsort(values, kind="stable") if not np.isnan(values[i])][:n]
+        rows = []
+        for i in order:
+            case, got = self.golden.by_id[table.case_ids[i]], self.fetched.get((variant, table.case_ids[i]), ())
+            wanted = sorted(
+                (doc_id for doc_id, grade in case.relevant.items() if grade > 0),
+                key=lambda doc_id, of=case.relevant: -of[doc_id],  # type: ignore[misc]  # binds this case's grades
+            )
+            rows.append(
+                {
+                    "case": case.id,
+                    "question": " | ".join(str(value) for value in case.inputs.values()),
+                    str(parse_measure(measure)): Interval(float(values[i])),
+                    "fetched": ", ".join(got) or "nothing",
+                    "relevant, not fetched": ", ".join(d for d in wanted if d not in got) or "none",
+                    "relevant, fetched": ", ".join(d for d in wanted if d in got) or "none",
+                }
+            )
+        sentence = f"The {counted(len(rows), 'case')} of {variant} with the lowest {parse_measure(measure)}."
+        return Rows(rows=tuple(rows), sentence=sentence)
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {"variant": variant, **{str(measure): self._cell(variant, measure) for measure in self.tables}}
+            for variant in self.variants
+        ]
+
+    def _cell(self, variant: str, measure: Measure) -> Interval:
+        mean = self.estimate(variant, measure)
+        return Interval(mean.value, mean.low, mean.high)
+
+    def _sentence(self) -> str:
+        table = next(iter(self.tables.values()))
+        deepest = max(self.tables, key=lambda measure: measure.cutoff or 10**9)
+        shares = [(name, self.unjudged[name, deepest]) for name in self.variants]
+        blind = ", ".join(f"{share:.0%} of {name}'s" for name, share in shares if share)
+        said = [f"Means over {counted(len(table.case_ids), 'case')} with {self.level:.0%} intervals."]
+        said += [f"{counted(self.n_without_relevant, 'case')} without a relevant document are left out."] * bool(
+            self.n_without_relevant
+        )
+        said += [f"{counted(self.n_unknown, 'answer')} without a record of what was retrieved are left out."] * bool(
+            self.n_unknown
+        )
+        if blind:
+            said.append(f"Nobody judged {blind} documents ({deepest}); they count as not relevant.")
+        return " ".join(said)
+
+
+def of_results(
+    results: Results, measures: Iterable[str | Measure] = ("P@5", "R@5", "nDCG@5", "RR"), *, level: float = 0.95
+) -> RunMetrics:
+    """Retrieval measures of every variant of a run, from what its answers say they retrieved.
+
+    Repeats of a case are averaged. An empty result scores 0; a row that failed before it said what it retrieved is
+    left out and counted.
+
+    Raises:
+        DataError: there is no golden set, or no case of it names a relevant document.
+        ValueError: an unknown measure, or k below 1.
+    """
+    if results.golden is None:
+        raise DataError("these results carry no golden set, so nobody knows what should have been retrieved")
+    frame = results.frame
+    rows, n_unknown = list[Fetched](), 0
+    for variant, case_id, ids, status in zip(
+        frame["variant"], frame["case_id"], frame["retrieved"], frame["status"], strict=True
+    ):
+        if len(ids) == 0 and status in NO_ANSWER:
+            n_unknown += 1
+        else:
+            rows.append((variant, case_id, tuple(ids)))
+    wanted = _parsed(measures)
+    k_used = {name: bundle.retrieval.k for name, bundle in results.bundles.items() if bundle.retrieval}
+    return _measured(
+        dict.fromkeys(wanted, rows),
+        results.golden,
+        results.variants,
+        level=level,
+        n_unknown=n_unknown,
+        k_used=k_used,
+    )
+
+
+def by_k(
+    variants: Mapping[str, Bundle | RetrievalConfig | Index],
+    golden: GoldenSet,
+    *,
+    measures: Sequence[str] = ("P", "R"),
+    k: int = 20,
+    base: str | Path | None = None,
+    level: float = 0.95,
+) -> RunMetrics:
+    """Each measure at 1, 2, ..., k of every variant's index, without generating an answer.
+
+    Each value is what a config with that k would score: the first k hits, a document that comes twice counted once.
+
+    Raises:
+        DataError: no case of the golden set names a relevant document.
+        ValueError: k below 1, or a variant without retrieval.
+    """
+    if k < 1:
+        raise ValueError(f"k == {k}, must be >= 1")
+    names = [name.partition("@")[0] for name in measures]
+    indexes = {variant: _index(variant, given, base) for variant, given in variants.items()}
+    found: dict[tuple[str, str], list[str]] = {}
+    for variant, index in indexes.items():
+        queries = [fill(index.config.query, case.inputs) for case in golden]
+        for case, hits in zip(golden, index.search(queries, k), strict=True):
+            found[variant, case.id] = [hit.doc_id for hit in hits]
+    rows: dict[Measure, Sequence[Fetched]] = {}
+    for depth in range(1, k + 1):
+        cells = [(*cell, tuple(dict.fromkeys(ids[:depth]))) for cell, ids in found.items()]
+        rows |= {Measure(name, depth): cells for name in names}
+    k_used = {variant: index.config.k for variant, index in indexes.items()}
+    return _measured(rows, golden, tuple(variants), level=level, k_used=k_used)
+
+
+def _index(variant: str, given: Bundle | RetrievalConfig | Index, base: str | Path | None) -> Index:
+    config = given.retrieval if isinstance(given, Bundle) else given
+    if config is None:
+        raise ValueError(f"the variant {variant!r} retrieves nothing: its bundle has no `retrieval`")
+    return config if isinstance(config, Index) else build_index(config, base=base)
+
+
+def _parsed(measures: Iterable[str | Measure]) -> list[Measure]:
+    found = list(dict.fromkeys(map(parse_measure, measures)))
+    if not found:
+        raise ValueError("no measure was asked for, give at least one such as nDCG@10")
+    return found
+
+
+def _measured(
+    rows: Mapping[Measure, Sequence[Fetched]],
+    golden: GoldenSet,
+    variants: tuple[str, ...],
+    *,
+    level: float,
+    n_unknown: int = 0,
+    k_used: Mapping[str, int],
+) -> RunMetrics:
+    judged = {case.id: dict(case.relevant) for case in golden if any(grade > 0 for grade in case.relevant.values())}
+    if not judged:
+        raise DataError("no case of the golden set names a relevant document; add `relevant` to its cases")
+    case_ids, groups = tuple(judged), CaseGroups.of(tuple(judged), golden)
+    tables, unjudged = dict[Measure, ScoreTable](), dict[tuple[str, Measure], float | None]()
+    for together in _alike(rows):
+        cells = [row for row in rows[together[0]] if row[1] in judged]
+        scored = {variant: _evaluated(variant, cells, judged, together) for variant in variants}
+        for measure in together:
+            for v, found in scored.items():
+                unjudged[v, measure] = None if found is None else found.unjudged[together.index(measure)]
+            scores = {v: iter(found.column(measure)) for v, found in scored.items() if found is not None}
+            tables[measure] = score_table(
+                Metric(name=str(measure), low=0.0, high=1.0),
+                scores=np.array([next(scores[variant]) for variant, *_ in cells], dtype=np.float64),
+                case_codes=_codes([case for _, case, _ in cells], case_ids),
+                variant_codes=_codes([variant for variant, *_ in cells], variants),
+                case_ids=case_ids,
+                variants=variants,
+                groups=groups,
+            )
+    fetched: dict[tuple[str, str], tuple[str, ...]] = {}
+    for variant, case_id, ids in max(rows.values(), key=lambda some: sum(len(ids) for *_, ids in some)):
+        fetched.setdefault((variant, case_id), tuple(ids))
+    return RunMetrics(
+        golden=golden,
+        tables={measure: tables[measure] for measure in rows},
+        fetched=fetched,
+        unjudged=unjudged,
+        level=level,
+        n_without_relevant=len(golden) - len(judged),
+        n_unknown=n_unknown,
+        k_used=dict(k_used),
+    )
+
+
+def _alike(rows: Mapping[Measure, Sequence[Fetched]]) -> list[list[Measure]]:
+    """Measures of the same rankings together, so that each ranking is judged once."""
+    groups: dict[int, list[Measure]] = {}
+    for measure, some in rows.items():
+        groups.setdefault(id(some), []).append(measure)
+    return list(groups.values())
+
+
+def _evaluated(
+    variant: str, cells: Sequence[Fetched], judged: Mapping[str, Mapping[str, float]], measures: Sequence[Measure]
+) -> RetrievalMetrics | None:
+    """Each row judged as a query of its own, in the order of the rows; None where the variant has none."""
+    own = [(case_id, ids) for name, case_id, ids in cells if name == variant]
+    if not own:
+        return None
+    qrels = {str(i): judged[case_id] for i, (case_id, _) in enumerate(own)}
+    return evaluate(qrels, {str(i): list(ids) for i, (_, ids) in enumerate(own)}, measures=measures)
+
+
+def _codes(labels: Sequence[str], known: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    place = {label: i for i, label in enumerate(known)}
+    return np.fromiter((place[label] for label in labels), dtype=np.int64, count=len(labels))
