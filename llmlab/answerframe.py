@@ -6,16 +6,17 @@ Used by `results` alone, which says what the columns mean.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmlab.background import run_in_background
 from llmlab.clients.base import Generation, Usage
 from llmlab.errors import DataError, FileRuleError
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FRAME_COLUMNS",
     "answers_of",
+    "content_digest",
     "frame_of",
     "generations_of",
     "read_frame",
@@ -49,6 +51,17 @@ FRAME_COLUMNS = (
     *_NUMBER_COLUMNS,
     *("served_model", "system_fingerprint", "cached", "attempts", "error", "steps", "call_key"),
 )
+
+
+def content_digest(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
+    """A digest (32 hex digits) over answers and scores, whatever the order of the rows, and over these facts."""
+    import pandas as pd
+
+    content = frame.drop(columns=["cached"], errors="ignore")  # true the second time, for the same answers
+    content = content.assign(retrieved=content["retrieved"].map("\x1f".join))
+    rows = np.sort(pd.util.hash_pandas_object(content, index=False).to_numpy())
+    about = {"columns": list(map(str, content.columns)), **facts}
+    return hashlib.sha256(rows.tobytes() + json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def frame_of(generations: Sequence[Generation]) -> pd.DataFrame:
@@ -216,5 +229,4 @@ def _scores(scorers: Sequence[Scorer], pairs: Iterable[tuple[Case, Generation]])
     async def every() -> list[dict[str, Score]]:
         return await asyncio.gather(*(one(case, generation) for case, generation in pairs))
 
-    with ThreadPoolExecutor(1) as thread:  # its own loop, so that a running one (Jupyter's) is left alone
-        return thread.submit(asyncio.run, every()).result()
+    return run_in_background(every)

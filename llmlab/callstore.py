@@ -101,12 +101,16 @@ class CallStore:
                     self._warn_torn(key)
         return found
 
-    async def put(self, key: str, request: Request, generation: Generation) -> None:
-        """Keep the answer; returns when it is on disk. The first answer under a key stays."""
+    async def put(self, key: str, request: Request | None, generation: Generation) -> None:
+        """Keep the answer; returns when it is on disk. The first answer under a key stays.
+
+        `request` is None for the answer of an application, which sends its own.
+        """
         self.check()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        answer, asked = generation.to_json().encode("ascii"), request.to_json().encode("ascii")
+        answer = generation.to_json().encode("ascii")
+        asked = b"" if request is None else request.to_json().encode("ascii")
         row = (key, answer, _checksum(key, answer), asked)
         if self._writer is None:
             self._start_writer()
@@ -114,13 +118,13 @@ class CallStore:
         await done
 
     def request_json(self, key: str) -> str | None:
-        """The request that was sent for this key, as `Request.to_json` wrote it; None when it is not stored."""
+        """The request that was sent for this key, as `Request.to_json` wrote it; None when there is none."""
         self.check()
         try:
             rows = self._fetch("SELECT request FROM calls WHERE key = ?", [key])
         except sqlite3.DatabaseError:  # on a damaged page
             return None
-        return rows[0][0].decode("ascii", "replace") if rows and isinstance(rows[0][0], bytes) else None
+        return rows[0][0].decode("ascii", "replace") if rows and rows[0][0] and isinstance(rows[0][0], bytes) else None
 
     def __len__(self) -> int:
         return int(self._fetch("SELECT count(*) FROM calls", [])[0][0])

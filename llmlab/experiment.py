@@ -4,37 +4,46 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from llmlab.app import App
+from llmlab.background import run_in_background
 from llmlab.bundle import Bundle
 from llmlab.callstore import CallStore
-from llmlab.clients.base import Client, Usage
+from llmlab.clients.base import Client, Generation, Usage
 from llmlab.clients.endpoints import client_for, load_endpoints
+from llmlab.display import plain
 from llmlab.errors import BudgetError
 from llmlab.golden import GoldenSet
-from llmlab.plan import App, DryRun, Plan, estimated_tokens, make_plan, price_of
+from llmlab.plan import DryRun, Plan, estimated_tokens, make_plan, price_of
+from llmlab.progress import Progress, shown
 from llmlab.project import git_state, project_root, runs_folder
 from llmlab.results import Results
-from llmlab.runner import Progress, execute
+from llmlab.runner import execute
+from llmlab.scorers import as_scorers
 
 if TYPE_CHECKING:
     from llmlab.scorers import Scorer
+    from llmlab.scorers.base import ScoreFunction
 
 __all__ = ["dry_run", "run"]
 
-STOP_WITHIN_S = 4.0  # after an interrupt: what is in flight is given up, what has arrived is on disk
+INTERRUPTED = "The run was interrupted; the same call goes on from here."
+SCORING_INTERRUPTED = "Scoring was interrupted, so there are no scores; the same call scores the stored answers."
 
 
 def run(
     variants: Mapping[str, Bundle] | Bundle,
     golden: GoldenSet,
     *,
-    scorers: Sequence[Scorer] = (),
+    scorers: Sequence[Scorer | ScoreFunction] = (),
     repeats: int = 1,
     concurrency: int = 32,
     budget_usd: float | Decimal | None = None,
@@ -43,7 +52,7 @@ def run(
     endpoints: str | Path | None = None,
     store: str | Path | CallStore | None = None,
     base: str | Path | None = None,
-    case_timeout_s: float | None = 600.0,
+    case_timeout_s: float | None = None,
     failed_share_allowed: float = 0.2,
     progress: bool = True,
 ) -> Results:
@@ -54,16 +63,17 @@ def run(
 
     Args:
         variants: bundles by name, or one bundle.
-        scorers: `(Case, Generation) -> Score` callables made with `@scorer`.
+        scorers: made with `@scorer`, or plain functions `(Case, Generation) -> number` from 0 to 1; async ones too.
         repeats: answers per variant and case.
         concurrency: calls in flight at once.
-        budget_usd: stop when this much was spent in this run; calls in flight still finish.
+        budget_usd: stop when this much was spent in this run; calls in flight still finish. An application must say
+            what its answers cost.
         client: answers for every variant; by default each model's own, from `endpoints`.
         app: an application `answer(case, bundle) -> Generation` to measure instead of single calls.
         endpoints: path of an endpoints.yaml.
         store: the call store or its path, by default mlruns/calls.sqlite of the project.
         base: folder that relative corpus paths start from, by default the project's root.
-        case_timeout_s: bound on one case with all its attempts.
+        case_timeout_s: bound on one case with all its attempts; by default the client's own, else ten minutes.
         failed_share_allowed: above this share of rows without an answer the results say FAILED.
         progress: whether to show a progress bar.
 
@@ -72,28 +82,47 @@ def run(
         BudgetError: a budget is given and a model's price is unknown.
         StoreError: the call store cannot be written; answers up to there are kept.
     """
-    plan = _plan(variants, golden, repeats=repeats, client=client, app=app, endpoints=endpoints, base=base)
+    made = as_scorers(scorers)
     if concurrency < 1:
         raise ValueError(f"concurrency == {concurrency}, must be >= 1")
-    budget = None if budget_usd is None else Decimal(str(budget_usd))
+    budget = _budget(budget_usd)
+    plan = _plan(variants, golden, repeats=repeats, client=client, app=app, endpoints=endpoints, base=base)
     if budget is not None:
         _require_prices(plan)
     state = Progress(total=len(plan))
-    with _opened(store) as calls:
-        _in_background(plan, calls, state, concurrency, budget, case_timeout_s, show=progress)
+    with _terminates(), _opened(store) as calls, shown(state, show=progress) as refresh:
+        try:
+            run_in_background(
+                lambda: execute(
+                    plan,
+                    calls,
+                    state,
+                    concurrency=concurrency,
+                    budget_usd=budget,
+                    case_timeout_s=case_timeout_s,
+                ),
+                on_tick=refresh,
+            )
+        except KeyboardInterrupt:
+            state.stopped = INTERRUPTED
     if state.store_error is not None:
         raise state.store_error
+    generations = tuple(state.generations)
     results = Results.from_generations(
-        state.generations,
+        generations,
         golden=golden,
         bundles=plan.bundles,
         index_digests={name: index.digest for name, index in plan.indexes.items()},
-        complete=state.done == state.total,
+        complete=len(generations) == len(plan),
         failed_share_allowed=failed_share_allowed,
         provenance=_provenance(plan),
-        notes=_notes(plan, state),
+        notes=_notes(generations, state.stopped),
     )
-    return results.scored_by(scorers)
+    try:
+        with _terminates():
+            return results.scored_by(made)
+    except KeyboardInterrupt:
+        return replace(results, complete=False, notes=(*results.notes, SCORING_INTERRUPTED))
 
 
 def dry_run(
@@ -186,100 +215,55 @@ def _require_prices(plan: Plan) -> None:
             )
 
 
-def _in_background(
-    plan: Plan,
-    store: CallStore,
-    state: Progress,
-    concurrency: int,
-    budget_usd: Decimal | None,
-    case_timeout_s: float | None,
-    *,
-    show: bool,
-) -> None:
-    """Run the plan in its own loop in one background thread, so that a running loop (Jupyter's) is left alone."""
-    stop, failures = threading.Event(), []
-
-    def work() -> None:
-        try:
-            execute(
-                plan,
-                store,
-                state,
-                concurrency=concurrency,
-                budget_usd=budget_usd,
-                case_timeout_s=case_timeout_s,
-                stop=stop,
-            )
-        except BaseException as error:  # noqa: BLE001  # handed to the caller's thread, below
-            failures.append(error)
-
-    thread = threading.Thread(target=work, name="llmlab-run", daemon=True)
-    with _terminates(stop), _bar(state, show=show) as refresh:
-        thread.start()
-        try:
-            while thread.is_alive():
-                thread.join(0.1)
-                refresh()
-        except KeyboardInterrupt:
-            stop.set()
-            thread.join(STOP_WITHIN_S)
-        except BaseException:
-            stop.set()
-            thread.join(STOP_WITHIN_S)
-            raise
-    if failures:
-        raise failures[0]
-
-
 @contextmanager
-def _terminates(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM ends the process with 143 after what has arrived is on disk; only where the main thread runs this."""
-    if threading.current_thread() is not threading.main_thread():
+def _terminates() -> Iterator[None]:
+    """SIGTERM ends the process with 143 after what has arrived is on disk, where nobody else handles it."""
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 
     def on_term(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
         raise SystemExit(143)
 
-    before = signal.signal(signal.SIGTERM, on_term)
+    signal.signal(signal.SIGTERM, on_term)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-@contextmanager
-def _bar(state: Progress, *, show: bool) -> Iterator[Callable[[], None]]:
-    from tqdm.auto import tqdm
-
-    with tqdm(total=state.total, unit="call", disable=not show, desc="run") as bar:
-
-        def refresh() -> None:
-            bar.n = state.done
-            bar.set_postfix(cached=state.cached, errors=state.errors, spent=f"${state.spent_usd:.4f}", refresh=False)
-            bar.refresh()
-
-        yield refresh
-        refresh()
+def _budget(budget_usd: float | Decimal | None) -> Decimal | None:
+    if budget_usd is None:
+        return None
+    budget = Decimal(str(budget_usd))
+    if not (budget.is_finite() and budget > 0):
+        raise ValueError(f"budget_usd == {budget_usd}, must be > 0 (or None for no bound)")
+    return budget
 
 
 def _provenance(plan: Plan) -> dict[str, Any]:
     git = git_state()
     endpoints = {name: client.fingerprint for name, client in plan.clients.items()}
-    return {"endpoints": endpoints, "commit": git.commit, "dirty": git.dirty, **plan.app_identity}
+    return {"endpoints": endpoints, "commit": git.commit, "dirty": git.dirty, **plan.identity}
 
 
-def _notes(plan: Plan, state: Progress) -> tuple[str, ...]:
-    notes = [state.stopped] if state.stopped else []
-    for variant in plan.bundles:
-        answers = [g for g in state.generations if g.variant == variant and g.served_model]
-        for what, attribute in (("model", "served_model"), ("system fingerprint", "system_fingerprint")):
-            old = {getattr(g, attribute) for g in answers if g.cached} - {None}
-            new = {getattr(g, attribute) for g in answers if not g.cached} - {None}
-            if old and new and old != new:
-                notes.append(
-                    f"SILENT UPDATE: {variant} was answered by {what} {', '.join(sorted(old))} before and by "
-                    f"{', '.join(sorted(new))} now; run it again with a new call store before you compare."
-                )
+def _notes(generations: Sequence[Generation], stopped: str) -> tuple[str, ...]:
+    """Why the run stopped, and whether a provider changed the model since the stored answers of a variant."""
+    notes = [stopped] if stopped else []
+    for what, attribute in (("model", "served_model"), ("system fingerprint", "system_fingerprint")):
+        before, now = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+        for generation in generations:
+            if served := getattr(generation, attribute):
+                (before if generation.cached else now)[generation.variant].add(served)
+        notes += [
+            f"SILENT UPDATE: {variant} was answered by {what} {_listed(known)} before and by {_listed(new)} now; "
+            "run it again with a new call store before you compare."
+            for variant, known in before.items()
+            if (new := now[variant] - known)
+        ]
     return tuple(notes)
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(plain(name, 80) for name in sorted(names))

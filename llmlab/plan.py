@@ -6,34 +6,32 @@ Arms are interleaved (all variants of a case before the next case), so that a sl
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from llmlab.app import App, app_identity
 from llmlab.bundle import Bundle
 from llmlab.callstore import call_key
-from llmlab.clients.base import Client, Generation, Request, Usage
+from llmlab.clients.base import Client, Request, Usage
 from llmlab.display import Shown
 from llmlab.golden import Case, GoldenSet
 from llmlab.precheck import check_cases
-from llmlab.project import git_state
 from llmlab.prompting import fill
 from llmlab.retrieval.retrievers import Index, build_index
 
-__all__ = ["App", "Call", "Plan", "make_plan"]
-
-App = Callable[[Case, Bundle], "Generation | str | Awaitable[Generation | str]"]
+__all__ = ["Call", "DryRun", "Plan", "estimated_tokens", "make_plan", "price_of"]
 
 CASES_PER_BATCH = 64  # searched, rendered and looked up together
+CHARS_PER_BATCH = 4_000_000  # of inputs: a batch of long cases is cut earlier, for memory
 CHARS_PER_TOKEN = 4  # the usual rule of thumb, for estimates only
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(NamedTuple):
     """One cell of the experiment, ready to be sent: variant x case x repeat with its key and request."""
 
     variant: str
@@ -41,7 +39,24 @@ class Call:
     repeat: int
     retrieved: tuple[str, ...]
     key: str
-    request: Request | None  # None: an application makes its own
+    request: Request | None  # None: an application makes its own, or the prompt could not be filled
+    problem: str = ""  # why the prompt could not be filled
+
+
+class Filled(NamedTuple):
+    """A prompt filled for one case."""
+
+    messages: tuple[Mapping[str, Any], ...] = ()
+    retrieved: tuple[str, ...] = ()
+    problem: str = ""
+
+
+class Found(NamedTuple):
+    """What retrieval gives one case: document ids, best first, and the text that goes into its prompt."""
+
+    retrieved: tuple[str, ...]
+    passages: str
+    problem: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +69,7 @@ class Plan:
         repeats: answers per variant and case.
         clients: the client of each variant; empty where an application answers.
         indexes: the index of each variant that retrieves.
-        app, app_identity: the application under test and the entry point, commit and source it is known by.
+        app, identity: the application under test, and the entry point, commit and source it is known by.
     """
 
     bundles: Mapping[str, Bundle]
@@ -63,60 +78,91 @@ class Plan:
     clients: Mapping[str, Client] = field(default_factory=dict)
     indexes: Mapping[str, Index] = field(default_factory=dict)
     app: App | None = None
-    app_identity: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.bundles) * len(self.golden) * self.repeats
 
     def batches(self) -> Iterator[list[Call]]:
         """The calls in interleaved order, some cases at a time."""
-        cases = self.golden.cases
-        for start in range(0, len(cases), CASES_PER_BATCH):
-            yield self._batch(cases[start : start + CASES_PER_BATCH])
+        batch: list[Case] = []
+        chars = 0
+        for case in self.golden.cases:
+            batch.append(case)
+            chars += sum(len(value) for value in case.inputs.values() if isinstance(value, str))
+            if len(batch) == CASES_PER_BATCH or chars > CHARS_PER_BATCH:
+                yield self._batch(batch)
+                batch, chars = [], 0
+        if batch:
+            yield self._batch(batch)
 
     def _batch(self, cases: Sequence[Case]) -> list[Call]:
-        columns = {variant: self._prompts(variant, cases) for variant in self.bundles}
+        if self.app is not None:
+            return [
+                Call(variant, case, repeat, (), self._app_key(variant, case, repeat), None)
+                for case in cases
+                for repeat in range(self.repeats)
+                for variant in self.bundles
+            ]
+        filled: dict[str, list[Filled]] = {}
+        searched: dict[str, list[Found]] = {}
+        for variant, recipe in self._recipes.items():  # variants that differ in sampling alone share what is filled
+            if recipe not in filled:
+                filled[recipe] = self._filled(variant, cases, searched)
+        columns = [(variant, filled[recipe]) for variant, recipe in self._recipes.items()]
         return [
-            self._call(variant, case, repeat, *columns[variant][i])
+            self._call(variant, case, repeat, column[i])
             for i, case in enumerate(cases)
             for repeat in range(self.repeats)
-            for variant in self.bundles
+            for variant, column in columns
         ]
 
-    def _prompts(self, variant: str, cases: Sequence[Case]) -> list[tuple[tuple[str, ...], tuple[Any, ...]]]:
-        """Per case the ids of the retrieved documents and the filled messages."""
+    def _filled(self, variant: str, cases: Sequence[Case], searched: dict[str, list[Found]]) -> list[Filled]:
         bundle, index = self.bundles[variant], self.indexes.get(variant)
-        if self.app is not None:
-            return [((), ())] * len(cases)
-        if index is None or bundle.retrieval is None:
-            return [((), bundle.prompt.messages(case.inputs)) for case in cases]
-        queries = [fill(bundle.retrieval.query, case.inputs) for case in cases]
-        found = index.search(queries, bundle.retrieval.k)
+        if index is None:
+            return [_filled(bundle, case, case.inputs) for case in cases]
+        config = index.config.model_dump_json()
+        if config not in searched:
+            searched[config] = _searched(index, cases)
         return [
-            (
-                tuple(dict.fromkeys(hit.doc_id for hit in hits)),
-                bundle.prompt.messages({**case.inputs, "passages": index.passages(hits)}),
-            )
-            for case, hits in zip(cases, found, strict=True)
+            _filled(bundle, case, {**case.inputs, "passages": found.passages}, found)
+            for case, found in zip(cases, searched[config], strict=True)
         ]
 
-    def _call(self, variant: str, case: Case, repeat: int, retrieved: tuple[str, ...], messages: Any) -> Call:
-        bundle = self.bundles[variant]
-        if self.app is not None:
-            about = [self.app_identity, bundle.behaviour, case.inputs, repeat]
-            key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-            return Call(variant=variant, case=case, repeat=repeat, retrieved=(), key=key, request=None)
-        seed = bundle.sampling.seed
+    def _call(self, variant: str, case: Case, repeat: int, filled: Filled) -> Call:
+        if filled.problem:
+            return Call(variant, case, repeat, (), "", None, filled.problem)
+        model, sampling, tools, fingerprint = self._fixed[variant]
         request = Request(
-            model=bundle.model,
-            messages=messages,
-            sampling=bundle.sampling,
-            tools=tuple(tool.model_dump() for tool in bundle.tools),
-            seed=None if seed is None else seed + repeat,
+            model=model,
+            messages=filled.messages,
+            sampling=sampling,
+            tools=tools,
+            seed=None if sampling.seed is None else sampling.seed + repeat,
             repeat=repeat,
         )
-        key = call_key(self.clients[variant].fingerprint, request)
-        return Call(variant=variant, case=case, repeat=repeat, retrieved=retrieved, key=key, request=request)
+        return Call(variant, case, repeat, filled.retrieved, call_key(fingerprint, request), request)
+
+    def _app_key(self, variant: str, case: Case, repeat: int) -> str:
+        asked = {
+            "id": case.id,
+            "inputs": case.inputs,
+        }  # an application sees the whole case; scoring decides on the rest
+        about = [self.identity, self.bundles[variant].behaviour, asked, repeat]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def _recipes(self) -> dict[str, str]:
+        """Variant -> what its prompts are made of."""
+        return {name: bundle.model_dump_json(include={"prompt", "retrieval"}) for name, bundle in self.bundles.items()}
+
+    @cached_property
+    def _fixed(self) -> dict[str, tuple[Any, Any, tuple[Mapping[str, Any], ...], str]]:
+        """Variant -> what its requests have in common: model, sampling, tools, and the endpoint's fingerprint."""
+        return {
+            name: (b.model, b.sampling, tuple(tool.model_dump() for tool in b.tools), self.clients[name].fingerprint)
+            for name, b in self.bundles.items()
+        }
 
 
 def make_plan(
@@ -139,9 +185,10 @@ def make_plan(
     bundles = {variants.name: variants} if isinstance(variants, Bundle) else dict(variants)
     if not bundles:
         raise ValueError("no variants to run")
-    if app is not None or client_of is None:
-        identity = _app_identity(app) if app is not None else {}
-        return Plan(bundles=bundles, golden=golden, repeats=repeats, app=app, app_identity=identity)
+    if app is not None:
+        return Plan(bundles=bundles, golden=golden, repeats=repeats, app=app, identity=app_identity(app))
+    if client_of is None:
+        raise ValueError("a plan needs client_of, or an app")
     for name, bundle in bundles.items():
         check_cases(bundle, golden, variant=name)
     return Plan(
@@ -185,24 +232,6 @@ class DryRun(Shown):
         return f"{sum(self.calls) - stored:,} calls to send ({stored:,} are stored), costing {cost}."
 
 
-def _app_identity(app: App) -> dict[str, Any]:
-    """Entry point, source and commit: what an application's answers are stored under."""
-    target = inspect.unwrap(app)
-    code = target if inspect.isfunction(target) or inspect.ismethod(target) else type(target)
-    try:
-        source, file = inspect.getsource(code), inspect.getsourcefile(code)
-    except (OSError, TypeError):  # typed at a prompt: only its name is known
-        source, file = "", None
-    git = git_state(Path(file).parent if file and Path(file).exists() else None)
-    name = f"{getattr(code, '__module__', '?')}:{getattr(code, '__qualname__', repr(code))}"
-    return {
-        "app": name,
-        "source": hashlib.sha256(source.encode()).hexdigest(),
-        "commit": git.commit,
-        "dirty": git.dirty,
-    }
-
-
 def estimated_tokens(text: str) -> int:
     """Tokens of a text by the rule of thumb of four characters each."""
     return -(-len(text) // CHARS_PER_TOKEN)
@@ -212,3 +241,32 @@ def price_of(client: Client, bundle: Bundle, usage: Usage) -> Decimal | None:
     """What this usage costs at a client, None = unknown."""
     price = getattr(client, "price_usd", None)
     return None if price is None else price(bundle.model, usage)
+
+
+NOTHING_FOUND = Found((), "", "")
+
+
+def _searched(index: Index, cases: Sequence[Case]) -> list[Found]:
+    queries = [_query(index, case) for case in cases]
+    hits = index.search([query for query, _ in queries])
+    return [
+        Found(tuple(dict.fromkeys(hit.doc_id for hit in found)), index.passages(found), problem)
+        for found, (_, problem) in zip(hits, queries, strict=True)
+    ]
+
+
+def _query(index: Index, case: Case) -> tuple[str, str]:
+    """The query, or why there is none."""
+    try:
+        return fill(index.config.query, case.inputs), ""
+    except ValueError as error:
+        return "", f"the retrieval query of case {case.id!r}: {error}"
+
+
+def _filled(bundle: Bundle, case: Case, values: Mapping[str, Any], found: Found = NOTHING_FOUND) -> Filled:
+    if found.problem:
+        return Filled(problem=found.problem)
+    try:
+        return Filled(bundle.prompt.messages(values), found.retrieved)
+    except ValueError as error:
+        return Filled(problem=f"the prompt of case {case.id!r}: {error}")

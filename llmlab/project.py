@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["GitState", "git_state", "project_root", "runs_folder"]
+__all__ = ["GitState", "changed_files", "git_state", "project_root", "runs_folder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,16 @@ def git_state(folder: str | Path | None = None) -> GitState:
         return GitState()
     changes = _git("status", "--porcelain", "--untracked-files=no", folder=folder)
     return GitState(commit=commit, dirty=bool(changes))
+
+
+def changed_files(folder: str | Path | None, pattern: str) -> tuple[Path, ...]:
+    """Files of the repository around `folder` that match and differ from the commit, new ones included."""
+    root = _git("rev-parse", "--show-toplevel", folder=folder)
+    if root is None:
+        return ()
+    tracked = _git("diff", "--name-only", "-z", "HEAD", "--", pattern, folder=root) or ""
+    untracked = _git("ls-files", "-z", "--others", "--exclude-standard", "--", pattern, folder=root) or ""
+    return tuple(Path(root, name) for name in sorted({*tracked.split("\0"), *untracked.split("\0")} - {""}))
 
 
 def _git(*arguments: str, folder: str | Path | None) -> str | None:

@@ -1,57 +1,60 @@
-"""Carrying a plan out: workers in one background event loop, every answer on disk before it is used.
+"""Carrying a plan out: workers in one event loop, every answer on disk before it is used.
 
-Answers that are stored already are replayed without a call. An interrupt, a reached budget or a full disk stops
-before the next call and gives back what there is.
+Answers that are stored already are replayed without a call. A reached budget, a full disk or an endpoint that
+answers nobody stops before the next call; a cancelled run leaves in `progress` what there is. Used by `experiment`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from llmlab.app import ask
+from llmlab.background import in_thread
 from llmlab.callstore import CallStore
-from llmlab.clients.base import Generation
+from llmlab.clients.base import Client, Generation
 from llmlab.display import plain
 from llmlab.errors import CallError, CallTimeoutError, StoreError
 from llmlab.plan import Call, Plan
+from llmlab.progress import Progress
 
-__all__ = ["Progress", "execute"]
+__all__ = ["execute"]
 
 LONGEST_ERROR_CHARS = 500
 HOPELESS_AFTER = 20  # failures without a single answer: a wrong key or address, not bad luck
+DENIED = frozenset({401, 402})  # the key or the account, whatever the row
+CASE_TIMEOUT_S = 600.0  # for applications, and for clients that set no bound themselves
 
 
-@dataclass(kw_only=True)
-class Progress:
-    """What a run has done so far; written by the loop's thread alone, read by whoever shows it."""
-
-    total: int
-    done: int = 0
-    cached: int = 0
-    errors: int = 0
-    spent_usd: Decimal = Decimal(0)
-    stopped: str = ""  # why no further call is sent, "" while running
-    store_error: StoreError | None = None
-    generations: list[Generation] = field(default_factory=list)
-
-
-def execute(
+async def execute(
     plan: Plan,
     store: CallStore,
     progress: Progress,
     *,
     concurrency: int,
-    budget_usd: Decimal | None,
-    case_timeout_s: float | None,
-    stop: threading.Event,
+    budget_usd: Decimal | None = None,
+    case_timeout_s: float | None = None,
 ) -> None:
-    """Run the plan to its end or to `stop`, in the calling thread's own new event loop; fills `progress`."""
-    run = _Run(plan, store, progress, budget_usd=budget_usd, case_timeout_s=case_timeout_s, stop=stop)
-    asyncio.run(run.all(concurrency))
+    """Run the plan to its end; fills `progress`. Cancelling it gives up what is in flight and nothing else.
+
+    Args:
+        concurrency: calls in flight at once.
+        budget_usd: no call is sent once this much was spent.
+        case_timeout_s: bound on one case with all its attempts; None = the client's own, else ten minutes.
+    """
+    run = _Run(plan, store, progress, budget_usd=budget_usd, case_timeout_s=case_timeout_s)
+    queue: asyncio.Queue[Call | None] = asyncio.Queue(maxsize=2 * concurrency)
+    workers = [asyncio.create_task(run.work(queue)) for _ in range(min(concurrency, len(plan)))]
+    feeder = asyncio.create_task(run.feed(queue, len(workers)))
+    try:
+        await asyncio.gather(feeder, *workers)
+    finally:
+        for task in (feeder, *workers):
+            task.cancel()
+        await asyncio.gather(feeder, *workers, return_exceptions=True)
+        for client in {id(client): client for client in plan.clients.values()}.values():
+            await _closed(client)
 
 
 class _Run:
@@ -63,130 +66,136 @@ class _Run:
         *,
         budget_usd: Decimal | None,
         case_timeout_s: float | None,
-        stop: threading.Event,
     ) -> None:
-        self.plan, self.store, self.progress, self.stop = plan, store, progress, stop
-        self.budget_usd, self.case_timeout_s = budget_usd, case_timeout_s
-        self.in_flight: dict[str, asyncio.Future[Generation | None]] = {}
+        self.plan, self.store, self.progress, self.budget_usd = plan, store, progress, budget_usd
+        self.in_flight: dict[str, asyncio.Future[None]] = {}
+        self.kept: set[str] = set()  # keys that this run has stored
+        self.answers = self.failures = self.denials = 0  # of calls that were sent
+        self.timeouts_s = {name: case_timeout_s or _own_bound(plan.clients.get(name)) for name in plan.bundles}
 
-    async def all(self, concurrency: int) -> None:
-        queue: asyncio.Queue[Call | None] = asyncio.Queue(maxsize=2 * concurrency)
-        workers = [asyncio.create_task(self._work(queue)) for _ in range(min(concurrency, len(self.plan)))]
-        feeder = asyncio.create_task(self._feed(queue, len(workers)))
-        watcher = asyncio.create_task(self._watch([feeder, *workers]))
-        try:
-            await asyncio.gather(feeder, *workers)
-        except asyncio.CancelledError:
-            pass  # the watcher saw the stop signal; what is there is given back
-        finally:
-            for task in (watcher, feeder, *workers):
-                task.cancel()
-            await asyncio.gather(watcher, feeder, *workers, return_exceptions=True)
-            for client in {id(client): client for client in self.plan.clients.values()}.values():
-                close = getattr(client, "aclose", None)
-                if close is not None:
-                    await close()
-
-    async def _feed(self, queue: asyncio.Queue[Call | None], n_workers: int) -> None:
-        """Hand out calls that are not stored; replay those that are."""
+    async def feed(self, queue: asyncio.Queue[Call | None], n_workers: int) -> None:
+        """Hand out the calls that are not stored; replay those that are."""
         batches = self.plan.batches()
-        while (batch := await asyncio.to_thread(self._prepared, batches)) is not None:
+        while not self.progress.stopped and (batch := await in_thread(self._prepared, batches)) is not None:
             calls, stored = batch
             for call in calls:
-                if self.progress.stopped:
+                if call.problem:
+                    self._keep(call, Generation(status="error", error=_told(call.problem), attempts=0))
+                elif (found := stored.get(call.key)) is not None:
+                    self._keep(call, found)
+                elif self.progress.stopped:
                     break
-                found = stored.get(call.key)
-                if found is not None:
-                    self._keep(call, replace(found, cached=True))
                 else:
                     await queue.put(call)
-            if self.progress.stopped:
-                break
         for _ in range(n_workers):
             await queue.put(None)
 
     def _prepared(self, batches: Iterator[list[Call]]) -> tuple[list[Call], dict[str, Generation]] | None:
         calls = next(batches, None)
-        return None if calls is None else (calls, self.store.get_many([call.key for call in calls]))
+        return None if calls is None else (calls, self.store.get_many([call.key for call in calls if call.key]))
 
-    async def _work(self, queue: asyncio.Queue[Call | None]) -> None:
+    async def work(self, queue: asyncio.Queue[Call | None]) -> None:
+        """Carry out calls until there are no more."""
         while (call := await queue.get()) is not None:
-            if not self.progress.stopped:
+            while (same := self.in_flight.get(call.key)) is not None:  # two variants may be the same bundle
+                await asyncio.wait([same])
+            if self.progress.stopped:
+                continue
+            self.in_flight[call.key] = asyncio.get_running_loop().create_future()
+            try:
                 await self._one(call)
+            except StoreError as error:
+                self.progress.store_error, self.progress.stopped = error, str(error)
+            finally:
+                self.in_flight.pop(call.key).set_result(None)
 
     async def _one(self, call: Call) -> None:
-        """One call. Two cells with the same key (two variants that are the same bundle) share one paid answer."""
-        shared = self.in_flight.get(call.key)
-        if shared is not None:
-            first = await asyncio.shield(shared)
-            if first is not None:
-                return self._keep(call, replace(first, cached=True))
-        future = self.in_flight[call.key] = asyncio.get_running_loop().create_future()
-        generation = None
-        try:
-            generation = await self._answer(call)
-            if generation.answered:
+        """One answer: that of an earlier cell with the same key, or a new one, on disk before it is counted."""
+        if call.key in self.kept and (found := self.store.get_many([call.key]).get(call.key)) is not None:
+            return self._keep(call, found)
+        self.store.check()
+        generation = await self._answer(call)
+        if generation.answered:
+            try:
                 await self.store.put(call.key, call.request, generation)
-        except StoreError as error:
-            self.progress.store_error, self.progress.stopped = error, str(error)
-        finally:
-            self.in_flight.pop(call.key, None)
-            future.set_result(generation if generation is not None and generation.answered else None)
-        if generation is not None:
-            self._keep(call, generation)
-            if generation.cost_usd is not None:
-                self.progress.spent_usd += generation.cost_usd
-            self._check_limits()
-        return None
+                self.kept.add(call.key)
+            except (TypeError, ValueError) as error:  # made by a user's client or application
+                generation = Generation(status="error", error=_told(f"the answer cannot be stored: {error}"))
+        self._keep(call, generation)
+        return self._count(generation)
 
     async def _answer(self, call: Call) -> Generation:
         try:
-            async with asyncio.timeout(self.case_timeout_s):
-                if call.request is not None:
-                    return await self.plan.clients[call.variant].complete(call.request)
-                return await self._ask_app(call)
+            async with asyncio.timeout(self.timeouts_s[call.variant]):
+                return await self._asked(call)
         except (TimeoutError, CallTimeoutError) as error:
-            text = plain(error, LONGEST_ERROR_CHARS) or f"no answer within {self.case_timeout_s} s"
+            text = _told(error) or f"no answer within {self.timeouts_s[call.variant]:g} s"
             return Generation(status="timeout", error=text, attempts=getattr(error, "attempts", 1))
         except CallError as error:
-            return Generation(status="error", error=plain(error, LONGEST_ERROR_CHARS), attempts=error.attempts)
-        except Exception as error:  # noqa: BLE001  # a user's client or app may raise anything; one row must not end the others
-            return Generation(status="error", error=plain(f"{type(error).__name__}: {error}", LONGEST_ERROR_CHARS))
+            self.denials += error.status_code in DENIED
+            return Generation(status="error", error=_told(error), attempts=error.attempts)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return Generation(status="error", error="CancelledError: the call cancelled itself")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's client or app may raise anything; one row must not end the others
+            return Generation(status="error", error=_told(f"{type(error).__name__}: {error}"))
 
-    async def _ask_app(self, call: Call) -> Generation:
-        app, bundle = self.plan.app, self.plan.bundles[call.variant]
-        if app is None:
-            raise ValueError("a call without a request needs an application")
-        if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None)):  # noqa: B004  # the method itself is wanted
-            answer = await app(call.case, bundle)  # type: ignore[misc]  # a coroutine function, as just checked
-        else:
-            answer = await asyncio.to_thread(app, call.case, bundle)
-            if inspect.isawaitable(answer):
-                answer = await answer
-        if isinstance(answer, Generation):
+    async def _asked(self, call: Call) -> Generation:
+        if call.request is not None:
+            answer = await self.plan.clients[call.variant].complete(call.request)
+            if not isinstance(answer, Generation):
+                raise TypeError(f"the client returned {type(answer).__name__}, must be a Generation")
             return answer
-        if isinstance(answer, str):
-            return Generation(text=answer, status="ok" if answer.strip() else "empty")
-        raise TypeError(f"the application returned {type(answer).__name__}, must be Generation or str")
+        if self.plan.app is None:
+            raise ValueError("a call without a request needs an application")
+        return await ask(self.plan.app, call.case, self.plan.bundles[call.variant])
 
     def _keep(self, call: Call, generation: Generation) -> None:
-        cell = {"variant": call.variant, "case_id": call.case.id, "repeat": call.repeat, "call_key": call.key}
-        retrieved = generation.retrieved if call.request is None else call.retrieved
-        self.progress.generations.append(replace(generation, **cell, retrieved=retrieved))
-        self.progress.done += 1
-        self.progress.cached += generation.cached
-        self.progress.errors += generation.status == "error"
-
-    def _check_limits(self) -> None:
         progress = self.progress
-        if self.budget_usd is not None and progress.spent_usd >= self.budget_usd and progress.done < progress.total:
-            progress.stopped = f"The budget of ${self.budget_usd} is used up (${progress.spent_usd} spent)."
-        if progress.errors >= HOPELESS_AFTER and progress.errors == progress.done:
-            progress.stopped = f"The first {progress.errors} calls all failed, so the rest were not sent."
+        progress.generations.append(
+            generation.placed(
+                variant=call.variant,
+                case_id=call.case.id,
+                repeat=call.repeat,
+                retrieved=call.retrieved if call.request is not None else generation.retrieved,
+                call_key=call.key,
+            )
+        )
+        progress.done += 1
+        progress.cached += generation.cached
+        progress.errors += not generation.answered
 
-    async def _watch(self, tasks: list[asyncio.Task[None]]) -> None:
-        while not self.stop.is_set():
-            await asyncio.sleep(0.1)
-        self.progress.stopped = self.progress.stopped or "The run was interrupted."
-        for task in tasks:
-            task.cancel()
+    def _count(self, generation: Generation) -> None:
+        """What a new answer cost, and whether another one may be asked for."""
+        progress, budget_usd = self.progress, self.budget_usd
+        self.answers += generation.answered
+        self.failures += not generation.answered
+        progress.spent_usd += generation.cost_usd or 0
+        if progress.done == progress.total or progress.stopped:
+            return
+        if budget_usd is not None and generation.answered and generation.cost_usd is None:
+            progress.stopped = (
+                "An answer came without its cost, so the budget could not be kept: no more were asked for."
+            )
+        elif budget_usd is not None and progress.spent_usd >= budget_usd:
+            progress.stopped = f"The budget of ${budget_usd} is used up (${progress.spent_usd} spent)."
+        elif max(self.denials, 0 if self.answers else self.failures) >= HOPELESS_AFTER:
+            said = f"The last said: {generation.error}" if generation.error else ""
+            progress.stopped = f"{self.failures} calls got no answer, so the rest were not sent. {said}".strip()
+
+
+def _own_bound(client: Client | None) -> float | None:
+    """None for a client that bounds its calls itself, and leaves waiting for its rate limit out of it."""
+    return None if getattr(client, "retry", None) is not None else CASE_TIMEOUT_S
+
+
+async def _closed(client: Client) -> None:
+    close = getattr(client, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def _told(error: object) -> str:
+    return plain(error, LONGEST_ERROR_CHARS)

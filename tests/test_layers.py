@@ -12,10 +12,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Within a row a module imports only from modules listed before it; across rows only from rows above.
 LAYERS = [
     ["errors", "display"],
-    ["project", "yamlfile", "pinning", "prompting", "bundle", "golden", "precheck", "passport"],
+    ["project", "yamlfile", "pinning", "prompting", "bundle", "golden", "exported", "precheck", "passport"],
     ["stats"],
     [
         "words",
+        "background",
         "clients",
         "callstore",
         "scorers",
@@ -27,6 +28,8 @@ LAYERS = [
         "casebook",
         "answerframe",
         "results",
+        "progress",
+        "app",
         "plan",
         "runner",
         "experiment",

@@ -126,23 +126,36 @@ class Generation(Shown):
     @classmethod
     def from_json(cls, text: str | bytes, **cell: Any) -> Generation:
         """The answer that `to_json` wrote, put into a cell; ValueError, KeyError or TypeError where it is torn."""
-        cell.update(json.loads(text))
-        if (spent := cell.get("usage")) is not None:
-            cell["usage"] = Usage(input_tokens=spent[0], output_tokens=spent[1], cached_input_tokens=spent[2])
-        if (cost := cell.get("cost_usd")) is not None:
-            cell["cost_usd"] = Decimal(cost)
+        kept = json.loads(text)
+        values = {**_DEFAULTS, "status": kept["status"], "text": kept["text"], **kept, **cell}
+        if (spent := kept.get("usage")) is not None:
+            values["usage"] = Usage(input_tokens=spent[0], output_tokens=spent[1], cached_input_tokens=spent[2])
+        if (cost := kept.get("cost_usd")) is not None:
+            values["cost_usd"] = Decimal(cost)
         for name in ("tool_calls", "steps"):
-            if name in cell:
-                cell[name] = tuple(cell[name])
-        return cls(status=cell.pop("status"), text=cell.pop("text"), **cell)
+            if name in kept:
+                values[name] = tuple(kept[name])
+        return _made(values)
+
+    def placed(self, **cell: Any) -> Generation:
+        """The same answer in a cell of the experiment: variant, case_id, repeat, retrieved, cached, call_key."""
+        return _made({**{name: read(self) for name, read, _ in _SLOTS}, **cell})
 
 
+def _made(values: Mapping[str, Any]) -> Generation:
+    """A Generation without the keyword arguments of its constructor, which are most of a replay's time."""
+    if len(values) != len(_SLOTS):
+        raise TypeError(f"no field of a Generation: {sorted(set(values) - set(_DEFAULTS))}")
+    made: Generation = object.__new__(Generation)
+    for name, _, write in _SLOTS:
+        write(made, values[name])
+    return made
+
+
+_DEFAULTS = {part.name: Usage() if part.name == "usage" else part.default for part in fields(Generation)}
+_SLOTS = [(name, getattr(Generation, name).__get__, getattr(Generation, name).__set__) for name in _DEFAULTS]
 _CELL_FIELDS = frozenset({"variant", "case_id", "repeat", "retrieved", "cached", "call_key"})
-_KEPT_DEFAULTS = {
-    part.name: Usage() if part.name == "usage" else part.default
-    for part in fields(Generation)
-    if part.name not in _CELL_FIELDS and part.name not in ("status", "text")
-}
+_KEPT_DEFAULTS = {name: v for name, v in _DEFAULTS.items() if name not in _CELL_FIELDS | {"status", "text"}}
 _REQUEST_FIELDS = tuple(part.name for part in fields(Request))
 _COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _SORTED = json.JSONEncoder(separators=(",", ":"), allow_nan=False, sort_keys=True)
@@ -153,7 +166,9 @@ class Client(Protocol):
     """Carries one request to a model. Raises `CallError` (or a subclass) when there is no answer.
 
     `fingerprint` names the endpoint, without secrets: two endpoints that may answer differently differ in it.
-    A client may also offer `price_usd(model, usage) -> Decimal | None`, used for budgets and dry runs.
+    A client may also offer `price_usd(model, usage) -> Decimal | None`, used for budgets and dry runs, and
+    `async aclose()`, called in the run's loop when it ends: it drops what belongs to that loop and no more, for the
+    next run may use the client again.
     """
 
     fingerprint: str

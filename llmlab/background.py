@@ -1,0 +1,96 @@
+"""Work beside the calling thread: a coroutine in a loop of its own, a blocking function in a thread of its own.
+
+So `run` works in a plain script and inside Jupyter's running loop, which is left alone, and the thread that waits
+stays awake for Ctrl+C and SIGTERM. All threads are daemons: one that hangs cannot keep the process from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+__all__ = ["in_thread", "run_in_background"]
+
+T = TypeVar("T")
+TICK_S = 0.1
+STOP_WITHIN_S = 4.0  # after an interrupt; what does not end by then is left behind
+
+
+def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], *, on_tick: Callable[[], None] = lambda: None) -> T:
+    """What the coroutine returns, run to its end in a new loop in one background thread.
+
+    Whatever interrupts the wait (KeyboardInterrupt, SystemExit of a signal handler, an error in `on_tick`) cancels
+    the coroutine, waits some seconds for its end, and is raised again.
+
+    >>> async def three() -> int:
+    ...     return 3
+    >>> run_in_background(three)
+    3
+    """
+    loop, done, given_up = asyncio.new_event_loop(), Future[T](), threading.Event()
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def main() -> T:
+        tasks.append(asyncio.current_task())
+        if given_up.is_set():
+            raise asyncio.CancelledError
+        return await make()
+
+    def work() -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                done.set_result(runner.run(main()))
+        except BaseException as error:  # noqa: BLE001  # handed to the thread that waits
+            done.set_exception(error)
+
+    def cancel() -> None:
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+
+    thread = threading.Thread(target=copy_context().run, args=(work,), name="llmlab-background", daemon=True)
+    try:
+        thread.start()
+        while thread.is_alive():
+            thread.join(TICK_S)
+            on_tick()
+    except BaseException:
+        given_up.set()
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nothing is left to cancel
+            loop.call_soon_threadsafe(cancel)
+        thread.join(STOP_WITHIN_S)
+        raise
+    return done.result()
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """What a blocking function returns, computed in a new daemon thread.
+
+    Unlike `asyncio.to_thread` as many run at once as are asked for, and none keeps the process from ending.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
+
+    def settle(outcome: tuple[T | None, BaseException | None]) -> None:
+        if not done.done():  # whoever waited was cancelled
+            done.set_result(outcome)
+
+    def work() -> None:
+        outcome: tuple[T | None, BaseException | None]
+        try:
+            outcome = (function(*arguments), None)
+        except BaseException as error:  # noqa: BLE001  # raised again where it is awaited
+            outcome = (None, error)
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=copy_context().run, args=(work,), name="llmlab-call", daemon=True).start()
+    value, error = await done
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]  # None only where the function gave None
