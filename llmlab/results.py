@@ -15,6 +15,7 @@ import numpy as np
 from llmlab.answerframe import (
     FRAME_COLUMNS,
     answers_of,
+    content_digest,
     frame_of,
     generations_of,
     read_frame,
@@ -165,6 +166,17 @@ class Results(Shown):
     def state(self) -> str:
         """`complete`, `partial` or `FAILED`, in one word."""
         return "FAILED" if self.failed else "complete" if self.complete else "partial"
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest over answers, scores, bundles and golden set: the same results have the same one, whenever made."""
+        facts = {
+            "bundles": {name: bundle.digest for name, bundle in self.bundles.items()},
+            "golden": self.golden_digest,
+            "index": dict(self.index_digests),
+            "complete": self.complete,
+        }
+        return content_digest(self.frame, facts)
 
     def require_complete(self) -> Results:
         """These results, if the run is complete; RunFailedError with the commonest errors otherwise."""

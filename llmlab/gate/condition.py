@@ -1,0 +1,131 @@
+"""One condition of a gate with everything that was read for it, and what that shows in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmlab.display import Chip, Interval, Shown, number
+from llmlab.sentences import counted
+
+__all__ = ["Condition"]
+
+CHIPS = {"PASS": "good", "FAIL": "bad", "INVALID": "bad"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Condition(Shown):
+    """One condition with all its numbers.
+
+    Attributes:
+        kind, metric, rule, category: goal, guard, floor, category or anchor, and what it asks of which metric.
+        verdict: PASS, FAIL or INCONCLUSIVE; NOT JUDGED where there is no baseline.
+        value, low, high, level: candidate minus baseline with the interval that was read (a floor: the candidate's
+            mean); a share of the baseline where `relative`. Unscored answers are taken at their worst.
+        bound: the policy's min_effect, margin or floor.
+        relative: whether value, interval and bound are shares of the baseline.
+        p_value: of the test that PASS rests on (no_shown_harm: of harm beyond the margin, after Holm).
+        se, df: of the difference per case, in the metric's unit.
+        n_cases, n_clusters: what it rests on.
+        unscored, attempted: answers of the arms that are read.
+        missed: the harm (superior: the gain) that would have been seen with 80% power; less is easily missed.
+        distance, sd: what `needed_cases` plans with: from the bound to the truth that is planned for, and the
+            standard deviation per case with the clusters' cost in it.
+        notes: what weakens it.
+    """
+
+    kind: str
+    metric: str
+    rule: str
+    verdict: str
+    category: str | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    level: float = 0.95
+    bound: float = 0.0
+    relative: bool = False
+    p_value: float | None = None
+    se: float | None = None
+    df: float | None = None
+    n_cases: int = 0
+    n_clusters: int = 0
+    unscored: int = 0
+    attempted: int = 0
+    missed: float | None = None
+    distance: float | None = None
+    sd: float | None = None
+    scale: float = 1.0
+    unit: str = ""
+    higher_is_better: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The condition in a few words."""
+        place = f" in {self.category}" if self.category else ""
+        return f"{self.kind}: {self.metric}{place}"
+
+    @property
+    def reading(self) -> str:
+        """What was proved, or only not shown, in one clause."""
+        return _reading(self)
+
+    def _rows(self) -> list[dict[str, object]]:
+        value, low, high = (None if x is None else x * self.scale for x in (self.value, self.low, self.high))
+        if self.se == 0:  # an interval without width says nothing
+            low = high = None
+        worse = "lower" if self.higher_is_better else "higher"
+        better = "higher" if self.higher_is_better else "lower"
+        bound = {
+            "superior": f"{self._amount(self.bound)} {better}" if self.bound else better,
+            "floor": f"at {'least' if self.higher_is_better else 'most'} {self._amount(self.bound)}",
+        }.get(self.rule, f"{self._amount(self.bound)} {worse}")
+        return [
+            {
+                "condition": self.name,
+                "rule": self.rule.replace("_", "-"),
+                "verdict": Chip(self.verdict, CHIPS.get(self.verdict, "unsure")),
+                "difference [CI]": None if value is None else f"{Interval(value, low, high)}{self._unit}",
+                "level": f"{self.level:.4g}",
+                "bound": bound,
+                "means": self.reading,
+                "cases": f"{self.n_cases:,}",
+            }
+        ]
+
+    def _sentence(self) -> str:
+        return "; ".join(self.notes)
+
+    @property
+    def _unit(self) -> str:
+        return "%" if self.relative else self.unit
+
+    def _amount(self, value: float) -> str:
+        return f"{number(float(f'{value * self.scale:.2g}'))}{self._unit}"
+
+
+def _reading(c: Condition) -> str:
+    if c.verdict == "NOT JUDGED":
+        return "not judged: there is no baseline"
+    if c.rule == "no_shown_harm":
+        if c.verdict == "FAIL":
+            return f"harm of more than {c._amount(c.bound)} is shown"
+        if c.verdict == "INCONCLUSIVE":
+            return f"the {counted(c.unscored, 'unscored answer')} decide"
+        if c.se == 0:
+            return "not shown harmful (nothing varies)"
+        return f"not shown harmful (could miss {'any harm' if c.missed is None else c._amount(c.missed)})"
+    if c.verdict == "PASS":
+        return {
+            "superior": "proved better",
+            "non_inferior": f"proved: harm of {c._amount(c.bound)} or more is ruled out",
+        }.get(c.rule, "proved: the interval clears it")
+    if c.verdict == "FAIL":
+        return {
+            "superior": f"a gain of {c._amount(c.bound)} is ruled out" if c.bound else "it is not better",
+            "non_inferior": f"it is worse by more than {c._amount(c.bound)}",
+        }.get(c.rule, "the whole interval misses it")
+    if c.rule == "superior" and c.missed is not None:
+        return f"not enough evidence; a gain under {c._amount(c.missed)} is easily missed"
+    unscored = f", {counted(c.unscored, 'unscored answer')} may decide" if c.unscored else ""
+    return f"not enough evidence{unscored}"

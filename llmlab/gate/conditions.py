@@ -1,0 +1,243 @@
+"""Every condition of a policy, evaluated on score tables: what was read, against which bound, and what that shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import special
+
+from llmlab.errors import DataError
+from llmlab.gate import rules
+from llmlab.gate.condition import Condition
+from llmlab.gate.floors import judge_floor, unscored_note
+from llmlab.gate.policy import GatePolicy, Requirement, relative_share
+from llmlab.scoretable import ScoreTable
+from llmlab.sentences import scale_of
+from llmlab.stats.multiple import holm
+from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
+from llmlab.stats.standard_error import t_quantile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from llmlab.gate.looks import Price
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    policy: GatePolicy,
+    tables: Mapping[str, ScoreTable],
+    *,
+    candidate: str,
+    baseline: str | None,
+    anchor: str | None,
+    price: Price,
+) -> tuple[Condition, ...]:
+    """Every condition of the policy, in the order of the file."""
+    made: list[Condition] = []
+    goal = [("goal", policy.goal)] if policy.goal else []
+    for kind, part in (*goal, *(("guard", guard) for guard in policy.guards)):
+        reader = _Reader(tables[part.metric], candidate=candidate, baseline=baseline, price=price)
+        made.append(reader.judged(part, kind=kind))
+    made += [judge_floor(floor, tables[floor.metric], candidate=candidate, price=price) for floor in policy.floors]
+    goal_metric = policy.goal.metric if policy.goal else ""
+    if policy.categories is not None:
+        table = tables[policy.categories.metric or goal_metric]
+        part = Requirement(metric=table.metric.name, rule=policy.categories.rule, margin=policy.categories.margin)
+        reader = _Reader(table, candidate=candidate, baseline=baseline, price=price)
+        made += reader.by_category(part)
+    if policy.anchor is not None:
+        table = tables[policy.anchor.metric or goal_metric]
+        part = Requirement(metric=table.metric.name, rule="non_inferior", margin=policy.anchor.margin)
+        reader = _Reader(table, candidate=candidate, baseline=anchor, price=price)
+        made.append(reader.judged(part, kind="anchor"))
+    return tuple(made)
+
+
+class _Reader:
+    """One metric of a candidate against one other variant."""
+
+    def __init__(self, table: ScoreTable, *, candidate: str, baseline: str | None, price: Price) -> None:
+        self.table, self.metric, self.price = table, table.metric, price
+        self.candidate = table.column(candidate)
+        self.baseline = None if baseline is None else table.column(baseline)
+        self.everything = np.ones(len(table.case_ids), dtype=bool)
+
+    @property
+    def span(self) -> float | None:
+        low, high = self.metric.low, self.metric.high
+        return None if low is None or high is None else high - low
+
+    def judged(self, part: Requirement, *, kind: str) -> Condition:
+        """A goal, guard or anchor."""
+        return self._finished(self._begun(part, kind, None, self.everything), part, self.everything, tests=1)
+
+    def by_category(self, part: Requirement) -> Iterator[Condition]:
+        """The same within every tag; the p values of shown harm adjusted by Holm."""
+        chosen = self.table.categories()
+        begun = {tag: self._begun(part, "category", tag, mask) for tag, mask in chosen.items()}
+        adjusted = None
+        if part.rule == "no_shown_harm" and self.baseline is not None:
+            adjusted = self._holm([self._differences(part, mask) for mask in chosen.values()], part)
+        for i, (tag, mask) in enumerate(chosen.items()):
+            p = None if adjusted is None else adjusted[i]
+            yield self._finished(begun[tag], part, mask, tests=len(chosen), harm=p)
+
+    # -- differences ---------------------------------------------------------------------------------------------
+
+    def _differences(self, part: Requirement, chosen: NDArray[np.bool_]) -> list[PairedDifference | None]:
+        """As seen, and with what is unscored at its best and at its worst; turned so that more is better."""
+        return [self._turned(part, *arms) for arms in self._pairs(chosen)]
+
+    def _pairs(self, chosen: NDArray[np.bool_]) -> Iterator[tuple[Any, Any, Any]]:
+        table, base, arm = self.table, self.baseline, self.candidate
+        a, b, clusters = table.values[chosen, base], table.values[chosen, arm], table.clusters[chosen]
+        known = ~(np.isnan(a) | np.isnan(b))
+        yield a[known], b[known], clusters[known]
+        if self._unscored(chosen) and table.lowest is not None and table.highest is not None:
+            low, high = table.lowest[chosen], table.highest[chosen]
+            pairs = [(low[:, base], high[:, arm]), (high[:, base], low[:, arm])]
+            for first, second in pairs if self.metric.higher_is_better else reversed(pairs):
+                yield first, second, clusters
+
+    def _turned(self, part: Requirement, base: Any, arm: Any, clusters: Any) -> PairedDifference | None:
+        share = relative_share(part.margin) if part.margin is not None else None
+        codes = clusters if self.table.clustered else None
+        up, level = self.metric.higher_is_better, self.price.confidence
+        try:
+            if share is None:
+                return mean_difference(arm - base if up else base - arm, codes, level=level)
+            change = -share if up else share
+            d = relative_margin_difference(base, arm, margin=change, clusters=codes, level=level)
+        except DataError:  # fewer than two cases or clusters
+            return None
+        return d if up else replace(d, value=-d.value, low=-d.high, high=-d.low)
+
+    def _holm(self, families: Sequence[Sequence[PairedDifference | None]], part: Requirement) -> list[list[float]]:
+        """Adjusted p of shown harm per category, for each way to take the unscored answers."""
+        margin = 0.0 if relative_share(part.margin or 0.0) is not None else float(part.margin or 0.0)
+        width = max(len(ds) for ds in families)
+        columns = []
+        for way in range(width):
+            d_of = [ds[min(way, len(ds) - 1)] for ds in families]
+            columns.append(holm([1.0 if d is None else rules.harm_p(d, margin=margin) for d in d_of]).p_adjusted)
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    # -- conditions ----------------------------------------------------------------------------------------------
+
+    def _blank(self, kind: str, rule: str, category: str | None, chosen: NDArray[np.bool_]) -> Condition:
+        scale, unit = scale_of(self.metric)
+        return Condition(
+            kind=kind,
+            metric=self.metric.name,
+            rule=rule,
+            category=category,
+            verdict="NOT JUDGED",
+            scale=scale,
+            unit=unit,
+            higher_is_better=self.metric.higher_is_better,
+            unscored=self._unscored(chosen),
+            attempted=self._attempted(chosen),
+        )
+
+    def _begun(self, part: Requirement, kind: str, category: str | None, chosen: NDArray[np.bool_]) -> Condition:
+        share = relative_share(part.margin) if part.margin is not None else None
+        bound = (
+            part.min_effect if part.rule == "superior" else share if share is not None else float(part.margin or 0.0)
+        )
+        asked = self.price.asked
+        level = {"superior": asked, "non_inferior": 2 * asked - 1}.get(part.rule, self.price.confidence)
+        blank = replace(
+            self._blank(kind, part.rule, category, chosen), bound=bound, relative=share is not None, level=level
+        )
+        return replace(blank, scale=100.0) if share is not None else blank
+
+    def _finished(
+        self,
+        begun: Condition,
+        part: Requirement,
+        chosen: NDArray[np.bool_],
+        *,
+        tests: int,
+        harm: Sequence[float] | None = None,
+    ) -> Condition:
+        if self.baseline is None:
+            return replace(begun, notes=("there is no baseline to compare with",))
+        made = self._differences(part, chosen)
+        ds = [d for d in made if d is not None]
+        if len(ds) < len(made) or not ds:
+            verdict = "PASS" if part.rule == "no_shown_harm" else "INCONCLUSIVE"
+            note = "fewer than two cases or clusters are scored in both, so that no harm could have been seen"
+            n = int(chosen.sum())
+            return replace(begun, verdict=verdict, n_cases=n, n_clusters=min(n, 1), notes=(note,))
+        margin = 0.0 if begun.relative else begun.bound
+        words = [self._word(part, d, margin, None if harm is None else harm[i]) for i, d in enumerate(ds)]
+        verdict, d = rules.unanimous(words), ds[-1]
+        pairs = list(self._pairs(chosen))[-1]
+        notes = (*d.notes, *unscored_note(begun.unscored, begun.attempted, bounded=self.metric.bounded))
+        if begun.relative and not pairs[0].any() and not pairs[1].any():
+            verdict, notes = "PASS", ("both are 0 in every case",)
+        found = replace(begun, verdict=verdict, se=d.se, df=d.df, n_cases=d.n, n_clusters=d.n_clusters, notes=notes)
+        p_value, tail = self._p(part, d, margin, harm, tests)
+        return self._shown(replace(found, p_value=p_value), d, pairs, tail)
+
+    def _word(self, part: Requirement, d: PairedDifference, margin: float, harm: float | None) -> str:
+        settings: dict[str, Any] = {"asked": self.price.asked, "confidence": self.price.confidence, "span": self.span}
+        if part.rule == "superior":
+            return rules.superior(d, min_effect=part.min_effect, **settings)
+        if part.rule == "non_inferior":
+            return rules.non_inferior(d, margin=margin, **settings)
+        p = rules.harm_p(d, margin=margin) if harm is None else harm
+        return "FAIL" if p < (1 - self.price.confidence) / 2 else "PASS"
+
+    def _p(
+        self, part: Requirement, d: PairedDifference, margin: float, harm: Sequence[float] | None, tests: int
+    ) -> tuple[float, float]:
+        """The p value to show, and the one-sided alpha of the test whose power says what could have been missed."""
+        if part.rule == "superior":
+            return d.p_value, (1 - self.price.asked) / 2
+        if part.rule == "non_inferior":
+            return d.p_above(-margin), 1 - self.price.asked
+        p = rules.harm_p(d, margin=margin) if harm is None else harm[-1]
+        return p, (1 - self.price.confidence) / 2 / tests
+
+    def _shown(self, found: Condition, d: PairedDifference, pairs: tuple[Any, Any, Any], tail: float) -> Condition:
+        """Value, interval and what could be missed, in the unit that people read."""
+        base_mean = float(np.mean(pairs[0]))
+        half, up = t_quantile(0.5 + found.level / 2, d.df) * d.se, self.metric.higher_is_better
+        value, reach = d.value if up else -d.value, rules.smallest_seen(d, tail)
+        distance = None if found.rule == "no_shown_harm" else found.bound * (base_mean if found.relative else 1.0)
+        found = replace(found, distance=distance, sd=None if not distance else self._sd(d, distance, tail))
+        if found.relative:
+            if base_mean == 0:
+                return found
+            value = value / base_mean + (-found.bound if up else found.bound)
+            half, reach = half / base_mean, reach / base_mean
+        missed = reach + (found.bound if found.rule == "no_shown_harm" else 0.0)
+        knowable = d.se > 0 and found.rule != "non_inferior" and not (self.span is not None and missed > self.span)
+        return replace(found, value=value, low=value - half, high=value + half, missed=missed if knowable else None)
+
+    def _sd(self, d: PairedDifference, distance: float, tail: float) -> float | None:
+        """Per case, clusters' cost included; where nothing varied, what stands for the chance to have missed harm."""
+        if d.se > 0:
+            return d.se * math.sqrt(d.n)
+        if self.span is None or not distance < self.span:
+            return None
+        cases = math.log(tail) / math.log1p(-distance / self.span) * d.n / d.n_clusters
+        return distance * math.sqrt(cases) / float(special.ndtri(1 - tail) + special.ndtri(rules.POWER))
+
+    # -- counts --------------------------------------------------------------------------------------------------
+
+    def _columns(self) -> list[int]:
+        return [self.candidate] if self.baseline is None else [self.baseline, self.candidate]
+
+    def _attempted(self, chosen: NDArray[np.bool_]) -> int:
+        return int(np.maximum(self.table.attempted[chosen][:, self._columns()], 1).sum())
+
+    def _unscored(self, chosen: NDArray[np.bool_]) -> int:
+        return self._attempted(chosen) - int(self.table.scored[chosen][:, self._columns()].sum())

@@ -1,0 +1,217 @@
+"""From results and a policy to a decision: validity first, then the price of looking, then every condition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmlab.errors import DataError
+from llmlab.gate.condition import Condition
+from llmlab.gate.conditions import evaluate
+from llmlab.gate.decision import Decision
+from llmlab.gate.earlier import with_earlier_baseline
+from llmlab.gate.looks import Look, Price, price_of_looking
+from llmlab.gate.policy import GatePolicy
+from llmlab.gate.validity import invalid_reasons, judges_of
+from llmlab.stats.joint import Need, NeededCases, needed_cases
+
+if TYPE_CHECKING:
+    from llmlab.passport import JudgePassport
+    from llmlab.results import Results
+
+__all__ = ["decide"]
+
+
+def decide(
+    policy: GatePolicy,
+    results: Results,
+    *,
+    candidate: str,
+    baseline: str | None = None,
+    anchor: str | None = None,
+    looks: Sequence[Look] = (),
+    passports: Sequence[JudgePassport] = (),
+    baseline_results: Results | None = None,
+    now: datetime | None = None,
+) -> Decision:
+    """What `GatePolicy.decide` gives. Pure but for the default of `now`."""
+    now = now or datetime.now(UTC)
+    reasons: list[str] = []
+    borrowed: dict[str, Any] = {}
+    if baseline is not None and baseline not in results.variants and baseline_results is not None:
+        results, borrowed, reasons = with_earlier_baseline(
+            results, baseline_results, baseline=baseline, candidate=candidate, max_age=policy.max_baseline_age, now=now
+        )
+    anchor = _anchor(policy, results, anchor)
+    _check_names(results, candidate=candidate, baseline=baseline, anchor=anchor)
+    if policy.timeouts == "missing":
+        results = _without_timeouts(results)
+    arms: dict[str, Any] = {"candidate": candidate, "baseline": baseline, "anchor": anchor}
+    reasons += invalid_reasons(policy, results, passports=passports, now=now, **arms)
+    look, price = _look(policy, results, looks, now, **arms)
+    conditions: tuple[Condition, ...] = ()
+    if not reasons:
+        tables = {name: results.table(name, aggregation=_aggregation(policy, results, name)) for name in policy.metrics}
+        conditions = evaluate(policy, tables, price=price, **arms)
+    word = _word(conditions, reasons)
+    needed = _needed(conditions, price, n_cases=results.frame["case_id"].nunique()) if word == "INCONCLUSIVE" else None
+    n_cases = int(results.frame["case_id"].nunique())
+    return Decision(
+        word=word,
+        conditions=conditions,
+        reasons=tuple(reasons),
+        needed_cases=needed,
+        n_cases=n_cases,
+        cost_of_more_usd=_cost_of_more(results, needed, [a for a in (baseline, candidate) if a], n_cases),
+        price=price,
+        look=replace(look, verdict=word),
+        notes=_notes(policy, results, baseline, borrowed),
+        facts=_facts(policy, results, passports, borrowed, **arms),
+        **arms,
+    )
+
+
+def _anchor(policy: GatePolicy, results: Results, anchor: str | None) -> str | None:
+    if anchor is not None or policy.anchor is None:
+        return anchor
+    stem = PurePosixPath(policy.anchor.bundle).stem
+    return stem if stem in results.variants else None
+
+
+def _check_names(results: Results, **arms: str | None) -> None:
+    for role, name in arms.items():
+        if name is not None and name not in results.variants:
+            raise ValueError(f"no variant {name!r} for the {role} in these results ({', '.join(results.variants)})")
+    if arms["candidate"] == arms["baseline"]:
+        raise ValueError(f"{arms['candidate']!r} is both candidate and baseline")
+
+
+def _without_timeouts(results: Results) -> Results:
+    """Timeouts as missing: their scores become unscored, whatever the scorers said."""
+    late = (results.frame["status"] == "timeout").to_numpy()
+    columns = {name: np.where(late, np.nan, results.frame[name].to_numpy(float)) for name in results.metrics}
+    return replace(results, frame=results.frame.assign(**columns))
+
+
+def _aggregation(policy: GatePolicy, results: Results, metric: str) -> Any:
+    """The policy's for scorers; cost, tokens and latency are always averaged."""
+    return policy.aggregation if metric in results.metrics else "mean"
+
+
+def _look(
+    policy: GatePolicy,
+    results: Results,
+    looks: Sequence[Look],
+    now: datetime,
+    *,
+    candidate: str,
+    baseline: str | None,
+    anchor: str | None,
+) -> tuple[Look, Price]:
+    digests = {name: bundle.digest for name, bundle in results.bundles.items()}
+    fixed = {digests[name] for name in (baseline, anchor) if name is not None}
+    this = Look(
+        results_digest=results.digest,
+        policy_digest=policy.digest,
+        candidate_digest=digests[candidate],
+        golden_digest=results.golden_digest,
+        verdict="",
+        made_at=now.isoformat(timespec="milliseconds"),
+    )
+    sets = {results.golden_digest, results.golden.parent if results.golden else ""} - {""}
+    known = [look for look in looks if look.golden_digest in sets]
+    price = price_of_looking(known, this, others=digests.values(), baselines=fixed, confidence=policy.confidence)
+    return this, price
+
+
+def _word(conditions: Sequence[Condition], reasons: Sequence[str]) -> str:
+    found = {condition.verdict for condition in conditions}
+    if reasons:
+        return "INVALID"
+    return next((word for word in ("FAIL", "INCONCLUSIVE") if word in found), "PASS")
+
+
+def _needed(conditions: Sequence[Condition], price: Price, *, n_cases: int) -> NeededCases | None:
+    """Cases for every proof together, planned for a truth at `min_effect`, or of no change within the margin.
+
+    A goal that is proved already is not planned again.
+    """
+    if any(c.df is not None and c.df < 4 for c in conditions if c.verdict == "INCONCLUSIVE"):
+        return None  # more clusters are needed, whatever the number of cases
+    alpha = 1 - price.asked
+    needs = [
+        Need(
+            name=c.name,
+            distance=c.distance,
+            sd=c.sd,
+            sd_cases=c.n_clusters,
+            share=min(1.0, c.n_cases / n_cases),
+            alpha=alpha / 2 if c.rule == "superior" else alpha,
+        )
+        for c in conditions
+        if c.distance and c.sd is not None and math.isfinite(c.sd) and (c.rule, c.verdict) != ("superior", "PASS")
+    ]
+    try:
+        return needed_cases(needs) if needs else None
+    except DataError:
+        return None
+
+
+def _cost_of_more(results: Results, needed: NeededCases | None, arms: Sequence[str], n_cases: int) -> float | None:
+    if needed is None or needed.likely <= n_cases:
+        return None
+    costs = results.frame.loc[results.frame["variant"].isin(arms), "cost_usd"].to_numpy(float)
+    return None if np.isnan(costs).any() else float(costs.sum()) / n_cases * (needed.likely - n_cases)
+
+
+def _notes(policy: GatePolicy, results: Results, baseline: str | None, borrowed: dict[str, Any]) -> tuple[str, ...]:
+    notes = [*results.notes]
+    if baseline is None:
+        notes.append("There is no baseline: only the floors were judged.")
+    if borrowed:
+        notes.append(f"The rows of {baseline} come from an earlier run of {borrowed['created_at']}.")
+    if policy.timeouts == "missing":
+        notes.append("Timeouts count as missing, as the policy says.")
+    return tuple(notes)
+
+
+def _facts(
+    policy: GatePolicy,
+    results: Results,
+    passports: Sequence[JudgePassport],
+    borrowed: dict[str, Any],
+    *,
+    candidate: str,
+    baseline: str | None,
+    anchor: str | None,
+) -> dict[str, Any]:
+    bundle, frame = results.bundles[candidate], results.frame
+    served = frame.loc[frame["variant"] == candidate, "served_model"].fillna("")
+    judges = judges_of(policy, results)
+    return {
+        "bundle_name": bundle.name,
+        "bundle_version": bundle.version,
+        "bundle_digest": bundle.digest,
+        "baseline_digest": results.bundles[baseline].digest if baseline else "",
+        "anchor_digest": results.bundles[anchor].digest if anchor else "",
+        "golden_digest": results.golden_digest,
+        "golden_parent": results.golden.parent if results.golden else "",
+        "index_digest": results.index_digests.get(candidate, ""),
+        "policy_digest": policy.digest,
+        "results_digest": results.digest,
+        "results_created_at": results.created_at,
+        "judges": judges,
+        "passports": {p.judge_digest: p.digest for p in passports if p.judge_digest in judges.values()},
+        "endpoint": str((results.provenance.get("endpoints") or {}).get(candidate, "")),
+        "served_model": next((name for name in served if name), ""),
+        "run_commit": str(results.provenance.get("commit") or ""),
+        "run_dirty": bool(results.provenance.get("dirty")),
+        "earlier_baseline": borrowed,
+        "author": str(bundle.metadata.get("author") or ""),
+    }

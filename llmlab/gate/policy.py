@@ -1,0 +1,300 @@
+"""What a candidate must prove before it replaces the baseline: `gate.yaml`, strict, with one digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+from llmlab.display import Shown
+from llmlab.scoretable import Aggregation
+from llmlab.yamlfile import read_model, to_yaml
+
+if TYPE_CHECKING:
+    from llmlab.gate.decision import Decision
+    from llmlab.gate.looks import Look
+    from llmlab.passport import JudgePassport
+    from llmlab.results import Results
+
+__all__ = ["Anchor", "Categories", "Floor", "GatePolicy", "Promotion", "Requirement", "age_limit", "relative_share"]
+
+Rule = Literal["superior", "non_inferior", "no_shown_harm"]
+Word = Annotated[str, Field(min_length=1, max_length=200)]
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(minute|hour|day|week)s?")
+_UNITS = {"minute": 60.0, "hour": 3_600.0, "day": 86_400.0, "week": 604_800.0}
+
+
+def relative_share(margin: float | str) -> float | None:
+    """The share that a margin such as "10%" stands for; None for an absolute one.
+
+    >>> relative_share("10%"), relative_share(0.02)
+    (0.1, None)
+    """
+    if not isinstance(margin, str):
+        return None
+    found = _PERCENT.fullmatch(margin.strip())
+    if found is None:
+        raise ValueError(f"{margin!r} is no margin: write a number, or a share of the baseline such as 10%")
+    return float(found[1]) / 100
+
+
+def age_limit(text: str) -> timedelta:
+    """A length of time such as "14 days".
+
+    >>> age_limit("36 hours")
+    datetime.timedelta(days=1, seconds=43200)
+    """
+    found = _AGE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no length of time: write it as 14 days, 36 hours or 2 weeks")
+    return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+
+
+def _margin(value: float | str) -> float | str:
+    if (relative_share(value) if isinstance(value, str) else value) <= 0:  # type: ignore[operator]  # a text has a share
+        raise ValueError(f"{value!r}, must be above 0: the harm that may be tolerated")
+    return value
+
+
+def _age(text: str) -> str:
+    age_limit(text)
+    return text
+
+
+Margin = Annotated[float | str, pydantic.AfterValidator(_margin)]
+Age = Annotated[str, pydantic.AfterValidator(_age)]
+
+
+class _Rules(pydantic.BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Requirement(_Rules):
+    """A metric, its burden of proof, and the smallest gain that counts or the harm that is tolerated."""
+
+    metric: Word
+    rule: Rule
+    min_effect: Annotated[float, Field(ge=0)] = 0.0
+    margin: Margin | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _fits_its_rule(self) -> Requirement:
+        if self.rule == "superior" and self.margin is not None:
+            raise ValueError("a superior condition has min_effect and no margin")
+        if self.rule != "superior" and (self.margin is None or self.min_effect):
+            raise ValueError(f"a {self.rule} condition needs a margin, and has no min_effect")
+        return self
+
+
+class Floor(_Rules):
+    """What the candidate itself must reach: the end of its interval must clear it."""
+
+    metric: Word
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_bound(self) -> Floor:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give exactly one of at_least, at_most")
+        return self
+
+
+class Categories(_Rules):
+    """The same rule within every tag; by default for the goal's metric."""
+
+    by: Literal["tags"] = "tags"
+    rule: Literal["no_shown_harm", "non_inferior"] = "no_shown_harm"
+    margin: Margin
+    metric: Word | None = None
+
+
+class Anchor(_Rules):
+    """A frozen reference bundle and the harm against it that all releases together may do; the goal's metric."""
+
+    bundle: Word
+    margin: Margin
+    metric: Word | None = None
+
+
+class Judge(_Rules):
+    """Whether judged metrics need a passport; `metrics` names judged ones that the results do not know as such."""
+
+    passport: Literal["required", "not required"] = "required"
+    metrics: Annotated[tuple[Word, ...], Field(strict=False)] = ()
+
+
+class Promotion(_Rules):
+    """What promotion asks for besides a passing receipt; the registry reads it."""
+
+    clean_commit: bool = False
+    ci: bool = False
+    approver_not_author: bool = False
+    after_alias: Word | None = None
+
+
+class GatePolicy(Shown, _Rules):
+    """The rules of a release.
+
+    Attributes:
+        baseline: an alias, a bundle's file (`bundles/v1.yaml`), or none (floors only).
+        baseline_file: the bundle to take where the alias does not exist yet, or none.
+        goal: what the change is for.
+        guards: what it must not cost.
+        floors: what the candidate must reach by itself.
+        categories: a rule within every tag.
+        anchor: a frozen reference, so that many small losses do not add up unseen.
+        confidence: of the claims that let a candidate through.
+        unscored_at_most: share of answers per arm that may lack a score, for every metric used.
+        minimum_cases: fewer cases are no basis for any verdict.
+        aggregation: what the repeats of a case become.
+        timeouts: a failure, as users see them, or missing.
+        judge: whether judged metrics need a passport.
+        receipt_max_age: how old a receipt may be at promotion.
+        max_baseline_age: how old logged baseline rows may be that stand in for new ones.
+        index_max_age: how old an index may be whose making is known.
+        promotion: what the registry asks for besides.
+    """
+
+    baseline: Word
+    baseline_file: Word | None = None
+    goal: Requirement | None = None
+    guards: Annotated[tuple[Requirement, ...], Field(strict=False)] = ()
+    floors: Annotated[tuple[Floor, ...], Field(strict=False)] = ()
+    categories: Categories | None = None
+    anchor: Anchor | None = None
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    unscored_at_most: Annotated[float, Field(ge=0, le=1)] = 0.05
+    minimum_cases: Annotated[int, Field(ge=2)] = 20
+    aggregation: Aggregation = "mean"
+    timeouts: Literal["failure", "missing"] = "failure"
+    judge: Judge = Field(default_factory=Judge)
+    receipt_max_age: Age = "30 days"
+    max_baseline_age: Age = "7 days"
+    index_max_age: Age | None = None
+    promotion: Promotion = Field(default_factory=Promotion)
+
+    @pydantic.model_validator(mode="after")
+    def _decides_something(self) -> GatePolicy:
+        if self.goal is None and not self.guards and not self.floors:
+            raise ValueError("asks for nothing: give a goal, guards or floors")
+        if self.goal is None and any(part and part.metric is None for part in (self.categories, self.anchor)):
+            raise ValueError("categories and anchor need a metric where there is no goal")
+        if self.baseline == "none" and not self.floors:
+            raise ValueError("without a baseline only floors can be judged: give floors")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> GatePolicy:
+        """The policy in a YAML file; FileRuleError with file, line and rule for anything that is not one."""
+        return read_model(cls, path)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) over the rules, defaults included."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that some condition reads, each once."""
+        named: list[str | None] = [part.metric for part in (self.goal, *self.guards, *self.floors) if part is not None]
+        named += [part.metric for part in (self.categories, self.anchor) if part is not None]
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+    @property
+    def relative_metrics(self) -> frozenset[str]:
+        """Metrics with a margin in percent."""
+        goal = self.goal.metric if self.goal else None
+        parts: list[tuple[str | None, float | str | None]] = [
+            (g.metric, g.margin) for g in (*self.guards, self.goal) if g
+        ]
+        parts += [(more.metric or goal, more.margin) for more in (self.categories, self.anchor) if more is not None]
+        return frozenset(name for name, margin in parts if name is not None and isinstance(margin, str))
+
+    @property
+    def floors_only(self) -> bool:
+        """Whether it may be decided without any baseline."""
+        return bool(self.floors) and (self.baseline == "none" or self.baseline_file in (None, "none"))
+
+    def decide(
+        self,
+        results: Results,
+        *,
+        candidate: str,
+        baseline: str | None = None,
+        anchor: str | None = None,
+        looks: Sequence[Look] = (),
+        passports: Sequence[JudgePassport] = (),
+        baseline_results: Results | None = None,
+        now: datetime | None = None,
+    ) -> Decision:
+        """PASS, FAIL, INCONCLUSIVE or INVALID for a candidate of these results, with every condition.
+
+        Args:
+            candidate, baseline: variants of the results. Without a baseline only the floors are judged.
+            anchor: the variant that stands for the policy's anchor; by default one named like the anchor's file.
+            looks: earlier decisions on this golden set (`tracking.looks`): looking again has a price.
+            passports: of the judges whose metrics are used.
+            baseline_results: an earlier run that has the baseline's rows, where `results` has none.
+            now: the moment of the decision; later looks are ignored, so that a decision can be made again.
+
+        Raises:
+            ValueError: a variant is not in the results, or candidate and baseline are the same.
+        """
+        from llmlab.gate.decide import decide
+
+        return decide(
+            self,
+            results,
+            candidate=candidate,
+            baseline=baseline,
+            anchor=anchor,
+            looks=looks,
+            passports=passports,
+            baseline_results=baseline_results,
+            now=now,
+        )
+
+    def to_yaml(self) -> str:
+        """The policy as it is written in `gate.yaml`, defaults left out."""
+        return to_yaml(self.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
+
+    def _rows(self) -> list[dict[str, object]]:
+        rows = [
+            _requirement(kind, part)
+            for kind, part in (("goal", self.goal), *(("guard", g) for g in self.guards))
+            if part
+        ]
+        rows += [{"condition": "floor", "metric": f.metric, "rule": "floor", "bound": _bound(f)} for f in self.floors]
+        goal = self.goal.metric if self.goal else None
+        for kind, more, rule in (
+            ("each category", self.categories, self.categories.rule if self.categories else ""),
+            ("anchor", self.anchor, "non_inferior"),
+        ):
+            if more is not None:
+                rows.append(
+                    {"condition": kind, "metric": more.metric or goal, "rule": rule, "bound": f"margin {more.margin}"}
+                )
+        return rows
+
+    def _sentence(self) -> str:
+        return f"Against {self.baseline}, at confidence {self.confidence:g}. Policy {self.digest[:8]}."
+
+
+def _requirement(kind: str, part: Requirement) -> dict[str, Any]:
+    bound = f"at least {part.min_effect:g}" if part.rule == "superior" else f"margin {part.margin}"
+    return {"condition": kind, "metric": part.metric, "rule": part.rule, "bound": bound}
+
+
+def _bound(floor: Floor) -> str:
+    return f"at least {floor.at_least:g}" if floor.at_least is not None else f"at most {floor.at_most:g}"

@@ -1,0 +1,87 @@
+"""The four burdens of proof as functions of one difference: what PASS and what FAIL ask of it.
+
+A difference is turned beforehand so that more is better. `asked` is the confidence of claims that let a candidate
+through (the price of looking is in it), `confidence` the policy's own, at which a failure is shown. Unscored answers
+give three differences, as seen and at their worst and best for the candidate; a verdict needs all of them to agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmlab.stats.paired import PairedDifference, non_inferiority
+from llmlab.stats.standard_error import t_quantile
+
+__all__ = ["harm_p", "non_inferior", "reaches", "smallest_seen", "superior", "unanimous"]
+
+POWER = 0.8
+DUST = 1e-12
+
+
+def superior(
+    d: PairedDifference, *, min_effect: float, asked: float, confidence: float, span: float | None = None
+) -> str:
+    """PASS: the interval lies above 0 and the value reaches `min_effect`. FAIL: the interval lies below `min_effect`.
+
+    An interval without width (nothing varies) is not certainty: PASS needs the sign-flip test's p too, and FAIL that
+    a mean effect of `min_effect` would have shown itself. Fewer than 4 effective df: INCONCLUSIVE.
+
+    >>> from llmlab.stats.paired import mean_difference
+    >>> superior(mean_difference([0.3, 0.1, 0.2, 0.4] * 5), min_effect=0.02, asked=0.95, confidence=0.95)
+    'PASS'
+    """
+    if d.too_few_clusters:
+        return "INCONCLUSIVE"
+    low = d.interval(asked).low
+    if low is not None and low > 0 and d.value >= min_effect - DUST and d.p_value < 1 - asked:
+        return "PASS"
+    return "FAIL" if _below(d, min_effect, span) < (1 - confidence) / 2 else "INCONCLUSIVE"
+
+
+def non_inferior(
+    d: PairedDifference, *, margin: float, asked: float, confidence: float, span: float | None = None
+) -> str:
+    """PASS: harm of `margin` or more is ruled out (one-sided). FAIL: the whole interval lies beyond the margin."""
+    if d.too_few_clusters:
+        return "INCONCLUSIVE"
+    if non_inferiority(d, margin=margin, confidence=asked, span=span).shown:
+        return "PASS"
+    return "FAIL" if d.p_below(-margin) < 1 - confidence else "INCONCLUSIVE"
+
+
+def reaches(d: PairedDifference, *, asked: float, confidence: float, span: float | None = None) -> str:
+    """A floor, `d` being the mean's distance above it. PASS: the two-sided interval clears it. FAIL: it lies below."""
+    if d.too_few_clusters:
+        return "INCONCLUSIVE"
+    above = d.p_above(0.0)
+    if d.se == 0 and span is not None and d.value > 0:
+        above = max(0.0, 1 - d.value / span) ** d.n_clusters
+    if above < (1 - asked) / 2:
+        return "PASS"
+    return "FAIL" if _below(d, 0.0, span) < (1 - confidence) / 2 else "INCONCLUSIVE"
+
+
+def harm_p(d: PairedDifference, *, margin: float) -> float:
+    """One-sided p of "the harm is `margin` or less"; no_shown_harm FAILs where it is small (after Holm)."""
+    return d.p_below(-margin)
+
+
+def unanimous(words: Sequence[str]) -> str:
+    """The word that all readings share, else INCONCLUSIVE: then the unscored answers decide, and nobody knows them.
+
+    >>> unanimous(["PASS", "INCONCLUSIVE", "PASS"])
+    'INCONCLUSIVE'
+    """
+    return words[0] if len(set(words)) == 1 else "INCONCLUSIVE"
+
+
+def smallest_seen(d: PairedDifference, tail: float) -> float:
+    """How far from a bound the truth must lie to be seen with 80% power by a test with this one-sided alpha."""
+    return (t_quantile(1 - tail, d.df) + t_quantile(POWER, d.df)) * d.se
+
+
+def _below(d: PairedDifference, bound: float, span: float | None) -> float:
+    """P value against "the truth is `bound` or more"; without variance by the chance that nobody showed it."""
+    if d.se == 0 and span is not None and d.value < bound:
+        return max(0.0, 1 - (bound - d.value) / span) ** d.n_clusters
+    return d.p_below(bound)

@@ -1,0 +1,138 @@
+"""What makes any verdict impossible: reasons for INVALID, looked for before a single condition is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from llmlab.gate.policy import GatePolicy, age_limit
+from llmlab.sentences import counted
+from llmlab.stats.sequential import split_check
+
+if TYPE_CHECKING:
+    from llmlab.passport import JudgePassport
+    from llmlab.results import Results
+
+__all__ = ["invalid_reasons", "judges_of", "moment"]
+
+
+def invalid_reasons(
+    policy: GatePolicy,
+    results: Results,
+    *,
+    candidate: str,
+    baseline: str | None,
+    anchor: str | None,
+    passports: Sequence[JudgePassport],
+    now: datetime,
+) -> list[str]:
+    """Why no verdict can rest on these results; empty where one can."""
+    reasons = [*_of_the_run(results), *_of_the_policy(policy, results, baseline=baseline, anchor=anchor)]
+    unknown = [name for name in policy.metrics if name not in results.metrics and name not in results.frame.columns]
+    reasons += [f"the policy's metric {name!r} is not in these results ({_known(results)})" for name in unknown]
+    pin = results.bundles[candidate].model.pinned
+    if not pin:
+        reasons.append(f"the candidate's model {results.bundles[candidate].model} is floating: {pin.reason}")
+    arms = list(dict.fromkeys(name for name in (baseline, candidate, anchor) if name is not None))
+    reasons += _of_the_rows(policy, results, arms)
+    used = [name for name in policy.metrics if name not in unknown]
+    reasons += _of_the_scores(policy, results, used, candidate=candidate, arms=arms)
+    reasons += _of_the_judges(policy, results, used, passports, now)
+    return list(dict.fromkeys(reasons))
+
+
+def judges_of(policy: GatePolicy, results: Results) -> dict[str, str]:
+    """The judged metrics that the policy uses, each with its judge's digest ("" = not known)."""
+    known = dict(results.provenance.get("judges") or {})
+    return {name: str(known.get(name, "")) for name in policy.metrics if name in known or name in policy.judge.metrics}
+
+
+def moment(text: str) -> datetime | None:
+    """A moment in UTC; None for an empty text."""
+    if not text:
+        return None
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _of_the_run(results: Results) -> Iterator[str]:
+    if results.state != "complete":
+        yield f"the run is {results.state}"
+    if not results.golden_digest:
+        yield "the results name no golden set"
+    if "app" in results.provenance and results.provenance.get("dirty"):
+        yield f"the application {results.provenance['app']} was run from a tree with uncommitted changes"
+    if "app" in results.provenance and not results.provenance.get("commit"):
+        yield f"the application {results.provenance['app']} is at no known commit"
+
+
+def _of_the_policy(policy: GatePolicy, results: Results, *, baseline: str | None, anchor: str | None) -> Iterator[str]:
+    if baseline is None and not policy.floors_only:
+        yield f"the policy compares with {policy.baseline!r} and no baseline was given"
+    if policy.anchor is not None and anchor is None:
+        yield f"no variant stands for the policy's anchor {policy.anchor.bundle!r}; run it too and name it"
+    if policy.index_max_age is not None:
+        for variant, made in dict(results.provenance.get("index_made_at") or {}).items():
+            at, run_at = moment(str(made)), moment(results.created_at)
+            if at and run_at and run_at - at > age_limit(policy.index_max_age):
+                yield f"the index of {variant} was made at {made}, more than {policy.index_max_age} before the run"
+
+
+def _of_the_rows(policy: GatePolicy, results: Results, arms: Sequence[str]) -> Iterator[str]:
+    frame = results.frame[results.frame["variant"].isin(arms)]
+    asked = frame.groupby("variant")["case_id"].nunique()
+    fewest = int(asked.min()) if len(asked) == len(arms) else 0
+    if fewest < policy.minimum_cases:
+        yield f"{counted(fewest, 'case')}, the policy wants {policy.minimum_cases} or more"
+    if results.golden is not None and (silent := len(results.golden) - frame["case_id"].nunique()) > 0:
+        yield f"{silent:,} of {len(results.golden):,} golden cases were never asked"
+    rows = frame["variant"].value_counts()
+    if len(arms) > 1 and len(rows) == len(arms):
+        split = split_check([int(rows[arm]) for arm in arms], shares=[1 / len(arms)] * len(arms))
+        if split.blocks:
+            counts = ", ".join(f"{arm} {int(rows[arm]):,}" for arm in arms)
+            yield f"the arms were not asked equally often ({counts} answers attempted)"
+    for arm in arms:
+        served = sorted(set(frame.loc[frame["variant"] == arm, "served_model"].fillna("")) - {""})
+        if len(served) > 1:
+            yield f"{arm} was answered by {' and '.join(served)}: the model changed under us, run it again"
+
+
+def _of_the_scores(
+    policy: GatePolicy, results: Results, used: Sequence[str], *, candidate: str, arms: Sequence[str]
+) -> Iterator[str]:
+    compared = {part.metric for part in (policy.goal, *policy.guards) if part is not None}
+    if results.failed:
+        return
+    for name in used:
+        table = results.table(name)
+        only_floors = name not in compared and policy.categories is None and policy.anchor is None
+        for arm in [candidate] if only_floors else arms:
+            column = table.column(arm)
+            attempted = table.attempted[:, column].clip(min=1).sum()
+            share = 1 - float(table.scored[:, column].sum()) / float(attempted)
+            if share > policy.unscored_at_most:
+                allowed = f"the policy allows {policy.unscored_at_most:.1%}"
+                yield f"{name}: {share:.1%} of {arm}'s answers have no score, {allowed}"
+        if name in policy.relative_metrics and not (table.metric.low is not None and table.metric.low >= 0):
+            yield f"{name} may be below 0, so a margin in percent of it means nothing; give a number"
+
+
+def _of_the_judges(
+    policy: GatePolicy, results: Results, used: Sequence[str], passports: Sequence[JudgePassport], now: datetime
+) -> Iterator[str]:
+    if policy.judge.passport != "required":
+        return
+    for name, digest in judges_of(policy, results).items():
+        if name not in used:
+            continue
+        checks = [passport.valid(now, digest) for passport in passports if passport.judge_digest == digest]
+        if not checks:
+            yield f"{name} is judged by {digest[:8] or 'an unknown judge'}, which has no passport"
+        elif not any(checks):
+            yield f"{name}: the passport of judge {digest[:8]} does not hold ({'; '.join(checks[0].failures)})"
+
+
+def _known(results: Results) -> str:
+    return f"there are: {', '.join(results.metrics)}"
