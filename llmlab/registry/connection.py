@@ -1,0 +1,180 @@
+"""The way into MLflow's model registry: names and aliases read strictly, clashes between writers retried."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+from llmlab.errors import RegistryError
+from llmlab.mlstore import UI_ADDRESS, Store, open_store, reported
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["HISTORY", "Registry", "alias_of", "name_and_alias", "open_registry", "retried", "who"]
+
+HISTORY = "__history"  # the suffix of the registered model that holds a model's moves
+RETRIES = 8
+_CLASHES = ("database is locked", "deadlock", "could not serialize", "Giving up after", "UNIQUE constraint failed")
+_ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)*")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """The tracking store, and the model registry that belongs to it or that MLFLOW_REGISTRY_URI names."""
+
+    store: Store
+    uri: str
+
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow's client on this registry."""
+        if self.uri == self.store.uri:
+            return self.store.client
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.store.uri, registry_uri=self.uri)
+
+    def model(self, name: str) -> Any:
+        """The registered model, or None where there is none of this name."""
+        return self._found(lambda: self.client.get_registered_model(name), f"the model {name!r} cannot be read")
+
+    def version(self, name: str, number: int) -> Any:
+        """The registered model version, or None where it does not exist (any more)."""
+        what = f"version {number} of {name!r} cannot be read"
+        return self._found(lambda: self.client.get_model_version(name, str(number)), what)
+
+    def versions(self, name: str, *, query: str = "") -> list[Any]:
+        """Every version of a model, oldest first; `query` narrows it by MLflow's own syntax."""
+        found: list[Any] = []
+        token = None
+        with reported(f"the versions of {name!r} cannot be listed"):
+            while True:
+                page = self.client.search_model_versions(
+                    f"name = '{name}'{f' and {query}' if query else ''}",
+                    max_results=10_000,
+                    order_by=["version_number ASC"],
+                    page_token=token,
+                )
+                found += page
+                token = page.token
+                if not token:
+                    return found
+
+    def create_model(self, name: str, description: str) -> None:
+        """Make the registered model, where it is not there yet."""
+        from mlflow.exceptions import MlflowException
+
+        def create() -> None:
+            try:
+                self.client.create_registered_model(name, description=description)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+
+        with reported(f"the registered model {name!r} cannot be made"):
+            retried(create)
+
+    def url(self, name: str, number: int | None = None) -> str:
+        """MLflow's page of a model or of one version, which its default navigation hides."""
+        base = self.uri.rstrip("/") if self.uri.startswith("http") else UI_ADDRESS
+        if "@" in base:  # a password belongs in no link
+            base = self.store.url()
+        page = f"{base}/#/models/{quote(name, safe='')}"
+        return page if number is None else f"{page}/versions/{number}"
+
+    def _found(self, ask: Callable[[], Any], what: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        with reported(what):
+            try:
+                return ask()
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+
+
+def open_registry(root: Path | None = None) -> Registry:
+    """The registry of this project; StoreError where it cannot be reached."""
+    store = open_store(root)
+    return Registry(store=store, uri=os.environ.get("MLFLOW_REGISTRY_URI", "").strip() or store.uri)
+
+
+def retried(write: Callable[[], Answer]) -> Answer:
+    """What `write` returns, tried again while another writer holds the database; nothing is written by a clash."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError
+
+    for attempt in range(RETRIES):
+        try:
+            return write()
+        except (MlflowException, OperationalError) as error:
+            if attempt == RETRIES - 1 or not any(clash in str(error) for clash in _CLASHES):
+                raise
+            time.sleep(random.uniform(0.01, 0.05) * 2**attempt)
+    raise AssertionError("unreachable")  # the last attempt returned or raised
+
+
+def alias_of(alias: str) -> str:
+    """The alias, if it is one that MLflow takes.
+
+    >>> alias_of("production")
+    'production'
+    """
+    if not _ALIAS.fullmatch(alias) or alias.lower() == "latest" or re.fullmatch(r"[vV]\d+", alias):
+        raise ValueError(f"alias == {alias!r}, must be letters, digits, _ and -, and not `latest` or `v1`")
+    return alias
+
+
+def name_and_alias(reference: str) -> tuple[str, str]:
+    """A reference such as `pandas_help@production` in its two parts.
+
+    >>> name_and_alias("catalog.schema.help@production")
+    ('catalog.schema.help', 'production')
+    """
+    name, at, alias = reference.partition("@")
+    if not at or not _NAME.fullmatch(name):
+        raise ValueError(f"{reference!r} names no registered bundle; write NAME@ALIAS, such as pandas_help@production")
+    return name, alias_of(alias)
+
+
+def who() -> str:
+    """The person or job that acts: LLMLAB_WHO, the CI's actor, the commits' author, or the account."""
+    for variable in ("LLMLAB_WHO", "GITHUB_ACTOR", "GITLAB_USER_LOGIN"):
+        if name := os.environ.get(variable, "").strip():
+            return name[:200]
+    try:
+        asked = subprocess.run(  # fixed program, no shell
+            ["git", "config", "user.email"],  # noqa: S607  # the git on the path, as everywhere
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return _account()
+    return asked.stdout.strip()[:200] or _account()
+
+
+def _account() -> str:
+    return os.environ.get("USER") or os.environ.get("USERNAME") or "unknown"
+
+
+def require_name(name: str) -> str:
+    """The name, if it can be a registered model's and not a history's."""
+    if not _NAME.fullmatch(name) or name.endswith(HISTORY):
+        raise RegistryError(
+            f"{name!r} cannot be registered: letters, digits, _, - and dots, and not ending in {HISTORY}"
+        )
+    return name

@@ -1,0 +1,307 @@
+"""The history of a model's aliases: a total order made by MLflow itself, without a lock and without a clock.
+
+Each move of an alias is a version of a second registered model (`<name>__history`), numbered atomically, and names
+the move that it follows. A move that does not follow the last valid one lost a race: it never moves the alias, and
+whoever made it is told. A move is written first and the alias set after it; what a crash leaves between the two is
+finished by the next command that looks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from llmlab.display import Chip, Shown
+from llmlab.errors import RegistryError
+from llmlab.mlstore import reported
+from llmlab.redaction import scrub
+from llmlab.registry.card import markdown
+from llmlab.registry.connection import HISTORY, Registry, retried
+
+__all__ = ["History", "Kind", "Move", "lost_to", "make_move", "now", "read_history", "settle"]
+
+Kind = Literal["promote", "rollback", "adopt"]
+LONGEST_REASON_CHARS = 500
+SETTLED = "settled"  # the tag of a move whose alias has been set
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Move(Shown):
+    """One move of an alias.
+
+    Attributes:
+        number: its place in the history, given by MLflow; 0 before it is written.
+        alias, before, version: the alias, the version it pointed to (None = it did not exist), and points to now.
+        digest: of the bundle that `version` is.
+        follows: the move it follows, 0 for the first.
+        receipt: digest of the receipt it rests on, "" where it needs or has none.
+        forced: whether it was made against the gate.
+        move_id: tells a repeated write from a second move.
+    """
+
+    number: int = 0
+    alias: str
+    kind: Kind
+    before: int | None
+    version: int
+    digest: str
+    follows: int
+    who: str
+    when: str
+    reason: str
+    receipt: str = ""
+    forced: bool = False
+    move_id: str = ""
+    settled: bool = False
+
+    @property
+    def word(self) -> str:
+        """`promote`, `rollback`, `adopt`, or FORCED PROMOTE in capitals."""
+        return f"FORCED {self.kind.upper()}" if self.forced else self.kind
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [_row(self, lost=False)]
+
+    def _sentence(self) -> str:
+        came = "" if self.before is None else f" from version {self.before}"
+        return f"{self.alias} moved{came} to version {self.version} ({self.word} by {self.who}): {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class History(Shown):
+    """Every move of a model's aliases in order, those that lost a race included.
+
+    Attributes:
+        moves: all of them, oldest first. lost: the numbers of those that lost. damaged: numbers whose record was edited.
+    """
+
+    name: str
+    moves: tuple[Move, ...] = ()
+    lost: frozenset[int] = frozenset()
+    damaged: tuple[int, ...] = ()
+    url: str = ""
+
+    def valid(self, alias: str) -> tuple[Move, ...]:
+        """The moves of one alias that counted, oldest first."""
+        return tuple(move for move in self.moves if move.alias == alias and move.number not in self.lost)
+
+    def last(self, alias: str) -> Move | None:
+        """The move that decides where the alias points now."""
+        valid = self.valid(alias)
+        return valid[-1] if valid else None
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Every alias that was ever moved."""
+        return tuple(dict.fromkeys(move.alias for move in self.moves))
+
+    def way_back(self, alias: str, current: int | None) -> Move | None:
+        """The move to the newest earlier version that no rollback has left since; None where there is none."""
+        left: set[int] = {current} if current is not None else set()
+        for move in self.valid(alias):
+            left.discard(move.version)
+            if move.kind == "rollback" and move.before is not None:
+                left.add(move.before)
+        return next((m for m in reversed(self.valid(alias)) if m.version not in left and m.version != current), None)
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [_row(move, lost=move.number in self.lost) for move in self.moves]
+
+    def _sentence(self) -> str:
+        if not self.moves:
+            return f"No alias of {self.name} was ever moved by llmlab."
+        now = [f"{alias} is version {last.version}" for alias in self.aliases if (last := self.last(alias))]
+        return f"{'; '.join(now)}. {self.url}"
+
+
+def read_history(registry: Registry, name: str) -> History:
+    """The moves of a model's aliases, and which of them lost."""
+    versions = registry.versions(name + HISTORY)
+    moves, damaged = [], []
+    for found in versions:
+        move = _read(found)
+        if move is None:
+            damaged.append(int(found.version))
+        else:
+            moves.append(move)
+    return History(
+        name=name,
+        moves=tuple(moves),
+        lost=_lost(moves),
+        damaged=tuple(damaged),
+        url=registry.url(name + HISTORY),
+    )
+
+
+def settle(registry: Registry, name: str, *, history: History | None = None) -> History:
+    """The history, after finishing every move that a crash left half made.
+
+    An alias that differs from its last move although all moves to where it is were finished was set by hand: it stays.
+    """
+    history = read_history(registry, name) if history is None else history
+    pending = {alias for alias in history.aliases if _unsettled(history, alias)}
+    if not pending:
+        return history
+    for alias in sorted(pending):
+        _point(registry, name, alias, history)
+    return read_history(registry, name)
+
+
+def make_move(registry: Registry, name: str, move: Move, *, target: Any) -> Move:
+    """The move, made: written into the history and, if it follows the last valid move, carried out.
+
+    Args:
+        move: with the number of the move it follows; number 0.
+        target: MLflow's version that the alias is to point to.
+
+    Raises:
+        RegistryError: another move was quicker; it says which. Nothing was changed.
+    """
+    move = replace(move, move_id=uuid.uuid4().hex, reason=scrub(move.reason)[:LONGEST_REASON_CHARS])
+    if not move.follows:
+        registry.create_model(
+            name + HISTORY, f"Every move of an alias of {name}. llmlab writes it; change nothing here."
+        )
+    with reported(f"the move of {move.alias!r} cannot be written"):
+        attempts = itertools.count()
+        number = retried(lambda: _write(registry, name, move, target, again=next(attempts) > 0))
+    history = read_history(registry, name)
+    if number in history.lost:
+        raise RegistryError(lost_to(history, move))
+    _point(registry, name, move.alias, history)
+    return replace(move, number=number, settled=True)
+
+
+def lost_to(history: History, move: Move) -> str:
+    """What to tell somebody whose move did not follow the last valid one."""
+    winner = next((m for m in history.valid(move.alias) if m.number > move.follows), None)
+    told = (
+        f"{winner.who} moved it to version {winner.version} first (move {winner.number}): {winner.reason}"
+        if winner
+        else ""
+    )
+    return (
+        f"{move.alias} of {history.name} was not moved to version {move.version}: {told}. "
+        "Look at what it is now, and decide again"
+    )
+
+
+def now() -> str:
+    """UTC, ISO 8601, seconds: for people to read; nothing is decided by it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _point(registry: Registry, name: str, alias: str, history: History) -> None:
+    """Set the alias to what its last valid move says, again if somebody moved on meanwhile, and mark it finished."""
+    while True:
+        last = history.last(alias)
+        assert last is not None  # noqa: S101  # the caller wrote or saw a valid move
+        with reported(f"{alias!r} of {name!r} cannot be set to version {last.version} (the next command finishes it)"):
+            retried(lambda: registry.client.set_registered_model_alias(name, alias, str(last.version)))
+        history = read_history(registry, name)
+        again = history.last(alias)
+        if again is not None and again.number == last.number:
+            break
+    for move in _unsettled(history, alias):
+        with reported(f"move {move.number} cannot be marked as finished (the next command does it)"):
+            number = str(move.number)
+            retried(lambda: registry.client.set_model_version_tag(name + HISTORY, number, SETTLED, "yes"))
+
+
+def _unsettled(history: History, alias: str) -> list[Move]:
+    return [move for move in history.valid(alias) if not move.settled]
+
+
+def _write(registry: Registry, name: str, move: Move, target: Any, *, again: bool = False) -> int:
+    """The number of the written move; one that an interrupted attempt wrote is found `again` by its id."""
+    written = registry.versions(name + HISTORY, query=f"tags.move_id = '{move.move_id}'") if again else []
+    if written:
+        return int(written[0].version)
+    record = _record(move)
+    tags = {
+        "move": record,
+        "move_digest": hashlib.sha256(record.encode()).hexdigest(),
+        "move_id": move.move_id,
+        "alias": move.alias,
+        "kind": move.word,
+        "version": str(move.version),
+        "who": move.who,
+    }
+    made = registry.client.create_model_version(
+        name + HISTORY,
+        source=target.source,  # a server takes nothing but a run's own artifacts
+        run_id=target.run_id,
+        tags=tags,
+        description=_description(move),
+        await_creation_for=0,
+    )
+    return int(made.version)
+
+
+def _record(move: Move) -> str:
+    kept = asdict(move)
+    for name in ("number", "settled"):
+        del kept[name]
+    return json.dumps(kept, sort_keys=True, ensure_ascii=False)
+
+
+def _read(found: Any) -> Move | None:
+    """The move that a version of the history records, None where it was edited."""
+    tags: Mapping[str, str] = found.tags
+    record = tags.get("move", "")
+    if hashlib.sha256(record.encode()).hexdigest() != tags.get("move_digest"):
+        return None
+    try:
+        return Move(**json.loads(record), number=int(found.version), settled=tags.get(SETTLED) == "yes")
+    except (TypeError, ValueError):
+        return None
+
+
+def _lost(moves: Sequence[Move]) -> frozenset[int]:
+    """Numbers of the moves that do not follow the last valid one of their alias.
+
+    A move whose predecessor was deleted or edited by hand counts, if it came after the last valid one.
+    """
+    readable = {move.number for move in moves}
+    last: dict[str, int] = {}
+    lost = set()
+    for move in moves:
+        before = last.get(move.alias, 0)
+        gone = move.follows not in readable and move.follows > before
+        if move.follows == before or gone:
+            last[move.alias] = move.number
+        else:
+            lost.add(move.number)
+    return frozenset(lost)
+
+
+def _description(move: Move) -> str:
+    came = "which did not exist" if move.before is None else f"from version {move.before}"
+    return (
+        f"**{markdown(move.word)}** `{move.alias}`, {came}, to version {move.version} (digest `{move.digest[:8]}`), "
+        f"by {markdown(move.who)} at {move.when}: {markdown(move.reason)}\n\nFollows move {move.follows}."
+    )
+
+
+def _row(move: Move, *, lost: bool) -> dict[str, object]:
+    kinds = {"promote": "good", "rollback": "unsure", "adopt": "neutral"}
+    return {
+        "move": move.number,
+        "when": move.when,
+        "alias": move.alias,
+        "what": Chip("lost the race", "neutral")
+        if lost
+        else Chip(move.word, "bad" if move.forced else kinds[move.kind]),
+        "from": move.before,
+        "to": move.version,
+        "bundle": move.digest[:8],
+        "receipt": move.receipt[:8] or None,
+        "who": move.who,
+        "reason": move.reason,
+    }

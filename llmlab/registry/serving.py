@@ -1,0 +1,128 @@
+"""What an application reads: the bundle behind an alias, verified, cached for a stated time, and kept when MLflow is down.
+
+Loading never writes.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llmlab.bundle import Bundle
+from llmlab.display import Shown
+from llmlab.errors import RegistryError, StoreError
+from llmlab.exported import Exported
+from llmlab.mlstore import store_uri
+from llmlab.registry.connection import name_and_alias, open_registry
+from llmlab.registry.moves import now
+from llmlab.registry.versions import Version, read_bundle, read_receipt, resolve
+
+__all__ = ["Served", "export", "load"]
+
+_lock = threading.Lock()
+_cache: dict[tuple[str, str, bool], Served] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Served(Shown):
+    """The bundle behind an alias.
+
+    Attributes:
+        bundle: verified against the digest that it was registered with.
+        reference: such as `pandas_help@production`.
+        version: where it came from.
+        checked_s: `time.monotonic()` when the registry last said that this is what the alias names.
+        stale: why it may be out of date ("" where it is not): the registry could not be asked.
+    """
+
+    bundle: Bundle
+    reference: str
+    version: Version
+    checked_s: float
+    stale: str = ""
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the registry was last asked with success."""
+        return time.monotonic() - self.checked_s
+
+    def _rows(self) -> list[dict[str, object]]:
+        row = {"alias": self.reference, "version": self.version.number, "bundle": self.bundle.version}
+        return [{**row, "digest": self.bundle.digest[:8], "checked s ago": round(self.age_s, 1)}]
+
+    def _sentence(self) -> str:
+        return self.stale
+
+
+def load(reference: str, *, require_receipt: bool = False, max_age_s: float = 30.0, root: Path | None = None) -> Served:
+    """The bundle that `name@alias` points to, verified; asked anew when the last answer is older than `max_age_s`.
+
+    While the registry cannot be reached, the last verified bundle is served with a warning, and `stale` says since
+    when; it is asked again after another `max_age_s`.
+
+    Args:
+        require_receipt: refuse a bundle without a valid passing receipt (forced, or an alias that was set by hand).
+
+    Raises:
+        RegistryError: no such alias, a bundle or receipt that was changed, or no passing receipt.
+        StoreError: the registry cannot be reached, and nothing was loaded from it before.
+    """
+    name_and_alias(reference)
+    key = (store_uri(root), reference, require_receipt)
+    with _lock:
+        known = _cache.get(key)
+        if known is not None and known.age_s <= max_age_s and not known.stale:
+            return known
+        if known is not None and known.stale and time.monotonic() - _asked.get(key, 0.0) <= max_age_s:
+            return known
+        _asked[key] = time.monotonic()
+        try:
+            served = _ask(reference, known, require_receipt=require_receipt, root=root)
+        except StoreError as error:
+            if known is None:
+                raise
+            served = replace(known, stale=f"{error}. Served from memory, verified {known.age_s:.0f} s ago")
+            warnings.warn(f"{reference}: {served.stale}", RuntimeWarning, stacklevel=2)
+        _cache[key] = served
+        return served
+
+
+_asked: dict[tuple[str, str, bool], float] = {}
+
+
+def export(reference: str, path: str | Path, *, root: Path | None = None) -> Path:
+    """The verified bundle of `name@alias` with its receipt as one JSON file, which `llmlab.exported` reads.
+
+    A service needs pydantic for that, and neither MLflow nor Jupyter.
+    """
+    registry = open_registry(root)
+    version = resolve(registry, reference)
+    receipt = read_receipt(registry, version)
+    exported = Exported(
+        reference=reference,
+        version=version.number,
+        digest=version.digest,
+        bundle=read_bundle(registry, version),
+        receipt=None if receipt is None else json.loads(receipt.to_json()),
+        exported_at=now(),
+        url=version.url,
+    )
+    return exported.save(path)
+
+
+def _ask(reference: str, known: Served | None, *, require_receipt: bool, root: Path | None) -> Served:
+    registry = open_registry(root)
+    version = resolve(registry, reference)
+    if known is not None and known.version == version:
+        return replace(known, checked_s=time.monotonic(), stale="")
+    bundle = read_bundle(registry, version)
+    if require_receipt:
+        receipt = read_receipt(registry, version)
+        if receipt is None or receipt.verdict != "PASS":
+            said = "has no receipt" if receipt is None else f"has a receipt that says {receipt.verdict}"
+            raise RegistryError(f"{reference} is version {version.number}, which {said}: it is not served")
+    return Served(bundle=bundle, reference=reference, version=version, checked_s=time.monotonic())

@@ -1,0 +1,309 @@
+"""Bundles as versions of a registered model: registering, finding and reading them, with every digest checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from llmlab.bundle import Bundle
+from llmlab.display import Chip, Shown
+from llmlab.errors import DataError, FloatingModelError, RegistryError
+from llmlab.mlstore import COMPLETION_TAG, reported
+from llmlab.project import git_state
+from llmlab.redaction import holds_secret
+from llmlab.registry.card import card, code
+from llmlab.registry.connection import Registry, name_and_alias, open_registry, require_name, retried, who
+from llmlab.registry.moves import now
+
+if TYPE_CHECKING:
+    from llmlab.gate import Receipt
+
+__all__ = ["Version", "find", "read_bundle", "read_receipt", "register", "resolve"]
+
+EXPERIMENT = "registered"  # where a bundle that was never run gets a run of its own
+FOLDER = "bundle"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Version(Shown):
+    """A bundle as MLflow's registry holds it.
+
+    Attributes:
+        name, number: the registered model and the version's number.
+        digest: of the bundle.
+        gate, receipt: verdict and digest of its newest receipt, "" where it has none.
+        run_id: the MLflow run whose artifacts it is.
+        url: its page (on a local store: once `llmlab ui` runs).
+    """
+
+    name: str
+    number: int
+    digest: str
+    bundle_version: str = ""
+    gate: str = ""
+    receipt: str = ""
+    aliases: tuple[str, ...] = ()
+    run_id: str = ""
+    source: str = ""
+    url: str = ""
+
+    @classmethod
+    def of(cls, registry: Registry, found: Any) -> Version:
+        """The value of what MLflow returns."""
+        tags: Mapping[str, str] = found.tags
+        return cls(
+            name=found.name,
+            number=int(found.version),
+            digest=tags.get("digest", ""),
+            bundle_version=tags.get("bundle_version", ""),
+            gate=tags.get("gate", ""),
+            receipt=tags.get("receipt", ""),
+            aliases=tuple(found.aliases),
+            run_id=found.run_id or "",
+            source=found.source,
+            url=registry.url(found.name, int(found.version)),
+        )
+
+    def _rows(self) -> list[dict[str, object]]:
+        kinds = {"PASS": "good", "FAIL": "bad", "INVALID": "bad", "INCONCLUSIVE": "unsure"}
+        return [
+            {
+                "model": self.name,
+                "version": self.number,
+                "bundle": self.bundle_version,
+                "digest": self.digest[:8],
+                "gate": Chip(self.gate or "no receipt", kinds.get(self.gate, "neutral")),
+                "aliases": self.aliases,
+            }
+        ]
+
+    def _sentence(self) -> str:
+        return f"In MLflow: {self.url}"
+
+
+def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | None = None) -> Version:
+    """The bundle as a registered version over its run's artifacts; the same digest is the same version.
+
+    Args:
+        receipt: of a gate's decision on this bundle; a newer one is added to the version that is there.
+        root: the project, by default the one around the current folder.
+
+    Raises:
+        FloatingModelError: its model id may change under it. RegistryError: the receipt is for another bundle, or was
+        edited. DataError: a key stands in the bundle.
+    """
+    require_name(bundle.name)
+    pinned = bundle.model.pinned
+    if not pinned.pinned:
+        raise FloatingModelError(provider=bundle.model.provider, model_id=bundle.model.id, reason=pinned.reason)
+    if name := holds_secret(bundle.model_dump_json()):
+        raise DataError(f"the bundle contains the value of {name}, which is never written; take it out")
+    if receipt is not None:
+        _check_receipt(receipt, bundle.digest)
+    registry = open_registry(root)
+    version = find(registry, bundle.name, bundle.digest) or _create(registry, bundle, receipt, root)
+    _require_artifact(registry, version)
+    return version if receipt is None else _add_receipt(registry, version, bundle, receipt)
+
+
+def find(registry: Registry, name: str, digest: str) -> Version | None:
+    """The version with this digest, None where there is none."""
+    found = registry.versions(name, query=f"tags.digest = '{digest}'")
+    return Version.of(registry, found[0]) if found else None
+
+
+def resolve(registry: Registry, reference: Version | str) -> Version:
+    """The version that `name@alias` or `name/3` names today.
+
+    Raises:
+        RegistryError: there is no such version or alias.
+    """
+    if isinstance(reference, Version):
+        name, number = reference.name, reference.number
+    elif "@" in reference:
+        name, alias = name_and_alias(reference)
+        model = registry.model(name)
+        if model is None:
+            raise RegistryError(f"no model {name!r} is registered; `registry.register(bundle)` does it")
+        if alias not in model.aliases:
+            there = ", ".join(sorted(model.aliases)) or "none"
+            raise RegistryError(f"{name!r} has no alias {alias!r} (there are: {there})")
+        number = int(model.aliases[alias])
+    else:
+        name, _, text = reference.rpartition("/")
+        if not text.isascii() or not text.isdigit() or not name:
+            raise ValueError(f"{reference!r} names no version; write NAME/NUMBER or NAME@ALIAS")
+        number = int(text)
+    found = registry.version(name, number)
+    if found is None:
+        raise RegistryError(f"{name!r} has no version {number}")
+    return Version.of(registry, found)
+
+
+def read_bundle(registry: Registry, version: Version) -> Bundle:
+    """The bundle in a version's artifacts; RegistryError unless it has the digest that it was registered with."""
+    text = _artifact(registry, version, f"{FOLDER}/bundle.json")
+    where = f"version {version.number} of {version.name!r}"
+    try:
+        bundle = Bundle.model_validate_json(text)
+    except pydantic.ValidationError:
+        raise RegistryError(
+            f"bundle.json of {where} was changed: it is no bundle any more. Nothing was loaded"
+        ) from None
+    if not version.digest or bundle.digest != version.digest:
+        raise RegistryError(
+            f"bundle.json of {where} has digest {bundle.digest[:8]}, registered was {version.digest[:8] or 'nothing'}: "
+            "it was changed afterwards. Nothing was loaded; roll back, or register the bundle anew"
+        )
+    return bundle
+
+
+def read_receipt(registry: Registry, version: Version) -> Receipt | None:
+    """The newest receipt of a version, None where it has none; RegistryError where it was edited."""
+    from llmlab.gate import Receipt
+
+    if not version.receipt:
+        return None
+    receipt = Receipt.from_json(_artifact(registry, version, _receipt_path(version.receipt)))
+    if receipt.digest != version.receipt:
+        raise RegistryError(
+            f"the receipt of version {version.number} of {version.name!r} has digest {receipt.digest[:8]}, its tag says "
+            f"{version.receipt[:8]}: one of them was edited"
+        )
+    _check_receipt(receipt, version.digest)
+    return receipt
+
+
+def describe(bundle: Bundle, receipt: Receipt | None, facts: Mapping[str, str]) -> str:
+    """The description of a version with this receipt."""
+    shown = {name: code(text) for name, text in facts.items() if text}
+    if receipt is None:
+        return card(bundle, registered=facts.get("registered", ""), facts=shown)
+    from llmlab.registry.evidence import condition_rows
+
+    return card(
+        bundle,
+        registered="",
+        verdict=receipt.verdict,
+        summary=f"Judged {receipt.created_at} by {receipt.author}, receipt {receipt.digest[:8]}.",
+        conditions=condition_rows(receipt),
+        facts=shown,
+    )
+
+
+def _check_receipt(receipt: Receipt, digest: str) -> None:
+    if receipt.bundle_digest != digest:
+        raise RegistryError(
+            f"the receipt is for the bundle {receipt.bundle_digest[:8]}, this one is {digest[:8]}: gate this bundle"
+        )
+
+
+def _create(registry: Registry, bundle: Bundle, receipt: Receipt | None, root: Path | None) -> Version:
+    """A new version; where two processes make one at once, both get the older one."""
+    run_id = _run_of(registry, bundle) or _own_run(registry, bundle)
+    with reported(f"run {run_id} cannot be read"):
+        source = f"{registry.store.client.get_run(run_id).info.artifact_uri}/{FOLDER}"
+    registry.create_model(bundle.name, f"Bundles of {bundle.name}, registered by llmlab.")
+    git = git_state(root)
+    tags = {
+        "digest": bundle.digest,
+        "bundle_version": bundle.version,
+        "model": str(bundle.model),
+        "registered_by": who(),
+        "registered_at": now(),
+        "commit": git.commit + (" (dirty)" if git.dirty else ""),
+    }
+    description = describe(bundle, None, _facts(tags))
+    tags |= {"description_digest": _sha256(description)}
+    with reported(f"{bundle.name!r} cannot be registered"):
+        made = retried(
+            lambda: registry.client.create_model_version(
+                bundle.name, source=source, run_id=run_id, tags=tags, description=description, await_creation_for=0
+            )
+        )
+    first = find(registry, bundle.name, bundle.digest)
+    if first is not None and first.number != int(made.version):
+        with reported(f"the second copy of {bundle.name!r} cannot be taken back"):
+            retried(lambda: registry.client.delete_model_version(bundle.name, made.version))
+        return first
+    return Version.of(registry, made)
+
+
+def _run_of(registry: Registry, bundle: Bundle) -> str:
+    """The newest run that logged this bundle whole, "" where there is none."""
+    client = registry.store.client
+    query = f"tags.bundle_digest = '{bundle.digest}' and tags.`{COMPLETION_TAG}` = 'whole'"
+    with reported("the runs of this bundle cannot be searched"):
+        experiments = [found.experiment_id for found in client.search_experiments(max_results=1000)]
+        runs = client.search_runs(experiments, query, max_results=50, order_by=["attributes.start_time DESC"])
+    named = [run for run in runs if run.data.tags.get("bundle_name") == bundle.name]
+    return str(named[0].info.run_id) if named else ""
+
+
+def _own_run(registry: Registry, bundle: Bundle) -> str:
+    store = registry.store
+    tags = {"llmlab.kind": "registered", "bundle_digest": bundle.digest, "bundle_name": bundle.name}
+    run_id = store.start_run(EXPERIMENT, name=f"{bundle.name} {bundle.version}", tags=tags)
+    whole = json.dumps(bundle.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    with reported(f"the bundle {bundle.name!r} cannot be logged"):
+        store.client.log_text(run_id, whole + "\n", f"{FOLDER}/bundle.json")
+        store.client.set_tag(run_id, COMPLETION_TAG, "whole")
+    store.close_run(run_id)
+    return run_id
+
+
+def _require_artifact(registry: Registry, version: Version) -> None:
+    """A version that is there already is only handed out if its bundle still is what it was."""
+    read_bundle(registry, version)
+
+
+def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: Receipt) -> Version:
+    """The receipt beside the bundle, then the tags that name it; an older one than the newest is only kept."""
+    newest = read_receipt(registry, version)
+    if newest is not None and (newest.digest == receipt.digest or newest.created_at > receipt.created_at):
+        return version
+    number = str(version.number)
+    with reported(f"the receipt of version {number} of {version.name!r} cannot be kept"):
+        registry.store.client.log_text(version.run_id, receipt.to_json(), _receipt_path(receipt.digest))
+        there = registry.client.get_model_version(version.name, number).tags
+        description = describe(bundle, receipt, _facts(there))
+        tags = {"receipt": receipt.digest, "gate": receipt.verdict, "description_digest": _sha256(description)}
+        retried(lambda: registry.client.update_model_version(version.name, number, description))
+        for key, value in tags.items():
+            retried(
+                lambda key=key, value=value: registry.client.set_model_version_tag(version.name, number, key, value)
+            )  # type: ignore[misc]  # bound now
+    return replace(version, gate=receipt.verdict, receipt=receipt.digest)
+
+
+def _facts(tags: Mapping[str, str]) -> dict[str, str]:
+    shown = ("registered_by", "registered_at", "commit")
+    return {name.replace("_", " "): tags[name] for name in shown if tags.get(name)}
+
+
+def _receipt_path(digest: str) -> str:
+    return f"{FOLDER}/receipts/{digest}.json"
+
+
+def _artifact(registry: Registry, version: Version, path: str) -> str:
+    """The text of a file of the version's run, which must be the run that its source lies in."""
+    what = f"{path} of version {version.number} of {version.name!r}"
+    if not version.run_id:
+        raise RegistryError(f"version {version.number} of {version.name!r} was not registered by llmlab: it has no run")
+    with tempfile.TemporaryDirectory(prefix="llmlab-") as folder, reported(f"{what} cannot be read"):
+        place = Path(registry.store.client.download_artifacts(version.run_id, path, folder))
+        try:
+            return place.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise RegistryError(f"{what} was changed: it is no text any more") from None
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,48 @@
+"""Bundles, moves and stores for the registry's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmlab.bundle import Bundle
+from llmlab.registry.connection import Registry, open_registry
+from llmlab.registry.moves import Move, make_move, now, settle
+from llmlab.registry.versions import Version, register
+
+HOSTILE = "</code>`` <img src=x onerror=alert(1)> [x](javascript:alert(1)) | ![y](http://evil.example/z.png) \x1b[31m"
+
+
+def bundle(*, k: int = 0, name: str = "qa", template: str = "{{ question }}") -> Bundle:
+    """A pinned bundle; another `k` is another behaviour."""
+    made = Bundle.from_prompt(template, model="openai/gpt-4o-2024-08-06", name=name, temperature=0.0)
+    return made.with_(max_tokens=100 + k)
+
+
+def registered(root: Path, n: int, *, name: str = "qa") -> tuple[Registry, list[Version]]:
+    """A registry with `n` versions of one model."""
+    versions = [register(bundle(k=k, name=name), root=root) for k in range(n)]
+    return open_registry(root), versions
+
+
+def moved(registry: Registry, version: Version, *, alias: str = "production", follows: int | None = None) -> Move:
+    """The alias moved as `promote` does once its checks are done."""
+    history = settle(registry, version.name)
+    last = history.last(alias)
+    before = registry.model(version.name).aliases.get(alias)
+    move = Move(
+        alias=alias,
+        kind="promote",
+        before=None if before is None else int(before),
+        version=version.number,
+        digest=version.digest,
+        follows=(last.number if last else 0) if follows is None else follows,
+        who="somebody",
+        when=now(),
+        reason="a test",
+    )
+    return make_move(registry, version.name, move, target=registry.version(version.name, version.number))
+
+
+def alias_now(registry: Registry, name: str = "qa", alias: str = "production") -> int:
+    """Where MLflow says that the alias points."""
+    return int(registry.client.get_model_version_by_alias(name, alias).version)

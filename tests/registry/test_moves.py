@@ -1,0 +1,316 @@
+"""The history of aliases: one order, one winner, and nothing half done."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmlab.errors import RegistryError, StoreError
+from llmlab.registry import history, rollback
+from llmlab.registry.connection import HISTORY, Registry
+from llmlab.registry.moves import Move, now, read_history, settle
+from llmlab.registry.versions import Version
+from tests.registry.made import HOSTILE, alias_now, moved, registered
+
+
+def test_a_move_is_a_numbered_version_of_the_history_and_the_alias_follows_it(project: Path) -> None:
+    """Both are there, and agree; the history is visible in MLflow as a model of its own."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    moved(registry, two)
+    past = history("qa")
+    assert [(move.number, move.before, move.version) for move in past.moves] == [(1, None, 1), (2, 1, 2)]
+    assert alias_now(registry) == 2
+    assert past.moves[-1].settled
+    assert f"#/models/qa{HISTORY}" in str(past)
+    assert list(past.to_frame()["to"]) == [1, 2]
+
+
+def test_a_move_that_does_not_follow_the_last_valid_one_loses_and_is_told_who_won(project: Path) -> None:
+    """The loser's move stands in the history as lost, and changes nothing."""
+    registry, (one, two, three) = registered(project, 3)
+    moved(registry, one)
+    moved(registry, two, follows=1)
+    with pytest.raises(RegistryError, match=r"somebody moved it to version 2 first \(move 2\)"):
+        moved(registry, three, follows=1)
+    assert alias_now(registry) == 2
+    past = history("qa")
+    assert past.lost == {3}
+    assert "lost the race" in str(past)
+
+
+def test_aliases_are_moved_independently(project: Path) -> None:
+    """A move of staging does not make a move of production lose."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    moved(registry, two, alias="staging", follows=0)
+    moved(registry, two, follows=1)
+    assert not history("qa").lost
+    assert alias_now(registry, alias="staging") == 2
+
+
+def test_a_move_that_a_crash_left_half_made_is_finished_by_the_next_command(project: Path) -> None:
+    """Written into the history, alias not set: looking at the history sets it."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    _half(registry, two.number, follows=1)
+    assert alias_now(registry) == 1
+    assert history("qa").last("production").settled
+    assert alias_now(registry) == 2
+
+
+def test_a_crash_between_alias_and_mark_is_finished_too(project: Path) -> None:
+    """The alias is where it should be; only the mark is missing."""
+    registry, (one,) = registered(project, 1)
+    moved(registry, one)
+    registry.client.delete_model_version_tag(f"qa{HISTORY}", "1", "settled")
+    assert not read_history(registry, "qa").moves[0].settled
+    assert history("qa").moves[0].settled
+
+
+def test_a_killed_process_leaves_nothing_half(project: Path) -> None:
+    """A process that dies at once after writing its move: the next rollback starts from where that move led."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    script = textwrap.dedent(f"""
+        import os
+        from pathlib import Path
+        from llmlab.registry import moves
+        from llmlab.registry.connection import open_registry
+        registry = open_registry(Path({str(project)!r}))
+        moves._point = lambda *_: os.kill(os.getpid(), 9)
+        move = moves.Move(alias="production", kind="promote", before=1, version=2, digest="d", follows=1,
+                          who="w", when=moves.now(), reason="r")
+        moves.make_move(registry, "qa", move, target=registry.version("qa", 2))
+    """)
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=120, cwd=project)
+    assert done.returncode == -9
+    assert alias_now(registry) == 1
+    back = rollback("qa", reason="it crashed")
+    assert (back.before, back.version) == (2, 1)
+    assert alias_now(registry) == 1
+
+
+def test_a_slow_writer_that_sets_an_old_move_last_puts_it_right_itself(project: Path) -> None:
+    """Whoever sets the alias looks again afterwards, so that the last valid move decides and not the last writer."""
+    registry, (one, two, three) = registered(project, 3)
+    moved(registry, one)
+    _half(registry, two.number, follows=1)
+    stale = read_history(registry, "qa")
+    moved(registry, three)
+    from llmlab.registry.moves import _point
+
+    _point(registry, "qa", "production", stale)
+    assert alias_now(registry) == 3
+
+
+def test_a_deleted_move_does_not_invalidate_those_after_it(project: Path) -> None:
+    """Somebody deleted a version of the history in MLflow's pages; later moves still count."""
+    registry, (one, two, three) = registered(project, 3)
+    for version in (one, two, three):
+        moved(registry, version)
+    registry.client.delete_model_version(f"qa{HISTORY}", "2")
+    past = history("qa")
+    assert [move.number for move in past.moves] == [1, 3]
+    assert not past.lost
+    assert moved(registry, one).number == 4
+
+
+def test_an_edited_move_is_found_and_counts_no_more(project: Path) -> None:
+    """Its digest gives it away."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    moved(registry, two)
+    tag = registry.client.get_model_version(f"qa{HISTORY}", "1").tags["move"].replace("somebody", "nobody12")
+    registry.client.set_model_version_tag(f"qa{HISTORY}", "1", "move", tag)
+    past = history("qa")
+    assert past.damaged == (1,)
+    assert past.last("production").version == 2
+
+
+def test_reasons_are_written_as_text(project: Path) -> None:
+    """Neither Markdown nor HTML nor a terminal obeys what somebody wrote as a reason."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    moved(registry, two)
+    rollback("qa", reason=HOSTILE)
+    shown = registry.client.get_model_version(f"qa{HISTORY}", "3").description
+    assert "<img" not in shown
+    assert "[x](" not in shown
+    assert "\x1b" not in shown + str(history("qa"))
+    assert "<img" not in history("qa")._repr_html_()
+
+
+def test_a_key_in_a_reason_is_not_written(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The canary of the environment reaches no database."""
+    monkeypatch.setenv("SOME_API_KEY", "canary-7f3a9c")
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    moved(registry, two)
+    rollback("qa", reason="the key canary-7f3a9c leaked")
+    assert b"canary-7f3a9c" not in (project / "mlruns" / "mlflow.db").read_bytes()
+
+
+@pytest.mark.slow
+def test_of_two_promotions_at_once_exactly_one_wins_over_200_trials(project: Path) -> None:
+    """Two writers that both saw the same last move; history and alias agree after the trials."""
+    for name in (f"qa{i}" for i in range(10)):
+        registry, versions = registered(project, 2, name=name)
+        barrier = threading.Barrier(2)
+        with ThreadPoolExecutor(2) as pool:
+            outcomes = list(pool.map(lambda v, b=barrier, r=registry: _race(r, v, b, trials=20), versions))  # type: ignore[misc]  # bound now
+        assert all(a + b == 1 for a, b in zip(*outcomes, strict=True))
+        past = read_history(registry, name)
+        assert (len(past.moves), len(past.lost)) == (40, 20)
+        assert alias_now(registry, name) == past.last("production").version
+
+
+def test_eight_threads_that_promote_at_once_leave_history_and_alias_in_agreement(project: Path) -> None:
+    """Whoever wins, the alias is what the last valid move says, and every loser was told."""
+    registry, versions = registered(project, 4)
+
+    def attempt(i: int) -> bool:
+        try:
+            moved(registry, versions[i % 4])
+        except RegistryError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(attempt, range(16)))
+    past = read_history(registry, "qa")
+    assert sum(won) == len(past.valid("production")) >= 1
+    assert alias_now(registry) == past.last("production").version
+
+
+def test_a_rollback_goes_to_the_version_before_and_says_who_when_from_and_to(project: Path) -> None:
+    """A pointer flip: the bundle's bytes are those that were registered."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    moved(registry, two)
+    back = rollback("qa", alias="production", reason="complaints")
+    assert (back.before, back.version, back.kind, back.reason) == (2, 1, "rollback", "complaints")
+    assert back.who
+    assert back.when
+    assert alias_now(registry) == 1
+
+
+def test_a_second_rollback_goes_further_back_and_not_to_and_fro(project: Path) -> None:
+    """What a rollback has left is no target again, until it is promoted again."""
+    registry, (one, two, three) = registered(project, 3)
+    for version in (one, two, three):
+        moved(registry, version)
+    assert rollback("qa", reason="r").version == 2
+    assert rollback("qa", reason="r").version == 1
+    with pytest.raises(RegistryError, match="no earlier version that no rollback has left"):
+        rollback("qa", reason="r")
+    assert alias_now(registry) == 1
+    moved(registry, three)
+    moved(registry, two)
+    assert rollback("qa", reason="r").version == 3
+
+
+def test_a_named_version_can_be_rolled_back_to(project: Path) -> None:
+    """Also one that a rollback left."""
+    registry, versions = registered(project, 3)
+    for version in versions:
+        moved(registry, version)
+    assert rollback("qa", to=1, reason="r").version == 1
+    assert rollback("qa", to=3, reason="r").version == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "nobody"}, "no model 'nobody' is registered"),
+        ({"alias": "staging"}, "has no alias 'staging'"),
+        ({"to": 9}, "has no version 9"),
+        ({"to": 1}, "is version 1 already"),
+        ({}, "no earlier version"),
+    ],
+)
+def test_a_rollback_without_history_is_refused_and_moves_nothing(
+    project: Path, arguments: dict[str, Any], message: str
+) -> None:
+    """Each refusal says why."""
+    registry, (one,) = registered(project, 1)
+    moved(registry, one)
+    with pytest.raises(RegistryError, match=message):
+        rollback(**{"name": "qa", "reason": "r", **arguments})
+    assert alias_now(registry) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"), [({"reason": " "}, "reason is empty"), ({"alias": "v1"}, "alias == 'v1'")]
+)
+def test_mistakes_in_a_rollback_are_value_errors(project: Path, arguments: dict[str, str], rule: str) -> None:
+    """They name the value and the rule."""
+    with pytest.raises(ValueError, match=rule):
+        rollback(**{"name": "qa", "reason": "r", **arguments})
+
+
+def test_a_rollback_undoes_a_hand_set_alias(project: Path) -> None:
+    """The alias was set in MLflow's pages: the way back is the last version that llmlab moved it to."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    registry.client.set_registered_model_alias("qa", "production", "2")
+    back = rollback("qa", reason="who did this?")
+    assert (back.before, back.version) == (2, 1)
+
+
+def test_a_version_that_was_deleted_is_no_way_back(project: Path) -> None:
+    """It is skipped by a clear refusal, not by moving elsewhere in silence."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    moved(registry, two)
+    registry.client.delete_model_version("qa", "1")
+    with pytest.raises(RegistryError, match="has no version 1"):
+        rollback("qa", reason="r")
+    assert alias_now(registry) == 2
+
+
+def test_a_read_only_store_is_told_and_nothing_moves(project: Path) -> None:
+    """No permission to write: a StoreError, and the alias stays."""
+    import sqlite3
+
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    moved(registry, two)
+    with sqlite3.connect(project / "mlruns" / "mlflow.db") as holder:
+        holder.execute("CREATE TRIGGER frozen BEFORE INSERT ON model_versions BEGIN SELECT RAISE(ABORT, 'no'); END")
+    with pytest.raises(StoreError, match="cannot be written"):
+        rollback("qa", reason="r")
+    assert alias_now(registry) == 2
+
+
+def _half(registry: Any, version: int, *, follows: int) -> None:
+    """A move that is written into the history while its process dies."""
+    from llmlab.registry.moves import _write
+
+    move = Move(
+        alias="production", kind="promote", before=1, version=version, digest="d", follows=follows, who="w",
+        when=now(), reason="r", move_id="half",
+    )  # fmt: skip
+    _write(registry, "qa", move, registry.version("qa", version))
+
+
+def _race(registry: Registry, version: Version, barrier: threading.Barrier, *, trials: int) -> list[int]:
+    """The outcome of each trial, 1 for won."""
+    won = []
+    for _ in range(trials):
+        barrier.wait(timeout=60)
+        last = settle(registry, version.name).last("production")
+        barrier.wait(timeout=60)
+        try:
+            moved(registry, version, follows=last.number if last else 0)
+            won.append(1)
+        except RegistryError:
+            won.append(0)
+    return won
