@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llmlab.clients.openai import OpenAIClient
     from llmlab.errors import LlmlabError
     from llmlab.experiment import dry_run, run
+    from llmlab.gate import GatePolicy
     from llmlab.golden import Case, GoldenSet
     from llmlab.results import Results
     from llmlab.scorers import Score, scorer
@@ -33,6 +34,7 @@ _HOMES = {
     "Bundle": "bundle",
     "Case": "golden",
     "FakeClient": "clients.fake",
+    "GatePolicy": "gate",
     "Generation": "clients.base",
     "GoldenSet": "golden",
     "LlmlabError": "errors",
@@ -48,12 +50,13 @@ _HOMES = {
     "run": "experiment",
     "scorer": "scorers",
 }
-_MODULES = frozenset({"notebook", "plots", "plots_retrieval", "retrieval", "scorers", "tracking"})
+_MODULES = frozenset({"judge", "notebook", "plots", "plots_retrieval", "retrieval", "scorers", "tracking"})
 
 __all__ = [
     "Bundle",
     "Case",
     "FakeClient",
+    "GatePolicy",
     "Generation",
     "GoldenSet",
     "LlmlabError",

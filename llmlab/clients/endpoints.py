@@ -123,6 +123,10 @@ def client_for(model: ModelRef, endpoints: Endpoints | None = None) -> Client:
     >>> client_for(ModelRef.parse("openai/gpt-4o-2024-08-06")).fingerprint
     'https://api.openai.com/v1'
     """
+    if model.provider == "offline" and model.id.startswith("overlap-judge"):
+        from llmlab.clients.offline_judge import OfflineJudge
+
+        return OfflineJudge()
     if model.provider == "offline":
         from llmlab.clients.offline import OfflineClient
 

@@ -5,6 +5,7 @@ The ready ones are a start, not a standard: copy one, write your own anchors, an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,6 +13,8 @@ from types import MappingProxyType
 from llmlab.display import Shown
 
 __all__ = ["RUBRICS", "Rubric", "rubric"]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,60}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -35,11 +38,13 @@ class Rubric(Shown):
 
     def __post_init__(self) -> None:
         """ValueError for a scale with gaps, a missing anchor, or text that a template would take for its own."""
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"rubric name == {self.name!r}, must be letters, digits and _: it names a metric")
         scale = self.scale
         if len(scale) < 2 or scale != tuple(range(scale[0], scale[0] + len(scale))):
             raise ValueError(f"the scale of {self.name!r} is {scale}, must be two or more whole numbers, one apart")
-        if not all(text.strip() for text in (self.name, self.question, *(anchor for _, anchor in self.anchors))):
-            raise ValueError(f"the rubric {self.name!r} has an empty text: name, question and every level need one")
+        if not all(text.strip() for text in (self.question, *(anchor for _, anchor in self.anchors))):
+            raise ValueError(f"the rubric {self.name!r} has an empty text: question and every level need one")
         if any(mark in self.text for mark in ("{{", "{%", "{#")):
             raise ValueError(f"the rubric {self.name!r} holds a placeholder; write its text without double braces")
         if unknown := sorted(set(self.needs) - {"reference", "passages"}):

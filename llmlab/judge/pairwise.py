@@ -1,0 +1,164 @@
+"""Two variants against each other, answer by answer, in both orders: `prefer`.
+
+The judge sees each pair twice, each answer once in front. The same winner twice is a preference; anything else that
+was said is a tie by rule; an error or an unreadable reply is no tie but unscored.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llmlab.clients.base import Generation
+from llmlab.errors import DataError
+from llmlab.golden import Case
+from llmlab.judge.asking import ask, attached, check_judgeable, warn_of_kinship
+from llmlab.judge.parsing import TIE
+from llmlab.judge.pointwise import judge_metric, passages_of
+from llmlab.judge.prompts import Judge, question_of, reference_of
+from llmlab.results import Results
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Unpack
+
+    import pandas as pd
+
+    from llmlab.judge.asking import CallOptions, Opinion
+
+__all__ = ["prefer", "verdict_frame"]
+
+_FROM_A = {(1, 1): 1.0, (2, 2): 0.0}
+RAW_CHARS = 800  # of each of the two replies
+
+
+def prefer(
+    results: Results,
+    a: str,
+    b: str,
+    judge: Judge,
+    *,
+    name: str | None = None,
+    base: str | Path | None = None,
+    **options: Unpack[CallOptions],
+) -> Results:
+    """The answers of two variants with the judge's preference: 1 preferred, 0 not, 0.5 a tie; each pair's two sum to 1.
+
+    So `compare(baseline=a)` on the metric tests whether b is preferred. An empty answer or a timeout loses without a
+    call, the same text twice is a tie; where one of the two never came, or one order cannot be read, both are unscored.
+
+    Args:
+        name: of the metric, by default `<rubric>_preferred`.
+        base: the folder that relative corpus paths start from, for rubrics that need the passages.
+        options: `client`, `endpoints`, `store`, `budget_usd`, `concurrency`, ... as for `run`.
+    """
+    golden = check_judgeable(results, judge, "pairwise")
+    if a == b or not {a, b} <= set(results.variants):
+        raise ValueError(f"a == {a!r}, b == {b!r}: must be two of {', '.join(results.variants)}")
+    two = _of_two(results, a, b)
+    two = warn_of_kinship(two, judge)
+    passages = passages_of(two, base=base) if "passages" in judge.rubric.needs else {}
+    answers = {(g.variant, g.case_id, g.repeat): g for g in two.generations()}
+    cells = list(dict.fromkeys((case_id, repeat) for _, case_id, repeat in answers))
+    pairs = {cell: (answers.get((a, *cell)), answers.get((b, *cell))) for cell in cells}
+    settled = {cell: _without_a_call(*pair) for cell, pair in pairs.items()}
+    materials = [
+        _material(golden.by_id[cell[0]], judge, first, second, passages)
+        for cell, (one, other) in pairs.items()
+        if settled[cell] is None and one is not None and other is not None
+        for first, second in ((one, other), (other, one))
+    ]
+    asked = ask(judge, materials, options)
+    opinions = iter(asked.opinions)
+    outcomes = {cell: found or _outcome(next(opinions), next(opinions)) for cell, found in settled.items()}
+    values, texts = [], []
+    for g in two.generations():
+        outcome = outcomes[g.case_id, g.repeat]
+        values.append(outcome.value if g.variant == a else 1.0 - outcome.value)
+        texts.append(json.dumps({"a": a, "b": b, **outcome._asdict()} | {"value": None}))
+    return attached(two, judge, asked, metric=judge_metric(judge, name=name), values=values, texts=texts)
+
+
+def verdict_frame(results: Results, metric: str) -> pd.DataFrame:
+    """The verdicts behind a preference, one row per pair, as `calibrate_verdicts` takes them.
+
+    Columns: case_id, repeat, cluster, output_1, output_2 (the texts of a and b), order1, order2 (1, 2, "tie" or None:
+    the winner in each order, mapped back), words_1, words_2.
+    """
+    import pandas as pd
+
+    if metric not in results.metrics or results.golden is None:
+        raise DataError(f"no preference {metric!r} in these results; make one with `prefer`")
+    answers = {(g.variant, g.case_id, g.repeat): g.text for g in results.generations()}
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for case_id, repeat, said in zip(
+        *(results.frame[column].tolist() for column in ("case_id", "repeat", "explanations")), strict=True
+    ):
+        found = json.loads(json.loads(said)[metric])
+        if found["order1"] is None and found["order2"] is None and found["settled"]:
+            continue  # the judge was not asked
+        one, other = (answers.get((found[side], case_id, repeat), "") for side in ("a", "b"))
+        rows[case_id, repeat] = {
+            "case_id": case_id,
+            "repeat": repeat,
+            "cluster": results.golden.by_id[case_id].cluster or case_id,
+            "output_1": one,
+            "output_2": other,
+            "order1": found["order1"],
+            "order2": found["order2"],
+            "words_1": len(one.split()),
+            "words_2": len(other.split()),
+        }
+    columns = ("case_id", "repeat", "cluster", "output_1", "output_2", "order1", "order2", "words_1", "words_2")
+    return pd.DataFrame(list(rows.values()), columns=list(columns))
+
+
+class _Outcome(NamedTuple):
+    """What became of a pair: a's value (NaN = unscored), the winner per order, and why."""
+
+    value: float
+    order1: int | str | None
+    order2: int | str | None
+    settled: str
+    raw: tuple[str, ...] = ()
+
+
+def _outcome(first: Opinion, second: Opinion) -> _Outcome:
+    one = {"A": 1, "B": 2}.get(str(first.value), first.value)
+    two = {"A": 2, "B": 1}.get(str(second.value), second.value)
+    raw = (first.text[:RAW_CHARS], second.text[:RAW_CHARS])
+    if one is None or two is None:
+        return _Outcome(math.nan, one, two, "", raw)
+    return _Outcome(_FROM_A.get((one, two), 0.5) if TIE not in (one, two) else 0.5, one, two, "", raw)  # type: ignore[arg-type]  # both are 1 or 2 here
+
+
+def _without_a_call(one: Generation | None, other: Generation | None) -> _Outcome | None:
+    if one is None or other is None or "error" in (one.status, other.status):
+        return _Outcome(math.nan, None, None, "one of the two answers never came")
+    failed = [g.status == "timeout" or not g.text.strip() for g in (one, other)]
+    if any(failed):
+        value = 0.5 if all(failed) else float(failed[1])
+        return _Outcome(value, None, None, "an answer that is empty or late loses")
+    return _Outcome(0.5, None, None, "the answers are the same") if one.text == other.text else None
+
+
+def _material(
+    case: Case, judge: Judge, first: Generation, second: Generation, passages: Mapping[tuple[str, str], str]
+) -> dict[str, str]:
+    material = {"question": question_of(case), "answer_a": first.text, "answer_b": second.text}
+    if "reference" in judge.rubric.needs:
+        material["reference"] = reference_of(case)
+    if "passages" in judge.rubric.needs:
+        shown = sorted({passages[g.variant, g.case_id] for g in (first, second)})
+        material["passages"] = "\n\n".join(shown)
+    return material
+
+
+def _of_two(results: Results, a: str, b: str) -> Results:
+    frame = results.frame[results.frame["variant"].isin([a, b])].reset_index(drop=True)
+    bundles = {name: results.bundles[name] for name in (a, b)}
+    indexes = {name: digest for name, digest in results.index_digests.items() if name in bundles}
+    return replace(results, frame=frame, bundles=bundles, index_digests=indexes)
