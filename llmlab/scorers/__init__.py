@@ -19,6 +19,7 @@ from llmlab.scorers.answers import (
 )
 from llmlab.scorers.base import Score, Scorer, as_scorers, score_all, score_all_async, scorer
 from llmlab.scorers.citations import citations_valid, cites_source
+from llmlab.scorers.grounding import cites_support, grounded
 from llmlab.scorers.privacy import no_pii
 from llmlab.scorers.refusals import not_refused, refusal
 from llmlab.scorers.similarity import similar_to_expected
@@ -30,8 +31,10 @@ __all__ = [
     "calls_tool",
     "citations_valid",
     "cites_source",
+    "cites_support",
     "contains_expected",
     "exact",
+    "grounded",
     "json_schema",
     "length_between",
     "mentions_expected",
