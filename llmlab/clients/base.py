@@ -22,6 +22,8 @@ __all__ = ["ANSWERED", "Client", "Generation", "Request", "Status", "Usage"]
 Status = Literal["ok", "refused", "truncated", "empty", "timeout", "error"]
 ANSWERED: frozenset[str] = frozenset({"ok", "refused", "truncated", "empty"})  # the model's doing: stored and scored
 
+LARGEST_CACHE = 1_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
@@ -47,12 +49,12 @@ class Request:
     repeat: int = 0
 
     def to_json(self) -> str:
-        """The request as compact JSON with sorted keys: the part of the call key that a bundle decides.
+        """The request as compact JSON, always in one order: the part of the call key that a bundle decides.
 
         Every field is in it; what is not set is null or left out, so absent and zero differ.
         """
-        parts = {name: getattr(self, name) for name in _REQUEST_FIELDS}
-        return _SORTED.encode(parts | {"model": self.model.identity, "sampling": self.sampling.sent})
+        own = _SORTED.encode({name: getattr(self, name) for name in _OWN_FIELDS})
+        return f'{{"model":{_fixed(self.model, "identity")},"sampling":{_fixed(self.sampling, "sent")},{own[1:]}'
 
     @classmethod
     def from_json(cls, text: str) -> Request:
@@ -63,6 +65,16 @@ class Request:
         model, sampling = ModelRef(**kept.pop("model")), Sampling(**kept.pop("sampling"))
         messages, tools = tuple(kept.pop("messages")), tuple(kept.pop("tools"))
         return cls(model=model, sampling=sampling, messages=messages, tools=tools, **kept)
+
+
+def _fixed(value: ModelRef | Sampling, part: str) -> str:
+    """The JSON of what all calls of a bundle share, written once."""
+    known = _FIXED.get(id(value))
+    if known is None:
+        if len(_FIXED) >= LARGEST_CACHE:
+            _FIXED.clear()
+        known = _FIXED[id(value)] = (value, _SORTED.encode(getattr(value, part)))
+    return known[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -156,8 +168,9 @@ _DEFAULTS = {part.name: Usage() if part.name == "usage" else part.default for pa
 _SLOTS = [(name, getattr(Generation, name).__get__, getattr(Generation, name).__set__) for name in _DEFAULTS]
 _CELL_FIELDS = frozenset({"variant", "case_id", "repeat", "retrieved", "cached", "call_key"})
 _KEPT_DEFAULTS = {name: v for name, v in _DEFAULTS.items() if name not in _CELL_FIELDS | {"status", "text"}}
-_REQUEST_FIELDS = tuple(part.name for part in fields(Request))
+_OWN_FIELDS = tuple(part.name for part in fields(Request) if part.name not in ("model", "sampling"))
 _COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_FIXED: dict[int, tuple[ModelRef | Sampling, str]] = {}  # the value is kept, so that its id stays its own
 _SORTED = json.JSONEncoder(separators=(",", ":"), allow_nan=False, sort_keys=True)
 
 
