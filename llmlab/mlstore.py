@@ -128,7 +128,7 @@ class Store(Shown):
         """Close as KILLED every run that a process of this machine left RUNNING when it died; how many there were."""
         with reported("runs of dead processes cannot be closed"):
             query = f"attributes.status = 'RUNNING' and tags.`llmlab.host` = '{_host()}'"
-            stale = [run for run in self._search(query) if not _is_alive(run.data.tags)]
+            stale = [run for run in self.search(query) if not _is_alive(run.data.tags)]
             for run in stale:
                 self.client.set_terminated(run.info.run_id, status="KILLED")
         return len(stale)
@@ -137,7 +137,7 @@ class Store(Shown):
         """Close what a notebook left RUNNING, and the notebook's own run."""
         with reported(f"the runs of notebook run {notebook_run_id} cannot be closed"):
             tag = f"tags.`llmlab.notebook_run_id` = '{notebook_run_id}'"
-            for run in self._search(f"attributes.status = 'RUNNING' and {tag}"):
+            for run in self.search(f"attributes.status = 'RUNNING' and {tag}"):
                 self.client.set_terminated(run.info.run_id, status=status)
         self.close_run(notebook_run_id, status)
 
@@ -152,9 +152,15 @@ class Store(Shown):
         search = f"&searchFilter={quote(query, safe='')}" if query else ""
         return f"{base}/#/experiments/{experiment_id}/runs?compareRunsMode=CHART{search}"
 
-    def _search(self, query: str) -> list[Any]:
+    def search(self, query: str) -> list[Any]:
+        """Every run of every experiment that MLflow's query finds."""
         experiments = [found.experiment_id for found in self.client.search_experiments(max_results=1000)]
-        return list(self.client.search_runs(experiments, query, max_results=1000))
+        runs: list[Any] = []
+        page: str | None = None
+        while page != "":
+            found = self.client.search_runs(experiments, query, max_results=1000, page_token=page)
+            runs, page = [*runs, *found], found.token or ""
+        return runs
 
 
 def store_uri(root: Path | None = None) -> str:

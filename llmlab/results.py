@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from llmlab.casebook import CaseView, Flips, Worst
     from llmlab.comparison import Comparison
+    from llmlab.economics import PerVariant
     from llmlab.scorers import Scorer
     from llmlab.scorers.base import ScoreFunction
     from llmlab.summary import Summary
@@ -232,6 +233,7 @@ class Results(Shown):
         margin: float | Mapping[str, float] | None = None,
         aggregation: Aggregation = "mean",
         level: float = 0.95,
+        requests_per_day: int | None = None,
     ) -> Comparison:
         """Each candidate against the baseline on the cases both answered: paired, clustered, Holm-adjusted.
 
@@ -244,11 +246,13 @@ class Results(Shown):
                 a non-inferiority verdict.
             aggregation: what the repeats of a case become; all but the mean need scores of 0 and 1.
             level: of the intervals.
+            requests_per_day: adds how the cost changes, and what that makes in a month.
 
         Raises:
             RunFailedError: too many rows have no answer for a difference to mean anything.
         """
         from llmlab.comparison import Comparison, compare_tables
+        from llmlab.economics import cost_line
         from llmlab.summary import age_of
 
         if by not in (None, "tags"):
@@ -263,8 +267,22 @@ class Results(Shown):
             tables, baseline, candidates=candidates, by_tag=by is not None, margin=margin, level=level
         )
         partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
-        digest, age = self.golden_digest, age_of(self.created_at)
-        return Comparison(rows=rows, baseline=baseline, golden_digest=digest, age=age, notes=(*partial, *self.notes))
+        arms = dict.fromkeys(row.candidate for row in rows) if requests_per_day is not None else ()
+        costs = tuple(cost_line(self, baseline, arm, requests_per_day=requests_per_day) for arm in arms)
+        digest, age, notes = self.golden_digest, age_of(self.created_at), (*costs, *partial, *self.notes)
+        return Comparison(rows=rows, baseline=baseline, golden_digest=digest, age=age, notes=notes)
+
+    def cost_per_success(self, metric: str) -> PerVariant:
+        """Dollars per successful answer of each variant, failed attempts included, with its interval."""
+        from llmlab.economics import cost_per_success
+
+        return cost_per_success(self, metric)
+
+    def consistency(self, metric: str) -> PerVariant:
+        """The chance that two answers to the same case score the same, per variant, with its interval."""
+        from llmlab.economics import consistency
+
+        return consistency(self, metric)
 
     def best(self, metric: str) -> str:
         """The variant with the best mean of a metric: a place to look first, not evidence that it is better."""

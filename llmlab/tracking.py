@@ -7,7 +7,6 @@ COMPLETION_TAG is written last: whoever reads a run looks for it, since MLflow's
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -29,9 +28,10 @@ from llmlab.redaction import holds_secret, scrub, scrub_frame
 from llmlab.yamlfile import to_yaml
 
 if TYPE_CHECKING:
+    from llmlab.gate.looks import Look
     from llmlab.results import Results
 
-__all__ = ["LoggedSweep", "load", "log", "sweep_id_of"]
+__all__ = ["LoggedSweep", "load", "log", "looks", "sweep_id_of"]
 
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
 LONGEST_CELL_CHARS = 2_000
@@ -39,7 +39,7 @@ MOST_TABLE_ROWS = 2_000
 CASES_FILE = "cases.parquet"
 TABLE_FILE = "cases.json"
 _STATUS: dict[str, Status] = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
-_NOT_CONTENT = ("cached",)  # true the second time, for the same answers
+LOOK_TAG = "look."  # on the candidate's run: the ledger of what was decided, which a fresh checkout sees
 
 
 class Picture(Protocol):
@@ -153,20 +153,20 @@ def load(sweep_id: str, *, experiment: str, root: Path | None = None) -> Results
 
 def sweep_id_of(results: Results) -> str:
     """A digest over answers, scores, bundles and golden set: the same results have the same one, whenever made."""
-    import numpy as np
-    import pandas as pd
+    return results.digest
 
-    content = results.frame.drop(columns=list(_NOT_CONTENT), errors="ignore")
-    content = content.assign(retrieved=content["retrieved"].map("\x1f".join))
-    rows = np.sort(pd.util.hash_pandas_object(content, index=False).to_numpy())  # whatever their order
-    facts = {
-        "columns": list(map(str, content.columns)),
-        "bundles": {name: bundle.digest for name, bundle in results.bundles.items()},
-        "golden": results.golden_digest,
-        "index": dict(results.index_digests),
-        "complete": results.complete,
-    }
-    return hashlib.sha256(rows.tobytes() + json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+def looks(*golden_digests: str, root: Path | None = None) -> tuple[Look, ...]:
+    """Every decision of a gate that was logged on these golden sets, oldest first: what `decide(looks=...)` wants."""
+    from llmlab.gate.looks import Look
+
+    store, found = open_store(root), []
+    with reported("the ledger of looks cannot be read"):
+        for digest in golden_digests:
+            for run in store.search(f"tags.golden_digest = '{re.sub(r'[^0-9a-f]', '', digest)}'"):
+                found += [text for key, text in run.data.tags.items() if key.startswith(LOOK_TAG)]
+    made = {text: Look.from_record(json.loads(text)) for text in found}
+    return tuple(sorted(made.values(), key=lambda look: look.made_at))
 
 
 def _log_variant(
@@ -357,6 +357,12 @@ def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Any) -> No
     for run_id in [candidate] if candidate else run_ids.values():
         store.client.set_tag(run_id, "gate", str(verdict))
         store.client.log_text(run_id, scrub(str(decision)), "gate/decision.txt")
+    look, receipt = getattr(decision, "look", None), getattr(decision, "receipt", None)
+    if candidate and look is not None and receipt is not None:
+        store.client.log_text(candidate, scrub(receipt().to_json()), "gate/receipt.json")
+        key = f"{LOOK_TAG}{look.results_digest[:12]}.{look.policy_digest[:12]}.{look.candidate_digest[:12]}"
+        if key not in store.client.get_run(candidate).data.tags:  # the same look again is no second one
+            store.client.set_tag(candidate, key, json.dumps(look.to_record()))
 
 
 def _refuse_secrets(results: Results) -> None:

@@ -25,6 +25,7 @@ LAYERS = [
         "comparison",
         "retrieval",
         "summary",
+        "economics",
         "casebook",
         "answerframe",
         "results",
