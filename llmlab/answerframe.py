@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmlab.background import run_in_background
+from llmlab.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
 from llmlab.errors import DataError, FileRuleError
 
@@ -36,6 +37,7 @@ __all__ = [
     "read_frame",
     "score_columns",
     "storable",
+    "unknown_bundle",
     "write_frame",
 ]
 
@@ -62,6 +64,14 @@ def content_digest(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     rows = np.sort(pd.util.hash_pandas_object(content, index=False).to_numpy())
     about = {"columns": list(map(str, content.columns)), **facts}
     return hashlib.sha256(rows.tobytes() + json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def unknown_bundle(name: str) -> Bundle:
+    """Stands for whatever wrote answers that were made elsewhere: explorable, never pinned."""
+    safe = "".join(char if char.isalnum() and char.isascii() else "_" for char in name)[:80]
+    if safe != name:  # so that two names never become one
+        safe = f"{safe}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return Bundle.from_prompt("(made elsewhere)", model=f"elsewhere/{safe}", name=f"v_{safe}")
 
 
 def frame_of(generations: Sequence[Generation]) -> pd.DataFrame:

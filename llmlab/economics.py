@@ -130,8 +130,12 @@ def _per_case(
     codes = results.frame["case_id"].map(place).to_numpy(dtype=np.int64)[chosen]
     costs = results.frame["cost_usd"].to_numpy(float)[chosen]
     asked = np.bincount(codes, minlength=len(table.case_ids)) > 0
-    counts = np.bincount(codes, weights=counted[chosen], minlength=asked.size)[asked]
+    counts = _sums(codes, counted[chosen], asked)
     clusters = table.clusters[asked] if table.clustered else None
     if np.isnan(costs).any():
         return None, counts, clusters
-    return np.bincount(codes, weights=costs, minlength=asked.size)[asked], counts, clusters
+    return _sums(codes, costs, asked), counts, clusters
+
+
+def _sums(codes: NDArray[np.int64], values: FloatArray, asked: NDArray[np.bool_]) -> FloatArray:
+    return np.bincount(codes, weights=values, minlength=asked.size)[asked].astype(np.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from llmlab.answerframe import (
     generations_of,
     read_frame,
     score_columns,
+    unknown_bundle,
     write_frame,
 )
 from llmlab.bundle import Bundle
@@ -121,7 +121,7 @@ class Results(Shown):
             DataError: a column is missing, a case is not in the golden set, or two rows answer the same thing.
         """
         answers = answers_of(frame, case_ids=golden.by_id, columns=(variant, case_id, text, repeat))
-        bundles = {name: _unknown_bundle(name) for name in dict.fromkeys(answer.variant for answer in answers)}
+        bundles = {name: unknown_bundle(name) for name in dict.fromkeys(answer.variant for answer in answers)}
         n_silent = len(golden) - len({answer.case_id for answer in answers})
         notes = (f"{n_silent} of {len(golden)} golden cases have no answer in the table.",) if n_silent else ()
         return cls.from_generations(answers, golden=golden, bundles=bundles, notes=notes).scored_by(scorers)
@@ -394,14 +394,6 @@ _PLAIN_FACTS = (
     "notes",
     "created_at",
 )
-
-
-def _unknown_bundle(name: str) -> Bundle:
-    """Stands for whatever wrote answers that were made elsewhere: explorable, never pinned."""
-    safe = "".join(char if char.isalnum() and char.isascii() else "_" for char in name)[:80]
-    if safe != name:  # so that two names never become one
-        safe = f"{safe}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-    return Bundle.from_prompt("(made elsewhere)", model=f"elsewhere/{safe}", name=f"v_{safe}")
 
 
 def _plain(value: Any) -> Any:
