@@ -6,9 +6,25 @@ registry.rollback("pandas_help", alias="production", reason="complaints")
 registry.load("pandas_help@production").bundle
 """
 
+from llmlab.registry.audit import Audit, Finding, audit
 from llmlab.registry.moves import History, Move
+from llmlab.registry.promotion import promote
 from llmlab.registry.rollback import history, rollback
 from llmlab.registry.serving import Served, export, load
 from llmlab.registry.versions import Version, register
 
-__all__ = ["History", "Move", "Served", "Version", "export", "history", "load", "register", "rollback"]
+__all__ = [
+    "Audit",
+    "Finding",
+    "History",
+    "Move",
+    "Served",
+    "Version",
+    "audit",
+    "export",
+    "history",
+    "load",
+    "promote",
+    "register",
+    "rollback",
+]

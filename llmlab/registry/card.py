@@ -1,4 +1,4 @@
-"""The description of a registered version: what a person in MLflow's pages needs in order to decide, as safe Markdown."""
+"""The description of a registered version, as safe Markdown: what a person in MLflow's pages needs to decide."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ def card(
     """
     parts = [
         f"**{markdown(bundle.name)} {markdown(bundle.version)}** · digest {code(bundle.digest)}",
-        f"Gate: **{markdown(verdict)}**. {markdown(summary)}"
-        if verdict
-        else "Gate: **no receipt**; it cannot be promoted.",
+        f"Gate: **{markdown(verdict)}**. {markdown(summary)}" if verdict else "Gate: **no receipt yet**.",
         _table(conditions),
         "**Model** " + code(str(bundle.model)) + f": {markdown(bundle.model.pinned.reason)}",
         f"**Sampling** {code(json.dumps(dict(bundle.sampling.sent), ensure_ascii=False))}",

@@ -111,14 +111,17 @@ def open_registry(root: Path | None = None) -> Registry:
     return Registry(store=store, uri=os.environ.get("MLFLOW_REGISTRY_URI", "").strip() or store.uri)
 
 
-def retried(write: Callable[[], Answer]) -> Answer:
-    """What `write` returns, tried again while another writer holds the database; nothing is written by a clash."""
+def retried(write: Callable[..., Answer], *arguments: Any, **named: Any) -> Answer:
+    """What `write(*arguments, **named)` returns, tried again while another writer holds the database.
+
+    A clash writes nothing.
+    """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import OperationalError
 
     for attempt in range(RETRIES):
         try:
-            return write()
+            return write(*arguments, **named)
         except (MlflowException, OperationalError) as error:
             if attempt == RETRIES - 1 or not any(clash in str(error) for clash in _CLASHES):
                 raise

@@ -78,7 +78,9 @@ class History(Shown):
     """Every move of a model's aliases in order, those that lost a race included.
 
     Attributes:
-        moves: all of them, oldest first. lost: the numbers of those that lost. damaged: numbers whose record was edited.
+        moves: all of them, oldest first.
+        lost: numbers of those that lost a race.
+        damaged: numbers of those whose record was edited.
     """
 
     name: str
@@ -203,15 +205,14 @@ def _point(registry: Registry, name: str, alias: str, history: History) -> None:
         last = history.last(alias)
         assert last is not None  # noqa: S101  # the caller wrote or saw a valid move
         with reported(f"{alias!r} of {name!r} cannot be set to version {last.version} (the next command finishes it)"):
-            retried(lambda: registry.client.set_registered_model_alias(name, alias, str(last.version)))
+            retried(registry.client.set_registered_model_alias, name, alias, str(last.version))
         history = read_history(registry, name)
         again = history.last(alias)
         if again is not None and again.number == last.number:
             break
     for move in _unsettled(history, alias):
         with reported(f"move {move.number} cannot be marked as finished (the next command does it)"):
-            number = str(move.number)
-            retried(lambda: registry.client.set_model_version_tag(name + HISTORY, number, SETTLED, "yes"))
+            retried(registry.client.set_model_version_tag, name + HISTORY, str(move.number), SETTLED, "yes")
 
 
 def _unsettled(history: History, alias: str) -> list[Move]:

@@ -1,4 +1,4 @@
-"""What an application reads: the bundle behind an alias, verified, cached for a stated time, and kept when MLflow is down.
+"""What an application reads: the bundle behind an alias, verified, cached, and kept while MLflow is down.
 
 Loading never writes.
 """

@@ -174,8 +174,8 @@ def read_receipt(registry: Registry, version: Version) -> Receipt | None:
     receipt = Receipt.from_json(_artifact(registry, version, _receipt_path(version.receipt)))
     if receipt.digest != version.receipt:
         raise RegistryError(
-            f"the receipt of version {version.number} of {version.name!r} has digest {receipt.digest[:8]}, its tag says "
-            f"{version.receipt[:8]}: one of them was edited"
+            f"the receipt of version {version.number} of {version.name!r} has digest {receipt.digest[:8]}, the "
+            f"version's tag says {version.receipt[:8]}: one of them was edited"
         )
     _check_receipt(receipt, version.digest)
     return receipt
@@ -224,14 +224,18 @@ def _create(registry: Registry, bundle: Bundle, receipt: Receipt | None, root: P
     tags |= {"description_digest": _sha256(description)}
     with reported(f"{bundle.name!r} cannot be registered"):
         made = retried(
-            lambda: registry.client.create_model_version(
-                bundle.name, source=source, run_id=run_id, tags=tags, description=description, await_creation_for=0
-            )
+            registry.client.create_model_version,
+            bundle.name,
+            source=source,
+            run_id=run_id,
+            tags=tags,
+            description=description,
+            await_creation_for=0,
         )
     first = find(registry, bundle.name, bundle.digest)
     if first is not None and first.number != int(made.version):
         with reported(f"the second copy of {bundle.name!r} cannot be taken back"):
-            retried(lambda: registry.client.delete_model_version(bundle.name, made.version))
+            retried(registry.client.delete_model_version, bundle.name, made.version)
         return first
     return Version.of(registry, made)
 
@@ -275,11 +279,9 @@ def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: 
         there = registry.client.get_model_version(version.name, number).tags
         description = describe(bundle, receipt, _facts(there))
         tags = {"receipt": receipt.digest, "gate": receipt.verdict, "description_digest": _sha256(description)}
-        retried(lambda: registry.client.update_model_version(version.name, number, description))
+        retried(registry.client.update_model_version, version.name, number, description)
         for key, value in tags.items():
-            retried(
-                lambda key=key, value=value: registry.client.set_model_version_tag(version.name, number, key, value)
-            )  # type: ignore[misc]  # bound now
+            retried(registry.client.set_model_version_tag, version.name, number, key, value)
     return replace(version, gate=receipt.verdict, receipt=receipt.digest)
 
 

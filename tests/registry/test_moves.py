@@ -77,7 +77,7 @@ def test_a_crash_between_alias_and_mark_is_finished_too(project: Path) -> None:
 
 def test_a_killed_process_leaves_nothing_half(project: Path) -> None:
     """A process that dies at once after writing its move: the next rollback starts from where that move led."""
-    registry, (one, two) = registered(project, 2)
+    registry, (one, _) = registered(project, 2)
     moved(registry, one)
     script = textwrap.dedent(f"""
         import os
@@ -258,7 +258,7 @@ def test_mistakes_in_a_rollback_are_value_errors(project: Path, arguments: dict[
 
 def test_a_rollback_undoes_a_hand_set_alias(project: Path) -> None:
     """The alias was set in MLflow's pages: the way back is the last version that llmlab moved it to."""
-    registry, (one, two) = registered(project, 2)
+    registry, (one, _) = registered(project, 2)
     moved(registry, one)
     registry.client.set_registered_model_alias("qa", "production", "2")
     back = rollback("qa", reason="who did this?")

@@ -1,0 +1,175 @@
+"""Whether a receipt still holds: its verdict recomputed from the logged cases, for today's golden set and policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmlab import tracking
+from llmlab.display import Interval, Shown
+from llmlab.errors import DataError, RegistryError
+from llmlab.gate import GatePolicy, Receipt
+from llmlab.gate.policy import age_limit
+from llmlab.golden import GoldenSet
+from llmlab.mlstore import COMPLETION_TAG, reported
+from llmlab.registry.connection import Registry
+from llmlab.registry.versions import Version
+
+if TYPE_CHECKING:
+    from llmlab.passport import JudgePassport
+    from llmlab.results import Results
+
+__all__ = ["Evidence", "condition_rows", "objections"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Evidence(Shown):
+    """What a promotion is judged by: the receipt, and today's golden set and policy."""
+
+    receipt: Receipt
+    policy: GatePolicy
+    golden: GoldenSet
+    passports: tuple[JudgePassport, ...] = ()
+
+    @classmethod
+    def read(cls, receipt: Receipt, experiment: str | Path, *, passports: Sequence[JudgePassport] = ()) -> Evidence:
+        """With `golden.jsonl` and `gate.yaml` of the experiment's folder as they are now."""
+        folder = Path(experiment)
+        return cls(
+            receipt=receipt,
+            policy=GatePolicy.load(folder / "gate.yaml"),
+            golden=GoldenSet.load(folder / "golden.jsonl"),
+            passports=tuple(passports),
+        )
+
+
+def objections(registry: Registry, evidence: Evidence, version: Version, *, root: Path | None = None) -> list[str]:
+    """Why the receipt does not carry this version today; empty when it does."""
+    receipt, policy = evidence.receipt, evidence.policy
+    found = [] if receipt.verdict == "PASS" else [f"its receipt says {receipt.verdict}: {receipt.sentence}"]
+    if receipt.bundle_digest != version.digest:
+        found.append(f"the receipt is for the bundle {receipt.bundle_digest[:8]}, this is {version.digest[:8]}")
+    if receipt.policy_digest != policy.digest:
+        found.append("gate.yaml changed since the receipt was made: gate again")
+    age = datetime.now(UTC) - receipt.decided_at()
+    if age > age_limit(policy.receipt_max_age):
+        found.append(f"the receipt is {age.days} days old, receipt_max_age is {policy.receipt_max_age}: gate again")
+    try:
+        results = _logged(registry, receipt, root)
+    except (DataError, RegistryError) as error:
+        return [*found, f"the cases that it rests on cannot be read: {error}"]
+    return [*found, *_recomputed(evidence, results, root), *_grown(registry, evidence, results, root)]
+
+
+def condition_rows(receipt: Receipt) -> list[Mapping[str, object]]:
+    """The conditions of a receipt as the rows of a table: what was asked, what was found, what follows."""
+    return [
+        {
+            "condition": f"{c.kind}: {c.metric}{f' in {c.category}' if c.category else ''}",
+            "verdict": c.verdict,
+            "difference (CI)": Interval(c.value, c.low, c.high),
+            "means": c.reading,
+        }
+        for c in receipt.conditions
+        if c.kind != "category" or c.verdict != "PASS"
+    ]
+
+
+def _logged(registry: Registry, receipt: Receipt, root: Path | None) -> Results:
+    """The results that a receipt was made on."""
+    return _sweep(registry, receipt.results_digest, root)
+
+
+def _sweep(registry: Registry, sweep_id: str, root: Path | None) -> Results:
+    client = registry.store.client
+    with reported(f"sweep {sweep_id[:8]} cannot be searched"):
+        experiments = {found.experiment_id: found.name for found in client.search_experiments(max_results=1000)}
+        query = f"tags.sweep_id = '{sweep_id}' and tags.`{COMPLETION_TAG}` = 'whole'"
+        runs = client.search_runs(list(experiments), query, max_results=1)
+    if not runs:
+        raise RegistryError(f"sweep {sweep_id[:8]} is not in the store; log it with `tracking.log(results, decision)`")
+    return tracking.load(sweep_id, experiment=experiments[runs[0].info.experiment_id], root=root)
+
+
+def _recomputed(evidence: Evidence, results: Results, root: Path | None) -> list[str]:
+    """What the verdict is when it is computed again from the logged cases, as of the receipt's day."""
+    receipt = evidence.receipt
+    golden = (receipt.golden_digest, *([receipt.golden_parent] if receipt.golden_parent else []))
+    decision = evidence.policy.decide(
+        results,
+        candidate=receipt.candidate,
+        baseline=receipt.baseline or None,
+        anchor=receipt.anchor or None,
+        looks=tracking.looks(*golden, root=root),
+        passports=evidence.passports,
+        now=receipt.decided_at(),
+    )
+    differs = receipt.differences(decision)
+    found = [f"the logged cases give another {', '.join(differs)} than the receipt says"] if differs else []
+    if decision.word != "PASS" and receipt.verdict == "PASS":
+        found.append(f"the logged cases say {decision.word}: {decision.sentence}")
+    return found
+
+
+def _grown(registry: Registry, evidence: Evidence, results: Results, root: Path | None) -> list[str]:
+    """Today's golden set must be the receipt's, or hold all its cases and some more that pass too."""
+    today, before = evidence.golden, results.golden
+    if today.digest == evidence.receipt.golden_digest:
+        return []
+    if before is None:
+        return ["golden.jsonl changed, and the logged results do not hold the cases they were run on: gate again"]
+    changed = [case.id for case in before if today.by_id.get(case.id) != case]
+    if changed:
+        return [f"{len(changed)} cases of golden.jsonl changed or went since the receipt ({changed[0]!r}): gate again"]
+    added = [case.id for case in today if case.id not in before.by_id]
+    newer = _with_cases(registry, evidence, added, root)
+    if newer is None:
+        return [f"golden.jsonl has grown by {len(added)} cases that this bundle has not answered: run and log them"]
+    return _added_fail(evidence.policy, newer, evidence.receipt, added)
+
+
+def _with_cases(registry: Registry, evidence: Evidence, added: Sequence[str], root: Path | None) -> Results | None:
+    """The newest logged results in which the candidate (and the baseline) answered the added cases."""
+    client, receipt = registry.store.client, evidence.receipt
+    with reported("the runs of this bundle cannot be searched"):
+        experiments = [found.experiment_id for found in client.search_experiments(max_results=1000)]
+        query = f"tags.bundle_digest = '{receipt.bundle_digest}' and tags.`{COMPLETION_TAG}` = 'whole'"
+        runs = client.search_runs(experiments, query, max_results=100, order_by=["attributes.start_time DESC"])
+    for sweep_id in dict.fromkeys(run.data.tags["sweep_id"] for run in runs if "sweep_id" in run.data.tags):
+        results = _sweep(registry, sweep_id, root)
+        same = results.golden is not None and all(
+            results.golden.by_id.get(case_id) == evidence.golden.by_id[case_id] for case_id in added
+        )
+        names = {bundle.digest: name for name, bundle in results.bundles.items()}
+        if same and receipt.bundle_digest in names and (receipt.baseline_digest in {"", *names}):
+            return results
+    return None
+
+
+def _added_fail(policy: GatePolicy, results: Results, receipt: Receipt, added: Sequence[str]) -> list[str]:
+    """The added cases alone: the mean reaches every floor, and no condition is shown to be broken.
+
+    They are too few to prove a goal again; that was proved on the others.
+    """
+    import numpy as np
+
+    names = {bundle.digest: name for name, bundle in results.bundles.items()}
+    assert results.golden is not None  # noqa: S101  # the caller chose results with their cases
+    only = results.golden.only(ids=added)
+    rows = results.frame[results.frame["case_id"].isin(added)].reset_index(drop=True)
+    part = replace(results, frame=rows, golden=only, golden_digest=only.digest)
+    candidate, found = names[receipt.bundle_digest], []
+    for floor in policy.floors:
+        values = part.table(floor.metric, aggregation=policy.aggregation).values
+        mean = float(np.nan_to_num(values[:, part.variants.index(candidate)]).mean())  # unscored is no success
+        if not (floor.at_least or -np.inf) <= mean <= (np.inf if floor.at_most is None else floor.at_most):
+            found.append(f"on the {len(added)} cases added since, {floor.metric} has a mean of {mean:.3g}: below par")
+    if len(added) > 1 and not found:
+        lenient = policy.model_copy(update={"minimum_cases": 2, "categories": None, "anchor": None})
+        decision = lenient.decide(part, candidate=candidate, baseline=names.get(receipt.baseline_digest))
+        if decision.word == "FAIL":
+            found.append(f"on the {len(added)} cases added since: {decision.sentence}")
+    return found
