@@ -1,14 +1,16 @@
-"""Query and document ids as Arrow arrays: codes to count with, and a quick proof that nothing comes twice.
+"""Query and document ids as Arrow arrays, with codes for queries and eight-byte keys for (query, document) pairs.
 
-Ids are most of the work in retrieval metrics (a million strings against a million numbers), so each id is hashed once.
+Ids are most of the work in retrieval metrics (a million strings against a million numbers). Keys are a few array
+operations where a hash table is a walk through memory; they may collide, so whoever uses one checks the ids it found.
 Used by `trec` (ties, repeated judgements) and `ranking` (matching a run with its judgements).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +19,21 @@ import pyarrow.compute as pc
 
 from llmlab.errors import DataError
 
-__all__ = ["THREADS", "codes_in", "encode", "id_array", "pairs_repeat"]
+__all__ = [
+    "codes_in",
+    "encode",
+    "exact_pair_keys",
+    "id_array",
+    "on_cores",
+    "pair_keys",
+    "pairs_repeat",
+    "require_same_type",
+]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 THREADS = min(os.cpu_count() or 1, 4)
-SLICE_ROWS = 100_000
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # an odd number, so that multiplying by it loses nothing
 _MIX_2 = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -68,33 +81,45 @@ def codes_in(ids: pa.Array, known: pa.Array, *, what: str) -> npt.NDArray[np.int
     """
     if len(ids) == 0 or len(known) == 0:
         return np.full(len(ids), -1, np.int32)
-    if ids.type != known.type:
+    require_same_type(ids, known, what=what)
+    found: npt.NDArray[np.int32] = pc.fill_null(pc.index_in(ids, value_set=known), -1).to_numpy(zero_copy_only=False)
+    return found
+
+
+def require_same_type(in_run: pa.Array, in_judgements: pa.Array, *, what: str) -> None:
+    """Nothing, where ids can match; DataError for text on one side and numbers on the other."""
+    if len(in_run) and len(in_judgements) and in_run.type != in_judgements.type:
         raise DataError(
-            f"{what} are {_kind(ids)} in the run (such as {ids[0].as_py()!r}) and {_kind(known)} in the judgements "
-            f"(such as {known[0].as_py()!r}); make them the same type"
+            f"{what} are {_kind(in_run)} in the run (such as {in_run[0].as_py()!r}) and {_kind(in_judgements)} in the "
+            f"judgements (such as {in_judgements[0].as_py()!r}); make them the same type"
         )
 
-    def look_up(start: int) -> npt.NDArray[np.int32]:
-        found = pc.index_in(ids.slice(start, size), value_set=known)
-        return pc.fill_null(found, -1).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]  # pyarrow is untyped
 
-    size = max(-(-len(ids) // THREADS), SLICE_ROWS)
-    with ThreadPoolExecutor(THREADS) as pool:  # Arrow and numpy let other threads run
-        return np.concatenate(list(pool.map(look_up, range(0, len(ids), size))))
-
-
-def pairs_repeat(group: npt.NDArray[Any], ids: pa.Array) -> bool:
-    """Whether some (group, id) pair may come twice: False is certain, True is worth an exact look."""
+def pair_keys(group: npt.NDArray[Any], ids: pa.Array) -> npt.NDArray[np.uint64]:
+    """Eight bytes for each (group, id) pair: equal for equal pairs, and almost always different for different ones."""
     key = _fingerprint(ids)
     key ^= key >> np.uint64(32)
     key *= _MIX
     key += group.astype(np.uint64) * _MIX_2
-    key.sort()
+    return key
+
+
+def exact_pair_keys(
+    group: npt.NDArray[Any], ids: pa.Array, other_group: npt.NDArray[Any], other_ids: pa.Array
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """A number for each pair of both sides, equal where and only where the pairs are: slower than `pair_keys`."""
+    code, distinct = encode(pa.concat_arrays([ids, other_ids]) if len(other_ids) else ids)
+    return group * len(distinct) + code[: len(ids)], other_group * len(distinct) + code[len(ids) :]
+
+
+def pairs_repeat(group: npt.NDArray[Any], ids: pa.Array) -> bool:
+    """Whether some (group, id) pair may come twice: False is certain, True is worth an exact look."""
+    key = np.sort(pair_keys(group, ids))
     return bool((key[1:] == key[:-1]).any())
 
 
 def _fingerprint(ids: pa.Array) -> npt.NDArray[np.uint64]:
-    """Eight bytes per id, equal for equal ids: mixed from length, first and last eight bytes of a text."""
+    """Eight bytes per id, equal for equal ids: a number itself, of a text its length and last sixteen bytes mixed."""
     if pa.types.is_integer(ids.type):
         return np.array(ids.to_numpy(zero_copy_only=False), np.int64).view(np.uint64)
     if len(ids) == 0:
@@ -102,16 +127,26 @@ def _fingerprint(ids: pa.Array) -> npt.NDArray[np.uint64]:
     _, offsets, text = ids.buffers()
     bounds = np.frombuffer(offsets, np.int64)[ids.offset : ids.offset + len(ids) + 1]
     start, end = bounds[:-1] - bounds[0], bounds[1:] - bounds[0]
-    used = np.frombuffer(text or b"", np.uint8)[bounds[0] : bounds[-1]]
-    padding = np.zeros(8, np.uint8)  # so that eight bytes can be read before and after every id
-    padded = np.concatenate([padding, used, padding])
+    padding = np.zeros(8, np.uint8)  # so that the eight bytes before every end can be read
+    padded = np.concatenate([padding, np.frombuffer(text or b"", np.uint8)[bounds[0] : bounds[-1]], padding])
     words = np.ndarray(len(padded) - 7, np.dtype("<u8"), buffer=padded, strides=(1,))  # every eight bytes, overlapping
     length = end - start
-    short = (8 - np.minimum(length, 8)).astype(np.uint64) * np.uint64(8)
-    last = words[end] >> short
-    first = np.where(length >= 8, words[start + 8], np.uint64(0))
-    mixed: npt.NDArray[np.uint64] = last ^ (first * _MIX) ^ (length.astype(np.uint64) * _MIX_2)
+    mixed: npt.NDArray[np.uint64] = words[
+        np.maximum(end - 8, start + 8)
+    ]  # the eight before the last, or from the start of a shorter text
+    mixed *= _MIX
+    mixed *= length > 8
+    mixed ^= words[end] >> ((8 - np.minimum(length, 8)) * 8).view(np.uint64)
+    mixed += length.view(np.uint64) * _MIX_2
     return mixed
+
+
+def on_cores(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """`work` of every item, several at a time where there are several: Arrow and numpy let other threads run."""
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(work, items))
 
 
 def _kind(ids: pa.Array) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from llmlab.display import Interval, Shown, frame
 from llmlab.errors import DataError
+from llmlab.retrieval.ids import on_cores
 from llmlab.retrieval.measure import Measure, parse_measure
 from llmlab.retrieval.ranking import JudgedRanking, Judgements, judged_ranking, judgements_of, place_in_group
 from llmlab.stats.estimate import Estimate, mean_estimate
@@ -163,6 +165,8 @@ def evaluate(
         raise ValueError(f"level == {level}, must lie between 0 and 1")
     if not wanted:
         raise ValueError("no measure was asked for, give at least one such as nDCG@10")
+    if isinstance(qrels, (str, Path)) and isinstance(run, (str, Path)):
+        qrels, run = on_cores(lambda read: read(), [partial(_qrels_table, qrels), partial(_run_table, run)])
     judgements = judgements_of(_qrels_table(qrels))
     ranking = judged_ranking(_run_table(run), judgements)
     query_ids = tuple(judgements.query_ids.to_pylist())

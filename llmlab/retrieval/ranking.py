@@ -7,7 +7,6 @@ was never judged relevant. Used by `metrics`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
@@ -18,7 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmlab.errors import DataError
-from llmlab.retrieval.ids import THREADS, codes_in, encode, id_array, pairs_repeat
+from llmlab.retrieval.ids import (
+    codes_in,
+    encode,
+    exact_pair_keys,
+    id_array,
+    on_cores,
+    pair_keys,
+    pairs_repeat,
+    require_same_type,
+)
 
 __all__ = ["JudgedRanking", "Judgements", "judged_ranking", "judgements_of", "place_in_group"]
 
@@ -36,8 +44,7 @@ class Judgements:
     Attributes:
         query_ids: the queries with a relevant document, in the order given.
         known_query_ids, position: all judged queries, and where each stands in query_ids (-1: nothing relevant).
-        doc_ids: distinct judged documents.
-        query, doc, relevance: one entry per judgement.
+        query, doc_ids, relevance: one entry per judgement.
         rank: 0 for the best judged document of its query, 1 for the next: the ideal ranking.
         n_repeated: judgements given more than once.
     """
@@ -45,9 +52,8 @@ class Judgements:
     query_ids: pa.Array
     known_query_ids: pa.Array
     position: npt.NDArray[np.int32]
-    doc_ids: pa.Array
     query: Ints
-    doc: Ints
+    doc_ids: pa.Array
     relevance: Floats
     rank: Ints
     n_repeated: int
@@ -85,9 +91,10 @@ def judgements_of(qrels: Any) -> Judgements:
     if relevance is None:
         raise DataError("the judgements need a column relevance (1 or more = relevant)")
     query, known = encode(query_ids)
-    doc, doc_ids = encode(doc_ids)
-    first, n_repeated = _first_of_each(query, doc, relevance, known, doc_ids)
-    query, doc, relevance = query[first], doc[first], relevance[first]
+    n_given = len(query)
+    if pairs_repeat(query, doc_ids):
+        first = _first_judgements(query, doc_ids, relevance, known)
+        query, doc_ids, relevance = query[first], doc_ids.take(pa.array(first)), relevance[first]
     used = np.bincount(query[relevance > 0], minlength=len(known)) > 0
     position = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
     order = np.lexsort((-relevance, query))
@@ -97,12 +104,11 @@ def judgements_of(qrels: Any) -> Judgements:
         query_ids=known.filter(pa.array(used)),
         known_query_ids=known,
         position=position,
-        doc_ids=doc_ids,
         query=query,
-        doc=doc[order],
+        doc_ids=doc_ids.take(pa.array(order)),
         relevance=relevance[order],
         rank=place_in_group(query),
-        n_repeated=n_repeated,
+        n_repeated=n_given - len(relevance),
     )
 
 
@@ -119,18 +125,16 @@ def judged_ranking(run: Any, judgements: Judgements) -> JudgedRanking:
     known = codes_in(query_ids, judgements.known_query_ids, what="query ids")
     n_unjudged = pc.count_distinct(query_ids.filter(pa.array(known < 0))).as_py() if (known < 0).any() else 0
     query = np.append(judgements.position, np.int32(-1))[known]
-    doc = codes_in(doc_ids, judgements.doc_ids, what="document ids")
+    require_same_type(doc_ids, judgements.doc_ids, what="document ids")
     rows = _grouped_rows(query)
     if rows is not None:
-        query, doc, doc_ids = query[rows], doc[rows], doc_ids.take(pa.array(rows))
+        query, doc_ids = query[rows], doc_ids.take(pa.array(rows))
         score = None if score is None else score[rows]
-    lookup = _Lookup.of(judgements)
 
     def ranked(part: slice) -> tuple[Ints, Ints, Floats, Ints]:
-        return _ranked_part(query[part], doc[part], doc_ids[part], None if score is None else score[part], lookup)
+        return _ranked_part(query[part], doc_ids[part], None if score is None else score[part], judgements)
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        parts = list(pool.map(ranked, _parts(query)))
+    parts = on_cores(ranked, _parts(query))
     nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
     found, rank, relevance, again = (np.concatenate(column) for column in zip(nothing, *parts, strict=True))
     depth = np.bincount(query, minlength=len(judgements.query_ids)) - np.bincount(
@@ -156,31 +160,6 @@ def place_in_group(group: Ints) -> Ints:
     return np.arange(len(group)) - start[group]
 
 
-@dataclass(frozen=True, slots=True)
-class _Lookup:
-    """Relevance by (query, document), as sorted keys `query * width + document`."""
-
-    key: Ints
-    relevance: Floats
-    width: int
-
-    @classmethod
-    def of(cls, judgements: Judgements) -> _Lookup:
-        width = max(len(judgements.doc_ids), 1)
-        key = judgements.query * width + judgements.doc
-        order = np.argsort(key)
-        return cls(key[order], judgements.relevance[order], width)
-
-    def find(self, query: Ints, doc: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.bool_], Floats]:
-        """Which of the pairs are judged, and the relevance of those."""
-        if not len(self.key):
-            return np.zeros(len(query), np.bool_), np.zeros(0)
-        key = query * self.width + doc
-        at = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
-        judged = self.key[at] == key
-        return judged, self.relevance[at[judged]]
-
-
 def _grouped_rows(query: npt.NDArray[np.int32]) -> Ints | None:
     """Row numbers that bring each query's rows together and leave out those marked -1; None where nothing moves."""
     if not len(query) or (query[0] >= 0 and bool((query[1:] >= query[:-1]).all())):
@@ -198,21 +177,36 @@ def _parts(query: npt.NDArray[np.int32]) -> list[slice]:
 
 
 def _ranked_part(
-    query: npt.NDArray[np.int32], doc: npt.NDArray[np.int32], doc_ids: pa.Array, score: Floats | None, lookup: _Lookup
+    query: npt.NDArray[np.int32], doc_ids: pa.Array, score: Floats | None, judgements: Judgements
 ) -> tuple[Ints, Ints, Floats, Ints]:
     """Query, rank and relevance of the judged documents, best first; and the query of each document that came again."""
     first = int(query[0])
-    group = query.astype(np.int64) - first
+    part = slice(*np.searchsorted(judgements.query, [first, int(query[-1]) + 1]))
+    group, asked = query.astype(np.int64) - first, judgements.query[part] - first
+    asked_ids = judgements.doc_ids[part]
     order = _ranked(group, score)
     again = group[:0]
-    if pairs_repeat(group, doc_ids):
-        new = _first_seen(group, encode(doc_ids)[0][order])
+    place, found, repeats = _places(pair_keys(asked, asked_ids), pair_keys(group, doc_ids)[order])
+    same = (group[place] == asked[found]).all() and doc_ids.take(pa.array(order[place])).equals(
+        asked_ids.filter(pa.array(found))
+    )
+    if repeats or not same:  # a document came twice, or two keys collided
+        keys, wanted = exact_pair_keys(group, doc_ids, asked, asked_ids)
+        new = _first_seen(keys[order])
         again, group, order = group[~new] + first, group[new], order[new]
-    doc = doc[order]
-    candidates = np.flatnonzero(doc >= 0)
-    wanted = group[candidates] + first
-    judged, relevance = lookup.find(wanted, doc[candidates])
-    return wanted[judged], place_in_group(group)[candidates[judged]], relevance, again
+        place, found, _ = _places(wanted, keys[order])
+    by_rank = np.argsort(place)
+    place = place[by_rank]
+    return group[place] + first, place_in_group(group)[place], judgements.relevance[part][found][by_rank], again
+
+
+def _places(wanted: npt.NDArray[Any], keys: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[np.bool_], bool]:
+    """Where the wanted keys stand, for those that are there; which are there; and whether any key comes twice."""
+    by_key = np.argsort(keys)
+    in_order = keys[by_key]
+    at = np.minimum(np.searchsorted(in_order, wanted), len(keys) - 1)
+    found = in_order[at] == wanted
+    return by_key[at[found]], found, bool((in_order[1:] == in_order[:-1]).any())
 
 
 def _ranked(group: Ints, score: Floats | None) -> Ints:
@@ -234,30 +228,25 @@ def _ranked(group: Ints, score: Floats | None) -> Ints:
     return column[np.arange(width) < depth[:, None]]
 
 
-def _first_seen(query: Ints, doc: Ints) -> npt.NDArray[np.bool_]:
-    """True at the first of each (query, document)."""
-    _, at = np.unique(query * (int(doc.max(initial=0)) + 1) + doc, return_index=True)  # the first of each: stable
-    first = np.zeros(len(query), np.bool_)
-    first[at] = True
+def _first_seen(keys: Ints) -> npt.NDArray[np.bool_]:
+    """True at the first of each key."""
+    first = np.zeros(len(keys), np.bool_)
+    first[np.unique(keys, return_index=True)[1]] = True
     return first
 
 
-def _first_of_each(
-    query: Ints, doc: Ints, relevance: Floats, query_ids: pa.Array, doc_ids: pa.Array
-) -> tuple[npt.NDArray[np.bool_], int]:
-    """True at the first judgement of each (query, document), and how many say the same again."""
-    key = query * max(len(doc_ids), 1) + doc
-    unique, at, back = np.unique(key, return_index=True, return_inverse=True)
+def _first_judgements(query: Ints, doc_ids: pa.Array, relevance: Floats, query_ids: pa.Array) -> Ints:
+    """Rows of the first judgement of each (query, document); DataError where a later one says something else."""
+    keys, _ = exact_pair_keys(query, doc_ids, query[:0], doc_ids[:0])
+    _, at, back = np.unique(keys, return_index=True, return_inverse=True)
     differs = relevance != relevance[at][back]
     if differs.any():
         row = int(differs.argmax())
         raise DataError(
-            f"document {doc_ids[doc[row]].as_py()!r} has two judgements for query {query_ids[query[row]].as_py()!r}: "
+            f"document {doc_ids[row].as_py()!r} has two judgements for query {query_ids[query[row]].as_py()!r}: "
             f"{relevance[at][back][row]:g} and {relevance[row]:g}; keep one"
         )
-    first = np.zeros(len(key), np.bool_)
-    first[at] = True
-    return first, len(key) - len(unique)
+    return np.sort(at)
 
 
 def _n_known(named: pa.Array, judgements: Judgements) -> int:

@@ -28,7 +28,7 @@ QRELS_FIELDS = ("query_id", "iteration", "doc_id", "relevance")
 RUN_FIELDS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-SCAN_BYTES = 1 << 20
+SCAN_BYTES = 1 << 18
 
 _WHOLE = re.compile(rb"[+-]?\d{1,18}")
 _DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -80,7 +80,7 @@ def _read(
         if separator is not None:
             table = csv.read_csv(
                 path,
-                read_options=csv.ReadOptions(column_names=list(fields), block_size=1 << 24),
+                read_options=csv.ReadOptions(column_names=list(fields), block_size=1 << 22),
                 parse_options=csv.ParseOptions(delimiter=separator, quote_char=False, escape_char=False),
                 convert_options=csv.ConvertOptions(column_types=types, include_columns=wanted, null_values=[]),
             )
@@ -95,15 +95,21 @@ def _read(
 
 def _separator(path: Path) -> str | None:
     """The space or tab that stands alone between all fields of a file; None where its spacing is more varied."""
-    text = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(1, np.uint8)
-    separator = 9 if 9 in text[:SCAN_BYTES].tobytes().split(b"\n", 1)[0] else 32
-    for start in range(0, len(text), SCAN_BYTES):
-        piece = text[start : start + SCAN_BYTES + 1]  # one byte more, so that every two neighbours are seen
-        gap = piece <= 32
-        if (gap[1:] & gap[:-1]).any() or (gap != ((piece == separator) | (piece == 10))).any():
+    with path.open("rb") as file:
+        head = file.read(SCAN_BYTES)
+        separator = b"\t" if b"\t" in head.split(b"\n", 1)[0] else b" "
+        if not head or head[0] <= 32 or head.startswith(BYTE_ORDER_MARK):
             return None
-    starts_well = text[0] > 32 and text[:3].tobytes() != BYTE_ORDER_MARK
-    return chr(separator) if starts_well else None
+        text, before = np.frombuffer(head, np.uint8), False
+        scanned = bytearray(SCAN_BYTES)
+        while len(text):
+            gap = text <= 32
+            n_plain = np.count_nonzero(text == separator[0]) + np.count_nonzero(text == 10)
+            if np.count_nonzero(gap) != n_plain or (gap[1:] & gap[:-1]).any() or (before and gap[0]):
+                return None
+            before = bool(gap[-1])
+            text = np.frombuffer(scanned, np.uint8, file.readinto(scanned))
+    return separator.decode()
 
 
 def _read_lines(

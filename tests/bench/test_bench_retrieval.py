@@ -111,10 +111,11 @@ def memory(field):
 rng = np.random.default_rng(3)
 queries, depth, pool = 100_000, 100, 1_000_000
 def text(prefix, codes, size):
-    return pd.array(pa.array([f"{prefix}-{i}" for i in range(size)], pa.large_string()).take(pa.array(codes)), dtype="str")
+    names = pa.array([f"{prefix}-{i}" for i in range(size)], pa.large_string())
+    return pd.array(names.take(pa.array(codes)), dtype="str")
 rows = np.arange(queries * depth)
-run = pd.DataFrame({"query_id": text("query", rows // depth, queries), "doc_id": text("document", rows * 7919 % pool, pool),
-                    "score": rng.normal(size=len(rows))})
+run = pd.DataFrame({"query_id": text("query", rows // depth, queries)})
+run = run.assign(doc_id=text("document", rows * 7919 % pool, pool), score=rng.normal(size=len(rows)))
 qrels = run.iloc[::10, :2].reset_index(drop=True).assign(relevance=rng.integers(0, 3, len(rows) // 10))
 open("/proc/self/clear_refs", "w").write("5")
 before, start = memory("VmRSS"), time.perf_counter()

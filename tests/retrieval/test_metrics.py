@@ -246,10 +246,12 @@ def test_two_judgements_that_disagree_are_refused_and_a_repeated_one_counts_once
 
 
 def test_long_ids_that_differ_only_in_the_middle_are_told_apart():
-    """Their first and last eight characters are the same, which the quick look for repeats cannot see."""
-    docs = [f"https://pages/{i}/index.html" for i in range(50)]
+    """Their length and last sixteen characters are the same, which is all that the quick keys look at."""
+    docs = [f"https://pages/{i:02}/documentation.html" for i in range(50)]
     found = evaluate({"q": {docs[3]: 1}}, {"q": docs}, measures=["RR", "P@50"])
     assert (found.mean("RR"), found.n_repeated_documents) == (0.25, 0)
+    wrong = evaluate({"q": {docs[3]: 1}, "r": {docs[4]: 1}}, {"q": [docs[4]], "r": [docs[4]]}, measures=["RR"])
+    assert wrong.values.tolist() == [[0.0], [1.0]]
 
 
 def test_uneven_depths_and_many_parts_give_what_small_runs_give(monkeypatch):
