@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmlab.app import App
 from llmlab.background import run_in_background
-from llmlab.bundle import Bundle
+from llmlab.bundle import Bundle, ModelRef
 from llmlab.callstore import CallStore
 from llmlab.clients.base import Client, Generation, Usage
 from llmlab.clients.endpoints import client_for, load_endpoints
@@ -30,6 +30,7 @@ from llmlab.runner import execute
 from llmlab.scorers import as_scorers
 
 if TYPE_CHECKING:
+    from llmlab.retrieval.embedding import Embedder
     from llmlab.scorers import Scorer
     from llmlab.scorers.base import ScoreFunction
 
@@ -86,7 +87,7 @@ def run(
     if concurrency < 1:
         raise ValueError(f"concurrency == {concurrency}, must be >= 1")
     budget = _budget(budget_usd)
-    plan = _plan(variants, golden, repeats=repeats, client=client, app=app, endpoints=endpoints, base=base)
+    plan = _plan(variants, golden, repeats=repeats, client=client, app=app, endpoints=endpoints, base=base, store=store)
     if budget is not None:
         _require_prices(plan)
     state = Progress(total=len(plan))
@@ -136,7 +137,9 @@ def dry_run(
     base: str | Path | None = None,
 ) -> DryRun:
     """What `run` would send and cost, after the same checks, without a call."""
-    plan = _plan(variants, golden, repeats=repeats, client=client, app=None, endpoints=endpoints, base=base)
+    plan = _plan(
+        variants, golden, repeats=repeats, client=client, app=None, endpoints=endpoints, base=base, store=store
+    )
     stored, tokens = dict.fromkeys(plan.bundles, 0), dict.fromkeys(plan.bundles, 0)
     new_tokens = dict.fromkeys(plan.bundles, 0)
     with _opened(store) as calls:
@@ -183,6 +186,7 @@ def _plan(
     app: App | None,
     endpoints: str | Path | None,
     base: str | Path | None,
+    store: str | Path | CallStore | None,
 ) -> Plan:
     if client is not None and app is not None:
         raise ValueError("client and app are both given; an application makes its own calls")
@@ -192,7 +196,20 @@ def _plan(
     def client_of(bundle: Bundle) -> Client:
         return client or made.setdefault(str(bundle.model), client_for(bundle.model, known))
 
-    return make_plan(variants, golden, repeats=repeats, client_of=client_of, app=app, base=base or project_root())
+    def embedder_of(model: ModelRef) -> Embedder:
+        from llmlab.retrieval.embedding import Embedder
+
+        return Embedder(model, client=client_for(model, known), store=store)  # type: ignore[arg-type]  # it checks
+
+    return make_plan(
+        variants,
+        golden,
+        repeats=repeats,
+        client_of=client_of,
+        app=app,
+        base=base or project_root(),
+        embedder_of=embedder_of,
+    )
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmlab.app import App, app_identity
-from llmlab.bundle import Bundle
+from llmlab.bundle import Bundle, ModelRef
 from llmlab.callstore import call_key
 from llmlab.clients.base import Client, Request, Usage
 from llmlab.display import Shown
@@ -23,6 +23,9 @@ from llmlab.golden import Case, GoldenSet
 from llmlab.precheck import check_cases
 from llmlab.prompting import fill
 from llmlab.retrieval.retrievers import Index, build_index
+
+if TYPE_CHECKING:
+    from llmlab.retrieval.embedding import Embedder
 
 __all__ = ["Call", "DryRun", "Plan", "estimated_tokens", "make_plan", "price_of"]
 
@@ -173,12 +176,14 @@ def make_plan(
     client_of: Callable[[Bundle], Client] | None = None,
     app: App | None = None,
     base: str | Path | None = None,
+    embedder_of: Callable[[ModelRef], Embedder] | None = None,
 ) -> Plan:
     """The calls of a run, checked: every placeholder has a value and no few-shot example is a golden case.
 
     Args:
         client_of: the client that answers for a bundle; not needed with `app`.
         base: the folder that relative corpus paths start from.
+        embedder_of: what gives the vectors of an embedding model, where a bundle searches by them.
     """
     if repeats < 1:
         raise ValueError(f"repeats == {repeats}, must be >= 1")
@@ -196,7 +201,15 @@ def make_plan(
         golden=golden,
         repeats=repeats,
         clients={name: client_of(bundle) for name, bundle in bundles.items()},
-        indexes={name: build_index(b.retrieval, base=base) for name, b in bundles.items() if b.retrieval is not None},
+        indexes={
+            name: build_index(
+                bundle.retrieval,
+                base=base,
+                embedder=embedder_of(model) if embedder_of and (model := bundle.retrieval.embedding) else None,
+            )
+            for name, bundle in bundles.items()
+            if bundle.retrieval is not None
+        },
     )
 
 

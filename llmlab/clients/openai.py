@@ -13,7 +13,7 @@ import os
 import shlex
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -30,7 +30,7 @@ from llmlab.clients.refusals import refused_generation, transport_or_refusal
 from llmlab.clients.retry import RetryPolicy, with_retries
 from llmlab.clients.sampling import wire_sampling
 from llmlab.clients.scrub import scrub
-from llmlab.clients.wire import StreamedReply, read_answer, read_json, wire_tools
+from llmlab.clients.wire import StreamedReply, read_answer, read_json, read_vectors, wire_tools
 from llmlab.errors import RequestRefusedError, TransportError
 
 __all__ = ["OpenAIClient", "estimated_tokens"]
@@ -125,6 +125,17 @@ class OpenAIClient:
             self._limits.correct(estimated=tokens, used=used.input_tokens + (used.output_tokens or 0))
         return answer
 
+    async def embed(self, model: ModelRef, texts: Sequence[str]) -> list[list[float]]:
+        """The vector of each text, in their order, by one request to `/embeddings`; errors as of `complete`."""
+        body = json.dumps({"model": self.deployment or model.id, "input": list(texts)}).encode("ascii")
+        headers, tokens = self._headers(), sum(-(-len(text.encode("utf-8", "surrogatepass")) // 3) for text in texts)
+        return await with_retries(
+            lambda _: self._embedded(model, body, headers, len(texts)),
+            policy=self.retry,
+            limits=self._limits,
+            tokens=tokens,
+        )
+
     def body(self, request: Request) -> dict[str, Any]:
         """What is sent, as plain JSON values; RequestRefusedError for a parameter that cannot be."""
         body: dict[str, Any] = {
@@ -181,6 +192,18 @@ class OpenAIClient:
             attempts=number,
         )
 
+    async def _embedded(self, model: ModelRef, body: bytes, headers: Mapping[str, str], n: int) -> list[list[float]]:
+        secrets = self._secrets()
+        try:
+            async with self._session().post(
+                self._url(model, "embeddings"), data=body, headers=headers, allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    await self._not_200(response, secrets)
+                return read_vectors(read_json(await response.read(), secrets=secrets), n=n, secrets=secrets)
+        except aiohttp.ClientError as error:
+            raise TransportError(f"{self.base_url}: {_reason(error, secrets)}") from None
+
     async def _not_200(self, response: aiohttp.ClientResponse, secrets: tuple[str, ...]) -> Generation:
         text = (await response.read()).decode("utf-8", "replace")
         if (refused := refused_generation(response.status, text)) is not None:
@@ -208,11 +231,11 @@ class OpenAIClient:
             )
         return session
 
-    def _url(self, model: ModelRef) -> str:
+    def _url(self, model: ModelRef, what: str = "chat/completions") -> str:
         if self.api_version is None:
-            return f"{self.base_url}/chat/completions"
+            return f"{self.base_url}/{what}"
         name = quote(self.deployment or model.id, safe="")
-        path = f"/openai/deployments/{name}/chat/completions"
+        path = f"/openai/deployments/{name}/{what}"
         return f"{self.base_url}{path}?api-version={quote(self.api_version, safe='')}"
 
     def _key_header(self) -> tuple[str, str]:

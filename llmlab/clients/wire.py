@@ -13,7 +13,7 @@ from llmlab.clients.base import Status, Usage
 from llmlab.clients.scrub import scrub
 from llmlab.errors import TransportError
 
-__all__ = ["StreamedReply", "read_answer", "read_json", "wire_tools"]
+__all__ = ["StreamedReply", "read_answer", "read_json", "read_vectors", "wire_tools"]
 
 CUT_SHORT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
 WITHHELD = frozenset({"content_filter", "safety", "refusal", "recitation", "prohibited_content", "blocklist"})
@@ -67,6 +67,23 @@ def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> d
         "served_model": _word(reply.get("model")),
         "system_fingerprint": _word(reply.get("system_fingerprint")),
     }
+
+
+def read_vectors(reply: Mapping[str, Any], *, n: int, secrets: tuple[str, ...] = ()) -> list[list[float]]:
+    """The n vectors of a reply of `/embeddings`, in the order of the texts; TransportError for anything else.
+
+    >>> read_vectors({"data": [{"index": 1, "embedding": [0.5]}, {"index": 0, "embedding": [1.0]}]}, n=2)
+    [[1.0], [0.5]]
+    """
+    if reply.get("error"):
+        raise TransportError(f"status 200, but an error inside: {scrub(str(reply['error']), secrets=secrets)}")
+    listed = reply.get("data")
+    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    found = {row.get("index", place): row.get("embedding") for place, row in enumerate(rows)}
+    vectors = [found.get(place) for place in range(n)]
+    if len(rows) != n or not all(isinstance(vector, list) and vector for vector in vectors):
+        raise TransportError(f"the reply has {len(rows)} vectors for {n} texts, or some are empty")
+    return [[float(part) for part in vector or ()] for vector in vectors]
 
 
 class StreamedReply:

@@ -1,4 +1,4 @@
-"""Retrievers: BM25, TF-IDF, latent semantic analysis and their fusion, behind one method.
+"""Retrievers: BM25, TF-IDF, latent semantic analysis, embeddings and their fusion, behind one method.
 
 A retriever is anything with `search(queries, k)`; a vector database of one's own is one method away, and
 `register_retriever` makes it a name that a bundle can use. Equal scores keep the order of the chunks.
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-__all__ = ["RETRIEVERS", "Hit", "Retriever", "register_retriever", "retriever_for"]
+__all__ = ["RETRIEVERS", "Hit", "Retriever", "best_hits", "indexed_text", "register_retriever", "retriever_for"]
 
 BATCH_QUERIES = 128
+BY_WORDS = frozenset({"bm25", "lsa", "tfidf"})  # these cannot index a text without a Latin letter or digit
 
 
 class Hit(NamedTuple):
@@ -70,7 +71,7 @@ class TfIdf:
 
         self._chunks = chunks
         self._vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
-        self._vectors = self._vectorizer.fit_transform(map(_indexed_text, chunks)).T.tocsr()
+        self._vectors = self._vectorizer.fit_transform(map(indexed_text, chunks)).T.tocsr()
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Chunks that share a word with the query."""
@@ -88,7 +89,7 @@ class Lsa:
 
         self._chunks, self._normalize = chunks, normalize
         self._vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
-        vectors = self._vectorizer.fit_transform(map(_indexed_text, chunks))
+        vectors = self._vectorizer.fit_transform(map(indexed_text, chunks))
         self._svd = TruncatedSVD(max(1, min(dimensions, min(vectors.shape) - 1)), random_state=0)
         self._vectors: NDArray[np.float64] = normalize(self._svd.fit_transform(vectors)).T
 
@@ -99,7 +100,7 @@ class Lsa:
             known = self._vectorizer.transform(batch)
             similar = self._normalize(self._svd.transform(known)) @ self._vectors
             found += [
-                _hits(self._chunks, np.flatnonzero(row > 0), row[row > 0], k) if is_known else []
+                best_hits(self._chunks, np.flatnonzero(row > 0), row[row > 0], k) if is_known else []
                 for row, is_known in zip(similar.round(9), known.getnnz(axis=1), strict=True)
             ]
         return found
@@ -143,7 +144,7 @@ def retriever_for(name: str, chunks: Sequence[Chunk], *, options: Mapping[str, A
     """
     if name not in RETRIEVERS:
         raise ValueError(f"retriever == {name!r}, must be one of {', '.join(sorted(RETRIEVERS))}")
-    if not any(_indexed_words(chunk) for chunk in chunks):
+    if name in BY_WORDS and not any(_indexed_words(chunk) for chunk in chunks):
         raise ValueError("no chunk has a word to index")
     try:
         return RETRIEVERS[name](chunks, options or {})
@@ -152,24 +153,39 @@ def retriever_for(name: str, chunks: Sequence[Chunk], *, options: Mapping[str, A
 
 
 def _hybrid(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
-    rest = {key: value for key, value in options.items() if key != "of"}
-    return Hybrid([retriever_for(name, chunks) for name in options.get("of", ("bm25", "lsa"))], **rest)
+    rest = {key: value for key, value in options.items() if key not in ("of", "embedder")}
+    embedder = {"embedder": options["embedder"]} if "embedder" in options else {}
+    parts = [
+        retriever_for(name, chunks, options=embedder if name == "embedding" else None)
+        for name in options.get("of", ("bm25", "lsa"))
+    ]
+    return Hybrid(parts, **rest)
+
+
+def _embedding(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
+    from llmlab.retrieval.embedding import Embedding
+
+    if "embedder" not in options:
+        raise ValueError("the retriever 'embedding' needs a model: add `embedding: {provider: ..., id: ...}`")
+    return Embedding(chunks, **options)
 
 
 RETRIEVERS: dict[str, Builder] = {
     "bm25": lambda chunks, options: BM25(chunks, **options),
+    "embedding": _embedding,
     "hybrid": _hybrid,
     "lsa": lambda chunks, options: Lsa(chunks, **options),
     "tfidf": lambda chunks, options: TfIdf(chunks, **options),
 }
 
 
-def _indexed_text(chunk: Chunk) -> str:
+def indexed_text(chunk: Chunk) -> str:
+    """What a retriever reads of a chunk: its title and its text."""
     return f"{chunk.title}\n{chunk.text}"
 
 
 def _indexed_words(chunk: Chunk) -> list[str]:
-    return words(_indexed_text(chunk))
+    return words(indexed_text(chunk))
 
 
 def _token_ids(texts: Iterator[list[str]]) -> tuple[dict[str, int], list[list[int]]]:
@@ -202,10 +218,10 @@ def _best_of_sparse(
         scores = (batch @ weights).tocsr()
         scores.sort_indices()
         for start, end in zip(scores.indptr, scores.indptr[1:], strict=False):
-            yield _hits(chunks, scores.indices[start:end], scores.data[start:end], k)
+            yield best_hits(chunks, scores.indices[start:end], scores.data[start:end], k)
 
 
-def _hits(chunks: Sequence[Chunk], places: NDArray[Any], scores: NDArray[Any], k: int) -> list[Hit]:
+def best_hits(chunks: Sequence[Chunk], places: NDArray[Any], scores: NDArray[Any], k: int) -> list[Hit]:
     """The k best of the chunks at `places` (ascending); equal scores keep that order."""
     if k < 1:
         raise ValueError(f"k == {k}, must be >= 1")

@@ -11,13 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmlab.bundle import RetrievalConfig
+from llmlab.bundle import ModelRef, RetrievalConfig
 from llmlab.display import html_table
 from llmlab.retrieval.chunking import Chunk, chunked
 from llmlab.retrieval.corpus import Corpus
 from llmlab.retrieval.lexical import RETRIEVERS, Hit, Retriever, register_retriever, retriever_for
+
+if TYPE_CHECKING:
+    from llmlab.retrieval.embedding import Embedder
 
 __all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]
 
@@ -104,21 +107,32 @@ class Index:
         return html_table(rows, caption=f"{len(self.corpus):,} documents in {len(self.chunks):,} chunks.")
 
 
-def build_index(config: RetrievalConfig, *, base: str | Path | None = None) -> Index:
+def build_index(config: RetrievalConfig, *, base: str | Path | None = None, embedder: Embedder | None = None) -> Index:
     """The index that a bundle's retrieval config describes; what it shares with an earlier one is built once.
 
-    Paths in the config are relative to `base` (by default the working directory) and may not leave it.
+    Paths in the config are relative to `base` (by default the working directory) and may not leave it. `embedder`
+    gives the vectors of the config's `embedding` model; by default from the model's own endpoint.
     """
     corpus = Corpus.load(config.corpus, base="." if base is None else base)
     key = _digest(corpus, config)
+    options = dict(config.options)
+    if config.embedding is not None:
+        options["embedder"] = embedder = embedder or _embedder(config.embedding)
+        key += f" {embedder.fingerprint}"
     if key not in _BUILT:
         chunks = chunked(corpus, config.chunking)
-        _BUILT[key] = (chunks, retriever_for(config.retriever, chunks, options=config.options))
+        _BUILT[key] = (chunks, retriever_for(config.retriever, chunks, options=options))
     chunks, retriever = _BUILT[key]
     return Index(corpus=corpus, config=config, chunks=chunks, retriever=retriever)
 
 
 _BUILT: dict[str, tuple[tuple[Chunk, ...], Retriever]] = {}
+
+
+def _embedder(model: ModelRef) -> Embedder:
+    from llmlab.retrieval.embedding import Embedder
+
+    return Embedder(model)
 
 
 def _recipe(corpus: Corpus, config: RetrievalConfig) -> dict[str, Any]:
