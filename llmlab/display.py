@@ -16,7 +16,20 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Chip", "Interval", "Shown", "escape", "frame", "html_diff", "html_table", "number", "plain", "text_table"]
+__all__ = [
+    "Chip",
+    "Interval",
+    "Shown",
+    "escape",
+    "frame",
+    "html_diff",
+    "html_table",
+    "markdown",
+    "markdown_table",
+    "number",
+    "plain",
+    "text_table",
+]
 
 CUT_AT_CHARS = 160  # longer cells are cut, with the whole text one click away
 HTML_TEXT_LIMIT_CHARS = 20_000  # what one cell may put into a notebook file at most
@@ -34,6 +47,7 @@ _TABLE = (
     "border-collapse:collapse;font-size:13px;margin:.4em 0;color:var(--jp-content-font-color1,inherit);"
     "background:var(--jp-layout-color0,transparent);"
 )
+_MARKUP = frozenset(r"\`*_{}[]<>()#+!|~&")
 _GONE = "background:#fde3df;color:#8f1d14"
 _CAME = "background:#d8f3e8;color:#0b6b50;text-decoration:underline"
 
@@ -182,6 +196,25 @@ def html_table(rows: Sequence[Mapping[str, object]], *, caption: str = "", most_
         f"<div style='overflow-x:auto'><table style='{_TABLE}'><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table>{more}</div>{note}"
     )
+
+
+def markdown(value: object, limit: int | None = CUT_AT_CHARS) -> str:
+    """Text on one line that is neither Markdown nor HTML, for a pull request or a description.
+
+    >>> markdown("<b>*5* | 6</b>")
+    '\\\\<b\\\\>\\\\*5\\\\* \\\\| 6\\\\</b\\\\>'
+    """
+    return "".join(f"\\{char}" if char in _MARKUP else char for char in plain(value, limit)).replace("@", "@\u200b")
+
+
+def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as a Markdown table, every text escaped; "" for no rows."""
+    if not rows:
+        return ""
+    columns = _columns(rows)
+    lines = [[markdown(_cell_text(row.get(column))) for column in columns] for row in rows]
+    marks = ["---:" if _is_numeric(rows, column) else "---" for column in columns]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in ([markdown(c) for c in columns], marks, *lines))
 
 
 def html_diff(before: str, after: str, *, before_name: str = "before", after_name: str = "after") -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -137,5 +137,5 @@ def _per_case(
     return _sums(codes, costs, asked), counts, clusters
 
 
-def _sums(codes: NDArray[np.int64], values: FloatArray, asked: NDArray[np.bool_]) -> FloatArray:
+def _sums(codes: NDArray[Any], values: FloatArray, asked: NDArray[np.bool_]) -> FloatArray:
     return np.bincount(codes, weights=values, minlength=asked.size)[asked].astype(np.float64)

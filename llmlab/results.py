@@ -267,16 +267,16 @@ class Results(Shown):
             tables, baseline, candidates=candidates, by_tag=by is not None, margin=margin, level=level
         )
         partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
-        arms = dict.fromkeys(row.candidate for row in rows) if requests_per_day is not None else ()
-        costs = tuple(cost_line(self, baseline, arm, requests_per_day=requests_per_day) for arm in arms)
-        digest, age, notes = self.golden_digest, age_of(self.created_at), (*costs, *partial, *self.notes)
-        return Comparison(rows=rows, baseline=baseline, golden_digest=digest, age=age, notes=notes)
+        arms = dict.fromkeys(row.candidate for row in rows) if requests_per_day else ()
+        costs = [cost_line(self, baseline, arm, requests_per_day=requests_per_day) for arm in arms]
+        about = {"golden_digest": self.golden_digest, "age": age_of(self.created_at)}
+        return Comparison(rows=rows, baseline=baseline, notes=(*costs, *partial, *self.notes), **about)
 
     def cost_per_success(self, metric: str) -> PerVariant:
         """Dollars per successful answer of each variant, failed attempts included, with its interval."""
-        from llmlab.economics import cost_per_success
+        from llmlab import economics
 
-        return cost_per_success(self, metric)
+        return economics.cost_per_success(self, metric)
 
     def consistency(self, metric: str) -> PerVariant:
         """The chance that two answers to the same case score the same, per variant, with its interval."""
@@ -386,17 +386,11 @@ class Results(Shown):
 
 
 _PLAIN_FACTS = (
-    "golden_digest",
-    "index_digests",
-    "complete",
-    "failed_share_allowed",
-    "provenance",
-    "notes",
-    "created_at",
+    *("golden_digest", "index_digests", "complete", "failed_share_allowed"),
+    *("provenance", "notes", "created_at"),
 )
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    plain = {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+    return list(plain) if isinstance(plain, tuple) else plain
