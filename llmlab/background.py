@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -44,7 +44,8 @@ def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], *, on_tick: Ca
     def work() -> None:
         try:
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                done.set_result(runner.run(main()))
+                value = runner.run(main())
+            done.set_result(value)
         except BaseException as error:  # noqa: BLE001  # handed to the thread that waits
             done.set_exception(error)
 
@@ -56,14 +57,14 @@ def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], *, on_tick: Ca
     thread = threading.Thread(target=copy_context().run, args=(work,), name="llmlab-background", daemon=True)
     try:
         thread.start()
-        while thread.is_alive():
-            thread.join(TICK_S)
+        while not done.done():
+            wait([done], TICK_S)  # no `thread.join`: once interrupted, Python 3.11 takes the thread for ended
             on_tick()
     except BaseException:
         given_up.set()
         with contextlib.suppress(RuntimeError):  # the loop has closed: nothing is left to cancel
             loop.call_soon_threadsafe(cancel)
-        thread.join(STOP_WITHIN_S)
+        wait([done], STOP_WITHIN_S)
         raise
     return done.result()
 

@@ -61,9 +61,15 @@ def shown(progress: Progress, *, show: bool = True) -> Iterator[Callable[[], Non
     if not show:
         yield lambda: None
         return
-    live_notebook = "ipykernel" in sys.modules and JOB not in os.environ
-    with _bar(progress) if live_notebook or sys.stderr.isatty() else _lines(progress) as refresh:
+    with _bar(progress) if sys.stderr.isatty() or _live_notebook() else _lines(progress) as refresh:
         yield refresh
+
+
+def _live_notebook() -> bool:
+    """Whether somebody looks at a notebook right now: in a kernel that does not run it as a job."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None and JOB not in os.environ
 
 
 @contextmanager
