@@ -5,6 +5,9 @@ judged = ll.judge.score(results, judge)
 ll.judge.calibrate(labels, judged, metric="correctness")
 """
 
+from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
+from llmlab.judge.figures import Calibration
+from llmlab.judge.labels import Label, Labels, calibrate
 from llmlab.judge.pairwise import prefer, verdict_frame
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
 from llmlab.judge.pointwise import score
@@ -13,9 +16,15 @@ from llmlab.judge.rubric import RUBRICS, Rubric, rubric
 
 __all__ = [
     "RUBRICS",
+    "Calibration",
     "Judge",
+    "Label",
+    "Labels",
     "Rubric",
     "Verdict",
+    "calibrate",
+    "calibrate_scores",
+    "calibrate_verdicts",
     "parse_preference",
     "parse_score",
     "prefer",

@@ -1,0 +1,91 @@
+"""`llmlab calibrate verdicts.csv`: measure any judge's verdicts against human labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["calibrate"]
+
+
+@click.command("calibrate")
+@click.argument("verdicts", type=click.Path(path_type=Path))
+@click.option("--label", help="Pairwise: column of the human verdict (1 or 2).")
+@click.option("--order1", help="Pairwise: column of the winner where output 1 was shown first (1, 2 or tie).")
+@click.option("--order2", help="Pairwise: column of the winner where output 2 was shown first, mapped back.")
+@click.option("--length1", help="Pairwise: column of output 1's length.")
+@click.option("--length2", help="Pairwise: column of output 2's length.")
+@click.option("--human", help="Pointwise: column of the human label.")
+@click.option("--judge", "judge_column", help="Pointwise: column of the judge's score.")
+@click.option("--length", help="Pointwise: column of the answer's length.")
+@click.option("--cluster", help="Column of groups of rows that are not independent.")
+@click.option("--by", multiple=True, help="Column to split by; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def calibrate(
+    verdicts: Path,
+    *,
+    label: str | None,
+    order1: str | None,
+    order2: str | None,
+    length1: str | None,
+    length2: str | None,
+    human: str | None,
+    judge_column: str | None,
+    length: str | None,
+    cluster: str | None,
+    by: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """How far do a judge's verdicts agree with people's, and what else moves the judge?
+
+    VERDICTS is a CSV, TSV or Parquet file of any tool's verdicts. Pairwise: --label, --order1 and --order2, winners as
+    1, 2 or tie, already mapped back to the outputs. Pointwise: --human and --judge. A tie or a missing verdict is not
+    right and stays in n; rows without a human label are left out and counted.
+    """
+    from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
+
+    pairwise = [label, order1, order2]
+    pointwise = [human, judge_column]
+    if all(pairwise) and not any(pointwise) and (length1 is None) == (length2 is None) and length is None:
+        found = calibrate_verdicts(
+            _table(verdicts),
+            label=str(label),
+            order1=str(order1),
+            order2=str(order2),
+            length1=length1,
+            length2=length2,
+            cluster=cluster,
+            by=by,
+        )
+    elif all(pointwise) and not any([*pairwise, length1, length2]):
+        table = _table(verdicts)
+        found = calibrate_scores(
+            table, human=str(human), judge=str(judge_column), length=length, cluster=cluster, by=by
+        )
+    else:
+        raise click.UsageError(
+            "name --label, --order1 and --order2 (with both of --length1 and --length2, or neither) for pairwise "
+            "verdicts, or --human and --judge for scores"
+        )
+    click.echo(json.dumps({"groups": found.records()}, allow_nan=False, indent=1) if as_json else str(found))
+
+
+def _table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    from llmlab.errors import FileRuleError
+
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return pd.read_parquet(path)
+        return pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", index_col=False)
+    except OSError as error:
+        raise FileRuleError(f"cannot be read ({error.strerror or error})", path=path) from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+        raise FileRuleError(f"is not a table ({error})", path=path) from None

@@ -1,0 +1,280 @@
+"""Human labels as JSONL, bound to what was labelled: a changed question or answer makes a label stale, and it is counted.
+
+One object per line. A grade: `{"rubric", "case_id", "question", "answer", "value", "labeller", "date"}`, where
+`question` and `answer` are digests of the texts. A preference has `answer_1` and `answer_2` instead, and the value 1, 2
+or "tie". `inclusion` is the probability with which `to_label` chose the case. A line whose value is null waits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+from llmlab.display import Shown
+from llmlab.errors import DataError, FileRuleError
+from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
+from llmlab.judge.figures import Calibration
+from llmlab.judge.pairwise import verdict_frame
+from llmlab.judge.prompts import question_of
+from llmlab.results import Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Label", "Labels", "calibrate", "text_digest"]
+
+DIGEST_CHARS = 16
+
+
+class Label(pydantic.BaseModel):
+    """What one person said of one answer (`answer`) or of two (`answer_1`, `answer_2`); `value` None = not yet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    rubric: str
+    case_id: str
+    question: str
+    answer: str | None = None
+    answer_1: str | None = None
+    answer_2: str | None = None
+    value: int | Literal["tie"] | None
+    labeller: str = ""
+    date: str = ""
+    inclusion: Annotated[float, Field(gt=0, le=1)] | None = None
+    note: str = ""
+
+    @pydantic.model_validator(mode="after")
+    def _one_or_two_answers(self) -> Label:
+        if (self.answer is None) == (self.answer_1 is None) or (self.answer_1 is None) != (self.answer_2 is None):
+            raise ValueError("give `answer`, or `answer_1` and `answer_2`")
+        if self.answer is None and self.value not in (1, 2, "tie", None):
+            raise ValueError(f"value == {self.value!r}, a preference must be 1, 2, 'tie' or null")
+        if self.answer is not None and self.value == "tie":
+            raise ValueError("value == 'tie', a grade must be a whole number or null")
+        return self
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is a label of: case, question and answers."""
+        answers = (self.answer,) if self.answer is not None else (self.answer_1, self.answer_2)
+        return (self.case_id, self.question, *(str(digest) for digest in answers))
+
+
+@dataclass(frozen=True, repr=False)
+class Labels(Shown):
+    """People's labels, all grades or all preferences, with a digest over their content.
+
+    Attributes:
+        labels: those with a value.
+        waiting: lines without one yet.
+    """
+
+    labels: tuple[Label, ...]
+    waiting: int = 0
+
+    def __post_init__(self) -> None:
+        """DataError for none at all, grades mixed with preferences, or several rubrics."""
+        if not self.labels:
+            raise DataError("no labels with a value; label some answers first")
+        if len({(label.rubric, label.answer is None) for label in self.labels}) > 1:
+            raise DataError("the labels are of several rubrics or kinds; keep one file for each")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Labels:
+        """Labels from JSONL; FileRuleError with file and line for anything else."""
+        labels = list(_read(Path(path)))
+        done = tuple(label for label in labels if label.value is not None)
+        if not done:
+            raise FileRuleError("holds no label with a value", path=path)
+        try:
+            return cls(done, waiting=len(labels) - len(done))
+        except DataError as error:
+            raise FileRuleError(str(error), path=path) from None
+
+    def save(self, path: str | Path) -> Path:
+        """Write the labels as JSONL."""
+        rows = (label.model_dump(exclude_none=True, exclude_defaults=True) for label in self.labels)
+        Path(path).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        return Path(path)
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether these are preferences."""
+        return self.labels[0].answer is None
+
+    @property
+    def rubric(self) -> str:
+        """What was judged."""
+        return self.labels[0].rubric
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) over the labels, whatever their order."""
+        lines = sorted(json.dumps(label.model_dump(), sort_keys=True) for label in self.labels)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    @cached_property
+    def by_key(self) -> Mapping[tuple[str, ...], tuple[Label, ...]]:
+        """The labels of each thing: several where several people labelled it."""
+        found: dict[tuple[str, ...], tuple[Label, ...]] = {}
+        for label in self.labels:
+            found[label.key] = (*found.get(label.key, ()), label)
+        return found
+
+    def between_labellers(self) -> pd.DataFrame:
+        """What two labellers said of the same things: columns first, second; for `calibrate_scores` of people."""
+        import pandas as pd
+
+        pairs = [(group[0].value, group[1].value) for group in self.by_key.values() if len(group) > 1]
+        return pd.DataFrame(pairs, columns=["first", "second"])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.labels)
+
+    def __repr__(self) -> str:
+        kind = "preferences" if self.pairwise else "grades"
+        return f"Labels({len(self)} {kind}, {self.rubric}, digest={self.digest[:8]})"
+
+    def _rows(self) -> list[dict[str, object]]:
+        values = sorted({label.value for label in self.labels}, key=str)
+        counts = {str(value): sum(label.value == value for label in self.labels) for value in values}
+        return [{"label": value, "answers": count} for value, count in counts.items()]
+
+    def _sentence(self) -> str:
+        people = sorted({label.labeller or "unnamed" for label in self.labels})
+        return f"{len(self)} labels by {', '.join(people)}; {self.waiting} wait for a value; digest {self.digest[:8]}."
+
+
+def text_digest(text: str) -> str:
+    """The first 16 hex digits of a text's sha256: how labels name what was read."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST_CHARS]
+
+
+def calibrate(
+    labels: Labels, results: Results, *, metric: str | None = None, by: str | None = None, level: float = 0.95
+) -> Calibration:
+    """A judge's metric in these results against the labels of the same answers.
+
+    Labels of answers that these results do not hold, word for word, are stale: counted, and not used.
+
+    Args:
+        metric: the judge's, by default the labels' rubric (`<rubric>_preferred` for preferences).
+        by: "tags" for the same per tag of the cases; a case with two tags counts in both.
+
+    Raises:
+        DataError: no label fits, or the metric was not given by a judge.
+    """
+    name = metric or (f"{labels.rubric}_preferred" if labels.pairwise else labels.rubric)
+    meaning = results.metric(name)
+    if not meaning.judge or results.golden is None:
+        raise DataError(f"{name!r} was not given by a judge; judge the results first")
+    if by not in (None, "tags"):
+        raise ValueError(f"by == {by!r}, must be 'tags' or None")
+    frame, used = (_pairs if labels.pairwise else _grades)(labels, results, name)
+    stale = len(labels) - used
+    if not used:
+        raise DataError(f"none of the {stale} labels fits: the questions or answers have changed since they were made")
+    if by == "tags":
+        frame = frame.assign(tag=[results.golden.by_id[case_id].tags for case_id in frame["case_id"]]).explode("tag")
+    split = ("tag",) if by == "tags" else ()
+    if labels.pairwise:
+        lengths = {"length1": "words_1", "length2": "words_2"}
+        found = calibrate_verdicts(frame, cluster="cluster", by=split, level=level, **lengths)
+    else:
+        scale = range(int(meaning.low or 0), int(meaning.high or 0) + 1)
+        found = calibrate_scores(frame, scale=scale, length="words", cluster="cluster", by=split, level=level)
+    notes = (f"{stale} of {len(labels)} labels are stale (their question or answer has changed) and were not used.",)
+    record = results.provenance.get("judges", {}).get(name, {})
+    return Calibration(
+        groups=found.groups,
+        judge=record.get("model", name),
+        judge_digest=meaning.judge,
+        labels_digest=labels.digest,
+        pinned=bool(record.get("pinned", False)),
+        notes=notes if stale else (),
+    )
+
+
+def _grades(labels: Labels, results: Results, metric: str) -> tuple[pd.DataFrame, int]:
+    """One row per label and answer text: the same text in two variants is one thing that was labelled."""
+    import pandas as pd
+
+    rows: dict[tuple[tuple[str, ...], int], dict[str, object]] = {}
+    for key, case_id, text, score in labelled_answers(results, metric):
+        for i, label in enumerate(labels.by_key.get(key, ())):
+            rows.setdefault(
+                (key, i),
+                {
+                    "case_id": case_id,
+                    "cluster": _cluster(results, case_id),
+                    "human": label.value,
+                    "judge": score,
+                    "words": len(text.split()),
+                },
+            )
+    return pd.DataFrame(list(rows.values())), len(rows)
+
+
+def _pairs(labels: Labels, results: Results, metric: str) -> tuple[pd.DataFrame, int]:
+    verdicts = verdict_frame(results, metric)
+    rows, used = [], set()
+    for row in verdicts.to_dict("records"):
+        question, one, two = (
+            _question(results, row["case_id"]),
+            text_digest(row["output_1"]),
+            text_digest(row["output_2"]),
+        )
+        straight, swapped = (row["case_id"], question, one, two), (row["case_id"], question, two, one)
+        for key, turned in ((straight, {1: 1, 2: 2}), (swapped, {1: 2, 2: 1})):
+            for i, label in enumerate(labels.by_key.get(key, ())):
+                if (key, i) not in used:
+                    used.add((key, i))
+                    rows.append({**row, "label": turned.get(label.value, "tie")})  # type: ignore[arg-type]  # 1, 2 or "tie"
+    import pandas as pd
+
+    return pd.DataFrame(rows), len(used)
+
+
+def labelled_answers(results: Results, metric: str) -> Iterator[tuple[tuple[str, ...], str, str, float]]:
+    """(label key, case id, text, score) of every answer, in the frame's order."""
+    columns = (results.frame[name].tolist() for name in ("case_id", "text", metric))
+    questions: dict[str, str] = {}
+    for case_id, text, score in zip(*columns, strict=True):
+        question = questions.setdefault(case_id, _question(results, case_id))
+        yield (case_id, question, text_digest(text)), case_id, text, score
+
+
+def _question(results: Results, case_id: str) -> str:
+    if results.golden is None:
+        raise DataError("these results carry no golden set, so labels cannot be matched to questions")
+    return text_digest(question_of(results.golden.by_id[case_id]))
+
+
+def _cluster(results: Results, case_id: str) -> str:
+    return (results.golden.by_id[case_id].cluster if results.golden else None) or case_id
+
+
+def _read(path: Path) -> Iterable[Label]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileRuleError(f"cannot be read ({error})", path=path) from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield Label.model_validate_json(line)
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise FileRuleError(f"{place}: {first['msg']}" if place else first["msg"], path=path, line=number) from None
