@@ -1,0 +1,115 @@
+"""A first policy for an experiment: margins that its golden set can settle, and what it could still miss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmlab.display import Shown, number
+from llmlab.errors import DataError
+from llmlab.gate.policy import GatePolicy
+from llmlab.scoretable import Metric
+from llmlab.sentences import counted, scale_of
+from llmlab.stats.paired import mean_difference
+from llmlab.stats.power import settleable_margin, smallest_detectable_difference
+
+if TYPE_CHECKING:
+    from llmlab.golden import GoldenSet
+    from llmlab.results import Results
+
+__all__ = ["Proposal", "propose", "propose_for_cases"]
+
+USUAL_SD = 0.45  # of the difference per case of pass/fail scores: 20% of the cases change sides
+LEAST_EFFECT = 0.02  # share of a metric's range below which a gain is hardly worth a release
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Proposal(Shown):
+    """A policy, and per condition what this golden set can show."""
+
+    policy: GatePolicy
+    remarks: tuple[tuple[str, str], ...]
+
+    def to_yaml(self) -> str:
+        """The policy as a file, with what it can detect in comments above it."""
+        remarks = "".join(f"# {metric}: {' '.join(said.split())}\n" for metric, said in self.remarks)
+        return remarks + self.policy.to_yaml()
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [{"metric": metric, "these cases": said} for metric, said in self.remarks]
+
+
+def propose(results: Results, *, baseline: str, candidate: str, goal: str | None = None) -> Proposal:
+    """A goal on one metric, the others as guards whose margins these cases settle with 80% power together."""
+    names = [name for name, metric in results.metrics.items() if metric.bounded]
+    goal = goal or (names[0] if names else "")
+    if goal not in names:
+        raise ValueError(f"goal == {goal!r}, must be a bounded metric of these results ({', '.join(names) or 'none'})")
+    noise = {}
+    for name in names:
+        table = results.table(name)
+        a, b = table.values[:, table.column(baseline)], table.values[:, table.column(candidate)]
+        known = ~(np.isnan(a) | np.isnan(b))
+        try:
+            d = mean_difference(b[known] - a[known], table.clusters[known] if table.clustered else None)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from None
+        noise[name] = (d.se * math.sqrt(d.n), d.n, d.n_clusters)
+    spent = "output_tokens" if results.frame["cost_usd"].isna().any() else "cost_usd"
+    return _proposal({name: results.metric(name) for name in names}, noise, goal, f"bundles/{baseline}.yaml", spent)
+
+
+def propose_for_cases(golden: GoldenSet, *, metric: str, baseline: str = "bundles/v1.yaml") -> Proposal:
+    """A policy before anything was run: pass/fail scores are assumed, and clusters to be worth one case each."""
+    clusters = len({case.cluster or f"\0{case.id}" for case in golden})
+    noise = {metric: (USUAL_SD * math.sqrt(len(golden) / clusters), len(golden), clusters)}
+    return _proposal({metric: Metric(name=metric, low=0.0, high=1.0)}, noise, metric, baseline, "output_tokens")
+
+
+def _proposal(
+    metrics: dict[str, Metric], noise: dict[str, tuple[float, int, int]], goal: str, baseline: str, spent: str
+) -> Proposal:
+    guards, remarks = [], []
+    for name, metric in metrics.items():
+        sd, n, clusters = noise[name]
+        span = float(metric.high or 0.0) - float(metric.low or 0.0)
+        scale, unit = scale_of(metric)
+        if name == goal:
+            least = LEAST_EFFECT * span
+            seen = "" if sd == 0 else _seen(smallest_detectable_difference(n, between=sd**2).value * scale, unit)
+            remarks.append((name, f"{counted(n, 'case')} in {counted(clusters, 'cluster')}{seen}."))
+            continue
+        margin = _rounded_up(_margin(sd, n, clusters, span, conditions=max(1, len(metrics) - 1)))
+        if margin >= span / 2:
+            remarks.append((name, "no margin worth having can be settled, so it is only watched for shown harm."))
+            guards.append({"metric": name, "rule": "no_shown_harm", "margin": _rounded_up(span / 20)})
+            continue
+        guards.append({"metric": name, "rule": "non_inferior", "margin": margin})
+        remarks.append((name, f"a margin of {number(margin * scale)}{unit} can be settled with 80% power."))
+    rules = {
+        "baseline": baseline,
+        "goal": {"metric": goal, "rule": "superior", "min_effect": _rounded_up(least)},
+        "guards": [*guards, {"metric": spent, "rule": "no_shown_harm", "margin": "10%"}],
+    }
+    return Proposal(policy=GatePolicy.model_validate(rules), remarks=tuple(remarks))
+
+
+def _margin(sd: float, n: int, clusters: int, span: float, *, conditions: int) -> float:
+    """The margin that can be settled; where nothing varied, the one that no harm among so many clusters rules out."""
+    if sd > 0:
+        return settleable_margin(n, sd=sd, conditions=conditions).value
+    return float(span * (1 - 0.05 ** (1 / clusters)))
+
+
+def _seen(value: float, unit: str) -> str:
+    return (
+        f"; a true gain of {number(float(f'{value:.2g}'))}{unit} shows with 80% power, smaller ones are easily missed"
+    )
+
+
+def _rounded_up(value: float) -> float:
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / step - 1e-9) * step:.6g}")
