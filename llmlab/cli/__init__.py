@@ -29,10 +29,13 @@ COMMANDS = {
     "gate": ("llmlab.cli.gate:gate", "Decide whether a candidate may be released."),
     "calibrate": ("llmlab.cli.calibrate:calibrate", "Measure a judge against human labels."),
     "models": ("llmlab.cli.models:models", "List models, what they cost and whether they are pinned."),
-    "promote": ("llmlab.cli.promote:promote", "Point an alias at a version that passed its gate."),
-    "rollback": ("llmlab.cli.rollback:rollback", "Point an alias back at the version before."),
-    "audit": ("llmlab.cli.audit:audit", "Check the registry against its receipts and history."),
-    "export": ("llmlab.cli.export:export", "Write a registered bundle and its evidence to a folder."),
+    "register": ("llmlab.cli.registry:register", "Register a bundle as a version in MLflow."),
+    "promote": ("llmlab.cli.registry:promote", "Point an alias at a version that passed its gate."),
+    "rollback": ("llmlab.cli.registry:rollback", "Point an alias back at the version before."),
+    "history": ("llmlab.cli.registry:history", "List every move of a model's aliases."),
+    "audit": ("llmlab.cli.registry:audit", "Check the registry against its receipts and history."),
+    "export": ("llmlab.cli.registry:export", "Write a registered bundle and its receipt as one JSON file."),
+    "server": ("llmlab.cli.server:server", "Start a tracking server for a team, bound to this machine."),
     "sync": ("llmlab.cli.sync:sync", "Log what was kept while the tracking store was away."),
 }
 INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of the signal, as shells say it

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
+from llmlab.cli.serving import HOST, run_server
 from llmlab.display import plain
-from llmlab.errors import StoreError
 from llmlab.mlstore import Store, open_store
 from llmlab.project import runs_folder
 
 __all__ = ["ui"]
-
-HOST = "127.0.0.1"
-START_TIMEOUT_S = 180.0  # MLflow imports for long on a busy machine
-STOP_TIMEOUT_S = 5.0
 
 
 @click.command("ui")
@@ -36,45 +23,8 @@ def ui(port: int) -> None:
     if store.uri.startswith("http"):
         click.echo(f"The tracking store is a server that runs already: {store.url()}")
         return
-    _refuse_taken(port)
     log = runs_folder() / "ui.log"
-    with log.open("wb") as messages:
-        server = subprocess.Popen(  # noqa: S603  # our own interpreter, no shell
-            _command(store, port),
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # six more processes that nothing uses
-            stdout=messages,
-            stderr=messages,
-            start_new_session=True,  # Ctrl+C reaches this process only, which then stops the server and its worker
-        )
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        _wait_until_up(server, port, log)
-        click.echo(_links(store, f"http://{HOST}:{port}"))
-        server.wait()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        _stop(server)
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt  # SIGTERM stops the server too, which lives in a session of its own
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server and whatever it started."""
-    import psutil
-
-    try:
-        family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for process in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    for process in psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)[1]:
-        process.kill()
+    run_server("ui", _command(store, port), port=port, log=log, say=lambda address: _links(store, address))
 
 
 def _command(store: Store, port: int) -> Sequence[str]:
@@ -94,27 +44,3 @@ def _links(store: Store, address: str) -> str:
     ]
     head = f"MLflow shows {plain(store.uri, None)} at {address}"
     return "\n".join([head, *runs, f"  registered models: {address}/#/models", "Stop with Ctrl+C."])
-
-
-def _refuse_taken(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise StoreError(
-                f"port {port} cannot be used ({error.strerror}); try `llmlab ui --port {port + 1}`"
-            ) from None
-
-
-def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    ends = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < ends:
-        if server.poll() is not None:
-            raise StoreError(f"MLflow's server ended with code {server.returncode}; its messages are in {log}")
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2):  # our own server
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise StoreError(f"MLflow's server did not answer on port {port} within {START_TIMEOUT_S:.0f} s")

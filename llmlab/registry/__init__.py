@@ -10,7 +10,7 @@ from llmlab.registry.audit import Audit, Finding, audit
 from llmlab.registry.moves import History, Move
 from llmlab.registry.promotion import promote
 from llmlab.registry.rollback import history, rollback
-from llmlab.registry.serving import Served, export, load
+from llmlab.registry.serving import Served, export, load, released
 from llmlab.registry.versions import Version, register
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "load",
     "promote",
     "register",
+    "released",
     "rollback",
 ]

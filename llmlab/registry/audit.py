@@ -75,10 +75,7 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
 
 def _models(registry: Registry) -> tuple[str, ...]:
     """The models that llmlab registered: those whose versions carry a digest, or that have a history."""
-    from llmlab.mlstore import reported
-
-    with reported("the registered models cannot be listed"):
-        names = [found.name for found in registry.client.search_registered_models(max_results=1000)]
+    names = registry.models()
     ours = {name.removesuffix(HISTORY) for name in names if name.endswith(HISTORY)}
     others = [name for name in names if not name.endswith(HISTORY) and name not in ours]
     ours |= {name for name in others if any("digest" in found.tags for found in registry.versions(name))}

@@ -16,7 +16,7 @@ __all__ = ["card", "code", "markdown"]
 
 LONGEST_CARD_CHARS = 5_000  # MLflow's column for it; PostgreSQL refuses more
 LONGEST_PROMPT_CHARS = 1_200
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
 
 
 def card(
@@ -51,7 +51,7 @@ def card(
 
 
 def markdown(value: object) -> str:
-    r"""Text that is neither Markdown nor HTML any more, on one line.
+    r"""Text that is neither Markdown nor HTML any more, on one line, in the dialect of MLflow's pages.
 
     >>> markdown("*<b>* [x](y)")
     '\\*&lt;b&gt;\\* \\[x\\]\\(y\\)'

@@ -54,6 +54,18 @@ class Registry:
         what = f"version {number} of {name!r} cannot be read"
         return self._found(lambda: self.client.get_model_version(name, str(number)), what)
 
+    def models(self) -> list[str]:
+        """The names of all registered models."""
+        found: list[str] = []
+        token = None
+        with reported("the registered models cannot be listed"):
+            while True:
+                page = self.client.search_registered_models(max_results=1000, page_token=token)
+                found += [model.name for model in page]
+                token = page.token
+                if not token:
+                    return found
+
     def versions(self, name: str, *, query: str = "") -> list[Any]:
         """Every version of a model, oldest first; `query` narrows it by MLflow's own syntax."""
         found: list[Any] = []

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmlab.bundle import Bundle
 from llmlab.errors import FileRuleError, RegistryError
+from llmlab.models import Catalogue
 from llmlab.registry.connection import Registry, alias_of, open_registry, who
 from llmlab.registry.evidence import Evidence, objections
 from llmlab.registry.moves import History, Move, make_move, now, settle
@@ -52,10 +55,10 @@ def promote(
     there = resolve(registry, version)
     past = settle(registry, there.name)  # what this promotion follows: whoever moves the alias from here on wins
     before = pointed(registry, there.name, alias)
-    read_bundle(registry, there)  # a changed artifact is refused, by force too
+    bundle = read_bundle(registry, there)  # a changed artifact is refused, by force too
     if before == there.number and (last := past.last(alias)) is not None and last.version == before:
         raise RegistryError(f"{alias} of {there.name} is version {before} already")
-    wrong, receipt = _checked(registry, there, alias, Path(experiment), past, passports, root)
+    wrong, receipt = _checked(registry, there, bundle, alias, Path(experiment), past, passports, root)
     if wrong and not force:
         raise RegistryError(_refusal(there, alias, wrong))
     last = past.last(alias)
@@ -78,6 +81,7 @@ def promote(
 def _checked(
     registry: Registry,
     version: Version,
+    bundle: Bundle,
     alias: str,
     experiment: Path,
     past: History,
@@ -93,10 +97,11 @@ def _checked(
         return ["it has no receipt: gate it, and `registry.register(bundle, receipt=decision.receipt())`"], None
     evidence = Evidence.read(receipt, experiment, passports=passports)
     wrong = objections(registry, evidence, version, root=root)
-    return [*wrong, *_rules(registry, version, alias, evidence, past)], receipt
+    wrong += _rules(version, alias, evidence, past)
+    return [*wrong, *_expired(bundle, experiment)], receipt
 
 
-def _rules(registry: Registry, version: Version, alias: str, evidence: Evidence, past: History) -> list[str]:
+def _rules(version: Version, alias: str, evidence: Evidence, past: History) -> list[str]:
     """What the policy asks for besides a receipt."""
     rules, receipt, found = evidence.policy.promotion, evidence.receipt, []
     if rules.clean_commit and (receipt.dirty or not receipt.commit):
@@ -109,6 +114,16 @@ def _rules(registry: Registry, version: Version, alias: str, evidence: Evidence,
     if earlier and alias != earlier and not any(move.version == version.number for move in past.valid(earlier)):
         found.append(f"the policy asks for {earlier} first, which never was version {version.number}")
     return found
+
+
+def _expired(bundle: Bundle, experiment: Path) -> list[str]:
+    """Whether the catalogue beside the experiment says that the model is not served any more."""
+    path = experiment.parent / "models.yaml"
+    known = Catalogue.load(path).find(bundle.model) if path.is_file() else None
+    if known is None or known.deprecation_date is None or known.deprecation_date >= datetime.now(UTC).date():
+        return []
+    instead = f"; its fallback is {known.fallback}" if known.fallback else ""
+    return [f"{known.name} is past its deprecation date {known.deprecation_date} ({path.name}){instead}"]
 
 
 def _refusal(version: Version, alias: str, wrong: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from llmlab.registry.connection import name_and_alias, open_registry
 from llmlab.registry.moves import now
 from llmlab.registry.versions import Version, read_bundle, read_receipt, resolve
 
-__all__ = ["Served", "export", "load"]
+__all__ = ["Served", "export", "load", "released"]
 
 _lock = threading.Lock()
 _cache: dict[tuple[str, str, bool], Served] = {}
@@ -112,6 +112,18 @@ def export(reference: str, path: str | Path, *, root: Path | None = None) -> Pat
         url=version.url,
     )
     return exported.save(path)
+
+
+def released(*, root: Path | None = None) -> dict[str, Bundle]:
+    """Every bundle that an alias points to, by reference; RegistryError where one was changed."""
+    registry = open_registry(root)
+    found = {}
+    for name in registry.models():
+        for alias, number in sorted(registry.model(name).aliases.items()):
+            there = resolve(registry, f"{name}/{number}")
+            if there.digest:  # others registered the rest
+                found[f"{name}@{alias}"] = read_bundle(registry, there)
+    return found
 
 
 def _ask(reference: str, known: Served | None, *, require_receipt: bool, root: Path | None) -> Served:

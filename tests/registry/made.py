@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from llmlab import tracking
 from llmlab.bundle import Bundle
+from llmlab.gate import Decision, GatePolicy
 from llmlab.registry.connection import Registry, open_registry
 from llmlab.registry.moves import Move, make_move, now, settle
 from llmlab.registry.versions import Version, register
+from llmlab.results import Results
+from tests.made_results import made
 
 HOSTILE = "</code>`` <img src=x onerror=alert(1)> [x](javascript:alert(1)) | ![y](http://evil.example/z.png) \x1b[31m"
 
@@ -46,3 +51,37 @@ def moved(registry: Registry, version: Version, *, alias: str = "production", fo
 def alias_now(registry: Registry, name: str = "qa", alias: str = "production") -> int:
     """Where MLflow says that the alias points."""
     return int(registry.client.get_model_version_by_alias(name, alias).version)
+
+
+POLICY = """
+baseline: production
+baseline_file: none
+goal: {metric: right, rule: superior, min_effect: 0.02}
+guards: [{metric: right, rule: non_inferior, margin: 0.05}]
+floors: [{metric: right, at_least: 0.3}]
+judge: {passport: not required}
+"""
+
+
+def judged(
+    root: Path, *, better: float = 0.4, n: int = 120, policy: str = POLICY, name: str = "qa", k: int = 0
+) -> tuple[Results, Decision, Path]:
+    """Logged results of two pinned bundles, the gate's decision on the second, and the experiment's folder.
+
+    Of `n` cases the baseline has half right, the candidate `better` more of them.
+    """
+    half = n // 2
+    right = [1.0] * half + [0.0] * (n - half)
+    gained = right[:half] + [1.0] * round(better * n) + [0.0] * (n - half - round(better * n))
+    scores = {"old": right, "new": gained if better >= 0 else [0.0] * n}
+    bundles = {"old": bundle(k=100 + k, name=name), "new": bundle(k=200 + k, name=name)}
+    results = replace(made(scores), bundles=bundles)
+    folder = root / "experiment"
+    folder.mkdir(exist_ok=True)
+    (folder / "gate.yaml").write_text(policy, encoding="utf-8")
+    assert results.golden is not None
+    results.golden.save(folder / "golden.jsonl")
+    looks = tracking.looks(results.golden.digest, root=root)
+    decision = GatePolicy.load(folder / "gate.yaml").decide(results, baseline="old", candidate="new", looks=looks)
+    tracking.log(results, decision, root=root)
+    return results, decision, folder

@@ -1,0 +1,96 @@
+"""`llmlab models`: the models in use, what expires, and what that touches."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from llmlab.display import plain
+
+if TYPE_CHECKING:
+    from llmlab.bundle import Bundle
+    from llmlab.models import Catalogue
+
+__all__ = ["models"]
+
+FILE = click.Path(path_type=Path)
+RELEASE = "notebooks/05_gate_and_promote.ipynb"
+
+
+@click.command("models")
+@click.option("--catalogue", "path", type=FILE, default="experiments/models.yaml", show_default=True)
+@click.option("--within", type=click.IntRange(min=0), metavar="DAYS", help="Only what expires within so many days.")
+@click.option("--fallback", metavar="PROVIDER/ID", help="Run the golden set on the fallback of this model.")
+@click.option("--bundle", type=FILE, help="With --fallback: the bundle that depends on the model.")
+@click.option(
+    "--experiment", type=FILE, help="With --fallback: its experiment, by default the folder above the bundle's."
+)
+def models(
+    path: Path, *, within: int | None, fallback: str | None, bundle: Path | None, experiment: Path | None
+) -> None:
+    """List the models of the catalogue, or what expires soon and which production bundles that touches.
+
+    Exit code: 1 where a released bundle depends on a model that is past its date (with --within); with --fallback
+    that of the release notebook, which promotes nothing.
+    """
+    from llmlab.models import Catalogue
+
+    catalogue = Catalogue.load(path)
+    if fallback is not None:
+        if bundle is None:
+            raise click.UsageError("--fallback needs --bundle: the bundle file that depends on the model")
+        raise SystemExit(_run_fallback(catalogue, fallback, bundle, experiment or bundle.resolve().parents[1]))
+    if within is None:
+        click.echo(str(catalogue) or "The catalogue is empty.")
+        return
+    raise SystemExit(_expiring(catalogue, within))
+
+
+def _expiring(catalogue: Catalogue, within: int) -> int:
+    from llmlab.display import text_table
+    from llmlab.models import expiries
+
+    found = expiries(catalogue, today=datetime.now(UTC).date(), within_days=within, released=_released())
+    if not found:
+        click.echo(f"Nothing in the catalogue expires within {within} days.")
+        return 0
+    click.echo(text_table([row for expiry in found for row in expiry._rows()]))
+    touched = [expiry for expiry in found if expiry.bundles]
+    for expiry in touched:
+        if expiry.fallback:
+            said = f"llmlab models --fallback {shlex.quote(expiry.model)} --bundle FILE"
+            click.echo(f"Try the fallback of {plain(expiry.model)}: {said}")
+    return 1 if any(expiry.past for expiry in touched) else 0
+
+
+def _released() -> dict[str, Bundle]:
+    """Every aliased bundle of the registry, by its reference."""
+    from llmlab import registry
+
+    return registry.released()
+
+
+def _run_fallback(catalogue: Catalogue, model: str, path: Path, experiment: Path) -> int:
+    """The release notebook on the bundle with the fallback in place of its model."""
+    from llmlab.bundle import Bundle, ModelRef
+    from llmlab.notebook import run_notebook
+    from llmlab.project import project_root, runs_folder
+
+    known = catalogue.find(ModelRef.parse(model))
+    if known is None or known.fallback is None:
+        raise ValueError(f"{model!r} has no fallback in the catalogue")
+    there = Bundle.load(path)
+    if not known.serves(there.model):
+        raise ValueError(f"{path} runs on {there.model}, not on {model}")
+    changed = there.with_(model=known.fallback)
+    place = runs_folder() / f"{path.stem}-fallback.yaml"
+    place.unlink(missing_ok=True)
+    changed.save(place)
+    run = run_notebook(project_root() / RELEASE, {"candidate": str(place), "experiment": str(experiment)})
+    click.echo(f"{plain(changed)}: {run.verdict}. {plain(run.message, None)}")
+    click.echo(f"The bundle is {plain(place, None)}, the executed notebook {plain(run.executed, None)}")
+    return run.exit_code

@@ -1,0 +1,121 @@
+"""`llmlab register`, `promote`, `rollback`, `history`, `audit` and `export`: releases without a notebook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from llmlab.display import plain
+from llmlab.errors import RegistryError
+
+__all__ = ["audit", "export", "history", "promote", "register", "rollback"]
+
+ALIAS = click.option("--alias", default="production", show_default=True)
+REASON = click.option("--reason", required=True, help="Why, for those who read the history.")
+FILE = click.Path(path_type=Path)
+
+
+@click.command("register")
+@click.argument("bundle", type=FILE)
+@click.option("--receipt", type=FILE, help="A receipt that the gate wrote.")
+def register(bundle: Path, *, receipt: Path | None) -> None:
+    """Register the BUNDLE of a YAML file as a version in MLflow; the same digest is the same version."""
+    from llmlab import registry
+    from llmlab.bundle import Bundle
+    from llmlab.gate import Receipt
+
+    click.echo(str(registry.register(Bundle.load(bundle), receipt=Receipt.load(receipt) if receipt else None)))
+
+
+@click.command("promote")
+@click.argument("version")
+@ALIAS
+@click.option("--experiment", type=FILE, required=True, help="Folder with golden.jsonl and gate.yaml.")
+@click.option("--passport", "passports", type=FILE, multiple=True, help="A judge's passport; repeatable.")
+@click.option("--force", is_flag=True, help="Although its receipt does not hold; the history says so in capitals.")
+@REASON
+def promote(
+    version: str, *, alias: str, experiment: Path, passports: tuple[Path, ...], force: bool, reason: str
+) -> None:
+    """Point an alias at VERSION (NAME/NUMBER or NAME@ALIAS), if its receipt still holds.
+
+    Exit code: 0 moved, 1 refused, 2 a mistake in the call.
+    """
+    from llmlab import registry
+    from llmlab.passport import JudgePassport
+
+    try:
+        move = registry.promote(
+            version,
+            alias=alias,
+            experiment=experiment,
+            reason=reason,
+            passports=[JudgePassport.load(path) for path in passports],
+            force=force,
+        )
+    except RegistryError as error:
+        _refused(error)
+    else:
+        click.echo(plain(move._sentence(), None))
+
+
+@click.command("rollback")
+@click.argument("name")
+@ALIAS
+@click.option("--to", type=click.IntRange(min=1), help="A version; by default the newest earlier one that is good.")
+@REASON
+def rollback(name: str, *, alias: str, to: int | None, reason: str) -> None:
+    """Point an alias of NAME back at an earlier version; asks for nothing else.
+
+    Exit code: 0 moved, 1 refused, 2 a mistake in the call.
+    """
+    from llmlab import registry
+
+    try:
+        move = registry.rollback(name, alias=alias, to=to, reason=reason)
+    except RegistryError as error:
+        _refused(error)
+    else:
+        click.echo(plain(move._sentence(), None))
+
+
+@click.command("history")
+@click.argument("name")
+def history(name: str) -> None:
+    """List every move of the aliases of NAME, oldest first."""
+    from llmlab import registry
+
+    click.echo(str(registry.history(name)))
+
+
+@click.command("audit")
+@click.argument("name", required=False)
+def audit(name: str | None) -> None:
+    """Check registered bundles (all, or those of NAME) against digests, receipts and history. For CI and cron.
+
+    Exit code: 0 nothing wrong, 1 something is.
+    """
+    from llmlab import registry
+
+    found = registry.audit(name)
+    for finding in found.findings:
+        said = f"{finding.kind}: {finding.model} {finding.about}: {finding.what}"
+        click.echo(plain(said, None), err=finding.kind == "wrong")
+    click.echo(plain(found._sentence(), None))
+    raise SystemExit(1 if found.wrong else 0)
+
+
+@click.command("export")
+@click.argument("reference", metavar="NAME@ALIAS")
+@click.argument("path", type=FILE)
+def export(reference: str, path: Path) -> None:
+    """Write the verified bundle of NAME@ALIAS and its receipt as one JSON file, which needs no MLflow to be read."""
+    from llmlab import registry
+
+    click.echo(f"Written: {plain(registry.export(reference, path), None)}")
+
+
+def _refused(error: RegistryError) -> None:
+    click.echo(f"refused: {plain(' '.join(str(error).split()), None)}", err=True)
+    raise SystemExit(1)

@@ -1,0 +1,212 @@
+"""Promotion: what a receipt must show before an alias moves, and what stands in the history when it is forced."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from llmlab import tracking
+from llmlab.errors import RegistryError
+from llmlab.gate import GatePolicy, Receipt
+from llmlab.golden import Case, GoldenSet
+from llmlab.registry import audit, history, load, promote, register, rollback
+from llmlab.registry.connection import open_registry
+from tests.made_results import made
+from tests.registry.made import POLICY, alias_now, bundle, judged
+
+
+def test_a_bundle_whose_receipt_holds_is_promoted_and_served(project: Path) -> None:
+    """Gate, register, promote, load: one digest all the way."""
+    results, decision, folder = judged(project)
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    move = promote(version, alias="production", experiment=folder, reason="fewer wrong functions")
+    assert (move.version, move.before, move.receipt) == (1, None, version.receipt)
+    served = load("qa@production", require_receipt=True)
+    assert served.bundle.digest == results.bundles["new"].digest == history("qa").last("production").digest
+    assert not audit("qa").findings
+
+
+def test_a_bundle_without_a_receipt_is_not_promoted(project: Path) -> None:
+    """It says what to do instead."""
+    results, _, folder = judged(project)
+    version = register(results.bundles["new"])
+    with pytest.raises(RegistryError, match="has no receipt: gate it"):
+        promote(version, experiment=folder, reason="r")
+    assert history("qa").moves == ()
+
+
+def test_a_harmful_candidate_is_not_promoted(project: Path) -> None:
+    """Its receipt says FAIL; production stays what it was."""
+    results, decision, folder = judged(project, better=-1)
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    with pytest.raises(RegistryError, match="its receipt says FAIL"):
+        promote(version, experiment=folder, reason="r")
+    assert "production" not in open_registry().model("qa").aliases
+
+
+def test_force_needs_a_reason_and_stands_in_the_history_in_capitals(project: Path) -> None:
+    """With what spoke against it; such a bundle is served only to those who do not ask for a receipt."""
+    results, _, folder = judged(project)
+    version = register(results.bundles["new"])
+    with pytest.raises(ValueError, match="reason is empty"):
+        promote(version, experiment=folder, reason=" ", force=True)
+    move = promote(version, experiment=folder, reason="the old one is down", force=True)
+    assert move.forced
+    assert "FORCED PROMOTE" in str(history("qa"))
+    assert "AGAINST: it has no receipt" in history("qa").last("production").reason
+    assert load("qa@production").bundle.digest == version.digest
+    with pytest.raises(RegistryError, match="has no receipt"):
+        load("qa@production", require_receipt=True)
+    assert [finding.kind for finding in audit("qa").findings] == ["noted"]
+
+
+def test_a_receipt_that_was_made_up_is_refused_by_the_logged_cases(project: Path) -> None:
+    """A receipt that says PASS, digest and all, over cases that say FAIL."""
+    results, decision, folder = judged(project, better=-1)
+    honest = decision.receipt()
+    forged = honest.model_copy(update={"verdict": "PASS"})
+    version = register(results.bundles["new"], receipt=forged)
+    with pytest.raises(RegistryError, match="the logged cases give another verdict"):
+        promote(version, experiment=folder, reason="r")
+
+
+def test_a_receipt_for_another_bundle_is_refused(project: Path) -> None:
+    """It names the bundle it was made for."""
+    _, decision, _ = judged(project)
+    with pytest.raises(RegistryError, match="the receipt is for the bundle"):
+        register(bundle(k=7), receipt=decision.receipt())
+
+
+def test_results_that_were_never_logged_carry_no_promotion(project: Path) -> None:
+    """The receipt names results that the store does not have."""
+    results, decision, folder = judged(project)
+    receipt = decision.receipt().model_copy(update={"results_digest": "0" * 32})
+    version = register(results.bundles["new"], receipt=receipt)
+    with pytest.raises(RegistryError, match="is not in the store; log it"):
+        promote(version, experiment=folder, reason="r")
+
+
+def test_a_changed_policy_voids_the_receipt(project: Path) -> None:
+    """It is read again at promotion."""
+    results, decision, folder = judged(project)
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    (folder / "gate.yaml").write_text(POLICY.replace("0.3", "0.4"), encoding="utf-8")
+    with pytest.raises(RegistryError, match=r"gate\.yaml changed"):
+        promote(version, experiment=folder, reason="r")
+
+
+def test_an_old_receipt_is_refused(project: Path) -> None:
+    """The policy says how old it may be."""
+    _, _, folder = judged(project)
+    results, _, _ = judged(project)
+    old = GatePolicy.load(folder / "gate.yaml").decide(
+        results, baseline="old", candidate="new", now=datetime.now(UTC) - timedelta(days=40)
+    )
+    version = register(results.bundles["new"], receipt=old.receipt())
+    with pytest.raises(RegistryError, match="the receipt is 40 days old"):
+        promote(version, experiment=folder, reason="r")
+
+
+def test_a_changed_case_voids_the_receipt(project: Path) -> None:
+    """Today's golden set is not the one that was passed."""
+    results, decision, folder = judged(project)
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    assert results.golden is not None
+    changed = [replace(case, expected=("no",)) if case.id == "q000" else case for case in results.golden]
+    GoldenSet(tuple(changed)).save(folder / "golden.jsonl")
+    with pytest.raises(RegistryError, match=r"1 cases of golden\.jsonl changed .*'q000'"):
+        promote(version, experiment=folder, reason="r")
+
+
+@pytest.mark.parametrize(("right", "passes"), [(1.0, True), (0.0, False)])
+def test_a_golden_set_that_has_only_grown_voids_nothing_when_the_added_cases_pass(
+    project: Path, right: float, passes: bool
+) -> None:
+    """Without answers to the added cases, or with wrong ones, it does."""
+    results, decision, folder = judged(project)
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    assert results.golden is not None
+    added = tuple(Case(id=f"z{i}", inputs={"question": f"new {i}?"}, expected=("yes",)) for i in range(3))
+    GoldenSet((*results.golden, *added)).save(folder / "golden.jsonl")
+    with pytest.raises(RegistryError, match="grown by 3 cases that this bundle has not answered"):
+        promote(version, experiment=folder, reason="r")
+    rows = made({"old": [right] * 3, "new": [right] * 3})
+    names = {f"q{i:03}": f"z{i}" for i in range(3)}
+    only = GoldenSet(added)
+    frame = rows.frame.assign(case_id=rows.frame["case_id"].map(names))
+    more = replace(rows, frame=frame, golden=only, golden_digest=only.digest, bundles=results.bundles)
+    tracking.log(more)
+    if passes:
+        assert promote(version, experiment=folder, reason="r").version == 1
+    else:
+        with pytest.raises(RegistryError, match="on the 3 cases added since"):
+            promote(version, experiment=folder, reason="r")
+
+
+@pytest.mark.parametrize(
+    ("rule", "update", "message"),
+    [
+        ("clean_commit: true", {"dirty": True}, "asks for a clean commit"),
+        ("ci: true", {"ci": {}}, "asks for a CI run"),
+        ("approver_not_author: true", {"author": "me"}, "an approver other than the author"),
+        ("after_alias: staging", {}, "asks for staging first"),
+    ],
+)
+def test_the_policy_may_ask_for_more_than_a_receipt(
+    project: Path, monkeypatch: pytest.MonkeyPatch, rule: str, update: dict[str, object], message: str
+) -> None:
+    """A clean commit, a CI run, a second person, an earlier alias."""
+    monkeypatch.setenv("LLMLAB_WHO", "me")
+    results, decision, folder = judged(project, policy=f"{POLICY}promotion: {{{rule}}}\n")
+    receipt = decision.receipt().model_copy(update=update)
+    version = register(results.bundles["new"], receipt=receipt)
+    with pytest.raises(RegistryError, match=re.escape(message)):
+        promote(version, experiment=folder, reason="r")
+
+
+def test_staging_first_then_production(project: Path) -> None:
+    """Once it was staging, it may become production."""
+    results, decision, folder = judged(project, policy=f"{POLICY}promotion: {{after_alias: staging}}\n")
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    promote(version, alias="staging", experiment=folder, reason="r")
+    assert promote("qa@staging", alias="production", experiment=folder, reason="r").version == 1
+
+
+def test_a_second_release_moves_production_on_and_back(project: Path) -> None:
+    """Promote, promote, roll back: byte for byte what was there before."""
+    results, decision, folder = judged(project)
+    first = register(results.bundles["new"], receipt=decision.receipt())
+    promote(first, experiment=folder, reason="r")
+    before = load("qa@production", max_age_s=0).bundle.model_dump_json()
+    results, decision, _ = judged(project, better=0.45, k=1)
+    second = register(results.bundles["new"], receipt=decision.receipt())
+    promote(second, experiment=folder, reason="r")
+    assert alias_now(open_registry()) == 2
+    rollback("qa", reason="complaints")
+    assert load("qa@production", max_age_s=0).bundle.model_dump_json() == before
+    with pytest.raises(RegistryError, match="is version 1 already"):
+        promote(first, experiment=folder, reason="again")
+
+
+def test_an_edited_receipt_file_is_refused(project: Path) -> None:
+    """Its digest does not match any more; the audit finds it too."""
+    results, decision, folder = judged(project)
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    file = next((project / "mlruns" / "artifacts").rglob(f"{version.receipt}.json"))
+    file.write_text(file.read_text(encoding="utf-8").replace("non_inferior", "no_shown_harm"), encoding="utf-8")
+    with pytest.raises(RegistryError, match="was changed after it was written"):
+        promote(version, experiment=folder, reason="r")
+    assert [finding.kind for finding in audit("qa").findings] == ["wrong"]
+
+
+def test_receipts_are_read_back_equal(project: Path) -> None:
+    """Through MLflow's artifacts."""
+    results, decision, _ = judged(project)
+    receipt = decision.receipt()
+    version = register(results.bundles["new"], receipt=receipt)
+    file = next((project / "mlruns" / "artifacts").rglob(f"{version.receipt}.json"))
+    assert Receipt.load(file) == receipt

@@ -1,0 +1,128 @@
+"""What an application reads: verified, quick, and still there while MLflow is down."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llmlab.errors import FileRuleError, RegistryError, StoreError
+from llmlab.exported import Exported
+from llmlab.registry import export, load, promote, register
+from tests.registry.made import judged, moved, registered
+
+
+def test_a_warm_load_asks_nobody_and_states_its_age(project: Path) -> None:
+    """The second one is the same object, until it is older than it may be."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    served = load("qa@production")
+    moved(registry, two)
+    assert load("qa@production") is served
+    assert 0 <= served.age_s < 60
+    assert load("qa@production", max_age_s=0).version.number == 2
+
+
+def test_an_unchanged_alias_is_not_downloaded_again(project: Path) -> None:
+    """Only the alias is asked for; the verified bundle stays."""
+    registry, (one,) = registered(project, 1)
+    moved(registry, one)
+    first = load("qa@production")
+    next((project / "mlruns" / "artifacts").rglob("bundle.json")).unlink()
+    assert load("qa@production", max_age_s=0).bundle is first.bundle
+
+
+def test_the_last_verified_bundle_is_served_while_mlflow_is_down_and_says_so(project: Path) -> None:
+    """One warning, and not another wait for every request."""
+    registry, (one,) = registered(project, 1)
+    moved(registry, one)
+    first = load("qa@production")
+    database = project / "mlruns" / "mlflow.db"
+    gone = database.rename(database.with_suffix(".gone"))
+    database.write_bytes(b"this is no database at all, but long enough to look like one" * 20)
+    with pytest.warns(RuntimeWarning, match="Served from memory, verified"):
+        served = load("qa@production", max_age_s=0)
+    assert served.bundle is first.bundle
+    assert "mlflow.db" in served.stale
+    assert load("qa@production", max_age_s=60) is served
+    database.unlink()
+    gone.rename(database)
+    assert load("qa@production", max_age_s=0).stale == ""
+
+
+def test_without_anything_loaded_before_a_dead_registry_is_an_error(project: Path) -> None:
+    """There is nothing that could be served."""
+    (project / "mlruns" / "mlflow.db").write_bytes(b"no database" * 200)
+    with pytest.raises(StoreError, match="cannot be"):
+        load("never@production")
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"), [("qa@staging", "has no alias 'staging'"), ("nobody@production", "no model 'nobody'")]
+)
+def test_an_alias_that_does_not_exist_is_told(project: Path, reference: str, message: str) -> None:
+    """With those that do."""
+    registry, (one,) = registered(project, 1)
+    moved(registry, one)
+    with pytest.raises(RegistryError, match=message):
+        load(reference)
+
+
+def test_an_export_is_read_without_mlflow_jupyter_or_numpy(project: Path, tmp_path: Path) -> None:
+    """In an interpreter that has pydantic, YAML, Jinja and the digest's canonical JSON, and nothing else."""
+    results, decision, folder = judged(project)
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    promote(version, experiment=folder, reason="r")
+    file = export("qa@production", tmp_path / "qa.json")
+    site = tmp_path / "site"
+    site.mkdir()
+    needed = (
+        *("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"),
+        *("yaml", "jinja2", "markupsafe", "rfc8785", "llmlab"),
+    )
+    for name in needed:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        origin = Path(spec.origin)
+        place = origin.parent if origin.name == "__init__.py" else origin
+        (site / place.name).symlink_to(place)
+    code = "import sys; from llmlab.exported import Exported; e = Exported.load(sys.argv[1]); print(e.bundle.digest)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, str(file)],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == version.digest
+
+
+def test_an_export_that_was_changed_is_refused(project: Path, tmp_path: Path) -> None:
+    """By its digest, before a service answers with it."""
+    registry, (one,) = registered(project, 1)
+    moved(registry, one)
+    file = export("qa@production", tmp_path / "qa.json")
+    file.write_text(file.read_text(encoding="utf-8").replace("{{ question }}", "{{ question }}!"), encoding="utf-8")
+    with pytest.raises(FileRuleError, match="registered was"):
+        Exported.load(file)
+
+
+@pytest.mark.bench
+def test_a_cached_load_is_a_thousand_times_quicker_than_one_that_verifies(project: Path) -> None:
+    """As a ratio within one run."""
+    registry, (one,) = registered(project, 1)
+    moved(registry, one)
+    begun = time.perf_counter()
+    load("qa@production", max_age_s=0)
+    asked = time.perf_counter() - begun
+    begun = time.perf_counter()
+    for _ in range(100):
+        load("qa@production")
+    assert (time.perf_counter() - begun) / 100 < asked / 20

@@ -1,0 +1,142 @@
+"""Registering: one version per digest, refusals, and a description that a browser can only read."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from llmlab.bundle import Bundle
+from llmlab.errors import DataError, FloatingModelError, RegistryError, StoreError
+from llmlab.registry import register
+from llmlab.registry.connection import open_registry
+from llmlab.registry.versions import read_bundle, resolve
+from tests.registry.made import HOSTILE, bundle, judged
+
+
+def test_the_same_digest_is_the_same_version_whatever_its_name_and_notes(project: Path) -> None:
+    """Version and metadata are outside the digest."""
+    first = register(bundle())
+    again = register(bundle().model_copy(update={"version": "9.9", "metadata": {"notes": "other"}}))
+    assert (again.number, again.run_id) == (first.number, first.run_id)
+    assert register(bundle(k=1)).number == 2
+
+
+def test_a_version_lies_over_the_artifacts_of_the_run_that_measured_it(project: Path) -> None:
+    """So that MLflow's page links to the run, its cases and its figures."""
+    results, _, _ = judged(project)
+    version = register(results.bundles["new"])
+    run = open_registry().store.client.get_run(version.run_id)
+    assert run.data.tags["variant"] == "new"
+    assert version.source == f"{run.info.artifact_uri}/bundle"
+
+
+def test_a_newer_receipt_is_added_to_the_version_that_is_there(project: Path) -> None:
+    """An older one does not replace it."""
+    results, decision, _ = judged(project)
+    receipt = decision.receipt()
+    older = receipt.model_copy(update={"created_at": "2020-01-01T00:00:00+00:00"})
+    assert register(results.bundles["new"]).gate == ""
+    assert register(results.bundles["new"], receipt=older).receipt == older.digest
+    assert register(results.bundles["new"], receipt=receipt).receipt == receipt.digest
+    assert register(results.bundles["new"], receipt=older).receipt == receipt.digest
+
+
+def test_the_description_lets_a_person_decide(project: Path) -> None:
+    """Verdict, conditions with intervals, digest, model, sampling, prompt, who and when; the link is printed."""
+    results, decision, _ = judged(project)
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    shown = open_registry().version("qa", 1).description
+    for fact in ("**PASS**", "proved better", version.digest, "gpt-4o-2024-08-06"):
+        assert fact in shown
+    assert "temperature" in shown
+    assert "question" in shown
+    assert "registered by" in shown
+    assert len(shown) <= 5000
+    assert "/#/models/qa/versions/1" in str(version)
+
+
+def test_a_hostile_prompt_is_text_in_the_description(project: Path) -> None:
+    """No HTML outside code, no fence that it could close, no control characters."""
+    hostile = bundle(template=f"{{{{ question }}}}\n```\n````\n{HOSTILE}")
+    register(hostile)
+    shown = open_registry().version("qa", 1).description
+    assert "\x1b" not in shown
+    fence = "`" * 5
+    assert shown.count(fence) == 2
+    assert "<img" not in shown.split(fence)[0] + shown.split(fence)[2]
+
+
+def test_a_very_long_prompt_is_cut_and_said_so(project: Path) -> None:
+    """The database has room for 5,000 characters; the artifact has all of it."""
+    long = bundle(template="{{ question }} " + "word " * 20_000)
+    version = register(long)
+    shown = open_registry().version("qa", 1).description
+    assert len(shown) <= 5000
+    assert "100,015 characters" in shown
+    assert read_bundle(open_registry(), version) == long
+
+
+def test_an_unpinned_model_is_refused(project: Path) -> None:
+    """What may change under us cannot be released."""
+    floating = Bundle.from_prompt("{{ question }}", model="openai/gpt-4o", name="qa")
+    with pytest.raises(FloatingModelError, match="not pinned"):
+        register(floating)
+
+
+def test_a_key_in_a_bundle_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it reaches the store."""
+    monkeypatch.setenv("OPENAI_API_KEY", "canary-51c0ffee")
+    with pytest.raises(DataError, match="OPENAI_API_KEY"):
+        register(bundle(template="{{ question }} canary-51c0ffee"))
+    assert b"canary-51c0ffee" not in (project / "mlruns" / "mlflow.db").read_bytes()
+
+
+def test_two_processes_that_register_at_once_get_the_same_version(project: Path) -> None:
+    """The copy that came second is taken back."""
+    open_registry()
+    with ThreadPoolExecutor(4) as pool:
+        numbers = {version.number for version in pool.map(lambda _: register(bundle()), range(4))}
+    assert numbers == {1}
+    assert len(open_registry().versions("qa")) == 1
+
+
+def test_a_tampered_version_is_not_handed_out_again(project: Path) -> None:
+    """Registering the same digest checks the artifact that is there."""
+    register(bundle())
+    file = next((project / "mlruns" / "artifacts").rglob("bundle.json"))
+    changed = {**json.loads(file.read_text(encoding="utf-8")), "version": "1", "tools": 3}
+    file.write_text(json.dumps(changed), encoding="utf-8")
+    with pytest.raises(RegistryError, match="no bundle any more"):
+        register(bundle())
+
+
+def test_a_bundle_file_that_is_gone_is_told(project: Path) -> None:
+    """As a store error that names the file and the version."""
+    register(bundle())
+    next((project / "mlruns" / "artifacts").rglob("bundle.json")).unlink()
+    with pytest.raises(StoreError, match=r"bundle/bundle\.json of version 1 of 'qa' cannot be read"):
+        register(bundle())
+
+
+@pytest.mark.parametrize("reference", ["qa", "qa/x", "/1", "qa@v1", "q'a@production"])
+def test_a_reference_that_names_nothing_is_a_value_error(project: Path, reference: str) -> None:
+    """Quotes cannot end a search string either."""
+    with pytest.raises(ValueError, match=r"names no|alias =="):
+        resolve(open_registry(), reference)
+
+
+def test_names_with_a_catalog_and_a_schema_are_registered_as_they_are(project: Path) -> None:
+    """As Unity Catalog wants them."""
+    version = register(bundle(name="main.prod.qa"))
+    assert resolve(open_registry(), "main.prod.qa/1").digest == version.digest
+
+
+def test_the_registry_may_lie_elsewhere_than_the_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLFLOW_REGISTRY_URI is honoured."""
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{project / 'other.db'}")
+    register(bundle())
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI")
+    assert open_registry().model("qa") is None
