@@ -22,7 +22,7 @@ __all__ = ["OfflineJudge"]
 MODEL_ID = "overlap-judge-1"
 CHARS_PER_TOKEN = 4
 LENGTH_UNIT_WORDS = 60  # so many words are worth as much as LENGTH_WORTH of the reference
-LENGTH_WORTH = 0.25
+LENGTH_WORTH = 0.4
 INDIFFERENT_BELOW = 0.08  # a smaller difference of two answers counts as none, and the first wins
 _BLOCK = re.compile(
     r"^\[(Question|Reference|Passages|Answer|Answer A|Answer B) ([0-9a-f]{16})\]\n(.*?)\n\[end of \w+(?: \w)? \2\]$",

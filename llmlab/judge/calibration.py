@@ -185,6 +185,11 @@ def calibrate_scores(
     return Calibration(groups=tuple(groups))
 
 
+def _by_rule(one: Any, two: Any) -> Any:
+    """The verdict of both orders: None where one is missing, a tie where they differ."""
+    return None if one is None or two is None else one if one == two else "tie"
+
+
 def _kappa(gold: Sequence[Any], said: Sequence[Any], **how: Any) -> Estimate:
     if how["resamples"]:
         return kappa_bootstrap(gold, said, **how)

@@ -1,4 +1,4 @@
-"""Human labels as JSONL, bound to what was labelled: a changed question or answer makes a label stale, and it is counted.
+"""Human labels as JSONL, bound to what was labelled: a label of a changed question or answer is counted, not used.
 
 One object per line. A grade: `{"rubric", "case_id", "question", "answer", "value", "labeller", "date"}`, where
 `question` and `answer` are digests of the texts. A preference has `answer_1` and `answer_2` instead, and the value 1, 2
@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 from pydantic import ConfigDict, Field
 
 from llmlab.display import Shown
 from llmlab.errors import DataError, FileRuleError
+from llmlab.golden import Case
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 from llmlab.judge.figures import Calibration
 from llmlab.judge.pairwise import verdict_frame
@@ -29,7 +30,7 @@ from llmlab.results import Results
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Label", "Labels", "calibrate", "text_digest"]
+__all__ = ["Label", "Labels", "calibrate", "labelled_answers", "text_digest"]
 
 DIGEST_CHARS = 16
 
@@ -161,88 +162,88 @@ def text_digest(text: str) -> str:
 
 
 def calibrate(
-    labels: Labels, results: Results, *, metric: str | None = None, by: str | None = None, level: float = 0.95
+    labels: Labels,
+    results: Results | Sequence[Results],
+    *,
+    metric: str | None = None,
+    by: str | None = None,
+    level: float = 0.95,
 ) -> Calibration:
     """A judge's metric in these results against the labels of the same answers.
 
-    Labels of answers that these results do not hold, word for word, are stale: counted, and not used.
+    A label fits an answer that is the same, word for word, to the same question; others are counted and not used.
 
     Args:
+        results: judged results, or several of one judge, such as the preferences of several pairs of variants.
         metric: the judge's, by default the labels' rubric (`<rubric>_preferred` for preferences).
         by: "tags" for the same per tag of the cases; a case with two tags counts in both.
 
     Raises:
-        DataError: no label fits, or the metric was not given by a judge.
+        DataError: no label fits, the metric was not given by a judge, or the results are of several judges.
     """
-    name = metric or (f"{labels.rubric}_preferred" if labels.pairwise else labels.rubric)
-    meaning = results.metric(name)
-    if not meaning.judge or results.golden is None:
-        raise DataError(f"{name!r} was not given by a judge; judge the results first")
+    import pandas as pd
+
     if by not in (None, "tags"):
         raise ValueError(f"by == {by!r}, must be 'tags' or None")
-    frame, used = (_pairs if labels.pairwise else _grades)(labels, results, name)
-    stale = len(labels) - used
+    name = metric or (f"{labels.rubric}_preferred" if labels.pairwise else labels.rubric)
+    every = [results] if isinstance(results, Results) else list(results)
+    judges = {one.metric(name).judge for one in every}
+    if len(judges) != 1 or not all(judges):
+        raise DataError(f"{name!r} was not given by one judge; judge the results with one, then calibrate it")
+    used: set[tuple[tuple[str, ...], int]] = set()
+    rows = [row for one in every for row in (_pairs if labels.pairwise else _grades)(labels, one, name, used)]
+    lost = len(labels) - len(used)
     if not used:
-        raise DataError(f"none of the {stale} labels fits: the questions or answers have changed since they were made")
+        raise DataError(f"none of the {lost} labels fits: the questions or answers have changed since they were made")
+    frame = pd.DataFrame(rows)
     if by == "tags":
-        frame = frame.assign(tag=[results.golden.by_id[case_id].tags for case_id in frame["case_id"]]).explode("tag")
-    split = ("tag",) if by == "tags" else ()
+        frame = frame.explode("tags")
+    split = ("tags",) if by == "tags" else ()
+    meaning, record = every[0].metric(name), every[0].provenance.get("judges", {}).get(name, {})
     if labels.pairwise:
-        lengths = {"length1": "words_1", "length2": "words_2"}
-        found = calibrate_verdicts(frame, cluster="cluster", by=split, level=level, **lengths)
+        found = calibrate_verdicts(
+            frame, cluster="cluster", by=split, level=level, length1="words_1", length2="words_2"
+        )
     else:
         scale = range(int(meaning.low or 0), int(meaning.high or 0) + 1)
         found = calibrate_scores(frame, scale=scale, length="words", cluster="cluster", by=split, level=level)
-    notes = (f"{stale} of {len(labels)} labels are stale (their question or answer has changed) and were not used.",)
-    record = results.provenance.get("judges", {}).get(name, {})
+    note = f"{lost} of {len(labels)} labels fit no answer here (changed since, or of other answers) and were not used."
     return Calibration(
         groups=found.groups,
         judge=record.get("model", name),
         judge_digest=meaning.judge,
         labels_digest=labels.digest,
         pinned=bool(record.get("pinned", False)),
-        notes=notes if stale else (),
+        notes=(note,) if lost else (),
     )
 
 
-def _grades(labels: Labels, results: Results, metric: str) -> tuple[pd.DataFrame, int]:
+def _grades(
+    labels: Labels, results: Results, metric: str, used: set[tuple[tuple[str, ...], int]]
+) -> Iterator[dict[str, Any]]:
     """One row per label and answer text: the same text in two variants is one thing that was labelled."""
-    import pandas as pd
-
-    rows: dict[tuple[tuple[str, ...], int], dict[str, object]] = {}
     for key, case_id, text, score in labelled_answers(results, metric):
         for i, label in enumerate(labels.by_key.get(key, ())):
-            rows.setdefault(
-                (key, i),
-                {
-                    "case_id": case_id,
-                    "cluster": _cluster(results, case_id),
-                    "human": label.value,
-                    "judge": score,
-                    "words": len(text.split()),
-                },
-            )
-    return pd.DataFrame(list(rows.values())), len(rows)
+            if (key, i) not in used:
+                used.add((key, i))
+                about = {"tags": _case(results, case_id).tags, "cluster": _case(results, case_id).cluster or case_id}
+                yield {**about, "human": label.value, "judge": score, "words": len(text.split())}
 
 
-def _pairs(labels: Labels, results: Results, metric: str) -> tuple[pd.DataFrame, int]:
-    verdicts = verdict_frame(results, metric)
-    rows, used = [], set()
-    for row in verdicts.to_dict("records"):
-        question, one, two = (
-            _question(results, row["case_id"]),
-            text_digest(row["output_1"]),
-            text_digest(row["output_2"]),
-        )
-        straight, swapped = (row["case_id"], question, one, two), (row["case_id"], question, two, one)
-        for key, turned in ((straight, {1: 1, 2: 2}), (swapped, {1: 2, 2: 1})):
-            for i, label in enumerate(labels.by_key.get(key, ())):
-                if (key, i) not in used:
-                    used.add((key, i))
-                    rows.append({**row, "label": turned.get(label.value, "tie")})  # type: ignore[arg-type]  # 1, 2 or "tie"
-    import pandas as pd
-
-    return pd.DataFrame(rows), len(used)
+def _pairs(
+    labels: Labels, results: Results, metric: str, used: set[tuple[tuple[str, ...], int]]
+) -> Iterator[dict[str, Any]]:
+    for row in verdict_frame(results, metric).to_dict("records"):
+        case_id = str(row["case_id"])
+        question = text_digest(question_of(_case(results, case_id)))
+        one, two = text_digest(row["output_1"]), text_digest(row["output_2"])
+        for answers, turned in (((one, two), {1: 1, 2: 2}), ((two, one), {1: 2, 2: 1})):
+            thing = (case_id, question, *answers)
+            for i, label in enumerate(labels.by_key.get(thing, ())):
+                if (thing, i) not in used:
+                    used.add((thing, i))
+                    winner = "tie" if label.value == "tie" else turned[int(label.value or 0)]
+                    yield {**{str(key): cell for key, cell in row.items()}, "tags": _case(results, case_id).tags, "label": winner}
 
 
 def labelled_answers(results: Results, metric: str) -> Iterator[tuple[tuple[str, ...], str, str, float]]:
@@ -250,18 +251,15 @@ def labelled_answers(results: Results, metric: str) -> Iterator[tuple[tuple[str,
     columns = (results.frame[name].tolist() for name in ("case_id", "text", metric))
     questions: dict[str, str] = {}
     for case_id, text, score in zip(*columns, strict=True):
-        question = questions.setdefault(case_id, _question(results, case_id))
-        yield (case_id, question, text_digest(text)), case_id, text, score
+        if case_id not in questions:
+            questions[case_id] = text_digest(question_of(_case(results, case_id)))
+        yield (case_id, questions[case_id], text_digest(text)), case_id, text, score
 
 
-def _question(results: Results, case_id: str) -> str:
+def _case(results: Results, case_id: str) -> Case:
     if results.golden is None:
         raise DataError("these results carry no golden set, so labels cannot be matched to questions")
-    return text_digest(question_of(results.golden.by_id[case_id]))
-
-
-def _cluster(results: Results, case_id: str) -> str:
-    return (results.golden.by_id[case_id].cluster if results.golden else None) or case_id
+    return results.golden.by_id[case_id]
 
 
 def _read(path: Path) -> Iterable[Label]:
