@@ -9,6 +9,7 @@ registry.load("pandas_help@production").bundle
 from llmlab.registry.audit import Audit, Finding, audit
 from llmlab.registry.moves import History, Move
 from llmlab.registry.promotion import promote
+from llmlab.registry.release import arms
 from llmlab.registry.rollback import history, rollback
 from llmlab.registry.serving import Served, export, load, released
 from llmlab.registry.versions import Version, register
@@ -20,6 +21,7 @@ __all__ = [
     "Move",
     "Served",
     "Version",
+    "arms",
     "audit",
     "export",
     "history",

@@ -1,0 +1,47 @@
+"""The release notebook as a job: exit codes, and what moves in the registry, on the embedded default."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llmlab.bundle import Bundle
+from llmlab.gate import Receipt
+from llmlab.notebook import run_notebook
+from llmlab.registry import audit, load
+from llmlab.registry.connection import open_registry
+from llmlab.registry.versions import read_receipt, resolve
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+ROOT = Path(__file__).parents[2]
+RELEASE = ROOT / "notebooks" / "05_gate_and_promote.ipynb"
+
+
+def test_an_improvement_is_released_once_and_a_harmful_change_moves_nothing(project: Path) -> None:
+    """Unchanged it passes and promotes nothing; with `promote` production moves; a worse candidate exits with 1."""
+    shutil.copytree(ROOT / "experiments", project / "experiments")
+    first = run_notebook(RELEASE)
+    assert (first.exit_code, first.verdict) == (0, "PASS"), first.message
+    registry = open_registry()
+    assert registry.model("pandas_help").aliases == {}
+
+    released = run_notebook(RELEASE, {"promote": "true", "reason": "names more of the right functions"})
+    assert released.exit_code == 0, released.message
+    assert registry.model("pandas_help").aliases == {"production": "1"}
+    assert [found.version for found in registry.versions("pandas_help")] == ["1"]
+    receipt = read_receipt(registry, resolve(registry, "pandas_help@production"))
+    assert isinstance(receipt, Receipt)
+    assert receipt.candidates_tried == 1
+    good = Bundle.load(project / "experiments/pandas_help/bundles/v2.yaml")
+    assert load("pandas_help@production", require_receipt=True).bundle.digest == good.digest
+    assert audit().findings == ()
+
+    harmful = good.with_(k=1, passage_chars=80)
+    harmful.save(project / "harmful.yaml")
+    refused = run_notebook(RELEASE, {"candidate": "harmful.yaml", "promote": "true"})
+    assert (refused.exit_code, refused.verdict) == (1, "FAIL"), refused.message
+    assert refused.executed.exists()
+    assert registry.model("pandas_help").aliases == {"production": "1"}
+    assert len(registry.versions("pandas_help")) == 1
