@@ -1,0 +1,131 @@
+"""`llmlab gate` and `llmlab gate-init`: exit codes, reports that cannot be broken out of, a first policy."""
+
+import json
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from llmlab.cli import main
+from llmlab.gate import GatePolicy, Receipt
+from llmlab.golden import Case, GoldenSet
+from llmlab.notebook import run_notebook
+from tests.gate.gating import gateable, noisy
+from tests.made_results import HOSTILE, with_numbers
+from tests.notebook.notebooks import code, text, write
+
+RULES = "baseline: bundles/v1.yaml\ngoal: {{metric: right, rule: superior, min_effect: {effect}}}\n"
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder with results, the current one."""
+    monkeypatch.chdir(tmp_path)
+    with_numbers(noisy(0.1), cost_usd=[0.01, 0.012] * 200).to_parquet("r.parquet")
+    return tmp_path
+
+
+def run(*arguments, effect=0.02, rules=None):
+    """The command's result with this policy."""
+    with open("gate.yaml", "w", encoding="utf-8") as file:
+        file.write(rules or RULES.format(effect=effect))
+    return CliRunner().invoke(main, ["gate", "r.parquet", "--policy", "gate.yaml", *arguments])
+
+
+@pytest.mark.usefixtures("desk")
+@pytest.mark.parametrize(("effect", "code_", "word"), [(0.02, 0, "PASS"), (0.3, 1, "FAIL"), (0.105, 3, "INCONCLUSIVE")])
+def test_the_verdict_is_the_exit_code(effect, code_, word):
+    done = run("--candidate", "v2", "--baseline", "v1", effect=effect)
+    assert done.exit_code == code_, done.output
+    assert done.stdout.startswith(word)
+
+
+def test_invalid_results_exit_with_2(desk):
+    replace(noisy(0.1), complete=False).to_parquet(desk / "r.parquet")
+    done = run("--candidate", "v2")
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (2, "INVALID")
+
+
+@pytest.mark.usefixtures("desk")
+@pytest.mark.parametrize(
+    "arguments", [["--candidate", "v9"], ["--candidate", "v1"], [], ["--candidate", "v2", "--junit", "none/j.xml"]]
+)
+def test_a_mistake_in_the_call_exits_with_2(arguments):
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output
+
+
+def test_receipt_junit_and_json_are_written(desk):
+    done = run("--candidate", "v2", "--receipt", "receipt.json", "--junit", "j.xml", "--json")
+    kept = Receipt.load(desk / "receipt.json")
+    assert kept == Receipt.from_json(done.stdout)
+    assert kept.policy_digest == GatePolicy.load(desk / "gate.yaml").digest
+    suite = ET.parse(desk / "j.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "0", "0")
+    run("--candidate", "v2", "--junit", "j.xml", effect=0.3)
+    assert ET.parse(desk / "j.xml").getroot().find("testcase/failure").get("type") == "FAIL"
+
+
+def test_the_text_of_a_pull_request_shows_verdict_bill_and_flips_and_no_markup_of_the_answers(desk):
+    """The sentence, the table, five cases that changed sides, the monthly bill; all texts escaped."""
+    results = gateable({"v1": [1.0] * 8 + [0.0] * 32, "v2": [0.0] * 8 + [1.0] * 32})
+    results = with_numbers(results, cost_usd=[0.01, 0.012] * 40)
+    frame = results.frame.assign(text=HOSTILE + " @everyone | x\n# heading")
+    replace(results, frame=frame).to_parquet(desk / "r.parquet")
+    done = run("--candidate", "v2", "--markdown", "m.md", "--requests-per-day", "1000")
+    shown = (desk / "m.md").read_text()
+    assert shown.startswith(f"## Gate: {done.stdout.splitlines()[0]}\n")
+    assert sum("→" in line for line in shown.splitlines()) == 5
+    assert "20% more per answer" in shown
+    assert "$60.00 more a month at 1,000 requests a day" in shown
+    assert "<script>" not in shown
+    assert "\n# heading" not in shown
+    assert "@everyone" not in shown
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.slow
+def test_with_the_ledger_a_second_candidate_pays(tmp_path):
+    """The same gate again is free; another candidate on the same cases is not."""
+    noisy(0.1, n=40).to_parquet("r.parquet")
+    asked = [json.loads(run("--candidate", "v2", "--ledger", "--json").stdout)["asked_confidence"] for _ in range(2)]
+    noisy(0.1, n=40, seed=1).to_parquet("r.parquet")
+    asked.append(json.loads(run("--candidate", "v2", "--ledger", "--json").stdout)["asked_confidence"])
+    assert asked == [0.95, 0.95, pytest.approx(0.9875)]
+
+
+def test_gate_init_writes_margins_that_these_cases_can_settle(desk):
+    done = CliRunner().invoke(main, ["gate-init", "r.parquet", "--output", "new.yaml"])
+    assert done.exit_code == 0, done.output
+    assert GatePolicy.load(desk / "new.yaml").goal.metric == "right"
+    assert "shows with 80% power" in (desk / "new.yaml").read_text()
+    again = CliRunner().invoke(main, ["gate-init", "r.parquet", "--output", "new.yaml"])
+    assert (again.exit_code, "exists" in again.stderr) == (2, True)
+
+
+def test_gate_init_reads_an_experiments_cases(tmp_path):
+    golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": "?"}) for i in range(100)))
+    golden.save(tmp_path / "golden.jsonl")
+    done = CliRunner().invoke(main, ["gate-init", str(tmp_path), "--goal", "right"])
+    assert done.exit_code == 0, done.output
+    assert "a true gain of 13 points" in (tmp_path / "gate.yaml").read_text()  # 2.8 x .45 / 10
+    assert GatePolicy.load(tmp_path / "gate.yaml").goal.metric == "right"
+
+
+@pytest.mark.slow
+def test_a_gate_that_fails_under_papermill_sets_the_exit_code_and_keeps_the_notebook(project):
+    """FAULTS 71, with a real decision."""
+    noisy(0.1).to_parquet(project / "r.parquet")
+    (project / "gate.yaml").write_text(RULES.format(effect=0.3))
+    cell = (
+        "import llmlab as ll\n"
+        "results = ll.Results.from_parquet('r.parquet')\n"
+        "decision = ll.GatePolicy.load('gate.yaml').decide(results, baseline='v1', candidate='v2')\n"
+        "decision.require_pass()"
+    )
+    done = run_notebook(write(project / "05.ipynb", text("# May it go?"), code(cell), code("never = 1")))
+    assert (done.verdict, done.exit_code) == ("FAIL", 1)
+    assert done.executed.exists()
+    assert done.message.startswith("FAIL: v2 against v1 breaks 1 condition")

@@ -1,0 +1,400 @@
+"""Every rule says PASS, FAIL or INCONCLUSIVE where it should, and INVALID stands above them all."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from llmlab.bundle import Bundle
+from llmlab.errors import GateError
+from llmlab.passport import JudgePassport, Limit, Measured
+from tests.gate.gating import decided, gateable, no_shown_harm, noisy, non_inferior, policy, superior
+from tests.made_results import with_numbers
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("goal", "gain", "word"),
+    [
+        (superior(0.02), 0.10, "PASS"),
+        (superior(0.02), 0.03, "PASS"),
+        (superior(0.05), 0.04, "INCONCLUSIVE"),  # above 0, but it does not reach what counts
+        (superior(0.02), 0.015, "INCONCLUSIVE"),
+        (superior(0.10), 0.04, "FAIL"),  # real, too small
+        (superior(0.0), -0.10, "FAIL"),
+        (non_inferior(0.05), 0.0, "PASS"),
+        (non_inferior(0.02), 0.0, "INCONCLUSIVE"),
+        (non_inferior(0.02), -0.10, "FAIL"),
+        (no_shown_harm(0.02), -0.03, "PASS"),  # not shown, though likely
+        (no_shown_harm(0.02), -0.10, "FAIL"),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True], ids=["higher is better", "lower is better"])
+def test_each_rule_reads_its_own_interval(goal, gain, word, turned):
+    """200 cases, sd 0.2: the standard error is 0.014. Signs turn for lower-is-better."""
+    results = noisy(-gain if turned else gain, higher_is_better=not turned)
+    decision = decided(policy(goal=goal), results)
+    assert decision.word == word
+    assert decision.conditions[0].value == pytest.approx(-gain if turned else gain, abs=0.01)
+    assert decision.exit_code == {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[word]
+
+
+def test_superior_reads_the_95_and_non_inferior_the_90_percent_interval():
+    decision = decided(policy(goal=superior(), guards=[non_inferior()]), noisy(0.1))
+    assert [c.level for c in decision.conditions] == [0.95, pytest.approx(0.90)]
+
+
+@pytest.mark.parametrize(("at_least", "word"), [(0.40, "PASS"), (0.46, "INCONCLUSIVE"), (0.60, "FAIL")])
+def test_a_floor_is_cleared_by_the_end_of_the_interval_and_not_by_the_mean(at_least, word):
+    floors = [{"metric": "right", "at_least": at_least}]
+    assert decided(policy(floors=floors), noisy(0.02)).word == word
+
+
+def test_a_floor_of_a_rate_reads_wilsons_interval():
+    """81 of 263: Wilson [0.255, 0.366] (METHODS)."""
+    scores = [1.0] * 81 + [0.0] * 182
+    results = gateable({"v1": scores, "v2": scores})
+    (condition,) = decided(policy(floors=[{"metric": "right", "at_least": 0.25}]), results).conditions
+    assert (condition.verdict, condition.low, condition.high) == (
+        "PASS",
+        pytest.approx(0.255289, abs=1e-6),
+        pytest.approx(0.366210, abs=1e-6),
+    )
+
+
+def test_a_floor_of_a_cost_is_a_ceiling():
+    results = with_numbers(noisy(0.1), cost_usd=[0.01, 0.012] * 200)
+    assert decided(policy(floors=[{"metric": "cost_usd", "at_most": 0.02}]), results).word == "PASS"
+    assert decided(policy(floors=[{"metric": "cost_usd", "at_most": 0.005}]), results).word == "FAIL"
+
+
+def test_27_small_gains_do_not_outvote_3_collapses():
+    """Wilcoxon says p about .001 better; the interval of the mean spans 0."""
+    a, b = [0.5] * 27 + [0.9] * 3, [0.6] * 27 + [0.02] * 3
+    decision = decided(policy(goal=superior(0.0)), gateable({"v1": a, "v2": b}))
+    assert decision.word != "PASS"
+    assert decision.conditions[0].low < 0
+
+
+def test_an_interval_without_width_is_no_certainty():
+    """Four cases that all gain 0.1: the sign-flip test cannot go below p = 1/8."""
+    few = gateable({"v1": [0.5] * 5, "v2": [0.75] * 5})
+    many = gateable({"v1": [0.5] * 40, "v2": [0.75] * 40})
+    rules = policy(goal=superior(), minimum_cases=2)
+    assert [decided(rules, results).word for results in (few, many)] == ["INCONCLUSIVE", "PASS"]
+
+
+def test_all_ties_rule_out_harm_only_with_enough_cases():
+    """No harmed case among G has the chance (1 - margin)^G where harm of the margin is real: .98^100 = .13."""
+    rules = policy(goal=non_inferior(0.02))
+    ties = {n: gateable({"v1": [1.0] * n, "v2": [1.0] * n}) for n in (100, 160)}
+    assert [decided(rules, results).word for results in ties.values()] == ["INCONCLUSIVE", "PASS"]
+    needed = decided(rules, ties[100]).needed_cases
+    assert needed.likely == pytest.approx(np.log(0.05) / np.log(0.98), abs=2)
+
+
+@pytest.mark.parametrize("goal", [superior(), non_inferior()])
+def test_too_few_clusters_are_inconclusive_whatever_they_say(goal):
+    """Three clusters of 40 cases each: under 4 effective degrees of freedom nothing is proved or refuted."""
+    for gain in (0.2, -0.2):
+        decision = decided(policy(goal=goal), noisy(gain, n=120, clusters=["a", "b", "c"] * 40))
+        assert decision.word == "INCONCLUSIVE"
+        assert decision.needed_cases is None
+        assert any("too few for a verdict" in note for note in decision.conditions[0].notes)
+
+
+def test_repeats_are_never_counted_as_cases():
+    """The same scores four times over leave the interval where it was."""
+    a, b = [0.0, 1.0, 0.0, 1.0] * 10, [1.0, 1.0, 0.0, 1.0] * 10
+    once = decided(policy(goal=superior()), gateable({"v1": a, "v2": b})).conditions[0]
+    four = decided(
+        policy(goal=superior()), gateable({"v1": np.repeat(a, 4).tolist(), "v2": np.repeat(b, 4).tolist()}, repeats=4)
+    ).conditions[0]
+    assert (once.low, once.high, once.n_cases) == (pytest.approx(four.low), pytest.approx(four.high), four.n_cases)
+
+
+def test_the_policy_names_what_repeats_become():
+    """Majority of 0, 0, 1 is 0 and any of it is 1."""
+    results = gateable({"v1": [0.0, 0.0, 0.0] * 30, "v2": [0.0, 0.0, 1.0] * 30}, repeats=3)
+    words = {how: decided(policy(goal=superior(), aggregation=how), results).word for how in ("majority", "any")}
+    assert words == {"majority": "INCONCLUSIVE", "any": "PASS"}
+
+
+# -- missing rows ------------------------------------------------------------------------------------------------
+
+
+def test_a_scorer_that_fails_on_the_bad_half_does_not_lift_into_pass():
+    """The seen half is perfect; what is unscored is taken at its worst, and too much of it is INVALID."""
+    results = gateable({"v1": [0.5] * 60, "v2": [None] * 30 + [1.0] * 30})
+    assert decided(policy(goal=superior()), results).word == "INVALID"
+    lenient = decided(policy(goal=superior(), unscored_at_most=1.0), results)
+    assert lenient.word == "INCONCLUSIVE"
+    assert lenient.conditions[0].unscored == 30
+
+
+def test_a_few_missing_rows_are_taken_at_their_worst_for_the_candidate():
+    """4 of 100 unscored: the gain of .06 is .96 * .06 - .04 * .5 at worst, which no longer reaches .04."""
+    a, b = [0.5] * 100, [0.56, 0.55, 0.57, 0.56] * 25
+    whole = decided(policy(goal=superior(0.04)), gateable({"v1": a, "v2": b}))
+    holes = decided(policy(goal=superior(0.04)), gateable({"v1": a, "v2": [None] * 4 + b[4:]}))
+    assert whole.word == "PASS"
+    assert holes.word == "INCONCLUSIVE"
+    assert holes.conditions[0].value == pytest.approx((0.96 * 0.06) - 0.04 * 0.5, abs=1e-3)
+
+
+def test_missing_answers_of_the_baseline_are_taken_at_their_best():
+    a, b = [0.5] * 100, [0.56, 0.55, 0.57, 0.56] * 25
+    holes = decided(policy(goal=superior()), gateable({"v1": [None] * 4 + a[4:], "v2": b}))
+    assert holes.conditions[0].value == pytest.approx(0.06 - 0.04 * 0.5, abs=1e-3)
+
+
+def test_one_missing_repeat_counts_as_one_answer_and_not_as_a_case():
+    """A case with one of two repeats unscored is at worst half wrong."""
+    a, b = [0.5] * 80, [None] + [0.9] * 79
+    condition = decided(policy(goal=superior()), gateable({"v1": a, "v2": b}, repeats=2)).conditions[0]
+    assert condition.value == pytest.approx((39 * 0.4 + (0.45 - 0.5)) / 40)
+    assert (condition.unscored, condition.attempted, condition.n_cases) == (1, 160, 40)
+
+
+def test_unbounded_metrics_are_invalid_above_the_share_and_left_out_below():
+    scores = {"v1": [1.0, 2.0] * 50, "v2": [2.0, 3.1] * 50}
+    rules = policy(goal=superior())
+    scores["v2"][:4] = [None] * 4
+    few = decided(rules, gateable(scores, low=None, high=None))
+    scores["v2"][:6] = [None] * 6
+    many = decided(rules, gateable(scores, low=None, high=None))
+    assert (few.word, few.conditions[0].n_cases, many.word) == ("PASS", 96, "INVALID")
+    assert "left out" in few.conditions[0].notes[-1]
+
+
+def test_timeouts_are_failures_unless_the_policy_calls_them_missing():
+    results = noisy(0.1)
+    late = (results.frame["variant"] == "v2") & (results.frame["case_id"] < "q005")
+    frame = results.frame.assign(status=np.where(late, "timeout", results.frame["status"]))
+    frame.loc[late, "right"] = 0.0
+    results = replace(results, frame=frame)
+    failures = decided(policy(goal=superior()), results).conditions[0]
+    missing = decided(policy(goal=superior(), timeouts="missing"), results).conditions[0]
+    assert (failures.unscored, missing.unscored) == (0, 5)
+
+
+# -- margins and categories --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("factor", "word"), [(1.05, "PASS"), (1.10, "INCONCLUSIVE"), (1.30, "FAIL")])
+def test_a_relative_margin_compares_with_the_baselines_own_cost(factor, word):
+    rng = np.random.default_rng(1)
+    base = rng.uniform(0.01, 0.03, 200)
+    cost = np.empty(400)
+    results = noisy(0.1)
+    first = (results.frame["variant"] == "v1").to_numpy()
+    cost[first], cost[~first] = base, base * factor * rng.uniform(0.95, 1.05, 200)
+    guard = {"metric": "cost_usd", "rule": "non_inferior", "margin": "10%"}
+    decision = decided(policy(guards=[guard]), with_numbers(results, cost_usd=cost))
+    condition = decision.conditions[0]
+    assert decision.word == word
+    assert condition.relative
+    assert condition.value == pytest.approx(factor - 1, abs=0.01)
+    assert (condition.high < 0.10) == (word == "PASS")  # the interval that is shown is the one that decides
+
+
+def test_free_models_do_not_break_a_margin_in_percent():
+    results = with_numbers(noisy(0.1), cost_usd=[0.0] * 400)
+    for rule in ("non_inferior", "no_shown_harm"):
+        guard = {"metric": "cost_usd", "rule": rule, "margin": "10%"}
+        assert decided(policy(guards=[guard]), results).word == "PASS"
+
+
+def test_categories_are_adjusted_by_holm_and_say_what_they_could_have_missed():
+    """One of eight tags is harmed beyond doubt; with eight families of noise no other one fails."""
+    rng = np.random.default_rng(3)
+    tags = [[f"t{i % 8}"] for i in range(400)]
+    a = rng.integers(0, 2, 400).astype(float)
+    b = np.where(np.arange(400) % 8 == 0, 0.0, rng.integers(0, 2, 400))
+    a = np.where(np.arange(400) % 8 == 0, 1.0, a)
+    rules = policy(goal=non_inferior(0.5), categories={"rule": "no_shown_harm", "margin": 0.05})
+    decision = decided(rules, gateable({"v1": a.tolist(), "v2": b.tolist()}, tags=tags))
+    parts = [c for c in decision.conditions if c.kind == "category"]
+    assert [c.category for c in parts if c.verdict == "FAIL"] == ["t0"]
+    assert all(c.missed > 0.05 for c in parts if c.verdict == "PASS")
+    assert "could miss" in parts[1].reading
+
+
+def test_a_category_of_one_case_is_shown_as_unseen_and_not_dropped():
+    tags = [["big"]] * 199 + [["rare"]]
+    decision = decided(policy(goal=superior(), categories={"margin": 0.05}), noisy(0.1, tags=tags))
+    rare = decision.conditions[-1]
+    assert (rare.category, rare.verdict, rare.n_cases) == ("rare", "PASS", 1)
+    assert "no harm could have been seen" in rare.notes[0]
+
+
+def test_an_anchor_stops_many_small_losses_from_adding_up():
+    """v2 is no worse than v1 by 3 points, but 8 points worse than the frozen reference."""
+    rng = np.random.default_rng(4)
+    old = rng.uniform(0.4, 0.8, 300)
+    scores = {"first": old, "v1": old - 0.06, "v2": old - 0.08 + rng.normal(0, 0.02, 300)}
+    results = gateable({name: values.tolist() for name, values in scores.items()})
+    rules = policy(goal=non_inferior(0.03), anchor={"bundle": "bundles/first.yaml", "margin": 0.05})
+    decision = decided(rules, results)
+    assert [(c.kind, c.verdict) for c in decision.conditions] == [("goal", "PASS"), ("anchor", "FAIL")]
+    without = gateable({name: scores[name].tolist() for name in ("v1", "v2")})
+    assert "anchor" in decided(rules, without).reasons[0]
+
+
+def test_a_first_release_is_judged_by_its_floors_and_says_so():
+    rules = policy(baseline="none", goal=superior(), floors=[{"metric": "right", "at_least": 0.3}])
+    decision = rules.decide(noisy(0.1), candidate="v2")
+    assert decision.word == "PASS"
+    assert [c.verdict for c in decision.conditions] == ["NOT JUDGED", "PASS"]
+    assert "no baseline" in str(decision)
+    assert decision.receipt().baseline_digest == ""
+
+
+# -- INVALID -----------------------------------------------------------------------------------------------------
+
+
+def _floating(results):
+    bundles = {name: Bundle.from_prompt(f"{name}", model="openai/gpt-4o") for name in results.variants}
+    return replace(results, bundles=bundles)
+
+
+def _served(results):
+    served = ["one", "two"] * (len(results.frame) // 4) + ["one"] * (len(results.frame) // 2)
+    frame = results.frame.sort_values("variant", ascending=False)
+    return replace(results, frame=frame.assign(served_model=served))
+
+
+def _one_arm_short(results):
+    gone = (results.frame["variant"] == "v2") & (results.frame["case_id"] >= "q120")
+    return replace(results, frame=results.frame[~gone])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda r: replace(r, complete=False), "the run is partial"),
+        (lambda r: replace(r, frame=r.frame.assign(status="error")), "the run is FAILED"),
+        (_floating, "is floating"),
+        (lambda r: replace(r, provenance={"app": "desk:answer", "commit": "abc", "dirty": True}), "uncommitted"),
+        (lambda r: replace(r, frame=r.frame[r.frame["case_id"] < "q010"]), "the policy wants 20"),
+        (lambda r: replace(r, frame=r.frame[r.frame["case_id"] < "q150"]), "were never asked"),
+        (_served, "the model changed under us"),
+        (_one_arm_short, "not asked equally often"),
+        (lambda r: replace(r, provenance={"judges": {"right": "j" * 64}}), "has no passport"),
+        (lambda r: replace(r, golden=None, golden_digest=""), "no golden set"),
+    ],
+)
+def test_no_verdict_rests_on_such_results(change, reason):
+    decision = decided(policy(goal=superior()), change(noisy(0.1)))
+    assert (decision.word, decision.exit_code, decision.conditions) == ("INVALID", 2, ())
+    assert reason in " ".join(decision.reasons)
+
+
+def test_an_unknown_metric_is_invalid_and_the_known_ones_are_named():
+    decision = decided(policy(goal={**superior(), "metric": "rihgt"}), noisy(0.1))
+    assert decision.word == "INVALID"
+    assert "'rihgt' is not in these results (there are: right)" in decision.reasons[0]
+
+
+def test_a_judged_metric_needs_a_passport_that_holds():
+    judge = "j" * 64
+    results = replace(noisy(0.1), provenance={"judges": {"right": judge}})
+    passport = JudgePassport(
+        judge_digest=judge,
+        labels_digest="l" * 64,
+        metrics={"kappa": Measured(value=0.7, low=0.6, high=0.8, n=200)},
+        limits={"kappa": Limit(at_least=0.6)},
+        created_at="2026-01-01T00:00:00+00:00",
+        expires_at="2026-12-31T00:00:00+00:00",
+    )
+    rules = policy(goal=superior())
+    assert decided(rules, results, passports=[passport], now=NOW).word == "PASS"
+    late = decided(rules, results, passports=[passport], now=NOW + timedelta(days=365))
+    assert (late.word, "expired" in late.reasons[0]) == ("INVALID", True)
+    assert decided(policy(goal=superior(), judge={"passport": "not required"}), results).word == "PASS"
+
+
+def test_unknown_variants_are_the_callers_mistake():
+    with pytest.raises(ValueError, match="no variant 'v9' for the candidate"):
+        policy(goal=superior()).decide(noisy(0.1), baseline="v1", candidate="v9")
+    with pytest.raises(ValueError, match="both candidate and baseline"):
+        policy(goal=superior()).decide(noisy(0.1), baseline="v1", candidate="v1")
+
+
+# -- what would settle it, and how it is shown -------------------------------------------------------------------
+
+
+def test_needed_cases_are_planned_at_the_margin_and_priced():
+    """(1.645 + .842)^2 sd^2 / m^2, whatever the observed effect, at $0.03 a case for both arms."""
+    results = with_numbers(noisy(-0.004), cost_usd=[0.01, 0.02] * 200)
+    decision = decided(policy(goal=non_inferior(0.02)), results)
+    assert decision.word == "INCONCLUSIVE"
+    variance = decision.conditions[0].se ** 2 * 200
+    assert decision.needed_cases.likely == pytest.approx((1.645 + 0.842) ** 2 * variance / 0.02**2, rel=0.01)
+    assert decision.needed_cases.low < decision.needed_cases.likely < decision.needed_cases.high
+    assert decision.cost_of_more_usd == pytest.approx((decision.needed_cases.likely - 200) * 0.03)
+    assert "more cases would settle it" in decision.sentence
+
+
+def test_require_pass_raises_what_sets_the_exit_code():
+    rules = policy(goal=superior(0.5))
+    with pytest.raises(GateError, match=r"^FAIL: ") as caught:
+        decided(rules, noisy(0.1)).require_pass()
+    assert caught.value.decision.verdict == "FAIL"
+    assert decided(rules, noisy(0.1)).require("none").word == "FAIL"
+    with pytest.raises(ValueError, match="must be 'none' or 'pass'"):
+        decided(rules, noisy(0.1)).require("maybe")
+
+
+def test_a_decision_shows_itself_without_nan_and_says_what_was_proved():
+    decision = decided(policy(goal=superior(), guards=[no_shown_harm()]), noisy(0.1))
+    for shown in (str(decision), repr(decision), decision._repr_html_()):
+        assert "nan" not in shown.lower().replace("finance", "")
+        assert "Only not shown harmful, which is no proof: 1 condition" in shown
+    assert len(decision.to_frame()) == 2
+
+
+# -- baseline rows from an earlier run ---------------------------------------------------------------------------
+
+
+def _parts(served="m-1"):
+    results = noisy(0.1)
+    whole = replace(results, frame=results.frame.assign(served_model=served), created_at="2026-05-30T00:00:00+00:00")
+    halves = [
+        replace(whole, frame=whole.frame[whole.frame["variant"] == name], bundles={name: whole.bundles[name]})
+        for name in ("v1", "v2")
+    ]
+    return whole, *halves
+
+
+def test_a_young_baseline_of_the_same_questions_stands_in():
+    whole, earlier, today = _parts()
+    rules = policy(goal=superior())
+    decision = decided(rules, today, baseline_results=earlier, now=NOW)
+    assert decision.conditions[0].low == pytest.approx(decided(rules, whole, now=NOW).conditions[0].low)
+    assert decision.receipt().earlier_baseline["results_digest"] == earlier.digest
+    assert "earlier run" in " ".join(decision.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"created_at": "2026-05-01T00:00:00+00:00"}, "older than 7 days"),
+        ({"golden_digest": "f" * 64}, "another golden set"),
+        ({"complete": False}, "is partial"),
+    ],
+)
+def test_an_earlier_baseline_that_does_not_fit_is_invalid(change, reason):
+    _, earlier, today = _parts()
+    decision = decided(policy(goal=superior()), today, baseline_results=replace(earlier, **change), now=NOW)
+    assert decision.word == "INVALID"
+    assert reason in " ".join(decision.reasons)
+
+
+def test_a_changed_served_model_forces_a_new_baseline_run():
+    _, earlier, _ = _parts("m-1")
+    _, _, today = _parts("m-2")
+    decision = decided(policy(goal=superior()), today, baseline_results=earlier, now=NOW)
+    assert "was served as m-1 then and as m-2 now" in " ".join(decision.reasons)

@@ -1,0 +1,64 @@
+"""Cost per success, the bill and consistency: known answers, and what cannot be known is said."""
+
+import numpy as np
+import pytest
+
+from tests.made_results import made, with_numbers
+
+
+def test_cost_per_success_counts_every_attempt():
+    """4 dollars for 20 answers of which half are good: 40 cents each."""
+    results = with_numbers(made({"a": [1.0, 0.0] * 10}), cost_usd=[0.2] * 20)
+    found = results.cost_per_success("right").estimate("a")
+    assert found.value == pytest.approx(0.4)
+    assert found.low < 0.4 < found.high
+
+
+def test_an_unscored_answer_costs_and_is_no_success():
+    results = with_numbers(made({"a": [1.0, None] * 10}), cost_usd=[0.2] * 20)
+    assert results.cost_per_success("right").estimate("a").value == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("scores", "costs", "said"), [([0.0] * 20, [0.2] * 20, "undefined"), ([1.0] * 20, [None] * 20, "unknown")]
+)
+def test_what_is_undefined_has_no_value_and_says_why(scores, costs, said):
+    found = with_numbers(made({"a": scores}), cost_usd=costs).cost_per_success("right").estimate("a")
+    assert found.value is None
+    assert said in found.notes[0]
+
+
+def test_a_metric_without_bounds_has_no_successes():
+    with pytest.raises(ValueError, match="no bounds"):
+        made({"a": [1.0, 2.0]}, low=None, high=None).cost_per_success("right")
+
+
+def test_consistency_is_the_chance_that_two_answers_agree():
+    """Per case 1, 0 and 1/3 of the pairs agree... here: always, never, always."""
+    scores = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0] * 5
+    found = made({"a": scores}, repeats=2).consistency("right").estimate("a")
+    assert (found.value, found.n) == (pytest.approx(2 / 3), 15)
+
+
+def test_without_repeats_consistency_says_what_to_do():
+    found = made({"a": [1.0, 0.0]}).consistency("right").estimate("a")
+    assert found.value is None
+    assert "repeats=2" in found.notes[0]
+
+
+def test_the_bill_is_a_ratio_with_its_interval_and_an_amount():
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.001, 0.002, 100)
+    results = made({"a": [1.0] * 100, "b": [1.0] * 100})
+    cost = np.empty(200)
+    first = (results.frame["variant"] == "a").to_numpy()
+    cost[first], cost[~first] = base, 1.12 * base * rng.uniform(0.95, 1.05, 100)
+    results = with_numbers(results, cost_usd=cost)
+    said = str(results.compare("a", requests_per_day=50_000))
+    extra = (cost[~first].mean() - cost[first].mean()) * 50_000 * 30
+    assert "b costs 12% more per answer than a (95% CI +1" in said
+    assert f"about ${extra:,.2f} more a month at 50,000 requests a day" in said
+
+
+def test_an_unknown_cost_is_said_and_not_guessed():
+    assert "Cost: unknown for a" in str(made({"a": [1.0] * 9, "b": [0.0] * 9}).compare("a", requests_per_day=1))
