@@ -216,19 +216,18 @@ def _best_of_sparse(
 ) -> Iterator[list[Hit]]:
     for batch in batches:
         scores = (batch @ weights).tocsr()
-        scores.sort_indices()
         for start, end in zip(scores.indptr, scores.indptr[1:], strict=False):
             yield best_hits(chunks, scores.indices[start:end], scores.data[start:end], k)
 
 
 def best_hits(chunks: Sequence[Chunk], places: NDArray[Any], scores: NDArray[Any], k: int) -> list[Hit]:
-    """The k best of the chunks at `places` (ascending); equal scores keep that order."""
+    """The k best of the chunks at `places`; equal scores in the order of the chunks."""
     if k < 1:
         raise ValueError(f"k == {k}, must be >= 1")
     if len(scores) > k:
         kept = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
         places, scores = places[kept], scores[kept]
-    best = np.argsort(-scores, kind="stable")[:k]
+    best = np.lexsort((places, -scores))[:k]
     return [
         Hit(chunks[place].doc_id, float(score), chunks[place].position)
         for place, score in zip(places[best].tolist(), scores[best].tolist(), strict=True)

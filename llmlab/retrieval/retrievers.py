@@ -20,7 +20,9 @@ from llmlab.retrieval.corpus import Corpus
 from llmlab.retrieval.lexical import RETRIEVERS, Hit, Retriever, register_retriever, retriever_for
 
 if TYPE_CHECKING:
+    from llmlab.golden import GoldenSet
     from llmlab.retrieval.embedding import Embedder
+    from llmlab.retrieval.freshness import Freshness
 
 __all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]
 
@@ -87,6 +89,12 @@ class Index:
         return "\n\n".join(
             f"[{hit.doc_id}] {_cut(self._texts.get((hit.doc_id, hit.position), ''), limit)}" for hit in hits
         )
+
+    def check(self, corpus: Corpus, *, golden: GoldenSet | None = None) -> Freshness:
+        """What became stale since this index was built, held against the corpus of today (see `freshness.check`)."""
+        from llmlab.retrieval.freshness import check
+
+        return check(self, corpus, golden=golden)
 
     @cached_property
     def _texts(self) -> dict[tuple[str, int], str]:

@@ -1,0 +1,310 @@
+"""Is the index still true: what changed in the corpus since it was built, and whose questions that concerns.
+
+An index leaves a manifest (ids, short hashes, and where the golden documents stood). `check` holds it against the
+corpus of today; notebooks show the result, a gate asks its verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmlab.comparison import Verdict
+from llmlab.display import Interval, Shown
+from llmlab.errors import DataError, FileRuleError
+from llmlab.prompting import fill
+from llmlab.retrieval.caserows import Rows
+from llmlab.retrieval.retrievers import Index
+from llmlab.scoretable import CaseGroups
+from llmlab.sentences import counted
+from llmlab.stats.drift import Drift, distribution_drift
+from llmlab.stats.estimate import Estimate
+from llmlab.stats.shares import share_estimate
+
+if TYPE_CHECKING:
+    from llmlab.golden import GoldenSet
+    from llmlab.retrieval.corpus import Corpus
+
+__all__ = ["Freshness", "check", "load_manifest", "manifest_of", "save_manifest", "score_drift"]
+
+HASH_CHARS = 16
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Freshness(Shown):
+    """An index's manifest against a corpus.
+
+    Attributes:
+        built_from, now: name and version of the corpus that was indexed, and of the one it was held against.
+        added, changed, deleted: ids; `renamed` has the same text under another id (old, new).
+        n_unchanged: documents that are as they were.
+        lag_s: seconds since the index was built while the corpus went on; 0 where nothing changed, None = unknown.
+        golden: the cases, None where none were given.
+        stale: case id -> its relevant documents that were changed, deleted, or added since.
+        stale_share: share of the cases with a relevant document that have a stale one.
+        left, entered: (case id, document id) of judged documents that left, or came into, the top k; None where the
+            manifest or today's index is not there to be compared.
+        k: how deep those looked.
+    """
+
+    built_from: str
+    now: str
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    deleted: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...] = ()
+    n_unchanged: int = 0
+    lag_s: float | None = None
+    golden: GoldenSet | None = None
+    stale: Mapping[str, tuple[str, ...]]
+    stale_share: Estimate | None = None
+    left: tuple[tuple[str, str], ...] | None = None
+    entered: tuple[tuple[str, str], ...] | None = None
+    k: int | None = None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the index holds exactly what the corpus says today."""
+        return not (self.added or self.changed or self.deleted or self.renamed)
+
+    def cases(self) -> Rows:
+        """The golden questions whose relevant documents are stale, those with most of them first."""
+        kinds = {name: kind for kind in ("added", "changed", "deleted") for name in getattr(self, kind)}
+        rows = [
+            {
+                "case": case_id,
+                "question": self._question(case_id),
+                **{kind: ", ".join(d for d in ids if kinds.get(d) == kind) for kind in ("changed", "deleted", "added")},
+            }
+            for case_id, ids in sorted(self.stale.items(), key=lambda item: -len(item[1]))
+        ]
+        return Rows(rows=tuple(rows), sentence=f"{counted(len(rows), 'question')} with stale relevant documents.")
+
+    def moves(self) -> Rows:
+        """The judged documents that left or entered the top k, question by question."""
+        rows = [
+            {"case": case_id, "question": self._question(case_id), "document": doc_id, "now": what}
+            for what, pairs in (("left", self.left or ()), ("entered", self.entered or ()))
+            for case_id, doc_id in pairs
+        ]
+        return Rows(rows=tuple(rows), sentence=self._moved())
+
+    def verdict(self, *, stale_at_most: float) -> Verdict:
+        """PASS where the stale share is at most so much for sure, FAIL where it is above for sure, else INCONCLUSIVE.
+
+        Raises:
+            DataError: no golden set was given to `check`.
+        """
+        if not 0 <= stale_at_most < 1:
+            raise ValueError(f"stale_at_most == {stale_at_most}, must be >= 0 and below 1")
+        found = self.stale_share
+        if found is None or found.value is None:
+            raise DataError("no golden set was given to check(...), so nobody knows whose questions are concerned")
+        if self.fresh or (found.high is not None and found.high <= stale_at_most):
+            word = "PASS"
+        else:
+            word = "FAIL" if found.low is not None and found.low > stale_at_most else "INCONCLUSIVE"
+        share = Interval(found.value, found.low, found.high, "%")
+        return Verdict(
+            word=word,
+            sentence=f"{share} of the questions have a stale relevant document, at most {stale_at_most:.0%} allowed.",
+        )
+
+    def _question(self, case_id: str) -> str:
+        case = self.golden.by_id.get(case_id) if self.golden else None
+        return " | ".join(str(value) for value in case.inputs.values()) if case else ""
+
+    def _rows(self) -> list[dict[str, object]]:
+        counts = {name: len(getattr(self, name)) for name in ("added", "changed", "deleted", "renamed")}
+        row: dict[str, object] = {"index of": self.built_from, "corpus": self.now, **counts}
+        row["unchanged"] = self.n_unchanged
+        row["lag (days)"] = None if self.lag_s is None else self.lag_s / DAY_S
+        if self.stale_share is not None:
+            row["questions with stale documents"] = Interval(
+                self.stale_share.value, self.stale_share.low, self.stale_share.high, "%"
+            )
+        return [row]
+
+    def _sentence(self) -> str:
+        if self.fresh:
+            said = f"The index of {self.built_from} is up to date."
+        else:
+            said = (
+                f"Since the index of {self.built_from}, {counted(len(self.changed), 'document')} changed, "
+                f"{len(self.added):,} came and {len(self.deleted):,} went; "
+                f"{self.n_unchanged + len(self.renamed):,} are as they were."
+            )
+        if self.stale_share is not None:
+            said += f" {len(self.stale):,} of {counted(self.stale_share.n, 'question')} rest on a stale document."
+        return " ".join([said, self._moved()]).strip()
+
+    def _moved(self) -> str:
+        if self.left is None or self.entered is None:
+            return ""
+        return (
+            f"{counted(len(self.left), 'judged document')} left the top {self.k} of its question, "
+            f"{len(self.entered):,} entered."
+        )
+
+
+def manifest_of(
+    index: Index, *, golden: GoldenSet | None = None, k: int | None = None, built_at: datetime | None = None
+) -> dict[str, Any]:
+    """The index's manifest, with when it was built and, for a golden set, the top k of each question."""
+    manifest = {**index.manifest, "built_at": (built_at or datetime.now(UTC)).isoformat(timespec="seconds")}
+    if golden is not None:
+        depth = k or index.config.k
+        manifest["golden_top_k"] = {"k": depth, "golden": golden.digest, "found": _top_k(index, golden, depth)}
+    return manifest
+
+
+def save_manifest(
+    index: Index,
+    path: str | Path,
+    *,
+    golden: GoldenSet | None = None,
+    k: int | None = None,
+    built_at: datetime | None = None,
+) -> Path:
+    """Write the manifest as JSON, one document a line; keep it beside the index that serves users."""
+    text = json.dumps(manifest_of(index, golden=golden, k=k, built_at=built_at), indent=0, ensure_ascii=False)
+    Path(path).write_text(text + "\n", encoding="utf-8")
+    return Path(path)
+
+
+def load_manifest(path: str | Path) -> dict[str, Any]:
+    """A manifest that `save_manifest` wrote; FileRuleError for anything else."""
+    try:
+        found: dict[str, Any] = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
+    except ValueError as error:
+        raise FileRuleError(f"is not JSON ({error})", path=path) from None
+    documents = found.get("documents") if isinstance(found, dict) else None
+    if not isinstance(documents, dict) or not all(isinstance(value, str) for value in documents.values()):
+        raise FileRuleError("is no index manifest: it has no `documents` with their hashes", path=path)
+    return found
+
+
+def check(
+    manifest: Mapping[str, Any] | Index,
+    corpus: Corpus,
+    *,
+    golden: GoldenSet | None = None,
+    index: Index | None = None,
+    now: datetime | None = None,
+    level: float = 0.95,
+) -> Freshness:
+    """What became stale between an index (or its manifest) and the corpus of today.
+
+    Args:
+        golden: whose questions are concerned; documents are those its cases call relevant.
+        index: today's index; with a manifest that has the golden top k, judged documents that moved are named.
+        now: when today is, for the lag.
+
+    >>> from llmlab.retrieval.corpus import Corpus, Document
+    >>> corpus = Corpus(documents=(Document(id="a", text="new"), Document(id="b", text="same")))
+    >>> old = {"documents": {"a": "0" * 16, "b": _hash("same"), "c": "1" * 16}}
+    >>> found = check(old, corpus)
+    >>> found.changed, found.deleted, found.added
+    (('a',), ('c',), ())
+    """
+    known: Mapping[str, Any] = manifest.manifest if isinstance(manifest, Index) else manifest
+    before: Mapping[str, str] = known["documents"]
+    today = {document.id: _hash(document.text) for document in corpus}
+    here = {name: today[document.id] for name, document in corpus.by_id.items()}
+    old_hashes, new_of = {value: name for name, value in before.items()}, {value: name for name, value in today.items()}
+    gone = [name for name in before if name not in here]
+    renamed = tuple((name, new_of[before[name]]) for name in gone if before[name] in new_of)
+    changed = tuple(name for name, value in before.items() if name in here and here[name] != value)
+    added = tuple(d.id for d in corpus if not {d.id, *d.aliases} & before.keys() and today[d.id] not in old_hashes)
+    deleted = tuple(name for name in gone if before[name] not in new_of)
+    stale = _stale_cases(golden, {*changed, *deleted, *added})
+    left, entered, k = _moves(known, golden, index)
+    lag_s = _lag_s(known, now) if changed or added or deleted else 0.0
+    return Freshness(
+        built_from=_called(known.get("corpus_name"), known.get("corpus_version")),
+        now=_called(corpus.name, corpus.version),
+        added=added,
+        changed=changed,
+        deleted=deleted,
+        renamed=renamed,
+        n_unchanged=len(before) - len(changed) - len(gone),
+        lag_s=lag_s,
+        golden=golden,
+        stale=stale,
+        stale_share=None if golden is None else _stale_share(golden, stale, level),
+        left=left,
+        entered=entered,
+        k=k,
+    )
+
+
+def score_drift(index: Index, before: Sequence[str], after: Sequence[str]) -> Drift:
+    """Whether the questions of today find worse matches than those of before: drift of the best hit's score.
+
+    A question that finds nothing scores 0. Raises DataError below two questions in either.
+    """
+    best = [[hits[0].score if hits else 0.0 for hits in index.search(queries, 1)] for queries in (before, after)]
+    return distribution_drift(*best)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARS]
+
+
+def _called(name: Any, version: Any) -> str:
+    return " ".join(str(part) for part in (name or "corpus", version) if part)
+
+
+def _lag_s(manifest: Mapping[str, Any], now: datetime | None) -> float | None:
+    if not (built_at := manifest.get("built_at")):
+        return None
+    return ((now or datetime.now(UTC)) - datetime.fromisoformat(built_at)).total_seconds()
+
+
+def _stale_cases(golden: GoldenSet | None, stale: set[str]) -> dict[str, tuple[str, ...]]:
+    found = {
+        case.id: tuple(name for name, grade in case.relevant.items() if grade > 0 and name in stale)
+        for case in golden or ()
+    }
+    return {case_id: names for case_id, names in found.items() if names}
+
+
+def _stale_share(golden: GoldenSet, stale: Mapping[str, Any], level: float) -> Estimate:
+    judged = [case.id for case in golden if any(grade > 0 for grade in case.relevant.values())]
+    if not judged:
+        raise DataError("no case of the golden set names a relevant document; add `relevant` to its cases")
+    groups = CaseGroups.of(judged, golden)
+    return share_estimate(
+        [case_id in stale for case_id in judged], groups.clusters if groups.clustered else None, level=level
+    )
+
+
+def _top_k(index: Index, golden: GoldenSet, k: int) -> dict[str, list[str]]:
+    found = index.search([fill(index.config.query, case.inputs) for case in golden], k)
+    return {case.id: list(dict.fromkeys(hit.doc_id for hit in hits)) for case, hits in zip(golden, found, strict=True)}
+
+
+def _moves(
+    manifest: Mapping[str, Any], golden: GoldenSet | None, index: Index | None
+) -> tuple[tuple[tuple[str, str], ...] | None, tuple[tuple[str, str], ...] | None, int | None]:
+    kept = manifest.get("golden_top_k")
+    if kept is None or golden is None or index is None:
+        return None, None, None
+    today = _top_k(index, golden, kept["k"])
+    left, entered = list[tuple[str, str]](), list[tuple[str, str]]()
+    for case in golden:
+        if case.id not in kept["found"]:  # a question that was asked later
+            continue
+        was, now = set(kept["found"][case.id]), set(today[case.id])
+        for name, grade in case.relevant.items():
+            if grade > 0 and (name in was) != (name in now):
+                (left if name in was else entered).append((case.id, name))
+    return tuple(left), tuple(entered), kept["k"]
