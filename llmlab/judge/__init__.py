@@ -5,30 +5,43 @@ judged = ll.judge.score(results, judge)
 ll.judge.calibrate(labels, judged, metric="correctness")
 """
 
+from llmlab.judge.anchors import AnchorCheck, check_anchors
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
+from llmlab.judge.correcting import Corrected, corrected, corrected_difference, corrected_rate
 from llmlab.judge.figures import Calibration
 from llmlab.judge.labels import Label, Labels, calibrate
 from llmlab.judge.pairwise import prefer, verdict_frame
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
+from llmlab.judge.passports import passport
 from llmlab.judge.pointwise import score
 from llmlab.judge.prompts import Judge
 from llmlab.judge.rubric import RUBRICS, Rubric, rubric
+from llmlab.judge.worklist import Worklist, to_label
 
 __all__ = [
     "RUBRICS",
+    "AnchorCheck",
     "Calibration",
+    "Corrected",
     "Judge",
     "Label",
     "Labels",
     "Rubric",
     "Verdict",
+    "Worklist",
     "calibrate",
     "calibrate_scores",
     "calibrate_verdicts",
+    "check_anchors",
+    "corrected",
+    "corrected_difference",
+    "corrected_rate",
     "parse_preference",
     "parse_score",
+    "passport",
     "prefer",
     "rubric",
     "score",
+    "to_label",
     "verdict_frame",
 ]

@@ -36,7 +36,10 @@ DIGEST_CHARS = 16
 
 
 class Label(pydantic.BaseModel):
-    """What one person said of one answer (`answer`) or of two (`answer_1`, `answer_2`); `value` None = not yet."""
+    """What one person said of one answer (`answer`) or of two (`answer_1`, `answer_2`); `value` None = not yet.
+
+    `asked` and `text` are what was read, for people; they may be left out.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     rubric: str
@@ -50,6 +53,8 @@ class Label(pydantic.BaseModel):
     date: str = ""
     inclusion: Annotated[float, Field(gt=0, le=1)] | None = None
     note: str = ""
+    asked: str = ""
+    text: str = ""
 
     @pydantic.model_validator(mode="after")
     def _one_or_two_answers(self) -> Label:
@@ -118,7 +123,7 @@ class Labels(Shown):
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) over the labels, whatever their order."""
-        lines = sorted(json.dumps(label.model_dump(), sort_keys=True) for label in self.labels)
+        lines = sorted(json.dumps(label.model_dump(exclude={"asked", "text"}), sort_keys=True) for label in self.labels)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @cached_property
@@ -243,7 +248,11 @@ def _pairs(
                 if (thing, i) not in used:
                     used.add((thing, i))
                     winner = "tie" if label.value == "tie" else turned[int(label.value or 0)]
-                    yield {**{str(key): cell for key, cell in row.items()}, "tags": _case(results, case_id).tags, "label": winner}
+                    yield {
+                        **{str(key): cell for key, cell in row.items()},
+                        "tags": _case(results, case_id).tags,
+                        "label": winner,
+                    }
 
 
 def labelled_answers(results: Results, metric: str) -> Iterator[tuple[tuple[str, ...], str, str, float]]:

@@ -1,0 +1,132 @@
+"""Which cases to label next: those that teach most, and a random share, each chosen with a known probability.
+
+The probability is stored with the label, so that corrections by inverse weights stay unbiased.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llmlab.display import Shown
+from llmlab.errors import DataError
+from llmlab.judge.labels import text_digest
+from llmlab.judge.prompts import question_of
+from llmlab.results import Results
+from llmlab.stats.arrays import FloatArray
+
+__all__ = ["Worklist", "to_label"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Worklist(Shown):
+    """Answers to label, whole cases at a time, in a shuffled order that does not show the variant.
+
+    Attributes:
+        rubric: what they are to be judged by.
+        items: (case_id, question, answer, inclusion probability) per distinct answer.
+    """
+
+    rubric: str
+    items: tuple[tuple[str, str, str, float], ...]
+
+    def save(self, path: str | Path) -> Path:
+        """Write JSONL to fill in: set `value` of each line; `text` and `asked` are for reading and may be removed."""
+        rows = [
+            {
+                "rubric": self.rubric,
+                "case_id": case_id,
+                "question": text_digest(question),
+                "answer": text_digest(answer),
+                "value": None,
+                "inclusion": inclusion,
+                "asked": question,
+                "text": answer,
+            }
+            for case_id, question, answer, inclusion in self.items
+        ]
+        Path(path).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        return Path(path)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {"case": case_id, "question": question, "answer": answer, "chosen with probability": inclusion}
+            for case_id, question, answer, inclusion in self.items
+        ]
+
+
+def to_label(
+    results: Results,
+    n: int,
+    *,
+    metric: str,
+    against: str | None = None,
+    threshold: float | None = None,
+    random_share: float = 0.5,
+    seed: int = 0,
+) -> Worklist:
+    """All answers of n cases: half by chance, half where two metrics disagree or scores lie near a threshold.
+
+    Systematic sampling with probabilities proportional to size (Madow 1949), so exactly n cases, each with the
+    probability that is stored.
+
+    Args:
+        metric: the judge's.
+        against: another metric on the same scale; cases where the two differ most come first.
+        threshold: of a decision; cases whose scores lie near it come first.
+        random_share: how much of the probability is spread evenly over all cases; above 0, so that none is impossible.
+    """
+    if results.golden is None:
+        raise DataError("these results carry no golden set, so there is no question to show")
+    table = results.table(metric)
+    cases = len(table.case_ids)
+    if not 1 <= n <= cases or not 0 < random_share <= 1:
+        raise ValueError(f"n == {n} must lie between 1 and {cases}, random_share == {random_share} in (0, 1]")
+    interest = _interest(results, metric, against, threshold)
+    rng = np.random.default_rng(seed)
+    chances = _chances(random_share / cases + (1 - random_share) * interest / interest.sum(), n)
+    order = rng.permutation(cases)
+    edges = np.cumsum(chances[order])
+    picks = np.searchsorted(edges, rng.random() + np.arange(n), side="right")
+    chosen = {table.case_ids[order[i]]: float(chances[order[i]]) for i in np.minimum(picks, cases - 1)}
+    answers: dict[tuple[str, str], None] = {}
+    for case_id, text, status in zip(*(results.frame[c].tolist() for c in ("case_id", "text", "status")), strict=True):
+        if case_id in chosen and status != "error":
+            answers[case_id, text] = None
+    listed = list(answers)
+    shuffled = sorted(rng.permutation(len(listed)), key=lambda i: list(chosen).index(listed[i][0]))
+    items = ((*listed[i], chosen[listed[i][0]]) for i in shuffled)
+    by_id = results.golden.by_id
+    return Worklist(
+        rubric=metric, items=tuple((case_id, question_of(by_id[case_id]), text, p) for case_id, text, p in items)
+    )
+
+
+def _interest(results: Results, metric: str, against: str | None, threshold: float | None) -> FloatArray:
+    """How much a label of each case teaches, above 0: one part per reason, else all the same."""
+    values = results.table(metric).values
+    span = float(np.nanmax(values) - np.nanmin(values)) or 1.0
+    interest = np.full(len(values), 1e-3)
+    if against is not None:
+        interest += np.nan_to_num(np.nanmax(np.abs(values - results.table(against).values) / span, axis=1, initial=0.0))
+    if threshold is not None:
+        interest += np.nan_to_num(np.nanmax(np.exp(-4 * np.abs(values - threshold) / span), axis=1, initial=0.0))
+    return interest
+
+
+def _chances(share: FloatArray, n: int) -> FloatArray:
+    """n times the shares, none above 1: what is cut off goes to the others in proportion."""
+    chances = n * share
+    for _ in range(len(share)):
+        above = chances > 1
+        if not above.any():
+            break
+        fixed = chances >= 1
+        chances = np.where(fixed, 1.0, chances * (n - fixed.sum()) / chances[~fixed].sum() if (~fixed).any() else 1.0)
+    return np.minimum(chances, 1.0)
