@@ -1,5 +1,6 @@
 """The notebooks keep the house rules: one question each, a parameters cell, short cells, no stored outputs."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -38,7 +39,10 @@ def test_it_is_stored_without_outputs(cells):
 def test_it_asks_one_question_in_its_heading(cells):
     """The first line is an H1 that ends in a question mark, and there is no other H1."""
     headings = [
-        line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).splitlines()
+        line
+        for cell in cells
+        if cell["cell_type"] == "markdown"
+        for line in "".join(cell["source"]).splitlines()
         if line.startswith("# ")
     ]
     assert len(headings) == 1
@@ -62,6 +66,6 @@ def test_code_cells_are_short_and_call_only(cells):
     assert all(len(source.splitlines()) <= 12 for source in sources)
     assert not [source for source in sources if FORBIDDEN.search(source)]
     assert sum(len(re.findall(r"^\s*def ", source, re.MULTILINE)) for source in sources) <= 1
-    for before, cell in zip(cells, cells[1:], strict=False):
+    for before, cell in itertools.pairwise(cells):
         if cell["cell_type"] == "code":
             assert before["cell_type"] == "markdown", f"no sentence before: {''.join(cell['source'])[:60]}"

@@ -1,4 +1,4 @@
-"""The notebooks do what they say: on the embedded default, on a newcomer's own data, twice, and with a broken endpoint."""
+"""The notebooks work: on the embedded default, twice, on a newcomer's own data, and on a broken endpoint."""
 
 import json
 import shutil
