@@ -3,6 +3,7 @@
 import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -28,8 +29,7 @@ def desk(tmp_path, monkeypatch):
 
 def run(*arguments, effect=0.02, rules=None):
     """The command's result with this policy."""
-    with open("gate.yaml", "w", encoding="utf-8") as file:
-        file.write(rules or RULES.format(effect=effect))
+    Path("gate.yaml").write_text(rules or RULES.format(effect=effect), encoding="utf-8")
     return CliRunner().invoke(main, ["gate", "r.parquet", "--policy", "gate.yaml", *arguments])
 
 
