@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmlab.retrieval.attribution import attribute, grade_at_least, recall_at_least
     from llmlab.retrieval.compare import compare_runs
     from llmlab.retrieval.corpus import Corpus
-    from llmlab.retrieval.freshness import check, load_manifest, save_manifest
+    from llmlab.retrieval.freshness import check, load_manifest, manifest_of, save_manifest
     from llmlab.retrieval.metrics import evaluate
     from llmlab.retrieval.retrievers import build_index, register_retriever
     from llmlab.retrieval.runmetrics import by_k, of_results
@@ -33,6 +33,7 @@ _HOMES = {
     "evaluate": "metrics",
     "grade_at_least": "attribution",
     "load_manifest": "freshness",
+    "manifest_of": "freshness",
     "of_results": "runmetrics",
     "recall_at_least": "attribution",
     "register_retriever": "retrievers",
@@ -49,6 +50,7 @@ __all__ = [
     "evaluate",
     "grade_at_least",
     "load_manifest",
+    "manifest_of",
     "of_results",
     "recall_at_least",
     "register_retriever",

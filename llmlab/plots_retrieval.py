@@ -1,0 +1,194 @@
+"""Figures of retrieval: precision and recall by k, and which step lost the cases; in the style of `plots`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+
+from llmlab.display import plain
+from llmlab.plots import COLOURS, CYCLE, STYLE, TITLE_LINE_CHARS, Picture, picture
+from llmlab.retrieval.attribution import CELLS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from llmlab.retrieval.attribution import Attribution
+    from llmlab.retrieval.runmetrics import RunMetrics
+
+__all__ = ["by_k", "losses"]
+
+NAMES = {"P": "precision", "R": "recall", "HitRate": "questions with a hit", "Success": "questions with a hit"}
+MOST_VARIANTS = len(CYCLE)
+LONGEST_NAME_CHARS = 24
+LABEL_GAP = 0.055  # of the panel's height, between the names at the ends of two lines
+
+
+def by_k(measured: RunMetrics) -> Picture:
+    """Each measure against k, a line per variant with its 95% band; a dot stands at the k that the variant uses.
+
+    `measured` is what `retrieval.by_k` gives. Raises ValueError for more variants than there are colours, or where
+    nothing was measured at more than one k.
+    """
+    depths = {
+        name: sorted(m.cutoff for m in measured.measures if m.name == name and m.cutoff) for name in _names(measured)
+    }
+    drawn = {name: ks for name, ks in depths.items() if len(ks) > 1}
+    variants = _few(measured.variants)
+    if not drawn:
+        raise ValueError("nothing to draw: measure at several k, as `retrieval.by_k` does")
+    figure, panels = picture(height_inches=3.7, columns=len(drawn))
+    with mpl.rc_context(dict(STYLE)):
+        for axes, (name, ks) in zip(panels, drawn.items(), strict=True):
+            _draw_curves(axes, measured, name, ks)
+            axes.set_title(NAMES.get(name, name), fontsize=10)
+            axes.set_xlabel("k, documents fetched (dot: the k in use)", fontsize=9)
+            axes.set_ylim(bottom=0)
+            axes.set_xlim(min(ks), max(ks) * 1.16)
+            _label_ends(axes, measured, name, ks)
+        _titled(figure, _curve_title(measured, "R" if "R" in drawn else next(iter(drawn))))
+    said = [
+        f"{plain(variant)}: " + ", ".join(f"{name}@{k} {measured.estimate(variant, f'{name}@{k}')}" for k in _some(ks))
+        for variant in variants
+        for name, ks in drawn.items()
+    ]
+    figure.alt = plain(f"Measures by k with {measured.level:.0%} bands. {'; '.join(said)}.", None)
+    return figure
+
+
+def losses(attribution: Attribution) -> Picture:
+    """The share of cases in each cell of the attribution, a mark per variant with its 95% interval."""
+    variants = _few(attribution.variants)
+    figure, (axes,) = picture(height_inches=1.9 + 0.75 * len(CELLS) * max(1.0, len(variants) / 4))
+    with mpl.rc_context(dict(STYLE)):
+        for i, variant in enumerate(variants):
+            shares = [attribution.share(cell, variant) for cell in CELLS]
+            known = [(place, share) for place, share in enumerate(shares) if share.value is not None]
+            at = [place + 0.6 * ((i + 0.5) / len(variants) - 0.5) for place, _ in known]
+            values = [100 * (share.value or 0.0) for _, share in known]
+            ends = [(100 * (s.low or 0.0), 100 * (1.0 if s.high is None else s.high)) for _, s in known]
+            arms = [
+                [v - low for v, (low, _) in zip(values, ends, strict=True)],
+                [high - v for v, (_, high) in zip(values, ends, strict=True)],
+            ]
+            axes.errorbar(values, at, xerr=arms, fmt="o", capsize=3, color=CYCLE[i], label=_short(variant))
+            for cell, x, y in zip((CELLS[place] for place, _ in known), ends, at, strict=True):
+                axes.annotate(
+                    f"{attribution.count(cell, variant):,}",
+                    (x[1], y),
+                    xytext=(5, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=8,
+                    color=CYCLE[i],
+                )
+        axes.set_yticks(range(len(CELLS)), [_CELL_LABELS[cell] for cell in CELLS], fontsize=9)
+        axes.set_ylim(len(CELLS) - 0.5, -0.5)
+        axes.margins(x=0.1)
+        axes.set_xlim(left=0)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(f"share of the cases (%), with {attribution.level:.0%} intervals; numbers are cases")
+        figure.legend(loc="outside lower left", ncols=min(4, len(variants)), fontsize=9, frameon=False)
+        _titled(figure, _loss_title(attribution))
+    figure.alt = plain(f"What became of the cases. {attribution._sentence()}", None)
+    return figure
+
+
+_CELL_LABELS = {
+    "right": "right\n(fetched, answered)",
+    "generation failure": "generation failure\n(fetched, wrong)",
+    "retrieval failure": "retrieval failure\n(not fetched, wrong)",
+    "lucky": "lucky\n(not fetched, right)",
+}
+
+
+def _draw_curves(axes: Axes, measured: RunMetrics, name: str, ks: Sequence[int]) -> None:
+    for colour, variant in zip(CYCLE, measured.variants, strict=False):
+        found = [measured.estimate(variant, f"{name}@{k}") for k in ks]
+        values = [estimate.value or 0.0 for estimate in found]
+        axes.plot(ks, values, color=colour, linewidth=1.8)
+        if all(estimate.low is not None for estimate in found):
+            low, high = [e.low or 0.0 for e in found], [e.high or 0.0 for e in found]
+            axes.fill_between(ks, low, high, color=colour, alpha=0.13, linewidth=0)
+        used = measured.k_used.get(variant)
+        if used is not None and used in ks:
+            axes.plot([used], [values[list(ks).index(used)]], "o", color=colour, markersize=7, zorder=5)
+
+
+def _label_ends(axes: Axes, measured: RunMetrics, name: str, ks: Sequence[int]) -> None:
+    """Names at the right ends of the lines, pushed apart where they would cover each other."""
+    top = axes.get_ylim()[1]
+    ends = [
+        (measured.estimate(variant, f"{name}@{max(ks)}").value or 0.0, variant, colour)
+        for variant, colour in zip(measured.variants, CYCLE, strict=False)
+    ]
+    lowest = 0.0
+    for value, variant, colour in sorted(ends):
+        at = max(value, lowest)
+        lowest = at + LABEL_GAP * top
+        axes.annotate(
+            _short(variant),
+            (max(ks), at),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=colour,
+        )
+
+
+def _curve_title(measured: RunMetrics, name: str) -> str:
+    """What each variant reaches at the k it uses, the best first."""
+    reached = [
+        (measured.estimate(variant, f"{name}@{k}").value or 0.0, variant, k)
+        for variant, k in measured.k_used.items()
+        if any(str(measure) == f"{name}@{k}" for measure in measured.measures)
+    ]
+    if not reached:
+        return f"{NAMES.get(name, name).capitalize()} by the number of documents fetched"
+    (value, best, k), *others = sorted(reached, key=lambda entry: -entry[0])
+    rest = ", ".join(f"{_short(variant)} {other:.0%} at {at}" for other, variant, at in others[:3])
+    what = "of the relevant documents" if name == "R" else NAMES.get(name, name)
+    return f"{_short(best)} fetches {value:.0%} {what} at its k of {k}{f' ({rest})' if rest else ''}"
+
+
+def _loss_title(attribution: Attribution) -> str:
+    counts = {v: [attribution.count(cell, v) for cell in CELLS] for v in attribution.variants}
+    sides = {(f > g) - (f < g) for _, g, f, _ in counts.values()}
+    if len(counts) == 1:
+        ((variant, (_, g, f, _)),) = counts.items()
+        return f"{_short(variant)} loses {f:,} cases to retrieval and {g:,} to generation"
+    if sides == {1}:
+        return "Every variant loses more cases to retrieval than to generation"
+    if sides == {-1}:
+        return "Every variant loses more cases to generation than to retrieval"
+    return "What loses most, retrieval or generation, differs between the variants"
+
+
+def _names(measured: RunMetrics) -> list[str]:
+    return list(dict.fromkeys(measure.name for measure in measured.measures))
+
+
+def _some(ks: Sequence[int]) -> list[int]:
+    return [k for k in ks if k in (1, 3, 5, 10, 20)] or [ks[0], ks[-1]]
+
+
+def _few(variants: tuple[str, ...]) -> tuple[str, ...]:
+    if len(variants) > MOST_VARIANTS:
+        raise ValueError(
+            f"{len(variants)} variants are more than one figure can tell apart ({MOST_VARIANTS}); choose some"
+        )
+    return variants
+
+
+def _short(name: str) -> str:
+    safe = plain(name, None)
+    half = LONGEST_NAME_CHARS // 2 - 1
+    return safe if len(safe) <= LONGEST_NAME_CHARS else f"{safe[:half]}…{safe[-half:]}"
+
+
+def _titled(figure: Picture, text: str) -> None:
+    wrapped = "\n".join(textwrap.wrap(text, TITLE_LINE_CHARS, max_lines=3, placeholder="…"))
+    figure.suptitle(wrapped, x=0.01, ha="left", fontsize=11, fontweight="bold", color=COLOURS["black"])
