@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 NOTEBOOK := notebooks/01_compare_variants.ipynb
-PORT ?= 5001
+PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab ui test test-all check bench lock clean
+.PHONY: help setup demo lab ui server test test-all check bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,8 +30,11 @@ demo: $(READY)  ## compare variants: run notebook 01 (BASE_URL=... MODEL=... for
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_compare_variants.ipynb
 
-ui: $(READY)  ## open MLflow on the logged runs (PORT=5001)
+ui: $(READY)  ## open MLflow on the logged runs (PORT=5000)
 	@$(BIN)/llmlab ui --port $(PORT)
+
+server: $(READY)  ## start a tracking server for a team, bound to this machine (PORT=5000)
+	@$(BIN)/llmlab server --port $(PORT)
 
 test: $(READY)  ## the tests that take a minute or two
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile -p no:benchmark -m 'not slow and not browser and not bench'
