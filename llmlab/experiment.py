@@ -108,17 +108,9 @@ def run(
             state.stopped = INTERRUPTED
     if state.store_error is not None:
         raise state.store_error
-    generations = tuple(state.generations)
-    results = Results.from_generations(
-        generations,
-        golden=golden,
-        bundles=plan.bundles,
-        index_digests={name: index.digest for name, index in plan.indexes.items()},
-        complete=len(generations) == len(plan),
-        failed_share_allowed=failed_share_allowed,
-        provenance=_provenance(plan),
-        notes=_notes(generations, state.stopped),
-    )
+    results = _gathered(plan, state, failed_share_allowed)
+    if not made:
+        return results
     try:
         with _terminates():
             return results.scored_by(made)
@@ -257,6 +249,21 @@ def _budget(budget_usd: float | Decimal | None) -> Decimal | None:
     if not (budget.is_finite() and budget > 0):
         raise ValueError(f"budget_usd == {budget_usd}, must be > 0 (or None for no bound)")
     return budget
+
+
+def _gathered(plan: Plan, state: Progress, failed_share_allowed: float) -> Results:
+    """What has arrived as unscored results; `state` lets go of it, so that scoring has the memory."""
+    generations, state.generations = state.generations, []
+    return Results.from_generations(
+        generations,
+        golden=plan.golden,
+        bundles=plan.bundles,
+        index_digests={name: index.digest for name, index in plan.indexes.items()},
+        complete=len(generations) == len(plan),
+        failed_share_allowed=failed_share_allowed,
+        provenance=_provenance(plan),
+        notes=_notes(generations, state.stopped),
+    )
 
 
 def _provenance(plan: Plan) -> dict[str, Any]:
