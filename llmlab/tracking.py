@@ -13,13 +13,16 @@ import math
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
+from llmlab import spool
 from llmlab.bundle import Bundle
+from llmlab.casetable import case_table
 from llmlab.display import Shown
 from llmlab.errors import DataError, StoreError
 from llmlab.mlstore import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, open_store, reported
@@ -31,11 +34,9 @@ if TYPE_CHECKING:
     from llmlab.gate.looks import Look
     from llmlab.results import Results
 
-__all__ = ["LoggedSweep", "load", "log", "looks", "sweep_id_of"]
+__all__ = ["LoggedSweep", "load", "log", "looks", "sweep_id_of", "sync"]
 
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
-LONGEST_CELL_CHARS = 2_000
-MOST_TABLE_ROWS = 2_000
 CASES_FILE = "cases.parquet"
 TABLE_FILE = "cases.json"
 _STATUS: dict[str, Status] = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
@@ -85,6 +86,8 @@ def log(
 ) -> LoggedSweep:
     """One MLflow run per variant, and where to look at them. The same results twice are logged once.
 
+    While the store is away they are kept in `mlruns/spool/`, with a warning; `llmlab sync` logs them later.
+
     Args:
         results: complete, partial or FAILED; the state becomes a tag and the run's status.
         decision: a gate's decision, kept with the candidate's run (with every run where it names no candidate).
@@ -93,12 +96,31 @@ def log(
         root: the project, by default the one around the current folder.
 
     Raises:
-        StoreError: the store cannot be written to. DataError: a bundle or a case contains a key.
+        StoreError: neither store nor spool can be written to. DataError: a bundle or a case contains a key.
     """
     _refuse_secrets(results)
+    root, experiment = project_root() if root is None else root, experiment or _common_name(results)
+    try:
+        return _log(results, decision, experiment, figures or {}, root)
+    except StoreError as error:
+        sweep_id = sweep_id_of(results)
+        kept = spool.keep(results, decision, name=sweep_id, experiment=experiment, figures=figures or {}, root=root)
+        warnings.warn(f"{error}. Nothing is lost: kept in {kept}, `llmlab sync` logs it", RuntimeWarning, stacklevel=2)
+        return LoggedSweep(sweep_id=sweep_id, experiment=experiment, run_ids={}, url=kept.as_uri())
+
+
+def sync(root: Path | None = None) -> list[LoggedSweep]:
+    """Log what the spool kept, oldest first; what is logged leaves the spool. StoreError where the store is away."""
     root = project_root() if root is None else root
-    store, experiment = open_store(root), experiment or _common_name(results)
-    sweep_id = sweep_id_of(results)
+    done = []
+    for entry in spool.spooled(root):
+        done.append(_log(entry.results, entry.decision, entry.experiment, entry.figures, root))
+        entry.forget()
+    return done
+
+
+def _log(results: Results, decision: Any, experiment: str, figures: Mapping[str, Picture], root: Path) -> LoggedSweep:
+    store, sweep_id = open_store(root), sweep_id_of(results)
     logged, torn = _find(store, experiment, sweep_id)
     with reported(f"sweep {sweep_id[:8]} cannot be logged"):
         for run_id in torn:  # what a process left behind that died while it logged
@@ -109,7 +131,7 @@ def log(
         logged[variant] = _log_variant(store, experiment, variant, results, summary, common)
     run_ids = {variant: logged[variant] for variant in results.variants}
     with reported(f"decision and figures of sweep {sweep_id[:8]} cannot be logged"):
-        _log_figures(store, run_ids, figures or {})
+        _log_figures(store, run_ids, figures)
         _log_decision(store, run_ids, decision)
         if notebook_run := os.environ.get(NOTEBOOK_RUN_ID):
             store.client.set_tag(notebook_run, f"sweep_id.{sweep_id[:8]}", sweep_id)
@@ -262,19 +284,7 @@ def _write_artifacts(folder: Path, variant: str, results: Results) -> None:
         provenance={**results.provenance, "sweep_variants": list(results.variants)},
     )
     part.to_parquet(folder / CASES_FILE)
-    (folder / TABLE_FILE).write_text(_case_table(part), encoding="utf-8")
-
-
-def _case_table(part: Results) -> str:
-    """The rows in the form of MLflow's own tables, texts cut; the Parquet file has all of it."""
-    columns = ["case_id", "repeat", "status", "text", *part.metrics, "retrieved", "latency_s", "cost_usd", "error"]
-    rows = part.frame.head(MOST_TABLE_ROWS)[columns]
-    shown = rows.assign(text=rows["text"].str.slice(0, LONGEST_CELL_CHARS), retrieved=rows["retrieved"].map(" ".join))
-    if part.golden is not None:
-        inputs = {case.id: json.dumps(dict(case.inputs), ensure_ascii=False) for case in part.golden}
-        shown.insert(1, "inputs", scrub_frame(shown["case_id"].map(inputs).to_frame("inputs"))["inputs"])
-    split = json.loads(shown.to_json(orient="split", index=False))
-    return json.dumps({"columns": split["columns"], "data": split["data"]}, ensure_ascii=False)
+    (folder / TABLE_FILE).write_text(case_table(part), encoding="utf-8")
 
 
 def _dataset(results: Results) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 
 from llmlab.cli.serving import HOST, run_server
 from llmlab.display import plain
+from llmlab.errors import StoreError
 from llmlab.project import runs_folder
 
 __all__ = ["server"]
@@ -32,7 +34,7 @@ def server(port: int, *, workers: int, artifacts: Path | None, hosts: tuple[str,
     folder = runs_folder()
     artifacts = (artifacts or folder / "server-artifacts").resolve()
     artifacts.mkdir(parents=True, exist_ok=True)
-    backend = os.environ.get("MLFLOW_BACKEND_STORE_URI", "") or f"sqlite:///{folder / 'server.db'}"
+    backend = _with_driver(os.environ.get("MLFLOW_BACKEND_STORE_URI", "") or f"sqlite:///{folder / 'server.db'}")
     allowed = [f"{name}:{port}" for name in (HOST, "localhost")] + list(hosts)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     command += ["--workers", str(workers), "--artifacts-destination", artifacts.as_uri()]
@@ -45,6 +47,17 @@ def server(port: int, *, workers: int, artifacts: Path | None, hosts: tuple[str,
         say=lambda address: _said(address, artifacts),
         environment={"MLFLOW_BACKEND_STORE_URI": backend, "MLFLOW_TRACKING_URI": ""},  # a password stays out of `ps`
     )
+
+
+def _with_driver(uri: str) -> str:
+    """A PostgreSQL address with the driver that is installed; SQLAlchemy's own choice changes with its version."""
+    prefix, bare, rest = uri.partition("postgresql://")
+    if prefix or not bare:
+        return uri
+    drivers = [name for name in ("psycopg", "psycopg2") if importlib.util.find_spec(name)]
+    if not drivers:
+        raise StoreError("no driver for PostgreSQL is installed; `pip install psycopg2-binary`")
+    return f"postgresql+{drivers[0]}://{rest}"
 
 
 def _said(address: str, artifacts: Path) -> str:

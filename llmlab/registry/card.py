@@ -26,14 +26,12 @@ def card(
     verdict: str = "",
     summary: str = "",
     conditions: Sequence[Mapping[str, object]] = (),
-    facts: Mapping[str, str] | None = None,
 ) -> str:
     """The Markdown of a version: verdict and conditions first, then what it is made of, who registered it and when.
 
     Args:
         registered: who, when, from which commit.
         verdict, summary, conditions: of the newest receipt; "" where there is none.
-        facts: further lines, such as the run's page.
     """
     parts = [
         f"**{markdown(bundle.name)} {markdown(bundle.version)}** · digest {code(bundle.digest)}",
@@ -42,7 +40,6 @@ def card(
         "**Model** " + code(str(bundle.model)) + f": {markdown(bundle.model.pinned.reason)}",
         f"**Sampling** {code(json.dumps(dict(bundle.sampling.sent), ensure_ascii=False))}",
         f"**Retrieval** {code(_retrieval(bundle))}",
-        *(f"**{markdown(name)}** {text}" for name, text in (facts or {}).items()),
         markdown(registered),
     ]
     head = "\n\n".join(part for part in parts if part)

@@ -70,7 +70,7 @@ def condition_rows(receipt: Receipt) -> list[Mapping[str, object]]:
         {
             "condition": f"{c.kind}: {c.metric}{f' in {c.category}' if c.category else ''}",
             "verdict": c.verdict,
-            "difference (CI)": Interval(c.value, c.low, c.high),
+            "value": Interval(c.value, c.low, c.high, unit="%" if c.relative else ""),
             "means": c.reading,
         }
         for c in receipt.conditions

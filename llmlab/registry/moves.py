@@ -284,9 +284,10 @@ def _lost(moves: Sequence[Move]) -> frozenset[int]:
 
 def _description(move: Move) -> str:
     came = "which did not exist" if move.before is None else f"from version {move.before}"
+    follows = f"Follows move {move.follows}." if move.follows else "The first move of this alias."
     return (
         f"**{markdown(move.word)}** `{move.alias}`, {came}, to version {move.version} (digest `{move.digest[:8]}`), "
-        f"by {markdown(move.who)} at {move.when}: {markdown(move.reason)}\n\nFollows move {move.follows}."
+        f"by {markdown(move.who)} at {move.when}: {markdown(move.reason)}\n\n{follows}"
     )
 
 

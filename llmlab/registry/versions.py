@@ -18,7 +18,7 @@ from llmlab.errors import DataError, FloatingModelError, RegistryError
 from llmlab.mlstore import COMPLETION_TAG, reported
 from llmlab.project import git_state
 from llmlab.redaction import holds_secret
-from llmlab.registry.card import card, code
+from llmlab.registry.card import card
 from llmlab.registry.connection import Registry, name_and_alias, open_registry, require_name, retried, who
 from llmlab.registry.moves import now
 
@@ -183,18 +183,18 @@ def read_receipt(registry: Registry, version: Version) -> Receipt | None:
 
 def describe(bundle: Bundle, receipt: Receipt | None, facts: Mapping[str, str]) -> str:
     """The description of a version with this receipt."""
-    shown = {name: code(text) for name, text in facts.items() if text}
+    registered = " ".join(f"{name} {text}" for name, text in facts.items())
     if receipt is None:
-        return card(bundle, registered=facts.get("registered", ""), facts=shown)
+        return card(bundle, registered=registered)
     from llmlab.registry.evidence import condition_rows
 
+    by = f" by {receipt.author}" if receipt.author else ""
     return card(
         bundle,
-        registered="",
+        registered=registered,
         verdict=receipt.verdict,
-        summary=f"Judged {receipt.created_at} by {receipt.author}, receipt {receipt.digest[:8]}.",
+        summary=f"{receipt.sentence} Judged {receipt.created_at[:16]}{by}, receipt {receipt.digest[:8]}.",
         conditions=condition_rows(receipt),
-        facts=shown,
     )
 
 
@@ -218,7 +218,7 @@ def _create(registry: Registry, bundle: Bundle, receipt: Receipt | None, root: P
         "model": str(bundle.model),
         "registered_by": who(),
         "registered_at": now(),
-        "commit": git.commit + (" (dirty)" if git.dirty else ""),
+        **({"commit": git.commit + (" (dirty)" if git.dirty else "")} if git.commit else {}),
     }
     description = describe(bundle, None, _facts(tags))
     tags |= {"description_digest": _sha256(description)}
@@ -286,8 +286,8 @@ def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: 
 
 
 def _facts(tags: Mapping[str, str]) -> dict[str, str]:
-    shown = ("registered_by", "registered_at", "commit")
-    return {name.replace("_", " "): tags[name] for name in shown if tags.get(name)}
+    shown = {"registered_by": "Registered by", "registered_at": "at", "commit": "from commit"}
+    return {said: tags[name] for name, said in shown.items() if tags.get(name)}
 
 
 def _receipt_path(digest: str) -> str:

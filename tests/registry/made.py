@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from llmlab import tracking
 from llmlab.bundle import Bundle
-from llmlab.gate import Decision, GatePolicy
+from llmlab.gate import Decision, GatePolicy, Look
 from llmlab.registry.connection import Registry, open_registry
 from llmlab.registry.moves import Move, make_move, now, settle
 from llmlab.registry.versions import Version, register
@@ -64,7 +65,14 @@ judge: {passport: not required}
 
 
 def judged(
-    root: Path, *, better: float = 0.4, n: int = 120, policy: str = POLICY, name: str = "qa", k: int = 0
+    root: Path,
+    *,
+    better: float = 0.4,
+    n: int = 120,
+    policy: str = POLICY,
+    name: str = "qa",
+    k: int = 0,
+    looks: Sequence[Look] | None = None,
 ) -> tuple[Results, Decision, Path]:
     """Logged results of two pinned bundles, the gate's decision on the second, and the experiment's folder.
 
@@ -81,7 +89,7 @@ def judged(
     (folder / "gate.yaml").write_text(policy, encoding="utf-8")
     assert results.golden is not None
     results.golden.save(folder / "golden.jsonl")
-    looks = tracking.looks(results.golden.digest, root=root)
+    looks = tracking.looks(results.golden.digest, root=root) if looks is None else looks
     decision = GatePolicy.load(folder / "gate.yaml").decide(results, baseline="old", candidate="new", looks=looks)
     tracking.log(results, decision, root=root)
     return results, decision, folder

@@ -53,7 +53,7 @@ def test_the_description_lets_a_person_decide(project: Path) -> None:
         assert fact in shown
     assert "temperature" in shown
     assert "question" in shown
-    assert "registered by" in shown
+    assert "Registered by" in shown
     assert len(shown) <= 5000
     assert "/#/models/qa/versions/1" in str(version)
 

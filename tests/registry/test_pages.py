@@ -1,0 +1,127 @@
+"""The registry as people see it: MLflow's own pages on a real store, in a real browser."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmlab.registry import audit, promote, register, rollback
+from llmlab.registry.connection import open_registry
+from tests.registry.made import HOSTILE, alias_now, bundle, judged
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
+PATIENCE_MS = 60_000
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """A page of headless Chromium that notes every dialog."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip("no Chromium on this machine: `apt-get install chromium`")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        opened = browser.new_page(viewport={"width": 1280, "height": 1000})
+        opened.set_default_timeout(PATIENCE_MS)
+        opened.alerts = []
+        opened.on("dialog", lambda dialog: (opened.alerts.append(dialog.message), dialog.dismiss()))
+        yield opened
+        browser.close()
+
+
+@contextlib.contextmanager
+def served(project: Path) -> Iterator[str]:
+    """The address of `llmlab ui` on the project."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "llmlab.cli", "ui", "--port", str(port)]
+    server = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, env={**os.environ})
+    try:
+        ends = time.monotonic() + 180
+        while time.monotonic() < ends:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+                break
+            assert server.poll() is None
+            time.sleep(0.3)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=60)
+
+
+def test_digest_verdict_and_alias_are_on_the_pages_and_a_flip_by_clicking_is_found(
+    project: Path, page: Any, tmp_path: Path
+) -> None:
+    """A person decides in MLflow's pages alone; what they click there is audited."""
+    results, decision, folder = judged(project, name="help_desk")
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    promote(version, experiment=folder, reason="fewer wrong functions")
+    hostile = register(bundle(k=9, name="help_desk", template=f"{{{{ question }}}}\n```\n{HOSTILE}"))
+    pictures = Path(os.environ.get("LLMLAB_SCREENSHOTS", tmp_path))
+    with served(project) as address:
+        page.goto(f"{address}/#/models")
+        page.get_by_text("help_desk", exact=True).first.wait_for()
+        page.get_by_text("production").first.wait_for()
+        for name in ("Close", "Close Assistant"):  # MLflow's own advertisements
+            with contextlib.suppress(playwright_error()):
+                page.get_by_label(name).first.click(timeout=3_000)
+        page.screenshot(path=pictures / "registry.png")
+
+        page.goto(f"{address}/#/models/help_desk/versions/{version.number}")
+        page.get_by_text(version.digest).first.wait_for()
+        page.get_by_text("PASS", exact=True).first.wait_for()
+        page.get_by_text("production").first.wait_for()
+        page.screenshot(path=pictures / "version.png", full_page=True)
+
+        page.goto(f"{address}/#/models/help_desk__history/versions/1")
+        page.get_by_text("fewer wrong functions").first.wait_for()
+        page.screenshot(path=pictures / "history.png")
+
+        page.goto(f"{address}/#/models/help_desk/versions/{hostile.number}")
+        page.get_by_text(hostile.digest).first.wait_for()
+        page.screenshot(path=pictures / "hostile.png", full_page=True)
+        assert page.locator("img[src='x']").count() == 0
+        assert not page.alerts
+
+        _click_alias(page, "production")
+        page.screenshot(path=pictures / "flipped.png")
+    assert alias_now(open_registry(), "help_desk") == hostile.number
+    (finding,) = audit().wrong
+    assert "by hand" in finding.what
+    assert rollback("help_desk", reason="nobody gated it").version == version.number
+    assert not audit().wrong
+
+
+def playwright_error() -> type[Exception]:
+    """What playwright raises where a thing to click is not there."""
+    from playwright.sync_api import Error
+
+    return Error
+
+
+def _click_alias(page: Any, alias: str) -> None:
+    """Give the version on the page this alias, as a person does."""
+    page.get_by_role("button", name="Add").or_(page.get_by_label("Edit aliases")).first.click()
+    box = page.get_by_role("dialog")
+    box.wait_for()
+    field = box.get_by_role("combobox").first
+    field.fill(alias)
+    page.keyboard.press("Enter")
+    page.screenshot(path=os.environ.get("LLMLAB_SCREENSHOTS", "/tmp") + "/alias_dialog.png")
+    box.get_by_role("button", name="Save").click()
+    box.wait_for(state="hidden")

@@ -1,0 +1,171 @@
+"""A team's server on a real PostgreSQL: the same code, by MLFLOW_TRACKING_URI alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmlab.registry import audit, history, load
+from tests.registry.made import alias_now, moved, registered
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+PROMOTER = textwrap.dedent("""
+    import random, sys, time
+    from llmlab.errors import RegistryError, StoreError
+    from llmlab.registry.connection import open_registry
+    from llmlab.registry.moves import Move, make_move, now, settle
+
+    me, trials = sys.argv[1], int(sys.argv[2])
+    outcomes = {"won": 0, "lost": 0, "away": 0}
+    print("ready", flush=True)
+    sys.stdin.readline()
+    while outcomes["won"] + outcomes["lost"] < trials:
+        try:
+            registry = open_registry()
+            last = settle(registry, "qa").last("production")
+            version = random.Random(f"{me}{outcomes}").choice([1, 2, 3])
+            target = registry.version("qa", version)
+            move = Move(alias="production", kind="promote", before=last.version, version=version, who=me, when=now(),
+                        digest=target.tags["digest"], follows=last.number, reason="at once")
+            make_move(registry, "qa", move, target=target)
+            outcomes["won"] += 1
+        except RegistryError:
+            outcomes["lost"] += 1
+        except StoreError:
+            outcomes["away"] += 1
+            time.sleep(0.5)
+    print(outcomes["won"], outcomes["lost"], outcomes["away"], flush=True)
+""")
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """The URI of an empty PostgreSQL of our own, on loopback."""
+    if not BINARIES:
+        pytest.skip("no PostgreSQL on this machine: `apt-get install postgresql`")
+    pytest.importorskip("psycopg2")
+    user = "postgres" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="llmlab-pg-"))
+    if user is not None:
+        if user not in {entry.pw_name for entry in pwd.getpwall()}:
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+        shutil.chown(folder, user)
+    port = free_port()
+    bin_ = BINARIES[-1]
+    subprocess.run(
+        [bin_ / "initdb", "-D", folder / "data", "-A", "trust", "-U", "llmlab", "--no-sync"],
+        user=user, check=True, stdout=subprocess.DEVNULL, cwd=folder,
+    )  # fmt: skip
+    command = [bin_ / "postgres", "-D", folder / "data", "-p", str(port), "-k", folder, "-F", "-h", "127.0.0.1"]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, user=user, stderr=log, cwd=folder)
+    try:
+        ends = time.monotonic() + 60
+        while subprocess.run([bin_ / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)], check=False).returncode:
+            assert time.monotonic() < ends, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield f"postgresql://llmlab@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Team:
+    """`llmlab server` on a database."""
+
+    def __init__(self, root: Path, database: str) -> None:
+        self.root, self.database, self.port = root, database, free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "llmlab.cli", "server", "--port", str(self.port)],
+            env={**os.environ, "MLFLOW_BACKEND_STORE_URI": self.database},
+            stdout=subprocess.DEVNULL,
+            cwd=self.root,
+        )
+        ends = time.monotonic() + 240
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/health", timeout=2):
+                return
+            assert self.process.poll() is None, (self.root / "mlruns" / "server.log").read_text()
+            assert time.monotonic() < ends
+            time.sleep(0.3)
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=60)
+
+
+@pytest.fixture
+def team(project: Path, postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Team]:
+    """A running server that this project's code is pointed at."""
+    server = Team(project, postgres)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    yield server
+    server.stop()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_two_processes_promote_at_once_while_the_server_is_killed_and_history_and_alias_agree(team: Team) -> None:
+    """200 promotions through a proxy of artifacts; a foreign Host is refused."""
+    registry, versions = registered(team.root, 3)
+    moved(registry, versions[0])
+    foreign = urllib.request.Request(f"{team.address}/api/2.0/mlflow/experiments/get", headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(foreign, timeout=10)
+    assert refused.value.code == 403
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROMOTER, who, "100"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for who in ("anna", "ben")
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    time.sleep(8)
+    team.stop()
+    team.start()
+    told = [process.communicate(timeout=400)[0].split() for process in processes]
+    won, lost, away = (sum(int(words[i]) for words in told) for i in range(3))
+    assert won + lost == 200
+    assert away > 0
+    past = history("qa")
+    valid = past.valid("production")
+    assert len(valid) >= 1 + won  # a move whose answer was lost with the server counts, and nobody was told so
+    assert len(past.moves) <= 1 + 200 + away
+    assert alias_now(registry) == valid[-1].version
+    assert all(move.settled for move in valid)
+    assert audit().findings == ()
+    assert load("qa@production", max_age_s=0).bundle.digest == valid[-1].digest
