@@ -1,0 +1,97 @@
+"""Judges with planted faults: calibration recovers the planted size within its interval at the nominal rate."""
+
+import math
+
+import pytest
+
+from llmlab.judge import calibrate_scores, calibrate_verdicts
+from llmlab.judge.simulated import judged_arms, judged_scores, judged_verdicts
+from llmlab.stats.bias import self_preference
+from llmlab.stats.correction import ppi_difference
+from llmlab.stats.estimate import wilson_rate
+
+LENGTHS = {"length1": "words_1", "length2": "words_2"}
+
+
+def covered(runs, inside):
+    """How many of the seeded runs have the planted size in their interval."""
+    return sum(inside(seed) for seed in range(runs))
+
+
+@pytest.mark.slow
+def test_the_planted_length_slope_is_recovered_at_the_nominal_rate():
+    """200 judges with slope 1.2: 95% intervals cover it in 90 to 99% of the runs."""
+
+    def inside(seed):
+        table = judged_verdicts(300, seed=seed, length=1.2)
+        slope = calibrate_verdicts(table, resamples=0, **LENGTHS).only.length
+        return slope.low <= 1.2 <= slope.high
+
+    assert 180 <= covered(200, inside) <= 198
+
+
+@pytest.mark.slow
+def test_the_planted_leaning_to_the_first_answer_is_recovered_at_the_nominal_rate():
+    """Among verdicts that follow the position the first answer's share is 1 / (1 + exp(-2 position))."""
+    planted = 1 / (1 + math.exp(-2 * 0.6))
+
+    def inside(seed):
+        place = calibrate_verdicts(judged_verdicts(300, seed=seed, position=0.6), resamples=0).only.position
+        share = wilson_rate(place.first, place.first + place.second)
+        return share.low <= planted <= share.high
+
+    assert 180 <= covered(200, inside) <= 198
+
+
+@pytest.mark.slow
+def test_the_planted_liking_of_its_own_answers_is_recovered_at_the_nominal_rate():
+    """The judge x author slope, for a judge that likes its own answers by 0.8 on the log-odds."""
+
+    def inside(seed):
+        table = judged_verdicts(400, seed=seed, own=0.8)
+        one = {"authors_1": table["author_1"].tolist(), "authors_2": table["author_2"].tolist()}
+        slope = self_preference(
+            table["order1"].tolist(),
+            gold=table["label"].tolist(),
+            judges=table["judge"].tolist(),
+            items=range(400),
+            **one,
+        )
+        return slope.low <= 0.8 <= slope.high
+
+    assert 180 <= covered(200, inside) <= 198
+
+
+def test_a_judge_without_faults_is_not_accused():
+    """No leaning to a position, no slope of length, in at most 10% of 100 runs each."""
+    found = [calibrate_verdicts(judged_verdicts(200, seed=seed), resamples=0, **LENGTHS).only for seed in range(100)]
+    assert sum((group.position.p_value or 1) < 0.05 for group in found) <= 10
+    assert sum(not group.length.low <= 0 <= group.length.high for group in found) <= 10
+
+
+def test_planted_error_rates_are_recovered():
+    """Sensitivity and specificity of a judge over 4,000 answers."""
+    table = judged_scores(4000, seed=3, sensitivity=0.85, specificity=0.65)
+    rates = calibrate_scores(table, resamples=0).only.rates
+    assert rates.sensitivity.low <= 0.85 <= rates.sensitivity.high
+    assert rates.specificity.low <= 0.65 <= rates.specificity.high
+
+
+def test_leniency_to_one_arm_is_no_gain_after_correction():
+    """True .70 in both arms; the judge shows about +6 points, the corrected difference includes 0."""
+    table = judged_arms(4000, seed=5)
+    labelled = [i < 500 for i in range(len(table))]
+    human = {
+        name: [float(v) if keep else None for v, keep in zip(table[column], labelled, strict=True)]
+        for name, column in (("human_baseline", "human_1"), ("human_candidate", "human_2"))
+    }
+    found = ppi_difference(table["judge_1"].to_numpy(), table["judge_2"].to_numpy(), **human)
+    assert found.raw.low > 0.02
+    assert found.corrected.low <= 0 <= found.corrected.high
+
+
+def test_missing_verdicts_are_counted():
+    """A tenth of the verdicts never came: they stay in n and are not right."""
+    group = calibrate_verdicts(judged_verdicts(500, seed=1, missing=0.1), resamples=0).only
+    assert group.n == 500
+    assert 50 < group.missing < 150
