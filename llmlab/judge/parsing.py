@@ -77,7 +77,7 @@ class _Grammar(NamedTuple):
     hint: re.Pattern[str]  # what every statement holds: looked for first, since it is cheap
     statement: re.Pattern[str]
     keys: frozenset[str]
-    scale: tuple[int, ...] | None  # None: a preference
+    scale: tuple[int, ...] | range | None  # None: a preference
 
 
 def parse_score(reply: str, *, scale: Sequence[int], name: str = "score") -> Verdict:
@@ -88,7 +88,7 @@ def parse_score(reply: str, *, scale: Sequence[int], name: str = "score") -> Ver
     >>> print(parse_score("Score: 8/10", scale=range(1, 6)).reason)
     '8/10' is on another scale than 1 to 5
     """
-    return _parsed(reply, _score_grammar(tuple(scale), name))
+    return _parsed(reply, _score_grammar(scale if isinstance(scale, (tuple, range)) else tuple(scale), name))
 
 
 def parse_preference(reply: str) -> Verdict:
@@ -126,6 +126,8 @@ def _agreed(statements: list[_Statement]) -> Verdict:
 
 
 def _statements(text: str, grammar: _Grammar) -> list[_Statement]:
+    if text[0] == "{" and (opening := _prefix(text)) is not None and opening[1] == len(text):
+        return _of_json(opening[0], grammar, final=True)
     if len(text) <= LONGEST_LONE_CHARS and (lone := grammar.lone.fullmatch(text)):
         return [_read(lone["value"], lone["of"], grammar, final=True)]
     body = _EDGE_FENCE.sub(r"\1", text) if text.startswith("```") else text
@@ -198,13 +200,16 @@ def _json(text: str) -> Any:
 def _of_json(value: Any, grammar: _Grammar, *, final: bool) -> list[_Statement]:
     if not isinstance(value, _Pairs):
         return [_Statement(None, "the JSON is no single object", final)]
-    named = [(key.lower().replace(" ", "_"), item) for key, item in value]
-    chosen = [(key, item) for key, item in named if key.startswith("final_") and key[6:] in grammar.keys]
-    chosen = chosen or [(key, item) for key, item in named if key in grammar.keys]
-    ends = [item for key, item in named if key in _TOPS and grammar.scale is not None]
-    if any(end != (grammar.scale or (0,))[-1] for end in ends):
-        return [_Statement(None, f"the reply names another scale, up to {plain(ends[0], 20)}", final)]
-    return [_of_value(item, grammar, final=final) for _, item in chosen]
+    given, finals = [], []
+    for key, item in value:
+        name = key.lower().replace(" ", "_")
+        if name in grammar.keys:
+            given.append(item)
+        elif name.startswith("final_") and name[6:] in grammar.keys:
+            finals.append(item)
+        elif name in _TOPS and grammar.scale is not None and item != grammar.scale[-1]:
+            return [_Statement(None, f"the reply names another scale, up to {plain(item, 20)}", final)]
+    return [_of_value(item, grammar, final=final) for item in finals or given]
 
 
 def _of_value(item: Any, grammar: _Grammar, *, final: bool) -> _Statement:
@@ -212,6 +217,8 @@ def _of_value(item: Any, grammar: _Grammar, *, final: bool) -> _Statement:
         if lone := grammar.lone.fullmatch(item.strip()):
             return _read(lone["value"], lone["of"], grammar, final=final)
     elif grammar.scale is not None and isinstance(item, (int, float)) and not isinstance(item, bool):
+        if type(item) is int and item in grammar.scale:
+            return _Statement(item, "", final)
         return _read(repr(item), None, grammar, final=final)
     return _Statement(None, f"{plain(repr(item), 40)} is no verdict", final)
 
@@ -296,8 +303,8 @@ def _hint(*words: str) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=256)
-def _score_grammar(scale: tuple[int, ...], name: str) -> _Grammar:
-    if not scale:
+def _score_grammar(scale: tuple[int, ...] | range, name: str) -> _Grammar:
+    if not len(scale):
         raise ValueError("the scale has no levels")
     own = re.escape(name).replace("_", "[_ ]")
     labels = rf"(?:{own}\s+)?(?:score|rating|grade|verdict)|{own}"

@@ -1,0 +1,99 @@
+"""`llmlab calibrate`: any tool's verdicts, in the JSON that others read."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from llmlab.cli import main
+
+VERDICTS = Path(__file__).parents[2] / "../shared/data/llmbar_verdicts.csv"
+KEYS = {
+    "group", "n", "accuracy_order1", "accuracy_order2", "accuracy_both", "consistency", "first_position",
+    "second_position", "position_p", "kappa", "kappa_ci", "length_slope", "length_slope_se", "sensitivity",
+    "specificity",
+}  # fmt: skip
+
+
+def called(*arguments):
+    return CliRunner().invoke(main, ["calibrate", *map(str, arguments)])
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "verdicts.csv"
+    path.write_text("label,one,two,doc,method\n1,1,1,a,x\n2,2,tie,a,y\n1,2,1,b,x\n2,,2,b,y\n1,1,1,c,x\n2,2,1,c,y\n")
+    return path
+
+
+PAIRWISE = ("--label", "label", "--order1", "one", "--order2", "two")
+
+
+def test_pairwise_verdicts_come_as_json_with_every_key(table):
+    """One group without --by; a tie or a missing verdict is not right and stays in n."""
+    found = called(table, *PAIRWISE, "--json")
+    assert found.exit_code == 0
+    (group,) = json.loads(found.output)["groups"]
+    assert set(group) >= KEYS
+    assert group["group"] == {}
+    assert (group["n"], group["missing"]) == (6, 1)
+    assert group["accuracy_both"] == pytest.approx(2 / 6)
+    assert group["length_slope"] is None
+
+
+def test_by_splits_and_cluster_is_taken(table):
+    """A group for each method."""
+    found = called(table, *PAIRWISE, "--by", "method", "--cluster", "doc", "--json")
+    groups = json.loads(found.output)["groups"]
+    assert [group["group"] for group in groups] == [{"method": "x"}, {"method": "y"}]
+    assert [group["n"] for group in groups] == [3, 3]
+
+
+def test_pointwise_scores(tmp_path):
+    """--human and --judge."""
+    path = tmp_path / "scores.tsv"
+    path.write_text("h\tj\n1\t1\n2\t3\n3\t3\n3\t\n")
+    (group,) = json.loads(called(path, "--human", "h", "--judge", "j", "--json").output)["groups"]
+    assert (group["n"], group["missing"], group["agreement"]) == (4, 1, pytest.approx(2 / 3))
+
+
+def test_without_json_there_is_a_table(table):
+    """With a sentence on what it means."""
+    found = called(table, *PAIRWISE)
+    assert "right in both orders" in found.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--label", "label"), "--order1 and --order2"),
+        ((*PAIRWISE, "--length1", "doc"), "both of --length1"),
+        ((*PAIRWISE, "--human", "label", "--judge", "one"), "--human and --judge for scores"),
+        (("--label", "label", "--order1", "one", "--order2", "three"), "no column 'three'"),
+        (("--label", "doc", "--order1", "one", "--order2", "two"), "must be 1, 2, tie or empty"),
+    ],
+)
+def test_mistakes_exit_2_with_what_to_do(table, arguments, said):
+    """One line, no traceback."""
+    found = called(table, *arguments)
+    assert found.exit_code == 2
+    assert said in found.output
+
+
+def test_no_file_exits_2(tmp_path):
+    """Said in one line."""
+    assert called(tmp_path / "none.csv", *PAIRWISE).exit_code == 2
+
+
+@pytest.mark.skipif(not VERDICTS.exists(), reason="the shared data are not here")
+def test_the_real_verdicts_of_six_judges():
+    """LLMBar: METHODS' figures out of the command."""
+    found = called(
+        VERDICTS, "--label", "label", "--order1", "winner_order1", "--order2", "winner_order2",
+        "--length1", "words_1", "--length2", "words_2", "--by", "judge", "--by", "method", "--json",
+    )  # fmt: skip
+    groups = {tuple(g["group"].values()): g for g in json.loads(found.output)["groups"]}
+    assert len(groups) == 20
+    assert round(groups["ChatGPT", "Vanilla"]["accuracy_both"], 4) == 0.2291
+    assert round(groups["GPT-4", "Vanilla"]["position_p"], 4) == 0.0987

@@ -1,0 +1,185 @@
+"""Calibration: METHODS' figures on the real verdicts of six judges, and honest answers where little is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmlab.errors import DataError
+from llmlab.judge import calibrate_scores, calibrate_verdicts
+from llmlab.judge.calibration import RESAMPLES
+from llmlab.stats.correction import ppi_mean
+
+VERDICTS = Path(__file__).parents[2] / "../shared/data/llmbar_verdicts.csv"
+COLUMNS = {
+    "order1": "winner_order1",
+    "order2": "winner_order2",
+    "length1": "words_1",
+    "length2": "words_2",
+}
+
+
+@pytest.fixture(scope="module")
+def llmbar():
+    """LLMBar (Zeng et al. 2024): verdicts of six judges on 419 pairs, in both orders."""
+    if not VERDICTS.exists():
+        pytest.skip("the shared data are not here")
+    return pd.read_csv(VERDICTS)
+
+
+@pytest.fixture(scope="module")
+def groups(llmbar):
+    found = calibrate_verdicts(llmbar, by=["judge", "method"], resamples=200, **COLUMNS)
+    return {(group.group["judge"], group.group["method"]): group for group in found}
+
+
+@pytest.mark.parametrize(
+    ("judge", "figures", "positions"),
+    [
+        ("ChatGPT", (0.4057, 0.3938, 0.2291, 0.6587), (133, 10)),
+        ("GPT-4", (0.8282, 0.8616, 0.8091, 0.9284), (20, 10)),
+    ],
+)
+def test_accuracy_consistency_and_position_of_real_judges(groups, judge, figures, positions):
+    """ChatGPT follows the position, GPT-4 is not shown to (p .0987)."""
+    record = groups[judge, "Vanilla"].record()
+    names = ("accuracy_order1", "accuracy_order2", "accuracy_both", "consistency")
+    assert [round(record[name], 4) for name in names] == list(figures)
+    assert (record["first_position"], record["second_position"]) == positions
+    assert record["n"] == 419
+    if judge == "GPT-4":
+        assert record["position_p"] == pytest.approx(0.0987, abs=5e-5)
+
+
+def test_chatgpt_follows_length_and_not_quality(groups):
+    """Slope 1.371 (SE .207) in both orders, clustered by item; the human verdict has no slope shown."""
+    group = groups["ChatGPT", "Vanilla"]
+    assert group.length.value == pytest.approx(1.371, abs=2e-3)
+    assert group.length.se == pytest.approx(0.207, abs=2e-3)
+    assert group.length.gold_p_value > 0.05
+    assert any("not shown to follow the human verdict" in sentence for sentence in group.sentences)
+
+
+def test_every_judge_and_method_has_its_group(groups, llmbar):
+    """20 combinations; missing verdicts stay in n and are counted."""
+    assert len(groups) == 20
+    assert all(group.n == 419 for group in groups.values())
+    missing = llmbar[["winner_order1", "winner_order2"]].isna().any(axis=1).sum()
+    assert sum(group.missing for group in groups.values()) == missing
+
+
+def test_the_trap_of_a_judge_below_chance(llmbar):
+    """On every fourth pair ChatGPT's sensitivity .556 and specificity .314 sum to less than 1: J is below 0."""
+    one = llmbar[(llmbar["judge"] == "ChatGPT") & (llmbar["method"] == "Vanilla")].reset_index(drop=True)
+    rates = calibrate_verdicts(one[one.index % 4 == 0], resamples=0, **COLUMNS).only.rates
+    assert (round(rates.sensitivity.value, 3), round(rates.specificity.value, 3)) == (0.556, 0.314)
+    assert rates.youden.low < 0
+    labelled = [float(label == 1) if i % 4 == 0 else None for i, label in enumerate(one["label"])]
+    judged = (one["winner_order1"] == 1).astype(float).to_numpy()
+    found = ppi_mean(judged, labelled).corrected
+    assert (found.value, found.low, found.high) == pytest.approx((0.514, 0.419, 0.610), abs=1e-3)
+
+
+def verdicts(**columns):
+    return pd.DataFrame(columns)
+
+
+def test_a_tie_or_a_missing_verdict_is_not_right_and_stays_in_n():
+    """Four pairs: right twice, a tie, a missing one."""
+    table = verdicts(label=[1, 1, 2, 2], order1=[1, 1, "tie", None], order2=[1, 2, 2, 2])
+    record = calibrate_verdicts(table, resamples=0).only.record()
+    assert (record["n"], record["missing"]) == (4, 1)
+    assert record["accuracy_order1"] == 0.5
+    assert record["accuracy_order2"] == 0.75
+    assert record["accuracy_both"] == 0.25
+    assert record["consistency"] == 0.25
+    assert (record["sensitivity"], record["specificity"]) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("empty", [None, float("nan"), "", "NA", " null "])
+def test_every_way_to_write_nothing_is_missing(empty):
+    """As other tools write it."""
+    table = verdicts(label=[1, 2, 1], order1=["1", "2", empty], order2=["1.0", " TIE ", "2"])
+    assert calibrate_verdicts(table, resamples=0).only.missing == 1
+
+
+def test_rows_without_a_label_and_human_ties_are_left_out_and_counted():
+    """A human tie counts in the kappa of three labels only."""
+    table = verdicts(label=[1, 2, None, "tie"], order1=[1, 2, 1, 1], order2=[1, 2, 1, 2])
+    group = calibrate_verdicts(table, resamples=0).only
+    assert (group.n, group.unlabelled, group.human_ties) == (2, 1, 1)
+    assert group.kappa_both.value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (verdicts(label=[1], order1=[3], order2=[1]), "must be 1, 2, tie or empty"),
+        (verdicts(label=[1], order1=["A"], order2=[1]), "must be 1, 2, tie or empty"),
+        (verdicts(label=[None], order1=[1], order2=[1]), "no row has a human verdict"),
+        (verdicts(label=[1], order1=[1]), "no column 'order2'"),
+        (verdicts(label=[], order1=[], order2=[]), "no rows"),
+    ],
+)
+def test_tables_that_cannot_be_read_are_refused_with_the_reason(table, message):
+    """Names what is wrong."""
+    with pytest.raises(DataError, match=message):
+        calibrate_verdicts(table)
+
+
+def test_few_labels_or_one_class_give_no_kappa_and_say_so():
+    """Undefined, never NaN."""
+    table = verdicts(label=[1, 1, 1], order1=[1, 2, 1], order2=[1, 1, 1])
+    record = calibrate_verdicts(table).only.record()
+    assert record["kappa"] is None
+    assert "same label" in " ".join(record["notes"])
+    assert calibrate_verdicts(table.head(1)).only.record()["kappa"] is None
+
+
+def test_pointwise_figures_agree_with_scikit_learn():
+    """Quadratic and unweighted kappa over a scale of five."""
+    from sklearn.metrics import cohen_kappa_score
+
+    rng = np.random.default_rng(0)
+    human = rng.integers(1, 6, 200)
+    judge = np.clip(human + rng.integers(-1, 3, 200), 1, 5)
+    group = calibrate_scores(verdicts(human=human, judge=judge), scale=range(1, 6), resamples=RESAMPLES).only
+    assert group.kappa.value == pytest.approx(cohen_kappa_score(human, judge, weights="quadratic"))
+    assert group.kappa_unweighted.value == pytest.approx(cohen_kappa_score(human, judge))
+    assert group.kappa.low < group.kappa.value < group.kappa.high
+    assert group.leaning.value == pytest.approx(float((judge - human).mean()))
+    assert group.leaning.low > 0
+    assert "more lenient" in group.sentences[0]
+
+
+def test_a_judge_that_follows_length_is_found_among_grades():
+    """judge - human grows with the number of words."""
+    rng = np.random.default_rng(1)
+    human, words = rng.integers(1, 5, 300), rng.integers(5, 100, 300)
+    judge = human + (words > 60)
+    found = calibrate_scores(
+        verdicts(human=human, judge=judge, words=words), scale=range(1, 6), length="words", resamples=0
+    )
+    assert found.only.length.low > 0
+    assert "long answers" in " ".join(found.only.sentences)
+
+
+def test_named_labels_have_agreement_and_kappa_without_an_order():
+    """Pass and fail: sensitivity and specificity too."""
+    table = verdicts(human=["fail", "pass", "pass", "fail"], judge=["fail", "pass", "fail", None])
+    record = calibrate_scores(table, resamples=0).only.record()
+    assert (record["n"], record["missing"]) == (4, 1)
+    assert record["labels"] == ["fail", "pass"]
+    assert record["sensitivity"] == 0.5
+    assert record["leaning"] is None
+
+
+def test_what_is_said_about_how_many_labels_are_enough_is_near_the_width_found():
+    """The needed number shrinks the half-width to about 0.1."""
+    rng = np.random.default_rng(2)
+    human = rng.integers(1, 3, 150)
+    judge = np.where(rng.random(150) < 0.85, human, 3 - human)
+    found = calibrate_scores(verdicts(human=human, judge=judge), scale=[1, 2])
+    half = (found.only.kappa.high - found.only.kappa.low) / 2
+    assert found.labels_needed.labels == pytest.approx(150 * (half / 0.1) ** 2, rel=0.35)
