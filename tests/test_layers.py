@@ -48,6 +48,7 @@ LAYERS = [
         "registry",
         "plots",
         "plots_retrieval",
+        "plots_release",
         "widgets",
         "notebook",
         "cli",
@@ -56,7 +57,7 @@ LAYERS = [
 RANK = {name: (row, place) for row, names in enumerate(LAYERS) for place, name in enumerate(names)}
 OUTSIDE_WORLDS = {
     "mlflow": {"mlstore", "tracking", "registry"},
-    "matplotlib": {"plots", "plots_retrieval"},
+    "matplotlib": {"plots", "plots_retrieval", "plots_release"},
     "ipywidgets": {"widgets", "display"},
     "papermill": {"notebook"},
     "nbconvert": {"notebook"},
