@@ -41,6 +41,11 @@ def in_trec_order(run):
     return {query: dict(sorted(docs.items(), reverse=True)) for query, docs in run.items()}
 
 
+def with_relevant(qrels):
+    """The queries that can be compared. pytrec_eval may also never return where all judgements are below 0."""
+    return {query: docs for query, docs in qrels.items() if max(docs.values()) > 0}
+
+
 def values_of(found):
     return {
         (query, str(measure)): found.values[i, j]
@@ -49,13 +54,13 @@ def values_of(found):
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(QRELS, RUNS)
 def test_every_measure_equals_pytrec_evals(qrels, run):
     """Per query to 1e-9, where the definitions agree: a relevant document, and the query is in the run."""
     found = values_of(evaluate(qrels, in_trec_order(run), measures=tuple(TREC_EVAL)))
     oracle = pytrec_eval.RelevanceEvaluator(
-        qrels, {"ndcg", "ndcg_cut.3", "P.3", "recall.3", "success.3", "recip_rank", "map", "map_cut.3"}
+        with_relevant(qrels), {"ndcg", "ndcg_cut.3", "P.3", "recall.3", "success.3", "recip_rank", "map", "map_cut.3"}
     )
     theirs = oracle.evaluate({query: docs for query, docs in run.items() if docs})
     for (query, measure), value in found.items():
@@ -63,21 +68,25 @@ def test_every_measure_equals_pytrec_evals(qrels, run):
         assert value == pytest.approx(expected, abs=1e-9), (query, measure)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(QRELS, RUNS)
 def test_every_measure_equals_ir_measures(qrels, run):
     found = values_of(evaluate(qrels, in_trec_order(run), measures=MEASURES))
-    run = {query: docs for query, docs in run.items() if docs}
+    run, judged = {query: docs for query, docs in run.items() if docs}, with_relevant(qrels)
     theirs = {"HitRate@3": "Success@3"}
     wanted = [ir_measures.parse_measure(theirs.get(name, name)) for name in MEASURES]
-    oracle = {(m.query_id, str(m.measure)): m.value for m in ir_measures.iter_calc(wanted, qrels, run)} if run else {}
+    oracle = (
+        {(m.query_id, str(m.measure)): m.value for m in ir_measures.iter_calc(wanted, judged, run)}
+        if run and judged
+        else {}
+    )
     for (query, measure), value in found.items():
         if measure == "RR@2" and query in run:
             continue  # from another provider, with another tie rule; see the test on RR with a cutoff
         assert value == pytest.approx(oracle.get((query, theirs.get(measure, measure)), 0.0), abs=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(QRELS, RUNS)
 def test_exponential_gain_is_linear_gain_of_two_to_the_relevance_less_one(qrels, run):
     lifted = {query: {doc: 2 ** max(rel, 0) - 1 for doc, rel in docs.items()} for query, docs in qrels.items()}
@@ -85,14 +94,14 @@ def test_exponential_gain_is_linear_gain_of_two_to_the_relevance_less_one(qrels,
     np.testing.assert_allclose(ours.values, theirs.values, atol=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(QRELS, st.dictionaries(QUERIES, st.lists(DOCS, max_size=20)))
 def test_every_metric_lies_between_0_and_1_whatever_comes_back_twice(qrels, run):
     found = evaluate(qrels, run, measures=[*MEASURES, "nDCG_exp@3", "P@50", "R@50"])
     assert ((found.values >= 0) & (found.values <= 1)).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(QRELS, st.dictionaries(QUERIES, st.lists(DOCS, max_size=20)))
 def test_a_document_returned_again_counts_once_at_its_first_place(qrels, run):
     once = {query: list(dict.fromkeys(docs)) for query, docs in run.items()}
@@ -103,7 +112,7 @@ def test_a_document_returned_again_counts_once_at_its_first_place(qrels, run):
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(QRELS, RUNS)
 def test_rows_of_different_queries_may_be_mixed(qrels, run):
     rows = [(query, doc, score) for query, docs in run.items() for doc, score in docs.items()]
