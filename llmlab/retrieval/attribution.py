@@ -94,7 +94,7 @@ class Attribution(Shown):
         name = self._variant(variant)
         chosen = [self.case_ids[i] for i in np.flatnonzero(self._column(variant) == _place(cell))]
         rows = case_rows(self.results, chosen, [name], self.metric)
-        return Rows(rows=rows, sentence=f"{counted(len(rows), 'case')} of {name}: {cell} ({ADVICE[cell]}).")
+        return Rows(rows=rows, sentence=f"{counted(len(chosen), 'case')} of {name}: {cell} ({ADVICE[cell]}).")
 
     def by_tag(self, variant: str | None = None) -> Rows:
         """The share of each cell per tag, those with most failures first. A case with two tags counts in both."""

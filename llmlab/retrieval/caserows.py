@@ -40,26 +40,28 @@ class Rows(Shown):
 
 
 def case_rows(
-    results: Results, case_ids: Sequence[str], variants: Sequence[str], metric: str | None = None
+    results: Results, case_ids: Sequence[str], variants: Sequence[str], metric: str
 ) -> tuple[dict[str, object], ...]:
-    """One row per case with each variant's first answer, what it fetched, and its score."""
+    """A row per case and variant: what its first answer fetched and said, and its score.
+
+    The question stands in a case's first row only.
+    """
     frame = results.frame[(results.frame["repeat"] == 0) & results.frame["variant"].isin(variants)]
     first = {(row["variant"], row["case_id"]): row for row in frame.to_dict("records")}
     by_id = results.golden.by_id if results.golden else {}
     rows = []
     for case_id in case_ids:
         relevant = by_id[case_id].relevant
-        row: dict[str, object] = {
-            "case": case_id,
-            "question": " | ".join(str(value) for value in by_id[case_id].inputs.values()),
-            "should be fetched": ", ".join(sorted(relevant, key=lambda doc_id: -relevant[doc_id])),
-        }
-        for variant in variants:
+        asked = " | ".join(str(value) for value in by_id[case_id].inputs.values())
+        wanted = ", ".join(sorted(relevant, key=lambda doc_id: -relevant[doc_id]))
+        for place, variant in enumerate(variants):
             said = first.get((variant, case_id))
-            whose = f" by {variant}" if len(variants) > 1 else ""
-            row[f"fetched{whose}"] = ", ".join(said["retrieved"]) or "nothing" if said else None
-            row[f"answer{whose}"] = (said["text"] or said["error"]) if said else None
-            if metric is not None:
-                row[f"{metric}{whose}"] = Interval(said[metric]) if said else None
-        rows.append(row)
+            row: dict[str, object] = {"case": case_id, "question": "" if place else asked}
+            row["should be fetched"] = "" if place else wanted
+            if len(variants) > 1:
+                row["variant"] = variant
+            row["fetched"] = (", ".join(said["retrieved"]) or "nothing") if said else None
+            row["answer"] = (said["text"] or said["error"]) if said else None
+            row["score"] = Interval(said[metric]) if said else None
+            rows.append(row)
     return tuple(rows)

@@ -86,14 +86,14 @@ class Freshness(Shown):
         ]
         return Rows(rows=tuple(rows), sentence=f"{counted(len(rows), 'question')} with stale relevant documents.")
 
-    def moves(self) -> Rows:
-        """The judged documents that left or entered the top k, question by question."""
+    def moves(self, first: int | None = None) -> Rows:
+        """The judged documents that left the top k, then those that entered it; only the first so many if asked."""
         rows = [
             {"case": case_id, "question": self._question(case_id), "document": doc_id, "now": what}
             for what, pairs in (("left", self.left or ()), ("entered", self.entered or ()))
             for case_id, doc_id in pairs
         ]
-        return Rows(rows=tuple(rows), sentence=self._moved())
+        return Rows(rows=tuple(rows[:first]), sentence=self._moved())
 
     def verdict(self, *, stale_at_most: float) -> Verdict:
         """PASS where the stale share is at most so much for sure, FAIL where it is above for sure, else INCONCLUSIVE.
@@ -124,7 +124,7 @@ class Freshness(Shown):
         counts = {name: len(getattr(self, name)) for name in ("added", "changed", "deleted", "renamed")}
         row: dict[str, object] = {"index of": self.built_from, "corpus": self.now, **counts}
         row["unchanged"] = self.n_unchanged
-        row["lag (days)"] = None if self.lag_s is None else self.lag_s / DAY_S
+        row["lag"] = None if self.lag_s is None else f"{self.lag_s / DAY_S:,.1f} days"
         if self.stale_share is not None:
             row["questions with stale documents"] = Interval(
                 self.stale_share.value, self.stale_share.low, self.stale_share.high, "%"
@@ -148,7 +148,7 @@ class Freshness(Shown):
         if self.left is None or self.entered is None:
             return ""
         return (
-            f"{counted(len(self.left), 'judged document')} left the top {self.k} of its question, "
+            f"{counted(len(self.left), 'judged document')} left the top {self.k} of their questions, "
             f"{len(self.entered):,} entered."
         )
 

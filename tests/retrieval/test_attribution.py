@@ -120,3 +120,13 @@ def test_hostile_texts_are_shown_and_not_obeyed():
     assert "<script" not in shown
     assert "\x1b" not in str(found)
     assert plain(repr(found), None) == repr(found)
+
+
+def test_the_table_of_cases_shows_what_was_fetched_against_what_should_have_been():
+    """With two variants a row each, the question in the first alone."""
+    results = made({"v1": [F], "v2": [R]})
+    (single,) = attribute(results).cases(F, "v1").rows
+    assert (single["should be fetched"], single["fetched"], single["answer"]) == ("a, b", "x", "no")
+    first, second = attribute(results).transition("v1", "v2").cases(F, R).rows
+    assert (first["variant"], second["variant"], second["question"]) == ("v1", "v2", "")
+    assert (first["score"].value, second["score"].value) == (0.0, 1.0)
