@@ -206,6 +206,8 @@ def open_store(root: Path | None = None) -> Store:
     store = Store(uri=uri, artifacts=artifacts)
     with reported(f"the tracking store {_without_password(uri)} cannot be opened"), _first_use:
         _client(uri)
+        if uri.startswith(("http://", "https://")):
+            _check_artifacts(uri)
     return store
 
 
@@ -298,6 +300,26 @@ def _check_server(uri: str) -> None:
             f"the MLflow server {shown} does not answer ({reason}); start it, or unset MLFLOW_TRACKING_URI "
             "to work on the local store"
         ) from error
+
+
+@cache
+def _check_artifacts(uri: str) -> None:
+    """Nothing, where a server takes artifacts (or does not hand them on at all); asked once by each process."""
+    import uuid
+
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    place = f"/api/2.0/mlflow-artifacts/artifacts/llmlab-probe/{uuid.uuid4().hex}"
+    once = {"max_retries": 0, "timeout": PROBE_TIMEOUT_S, "raise_on_status": False}
+    status = http_request(get_default_host_creds(uri), place, "PUT", data=b"probe", **once).status_code
+    if status == 200:
+        http_request(get_default_host_creds(uri), place, "DELETE", **once)
+    elif status not in (401, 403, 404, 501, 503):  # 503: clients write their artifacts elsewhere by themselves
+        raise StoreError(
+            f"the MLflow server {_without_password(uri)} cannot store artifacts (status {status}); mend its "
+            "--artifacts-destination, or unset MLFLOW_TRACKING_URI to work on the local store"
+        )
 
 
 @cache

@@ -91,7 +91,7 @@ class KnownModel(_Entry):
         return same and self.revision in (None, model.revision)
 
 
-class Catalogue(_Entry, Shown):
+class Catalogue(Shown, _Entry):
     """The models of `models.yaml`."""
 
     models: Annotated[tuple[KnownModel, ...], Field(strict=False)]

@@ -20,7 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from llmlab.errors import StoreError
 from llmlab.registry import audit, history, load
+from llmlab.registry.connection import open_registry
 from tests.registry.made import alias_now, moved, registered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -131,6 +133,19 @@ def free_port() -> int:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_a_server_that_cannot_store_artifacts_is_found_before_anything_is_paid_for(team: Team) -> None:
+    """Opening the store says so, which is the first thing a job does."""
+    from llmlab import mlstore
+
+    open_registry()
+    folder = team.root / "mlruns" / "server-artifacts"
+    shutil.rmtree(folder)
+    folder.write_text("in the way", encoding="utf-8")
+    mlstore._check_artifacts.cache_clear()
+    with pytest.raises(StoreError, match="cannot store artifacts"):
+        open_registry()
 
 
 def test_two_processes_promote_at_once_while_the_server_is_killed_and_history_and_alias_agree(team: Team) -> None:
