@@ -11,10 +11,11 @@ __all__ = ["GitState", "changed_files", "git_state", "project_root", "runs_folde
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitState:
-    """The commit that is checked out, and whether files differ from it. "" where there is no repository."""
+    """The commit that is checked out, its author, and whether files differ from it. "" without a repository."""
 
     commit: str = ""
     dirty: bool = False
+    author: str = ""
 
 
 def project_root(start: str | Path | None = None) -> Path:
@@ -36,7 +37,8 @@ def git_state(folder: str | Path | None = None) -> GitState:
     if commit is None:
         return GitState()
     changes = _git("status", "--porcelain", "--untracked-files=no", folder=folder)
-    return GitState(commit=commit, dirty=bool(changes))
+    author = _git("log", "-1", "--format=%ae", folder=folder) or ""
+    return GitState(commit=commit, dirty=bool(changes), author=author)
 
 
 def changed_files(folder: str | Path | None, pattern: str) -> tuple[Path, ...]:

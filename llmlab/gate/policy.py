@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -198,7 +197,7 @@ class GatePolicy(Shown, _Rules):
         """The policy in a YAML file; FileRuleError with file, line and rule for anything that is not one."""
         return read_model(cls, path)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """sha256 (hex) over the rules, defaults included."""
         content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))

@@ -85,7 +85,8 @@ class Receipt(Shown, pydantic.BaseModel):
         judges, passports: judged metric -> judge's digest, judge's digest -> passport's digest.
         look, candidates_tried, asked_confidence: the price of looking that was paid.
         earlier_baseline: digest and time of the run that the baseline's rows come from, empty = this run.
-        commit, dirty, author: of the tree in which it was decided (dirty also when the run's was).
+        commit, dirty: of the tree in which it was decided (dirty also when the run's was).
+        author: who started the job, else who made the commit, else whom the bundle names.
         ci: what the CI system says of the job, empty outside.
         versions, endpoint, served_model, results_created_at, created_at: how and when.
     """
@@ -211,7 +212,8 @@ def receipt_of(decision: Decision, *, folder: str | Path | None = None, **facts:
     """The receipt of a decision; commit, author, CI facts and versions are read from around us unless given."""
     known, git = dict(decision.facts), git_state(folder)
     run_dirty, _ = known.pop("run_dirty"), known.pop("run_commit")
-    author = known.pop("author") or str(getattr(git, "author", ""))
+    author = _author(os.environ) or git.author or known["author"]
+    known.pop("author")
     needed = decision.needed_cases
     around = {
         "commit": git.commit,
@@ -249,6 +251,12 @@ def ci_facts(environment: Mapping[str, str]) -> dict[str, str]:
         if environment.get(system):
             return {"system": system, **{name: environment[name] for name in names if environment.get(name)}}
     return {"system": "CI"} if environment.get("CI") in ("true", "1") else {}
+
+
+def _author(environment: Mapping[str, str]) -> str:
+    """Who started the job, as the registry names the person who promotes."""
+    names = ("LLMLAB_WHO", "GITHUB_ACTOR", "GITLAB_USER_LOGIN")
+    return next((environment[name].strip()[:200] for name in names if environment.get(name, "").strip()), "")
 
 
 def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

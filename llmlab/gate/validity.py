@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmlab.gate.policy import GatePolicy, age_limit
 from llmlab.sentences import counted
@@ -44,8 +44,13 @@ def invalid_reasons(
 
 def judges_of(policy: GatePolicy, results: Results) -> dict[str, str]:
     """The judged metrics that the policy uses, each with its judge's digest ("" = not known)."""
-    known = dict(results.provenance.get("judges") or {})
+    marked = {name: metric.judge for name, metric in results.metrics.items() if metric.judge}
+    known = {name: record.get("digest", "") for name, record in _judge_records(results).items()} | marked
     return {name: str(known.get(name, "")) for name in policy.metrics if name in known or name in policy.judge.metrics}
+
+
+def _judge_records(results: Results) -> Mapping[str, Mapping[str, Any]]:
+    return dict(results.provenance.get("judges") or {})
 
 
 def moment(text: str) -> datetime | None:
@@ -122,6 +127,9 @@ def _of_the_scores(
 def _of_the_judges(
     policy: GatePolicy, results: Results, used: Sequence[str], passports: Sequence[JudgePassport], now: datetime
 ) -> Iterator[str]:
+    for name, record in _judge_records(results).items():
+        if name in used and record.get("pinned") is False:
+            yield f"{name}: the judge's model {record.get('model', '')} is floating"
     if policy.judge.passport != "required":
         return
     for name, digest in judges_of(policy, results).items():

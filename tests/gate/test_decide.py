@@ -282,7 +282,8 @@ def _one_arm_short(results):
         (lambda r: replace(r, frame=r.frame[r.frame["case_id"] < "q150"]), "were never asked"),
         (_served, "the model changed under us"),
         (_one_arm_short, "not asked equally often"),
-        (lambda r: replace(r, provenance={"judges": {"right": "j" * 64}}), "has no passport"),
+        (lambda r: replace(r, provenance={"judges": {"right": {"digest": "j" * 64}}}), "has no passport"),
+        (lambda r: replace(r, provenance={"judges": {"right": {"digest": "j", "pinned": False}}}), "is floating"),
         (lambda r: replace(r, golden=None, golden_digest=""), "no golden set"),
     ],
 )
@@ -300,7 +301,8 @@ def test_an_unknown_metric_is_invalid_and_the_known_ones_are_named():
 
 def test_a_judged_metric_needs_a_passport_that_holds():
     judge = "j" * 64
-    results = replace(noisy(0.1), provenance={"judges": {"right": judge}})
+    results = noisy(0.1)
+    results = replace(results, metrics={"right": replace(results.metric("right"), judge=judge)})
     passport = JudgePassport(
         judge_digest=judge,
         labels_digest="l" * 64,

@@ -48,7 +48,7 @@ def test_the_digest_is_of_the_rules_and_not_of_their_spelling(tmp_path):
     turned = "\n".join(reversed([line for line in WHOLE.splitlines() if not line.startswith(("guards", "  "))]))
     guards = to_yaml({"guards": rules.model_dump(mode="json")["guards"]}).replace("min_effect: 0.0", "min_effect: 0")
     assert GatePolicy.load(written(tmp_path, f"{turned}\n{guards}")).digest == rules.digest
-    assert rules.model_copy(update={"confidence": 0.9}) is not rules
+    assert rules.model_copy(update={"confidence": 0.9}).digest != rules.digest
     assert policy(goal=superior(0.02)).digest != policy(goal=superior(0.03)).digest
 
 
