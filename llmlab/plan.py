@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "DryRun", "Plan", "estimated_tokens", "make_plan", "price_of"]
 
-CASES_PER_BATCH = 64  # searched, rendered and looked up together
+FIRST_BATCH, LARGEST_BATCH = 32, 256  # cases that are searched, rendered and looked up together
 CHARS_PER_BATCH = 4_000_000  # of inputs: a batch of long cases is cut earlier, for memory
 CHARS_PER_TOKEN = 4  # the usual rule of thumb, for estimates only
 
@@ -87,15 +87,15 @@ class Plan:
         return len(self.bundles) * len(self.golden) * self.repeats
 
     def batches(self) -> Iterator[list[Call]]:
-        """The calls in interleaved order, some cases at a time."""
+        """The calls in interleaved order, some cases at a time: few at first, so that the first call goes out soon."""
         batch: list[Case] = []
-        chars = 0
+        chars, size = 0, FIRST_BATCH
         for case in self.golden.cases:
             batch.append(case)
             chars += sum(len(value) for value in case.inputs.values() if isinstance(value, str))
-            if len(batch) == CASES_PER_BATCH or chars > CHARS_PER_BATCH:
+            if len(batch) >= size or chars > CHARS_PER_BATCH:
                 yield self._batch(batch)
-                batch, chars = [], 0
+                batch, chars, size = [], 0, min(2 * size, LARGEST_BATCH)
         if batch:
             yield self._batch(batch)
 

@@ -74,21 +74,31 @@ class _Run:
         self.timeouts_s = {name: case_timeout_s or _own_bound(plan.clients.get(name)) for name in plan.bundles}
 
     async def feed(self, queue: asyncio.Queue[Call | None], n_workers: int) -> None:
-        """Hand out the calls that are not stored; replay those that are."""
+        """Hand out the calls that are not stored; replay those that are. One batch is prepared ahead."""
         batches = self.plan.batches()
-        while not self.progress.stopped and (batch := await in_thread(self._prepared, batches)) is not None:
-            calls, stored = batch
-            for call in calls:
-                if call.problem:
-                    self._keep(call, Generation(status="error", error=_told(call.problem), attempts=0))
-                elif (found := stored.get(call.key)) is not None:
-                    self._keep(call, found)
-                elif self.progress.stopped:
-                    break
-                else:
-                    await queue.put(call)
+        ahead = asyncio.create_task(in_thread(self._prepared, batches))
+        try:
+            while not self.progress.stopped and (batch := await ahead) is not None:
+                ahead = asyncio.create_task(in_thread(self._prepared, batches))
+                await self._hand_out(queue, *batch)
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
         for _ in range(n_workers):
             await queue.put(None)
+
+    async def _hand_out(
+        self, queue: asyncio.Queue[Call | None], calls: list[Call], stored: dict[str, Generation]
+    ) -> None:
+        for call in calls:
+            if call.problem:
+                self._keep(call, Generation(status="error", error=_told(call.problem), attempts=0))
+            elif (found := stored.get(call.key)) is not None:
+                self._keep(call, found)
+            elif self.progress.stopped:
+                break
+            else:
+                await queue.put(call)
 
     def _prepared(self, batches: Iterator[list[Call]]) -> tuple[list[Call], dict[str, Generation]] | None:
         calls = next(batches, None)

@@ -151,7 +151,10 @@ class Generation(Shown):
 
     def placed(self, **cell: Any) -> Generation:
         """The same answer in a cell of the experiment: variant, case_id, repeat, retrieved, cached, call_key."""
-        return _made({**{name: read(self) for name, read, _ in _SLOTS}, **cell})
+        made: Generation = object.__new__(Generation)
+        for name, read, write in _SLOTS:
+            write(made, cell[name] if name in cell else read(self))
+        return made
 
 
 def _made(values: Mapping[str, Any]) -> Generation:
