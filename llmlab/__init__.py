@@ -50,7 +50,9 @@ _HOMES = {
     "run": "experiment",
     "scorer": "scorers",
 }
-_MODULES = frozenset({"judge", "notebook", "plots", "plots_retrieval", "registry", "retrieval", "scorers", "tracking"})
+_MODULES = frozenset(
+    {"judge", "notebook", "plots", "plots_judge", "plots_retrieval", "registry", "retrieval", "scorers", "tracking"}
+)
 
 __all__ = [
     "Bundle",

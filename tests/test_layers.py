@@ -47,6 +47,7 @@ LAYERS = [
         "tracking",
         "registry",
         "plots",
+        "plots_judge",
         "plots_retrieval",
         "plots_release",
         "widgets",
@@ -57,7 +58,7 @@ LAYERS = [
 RANK = {name: (row, place) for row, names in enumerate(LAYERS) for place, name in enumerate(names)}
 OUTSIDE_WORLDS = {
     "mlflow": {"mlstore", "tracking", "registry"},
-    "matplotlib": {"plots", "plots_retrieval", "plots_release"},
+    "matplotlib": {"plots", "plots_judge", "plots_retrieval", "plots_release"},
     "ipywidgets": {"widgets", "display"},
     "papermill": {"notebook"},
     "nbconvert": {"notebook"},

@@ -12,7 +12,7 @@ from llmlab.judge.figures import Calibration
 from llmlab.judge.labels import Label, Labels, calibrate
 from llmlab.judge.pairwise import prefer, verdict_frame
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
-from llmlab.judge.passports import passport
+from llmlab.judge.passports import passport, verdict
 from llmlab.judge.pointwise import score
 from llmlab.judge.prompts import Judge
 from llmlab.judge.rubric import RUBRICS, Rubric, rubric
@@ -43,5 +43,6 @@ __all__ = [
     "rubric",
     "score",
     "to_label",
+    "verdict",
     "verdict_frame",
 ]

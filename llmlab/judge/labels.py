@@ -30,7 +30,7 @@ from llmlab.results import Results
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Label", "Labels", "calibrate", "labelled_answers", "text_digest"]
+__all__ = ["Label", "Labels", "calibrate", "graded_frame", "labelled_answers", "text_digest"]
 
 DIGEST_CHARS = 16
 
@@ -221,6 +221,14 @@ def calibrate(
         pinned=bool(record.get("pinned", False)),
         notes=(note,) if lost else (),
     )
+
+
+def graded_frame(labels: Labels, results: Results, *, metric: str | None = None) -> pd.DataFrame:
+    """What was labelled beside what the judge said, one row per label: tags, cluster, human, judge, words."""
+    import pandas as pd
+
+    rows = list(_grades(labels, results, metric or labels.rubric, set()))
+    return pd.DataFrame(rows, columns=["tags", "cluster", "human", "judge", "words"])
 
 
 def _grades(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from llmlab.comparison import Verdict
 from llmlab.errors import DataError
 from llmlab.judge.figures import Calibration, VerdictGroup
+from llmlab.judge.prompts import Judge
 from llmlab.passport import JudgePassport, Limit, Measured
 from llmlab.stats.estimate import Estimate
 
-__all__ = ["LIMITS_GRADES", "LIMITS_PREFERENCES", "passport"]
+__all__ = ["LIMITS_GRADES", "LIMITS_PREFERENCES", "passport", "verdict"]
 
 LIMITS_GRADES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6)}
 LIMITS_PREFERENCES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6), "flip_rate": Limit(at_most=0.2)}
@@ -53,6 +55,16 @@ def passport(
         expires_at=(now + timedelta(days=good_for_days)).isoformat(timespec="seconds"),
         judge=calibration.judge,
     )
+
+
+def verdict(found: JudgePassport, judge: Judge, *, now: datetime) -> Verdict:
+    """PASS where the passport holds for this judge now, so that a gate may use its scores; else FAIL with reasons."""
+    check = found.valid(now, judge.digest)
+    if check:
+        return Verdict(
+            word="PASS", sentence=f"{judge.metric} may decide: every limit is kept until {found.expires_at}."
+        )
+    return Verdict(word="FAIL", sentence=f"{judge.metric} must not decide: {'; '.join(check.failures)}.")
 
 
 def _figures(calibration: Calibration) -> dict[str, Measured]:

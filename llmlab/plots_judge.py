@@ -1,0 +1,159 @@
+"""Figures of a judge: agreement, what swapping and length do, raw and corrected scores; in the style of `plots`."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+
+from llmlab.display import plain
+from llmlab.judge.figures import Calibration, VerdictGroup
+from llmlab.judge.labels import Labels, graded_frame
+from llmlab.plots import COLOURS, STYLE, TITLE_LINE_CHARS, Picture, picture
+from llmlab.stats.estimate import mean_estimate, wilson_rate
+
+if TYPE_CHECKING:
+    from llmlab.judge.correcting import Corrected
+    from llmlab.results import Results
+
+__all__ = ["agreement_matrix", "raw_and_corrected", "score_against_length", "swap_consistency"]
+
+LENGTH_BINS = 4
+
+
+def agreement_matrix(calibration: Calibration) -> Picture:
+    """Counts of people's labels against the judge's, darker for more; the diagonal is agreement."""
+    matrix = calibration.only.matrix
+    counts = np.array(matrix.counts)
+    same = wilson_rate(int(np.trace(counts)), int(counts.sum()))
+    figure, (axes,) = picture(height_inches=0.55 * len(matrix.labels) + 1.6)
+    with mpl.rc_context(dict(STYLE)):
+        axes.imshow(counts, cmap="Blues", vmin=0, aspect="auto")
+        for (row, column), count in np.ndenumerate(counts):
+            dark = count > counts.max() / 2
+            weight = "bold" if row == column else "normal"
+            axes.text(
+                column, row, f"{count}", ha="center", va="center", color="white" if dark else "black", weight=weight
+            )
+        for ticks in (axes.set_xticks, axes.set_yticks):
+            ticks(range(len(matrix.labels)), [plain(label, 16) for label in matrix.labels])
+        axes.set_xlabel("judge")
+        axes.set_ylabel("people")
+        axes.grid(visible=False)
+        _titled(figure, f"Judge and people give the same label in {_percent(same)} of {matrix.n:,} pairs")
+    rows = [
+        f"people {label}: {', '.join(map(str, row))}" for label, row in zip(matrix.labels, matrix.counts, strict=True)
+    ]
+    figure.alt = plain(f"Counts of labels, judge's labels {matrix.labels} across. {'; '.join(rows)}.", None)
+    return figure
+
+
+def swap_consistency(calibration: Calibration) -> Picture:
+    """What became of each pair when its order was swapped, as shares with their 95% intervals."""
+    group = calibration.only
+    if not isinstance(group, VerdictGroup):
+        raise ValueError("these are grades of single answers; swapping the order is for preferences")
+    place = group.position
+    steady = round((place.consistency.value or 0.0) * place.n)
+    other = place.n - steady - place.first - place.second - place.missing
+    kinds = {
+        "same verdict in both orders": steady,
+        "the first answer, twice": place.first,
+        "the second answer, twice": place.second,
+        "a tie in one order": other,
+        "no verdict in some order": place.missing,
+    }
+    shares = {name: wilson_rate(count, place.n) for name, count in kinds.items()}
+    colours = [COLOURS[name] for name in ("blue", "vermillion", "orange", "grey", "black")]
+    figure, (axes,) = picture(height_inches=2.9)
+    with mpl.rc_context(dict(STYLE)):
+        for i, (share, colour) in enumerate(zip(shares.values(), colours, strict=True)):
+            value, low, high = (100 * (end or 0.0) for end in (share.value, share.low, share.high))
+            arms = [[max(0.0, value - low)], [max(0.0, high - value)]]
+            axes.barh(i, value, color=colour, height=0.6, alpha=0.85)
+            axes.errorbar(value, i, xerr=arms, color=COLOURS["black"], capsize=3, linewidth=1)
+            axes.text(max(high, value) + 1.5, i, f"{list(kinds.values())[i]:,}", va="center", fontsize=9)
+        axes.set_yticks(range(len(kinds)), list(kinds))
+        axes.invert_yaxis()
+        axes.set_xlim(0, 108)
+        axes.set_xlabel("% of pairs, with 95% intervals")
+        _titled(figure, place._sentence().rstrip("."))
+    said = ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
+    figure.alt = plain(f"Swap consistency of {place.n:,} pairs: {said}.", None)
+    return figure
+
+
+def score_against_length(labels: Labels, results: Results, *, metric: str | None = None) -> Picture:
+    """judge - people for each labelled answer against its words, with the mean and its 95% interval per quarter."""
+    table = graded_frame(labels, results, metric=metric).dropna(subset=["human", "judge"])
+    if len(table) < 2 * LENGTH_BINS:
+        raise ValueError(f"{len(table)} labelled answers are too few to show what length adds")
+    words = table["words"].to_numpy(dtype=float)
+    excess = (table["judge"].astype(float) - table["human"].astype(float)).to_numpy()
+    edges = np.unique(np.quantile(words, np.linspace(0, 1, LENGTH_BINS + 1)))
+    bins = np.clip(np.searchsorted(edges, words, side="right") - 1, 0, max(0, len(edges) - 2))
+    figure, (axes,) = picture(height_inches=3.8)
+    said = []
+    with mpl.rc_context(dict(STYLE)):
+        jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(table))
+        axes.scatter(words, excess + jitter, s=14, color=COLOURS["sky"], alpha=0.6, linewidth=0)
+        axes.axhline(0, color=COLOURS["black"], linewidth=1)
+        for which in np.unique(bins):
+            of = bins == which
+            if of.sum() < 2:
+                continue
+            groups = table["cluster"].to_numpy()[of]
+            mean = mean_estimate(excess[of], groups if len(set(groups)) > 1 else None)
+            arms = [[(mean.value or 0) - (mean.low or 0)], [(mean.high or 0) - (mean.value or 0)]]
+            axes.errorbar(words[of].mean(), mean.value or 0, yerr=arms, fmt="o", color=COLOURS["blue"], capsize=4)
+            said.append(f"about {words[of].mean():.0f} words {mean}")
+        axes.set_xlabel("words of the answer")
+        axes.set_ylabel("judge - people, in levels")
+        axes.annotate("as people", (1, 0), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+        rises = excess[bins == bins.max()].mean() - excess[bins == bins.min()].mean()
+        more = "rises with length" if rises > 0 else "does not rise with length"
+        _titled(
+            figure,
+            f"What the judge gives beyond people {more}: {rises:+.1f} levels from the shortest quarter to the longest",
+        )
+    figure.alt = plain(f"judge minus people by length, means with 95% intervals: {'; '.join(said)}.", None)
+    return figure
+
+
+def raw_and_corrected(found: Corrected) -> Picture:
+    """Per variant the judge's own mean, the labels' and the corrected one, each with its 95% interval."""
+    kinds = [("judge alone", "raw", "vermillion", "o"), ("labels alone", "labels_only", "grey", "s")]
+    kinds += [("corrected", "corrected", "blue", "D")]
+    variants = list(found.by_variant)
+    figure, (axes,) = picture(height_inches=1.6 + 0.8 * len(variants))
+    said = []
+    with mpl.rc_context(dict(STYLE)):
+        for row, variant in enumerate(variants):
+            for i, (name, attribute, colour, mark) in enumerate(kinds):
+                one = getattr(found[variant], attribute)
+                if one.value is None or one.low is None or one.high is None:
+                    continue
+                at, arms = row + 0.24 * (i - 1), [[one.value - one.low], [one.high - one.value]]
+                shown = name if row == 0 else None
+                axes.errorbar(one.value, at, xerr=arms, fmt=mark, color=COLOURS[colour], capsize=3, label=shown)
+                said.append(f"{variant}, {name}: {one}")
+        axes.set_yticks(range(len(variants)), [plain(name, 32) for name in variants])
+        axes.invert_yaxis()
+        axes.set_xlabel(f"mean {plain(found.metric, 40)}, 95% intervals")
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        gaps = {v: abs((found[v].raw.value or 0) - (found[v].corrected.value or 0)) for v in variants}
+        worst = max(gaps, key=lambda name: gaps[name])
+        _titled(figure, f"Labels move the judge's score most for {plain(worst, 32)}: by {gaps[worst]:.2g}")
+    figure.alt = plain(f"Raw and corrected scores. {'; '.join(said)}.", None)
+    return figure
+
+
+def _titled(figure: Picture, text: str) -> None:
+    figure.suptitle(textwrap.fill(text, TITLE_LINE_CHARS), x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
+def _percent(share: object) -> str:
+    value = getattr(share, "value", None)
+    return "–" if value is None else f"{100 * value:.0f}%"
