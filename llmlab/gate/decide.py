@@ -42,6 +42,7 @@ def decide(
 ) -> Decision:
     """What `GatePolicy.decide` gives. Pure but for the default of `now`."""
     now = now or datetime.now(UTC)
+    asked_with = results.digest  # of the results as they are logged, before rows are joined or timeouts dropped
     reasons: list[str] = []
     borrowed: dict[str, Any] = {}
     if baseline is not None and baseline not in results.variants and baseline_results is not None:
@@ -54,7 +55,7 @@ def decide(
         results = _without_timeouts(results)
     arms: dict[str, Any] = {"candidate": candidate, "baseline": baseline, "anchor": anchor}
     reasons += invalid_reasons(policy, results, passports=passports, now=now, **arms)
-    look, price = _look(policy, results, looks, now, **arms)
+    look, price = _look(policy, results, looks, now, results_digest=asked_with, **arms)
     conditions: tuple[Condition, ...] = ()
     if not reasons:
         tables = {name: results.table(name, aggregation=_aggregation(policy, results, name)) for name in policy.metrics}
@@ -72,7 +73,7 @@ def decide(
         price=price,
         look=replace(look, verdict=word),
         notes=_notes(policy, results, baseline, borrowed),
-        facts=_facts(policy, results, passports, borrowed, **arms),
+        facts={**_facts(policy, results, passports, borrowed, **arms), "results_digest": asked_with},
         **arms,
     )
 
@@ -110,6 +111,7 @@ def _look(
     looks: Sequence[Look],
     now: datetime,
     *,
+    results_digest: str,
     candidate: str,
     baseline: str | None,
     anchor: str | None,
@@ -117,7 +119,7 @@ def _look(
     digests = {name: bundle.digest for name, bundle in results.bundles.items()}
     fixed = {digests[name] for name in (baseline, anchor) if name is not None}
     this = Look(
-        results_digest=results.digest,
+        results_digest=results_digest,
         policy_digest=policy.digest,
         candidate_digest=digests[candidate],
         golden_digest=results.golden_digest,
@@ -204,7 +206,6 @@ def _facts(
         "golden_parent": results.golden.parent if results.golden else "",
         "index_digest": results.index_digests.get(candidate, ""),
         "policy_digest": policy.digest,
-        "results_digest": results.digest,
         "results_created_at": results.created_at,
         "judges": judges,
         "passports": {p.judge_digest: p.digest for p in passports if p.judge_digest in judges.values()},

@@ -178,6 +178,8 @@ def test_timeouts_are_failures_unless_the_policy_calls_them_missing():
     failures = decided(policy(goal=superior()), results).conditions[0]
     missing = decided(policy(goal=superior(), timeouts="missing"), results).conditions[0]
     assert (failures.unscored, missing.unscored) == (0, 5)
+    decision = decided(policy(goal=superior(), timeouts="missing"), results)
+    assert decision.look.results_digest == decision.receipt().results_digest == results.digest  # as it is logged
 
 
 # -- margins and categories --------------------------------------------------------------------------------------
