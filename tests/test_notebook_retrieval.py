@@ -8,7 +8,7 @@ import pytest
 from llmlab.callstore import CallStore
 from llmlab.notebook import run_notebook
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[1]
 RETRIEVAL = ROOT / "notebooks" / "04_rag_retrieval.ipynb"
 
