@@ -208,13 +208,14 @@ class Calibration(Shown):
     def labels_needed(self) -> LabelsNeeded | None:
         """How many labels give kappa to within 0.1, if it is about what was found; None where it is undefined."""
         first = self.groups[0]
-        kappa = first.kappa_both if isinstance(first, VerdictGroup) else first.kappa_unweighted
+        kappa = first.kappa_both if isinstance(first, VerdictGroup) else first.kappa
         if kappa.value is None or not 0 <= kappa.value < 1:
             return None
         rows = np.array(first.matrix.counts, dtype=float)
         shares = (rows.sum(axis=0) + rows.sum(axis=1)) / (2 * rows.sum())
-        used = [float(share) for share in shares if share > 0]
-        return labels_for_kappa(WANTED_HALF_WIDTH, expected=kappa.value, shares=[share / sum(used) for share in used])
+        used = shares[shares > 0].tolist()
+        weights = "quadratic" if "quadratic" in kappa.method else "unweighted"
+        return labels_for_kappa(WANTED_HALF_WIDTH, expected=kappa.value, shares=used, weights=weights)
 
     def records(self) -> list[dict[str, Any]]:
         """Each group's figures as plain JSON values."""
