@@ -256,6 +256,7 @@ def test_the_maintainers_labels_are_whole():
         assert len(labels.by_key) == len(labels)
 
 
+@pytest.mark.slow
 def test_the_offline_judge_is_found_out_by_the_maintainers_labels(tmp_path):
     """It favours the first of two and long answers, as it is built to do."""
     bundles = ll.load_bundles(FOLDER / "bundles")
