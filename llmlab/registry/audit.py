@@ -101,6 +101,7 @@ def _version(registry: Registry, found: Any) -> Iterator[Finding]:
     try:
         receipt = read_receipt(registry, version)
         edited += ["gate"] if version.gate != (receipt.verdict if receipt else "") else []
+        edited += ["index_digest"] if version.index_digest != (receipt.index_digest if receipt else "") else []
     except (RegistryError, StoreError, FileRuleError) as error:
         yield Finding(model=version.name, about=about, kind="wrong", what=str(error))
     if edited:

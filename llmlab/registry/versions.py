@@ -39,6 +39,7 @@ class Version(Shown):
         name, number: the registered model and the version's number.
         digest: of the bundle.
         gate, receipt: verdict and digest of its newest receipt, "" where it has none.
+        index_digest: of the index that was searched when it was judged, "" where it searches nothing.
         run_id: the MLflow run whose artifacts it is.
         url: its page (on a local store: once `llmlab ui` runs).
     """
@@ -49,6 +50,7 @@ class Version(Shown):
     bundle_version: str = ""
     gate: str = ""
     receipt: str = ""
+    index_digest: str = ""
     aliases: tuple[str, ...] = ()
     run_id: str = ""
     source: str = ""
@@ -65,6 +67,7 @@ class Version(Shown):
             bundle_version=tags.get("bundle_version", ""),
             gate=tags.get("gate", ""),
             receipt=tags.get("receipt", ""),
+            index_digest=tags.get("index_digest", ""),
             aliases=tuple(found.aliases),
             run_id=found.run_id or "",
             source=found.source,
@@ -278,11 +281,13 @@ def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: 
         registry.store.client.log_text(version.run_id, receipt.to_json(), _receipt_path(receipt.digest))
         there = registry.client.get_model_version(version.name, number).tags
         description = describe(bundle, receipt, _facts(there))
-        tags = {"receipt": receipt.digest, "gate": receipt.verdict, "description_digest": _sha256(description)}
+        tags = {"gate": receipt.verdict, "description_digest": _sha256(description)}
+        tags |= {"index_digest": receipt.index_digest} if receipt.index_digest else {}
+        tags |= {"receipt": receipt.digest}  # last: it is what the others are read by
         retried(registry.client.update_model_version, version.name, number, description)
         for key, value in tags.items():
             retried(registry.client.set_model_version_tag, version.name, number, key, value)
-    return replace(version, gate=receipt.verdict, receipt=receipt.digest)
+    return replace(version, gate=receipt.verdict, receipt=receipt.digest, index_digest=receipt.index_digest)
 
 
 def _facts(tags: Mapping[str, str]) -> dict[str, str]:

@@ -76,7 +76,7 @@ def test_a_tampered_bundle_with_a_matching_tag_is_found_by_the_history(project: 
     assert any("its tag was edited" in finding.what for finding in audit().wrong)
 
 
-@pytest.mark.parametrize("what", ["description", "model", "gate", "bundle_version"])
+@pytest.mark.parametrize("what", ["description", "model", "gate", "bundle_version", "index_digest"])
 def test_an_edited_description_or_tag_is_reported(project: Path, what: str) -> None:
     """A person who reads MLflow's page must not be told something else than what was registered."""
     registry, _ = registered(project, 1)

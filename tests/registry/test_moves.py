@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -288,6 +289,17 @@ def test_a_read_only_store_is_told_and_nothing_moves(project: Path) -> None:
     with pytest.raises(StoreError, match="cannot be written"):
         rollback("qa", reason="r")
     assert alias_now(registry) == 2
+
+
+@pytest.mark.bench
+def test_a_rollback_costs_less_than_a_second(project: Path) -> None:
+    """CPU of this process, which waits for nobody: the store is a file. 50 moves stand in the history."""
+    registry, (one, two) = registered(project, 2)
+    for version in [one, two] * 25:
+        moved(registry, version)
+    begun = time.process_time()
+    rollback("qa", reason="complaints")
+    assert time.process_time() - begun < 1.0
 
 
 def _half(registry: Any, version: int, *, follows: int) -> None:

@@ -35,16 +35,16 @@ PROMOTER = textwrap.dedent("""
 
     me, trials = sys.argv[1], int(sys.argv[2])
     outcomes = {"won": 0, "lost": 0, "away": 0}
+    registry = open_registry()
+    targets = [registry.version("qa", number) for number in (1, 2, 3)]
     print("ready", flush=True)
     sys.stdin.readline()
     while outcomes["won"] + outcomes["lost"] < trials:
         try:
-            registry = open_registry()
             last = settle(registry, "qa").last("production")
-            version = random.Random(f"{me}{outcomes}").choice([1, 2, 3])
-            target = registry.version("qa", version)
-            move = Move(alias="production", kind="promote", before=last.version, version=version, who=me, when=now(),
-                        digest=target.tags["digest"], follows=last.number, reason="at once")
+            target = random.Random(f"{me}{outcomes}").choice(targets)
+            move = Move(alias="production", kind="promote", before=last.version, version=int(target.version), who=me,
+                        when=now(), digest=target.tags["digest"], follows=last.number, reason="at once")
             make_move(registry, "qa", move, target=target)
             outcomes["won"] += 1
         except RegistryError:
