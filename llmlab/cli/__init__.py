@@ -28,7 +28,7 @@ COMMANDS = {
     "gate-init": ("llmlab.cli.gate_init:gate_init", "Write a gate for an experiment, with what it can detect."),
     "gate": ("llmlab.cli.gate:gate", "Decide whether a candidate may be released."),
     "calibrate": ("llmlab.cli.calibrate:calibrate", "Measure a judge against human labels."),
-    "models": ("llmlab.cli.models:models", "List models, what they cost and whether they are pinned."),
+    "models": ("llmlab.cli.models:models", "List the models in use, what expires, and what that touches."),
     "register": ("llmlab.cli.registry:register", "Register a bundle as a version in MLflow."),
     "promote": ("llmlab.cli.registry:promote", "Point an alias at a version that passed its gate."),
     "rollback": ("llmlab.cli.registry:rollback", "Point an alias back at the version before."),
