@@ -128,7 +128,10 @@ def dry_run(
     store: str | Path | CallStore | None = None,
     base: str | Path | None = None,
 ) -> DryRun:
-    """What `run` would send and cost, after the same checks, without a call."""
+    """What `run` would send and cost, after the same checks, without a call.
+
+    Only a bundle that searches by embeddings sends something: texts whose vectors are not stored yet are embedded.
+    """
     plan = _plan(
         variants, golden, repeats=repeats, client=client, app=None, endpoints=endpoints, base=base, store=store
     )

@@ -144,6 +144,8 @@ def retriever_for(name: str, chunks: Sequence[Chunk], *, options: Mapping[str, A
     """
     if name not in RETRIEVERS:
         raise ValueError(f"retriever == {name!r}, must be one of {', '.join(sorted(RETRIEVERS))}")
+    if name in BY_WORDS and "embedder" in (options or {}):
+        raise ValueError(f"the retriever {name!r} searches by words; drop `embedding`, or use 'embedding' or 'hybrid'")
     if name in BY_WORDS and not any(_indexed_words(chunk) for chunk in chunks):
         raise ValueError("no chunk has a word to index")
     try:
@@ -155,10 +157,10 @@ def retriever_for(name: str, chunks: Sequence[Chunk], *, options: Mapping[str, A
 def _hybrid(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
     rest = {key: value for key, value in options.items() if key not in ("of", "embedder")}
     embedder = {"embedder": options["embedder"]} if "embedder" in options else {}
-    parts = [
-        retriever_for(name, chunks, options=embedder if name == "embedding" else None)
-        for name in options.get("of", ("bm25", "lsa"))
-    ]
+    fused = options.get("of", ("bm25", "embedding" if embedder else "lsa"))
+    if embedder and "embedding" not in fused:
+        raise ValueError(f"`embedding` is set, but the hybrid fuses {', '.join(fused)}; drop it, or add it to `of`")
+    parts = [retriever_for(name, chunks, options=embedder if name == "embedding" else None) for name in fused]
     return Hybrid(parts, **rest)
 
 

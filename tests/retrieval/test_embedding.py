@@ -117,6 +117,15 @@ def test_the_models_are_part_of_the_indexs_digest(embedder: Embedder, tmp_path: 
     assert len(digests) == 2  # of a text in a script that a search by words cannot index
 
 
+def test_a_hybrid_uses_the_embeddings_it_is_given(embedder: Embedder, loopback: Loopback) -> None:
+    retriever_for("hybrid", CHUNKS, options={"embedder": embedder})
+    assert sent(loopback)
+    with pytest.raises(ValueError, match="but the hybrid fuses bm25, lsa"):
+        retriever_for("hybrid", CHUNKS, options={"embedder": embedder, "of": ["bm25", "lsa"]})
+    with pytest.raises(ValueError, match="searches by words"):
+        retriever_for("bm25", CHUNKS, options={"embedder": embedder})
+
+
 def test_what_cannot_embed_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot embed texts"):
         Embedder(ModelRef.parse("offline/extractive-1"))
