@@ -11,7 +11,8 @@ import numpy as np
 
 from llmlab.display import Chip, Interval, Shown
 from llmlab.scoretable import ScoreTable
-from llmlab.stats.estimate import Estimate, mean_estimate, share_estimate
+from llmlab.stats.estimate import Estimate, mean_estimate
+from llmlab.stats.shares import share_estimate
 
 if TYPE_CHECKING:
     from llmlab.results import Results

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from llmlab.stats.estimate import share_estimate
+from llmlab.stats.shares import share_estimate
 from llmlab.summary import age_of, case_mean
 from tests.made_results import made, with_numbers
 
@@ -25,7 +25,7 @@ def test_means_are_over_cases_and_agree_with_the_estimator():
 def test_clusters_widen_the_interval():
     """Two documents are not four cases."""
     free, tied = made(SCORES).summary(), made(SCORES, clusters=["a", "a", "b", "b"]).summary()
-    assert tied.estimate("v1", "right").method.endswith("CR2 over 2 clusters")
+    assert tied.estimate("v1", "right").method.endswith("of 2 clusters")
     assert free.estimate("v1", "right").value == tied.estimate("v1", "right").value
 
 

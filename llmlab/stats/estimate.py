@@ -5,7 +5,7 @@ Also the estimates of one sample: a mean over cases (clustered or not) and a rat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmlab.display import Interval, Shown
@@ -14,7 +14,7 @@ from llmlab.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["Estimate", "beta_rate", "mean_estimate", "share_estimate", "wilson_bounds", "wilson_rate"]
+__all__ = ["Estimate", "beta_rate", "mean_estimate", "score_interval", "wilson_bounds", "wilson_rate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -79,48 +79,6 @@ def mean_estimate(
     )
 
 
-def share_estimate(
-    values: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95, n_attempted: int | None = None
-) -> Estimate:
-    """The mean of scores between 0 and 1, shape (n,), with Wilson's interval at the effective number of cases.
-
-    The interval stays within [0, 1] and has a width where every score is 0 or 1. The effective number is
-    p (1 - p) / SE^2 with the CR2 standard error (Korn and Graubard 1998, Survey Methodology 24); for unclustered
-    pass/fail scores it is n itself, so that the interval is Wilson's.
-
-    >>> print(share_estimate([1.0, 0.0, 1.0, 1.0, 0.0, 1.0]), share_estimate([0.0] * 20))
-    0.67 [0.30, 0.90] 0.00 [0.00, 0.16]
-    """
-    import numpy as np
-
-    from llmlab.stats.arrays import open_unit
-    from llmlab.stats.standard_error import standard_error, t_quantile
-
-    scores = np.asarray(values, dtype=np.float64)
-    error, mean = standard_error(scores, clusters), float(scores.mean())
-    if scores.min() < 0 or scores.max() > 1:
-        raise ValueError(f"scores lie between {scores.min():g} and {scores.max():g}, must be between 0 and 1")
-    passed = bool(np.isin(scores, (0.0, 1.0)).all())
-    attempted = error.n if n_attempted is None else n_attempted
-    if clusters is None and passed:
-        return replace(wilson_rate(int(scores.sum()), error.n, level=level), n_attempted=attempted)
-    varied = error.se > 0 and 0 < mean < 1
-    effective = mean * (1 - mean) / error.se**2 if varied else float(error.n_clusters)
-    effective = min(effective, error.n) if passed else effective
-    over = "" if clusters is None else f", CR2 over {error.n_clusters:,} clusters"
-    low, high = _score_interval(mean, effective, t_quantile(0.5 + open_unit(level, "level") / 2, error.df))
-    return Estimate(
-        value=mean,
-        low=low,
-        high=high,
-        level=level,
-        n=error.n,
-        n_attempted=attempted,
-        method=f"share, Wilson interval at {effective:.0f} effective cases{over}",
-        notes=error.notes,
-    )
-
-
 def wilson_rate(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     """The share successes / n with Wilson's score interval (Wilson 1927; statsmodels `proportion_confint`).
 
@@ -150,7 +108,7 @@ def wilson_bounds(successes: int, n: int, *, level: float = 0.95) -> tuple[float
     from llmlab.stats.arrays import open_unit
 
     _check_counts(successes, n)
-    return _score_interval(successes / n, n, float(ndtri(0.5 + open_unit(level, "level") / 2)))
+    return score_interval(successes / n, n, float(ndtri(0.5 + open_unit(level, "level") / 2)))
 
 
 def beta_rate(successes: int, n: int, *, level: float = 0.95) -> Estimate:
@@ -178,7 +136,8 @@ def beta_rate(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     )
 
 
-def _score_interval(rate: float, n: float, z: float) -> tuple[float, float]:
+def score_interval(rate: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's interval for a rate seen in n (effective) cases, at the normal or t quantile z."""
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z * (rate * (1 - rate) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
     return 0.0 if rate == 0 else centre - half, 1.0 if rate == 1 else centre + half

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.errors import DataError
-from llmlab.stats.estimate import beta_rate, mean_estimate, share_estimate, wilson_rate
+from llmlab.stats.estimate import beta_rate, mean_estimate, wilson_rate
 
 COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -91,40 +91,3 @@ def test_equal_values_are_said_not_to_be_certain():
     assert mean.high == pytest.approx(0.1)
     assert "not certainty" in mean.notes[0]
     assert mean.n_attempted == 9
-
-
-def test_a_share_of_unclustered_pass_fail_scores_has_wilsons_interval():
-    """81 of 263, as in the table of one-rate answers."""
-    share = share_estimate([1.0] * 81 + [0.0] * 182)
-    assert (share.low, share.high) == pytest.approx((0.255289, 0.366210), abs=1e-6)
-
-
-@given(
-    st.lists(st.floats(0, 1), min_size=6, max_size=60).flatmap(
-        lambda scores: st.tuples(
-            st.just(scores), st.lists(st.integers(0, 4), min_size=len(scores), max_size=len(scores))
-        )
-    )
-)
-@settings(max_examples=60, deadline=None)
-def test_a_share_and_its_interval_stay_between_0_and_1(drawn):
-    """However the scores fall into clusters, no share is shown below 0 or above 1, and the mean lies inside."""
-    scores, clusters = drawn
-    assume(len(set(clusters)) > 1)
-    share = share_estimate(scores, clusters)
-    assert 0 <= share.low <= share.value + 1e-12
-    assert share.value - 1e-12 <= share.high <= 1
-
-
-def test_a_clustered_share_covers_the_truth_at_about_the_nominal_rate():
-    """30 clusters of 1 to 8 cases with their own rates around 0.9: 95% intervals hold the truth in 92 to 98%."""
-    rng = np.random.default_rng(7)
-    hits = 0
-    for _ in range(600):
-        sizes = rng.integers(1, 9, size=30)
-        clusters = np.repeat(np.arange(30), sizes)
-        rates = rng.beta(9, 1, size=30)
-        scores = (rng.random(clusters.size) < rates[clusters]).astype(float)
-        share = share_estimate(scores, clusters)
-        hits += share.low <= 0.9 <= share.high
-    assert 0.92 <= hits / 600 <= 0.985

@@ -50,7 +50,16 @@ def test_nominal_95_percent_covers_about_95_percent_with_clusters():
     assert 0.92 <= covered / 600 <= 0.985
 
 
-@pytest.mark.parametrize("hits", [[], [0.5, 1.0], [2, 0]])
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=60))
+def test_graded_scores_keep_within_0_and_1_too(scores):
+    """Shares of facts, rubric levels: the mean lies inside its interval, and neither leaves the range."""
+    found = share_estimate(scores)
+    assert 0 <= found.low <= found.value + 1e-12
+    assert found.value - 1e-12 <= found.high <= 1
+
+
+@pytest.mark.parametrize("hits", [[], [-0.1, 1.0], [2, 0], [float("nan"), 1]])
 def test_what_is_no_share_is_refused(hits):
-    with pytest.raises(DataError, match="each 0 or 1"):
+    with pytest.raises(DataError, match="each between 0 and 1"):
         share_estimate(hits)
