@@ -162,7 +162,11 @@ class Labels(Shown):
 
 
 def text_digest(text: str) -> str:
-    """The first 16 hex digits of a text's sha256: how labels name what was read."""
+    """The first 16 hex digits of a text's sha256: how labels name what was read.
+
+    >>> text_digest("Use dropna.")
+    '92c94f31ccd1c222'
+    """
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST_CHARS]
 
 

@@ -54,6 +54,21 @@ def prefer(
         name: of the metric, by default `<rubric>_preferred`.
         base: the folder that relative corpus paths start from, for rubrics that need the passages.
         options: `client`, `endpoints`, `store`, `budget_usd`, `concurrency`, ... as for `run`.
+
+    A judge that always names the first answer prefers none:
+
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from llmlab.clients.fake import FakeClient
+    >>> from llmlab.golden import GoldenSet
+    >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Which function drops gaps?"}),))
+    >>> answers = pd.DataFrame({"variant": ["v1", "v2"], "case_id": "q1", "text": ["dropna", "fillna"]})
+    >>> judge = Judge.pairwise("relevance", model="openai/gpt-4o-2024-08-06")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     means = {"client": FakeClient('{"winner": "A"}'), "store": f"{folder}/calls.sqlite", "progress": False}
+    ...     found = prefer(Results.from_frame(answers, golden=golden), "v1", "v2", judge, **means)
+    >>> found.frame["relevance_preferred"].tolist()
+    [0.5, 0.5]
     """
     golden = check_judgeable(results, judge, "pairwise")
     if a == b or not {a, b} <= set(results.variants):

@@ -20,10 +20,13 @@ __all__ = ["Verdict", "parse_preference", "parse_score"]
 
 LONGEST_REPLY_CHARS = 100_000  # a longer one is no verdict but a fault
 LONGEST_LONE_CHARS = 80
+MOST_OBJECTS = 50  # places where a closing JSON object is looked for
 TIE = "tie"
 
 _THINKING = re.compile(r"<(think|thinking|reasoning|scratchpad)>.*?(?:</\1>|\Z)", re.IGNORECASE | re.DOTALL)
 _FENCE = re.compile(r"```[^\n`]*\n?(.*?)(?:```|\Z)", re.DOTALL)
+_OBJECT_STARTS = re.compile(r"(?:\A|\n|[.!?:]\s)[ \t]*(\{)")
+_OWN_FENCE = re.compile(r"\A([^\n{}]*)\n+```[a-zA-Z]*\s*\n(\{.*?\})\s*```", re.DOTALL)  # chatter, JSON, more chatter
 _EDGE_FENCE = re.compile(r"\A```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 _QUOTED = re.compile(
     r"\"[^\"]*(?:\"|\Z)|“[^”]*(?:”|\Z)|«[^»]*(?:»|\Z)|`[^`\n]*`|(?<!\w)'[^'\n]*'(?!\w)|‘[^’\n]*’(?!\w)"
@@ -105,7 +108,7 @@ def parse_preference(reply: str) -> Verdict:
 def _parsed(reply: str, grammar: _Grammar) -> Verdict:
     if len(reply) > LONGEST_REPLY_CHARS:
         return Verdict(value=None, reason=f"the reply has {len(reply):,} characters")
-    text = (_THINKING.sub("\n", reply) if "<" in reply else reply).strip()
+    text = (_THINKING.sub("\n", reply) if "<" in reply else reply).strip().strip("\u200b\ufeff")
     if not text:
         return Verdict(value=None, reason="the reply is empty")
     statements = _statements(text, grammar)
@@ -155,12 +158,17 @@ def _sentence_start(text: str, place: int) -> int:
 def _at_the_edges(text: str, grammar: _Grammar) -> tuple[list[_Statement], str]:
     """Verdicts of JSON objects that open or close the reply, and the text without them."""
     found: list[_Statement] = []
+    own = _OWN_FENCE.match(text) if "```" in text else None
+    fenced = _json(own[2]) if own is not None and _OF_THE_JUDGE.search(own[1]) and not _attributed(own[1]) else None
+    if own is not None and fenced is not None:
+        found += _of_json(fenced, grammar, final=False)
+        text = text[own.end() :]
     if text.startswith("{") and (opening := _prefix(text)) is not None:
         found += _of_json(opening[0], grammar, final=False)
         text = text[opening[1] :]
     if not text.rstrip().endswith(("}", "```")):
         return found, text
-    for start in [match.start(1) for match in re.finditer(r"(?:\A|\n)[ \t]*(\{)", text)][:50]:
+    for start in [match.start(1) for match in _OBJECT_STARTS.finditer(text)][:MOST_OBJECTS]:
         closing = _prefix(text[start:])
         if closing is None or text[start + closing[1] :].strip(" \n\t`"):
             continue
@@ -235,7 +243,9 @@ def _of_prose(match: re.Match[str], prose: str, grammar: _Grammar) -> _Statement
             return _Statement(None, f"the reply names another scale, {plain(shown, 30)}", final)
     line_end = prose.find("\n", match.end("value"))
     rest = prose[match.end() : line_end if line_end >= 0 else len(prose)]
-    if not _END.match(prose, match.end()) or _HEDGED.search(rest):
+    sentence, _, after = rest.partition(". ")
+    hedged = _HEDGED.search(sentence) or _HEDGED.match(after.lstrip().lower())
+    if not _END.match(prose, match.end()) or hedged:
         said = plain(prose[match.start("label") : match.end()] + rest, 60)
         return _Statement(None, f"{said!r} is not one clear verdict", final)
     return _read(match["value"], match["of"], grammar, final=final)
@@ -291,7 +301,8 @@ def _statement(labels: str, given: str, value: str) -> re.Pattern[str]:
     start = rf"\s*(?:(?:[-•*+]|[0-9]{{1,2}}[.)])[ \t]+)?{_MARKUP}{lead}"
     label = rf"(?:(?i:my|the)\s+)?(?i:{_FINAL})?(?:(?i:{labels}))"
     shown = r"(?:\s*[(\[](?P<range>[^)\]\n]{1,40})[)\]])?"
-    colon = rf"{_MARKUP}(?::|=|->|→|\s(?i:is|of)\b:?)[\s*_~\[({{`$]*"
+    below = r"\n\s*(?=[*_\[]*(?:[0-9]|[AB]\b|[Tt]ie\b))"  # a heading, and the value under it
+    colon = rf"(?:{_MARKUP}(?::|：|=|->|→|\s(?i:is|of)\b:?)[\s*_~\[({{`$]*|[*_#]*[ \t]*{below}[*_\[]*)"
     opening = rf"(?:<(?i:{labels})>\s*|{label}{shown}{colon}|{given}|\[\[\s*)"
     return re.compile(rf"{start}(?P<label>){opening}(?:{value})?")
 

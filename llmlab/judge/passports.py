@@ -34,6 +34,16 @@ def passport(
     Raises:
         DataError: the calibration is of several groups, or of verdicts made elsewhere (no judge's digest).
         ValueError: `now` has no time zone, the judge's model is not pinned, or a limit is on an unknown figure.
+
+    >>> from dataclasses import replace
+    >>> from datetime import UTC
+    >>> from llmlab.judge.calibration import calibrate_scores
+    >>> from llmlab.judge.simulated import judged_scores
+    >>> measured = calibrate_scores(judged_scores(200, seed=1))
+    >>> measured = replace(measured, judge_digest="a" * 64, labels_digest="b" * 64, pinned=True)
+    >>> made = passport(measured, now=datetime(2026, 1, 1, tzinfo=UTC), limits={"kappa": Limit(at_least=0.5)})
+    >>> made.expires_at, bool(made.valid(datetime(2026, 2, 1, tzinfo=UTC), "a" * 64))
+    ('2026-04-01T00:00:00+00:00', True)
     """
     if len(calibration.groups) != 1 or not calibration.judge_digest or not calibration.labels_digest:
         raise DataError("a passport needs one calibration of one judge against labels: use `calibrate`, without `by`")

@@ -49,6 +49,19 @@ def score(
     Raises:
         ValueError: a pairwise judge, or a name that the results use already for something else.
         DataError: the results carry no golden set, or the passages cannot be found again.
+
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from llmlab.clients.fake import FakeClient
+    >>> from llmlab.golden import GoldenSet
+    >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Which function drops gaps?"}),))
+    >>> answers = pd.DataFrame({"variant": ["v1"], "case_id": ["q1"], "text": ["dropna"]})
+    >>> judge = Judge.pointwise("relevance", model="openai/gpt-4o-2024-08-06")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     means = {"client": FakeClient('{"score": 4}'), "store": f"{folder}/calls.sqlite", "progress": False}
+    ...     judged = score(Results.from_frame(answers, golden=golden), judge, **means)
+    >>> judged.frame["relevance"].tolist()
+    [4.0]
     """
     golden, rubric = check_judgeable(results, judge, "pointwise"), judge.rubric
     results = warn_of_kinship(results, judge)
