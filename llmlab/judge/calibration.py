@@ -6,8 +6,8 @@ judged results. A tie or a missing verdict is not right and stays in n; missing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from llmlab.errors import DataError
 from llmlab.judge.columns import called, levels_of, require_columns, scale_of, split, winners
 from llmlab.judge.figures import Calibration, ScoreGroup, VerdictGroup
 from llmlab.stats.agreement import agreement, cohen_kappa, confusion_matrix, judge_rates, kappa_bootstrap
-from llmlab.stats.bias import length_slope, position_bias, self_preference
+from llmlab.stats.bias import BiasSlope, length_slope, position_bias, self_preference
 from llmlab.stats.clustered import clustered_fit, contrast
 from llmlab.stats.estimate import Estimate, mean_estimate
 
@@ -60,62 +60,10 @@ def calibrate_verdicts(
     >>> calibrate_verdicts(table, resamples=100).only.position.consistency.value
     0.5
     """
-    named = [label, order1, order2, length1, length2, author1, author2, judge, cluster, *by]
-    require_columns(frame, named)
-    groups = []
-    for group, rows in split(frame, by):
-        gold, one, two = (winners(rows[column], column) for column in (label, order1, order2))
-        kept = np.array([winner in (1, 2) for winner in gold])
-        if not kept.any():
-            raise DataError(f"{called(group)}: no row has a human verdict of 1 or 2 in {label!r}")
-        labelled = [i for i, human in enumerate(gold) if human is not None]
-        rule = [
-            None if None in pair else pair[0] if pair[0] == pair[1] else "tie" for pair in zip(one, two, strict=True)
-        ]
-        everything, by_rule = [gold[i] for i in labelled], [rule[i] for i in labelled]
-        used = rows[kept]
-        gold, one, two = ([v for v, keep in zip(values, kept, strict=True) if keep] for values in (gold, one, two))
-        clusters = None if cluster is None else used[cluster].tolist()
-        all_clusters = None if cluster is None else rows[cluster].iloc[labelled].tolist()
-        boot: dict[str, Any] = {
-            "labels": [1, 2, "tie"],
-            "resamples": resamples,
-            "seed": seed,
-            "level": level,
-        }
-        lengths = None
-        if length1 is not None and length2 is not None:
-            lengths = {
-                "lengths_1": used[length1].to_numpy(dtype=float),
-                "lengths_2": used[length2].to_numpy(dtype=float),
-            }
-        own = None
-        if author1 is not None and author2 is not None and judge is not None:
-            authors = {"judges": used[judge].tolist(), "authors_1": used[author1].tolist()}
-            authors["authors_2"] = used[author2].tolist()
-            items = clusters if clusters is not None else list(range(len(gold)))
-            own = self_preference(one, gold=gold, items=items, level=level, **authors, **(lengths or {}))
-        position = position_bias(one, two, gold=gold, level=level)
-        wrong = [winner if winner in (1, 2) else 3 - human for winner, human in zip(one, gold, strict=True)]
-        groups.append(
-            VerdictGroup(
-                group=group,
-                n=len(gold),
-                missing=position.missing,
-                human_ties=len(labelled) - len(gold),
-                unlabelled=len(rows) - len(labelled),
-                position=position,
-                kappa=_kappa(gold, one, clusters=clusters, **boot),
-                kappa_both=_kappa(everything, by_rule, clusters=all_clusters, **boot),
-                matrix=confusion_matrix(everything, by_rule, labels=[1, 2, "tie"]),
-                rates=judge_rates(gold, wrong, positive=1, level=level),
-                length=None
-                if lengths is None
-                else length_slope(one, two, gold=gold, clusters=clusters, level=level, **lengths),
-                own=own,
-            )
-        )
-    return Calibration(groups=tuple(groups))
+    require_columns(frame, [label, order1, order2, length1, length2, author1, author2, judge, cluster, *by])
+    columns = _PairColumns(label, order1, order2, (length1, length2), (judge, author1, author2), cluster)
+    boot = {"resamples": resamples, "seed": seed, "level": level}
+    return Calibration(groups=tuple(_verdict_group(group, rows, columns, boot) for group, rows in split(frame, by)))
 
 
 def calibrate_scores(
@@ -147,42 +95,113 @@ def calibrate_scores(
     """
     require_columns(frame, [human, judge, length, cluster, *by])
     levels = scale_of(frame, human, judge) if scale is None else list(scale)
+    boot = {"resamples": resamples, "seed": seed, "level": level}
+    columns = _GradeColumns(human, judge, length, cluster)
+    return Calibration(
+        groups=tuple(_score_group(group, rows, columns, levels, boot) for group, rows in split(frame, by))
+    )
+
+
+class _PairColumns(NamedTuple):
+    """Names of the columns of pairwise verdicts; None = not there."""
+
+    label: str
+    order1: str
+    order2: str
+    lengths: tuple[str | None, str | None]
+    authorship: tuple[str | None, str | None, str | None]  # judge, author of output 1, of output 2
+    cluster: str | None
+
+
+class _GradeColumns(NamedTuple):
+    """Names of the columns of grades; None = not there."""
+
+    human: str
+    judge: str
+    length: str | None
+    cluster: str | None
+
+
+def _verdict_group(
+    group: Mapping[str, Any], rows: pd.DataFrame, columns: _PairColumns, boot: Mapping[str, Any]
+) -> VerdictGroup:
+    gold, one, two = (winners(rows[name], name) for name in (columns.label, columns.order1, columns.order2))
+    decided = [i for i, human in enumerate(gold) if human in (1, 2)]
+    labelled = [i for i, human in enumerate(gold) if human is not None]
+    if not decided:
+        raise DataError(f"{called(group)}: no row has a human verdict of 1 or 2 in {columns.label!r}")
+    everything, by_rule = [gold[i] for i in labelled], [_by_rule(one[i], two[i]) for i in labelled]
+    gold, one, two = ([values[i] for i in decided] for values in (gold, one, two))
+    used, level = rows.iloc[decided], boot["level"]
+    clusters, all_clusters = _cells(used, columns.cluster), _cells(rows.iloc[labelled], columns.cluster)
+    lengths = [None if name is None else used[name].to_numpy(dtype=float) for name in columns.lengths]
+    sized = {} if None in columns.lengths else {"lengths_1": lengths[0], "lengths_2": lengths[1]}
+    slope = length_slope(one, two, gold=gold, clusters=clusters, level=level, **sized) if sized else None  # type: ignore[arg-type]  # neither is None
+    position = position_bias(one, two, gold=gold, level=level)
+    wrong = [winner if winner in (1, 2) else 3 - human for winner, human in zip(one, gold, strict=True)]
+    return VerdictGroup(
+        group=group,
+        n=len(gold),
+        missing=position.missing,
+        human_ties=len(labelled) - len(gold),
+        unlabelled=len(rows) - len(labelled),
+        position=position,
+        kappa=_kappa(gold, one, labels=[1, 2, "tie"], clusters=clusters, **boot),
+        kappa_both=_kappa(everything, by_rule, labels=[1, 2, "tie"], clusters=all_clusters, **boot),
+        matrix=confusion_matrix(everything, by_rule, labels=[1, 2, "tie"]),
+        rates=judge_rates(gold, wrong, positive=1, level=level),
+        length=slope,
+        own=_own(used, columns, one, gold, sized, level),
+    )
+
+
+def _own(
+    used: pd.DataFrame,
+    columns: _PairColumns,
+    verdicts: list[Any],
+    gold: list[Any],
+    lengths: Mapping[str, Any],
+    level: float,
+) -> BiasSlope | None:
+    if None in columns.authorship:
+        return None
+    judges, first, second = (used[name].tolist() for name in columns.authorship)
+    items = _cells(used, columns.cluster) or list(range(len(gold)))
+    authors = {"judges": judges, "authors_1": first, "authors_2": second}
+    return self_preference(verdicts, gold=gold, items=items, level=level, **authors, **lengths)
+
+
+def _score_group(
+    group: Mapping[str, Any], rows: pd.DataFrame, columns: _GradeColumns, levels: list[Any], boot: Mapping[str, Any]
+) -> ScoreGroup:
+    people = levels_of(rows[columns.human], levels, columns.human)
+    kept = [i for i, label in enumerate(people) if label is not None]
+    if not kept:
+        raise DataError(f"{called(group)}: no row has a human label in {columns.human!r}")
+    used, gold, level = rows.iloc[kept], [people[i] for i in kept], boot["level"]
+    said, clusters = levels_of(used[columns.judge], levels, columns.judge), _cells(used, columns.cluster)
     numeric = all(isinstance(one, (int, float)) for one in levels)
-    groups = []
-    for group, rows in split(frame, by):
-        people = levels_of(rows[human], levels, human)
-        kept = np.array([one is not None for one in people])
-        if not kept.any():
-            raise DataError(f"{called(group)}: no row has a human label in {human!r}")
-        used = rows[kept]
-        gold, said = levels_of(used[human], levels, human), levels_of(used[judge], levels, judge)
-        clusters = None if cluster is None else used[cluster].tolist()
-        boot: dict[str, Any] = {
-            "labels": levels,
-            "clusters": clusters,
-            "resamples": resamples,
-            "seed": seed,
-            "level": level,
-        }
-        weights = "quadratic" if numeric and len(levels) > 2 else "unweighted"
-        size = None if length is None else used[length].to_numpy(dtype=float)
-        lean, slope = _leaning(gold, said, clusters, size, level) if numeric else (_undefined("levels are names"), None)
-        groups.append(
-            ScoreGroup(
-                group=group,
-                n=len(gold),
-                missing=sum(one is None for one in said),
-                unlabelled=int((~kept).sum()),
-                agreement=agreement(gold, said, labels=levels, level=level),
-                kappa=_kappa(gold, said, weights=weights, **boot),
-                kappa_unweighted=_kappa(gold, said, **boot),
-                leaning=lean,
-                matrix=confusion_matrix(gold, said, labels=levels),
-                rates=judge_rates(gold, said, positive=levels[-1], level=level) if len(levels) == 2 else None,
-                length=slope,
-            )
-        )
-    return Calibration(groups=tuple(groups))
+    size = None if columns.length is None else used[columns.length].to_numpy(dtype=float)
+    lean, slope = _leaning(gold, said, clusters, size, level) if numeric else (_undefined("levels are names"), None)
+    how = {"labels": levels, "clusters": clusters, **boot}
+    weights = "quadratic" if numeric and len(levels) > 2 else "unweighted"
+    return ScoreGroup(
+        group=group,
+        n=len(gold),
+        missing=sum(one is None for one in said),
+        unlabelled=len(rows) - len(kept),
+        agreement=agreement(gold, said, labels=levels, level=level),
+        kappa=_kappa(gold, said, weights=weights, **how),
+        kappa_unweighted=_kappa(gold, said, **how),
+        leaning=lean,
+        matrix=confusion_matrix(gold, said, labels=levels),
+        rates=judge_rates(gold, said, positive=levels[-1], level=level) if len(levels) == 2 else None,
+        length=slope,
+    )
+
+
+def _cells(rows: pd.DataFrame, column: str | None) -> list[Any] | None:
+    return None if column is None else rows[column].tolist()
 
 
 def _by_rule(one: Any, two: Any) -> Any:
