@@ -176,4 +176,4 @@ def _adopt(registry: Registry, past: History, alias: str, found: Any) -> None:
         reason="set by hand in MLflow, found by the audit",
         receipt=found.tags.get("receipt", ""),
     )
-    make_move(registry, past.name, move, target=found)
+    make_move(registry, past.name, move, target=found, known=past)

@@ -73,7 +73,7 @@ def _table(rows: Sequence[Mapping[str, object]]) -> str:
         return ""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = [columns, ["---"] * len(columns), *([markdown(row.get(column, "")) for column in columns] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {'&nbsp; | '.join(line)} |" for line in lines).replace("---&nbsp;", "---")
 
 
 def _prompt(bundle: Bundle, room: int) -> str:

@@ -66,22 +66,22 @@ class Registry:
                 if not token:
                     return found
 
-    def versions(self, name: str, *, query: str = "") -> list[Any]:
-        """Every version of a model, oldest first; `query` narrows it by MLflow's own syntax."""
-        found: list[Any] = []
+    def versions(self, name: str, *, query: str = "", above: int = 0) -> list[Any]:
+        """The versions of a model with numbers above `above`, oldest first; `query` narrows them in MLflow's syntax."""
+        found: dict[int, Any] = {}
         token = None
         with reported(f"the versions of {name!r} cannot be listed"):
             while True:
                 page = self.client.search_model_versions(
                     f"name = '{name}'{f' and {query}' if query else ''}",
-                    max_results=10_000,
-                    order_by=["version_number ASC"],
+                    max_results=20 if above else 10_000,  # those that are new since somebody looked are few
+                    order_by=["version_number DESC"],
                     page_token=token,
                 )
-                found += page
+                found |= {int(version.version): version for version in page}
                 token = page.token
-                if not token:
-                    return found
+                if not token or min(found) <= above:
+                    return [found[number] for number in sorted(found) if number > above]
 
     def create_model(self, name: str, description: str) -> None:
         """Make the registered model, where it is not there yet."""

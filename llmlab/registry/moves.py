@@ -122,11 +122,12 @@ class History(Shown):
         return f"{'; '.join(now)}. {self.url}"
 
 
-def read_history(registry: Registry, name: str) -> History:
-    """The moves of a model's aliases, and which of them lost."""
-    versions = registry.versions(name + HISTORY)
-    moves, damaged = [], []
-    for found in versions:
+def read_history(registry: Registry, name: str, *, known: History | None = None) -> History:
+    """The moves of a model's aliases, and which of them lost; only what came after `known` is asked for."""
+    known = History(name=name) if known is None else known
+    moves, damaged = list(known.moves), list(known.damaged)
+    above = max((*(move.number for move in moves), *damaged), default=0)
+    for found in registry.versions(name + HISTORY, above=above):
         move = _read(found)
         if move is None:
             damaged.append(int(found.version))
@@ -155,12 +156,13 @@ def settle(registry: Registry, name: str, *, history: History | None = None) -> 
     return read_history(registry, name)
 
 
-def make_move(registry: Registry, name: str, move: Move, *, target: Any) -> Move:
+def make_move(registry: Registry, name: str, move: Move, *, target: Any, known: History | None = None) -> Move:
     """The move, made: written into the history and, if it follows the last valid move, carried out.
 
     Args:
         move: with the number of the move it follows; number 0.
         target: MLflow's version that the alias is to point to.
+        known: the history that was read before, which saves reading it again.
 
     Raises:
         RegistryError: another move was quicker; it says which. Nothing was changed.
@@ -173,7 +175,7 @@ def make_move(registry: Registry, name: str, move: Move, *, target: Any) -> Move
     with reported(f"the move of {move.alias!r} cannot be written"):
         attempts = itertools.count()
         number = retried(lambda: _write(registry, name, move, target, again=next(attempts) > 0))
-    history = read_history(registry, name)
+    history = read_history(registry, name, known=known)
     if number in history.lost:
         raise RegistryError(lost_to(history, move))
     _point(registry, name, move.alias, history)
@@ -206,7 +208,7 @@ def _point(registry: Registry, name: str, alias: str, history: History) -> None:
         assert last is not None  # noqa: S101  # the caller wrote or saw a valid move
         with reported(f"{alias!r} of {name!r} cannot be set to version {last.version} (the next command finishes it)"):
             retried(registry.client.set_registered_model_alias, name, alias, str(last.version))
-        history = read_history(registry, name)
+        history = read_history(registry, name, known=history)
         again = history.last(alias)
         if again is not None and again.number == last.number:
             break
@@ -225,15 +227,7 @@ def _write(registry: Registry, name: str, move: Move, target: Any, *, again: boo
     if written:
         return int(written[0].version)
     record = _record(move)
-    tags = {
-        "move": record,
-        "move_digest": hashlib.sha256(record.encode()).hexdigest(),
-        "move_id": move.move_id,
-        "alias": move.alias,
-        "kind": move.word,
-        "version": str(move.version),
-        "who": move.who,
-    }
+    tags = {"move": record, "move_digest": hashlib.sha256(record.encode()).hexdigest(), "move_id": move.move_id}
     made = registry.client.create_model_version(
         name + HISTORY,
         source=target.source,  # a server takes nothing but a run's own artifacts

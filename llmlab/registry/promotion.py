@@ -75,7 +75,7 @@ def promote(
         receipt=receipt.digest if receipt is not None else "",
         forced=bool(wrong),
     )
-    return make_move(registry, there.name, move, target=registry.version(there.name, there.number))
+    return make_move(registry, there.name, move, target=registry.version(there.name, there.number), known=past)
 
 
 def _checked(

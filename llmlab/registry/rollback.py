@@ -41,7 +41,7 @@ def rollback(
         when=now(),
         reason=reason,
     )
-    return make_move(registry, name, move, target=target)
+    return make_move(registry, name, move, target=target, known=past)
 
 
 def history(name: str, *, root: Path | None = None) -> History:

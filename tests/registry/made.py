@@ -46,7 +46,7 @@ def moved(registry: Registry, version: Version, *, alias: str = "production", fo
         when=now(),
         reason="a test",
     )
-    return make_move(registry, version.name, move, target=registry.version(version.name, version.number))
+    return make_move(registry, version.name, move, target=registry.version(version.name, version.number), known=history)
 
 
 def alias_now(registry: Registry, name: str = "qa", alias: str = "production") -> int:

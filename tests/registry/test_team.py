@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from llmlab import mlstore
 from llmlab.errors import StoreError
 from llmlab.registry import audit, history, load
 from llmlab.registry.connection import open_registry
@@ -41,11 +42,12 @@ PROMOTER = textwrap.dedent("""
     sys.stdin.readline()
     while outcomes["won"] + outcomes["lost"] < trials:
         try:
-            last = settle(registry, "qa").last("production")
+            past = settle(registry, "qa")
+            last = past.last("production")
             target = random.Random(f"{me}{outcomes}").choice(targets)
             move = Move(alias="production", kind="promote", before=last.version, version=int(target.version), who=me,
                         when=now(), digest=target.tags["digest"], follows=last.number, reason="at once")
-            make_move(registry, "qa", move, target=target)
+            make_move(registry, "qa", move, target=target, known=past)
             outcomes["won"] += 1
         except RegistryError:
             outcomes["lost"] += 1
@@ -100,7 +102,7 @@ class Team:
     def start(self) -> None:
         """Start it and wait until it answers."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llmlab.cli", "server", "--port", str(self.port)],
+            [sys.executable, "-m", "llmlab.cli", "server", "--port", str(self.port), "--workers", "1"],
             env={**os.environ, "MLFLOW_BACKEND_STORE_URI": self.database},
             stdout=subprocess.DEVNULL,
             cwd=self.root,
@@ -133,19 +135,6 @@ def free_port() -> int:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def test_a_server_that_cannot_store_artifacts_is_found_before_anything_is_paid_for(team: Team) -> None:
-    """Opening the store says so, which is the first thing a job does."""
-    from llmlab import mlstore
-
-    open_registry()
-    folder = team.root / "mlruns" / "server-artifacts"
-    shutil.rmtree(folder)
-    folder.write_text("in the way", encoding="utf-8")
-    mlstore._check_artifacts.cache_clear()
-    with pytest.raises(StoreError, match="cannot store artifacts"):
-        open_registry()
 
 
 def test_two_processes_promote_at_once_while_the_server_is_killed_and_history_and_alias_agree(team: Team) -> None:
@@ -184,3 +173,10 @@ def test_two_processes_promote_at_once_while_the_server_is_killed_and_history_an
     assert all(move.settled for move in valid)
     assert audit().findings == ()
     assert load("qa@production", max_age_s=0).bundle.digest == valid[-1].digest
+
+    folder = team.root / "mlruns" / "server-artifacts"  # a server that cannot store artifacts is found at the door
+    shutil.rmtree(folder)
+    folder.write_text("in the way", encoding="utf-8")
+    mlstore._check_artifacts.cache_clear()
+    with pytest.raises(StoreError, match="cannot store artifacts"):
+        open_registry()
