@@ -80,6 +80,9 @@ def _bca(tops: FloatArray, bottoms: FloatArray, *, clusters: ArrayLike | None, l
         notes += (f"all {units} have the same value: the interval has no width, which is not certainty",)
     else:
         low, high = _bca_ends(tops, bottoms, value=value, level=level)
+        if (bottoms > 0).all():  # a resampled ratio lies between those of single units; the grid may miss by a step
+            ratios = tops / bottoms
+            low, high = max(low, float(ratios.min())), min(high, float(ratios.max()))
     method = f"{what}, BCa bootstrap over {units}"
     return Estimate(value=value, low=low, high=high, level=level, n=n, n_attempted=n, method=method, notes=notes)
 

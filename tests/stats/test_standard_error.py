@@ -50,7 +50,7 @@ def test_equal_clusters_give_one_degree_of_freedom_less_than_clusters(n_clusters
     assert df_by_the_full_matrix([4] * n_clusters) == pytest.approx(n_clusters - 1)
 
 
-@given(values=st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40))
+@given(values=st.lists(st.floats(-1e3, 1e3).map(lambda x: round(x, 9)), min_size=2, max_size=40))
 @settings(max_examples=50, deadline=None)
 def test_singleton_clusters_are_independent_cases(values):
     """Each case in a cluster of its own is the textbook standard error with n - 1 degrees of freedom."""
@@ -120,8 +120,10 @@ def test_cluster_codes_have_no_gaps(labels):
 
 
 def test_a_number_and_its_text_are_different_clusters():
-    """Mixed labels are not merged by how they print."""
-    assert len(set(cluster_codes(np.array([1, "1", None], dtype=object)).tolist())) == 3
+    """Mixed labels are not merged by how they print, and a row without a label is refused."""
+    assert len(set(cluster_codes(np.array([1, "1", "one"], dtype=object)).tolist())) == 3
+    with pytest.raises(DataError, match="is missing"):
+        cluster_codes(np.array([1, "1", None], dtype=object))
 
 
 def test_too_little_data_is_refused():
