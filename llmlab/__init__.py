@@ -51,7 +51,19 @@ _HOMES = {
     "scorer": "scorers",
 }
 _MODULES = frozenset(
-    {"judge", "notebook", "plots", "plots_judge", "plots_retrieval", "registry", "retrieval", "scorers", "tracking"}
+    {
+        "judge",
+        "notebook",
+        "plots",
+        "plots_judge",
+        "plots_retrieval",
+        "registry",
+        "retrieval",
+        "scorers",
+        "simulate",
+        "tracking",
+        "widgets",
+    }
 )
 
 __all__ = [
