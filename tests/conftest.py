@@ -12,7 +12,7 @@ from tests.loopback import Loopback
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")  # the same examples on every machine and run
 
-pytest_plugins = ("tests.mlflow_fixtures",)
+pytest_plugins = ("tests.jupyterlab", "tests.mlflow_fixtures")
 
 
 @pytest.fixture(scope="session")
