@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,8 @@ class Correction(Shown):
         labels_only: what the labels say without the judge.
         lam: how far the judge's scores are used, from 0 (not at all) to 1; None for Rogan-Gladen.
         n_labelled, n_unlabelled: cases with and without a label (both scored by the judge).
+        se, df: of the corrected estimate, df inf where the interval is the normal one; None without an interval.
+        labels_se: standard error of the labels alone, None without an interval.
     """
 
     corrected: Estimate
@@ -47,6 +50,32 @@ class Correction(Shown):
     lam: float | None
     n_labelled: int
     n_unlabelled: int
+    se: float | None = None
+    df: float | None = None
+    labels_se: float | None = None
+
+    def labels_for(self, se: float) -> int | None:
+        """Labelled cases in all that bring the standard error to `se`; None where labelling every case would not.
+
+        PPI++ has the variance s2 * ((1 - rho2) / n + rho2 / N) for n labels among N cases, s2 being that of what
+        people say and rho its correlation with the judge (Angelopoulos, Duchi & Zrnic 2023); rho2 is read off the two
+        standard errors, so that the cost of clusters and weights is in it.
+
+        >>> found = ppi_mean([1, 0] * 200, [1, 0, 1, 1, 0, 0, 1, 0, 1, 1] * 10 + [None] * 300)
+        >>> round(found.se, 4), found.labels_for(found.se / 1.2), found.labels_for(found.se / 9)
+        (0.0458, 148, None)
+        """
+        n, everything = self.n_labelled, self.n_labelled + self.n_unlabelled
+        if self.se is None or not self.labels_se or n == everything:
+            return None
+        share = n / everything
+        unexplained = min(1.0, max(0.0, ((self.se / self.labels_se) ** 2 - share) / (1 - share)))
+        of_cases = (1 - unexplained) * share / (unexplained + (1 - unexplained) * share)
+        left = se**2 - of_cases * self.se**2
+        if left <= 0:
+            return None
+        needed = max(n, math.ceil(n * (1 - of_cases) * self.se**2 / left))
+        return needed if needed <= everything else None
 
     def _rows(self) -> list[dict[str, object]]:
         shown = (("corrected", self.corrected), ("judge alone", self.raw), ("labels alone", self.labels_only))
@@ -197,14 +226,15 @@ def _ppi(
     n, n_all = len(sample.human), len(sample.judged)
     lost = int((np.isnan(f) & ~np.isnan(y)).sum())
     notes = (f"{lost:,} labelled cases have no judge score and are not used",) if lost else ()
-    raw = _mean(sample.judged, sample.clusters, None, level=level, attempted=attempted)
-    labels_only = _mean(sample.human, sample.label_clusters, sample.weights, level=level, attempted=attempted)
-    method, lam = f"PPI++ {what}", None
+    raw = replace(_mean_and_error(sample.judged, sample.clusters, None, level=level)[0], n_attempted=attempted)
+    labels_only, labels_error = _mean_and_error(sample.human, sample.label_clusters, sample.weights, level=level)
+    labels_only = replace(labels_only, n_attempted=attempted)
+    method, lam, error = f"PPI++ {what}", None, None
     if n < 2:
         why = (f"{n} labelled case(s): a correction needs at least 2",)
         corrected = Estimate(value=None, level=level, n=n_all, n_attempted=attempted, method=method, notes=notes + why)
     else:
-        estimate, lam = _corrected(sample, level)
+        estimate, lam, error = _corrected(sample, level)
         useless = ("the judge's scores do not help: the labels alone count",) if lam == 0 and n < n_all else ()
         corrected = replace(
             estimate,
@@ -219,6 +249,9 @@ def _ppi(
         lam=lam,
         n_labelled=n,
         n_unlabelled=n_all - n,
+        se=error.se if error else None,
+        df=error.df if error else None,
+        labels_se=labels_error.se if labels_error else None,
     )
 
 
@@ -241,7 +274,14 @@ def _sample(f: FloatArray, y: FloatArray, inclusion: Values | None, clusters: Va
     )
 
 
-def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float]:
+class _Error(NamedTuple):
+    """Standard error and degrees of freedom of an estimate that has an interval."""
+
+    se: float
+    df: float
+
+
+def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float, _Error | None]:
     n, few = len(sample.human), len(sample.human) < FEW_LABELS
     per_label = _cross_fitted(sample) if few else np.full(n, _lambda(sample, np.ones(n, dtype=bool)))
     lam = float(np.average(per_label, weights=sample.weights))
@@ -249,9 +289,9 @@ def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float]:
     base = np.ones(len(sample.judged), dtype=bool) if sample.weights is not None else ~sample.labelled
     whole = sample.judged[base]
     if not len(whole):
-        estimate = _mean(residual, sample.label_clusters, sample.weights, level=level, attempted=0)
-        return replace(estimate, n=len(sample.judged), method="all cases are labelled"), lam
-    estimate = _sum_of_means(
+        estimate, error = _mean_and_error(residual, sample.label_clusters, sample.weights, level=level)
+        return replace(estimate, n=len(sample.judged), method="all cases are labelled"), lam, error
+    estimate, error = _sum_of_means(
         [lam * whole, residual],
         clusters=[sample.clusters[base], sample.label_clusters],
         weights=np.concatenate([np.ones(len(whole)), np.ones(n) if sample.weights is None else sample.weights]),
@@ -262,12 +302,13 @@ def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float]:
         se = math.sqrt(float(lam**2 * whole.var() / len(whole) + residual.var() / n))
         half, value = float(special.ndtri(0.5 + level / 2)) * se, estimate.value or 0.0
         estimate, method = replace(estimate, low=value - half, high=value + half), "large-sample normal interval"
-    return replace(estimate, n=len(sample.judged), method=method), lam
+        error = _Error(se, math.inf)
+    return replace(estimate, n=len(sample.judged), method=method), lam, error
 
 
 def _sum_of_means(
     parts: list[FloatArray], *, clusters: list[GroupIndex], weights: FloatArray | None, level: float
-) -> Estimate:
+) -> tuple[Estimate, _Error | None]:
     """The sum of the (weighted) means of the parts, whose rows may share clusters; no interval from one cluster."""
     values, index = np.concatenate(parts), np.concatenate(clusters)
     part = np.repeat(np.arange(len(parts)), [len(rows) for rows in parts])
@@ -281,20 +322,20 @@ def _sum_of_means(
     elif one.se == 0:
         why = "no variation was seen, which is not certainty: there is no interval; label more cases"
     if why:
-        return Estimate(value=one.value, level=level, n=len(values), notes=(why,))
+        return Estimate(value=one.value, level=level, n=len(values), notes=(why,)), None
     notes: tuple[str, ...] = ()
     if one.df < FEW_DF:
         notes = (f"few labels or clusters ({one.df:.1f} effective degrees of freedom): read the interval with care",)
-    return Estimate(value=one.value, low=one.low, high=one.high, level=level, n=len(values), notes=notes)
+    found = Estimate(value=one.value, low=one.low, high=one.high, level=level, n=len(values), notes=notes)
+    return found, _Error(one.se, one.df)
 
 
-def _mean(
-    values: FloatArray, clusters: GroupIndex, weights: FloatArray | None, *, level: float, attempted: int
-) -> Estimate:
+def _mean_and_error(
+    values: FloatArray, clusters: GroupIndex, weights: FloatArray | None, *, level: float
+) -> tuple[Estimate, _Error | None]:
     if not len(values):
-        return Estimate(value=None, level=level, n=0, n_attempted=attempted, notes=("nothing was scored",))
-    found = _sum_of_means([values], clusters=[clusters], weights=weights, level=level)
-    return replace(found, n_attempted=attempted)
+        return Estimate(value=None, level=level, n=0, notes=("nothing was scored",)), None
+    return _sum_of_means([values], clusters=[clusters], weights=weights, level=level)
 
 
 def _lambda(sample: _Sample, rows: npt.NDArray[np.bool_]) -> float:
