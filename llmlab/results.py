@@ -218,10 +218,11 @@ class Results(Shown):
         return generations_of(self.frame)
 
     def summary(self) -> Summary:
-        """Each metric of each variant: mean [CI], scored/attempted, tokens, cost and latency."""
+        """Each metric of each variant: mean [CI] (beside it corrected by labels, if any), tokens, cost and latency."""
+        from llmlab.judge.correcting import corrected_estimates
         from llmlab.summary import summarise
 
-        return summarise(self)
+        return summarise(self, corrected=corrected_estimates(self))
 
     def compare(
         self,
@@ -253,6 +254,7 @@ class Results(Shown):
         """
         from llmlab.comparison import Comparison, compare_tables
         from llmlab.economics import cost_line
+        from llmlab.judge.correcting import corrected_lines
         from llmlab.summary import age_of
 
         if by not in (None, "tags"):
@@ -269,6 +271,7 @@ class Results(Shown):
         partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
         arms = dict.fromkeys(row.candidate for row in rows) if requests_per_day else ()
         costs = [cost_line(self, baseline, arm, requests_per_day=requests_per_day) for arm in arms]
+        costs += corrected_lines(self, [(row.metric.name, row.candidate) for row in rows], baseline, level=level)
         about = {"golden_digest": self.golden_digest, "age": age_of(self.created_at)}
         return Comparison(rows=rows, baseline=baseline, notes=(*costs, *partial, *self.notes), **about)
 

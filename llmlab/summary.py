@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ class Summary(Shown):
         errors: rows without an answer per variant.
         state: complete, partial or FAILED; a FAILED run shows no means.
         sources: what the numbers come from: golden digest, bundle digests, age.
+        corrected: (variant, metric) -> a judge's mean corrected by people's labels, where the results carry labels.
     """
 
     variants: tuple[str, ...]
@@ -41,6 +42,7 @@ class Summary(Shown):
     state: str
     sources: str
     notes: tuple[str, ...] = ()
+    corrected: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
 
     def estimate(self, variant: str, metric: str) -> Estimate:
         """The mean of a metric for a variant."""
@@ -56,10 +58,12 @@ class Summary(Shown):
             "partial": "Partial results: run the same cell again to resume.",
         }
         unknown = [_RESOURCES[name] for name in self.metrics if name in _RESOURCES and self._unknown(name)]
+        labelled = bool(self.corrected)
         reading = "Means over cases with 95% intervals; scored counts answers with a score of those attempted."
         return (
             *([state[self.state]] if self.state in state else []),
             *self.notes,
+            *(["Corrected is what people would say, by the judge and some labels of theirs (PPI++)."] * labelled),
             reading + (f" Unknown for every variant: {', '.join(unknown)}." if unknown else ""),
             self.sources,
         )
@@ -75,6 +79,8 @@ class Summary(Shown):
             found = self.estimates[variant, metric]
             shown = None if self.state == "FAILED" else Interval(found.value, found.low, found.high)
             row[_RESOURCES.get(metric, metric)] = shown
+            if (fixed := self.corrected.get((variant, metric))) is not None and shown is not None:
+                row[f"{metric}, corrected"] = Interval(fixed.value, fixed.low, fixed.high)
         if self._scored_alike():  # one column says it for all scorers
             scored = {"": next(iter(scored.values()))}
         for metric, (known, attempted) in scored.items():
@@ -100,8 +106,8 @@ _RESOURCES = {
 }
 
 
-def summarise(results: Results) -> Summary:
-    """The summary of a run, by the same reduction of repeats that comparisons use."""
+def summarise(results: Results, *, corrected: Mapping[tuple[str, str], Estimate] | None = None) -> Summary:
+    """The summary of a run, by the same reduction of repeats that comparisons use, corrected means beside the raw."""
     metrics = (*results.metrics, "input_tokens", "output_tokens", "cost_usd", "latency_s")
     estimates, rows = {}, {}
     for metric in metrics:
@@ -123,6 +129,7 @@ def summarise(results: Results) -> Summary:
         state=results.state,
         sources=f"Golden set {golden}; bundles {digests}; {age_of(results.created_at)}.",
         notes=results.notes,
+        corrected=corrected or {},
     )
 
 

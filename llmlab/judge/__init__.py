@@ -9,6 +9,7 @@ from llmlab.judge.anchors import AnchorCheck, check_anchors
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 from llmlab.judge.correcting import Corrected, corrected, corrected_difference, corrected_rate
 from llmlab.judge.figures import Calibration
+from llmlab.judge.labelled import with_labels
 from llmlab.judge.labels import Label, Labels, calibrate
 from llmlab.judge.pairwise import prefer, verdict_frame
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
@@ -45,4 +46,5 @@ __all__ = [
     "to_label",
     "verdict",
     "verdict_frame",
+    "with_labels",
 ]

@@ -5,28 +5,45 @@ A difference needs labels on BOTH arms' answers to the same questions; error rat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from llmlab.display import Interval, Shown
 from llmlab.errors import DataError
-from llmlab.judge.labels import Labels, labelled_answers
+from llmlab.judge.labelled import labels_digests, people_of, with_labels
+from llmlab.judge.labels import Labels
 from llmlab.results import Results
+from llmlab.sentences import counted
 from llmlab.stats.agreement import judge_rates
 from llmlab.stats.correction import Correction, ppi_difference, ppi_mean, rogan_gladen
+from llmlab.stats.estimate import Estimate
 
-__all__ = ["Corrected", "corrected", "corrected_difference", "corrected_rate"]
+__all__ = [
+    "Corrected",
+    "corrected",
+    "corrected_difference",
+    "corrected_estimates",
+    "corrected_lines",
+    "corrected_rate",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Corrected(Shown):
-    """Per variant the judge's mean, corrected by labels, beside the raw one."""
+    """Per variant the judge's mean, corrected by labels, beside the raw one.
+
+    Attributes:
+        by_variant: the mean by PPI++.
+        by_rates: where the scale has two levels and the labels were chosen evenly, the share that passes by
+            Rogan-Gladen with Lee's interval; its value is None where the judge is not shown to know passes from fails.
+    """
 
     metric: str
     by_variant: Mapping[str, Correction]
+    by_rates: Mapping[str, Correction] = field(default_factory=dict)
 
     def __getitem__(self, variant: str) -> Correction:
         return self.by_variant[variant]
@@ -35,9 +52,10 @@ class Corrected(Shown):
         return [
             {
                 "variant": variant,
-                "corrected": Interval(one.corrected.value, one.corrected.low, one.corrected.high),
-                "judge alone": Interval(one.raw.value, one.raw.low, one.raw.high),
-                "labels alone": Interval(one.labels_only.value, one.labels_only.low, one.labels_only.high),
+                "corrected": _shown(one.corrected),
+                "judge alone": _shown(one.raw),
+                "labels alone": _shown(one.labels_only),
+                **({"by error rates": _shown(self.by_rates[variant].corrected)} if self.by_rates else {}),
                 "labels": one.n_labelled,
                 "judge's weight": one.lam,
             }
@@ -45,107 +63,184 @@ class Corrected(Shown):
         ]
 
     def _sentence(self) -> str:
-        notes = dict.fromkeys(note for one in self.by_variant.values() for note in one.corrected.notes)
-        return ". ".join([f"Mean {self.metric} per answer, corrected by PPI++ with 95% intervals", *notes]) + "."
+        every = [*self.by_variant.values(), *self.by_rates.values()]
+        notes = dict.fromkeys(note for one in every for note in one.corrected.notes)
+        rates = ["By error rates is Rogan-Gladen with the interval of Lee et al."] if self.by_rates else []
+        said = [f"Mean {self.metric} per answer, corrected by PPI++ with 95% intervals", *rates, *notes]
+        return ". ".join(one.rstrip(".") for one in said) + "."
 
 
-def corrected(results: Results, metric: str, labels: Labels, *, level: float = 0.95) -> Corrected:
+def corrected(results: Results, metric: str, labels: Labels | None = None, *, level: float = 0.95) -> Corrected:
     """The mean of a judge's metric per variant, corrected by the labels of some of its answers.
 
     Answers are the units, clustered as the cases are. Where the labels carry unequal inclusion probabilities, they
-    are weighted by their inverse.
+    are weighted by their inverse. On a scale of two levels Rogan-Gladen stands beside it.
+
+    Args:
+        labels: people's; by default those that the results carry (`with_labels`).
+
+    A judge that is one level too kind to everything:
+
+    >>> import pandas as pd
+    >>> from dataclasses import replace
+    >>> from llmlab.golden import Case, GoldenSet
+    >>> from llmlab.judge.labels import Label, text_digest
+    >>> from llmlab.scoretable import Metric
+    >>> golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"{i}?"}) for i in range(40)))
+    >>> answers = pd.DataFrame({"variant": "v1", "case_id": [f"q{i}" for i in range(40)], "text": "dropna"})
+    >>> judged = Results.from_frame(answers, golden=golden)
+    >>> judged = replace(
+    ...     judged,
+    ...     frame=judged.frame.assign(tone=[float(2 + i % 3) for i in range(40)]),
+    ...     metrics={"tone": Metric(name="tone", low=1, high=5, judge="a" * 64)},
+    ... )
+    >>> people = tuple(
+    ...     Label(rubric="tone", case_id=f"q{i}", question=text_digest(f"{i}?"), answer=text_digest("dropna"),
+    ...           value=1 + i % 3 - (i == 2))
+    ...     for i in range(15)
+    ... )
+    >>> found = corrected(judged, "tone", Labels(people))["v1"]
+    >>> round(found.raw.value, 1), round(found.corrected.value, 1)
+    (3.0, 1.9)
     """
-    columns = _columns(results, metric, labels)
+    results = results if labels is None else with_labels(results, labels, metric=metric)
+    columns = people_of(results, metric)
     found = {}
     for variant in results.variants:
-        of = columns["variant"] == variant
-        chosen = {name: column[of] for name, column in columns.items()}
+        chosen = _rows_where(columns, columns["variant"] == variant)
         found[variant] = ppi_mean(chosen["judged"], chosen["human"], level=level, **_design(chosen, chosen["human"]))
-    return Corrected(metric=metric, by_variant=found)
+    return Corrected(metric=metric, by_variant=found, by_rates=_by_rates(results, metric, columns, level))
+
+
+def corrected_estimates(results: Results) -> dict[tuple[str, str], Estimate]:
+    """(variant, metric) -> corrected mean, of every metric whose labels the results carry."""
+    found = {name: corrected(results, name) for name in labels_digests(results) if name in results.metrics}
+    return {(variant, name): one.corrected for name, all_ in found.items() for variant, one in all_.by_variant.items()}
 
 
 def corrected_difference(
-    results: Results, metric: str, labels: Labels, *, baseline: str, candidate: str, level: float = 0.95
+    results: Results,
+    metric: str,
+    labels: Labels | None = None,
+    *,
+    baseline: str,
+    candidate: str,
+    case_ids: Collection[str] | None = None,
+    level: float = 0.95,
 ) -> Correction:
-    """candidate - baseline in what people would say, from a judge on all answers and labels on both arms' answers."""
+    """candidate - baseline in what people would say, from a judge on all answers and labels on both arms' answers.
+
+    Args:
+        labels: people's; by default those that the results carry (`with_labels`).
+        case_ids: of these cases only.
+
+    Raises:
+        ValueError: no such variant. DataError: no label fits, or the arms answered no case in common.
+    """
     unknown = [name for name in (baseline, candidate) if name not in results.variants]
     if unknown:
         raise ValueError(f"no variant {unknown[0]!r} in these results (there are: {', '.join(results.variants)})")
-    columns = _columns(results, metric, labels)
+    results = results if labels is None else with_labels(results, labels, metric=metric)
+    columns = people_of(results, metric)
     cells = list(zip(columns["case_id"], columns["repeat"], strict=True))
+    wanted = None if case_ids is None else set(case_ids)
     arms = []
     for name in (baseline, candidate):
         rows = np.flatnonzero(columns["variant"] == name)
-        arms.append({cells[row]: row for row in rows})
+        arms.append({cells[row]: row for row in rows if wanted is None or cells[row][0] in wanted})
     shared = [cell for cell in arms[0] if cell in arms[1]]
     if not shared:
         raise DataError(f"{baseline!r} and {candidate!r} answered no case in common")
     one, two = (np.array([arm[cell] for cell in shared]) for arm in arms)
     human = [columns["human"][rows] for rows in (one, two)]
-    chosen = {name: column[one] for name, column in columns.items()}
     return ppi_difference(
         columns["judged"][one],
         columns["judged"][two],
         human_baseline=human[0],
         human_candidate=human[1],
         level=level,
-        **_design(chosen, human[0] + human[1]),
+        **_design(_rows_where(columns, one), human[0] + human[1]),
     )
 
 
+def corrected_lines(
+    results: Results, pairs: Iterable[tuple[str, str]], baseline: str, *, level: float = 0.95
+) -> list[str]:
+    """A sentence per (metric, candidate) whose labels are there: the corrected difference, to stand beside the raw."""
+    labelled = labels_digests(results)
+    said = []
+    for metric, name in dict.fromkeys(pair for pair in pairs if pair[0] in labelled):
+        found = corrected_difference(results, metric, baseline=baseline, candidate=name, level=level)
+        text = str(found.corrected) if found.corrected.value is not None else "unknown"
+        why = "; ".join(found.corrected.notes)
+        said.append(
+            f"Corrected by people's labels of {counted(found.n_labelled, 'case')}, {name} - {baseline} on {metric} is "
+            f"{text} (the judge alone: {found.raw}){f'; {why}' if why else ''}."
+        )
+    return said
+
+
 def corrected_rate(
-    results: Results, metric: str, labels: Labels, *, variant: str, passes_from: int, level: float = 0.95
+    results: Results,
+    metric: str,
+    labels: Labels | None = None,
+    *,
+    variant: str,
+    passes_from: int,
+    level: float = 0.95,
 ) -> Correction:
     """The share of answers that people would pass, by Rogan-Gladen: refused where the judge does not know passes.
 
     An answer passes from the level `passes_from`. The rates are taken from the labels of all variants' answers, so this
     is for one variant's level, never for a difference of two.
     """
-    columns = _columns(results, metric, labels)
+    results = results if labels is None else with_labels(results, labels, metric=metric)
+    columns = people_of(results, metric)
+    return _rate(
+        columns, columns["variant"] == variant, np.ones(len(columns["judged"]), dtype=bool), passes_from, level
+    )
+
+
+def _rate(columns: Mapping[str, Any], of: Any, judged_by: Any, passes_from: float, level: float) -> Correction:
+    """The rate among unlabelled rows `of`, with error rates from labelled rows in `judged_by`."""
     seen = ~np.isnan(columns["judged"])
-    both = seen & ~np.isnan(columns["human"])
+    both = seen & ~np.isnan(columns["human"]) & judged_by
     rates = judge_rates(
         (columns["human"][both] >= passes_from).tolist(),
         (columns["judged"][both] >= passes_from).tolist(),
         positive=True,
         level=level,
     )
-    rest = seen & np.isnan(columns["human"]) & (columns["variant"] == variant)
+    rest = seen & np.isnan(columns["human"]) & of
     if not rest.any():
-        raise DataError(f"{variant!r} has no judged answer without a label")
+        raise DataError("every judged answer of this variant has a label: the labels alone tell its rate")
     passed = int((columns["judged"][rest] >= passes_from).sum())
     return rogan_gladen(passed, int(rest.sum()), rates=rates, level=level)
 
 
-def _columns(results: Results, metric: str, labels: Labels) -> dict[str, np.ndarray]:
-    """Per answer: variant, case, repeat, cluster, the judge's score, the mean label (NaN = none), its inclusion."""
-    if labels.pairwise:
-        raise DataError("these are preferences; a corrected score needs grades of single answers")
-    human: list[float] = []
-    inclusion, clusters = [], []
-    for key, case_id, _, _ in labelled_answers(results, metric):
-        found = labels.by_key.get(key, ())
-        said = [float(one.value) for one in found if isinstance(one.value, int)]
-        human.append(sum(said) / len(said) if said else np.nan)
-        chance = found[0].inclusion if found else None
-        inclusion.append(np.nan if chance is None else chance)
-        case = results.golden.by_id[case_id] if results.golden is not None else None
-        clusters.append((case.cluster if case is not None else None) or f"\0{case_id}")
-    if np.isnan(human).all():
-        raise DataError(f"no label fits an answer with a {metric!r}: questions or answers have changed")
-    frame = results.frame
-    return {
-        "variant": frame["variant"].to_numpy(),
-        "case_id": frame["case_id"].to_numpy(),
-        "repeat": frame["repeat"].to_numpy(),
-        "cluster": np.array(clusters, dtype=object),
-        "judged": frame[metric].to_numpy(dtype=float, na_value=np.nan),
-        "human": np.array(human, dtype=float),
-        "inclusion": np.array(inclusion, dtype=float),
-    }
+def _by_rates(results: Results, metric: str, columns: Mapping[str, Any], level: float) -> dict[str, Correction]:
+    """Rogan-Gladen per variant, each by its own labels, where the scale has two levels and labels were chosen evenly.
+
+    Error rates are read off answers that were chosen by nothing but chance; a choice by the judge's score shifts them.
+    """
+    meaning = results.metric(metric)
+    two_levels = meaning.low is not None and meaning.high is not None and meaning.high - meaning.low == 1
+    if not two_levels or _design(columns, columns["human"])["inclusion"] is not None:
+        return {}
+    found = {}
+    for variant in results.variants:
+        of = columns["variant"] == variant
+        labelled = of & ~np.isnan(columns["human"]) & ~np.isnan(columns["judged"])
+        if labelled.any() and (of & np.isnan(columns["human"]) & ~np.isnan(columns["judged"])).any():
+            found[variant] = _rate(columns, of, of, float(meaning.high or 1.0), level)
+    return found if len(found) == len(results.variants) else {}
 
 
-def _design(chosen: Mapping[str, np.ndarray], human: np.ndarray) -> dict[str, Any]:
+def _rows_where(columns: Mapping[str, Any], rows: Any) -> dict[str, Any]:
+    return {name: column[rows] for name, column in columns.items()}
+
+
+def _design(chosen: Mapping[str, Any], human: Any) -> dict[str, Any]:
     """Clusters where cases share one, and inclusion probabilities where they differ."""
     clusters = chosen["cluster"].tolist()
     known = chosen["inclusion"][~np.isnan(human)]
@@ -154,3 +249,7 @@ def _design(chosen: Mapping[str, np.ndarray], human: np.ndarray) -> dict[str, An
         "clusters": clusters if len(set(clusters)) < len(clusters) else None,
         "inclusion": chosen["inclusion"] if weighted else None,
     }
+
+
+def _shown(estimate: Estimate) -> Interval:
+    return Interval(estimate.value, estimate.low, estimate.high)
