@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field
 from llmlab.display import Shown, html_diff, html_table
 from llmlab.errors import FileRuleError
 from llmlab.pinning import Pinning, judge_pin
+from llmlab.project import located
 from llmlab.prompting import LARGEST_INTEGER, LARGEST_TEMPLATE_CHARS, Frozen, Prompt, frozen_json, placeholders
 from llmlab.yamlfile import read_model, to_yaml
 
@@ -309,7 +310,8 @@ class BundleDiff(Shown):
 
 def load_bundles(folder: str | Path) -> dict[str, Bundle]:
     """Every `*.yaml` of a folder as {file stem: bundle}, in the order of their names."""
-    paths = sorted([*Path(folder).glob("*.yaml"), *Path(folder).glob("*.yml")])
+    there = located(folder)
+    paths = sorted([*there.glob("*.yaml"), *there.glob("*.yml")])
     if not paths:
         raise FileRuleError("no bundle (*.yaml) in this folder", path=folder)
     bundles: dict[str, Bundle] = {}

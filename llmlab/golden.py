@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmlab.display import Shown
 from llmlab.errors import FileRuleError
+from llmlab.project import located
 from llmlab.prompting import frozen_json
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ class GoldenSet(Shown):
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return located(path).read_bytes()
     except OSError as error:
         raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
 

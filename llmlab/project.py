@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["GitState", "changed_files", "git_state", "project_root", "runs_folder"]
+__all__ = ["GitState", "changed_files", "git_state", "located", "project_root", "runs_folder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,16 @@ def project_root(start: str | Path | None = None) -> Path:
     """The nearest folder at or above `start` (default: the working directory) with a pyproject.toml, else `start`."""
     here = Path(start or Path.cwd()).resolve()
     return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
+
+
+def located(path: str | Path) -> Path:
+    """A path as people write it: from the working directory, and where nothing is there from the project's root.
+
+    JupyterLab and VS Code start a notebook's kernel in the notebook's own folder, a job in the project's root.
+    """
+    path = Path(path)
+    below_root = project_root() / path
+    return below_root if not path.exists() and below_root.exists() else path
 
 
 def runs_folder(start: str | Path | None = None) -> Path:

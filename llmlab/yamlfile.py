@@ -14,6 +14,7 @@ import pydantic
 import yaml
 
 from llmlab.errors import FileRuleError
+from llmlab.project import located
 
 __all__ = ["parse_yaml", "read_model", "read_text", "to_yaml"]
 
@@ -28,7 +29,7 @@ def read_text(path: str | Path) -> str:
     """The file's text, without a byte-order mark; FileRuleError for bad UTF-8 (with its line) or a file over 1 MB."""
     path = Path(path)
     try:
-        raw = path.read_bytes()
+        raw = located(path).read_bytes()
     except OSError as error:
         raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
     if len(raw) > LARGEST_FILE_BYTES:
