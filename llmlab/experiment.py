@@ -26,6 +26,7 @@ from llmlab.plan import DryRun, Plan, estimated_tokens, make_plan, price_of
 from llmlab.progress import Progress, shown
 from llmlab.project import git_state, project_root, runs_folder
 from llmlab.results import Results
+from llmlab.retrieval.freshness import freshness_of_index
 from llmlab.runner import execute
 from llmlab.scorers import as_scorers
 
@@ -272,7 +273,9 @@ def _gathered(plan: Plan, state: Progress, failed_share_allowed: float) -> Resul
 def _provenance(plan: Plan) -> dict[str, Any]:
     git = git_state()
     endpoints = {name: client.fingerprint for name, client in plan.clients.items()}
-    return {"endpoints": endpoints, "commit": git.commit, "dirty": git.dirty, **plan.identity}
+    fresh = {name: known for name, index in plan.indexes.items() if (known := freshness_of_index(index, plan.golden))}
+    searched = {"index_freshness": fresh} if fresh else {}
+    return {"endpoints": endpoints, "commit": git.commit, "dirty": git.dirty, **searched, **plan.identity}
 
 
 def _notes(generations: Sequence[Generation], stopped: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from llmlab.gate.decision import Decision
 from llmlab.gate.earlier import with_earlier_baseline
 from llmlab.gate.looks import Look, Price, price_of_looking
 from llmlab.gate.policy import GatePolicy
-from llmlab.gate.validity import invalid_reasons, judges_of
+from llmlab.gate.validity import freshness_of, invalid_reasons, judges_of
 from llmlab.stats.joint import Need, NeededCases, needed_cases
 
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ def _facts(
         "golden_digest": results.golden_digest,
         "golden_parent": results.golden.parent if results.golden else "",
         "index_digest": results.index_digests.get(candidate, ""),
+        "index_freshness": freshness_of(results, candidate),
         "policy_digest": policy.digest,
         "results_created_at": results.created_at,
         "judges": judges,

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from llmlab.passport import JudgePassport
     from llmlab.results import Results
 
-__all__ = ["Anchor", "Categories", "Floor", "GatePolicy", "Promotion", "Requirement", "age_limit", "relative_share"]
+__all__ = [
+    "Anchor",
+    "Categories",
+    "Floor",
+    "GatePolicy",
+    "IndexRule",
+    "Promotion",
+    "Requirement",
+    "age_limit",
+    "relative_share",
+]
 
 Rule = Literal["superior", "non_inferior", "no_shown_harm"]
 Word = Annotated[str, Field(min_length=1, max_length=200)]
@@ -132,6 +142,19 @@ class Judge(_Rules):
     metrics: Annotated[tuple[Word, ...], Field(strict=False)] = ()
 
 
+class IndexRule(_Rules):
+    """How true the searched index must be: share of golden questions with a stale relevant document, and its age."""
+
+    stale_at_most: Annotated[float, Field(ge=0, lt=1)] | None = None
+    max_age: Age | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _bounds_something(self) -> IndexRule:
+        if self.stale_at_most is None and self.max_age is None:
+            raise ValueError("give stale_at_most, max_age or both")
+        return self
+
+
 class Promotion(_Rules):
     """What promotion asks for besides a passing receipt; the registry reads it."""
 
@@ -160,7 +183,7 @@ class GatePolicy(Shown, _Rules):
         judge: whether judged metrics need a passport.
         receipt_max_age: how old a receipt may be at promotion.
         max_baseline_age: how old logged baseline rows may be that stand in for new ones.
-        index_max_age: how old an index may be whose making is known.
+        index: how stale and how old the candidate's index may be.
         promotion: what the registry asks for besides.
     """
 
@@ -179,7 +202,7 @@ class GatePolicy(Shown, _Rules):
     judge: Judge = Field(default_factory=Judge)
     receipt_max_age: Age = "30 days"
     max_baseline_age: Age = "7 days"
-    index_max_age: Age | None = None
+    index: IndexRule | None = None
     promotion: Promotion = Field(default_factory=Promotion)
 
     @pydantic.model_validator(mode="after")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from llmlab.display import Interval
 from llmlab.gate.policy import GatePolicy, age_limit
 from llmlab.sentences import counted
 from llmlab.stats.sequential import split_check
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from llmlab.passport import JudgePassport
     from llmlab.results import Results
 
-__all__ = ["invalid_reasons", "judges_of", "moment"]
+__all__ = ["freshness_of", "invalid_reasons", "judges_of", "moment"]
 
 
 def invalid_reasons(
@@ -39,6 +40,7 @@ def invalid_reasons(
     used = [name for name in policy.metrics if name not in unknown]
     reasons += _of_the_scores(policy, results, used, candidate=candidate, arms=arms)
     reasons += _of_the_judges(policy, results, used, passports, now)
+    reasons += _of_the_index(policy, results, candidate, now)
     return list(dict.fromkeys(reasons))
 
 
@@ -47,6 +49,11 @@ def judges_of(policy: GatePolicy, results: Results) -> dict[str, str]:
     marked = {name: metric.judge for name, metric in results.metrics.items() if metric.judge}
     known = {name: record.get("digest", "") for name, record in _judge_records(results).items()} | marked
     return {name: str(known.get(name, "")) for name in policy.metrics if name in known or name in policy.judge.metrics}
+
+
+def freshness_of(results: Results, variant: str) -> Mapping[str, Any]:
+    """What is known of how true a variant's index is (`Freshness.record`); empty where nothing is."""
+    return dict((results.provenance.get("index_freshness") or {}).get(variant) or {})
 
 
 def _judge_records(results: Results) -> Mapping[str, Mapping[str, Any]]:
@@ -77,11 +84,6 @@ def _of_the_policy(policy: GatePolicy, results: Results, *, baseline: str | None
         yield f"the policy compares with {policy.baseline!r} and no baseline was given"
     if policy.anchor is not None and anchor is None:
         yield f"no variant stands for the policy's anchor {policy.anchor.bundle!r}; run it too and name it"
-    if policy.index_max_age is not None:
-        for variant, made in dict(results.provenance.get("index_made_at") or {}).items():
-            at, run_at = moment(str(made)), moment(results.created_at)
-            if at and run_at and run_at - at > age_limit(policy.index_max_age):
-                yield f"the index of {variant} was made at {made}, more than {policy.index_max_age} before the run"
 
 
 def _of_the_rows(policy: GatePolicy, results: Results, arms: Sequence[str]) -> Iterator[str]:
@@ -140,6 +142,33 @@ def _of_the_judges(
             yield f"{name} is judged by {digest[:8] or 'an unknown judge'}, which has no passport"
         elif not any(checks):
             yield f"{name}: the passport of judge {digest[:8]} does not hold ({'; '.join(checks[0].failures)})"
+
+
+def _of_the_index(policy: GatePolicy, results: Results, candidate: str, now: datetime) -> Iterator[str]:
+    """A stale index: what it was measured to fetch is not what the documents say, or will not be."""
+    rule, known = policy.index, freshness_of(results, candidate)
+    retrieves = results.bundles[candidate].retrieval is not None or "app" in results.provenance
+    if rule is None or not (known or retrieves):
+        return
+    remedy = f"hold its manifest against the corpus: `retrieval.check(...).recorded_in(results, {candidate!r})`"
+    built_at = moment(str(known.get("built_at") or ""))
+    if rule.max_age is not None and built_at is None:
+        yield f"nobody knows when the index of {candidate} was built, and the policy bounds its age; {remedy}"
+    elif rule.max_age is not None and built_at is not None and now - built_at > age_limit(rule.max_age):
+        yield f"the index of {candidate} was built at {known['built_at']}, more than {rule.max_age} ago: rebuild it"
+    if rule.stale_at_most is None or known.get("fresh"):
+        return
+    share, low, high = (known.get(f"stale_{part}") for part in ("share", "low", "high"))
+    if share is None:
+        yield f"nobody knows how many questions rest on stale documents of {candidate}'s index; {remedy}"
+    elif high is None or high > rule.stale_at_most:
+        sure = "" if low is not None and low > rule.stale_at_most else "may be more than that: "
+        shown = Interval(share, low, high, "%")
+        yield (
+            f"the index of {candidate} is stale: {sure}{shown} of the questions have a relevant document that "
+            f"is not as it was indexed (index of {known.get('index_of')}, now {known.get('corpus')}), "
+            f"the policy allows {rule.stale_at_most * 100:.3g}%; rebuild it and run again"
+        )
 
 
 def _known(results: Results) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +28,13 @@ from llmlab.stats.shares import share_estimate
 
 if TYPE_CHECKING:
     from llmlab.golden import GoldenSet
+    from llmlab.results import Results
     from llmlab.retrieval.corpus import Corpus
 
-__all__ = ["Freshness", "check", "load_manifest", "manifest_of", "save_manifest", "score_drift"]
+__all__ = ["Freshness", "check", "freshness_of_index", "load_manifest", "manifest_of", "save_manifest", "score_drift"]
 
 HASH_CHARS = 16
+BUILT_HERE = frozenset({"bm25", "embedding", "hybrid", "lsa", "tfidf"})  # indexed by this process, of today's corpus
 DAY_S = 86_400.0
 
 
@@ -44,6 +46,7 @@ class Freshness(Shown):
         built_from, now: name and version of the corpus that was indexed, and of the one it was held against.
         added, changed, deleted: ids; `renamed` has the same text under another id (old, new).
         n_unchanged: documents that are as they were.
+        built_at: when the index was built, "" = unknown.
         lag_s: seconds since the index was built while the corpus went on; 0 where nothing changed, None = unknown.
         golden: the cases, None where none were given.
         stale: case id -> its relevant documents that were changed, deleted, or added since.
@@ -60,6 +63,7 @@ class Freshness(Shown):
     deleted: tuple[str, ...]
     renamed: tuple[tuple[str, str], ...] = ()
     n_unchanged: int = 0
+    built_at: str = ""
     lag_s: float | None = None
     golden: GoldenSet | None = None
     stale: Mapping[str, tuple[str, ...]]
@@ -115,6 +119,31 @@ class Freshness(Shown):
             word=word,
             sentence=f"{share} of the questions have a stale relevant document, at most {stale_at_most:.0%} allowed.",
         )
+
+    def record(self) -> dict[str, Any]:
+        """What a gate reads, as plain values: whether it is fresh, since when, and the share of stale questions."""
+        share = self.stale_share
+        return {
+            "fresh": self.fresh,
+            "built_at": self.built_at,
+            "index_of": self.built_from,
+            "corpus": self.now,
+            "stale_share": None if share is None else share.value,
+            "stale_low": None if share is None else share.low,
+            "stale_high": None if share is None else share.high,
+            "n_questions": 0 if share is None else share.n,
+        }
+
+    def recorded_in(self, results: Results, *variants: str) -> Results:
+        """The results with this as what is known of those variants' index, for a gate that bounds it (`index:`).
+
+        A run records the index that it searched; this is for an index that serves users and was built elsewhere.
+        """
+        if not variants or (unknown := sorted(set(variants) - set(results.variants))):
+            wrong = unknown if variants else "none"
+            raise ValueError(f"variants: {wrong}, must be one or more of {', '.join(results.variants)}")
+        known = {**results.provenance.get("index_freshness", {}), **dict.fromkeys(variants, self.record())}
+        return replace(results, provenance={**results.provenance, "index_freshness": known})
 
     def _question(self, case_id: str) -> str:
         case = self.golden.by_id.get(case_id) if self.golden else None
@@ -236,6 +265,7 @@ def check(
         deleted=deleted,
         renamed=renamed,
         n_unchanged=len(before) - len(changed) - len(gone),
+        built_at=str(known.get("built_at") or ""),
         lag_s=lag_s,
         golden=golden,
         stale=stale,
@@ -244,6 +274,27 @@ def check(
         entered=entered,
         k=k,
     )
+
+
+def freshness_of_index(index: Index, golden: GoldenSet) -> dict[str, Any]:
+    """What a run records of the index it searched (see `Freshness.record`).
+
+    An index that this process built holds today's corpus. A retriever over a database of your own says what is in it
+    by an attribute `manifest` (as `save_manifest` writes it); without one nobody knows, and nothing is recorded.
+    """
+    judged = golden if any(grade > 0 for case in golden for grade in case.relevant.values()) else None
+    known = getattr(index.retriever, "manifest", None)
+    if known is not None:
+        return check(known, index.corpus, golden=judged).record()
+    if not {index.config.retriever, *index.config.options.get("of", ())} <= BUILT_HERE:
+        return {}
+    name = _called(index.corpus.name, index.corpus.version)
+    share = None if judged is None else _stale_share(judged, {}, 0.95)
+    built_at = index.built_at.isoformat(timespec="seconds") if index.built_at else ""
+    fresh = Freshness(
+        built_from=name, now=name, added=(), changed=(), deleted=(), stale={}, stale_share=share, built_at=built_at
+    )
+    return fresh.record()
 
 
 def score_drift(index: Index, before: Sequence[str], after: Sequence[str]) -> Drift:

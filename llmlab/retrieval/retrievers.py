@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,12 +39,14 @@ class Index:
         config: how they are cut, searched and shown.
         chunks: what the retriever indexed.
         retriever: what searches them.
+        built_at: when they were indexed.
     """
 
     corpus: Corpus
     config: RetrievalConfig
     chunks: tuple[Chunk, ...]
     retriever: Retriever
+    built_at: datetime | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -129,12 +132,12 @@ def build_index(config: RetrievalConfig, *, base: str | Path | None = None, embe
         key += f" {embedder.fingerprint}"
     if key not in _BUILT:
         chunks = chunked(corpus, config.chunking)
-        _BUILT[key] = (chunks, retriever_for(config.retriever, chunks, options=options))
-    chunks, retriever = _BUILT[key]
-    return Index(corpus=corpus, config=config, chunks=chunks, retriever=retriever)
+        _BUILT[key] = (chunks, retriever_for(config.retriever, chunks, options=options), datetime.now(UTC))
+    chunks, retriever, built_at = _BUILT[key]
+    return Index(corpus=corpus, config=config, chunks=chunks, retriever=retriever, built_at=built_at)
 
 
-_BUILT: dict[str, tuple[tuple[Chunk, ...], Retriever]] = {}
+_BUILT: dict[str, tuple[tuple[Chunk, ...], Retriever, datetime]] = {}
 
 
 def _embedder(model: ModelRef) -> Embedder:

@@ -25,7 +25,7 @@ timeouts: missing
 judge: {passport: required}
 receipt_max_age: 14 days
 max_baseline_age: 36 hours
-index_max_age: 2 weeks
+index: {stale_at_most: 0.02, max_age: 2 weeks}
 promotion: {clean_commit: true, ci: true, approver_not_author: true, after_alias: staging}
 """
 
