@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from llmlab.bundle import Bundle, ModelRef
 from llmlab.display import Chip, Shown
+from llmlab.sealed import Strict
 from llmlab.yamlfile import read_model
 
 __all__ = ["Catalogue", "Expiry", "KnownModel", "expiries"]
@@ -31,11 +32,7 @@ def _day(value: Any) -> Any:
 Day = Annotated[date, pydantic.BeforeValidator(_day)]
 
 
-class _Entry(pydantic.BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class FineTune(_Entry):
+class FineTune(Strict):
     """Where a fine-tuned model comes from."""
 
     base_model: Word
@@ -43,14 +40,14 @@ class FineTune(_Entry):
     config: Word
 
 
-class Changelog(_Entry):
+class Changelog(Strict):
     """Where the provider announces changes, and when somebody last read it. Dates are quoted: "2026-01-31"."""
 
     url: Word
     last_read: Day | None = None
 
 
-class KnownModel(_Entry):
+class KnownModel(Strict):
     """One model in use.
 
     Attributes:
@@ -91,7 +88,7 @@ class KnownModel(_Entry):
         return same and self.revision in (None, model.revision)
 
 
-class Catalogue(Shown, _Entry):
+class Catalogue(Shown, Strict):
     """The models of `models.yaml`."""
 
     models: Annotated[tuple[KnownModel, ...], Field(strict=False)]

@@ -5,31 +5,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from llmlab.display import Chip, Interval, Shown, number
-from llmlab.errors import FileRuleError
+from llmlab.sealed import Sealed, Strict
 
 __all__ = ["JudgePassport", "Limit", "Measured", "PassportCheck"]
 
-_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 Moment = Annotated[str, Field(min_length=10)]
 Digest = Annotated[str, Field(min_length=8)]
 
 
-class Measured(pydantic.BaseModel):
+class Measured(Strict):
     """One figure of a judge with its interval: kappa, flip rate, length slope. `value` None = undefined."""
 
-    model_config = _STRICT
     value: float | None
     low: float | None = None
     high: float | None = None
@@ -38,10 +33,9 @@ class Measured(pydantic.BaseModel):
     note: str = ""
 
 
-class Limit(pydantic.BaseModel):
+class Limit(Strict):
     """What a figure must keep: at least or at most a bound, by its estimate or by the worse end of its interval."""
 
-    model_config = _STRICT
     at_least: float | None = None
     at_most: float | None = None
     by: Literal["value", "interval"] = "value"
@@ -83,7 +77,7 @@ class PassportCheck(Shown):
         return "; ".join(self.failures)
 
 
-class JudgePassport(Shown, pydantic.BaseModel):
+class JudgePassport(Shown, Sealed):
     """A judge's measured agreement with people and its measured biases.
 
     Attributes:
@@ -95,7 +89,8 @@ class JudgePassport(Shown, pydantic.BaseModel):
         judge: what people call the judge.
     """
 
-    model_config = _STRICT
+    _noun: ClassVar[str] = "judge passport"
+    _file: ClassVar[str] = "passport"
     judge_digest: Digest
     labels_digest: Digest
     metrics: Mapping[str, Measured]
@@ -109,12 +104,6 @@ class JudgePassport(Shown, pydantic.BaseModel):
     def _is_a_moment(cls, text: str) -> str:
         _moment(text)
         return text
-
-    @property
-    def digest(self) -> str:
-        """sha256 (hex) over everything in it."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(content.encode()).hexdigest()
 
     def valid(self, now: datetime, judge_digest: str) -> PassportCheck:
         """Whether it holds at `now` for the judge with this digest, with every limit that it fails.
@@ -136,36 +125,6 @@ class JudgePassport(Shown, pydantic.BaseModel):
             failures.append(f"it expired at {self.expires_at}; calibrate the judge again")
         failures += [limit.failure(name, self.metrics.get(name)) for name, limit in self.limits.items()]
         return PassportCheck(failures=tuple(failure for failure in failures if failure))
-
-    def to_json(self) -> str:
-        """The passport as a JSON document, its digest included."""
-        return json.dumps({**self.model_dump(mode="json"), "digest": self.digest}, indent=1, ensure_ascii=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str, *, path: str | Path = "passport.json") -> JudgePassport:
-        """The passport that `to_json` wrote; FileRuleError for anything else, or when it was changed since."""
-        try:
-            content = json.loads(text)
-            digest = content.pop("digest")
-            passport = cls.model_validate(content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FileRuleError(f"is no judge passport ({str(error).splitlines()[0]})", path=path) from None
-        if passport.digest != digest:
-            raise FileRuleError("was changed after it was written: its digest does not match", path=path)
-        return passport
-
-    @classmethod
-    def load(cls, path: str | Path) -> JudgePassport:
-        """The passport in a file."""
-        try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"), path=path)
-        except OSError as error:
-            raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
-
-    def save(self, path: str | Path) -> Path:
-        """Write it as JSON."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
-        return Path(path)
 
     def _rows(self) -> list[dict[str, object]]:
         return [

@@ -12,7 +12,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Within a row a module imports only from modules listed before it; across rows only from rows above.
 LAYERS = [
     ["errors", "display"],
-    ["project", "yamlfile", "pinning", "prompting", "bundle", "golden", "exported", "models", "precheck", "passport"],
+    ["sealed", "project", "yamlfile", "pinning", "prompting", "bundle", "golden", "exported", "models", "precheck"]
+    + ["passport"],
     ["stats"],
     [
         "words",

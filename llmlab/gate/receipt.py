@@ -6,23 +6,20 @@ from the logged cases and asks for `differences`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 from collections.abc import Mapping
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from llmlab.display import Chip, Shown
-from llmlab.errors import FileRuleError
 from llmlab.gate.condition import CHIPS, Condition
 from llmlab.project import git_state
+from llmlab.sealed import Sealed, Strict
 
 if TYPE_CHECKING:
     from llmlab.gate.decision import Decision
@@ -36,14 +33,12 @@ _CI = {  # what a CI system says of the job, by its own variables
     "BUILDKITE": ("BUILDKITE_PIPELINE_SLUG", "BUILDKITE_BUILD_NUMBER", "BUILDKITE_COMMIT", "BUILDKITE_BRANCH"),
     "JENKINS_URL": ("JOB_NAME", "BUILD_NUMBER", "GIT_COMMIT", "GIT_BRANCH"),
 }
-_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 
 
-class ReceiptCondition(pydantic.BaseModel):
+class ReceiptCondition(Strict):
     """A condition's numbers, in the metric's own unit (shares of the baseline where `relative`)."""
 
-    model_config = _STRICT
     kind: str
     metric: str
     rule: str
@@ -74,13 +69,14 @@ class ReceiptCondition(pydantic.BaseModel):
         return cls(**taken, reading=condition.reading, notes=condition.notes)
 
 
-class Receipt(Shown, pydantic.BaseModel):
+class Receipt(Shown, Sealed):
     """A decision as a document.
 
     Attributes:
         verdict, sentence, reasons, conditions: what was decided, and on what.
         candidate, baseline, anchor: names of the variants; "" = none.
         bundle_digest, baseline_digest, anchor_digest, index_digest: what was judged against what.
+        index_freshness: how true that index was (`Freshness.record`), empty = nothing known or nothing retrieved.
         golden_digest, golden_parent, policy_digest, results_digest: by which questions, rules and answers.
         judges, passports: judged metric -> judge's digest, judge's digest -> passport's digest.
         look, candidates_tried, asked_confidence: the price of looking that was paid.
@@ -91,7 +87,8 @@ class Receipt(Shown, pydantic.BaseModel):
         versions, endpoint, served_model, results_created_at, created_at: how and when.
     """
 
-    model_config = _STRICT
+    _noun: ClassVar[str] = "receipt of a gate"
+    _file: ClassVar[str] = "receipt"
     format: Literal["llmlab-receipt-1"] = "llmlab-receipt-1"
     verdict: Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
     sentence: str
@@ -109,6 +106,7 @@ class Receipt(Shown, pydantic.BaseModel):
     golden_digest: str
     golden_parent: str
     index_digest: str
+    index_freshness: dict[str, Any] = Field(default_factory=dict)
     policy_digest: str
     results_digest: str
     results_created_at: str
@@ -130,45 +128,9 @@ class Receipt(Shown, pydantic.BaseModel):
     created_at: str
 
     @property
-    def digest(self) -> str:
-        """sha256 (hex) over everything in it."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(content.encode()).hexdigest()
-
-    @property
     def passed(self) -> bool:
         """Whether the verdict is PASS."""
         return self.verdict == "PASS"
-
-    def to_json(self) -> str:
-        """The document, its digest included."""
-        return json.dumps({**self.model_dump(mode="json"), "digest": self.digest}, indent=1, ensure_ascii=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str, *, path: str | Path = "receipt.json") -> Receipt:
-        """The receipt that `to_json` wrote; FileRuleError for anything else, or when it was changed since."""
-        try:
-            content = json.loads(text)
-            digest = content.pop("digest")
-            receipt = cls.model_validate(content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FileRuleError(f"is no receipt of a gate ({str(error).splitlines()[0]})", path=path) from None
-        if receipt.digest != digest:
-            raise FileRuleError("was changed after it was written: its digest does not match", path=path)
-        return receipt
-
-    @classmethod
-    def load(cls, path: str | Path) -> Receipt:
-        """The receipt in a file."""
-        try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"), path=path)
-        except OSError as error:
-            raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
-
-    def save(self, path: str | Path) -> Path:
-        """Write it as JSON."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
-        return Path(path)
 
     def decided_at(self) -> datetime:
         """When it was decided; hand it to `GatePolicy.decide(now=...)` to decide again."""
@@ -204,7 +166,8 @@ class Receipt(Shown, pydantic.BaseModel):
 
 _RECOMPUTED = (
     *("verdict", "candidate", "baseline", "anchor", "bundle_digest", "baseline_digest", "anchor_digest"),
-    *("golden_digest", "index_digest", "policy_digest", "results_digest", "judges", "look", "candidates_tried"),
+    *("golden_digest", "index_digest", "index_freshness", "policy_digest", "results_digest", "judges", "look"),
+    "candidates_tried",
 )
 
 
