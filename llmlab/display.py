@@ -25,6 +25,8 @@ __all__ = [
     "html_diff",
     "html_table",
     "markdown",
+    "markdown_block",
+    "markdown_code",
     "markdown_table",
     "number",
     "plain",
@@ -47,7 +49,8 @@ _TABLE = (
     "border-collapse:collapse;font-size:13px;margin:.4em 0;color:var(--jp-content-font-color1,inherit);"
     "background:var(--jp-layout-color0,transparent);"
 )
-_MARKUP = frozenset(r"\`*_{}[]<>()#+!|~&")
+_MARKUP = frozenset(r"\`*_{}[]()#+!|~")
+_AS_IT_IS = "mathjax_ignore tex2jax_ignore"  # classes that keep MathJax 3 and 2 away: `$` in an answer is a dollar
 _GONE = "background:#fde3df;color:#8f1d14"
 _CAME = "background:#d8f3e8;color:#0b6b50;text-decoration:underline"
 
@@ -180,7 +183,7 @@ def html_table(rows: Sequence[Mapping[str, object]], *, caption: str = "", most_
     """Rows as a compact escaped HTML table that follows Jupyter's light and dark themes, captions below it."""
     note = _captions(caption)
     if not rows:
-        return note or "<p>(no rows)</p>"
+        return f"<div class='{_AS_IT_IS}'>{note}</div>" if note else "<p>(no rows)</p>"
     columns = _columns(rows)
     head = "".join(
         f"<th style='{_CELL}text-align:{'right' if _is_numeric(rows, column) else 'left'};font-weight:600'>"
@@ -193,18 +196,37 @@ def html_table(rows: Sequence[Mapping[str, object]], *, caption: str = "", most_
     )
     more = f"<p>{_more(rows, most_rows)}</p>" if len(rows) > most_rows else ""
     return (
-        f"<div style='overflow-x:auto'><table style='{_TABLE}'><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table>{more}</div>{note}"
+        f"<div class='{_AS_IT_IS}'><div style='overflow-x:auto'><table style='{_TABLE}'><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>{more}</div>{note}</div>"
     )
 
 
 def markdown(value: object, limit: int | None = CUT_AT_CHARS) -> str:
-    """Text on one line that is neither Markdown nor HTML, for a pull request or a description.
+    """Text on one line that is neither Markdown nor HTML and names nobody: for a pull request or MLflow's pages.
 
     >>> markdown("<b>*5* | 6</b>")
-    '\\\\<b\\\\>\\\\*5\\\\* \\\\| 6\\\\</b\\\\>'
+    '&lt;b&gt;\\\\*5\\\\* \\\\| 6&lt;/b&gt;'
     """
-    return "".join(f"\\{char}" if char in _MARKUP else char for char in plain(value, limit)).replace("@", "@\u200b")
+    text = html.escape(" ".join(plain(value, limit).split()), quote=False)
+    return "".join(f"\\{char}" if char in _MARKUP else char for char in text).replace("@", "@\u200b")
+
+
+def markdown_code(text: str) -> str:
+    """Text as it is, in a code span that it cannot leave.
+
+    >>> markdown_code("a`b")
+    '`` a`b ``'
+    """
+    shown = " ".join(plain(text, None).split())
+    ticks = "`" * (_longest_run(shown) + 1)
+    return f"{ticks}{shown}{ticks}" if len(ticks) == 1 else f"{ticks} {shown} {ticks}"
+
+
+def markdown_block(text: str, *, language: str = "") -> str:
+    """Lines as they are, in a fenced block that they cannot leave."""
+    shown = "\n".join(plain(line, None) for line in text.splitlines())
+    fence = "`" * max(3, _longest_run(shown) + 1)
+    return f"{fence}{language}\n{shown}\n{fence}"
 
 
 def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
@@ -233,7 +255,7 @@ def html_diff(before: str, after: str, *, before_name: str = "before", after_nam
         f"<td style='{style}'><b>{escape(name)}</b><br>{''.join(side)}</td>"
         for name, side in ((before_name, left), (after_name, right))
     )
-    return f"<table style='{_TABLE}width:100%'><tbody><tr>{cells}</tr></tbody></table>"
+    return f"<table class='{_AS_IT_IS}' style='{_TABLE}width:100%'><tbody><tr>{cells}</tr></tbody></table>"
 
 
 def text_table(rows: Sequence[Mapping[str, object]], *, most_rows: int = ROW_LIMIT) -> str:
@@ -317,6 +339,11 @@ def _visible(char: str) -> str:
     if unicodedata.category(char) == "Zs":
         return " "
     return char.encode("unicode_escape").decode("ascii")
+
+
+def _longest_run(text: str) -> int:
+    """The most backticks in a row."""
+    return max(map(len, "".join(char if char == "`" else " " for char in text).split()), default=0)
 
 
 def _words(text: str) -> list[str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
 
-from llmlab.display import plain
+from llmlab.display import markdown, markdown_block, plain
 from llmlab.notebook.value import CellRun, NotebookRun
 from llmlab.redaction import scrub
 
@@ -35,16 +33,16 @@ def to_junit(run: NotebookRun) -> str:
 
 def to_markdown(run: NotebookRun) -> str:
     """The summary that a pull request or a job page shows: verdict, reason, tables, parameters, where it is kept."""
-    lines = [f"## {_inline(run.notebook.stem)}: {run.verdict}", ""]
+    lines = [f"## {markdown(run.notebook.stem)}: {run.verdict}", ""]
     if run.message:
-        lines += [*_fenced(run.message), ""]
+        lines += [markdown_block(run.message, language="text"), ""]
     for table in run.tables:
-        lines += [*_fenced(table), ""]
+        lines += [markdown_block(table, language="text"), ""]
     if run.parameters:
         lines += ["| parameter | value |", "| --- | --- |"]
-        lines += [f"| {_inline(name)} | {_inline(repr(value))} |" for name, value in run.parameters.items()] + [""]
+        lines += [f"| {markdown(name)} | {markdown(repr(value))} |" for name, value in run.parameters.items()] + [""]
     failed = [cell for cell in run.cells if cell.status == "failed"]
-    lines += [f"Cell {cell.number} ({_inline(cell.heading)}) ended it." for cell in failed]
+    lines += [f"Cell {cell.number} ({markdown(cell.heading)}) ended it." for cell in failed]
     done = sum(cell.status == "completed" for cell in run.cells)
     lines.append(f"{done} of {len(run.cells)} code cells completed in {run.duration_s:.0f} s. MLflow run {run.run_id}.")
     return scrub("\n".join(lines)) + "\n"
@@ -65,13 +63,3 @@ def _junit_case(run: NotebookRun, cell: CellRun, name: str) -> ET.Element:
 def _lines(text: str) -> str:
     """Line ends stay, other control characters are shown; XML has no way to hold them."""
     return "\n".join(plain(line, None) for line in text.splitlines())
-
-
-def _fenced(text: str) -> Iterable[str]:
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-    return (fence + "text", _lines(text), fence)
-
-
-def _inline(text: str) -> str:
-    """Text that is neither Markdown nor HTML, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&])", r"\\\1", plain(text))

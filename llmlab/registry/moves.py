@@ -17,11 +17,10 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from llmlab.display import Chip, Shown
+from llmlab.display import Chip, Shown, markdown
 from llmlab.errors import RegistryError
 from llmlab.mlstore import reported
 from llmlab.redaction import scrub
-from llmlab.registry.card import markdown
 from llmlab.registry.connection import HISTORY, Registry, retried
 
 __all__ = ["History", "Kind", "Move", "lost_to", "make_move", "now", "read_history", "settle"]
@@ -281,7 +280,7 @@ def _description(move: Move) -> str:
     follows = f"Follows move {move.follows}." if move.follows else "The first move of this alias."
     return (
         f"**{markdown(move.word)}** `{move.alias}`, {came}, to version {move.version} (digest `{move.digest[:8]}`), "
-        f"by {markdown(move.who)} at {move.when}: {markdown(move.reason)}\n\n{follows}"
+        f"by {markdown(move.who)} at {move.when}: {markdown(move.reason, None)}\n\n{follows}"
     )
 
 
