@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html.parser
 import math
 from decimal import Decimal
 
@@ -25,70 +24,9 @@ from llmlab.display import (
     plain,
     text_table,
 )
+from tests.payloads import SCRIPTS, TERMINAL, assert_harmless
 
-PAYLOADS = [
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    '"><svg onload=alert(1)>',
-    "' onmouseover='alert(1)",
-    "</td></tr></table><script>alert(1)</script>",
-    '<iframe src="javascript:alert(1)"></iframe>',
-    "<a href='javascript:alert(1)'>x</a>",
-    "</style><script>alert(1)</script>",
-    "<!--<script>-->",
-    "&lt;script&gt;",
-    "<math><mi xlink:href='javascript:alert(1)'>",
-    "\u202e<script>",
-    "<scr\0ipt>alert(1)</scr\0ipt>",
-    "{{constructor.constructor('alert(1)')()}}<details open ontoggle=alert(1)>",
-    "<" * 300 + "script>",
-]
-TERMINAL = [
-    "\x1b[31mred\x1b[0m",
-    "\x1b]0;title\x07",
-    "\x1b]8;;http://x\x07link",
-    "a\rb",
-    "a\bb",
-    "\x9b31m",
-    "\u202eabc",
-    "a\nb",
-    "\0",
-    "\ud800",
-]
-ALLOWED = {
-    "table",
-    "thead",
-    "tbody",
-    "tr",
-    "th",
-    "td",
-    "div",
-    "p",
-    "span",
-    "details",
-    "summary",
-    "b",
-    "br",
-    "del",
-    "ins",
-}
-
-
-class _Tags(html.parser.HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, list[str]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, [name for name, _ in attrs]))
-
-
-def assert_harmless(page: str) -> None:
-    parser = _Tags()
-    parser.feed(page)
-    for tag, attributes in parser.found:
-        assert tag in ALLOWED
-        assert set(attributes) <= {"style"}
+PAYLOADS = [*SCRIPTS, "<" * 300 + "script>"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -113,7 +51,7 @@ def test_no_text_is_live(text: str) -> None:
     assert_harmless(html_diff(text, text[::-1]))
 
 
-@pytest.mark.parametrize("text", TERMINAL)
+@pytest.mark.parametrize("text", [*TERMINAL, "a\nb", "\ud800"])
 def test_control_characters_are_shown_in_a_terminal_and_not_obeyed(text: str) -> None:
     for shown in (plain(text), text_table([{text: text}]).replace("\n", ""), repr(_Value(text=text))):
         assert shown.isprintable()
