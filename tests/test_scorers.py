@@ -401,6 +401,37 @@ def test_a_number_is_a_citation_only_where_documents_are_numbered() -> None:
     assert cited_ids("see [my guide, part 1]", known=("my guide, part 1",)) == ("my guide, part 1",)
 
 
+def test_words_in_brackets_are_prose_unless_documents_are_named_by_plain_words() -> None:
+    dotted, plain = ("DataFrame.dropna",), ("concat", "merge")
+    for text in (
+        "labels of [index, columns]",
+        "pass [optional] ones",
+        "a dtype [int64, float32]",
+        "[0.5, 1.5]",
+        "[sic]",
+    ):
+        assert cited_ids(text, known=dotted) == ()
+    assert cited_ids("by [index, columns]", known=plain) == ()  # a list of unknown plain words
+    assert cited_ids("see [join]", known=plain) == ("join",)  # spelt as the documents are, and not one of them
+    assert cited_ids("see [merge, join]", known=plain) == ("merge", "join")  # beside one that is known
+    assert cited_ids("see [join]", known=dotted, corpus={"join"}) == ("join",)  # exists, and was not retrieved
+
+
+@pytest.mark.parametrize(
+    ("invented", "known"),
+    [
+        ("DataFrame.vanish", ("DataFrame.dropna",)),
+        ("guide/none.md", ("concat",)),
+        ("doc-9", ("doc-1",)),
+        ("d9", ("d1",)),
+        ("9", ("1",)),
+        ("returns-policy", ("opening-hours",)),
+    ],
+)
+def test_a_document_that_was_made_up_is_an_invalid_citation(invented: str, known: tuple[str, ...]) -> None:
+    assert scorers.citations_valid(CASE, said(f"So it is [{invented}].", retrieved=known)).value == 0.0
+
+
 def test_citations_are_valid_when_all_were_retrieved_and_unscored_when_there_are_none() -> None:
     def judged(text: str) -> tuple[float | None, float | None]:
         answer = said(text, retrieved=("DataFrame.dropna", "Series.dropna"))

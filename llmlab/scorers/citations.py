@@ -1,8 +1,14 @@
-"""Scorers for citations: `[id]` in the answer, where id is that of a document in the prompt."""
+"""Scorers for citations: `[id]` in the answer, where id is that of a document in the prompt.
+
+What stands in brackets is a citation when it names a document that is known, or is unmistakably an id: it has a mark
+inside (`guide/start.md`, `DataFrame.dropna`), or it is spelt as the retrieved documents are (numbers, `doc-7`, plain
+words). So a made-up document is found, and `[index, columns]` is prose. In a list one such part makes all of them ids.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 from llmlab.clients.base import Generation
 from llmlab.golden import Case
@@ -13,22 +19,28 @@ __all__ = ["citations_valid", "cited_ids", "cites_source"]
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _BRACKETS = re.compile(r"(?<![\w\])])\[([^\[\]\n]{1,300})\](?![(\[:])")  # not df[0], [text](link), [text][ref]
 _ID = re.compile(r"[^\W_][\w./:#@+-]*")
+_MARK = re.compile(r"\w[./:#@]\w")
+NUMBER, MARKED, DIGITS, HYPHENED, PLAIN = "number", "with a mark", "with digits", "hyphened", "plain word"
 
 
-def cited_ids(text: str, *, known: tuple[str, ...] = ()) -> tuple[str, ...]:
+def cited_ids(text: str, *, known: tuple[str, ...] = (), corpus: Container[str] = ()) -> tuple[str, ...]:
     """Ids that a text cites as `[id]` or `[id, id]`, in order of first use; code and links are none.
 
-    A bare number is a citation only where documents are numbered (or none are `known`).
+    `known` are the retrieved documents, whose ids show how ids are spelt; `corpus` holds all that exist.
 
-    >>> cited_ids("Use dropna [DataFrame.dropna]. See [the guide](https://example.org) and df[0].")
+    >>> cited_ids("Use dropna [DataFrame.dropna]. See [the guide](https://example.org) and df[0], by [index, columns].")
     ('DataFrame.dropna',)
+    >>> cited_ids("Rows go [drop], columns stay [axis, level].", known=("concat", "merge"))
+    ('drop',)
     """
-    numbered = not known or any(doc_id.isdigit() for doc_id in known)
+    spellings = {_spelling(doc_id) for doc_id in known} | ({MARKED} if known else {MARKED, DIGITS, NUMBER})
     found: dict[str, None] = {}
     for match in _BRACKETS.finditer(_CODE.sub(" ", text)):
         inside = match[1].strip()
         parts = [inside] if inside in known else [part.strip() for part in re.split("[,;]", inside)]
-        if all(part in known or _is_id(part, numbered) for part in parts):
+        rest = [_spelling(part) for part in parts if part not in known and part not in corpus]
+        clear = len(rest) < len(parts) or any(how in spellings and (how != PLAIN or len(parts) == 1) for how in rest)
+        if clear and all(how in spellings or how not in (NUMBER, "") for how in rest):
             found.update(dict.fromkeys(parts))
     return tuple(found)
 
@@ -49,7 +61,14 @@ def citations_valid(case: Case, generation: Generation) -> Score:
     return Score(value=not wrong, explanation=f"not retrieved: {', '.join(wrong)}" if wrong else "")
 
 
-def _is_id(part: str, numbered: bool) -> bool:
+def _spelling(part: str) -> str:
+    """How a word in brackets is spelt, "" where it cannot be an id."""
     if part.isdigit():
-        return numbered
-    return len(part) > 1 and _ID.fullmatch(part) is not None  # one letter is a ticked box: [x]
+        return NUMBER
+    if len(part) < 2 or _ID.fullmatch(part) is None or not any(map(str.isalpha, part)):
+        return ""  # one letter is a ticked box: [x]
+    if _MARK.search(part):
+        return MARKED
+    if any(map(str.isdigit, part)):
+        return DIGITS
+    return HYPHENED if "-" in part or "_" in part else PLAIN

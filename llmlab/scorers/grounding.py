@@ -113,7 +113,7 @@ def cites_support(
         pairs = [
             (text, doc_id)
             for text in statements(generation.text, with_citations=True)
-            for doc_id in cited_ids(text, known=generation.retrieved)
+            for doc_id in cited_ids(text, known=generation.retrieved, corpus=known)
         ]
         if not pairs:
             return Score(value=None, explanation="nothing is cited")
