@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmlab.display import Chip, Interval, Shown, number
+from llmlab.gate.corrected import MoreLabels
 from llmlab.sentences import counted
 
 __all__ = ["Condition"]
@@ -30,6 +31,8 @@ class Condition(Shown):
         missed: the harm (superior: the gain) that would have been seen with 80% power; less is easily missed.
         distance, sd: what `needed_cases` plans with: from the bound to the truth that is planned for, and the
             standard deviation per case with the clusters' cost in it.
+        estimate: raw, or corrected by people's labels; then `method` says how, `labelled` on how many cases in all
+            arms that are read, `judge_alone` what the judge's own numbers are, and `more_labels` what would settle it.
         notes: what weakens it.
     """
 
@@ -57,13 +60,18 @@ class Condition(Shown):
     scale: float = 1.0
     unit: str = ""
     higher_is_better: bool = True
+    estimate: str = "raw"
+    method: str = ""
+    labelled: int = 0
+    judge_alone: float | None = None
+    more_labels: MoreLabels | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The condition in a few words."""
         place = f" in {self.category}" if self.category else ""
-        return f"{self.kind}: {self.metric}{place}"
+        return f"{self.kind}: {self.metric}{', corrected' if self.estimate == 'corrected' else ''}{place}"
 
     @property
     def reading(self) -> str:

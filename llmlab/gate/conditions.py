@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from scipy import special
 from llmlab.errors import DataError
 from llmlab.gate import rules
 from llmlab.gate.condition import Condition
-from llmlab.gate.floors import judge_floor, unscored_note
-from llmlab.gate.policy import GatePolicy, Requirement, relative_share
+from llmlab.gate.corrected import LabelledMetric, Reading
+from llmlab.gate.floors import described, judge_floor, unscored_note
+from llmlab.gate.policy import Categories, Floor, GatePolicy, Requirement, relative_share
 from llmlab.scoretable import ScoreTable
 from llmlab.sentences import scale_of
 from llmlab.stats.multiple import holm
@@ -37,35 +38,44 @@ def evaluate(
     baseline: str | None,
     anchor: str | None,
     price: Price,
+    labelled: Mapping[str, LabelledMetric] | None = None,
+    judged: Collection[str] = (),
 ) -> tuple[Condition, ...]:
-    """Every condition of the policy, in the order of the file."""
+    """Every condition of the policy, in the order of the file; `labelled` holds the metrics that are corrected."""
     made: list[Condition] = []
-    goal = [("goal", policy.goal)] if policy.goal else []
-    for kind, part in (*goal, *(("guard", guard) for guard in policy.guards)):
-        reader = _Reader(tables[part.metric], candidate=candidate, baseline=baseline, price=price)
-        made.append(reader.judged(part, kind=kind))
-    made += [judge_floor(floor, tables[floor.metric], candidate=candidate, price=price) for floor in policy.floors]
-    goal_metric = policy.goal.metric if policy.goal else ""
-    if policy.categories is not None:
-        table = tables[policy.categories.metric or goal_metric]
-        part = Requirement(metric=table.metric.name, rule=policy.categories.rule, margin=policy.categories.margin)
-        reader = _Reader(table, candidate=candidate, baseline=baseline, price=price)
-        made += reader.by_category(part)
-    if policy.anchor is not None:
-        table = tables[policy.anchor.metric or goal_metric]
-        part = Requirement(metric=table.metric.name, rule="non_inferior", margin=policy.anchor.margin)
-        reader = _Reader(table, candidate=candidate, baseline=anchor, price=price)
-        made.append(reader.judged(part, kind="anchor"))
+    for kind, metric, part in policy.readings:
+        people = (labelled or {}).get(metric) if policy.is_corrected(metric, part, judged) else None
+        if isinstance(part, Floor):
+            made.append(judge_floor(part, tables[metric], candidate=candidate, price=price, labelled=people))
+            continue
+        other = anchor if kind == "anchor" else baseline
+        reader = _Reader(tables[metric], candidate=candidate, baseline=other, price=price, labelled=people)
+        if isinstance(part, Requirement):
+            made.append(reader.judged(part, kind=kind))
+        elif isinstance(part, Categories):
+            made += reader.by_category(Requirement(metric=metric, rule=part.rule, margin=part.margin))
+        else:
+            required = Requirement(metric=metric, rule="non_inferior", margin=part.margin)
+            made.append(reader.judged(required, kind="anchor"))
     return tuple(made)
 
 
 class _Reader:
     """One metric of a candidate against one other variant."""
 
-    def __init__(self, table: ScoreTable, *, candidate: str, baseline: str | None, price: Price) -> None:
-        self.table, self.metric, self.price = table, table.metric, price
+    def __init__(
+        self,
+        table: ScoreTable,
+        *,
+        candidate: str,
+        baseline: str | None,
+        price: Price,
+        labelled: LabelledMetric | None = None,
+    ) -> None:
+        self.table, self.metric, self.price, self.labelled = table, table.metric, price, labelled
         self.candidate = table.column(candidate)
         self.baseline = None if baseline is None else table.column(baseline)
+        self.read: dict[bytes, Reading] = {}
         self.everything = np.ones(len(table.case_ids), dtype=bool)
 
     @property
@@ -92,7 +102,19 @@ class _Reader:
 
     def _differences(self, part: Requirement, chosen: NDArray[np.bool_]) -> list[PairedDifference | None]:
         """As seen, and with what is unscored at its best and at its worst; turned so that more is better."""
+        if (found := self._corrected(chosen)) is not None:
+            return list(found.differences) or [None]
         return [self._turned(part, *arms) for arms in self._pairs(chosen)]
+
+    def _corrected(self, chosen: NDArray[np.bool_]) -> Reading | None:
+        """The corrected difference, where that is what is read; a judge's scale has its best level on top."""
+        if self.labelled is None or self.baseline is None:
+            return None
+        if (key := chosen.tobytes()) not in self.read:
+            arms = {"baseline": self.table.variants[self.baseline], "candidate": self.table.variants[self.candidate]}
+            some = {self.table.case_ids[i] for i in np.flatnonzero(chosen)}
+            self.read[key] = self.labelled.difference(**arms, case_ids=some)
+        return self.read[key]
 
     def _pairs(self, chosen: NDArray[np.bool_]) -> Iterator[tuple[Any, Any, Any]]:
         table, base, arm = self.table, self.baseline, self.candidate
@@ -173,8 +195,9 @@ class _Reader:
         if len(ds) < len(made) or not ds:
             verdict = "PASS" if part.rule == "no_shown_harm" else "INCONCLUSIVE"
             note = "fewer than two cases or clusters are scored in both, so that no harm could have been seen"
-            n = int(chosen.sum())
-            return replace(begun, verdict=verdict, n_cases=n, n_clusters=min(n, 1), notes=(note,))
+            n, corrected = int(chosen.sum()), self._corrected(chosen)
+            blank = replace(begun, verdict=verdict, n_cases=n, n_clusters=min(n, 1), notes=(note,))
+            return blank if corrected is None else described(replace(blank, notes=(corrected.why,)), corrected)
         margin = 0.0 if begun.relative else begun.bound
         words = [self._word(part, d, margin, None if harm is None else harm[i]) for i, d in enumerate(ds)]
         verdict, d = rules.unanimous(words), ds[-1]
@@ -184,7 +207,9 @@ class _Reader:
             verdict, notes = "PASS", ("both are 0 in every case",)
         found = replace(begun, verdict=verdict, se=d.se, df=d.df, n_cases=d.n, n_clusters=d.n_clusters, notes=notes)
         p_value, tail = self._p(part, d, margin, harm, tests)
-        return self._shown(replace(found, p_value=p_value), d, pairs, tail)
+        shown = self._shown(replace(found, p_value=p_value), d, pairs, tail)
+        corrected = self._corrected(chosen)
+        return shown if corrected is None else described(shown, corrected, tail)
 
     def _word(self, part: Requirement, d: PairedDifference, margin: float, harm: float | None) -> str:
         settings: dict[str, Any] = {"asked": self.price.asked, "confidence": self.price.confidence, "span": self.span}

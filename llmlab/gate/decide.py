@@ -14,11 +14,13 @@ import numpy as np
 from llmlab.errors import DataError
 from llmlab.gate.condition import Condition
 from llmlab.gate.conditions import evaluate
+from llmlab.gate.corrected import corrected_metrics
 from llmlab.gate.decision import Decision
 from llmlab.gate.earlier import with_earlier_baseline
 from llmlab.gate.looks import Look, Price, price_of_looking
 from llmlab.gate.policy import GatePolicy
 from llmlab.gate.validity import freshness_of, invalid_reasons, judges_of
+from llmlab.judge.labelled import labels_digests
 from llmlab.stats.joint import Need, NeededCases, needed_cases
 
 if TYPE_CHECKING:
@@ -56,10 +58,12 @@ def decide(
     arms: dict[str, Any] = {"candidate": candidate, "baseline": baseline, "anchor": anchor}
     reasons += invalid_reasons(policy, results, passports=passports, now=now, **arms)
     look, price = _look(policy, results, looks, now, results_digest=asked_with, **arms)
+    judged = judges_of(policy, results)
     conditions: tuple[Condition, ...] = ()
     if not reasons:
         tables = {name: results.table(name, aggregation=_aggregation(policy, results, name)) for name in policy.metrics}
-        conditions = evaluate(policy, tables, price=price, **arms)
+        people = corrected_metrics(policy, results, judged)
+        conditions = evaluate(policy, tables, price=price, labelled=people, judged=judged, **arms)
     word = _word(conditions, reasons)
     needed = _needed(conditions, price, n_cases=results.frame["case_id"].nunique()) if word == "INCONCLUSIVE" else None
     n_cases = int(results.frame["case_id"].nunique())
@@ -209,6 +213,7 @@ def _facts(
         "policy_digest": policy.digest,
         "results_created_at": results.created_at,
         "judges": judges,
+        "labels": {n: d for n, d in labels_digests(results).items() if n in corrected_metrics(policy, results, judges)},
         "passports": {p.judge_digest: p.digest for p in passports if p.judge_digest in judges.values()},
         "endpoint": str((results.provenance.get("endpoints") or {}).get(candidate, "")),
         "served_model": next((name for name in served if name), ""),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmlab.display import Chip, Shown, html_table, plain, text_table
 from llmlab.errors import GateError
 from llmlab.gate.condition import CHIPS, Condition
+from llmlab.gate.corrected import MoreLabels
 from llmlab.gate.looks import Look, Price
 from llmlab.sentences import counted, rounded_count
 from llmlab.stats.joint import NeededCases
@@ -63,6 +64,12 @@ class Decision(Shown):
     def exit_code(self) -> int:
         """0 pass, 1 fail, 3 inconclusive, 2 invalid."""
         return EXIT_CODES[self.word]
+
+    @property
+    def needed_labels(self) -> MoreLabels | None:
+        """Labels still wanted for the open corrected condition that needs most; None where there is none to plan."""
+        open_ = [c.more_labels for c in self.conditions if c.verdict == "INCONCLUSIVE" and c.more_labels is not None]
+        return max(open_, key=lambda more: more.labels, default=None)
 
     @property
     def sentence(self) -> str:
@@ -150,6 +157,11 @@ def _weak(conditions: tuple[Condition, ...]) -> list[str]:
 
 
 def _what_settles(decision: Decision) -> str:
+    labels = decision.needed_labels
+    return " ".join(part for part in (_cases_that_settle(decision), labels.sentence if labels else "") if part)
+
+
+def _cases_that_settle(decision: Decision) -> str:
     needed = decision.needed_cases
     if needed is None:
         return ""

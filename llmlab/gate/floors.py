@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmlab.display import Interval
 from llmlab.errors import DataError
 from llmlab.gate import rules
 from llmlab.gate.condition import Condition
+from llmlab.gate.corrected import LabelledMetric, Reading, more_labels
 from llmlab.gate.policy import Floor
 from llmlab.scoretable import ScoreTable
-from llmlab.sentences import scale_of
+from llmlab.sentences import counted, scale_of
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import wilson_bounds
 from llmlab.stats.paired import PairedDifference, mean_difference
@@ -21,11 +24,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmlab.gate.looks import Price
+    from llmlab.stats.correction import Correction
 
-__all__ = ["judge_floor", "unscored_note"]
+__all__ = ["described", "judge_floor", "unscored_note"]
 
 
-def judge_floor(floor: Floor, table: ScoreTable, *, candidate: str, price: Price) -> Condition:
+def judge_floor(
+    floor: Floor, table: ScoreTable, *, candidate: str, price: Price, labelled: LabelledMetric | None = None
+) -> Condition:
     """The candidate's mean against a bound: the two-sided interval must clear it (a rate: Wilson's)."""
     lower, arm = floor.at_least is not None, table.column(candidate)
     bound = float(floor.at_least if floor.at_least is not None else floor.at_most or 0.0)
@@ -36,6 +42,8 @@ def judge_floor(floor: Floor, table: ScoreTable, *, candidate: str, price: Price
         **{"kind": "floor", "metric": table.metric.name, "rule": "floor", "bound": bound, "level": price.asked},
         **{"scale": scale, "unit": unit, "higher_is_better": lower, "unscored": unscored, "attempted": attempted},
     }
+    if labelled is not None:
+        return _corrected_floor(Condition(verdict="INCONCLUSIVE", **about), labelled.mean(candidate), lower, price)  # type: ignore[arg-type]  # plain facts
     read = [_read(table, values, codes, bound, lower, price) for values, codes in _values(table, arm, lower, unscored)]
     if any(one is None for one in read):
         return Condition(verdict="INCONCLUSIVE", notes=("fewer than two cases or clusters are scored",), **about)  # type: ignore[arg-type]  # plain facts
@@ -53,6 +61,60 @@ def judge_floor(floor: Floor, table: ScoreTable, *, candidate: str, price: Price
         notes=(*d.notes, *unscored_note(unscored, attempted, bounded=table.metric.bounded)),
         **about,  # type: ignore[arg-type]  # plain facts
     )
+
+
+def _corrected_floor(blank: Condition, found: Reading, lower: bool, price: Price) -> Condition:
+    """The same for what people would say of the candidate's answers."""
+    blank = described(blank, found)
+    if not found.differences:
+        return replace(blank, notes=(*blank.notes, found.why))
+    sign = 1.0 if lower else -1.0
+    above = [replace(d, value=sign * (d.value - blank.bound)) for d in found.differences]
+    d, above_last = found.differences[-1], above[-1]
+    interval = d.interval(price.asked)
+    return replace(
+        blank,
+        verdict=rules.unanimous([rules.reaches(a, asked=price.asked, confidence=price.confidence) for a in above]),
+        value=d.value,
+        low=interval.low,
+        high=interval.high,
+        p_value=above_last.p_above(0.0),
+        se=d.se,
+        df=d.df,
+        n_cases=d.n,
+        n_clusters=d.n_clusters,
+        notes=(*blank.notes, *d.notes, *unscored_note(blank.unscored, blank.attempted, bounded=True)),
+    )
+
+
+def described(condition: Condition, found: Reading, tail: float | None = None) -> Condition:
+    """The condition as one on a corrected estimate: how, on how many labels, beside what, and what would settle it.
+
+    `tail` is the one-sided alpha of the test that further labels are planned for.
+    """
+    correction, open_ = found.correction, condition.verdict == "INCONCLUSIVE" and tail is not None
+    more = None
+    if open_ and condition.distance and tail is not None:
+        more = more_labels(correction, distance=condition.distance, alpha=tail, n_cases=condition.n_cases)
+    return replace(
+        condition,
+        estimate="corrected",
+        method=correction.corrected.method,
+        labelled=correction.n_labelled,
+        judge_alone=correction.raw.value,
+        more_labels=more,
+        sd=None,
+        notes=(*condition.notes, _beside(condition, correction)),
+    )
+
+
+def _beside(condition: Condition, correction: Correction) -> str:
+    people = counted(correction.n_labelled, "labelled answer" if condition.kind == "floor" else "case")
+    both = "" if condition.kind == "floor" else " labelled in both arms"
+    raw, scale = correction.raw, condition.scale
+    value, low, high = (None if end is None else end * scale for end in (raw.value, raw.low, raw.high))
+    alone = Interval(value, low, high)
+    return f"corrected by {people}{both}; the judge alone says {alone}{condition.unit}"
 
 
 def unscored_note(unscored: int, attempted: int, *, bounded: bool) -> tuple[str, ...]:

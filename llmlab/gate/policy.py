@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 Rule = Literal["superior", "non_inferior", "no_shown_harm"]
+Which = Literal["raw", "corrected"]  # of a judged metric: the judge's own number, or what people would say
 Word = Annotated[str, Field(min_length=1, max_length=200)]
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(minute|hour|day|week)s?")
@@ -74,6 +75,10 @@ def _margin(value: float | str) -> float | str:
     return value
 
 
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
 def _age(text: str) -> str:
     age_limit(text)
     return text
@@ -94,6 +99,7 @@ class Requirement(_Rules):
     rule: Rule
     min_effect: Annotated[float, Field(ge=0)] = 0.0
     margin: Margin | None = None
+    estimate: Which | None = None
 
     @pydantic.model_validator(mode="after")
     def _fits_its_rule(self) -> Requirement:
@@ -110,6 +116,7 @@ class Floor(_Rules):
     metric: Word
     at_least: float | None = None
     at_most: float | None = None
+    estimate: Which | None = None
 
     @pydantic.model_validator(mode="after")
     def _one_bound(self) -> Floor:
@@ -125,6 +132,7 @@ class Categories(_Rules):
     rule: Literal["no_shown_harm", "non_inferior"] = "no_shown_harm"
     margin: Margin
     metric: Word | None = None
+    estimate: Which | None = None
 
 
 class Anchor(_Rules):
@@ -133,12 +141,24 @@ class Anchor(_Rules):
     bundle: Word
     margin: Margin
     metric: Word | None = None
+    estimate: Which | None = None
 
 
 class Judge(_Rules):
-    """Whether judged metrics need a passport; `metrics` names judged ones that the results do not know as such."""
+    """What judged metrics need.
+
+    Attributes:
+        passport: whether their judges need one.
+        decide_on: the judge's own numbers, or those corrected by people's labels; a condition's `estimate` is stronger.
+        labels: files of labels (JSONL) beside the policy, one per metric that is corrected.
+        labels_at_least: cases labelled in both arms (a floor: in the candidate's) below which nothing is decided.
+        metrics: judged metrics that the results do not know as such.
+    """
 
     passport: Literal["required", "not required"] = "required"
+    decide_on: Which = "raw"
+    labels: Annotated[tuple[Word, ...], pydantic.BeforeValidator(_one_or_more), Field(strict=False)] = ()
+    labels_at_least: Annotated[int, Field(ge=2)] = 30
     metrics: Annotated[tuple[Word, ...], Field(strict=False)] = ()
 
 
@@ -227,26 +247,45 @@ class GatePolicy(Shown, _Rules):
         return hashlib.sha256(content.encode()).hexdigest()
 
     @property
+    def readings(self) -> tuple[tuple[str, str, Requirement | Floor | Categories | Anchor], ...]:
+        """Every condition as (kind, metric, rule), in the order of the file."""
+        goal = self.goal.metric if self.goal else ""
+        kinds = (("goal", (self.goal,)), ("guard", self.guards), ("floor", self.floors))
+        parts: list[tuple[str, Any]] = [(kind, part) for kind, some in kinds for part in some]
+        parts += [("category", self.categories), ("anchor", self.anchor)]
+        return tuple((kind, part.metric or goal, part) for kind, part in parts if part is not None)
+
+    def is_corrected(self, metric: str, part: Any, judged: Collection[str]) -> bool:
+        """Whether a condition on this metric reads the corrected estimate; `judged`: the metrics that judges gave."""
+        return (part.estimate or (self.judge.decide_on if metric in judged else "raw")) == "corrected"
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric that some condition reads, each once."""
-        named: list[str | None] = [part.metric for part in (self.goal, *self.guards, *self.floors) if part is not None]
-        named += [part.metric for part in (self.categories, self.anchor) if part is not None]
-        return tuple(dict.fromkeys(name for name in named if name is not None))
+        return tuple(dict.fromkeys(metric for _, metric, _ in self.readings))
 
     @property
     def relative_metrics(self) -> frozenset[str]:
         """Metrics with a margin in percent."""
-        goal = self.goal.metric if self.goal else None
-        parts: list[tuple[str | None, float | str | None]] = [
-            (g.metric, g.margin) for g in (*self.guards, self.goal) if g
-        ]
-        parts += [(more.metric or goal, more.margin) for more in (self.categories, self.anchor) if more is not None]
-        return frozenset(name for name, margin in parts if name is not None and isinstance(margin, str))
+        return frozenset(metric for _, metric, part in self.readings if isinstance(getattr(part, "margin", None), str))
 
     @property
     def floors_only(self) -> bool:
         """Whether it may be decided without any baseline."""
         return bool(self.floors) and (self.baseline == "none" or self.baseline_file in (None, "none"))
+
+    def labelled(self, results: Results, folder: str | Path) -> Results:
+        """The results with the labels of the files that the policy names, relative to its folder; as they were else.
+
+        Raises:
+            FileRuleError: a file is missing or holds no labels. DataError: no label in it fits an answer.
+        """
+        from llmlab.judge.labelled import with_labels
+        from llmlab.judge.labels import Labels
+
+        for name in self.judge.labels:
+            results = with_labels(results, Labels.load(Path(folder) / name))
+        return results
 
     def decide(
         self,
@@ -297,7 +336,10 @@ class GatePolicy(Shown, _Rules):
             for kind, part in (("goal", self.goal), *(("guard", g) for g in self.guards))
             if part
         ]
-        rows += [{"condition": "floor", "metric": f.metric, "rule": "floor", "bound": _bound(f)} for f in self.floors]
+        rows += [
+            {"condition": "floor", "metric": _named(f.metric, f.estimate), "rule": "floor", "bound": _bound(f)}
+            for f in self.floors
+        ]
         goal = self.goal.metric if self.goal else None
         for kind, more, rule in (
             ("each category", self.categories, self.categories.rule if self.categories else ""),
@@ -310,12 +352,17 @@ class GatePolicy(Shown, _Rules):
         return rows
 
     def _sentence(self) -> str:
-        return f"Against {self.baseline}, at confidence {self.confidence:g}. Policy {self.digest[:8]}."
+        people = " Judged metrics are decided on what people would say." if self.judge.decide_on == "corrected" else ""
+        return f"Against {self.baseline}, at confidence {self.confidence:g}.{people} Policy {self.digest[:8]}."
 
 
 def _requirement(kind: str, part: Requirement) -> dict[str, Any]:
     bound = f"at least {part.min_effect:g}" if part.rule == "superior" else f"margin {part.margin}"
-    return {"condition": kind, "metric": part.metric, "rule": part.rule, "bound": bound}
+    return {"condition": kind, "metric": _named(part.metric, part.estimate), "rule": part.rule, "bound": bound}
+
+
+def _named(metric: str | None, estimate: str | None) -> str:
+    return f"{metric} ({estimate})" if estimate else str(metric)
 
 
 def _bound(floor: Floor) -> str:

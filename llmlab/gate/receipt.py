@@ -58,6 +58,10 @@ class ReceiptCondition(Strict):
     unscored: int
     attempted: int
     missed: float | None
+    estimate: Literal["raw", "corrected"] = "raw"
+    method: str = ""
+    labelled: int = 0
+    judge_alone: float | None = None
     reading: str
     notes: Texts = ()
 
@@ -79,6 +83,8 @@ class Receipt(Shown, Sealed):
         index_freshness: how true that index was (`Freshness.record`), empty = nothing known or nothing retrieved.
         golden_digest, golden_parent, policy_digest, results_digest: by which questions, rules and answers.
         judges, passports: judged metric -> judge's digest, judge's digest -> passport's digest.
+        labels: corrected metric -> digest of the people's labels that it was corrected by.
+        needed_cases, needed_labels: what would settle an INCONCLUSIVE, empty = settled or not knowable.
         look, candidates_tried, asked_confidence: the price of looking that was paid.
         earlier_baseline: digest and time of the run that the baseline's rows come from, empty = this run.
         commit, dirty: of the tree in which it was decided (dirty also when the run's was).
@@ -112,8 +118,10 @@ class Receipt(Shown, Sealed):
     results_created_at: str
     judges: dict[str, str] = Field(default_factory=dict)
     passports: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
     n_cases: int
     needed_cases: dict[str, int] = Field(default_factory=dict)
+    needed_labels: dict[str, int] = Field(default_factory=dict)
     look: int
     candidates_tried: int
     asked_confidence: float
@@ -166,8 +174,8 @@ class Receipt(Shown, Sealed):
 
 _RECOMPUTED = (
     *("verdict", "candidate", "baseline", "anchor", "bundle_digest", "baseline_digest", "anchor_digest"),
-    *("golden_digest", "index_digest", "index_freshness", "policy_digest", "results_digest", "judges", "look"),
-    "candidates_tried",
+    *("golden_digest", "index_digest", "index_freshness", "policy_digest", "results_digest", "judges"),
+    *("labels", "look", "candidates_tried"),
 )
 
 
@@ -177,7 +185,7 @@ def receipt_of(decision: Decision, *, folder: str | Path | None = None, **facts:
     run_dirty, _ = known.pop("run_dirty"), known.pop("run_commit")
     author = _author(os.environ) or git.author or known["author"]
     known.pop("author")
-    needed = decision.needed_cases
+    needed, labels = decision.needed_cases, decision.needed_labels
     around = {
         "commit": git.commit,
         "dirty": git.dirty or run_dirty,
@@ -196,6 +204,7 @@ def receipt_of(decision: Decision, *, folder: str | Path | None = None, **facts:
         anchor=decision.anchor or "",
         n_cases=decision.n_cases,
         needed_cases={} if needed is None else {"low": needed.low, "likely": needed.likely, "high": needed.high},
+        needed_labels={} if labels is None else {k: n for k, n in labels._asdict().items() if n is not None},
         look=decision.price.look,
         candidates_tried=decision.price.candidates,
         asked_confidence=decision.price.asked,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from llmlab.display import Interval
+from llmlab.gate.corrected import label_reasons
 from llmlab.gate.policy import GatePolicy, age_limit
 from llmlab.sentences import counted
 from llmlab.stats.sequential import split_check
@@ -40,6 +41,8 @@ def invalid_reasons(
     used = [name for name in policy.metrics if name not in unknown]
     reasons += _of_the_scores(policy, results, used, candidate=candidate, arms=arms)
     reasons += _of_the_judges(policy, results, used, passports, now)
+    judged = judges_of(policy, results)
+    reasons += label_reasons(policy, results, judged=judged, candidate=candidate, baseline=baseline, anchor=anchor)
     reasons += _of_the_index(policy, results, candidate, now)
     return list(dict.fromkeys(reasons))
 

@@ -1,0 +1,209 @@
+"""Conditions on a judged metric that are decided on what people would say: the judge's scores, corrected by labels.
+
+The corrected estimate (PPI++, labels on both arms) goes through the same burdens of proof as any other difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from llmlab.gate.rules import POWER
+from llmlab.judge.correcting import corrected, corrected_difference
+from llmlab.judge.labelled import labels_digests, people_of
+from llmlab.sentences import counted, rounded_count
+from llmlab.stats.paired import PairedDifference
+from llmlab.stats.standard_error import t_tail
+
+if TYPE_CHECKING:
+    from llmlab.gate.policy import GatePolicy
+    from llmlab.results import Results
+    from llmlab.stats.correction import Correction
+
+__all__ = ["LabelledMetric", "MoreLabels", "Reading", "corrected_metrics", "label_reasons", "more_labels"]
+
+
+class Reading(NamedTuple):
+    """A corrected figure as a gate reads it: as seen, and with what is unscored at its best and at its worst.
+
+    `differences` is empty where the labels give no interval; then `why` says so.
+    """
+
+    differences: tuple[PairedDifference, ...]
+    correction: Correction
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledMetric:
+    """A judged metric of results that carry people's labels."""
+
+    results: Results
+    metric: str
+
+    def difference(self, *, baseline: str, candidate: str, case_ids: Collection[str]) -> Reading:
+        """candidate - baseline over these cases."""
+        found = corrected_difference(
+            self.results, self.metric, baseline=baseline, candidate=candidate, case_ids=case_ids
+        )
+        span = self._high - self._low
+        return self._reading(found, (baseline, candidate), case_ids, worst=-span, best=span)
+
+    def mean(self, candidate: str) -> Reading:
+        """The candidate's mean."""
+        found = corrected(self.results, self.metric)[candidate]
+        every = set(self.results.frame["case_id"])
+        return self._reading(found, (candidate,), every, worst=self._low, best=self._high)
+
+    @property
+    def _low(self) -> float:
+        return float(self.results.metric(self.metric).low or 0.0)
+
+    @property
+    def _high(self) -> float:
+        return float(self.results.metric(self.metric).high or 0.0)
+
+    def _reading(
+        self, found: Correction, arms: Sequence[str], case_ids: Collection[str], *, worst: float, best: float
+    ) -> Reading:
+        frame = self.results.frame
+        rows = frame[frame["variant"].isin(arms) & frame["case_id"].isin(case_ids)]
+        value = found.corrected.value
+        if value is None or found.se is None or found.df is None:
+            return Reading((), found, "; ".join(found.corrected.notes))
+        lost = float(rows[self.metric].isna().groupby([rows["case_id"], rows["repeat"]]).any().mean())
+        human = rows[rows[f"{self.metric}_label"].notna()]
+        blank = PairedDifference(
+            value=value,
+            low=value,
+            high=value,
+            level=found.corrected.level,
+            se=found.se,
+            df=found.df,
+            p_value=1.0,
+            n=rows["case_id"].nunique(),
+            n_clusters=human["case_id"].nunique(),
+            method=found.corrected.method,
+            notes=found.corrected.notes,
+        )
+        ends = [(0.0, 0.0)] if not lost else [(0.0, 0.0), (lost, best), (lost, worst)]
+        made = [replace(blank, value=(1 - u) * value + u * end, se=(1 - u) * found.se) for u, end in ends]
+        return Reading(tuple(_with_test(one) for one in made), found, "")
+
+
+class MoreLabels(NamedTuple):
+    """What would settle an open corrected condition: labels more, and cases in all where labels alone would not do."""
+
+    labels: int
+    cases: int | None
+
+    @property
+    def sentence(self) -> str:
+        """What to do."""
+        more = f"About {rounded_count(self.labels)} more labels would settle it"
+        if self.cases is None:
+            return f"{more} with {POWER:.0%} power, half of them on each arm's answers to the same cases."
+        return f"{more} with {POWER:.0%} power, with about {self.cases:,} cases in all: labels alone would not do."
+
+
+def more_labels(found: Correction, *, distance: float, alpha: float, n_cases: int) -> MoreLabels | None:
+    """Labels still wanted, planned for a truth at `distance` from the bound and a one-sided test at `alpha`.
+
+    >>> from llmlab.stats.correction import ppi_mean
+    >>> more_labels(ppi_mean([1, 0] * 200, [1, 0, 1, 1, 0, 0, 1, 0, 1, 1] * 10 + [None] * 300), distance=0.1,
+    ...             alpha=0.025, n_cases=400).labels
+    142
+    """
+    if found.se is None or distance <= 0:
+        return None
+    target = distance / float(special.ndtri(1 - alpha) + special.ndtri(POWER))
+    if target >= found.se:
+        return None
+    if (needed := found.labels_for(target)) is not None:
+        return MoreLabels(2 * (needed - found.n_labelled), None)
+    growth = (found.se / target) ** 2  # cases and labels in the same proportion as now
+    return MoreLabels(2 * math.ceil(found.n_labelled * (growth - 1)), math.ceil(n_cases * growth))
+
+
+def corrected_metrics(policy: GatePolicy, results: Results, judged: Collection[str]) -> Mapping[str, LabelledMetric]:
+    """The metrics of which some condition reads the corrected estimate."""
+    names = dict.fromkeys(name for _, name, part in policy.readings if policy.is_corrected(name, part, judged))
+    return {name: LabelledMetric(results=results, metric=name) for name in names}
+
+
+def label_reasons(
+    policy: GatePolicy,
+    results: Results,
+    *,
+    judged: Collection[str],
+    candidate: str,
+    baseline: str | None,
+    anchor: str | None,
+) -> Iterator[str]:
+    """Why the corrected estimates that the policy asks for cannot be had; nothing where they can."""
+    for kind, name, part in policy.readings:
+        if not policy.is_corrected(name, part, judged) or name not in results.metrics:
+            continue
+        other = anchor if kind == "anchor" else baseline
+        arms = [candidate] if kind == "floor" else [arm for arm in (other, candidate) if arm is not None]
+        yield from _why_not(policy, results, name, judged=judged, arms=arms, kind=kind)
+
+
+def _why_not(
+    policy: GatePolicy, results: Results, name: str, *, judged: Collection[str], arms: Sequence[str], kind: str
+) -> Iterator[str]:
+    if name not in judged:
+        yield f"{name} is to be decided on its corrected estimate, but no judge gave it: there is nothing to correct"
+        return
+    meaning = results.metric(name)
+    if not meaning.bounded or not meaning.higher_is_better:
+        yield f"{name} is to be corrected, for which it needs two bounds, the better one on top"
+    if name in policy.relative_metrics:
+        yield f"a margin in percent of {name} cannot be read off a corrected difference; give a number"
+    if policy.aggregation != "mean":
+        yield f"{name} can be corrected for the mean of the repeats, not for {policy.aggregation}"
+    if name not in labels_digests(results):
+        where = "add them with `judge.with_labels`, or name their file in the policy (judge: {labels: ...})"
+        yield f"{name} is to be decided on its corrected estimate, and the results carry no labels of it: {where}"
+        return
+    yield from _too_few(policy, results, name, arms)
+
+
+def _too_few(policy: GatePolicy, results: Results, name: str, arms: Sequence[str]) -> Iterator[str]:
+    columns = people_of(results, name)
+    usable = ~np.isnan(columns["human"]) & ~np.isnan(columns["judged"])
+    cells = [
+        {(columns["case_id"][i], columns["repeat"][i]) for i in np.flatnonzero(usable & (columns["variant"] == arm))}
+        for arm in arms
+    ]
+    both = len({case_id for case_id, _ in set.intersection(*cells)}) if cells else 0
+    if both >= policy.judge.labels_at_least:
+        return
+    stale = dict(results.provenance.get("labels") or {}).get(name, {}).get("stale", 0)
+    gone = f"; {counted(stale, 'label')} fit no answer any more" if stale else ""
+    counts = {arm: len({case_id for case_id, _ in cell}) for arm, cell in zip(arms, cells, strict=True)}
+    wanted = f"the policy wants {policy.judge.labels_at_least}"
+    if len(arms) > 1 and 0 in counts.values() and any(counts.values()):
+        there = next(arm for arm in arms if counts[arm])
+        missing = next(arm for arm in arms if not counts[arm])
+        yield (
+            f"{name}: only answers of {there} are labelled, none of {missing}; a corrected difference needs labels on "
+            f"both arms' answers to the same cases ({wanted}{gone})"
+        )
+    elif len(arms) > 1:
+        said = ", ".join(f"{arm} {count:,}" for arm, count in counts.items())
+        yield f"{name}: {counted(both, 'case')} labelled in both arms ({said}), {wanted}{gone}"
+    else:
+        yield f"{name}: {counted(both, 'answer')} of {arms[0]} labelled, {wanted}{gone}"
+
+
+def _with_test(d: PairedDifference) -> PairedDifference:
+    """With the two-sided p value and interval that its standard error gives."""
+    half = (d.interval(d.level).high or d.value) - d.value
+    p = min(1.0, 2 * t_tail(abs(d.value) / d.se, d.df)) if d.se > 0 else 1.0
+    return replace(d, low=d.value - half, high=d.value + half, p_value=p)
