@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from llmlab.digits import MISSING, Interval, number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "Chip",
+    "Html",
     "Interval",
     "Shown",
     "escape",
     "frame",
     "html_diff",
+    "html_note",
+    "html_of",
     "html_table",
+    "html_widget",
     "markdown",
     "markdown_block",
     "markdown_code",
@@ -36,7 +41,6 @@ __all__ = [
 CUT_AT_CHARS = 160  # longer cells are cut, with the whole text one click away
 HTML_TEXT_LIMIT_CHARS = 20_000  # what one cell may put into a notebook file at most
 ROW_LIMIT = 60
-MISSING = "–"  # shown where there is no value; never a NaN
 
 _CHIP_COLOURS = {
     "good": ("#0b6b50", "#d8f3e8"),
@@ -49,7 +53,7 @@ _TABLE = (
     "border-collapse:collapse;font-size:13px;margin:.4em 0;color:var(--jp-content-font-color1,inherit);"
     "background:var(--jp-layout-color0,transparent);"
 )
-_MARKUP = frozenset(r"\`*_{}[]()#+!|~")
+_MARKUP = frozenset(r"\`*_{}[]()#+!|~$")
 _AS_IT_IS = "mathjax_ignore tex2jax_ignore"  # classes that keep MathJax 3 and 2 away: `$` in an answer is a dollar
 _GONE = "background:#fde3df;color:#8f1d14"
 _CAME = "background:#d8f3e8;color:#0b6b50;text-decoration:underline"
@@ -66,24 +70,10 @@ class Chip:
         return self.word
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its interval, shown as `0.71 [0.66, 0.76]` with the digits that its width deserves."""
+class Html(str):
+    """HTML that this module made: `html_of` and the widget take it as it is, and escape every other text."""
 
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    unit: str = ""  # "%" scales by 100
-
-    def __str__(self) -> str:
-        if self.value is None or math.isnan(self.value):
-            return MISSING
-        scale = 100.0 if self.unit == "%" else 1.0
-        if self.low is None or self.high is None or math.isnan(self.low) or math.isnan(self.high):
-            return number(self.value * scale) + self.unit
-        digits = _digits_for(self.high * scale - self.low * scale)
-        shown = [_fixed(part * scale, digits) for part in (self.value, self.low, self.high)]
-        return f"{shown[0]}{self.unit} [{shown[1]}, {shown[2]}]"
+    __slots__ = ()
 
 
 class Shown:
@@ -144,30 +134,6 @@ def plain(value: object, limit: int | None = CUT_AT_CHARS) -> str:
     return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
 
 
-def number(value: object) -> str:
-    """A number with four significant digits, thousands grouped; a dash where there is none.
-
-    >>> number(1234567.0), number(0.03056), number(float("nan"))
-    ('1,234,567', '0.03056', '–')
-    """
-    if value is None:
-        return MISSING
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    amount = float(value)  # type: ignore[arg-type]  # Decimal and numpy scalars too
-    if math.isnan(amount):
-        return MISSING
-    if math.isinf(amount):
-        return "∞" if amount > 0 else "-∞"
-    if amount == 0:
-        return "0"
-    if abs(amount) >= 1000:
-        return f"{amount:,.0f}"
-    return f"{amount:.4g}" if abs(amount) >= 1e-4 else f"{amount:.2e}"
-
-
 def frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
     """Rows as a pandas DataFrame (pandas is imported here, on first use)."""
     import pandas as pd
@@ -179,11 +145,11 @@ def frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(flat)
 
 
-def html_table(rows: Sequence[Mapping[str, object]], *, caption: str = "", most_rows: int = ROW_LIMIT) -> str:
+def html_table(rows: Sequence[Mapping[str, object]], *, caption: str = "", most_rows: int = ROW_LIMIT) -> Html:
     """Rows as a compact escaped HTML table that follows Jupyter's light and dark themes, captions below it."""
     note = _captions(caption)
     if not rows:
-        return f"<div class='{_AS_IT_IS}'>{note}</div>" if note else "<p>(no rows)</p>"
+        return Html(f"<div class='{_AS_IT_IS}'>{note}</div>" if note else "<p>(no rows)</p>")
     columns = _columns(rows)
     head = "".join(
         f"<th style='{_CELL}text-align:{'right' if _is_numeric(rows, column) else 'left'};font-weight:600'>"
@@ -195,7 +161,7 @@ def html_table(rows: Sequence[Mapping[str, object]], *, caption: str = "", most_
         for row in rows[:most_rows]
     )
     more = f"<p>{_more(rows, most_rows)}</p>" if len(rows) > most_rows else ""
-    return (
+    return Html(
         f"<div class='{_AS_IT_IS}'><div style='overflow-x:auto'><table style='{_TABLE}'><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table>{more}</div>{note}</div>"
     )
@@ -239,7 +205,7 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in ([markdown(c) for c in columns], marks, *lines))
 
 
-def html_diff(before: str, after: str, *, before_name: str = "before", after_name: str = "after") -> str:
+def html_diff(before: str, after: str, *, before_name: str = "before", after_name: str = "after") -> Html:
     """Two texts side by side, word by word: what went is struck through, what came is underlined."""
     from difflib import SequenceMatcher
 
@@ -255,7 +221,32 @@ def html_diff(before: str, after: str, *, before_name: str = "before", after_nam
         f"<td style='{style}'><b>{escape(name)}</b><br>{''.join(side)}</td>"
         for name, side in ((before_name, left), (after_name, right))
     )
-    return f"<table class='{_AS_IT_IS}' style='{_TABLE}width:100%'><tbody><tr>{cells}</tr></tbody></table>"
+    return Html(f"<table class='{_AS_IT_IS}' style='{_TABLE}width:100%'><tbody><tr>{cells}</tr></tbody></table>")
+
+
+def html_note(text: str, *, chip: Chip | None = None) -> Html:
+    """One line of text behind a chip, for what a form says in place."""
+    said = f"{_html_chip(chip)} " if chip is not None else ""
+    return Html(f"<div class='{_AS_IT_IS}' style='line-height:1.6;font-size:13px'>{said}{escape(text)}</div>")
+
+
+def html_of(*parts: object) -> Html:
+    """Parts below each other: what this module made and values that show themselves as they are, the rest escaped.
+
+    >>> html_of("1 < 2")
+    "<p style='margin:.3em 0;max-width:70em'>1 &lt; 2</p>"
+    """
+    return Html("".join(_html_part(part) for part in parts))
+
+
+def html_widget(*parts: object) -> Any:
+    """The one HTML widget, for parts as `html_of` takes them; what it shows is set by `.value = html_of(...)`.
+
+    ipywidgets is imported here, on first use; its HTML widget shows what it is given unescaped.
+    """
+    import ipywidgets
+
+    return ipywidgets.HTML(html_of(*parts))
 
 
 def text_table(rows: Sequence[Mapping[str, object]], *, most_rows: int = ROW_LIMIT) -> str:
@@ -315,9 +306,7 @@ def _cell_text(value: object) -> str:
 def _html_cell(value: object, numeric: bool) -> str:
     style = f"{_CELL}text-align:{'right' if numeric else 'left'};"
     if isinstance(value, Chip):
-        ink, paper = _CHIP_COLOURS[value.kind]
-        chip = f"border-radius:.8em;padding:.05em .6em;font-weight:600;color:{ink};background:{paper}"
-        return f"<td style='{style}'><span style='{chip}'>{escape(value.word)}</span></td>"
+        return f"<td style='{style}'>{_html_chip(value)}</td>"
     text = _cell_text(value)
     if numeric:
         return f"<td style='{style}white-space:nowrap;font-variant-numeric:tabular-nums'>{escape(text)}</td>"
@@ -327,6 +316,18 @@ def _html_cell(value: object, numeric: bool) -> str:
             f"<div style='white-space:pre-wrap'>{escape(text)}</div></details></td>"
         )
     return f"<td style='{style}max-width:40em'>{escape(text)}</td>"
+
+
+def _html_chip(chip: Chip) -> str:
+    ink, paper = _CHIP_COLOURS[chip.kind]
+    style = f"border-radius:.8em;padding:.05em .6em;font-weight:600;color:{ink};background:{paper}"
+    return f"<span style='{style}'>{escape(chip.word)}</span>"
+
+
+def _html_part(part: object) -> str:
+    if isinstance(part, Html):
+        return part
+    return part._repr_html_() if isinstance(part, Shown) else _captions(str(part))
 
 
 def _printable(text: str, *, keep: str) -> str:
@@ -350,17 +351,3 @@ def _words(text: str) -> list[str]:
     import re
 
     return re.findall(r"\s+|[^\s]+", text[:HTML_TEXT_LIMIT_CHARS])
-
-
-def _digits_for(width: float) -> int:
-    """Decimals such that the interval's width has two significant digits."""
-    if not 0 < width < math.inf:
-        return 3
-    return max(0, min(6, 1 - math.floor(math.log10(width))))
-
-
-def _fixed(value: float, digits: int) -> str:
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    text = f"{value:,.{digits}f}"
-    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text

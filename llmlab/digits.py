@@ -1,0 +1,68 @@
+"""Numbers as people read them: as many digits as they deserve, a dash where there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+__all__ = ["MISSING", "Interval", "number"]
+
+MISSING = "–"  # shown where there is no value; never a NaN
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with its interval, shown as `0.71 [0.66, 0.76]` with the digits that its width deserves."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""  # "%" scales by 100
+
+    def __str__(self) -> str:
+        if self.value is None or math.isnan(self.value):
+            return MISSING
+        scale = 100.0 if self.unit == "%" else 1.0
+        if self.low is None or self.high is None or math.isnan(self.low) or math.isnan(self.high):
+            return number(self.value * scale) + self.unit
+        digits = _digits_for(self.high * scale - self.low * scale)
+        shown = [_fixed(part * scale, digits) for part in (self.value, self.low, self.high)]
+        return f"{shown[0]}{self.unit} [{shown[1]}, {shown[2]}]"
+
+
+def number(value: object) -> str:
+    """A number with four significant digits, thousands grouped; a dash where there is none.
+
+    >>> number(1234567.0), number(0.03056), number(float("nan"))
+    ('1,234,567', '0.03056', '–')
+    """
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    amount = float(value)  # type: ignore[arg-type]  # Decimal and numpy scalars too
+    if math.isnan(amount):
+        return MISSING
+    if math.isinf(amount):
+        return "∞" if amount > 0 else "-∞"
+    if amount == 0:
+        return "0"
+    if abs(amount) >= 1000:
+        return f"{amount:,.0f}"
+    return f"{amount:.4g}" if abs(amount) >= 1e-4 else f"{amount:.2e}"
+
+
+def _digits_for(width: float) -> int:
+    """Decimals such that the interval's width has two significant digits."""
+    if not 0 < width < math.inf:
+        return 3
+    return max(0, min(6, 1 - math.floor(math.log10(width))))
+
+
+def _fixed(value: float, digits: int) -> str:
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    text = f"{value:,.{digits}f}"
+    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text
