@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llmlab.display import Shown
+from llmlab.display import Shown, plain
 from llmlab.errors import FileRuleError
 from llmlab.project import located
 from llmlab.prompting import frozen_json
@@ -253,7 +253,7 @@ class GoldenSet(Shown):
         return iter(self.cases)
 
     def __repr__(self) -> str:
-        return f"GoldenSet({self.name}, {len(self)} cases, {len(self.tags)} tags, digest={self.digest[:8]})"
+        return f"GoldenSet({plain(self.name)}, {len(self)} cases, {len(self.tags)} tags, digest={self.digest[:8]})"
 
     def _rows(self) -> list[dict[str, object]]:
         return [

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from llmlab.display import Interval, Shown, number
+from llmlab.display import Interval, Shown, number, plain
 from llmlab.stats.agreement import ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa
 from llmlab.stats.bias import BiasSlope, PositionBias
 from llmlab.stats.estimate import Estimate
@@ -222,7 +222,7 @@ class Calibration(Shown):
         return [group.record() for group in self.groups]
 
     def __repr__(self) -> str:
-        return f"Calibration({self.judge or 'verdicts'}, {len(self.groups)} groups, {self.groups[0].n} labels)"
+        return f"Calibration({plain(self.judge or 'verdicts')}, {len(self.groups)} groups, {self.groups[0].n} labels)"
 
     def _rows(self) -> list[dict[str, object]]:
         return [row for group in self.groups for row in group._rows()]

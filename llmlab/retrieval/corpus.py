@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.bundle import CorpusRef
-from llmlab.display import Shown
+from llmlab.display import Shown, plain
 from llmlab.errors import FileRuleError
 from llmlab.golden import jsonl_rows
 from llmlab.retrieval.docstrings import package_docstrings
@@ -163,7 +163,7 @@ class Corpus(Shown):
 
     def __repr__(self) -> str:
         version = f" {self.version}" if self.version else ""
-        return f"Corpus({self.name}{version}, {len(self):,} documents, digest={self.digest[:8]})"
+        return f"Corpus({plain(self.name)}{version}, {len(self):,} documents, digest={self.digest[:8]})"
 
     def _rows(self) -> list[dict[str, object]]:
         return [{"id": d.id, "text": d.text, "group": d.group, "aliases": d.aliases} for d in self.documents]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlab.bundle import ModelRef, RetrievalConfig
-from llmlab.display import html_table
+from llmlab.display import html_table, plain
 from llmlab.retrieval.chunking import Chunk, chunked
 from llmlab.retrieval.corpus import Corpus
 from llmlab.retrieval.lexical import RETRIEVERS, Hit, Retriever, register_retriever, retriever_for
@@ -111,7 +111,7 @@ class Index:
         return list(best.values())
 
     def __repr__(self) -> str:
-        return f"Index({self.corpus.name}, {self.config.retriever}, {len(self.chunks):,} chunks, {self.digest[:8]})"
+        return f"Index({plain(self.corpus.name)}, {self.config.retriever}, {len(self.chunks):,} chunks, {self.digest[:8]})"
 
     def _repr_html_(self) -> str:
         rows = [{"field": key, "value": value} for key, value in self.manifest.items() if key != "documents"]
