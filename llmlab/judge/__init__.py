@@ -7,6 +7,7 @@ ll.judge.calibrate(labels, judged, metric="correctness")
 
 from llmlab.judge.anchors import AnchorCheck, check_anchors
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
+from llmlab.judge.context import CONTEXT_RUBRICS, context_judge, context_verdicts, score_context
 from llmlab.judge.correcting import Corrected, corrected, corrected_difference, corrected_rate
 from llmlab.judge.figures import Calibration
 from llmlab.judge.labelled import with_labels
@@ -20,6 +21,7 @@ from llmlab.judge.rubric import RUBRICS, Rubric, rubric
 from llmlab.judge.worklist import Worklist, to_label
 
 __all__ = [
+    "CONTEXT_RUBRICS",
     "RUBRICS",
     "AnchorCheck",
     "Calibration",
@@ -34,6 +36,8 @@ __all__ = [
     "calibrate_scores",
     "calibrate_verdicts",
     "check_anchors",
+    "context_judge",
+    "context_verdicts",
     "corrected",
     "corrected_difference",
     "corrected_rate",
@@ -43,6 +47,7 @@ __all__ = [
     "prefer",
     "rubric",
     "score",
+    "score_context",
     "to_label",
     "verdict",
     "verdict_frame",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from llmlab.judge.asking import CallOptions
 
-__all__ = ["judge_metric", "material_of", "passages_of", "score"]
+__all__ = ["judge_metric", "material_of", "passage_blocks_of", "passages_of", "score"]
 
 NO_TEXT = "(no text: the model refused to answer)"
 
@@ -103,21 +103,27 @@ def material_of(
 
 
 def passages_of(results: Results, *, base: str | Path | None = None) -> dict[tuple[str, str], str]:
-    """The passages that each variant was shown for each case, searched again in the same index.
+    """The text of `passage_blocks_of`, as it stood in the prompt."""
+    return {cell: "\n\n".join(blocks) for cell, blocks in passage_blocks_of(results, base=base).items()}
+
+
+def passage_blocks_of(results: Results, *, base: str | Path | None = None) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The passages that each variant was shown for each case, best first, searched again in the same index.
 
     Raises:
         DataError: a variant does not retrieve, or its corpus is no longer the one that was searched.
     """
-    found: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
     cases = results.golden.cases if results.golden is not None else ()
     for variant, bundle in results.bundles.items():
         if bundle.retrieval is None:
-            raise DataError(f"variant {variant!r} retrieves nothing, so a rubric that needs passages cannot judge it")
+            raise DataError(f"variant {variant!r} retrieves nothing, so a judge that reads passages cannot judge it")
         index = build_index(bundle.retrieval, base=base or project_root())
         if index.digest != results.index_digests.get(variant):
             raise DataError(f"variant {variant!r}: the corpus has changed since the run; run it again, then judge it")
         hits = index.search([fill(bundle.retrieval.query, case.inputs) for case in cases], bundle.retrieval.k)
-        found |= {(variant, case.id): index.passages(one) for case, one in zip(cases, hits, strict=True)}
+        for case, some in zip(cases, hits, strict=True):
+            found[variant, case.id] = tuple(index.passages([hit]) for hit in some)
     return found
 
 

@@ -23,7 +23,7 @@ from llmlab.scorers.citations import cited_ids
 from llmlab.scorers.refusals import is_refusal
 from llmlab.words import words
 
-__all__ = ["Source", "cites_support", "grounded", "key_terms", "statements"]
+__all__ = ["Source", "cites_support", "grounded", "key_terms", "says_nothing", "statements"]
 
 SUPPORTED_FROM = 0.7  # share of a statement's weight that one document must hold
 LONGEST_SHOWN_CHARS = 120
@@ -81,7 +81,7 @@ def grounded(
 
     @scorer(name=name)
     def judge(case: Case, generation: Generation) -> Score:
-        said = [] if _states_nothing(generation) else statements(generation.text)
+        said = [] if says_nothing(generation) else statements(generation.text)
         if not said:
             return Score(value=None, explanation="the answer states nothing that could be supported")
         if missing := [doc_id for doc_id in generation.retrieved if doc_id not in known]:
@@ -167,6 +167,12 @@ def key_terms(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def says_nothing(generation: Generation) -> bool:
+    """Whether an answer is a refusal, or says that it does not know: nothing in it could be supported."""
+    text = generation.text
+    return generation.status == "refused" or is_refusal(text) or (len(text) < 200 and bool(_UNKNOWN.search(text)))
+
+
 class _Corpus:
     """Texts by id (and alias), with the weight of each term; built when the first answer is scored."""
 
@@ -213,11 +219,6 @@ class _Corpus:
     @cached_property
     def _frequency(self) -> Counter[str]:
         return Counter(term for text in self._texts.values() for term in key_terms(text))
-
-
-def _states_nothing(generation: Generation) -> bool:
-    text = generation.text
-    return generation.status == "refused" or is_refusal(text) or (len(text) < 200 and bool(_UNKNOWN.search(text)))
 
 
 def _without_citations(text: str) -> str:

@@ -1,0 +1,262 @@
+"""What was fetched and how the answer used it, by a judge: beside the measures by ids, never mixed with them.
+
+    judge = ll.judge.context_judge("groundedness", model="openai/gpt-4o-2024-08-06")
+    judged = ll.judge.score_context(results, judge)      # adds judged_groundedness
+
+The judge says yes or no of one thing at a time: of each statement of the answer whether the passages support it
+(groundedness), of each passage whether it helps to answer (context_precision), of each expected fact whether it can be
+found in the passages (context_recall). A metric is the share of yes. Its passport comes from `context_verdicts`, where
+each single verdict can be labelled by people. Without a judge, `scorers.grounded` and `retrieval.of_results` do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from llmlab.clients.base import Generation
+from llmlab.errors import DataError
+from llmlab.golden import Case, GoldenSet
+from llmlab.judge.asking import Opinion, ask, attached, check_judgeable, warn_of_kinship
+from llmlab.judge.labels import text_digest
+from llmlab.judge.pointwise import judge_metric, passage_blocks_of
+from llmlab.judge.prompts import Judge, question_of
+from llmlab.judge.rubric import Rubric
+from llmlab.results import Results
+from llmlab.scorers.grounding import says_nothing, statements
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from llmlab.bundle import ModelRef
+    from llmlab.judge.asking import CallOptions
+    from llmlab.retrieval.corpus import Corpus
+
+__all__ = ["CONTEXT_RUBRICS", "context_judge", "context_verdicts", "score_context"]
+
+NO_PASSAGES = "(nothing was retrieved)"
+SHOWN_CHARS = 200  # of a statement that is not supported, in the explanation
+
+Texts: TypeAlias = "Corpus | Mapping[str, str] | None"
+
+
+def _yes_or_no(name: str, question: str, no: str, yes: str, *needs: str) -> Rubric:
+    return Rubric(name=f"judged_{name}", question=question, anchors=((0, no), (1, yes)), needs=needs)
+
+
+CONTEXT_RUBRICS: Mapping[str, Rubric] = MappingProxyType(
+    {
+        "groundedness": _yes_or_no(
+            "groundedness",
+            "The answer holds one statement. Do the passages support it?",
+            "no: they say otherwise, say only part of it, or do not speak of it, however true it may be",
+            "yes: it follows from what the passages say",
+            "passages",
+        ),
+        "context_precision": _yes_or_no(
+            "context_precision",
+            "The answer holds one passage that a search returned. Does it help to answer the question?",
+            "no: it is about something else, or says nothing that an answer needs",
+            "yes: an answer can rest on it, wholly or in part",
+        ),
+        "context_recall": _yes_or_no(
+            "context_recall",
+            "The answer names one fact that a right answer to the question needs. Can it be found in the passages?",
+            "no: somebody who reads the passages alone would not learn it",
+            "yes: the passages say it, in whatever words",
+            "passages",
+        ),
+    }
+)
+
+
+def context_judge(about: str | Rubric, *, model: str | ModelRef, **changes: Any) -> Judge:
+    """A judge of groundedness, context_precision or context_recall; `changes` are fields of its bundle.
+
+    A rubric of your own keeps the name of the one that it replaces, and its levels 0 and 1.
+
+    >>> context_judge("groundedness", model="openai/gpt-4o-2024-08-06").metric
+    'judged_groundedness'
+    """
+    one = CONTEXT_RUBRICS.get(about) if isinstance(about, str) else about
+    if one is None or one.name not in _ITEMS or one.scale != (0, 1):
+        known = ", ".join(CONTEXT_RUBRICS)
+        raise ValueError(f"about == {about!r}, must be one of {known}, or a rubric named judged_<one of them>, 0 to 1")
+    return Judge.pointwise(one, model=model, **changes)
+
+
+def score_context(
+    results: Results,
+    judge: Judge,
+    *,
+    corpus: Texts = None,
+    base: str | Path | None = None,
+    **options: Unpack[CallOptions],
+) -> Results:
+    """The same results with the judge's share of yes per answer; each no stands in `explanations` with its reason.
+
+    An answer is unscored where one of its verdicts cannot be read, where it states nothing (a refusal), where it never
+    came, and for recall where the case expects nothing. With nothing retrieved it scores 0 without a call.
+
+    Args:
+        corpus: texts by document id, for an application that retrieves by itself; by default each variant's index.
+        base: the folder that relative corpus paths start from.
+        options: `client`, `endpoints`, `store`, `budget_usd`, `concurrency`, ... as for `run`.
+
+    Raises:
+        ValueError: the judge is not made by `context_judge`.
+        DataError: the results carry no golden set, or the passages cannot be found again.
+    """
+    results = _warned(results, judge)
+    rows = _rows(results, judge, corpus, base)
+    asked = ask(judge, [material for row in rows for material in row.materials], options)
+    waiting, values, texts = iter(asked.opinions), list[float](), list[str]()
+    for row in rows:
+        value, why = _share(row, [next(waiting) for _ in row.materials])
+        values.append(value)
+        texts.append(why)
+    return attached(results, judge, asked, metric=judge_metric(judge), values=values, texts=texts)
+
+
+def context_verdicts(
+    results: Results,
+    judge: Judge,
+    *,
+    corpus: Texts = None,
+    base: str | Path | None = None,
+    **options: Unpack[CallOptions],
+) -> Results:
+    """Every single verdict as results of their own: a case per thing that was judged, its text, and 0 or 1.
+
+    Label some of them (`to_label`, with the judge's metric), `calibrate` and make the `passport`: it is good for the
+    metric of `score_context`, which rests on these verdicts. What is stored is not asked again.
+    """
+    results = _warned(results, judge)
+    rows = _rows(results, judge, corpus, base)
+    cases, generations, seen = dict[str, Case](), list[Generation](), set[tuple[str, str]]()
+    materials = list[dict[str, str]]()
+    for row in rows:
+        for material in row.materials:
+            shown = {name: text for name, text in material.items() if name != "answer"}
+            case_id = f"{row.case.id}/{text_digest(repr(sorted(material.items())))}"
+            if (row.answer.variant, case_id) in seen:
+                continue
+            seen.add((row.answer.variant, case_id))
+            cluster = row.case.cluster or row.case.id
+            cases[case_id] = Case(id=case_id, inputs=shown, tags=row.case.tags, cluster=cluster)
+            generations.append(Generation(variant=row.answer.variant, case_id=case_id, text=material["answer"]))
+            materials.append(material)
+    if not cases:
+        raise DataError("there is nothing to judge: no answer states anything that was retrieved or expected")
+    golden = GoldenSet(tuple(cases.values()), name=f"verdicts of {judge.metric}")
+    single = Results.from_generations(generations, golden=golden, bundles=results.bundles, notes=results.notes)
+    asked = ask(judge, materials, options)
+    by_item = dict(zip(_keys(generations), asked.opinions, strict=True))
+    opinions = [by_item[key] for key in _keys(single.generations())]
+    values = [math.nan if one.value is None else float(one.value) for one in opinions]
+    said = [one.text for one in opinions]
+    return attached(single, judge, asked, metric=judge_metric(judge), values=values, texts=said)
+
+
+def _warned(results: Results, judge: Judge) -> Results:
+    """Only statements are the model's own words; passages and facts are not."""
+    return warn_of_kinship(results, judge) if judge.rubric.name == "judged_groundedness" else results
+
+
+class _Row(NamedTuple):
+    """One answer: what the judge is shown of it, or the score that is known without."""
+
+    case: Case
+    answer: Generation
+    materials: tuple[dict[str, str], ...] = ()
+    value: float = math.nan
+    why: str = ""
+
+
+def _rows(results: Results, judge: Judge, corpus: Texts, base: str | Path | None) -> list[_Row]:
+    golden = check_judgeable(results, judge, "pointwise")
+    if judge.rubric.name not in _ITEMS:
+        raise ValueError(f"{judge.metric!r} is no judge of context; make one with `context_judge`")
+    indexed = passage_blocks_of(results, base=base) if corpus is None else {}
+    found = []
+    for answer in results.generations():
+        case = golden.by_id[answer.case_id]
+        blocks = indexed[answer.variant, case.id] if corpus is None else _blocks(answer, corpus)
+        found.append(_ITEMS[judge.rubric.name](case, answer, blocks))
+    return found
+
+
+def _blocks(answer: Generation, corpus: Corpus | Mapping[str, str]) -> tuple[str, ...]:
+    if missing := [doc_id for doc_id in answer.retrieved if doc_id not in corpus]:
+        raise DataError(f"case {answer.case_id!r}: {missing[0]!r} was retrieved, but is not in the corpus given")
+    texts = ((doc_id, corpus[doc_id]) for doc_id in answer.retrieved)
+    return tuple(f"[{doc_id}] {text if isinstance(text, str) else text.text}" for doc_id, text in texts)
+
+
+def _of_statements(case: Case, answer: Generation, blocks: Sequence[str]) -> _Row:
+    if answer.status == "error":
+        return _Row(case, answer, why=f"unscored: no answer ({answer.error or 'error'})")
+    if answer.status == "timeout":
+        return _Row(case, answer, value=0.0, why="timeout: counts as a failure")
+    if not answer.text.strip() and answer.status != "refused":
+        return _Row(case, answer, value=0.0, why="the answer is empty")
+    said = [] if says_nothing(answer) else statements(answer.text)
+    if not said:
+        return _Row(case, answer, why="unscored: the answer states nothing that could be supported")
+    return _shown(case, answer, said, passages=_joined(blocks)) if blocks else _nothing(case, answer)
+
+
+def _of_passages(case: Case, answer: Generation, blocks: Sequence[str]) -> _Row:
+    return _shown(case, answer, blocks) if blocks else _nothing(case, answer)
+
+
+def _of_facts(case: Case, answer: Generation, blocks: Sequence[str]) -> _Row:
+    if not case.expected:
+        return _Row(case, answer, why="unscored: the case names nothing expected")
+    facts = [" or ".join(fact.split("|")) for fact in case.expected]
+    return _shown(case, answer, facts, passages=_joined(blocks)) if blocks else _nothing(case, answer)
+
+
+_ITEMS: Mapping[str, Callable[[Case, Generation, Sequence[str]], _Row]] = {
+    "judged_groundedness": _of_statements,
+    "judged_context_precision": _of_passages,
+    "judged_context_recall": _of_facts,
+}
+
+
+def _shown(case: Case, answer: Generation, items: Sequence[str], **more: str) -> _Row:
+    question = question_of(case)
+    return _Row(case, answer, tuple({"question": question, "answer": item, **more} for item in items))
+
+
+def _nothing(case: Case, answer: Generation) -> _Row:
+    if answer.status in ("error", "timeout"):
+        return _Row(case, answer, why="unscored: nobody knows what was retrieved")
+    return _Row(case, answer, value=0.0, why=NO_PASSAGES)
+
+
+def _joined(blocks: Sequence[str]) -> str:
+    return "\n\n".join(blocks)
+
+
+def _share(row: _Row, opinions: Sequence[Opinion]) -> tuple[float, str]:
+    """The share of yes with each no and its reason; NaN with the reason where a verdict is missing."""
+    if not opinions:
+        return row.value, row.why
+    unread = [opinion.reason for opinion in opinions if opinion.value is None]
+    if unread:
+        return math.nan, f"unscored: {len(unread)} of {len(opinions)} verdicts cannot be read ({unread[0]})"
+    noes = [(m["answer"], o) for m, o in zip(row.materials, opinions, strict=True) if o.value == 0]
+    said = "; ".join(f"{_cut(text)!r} ({_cut(opinion.raw)})" for text, opinion in noes)
+    return 1 - len(noes) / len(opinions), f"{len(noes)} of {len(opinions)} no: {said}" if noes else ""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]} …"
+
+
+def _keys(answers: Iterable[Generation]) -> list[tuple[str, str]]:
+    return [(answer.variant, answer.case_id) for answer in answers]
