@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
-from llmlab.display import Shown
+from llmlab.display import Shown, plain
 from llmlab.errors import DataError, FileRuleError
 from llmlab.golden import Case
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
@@ -30,7 +31,16 @@ from llmlab.results import Results
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Label", "Labels", "calibrate", "graded_frame", "labelled_answers", "text_digest"]
+__all__ = [
+    "Label",
+    "Labels",
+    "calibrate",
+    "graded_frame",
+    "labelled_answers",
+    "read_labels",
+    "text_digest",
+    "write_labels",
+]
 
 DIGEST_CHARS = 16
 
@@ -95,7 +105,7 @@ class Labels(Shown):
     @classmethod
     def load(cls, path: str | Path) -> Labels:
         """Labels from JSONL; FileRuleError with file and line for anything else."""
-        labels = list(_read(Path(path)))
+        labels = list(read_labels(path))
         done = tuple(label for label in labels if label.value is not None)
         if not done:
             raise FileRuleError("holds no label with a value", path=path)
@@ -106,9 +116,7 @@ class Labels(Shown):
 
     def save(self, path: str | Path) -> Path:
         """Write the labels as JSONL."""
-        rows = (label.model_dump(exclude_none=True, exclude_defaults=True) for label in self.labels)
-        Path(path).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        return Path(path)
+        return write_labels(self.labels, path)
 
     @property
     def pairwise(self) -> bool:
@@ -149,7 +157,7 @@ class Labels(Shown):
 
     def __repr__(self) -> str:
         kind = "preferences" if self.pairwise else "grades"
-        return f"Labels({len(self)} {kind}, {self.rubric}, digest={self.digest[:8]})"
+        return f"Labels({len(self)} {kind}, {plain(self.rubric)}, digest={self.digest[:8]})"
 
     def _rows(self) -> list[dict[str, object]]:
         values = sorted({label.value for label in self.labels}, key=str)
@@ -235,6 +243,36 @@ def graded_frame(labels: Labels, results: Results, *, metric: str | None = None)
     return pd.DataFrame(rows, columns=["tags", "cluster", "human", "judge", "words"])
 
 
+def read_labels(path: str | Path) -> Iterator[Label]:
+    """Every line of a JSONL file of labels, those that wait for a value too; FileRuleError with the line otherwise."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")  # not splitlines: a note may hold U+2028
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileRuleError(f"cannot be read ({error})", path=path) from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield Label.model_validate_json(line)
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise FileRuleError(f"{place}: {first['msg']}" if place else first["msg"], path=path, line=number) from None
+
+
+def write_labels(labels: Iterable[Label], path: str | Path) -> Path:
+    """JSONL in place of what was there, durable before this returns; a kill leaves the old file or the new one."""
+    rows = ({**label.model_dump(exclude_none=True, exclude_defaults=True), "value": label.value} for label in labels)
+    target = Path(path).resolve()
+    torn = target.with_name(f".{target.name}.{os.getpid()}.part")
+    with torn.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+    torn.replace(target)
+    return Path(path)
+
+
 def _grades(
     labels: Labels, results: Results, metric: str, used: set[tuple[tuple[str, ...], int]]
 ) -> Iterator[dict[str, Any]]:
@@ -281,19 +319,3 @@ def _case(results: Results, case_id: str) -> Case:
     if results.golden is None:
         raise DataError("these results carry no golden set, so labels cannot be matched to questions")
     return results.golden.by_id[case_id]
-
-
-def _read(path: Path) -> Iterable[Label]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileRuleError(f"cannot be read ({error})", path=path) from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield Label.model_validate_json(line)
-        except pydantic.ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            raise FileRuleError(f"{place}: {first['msg']}" if place else first["msg"], path=path, line=number) from None

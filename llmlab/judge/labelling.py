@@ -1,0 +1,360 @@
+"""One person labelling answers: what comes next, what was said, and all of it on disk before the next one is shown.
+
+Blind: an item carries neither variant nor score nor what others said. Several people and processes may write the same
+file: each change is made under a lock, and replaces nothing but the writer's own line. Used by `widgets.Labeller`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from llmlab.errors import DataError
+from llmlab.judge.labels import Label, read_labels, text_digest, write_labels
+from llmlab.judge.pointwise import passages_of
+from llmlab.judge.prompts import question_of, reference_of
+from llmlab.judge.rubric import Rubric
+from llmlab.judge.worklist import Worklist
+from llmlab.results import Results
+
+__all__ = ["Item", "Session", "label_grades", "label_preferences", "same_way_round"]
+
+LOCK_TIMEOUT_S = 20.0
+Value = int | Literal["left", "right", "tie"]
+SIDES: Mapping[str, Value] = {"1": "left", "2": "right", "0": "tie"}
+Chosen = Worklist | Sequence[str] | None
+_Answer = tuple[str, str, str, float | None]  # case id, question, text, inclusion probability
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One answer to grade, or two to choose from, as they are shown.
+
+    Attributes:
+        key: case id, digest of the question, digests of the answers: what a label of it is bound to (`Label.key`).
+        answers: one text, or the left and the right one.
+        turned: whether the right one is `answer_1` of the label.
+        beside: title and text of what the rubric needs to be shown: reference, passages.
+        inclusion: the probability with which the case was chosen, None where it was chosen by hand.
+    """
+
+    key: tuple[str, ...]
+    question: str
+    answers: tuple[str, ...]
+    turned: bool = False
+    beside: tuple[tuple[str, str], ...] = ()
+    inclusion: float | None = None
+
+
+class Session:
+    """One labeller's way through the items: resumes after the last label, goes back, undoes, skips.
+
+    Attributes:
+        items: in the order in which they are shown.
+        position: of the item that is shown; `len(items)` when all are labelled.
+        given: this labeller's labels of these items, by key.
+        n_stale: this labeller's lines that fit no answer of the results any more: counted and not used.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        *,
+        rubric: Rubric,
+        path: str | Path,
+        labeller: str,
+        seed: int,
+        fits: Callable[[tuple[str, ...]], bool] = lambda _: True,
+    ) -> None:
+        """Read what is on disk. DataError where there is nothing to label, or the file holds another rubric or kind."""
+        if not labeller.strip():
+            raise ValueError("labeller == '', must be a name: labels of two people are told apart by it")
+        if not items:
+            raise DataError("nothing to label: no answer of these cases has come")
+        self.items, self.rubric, self.labeller, self.seed = tuple(items), rubric, labeller, seed
+        self.path = Path(path)
+        self.pairwise = len(self.items[0].answers) == 2
+        self._place = {item.key: i for i, item in enumerate(self.items)}
+        self.given = self._mine(self._lines())
+        self.n_stale = sum(not fits(label.key) for label in self._lines() if self._is_mine(label))
+        self._history: list[tuple[int, Label | None]] = [(self._place[key], None) for key in self.given]
+        self.position = self._open_after(-1)
+
+    @property
+    def current(self) -> Item | None:
+        """What is shown; None when all are labelled."""
+        return self.items[self.position] if self.position < len(self.items) else None
+
+    @property
+    def keys(self) -> Mapping[str, Value]:
+        """The key that gives each value: a level's own digit (its place from 1 where it has two), 1, 2 and 0 for pairs.
+
+        >>> from llmlab.judge.rubric import rubric
+        >>> item = Item(key=("q1", "a", "b"), question="?", answers=("!",))
+        >>> Session([item], rubric=rubric("safety"), path="none.jsonl", labeller="anna", seed=0).keys
+        {'0': 0, '1': 1}
+        """
+        if self.pairwise:
+            return dict(SIDES)
+        scale = self.rubric.scale
+        if scale[0] >= 0 and scale[-1] <= 9:
+            return {str(level): level for level in scale}
+        return {str(place): level for place, level in enumerate(scale[:9], start=1)}
+
+    @property
+    def value(self) -> Value | None:
+        """What this labeller said of what is shown, as it is shown; None = nothing yet."""
+        item = self.current
+        label = self.given.get(item.key) if item else None
+        if item is None or label is None or label.value is None:
+            return None
+        if not self.pairwise or label.value == "tie":
+            return label.value
+        return "left" if (label.value == 1) != item.turned else "right"
+
+    @property
+    def note(self) -> str:
+        """The note on what is shown."""
+        item = self.current
+        return self.given[item.key].note if item and item.key in self.given else ""
+
+    @property
+    def n_done(self) -> int:
+        """How many of the items this labeller has labelled."""
+        return len(self.given)
+
+    @property
+    def progress(self) -> str:
+        """How far it is, such as `12 of 40`."""
+        return f"{self.n_done:,} of {len(self.items):,}"
+
+    def give(self, value: Value, *, note: str = "", date: str = "") -> None:
+        """Label what is shown, on disk before this returns, and go to the next open item; ValueError off the scale."""
+        if value not in self.keys.values() or isinstance(value, bool):
+            raise ValueError(f"value == {value!r}, must be one of {', '.join(map(str, self.keys.values()))}")
+        item = self.current
+        if item is None:
+            raise DataError("all items are labelled; go back to change one")
+        before = self.given.get(item.key)
+        self._replace(item.key, self._label(item, value, note, date))
+        self._history.append((self.position, before))
+        self.position = self._open_after(self.position)
+
+    def undo(self) -> bool:
+        """Take the last label back, also on disk, and show its item again; False where there is none."""
+        if not self._history:
+            return False
+        place, before = self._history.pop()
+        self._replace(self.items[place].key, before)
+        self.position = place
+        return True
+
+    def skip(self) -> None:
+        """Leave what is shown open and go to the next open item; it comes again at the end."""
+        self.position = self._open_after(self.position)
+
+    def back(self) -> None:
+        """Show the item before, labelled or not; its label stays."""
+        self.position = max(0, min(self.position, len(self.items)) - 1)
+
+    def press(self, key: str, *, note: str = "", date: str = "") -> str:
+        """What a key does: a value's key labels, u undoes, s skips, b goes back. Gives a sentence that says so."""
+        if key in self.keys and self.current is not None:
+            value = self.keys[key]
+            self.give(value, note=note, date=date)
+            return f"Saved: {value}."
+        if key == "u":
+            return "Taken back." if self.undo() else "There is nothing to take back."
+        if key in ("s", "b"):
+            self.skip() if key == "s" else self.back()
+            return "Skipped; it comes again." if key == "s" else "One back."
+        return f"The key {key!r} does nothing here: {', '.join((*self.keys, 'u', 's', 'b'))} do."
+
+    def _open_after(self, position: int) -> int:
+        """The next item without a label, from the start again after the last; `len(items)` where there is none."""
+        n = len(self.items)
+        around = (i % n for i in range(position + 1, position + 1 + n))
+        return next((i for i in around if self.items[i].key not in self.given), n)
+
+    def _label(self, item: Item, value: Value, note: str, date: str) -> Label:
+        case_id, question, *digests = item.key
+        said = value
+        if value in ("left", "right"):
+            said = 1 if (value == "left") != item.turned else 2
+        names = ("answer_1", "answer_2") if self.pairwise else ("answer",)
+        about: dict[str, Any] = dict(zip(names, digests, strict=True))
+        about |= {"inclusion": item.inclusion, "labeller": self.labeller, "date": date, "note": note.strip()}
+        return Label(rubric=self.rubric.name, case_id=case_id, question=question, value=said, **about)  # type: ignore[arg-type]  # sides have become 1 and 2
+
+    def _replace(self, key: tuple[str, ...], label: Label | None) -> None:
+        """This labeller's line of an item becomes `label`, or goes; everybody else's lines stay as they are."""
+        import filelock
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=LOCK_TIMEOUT_S):
+                lines = [line for line in self._lines() if not self._gives_way(line, key)]
+                lines += [] if label is None else [label]
+                write_labels(lines, self.path)
+        except filelock.Timeout:
+            raise DataError(
+                f"{self.path} is locked by another process since {LOCK_TIMEOUT_S:.0f} s; nothing was saved, try again"
+            ) from None
+        self.given = self._mine(lines)
+
+    def _gives_way(self, line: Label, key: tuple[str, ...]) -> bool:
+        """Whether a line is this labeller's of that item, or waits for anybody to label it."""
+        return same_way_round(line).key == key and (line.labeller == self.labeller or line.value is None)
+
+    def _mine(self, lines: Iterable[Label]) -> dict[tuple[str, ...], Label]:
+        turned = (same_way_round(line) for line in lines if self._is_mine(line))
+        return {line.key: line for line in turned if line.key in self._place}
+
+    def _is_mine(self, line: Label) -> bool:
+        return line.labeller == self.labeller and line.value is not None
+
+    def _lines(self) -> list[Label]:
+        lines = list(read_labels(self.path)) if self.path.exists() else []
+        for line in lines:
+            if (line.rubric, line.answer is None) != (self.rubric.name, self.pairwise):
+                kind = "preferences" if line.answer is None else "grades"
+                raise DataError(f"{self.path} holds {kind} of {line.rubric!r}; keep one file for each rubric and kind")
+        return lines
+
+
+def label_grades(
+    results: Results,
+    chosen: Chosen = None,
+    *,
+    rubric: Rubric,
+    path: str | Path,
+    labeller: str,
+    seed: int = 0,
+    base: str | Path | None = None,
+) -> Session:
+    """A session that grades one answer at a time, each distinct answer once, in an order shuffled with `seed`.
+
+    Args:
+        chosen: a worklist of `to_label`, case ids, or None for all cases.
+        path: the JSONL file; what it holds already is kept and resumed.
+        base: the folder that relative corpus paths start from, for rubrics that need the passages.
+
+    Raises:
+        DataError: no golden set, nothing to label, or a worklist whose answers are not in the results.
+    """
+    beside = _material(results, rubric, base)
+    items = [
+        Item(
+            key=(case_id, text_digest(question), text_digest(text)),
+            question=question,
+            answers=(text,),
+            beside=beside(case_id, [text]),
+            inclusion=inclusion,
+        )
+        for case_id, question, text, inclusion in _listed(results, chosen)
+    ]
+    order = np.random.default_rng(seed).permutation(len(items))
+    return _session(results, [items[i] for i in order], rubric, path, labeller, seed)
+
+
+def label_preferences(
+    results: Results,
+    chosen: Chosen = None,
+    *,
+    rubric: Rubric,
+    path: str | Path,
+    labeller: str,
+    seed: int = 0,
+    base: str | Path | None = None,
+) -> Session:
+    """A session that chooses between two answers to a case, every pair of distinct ones; order and sides are shuffled.
+
+    Arguments and errors as for `label_grades`.
+    """
+    beside, rng = _material(results, rubric, base), np.random.default_rng(seed)
+    items = []
+    for (case_id, question, inclusion), group in itertools.groupby(
+        sorted(_listed(results, chosen), key=lambda row: row[0]), key=lambda row: (row[0], row[1], row[3])
+    ):
+        texts = sorted((text for _, _, text, _ in group), key=text_digest)
+        for pair in itertools.combinations(texts, 2):
+            turned = bool(rng.random() < 0.5)
+            items.append(
+                Item(
+                    key=(case_id, text_digest(question), *map(text_digest, pair)),
+                    question=question,
+                    answers=pair[::-1] if turned else pair,
+                    turned=turned,
+                    beside=beside(case_id, pair),
+                    inclusion=inclusion,
+                )
+            )
+    return _session(results, [items[i] for i in rng.permutation(len(items))], rubric, path, labeller, seed)
+
+
+def same_way_round(label: Label) -> Label:
+    """The label with the answers of a preference in the order of their digests: the same pair has the same key."""
+    if label.answer_1 is None or label.answer_2 is None or label.answer_1 <= label.answer_2:
+        return label
+    value = {1: 2, 2: 1}.get(label.value, label.value)  # type: ignore[arg-type]  # "tie" and None stay
+    return label.model_copy(update={"answer_1": label.answer_2, "answer_2": label.answer_1, "value": value})
+
+
+def _session(
+    results: Results, items: Sequence[Item], rubric: Rubric, path: str | Path, labeller: str, seed: int
+) -> Session:
+    known = {(case_id, text_digest(question), text_digest(text)) for case_id, question, text in _answers(results)}
+
+    def fits(key: tuple[str, ...]) -> bool:
+        return all((*key[:2], answer) in known for answer in key[2:])
+
+    return Session(items, rubric=rubric, path=path, labeller=labeller, seed=seed, fits=fits)
+
+
+def _listed(results: Results, chosen: Chosen) -> list[_Answer]:
+    """What is to be labelled; DataError for a worklist or case that is not of these results."""
+    here = dict.fromkeys(_answers(results))
+    if isinstance(chosen, Worklist):
+        if lost := sum((case_id, question, text) not in here for case_id, question, text, _ in chosen.items):
+            raise DataError(f"{lost} of {len(chosen)} answers on the worklist are not in these results; make it again")
+        return list(chosen.items)
+    wanted = None if chosen is None else set(chosen)
+    if wanted and (unknown := wanted - {case_id for case_id, _, _ in here}):
+        raise DataError(f"no answer to a case {min(unknown)!r} in these results")
+    return [(*answer, None) for answer in here if wanted is None or answer[0] in wanted]
+
+
+def _answers(results: Results) -> Iterator[tuple[str, str, str]]:
+    """(case id, question, text) of every answer that came, in the frame's order."""
+    if results.golden is None:
+        raise DataError("these results carry no golden set, so there is no question to show")
+    asked = {case.id: question_of(case) for case in results.golden}
+    came = results.frame[results.frame["status"] != "error"]
+    for case_id, text in zip(came["case_id"].tolist(), came["text"].tolist(), strict=True):
+        yield case_id, asked[case_id], text
+
+
+def _material(
+    results: Results, rubric: Rubric, base: str | Path | None
+) -> Callable[[str, Sequence[str]], tuple[tuple[str, str], ...]]:
+    """What the rubric needs to be shown beside answers to a case: the same that a judge is shown."""
+    passages: dict[tuple[str, str], str] = {}
+    if "passages" in rubric.needs:
+        shown = passages_of(results, base=base)
+        rows = zip(*(results.frame[name].tolist() for name in ("variant", "case_id", "text")), strict=True)
+        passages = {(case_id, text): shown[variant, case_id] for variant, case_id, text in rows}
+
+    def beside(case_id: str, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        found = []
+        if "reference" in rubric.needs and results.golden is not None:
+            found.append(("Reference", reference_of(results.golden.by_id[case_id]) or "(the case names none)"))
+        if passages:
+            found.append(("Passages", "\n\n".join(sorted({passages[case_id, text] for text in texts}))))
+        return tuple(found)
+
+    return beside
