@@ -6,7 +6,7 @@ import pytest
 
 import llmlab as ll
 from llmlab import plots_judge
-from llmlab.judge.simulated import judged_verdicts
+from llmlab.simulate import judged_verdicts
 from tests.judge.judged import answered
 from tests.judge.test_labels import by_digit, label, many
 

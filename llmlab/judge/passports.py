@@ -38,7 +38,7 @@ def passport(
     >>> from dataclasses import replace
     >>> from datetime import UTC
     >>> from llmlab.judge.calibration import calibrate_scores
-    >>> from llmlab.judge.simulated import judged_scores
+    >>> from llmlab.simulate import judged_scores
     >>> measured = calibrate_scores(judged_scores(200, seed=1))
     >>> measured = replace(measured, judge_digest="a" * 64, labels_digest="b" * 64, pinned=True)
     >>> made = passport(measured, now=datetime(2026, 1, 1, tzinfo=UTC), limits={"kappa": Limit(at_least=0.5)})

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from llmlab.judge import calibrate_verdicts, parse_score
-from llmlab.judge.simulated import judged_verdicts
+from llmlab.simulate import judged_verdicts
 
 pytestmark = pytest.mark.bench
 

@@ -11,8 +11,8 @@ import pytest
 import llmlab as ll
 from llmlab.errors import DataError, FileRuleError
 from llmlab.judge.labels import text_digest
-from llmlab.judge.simulated import judged_verdicts
 from llmlab.passport import Limit
+from llmlab.simulate import judged_verdicts
 from tests.judge.judged import answered, blocks, grade
 
 MODEL = "openai/gpt-4o-2024-08-06"

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
+import llmlab as ll
 from llmlab.judge import calibrate_scores, calibrate_verdicts
-from llmlab.judge.simulated import judged_arms, judged_scores, judged_verdicts
+from llmlab.simulate import judged_arms, judged_grades, judged_results, judged_scores, judged_verdicts
 from llmlab.stats.bias import self_preference
 from llmlab.stats.correction import ppi_difference
 from llmlab.stats.estimate import wilson_rate
@@ -95,3 +96,56 @@ def test_missing_verdicts_are_counted():
     group = calibrate_verdicts(judged_verdicts(500, seed=1, missing=0.1), resamples=0).only
     assert group.n == 500
     assert 50 < group.missing < 150
+
+
+@pytest.mark.slow
+def test_planted_leniency_and_liking_of_length_are_recovered_at_the_nominal_rate():
+    """200 judges that are 0.3 levels too kind and add 0.2 levels per sd of words: both intervals cover 90 to 99%."""
+    hits = [0, 0]
+    for seed in range(200):
+        table = judged_grades(150, seed=seed, leniency=0.3, length=0.2)
+        found = calibrate_scores(table, scale=range(1, 6), length="words", resamples=0).only
+        hits[0] += found.leaning.low <= 0.3 <= found.leaning.high
+        hits[1] += found.length.low <= 0.2 <= found.length.high
+    assert all(180 <= hit <= 198 for hit in hits)
+
+
+@pytest.mark.slow
+def test_a_planted_difference_is_recovered_whatever_the_judge_adds_to_one_arm():
+    """100 judges half a level kinder to v2, which is 0.2 better to people: corrected covers .2, the judge says .7."""
+    covers = raw = 0
+    for seed in range(100):
+        planted = judged_results(300, labelled=80, seed=seed, gain=0.2, kindness=(0.0, 0.5))
+        found = ll.judge.corrected_difference(
+            planted.results, "correctness", planted.labels, baseline="v1", candidate="v2"
+        )
+        covers += found.corrected.low <= 0.2 <= found.corrected.high
+        raw += found.raw.low <= 0.2 <= found.raw.high
+    assert 89 <= covers <= 99
+    assert raw == 0
+
+
+def test_the_planted_judges_are_reached_by_name():
+    """`ll.simulate` resolves on first use and has every planted judge."""
+    assert {"judged_arms", "judged_grades", "judged_results", "judged_scores", "judged_verdicts"} <= set(
+        ll.simulate.__all__
+    )
+    assert len(ll.simulate.judged_verdicts(10, seed=1)) == 10
+
+
+@pytest.mark.parametrize(
+    "faults", [{"leniency": 1.2}, {"length": 0.6}, {"noise": -0.1}, {"leniency": 0.5, "noise": 0.6}]
+)
+def test_faults_that_would_leave_the_scale_are_refused(faults):
+    """Else the planted size would not be what is in the table."""
+    with pytest.raises(ValueError, match="leave the scale"):
+        judged_grades(10, seed=1, **faults)
+
+
+def test_a_judge_that_only_errs_is_not_called_kind():
+    """Noise either way, no leaning: at most 12 of 100 intervals miss 0."""
+    missed = 0
+    for seed in range(100):
+        lean = calibrate_scores(judged_grades(80, seed=seed, noise=0.6), scale=range(1, 6), resamples=0).only.leaning
+        missed += not lean.low <= 0 <= lean.high
+    assert missed <= 12
