@@ -55,7 +55,7 @@ def reaches(d: PairedDifference, *, asked: float, confidence: float, span: float
         return "INCONCLUSIVE"
     above = d.p_above(0.0)
     if d.se == 0 and span is not None and d.value > 0:
-        above = max(0.0, 1 - d.value / span) ** d.n_clusters
+        above = float(max(0.0, 1 - d.value / span) ** d.independent)
     if above < (1 - asked) / 2:
         return "PASS"
     return "FAIL" if _below(d, 0.0, span) < (1 - confidence) / 2 else "INCONCLUSIVE"
@@ -83,5 +83,5 @@ def smallest_seen(d: PairedDifference, tail: float) -> float:
 def _below(d: PairedDifference, bound: float, span: float | None) -> float:
     """P value against "the truth is `bound` or more"; without variance by the chance that nobody showed it."""
     if d.se == 0 and span is not None and d.value < bound:
-        return max(0.0, 1 - (bound - d.value) / span) ** d.n_clusters
+        return float(max(0.0, 1 - (bound - d.value) / span) ** d.independent)
     return d.p_below(bound)

@@ -11,32 +11,40 @@ import numpy.typing as npt
 
 from llmlab.errors import DataError
 
-__all__ = ["FloatArray", "GroupIndex", "Values", "codes", "floats", "open_unit"]
+__all__ = ["FloatArray", "GroupIndex", "Values", "cluster_codes", "cluster_sums", "codes", "floats", "open_unit"]
 
 FloatArray = npt.NDArray[np.float64]
 GroupIndex = npt.NDArray[np.intp]
 Values = Sequence[Any] | npt.NDArray[Any]
 
 
-def floats(values: Values, name: str, *, length: int | None = None, gaps: bool = False) -> FloatArray:
+def floats(
+    values: npt.ArrayLike, name: str, *, length: int | None = None, at_least: int = 0, gaps: bool = False
+) -> FloatArray:
     """The values as a 1-D float array; None becomes NaN, which is refused unless `gaps` are allowed.
 
     Raises:
-        DataError: not one-dimensional, not of the `length` asked for, infinite, or with gaps that are not allowed.
+        DataError: not one-dimensional, not of the `length` asked for, fewer than `at_least`, infinite, or with gaps
+            that are not allowed.
 
     >>> floats([1, None, 0], "scores", gaps=True)
     array([ 1., nan,  0.])
     """
-    array = np.asarray(values, dtype=float)
+    array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise DataError(f"{name} has {array.ndim} dimensions, must have 1")
     if length is not None and len(array) != length:
         raise DataError(f"{name} has {len(array)} values where {length} are needed: one per row")
+    if len(array) < at_least:
+        cases = "case" if len(array) == 1 else "cases"
+        raise DataError(f"{len(array)} {cases} in {name}: at least {at_least} are needed; add cases")
+    if np.isfinite(array).all():
+        return array
     if np.isinf(array).any():
         raise DataError(
             f"{name}[{int(np.flatnonzero(np.isinf(array))[0])}] is infinite: leave it out or mark it unscored"
         )
-    if not gaps and np.isnan(array).any():
+    if not gaps:
         raise DataError(f"{name}[{int(np.flatnonzero(np.isnan(array))[0])}] is missing: leave the row out and count it")
     return array
 
@@ -59,6 +67,28 @@ def codes(labels: Values, name: str, *, length: int) -> tuple[GroupIndex, list[A
     numbers: dict[Any, int] = {}
     index = np.fromiter((numbers.setdefault(label, len(numbers)) for label in plain), dtype=np.intp, count=length)
     return index, list(numbers)
+
+
+def cluster_codes(labels: npt.ArrayLike, *, n: int) -> GroupIndex:
+    """Cluster labels (strings, integers, ...) as codes 0 to G - 1, none of them empty, shape (n,).
+
+    Integers that already are such codes come back quickly; code text once and reuse it where many metrics share it.
+
+    >>> cluster_codes(["b", "a", "b"], n=3).tolist()
+    [0, 1, 0]
+    """
+    given: npt.NDArray[Any] = np.asarray(labels)
+    if given.ndim == 1 and len(given) == n and given.dtype.kind in "iu":
+        if n and given.min() >= 0 and given.max() < n:
+            filled = np.bincount(given) > 0
+            return given.astype(np.intp, copy=False) if filled.all() else (np.cumsum(filled) - 1)[given]
+        return np.unique(given, return_inverse=True)[1].astype(np.intp, copy=False)
+    return codes(given, "clusters", length=n)[0]
+
+
+def cluster_sums(values: FloatArray, of_case: GroupIndex) -> FloatArray:
+    """The sum of the values in each cluster, shape (G,)."""
+    return np.bincount(of_case, weights=values).astype(np.float64, copy=False)
 
 
 def open_unit(value: float, name: str) -> float:

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmlab.errors import DataError
-from llmlab.stats.arrays import FloatArray, open_unit
+from llmlab.stats.arrays import FloatArray, cluster_codes, cluster_sums, floats, open_unit
 from llmlab.stats.estimate import Estimate
-from llmlab.stats.standard_error import cluster_codes, cluster_sums, finite_vector
 
 __all__ = ["bca_mean", "bca_ratio"]
 
@@ -38,7 +37,7 @@ def bca_mean(values: ArrayLike, clusters: ArrayLike | None = None, *, level: flo
     >>> print(bca_mean([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]))
     1.6 [1.1, 2.6]
     """
-    x = finite_vector(values, at_least=2)
+    x = floats(values, "values", at_least=2)
     return _bca(x, np.ones(x.size), clusters=clusters, level=level, what="mean")
 
 
@@ -52,8 +51,8 @@ def bca_ratio(
     >>> print(bca_ratio([1.0, 2.0, 3.0, 1.0, 2.0, 4.0] * 5, [1, 0, 1, 1, 0, 1] * 5))
     3.2 [2.4, 4.4]
     """
-    x = finite_vector(numerator, name="numerator", at_least=2)
-    y = finite_vector(denominator, name="denominator", at_least=2)
+    x = floats(numerator, "numerator", at_least=2)
+    y = floats(denominator, "denominator", at_least=2)
     if x.shape != y.shape or (y < 0).any():
         raise ValueError("numerator and denominator must be one number each per case, denominators 0 or more")
     if not y.any():

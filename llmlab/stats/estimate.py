@@ -48,7 +48,12 @@ class Estimate(Shown):
 
 
 def mean_estimate(
-    values: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95, n_attempted: int | None = None
+    values: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
+    n_attempted: int | None = None,
 ) -> Estimate:
     """The mean over cases, shape (n,), with a t interval from the CR2 standard error.
 
@@ -61,10 +66,11 @@ def mean_estimate(
     import numpy as np
 
     from llmlab.stats.arrays import open_unit
-    from llmlab.stats.standard_error import standard_error, t_quantile
+    from llmlab.stats.standard_error import standard_error, t_quantile, weighted_mean
 
-    error = standard_error(values, clusters)
-    mean = float(np.mean(np.asarray(values, dtype=np.float64)))
+    error = standard_error(values, clusters, weights=weights)
+    w = None if error.effective is None else np.asarray(weights, dtype=np.float64)
+    mean = weighted_mean(np.asarray(values, dtype=np.float64), w)
     half = t_quantile(0.5 + open_unit(level, "level") / 2, error.df) * error.se
     all_equal = ("all cases have the same value: the interval has no width, which is not certainty",)
     return Estimate(
@@ -74,7 +80,7 @@ def mean_estimate(
         level=level,
         n=error.n,
         n_attempted=error.n if n_attempted is None else n_attempted,
-        method=_mean_method(error.n_clusters, clustered=clusters is not None),
+        method=_mean_method(error.n_clusters, clustered=clusters is not None, weighted=w is not None),
         notes=error.notes + (all_equal if error.se == 0 else ()),
     )
 
@@ -150,5 +156,6 @@ def _check_counts(successes: int, n: int) -> None:
         raise ValueError(f"successes == {successes}, must lie between 0 and n == {n}")
 
 
-def _mean_method(n_clusters: int, *, clustered: bool) -> str:
-    return f"mean, t interval, CR2 over {n_clusters:,} clusters" if clustered else "mean, t interval"
+def _mean_method(n_clusters: int, *, clustered: bool, weighted: bool) -> str:
+    mean = "weighted mean" if weighted else "mean"
+    return f"{mean}, t interval, CR2 over {n_clusters:,} clusters" if clustered else f"{mean}, t interval"

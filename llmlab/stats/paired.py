@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from llmlab.display import Interval, Shown
-from llmlab.stats.arrays import open_unit
+from llmlab.stats.arrays import floats, open_unit
 from llmlab.stats.standard_error import (
     TOO_FEW_DF,
     Estimator,
     StandardError,
-    finite_vector,
     standard_error,
     t_quantile,
     t_tail,
+    weighted_mean,
 )
 
 __all__ = [
@@ -44,6 +45,7 @@ class PairedDifference(Shown):
         p_value: two-sided, against no difference.
         n, n_clusters: cases, and clusters they come in (equal to `n` for independent cases).
         method: the estimator in the field's words.
+        effective: where cases are weighted, how many equal cases (or clusters) tell as much; None = not weighted.
         notes: plain sentences on what weakens it.
     """
 
@@ -57,6 +59,7 @@ class PairedDifference(Shown):
     n: int
     n_clusters: int
     method: str
+    effective: float | None = None
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -69,6 +72,11 @@ class PairedDifference(Shown):
     def too_few_clusters(self) -> bool:
         """True where there are too few independent clusters (under 4 effective df) for a verdict to rest on."""
         return self.df < TOO_FEW_DF
+
+    @property
+    def independent(self) -> float:
+        """How many equally weighted independent cases or clusters it rests on."""
+        return self.n_clusters if self.effective is None else self.effective
 
     def interval(self, level: float) -> Interval:
         """The two-sided interval at another level, from the same estimate.
@@ -121,23 +129,31 @@ class NonInferiority(Shown):
 
 
 def mean_difference(
-    differences: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95, estimator: Estimator = "CR2"
+    differences: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
+    estimator: Estimator = "CR2",
 ) -> PairedDifference:
     """The mean of per-case differences (candidate minus baseline, shape (n,)) with a t test and interval.
 
     Each case counts once: reduce its repeats first (`repeats.reduce_repeats`). Cases that share a cluster label are
     not taken as independent (CR2 with Bell-McCaffrey degrees of freedom; without clusters Student's paired t, Miller
-    2024, arXiv 2411.00640). The estimand: the mean difference over cases drawn like these.
+    2024, arXiv 2411.00640). The estimand: the mean difference over cases drawn like these; with `weights`, over the
+    production cases that they stand for (equal weights change nothing).
 
     Raises DataError below two cases or clusters, ValueError for NaN.
 
     >>> print(mean_difference([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]))
     1.6 [0.7, 2.5], p = 0.00283
     """
-    d = finite_vector(differences, name="differences", at_least=2)
-    error = standard_error(d, clusters, estimator=estimator)
+    d = floats(differences, "differences", at_least=2)
+    error = standard_error(d, clusters, weights=weights, estimator=estimator)
     way = f"{estimator} over {error.n_clusters:,} clusters" if clusters is not None else "cases independent"
-    return t_difference(float(d.mean()), error, level=level, method=f"mean paired difference, t test, {way}")
+    mean = "mean" if error.effective is None else "weighted mean"
+    value = weighted_mean(d, None if error.effective is None else np.asarray(weights, dtype=np.float64))
+    return t_difference(value, error, level=level, method=f"{mean} paired difference, t test, {way}")
 
 
 def t_difference(value: float, error: StandardError, *, level: float, method: str) -> PairedDifference:
@@ -155,6 +171,7 @@ def t_difference(value: float, error: StandardError, *, level: float, method: st
         n=error.n,
         n_clusters=error.n_clusters,
         method=method,
+        effective=error.effective,
         notes=error.notes + notes,
     )
 
@@ -165,6 +182,7 @@ def relative_margin_difference(
     *,
     margin: float,
     clusters: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     level: float = 0.95,
 ) -> PairedDifference:
     """The mean of candidate - (1 + margin) * baseline per case: below 0 where the change stays within the margin.
@@ -176,11 +194,11 @@ def relative_margin_difference(
     >>> round(cost.value, 3), round(cost.p_below(0), 3)
     (-0.225, 0.029)
     """
-    base = finite_vector(baseline, name="baseline", at_least=2)
-    cand = finite_vector(candidate, name="candidate", at_least=2)
+    base = floats(baseline, "baseline", at_least=2)
+    cand = floats(candidate, "candidate", at_least=2)
     if base.shape != cand.shape:
         raise ValueError(f"baseline has {base.size} cases, candidate {cand.size}: pair them by id first")
-    result = mean_difference(cand - (1 + margin) * base, clusters, level=level)
+    result = mean_difference(cand - (1 + margin) * base, clusters, weights=weights, level=level)
     return replace(result, method=f"{result.method}, of candidate - {1 + margin:g} x baseline")
 
 
@@ -195,7 +213,7 @@ def non_inferiority(
 
     Where nothing varies (all ties) there is no t test. If a case can lose at most `span` (1 for scores from 0 to 1), a
     mean harm of `margin` needs a share margin / span of harmed cases, and seeing none of them among G has the chance
-    (1 - margin / span)^G: that is p then. Without a span the sign-flip test's p is taken.
+    (1 - margin / span)^G: that is p then (G is `independent`). Without a span the sign-flip test's p is taken.
 
     >>> d = mean_difference([0.1, -0.1, 0.2, 0.0, 0.1, -0.1, 0.0, 0.1, 0.0, 0.1])
     >>> non_inferiority(d, margin=0.05).shown
@@ -211,7 +229,7 @@ def non_inferiority(
     low, high = difference.value - half, difference.value + half
     slack, p_value = difference.value + margin, difference.p_above(-margin)
     if difference.se == 0 and span is not None and slack > 0:
-        p_value = max(0.0, 1 - slack / span) ** difference.n_clusters
+        p_value = max(0.0, 1 - slack / span) ** difference.independent
     return NonInferiority(
         value=difference.value,
         margin=margin,

@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike
 
 from llmlab.display import Shown
 from llmlab.errors import DataError
-from llmlab.stats.arrays import FloatArray
-from llmlab.stats.standard_error import cluster_codes, cluster_sums, finite_vector
+from llmlab.stats.arrays import FloatArray, cluster_codes, cluster_sums, floats
 
 __all__ = ["SignFlipTest", "sign_flip_test"]
 
@@ -54,7 +53,7 @@ def sign_flip_test(
     >>> sign_flip_test(sleep, seed=0).p_value
     0.00390625
     """
-    d = finite_vector(differences, name="differences", at_least=2)
+    d = floats(differences, "differences", at_least=2)
     sums = d if clusters is None else cluster_sums(d, cluster_codes(clusters, n=d.size))
     if sums.size < 2:
         raise DataError(f"all {d.size} cases are in one cluster: nothing to flip against")

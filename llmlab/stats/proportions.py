@@ -13,9 +13,8 @@ from numpy.typing import ArrayLike
 
 from llmlab.display import Interval, Shown
 from llmlab.errors import DataError
-from llmlab.stats.arrays import open_unit
+from llmlab.stats.arrays import floats, open_unit
 from llmlab.stats.estimate import wilson_bounds
-from llmlab.stats.standard_error import finite_vector
 
 __all__ = ["McNemar", "PairedTable", "mcnemar", "newcombe_interval", "paired_table", "tango_interval"]
 
@@ -71,7 +70,7 @@ def paired_table(baseline: ArrayLike, candidate: ArrayLike) -> PairedTable:
     >>> paired_table([1, 1, 0, 0], [1, 0, 1, 1])
     PairedTable(both=1, only_baseline=1, only_candidate=2, neither=0)
     """
-    a, b = finite_vector(baseline, name="baseline"), finite_vector(candidate, name="candidate")
+    a, b = floats(baseline, "baseline"), floats(candidate, "candidate")
     if a.shape != b.shape:
         raise ValueError(f"baseline has {a.size} cases, candidate {b.size}: pair them by id first")
     if not (np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all()):

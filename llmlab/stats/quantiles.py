@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmlab.errors import DataError
-from llmlab.stats.arrays import FloatArray, open_unit
+from llmlab.stats.arrays import FloatArray, cluster_codes, floats, open_unit
 from llmlab.stats.estimate import Estimate
-from llmlab.stats.standard_error import cluster_codes, finite_vector
 
 __all__ = ["quantile_difference"]
 
@@ -40,7 +39,7 @@ def quantile_difference(
     >>> quantile_difference(fast, fast + 1.0, q=0.95, seed=0).value
     1.0
     """
-    a, b = finite_vector(baseline, name="baseline"), finite_vector(candidate, name="candidate")
+    a, b = floats(baseline, "baseline"), floats(candidate, "candidate")
     if a.shape != b.shape:
         raise ValueError(f"baseline has {a.size} rows, candidate {b.size}: pair them by id first")
     codes = np.arange(a.size) if clusters is None else cluster_codes(clusters, n=a.size)

@@ -11,10 +11,10 @@ from dataclasses import replace
 from numpy.typing import ArrayLike
 
 from llmlab.errors import DataError
-from llmlab.stats.arrays import FloatArray, open_unit
+from llmlab.stats.arrays import FloatArray, floats, open_unit
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import PairedDifference, t_difference
-from llmlab.stats.standard_error import StandardError, finite_vector, standard_error, t_quantile
+from llmlab.stats.standard_error import StandardError, standard_error, t_quantile
 
 __all__ = ["ratio_change", "ratio_difference", "ratio_of_sums"]
 
@@ -82,8 +82,8 @@ def ratio_difference(
 
 
 def _pair(numerator: ArrayLike, denominator: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    x = finite_vector(numerator, name="numerator", at_least=2)
-    y = finite_vector(denominator, name="denominator", at_least=2)
+    x = floats(numerator, "numerator", at_least=2)
+    y = floats(denominator, "denominator", at_least=2)
     if x.shape != y.shape:
         raise ValueError(f"{x.size} numerators for {y.size} denominators: one of each per case")
     if (x < 0).any() or (y < 0).any():

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmlab.errors import DataError
-from llmlab.stats.arrays import FloatArray
+from llmlab.stats.arrays import FloatArray, floats
 from llmlab.stats.estimate import Estimate, mean_estimate
-from llmlab.stats.standard_error import finite_vector
 
 __all__ = ["Aggregation", "consistency", "reduce_repeats"]
 
@@ -34,7 +33,7 @@ def reduce_repeats(
     """
     if aggregation not in ("mean", "majority", "all", "any"):
         raise ValueError(f"aggregation == {aggregation!r}, must be mean, majority, all or any")
-    x, codes = finite_vector(scores, name="scores", at_least=0), _case_codes(case_codes, n_cases=n_cases)
+    x, codes = floats(scores, "scores", at_least=0), _case_codes(case_codes, n_cases=n_cases)
     if x.size != codes.size:
         raise ValueError(f"{x.size} scores for {codes.size} case codes: one of each per row")
     if aggregation != "mean" and not np.isin(x, (0.0, 1.0)).all():
@@ -60,7 +59,7 @@ def consistency(
     >>> consistency([1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2]).value
     0.6666666666666666
     """
-    x, codes = finite_vector(scores, name="scores", at_least=0), _case_codes(case_codes, n_cases=None)
+    x, codes = floats(scores, "scores", at_least=0), _case_codes(case_codes, n_cases=None)
     if x.size != codes.size:
         raise ValueError(f"{x.size} scores for {codes.size} case codes: one of each per row")
     repeats = np.bincount(codes).astype(np.float64)

@@ -10,7 +10,8 @@ import numpy as np
 from llmlab.errors import DataError
 from llmlab.stats.arrays import open_unit
 from llmlab.stats.estimate import Estimate, score_interval, wilson_rate
-from llmlab.stats.standard_error import standard_error, t_quantile
+from llmlab.stats.standard_error import standard_error, t_quantile, weighted_mean
+from llmlab.stats.weighted import case_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -19,7 +20,12 @@ __all__ = ["share_estimate"]
 
 
 def share_estimate(
-    scores: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95, n_attempted: int | None = None
+    scores: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
+    n_attempted: int | None = None,
 ) -> Estimate:
     """The mean of scores between 0 and 1, shape (n,), with Wilson's interval, which stays within 0 and 1.
 
@@ -35,21 +41,22 @@ def share_estimate(
     values = np.asarray(scores, dtype=np.float64)
     if not values.size or not ((values >= 0) & (values <= 1)).all():
         raise DataError(f"a share needs at least one case, each between 0 and 1 ({values.size} given)")
-    n, mean = int(values.size), float(values.mean())
+    n, w = int(values.size), case_weights(weights, n=values.size)
+    mean = weighted_mean(values, w)
     attempted = n if n_attempted is None else n_attempted
     passed = bool(np.isin(values, (0.0, 1.0)).all())
-    if clusters is None and passed:
+    if clusters is None and w is None and passed:
         return replace(wilson_rate(int(values.sum()), n, level=level), n_attempted=attempted)
     labels = np.arange(n) if clusters is None else np.asarray(clusters)
     n_clusters = int(np.unique(labels).size)
     plain = Estimate(value=mean, level=level, n=n, n_attempted=attempted, method="share")
     if n_clusters < 2:
         return replace(plain, notes=("all cases are in one cluster: no interval without a second independent one",))
-    error = standard_error(values, labels)
+    error = standard_error(values, labels, weights=w)
     variance = error.se**2
-    size = float(n_clusters) if variance == 0 else mean * (1 - mean) / variance
+    size = (error.effective or float(n_clusters)) if variance == 0 else mean * (1 - mean) / variance
     size = min(size, n) if passed else size
     low, high = score_interval(mean, size, t_quantile(0.5 + open_unit(level, "level") / 2, error.df))
     over = "" if clusters is None else f" of {n_clusters:,} clusters"
-    method = f"share, Wilson interval with the effective size{over}"
+    method = f"{'share' if w is None else 'weighted share'}, Wilson interval with the effective size{over}"
     return replace(plain, low=max(0.0, low), high=min(1.0, high), method=method, notes=error.notes)

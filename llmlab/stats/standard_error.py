@@ -8,13 +8,14 @@ the special case in which each is a cluster of its own. `estimate`, `paired`, `r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from llmlab.errors import DataError
-from llmlab.stats.arrays import FloatArray, codes
+from llmlab.stats.arrays import FloatArray, cluster_codes, cluster_sums, floats
+from llmlab.stats.weighted import case_weights, effective_size, weighted_cr2
 
 __all__ = [
     "FEW_DF",
@@ -22,12 +23,10 @@ __all__ = [
     "Estimator",
     "StandardError",
     "bell_mccaffrey_df",
-    "cluster_codes",
-    "cluster_sums",
-    "finite_vector",
     "standard_error",
     "t_quantile",
     "t_tail",
+    "weighted_mean",
 ]
 
 FEW_DF = 10.0  # below: the interval is honest on average but leans on near-normal cluster means, so it is said
@@ -45,6 +44,7 @@ class StandardError:
         se: standard error, in the unit of the values; exactly 0.0 where only rounding dust is left.
         df: degrees of freedom for Student's t.
         n, n_clusters: cases, and clusters they come in (equal to `n` for independent cases).
+        effective: where cases are weighted, how many equal clusters tell as much (Kish); None = all count the same.
         estimator: CR0 (no correction), CR1 (times G / (G - 1)) or CR2 (Bell and McCaffrey).
         notes: plain sentences on what weakens it.
     """
@@ -54,19 +54,25 @@ class StandardError:
     n: int
     n_clusters: int
     estimator: Estimator
+    effective: float | None = None
     notes: tuple[str, ...] = ()
 
 
 def standard_error(
-    values: ArrayLike, clusters: ArrayLike | None = None, *, estimator: Estimator = "CR2"
+    values: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    estimator: Estimator = "CR2",
 ) -> StandardError:
     """The cluster-robust standard error of `mean(values)`, shape (n,), with its degrees of freedom.
 
     With S_c the sum of residuals in cluster c of n_c cases, CR2 is sqrt(sum_c S_c^2 / (1 - n_c/n)) / n (Bell and
     McCaffrey 2002; Pustejovsky and Tipton 2018 for the intercept-only model) with their degrees of freedom; CR0 and
     CR1 leave the correction out or use G / (G - 1), and take G - 1. Without `clusters` CR2 is sd / sqrt(n), n - 1.
+    With `weights` that differ it is the standard error of sum(w x) / sum(w), see `weighted`.
 
-    Raises DataError below two cases or two clusters, ValueError for NaN or infinity.
+    Raises DataError below two cases or clusters, for NaN or infinity, and for weights that are not above 0.
 
     >>> round(standard_error([0.2, 0.4, 0.1, 0.9]).se, 4)
     0.178
@@ -75,27 +81,39 @@ def standard_error(
     """
     if estimator not in ("CR0", "CR1", "CR2"):
         raise ValueError(f"estimator == {estimator!r}, must be CR0, CR1 or CR2")
-    x = finite_vector(values, at_least=2)
-    scale = float(np.abs(x).max()) or 1.0  # squares of what is left neither overflow nor vanish
-    residuals = (x - x.mean()) / scale
-    sizes, sums = np.ones(x.size), residuals
-    if clusters is not None:
-        of_case = cluster_codes(clusters, n=x.size)
-        sizes = np.bincount(of_case).astype(np.float64)
-        sums = cluster_sums(residuals, of_case)
-    n_clusters = sizes.size
+    x = floats(values, "values", at_least=2)
+    n, w = x.size, case_weights(weights, n=x.size)
+    scale = max(float(x.max()), -float(x.min())) or 1.0  # squares of what is left neither overflow nor vanish
+    of_case = None if clusters is None else cluster_codes(clusters, n=n)
+    residuals = x - weighted_mean(x, w)
+    scores = residuals if w is None else w * residuals
+    scores = (scores if of_case is None else cluster_sums(scores, of_case)) / scale
+    n_clusters = scores.size
     if n_clusters < 2:
-        raise DataError(f"all {x.size} cases are in one cluster: no standard error without a second independent one")
-    if estimator == "CR2":
-        variance, df = float(np.sum(sums**2 / (1 - sizes / x.size))), bell_mccaffrey_df(sizes)
-    else:
+        raise DataError(f"all {n} cases are in one cluster: no standard error without a second independent one")
+    if estimator != "CR2":
         factor = n_clusters / (n_clusters - 1) if estimator == "CR1" else 1.0
-        variance, df = float(sums @ sums) * factor, n_clusters - 1.0
-    se = variance**0.5 / x.size
-    notes = _few_df_notes(df, n_clusters) if clusters is not None or df < TOO_FEW_DF else ()
+        variance, df = float(scores @ scores) * factor, n_clusters - 1.0
+    elif w is not None:
+        variance, df = weighted_cr2(residuals / scale, w, np.arange(n) if of_case is None else of_case)
+    else:
+        sizes = np.ones(n) if of_case is None else np.bincount(of_case).astype(np.float64)
+        variance, df = float(np.sum(scores**2 / (1 - sizes / n))), bell_mccaffrey_df(sizes)
+    se = variance**0.5 / n
     return StandardError(
-        se=0.0 if se <= DUST else se * scale, df=df, n=x.size, n_clusters=n_clusters, estimator=estimator, notes=notes
+        se=0.0 if se <= DUST else se * scale,
+        df=df,
+        n=n,
+        n_clusters=n_clusters,
+        estimator=estimator,
+        effective=None if w is None else effective_size(w if of_case is None else cluster_sums(w, of_case)),
+        notes=_few_df_notes(df, n_clusters) if clusters is not None or df < TOO_FEW_DF else (),
     )
+
+
+def weighted_mean(values: FloatArray, weights: FloatArray | None) -> float:
+    """The mean; with weights sum(w x) / sum(w)."""
+    return float(values.mean() if weights is None else np.average(values, weights=weights))
 
 
 def bell_mccaffrey_df(sizes: ArrayLike) -> float:
@@ -115,46 +133,6 @@ def bell_mccaffrey_df(sizes: ArrayLike) -> float:
     n = n_c.sum()
     u = n_c**2 / (n - n_c)
     return float(n**2 / (n_c @ n_c + u.sum() ** 2 - u @ u))
-
-
-def cluster_codes(labels: ArrayLike, *, n: int | None = None) -> NDArray[np.intp]:
-    """Cluster labels (strings, integers, ...) as codes 0 to G - 1, none of them empty, shape (n,).
-
-    Integers that already are such codes come back quickly; code text once and reuse it where many metrics share it.
-
-    >>> cluster_codes(["b", "a", "b"]).tolist()
-    [0, 1, 0]
-    """
-    given: NDArray[Any] = np.asarray(labels)
-    if given.ndim != 1 or (n is not None and given.size != n):
-        raise ValueError(f"cluster labels have shape {given.shape}, must be ({'n' if n is None else n},)")
-    if given.dtype.kind == "f" and not np.isfinite(given).all():
-        raise ValueError("cluster labels hold NaN or infinity: give every case a cluster")
-    if given.dtype.kind in "iu" and given.size and given.min() >= 0 and given.max() < given.size:
-        filled = np.bincount(given) > 0
-        return given.astype(np.intp, copy=False) if filled.all() else (np.cumsum(filled) - 1)[given]
-    if given.dtype.kind in "iuf":
-        return np.unique(given, return_inverse=True)[1].astype(np.intp, copy=False)
-    return codes(given, "clusters", length=given.size)[0]
-
-
-def cluster_sums(values: FloatArray, codes: NDArray[np.intp]) -> FloatArray:
-    """The sum of the values in each cluster, shape (G,)."""
-    return np.bincount(codes, weights=values).astype(np.float64, copy=False)
-
-
-def finite_vector(values: ArrayLike, *, name: str = "values", at_least: int = 1) -> FloatArray:
-    """The values as a float vector. DataError when there are too few, ValueError when one is NaN or infinite."""
-    x = np.asarray(values, dtype=np.float64)
-    if x.ndim != 1:
-        raise ValueError(f"{name} has shape {x.shape}, must be one-dimensional")
-    if x.size < at_least:
-        cases = "case" if x.size == 1 else "cases"
-        raise DataError(f"{x.size} {cases} in {name}: at least {at_least} are needed; add cases or widen the selection")
-    if not np.isfinite(x).all():
-        bad = int(np.count_nonzero(~np.isfinite(x)))
-        raise ValueError(f"{bad} of {x.size} entries of {name} are NaN or infinite: count and leave out unscored first")
-    return x
 
 
 def t_quantile(probability: float, df: float) -> float:

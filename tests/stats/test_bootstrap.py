@@ -141,7 +141,7 @@ def test_unfit_input_is_refused():
         bca_mean([1.0])
     with pytest.raises(DataError, match="one cluster"):
         bca_mean([1.0, 2.0], ["a", "a"])
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(DataError, match="is missing"):
         bca_mean([1.0, np.nan])
     with pytest.raises(ValueError, match="level == 95"):
         bca_mean([1.0, 2.0], level=95)

@@ -161,7 +161,7 @@ def test_no_or_one_case_is_refused():
 
 def test_missing_values_are_the_callers_to_count():
     """Missing handling has one place, and it is not here."""
-    with pytest.raises(ValueError, match="count and leave out unscored first"):
+    with pytest.raises(DataError, match="is missing: leave the row out and count it"):
         mean_difference([0.1, np.nan, 0.2])
 
 

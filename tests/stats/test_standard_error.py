@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.errors import DataError
+from llmlab.stats.arrays import cluster_codes
 from llmlab.stats.paired import mean_difference
-from llmlab.stats.standard_error import bell_mccaffrey_df, cluster_codes, finite_vector, standard_error
+from llmlab.stats.standard_error import bell_mccaffrey_df, standard_error
 
 SIZES = st.lists(st.integers(1, 30), min_size=2, max_size=12)
 
@@ -114,16 +115,16 @@ def test_cr2_keeps_its_level_where_cr1_does_not():
 @pytest.mark.parametrize("labels", [["x", "y", "x"], [7, -1, 7], [1000, 3, 1000], [0.5, 0.1, 0.5], [2, 0, 2]])
 def test_cluster_codes_have_no_gaps(labels):
     """Any kind of label becomes 0 to G - 1, equal labels and no others alike."""
-    codes = cluster_codes(labels)
+    codes = cluster_codes(labels, n=len(labels))
     assert sorted(set(codes.tolist())) == [0, 1]
     assert codes[0] == codes[2] != codes[1]
 
 
 def test_a_number_and_its_text_are_different_clusters():
     """Mixed labels are not merged by how they print, and a row without a label is refused."""
-    assert len(set(cluster_codes(np.array([1, "1", "one"], dtype=object)).tolist())) == 3
+    assert len(set(cluster_codes(np.array([1, "1", "one"], dtype=object), n=3).tolist())) == 3
     with pytest.raises(DataError, match="is missing"):
-        cluster_codes(np.array([1, "1", None], dtype=object))
+        cluster_codes(np.array([1, "1", None], dtype=object), n=3)
 
 
 def test_too_little_data_is_refused():
@@ -133,22 +134,22 @@ def test_too_little_data_is_refused():
     with pytest.raises(DataError, match="all 3 cases are in one cluster"):
         standard_error([1.0, 2.0, 3.0], ["a", "a", "a"])
     with pytest.raises(DataError, match="0 cases"):
-        finite_vector([])
+        standard_error([])
 
 
 def test_wrong_arguments_are_named():
-    """NaN, infinity, wrong shapes and gaps in the cluster labels are the caller's mistakes."""
-    with pytest.raises(ValueError, match="1 of 3 entries of values are NaN"):
+    """NaN, infinity, wrong shapes and gaps in the cluster labels are said with their place."""
+    with pytest.raises(DataError, match=r"values\[1\] is missing"):
         standard_error([1.0, np.nan, 2.0])
-    with pytest.raises(ValueError, match="infinite"):
+    with pytest.raises(DataError, match="infinite"):
         standard_error([1.0, np.inf, 2.0])
     with pytest.raises(ValueError, match="estimator == 'cr2'"):
         standard_error([1.0, 2.0], estimator="cr2")
-    with pytest.raises(ValueError, match="one-dimensional"):
+    with pytest.raises(DataError, match="2 dimensions"):
         standard_error([[1.0, 2.0], [3.0, 4.0]])
-    with pytest.raises(ValueError, match="must be \\(3,\\)"):
+    with pytest.raises(DataError, match="2 values where 3"):
         standard_error([1.0, 2.0, 3.0], [0, 1])
-    with pytest.raises(ValueError, match="give every case a cluster"):
+    with pytest.raises(DataError, match=r"clusters\[1\] is missing"):
         standard_error([1.0, 2.0, 3.0], [0.0, np.nan, 1.0])
 
 
