@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ __all__ = [
     "write_frame",
 ]
 
+TEXTS_AT_ONCE = 4_096  # copied into the frame together
 SCORING_AT_ONCE = 32  # answers whose async scorers wait for an endpoint at the same time
 
 _PLAIN_COLUMNS = ("variant", "case_id", "repeat", "status", "cached", "attempts")
@@ -79,7 +81,7 @@ def frame_of(generations: Sequence[Generation]) -> pd.DataFrame:
     import pandas as pd
 
     columns: dict[str, Any] = {name: [getattr(g, name) for g in generations] for name in _PLAIN_COLUMNS}
-    columns |= {name: [storable(getattr(g, name) or "") for g in generations] for name in _TEXT_COLUMNS}
+    columns |= {name: _texts(getattr(g, name) or "" for g in generations) for name in _TEXT_COLUMNS}
     columns |= {name: _numbers([getattr(g, name) for g in generations]) for name in _NUMBER_COLUMNS}
     columns |= {name: _numbers([getattr(g.usage, name) for g in generations]) for name in _TOKEN_COLUMNS}
     columns["retrieved"] = pd.Series([tuple(map(storable, g.retrieved)) for g in generations], dtype=object)
@@ -193,6 +195,17 @@ def _generation(row: Mapping[str, Any]) -> Generation:
         tool_calls=tuple(json.loads(row["tool_calls"] or "[]")),
         steps=tuple(json.loads(row["steps"] or "[]")),
     )
+
+
+def _texts(texts: Iterable[str]) -> Any:
+    """Texts as pandas keeps them, made some thousand at a time: made at once, they would be held twice over."""
+    import pandas as pd
+    import pyarrow as pa
+
+    left = map(storable, texts)
+    pieces = [pa.array(piece, pa.large_string()) for piece in iter(lambda: list(islice(left, TEXTS_AT_ONCE)), [])]
+    kept = pd.StringDtype("pyarrow", na_value=np.nan)  # what pandas 3 makes of a list of texts
+    return pd.array(pa.chunked_array(pieces, pa.large_string()), dtype=kept)
 
 
 def _number(value: float) -> float | None:

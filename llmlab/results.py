@@ -91,11 +91,11 @@ class Results(Shown):
         place = {name: i for i, name in enumerate(bundles)}
         rows = sorted(generations, key=lambda g: (order[g.case_id], g.repeat, place[g.variant]))
         return cls(
+            golden_digest=golden.digest,  # before the frame is made: both take memory while they are
             frame=frame_of(rows),
             metrics={},
             bundles=dict(bundles),
             golden=golden,
-            golden_digest=golden.digest,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             **facts,
         )
