@@ -18,7 +18,7 @@ SCRIPTS = (
     # script elements, plain and disguised
     f"<script>{_RUN}</script>",
     f"<ScRiPt >{_RUN}</sCrIpT >",
-    f"<script src=//{FOREIGN}/x.js></script>",
+    f"<script src=http://{FOREIGN}/x.js></script>",
     f"<script type=module>{_RUN}</script>",
     f"<scr<script>ipt>{_RUN}</scr</script>ipt>",
     f"<scr\0ipt>{_RUN}</scr\0ipt>",
@@ -76,15 +76,15 @@ SCRIPTS = (
     f"<iframe srcdoc='<script>{_TOP}</script>'></iframe>",
     f"<object data='data:text/html,<script>{_TOP}</script>'></object>",
     f"<embed src='javascript:{_TOP}'>",
-    f"<meta http-equiv=refresh content='0;url=//{FOREIGN}/'>",
-    f"<base href='//{FOREIGN}/'>",
+    f"<meta http-equiv=refresh content='0;url=http://{FOREIGN}/'>",
+    f"<base href='http://{FOREIGN}/'>",
     f"<form action='javascript:{_RUN}'><button autofocus>x</button></form>",
-    f"<link rel=stylesheet href='//{FOREIGN}/x.css'>",
-    f"<img src='//{FOREIGN}/x.png'>",
-    f"<img srcset='//{FOREIGN}/x.png 1x'>",
+    f"<link rel=stylesheet href='http://{FOREIGN}/x.css'>",
+    f"<img src='http://{FOREIGN}/x.png'>",
+    f"<img srcset='http://{FOREIGN}/x.png 1x'>",
     # styles
-    f"<style>@import '//{FOREIGN}/x.css';</style>",
-    f"<div style='background:url(//{FOREIGN}/x.png)'>x</div>",
+    f"<style>@import 'http://{FOREIGN}/x.css';</style>",
+    f"<div style='background:url(http://{FOREIGN}/x.png)'>x</div>",
     f"<div style='width:expression({_RUN})'>x</div>",
     # Markdown
     f"[x](javascript:{_RUN})",
@@ -102,7 +102,7 @@ SCRIPTS = (
     # formulas that a page typesets
     f"$\\href{{javascript:{_RUN}}}{{x}}$",
     f"\\(\\href{{javascript:{_RUN}}}{{x}}\\)",
-    f"$$\\style{{background:url(//{FOREIGN}/x.png)}}{{x}}$$",
+    f"$$\\style{{background:url(http://{FOREIGN}/x.png)}}{{x}}$$",
     "$\\unicode{x3C}script\\unicode{x3E}$ and $x_1$",
     f"\\[\\class{{x' onmouseover='{_RUN}}}{{x}}\\]",
     # characters

@@ -140,9 +140,10 @@ def test_no_value_is_live_in_jupyterlab(jupyterlab: Any, page: Any) -> None:
 def test_no_value_is_live_in_the_html_report(project: Path, chromium: Any) -> None:
     """The copy that `llmlab run` keeps of an executed notebook, opened as a file."""
     from llmlab.notebook import run_notebook
-    from tests.notebook.notebooks import notebook
+    from tests.notebook.notebooks import code, write
 
-    path = notebook(project, SHOWN.format(root=str(ROOT)), PRINTED, PLOTTED, FAILED)
+    cells = [code(source) for source in (SHOWN.format(root=str(ROOT)), PRINTED, PLOTTED, FAILED)]
+    path = write(project / "hostile.ipynb", *cells)
     run = run_notebook(path)
     assert run.verdict == "BROKEN"
     assert "DataError" in run.message
