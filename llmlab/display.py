@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmlab.digits import MISSING, Interval, number
+from llmlab.marked import Marked, both_sides, diffed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,10 +22,13 @@ __all__ = [
     "Chip",
     "Html",
     "Interval",
+    "Marked",
     "Shown",
+    "diffed",
     "escape",
     "frame",
     "html_diff",
+    "html_heading",
     "html_note",
     "html_of",
     "html_table",
@@ -50,13 +54,17 @@ _CHIP_COLOURS = {
 }
 _CELL = "padding:.25em .7em;border-bottom:1px solid var(--jp-border-color2,#ddd);vertical-align:top;"
 _TABLE = (
-    "border-collapse:collapse;font-size:13px;margin:.4em 0;color:var(--jp-content-font-color1,inherit);"
-    "background:var(--jp-layout-color0,transparent);"
+    "border-collapse:collapse;font-size:13px;line-height:1.45;margin:.4em 0;"
+    "color:var(--jp-content-font-color1,inherit);background:var(--jp-layout-color0,transparent);"
 )
 _MARKUP = frozenset(r"\`*_{}[]()#+!|~$")
 _AS_IT_IS = "mathjax_ignore tex2jax_ignore"  # classes that keep MathJax 3 and 2 away: `$` in an answer is a dollar
-_GONE = "background:#fde3df;color:#8f1d14"
-_CAME = "background:#d8f3e8;color:#0b6b50;text-decoration:underline"
+_MARKS = {
+    "gone": ("del", "background:#fde3df;color:#8f1d14"),
+    "came": ("ins", "background:#d8f3e8;color:#0b6b50;text-decoration:underline 1px;text-underline-offset:2px"),
+    "good": ("b", "background:#d8f3e8;color:#0b6b50;border-radius:.3em;padding:0 .25em"),
+    "quiet": ("span", "color:var(--jp-content-font-color2,#666)"),
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,8 +153,13 @@ def frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(flat)
 
 
-def html_table(rows: Sequence[Mapping[str, object]], *, caption: str = "", most_rows: int = ROW_LIMIT) -> Html:
-    """Rows as a compact escaped HTML table that follows Jupyter's light and dark themes, captions below it."""
+def html_table(
+    rows: Sequence[Mapping[str, object]], *, caption: str = "", most_rows: int = ROW_LIMIT, even: bool = False
+) -> Html:
+    """Rows as a compact escaped HTML table that follows Jupyter's light and dark themes, captions below it.
+
+    With `even` it is as wide as the page, and all columns but the first, which names the rows, share the width.
+    """
     note = _captions(caption)
     if not rows:
         return Html(f"<div class='{_AS_IT_IS}'>{note}</div>" if note else "<p>(no rows)</p>")
@@ -161,9 +174,11 @@ def html_table(rows: Sequence[Mapping[str, object]], *, caption: str = "", most_
         for row in rows[:most_rows]
     )
     more = f"<p>{_more(rows, most_rows)}</p>" if len(rows) > most_rows else ""
+    wide = f"table-layout:fixed;width:100%;min-width:{8 + 12 * (len(columns) - 1)}em" if even else ""
+    first = "<colgroup><col style='width:8em'></colgroup>" if even else ""
     return Html(
-        f"<div class='{_AS_IT_IS}'><div style='overflow-x:auto'><table style='{_TABLE}'><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table>{more}</div>{note}</div>"
+        f"<div class='{_AS_IT_IS}'><div style='overflow-x:auto'><table style='{_TABLE}{wide}'>{first}"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>{note}</div>"
     )
 
 
@@ -207,21 +222,17 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
 
 def html_diff(before: str, after: str, *, before_name: str = "before", after_name: str = "after") -> Html:
     """Two texts side by side, word by word: what went is struck through, what came is underlined."""
-    from difflib import SequenceMatcher
-
-    old, new = _words(before), _words(after)
-    left, right = [], []
-    for kind, i1, i2, j1, j2 in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        gone, came = escape("".join(old[i1:i2])), escape("".join(new[j1:j2]))
-        same = kind == "equal"
-        left.append(gone if same or not gone else f"<del style='{_GONE}'>{gone}</del>")
-        right.append(came if same or not came else f"<ins style='{_CAME}'>{came}</ins>")
+    sides = zip((before_name, after_name), both_sides(before, after), strict=True)
     style = f"{_CELL}width:50%;white-space:pre-wrap;text-align:left"
-    cells = "".join(
-        f"<td style='{style}'><b>{escape(name)}</b><br>{''.join(side)}</td>"
-        for name, side in ((before_name, left), (after_name, right))
-    )
+    cells = "".join(f"<td style='{style}'><b>{escape(name)}</b><br>{_html_marked(side)}</td>" for name, side in sides)
     return Html(f"<table class='{_AS_IT_IS}' style='{_TABLE}width:100%'><tbody><tr>{cells}</tr></tbody></table>")
+
+
+def html_heading(text: str, *, note: str = "") -> Html:
+    """A line of text that stands out, with a quiet line above it."""
+    quiet = f"<div style='font-size:12px;color:var(--jp-content-font-color2,#666)'>{escape(note)}</div>" if note else ""
+    style = "font-size:16px;line-height:1.4;font-weight:600;white-space:pre-wrap;overflow-wrap:anywhere"
+    return Html(f"<div class='{_AS_IT_IS}'>{quiet}<div style='{style}'>{escape(text)}</div></div>")
 
 
 def html_note(text: str, *, chip: Chip | None = None) -> Html:
@@ -294,7 +305,7 @@ def _is_numeric(rows: Sequence[Mapping[str, object]], column: str) -> bool:
 def _cell_text(value: object) -> str:
     if value is None:
         return MISSING
-    if isinstance(value, (str, Chip, Interval)):
+    if isinstance(value, (str, Chip, Interval, Marked)):
         return str(value)
     if isinstance(value, bool) or hasattr(value, "__float__"):
         return number(value)
@@ -307,6 +318,8 @@ def _html_cell(value: object, numeric: bool) -> str:
     style = f"{_CELL}text-align:{'right' if numeric else 'left'};"
     if isinstance(value, Chip):
         return f"<td style='{style}'>{_html_chip(value)}</td>"
+    if isinstance(value, Marked):
+        return f"<td style='{style}white-space:pre-wrap;overflow-wrap:anywhere'>{_html_marked(value)}</td>"
     text = _cell_text(value)
     if numeric:
         return f"<td style='{style}white-space:nowrap;font-variant-numeric:tabular-nums'>{escape(text)}</td>"
@@ -322,6 +335,16 @@ def _html_chip(chip: Chip) -> str:
     ink, paper = _CHIP_COLOURS[chip.kind]
     style = f"border-radius:.8em;padding:.05em .6em;font-weight:600;color:{ink};background:{paper}"
     return f"<span style='{style}'>{escape(chip.word)}</span>"
+
+
+def _html_marked(text: Marked) -> str:
+    return "".join(_html_piece(piece, _MARKS[kind]) if kind else escape(piece) for piece, kind in text.pieces)
+
+
+def _html_piece(text: str, mark: tuple[str, str]) -> str:
+    """A piece that stands out, without the white space at its end."""
+    end = text[len(text.rstrip()) :]
+    return f"<{mark[0]} style='{mark[1]}'>{escape(text.rstrip())}</{mark[0]}>{escape(end)}"
 
 
 def _html_part(part: object) -> str:
@@ -345,9 +368,3 @@ def _visible(char: str) -> str:
 def _longest_run(text: str) -> int:
     """The most backticks in a row."""
     return max(map(len, "".join(char if char == "`" else " " for char in text).split()), default=0)
-
-
-def _words(text: str) -> list[str]:
-    import re
-
-    return re.findall(r"\s+|[^\s]+", text[:HTML_TEXT_LIMIT_CHARS])

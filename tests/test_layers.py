@@ -11,8 +11,20 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Within a row a module imports only from modules listed before it; across rows only from rows above.
 LAYERS = [
-    ["errors", "digits", "display"],
-    ["sealed", "project", "yamlfile", "pinning", "prompting", "bundle", "golden", "exported", "models", "precheck"]
+    ["errors", "digits", "marked", "display"],
+    [
+        "sealed",
+        "project",
+        "yamlfile",
+        "pinning",
+        "prompting",
+        "bundle",
+        "golden",
+        "exported",
+        "models",
+        "precheck",
+        "drafts",
+    ]
     + ["passport"],
     ["stats"],
     [
@@ -35,6 +47,7 @@ LAYERS = [
         "plan",
         "runner",
         "experiment",
+        "tries",
         "judge",
         "study",
         "simulate",
