@@ -24,6 +24,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--anchor", help="Variant that stands for the policy's anchor.")
 @click.option("--baseline-results", type=_FILE, help="An earlier run that has the baseline's rows.")
 @click.option("--passport", "passports", type=_FILE, multiple=True, help="A judge's passport; repeatable.")
+@click.option("--labels", type=_FILE, multiple=True, help="People's labels (JSONL), for corrected metrics; repeatable.")
 @click.option("--ledger", is_flag=True, help="Count earlier looks in the tracking store, and log this one there.")
 @click.option("--requests-per-day", type=click.IntRange(min=1), help="For the monthly bill.")
 @click.option("--junit", type=_FILE, help="Write JUnit XML here.")
@@ -39,6 +40,7 @@ def gate(
     anchor: str | None,
     baseline_results: Path | None,
     passports: tuple[Path, ...],
+    labels: tuple[Path, ...],
     ledger: bool,
     requests_per_day: int | None,
     junit: Path | None,
@@ -58,7 +60,8 @@ def gate(
     for report in (junit, markdown, receipt):  # said before the work, not after
         if report is not None and not report.absolute().parent.is_dir():
             raise ValueError(f"the folder of {report} does not exist")
-    policy, results = GatePolicy.load(policy_path), Results.from_parquet(results_path)
+    policy = GatePolicy.load(policy_path)
+    results = _labelled(policy, Results.from_parquet(results_path), policy_path.parent, labels)
     decision = policy.decide(
         results,
         candidate=candidate,
@@ -80,6 +83,17 @@ def gate(
         tracking.log(results, decision)
     click.echo(document.to_json() if as_json else _text(decision.word, str(decision), ledger=ledger))
     raise SystemExit(decision.exit_code)
+
+
+def _labelled(policy: GatePolicy, results: Results, folder: Path, labels: tuple[Path, ...]) -> Results:
+    """With the labels named on the command line; by default with those that the policy names, beside it."""
+    if not labels:
+        return policy.labelled(results, folder)
+    from llmlab.judge import Labels, with_labels
+
+    for path in labels:
+        results = with_labels(results, Labels.load(path))
+    return results
 
 
 def _baseline(policy: GatePolicy, results: Results, given: str | None) -> str | None:

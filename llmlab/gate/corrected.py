@@ -18,7 +18,6 @@ from llmlab.judge.correcting import corrected, corrected_difference
 from llmlab.judge.labelled import labels_digests, people_of
 from llmlab.sentences import counted, rounded_count
 from llmlab.stats.paired import PairedDifference
-from llmlab.stats.standard_error import t_tail
 
 if TYPE_CHECKING:
     from llmlab.gate.policy import GatePolicy
@@ -84,7 +83,7 @@ class LabelledMetric:
             high=value,
             level=found.corrected.level,
             se=found.se,
-            df=found.df,
+            df=found.df if math.isfinite(found.df) else max(1.0, found.n_labelled - 1.0),  # t, a little wider
             p_value=1.0,
             n=rows["case_id"].nunique(),
             n_clusters=human["case_id"].nunique(),
@@ -119,7 +118,7 @@ def more_labels(found: Correction, *, distance: float, alpha: float, n_cases: in
     ...             alpha=0.025, n_cases=400).labels
     142
     """
-    if found.se is None or distance <= 0:
+    if not found.se or distance <= 0:
         return None
     target = distance / float(special.ndtri(1 - alpha) + special.ndtri(POWER))
     if target >= found.se:
@@ -163,6 +162,8 @@ def _why_not(
     meaning = results.metric(name)
     if not meaning.bounded or not meaning.higher_is_better:
         yield f"{name} is to be corrected, for which it needs two bounds, the better one on top"
+    if results.golden is not None and len({case.weight for case in results.golden}) > 1:
+        yield f"{name} cannot be corrected where cases have different weights: corrections count each case once"
     if name in policy.relative_metrics:
         yield f"a margin in percent of {name} cannot be read off a corrected difference; give a number"
     if policy.aggregation != "mean":
@@ -205,5 +206,4 @@ def _too_few(policy: GatePolicy, results: Results, name: str, arms: Sequence[str
 def _with_test(d: PairedDifference) -> PairedDifference:
     """With the two-sided p value and interval that its standard error gives."""
     half = (d.interval(d.level).high or d.value) - d.value
-    p = min(1.0, 2 * t_tail(abs(d.value) / d.se, d.df)) if d.se > 0 else 1.0
-    return replace(d, low=d.value - half, high=d.value + half, p_value=p)
+    return replace(d, low=d.value - half, high=d.value + half, p_value=min(1.0, 2 * min(d.p_above(0), d.p_below(0))))

@@ -131,7 +131,7 @@ class PlantedResults:
         results: variants v1 and v2 with the judge's grades.
         labels: people's, of both variants' answers to the same cases.
         judge: whose grades they are; it is never asked.
-        difference: v2 - v1 in what people would say of all answers, the planted truth.
+        difference: v2 - v1 in what people would say, on average over cases drawn like these: the planted truth.
     """
 
     results: Results
@@ -148,6 +148,7 @@ def judged_results(
     gain: float = 0.0,
     kindness: tuple[float, float] = (0.0, 0.0),
     noise: float = 0.2,
+    differ: float = 0.2,
 ) -> PlantedResults:
     """Judged results of n cases in which v2 is `gain` levels better to people, and the judge kinder by `kindness`.
 
@@ -156,6 +157,7 @@ def judged_results(
     Args:
         labelled: cases, chosen by chance, whose two answers people labelled.
         kindness: levels that the judge adds to v1 and to v2, from -0.8 to 0.8 with the noise given.
+        noise, differ: share of the answers in which the judge errs, and people deviate, by a level either way.
 
     >>> planted = judged_results(200, labelled=60, seed=1, kindness=(0.0, 0.5))
     >>> planted.results.variants, len(planted.labels), planted.difference
@@ -163,11 +165,10 @@ def judged_results(
     """
     import pandas as pd
 
-    if max(map(abs, kindness)) > 1 - noise or abs(gain) > 1 or not 1 <= labelled <= n:
+    if max(map(abs, kindness)) > 1 - noise or abs(gain) > 1 - differ or not 1 <= labelled <= n:
         raise ValueError(f"kindness {kindness}, gain {gain}, noise {noise}, labelled {labelled}: out of range")
     rng = np.random.default_rng(seed)
-    one = rng.integers(3 if gain < 0 else 2, 4 if gain > 0 else 5, n)  # room for the gain
-    other = one + int(np.sign(gain)) * (rng.random(n) < abs(gain))
+    one, other = (3 + _one_level(np.full(n, mean), differ, rng) for mean in (0.0, gain))
     people = {"v1": one, "v2": other}
     judge = Judge.pointwise("correctness", model=MODEL)
     golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"{i}?"}, expected=("yes",)) for i in range(n)))
@@ -189,7 +190,7 @@ def judged_results(
     )
     asked = sorted(rng.choice(n, labelled, replace=False).tolist())
     labels = tuple(_label(i, v, int(grades[i])) for i in asked for v, grades in people.items())
-    return PlantedResults(results=results, labels=Labels(labels), judge=judge, difference=float((other - one).mean()))
+    return PlantedResults(results=results, labels=Labels(labels), judge=judge, difference=gain)
 
 
 def _label(i: int, variant: str, grade: int) -> Label:

@@ -40,7 +40,8 @@ class Correction(Shown):
         labels_only: what the labels say without the judge.
         lam: how far the judge's scores are used, from 0 (not at all) to 1; None for Rogan-Gladen.
         n_labelled, n_unlabelled: cases with and without a label (both scored by the judge).
-        se, df: of the corrected estimate, df inf where the interval is the normal one; None without an interval.
+        se, df: of the corrected estimate; df inf where the interval is the normal one, se 0 where nothing varied, None
+            where all labels lie in one cluster.
         labels_se: standard error of the labels alone, None without an interval.
     """
 
@@ -322,7 +323,8 @@ def _sum_of_means(
     elif one.se == 0:
         why = "no variation was seen, which is not certainty: there is no interval; label more cases"
     if why:
-        return Estimate(value=one.value, level=level, n=len(values), notes=(why,)), None
+        error = None if fit.determined_by_one else _Error(0.0, float(len(values) - 1))
+        return Estimate(value=one.value, level=level, n=len(values), notes=(why,)), error
     notes: tuple[str, ...] = ()
     if one.df < FEW_DF:
         notes = (f"few labels or clusters ({one.df:.1f} effective degrees of freedom): read the interval with care",)

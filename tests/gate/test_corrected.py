@@ -1,0 +1,282 @@
+"""A judge that is kinder to one arm: its own numbers would let a candidate through, the corrected ones do not."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+import llmlab as ll
+from llmlab.gate import GatePolicy
+from llmlab.gate.corrected import more_labels
+from llmlab.simulate import judged_results
+from llmlab.stats.correction import ppi_difference
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+NAME = "correctness"
+
+
+def policy(*, judge=(), **rules):
+    """A policy on the judged metric, decided on corrected estimates."""
+    how = {"passport": "not required", "decide_on": "corrected", **dict(judge)}
+    return GatePolicy.model_validate({"baseline": "bundles/v1.yaml", "judge": how, **rules})
+
+
+def superior(min_effect=0.05, **more):
+    return {"metric": NAME, "rule": "superior", "min_effect": min_effect, **more}
+
+
+def non_inferior(margin, **more):
+    return {"metric": NAME, "rule": "non_inferior", "margin": margin, **more}
+
+
+def decided(rules, results):
+    return rules.decide(results, baseline="v1", candidate="v2", now=NOW)
+
+
+def labelled(planted):
+    return ll.judge.with_labels(planted.results, planted.labels)
+
+
+@pytest.fixture(scope="module")
+def kind():
+    """People see no difference; the judge is half a level kinder to v2."""
+    return judged_results(400, labelled=150, seed=3, kindness=(0.0, 0.5))
+
+
+def test_what_the_judge_alone_would_pass_is_not_passed_once_corrected(kind):
+    """The raw difference is .5 levels, the corrected interval holds 0."""
+    raw = decided(policy(goal=superior(), judge={"decide_on": "raw"}), labelled(kind))
+    fixed = decided(policy(goal=superior()), labelled(kind))
+    assert raw.word == "PASS"
+    assert fixed.word != "PASS"
+    (condition,) = fixed.conditions
+    assert condition.low <= 0 <= condition.high
+    assert condition.judge_alone == pytest.approx(0.5, abs=0.15)
+    assert (condition.estimate, condition.labelled) == ("corrected", 150)
+    assert "the judge alone says 0.5" in str(fixed)
+
+
+def test_a_judge_that_hides_a_gain_does_not_hold_back_a_better_candidate():
+    """People see half a level more, and the judge is half a level harsher on v2."""
+    planted = judged_results(400, labelled=150, seed=4, gain=0.5, kindness=(0.0, -0.5))
+    assert decided(policy(goal=superior(), judge={"decide_on": "raw"}), labelled(planted)).word != "PASS"
+    assert decided(policy(goal=superior()), labelled(planted)).word == "PASS"
+
+
+def test_a_condition_may_read_the_raw_number_and_another_the_corrected_one(kind):
+    """`estimate` of a condition is stronger than the policy's `decide_on`."""
+    rules = policy(goal=superior(estimate="raw"), guards=[non_inferior(0.4)])
+    first, second = decided(rules, labelled(kind)).conditions
+    assert (first.estimate, second.estimate) == ("raw", "corrected")
+    assert second.name == "guard: correctness, corrected"
+
+
+@pytest.mark.parametrize(
+    ("margin", "gain", "word"), [(0.6, 0.0, "PASS"), (0.02, 0.0, "INCONCLUSIVE"), (0.1, -0.6, "FAIL")]
+)
+def test_non_inferiority_reads_the_corrected_interval(margin, gain, word):
+    planted = judged_results(400, labelled=150, seed=5, gain=gain, kindness=(0.0, 0.5))
+    decision = decided(policy(goal=non_inferior(margin)), labelled(planted))
+    assert decision.word == word
+    assert decision.conditions[0].level == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("gain", "word"), [(0.0, "PASS"), (-0.8, "FAIL")])
+def test_shown_harm_is_what_people_would_say(gain, word):
+    """The judge hides the harm by its kindness."""
+    planted = judged_results(400, labelled=150, seed=6, gain=gain, kindness=(0.0, 0.6))
+    guard = {"metric": NAME, "rule": "no_shown_harm", "margin": 0.1}
+    assert decided(policy(goal=guard), labelled(planted)).word == word
+
+
+@pytest.mark.parametrize(
+    ("at_least", "raw", "word"), [(2.7, "PASS", "PASS"), (3.3, "PASS", "FAIL"), (3.0, "PASS", "INCONCLUSIVE")]
+)
+def test_a_floor_is_cleared_by_the_corrected_mean(kind, at_least, raw, word):
+    """People's mean is 3, the judge says 3.5 of v2."""
+    floors = [{"metric": NAME, "at_least": at_least}]
+    rules = {"baseline": "none", "floors": floors}
+    alone = policy(judge={"decide_on": "raw"}, **rules).decide(labelled(kind), candidate="v2", now=NOW)
+    fixed = policy(**rules).decide(labelled(kind), candidate="v2", now=NOW)
+    assert (alone.word, fixed.word) == (raw, word)
+
+
+def test_categories_and_anchor_read_the_corrected_difference_too(kind):
+    """Harm in a category is what people would say of it."""
+    results = labelled(kind)
+    cases = tuple(replace(case, tags=("odd" if i % 2 else "even",)) for i, case in enumerate(results.golden))
+    golden = ll.GoldenSet(cases)
+    results = replace(results, golden=golden, golden_digest=golden.digest)
+    rules = policy(
+        goal=superior(),
+        categories={"rule": "no_shown_harm", "margin": 0.3},
+        anchor={"bundle": "bundles/v1.yaml", "margin": 0.6},
+    )
+    found = rules.decide(results, baseline="v1", candidate="v2", anchor="v1", now=NOW).conditions
+    assert [c.kind for c in found] == ["goal", "category", "category", "anchor"]
+    assert {c.estimate for c in found} == {"corrected"}
+    assert sum(c.labelled for c in found[1:3]) == 150
+
+
+def test_without_labels_the_gate_is_invalid_and_says_where_they_go(kind):
+    decision = decided(policy(goal=superior()), kind.results)
+    assert decision.word == "INVALID"
+    assert "carry no labels of it: add them with `judge.with_labels`" in decision.sentence
+
+
+def test_too_few_labels_are_invalid_with_the_counts():
+    planted = judged_results(200, labelled=12, seed=7)
+    decision = decided(policy(goal=superior()), labelled(planted))
+    assert decision.word == "INVALID"
+    assert "12 cases labelled in both arms (v1 12, v2 12), the policy wants 30" in decision.sentence
+    assert decided(policy(goal=superior(), judge={"labels_at_least": 12}), labelled(planted)).word != "INVALID"
+
+
+def test_labels_on_one_arm_only_are_invalid(kind):
+    """The judge's error on the other arm stays unknown, however many labels there are."""
+    only = [one for one in kind.labels if one.answer in {ll.judge.labels.text_digest(f"v1 on {i}") for i in range(400)}]
+    results = ll.judge.with_labels(kind.results, ll.judge.Labels(tuple(only)))
+    decision = decided(policy(goal=superior()), results)
+    assert decision.word == "INVALID"
+    assert "only answers of v1 are labelled, none of v2" in decision.sentence
+    other = [one for one in kind.labels if one not in only]
+    assert (
+        "only answers of v2"
+        in decided(policy(goal=superior()), ll.judge.with_labels(kind.results, ll.judge.Labels(tuple(other)))).sentence
+    )
+
+
+def test_labels_of_changed_answers_are_counted_and_not_used(kind):
+    """An answer that changed since loses its label; too few are left, and the reason counts the stale ones."""
+    frame = kind.results.frame
+    texts = [f"{text}!" if i < 700 else text for i, text in enumerate(frame["text"])]
+    changed = replace(kind.results, frame=frame.assign(text=texts))
+    results = ll.judge.with_labels(changed, kind.labels)
+    decision = decided(policy(goal=superior()), results)
+    assert decision.word == "INVALID"
+    assert "labels fit no answer any more" in decision.sentence
+    stale = results.provenance["labels"][NAME]["stale"]
+    assert stale > 200
+    assert any(f"{stale} of 300 labels" in note for note in results.notes)
+
+
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        ({"goal": superior(), "aggregation": "majority"}, "not for majority"),
+        ({"goal": non_inferior("10%")}, "in percent"),
+    ],
+)
+def test_what_cannot_be_corrected_is_invalid_and_says_why(kind, rules, why):
+    decision = decided(policy(**rules), labelled(kind))
+    assert decision.word == "INVALID"
+    assert why in decision.sentence
+
+
+def test_what_rules_scored_has_nothing_to_correct(kind):
+    """Its own name says so."""
+    results = replace(kind.results, frame=kind.results.frame.assign(right=1.0))
+    results = replace(results, metrics={**results.metrics, "right": ll.results.Metric(name="right", low=0, high=1)})
+    goal = {"metric": "right", "rule": "no_shown_harm", "margin": 0.1, "estimate": "corrected"}
+    assert "no judge gave it" in decided(policy(goal=goal), results).sentence
+
+
+def test_where_people_see_no_difference_anywhere_harm_is_ruled_out_by_their_number():
+    """As for raw scores that all tie: 150 pairs without a loss rule out 0.4 of a 4-level scale, and 12 do not."""
+    planted = judged_results(400, labelled=150, seed=3, kindness=(0.0, 0.5), differ=0.0)
+    assert decided(policy(goal=non_inferior(0.4)), labelled(planted)).word == "PASS"
+    few = policy(goal=non_inferior(0.4), judge={"labels_at_least": 12})
+    assert decided(few, labelled(judged_results(400, labelled=12, seed=3, differ=0.0))).word == "INCONCLUSIVE"
+
+
+def test_open_conditions_say_how_many_labels_would_settle_them():
+    """Planned at the margin; with that many labels the same truth is settled."""
+    few = judged_results(2000, labelled=60, seed=8)
+    open_ = decided(policy(goal=non_inferior(0.12)), labelled(few))
+    assert open_.word == "INCONCLUSIVE"
+    assert open_.needed_labels.cases is None
+    assert "more labels would settle it" in open_.sentence
+    more = 60 + open_.needed_labels.labels // 2
+    settled = [
+        decided(policy(goal=non_inferior(0.12)), labelled(judged_results(2000, labelled=more, seed=seed))).word
+        for seed in range(20)
+    ]
+    assert 12 <= settled.count("PASS") <= 20  # planned for 80%
+
+
+def test_where_labelling_every_case_would_not_do_more_cases_are_asked_for():
+    planted = judged_results(60, labelled=40, seed=9)
+    decision = decided(policy(goal=non_inferior(0.05)), labelled(planted))
+    assert decision.needed_labels.cases > 60
+    assert "labels alone would not do" in decision.sentence
+
+
+def test_what_is_settled_needs_no_labels():
+    found = ppi_difference([0.0] * 50 + [1.0] * 50, [1.0] * 100, human_baseline=[0, 1] * 50, human_candidate=[1] * 100)
+    assert more_labels(found, distance=10.0, alpha=0.05, n_cases=100) is None
+
+
+def test_unscored_answers_are_taken_at_their_worst(kind):
+    """A share u without a score widens what is claimed by u times the scale's whole width."""
+    frame = kind.results.frame
+    scores = [None if i in (0, 2, 4, 6) else value for i, value in enumerate(frame[NAME])]
+    holed = replace(kind.results, frame=frame.assign(**{NAME: [float("nan") if s is None else s for s in scores]}))
+    whole = decided(policy(goal=non_inferior(0.6)), labelled(kind)).conditions[0]
+    worse = decided(policy(goal=non_inferior(0.6)), ll.judge.with_labels(holed, kind.labels)).conditions[0]
+    assert worse.unscored == 4
+    assert worse.value == pytest.approx(whole.value - 4 / 400 * 4, abs=0.02)
+
+
+def test_the_receipt_names_labels_and_method(kind):
+    """And a decision made again confirms it; with other labels it does not."""
+    decision = decided(policy(goal=superior()), labelled(kind))
+    receipt = decision.receipt()
+    assert receipt.labels == {NAME: kind.labels.digest}
+    assert receipt.conditions[0].method.startswith("PPI++ difference")
+    assert receipt.differences(decided(policy(goal=superior()), labelled(kind))) == ()
+    fewer = ll.judge.with_labels(kind.results, ll.judge.Labels(kind.labels.labels[:200]))
+    assert "labels" in receipt.differences(decided(policy(goal=superior()), fewer))
+
+
+def test_raw_decisions_name_no_labels(kind):
+    """Labels that were not read are no part of the receipt."""
+    assert decided(policy(goal=superior(), judge={"decide_on": "raw"}), labelled(kind)).receipt().labels == {}
+
+
+def test_more_labels_are_another_look(kind):
+    """Whoever labels until it pleases pays for each look."""
+    rules = policy(goal=superior())
+    some = ll.judge.with_labels(kind.results, ll.judge.Labels(kind.labels.labels[:200]))
+    first = decided(rules, some)
+    second = rules.decide(labelled(kind), baseline="v1", candidate="v2", looks=[first.look])
+    assert second.price.look == 2
+    assert rules.decide(some, baseline="v1", candidate="v2", looks=[first.look]).price.look == 1
+
+
+def test_labels_travel_with_the_cases(kind, tmp_path):
+    """Through Parquet, to the same decision."""
+    path = labelled(kind).to_parquet(tmp_path / "r.parquet")
+    again = decided(policy(goal=superior()), ll.Results.from_parquet(path))
+    assert decided(policy(goal=superior()), labelled(kind)).receipt().differences(again) == ()
+
+
+def test_the_policy_names_its_files_of_labels(kind, tmp_path):
+    """Relative to its folder; one name or a list."""
+    kind.labels.save(tmp_path / "labels.jsonl")
+    rules = policy(goal=superior(), judge={"labels": "labels.jsonl"})
+    assert rules.judge.labels == ("labels.jsonl",)
+    assert decided(rules, rules.labelled(kind.results, tmp_path)).word != "INVALID"
+    assert policy(goal=superior()).labelled(kind.results, tmp_path) is kind.results
+
+
+def test_summary_and_comparison_show_the_corrected_estimate_beside_the_raw_one(kind):
+    """One call each; without labels nothing is added."""
+    results = labelled(kind)
+    (row, *_) = [r for r in results.summary().to_frame().to_dict("records") if r["variant"] == "v2"]
+    assert "correctness, corrected" in row
+    fixed = results.summary().corrected["v2", NAME]
+    assert fixed.value == pytest.approx(3.0, abs=0.2)
+    assert results.summary().estimate("v2", NAME).value == pytest.approx(3.5, abs=0.15)
+    said = " ".join(results.compare("v1").lines())
+    assert "Corrected by people's labels of 150 cases, v2 - v1 on correctness is" in said
+    assert not kind.results.summary().corrected
