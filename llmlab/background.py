@@ -1,7 +1,8 @@
 """Work beside the calling thread: a coroutine in a loop of its own, a blocking function in a thread of its own.
 
 So `run` works in a plain script and inside Jupyter's running loop, which is left alone, and the thread that waits
-stays awake for Ctrl+C and SIGTERM. All threads are daemons: one that hangs cannot keep the process from ending.
+stays awake for Ctrl+C, SIGTERM and an event that another thread sets. All threads are daemons: one that hangs
+cannot keep the process from ending.
 """
 
 from __future__ import annotations
@@ -9,16 +10,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
-__all__ = ["in_thread", "run_in_background"]
+__all__ = ["in_thread", "run_in_background", "stopped_by"]
 
 T = TypeVar("T")
 TICK_S = 0.1
 STOP_WITHIN_S = 4.0  # after an interrupt; what does not end by then is left behind
+
+_stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
+
+
+@contextlib.contextmanager
+def stopped_by(event: threading.Event | None) -> Iterator[None]:
+    """Inside, whatever waits in `run_in_background` is interrupted as by Ctrl+C once the event is set."""
+    before = _stop.set(event)
+    try:
+        yield
+    finally:
+        _stop.reset(before)
 
 
 def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], *, on_tick: Callable[[], None] = lambda: None) -> T:
@@ -58,6 +71,8 @@ def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], *, on_tick: Ca
     try:
         thread.start()
         while not done.done():
+            if (event := _stop.get()) is not None and event.is_set():
+                raise KeyboardInterrupt
             wait([done], TICK_S)  # no `thread.join`: once interrupted, Python 3.11 takes the thread for ended
             on_tick()
     except BaseException:

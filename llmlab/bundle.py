@@ -216,9 +216,12 @@ class Bundle(_Value):
             raise FileRuleError(
                 f"holds version {there.version} with other content; give the changed bundle a new version", path=path
             )
-        kept = self.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        path.write_text(to_yaml(kept), encoding="utf-8")
+        path.write_text(self.to_yaml(), encoding="utf-8")
         return path
+
+    def to_yaml(self) -> str:
+        """The bundle as the YAML that `load` reads."""
+        return to_yaml(self.model_dump(mode="json", exclude_none=True, exclude_defaults=True))
 
     @cached_property
     def behaviour(self) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from llmlab.app import App
-from llmlab.background import run_in_background
+from llmlab.background import run_in_background, stopped_by
 from llmlab.bundle import Bundle, ModelRef
 from llmlab.callstore import CallStore
 from llmlab.clients.base import Client, Generation, Usage
@@ -56,7 +56,8 @@ def run(
     base: str | Path | None = None,
     case_timeout_s: float | None = None,
     failed_share_allowed: float = 0.2,
-    progress: bool = True,
+    progress: bool | Callable[[Progress], None] = True,
+    stop: threading.Event | None = None,
 ) -> Results:
     """Every variant's answers to every case, scored. Works in a script and inside Jupyter's running loop.
 
@@ -77,7 +78,8 @@ def run(
         base: folder that relative corpus paths start from, by default the project's root.
         case_timeout_s: bound on one case with all its attempts; by default the client's own, else ten minutes.
         failed_share_allowed: above this share of rows without an answer the results say FAILED.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar, or a function that is called with the figures now and then.
+        stop: an event that another thread sets to interrupt this run, as Ctrl+C does in the thread that called it.
 
     Raises:
         PromptError: a case cannot fill a prompt, or a few-shot example is a golden case.
@@ -92,7 +94,7 @@ def run(
     if budget is not None:
         _require_prices(plan)
     state = Progress(total=len(plan))
-    with _terminates(), _opened(store) as calls, shown(state, show=progress) as refresh:
+    with stopped_by(stop), _terminates(), _opened(store) as calls, shown(state, show=progress) as refresh:
         try:
             run_in_background(
                 lambda: execute(
@@ -113,7 +115,7 @@ def run(
     if not made:
         return results
     try:
-        with _terminates():
+        with stopped_by(stop), _terminates():
             return results.scored_by(made)
     except KeyboardInterrupt:
         return replace(results, complete=False, notes=(*results.notes, SCORING_INTERRUPTED))

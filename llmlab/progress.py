@@ -56,8 +56,18 @@ class Progress:
 
 
 @contextmanager
-def shown(progress: Progress, *, show: bool = True) -> Iterator[Callable[[], None]]:
-    """A function to call every now and then, which shows how far the run is; the last state is shown at the end."""
+def shown(progress: Progress, *, show: bool | Callable[[Progress], None] = True) -> Iterator[Callable[[], None]]:
+    """A function to call every now and then, which shows how far the run is; the last state is shown at the end.
+
+    `show` may be a function of one's own that does the showing.
+    """
+    if callable(show):
+        tell = show
+        try:
+            yield lambda: tell(progress)
+        finally:
+            tell(progress)
+        return
     if not show:
         yield lambda: None
         return

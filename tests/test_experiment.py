@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from llmlab.clients.fake import FakeClient
 from llmlab.clients.openai import OpenAIClient
 from llmlab.errors import BudgetError, PromptError, RunFailedError
 from llmlab.golden import Case
+from llmlab.progress import Progress
 from llmlab.results import Results
 from llmlab.scorers import scorer
 from tests.experiment_jobs import BUNDLE, client, golden
@@ -155,6 +157,46 @@ def test_an_interrupt_while_a_judge_is_awaited_ends_soon(store: Path) -> None:
 
     results = ll.run(BUNDLE, golden(3), client=FakeClient("yes"), store=store, scorers=[hanging])
     assert not results.complete
+
+
+class Slow:
+    """Answers the first question at once and never the others."""
+
+    fingerprint = "slow"
+
+    async def complete(self, request: Request) -> Generation:
+        if "q0" not in str(request.messages[-1]["content"]):
+            await asyncio.sleep(3600)
+        return Generation(text="yes")
+
+
+def test_an_event_that_another_thread_sets_stops_a_run_and_keeps_what_arrived(store: Path) -> None:
+    """The thread that runs it waits for the event; plain scorers still score what is there, async ones ask nothing."""
+    stop, seen, asked = threading.Event(), list[int](), list[str]()
+
+    def tell(progress: Progress) -> None:
+        seen.append(progress.done)
+        if progress.done:
+            stop.set()
+
+    @scorer(low=0, high=1)
+    async def judged(case: Case, generation: Generation) -> float:
+        asked.append(case.id)
+        return 1.0
+
+    cases = ll.GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"q{i}?"}) for i in range(3)))
+    options: dict[str, Any] = {"client": Slow(), "store": store, "progress": tell, "stop": stop}
+    results = ll.run(BUNDLE, cases, scorers=[ll.scorers.not_refused], **options)
+    assert not results.complete
+    assert list(results.frame["case_id"]) == ["q0"]
+    assert list(results.frame["not_refused"]) == [1.0]
+    assert seen[-1] == 1
+    with CallStore(store) as calls:
+        assert len(calls) == 1
+    again = ll.run(BUNDLE, cases.only(ids=["q0"]), scorers=[judged], **options)
+    assert not asked
+    assert "judged" not in again.frame
+    assert "no scores" in again.notes[-1]
 
 
 def test_ctrl_c_ends_a_script_with_what_there_is(loopback: Loopback, store: Path) -> None:

@@ -1,0 +1,68 @@
+"""Small pieces that the forms share: fields in one look, buttons, and a report that outlives its form."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets as w
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import publish_display_data
+
+from llmlab.display import Shown, html_of
+
+__all__ = ["Report", "button", "column", "field", "row", "text_area"]
+
+LABEL_PX = 92
+
+
+class Report:
+    """What a form shows below itself: ordinary HTML output, updated in place, that a saved notebook keeps.
+
+    Where widgets do not live it is all there is to see.
+    """
+
+    def __init__(self) -> None:
+        self._id, self._there = uuid.uuid4().hex, False
+
+    def show(self, *parts: Shown | str) -> None:
+        """Put the parts where they were put first; nothing outside a notebook."""
+        if not InteractiveShell.initialized():
+            return
+        data = {"text/html": html_of(*parts), "text/plain": "\n".join(str(part) for part in parts)}
+        publish_display_data(data, transient={"display_id": self._id}, update=self._there)
+        self._there = True
+
+
+def text_area(label: str, *, rows: int, placeholder: str = "") -> Any:
+    """A text that may be long, as wide as the form."""
+    return _labelled(w.Textarea(description=label, rows=rows, placeholder=placeholder), width="100%")
+
+
+def field(kind: Any, label: str, *, width_px: int = 220, **options: Any) -> Any:
+    """An input of ipywidgets' kind (`Text`, `Dropdown`, ...) behind its label."""
+    return _labelled(kind(description=label, **options), width=f"{width_px}px")
+
+
+def button(label: str, do: Callable[[], None], *, style: str = "", tooltip: str = "", width_px: int = 84) -> Any:
+    """A button that does one thing; `style` is "primary", "success", "danger" or ""."""
+    made = w.Button(description=label, button_style=style, tooltip=tooltip, layout=w.Layout(width=f"{width_px}px"))
+    made.on_click(lambda _: do())
+    return made
+
+
+def row(*children: Any) -> Any:
+    """Widgets beside each other, wrapped where there is no room."""
+    return w.HBox(children, layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 8px"))
+
+
+def column(children: Sequence[Any]) -> Any:
+    """Widgets below each other."""
+    return w.VBox(children, layout=w.Layout(width="100%", max_width="1000px", grid_gap="4px"))
+
+
+def _labelled(widget: Any, *, width: str) -> Any:
+    widget.style.description_width = f"{LABEL_PX}px"
+    widget.layout.width = width
+    return widget

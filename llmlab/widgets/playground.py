@@ -1,0 +1,326 @@
+"""The Playground: change a prompt, run it on a few cases, read what changed, go back, and save what was better.
+
+Everything it does is one call into `drafts` or `tries`. Calls run in a thread beside the kernel's own, so that the
+form and other cells stay alive, and stop when asked; every answer received is in the call store.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from llmlab.bundle import Bundle
+from llmlab.clients.base import Client
+from llmlab.display import Chip, Html, html_note, html_of, html_table, html_widget
+from llmlab.drafts import PromptCheck, check_prompt, edited, next_version, save_next
+from llmlab.golden import GoldenSet
+from llmlab.results import Results
+from llmlab.scorers import mentions_expected
+from llmlab.tries import Tries, failing_cases, sample_cases, try_out
+from llmlab.widgets.parts import Report, button, column, field, row, text_area
+
+if TYPE_CHECKING:
+    from llmlab.progress import Progress
+    from llmlab.scorers import Scorer
+    from llmlab.scorers.base import ScoreFunction
+
+__all__ = ["Playground"]
+
+RANDOM, TAG, FAILING = "random cases", "cases with a tag", "failing cases"
+TICK_S = 0.25
+
+
+class Playground:
+    """A form to iterate on a prompt, and a report of the tries below it.
+
+    Attributes:
+        tries: every try so far, and which one is shown.
+        saved: the file that was saved last.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        golden: GoldenSet,
+        client: Client | None = None,
+        *,
+        scorers: Sequence[Scorer | ScoreFunction] = (mentions_expected,),
+        name: str = "baseline",
+        results: Results | None = None,
+        folder: str | Path | None = None,
+        size: int = 8,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        """A form that starts at `bundle`.
+
+        Args:
+            bundle: the baseline, called `name` in the report.
+            golden: what samples are drawn from.
+            client: answers; by default the models' own.
+            scorers: the first one decides which answers became better or worse.
+            results: of an earlier run, from which failing cases are known before anything was tried.
+            folder: where "save" writes the next version; without one nothing can be saved.
+            size, seed: of the sample to begin with.
+            options: more for `ll.run`: endpoints, store, base, concurrency.
+        """
+        self.tries = Tries(baseline=bundle, name=name, golden=golden)
+        self.saved: Path | None = None
+        self._results, self._folder = results, folder
+        self._options: dict[str, Any] = {"client": client, "scorers": scorers, **options}
+        self._thread = threading.Thread()
+        self._report, self._stop, self._busy = Report(), threading.Event(), False
+        self._make_fields(size, seed)
+        self._make_buttons()
+        self._fill()
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle as the form has it now; ValueError where a field holds what no bundle may."""
+        now, changes = self.tries.bundle, dict[str, Any]()
+        given = {"system": self.system.value, "template": self.template.value, "model": self.model.value.strip()}
+        given["temperature"] = _number(self.temperature.value, "temperature")
+        if now.retrieval is not None:
+            given["k"] = self.k.value
+        shown = _fields(now)
+        changes = {key: value for key, value in given.items() if value != shown[key]}
+        return edited(now, **changes) if changes else now
+
+    @property
+    def check(self) -> PromptCheck:
+        """Whether every case fills the prompt as it stands in the form."""
+        return check_prompt(
+            self.tries.baseline, self.tries.golden, system=self.system.value, template=self.template.value
+        )
+
+    def wait(self) -> None:
+        """Return when nothing runs any more."""
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _make_fields(self, size: int, seed: int) -> None:
+        golden = self.tries.golden
+        self.system = text_area("System", rows=3, placeholder="no system text")
+        self.template = text_area("Template", rows=4)
+        self.model = field(w.Text, "Model", width_px=340)
+        self.temperature = field(w.Text, "Temperature", width_px=170, placeholder="not sent")
+        self.k = field(w.BoundedIntText, "Passages k", width_px=170, min=1, max=1000)
+        self.how = field(w.Dropdown, "Try on", width_px=250, options=[RANDOM, *([TAG] if golden.tags else []), FAILING])
+        self.tag = field(w.Dropdown, "Tag", width_px=280, options=golden.tags)
+        self.size = field(w.BoundedIntText, "Cases", width_px=170, min=1, max=len(golden), value=min(size, len(golden)))
+        self.seed = field(w.IntText, "Seed", width_px=170, value=seed)
+        self.checked, self.status, self.to_save = html_widget(), html_widget(), html_widget()
+        for text in (self.system, self.template):
+            text.observe(lambda _: self._show_check(), names="value")
+        self.how.observe(lambda _: self._show_sample(), names="value")
+
+    def _make_buttons(self) -> None:
+        self.run = button("Run", self._on_run, style="primary", tooltip="Ask these cases; stored answers are free")
+        self.stop = button("Stop", self._on_stop, tooltip="Stop now; every answer received is kept")
+        self.undo = button("Undo", self._on_undo, tooltip="Back to the try before; first, what was not run")
+        self.redo = button("Redo", lambda: self._go(self.tries.redo()), tooltip="Forth to the next try")
+        self.history = field(w.Dropdown, "Show", width_px=330)
+        self.history.observe(lambda change: self._on_history(change["new"]), names="value")
+        self.save = button("Save as bundle …", self._on_save, width_px=140)
+        self.confirm = button("Write it", self._on_confirm, style="success")
+        self.cancel = button("Cancel", self._hide_save)
+        self.saving = column([self.to_save, row(self.confirm, self.cancel)])
+        settings = [self.model, self.temperature, *([self.k] if self.tries.baseline.retrieval is not None else [])]
+        self.form = column(
+            [
+                *(self.system, self.template, self.checked),
+                *(row(*settings), row(self.how, self.tag, self.size, self.seed)),
+                row(self.run, self.stop, self.undo, self.redo, self.history, self.save),
+                *(self.status, self.saving),
+            ]
+        )
+        self._hide_save()
+
+    def _fill(self) -> None:
+        """The form as the try that is shown has it."""
+        for key, value in _fields(self.tries.bundle).items():
+            getattr(self, key).value = "" if value is None else str(value) if key == "temperature" else value
+        self._show_check()
+        self._show_sample()
+        self._show_state()
+
+    def _show_check(self) -> None:
+        self.checked.value = html_of(self.check)
+
+    def _show_sample(self) -> None:
+        self.tag.layout.display = "" if self.how.value == TAG else "none"
+
+    def _show_state(self) -> None:
+        tries = self.tries
+        self.run.disabled, self.stop.disabled = self._busy, not self._busy
+        self.undo.disabled = self._busy
+        self.redo.disabled = self._busy or tries.at == len(tries.done)
+        self.save.disabled = self._busy or self._folder is None
+        self.history.disabled = self._busy or not tries.done
+        labels = [
+            f"{tries.name}, as it was",
+            *(f"{one.name}: {', '.join(one.changes) or 'no change'}" for one in tries.done),
+        ]
+        with self.history.hold_sync():
+            self.history.value = None  # new options would choose the first
+            self.history.options = [(label, number) for number, label in enumerate(labels)]
+            self.history.value = tries.at
+
+    def _on_undo(self) -> None:
+        try:
+            as_shown = self.bundle == self.tries.bundle
+        except ValueError:  # a field holds what no bundle may
+            as_shown = False
+        self._go(self.tries.undo() if as_shown else self.tries)
+
+    def _on_history(self, number: int | None) -> None:
+        if number is not None and number != self.tries.at:
+            self._go(self.tries.go(number))
+
+    def _go(self, tries: Tries) -> None:
+        self.tries = tries
+        self._fill()
+        self._hide_save()
+        self._say("")
+        self._show_report()
+
+    def _show_report(self) -> None:
+        self._report.show(self.tries)
+
+    def _say(self, text: str, chip: Chip | None = None) -> None:
+        self.status.value = html_note(text, chip=chip) if text else Html("")
+
+    def _in_place(self, do: Callable[[], None]) -> None:
+        """Do it; what goes wrong is said in the form."""
+        try:
+            do()
+        except Exception as error:  # noqa: BLE001  # whatever a client or a scorer raises belongs into the form
+            self._say(
+                f"{'' if isinstance(error, ValueError) else f'{type(error).__name__}: '}{error}", Chip("error", "bad")
+            )
+
+    def _on_run(self) -> None:
+        self._hide_save()
+        self._in_place(self._start)
+
+    def _start(self) -> None:
+        bundle, sample = self.bundle, self._sample()
+        if not self.check:
+            raise ValueError("the prompt has errors, see above")
+        self._stop.clear()
+        self._busy = True
+        self._show_state()
+        self._say("Preparing the calls …", Chip("running"))
+        work = partial(self._work, bundle, sample)
+        self._thread = threading.Thread(target=copy_context().run, args=(work,), name="llmlab-playground", daemon=True)
+        self._thread.start()
+
+    def _sample(self) -> GoldenSet:
+        golden, size, seed = self.tries.golden, self.size.value, self.seed.value
+        if self.how.value != FAILING:
+            return sample_cases(golden, size, seed=seed, tag=self.tag.value if self.how.value == TAG else None)
+        known = self.tries.shown.results if self.tries.shown is not None else self._results
+        if known is None:
+            raise ValueError("which cases fail is not known yet: run a try first, or give Playground(results=...)")
+        ids = set(failing_cases(known, bundle=self.tries.bundle))
+        if not (failing := [case.id for case in golden if case.id in ids]):
+            raise ValueError("no case that was asked fails; try random cases")
+        return sample_cases(golden.only(ids=failing), size, seed=seed)
+
+    def _work(self, bundle: Bundle, sample: GoldenSet) -> None:
+        """In the thread."""
+
+        def run() -> None:
+            tries = try_out(self.tries, bundle, sample=sample, progress=self._tell, stop=self._stop, **self._options)
+            said = ("Stopped before an answer arrived.", Chip("stopped", "unsure"))
+            if tries is not self.tries:
+                self.tries = tries
+                said = _outcome(tries)
+            self._say(*said)
+
+        self._in_place(run)
+        self._busy = False
+        self._show_state()
+        self._show_report()
+
+    def _tell(self, progress: Progress) -> None:
+        if not self._stop.is_set():
+            self._say(progress.sentence(), Chip("running"))
+
+    def _on_stop(self) -> None:
+        self._stop.set()
+        self._say("Stopping …", Chip("running"))
+
+    def _on_save(self) -> None:
+        self._in_place(self._ask_to_save)
+
+    def _ask_to_save(self) -> None:
+        bundle, (path, version) = self.bundle, next_version(self._folder or "")
+        self.to_save.value = html_of(
+            html_note(f"{path.name}, version {version}, compared with {self.tries.name}:", chip=Chip("new file")),
+            self.tries.baseline.diff(bundle),
+        )
+        self.saving.layout.display = ""
+
+    def _on_confirm(self) -> None:
+        self._in_place(self._write)
+
+    def _write(self) -> None:
+        tries, bundle = self.tries, self.bundle
+        shown = tries.shown
+        which = f"try {shown.number} of {len(tries.done)}" if shown and shown.bundle == bundle else "not tried"
+        fields = ", ".join(field for field, _, _ in tries.baseline.diff(bundle).changes)
+        notes = f"From {tries.name} in the Playground ({which}). Changed: {fields}."
+        path = save_next(bundle, self._folder or "", notes=notes, tried=tries.candidates, golden=tries.golden)
+        self.saved = path
+        self._hide_save()
+        self._say(f"{path.name} written to {path.parent}.", Chip("saved", "good"))
+
+    def _hide_save(self) -> None:
+        self.saving.layout.display = "none"
+
+    def _repr_html_(self) -> Html:
+        """The same content where no widget lives."""
+        rows = [{"field": key, "value": value} for key, value in _fields(self.tries.bundle).items()]
+        about = "This is a form where widgets live, as in JupyterLab. Here is what it would show."
+        return html_of(html_table(rows, caption=about), self.check, self.tries)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        bundle = dict(self.form._repr_mimebundle_())
+        return {**bundle, "text/html": self._repr_html_(), "text/plain": f"Playground({self.tries!r})"}
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import publish_display_data
+
+        publish_display_data(self._repr_mimebundle_())
+        self._show_report()
+
+
+def _fields(bundle: Bundle) -> Mapping[str, Any]:
+    """What the form shows of a bundle."""
+    shown: dict[str, Any] = {"system": bundle.prompt.system, "template": bundle.prompt.template}
+    shown |= {"model": str(bundle.model), "temperature": bundle.sampling.temperature}
+    return shown | ({"k": bundle.retrieval.k} if bundle.retrieval is not None else {})
+
+
+def _number(text: str, name: str) -> float | None:
+    try:
+        return float(text) if text.strip() else None
+    except ValueError:
+        raise ValueError(f"{name} == {text!r}, must be a number, or empty to send none") from None
+
+
+def _outcome(tries: Tries) -> tuple[str, Chip]:
+    results = tries.done[-1].results
+    if results.failed:
+        errors = results.frame.loc[results.frame["status"] == "error", "error"]
+        return f"{len(errors)} of {len(results.frame)} calls gave no answer. {errors.iloc[0]}", Chip("failed", "bad")
+    if not results.complete:
+        return "Stopped. Every answer that arrived is kept; Run goes on from there.", Chip("stopped", "unsure")
+    return f"{tries.done[-1].name} is done.", Chip("done", "good")
