@@ -24,18 +24,15 @@ GROUPS = 6
 TEXTS = tuple(" ".join(SCRIPTS[i::GROUPS]) for i in range(GROUPS))
 OUTPUTS = ".jp-OutputArea-output"
 
-SHOWN = """
+MADE = """
 import sys
 sys.path.insert(0, {root!r})
-from tests.security.everything import everything
-from tests.security.test_scripts import TEXTS, Payloads
+from tests.security.test_scripts import Payloads, chosen
 from tests.payloads import SCRIPTS
-for i, text in enumerate(TEXTS):
-    for j, value in enumerate(everything(text).values()):
-        if j % len(TEXTS) == i:
-            display(value)
-display(Payloads(0), Payloads(45))
+shown = list(chosen().values())
+len(shown)
 """
+SHOWN = [f"display(*shown[{start}:{start} + 40])" for start in range(0, 160, 40)]  # JupyterLab hides what is beyond 50
 PRINTED = "print(*SCRIPTS, sep='\\n'); print(*SCRIPTS, sep='\\n', file=sys.stderr)"
 PLOTTED = """
 from llmlab import plots
@@ -44,7 +41,14 @@ picture = plots.quality_against(answers_with(SCRIPTS[8]), against="right")
 picture.alt = '" onload="window.__pwned=1' + " ".join(SCRIPTS)
 picture
 """
+TABLES = "display(Payloads(0), Payloads(45))"
 FAILED = "from llmlab.errors import DataError\nraise DataError(' '.join(SCRIPTS))"
+
+
+def chosen() -> dict[str, Any]:
+    """Every value once, hostile texts in turns: each value has a sixth of them."""
+    made = [everything(text) for text in TEXTS]
+    return {name: made[i % GROUPS][name] for i, name in enumerate(made[0])}
 
 
 class Payloads:
@@ -58,6 +62,9 @@ class Payloads:
         wide = [dict.fromkeys(self.texts, 1.0)]
         compared = "".join(html_diff(t, t + " more", before_name=t, after_name=t) for t in self.texts)
         return html_table(rows, caption="\n".join(self.texts)) + html_table(wide) + compared
+
+
+CELLS = (MADE.format(root=str(ROOT)), *SHOWN, TABLES, PRINTED, PLOTTED, FAILED)
 
 
 class _Tags(html.parser.HTMLParser):
@@ -103,12 +110,7 @@ def test_the_payloads_do_run_where_nothing_escapes_them(chromium: Any) -> None:
 
 @pytest.mark.browser
 def test_no_value_is_live_on_a_page(chromium: Any, tmp_path: Path) -> None:
-    shown = [
-        value._repr_html_()
-        for i, text in enumerate(TEXTS)
-        for j, value in enumerate(everything(text).values())
-        if j % GROUPS == i
-    ]
+    shown = [value._repr_html_() for value in chosen().values()]
     page = tmp_path / "page.html"
     body = "\n".join([*shown, Payloads(0)._repr_html_(), Payloads(45)._repr_html_()])
     page.write_text(f"<!doctype html><meta charset=utf-8><title>x</title><body>{body}", encoding="utf-8")
@@ -123,7 +125,7 @@ def test_no_value_is_live_on_a_page(chromium: Any, tmp_path: Path) -> None:
 def test_no_value_is_live_in_jupyterlab(jupyterlab: Any, page: Any) -> None:
     """Outputs of cells that were run here are trusted: JupyterLab sanitises nothing, and typesets formulas."""
     watched(page)
-    path = jupyterlab.write("hostile.ipynb", SHOWN.format(root=str(ROOT)), PRINTED, PLOTTED, FAILED)
+    path = jupyterlab.write("hostile.ipynb", *CELLS)
     open_notebook(page, path)
     with pytest.raises(AssertionError, match="DataError"):
         run_all(page)
@@ -142,7 +144,7 @@ def test_no_value_is_live_in_the_html_report(project: Path, chromium: Any) -> No
     from llmlab.notebook import run_notebook
     from tests.notebook.notebooks import code, write
 
-    cells = [code(source) for source in (SHOWN.format(root=str(ROOT)), PRINTED, PLOTTED, FAILED)]
+    cells = [code(source) for source in CELLS]
     path = write(project / "hostile.ipynb", *cells)
     run = run_notebook(path)
     assert run.verdict == "BROKEN"
