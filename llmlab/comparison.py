@@ -14,7 +14,7 @@ import numpy as np
 
 from llmlab.display import Chip, Interval, Shown, frame
 from llmlab.errors import GateError
-from llmlab.scoretable import Metric, ScoreTable
+from llmlab.scoretable import CaseDesign, Metric, ScoreTable
 from llmlab.sentences import comparison_lines, missing_notes, paired_sentence
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, non_inferiority
@@ -319,13 +319,14 @@ def _row(
     tried = np.maximum(table.attempted[chosen][:, [base, arm]], 1).sum(axis=0)
     scored = table.scored[chosen][:, [base, arm]].sum(axis=0)
     paired = ~(np.isnan(a) | np.isnan(b))
-    clusters = table.clusters[chosen]
-    difference = _difference(b[paired] - a[paired], clusters[paired], table.clustered, level)
+    both = chosen.copy()
+    both[chosen] = paired
+    difference = _difference(b[paired] - a[paired], table.design(both), level)
     lowest = highest = None
     if table.lowest is not None and table.highest is not None and int(scored.sum()) < int(tried.sum()):
         low, high = table.lowest[chosen], table.highest[chosen]
-        lowest = _difference(low[:, arm] - high[:, base], clusters, table.clustered, level)
-        highest = _difference(high[:, arm] - low[:, base], clusters, table.clustered, level)
+        lowest = _difference(low[:, arm] - high[:, base], table.design(chosen), level)
+        highest = _difference(high[:, arm] - low[:, base], table.design(chosen), level)
     row = PairedRow(
         metric=table.metric,
         baseline=table.variants[base],
@@ -346,12 +347,11 @@ def _row(
     return replace(row, notes=missing_notes(row, same_cases_lost=same_lost), detectable=_detectable(difference, level))
 
 
-def _difference(
-    values: NDArray[np.float64], clusters: NDArray[np.int64], clustered: bool, level: float
-) -> PairedDifference | None:
-    if values.size < 2 or (clustered and clusters.min() == clusters.max()):
+def _difference(values: NDArray[np.float64], design: CaseDesign, level: float) -> PairedDifference | None:
+    clusters = design["clusters"]
+    if values.size < 2 or (clusters is not None and clusters.min() == clusters.max()):
         return None
-    return mean_difference(values, clusters if clustered else None, level=level)
+    return mean_difference(values, **design, level=level)
 
 
 def _detectable(d: PairedDifference | None, level: float) -> float | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -89,9 +89,9 @@ def consistency(results: Results, metric: str) -> PerVariant:
         rows = results.frame[(results.frame["variant"] == variant) & results.frame[metric].notna()]
         cases = rows["case_id"].map(place).to_numpy(dtype=np.int64)
         present, codes = np.unique(cases, return_inverse=True)
-        clusters = table.clusters[present] if table.clustered else None
+        design = table.design(np.isin(np.arange(len(table.case_ids)), present))
         try:
-            found[variant] = repeat_consistency(rows[metric].to_numpy(float), codes, clusters=clusters)
+            found[variant] = repeat_consistency(rows[metric].to_numpy(float), codes, **design)
         except DataError as error:
             found[variant] = Estimate(value=None, n_attempted=present.size, notes=(str(error),))
     reading = "1 = every repeat of a case scores the same. Repeats show steadiness; they are never counted as cases."
@@ -123,19 +123,18 @@ def cost_line(results: Results, baseline: str, candidate: str, *, requests_per_d
 def _per_case(
     results: Results, variant: str, counted: FloatArray
 ) -> tuple[FloatArray | None, FloatArray, NDArray[np.int64] | None]:
-    """Cost (None = unknown) and count per case of a variant, and the cases' clusters."""
+    """Cost (None = unknown) and count per case of a variant, times the case's weight, and the cases' clusters."""
     table = results.table("cost_usd")
     chosen = (results.frame["variant"] == variant).to_numpy()
     place = {case_id: i for i, case_id in enumerate(table.case_ids)}
     codes = results.frame["case_id"].map(place).to_numpy(dtype=np.int64)[chosen]
     costs = results.frame["cost_usd"].to_numpy(float)[chosen]
     asked = np.bincount(codes, minlength=len(table.case_ids)) > 0
-    counts = _sums(codes, counted[chosen], asked)
-    clusters = table.clusters[asked] if table.clustered else None
-    if np.isnan(costs).any():
-        return None, counts, clusters
-    return _sums(codes, costs, asked), counts, clusters
+    design = table.design(asked)
+    weights = np.ones(1) if design["weights"] is None else design["weights"]
 
+    def per_case(values: FloatArray) -> FloatArray:
+        return np.bincount(codes, weights=values, minlength=asked.size)[asked] * weights
 
-def _sums(codes: NDArray[Any], values: FloatArray, asked: NDArray[np.bool_]) -> FloatArray:
-    return np.bincount(codes, weights=values, minlength=asked.size)[asked].astype(np.float64)
+    known = None if np.isnan(costs).any() else per_case(costs)
+    return known, per_case(counted[chosen]), design["clusters"]

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
 from llmlab.errors import DataError
 from llmlab.stats.repeats import Aggregation, reduce_repeats
+from llmlab.stats.weighted import effective_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmlab.golden import GoldenSet
 
-__all__ = ["Aggregation", "CaseGroups", "Metric", "ScoreTable", "score_table"]
+__all__ = ["Aggregation", "CaseDesign", "CaseGroups", "Metric", "ScoreTable", "score_table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,35 +44,68 @@ class Metric:
         return self.low is not None and self.high is not None
 
 
+class CaseDesign(TypedDict):
+    """How cases were drawn, as every estimator of a mean takes it: `mean_difference(d, **table.design(chosen))`."""
+
+    clusters: NDArray[np.int64] | None
+    weights: NDArray[np.float64] | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseGroups:
-    """Which cases belong together.
+    """Which cases belong together, and how much each counts.
 
     Attributes:
         clusters: (n_cases,) cluster codes; a case without a cluster is its own.
         clustered: whether any case was given a cluster that another one shares.
         tags: tags of each case.
+        weights: (n_cases,) how many production cases each stands for; None = all the same.
     """
 
     clusters: NDArray[np.int64]
     clustered: bool
     tags: tuple[tuple[str, ...], ...]
+    weights: NDArray[np.float64] | None = None
+
+    def design(self, chosen: NDArray[np.bool_]) -> CaseDesign:
+        """Clusters (None = independent cases) and weights (None = equal ones) of the chosen cases."""
+        return {
+            "clusters": self.clusters[chosen] if self.clustered else None,
+            "weights": None if self.weights is None else self.weights[chosen],
+        }
 
     @classmethod
     def of(cls, case_ids: Sequence[str], golden: GoldenSet | None) -> CaseGroups:
-        """The clusters and tags that a golden set gives these cases; without one every case stands alone."""
+        """Clusters, tags and weights that a golden set gives these cases; without one every case stands alone."""
         codes: dict[Hashable, int] = {}
-        clusters, tags = [], []
+        clusters, tags, weights = [], [], []
         for case_id in case_ids:
             case = golden.by_id.get(case_id) if golden else None
             key = ("case", case_id) if case is None or case.cluster is None else ("cluster", case.cluster)
             clusters.append(codes.setdefault(key, len(codes)))
             tags.append(case.tags if case else ())
-        return cls(clusters=np.array(clusters, dtype=np.int64), clustered=len(codes) < len(case_ids), tags=tuple(tags))
+            weights.append(case.weight if case else 1.0)
+        return cls(
+            clusters=np.array(clusters, dtype=np.int64),
+            clustered=len(codes) < len(case_ids),
+            tags=tuple(tags),
+            weights=np.array(weights) if len(set(weights)) > 1 else None,
+        )
+
+    @property
+    def weighting(self) -> str:
+        """A sentence: that cases are weighted, and what that leaves of them; "" where all count the same."""
+        if self.weights is None:
+            return ""
+        n, low, high = self.weights.size, self.weights.min(), self.weights.max()
+        return (
+            f"Cases are weighted by how many cases of production each stands for ({low:g} to {high:g}): "
+            f"{n:,} cases tell as much as {effective_size(self.weights):,.0f} equally weighted ones."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreTable:
+class ScoreTable(CaseGroups):
     """One metric of a run as arrays.
 
     Attributes:
@@ -83,6 +117,7 @@ class ScoreTable:
         clusters: (n_cases,) cluster codes; a case without a cluster is its own.
         clustered: whether any two cases share a cluster.
         tags: tags of each case.
+        weights: how many production cases each stands for; None = all the same.
         lowest, highest: `values` with every unscored repeat at the metric's low or high; None = nothing is
             unscored, or the metric has no such bound.
     """
@@ -93,9 +128,6 @@ class ScoreTable:
     values: NDArray[np.float64]
     scored: NDArray[np.int64]
     attempted: NDArray[np.int64]
-    clusters: NDArray[np.int64]
-    clustered: bool
-    tags: tuple[tuple[str, ...], ...]
     lowest: NDArray[np.float64] | None = None
     highest: NDArray[np.float64] | None = None
 
@@ -104,10 +136,6 @@ class ScoreTable:
         if variant not in self.variants:
             raise ValueError(f"no variant {variant!r} in these results (there are: {', '.join(self.variants)})")
         return self.variants.index(variant)
-
-    def rows_with(self, tag: str) -> NDArray[np.bool_]:
-        """Which cases carry a tag."""
-        return np.fromiter((tag in tags for tags in self.tags), dtype=bool, count=len(self.tags))
 
     def categories(self) -> dict[str, NDArray[np.bool_]]:
         """Which cases carry each tag, tags in order of first use."""
@@ -169,6 +197,7 @@ def score_table(
         clusters=groups.clusters,
         clustered=groups.clustered,
         tags=groups.tags,
+        weights=groups.weights,
         lowest=filled(metric.low),
         highest=filled(metric.high),
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from llmlab.display import Interval, number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmlab.comparison import Comparison, PairedRow
     from llmlab.scoretable import Metric
     from llmlab.stats.paired import PairedDifference
@@ -146,9 +148,19 @@ def _how(comparison: Comparison) -> str:
     families = " and ".join(f"{counted(n, 'row')} over {what}" for n, what in sizes if n)
     golden = f" Golden set {comparison.golden_digest[:8]}, run {comparison.age}." if comparison.golden_digest else ""
     clustered = any(row.n_clusters != row.n_pairs for row in comparison.rows)
-    how = "CR2 by cluster" if clustered else "cases independent"
+    how = f"{_weighting(whole)}{'CR2 by cluster' if clustered else 'cases independent'}"
     family = "the family is" if sizes[1][0] == 0 or sizes[0][0] == 0 else "the families are"
     return f"Baseline {comparison.baseline}; {ESTIMAND}; {how}; p adjusted by Holm, {family} {families}.{golden}"
+
+
+def _weighting(rows: Sequence[PairedRow]) -> str:
+    """That cases are weighted, and what that leaves of them, by the row with the most."""
+    found = [row.difference for row in rows if row.difference is not None and row.difference.effective is not None]
+    if not found:
+        return ""
+    d = max(found, key=lambda d: d.n)
+    units = counted(d.n_clusters, "case" if d.n_clusters == d.n else "cluster")
+    return f"cases weighted by what they stand for ({units} tell as much as {d.independent:,.0f} equal ones); "
 
 
 def _size(d: PairedDifference, scale: float) -> str:

@@ -13,18 +13,16 @@ import numpy as np
 
 from llmlab.display import Shown, number
 from llmlab.errors import DataError
-from llmlab.scoretable import ScoreTable
+from llmlab.scoretable import CaseDesign, ScoreTable
 from llmlab.sentences import counted, scale_of
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.paired import PairedDifference, mean_difference, non_inferiority
 from llmlab.stats.power import miller_sample_size, smallest_detectable_difference
-from llmlab.stats.standard_error import t_quantile, t_tail
+from llmlab.stats.standard_error import standard_error, t_quantile, t_tail
 from llmlab.stats.variance import repeats_or_cases as buys_more
 from llmlab.stats.variance import variance_parts
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from llmlab.results import Results
 
 __all__ = ["Study", "cases_needed", "harm_by_category", "repeats_or_cases", "three_readings"]
@@ -46,13 +44,13 @@ class Study(Shown):
 
 def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Study:
     """The same difference read three ways: as two samples, as pairs, and as pairs in clusters."""
-    a, b, clusters = _pairs(table, baseline, candidate)
-    paired = mean_difference(b - a)
-    se = math.sqrt(a.var(ddof=1) / a.size + b.var(ddof=1) / b.size)
+    a, b, design = _pairs(table, baseline, candidate)
+    paired = mean_difference(b - a, weights=design["weights"])
+    se = math.hypot(*(standard_error(arm, weights=design["weights"]).se for arm in (a, b)))
     rows = [_reading("two samples", paired.value, se, 2.0 * a.size - 2), _of("pairs, cases independent", paired)]
     last = paired
     if table.clustered:
-        last = mean_difference(b - a, clusters)
+        last = mean_difference(b - a, **design)
         rows.append(_of("pairs in clusters (CR2)", last))
     changed = table.clustered and (paired.p_value < 0.05) != (last.p_value < 0.05)
     answer = "The clusters change the decision." if changed else "All that counts is the last line."
@@ -93,8 +91,9 @@ def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin
     for tag, mask in table.categories().items():
         chosen = mask & known
         try:
-            iid = mean_difference(sign * (b - a)[chosen])
-            d = mean_difference(sign * (b - a)[chosen], table.clusters[chosen] if table.clustered else None)
+            design = table.design(chosen)
+            iid = mean_difference(sign * (b - a)[chosen], weights=design["weights"])
+            d = mean_difference(sign * (b - a)[chosen], **design)
         except DataError:
             rows.append({"category": tag, "cases": int(chosen.sum()), "verdict": "too few cases or clusters"})
             continue
@@ -129,15 +128,15 @@ def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, can
     return Study(rows=tuple(found._rows()), answer=found._sentence())
 
 
-def _pairs(table: ScoreTable, baseline: str, candidate: str) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
+def _pairs(table: ScoreTable, baseline: str, candidate: str) -> tuple[FloatArray, FloatArray, CaseDesign]:
     a, b = table.values[:, table.column(baseline)], table.values[:, table.column(candidate)]
     known = ~(np.isnan(a) | np.isnan(b))
-    return a[known], b[known], table.clusters[known]
+    return a[known], b[known], table.design(known)
 
 
 def _difference(table: ScoreTable, baseline: str, candidate: str) -> PairedDifference:
-    a, b, clusters = _pairs(table, baseline, candidate)
-    return mean_difference(b - a, clusters if table.clustered else None)
+    a, b, design = _pairs(table, baseline, candidate)
+    return mean_difference(b - a, **design)
 
 
 def _of(name: str, d: PairedDifference) -> dict[str, object]:

@@ -128,7 +128,7 @@ def summarise(results: Results, *, corrected: Mapping[tuple[str, str], Estimate]
         errors=errors,
         state=results.state,
         sources=f"Golden set {golden}; bundles {digests}; {age_of(results.created_at)}.",
-        notes=results.notes,
+        notes=(*results.notes, *([table.weighting] if table.weighting else [])),
         corrected=corrected or {},
     )
 
@@ -139,12 +139,12 @@ def case_mean(table: ScoreTable, variant: str) -> Estimate:
     values = table.values[:, column]
     known = ~np.isnan(values)
     attempted = int((table.attempted[:, column] > 0).sum())
-    clusters = table.clusters[known] if table.clustered else None
-    if known.sum() < 2 or (clusters is not None and np.unique(clusters).size < 2):
-        value = float(values[known].mean()) if known.any() else None
+    design = table.design(known)
+    if known.sum() < 2 or (design["clusters"] is not None and np.unique(design["clusters"]).size < 2):
+        value = float(np.average(values[known], weights=design["weights"])) if known.any() else None
         return Estimate(value=value, n=int(known.sum()), n_attempted=attempted, method="too few cases for an interval")
     share = table.metric.low == 0 and table.metric.high == 1
-    return (share_estimate if share else mean_estimate)(values[known], clusters, n_attempted=attempted)
+    return (share_estimate if share else mean_estimate)(values[known], **design, n_attempted=attempted)
 
 
 def age_of(created_at: str) -> str:

@@ -21,6 +21,7 @@ def made(
     repeats: int = 1,
     clusters: Sequence[str] | None = None,
     tags: Sequence[Sequence[str]] | None = None,
+    weights: Sequence[float] | None = None,
     low: float | None = 0.0,
     high: float | None = 1.0,
     higher_is_better: bool = True,
@@ -39,6 +40,7 @@ def made(
                 expected=("yes",),
                 cluster=clusters[i] if clusters else None,
                 tags=tuple(tags[i]) if tags else (),
+                weight=weights[i] if weights else 1.0,
             )
             for i in range(n_cases)
         )

@@ -275,3 +275,23 @@ def test_clustered_data_without_a_difference_are_rarely_called_different():
         naive_wrong += ttest_1samp(values[:, 1] - values[:, 0], 0).pvalue < 0.05
     assert 0.02 <= wrong / n_runs <= 0.085
     assert naive_wrong / n_runs > 0.1
+
+
+def test_cases_count_as_often_as_they_stand_for():
+    """The weighted mean difference, said in the comparison, in the summary and by the method's name."""
+    scores = {"v1": [1.0, 0.0, 1.0, 0.0, 1.0, 0.0], "v2": [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]}
+    weights = [1.0, 6.0, 1.0, 1.0, 2.0, 1.0]
+    results = made(scores, weights=weights)
+    row = results.compare("v1").row("right")
+    assert row.difference.value == pytest.approx(7 / 12)
+    assert row.difference.method.startswith("weighted mean")
+    assert "6 cases tell as much as 3 equal ones" in results.compare("v1").lines()[-1]
+    summary = results.summary()
+    assert summary.estimate("v2", "right").value == pytest.approx(11 / 12)
+    assert any("Cases are weighted" in line for line in summary.lines())
+
+
+def test_equal_weights_change_nothing():
+    plain, weighted = made(SLEEP, low=None, high=None), made(SLEEP, low=None, high=None, weights=[2.5] * 10)
+    assert plain.compare("one").records() == weighted.compare("one").records()
+    assert not any("weighted" in line for line in (*weighted.compare("one").lines(), *weighted.summary().lines()))

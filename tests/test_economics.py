@@ -64,3 +64,10 @@ def test_the_bill_is_a_ratio_with_its_interval_and_an_amount():
 
 def test_an_unknown_cost_is_said_and_not_guessed():
     assert "Cost: unknown for a" in str(made({"a": [1.0] * 9, "b": [0.0] * 9}).compare("a", requests_per_day=1))
+
+
+def test_costs_per_success_are_weighted_by_what_cases_stand_for():
+    """Sums of weight x cost over sums of weight x success."""
+    results = with_numbers(made({"v1": [1.0, 0.0, 1.0]}, weights=[1.0, 2.0, 5.0]), cost_usd=[1.0, 2.0, 3.0])
+    found = results.cost_per_success("right").estimate("v1")
+    assert found.value == pytest.approx((1 + 4 + 15) / (1 + 5))

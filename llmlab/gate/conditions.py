@@ -16,7 +16,7 @@ from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import LabelledMetric, Reading
 from llmlab.gate.floors import described, judge_floor, unscored_note
 from llmlab.gate.policy import Categories, Floor, GatePolicy, Requirement, relative_share
-from llmlab.scoretable import ScoreTable
+from llmlab.scoretable import CaseDesign, ScoreTable
 from llmlab.sentences import scale_of
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
@@ -118,24 +118,23 @@ class _Reader:
 
     def _pairs(self, chosen: NDArray[np.bool_]) -> Iterator[tuple[Any, Any, Any]]:
         table, base, arm = self.table, self.baseline, self.candidate
-        a, b, clusters = table.values[chosen, base], table.values[chosen, arm], table.clusters[chosen]
-        known = ~(np.isnan(a) | np.isnan(b))
-        yield a[known], b[known], clusters[known]
+        a, b = table.values[:, base], table.values[:, arm]
+        known = chosen & ~(np.isnan(a) | np.isnan(b))
+        yield a[known], b[known], table.design(known)
         if self._unscored(chosen) and table.lowest is not None and table.highest is not None:
             low, high = table.lowest[chosen], table.highest[chosen]
             pairs = [(low[:, base], high[:, arm]), (high[:, base], low[:, arm])]
             for first, second in pairs if self.metric.higher_is_better else reversed(pairs):
-                yield first, second, clusters
+                yield first, second, table.design(chosen)
 
-    def _turned(self, part: Requirement, base: Any, arm: Any, clusters: Any) -> PairedDifference | None:
+    def _turned(self, part: Requirement, base: Any, arm: Any, design: CaseDesign) -> PairedDifference | None:
         share = relative_share(part.margin) if part.margin is not None else None
-        codes = clusters if self.table.clustered else None
         up, level = self.metric.higher_is_better, self.price.confidence
         try:
             if share is None:
-                return mean_difference(arm - base if up else base - arm, codes, level=level)
+                return mean_difference(arm - base if up else base - arm, **design, level=level)
             change = -share if up else share
-            d = relative_margin_difference(base, arm, margin=change, clusters=codes, level=level)
+            d = relative_margin_difference(base, arm, margin=change, **design, level=level)
         except DataError:  # fewer than two cases or clusters
             return None
         return d if up else replace(d, value=-d.value, low=-d.high, high=-d.low)
@@ -233,7 +232,7 @@ class _Reader:
 
     def _shown(self, found: Condition, d: PairedDifference, pairs: tuple[Any, Any, Any], tail: float) -> Condition:
         """Value, interval and what could be missed, in the unit that people read."""
-        base_mean = float(np.mean(pairs[0]))
+        base_mean = float(np.average(pairs[0], weights=pairs[2]["weights"]))
         half, up = t_quantile(0.5 + found.level / 2, d.df) * d.se, self.metric.higher_is_better
         value, reach = d.value if up else -d.value, rules.smallest_seen(d, tail)
         distance = None if found.rule == "no_shown_harm" else found.bound * (base_mean if found.relative else 1.0)

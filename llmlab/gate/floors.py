@@ -14,15 +14,13 @@ from llmlab.gate import rules
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import LabelledMetric, Reading, more_labels
 from llmlab.gate.policy import Floor
-from llmlab.scoretable import ScoreTable
+from llmlab.scoretable import CaseDesign, ScoreTable
 from llmlab.sentences import counted, scale_of
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import wilson_bounds
 from llmlab.stats.paired import PairedDifference, mean_difference
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from llmlab.gate.looks import Price
     from llmlab.stats.correction import Correction
 
@@ -125,27 +123,25 @@ def unscored_note(unscored: int, attempted: int, *, bounded: bool) -> tuple[str,
     return (f"{unscored:,} of {attempted:,} answers are unscored and {how}",)
 
 
-def _values(table: ScoreTable, arm: int, lower: bool, unscored: int) -> Iterator[tuple[FloatArray, NDArray[np.int64]]]:
+def _values(table: ScoreTable, arm: int, lower: bool, unscored: int) -> Iterator[tuple[FloatArray, CaseDesign]]:
     """As seen, and where something is unscored with it at its best and at its worst."""
     known = ~np.isnan(table.values[:, arm])
-    yield table.values[known, arm], table.clusters[known]
+    yield table.values[known, arm], table.design(known)
     filled = [table.highest, table.lowest] if lower else [table.lowest, table.highest]
     for matrix in filled if unscored and None not in (table.metric.low, table.metric.high) else ():
         if matrix is not None:
-            yield matrix[:, arm], table.clusters
+            yield matrix[:, arm], table.design(np.ones(len(known), dtype=bool))
 
 
 def _read(
-    table: ScoreTable, values: FloatArray, clusters: NDArray[np.int64], bound: float, lower: bool, price: Price
+    table: ScoreTable, values: FloatArray, design: CaseDesign, bound: float, lower: bool, price: Price
 ) -> tuple[str, tuple[float, float, float, PairedDifference]] | None:
     try:
-        d = mean_difference(
-            values - bound if lower else bound - values, clusters if table.clustered else None, level=price.asked
-        )
+        d = mean_difference(values - bound if lower else bound - values, **design, level=price.asked)
     except DataError:
         return None
-    mean, metric = float(values.mean()), table.metric
-    if not table.clustered and np.isin(values, (0.0, 1.0)).all():
+    mean, metric = float(np.average(values, weights=design["weights"])), table.metric
+    if not table.clustered and table.weights is None and np.isin(values, (0.0, 1.0)).all():
         low, high = wilson_bounds(int(values.sum()), values.size, level=price.asked)
         wide = wilson_bounds(int(values.sum()), values.size, level=price.confidence)
         clears, misses = (low >= bound, wide[1] < bound) if lower else (high <= bound, wide[0] > bound)

@@ -54,7 +54,7 @@ def propose(results: Results, *, baseline: str, candidate: str, goal: str | None
         a, b = table.values[:, table.column(baseline)], table.values[:, table.column(candidate)]
         known = ~(np.isnan(a) | np.isnan(b))
         try:
-            d = mean_difference(b[known] - a[known], table.clusters[known] if table.clustered else None)
+            d = mean_difference(b[known] - a[known], **table.design(known))
         except DataError as error:
             raise DataError(f"{name}: {error}") from None
         noise[name] = (d.se * math.sqrt(d.n), d.n, d.n_clusters)

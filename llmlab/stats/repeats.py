@@ -48,13 +48,18 @@ def reduce_repeats(
 
 
 def consistency(
-    scores: ArrayLike, case_codes: ArrayLike, *, clusters: ArrayLike | None = None, level: float = 0.95
+    scores: ArrayLike,
+    case_codes: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
 ) -> Estimate:
     """The chance that two answers to the same case score the same, mean over cases with its interval.
 
     Per case the share of equal pairs among its K repeats, sum_v m_v (m_v - 1) / (K (K - 1)) with m_v repeats at score
-    v; cases with one repeat tell nothing and are only counted in `n_attempted`. `clusters` has one label per case,
-    in the order of the codes. Raises DataError where fewer than two cases have repeats.
+    v; cases with one repeat tell nothing and are only counted in `n_attempted`. `clusters` and
+    `weights` have one element per case, in the order of the codes. Raises DataError where fewer than two cases have repeats.
 
     >>> consistency([1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2]).value
     0.6666666666666666
@@ -70,8 +75,8 @@ def consistency(
     if np.count_nonzero(repeated) < 2:
         raise DataError("fewer than two cases have repeats: run with repeats=2 or more to see how steady answers are")
     share = equal[repeated] / (repeats[repeated] * (repeats[repeated] - 1))
-    labels = None if clusters is None else np.asarray(clusters)[repeated]
-    return mean_estimate(share, labels, level=level, n_attempted=int(np.count_nonzero(repeats)))
+    labels, counts = (None if given is None else np.asarray(given)[repeated] for given in (clusters, weights))
+    return mean_estimate(share, labels, weights=counts, level=level, n_attempted=int(np.count_nonzero(repeats)))
 
 
 def _case_codes(case_codes: ArrayLike, *, n_cases: int | None) -> NDArray[np.intp]:

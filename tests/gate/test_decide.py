@@ -402,3 +402,18 @@ def test_a_changed_served_model_forces_a_new_baseline_run():
     _, _, today = _parts("m-2")
     decision = decided(policy(goal=superior()), today, baseline_results=earlier, now=NOW)
     assert "was served as m-1 then and as m-2 now" in " ".join(decision.reasons)
+
+
+def test_the_gate_weighs_cases_by_what_they_stand_for():
+    """The cases that matter most lose: unweighted a PASS, weighted a FAIL, and the decision says what it read."""
+    worse = ([0.1] * 15 + [-0.4] * 5) * 10
+    scores = {"v1": [0.5] * 200, "v2": [0.5 + d + 0.01 * (i % 3) for i, d in enumerate(worse)]}
+    weights = ([1.0] * 15 + [9.0] * 5) * 10
+    rules = policy(goal=superior(0.0), floors=[{"metric": "right", "at_least": 0.4}])
+    assert decided(rules, gateable(scores)).word != "FAIL"
+    decision = decided(rules, gateable(scores, weights=weights))
+    assert decision.word == "FAIL"
+    d = np.array(scores["v2"]) - 0.5
+    assert decision.conditions[0].value == pytest.approx(np.average(d, weights=weights))
+    assert decision.conditions[1].value == pytest.approx(np.average(d, weights=weights) + 0.5)
+    assert any("Cases are weighted" in note for note in decision.notes)
