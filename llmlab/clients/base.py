@@ -27,11 +27,15 @@ LARGEST_CACHE = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens that the endpoint billed; `cached_input_tokens` are part of `input_tokens`. None = not reported."""
+    """Tokens that the endpoint billed, None = not reported.
+
+    `input_tokens` are all of them: those read from the provider's cache and those written into it are among them.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +135,8 @@ class Generation(Shown):
                 kept[name] = value
         if "usage" in kept:
             kept["usage"] = [self.usage.input_tokens, self.usage.output_tokens, self.usage.cached_input_tokens]
+            if self.usage.cache_write_tokens is not None:
+                kept["usage"].append(self.usage.cache_write_tokens)
         if "cost_usd" in kept:
             kept["cost_usd"] = str(self.cost_usd)
         return _COMPACT.encode(kept)
@@ -141,7 +147,13 @@ class Generation(Shown):
         kept = json.loads(text)
         values = {**_DEFAULTS, "status": kept["status"], "text": kept["text"], **kept, **cell}
         if (spent := kept.get("usage")) is not None:
-            values["usage"] = Usage(input_tokens=spent[0], output_tokens=spent[1], cached_input_tokens=spent[2])
+            written = spent[3] if len(spent) > 3 else None
+            values["usage"] = Usage(
+                input_tokens=spent[0],
+                output_tokens=spent[1],
+                cached_input_tokens=spent[2],
+                cache_write_tokens=written,
+            )
         if (cost := kept.get("cost_usd")) is not None:
             values["cost_usd"] = Decimal(cost)
         for name in ("tool_calls", "steps"):

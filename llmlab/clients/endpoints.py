@@ -2,10 +2,14 @@
 
 An entry is named after a provider (`openai`), a model (`openai/gpt-4o-2024-08-06`) or a pattern (`vllm/llama-*`).
 The best fitting one wins: the exact name, then the longest pattern, then the provider. Used by `experiment`.
+
+An entry may list several endpoints or keys under `in_turn`; each takes from the entry what it does not say itself.
+They are one endpoint to everybody else: the call key does not depend on which of them answered.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -13,22 +17,25 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 from pydantic import ConfigDict, Field
 
 from llmlab.bundle import ModelRef
-from llmlab.clients.address import base_address
+from llmlab.clients.address import Access, KeyHeader, base_address
 from llmlab.clients.base import Client
 from llmlab.clients.prices import Price
 from llmlab.errors import RequestRefusedError
 from llmlab.yamlfile import read_model
 
-__all__ = ["Endpoint", "Endpoints", "client_for", "load_endpoints"]
+if TYPE_CHECKING:
+    from llmlab.clients.http import HttpClient
 
-PROVIDERS: dict[str, tuple[str, str | None]] = {  # OpenAI-compatible addresses, and where each key usually lies
-    "anthropic": ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
+__all__ = ["Endpoint", "Endpoints", "Entrance", "client_for", "load_endpoints"]
+
+PROVIDERS: dict[str, tuple[str, str | None]] = {  # addresses, and where each key usually lies
+    "anthropic": ("https://api.anthropic.com", "ANTHROPIC_API_KEY"),
     "cohere": ("https://api.cohere.ai/compatibility/v1", "COHERE_API_KEY"),
     "deepseek": ("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
     "fireworks": ("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
@@ -43,26 +50,36 @@ PROVIDERS: dict[str, tuple[str, str | None]] = {  # OpenAI-compatible addresses,
     "vllm": ("http://127.0.0.1:8000/v1", None),
     "x-ai": ("https://api.x.ai/v1", "XAI_API_KEY"),
 }
-PerMinute = Annotated[float, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0)]
+USUAL: dict[str, dict[str, str]] = {"anthropic": {"wire_format": "messages"}, "azure": {"key_header": "api-key"}}
+ACCESS_FIELDS = (
+    "base_url",
+    "key_env",
+    "deployment",
+    "api_version",
+    "key_header",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "max_in_flight",
+)
+Positive = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(min_length=1)]
 
 
-class Endpoint(pydantic.BaseModel):
-    """How one endpoint is reached, paid and paced. `key_env` is the NAME of an environment variable, never a key."""
-
+class _Entry(pydantic.BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Entrance(_Entry):
+    """One endpoint with one key and its own limits. `key_env` is the NAME of an environment variable, never a key."""
+
     base_url: Annotated[str, pydantic.AfterValidator(base_address)]
     key_env: str | None = None
-    deployment: Annotated[str, Field(min_length=1)] | None = None
-    api_version: Annotated[str, Field(min_length=1)] | None = None
-    requests_per_minute: PerMinute | None = None
-    tokens_per_minute: PerMinute | None = None
-    prices: Price | None = None
-    context_tokens: Annotated[int, Field(ge=1)] | None = None
-    stream: bool = False
-    attempts: Annotated[int, Field(ge=1)] | None = None
-    attempt_timeout_s: Seconds | None = None
-    case_timeout_s: Seconds | None = None
+    deployment: Name | None = None
+    api_version: Name | None = None
+    key_header: KeyHeader | None = None
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    max_in_flight: Annotated[int, Field(ge=1)] | None = None
 
     @pydantic.field_validator("key_env")
     @classmethod
@@ -72,9 +89,40 @@ class Endpoint(pydantic.BaseModel):
         return name
 
     @property
+    def access(self) -> Access:
+        """The same for a client."""
+        given = {name: getattr(self, name) for name in ACCESS_FIELDS if name != "key_env"}
+        return Access(api_key_env=self.key_env, **given)
+
+
+class Endpoint(Entrance):
+    """How a model is reached, paid and paced.
+
+    Attributes:
+        wire_format: "chat_completions" (OpenAI's, the default but for `anthropic`) or Anthropic's "messages".
+        in_turn: several endpoints or keys instead of the entry's own.
+        group: a name for them, which stands for them in the fingerprint.
+    """
+
+    wire_format: Literal["chat_completions", "messages"] = "chat_completions"
+    in_turn: Annotated[tuple[Entrance, ...], Field(strict=False)] = ()
+    group: Name | None = None
+    prices: Price | None = None
+    context_tokens: Annotated[int, Field(ge=1)] | None = None
+    stream: bool = False
+    attempts: Annotated[int, Field(ge=1)] | None = None
+    attempt_timeout_s: Positive | None = None
+    case_timeout_s: Positive | None = None
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """Every way in, with the entry's own where it lists no others."""
+        return tuple(entrance.access for entrance in self.in_turn or (self,))
+
+    @property
     def fingerprint(self) -> str:
-        """What can change an answer: address, deployment and API version."""
-        return " ".join(part for part in (self.base_url, self.deployment, self.api_version) if part)
+        """What can change an answer: wire format, address, deployment and API version."""
+        return _client(self).fingerprint
 
 
 class Endpoints(pydantic.BaseModel):
@@ -102,8 +150,7 @@ class Endpoints(pydantic.BaseModel):
                 f"no endpoint for {model}: add an entry {model.provider!r} with its base_url to endpoints.yaml",
                 attempts=0,
             )
-        base_url, key_env = PROVIDERS[model.provider]
-        return Endpoint(base_url=base_url, key_env=key_env)
+        return Endpoint.model_validate(_completed(model.provider, {}))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -135,18 +182,18 @@ def client_for(model: ModelRef, endpoints: Endpoints | None = None) -> Client:
 
 
 @cache
-def _client(endpoint: Endpoint) -> Client:
+def _client(endpoint: Endpoint) -> HttpClient:
+    from llmlab.clients.anthropic import AnthropicClient
     from llmlab.clients.openai import OpenAIClient
     from llmlab.clients.retry import RetryPolicy
 
     bounds = {name: getattr(endpoint, name) for name in ("attempts", "attempt_timeout_s", "case_timeout_s")}
-    return OpenAIClient(
-        endpoint.base_url,
-        api_key_env=endpoint.key_env,
-        deployment=endpoint.deployment,
-        api_version=endpoint.api_version,
-        requests_per_minute=endpoint.requests_per_minute,
-        tokens_per_minute=endpoint.tokens_per_minute,
+    first, *others = endpoint.accesses
+    made = AnthropicClient if endpoint.wire_format == "messages" else OpenAIClient
+    return made(
+        **{field.name: getattr(first, field.name) for field in dataclasses.fields(first)},
+        in_turn=others,
+        group=endpoint.group,
         prices=endpoint.prices,
         context_tokens=endpoint.context_tokens,
         stream=endpoint.stream,
@@ -155,9 +202,27 @@ def _client(endpoint: Endpoint) -> Client:
 
 
 def _completed(name: str, entry: Any) -> Any:
-    """An entry without an address means the provider's public one; a key goes to another address only when named."""
+    """An entry with what is usual for its provider, and its `in_turn` with what the entry says for all of them.
+
+    No address means the provider's public one; a key goes to another address only when it is named.
+    """
     provider = name.partition("/")[0]
-    if not isinstance(entry, dict) or "base_url" in entry or provider not in PROVIDERS:
+    if not isinstance(entry, dict):
+        return entry
+    entry = {**USUAL.get(provider, {}), **entry}
+    for_all = {key: entry[key] for key in ACCESS_FIELDS if key in entry}
+    several = entry.get("in_turn")
+    if isinstance(several, list):
+        entry["in_turn"] = [
+            _addressed(provider, {**for_all, **one}) if isinstance(one, dict) else one for one in several
+        ]
+        addresses = [one["base_url"] for one in entry["in_turn"] if isinstance(one, dict) and "base_url" in one]
+        return {**dict.fromkeys(["base_url"], addresses[0]), **entry} if addresses else entry
+    return _addressed(provider, entry)
+
+
+def _addressed(provider: str, entry: dict[str, Any]) -> dict[str, Any]:
+    if "base_url" in entry or provider not in PROVIDERS:
         return entry
     base_url, key_env = PROVIDERS[provider]
     return {"base_url": base_url, "key_env": key_env, **entry}

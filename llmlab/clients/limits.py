@@ -1,6 +1,6 @@
 """How fast one endpoint may be asked: requests and tokens per minute, and a pause that all its calls share.
 
-Used by `retry`. One `RateLimits` per client: every call passes `enter` before every attempt.
+Used by `lanes`: one `RateLimits` per endpoint and key, which every call passes before every attempt.
 """
 
 from __future__ import annotations
@@ -28,16 +28,31 @@ class RateLimits:
         self._random = random.Random()
 
     async def enter(self, tokens: int) -> float:
-        """Wait for this request's turn; returns the seconds waited."""
+        """Wait for this request's turn, and for a pause to end; returns the seconds waited."""
         asked_s = time.monotonic()
-        wait_s = max(self._requests.reserve(1, now_s=asked_s), self._tokens.reserve(tokens, now_s=asked_s))
-        if wait_s > 0:
-            await asyncio.sleep(wait_s)
+        await self.queue(tokens)
         while (pause_s := self._resume_at_s - time.monotonic()) > 0:
             await asyncio.sleep(
                 pause_s + self._random.uniform(0, min(1.0, pause_s / 4))
             )  # so that not all wake at once
         return time.monotonic() - asked_s
+
+    async def queue(self, tokens: int) -> None:
+        """Wait for this request's turn."""
+        now_s = time.monotonic()
+        wait_s = max(self._requests.reserve(1, now_s=now_s), self._tokens.reserve(tokens, now_s=now_s))
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    @property
+    def rests_s(self) -> float:
+        """How much longer the pause lasts, 0 without one."""
+        return max(0.0, self._resume_at_s - time.monotonic())
+
+    def wait_s(self) -> float:
+        """How long a request that came now would wait."""
+        now_s = time.monotonic()
+        return max(self._requests.wait_s(now_s), self._tokens.wait_s(now_s), self._resume_at_s - now_s)
 
     def pause(self, seconds: float) -> None:
         """Hold back every call of this client for so long: one 429 speaks for all of them."""
@@ -61,9 +76,13 @@ class _Budget:
         """Seconds to wait until `amount` units are free."""
         if not self._unit_s:
             return 0.0
-        start_s = max(self._free_at_s, now_s - BURST_S)
-        self._free_at_s = start_s + amount * self._unit_s
-        return max(0.0, start_s - now_s)
+        wait_s = self.wait_s(now_s)
+        self._free_at_s = max(self._free_at_s, now_s - BURST_S) + amount * self._unit_s
+        return wait_s
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until the next unit is free."""
+        return max(0.0, self._free_at_s - now_s) if self._unit_s else 0.0
 
     def give_back(self, amount: float) -> None:
         self._free_at_s -= amount * self._unit_s

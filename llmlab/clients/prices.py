@@ -24,12 +24,13 @@ Amount = Annotated[Decimal, Field(ge=0, strict=False)]
 
 
 class Price(pydantic.BaseModel):
-    """US dollars per million tokens; cached input costs as much as other input unless it is given."""
+    """US dollars per million tokens; input from or into a cache costs as much as other input unless it is given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     input: Amount
     output: Amount
     cached_input: Amount | None = None
+    cache_write: Amount | None = None
 
 
 def price_usd(model: ModelRef, usage: Usage, *, overrides: Mapping[str, Price] | None = None) -> Decimal | None:
@@ -48,10 +49,17 @@ def price_usd(model: ModelRef, usage: Usage, *, overrides: Mapping[str, Price] |
     price = own.get(str(model)) or own.get(model.provider) or _listed(model.provider, model.id)
     if not isinstance(price, Price):
         return price(usage) if price else None
-    cached = min(usage.cached_input_tokens or 0, usage.input_tokens)
-    cached_input = price.input if price.cached_input is None else price.cached_input
-    fresh = usage.input_tokens - cached
-    return (fresh * price.input + cached * cached_input + usage.output_tokens * price.output) / MILLION
+    cached, written = _cache(usage)
+    cost = (usage.input_tokens - cached - written) * price.input + usage.output_tokens * price.output
+    cost += cached * (price.input if price.cached_input is None else price.cached_input)
+    cost += written * (price.input if price.cache_write is None else price.cache_write)
+    return cost / MILLION
+
+
+def _cache(usage: Usage) -> tuple[int, int]:
+    """Input tokens read from the cache and written into it, never more than there are."""
+    cached = min(usage.cached_input_tokens or 0, usage.input_tokens or 0)
+    return cached, min(usage.cache_write_tokens or 0, (usage.input_tokens or 0) - cached)
 
 
 @lru_cache(maxsize=1024)
@@ -62,9 +70,12 @@ def _listed(provider: str, model_id: str) -> Price | Callable[[Usage], Decimal] 
     import genai_prices
 
     def in_full(usage: Usage) -> Decimal:
-        cached = min(usage.cached_input_tokens or 0, usage.input_tokens or 0)
+        cached, written = _cache(usage)
         tokens = genai_prices.Usage(
-            input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cache_read_tokens=cached
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=cached,
+            cache_write_tokens=written,
         )
         found = genai_prices.calc_price(tokens, model_ref=model_id, provider_id=provider)
         return Decimal(found.total_price)
@@ -75,7 +86,7 @@ def _listed(provider: str, model_id: str) -> Price | Callable[[Usage], Decimal] 
         return None
     if listed.input_mtok is None or listed.output_mtok is None:
         return None  # listed without a price: unknown, not free
-    flat = (listed.input_mtok, listed.output_mtok, listed.cache_read_mtok)
+    flat = (listed.input_mtok, listed.output_mtok, listed.cache_read_mtok, listed.cache_write_mtok)
     if listed.requests_kcount is not None or not all(part is None or isinstance(part, Decimal) for part in flat):
         return in_full  # tiers by length, or a fee per request
-    return Price(input=flat[0], output=flat[1], cached_input=flat[2])
+    return Price(input=flat[0], output=flat[1], cached_input=flat[2], cache_write=flat[3])

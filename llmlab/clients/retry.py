@@ -1,7 +1,7 @@
 """The ONE retry layer: which failures are tried again, how long to wait, and when to stop.
 
-Back-off is exponential with jitter; a 429 holds back every call of the client, for as long as its Retry-After
-says (up to a cap). Two bounds: each attempt, and the whole call with all its attempts. Used by `openai`.
+Back-off is exponential with jitter; a 429 holds back every call to that endpoint and key, for as long as its
+Retry-After says (up to a cap). Two bounds: each attempt, and the whole call with all its attempts. Used by `http`.
 A plain loop: a retry library costs a tenth of a millisecond for each call that needs none.
 """
 
@@ -16,13 +16,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from llmlab.clients.limits import RateLimits
-from llmlab.errors import CallError, CallTimeoutError, TransportError
+from llmlab.clients.lanes import Lane, Lanes
+from llmlab.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError
 
 __all__ = ["RetryPolicy", "retry_after_s", "with_retries"]
 
 Answer = TypeVar("Answer")
-TOO_MANY_REQUESTS = 429
 WORTH_ANOTHER = (TransportError, CallTimeoutError)
 
 
@@ -50,11 +49,16 @@ class RetryPolicy:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} == {getattr(self, name)}, must be > 0")
 
+    def back_off_s(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row, with jitter."""
+        longest_s = min(self.longest_wait_s, self.first_wait_s * 2.0 ** (failures - 1))
+        return random.uniform(longest_s / 2, longest_s)
+
 
 async def with_retries(
-    attempt: Callable[[int], Awaitable[Answer]], *, policy: RetryPolicy, limits: RateLimits, tokens: int = 0
+    attempt: Callable[[Lane, int], Awaitable[Answer]], *, policy: RetryPolicy, lanes: Lanes, tokens: int = 0
 ) -> Answer:
-    """What the first attempt that gives an answer returns; each attempt is told its number, from 1.
+    """What the first attempt that gives an answer returns; each is told its lane and its number, from 1.
 
     Raises:
         TransportError, CallTimeoutError: after the last attempt, or when the whole call took too long.
@@ -63,15 +67,23 @@ async def with_retries(
     loop = asyncio.get_running_loop()
     deadline_s, number = loop.time() + policy.case_timeout_s, 0
     while True:
-        deadline_s += await limits.enter(tokens)  # our own waiting is not the endpoint's time
+        try:
+            lane, waited_s = await lanes.enter(tokens)
+        except RequestRefusedError as error:  # no lane is left
+            raise _told(error, attempts=number) from None
+        deadline_s += waited_s  # our own waiting is not the endpoint's time
         number += 1
         try:
-            return await _bounded(attempt, number, policy=policy, deadline_s=deadline_s)
+            answer = await _bounded(attempt, lane, number, policy=policy, deadline_s=deadline_s)
         except CallError as error:
-            wait_s = _wait_s(error, number, policy=policy, limits=limits)
-            too_late = number >= policy.attempts or loop.time() + wait_s >= deadline_s
-            if too_late or not isinstance(error, WORTH_ANOTHER):
-                raise _told(error, attempts=number) from None
+            wait_s, final = _after(error, lane, number, policy=policy, lanes=lanes)
+            if final is not None or loop.time() + wait_s >= deadline_s:
+                raise _told(final or error, attempts=number) from None
+        else:
+            lane.failures = 0
+            return answer
+        finally:
+            lanes.leave(lane)
         await asyncio.sleep(wait_s)
 
 
@@ -100,25 +112,31 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
 
 
 async def _bounded(
-    attempt: Callable[[int], Awaitable[Answer]], number: int, *, policy: RetryPolicy, deadline_s: float
+    attempt: Callable[[Lane, int], Awaitable[Answer]],
+    lane: Lane,
+    number: int,
+    *,
+    policy: RetryPolicy,
+    deadline_s: float,
 ) -> Answer:
     attempt_ends_s = asyncio.get_running_loop().time() + policy.attempt_timeout_s
     try:
         async with asyncio.timeout_at(min(attempt_ends_s, deadline_s)):
-            return await attempt(number)
+            return await attempt(lane, number)
     except TimeoutError:
         bound = "attempt_timeout_s" if attempt_ends_s <= deadline_s else "case_timeout_s"
         raise CallTimeoutError(f"no complete answer within {getattr(policy, bound):g} s ({bound})") from None
 
 
-def _wait_s(error: CallError, number: int, *, policy: RetryPolicy, limits: RateLimits) -> float:
-    """Seconds until the next attempt; a 429 holds the client's other calls back as well."""
-    back_off_s = min(policy.longest_wait_s, policy.first_wait_s * 2.0 ** (number - 1))
-    wait_s = random.uniform(back_off_s / 2, back_off_s)
+def _after(
+    error: CallError, lane: Lane, number: int, *, policy: RetryPolicy, lanes: Lanes
+) -> tuple[float, CallError | None]:
+    """Seconds until the next attempt, and the error to end with instead where there is to be none."""
+    if not isinstance(error, WORTH_ANOTHER):
+        return 0.0, lanes.without(lane, error)
     asked_s = min(error.retry_after_s or 0.0, policy.retry_after_cap_s)
-    if error.status_code == TOO_MANY_REQUESTS and isinstance(error, WORTH_ANOTHER):
-        limits.pause(max(asked_s, wait_s))
-    return asked_s + wait_s
+    wait_s = lanes.rest(lane, error, number=number, asked_s=asked_s, back_off_s=policy.back_off_s)
+    return wait_s, error if number >= policy.attempts else None
 
 
 def _told(error: CallError, *, attempts: int) -> CallError:

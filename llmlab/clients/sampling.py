@@ -1,6 +1,7 @@
 """Sampling parameters as a provider and model take them: renamed where they must be, refused where they cannot be sent.
 
-The rules are data (`sampling_rules.yaml`, with the page each was read from). Used by `openai` before any call.
+The rules are data (`sampling_rules.yaml`, with the page each was read from). Used by the wire formats before any call,
+and by `llmlab check-model`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from llmlab.clients.base import Request
 from llmlab.errors import RequestRefusedError
 from llmlab.yamlfile import parse_yaml, read_text
 
-__all__ = ["wire_sampling"]
+__all__ = ["sampling_rules", "wire_sampling"]
 
 RULES_FILE = Path(__file__).with_name("sampling_rules.yaml")
-RESERVED = frozenset({"model", "messages", "stream", "stream_options", "tools", "n"})  # ours to set
+RESERVED = frozenset({"model", "messages", "system", "stream", "stream_options", "tools", "n"})  # ours to set
 
 
-def wire_sampling(request: Request) -> dict[str, Any]:
+def wire_sampling(request: Request, *, rules: str | None = None) -> dict[str, Any]:
     """The request's sampling parameters and seed under the names that its provider and model take.
+
+    Args:
+        rules: whose rules hold, by default those of the model's provider.
 
     Raises:
         RequestRefusedError: one of them cannot be sent there; nothing is ever left out in silence.
@@ -38,18 +42,39 @@ def wire_sampling(request: Request) -> dict[str, Any]:
         given["seed"] = request.seed
     extra = request.sampling.extra
     if clash := sorted((given.keys() | RESERVED) & extra.keys()):
-        raise RequestRefusedError(f"sampling.extra sets {', '.join(clash)}, which is set elsewhere; remove it there")
+        raise RequestRefusedError(
+            f"sampling.extra sets {', '.join(clash)}, which is set elsewhere; remove it there", attempts=0
+        )
     given.update(extra)
     renamed: dict[str, str] = {}
-    for rules in _rules_for(request.model):
-        renamed.update(rules.get("rename", {}))
-        for name, rule in rules.get("refuse", {}).items():
+    for level in _rules_for(request.model, rules):
+        renamed.update(level.get("rename", {}))
+        for name, rule in level.get("refuse", {}).items():
             if name in given and not _passes(given[name], rule, given):
-                raise RequestRefusedError(_refusal(request.model, f"{name} == {given[name]!r}", rule["why"]))
-        both = rules.get("not_both", ())
+                raise _refusal(request.model, f"{name} == {given[name]!r}", rule["why"])
+        both = level.get("not_both", ())
         if both and all(name in given for name in both):
-            raise RequestRefusedError(_refusal(request.model, " and ".join(both), "it takes only one of them"))
+            raise _refusal(request.model, " and ".join(both), "it takes only one of them")
     return {renamed.get(name, name): _plain(value) for name, value in given.items()}
+
+
+def sampling_rules(model: ModelRef, *, rules: str | None = None) -> tuple[tuple[str, ...], str]:
+    """What this model does not take, one sentence each, and the page this was read from ("" without rules).
+
+    >>> sampling_rules(ModelRef.parse("anthropic/claude-haiku-4-5-20251001"), rules="anthropic_messages")[0][-1]
+    'not temperature and top_p together'
+    """
+    told: dict[str, str] = {}
+    source = ""
+    for level in _rules_for(model, rules):
+        source = level.get("source", source)
+        for name, rule in level.get("refuse", {}).items():
+            but = f" but {', '.join(map(str, rule['only']))}" if "only" in rule else ""
+            but = f" above {rule['at_most']}" if "at_most" in rule else but
+            told[name] = f"no {name}{but}: {rule['why']}"
+        if both := level.get("not_both"):
+            told[" ".join(both)] = f"not {' and '.join(both)} together"
+    return tuple(told.values()), source
 
 
 def _passes(value: Any, rule: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
@@ -59,20 +84,22 @@ def _passes(value: Any, rule: Mapping[str, Any], given: Mapping[str, Any]) -> bo
     return value in rule.get("only", ()) or ("at_most" in rule and value <= rule["at_most"])
 
 
-def _refusal(model: ModelRef, what: str, why: str) -> str:
-    return f"{model} cannot be sent {what}: {why}. Remove it from the bundle's sampling"
+def _refusal(model: ModelRef, what: str, why: str) -> RequestRefusedError:
+    return RequestRefusedError(
+        f"{model} cannot be sent {what}: {why}. Remove it from the bundle's sampling", attempts=0
+    )
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _rules_for(model: ModelRef) -> Iterator[dict[str, Any]]:
+def _rules_for(model: ModelRef, name: str | None) -> Iterator[dict[str, Any]]:
     rules = _all_rules()
-    family = rules.get(model.provider, {})
+    family = rules.get(name or model.provider, {})
     family = rules[family["same_as"]] if "same_as" in family else family
     yield family
-    for rule in family.get("models", ()):
+    for rule in rules[family["models_as"]]["models"] if "models_as" in family else family.get("models", ()):
         if re.fullmatch(rule["match"], model.id):
             yield rule
             return

@@ -1,31 +1,70 @@
-"""The OpenAI-compatible wire format: a reply's JSON in, an answer's fields out; and a streamed reply put together.
+"""What wire formats have in common: the shape of one, JSON and server-sent events read safely, small readers of parts.
 
-Whatever is not a complete answer is a TransportError, so that it is asked again and never stored. Used by `openai`.
+Whatever is not a complete answer is a TransportError, so that it is asked again and never stored. A format is one
+module (`wire_openai`, `wire_anthropic`), which `http` is given.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
-from llmlab.clients.base import Status, Usage
+from llmlab.bundle import ModelRef
+from llmlab.clients.address import Access, KeyHeader
+from llmlab.clients.base import Request
 from llmlab.clients.scrub import scrub
 from llmlab.errors import TransportError
 
-__all__ = ["StreamedReply", "read_answer", "read_json", "read_vectors", "wire_tools"]
-
-CUT_SHORT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
-WITHHELD = frozenset({"content_filter", "safety", "refusal", "recitation", "prohibited_content", "blocklist"})
+__all__ = ["Stream", "WireFormat", "count", "inner_error", "parsed", "read_json", "sse_data", "text_of", "word"]
 
 
-def wire_tools(tools: tuple[Mapping[str, Any], ...]) -> list[dict[str, Any]]:
-    """Tools as the protocol wants them: each a `function` with name, description and parameters.
+class Stream(Protocol):
+    """Events of one reply, put together."""
 
-    >>> wire_tools(({"name": "f", "parameters": {}},))
-    [{'type': 'function', 'function': {'name': 'f', 'parameters': {}}}]
-    """
-    return [dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)} for tool in tools]
+    started: bool
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Take in one event."""
+        ...
+
+    def end(self) -> None:
+        """The stream said that it is over."""
+        ...
+
+    def reply(self) -> dict[str, Any]:
+        """The reply that would have come in one piece; TransportError when it stopped before its end."""
+        ...
+
+
+class WireFormat(Protocol):
+    """How requests look on their way out, and replies on their way in."""
+
+    FINGERPRINT: str  # goes ahead of the addresses in a client's fingerprint, so that formats are told apart
+
+    def url(self, access: Access, model: ModelRef) -> str:
+        """Where a request for this model goes."""
+        ...
+
+    def fields(self, access: Access) -> Mapping[str, str]:
+        """Header fields of every request, but for the key."""
+        ...
+
+    def key_header(self, access: Access) -> KeyHeader:
+        """How the key is sent, where the access does not say."""
+        ...
+
+    def body(self, request: Request, *, name: str, stream: bool) -> dict[str, Any]:
+        """What is sent, with the model called `name`; RequestRefusedError for a parameter that cannot be."""
+        ...
+
+    def new_stream(self, secrets: tuple[str, ...] = ()) -> Stream:
+        """For the events of one streamed reply."""
+        ...
+
+    def read_answer(self, reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The fields of a Generation that a complete reply decides; TransportError for an error or a missing part."""
+        ...
 
 
 def read_json(body: bytes, *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -41,166 +80,57 @@ def read_json(body: bytes, *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
     return reply
 
 
-def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The fields of a Generation that a complete reply decides; TransportError for an error or a missing part.
+def sse_data(received: bytes, rest: bytes) -> tuple[Iterator[bytes], bytes]:
+    """The `data` of the server-sent events that are complete, and the bytes that are not yet.
 
-    >>> read_answer({"choices": [{"message": {"content": "Paris"}, "finish_reason": "stop"}]})["status"]
-    'ok'
+    `error` fields, which llama.cpp sends instead of data, come out like data.
+    Source: HTML standard, section 9.2.6; both wire formats keep an event's data on one line.
+
+    >>> values, rest = sse_data(b'data: {"a": 1}\\n\\ndata: [DO', b"")
+    >>> list(values), rest
+    ([b'{"a": 1}'], b'data: [DO')
     """
-    if reply.get("error"):
-        raise TransportError(f"status 200, but an error inside: {scrub(str(reply['error']), secrets=secrets)}")
-    choices = reply.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise TransportError(f"the reply holds no choice with a message: {scrub(str(reply), secrets=secrets)}")
-    if choice.get("error") or choice.get("finish_reason") == "error":
-        raise TransportError(f"the answer ended in an error: {scrub(str(choice.get('error')), secrets=secrets)}")
-    refusal, text = _text(message.get("refusal")), _text(message.get("content"))
-    tool_calls = _tool_calls(message.get("tool_calls"))
-    finish = str(choice.get("finish_reason") or "").lower()
-    return {
-        "status": "refused" if refusal else _status(finish, text=text, acts=bool(tool_calls)),
-        "text": text or refusal,
-        "tool_calls": tool_calls,
-        "usage": _usage(reply.get("usage")),
-        "served_model": _word(reply.get("model")),
-        "system_fingerprint": _word(reply.get("system_fingerprint")),
-    }
+    *lines, rest = (rest + received).split(b"\n")
+    fields = (line.partition(b":") for line in lines)  # comments keep the line open; event names are in the data too
+    return (value.strip() for name, _, value in fields if name in (b"data", b"error") and value.strip()), rest
 
 
-def read_vectors(reply: Mapping[str, Any], *, n: int, secrets: tuple[str, ...] = ()) -> list[list[float]]:
-    """The n vectors of a reply of `/embeddings`, in the order of the texts; TransportError for anything else.
+def inner_error(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> None:
+    """Raise the TransportError of a reply or event that is one: `{"error": ...}`, or `{"object": "error", ...}`."""
+    error = reply.get("error") or (reply if "error" in (reply.get("object"), reply.get("type")) else None)
+    if error:
+        raise TransportError(f"status 200, but an error inside: {scrub(str(error), secrets=secrets)}")
 
-    >>> read_vectors({"data": [{"index": 1, "embedding": [0.5]}, {"index": 0, "embedding": [1.0]}]}, n=2)
-    [[1.0], [0.5]]
+
+def text_of(content: Any) -> str:
+    """A text, or the text parts of a list of parts; "" for anything else.
+
+    >>> text_of([{"type": "text", "text": "Par"}, {"type": "text", "text": "is"}])
+    'Paris'
     """
-    if reply.get("error"):
-        raise TransportError(f"status 200, but an error inside: {scrub(str(reply['error']), secrets=secrets)}")
-    listed = reply.get("data")
-    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
-    found = {row.get("index", place): row.get("embedding") for place, row in enumerate(rows)}
-    vectors = [found.get(place) for place in range(n)]
-    if len(rows) != n or not all(isinstance(vector, list) and vector for vector in vectors):
-        raise TransportError(f"the reply has {len(rows)} vectors for {n} texts, or some are empty")
-    return [[float(part) for part in vector or ()] for vector in vectors]
-
-
-class StreamedReply:
-    """Server-sent events put together into the reply that would have come in one piece.
-
-    `feed` bytes as they arrive; `started` turns true at the first token; `reply` refuses what did not end properly.
-    """
-
-    def __init__(self) -> None:
-        self.started = False
-        self._rest = b""
-        self._ended = False
-        self._reply: dict[str, Any] = {}
-        self._parts: dict[str, list[str]] = {"content": [], "refusal": []}
-        self._tool_calls: dict[int, dict[str, str]] = {}
-        self._finish_reason: str | None = None
-
-    def feed(self, received: bytes) -> None:
-        """Take in more bytes; TransportError for an event that is not JSON."""
-        *lines, self._rest = (self._rest + received).split(b"\n")
-        for line in lines:
-            name, _, value = line.rstrip(b"\r").partition(b":")
-            if name != b"data":  # comments that keep the line open, event names, empty lines
-                continue
-            if value.strip() == b"[DONE]":
-                self._ended = True
-            else:
-                self._take(read_json(value))
-
-    def reply(self) -> dict[str, Any]:
-        """The whole reply; TransportError when the stream stopped before its end."""
-        if self._reply.get("error"):
-            return self._reply
-        if not self._ended and self._finish_reason is None:
-            raise TransportError("the stream stopped before its end")
-        message: dict[str, Any] = {name: "".join(parts) for name, parts in self._parts.items()}
-        message["tool_calls"] = [{"function": call} for _, call in sorted(self._tool_calls.items())]
-        return {**self._reply, "choices": [{"message": message, "finish_reason": self._finish_reason}]}
-
-    def _take(self, event: dict[str, Any]) -> None:
-        for name in ("model", "system_fingerprint", "usage", "error"):
-            if event.get(name):
-                self._reply[name] = event[name]
-        choices = event.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        if not isinstance(choice, dict):
-            return  # the last event holds usage only
-        self._finish_reason = choice.get("finish_reason") or self._finish_reason
-        delta = choice.get("delta")
-        delta = delta if isinstance(delta, dict) else {}
-        for name, parts in self._parts.items():
-            if part := _text(delta.get(name)):
-                parts.append(part)
-                self.started = True
-        for index, call in enumerate(delta.get("tool_calls") or ()):
-            self._take_tool_call(index, call)
-
-    def _take_tool_call(self, index: int, call: Mapping[str, Any]) -> None:
-        self.started = True
-        whole = self._tool_calls.setdefault(call.get("index", index), {"name": "", "arguments": ""})
-        function = call.get("function") or {}
-        for name in whole:
-            whole[name] += function.get(name) or ""
-
-
-def _status(finish: str, *, text: str, acts: bool) -> Status:
-    if finish in WITHHELD:
-        return "refused"
-    if finish in CUT_SHORT:
-        return "truncated"
-    return "ok" if text.strip() or acts else "empty"
-
-
-def _text(content: Any) -> str:
-    """A text, or the text parts of a list of parts; "" for anything else."""
     if isinstance(content, list):
-        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
+        return "".join(text_of(part.get("text")) for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
 
 
-def _word(value: Any) -> str | None:
+def word(value: Any) -> str | None:
+    """A text that is not empty, else None."""
     return value if isinstance(value, str) and value else None
 
 
-def _tool_calls(calls: Any) -> tuple[dict[str, Any], ...]:
-    found = [call.get("function") for call in calls or () if isinstance(call, dict)] if isinstance(calls, list) else []
-    return tuple(
-        {"name": str(function.get("name", "")), "arguments": _arguments(function.get("arguments"))}
-        for function in found
-        if isinstance(function, dict)
-    )
+def count(value: Any) -> int | None:
+    """A number of tokens, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _arguments(text: Any) -> Any:
-    """Arguments parsed where they are JSON; else as the model wrote them, for a scorer to judge."""
+def parsed(text: Any) -> Any:
+    """Arguments of a tool parsed where they are JSON; else as the model wrote them, for a scorer to judge."""
     try:
-        parsed = json.loads(text) if isinstance(text, str) else text
-        json.dumps(parsed, allow_nan=False)
+        value = json.loads(text) if isinstance(text, str) else text
+        json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):
         return text
-    return parsed
-
-
-def _usage(usage: Any) -> Usage:
-    if not isinstance(usage, dict):
-        return Usage()
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("prompt_cache_hit_tokens")
-    return Usage(
-        input_tokens=_count(usage.get("prompt_tokens")),
-        output_tokens=_count(usage.get("completion_tokens")),
-        cached_input_tokens=_count(cached),
-    )
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value
 
 
 def _excerpt(body: bytes, secrets: tuple[str, ...]) -> str:

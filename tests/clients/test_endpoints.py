@@ -29,7 +29,7 @@ def openai_client(model: str, endpoints: Endpoints | None = None) -> OpenAIClien
 
 def test_the_example_in_the_repository_is_valid_and_used() -> None:
     endpoints = load_endpoints(EXAMPLE)
-    azure = openai_client("azure/gpt-4o-2024-08-06", endpoints)
+    [azure] = openai_client("azure/gpt-4o-2024-08-06", endpoints).accesses
     assert (azure.deployment, azure.api_version, azure.api_key_env) == (
         "my-gpt-4o",
         "2024-10-21",
@@ -42,18 +42,18 @@ def test_the_example_in_the_repository_is_valid_and_used() -> None:
 
 def test_a_known_provider_needs_no_entry() -> None:
     client = openai_client("mistral/mistral-large-2411")
-    assert (client.fingerprint, client.api_key_env) == ("https://api.mistral.ai/v1", "MISTRAL_API_KEY")
+    assert (client.fingerprint, client.accesses[0].api_key_env) == ("https://api.mistral.ai/v1", "MISTRAL_API_KEY")
 
 
 def test_a_known_provider_may_leave_the_address_out(tmp_path: Path) -> None:
     endpoints = load_endpoints(written(tmp_path, "endpoints: {openai: {requests_per_minute: 60}}"))
     client = openai_client("openai/x", endpoints)
-    assert (client.fingerprint, client.api_key_env) == ("https://api.openai.com/v1", "OPENAI_API_KEY")
+    assert (client.fingerprint, client.accesses[0].api_key_env) == ("https://api.openai.com/v1", "OPENAI_API_KEY")
 
 
 def test_a_key_goes_to_another_address_only_when_it_is_named(tmp_path: Path) -> None:
     endpoints = load_endpoints(written(tmp_path, "endpoints: {openai: {base_url: 'http://elsewhere/v1'}}"))
-    assert openai_client("openai/x", endpoints).api_key_env is None
+    assert openai_client("openai/x", endpoints).accesses[0].api_key_env is None
 
 
 def test_an_unknown_provider_is_told_what_to_write() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from llmlab.bundle import ModelRef, Sampling
 from llmlab.clients.base import Client, Generation, Request, Usage
-from llmlab.clients.openai import OpenAIClient, estimated_tokens
+from llmlab.clients.http import estimated_tokens
+from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import Price
 from llmlab.clients.retry import RetryPolicy
 from llmlab.errors import CallError, CallTimeoutError, LlmlabError, RequestRefusedError, TransportError

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from llmlab.clients.address import Access
+from llmlab.clients.lanes import Lane, Lanes
 from llmlab.clients.limits import RateLimits
 from llmlab.clients.retry import RetryPolicy, retry_after_s, with_retries
 from llmlab.clients.scrub import scrub
@@ -16,22 +18,26 @@ from llmlab.errors import CallError, CallTimeoutError, RequestRefusedError, Tran
 QUICK = RetryPolicy(attempts=4, first_wait_s=0.001, longest_wait_s=0.002)
 
 
+def one_lane(**limits: float) -> Lanes:
+    return Lanes([Access(base_url="http://here", **limits)])  # type: ignore[arg-type]  # limits only
+
+
 class Failing:
     """Raises the given errors one after the other, then answers."""
 
     def __init__(self, *errors: CallError) -> None:
         self.errors, self.calls = list(errors), 0
 
-    async def __call__(self, number: int) -> tuple[str, int]:
+    async def __call__(self, lane: Lane, number: int) -> tuple[str, int]:
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)
         return "answer", number
 
 
-def call(attempt: Failing, policy: RetryPolicy = QUICK, limits: RateLimits | None = None) -> tuple[str, int]:
+def call(attempt: Failing, policy: RetryPolicy = QUICK) -> tuple[str, int]:
     async def go() -> tuple[str, int]:
-        return await with_retries(attempt, policy=policy, limits=limits or RateLimits())
+        return await with_retries(attempt, policy=policy, lanes=one_lane())
 
     return asyncio.run(go())
 
@@ -73,12 +79,12 @@ def test_retry_after_is_waited_for_up_to_its_cap() -> None:
 def test_an_attempt_has_a_bound_and_so_has_the_whole_call() -> None:
     """FAULTS 6."""
 
-    async def hang(number: int) -> str:
+    async def hang(lane: Lane, number: int) -> str:
         await asyncio.sleep(3600)
         return "never"
 
     async def go(policy: RetryPolicy) -> None:
-        await with_retries(hang, policy=policy, limits=RateLimits())
+        await with_retries(hang, policy=policy, lanes=one_lane())
 
     with pytest.raises(CallTimeoutError, match=r"attempt_timeout_s.*after 2 attempts"):
         asyncio.run(go(RetryPolicy(attempts=2, attempt_timeout_s=0.02, first_wait_s=0.001)))
@@ -88,14 +94,14 @@ def test_an_attempt_has_a_bound_and_so_has_the_whole_call() -> None:
 
 
 def test_waiting_for_our_own_rate_limit_does_not_time_a_case_out() -> None:
-    limits = RateLimits(requests_per_minute=60 / 0.2)  # one every 0.2 s, after the first few: the last waits 0.8 s
+    lanes = one_lane(requests_per_minute=60 / 0.2)  # one every 0.2 s, after the first few: the last waits 0.8 s
 
-    async def quick(number: int) -> int:
+    async def quick(lane: Lane, number: int) -> int:
         return number
 
     async def go() -> list[int]:
         policy = RetryPolicy(case_timeout_s=0.5)
-        calls = [with_retries(quick, policy=policy, limits=limits) for _ in range(10)]
+        calls = [with_retries(quick, policy=policy, lanes=lanes) for _ in range(10)]
         return await asyncio.gather(*calls)
 
     assert asyncio.run(go()) == [1] * 10
@@ -105,7 +111,7 @@ def test_cancelling_a_call_cancels_it() -> None:
     """FAULTS 2: an interrupt is not mistaken for a timeout."""
 
     async def go() -> None:
-        waiting = asyncio.create_task(with_retries(lambda _: asyncio.sleep(3600), policy=QUICK, limits=RateLimits()))
+        waiting = asyncio.create_task(with_retries(lambda *_: asyncio.sleep(3600), policy=QUICK, lanes=one_lane()))
         await asyncio.sleep(0.01)
         waiting.cancel()
         await waiting

@@ -1,0 +1,313 @@
+"""What every client over HTTP shares: sessions, keys, limits, retries, sizes, prices; a wire format makes the rest.
+
+One POST per attempt with aiohttp, or server-sent events with `stream=True`. A key is read from the environment at
+each call, by name; it is never kept, shown or logged. Retries live in `retry` and nowhere else. Used by `openai` and
+`anthropic`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import shlex
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from typing import Any, TypedDict, TypeVar
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+import aiohttp
+
+from llmlab.bundle import ModelRef
+from llmlab.clients.address import Access, KeyHeader
+from llmlab.clients.base import Generation, Request, Usage
+from llmlab.clients.lanes import Lane, Lanes
+from llmlab.clients.prices import Price, price_usd
+from llmlab.clients.refusals import refused_generation, transport_or_refusal
+from llmlab.clients.retry import RetryPolicy, with_retries
+from llmlab.clients.scrub import scrub
+from llmlab.clients.wire import Stream, WireFormat, read_json, sse_data
+from llmlab.errors import CallError, RequestRefusedError, TransportError
+
+__all__ = ["HttpClient", "Settings", "estimated_tokens", "whole_body"]
+
+BYTES_PER_TOKEN = 3  # on the safe side: English has about four
+TOKENS_PER_MESSAGE = 8
+CONNECT_TIMEOUT_S = 30.0
+LARGEST_REPLY_BYTES = 64_000_000
+Read = TypeVar("Read")
+_NOTHING = Usage(input_tokens=0, output_tokens=0)
+
+
+def estimated_tokens(request: Request) -> int:
+    """How many input tokens the request has at most, by its size: a token for every three bytes of UTF-8.
+
+    >>> from llmlab.bundle import Sampling
+    >>> messages = ({"role": "user", "content": "How do I drop rows?"},)
+    >>> estimated_tokens(Request(model=ModelRef.parse("openai/x"), messages=messages, sampling=Sampling()))
+    15
+    """
+    texts = [json.dumps(tool, ensure_ascii=False) for tool in request.tools]
+    for message in request.messages:
+        content = message.get("content", "")
+        texts.append(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    return -(-size // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(texts)
+
+
+async def whole_body(response: aiohttp.ClientResponse) -> bytes:
+    """The body; RequestRefusedError for one that would fill the memory."""
+    length = response.content_length
+    if length is not None and length <= LARGEST_REPLY_BYTES and "Content-Encoding" not in response.headers:
+        return await response.read()
+    parts, size = [], 0
+    async for received in response.content.iter_any():
+        parts.append(received)
+        size = _bounded(size + len(received))
+    return b"".join(parts)
+
+
+class Settings(TypedDict, total=False):
+    """What every client may be given besides address and key; its docstring says what each is."""
+
+    deployment: str | None
+    api_version: str | None
+    key_header: KeyHeader | None
+    requests_per_minute: float | None
+    tokens_per_minute: float | None
+    max_in_flight: int | None
+    in_turn: Sequence[Access]
+    group: str | None
+    prices: Price | None
+    context_tokens: int | None
+    stream: bool
+    retry: RetryPolicy | None
+
+
+class HttpClient:
+    """Sends requests to one endpoint, or to several that are interchangeable, in one wire format.
+
+    Attributes:
+        fingerprint: names what answers, without secrets; the same whichever of several endpoints or keys is asked.
+            It is the address (with deployment and API version); of several different ones all of them, sorted; or
+            `group`, where that is given, so that endpoints can be added without paying for stored answers again.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        wire: WireFormat,
+        api_key_env: str | None,
+        deployment: str | None = None,
+        api_version: str | None = None,
+        key_header: KeyHeader | None = None,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        max_in_flight: int | None = None,
+        in_turn: Sequence[Access] = (),
+        group: str | None = None,
+        prices: Price | None = None,
+        context_tokens: int | None = None,
+        stream: bool = False,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        first = Access(
+            base_url=base_url,
+            api_key_env=api_key_env,
+            deployment=deployment,
+            api_version=api_version,
+            key_header=key_header,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            max_in_flight=max_in_flight,
+        )
+        self.accesses, self._wire, self._prices = (first, *in_turn), wire, prices
+        self.context_tokens, self.stream, self.retry = context_tokens, stream, retry or RetryPolicy()
+        self.fingerprint = _fingerprint(self.accesses, wire, group)
+        self._lanes = Lanes(self.accesses)
+        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
+        self._proxies: dict[str, str | None] = {}
+
+    def __repr__(self) -> str:
+        names = " or ".join(f"${access.api_key_env}" for access in self.accesses if access.api_key_env)
+        return f"{type(self).__name__}({self.fingerprint!r}, {f'key from {names}' if names else 'no key'})"
+
+    async def complete(self, request: Request) -> Generation:
+        """The model's answer, with usage, cost, latency of the last attempt, and how many attempts it took.
+
+        Raises:
+            RequestRefusedError: before sending, where the request cannot be sent as it is; or the endpoint refused it.
+            TransportError, CallTimeoutError: no complete answer within the bounds of `retry`.
+        """
+        names = {_name(access, request.model) for access in self.accesses}
+        bodies = {name: self._encoded(request, name) for name in names}
+        tokens = estimated_tokens(request) + (request.sampling.max_tokens or 0)
+        self._refuse_too_long(request, tokens)
+        self._lanes.check_keys()  # so that a missing key is told before anything is sent
+        self.price_usd(request.model, _NOTHING)  # loads the price list now, and not while others wait for replies
+
+        async def attempt(lane: Lane, number: int) -> Generation:
+            answer = await self._attempt(request.model, bodies[_name(lane.access, request.model)], lane, number)
+            if (used := answer.usage).input_tokens is not None:
+                lane.limits.correct(estimated=tokens, used=used.input_tokens + (used.output_tokens or 0))
+            return answer
+
+        return await with_retries(attempt, policy=self.retry, lanes=self._lanes, tokens=tokens)
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """What is sent, as plain JSON values; RequestRefusedError for a parameter that cannot be."""
+        return self._wire.body(request, name=_name(self.accesses[0], request.model), stream=self.stream)
+
+    def curl(self, request: Request) -> str:
+        """The exact request as a shell command; the key is named as a variable, never written out."""
+        access = self.accesses[0]
+        fields = [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in self._wire.fields(access).items()]
+        if access.api_key_env:
+            header = access.key_header or self._wire.key_header(access)
+            name, prefix = ("Authorization", "Bearer ") if header == "bearer" else (header, "")
+            fields.append(f'-H "{name}: {prefix}${{{access.api_key_env}}}"')
+        body = shlex.quote(json.dumps(self.body(request)))
+        return " ".join(["curl", shlex.quote(self._wire.url(access, request.model)), *fields, "-d", body])
+
+    def price_usd(self, model: ModelRef, usage: Usage) -> Decimal | None:
+        """The cost of so many tokens, None where the price is not known."""
+        return price_usd(model, usage, overrides={str(model): self._prices} if self._prices else None)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop, and drop those of loops that are gone.
+
+        Endpoints that were taken out because their key was refused are asked again by the next run.
+        """
+        self._lanes.reopen()
+        for loop, session in list(self._sessions.items()):
+            if loop is asyncio.get_running_loop() or loop.is_closed():
+                await session.close()
+                del self._sessions[loop]
+
+    def _encoded(self, request: Request, name: str) -> bytes:
+        return json.dumps(self._wire.body(request, name=name, stream=self.stream)).encode("ascii")
+
+    async def _attempt(self, model: ModelRef, body: bytes, lane: Lane, number: int) -> Generation:
+        secrets, started_s, first_token_s = self._lanes.secrets, time.perf_counter(), None
+
+        async def read(response: aiohttp.ClientResponse) -> dict[str, Any] | Generation:
+            nonlocal first_token_s
+            if response.status != 200:
+                text = (await whole_body(response)).decode("utf-8", "replace")
+                if (refused := refused_generation(response.status, text)) is not None:
+                    return refused
+                raise self._failure(response, text, lane.access)
+            if self.stream and response.content_type == "text/event-stream":
+                stream = self._wire.new_stream(secrets)
+                first_token_s = await _streamed(response, stream, started_s, secrets)
+                return stream.reply()
+            return read_json(await whole_body(response), secrets=secrets)
+
+        reply = await self._send(self._wire.url(lane.access, model), body, lane.access, read)
+        latency_s = time.perf_counter() - started_s
+        if isinstance(reply, Generation):
+            return dataclasses.replace(reply, attempts=number)
+        answer = self._wire.read_answer(reply, secrets=secrets)
+        return Generation(
+            **answer,
+            latency_s=latency_s,
+            first_token_s=first_token_s,
+            cost_usd=self.price_usd(model, answer["usage"]),
+            attempts=number,
+        )
+
+    async def _send(
+        self, url: str, body: bytes, access: Access, read: Callable[[aiohttp.ClientResponse], Awaitable[Read]]
+    ) -> Read:
+        """What `read` makes of the response; TransportError for a refused or reset connection, a torn body, no HTTP."""
+        headers = {**self._wire.fields(access), **access.key_fields(self._wire.key_header(access))}
+        try:
+            session = self._session()
+            proxy = self._proxies[access.base_url]
+            async with session.post(url, data=body, headers=headers, allow_redirects=False, proxy=proxy) as response:
+                return await read(response)
+        except aiohttp.ClientError as error:
+            told = scrub(f"{type(error).__name__} {error}", secrets=self._lanes.secrets, limit=200)
+            raise TransportError(f"{access.base_url}: {told}") from None
+
+    def _failure(self, response: aiohttp.ClientResponse, text: str, access: Access) -> CallError:
+        return transport_or_refusal(
+            response.status,
+            text,
+            headers=response.headers,
+            where=access.base_url,
+            key_env=access.api_key_env,
+            secrets=self._lanes.secrets,
+        )
+
+    def _session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None or session.closed:
+            self._proxies = {access.base_url: _proxy(access.base_url) for access in self.accesses}
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)  # as many as are in flight
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)  # `retry` bounds the rest
+            session = self._sessions[loop] = aiohttp.ClientSession(
+                connector=connector,
+                timeout=timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),  # no call leaves anything behind for the next
+            )
+        return session
+
+    def _refuse_too_long(self, request: Request, tokens: int) -> None:
+        if self.context_tokens is not None and tokens > self.context_tokens:
+            answer = request.sampling.max_tokens or 0
+            raise RequestRefusedError(
+                f"about {tokens - answer:,} input tokens and {answer:,} for the answer may not fit into the context "
+                f"of {self.context_tokens:,} (context_tokens); shorten the prompt, or retrieve fewer passages",
+                attempts=0,
+            )
+
+
+def _fingerprint(accesses: Sequence[Access], wire: WireFormat, group: str | None) -> str:
+    different = sorted({access.fingerprint for access in accesses})
+    named = f"group {group}" if group else different[0] if len(different) == 1 else f"one of {' | '.join(different)}"
+    return f"{wire.FINGERPRINT} {named}".strip()
+
+
+def _name(access: Access, model: ModelRef) -> str:
+    return access.deployment or model.id
+
+
+async def _streamed(
+    response: aiohttp.ClientResponse, stream: Stream, started_s: float, secrets: tuple[str, ...]
+) -> float | None:
+    """Seconds to the first token, None where there was none."""
+    rest, size, first_token_s = b"", 0, None
+    async for received in response.content.iter_any():
+        size = _bounded(size + len(received))
+        values, rest = sse_data(received, rest)
+        for value in values:
+            if value == b"[DONE]":
+                stream.end()
+            else:
+                stream.take(read_json(value, secrets=secrets))
+        if first_token_s is None and stream.started:
+            first_token_s = time.perf_counter() - started_s
+    return first_token_s
+
+
+def _bounded(size: int) -> int:
+    if size > LARGEST_REPLY_BYTES:
+        raise RequestRefusedError(
+            f"the reply is larger than {LARGEST_REPLY_BYTES:,} bytes; give the bundle a max_tokens, or check base_url"
+        )
+    return size
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for this address (aiohttp's own look-up would also send netrc passwords)."""
+    parts = urlsplit(url)
+    proxies = urllib.request.getproxies()
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return proxies.get(parts.scheme)
