@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from llmlab import scorers
     from llmlab.bundle import Bundle, ModelRef, grid, load_bundles
+    from llmlab.clients.anthropic import AnthropicClient
     from llmlab.clients.base import Generation, Request, Usage
     from llmlab.clients.fake import FakeClient
     from llmlab.clients.openai import OpenAIClient
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from llmlab.scorers import Score, scorer
 
 _HOMES = {
+    "AnthropicClient": "clients.anthropic",
     "Bundle": "bundle",
     "Case": "golden",
     "FakeClient": "clients.fake",
@@ -67,6 +69,7 @@ _MODULES = frozenset(
 )
 
 __all__ = [
+    "AnthropicClient",
     "Bundle",
     "Case",
     "FakeClient",
