@@ -6,7 +6,9 @@ A retriever is anything with `search(queries, k)`; a vector database of one's ow
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -19,7 +21,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-__all__ = ["RETRIEVERS", "Hit", "Retriever", "best_hits", "indexed_text", "register_retriever", "retriever_for"]
+__all__ = [
+    "RETRIEVERS",
+    "Counted",
+    "Hit",
+    "Retriever",
+    "batches",
+    "best_hits",
+    "counted",
+    "indexed_text",
+    "register_retriever",
+    "retriever_for",
+]
 
 BATCH_QUERIES = 128
 BY_WORDS = frozenset({"bm25", "lsa", "tfidf"})  # these cannot index a text without a Latin letter or digit
@@ -52,7 +65,8 @@ class BM25:
         from scipy.sparse import csr_matrix
 
         self._chunks = chunks
-        self._vocabulary, token_ids = _token_ids(map(_indexed_words, chunks))
+        self._vocabulary, ids, ends = counted(tuple(chunks))
+        token_ids = [part.tolist() for part in np.split(ids, ends[:-1])]
         index = bm25s.BM25(k1=k1, b=b, method="lucene")
         index.index((token_ids, dict(self._vocabulary)), create_empty_token=False, show_progress=False)
         parts = (index.scores["data"], index.scores["indices"], index.scores["indptr"])
@@ -60,7 +74,7 @@ class BM25:
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Chunks that share a word with the query."""
-        return list(_best_of_sparse(self._chunks, _batches(queries, self._vocabulary), self._scores, k))
+        return list(_best_of_sparse(self._chunks, batches(queries, self._vocabulary), self._scores, k))
 
 
 class TfIdf:
@@ -77,33 +91,6 @@ class TfIdf:
         """Chunks that share a word with the query."""
         batches = (self._vectorizer.transform(batch) for batch in _cut(queries))
         return list(_best_of_sparse(self._chunks, batches, self._vectors, k))
-
-
-class Lsa:
-    """Cosine similarity after a truncated SVD of TF-IDF; Deerwester et al. (1990), by scikit-learn."""
-
-    def __init__(self, chunks: Sequence[Chunk], *, dimensions: int = 200) -> None:
-        from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.preprocessing import normalize
-
-        self._chunks, self._normalize = chunks, normalize
-        self._vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
-        vectors = self._vectorizer.fit_transform(map(indexed_text, chunks))
-        self._svd = TruncatedSVD(max(1, min(dimensions, min(vectors.shape) - 1)), random_state=0)
-        self._vectors: NDArray[np.float64] = normalize(self._svd.fit_transform(vectors)).T
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Chunks whose direction in the reduced space is near the query's; a query of unknown words finds nothing."""
-        found: list[list[Hit]] = []
-        for batch in _cut(queries):
-            known = self._vectorizer.transform(batch)
-            similar = self._normalize(self._svd.transform(known)) @ self._vectors
-            found += [
-                best_hits(self._chunks, np.flatnonzero(row > 0), row[row > 0], k) if is_known else []
-                for row, is_known in zip(similar.round(9), known.getnnz(axis=1), strict=True)
-            ]
-        return found
 
 
 class Hybrid:
@@ -164,6 +151,12 @@ def _hybrid(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
     return Hybrid(parts, **rest)
 
 
+def _lsa(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
+    from llmlab.retrieval.latent import Lsa
+
+    return Lsa(chunks, **options)
+
+
 def _embedding(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
     from llmlab.retrieval.embedding import Embedding
 
@@ -176,7 +169,7 @@ RETRIEVERS: dict[str, Builder] = {
     "bm25": lambda chunks, options: BM25(chunks, **options),
     "embedding": _embedding,
     "hybrid": _hybrid,
-    "lsa": lambda chunks, options: Lsa(chunks, **options),
+    "lsa": _lsa,
     "tfidf": lambda chunks, options: TfIdf(chunks, **options),
 }
 
@@ -190,17 +183,30 @@ def _indexed_words(chunk: Chunk) -> list[str]:
     return words(indexed_text(chunk))
 
 
-def _token_ids(texts: Iterator[list[str]]) -> tuple[dict[str, int], list[list[int]]]:
+class Counted(NamedTuple):
+    """The indexed words of chunks as numbers: `ids[ends[i - 1]:ends[i]]` are those of chunk i, in their order."""
+
+    vocabulary: Mapping[str, int]
+    ids: NDArray[np.int32]
+    ends: NDArray[np.int64]
+
+
+@lru_cache(maxsize=1)  # variants of one experiment index the same chunks
+def counted(chunks: tuple[Chunk, ...]) -> Counted:
+    """Every chunk's words, read once for all the retrievers that index the same chunks."""
     vocabulary: dict[str, int] = {}
-    token_ids = [[vocabulary.setdefault(word, len(vocabulary)) for word in text] for text in texts]
-    return vocabulary, token_ids
+    ids, ends = array("i"), []
+    for chunk in chunks:
+        ids.extend([vocabulary.setdefault(word, len(vocabulary)) for word in _indexed_words(chunk)])
+        ends.append(len(ids))
+    return Counted(vocabulary, np.array(ids, np.int32), np.array(ends, np.int64))
 
 
 def _cut(queries: Sequence[str]) -> Iterator[Sequence[str]]:
     return (queries[start : start + BATCH_QUERIES] for start in range(0, len(queries), BATCH_QUERIES))
 
 
-def _batches(queries: Sequence[str], vocabulary: Mapping[str, int]) -> Iterator[csr_matrix]:
+def batches(queries: Sequence[str], vocabulary: Mapping[str, int]) -> Iterator[csr_matrix]:
     """Queries as rows of word counts, a batch at a time."""
     from scipy.sparse import csr_matrix
 
