@@ -21,6 +21,7 @@ from llmlab.errors import DataError
 
 __all__ = [
     "codes_in",
+    "descending_places",
     "encode",
     "exact_pair_keys",
     "id_array",
@@ -69,8 +70,17 @@ def id_array(values: Any, *, what: str) -> pa.Array:
 
 def encode(ids: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
     """A code from 0 for each id, in order of first appearance, and the distinct ids."""
-    encoded = ids.dictionary_encode()
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
+    values, length = _runs(ids)
+    encoded = values.dictionary_encode()
+    return np.repeat(encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), length), encoded.dictionary
+
+
+def descending_places(ids: pa.Array) -> npt.NDArray[np.int64]:
+    """A number for each id that rises as ids, compared byte by byte, fall; the same for equal ids."""
+    code, distinct = encode(ids)
+    place = np.empty(len(distinct), np.int64)
+    place[pc.sort_indices(distinct, sort_keys=[("", "descending")]).to_numpy()] = np.arange(len(distinct))
+    return place[code]
 
 
 def codes_in(ids: pa.Array, known: pa.Array, *, what: str) -> npt.NDArray[np.int32]:
@@ -82,8 +92,9 @@ def codes_in(ids: pa.Array, known: pa.Array, *, what: str) -> npt.NDArray[np.int
     if len(ids) == 0 or len(known) == 0:
         return np.full(len(ids), -1, np.int32)
     require_same_type(ids, known, what=what)
-    found: npt.NDArray[np.int32] = pc.fill_null(pc.index_in(ids, value_set=known), -1).to_numpy(zero_copy_only=False)
-    return found
+    values, length = _runs(ids)
+    found = pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy(zero_copy_only=False)
+    return np.repeat(found, length)
 
 
 def require_same_type(in_run: pa.Array, in_judgements: pa.Array, *, what: str) -> None:
@@ -116,6 +127,12 @@ def pairs_repeat(group: npt.NDArray[Any], ids: pa.Array) -> bool:
     """Whether some (group, id) pair may come twice: False is certain, True is worth an exact look."""
     key = np.sort(pair_keys(group, ids))
     return bool((key[1:] == key[:-1]).any())
+
+
+def _runs(ids: pa.Array) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+    """Ids without those equal to the one before, and how often each stands there (rows of a query stand together)."""
+    runs = pc.run_end_encode(ids, run_end_type=pa.int64())
+    return runs.values, np.diff(runs.run_ends.to_numpy(), prepend=0)
 
 
 def _fingerprint(ids: pa.Array) -> npt.NDArray[np.uint64]:

@@ -8,9 +8,8 @@ the last one win). Tied documents keep the retriever's order; in TREC run files 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,15 @@ from llmlab.display import Interval, Shown, frame
 from llmlab.errors import DataError
 from llmlab.retrieval.ids import on_cores
 from llmlab.retrieval.measure import Measure, parse_measure
-from llmlab.retrieval.ranking import JudgedRanking, Judgements, judged_ranking, judgements_of, place_in_group
+from llmlab.retrieval.ranking import (
+    JudgedRanking,
+    Judgements,
+    by_descending_id,
+    judged_ranking,
+    judgements_of,
+    keep_order,
+    place_in_group,
+)
 from llmlab.stats.estimate import Estimate, mean_estimate
 
 if TYPE_CHECKING:
@@ -165,10 +172,10 @@ def evaluate(
         raise ValueError(f"level == {level}, must lie between 0 and 1")
     if not wanted:
         raise ValueError("no measure was asked for, give at least one such as nDCG@10")
-    if isinstance(qrels, (str, Path)) and isinstance(run, (str, Path)):
-        qrels, run = on_cores(lambda read: read(), [partial(_qrels_table, qrels), partial(_run_table, run)])
-    judgements = judgements_of(_qrels_table(qrels))
-    ranking = judged_ranking(_run_table(run), judgements)
+    ties = by_descending_id if isinstance(run, (str, Path)) else keep_order
+    read: list[Callable[[], Any]] = [lambda: judgements_of(_qrels_table(qrels)), lambda: _run_table(run)]
+    judgements, table = on_cores(lambda one: one(), read)
+    ranking = judged_ranking(table, judgements, ties=ties)
     query_ids = tuple(judgements.query_ids.to_pylist())
     return RetrievalMetrics(
         measures=wanted,
@@ -250,6 +257,6 @@ def _qrels_table(qrels: Any) -> Any:
 def _run_table(run: Any) -> Any:
     if not isinstance(run, (str, Path)):
         return run
-    from llmlab.retrieval.trec import read_run
+    from llmlab.retrieval.trec import read_run_unordered
 
-    return read_run(run)
+    return read_run_unordered(run)

@@ -6,10 +6,10 @@ was never judged relevant. Used by `metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from llmlab.errors import DataError
 from llmlab.retrieval.ids import (
     codes_in,
+    descending_places,
     encode,
     exact_pair_keys,
     id_array,
@@ -28,12 +29,21 @@ from llmlab.retrieval.ids import (
     require_same_type,
 )
 
-__all__ = ["JudgedRanking", "Judgements", "judged_ranking", "judgements_of", "place_in_group"]
+__all__ = [
+    "JudgedRanking",
+    "Judgements",
+    "by_descending_id",
+    "judged_ranking",
+    "judgements_of",
+    "keep_order",
+    "place_in_group",
+]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Ties: TypeAlias = Callable[[Ints, pa.Array], Ints]  # row numbers that tie, and the ids of all rows
 
-PART_ROWS = 1 << 18
+PART_ROWS = 1 << 16  # small enough for a processor's cache
 SPARSE_AT = 8  # a rectangle of queries x depth may be this many times larger than the rows it holds
 
 
@@ -112,11 +122,22 @@ def judgements_of(qrels: Any) -> Judgements:
     )
 
 
-def judged_ranking(run: Any, judgements: Judgements) -> JudgedRanking:
+def keep_order(rows: Ints, doc_ids: pa.Array) -> Ints:
+    """Ties as the retriever gave them."""
+    return rows
+
+
+def by_descending_id(rows: Ints, doc_ids: pa.Array) -> Ints:
+    """Ties as trec_eval breaks them."""
+    return descending_places(doc_ids.take(pa.array(rows)))
+
+
+def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order) -> JudgedRanking:
     """Where the judged documents stand in a run: a DataFrame (query_id, doc_id and score, or rank, or neither), or
     a mapping of each query to its documents, best first, or to {document: score}.
 
-    Higher scores come first; tied documents keep the order in which the retriever gave them.
+    Higher scores come first; of tied documents those with the lower key of `ties`: by default they keep the order in
+    which the retriever gave them.
 
     Raises:
         DataError: a missing column or id, a score that is not finite, or ids of another type than in the judgements.
@@ -132,7 +153,7 @@ def judged_ranking(run: Any, judgements: Judgements) -> JudgedRanking:
         score = None if score is None else score[rows]
 
     def ranked(part: slice) -> tuple[Ints, Ints, Floats, Ints]:
-        return _ranked_part(query[part], doc_ids[part], None if score is None else score[part], judgements)
+        return _ranked_part(query[part], doc_ids[part], None if score is None else score[part], judgements, ties)
 
     parts = on_cores(ranked, _parts(query))
     nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
@@ -177,14 +198,14 @@ def _parts(query: npt.NDArray[np.int32]) -> list[slice]:
 
 
 def _ranked_part(
-    query: npt.NDArray[np.int32], doc_ids: pa.Array, score: Floats | None, judgements: Judgements
+    query: npt.NDArray[np.int32], doc_ids: pa.Array, score: Floats | None, judgements: Judgements, ties: Ties
 ) -> tuple[Ints, Ints, Floats, Ints]:
     """Query, rank and relevance of the judged documents, best first; and the query of each document that came again."""
     first = int(query[0])
     part = slice(*np.searchsorted(judgements.query, [first, int(query[-1]) + 1]))
     group, asked = query.astype(np.int64) - first, judgements.query[part] - first
     asked_ids = judgements.doc_ids[part]
-    order = _ranked(group, score)
+    order = np.arange(len(group)) if score is None else _ranked(group, -score, lambda rows: ties(rows, doc_ids))
     again = group[:0]
     place, found, repeats = _places(pair_keys(asked, asked_ids), pair_keys(group, doc_ids)[order])
     same = (group[place] == asked[found]).all() and doc_ids.take(pa.array(order[place])).equals(
@@ -209,23 +230,29 @@ def _places(wanted: npt.NDArray[Any], keys: npt.NDArray[Any]) -> tuple[Ints, npt
     return by_key[at[found]], found, bool((in_order[1:] == in_order[:-1]).any())
 
 
-def _ranked(group: Ints, score: Floats | None) -> Ints:
-    """Row numbers by descending score within each group of rows; rows that tie keep their order."""
-    order = np.arange(len(group))
-    if score is None:
-        return order
-    descending = -score
-    if bool(((group[1:] > group[:-1]) | (descending[1:] >= descending[:-1])).all()):
-        return order
+def _ranked(group: Ints, descending: Floats, key: Callable[[Ints], Ints]) -> Ints:
+    """Row numbers by rising value within each group of rows; rows that tie by their key."""
     depth = np.bincount(group)
     width = int(depth.max())
-    if len(depth) * width > SPARSE_AT * len(group):  # a few very deep queries among shallow ones
-        return np.lexsort((descending, group))
-    rectangle = np.full((len(depth), width), np.inf)
-    rectangle[group, place_in_group(group)] = descending
-    column = np.argsort(rectangle, axis=1, kind="stable")
-    column += (np.cumsum(depth) - depth)[:, None]
-    return column[np.arange(width) < depth[:, None]]
+    if bool(((group[1:] > group[:-1]) | (descending[1:] >= descending[:-1])).all()):
+        order = np.arange(len(group))
+    elif len(depth) * width > SPARSE_AT * len(group):  # a few very deep queries among shallow ones
+        order = np.lexsort((descending, group))
+    elif width * len(depth) == len(group):
+        order = (np.argsort(descending.reshape(-1, width), axis=1) + np.arange(0, len(group), width)[:, None]).ravel()
+    else:
+        rectangle = np.full((len(depth), width), np.inf)
+        rectangle[group, place_in_group(group)] = descending
+        column = np.argsort(rectangle, axis=1)
+        column += (np.cumsum(depth) - depth)[:, None]
+        order = column[np.arange(width) < depth[:, None]]
+    in_order = descending[order]
+    again = (in_order[1:] == in_order[:-1]) & (group[1:] == group[:-1])  # rows of a group stand together in any order
+    if again.any():
+        tied = np.flatnonzero(np.append(again, False) | np.append(False, again))
+        first = np.append(True, ~again)[tied]
+        order[tied] = order[tied][np.lexsort((key(order[tied]), np.cumsum(first)))]
+    return order
 
 
 def _first_seen(keys: Ints) -> npt.NDArray[np.bool_]:

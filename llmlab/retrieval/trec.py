@@ -14,21 +14,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from llmlab.errors import FileRuleError
-from llmlab.retrieval.ids import encode, id_array, pairs_repeat
+from llmlab.retrieval.ids import descending_places, encode, id_array, on_cores, pairs_repeat
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_qrels", "read_run"]
+__all__ = ["read_qrels", "read_run", "read_run_unordered"]
 
 QRELS_FIELDS = ("query_id", "iteration", "doc_id", "relevance")
 RUN_FIELDS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-SCAN_BYTES = 1 << 18
+HEAD_BYTES, SCAN_BYTES = 1 << 12, 1 << 19
 
 _WHOLE = re.compile(rb"[+-]?\d{1,18}")
 _DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -60,11 +59,19 @@ def read_run(path: str | Path) -> pd.DataFrame:
         FileRuleError: a line without six fields, a score that is not a finite number, or a file that cannot be read;
             names file and line.
     """
-    table = _read(Path(path), RUN_FIELDS, {"score": pa.float64()}, _run_number)
-    single = table["score"].to_numpy().astype(np.float32)
-    table = table.set_column(2, "score", pa.array(single))
-    doc_ids = _ties_by_descending_document(table, single)
+    table = _run_table(Path(path))
+    doc_ids = _ties_by_descending_document(table, table["score"].to_numpy())
     return _frame(table if doc_ids is None else table.set_column(1, "doc_id", doc_ids))
+
+
+def read_run_unordered(path: str | Path) -> pd.DataFrame:
+    """The same with tied documents as the file has them, for whoever breaks ties while ranking."""
+    return _frame(_run_table(Path(path)))
+
+
+def _run_table(path: Path) -> pa.Table:
+    table = _read(path, RUN_FIELDS, {"score": pa.float64()}, _run_number)
+    return table.set_column(2, "score", pa.array(table["score"].to_numpy().astype(np.float32)))
 
 
 def _read(
@@ -76,16 +83,18 @@ def _read(
     wanted = ["query_id", "doc_id", *number]
     types = {name: pa.large_string() for name in fields} | number
     try:
-        separator = _separator(path)
-        if separator is not None:
-            table = csv.read_csv(
-                path,
-                read_options=csv.ReadOptions(column_names=list(fields), block_size=1 << 22),
-                parse_options=csv.ParseOptions(delimiter=separator, quote_char=False, escape_char=False),
-                convert_options=csv.ConvertOptions(column_types=types, include_columns=wanted, null_values=[]),
-            )
-            if np.isfinite(table[wanted[-1]].to_numpy()).all():
-                return table
+        with pa.memory_map(str(path)) as file:
+            separator = _separator(file.read(HEAD_BYTES))
+            file.seek(0)
+            if separator is not None:
+                table = csv.read_csv(
+                    file,
+                    read_options=csv.ReadOptions(column_names=list(fields), block_size=1 << 20),
+                    parse_options=csv.ParseOptions(delimiter=separator, quote_char=False, escape_char=False),
+                    convert_options=csv.ConvertOptions(column_types=types, include_columns=wanted, null_values=[]),
+                )
+                if np.isfinite(table[wanted[-1]].to_numpy()).all() and _is_plain(path, len(table) * len(fields)):
+                    return table
     except pa.ArrowInvalid:
         pass  # the slow reader below says which line, or reads what Arrow is stricter about
     except OSError as error:
@@ -93,23 +102,28 @@ def _read(
     return _read_lines(path, fields, types, parse)
 
 
-def _separator(path: Path) -> str | None:
-    """The space or tab that stands alone between all fields of a file; None where its spacing is more varied."""
-    with path.open("rb") as file:
-        head = file.read(SCAN_BYTES)
-        separator = b"\t" if b"\t" in head.split(b"\n", 1)[0] else b" "
-        if not head or head[0] <= 32 or head.startswith(BYTE_ORDER_MARK):
+def _separator(head: bytes) -> str | None:
+    """The space or tab between the fields of the first line; None where the file begins with neither id nor text."""
+    if not head or head[0] <= 32 or head.startswith(BYTE_ORDER_MARK):
+        return None
+    return "\t" if b"\t" in head.split(b"\n", 1)[0] else " "
+
+
+def _is_plain(path: Path, n_fields: int) -> bool:
+    """Whether the file has one white character after each field (the last may lack it), and no other: then a file
+    whose lines all have so many fields when it is cut at one of them has the same fields when it is cut at any.
+    """
+    text = np.memmap(path, np.uint8, mode="r")
+
+    def gaps(start: int) -> int | None:
+        part = text[start : start + SCAN_BYTES + 1]  # and one byte of the next part, for gaps across the border
+        gap = part <= 32
+        if (gap[1:] & gap[:-1]).any() or (part == 13).any():
             return None
-        text, before = np.frombuffer(head, np.uint8), False
-        scanned = bytearray(SCAN_BYTES)
-        while len(text):
-            gap = text <= 32
-            n_plain = np.count_nonzero(text == separator[0]) + np.count_nonzero(text == 10)
-            if np.count_nonzero(gap) != n_plain or (gap[1:] & gap[:-1]).any() or (before and gap[0]):
-                return None
-            before = bool(gap[-1])
-            text = np.frombuffer(scanned, np.uint8, file.readinto(scanned))
-    return separator.decode()
+        return int(np.count_nonzero(gap[:SCAN_BYTES]))
+
+    found = on_cores(gaps, range(0, len(text), SCAN_BYTES))
+    return None not in found and sum(filter(None, found)) == n_fields - (text[-1] > 32)
 
 
 def _read_lines(
@@ -174,12 +188,9 @@ def _ties_by_descending_document(table: pa.Table, score: np.ndarray) -> pa.Array
         return None
     tied = np.flatnonzero(shared[np.minimum(np.searchsorted(shared, level), len(shared) - 1)] == level)
     doc_ids = id_array(table["doc_id"], what="document ids")
-    code, documents = encode(doc_ids.take(pa.array(tied)))
-    descending = pc.sort_indices(documents, sort_keys=[("", "descending")]).to_numpy()
-    place = np.empty(len(documents), np.int64)
-    place[descending] = np.arange(len(documents))
+    place = descending_places(doc_ids.take(pa.array(tied)))
     order = np.arange(len(score))
-    order[tied[np.argsort(level[tied], kind="stable")]] = tied[np.lexsort((place[code], level[tied]))]
+    order[tied[np.argsort(level[tied], kind="stable")]] = tied[np.lexsort((place, level[tied]))]
     return doc_ids.take(pa.array(order))
 
 
