@@ -11,9 +11,9 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmlab.bundle import Bundle, ModelRef
 from llmlab.display import Shown
@@ -21,6 +21,16 @@ from llmlab.errors import FloatingModelError
 from llmlab.golden import Case
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
 from llmlab.judge.rubric import Rubric, rubric
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Unpack
+
+    from llmlab.judge.anchors import AnchorCheck
+    from llmlab.judge.asking import CallOptions
+    from llmlab.judge.figures import Calibration
+    from llmlab.judge.labels import Labels
+    from llmlab.results import Results
 
 __all__ = ["Judge", "family", "framed", "question_of", "reference_of"]
 
@@ -101,6 +111,19 @@ class Judge(Shown):
         bundle = _bundle(one, parts, _ASK_WINNER, f"judge_{one.name}_pairs", model, changes)
         return cls(bundle=bundle, rubric=one, kind="pairwise")
 
+    @classmethod
+    def load(cls, path: str | Path) -> Judge:
+        """The judge in a YAML file (keys: `judgefile`); FileRuleError with file, line and rule for anything else."""
+        from llmlab.judge.judgefile import read_judge
+
+        return read_judge(path)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the judge as YAML, its rubric and its prompt spelt out; `load` gives the same digest."""
+        from llmlab.judge.judgefile import write_judge
+
+        return write_judge(self, path)
+
     @property
     def digest(self) -> str:
         """The bundle's digest: what labels, metrics and passports are bound to."""
@@ -116,6 +139,62 @@ class Judge(Shown):
         if self.kind == "pairwise":
             return parse_preference(reply)
         return parse_score(reply, scale=self.rubric.scale, name=self.rubric.name)
+
+    def calibrate(
+        self,
+        labels: Labels,
+        results: Results | Sequence[Results] | None = None,
+        *,
+        metric: str | None = None,
+        by: str | None = None,
+        level: float = 0.95,
+        **options: Unpack[CallOptions],
+    ) -> Calibration:
+        """This judge against people's labels; of what it has not judged yet, the labelled answers are judged now.
+
+        Args:
+            labels: grades for a pointwise judge, preferences for a pairwise one, by this rubric.
+            results: the answers that were labelled, judged already or not. They may be left out where the labels hold
+                the texts themselves and the rubric needs nothing but question and answer.
+            metric: the judge's column, by default the rubric's name.
+            by: "tags" for the same per tag of the cases.
+            options: `client`, `endpoints`, `store`, `budget_usd`, ... as for `run`.
+
+        Raises:
+            DataError: no label fits, or the labels are of another kind or rubric.
+
+        >>> import tempfile
+        >>> from llmlab.clients.fake import FakeClient
+        >>> from llmlab.judge.labels import Label, Labels, text_digest
+        >>> texts = {"q1": "dropna", "q2": "no idea", "q3": "isna", "q4": "fillna"}
+        >>> people = Labels(tuple(
+        ...     Label(rubric="relevance", case_id=case, question=text_digest("Gaps?"), answer=text_digest(text),
+        ...           value=level, asked="Gaps?", text=text)
+        ...     for level, (case, text) in enumerate(texts.items(), start=2)
+        ... ))
+        >>> judge = Judge.pointwise("relevance", model="openai/gpt-4o-2024-08-06")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     means = {"client": FakeClient('{"score": 4}'), "store": f"{folder}/calls.sqlite", "progress": False}
+        ...     found = judge.calibrate(people, **means)
+        >>> found.only.agreement.value
+        0.25
+        """
+        from llmlab.judge.measuring import calibrated
+
+        return calibrated(self, labels, results, metric=metric, by=by, level=level, **options)
+
+    def check_anchors(
+        self,
+        anchors: Results,
+        *,
+        metric: str | None = None,
+        labels: Labels | None = None,
+        **options: Unpack[CallOptions],
+    ) -> AnchorCheck:
+        """Whether this judge still judges as it did: its frozen answers judged again (`judge.check_anchors`)."""
+        from llmlab.judge.anchors import check_anchors
+
+        return check_anchors(anchors, self, metric=metric, labels=labels, **options)
 
     def require_pinned(self) -> Judge:
         """This judge, if its model is pinned; FloatingModelError otherwise: no gate may rest on a floating judge."""
