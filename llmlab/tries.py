@@ -71,9 +71,9 @@ class SideBySide(Shown):
         if row is None:
             return self.names[side]
         scores = [f"{metric} {number(row.get(metric))}" for metric in self.metrics]
-        spent = [f"{number(row['input_tokens'])} + {number(row['output_tokens'])} tokens"]
-        spent += [f"${number(row['cost_usd'])}"] if row["cost_usd"] == row["cost_usd"] else []  # not NaN
-        spent += [f"{row['latency_s']:.2f} s"] if row["latency_s"] == row["latency_s"] else []
+        spent = [f"{number(row['output_tokens'])} tokens out"]
+        spent += [f"${number(row['cost_usd'])}"] if row["cost_usd"] > 0 else []  # NaN = unknown
+        spent += [f"{row['latency_s']:.2g} s"] if row["latency_s"] > 0 else []
         return f"{self.names[side]}: {', '.join([*scores, *spent])}"
 
     def _rows(self) -> list[dict[str, object]]:
@@ -83,8 +83,8 @@ class SideBySide(Shown):
 
     def _sentence(self) -> str:
         asked = " | ".join(str(value) for value in self.case.inputs.values())
-        expected = f" Expected: {', '.join(self.case.expected)}." if self.case.expected else ""
-        return f"{self.case.id}: {asked}{expected}"
+        facts = ", ".join(" or ".join(fact.split("|")) for fact in self.case.expected)
+        return f"{self.case.id}: {asked}{f' (expected: {facts})' if facts else ''}"
 
     def _repr_html_(self) -> Html:
         chip = self._rows()[0]["became"]
@@ -116,6 +116,11 @@ class Try(Shown):
     def name(self) -> str:
         """Its variant in the results."""
         return f"try {self.number}"
+
+    @property
+    def title(self) -> str:
+        """Its name and what it changes."""
+        return f"{self.name}: {_short(self.changes)}"
 
     def side_by_side(self) -> tuple[SideBySide, ...]:
         """Each case of the sample: the worse ones first, then the better ones, then the others."""
@@ -150,20 +155,28 @@ class Try(Shown):
         change = change if metric.higher_is_better else -change
         return "better" if change > 0 else "worse" if change < 0 else "same"
 
+    @property
+    def outcome(self) -> str:
+        """How many cases became better and worse, in a sentence."""
+        became = [pair.became for pair in self.side_by_side()]
+        counts = {word: became.count(word) for word in ("better", "worse", "same", "unknown")}
+        said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        return f"{self.name} against {self.baseline}: {said} of {counted(len(became), 'case')}."
+
     def _rows(self) -> list[dict[str, object]]:
         became = [pair.became for pair in self.side_by_side()]
         summary = self.results.summary()
-        row: dict[str, object] = {"try": self.number, "changes": ", ".join(self.changes) or "none"}
+        row: dict[str, object] = {"try": str(self.number), "changes": _short(self.changes)}
         if self.results.state != "complete":
             row["state"] = Chip(self.results.state, "bad" if self.results.failed else "unsure")
         row["cases"] = len(became)
         for metric in self.results.metrics:
             row[metric] = _interval(summary, self.name, metric, failed=self.results.failed)
         if self.results.metrics:
-            row["better / worse"] = f"{became.count('better')} / {became.count('worse')}"
+            row["better, worse"] = f"{became.count('better')}, {became.count('worse')}"
         for metric, title in (("output_tokens", "tokens out"), ("cost_usd", "USD"), ("latency_s", "latency (s)")):
             value = summary.estimate(self.name, metric).value
-            row |= {title: Interval(value)} if value is not None else {}
+            row |= {title: Interval(value)} if value else {}  # nothing is said of what is unknown or free
         return [row]
 
     def _sentence(self) -> str:
@@ -234,11 +247,8 @@ class Tries(Shown):
         return replace(self, done=(*self.done, made), at=number)
 
     def _rows(self) -> list[dict[str, object]]:
-        return [
-            row | ({"": Chip("shown")} if one.number == self.at else {"": ""})
-            for one in self.done
-            for row in one._rows()
-        ]
+        rows = [(one, row) for one in self.done for row in one._rows()]
+        return [row | {"try": f"{'▸ ' if one.number == self.at else ''}{row['try']}"} for one, row in rows]
 
     def _sentence(self) -> str:
         if not self.done:
@@ -328,6 +338,10 @@ def failing_cases(results: Results, *, bundle: Bundle | None = None) -> tuple[st
 def _answered(one: Try) -> bool:
     frame = one.results.frame
     return bool((frame["variant"] == one.name).any() and not one.results.failed)
+
+
+def _short(changes: Sequence[str]) -> str:
+    return ", ".join(field.rpartition(".")[2] for field in changes) or "none"
 
 
 def _interval(summary: Any, variant: str, metric: str, *, failed: bool) -> Interval | None:

@@ -12,7 +12,7 @@ from IPython.display import publish_display_data
 
 from llmlab.display import Shown, html_of
 
-__all__ = ["Report", "button", "column", "field", "row", "text_area"]
+__all__ = ["Report", "button", "column", "field", "indented", "row", "text_area"]
 
 LABEL_PX = 92
 
@@ -37,7 +37,7 @@ class Report:
 
 def text_area(label: str, *, rows: int, placeholder: str = "") -> Any:
     """A text that may be long, as wide as the form."""
-    return _labelled(w.Textarea(description=label, rows=rows, placeholder=placeholder), width="100%")
+    return _labelled(w.Textarea(description=label, rows=rows, placeholder=placeholder), width="calc(100% - 8px)")
 
 
 def field(kind: Any, label: str, *, width_px: int = 220, **options: Any) -> Any:
@@ -52,9 +52,16 @@ def button(label: str, do: Callable[[], None], *, style: str = "", tooltip: str 
     return made
 
 
+def indented(widget: Any) -> Any:
+    """The widget moved to where the fields begin, right of their labels."""
+    widget.layout.margin = f"2px 2px 2px {LABEL_PX + 8}px"
+    widget.layout.width = "auto"
+    return widget
+
+
 def row(*children: Any) -> Any:
     """Widgets beside each other, wrapped where there is no room."""
-    return w.HBox(children, layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 8px"))
+    return w.HBox(children, layout=w.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px"))
 
 
 def column(children: Sequence[Any]) -> Any:

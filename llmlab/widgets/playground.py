@@ -23,7 +23,7 @@ from llmlab.golden import GoldenSet
 from llmlab.results import Results
 from llmlab.scorers import mentions_expected
 from llmlab.tries import Tries, failing_cases, sample_cases, try_out
-from llmlab.widgets.parts import Report, button, column, field, row, text_area
+from llmlab.widgets.parts import Report, button, column, field, indented, row, text_area
 
 if TYPE_CHECKING:
     from llmlab.progress import Progress
@@ -107,15 +107,15 @@ class Playground:
     def _make_fields(self, size: int, seed: int) -> None:
         golden = self.tries.golden
         self.system = text_area("System", rows=3, placeholder="no system text")
-        self.template = text_area("Template", rows=4)
-        self.model = field(w.Text, "Model", width_px=340)
+        self.template = text_area("Template", rows=5)
+        self.model = field(w.Text, "Model", width_px=330)
         self.temperature = field(w.Text, "Temperature", width_px=170, placeholder="not sent")
         self.k = field(w.BoundedIntText, "Passages k", width_px=170, min=1, max=1000)
-        self.how = field(w.Dropdown, "Try on", width_px=250, options=[RANDOM, *([TAG] if golden.tags else []), FAILING])
-        self.tag = field(w.Dropdown, "Tag", width_px=280, options=golden.tags)
+        self.how = field(w.Dropdown, "Try on", width_px=330, options=[RANDOM, *([TAG] if golden.tags else []), FAILING])
+        self.tag = field(w.Dropdown, "Tag", width_px=330, options=golden.tags)
         self.size = field(w.BoundedIntText, "Cases", width_px=170, min=1, max=len(golden), value=min(size, len(golden)))
         self.seed = field(w.IntText, "Seed", width_px=170, value=seed)
-        self.checked, self.status, self.to_save = html_widget(), html_widget(), html_widget()
+        self.checked, self.status, self.to_save = indented(html_widget()), indented(html_widget()), html_widget()
         for text in (self.system, self.template):
             text.observe(lambda _: self._show_check(), names="value")
         self.how.observe(lambda _: self._show_sample(), names="value")
@@ -130,14 +130,14 @@ class Playground:
         self.save = button("Save as bundle …", self._on_save, width_px=140)
         self.confirm = button("Write it", self._on_confirm, style="success")
         self.cancel = button("Cancel", self._hide_save)
-        self.saving = column([self.to_save, row(self.confirm, self.cancel)])
+        self.saving = indented(column([self.to_save, row(self.confirm, self.cancel)]))
         settings = [self.model, self.temperature, *([self.k] if self.tries.baseline.retrieval is not None else [])]
         self.form = column(
             [
                 *(self.system, self.template, self.checked),
-                *(row(*settings), row(self.how, self.tag, self.size, self.seed)),
-                row(self.run, self.stop, self.undo, self.redo, self.history, self.save),
-                *(self.status, self.saving),
+                *(row(*settings), row(self.how, self.size, self.seed, self.tag)),
+                indented(row(self.run, self.stop, self.undo, self.redo, self.save)),
+                *(self.status, self.saving, self.history),
             ]
         )
         self._hide_save()
@@ -163,10 +163,8 @@ class Playground:
         self.redo.disabled = self._busy or tries.at == len(tries.done)
         self.save.disabled = self._busy or self._folder is None
         self.history.disabled = self._busy or not tries.done
-        labels = [
-            f"{tries.name}, as it was",
-            *(f"{one.name}: {', '.join(one.changes) or 'no change'}" for one in tries.done),
-        ]
+        labels = [f"{tries.name}, as it was", *(one.title for one in tries.done)]
+        self.history.layout.display = "" if tries.done else "none"
         with self.history.hold_sync():
             self.history.value = None  # new options would choose the first
             self.history.options = [(label, number) for number, label in enumerate(labels)]
@@ -264,7 +262,7 @@ class Playground:
         bundle, (path, version) = self.bundle, next_version(self._folder or "")
         self.to_save.value = html_of(
             html_note(f"{path.name}, version {version}, compared with {self.tries.name}:", chip=Chip("new file")),
-            self.tries.baseline.diff(bundle),
+            self.tries.baseline.diff(edited(bundle, version=version)),
         )
         self.saving.layout.display = ""
 
@@ -275,7 +273,7 @@ class Playground:
         tries, bundle = self.tries, self.bundle
         shown = tries.shown
         which = f"try {shown.number} of {len(tries.done)}" if shown and shown.bundle == bundle else "not tried"
-        fields = ", ".join(field for field, _, _ in tries.baseline.diff(bundle).changes)
+        fields = ", ".join(name for name, _, _ in tries.baseline.diff(bundle).changes)
         notes = f"From {tries.name} in the Playground ({which}). Changed: {fields}."
         path = save_next(bundle, self._folder or "", notes=notes, tried=tries.candidates, golden=tries.golden)
         self.saved = path
@@ -323,4 +321,4 @@ def _outcome(tries: Tries) -> tuple[str, Chip]:
         return f"{len(errors)} of {len(results.frame)} calls gave no answer. {errors.iloc[0]}", Chip("failed", "bad")
     if not results.complete:
         return "Stopped. Every answer that arrived is kept; Run goes on from there.", Chip("stopped", "unsure")
-    return f"{tries.done[-1].name} is done.", Chip("done", "good")
+    return tries.done[-1].outcome, Chip("done", "good")
