@@ -1,4 +1,7 @@
-"""An OpenAI-compatible server on 127.0.0.1, in a process of its own, that misbehaves on request.
+"""A model server on 127.0.0.1, in a process of its own, that misbehaves on request.
+
+It speaks chat completions as OpenAI, Azure and self-hosted servers do, embeddings, and Anthropic's Messages API
+(`tests.loopback_anthropic`), by the path that is asked.
 
 Answers are deterministic (`echo: ` and the last user message). Faults are set over HTTP, as shares of the requests
 (chosen by a hash of seed, body and how often that body came, so that the order of calls does not matter) or as a
@@ -21,7 +24,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests import loopback_anthropic
+
 MODEL_SNAPSHOT = "loopback-2026-01-01"
+AZURE_FILTERED = {
+    "error": {
+        "message": "The response was filtered due to the prompt triggering a content management policy.",
+        "type": None,
+        "param": "prompt",
+        "code": "content_filter",
+        "status": 400,
+        "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"hate": {"filtered": True}}},
+    }
+}
 STATUS_WORDS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 429: "Too Many Requests"}
 
 
@@ -38,7 +53,8 @@ class Loopback:
 
     def set(self, **behaviour: Any) -> None:
         """Replace the behaviour and clear the log. Keys: latency_s, faults {mode: share}, script [mode, ...], seed,
-        retry_after (header text), hang_s, words (the answer's length), system_fingerprint, log_bodies."""
+        retry_after (header text), hang_s, words (the answer's length), system_fingerprint, log_bodies, and by_key
+        {key: mode} for what happens to all requests with that key."""
         body = json.dumps(behaviour).encode()
         with urllib.request.urlopen(f"{self.origin}/control", data=body, timeout=10):
             pass
@@ -69,6 +85,7 @@ class Server:
         self.latency_s = float(behaviour.get("latency_s", 0.0))
         self.faults: dict[str, float] = behaviour.get("faults", {})
         self.script: list[str] = list(behaviour.get("script", []))
+        self.by_key: dict[str, str] = behaviour.get("by_key", {})
         self.seed = behaviour.get("seed", 0)
         self.retry_after = behaviour.get("retry_after", "0")
         self.hang_s = float(behaviour.get("hang_s", 3600.0))
@@ -80,7 +97,9 @@ class Server:
         self.seen: Counter[bytes] = Counter()
         self.log: list[dict[str, Any]] = []
 
-    def mode_for(self, body: bytes) -> str:
+    def mode_for(self, body: bytes, key: str) -> str:
+        if key in self.by_key:
+            return self.by_key[key]
         if self.script:
             return self.script.pop(0)
         if not self.faults:
@@ -132,7 +151,7 @@ class Connection(asyncio.Protocol):
         if path == "/stats":
             self.transport.write(_http(200, server.stats()))
             return
-        mode = server.mode_for(body)
+        mode = server.mode_for(body, _key(headers))
         due_s = loop.time() + (server.hang_s if mode == "hang" else server.latency_s)
         server.requests += 1
         server.connections += not self.used
@@ -158,44 +177,68 @@ class Connection(asyncio.Protocol):
 
 
 def _reply(server: Server, mode: str, path: str, headers: dict[str, str], request: dict[str, Any]) -> bytes:
+    messages = path.endswith("/v1/messages")
+    if messages and (mistake := loopback_anthropic.mistake(headers, request)):
+        return _http(400, loopback_anthropic.error(400, headers, mistake))
     if mode.isdigit():
-        return _http(int(mode), _error_for(int(mode), headers), retry_after=server.retry_after)
+        told = loopback_anthropic.error(int(mode), headers) if messages else _error_for(int(mode), path, headers)
+        return _http(int(mode), told, retry_after=server.retry_after)
     if mode == "html":
         return _http(200, b"<html><body>Please sign in</body></html>", content_type="text/html")
+    overloaded = {"message": "upstream overloaded", "code": 502}
     fixed: dict[str, tuple[int, Any]] = {
-        "error200": (200, {"error": {"message": "upstream overloaded", "code": 502}}),
+        "error200": (200, {"type": "error", "error": overloaded} if messages else {"error": overloaded}),
         "array": (200, [1, 2]),
         "no_choices": (200, {"id": "x", "choices": []}),
-        "content_filter_400": (400, {"error": {"message": "filtered", "code": "content_filter"}}),
+        "content_filter_400": (400, AZURE_FILTERED),
         "no_credit": (429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}),
+        "vllm_400": (
+            400,
+            {"object": "error", "message": "context is too long", "type": "BadRequestError", "code": 400},
+        ),
     }
     if mode in fixed:
         status, body = fixed[mode]
         return _http(status, body)
     if path.endswith("/embeddings"):
         return _http(200, _embeddings(request))
+    reply = _completion(server, mode, request)
+    if messages:
+        reply = loopback_anthropic.message(mode, request, words=server.words)
     if request.get("stream"):
-        return _streamed(mode, _completion(server, mode, request))
-    whole = json.dumps(_completion(server, mode, request)).encode()
+        sent = loopback_anthropic.events(mode, reply) if messages else _events(mode, path, reply)
+        cut = sent[:3] if mode in ("truncate", "stop_stream") else sent
+        return (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n" + "".join(cut).encode()
+        )
+    whole = json.dumps(reply).encode()
     half = whole[: len(whole) // 2]
     if mode == "truncate":  # announces more than it sends
         return _http(200, half, length=len(whole))
     return _http(200, half if mode == "bad_json" else whole)
 
 
-def _streamed(mode: str, reply: dict[str, Any]) -> bytes:
+def _events(mode: str, path: str, reply: dict[str, Any]) -> list[str]:
+    """The reply as server-sent events, with the gaps and additions that other servers than OpenAI's are known for."""
     choice, kept = reply["choices"][0], {key: reply[key] for key in ("model", "system_fingerprint")}
     message = choice["message"]
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    if mode == "reasoning":
+        deltas += [{"reasoning_content": "Hm."}, {"reasoning": "Hm."}]
     texts = {name: re.findall(r"\s*\S+|\s+$", message.get(name) or "") for name in ("content", "refusal")}
     deltas += [{name: part} for name, parts in texts.items() for part in parts]
     deltas += [{"tool_calls": [{"index": i, **call}]} for i, call in enumerate(message.get("tool_calls", ()))]
     events = [{**kept, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
-    events.append({**kept, "choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]})
-    events.append({**kept, "choices": [], "usage": reply["usage"]})
-    sent = [f"data: {json.dumps(event)}\n\n" for event in events] + [": keep-alive\n\n", "data: [DONE]\n\n"]
-    head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-    return (head + "".join(sent[:2] if mode in ("truncate", "stop_stream") else sent)).encode()
+    if "/deployments/" in path:
+        events.insert(0, {"choices": [], "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]})
+    if mode == "error_event":
+        events.append({"error": {"message": "the engine died", "type": "server_error", "code": 500}})
+    finish = None if mode == "no_finish" else choice["finish_reason"]
+    events.append({**kept, "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    if mode != "no_usage":
+        events.append({**kept, "choices": [], "usage": reply["usage"]})
+    sent = [f"data: {json.dumps(event)}\n\n" for event in events] + [": keep-alive\n\n"]
+    return sent if mode == "no_done" else [*sent, "data: [DONE]\n\n"]
 
 
 def _http(
@@ -225,26 +268,36 @@ def _completion(server: Server, mode: str, request: dict[str, Any]) -> dict[str,
         message["content"] = ""
     if mode == "refusal":
         message |= {"content": None, "refusal": "I cannot help with that."}
+    if mode == "reasoning":
+        message["reasoning_content"] = "Hm."
     if mode == "tool_calls":
         function = {"name": "look_up", "arguments": '{"id": 7}'}
         message |= {"content": None, "tool_calls": [{"id": "c1", "type": "function", "function": function}]}
         finish = "tool_calls"
     prompt_tokens = sum(len(str(message["content"]).split()) for message in request["messages"])
     usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(text.split())}
+    details = {"prompt_tokens_details": {"cached_tokens": prompt_tokens // 2}}
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "model": "another-model" if mode == "wrong_model" else request.get("model", MODEL_SNAPSHOT),
         "system_fingerprint": server.system_fingerprint,
         "choices": [{"index": 0, "message": message, "finish_reason": finish}],
-        "usage": usage | {"prompt_tokens_details": {"cached_tokens": prompt_tokens // 2}},
+        "usage": None if mode == "no_usage" else usage | details,
     }
 
 
-def _error_for(status: int, headers: dict[str, str]) -> dict[str, Any]:
+def _key(headers: dict[str, str]) -> str:
+    names = ("authorization", "api-key", "x-api-key")
+    return next((headers[name] for name in names if name in headers), "").removeprefix("Bearer ")
+
+
+def _error_for(status: int, path: str, headers: dict[str, str]) -> dict[str, Any]:
     """Like some real providers, it repeats the key it was given."""
-    key = headers.get("authorization", headers.get("api-key", "")).removeprefix("Bearer ")
-    return {"error": {"message": f"status {status} for key {key}", "type": "error", "code": None}}
+    message = f"status {status} for key {_key(headers)}"
+    if "/deployments/" in path:
+        return {"error": {"code": {404: "DeploymentNotFound"}.get(status, str(status)), "message": message}}
+    return {"error": {"message": message, "type": "error", "code": None}}
 
 
 def _embeddings(request: dict[str, Any], dimensions: int = 256) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from llmlab.clients.address import Access
 from llmlab.clients.limits import RateLimits
 from llmlab.errors import CallError, RequestRefusedError
+from llmlab.redaction import remember
 
 __all__ = ["Lane", "Lanes"]
 
@@ -60,6 +61,8 @@ class Lanes:
     def __init__(self, accesses: Sequence[Access]) -> None:
         if not accesses:
             raise ValueError("no access given, must be one or more")
+        for name in filter(None, (access.api_key_env for access in accesses)):
+            remember(name)
         self.all = tuple(Lane(access) for access in accesses)
         first = self.all[0]
         self._alone = first if len(self.all) == 1 and first.access.max_in_flight is None else None

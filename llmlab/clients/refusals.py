@@ -66,4 +66,6 @@ def _error(text: str) -> Any:
         body = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return body.get("error", body.get("detail")) if isinstance(body, dict) else None
+    if not isinstance(body, dict):
+        return None
+    return body if body.get("object") == "error" else body.get("error", body.get("detail"))  # vLLM's own shape first
