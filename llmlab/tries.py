@@ -73,7 +73,7 @@ class SideBySide(Shown):
         scores = [f"{metric} {number(row.get(metric))}" for metric in self.metrics]
         spent = [f"{number(row['output_tokens'])} tokens out"]
         spent += [f"${number(row['cost_usd'])}"] if row["cost_usd"] > 0 else []  # NaN = unknown
-        spent += [f"{row['latency_s']:.2g} s"] if row["latency_s"] > 0 else []
+        spent += [f"{row['latency_s']:.1f} s"] if row["latency_s"] >= 0.05 else []
         return f"{self.names[side]}: {', '.join([*scores, *spent])}"
 
     def _rows(self) -> list[dict[str, object]]:

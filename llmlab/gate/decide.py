@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmlab.drafts import tried_before
 from llmlab.errors import DataError
 from llmlab.gate.condition import Condition
 from llmlab.gate.conditions import evaluate
@@ -132,7 +133,8 @@ def _look(
     )
     sets = {results.golden_digest, results.golden.parent if results.golden else ""} - {""}
     known = [look for look in looks if look.golden_digest in sets]
-    price = price_of_looking(known, this, others=digests.values(), baselines=fixed, confidence=policy.confidence)
+    others = {*digests.values(), *tried_before(results.bundles[candidate], sets)}  # those of the Playground too
+    price = price_of_looking(known, this, others=others, baselines=fixed, confidence=policy.confidence)
     return this, price
 
 

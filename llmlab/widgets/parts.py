@@ -12,7 +12,7 @@ from IPython.display import publish_display_data
 
 from llmlab.display import Shown, html_of
 
-__all__ = ["Report", "button", "column", "field", "indented", "row", "text_area"]
+__all__ = ["Report", "button", "column", "field", "indented", "row", "small_field", "text_area"]
 
 LABEL_PX = 92
 
@@ -40,9 +40,14 @@ def text_area(label: str, *, rows: int, placeholder: str = "") -> Any:
     return _labelled(w.Textarea(description=label, rows=rows, placeholder=placeholder), width="calc(100% - 8px)")
 
 
-def field(kind: Any, label: str, *, width_px: int = 220, **options: Any) -> Any:
+def field(kind: Any, label: str, *, width_px: int = 290, label_px: int = LABEL_PX, **options: Any) -> Any:
     """An input of ipywidgets' kind (`Text`, `Dropdown`, ...) behind its label."""
-    return _labelled(kind(description=label, **options), width=f"{width_px}px")
+    return _labelled(kind(description=label, **options), width=f"{width_px}px", label_px=label_px)
+
+
+def small_field(kind: Any, label: str, **options: Any) -> Any:
+    """An input for a number, to stand beside others."""
+    return field(kind, label, width_px=150, label_px=80, **options)
 
 
 def button(label: str, do: Callable[[], None], *, style: str = "", tooltip: str = "", width_px: int = 84) -> Any:
@@ -69,7 +74,7 @@ def column(children: Sequence[Any]) -> Any:
     return w.VBox(children, layout=w.Layout(width="100%", max_width="1000px", grid_gap="4px"))
 
 
-def _labelled(widget: Any, *, width: str) -> Any:
-    widget.style.description_width = f"{LABEL_PX}px"
+def _labelled(widget: Any, *, width: str, label_px: int = LABEL_PX) -> Any:
+    widget.style.description_width = f"{label_px}px"
     widget.layout.width = width
     return widget

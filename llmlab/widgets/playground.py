@@ -23,7 +23,7 @@ from llmlab.golden import GoldenSet
 from llmlab.results import Results
 from llmlab.scorers import mentions_expected
 from llmlab.tries import Tries, failing_cases, sample_cases, try_out
-from llmlab.widgets.parts import Report, button, column, field, indented, row, text_area
+from llmlab.widgets.parts import Report, button, column, field, indented, row, small_field, text_area
 
 if TYPE_CHECKING:
     from llmlab.progress import Progress
@@ -108,13 +108,13 @@ class Playground:
         golden = self.tries.golden
         self.system = text_area("System", rows=3, placeholder="no system text")
         self.template = text_area("Template", rows=5)
-        self.model = field(w.Text, "Model", width_px=330)
-        self.temperature = field(w.Text, "Temperature", width_px=170, placeholder="not sent")
-        self.k = field(w.BoundedIntText, "Passages k", width_px=170, min=1, max=1000)
-        self.how = field(w.Dropdown, "Try on", width_px=330, options=[RANDOM, *([TAG] if golden.tags else []), FAILING])
-        self.tag = field(w.Dropdown, "Tag", width_px=330, options=golden.tags)
-        self.size = field(w.BoundedIntText, "Cases", width_px=170, min=1, max=len(golden), value=min(size, len(golden)))
-        self.seed = field(w.IntText, "Seed", width_px=170, value=seed)
+        self.model = field(w.Text, "Model")
+        self.temperature = small_field(w.Text, "Temperature", placeholder="not sent")
+        self.k = small_field(w.BoundedIntText, "Passages k", min=1, max=1000)
+        self.how = field(w.Dropdown, "Try on", options=[RANDOM, *([TAG] if golden.tags else []), FAILING])
+        self.tag = field(w.Dropdown, "Tag", options=golden.tags)
+        self.size = small_field(w.BoundedIntText, "Cases", min=1, max=len(golden), value=min(size, len(golden)))
+        self.seed = small_field(w.IntText, "Seed", value=seed)
         self.checked, self.status, self.to_save = indented(html_widget()), indented(html_widget()), html_widget()
         for text in (self.system, self.template):
             text.observe(lambda _: self._show_check(), names="value")

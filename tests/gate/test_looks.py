@@ -79,6 +79,17 @@ def test_variants_of_the_same_results_were_tried_too():
     assert decided(policy(goal=superior()), gateable(scores)).price.candidates == 3
 
 
+def test_candidates_that_a_bundle_was_chosen_among_in_the_playground_were_tried_too():
+    """The saved bundle says so itself, outside its digest; what was tried on other questions does not count."""
+    results = noisy(0.1, n=40)
+    name = results.variants[-1]
+    digest = results.bundles[name].digest
+    for golden, candidates in ((results.golden_digest, 4), ("f" * 64, 1)):
+        chosen = results.bundles[name].model_copy(update={"metadata": {"tried": {golden: ["a", "b", "c", digest]}}})
+        judged = replace(results, bundles={**results.bundles, name: chosen})
+        assert decided(policy(goal=superior()), judged).price.candidates == candidates
+
+
 def test_an_entry_that_is_no_look_is_refused():
     with pytest.raises(DataError, match="ledger"):
         Look.from_record({"results_digest": "r"})
