@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrate"]
 
+_JUDGE = "\0judge"  # a column's name that no table has
+
 
 @click.command("calibrate")
 @click.argument("verdicts", type=click.Path(path_type=Path))
@@ -21,6 +23,9 @@ __all__ = ["calibrate"]
 @click.option("--order2", help="Pairwise: column of the winner where output 2 was shown first, mapped back.")
 @click.option("--length1", help="Pairwise: column of output 1's length.")
 @click.option("--length2", help="Pairwise: column of output 2's length.")
+@click.option("--author1", help="Pairwise: column of who wrote output 1, for self-preference.")
+@click.option("--author2", help="Pairwise: column of who wrote output 2.")
+@click.option("--judge-author", help="Pairwise: the judge's name among the authors, or the column that holds it.")
 @click.option("--human", help="Pointwise: column of the human label.")
 @click.option("--judge", "judge_column", help="Pointwise: column of the judge's score.")
 @click.option("--length", help="Pointwise: column of the answer's length.")
@@ -35,6 +40,9 @@ def calibrate(
     order2: str | None,
     length1: str | None,
     length2: str | None,
+    author1: str | None,
+    author2: str | None,
+    judge_author: str | None,
     human: str | None,
     judge_column: str | None,
     length: str | None,
@@ -45,33 +53,42 @@ def calibrate(
     """How far do a judge's verdicts agree with people's, and what else moves the judge?
 
     VERDICTS is a CSV, TSV or Parquet file of any tool's verdicts. Pairwise: --label, --order1 and --order2, winners as
-    1, 2 or tie, already mapped back to the outputs. Pointwise: --human and --judge. A tie or a missing verdict is not
-    right and stays in n; rows without a human label are left out and counted.
+    1, 2 or tie, already mapped back to the outputs; with authors also whether the judge prefers its own. Pointwise:
+    --human and --judge. A tie or a missing verdict is not right and stays in n; rows without a human label are left out
+    and counted.
     """
     from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 
-    pairwise = [label, order1, order2]
-    pointwise = [human, judge_column]
-    if all(pairwise) and not any(pointwise) and (length1 is None) == (length2 is None) and length is None:
+    pairwise, pointwise = [label, order1, order2], [human, judge_column]
+    authorship, lengths = [author1, author2, judge_author], [length1, length2]
+    whole = all(all(group) or not any(group) for group in (authorship, lengths))
+    if all(pairwise) and not any([*pointwise, length]) and whole:
+        table = _table(verdicts)
+        if judge_author is not None and judge_author not in table.columns:
+            table, judge_author = table.assign(**{_JUDGE: judge_author}), _JUDGE
         found = calibrate_verdicts(
-            _table(verdicts),
+            table,
             label=str(label),
             order1=str(order1),
             order2=str(order2),
             length1=length1,
             length2=length2,
+            author1=author1,
+            author2=author2,
+            judge=judge_author,
             cluster=cluster,
             by=by,
         )
-    elif all(pointwise) and not any([*pairwise, length1, length2]):
+    elif all(pointwise) and not any([*pairwise, *lengths, *authorship]):
         table = _table(verdicts)
         found = calibrate_scores(
             table, human=str(human), judge=str(judge_column), length=length, cluster=cluster, by=by
         )
     else:
         raise click.UsageError(
-            "name --label, --order1 and --order2 (with both of --length1 and --length2, or neither) for pairwise "
-            "verdicts, or --human and --judge for scores"
+            "name --label, --order1 and --order2 for pairwise verdicts (with both of --length1 and --length2 or "
+            "neither, and --author1, --author2 and --judge-author together or not at all), or --human and --judge "
+            "for scores"
         )
     click.echo(json.dumps({"groups": found.records()}, allow_nan=False, indent=1) if as_json else str(found))
 

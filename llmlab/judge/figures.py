@@ -70,6 +70,9 @@ class VerdictGroup(Shown):
             "length_slope_se": self.length.se if self.length else None,
             "length_slope_p": self.length.p_value if self.length else None,
             "gold_slope": self.length.gold if self.length else None,
+            "own_slope": self.own.value if self.own else None,
+            "own_slope_se": self.own.se if self.own else None,
+            "own_slope_p": self.own.p_value if self.own else None,
             "sensitivity": self.rates.sensitivity.value,
             "specificity": self.rates.specificity.value,
             "notes": [*self.kappa.notes, *([self.length.note] if self.length and self.length.note else [])],
@@ -77,7 +80,7 @@ class VerdictGroup(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         place = self.position
-        slope = self.length
+        slope, own = self.length, self.own
         return [
             {
                 **self.group,
@@ -88,6 +91,7 @@ class VerdictGroup(Shown):
                 "p (position)": place.p_value,
                 "kappa": _interval(self.kappa_both),
                 "length slope": None if slope is None else Interval(slope.value, slope.low, slope.high),
+                **({"own answers": Interval(own.value, own.low, own.high)} if own is not None else {}),
                 "missing": self.missing,
             }
         ]

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
+from llmlab.bundle import ModelRef
 from llmlab.display import Shown, plain
 from llmlab.errors import DataError, FileRuleError
 from llmlab.golden import Case
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 from llmlab.judge.figures import Calibration
 from llmlab.judge.pairwise import verdict_frame
-from llmlab.judge.prompts import question_of
+from llmlab.judge.prompts import family, question_of
 from llmlab.results import Results
 
 if TYPE_CHECKING:
@@ -188,7 +189,8 @@ def calibrate(
 ) -> Calibration:
     """A judge's metric in these results against the labels of the same answers.
 
-    A label fits an answer that is the same, word for word, to the same question; others are counted and not used.
+    Preferences also tell whether the judge likes answers of its own family of models better, where it wrote some. A
+    label fits an answer that is the same, word for word, to the same question; others are counted and not used.
 
     Args:
         results: judged results, or several of one judge, such as the preferences of several pairs of variants.
@@ -218,9 +220,9 @@ def calibrate(
     split = ("tags",) if by == "tags" else ()
     meaning, record = every[0].metric(name), every[0].provenance.get("judges", {}).get(name, {})
     if labels.pairwise:
-        found = calibrate_verdicts(
-            frame, cluster="cluster", by=split, level=level, length1="words_1", length2="words_2"
-        )
+        columns = {"cluster": "cluster", "length1": "words_1", "length2": "words_2"}
+        columns |= _authors(frame, str(record.get("model", "")))
+        found = calibrate_verdicts(frame, by=split, level=level, **columns)  # type: ignore[arg-type]  # names of columns
     else:
         scale = range(int(meaning.low or 0), int(meaning.high or 0) + 1)
         found = calibrate_scores(frame, scale=scale, length="words", cluster="cluster", by=split, level=level)
@@ -303,6 +305,16 @@ def _pairs(
                         "tags": _case(results, case_id).tags,
                         "label": winner,
                     }
+
+
+def _authors(frame: pd.DataFrame, model: str) -> dict[str, str]:
+    """The columns that tell self-preference, where the judge's family wrote some of the answers and others the rest."""
+    own = family(ModelRef.parse(model)) if "/" in model else ""
+    wrote = {*frame["author_1"], *frame["author_2"]}
+    if own not in wrote or len(wrote) < 2:
+        return {}
+    frame["judge"] = own
+    return {"judge": "judge", "author1": "author_1", "author2": "author_2"}
 
 
 def labelled_answers(results: Results, metric: str) -> Iterator[tuple[tuple[str, ...], str, str, float]]:

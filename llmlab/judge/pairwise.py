@@ -18,7 +18,7 @@ from llmlab.golden import Case
 from llmlab.judge.asking import ask, attached, check_judgeable, warn_of_kinship
 from llmlab.judge.parsing import TIE
 from llmlab.judge.pointwise import judge_metric, passages_of
-from llmlab.judge.prompts import Judge, question_of, reference_of
+from llmlab.judge.prompts import Judge, family, question_of, reference_of
 from llmlab.results import Results
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["prefer", "verdict_frame"]
 
 _FROM_A = {(1, 1): 1.0, (2, 2): 0.0}
+_VERDICT_COLUMNS = (
+    *("case_id", "repeat", "cluster", "output_1", "output_2", "order1", "order2", "words_1", "words_2"),
+    *("author_1", "author_2"),
+)
 RAW_CHARS = 800  # of each of the two replies
 
 
@@ -101,7 +105,7 @@ def verdict_frame(results: Results, metric: str) -> pd.DataFrame:
     """The verdicts behind a preference, one row per pair, as `calibrate_verdicts` takes them.
 
     Columns: case_id, repeat, cluster, output_1, output_2 (the texts of a and b), order1, order2 (1, 2, "tie" or None:
-    the winner in each order, mapped back), words_1, words_2.
+    the winner in each order, mapped back), words_1, words_2, author_1, author_2 (families of the models that answered).
     """
     import pandas as pd
 
@@ -126,9 +130,10 @@ def verdict_frame(results: Results, metric: str) -> pd.DataFrame:
             "order2": found["order2"],
             "words_1": len(one.split()),
             "words_2": len(other.split()),
+            "author_1": family(results.bundles[found["a"]].model),
+            "author_2": family(results.bundles[found["b"]].model),
         }
-    columns = ("case_id", "repeat", "cluster", "output_1", "output_2", "order1", "order2", "words_1", "words_2")
-    return pd.DataFrame(list(rows.values()), columns=list(columns))
+    return pd.DataFrame(list(rows.values()), columns=list(_VERDICT_COLUMNS))
 
 
 class _Outcome(NamedTuple):

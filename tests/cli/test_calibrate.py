@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from llmlab.cli import main
+from llmlab.simulate import judged_verdicts
 
 VERDICTS = Path(__file__).parents[2] / "../shared/data/llmbar_verdicts.csv"
 KEYS = {
@@ -97,3 +98,31 @@ def test_the_real_verdicts_of_six_judges():
     assert len(groups) == 20
     assert round(groups["ChatGPT", "Vanilla"]["accuracy_both"], 4) == 0.2291
     assert round(groups["GPT-4", "Vanilla"]["position_p"], 4) == 0.0987
+
+
+def test_self_preference_comes_with_authors(tmp_path):
+    """A judge that likes its own answers: its name, or a column that holds it."""
+    path = tmp_path / "v.csv"
+    table = judged_verdicts(300, seed=1, own=1.2)
+    table.to_csv(path, index=False)
+    columns = (
+        "--label",
+        "label",
+        "--order1",
+        "order1",
+        "--order2",
+        "order2",
+        "--author1",
+        "author_1",
+        "--author2",
+        "author_2",
+    )
+    found = [
+        json.loads(called(path, *columns, "--judge-author", name, "--json").output)["groups"][0]
+        for name in ("judge", str(table["judge"][0]))
+    ]
+    assert found[0]["own_slope"] == found[1]["own_slope"] == pytest.approx(1.2, abs=0.5)
+    assert found[0]["own_slope_p"] < 0.01
+    assert "its own answers" in called(path, *columns, "--judge-author", "judge").output
+    half = called(path, *columns)
+    assert (half.exit_code, "--judge-author together" in half.output) == (2, True)

@@ -183,3 +183,44 @@ def test_what_is_said_about_how_many_labels_are_enough_is_near_the_width_found()
     found = calibrate_scores(verdicts(human=human, judge=judge), scale=[1, 2])
     half = (found.only.kappa.high - found.only.kappa.low) / 2
     assert found.labels_needed.labels == pytest.approx(150 * (half / 0.1) ** 2, rel=0.35)
+
+
+def test_self_preference_is_looked_for_where_the_judges_family_wrote_some_answers(tmp_path):
+    """A judge of OpenAI's family that always names the answer of OpenAI's model, whatever people say."""
+    from dataclasses import replace
+
+    import llmlab as ll
+    from llmlab.judge.labels import Label, Labels, text_digest
+    from tests.judge.judged import answered, blocks
+
+    n, judge = 60, ll.judge.Judge.pairwise("correctness", model="openai/gpt-4o-2024-08-06")
+    texts = {"own": [f"own says {i}" for i in range(n)], "other": [f"other says {i}" for i in range(n)]}
+    texts = {"own": [*texts["own"][:30], *texts["other"][30:]], "other": [*texts["other"][:30], *texts["own"][30:]]}
+    results = answered(texts)
+    models = {"own": "azure/gpt-4.1-2025-04-14", "other": "anthropic/claude-sonnet-4-20250514"}
+    bundles = {name: ll.Bundle.from_prompt("{{ question }}", model=model) for name, model in models.items()}
+    results = replace(results, bundles=bundles)
+
+    def own_one(request):
+        """The answer of its family's variant, but for one case in eight."""
+        number = int(blocks(request)["Answer A"].split()[-1])
+        first = ("own" in blocks(request)["Answer A"]) == (number < 30)
+        return '{"winner": "A"}' if first != (number % 8 == 0) else '{"winner": "B"}'
+
+    people = tuple(
+        Label(
+            rubric="correctness",
+            case_id=f"q{i}",
+            question=text_digest(f"Question {i}?"),
+            answer_1=text_digest(texts["own"][i]),
+            answer_2=text_digest(texts["other"][i]),
+            value=1 + i % 2,
+        )
+        for i in range(n)
+    )
+    means = {"client": ll.FakeClient(own_one), "store": tmp_path / "c.sqlite", "progress": False}
+    with pytest.warns(UserWarning, match="same family"):
+        found = judge.calibrate(Labels(people), results, **means)
+    assert found.only.own is not None
+    neutral = replace(results, bundles={**bundles, "own": bundles["other"]})
+    assert judge.calibrate(Labels(people), neutral, **means).only.own is None
