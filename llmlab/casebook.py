@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmlab.callstore import CallStore
+from llmlab.caseview import CaseView, view
 from llmlab.clients.base import Request
-from llmlab.display import Chip, Interval, Shown, html_diff, html_table, number, plain
-from llmlab.errors import DataError
-from llmlab.golden import Case
+from llmlab.display import Chip, Interval, Shown, number, plain
 from llmlab.project import runs_folder
 from llmlab.scoretable import Metric
 from llmlab.sentences import counted
 
 if TYPE_CHECKING:
-    from llmlab.results import Results
+    from numpy.typing import NDArray
 
-__all__ = ["CaseView", "Flip", "Flips", "Worst", "flips", "show", "worst"]
+    from llmlab.results import Results
+    from llmlab.scoretable import ScoreTable
+
+__all__ = ["Flip", "Flips", "Worst", "flips", "good_cells", "show", "worst"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -116,63 +118,15 @@ class Worst(Shown):
         return f"The {counted(len(self.rows), 'answer')} that {self.metric} rates worst.{left_out}"
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class CaseView(Shown):
-    """Everything about one case: the question, what was expected, and each variant's answer."""
-
-    case: Case | None
-    case_id: str
-    repeat: int
-    answers: Mapping[str, Mapping[str, Any]]
-    metrics: tuple[str, ...]
-    requests: Mapping[str, str]
-
-    def curl(self, variant: str) -> str:
-        """The exact request as a shell command that can be pasted; the key is a variable, never a value."""
-        if variant not in self.requests:
-            raise DataError(
-                f"the request of {variant!r} is not in the call store; name the store of its run: show(..., store=...)"
-            )
-        return self.requests[variant]
-
-    def _rows(self) -> list[dict[str, object]]:
-        return [
-            {
-                "variant": variant,
-                "status": row["status"],
-                **{metric: Interval(row[metric]) for metric in self.metrics},
-                "answer": row["text"] or row["error"] or row["tool_calls"],
-                "retrieved": row["retrieved"],
-                "why": _reasons(row.get("explanations", "")),
-            }
-            for variant, row in self.answers.items()
-        ]
-
-    def _sentence(self) -> str:
-        if self.case is None:
-            return f"Case {self.case_id}, answer {self.repeat + 1}."
-        asked = " | ".join(str(value) for value in self.case.inputs.values())
-        expected = ", ".join(self.case.expected) or "nothing stated"
-        return f"Case {self.case_id}, answer {self.repeat + 1}: {asked} Expected: {expected}."
-
-    def _repr_html_(self) -> str:
-        names = list(self.answers)
-        diffs = [
-            html_diff(self.answers[names[0]]["text"], self.answers[name]["text"], before_name=names[0], after_name=name)
-            for name in names[1:]
-        ]
-        requests: list[dict[str, object]] = [{"variant": v, "request": text} for v, text in self.requests.items()]
-        return "".join([Shown._repr_html_(self), *diffs, html_table(requests) if requests else ""])
-
-
 def flips(results: Results, before: str, after: str, *, metric: str | None = None) -> Flips:
     """Cases on different sides of the middle of the metric's range (repeats averaged)."""
     name = _quality_metric(results, metric)
     table, meaning = results.table(name), results.metric(name)
     good_when = _threshold(meaning)
-    a, b = table.values[:, table.column(before)], table.values[:, table.column(after)]
+    places = [table.column(before), table.column(after)]
+    a, b = (table.values[:, place] for place in places)
     both = ~(np.isnan(a) | np.isnan(b))
-    was, now = _good(a, meaning, good_when), _good(b, meaning, good_when)
+    was, now = good_cells(table)[:, places].T
     texts = _first_texts(results)
     found = [
         Flip(
@@ -225,21 +179,22 @@ def worst(results: Results, n: int, *, variant: str | None = None, metric: str |
     return Worst(metric=name, rows=rows, n_unscored=unscored)
 
 
+def good_cells(table: ScoreTable) -> NDArray[np.bool_]:
+    """Shape (cases, variants): whether the mean score lies in the better half of the metric's range; NaN is not good.
+
+    Raises:
+        ValueError: the metric has no bounds, so nobody knows which half is better.
+    """
+    middle = _threshold(table.metric)
+    good: NDArray[np.bool_] = table.values >= middle if table.metric.higher_is_better else table.values <= middle
+    return good
+
+
 def show(results: Results, case_id: str, *, repeat: int = 0, store: str | Path | None = None) -> CaseView:
     """One case with every variant's answer, and the exact requests where the call store has them."""
-    frame = results.frame
-    chosen = frame[(frame["case_id"] == case_id) & (frame["repeat"] == repeat)]
-    rows = [{str(name): value for name, value in row.items()} for row in chosen.to_dict("records")]
-    if not rows:
-        raise ValueError(f"no answer {repeat} to a case {case_id!r} in these results")
-    return CaseView(
-        case=results.golden.by_id.get(case_id) if results.golden else None,
-        case_id=case_id,
-        repeat=repeat,
-        answers={row["variant"]: row for row in rows},
-        metrics=tuple(results.metrics),
-        requests=_requests(rows, results.provenance.get("endpoints", {}), store),
-    )
+    found = view(results, case_id, repeat=repeat)
+    rows = list(found.answers.values())
+    return replace(found, requests=_requests(rows, results.provenance.get("endpoints", {}), store))
 
 
 def _requests(
@@ -280,10 +235,6 @@ def _threshold(metric: Metric) -> float:
     return (metric.low + metric.high) / 2
 
 
-def _good(values: Any, metric: Metric, threshold: float) -> Any:
-    return values >= threshold if metric.higher_is_better else values <= threshold
-
-
 def _first_texts(results: Results) -> dict[tuple[str, str], str]:
     first = results.frame[results.frame["repeat"] == 0]
     return dict(zip(zip(first["variant"], first["case_id"], strict=True), first["text"], strict=True))
@@ -292,7 +243,3 @@ def _first_texts(results: Results) -> dict[tuple[str, str], str]:
 def _question(results: Results, case_id: str) -> str:
     case = results.golden.by_id.get(case_id) if results.golden else None
     return " | ".join(str(value) for value in case.inputs.values()) if case else ""
-
-
-def _reasons(explanations: str) -> str:
-    return "; ".join(f"{name}: {why}" for name, why in json.loads(explanations or "{}").items())

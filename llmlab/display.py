@@ -63,6 +63,7 @@ _MARKS = {
     "gone": ("del", "background:#fde3df;color:#8f1d14"),
     "came": ("ins", "background:#d8f3e8;color:#0b6b50;text-decoration:underline 1px;text-underline-offset:2px"),
     "good": ("b", "background:#d8f3e8;color:#0b6b50;border-radius:.3em;padding:0 .25em"),
+    "strong": ("b", ""),
     "quiet": ("span", "color:var(--jp-content-font-color2,#666)"),
 }
 

@@ -19,7 +19,7 @@ LONG_WORDS = 12
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """Pieces of text, each with how it stands out: "" or gone, came, good, quiet. A terminal shows the text alone."""
+    """Pieces of text, each with how it stands out ("" or gone, came, good, strong, quiet); the text alone as str."""
 
     pieces: tuple[tuple[str, str], ...]
 
