@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from llmlab.casebook import CaseView, Flips, Worst
+    from llmlab.casebook import Flips, Worst
+    from llmlab.caseview import CaseView
     from llmlab.comparison import Comparison
     from llmlab.economics import PerVariant
     from llmlab.scorers import Scorer
@@ -177,7 +178,7 @@ class Results(Shown):
             "index": dict(self.index_digests),
             "complete": self.complete,
         }
-        return content_digest(self.frame, facts)
+        return self.provenance.get("redacted_from") or content_digest(self.frame, facts)
 
     def require_complete(self) -> Results:
         """These results, if the run is complete; RunFailedError with the commonest errors otherwise."""
@@ -352,7 +353,7 @@ class Results(Shown):
         bundles = {name: Bundle.model_validate(row) for name, row in about["bundles"].items()}
         if {name: bundle.digest for name, bundle in bundles.items()} != about["bundle_digests"]:
             raise ValueError("a bundle does not have the digest it was run with")
-        if golden is not None and golden.digest != about["golden_digest"]:
+        if golden and golden.digest != about["golden_digest"] and "redacted_from" not in about["provenance"]:
             raise ValueError("the cases do not have the digest that was run")
         return cls(
             frame=frame,
