@@ -37,17 +37,17 @@ class Report:
 
 def text_area(label: str, *, rows: int, placeholder: str = "") -> Any:
     """A text that may be long, as wide as the form."""
-    return _labelled(w.Textarea(description=label, rows=rows, placeholder=placeholder), width="calc(100% - 8px)")
+    return _labelled(w.Textarea, label, width="calc(100% - 8px)", rows=rows, placeholder=placeholder)
 
 
-def field(kind: Any, label: str, *, width_px: int = 290, label_px: int = LABEL_PX, **options: Any) -> Any:
+def field(kind: Any, label: str, *, width_px: int = 290, **options: Any) -> Any:
     """An input of ipywidgets' kind (`Text`, `Dropdown`, ...) behind its label."""
-    return _labelled(kind(description=label, **options), width=f"{width_px}px", label_px=label_px)
+    return _labelled(kind, label, width=f"{width_px}px", **options)
 
 
 def small_field(kind: Any, label: str, **options: Any) -> Any:
     """An input for a number, to stand beside others."""
-    return field(kind, label, width_px=150, label_px=80, **options)
+    return _labelled(kind, label, width="150px", label_px=80, **options)
 
 
 def button(label: str, do: Callable[[], None], *, style: str = "", tooltip: str = "", width_px: int = 84) -> Any:
@@ -74,7 +74,6 @@ def column(children: Sequence[Any]) -> Any:
     return w.VBox(children, layout=w.Layout(width="100%", max_width="1000px", grid_gap="4px"))
 
 
-def _labelled(widget: Any, *, width: str, label_px: int = LABEL_PX) -> Any:
-    widget.style.description_width = f"{label_px}px"
-    widget.layout.width = width
-    return widget
+def _labelled(kind: Any, label: str, *, width: str, label_px: int = LABEL_PX, **options: Any) -> Any:
+    look = {"style": {"description_width": f"{label_px}px"}, "layout": w.Layout(width=width)}
+    return kind(description=label, **look, **options)
