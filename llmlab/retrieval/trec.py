@@ -118,7 +118,7 @@ def _is_plain(path: Path, n_fields: int) -> bool:
     def gaps(start: int) -> int | None:
         part = text[start : start + SCAN_BYTES + 1]  # and one byte of the next part, for gaps across the border
         gap = part <= 32
-        if (gap[1:] & gap[:-1]).any() or (part == 13).any():
+        if (gap[1:] & gap[:-1]).any():
             return None
         return int(np.count_nonzero(gap[:SCAN_BYTES]))
 

@@ -346,3 +346,22 @@ def xquad():
         articles = {query["query_id"]: query["article"] for query in map(json.loads, lines)}
     files = [DATA / f"xquad_en_{name}.txt" for name in ("qrels_binary", "run_bm25", "run_overlap")]
     return (*files, articles)
+
+
+@pytest.mark.parametrize("unjudged", [0, 20, 200])
+@pytest.mark.parametrize("order", ["blocks", "mixed"])
+def test_the_order_of_a_runs_rows_and_its_unjudged_queries_change_nothing(unjudged, order):
+    """Each query's rows together in any order of queries, or all mixed: as a mapping of the same scores."""
+    rng = np.random.default_rng(unjudged)
+    n_queries, depth = 150, 12
+    judged = {f"q{q}": {f"d{d}": int(rng.integers(0, 3)) for d in rng.integers(0, 40, 8)} for q in range(n_queries)}
+    names = rng.permutation([*judged, *(f"other{q}" for q in range(unjudged))])
+    found = {str(q): {f"d{d}": float(rng.normal()) for d in rng.permutation(40)[:depth]} for q in names}
+    rows = [(q, d, score) for q, documents in found.items() for d, score in documents.items()]
+    table = pd.DataFrame(rows, columns=["query_id", "doc_id", "score"])
+    table = table.sample(frac=1, random_state=1) if order == "mixed" else table
+    ours = evaluate(judged, table, measures=["nDCG@5", "AP", "RR", "P@3"])
+    one_by_one = [evaluate({q: judged[q]}, {q: found[q]}, measures=ours.measures).values[0] for q in ours.query_ids]
+    np.testing.assert_allclose(ours.values, one_by_one, atol=1e-12)
+    assert ours.n_unjudged_queries == unjudged
+    assert ours.n_missing == 0
