@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmlab.errors import FileRuleError, StoreError
 from llmlab.redaction import scrub, scrub_frame
@@ -21,9 +21,17 @@ if TYPE_CHECKING:
     from llmlab.gate import Look, Receipt
     from llmlab.results import Results
 
-__all__ = ["Spooled", "SpooledDecision", "keep", "spooled"]
+__all__ = ["Entry", "Picture", "SpooledDecision", "keep", "png", "spooled"]
 
 FOLDER = "spool"
+
+
+class Picture(Protocol):
+    """A matplotlib figure, as far as logging needs to know it."""
+
+    def savefig(self, fname: Any, **kwargs: Any) -> Any:
+        """Write the picture."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,41 +63,43 @@ class _Png:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spooled:
-    """One entry of the spool."""
+class Entry:
+    """What is logged together.
 
-    path: Path
+    Attributes:
+        results: the run.
+        decision: a gate's decision on it (or as much as the spool kept of one), or None.
+        experiment: where to log it.
+        origin: tags that say where and by which code the results were made.
+        figures: name -> picture.
+    """
+
     results: Results
-    decision: SpooledDecision | None
+    decision: Any
     experiment: str
-    figures: Mapping[str, Any] = field(default_factory=dict)
-
-    def forget(self) -> None:
-        """Remove the entry, once it is logged."""
-        shutil.rmtree(self.path)
+    origin: Mapping[str, str]
+    figures: Mapping[str, Picture] = field(default_factory=dict)
 
 
-def keep(
-    results: Results,
-    decision: Any,
-    *,
-    name: str,
-    experiment: str,
-    figures: Mapping[str, Any],
-    root: Path,
-) -> Path:
+def png(figure: Picture) -> bytes:
+    """A figure as a PNG file."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150, bbox_inches="tight")
+    return picture.getvalue()
+
+
+def keep(entry: Entry, root: Path) -> Path:
     """The folder of the spool that now holds results, decision and figures: whole, or not there."""
-    folder = root / "mlruns" / FOLDER
+    folder, results, name = root / "mlruns" / FOLDER, entry.results, entry.results.digest
     part, place = folder / f".{name}-{os.getpid()}", folder / name
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         replace(results, frame=scrub_frame(results.frame)).to_parquet(part / "results.parquet")
-        for title, figure in figures.items():
-            picture = io.BytesIO()
-            figure.savefig(picture, format="png", dpi=150, bbox_inches="tight")
-            (part / f"{title}.png").write_bytes(picture.getvalue())
-        about = {"experiment": experiment, "decision": _decision(decision)}
+        for title, figure in entry.figures.items():
+            (part / f"{title}.png").write_bytes(png(figure))
+        kept = _decision(entry.decision)
+        about = {"experiment": entry.experiment, "origin": dict(entry.origin), "decision": kept}
         (part / "about.json").write_text(scrub(json.dumps(about, ensure_ascii=False)) + "\n", encoding="utf-8")
         if place.exists():  # the same results again, perhaps with a decision now
             shutil.rmtree(place)
@@ -99,24 +109,24 @@ def keep(
     return place
 
 
-def spooled(root: Path) -> Iterator[Spooled]:
-    """The entries of the spool, oldest first; FileRuleError for one that is damaged."""
+def spooled(root: Path) -> Iterator[tuple[Path, Entry]]:
+    """The entries of the spool with their folders, oldest first; FileRuleError for one that is damaged."""
     folder = root / "mlruns" / FOLDER
     entries = [path for path in folder.glob("[!.]*") if path.is_dir()] if folder.is_dir() else []
     for path in sorted(entries, key=lambda entry: entry.stat().st_mtime):
-        yield _read(path)
+        yield path, _read(path)
 
 
-def _read(path: Path) -> Spooled:
+def _read(path: Path) -> Entry:
     from llmlab.results import Results
 
     try:
         about = json.loads((path / "about.json").read_text(encoding="utf-8"))
-        return Spooled(
-            path=path,
+        return Entry(
             results=Results.from_parquet(path / "results.parquet"),
             decision=_read_decision(about["decision"]),
             experiment=about["experiment"],
+            origin=about.get("origin", {}),
             figures={file.stem: _Png(content=file.read_bytes()) for file in sorted(path.glob("*.png"))},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -7,17 +7,17 @@ COMPLETION_TAG is written last: whoever reads a run looks for it, since MLflow's
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from llmlab import spool
@@ -27,28 +27,22 @@ from llmlab.display import Shown
 from llmlab.errors import DataError, StoreError
 from llmlab.mlstore import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, open_store, reported
 from llmlab.project import git_state, project_root
-from llmlab.redaction import holds_secret, scrub, scrub_frame
+from llmlab.redaction import scrub, scrub_frame
+from llmlab.screening import screened
+from llmlab.spool import Entry, Picture, png
 from llmlab.yamlfile import to_yaml
 
 if TYPE_CHECKING:
     from llmlab.gate.looks import Look
     from llmlab.results import Results
 
-__all__ = ["LoggedSweep", "load", "log", "looks", "sweep_id_of", "sync"]
+__all__ = ["LoggedSweep", "load", "log", "looks", "sync"]
 
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
 CASES_FILE = "cases.parquet"
 TABLE_FILE = "cases.json"
 _STATUS: dict[str, Status] = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
 LOOK_TAG = "look."  # on the candidate's run: the ledger of what was decided, which a fresh checkout sees
-
-
-class Picture(Protocol):
-    """A matplotlib figure, as far as logging needs to know it."""
-
-    def savefig(self, fname: Any, **kwargs: Any) -> Any:
-        """Write the picture."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -82,6 +76,7 @@ def log(
     *,
     experiment: str | None = None,
     figures: Mapping[str, Picture] | None = None,
+    pii: str | None = None,
     root: Path | None = None,
 ) -> LoggedSweep:
     """One MLflow run per variant, and where to look at them. The same results twice are logged once.
@@ -93,47 +88,51 @@ def log(
         decision: a gate's decision, kept with the candidate's run (with every run where it names no candidate).
         experiment: by default the name that the bundles share.
         figures: name -> matplotlib figure, kept as PNG.
+        pii: "flag" personal data with a warning, "redact" it to pseudonyms, or "refuse"; None: the project's policy.
         root: the project, by default the one around the current folder.
 
     Raises:
-        StoreError: neither store nor spool can be written to. DataError: a bundle or a case contains a key.
+        StoreError: neither store nor spool can be written to. DataError: a bundle or a case contains a key, or
+            personal data that the policy refuses.
     """
-    _refuse_secrets(results)
     root, experiment = project_root() if root is None else root, experiment or _common_name(results)
+    results = screened(results, pii=pii, root=root)
+    origin = _origin(results, root)
+    entry = Entry(results=results, decision=decision, experiment=experiment, figures=figures or {}, origin=origin)
     try:
-        return _log(results, decision, experiment, figures or {}, root)
+        return _log(entry, root)
     except StoreError as error:
-        sweep_id = sweep_id_of(results)
-        kept = spool.keep(results, decision, name=sweep_id, experiment=experiment, figures=figures or {}, root=root)
+        kept = spool.keep(entry, root)
         warnings.warn(f"{error}. Nothing is lost: kept in {kept}, `llmlab sync` logs it", RuntimeWarning, stacklevel=2)
-        return LoggedSweep(sweep_id=sweep_id, experiment=experiment, run_ids={}, url=kept.as_uri())
+        return LoggedSweep(sweep_id=results.digest, experiment=experiment, run_ids={}, url=kept.as_uri())
 
 
 def sync(root: Path | None = None) -> list[LoggedSweep]:
     """Log what the spool kept, oldest first; what is logged leaves the spool. StoreError where the store is away."""
     root = project_root() if root is None else root
     done = []
-    for entry in spool.spooled(root):
-        done.append(_log(entry.results, entry.decision, entry.experiment, entry.figures, root))
-        entry.forget()
+    for folder, entry in spool.spooled(root):
+        done.append(_log(entry, root))
+        shutil.rmtree(folder)
     return done
 
 
-def _log(results: Results, decision: Any, experiment: str, figures: Mapping[str, Picture], root: Path) -> LoggedSweep:
-    store, sweep_id = open_store(root), sweep_id_of(results)
+def _log(entry: Entry, root: Path) -> LoggedSweep:
+    results, experiment = entry.results, entry.experiment
+    store, sweep_id = open_store(root), results.digest
     logged, torn = _find(store, experiment, sweep_id)
     with reported(f"sweep {sweep_id[:8]} cannot be logged"):
         for run_id in torn:  # what a process left behind that died while it logged
             store.client.delete_run(run_id)
     missing = [variant for variant in results.variants if variant not in logged]
-    common, summary = _common_tags(results, sweep_id, root), results.summary() if missing else None
+    common, summary = {**_common_tags(results), **entry.origin}, results.summary() if missing else None
     for variant in missing:
         logged[variant] = _log_variant(store, experiment, variant, results, summary, common)
     run_ids = {variant: logged[variant] for variant in results.variants}
     with reported(f"decision and figures of sweep {sweep_id[:8]} cannot be logged"):
-        _log_figures(store, run_ids, figures)
-        _log_decision(store, run_ids, decision)
-        if notebook_run := os.environ.get(NOTEBOOK_RUN_ID):
+        _log_figures(store, run_ids, entry.figures)
+        _log_decision(store, run_ids, entry.decision)
+        if notebook_run := entry.origin.get("llmlab.notebook_run_id"):
             store.client.set_tag(notebook_run, f"sweep_id.{sweep_id[:8]}", sweep_id)
     url = store.url(store.experiment_id(experiment), query=f"tags.sweep_id = '{sweep_id}'")
     return LoggedSweep(sweep_id=sweep_id, experiment=experiment, run_ids=run_ids, url=url, was_there=not missing)
@@ -171,11 +170,6 @@ def load(sweep_id: str, *, experiment: str, root: Path | None = None) -> Results
         index_digests={name: digest for part in parts for name, digest in part.index_digests.items()},
         provenance=provenance,
     )
-
-
-def sweep_id_of(results: Results) -> str:
-    """A digest over answers, scores, bundles and golden set: the same results have the same one, whenever made."""
-    return results.digest
 
 
 def looks(*golden_digests: str, root: Path | None = None) -> tuple[Look, ...]:
@@ -302,24 +296,30 @@ def _dataset(results: Results) -> Any:
     return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "evaluation")])
 
 
-def _common_tags(results: Results, sweep_id: str, root: Path) -> dict[str, str]:
+def _origin(results: Results, root: Path) -> dict[str, str]:
+    """Where and by which code the results were made, as tags: the run's own commit, else the one there is now."""
+    git, notebook, made = git_state(root), os.environ.get(NOTEBOOK, ""), results.provenance
+    return {
+        "llmlab.notebook_run_id": os.environ.get(NOTEBOOK_RUN_ID, ""),
+        "notebook": notebook,
+        "git_dirty": str(bool(made.get("dirty", git.dirty)) if made.get("commit") else git.dirty).lower(),
+        "mlflow.source.git.commit": str(made.get("commit") or git.commit),
+        "mlflow.source.name": notebook or "llmlab",
+        "mlflow.source.type": "NOTEBOOK" if notebook else "LOCAL",
+    }
+
+
+def _common_tags(results: Results) -> dict[str, str]:
     from importlib.metadata import version
 
-    git, notebook = git_state(root), os.environ.get(NOTEBOOK, "")
     return {
-        "sweep_id": sweep_id,
+        "sweep_id": results.digest,
         "llmlab.kind": "variant",
         "llmlab.version": version("llmlab"),
-        "llmlab.notebook_run_id": os.environ.get(NOTEBOOK_RUN_ID, ""),
         "golden_digest": results.golden_digest,
         "state": results.state,
         "complete": str(results.complete).lower(),
         "created_at": results.created_at,
-        "notebook": notebook,
-        "git_dirty": str(git.dirty).lower(),
-        "mlflow.source.git.commit": git.commit,
-        "mlflow.source.name": notebook or "llmlab",
-        "mlflow.source.type": "NOTEBOOK" if notebook else "LOCAL",
         "mlflow.loggedArtifacts": json.dumps([{"path": TABLE_FILE, "type": "table"}]),
     }
 
@@ -352,9 +352,7 @@ def _log_figures(store: Store, run_ids: Mapping[str, str], figures: Mapping[str,
         return
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
         for name, figure in figures.items():
-            picture = io.BytesIO()
-            figure.savefig(picture, format="png", dpi=150, bbox_inches="tight")
-            (Path(folder) / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.png").write_bytes(picture.getvalue())
+            (Path(folder) / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.png").write_bytes(png(figure))
         for run_id in run_ids.values():
             store.client.log_artifacts(run_id, folder, "figures")
 
@@ -373,17 +371,6 @@ def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Any) -> No
         key = f"{LOOK_TAG}{look.results_digest[:12]}.{look.policy_digest[:12]}.{look.candidate_digest[:12]}"
         if key not in store.client.get_run(candidate).data.tags:  # the same look again is no second one
             store.client.set_tag(candidate, key, json.dumps(look.to_record()))
-
-
-def _refuse_secrets(results: Results) -> None:
-    """A key inside a bundle or a case cannot be cut out without changing its digest: it is refused."""
-    texts = {f"bundle {name!r}": bundle.model_dump_json() for name, bundle in results.bundles.items()}
-    if results.golden is not None:
-        texts["the golden set"] = json.dumps([case.to_row() for case in results.golden], ensure_ascii=False)
-    texts["the provenance of these results"] = json.dumps([results.provenance, results.notes], default=str)
-    for what, text in texts.items():
-        if name := holds_secret(text):
-            raise DataError(f"{what} contains the value of {name}, which is never written; take it out and run again")
 
 
 def _common_name(results: Results) -> str:

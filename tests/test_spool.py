@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,11 @@ from llmlab import tracking
 from llmlab.cli import main
 from llmlab.errors import FileRuleError
 from llmlab.mlstore import open_store
+from llmlab.project import git_state
 from tests.made_results import made
 from tests.registry.made import judged
+
+GIT_NAME = ("-c", "user.name=T", "-c", "user.email=t@example.org")
 
 
 class Broken:
@@ -64,6 +69,23 @@ def test_a_decision_waits_with_its_results_and_is_found_in_the_ledger_afterwards
     assert [look.verdict for look in tracking.looks(results.golden.digest)] == [decision.word]
     run = open_store().client.get_run(sweep.run_ids["new"])
     assert run.data.tags["gate"] == decision.word
+
+
+def test_what_waited_is_logged_with_the_commit_it_was_made_at(project: Path) -> None:
+    """The commit of the run, where it knows one; else that of the moment it was spooled. Never that of the sync."""
+    known = replace(made({"a": [1.0, 0.0]}), provenance={"commit": "c0ffee" * 6, "dirty": True})
+    broken = Broken(project)
+    for args in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run(["git", "-C", str(project), *GIT_NAME, *args], check=True)
+    then = git_state(project).commit
+    for results in (known, made({"b": [1.0, 1.0]})):
+        with pytest.warns(RuntimeWarning, match="Nothing is lost"):
+            tracking.log(results, experiment="e", root=project)
+    subprocess.run(["git", "-C", str(project), *GIT_NAME, "commit", "-q", "--allow-empty", "-m", "two"], check=True)
+    broken.mend()
+    runs = [open_store().client.get_run(run_id) for sweep in tracking.sync(project) for run_id in sweep.run_ids.values()]
+    found = {run.data.tags["variant"]: run.data.tags["mlflow.source.git.commit"] for run in runs}
+    assert found == {"a": "c0ffee" * 6, "b": then}
 
 
 def test_figures_wait_too(project: Path) -> None:

@@ -111,7 +111,7 @@ def test_the_same_results_are_logged_once(logged):
 
 def test_other_scores_or_other_bundles_are_another_sweep(logged):
     assert tracking.log(results_of(seed=1)).sweep_id != logged.sweep.sweep_id
-    assert tracking.sweep_id_of(results_of(prompt="{{ question }}?")) != logged.sweep.sweep_id
+    assert results_of(prompt="{{ question }}?").digest != logged.sweep.sweep_id
     assert len(_runs(logged.client)) == 4
 
 
@@ -145,7 +145,7 @@ def test_an_interrupted_cell_leaves_no_run_open_and_can_be_run_again(project):
 
 def test_what_was_logged_can_be_read_back_whole(logged):
     again = tracking.load(logged.sweep.sweep_id, experiment="qa")
-    assert tracking.sweep_id_of(again) == logged.sweep.sweep_id
+    assert again.digest == logged.sweep.sweep_id
     assert again.variants == logged.results.variants
     pd.testing.assert_frame_equal(again.frame, logged.results.frame, check_dtype=False)
     assert again.golden.digest == logged.results.golden_digest

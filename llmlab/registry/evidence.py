@@ -58,10 +58,12 @@ def objections(registry: Registry, evidence: Evidence, version: Version, *, root
     if age > age_limit(policy.receipt_max_age):
         found.append(f"the receipt is {age.days} days old, receipt_max_age is {policy.receipt_max_age}: gate again")
     try:
-        results = _logged(registry, receipt, root)
+        results = _sweep(registry, receipt.results_digest, root)
+        borrowed = receipt.earlier_baseline.get("results_digest")
+        earlier = _sweep(registry, borrowed, root) if borrowed else None
     except (DataError, RegistryError) as error:
         return [*found, f"the cases that it rests on cannot be read: {error}"]
-    return [*found, *_recomputed(evidence, results, root), *_grown(registry, evidence, results, root)]
+    return [*found, *_recomputed(evidence, results, earlier, root), *_grown(registry, evidence, results, root)]
 
 
 def condition_rows(receipt: Receipt) -> list[Mapping[str, object]]:
@@ -78,11 +80,6 @@ def condition_rows(receipt: Receipt) -> list[Mapping[str, object]]:
     ]
 
 
-def _logged(registry: Registry, receipt: Receipt, root: Path | None) -> Results:
-    """The results that a receipt was made on."""
-    return _sweep(registry, receipt.results_digest, root)
-
-
 def _sweep(registry: Registry, sweep_id: str, root: Path | None) -> Results:
     client = registry.store.client
     with reported(f"sweep {sweep_id[:8]} cannot be searched"):
@@ -90,12 +87,18 @@ def _sweep(registry: Registry, sweep_id: str, root: Path | None) -> Results:
         query = f"tags.sweep_id = '{sweep_id}' and tags.`{COMPLETION_TAG}` = 'whole'"
         runs = client.search_runs(list(experiments), query, max_results=1)
     if not runs:
-        raise RegistryError(f"sweep {sweep_id[:8]} is not in the store; log it with `tracking.log(results, decision)`")
+        raise RegistryError(
+            f"sweep {sweep_id[:8]} is not in the store; log it with `tracking.log(results, decision)` "
+            "(an earlier run whose baseline rows were borrowed with `tracking.log(baseline_results)`)"
+        )
     return tracking.load(sweep_id, experiment=experiments[runs[0].info.experiment_id], root=root)
 
 
-def _recomputed(evidence: Evidence, results: Results, root: Path | None) -> list[str]:
-    """What the verdict is when it is computed again from the logged cases, as of the receipt's day."""
+def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, root: Path | None) -> list[str]:
+    """What the verdict is when it is computed again from the logged cases, as of the receipt's day.
+
+    `earlier` is the run that the baseline's rows were borrowed from, if they were.
+    """
     receipt = evidence.receipt
     golden = (receipt.golden_digest, *([receipt.golden_parent] if receipt.golden_parent else []))
     decision = evidence.policy.decide(
@@ -105,6 +108,7 @@ def _recomputed(evidence: Evidence, results: Results, root: Path | None) -> list
         anchor=receipt.anchor or None,
         looks=tracking.looks(*golden, root=root),
         passports=evidence.passports,
+        baseline_results=earlier,
         now=receipt.decided_at(),
     )
     differs = receipt.differences(decision)

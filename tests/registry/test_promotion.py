@@ -90,6 +90,31 @@ def test_results_that_were_never_logged_carry_no_promotion(project: Path) -> Non
         promote(version, experiment=folder, reason="r")
 
 
+def test_baseline_rows_of_an_earlier_run_are_read_again_at_promotion(project: Path) -> None:
+    """The receipt names the earlier run: promoted where that is logged too, refused with advice where it is not."""
+    both, _, folder = judged(project)
+    earlier = replace(
+        both,
+        frame=both.frame[both.frame["variant"] == "old"].reset_index(drop=True),
+        bundles={"old": both.bundles["old"]},
+        created_at=datetime.now(UTC).isoformat(),
+    )
+    alone = replace(
+        both,
+        frame=both.frame[both.frame["variant"] == "new"].reset_index(drop=True),
+        bundles={"new": both.bundles["new"]},
+    )
+    policy, known = GatePolicy.load(folder / "gate.yaml"), tracking.looks(both.golden_digest)
+    decision = policy.decide(alone, baseline="old", candidate="new", baseline_results=earlier, looks=known)
+    assert decision.word == "PASS"
+    tracking.log(alone, decision)
+    version = register(alone.bundles["new"], receipt=decision.receipt())
+    with pytest.raises(RegistryError, match="baseline_results"):
+        promote(version, experiment=folder, reason="better")
+    tracking.log(earlier)
+    assert promote(version, experiment=folder, reason="better").version == version.number
+
+
 def test_a_changed_policy_voids_the_receipt(project: Path) -> None:
     """It is read again at promotion."""
     results, decision, folder = judged(project)
