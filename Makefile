@@ -4,6 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 NOTEBOOK := notebooks/01_compare_variants.ipynb
 PORT ?= 5000
+# A shell or image that forbids bytecode would compile 2,500 modules at every start, which is most of a short job.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo lab ui server test test-all check bench lock clean
