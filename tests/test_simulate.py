@@ -7,7 +7,6 @@ import pytest
 import llmlab as ll
 from llmlab.judge import calibrate_scores, calibrate_verdicts
 from llmlab.simulate import judged_arms, judged_grades, judged_results, judged_scores, judged_verdicts
-from llmlab.stats.bias import self_preference
 from llmlab.stats.correction import ppi_difference
 from llmlab.stats.estimate import wilson_rate
 
@@ -49,15 +48,8 @@ def test_the_planted_liking_of_its_own_answers_is_recovered_at_the_nominal_rate(
     """The judge x author slope, for a judge that likes its own answers by 0.8 on the log-odds."""
 
     def inside(seed):
-        table = judged_verdicts(400, seed=seed, own=0.8)
-        one = {"authors_1": table["author_1"].tolist(), "authors_2": table["author_2"].tolist()}
-        slope = self_preference(
-            table["order1"].tolist(),
-            gold=table["label"].tolist(),
-            judges=table["judge"].tolist(),
-            items=range(400),
-            **one,
-        )
+        table = judged_verdicts(400, seed=seed, own=0.8, position=0.4)
+        slope = calibrate_verdicts(table, resamples=0, judge="judge", author1="author_1", author2="author_2").only.own
         return slope.low <= 0.8 <= slope.high
 
     assert 180 <= covered(200, inside) <= 198

@@ -151,24 +151,42 @@ def _verdict_group(
         matrix=confusion_matrix(everything, by_rule, labels=[1, 2, "tie"]),
         rates=judge_rates(gold, wrong, positive=1, level=level),
         length=slope,
-        own=_own(used, columns, one, gold, sized, level),
+        own=_own(used, columns, (one, two), gold, sized, level),
     )
 
 
 def _own(
     used: pd.DataFrame,
     columns: _PairColumns,
-    verdicts: list[Any],
+    verdicts: tuple[list[Any], list[Any]],
     gold: list[Any],
     lengths: Mapping[str, Any],
     level: float,
 ) -> BiasSlope | None:
+    """Self-preference over both orders: in the second the outputs are named as they were shown.
+
+    So that the intercept is the judge's liking of the first place and nothing else, even where one author wrote every
+    first output.
+    """
     if None in columns.authorship:
         return None
     judges, first, second = (used[name].tolist() for name in columns.authorship)
     items = _cells(used, columns.cluster) or list(range(len(gold)))
-    authors = {"judges": judges, "authors_1": first, "authors_2": second}
-    return self_preference(verdicts, gold=gold, items=items, level=level, **authors, **lengths)
+    turned = {1: 2, 2: 1}
+    sizes = {key: np.concatenate([lengths[key], lengths[other]]) for key, other in _SWAPPED.items() if key in lengths}
+    return self_preference(
+        [*verdicts[0], *(turned.get(one, one) for one in verdicts[1])],
+        gold=[*gold, *(turned[one] for one in gold)],
+        judges=judges * 2,
+        authors_1=first + second,
+        authors_2=second + first,
+        items=items * 2,
+        level=level,
+        **sizes,
+    )
+
+
+_SWAPPED = {"lengths_1": "lengths_2", "lengths_2": "lengths_1"}
 
 
 def _score_group(

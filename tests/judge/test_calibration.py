@@ -202,10 +202,10 @@ def test_self_preference_is_looked_for_where_the_judges_family_wrote_some_answer
     results = replace(results, bundles=bundles)
 
     def own_one(request):
-        """The answer of its family's variant, but for one case in eight."""
+        """The answer of its family's variant, but for one case in seven."""
         number = int(blocks(request)["Answer A"].split()[-1])
         first = ("own" in blocks(request)["Answer A"]) == (number < 30)
-        return '{"winner": "A"}' if first != (number % 8 == 0) else '{"winner": "B"}'
+        return '{"winner": "A"}' if first != (number % 7 == 0) else '{"winner": "B"}'
 
     people = tuple(
         Label(
@@ -221,6 +221,6 @@ def test_self_preference_is_looked_for_where_the_judges_family_wrote_some_answer
     means = {"client": ll.FakeClient(own_one), "store": tmp_path / "c.sqlite", "progress": False}
     with pytest.warns(UserWarning, match="same family"):
         found = judge.calibrate(Labels(people), results, **means)
-    assert found.only.own is not None
+    assert found.only.own.low > 0
     neutral = replace(results, bundles={**bundles, "own": bundles["other"]})
     assert judge.calibrate(Labels(people), neutral, **means).only.own is None
