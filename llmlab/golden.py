@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmlab.display import Shown, plain
 from llmlab.errors import FileRuleError
+from llmlab.personal import Found, pii_of_cases, told
 from llmlab.project import located
 from llmlab.prompting import frozen_json
 
@@ -226,6 +227,18 @@ class GoldenSet(Shown):
     def by_id(self) -> dict[str, Case]:
         """Cases by their id."""
         return {case.id: case for case in self.cases}
+
+    @cached_property
+    def personal(self) -> tuple[Found, ...]:
+        """The cases that hold personal data or a key, with its kinds; never what it is."""
+        return pii_of_cases(self)
+
+    @property
+    def personal_notes(self) -> tuple[str, ...]:
+        """What a reader must know of that: one sentence, or none."""
+        where = f"{len(self.personal):,} of {len(self):,} cases of {self.name!r}: {told(self.personal)}"
+        advice = 'it is sent and stored; tracking.log(..., pii="redact") keeps pseudonyms in what is logged'
+        return (f"PERSONAL DATA in {where}; {advice}.",) if self.personal else ()
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -20,7 +21,7 @@ from llmlab.callstore import call_key
 from llmlab.clients.base import Client, Request, Usage
 from llmlab.display import Shown
 from llmlab.golden import Case, GoldenSet
-from llmlab.precheck import check_cases
+from llmlab.precheck import check_cases, refuse_secrets
 from llmlab.prompting import fill
 from llmlab.retrieval.retrievers import Index, build_index
 
@@ -190,6 +191,9 @@ def make_plan(
     bundles = {variants.name: variants} if isinstance(variants, Bundle) else dict(variants)
     if not bundles:
         raise ValueError("no variants to run")
+    refuse_secrets(bundles, golden)
+    for note in golden.personal_notes:
+        warnings.warn(note, RuntimeWarning, stacklevel=4)
     if app is not None:
         return Plan(bundles=bundles, golden=golden, repeats=repeats, app=app, identity=app_identity(app))
     if client_of is None:

@@ -1,6 +1,6 @@
-"""What can be known before the first call: cases that do not fill the prompt, and cases that the prompt gives away.
+"""What can be known before the first call: cases that do not fill the prompt, or that the prompt gives away; keys.
 
-`experiment.run` and `dry_run` call `check_cases` for every variant.
+`plan` calls `check_cases` for every variant, and `refuse_secrets` for every run, that of an app too.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.bundle import Bundle
-from llmlab.errors import PromptError
+from llmlab.errors import DataError, PromptError
 from llmlab.golden import Case, GoldenSet
+from llmlab.personal import API_KEY, find_pii
 from llmlab.prompting import fill, placeholders
+from llmlab.redaction import secrets_now
 
-__all__ = ["check_cases", "leaks", "unfilled"]
+__all__ = ["check_cases", "leaks", "refuse_secrets", "unfilled"]
 
 PASSAGES = "passages"  # what retrieval fills in
 
@@ -42,6 +44,27 @@ def check_cases(bundle: Bundle, golden: GoldenSet, *, variant: str, bundle_path:
             variant=variant,
             case_ids=others,
         )
+
+
+def refuse_secrets(bundles: Mapping[str, Bundle], golden: GoldenSet | None, *more: Any) -> None:
+    """Nothing, when no secret of the environment stands in a bundle, a case or anything else that is given.
+
+    A key inside a bundle or a case cannot be cut out without changing its digest.
+
+    Raises:
+        DataError: names the place and the variable, or says that a bundle holds something that looks like a key.
+    """
+    secrets = secrets_now()
+    places = [(f"bundle {name!r}", bundle.model_dump_json()) for name, bundle in bundles.items()]
+    for place, text in places:
+        if API_KEY in find_pii(text):
+            raise DataError(f"{place} contains what looks like an API key, which is never sent or written; take it out")
+    places += [("the run's record", json.dumps(part, default=str)) for part in more]
+    if secrets and golden is not None:
+        places.append(("the golden set", json.dumps([case.to_row() for case in golden], ensure_ascii=False)))
+    for place, text in places:
+        if name := next((name for spelling, name in secrets if spelling in text), ""):
+            raise DataError(f"{place} contains the value of {name}, which is never written; take it out and run again")
 
 
 def unfilled(bundle: Bundle, golden: GoldenSet) -> tuple[tuple[str, str], ...]:

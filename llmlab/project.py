@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["GitState", "changed_files", "git_state", "located", "project_root", "runs_folder"]
+__all__ = ["GitState", "changed_files", "git_state", "located", "pii_policy", "project_root", "runs_folder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,18 @@ def runs_folder(start: str | Path | None = None) -> Path:
     folder = project_root(start) / "mlruns"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def pii_policy(root: Path) -> str:
+    """What is done about personal data before it is logged: `pii` under [tool.llmlab] of pyproject.toml, or "flag"."""
+    try:
+        read = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no project, or a file that others will complain about
+        return "flag"
+    found = read.get("tool", {}).get("llmlab", {}).get("pii", "flag")
+    if found not in ("flag", "redact", "refuse"):
+        raise ValueError(f"[tool.llmlab] pii = {found!r} in pyproject.toml, must be flag, redact or refuse")
+    return str(found)
 
 
 def git_state(folder: str | Path | None = None) -> GitState:

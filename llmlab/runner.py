@@ -18,6 +18,7 @@ from llmlab.display import plain
 from llmlab.errors import CallError, CallTimeoutError, StoreError
 from llmlab.plan import Call, Plan
 from llmlab.progress import Progress
+from llmlab.redaction import scrub_answer, secrets_now
 
 __all__ = ["execute"]
 
@@ -70,6 +71,7 @@ class _Run:
         self.plan, self.store, self.progress, self.budget_usd = plan, store, progress, budget_usd
         self.in_flight: dict[str, asyncio.Future[None]] = {}
         self.kept: set[str] = set()  # keys that this run has stored
+        self.secrets = secrets_now()
         self.answers = self.failures = self.denials = 0  # of calls that were sent
         self.timeouts_s = {name: case_timeout_s or _own_bound(plan.clients.get(name)) for name in plan.bundles}
 
@@ -125,12 +127,13 @@ class _Run:
             return self._keep(call, found)
         self.store.check()
         generation = await self._answer(call)
-        if generation.answered:
-            try:
+        try:
+            generation = scrub_answer(generation, secrets=self.secrets)
+            if generation.answered:
                 await self.store.put(call.key, call.request, generation)
                 self.kept.add(call.key)
-            except (TypeError, ValueError) as error:  # made by a user's client or application
-                generation = Generation(status="error", error=_told(f"the answer cannot be stored: {error}"))
+        except (TypeError, ValueError) as error:  # made by a user's client or application
+            generation = Generation(status="error", error=_told(f"the answer cannot be stored: {error}"))
         self._keep(call, generation)
         return self._count(generation)
 

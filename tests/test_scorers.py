@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from llmlab import scorers
 from llmlab.clients.base import Generation
 from llmlab.golden import Case
+from llmlab.personal import find_pii
 from llmlab.scorers import Score, Scorer, as_scorers, score_all, score_all_async, scorer
 from llmlab.scorers.citations import cited_ids
-from llmlab.scorers.privacy import find_pii
 from llmlab.scorers.refusals import is_refusal
 
 CASE = Case(id="q1", inputs={"question": "How do I drop rows with gaps?"}, expected=("dropna",))
