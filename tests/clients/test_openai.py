@@ -362,16 +362,6 @@ def test_curl_shows_the_exact_request(loopback: Loopback) -> None:
     assert json.loads(command[-1]) == client.body(request)
 
 
-def test_azure_has_its_own_path_and_header(loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOOPBACK_KEY", CANARY)
-    client = OpenAIClient(loopback.origin, api_key_env="LOOPBACK_KEY", deployment="my model", api_version="2024-10-21")
-    ask(client)
-    entry = loopback.stats()["log"][0]
-    assert entry["path"] == "/openai/deployments/my%20model/chat/completions?api-version=2024-10-21"
-    assert entry["headers"]["api-key"] == CANARY
-    assert "authorization" not in entry["headers"]
-
-
 def test_a_prompt_that_may_not_fit_is_refused_before_it_is_paid_for(loopback: Loopback) -> None:
     client = connected(loopback, context_tokens=100)
     with pytest.raises(RequestRefusedError, match="may not fit into the context of 100"):

@@ -1,0 +1,258 @@
+"""Several endpoints or keys in turn: the freest is asked, a failing one rests, a refused key is out, the rest go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from llmlab.bundle import ModelRef, Sampling
+from llmlab.clients.address import Access
+from llmlab.clients.base import Generation, Request
+from llmlab.clients.lanes import Lanes
+from llmlab.clients.openai import OpenAIClient
+from llmlab.clients.retry import RetryPolicy
+from llmlab.errors import CallError, RequestRefusedError, TransportError
+from tests.loopback import Loopback
+
+QUICK = RetryPolicy(attempts=4, first_wait_s=0.01, longest_wait_s=0.05)
+KEYS = {name: f"canary-{name.lower()}-no-usual-shape" for name in ("KEY_A", "KEY_B", "KEY_C")}
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Three keys in the environment."""
+    for name, key in KEYS.items():
+        monkeypatch.setenv(name, key)
+    return KEYS
+
+
+def asking(i: int = 0) -> Request:
+    messages = ({"role": "user", "content": f"question {i}"},)
+    return Request(model=ModelRef.parse("vllm/tiny"), messages=messages, sampling=Sampling())
+
+
+def with_keys(loopback: Loopback, *names: str, retry: RetryPolicy = QUICK, **limits: Any) -> OpenAIClient:
+    first, *others = names
+    more = [Access(base_url=loopback.base_url, api_key_env=name, **limits) for name in others]
+    return OpenAIClient(loopback.base_url, api_key_env=first, in_turn=more, retry=retry, **limits)
+
+
+def ask_all(client: OpenAIClient, n: int, in_flight: int = 8) -> list[Generation | CallError]:
+    async def go() -> list[Generation | CallError]:
+        found: list[Generation | CallError] = []
+        left = iter(range(n))
+
+        async def work() -> None:
+            for i in left:
+                try:
+                    found.append(await client.complete(asking(i)))
+                except CallError as error:
+                    found.append(error)
+
+        await asyncio.gather(*(work() for _ in range(in_flight)))
+        await client.aclose()
+        return found
+
+    return asyncio.run(go())
+
+
+def answers(outcomes: list[Generation | CallError]) -> int:
+    return sum(isinstance(outcome, Generation) for outcome in outcomes)
+
+
+def used(loopback: Loopback) -> Counter[str]:
+    """Requests by the name of the key that they carried."""
+    names = {f"Bearer {key}": name for name, key in KEYS.items()}
+    return Counter(names.get(entry["headers"].get("authorization"), "") for entry in loopback.stats()["log"])
+
+
+def test_calls_spread_evenly_over_keys(loopback: Loopback, keys: dict[str, str]) -> None:
+    loopback.set(latency_s=0.01)
+    assert answers(ask_all(with_keys(loopback, *KEYS), 60)) == 60
+    assert min(used(loopback)[name] for name in KEYS) >= 15
+
+
+def test_calls_one_after_the_other_take_turns(loopback: Loopback, keys: dict[str, str]) -> None:
+    ask_all(with_keys(loopback, *KEYS), 6, in_flight=1)
+    assert used(loopback) == dict.fromkeys(KEYS, 2)
+
+
+def test_a_429_pauses_its_own_key_only(loopback: Loopback, keys: dict[str, str]) -> None:
+    """A Retry-After of a minute on one of two keys: everything is answered at once by the other."""
+    loopback.set(by_key={KEYS["KEY_A"]: "429"}, retry_after="60")
+    outcomes = ask_all(with_keys(loopback, "KEY_A", "KEY_B"), 40, in_flight=4)
+    assert answers(outcomes) == 40
+    assert used(loopback)["KEY_A"] <= 4  # those that were in flight when the first came
+    assert max(outcome.attempts for outcome in outcomes) == 2
+
+
+@pytest.mark.parametrize("mode", ["500", "reset", "html"])
+def test_a_key_that_fails_fast_does_not_draw_the_calls_to_itself(
+    loopback: Loopback, keys: dict[str, str], mode: str
+) -> None:
+    """The least loaded endpoint is the one that fails at once; it rests longer after each failure."""
+    loopback.set(by_key={KEYS["KEY_A"]: mode}, latency_s=0.01)
+    policy = RetryPolicy(attempts=4, first_wait_s=0.2, longest_wait_s=30)
+    outcomes = ask_all(with_keys(loopback, "KEY_A", "KEY_B", retry=policy), 80, in_flight=4)
+    assert answers(outcomes) == 80
+    assert used(loopback)["KEY_A"] < 40
+
+
+def test_a_server_that_is_gone_is_passed_over(loopback: Loopback) -> None:
+    gone = Access(base_url="http://127.0.0.1:9/v1")
+    client = OpenAIClient(loopback.base_url, api_key_env=None, in_turn=[gone], retry=QUICK)
+    assert answers(ask_all(client, 20, in_flight=4)) == 20
+
+
+@pytest.mark.parametrize("mode", ["401", "402", "403", "no_credit"])
+def test_a_refused_key_is_out_with_one_warning_while_the_others_go_on(
+    loopback: Loopback, keys: dict[str, str], mode: str
+) -> None:
+    loopback.set(by_key={KEYS["KEY_B"]: mode})
+    with pytest.warns(RuntimeWarning, match=r"key in KEY_B is out for this run \(2 others go on\)") as warned:
+        outcomes = ask_all(with_keys(loopback, *KEYS), 40, in_flight=1)
+    assert answers(outcomes) == 40
+    assert used(loopback)["KEY_B"] == 1
+    assert len(warned) == 1
+    assert "canary" not in str(warned[0].message)
+
+
+def test_the_last_key_out_ends_in_an_error_that_names_them_all(loopback: Loopback, keys: dict[str, str]) -> None:
+    loopback.set(faults={"401": 1.0})
+    client = with_keys(loopback, "KEY_A", "KEY_B")
+    with pytest.warns(RuntimeWarning, match="is out"):
+        first, *later = ask_all(client, 5, in_flight=1)
+    assert isinstance(first, RequestRefusedError)
+    assert (first.attempts, first.status_code) == (2, 401)
+    assert "none of 2 endpoints or keys is left" in str(first)
+    assert "KEY_A is wrong or expired" in str(first)
+    assert "KEY_B is wrong or expired" in str(first)
+    assert "canary" not in f"{first} {client!r} {vars(client)}"
+    assert [outcome.attempts for outcome in later] == [0] * 4
+    assert loopback.stats()["requests"] == 2
+
+
+def test_a_key_that_is_not_set_is_out_before_anything_is_sent(
+    loopback: Loopback, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KEY_A")
+    client = with_keys(loopback, "KEY_A", "KEY_B")
+    with pytest.warns(RuntimeWarning, match=r"KEY_A is out.*1 other goes on.*variable is not set"):
+        assert answers(ask_all(client, 4)) == 4
+    assert used(loopback) == {"KEY_B": 4}
+    monkeypatch.setenv("KEY_A", KEYS["KEY_A"])
+    ask_all(client, 4, in_flight=1)  # the next run asks again
+    assert used(loopback)["KEY_A"] == 2
+
+
+def test_no_key_set_at_all_is_told_without_a_request(loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.warns(RuntimeWarning, match="is out"):
+        [outcome] = ask_all(with_keys(loopback, "KEY_A", "KEY_B"), 1)
+    assert isinstance(outcome, RequestRefusedError)
+    assert outcome.attempts == 0
+    assert loopback.stats()["requests"] == 0
+
+
+def test_a_request_that_breaks_a_rule_takes_no_key_out(loopback: Loopback, keys: dict[str, str]) -> None:
+    loopback.set(script=["400"])
+    outcomes = ask_all(with_keys(loopback, "KEY_A", "KEY_B"), 5, in_flight=1)
+    assert answers(outcomes) == 4
+    assert loopback.stats()["requests"] == 5
+
+
+def test_attempts_are_bounded_over_all_keys_together(loopback: Loopback, keys: dict[str, str]) -> None:
+    """FAULTS 5, 17: several keys do not multiply the attempts."""
+    loopback.set(faults={"429": 1.0}, retry_after="0.01")
+    outcomes = ask_all(with_keys(loopback, *KEYS), 6)
+    assert all(isinstance(outcome, TransportError) and outcome.attempts == 4 for outcome in outcomes)
+    assert loopback.stats()["requests"] == 6 * 4
+
+
+def test_no_more_calls_are_in_flight_than_each_key_allows(loopback: Loopback, keys: dict[str, str]) -> None:
+    loopback.set(latency_s=0.02)
+    assert answers(ask_all(with_keys(loopback, "KEY_A", "KEY_B", max_in_flight=2), 30, in_flight=16)) == 30
+    assert loopback.stats()["in_flight_most"] == 4
+
+
+def test_a_single_endpoint_may_bound_its_calls_in_flight_too(loopback: Loopback) -> None:
+    loopback.set(latency_s=0.01)
+    client = OpenAIClient(loopback.base_url, api_key_env=None, max_in_flight=3)
+    assert answers(ask_all(client, 20, in_flight=10)) == 20
+    assert loopback.stats()["in_flight_most"] == 3
+
+
+def test_waiting_for_a_place_is_not_the_endpoints_time(loopback: Loopback) -> None:
+    loopback.set(latency_s=0.1)
+    policy = RetryPolicy(attempts=1, case_timeout_s=0.5)
+    client = OpenAIClient(loopback.base_url, api_key_env=None, max_in_flight=1, retry=policy)
+    assert answers(ask_all(client, 10, in_flight=10)) == 10
+
+
+def test_each_key_has_its_own_requests_per_minute(loopback: Loopback, keys: dict[str, str]) -> None:
+    """Ten a second for one and twenty for the other: the faster takes about twice as many."""
+    slow = {"base_url": loopback.base_url, "requests_per_minute": 600.0}
+    fast = Access(base_url=loopback.base_url, api_key_env="KEY_B", requests_per_minute=1200)
+    client = OpenAIClient(api_key_env="KEY_A", in_turn=[fast], retry=QUICK, **slow)  # type: ignore[arg-type]  # mixed
+    assert answers(ask_all(client, 60, in_flight=30)) == 60
+    assert 1.2 < used(loopback)["KEY_B"] / used(loopback)["KEY_A"] < 3.0
+
+
+def test_cancelled_calls_give_their_places_back() -> None:
+    async def go() -> None:
+        lanes = Lanes([Access(base_url="http://a", max_in_flight=1)])
+        lane, _ = await lanes.enter(1)
+        waiting = [asyncio.create_task(lanes.enter(1)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        waiting[0].cancel()
+        lanes.leave(lane)
+        assert (await asyncio.wait_for(waiting[1], 5))[0] is lane
+        waiting[2].cancel()
+        lanes.leave(lane)
+        assert (await asyncio.wait_for(lanes.enter(1), 5))[0] is lane
+
+    asyncio.run(go())
+
+
+def test_places_waited_for_in_a_loop_that_is_gone_are_forgotten() -> None:
+    lanes = Lanes([Access(base_url="http://a", max_in_flight=1)])
+
+    async def fill_and_go() -> None:
+        await lanes.enter(1)
+        waiting = asyncio.create_task(lanes.enter(1))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+
+    asyncio.run(fill_and_go())
+    lanes.leave(lanes.all[0])
+    assert asyncio.run(lanes.enter(1))[0] is lanes.all[0]
+
+
+def test_the_fingerprint_does_not_depend_on_keys_or_their_order() -> None:
+    one = OpenAIClient("http://a/v1", api_key_env="KEY_A")
+    several = OpenAIClient("http://a/v1", in_turn=[Access(base_url="http://a/v1/", api_key_env="KEY_B")])
+    assert several.fingerprint == one.fingerprint == "http://a/v1"
+    there, back = (OpenAIClient(f"http://{x}", in_turn=[Access(base_url=f"http://{y}")]) for x, y in ("ab", "ba"))
+    assert there.fingerprint == back.fingerprint == "one of http://a | http://b"
+
+
+def test_a_group_keeps_its_name_when_endpoints_come_and_go() -> None:
+    small = OpenAIClient("http://a", group="pool")
+    large = OpenAIClient("http://b", in_turn=[Access(base_url="http://c")], group="pool")
+    assert small.fingerprint == large.fingerprint == "group pool"
+
+
+def test_each_endpoint_is_sent_its_own_name_of_the_model(loopback: Loopback) -> None:
+    other = Access(base_url=loopback.base_url, deployment="other")
+    client = OpenAIClient(loopback.base_url, api_key_env=None, deployment="one", in_turn=[other])
+    outcomes = ask_all(client, 2, in_flight=1)
+    assert {outcome.served_model for outcome in outcomes if isinstance(outcome, Generation)} == {"one", "other"}
+
+
+def test_a_limit_of_no_call_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_in_flight == 0, must be >= 1"):
+        Access(base_url="http://a", max_in_flight=0)
