@@ -224,24 +224,25 @@ def _close_torn(store: Store, run_id: str, error: BaseException) -> None:
 
 
 def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
-    """Means under the metric's own name; interval ends and counts under `ci/` and `count/`, which MLflow's page folds.
+    """Means under `mean/`, their intervals under `mean_ci/`, counts under `n/`: MLflow makes each a section of charts.
 
-    What is undefined is left out and counted: MLflow breaks on NaN and inf.
+    The sections stand in the order of the alphabet, and names without a slash after them all. What is undefined is
+    left out and counted: MLflow breaks on NaN and inf.
     """
     rows = results.frame[results.frame["variant"] == variant]
     errors = int((rows["status"] == "error").sum())
-    found: dict[str, float | None] = {"count/rows": len(rows), "count/errors": errors}
+    found: dict[str, float | None] = {"n/rows": len(rows), "n/errors": errors}
     for metric in summary.metrics:
         estimate, name = summary.estimate(variant, metric), re.sub(r"[^\w. /-]", "_", metric, flags=re.ASCII)
         means = (None, None, None) if results.failed else (estimate.value, estimate.low, estimate.high)
         scored, attempted = summary.rows[variant, metric]
-        found |= dict(zip((name, f"ci/{name}.low", f"ci/{name}.high"), means, strict=True))
-        found |= {f"count/{name}.scored": scored, f"count/{name}.attempted": attempted}
+        found |= dict(zip((f"mean/{name}", f"mean_ci/{name}.low", f"mean_ci/{name}.high"), means, strict=True))
+        found |= {f"n/{name}.scored": scored, f"n/{name}.attempted": attempted}
     for total in ("cost_usd", "input_tokens", "output_tokens"):
         values = rows[total].astype(float)
         found[f"total/{total}"] = float(values.sum()) if values.notna().all() else None  # unknown is not zero
     defined = {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
-    return {**defined, "count/undefined": float(len(found) - len(defined))}
+    return {**defined, "n/undefined": float(len(found) - len(defined))}
 
 
 def _params(bundle: Bundle) -> dict[str, str]:

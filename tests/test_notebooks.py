@@ -30,7 +30,7 @@ def metrics_of(project):
     client = open_store(project).client
     experiment = client.get_experiment_by_name("pandas_help")
     runs = client.search_runs([experiment.experiment_id])
-    return {run.info.run_id: run.data.metrics["mentions_expected"] for run in runs}
+    return {run.info.run_id: run.data.metrics["mean/mentions_expected"] for run in runs}
 
 
 def test_run_all_twice_gives_the_same_numbers_and_pays_for_nothing(help_desk):

@@ -79,18 +79,20 @@ def test_every_variant_is_one_flat_run_under_a_common_sweep(logged):
 def test_means_carry_their_interval_and_counts(logged):
     metrics = logged.client.get_run(logged.sweep.run_ids["v1"]).data.metrics
     estimate = logged.results.summary().estimate("v1", "correct")
-    assert metrics["correct"] == pytest.approx(estimate.value)
-    assert (metrics["ci/correct.low"], metrics["ci/correct.high"]) == pytest.approx((estimate.low, estimate.high))
-    assert (metrics["count/correct.scored"], metrics["count/correct.attempted"]) == (12, 12)
+    assert metrics["mean/correct"] == pytest.approx(estimate.value)
+    assert (metrics["mean_ci/correct.low"], metrics["mean_ci/correct.high"]) == pytest.approx(
+        (estimate.low, estimate.high)
+    )
+    assert (metrics["n/correct.scored"], metrics["n/correct.attempted"]) == (12, 12)
     assert metrics["total/cost_usd"] == pytest.approx(0.012)
 
 
 def test_an_undefined_metric_is_absent_and_counted(logged):
     """MLflow stores inf as 1.8e308, and a NaN breaks its pages."""
     metrics = logged.client.get_run(logged.sweep.run_ids["v1"]).data.metrics
-    assert "never" not in metrics
-    assert metrics["count/never.scored"] == 0
-    assert metrics["count/undefined"] == 3  # its mean and both ends
+    assert "mean/never" not in metrics
+    assert metrics["n/never.scored"] == 0
+    assert metrics["n/undefined"] == 3  # its mean and both ends
     assert all(math.isfinite(value) and abs(value) < 1e300 for value in metrics.values())
 
 
@@ -216,8 +218,8 @@ def test_partial_results_say_so(project):
 def test_a_failed_run_has_counts_and_no_mean(project):
     run = _logged_run(results_of(status="error"))
     assert (run.info.status, run.data.tags["state"]) == ("FAILED", "FAILED")
-    assert run.data.metrics["count/errors"] == 12
-    assert "correct" not in run.data.metrics
+    assert run.data.metrics["n/errors"] == 12
+    assert "mean/correct" not in run.data.metrics
 
 
 def test_a_key_in_an_answer_is_never_written(project, monkeypatch):
