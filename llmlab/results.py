@@ -98,7 +98,7 @@ class Results(Shown):
             bundles=dict(bundles),
             golden=golden,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            **facts,
+            **facts | {"notes": (*facts.get("notes", ()), *golden.personal_notes)},
         )
 
     @classmethod
