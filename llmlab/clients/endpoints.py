@@ -105,7 +105,7 @@ class Endpoint(Entrance):
     """
 
     wire_format: Literal["chat_completions", "messages"] = "chat_completions"
-    in_turn: Annotated[tuple[Entrance, ...], Field(strict=False)] = ()
+    in_turn: Annotated[tuple[Entrance, ...], Field(strict=False, min_length=1)] = ()
     group: Name | None = None
     prices: Price | None = None
     context_tokens: Annotated[int, Field(ge=1)] | None = None

@@ -63,7 +63,7 @@ def _cache(usage: Usage) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1024)
-def _listed(provider: str, model_id: str) -> Price | Callable[[Usage], Decimal] | None:
+def _listed(provider: str, model_id: str) -> Price | Callable[[Usage], Decimal | None] | None:
     """The list's price of a model; a function where it depends on more than the kind of token; None when unknown."""
     if provider in SELF_HOSTED:
         return None  # and the list, which takes a second to load, stays unloaded
@@ -84,8 +84,10 @@ def _listed(provider: str, model_id: str) -> Price | Callable[[Usage], Decimal] 
         listed = genai_prices.calc_price(genai_prices.Usage(), model_ref=model_id, provider_id=provider).model_price
     except LookupError:
         return None
-    if listed.input_mtok is None or listed.output_mtok is None:
+    if listed.input_mtok is None:
         return None  # listed without a price: unknown, not free
+    if listed.output_mtok is None:  # an embedding model; were it to write something, nobody would know the price
+        return lambda usage: None if usage.output_tokens else in_full(usage)
     flat = (listed.input_mtok, listed.output_mtok, listed.cache_read_mtok, listed.cache_write_mtok)
     if listed.requests_kcount is not None or not all(part is None or isinstance(part, Decimal) for part in flat):
         return in_full  # tiers by length, or a fee per request

@@ -47,7 +47,7 @@ def wire_sampling(request: Request, *, rules: str | None = None) -> dict[str, An
         )
     given.update(extra)
     renamed: dict[str, str] = {}
-    for level in _rules_for(request.model, rules):
+    for level in _rules_for(rules or request.model.provider, request.model.id):
         renamed.update(level.get("rename", {}))
         for name, rule in level.get("refuse", {}).items():
             if name in given and not _passes(given[name], rule, given):
@@ -58,15 +58,17 @@ def wire_sampling(request: Request, *, rules: str | None = None) -> dict[str, An
     return {renamed.get(name, name): _plain(value) for name, value in given.items()}
 
 
-def sampling_rules(model: ModelRef, *, rules: str | None = None) -> tuple[tuple[str, ...], str]:
-    """What this model does not take, one sentence each, and the page this was read from ("" without rules).
+def sampling_rules(rules: str, model_id: str) -> tuple[tuple[str, ...], str]:
+    """What a model does not take under these rules (a provider's, or "anthropic_messages"), one sentence each.
 
-    >>> sampling_rules(ModelRef.parse("anthropic/claude-haiku-4-5-20251001"), rules="anthropic_messages")[0][-1]
+    Also the page this was read from, "" without rules.
+
+    >>> sampling_rules("anthropic_messages", "claude-haiku-4-5-20251001")[0][-1]
     'not temperature and top_p together'
     """
     told: dict[str, str] = {}
     source = ""
-    for level in _rules_for(model, rules):
+    for level in _rules_for(rules, model_id):
         source = level.get("source", source)
         for name, rule in level.get("refuse", {}).items():
             but = f" but {', '.join(map(str, rule['only']))}" if "only" in rule else ""
@@ -94,13 +96,13 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _rules_for(model: ModelRef, name: str | None) -> Iterator[dict[str, Any]]:
+def _rules_for(name: str, model_id: str) -> Iterator[dict[str, Any]]:
     rules = _all_rules()
-    family = rules.get(name or model.provider, {})
+    family = rules.get(name, {})
     family = rules[family["same_as"]] if "same_as" in family else family
     yield family
     for rule in rules[family["models_as"]]["models"] if "models_as" in family else family.get("models", ()):
-        if re.fullmatch(rule["match"], model.id):
+        if re.fullmatch(rule["match"], model_id):
             yield rule
             return
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmlab.bundle import ModelRef
+from llmlab.clients.anthropic import AnthropicClient
 from llmlab.clients.endpoints import Endpoints, client_for, load_endpoints
 from llmlab.clients.openai import OpenAIClient
 from llmlab.errors import FileRuleError, RequestRefusedError
@@ -35,6 +36,10 @@ def test_the_example_in_the_repository_is_valid_and_used() -> None:
         "2024-10-21",
         "AZURE_OPENAI_API_KEY",
     )
+    east, west = openai_client("azure/gpt-4.1-2025-04-14", endpoints).accesses
+    assert (east.api_key_env, west.api_key_env, west.max_in_flight) == ("AZURE_EAST_KEY", "AZURE_WEST_KEY", 8)
+    assert (east.deployment, west.api_version, west.key_header) == ("gpt-41", "2024-10-21", "api-key")
+    assert isinstance(client_for(ModelRef.parse("anthropic/claude-opus-4-8"), endpoints), AnthropicClient)
     assert openai_client("vllm/llama", endpoints).context_tokens == 32768
     assert openai_client("ollama/llama3", endpoints).stream
     assert openai_client("openai/gpt-4o", endpoints).retry.case_timeout_s == 300
@@ -43,6 +48,49 @@ def test_the_example_in_the_repository_is_valid_and_used() -> None:
 def test_a_known_provider_needs_no_entry() -> None:
     client = openai_client("mistral/mistral-large-2411")
     assert (client.fingerprint, client.accesses[0].api_key_env) == ("https://api.mistral.ai/v1", "MISTRAL_API_KEY")
+
+
+def test_anthropic_is_reached_by_its_own_api_unless_told_otherwise(tmp_path: Path) -> None:
+    model = ModelRef.parse("anthropic/claude-opus-4-8")
+    native = client_for(model)
+    assert isinstance(native, AnthropicClient)
+    assert native.accesses[0].api_key_env == "ANTHROPIC_API_KEY"
+    text = "endpoints: {anthropic: {base_url: 'https://api.anthropic.com/v1', wire_format: chat_completions}}"
+    compatible = client_for(model, load_endpoints(written(tmp_path, text)))
+    assert isinstance(compatible, OpenAIClient)
+    assert compatible.fingerprint != native.fingerprint
+
+
+def test_any_provider_may_offer_the_messages_api(tmp_path: Path) -> None:
+    text = "endpoints: {vllm: {base_url: 'http://here:8000/', wire_format: messages, key_header: bearer}}"
+    client = client_for(ModelRef.parse("vllm/llama"), load_endpoints(written(tmp_path, text)))
+    assert isinstance(client, AnthropicClient)
+    assert client.fingerprint == "messages http://here:8000"
+
+
+def test_what_one_in_turn_does_not_say_it_takes_from_the_entry(tmp_path: Path) -> None:
+    text = "\n".join(
+        [
+            "endpoints:",
+            "  openai:",
+            "    requests_per_minute: 500",
+            "    in_turn:",
+            "      - key_env: KEY_A",
+            "      - {key_env: KEY_B, requests_per_minute: 60, max_in_flight: 4}",
+        ]
+    )
+    client = openai_client("openai/x", load_endpoints(written(tmp_path, text)))
+    assert [(a.base_url, a.api_key_env, a.requests_per_minute, a.max_in_flight) for a in client.accesses] == [
+        ("https://api.openai.com/v1", "KEY_A", 500, None),
+        ("https://api.openai.com/v1", "KEY_B", 60, 4),
+    ]
+    assert client.fingerprint == "https://api.openai.com/v1"
+
+
+def test_a_usual_key_goes_to_none_of_several_other_addresses(tmp_path: Path) -> None:
+    text = "endpoints: {openai: {in_turn: [{base_url: 'http://a/v1'}, {requests_per_minute: 5}]}}"
+    there, usual = openai_client("openai/x", load_endpoints(written(tmp_path, text))).accesses
+    assert (there.api_key_env, usual.api_key_env) == (None, "OPENAI_API_KEY")
 
 
 def test_a_known_provider_may_leave_the_address_out(tmp_path: Path) -> None:
@@ -103,6 +151,13 @@ def test_models_behind_one_entry_share_its_rate_limit(tmp_path: Path) -> None:
         ("base_url: 'http://a'\n    api_version: 2024", 4, 'quote it: "2024"'),
         ("base_url: 'http://a'\n    prices: {input: -1, output: 1}", 4, "greater than or equal to 0"),
         ("base_url: 'http://a'\n    prices: {input: 1}", 4, "output' is missing"),
+        ("base_url: 'http://a'\n    key_header: basic", 4, "'bearer', 'api-key'"),
+        ("base_url: 'http://a'\n    wire_format: grpc", 4, "'chat_completions' or 'messages'"),
+        ("in_turn:\n      - {key_env: A}", 3, "base_url' is missing"),
+        ("in_turn:\n      - {base_url: 'http://a'}\n      - {base_url: 'http://b', prices: x}", 5, "unknown key"),
+        ("in_turn:\n      - {base_url: 'http://a', max_in_flight: 0}", 4, "greater than or equal to 1"),
+        ("in_turn: [x]", 3, "base_url' is missing"),
+        ("base_url: 'http://a'\n    in_turn: []", 4, "at least 1"),
     ],
 )
 def test_a_broken_rule_is_named_with_its_line_and_never_shows_a_secret(
@@ -128,6 +183,9 @@ def test_the_fingerprint_changes_with_what_can_change_an_answer_and_with_nothing
 
     base = fingerprint("base_url: 'http://a/v1'")
     assert base == fingerprint("base_url: 'HTTP://A/v1/', key_env: OTHER, requests_per_minute: 5, stream: true")
+    assert base == fingerprint("base_url: 'http://a/v1', in_turn: [{key_env: A}, {key_env: B, max_in_flight: 2}]")
+    assert base != fingerprint("base_url: 'http://a/v1', in_turn: [{}, {base_url: 'http://b/v1'}]")
+    assert base != fingerprint("base_url: 'http://a/v1', wire_format: messages")
     assert base != fingerprint("base_url: 'http://b/v1'")
     assert base != fingerprint("base_url: 'http://a/v1', deployment: d")
     assert base != fingerprint("base_url: 'http://a/v1', api_version: '1'")
