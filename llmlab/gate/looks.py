@@ -12,7 +12,7 @@ from typing import Any
 
 from llmlab.display import Shown
 from llmlab.errors import DataError
-from llmlab.stats.spending import halving_levels
+from llmlab.stats.multiple import halving_levels
 
 __all__ = ["Look", "Price", "price_of_looking"]
 

@@ -29,7 +29,6 @@ __all__ = [
     "confusion_matrix",
     "judge_rates",
     "kappa_bootstrap",
-    "labels_for_agreement",
     "labels_for_kappa",
 ]
 
@@ -265,22 +264,6 @@ def labels_for_kappa(
     variance = float((table * (influence - centre) ** 2).sum())
     n = math.ceil((_normal(level) / half_width) ** 2 * variance)
     return LabelsNeeded(labels=max(2, n), half_width=half_width, level=level, expected=expected, what="kappa")
-
-
-def labels_for_agreement(half_width: float, *, expected: float, level: float = 0.95) -> LabelsNeeded:
-    """Labels for which Wilson's interval of the agreement is at most `half_width` to each side of its centre.
-
-    >>> labels_for_agreement(0.05, expected=0.85).labels
-    196
-    """
-    if not 0 <= expected <= 1 or not 0 < half_width < 0.5:
-        raise ValueError(f"expected == {expected} must lie in [0, 1], half_width == {half_width} between 0 and 0.5")
-    z2 = _normal(level) ** 2
-    # half_width (1 + z2/n) = z sqrt(p(1-p)/n + z2/(4 n^2)), squared: a quadratic in n
-    spread, width = expected * (1 - expected) * z2, half_width**2
-    b, c = 2 * width * z2 - spread, width * z2**2 - z2**2 / 4
-    n = math.ceil((-b + math.sqrt(b * b - 4 * width * c)) / (2 * width) - 1e-9)
-    return LabelsNeeded(labels=max(1, n), half_width=half_width, level=level, expected=expected, what="the agreement")
 
 
 def _cells(human: Values, judge: Values, labels: Sequence[Any]) -> tuple[GroupIndex, npt.NDArray[np.bool_], int]:

@@ -13,7 +13,7 @@ from llmlab.errors import DataError
 from llmlab.stats.arrays import FloatArray, Values, floats, open_unit
 from llmlab.stats.estimate import Estimate
 
-__all__ = ["Cuped", "cuped", "cuped_adjusted", "cuped_difference"]
+__all__ = ["Cuped", "cuped", "cuped_difference"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -58,17 +58,6 @@ def cuped(outcome: Values, *, covariate: Values, level: float = 0.95) -> Cuped:
     note = "the covariate does not vary: it explains nothing" if np.ptp(x) == 0 else ""
     note = "the outcome does not vary: there is nothing to explain" if np.ptp(y) == 0 else note
     return Cuped(theta=theta, variance_ratio=_ratio(adjusted, y), estimate=estimate, note=note)
-
-
-def cuped_adjusted(outcome: Values, *, covariate: Values) -> FloatArray:
-    """The outcome minus what the covariate explains, one value per unit, with the same mean; for any other test.
-
-    >>> cuped_adjusted([1.0, 2.0, 4.0], covariate=[1.0, 2.0, 3.0])
-    array([2.5, 2. , 2.5])
-    """
-    y, x = floats(outcome, "outcome"), floats(covariate, "covariate", length=len(outcome))
-    adjusted: FloatArray = y - _slope([(y, x)]) * (x - x.mean()) if len(y) else y
-    return adjusted
 
 
 def cuped_difference(

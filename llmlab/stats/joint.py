@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
 from llmlab.display import Shown
 from llmlab.errors import DataError
 from llmlab.stats.arrays import FloatArray, open_unit
 
-__all__ = ["Need", "NeededCases", "joint_power", "needed_cases"]
+__all__ = ["Need", "NeededCases", "needed_cases"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -44,7 +43,7 @@ class NeededCases(Shown):
     """Total cases for all conditions to hold together with the stated power, as a range.
 
     `low` holds if the conditions stand and fall together, `high` if they are independent; both also carry the
-    uncertainty of estimated standard deviations. `likely` uses the correlations given, else independence.
+    uncertainty of estimated standard deviations. `likely` takes them as independent.
     """
 
     low: int
@@ -62,20 +61,11 @@ class NeededCases(Shown):
         )
 
 
-def needed_cases(
-    needs: Sequence[Need],
-    *,
-    power: float = 0.8,
-    correlation: npt.ArrayLike | None = None,
-    draws: int = 20_000,
-    seed: int = 0,
-) -> NeededCases:
+def needed_cases(needs: Sequence[Need], *, power: float = 0.8) -> NeededCases:
     """Cases in all that the conditions need jointly, as a range. Normal approximation.
 
     For positively dependent conditions the joint power lies between the product of the single powers (Slepian 1962)
-    and the smallest of them; these give the range. With a `correlation` matrix of the conditions, `likely` comes from
-    a seeded simulation of correlated normal test statistics: each draw needs some number of cases to satisfy every
-    condition, and the answer is the `power` quantile of that number.
+    and the smallest of them; these give the range.
 
     Raises:
         DataError: no conditions, or one that no number of cases can settle (distance or share not above 0).
@@ -89,13 +79,7 @@ def needed_cases(
     scale, critical = _cases_per_unit(needs), _critical(needs)
     alone = scale * np.maximum(critical + float(special.ndtri(power)), 0.0) ** 2
     low = float((alone * _sd_factor(needs, 0.1)).max())
-    independent = _independent(scale, critical, power)
-    if correlation is None:
-        likely = independent
-    else:
-        statistics = _correlated(correlation, len(needs), draws, seed)
-        per_draw = (scale * np.maximum(critical - statistics, 0.0) ** 2).max(axis=1)
-        likely = float(np.quantile(per_draw, power))
+    likely = _independent(scale, critical, power)
     high = max(likely, _independent(scale * _sd_factor(needs, 0.9), critical, power))
     return NeededCases(
         low=_whole(min(low, likely)),
@@ -105,20 +89,6 @@ def needed_cases(
         binding=needs[int(alone.argmax())].name,
         conditions=len(needs),
     )
-
-
-def joint_power(needs: Sequence[Need], *, cases: int) -> tuple[float, float]:
-    """Lowest and highest joint power of the conditions with this many cases: independent, and standing together.
-
-    >>> low, high = joint_power([Need(name="a", distance=0.02, sd=0.45)] * 8, cases=6430)
-    >>> round(low, 3), round(high, 3)
-    (0.8, 0.973)
-    """
-    if cases < 1:
-        raise ValueError(f"cases == {cases}, must be >= 1")
-    _check(needs)
-    single = special.ndtr(np.sqrt(cases / np.maximum(_cases_per_unit(needs), 1e-300)) - _critical(needs))
-    return float(single.prod()), float(single.min())
 
 
 def _check(needs: Sequence[Need]) -> None:
@@ -164,18 +134,6 @@ def _independent(scale: FloatArray, critical: FloatArray, power: float) -> float
     quantile = float(special.ndtri(power ** (1 / len(scale))))
     highest = float((np.sqrt(scale) * np.maximum(critical + quantile, 0.0)).max()) + 1e-9
     return 0.0 if excess(0.0) >= 0 else float(optimize.brentq(excess, 0.0, highest * 1.0001, xtol=1e-9)) ** 2
-
-
-def _correlated(correlation: npt.ArrayLike, size: int, draws: int, seed: int) -> FloatArray:
-    matrix = np.asarray(correlation, dtype=float)
-    if matrix.shape != (size, size) or not np.allclose(matrix, matrix.T) or not np.allclose(np.diag(matrix), 1):
-        raise DataError(f"correlation must be a symmetric {size} x {size} matrix with ones on its diagonal")
-    values, vectors = np.linalg.eigh(matrix)
-    if values.min() < -1e-8:
-        raise DataError(f"correlation is not positive semi-definite (smallest eigenvalue {values.min():.3g})")
-    normal = np.random.default_rng(seed).standard_normal((draws, size))
-    product: FloatArray = normal @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
-    return product
 
 
 def _whole(cases: float) -> int:

@@ -13,13 +13,11 @@ import numpy as np
 from scipy import special
 
 from llmlab.display import Shown, number
-from llmlab.stats.arrays import FloatArray, Values, codes, floats, open_unit
+from llmlab.stats.arrays import open_unit
 
 __all__ = [
-    "ClusterDesign",
     "DetectableDifference",
     "SampleSize",
-    "cluster_design",
     "mcnemar_sample_size",
     "miller_sample_size",
     "non_inferiority_sample_size",
@@ -61,24 +59,6 @@ class DetectableDifference(Shown):
         return f"{shown}; smaller ones may be missed."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class ClusterDesign(Shown):
-    """How much clusters cost: `design_effect` times the cases are needed, or `effective_cases` are what you have."""
-
-    intraclass_correlation: float | None
-    design_effect: float
-    effective_cases: float
-    cases: int
-    clusters: int
-    note: str = ""
-
-    def _sentence(self) -> str:
-        return self.note or (
-            f"{self.cases:,} cases in {self.clusters:,} clusters tell as much as "
-            f"{self.effective_cases:,.0f} independent cases."
-        )
-
-
 def miller_sample_size(
     difference: float,
     *,
@@ -89,7 +69,6 @@ def miller_sample_size(
     repeats_candidate: int = 1,
     alpha: float = 0.05,
     power: float = 0.8,
-    design_effect: float = 1.0,
 ) -> SampleSize:
     """Cases that show a paired `difference`: (z_{alpha/2} + z_power)^2 (w2 + sA2/KA + sB2/KB) / difference^2.
 
@@ -97,7 +76,6 @@ def miller_sample_size(
         difference: the true mean difference to be found, in the score's units.
         between: w2, variance over cases of the expected difference.
         within_baseline, within_candidate: s2, variance of repeats to the same case.
-        design_effect: factor for clusters, from `cluster_design`.
 
     Source: Miller 2024, arXiv 2411.00640.
 
@@ -105,7 +83,7 @@ def miller_sample_size(
     968.9975
     """
     variance = _variance(between, within_baseline, within_candidate, repeats_baseline, repeats_candidate)
-    exact = _two_sided_z(alpha, power) ** 2 * variance * design_effect / _not_zero(difference, "difference") ** 2
+    exact = _two_sided_z(alpha, power) ** 2 * variance / _not_zero(difference, "difference") ** 2
     return _sample_size(exact, difference, power, alpha, "Miller's formula")
 
 
@@ -113,23 +91,19 @@ def smallest_detectable_difference(
     cases: int,
     *,
     between: float,
-    within_baseline: float = 0.0,
-    within_candidate: float = 0.0,
-    repeats_baseline: int = 1,
-    repeats_candidate: int = 1,
     alpha: float = 0.05,
     power: float = 0.8,
-    design_effect: float = 1.0,
 ) -> DetectableDifference:
     """The inverse of `miller_sample_size`: what `cases` cases can show, always with its power.
+
+    `between` is the variance over cases of the difference, the noise of however many repeats included.
 
     >>> print(smallest_detectable_difference(969, between=1 / 9)._sentence())
     969 cases show a difference of 0.03 with 80% power; smaller ones may be missed.
     """
     if cases < 1:
         raise ValueError(f"cases == {cases}, must be >= 1")
-    variance = _variance(between, within_baseline, within_candidate, repeats_baseline, repeats_candidate)
-    value = _two_sided_z(alpha, power) * math.sqrt(variance * design_effect / cases)
+    value = _two_sided_z(alpha, power) * math.sqrt(_not_negative(between, "between") / cases)
     return DetectableDifference(value=value, cases=cases, power=power, alpha=alpha)
 
 
@@ -202,41 +176,6 @@ def settleable_margin(
         raise ValueError(f"cases == {cases}, must be >= 1")
     value = _one_sided_z(alpha, power, conditions) * _not_negative(sd, "sd") / math.sqrt(cases)
     return DetectableDifference(value=value, cases=cases, power=power, alpha=alpha)
-
-
-def cluster_design(differences: Values, *, clusters: Values) -> ClusterDesign:
-    """Intraclass correlation (one-way analysis of variance) and Kish's design effect of clustered differences.
-
-    design effect = 1 + (sum k^2 / sum k - 1) icc for cluster sizes k; never below 1.
-    Source: Kish 1965, Survey Sampling; Donner 1986, Int. Stat. Review 54, 67-82.
-
-    >>> cluster_design([1, 1, 0, 0, 1, 1, 0, 0], clusters=[1, 1, 2, 2, 3, 3, 4, 4]).design_effect
-    2.0
-    """
-    values = floats(differences, "differences")
-    index, names = codes(clusters, "clusters", length=len(values))
-    n, groups = len(values), len(names)
-    if groups < 2 or groups == n:
-        why = "one cluster only: it cannot be told how much clusters cost" if groups < 2 else ""
-        return ClusterDesign(
-            intraclass_correlation=None, design_effect=1.0, effective_cases=float(n), cases=n, clusters=groups, note=why
-        )
-    icc = _intraclass_correlation(values, index, groups)
-    sizes = np.bincount(index, minlength=groups)
-    effect = max(1.0, 1.0 + (float((sizes**2).sum()) / n - 1.0) * icc)
-    return ClusterDesign(
-        intraclass_correlation=icc, design_effect=effect, effective_cases=n / effect, cases=n, clusters=groups
-    )
-
-
-def _intraclass_correlation(values: FloatArray, index: np.ndarray, groups: int) -> float:
-    n, sizes = len(values), np.bincount(index, minlength=groups)
-    means = np.bincount(index, weights=values, minlength=groups) / sizes
-    between = float((sizes * (means - values.mean()) ** 2).sum()) / (groups - 1)
-    within = float(((values - means[index]) ** 2).sum()) / (n - groups)
-    typical = (n - float((sizes**2).sum()) / n) / (groups - 1)
-    total = between + (typical - 1) * within
-    return (between - within) / total if total > 0 else 0.0
 
 
 def _variance(between: float, within_a: float, within_b: float, repeats_a: int, repeats_b: int) -> float:

@@ -13,10 +13,9 @@ from numpy.typing import ArrayLike
 from llmlab.errors import DataError
 from llmlab.stats.arrays import FloatArray, floats, open_unit
 from llmlab.stats.estimate import Estimate
-from llmlab.stats.paired import PairedDifference, t_difference
 from llmlab.stats.standard_error import StandardError, standard_error, t_quantile
 
-__all__ = ["ratio_change", "ratio_difference", "ratio_of_sums"]
+__all__ = ["ratio_change", "ratio_of_sums"]
 
 
 def ratio_of_sums(
@@ -59,26 +58,6 @@ def ratio_change(
     error = standard_error(_linearised(x_b, y_b) - _linearised(x_a, y_a), clusters)
     change = float(x_b.sum() / y_b.sum()) / float(x_a.sum() / y_a.sum())
     return _exp_interval(change, error, level=level, method=_method("ratio of two paired ratios"))
-
-
-def ratio_difference(
-    baseline: tuple[ArrayLike, ArrayLike],
-    candidate: tuple[ArrayLike, ArrayLike],
-    *,
-    clusters: ArrayLike | None = None,
-    level: float = 0.95,
-) -> PairedDifference:
-    """The candidate's ratio minus the baseline's, paired by case, with a t test by the delta method.
-
-    >>> arm_a, arm_b = ([1.0, 2.0, 3.0, 4.0], [1, 1, 0, 1]), ([1.1, 2.0, 3.5, 4.2], [1, 1, 0, 1])
-    >>> round(ratio_difference(arm_a, arm_b).value, 4)
-    0.2667
-    """
-    (x_a, y_a), (x_b, y_b) = _arms(baseline, candidate)
-    ratio_a, ratio_b = float(x_a.sum() / y_a.sum()), float(x_b.sum() / y_b.sum())
-    linear = ratio_b * _linearised(x_b, y_b) - ratio_a * _linearised(x_a, y_a)
-    method = "difference of two paired ratios of sums, delta method"
-    return t_difference(ratio_b - ratio_a, standard_error(linear, clusters), level=level, method=method)
 
 
 def _pair(numerator: ArrayLike, denominator: ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -59,7 +59,8 @@ def consistency(
 
     Per case the share of equal pairs among its K repeats, sum_v m_v (m_v - 1) / (K (K - 1)) with m_v repeats at score
     v; cases with one repeat tell nothing and are only counted in `n_attempted`. `clusters` and
-    `weights` have one element per case, in the order of the codes. Raises DataError where fewer than two cases have repeats.
+    `weights` have one element per case, in the order of the codes. Raises DataError where fewer than two cases have
+    repeats.
 
     >>> consistency([1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2]).value
     0.6666666666666666

@@ -1,7 +1,5 @@
 """Agreement with people: known answers, oracles, coverage."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +12,6 @@ from llmlab.stats.agreement import (
     confusion_matrix,
     judge_rates,
     kappa_bootstrap,
-    labels_for_agreement,
     labels_for_kappa,
 )
 
@@ -155,19 +152,6 @@ def test_labels_for_kappa_give_the_wanted_precision():
     judge = np.where(rng.random(n) < 0.5, human, rng.choice(3, n, p=[0.2, 0.3, 0.5]))
     kappa = cohen_kappa(human, judge, labels=[0, 1, 2], weights="linear")
     assert (kappa.high - kappa.low) / 2 == pytest.approx(0.08, rel=0.15)
-
-
-@settings(max_examples=50, deadline=None, derandomize=True)
-@given(half_width=st.floats(0.01, 0.3), expected=st.floats(0, 1))
-def test_labels_for_agreement_are_the_fewest_that_suffice(half_width, expected):
-    n = labels_for_agreement(half_width, expected=expected).labels
-
-    def half(size):
-        z2 = 1.959963984540054**2
-        return math.sqrt(z2 * expected * (1 - expected) / size + z2**2 / 4 / size**2) / (1 + z2 / size)
-
-    assert half(n) <= half_width * (1 + 1e-9)
-    assert n == 1 or half(n - 1) > half_width * (1 - 1e-9)
 
 
 def test_one_cluster_leaves_kappa_without_an_interval():

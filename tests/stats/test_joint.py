@@ -1,10 +1,12 @@
 """Cases that several conditions need together: bounds, simulation and single formulas agree."""
 
-import numpy as np
+import math
+from statistics import NormalDist
+
 import pytest
 
 from llmlab.errors import DataError
-from llmlab.stats.joint import Need, joint_power, needed_cases
+from llmlab.stats.joint import Need, needed_cases
 from llmlab.stats.power import (
     miller_sample_size,
 )
@@ -23,20 +25,14 @@ def test_a_small_category_binds():
     assert "'rare' needs most" in str(needed)
 
 
-def test_joint_need_by_simulation_meets_the_product_when_independent_and_the_single_need_when_identical():
-    needs = [Need(name=f"{i}", distance=0.05, sd=0.4) for i in range(4)]
-    bounds = needed_cases(needs)
-    independent = needed_cases(needs, correlation=np.eye(4), draws=100_000)
-    identical = needed_cases(needs, correlation=np.ones((4, 4)), draws=100_000)
-    assert independent.likely == pytest.approx(bounds.likely, rel=0.02)
-    assert identical.likely == pytest.approx(bounds.low, rel=0.02)
-
-
-def test_joint_power_at_the_needed_cases_is_the_power_asked_for():
-    needs = [Need(name=f"{i}", distance=0.02 + i / 100, sd=0.3, share=0.5) for i in range(3)]
-    low, high = joint_power(needs, cases=needed_cases(needs, power=0.9).likely)
-    assert low == pytest.approx(0.9, abs=2e-3)
-    assert high > low
+def test_the_conditions_hold_together_with_the_power_asked_for():
+    """The product of the single powers at the cases needed."""
+    needs = [Need(name=f"c{i}", distance=0.02, sd=0.3 + 0.05 * i) for i in range(4)]
+    cases = needed_cases(needs, power=0.9).likely
+    single = [
+        NormalDist().cdf(need.distance / need.sd * math.sqrt(cases) - NormalDist().inv_cdf(0.95)) for need in needs
+    ]
+    assert math.prod(single) == pytest.approx(0.9, abs=0.001)
 
 
 def test_an_estimated_standard_deviation_widens_the_range():

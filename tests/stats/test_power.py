@@ -2,13 +2,11 @@
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.stats.power import (
-    cluster_design,
     mcnemar_sample_size,
     miller_sample_size,
     non_inferiority_sample_size,
@@ -44,9 +42,9 @@ def test_miller_formula_gives_the_figures_of_his_paper(within, repeats, cases):
     power=st.floats(0.5, 0.99),
 )
 def test_smallest_detectable_difference_is_the_inverse_of_the_sample_size(difference, between, within, repeats, power):
-    settings_ = {"between": between, "within_baseline": within, "repeats_baseline": repeats, "power": power}
-    size = miller_sample_size(difference, **settings_)
-    found = smallest_detectable_difference(size.cases, **settings_)
+    noise = {"within_baseline": within, "repeats_baseline": repeats}
+    size = miller_sample_size(difference, between=between, power=power, **noise)
+    found = smallest_detectable_difference(size.cases, between=between + within / repeats, power=power)
     assert found.value <= difference * (1 + 1e-9)
     assert found.value * math.sqrt(size.cases / size.cases_exact) == pytest.approx(difference)
 
@@ -79,26 +77,6 @@ def test_non_inferiority_needs_thousands_of_cases_per_category():
     assert non_inferiority_sample_size(0.02, sd=0.45).cases == pytest.approx(3100, rel=0.02)
     assert non_inferiority_sample_size(0.02, sd=0.45, conditions=8).cases == pytest.approx(6400, rel=0.01)
     assert settleable_margin(6430, sd=0.45, conditions=8).value == pytest.approx(0.02, abs=1e-5)
-
-
-def test_design_effect_of_whole_copies_is_the_cluster_size():
-    design = cluster_design(np.repeat([0.0, 1.0, 3.0, 4.0], 5), clusters=np.repeat(np.arange(4), 5))
-    assert design.intraclass_correlation == pytest.approx(1.0)
-    assert design.design_effect == pytest.approx(5.0)
-    assert design.effective_cases == pytest.approx(4.0)
-
-
-def test_design_effect_recovers_a_planted_correlation_with_unequal_clusters():
-    rng = np.random.default_rng(3)
-    clusters = np.repeat(np.arange(400), rng.integers(1, 20, 400))
-    values = rng.normal(0, math.sqrt(0.3), 400)[clusters] + rng.normal(0, math.sqrt(0.7), len(clusters))
-    assert cluster_design(values, clusters=clusters).intraclass_correlation == pytest.approx(0.3, abs=0.05)
-
-
-def test_one_cluster_says_that_nothing_can_be_told():
-    design = cluster_design([0.0, 1.0], clusters=["a", "a"])
-    assert design.intraclass_correlation is None
-    assert "one cluster" in str(design)
 
 
 def test_arguments_outside_their_range_are_named():
