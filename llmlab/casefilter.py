@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from llmlab.retrieval.attribution import Attribution
     from llmlab.scoretable import ScoreTable
 
-__all__ = ["FLIPS", "ORDERS", "Choices", "Flipped", "Order", "choices", "matching"]
+__all__ = ["FLIPS", "ORDERS", "Choices", "Flipped", "Order", "choices", "matching", "questions"]
 
 Flipped = Literal["good to bad", "bad to good", "either way"]
 Order = Literal["as asked", "lowest first", "highest first"]
@@ -39,6 +40,7 @@ class Choices:
     flippable: tuple[str, ...]  # metrics with bounds: of the others nobody knows what is good
     repeats: int
     n_cases: int
+    ranges: Mapping[str, tuple[float, float]]  # of the scores that occur, for metrics with any
 
 
 def choices(results: Results) -> Choices:
@@ -52,6 +54,11 @@ def choices(results: Results) -> Choices:
         flippable=tuple(name for name, metric in results.metrics.items() if metric.bounded),
         repeats=int(frame["repeat"].max()) + 1 if len(frame) else 0,
         n_cases=int(frame["case_id"].nunique()),
+        ranges={
+            name: (float(frame[name].min()), float(frame[name].max()))
+            for name in results.metrics
+            if frame[name].notna().any()
+        },
     )
 
 
@@ -116,6 +123,13 @@ def matching(
     if flipped is not None:
         cells &= _flipped(table, baseline or results.variants[0], flipped)
     return tuple(np.array(grid.case_ids, dtype=object)[_ordered(cells, table.values, order)])
+
+
+def questions(results: Results, case_ids: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(id, question) of each of these cases; "" where the results carry no golden set."""
+    by_id = results.golden.by_id if results.golden else {}
+    inputs = ((case_id, by_id[case_id].inputs if case_id in by_id else {}) for case_id in case_ids)
+    return tuple((case_id, " | ".join(map(str, given.values()))) for case_id, given in inputs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,11 +175,12 @@ def html_table(
         for row in rows[:most_rows]
     )
     more = f"<p>{_more(rows, most_rows)}</p>" if len(rows) > most_rows else ""
+    named = f"<thead><tr>{head}</tr></thead>" if any(column.strip() for column in columns) else ""
     wide = f"table-layout:fixed;width:100%;min-width:{8 + 12 * (len(columns) - 1)}em" if even else ""
     first = "<colgroup><col style='width:8em'></colgroup>" if even else ""
     return Html(
         f"<div class='{_AS_IT_IS}'><div style='overflow-x:auto'><table style='{_TABLE}{wide}'>{first}"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>{note}</div>"
+        f"{named}<tbody>{body}</tbody></table>{more}</div>{note}</div>"
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from llmlab.display import Html, Marked, Shown, html_heading, html_of, html_table
 from llmlab.errors import DataError
 from llmlab.judge.labels import Label, read_labels, text_digest, write_labels
 from llmlab.judge.pointwise import passages_of
@@ -31,8 +32,8 @@ Chosen = Worklist | Sequence[str] | None
 _Answer = tuple[str, str, str, float | None]  # case id, question, text, inclusion probability
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Item(Shown):
     """One answer to grade, or two to choose from, as they are shown.
 
     Attributes:
@@ -49,6 +50,20 @@ class Item:
     turned: bool = False
     beside: tuple[tuple[str, str], ...] = ()
     inclusion: float | None = None
+
+    def _rows(self) -> list[dict[str, object]]:
+        names = ("answer",) if len(self.answers) == 1 else ("left", "right")
+        texts = (Marked(((text, "") if text.strip() else ("(an empty answer)", "quiet"),)) for text in self.answers)
+        beside = {title.lower(): Marked(((text, ""),)) for title, text in self.beside}
+        return [{"question": self.question, **dict(zip(names, texts, strict=True)), **beside}]
+
+    def _repr_html_(self) -> Html:
+        (row,) = self._rows()
+        sides: dict[str, object] = {name: row.pop(name) for name in ("left", "right") if name in row}
+        del row["question"]
+        rest = [{"": name, " ": text} for name, text in row.items()]
+        pair = [html_table([{"": "answers", **sides}], even=True)] if sides else []
+        return html_of(html_heading(self.question), *pair, *([html_table(rest, even=True)] if rest else []))
 
 
 class Session:

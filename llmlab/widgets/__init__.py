@@ -9,11 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmlab.widgets.explorer import Explorer
+    from llmlab.widgets.labeller import Labeller
     from llmlab.widgets.playground import Playground
 
-__all__ = ["Playground"]
+__all__ = ["Explorer", "Labeller", "Playground"]
 
-_HOMES = {"Playground": "playground"}
+_HOMES = {"Explorer": "explorer", "Labeller": "labeller", "Playground": "playground"}
 
 
 def __getattr__(name: str) -> Any:

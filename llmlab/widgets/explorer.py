@@ -1,0 +1,185 @@
+"""The Explorer: the cases of a run one at a time, filtered; which cases match is one call into `casefilter`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from llmlab.casefilter import FLIPS, ORDERS, choices, matching, questions
+from llmlab.caseview import CaseView, view
+from llmlab.display import Chip, Html, html_note, html_of, html_table, html_widget, plain
+from llmlab.results import Results
+from llmlab.retrieval.attribution import CELLS
+from llmlab.sentences import counted
+from llmlab.widgets.parts import button, column, field, row
+
+if TYPE_CHECKING:
+    from llmlab.retrieval.attribution import Attribution
+
+__all__ = ["Explorer"]
+
+ANY = "any"
+LISTED = 200  # cases in the list at once, around the one that is shown
+STATIC_ROWS = 25
+
+
+class Explorer:
+    """A form over the cases of a run: filters, the list of what matches, and the case that is chosen in it.
+
+    The list has the keyboard: arrow keys, Home and End step through it while it is in focus.
+
+    Attributes:
+        matches: ids of the cases that match.
+        at: place of the shown case among them.
+    """
+
+    def __init__(
+        self,
+        results: Results,
+        attribution: Attribution | None = None,
+        *,
+        baseline: str | None = None,
+        metric: str | None = None,
+    ) -> None:
+        """A form over these results; `attribution` adds each answer's outcome and a filter for it.
+
+        Args:
+            baseline: the variant that answers are compared with, the first by default.
+            metric: whose scores are filtered and ordered by, the first scorer by default.
+        """
+        self._results, self._attribution, self._there = results, attribution, choices(results)
+        self.matches: tuple[str, ...] = ()
+        self.at, self._filling = 0, False
+        self._make_filters(baseline or results.variants[0], metric)
+        self._make_list()
+        self._set_range()
+        self._filter()
+
+    @property
+    def case_id(self) -> str | None:
+        """The case that is shown; None where nothing matches."""
+        return self.matches[self.at] if self.matches else None
+
+    @property
+    def case(self) -> CaseView | None:
+        """What is shown of it."""
+        if self.case_id is None:
+            return None
+        about = {"baseline": self.baseline.value, "attribution": self._attribution, "repeat": self.repeat.value - 1}
+        return view(self._results, self.case_id, **about)
+
+    def step(self, by: int) -> None:
+        """Show the case so many places on, or back; stays within what matches."""
+        self._go(self.at + by)
+
+    def _make_filters(self, baseline: str, metric: str | None) -> None:
+        there = self._there
+        self.text = field(w.Text, "Text", placeholder="in question or answer", width_px=300)
+        self.variant = field(w.Dropdown, "Variant", options=_or_any(there.variants))
+        self.tag = field(w.Dropdown, "Tag", options=_or_any(there.tags))
+        self.status = field(w.Dropdown, "Status", options=_or_any(there.statuses))
+        self.metric = field(w.Dropdown, "Score", options=there.metrics, value=metric or next(iter(there.metrics), None))
+        self.range = field(w.FloatRangeSlider, "between", width_px=300, step=0.01, readout_format=".2f")
+        self.order = field(w.Dropdown, "Order", options=ORDERS)
+        self.flipped = field(w.Dropdown, "Went", options=_or_any(FLIPS))
+        self.baseline = field(w.Dropdown, "Baseline", options=there.variants, value=baseline)
+        self.outcome = field(w.Dropdown, "Outcome", options=_or_any(CELLS))
+        self.repeat = field(w.BoundedIntText, "Answer", min=1, max=max(there.repeats, 1), value=1, width_px=160)
+        self.metric.observe(lambda _: self._set_range(), names="value")
+        self._filters = [self.text, self.variant, self.tag, self.status, self.metric, self.range, self.order]
+        self._filters += [self.flipped, self.baseline, self.outcome]
+        for one in self._filters:
+            one.observe(lambda _: self._filter(), names="value")
+        self.repeat.observe(lambda _: self._show(), names="value")
+
+    def _make_list(self) -> None:
+        self.found, self.shown = html_widget(), html_widget()
+        self.list = w.Select(rows=6, layout=w.Layout(width="100%"))
+        self.list.observe(lambda change: self._go(change["new"]), names="value")
+        self.previous = button("◀ Previous", lambda: self.step(-1), tooltip="The case before", width_px=110)
+        self.next = button("Next ▶", lambda: self.step(1), tooltip="The next case", width_px=110)
+        there = self._there
+        scored = [self.metric, self.range, self.order] if there.metrics else []
+        compared = [self.flipped, self.baseline] if len(there.variants) > 1 else []
+        outcome = [self.outcome] if self._attribution is not None else []
+        repeat = [self.repeat] if there.repeats > 1 else []
+        filters = [self.text, self.variant, self.tag, self.status, *compared, *outcome, *scored, *repeat]
+        self.form = column([row(*filters), row(self.previous, self.next, self.found), self.list, self.shown])
+
+    def _asked(self) -> dict[str, Any]:
+        """The filters as `matching` takes them."""
+        named = {"variant": self.variant, "tag": self.tag, "status": self.status, "flipped": self.flipped}
+        asked: dict[str, Any] = {name: None if one.value == ANY else one.value for name, one in named.items()}
+        low, high = self.range.value
+        whole = (low, high) == (self.range.min, self.range.max)
+        asked |= {"low": None if whole else low, "high": None if whole else high}
+        asked |= {"metric": self.metric.value, "order": self.order.value, "text": self.text.value}
+        if self._attribution is not None and self.outcome.value != ANY:
+            asked |= {"outcome": self.outcome.value, "attribution": self._attribution}
+        return asked | {"baseline": self.baseline.value}
+
+    def _set_range(self) -> None:
+        """The slider over the scores of the chosen metric."""
+        low, high = self._there.ranges.get(self.metric.value, (0.0, 1.0))
+        self._filling = True
+        self.range.max = max(high, self.range.min)
+        self.range.min, self.range.max = low, high if high > low else low + 1.0
+        self.range.value = (self.range.min, self.range.max)
+        self._filling = False
+
+    def _filter(self) -> None:
+        if self._filling:
+            return
+        before = self.case_id
+        try:
+            self.matches = matching(self._results, **self._asked())
+        except ValueError as error:
+            self.found.value = html_note(str(error), chip=Chip("not possible", "bad"))
+            return
+        self._go(self.matches.index(before) if before in self.matches else 0)
+
+    def _go(self, at: int | None) -> None:
+        if self._filling or at is None:
+            return
+        self.at = max(0, min(at, len(self.matches) - 1))
+        self._fill_list()
+        self._show()
+
+    def _fill_list(self) -> None:
+        """The cases around the one that is shown; the list is renewed only where it has to be."""
+        first = max(0, min(self.at - LISTED // 2, len(self.matches) - LISTED)) if len(self.matches) > LISTED else 0
+        there = questions(self._results, self.matches[first : first + LISTED])
+        options = [(plain(f"{case_id}  {asked}"), first + i) for i, (case_id, asked) in enumerate(there)]
+        self._filling = True
+        if tuple(options) != tuple(self.list.options):
+            self.list.options = options
+        self.list.value = self.at if options else None
+        self._filling = False
+
+    def _show(self) -> None:
+        self.found.value = html_note(self._said())
+        self.previous.disabled, self.next.disabled = self.at <= 0, self.at >= len(self.matches) - 1
+        self.shown.value = html_of(self.case) if self.matches else html_note("No case matches; widen a filter.")
+
+    def _said(self) -> str:
+        place = f", number {self.at + 1:,} is shown" if self.matches else ""
+        return f"{len(self.matches):,} of {counted(self._there.n_cases, 'case')} match{place}"
+
+    def _repr_html_(self) -> Html:
+        """The same content where no widget lives: what matches, and the case that is shown."""
+        there: list[Mapping[str, object]] = [
+            {"case": case_id, "question": asked} for case_id, asked in questions(self._results, self.matches)
+        ]
+        about = "Where widgets live, as in JupyterLab, this is a form that filters and steps through the cases."
+        listed = [html_table(there, most_rows=STATIC_ROWS)] if there else []
+        return html_of(f"{self._said()}.", *([self.case] if self.case else []), *listed, about)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        live = dict(self.form._repr_mimebundle_())
+        return {**live, "text/html": self._repr_html_(), "text/plain": f"Explorer({self._said()})"}
+
+
+def _or_any(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(ANY, ANY), *((plain(name), name) for name in names)]

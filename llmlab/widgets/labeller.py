@@ -1,0 +1,172 @@
+"""The Labeller: answers to grade, or pairs to choose from, one at a time and blind; every click is on disk at once.
+
+A form over a `judge.labelling.Session`, which keeps the order, the place and the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import ipywidgets as w
+
+from llmlab.display import Chip, Html, html_note, html_of, html_widget
+from llmlab.errors import LlmlabError
+from llmlab.judge.between import LabellerAgreement, between_labellers
+from llmlab.judge.labelling import Session, label_grades, label_preferences
+from llmlab.judge.labels import Labels
+from llmlab.judge.rubric import Rubric
+from llmlab.judge.rubric import rubric as ready_rubric
+from llmlab.judge.worklist import Worklist
+from llmlab.results import Results
+from llmlab.widgets.parts import button, column, field, row
+
+__all__ = ["Labeller"]
+
+OPENERS = {"pointwise": label_grades, "pairwise": label_preferences}
+
+
+class Labeller:
+    """A form that shows one answer, or two, and takes a grade from a button or a key.
+
+    Keys are typed into the field "Keys", which empties itself: it works wherever ipywidgets does.
+
+    Attributes:
+        session: order, place, labels and file.
+    """
+
+    def __init__(
+        self,
+        results: Results,
+        chosen: Worklist | Sequence[str] | None,
+        rubric: str | Rubric,
+        path: str | Path,
+        *,
+        labeller: str,
+        kind: Literal["pointwise", "pairwise"] = "pointwise",
+        seed: int = 0,
+        base: str | Path | None = None,
+    ) -> None:
+        """A form over what is still to be labelled.
+
+        Args:
+            chosen: a worklist of `to_label`, case ids, or None for all cases.
+            rubric: whose levels are the grades; the name of a ready one, or your own.
+            path: a JSONL file of labels; what it holds already is kept and resumed.
+            labeller: who labels: labels of two people are told apart by it.
+            kind: `pointwise` grades one answer, `pairwise` chooses the better of two.
+            seed: of the order, and of the sides of a pair.
+            base: the folder that relative corpus paths start from, for rubrics that need the passages.
+        """
+        self._results, self._rubric = results, ready_rubric(rubric) if isinstance(rubric, str) else rubric
+        about: dict[str, Any] = {"rubric": self._rubric, "path": path, "labeller": labeller, "seed": seed, "base": base}
+        self.session: Session = OPENERS[kind](results, chosen, **about)
+        self._make()
+        self._show("")
+
+    def agreement(self) -> LabellerAgreement:
+        """How far the labellers of this file agree; FileRuleError while it holds no label."""
+        return between_labellers(Labels.load(self.session.path), self._results, rubric=self._rubric)
+
+    def press(self, key: str) -> None:
+        """What a key in the field does: a grade, u(ndo), s(kip), b(ack), n(ote)."""
+        if key == "n":
+            self.note.focus()
+            return
+        today = datetime.now(UTC).date().isoformat()
+        self._in_place(lambda: self.session.press(key, note=self.note.value, date=today))
+
+    def _make(self) -> None:
+        session = self.session
+        self.bar = w.IntProgress(max=len(session.items), layout=w.Layout(width="160px"))
+        self.done, self.item, self.said, self.agreed = html_widget(), html_widget(), html_widget(), html_widget()
+        self.grades = {key: button(key, self._presser(key), width_px=44) for key in session.keys}
+        anchors: dict[Any, str] = dict(self._rubric.anchors) if not session.pairwise else _SIDES
+        levels = [row(one, html_widget(anchors[session.keys[key]])) for key, one in self.grades.items()]
+        shown = ", ".join(session.keys)
+        self.keys = field(w.Text, "Keys", width_px=230, placeholder=f"{shown}, u, s, b, n")
+        self.keys.observe(lambda change: self._on_key(change["new"]), names="value")
+        self.note = field(
+            w.Text, "Note", width_px=420, continuous_update=False, placeholder="optional, saved with the grade"
+        )
+        self.note.observe(lambda _: self.keys.focus(), names="value")
+        self.undo = button("Undo (u)", self._presser("u"), tooltip="Take the last label back, also on disk")
+        self.skip = button("Skip (s)", self._presser("s"), tooltip="Leave it open; it comes again at the end")
+        self.back = button("Back (b)", self._presser("b"), tooltip="Show the one before; its label stays")
+        self.compare = button("Agreement", self._on_compare, tooltip="Once all is labelled", width_px=110)
+        self.form = column(
+            [
+                row(self.bar, self.done),
+                self.item,
+                html_widget(html_note(_asked(session, self._rubric))),
+                *levels,
+                row(self.keys, self.note),
+                row(self.undo, self.skip, self.back, self.compare, self.said),
+                self.agreed,
+            ]
+        )
+
+    def _presser(self, key: str) -> Callable[[], None]:
+        return lambda: self.press(key)
+
+    def _on_key(self, typed: str) -> None:
+        if not typed:
+            return
+        self.keys.value = ""
+        if len(typed) == 1:
+            self.press(typed.lower())
+        else:  # typed before the next answer was on the screen
+            self._say("One key at a time: nothing was saved for the last keys.", Chip("not saved", "unsure"))
+
+    def _in_place(self, do: Callable[[], str]) -> None:
+        """Do it; what goes wrong is said in the form."""
+        try:
+            self._show(do())
+        except (LlmlabError, OSError, ValueError) as error:
+            self._say(str(error), Chip("not saved", "bad"))
+
+    def _on_compare(self) -> None:
+        self._in_place(self._compare)
+
+    def _compare(self) -> str:
+        self.agreed.value = html_of(self.agreement())
+        return ""
+
+    def _show(self, said: str) -> None:
+        session = self.session
+        self.bar.value = session.n_done
+        self.done.value = html_note(self._progress())
+        self.item.value = html_of(session.current or html_note("All of these are labelled.", chip=Chip("done", "good")))
+        for key, one in self.grades.items():
+            one.button_style = "primary" if session.value == session.keys[key] else ""
+            one.disabled = session.current is None
+        self.note.value = session.note
+        self.compare.disabled = session.n_done < len(session.items)  # blind until then
+        self._say(said)
+
+    def _say(self, text: str, chip: Chip | None = None) -> None:
+        self.said.value = html_note(text, chip=chip) if text else Html("")
+
+    def _progress(self) -> str:
+        session = self.session
+        stale = f" {session.n_stale:,} stale labels are not used." if session.n_stale else ""
+        return f"{session.progress} labelled by {session.labeller}; order shuffled with seed {session.seed}.{stale}"
+
+    def _repr_html_(self) -> Html:
+        """The same content where no widget lives."""
+        about = f"Where widgets live, as in JupyterLab, this is a form. Labels are kept in {self.session.path}."
+        shown = [self.session.current] if self.session.current is not None else []
+        return html_of(f"{self._progress()}", *shown, self._rubric, about)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        live = dict(self.form._repr_mimebundle_())
+        return {**live, "text/html": self._repr_html_(), "text/plain": f"Labeller({self.session.progress} labelled)"}
+
+
+_SIDES: dict[Any, str] = {"left": "the left answer is better", "right": "the right answer is better", "tie": "a tie"}
+
+
+def _asked(session: Session, rubric: Rubric) -> str:
+    return f"Which is better? {rubric.question}" if session.pairwise else rubric.question
