@@ -1,4 +1,4 @@
-"""How executed notebooks are kept: without keys, under 5 MB, and never half written."""
+"""How executed notebooks are kept: without keys, without personal data where the project says so, under 5 MB, whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from llmlab.project import pii_policy, project_root
 from llmlab.redaction import scrub
+from llmlab.screening import redactor
 
 __all__ = ["SCHEME", "cut_outputs", "keep_html", "register_keeper"]
 
@@ -24,7 +26,7 @@ class _Keeper:
 
     def write(self, text: str, path: str) -> None:
         target = Path(path.removeprefix(SCHEME))
-        notebook = cut_outputs(json.loads(scrub(text)))
+        notebook = cut_outputs(_screened(json.loads(scrub(text)), project_root(target.parent)))
         part = target.with_name(target.name + ".part")
         part.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(part, target)  # noqa: PTH105  # Path.replace is the same
@@ -71,6 +73,21 @@ def keep_html(executed: Path) -> Path:
     body, _ = exporter.from_notebook_node(nbformat.read(executed, as_version=4))
     html.write_text(scrub(body), encoding="utf-8")
     return html
+
+
+def _screened(notebook: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The notebook (changed in place), with pseudonyms for personal data where the project's policy is to redact."""
+    if pii_policy(root) != "redact":
+        return notebook
+    redact = redactor(root)
+    for cell in notebook["cells"]:
+        cell["source"] = redact(cell["source"])
+        for output in cell.get("outputs", []):
+            holder = output.get("data", output)
+            for key, value in holder.items():
+                if key not in ("output_type", "name", "execution_count", "metadata") and not key.startswith("image/"):
+                    holder[key] = redact(value)
+    return notebook
 
 
 def _parts(notebook: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any], str]]:

@@ -14,10 +14,10 @@ import pydantic
 
 from llmlab.bundle import Bundle
 from llmlab.display import Chip, Shown
-from llmlab.errors import DataError, FloatingModelError, RegistryError
+from llmlab.errors import FloatingModelError, RegistryError
 from llmlab.mlstore import COMPLETION_TAG, reported
+from llmlab.precheck import refuse_secrets
 from llmlab.project import git_state
-from llmlab.redaction import holds_secret
 from llmlab.registry.card import card
 from llmlab.registry.connection import Registry, name_and_alias, open_registry, require_name, retried, who
 from llmlab.registry.moves import now
@@ -106,8 +106,7 @@ def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | Non
     pinned = bundle.model.pinned
     if not pinned.pinned:
         raise FloatingModelError(provider=bundle.model.provider, model_id=bundle.model.id, reason=pinned.reason)
-    if name := holds_secret(bundle.model_dump_json()):
-        raise DataError(f"the bundle contains the value of {name}, which is never written; take it out")
+    refuse_secrets({bundle.name: bundle}, None)
     if receipt is not None:
         _check_receipt(receipt, bundle.digest)
     registry = open_registry(root)
