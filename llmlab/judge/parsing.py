@@ -24,8 +24,14 @@ MOST_OBJECTS = 50  # places where a closing JSON object is looked for
 TIE = "tie"
 
 _THINKING = re.compile(r"<(think|thinking|reasoning|scratchpad)>.*?(?:</\1>|\Z)", re.IGNORECASE | re.DOTALL)
+_THOUGHT_BEFORE = re.compile(
+    r"\A.*</(?:think|thinking|reasoning|scratchpad)>", re.IGNORECASE | re.DOTALL
+)  # opened unseen
 _FENCE = re.compile(r"```[^\n`]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _OBJECT_STARTS = re.compile(r"(?:\A|\n|[.!?:]\s)[ \t]*(\{)")
+_NEXT_OBJECT = re.compile(r"[\s,;/|]*(?:or|and|then|->|→)?\s*(?=\{)", re.IGNORECASE)  # after one that opened the reply
+_OTHER_SCALE = re.compile(r"[\s*_]*(?:points?|stars?)?[\s*_]*\(?\s*(?:out\s+of|of|/)\s*([0-9]+)")
+_SECOND_NUMBER = re.compile(r"[\s*_]*\(\s*[0-9]+(?:[.,][0-9]+)?\s*(?:\)|/)")
 _OWN_FENCE = re.compile(r"\A([^\n{}]*)\n+```[a-zA-Z]*\s*\n(\{.*?\})\s*```", re.DOTALL)  # chatter, JSON, more chatter
 _EDGE_FENCE = re.compile(r"\A```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 _QUOTED = re.compile(
@@ -42,7 +48,7 @@ _OF_THE_ANSWER = re.compile(
 )
 _OF_THE_JUDGE = re.compile(r"\b(?:my|score|grade|rating|verdict|evaluation|assessment|judge?ment)\b", re.IGNORECASE)
 _HEDGED = re.compile(
-    r"\b(?:or|maybe|perhaps|possibly|could|might|between|although|though|but|not sure|unsure)\b[^.\n]*?"
+    r"\b(?i:or|maybe|perhaps|possibly|could|might|between|although|though|but|not sure|unsure)\b[^.\n]*?"
     r"(?:[0-9]|\b[AB]\b|\btie\b)",
 )
 _FINAL = r"(?P<final>(?:final|overall|revised|corrected|definitive)\s+(?:and\s+final\s+)?)"
@@ -108,7 +114,8 @@ def parse_preference(reply: str) -> Verdict:
 def _parsed(reply: str, grammar: _Grammar) -> Verdict:
     if len(reply) > LONGEST_REPLY_CHARS:
         return Verdict(value=None, reason=f"the reply has {len(reply):,} characters")
-    text = (_THINKING.sub("\n", reply) if "<" in reply else reply).strip().strip("\u200b\ufeff")
+    text = _THOUGHT_BEFORE.sub("", _THINKING.sub("\n", reply)) if "<" in reply else reply
+    text = text.strip().strip("\u200b\ufeff")
     if not text:
         return Verdict(value=None, reason="the reply is empty")
     statements = _statements(text, grammar)
@@ -166,6 +173,9 @@ def _at_the_edges(text: str, grammar: _Grammar) -> tuple[list[_Statement], str]:
     if text.startswith("{") and (opening := _prefix(text)) is not None:
         found += _of_json(opening[0], grammar, final=False)
         text = text[opening[1] :]
+        while (more := _NEXT_OBJECT.match(text)) and (another := _prefix(text[more.end() :])) is not None:
+            found += _of_json(another[0], grammar, final=False)
+            text = text[more.end() + another[1] :]
     if not text.rstrip().endswith(("}", "```")):
         return found, text
     for start in [match.start(1) for match in _OBJECT_STARTS.finditer(text)][:MOST_OBJECTS]:
@@ -244,8 +254,10 @@ def _of_prose(match: re.Match[str], prose: str, grammar: _Grammar) -> _Statement
     line_end = prose.find("\n", match.end("value"))
     rest = prose[match.end() : line_end if line_end >= 0 else len(prose)]
     sentence, _, after = rest.partition(". ")
-    hedged = _HEDGED.search(sentence) or _HEDGED.match(after.lstrip().lower())
-    if not _END.match(prose, match.end()) or hedged:
+    hedged = _HEDGED.search(sentence) or _HEDGED.match(after.lstrip())
+    if (other := _OTHER_SCALE.match(rest)) and grammar.scale is not None and int(other[1][:9]) != grammar.scale[-1]:
+        return _Statement(None, f"the reply names another scale, up to {plain(other[1], 20)}", final)
+    if not _END.match(prose, match.end()) or hedged or _SECOND_NUMBER.match(rest):
         said = plain(prose[match.start("label") : match.end()] + rest, 60)
         return _Statement(None, f"{said!r} is not one clear verdict", final)
     return _read(match["value"], match["of"], grammar, final=final)
@@ -302,9 +314,9 @@ def _statement(labels: str, given: str, value: str) -> re.Pattern[str]:
     label = rf"(?:(?i:my|the)\s+)?(?i:{_FINAL})?(?:(?i:{labels}))"
     shown = r"(?:\s*[(\[](?P<range>[^)\]\n]{1,40})[)\]])?"
     below = r"\n\s*(?=[*_\[]*(?:[0-9]|[AB]\b|[Tt]ie\b))"  # a heading, and the value under it
-    colon = rf"(?:{_MARKUP}(?::|：|=|->|→|\s(?i:is|of)\b:?)[\s*_~\[({{`$]*|[*_#]*[ \t]*{below}[*_\[]*)"
+    colon = rf"(?:{_MARKUP}(?::|：|=|->|→|\s(?i:is|of)\b:?)[\s*_\[({{`$]*|[*_#]*[ \t]*{below}[*_\[]*)"
     opening = rf"(?:<(?i:{labels})>\s*|{label}{shown}{colon}|{given}|\[\[\s*)"
-    return re.compile(rf"{start}(?P<label>){opening}(?:{value})?")
+    return re.compile(rf"{start}(?P<label>){opening}(?:{value}(?:\s*</(?i:{labels})>)?)?")
 
 
 def _hint(*words: str) -> re.Pattern[str]:
@@ -333,10 +345,23 @@ def _score_grammar(scale: tuple[int, ...] | range, name: str) -> _Grammar:
 def _preference_grammar() -> _Grammar:
     labels = r"winner|verdict|preference|preferred(?:\s+answer)?|better(?:\s+answer)?|choice|judg(?:e)?ment|decision"
     given = (
-        r"(?i:I\s+(?:prefer|choose|pick)|it\s+is\s+a(?=\s+tie))\s+[*_]*"
+        r"(?i:I\s+(?:prefer|choose|pick)|it(?:\s+is|['’]s)\s+a(?=\s+tie))\s+[*_]*"
         r"(?=(?i:answer|response|output|option)\s|[AB]\b|tie\b)"
     )
     lone = re.compile(rf"[*_`\s]*(?:\[\[)?\s*{_CHOICE}\s*(?:\]\])?{_LONE_SUFFIX}[*_`\s]*[.!]?[*_`]*")
     keys = frozenset({"winner", "verdict", "preference", "preferred", "better", "choice"})
-    hint = _hint("winner", "verdict", "prefer", "better", "choice", "choose", "pick", "judg", "decision", "it is a")
+    hint = _hint(
+        "winner",
+        "verdict",
+        "prefer",
+        "better",
+        "choice",
+        "choose",
+        "pick",
+        "judg",
+        "decision",
+        "it is a",
+        "it's a",
+        "it’s a",
+    )
     return _Grammar(lone, hint, _statement(labels, given, _CHOICE), keys, None)
