@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from llmlab.clients.scrub import Secret
 from llmlab.errors import RequestRefusedError
 
 __all__ = ["Access", "KeyHeader", "base_address"]
@@ -73,9 +74,9 @@ class Access:
         return f"{self.base_url} with the key in {self.api_key_env}" if self.api_key_env else self.base_url
 
     @property
-    def key(self) -> str:
+    def key(self) -> Secret:
         """The key as the environment has it now, "" where there is none. Never kept, shown or logged."""
-        return os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
+        return Secret(os.environ.get(self.api_key_env, "").strip() if self.api_key_env else "")
 
     def key_fields(self, usual: KeyHeader) -> dict[str, str]:
         """The header that carries the key, {} for an endpoint without one; RequestRefusedError where it is not set."""
@@ -86,4 +87,4 @@ class Access:
                 f"no key for {self.base_url}: set the environment variable {self.api_key_env}", attempts=0
             )
         header = self.key_header or usual
-        return {"Authorization": f"Bearer {key}"} if header == "bearer" else {header: key}
+        return {"Authorization": Secret(f"Bearer {key}")} if header == "bearer" else {header: key}

@@ -84,13 +84,16 @@ class Lanes:
         if all(lane.out for lane in self.all):
             raise self._none_left(None)
 
-    async def enter(self, tokens: int) -> tuple[Lane, float]:
-        """The lane for the next request, once its turn has come, and the seconds waited for it."""
+    async def enter(self, tokens: int, attempts: int = 0) -> tuple[Lane, float]:
+        """The lane for the next request, once its turn has come, and the seconds waited for it.
+
+        RequestRefusedError when no lane is left, after so many `attempts` of this call.
+        """
         if self._alone is not None:
             return self._alone, await self._alone.limits.enter(tokens)
         asked_s = time.monotonic()
         while True:
-            lane = self._freest()
+            lane = self._freest(attempts)
             if lane is None or lane.limits.rests_s > 0:
                 await self._change(None if lane is None else lane.limits.rests_s)
                 continue
@@ -152,19 +155,19 @@ class Lanes:
         goes_on = f"{left} other{'s' * (left != 1)} go{'es' * (left == 1)} on" if left else "none is left"
         warnings.warn(f"{lane.access.shown} is out for this run ({goes_on}): {why}", RuntimeWarning, stacklevel=2)
 
-    def _none_left(self, error: CallError | None) -> RequestRefusedError:
+    def _none_left(self, error: CallError | None, attempts: int = 0) -> RequestRefusedError:
         told = "; ".join(f"{lane.access.shown}: {lane.out}" for lane in self.all)
         return RequestRefusedError(
             f"none of {len(self.all)} endpoints or keys is left ({told})",
             status_code=error.status_code if error else 401,
-            attempts=0,
+            attempts=attempts,
         )
 
-    def _freest(self) -> Lane | None:
+    def _freest(self, attempts: int) -> Lane | None:
         """The lane that can be asked soonest, of several the least loaded; None where all are full."""
         usable = [lane for lane in self.all if not lane.out]
         if not usable:
-            raise self._none_left(None)
+            raise self._none_left(None, attempts)
         free = [lane for lane in usable if not lane.full]
         return min(free, key=lambda lane: (lane.limits.wait_s(), lane.in_flight, lane.turn), default=None)
 

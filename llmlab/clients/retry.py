@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from llmlab.clients.lanes import Lane, Lanes
-from llmlab.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError
+from llmlab.errors import CallError, CallTimeoutError, TransportError
 
 __all__ = ["RetryPolicy", "retry_after_s", "with_retries"]
 
@@ -67,23 +67,20 @@ async def with_retries(
     loop = asyncio.get_running_loop()
     deadline_s, number = loop.time() + policy.case_timeout_s, 0
     while True:
-        try:
-            lane, waited_s = await lanes.enter(tokens)
-        except RequestRefusedError as error:  # no lane is left
-            raise _told(error, attempts=number) from None
+        lane, waited_s = await lanes.enter(tokens, number)
         deadline_s += waited_s  # our own waiting is not the endpoint's time
         number += 1
         try:
             answer = await _bounded(attempt, lane, number, policy=policy, deadline_s=deadline_s)
-        except CallError as error:
-            wait_s, final = _after(error, lane, number, policy=policy, lanes=lanes)
-            if final is not None or loop.time() + wait_s >= deadline_s:
-                raise _told(final or error, attempts=number) from None
-        else:
             lane.failures = 0
             return answer
+        except CallError as error:
+            failed = error
         finally:
             lanes.leave(lane)
+        wait_s, final = _after(failed, lane, number, policy=policy, lanes=lanes)
+        if final is not None or loop.time() + wait_s >= deadline_s:  # raised out here: what was received is not shown
+            raise _told(final or failed, attempts=number)
         await asyncio.sleep(wait_s)
 
 

@@ -1,10 +1,10 @@
-"""Error texts without keys: whatever a provider's body says passes here before it is raised, logged or stored."""
+"""Texts without keys: whatever a provider's body says passes here before it is raised, logged or stored."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["scrub"]
+__all__ = ["Secret", "scrub"]
 
 LONGEST_TEXT_CHARS = 400
 LONGEST_SEARCHED_CHARS = 20_000
@@ -14,6 +14,19 @@ _KEY_LIKE = re.compile(
     r"|(?i:\bbearer\s+)[^\s\"',}]+"
     r"|(?i:\b(?:api[-_ ]?key|authorization|token|secret|password)[\"']?\s*[:=]\s*[\"']?)[^\s\"',}]{6,}"
 )
+
+
+class Secret(str):
+    """A text that shows itself to nobody: tracebacks with local variables, debuggers and notebooks print its repr.
+
+    >>> {"x-api-key": Secret("hunter2")}
+    {'x-api-key': '[key removed]'}
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(REMOVED)
 
 
 def scrub(text: str, *, secrets: tuple[str, ...] = (), limit: int = LONGEST_TEXT_CHARS) -> str:
