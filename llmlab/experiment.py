@@ -22,7 +22,7 @@ from llmlab.clients.endpoints import client_for, load_endpoints
 from llmlab.display import plain
 from llmlab.errors import BudgetError
 from llmlab.golden import GoldenSet
-from llmlab.plan import DryRun, Plan, estimated_tokens, make_plan, price_of
+from llmlab.plan import DryRun, Plan, estimated_tokens, make_plan, price_of, query_of
 from llmlab.progress import Progress, shown
 from llmlab.project import git_state, project_root, runs_folder
 from llmlab.results import Results
@@ -31,7 +31,7 @@ from llmlab.runner import execute
 from llmlab.scorers import as_scorers
 
 if TYPE_CHECKING:
-    from llmlab.retrieval.embedding import Embedder
+    from llmlab.retrieval.embedding import Embedder, EmbeddingClient, EstimatingEmbedder
     from llmlab.scorers import Scorer
     from llmlab.scorers.base import ScoreFunction
 
@@ -69,8 +69,8 @@ def run(
         scorers: made with `@scorer`, or plain functions `(Case, Generation) -> number` from 0 to 1; async ones too.
         repeats: answers per variant and case.
         concurrency: calls in flight at once.
-        budget_usd: stop when this much was spent in this run; calls in flight still finish. An application must say
-            what its answers cost.
+        budget_usd: stop when this much was spent in this run, embeddings included; calls in flight still finish. An
+            application must say what its answers cost.
         client: answers for every variant; by default each model's own, from `endpoints`.
         app: an application `answer(case, bundle) -> Generation` to measure instead of single calls.
         endpoints: path of an endpoints.yaml.
@@ -83,16 +83,35 @@ def run(
 
     Raises:
         PromptError: a case cannot fill a prompt, or a few-shot example is a golden case.
-        BudgetError: a budget is given and a model's price is unknown.
+        BudgetError: a budget is given and a model's price is unknown, or embedding alone would exceed it.
         StoreError: the call store cannot be written; answers up to there are kept.
     """
     made = as_scorers(scorers)
     if concurrency < 1:
         raise ValueError(f"concurrency == {concurrency}, must be >= 1")
     budget = _budget(budget_usd)
-    plan = _plan(variants, golden, repeats=repeats, client=client, app=app, endpoints=endpoints, base=base, store=store)
+    embedders: dict[str, Embedder] = {}
+
+    def embedder_of(model: ModelRef, client: EmbeddingClient) -> Embedder:
+        from llmlab.retrieval.embedding import Embedder
+
+        spent = sum((one.spent_usd for one in embedders.values()), Decimal(0))
+        left = None if budget is None else budget - spent
+        return embedders.setdefault(str(model), Embedder(model, client=client, store=store, budget_usd=left))
+
+    plan = _plan(
+        variants,
+        golden,
+        repeats=repeats,
+        client=client,
+        app=app,
+        endpoints=endpoints,
+        base=base,
+        embedder_of=embedder_of,
+    )
     if budget is not None:
         _require_prices(plan)
+        budget = _left_after_embedding(plan, embedders, budget)
     state = Progress(total=len(plan))
     with stopped_by(stop), _terminates(), _opened(store) as calls, shown(state, show=progress) as refresh:
         try:
@@ -131,12 +150,24 @@ def dry_run(
     store: str | Path | CallStore | None = None,
     base: str | Path | None = None,
 ) -> DryRun:
-    """What `run` would send and cost, after the same checks, without a call.
+    """What `run` would send and cost, after the same checks, without a call: embeddings are estimated too."""
+    embedders: list[EstimatingEmbedder] = []
 
-    Only a bundle that searches by embeddings sends something: texts whose vectors are not stored yet are embedded.
-    """
+    def embedder_of(model: ModelRef, client: EmbeddingClient) -> Embedder:
+        from llmlab.retrieval.embedding import EstimatingEmbedder
+
+        embedders.append(EstimatingEmbedder(model, client=client, store=store))
+        return embedders[-1]
+
     plan = _plan(
-        variants, golden, repeats=repeats, client=client, app=None, endpoints=endpoints, base=base, store=store
+        variants,
+        golden,
+        repeats=repeats,
+        client=client,
+        app=None,
+        endpoints=endpoints,
+        base=base,
+        embedder_of=embedder_of,
     )
     stored, tokens = dict.fromkeys(plan.bundles, 0), dict.fromkeys(plan.bundles, 0)
     new_tokens = dict.fromkeys(plan.bundles, 0)
@@ -164,7 +195,12 @@ def dry_run(
         )
         for (name, bundle), limit in zip(plan.bundles.items(), limits, strict=True)
     ]
+    texts = {(str(one.model), text): one for one in embedders for text in one.counted}
+    embedding = [one.cost_usd([text]) for (_, text), one in texts.items()]
+    known = [cost for cost in embedding if cost is not None]
     return DryRun(
+        texts_to_embed=len(texts),
+        embedding_cost_usd=sum(known, Decimal(0)) if len(known) == len(embedding) else None,
         variant=tuple(plan.bundles),
         calls=(per_variant,) * len(plan.bundles),
         stored=tuple(stored.values()),
@@ -184,7 +220,7 @@ def _plan(
     app: App | None,
     endpoints: str | Path | None,
     base: str | Path | None,
-    store: str | Path | CallStore | None,
+    embedder_of: Callable[[ModelRef, EmbeddingClient], Embedder],
 ) -> Plan:
     if client is not None and app is not None:
         raise ValueError("client and app are both given; an application makes its own calls")
@@ -194,11 +230,6 @@ def _plan(
     def client_of(bundle: Bundle) -> Client:
         return client or made.setdefault(str(bundle.model), client_for(bundle.model, known))
 
-    def embedder_of(model: ModelRef) -> Embedder:
-        from llmlab.retrieval.embedding import Embedder
-
-        return Embedder(model, client=client_for(model, known), store=store)  # type: ignore[arg-type]  # it checks
-
     return make_plan(
         variants,
         golden,
@@ -206,8 +237,23 @@ def _plan(
         client_of=client_of,
         app=app,
         base=base or project_root(),
-        embedder_of=embedder_of,
+        embedder_of=lambda model: embedder_of(model, client_for(model, known)),  # type: ignore[arg-type]  # it checks
     )
+
+
+def _left_after_embedding(plan: Plan, embedders: Mapping[str, Embedder], budget: Decimal) -> Decimal:
+    """What is left for calls when the texts are embedded and the questions will be; BudgetError where nothing is."""
+    for index in {index.digest: index for index in plan.indexes.values()}.values():
+        if (model := index.config.embedding) is not None and (embedder := embedders.get(str(model))) is not None:
+            prefix = index.config.options.get("query_prefix", "")
+            asked = [prefix + query for case in plan.golden if (query := query_of(index, case)[0])]
+            embedder.afford(embedder.missing(asked))
+    for embedder in embedders.values():
+        embedder.budget_usd = None  # all is counted now
+    left = budget - sum((embedder.spent_usd for embedder in embedders.values()), Decimal(0))
+    if left <= 0:
+        raise BudgetError(f"embedding texts and questions uses up the budget of ${budget}; raise it, or index less")
+    return left
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from llmlab.retrieval.retrievers import Index, build_index
 if TYPE_CHECKING:
     from llmlab.retrieval.embedding import Embedder
 
-__all__ = ["Call", "DryRun", "Plan", "estimated_tokens", "make_plan", "price_of"]
+__all__ = ["Call", "DryRun", "Plan", "estimated_tokens", "make_plan", "price_of", "query_of"]
 
 FIRST_BATCH, LARGEST_BATCH = 32, 256  # cases that are searched, rendered and looked up together
 CHARS_PER_BATCH = 4_000_000  # of inputs: a batch of long cases is cut earlier, for memory
@@ -222,6 +222,8 @@ class DryRun(Shown):
     """What a run would send: per variant calls, how many of them are stored already, tokens and cost.
 
     Tokens are estimated from characters (4 per token); output tokens are `max_tokens`, so cost is an upper bound.
+    Texts and questions whose embeddings are not stored yet are counted for all variants together; until they are
+    there, prompts are taken to hold passages of middling length.
     """
 
     variant: tuple[str, ...]
@@ -231,6 +233,8 @@ class DryRun(Shown):
     output_tokens_at_most: tuple[int | None, ...]
     cost_usd_at_most: tuple[Decimal | None, ...]
     pinned: tuple[bool, ...]
+    texts_to_embed: int = 0
+    embedding_cost_usd: Decimal | None = Decimal(0)
 
     def _rows(self) -> list[dict[str, object]]:
         names = ("variant", "calls", "stored", "input_tokens", "output_tokens_at_most", "cost_usd_at_most", "pinned")
@@ -238,15 +242,23 @@ class DryRun(Shown):
 
     @property
     def total_cost_usd_at_most(self) -> Decimal | None:
-        """Upper bound of what the run would cost; None when a variant's price is unknown."""
-        known = [cost for cost in self.cost_usd_at_most if cost is not None]
-        return sum(known, Decimal(0)) if len(known) == len(self.cost_usd_at_most) else None
+        """Upper bound of what the run would cost, embeddings included; None when a model's price is unknown."""
+        costs = [*self.cost_usd_at_most, self.embedding_cost_usd]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known, Decimal(0)) if len(known) == len(costs) else None
 
     def _sentence(self) -> str:
         total = self.total_cost_usd_at_most
         cost = "an unknown amount (a model has no known price)" if total is None else f"at most ${total:,.2f}"
         stored = sum(self.stored)
-        return f"{sum(self.calls) - stored:,} calls to send ({stored:,} are stored), costing {cost}."
+        return f"{sum(self.calls) - stored:,} calls to send ({stored:,} are stored), costing {cost}.{self._embedded()}"
+
+    def _embedded(self) -> str:
+        if not self.texts_to_embed:
+            return ""
+        cost = self.embedding_cost_usd
+        shown = "an unknown amount (a model has no known price)" if cost is None else f"about ${cost:,.6f}"
+        return f" That includes {self.texts_to_embed:,} texts to embed, for {shown}."
 
 
 def estimated_tokens(text: str) -> int:
@@ -264,7 +276,7 @@ NOTHING_FOUND = Found((), "", "")
 
 
 def _searched(index: Index, cases: Sequence[Case]) -> list[Found]:
-    queries = [_query(index, case) for case in cases]
+    queries = [query_of(index, case) for case in cases]
     hits = index.search([query for query, _ in queries])
     return [
         Found(tuple(dict.fromkeys(hit.doc_id for hit in found)), index.passages(found), problem)
@@ -272,8 +284,8 @@ def _searched(index: Index, cases: Sequence[Case]) -> list[Found]:
     ]
 
 
-def _query(index: Index, case: Case) -> tuple[str, str]:
-    """The query, or why there is none."""
+def query_of(index: Index, case: Case) -> tuple[str, str]:
+    """What is searched for a case; or "", and why there is nothing."""
     try:
         return fill(index.config.query, case.inputs), ""
     except ValueError as error:

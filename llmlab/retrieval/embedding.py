@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -18,9 +20,9 @@ import numpy as np
 
 from llmlab.bundle import ModelRef, Sampling
 from llmlab.callstore import CallStore, call_key
-from llmlab.clients.base import Generation, Request
+from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.endpoints import client_for
-from llmlab.errors import DataError
+from llmlab.errors import BudgetError, DataError
 from llmlab.project import runs_folder
 from llmlab.retrieval.chunking import Chunk
 from llmlab.retrieval.lexical import BATCH_QUERIES, Hit, best_hits, indexed_text
@@ -28,11 +30,12 @@ from llmlab.retrieval.lexical import BATCH_QUERIES, Hit, best_hits, indexed_text
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Embedder", "Embedding", "EmbeddingClient"]
+__all__ = ["Embedder", "Embedding", "EmbeddingClient", "EstimatingEmbedder"]
 
 TEXTS_PER_REQUEST = 64
 TEXTS_PER_ROUND = 2_048  # held in memory as stored answers at once
 REQUESTS_AT_ONCE = 8
+BYTES_PER_TOKEN = 4  # the rule of thumb, of UTF-8: a letter of another script is nearly a token
 
 
 @runtime_checkable
@@ -53,31 +56,79 @@ class Embedder:
         model: which embedding model.
         client: by default the model's own endpoint (see endpoints.yaml).
         store: the call store or its path, by default mlruns/calls.sqlite of the project.
+        budget_usd: texts that would cost more than what is left of it (by their estimated tokens) are not sent.
 
     Raises:
         ValueError: the model's client cannot embed.
     """
 
+    keeps = True  # an index of these vectors may serve again
+
     def __init__(
-        self, model: ModelRef, *, client: EmbeddingClient | None = None, store: str | Path | CallStore | None = None
+        self,
+        model: ModelRef,
+        *,
+        client: EmbeddingClient | None = None,
+        store: str | Path | CallStore | None = None,
+        budget_usd: Decimal | None = None,
     ) -> None:
         found = client or client_for(model)
         if not isinstance(found, EmbeddingClient):
             raise ValueError(f"{model} cannot embed texts: name a model behind an OpenAI-compatible /v1/embeddings")
         self.model, self.client, self._store = model, found, store
         self.fingerprint = f"{found.fingerprint} /embeddings"
+        self.budget_usd, self.spent_usd = budget_usd, Decimal(0)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Shape (texts, dimensions), each row of length 1 (or 0); works inside a running loop.
 
         Raises:
             CallError: the endpoint gave no vectors; those that had arrived are kept.
+            BudgetError: they would cost more than what is left of the budget, or nobody knows what they cost.
             DataError: the vectors differ in length, or are not finite.
         """
-        if isinstance(self._store, CallStore):
-            return self._all(texts, self._store)
-        with CallStore(self._store or runs_folder() / "calls.sqlite") as store:
+        with self._opened() as store:
             return self._all(texts, store)
+
+    def missing(self, texts: Sequence[str]) -> list[str]:
+        """The texts whose vectors are not stored yet, each once."""
+        keys = {text: call_key(self.fingerprint, self._request(text)) for text in texts}
+        with self._opened() as store:
+            known: set[str] = set()
+            for start in range(0, len(keys), TEXTS_PER_ROUND):
+                known |= store.get_many(list(keys.values())[start : start + TEXTS_PER_ROUND]).keys()
+        return [text for text, key in keys.items() if key not in known]
+
+    def cost_usd(self, texts: Sequence[str]) -> Decimal | None:
+        """What embedding these texts costs, by their estimated tokens; None where the model's price is not known."""
+        price = getattr(self.client, "price_usd", None)
+        tokens = sum(-(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts)
+        return None if price is None else price(self.model, Usage(input_tokens=tokens, output_tokens=0))
+
+    def afford(self, texts: Sequence[str]) -> None:
+        """Count what these texts cost; BudgetError where there is a budget that they would exceed."""
+        cost = self.cost_usd(texts)
+        self.spent_usd += cost or 0
+        if self.budget_usd is None or not texts:
+            return
+        if cost is None:
+            raise BudgetError(
+                f"the price of the embedding model {self.model} is unknown, so a budget cannot be kept. "
+                "Give its price under `prices` in endpoints.yaml (output: 0), or run without budget_usd"
+            )
+        if self.spent_usd > self.budget_usd:
+            raise BudgetError(
+                f"embedding {len(texts):,} texts with {self.model} costs about ${cost:.6f}, which takes embeddings to "
+                f"${self.spent_usd:.6f}, more than the budget of ${self.budget_usd}; raise it, or index less"
+            )
+
+    @contextmanager
+    def _opened(self) -> Iterator[CallStore]:
+        if isinstance(self._store, CallStore):
+            yield self._store
+            return
+        with CallStore(self._store or runs_folder() / "calls.sqlite") as store:
+            yield store
 
     def _all(self, texts: Sequence[str], store: CallStore) -> NDArray[np.float32]:
         waiting, parts = iter(texts), []
@@ -85,6 +136,7 @@ class Embedder:
             keys = {text: call_key(self.fingerprint, self._request(text)) for text in some}
             known = {key: _decoded(kept.text) for key, kept in store.get_many(set(keys.values())).items()}
             if missing := [text for text, key in keys.items() if key not in known]:
+                self.afford(missing)
                 with ThreadPoolExecutor(1) as thread:  # its own loop, so that a running one is left alone
                     arrived = thread.submit(asyncio.run, self._asked(missing, store)).result()
                 known |= {keys[text]: vector for text, vector in zip(missing, arrived, strict=True)}
@@ -115,6 +167,42 @@ class Embedder:
 
     def _request(self, text: str) -> Request:
         return Request(model=self.model, messages=({"role": "user", "content": text},), sampling=Sampling())
+
+
+class EstimatingEmbedder(Embedder):
+    """Sends nothing: counts the texts that would be sent, for a dry run.
+
+    Where vectors are missing they are made up, so that searches find texts of middling length and prompts are about as
+    long as they will be.
+    """
+
+    keeps = False
+
+    def __init__(
+        self, model: ModelRef, *, client: EmbeddingClient | None = None, store: str | Path | CallStore | None = None
+    ) -> None:
+        super().__init__(model, client=client, store=store)
+        self.fingerprint += " estimated"
+        self.counted: dict[str, None] = {}
+        self._real = Embedder(model, client=client, store=store)
+        self._middle: NDArray[np.float32] | None = None
+        self._made_up = False
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (texts, dimensions): the stored vectors, or made-up ones; the first call is taken for the corpus."""
+        missing = self._real.missing(texts)
+        self.counted |= dict.fromkeys(missing)
+        if self._middle is not None and (missing or self._made_up):
+            return np.tile(self._middle, (len(texts), 1))
+        self._made_up = bool(missing)
+        if missing:
+            longest = max(map(len, texts)) + 1
+            found = _normalised(np.array([[1.0, len(text) / longest] for text in texts], np.float32))
+        else:
+            found = self._real(texts)
+        if self._middle is None and len(found):
+            self._middle = _normalised(found.mean(axis=0, keepdims=True))[0]
+        return found
 
 
 class Embedding:

@@ -111,7 +111,9 @@ class Index:
         return list(best.values())
 
     def __repr__(self) -> str:
-        return f"Index({plain(self.corpus.name)}, {self.config.retriever}, {len(self.chunks):,} chunks, {self.digest[:8]})"
+        return (
+            f"Index({plain(self.corpus.name)}, {self.config.retriever}, {len(self.chunks):,} chunks, {self.digest[:8]})"
+        )
 
     def _repr_html_(self) -> str:
         rows = [{"field": key, "value": value} for key, value in self.manifest.items() if key != "documents"]
@@ -130,10 +132,13 @@ def build_index(config: RetrievalConfig, *, base: str | Path | None = None, embe
     if config.embedding is not None:
         options["embedder"] = embedder = embedder or _embedder(config.embedding)
         key += f" {embedder.fingerprint}"
-    if key not in _BUILT:
+    built = _BUILT.get(key)
+    if built is None:
         chunks = chunked(corpus, config.chunking)
-        _BUILT[key] = (chunks, retriever_for(config.retriever, chunks, options=options), datetime.now(UTC))
-    chunks, retriever, built_at = _BUILT[key]
+        built = (chunks, retriever_for(config.retriever, chunks, options=options), datetime.now(UTC))
+        if embedder is None or embedder.keeps:
+            _BUILT[key] = built
+    chunks, retriever, built_at = built
     return Index(corpus=corpus, config=config, chunks=chunks, retriever=retriever, built_at=built_at)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 
 from llmlab.bundle import Bundle, CorpusRef, ModelRef, RetrievalConfig
 from llmlab.callstore import CallStore
+from llmlab.clients.base import Usage
 from llmlab.clients.endpoints import load_endpoints
 from llmlab.clients.openai import OpenAIClient
+from llmlab.clients.prices import price_usd
 from llmlab.clients.retry import RetryPolicy
-from llmlab.errors import DataError, RequestRefusedError, TransportError
-from llmlab.experiment import run
+from llmlab.errors import BudgetError, DataError, RequestRefusedError, TransportError
+from llmlab.experiment import dry_run, run
 from llmlab.golden import Case, GoldenSet
 from llmlab.retrieval.chunking import Chunk
 from llmlab.retrieval.embedding import Embedder
@@ -147,3 +150,68 @@ def test_vectors_of_different_length_or_without_a_value_are_refused(tmp_path: Pa
         with pytest.raises(DataError, match=why):
             Embedder(MODEL, client=Odd(*vectors), store=tmp_path / "calls.sqlite")(["a", "b"])
     assert Embedder(MODEL, client=Odd([0.0]), store=tmp_path / "z.sqlite")(["a"]).tolist() == [[0.0]]
+
+
+def searching(loopback: Loopback, folder: Path, *, prices: str = "{input: 1000, output: 0}", name: str = "priced"):
+    """Variants, cases and settings of a run that searches by embeddings; one token costs a tenth of a cent."""
+    rows = [json.dumps({"id": doc_id, "text": f"{text} {name}"}) for doc_id, text in TEXTS.items()]
+    (folder / "d.jsonl").write_text("\n".join(rows))
+    endpoints = folder / "endpoints.yaml"
+    price = f", prices: {prices}" if prices else ""
+    endpoints.write_text(f"endpoints:\n  vllm: {{base_url: '{loopback.base_url}'{price}}}\n")
+    config = RetrievalConfig(corpus=CorpusRef(jsonl="d.jsonl"), retriever="embedding", embedding=MODEL, k=1)
+    bundle = Bundle.from_prompt("{{ question }} {{ passages }}", model="vllm/tiny")
+    bundle = bundle.with_(retrieval=config, max_tokens=5)
+    golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"sort rows {i}"}) for i in range(3)))
+    settings = {"store": folder / "calls.sqlite", "base": folder, "endpoints": endpoints}
+    return {"v1": bundle, "v2": bundle.with_(max_tokens=6)}, golden, settings
+
+
+def test_a_dry_run_counts_what_embedding_will_cost_and_sends_nothing(loopback: Loopback, tmp_path: Path) -> None:
+    variants, golden, settings = searching(loopback, tmp_path, name="dry")
+    found = dry_run(variants, golden, **settings)
+    assert loopback.stats()["requests"] == 0
+    assert found.texts_to_embed == 6  # three texts and three questions, of both variants
+    assert found.embedding_cost_usd is not None
+    assert Decimal("0.02") < found.embedding_cost_usd < Decimal("0.06")
+    assert found.total_cost_usd_at_most is not None
+    assert found.total_cost_usd_at_most > found.embedding_cost_usd
+    assert "6 texts to embed, for about $0.0" in str(found)
+    run(variants, golden, progress=False, **settings)
+    again = dry_run(variants, golden, **settings)
+    assert (again.texts_to_embed, again.embedding_cost_usd, again.stored) == (0, 0, (3, 3))
+
+
+def test_an_unknown_price_of_embeddings_is_unknown_and_not_free(loopback: Loopback, tmp_path: Path) -> None:
+    variants, golden, settings = searching(loopback, tmp_path, prices="", name="unknown")
+    found = dry_run(variants, golden, **settings)
+    assert found.embedding_cost_usd is None
+    assert found.total_cost_usd_at_most is None
+    assert "6 texts to embed, for an unknown amount" in str(found)
+    with pytest.raises(BudgetError, match="the price of the embedding model vllm/embed-1 is unknown"):
+        run(variants, golden, budget_usd=1, progress=False, **settings)
+    assert loopback.stats()["requests"] == 0
+
+
+@pytest.mark.parametrize(("budget", "sent_texts"), [("0.001", 0), ("0.03", 3)])
+def test_a_budget_stops_before_embedding_exceeds_it(
+    budget: str, sent_texts: int, loopback: Loopback, tmp_path: Path
+) -> None:
+    """Too little for the texts of the corpus; enough for those, but not for the questions too."""
+    variants, golden, settings = searching(loopback, tmp_path, name=f"budget {budget}")
+    with pytest.raises(BudgetError, match="embedding 3 texts with vllm/embed-1 costs about"):
+        run(variants, golden, budget_usd=budget, progress=False, **settings)
+    assert len(sent(loopback)) == sent_texts
+
+
+def test_what_embeddings_cost_is_taken_off_the_budget_of_the_calls(loopback: Loopback, tmp_path: Path) -> None:
+    variants, golden, settings = searching(loopback, tmp_path, name="shared")
+    results = run(variants, golden, budget_usd="0.06", concurrency=1, progress=False, **settings)
+    assert not results.complete
+    assert any("The budget of $0.0" in note for note in results.notes)
+
+
+def test_the_price_of_a_listed_embedding_model_is_known() -> None:
+    model = ModelRef.parse("openai/text-embedding-3-small")
+    assert price_usd(model, Usage(input_tokens=1_000_000, output_tokens=0)) == Decimal("0.02")
+    assert price_usd(model, Usage(input_tokens=1_000_000, output_tokens=1)) is None
