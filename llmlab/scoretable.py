@@ -120,6 +120,8 @@ class ScoreTable(CaseGroups):
         weights: how many production cases each stands for; None = all the same.
         lowest, highest: `values` with every unscored repeat at the metric's low or high; None = nothing is
             unscored, or the metric has no such bound.
+        within: (n_variants,) variance of repeats to the same case; NaN where no case has two, None where no variant
+            has or the repeats are not averaged.
     """
 
     metric: Metric
@@ -130,6 +132,17 @@ class ScoreTable(CaseGroups):
     attempted: NDArray[np.int64]
     lowest: NDArray[np.float64] | None = None
     highest: NDArray[np.float64] | None = None
+    within: NDArray[np.float64] | None = None
+
+    def repeat_noise(self, chosen: NDArray[np.bool_], columns: Sequence[int]) -> tuple[float, float] | None:
+        """The variance that repeats leave in a case's difference between these columns, and how many repeats it has.
+
+        None where it cannot be told: no case has two scored repeats, or the repeats are not averaged.
+        """
+        if self.within is None or np.isnan(self.within[list(columns)]).any():
+            return None
+        inverse = (1 / self.scored[chosen][:, list(columns)]).mean(axis=0)
+        return float(inverse @ self.within[list(columns)]), float(1 / inverse.mean())
 
     def column(self, variant: str) -> int:
         """The column of a variant; ValueError names those there are."""
@@ -187,12 +200,15 @@ def score_table(
         cell_values = reduced(np.where(known, scores, bound), cells)
         return np.where(np.isnan(cell_values), bound, cell_values)
 
+    values = reduced(scores[known], cells[known])
+    scored = np.bincount(cells[known], minlength=n_cells).reshape(shape)
+    averaged = aggregation == "mean" and bool((scored > 1).any())
     return ScoreTable(
         metric=metric,
         case_ids=tuple(case_ids),
         variants=tuple(variants),
-        values=reduced(scores[known], cells[known]),
-        scored=np.bincount(cells[known], minlength=n_cells).reshape(shape),
+        values=values,
+        scored=scored,
         attempted=attempted.reshape(shape),
         clusters=groups.clusters,
         clustered=groups.clustered,
@@ -200,7 +216,16 @@ def score_table(
         weights=groups.weights,
         lowest=filled(metric.low),
         highest=filled(metric.high),
+        within=_within(scores[known] - values.ravel()[cells[known]], cells[known], scored) if averaged else None,
     )
+
+
+def _within(residuals: NDArray[np.float64], cells: NDArray[np.int64], scored: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Per variant the pooled variance of repeats around their case's mean; NaN where no case has two."""
+    squares = np.bincount(cells, weights=residuals**2, minlength=scored.size).reshape(scored.shape).sum(axis=0)
+    freedom = np.maximum(scored - 1, 0).sum(axis=0)
+    pooled: NDArray[np.float64] = np.divide(squares, freedom, out=np.full(freedom.shape, np.nan), where=freedom > 0)
+    return pooled
 
 
 def _check_bounds(metric: Metric, scores: NDArray[np.float64]) -> None:

@@ -31,6 +31,8 @@ class Condition(Shown):
         missed: the harm (superior: the gain) that would have been seen with 80% power; less is easily missed.
         distance, sd: what `needed_cases` plans with: from the bound to the truth that is planned for, and the
             standard deviation per case with the clusters' cost in it.
+        repeats, noise: how often a case was asked, and the share of sd^2 that is noise between repeats, which more of
+            them would take away; None = not known.
         estimate: raw, or corrected by people's labels; then `method` says how, `labelled` on how many cases in all
             arms that are read, `judge_alone` what the judge's own numbers are, and `more_labels` what would settle it.
         notes: what weakens it.
@@ -57,6 +59,8 @@ class Condition(Shown):
     missed: float | None = None
     distance: float | None = None
     sd: float | None = None
+    repeats: float | None = None
+    noise: float | None = None
     scale: float = 1.0
     unit: str = ""
     higher_is_better: bool = True

@@ -21,6 +21,7 @@ from llmlab.sentences import scale_of
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
 from llmlab.stats.standard_error import t_quantile
+from llmlab.stats.weighted import effective_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -208,7 +209,17 @@ class _Reader:
         p_value, tail = self._p(part, d, margin, harm, tests)
         shown = self._shown(replace(found, p_value=p_value), d, pairs, tail)
         corrected = self._corrected(chosen)
-        return shown if corrected is None else described(shown, corrected, tail)
+        return self._with_noise(shown, chosen) if corrected is None else described(shown, corrected, tail)
+
+    def _with_noise(self, shown: Condition, chosen: NDArray[np.bool_]) -> Condition:
+        """The condition with what more repeats could take away of its variance, where repeats let that be told."""
+        known = chosen & (self.table.scored[:, self._columns()] > 0).all(axis=1)
+        found = self.table.repeat_noise(known, self._columns()) if known.any() and not shown.relative else None
+        if found is None or not shown.sd or not shown.se:
+            return shown
+        weights = self.table.design(known)["weights"]
+        lost = 1.0 if weights is None else weights.size / effective_size(weights)
+        return replace(shown, repeats=found[1], noise=min(1.0, found[0] * lost / shown.sd**2))
 
     def _word(self, part: Requirement, d: PairedDifference, margin: float, harm: float | None) -> str:
         settings: dict[str, Any] = {"asked": self.price.asked, "confidence": self.price.confidence, "span": self.span}

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["decide"]
 
+MORE_REPEATS = 5  # of each case, that an inconclusive decision offers instead of more cases
+
 
 def decide(
     policy: GatePolicy,
@@ -66,13 +68,15 @@ def decide(
         people = corrected_metrics(policy, results, judged)
         conditions = evaluate(policy, tables, price=price, labelled=people, judged=judged, **arms)
     word = _word(conditions, reasons)
-    needed = _needed(conditions, price, n_cases=results.frame["case_id"].nunique()) if word == "INCONCLUSIVE" else None
     n_cases = int(results.frame["case_id"].nunique())
+    needs = _needs(conditions, price, n_cases=n_cases) if word == "INCONCLUSIVE" else []
+    needed = _needed(needs)
     return Decision(
         word=word,
         conditions=conditions,
         reasons=tuple(reasons),
         needed_cases=needed,
+        needed_with_repeats=_with_repeats(conditions, needs, needed),
         n_cases=n_cases,
         cost_of_more_usd=_cost_of_more(results, needed, [a for a in (baseline, candidate) if a], n_cases),
         price=price,
@@ -145,30 +149,47 @@ def _word(conditions: Sequence[Condition], reasons: Sequence[str]) -> str:
     return next((word for word in ("FAIL", "INCONCLUSIVE") if word in found), "PASS")
 
 
-def _needed(conditions: Sequence[Condition], price: Price, *, n_cases: int) -> NeededCases | None:
-    """Cases for every proof together, planned for a truth at `min_effect`, or of no change within the margin.
+def _needs(conditions: Sequence[Condition], price: Price, *, n_cases: int) -> list[Need]:
+    """What every proof needs, planned for a truth at `min_effect`, or of no change within the margin.
 
     A goal that is proved already is not planned again.
     """
     if any(c.df is not None and c.df < 4 for c in conditions if c.verdict == "INCONCLUSIVE"):
-        return None  # more clusters are needed, whatever the number of cases
+        return []  # more clusters are needed, whatever the number of cases
     alpha = 1 - price.asked
-    needs = [
+    return [
         Need(
             name=c.name,
             distance=c.distance,
             sd=c.sd,
             sd_cases=c.n_clusters,
             share=min(1.0, c.n_cases / n_cases),
+            noise=c.noise or 0.0,
             alpha=alpha / 2 if c.rule == "superior" else alpha,
         )
         for c in conditions
         if c.distance and c.sd is not None and math.isfinite(c.sd) and (c.rule, c.verdict) != ("superior", "PASS")
     ]
+
+
+def _needed(needs: Sequence[Need], *, times_repeats: float = 1.0) -> NeededCases | None:
     try:
-        return needed_cases(needs) if needs else None
+        return needed_cases(needs, times_repeats=times_repeats) if needs else None
     except DataError:
         return None
+
+
+def _with_repeats(
+    conditions: Sequence[Condition], needs: Sequence[Need], needed: NeededCases | None
+) -> tuple[int, int, NeededCases] | None:
+    """Repeats instead of today's, and the cases needed then; None where that saves less than a fifth of the cases."""
+    asked = [c.repeats for c in conditions if c.repeats is not None]
+    if needed is None or not asked:
+        return None
+    now = max(1, round(min(asked)))
+    repeats = max(MORE_REPEATS, 2 * now)
+    then = _needed(needs, times_repeats=repeats / now)
+    return (repeats, now, then) if then is not None and then.likely < 0.8 * needed.likely else None
 
 
 def _cost_of_more(results: Results, needed: NeededCases | None, arms: Sequence[str], n_cases: int) -> float | None:

@@ -34,6 +34,8 @@ class Decision(Shown):
         reasons: why it is INVALID.
         candidate, baseline, anchor: variants; baseline None = floors only.
         needed_cases: cases in all for every condition to hold together, None where settled or not knowable.
+        needed_with_repeats: how many repeats instead of how many, and the cases needed then; None where that would
+            not help much, or no repeats were made that could tell.
         cost_of_more_usd: what the cases still missing would cost, None = unknown.
         price: what earlier looks and other candidates cost.
         notes: what a reader must know besides.
@@ -48,6 +50,7 @@ class Decision(Shown):
     anchor: str | None = None
     reasons: tuple[str, ...] = ()
     needed_cases: NeededCases | None = None
+    needed_with_repeats: tuple[int, int, NeededCases] | None = None
     n_cases: int = 0
     cost_of_more_usd: float | None = None
     price: Price
@@ -172,9 +175,15 @@ def _cases_that_settle(decision: Decision) -> str:
             f"{decision.n_cases:,} cases would usually do ({span} are needed with {needed.power:.0%} power, if the "
             "truth is as planned), so the truth may lie near the bound."
         )
+    instead = ""
+    if decision.needed_with_repeats is not None:
+        repeats, now, then = decision.needed_with_repeats
+        left = then.likely - decision.n_cases
+        cases = f"{rounded_count(left)} more cases" if left > 0 else "no more cases"
+        instead = f", or {repeats} repeats instead of {now} and {cases}"
     cost = decision.cost_of_more_usd
     priced = "" if not cost else f", which would cost about ${cost:,.2f}"
     return (
-        f"About {rounded_count(more)} more cases would settle it with {needed.power:.0%} power "
+        f"About {rounded_count(more)} more cases{instead} would settle it with {needed.power:.0%} power "
         f"({span} in all{priced}); {needed.binding} needs most."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -27,6 +27,7 @@ class Need(Shown):
         sd: standard deviation over cases of the difference (times the root of the design effect for clusters).
         sd_cases: cases from which `sd` was estimated; 0 where it is known.
         share: share of all cases that belong to the condition (a category), 1 for all.
+        noise: share of sd^2 that is noise between repeats, which more repeats of the same cases take away.
         alpha: one-sided level: 0.025 reads the two-sided 95% interval, 0.05 the 90% one.
     """
 
@@ -35,6 +36,7 @@ class Need(Shown):
     sd: float
     sd_cases: int = 0
     share: float = 1.0
+    noise: float = 0.0
     alpha: float = 0.05
 
 
@@ -61,8 +63,10 @@ class NeededCases(Shown):
         )
 
 
-def needed_cases(needs: Sequence[Need], *, power: float = 0.8) -> NeededCases:
+def needed_cases(needs: Sequence[Need], *, power: float = 0.8, times_repeats: float = 1.0) -> NeededCases:
     """Cases in all that the conditions need jointly, as a range. Normal approximation.
+
+    With `times_repeats` as many repeats of each case, the noise between repeats shrinks by that factor.
 
     For positively dependent conditions the joint power lies between the product of the single powers (Slepian 1962)
     and the smallest of them; these give the range.
@@ -76,6 +80,8 @@ def needed_cases(needs: Sequence[Need], *, power: float = 0.8) -> NeededCases:
     """
     open_unit(power, "power")
     _check(needs)
+    left = [1 - need.noise + need.noise / times_repeats for need in needs]
+    needs = [replace(need, sd=need.sd * math.sqrt(share)) for need, share in zip(needs, left, strict=True)]
     scale, critical = _cases_per_unit(needs), _critical(needs)
     alone = scale * np.maximum(critical + float(special.ndtri(power)), 0.0) ** 2
     low = float((alone * _sd_factor(needs, 0.1)).max())

@@ -417,3 +417,30 @@ def test_the_gate_weighs_cases_by_what_they_stand_for():
     assert decision.conditions[0].value == pytest.approx(np.average(d, weights=weights))
     assert decision.conditions[1].value == pytest.approx(np.average(d, weights=weights) + 0.5)
     assert any("Cases are weighted" in note for note in decision.notes)
+
+
+def test_an_open_decision_says_what_repeats_would_give_instead_of_cases():
+    """Cases alike, answers noisy: repeats help. Answers steady, cases unlike: they are not offered."""
+    rng = np.random.default_rng(4)
+    ability = rng.normal(0.5, 0.02, 60)
+    noisy_answers = {
+        "v1": np.clip(ability[:, None] + rng.normal(0, 0.15, (60, 2)), 0, 1).ravel().tolist(),
+        "v2": np.clip(ability[:, None] + rng.normal(0, 0.15, (60, 2)), 0, 1).ravel().tolist(),
+    }
+    decision = decided(policy(goal=non_inferior(0.02)), gateable(noisy_answers, repeats=2))
+    assert decision.word == "INCONCLUSIVE"
+    repeats, now, then = decision.needed_with_repeats
+    assert (repeats, now) == (5, 2)
+    assert then.likely == pytest.approx(decision.needed_cases.likely * 2 / 5, rel=0.15)
+    assert "or 5 repeats instead of 2 and" in decision.sentence
+    gains = rng.normal(0, 0.2, 60)
+    steady = {"v1": [0.5] * 120, "v2": np.repeat(np.clip(0.5 + gains, 0, 1), 2).tolist()}
+    plain = decided(policy(goal=non_inferior(0.02)), gateable(steady, repeats=2))
+    assert plain.word == "INCONCLUSIVE"
+    assert plain.needed_with_repeats is None
+
+
+def test_without_repeats_nobody_can_tell_what_they_would_give():
+    decision = decided(policy(goal=non_inferior(0.001)), noisy(0.0))
+    assert decision.needed_cases is not None
+    assert decision.needed_with_repeats is None
