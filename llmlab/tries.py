@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SideBySide", "Tries", "Try", "failing_cases", "sample_cases", "try_out"]
 
+BECAME = {"better": "good", "worse": "bad"}
+# What an answer takes, with what is too little to be worth a column; what is unknown or free has none.
+SPENT = (("output_tokens", "tokens out", 0.0), ("cost_usd", "USD", 1e-9), ("latency_s", "latency (s)", 0.01))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SideBySide(Shown):
@@ -77,7 +81,7 @@ class SideBySide(Shown):
         return f"{self.names[side]}: {', '.join([*scores, *spent])}"
 
     def _rows(self) -> list[dict[str, object]]:
-        kind = {"better": "good", "worse": "bad"}.get(self.became, "neutral")
+        kind = BECAME.get(self.became, "neutral")
         texts = dict(zip(self.names, self.texts, strict=True))
         return [{"case": self.case.id, "became": Chip(self.became, kind), **texts}]
 
@@ -87,10 +91,9 @@ class SideBySide(Shown):
         return f"{self.case.id}: {asked}{f' (expected: {facts})' if facts else ''}"
 
     def _repr_html_(self) -> Html:
-        chip = self._rows()[0]["became"]
-        head = html_note(self._sentence(), chip=chip if isinstance(chip, Chip) else None)
         if self.problem:
-            return html_of(head, html_note(self.problem, chip=Chip("no answer", "bad")))
+            return html_of(html_note(self._sentence(), chip=Chip("no answer", "bad")), html_note(self.problem))
+        head = html_note(self._sentence(), chip=Chip(self.became, BECAME.get(self.became, "neutral")))
         before, after = self.texts
         return html_of(head, html_diff(before, after, before_name=self.figures(0), after_name=self.figures(1)))
 
@@ -174,9 +177,9 @@ class Try(Shown):
             row[metric] = _interval(summary, self.name, metric, failed=self.results.failed)
         if self.results.metrics:
             row["better, worse"] = f"{became.count('better')}, {became.count('worse')}"
-        for metric, title in (("output_tokens", "tokens out"), ("cost_usd", "USD"), ("latency_s", "latency (s)")):
+        for metric, title, least in SPENT:
             value = summary.estimate(self.name, metric).value
-            row |= {title: Interval(value)} if value else {}  # nothing is said of what is unknown or free
+            row |= {title: Interval(value)} if value is not None and value >= least else {}
         return [row]
 
     def _sentence(self) -> str:
@@ -341,7 +344,7 @@ def _answered(one: Try) -> bool:
 
 
 def _short(changes: Sequence[str]) -> str:
-    return ", ".join(field.rpartition(".")[2] for field in changes) or "none"
+    return ", ".join(field.rpartition(".")[2] for field in changes) or "no change"
 
 
 def _interval(summary: Any, variant: str, metric: str, *, failed: bool) -> Interval | None:

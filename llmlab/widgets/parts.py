@@ -47,7 +47,7 @@ def field(kind: Any, label: str, *, width_px: int = 290, **options: Any) -> Any:
 
 def small_field(kind: Any, label: str, **options: Any) -> Any:
     """An input for a number, to stand beside others."""
-    return _labelled(kind, label, width="150px", label_px=80, **options)
+    return _labelled(kind, label, width="162px", **options)
 
 
 def button(label: str, do: Callable[[], None], *, style: str = "", tooltip: str = "", width_px: int = 84) -> Any:
@@ -74,6 +74,6 @@ def column(children: Sequence[Any]) -> Any:
     return w.VBox(children, layout=w.Layout(width="100%", max_width="1000px", grid_gap="4px"))
 
 
-def _labelled(kind: Any, label: str, *, width: str, label_px: int = LABEL_PX, **options: Any) -> Any:
-    look = {"style": {"description_width": f"{label_px}px"}, "layout": w.Layout(width=width)}
+def _labelled(kind: Any, label: str, *, width: str, **options: Any) -> Any:
+    look = {"style": {"description_width": f"{LABEL_PX}px"}, "layout": w.Layout(width=width)}
     return kind(description=label, **look, **options)
