@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlab.errors import DataError
-from llmlab.golden import Case
+from llmlab.golden import Case, GoldenSet
 from llmlab.personal import API_KEY, Found, find_pii, project_key, pseudonymised, told
 from llmlab.precheck import refuse_secrets
 from llmlab.project import pii_policy
@@ -23,7 +23,7 @@ from llmlab.project import pii_policy
 if TYPE_CHECKING:
     from llmlab.results import Results
 
-__all__ = ["redactor", "screened"]
+__all__ = ["redacted_cases", "redactor", "screened"]
 
 _JSON_COLUMNS = ("explanations", "tool_calls", "steps")
 _TEXT_COLUMNS = ("case_id", "text", "error")
@@ -71,6 +71,11 @@ def redactor(root: Path) -> Callable[[Any], Any]:
     return partial(pseudonymised, key=project_key(folder))
 
 
+def redacted_cases(golden: GoldenSet, *, root: Path) -> GoldenSet:
+    """The golden set as "redact" logs it: to compare what was logged with what there is today."""
+    return _with_pseudonyms(golden, redactor(root))
+
+
 def _found(results: Results) -> tuple[Found, ...]:
     """What cases and answers hold, by case."""
     kinds: dict[str, dict[str, None]] = {}
@@ -90,12 +95,14 @@ def _redacted(results: Results, redact: Callable[[Any], Any]) -> Results:
     for name in (name for name in _JSON_COLUMNS if name in frame.columns):
         changed[name] = [json.dumps(redact(json.loads(text))) if text else text for text in frame[name].tolist()]
     changed["retrieved"] = [redact(ids) for ids in frame["retrieved"].tolist()]
-    if golden is not None:
-        golden = replace(golden, cases=tuple(Case.from_row(redact(case.to_row())) for case in golden))
     return replace(
         results,
         frame=frame.assign(**changed),
-        golden=golden,
+        golden=None if golden is None else _with_pseudonyms(golden, redact),
         notes=tuple(redact(note) for note in results.notes),
         provenance={**results.provenance, "redacted_from": results.digest},
     )
+
+
+def _with_pseudonyms(golden: GoldenSet, redact: Callable[[Any], Any]) -> GoldenSet:
+    return replace(golden, cases=tuple(Case.from_row(redact(case.to_row())) for case in golden))

@@ -15,8 +15,10 @@ from llmlab.gate import GatePolicy, Receipt
 from llmlab.gate.policy import age_limit
 from llmlab.golden import GoldenSet
 from llmlab.mlstore import COMPLETION_TAG, reported
+from llmlab.project import project_root
 from llmlab.registry.connection import Registry
 from llmlab.registry.versions import Version
+from llmlab.screening import redacted_cases
 
 if TYPE_CHECKING:
     from llmlab.passport import JudgePassport
@@ -123,6 +125,9 @@ def _grown(registry: Registry, evidence: Evidence, results: Results, root: Path 
     today, before = evidence.golden, results.golden
     if today.digest == evidence.receipt.golden_digest:
         return []
+    if "redacted_from" in results.provenance:  # personal data was logged as pseudonyms: compare like with like
+        today = redacted_cases(today, root=root or project_root())
+        evidence = replace(evidence, golden=today)
     if before is None:
         return ["golden.jsonl changed, and the logged results do not hold the cases they were run on: gate again"]
     changed = [case.id for case in before if today.by_id.get(case.id) != case]
