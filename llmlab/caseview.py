@@ -74,12 +74,22 @@ class CaseView(Shown):
         above = " · ".join([self.case_id, f"answer {self.repeat + 1}", *tags])
         return html_of(
             html_heading(self._asked() or self.case_id, note=above),
+            html_table(self._wanted(), even=True) if self.case else html_of(),
             html_table(self._beside_each_other(), even=True),
             *([html_table(requests)] if requests else []),
         )
 
     def _asked(self) -> str:
         return " | ".join(str(value) for value in self.case.inputs.values()) if self.case else ""
+
+    def _wanted(self) -> list[dict[str, object]]:
+        """What a right answer says, and which documents it should rest on, best first."""
+        case = self.case
+        expected = " · ".join(fact.replace("|", " or ") for fact in case.expected) if case else ""
+        grades = sorted(case.relevant.items(), key=lambda pair: -pair[1]) if case else []
+        relevant = " · ".join(f"{doc} ({number(grade)})" for doc, grade in grades if grade > 0)
+        named = {"expected": (expected or "nothing stated", "strong"), "to be retrieved": (relevant, "")}
+        return [{"": name, " ": Marked((text,))} for name, text in named.items() if text[0]]
 
     def _beside_each_other(self) -> list[dict[str, object]]:
         """One row per thing to know, one column per variant."""

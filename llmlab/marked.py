@@ -14,7 +14,7 @@ __all__ = ["Marked", "both_sides", "diffed"]
 
 COMPARED_CHARS = 20_000  # of each text
 SHARED_AT_LEAST = 0.25  # of the words of a long text: below, marking each change would hide both texts
-LONG_WORDS = 12
+LONG_WORDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Marked:
 def diffed(before: str, after: str) -> Marked:
     """The text after: what is new in it came, what it lacks is gone, in place.
 
-    Of a long text that shares little with the one before all came, and nothing is shown as gone.
+    A long text that shares little with the one before is not marked word by word: that would hide both.
 
     >>> diffed("drop rows", "drop columns").pieces
     (('drop ', ''), ('rows', 'gone'), ('columns', 'came'))
@@ -39,7 +39,7 @@ def diffed(before: str, after: str) -> Marked:
     words = len(after.split())
     shared = sum(len(came.split()) for kind, _, came in changes if kind == "equal")
     if words > LONG_WORDS and shared < SHARED_AT_LEAST * words:
-        return Marked(((after, "came"),))
+        return Marked((("(little in common)\n", "quiet"), (after, "")))
     both = ([(came, "")] if kind == "equal" else [(gone, "gone"), (came, "came")] for kind, gone, came in changes)
     return Marked(tuple(piece for pieces in both for piece in pieces if piece[0]))
 

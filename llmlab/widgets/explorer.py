@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Explorer"]
 
 ANY = "any"
+FILTER_PX = 270
 LISTED = 200  # cases in the list at once, around the one that is shown
 STATIC_ROWS = 25
 
@@ -76,17 +77,19 @@ class Explorer:
 
     def _make_filters(self, baseline: str, metric: str | None) -> None:
         there = self._there
-        self.text = field(w.Text, "Text", placeholder="in question or answer", width_px=300)
-        self.variant = field(w.Dropdown, "Variant", options=_or_any(there.variants))
-        self.tag = field(w.Dropdown, "Tag", options=_or_any(there.tags))
-        self.status = field(w.Dropdown, "Status", options=_or_any(there.statuses))
-        self.metric = field(w.Dropdown, "Score", options=there.metrics, value=metric or next(iter(there.metrics), None))
-        self.range = field(w.FloatRangeSlider, "between", width_px=300, step=0.01, readout_format=".2f")
-        self.order = field(w.Dropdown, "Order", options=ORDERS)
-        self.flipped = field(w.Dropdown, "Went", options=_or_any(FLIPS))
-        self.baseline = field(w.Dropdown, "Baseline", options=there.variants, value=baseline)
-        self.outcome = field(w.Dropdown, "Outcome", options=_or_any(CELLS))
-        self.repeat = field(w.BoundedIntText, "Answer", min=1, max=max(there.repeats, 1), value=1, width_px=160)
+        self.text = _filter_field(w.Text, "Text", placeholder="in question or answer")
+        self.variant = _filter_field(w.Dropdown, "Variant", options=_or_any(there.variants))
+        self.tag = _filter_field(w.Dropdown, "Tag", options=_or_any(there.tags))
+        self.status = _filter_field(w.Dropdown, "Status", options=_or_any(there.statuses))
+        self.metric = _filter_field(
+            w.Dropdown, "Score", options=there.metrics, value=metric or next(iter(there.metrics), None)
+        )
+        self.range = _filter_field(w.FloatRangeSlider, "Score in", step=0.01, readout_format=".2f")
+        self.order = _filter_field(w.Dropdown, "Order", options=ORDERS)
+        self.flipped = _filter_field(w.Dropdown, "Flipped", options=_or_any(FLIPS))
+        self.baseline = _filter_field(w.Dropdown, "Baseline", options=there.variants, value=baseline)
+        self.outcome = _filter_field(w.Dropdown, "Outcome", options=_or_any(CELLS))
+        self.repeat = _filter_field(w.BoundedIntText, "Answer", min=1, max=max(there.repeats, 1), value=1)
         self.metric.observe(lambda _: self._set_range(), names="value")
         self._filters = [self.text, self.variant, self.tag, self.status, self.metric, self.range, self.order]
         self._filters += [self.flipped, self.baseline, self.outcome]
@@ -96,7 +99,7 @@ class Explorer:
 
     def _make_list(self) -> None:
         self.found, self.shown = html_widget(), html_widget()
-        self.list = w.Select(rows=6, layout=w.Layout(width="100%"))
+        self.list = w.Select(rows=6, layout=w.Layout(width="auto"))
         self.list.observe(lambda change: self._go(change["new"]), names="value")
         self.previous = button("◀ Previous", lambda: self.step(-1), tooltip="The case before", width_px=110)
         self.next = button("Next ▶", lambda: self.step(1), tooltip="The next case", width_px=110)
@@ -179,6 +182,10 @@ class Explorer:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         live = dict(self.form._repr_mimebundle_())
         return {**live, "text/html": self._repr_html_(), "text/plain": f"Explorer({self._said()})"}
+
+
+def _filter_field(kind: Any, label: str, **options: Any) -> Any:
+    return field(kind, label, width_px=FILTER_PX, **options)
 
 
 def _or_any(names: tuple[str, ...]) -> list[tuple[str, str]]:

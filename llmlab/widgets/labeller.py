@@ -21,7 +21,7 @@ from llmlab.judge.rubric import Rubric
 from llmlab.judge.rubric import rubric as ready_rubric
 from llmlab.judge.worklist import Worklist
 from llmlab.results import Results
-from llmlab.widgets.parts import button, column, field, row
+from llmlab.widgets.parts import button, column, row
 
 __all__ = ["Labeller"]
 
@@ -84,13 +84,10 @@ class Labeller:
         self.done, self.item, self.said, self.agreed = html_widget(), html_widget(), html_widget(), html_widget()
         self.grades = {key: button(key, self._presser(key), width_px=44) for key in session.keys}
         anchors: dict[Any, str] = dict(self._rubric.anchors) if not session.pairwise else _SIDES
-        levels = [row(one, html_widget(anchors[session.keys[key]])) for key, one in self.grades.items()]
-        shown = ", ".join(session.keys)
-        self.keys = field(w.Text, "Keys", width_px=230, placeholder=f"{shown}, u, s, b, n")
+        levels = [row(one, html_widget(html_note(anchors[session.keys[key]]))) for key, one in self.grades.items()]
+        self.keys = _beside("Keys", "220px", placeholder=" ".join([*session.keys, "u", "s", "b", "n"]))
         self.keys.observe(lambda change: self._on_key(change["new"]), names="value")
-        self.note = field(
-            w.Text, "Note", width_px=420, continuous_update=False, placeholder="optional, saved with the grade"
-        )
+        self.note = _beside("Note", "420px", continuous_update=False, placeholder="optional, saved with the grade")
         self.note.observe(lambda _: self.keys.focus(), names="value")
         self.undo = button("Undo (u)", self._presser("u"), tooltip="Take the last label back, also on disk")
         self.skip = button("Skip (s)", self._presser("s"), tooltip="Leave it open; it comes again at the end")
@@ -170,3 +167,9 @@ _SIDES: dict[Any, str] = {"left": "the left answer is better", "right": "the rig
 
 def _asked(session: Session, rubric: Rubric) -> str:
     return f"Which is better? {rubric.question}" if session.pairwise else rubric.question
+
+
+def _beside(label: str, width: str, **options: Any) -> Any:
+    """A field right behind its label."""
+    about = {"style": {"description_width": "initial"}, "layout": w.Layout(width=width)}
+    return w.Text(description=label, **about, **options)
