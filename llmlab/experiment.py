@@ -26,7 +26,6 @@ from llmlab.plan import DryRun, Plan, estimated_tokens, make_plan, price_of, que
 from llmlab.progress import Progress, shown
 from llmlab.project import git_state, project_root, runs_folder
 from llmlab.results import Results
-from llmlab.retrieval.freshness import freshness_of_index
 from llmlab.runner import execute
 from llmlab.scorers import as_scorers
 
@@ -321,9 +320,16 @@ def _gathered(plan: Plan, state: Progress, failed_share_allowed: float) -> Resul
 def _provenance(plan: Plan) -> dict[str, Any]:
     git = git_state()
     endpoints = {name: client.fingerprint for name, client in plan.clients.items()}
-    fresh = {name: known for name, index in plan.indexes.items() if (known := freshness_of_index(index, plan.golden))}
-    searched = {"index_freshness": fresh} if fresh else {}
+    searched = {"index_freshness": _freshness(plan)} if plan.indexes else {}
     return {"endpoints": endpoints, "commit": git.commit, "dirty": git.dirty, **searched, **plan.identity}
+
+
+def _freshness(plan: Plan) -> dict[str, Any]:
+    """What is known of how true each variant's index is."""
+    from llmlab.retrieval.freshness import freshness_of_index
+
+    known = {name: freshness_of_index(index, plan.golden) for name, index in plan.indexes.items()}
+    return {name: record for name, record in known.items() if record}
 
 
 def _notes(generations: Sequence[Generation], stopped: str) -> tuple[str, ...]:
