@@ -176,8 +176,8 @@ def html_table(
     )
     more = f"<p>{_more(rows, most_rows)}</p>" if len(rows) > most_rows else ""
     named = f"<thead><tr>{head}</tr></thead>" if any(column.strip() for column in columns) else ""
-    wide = f"table-layout:fixed;width:100%;min-width:{11 + 12 * (len(columns) - 1)}em" if even else ""
-    first = "<colgroup><col style='width:11em'></colgroup>" if even else ""
+    wide = f"table-layout:fixed;width:100%;min-width:{12 * len(columns)}em" if even else ""
+    first = "<colgroup><col style='width:12em'></colgroup>" if even else ""
     return Html(
         f"<div class='{_AS_IT_IS}'><div style='overflow-x:auto'><table style='{_TABLE}{wide}'>{first}"
         f"{named}<tbody>{body}</tbody></table>{more}</div>{note}</div>"
@@ -240,7 +240,9 @@ def html_heading(text: str, *, note: str = "") -> Html:
 def html_note(text: str, *, chip: Chip | None = None) -> Html:
     """One line of text behind a chip, for what a form says in place."""
     said = f"{_html_chip(chip)} " if chip is not None else ""
-    return Html(f"<div class='{_AS_IT_IS}' style='line-height:1.6;font-size:13px;margin-top:.4em'>{said}{escape(text)}</div>")
+    return Html(
+        f"<div class='{_AS_IT_IS}' style='line-height:1.6;font-size:13px;margin-top:.4em'>{said}{escape(text)}</div>"
+    )
 
 
 def html_of(*parts: object) -> Html:

@@ -127,7 +127,10 @@ class Playground:
         self.redo = button("Redo", lambda: self._go(self.tries.redo()), tooltip="Forth to the next try")
         self.history = field(w.Dropdown, "Show", width_px=330)
         self.history.observe(lambda change: self._on_history(change["new"]), names="value")
-        self.save = button("Save as bundle …", self._on_save, width_px=140)
+        saves = (
+            "As the next version, after you saw the diff" if self._folder else "Nowhere: give Playground(folder=...)"
+        )
+        self.save = button("Save as bundle …", self._on_save, tooltip=saves, width_px=140)
         self.confirm = button("Write it", self._on_confirm, style="success")
         self.cancel = button("Cancel", self._hide_save)
         self.saving = indented(column([self.to_save, row(self.confirm, self.cancel)]))
