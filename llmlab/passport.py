@@ -57,7 +57,9 @@ class Limit(Strict):
         if found is None or bound is None:
             return f"{said} is undefined{f' ({measured.note})' if measured.note else ''}"
         if (found < bound) if lower else (found > bound):
-            return f"{said} is {number(found)}, must be at {'least' if lower else 'most'} {number(bound)}"
+            return (
+                f"{said} is {number(float(f'{found:.3g}'))}, must be at {'least' if lower else 'most'} {number(bound)}"
+            )
         return ""
 
 

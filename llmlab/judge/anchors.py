@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.display import Chip, Interval, Shown, number
+from llmlab.display import Chip, Interval, Shown
 from llmlab.errors import DataError
 from llmlab.judge.labels import Labels, labelled_answers
 from llmlab.judge.pointwise import score
@@ -134,7 +134,7 @@ def _drifted(kappa: Estimate, shift: Estimate, p: float | None) -> str:
         reasons.append(f"its agreement with itself is {kappa}, below {KAPPA_AT_LEAST}")
     moved = shift.low is not None and shift.high is not None and not shift.low <= 0 <= shift.high
     if moved:
-        reasons.append(f"its scores moved by {number(shift.value)} on average")
+        reasons.append(f"its scores moved by {shift.value:.2g} on average")
     if p is not None and p < 1 - LEVEL:
-        reasons.append(f"it is right on other cases than before (McNemar p {number(p)})")
+        reasons.append(f"it is right on other cases than before (McNemar p {p:.2g})")
     return "; ".join(reasons)

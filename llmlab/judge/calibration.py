@@ -7,6 +7,7 @@ judged results. A tie or a missing verdict is not right and stays in n; missing 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["calibrate_scores", "calibrate_verdicts"]
 
 RESAMPLES = 2000
+FEWEST_ITEMS = 10  # below: a bootstrap of kappa has too little to draw from
 
 
 def calibrate_verdicts(
@@ -200,7 +202,9 @@ def _score_group(
     said, clusters = levels_of(used[columns.judge], levels, columns.judge), _cells(used, columns.cluster)
     numeric = all(isinstance(one, (int, float)) for one in levels)
     size = None if columns.length is None else used[columns.length].to_numpy(dtype=float)
-    lean, slope = _leaning(gold, said, clusters, size, level) if numeric else (_undefined("levels are names"), None)
+    lean, slope = _undefined("levels are names"), None
+    if numeric:
+        lean, slope = _leaning(gold, said, clusters, size, level, span=float(levels[-1] - levels[0]))
     how = {"labels": levels, "clusters": clusters, **boot}
     weights = "quadratic" if numeric and len(levels) > 2 else "unweighted"
     return ScoreGroup(
@@ -229,20 +233,28 @@ def _by_rule(one: Any, two: Any) -> Any:
 
 def _kappa(gold: Sequence[Any], said: Sequence[Any], **how: Any) -> Estimate:
     if how["resamples"]:
-        return kappa_bootstrap(gold, said, **how)
+        found = kappa_bootstrap(gold, said, **how)
+        items = len(set(how["clusters"])) if how["clusters"] is not None else len(gold)
+        return found if items >= FEWEST_ITEMS else _without_interval(found, f"{items} independent items")
     return cohen_kappa(gold, said, **{key: value for key, value in how.items() if key not in ("resamples", "seed")})
 
 
 def _leaning(
-    gold: Sequence[Any], said: Sequence[Any], clusters: Sequence[Any] | None, lengths: Any, level: float
+    gold: Sequence[Any],
+    said: Sequence[Any],
+    clusters: Sequence[Any] | None,
+    lengths: Any,
+    level: float,
+    *,
+    span: float,
 ) -> tuple[Estimate, Estimate | None]:
-    """Mean of judge - human, and its slope on length."""
+    """Mean of judge - human, and its slope on length; `span` is how far two grades can lie apart."""
     both = [i for i, (h, j) in enumerate(zip(gold, said, strict=True)) if h is not None and j is not None]
     excess = np.array([float(said[i]) - float(gold[i]) for i in both])
     groups = None if clusters is None else [clusters[i] for i in both]
     if len(both) < 2 or (groups is not None and len(set(groups)) < 2):
         return _undefined("fewer than two independent items were scored by both"), None
-    lean = mean_estimate(excess, groups, level=level, n_attempted=len(gold))
+    lean = _on_the_scale(mean_estimate(excess, groups, level=level, n_attempted=len(gold)), span)
     if lengths is None or np.ptp(lengths[both]) == 0 or len(both) < 4:
         return lean, None
     standard = (lengths[both] - lengths[both].mean()) / lengths[both].std(ddof=1)
@@ -256,7 +268,20 @@ def _leaning(
     slope = Estimate(
         value=one.value, low=one.low, high=one.high, level=level, n=len(both), method="slope per sd of length"
     )
-    return lean, slope
+    return lean, _on_the_scale(slope, span)
+
+
+def _on_the_scale(found: Estimate, span: float) -> Estimate:
+    """Without an interval that reaches beyond what two grades can differ by: it says nothing."""
+    if found.low is None or found.high is None or (found.low >= -span and found.high <= span):
+        return found
+    return _without_interval(found, "too few independent items")
+
+
+def _without_interval(found: Estimate, why: str) -> Estimate:
+    if found.low is None:
+        return found
+    return replace(found, low=None, high=None, notes=(f"{why}: there is no honest interval", *found.notes))
 
 
 def _undefined(why: str) -> Estimate:

@@ -57,7 +57,7 @@ class Corrected(Shown):
                 "labels alone": _shown(one.labels_only),
                 **({"by error rates": _shown(self.by_rates[variant].corrected)} if self.by_rates else {}),
                 "labels": one.n_labelled,
-                "judge's weight": one.lam,
+                "judge's weight": None if one.lam is None else round(one.lam, 2),
             }
             for variant, one in self.by_variant.items()
         ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from llmlab.display import Interval, Shown, number, plain
+from llmlab.display import Interval, Shown, plain
 from llmlab.stats.agreement import ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa
 from llmlab.stats.bias import BiasSlope, PositionBias
 from llmlab.stats.estimate import Estimate
@@ -173,7 +173,7 @@ class ScoreGroup(Shown):
         said = "The judge is not shown to be more lenient or stricter than people."
         if lean.low is not None and lean.high is not None and not lean.low <= 0 <= lean.high:
             leaning = "more lenient" if lean.low > 0 else "stricter"
-            said = f"The judge is {leaning} than people by {number(abs(lean.value or 0))}."
+            said = f"The judge is {leaning} than people by {abs(lean.value or 0):.2g}."
         slope, moved = self.length, ""
         if slope is not None and slope.low is not None and slope.high is not None and not slope.low <= 0 <= slope.high:
             moved = f"It {'favours long' if slope.low > 0 else 'favours short'} answers beyond what people do."

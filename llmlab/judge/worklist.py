@@ -56,7 +56,7 @@ class Worklist(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         return [
-            {"case": case_id, "question": question, "answer": answer, "chosen with probability": inclusion}
+            {"case": case_id, "question": question, "answer": answer, "chosen with probability": round(inclusion, 3)}
             for case_id, question, answer, inclusion in self.items
         ]
 

@@ -95,7 +95,7 @@ class LabelsNeeded(Shown):
     def _sentence(self) -> str:
         return (
             f"About {self.labels:,} labels give {self.what} to within ±{number(self.half_width)} "
-            f"({self.level:.0%} interval) if it is about {number(self.expected)}."
+            f"({self.level:.0%} interval) if it is about {self.expected:.2g}."
         )
 
 

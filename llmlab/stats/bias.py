@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from llmlab.display import Interval, Shown, number
+from llmlab.display import Interval, Shown
 from llmlab.errors import DataError
 from llmlab.stats.arrays import FloatArray, Values, codes, floats, open_unit
 from llmlab.stats.estimate import Estimate, wilson_rate
@@ -55,9 +55,9 @@ class PositionBias(Shown):
             return f"No verdict followed the position in {self.n:,} pairs."
         text = f"Of {self.first + self.second:,} verdicts that followed the position, {self.first:,} went to the first "
         if self.p_value >= 0.05:
-            return f"{text}(p {number(self.p_value)}): no leaning to one position is shown."
+            return f"{text}(p {_p_text(self.p_value)}): no leaning to one position is shown."
         favoured = "first" if self.first > self.second else "second"
-        return f"{text}(p {number(self.p_value)}): this judge favours the {favoured} answer."
+        return f"{text}(p {_p_text(self.p_value)}): this judge favours the {favoured} answer."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -89,7 +89,7 @@ class BiasSlope(Shown):
     def _sentence(self) -> str:
         if self.value is None or self.low is None or self.high is None:
             return f"The slope of {self.what} is undefined: {self.note}."
-        shown = f"(slope {number(self.value)}, {self.level:.0%} CI {number(self.low)} to {number(self.high)})"
+        shown = f"(slope {Interval(self.value, self.low, self.high)})"
         if self.low <= 0 <= self.high:
             text = f"The judge is not shown to follow {self.what} {shown}."
         else:
@@ -277,6 +277,10 @@ def _gold(gold: Values) -> FloatArray:
 
 def _quantile(df: float, level: float) -> float:
     return float(special.ndtri(0.5 + level / 2) if math.isinf(df) else special.stdtrit(df, 0.5 + level / 2))
+
+
+def _p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
 def _p(statistic: float, df: float) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from llmlab.display import Interval, Shown, number
+from llmlab.display import Interval, Shown
 from llmlab.errors import DataError
 from llmlab.stats.agreement import JudgeRates
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit
@@ -89,9 +89,7 @@ class Correction(Shown):
         notes = "; ".join(self.corrected.notes)
         if self.corrected.value is None:
             return f"Not corrected: {notes}."
-        text = (
-            f"The judge says {number(self.raw.value)}; corrected by {self.n_labelled:,} labels it is {self.corrected}."
-        )
+        text = f"The judge says {self.raw}; corrected by {self.n_labelled:,} labels it is {self.corrected}."
         return f"{text} Note: {notes}." if notes else text
 
 
