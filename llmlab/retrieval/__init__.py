@@ -5,6 +5,7 @@
     ll.retrieval.by_k(bundles, golden)         # precision and recall at every k, without generating an answer
     ll.retrieval.attribute(results)            # retrieval failure or generation failure, case by case
     ll.retrieval.check(manifest, corpus)       # is the index stale
+    ll.retrieval.question_drift(golden, asked) # do people still ask what the golden set asks
 
 Names are resolved on first use.
 """
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from llmlab.retrieval.corpus import Corpus
     from llmlab.retrieval.freshness import check, load_manifest, manifest_of, save_manifest
     from llmlab.retrieval.metrics import evaluate
+    from llmlab.retrieval.questions import question_drift
     from llmlab.retrieval.retrievers import build_index, register_retriever
     from llmlab.retrieval.runmetrics import by_k, of_results
 
@@ -35,6 +37,7 @@ _HOMES = {
     "load_manifest": "freshness",
     "manifest_of": "freshness",
     "of_results": "runmetrics",
+    "question_drift": "questions",
     "recall_at_least": "attribution",
     "register_retriever": "retrievers",
     "save_manifest": "freshness",
@@ -52,6 +55,7 @@ __all__ = [
     "load_manifest",
     "manifest_of",
     "of_results",
+    "question_drift",
     "recall_at_least",
     "register_retriever",
     "save_manifest",

@@ -1,0 +1,64 @@
+"""Do people still ask what the golden set asks: the mix of topics, and questions like none of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from scipy.stats import chi2_contingency
+
+from llmlab.errors import DataError
+from llmlab.golden import Case, GoldenSet
+from llmlab.retrieval.questions import NO_TOPIC, question_drift
+from llmlab.stats.drift import mix_drift
+
+HELP = Path(__file__).parents[2] / "experiments" / "pandas_help"
+
+
+@pytest.fixture(scope="module")
+def golden() -> GoldenSet:
+    return GoldenSet.load(HELP / "golden.jsonl")
+
+
+def questions(golden: GoldenSet, *tags: str) -> list[str]:
+    return [str(case.inputs["question"]) for case in golden if not tags or set(case.tags) & set(tags)]
+
+
+def test_the_same_kind_of_questions_is_no_drift(golden):
+    """Half of the golden questions, each with words around it."""
+    found = question_drift(golden, [f"Hello, please tell me: {text}" for text in questions(golden)[::2]])
+    assert not found.moved
+    assert "still asks what people ask" in str(found)
+
+
+def test_another_mix_of_topics_is_named_with_what_grew_and_what_shrank(golden):
+    found = question_drift(golden, questions(golden, "time series", "windows") * 2)
+    assert found.moved
+    assert "Most more: time series" in str(found)
+    assert "no longer what people ask" in str(found)
+
+
+def test_questions_like_none_of_the_golden_set_are_counted_and_kept(golden):
+    strange = ["Wie storniere ich meine Bestellung?", "quiero devolver zapatos"] * 30
+    found = question_drift(golden, [*questions(golden)[:40], *strange])
+    assert found.moved
+    assert len(found.unlike) == 60
+    assert found.mix.counts[NO_TOPIC][1] == 60
+
+
+def test_without_questions_or_tags_there_is_nothing_to_compare(golden):
+    with pytest.raises(DataError, match="no recent question"):
+        question_drift(golden, ["  "])
+    with pytest.raises(DataError, match="have no tags"):
+        question_drift(GoldenSet((Case(id="q", inputs={"question": "why"}),)), ["why"])
+
+
+def test_the_mix_is_tested_as_scipy_does_and_rare_kinds_are_joined():
+    before, after = {"a": 60, "b": 30, "c": 2}, {"a": 30, "b": 60, "d": 3}
+    found = mix_drift(before, after)
+    assert found.p_value == pytest.approx(chi2_contingency([[60, 30, 2], [30, 60, 3]], correction=False).pvalue)
+    assert found.counts["d"] == (0, 3)
+    assert found.moved
+    assert mix_drift({"a": 5}, {"a": 9}).p_value is None
+    with pytest.raises(DataError, match="needs some of each"):
+        mix_drift({"a": 5}, {})
