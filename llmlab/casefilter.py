@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from llmlab.results import Results
     from llmlab.retrieval.attribution import Attribution
-    from llmlab.scoretable import ScoreTable
+    from llmlab.scoretable import Metric, ScoreTable
 
 __all__ = ["FLIPS", "ORDERS", "Choices", "Flipped", "Order", "choices", "matching", "questions"]
 
@@ -40,7 +40,7 @@ class Choices:
     flippable: tuple[str, ...]  # metrics with bounds: of the others nobody knows what is good
     repeats: int
     n_cases: int
-    ranges: Mapping[str, tuple[float, float]]  # of the scores that occur, for metrics with any
+    ranges: Mapping[str, tuple[float, float]]  # of each metric; of the scores that occur where it has no bounds
 
 
 def choices(results: Results) -> Choices:
@@ -54,11 +54,7 @@ def choices(results: Results) -> Choices:
         flippable=tuple(name for name, metric in results.metrics.items() if metric.bounded),
         repeats=int(frame["repeat"].max()) + 1 if len(frame) else 0,
         n_cases=int(frame["case_id"].nunique()),
-        ranges={
-            name: (float(frame[name].min()), float(frame[name].max()))
-            for name in results.metrics
-            if frame[name].notna().any()
-        },
+        ranges={name: _range(metric, frame[name].to_numpy(dtype=float)) for name, metric in results.metrics.items()},
     )
 
 
@@ -153,6 +149,13 @@ class _Grid:
         found = np.bincount(self.cells[rows], minlength=len(self.case_ids) * self.n_variants)
         some: NDArray[np.bool_] = found.reshape(-1, self.n_variants) > 0
         return some
+
+
+def _range(metric: Metric, scores: NDArray[np.float64]) -> tuple[float, float]:
+    known = scores[~np.isnan(scores)]
+    low = metric.low if metric.low is not None else float(known.min(initial=0.0))
+    high = metric.high if metric.high is not None else float(known.max(initial=low))
+    return low, high if high > low else low + 1.0
 
 
 def _check(results: Results, **given: str | None) -> None:

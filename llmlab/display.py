@@ -232,7 +232,11 @@ def html_diff(before: str, after: str, *, before_name: str = "before", after_nam
 
 def html_heading(text: str, *, note: str = "") -> Html:
     """A line of text that stands out, with a quiet line above it."""
-    quiet = f"<div style='font-size:12px;color:var(--jp-content-font-color2,#666)'>{escape(note)}</div>" if note else ""
+    quiet = (
+        f"<div style='font-size:12px;line-height:1.4;color:var(--jp-content-font-color2,#666)'>{escape(note)}</div>"
+        if note
+        else ""
+    )
     style = "font-size:16px;line-height:1.4;font-weight:600;white-space:pre-wrap;overflow-wrap:anywhere"
     return Html(f"<div class='{_AS_IT_IS}'>{quiet}<div style='{style}'>{escape(text)}</div></div>")
 

@@ -13,8 +13,8 @@ from difflib import SequenceMatcher
 __all__ = ["Marked", "both_sides", "diffed"]
 
 COMPARED_CHARS = 20_000  # of each text
-SHARED_AT_LEAST = 0.25  # of the words of a long text: below, marking each change would hide both texts
-LONG_WORDS = 5
+SHARED_AT_LEAST = 0.25  # of the words of the shorter text: below, marking each change would hide both
+LONG_WORDS = 5  # up to so many every change is marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,15 @@ class Marked:
 def diffed(before: str, after: str) -> Marked:
     """The text after: what is new in it came, what it lacks is gone, in place.
 
-    A long text that shares little with the one before is not marked word by word: that would hide both.
+    A text that shares little with the one before is not marked word by word: that would hide both.
 
     >>> diffed("drop rows", "drop columns").pieces
     (('drop ', ''), ('rows', 'gone'), ('columns', 'came'))
     """
     changes = list(_changes(before, after))
-    words = len(after.split())
+    shorter = min(len(before.split()), len(after.split()))
     shared = sum(len(came.split()) for kind, _, came in changes if kind == "equal")
-    if words > LONG_WORDS and shared < SHARED_AT_LEAST * words:
+    if shorter > LONG_WORDS and shared < SHARED_AT_LEAST * shorter:
         return Marked((("(little in common)\n", "quiet"), (after, "")))
     both = ([(came, "")] if kind == "equal" else [(gone, "gone"), (came, "came")] for kind, gone, came in changes)
     return Marked(tuple(piece for pieces in both for piece in pieces if piece[0]))

@@ -197,9 +197,9 @@ def open_notebook(page: Any, path: str, *, theme: str = "JupyterLab Light") -> N
     """The notebook alone on the page, its kernel idle."""
     page.goto(f"{page.lab.url}/doc/tree/{path}?reset&token={page.lab.token}")
     page.wait_for_function(READY)
-    if theme != "JupyterLab Light":
+    if page.evaluate("document.body.dataset.jpThemeName") != theme:  # the server keeps that of the page before
         page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
-        page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+        page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
 
 
 def run_all(page: Any, *, timeout_s: float = 150) -> list[dict[str, Any]]:

@@ -128,7 +128,7 @@ class Explorer:
         low, high = self._there.ranges.get(self.metric.value, (0.0, 1.0))
         self._filling = True
         self.range.max = max(high, self.range.min)
-        self.range.min, self.range.max = low, high if high > low else low + 1.0
+        self.range.min, self.range.max = low, high
         self.range.value = (self.range.min, self.range.max)
         self._filling = False
 

@@ -1,0 +1,82 @@
+"""The Explorer in JupyterLab: filtered with the mouse, stepped through with the keyboard, on the pandas help desk."""
+
+import re
+
+import pytest
+
+from tests.jupyterlab import open_notebook, run_all, screenshot
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+RUN = """import llmlab as ll
+golden = ll.GoldenSet.load("experiments/pandas_help/golden.jsonl").only(first=60)
+bundles = ll.load_bundles("experiments/pandas_help/bundles")
+scorers = [ll.scorers.mentions_expected, ll.scorers.not_refused]
+results = ll.run(bundles, golden, scorers=scorers, progress=False)
+judge = ll.judge.Judge.pointwise("correctness", model="offline/overlap-judge-1")
+results = ll.judge.score(results, judge, progress=False)"""
+EXPLORE = """from llmlab import widgets
+explorer = widgets.Explorer(results, ll.retrieval.attribute(results))
+explorer"""
+HOSTILE = """import pandas as pd
+import llmlab as ll
+from llmlab import widgets
+payload = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+case = ll.Case(id=payload, inputs={"question": payload}, expected=(payload,), tags=(payload,), relevant={payload: 1})
+rows = pd.DataFrame({"variant": ["v1", payload], "case_id": payload, "text": [payload, f"other {payload}"]})
+hostile = ll.Results.from_frame(rows, golden=ll.GoldenSet((case,)), scorers=[ll.scorers.mentions_expected])
+explorer = widgets.Explorer(hostile)
+explorer"""
+
+
+def said(page, text):
+    """Wait until the page says it."""
+    page.get_by_text(text).first.wait_for()
+
+
+def test_cases_are_filtered_with_the_mouse_and_stepped_through_with_the_keyboard(jupyterlab, page):
+    """What matches is counted; arrow keys step; the diff, the judge's reason and the outcome are there."""
+    page.set_viewport_size({"width": 1000, "height": 1250})
+    open_notebook(page, jupyterlab.write("explorer.ipynb", RUN, EXPLORE))
+    run_all(page)
+    said(page, "60 of 60 cases match")
+    said(page, "How do I get rid of rows with gaps?")
+    said(page, "Overlap with length: 0.12.")  # the judge's reason
+    page.get_by_label("Flipped").select_option("either way")
+    said(page, re.compile(r"^[1-9]\d? of 60 cases match, number 1 is shown"))
+    page.get_by_label("Text", exact=True).fill("long to wide")
+    said(page, "1 of 60 cases match")
+    page.locator("ins").first.wait_for()
+    screenshot(page, "explorer")
+    page.get_by_label("Text", exact=True).fill("no such words anywhere")
+    said(page, "No case matches")
+    page.get_by_label("Text", exact=True).fill("")
+    page.get_by_label("Flipped").select_option("any")
+    said(page, "60 of 60 cases match")
+    page.get_by_label("Outcome").select_option("retrieval failure")
+    said(page, re.compile(r"^[1-5]\d of 60 cases match, number \d+ is shown"))
+    page.locator(".widget-select select").focus()
+    for key, number in (("Home", 1), ("ArrowDown", 2), ("ArrowDown", 3), ("ArrowUp", 2)):
+        page.keyboard.press(key)
+        said(page, f"number {number} is shown")
+    page.get_by_role("button", name="Next").focus()
+    page.keyboard.press("Enter")
+    said(page, "number 3 is shown")
+    page.get_by_role("button", name="Previous").click()
+    said(page, "number 2 is shown")
+    said(page, "not retrieved: ")
+    assert page.alerts == []
+
+
+def test_it_is_readable_in_the_dark_and_in_a_narrow_window(jupyterlab, page):
+    """Nothing is wider than the page but the table, which scrolls by itself; hostile texts are shown and never run."""
+    page.set_viewport_size({"width": 760, "height": 1100})
+    open_notebook(page, jupyterlab.write("dark.ipynb", HOSTILE), theme="JupyterLab Dark")
+    run_all(page)
+    said(page, "1 of 1 case match")
+    said(page, "<img src=x onerror=alert(1)>")
+    screenshot(page, "explorer_dark")
+    form = page.locator(".jp-OutputArea-output .widget-vbox").first
+    assert form.evaluate("box => box.scrollWidth <= box.clientWidth + 1")
+    assert page.locator("img[src=x]").count() == 0
+    assert page.alerts == []
