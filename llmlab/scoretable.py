@@ -67,11 +67,12 @@ class CaseGroups:
     tags: tuple[tuple[str, ...], ...]
     weights: NDArray[np.float64] | None = None
 
-    def design(self, chosen: NDArray[np.bool_]) -> CaseDesign:
-        """Clusters (None = independent cases) and weights (None = equal ones) of the chosen cases."""
+    def design(self, chosen: NDArray[np.bool_] | None = None) -> CaseDesign:
+        """Clusters (None = independent cases) and weights (None = equal ones) of the chosen cases, or of all."""
+        some = slice(None) if chosen is None else chosen
         return {
-            "clusters": self.clusters[chosen] if self.clustered else None,
-            "weights": None if self.weights is None else self.weights[chosen],
+            "clusters": self.clusters[some] if self.clustered else None,
+            "weights": None if self.weights is None else self.weights[some],
         }
 
     @classmethod

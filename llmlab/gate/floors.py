@@ -130,7 +130,7 @@ def _values(table: ScoreTable, arm: int, lower: bool, unscored: int) -> Iterator
     filled = [table.highest, table.lowest] if lower else [table.lowest, table.highest]
     for matrix in filled if unscored and None not in (table.metric.low, table.metric.high) else ():
         if matrix is not None:
-            yield matrix[:, arm], table.design(np.ones(len(known), dtype=bool))
+            yield matrix[:, arm], table.design()
 
 
 def _read(

@@ -86,8 +86,7 @@ class Attribution(Shown):
         known = column != UNKNOWN
         if not known.any():
             return Estimate(value=None, level=self.level, n_attempted=len(column), method="no case can be attributed")
-        clusters = self.groups.clusters[known] if self.groups.clustered else None
-        return share_estimate(column[known] == _place(cell), clusters, level=self.level)
+        return share_estimate(column[known] == _place(cell), **self.groups.design(known), level=self.level)
 
     def cases(self, cell: str, variant: str | None = None) -> Rows:
         """The cases in a cell: what was asked, fetched, should have been fetched, and answered."""
@@ -142,8 +141,9 @@ class Attribution(Shown):
         return column
 
     def _shares(self, chosen: NDArray[np.bool_], column: NDArray[np.int64]) -> dict[str, object]:
-        clusters = self.groups.clusters[chosen] if self.groups.clustered else None
-        found = {cell: share_estimate(column[chosen] == i, clusters, level=self.level) for i, cell in enumerate(CELLS)}
+        design = self.groups.design(chosen)
+        cells = enumerate(CELLS)
+        found = {cell: share_estimate(column[chosen] == i, **design, level=self.level) for i, cell in cells}
         return {cell: _shown(estimate, "%") for cell, estimate in found.items()}
 
     def _rows(self) -> list[dict[str, object]]:
@@ -368,10 +368,11 @@ def _fetched(results: Results, table: ScoreTable, enough: Enough) -> NDArray[np.
 
 
 def _mean(values: NDArray[np.float64], groups: CaseGroups, chosen: NDArray[np.bool_], level: float) -> Estimate:
-    clusters = groups.clusters[chosen] if groups.clustered else None
-    if len(values) < 2 or (clusters is not None and np.unique(clusters).size < 2):
-        return Estimate(value=float(values.mean()) if len(values) else None, level=level, n=len(values))
-    return mean_estimate(values, clusters, level=level)
+    design = groups.design(chosen)
+    if len(values) < 2 or (design["clusters"] is not None and np.unique(design["clusters"]).size < 2):
+        value = float(np.average(values, weights=design["weights"])) if len(values) else None
+        return Estimate(value=value, level=level, n=len(values))
+    return mean_estimate(values, **design, level=level)
 
 
 def _retrieves(results: Results, variant: str) -> bool:

@@ -333,9 +333,7 @@ def _stale_share(golden: GoldenSet, stale: Mapping[str, Any], level: float) -> E
     if not judged:
         raise DataError("no case of the golden set names a relevant document; add `relevant` to its cases")
     groups = CaseGroups.of(judged, golden)
-    return share_estimate(
-        [case_id in stale for case_id in judged], groups.clusters if groups.clustered else None, level=level
-    )
+    return share_estimate([case_id in stale for case_id in judged], **groups.design(), level=level)
 
 
 def _top_k(index: Index, golden: GoldenSet, k: int) -> dict[str, list[str]]:

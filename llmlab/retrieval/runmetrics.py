@@ -82,11 +82,11 @@ class RunMetrics(Shown):
         table = self.table(measure)
         values = table.values[:, table.column(variant)]
         known = ~np.isnan(values)
-        clusters = table.clusters[known] if table.clustered else None
-        if known.sum() < 2 or (clusters is not None and np.unique(clusters).size < 2):
-            value = float(values[known].mean()) if known.any() else None
+        design = table.design(known)
+        if known.sum() < 2 or (design["clusters"] is not None and np.unique(design["clusters"]).size < 2):
+            value = float(np.average(values[known], weights=design["weights"])) if known.any() else None
             return Estimate(value=value, level=self.level, n=int(known.sum()), method="too few cases for an interval")
-        return mean_estimate(values[known], clusters, level=self.level, n_attempted=len(values))
+        return mean_estimate(values[known], **design, level=self.level, n_attempted=len(values))
 
     def compare(
         self,

@@ -13,10 +13,9 @@ from llmlab.display import Interval, Shown, number
 from llmlab.errors import DataError
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit
 from llmlab.stats.clustered import Contrast, clustered_fit, contrast
+from llmlab.stats.standard_error import FEW_DF
 
 __all__ = ["GridEffect", "GridEffects", "grid_effects"]
-
-FEW_DF = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
