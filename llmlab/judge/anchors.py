@@ -87,6 +87,13 @@ def check_anchors(
         anchors: results that this judge has scored, kept for this purpose (`to_parquet`).
         metric: the judge's, by default its rubric's name.
         labels: people's, for whether the judge became better or worse and not only different.
+
+    >>> from llmlab.clients.fake import FakeClient
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(30, labelled=10, seed=1)
+    >>> found = check_anchors(planted.results, planted.judge, client=FakeClient('{"score": 5}'), progress=False)
+    >>> bool(found), found.n
+    (False, 60)
     """
     name = metric or judge.metric
     if anchors.metric(name).judge != judge.digest:

@@ -136,6 +136,15 @@ def corrected_difference(
 
     Raises:
         ValueError: no such variant. DataError: no label fits, or the arms answered no case in common.
+
+    A judge that is half a level kinder to v2, where people see no difference:
+
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(400, labelled=150, seed=1, kindness=(0.0, 0.5))
+    >>> arms = {"baseline": "v1", "candidate": "v2"}
+    >>> found = corrected_difference(planted.results, "correctness", planted.labels, **arms)
+    >>> found.raw.low > 0.3, found.corrected.low < 0 < found.corrected.high
+    (True, True)
     """
     unknown = [name for name in (baseline, candidate) if name not in results.variants]
     if unknown:
@@ -193,6 +202,12 @@ def corrected_rate(
 
     An answer passes from the level `passes_from`. The rates are taken from the labels of all variants' answers, so this
     is for one variant's level, never for a difference of two.
+
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(400, labelled=150, seed=1, noise=0.1)
+    >>> found = corrected_rate(planted.results, "correctness", planted.labels, variant="v1", passes_from=3)
+    >>> found.corrected.low < 0.9 < found.corrected.high
+    True
     """
     results = results if labels is None else with_labels(results, labels, metric=metric)
     columns = people_of(results, metric)

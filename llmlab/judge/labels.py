@@ -199,6 +199,12 @@ def calibrate(
 
     Raises:
         DataError: no label fits, the metric was not given by a judge, or the results are of several judges.
+
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(400, labelled=300, seed=1, kindness=(0.5, 0.5))
+    >>> found = calibrate(planted.labels, planted.results).only
+    >>> found.n, round(found.leaning.value, 1)
+    (600, 0.5)
     """
     import pandas as pd
 

@@ -68,7 +68,16 @@ def passport(
 
 
 def verdict(found: JudgePassport, judge: Judge, *, now: datetime) -> Verdict:
-    """PASS where the passport holds for this judge now, so that a gate may use its scores; else FAIL with reasons."""
+    """PASS where the passport holds for this judge now, so that a gate may use its scores; else FAIL with reasons.
+
+    >>> from datetime import UTC
+    >>> from llmlab.judge.labels import calibrate
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(200, labelled=60, seed=1, noise=0.6)
+    >>> now = datetime(2026, 1, 1, tzinfo=UTC)
+    >>> verdict(passport(calibrate(planted.labels, planted.results), now=now), planted.judge, now=now).word
+    'FAIL'
+    """
     check = found.valid(now, judge.digest)
     if check:
         return Verdict(

@@ -81,6 +81,11 @@ def to_label(
         against: another metric on the same scale; cases where the two differ most come first.
         threshold: of a decision; cases whose scores lie near it come first.
         random_share: how much of the probability is spread evenly over all cases; above 0, so that none is impossible.
+
+    >>> from llmlab.simulate import judged_results
+    >>> todo = to_label(judged_results(40, labelled=4, seed=1).results, 6, metric="correctness", threshold=3)
+    >>> len(todo), len({case_id for case_id, *_ in todo.items})
+    (12, 6)
     """
     if results.golden is None:
         raise DataError("these results carry no golden set, so there is no question to show")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PlantedResults", "judged_arms", "judged_grades", "judged_results", "judged_scores", "judged_verdicts"]
 
-MODEL = "openai/gpt-4o-2024-08-06"  # named, never called
+JUDGE, ANSWERS = "openai/gpt-4o-2024-08-06", "anthropic/claude-sonnet-4-20250514"  # named, never called
 
 
 def judged_verdicts(
@@ -170,7 +170,7 @@ def judged_results(
     rng = np.random.default_rng(seed)
     one, other = (3 + _one_level(np.full(n, mean), differ, rng) for mean in (0.0, gain))
     people = {"v1": one, "v2": other}
-    judge = Judge.pointwise("correctness", model=MODEL)
+    judge = Judge.pointwise("correctness", model=JUDGE)
     golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"{i}?"}, expected=("yes",)) for i in range(n)))
     rows = [{"variant": v, "case_id": f"q{i}", "text": f"{v} on {i}"} for i in range(n) for v in people]
     made = Results.from_frame(pd.DataFrame(rows), golden=golden)
@@ -180,12 +180,12 @@ def judged_results(
     }
     scores = [float(np.clip(graded[row["variant"]][int(row["case_id"][1:])], 1, 5)) for row in rows]
     metric = judge_metric(judge)
-    record = {"digest": judge.digest, "model": MODEL, "pinned": True, "kind": "pointwise", "rubric": "correctness"}
+    record = {"digest": judge.digest, "model": JUDGE, "pinned": True, "kind": "pointwise", "rubric": "correctness"}
     results = replace(
         made,
         frame=made.frame.assign(**{metric.name: scores}),
         metrics={metric.name: metric},
-        bundles={v: Bundle.from_prompt(f"{{{{ question }}}} {v}", model=MODEL, name="planted") for v in people},
+        bundles={v: Bundle.from_prompt(f"{{{{ question }}}} {v}", model=ANSWERS, name="planted") for v in people},
         provenance={"judges": {metric.name: record}},
     )
     asked = sorted(rng.choice(n, labelled, replace=False).tolist())
