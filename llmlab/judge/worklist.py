@@ -13,7 +13,7 @@ import numpy as np
 
 from llmlab.display import Shown
 from llmlab.errors import DataError
-from llmlab.judge.labels import text_digest
+from llmlab.judge.labels import Labels, text_digest
 from llmlab.judge.prompts import question_of
 from llmlab.results import Results
 from llmlab.stats.arrays import FloatArray
@@ -69,6 +69,7 @@ def to_label(
     against: str | None = None,
     threshold: float | None = None,
     random_share: float = 0.5,
+    labels: Labels | None = None,
     seed: int = 0,
 ) -> Worklist:
     """All answers of n cases: half by chance, half where two metrics disagree or scores lie near a threshold.
@@ -81,6 +82,8 @@ def to_label(
         against: another metric on the same scale; cases where the two differ most come first.
         threshold: of a decision; cases whose scores lie near it come first.
         random_share: how much of the probability is spread evenly over all cases; above 0, so that none is impossible.
+        labels: those there are; their cases are not chosen again. The probability stored is then on the footing of the
+            earlier round (as many labels per case), so that both rounds weigh by their numbers in a correction.
 
     >>> from llmlab.simulate import judged_results
     >>> todo = to_label(judged_results(40, labelled=4, seed=1).results, 6, metric="correctness", threshold=3)
@@ -90,16 +93,19 @@ def to_label(
     if results.golden is None:
         raise DataError("these results carry no golden set, so there is no question to show")
     table = results.table(metric)
-    cases = len(table.case_ids)
+    done = {label.case_id for label in labels or ()}
+    open_ = np.array([i for i, case_id in enumerate(table.case_ids) if case_id not in done], dtype=int)
+    cases = len(open_)
     if not 1 <= n <= cases or not 0 < random_share <= 1:
         raise ValueError(f"n == {n} must lie between 1 and {cases}, random_share == {random_share} in (0, 1]")
-    interest = _interest(results, metric, against, threshold)
+    interest = _interest(results, metric, against, threshold)[open_]
     rng = np.random.default_rng(seed)
     chances = _chances(random_share / cases + (1 - random_share) * interest / interest.sum(), n)
     order = rng.permutation(cases)
     edges = np.cumsum(chances[order])
-    picks = np.searchsorted(edges, rng.random() + np.arange(n), side="right")
-    chosen = {table.case_ids[order[i]]: float(chances[order[i]]) for i in np.minimum(picks, cases - 1)}
+    picks = order[np.minimum(np.searchsorted(edges, rng.random() + np.arange(n), side="right"), cases - 1)]
+    footing = 1.0 if cases == len(table.case_ids) else (cases / n) * (1 - cases / len(table.case_ids))
+    chosen = {table.case_ids[open_[i]]: min(1.0, float(chances[i]) * footing) for i in picks}
     answers: dict[tuple[str, str], None] = {}
     for case_id, text, status in zip(*(results.frame[c].tolist() for c in ("case_id", "text", "status")), strict=True):
         if case_id in chosen and status != "error":

@@ -12,7 +12,7 @@ import llmlab as ll
 from llmlab.errors import DataError, FileRuleError
 from llmlab.judge.labels import text_digest
 from llmlab.passport import Limit
-from llmlab.simulate import judged_verdicts
+from llmlab.simulate import judged_results, judged_verdicts
 from tests.judge.judged import answered, blocks, grade
 
 MODEL = "openai/gpt-4o-2024-08-06"
@@ -274,3 +274,14 @@ def test_the_offline_judge_is_found_out_by_the_maintainers_labels(tmp_path):
         pytest.skip("another pandas is installed than the labels were made with")
     assert group.position.first > group.position.second == 0
     assert group.length.value > 0
+
+
+def test_what_is_labelled_already_is_not_asked_for_again():
+    """New cases only; stored chances of random draws are those of the earlier round, so both rounds weigh alike."""
+    planted = judged_results(200, labelled=50, seed=1)
+    done = {one.case_id for one in planted.labels}
+    more = ll.judge.to_label(planted.results, 20, metric="correctness", labels=planted.labels, random_share=1.0)
+    assert not {case_id for case_id, *_ in more.items} & done
+    assert {round(chance, 9) for *_, chance in more.items} == {50 / 200}
+    with pytest.raises(ValueError, match="between 1 and 150"):
+        ll.judge.to_label(planted.results, 151, metric="correctness", labels=planted.labels)
