@@ -12,10 +12,13 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from llmlab.csvfile import write_csv
 from llmlab.digits import MISSING, Interval, number
 from llmlab.marked import Marked, both_sides, diffed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
 __all__ = [
@@ -119,6 +122,13 @@ class Shown:
     def to_frame(self) -> pd.DataFrame:
         """The same rows as a pandas DataFrame."""
         return frame(self._rows())
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write `to_frame()` as CSV, in which no cell is a formula; llmlab reads such cells back as they were."""
+        return write_csv(self._csv_frame(), path)
+
+    def _csv_frame(self) -> pd.DataFrame:
+        return self.to_frame()
 
 
 def escape(value: object, limit: int | None = HTML_TEXT_LIMIT_CHARS) -> str:

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from llmlab.csvfile import read_back
 from llmlab.display import Shown, plain
 from llmlab.errors import FileRuleError
 from llmlab.personal import Found, pii_of_cases, told
@@ -165,7 +166,7 @@ class GoldenSet(Shown):
 
         text = io.StringIO(_decoded(_bytes(Path(path)), path))
         try:
-            frame = pd.read_csv(text, dtype=str, keep_default_na=False, index_col=None)
+            frame = read_back(pd.read_csv(text, dtype=str, keep_default_na=False, index_col=None))
         except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
             raise FileRuleError(f"is not a CSV file ({error})", path=path) from None
         if not isinstance(frame.index, pd.RangeIndex):

@@ -329,7 +329,7 @@ class Results(Shown):
             "bundle_digests": {name: bundle.digest for name, bundle in self.bundles.items()},
             "cases": None if self.golden is None else [case.to_row() for case in self.golden],
             "golden": None if self.golden is None else {"name": self.golden.name, "parent": self.golden.parent},
-            **{name: _plain(getattr(self, name)) for name in _PLAIN_FACTS},
+            **{name: _plain(getattr(self, name)) for name in _FACTS},
         }
         return write_frame(self.frame, path, about=about)
 
@@ -360,7 +360,7 @@ class Results(Shown):
             metrics={row["name"]: Metric(**row) for row in about["metrics"]},
             bundles=bundles,
             golden=golden,
-            **{name: about[name] for name in _PLAIN_FACTS} | {"notes": tuple(about["notes"])},
+            **{name: about[name] for name in _FACTS} | {"notes": tuple(about["notes"])},
         )
 
     @cached_property
@@ -388,11 +388,11 @@ class Results(Shown):
     def _rows(self) -> list[dict[str, object]]:
         return self.summary()._rows()
 
+    def _csv_frame(self) -> pd.DataFrame:
+        return self.frame
 
-_PLAIN_FACTS = (
-    *("golden_digest", "index_digests", "complete", "failed_share_allowed"),
-    *("provenance", "notes", "created_at"),
-)
+
+_FACTS = ("golden_digest", "index_digests", "complete", "failed_share_allowed", "provenance", "notes", "created_at")
 
 
 def _plain(value: Any) -> Any:

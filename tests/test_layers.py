@@ -11,7 +11,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Within a row a module imports only from modules listed before it; across rows only from rows above.
 LAYERS = [
-    ["errors", "digits", "marked", "display"],
+    ["errors", "csvfile", "digits", "marked", "display"],
     [
         "sealed",
         "redaction",

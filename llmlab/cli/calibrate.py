@@ -96,12 +96,13 @@ def calibrate(
 def _table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
+    from llmlab.csvfile import read_back
     from llmlab.errors import FileRuleError
 
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(path)
-        return pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", index_col=False)
+        return read_back(pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", index_col=False))
     except OSError as error:
         raise FileRuleError(f"cannot be read ({error.strerror or error})", path=path) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:

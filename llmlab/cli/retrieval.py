@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llmlab.csvfile import csv_cell
 from llmlab.display import plain
 from llmlab.errors import DataError, FileRuleError, LlmlabError
 
@@ -97,7 +98,9 @@ def _text(found: RetrievalMetrics, compared: Comparison | None, per_query: bool)
     if per_query:
         head = "\t".join(["query_id", *map(str, found.measures)])
         rows = zip(found.query_ids, found.values.tolist(), strict=True)
-        lines = ("\t".join([plain(query, None), *(f"{value:.6f}" for value in values)]) for query, values in rows)
+        lines = (
+            "\t".join([csv_cell(plain(query, None)), *(f"{value:.6f}" for value in values)]) for query, values in rows
+        )
         parts.insert(0, "\n".join([head, *lines]))
     return "\n\n".join(parts)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmlab.csvfile import read_back
 from llmlab.errors import FileRuleError
 from llmlab.scoretable import CaseGroups, Metric, ScoreTable, score_table
 
@@ -113,12 +114,14 @@ def _table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
             table = pq.read_table(path, columns=list(wanted)).to_pandas()
         else:
             with path.open(encoding="utf-8-sig", newline="") as lines:
-                _refuse_missing(next(csv.reader(lines, delimiter=separator), []), wanted, path)
+                header = pd.DataFrame(columns=next(csv.reader(lines, delimiter=separator), []))
+                _refuse_missing(list(read_back(header).columns), wanted, path)
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
                 table = pd.read_csv(
                     path, sep=separator, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig"
-                )[list(wanted)]
+                )
+                table = read_back(table)[list(wanted)]
     except OSError as error:
         raise FileRuleError(f"cannot be read ({error.strerror or error})", path=path) from None
     except (UnicodeDecodeError, csv.Error, pd.errors.ParserError, pd.errors.ParserWarning, pa.ArrowException) as error:

@@ -1,0 +1,86 @@
+"""MLflow's own pages over everything that llmlab writes, full of script payloads: none runs or asks another host."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmlab import registry, tracking
+from llmlab.mlstore import open_store
+from llmlab.notebook import run_notebook
+from llmlab.plots import quality_against
+from llmlab.registry.connection import open_registry
+from tests.notebook.notebooks import code, write
+from tests.payloads import SCRIPTS
+from tests.registry.made import POLICY, bundle
+from tests.registry.test_pages import served
+from tests.security.everything import answers_with
+from tests.security.watching import assert_quiet, assert_readable
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+SHORT = [text for text in SCRIPTS if len(text) < 120 and "\n" not in text][::4]
+ALL = " ".join(SCRIPTS)
+# Shows outputs of a cell as MLflow's viewer does, in the notebook that is logged with the run.
+HOSTILE_CELL = f"import sys\nprint({ALL!r})\nraise RuntimeError({ALL!r})"
+
+
+def screenshot(page: Any, name: str) -> None:
+    if folder := os.environ.get("LLMLAB_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"mlflow_{name}.png", full_page=True)
+
+
+def visit(page: Any, address: str, *, wait_for: str) -> None:
+    page.goto(address)
+    page.get_by_text(wait_for).first.wait_for()
+    page.wait_for_timeout(700)
+    assert_quiet(page, markup=False)
+    live = page.evaluate(
+        "() => [...document.querySelectorAll('*')].filter(n => [...n.attributes].some(a => a.value.includes('__pwned')"
+        " && (a.name.startsWith('on') || /^\\s*(javascript|data):/i.test(a.value)))).map(n => n.outerHTML)"
+    )
+    assert not live, "\n".join(live)
+
+
+def test_nothing_that_is_logged_registered_or_promoted_is_live_in_mlflow(project: Path, chromium: Any) -> None:
+    """Run, its parameters and tags, table, text and HTML artifacts; versions, their descriptions and history."""
+    text = SHORT[1]
+    results = answers_with(text)
+    names = list(results.bundles)
+    hostile = "{% raw %}" + ALL + "{% endraw %}{{ question }}"
+    bundles = {name: bundle(k=i, name="help_desk", template=hostile) for i, name in enumerate(names)}
+    results = replace(results, bundles=bundles, frame=results.frame.assign(text=ALL, explanations=""))
+    folder = project / "experiment"
+    folder.mkdir()
+    (folder / "gate.yaml").write_text(POLICY)
+    assert results.golden is not None
+    results.golden.save(folder / "golden.jsonl")
+    logged = tracking.log(results, figures={text: quality_against(results, against="right")}, experiment=text)
+    version = registry.register(bundles[names[0]])
+    registry.promote(version, experiment=folder, reason=ALL[:450], force=True)
+    path = write(project / "hostile.ipynb", code("name: str = 'x'", "parameters"), code(HOSTILE_CELL))
+    done = run_notebook(path, {"name": text})
+    store = open_store(project)
+    runs = f"experiments/{store.experiment_id(text)}/runs/{logged.run_ids[names[0]]}"
+    notebooks = f"experiments/{store.experiment_id('notebooks')}/runs/{done.run_id}"
+    assert open_registry().url("help_desk")
+    with served(project) as address:
+        visit(chromium, f"{address}/#/{runs}", wait_for="Parameters")
+        screenshot(chromium, "run")
+        for artifact in ("cases.json", "bundle/bundle.yaml", "bundle/bundle.json"):
+            visit(chromium, f"{address}/#/{runs}/artifacts/{artifact}", wait_for=artifact.rpartition("/")[2])
+            screenshot(chromium, artifact.replace("/", "_"))
+        visit(chromium, f"{address}/#/experiments/{store.experiment_id(text)}/runs", wait_for="Run Name")
+        kept = Path(done.html).name
+        visit(chromium, f"{address}/#/{notebooks}/artifacts/notebook/{kept}", wait_for=kept)
+        screenshot(chromium, "html")
+        visit(chromium, f"{address}/#/{notebooks}", wait_for="Parameters")
+        visit(chromium, f"{address}/#/models/help_desk/versions/{version.number}", wait_for=version.digest[:8])
+        screenshot(chromium, "version")
+        assert_readable(chromium, SCRIPTS[:3])
+        visit(chromium, f"{address}/#/models/help_desk__history/versions/1", wait_for="FORCED")
+        screenshot(chromium, "history")
+        visit(chromium, f"{address}/#/models", wait_for="help_desk")
