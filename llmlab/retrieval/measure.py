@@ -10,6 +10,11 @@ __all__ = ["Measure", "parse_measure"]
 NAMES = ("P", "R", "HitRate", "Success", "RR", "AP", "nDCG", "nDCG_exp")
 NEED_CUTOFF = frozenset({"P", "R", "HitRate", "Success"})
 
+ELSEWHERE = {  # as other tools call them
+    **{"map": "AP", "mrr": "RR", "recip_rank": "RR", "precision": "P", "prec": "P", "recall": "R", "rec": "R"},
+    **{"ndcg_cut": "nDCG", "hits": "HitRate", "hit": "HitRate", "acc": "HitRate", "accuracy": "HitRate"},
+}
+
 _SPELLING = re.compile(r"\s*([A-Za-z_]+)\s*(?:@\s*(-?\d+))?\s*")
 
 
@@ -63,5 +68,7 @@ def parse_measure(text: str | Measure) -> Measure:
 
 
 def _hint(name: str) -> str:
-    meant = [known for known in NAMES if known.lower() == name.lower()]
+    meant = [known for known in NAMES if known.lower() == name.lower()] or [
+        ours for theirs, ours in ELSEWHERE.items() if theirs == name.lower()
+    ]
     return f" (meant {meant[0]}?)" if meant else ""

@@ -29,7 +29,9 @@ from llmlab.retrieval.ranking import (
     keep_order,
     place_in_group,
 )
-from llmlab.stats.estimate import Estimate, mean_estimate
+from llmlab.sentences import counted
+from llmlab.stats.estimate import Estimate
+from llmlab.stats.shares import share_estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +93,7 @@ class RetrievalMetrics(Shown):
         return float(values.mean()) if len(values) else None
 
     def estimate(self, measure: str | Measure) -> Estimate:
-        """The average with its interval: t over queries, or cluster-robust (CR2) where queries have clusters."""
+        """The average with its interval within 0 and 1, cluster-robust (CR2) where queries have clusters."""
         values = self.column(measure)
         if len(values) < 2 or (self.clusters is not None and len(set(self.clusters)) < 2):
             note = "an interval needs at least two independent queries"
@@ -99,7 +101,7 @@ class RetrievalMetrics(Shown):
             return Estimate(
                 value=self.mean(measure), level=self.level, n=n, n_attempted=n, method="mean", notes=(note,)
             )
-        return mean_estimate(values, self.clusters, level=self.level)
+        return share_estimate(values, self.clusters, level=self.level)
 
     def per_query(self) -> pd.DataFrame:
         """One row per query used, one column per measure."""
@@ -132,12 +134,12 @@ class RetrievalMetrics(Shown):
             (self.n_empty, "with an empty result, score 0"),
             (self.n_without_relevant, "left out, without a relevant document"),
             (self.n_unjudged_queries, "of the run left out, without judgements"),
-            (self.n_repeated_documents, "documents returned twice, counted once"),
-            (self.n_repeated_judgements, "judgements given twice, counted once"),
         )
-        return (
-            "; ".join([f"{self.n_queries:,} queries", *(f"{count:,} {what}" for count, what in counts if count)]) + "."
-        )
+        repeated = ((self.n_repeated_documents, "document"), (self.n_repeated_judgements, "judgement"))
+        said = [f"{self.n_queries:,} {'query' if self.n_queries == 1 else 'queries'}"]
+        said += [f"{count:,} {what}" for count, what in counts if count]
+        said += [f"{counted(count, noun)} given again, counted once" for count, noun in repeated if count]
+        return "; ".join(said) + "."
 
 
 def evaluate(
@@ -242,7 +244,9 @@ def _unjudged_share(ranking: JudgedRanking, cutoff: int | None) -> float | None:
 def _clusters_of(query_ids: tuple[Any, ...], clusters: Mapping[Any, Any]) -> tuple[Any, ...]:
     lacking = [query for query in query_ids if query not in clusters]
     if lacking:
-        raise DataError(f"{len(lacking)} queries have no cluster, such as {lacking[0]!r}; give each one")
+        raise DataError(
+            f"{len(lacking):,} of {len(query_ids):,} queries have no cluster, such as {lacking[0]!r}; give each one"
+        )
     return tuple(clusters[query] for query in query_ids)
 
 

@@ -23,7 +23,8 @@ from llmlab.retrieval.metrics import RetrievalMetrics, evaluate
 from llmlab.retrieval.retrievers import Index, build_index
 from llmlab.scoretable import CaseGroups, Metric, ScoreTable, score_table
 from llmlab.sentences import counted
-from llmlab.stats.estimate import Estimate, mean_estimate
+from llmlab.stats.estimate import Estimate
+from llmlab.stats.shares import share_estimate
 
 if TYPE_CHECKING:
     from llmlab.golden import GoldenSet
@@ -86,7 +87,7 @@ class RunMetrics(Shown):
         if known.sum() < 2 or (design["clusters"] is not None and np.unique(design["clusters"]).size < 2):
             value = float(np.average(values[known], weights=design["weights"])) if known.any() else None
             return Estimate(value=value, level=self.level, n=int(known.sum()), method="too few cases for an interval")
-        return mean_estimate(values[known], **design, level=self.level, n_attempted=len(values))
+        return share_estimate(values[known], **design, level=self.level, n_attempted=len(values))
 
     def compare(
         self,

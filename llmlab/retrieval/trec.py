@@ -27,6 +27,7 @@ QRELS_FIELDS = ("query_id", "iteration", "doc_id", "relevance")
 RUN_FIELDS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+GZIP = b"\x1f\x8b"
 HEAD_BYTES, SCAN_BYTES = 1 << 12, 1 << 19
 
 _WHOLE = re.compile(rb"[+-]?\d{1,18}")
@@ -83,6 +84,7 @@ def _read(
     wanted = ["query_id", "doc_id", *number]
     types = {name: pa.large_string() for name in fields} | number
     try:
+        path.open("rb").close()  # whose errors say plainly what is wrong
         with pa.memory_map(str(path)) as file:
             separator = _separator(file.read(HEAD_BYTES))
             file.seek(0)
@@ -132,13 +134,16 @@ def _read_lines(
     """The same table, read line by line. Raises FileRuleError at the first line that breaks a rule."""
     queries, documents, numbers = [], [], []
     at = 4 if len(fields) == len(RUN_FIELDS) else 3
-    for line, text in enumerate(path.read_bytes().removeprefix(BYTE_ORDER_MARK).split(b"\n"), start=1):
+    content = path.read_bytes()
+    if content.startswith(GZIP):
+        raise FileRuleError("is compressed; unpack it first (gunzip)", path=path)
+    for line, text in enumerate(content.removeprefix(BYTE_ORDER_MARK).split(b"\n"), start=1):
         parts = text.split()
         if not parts:
             continue
         if len(parts) != len(fields):
-            rule = f"{len(parts)} fields, must be {len(fields)}: {' '.join(fields)}"
-            raise FileRuleError(rule, path=path, line=line)
+            rule = f"{len(parts)} fields, must be {len(fields)}: {' '.join(fields)}, apart by spaces or tabs"
+            raise FileRuleError(rule + _other_kind(len(parts), fields), path=path, line=line)
         try:
             queries.append(parts[0].decode())
             documents.append(parts[2].decode())
@@ -147,6 +152,12 @@ def _read_lines(
         numbers.append(parse(path, line, parts[at]))
     columns = {"query_id": queries, "doc_id": documents, fields[at]: numbers}
     return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+
+
+def _other_kind(n: int, fields: tuple[str, ...]) -> str:
+    """What the line may be instead: the two kinds of file are easily exchanged."""
+    asked = {len(QRELS_FIELDS): "are these judgements", len(RUN_FIELDS): "is this a run"}
+    return f" ({asked[n]}? The judgements come first, then the run)" if n in asked and n != len(fields) else ""
 
 
 def _qrels_number(path: Path, line: int, text: bytes) -> int:

@@ -1,5 +1,6 @@
 """`llmlab retrieval`: what it prints, and that bad input is one line and exit code 2."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def test_bad_options_give_one_line_and_exit_code_2(files, options, says):
         ("run", "q1 Q0 a 1 high r\n", "run.txt:1: score 'high' is not a finite number"),
         ("qrels", "q1 0 a\n", "qrels.txt:1: 3 fields, must be 4"),
         ("qrels", "q1 0 a 0\n", "no query has a relevant document"),
-        ("groups", "q1 A\nq2 A\n", "1 queries have no cluster, such as 'q3'"),
+        ("groups", "q1 A\nq2 A\n", "1 of 3 queries have no cluster, such as 'q3'"),
         ("groups", "q1 A\nq1 B\n", "groups.txt:2: query 'q1' has a second group"),
         ("groups", "q1\n", "groups.txt:1: 1 fields, must be 2"),
     ],
@@ -163,3 +164,56 @@ def test_xquad_by_article_gives_the_known_figures(tmp_path):
     row = found["comparisons"][0]
     assert row["difference"] == pytest.approx(0.133373, abs=5e-7)
     assert row["se"] == pytest.approx(0.0121848, abs=5e-8)
+
+
+ODD = "q1 Q0 a 1 2.5 r\nq1 Q0 b 2 1.5 r\nq2 Q0 b 1 3 r\nq3 Q0 x 1 1 r\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ODD.replace(" ", "\t"),
+        ODD.replace("\n", "\r\n"),
+        ODD.rstrip(),
+        "\ufeff" + ODD,
+        ODD.replace("2.5", "2.5e+0").replace("1.5", "15E-1"),
+        ODD.replace(" r\n", " r \n"),
+        "\n" + ODD.replace("\n", "\n\n"),
+        ODD.replace("q1 ", "  q1   "),
+    ],
+)
+def test_the_same_run_gives_the_same_figures_however_it_is_written(files, text):
+    """Tabs, CRLF, no last line end, a byte order mark, scientific notation, blanks at line ends, empty lines."""
+    Path(files["run"]).write_text(ODD)
+    plain = called(files["qrels"], files["run"], "--json", "--per-query").stdout
+    Path(files["run"]).write_bytes(text.encode())
+    assert called(files["qrels"], files["run"], "--json", "--per-query").stdout == plain
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (gzip.compress(ODD.encode()), "run.txt: is compressed; unpack it first"),
+        (ODD.replace(" 1.5 r", " 1.5").encode(), "run.txt:2: 5 fields, must be 6"),
+        (ODD.replace(" 1.5 r", " 1.5 r x").encode(), "run.txt:2: 7 fields, must be 6"),
+        (ODD.replace("1.5", "NaN").encode(), "run.txt:2: score 'NaN' is not a finite number"),
+        (b"q1 0 a 1\n", "run.txt:1: 4 fields, must be 6: query_id Q0 doc_id rank score tag, apart by spaces or tabs"),
+        (b"q1 0 a 1\n", "(are these judgements? The judgements come first, then the run)"),
+        (ODD.encode("utf-16"), "run.txt:1: not UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_something_else_is_named_with_its_line(files, content, says):
+    Path(files["run"]).write_bytes(content)
+    result = called(files["qrels"], files["run"])
+    assert result.exit_code == 2
+    assert says in result.stderr
+
+
+@pytest.mark.parametrize(("asked", "ours"), [("MAP", "AP"), ("mrr", "RR"), ("ndcg@10", "nDCG"), ("Recall@5", "R")])
+def test_measures_are_known_by_the_names_that_other_tools_give_them(files, asked, ours):
+    assert f"meant {ours}?" in called(files["qrels"], files["run"], "-m", asked).stderr
+
+
+def test_intervals_of_measures_stay_between_0_and_1(files):
+    found = json.loads(called(files["qrels"], files["run"], "--json").stdout)["metrics"]
+    assert all(0 <= low <= measure["value"] <= high <= 1 for measure in found.values() for low, high in [measure["ci"]])
