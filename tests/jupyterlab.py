@@ -202,7 +202,7 @@ def open_notebook(page: Any, path: str, *, theme: str = "JupyterLab Light") -> N
         page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
 
 
-def run_all(page: Any, *, timeout_s: float = 150) -> list[dict[str, Any]]:
+def run_all(page: Any, *, timeout_s: float = 300) -> list[dict[str, Any]]:
     """Run every cell by the menu; gives the code cells {source, count, outputs, text, html} once the kernel is idle.
 
     Raises:

@@ -111,7 +111,7 @@ def test_a_job_skips_the_widget_cells(project: Path) -> None:
     from llmlab.notebook import run_notebook
 
     shutil.copytree(ROOT / "experiments", project / "experiments")
-    done = run_notebook(ROOT / "notebooks" / "01_compare_variants.ipynb", {"first": "4", "repeats": "1"})
+    done = run_notebook(ROOT / "notebooks" / "01_compare_variants.ipynb", {"first": "20", "repeats": "1"})
     assert done.exit_code == 0
     cells = json.loads(Path(done.executed).read_text(encoding="utf-8"))["cells"]
     widgets = [cell for cell in cells if "skip-execution" in cell["metadata"].get("tags", [])]
