@@ -162,6 +162,11 @@ class Store(Shown):
             runs, page = [*runs, *found], found.token or ""
         return runs
 
+    def whole_runs(self, tag: str, value: str) -> list[Any]:
+        """The runs with this tag that were logged whole, the newest first."""
+        found = self.search(f"tags.`{tag}` = '{value}' and tags.`{COMPLETION_TAG}` = 'whole'")
+        return sorted(found, key=lambda run: int(run.info.start_time), reverse=True)
+
 
 def store_uri(root: Path | None = None) -> str:
     """The tracking URI: MLFLOW_TRACKING_URI if set, else `mlruns/mlflow.db` of the project root.

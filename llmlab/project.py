@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["GitState", "changed_files", "git_state", "located", "pii_policy", "project_root", "runs_folder"]
+__all__ = [
+    "GitState",
+    "changed_files",
+    "git_state",
+    "located",
+    "named_in",
+    "pii_policy",
+    "project_root",
+    "runs_folder",
+    "who",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +74,22 @@ def git_state(folder: str | Path | None = None) -> GitState:
     changes = _git("status", "--porcelain", "--untracked-files=no", folder=folder)
     author = _git("log", "-1", "--format=%ae", folder=folder) or ""
     return GitState(commit=commit, dirty=bool(changes), author=author)
+
+
+def named_in(environment: Mapping[str, str]) -> str:
+    """Who acts, as the environment names them: LLMLAB_WHO, else who started the CI's job; "" where it says nothing.
+
+    >>> named_in({"GITHUB_ACTOR": "anna", "LLMLAB_WHO": " "})
+    'anna'
+    """
+    found = (environment.get(name, "").strip() for name in ("LLMLAB_WHO", "GITHUB_ACTOR", "GITLAB_USER_LOGIN"))
+    return next((name[:200] for name in found if name), "")
+
+
+def who() -> str:
+    """The person or job that acts: named in the environment, else the commits' author, or the account."""
+    email = named_in(os.environ) or _git("config", "user.email", folder=None)
+    return (email or os.environ.get("USER") or os.environ.get("USERNAME") or "unknown")[:200]
 
 
 def changed_files(folder: str | Path | None, pattern: str) -> tuple[Path, ...]:

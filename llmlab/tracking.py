@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from llmlab.gate.looks import Look
     from llmlab.results import Results
 
-__all__ = ["LoggedSweep", "load", "log", "looks", "sync"]
+__all__ = ["LoggedSweep", "bundle_json", "load", "log", "looks", "sync"]
 
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
 CASES_FILE = "cases.parquet"
@@ -185,6 +185,11 @@ def looks(*golden_digests: str, root: Path | None = None) -> tuple[Look, ...]:
     return tuple(sorted(made.values(), key=lambda look: look.made_at))
 
 
+def bundle_json(bundle: Bundle) -> str:
+    """The file that the registry serves from: everything of the bundle, defaults too."""
+    return json.dumps(bundle.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
 def _log_variant(
     store: Store, experiment: str, variant: str, results: Results, summary: Any, common: Mapping[str, str]
 ) -> str:
@@ -266,8 +271,7 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _write_artifacts(folder: Path, variant: str, results: Results) -> None:
     bundle = results.bundles[variant]
     (folder / "bundle").mkdir()
-    whole = json.dumps(bundle.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    (folder / "bundle" / "bundle.json").write_text(whole + "\n", encoding="utf-8")
+    (folder / "bundle" / "bundle.json").write_text(bundle_json(bundle), encoding="utf-8")
     short = bundle.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     (folder / "bundle" / "bundle.yaml").write_text(to_yaml(short), encoding="utf-8")
     rows = scrub_frame(results.frame[results.frame["variant"] == variant].reset_index(drop=True))

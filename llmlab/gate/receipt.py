@@ -18,7 +18,7 @@ from pydantic import Field
 
 from llmlab.display import Chip, Shown
 from llmlab.gate.condition import CHIPS, Condition
-from llmlab.project import git_state
+from llmlab.project import git_state, named_in
 from llmlab.sealed import Sealed, Strict
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def receipt_of(decision: Decision, *, folder: str | Path | None = None, **facts:
     """The receipt of a decision; commit, author, CI facts and versions are read from around us unless given."""
     known, git = dict(decision.facts), git_state(folder)
     run_dirty, _ = known.pop("run_dirty"), known.pop("run_commit")
-    author = _author(os.environ) or git.author or known["author"]
+    author = named_in(os.environ) or git.author or known["author"]
     known.pop("author")
     needed, labels = decision.needed_cases, decision.needed_labels
     around = {
@@ -223,12 +223,6 @@ def ci_facts(environment: Mapping[str, str]) -> dict[str, str]:
         if environment.get(system):
             return {"system": system, **{name: environment[name] for name in names if environment.get(name)}}
     return {"system": "CI"} if environment.get("CI") in ("true", "1") else {}
-
-
-def _author(environment: Mapping[str, str]) -> str:
-    """Who started the job, as the registry names the person who promotes."""
-    names = ("LLMLAB_WHO", "GITHUB_ACTOR", "GITLAB_USER_LOGIN")
-    return next((environment[name].strip()[:200] for name in names if environment.get(name, "").strip()), "")
 
 
 def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 
 from llmlab.display import Chip, Shown
 from llmlab.errors import FileRuleError, RegistryError, StoreError
-from llmlab.registry.connection import HISTORY, Registry, open_registry, who
-from llmlab.registry.moves import History, Move, make_move, now, settle
+from llmlab.registry.connection import HISTORY, Registry, open_registry
+from llmlab.registry.moves import History, make_move, settle
 from llmlab.registry.versions import Version, read_bundle, read_receipt
 
 __all__ = ["Audit", "Finding", "audit"]
@@ -64,8 +64,7 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
     findings: list[Finding] = []
     n_versions = 0
     for model in names:
-        if registry.model(model) is None:
-            raise RegistryError(f"no model {model!r} is registered")
+        registry.known_model(model)
         versions = registry.versions(model)
         n_versions += len(versions)
         findings += [finding for found in versions for finding in _version(registry, found)]
@@ -163,17 +162,7 @@ def _why_not(registry: Registry, found: Any) -> str:
 
 
 def _adopt(registry: Registry, past: History, alias: str, found: Any) -> None:
-    last = past.last(alias)
-    move = Move(
-        alias=alias,
-        kind="adopt",
-        before=last.version if last else None,
-        version=int(found.version),
-        digest=found.tags["digest"],
-        follows=last.number if last else 0,
-        who=who(),
-        when=now(),
-        reason="set by hand in MLflow, found by the audit",
-        receipt=found.tags.get("receipt", ""),
-    )
+    last, reason = past.last(alias), "set by hand in MLflow, found by the audit"
+    before, receipt = last.version if last else None, found.tags.get("receipt", "")
+    move = past.next_move(alias, kind="adopt", to=found, before=before, reason=reason, receipt=receipt)
     make_move(registry, past.name, move, target=found, known=past)

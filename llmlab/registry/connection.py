@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from llmlab.mlstore import UI_ADDRESS, Store, open_store, reported
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["HISTORY", "Registry", "alias_of", "name_and_alias", "open_registry", "retried", "who"]
+__all__ = ["HISTORY", "Registry", "alias_of", "name_and_alias", "open_registry", "retried"]
 
 HISTORY = "__history"  # the suffix of the registered model that holds a model's moves
 RETRIES = 8
@@ -48,6 +47,13 @@ class Registry:
     def model(self, name: str) -> Any:
         """The registered model, or None where there is none of this name."""
         return self._found(lambda: self.client.get_registered_model(name), f"the model {name!r} cannot be read")
+
+    def known_model(self, name: str) -> Any:
+        """The registered model; RegistryError where there is none of this name."""
+        model = self.model(name)
+        if model is None:
+            raise RegistryError(f"no model {name!r} is registered; `registry.register(bundle)` does it")
+        return model
 
     def version(self, name: str, number: int) -> Any:
         """The registered model version, or None where it does not exist (any more)."""
@@ -162,28 +168,6 @@ def name_and_alias(reference: str) -> tuple[str, str]:
     if not at or not _NAME.fullmatch(name):
         raise ValueError(f"{reference!r} names no registered bundle; write NAME@ALIAS, such as pandas_help@production")
     return name, alias_of(alias)
-
-
-def who() -> str:
-    """The person or job that acts: LLMLAB_WHO, the CI's actor, the commits' author, or the account."""
-    for variable in ("LLMLAB_WHO", "GITHUB_ACTOR", "GITLAB_USER_LOGIN"):
-        if name := os.environ.get(variable, "").strip():
-            return name[:200]
-    try:
-        asked = subprocess.run(  # fixed program, no shell
-            ["git", "config", "user.email"],  # noqa: S607  # the git on the path, as everywhere
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return _account()
-    return asked.stdout.strip()[:200] or _account()
-
-
-def _account() -> str:
-    return os.environ.get("USER") or os.environ.get("USERNAME") or "unknown"
 
 
 def require_name(name: str) -> str:

@@ -14,7 +14,7 @@ from llmlab.errors import DataError, RegistryError
 from llmlab.gate import GatePolicy, Receipt
 from llmlab.gate.policy import age_limit
 from llmlab.golden import GoldenSet
-from llmlab.mlstore import COMPLETION_TAG, reported
+from llmlab.mlstore import reported
 from llmlab.project import project_root
 from llmlab.registry.connection import Registry
 from llmlab.registry.versions import Version
@@ -83,17 +83,15 @@ def condition_rows(receipt: Receipt) -> list[Mapping[str, object]]:
 
 
 def _sweep(registry: Registry, sweep_id: str, root: Path | None) -> Results:
-    client = registry.store.client
     with reported(f"sweep {sweep_id[:8]} cannot be searched"):
-        experiments = {found.experiment_id: found.name for found in client.search_experiments(max_results=1000)}
-        query = f"tags.sweep_id = '{sweep_id}' and tags.`{COMPLETION_TAG}` = 'whole'"
-        runs = client.search_runs(list(experiments), query, max_results=1)
+        runs = registry.store.whole_runs("sweep_id", sweep_id)
+        experiment = registry.store.client.get_experiment(runs[0].info.experiment_id).name if runs else ""
     if not runs:
         raise RegistryError(
             f"sweep {sweep_id[:8]} is not in the store; log it with `tracking.log(results, decision)` "
             "(an earlier run whose baseline rows were borrowed with `tracking.log(baseline_results)`)"
         )
-    return tracking.load(sweep_id, experiment=experiments[runs[0].info.experiment_id], root=root)
+    return tracking.load(sweep_id, experiment=experiment, root=root)
 
 
 def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, root: Path | None) -> list[str]:
@@ -142,11 +140,9 @@ def _grown(registry: Registry, evidence: Evidence, results: Results, root: Path 
 
 def _with_cases(registry: Registry, evidence: Evidence, added: Sequence[str], root: Path | None) -> Results | None:
     """The newest logged results in which the candidate (and the baseline) answered the added cases."""
-    client, receipt = registry.store.client, evidence.receipt
+    receipt = evidence.receipt
     with reported("the runs of this bundle cannot be searched"):
-        experiments = [found.experiment_id for found in client.search_experiments(max_results=1000)]
-        query = f"tags.bundle_digest = '{receipt.bundle_digest}' and tags.`{COMPLETION_TAG}` = 'whole'"
-        runs = client.search_runs(experiments, query, max_results=100, order_by=["attributes.start_time DESC"])
+        runs = registry.store.whole_runs("bundle_digest", receipt.bundle_digest)
     for sweep_id in dict.fromkeys(run.data.tags["sweep_id"] for run in runs if "sweep_id" in run.data.tags):
         results = _sweep(registry, sweep_id, root)
         same = results.golden is not None and all(

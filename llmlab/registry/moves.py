@@ -20,6 +20,7 @@ from typing import Any, Literal
 from llmlab.display import Chip, Shown, markdown
 from llmlab.errors import RegistryError
 from llmlab.mlstore import reported
+from llmlab.project import who
 from llmlab.redaction import scrub
 from llmlab.registry.connection import HISTORY, Registry, retried
 
@@ -110,6 +111,22 @@ class History(Shown):
             if move.kind == "rollback" and move.before is not None:
                 left.add(move.before)
         return next((m for m in reversed(self.valid(alias)) if m.version not in left and m.version != current), None)
+
+    def next_move(self, alias: str, *, kind: Kind, to: Any, before: int | None, reason: str, **more: Any) -> Move:
+        """The move of the alias to MLflow's version `to` that would follow the last valid one: not yet made."""
+        last = self.last(alias)
+        return Move(
+            alias=alias,
+            kind=kind,
+            before=before,
+            version=int(to.version),
+            digest=to.tags.get("digest", ""),
+            follows=last.number if last else 0,
+            who=who(),
+            when=now(),
+            reason=reason,
+            **more,
+        )
 
     def _rows(self) -> list[dict[str, object]]:
         return [_row(move, lost=move.number in self.lost) for move in self.moves]

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from llmlab.bundle import Bundle
 from llmlab.errors import FileRuleError, RegistryError
 from llmlab.models import Catalogue
-from llmlab.registry.connection import Registry, alias_of, open_registry, who
+from llmlab.project import who
+from llmlab.registry.connection import Registry, alias_of, open_registry
 from llmlab.registry.evidence import Evidence, objections
-from llmlab.registry.moves import History, Move, make_move, now, settle
+from llmlab.registry.moves import History, Move, make_move, settle
 from llmlab.registry.rollback import pointed
 from llmlab.registry.versions import Version, read_bundle, read_receipt, resolve
 
@@ -61,21 +62,12 @@ def promote(
     wrong, receipt = _checked(registry, there, bundle, alias, Path(experiment), past, passports, root)
     if wrong and not force:
         raise RegistryError(_refusal(there, alias, wrong))
-    last = past.last(alias)
-    move = Move(
-        alias=alias,
-        kind="promote",
-        before=before,
-        version=there.number,
-        digest=there.digest,
-        follows=last.number if last else 0,
-        who=who(),
-        when=now(),
-        reason=f"{reason} [AGAINST: {'; '.join(wrong)}]" if wrong else reason,
-        receipt=receipt.digest if receipt is not None else "",
-        forced=bool(wrong),
+    said = f"{reason} [AGAINST: {'; '.join(wrong)}]" if wrong else reason
+    held, target = receipt.digest if receipt is not None else "", registry.version(there.name, there.number)
+    move = past.next_move(
+        alias, kind="promote", to=target, before=before, reason=said, receipt=held, forced=bool(wrong)
     )
-    return make_move(registry, there.name, move, target=registry.version(there.name, there.number), known=past)
+    return make_move(registry, there.name, move, target=target, known=past)
 
 
 def _checked(

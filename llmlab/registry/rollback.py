@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.errors import RegistryError
-from llmlab.registry.connection import Registry, alias_of, open_registry, who
-from llmlab.registry.moves import History, Move, make_move, now, settle
+from llmlab.registry.connection import Registry, alias_of, open_registry
+from llmlab.registry.moves import History, Move, make_move, settle
 
 __all__ = ["history", "pointed", "rollback"]
 
@@ -29,34 +29,20 @@ def rollback(
     target = _version(registry, name, _earlier(past, alias, current) if to is None else to)
     if int(target.version) == current:
         raise RegistryError(f"{alias} of {name} is version {current} already")
-    last = past.last(alias)
-    move = Move(
-        alias=alias,
-        kind="rollback",
-        before=current,
-        version=int(target.version),
-        digest=target.tags.get("digest", ""),
-        follows=last.number if last else 0,
-        who=who(),
-        when=now(),
-        reason=reason,
-    )
+    move = past.next_move(alias, kind="rollback", to=target, before=current, reason=reason)
     return make_move(registry, name, move, target=target, known=past)
 
 
 def history(name: str, *, root: Path | None = None) -> History:
     """Every move of the aliases of `name`, oldest first; a move that a crash left half made is finished."""
     registry = open_registry(root)
-    if registry.model(name) is None:
-        raise RegistryError(f"no model {name!r} is registered; `registry.register(bundle)` does it")
+    registry.known_model(name)
     return settle(registry, name)
 
 
 def pointed(registry: Registry, name: str, alias: str) -> int | None:
     """The version that the alias points to now, None where it does not exist."""
-    model = registry.model(name)
-    if model is None:
-        raise RegistryError(f"no model {name!r} is registered; `registry.register(bundle)` does it")
+    model = registry.known_model(name)
     return int(model.aliases[alias]) if alias in model.aliases else None
 
 

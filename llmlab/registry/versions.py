@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,10 +16,11 @@ from llmlab.display import Chip, Shown
 from llmlab.errors import FloatingModelError, RegistryError
 from llmlab.mlstore import COMPLETION_TAG, reported
 from llmlab.precheck import refuse_secrets
-from llmlab.project import git_state
+from llmlab.project import git_state, who
 from llmlab.registry.card import card
-from llmlab.registry.connection import Registry, name_and_alias, open_registry, require_name, retried, who
+from llmlab.registry.connection import Registry, name_and_alias, open_registry, require_name, retried
 from llmlab.registry.moves import now
+from llmlab.tracking import bundle_json
 
 if TYPE_CHECKING:
     from llmlab.gate import Receipt
@@ -111,7 +111,7 @@ def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | Non
         _check_receipt(receipt, bundle.digest)
     registry = open_registry(root)
     version = find(registry, bundle.name, bundle.digest) or _create(registry, bundle, receipt, root)
-    _require_artifact(registry, version)
+    read_bundle(registry, version)  # one that is there already is only handed out if it still is what it was
     return version if receipt is None else _add_receipt(registry, version, bundle, receipt)
 
 
@@ -131,9 +131,7 @@ def resolve(registry: Registry, reference: Version | str) -> Version:
         name, number = reference.name, reference.number
     elif "@" in reference:
         name, alias = name_and_alias(reference)
-        model = registry.model(name)
-        if model is None:
-            raise RegistryError(f"no model {name!r} is registered; `registry.register(bundle)` does it")
+        model = registry.known_model(name)
         if alias not in model.aliases:
             there = ", ".join(sorted(model.aliases)) or "none"
             raise RegistryError(f"{name!r} has no alias {alias!r} (there are: {there})")
@@ -244,11 +242,8 @@ def _create(registry: Registry, bundle: Bundle, receipt: Receipt | None, root: P
 
 def _run_of(registry: Registry, bundle: Bundle) -> str:
     """The newest run that logged this bundle whole, "" where there is none."""
-    client = registry.store.client
-    query = f"tags.bundle_digest = '{bundle.digest}' and tags.`{COMPLETION_TAG}` = 'whole'"
     with reported("the runs of this bundle cannot be searched"):
-        experiments = [found.experiment_id for found in client.search_experiments(max_results=1000)]
-        runs = client.search_runs(experiments, query, max_results=50, order_by=["attributes.start_time DESC"])
+        runs = registry.store.whole_runs("bundle_digest", bundle.digest)
     named = [run for run in runs if run.data.tags.get("bundle_name") == bundle.name]
     return str(named[0].info.run_id) if named else ""
 
@@ -257,17 +252,11 @@ def _own_run(registry: Registry, bundle: Bundle) -> str:
     store = registry.store
     tags = {"llmlab.kind": "registered", "bundle_digest": bundle.digest, "bundle_name": bundle.name}
     run_id = store.start_run(EXPERIMENT, name=f"{bundle.name} {bundle.version}", tags=tags)
-    whole = json.dumps(bundle.model_dump(mode="json"), indent=1, ensure_ascii=False)
     with reported(f"the bundle {bundle.name!r} cannot be logged"):
-        store.client.log_text(run_id, whole + "\n", f"{FOLDER}/bundle.json")
+        store.client.log_text(run_id, bundle_json(bundle), f"{FOLDER}/bundle.json")
         store.client.set_tag(run_id, COMPLETION_TAG, "whole")
     store.close_run(run_id)
     return run_id
-
-
-def _require_artifact(registry: Registry, version: Version) -> None:
-    """A version that is there already is only handed out if its bundle still is what it was."""
-    read_bundle(registry, version)
 
 
 def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: Receipt) -> Version:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import pytest
 
 from llmlab.errors import RegistryError, StoreError
 from llmlab.registry import history, rollback
-from llmlab.registry.connection import HISTORY, Registry
+from llmlab.registry.connection import HISTORY, open_registry
 from llmlab.registry.moves import Move, now, read_history, settle
-from llmlab.registry.versions import Version
+from llmlab.registry.versions import resolve
 from tests.registry.made import HOSTILE, alias_now, moved, registered
 
 
@@ -160,14 +161,21 @@ def test_a_key_in_a_reason_is_not_written(project: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-def test_of_two_promotions_at_once_exactly_one_wins_over_200_trials(project: Path) -> None:
+def test_of_two_processes_that_promote_at_once_exactly_one_wins_over_200_trials(project: Path) -> None:
     """Two writers that both saw the same last move; history and alias agree after the trials."""
-    for name in (f"qa{i}" for i in range(10)):
-        registry, versions = registered(project, 2, name=name)
-        barrier = threading.Barrier(2)
-        with ThreadPoolExecutor(2) as pool:
-            outcomes = list(pool.map(lambda v, b=barrier, r=registry: _race(r, v, b, trials=20), versions))  # type: ignore[misc]  # bound now
-        assert all(a + b == 1 for a, b in zip(*outcomes, strict=True))
+    names, fresh = [f"qa{i}" for i in range(10)], get_context("spawn")
+    for name in names:
+        registry, _ = registered(project, 2, name=name)
+    barrier, told = fresh.Barrier(2), fresh.SimpleQueue()
+    racers = [fresh.Process(target=_race, args=(names, number, 20, barrier, told)) for number in (1, 2)]
+    for racer in racers:
+        racer.start()
+    outcomes = [told.get() for _ in racers]
+    for racer in racers:
+        racer.join(timeout=60)
+    assert all(a + b == 1 for a, b in zip(*outcomes, strict=True))
+    assert len(outcomes[0]) == 200
+    for name in names:
         past = read_history(registry, name)
         assert (len(past.moves), len(past.lost)) == (40, 20)
         assert alias_now(registry, name) == past.last("production").version
@@ -313,16 +321,18 @@ def _half(registry: Any, version: int, *, follows: int) -> None:
     _write(registry, "qa", move, registry.version("qa", version))
 
 
-def _race(registry: Registry, version: Version, barrier: threading.Barrier, *, trials: int) -> list[int]:
-    """The outcome of each trial, 1 for won."""
-    won = []
-    for _ in range(trials):
-        barrier.wait(timeout=60)
-        last = settle(registry, version.name).last("production")
-        barrier.wait(timeout=60)
-        try:
-            moved(registry, version, follows=last.number if last else 0)
-            won.append(1)
-        except RegistryError:
-            won.append(0)
-    return won
+def _race(names: list[str], number: int, trials: int, barrier: Barrier, told: Any) -> None:
+    """Promote this version at the same moments as the other process; tells the outcome of each trial, 1 for won."""
+    registry, won = open_registry(), []
+    for name in names:
+        version = resolve(registry, f"{name}/{number}")
+        for _ in range(trials):
+            barrier.wait(timeout=100)
+            last = settle(registry, name).last("production")
+            barrier.wait(timeout=100)
+            try:
+                moved(registry, version, follows=last.number if last else 0)
+                won.append(1)
+            except RegistryError:
+                won.append(0)
+    told.put(won)
