@@ -210,7 +210,18 @@ class Calibration(Shown):
 
     @property
     def labels_needed(self) -> LabelsNeeded | None:
-        """How many labels give kappa to within 0.1, if it is about what was found; None where it is undefined."""
+        """How many labels give kappa to within 0.1 (`labels_for`)."""
+        return self.labels_for(WANTED_HALF_WIDTH)
+
+    def labels_for(self, half_width: float) -> LabelsNeeded | None:
+        """How many labels give kappa to within `half_width`, if it is about what was found; None where undefined.
+
+        >>> from llmlab.judge.calibration import calibrate_scores
+        >>> from llmlab.simulate import judged_grades
+        >>> found = calibrate_scores(judged_grades(150, seed=1), scale=range(1, 6))
+        >>> found.labels_for(0.05).labels > 3 * found.labels_for(0.1).labels
+        True
+        """
         first = self.groups[0]
         kappa = first.kappa_both if isinstance(first, VerdictGroup) else first.kappa
         if kappa.value is None or not 0 <= kappa.value < 1:
@@ -219,7 +230,7 @@ class Calibration(Shown):
         shares = (rows.sum(axis=0) + rows.sum(axis=1)) / (2 * rows.sum())
         used = shares[shares > 0].tolist()
         weights = "quadratic" if "quadratic" in kappa.method else "unweighted"
-        return labels_for_kappa(WANTED_HALF_WIDTH, expected=kappa.value, shares=used, weights=weights)
+        return labels_for_kappa(half_width, expected=kappa.value, shares=used, weights=weights)
 
     def records(self) -> list[dict[str, Any]]:
         """Each group's figures as plain JSON values."""

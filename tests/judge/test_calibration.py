@@ -224,3 +224,24 @@ def test_self_preference_is_looked_for_where_the_judges_family_wrote_some_answer
     assert found.only.own.low > 0
     neutral = replace(results, bundles={**bundles, "own": bundles["other"]})
     assert judge.calibrate(Labels(people), neutral, **means).only.own is None
+
+
+def test_fewer_than_ten_independent_items_have_a_kappa_without_an_interval():
+    """Nine items, or forty in nine clusters: a bootstrap has too little to draw from, and it is said."""
+    human = [1, 2, 3] * 15
+    few = calibrate_scores(verdicts(human=human[:9], judge=[1, 2, 2] * 3), scale=[1, 2, 3]).only
+    assert few.kappa.value is not None
+    assert few.kappa.low is None
+    assert "9 independent items: there is no honest interval" in few.kappa.notes
+    table = verdicts(human=human, judge=[1, 2, 2] * 15, doc=[i % 9 for i in range(45)])
+    assert calibrate_scores(table, scale=[1, 2, 3], cluster="doc").only.kappa.low is None
+    enough = verdicts(human=human, judge=[1, 2, 2] * 15)
+    assert calibrate_scores(enough, scale=[1, 2, 3]).only.kappa.low is not None
+
+
+def test_an_interval_of_leniency_that_leaves_the_scale_is_not_shown():
+    """Two items that differ by 4 and by -3 levels: the t interval would reach beyond any two grades."""
+    table = verdicts(human=[1, 5, 3], judge=[5, 2, 3])
+    lean = calibrate_scores(table, scale=range(1, 6), resamples=0).only.leaning
+    assert (round(lean.value, 2), lean.low) == (0.33, None)
+    assert "no honest interval" in lean.notes[0]
