@@ -29,7 +29,8 @@ STATIC_ROWS = 25
 class Explorer:
     """A form over the cases of a run: filters, the list of what matches, and the case that is chosen in it.
 
-    The list has the keyboard: arrow keys, Home and End step through it while it is in focus.
+    The number of the case has the keyboard: arrow up and down step, digits jump. (In the list JupyterLab keeps the
+    arrow keys to itself; elsewhere they step there too.)
 
     Attributes:
         matches: ids of the cases that match.
@@ -101,6 +102,14 @@ class Explorer:
         self.found, self.shown = html_widget(), html_widget()
         self.list = w.Select(rows=6, layout=w.Layout(width="auto"))
         self.list.observe(lambda change: self._go(change["new"]), names="value")
+        self.number = w.BoundedIntText(
+            description="Case",
+            min=1,
+            continuous_update=True,
+            style={"description_width": "initial"},
+            layout=w.Layout(width="120px"),
+        )
+        self.number.observe(lambda change: self._go(change["new"] - 1), names="value")
         self.previous = button("◀ Previous", lambda: self.step(-1), tooltip="The case before", width_px=110)
         self.next = button("Next ▶", lambda: self.step(1), tooltip="The next case", width_px=110)
         there = self._there
@@ -109,7 +118,9 @@ class Explorer:
         outcome = [self.outcome] if self._attribution is not None else []
         repeat = [self.repeat] if there.repeats > 1 else []
         filters = [self.text, self.variant, self.tag, self.status, *compared, *outcome, *scored, *repeat]
-        self.form = column([row(*filters), row(self.previous, self.next, self.found), self.list, self.shown])
+        self.form = column(
+            [row(*filters), row(self.previous, self.next, self.number, self.found), self.list, self.shown]
+        )
 
     def _asked(self) -> dict[str, Any]:
         """The filters as `matching` takes them."""
@@ -159,6 +170,8 @@ class Explorer:
         if tuple(options) != tuple(self.list.options):
             self.list.options = options
         self.list.value = self.at if options else None
+        self.number.max, self.number.disabled = max(len(self.matches), 1), not options
+        self.number.value = self.at + 1 if options else 1
         self._filling = False
 
     def _show(self) -> None:
@@ -167,8 +180,8 @@ class Explorer:
         self.shown.value = html_of(self.case) if self.matches else html_note("No case matches; widen a filter.")
 
     def _said(self) -> str:
-        place = f", number {self.at + 1:,} is shown" if self.matches else ""
-        return f"{len(self.matches):,} of {counted(self._there.n_cases, 'case')} match{place}"
+        verb = "matches" if len(self.matches) == 1 else "match"
+        return f"{len(self.matches):,} of {counted(self._there.n_cases, 'case')} {verb}"
 
     def _repr_html_(self) -> Html:
         """The same content where no widget lives: what matches, and the case that is shown."""
