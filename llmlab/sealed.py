@@ -16,13 +16,19 @@ from pydantic import ConfigDict
 
 from llmlab.errors import FileRuleError
 
-__all__ = ["Sealed", "Strict"]
+__all__ = ["Sealed", "Strict", "digest_of"]
 
 
 class Strict(pydantic.BaseModel):
     """Fields that are frozen and taken as they are: nothing unknown, nothing converted, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def digest_of(content: pydantic.BaseModel) -> str:
+    """sha256 (hex) over all fields of a value, defaults included."""
+    text = json.dumps(content.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Sealed(Strict):
@@ -41,8 +47,7 @@ class Sealed(Strict):
     @property
     def digest(self) -> str:
         """sha256 (hex) over everything in it, defaults included."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(content.encode()).hexdigest()
+        return digest_of(self)
 
     def to_json(self) -> str:
         """The document, its digest included."""

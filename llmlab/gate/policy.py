@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -11,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from llmlab.display import Shown
 from llmlab.scoretable import Aggregation
+from llmlab.sealed import Strict, digest_of
 from llmlab.yamlfile import read_model, to_yaml
 
 if TYPE_CHECKING:
@@ -88,11 +87,7 @@ Margin = Annotated[float | str, pydantic.AfterValidator(_margin)]
 Age = Annotated[str, pydantic.AfterValidator(_age)]
 
 
-class _Rules(pydantic.BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Requirement(_Rules):
+class Requirement(Strict):
     """A metric, its burden of proof, and the smallest gain that counts or the harm that is tolerated."""
 
     metric: Word
@@ -110,7 +105,7 @@ class Requirement(_Rules):
         return self
 
 
-class Floor(_Rules):
+class Floor(Strict):
     """What the candidate itself must reach: the end of its interval must clear it."""
 
     metric: Word
@@ -125,7 +120,7 @@ class Floor(_Rules):
         return self
 
 
-class Categories(_Rules):
+class Categories(Strict):
     """The same rule within every tag; by default for the goal's metric."""
 
     by: Literal["tags"] = "tags"
@@ -135,7 +130,7 @@ class Categories(_Rules):
     estimate: Which | None = None
 
 
-class Anchor(_Rules):
+class Anchor(Strict):
     """A frozen reference bundle and the harm against it that all releases together may do; the goal's metric."""
 
     bundle: Word
@@ -144,7 +139,7 @@ class Anchor(_Rules):
     estimate: Which | None = None
 
 
-class Judge(_Rules):
+class Judge(Strict):
     """What judged metrics need.
 
     Attributes:
@@ -162,7 +157,7 @@ class Judge(_Rules):
     metrics: Annotated[tuple[Word, ...], Field(strict=False)] = ()
 
 
-class IndexRule(_Rules):
+class IndexRule(Strict):
     """How true the searched index must be: share of golden questions with a stale relevant document, and its age."""
 
     stale_at_most: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -175,7 +170,7 @@ class IndexRule(_Rules):
         return self
 
 
-class Promotion(_Rules):
+class Promotion(Strict):
     """What promotion asks for besides a passing receipt; the registry reads it."""
 
     clean_commit: bool = False
@@ -184,7 +179,7 @@ class Promotion(_Rules):
     after_alias: Word | None = None
 
 
-class GatePolicy(Shown, _Rules):
+class GatePolicy(Shown, Strict):
     """The rules of a release.
 
     Attributes:
@@ -243,8 +238,7 @@ class GatePolicy(Shown, _Rules):
     @property
     def digest(self) -> str:
         """sha256 (hex) over the rules, defaults included."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(content.encode()).hexdigest()
+        return digest_of(self)
 
     @property
     def readings(self) -> tuple[tuple[str, str, Requirement | Floor | Categories | Anchor], ...]:
