@@ -15,6 +15,7 @@ import pydantic
 from pydantic import ConfigDict
 
 from llmlab.errors import FileRuleError
+from llmlab.project import located
 
 __all__ = ["Sealed", "Strict", "digest_of"]
 
@@ -71,7 +72,7 @@ class Sealed(Strict):
     def load(cls, path: str | Path) -> Self:
         """The document in a file."""
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"), path=path)
+            return cls.from_json(located(path).read_text(encoding="utf-8"), path=path)
         except OSError as error:
             raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
 

@@ -11,11 +11,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Within a row a module imports only from modules listed before it; across rows only from rows above.
 LAYERS = [
-    ["errors", "csvfile", "digits", "marked", "display"],
+    ["errors", "moments", "csvfile", "digits", "marked", "display"],
     [
-        "sealed",
         "redaction",
         "project",
+        "sealed",
         "yamlfile",
         "pinning",
         "prompting",

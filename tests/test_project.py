@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from llmlab import Bundle, GoldenSet, load_bundles
+from llmlab.judge import Labels
 from llmlab.project import located
 
 
@@ -39,3 +40,12 @@ def test_a_path_that_is_nowhere_and_an_absolute_one_stay_as_they_are(in_notebook
     """So that an error names what was written."""
     assert located("nowhere.yaml") == Path("nowhere.yaml")
     assert located(in_notebooks) == in_notebooks
+
+
+def test_labels_are_found_from_there_too(in_notebooks: Path) -> None:
+    """They lie in the experiment's folder."""
+    line = (
+        '{"rubric": "correctness", "case_id": "q1", "question": "f3", "answer": "fe", "value": 4, "labeller": "a"}'
+    )
+    (in_notebooks / "labels.jsonl").write_text(f"{line}\n", encoding="utf-8")
+    assert len(Labels.load("experiments/mine/labels.jsonl").labels) == 1

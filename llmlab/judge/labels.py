@@ -27,6 +27,7 @@ from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 from llmlab.judge.figures import Calibration
 from llmlab.judge.pairwise import verdict_frame
 from llmlab.judge.prompts import family, question_of
+from llmlab.project import located
 from llmlab.results import Results
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def graded_frame(labels: Labels, results: Results, *, metric: str | None = None)
 def read_labels(path: str | Path) -> Iterator[Label]:
     """Every line of a JSONL file of labels, those that wait for a value too; FileRuleError with the line otherwise."""
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")  # not splitlines: a note may hold U+2028
+        lines = located(path).read_text(encoding="utf-8-sig").split("\n")  # not splitlines: a note may hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise FileRuleError(f"cannot be read ({error})", path=path) from None
     for number, line in enumerate(lines, start=1):
