@@ -128,6 +128,7 @@ class HttpClient:
         self.accesses, self._wire, self._prices = (first, *in_turn), wire, prices
         self.context_tokens, self.stream, self.retry = context_tokens, stream, retry or RetryPolicy()
         self.fingerprint = _fingerprint(self.accesses, wire, group)
+        self._deployments = {access.deployment for access in self.accesses}
         self._lanes = Lanes(self.accesses)
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
         self._proxies: dict[str, str | None] = {}
@@ -143,15 +144,14 @@ class HttpClient:
             RequestRefusedError: before sending, where the request cannot be sent as it is; or the endpoint refused it.
             TransportError, CallTimeoutError: no complete answer within the bounds of `retry`.
         """
-        names = {_name(access, request.model) for access in self.accesses}
-        bodies = {name: self._encoded(request, name) for name in names}
+        bodies = {deployment: self._encoded(request, deployment) for deployment in self._deployments}
         tokens = estimated_tokens(request) + (request.sampling.max_tokens or 0)
         self._refuse_too_long(request, tokens)
         self._lanes.check_keys()  # so that a missing key is told before anything is sent
         self.price_usd(request.model, _NOTHING)  # loads the price list now, and not while others wait for replies
 
         async def attempt(lane: Lane, number: int) -> Generation:
-            answer = await self._attempt(request.model, bodies[_name(lane.access, request.model)], lane, number)
+            answer = await self._attempt(request.model, bodies[lane.access.deployment], lane, number)
             if (used := answer.usage).input_tokens is not None:
                 lane.limits.correct(estimated=tokens, used=used.input_tokens + (used.output_tokens or 0))
             return answer
@@ -160,7 +160,7 @@ class HttpClient:
 
     def body(self, request: Request) -> dict[str, Any]:
         """What is sent, as plain JSON values; RequestRefusedError for a parameter that cannot be."""
-        return self._wire.body(request, name=_name(self.accesses[0], request.model), stream=self.stream)
+        return self._body(request, self.accesses[0].deployment)
 
     def curl(self, request: Request) -> str:
         """The exact request as a shell command; the key is named as a variable, never written out."""
@@ -188,8 +188,11 @@ class HttpClient:
                 await session.close()
                 del self._sessions[loop]
 
-    def _encoded(self, request: Request, name: str) -> bytes:
-        return json.dumps(self._wire.body(request, name=name, stream=self.stream)).encode("ascii")
+    def _body(self, request: Request, deployment: str | None) -> dict[str, Any]:
+        return self._wire.body(request, name=deployment or request.model.id, stream=self.stream)
+
+    def _encoded(self, request: Request, deployment: str | None) -> bytes:
+        return json.dumps(self._body(request, deployment)).encode("ascii")
 
     async def _attempt(self, model: ModelRef, body: bytes, lane: Lane, number: int) -> Generation:
         secrets, started_s, first_token_s = self._lanes.secrets, time.perf_counter(), None
@@ -272,10 +275,6 @@ def _fingerprint(accesses: Sequence[Access], wire: WireFormat, group: str | None
     different = sorted({access.fingerprint for access in accesses})
     named = f"group {group}" if group else different[0] if len(different) == 1 else f"one of {' | '.join(different)}"
     return f"{wire.FINGERPRINT} {named}".strip()
-
-
-def _name(access: Access, model: ModelRef) -> str:
-    return access.deployment or model.id
 
 
 async def _streamed(

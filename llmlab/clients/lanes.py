@@ -64,6 +64,7 @@ class Lanes:
         for name in filter(None, (access.api_key_env for access in accesses)):
             remember(name)
         self.all = tuple(Lane(access) for access in accesses)
+        self._keyed = tuple(lane for lane in self.all if lane.access.api_key_env)
         first = self.all[0]
         self._alone = first if len(self.all) == 1 and first.access.max_in_flight is None else None
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -72,16 +73,16 @@ class Lanes:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every key there is now, for scrubbing."""
-        return tuple([key for lane in self.all if (key := lane.access.key)])
+        return tuple([key for lane in self._keyed if (key := lane.access.key)])
 
     def check_keys(self) -> None:
         """Take out lanes whose key is not set; RequestRefusedError when none is left (of one lane: its own error)."""
-        for lane in self.all:
-            if not lane.out and lane.access.api_key_env and not lane.access.key:
+        for lane in self._keyed:
+            if not lane.out and not lane.access.key:
                 if len(self.all) == 1:
                     lane.access.key_fields("bearer")  # raises
                 self._take_out(lane, "the environment variable is not set")
-        if all(lane.out for lane in self.all):
+        if self._keyed and all(lane.out for lane in self.all):
             raise self._none_left(None)
 
     async def enter(self, tokens: int, attempts: int = 0) -> tuple[Lane, float]:

@@ -30,7 +30,8 @@ class RateLimits:
     async def enter(self, tokens: int) -> float:
         """Wait for this request's turn, and for a pause to end; returns the seconds waited."""
         asked_s = time.monotonic()
-        await self.queue(tokens)
+        if (wait_s := self._reserve(tokens, asked_s)) > 0:
+            await asyncio.sleep(wait_s)
         while (pause_s := self._resume_at_s - time.monotonic()) > 0:
             await asyncio.sleep(
                 pause_s + self._random.uniform(0, min(1.0, pause_s / 4))
@@ -38,11 +39,12 @@ class RateLimits:
         return time.monotonic() - asked_s
 
     async def queue(self, tokens: int) -> None:
-        """Wait for this request's turn."""
-        now_s = time.monotonic()
-        wait_s = max(self._requests.reserve(1, now_s=now_s), self._tokens.reserve(tokens, now_s=now_s))
-        if wait_s > 0:
+        """Wait for this request's turn, and not for a pause."""
+        if (wait_s := self._reserve(tokens, time.monotonic())) > 0:
             await asyncio.sleep(wait_s)
+
+    def _reserve(self, tokens: int, now_s: float) -> float:
+        return max(self._requests.reserve(1, now_s=now_s), self._tokens.reserve(tokens, now_s=now_s))
 
     @property
     def rests_s(self) -> float:
@@ -74,6 +76,8 @@ class _Budget:
 
     def reserve(self, amount: float, *, now_s: float) -> float:
         """Seconds to wait until `amount` units are free."""
+        if not self._unit_s:
+            return 0.0
         if not self._unit_s:
             return 0.0
         wait_s = self.wait_s(now_s)

@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llmlab.bundle import ModelRef
-from llmlab.clients.base import Request
+from llmlab.bundle import ModelRef, Sampling
+from llmlab.clients.base import LARGEST_CACHE, Request
 from llmlab.errors import RequestRefusedError
 from llmlab.yamlfile import parse_yaml, read_text
 
@@ -24,7 +24,7 @@ RESERVED = frozenset({"model", "messages", "system", "stream", "stream_options",
 
 
 def wire_sampling(request: Request, *, rules: str | None = None) -> dict[str, Any]:
-    """The request's sampling parameters and seed under the names that its provider and model take.
+    """The request's sampling parameters and seed under the names that its provider and model take; not to be changed.
 
     Args:
         rules: whose rules hold, by default those of the model's provider.
@@ -37,25 +37,17 @@ def wire_sampling(request: Request, *, rules: str | None = None) -> dict[str, An
     >>> wire_sampling(Request(model=o3, messages=(), sampling=Sampling(max_tokens=200)))
     {'max_completion_tokens': 200}
     """
-    given = {key: value for key, value in request.sampling.sent.items() if key != "extra"}
+    name = rules or request.model.provider
     if request.seed is not None:
-        given["seed"] = request.seed
-    extra = request.sampling.extra
-    if clash := sorted((given.keys() | RESERVED) & extra.keys()):
-        raise RequestRefusedError(
-            f"sampling.extra sets {', '.join(clash)}, which is set elsewhere; remove it there", attempts=0
-        )
-    given.update(extra)
-    renamed: dict[str, str] = {}
-    for level in _rules_for(rules or request.model.provider, request.model.id):
-        renamed.update(level.get("rename", {}))
-        for name, rule in level.get("refuse", {}).items():
-            if name in given and not _passes(given[name], rule, given):
-                raise _refusal(request.model, f"{name} == {given[name]!r}", rule["why"])
-        both = level.get("not_both", ())
-        if both and all(name in given for name in both):
-            raise _refusal(request.model, " and ".join(both), "it takes only one of them")
-    return {renamed.get(name, name): _plain(value) for name, value in given.items()}
+        return _sent(request.model, request.sampling, request.seed, name)
+    place = (id(request.model), id(request.sampling), name)  # all calls of a bundle share both
+    known = _KNOWN.get(place)
+    if known is None:
+        sent = _sent(request.model, request.sampling, None, name)
+        if len(_KNOWN) >= LARGEST_CACHE:
+            _KNOWN.clear()
+        known = _KNOWN[place] = (request.model, request.sampling, sent)
+    return known[2]
 
 
 def sampling_rules(rules: str, model_id: str) -> tuple[tuple[str, ...], str]:
@@ -77,6 +69,28 @@ def sampling_rules(rules: str, model_id: str) -> tuple[tuple[str, ...], str]:
         if both := level.get("not_both"):
             told[" ".join(both)] = f"not {' and '.join(both)} together"
     return tuple(told.values()), source
+
+
+def _sent(model: ModelRef, sampling: Sampling, seed: int | None, rules: str) -> dict[str, Any]:
+    given = {key: value for key, value in sampling.sent.items() if key != "extra"}
+    if seed is not None:
+        given["seed"] = seed
+    extra = sampling.extra
+    if clash := sorted((given.keys() | RESERVED) & extra.keys()):
+        raise RequestRefusedError(
+            f"sampling.extra sets {', '.join(clash)}, which is set elsewhere; remove it there", attempts=0
+        )
+    given.update(extra)
+    renamed: dict[str, str] = {}
+    for level in _rules_for(rules, model.id):
+        renamed.update(level.get("rename", {}))
+        for name, rule in level.get("refuse", {}).items():
+            if name in given and not _passes(given[name], rule, given):
+                raise _refusal(model, f"{name} == {given[name]!r}", rule["why"])
+        both = level.get("not_both", ())
+        if both and all(name in given for name in both):
+            raise _refusal(model, " and ".join(both), "it takes only one of them")
+    return {renamed.get(name, name): _plain(value) for name, value in given.items()}
 
 
 def _passes(value: Any, rule: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
@@ -112,3 +126,7 @@ def _all_rules() -> dict[str, dict[str, Any]]:
     rules: dict[str, dict[str, Any]]
     rules, _ = parse_yaml(read_text(RULES_FILE), path=RULES_FILE)
     return rules
+
+
+# the values are kept, so that their ids stay their own
+_KNOWN: dict[tuple[int, int, str], tuple[ModelRef, Sampling, dict[str, Any]]] = {}

@@ -1,0 +1,83 @@
+"""Requests and generations as JSON: the same bytes for ever, since the call store is keyed by them."""
+
+import dataclasses
+import json
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab.bundle import ModelRef, Sampling
+from llmlab.clients.base import Generation, Request, Usage
+
+TEXTS = st.text(st.characters(codec=None), max_size=30)  # half surrogate pairs too
+MESSAGES = st.lists(
+    st.one_of(
+        st.fixed_dictionaries({"role": st.sampled_from(["system", "user"]), "content": TEXTS}),
+        st.fixed_dictionaries({"role": TEXTS, "content": TEXTS, "name": TEXTS}),
+        st.fixed_dictionaries({"content": st.lists(st.fixed_dictionaries({"text": TEXTS})), "role": TEXTS}),
+        st.dictionaries(TEXTS, st.none() | st.integers() | TEXTS, max_size=2),
+    ),
+    max_size=3,
+)
+MODEL = ModelRef.parse("openai/gpt-4o-2024-08-06")
+
+
+@settings(max_examples=100)
+@given(MESSAGES, st.none() | st.integers(0, 9), st.integers(0, 3), st.booleans())
+def test_a_request_is_written_as_sorted_compact_json(messages, seed, repeat, has_tool):
+    """Held against the standard encoder: a key of an earlier version still finds its answer."""
+    tools = ({"name": "f", "description": "é"},) if has_tool else ()
+    sampling = Sampling(temperature=0.5)
+    request = Request(model=MODEL, messages=tuple(messages), sampling=sampling, tools=tools, seed=seed, repeat=repeat)
+    rest = {"messages": messages, "repeat": repeat, "seed": seed, "tools": list(tools)}
+    expected = {"model": MODEL.identity, "sampling": sampling.sent} | rest
+    parts = [
+        f"{json.dumps(key)}:{json.dumps(value, sort_keys=True, separators=(',', ':'))}"
+        for key, value in expected.items()
+    ]
+    assert request.to_json() == f"{{{','.join(parts)}}}"
+    assert Request.from_json(request.to_json()).to_json() == request.to_json()
+
+
+@settings(max_examples=100)
+@given(
+    TEXTS,
+    st.none() | st.decimals(0, 10, places=6),
+    st.floats(0, 1e9),
+    st.tuples(*[st.none() | st.integers(0, 10**12)] * 4),
+)
+def test_an_answer_survives_json(text, cost_usd, latency_s, tokens):
+    """Every field, whatever the model said."""
+    names = [part.name for part in dataclasses.fields(Usage)]
+    answer = Generation(
+        text=text,
+        cost_usd=cost_usd,
+        latency_s=latency_s,
+        usage=Usage(**dict(zip(names, tokens, strict=True))),
+        tool_calls=({"name": "f", "arguments": {"x": [text]}},),
+        steps=("search",),
+    )
+    for written in (answer.to_json(), answer.to_json().encode()):
+        assert Generation.from_json(written) == answer
+
+
+def test_an_answer_that_was_read_or_placed_is_as_frozen_as_any():
+    read = Generation.from_json(b'{"status":"ok","text":"x","usage":[1,2,null],"cost_usd":"0.10"}', cached=True)
+    assert read == Generation(
+        text="x", usage=Usage(input_tokens=1, output_tokens=2), cost_usd=Decimal("0.10"), cached=True
+    )
+    placed = read.placed(variant="v", case_id="q")
+    assert placed == dataclasses.replace(read, variant="v", case_id="q")
+    for value in (read, placed, read.usage):
+        assert type(value) in (Generation, Usage)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            value.text = "y"
+    assert hash(placed) == hash(dataclasses.replace(read, variant="v", case_id="q"))
+
+
+@pytest.mark.parametrize("torn", ["", "{", "[]", "3", '{"text":"x"}', '{"status":"ok","text":"x","other":1}'])
+def test_a_torn_answer_is_an_error(torn):
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        Generation.from_json(torn)
