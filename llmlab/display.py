@@ -337,7 +337,7 @@ def _html_cell(value: object, numeric: bool) -> str:
     if isinstance(value, Chip):
         return f"<td style='{style}'>{_html_chip(value)}</td>"
     if isinstance(value, Marked):
-        return f"<td style='{style}white-space:pre-wrap;overflow-wrap:anywhere'>{_html_marked(value)}</td>"
+        return f"<td style='{style}white-space:pre-wrap;overflow-wrap:break-word'>{_html_marked(value)}</td>"
     text = _cell_text(value)
     if numeric:
         return f"<td style='{style}white-space:nowrap;font-variant-numeric:tabular-nums'>{escape(text)}</td>"
@@ -346,7 +346,7 @@ def _html_cell(value: object, numeric: bool) -> str:
             f"<td style='{style}max-width:40em'><details><summary>{escape(text[:CUT_AT_CHARS])}…</summary>"
             f"<div style='white-space:pre-wrap'>{escape(text)}</div></details></td>"
         )
-    return f"<td style='{style}max-width:40em;overflow-wrap:anywhere'>{escape(text)}</td>"
+    return f"<td style='{style}max-width:40em;overflow-wrap:break-word'>{escape(text)}</td>"
 
 
 def _html_chip(chip: Chip) -> str:
