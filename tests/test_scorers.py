@@ -389,6 +389,7 @@ def test_what_the_provider_flags_is_a_refusal_whatever_the_text() -> None:
         ("```python\n[DataFrame.dropna]\n```", ()),
         ("[1]", ("1",)),
         ("[]", ()),
+        ("a dict like {'index' -> [index.names]}, x=[a.b], y = [a.b]", ()),
     ],
 )
 def test_citations_are_ids_in_brackets(text: str, ids: tuple[str, ...]) -> None:

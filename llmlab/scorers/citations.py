@@ -17,7 +17,9 @@ from llmlab.scorers.base import Score, scorer
 __all__ = ["citations_valid", "cited_ids", "cites_source"]
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
-_BRACKETS = re.compile(r"(?<![\w\])])\[([^\[\]\n]{1,300})\](?![(\[:])")  # not df[0], [text](link), [text][ref]
+_BRACKETS = re.compile(  # not df[0], x = [a.b], 'x' -> [a.b], [text](link), [text][ref]
+    r"(?<![\w\])=])(?<!->)(?<!-> )(?<!= )\[([^\[\]\n]{1,300})\](?![(\[:])"
+)
 _ID = re.compile(r"[^\W_][\w./:#@+-]*")
 _MARK = re.compile(r"\w[./:#@]\w")
 NUMBER, MARKED, DIGITS, HYPHENED, PLAIN = "number", "with a mark", "with digits", "hyphened", "plain word"
