@@ -257,4 +257,8 @@ def _ends(estimate: Estimate) -> list[float] | None:
 
 
 def _interval(estimate: Estimate | None) -> Interval | None:
-    return None if estimate is None else Interval(estimate.value, estimate.low, estimate.high)
+    if estimate is None:
+        return None
+    alone = estimate.low is None or estimate.high is None  # an estimate without an interval deserves few digits
+    value = round(estimate.value, 2) if alone and estimate.value is not None else estimate.value
+    return Interval(value, estimate.low, estimate.high)

@@ -53,7 +53,9 @@ class PositionBias(Shown):
     def _sentence(self) -> str:
         if self.p_value is None:
             return f"No verdict followed the position in {self.n:,} pairs."
-        text = f"Of {self.first + self.second:,} verdicts that followed the position, {self.first:,} went to the first "
+        followed = self.first + self.second
+        verdicts = f"{followed:,} verdict{'' if followed == 1 else 's'}"
+        text = f"Of {verdicts} that followed the position, {self.first:,} went to the first "
         if self.p_value >= 0.05:
             return f"{text}(p {_p_text(self.p_value)}): no leaning to one position is shown."
         favoured = "first" if self.first > self.second else "second"
