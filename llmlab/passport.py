@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
 import pydantic
 from pydantic import Field
 
 from llmlab.display import Chip, Interval, Shown, number
+from llmlab.moments import utc
 from llmlab.sealed import Sealed, Strict
 
 __all__ = ["JudgePassport", "Limit", "Measured", "PassportCheck"]
@@ -103,8 +104,8 @@ class JudgePassport(Shown, Sealed):
 
     @pydantic.field_validator("created_at", "expires_at")
     @classmethod
-    def _is_a_moment(cls, text: str) -> str:
-        _moment(text)
+    def _is_autc(cls, text: str) -> str:
+        utc(text)
         return text
 
     def valid(self, now: datetime, judge_digest: str) -> PassportCheck:
@@ -121,9 +122,9 @@ class JudgePassport(Shown, Sealed):
         failures = []
         if judge_digest != self.judge_digest:
             failures.append(f"it is for judge {self.judge_digest[:8]}, the scores are by judge {judge_digest[:8]}")
-        if now < _moment(self.created_at):
+        if now < utc(self.created_at):
             failures.append(f"it was made at {self.created_at}, after the moment that is asked for")
-        if now >= _moment(self.expires_at):
+        if now >= utc(self.expires_at):
             failures.append(f"it expired at {self.expires_at}; calibrate the judge again")
         failures += [limit.failure(name, self.metrics.get(name)) for name, limit in self.limits.items()]
         return PassportCheck(failures=tuple(failure for failure in failures if failure))
@@ -157,11 +158,3 @@ def _kept(limit: Limit | None, name: str, figure: Measured) -> Chip | None:
     if limit is None:
         return None
     return Chip("no", "bad") if limit.failure(name, figure) else Chip("yes", "good")
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no ISO 8601 moment such as 2026-01-31T12:00:00+00:00") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmlab.display import Chip, Interval, Shown
+from llmlab.moments import utc
 from llmlab.scoretable import ScoreTable
 from llmlab.stats.estimate import Estimate, mean_estimate
 from llmlab.stats.shares import share_estimate
@@ -151,7 +152,7 @@ def age_of(created_at: str) -> str:
     """How long ago an ISO 8601 moment was, in words."""
     if not created_at:
         return "made at an unknown time"
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(created_at)).total_seconds()
+    seconds = (datetime.now(UTC) - utc(created_at)).total_seconds()
     for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= size:
             count = int(seconds // size)

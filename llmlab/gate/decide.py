@@ -22,6 +22,7 @@ from llmlab.gate.looks import Look, Price, price_of_looking
 from llmlab.gate.policy import GatePolicy
 from llmlab.gate.validity import freshness_of, invalid_reasons, judges_of
 from llmlab.judge.labelled import labels_digests
+from llmlab.moments import aware
 from llmlab.stats.joint import Need, NeededCases, needed_cases
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def decide(
     now: datetime | None = None,
 ) -> Decision:
     """What `GatePolicy.decide` gives. Pure but for the default of `now`."""
-    now = now or datetime.now(UTC)
+    now = aware(now) if now else datetime.now(UTC)
     asked_with = results.digest  # of the results as they are logged, before rows are joined or timeouts dropped
     reasons: list[str] = []
     borrowed: dict[str, Any] = {}

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from llmlab.display import Shown
 from llmlab.errors import DataError
+from llmlab.moments import utc
 from llmlab.stats.multiple import halving_levels
 
 __all__ = ["Look", "Price", "price_of_looking"]
@@ -107,5 +108,4 @@ def price_of_looking(
 
 
 def _moment(look: Look) -> datetime:
-    moment = datetime.fromisoformat(look.made_at)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return utc(look.made_at)

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from llmlab.display import Chip, Shown
 from llmlab.gate.condition import CHIPS, Condition
+from llmlab.moments import utc
 from llmlab.project import git_state, named_in
 from llmlab.sealed import Sealed, Strict
 
@@ -142,7 +143,7 @@ class Receipt(Shown, Sealed):
 
     def decided_at(self) -> datetime:
         """When it was decided; hand it to `GatePolicy.decide(now=...)` to decide again."""
-        return datetime.fromisoformat(self.created_at)
+        return utc(self.created_at)
 
     def differences(self, decision: Decision) -> tuple[str, ...]:
         """What a decision made again finds otherwise than this receipt says; empty when it confirms it."""

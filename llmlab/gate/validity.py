@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from llmlab.display import Interval
 from llmlab.gate.corrected import label_reasons
 from llmlab.gate.policy import GatePolicy, age_limit
+from llmlab.moments import utc
 from llmlab.sentences import counted
 from llmlab.stats.sequential import split_check
 
@@ -65,10 +66,7 @@ def _judge_records(results: Results) -> Mapping[str, Mapping[str, Any]]:
 
 def moment(text: str) -> datetime | None:
     """A moment in UTC; None for an empty text."""
-    if not text:
-        return None
-    found = datetime.fromisoformat(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return utc(text) if text else None
 
 
 def _of_the_run(results: Results) -> Iterator[str]:

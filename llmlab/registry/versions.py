@@ -262,7 +262,7 @@ def _own_run(registry: Registry, bundle: Bundle) -> str:
 def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: Receipt) -> Version:
     """The receipt beside the bundle, then the tags that name it; an older one than the newest is only kept."""
     newest = read_receipt(registry, version)
-    if newest is not None and (newest.digest == receipt.digest or newest.created_at > receipt.created_at):
+    if newest is not None and (newest.digest == receipt.digest or newest.decided_at() > receipt.decided_at()):
         return version
     number = str(version.number)
     with reported(f"the receipt of version {number} of {version.name!r} cannot be kept"):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llmlab.comparison import Verdict
 from llmlab.display import Interval, Shown
 from llmlab.errors import DataError, FileRuleError
+from llmlab.moments import utc
 from llmlab.prompting import fill
 from llmlab.retrieval.caserows import Rows
 from llmlab.retrieval.retrievers import Index
@@ -317,7 +318,7 @@ def _called(name: Any, version: Any) -> str:
 def _lag_s(manifest: Mapping[str, Any], now: datetime | None) -> float | None:
     if not (built_at := manifest.get("built_at")):
         return None
-    return ((now or datetime.now(UTC)) - datetime.fromisoformat(built_at)).total_seconds()
+    return ((now or datetime.now(UTC)) - utc(built_at)).total_seconds()
 
 
 def _stale_cases(golden: GoldenSet | None, stale: set[str]) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,6 @@ from llmlab import registry, tracking
 from llmlab.mlstore import open_store
 from llmlab.notebook import run_notebook
 from llmlab.plots import quality_against
-from llmlab.registry.connection import open_registry
 from tests.notebook.notebooks import code, write
 from tests.payloads import SCRIPTS
 from tests.registry.made import POLICY, bundle
@@ -36,7 +35,19 @@ def screenshot(page: Any, name: str) -> None:
 def visit(page: Any, address: str, *, wait_for: str) -> None:
     page.goto(address)
     page.get_by_text(wait_for).first.wait_for()
-    page.wait_for_timeout(700)
+    assert_nothing_live(page)
+
+
+def look_at(page: Any, *names: str, shows: str) -> None:
+    """Open a file in MLflow's viewer, folder by folder."""
+    for name in names:
+        page.get_by_text(name, exact=True).first.click()
+    page.get_by_text(shows).first.wait_for()
+    assert_nothing_live(page)
+
+
+def assert_nothing_live(page: Any) -> None:
+    page.wait_for_timeout(500)
     assert_quiet(page, markup=False)
     live = page.evaluate(
         "() => [...document.querySelectorAll('*')].filter(n => [...n.attributes].some(a => a.value.includes('__pwned')"
@@ -66,21 +77,23 @@ def test_nothing_that_is_logged_registered_or_promoted_is_live_in_mlflow(project
     store = open_store(project)
     runs = f"experiments/{store.experiment_id(text)}/runs/{logged.run_ids[names[0]]}"
     notebooks = f"experiments/{store.experiment_id('notebooks')}/runs/{done.run_id}"
-    assert open_registry().url("help_desk")
     with served(project) as address:
-        visit(chromium, f"{address}/#/{runs}", wait_for="Parameters")
+        visit(chromium, f"{address}/#/{runs}", wait_for="About this run")
+        assert_readable(chromium, [text])
         screenshot(chromium, "run")
-        for artifact in ("cases.json", "bundle/bundle.yaml", "bundle/bundle.json"):
-            visit(chromium, f"{address}/#/{runs}/artifacts/{artifact}", wait_for=artifact.rpartition("/")[2])
-            screenshot(chromium, artifact.replace("/", "_"))
-        visit(chromium, f"{address}/#/experiments/{store.experiment_id(text)}/runs", wait_for="Run Name")
-        kept = Path(done.html).name
-        visit(chromium, f"{address}/#/{notebooks}/artifacts/notebook/{kept}", wait_for=kept)
-        screenshot(chromium, "html")
-        visit(chromium, f"{address}/#/{notebooks}", wait_for="Parameters")
-        visit(chromium, f"{address}/#/models/help_desk/versions/{version.number}", wait_for=version.digest[:8])
-        screenshot(chromium, "version")
+        visit(chromium, f"{address}/#/{runs}/artifacts/cases.json", wait_for="case_id")
+        visit(chromium, f"{address}/#/{runs}/artifacts", wait_for="cases.parquet")
+        look_at(chromium, "bundle", "bundle.yaml", shows="provider:")
+        screenshot(chromium, "yaml")
+        visit(chromium, f"{address}/#/{notebooks}", wait_for="About this run")
+        visit(chromium, f"{address}/#/{notebooks}/artifacts", wait_for="notebook")
+        look_at(chromium, "notebook", Path(done.html).name, shows="Path:")
+        chromium.frame_locator("iframe").get_by_text("RuntimeError").first.wait_for()
+        look_at(chromium, Path(done.executed).name, shows="nbformat")
+        visit(chromium, f"{address}/#/experiments/{store.experiment_id(text)}/runs", wait_for="matching runs")
+        visit(chromium, f"{address}/#/models/help_desk/versions/{version.number}", wait_for=version.digest)
         assert_readable(chromium, SCRIPTS[:3])
-        visit(chromium, f"{address}/#/models/help_desk__history/versions/1", wait_for="FORCED")
-        screenshot(chromium, "history")
+        screenshot(chromium, "version")
+        visit(chromium, f"{address}/#/models/help_desk__history/versions/1", wait_for="FORCED PROMOTE")
+        assert_readable(chromium, SCRIPTS[:3])
         visit(chromium, f"{address}/#/models", wait_for="help_desk")
