@@ -295,6 +295,8 @@ class GatePolicy(Shown, Strict):
     ) -> Decision:
         """PASS, FAIL, INCONCLUSIVE or INVALID for a candidate of these results, with every condition.
 
+        Corrected estimates need people's labels in the results: see `labelled`.
+
         Args:
             candidate, baseline: variants of the results. Without a baseline only the floors are judged.
             anchor: the variant that stands for the policy's anchor; by default one named like the anchor's file.

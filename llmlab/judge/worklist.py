@@ -56,9 +56,13 @@ class Worklist(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         return [
-            {"case": case_id, "question": question, "answer": answer, "chosen with probability": round(inclusion, 3)}
+            {"case": case_id, "question": question, "answer": answer, "chance": round(inclusion, 3)}
             for case_id, question, answer, inclusion in self.items
         ]
+
+    def _sentence(self) -> str:
+        cases = len({case_id for case_id, *_ in self.items})
+        return f"{len(self.items)} answers to {cases} cases, each chosen with the chance that is stored with its label."
 
 
 def to_label(
