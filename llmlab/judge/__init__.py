@@ -6,11 +6,13 @@ ll.judge.calibrate(labels, judged, metric="correctness")
 """
 
 from llmlab.judge.anchors import AnchorCheck, check_anchors
+from llmlab.judge.between import LabellerAgreement, between_labellers
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 from llmlab.judge.context import CONTEXT_RUBRICS, context_judge, context_verdicts, score_context
 from llmlab.judge.correcting import Corrected, corrected, corrected_difference, corrected_rate
 from llmlab.judge.figures import Calibration
 from llmlab.judge.labelled import with_labels
+from llmlab.judge.labelling import label_grades, label_preferences
 from llmlab.judge.labels import Label, Labels, calibrate
 from llmlab.judge.pairwise import prefer, verdict_frame
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
@@ -28,10 +30,12 @@ __all__ = [
     "Corrected",
     "Judge",
     "Label",
+    "LabellerAgreement",
     "Labels",
     "Rubric",
     "Verdict",
     "Worklist",
+    "between_labellers",
     "calibrate",
     "calibrate_scores",
     "calibrate_verdicts",
@@ -41,6 +45,8 @@ __all__ = [
     "corrected",
     "corrected_difference",
     "corrected_rate",
+    "label_grades",
+    "label_preferences",
     "parse_preference",
     "parse_score",
     "passport",

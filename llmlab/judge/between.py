@@ -56,7 +56,8 @@ class LabellerAgreement(Shown):
         if not self.pairs:
             return "No two people have labelled the same answer yet."
         notes = dict.fromkeys(f"{note[0].upper()}{note[1:]}." for pair in self.pairs for note in pair.kappa.notes)
-        differ = f"{counted(len(self.disagreements), 'label')} differ; read them together and sharpen the rubric."
+        verb = "differs" if len(self.disagreements) == 1 else "differ"
+        differ = f"{counted(len(self.disagreements), 'label')} {verb}; read them together and sharpen the rubric."
         return "\n".join([differ if self.disagreements else "All labels are the same.", *notes])
 
     def _repr_html_(self) -> str:
