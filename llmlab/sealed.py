@@ -62,7 +62,7 @@ class Sealed(Strict):
             content = json.loads(text)
             digest = content.pop("digest")
             found = cls.model_validate(content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise FileRuleError(f"is no {cls._noun} ({str(error).splitlines()[0]})", path=path) from None
         if found.digest != digest:
             raise FileRuleError("was changed after it was written: its digest does not match", path=path)

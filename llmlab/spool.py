@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote, unquote
 
 from llmlab.errors import FileRuleError, StoreError
 from llmlab.redaction import scrub, scrub_frame
@@ -97,7 +98,7 @@ def keep(entry: Entry, root: Path) -> Path:
         part.mkdir(parents=True)
         replace(results, frame=scrub_frame(results.frame)).to_parquet(part / "results.parquet")
         for title, figure in entry.figures.items():
-            (part / f"{title}.png").write_bytes(png(figure))
+            (part / f"{quote(title, safe='')}.png").write_bytes(png(figure))
         kept = _decision(entry.decision)
         about = {"experiment": entry.experiment, "origin": dict(entry.origin), "decision": kept}
         (part / "about.json").write_text(scrub(json.dumps(about, ensure_ascii=False)) + "\n", encoding="utf-8")
@@ -127,7 +128,7 @@ def _read(path: Path) -> Entry:
             decision=_read_decision(about["decision"]),
             experiment=about["experiment"],
             origin=about.get("origin", {}),
-            figures={file.stem: _Png(content=file.read_bytes()) for file in sorted(path.glob("*.png"))},
+            figures={unquote(file.stem): _Png(content=file.read_bytes()) for file in sorted(path.glob("*.png"))},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileRuleError(f"is damaged ({error}); look at it, and remove it", path=path) from None
