@@ -252,10 +252,14 @@ def _ranked_part(
 
 def _places(wanted: npt.NDArray[Any], keys: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[np.bool_], bool]:
     """Where the wanted keys stand, for those that are there; which are there; and whether any key comes twice."""
-    by_key = np.argsort(keys)
-    in_order = keys[by_key]
-    at = np.minimum(np.searchsorted(in_order, wanted), len(keys) - 1)
-    found = in_order[at] == wanted
+    slots = np.zeros(1 << 16, np.bool_)  # by the first two bytes: most keys are wanted by nobody, and need no place
+    slots[wanted >> 48] = True
+    near = np.flatnonzero(slots[keys >> 48])
+    by_key = near[np.argsort(keys[near])]
+    at = np.searchsorted(keys[by_key], wanted)
+    found = np.append(keys[by_key], keys[:1])[at] == wanted
+    found &= at < len(by_key)
+    in_order = np.sort(keys)
     return by_key[at[found]], found, bool((in_order[1:] == in_order[:-1]).any())
 
 
