@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,9 +13,10 @@ from IPython.display import publish_display_data
 
 from llmlab.display import Shown, html_of
 
-__all__ = ["Report", "button", "column", "field", "indented", "row", "small_field", "text_area"]
+__all__ = ["Report", "button", "column", "field", "indented", "row", "small_field", "text_area", "when_settled"]
 
 LABEL_PX = 92
+SETTLES_S = 0.2
 
 
 class Report:
@@ -62,6 +64,24 @@ def indented(widget: Any) -> Any:
     widget.layout.margin = f"2px 2px 2px {LABEL_PX + 8}px"
     widget.layout.width = "auto"
     return widget
+
+
+def when_settled(do: Callable[[], None], *, seen: Callable[[], object]) -> None:
+    """Do it once `seen` gives the same twice: a browser sends a click ahead of typing that still waits for its turn."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # no kernel, so no browser
+        return do()
+
+    def look(before: object) -> None:
+        now = seen()
+        if now == before:
+            do()
+        else:
+            loop.call_later(SETTLES_S, look, now)
+
+    loop.call_later(SETTLES_S, look, seen())
+    return None
 
 
 def row(*children: Any) -> Any:

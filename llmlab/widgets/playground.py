@@ -23,7 +23,7 @@ from llmlab.golden import GoldenSet
 from llmlab.results import Results
 from llmlab.scorers import mentions_expected
 from llmlab.tries import Tries, failing_cases, sample_cases, try_out
-from llmlab.widgets.parts import Report, button, column, field, indented, row, small_field, text_area
+from llmlab.widgets.parts import Report, button, column, field, indented, row, small_field, text_area, when_settled
 
 if TYPE_CHECKING:
     from llmlab.progress import Progress
@@ -72,7 +72,7 @@ class Playground:
         """
         self.tries = Tries(baseline=bundle, name=name, golden=golden)
         self.saved: Path | None = None
-        self._results, self._folder = results, folder
+        self._results, self._folder, self._draft = results, folder, bundle
         self._options: dict[str, Any] = {"client": client, "scorers": scorers, **options}
         self._thread = threading.Thread()
         self._report, self._stop, self._busy = Report(), threading.Event(), False
@@ -208,9 +208,11 @@ class Playground:
 
     def _on_run(self) -> None:
         self._hide_save()
-        self._in_place(self._start)
+        when_settled(lambda: self._in_place(self._start), seen=self._typed)
 
     def _start(self) -> None:
+        if self._busy:
+            return
         bundle, sample = self.bundle, self._sample()
         if not self.check:
             raise ValueError("the prompt has errors, see above")
@@ -259,10 +261,15 @@ class Playground:
         self._say("Stopping …", Chip("running"))
 
     def _on_save(self) -> None:
-        self._in_place(self._ask_to_save)
+        when_settled(lambda: self._in_place(self._ask_to_save), seen=self._typed)
+
+    def _typed(self) -> tuple[Any, ...]:
+        boxes = (self.system, self.template, self.model, self.temperature, self.k, self.size, self.seed)
+        return tuple(box.value for box in boxes)
 
     def _ask_to_save(self) -> None:
         bundle, (path, version) = self.bundle, next_version(self._folder or "")
+        self._draft = bundle  # what is written is what was shown
         self.to_save.value = html_of(
             html_note(f"{path.name}, version {version}, compared with {self.tries.name}:", chip=Chip("new file")),
             self.tries.baseline.diff(edited(bundle, version=version)),
@@ -273,8 +280,7 @@ class Playground:
         self._in_place(self._write)
 
     def _write(self) -> None:
-        tries, bundle = self.tries, self.bundle
-        shown = tries.shown
+        tries, bundle, shown = self.tries, self._draft, self.tries.shown
         which = f"try {shown.number} of {len(tries.done)}" if shown and shown.bundle == bundle else "not tried"
         fields = ", ".join(name for name, _, _ in tries.baseline.diff(bundle).changes)
         notes = f"From {tries.name} in the Playground ({which}). Changed: {fields}."
