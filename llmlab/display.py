@@ -263,7 +263,7 @@ def html_of(*parts: object) -> Html:
     """Parts below each other: what this module made and values that show themselves as they are, the rest escaped.
 
     >>> html_of("1 < 2")
-    "<p style='margin:.3em 0;max-width:70em'>1 &lt; 2</p>"
+    "<p class='mathjax_ignore tex2jax_ignore' style='margin:.3em 0;max-width:70em'>1 &lt; 2</p>"
     """
     return Html("".join(_html_part(part) for part in parts))
 
@@ -301,7 +301,7 @@ def text_table(rows: Sequence[Mapping[str, object]], *, most_rows: int = ROW_LIM
 
 def _captions(text: str) -> str:
     lines = [line for line in text.split("\n") if line]
-    return "".join(f"<p style='margin:.3em 0;max-width:70em'>{escape(line)}</p>" for line in lines)
+    return "".join(f"<p class='{_AS_IT_IS}' style='margin:.3em 0;max-width:70em'>{escape(line)}</p>" for line in lines)
 
 
 def _more(rows: Sequence[object], most_rows: int) -> str:

@@ -145,7 +145,25 @@ TERMINAL = (
 )
 
 ALLOWED_TAGS = frozenset(
-    ["table", "thead", "tbody", "tr", "th", "td", "div", "p", "span", "details", "summary", "b", "br", "del", "ins"]
+    [
+        "table",
+        "colgroup",
+        "col",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "div",
+        "p",
+        "span",
+        "details",
+        "summary",
+        "b",
+        "br",
+        "del",
+        "ins",
+    ]
 )
 
 

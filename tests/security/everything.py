@@ -82,6 +82,7 @@ def everything(text: str) -> dict[str, Any]:
         **_retrieval(text),
         "Corpus": _corpus(text),
         "Index": _index(text),
+        **_widgets(results, text),
         "Picture": None,  # a picture; its alt text is shown by the notebook
     }
     made = {cls.__name__ if cls.__name__ not in ("Verdict",) else cls.__module__: cls for cls in classes()}
@@ -128,6 +129,23 @@ def _index(text: str) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "c.jsonl").write_text(json.dumps({"id": text, "text": text, "title": text}), encoding="utf-8")
         return build_index(RetrievalConfig.model_validate({"corpus": {"jsonl": "c.jsonl"}}), base=folder)
+
+
+def _widgets(results: Results, text: str) -> dict[str, Any]:
+    from llmlab.clients.fake import FakeClient
+    from llmlab.widgets import Explorer, Labeller, Playground
+
+    assert results.golden is not None
+    plain = Bundle.from_prompt("{{ question }}", model="offline/extractive-1", name="v")
+    with tempfile.TemporaryDirectory() as folder:
+        labeller = Labeller(results, None, "correctness", Path(folder) / "labels.jsonl", labeller=text)
+        labeller._repr_html_()
+    explorer = Explorer(results, _retrieval(text)["Attribution"])
+    return {
+        "Explorer": explorer,
+        "Labeller": labeller,
+        "Playground": Playground(plain, results.golden, FakeClient({}), results=results, name=text),
+    }
 
 
 def _calibration(text: str) -> Any:

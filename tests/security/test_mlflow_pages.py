@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import urllib.error
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,3 +99,8 @@ def test_nothing_that_is_logged_registered_or_promoted_is_live_in_mlflow(project
         visit(chromium, f"{address}/#/models/help_desk__history/versions/1", wait_for="FORCED PROMOTE")
         assert_readable(chromium, SCRIPTS[:3])
         visit(chromium, f"{address}/#/models", wait_for="help_desk")
+        foreign = urllib.request.Request(
+            f"{address}/api/2.0/mlflow/experiments/search", headers={"Host": "evil.example"}
+        )
+        with pytest.raises(urllib.error.HTTPError, match="403"):  # another site's name for this address (rebinding)
+            urllib.request.urlopen(foreign, timeout=30)
