@@ -82,6 +82,7 @@ def everything(text: str) -> dict[str, Any]:
         **_retrieval(text),
         "Corpus": _corpus(text),
         "Index": _index(text),
+        **_tries(results, text),
         **_widgets(results, text),
         "Picture": None,  # a picture; its alt text is shown by the notebook
     }
@@ -129,6 +130,21 @@ def _index(text: str) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "c.jsonl").write_text(json.dumps({"id": text, "text": text, "title": text}), encoding="utf-8")
         return build_index(RetrievalConfig.model_validate({"corpus": {"jsonl": "c.jsonl"}}), base=folder)
+
+
+def _tries(results: Results, text: str) -> dict[str, Any]:
+    from llmlab.tries import SideBySide, Tries, Try
+
+    assert results.golden is not None
+    frame = results.frame.assign(variant=results.frame["variant"].replace(f"{text}3", "try 1"))
+    tried = dataclasses.replace(results, frame=frame, bundles={text: _bundle(text), "try 1": _bundle(text)})
+    rows = [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
+    one = Try(number=1, bundle=_bundle(text), results=tried, baseline=text, changes=(text,))
+    pair = SideBySide(
+        case=results.golden.cases[0], names=(text, text), rows=(rows[0], rows[1]), metrics=("right",), became="better"
+    )
+    kept = Tries(baseline=_bundle(text), name=text, golden=results.golden, done=(one,), at=1)
+    return {"SideBySide": pair, "Try": one, "Tries": kept}
 
 
 def _widgets(results: Results, text: str) -> dict[str, Any]:
