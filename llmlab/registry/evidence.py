@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,7 +14,10 @@ from llmlab.display import Interval, Shown
 from llmlab.errors import DataError, RegistryError
 from llmlab.gate import GatePolicy, Receipt
 from llmlab.gate.policy import age_limit
+from llmlab.gate.validity import judges_of
 from llmlab.golden import GoldenSet
+from llmlab.judge.correcting import corrected
+from llmlab.judge.labelled import labels_digests
 from llmlab.mlstore import reported
 from llmlab.project import project_root
 from llmlab.registry.connection import Registry
@@ -21,6 +25,7 @@ from llmlab.registry.versions import Version
 from llmlab.screening import redacted_cases
 
 if TYPE_CHECKING:
+    from llmlab.gate.policy import Floor
     from llmlab.passport import JudgePassport
     from llmlab.results import Results
 
@@ -135,7 +140,7 @@ def _grown(registry: Registry, evidence: Evidence, results: Results, root: Path 
     newer = _with_cases(registry, evidence, added, root)
     if newer is None:
         return [f"golden.jsonl has grown by {len(added)} cases that this bundle has not answered: run and log them"]
-    return _added_fail(evidence.policy, newer, evidence.receipt, added)
+    return _added_fail(evidence, newer, added)
 
 
 def _with_cases(registry: Registry, evidence: Evidence, added: Sequence[str], root: Path | None) -> Results | None:
@@ -154,27 +159,48 @@ def _with_cases(registry: Registry, evidence: Evidence, added: Sequence[str], ro
     return None
 
 
-def _added_fail(policy: GatePolicy, results: Results, receipt: Receipt, added: Sequence[str]) -> list[str]:
+def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> list[str]:
     """The added cases alone: the mean reaches every floor, and no condition is shown to be broken.
 
-    They are too few to prove a goal again; that was proved on the others.
+    They are too few to prove a goal again; that was proved on the others. Judged as the receipt's cases were: with its
+    passports as of its day, and on people's labels where the policy reads those (two of them will do).
     """
-    import numpy as np
-
+    receipt, policy = evidence.receipt, evidence.policy
     names = {bundle.digest: name for name, bundle in results.bundles.items()}
     assert results.golden is not None  # noqa: S101  # the caller chose results with their cases
     only = results.golden.only(ids=added)
     rows = results.frame[results.frame["case_id"].isin(added)].reset_index(drop=True)
     part = replace(results, frame=rows, golden=only, golden_digest=only.digest)
-    candidate, found = names[receipt.bundle_digest], []
-    for floor in policy.floors:
-        values = part.table(floor.metric, aggregation=policy.aggregation).values
-        mean = float(np.nan_to_num(values[:, part.variants.index(candidate)]).mean())  # unscored is no success
-        if not (floor.at_least or -np.inf) <= mean <= (np.inf if floor.at_most is None else floor.at_most):
-            found.append(f"on the {len(added)} cases added since, {floor.metric} has a mean of {mean:.3g}: below par")
+    candidate, where = names[receipt.bundle_digest], f"on the {len(added)} cases added since"
+    found = [
+        f"{where}, {floor.metric} has a mean of {mean:.3g}: below par"
+        for floor in policy.floors
+        if not (floor.at_least or -math.inf)
+        <= (mean := _floor_mean(policy, part, floor, candidate))
+        <= (math.inf if floor.at_most is None else floor.at_most)
+    ]
     if len(added) > 1 and not found:
-        lenient = policy.model_copy(update={"minimum_cases": 2, "categories": None, "anchor": None})
-        decision = lenient.decide(part, candidate=candidate, baseline=names.get(receipt.baseline_digest))
-        if decision.word == "FAIL":
-            found.append(f"on the {len(added)} cases added since: {decision.sentence}")
+        labels = policy.judge.model_copy(update={"labels_at_least": 2})
+        lenient = policy.model_copy(update={"minimum_cases": 2, "categories": None, "anchor": None, "judge": labels})
+        decision = lenient.decide(
+            part,
+            candidate=candidate,
+            baseline=names.get(receipt.baseline_digest),
+            passports=evidence.passports,
+            now=receipt.decided_at(),
+        )
+        if decision.word in ("FAIL", "INVALID"):
+            found.append(f"{where}: {decision.sentence.rstrip('.')}")
     return found
+
+
+def _floor_mean(policy: GatePolicy, part: Results, floor: Floor, candidate: str) -> float:
+    """The candidate's mean as the floor reads it: raw, or corrected where labels of these cases can do that."""
+    import numpy as np
+
+    if policy.is_corrected(floor.metric, floor, judges_of(policy, part)) and floor.metric in labels_digests(part):
+        value = corrected(part, floor.metric)[candidate].corrected.value
+        if value is not None:
+            return value
+    values = part.table(floor.metric, aggregation=policy.aggregation).values
+    return float(np.nan_to_num(values[:, part.variants.index(candidate)]).mean())  # unscored is no success

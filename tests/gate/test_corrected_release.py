@@ -1,6 +1,7 @@
 """A corrected decision from the command line to the registry: promotion recomputes it from the logged cases."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
@@ -86,3 +87,59 @@ def test_a_verdict_on_other_labels_than_the_logged_ones_is_not_promoted(project,
     version = register(results.bundles["v2"], receipt=forged.receipt())
     with pytest.raises(RegistryError, match="the logged cases give another labels"):
         promote(version, experiment=folder, reason="r")
+
+
+def grown(planted, folder, *, better, labelled=True):
+    """What the bundles of a released candidate say on 30 cases added since, `better` levels apart; logged."""
+    more = judged_results(30, labelled=10, seed=2, gain=better, kindness=(0.0, 0.0)).results
+    renamed = {f"q{i}": f"new{i}" for i in range(30)}
+    cases = tuple(replace(case, id=renamed[case.id]) for case in more.golden)
+    only = replace(more.golden, cases=cases)
+    frame = more.frame.assign(case_id=more.frame["case_id"].map(renamed))
+    if labelled:
+        frame = frame.assign(correctness_label=frame["correctness"], correctness_inclusion=float("nan"))
+    planted.results.golden.grown(cases).save(folder / "golden.jsonl")
+    facts = {"labels": {"correctness": {"digest": "1" * 64}}} if labelled else {}
+    added = replace(more, frame=frame, golden=only, golden_digest=only.digest)
+    tracking.log(replace(added, provenance={**more.provenance, **facts}))
+
+
+def released(planted, folder, *, decide_on):
+    """A judged candidate that passed with its judge's passport: version and passports."""
+    text = POLICY.replace("passport: not required", "passport: required").replace("corrected", decide_on)
+    (folder / "gate.yaml").write_text(text, encoding="utf-8")
+    policy = GatePolicy.load(folder / "gate.yaml")
+    results = policy.labelled(planted.results, folder)
+    measured = ll.judge.passport(ll.judge.calibrate(planted.labels, results), now=datetime.now(UTC))
+    decision = policy.decide(results, baseline="v1", candidate="v2", passports=[measured])
+    assert decision.word == "PASS", decision
+    tracking.log(results, decision)
+    return register(results.bundles["v2"], receipt=decision.receipt()), [measured]
+
+
+@pytest.mark.parametrize("decide_on", ["raw", "corrected"])
+def test_cases_added_since_are_judged_with_the_receipts_passports(project, folder, decide_on):
+    """Judged cases that pass leave the receipt standing, on raw and on corrected numbers."""
+    planted = judged_results(200, labelled=80, seed=1, gain=0.5)
+    version, passports = released(planted, folder, decide_on=decide_on)
+    grown(planted, folder, better=0.5)
+    assert promote(version, experiment=folder, reason="still better", passports=passports).version == 1
+
+
+@pytest.mark.parametrize("decide_on", ["raw", "corrected"])
+def test_harm_on_judged_cases_added_since_voids_the_receipt(project, folder, decide_on):
+    """The guard is read on them too, whose metric a judge gives."""
+    planted = judged_results(200, labelled=80, seed=1, gain=0.5)
+    version, passports = released(planted, folder, decide_on=decide_on)
+    grown(planted, folder, better=-0.8)
+    with pytest.raises(RegistryError, match="on the 30 cases added since: v2 against v1 breaks 1 condition"):
+        promote(version, experiment=folder, reason="r", passports=passports)
+
+
+def test_added_cases_without_labels_cannot_stand_in_a_corrected_release(project, folder):
+    """No verdict on them is no pass: the refusal says that labels are missing."""
+    planted = judged_results(200, labelled=80, seed=1, gain=0.5)
+    version, passports = released(planted, folder, decide_on="corrected")
+    grown(planted, folder, better=0.5, labelled=False)
+    with pytest.raises(RegistryError, match=r"added since: .*carry no labels"):
+        promote(version, experiment=folder, reason="r", passports=passports)
