@@ -19,6 +19,7 @@ SCHEME = "llmlab-kept:"  # papermill hands paths that start like this to the kee
 LARGEST_OUTPUTS_BYTES = 4_000_000
 KEPT_OF_CUT_CHARS = 2_000
 MOST_OUTPUTS_OF_A_CELL = 500
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class _Keeper:
@@ -70,9 +71,18 @@ def keep_html(executed: Path) -> Path:
     exporter = HTMLExporter(
         mathjax_url="", require_js_url="", jquery_url="", widget_renderer_url="", mermaid_js_url="", embed_images=True
     )
-    body, _ = exporter.from_notebook_node(nbformat.read(executed, as_version=4))
+    body, _ = exporter.from_notebook_node(_without_widgets(nbformat.read(executed, as_version=4)))
     html.write_text(scrub(body), encoding="utf-8")
     return html
+
+
+def _without_widgets(notebook: Any) -> Any:
+    """The notebook with what its widgets show as static HTML or text alone: live ones load scripts from a CDN."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET_VIEW, None)
+    return notebook
 
 
 def _screened(notebook: dict[str, Any], root: Path) -> dict[str, Any]:
