@@ -17,8 +17,7 @@ import pytest
 from llmlab.errors import RegistryError, StoreError
 from llmlab.registry import history, rollback
 from llmlab.registry.connection import HISTORY, open_registry
-from llmlab.registry.moves import Move, now, read_history, settle
-from llmlab.registry.versions import resolve
+from llmlab.registry.moves import Move, make_move, now, read_history, settle
 from tests.registry.made import HOSTILE, alias_now, moved, registered
 
 
@@ -325,13 +324,14 @@ def _race(names: list[str], number: int, trials: int, barrier: Barrier, told: An
     """Promote this version at the same moments as the other process; tells the outcome of each trial, 1 for won."""
     registry, won = open_registry(), []
     for name in names:
-        version = resolve(registry, f"{name}/{number}")
+        to = registry.version(name, number)
         for _ in range(trials):
             barrier.wait(timeout=100)
-            last = settle(registry, name).last("production")
+            seen = settle(registry, name)
+            move = seen.next_move("production", kind="promote", to=to, before=None, reason="a race")
             barrier.wait(timeout=100)
             try:
-                moved(registry, version, follows=last.number if last else 0)
+                make_move(registry, name, move, target=to, known=seen)
                 won.append(1)
             except RegistryError:
                 won.append(0)
