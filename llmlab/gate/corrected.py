@@ -75,7 +75,10 @@ class LabelledMetric:
         value = found.corrected.value
         if value is None or found.se is None or found.df is None:
             return Reading((), found, "; ".join(found.corrected.notes))
-        lost = float(rows[self.metric].isna().groupby([rows["case_id"], rows["repeat"]]).any().mean())
+        unscored = rows[self.metric].isna().groupby([rows["case_id"], rows["repeat"]]).any()
+        by_id = {} if self.results.golden is None else self.results.golden.by_id
+        weights = [by_id[case_id].weight if case_id in by_id else 1.0 for case_id, _ in unscored.index]
+        lost = float(np.average(unscored, weights=weights))
         human = rows[rows[f"{self.metric}_label"].notna()]
         blank = PairedDifference(
             value=value,
@@ -162,8 +165,6 @@ def _why_not(
     meaning = results.metric(name)
     if not meaning.bounded or not meaning.higher_is_better:
         yield f"{name} is to be corrected, for which it needs two bounds, the better one on top"
-    if results.golden is not None and len({case.weight for case in results.golden}) > 1:
-        yield f"{name} cannot be corrected where cases have different weights: corrections count each case once"
     if name in policy.relative_metrics:
         yield f"a margin in percent of {name} cannot be read off a corrected difference; give a number"
     if policy.aggregation != "mean":

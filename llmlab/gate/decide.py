@@ -82,7 +82,7 @@ def decide(
         cost_of_more_usd=_cost_of_more(results, needed, [a for a in (baseline, candidate) if a], n_cases),
         price=price,
         look=replace(look, verdict=word),
-        notes=_notes(policy, results, baseline, borrowed, corrected=any(c.estimate == "corrected" for c in conditions)),
+        notes=_notes(policy, results, baseline, borrowed),
         facts={**_facts(policy, results, passports, borrowed, **arms), "results_digest": asked_with},
         **arms,
     )
@@ -200,9 +200,7 @@ def _cost_of_more(results: Results, needed: NeededCases | None, arms: Sequence[s
     return None if np.isnan(costs).any() else float(costs.sum()) / n_cases * (needed.likely - n_cases)
 
 
-def _notes(
-    policy: GatePolicy, results: Results, baseline: str | None, borrowed: dict[str, Any], *, corrected: bool
-) -> tuple[str, ...]:
+def _notes(policy: GatePolicy, results: Results, baseline: str | None, borrowed: dict[str, Any]) -> tuple[str, ...]:
     notes = [*results.notes]
     if baseline is None:
         notes.append("There is no baseline: only the floors were judged.")
@@ -212,8 +210,6 @@ def _notes(
         notes.append("Timeouts count as missing, as the policy says.")
     if weighting := results.table("cost_usd").weighting:
         notes.append(weighting)
-        if corrected:
-            notes.append("Estimates corrected by people's labels do not use these weights.")
     return tuple(notes)
 
 

@@ -73,8 +73,8 @@ class Corrected(Shown):
 def corrected(results: Results, metric: str, labels: Labels | None = None, *, level: float = 0.95) -> Corrected:
     """The mean of a judge's metric per variant, corrected by the labels of some of its answers.
 
-    Answers are the units, clustered as the cases are. Where the labels carry unequal inclusion probabilities, they
-    are weighted by their inverse. On a scale of two levels Rogan-Gladen stands beside it.
+    Answers are the units, clustered as the cases are and weighted as they are. Where the labels carry unequal
+    inclusion probabilities, they are weighted by their inverse. On a scale of two levels Rogan-Gladen stands beside it.
 
     Args:
         labels: people's; by default those that the results carry (`with_labels`).
@@ -201,7 +201,7 @@ def corrected_rate(
     """The share of answers that people would pass, by Rogan-Gladen: refused where the judge does not know passes.
 
     An answer passes from the level `passes_from`. The rates are taken from the labels of all variants' answers, so this
-    is for one variant's level, never for a difference of two.
+    is for one variant's level, never for a difference of two. DataError where cases have different weights.
 
     >>> from llmlab.simulate import judged_results
     >>> planted = judged_results(400, labelled=150, seed=1, noise=0.1)
@@ -211,6 +211,8 @@ def corrected_rate(
     """
     results = results if labels is None else with_labels(results, labels, metric=metric)
     columns = people_of(results, metric)
+    if np.unique(columns["weight"]).size > 1:
+        raise DataError("error rates count each answer once, and these cases have different weights; use `corrected`")
     return _rate(
         columns, columns["variant"] == variant, np.ones(len(columns["judged"]), dtype=bool), passes_from, level
     )
@@ -240,7 +242,8 @@ def _by_rates(results: Results, metric: str, columns: Mapping[str, Any], level: 
     """
     meaning = results.metric(metric)
     two_levels = meaning.low is not None and meaning.high is not None and meaning.high - meaning.low == 1
-    if not two_levels or _design(columns, columns["human"])["inclusion"] is not None:
+    design = _design(columns, columns["human"])
+    if not two_levels or design["inclusion"] is not None or design["weights"] is not None:
         return {}
     found = {}
     for variant in results.variants:
@@ -256,13 +259,14 @@ def _rows_where(columns: Mapping[str, Any], rows: Any) -> dict[str, Any]:
 
 
 def _design(chosen: Mapping[str, Any], human: Any) -> dict[str, Any]:
-    """Clusters where cases share one, and inclusion probabilities where they differ."""
+    """Clusters where cases share one; weights of cases and inclusion probabilities where they differ."""
     clusters = chosen["cluster"].tolist()
     known = chosen["inclusion"][~np.isnan(human)]
     weighted = len(known) > 0 and not np.isnan(known).any() and np.ptp(known) > 0
     return {
         "clusters": clusters if len(set(clusters)) < len(clusters) else None,
         "inclusion": chosen["inclusion"] if weighted else None,
+        "weights": chosen["weight"] if np.unique(chosen["weight"]).size > 1 else None,
     }
 
 

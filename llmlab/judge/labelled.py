@@ -71,7 +71,7 @@ def with_labels(results: Results, labels: Labels, *, metric: str | None = None) 
 
 
 def people_of(results: Results, metric: str) -> dict[str, Any]:
-    """Per answer: variant, case_id, repeat, cluster, the judge's score, the label and its inclusion (NaN = none).
+    """Per answer: variant, case_id, repeat, cluster, weight, the judge's score, the label, its inclusion (NaN = none).
 
     Raises:
         DataError: the results carry no labels of this metric.
@@ -81,8 +81,10 @@ def people_of(results: Results, metric: str) -> dict[str, Any]:
         raise DataError(f"these results carry no labels of {metric!r}; give them, or add them with `with_labels`")
     by_id = results.golden.by_id if results.golden is not None else {}
     clusters = [by_id[case_id].cluster if case_id in by_id else None for case_id in frame["case_id"]]
+    weights = [by_id[case_id].weight if case_id in by_id else 1.0 for case_id in frame["case_id"]]
     return {
         **{name: frame[name].to_numpy() for name in ("variant", "case_id", "repeat")},
+        "weight": np.array(weights),
         "cluster": np.array(
             [one or f"\0{case_id}" for one, case_id in zip(clusters, frame["case_id"], strict=True)], dtype=object
         ),

@@ -22,6 +22,7 @@ from llmlab.stats.agreement import JudgeRates
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit
 from llmlab.stats.clustered import clustered_fit, contrast
 from llmlab.stats.estimate import Estimate, wilson_rate
+from llmlab.stats.weighted import case_weights
 
 __all__ = ["Correction", "ppi_difference", "ppi_mean", "rogan_gladen"]
 
@@ -137,6 +138,7 @@ def ppi_mean(
     human: Values,
     *,
     inclusion: Values | None = None,
+    weights: Values | None = None,
     clusters: Values | None = None,
     level: float = 0.95,
 ) -> Correction:
@@ -146,12 +148,14 @@ def ppi_mean(
     From 50 labels on the large-sample normal interval; below, or with clusters, CR2 standard errors and t, and under
     50 labels a lambda cross-fitted over 5 folds. With `inclusion` probabilities the labelled residuals are weighted
     by their inverse and the judge's mean runs over ALL cases, since the unlabelled rest is then no random sample.
+    With `weights` w the judge's part is sum(w judged) / sum(w) over all cases and a residual counts w / inclusion.
     Source: Angelopoulos, Duchi & Zrnic 2023, arXiv 2311.01453; with known probabilities Zrnic & Candes 2024.
 
     Args:
         judged: (cases,) the judge's score of every case; None or NaN is unscored, left out and counted.
         human: (cases,) the label, None or NaN where there is none.
         inclusion: (cases,) the probability with which each case was chosen for labelling.
+        weights: (cases,) how many cases of production each stands for; None or all equal changes nothing.
         clusters: (cases,) labels of the groups the cases come in.
 
     >>> fit = ppi_mean([1, 0] * 200, [1, 0, 1, 1] * 25 + [None] * 300)
@@ -160,7 +164,7 @@ def ppi_mean(
     """
     f = floats(judged, "judged", gaps=True)
     y = floats(human, "human", length=len(f), gaps=True)
-    return _ppi(f, y, inclusion=inclusion, clusters=clusters, level=level, what="mean")
+    return _ppi(f, y, inclusion=inclusion, weights=weights, clusters=clusters, level=level, what="mean")
 
 
 def ppi_difference(
@@ -170,6 +174,7 @@ def ppi_difference(
     human_baseline: Values,
     human_candidate: Values,
     inclusion: Values | None = None,
+    weights: Values | None = None,
     clusters: Values | None = None,
     level: float = 0.95,
 ) -> Correction:
@@ -188,9 +193,8 @@ def ppi_difference(
     named = {"judged_candidate": judged_candidate, "human_baseline": human_baseline, "human_candidate": human_candidate}
     arms += [floats(column, name, length=len(arms[0]), gaps=True) for name, column in named.items()]
     one_sided = int((np.isnan(arms[2]) != np.isnan(arms[3])).sum())
-    found = _ppi(
-        arms[1] - arms[0], arms[3] - arms[2], inclusion=inclusion, clusters=clusters, level=level, what="difference"
-    )
+    design = {"inclusion": inclusion, "weights": weights, "clusters": clusters}
+    found = _ppi(arms[1] - arms[0], arms[3] - arms[2], **design, level=level, what="difference")
     if not one_sided:
         return found
     note = f"{one_sided:,} cases are labelled in one arm only: their labels are not used"
@@ -204,7 +208,8 @@ class _Sample:
     judged: FloatArray  # (cases,)
     labelled: npt.NDArray[np.bool_]  # (cases,)
     human: FloatArray  # (labelled,)
-    weights: FloatArray | None  # (labelled,) 1 / inclusion probability; None for equal chances
+    stands_for: FloatArray | None  # (cases,) mean 1; None for equal weights
+    weights: FloatArray | None  # (labelled,) stands_for / inclusion probability; None where both are equal
     clusters: GroupIndex  # (cases,)
     clustered: bool
 
@@ -218,16 +223,22 @@ class _Sample:
 
 
 def _ppi(
-    f: FloatArray, y: FloatArray, *, inclusion: Values | None, clusters: Values | None, level: float, what: str
+    f: FloatArray,
+    y: FloatArray,
+    *,
+    inclusion: Values | None,
+    weights: Values | None,
+    clusters: Values | None,
+    level: float,
+    what: str,
 ) -> Correction:
     open_unit(level, "level")
-    sample, attempted = _sample(f, y, inclusion, clusters), len(f)
+    sample, attempted = _sample(f, y, inclusion, weights, clusters), len(f)
     n, n_all = len(sample.human), len(sample.judged)
     lost = int((np.isnan(f) & ~np.isnan(y)).sum())
     notes = (f"{lost:,} labelled cases have no judge score and are not used",) if lost else ()
-    raw = replace(_mean_and_error(sample.judged, sample.clusters, None, level=level)[0], n_attempted=attempted)
+    raw, _ = _mean_and_error(sample.judged, sample.clusters, sample.stands_for, level=level)
     labels_only, labels_error = _mean_and_error(sample.human, sample.label_clusters, sample.weights, level=level)
-    labels_only = replace(labels_only, n_attempted=attempted)
     method, lam, error = f"PPI++ {what}", None, None
     if n < 2:
         why = (f"{n} labelled case(s): a correction needs at least 2",)
@@ -243,8 +254,8 @@ def _ppi(
         )
     return Correction(
         corrected=corrected,
-        raw=replace(raw, method="the judge alone"),
-        labels_only=replace(labels_only, method="labels alone"),
+        raw=replace(raw, method="the judge alone", n_attempted=attempted),
+        labels_only=replace(labels_only, method="labels alone", n_attempted=attempted),
         lam=lam,
         n_labelled=n,
         n_unlabelled=n_all - n,
@@ -254,20 +265,25 @@ def _ppi(
     )
 
 
-def _sample(f: FloatArray, y: FloatArray, inclusion: Values | None, clusters: Values | None) -> _Sample:
+def _sample(
+    f: FloatArray, y: FloatArray, inclusion: Values | None, weights: Values | None, clusters: Values | None
+) -> _Sample:
     scored, labelled = ~np.isnan(f), ~np.isnan(f) & ~np.isnan(y)
     group = np.arange(len(f)) if clusters is None else codes(clusters, "clusters", length=len(f))[0]
-    weights = None
+    stands_for = case_weights(weights, n=len(f))
+    stands_for = None if stands_for is None else stands_for / stands_for[scored].mean()
+    of_labels = None if stands_for is None else stands_for[labelled]
     if inclusion is not None:
         chance = floats(inclusion, "inclusion", length=len(f), gaps=True)[labelled]
         if not ((chance > 0) & (chance <= 1)).all():
             raise DataError("inclusion must be a probability above 0 for every labelled case")
-        weights = 1.0 / chance
+        of_labels = (1.0 if of_labels is None else of_labels) / chance
     return _Sample(
         judged=f[scored],
         labelled=labelled[scored],
         human=y[labelled],
-        weights=weights,
+        stands_for=None if stands_for is None else stands_for[scored],
+        weights=of_labels,
         clusters=np.unique(group[scored], return_inverse=True)[1].astype(np.intp),
         clustered=clusters is not None,
     )
@@ -290,10 +306,11 @@ def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float, _Error |
     if not len(whole):
         estimate, error = _mean_and_error(residual, sample.label_clusters, sample.weights, level=level)
         return replace(estimate, n=len(sample.judged), method="all cases are labelled"), lam, error
+    own = np.ones(len(whole)) if sample.stands_for is None else sample.stands_for
     estimate, error = _sum_of_means(
         [lam * whole, residual],
         clusters=[sample.clusters[base], sample.label_clusters],
-        weights=np.concatenate([np.ones(len(whole)), np.ones(n) if sample.weights is None else sample.weights]),
+        weights=np.concatenate([own, np.ones(n) if sample.weights is None else sample.weights]),
         level=level,
     )
     method = "CR2 and t, cross-fitted lambda" if few else "CR2 and t"
@@ -353,7 +370,8 @@ def _lambda(sample: _Sample, rows: npt.NDArray[np.bool_]) -> float:
         used[np.flatnonzero(sample.labelled)[rows]] = share * (f - np.average(f, weights=share))
         own = np.zeros(len(everything))
         own[np.flatnonzero(sample.labelled)[rows]] = share * (y - np.average(y, weights=share))
-        judge = everything - everything.mean() - used
+        stands_for = np.ones(len(everything)) if sample.stands_for is None else sample.stands_for
+        judge = stands_for * (everything - np.average(everything, weights=stands_for)) - used
         best = -float(own @ judge) / max(float(judge @ judge), 1e-300)
     return min(1.0, max(0.0, best))
 

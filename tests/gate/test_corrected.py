@@ -7,7 +7,7 @@ import pytest
 
 import llmlab as ll
 from llmlab.gate import GatePolicy
-from llmlab.gate.corrected import more_labels
+from llmlab.gate.corrected import LabelledMetric, more_labels
 from llmlab.simulate import judged_results
 from llmlab.stats.correction import ppi_difference
 
@@ -280,3 +280,48 @@ def test_summary_and_comparison_show_the_corrected_estimate_beside_the_raw_one(k
     said = " ".join(results.compare("v1").lines())
     assert "Corrected by people's labels of 150 cases, v2 - v1 on correctness is" in said
     assert not kind.results.summary().corrected
+
+
+def weighted(planted, *, even):
+    """The planted results in which every even case stands for so many cases of production."""
+    golden = planted.results.golden
+    cases = tuple(replace(case, weight=1.0 if i % 2 else even) for i, case in enumerate(golden))
+    made = ll.GoldenSet(cases)
+    return replace(labelled(planted), golden=made, golden_digest=made.digest)
+
+
+def test_weighted_cases_weigh_in_raw_and_corrected_estimates_alike(kind):
+    """Summary, comparison and gate show the weighted correction; with a huge weight it is that of the even cases."""
+    results = weighted(kind, even=1000.0)
+    even = [case.id for i, case in enumerate(results.golden) if i % 2 == 0]
+    arms = {"baseline": "v1", "candidate": "v2"}
+    half = ll.judge.corrected_difference(labelled(kind), NAME, case_ids=even, **arms)
+    whole = ll.judge.corrected_difference(results, NAME, **arms)
+    assert whole.raw.value == pytest.approx(half.raw.value, abs=0.01)
+    assert whole.labels_only.value == pytest.approx(half.labels_only.value, abs=0.01)
+    assert whole.corrected.value == pytest.approx(half.corrected.value, abs=0.05)
+    assert whole.raw.value == pytest.approx(results.compare("v1").row(NAME).difference.value)
+    assert results.summary().corrected["v2", NAME] == ll.judge.corrected(results, NAME)["v2"].corrected
+    assert ll.judge.corrected(results, NAME)["v2"].raw.value == pytest.approx(
+        results.summary().estimate("v2", NAME).value
+    )
+    (condition,) = decided(policy(goal=superior()), results).conditions
+    assert condition.value == pytest.approx(whole.corrected.value)
+
+
+def test_unscored_answers_at_their_worst_count_as_their_cases_weigh(kind):
+    """One unscored case of 400 that stands for half of production moves the worst case by half the scale."""
+    results = weighted(kind, even=1.0)
+    cases = [replace(case, weight=399.0 if i == 0 else 1.0) for i, case in enumerate(results.golden)]
+    frame = results.frame.copy()
+    frame.loc[frame["case_id"] == "q0", NAME] = None
+    golden = ll.GoldenSet(tuple(cases))
+    heavy = replace(results, frame=frame, golden=golden, golden_digest=golden.digest)
+    light = replace(results, frame=frame)
+    ends = []
+    for one in (light, heavy):
+        seen = LabelledMetric(results=one, metric=NAME).difference(
+            baseline="v1", candidate="v2", case_ids=[case.id for case in golden]
+        )
+        ends.append(seen.differences[1].value - seen.differences[2].value)
+    assert ends == pytest.approx([8 / 400, 8 * 399 / 798])

@@ -218,3 +218,48 @@ def test_unscored_cases_are_counted():
     assert "1 labelled cases have no judge score" in str(found)
     with pytest.raises(DataError, match="inclusion"):
         ppi_mean([1, 0, 1], [1, 0, None], inclusion=[0.5, 0.0, 0.5])
+
+
+def test_weighted_cases_give_the_weighted_mean_by_hand():
+    """sum(w lam f) / sum(w) over all cases, plus the mean residual of the labelled ones by w / inclusion."""
+    rng = np.random.default_rng(8)
+    truth = (rng.random(300) < 0.6).astype(float)
+    judged, w, chance = _judged(rng, truth), rng.uniform(0.5, 4, 300), np.where(truth == 1, 0.4, 0.6)
+    labelled = rng.random(300) < chance
+    human = np.where(labelled, truth, np.nan)
+    for inclusion in (None, chance):
+        found = ppi_mean(judged, human, weights=w, inclusion=inclusion)
+        counts = w[labelled] / (1 if inclusion is None else chance[labelled])
+        residual = truth[labelled] - found.lam * judged[labelled]
+        by_hand = found.lam * np.average(judged, weights=w) + np.average(residual, weights=counts)
+        assert found.corrected.value == pytest.approx(by_hand, abs=1e-12)
+        assert found.raw.value == pytest.approx(np.average(judged, weights=w))
+        assert found.labels_only.value == pytest.approx(np.average(truth[labelled], weights=counts))
+        assert 0 < found.lam < 1
+
+
+def test_equal_weights_change_nothing_and_their_unit_does_not_matter():
+    rng = np.random.default_rng(9)
+    truth = (rng.random(200) < 0.6).astype(float)
+    judged, human, w = _judged(rng, truth), np.where(np.arange(200) < 80, truth, np.nan), rng.uniform(1, 3, 200)
+    assert ppi_mean(judged, human, weights=np.full(200, 7.0)) == ppi_mean(judged, human)
+    one, other = (ppi_mean(judged, human, weights=scale * w).corrected for scale in (1, 50))
+    assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
+
+
+@pytest.mark.slow
+def test_weighted_corrections_cover_the_mean_of_production():
+    """Hard cases are a tenth of the set and half of production; without weights the interval misses."""
+    rng = np.random.default_rng(10)
+    covered = unweighted = 0
+    for _ in range(400):
+        hard = rng.random(600) < 0.1
+        truth = (rng.random(600) < np.where(hard, 0.2, 0.8)).astype(float)
+        judged, w = _judged(rng, truth), np.where(hard, 9.0, 1.0)
+        human = np.where(rng.random(600) < 0.4, truth, np.nan)
+        found = ppi_mean(judged, human, weights=w).corrected
+        without = ppi_mean(judged, human).corrected
+        covered += found.low <= 0.5 <= found.high
+        unweighted += without.low <= 0.5 <= without.high
+    assert 0.92 <= covered / 400 <= 0.98
+    assert unweighted == 0
