@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -14,6 +15,8 @@ __all__ = ["Access", "KeyHeader", "base_address"]
 
 KeyHeader = Literal["bearer", "api-key", "x-api-key"]
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_USUAL_KEY = "OPENAI_API_KEY"  # what a client looks for where nobody names a key
+_THIS_MACHINE = re.compile(r"https?://(?:localhost|127(?:\.\d+){3}|\[::1\])(?:[:/]|$)")
 
 
 def base_address(base_url: str) -> str:
@@ -78,13 +81,24 @@ class Access:
         """The key as the environment has it now, "" where there is none. Never kept, shown or logged."""
         return Secret(os.environ.get(self.api_key_env, "").strip() if self.api_key_env else "")
 
+    @property
+    def lacks_key(self) -> bool:
+        """Whether the key is not set and must be: a server on this machine is asked without where nobody named one.
+
+        >>> Access(base_url="http://localhost:11434/v1", api_key_env="KEY_OF_NOBODY").lacks_key
+        True
+        """
+        if self.api_key_env is None or self.key:
+            return False
+        return self.api_key_env != _USUAL_KEY or not _THIS_MACHINE.match(self.base_url)
+
     def key_fields(self, usual: KeyHeader) -> dict[str, str]:
         """The header that carries the key, {} for an endpoint without one; RequestRefusedError where it is not set."""
-        if self.api_key_env is None:
-            return {}
-        if not (key := self.key):
+        if self.lacks_key:
             raise RequestRefusedError(
                 f"no key for {self.base_url}: set the environment variable {self.api_key_env}", attempts=0
             )
+        if not (key := self.key):
+            return {}
         header = self.key_header or usual
         return {"Authorization": Secret(f"Bearer {key}")} if header == "bearer" else {header: key}

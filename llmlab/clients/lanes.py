@@ -78,7 +78,7 @@ class Lanes:
     def check_keys(self) -> None:
         """Take out lanes whose key is not set; RequestRefusedError when none is left (of one lane: its own error)."""
         for lane in self._keyed:
-            if not lane.out and not lane.access.key:
+            if not lane.out and lane.access.lacks_key:
                 if len(self.all) == 1:
                     lane.access.key_fields("bearer")  # raises
                 self._take_out(lane, "the environment variable is not set")

@@ -44,7 +44,9 @@ def transport_or_refusal(
         return TransportError(told, status_code=status, retry_after_s=retry_after_s(headers))
     advice = _ADVICE.get(status, "sending it again cannot help")
     if status == 401:
-        advice = f"the key in {key_env} is wrong or expired" if key_env else "this endpoint wants a key; name key_env"
+        wrong = f"the key in {key_env} is wrong or expired"
+        unset = f"it wants a key: set the environment variable {key_env}"
+        advice = (wrong if secrets else unset) if key_env else "this endpoint wants a key; name key_env"
     if 300 <= status < 400:
         advice = "it points elsewhere, and a key is not sent after it; write the final address as base_url"
     return RequestRefusedError(f"{told} ({advice})", status_code=status)

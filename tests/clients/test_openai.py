@@ -320,6 +320,21 @@ def test_a_missing_key_is_told_by_name_before_any_call(loopback: Loopback, monke
     assert loopback.stats()["requests"] == 0
 
 
+def test_a_server_on_this_machine_is_asked_without_a_key_where_nobody_named_one(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ollama and vLLM want none; where one does, the error names the variable to set."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    unnamed = OpenAIClient(loopback.base_url, retry=QUICK)
+    assert isinstance(ask(unnamed), Generation)
+    loopback.set(faults={"401": 1.0})
+    with pytest.raises(RequestRefusedError, match="it wants a key: set the environment variable OPENAI_API_KEY"):
+        ask(unnamed)
+    with pytest.raises(RequestRefusedError, match="set the environment variable OPENAI_API_KEY") as raised:
+        ask(OpenAIClient("https://api.example.com/v1", retry=QUICK))
+    assert raised.value.attempts == 0
+
+
 @pytest.mark.parametrize("mode", ["401", "400", "500", "429"])
 def test_the_key_is_sent_but_never_shown(loopback: Loopback, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     """FAULTS 82: the server repeats the key in its error; neither error, repr nor curl does."""
