@@ -57,8 +57,6 @@ _MODULES = frozenset(
         "judge",
         "notebook",
         "plots",
-        "plots_judge",
-        "plots_retrieval",
         "registry",
         "retrieval",
         "scorers",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmlab.plots_release import timeline
+from llmlab.plots import timeline
 from llmlab.registry import History, Move
 
 

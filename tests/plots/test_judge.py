@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import llmlab as ll
-from llmlab import plots_judge
+from llmlab import plots
 from llmlab.simulate import judged_verdicts
 from tests.judge.judged import answered
 from tests.judge.test_labels import by_digit, label, many
@@ -32,7 +32,7 @@ def title(picture):
 def test_the_agreement_matrix_counts_and_says_the_share(graded):
     """Alt text holds every count."""
     labels, results = graded
-    picture = plots_judge.agreement_matrix(ll.judge.calibrate(labels, results))
+    picture = plots.agreement_matrix(ll.judge.calibrate(labels, results))
     assert "same label in" in title(picture)
     assert "people 5:" in picture.alt
     assert picture.png().startswith(b"\x89PNG")
@@ -41,7 +41,7 @@ def test_the_agreement_matrix_counts_and_says_the_share(graded):
 def test_swap_consistency_names_the_favoured_place():
     """A judge with a planted leaning to the first answer."""
     found = ll.judge.calibrate_verdicts(judged_verdicts(300, seed=1, position=1.0), resamples=0)
-    picture = plots_judge.swap_consistency(found)
+    picture = plots.swap_consistency(found)
     assert "favours the first answer" in title(picture)
     assert "the first answer, twice" in picture.alt
 
@@ -50,12 +50,12 @@ def test_swap_consistency_is_for_preferences():
     """Grades have no order."""
     grades = ll.judge.calibrate_scores(pd.DataFrame({"human": [1, 2, 2], "judge": [1, 2, 1]}), resamples=0)
     with pytest.raises(ValueError, match="grades"):
-        plots_judge.swap_consistency(grades)
+        plots.swap_consistency(grades)
 
 
 def test_score_against_length_has_a_mean_with_its_interval_per_quarter(graded):
     """Read off the alt text."""
-    picture = plots_judge.score_against_length(*graded)
+    picture = plots.score_against_length(*graded)
     assert picture.alt.count("words") >= 3
     assert "length" in title(picture)
 
@@ -64,6 +64,6 @@ def test_raw_and_corrected_stand_side_by_side(graded):
     """Each with its interval."""
     labels, results = graded
     some = ll.judge.Labels(labels.labels[:30])
-    picture = plots_judge.raw_and_corrected(ll.judge.corrected(results, "correctness", some))
+    picture = plots.raw_and_corrected(ll.judge.corrected(results, "correctness", some))
     assert all(name in picture.alt for name in ("judge alone", "labels alone", "corrected"))
     assert np.isfinite(len(picture.png()))

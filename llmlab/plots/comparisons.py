@@ -1,23 +1,26 @@
-"""Figures in one style: intervals always drawn, titles that state the finding, alt text carried along.
-
-Every function returns a `Picture` (a matplotlib Figure) and shows nothing by itself; a notebook shows it as the
-last value of a cell, with its alt text.
-"""
+"""Figures of a comparison: every difference with its interval, and quality against what it costs."""
 
 from __future__ import annotations
 
-import io
-import textwrap
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
 
 from llmlab.display import plain
+from llmlab.plots.drawing import (
+    COLOURS,
+    CYCLE,
+    STYLE,
+    WIDTH_INCHES,
+    Picture,
+    arms,
+    picture,
+    short_name,
+    titled,
+    wrapped,
+)
 from llmlab.sentences import counted, scale_of
 from llmlab.summary import case_mean
 
@@ -31,70 +34,13 @@ if TYPE_CHECKING:
 
     Point = tuple[str, Estimate, Estimate]
 
-__all__ = ["COLOURS", "Picture", "forest", "picture", "quality_against"]
+__all__ = ["forest", "quality_against"]
 
-# Okabe & Ito (2008): told apart with any common colour blindness, and in grey print
-COLOURS = {
-    "blue": "#0072B2",
-    "orange": "#E69F00",
-    "green": "#009E73",
-    "vermillion": "#D55E00",
-    "sky": "#56B4E9",
-    "purple": "#CC79A7",
-    "black": "#000000",
-    "grey": "#767676",
-}
-CYCLE = tuple(COLOURS[name] for name in ("blue", "orange", "green", "vermillion", "purple", "sky", "black"))
-_OTHER_SCRIPTS = ("Noto Sans CJK JP", "Noto Sans", "Arial Unicode MS", "Hiragino Sans", "Yu Gothic", "Microsoft YaHei")
-_INSTALLED = frozenset(font.name for font in fontManager.ttflist)
-STYLE: Mapping[str, Any] = {
-    "font.family": ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in _INSTALLED)],
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e3e3e3",
-    "axes.axisbelow": True,
-    "figure.facecolor": "white",
-    "text.parse_math": False,  # a variant called $x$ is a name, not a formula
-}
-WIDTH_INCHES = 7.0
-LONGEST_LABEL_CHARS = 90
+LONGEST_METRIC_CHARS = 90
 LABEL_LINE_CHARS = 32
-TITLE_LINE_CHARS = 74
 TITLE_NAME_CHARS = 32
 MOST_DIRECT_LABELS = 6  # more points than this, or longer names, get numbers and a key below
 LONGEST_DIRECT_LABEL_CHARS = 24
-
-
-class Picture(Figure):
-    """A figure that shows itself in a notebook as a PNG with its alt text."""
-
-    alt: str = ""
-
-    def png(self) -> bytes:
-        """The figure as PNG bytes, 700 pixels wide and up."""
-        target = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the alt text has the name
-            FigureCanvasAgg(self).print_png(target, metadata={"Description": self.alt, "Software": "llmlab"})
-        return target.getvalue()
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        import base64
-
-        png = base64.b64encode(self.png()).decode()
-        return {"image/png": png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
-
-
-def picture(*, height_inches: float, columns: int = 1) -> tuple[Picture, Sequence[Axes]]:
-    """An empty picture in the house style, with its axes side by side."""
-    with mpl.rc_context(dict(STYLE)):
-        figure = Picture(figsize=(WIDTH_INCHES, height_inches), dpi=120, layout="constrained")
-        return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
 def forest(comparison: Comparison, *, margin: float | None = None, most_rows: int = 30) -> Picture:
@@ -135,7 +81,7 @@ def forest(comparison: Comparison, *, margin: float | None = None, most_rows: in
         note = " and ".join(part for part in left_out if part)
         if note:
             figure.supxlabel(f"Not drawn: {note}.", fontsize=9)
-        _title(figure, _forest_title(rows, comparison.baseline))
+        titled(figure, _forest_title(rows, comparison.baseline))
     figure.alt = plain(f"Forest plot. {' '.join(row.sentence for row in rows)}", None)
     return figure
 
@@ -163,12 +109,12 @@ def quality_against(results: Results, *, metric: str | None = None, against: str
         least = min(shown, key=lambda point: _value(point[1]))
         rank = "highest" if up.metric.higher_is_better else "lowest"
         called = {
-            name: _name(name) if len(name) <= TITLE_NAME_CHARS else f"Variant {i}"
+            name: short_name(name) if len(name) <= TITLE_NAME_CHARS else f"Variant {i}"
             for i, (name, *_) in enumerate(shown, 1)
         }
         head = f"{called[best[0]]} has the {rank} mean {named}"
         tail = "and the lowest" if best is least else f"; {called[least[0]]} the lowest"
-        _title(figure, f"{head}{' ' if best is least else ''}{tail} {words}")
+        titled(figure, f"{head}{' ' if best is least else ''}{tail} {words}")
         if direct:
             _label_points(figure, axes, shown, scale)
         else:
@@ -195,8 +141,8 @@ def _draw_panel(axes: Axes, group: Sequence[PairedRow], *, rows: Sequence[Paired
         axes.annotate("margin ", at, xycoords=("data", "axes fraction"), ha="right", fontsize=8, color=COLOURS["blue"])
     axes.set_yticks(range(len(group)), [_label(row, rows) for row in reversed(group)], fontsize=9)
     axes.set_ylim(-0.7, len(group) - 0.3)
-    about = f"difference from {_name(group[0].baseline, 40)}{f' ({unit.strip()})' if unit else ''}"
-    axes.set_xlabel(_wrapped(f"{about}, {group[0].level:.0%} interval", 60))
+    about = f"difference from {short_name(group[0].baseline, 40)}{f' ({unit.strip()})' if unit else ''}"
+    axes.set_xlabel(wrapped(f"{about}, {group[0].level:.0%} interval", 60))
 
 
 _LOOKS = {
@@ -222,7 +168,7 @@ def _draw_row(axes: Axes, row: PairedRow, place: int) -> None:
     axes.errorbar(
         d.value * scale,
         place,
-        xerr=_arms(d.value, d.low, d.high, scale),
+        xerr=arms(d.value, d.low, d.high, scale),
         fmt="o",
         color=colour,
         markerfacecolor=colour if decided else "white",
@@ -237,13 +183,13 @@ def _draw_point(axes: Axes, point: Point, scale: float, *, colour: str, number: 
     at = (_value(x), _value(y) * scale)
     axes.errorbar(
         *at,
-        xerr=_arms(at[0], x.low, x.high, 1.0),
-        yerr=_arms(_value(y), y.low, y.high, scale),
+        xerr=arms(at[0], x.low, x.high, 1.0),
+        yerr=arms(_value(y), y.low, y.high, scale),
         fmt="o",
         color=colour,
         capsize=3,
         markersize=13 if number else 6,
-        label=f"{number}  {_name(name)}" if number else "_",
+        label=f"{number}  {short_name(name)}" if number else "_",
     )
     if number:
         ink = "black" if colour in (COLOURS["orange"], COLOURS["sky"], COLOURS["purple"]) else "white"
@@ -262,7 +208,7 @@ def _label_points(figure: Picture, axes: Axes, shown: Sequence[Point], scale: fl
         at = (_value(x), _value(y) * scale)
         for right, above in [(1, 6), (1, -14), (-1, 6), (-1, -14), (1, 20), (1, -28), (-1, 20), (-1, -28)]:
             label = axes.annotate(
-                _name(name),
+                short_name(name),
                 at,
                 xytext=(7 * right, above),
                 textcoords="offset points",
@@ -280,7 +226,7 @@ def _label_points(figure: Picture, axes: Axes, shown: Sequence[Point], scale: fl
 
 
 def _key_columns(shown: Sequence[Point]) -> int:
-    longest = max(len(_name(name)) for name, *_ in shown)
+    longest = max(len(short_name(name)) for name, *_ in shown)
     return max(1, min(4, len(shown), 100 // (longest + 8)))
 
 
@@ -288,34 +234,13 @@ def _value(estimate: Estimate) -> float:
     return float("nan") if estimate.value is None else estimate.value
 
 
-def _arms(value: float, low: float | None, high: float | None, scale: float) -> list[list[float]] | None:
-    if low is None or high is None:
-        return None
-    return [[(value - low) * scale], [(high - value) * scale]]
-
-
 def _label(row: PairedRow, rows: Sequence[PairedRow]) -> str:
-    parts = [_name(row.candidate)]
+    parts = [short_name(row.candidate)]
     if len({other.metric.name for other in rows}) > 1:
-        parts.append(plain(row.metric.name, LONGEST_LABEL_CHARS))
+        parts.append(plain(row.metric.name, LONGEST_METRIC_CHARS))
     if row.category is not None:
-        parts.append(_name(row.category))
-    return _wrapped(" · ".join(parts), LABEL_LINE_CHARS, lines=3)
-
-
-def _name(text: str, longest: int = LONGEST_LABEL_CHARS) -> str:
-    """A name without its middle where it is long: variants of a grid differ at the end."""
-    safe = plain(text, None)
-    half = longest // 2 - 1
-    return safe if len(safe) <= longest else f"{safe[:half]}…{safe[-half:]}"
-
-
-def _wrapped(text: str, width: int, *, lines: int | None = None) -> str:
-    return "\n".join(textwrap.wrap(text, width, max_lines=lines, placeholder="…"))
-
-
-def _title(figure: Picture, text: str) -> None:
-    figure.suptitle(_wrapped(text, TITLE_LINE_CHARS, lines=3), x=0.01, ha="left", fontsize=11, fontweight="bold")
+        parts.append(short_name(row.category))
+    return wrapped(" · ".join(parts), LABEL_LINE_CHARS, lines=3)
 
 
 def _forest_title(rows: Sequence[PairedRow], baseline: str) -> str:
@@ -323,7 +248,7 @@ def _forest_title(rows: Sequence[PairedRow], baseline: str) -> str:
     whole = [row for row in rows if row.category is None] or rows
     found = {word: [row for row in whole if row.reading == word] for word in ("better", "worse")}
     if not any(found.values()):
-        return f"Not enough evidence that anything differs from {_name(baseline, TITLE_NAME_CHARS)}"
+        return f"Not enough evidence that anything differs from {short_name(baseline, TITLE_NAME_CHARS)}"
     said = []
     for word, those in found.items():
         names = list(dict.fromkeys(row.candidate for row in those))
@@ -333,4 +258,4 @@ def _forest_title(rows: Sequence[PairedRow], baseline: str) -> str:
             said.append(f"{who} {'is' if len(names) == 1 else 'are'} {word}")
     metrics = {row.metric.name for row in whole}
     where = f" on {plain(metrics.pop(), 40)}" if len(metrics) == 1 else ""
-    return f"{' and '.join(said)} than {_name(baseline, TITLE_NAME_CHARS)}{where}"
+    return f"{' and '.join(said)} than {short_name(baseline, TITLE_NAME_CHARS)}{where}"

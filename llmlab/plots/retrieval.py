@@ -1,15 +1,14 @@
-"""Figures of retrieval: precision and recall by k, and which step lost the cases; in the style of `plots`."""
+"""Figures of retrieval: precision and recall by k, and which step lost the cases."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
 from llmlab.display import plain
-from llmlab.plots import COLOURS, CYCLE, STYLE, TITLE_LINE_CHARS, Picture, picture
+from llmlab.plots.drawing import CYCLE, STYLE, Picture, picture, short_name, titled
 from llmlab.retrieval.attribution import CELLS
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def by_k(measured: RunMetrics) -> Picture:
             axes.set_ylim(bottom=0)
             axes.set_xlim(min(ks), max(ks) * 1.16)
             _label_ends(axes, measured, name, ks)
-        _titled(figure, _curve_title(measured, "R" if "R" in drawn else next(iter(drawn))))
+        titled(figure, _curve_title(measured, "R" if "R" in drawn else next(iter(drawn))))
     said = [
         f"{plain(variant)}: " + ", ".join(f"{name}@{k} {measured.estimate(variant, f'{name}@{k}')}" for k in _some(ks))
         for variant in variants
@@ -91,7 +90,7 @@ def losses(attribution: Attribution) -> Picture:
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"share of the cases (%), with {attribution.level:.0%} intervals; numbers are cases")
         figure.legend(loc="outside lower left", ncols=min(4, len(variants)), fontsize=9, frameon=False)
-        _titled(figure, _loss_title(attribution))
+        titled(figure, _loss_title(attribution))
     figure.alt = plain(f"What became of the cases. {attribution._sentence()}", None)
     return figure
 
@@ -184,11 +183,4 @@ def _few(variants: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _short(name: str) -> str:
-    safe = plain(name, None)
-    half = LONGEST_NAME_CHARS // 2 - 1
-    return safe if len(safe) <= LONGEST_NAME_CHARS else f"{safe[:half]}…{safe[-half:]}"
-
-
-def _titled(figure: Picture, text: str) -> None:
-    wrapped = "\n".join(textwrap.wrap(text, TITLE_LINE_CHARS, max_lines=3, placeholder="…"))
-    figure.suptitle(wrapped, x=0.01, ha="left", fontsize=11, fontweight="bold", color=COLOURS["black"])
+    return short_name(name, LONGEST_NAME_CHARS)

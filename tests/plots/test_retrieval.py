@@ -2,14 +2,14 @@
 
 import pytest
 
-from llmlab import plots_retrieval
+from llmlab import plots
 from llmlab.bundle import CorpusRef, RetrievalConfig
 from llmlab.golden import Case, GoldenSet
 from llmlab.retrieval.attribution import CELLS, attribute
 from llmlab.retrieval.runmetrics import by_k, of_results
 from tests.made_results import HOSTILE
+from tests.plots.test_comparisons import size, texts
 from tests.retrieval.made import made
-from tests.test_plots import size, texts
 
 R, G, F, L = CELLS
 
@@ -26,7 +26,7 @@ def measured(tmp_path):
 
 
 def test_curves_have_a_panel_per_measure_and_the_alt_text_has_the_numbers(measured):
-    figure = plots_retrieval.by_k(measured)
+    figure = plots.by_k(measured)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["precision", "recall"]
     assert size(figure.png())[0] == 840
     assert "R@1" in figure.alt
@@ -37,7 +37,7 @@ def test_curves_have_a_panel_per_measure_and_the_alt_text_has_the_numbers(measur
 @pytest.mark.parametrize("names", [["v1"], ["v1", "v2"], [HOSTILE, "$\\frac{", "日本語", "n" * 90, "a\nb"]])
 def test_losses_draw_any_names_and_count_the_cases(names):
     """No name is a formula, a control character or too long; warnings are errors here."""
-    figure = plots_retrieval.losses(attribute(made({name: [R, R, G, F, F, L, R, F] for name in names})))
+    figure = plots.losses(attribute(made({name: [R, R, G, F, F, L, R, F] for name in names})))
     assert figure.png().startswith(b"\x89PNG")
     assert texts(figure).count("3") >= len(names)
     assert not any("\x1b" in text or "\x00" in text for text in [*texts(figure), figure.alt])
@@ -54,12 +54,12 @@ def test_losses_draw_any_names_and_count_the_cases(names):
     ],
 )
 def test_the_title_states_the_finding(cells, title):
-    assert title in [text.replace("\n", " ") for text in texts(plots_retrieval.losses(attribute(made(cells))))]
+    assert title in [text.replace("\n", " ") for text in texts(plots.losses(attribute(made(cells))))]
 
 
 def test_what_cannot_be_drawn_is_refused():
     results = made({f"v{i}": [R, F] for i in range(8)})
     with pytest.raises(ValueError, match="8 variants"):
-        plots_retrieval.losses(attribute(results))
+        plots.losses(attribute(results))
     with pytest.raises(ValueError, match="several k"):
-        plots_retrieval.by_k(of_results(made({"v1": [R, F]}), ["P@5"]))
+        plots.by_k(of_results(made({"v1": [R, F]}), ["P@5"]))

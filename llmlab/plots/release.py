@@ -1,14 +1,13 @@
-"""The timeline of a released bundle: which version an alias pointed to after each move; in the style of `plots`."""
+"""The timeline of a released bundle: which version an alias pointed to after each move."""
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
 from llmlab.display import plain
-from llmlab.plots import COLOURS, STYLE, TITLE_LINE_CHARS, Picture, picture
+from llmlab.plots.drawing import COLOURS, STYLE, Picture, picture, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,9 +35,7 @@ def timeline(history: History, *, alias: str = "production") -> Picture:
     figure, (axes,) = picture(height_inches=3.0)
     with mpl.rc_context(dict(STYLE)):
         _draw(axes, moves)
-        title = _title(moves, plain(history.name), plain(alias))
-        wrapped = "\n".join(textwrap.wrap(title, TITLE_LINE_CHARS, max_lines=3, placeholder="…"))
-        figure.suptitle(wrapped, x=0.01, ha="left", fontsize=11, fontweight="bold", color=COLOURS["black"])
+        titled(figure, _title(moves, plain(history.name), plain(alias)))
     said = "; ".join(f"{move.when[:10]} {move.word} to version {move.version} by {move.who}" for move in moves)
     figure.alt = plain(f"Moves of {alias} of {history.name}: {said}.", None)
     return figure

@@ -1,8 +1,7 @@
-"""Figures of a judge: agreement, what swapping and length do, raw and corrected scores; in the style of `plots`."""
+"""Figures of a judge: agreement, what swapping and length do, raw and corrected scores."""
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -11,7 +10,7 @@ import numpy as np
 from llmlab.display import plain
 from llmlab.judge.figures import Calibration, VerdictGroup
 from llmlab.judge.labels import Labels, graded_frame
-from llmlab.plots import COLOURS, STYLE, TITLE_LINE_CHARS, Picture, picture
+from llmlab.plots.drawing import COLOURS, STYLE, Picture, arms, picture, titled
 from llmlab.stats.estimate import mean_estimate, wilson_rate
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def agreement_matrix(calibration: Calibration) -> Picture:
         axes.set_xlabel("judge")
         axes.set_ylabel("people")
         axes.grid(visible=False)
-        _titled(figure, f"Judge and people give the same label in {_percent(same)} of {matrix.n:,} pairs")
+        titled(figure, f"Judge and people give the same label in {_percent(same)} of {matrix.n:,} pairs")
     rows = [
         f"people {label}: {', '.join(map(str, row))}" for label, row in zip(matrix.labels, matrix.counts, strict=True)
     ]
@@ -71,15 +70,15 @@ def swap_consistency(calibration: Calibration) -> Picture:
     with mpl.rc_context(dict(STYLE)):
         for i, (share, colour) in enumerate(zip(shares.values(), colours, strict=True)):
             value, low, high = (100 * (end or 0.0) for end in (share.value, share.low, share.high))
-            arms = [[max(0.0, value - low)], [max(0.0, high - value)]]
+            reach = arms(value, min(low, value), max(high, value))
             axes.barh(i, value, color=colour, height=0.6, alpha=0.85)
-            axes.errorbar(value, i, xerr=arms, color=COLOURS["black"], capsize=3, linewidth=1)
+            axes.errorbar(value, i, xerr=reach, color=COLOURS["black"], capsize=3, linewidth=1)
             axes.text(max(high, value) + 1.5, i, f"{list(kinds.values())[i]:,}", va="center", fontsize=9)
         axes.set_yticks(range(len(kinds)), list(kinds))
         axes.invert_yaxis()
         axes.set_xlim(0, 108)
         axes.set_xlabel("% of pairs, with 95% intervals")
-        _titled(figure, place._sentence().rstrip("."))
+        titled(figure, place._sentence().rstrip("."))
     said = ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
     figure.alt = plain(f"Swap consistency of {place.n:,} pairs: {said}.", None)
     return figure
@@ -106,15 +105,16 @@ def score_against_length(labels: Labels, results: Results, *, metric: str | None
                 continue
             groups = table["cluster"].to_numpy()[of]
             mean = mean_estimate(excess[of], groups if len(set(groups)) > 1 else None)
-            arms = [[(mean.value or 0) - (mean.low or 0)], [(mean.high or 0) - (mean.value or 0)]]
-            axes.errorbar(words[of].mean(), mean.value or 0, yerr=arms, fmt="o", color=COLOURS["blue"], capsize=4)
+            value = mean.value or 0.0
+            reach = arms(value, mean.low, mean.high)
+            axes.errorbar(words[of].mean(), value, yerr=reach, fmt="o", color=COLOURS["blue"], capsize=4)
             said.append(f"about {words[of].mean():.0f} words {mean}")
         axes.set_xlabel("words of the answer")
         axes.set_ylabel("judge - people, in levels")
         axes.annotate("as people", (1, 0), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
         rises = excess[bins == bins.max()].mean() - excess[bins == bins.min()].mean()
         more = "rises with length" if rises > 0 else "does not rise with length"
-        _titled(
+        titled(
             figure,
             f"What the judge gives beyond people {more}: {rises:+.1f} levels from the shortest quarter to the longest",
         )
@@ -135,9 +135,9 @@ def raw_and_corrected(found: Corrected) -> Picture:
                 one = getattr(found[variant], attribute)
                 if one.value is None or one.low is None or one.high is None:
                     continue
-                at, arms = row + 0.24 * (i - 1), [[one.value - one.low], [one.high - one.value]]
+                at, reach = row + 0.24 * (i - 1), arms(one.value, one.low, one.high)
                 shown = name if row == 0 else None
-                axes.errorbar(one.value, at, xerr=arms, fmt=mark, color=COLOURS[colour], capsize=3, label=shown)
+                axes.errorbar(one.value, at, xerr=reach, fmt=mark, color=COLOURS[colour], capsize=3, label=shown)
                 said.append(f"{variant}, {name}: {one}")
         axes.set_yticks(range(len(variants)), [plain(name, 32) for name in variants])
         axes.invert_yaxis()
@@ -145,13 +145,9 @@ def raw_and_corrected(found: Corrected) -> Picture:
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         gaps = {v: abs((found[v].raw.value or 0) - (found[v].corrected.value or 0)) for v in variants}
         worst = max(gaps, key=lambda name: gaps[name])
-        _titled(figure, f"Labels move the judge's score most for {plain(worst, 32)}: by {gaps[worst]:.2g}")
+        titled(figure, f"Labels move the judge's score most for {plain(worst, 32)}: by {gaps[worst]:.2g}")
     figure.alt = plain(f"Raw and corrected scores. {'; '.join(said)}.", None)
     return figure
-
-
-def _titled(figure: Picture, text: str) -> None:
-    figure.suptitle(textwrap.fill(text, TITLE_LINE_CHARS), x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
 def _percent(share: object) -> str:
