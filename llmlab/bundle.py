@@ -261,6 +261,8 @@ class Bundle(_Value):
             if left.get(key) != right.get(key)
         )
         names = (f"{self.name} {self.version}", f"{other.name} {other.version}")
+        if names[0] == names[1]:  # two bundles of one name and version are told apart by what they do
+            names = (f"{names[0]} ({self.digest[:8]})", f"{names[1]} ({other.digest[:8]})")
         return BundleDiff(names=names, digests=(self.digest, other.digest), changes=changes)
 
     def _changed(self, changes: Mapping[str, Any]) -> Bundle:

@@ -355,6 +355,12 @@ def test_a_diff_tells_false_from_zero_and_absent_from_null(bundle: Bundle) -> No
     assert not bundle.with_(extra={"a": 1}).diff(bundle.with_(extra={"a": 1.0}))
 
 
+def test_a_diff_of_two_bundles_of_one_name_and_version_shows_both_sides() -> None:
+    one, other = (Bundle.from_prompt("{{ question }}", model="offline/extractive-1", temperature=t) for t in (0.0, 0.7))
+    (row,) = one.diff(other)._rows()
+    assert list(row.values()) == ["sampling.temperature", 0.0, 0.7]
+
+
 def test_a_diff_shows_fields_and_escapes_texts(bundle: Bundle) -> None:
     other = bundle.with_(template="<script>alert(1)</script>{{ question }}", k=9)
     found = bundle.diff(other)

@@ -82,7 +82,7 @@ def to_label(
     probability that is stored.
 
     Args:
-        metric: the judge's.
+        metric: the judge's; the labels will be by the rubric that it was judged by.
         against: another metric on the same scale; cases where the two differ most come first.
         threshold: of a decision; cases whose scores lie near it come first.
         random_share: how much of the probability is spread evenly over all cases; above 0, so that none is impossible.
@@ -119,7 +119,8 @@ def to_label(
     items = ((*listed[i], chosen[listed[i][0]]) for i in shuffled)
     by_id = results.golden.by_id
     return Worklist(
-        rubric=metric, items=tuple((case_id, question_of(by_id[case_id]), text, p) for case_id, text, p in items)
+        rubric=results.provenance.get("judges", {}).get(metric, {}).get("rubric", metric),
+        items=tuple((case_id, question_of(by_id[case_id]), text, p) for case_id, text, p in items),
     )
 
 

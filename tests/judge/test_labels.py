@@ -236,6 +236,19 @@ def test_a_worklist_becomes_labels_when_its_values_are_filled_in(judge, tmp_path
     assert ll.judge.calibrate(labels, results).only.n == 20
 
 
+def test_a_worklist_is_by_the_rubric_that_the_metric_was_judged_by():
+    """Whatever the metric is called: its labels must be labels of the judge's rubric."""
+    results = ll.simulate.judged_results(20, labelled=4, seed=1).results
+    record = results.provenance["judges"]["correctness"]
+    renamed = replace(
+        results,
+        frame=results.frame.rename(columns={"correctness": "helped"}),
+        metrics={"helped": replace(results.metrics["correctness"], name="helped")},
+        provenance={"judges": {"helped": record}},
+    )
+    assert ll.judge.to_label(renamed, 5, metric="helped").rubric == "correctness"
+
+
 def test_two_labellers_of_the_same_answers_can_be_compared():
     """Their pairs are a table of their own."""
     _, labels = many(10)
