@@ -231,17 +231,21 @@ def _close_torn(store: Store, run_id: str, error: BaseException) -> None:
 def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
     """Means under `mean/`, their intervals under `mean_ci/`, counts under `n/`: MLflow makes each a section of charts.
 
-    The sections stand in the order of the alphabet, and names without a slash after them all. What is undefined is
-    left out and counted: MLflow breaks on NaN and inf.
+    The sections stand in the order of the alphabet, and names without a slash after them all. A mean corrected by
+    people's labels stands beside the raw one. What is undefined is left out and counted: MLflow breaks on NaN and inf.
     """
     rows = results.frame[results.frame["variant"] == variant]
     errors = int((rows["status"] == "error").sum())
     found: dict[str, float | None] = {"n/rows": len(rows), "n/errors": errors}
-    for metric in summary.metrics:
-        estimate, name = summary.estimate(variant, metric), re.sub(r"[^\w. /-]", "_", metric, flags=re.ASCII)
+    fixed = {f"{metric}_corrected": one for (of, metric), one in summary.corrected.items() if of == variant}
+    estimates = {**fixed, **{metric: summary.estimate(variant, metric) for metric in summary.metrics}}
+    for metric, estimate in estimates.items():
+        name = re.sub(r"[^\w. /-]", "_", metric, flags=re.ASCII)
         means = (None, None, None) if results.failed else (estimate.value, estimate.low, estimate.high)
-        scored, attempted = summary.rows[variant, metric]
         found |= dict(zip((f"mean/{name}", f"mean_ci/{name}.low", f"mean_ci/{name}.high"), means, strict=True))
+        if metric not in summary.metrics:
+            continue
+        scored, attempted = summary.rows[variant, metric]
         found |= {f"n/{name}.scored": scored, f"n/{name}.attempted": attempted}
     for total in ("cost_usd", "input_tokens", "output_tokens"):
         values = rows[total].astype(float)

@@ -17,9 +17,11 @@ from llmlab.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
 from llmlab.errors import DataError
 from llmlab.golden import Case, GoldenSet
+from llmlab.judge import Labels, with_labels
 from llmlab.mlstore import COMPLETION_TAG, open_store
 from llmlab.results import Results
 from llmlab.scoretable import Metric
+from llmlab.simulate import judged_results
 
 CANARY = "canary-4711-do-not-write"
 
@@ -94,6 +96,22 @@ def test_an_undefined_metric_is_absent_and_counted(logged):
     assert metrics["n/never.scored"] == 0
     assert metrics["n/undefined"] == 3  # its mean and both ends
     assert all(math.isfinite(value) and abs(value) < 1e300 for value in metrics.values())
+
+
+def test_means_corrected_by_labels_stand_beside_the_raw_ones(project):
+    """With their intervals; where one label allows no correction they are absent."""
+    planted = judged_results(60, labelled=20, seed=1, kindness=(0.0, 0.5))
+    results = with_labels(planted.results, planted.labels)
+    few = with_labels(planted.results, Labels(planted.labels.labels[:1]))
+    metrics, without = (
+        open_store().client.get_run(tracking.log(one).run_ids["v2"]).data.metrics for one in (results, few)
+    )
+    fixed = results.summary().corrected["v2", "correctness"]
+    names = ("mean/correctness_corrected", "mean_ci/correctness_corrected.low", "mean_ci/correctness_corrected.high")
+    assert [metrics[name] for name in names] == pytest.approx([fixed.value, fixed.low, fixed.high])
+    assert metrics["mean/correctness"] == pytest.approx(results.summary().estimate("v2", "correctness").value)
+    assert not set(names) & set(without)
+    assert "mean/correctness" in without
 
 
 def test_an_unknown_cost_is_no_cost(project):
