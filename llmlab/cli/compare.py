@@ -21,6 +21,7 @@ __all__ = ["compare"]
 @click.option("--id", "id_column", required=True, help="Column that names the case.")
 @click.option("--cluster", help="Column of groups of cases (document, task) that are not independent.")
 @click.option("--by", help="Column of categories to compare within, too.")
+@click.option("--weight", help="Column of how many cases of production each case stands for; the same in all its rows.")
 @click.option("--margin", type=float, help="Harm that may be tolerated; adds a verdict by the non-inferior rule.")
 @click.option("--variant-column", help="For a tidy table (a row per score): column that names the variant.")
 @click.option("--score-column", help="For a tidy table: column of the score.")
@@ -35,6 +36,7 @@ def compare(
     id_column: str,
     cluster: str | None,
     by: str | None,
+    weight: str | None,
     margin: float | None,
     variant_column: str | None,
     score_column: str | None,
@@ -46,8 +48,8 @@ def compare(
 
     SCORES is a CSV, TSV or Parquet file. Wide: a row per case, columns named after the variants. Tidy: a row per
     score, with --variant-column and --score-column. Cases are joined by id; difference = candidate - baseline, with
-    its 95% interval, by cluster where one is named; p values are adjusted by Holm. Empty scores are counted and
-    left out; a duplicate id, or a cell that is no number, is refused with its row.
+    its 95% interval, by cluster and weighted where such columns are named; p values are adjusted by Holm. Empty
+    scores are counted and left out; a duplicate id, or a cell that is no number, is refused with its row.
     """
     from llmlab.cli.scorefile import ScoreColumns, read_scores
     from llmlab.comparison import Comparison, compare_tables
@@ -57,6 +59,7 @@ def compare(
         id=id_column,
         cluster=cluster,
         category=by,
+        weight=weight,
         variant=variant_column,
         score=score_column,
         repeat=repeat_column,

@@ -37,6 +37,7 @@ class ScoreColumns:
     id: str
     cluster: str | None = None
     category: str | None = None
+    weight: str | None = None
     variant: str | None = None
     score: str | None = None
     repeat: str | None = None
@@ -49,7 +50,7 @@ class ScoreColumns:
     @property
     def named(self) -> list[str]:
         """Every column that is named here."""
-        every = (self.id, self.cluster, self.category, self.variant, self.score, self.repeat)
+        every = (self.id, self.cluster, self.category, self.weight, self.variant, self.score, self.repeat)
         return [name for name in every if name is not None]
 
 
@@ -66,7 +67,8 @@ def read_scores(
     Scores that all lie within 0 to 1 are taken as shares; the metric of others has no bounds.
 
     Raises:
-        FileRuleError: no such file, column or variant; an empty or duplicate id; a score that is no number.
+        FileRuleError: no such file, column or variant; an empty or duplicate id; a score that is no number;
+            a weight that is not above 0, or that differs within a case.
     """
     wide = () if columns.tidy else (baseline, *candidates)
     table = _table(path, [*columns.named, *wide])
@@ -230,6 +232,34 @@ def _refuse_repeated(codes: NDArray[Any], table: pd.DataFrame, column: str, path
         )
 
 
+def _weights(
+    table: pd.DataFrame, columns: ScoreColumns, path: Path, *, case_codes: NDArray[np.int64], n_cases: int
+) -> NDArray[np.float64] | None:
+    """The weight of each case; None where no column is named, or all weigh the same."""
+    if columns.weight is None:
+        return None
+    given = _numbers(table, columns.weight, path)
+    wrong = ~(given > 0)
+    if wrong.any():
+        row = _first(wrong)
+        raise FileRuleError(
+            f"row {row}: column {columns.weight!r} holds {table[columns.weight].iloc[row - 1]!r}, must be a number "
+            f"above 0 ({int(wrong.sum())} such rows); leave out a case that stands for nothing",
+            path=path,
+        )
+    weights = np.zeros(n_cases)
+    weights[case_codes[::-1]] = given[::-1]  # so that the first row of a case counts
+    differs = weights[case_codes] != given
+    if differs.any():
+        row = _first(differs)
+        case, first = table[columns.id].iloc[row - 1], weights[case_codes[row - 1]]
+        raise FileRuleError(
+            f"row {row}: {case!r} weighs {given[row - 1]:g}, and {first:g} in a row before: give a case one weight",
+            path=path,
+        )
+    return weights if np.ptp(weights) > 0 else None
+
+
 def _groups(
     table: pd.DataFrame, columns: ScoreColumns, path: Path, *, case_codes: NDArray[np.int64], n_cases: int
 ) -> CaseGroups:
@@ -255,7 +285,8 @@ def _groups(
         codes, labels = per_case(columns.category)
         singles = [(label,) for label in labels]
         tags = tuple(singles[code] for code in codes.tolist())
-    return CaseGroups(clusters=clusters, clustered=columns.cluster is not None, tags=tags)
+    weights = _weights(table, columns, path, case_codes=case_codes, n_cases=n_cases)
+    return CaseGroups(clusters=clusters, clustered=columns.cluster is not None, tags=tags, weights=weights)
 
 
 def _first(mask: NDArray[np.bool_]) -> int:

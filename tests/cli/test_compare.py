@@ -232,3 +232,43 @@ def test_scores_outside_0_to_1_are_not_said_in_points(tmp_path):
     assert "1.6 higher than one" in said
     shares = SLEEP.assign(one=np.linspace(0, 0.5, 10), two=np.linspace(0.3, 0.7, 10))
     assert "points higher" in run(saved(tmp_path, shares), *WIDE)
+
+
+def weighted(w):
+    """The sleep data with a column of weights."""
+    return SLEEP.assign(w=w)
+
+
+@pytest.mark.parametrize("form", ["wide", "tidy"])
+def test_weighted_cases_give_the_weighted_mean_and_say_so(tmp_path, form):
+    """sum(w d) / sum(w) by hand, in either form of the table; the sentence says what the weights leave."""
+    w = [1, 2, 1, 4, 1, 1, 3, 1, 0.5, 1]
+    table = weighted(w)
+    if form == "tidy":
+        table = table.melt(id_vars=["patient", "w"], value_vars=["one", "two"], var_name="drug", value_name="extra")
+    asked = (saved(tmp_path, table), *(WIDE if form == "wide" else TIDY), "--weight", "w")
+    (row,) = rows(*asked)
+    assert row["difference"] == pytest.approx(np.average(SLEEP["two"] - SLEEP["one"], weights=w))
+    assert "cases weighted by what they stand for" in run(*asked)
+
+
+def test_equal_weights_change_nothing(tmp_path):
+    """All the same is no weighting."""
+    path = saved(tmp_path, weighted(3))
+    assert rows(path, *WIDE, "--weight", "w") == rows(path, *WIDE)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "", "much"])
+def test_a_weight_that_is_no_number_above_0_is_refused_with_its_row(tmp_path, wrong):
+    """An empty one too: nobody guesses what a case stands for."""
+    path = saved(tmp_path, weighted([1, 2, wrong, 1, 1, 1, 1, 1, 1, 1]))
+    told = run(path, *WIDE, "--weight", "w", code=2)
+    assert "row 3: column 'w' holds" in told
+    assert "must be a number" in told
+
+
+def test_a_weight_that_varies_within_a_case_is_refused(tmp_path):
+    """Each row of a tidy table repeats its case's weight."""
+    table = tidy().assign(w=range(1, 21))
+    told = run(saved(tmp_path, table), *TIDY, "--weight", "w", code=2)
+    assert "row 11: 'p0' weighs 11, and 1 in a row before: give a case one weight" in told
