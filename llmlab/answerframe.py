@@ -1,6 +1,6 @@
 """Answers as columns of a frame and back, with their scores beside them; and the frame as one Parquet file.
 
-Used by `results` alone, which says what the columns mean.
+Used by `results`, which says what the columns mean, and by `resultsfile`.
 """
 
 from __future__ import annotations

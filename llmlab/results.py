@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,16 +17,15 @@ from llmlab.answerframe import (
     content_digest,
     frame_of,
     generations_of,
-    read_frame,
     score_columns,
     unknown_bundle,
-    write_frame,
 )
 from llmlab.bundle import Bundle
 from llmlab.clients.base import Generation
 from llmlab.display import Shown
-from llmlab.errors import DataError, FileRuleError, RunFailedError
-from llmlab.golden import Case, GoldenSet
+from llmlab.errors import DataError, RunFailedError
+from llmlab.golden import GoldenSet
+from llmlab.resultsfile import read_attributes, write_results
 from llmlab.scoretable import Aggregation, CaseGroups, Metric, ScoreTable, score_table
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ RESOURCE_METRICS = {
     "output_tokens": Metric(name="output_tokens", low=0.0, higher_is_better=False, unit="tokens"),
     "input_tokens": Metric(name="input_tokens", low=0.0, higher_is_better=False, unit="tokens"),
 }
-FORMAT = "llmlab-results-1"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -322,46 +320,12 @@ class Results(Shown):
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write rows, bundles, cases and digests into one Parquet file."""
-        about = {
-            "format": FORMAT,
-            "metrics": [asdict(metric) for metric in self.metrics.values()],
-            "bundles": {name: bundle.model_dump(mode="json") for name, bundle in self.bundles.items()},
-            "bundle_digests": {name: bundle.digest for name, bundle in self.bundles.items()},
-            "cases": None if self.golden is None else [case.to_row() for case in self.golden],
-            "golden": None if self.golden is None else {"name": self.golden.name, "parent": self.golden.parent},
-            **{name: _plain(getattr(self, name)) for name in _FACTS},
-        }
-        return write_frame(self.frame, path, about=about)
+        return write_results(self, path)
 
     @classmethod
     def from_parquet(cls, path: str | Path) -> Results:
         """Results that `to_parquet` wrote; FileRuleError for any other file."""
-        frame, about = read_frame(path)
-        if about.get("format") != FORMAT:
-            raise FileRuleError(
-                "was not written by Results.to_parquet; use `llmlab compare` for other tables", path=path
-            )
-        try:
-            return cls._from_table(frame, about)
-        except (KeyError, TypeError, ValueError, DataError) as error:
-            raise FileRuleError(f"is damaged or was changed by hand ({error})", path=path) from None
-
-    @classmethod
-    def _from_table(cls, frame: pd.DataFrame, about: Mapping[str, Any]) -> Results:
-        cases = about["cases"]
-        golden = None if cases is None else GoldenSet(tuple(Case.from_row(row) for row in cases), **about["golden"])
-        bundles = {name: Bundle.model_validate(row) for name, row in about["bundles"].items()}
-        if {name: bundle.digest for name, bundle in bundles.items()} != about["bundle_digests"]:
-            raise ValueError("a bundle does not have the digest it was run with")
-        if golden and golden.digest != about["golden_digest"] and "redacted_from" not in about["provenance"]:
-            raise ValueError("the cases do not have the digest that was run")
-        return cls(
-            frame=frame,
-            metrics={row["name"]: Metric(**row) for row in about["metrics"]},
-            bundles=bundles,
-            golden=golden,
-            **{name: about[name] for name in _FACTS} | {"notes": tuple(about["notes"])},
-        )
+        return cls(**read_attributes(path))
 
     @cached_property
     def _codes(self) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64], CaseGroups]:
@@ -390,11 +354,3 @@ class Results(Shown):
 
     def _csv_frame(self) -> pd.DataFrame:
         return self.frame
-
-
-_FACTS = ("golden_digest", "index_digests", "complete", "failed_share_allowed", "provenance", "notes", "created_at")
-
-
-def _plain(value: Any) -> Any:
-    plain = {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
-    return list(plain) if isinstance(plain, tuple) else plain

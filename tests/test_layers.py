@@ -45,6 +45,7 @@ LAYERS = [
         "casebook",
         "casefilter",
         "answerframe",
+        "resultsfile",
         "results",
         "progress",
         "app",
