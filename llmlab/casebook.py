@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["Flip", "Flips", "Worst", "flips", "good_cells", "show", "worst"]
 
 
+UNKNOWN_KEY = "API_KEY"  # in a command to paste, for an address whose key is not known
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Flip(Shown):
     """A case that one variant gets right and the other does not, with both answers (their first repeat)."""
@@ -209,15 +212,25 @@ def _requests(
 
 
 def _command(request_json: str, fingerprint: str) -> str:
-    """curl for a request that went to an OpenAI-compatible endpoint, else the request itself as JSON."""
+    """curl for a request that went to an OpenAI-compatible endpoint, else the request itself as JSON.
+
+    The stored request does not say which key it went out with: only an address that is known gets its usual variable,
+    so that whoever pastes the command sends no provider's key to another.
+    """
     base_url, *more = fingerprint.split(" ")
     if not base_url.startswith(("http://", "https://")):
         return json.dumps(json.loads(request_json), indent=1, ensure_ascii=False)
+    from llmlab.clients.endpoints import PROVIDERS
     from llmlab.clients.openai import OpenAIClient
 
     versions = [part for part in more if part[:4].isdigit()]
     deployment = next((part for part in more if part not in versions), None)
-    client = OpenAIClient(base_url, deployment=deployment, api_version=versions[0] if versions else None)
+    client = OpenAIClient(
+        base_url,
+        api_key_env=dict(PROVIDERS.values()).get(base_url, UNKNOWN_KEY),
+        deployment=deployment,
+        api_version=versions[0] if versions else None,
+    )
     return client.curl(Request.from_json(request_json))
 
 
@@ -242,4 +255,4 @@ def _first_texts(results: Results) -> dict[tuple[str, str], str]:
 
 def _question(results: Results, case_id: str) -> str:
     case = results.golden.by_id.get(case_id) if results.golden else None
-    return " | ".join(str(value) for value in case.inputs.values()) if case else ""
+    return case.asked if case else ""

@@ -124,8 +124,7 @@ def matching(
 def questions(results: Results, case_ids: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """(id, question) of each of these cases; "" where the results carry no golden set."""
     by_id = results.golden.by_id if results.golden else {}
-    inputs = ((case_id, by_id[case_id].inputs if case_id in by_id else {}) for case_id in case_ids)
-    return tuple((case_id, " | ".join(map(str, given.values()))) for case_id, given in inputs)
+    return tuple((case_id, by_id[case_id].asked if case_id in by_id else "") for case_id in case_ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class CaseView(Shown):
         )
 
     def _asked(self) -> str:
-        return " | ".join(str(value) for value in self.case.inputs.values()) if self.case else ""
+        return self.case.asked if self.case else ""
 
     def _wanted(self) -> list[dict[str, object]]:
         """What a right answer says, and which documents it should rest on, best first."""

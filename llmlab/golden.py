@@ -77,8 +77,12 @@ class Case(Shown):
         unknown = sorted(set(row) - set(_FIELDS))
         if unknown:
             raise ValueError(f"unknown key {unknown[0]!r} (known: {', '.join(_FIELDS)})")
-        given = {key: value for key, value in row.items() if value is not None}
-        return cls(**{"id": None, "inputs": None, **given})
+        return cls(**{"id": None, "inputs": None, **{key: value for key, value in row.items() if value is not None}})
+
+    @property
+    def asked(self) -> str:
+        """All inputs in one line, for tables."""
+        return " | ".join(map(str, self.inputs.values()))
 
     def to_row(self) -> dict[str, Any]:
         """The case as plain values, fields at their defaults left out."""

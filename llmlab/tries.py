@@ -86,9 +86,8 @@ class SideBySide(Shown):
         return [{"case": self.case.id, "became": Chip(self.became, kind), **texts}]
 
     def _sentence(self) -> str:
-        asked = " | ".join(str(value) for value in self.case.inputs.values())
         facts = ", ".join(" or ".join(fact.split("|")) for fact in self.case.expected)
-        return f"{self.case.id}: {asked}{f' (expected: {facts})' if facts else ''}"
+        return f"{self.case.id}: {self.case.asked}{f' (expected: {facts})' if facts else ''}"
 
     def _repr_html_(self) -> Html:
         if self.problem:

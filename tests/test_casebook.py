@@ -1,6 +1,7 @@
 """Single cases: which flipped, which are worst, and everything about one."""
 
 import asyncio
+import re
 import shlex
 from dataclasses import replace
 
@@ -98,8 +99,22 @@ def test_the_exact_request_can_be_pasted_as_curl(tmp_path):
     words = shlex.split(view.curl("v2"))
     assert words[:2] == ["curl", f"{ENDPOINT}/chat/completions"]
     assert any("it's v2 `$(rm -rf /)`" in word for word in words)
-    assert "$OPENAI_API_KEY" in view.curl("v2").replace("{", "").replace("}", "")
+    assert '"Authorization: Bearer ${API_KEY}"' in view.curl("v2")  # whose address that is nobody knows
     assert "curl" in view._repr_html_()
+
+
+def test_a_command_to_paste_names_no_provider_s_key_for_another(tmp_path):
+    """OpenAI's address gets OpenAI's variable, Groq's its own, a server on this machine none."""
+    named = {
+        "https://api.openai.com/v1": "${OPENAI_API_KEY}",
+        "https://api.groq.com/openai/v1": "${GROQ_API_KEY}",
+        "http://127.0.0.1:11434/v1": "",
+    }
+    for place, (address, variable) in enumerate(named.items()):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        command = with_requests(folder, address).show("q000", store=folder / "calls.sqlite").curl("v2")
+        assert re.findall(r"\$\{\w+\}", command) == ([variable] if variable else [])
 
 
 def test_a_request_that_went_to_no_url_is_shown_as_json(tmp_path):

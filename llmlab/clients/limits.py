@@ -78,8 +78,6 @@ class _Budget:
         """Seconds to wait until `amount` units are free."""
         if not self._unit_s:
             return 0.0
-        if not self._unit_s:
-            return 0.0
         wait_s = self.wait_s(now_s)
         self._free_at_s = max(self._free_at_s, now_s - BURST_S) + amount * self._unit_s
         return wait_s

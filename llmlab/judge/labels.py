@@ -144,13 +144,6 @@ class Labels(Shown):
             found[label.key] = (*found.get(label.key, ()), label)
         return found
 
-    def between_labellers(self) -> pd.DataFrame:
-        """What two labellers said of the same things: columns first, second; for `calibrate_scores` of people."""
-        import pandas as pd
-
-        pairs = [(group[0].value, group[1].value) for group in self.by_key.values() if len(group) > 1]
-        return pd.DataFrame(pairs, columns=["first", "second"])
-
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from llmlab.display import Shown
 from llmlab.errors import DataError
-from llmlab.judge.labels import Labels, text_digest
+from llmlab.judge.labels import Labels, read_labels, text_digest
 from llmlab.judge.prompts import question_of
 from llmlab.results import Results
 from llmlab.stats.arrays import FloatArray
@@ -34,7 +34,14 @@ class Worklist(Shown):
     items: tuple[tuple[str, str, str, float], ...]
 
     def save(self, path: str | Path) -> Path:
-        """Write JSONL to fill in: set `value` of each line; `text` and `asked` are for reading and may be removed."""
+        """Write JSONL to fill in: set `value` of each line; `text` and `asked` are for reading and may be removed.
+
+        Raises:
+            DataError: the file holds labels that somebody gave; they are not overwritten.
+        """
+        there = read_labels(path) if Path(path).exists() else ()
+        if given := sum(label.value is not None for label in there):
+            raise DataError(f"{path} holds {given} labels with a value, which would be lost; name another file")
         rows = [
             {
                 "rubric": self.rubric,

@@ -52,7 +52,7 @@ def case_rows(
     rows = []
     for case_id in case_ids:
         relevant = by_id[case_id].relevant
-        asked = " | ".join(str(value) for value in by_id[case_id].inputs.values())
+        asked = by_id[case_id].asked
         wanted = ", ".join(sorted(relevant, key=lambda doc_id: -relevant[doc_id]))
         for place, variant in enumerate(variants):
             said = first.get((variant, case_id))

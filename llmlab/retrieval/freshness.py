@@ -148,7 +148,7 @@ class Freshness(Shown):
 
     def _question(self, case_id: str) -> str:
         case = self.golden.by_id.get(case_id) if self.golden else None
-        return " | ".join(str(value) for value in case.inputs.values()) if case else ""
+        return case.asked if case else ""
 
     def _rows(self) -> list[dict[str, object]]:
         counts = {name: len(getattr(self, name)) for name in ("added", "changed", "deleted", "renamed")}

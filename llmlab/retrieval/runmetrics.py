@@ -129,7 +129,7 @@ class RunMetrics(Shown):
             rows.append(
                 {
                     "case": case.id,
-                    "question": " | ".join(str(value) for value in case.inputs.values()),
+                    "question": case.asked,
                     str(parse_measure(measure)): Interval(float(values[i])),
                     "fetched": ", ".join(got) or "nothing",
                     "relevant, not fetched": ", ".join(d for d in wanted if d not in got) or "none",

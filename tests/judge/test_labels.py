@@ -227,13 +227,17 @@ def test_a_worklist_becomes_labels_when_its_values_are_filled_in(judge, tmp_path
     """No answer says which variant it is of; the file is read back as labels of these answers."""
     texts, _ = many(20)
     results = judged({"v1": texts}, judge, tmp_path)
-    path = ll.judge.to_label(results, 20, metric="correctness").save(tmp_path / "w.jsonl")
+    todo = ll.judge.to_label(results, 20, metric="correctness")
+    path = todo.save(tmp_path / "w.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert all("variant" not in row for row in rows)
     labels = ll.judge.Labels.load(
         written(tmp_path / "l.jsonl", [{**row, "value": 1 + i % 5} for i, row in enumerate(rows)])
     )
     assert ll.judge.calibrate(labels, results).only.n == 20
+    assert todo.save(path) == path  # nothing is filled in there yet
+    with pytest.raises(DataError, match="holds 20 labels with a value, which would be lost"):
+        todo.save(tmp_path / "l.jsonl")
 
 
 def test_a_worklist_is_by_the_rubric_that_the_metric_was_judged_by():
@@ -247,15 +251,6 @@ def test_a_worklist_is_by_the_rubric_that_the_metric_was_judged_by():
         provenance={"judges": {"helped": record}},
     )
     assert ll.judge.to_label(renamed, 5, metric="helped").rubric == "correctness"
-
-
-def test_two_labellers_of_the_same_answers_can_be_compared():
-    """Their pairs are a table of their own."""
-    _, labels = many(10)
-    second = tuple(one.model_copy(update={"labeller": "b"}) for one in labels)
-    both = replace(labels, labels=(*labels.labels, *second)).between_labellers()
-    assert len(both) == 10
-    assert both["first"].tolist() == both["second"].tolist()
 
 
 def test_the_maintainers_labels_are_whole():
