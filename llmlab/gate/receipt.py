@@ -146,9 +146,12 @@ class Receipt(Shown, Sealed):
         return utc(self.created_at)
 
     def differences(self, decision: Decision) -> tuple[str, ...]:
-        """What a decision made again finds otherwise than this receipt says; empty when it confirms it."""
+        """What a decision made again finds otherwise than this receipt says; empty when it confirms it.
+
+        The same index is built anew by every process: when it was does not count here, but in the verdict.
+        """
         again, names = receipt_of(decision), list(_RECOMPUTED)
-        wrong = [name for name in names if getattr(again, name) != getattr(self, name)]
+        wrong = [name for name in names if _timeless(getattr(again, name)) != _timeless(getattr(self, name))]
         if len(again.conditions) != len(self.conditions) or not all(
             _alike(a.model_dump(), b.model_dump()) for a, b in zip(again.conditions, self.conditions, strict=False)
         ):
@@ -224,6 +227,10 @@ def ci_facts(environment: Mapping[str, str]) -> dict[str, str]:
         if environment.get(system):
             return {"system": system, **{name: environment[name] for name in names if environment.get(name)}}
     return {"system": "CI"} if environment.get("CI") in ("true", "1") else {}
+
+
+def _timeless(value: Any) -> Any:
+    return {key: one for key, one in value.items() if key != "built_at"} if isinstance(value, Mapping) else value
 
 
 def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

@@ -91,6 +91,13 @@ def test_a_receipt_whose_freshness_was_changed_is_not_confirmed() -> None:
     assert forged.differences(decision) == ("index_freshness",)
 
 
+def test_the_same_index_built_again_confirms_a_receipt() -> None:
+    """Every process builds its own: a decision on results that were logged before names an earlier moment."""
+    decision = decision_on(measured(0))
+    later = {**receipt_of(decision).index_freshness, "built_at": "2026-11-22T00:00:00+00:00"}
+    assert receipt_of(decision, index_freshness=later).differences(decision) == ()
+
+
 def test_a_run_records_the_freshness_of_the_index_it_searched(tmp_path) -> None:
     (tmp_path / "docs.jsonl").write_text('{"id": "d0", "text": "alpha"}\n{"id": "d1", "text": "beta"}')
     config = RetrievalConfig(corpus=CorpusRef(jsonl="docs.jsonl"), k=1)
