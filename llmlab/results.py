@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from llmlab.casebook import Flips, Worst
-    from llmlab.caseview import CaseView
+    from llmlab.cases.flips import Flips, Worst
+    from llmlab.cases.view import CaseView
     from llmlab.comparison import Comparison
     from llmlab.economics import PerVariant
     from llmlab.scorers import Scorer
@@ -299,13 +299,13 @@ class Results(Shown):
 
     def flips(self, before: str, after: str, *, metric: str | None = None) -> Flips:
         """Cases that went from good to bad or from bad to good between two variants, with both answers."""
-        from llmlab.casebook import flips
+        from llmlab.cases.flips import flips
 
         return flips(self, before, after, metric=metric)
 
     def worst(self, n: int = 10, *, variant: str | None = None, metric: str | None = None) -> Worst:
         """The n lowest-scored answers."""
-        from llmlab.casebook import worst
+        from llmlab.cases.flips import worst
 
         return worst(self, n, variant=variant, metric=metric)
 
@@ -314,7 +314,7 @@ class Results(Shown):
 
         The requests come from the call store, by default that of the project; `.curl(variant)` gives one to paste.
         """
-        from llmlab.casebook import show
+        from llmlab.cases.view import show
 
         return show(self, case_id, repeat=repeat, store=store)
 

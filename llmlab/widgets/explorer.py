@@ -1,4 +1,4 @@
-"""The Explorer: the cases of a run one at a time, filtered; which cases match is one call into `casefilter`."""
+"""The Explorer: the cases of a run one at a time, filtered; which cases match is one call into `cases.filter`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from llmlab.casefilter import FLIPS, ORDERS, choices, matching, questions
-from llmlab.caseview import CaseView, view
+from llmlab.cases.filter import FLIPS, ORDERS, choices, matching, questions
+from llmlab.cases.view import CaseView, view
 from llmlab.display import Chip, Html, html_note, html_of, html_table, html_widget, plain
 from llmlab.results import Results
 from llmlab.retrieval.attribution import CELLS

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmlab as ll
-from llmlab.casefilter import FLIPS, ORDERS, choices, matching
+from llmlab.cases.filter import FLIPS, ORDERS, choices, matching
 from llmlab.results import Results
 from tests.made_results import made, reads
 

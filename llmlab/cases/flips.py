@@ -1,20 +1,14 @@
-"""Looking at single cases of a run: which flipped, which are worst, and everything about one of them."""
+"""Which cases of a run to look at first: those that flipped between two variants, and those that score worst."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.callstore import CallStore
-from llmlab.caseview import CaseView, view
-from llmlab.clients.base import Request
 from llmlab.display import Chip, Interval, Shown, number, plain
-from llmlab.project import runs_folder
 from llmlab.scoretable import Metric
 from llmlab.sentences import counted
 
@@ -24,10 +18,7 @@ if TYPE_CHECKING:
     from llmlab.results import Results
     from llmlab.scoretable import ScoreTable
 
-__all__ = ["Flip", "Flips", "Worst", "flips", "good_cells", "show", "worst"]
-
-
-UNKNOWN_KEY = "API_KEY"  # in a command to paste, for an address whose key is not known
+__all__ = ["Flip", "Flips", "Worst", "flips", "good_cells", "worst"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -191,47 +182,6 @@ def good_cells(table: ScoreTable) -> NDArray[np.bool_]:
     middle = _threshold(table.metric)
     good: NDArray[np.bool_] = table.values >= middle if table.metric.higher_is_better else table.values <= middle
     return good
-
-
-def show(results: Results, case_id: str, *, repeat: int = 0, store: str | Path | None = None) -> CaseView:
-    """One case with every variant's answer, and the exact requests where the call store has them."""
-    found = view(results, case_id, repeat=repeat)
-    rows = list(found.answers.values())
-    return replace(found, requests=_requests(rows, results.provenance.get("endpoints", {}), store))
-
-
-def _requests(
-    rows: Sequence[Mapping[str, Any]], endpoints: Mapping[str, str], store: str | Path | None
-) -> dict[str, str]:
-    path = Path(store) if store is not None else runs_folder() / "calls.sqlite"
-    if not path.exists():
-        return {}
-    with CallStore(path) as calls:
-        kept = {row["variant"]: calls.request_json(row["call_key"]) for row in rows if row["call_key"]}
-    return {variant: _command(text, endpoints.get(variant, "")) for variant, text in kept.items() if text}
-
-
-def _command(request_json: str, fingerprint: str) -> str:
-    """curl for a request that went to an OpenAI-compatible endpoint, else the request itself as JSON.
-
-    The stored request does not say which key it went out with: only an address that is known gets its usual variable,
-    so that whoever pastes the command sends no provider's key to another.
-    """
-    base_url, *more = fingerprint.split(" ")
-    if not base_url.startswith(("http://", "https://")):
-        return json.dumps(json.loads(request_json), indent=1, ensure_ascii=False)
-    from llmlab.clients.endpoints import PROVIDERS
-    from llmlab.clients.openai import OpenAIClient
-
-    versions = [part for part in more if part[:4].isdigit()]
-    deployment = next((part for part in more if part not in versions), None)
-    client = OpenAIClient(
-        base_url,
-        api_key_env=dict(PROVIDERS.values()).get(base_url, UNKNOWN_KEY),
-        deployment=deployment,
-        api_version=versions[0] if versions else None,
-    )
-    return client.curl(Request.from_json(request_json))
 
 
 def _quality_metric(results: Results, metric: str | None) -> str:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmlab.callstore import CallStore
+from llmlab.clients.base import Request
 from llmlab.display import Chip, Html, Interval, Marked, Shown, diffed, html_heading, html_of, html_table, number
 from llmlab.errors import DataError
 from llmlab.golden import Case
+from llmlab.project import runs_folder
 
 if TYPE_CHECKING:
     from llmlab.results import Results
     from llmlab.retrieval.attribution import Attribution
 
-__all__ = ["CaseView", "view"]
+__all__ = ["CaseView", "show", "view"]
+
+UNKNOWN_KEY = "API_KEY"  # in a command to paste, for an address whose key is not known
 
 _STATUS_CHIPS = {"ok": "good", "refused": "unsure", "truncated": "unsure", "empty": "bad", "timeout": "bad"}
 _OUTCOME_CHIPS = {"right": "good", "lucky": "unsure"}
@@ -157,12 +163,53 @@ def view(
     )
 
 
+def show(results: Results, case_id: str, *, repeat: int = 0, store: str | Path | None = None) -> CaseView:
+    """One case with every variant's answer, and the exact requests where the call store has them."""
+    found = view(results, case_id, repeat=repeat)
+    rows = list(found.answers.values())
+    return replace(found, requests=_requests(rows, results.provenance.get("endpoints", {}), store))
+
+
 def _outcomes(attribution: Attribution, case_id: str) -> dict[str, str]:
     from llmlab.retrieval.attribution import CELLS, UNKNOWN
 
     cells = attribution.cells[attribution.case_ids.index(case_id)] if case_id in attribution.case_ids else ()
     found = zip(attribution.variants, cells, strict=False)
     return {variant: CELLS[cell] for variant, cell in found if cell != UNKNOWN}
+
+
+def _requests(
+    rows: Sequence[Mapping[str, Any]], endpoints: Mapping[str, str], store: str | Path | None
+) -> dict[str, str]:
+    path = Path(store) if store is not None else runs_folder() / "calls.sqlite"
+    if not path.exists():
+        return {}
+    with CallStore(path) as calls:
+        kept = {row["variant"]: calls.request_json(row["call_key"]) for row in rows if row["call_key"]}
+    return {variant: _command(text, endpoints.get(variant, "")) for variant, text in kept.items() if text}
+
+
+def _command(request_json: str, fingerprint: str) -> str:
+    """curl for a request that went to an OpenAI-compatible endpoint, else the request itself as JSON.
+
+    The stored request does not say which key it went out with: only an address that is known gets its usual variable,
+    so that whoever pastes the command sends no provider's key to another.
+    """
+    base_url, *more = fingerprint.split(" ")
+    if not base_url.startswith(("http://", "https://")):
+        return json.dumps(json.loads(request_json), indent=1, ensure_ascii=False)
+    from llmlab.clients.endpoints import PROVIDERS
+    from llmlab.clients.openai import OpenAIClient
+
+    versions = [part for part in more if part[:4].isdigit()]
+    deployment = next((part for part in more if part not in versions), None)
+    client = OpenAIClient(
+        base_url,
+        api_key_env=dict(PROVIDERS.values()).get(base_url, UNKNOWN_KEY),
+        deployment=deployment,
+        api_version=versions[0] if versions else None,
+    )
+    return client.curl(Request.from_json(request_json))
 
 
 def _said(row: Mapping[str, Any]) -> str:

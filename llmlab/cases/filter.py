@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from llmlab.casebook import good_cells
+from llmlab.cases.flips import good_cells
 from llmlab.retrieval.attribution import CELLS
 
 if TYPE_CHECKING:
