@@ -74,7 +74,11 @@ def cost_per_success(results: Results, metric: str) -> PerVariant:
             note = "the cost of some answers is unknown"
             found[variant] = Estimate(value=None, n_attempted=successes.size, notes=(note,))
             continue
-        found[variant] = ratio_of_sums(costs, successes, clusters=clusters)
+        try:
+            found[variant] = ratio_of_sums(costs, successes, clusters=clusters)
+        except DataError as error:  # one case or cluster
+            ratio = float(costs.sum() / successes.sum()) if successes.any() else None
+            found[variant] = Estimate(value=ratio, n=successes.size, n_attempted=successes.size, notes=(str(error),))
     reading = f"Cost of all answers over those that {metric} rates {middle:g} or better, failed attempts included."
     return PerVariant(name=f"USD per success ({metric})", estimates=found, reading=reading)
 
@@ -106,14 +110,18 @@ def cost_line(results: Results, baseline: str, candidate: str, *, requests_per_d
     (cost_a, n_a, clusters), (cost_b, n_b, _) = (_per_case(results, v, ones) for v in (baseline, candidate))
     if cost_a is None or cost_b is None:
         return f"Cost: unknown for {baseline if cost_a is None else candidate}; give its price in endpoints.yaml."
-    if cost_a.size != cost_b.size or not (cost_a.any() and cost_b.any()):
+    asked = results.table("cost_usd").attempted > 0
+    try:
+        if not (asked[:, results.variants.index(baseline)] == asked[:, results.variants.index(candidate)]).all():
+            raise DataError("the arms were asked other cases")
+        change = ratio_change((cost_a, n_a), (cost_b, n_b), clusters=clusters)
+    except DataError:  # no pairs, one case or cluster, or an arm that cost nothing
         mean_a, mean_b = (float(cost.sum() / n.sum()) for cost, n in ((cost_a, n_a), (cost_b, n_b)))
         return f"Cost: an answer of {candidate} costs ${number(mean_b)}, one of {baseline} ${number(mean_a)}."
-    change = ratio_change((cost_a, n_a), (cost_b, n_b), clusters=clusters)
     ratio, low, high = (100 * ((end or 0.0) - 1) for end in (change.value, change.low, change.high))
     word = "more" if ratio >= 0 else "less"
-    said = f"Cost: {candidate} costs {number(float(f'{abs(ratio):.2g}'))}% {word} per answer than {baseline}"
-    said += f" (95% CI {low:+.2g}% to {high:+.2g}%)"
+    said = f"Cost: {candidate} costs {_two_digits(abs(ratio))}% {word} per answer than {baseline}"
+    said += f" (95% CI {_signed(low)}% to {_signed(high)}%)"
     if requests_per_day is None:
         return f"{said}."
     extra = (float(cost_b.sum() / n_b.sum()) - float(cost_a.sum() / n_a.sum())) * requests_per_day * DAYS_PER_MONTH
@@ -138,3 +146,11 @@ def _per_case(
 
     known = None if np.isnan(costs).any() else per_case(costs)
     return known, per_case(counted[chosen]), design["clusters"]
+
+
+def _two_digits(value: float) -> str:
+    return number(float(f"{value:.2g}"))
+
+
+def _signed(value: float) -> str:
+    return f"{'-' if value < 0 else '+'}{_two_digits(abs(value))}"

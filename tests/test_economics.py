@@ -1,8 +1,12 @@
 """Cost per success, the bill and consistency: known answers, and what cannot be known is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from llmlab.economics import cost_line
+from llmlab.golden import GoldenSet
 from tests.made_results import made, with_numbers
 
 
@@ -71,3 +75,17 @@ def test_costs_per_success_are_weighted_by_what_cases_stand_for():
     results = with_numbers(made({"v1": [1.0, 0.0, 1.0]}, weights=[1.0, 2.0, 5.0]), cost_usd=[1.0, 2.0, 3.0])
     found = results.cost_per_success("right").estimate("v1")
     assert found.value == pytest.approx((1 + 4 + 15) / (1 + 5))
+
+
+def test_where_no_interval_can_be_had_costs_are_said_without_one():
+    """One cluster, one case, or arms that were asked other cases: the gate's report is written all the same."""
+    results = with_numbers(made({"a": [1.0] * 4, "b": [1.0] * 4}), cost_usd=[0.01, 0.02] * 4)
+    together = GoldenSet(tuple(replace(case, cluster="one") for case in results.golden))
+    one_cluster = replace(results, golden=together)
+    other = results.frame[~((results.frame["variant"] == "a") & (results.frame["case_id"] == "q000"))]
+    other = other[~((other["variant"] == "b") & (other["case_id"] == "q001"))]
+    for some in (one_cluster, replace(results, frame=other.reset_index(drop=True))):
+        assert cost_line(some, "a", "b") == "Cost: an answer of b costs $0.02, one of a $0.01."
+    found = one_cluster.cost_per_success("right").estimate("a")
+    assert (found.value, found.low) == (0.01, None)
+    assert "one cluster" in found.notes[0]
