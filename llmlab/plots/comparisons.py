@@ -47,7 +47,8 @@ def forest(comparison: Comparison, *, margin: float | None = None, most_rows: in
     """Every difference with its interval, in the table's order; metrics in different units get panels of their own.
 
     Shares are drawn in points of 100. Filled marks are decided, hollow ones on a shaded row are not. `margin` is
-    drawn as a band; by default it is the one that the comparison was made with.
+    drawn as a band; by default it is the one that the comparison was made with. Where no row has a difference (too
+    few cases, or no candidate), the picture says so.
 
     >>> from llmlab.retrieval.compare import compare_runs
     >>> from llmlab.retrieval.metrics import evaluate
@@ -59,7 +60,7 @@ def forest(comparison: Comparison, *, margin: float | None = None, most_rows: in
     drawable = [row for row in comparison if row.difference is not None]
     rows = drawable[:most_rows]
     if not rows:
-        raise ValueError("nothing to draw: no row of this comparison has two scored cases")
+        return _nothing_drawn(comparison)
     panels: dict[str, list[PairedRow]] = {}
     for row in rows:
         panels.setdefault(scale_of(row.metric)[1] or row.metric.name, []).append(row)
@@ -83,6 +84,17 @@ def forest(comparison: Comparison, *, margin: float | None = None, most_rows: in
             figure.supxlabel(f"Not drawn: {note}.", fontsize=9)
         titled(figure, _forest_title(rows, comparison.baseline))
     figure.alt = plain(f"Forest plot. {' '.join(row.sentence for row in rows)}", None)
+    return figure
+
+
+def _nothing_drawn(comparison: Comparison) -> Picture:
+    """A picture of words, so that a first try on three cases runs to the end of its notebook."""
+    figure = Picture(figsize=(WIDTH_INCHES, 0.8), dpi=120)
+    why = "two cases, in different clusters, must be scored in both variants" if len(comparison) else "no candidate"
+    said = f"No difference from {short_name(comparison.baseline, TITLE_NAME_CHARS)} can be drawn: {why}"
+    with mpl.rc_context(dict(STYLE)):
+        titled(figure, said)
+    figure.alt = plain(f"{said}.", None)
     return figure
 
 

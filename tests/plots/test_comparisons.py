@@ -117,9 +117,13 @@ def test_rows_that_are_not_drawn_are_counted():
 
 
 def test_nothing_to_draw_is_said():
-    """Instead of empty axes."""
-    with pytest.raises(ValueError, match="nothing to draw"):
-        plots.forest(made({"v1": [0.5], "v2": [0.6]}).compare("v1"))
+    """Instead of empty axes; a comparison's figure says it itself, so that a first try on few cases goes on."""
+    few = plots.forest(made({"v1": [0.5], "v2": [0.6]}).compare("v1"))
+    assert "No difference from v1 can be drawn: two cases" in few.alt
+    assert (
+        "No difference from v1 can be drawn: no candidate" in plots.forest(made({"v1": [0.5, 0.6]}).compare("v1")).alt
+    )
+    assert not few.axes
     with pytest.raises(ValueError, match="nothing to draw"):
         plots.quality_against(made({"v1": [0.5, 0.6]}))
 
