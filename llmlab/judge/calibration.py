@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from llmlab.errors import DataError
-from llmlab.judge.columns import called, levels_of, require_columns, scale_of, split, winners
+from llmlab.judge.columns import called, lengths_of, levels_of, require_columns, scale_of, split, winners
 from llmlab.judge.figures import Calibration, ScoreGroup, VerdictGroup
 from llmlab.stats.agreement import agreement, cohen_kappa, confusion_matrix, judge_rates, kappa_bootstrap
 from llmlab.stats.bias import BiasSlope, length_slope, position_bias, self_preference
@@ -136,7 +136,7 @@ def _verdict_group(
     gold, one, two = ([values[i] for i in decided] for values in (gold, one, two))
     used, level = rows.iloc[decided], boot["level"]
     clusters, all_clusters = _cells(used, columns.cluster), _cells(rows.iloc[labelled], columns.cluster)
-    lengths = [None if name is None else used[name].to_numpy(dtype=float) for name in columns.lengths]
+    lengths = [None if name is None else lengths_of(used, name) for name in columns.lengths]
     sized = {} if None in columns.lengths else {"lengths_1": lengths[0], "lengths_2": lengths[1]}
     slope = length_slope(one, two, gold=gold, clusters=clusters, level=level, **sized) if sized else None  # type: ignore[arg-type]  # neither is None
     position = position_bias(one, two, gold=gold, level=level)
@@ -201,7 +201,7 @@ def _score_group(
     used, gold, level = rows.iloc[kept], [people[i] for i in kept], boot["level"]
     said, clusters = levels_of(used[columns.judge], levels, columns.judge), _cells(used, columns.cluster)
     numeric = all(isinstance(one, (int, float)) for one in levels)
-    size = None if columns.length is None else used[columns.length].to_numpy(dtype=float)
+    size = None if columns.length is None else lengths_of(used, columns.length)
     lean, slope = _undefined("levels are names"), None
     if numeric:
         lean, slope = _leaning(gold, said, clusters, size, level, span=float(levels[-1] - levels[0]))

@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from llmlab.display import plain
 from llmlab.errors import DataError
+from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["called", "levels_of", "require_columns", "scale_of", "split", "winners"]
+__all__ = ["called", "lengths_of", "levels_of", "require_columns", "scale_of", "split", "winners"]
 
 _EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>"})
 
@@ -43,6 +46,24 @@ def require_columns(frame: pd.DataFrame, names: Sequence[str | None]) -> None:
         raise DataError(f"no column {missing[0]!r} in the table (it has: {', '.join(map(str, frame.columns))})")
     if not len(frame):
         raise DataError("the table has no rows")
+
+
+def lengths_of(rows: pd.DataFrame, name: str) -> FloatArray:
+    """A column of lengths; DataError with the row (1 = the first of the table) for one that is empty or no number."""
+    found = np.array([_length(value) for value in rows[name].tolist()], dtype=float)
+    wrong = np.flatnonzero(~np.isfinite(found))
+    if wrong.size:
+        row, value = rows.index[wrong[0]] + 1, rows[name].iloc[wrong[0]]
+        said = "is empty" if _is_empty(value) else f"holds {plain(value, 40)}, which is no number"
+        raise DataError(f"row {row}: column {name!r} {said}; fill it in, or leave the lengths out")
+    return found
+
+
+def _length(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _is_empty(value: Any) -> bool:
