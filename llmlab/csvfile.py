@@ -7,6 +7,7 @@ whatever reads CSV.
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["csv_cell", "read_back", "write_csv"]
+__all__ = ["csv_cell", "read_back", "separator_of", "write_csv"]
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
@@ -45,6 +46,18 @@ def read_back(frame: pd.DataFrame) -> pd.DataFrame:
         if frame[name].map(lambda value: isinstance(value, str) and value.startswith("'")).any()
     }
     return frame.assign(**texts).rename(columns=_read) if texts or any(map(_is_marked, frame.columns)) else frame
+
+
+def separator_of(text: str) -> str:
+    """What separates the columns of a CSV file: of comma, semicolon and tab the one that its header has most of.
+
+    Where the comma is the decimal sign, spreadsheets write semicolons.
+
+    >>> separator_of("question;expected\\nWhy, indeed?;so\\n"), separator_of('"a;b;c",d\\n')
+    (';', ',')
+    """
+    header = text.lstrip("\ufeff\r\n").splitlines()[:1]
+    return max(",;\t", key=lambda one: len(next(csv.reader(header, delimiter=one), [])))
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> Path:

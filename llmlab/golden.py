@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llmlab.csvfile import read_back
+from llmlab.csvfile import read_back, separator_of
 from llmlab.display import Shown, plain
 from llmlab.errors import FileRuleError
 from llmlab.personal import Found, pii_of_cases, told
@@ -165,17 +165,17 @@ class GoldenSet(Shown):
 
     @classmethod
     def from_csv(cls, path: str | Path, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
-        """Cases from a CSV file; `columns` as in `from_frame`."""
+        """Cases from a CSV file (also with ; or tabs) but for its empty rows; `columns` as in `from_frame`."""
         import pandas as pd
 
-        text = io.StringIO(_decoded(_bytes(Path(path)), path))
+        text = _decoded(_bytes(Path(path)), path)
         try:
-            frame = read_back(pd.read_csv(text, dtype=str, keep_default_na=False, index_col=None))
+            frame = read_back(pd.read_csv(io.StringIO(text), sep=separator_of(text), dtype=str, keep_default_na=False))
         except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
             raise FileRuleError(f"is not a CSV file ({error})", path=path) from None
         if not isinstance(frame.index, pd.RangeIndex):
             raise FileRuleError("is not a CSV file (its rows have more fields than its header)", path=path)
-        return cls._from_file(frame, path, inputs=inputs, **columns)
+        return cls._from_file(frame[~frame.map(_is_missing).all(axis="columns")], path, inputs=inputs, **columns)
 
     @classmethod
     def from_parquet(cls, path: str | Path, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:

@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 import click
 
 from llmlab.bundle import Bundle, ModelRef, Sampling
+from llmlab.csvfile import separator_of
 from llmlab.display import plain
 from llmlab.errors import FileRuleError
 from llmlab.golden import GoldenSet
 from llmlab.project import project_root
 from llmlab.prompting import Prompt
 from llmlab.redaction import holds_secret
+from llmlab.sentences import counted
 from llmlab.yamlfile import read_text
 
 __all__ = ["new"]
@@ -66,7 +68,7 @@ unscored_at_most: 0.05
 _README = """\
 # {name}
 
-{cases} questions from `{csv}`, asked to `{model}`.
+{cases} from `{csv}`, asked to `{model}`.
 
     llmlab run notebooks/01_compare_variants.ipynb -p experiment {folder} -p base_url {base_url}{metric}
 
@@ -103,6 +105,8 @@ def new(
     folder = project_root() / "experiments" / name
     if folder.exists():
         raise ValueError(f"experiments/{name} exists already; choose another name, or delete it first")
+    if not model_id.strip():
+        raise ValueError("--model is empty, must be the id that the endpoint knows, such as llama3.1:8b")
     model = ModelRef(provider=provider or _provider_of(base_url), id=model_id)
     golden, notes = _golden_set(csv_path, name=name, question=question, expected=expected)
     has_expected = any(case.expected for case in golden)
@@ -110,7 +114,7 @@ def new(
     pin = f"The model is {'pinned' if model.pinned else 'not pinned'}: {model.pinned.reason}."
     readme = _README.format(
         name=name,
-        cases=len(golden),
+        cases=counted(len(golden), "question"),
         csv=csv_path.name,
         model=model,
         folder=f"experiments/{name}",
@@ -120,7 +124,9 @@ def new(
     )
     files = {"README.md": readme, "gate.yaml": _GATE.format(metric=metric)}
     _write(folder, files, bundles=_bundles(name, model), golden=golden)
-    _say([f"experiments/{name} has {len(golden)} questions and two prompts.", *notes, pin, "", *_next(readme)])
+    _say(
+        [f"experiments/{name} has {counted(len(golden), 'question')} and two prompts.", *notes, pin, "", *_next(readme)]
+    )
 
 
 def _golden_set(
@@ -152,9 +158,8 @@ def _golden_set(
 
 
 def _columns(path: Path) -> list[str]:
-    header = next(csv.reader(read_text(path).splitlines()), [])
-    if len(header) == 1 and re.search(r"[;\t]", header[0]):
-        raise FileRuleError("separates its columns by ; or tabs; save it with commas", path=path, line=1)
+    text = read_text(path)
+    header = next(csv.reader(text.splitlines(), delimiter=separator_of(text)), [])
     if not header:
         raise FileRuleError("is empty", path=path)
     if len(set(header)) < len(header):

@@ -69,7 +69,6 @@ def test_a_name_that_is_a_path_is_refused(name, call, project):
     ("csv", "said"),
     [
         ("a,b\n1,2\n", "no column looks like the question (there are: a, b); name it with --question"),
-        ("question;answer\n1;2\n", "separates its columns by ; or tabs"),
         ("", "is empty"),
         ("question,answer\n", "has no cases"),
         ("question,question\n1,2\n", "names a column twice"),
@@ -134,3 +133,20 @@ def test_the_provider_follows_from_the_address(url, provider, call, project):
     assert call(url=url, model="some-model").exit_code == 0
     bundles = load_bundles(project / "experiments/mine/bundles")
     assert bundles["v1"].model.provider == provider
+
+
+def test_a_file_as_people_have_them_is_read(call, project):
+    """Semicolons of a spreadsheet where the comma is the decimal sign, a BOM, spaces around names, empty last rows."""
+    text = "\ufeffFrage ; Antwort;Thema\r\nWarum, bitte?;Darum;a\r\n;;\r\n \r\nWie viel?;1,5|1.5;b\r\n;;\r\n"
+    (project / "mine.csv").write_bytes(text.encode())
+    done = call(csv="mine.csv")
+    assert done.exit_code == 0, done.stderr
+    golden = GoldenSet.load(project / "experiments" / "mine" / "golden.jsonl")
+    assert [(case.inputs["question"], case.expected) for case in golden] == [
+        ("Warum, bitte?", ("Darum",)),
+        ("Wie viel?", ("1,5|1.5",)),
+    ]
+
+
+def test_an_empty_model_is_refused_in_words(call):
+    assert "--model is empty" in call(model="").stderr
