@@ -21,7 +21,7 @@ from llmlab.errors import FileRuleError
 from llmlab.pinning import Pinning, judge_pin
 from llmlab.project import located
 from llmlab.prompting import LARGEST_INTEGER, LARGEST_TEMPLATE_CHARS, Frozen, Prompt, frozen_json, placeholders
-from llmlab.yamlfile import read_model, to_yaml
+from llmlab.yamlfile import OfFolder, read_model, to_yaml
 
 __all__ = [
     "Bundle",
@@ -301,7 +301,7 @@ class BundleDiff(Shown):
             return f"Same behaviour: both have digest {self.digests[0][:8]}."
         fields = ", ".join(field for field, _, _ in self.changes)
         before, after = (digest[:8] for digest in self.digests)
-        return f"{len(self.changes)} field(s) change ({fields}): digest {before} becomes {after}."
+        return f"Changed: {fields}. Digest {before} becomes {after}."
 
     def _repr_html_(self) -> str:
         texts = [c for c in self.changes if isinstance(c[1], str) and isinstance(c[2], str)]
@@ -324,7 +324,7 @@ def load_bundles(folder: str | Path) -> dict[str, Bundle]:
         if path.stem in bundles:
             raise FileRuleError(f"there is another bundle {path.stem!r} in this folder (.yaml and .yml)", path=path)
         bundles[path.stem] = Bundle.load(path)
-    return bundles
+    return OfFolder(folder, bundles)
 
 
 def grid(variants: Mapping[str, Bundle] | Bundle, **axes: Sequence[Any]) -> dict[str, Bundle]:

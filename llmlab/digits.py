@@ -25,6 +25,8 @@ class Interval:
         scale = 100.0 if self.unit == "%" else 1.0
         if self.low is None or self.high is None or math.isnan(self.low) or math.isnan(self.high):
             return number(self.value * scale) + self.unit
+        if self.low == self.value == self.high:  # nothing varies
+            return "{0}{1} [{0}, {0}]".format(number(self.value * scale), self.unit)
         digits = _digits_for(self.high * scale - self.low * scale)
         shown = [_fixed(part * scale, digits) for part in (self.value, self.low, self.high)]
         return f"{shown[0]}{self.unit} [{shown[1]}, {shown[2]}]"

@@ -7,6 +7,7 @@ infinities, dates, files over 1 MB, bad UTF-8. `bundle`, `gate`, endpoints and t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,13 +17,25 @@ import yaml
 from llmlab.errors import FileRuleError
 from llmlab.project import located
 
-__all__ = ["parse_yaml", "read_model", "read_text", "to_yaml"]
+__all__ = ["OfFolder", "parse_yaml", "read_model", "read_text", "to_yaml"]
 
 LARGEST_FILE_BYTES = 1_000_000
 DEEPEST_NESTING = 100
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 Lines = dict[tuple[str | int, ...], int]
+One = TypeVar("One")
+
+
+class OfFolder(dict[str, One]):
+    """What a folder's files say, by name; FileRuleError for a name that is not there says which are."""
+
+    def __init__(self, folder: str | Path, files: Mapping[str, One]) -> None:
+        super().__init__(files)
+        self.folder = folder
+
+    def __missing__(self, name: str) -> One:
+        raise FileRuleError(f"no {name!r} in this folder (there are: {', '.join(self)})", path=self.folder)
 
 
 def read_text(path: str | Path) -> str:

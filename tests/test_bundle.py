@@ -390,3 +390,11 @@ def test_a_model_reference_is_read_from_text_and_its_override_is_no_identity() -
 def test_retrieval_defaults_are_the_documented_ones() -> None:
     config = RetrievalConfig.model_validate({"corpus": {"package": "pandas"}})
     assert (config.retriever, config.k, config.query, config.distinct_by) == ("bm25", 5, "{{ question }}", None)
+
+
+def test_a_bundle_that_is_not_in_the_folder_is_told_with_those_that_are(tmp_path):
+    Bundle.from_prompt("{{ question }}", model="offline/extractive-1").save(tmp_path / "v1.yaml")
+    found = load_bundles(tmp_path)
+    with pytest.raises(FileRuleError, match=r"no 'v9' in this folder \(there are: v1\)"):
+        found["v9"]
+    assert found.get("v9") is None

@@ -119,7 +119,8 @@ def test_a_number_has_four_significant_digits_and_is_never_nan(value: object, sh
         (Interval(math.nan, 0.1, 0.2), "–"),
         (Interval(0.5, math.nan, 0.7), "0.5"),
         (Interval(0.5, -math.inf, math.inf), "0.500 [-∞, ∞]"),
-        (Interval(0.5, 0.5, 0.5), "0.500 [0.500, 0.500]"),
+        (Interval(0.5, 0.5, 0.5), "0.5 [0.5, 0.5]"),
+        (Interval(23.0, 23.0, 23.0), "23 [23, 23]"),
     ],
 )
 def test_an_interval_shows_the_digits_that_its_width_deserves(interval: Interval, shown: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import shlex
 import time
 import urllib.request
@@ -233,6 +234,9 @@ class HttpClient:
             proxy = self._proxies[access.base_url]
             async with session.post(url, data=body, headers=headers, allow_redirects=False, proxy=proxy) as response:
                 return await read(response)
+        except aiohttp.ClientConnectorError as error:
+            why = os.strerror(number) if (number := error.errno or 0) > 0 else error.strerror
+            raise TransportError(f"nothing answers at {access.base_url} ({why}); is the server running?") from None
         except aiohttp.ClientError as error:
             told = scrub(f"{type(error).__name__} {error}", secrets=self._lanes.secrets, limit=200)
             raise TransportError(f"{access.base_url}: {told}") from None
