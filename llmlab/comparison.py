@@ -5,7 +5,6 @@ Reads score tables alone, so that answers of a run and other tools' scores are j
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,11 @@ import numpy as np
 
 from llmlab.display import Chip, Interval, Shown, frame
 from llmlab.errors import GateError
+from llmlab.margins import POWER, UNSCORED_AT_MOST, judged, margins_of
 from llmlab.scoretable import CaseDesign, Metric, ScoreTable
 from llmlab.sentences import comparison_lines, missing_notes, paired_sentence
 from llmlab.stats.multiple import holm
-from llmlab.stats.paired import PairedDifference, mean_difference, non_inferiority
+from llmlab.stats.paired import PairedDifference, mean_difference
 from llmlab.stats.standard_error import t_quantile
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "PairedRow", "Verdict", "compare_tables"]
 
-POWER = 0.8
-UNSCORED_AT_MOST = 0.05  # share of answers, for metrics without bounds, whose missing values cannot be bounded
 _KINDS = {"PASS": "good", "better": "good", "FAIL": "bad", "worse": "bad"}
 
 
@@ -47,7 +45,11 @@ class PairedRow(Shown):
         level: of the interval; 1 - level is what the adjusted p is held against.
         detectable: the smallest true difference these cases would show with 80% power.
         margin, verdict: the tolerated harm, and PASS, FAIL or INCONCLUSIVE by the non-inferior rule.
+        repeats, noise: how often a case was asked, and the share of the variance that is noise between repeats, which
+            more of them would take away; None = not known.
         needed_cases: about how many cases would settle the margin with 80% power, None where settled.
+        needed_with_repeats: how many repeats instead of how many, and the cases needed then; None where that saves
+            little, or cannot be told.
         notes: what a reader must know about missing rows and few clusters.
     """
 
@@ -68,7 +70,10 @@ class PairedRow(Shown):
     detectable: float | None = None
     margin: float | None = None
     verdict: str | None = None
+    repeats: float | None = None
+    noise: float | None = None
     needed_cases: int | None = None
+    needed_with_repeats: tuple[int, int, int] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -271,7 +276,7 @@ def compare_tables(
     `margin` is the harm that may be tolerated, in the metric's own unit: one number for the bounded metrics, or a
     number per metric name.
     """
-    margins = _margins(tables, margin)
+    margins = margins_of(tables, margin)
     whole, parts = [], []
     for table in tables:
         base, tolerated = table.column(baseline), margins.get(table.metric.name)
@@ -279,10 +284,10 @@ def compare_tables(
         categories = table.categories() if by_tag else {}
         for arm in map(table.column, _candidates(table, baseline, candidates)):
             row = _row(table, base, arm, chosen=everything, category=None, level=level)
-            whole.append(_judged(row, tolerated))
+            whole.append(judged(row, tolerated))
             for tag, chosen in categories.items():
                 row = _row(table, base, arm, chosen=chosen, category=tag, level=level)
-                parts.append(_judged(row, tolerated))
+                parts.append(judged(row, tolerated))
     return (*_holm_adjusted(whole, 1 - level), *_holm_adjusted(parts, 1 - level))
 
 
@@ -294,22 +299,6 @@ def _candidates(table: ScoreTable, baseline: str, candidates: Sequence[str] | No
     if len(set(candidates)) < len(candidates):
         raise ValueError(f"a candidate is named twice: {', '.join(candidates)}")
     return candidates
-
-
-def _margins(tables: Sequence[ScoreTable], margin: float | Mapping[str, float] | None) -> Mapping[str, float]:
-    names = {table.metric.name for table in tables}
-    if margin is None:
-        return {}
-    if not isinstance(margin, Mapping):
-        margin = {table.metric.name: margin for table in tables if table.metric.bounded}
-        if not margin:
-            raise ValueError("no metric here has bounds: give the margin per metric, {name: margin}")
-    for name, tolerated in margin.items():
-        if name not in names:
-            raise ValueError(f"a margin for {name!r}, which is not compared (there are: {', '.join(sorted(names))})")
-        if not 0 < tolerated < math.inf:
-            raise ValueError(f"margin == {tolerated}, must be > 0")
-    return margin
 
 
 def _row(
@@ -343,6 +332,8 @@ def _row(
         attempted=(int(tried[0]), int(tried[1])),
         level=level,
     )
+    if difference and difference.se and (found := table.repeat_noise(both, [base, arm])):
+        row = replace(row, repeats=found[1], noise=min(1.0, found[0] / (difference.n * difference.se**2)))
     same_lost = bool((np.isnan(a) == np.isnan(b)).all())
     return replace(row, notes=missing_notes(row, same_cases_lost=same_lost), detectable=_detectable(difference, level))
 
@@ -358,29 +349,6 @@ def _detectable(d: PairedDifference | None, level: float) -> float | None:
     if d is None or d.se == 0:
         return None
     return (t_quantile(0.5 + level / 2, d.df) + t_quantile(POWER, d.df)) * d.se
-
-
-def _judged(row: PairedRow, margin: float | None) -> PairedRow:
-    """The row with its verdict on the margin; unscored answers are taken at their worst for each verdict."""
-    if margin is None:
-        return row
-    d = row.difference
-    if d is None or (row.unscored and row.lowest is None and row.unscored > UNSCORED_AT_MOST * sum(row.attempted)):
-        return replace(row, margin=margin, verdict="INCONCLUSIVE")
-    found = [d, row.lowest or d, row.highest or d]
-    turned = found if row.metric.higher_is_better else [_turned(x) for x in found]
-    tests = [non_inferiority(x, margin=margin, confidence=row.level) for x in turned]
-    shown, harm = all(test.shown for test in tests), all(test.harm_shown for test in tests)
-    if (shown or harm) and not d.too_few_clusters:
-        return replace(row, margin=margin, verdict="PASS" if shown else "FAIL")
-    if tests[0].shown or tests[0].harm_shown:  # what is open is the unscored answers or the clusters, not the cases
-        return replace(row, margin=margin, verdict="INCONCLUSIVE")
-    ratio = (t_quantile(row.level, d.df) + t_quantile(POWER, d.df)) * d.se / margin
-    return replace(row, margin=margin, verdict="INCONCLUSIVE", needed_cases=math.ceil(row.n_pairs * ratio**2))
-
-
-def _turned(difference: PairedDifference) -> PairedDifference:
-    return replace(difference, value=-difference.value, low=-difference.high, high=-difference.low)
 
 
 def _holm_adjusted(rows: Sequence[PairedRow], alpha: float) -> list[PairedRow]:

@@ -138,12 +138,14 @@ class ScoreTable(CaseGroups):
     def repeat_noise(self, chosen: NDArray[np.bool_], columns: Sequence[int]) -> tuple[float, float] | None:
         """The variance that repeats leave in a case's difference between these columns, and how many repeats it has.
 
-        None where it cannot be told: no case has two scored repeats, or the repeats are not averaged.
+        On the scale of n se^2, so it is larger by what weights cost. None where it cannot be told: no case has two
+        scored repeats, or the repeats are not averaged.
         """
         if self.within is None or np.isnan(self.within[list(columns)]).any():
             return None
         inverse = (1 / self.scored[chosen][:, list(columns)]).mean(axis=0)
-        return float(inverse @ self.within[list(columns)]), float(1 / inverse.mean())
+        lost = 1.0 if self.weights is None else chosen.sum() / effective_size(self.weights[chosen])
+        return float(lost * (inverse @ self.within[list(columns)])), float(1 / inverse.mean())
 
     def column(self, variant: str) -> int:
         """The column of a variant; ValueError names those there are."""

@@ -139,7 +139,17 @@ def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
         return f"{undecided}, since {counted(row.unscored, 'answer')} have no score"
     if more <= 0:
         return f"{undecided}, though {_cases(row)} would do if there were no difference"
-    return f"{undecided}; about {rounded_count(more)} more cases would do"
+    return f"{undecided}; about {rounded_count(more)} more cases{_or_repeats(row)} would do"
+
+
+def _or_repeats(row: PairedRow) -> str:
+    if row.needed_with_repeats is None:
+        return ""
+    repeats, now, needed = row.needed_with_repeats
+    left = needed - row.n_pairs
+    return (
+        f", or {repeats} repeats instead of {now} and {f'{rounded_count(left)} more' if left > 0 else 'no more'} cases,"
+    )
 
 
 def _how(comparison: Comparison) -> str:

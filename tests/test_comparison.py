@@ -196,6 +196,24 @@ def test_margins_give_verdicts_by_the_non_inferior_rule():
     assert "more cases would do" in compared.row("right", "noisy").sentence
 
 
+def test_where_repeats_make_the_noise_more_of_them_are_offered_instead_of_cases():
+    """What repeats leave of n se^2, times 1 - 2/5, is what five of each case instead of two would take away."""
+    rng = np.random.default_rng(5)
+    means = np.repeat(rng.uniform(0.4, 0.6, 100), 2)
+    noisy = {name: np.clip(means + rng.normal(0, 0.2, 200), 0, 1).tolist() for name in ("base", "other")}
+    row = made(noisy, repeats=2).compare("base", margin=0.02).row("right")
+    assert row.verdict == "INCONCLUSIVE"
+    assert row.noise == pytest.approx(1, abs=0.2)
+    repeats, now, then = row.needed_with_repeats
+    assert (repeats, now) == (5, 2)
+    assert then == pytest.approx(row.needed_cases * (1 - row.noise * 3 / 5), abs=1)
+    assert "more cases, or 5 repeats instead of 2 and" in row.sentence
+    steady = made({k: [v[2 * (i // 2)] for i in range(200)] for k, v in noisy.items()}, repeats=2)
+    told = steady.compare("base", margin=0.02).row("right")
+    assert told.needed_with_repeats is None
+    assert "repeats" not in told.sentence
+
+
 def test_for_lower_is_better_the_signs_turn():
     """More of a cost is worse."""
     rng = np.random.default_rng(4)

@@ -36,6 +36,7 @@ LAYERS = [
         "callstore",
         "scorers",
         "scoretable",
+        "margins",
         "sentences",
         "comparison",
         "retrieval",

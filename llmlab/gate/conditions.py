@@ -21,7 +21,6 @@ from llmlab.sentences import scale_of
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
 from llmlab.stats.standard_error import t_quantile
-from llmlab.stats.weighted import effective_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -217,9 +216,7 @@ class _Reader:
         found = self.table.repeat_noise(known, self._columns()) if known.any() and not shown.relative else None
         if found is None or not shown.sd or not shown.se:
             return shown
-        weights = self.table.design(known)["weights"]
-        lost = 1.0 if weights is None else weights.size / effective_size(weights)
-        return replace(shown, repeats=found[1], noise=min(1.0, found[0] * lost / shown.sd**2))
+        return replace(shown, repeats=found[1], noise=min(1.0, found[0] / shown.sd**2))
 
     def _word(self, part: Requirement, d: PairedDifference, margin: float, harm: float | None) -> str:
         settings: dict[str, Any] = {"asked": self.price.asked, "confidence": self.price.confidence, "span": self.span}

@@ -22,6 +22,7 @@ from llmlab.gate.looks import Look, Price, price_of_looking
 from llmlab.gate.policy import GatePolicy
 from llmlab.gate.validity import freshness_of, invalid_reasons, judges_of
 from llmlab.judge.labelled import labels_digests
+from llmlab.margins import SAVED_AT_LEAST, more_repeats
 from llmlab.moments import aware
 from llmlab.stats.joint import Need, NeededCases, needed_cases
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from llmlab.results import Results
 
 __all__ = ["decide"]
-
-MORE_REPEATS = 5  # of each case, that an inconclusive decision offers instead of more cases
 
 
 def decide(
@@ -187,10 +186,9 @@ def _with_repeats(
     asked = [c.repeats for c in conditions if c.repeats is not None]
     if needed is None or not asked:
         return None
-    now = max(1, round(min(asked)))
-    repeats = max(MORE_REPEATS, 2 * now)
+    repeats, now = more_repeats(min(asked))
     then = _needed(needs, times_repeats=repeats / now)
-    return (repeats, now, then) if then is not None and then.likely < 0.8 * needed.likely else None
+    return (repeats, now, then) if then is not None and then.likely < (1 - SAVED_AT_LEAST) * needed.likely else None
 
 
 def _cost_of_more(results: Results, needed: NeededCases | None, arms: Sequence[str], n_cases: int) -> float | None:
