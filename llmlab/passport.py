@@ -104,13 +104,14 @@ class JudgePassport(Shown, Sealed):
 
     @pydantic.field_validator("created_at", "expires_at")
     @classmethod
-    def _is_autc(cls, text: str) -> str:
+    def _is_a_moment(cls, text: str) -> str:
         utc(text)
         return text
 
     def valid(self, now: datetime, judge_digest: str) -> PassportCheck:
         """Whether it holds at `now` for the judge with this digest, with every limit that it fails.
 
+        >>> from datetime import UTC
         >>> passport = JudgePassport(
         ...     judge_digest="a" * 64, labels_digest="b" * 64, metrics={"kappa": Measured(value=0.4)},
         ...     limits={"kappa": Limit(at_least=0.6)}, created_at="2026-01-01T00:00:00Z",

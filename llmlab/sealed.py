@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import pydantic
 from pydantic import ConfigDict
@@ -28,8 +28,7 @@ class Strict(pydantic.BaseModel):
 
 def digest_of(content: pydantic.BaseModel) -> str:
     """sha256 (hex) over all fields of a value, defaults included."""
-    text = json.dumps(content.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _sha256(content.model_dump(mode="json"))
 
 
 class Sealed(Strict):
@@ -47,8 +46,11 @@ class Sealed(Strict):
 
     @property
     def digest(self) -> str:
-        """sha256 (hex) over everything in it, defaults included."""
-        return digest_of(self)
+        """sha256 (hex) over everything in it but what is at its default.
+
+        So a field with a default that a later version adds leaves the documents good that were written before.
+        """
+        return _sha256(self.model_dump(mode="json", exclude_defaults=True))
 
     def to_json(self) -> str:
         """The document, its digest included."""
@@ -80,3 +82,8 @@ class Sealed(Strict):
         """Write it as JSON."""
         Path(path).write_text(self.to_json(), encoding="utf-8")
         return Path(path)
+
+
+def _sha256(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from pydantic import Field
 
 from llmlab.errors import FileRuleError
 from llmlab.sealed import Sealed, digest_of
@@ -23,6 +24,21 @@ def test_what_is_saved_comes_back_equal(tmp_path: Path) -> None:
     note = Note(text="Grüße ☃", more={"b": 1.0, "a": 0.1})
     assert Note.load(note.save(tmp_path / "note.json")) == note
     assert note.digest == digest_of(note) == Note(text="Grüße ☃", more={"a": 0.1, "b": 1.0}).digest
+
+
+class LaterNote(Note):
+    """The same document after an upgrade that added fields."""
+
+    level: float = 0.95
+    tags: dict[str, str] = Field(default_factory=dict)
+
+
+def test_a_field_that_a_later_version_adds_leaves_older_documents_good() -> None:
+    """They are still what was written, and known by the same digest; what is set in it counts."""
+    before = Note(text="kept", more={})
+    after = LaterNote.from_json(before.to_json())
+    assert after.digest == before.digest
+    assert LaterNote(text="kept", more={}, level=0.9).digest != before.digest
 
 
 @pytest.mark.parametrize("change", [{"text": "other"}, {"digest": "0" * 64}])
