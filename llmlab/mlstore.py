@@ -37,7 +37,6 @@ __all__ = [
     "Store",
     "check_writable",
     "open_store",
-    "project_root",
     "reported",
     "store_uri",
 ]

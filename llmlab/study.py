@@ -1,5 +1,7 @@
-"""Questions that a single comparison leaves open: what ignoring pairs or clusters would have said, how many cases a
-difference needs, in which category harm can be ruled out, and whether repeats would help. For notebook 02.
+"""Questions that a single comparison leaves open, for notebook 02.
+
+What ignoring pairs or clusters would have said, how many cases a difference needs, in which category harm can be ruled
+out, and whether repeats would help.
 """
 
 from __future__ import annotations
