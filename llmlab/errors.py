@@ -107,7 +107,12 @@ class RunFailedError(LlmlabError):
 
 
 class StoreError(LlmlabError):
-    """The call store or the tracking store cannot be opened, read or written."""
+    """The call store or the tracking store cannot be opened, read or written.
+
+    What a run had received until then is in `results`: partial, unscored, the answers that could not be kept included.
+    """
+
+    results: object = None
 
 
 class DataError(LlmlabError):

@@ -20,7 +20,7 @@ from llmlab.callstore import CallStore
 from llmlab.clients.base import Client, Generation, Usage
 from llmlab.clients.endpoints import client_for, load_endpoints
 from llmlab.display import plain
-from llmlab.errors import BudgetError
+from llmlab.errors import BudgetError, StoreError
 from llmlab.golden import GoldenSet
 from llmlab.plan import DryRun, Plan, estimated_tokens, make_plan, price_of, query_of
 from llmlab.progress import Progress, shown
@@ -83,7 +83,7 @@ def run(
     Raises:
         PromptError: a case cannot fill a prompt, or a few-shot example is a golden case.
         BudgetError: a budget is given and a model's price is unknown, or embedding alone would exceed it.
-        StoreError: the call store cannot be written; answers up to there are kept.
+        StoreError: the call store cannot be written; answers up to there are kept, and in the error's `results`.
     """
     made = as_scorers(scorers)
     if concurrency < 1:
@@ -127,9 +127,12 @@ def run(
             )
         except KeyboardInterrupt:
             state.stopped = INTERRUPTED
-    if state.store_error is not None:
-        raise state.store_error
+        except StoreError as error:
+            state.store_error, state.stopped = error, str(error)
     results = _gathered(plan, state, failed_share_allowed)
+    if state.store_error is not None:
+        state.store_error.results = results
+        raise state.store_error
     if not made:
         return results
     try:

@@ -134,6 +134,9 @@ class _Run:
                 self.kept.add(call.key)
         except (TypeError, ValueError) as error:  # made by a user's client or application
             generation = Generation(status="error", error=_told(f"the answer cannot be stored: {error}"))
+        except StoreError:
+            self._keep(call, generation)  # it was paid for, so the partial results have it; then no more is asked
+            raise
         self._keep(call, generation)
         return self._count(generation)
 

@@ -107,10 +107,12 @@ def full_disk(store: str) -> Any:
     try:
         ll.run(BUNDLE, golden(1_000), client=before, store=store, concurrency=4)
     except StoreError as error:
-        said = str(error)
+        said, partial = str(error), error.results
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return {
         "said": said,
+        "partial": partial.complete,
+        "received": len(partial.frame),
         "asked": before.asked,
         **totals(ll.run(BUNDLE, golden(1_000), client=after, store=store)),
         "again": after.asked,

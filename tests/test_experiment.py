@@ -256,6 +256,7 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(store: Path) -> None:
         found = result_of(process)
     assert "make room on the disk" in found["said"]
     assert found["asked"] < 200
+    assert (found["partial"], found["received"]) == (False, found["asked"])
     assert found["complete"]
     assert found["cached"] > 0
     assert found["again"] == 1_000 - found["cached"]
