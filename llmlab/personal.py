@@ -16,14 +16,13 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from llmlab.golden import GoldenSet
 
-__all__ = ["API_KEY", "Found", "PiiPolicy", "find_pii", "pii_of_cases", "project_key", "pseudonymised", "told"]
+__all__ = ["API_KEY", "Found", "find_pii", "pii_of_cases", "project_key", "pseudonymised", "told"]
 
-PiiPolicy = Literal["flag", "redact", "refuse"]
 API_KEY = "API key"
 CASES_SHOWN = 5
 

@@ -22,11 +22,11 @@ from llmlab.stats.agreement import JudgeRates
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit
 from llmlab.stats.clustered import clustered_fit, contrast
 from llmlab.stats.estimate import Estimate, wilson_rate
+from llmlab.stats.standard_error import FEW_DF
 from llmlab.stats.weighted import case_weights
 
 __all__ = ["Correction", "ppi_difference", "ppi_mean", "rogan_gladen"]
 
-FEW_DF = 10.0  # below: the interval leans on near-normal values, and it is said
 FEW_LABELS = 50  # below: Student's t and a cross-fitted lambda
 _FOLDS = 5
 
