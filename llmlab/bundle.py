@@ -32,6 +32,7 @@ __all__ = [
     "PinOverride",
     "RetrievalConfig",
     "Sampling",
+    "flat",
     "grid",
     "load_bundles",
 ]
@@ -253,7 +254,7 @@ class Bundle(_Value):
         """What changes from this bundle to the other, field by field; in a notebook texts are compared word by word."""
         import rfc8785
 
-        before, after = _flat(self.behaviour), _flat(other.behaviour)
+        before, after = flat(self.behaviour), flat(other.behaviour)
         left, right = ({key: rfc8785.dumps(leaf) for key, leaf in side.items()} for side in (before, after))
         changes = tuple(
             (key, before.get(key), after.get(key))
@@ -277,7 +278,7 @@ class Bundle(_Value):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        rows: list[dict[str, object]] = [{"field": key, "value": value} for key, value in _flat(self.behaviour).items()]
+        rows: list[dict[str, object]] = [{"field": key, "value": value} for key, value in flat(self.behaviour).items()]
         caption = f"{self.name} {self.version}, digest {self.digest[:8]}. {self.model.pinned.reason}."
         return html_table(rows, caption=caption)
 
@@ -388,8 +389,9 @@ def _without_empty(value: Any) -> Any:
     return value
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested fields by dotted names, such as `sampling.temperature`."""
     if not isinstance(value, dict) or not value:
         return {prefix: value}
     dotted = f"{prefix}." if prefix else ""
-    return {path: leaf for key, item in value.items() for path, leaf in _flat(item, dotted + key).items()}
+    return {path: leaf for key, item in value.items() for path, leaf in flat(item, dotted + key).items()}

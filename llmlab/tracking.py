@@ -14,14 +14,14 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from llmlab import spool
-from llmlab.bundle import Bundle
+from llmlab.bundle import Bundle, flat
 from llmlab.casetable import case_table
 from llmlab.display import Shown
 from llmlab.errors import DataError, StoreError
@@ -255,21 +255,14 @@ def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
 
 
 def _params(bundle: Bundle) -> dict[str, str]:
-    flat = {name: value if isinstance(value, str) else json.dumps(value) for name, value in _flat(bundle.behaviour)}
+    leaves = flat(bundle.behaviour).items()
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in leaves}
     return {
         re.sub(r"[^\w. /-]", "_", name, flags=re.ASCII)[:200]: (
             value if len(value) <= LONGEST_PARAM_CHARS else f"{value[: LONGEST_PARAM_CHARS - 1]}…"
         )
-        for name, value in flat.items()
+        for name, value in texts.items()
     }
-
-
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _flat(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item
 
 
 def _write_artifacts(folder: Path, variant: str, results: Results) -> None:
