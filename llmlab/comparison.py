@@ -215,8 +215,10 @@ class Comparison(Shown):
     def verdict(self, metric: str) -> Verdict:
         """PASS where a candidate is better on this metric, FAIL where all are worse, else INCONCLUSIVE."""
         rows = [row for row in self.rows if row.metric.name == metric and row.category is None]
+        if not self.rows:
+            return Verdict(word="INCONCLUSIVE", sentence="Nothing to compare: there is no other variant.")
         if not rows:
-            known = ", ".join(dict.fromkeys(row.metric.name for row in self.rows)) or "none"
+            known = ", ".join(dict.fromkeys(row.metric.name for row in self.rows))
             raise ValueError(f"no row for a metric {metric!r} in this comparison (there are: {known})")
         better = [row for row in rows if row.reading == "better"]
         if better:

@@ -313,3 +313,10 @@ def test_equal_weights_change_nothing():
     plain, weighted = made(SLEEP, low=None, high=None), made(SLEEP, low=None, high=None, weights=[2.5] * 10)
     assert plain.compare("one").records() == weighted.compare("one").records()
     assert not any("weighted" in line for line in (*weighted.compare("one").lines(), *weighted.summary().lines()))
+
+
+def test_one_variant_alone_is_inconclusive_and_no_mistake():
+    """A first look at a single prompt runs to the end of notebook 01."""
+    alone = made({"v1": [0.5, 0.6]}).compare("v1").verdict("score")
+    assert alone.word == "INCONCLUSIVE"
+    assert "no other variant" in alone.sentence
