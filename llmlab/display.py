@@ -278,12 +278,12 @@ def html_widget(*parts: object) -> Any:
     return ipywidgets.HTML(html_of(*parts))
 
 
-def text_table(rows: Sequence[Mapping[str, object]], *, most_rows: int = ROW_LIMIT) -> str:
-    """Rows as an aligned table for a terminal, control characters escaped."""
+def text_table(rows: Sequence[Mapping[str, object]], *, most_rows: int = ROW_LIMIT, longest: int = 60) -> str:
+    """Rows as an aligned table for a terminal, control characters escaped, cells cut at so many characters."""
     if not rows:
         return ""
     columns = _columns(rows)
-    cells = [[plain(_cell_text(row.get(column)), 60) for column in columns] for row in rows[:most_rows]]
+    cells = [[plain(_cell_text(row.get(column)), longest) for column in columns] for row in rows[:most_rows]]
     more = [_more(rows, most_rows)] if len(rows) > most_rows else []
     names = [plain(column, 60) for column in columns]
     widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]

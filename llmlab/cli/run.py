@@ -55,7 +55,7 @@ def run(
 def _list_parameters(notebook: Path) -> None:
     declared = read_parameters(read_notebook(notebook), path=notebook)
     rows = [{"name": p.name, "type": p.type, "default": repr(p.default), "help": p.help} for p in declared]
-    click.echo(text_table(rows) or f"{plain(notebook.name)} has no parameters")
+    click.echo(text_table(rows, longest=160) or f"{plain(notebook.name)} has no parameters")
 
 
 def _print(done: NotebookRun) -> None:
@@ -64,5 +64,12 @@ def _print(done: NotebookRun) -> None:
     failed = next((cell for cell in done.cells if cell.status == "failed"), None)
     where = f" (cell {failed.number}, {plain(failed.heading)})" if failed else ""
     said = f": {plain(' '.join(done.message.split()), 1000)}" if done.message else ""
+    if not said and _required(done) == "none":
+        said = " (it ran to its end; nothing was required)"
     click.echo(f"{plain(done.notebook.name)}: {done.verdict}{where}{said}", err=done.exit_code != 0)
     click.echo(f"Executed notebook: {plain(done.executed, None)}\nTo read in a browser: {plain(done.html, None)}")
+
+
+def _required(done: NotebookRun) -> object:
+    declared = {p.name: p.default for p in read_parameters(read_notebook(done.notebook), path=done.notebook)}
+    return {**declared, **done.parameters}.get("require")

@@ -93,3 +93,11 @@ time.sleep(600)
     store = open_store()
     runs = store.client.search_runs([store.experiment_id("notebooks")])
     assert [run.info.status for run in runs] == ["KILLED"]
+
+
+@pytest.mark.slow
+def test_a_job_of_which_nothing_was_required_says_so(project):
+    """PASS under a table that says INCONCLUSIVE would be read as its verdict."""
+    path = write(project / "01.ipynb", code('require: str = "none"', "parameters"), code("1 + 1"))
+    assert "01.ipynb: PASS (it ran to its end; nothing was required)" in call(path).output
+    assert "nothing was required" not in call(path, "-p", "require", "pass").output
