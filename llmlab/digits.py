@@ -32,8 +32,8 @@ class Interval:
         return f"{shown[0]}{self.unit} [{shown[1]}, {shown[2]}]"
 
 
-def number(value: object) -> str:
-    """A number with four significant digits, thousands grouped; a dash where there is none.
+def number(value: object, significant: int = 4) -> str:
+    """A number with so many significant digits, thousands grouped; a dash where there is none.
 
     >>> number(1234567.0), number(0.03056), number(float("nan"))
     ('1,234,567', '0.03056', '–')
@@ -53,7 +53,7 @@ def number(value: object) -> str:
         return "0"
     if abs(amount) >= 1000:
         return f"{amount:,.0f}"
-    return f"{amount:.4g}" if abs(amount) >= 1e-4 else f"{amount:.2e}"
+    return f"{amount:.{significant}g}" if abs(amount) >= 1e-4 else f"{amount:.2e}"
 
 
 def _digits_for(width: float) -> int:

@@ -107,8 +107,8 @@ def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin
                 "cases": d.n,
                 "clusters": d.n_clusters,
                 "difference [90% CI]": d.interval(0.90),
-                "p (cases independent)": number(iid.p_above(-margin)),
-                "p (clustered)": number(d.p_above(-margin)),
+                "p (cases independent)": _p(iid.p_above(-margin)),
+                "p (clustered)": _p(d.p_above(-margin)),
                 "verdict": "harm ruled out" if shown else "too few clusters" if d.too_few_clusters else "open",
             }
         )
@@ -152,6 +152,10 @@ def _reading(name: str, value: float, se: float, df: float) -> dict[str, object]
         "difference": number(value),
         "standard error": number(se),
         "df": number(df),
-        "p": number(2 * t_tail(abs(value) / se, df) if se > 0 else 1.0),
+        "p": _p(2 * t_tail(abs(value) / se, df) if se > 0 else 1.0),
         "95% CI": f"{number(value - half)} to {number(value + half)}",
     }
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else number(value)

@@ -118,7 +118,7 @@ class CaseView(Shown):
             put("status", variant, Chip(row["status"], _STATUS_CHIPS.get(row["status"], "bad")))
             put("tokens", variant, f"{number(row['input_tokens'])} in, {number(row['output_tokens'])} out")
             put("cost, USD", variant, number(row["cost_usd"]))
-            put("latency, s", variant, number(row["latency_s"]))
+            put("latency, s", variant, number(row["latency_s"], 2))
         names = {name: f"{name} (baseline)" if name == self.baseline else name for name in self.answers}
         return [{"": label, **{names[name]: cells.get(name) for name in names}} for label, cells in rows.items()]
 

@@ -13,6 +13,7 @@ from llmlab.errors import FileRuleError, RegistryError, StoreError
 from llmlab.registry.connection import HISTORY, Registry, open_registry
 from llmlab.registry.moves import History, make_move, settle
 from llmlab.registry.versions import Version, read_bundle, read_receipt
+from llmlab.sentences import counted
 
 __all__ = ["Audit", "Finding", "audit"]
 
@@ -49,8 +50,8 @@ class Audit(Shown):
         return [row for finding in self.findings for row in finding._rows()]
 
     def _sentence(self) -> str:
-        looked = f"{len(self.models)} models, {self.n_versions} versions"
-        return f"{looked}: {len(self.wrong)} wrong, {len(self.findings) - len(self.wrong)} others."
+        looked = f"{counted(len(self.models), 'model')}, {counted(self.n_versions, 'version')}"
+        return f"{looked}: {len(self.wrong)} wrong, {counted(len(self.findings) - len(self.wrong), 'other finding')}."
 
 
 def audit(name: str | None = None, *, root: Path | None = None) -> Audit:

@@ -64,21 +64,23 @@ class RepeatsOrCases(Shown):
             ("twice the repeats", self.twice_the_repeats),
             ("endless repeats", self.floor),
         )
-        return [{"plan": name, "cases": plan.cases, "smallest difference": plan.value} for name, plan in plans]
+        return [
+            {"plan": name, "cases": plan.cases, "smallest difference": number(plan.value, 2)} for name, plan in plans
+        ]
 
     def _sentence(self) -> str:
         if self.note:
             return self.note
         cases, repeats = (1 - plan.value / self.now.value for plan in (self.twice_the_cases, self.twice_the_repeats))
         text = (
-            f"{self.now.cases:,} cases show a difference of {number(self.now.value)} with {self.power:.0%} power. "
+            f"{self.now.cases:,} cases show a difference of {number(self.now.value, 2)} with {self.power:.0%} power. "
             f"Twice the cases brings that down by {cases:.0%}, twice the repeats by {repeats:.0%}: "
         )
         verdict = {
             "cases": "new cases buy more.",
             "repeats": "repeats buy almost as much, and need no new labels.",
         }[self.buys_more]
-        return f"{text}{verdict} No number of repeats gets below {number(self.floor.value)}."
+        return f"{text}{verdict} No number of repeats gets below {number(self.floor.value, 2)}."
 
 
 def variance_parts(baseline: npt.ArrayLike, candidate: npt.ArrayLike) -> VarianceParts:

@@ -19,7 +19,7 @@ def test_a_registry_that_nobody_touched_is_clean(project: Path) -> None:
     moved(registry, two)
     found = audit()
     assert found.findings == ()
-    assert "1 models, 2 versions: 0 wrong" in str(found)
+    assert "1 model, 2 versions: 0 wrong" in str(found)
 
 
 def test_an_alias_set_by_hand_without_a_receipt_is_reported(project: Path) -> None:
