@@ -13,7 +13,7 @@ import re
 import sqlite3
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -153,13 +153,9 @@ class Store(Shown):
 
     def search(self, query: str) -> list[Any]:
         """Every run of every experiment that MLflow's query finds."""
-        experiments = [found.experiment_id for found in self.client.search_experiments(max_results=1000)]
-        runs: list[Any] = []
-        page: str | None = None
-        while page != "":
-            found = self.client.search_runs(experiments, query, max_results=1000, page_token=page)
-            runs, page = [*runs, *found], found.token or ""
-        return runs
+        there = _pages(lambda token: self.client.search_experiments(max_results=1000, page_token=token))
+        ids = [found.experiment_id for found in there]
+        return _pages(lambda token: self.client.search_runs(ids, query, max_results=1000, page_token=token))
 
     def whole_runs(self, tag: str, value: str) -> list[Any]:
         """The runs with this tag that were logged whole, the newest first."""
@@ -226,6 +222,16 @@ def reported(what: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         first = str(error).strip().partition("\n")[0]
         raise StoreError(f"{what}: {plain(scrub(first), 300)}") from error
+
+
+def _pages(ask: Callable[[str | None], Any]) -> list[Any]:
+    """What MLflow finds, of every page of it."""
+    found: list[Any] = []
+    token: str | None = None
+    while token != "":
+        page = ask(token)
+        found, token = [*found, *page], page.token or ""
+    return found
 
 
 @cache

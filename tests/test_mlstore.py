@@ -13,7 +13,7 @@ import pytest
 
 from llmlab import mlstore
 from llmlab.errors import StoreError
-from llmlab.mlstore import check_writable, open_store, store_uri
+from llmlab.mlstore import _pages, check_writable, open_store, store_uri
 
 
 @pytest.fixture
@@ -185,3 +185,11 @@ def _run_with(store, facts):
 
 def _status(store, run_id):
     return store.client.get_run(run_id).info.status
+
+
+def test_every_page_of_a_search_is_read():
+    """A store with more experiments or runs than one page holds loses none of them."""
+    from mlflow.store.entities import PagedList
+
+    pages = {None: PagedList([1, 2], "next"), "next": PagedList([3], "")}
+    assert _pages(pages.__getitem__) == [1, 2, 3]
