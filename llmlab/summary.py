@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -144,8 +144,15 @@ def case_mean(table: ScoreTable, variant: str) -> Estimate:
     if known.sum() < 2 or (design["clusters"] is not None and np.unique(design["clusters"]).size < 2):
         value = float(np.average(values[known], weights=design["weights"])) if known.any() else None
         return Estimate(value=value, n=int(known.sum()), n_attempted=attempted, method="too few cases for an interval")
-    share = table.metric.low == 0 and table.metric.high == 1
-    return (share_estimate if share else mean_estimate)(values[known], **design, n_attempted=attempted)
+    low, high = table.metric.low, table.metric.high
+    if low == 0 and high == 1:
+        return share_estimate(values[known], **design, n_attempted=attempted)
+    found = mean_estimate(values[known], **design, n_attempted=attempted)
+    if found.low is not None and low is not None:
+        found = replace(found, low=max(found.low, low))  # no latency is negative
+    if found.high is not None and high is not None:
+        found = replace(found, high=min(found.high, high))
+    return found
 
 
 def age_of(created_at: str) -> str:

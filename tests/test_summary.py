@@ -94,3 +94,11 @@ def test_one_column_counts_for_all_scorers_that_scored_the_same_rows():
     assert str(same.summary()).splitlines()[0].split()[-1] == "scored"
     low = made({"v1": [0.1, 0.2], "v2": [0.1, 0.1]}).scored_by([reads("other", high=0.15)])  # refuses 0.2
     assert str(low.summary()).splitlines()[0].split()[-4:] == ["scored", "(right)", "scored", "(other)"]
+
+
+def test_no_interval_of_a_mean_reaches_beyond_what_its_metric_can_be():
+    """One slow answer among quick ones, and a latency of minus a second would be shown."""
+    slow = with_numbers(made({"v1": [1.0, 1.0, 1.0, 1.0]}), latency_s=[0.1, 0.1, 0.1, 9.0])
+    found = slow.summary().estimate("v1", "latency_s")
+    assert found.low == 0
+    assert found.high > found.value
