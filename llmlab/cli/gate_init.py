@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llmlab.display import plain
+
 if TYPE_CHECKING:
     from llmlab.gate.proposal import Proposal
 
@@ -31,7 +33,9 @@ def gate_init(
         raise ValueError(f"{path} exists; name another file with --output, and compare")
     proposal = _from_folder(source, goal) if source.is_dir() else _from_results(source, goal, baseline, candidate)
     path.write_text(proposal.to_yaml(), encoding="utf-8")
-    click.echo(f"{proposal}\nWritten to {path}: read it, and change what your users would not forgive.")
+    for metric, said in proposal.remarks:
+        click.echo(plain(f"{metric}: {said}", None))
+    click.echo(f"Written to {plain(path, None)}: read it, and change what your users would not forgive.")
 
 
 def _from_folder(folder: Path, goal: str | None) -> Proposal:

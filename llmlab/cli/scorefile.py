@@ -134,6 +134,8 @@ def _table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
 
 
 def _refuse_missing(there: Sequence[str], wanted: Sequence[str], path: Path) -> None:
+    if not there:
+        raise FileRuleError("is empty: its first line must name the columns", path=path)
     for name in wanted:
         if there.count(name) != 1:
             what = "no column" if name not in there else f"{there.count(name)} columns called"

@@ -272,3 +272,9 @@ def test_a_weight_that_varies_within_a_case_is_refused(tmp_path):
     table = tidy().assign(w=range(1, 21))
     told = run(saved(tmp_path, table), *TIDY, "--weight", "w", code=2)
     assert "row 11: 'p0' weighs 11, and 1 in a row before: give a case one weight" in told
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path):
+    (tmp_path / "scores.csv").touch()
+    arguments = ["compare", str(tmp_path / "scores.csv"), "--baseline", "A", "--candidate", "B", "--id", "id"]
+    assert "is empty: its first line must name the columns" in CliRunner().invoke(main, arguments).stderr
