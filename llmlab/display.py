@@ -45,6 +45,7 @@ __all__ = [
     "text_table",
 ]
 
+WORDY_CHARS = 40  # longer cells are never squeezed to a word a line
 CUT_AT_CHARS = 160  # longer cells are cut, with the whole text one click away
 HTML_TEXT_LIMIT_CHARS = 20_000  # what one cell may put into a notebook file at most
 ROW_LIMIT = 60
@@ -346,7 +347,8 @@ def _html_cell(value: object, numeric: bool) -> str:
             f"<td style='{style}max-width:40em'><details><summary>{escape(text[:CUT_AT_CHARS])}…</summary>"
             f"<div style='white-space:pre-wrap'>{escape(text)}</div></details></td>"
         )
-    return f"<td style='{style}max-width:40em;overflow-wrap:break-word'>{escape(text)}</td>"
+    narrowest = "min-width:12em;" if len(text) > WORDY_CHARS else ""
+    return f"<td style='{style}{narrowest}max-width:40em;overflow-wrap:break-word'>{escape(text)}</td>"
 
 
 def _html_chip(chip: Chip) -> str:
