@@ -175,7 +175,7 @@ def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> l
     found = [
         f"{where}, {floor.metric} has a mean of {mean:.3g}: below par"
         for floor in policy.floors
-        if not (floor.at_least or -math.inf)
+        if not (-math.inf if floor.at_least is None else floor.at_least)
         <= (mean := _floor_mean(policy, part, floor, candidate))
         <= (math.inf if floor.at_most is None else floor.at_most)
     ]
@@ -195,12 +195,18 @@ def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> l
 
 
 def _floor_mean(policy: GatePolicy, part: Results, floor: Floor, candidate: str) -> float:
-    """The candidate's mean as the floor reads it: raw, or corrected where labels of these cases can do that."""
+    """The candidate's mean as the floor reads it: raw, or corrected where labels of these cases can do that.
+
+    Cases count by their weight, and one that is unscored at its worst, which of a metric without bounds is no value.
+    """
     import numpy as np
 
     if policy.is_corrected(floor.metric, floor, judges_of(policy, part)) and floor.metric in labels_digests(part):
         value = corrected(part, floor.metric)[candidate].corrected.value
         if value is not None:
             return value
-    values = part.table(floor.metric, aggregation=policy.aggregation).values
-    return float(np.nan_to_num(values[:, part.variants.index(candidate)]).mean())  # unscored is no success
+    table = part.table(floor.metric, aggregation=policy.aggregation if floor.metric in part.metrics else "mean")
+    worst = table.metric.high if floor.at_least is None else table.metric.low
+    unscored = math.inf if worst is None and floor.at_least is None else -math.inf if worst is None else worst
+    values = np.nan_to_num(table.values[:, table.column(candidate)], nan=unscored)
+    return float(np.average(values, weights=table.weights))

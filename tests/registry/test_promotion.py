@@ -12,10 +12,12 @@ import pytest
 from llmlab import tracking
 from llmlab.errors import RegistryError
 from llmlab.gate import GatePolicy, Receipt
+from llmlab.gate.policy import Floor
 from llmlab.golden import Case, GoldenSet
 from llmlab.registry import audit, history, load, promote, register, rollback
 from llmlab.registry.connection import open_registry
-from tests.made_results import made
+from llmlab.registry.evidence import _floor_mean
+from tests.made_results import made, with_numbers
 from tests.registry.made import POLICY, alias_now, bundle, judged
 
 
@@ -235,3 +237,20 @@ def test_receipts_are_read_back_equal(project: Path) -> None:
     version = register(results.bundles["new"], receipt=receipt)
     file = next((project / "mlruns" / "artifacts").rglob(f"{version.receipt}.json"))
     assert Receipt.load(file) == receipt
+
+
+def test_a_floor_on_added_cases_takes_what_is_unscored_at_its_worst_and_cases_by_their_weight():
+    """At most so much harm is not kept by an answer that nobody could judge; costs are averaged whatever repeats do."""
+    policy = GatePolicy.model_validate(
+        {"baseline": "none", "aggregation": "majority", "floors": [{"metric": "right", "at_most": 0.1}]}
+    )
+    at_most, at_least = Floor(metric="right", at_most=0.1), Floor(metric="right", at_least=0.9)
+    results = made({"v1": [0.0, None, 1.0, 0.0]})
+    assert _floor_mean(policy, results, at_most, "v1") == 0.5
+    assert _floor_mean(policy, results, at_least, "v1") == 0.25
+    heavy = GoldenSet(tuple(replace(case, weight=1.0 + 4 * (case.id == "q002")) for case in results.golden))
+    assert _floor_mean(policy, replace(results, golden=heavy), at_least, "v1") == 5 / 8
+    paid = with_numbers(results, cost_usd=[0.01, 0.02, 0.03, 0.04])
+    assert _floor_mean(policy, paid, Floor(metric="cost_usd", at_most=1.0), "v1") == pytest.approx(0.025)
+    unknown = with_numbers(results, cost_usd=[0.01, float("nan"), 0.03, 0.04])
+    assert _floor_mean(policy, unknown, Floor(metric="cost_usd", at_most=1.0), "v1") == float("inf")
