@@ -44,8 +44,6 @@ def test_a_path_that_is_nowhere_and_an_absolute_one_stay_as_they_are(in_notebook
 
 def test_labels_are_found_from_there_too(in_notebooks: Path) -> None:
     """They lie in the experiment's folder."""
-    line = (
-        '{"rubric": "correctness", "case_id": "q1", "question": "f3", "answer": "fe", "value": 4, "labeller": "a"}'
-    )
+    line = '{"rubric": "correctness", "case_id": "q1", "question": "f3", "answer": "fe", "value": 4, "labeller": "a"}'
     (in_notebooks / "labels.jsonl").write_text(f"{line}\n", encoding="utf-8")
     assert len(Labels.load("experiments/mine/labels.jsonl").labels) == 1

@@ -83,7 +83,9 @@ def test_what_waited_is_logged_with_the_commit_it_was_made_at(project: Path) -> 
             tracking.log(results, experiment="e", root=project)
     subprocess.run(["git", "-C", str(project), *GIT_NAME, "commit", "-q", "--allow-empty", "-m", "two"], check=True)
     broken.mend()
-    runs = [open_store().client.get_run(run_id) for sweep in tracking.sync(project) for run_id in sweep.run_ids.values()]
+    runs = [
+        open_store().client.get_run(run_id) for sweep in tracking.sync(project) for run_id in sweep.run_ids.values()
+    ]
     found = {run.data.tags["variant"]: run.data.tags["mlflow.source.git.commit"] for run in runs}
     assert found == {"a": "c0ffee" * 6, "b": then}
 
