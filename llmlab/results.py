@@ -178,12 +178,17 @@ class Results(Shown):
         }
         return self.provenance.get("redacted_from") or content_digest(self.frame, facts)
 
+    @property
+    def common_errors(self) -> str:
+        """The three commonest errors with their counts, "" without any."""
+        errors = self.frame.loc[self.frame["status"] == "error", "error"].value_counts().head(3)
+        return "; ".join(f"{count} x {text}" for text, count in errors.items())
+
     def require_complete(self) -> Results:
         """These results, if the run is complete; RunFailedError with the commonest errors otherwise."""
         if self.state == "complete":
             return self
-        errors = self.frame.loc[self.frame["status"] == "error", "error"].value_counts().head(3)
-        common = "; ".join(f"{count} x {text}" for text, count in errors.items())
+        common = self.common_errors
         raise RunFailedError(
             f"the run is {self.state}: {self.failed_share:.0%} of {len(self.frame)} rows have no answer"
             f"{f' ({common})' if common else ''}. {' '.join(self.notes)}".strip(),

@@ -119,6 +119,7 @@ def summarise(results: Results, *, corrected: Mapping[tuple[str, str], Estimate]
             rows[variant, metric] = int(table.scored[:, column].sum()), int(table.attempted[:, column].sum())
     failed = results.frame.loc[results.frame["status"] == "error", "variant"].value_counts()
     errors = {variant: int(failed.get(variant, 0)) for variant in results.variants}
+    why = [f"Errors: {results.common_errors}."] if results.common_errors else []
     golden = results.golden_digest[:8] or "unknown"
     digests = ", ".join(f"{name} {bundle.digest[:8]}" for name, bundle in results.bundles.items())
     return Summary(
@@ -129,7 +130,7 @@ def summarise(results: Results, *, corrected: Mapping[tuple[str, str], Estimate]
         errors=errors,
         state=results.state,
         sources=f"Golden set {golden}; bundles {digests}; {age_of(results.created_at)}.",
-        notes=(*results.notes, *([table.weighting] if table.weighting else [])),
+        notes=(*why, *results.notes, *([table.weighting] if table.weighting else [])),
         corrected=corrected or {},
     )
 

@@ -102,3 +102,10 @@ def test_no_interval_of_a_mean_reaches_beyond_what_its_metric_can_be():
     found = slow.summary().estimate("v1", "latency_s")
     assert found.low == 0
     assert found.high > found.value
+
+
+def test_a_summary_says_why_answers_are_missing():
+    """Whoever sees "FAILED" wants to know whether the key is wrong or the server is down."""
+    results = made({"v1": [1.0, 0.0]})
+    frame = results.frame.assign(status="error", error="nothing answers at http://127.0.0.1:8000/v1")
+    assert "Errors: 2 x nothing answers at" in str(replace(results, frame=frame).summary())
