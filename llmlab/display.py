@@ -343,8 +343,9 @@ def _html_cell(value: object, numeric: bool) -> str:
     if numeric:
         return f"<td style='{style}white-space:nowrap;font-variant-numeric:tabular-nums'>{escape(text)}</td>"
     if len(text) > CUT_AT_CHARS:
+        style += "min-width:12em;max-width:40em;overflow-wrap:anywhere"
         return (
-            f"<td style='{style}max-width:40em'><details><summary>{escape(text[:CUT_AT_CHARS])}…</summary>"
+            f"<td style='{style}'><details><summary>{escape(text[:CUT_AT_CHARS])}…</summary>"
             f"<div style='white-space:pre-wrap'>{escape(text)}</div></details></td>"
         )
     narrowest = "min-width:12em;" if len(text) > WORDY_CHARS else ""

@@ -210,6 +210,7 @@ def _draw_point(axes: Axes, point: Point, scale: float, *, colour: str, number: 
 
 def _label_points(figure: Picture, axes: Axes, shown: Sequence[Point], scale: float) -> None:
     """Each name beside its point, at the first of several places where it covers nothing."""
+    from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox
 
     FigureCanvasAgg(figure)
@@ -226,6 +227,7 @@ def _label_points(figure: Picture, axes: Axes, shown: Sequence[Point], scale: fl
                 textcoords="offset points",
                 ha="left" if right > 0 else "right",
                 fontsize=9,
+                path_effects=[withStroke(linewidth=2.5, foreground="white")],  # read over another point's interval
             )
             box = label.get_window_extent()
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
