@@ -100,10 +100,10 @@ class CaseView(Shown):
     def _beside_each_other(self) -> list[dict[str, object]]:
         """One row per thing to know, one column per variant."""
         base = self.answers.get(self.baseline)
-        rows: dict[str, dict[str, object]] = {}
+        rows: dict[tuple[str, bool], dict[str, object]] = {}
 
-        def put(label: str, variant: str, value: object) -> None:
-            rows.setdefault(label, {})[variant] = value
+        def put(label: str, variant: str, value: object, *, scored: bool = False) -> None:
+            rows.setdefault((label, scored), {})[variant] = value  # a metric may be called "answer" or "tokens"
 
         for variant, row in self.answers.items():
             reasons, text = _reasons(row), _said(row)
@@ -113,14 +113,15 @@ class CaseView(Shown):
                 outcome = self.outcomes[variant]
                 put("outcome", variant, Chip(outcome, _OUTCOME_CHIPS.get(outcome, "bad")))
             for metric in self.metrics:
-                put(metric, variant, Marked(((number(row[metric]), "strong"), (_after(reasons.get(metric)), "quiet"))))
+                score = Marked(((number(row[metric]), "strong"), (_after(reasons.get(metric)), "quiet")))
+                put(metric, variant, score, scored=True)
             put("retrieved", variant, self._fetched(row["retrieved"]))
             put("status", variant, Chip(row["status"], _STATUS_CHIPS.get(row["status"], "bad")))
             put("tokens", variant, f"{number(row['input_tokens'])} in, {number(row['output_tokens'])} out")
             put("cost, USD", variant, number(row["cost_usd"]))
             put("latency, s", variant, number(row["latency_s"], 2))
         names = {name: f"{name} (baseline)" if name == self.baseline else name for name in self.answers}
-        return [{"": label, **{names[name]: cells.get(name) for name in names}} for label, cells in rows.items()]
+        return [{"": label, **{names[name]: cells.get(name) for name in names}} for (label, _), cells in rows.items()]
 
     def _fetched(self, ids: Sequence[str]) -> Marked:
         """What was retrieved, in its order, the relevant marked; then what was relevant and is missing."""

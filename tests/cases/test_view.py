@@ -42,6 +42,17 @@ def test_it_says_what_was_wanted_what_was_fetched_and_what_differs():
     assert "dropna</ins>" in page
 
 
+def test_a_metric_may_be_called_as_a_row_is():
+    """A scorer named `answer` stands beside the answer, not instead of it."""
+
+    @ll.scorer(low=0, high=1, name="answer")
+    def graded(_case, _generation):
+        return 0.25
+
+    rows = view(retrieved().scored_by([graded]), "q")._beside_each_other()
+    assert [row[""] for row in rows].count("answer") == 2
+
+
 def test_the_baseline_comes_first_and_variants_can_be_chosen():
     """The second variant against the first, or the other way round."""
     assert list(view(retrieved(), "q", baseline="v2").answers) == ["v2", "v1"]
