@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from llmlab.app import ask
-from llmlab.background import in_thread
+from llmlab.background import collecting_rarely, in_thread
 from llmlab.callstore import CallStore
 from llmlab.clients.base import Client, Generation
 from llmlab.display import plain
@@ -49,7 +49,8 @@ async def execute(
     workers = [asyncio.create_task(run.work(queue)) for _ in range(min(concurrency, len(plan)))]
     feeder = asyncio.create_task(run.feed(queue, len(workers)))
     try:
-        await asyncio.gather(feeder, *workers)
+        with collecting_rarely():
+            await asyncio.gather(feeder, *workers)
     finally:
         for task in (feeder, *workers):
             task.cancel()
