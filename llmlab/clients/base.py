@@ -166,17 +166,17 @@ class Generation(Shown):
     def from_json(cls, text: str | bytes, **cell: Any) -> Generation:
         """The answer that `to_json` wrote, put into a cell; ValueError, KeyError or TypeError where it is torn."""
         kept = _parsed(text)
-        values = {**_DEFAULTS, "status": kept["status"], "text": kept["text"], **kept, **cell}
-        if len(values) != len(_DEFAULTS):
-            raise TypeError(f"no field of a Generation: {sorted(set(values) - set(_DEFAULTS))}")
+        if "status" not in kept or "text" not in kept:
+            raise KeyError("status or text")
         if (spent := kept.get("usage")) is not None:
-            values["usage"] = _filled(_OPEN_USAGE(*spent, *[None] * (4 - len(spent))), Usage)
+            kept["usage"] = _filled(_OPEN_USAGE(*spent), Usage)
         if (cost := kept.get("cost_usd")) is not None:
-            values["cost_usd"] = Decimal(cost)
+            kept["cost_usd"] = Decimal(cost)
         for name in ("tool_calls", "steps"):
             if name in kept:
-                values[name] = tuple(kept[name])
-        return _filled(_OPEN_GENERATION(*values.values()), cls)
+                kept[name] = tuple(kept[name])
+        kept.update(cell)
+        return _filled(_OPEN_GENERATION(**kept), cls)
 
     def placed(self, **cell: Any) -> Generation:
         """The same answer in a cell of the experiment: variant, case_id, repeat, retrieved, cached, call_key."""
@@ -195,7 +195,10 @@ def _parsed(text: str | bytes) -> Any:
 
 def _open(frozen: type) -> Any:
     """A twin of a frozen class that can be filled: quick to make, where the frozen one's constructor is not."""
-    parts = [(part.name, part.type, field(default=None)) for part in fields(frozen)]
+    parts = [
+        (part.name, part.type, field(default=Usage() if part.name == "usage" else part.default))
+        for part in fields(frozen)
+    ]
     return make_dataclass(f"_Open{frozen.__name__}", parts, bases=frozen.__bases__, slots=True)
 
 
@@ -206,9 +209,9 @@ def _filled(value: Any, frozen: type[Value]) -> Value:
     return made
 
 
-_DEFAULTS = {part.name: Usage() if part.name == "usage" else part.default for part in fields(Generation)}
-_VALUES = attrgetter(*_DEFAULTS)
 _OPEN_GENERATION, _OPEN_USAGE = _open(Generation), _open(Usage)
+_DEFAULTS = {part.name: part.default for part in fields(_OPEN_GENERATION)}
+_VALUES = attrgetter(*_DEFAULTS)
 _CELL_FIELDS = frozenset({"variant", "case_id", "repeat", "retrieved", "cached", "call_key"})
 _KEPT_DEFAULTS = {name: v for name, v in _DEFAULTS.items() if name not in _CELL_FIELDS | {"status", "text"}}
 _COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
