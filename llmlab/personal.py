@@ -98,7 +98,8 @@ def _looks_random(text: str) -> bool:
 
 
 # Every pattern starts at the edge of a token and has bounded repeats, so hostile texts cost linear time.
-_KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
+# Last stands a text without which a pattern finds nothing: looking for it first is much quicker.
+_KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool], str], ...] = (
     (
         API_KEY,
         re.compile(
@@ -107,46 +108,58 @@ _KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
             r"|eyJ[\w-]{10,2000}\.eyJ[\w-]{10,4000}\.[\w-]{10,1000})(?![\w-])"
         ),
         _looks_random,
+        "",
     ),
-    (API_KEY, re.compile(r"-----BEGIN (?:[A-Z]{2,10} ){0,2}PRIVATE KEY-----"), bool),
+    (API_KEY, re.compile(r"-----BEGIN (?:[A-Z]{2,10} ){0,2}PRIVATE KEY-----"), bool, "-----BEGIN "),
     (
         "email address",
         re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}"),
         _is_email,
+        "@",
     ),
-    ("IBAN", re.compile(r"(?<!\w)[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,30}"), _is_iban),
+    ("IBAN", re.compile(r"(?<!\w)[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,30}"), _is_iban, ""),
     (
         "card number",
         re.compile(r"(?<![\w.])(?<!\d )(?:4|5[1-5]|2[2-7]|3[47]|6011|65)(?:[ -]?\d){11,17}(?!\w|\.\d)"),
         _luhn,
+        "",
     ),
-    ("social security number", re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])"), bool),
-    ("national id", re.compile(r"(?<![\w-])(?:\d{8}|[XYZ]\d{7})[A-HJ-NP-TV-Z](?![\w-])"), _is_dni),
-    ("national id", re.compile(r"(?<!\w)[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z](?!\w)"), _is_codice_fiscale),
+    (
+        "social security number",
+        re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])"),
+        bool,
+        "-",
+    ),
+    ("national id", re.compile(r"(?<![\w-])(?:\d{8}|[XYZ]\d{7})[A-HJ-NP-TV-Z](?![\w-])"), _is_dni, ""),
+    ("national id", re.compile(r"(?<!\w)[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z](?!\w)"), _is_codice_fiscale, ""),
     (
         "national id",
         re.compile(r"(?<![\w.-])[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?\d\d ?\d{3} ?\d{3} ?\d\d(?![\w.-])"),
         _is_nir,
+        "",
     ),
     (
         "national id",
         re.compile(r"(?<![\w-])\d\d(?:0[1-9]|1[0-2])(?:[06][1-9]|[1278]\d|[39][01])-\d{4}(?![\w-])"),
         _luhn,
+        "-",
     ),
     (
         "national id",
         re.compile(r"(?<!\w)(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z]{2} ?\d\d ?\d\d ?\d\d ?[A-D](?!\w)"),
         bool,
+        "",
     ),
-    ("phone number", re.compile(r"(?<![\w+])\+[1-9](?:[ ./()-]{0,2}\d){7,14}(?!\w)"), _is_phone),
-    ("phone number", re.compile(r"(?<![\w.-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])"), _is_phone),
-    ("phone number", re.compile(r"(?<![\w.-])(?<!\d )0\d{2,4}[ /-]\d{3,4}[ -]?\d{3,5}(?![\w-])"), _is_phone),
-    ("IP address", re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)"), _is_public_ip),
-    ("IP address", re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"), _is_public_ip),
+    ("phone number", re.compile(r"(?<![\w+])\+[1-9](?:[ ./()-]{0,2}\d){7,14}(?!\w)"), _is_phone, "+"),
+    ("phone number", re.compile(r"(?<![\w.-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])"), _is_phone, ""),
+    ("phone number", re.compile(r"(?<![\w.-])(?<!\d )0\d{2,4}[ /-]\d{3,4}[ -]?\d{3,5}(?![\w-])"), _is_phone, "0"),
+    ("IP address", re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)"), _is_public_ip, "."),
+    ("IP address", re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"), _is_public_ip, ":"),
 )
-_WORTH_A_LOOK = re.compile(
-    r"@|\d[\d .:/()A-Fa-f+-]{5}|[A-Za-z]{2}[-_][\w-]{16}|AKIA|AIza|eyJ|-----BEGIN|[A-Z]{6}\d\d[A-Z]"
-)
+_DIGIT = re.compile(r"\d")
+_NUMBER = re.compile(r"\d[\d .:/()A-Fa-f+-]{5}")
+_LETTERS_AND_NUMBER = re.compile(r"\d\d[A-Z](?<=[A-Z]{6}\d\d[A-Z])")
+_PREFIXED = re.compile(r"[-_](?<=[A-Za-z]{2}[-_])[\w-]{16}")
 
 
 def find_pii(text: str) -> dict[str, int]:
@@ -155,9 +168,11 @@ def find_pii(text: str) -> dict[str, int]:
     >>> find_pii("Write to jo@firma.de or call +49 30 901820.")
     {'email address': 1, 'phone number': 1}
     """
+    if not _worth_a_look(text):
+        return {}
     found: Counter[str] = Counter()
-    if _WORTH_A_LOOK.search(text):
-        for kind, pattern, is_one in _KINDS:
+    for kind, pattern, is_one, needed in _KINDS:
+        if needed in text:
             found[kind] += sum(1 for match in pattern.finditer(text) if is_one(match[0]))
     return {kind: count for kind, count in found.items() if count}
 
@@ -171,7 +186,7 @@ def pseudonymised(value: Any, *, key: bytes | None) -> Any:
     {'ask': '[email address 63609e5bef] or [email address 63609e5bef]'}
     """
     if isinstance(value, str):
-        return _replaced(value, key) if _WORTH_A_LOOK.search(value) else value
+        return _replaced(value, key) if _worth_a_look(value) else value
     if isinstance(value, Mapping):
         return {pseudonymised(name, key=key): pseudonymised(item, key=key) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -212,8 +227,18 @@ def project_key(folder: Path) -> bytes:
     return bytes.fromhex(path.read_text(encoding="ascii"))
 
 
+def _worth_a_look(text: str) -> bool:
+    """Whether any of the patterns could be in it: each look is for one character first, which costs next to nothing."""
+    return (
+        "@" in text
+        or any(start in text for start in ("AKIA", "AIza", "eyJ", "-----BEGIN"))
+        or bool(("-" in text or "_" in text) and _PREFIXED.search(text))
+        or bool(_DIGIT.search(text) and (_NUMBER.search(text) or _LETTERS_AND_NUMBER.search(text)))
+    )
+
+
 def _replaced(text: str, key: bytes | None) -> str:
-    for kind, pattern, is_one in _KINDS:
+    for kind, pattern, is_one, _ in _KINDS:
 
         def pseudonym(match: re.Match[str], kind: str = kind, is_one: Callable[[str], bool] = is_one) -> str:
             if not is_one(match[0]):
