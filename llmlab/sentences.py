@@ -34,17 +34,17 @@ def paired_sentence(row: PairedRow) -> str:
         return f"No difference seen between {row.candidate} and {row.baseline} on {place}: all {_cases(row)} tie."
     scale, unit = scale_of(row.metric)
     higher = f"{_size(d, scale)}{unit} {'higher' if d.value > 0 else 'lower'} than" if d.value else "equal to"
-    found = f"{row.candidate} is {higher} {row.baseline} on {place} ({d.level:.0%} CI {_ends(d, scale)})"
+    found = f"{row.candidate} is {higher} {row.baseline} on {place} ({d.level:.0%} CI {_ends_said(d, scale)})"
     if row.verdict is not None:
         return f"{found}: {_margin_reading(row, d)}."
     if row.undone:
         return f"{found}, but {counted(row.unscored, 'unscored answer')} could undo that: not enough evidence."
     if row.significant:
         return f"{found}, larger than case-sampling noise."
-    tried = f" (p {row.p_adjusted:.2g} with all that were tried)" if d.p_value < 1 - d.level and row.p_adjusted else ""
+    tried = f"; p {row.p_adjusted:.2g} with all that were tried" if d.p_value < 1 - d.level and row.p_adjusted else ""
     return (
         f"Not enough evidence that {row.candidate} differs from {row.baseline} on {place} "
-        f"({d.level:.0%} CI {_ends(d, scale)}){tried}; {_what_is_missed(row, d)}."
+        f"({d.level:.0%} CI {_ends(d, scale)}{unit}{tried}); {_what_is_missed(row, d)}."
     )
 
 
@@ -180,6 +180,14 @@ def _size(d: PairedDifference, scale: float) -> str:
 def _ends(d: PairedDifference, scale: float) -> str:
     ends = str(Interval(d.value * scale, d.low * scale, d.high * scale)).partition("[")[2]
     return ends.rstrip("]").replace(", ", " to ")
+
+
+def _ends_said(d: PairedDifference, scale: float) -> str:
+    """The ends of an interval beside "higher" or "lower": of what is lower they are said without a sign."""
+    if d.value >= 0:
+        return _ends(d, scale)
+    low, high = (end.removeprefix("-") for end in _ends(d, scale).split(" to "))
+    return f"{high} to {low} lower" if d.high <= 0 else f"{low} lower to {high} higher"
 
 
 def _two_digits(value: float) -> str:

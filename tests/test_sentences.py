@@ -1,5 +1,7 @@
 """Sentences that a product manager can act on, and that never say more than the numbers."""
 
+import re
+
 import pytest
 
 from llmlab.scoretable import Metric
@@ -21,15 +23,21 @@ def test_a_difference_is_said_in_points_with_its_interval():
 def test_lower_is_said_as_lower_whatever_is_better():
     """The direction of the number; better and worse are the verdict's words."""
     scores = {"v1": [0.5, 0.7, 0.6, 0.8] * 10, "v2": [0.1, 0.2, 0.3, 0.2] * 10}
-    assert "45.0 points lower than v1" in sentence(scores)
+    assert "45.0 points lower than v1 on right (95% CI 41.4 to 48.6 lower), larger" in sentence(scores)
     assert "45.0 points lower than v1" in sentence(scores, higher_is_better=False)
+
+
+def test_an_interval_on_both_sides_of_zero_names_the_side_of_each_end():
+    """Beside "lower", -8 to 3 would have to be worked out."""
+    row = made({"v1": [0.5, 0.4, 0.6, 0.5], "v2": [0.4, 0.4, 0.3, 0.6]}).compare("v1", margin=0.1).rows[0]
+    assert re.search(r"points lower than v1 on right \(95% CI \d+ lower to \d+ higher\): ", row.sentence)
 
 
 def test_what_could_have_been_missed_is_part_of_not_enough_evidence():
     """Absence of evidence comes with its size."""
     said = sentence({"v1": [0.1, 0.9, 0.3, 0.6] * 5, "v2": [0.9, 0.1, 0.6, 0.3] * 5})
     assert said.startswith("Not enough evidence that v2 differs from v1 on right (95% CI -")
-    assert "with 20 cases a true difference under" in said
+    assert " points); with 20 cases a true difference under" in said
     assert "points is easily missed" in said
 
 
