@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import json
 import os
 import shlex
@@ -28,7 +29,7 @@ from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.lanes import Lane, Lanes
 from llmlab.clients.prices import Price, price_usd
 from llmlab.clients.refusals import refused_generation, transport_or_refusal
-from llmlab.clients.retry import RetryPolicy, with_retries
+from llmlab.clients.retry import NeverReachedError, RetryPolicy, with_retries
 from llmlab.clients.scrub import scrub
 from llmlab.clients.wire import Stream, WireFormat, read_json, sse_data
 from llmlab.errors import CallError, RequestRefusedError, TransportError
@@ -130,7 +131,7 @@ class HttpClient:
         self.context_tokens, self.stream, self.retry = context_tokens, stream, retry or RetryPolicy()
         self.fingerprint = _fingerprint(self.accesses, wire, group)
         self._deployments = {access.deployment for access in self.accesses}
-        self._lanes = Lanes(self.accesses)
+        self._lanes, self._reached = Lanes(self.accesses), False
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
         self._proxies: dict[str, str | None] = {}
 
@@ -233,10 +234,12 @@ class HttpClient:
             session = self._session()
             proxy = self._proxies[access.base_url]
             async with session.post(url, data=body, headers=headers, allow_redirects=False, proxy=proxy) as response:
+                self._reached = True
                 return await read(response)
         except aiohttp.ClientConnectorError as error:
             why = os.strerror(number) if (number := error.errno or 0) > 0 else error.strerror
-            raise TransportError(f"nothing answers at {access.base_url} ({why}); is the server running?") from None
+            kind = TransportError if self._reached or number != errno.ECONNREFUSED else NeverReachedError
+            raise kind(f"nothing answers at {access.base_url} ({why}); is the server running?") from None
         except aiohttp.ClientError as error:
             told = scrub(f"{type(error).__name__} {error}", secrets=self._lanes.secrets, limit=200)
             raise TransportError(f"{access.base_url}: {told}") from None

@@ -19,10 +19,15 @@ from typing import TypeVar
 from llmlab.clients.lanes import Lane, Lanes
 from llmlab.errors import CallError, CallTimeoutError, TransportError
 
-__all__ = ["RetryPolicy", "retry_after_s", "with_retries"]
+__all__ = ["NeverReachedError", "RetryPolicy", "retry_after_s", "with_retries"]
 
 Answer = TypeVar("Answer")
 WORTH_ANOTHER = (TransportError, CallTimeoutError)
+ATTEMPTS_UNREACHED = 2  # a server that is not there does not come while one waits
+
+
+class NeverReachedError(TransportError):
+    """A connection was refused at an address where nothing has answered yet: soon given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +138,9 @@ def _after(
         return 0.0, lanes.without(lane, error)
     asked_s = min(error.retry_after_s or 0.0, policy.retry_after_cap_s)
     wait_s = lanes.rest(lane, error, number=number, asked_s=asked_s, back_off_s=policy.back_off_s)
-    return wait_s, error if number >= policy.attempts else None
+    unreached = isinstance(error, NeverReachedError) and len(lanes.all) == 1
+    most = min(policy.attempts, ATTEMPTS_UNREACHED) if unreached else policy.attempts
+    return wait_s, error if number >= most else None
 
 
 def _told(error: CallError, *, attempts: int) -> CallError:

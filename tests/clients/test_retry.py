@@ -11,7 +11,7 @@ import pytest
 from llmlab.clients.address import Access
 from llmlab.clients.lanes import Lane, Lanes
 from llmlab.clients.limits import RateLimits
-from llmlab.clients.retry import RetryPolicy, retry_after_s, with_retries
+from llmlab.clients.retry import NeverReachedError, RetryPolicy, retry_after_s, with_retries
 from llmlab.clients.scrub import scrub
 from llmlab.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError
 
@@ -44,6 +44,14 @@ def call(attempt: Failing, policy: RetryPolicy = QUICK) -> tuple[str, int]:
 
 def test_transport_errors_are_tried_again_and_attempts_are_counted() -> None:
     assert call(Failing(TransportError("a"), TransportError("b"))) == ("answer", 3)
+
+
+def test_an_address_where_nothing_ever_answered_is_soon_given_up() -> None:
+    """A server that is down is told within seconds; one of several lanes rests as after any failure."""
+    attempt = Failing(*[NeverReachedError("nothing there") for _ in range(9)])
+    with pytest.raises(NeverReachedError, match=r"nothing there \(gave up after 2 attempts\)"):
+        call(attempt)
+    assert attempt.calls == 2
 
 
 def test_a_refused_request_is_never_sent_again() -> None:
