@@ -50,7 +50,7 @@ check: $(READY)  ## lint, formatting and types
 	@$(BIN)/mypy
 
 bench: $(READY)  ## the speed promises, as ratios within one run
-	@$(BIN)/python -m pytest -q tests/bench -m bench -rP --no-header
+	@$(BIN)/python -m pytest -q tests/bench -m bench -r s --tb no --no-header
 
 lock: $(READY)  ## renew requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \

@@ -13,6 +13,7 @@ from llmlab.bundle import ModelRef, Sampling
 from llmlab.callstore import CallStore, call_key
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.openai import OpenAIClient
+from tests.bench.conftest import Measured
 from tests.loopback import Loopback
 
 pytestmark = [pytest.mark.bench, pytest.mark.slow]
@@ -62,7 +63,7 @@ async def call_all_barely(loopback: Loopback, in_flight: int) -> None:
 
 @pytest.mark.parametrize(("in_flight", "most_times_the_limit"), [(32, 1.15), (128, 1.5)])
 def test_calls_take_little_longer_than_the_physical_limit(
-    loopback: Loopback, tmp_path: Path, in_flight: int, most_times_the_limit: float
+    loopback: Loopback, tmp_path: Path, measured: Measured, in_flight: int, most_times_the_limit: float
 ) -> None:
     """2,000 calls of 50 ms, each durable before use: at most so many times calls x latency / in flight, 1 ms of CPU.
 
@@ -85,13 +86,15 @@ def test_calls_take_little_longer_than_the_physical_limit(
         asyncio.run(call_all_barely(loopback, in_flight))
         bare = min(bare, (time.perf_counter() - started_s) / limit_s)
     print(f"{in_flight} in flight: {best:.2f} x the limit (bare {bare:.2f} x), {best_cpu_ms:.2f} ms of CPU per call")
+    measured(f"client and store, {in_flight} in flight: against the limit", best, most_times_the_limit, "x")
+    measured(f"client and store, {in_flight} in flight: CPU per call", best_cpu_ms, 1, "ms")
     assert best_cpu_ms <= 1
     if best > most_times_the_limit and bare > 1 + (most_times_the_limit - 1) / 3:
         pytest.skip(f"this machine is too busy: bare sockets take {bare:.2f} x the limit, llmlab {best:.2f} x")
     assert best <= most_times_the_limit
 
 
-def test_stored_calls_replay_fast(tmp_path: Path) -> None:
+def test_stored_calls_replay_fast(tmp_path: Path, measured: Measured) -> None:
     """100,000 stored calls with 200-character prompts: keys and look-up take at most 50 microseconds of CPU each."""
     answer = Generation(text="word " * 40, usage=Usage(input_tokens=50, output_tokens=40), latency_s=LATENCY_S)
     requests = [asking(str(i)) for i in range(STORED)]
@@ -116,4 +119,5 @@ def test_stored_calls_replay_fast(tmp_path: Path) -> None:
             if best_us <= 35:
                 break
     print(f"per stored call: {key_us:.1f} us for the key, {get_us:.1f} us to read; best together {best_us:.1f} us")
+    measured("a stored call, key and look-up, CPU", best_us, 50, "us")
     assert best_us <= 50

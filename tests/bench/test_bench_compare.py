@@ -43,12 +43,14 @@ def seconds(work):
     return time.process_time() - start
 
 
-def test_twelve_variants_by_five_metrics_by_ten_thousand_cases():
+def test_twelve_variants_by_five_metrics_by_ten_thousand_cases(measured):
     """55 comparisons, and 440 more by tag, of 600,000 scores: under 3 s."""
     run = results(12, 5, 10_000)
     whole = seconds(lambda: run.compare("v0"))
     by_tag = seconds(lambda: run.compare("v0", by="tags"))
     print(f"12 variants x 5 metrics x 10,000 cases: compare {whole:.2f} s, with 8 tags {by_tag:.2f} s (bound 3 s)")
+    measured("12 variants x 5 metrics x 10,000 cases, compared", whole, 3, "s")
+    measured("the same by 8 tags", by_tag, 3, "s")
     assert whole < 3
     assert by_tag < 3
 
@@ -67,7 +69,7 @@ print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 
 @pytest.mark.parametrize("form", ["wide.csv", "tidy.parquet"])
-def test_a_million_rows_from_the_command_line(tmp_path, form):
+def test_a_million_rows_from_the_command_line(tmp_path, measured, form):
     """Read, checked, joined and compared, by cluster and by category: under 10 s and 2 GiB."""
     n, rng = 1_000_000, np.random.default_rng(2)
     place = np.arange(n)
@@ -87,11 +89,13 @@ def test_a_million_rows_from_the_command_line(tmp_path, form):
     ).stdout
     took_s, peak_gib = map(float, out.split())
     print(f"1,000,000 rows, {form}: {took_s:.1f} s, peak {peak_gib:.2f} GiB (bounds 10 s, 2 GiB)")
+    measured(f"1,000,000 rows through llmlab compare, {form}", took_s, 10, "s")
+    measured(f"the same, peak memory, {form}", peak_gib, 2, "GiB")
     assert took_s < 10
     assert peak_gib < 2
 
 
-def test_a_million_rows_of_results():
+def test_a_million_rows_of_results(measured):
     """10 variants x 20,000 cases x 5 repeats: summarised and compared under 10 s."""
     run = results(10, 1, 20_000)
     frame = pd.concat([run.frame.assign(repeat=i) for i in range(5)], ignore_index=True)
@@ -99,4 +103,5 @@ def test_a_million_rows_of_results():
     million = Results(frame=frame.assign(**resources), metrics=run.metrics, bundles=run.bundles, golden=run.golden)
     took_s = seconds(lambda: (million.compare("v0"), million.summary()))
     print(f"1,000,000 rows of results: compare and summary {took_s:.1f} s (bound 10 s)")
+    measured("1,000,000 rows of results, compare and summary", took_s, 10, "s")
     assert took_s < 10

@@ -31,17 +31,18 @@ def yardstick_s():
     return min(cpu_s(loop) for _ in range(3))
 
 
-def test_ten_thousand_verdicts_are_calibrated_with_two_thousand_resamples():
+def test_ten_thousand_verdicts_are_calibrated_with_two_thousand_resamples(measured):
     """Position, kappa twice, length slope, rates."""
     table = judged_verdicts(10_000, seed=1, position=0.3, length=0.5)
     lengths = {"length1": "words_1", "length2": "words_2"}
     took_s = min(cpu_s(lambda: calibrate_verdicts(table, resamples=2000, **lengths)) for _ in range(2))
     slowness = max(1.0, yardstick_s() / YARDSTICK_S)
     print(f"calibrating 10,000 verdicts: {took_s:.2f} s of CPU, machine {slowness:.1f} x slower than the reference")
+    measured("10,000 verdicts calibrated, 2,000 resamples, CPU", took_s / slowness, PROMISED_S, "s")
     assert took_s < PROMISED_S * slowness
 
 
-def test_a_hundred_thousand_replies_are_parsed():
+def test_a_hundred_thousand_replies_are_parsed(measured):
     """Seven of ten as asked, the rest prose, fenced or refused."""
     asked = json.dumps({"reason": "It names dropna, but adds a sentence that nobody needs.", "score": 4})
     replies = [asked] * 7 + [
@@ -53,4 +54,5 @@ def test_a_hundred_thousand_replies_are_parsed():
     took_s = cpu_s(lambda: [parse_score(replies[i % 10], scale=scale) for i in range(100_000)])
     slowness = max(1.0, yardstick_s() / YARDSTICK_S)
     print(f"parsing 100,000 replies: {took_s:.2f} s of CPU, machine {slowness:.1f} x slower than the reference")
+    measured("100,000 replies of a judge parsed, CPU", took_s / slowness, PROMISED_S, "s")
     assert took_s < PROMISED_S * slowness

@@ -15,6 +15,7 @@ from llmlab.callstore import CallStore
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.openai import OpenAIClient
 from llmlab.golden import Case, GoldenSet
+from tests.bench.conftest import Measured
 from tests.bench.test_bench_calls import CALLS, LATENCY_S, call_all_barely
 from tests.loopback import Loopback
 
@@ -47,7 +48,7 @@ def questions(n: int, name: str = "") -> GoldenSet:
 
 @pytest.mark.parametrize(("in_flight", "most_times_the_limit"), [(32, 1.15), (128, 1.5)])
 def test_a_run_takes_little_longer_than_the_physical_limit(
-    loopback: Loopback, tmp_path: Path, in_flight: int, most_times_the_limit: float
+    loopback: Loopback, tmp_path: Path, measured: Measured, in_flight: int, most_times_the_limit: float
 ) -> None:
     """2,000 calls of 50 ms by `ll.run`: at most so many times calls x latency / in flight, and 1 ms of CPU per call.
 
@@ -78,13 +79,15 @@ def test_a_run_takes_little_longer_than_the_physical_limit(
         asyncio.run(call_all_barely(loopback, in_flight))
         bare = min(bare, (time.perf_counter() - started_s) / limit_s)
     print(f"{in_flight} in flight: {best:.2f} x the limit (bare {bare:.2f} x), {best_cpu_ms:.2f} ms of CPU per call")
+    measured(f"a run, {in_flight} in flight: against the limit", best, most_times_the_limit, "x")
+    measured(f"a run, {in_flight} in flight: CPU per call", best_cpu_ms, 1, "ms")
     if bare > 1 + (most_times_the_limit - 1) / 3 and (best > most_times_the_limit or best_cpu_ms > 1):
         pytest.skip(f"this machine is too busy: bare sockets take {bare:.2f} x the limit, llmlab {best:.2f} x")
     assert best_cpu_ms <= 1
     assert best <= most_times_the_limit
 
 
-def test_stored_calls_replay_at_twenty_thousand_per_second(tmp_path: Path) -> None:
+def test_stored_calls_replay_at_twenty_thousand_per_second(tmp_path: Path, measured: Measured) -> None:
     """100,000 stored calls with 200-character prompts, by `ll.run` from the golden set to the frame: 50 us each."""
     golden, client = questions(STORED), Ready(200)
     best_us = float("inf")
@@ -94,7 +97,7 @@ def test_stored_calls_replay_at_twenty_thousand_per_second(tmp_path: Path) -> No
         if attempt:
             assert results.frame["cached"].all()
             best_us = min(best_us, (time.process_time() - started_s) / STORED * 1e6)
-    print(f"{best_us:.1f} us of CPU per stored call")
+    measured("a run, a stored call replayed, CPU", best_us, 50, "us")
     assert best_us <= 50
 
 
@@ -107,11 +110,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
-def test_a_hundred_thousand_answers_of_two_kilobytes_fit_into_a_gibibyte(tmp_path: Path) -> None:
+def test_a_hundred_thousand_answers_of_two_kilobytes_fit_into_a_gibibyte(tmp_path: Path, measured: Measured) -> None:
     """The whole process, from the first call to the frame; and once more when they are replayed."""
-    for _ in range(2):
+    for what in ("asked", "replayed"):
         command = [sys.executable, "-c", MEMORY, str(tmp_path / "calls.sqlite")]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=280)
         peak = int(done.stdout)
-        print(f"{peak / 1024**2:.0f} MiB")
+        measured(f"100,000 answers of 2 kB {what}, peak memory", peak / 1024**2, LARGEST_BYTES / 1024**2, "MiB")
         assert peak < LARGEST_BYTES

@@ -25,8 +25,8 @@ def best_of(repetitions, work):
     return result, least_s
 
 
-def report(what, ours_s, theirs_s):
-    print(f"{what}: {1000 * ours_s:.2f} ms against {1000 * theirs_s:.0f} ms, {theirs_s / ours_s:.0f} times faster")
+def report(measured, what, ours_s, theirs_s, bar):
+    measured(f"{what} takes", theirs_s / ours_s, bar, "x", least=True)
     return theirs_s / ours_s
 
 
@@ -44,7 +44,7 @@ def scipy_bca(baseline, candidate):
     ).confidence_interval
 
 
-def test_paired_bca_is_at_least_four_times_faster_than_scipy():
+def test_paired_bca_is_at_least_four_times_faster_than_scipy(measured):
     """10,000 cases, 10,000 resamples of scipy's against the computed interval; the two agree."""
     rng = np.random.default_rng(0)
     baseline = rng.normal(0.6, 0.2, 10_000)
@@ -53,21 +53,21 @@ def test_paired_bca_is_at_least_four_times_faster_than_scipy():
     ours, ours_s = best_of(3, lambda: bca_mean(candidate - baseline))
     width = theirs.high - theirs.low
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.05 * width)
-    assert report("paired BCa, 10,000 cases", ours_s, theirs_s) > 4
+    assert report(measured, "paired BCa, 10,000 cases: scipy", ours_s, theirs_s, 4) > 4
 
 
 @pytest.mark.parametrize("scores", ["pass or fail", "rubric of five"])
-def test_bca_of_few_distinct_values_takes_milliseconds(scores):
+def test_bca_of_few_distinct_values_takes_milliseconds(measured, scores):
     """Promised: under 10 ms for 10,000 cases."""
     rng = np.random.default_rng(1)
     choices = [0, 1] if scores == "pass or fail" else [1, 2, 3, 4, 5]
     d = rng.choice(choices, 10_000) - rng.choice(choices, 10_000)
     _, ours_s = best_of(15, lambda: bca_mean(d))
-    print(f"BCa of {scores} scores, 10,000 cases: {1000 * ours_s:.2f} ms")
+    measured(f"BCa of {scores} scores, 10,000 cases", 1000 * ours_s, 10, "ms")
     assert ours_s < 0.010
 
 
-def test_sign_flips_are_at_least_forty_times_faster_than_scipy():
+def test_sign_flips_are_at_least_forty_times_faster_than_scipy(measured):
     """1,000 cases, 10,000 flips each."""
     from scipy import stats
 
@@ -80,10 +80,10 @@ def test_sign_flips_are_at_least_forty_times_faster_than_scipy():
     )
     ours, ours_s = best_of(5, lambda: sign_flip_test(d, seed=0, n_resamples=9_999))
     assert ours.p_value == pytest.approx(theirs.pvalue, abs=0.03)
-    assert report("sign flips, 1,000 cases", ours_s, theirs_s) > 40
+    assert report(measured, "sign flips, 1,000 cases: scipy", ours_s, theirs_s, 40) > 40
 
 
-def test_clustered_standard_error_is_at_least_twenty_times_faster_than_statsmodels():
+def test_clustered_standard_error_is_at_least_twenty_times_faster_than_statsmodels(measured):
     """100,000 rows in 5,000 clusters; CR1 equal to 8 digits."""
     import statsmodels.api as sm
 
@@ -96,14 +96,14 @@ def test_clustered_standard_error_is_at_least_twenty_times_faster_than_statsmode
     )
     ours, ours_s = best_of(10, lambda: standard_error(d, clusters, estimator="CR1"))
     assert ours.se == pytest.approx(theirs, rel=1e-8)
-    assert report("clustered standard error, 100,000 rows", ours_s, theirs_s) > 20
+    assert report(measured, "clustered standard error, 100,000 rows: statsmodels", ours_s, theirs_s, 20) > 20
 
 
-def test_a_million_rows_cost_about_what_a_million_rows_must():
+def test_a_million_rows_cost_about_what_a_million_rows_must(measured):
     """Ten times the rows take well under thirty times as long: no step is worse than linear."""
     rng = np.random.default_rng(4)
     d, clusters = rng.normal(size=1_000_000), rng.integers(0, 20_000, 1_000_000)
     small_s = best_of(5, lambda: mean_difference(d[:100_000], clusters[:100_000]))[1]
     large_s = best_of(3, lambda: mean_difference(d, clusters))[1]
-    print(f"mean difference: 100,000 rows {1000 * small_s:.1f} ms, 1,000,000 rows {1000 * large_s:.1f} ms")
+    measured("mean difference, ten times the rows", large_s / max(small_s, 0.001), 30, "x")
     assert large_s < 30 * max(small_s, 0.001)

@@ -10,7 +10,7 @@ from tests.test_tracking import results_of
 pytestmark = pytest.mark.bench
 
 
-def test_logging_a_thousand_rows_takes_less_than_half_a_second_of_cpu(project):
+def test_logging_a_thousand_rows_takes_less_than_half_a_second_of_cpu(project, measured):
     tracking.log(results_of(5))  # imports, and the experiment
     spent = []
     for seed in (1, 2, 3):
@@ -19,4 +19,5 @@ def test_logging_a_thousand_rows_takes_less_than_half_a_second_of_cpu(project):
         started = time.process_time()
         tracking.log(results)
         spent.append(time.process_time() - started)
+    measured("1,000 rows logged, CPU", min(spent), 0.5, "s")
     assert min(spent) < 0.5
