@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmlab.digits import p_text
 from llmlab.display import Chip, Interval, Shown, frame
 from llmlab.errors import GateError
 from llmlab.margins import POWER, UNSCORED_AT_MOST, judged, margins_of
@@ -136,7 +137,7 @@ class PairedRow(Shown):
         if self.category is not None:
             row["category"] = self.category
         row[f"difference [{self.level:.0%} CI]"] = None if d is None else Interval(d.value, d.low, d.high)
-        row["p (Holm)"] = None if self.p_adjusted is None else _p(self.p_adjusted)
+        row["p (Holm)"] = p_text(self.p_adjusted)
         row["verdict" if self.verdict else "reading"] = Chip(word, _KINDS.get(word, "unsure"))
         row["cases"] = f"{self.n_pairs:,}/{self.n_attempted:,}"
         if self.n_clusters != self.n_pairs:
@@ -359,7 +360,3 @@ def _holm_adjusted(rows: Sequence[PairedRow], alpha: float) -> list[PairedRow]:
         return list(rows)
     adjusted = iter(holm(tested, alpha=alpha).p_adjusted)
     return [row if row.p_adjusted is None else replace(row, p_adjusted=next(adjusted)) for row in rows]
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-__all__ = ["MISSING", "Interval", "number"]
+__all__ = ["MISSING", "Interval", "number", "p_text"]
 
 MISSING = "–"  # shown where there is no value; never a NaN
 
@@ -30,6 +30,17 @@ class Interval:
         digits = _digits_for(self.high * scale - self.low * scale)
         shown = [_fixed(part * scale, digits) for part in (self.value, self.low, self.high)]
         return f"{shown[0]}{self.unit} [{shown[1]}, {shown[2]}]"
+
+
+def p_text(p_value: float | None) -> str:
+    """A p value with three decimals, and below 0.001 said to be that; a dash where there is none.
+
+    >>> p_text(0.0364), p_text(1e-45)
+    ('0.036', '< 0.001')
+    """
+    if p_value is None:
+        return MISSING
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def number(value: object, significant: int = 4) -> str:

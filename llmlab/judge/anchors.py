@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmlab.digits import p_text
 from llmlab.display import Chip, Interval, Shown
 from llmlab.errors import DataError
 from llmlab.judge.labels import Labels, labelled_answers
@@ -63,7 +64,7 @@ class AnchorCheck(Shown):
                 "lost": self.lost,
                 "kappa with itself": Interval(self.kappa.value, self.kappa.low, self.kappa.high),
                 "now - then": Interval(self.shift.value, self.shift.low, self.shift.high),
-                "p (McNemar)": self.p_mcnemar,
+                "p (McNemar)": p_text(self.p_mcnemar),
             }
         ]
 

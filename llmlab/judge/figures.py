@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from llmlab.digits import p_text
 from llmlab.display import Interval, Shown, plain
 from llmlab.stats.agreement import ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa
 from llmlab.stats.bias import BiasSlope, PositionBias
@@ -88,7 +89,7 @@ class VerdictGroup(Shown):
                 "right in both orders": _interval(place.accuracy_both),
                 "consistent": _interval(place.consistency),
                 "first : second": f"{place.first} : {place.second}",
-                "p (position)": place.p_value,
+                "p (position)": p_text(place.p_value),
                 "kappa": _interval(self.kappa_both),
                 "length slope": None if slope is None else Interval(slope.value, slope.low, slope.high),
                 **({"own answers": Interval(own.value, own.low, own.high)} if own is not None else {}),

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from llmlab.digits import p_text
 from llmlab.display import Interval, Shown
 from llmlab.errors import DataError
 from llmlab.stats.arrays import FloatArray, Values, codes, floats, open_unit
@@ -57,9 +58,9 @@ class PositionBias(Shown):
         verdicts = f"{followed:,} verdict{'' if followed == 1 else 's'}"
         text = f"Of {verdicts} that followed the position, {self.first:,} went to the first "
         if self.p_value >= 0.05:
-            return f"{text}(p {_p_text(self.p_value)}): no leaning to one position is shown."
+            return f"{text}(p {p_text(self.p_value)}): no leaning to one position is shown."
         favoured = "first" if self.first > self.second else "second"
-        return f"{text}(p {_p_text(self.p_value)}): this judge favours the {favoured} answer."
+        return f"{text}(p {p_text(self.p_value)}): this judge favours the {favoured} answer."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -86,7 +87,7 @@ class BiasSlope(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         interval = Interval(self.value, self.low, self.high)
-        return [{"slope of": self.what, "log-odds": interval, "p": self.p_value, "human verdict": self.gold}]
+        return [{"slope of": self.what, "log-odds": interval, "p": p_text(self.p_value), "human verdict": self.gold}]
 
     def _sentence(self) -> str:
         if self.value is None or self.low is None or self.high is None:
@@ -279,10 +280,6 @@ def _gold(gold: Values) -> FloatArray:
 
 def _quantile(df: float, level: float) -> float:
     return float(special.ndtri(0.5 + level / 2) if math.isinf(df) else special.stdtrit(df, 0.5 + level / 2))
-
-
-def _p_text(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
 def _p(statistic: float, df: float) -> float:

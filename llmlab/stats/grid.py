@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmlab.digits import p_text
 from llmlab.display import Interval, Shown, number
 from llmlab.errors import DataError
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit
@@ -42,7 +43,14 @@ class GridEffect(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         interval = Interval(self.value, self.low, self.high)
-        return [{"effect": self.name, "against": ", ".join(self.reference), "difference": interval, "p": self.p_value}]
+        return [
+            {
+                "effect": self.name,
+                "against": ", ".join(self.reference),
+                "difference": interval,
+                "p": p_text(self.p_value),
+            }
+        ]
 
     def _sentence(self) -> str:
         chosen = [f"{factor} {level}" for factor, level in self.term]
