@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from llmlab.display import Shown, plain
 from llmlab.errors import StoreError
-from llmlab.project import project_root
+from llmlab.project import project_root, who
 from llmlab.redaction import scrub
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "Status",
     "Store",
     "check_writable",
+    "link",
     "open_store",
     "reported",
     "store_uri",
@@ -332,6 +333,15 @@ def _check_artifacts(uri: str) -> None:
         )
 
 
+def link(url: str) -> str:
+    """The address of a page as a sentence names it: of a local store with the command that serves it.
+
+    >>> link("http://127.0.0.1:5000/#/models/a")
+    'http://127.0.0.1:5000/#/models/a (while `llmlab ui` runs)'
+    """
+    return f"{url} (while `llmlab ui` runs)" if url.startswith(f"{UI_ADDRESS}/") else url
+
+
 @cache
 def _close_stale_runs_once(store: Store) -> None:
     store.close_stale_runs()
@@ -341,7 +351,7 @@ def _process_tags() -> dict[str, str]:
     import psutil
 
     return {
-        "mlflow.user": os.environ.get("USER") or os.environ.get("USERNAME") or "unknown",
+        "mlflow.user": who(),
         "llmlab.host": _host(),
         "llmlab.pid": str(os.getpid()),
         "llmlab.process_started": f"{psutil.Process().create_time():.0f}",

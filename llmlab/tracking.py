@@ -23,9 +23,9 @@ from urllib.parse import quote
 from llmlab import spool
 from llmlab.bundle import Bundle, flat
 from llmlab.casetable import case_table
-from llmlab.display import Shown
+from llmlab.display import Shown, markdown
 from llmlab.errors import DataError, StoreError
-from llmlab.mlstore import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, open_store, reported
+from llmlab.mlstore import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, link, open_store, reported
 from llmlab.project import git_state, project_root
 from llmlab.redaction import scrub, scrub_frame
 from llmlab.screening import screened
@@ -39,9 +39,11 @@ if TYPE_CHECKING:
 __all__ = ["LoggedSweep", "bundle_json", "load", "log", "looks", "sync"]
 
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
+LONGEST_NOTE_CHARS = 1000
 CASES_FILE = "cases.parquet"
 TABLE_FILE = "cases.json"
 _STATUS: dict[str, Status] = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
+DESCRIPTION = "mlflow.note.content"  # shown above a run, as Markdown
 LOOK_TAG = "look."  # on the candidate's run: the ledger of what was decided, which a fresh checkout sees
 
 
@@ -67,7 +69,7 @@ class LoggedSweep(Shown):
 
     def _sentence(self) -> str:
         known = "These results were logged before. " if self.was_there else ""
-        return f"{known}Sweep {self.sweep_id[:8]} in experiment {self.experiment}: {self.url}"
+        return f"{known}Sweep {self.sweep_id[:8]} in experiment {self.experiment}: {link(self.url)}"
 
 
 def log(
@@ -195,7 +197,8 @@ def _log_variant(
 ) -> str:
     bundle = results.bundles[variant]
     tags = {key: text for key, text in {**common, **_variant_tags(variant, bundle, results)}.items() if text}
-    run_id = store.start_run(experiment, name=variant, tags=tags)
+    about = f"{markdown(bundle)} on {markdown(bundle.model)}, bundle {bundle.digest[:8]}, in {markdown(experiment)}."
+    run_id = store.start_run(experiment, name=variant, tags={**tags, DESCRIPTION: about})
     try:
         with reported(f"variant {variant!r} cannot be logged"):
             _write(store, run_id, variant, results, summary)
@@ -366,6 +369,10 @@ def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Any) -> No
     candidate = run_ids.get(str(getattr(decision, "candidate", "")))
     for run_id in [candidate] if candidate else run_ids.values():
         store.client.set_tag(run_id, "gate", str(verdict))
+        before = store.client.get_run(run_id).data.tags.get(DESCRIPTION, "")
+        said = markdown(f"Gate: {verdict}. {getattr(decision, 'sentence', '')}".strip(), LONGEST_NOTE_CHARS)
+        if said not in before:
+            store.client.set_tag(run_id, DESCRIPTION, f"{before}\n\n{said}".strip())
         store.client.log_text(run_id, scrub(str(decision)), "gate/decision.txt")
     look, receipt = getattr(decision, "look", None), getattr(decision, "receipt", None)
     if candidate and look is not None and receipt is not None:

@@ -226,6 +226,9 @@ def test_figures_and_a_decision_are_added_to_what_is_there(logged, tmp_path):
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
     assert logged.client.get_run(sweep.run_ids["v2"]).data.tags["gate"] == "FAIL"
     assert "gate" not in logged.client.get_run(sweep.run_ids["v1"]).data.tags
+    notes = [logged.client.get_run(run_id).data.tags["mlflow.note.content"] for run_id in sweep.run_ids.values()]
+    assert ["Gate: FAIL" in note for note in notes] == [name == "v2" for name in sweep.run_ids]
+    assert all("bundle " in note for note in notes)
 
 
 def test_partial_results_say_so(project):

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from llmlab.display import Chip, Shown, markdown
 from llmlab.errors import RegistryError
-from llmlab.mlstore import reported
+from llmlab.mlstore import link, reported
 from llmlab.project import who
 from llmlab.redaction import scrub
 from llmlab.registry.connection import HISTORY, Registry, retried
@@ -135,7 +135,7 @@ class History(Shown):
         if not self.moves:
             return f"No alias of {self.name} was ever moved by llmlab."
         now = [f"{alias} is version {last.version}" for alias in self.aliases if (last := self.last(alias))]
-        return f"{'; '.join(now)}. {self.url}"
+        return f"{'; '.join(now)}. {link(self.url)}"
 
 
 def read_history(registry: Registry, name: str, *, known: History | None = None) -> History:

@@ -14,7 +14,7 @@ import pydantic
 from llmlab.bundle import Bundle
 from llmlab.display import Chip, Shown
 from llmlab.errors import FloatingModelError, RegistryError
-from llmlab.mlstore import COMPLETION_TAG, reported
+from llmlab.mlstore import COMPLETION_TAG, link, reported
 from llmlab.precheck import refuse_secrets
 from llmlab.project import git_state, who
 from llmlab.registry.card import card
@@ -88,7 +88,7 @@ class Version(Shown):
         ]
 
     def _sentence(self) -> str:
-        return f"In MLflow: {self.url}"
+        return f"In MLflow: {link(self.url)}"
 
 
 def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | None = None) -> Version:
