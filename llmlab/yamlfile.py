@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,7 +90,8 @@ def read_model(model: type[Model], path: str | Path) -> Model:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = tuple(first["loc"])
-        raise FileRuleError(_rule(first), path=path, line=_nearest_line(place, lines)) from None
+        rule = _rule(first) + _meant(first, model)
+        raise FileRuleError(rule, path=path, line=_nearest_line(place, lines)) from None
 
 
 def to_yaml(value: Any) -> str:
@@ -149,6 +151,31 @@ def _rule(error: Any) -> str:
         return f'{where}: {value!r} was read as a {type(value).__name__}; quote it: "{value}"'
     message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
+
+
+def _meant(error: Any, model: type[pydantic.BaseModel]) -> str:
+    """For an unknown key the one that is most like it, at the same place."""
+    if error["type"] != "extra_forbidden":
+        return ""
+    *outer, key = (str(part) for part in error["loc"])
+    near = get_close_matches(key, _keys(model, outer), n=1)
+    return f"; did you mean {'.'.join([*outer, near[0]])!r}?" if near else ""
+
+
+def _keys(model: type[pydantic.BaseModel], outer: list[str]) -> list[str]:
+    """The keys that the schema allows below `outer`; none where its shape is not that simple."""
+    schema = model.model_json_schema()
+    here = [schema]
+    for part in outer:
+        below = [one["properties"].get(part, {}) for one in here if "properties" in one]
+        here = [schema["$defs"][name] for one in below for name in _references(one)]
+    return [key for one in here for key in one.get("properties", {})]
+
+
+def _references(schema: Any) -> list[str]:
+    """The models that a value may be, or the items of its list."""
+    found = [one.get("$ref", "") for one in (schema, schema.get("items", {}), *schema.get("anyOf", ()))]
+    return [ref.rpartition("/")[2] for ref in found if ref]
 
 
 def _nearest_line(place: tuple[Any, ...], lines: Lines) -> int | None:

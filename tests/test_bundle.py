@@ -67,7 +67,7 @@ def bundle(tmp_path: Path) -> Bundle:
         ("name: pandas_help", 'name: ""', 1, "name"),
         ("name: pandas_help", "name: a\nname: b", 2, "duplicate key 'name'"),
         ("metadata:", "author: me\nmetadata:", 14, "unknown key 'author'"),
-        ("max_tokens: 200", "max_token: 200", 10, "unknown key 'sampling.max_token'"),
+        ("max_tokens: 200", "max_token: 200", 10, "max_token'; did you mean 'sampling.max_tokens'?"),
         ("temperature: 0.0", "temperature: .nan", 10, "is not a number"),
         ("temperature: 0.0", "temperature: -1", 10, "sampling.temperature"),
         ("temperature: 0.0", 'temperature: "0"', 10, "sampling.temperature"),

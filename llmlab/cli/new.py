@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
+import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -213,7 +216,9 @@ def _write(folder: Path, files: dict[str, str], *, bundles: dict[str, Bundle], g
 
 def _next(readme: str) -> Sequence[str]:
     command = next(line.strip() for line in readme.splitlines() if line.startswith("    llmlab run"))
-    return ("Next:", f"  {command}")
+    started = sys.argv[0]
+    elsewhere = Path(started).name == "llmlab" and shutil.which("llmlab") != started  # not on the PATH
+    return ("Next:", f"  {shlex.quote(started)}{command.removeprefix('llmlab')}" if elsewhere else f"  {command}")
 
 
 def _say(lines: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import click
 from llmlab.csvfile import csv_cell
 from llmlab.display import plain
 from llmlab.errors import DataError, FileRuleError, LlmlabError
+from llmlab.sentences import counted
 
 if TYPE_CHECKING:
     from llmlab.comparison import Comparison
@@ -76,6 +77,9 @@ class _BadInput(click.ClickException):
 
     exit_code = 2
 
+    def show(self, file: Any = None) -> None:
+        click.echo(f"llmlab: {self.message}", file=file, err=file is None)
+
 
 def _json(found: RetrievalMetrics, compared: Comparison | None, per_query: bool) -> str:
     metrics = {}
@@ -118,7 +122,9 @@ def _read_clusters(path: Path) -> dict[str, str]:
         if not line.strip() or (number == 1 and fields[0].lower() in HEADER_WORDS):
             continue
         if len(fields) != 2 or not all(fields):
-            raise FileRuleError(f"{len(fields)} fields, must be 2: query id and group", path=path, line=number)
+            raise FileRuleError(
+                f"{counted(len(fields), 'field')}, must be 2: query id and group", path=path, line=number
+            )
         if groups.setdefault(fields[0], fields[1]) != fields[1]:
             raise FileRuleError(f"query {fields[0]!r} has a second group; keep one", path=path, line=number)
     return groups

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from llmlab.errors import FileRuleError
 from llmlab.retrieval.ids import descending_places, encode, id_array, on_cores, pairs_repeat
+from llmlab.sentences import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +143,7 @@ def _read_lines(
         if not parts:
             continue
         if len(parts) != len(fields):
-            rule = f"{len(parts)} fields, must be {len(fields)}: {' '.join(fields)}, apart by spaces or tabs"
+            rule = f"{counted(len(parts), 'field')}, must be {len(fields)}: {' '.join(fields)}, apart by spaces or tabs"
             raise FileRuleError(rule + _other_kind(len(parts), fields), path=path, line=line)
         try:
             queries.append(parts[0].decode())

@@ -48,6 +48,12 @@ def test_what_was_understood_of_the_columns_is_said(call):
     assert "not pinned" in shown
 
 
+def test_the_next_command_is_called_as_this_one_was(call, monkeypatch):
+    """Who started it from an environment that is not on the PATH has no other `llmlab`."""
+    monkeypatch.setattr("sys.argv", [".venv/bin/llmlab"])
+    assert "  .venv/bin/llmlab run notebooks/01" in call().output
+
+
 def test_an_experiment_is_never_overwritten(call, project):
     call()
     before = (project / "experiments" / "mine" / "golden.jsonl").read_bytes()

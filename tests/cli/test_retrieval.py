@@ -135,7 +135,7 @@ def test_bad_options_give_one_line_and_exit_code_2(files, options, says):
         ("qrels", "q1 0 a 0\n", "no query has a relevant document"),
         ("groups", "q1 A\nq2 A\n", "1 of 3 queries have no cluster, such as 'q3'"),
         ("groups", "q1 A\nq1 B\n", "groups.txt:2: query 'q1' has a second group"),
-        ("groups", "q1\n", "groups.txt:1: 1 fields, must be 2"),
+        ("groups", "q1\n", "groups.txt:1: 1 field, must be 2"),
     ],
 )
 def test_a_broken_file_gives_one_line_and_exit_code_2(files, name, text, says):
