@@ -47,6 +47,18 @@ def test_where_no_widget_lives_the_same_content_is_html(playground: Playground) 
     assert "<img" not in playground.status.value
 
 
+def test_there_is_nothing_to_undo_or_to_save_before_anything_changed(playground: Playground) -> None:
+    """Typing makes both possible."""
+    assert playground.undo.disabled
+    playground.save.click()
+    assert "nothing changed" in playground.status.value
+    assert playground.saving.layout.display == "none"
+    playground.system.value = "other"
+    assert not playground.undo.disabled
+    playground.undo.click()
+    assert playground.undo.disabled
+
+
 def test_an_undo_first_takes_back_what_was_not_run(playground: Playground) -> None:
     """Then the tries, one by one; the history goes to any of them."""
     tried(playground, "Be short.")

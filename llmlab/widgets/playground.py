@@ -116,6 +116,8 @@ class Playground:
         self.size = small_field(w.BoundedIntText, "Cases", min=1, max=len(golden), value=min(size, len(golden)))
         self.seed = small_field(w.IntText, "Seed", value=seed)
         self.checked, self.status, self.to_save = indented(html_widget()), indented(html_widget()), html_widget()
+        for box in (self.system, self.template, self.model, self.temperature, self.k):
+            box.observe(lambda _: self._show_undo(), names="value")
         for text in (self.system, self.template):
             text.observe(lambda _: self._show_check(), names="value")
         self.how.observe(lambda _: self._show_sample(), names="value")
@@ -162,7 +164,7 @@ class Playground:
     def _show_state(self) -> None:
         tries = self.tries
         self.run.disabled, self.stop.disabled = self._busy, not self._busy
-        self.undo.disabled = self._busy
+        self._show_undo()
         self.redo.disabled = self._busy or tries.at == len(tries.done)
         self.save.disabled = self._busy or self._folder is None
         self.history.disabled = self._busy or not tries.done
@@ -173,12 +175,18 @@ class Playground:
             self.history.options = [(label, number) for number, label in enumerate(labels)]
             self.history.value = tries.at
 
-    def _on_undo(self) -> None:
+    def _show_undo(self) -> None:
+        self.undo.disabled = self._busy or (self.tries.at == 0 and self._as_shown())
+
+    def _as_shown(self) -> bool:
+        """Whether the form is as the try that is shown has it."""
         try:
-            as_shown = self.bundle == self.tries.bundle
+            return self.bundle == self.tries.bundle
         except ValueError:  # a field holds what no bundle may
-            as_shown = False
-        self._go(self.tries.undo() if as_shown else self.tries)
+            return False
+
+    def _on_undo(self) -> None:
+        self._go(self.tries.undo() if self._as_shown() else self.tries)
 
     def _on_history(self, number: int | None) -> None:
         if number is not None and number != self.tries.at:
@@ -269,6 +277,9 @@ class Playground:
 
     def _ask_to_save(self) -> None:
         bundle, (path, version) = self.bundle, next_version(self._folder or "")
+        if not self.tries.baseline.diff(bundle).changes:
+            self._hide_save()
+            raise ValueError(f"nothing changed: the form is {self.tries.name} as it was; change a field first")
         self._draft = bundle  # what is written is what was shown
         self.to_save.value = html_of(
             html_note(f"{path.name}, version {version}, compared with {self.tries.name}:", chip=Chip("new file")),
