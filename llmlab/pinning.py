@@ -69,8 +69,10 @@ def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> P
         if any(re.fullmatch(rule["match"], subject, flags=re.IGNORECASE) for subject in subjects):
             why, source = rule["why"], rule.get("source", "")
             return Pinning(provider=provider, model_id=model_id, pinned=rule["pinned"], reason=why, source=source)
-    known = ", ".join(sorted({*rules["providers"], *rules["aliases"]}))
-    unknown = f"no rule of {family} knows this id" if family in rules["providers"] else f"unknown provider ({known})"
+    known = ", ".join(sorted({*rules["providers"], *rules["aliases"]} - {"fake", "hosts"}))  # no provider's name
+    unknown = (
+        f"no rule of {family} knows this id" if family in rules["providers"] else f"unknown provider (known: {known})"
+    )
     return Pinning(provider=provider, model_id=model_id, pinned=False, reason=unknown)
 
 
