@@ -86,6 +86,7 @@ class Explorer:
             w.Dropdown, "Score", options=there.metrics, value=metric or next(iter(there.metrics), None)
         )
         self.range = _filter_field(w.FloatRangeSlider, "Score in", step=0.01, readout_format=".2f")
+        self.range.layout.width = f"{FILTER_PX + 80}px"  # both ends of the read-out have room
         self.order = _filter_field(w.Dropdown, "Order", options=ORDERS)
         self.flipped = _filter_field(w.Dropdown, "Flipped", options=_or_any(FLIPS))
         self.baseline = _filter_field(w.Dropdown, "Baseline", options=there.variants, value=baseline)
