@@ -26,7 +26,7 @@ from llmlab.plan import DryRun, Plan, estimated_tokens, make_plan, price_of, que
 from llmlab.progress import Progress, shown
 from llmlab.project import git_state, project_root, runs_folder
 from llmlab.results import Results
-from llmlab.runner import LAST_SAID, execute
+from llmlab.runner import execute
 from llmlab.scorers import as_scorers
 
 if TYPE_CHECKING:
@@ -337,8 +337,6 @@ def _freshness(plan: Plan) -> dict[str, Any]:
 
 def _notes(generations: Sequence[Generation], stopped: str) -> tuple[str, ...]:
     """Why the run stopped, and whether a provider changed the model since the stored answers of a variant."""
-    if any(generation.status == "error" for generation in generations):  # results name the commonest errors anyway
-        stopped = stopped.partition(LAST_SAID)[0]
     notes = [stopped] if stopped else []
     for what, attribute in (("model", "served_model"), ("system fingerprint", "system_fingerprint")):
         before, now = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)

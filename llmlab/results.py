@@ -180,9 +180,10 @@ class Results(Shown):
 
     @property
     def common_errors(self) -> str:
-        """The three commonest errors with their counts, "" without any."""
+        """The three commonest errors with their counts; "" without any, or where a note says them already."""
         errors = self.frame.loc[self.frame["status"] == "error", "error"].value_counts().head(3)
-        return "; ".join(f"{count} x {text}" for text, count in errors.items())
+        noted = " ".join(self.notes)
+        return "; ".join(f"{count} x {text}" for text, count in errors.items() if str(text) not in noted)
 
     def require_complete(self) -> Results:
         """These results, if the run is complete; RunFailedError with the commonest errors otherwise."""

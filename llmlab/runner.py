@@ -20,10 +20,9 @@ from llmlab.plan import Call, Plan
 from llmlab.progress import Progress
 from llmlab.redaction import scrub_answer, secrets_now
 
-__all__ = ["LAST_SAID", "execute"]
+__all__ = ["execute"]
 
 LONGEST_ERROR_CHARS = 500
-LAST_SAID = " The last said: "
 HOPELESS_AFTER = 20  # failures without a single answer: a wrong key or address, not bad luck
 DENIED = frozenset({401, 402})  # the key or the account, whatever the row
 CASE_TIMEOUT_S = 600.0  # for applications, and for clients that set no bound themselves
@@ -200,8 +199,8 @@ class _Run:
         elif budget_usd is not None and progress.spent_usd >= budget_usd:
             progress.stopped = f"The budget of ${budget_usd} is used up (${progress.spent_usd} spent)."
         elif max(self.denials, 0 if self.answers else self.failures) >= HOPELESS_AFTER:
-            said = f"{LAST_SAID}{generation.error}" if generation.error else ""
-            progress.stopped = f"{self.failures} calls got no answer, so the rest were not sent.{said}"
+            said = f"The last said: {generation.error}" if generation.error else ""
+            progress.stopped = f"{self.failures} calls got no answer, so the rest were not sent. {said}".strip()
 
 
 def _own_bound(client: Client | None) -> float | None:
