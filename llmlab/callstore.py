@@ -74,6 +74,7 @@ class CallStore:
         self.path = Path(path).absolute()
         self._process = os.getpid()
         self._broken = ""  # why nothing can be kept any more; "" while all is well
+        self._closed = False
         self._torn: set[str] = set()  # keys whose entry was found damaged: their next answer replaces it
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -135,8 +136,11 @@ class CallStore:
             self._queue.put(None)
             self._writer.join()
             self._writer = None
-        self._broken = self._broken or f"the call store {self.path} is closed"
-        self._reader.close()
+        own = os.getpid() == self._process  # in a forked child nobody may ever let go of the lock
+        with self._lock if own else contextlib.nullcontext():  # a thread of an interrupted run may still be reading
+            self._broken = self._broken or f"the call store {self.path} is closed"
+            self._closed = True
+            self._reader.close()
 
     def __enter__(self) -> CallStore:
         return self
@@ -162,6 +166,8 @@ class CallStore:
         """The rows; sqlite3.DatabaseError where they are damaged, StoreError where they cannot be read now."""
         try:
             with self._lock:
+                if self._closed:
+                    raise StoreError(self._broken)
                 return self._reader.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", None)  # none: a text that is not UTF-8

@@ -10,6 +10,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import threading
 import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
@@ -402,3 +403,27 @@ def test_a_forked_child_is_told_to_open_its_own(tmp_path: Path) -> None:
                 os._exit(7)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_store_closed_under_a_reader_says_so(tmp_path: Path) -> None:
+    """A run that ends early leaves a thread that still looks answers up: it gets an error, and nothing crashes."""
+    keys = [str(n) for n in range(2_000)]
+    said: list[str] = []
+
+    def read(store: CallStore, started: threading.Event) -> None:
+        try:
+            while True:
+                store.get_many(keys)
+                started.set()
+        except StoreError as error:
+            said.append(str(error))
+
+    for _ in range(20):
+        store, started = CallStore(tmp_path / "calls.sqlite"), threading.Event()
+        reader = threading.Thread(target=read, args=(store, started))
+        reader.start()
+        started.wait()
+        store.close()
+        reader.join()
+    assert len(said) == 20
+    assert all("is closed" in text for text in said)
