@@ -48,6 +48,7 @@ def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], *, on_tick: Ca
     >>> run_in_background(three)
     3
     """
+    _raise_if_stopped()
     loop, done, given_up = asyncio.new_event_loop(), Future[T](), threading.Event()
     tasks: list[asyncio.Task[Any] | None] = []
 
@@ -74,8 +75,7 @@ def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], *, on_tick: Ca
     try:
         thread.start()
         while not done.done():
-            if (event := _stop.get()) is not None and event.is_set():
-                raise KeyboardInterrupt
+            _raise_if_stopped()
             wait([done], TICK_S)  # no `thread.join`: once interrupted, Python 3.11 takes the thread for ended
             on_tick()
     except BaseException:
@@ -85,6 +85,11 @@ def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], *, on_tick: Ca
         wait([done], STOP_WITHIN_S)
         raise
     return done.result()
+
+
+def _raise_if_stopped() -> None:
+    if (event := _stop.get()) is not None and event.is_set():
+        raise KeyboardInterrupt
 
 
 class _Thresholds:

@@ -301,7 +301,10 @@ def try_out(
         progress=progress,
         stop=stop,
     )
-    return tries.with_try(bundle, results) if (results.frame["variant"] == name).any() else tries
+    seen = results.frame["variant"] == name
+    if stop is not None and stop.is_set():  # what was cut off in the middle is nobody's answer
+        seen &= ~results.frame["status"].isin(("error", "timeout"))
+    return tries.with_try(bundle, results) if seen.any() else tries
 
 
 def sample_cases(golden: GoldenSet, size: int, *, seed: int = 0, tag: str | None = None) -> GoldenSet:
