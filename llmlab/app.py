@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from llmlab.background import in_thread
 from llmlab.bundle import Bundle
-from llmlab.clients.base import Generation
+from llmlab.clients.base import Generation, Status
 from llmlab.golden import Case
 from llmlab.project import changed_files, git_state
 
@@ -46,8 +46,8 @@ async def ask(app: App, case: Case, bundle: Bundle) -> Generation:
     if isinstance(answer, Generation):
         return answer
     if isinstance(answer, str):
-        status = "ok" if answer.strip() else "empty"
-        return Generation(text=answer, status=status, latency_s=time.perf_counter() - sent_s)  # type: ignore[arg-type]  # a Status
+        status: Status = "ok" if answer.strip() else "empty"
+        return Generation(text=answer, status=status, latency_s=time.perf_counter() - sent_s)
     raise TypeError(f"the application returned {type(answer).__name__}, must be a Generation or a str")
 
 

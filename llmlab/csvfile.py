@@ -8,7 +8,6 @@ whatever reads CSV.
 from __future__ import annotations
 
 import csv
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +65,7 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> Path:
     part = target.with_name(f"{target.name}.part")
     safe = frame.astype(object).map(csv_cell).set_axis([csv_cell(name) for name in frame.columns], axis="columns")
     safe.to_csv(part, index=False, encoding="utf-8", errors="backslashreplace", lineterminator="\r\n")
-    os.replace(part, target)  # noqa: PTH105  # Path.replace is the same
+    part.replace(target)
     return target
 
 

@@ -96,10 +96,11 @@ class Shown:
     """
 
     __slots__ = ()
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]  # every value that is shown is a dataclass
     _most_rows: ClassVar[int] = ROW_LIMIT  # shown at once; `to_frame()` has them all
 
     def _rows(self) -> list[dict[str, object]]:
-        return [{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}]  # type: ignore[arg-type]  # every Shown is a dataclass
+        return [{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}]
 
     def _sentence(self) -> str:
         return ""

@@ -8,7 +8,6 @@ bundle = Exported.load("pandas_help.json").bundle
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -61,5 +60,5 @@ class Exported(pydantic.BaseModel):
         path = Path(path)
         part = path.with_name(path.name + ".part")
         part.write_text(json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, path)  # noqa: PTH105  # Path.replace is the same
+        part.replace(path)
         return path

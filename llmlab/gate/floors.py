@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,16 +36,17 @@ def judge_floor(
     attempted = int(np.maximum(table.attempted[:, arm], 1).sum())
     unscored = attempted - int(table.scored[:, arm].sum())
     scale, unit = scale_of(table.metric)
-    about = {
+    about: dict[str, Any] = {
         **{"kind": "floor", "metric": table.metric.name, "rule": "floor", "bound": bound, "level": price.asked},
         **{"scale": scale, "unit": unit, "higher_is_better": lower, "unscored": unscored, "attempted": attempted},
     }
     if labelled is not None:
-        return _corrected_floor(Condition(verdict="INCONCLUSIVE", **about), labelled.mean(candidate), lower, price)  # type: ignore[arg-type]  # plain facts
-    read = [_read(table, values, codes, bound, lower, price) for values, codes in _values(table, arm, lower, unscored)]
-    if any(one is None for one in read):
-        return Condition(verdict="INCONCLUSIVE", notes=("fewer than two cases or clusters are scored",), **about)  # type: ignore[arg-type]  # plain facts
-    words, (mean, low, high, d) = [one[0] for one in read if one], read[-1][1]  # type: ignore[index]  # none is None
+        return _corrected_floor(Condition(verdict="INCONCLUSIVE", **about), labelled.mean(candidate), lower, price)
+    found = [_read(table, values, codes, bound, lower, price) for values, codes in _values(table, arm, lower, unscored)]
+    read = [one for one in found if one is not None]
+    if len(read) < len(found):
+        return Condition(verdict="INCONCLUSIVE", notes=("fewer than two cases or clusters are scored",), **about)
+    words, (mean, low, high, d) = [one[0] for one in read], read[-1][1]
     return Condition(
         verdict=rules.unanimous(words),
         value=mean,
@@ -57,7 +58,7 @@ def judge_floor(
         n_cases=d.n,
         n_clusters=d.n_clusters,
         notes=(*d.notes, *unscored_note(unscored, attempted, bounded=table.metric.bounded)),
-        **about,  # type: ignore[arg-type]  # plain facts
+        **about,
     )
 
 

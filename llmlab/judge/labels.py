@@ -220,9 +220,9 @@ def calibrate(
     split = ("tags",) if by == "tags" else ()
     meaning, record = every[0].metric(name), every[0].provenance.get("judges", {}).get(name, {})
     if labels.pairwise:
-        columns = {"cluster": "cluster", "length1": "words_1", "length2": "words_2"}
+        columns: dict[str, Any] = {"cluster": "cluster", "length1": "words_1", "length2": "words_2"}
         columns |= _authors(frame, str(record.get("model", "")))
-        found = calibrate_verdicts(frame, by=split, level=level, **columns)  # type: ignore[arg-type]  # names of columns
+        found = calibrate_verdicts(frame, by=split, level=level, **columns)
     else:
         scale = range(int(meaning.low or 0), int(meaning.high or 0) + 1)
         found = calibrate_scores(frame, scale=scale, length="words", cluster="cluster", by=split, level=level)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ class _Keeper:
         notebook = cut_outputs(_screened(json.loads(scrub(text)), project_root(target.parent)))
         part = target.with_name(target.name + ".part")
         part.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, target)  # noqa: PTH105  # Path.replace is the same
+        part.replace(target)
 
     def pretty_path(self, path: str) -> str:
         return path.removeprefix(SCHEME)
