@@ -12,91 +12,48 @@ Importing it does nothing but this: names are resolved on first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from llmlab import scorers
-    from llmlab.bundle import Bundle, ModelRef, grid, load_bundles
-    from llmlab.clients.anthropic import AnthropicClient
-    from llmlab.clients.base import Generation, Request, Usage
-    from llmlab.clients.fake import FakeClient
-    from llmlab.clients.openai import OpenAIClient
-    from llmlab.errors import LlmlabError
-    from llmlab.experiment import dry_run, run
-    from llmlab.gate import GatePolicy
-    from llmlab.golden import Case, GoldenSet
-    from llmlab.results import Results
-    from llmlab.scorers import Score, scorer
+    from llmlab import scorers as scorers
+    from llmlab.base.errors import LlmlabError as LlmlabError
+    from llmlab.bundle import Bundle as Bundle
+    from llmlab.bundle import ModelRef as ModelRef
+    from llmlab.bundle import grid as grid
+    from llmlab.bundle import load_bundles as load_bundles
+    from llmlab.clients import AnthropicClient as AnthropicClient
+    from llmlab.clients import FakeClient as FakeClient
+    from llmlab.clients import Generation as Generation
+    from llmlab.clients import OpenAIClient as OpenAIClient
+    from llmlab.clients import Request as Request
+    from llmlab.clients import Usage as Usage
+    from llmlab.engine import dry_run as dry_run
+    from llmlab.engine import run as run
+    from llmlab.gate import GatePolicy as GatePolicy
+    from llmlab.golden import Case as Case
+    from llmlab.golden import GoldenSet as GoldenSet
+    from llmlab.results import Results as Results
+    from llmlab.scorers import Score as Score
+    from llmlab.scorers import scorer as scorer
 
-_HOMES = {
-    "AnthropicClient": "clients.anthropic",
-    "Bundle": "bundle",
-    "Case": "golden",
-    "FakeClient": "clients.fake",
-    "GatePolicy": "gate",
-    "Generation": "clients.base",
-    "GoldenSet": "golden",
-    "LlmlabError": "errors",
-    "ModelRef": "bundle",
-    "OpenAIClient": "clients.openai",
-    "Request": "clients.base",
-    "Results": "results",
-    "Score": "scorers",
-    "Usage": "clients.base",
-    "dry_run": "experiment",
-    "grid": "bundle",
-    "load_bundles": "bundle",
-    "run": "experiment",
-    "scorer": "scorers",
-}
-_MODULES = frozenset(
+__all__, __getattr__, __dir__ = face(
+    __name__,
     {
-        "judge",
-        "notebook",
-        "plots",
-        "registry",
-        "retrieval",
-        "scorers",
-        "simulate",
-        "tracking",
-        "widgets",
-    }
+        "base.errors": ("LlmlabError",),
+        "bundle.bundle": ("Bundle", "ModelRef", "grid", "load_bundles"),
+        "clients.anthropic": ("AnthropicClient",),
+        "clients.base": ("Generation", "Request", "Usage"),
+        "clients.fake": ("FakeClient",),
+        "clients.openai": ("OpenAIClient",),
+        "engine.runs": ("dry_run", "run"),
+        "gate.policy": ("GatePolicy",),
+        "golden.cases": ("Case", "GoldenSet"),
+        "results.results": ("Results",),
+        "scorers.base": ("Score", "scorer"),
+    },
+    rooms=("judge", "notebook", "plots", "registry", "retrieval", "scorers", "simulate", "tracking", "widgets"),
 )
-
-__all__ = [
-    "AnthropicClient",
-    "Bundle",
-    "Case",
-    "FakeClient",
-    "GatePolicy",
-    "Generation",
-    "GoldenSet",
-    "LlmlabError",
-    "ModelRef",
-    "OpenAIClient",
-    "Request",
-    "Results",
-    "Score",
-    "Usage",
-    "dry_run",
-    "grid",
-    "load_bundles",
-    "run",
-    "scorer",
-    "scorers",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"llmlab.{_HOMES[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"llmlab.{name}")
-    raise AttributeError(f"module 'llmlab' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import llmlab as ll
-from llmlab.bundle import Bundle
+from llmlab.base.errors import StoreError
+from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import Price
 from llmlab.clients.retry import RetryPolicy
-from llmlab.errors import StoreError
-from llmlab.golden import Case, GoldenSet
-from llmlab.results import Results
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.results import Results
 
 BUNDLE = Bundle.from_prompt("{{ question }}", model="vllm/tiny")
 PRICES = Price(input=1.0, output=2.0)

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from llmlab.golden import Case, GoldenSet
-from llmlab.results import Results
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.results import Results
 from llmlab.scorers import Score, Scorer, scorer
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m$x_1$\"'&\x00"

@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(scope="session")
 def _migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A freshly migrated database; making one takes seconds."""
-    from llmlab.mlstore import open_store
+    from llmlab.tracking.store import open_store
 
     root = tmp_path_factory.mktemp("template")
     with pytest.MonkeyPatch.context() as patch:

@@ -10,14 +10,14 @@ from statistics import mean
 
 import pytest
 
-from llmlab.bundle import Bundle, load_bundles
+from llmlab.base.yamlfile import parse_yaml, read_text
+from llmlab.bundle.bundle import Bundle, load_bundles
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.offline import OfflineClient
-from llmlab.golden import GoldenSet
-from llmlab.retrieval.corpus import Corpus
-from llmlab.retrieval.retrievers import build_index
+from llmlab.golden.cases import GoldenSet
 from llmlab.scorers import citations_valid, cites_source, mentions_expected
-from llmlab.yamlfile import parse_yaml, read_text
+from llmlab.search.corpus import Corpus
+from llmlab.search.retrievers import build_index
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "pandas_help"
 

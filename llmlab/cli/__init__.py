@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from llmlab.display import plain
-from llmlab.errors import LlmlabError
-from llmlab.redaction import scrub
+from llmlab.base.display import plain
+from llmlab.base.errors import LlmlabError
+from llmlab.base.secrets import scrub
 
 __all__ = ["COMMANDS", "main"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from llmlab.display import plain
-from llmlab.pinning import judge_pin
+from llmlab.base.display import plain
+from llmlab.bundle.pinning import judge_pin
 
 __all__ = ["check_model"]
 

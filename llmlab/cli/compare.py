@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from llmlab.comparison import Comparison
+    from llmlab.results.comparison import Comparison
 
 __all__ = ["compare"]
 
@@ -52,7 +52,7 @@ def compare(
     scores are counted and left out; a duplicate id, or a cell that is no number, is refused with its row.
     """
     from llmlab.cli.scorefile import ScoreColumns, read_scores
-    from llmlab.comparison import Comparison, compare_tables
+    from llmlab.results.comparison import Comparison, compare_tables
 
     _check_usage(candidates, variant_column=variant_column, score_column=score_column, repeat_column=repeat_column)
     columns = ScoreColumns(

@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from llmlab.gate import GatePolicy, Look
-    from llmlab.results import Results
+    from llmlab.results.results import Results
 
 __all__ = ["gate"]
 
@@ -53,9 +53,9 @@ def gate(
     Exit code: 0 pass, 1 fail, 3 inconclusive, 2 invalid or a mistake in the call.
     """
     from llmlab.gate import GatePolicy
+    from llmlab.gate.passport import JudgePassport
     from llmlab.gate.report import to_junit, to_markdown
-    from llmlab.passport import JudgePassport
-    from llmlab.results import Results
+    from llmlab.results.results import Results
 
     for report in (junit, markdown, receipt):  # said before the work, not after
         if report is not None and not report.absolute().parent.is_dir():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llmlab.display import plain
+from llmlab.base.display import plain
 
 if TYPE_CHECKING:
     from llmlab.gate.proposal import Proposal
@@ -40,7 +40,7 @@ def gate_init(
 
 def _from_folder(folder: Path, goal: str | None) -> Proposal:
     from llmlab.gate.proposal import propose_for_cases
-    from llmlab.golden import GoldenSet
+    from llmlab.golden.cases import GoldenSet
 
     golden = GoldenSet.load(folder / "golden.jsonl")
     files = sorted((folder / "bundles").glob("*.yaml"))
@@ -50,7 +50,7 @@ def _from_folder(folder: Path, goal: str | None) -> Proposal:
 
 def _from_results(source: Path, goal: str | None, baseline: str | None, candidate: str | None) -> Proposal:
     from llmlab.gate.proposal import propose
-    from llmlab.results import Results
+    from llmlab.results.results import Results
 
     results = Results.from_parquet(source)
     first, last = baseline or results.variants[0], candidate or results.variants[-1]

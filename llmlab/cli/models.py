@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llmlab.display import plain
+from llmlab.base.display import plain
 
 if TYPE_CHECKING:
-    from llmlab.bundle import Bundle
-    from llmlab.models import Catalogue
+    from llmlab.bundle.bundle import Bundle
+    from llmlab.bundle.catalogue import Catalogue
 
 __all__ = ["models"]
 
@@ -37,7 +37,7 @@ def models(
     Exit code: 1 where a released bundle depends on a model that is past its date (with --within); with --fallback
     that of the release notebook, which promotes nothing.
     """
-    from llmlab.models import Catalogue
+    from llmlab.bundle.catalogue import Catalogue
 
     catalogue = Catalogue.load(path)
     if fallback is not None:
@@ -51,8 +51,8 @@ def models(
 
 
 def _expiring(catalogue: Catalogue, within: int) -> int:
-    from llmlab.display import text_table
-    from llmlab.models import expiries
+    from llmlab.base.display import text_table
+    from llmlab.bundle.catalogue import expiries
 
     found = expiries(catalogue, today=datetime.now(UTC).date(), within_days=within, released=_released())
     if not found:
@@ -76,9 +76,9 @@ def _released() -> dict[str, Bundle]:
 
 def _run_fallback(catalogue: Catalogue, model: str, path: Path, experiment: Path) -> int:
     """The release notebook on the bundle with the fallback in place of its model."""
-    from llmlab.bundle import Bundle, ModelRef
+    from llmlab.base.project import project_root, runs_folder
+    from llmlab.bundle.bundle import Bundle, ModelRef
     from llmlab.notebook import run_notebook
-    from llmlab.project import project_root, runs_folder
 
     known = catalogue.find(ModelRef.parse(model))
     if known is None or known.fallback is None:

@@ -15,16 +15,16 @@ from urllib.parse import urlsplit
 
 import click
 
-from llmlab.bundle import Bundle, ModelRef, Sampling
-from llmlab.csvfile import separator_of
-from llmlab.display import plain
-from llmlab.errors import FileRuleError
-from llmlab.golden import GoldenSet
-from llmlab.project import project_root
-from llmlab.prompting import Prompt
-from llmlab.redaction import holds_secret
-from llmlab.sentences import counted
-from llmlab.yamlfile import read_text
+from llmlab.base.csvfile import separator_of
+from llmlab.base.display import plain
+from llmlab.base.errors import FileRuleError
+from llmlab.base.project import project_root
+from llmlab.base.secrets import holds_secret
+from llmlab.base.yamlfile import read_text
+from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
+from llmlab.bundle.prompt import Prompt
+from llmlab.golden.cases import GoldenSet
+from llmlab.results.wording import counted
 
 __all__ = ["new"]
 

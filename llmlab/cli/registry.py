@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from llmlab.display import plain
-from llmlab.errors import RegistryError
+from llmlab.base.display import plain
+from llmlab.base.errors import RegistryError
 
 __all__ = ["audit", "export", "history", "promote", "register", "rollback"]
 
@@ -22,7 +22,7 @@ FILE = click.Path(path_type=Path)
 def register(bundle: Path, *, receipt: Path | None) -> None:
     """Register the BUNDLE of a YAML file as a version in MLflow; the same digest is the same version."""
     from llmlab import registry
-    from llmlab.bundle import Bundle
+    from llmlab.bundle.bundle import Bundle
     from llmlab.gate import Receipt
 
     click.echo(str(registry.register(Bundle.load(bundle), receipt=Receipt.load(receipt) if receipt else None)))
@@ -43,7 +43,7 @@ def promote(
     Exit code: 0 moved, 1 refused, 2 a mistake in the call.
     """
     from llmlab import registry
-    from llmlab.passport import JudgePassport
+    from llmlab.gate.passport import JudgePassport
 
     try:
         move = registry.promote(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmlab.csvfile import csv_cell
-from llmlab.display import plain
-from llmlab.errors import DataError, FileRuleError, LlmlabError
-from llmlab.sentences import counted
+from llmlab.base.csvfile import csv_cell
+from llmlab.base.display import plain
+from llmlab.base.errors import DataError, FileRuleError, LlmlabError
+from llmlab.results.wording import counted
 
 if TYPE_CHECKING:
-    from llmlab.comparison import Comparison
+    from llmlab.results.comparison import Comparison
     from llmlab.retrieval.metrics import RetrievalMetrics
 
 __all__ = ["retrieval"]

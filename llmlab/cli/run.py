@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from llmlab.display import plain, text_table
+from llmlab.base.display import plain, text_table
 from llmlab.notebook import NotebookRun, read_notebook, read_parameters, run_notebook, to_junit, to_markdown
 
 __all__ = ["run"]

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.csvfile import read_back
-from llmlab.errors import FileRuleError
-from llmlab.scoretable import CaseGroups, Metric, ScoreTable, score_table
+from llmlab.base.csvfile import read_back
+from llmlab.base.errors import FileRuleError
+from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
+from llmlab.base.display import plain
+from llmlab.base.errors import StoreError
+from llmlab.base.project import runs_folder
 from llmlab.cli.serving import HOST, run_server
-from llmlab.display import plain
-from llmlab.errors import StoreError
-from llmlab.project import runs_folder
 
 __all__ = ["server"]
 

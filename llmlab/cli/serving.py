@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from llmlab.errors import StoreError
+from llmlab.base.errors import StoreError
 
 __all__ = ["HOST", "run_server"]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import click
 
+from llmlab.base.display import plain
+from llmlab.base.project import runs_folder
 from llmlab.cli.serving import HOST, run_server
-from llmlab.display import plain
-from llmlab.mlstore import Store, open_store
-from llmlab.project import runs_folder
+from llmlab.tracking.store import Store, open_store
 
 __all__ = ["ui"]
 

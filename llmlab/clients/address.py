@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from llmlab.base.errors import RequestRefusedError
 from llmlab.clients.scrub import Secret
-from llmlab.errors import RequestRefusedError
 
 __all__ = ["Access", "KeyHeader", "base_address"]
 

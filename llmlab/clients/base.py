@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_check
 
 from pydantic_core import from_json
 
-from llmlab.display import Shown
+from llmlab.base.display import Shown
 
 if TYPE_CHECKING:
-    from llmlab.bundle import ModelRef, Sampling
+    from llmlab.bundle.bundle import ModelRef, Sampling
 
 __all__ = ["ANSWERED", "Client", "Generation", "Request", "Status", "Usage"]
 
@@ -73,7 +73,7 @@ class Request:
     @classmethod
     def from_json(cls, text: str) -> Request:
         """The request that `to_json` wrote, for example to show it as a command again."""
-        from llmlab.bundle import ModelRef, Sampling
+        from llmlab.bundle.bundle import ModelRef, Sampling
 
         kept = json.loads(text)
         model, sampling = ModelRef(**kept.pop("model")), Sampling(**kept.pop("sampling"))

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
-from llmlab.bundle import ModelRef
+from llmlab.base.errors import RequestRefusedError
+from llmlab.base.yamlfile import read_model
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.address import Access, KeyHeader, base_address
 from llmlab.clients.base import Client
 from llmlab.clients.prices import Price
-from llmlab.errors import RequestRefusedError
-from llmlab.yamlfile import read_model
 
 if TYPE_CHECKING:
     from llmlab.clients.http import HttpClient

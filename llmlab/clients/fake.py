@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
-from llmlab.bundle import ModelRef
+from llmlab.base.errors import RequestRefusedError
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Generation, Request, Status, Usage
-from llmlab.errors import RequestRefusedError
 
 __all__ = ["FakeClient"]
 
@@ -23,7 +23,7 @@ class FakeClient:
     the order of calls does not matter); a function of the request, which may raise any `CallError`.
 
     >>> import asyncio
-    >>> from llmlab.bundle import Sampling
+    >>> from llmlab.bundle.bundle import Sampling
     >>> question = {"role": "user", "content": "How do I drop gaps?"}
     >>> request = Request(model=ModelRef.parse("offline/x"), messages=(question,), sampling=Sampling())
     >>> asyncio.run(FakeClient({"gaps": "dropna"}).complete(request)).text

@@ -23,7 +23,8 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from llmlab.bundle import ModelRef
+from llmlab.base.errors import CallError, RequestRefusedError, TransportError
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.address import Access, KeyHeader
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.lanes import Lane, Lanes
@@ -32,7 +33,6 @@ from llmlab.clients.refusals import refused_generation, transport_or_refusal
 from llmlab.clients.retry import NeverReachedError, RetryPolicy, with_retries
 from llmlab.clients.scrub import scrub
 from llmlab.clients.wire import Stream, WireFormat, read_json, sse_data
-from llmlab.errors import CallError, RequestRefusedError, TransportError
 
 __all__ = ["HttpClient", "Settings", "estimated_tokens", "whole_body"]
 
@@ -47,7 +47,7 @@ _NOTHING = Usage(input_tokens=0, output_tokens=0)
 def estimated_tokens(request: Request) -> int:
     """How many input tokens the request has at most, by its size: a token for every three bytes of UTF-8.
 
-    >>> from llmlab.bundle import Sampling
+    >>> from llmlab.bundle.bundle import Sampling
     >>> messages = ({"role": "user", "content": "How do I drop rows?"},)
     >>> estimated_tokens(Request(model=ModelRef.parse("openai/x"), messages=messages, sampling=Sampling()))
     15

@@ -14,10 +14,10 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from llmlab.base.errors import CallError, RequestRefusedError
+from llmlab.base.secrets import remember
 from llmlab.clients.address import Access
 from llmlab.clients.limits import RateLimits
-from llmlab.errors import CallError, RequestRefusedError
-from llmlab.redaction import remember
 
 __all__ = ["Lane", "Lanes"]
 

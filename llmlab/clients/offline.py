@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from llmlab.bundle import ModelRef
+from llmlab.base.errors import RequestRefusedError
+from llmlab.base.words import words
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Generation, Request, Status, Usage
 from llmlab.clients.sentences import Sentence, sentences_of
-from llmlab.errors import RequestRefusedError
-from llmlab.words import words
 
 __all__ = ["OfflineClient"]
 
@@ -51,7 +51,7 @@ class OfflineClient:
     """Answers for `offline/extractive-1`, without network or key, at no cost.
 
     >>> import asyncio
-    >>> from llmlab.bundle import Sampling
+    >>> from llmlab.bundle.bundle import Sampling
     >>> prompt = "How do I remove missing rows?\\n\\n[DataFrame.dropna] Remove missing values.\\n\\n[Series.abs] Size."
     >>> model, messages = ModelRef.parse("offline/extractive-1"), ({"role": "user", "content": prompt},)
     >>> request = Request(model=model, messages=messages, sampling=Sampling(max_tokens=50))

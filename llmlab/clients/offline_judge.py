@@ -12,10 +12,10 @@ import re
 import time
 from decimal import Decimal
 
-from llmlab.bundle import ModelRef
+from llmlab.base.errors import RequestRefusedError
+from llmlab.base.words import words
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Generation, Request, Usage
-from llmlab.errors import RequestRefusedError
-from llmlab.words import words
 
 __all__ = ["OfflineJudge"]
 

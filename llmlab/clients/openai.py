@@ -8,7 +8,7 @@ from typing import Unpack
 
 import aiohttp
 
-from llmlab.bundle import ModelRef
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients import wire_openai
 from llmlab.clients.http import HttpClient, Settings, whole_body
 from llmlab.clients.lanes import Lane

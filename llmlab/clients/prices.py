@@ -13,7 +13,7 @@ from typing import Annotated
 import pydantic
 from pydantic import ConfigDict, Field
 
-from llmlab.bundle import ModelRef
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Usage
 
 __all__ = ["Price", "price_usd"]

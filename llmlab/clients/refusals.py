@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from llmlab.base.errors import CallError, RequestRefusedError, TransportError
 from llmlab.clients.base import Generation
 from llmlab.clients.retry import retry_after_s
 from llmlab.clients.scrub import scrub
-from llmlab.errors import CallError, RequestRefusedError, TransportError
 
 __all__ = ["refused_generation", "transport_or_refusal"]
 

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
+from llmlab.base.errors import CallError, CallTimeoutError, TransportError
 from llmlab.clients.lanes import Lane, Lanes
-from llmlab.errors import CallError, CallTimeoutError, TransportError
 
 __all__ = ["NeverReachedError", "RetryPolicy", "retry_after_s", "with_retries"]
 

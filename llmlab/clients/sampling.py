@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llmlab.bundle import ModelRef, Sampling
+from llmlab.base.errors import RequestRefusedError
+from llmlab.base.yamlfile import parse_yaml, read_text
+from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import LARGEST_CACHE, Request
-from llmlab.errors import RequestRefusedError
-from llmlab.yamlfile import parse_yaml, read_text
 
 __all__ = ["sampling_rules", "wire_sampling"]
 
@@ -32,7 +32,7 @@ def wire_sampling(request: Request, *, rules: str | None = None) -> dict[str, An
     Raises:
         RequestRefusedError: one of them cannot be sent there; nothing is ever left out in silence.
 
-    >>> from llmlab.bundle import Sampling
+    >>> from llmlab.bundle.bundle import Sampling
     >>> o3 = ModelRef.parse("openai/o3-2025-04-16")
     >>> wire_sampling(Request(model=o3, messages=(), sampling=Sampling(max_tokens=200)))
     {'max_completion_tokens': 200}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from llmlab.words import words
+from llmlab.base.words import words
 
 __all__ = ["Sentence", "plain_text", "sentences_of"]
 

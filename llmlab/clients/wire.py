@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from llmlab.bundle import ModelRef
+from llmlab.base.errors import TransportError
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.address import Access, KeyHeader
 from llmlab.clients.base import Request
 from llmlab.clients.scrub import scrub
-from llmlab.errors import TransportError
 
 __all__ = ["Stream", "WireFormat", "count", "inner_error", "parsed", "read_json", "sse_data", "text_of", "word"]
 

@@ -9,13 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmlab.bundle import ModelRef
+from llmlab.base.errors import RequestRefusedError, TransportError
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.address import Access, KeyHeader
 from llmlab.clients.base import Request, Status, Usage
 from llmlab.clients.sampling import wire_sampling
 from llmlab.clients.scrub import scrub
 from llmlab.clients.wire import count, inner_error, parsed, text_of, word
-from llmlab.errors import RequestRefusedError, TransportError
 
 __all__ = [
     "FINGERPRINT",

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from llmlab.bundle import ModelRef
+from llmlab.base.errors import TransportError
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.address import Access, KeyHeader
 from llmlab.clients.base import Request, Status, Usage
 from llmlab.clients.sampling import wire_sampling
 from llmlab.clients.scrub import scrub
 from llmlab.clients.wire import count, inner_error, parsed, text_of, word
-from llmlab.errors import TransportError
 
 __all__ = [
     "FINGERPRINT",

@@ -1,9 +1,26 @@
 """The release gate: a policy in a file, a decision with its reasons, a receipt that can be checked again."""
 
-from llmlab.gate.condition import Condition
-from llmlab.gate.decision import Decision
-from llmlab.gate.looks import Look, Price
-from llmlab.gate.policy import GatePolicy
-from llmlab.gate.receipt import Receipt
+from __future__ import annotations
 
-__all__ = ["Condition", "Decision", "GatePolicy", "Look", "Price", "Receipt"]
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.gate.condition import Condition as Condition
+    from llmlab.gate.decision import Decision as Decision
+    from llmlab.gate.looks import Look as Look
+    from llmlab.gate.looks import Price as Price
+    from llmlab.gate.policy import GatePolicy as GatePolicy
+    from llmlab.gate.receipt import Receipt as Receipt
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "gate.condition": ("Condition",),
+        "gate.decision": ("Decision",),
+        "gate.looks": ("Look", "Price"),
+        "gate.policy": ("GatePolicy",),
+        "gate.receipt": ("Receipt",),
+    },
+)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmlab.display import Chip, Interval, Shown, number
+from llmlab.base.display import Chip, Interval, Shown, number
 from llmlab.gate.corrected import MoreLabels
-from llmlab.sentences import counted
+from llmlab.results.wording import counted
 
 __all__ = ["Condition"]
 

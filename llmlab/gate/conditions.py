@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.gate import rules
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import LabelledMetric, Reading
 from llmlab.gate.floors import described, judge_floor, unscored_note
 from llmlab.gate.policy import Categories, Floor, GatePolicy, Requirement, relative_share
-from llmlab.scoretable import CaseDesign, ScoreTable
-from llmlab.sentences import scale_of
+from llmlab.results.scores import CaseDesign, ScoreTable
+from llmlab.results.wording import scale_of
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
 from llmlab.stats.standard_error import t_quantile

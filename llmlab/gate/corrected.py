@@ -16,12 +16,12 @@ from scipy import special
 from llmlab.gate.rules import POWER
 from llmlab.judge.correcting import corrected, corrected_difference
 from llmlab.judge.labelled import labels_digests, people_of
-from llmlab.sentences import counted, rounded_count
+from llmlab.results.wording import counted, rounded_count
 from llmlab.stats.paired import PairedDifference
 
 if TYPE_CHECKING:
     from llmlab.gate.policy import GatePolicy
-    from llmlab.results import Results
+    from llmlab.results.results import Results
     from llmlab.stats.correction import Correction
 
 __all__ = ["LabelledMetric", "MoreLabels", "Reading", "corrected_metrics", "label_reasons", "more_labels"]

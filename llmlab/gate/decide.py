@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.drafts import tried_before
-from llmlab.errors import DataError
+from llmlab.base.clock import aware
+from llmlab.base.errors import DataError
+from llmlab.engine.drafts import tried_before
 from llmlab.gate.condition import Condition
 from llmlab.gate.conditions import evaluate
 from llmlab.gate.corrected import corrected_metrics
@@ -22,13 +23,12 @@ from llmlab.gate.looks import Look, Price, price_of_looking
 from llmlab.gate.policy import GatePolicy
 from llmlab.gate.validity import freshness_of, invalid_reasons, judges_of
 from llmlab.judge.labelled import labels_digests
-from llmlab.margins import SAVED_AT_LEAST, more_repeats
-from llmlab.moments import aware
+from llmlab.results.margins import SAVED_AT_LEAST, more_repeats
 from llmlab.stats.joint import Need, NeededCases, needed_cases
 
 if TYPE_CHECKING:
-    from llmlab.passport import JudgePassport
-    from llmlab.results import Results
+    from llmlab.gate.passport import JudgePassport
+    from llmlab.results.results import Results
 
 __all__ = ["decide"]
 

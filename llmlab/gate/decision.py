@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llmlab.display import Chip, Shown, html_table, plain, text_table
-from llmlab.errors import GateError
+from llmlab.base.display import Chip, Shown, html_table, plain, text_table
+from llmlab.base.errors import GateError
 from llmlab.gate.condition import CHIPS, Condition
 from llmlab.gate.corrected import MoreLabels
 from llmlab.gate.looks import Look, Price
-from llmlab.sentences import counted, rounded_count
+from llmlab.results.wording import counted, rounded_count
 from llmlab.stats.joint import NeededCases
 from llmlab.stats.standard_error import FEW_DF
 

@@ -10,7 +10,7 @@ from llmlab.gate.policy import age_limit
 from llmlab.gate.validity import moment
 
 if TYPE_CHECKING:
-    from llmlab.results import Results
+    from llmlab.results.results import Results
 
 __all__ = ["with_earlier_baseline"]
 

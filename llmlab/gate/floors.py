@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.display import Interval
-from llmlab.errors import DataError
+from llmlab.base.display import Interval
+from llmlab.base.errors import DataError
 from llmlab.gate import rules
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import LabelledMetric, Reading, more_labels
 from llmlab.gate.policy import Floor
-from llmlab.scoretable import CaseDesign, ScoreTable
-from llmlab.sentences import counted, scale_of
+from llmlab.results.scores import CaseDesign, ScoreTable
+from llmlab.results.wording import counted, scale_of
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import wilson_bounds
 from llmlab.stats.paired import PairedDifference, mean_difference

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from llmlab.display import Shown
-from llmlab.errors import DataError
-from llmlab.moments import utc
+from llmlab.base.clock import utc
+from llmlab.base.display import Shown
+from llmlab.base.errors import DataError
 from llmlab.stats.multiple import halving_levels
 
 __all__ = ["Look", "Price", "price_of_looking"]

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from llmlab.display import Shown
-from llmlab.scoretable import Aggregation
-from llmlab.sealed import Strict, digest_of
-from llmlab.yamlfile import read_model, to_yaml
+from llmlab.base.display import Shown
+from llmlab.base.sealed import Strict, digest_of
+from llmlab.base.yamlfile import read_model, to_yaml
+from llmlab.results.scores import Aggregation
 
 if TYPE_CHECKING:
     from llmlab.gate.decision import Decision
     from llmlab.gate.looks import Look
-    from llmlab.passport import JudgePassport
-    from llmlab.results import Results
+    from llmlab.gate.passport import JudgePassport
+    from llmlab.results.results import Results
 
 __all__ = [
     "Anchor",

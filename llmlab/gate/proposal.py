@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.display import Shown, number
-from llmlab.errors import DataError
+from llmlab.base.display import Shown, number
+from llmlab.base.errors import DataError
 from llmlab.gate.policy import GatePolicy
-from llmlab.scoretable import Metric
-from llmlab.sentences import counted, scale_of
+from llmlab.results.scores import Metric
+from llmlab.results.wording import counted, scale_of
 from llmlab.stats.paired import mean_difference
 from llmlab.stats.power import settleable_margin, smallest_detectable_difference
 
 if TYPE_CHECKING:
-    from llmlab.golden import GoldenSet
-    from llmlab.results import Results
+    from llmlab.golden.cases import GoldenSet
+    from llmlab.results.results import Results
 
 __all__ = ["Proposal", "propose", "propose_for_cases"]
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from llmlab.display import Chip, Shown
+from llmlab.base.clock import utc
+from llmlab.base.display import Chip, Shown
+from llmlab.base.project import git_state, named_in
+from llmlab.base.sealed import Sealed, Strict
 from llmlab.gate.condition import CHIPS, Condition
-from llmlab.moments import utc
-from llmlab.project import git_state, named_in
-from llmlab.sealed import Sealed, Strict
 
 if TYPE_CHECKING:
     from llmlab.gate.decision import Decision

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from llmlab.display import markdown, markdown_table, number, plain
-from llmlab.economics import cost_line
+from llmlab.base.display import markdown, markdown_table, number, plain
 from llmlab.gate.condition import Condition
 from llmlab.gate.decision import Decision
-from llmlab.results import Results
+from llmlab.results.cost import cost_line
+from llmlab.results.results import Results
 
 __all__ = ["to_junit", "to_markdown"]
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from llmlab.display import Interval
+from llmlab.base.clock import utc
+from llmlab.base.display import Interval
 from llmlab.gate.corrected import label_reasons
 from llmlab.gate.policy import GatePolicy, age_limit
-from llmlab.moments import utc
-from llmlab.sentences import counted
+from llmlab.results.wording import counted
 from llmlab.stats.sequential import split_check
 
 if TYPE_CHECKING:
-    from llmlab.passport import JudgePassport
-    from llmlab.results import Results
+    from llmlab.gate.passport import JudgePassport
+    from llmlab.results.results import Results
 
 __all__ = ["freshness_of", "invalid_reasons", "judges_of", "moment"]
 

@@ -5,57 +5,67 @@ judged = ll.judge.score(results, judge)
 ll.judge.calibrate(labels, judged, metric="correctness")
 """
 
-from llmlab.judge.anchors import AnchorCheck, check_anchors
-from llmlab.judge.between import LabellerAgreement, between_labellers
-from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
-from llmlab.judge.context import CONTEXT_RUBRICS, context_judge, context_verdicts, score_context
-from llmlab.judge.correcting import Corrected, corrected, corrected_difference, corrected_rate
-from llmlab.judge.figures import Calibration
-from llmlab.judge.labelled import with_labels
-from llmlab.judge.labelling import label_grades, label_preferences
-from llmlab.judge.labels import Label, Labels, calibrate
-from llmlab.judge.pairwise import prefer, verdict_frame
-from llmlab.judge.parsing import Verdict, parse_preference, parse_score
-from llmlab.judge.passports import passport, verdict
-from llmlab.judge.pointwise import score
-from llmlab.judge.prompts import Judge
-from llmlab.judge.rubric import RUBRICS, Rubric, rubric
-from llmlab.judge.worklist import Worklist, to_label
+from __future__ import annotations
 
-__all__ = [
-    "CONTEXT_RUBRICS",
-    "RUBRICS",
-    "AnchorCheck",
-    "Calibration",
-    "Corrected",
-    "Judge",
-    "Label",
-    "LabellerAgreement",
-    "Labels",
-    "Rubric",
-    "Verdict",
-    "Worklist",
-    "between_labellers",
-    "calibrate",
-    "calibrate_scores",
-    "calibrate_verdicts",
-    "check_anchors",
-    "context_judge",
-    "context_verdicts",
-    "corrected",
-    "corrected_difference",
-    "corrected_rate",
-    "label_grades",
-    "label_preferences",
-    "parse_preference",
-    "parse_score",
-    "passport",
-    "prefer",
-    "rubric",
-    "score",
-    "score_context",
-    "to_label",
-    "verdict",
-    "verdict_frame",
-    "with_labels",
-]
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.judge.anchors import AnchorCheck as AnchorCheck
+    from llmlab.judge.anchors import check_anchors as check_anchors
+    from llmlab.judge.between import LabellerAgreement as LabellerAgreement
+    from llmlab.judge.between import between_labellers as between_labellers
+    from llmlab.judge.calibration import calibrate_scores as calibrate_scores
+    from llmlab.judge.calibration import calibrate_verdicts as calibrate_verdicts
+    from llmlab.judge.context import CONTEXT_RUBRICS as CONTEXT_RUBRICS
+    from llmlab.judge.context import context_judge as context_judge
+    from llmlab.judge.context import context_verdicts as context_verdicts
+    from llmlab.judge.context import score_context as score_context
+    from llmlab.judge.correcting import Corrected as Corrected
+    from llmlab.judge.correcting import corrected as corrected
+    from llmlab.judge.correcting import corrected_difference as corrected_difference
+    from llmlab.judge.correcting import corrected_rate as corrected_rate
+    from llmlab.judge.figures import Calibration as Calibration
+    from llmlab.judge.labelled import with_labels as with_labels
+    from llmlab.judge.labelling import label_grades as label_grades
+    from llmlab.judge.labelling import label_preferences as label_preferences
+    from llmlab.judge.labels import Label as Label
+    from llmlab.judge.labels import Labels as Labels
+    from llmlab.judge.labels import calibrate as calibrate
+    from llmlab.judge.pairwise import prefer as prefer
+    from llmlab.judge.pairwise import verdict_frame as verdict_frame
+    from llmlab.judge.parsing import Verdict as Verdict
+    from llmlab.judge.parsing import parse_preference as parse_preference
+    from llmlab.judge.parsing import parse_score as parse_score
+    from llmlab.judge.passports import passport as passport
+    from llmlab.judge.passports import verdict as verdict
+    from llmlab.judge.pointwise import score as score
+    from llmlab.judge.prompts import Judge as Judge
+    from llmlab.judge.rubrics import RUBRICS as RUBRICS
+    from llmlab.judge.rubrics import Rubric as Rubric
+    from llmlab.judge.rubrics import rubric as rubric
+    from llmlab.judge.worklist import Worklist as Worklist
+    from llmlab.judge.worklist import to_label as to_label
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "judge.anchors": ("AnchorCheck", "check_anchors"),
+        "judge.between": ("LabellerAgreement", "between_labellers"),
+        "judge.calibration": ("calibrate_scores", "calibrate_verdicts"),
+        "judge.context": ("CONTEXT_RUBRICS", "context_judge", "context_verdicts", "score_context"),
+        "judge.correcting": ("Corrected", "corrected", "corrected_difference", "corrected_rate"),
+        "judge.figures": ("Calibration",),
+        "judge.labelled": ("with_labels",),
+        "judge.labelling": ("label_grades", "label_preferences"),
+        "judge.labels": ("Label", "Labels", "calibrate"),
+        "judge.pairwise": ("prefer", "verdict_frame"),
+        "judge.parsing": ("Verdict", "parse_preference", "parse_score"),
+        "judge.passports": ("passport", "verdict"),
+        "judge.pointwise": ("score",),
+        "judge.prompts": ("Judge",),
+        "judge.rubrics": ("RUBRICS", "Rubric", "rubric"),
+        "judge.worklist": ("Worklist", "to_label"),
+    },
+)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.digits import p_text
-from llmlab.display import Chip, Interval, Shown
-from llmlab.errors import DataError
+from llmlab.base.display import Chip, Interval, Shown
+from llmlab.base.errors import DataError
+from llmlab.base.numbers import p_text
 from llmlab.judge.labels import Labels, labelled_answers
 from llmlab.judge.pointwise import score
 from llmlab.judge.prompts import Judge
-from llmlab.results import Results
+from llmlab.results.results import Results
 from llmlab.stats.agreement import cohen_kappa
 from llmlab.stats.estimate import Estimate, mean_estimate
 from llmlab.stats.proportions import mcnemar, paired_table

@@ -15,15 +15,15 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from llmlab.answerframe import FRAME_COLUMNS, storable
-from llmlab.callstore import CallStore
+from llmlab.base.errors import DataError
 from llmlab.clients.base import Client, Generation
-from llmlab.errors import DataError
-from llmlab.experiment import run
-from llmlab.golden import Case, GoldenSet
+from llmlab.clients.call_store import CallStore
+from llmlab.engine.runs import run
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.judge.prompts import Judge, family, framed
-from llmlab.results import Results
-from llmlab.scoretable import Metric
+from llmlab.results.answers import FRAME_COLUMNS, storable
+from llmlab.results.results import Results
+from llmlab.results.scores import Metric
 
 __all__ = ["Asked", "CallOptions", "Opinion", "ask", "attached", "check_judgeable", "warn_of_kinship"]
 

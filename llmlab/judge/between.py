@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmlab.display import Interval, Shown, html_table
+from llmlab.base.display import Interval, Shown, html_table
 from llmlab.judge.labelling import same_way_round
 from llmlab.judge.labels import Label, Labels, text_digest
 from llmlab.judge.prompts import question_of
-from llmlab.judge.rubric import Rubric
-from llmlab.results import Results
-from llmlab.sentences import counted
+from llmlab.judge.rubrics import Rubric
+from llmlab.results.results import Results
+from llmlab.results.wording import counted
 from llmlab.stats.agreement import agreement, cohen_kappa
 from llmlab.stats.estimate import Estimate
 
@@ -69,8 +69,8 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
     """Agreement of every two labellers on what both labelled in these results; cases of one cluster count together.
 
     >>> import pandas as pd
-    >>> from llmlab.golden import Case, GoldenSet
-    >>> from llmlab.judge.rubric import rubric
+    >>> from llmlab.golden.cases import Case, GoldenSet
+    >>> from llmlab.judge.rubrics import rubric
     >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Gaps?"}),))
     >>> answers = pd.DataFrame({"variant": ["v1"], "case_id": ["q1"], "text": ["dropna"]})
     >>> thing = {"case_id": "q1", "question": text_digest("Gaps?"), "answer": text_digest("dropna")}

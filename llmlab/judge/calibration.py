@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.judge.columns import called, lengths_of, levels_of, require_columns, scale_of, split, winners
 from llmlab.judge.figures import Calibration, ScoreGroup, VerdictGroup
 from llmlab.stats.agreement import agreement, cohen_kappa, confusion_matrix, judge_rates, kappa_bootstrap

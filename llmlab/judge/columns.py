@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.display import plain
-from llmlab.errors import DataError
+from llmlab.base.display import plain
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:

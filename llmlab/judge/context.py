@@ -17,23 +17,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from llmlab.base.errors import DataError
 from llmlab.clients.base import Generation
-from llmlab.errors import DataError
-from llmlab.golden import Case, GoldenSet
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.judge.asking import Opinion, ask, attached, check_judgeable, warn_of_kinship
 from llmlab.judge.labels import text_digest
 from llmlab.judge.pointwise import judge_metric, passage_blocks_of
 from llmlab.judge.prompts import Judge, question_of
-from llmlab.judge.rubric import Rubric
-from llmlab.results import Results
+from llmlab.judge.rubrics import Rubric
+from llmlab.results.results import Results
 from llmlab.scorers.grounding import says_nothing, statements
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from llmlab.bundle import ModelRef
+    from llmlab.bundle.bundle import ModelRef
     from llmlab.judge.asking import CallOptions
-    from llmlab.retrieval.corpus import Corpus
+    from llmlab.search.corpus import Corpus
 
 __all__ = ["CONTEXT_RUBRICS", "context_judge", "context_verdicts", "score_context"]
 

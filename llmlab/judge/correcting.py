@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from llmlab.display import Interval, Shown
-from llmlab.errors import DataError
+from llmlab.base.display import Interval, Shown
+from llmlab.base.errors import DataError
 from llmlab.judge.labelled import labels_digests, people_of, with_labels
 from llmlab.judge.labels import Labels
-from llmlab.results import Results
-from llmlab.sentences import counted
+from llmlab.results.results import Results
+from llmlab.results.wording import counted
 from llmlab.stats.agreement import judge_rates
 from llmlab.stats.correction import Correction, ppi_difference, ppi_mean, rogan_gladen
 from llmlab.stats.estimate import Estimate
@@ -83,9 +83,9 @@ def corrected(results: Results, metric: str, labels: Labels | None = None, *, le
 
     >>> import pandas as pd
     >>> from dataclasses import replace
-    >>> from llmlab.golden import Case, GoldenSet
+    >>> from llmlab.golden.cases import Case, GoldenSet
     >>> from llmlab.judge.labels import Label, text_digest
-    >>> from llmlab.scoretable import Metric
+    >>> from llmlab.results.scores import Metric
     >>> golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"{i}?"}) for i in range(40)))
     >>> answers = pd.DataFrame({"variant": "v1", "case_id": [f"q{i}" for i in range(40)], "text": "dropna"})
     >>> judged = Results.from_frame(answers, golden=golden)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from llmlab.digits import p_text
-from llmlab.display import Interval, Shown, plain
+from llmlab.base.display import Interval, Shown, plain
+from llmlab.base.numbers import p_text
 from llmlab.stats.agreement import ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa
 from llmlab.stats.bias import BiasSlope, PositionBias
 from llmlab.stats.estimate import Estimate

@@ -18,12 +18,12 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
-from llmlab.bundle import Bundle, ModelRef, Sampling
-from llmlab.errors import FileRuleError
+from llmlab.base.errors import FileRuleError
+from llmlab.base.yamlfile import read_model, to_yaml
+from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
+from llmlab.bundle.prompt import Frozen, Prompt
 from llmlab.judge.prompts import Judge
-from llmlab.judge.rubric import Rubric, rubric
-from llmlab.prompting import Frozen, Prompt
-from llmlab.yamlfile import read_model, to_yaml
+from llmlab.judge.rubrics import Rubric, rubric
 
 __all__ = ["JudgeFile", "RubricFile", "read_judge", "write_judge"]
 

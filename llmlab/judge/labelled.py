@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.judge.labels import Labels, labelled_answers
-from llmlab.results import Results
+from llmlab.results.results import Results
 
 __all__ = ["labels_digests", "people_of", "with_labels"]
 
@@ -32,7 +32,7 @@ def with_labels(results: Results, labels: Labels, *, metric: str | None = None) 
         DataError: preferences, labels by another rubric than the judge's, or none that fits.
 
     >>> import pandas as pd
-    >>> from llmlab.golden import Case, GoldenSet
+    >>> from llmlab.golden.cases import Case, GoldenSet
     >>> from llmlab.judge.labels import Label, text_digest
     >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Which function drops gaps?"}),))
     >>> answers = pd.DataFrame({"variant": ["v1", "v2"], "case_id": "q1", "text": ["dropna", "fillna"]})

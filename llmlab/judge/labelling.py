@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from llmlab.display import Html, Marked, Shown, html_heading, html_of, html_table
-from llmlab.errors import DataError
+from llmlab.base.display import Html, Marked, Shown, html_heading, html_of, html_table
+from llmlab.base.errors import DataError
 from llmlab.judge.labels import Label, read_labels, text_digest, write_labels
 from llmlab.judge.pointwise import passages_of
 from llmlab.judge.prompts import question_of, reference_of
-from llmlab.judge.rubric import Rubric
+from llmlab.judge.rubrics import Rubric
 from llmlab.judge.worklist import Worklist
-from llmlab.results import Results
+from llmlab.results.results import Results
 
 __all__ = ["Item", "Session", "label_grades", "label_preferences", "same_way_round"]
 
@@ -109,7 +109,7 @@ class Session:
     def keys(self) -> Mapping[str, Value]:
         """The key that gives each value: a level's own digit (its place from 1 where it has two), 1, 2 and 0 for pairs.
 
-        >>> from llmlab.judge.rubric import rubric
+        >>> from llmlab.judge.rubrics import rubric
         >>> item = Item(key=("q1", "a", "b"), question="?", answers=("!",))
         >>> Session([item], rubric=rubric("safety"), path="none.jsonl", labeller="anna", seed=0).keys
         {'0': 0, '1': 1}

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 from pydantic import ConfigDict, Field
 
-from llmlab.bundle import ModelRef
-from llmlab.display import Shown, plain
-from llmlab.errors import DataError, FileRuleError
-from llmlab.golden import Case
+from llmlab.base.display import Shown, plain
+from llmlab.base.errors import DataError, FileRuleError
+from llmlab.base.project import located
+from llmlab.bundle.bundle import ModelRef
+from llmlab.golden.cases import Case
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 from llmlab.judge.figures import Calibration
 from llmlab.judge.pairwise import verdict_frame
 from llmlab.judge.prompts import family, question_of
-from llmlab.project import located
-from llmlab.results import Results
+from llmlab.results.results import Results
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
-from llmlab.errors import DataError
-from llmlab.golden import Case, GoldenSet
+from llmlab.base.errors import DataError
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.judge.figures import Calibration
 from llmlab.judge.labels import Labels, calibrate, text_digest
 from llmlab.judge.pairwise import prefer
 from llmlab.judge.pointwise import score
 from llmlab.judge.prompts import Judge, question_of
-from llmlab.results import Results
+from llmlab.results.results import Results
 
 if TYPE_CHECKING:
     from llmlab.judge.asking import CallOptions

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llmlab.base.errors import DataError
 from llmlab.clients.base import Generation
-from llmlab.errors import DataError
-from llmlab.golden import Case
+from llmlab.golden.cases import Case
 from llmlab.judge.asking import ask, attached, check_judgeable, warn_of_kinship
 from llmlab.judge.parsing import TIE
 from llmlab.judge.pointwise import judge_metric, passages_of
 from llmlab.judge.prompts import Judge, family, question_of, reference_of
-from llmlab.results import Results
+from llmlab.results.results import Results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,7 @@ def prefer(
     >>> import tempfile
     >>> import pandas as pd
     >>> from llmlab.clients.fake import FakeClient
-    >>> from llmlab.golden import GoldenSet
+    >>> from llmlab.golden.cases import GoldenSet
     >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Which function drops gaps?"}),))
     >>> answers = pd.DataFrame({"variant": ["v1", "v2"], "case_id": "q1", "text": ["dropna", "fillna"]})
     >>> judge = Judge.pairwise("relevance", model="openai/gpt-4o-2024-08-06")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from llmlab.display import Shown, plain
+from llmlab.base.display import Shown, plain
 
 __all__ = ["Verdict", "parse_preference", "parse_score"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from llmlab.comparison import Verdict
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
+from llmlab.gate.passport import JudgePassport, Limit, Measured
 from llmlab.judge.figures import Calibration, VerdictGroup
 from llmlab.judge.prompts import Judge
-from llmlab.passport import JudgePassport, Limit, Measured
+from llmlab.results.comparison import Verdict
 from llmlab.stats.estimate import Estimate
 
 __all__ = ["LIMITS_GRADES", "LIMITS_PREFERENCES", "passport", "verdict"]

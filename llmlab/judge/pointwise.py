@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmlab.base.errors import DataError
+from llmlab.base.project import project_root
+from llmlab.bundle.prompt import fill
 from llmlab.clients.base import Generation
-from llmlab.errors import DataError
-from llmlab.golden import Case
+from llmlab.golden.cases import Case
 from llmlab.judge.asking import ask, attached, check_judgeable, warn_of_kinship
 from llmlab.judge.prompts import Judge, question_of, reference_of
-from llmlab.project import project_root
-from llmlab.prompting import fill
-from llmlab.results import Results
-from llmlab.retrieval.retrievers import build_index
-from llmlab.scoretable import Metric
+from llmlab.results.results import Results
+from llmlab.results.scores import Metric
+from llmlab.search.retrievers import build_index
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -53,7 +53,7 @@ def score(
     >>> import tempfile
     >>> import pandas as pd
     >>> from llmlab.clients.fake import FakeClient
-    >>> from llmlab.golden import GoldenSet
+    >>> from llmlab.golden.cases import GoldenSet
     >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Which function drops gaps?"}),))
     >>> answers = pd.DataFrame({"variant": ["v1"], "case_id": ["q1"], "text": ["dropna"]})
     >>> judge = Judge.pointwise("relevance", model="openai/gpt-4o-2024-08-06")

@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmlab.bundle import Bundle, ModelRef
-from llmlab.display import Shown
-from llmlab.errors import FloatingModelError
-from llmlab.golden import Case
+from llmlab.base.display import Shown
+from llmlab.base.errors import FloatingModelError
+from llmlab.bundle.bundle import Bundle, ModelRef
+from llmlab.golden.cases import Case
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
-from llmlab.judge.rubric import Rubric, rubric
+from llmlab.judge.rubrics import Rubric, rubric
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from llmlab.judge.asking import CallOptions
     from llmlab.judge.figures import Calibration
     from llmlab.judge.labels import Labels
-    from llmlab.results import Results
+    from llmlab.results.results import Results
 
 __all__ = ["Judge", "family", "framed", "question_of", "reference_of"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from llmlab.display import Shown
-from llmlab.errors import DataError
+from llmlab.base.display import Shown
+from llmlab.base.errors import DataError
 from llmlab.judge.labels import Labels, read_labels, text_digest
 from llmlab.judge.prompts import question_of
-from llmlab.results import Results
+from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray
 
 __all__ = ["Worklist", "to_label"]

@@ -4,20 +4,30 @@
 interpreter, and turns what the notebook said into a verdict, an exit code, JUnit XML and a Markdown summary.
 """
 
-from llmlab.notebook.parameters import Parameter, parse_parameters, read_parameters
-from llmlab.notebook.report import to_junit, to_markdown
-from llmlab.notebook.run import read_notebook, run_notebook
-from llmlab.notebook.value import EXIT_CODES, CellRun, NotebookRun
+from __future__ import annotations
 
-__all__ = [
-    "EXIT_CODES",
-    "CellRun",
-    "NotebookRun",
-    "Parameter",
-    "parse_parameters",
-    "read_notebook",
-    "read_parameters",
-    "run_notebook",
-    "to_junit",
-    "to_markdown",
-]
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.notebook.parameters import Parameter as Parameter
+    from llmlab.notebook.parameters import parse_parameters as parse_parameters
+    from llmlab.notebook.parameters import read_parameters as read_parameters
+    from llmlab.notebook.report import to_junit as to_junit
+    from llmlab.notebook.report import to_markdown as to_markdown
+    from llmlab.notebook.run import read_notebook as read_notebook
+    from llmlab.notebook.run import run_notebook as run_notebook
+    from llmlab.notebook.value import EXIT_CODES as EXIT_CODES
+    from llmlab.notebook.value import CellRun as CellRun
+    from llmlab.notebook.value import NotebookRun as NotebookRun
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "notebook.parameters": ("Parameter", "parse_parameters", "read_parameters"),
+        "notebook.report": ("to_junit", "to_markdown"),
+        "notebook.run": ("read_notebook", "run_notebook"),
+        "notebook.value": ("CellRun", "EXIT_CODES", "NotebookRun"),
+    },
+)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llmlab.project import pii_policy, project_root
-from llmlab.redaction import scrub
-from llmlab.screening import redactor
+from llmlab.base.project import pii_policy, project_root
+from llmlab.base.secrets import scrub
+from llmlab.tracking.screening import redactor
 
 __all__ = ["SCHEME", "cut_outputs", "keep_html", "register_keeper"]
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmlab.display import Shown
-from llmlab.errors import GateError
+from llmlab.base.display import Shown
+from llmlab.base.errors import GateError
 
 __all__ = ["VERDICT_FILE", "kernel_manager_class", "load_ipython_extension", "verdict_word"]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmlab.display import Shown
-from llmlab.errors import FileRuleError
+from llmlab.base.display import Shown
+from llmlab.base.errors import FileRuleError
 
 __all__ = ["Parameter", "parse_parameters", "read_parameters"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from llmlab.display import markdown, markdown_block, plain
+from llmlab.base.display import markdown, markdown_block, plain
+from llmlab.base.secrets import scrub
 from llmlab.notebook.value import CellRun, NotebookRun
-from llmlab.redaction import scrub
 
 __all__ = ["to_junit", "to_markdown"]
 

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llmlab.errors import FileRuleError, GateError, StoreError
-from llmlab.mlstore import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Store, open_store, reported
+from llmlab.base.errors import FileRuleError, GateError, StoreError
+from llmlab.base.project import git_state, project_root
+from llmlab.base.secrets import scrub
 from llmlab.notebook.keeping import SCHEME, keep_html, register_keeper
 from llmlab.notebook.kernel import VERDICT_FILE, kernel_manager_class, verdict_word
 from llmlab.notebook.parameters import parse_parameters, read_parameters
 from llmlab.notebook.value import CellRun, NotebookRun
-from llmlab.project import git_state, project_root
-from llmlab.redaction import scrub
+from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Store, open_store, reported
 
 __all__ = ["read_notebook", "run_notebook"]
 

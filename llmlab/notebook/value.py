@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmlab.display import Chip, Shown
+from llmlab.base.display import Chip, Shown
 
 __all__ = ["EXIT_CODES", "CellRun", "NotebookRun"]
 

@@ -6,45 +6,31 @@ last value of a cell, with its alt text.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
-    from llmlab.plots.comparisons import forest, quality_against
-    from llmlab.plots.drawing import COLOURS, Picture, picture
-    from llmlab.plots.judge import agreement_matrix, raw_and_corrected, score_against_length, swap_consistency
-    from llmlab.plots.release import timeline
-    from llmlab.plots.retrieval import by_k, losses
+    from llmlab.plots.comparisons import forest as forest
+    from llmlab.plots.comparisons import quality_against as quality_against
+    from llmlab.plots.drawing import COLOURS as COLOURS
+    from llmlab.plots.drawing import Picture as Picture
+    from llmlab.plots.drawing import picture as picture
+    from llmlab.plots.judge import agreement_matrix as agreement_matrix
+    from llmlab.plots.judge import raw_and_corrected as raw_and_corrected
+    from llmlab.plots.judge import score_against_length as score_against_length
+    from llmlab.plots.judge import swap_consistency as swap_consistency
+    from llmlab.plots.release import timeline as timeline
+    from llmlab.plots.retrieval import by_k as by_k
+    from llmlab.plots.retrieval import losses as losses
 
-_HOMES = {
-    **dict.fromkeys(("forest", "quality_against"), "comparisons"),
-    **dict.fromkeys(("agreement_matrix", "raw_and_corrected", "score_against_length", "swap_consistency"), "judge"),
-    "timeline": "release",
-    **dict.fromkeys(("by_k", "losses"), "retrieval"),
-    **dict.fromkeys(("COLOURS", "Picture", "picture"), "drawing"),
-}
-
-__all__ = [
-    "COLOURS",
-    "Picture",
-    "agreement_matrix",
-    "by_k",
-    "forest",
-    "losses",
-    "picture",
-    "quality_against",
-    "raw_and_corrected",
-    "score_against_length",
-    "swap_consistency",
-    "timeline",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"llmlab.plots.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'llmlab.plots' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "plots.comparisons": ("forest", "quality_against"),
+        "plots.drawing": ("COLOURS", "Picture", "picture"),
+        "plots.judge": ("agreement_matrix", "raw_and_corrected", "score_against_length", "swap_consistency"),
+        "plots.release": ("timeline",),
+        "plots.retrieval": ("by_k", "losses"),
+    },
+)

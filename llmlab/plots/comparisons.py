@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from llmlab.display import plain
+from llmlab.base.display import plain
 from llmlab.plots.drawing import (
     COLOURS,
     CYCLE,
@@ -21,15 +21,15 @@ from llmlab.plots.drawing import (
     titled,
     wrapped,
 )
-from llmlab.sentences import counted, scale_of
-from llmlab.summary import case_mean
+from llmlab.results.summary import case_mean
+from llmlab.results.wording import counted, scale_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.transforms import Bbox
 
-    from llmlab.comparison import Comparison, PairedRow
-    from llmlab.results import Results
+    from llmlab.results.comparison import Comparison, PairedRow
+    from llmlab.results.results import Results
     from llmlab.stats.estimate import Estimate
 
     Point = tuple[str, Estimate, Estimate]

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
-from llmlab.display import plain
+from llmlab.base.display import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

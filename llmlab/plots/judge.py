@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 
-from llmlab.display import plain
+from llmlab.base.display import plain
 from llmlab.judge.figures import Calibration, VerdictGroup
 from llmlab.judge.labels import Labels, graded_frame
 from llmlab.plots.drawing import COLOURS, STYLE, Picture, arms, picture, titled
@@ -15,7 +15,7 @@ from llmlab.stats.estimate import mean_estimate, wilson_rate
 
 if TYPE_CHECKING:
     from llmlab.judge.correcting import Corrected
-    from llmlab.results import Results
+    from llmlab.results.results import Results
 
 __all__ = ["agreement_matrix", "raw_and_corrected", "score_against_length", "swap_consistency"]
 

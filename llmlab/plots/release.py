@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
-from llmlab.display import plain
+from llmlab.base.display import plain
 from llmlab.plots.drawing import COLOURS, STYLE, Picture, picture, titled
 
 if TYPE_CHECKING:

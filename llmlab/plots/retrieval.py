@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
-from llmlab.display import plain
+from llmlab.base.display import plain
 from llmlab.plots.drawing import CYCLE, STYLE, Picture, picture, short_name, titled
 from llmlab.retrieval.attribution import CELLS
 

@@ -6,28 +6,38 @@ registry.rollback("pandas_help", alias="production", reason="complaints")
 registry.load("pandas_help@production").bundle
 """
 
-from llmlab.registry.audit import Audit, Finding, audit
-from llmlab.registry.moves import History, Move
-from llmlab.registry.promotion import promote
-from llmlab.registry.release import arms
-from llmlab.registry.rollback import history, rollback
-from llmlab.registry.serving import Served, export, load, released
-from llmlab.registry.versions import Version, register
+from __future__ import annotations
 
-__all__ = [
-    "Audit",
-    "Finding",
-    "History",
-    "Move",
-    "Served",
-    "Version",
-    "arms",
-    "audit",
-    "export",
-    "history",
-    "load",
-    "promote",
-    "register",
-    "released",
-    "rollback",
-]
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.registry.audits import Audit as Audit
+    from llmlab.registry.audits import Finding as Finding
+    from llmlab.registry.audits import audit as audit
+    from llmlab.registry.moves import History as History
+    from llmlab.registry.moves import Move as Move
+    from llmlab.registry.promotion import promote as promote
+    from llmlab.registry.release import arms as arms
+    from llmlab.registry.rollbacks import history as history
+    from llmlab.registry.rollbacks import rollback as rollback
+    from llmlab.registry.serving import Served as Served
+    from llmlab.registry.serving import export as export
+    from llmlab.registry.serving import load as load
+    from llmlab.registry.serving import released as released
+    from llmlab.registry.versions import Version as Version
+    from llmlab.registry.versions import register as register
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "registry.audits": ("Audit", "Finding", "audit"),
+        "registry.moves": ("History", "Move"),
+        "registry.promotion": ("promote",),
+        "registry.release": ("arms",),
+        "registry.rollbacks": ("history", "rollback"),
+        "registry.serving": ("Served", "export", "load", "released"),
+        "registry.versions": ("Version", "register"),
+    },
+)

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmlab.bundle import Bundle
-from llmlab.display import markdown, markdown_block, markdown_code
-from llmlab.redaction import scrub
+from llmlab.base.display import markdown, markdown_block, markdown_code
+from llmlab.base.secrets import scrub
+from llmlab.bundle.bundle import Bundle
 
 __all__ = ["card"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from llmlab.errors import RegistryError
-from llmlab.mlstore import UI_ADDRESS, Store, open_store, reported
+from llmlab.base.errors import RegistryError
+from llmlab.tracking.store import UI_ADDRESS, Store, open_store, reported
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

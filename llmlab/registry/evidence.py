@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmlab import tracking
-from llmlab.display import Interval, Shown
-from llmlab.errors import DataError, RegistryError
+from llmlab.base.display import Interval, Shown
+from llmlab.base.errors import DataError, RegistryError
+from llmlab.base.project import project_root
 from llmlab.gate import GatePolicy, Receipt
 from llmlab.gate.policy import age_limit
 from llmlab.gate.validity import judges_of
-from llmlab.golden import GoldenSet
+from llmlab.golden.cases import GoldenSet
 from llmlab.judge.correcting import corrected
 from llmlab.judge.labelled import labels_digests
-from llmlab.mlstore import reported
-from llmlab.project import project_root
 from llmlab.registry.connection import Registry
 from llmlab.registry.versions import Version
-from llmlab.screening import redacted_cases
+from llmlab.tracking.screening import redacted_cases
+from llmlab.tracking.store import reported
 
 if TYPE_CHECKING:
+    from llmlab.gate.passport import JudgePassport
     from llmlab.gate.policy import Floor
-    from llmlab.passport import JudgePassport
-    from llmlab.results import Results
+    from llmlab.results.results import Results
 
 __all__ = ["Evidence", "condition_rows", "objections"]
 

@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from llmlab.display import Chip, Shown, markdown
-from llmlab.errors import RegistryError
-from llmlab.mlstore import link, reported
-from llmlab.project import who
-from llmlab.redaction import scrub
+from llmlab.base.display import Chip, Shown, markdown
+from llmlab.base.errors import RegistryError
+from llmlab.base.project import who
+from llmlab.base.secrets import scrub
 from llmlab.registry.connection import HISTORY, Registry, retried
+from llmlab.tracking.store import link, reported
 
 __all__ = ["History", "Kind", "Move", "lost_to", "make_move", "now", "read_history", "settle"]
 

@@ -7,19 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmlab.bundle import Bundle
-from llmlab.errors import FileRuleError, RegistryError
-from llmlab.models import Catalogue
-from llmlab.project import who
+from llmlab.base.errors import FileRuleError, RegistryError
+from llmlab.base.project import who
+from llmlab.bundle.bundle import Bundle
+from llmlab.bundle.catalogue import Catalogue
 from llmlab.registry.connection import Registry, alias_of, open_registry
 from llmlab.registry.evidence import Evidence, objections
 from llmlab.registry.moves import History, Move, make_move, settle
-from llmlab.registry.rollback import pointed
+from llmlab.registry.rollbacks import pointed
 from llmlab.registry.versions import Version, read_bundle, read_receipt, resolve
 
 if TYPE_CHECKING:
     from llmlab.gate import Receipt
-    from llmlab.passport import JudgePassport
+    from llmlab.gate.passport import JudgePassport
 
 __all__ = ["promote"]
 

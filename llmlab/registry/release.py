@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llmlab.bundle import Bundle
-from llmlab.errors import FileRuleError
+from llmlab.base.errors import FileRuleError
+from llmlab.bundle.bundle import Bundle
 from llmlab.gate import GatePolicy
 from llmlab.registry.connection import open_registry
 from llmlab.registry.versions import read_bundle, resolve

@@ -12,14 +12,14 @@ import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llmlab.bundle import Bundle
-from llmlab.display import Shown
-from llmlab.errors import RegistryError, StoreError
-from llmlab.exported import Exported
-from llmlab.mlstore import store_uri
+from llmlab.base.display import Shown
+from llmlab.base.errors import RegistryError, StoreError
+from llmlab.bundle.bundle import Bundle
+from llmlab.bundle.export import Exported
 from llmlab.registry.connection import name_and_alias, open_registry
 from llmlab.registry.moves import now
 from llmlab.registry.versions import Version, read_bundle, read_receipt, resolve
+from llmlab.tracking.store import store_uri
 
 __all__ = ["Served", "export", "load", "released"]
 
@@ -95,7 +95,7 @@ _asked: dict[tuple[str, str, bool], float] = {}
 
 
 def export(reference: str, path: str | Path, *, root: Path | None = None) -> Path:
-    """The verified bundle of `name@alias` with its receipt as one JSON file, which `llmlab.exported` reads.
+    """The verified bundle of `name@alias` with its receipt as one JSON file, which `llmlab.bundle.Exported` reads.
 
     A service needs pydantic for that, and neither MLflow nor Jupyter.
     """

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from llmlab.bundle import Bundle
-from llmlab.display import Chip, Shown
-from llmlab.errors import FloatingModelError, RegistryError
-from llmlab.mlstore import COMPLETION_TAG, link, reported
-from llmlab.precheck import refuse_secrets
-from llmlab.project import git_state, who
+from llmlab.base.display import Chip, Shown
+from llmlab.base.errors import FloatingModelError, RegistryError
+from llmlab.base.project import git_state, who
+from llmlab.bundle.bundle import Bundle
+from llmlab.golden.checks import refuse_secrets
 from llmlab.registry.card import card
 from llmlab.registry.connection import Registry, name_and_alias, open_registry, require_name, retried
 from llmlab.registry.moves import now
-from llmlab.tracking import bundle_json
+from llmlab.tracking.runs import bundle_json
+from llmlab.tracking.store import COMPLETION_TAG, link, reported
 
 if TYPE_CHECKING:
     from llmlab.gate import Receipt

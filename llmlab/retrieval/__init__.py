@@ -1,72 +1,46 @@
 """Retrieval: what was fetched, how good it was, which step lost a case, and whether the index is still true.
 
-    ll.retrieval.evaluate(qrels, run)          # measures of any engine's run
-    ll.retrieval.of_results(results)           # of a run's variants; .compare(baseline)
-    ll.retrieval.by_k(bundles, golden)         # precision and recall at every k, without generating an answer
-    ll.retrieval.attribute(results)            # retrieval failure or generation failure, case by case
-    ll.retrieval.check(manifest, corpus)       # is the index stale
-    ll.retrieval.question_drift(golden, asked) # do people still ask what the golden set asks
-
-Names are resolved on first use.
+ll.retrieval.evaluate(qrels, run)          # measures of any engine's run
+ll.retrieval.of_results(results)           # of a run's variants; .compare(baseline)
+ll.retrieval.by_k(bundles, golden)         # precision and recall at every k, without generating an answer
+ll.retrieval.attribute(results)            # retrieval failure or generation failure, case by case
+ll.retrieval.check(manifest, corpus)       # is the index stale
+ll.retrieval.question_drift(golden, asked) # do people still ask what the golden set asks
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
-    from llmlab.retrieval.attribution import attribute, grade_at_least, recall_at_least
-    from llmlab.retrieval.compare import compare_runs
-    from llmlab.retrieval.corpus import Corpus
-    from llmlab.retrieval.freshness import check, load_manifest, manifest_of, save_manifest
-    from llmlab.retrieval.metrics import evaluate
-    from llmlab.retrieval.questions import question_drift
-    from llmlab.retrieval.retrievers import build_index, register_retriever
-    from llmlab.retrieval.runmetrics import by_k, of_results
+    from llmlab.retrieval.attribution import attribute as attribute
+    from llmlab.retrieval.attribution import grade_at_least as grade_at_least
+    from llmlab.retrieval.attribution import recall_at_least as recall_at_least
+    from llmlab.retrieval.compare import compare_runs as compare_runs
+    from llmlab.retrieval.freshness import check as check
+    from llmlab.retrieval.freshness import load_manifest as load_manifest
+    from llmlab.retrieval.freshness import manifest_of as manifest_of
+    from llmlab.retrieval.freshness import save_manifest as save_manifest
+    from llmlab.retrieval.metrics import evaluate as evaluate
+    from llmlab.retrieval.questions import question_drift as question_drift
+    from llmlab.retrieval.runmetrics import by_k as by_k
+    from llmlab.retrieval.runmetrics import of_results as of_results
+    from llmlab.search.corpus import Corpus as Corpus
+    from llmlab.search.retrievers import build_index as build_index
+    from llmlab.search.retrievers import register_retriever as register_retriever
 
-_HOMES = {
-    "Corpus": "corpus",
-    "attribute": "attribution",
-    "build_index": "retrievers",
-    "by_k": "runmetrics",
-    "check": "freshness",
-    "compare_runs": "compare",
-    "evaluate": "metrics",
-    "grade_at_least": "attribution",
-    "load_manifest": "freshness",
-    "manifest_of": "freshness",
-    "of_results": "runmetrics",
-    "question_drift": "questions",
-    "recall_at_least": "attribution",
-    "register_retriever": "retrievers",
-    "save_manifest": "freshness",
-}
-
-__all__ = [
-    "Corpus",
-    "attribute",
-    "build_index",
-    "by_k",
-    "check",
-    "compare_runs",
-    "evaluate",
-    "grade_at_least",
-    "load_manifest",
-    "manifest_of",
-    "of_results",
-    "question_drift",
-    "recall_at_least",
-    "register_retriever",
-    "save_manifest",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"llmlab.retrieval.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'llmlab.retrieval' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "retrieval.attribution": ("attribute", "grade_at_least", "recall_at_least"),
+        "retrieval.compare": ("compare_runs",),
+        "retrieval.freshness": ("check", "load_manifest", "manifest_of", "save_manifest"),
+        "retrieval.metrics": ("evaluate",),
+        "retrieval.questions": ("question_drift",),
+        "retrieval.runmetrics": ("by_k", "of_results"),
+        "search.corpus": ("Corpus",),
+        "search.retrievers": ("build_index", "register_retriever"),
+    },
+)

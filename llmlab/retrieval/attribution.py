@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.comparison import Comparison, compare_tables
-from llmlab.display import Interval, Shown, plain
-from llmlab.errors import DataError
+from llmlab.base.display import Interval, Shown, plain
+from llmlab.base.errors import DataError
+from llmlab.results.comparison import Comparison, compare_tables
+from llmlab.results.scores import CaseGroups, Metric, ScoreTable
+from llmlab.results.wording import counted
 from llmlab.retrieval.caserows import Rows, case_rows
-from llmlab.scoretable import CaseGroups, Metric, ScoreTable
-from llmlab.sentences import counted
 from llmlab.stats.estimate import Estimate, mean_estimate
 from llmlab.stats.shares import share_estimate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from llmlab.golden import Case, GoldenSet
-    from llmlab.results import Results
+    from llmlab.golden.cases import Case, GoldenSet
+    from llmlab.results.results import Results
 
 __all__ = [
     "CELLS",
@@ -319,7 +319,7 @@ def attribute(
 def any_relevant(case: Case, retrieved: Sequence[str]) -> bool:
     """Whether any document judged relevant (grade above 0) is among those retrieved.
 
-    >>> from llmlab.golden import Case
+    >>> from llmlab.golden.cases import Case
     >>> any_relevant(Case(id="q", inputs={"question": "?"}, relevant={"a": 2, "b": 0}), ["b", "x"])
     False
     """
@@ -338,7 +338,7 @@ def grade_at_least(grade: float) -> Enough:
 def recall_at_least(share: float) -> Enough:
     """Enough = at least this share of the relevant documents was retrieved, for answers that need several.
 
-    >>> from llmlab.golden import Case
+    >>> from llmlab.golden.cases import Case
     >>> recall_at_least(1.0)(Case(id="q", inputs={"question": "?"}, relevant={"a": 1, "b": 1}), ["a"])
     False
     """

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmlab.display import Interval, Shown
+from llmlab.base.display import Interval, Shown
 
 if TYPE_CHECKING:
-    from llmlab.results import Results
+    from llmlab.results.results import Results
 
 __all__ = ["Rows", "case_rows"]
 

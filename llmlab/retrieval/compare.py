@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmlab.comparison import Comparison, compare_tables
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
+from llmlab.results.comparison import Comparison, compare_tables
+from llmlab.results.scores import Metric, ScoreTable
 from llmlab.retrieval.measure import Measure
 from llmlab.retrieval.metrics import RetrievalMetrics
-from llmlab.scoretable import Metric, ScoreTable
 
 __all__ = ["compare_runs"]
 

@@ -14,23 +14,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmlab.comparison import Verdict
-from llmlab.display import Interval, Shown
-from llmlab.errors import DataError, FileRuleError
-from llmlab.moments import utc
-from llmlab.prompting import fill
+from llmlab.base.clock import utc
+from llmlab.base.display import Interval, Shown
+from llmlab.base.errors import DataError, FileRuleError
+from llmlab.bundle.prompt import fill
+from llmlab.results.comparison import Verdict
+from llmlab.results.scores import CaseGroups
+from llmlab.results.wording import counted
 from llmlab.retrieval.caserows import Rows
-from llmlab.retrieval.retrievers import Index
-from llmlab.scoretable import CaseGroups
-from llmlab.sentences import counted
+from llmlab.search.retrievers import Index
 from llmlab.stats.drift import Drift, distribution_drift
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.shares import share_estimate
 
 if TYPE_CHECKING:
-    from llmlab.golden import GoldenSet
-    from llmlab.results import Results
-    from llmlab.retrieval.corpus import Corpus
+    from llmlab.golden.cases import GoldenSet
+    from llmlab.results.results import Results
+    from llmlab.search.corpus import Corpus
 
 __all__ = ["Freshness", "check", "freshness_of_index", "load_manifest", "manifest_of", "save_manifest", "score_drift"]
 
@@ -238,7 +238,7 @@ def check(
         index: today's index; with a manifest that has the golden top k, judged documents that moved are named.
         now: when today is, for the lag.
 
-    >>> from llmlab.retrieval.corpus import Corpus, Document
+    >>> from llmlab.search.corpus import Corpus, Document
     >>> corpus = Corpus(documents=(Document(id="a", text="new"), Document(id="b", text="same")))
     >>> old = {"documents": {"a": "0" * 16, "b": _hash("same"), "c": "1" * 16}}
     >>> found = check(old, corpus)

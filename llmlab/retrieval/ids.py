@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 
 __all__ = [
     "codes_in",

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from llmlab.display import Interval, Shown, frame
-from llmlab.errors import DataError
+from llmlab.base.display import Interval, Shown, frame
+from llmlab.base.errors import DataError
+from llmlab.results.wording import counted
 from llmlab.retrieval.ids import on_cores
 from llmlab.retrieval.measure import Measure, parse_measure
 from llmlab.retrieval.ranking import (
@@ -29,7 +30,6 @@ from llmlab.retrieval.ranking import (
     keep_order,
     place_in_group,
 )
-from llmlab.sentences import counted
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.shares import share_estimate
 

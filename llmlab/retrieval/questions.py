@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmlab.display import Shown
-from llmlab.errors import DataError
-from llmlab.prompting import fill
-from llmlab.retrieval.chunking import Chunk
-from llmlab.retrieval.retrievers import retriever_for
+from llmlab.base.display import Shown
+from llmlab.base.errors import DataError
+from llmlab.bundle.prompt import fill
+from llmlab.search.chunking import Chunk
+from llmlab.search.retrievers import retriever_for
 from llmlab.stats.drift import MixDrift, mix_drift
 
 if TYPE_CHECKING:
-    from llmlab.golden import GoldenSet
+    from llmlab.golden.cases import GoldenSet
 
 __all__ = ["NO_TOPIC", "QuestionDrift", "question_drift"]
 

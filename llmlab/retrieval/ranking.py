@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.retrieval.ids import (
     codes_in,
     descending_places,

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.bundle import Bundle, RetrievalConfig
-from llmlab.comparison import Comparison, compare_tables
-from llmlab.display import Interval, Shown
-from llmlab.errors import DataError
-from llmlab.prompting import fill
+from llmlab.base.display import Interval, Shown
+from llmlab.base.errors import DataError
+from llmlab.bundle.bundle import Bundle, RetrievalConfig
+from llmlab.bundle.prompt import fill
+from llmlab.results.comparison import Comparison, compare_tables
+from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
+from llmlab.results.wording import counted
 from llmlab.retrieval.caserows import Rows
 from llmlab.retrieval.measure import Measure, parse_measure
 from llmlab.retrieval.metrics import RetrievalMetrics, evaluate
-from llmlab.retrieval.retrievers import Index, build_index
-from llmlab.scoretable import CaseGroups, Metric, ScoreTable, score_table
-from llmlab.sentences import counted
+from llmlab.search.retrievers import Index, build_index
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.shares import share_estimate
 
 if TYPE_CHECKING:
-    from llmlab.golden import GoldenSet
-    from llmlab.results import Results
+    from llmlab.golden.cases import GoldenSet
+    from llmlab.results.results import Results
 
 __all__ = ["RunMetrics", "by_k", "of_results"]
 

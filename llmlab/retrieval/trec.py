@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from llmlab.errors import FileRuleError
+from llmlab.base.errors import FileRuleError
+from llmlab.results.wording import counted
 from llmlab.retrieval.ids import descending_places, encode, id_array, on_cores, pairs_repeat
-from llmlab.sentences import counted
 
 if TYPE_CHECKING:
     import pandas as pd

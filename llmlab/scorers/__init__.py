@@ -5,48 +5,56 @@
 
 from __future__ import annotations
 
-from llmlab.scorers.answers import (
-    calls_tool,
-    contains_expected,
-    exact,
-    json_schema,
-    length_between,
-    mentions_expected,
-    not_empty,
-    regex,
-    valid_json,
-    word_count,
-)
-from llmlab.scorers.base import Score, Scorer, as_scorers, score_all, score_all_async, scorer
-from llmlab.scorers.citations import citations_valid, cites_source
-from llmlab.scorers.grounding import cites_support, grounded
-from llmlab.scorers.privacy import no_pii
-from llmlab.scorers.refusals import not_refused, refusal
-from llmlab.scorers.similarity import similar_to_expected
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Score",
-    "Scorer",
-    "as_scorers",
-    "calls_tool",
-    "citations_valid",
-    "cites_source",
-    "cites_support",
-    "contains_expected",
-    "exact",
-    "grounded",
-    "json_schema",
-    "length_between",
-    "mentions_expected",
-    "no_pii",
-    "not_empty",
-    "not_refused",
-    "refusal",
-    "regex",
-    "score_all",
-    "score_all_async",
-    "scorer",
-    "similar_to_expected",
-    "valid_json",
-    "word_count",
-]
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.scorers.answers import calls_tool as calls_tool
+    from llmlab.scorers.answers import contains_expected as contains_expected
+    from llmlab.scorers.answers import exact as exact
+    from llmlab.scorers.answers import json_schema as json_schema
+    from llmlab.scorers.answers import length_between as length_between
+    from llmlab.scorers.answers import mentions_expected as mentions_expected
+    from llmlab.scorers.answers import not_empty as not_empty
+    from llmlab.scorers.answers import regex as regex
+    from llmlab.scorers.answers import valid_json as valid_json
+    from llmlab.scorers.answers import word_count as word_count
+    from llmlab.scorers.base import Score as Score
+    from llmlab.scorers.base import Scorer as Scorer
+    from llmlab.scorers.base import as_scorers as as_scorers
+    from llmlab.scorers.base import score_all as score_all
+    from llmlab.scorers.base import score_all_async as score_all_async
+    from llmlab.scorers.base import scorer as scorer
+    from llmlab.scorers.citations import citations_valid as citations_valid
+    from llmlab.scorers.citations import cites_source as cites_source
+    from llmlab.scorers.grounding import cites_support as cites_support
+    from llmlab.scorers.grounding import grounded as grounded
+    from llmlab.scorers.privacy import no_pii as no_pii
+    from llmlab.scorers.refusals import not_refused as not_refused
+    from llmlab.scorers.refusals import refusal as refusal
+    from llmlab.scorers.similarity import similar_to_expected as similar_to_expected
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "scorers.answers": (
+            "calls_tool",
+            "contains_expected",
+            "exact",
+            "json_schema",
+            "length_between",
+            "mentions_expected",
+            "not_empty",
+            "regex",
+            "valid_json",
+            "word_count",
+        ),
+        "scorers.base": ("Score", "Scorer", "as_scorers", "score_all", "score_all_async", "scorer"),
+        "scorers.citations": ("citations_valid", "cites_source"),
+        "scorers.grounding": ("cites_support", "grounded"),
+        "scorers.privacy": ("no_pii",),
+        "scorers.refusals": ("not_refused", "refusal"),
+        "scorers.similarity": ("similar_to_expected",),
+    },
+)

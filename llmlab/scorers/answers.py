@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from llmlab.clients.base import Generation
-from llmlab.golden import Case
+from llmlab.golden.cases import Case
 from llmlab.scorers.base import Score, Scorer, scorer
 
 __all__ = [

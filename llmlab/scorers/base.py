@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, overload
 
+from llmlab.base.display import Shown
 from llmlab.clients.base import Generation
-from llmlab.display import Shown
-from llmlab.golden import Case
+from llmlab.golden.cases import Case
 
 __all__ = ["Score", "Scorer", "as_scorers", "score_all", "score_all_async", "scorer"]
 
@@ -152,7 +152,7 @@ def scorer(
         ValueError: the name cannot be a metric's name, or low is not below high.
 
     >>> from llmlab.clients.base import Generation
-    >>> from llmlab.golden import Case
+    >>> from llmlab.golden.cases import Case
     >>> @scorer(low=0, high=1, higher_is_better=True)
     ... def polite(case, generation):
     ...     return "please" in generation.text

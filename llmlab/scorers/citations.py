@@ -11,7 +11,7 @@ import re
 from collections.abc import Container
 
 from llmlab.clients.base import Generation
-from llmlab.golden import Case
+from llmlab.golden.cases import Case
 from llmlab.scorers.base import Score, scorer
 
 __all__ = ["citations_valid", "cited_ids", "cites_source"]

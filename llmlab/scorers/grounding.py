@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Protocol
 
+from llmlab.base.words import words
 from llmlab.clients.base import Generation
-from llmlab.golden import Case
+from llmlab.golden.cases import Case
 from llmlab.scorers.base import Score, Scorer, scorer
 from llmlab.scorers.citations import cited_ids
 from llmlab.scorers.refusals import is_refusal
-from llmlab.words import words
 
 __all__ = ["Source", "cites_support", "grounded", "key_terms", "says_nothing", "statements"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from llmlab.clients.base import Generation
-from llmlab.golden import Case
+from llmlab.golden.cases import Case
 from llmlab.scorers.answers import count_words, folded
 from llmlab.scorers.base import scorer
 

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from operator import mul
 from typing import TypeAlias
 
+from llmlab.base.errors import CallTimeoutError, TransportError
 from llmlab.clients.base import Generation
-from llmlab.errors import CallTimeoutError, TransportError
-from llmlab.golden import Case
+from llmlab.golden.cases import Case
 from llmlab.scorers.base import Score, Scorer, scorer
 
 __all__ = ["Embed", "similar_to_expected"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmlab.display import Interval, Shown
+from llmlab.base.display import Interval, Shown
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import wilson_rate
 from llmlab.stats.paired import mean_difference

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.bundle import Bundle
-from llmlab.golden import Case, GoldenSet
+from llmlab.bundle.bundle import Bundle
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.judge.labels import Label, Labels, text_digest
 from llmlab.judge.pointwise import judge_metric
 from llmlab.judge.prompts import Judge
-from llmlab.results import Results
+from llmlab.results.results import Results
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from llmlab.display import Shown, number
-from llmlab.errors import DataError
+from llmlab.base.display import Shown, number
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, open_unit
 from llmlab.stats.estimate import Estimate, mean_estimate, wilson_bounds, wilson_rate
 

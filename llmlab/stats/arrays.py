@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 
 __all__ = ["FloatArray", "GroupIndex", "Values", "cluster_codes", "cluster_sums", "codes", "floats", "open_unit"]
 

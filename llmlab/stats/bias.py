@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from llmlab.digits import p_text
-from llmlab.display import Interval, Shown
-from llmlab.errors import DataError
+from llmlab.base.display import Interval, Shown
+from llmlab.base.errors import DataError
+from llmlab.base.numbers import p_text
 from llmlab.stats.arrays import FloatArray, Values, codes, floats, open_unit
 from llmlab.stats.estimate import Estimate, wilson_rate
 from llmlab.stats.logit import logit_fit

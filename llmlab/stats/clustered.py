@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, GroupIndex
 
 __all__ = ["ClusteredFit", "Contrast", "clustered_fit", "contrast"]

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from llmlab.display import Interval, Shown
-from llmlab.errors import DataError
+from llmlab.base.display import Interval, Shown
+from llmlab.base.errors import DataError
 from llmlab.stats.agreement import JudgeRates
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit
 from llmlab.stats.clustered import clustered_fit, contrast

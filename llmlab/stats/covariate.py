@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from llmlab.display import Shown, number
-from llmlab.errors import DataError
+from llmlab.base.display import Shown, number
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, Values, floats, open_unit
 from llmlab.stats.estimate import Estimate
 

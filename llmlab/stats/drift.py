@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmlab.display import Shown
-from llmlab.errors import DataError
+from llmlab.base.display import Shown
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, Values, floats
 
 __all__ = ["Drift", "MixDrift", "distribution_drift", "mix_drift"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmlab.display import Interval, Shown
-from llmlab.errors import DataError
+from llmlab.base.display import Interval, Shown
+from llmlab.base.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

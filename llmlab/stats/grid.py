@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmlab.digits import p_text
-from llmlab.display import Interval, Shown, number
-from llmlab.errors import DataError
+from llmlab.base.display import Interval, Shown, number
+from llmlab.base.errors import DataError
+from llmlab.base.numbers import p_text
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit
 from llmlab.stats.clustered import Contrast, clustered_fit, contrast
 from llmlab.stats.standard_error import FEW_DF

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from llmlab.display import Shown
-from llmlab.errors import DataError
+from llmlab.base.display import Shown
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, open_unit
 
 __all__ = ["Need", "NeededCases", "needed_cases"]

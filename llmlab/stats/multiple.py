@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from llmlab.display import Shown
+from llmlab.base.display import Shown
 from llmlab.stats.arrays import FloatArray, open_unit
 
 __all__ = ["AdjustedPValues", "benjamini_hochberg", "halving_levels", "holm"]

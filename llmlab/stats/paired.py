@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmlab.display import Interval, Shown
+from llmlab.base.display import Interval, Shown
 from llmlab.stats.arrays import floats, open_unit
 from llmlab.stats.standard_error import (
     TOO_FEW_DF,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmlab.display import Shown
-from llmlab.errors import DataError
+from llmlab.base.display import Shown
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, cluster_codes, cluster_sums, floats
 
 __all__ = ["SignFlipTest", "sign_flip_test"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from llmlab.display import Shown, number
+from llmlab.base.display import Shown, number
 from llmlab.stats.arrays import open_unit
 
 __all__ = [

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmlab.display import Interval, Shown
-from llmlab.errors import DataError
+from llmlab.base.display import Interval, Shown
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import floats, open_unit
 from llmlab.stats.estimate import wilson_bounds
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, cluster_codes, floats, open_unit
 from llmlab.stats.estimate import Estimate
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from numpy.typing import ArrayLike
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, floats, open_unit
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.standard_error import StandardError, standard_error, t_quantile

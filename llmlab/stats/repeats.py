@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, floats
 from llmlab.stats.estimate import Estimate, mean_estimate
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from llmlab.display import Interval, Shown, number
-from llmlab.errors import DataError
+from llmlab.base.display import Interval, Shown, number
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, Values, floats, open_unit
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import open_unit
 from llmlab.stats.estimate import Estimate, score_interval, wilson_rate
 from llmlab.stats.standard_error import standard_error, t_quantile, weighted_mean

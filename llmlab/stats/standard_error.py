@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, cluster_codes, cluster_sums, floats
 from llmlab.stats.weighted import case_weights, effective_size, weighted_cr2
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from llmlab.display import Shown, number
-from llmlab.errors import DataError
+from llmlab.base.display import Shown, number
+from llmlab.base.errors import DataError
 from llmlab.stats.power import DetectableDifference, smallest_detectable_difference
 
 __all__ = ["RepeatsOrCases", "VarianceParts", "repeats_or_cases", "variance_parts"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_sums, floats
 
 __all__ = ["case_weights", "effective_size", "weighted_cr2"]

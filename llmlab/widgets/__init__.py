@@ -5,20 +5,20 @@ Each is loaded, and ipywidgets with it, when it is first named: `ll.widgets.Play
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
-    from llmlab.widgets.explorer import Explorer
-    from llmlab.widgets.labeller import Labeller
-    from llmlab.widgets.playground import Playground
+    from llmlab.widgets.explorer import Explorer as Explorer
+    from llmlab.widgets.labeller import Labeller as Labeller
+    from llmlab.widgets.playground import Playground as Playground
 
-__all__ = ["Explorer", "Labeller", "Playground"]
-
-_HOMES = {"Explorer": "explorer", "Labeller": "labeller", "Playground": "playground"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"llmlab.widgets.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'llmlab.widgets' has no attribute {name!r}")
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "widgets.explorer": ("Explorer",),
+        "widgets.labeller": ("Labeller",),
+        "widgets.playground": ("Playground",),
+    },
+)

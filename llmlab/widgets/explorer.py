@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from llmlab.cases.filter import FLIPS, ORDERS, choices, matching, questions
-from llmlab.cases.view import CaseView, view
-from llmlab.display import Chip, Html, html_note, html_of, html_table, html_widget, plain
-from llmlab.results import Results
+from llmlab.base.display import Chip, Html, html_note, html_of, html_table, html_widget, plain
+from llmlab.results.case_view import CaseView, view
+from llmlab.results.filter import FLIPS, ORDERS, choices, matching, questions
+from llmlab.results.results import Results
+from llmlab.results.wording import counted
 from llmlab.retrieval.attribution import CELLS
-from llmlab.sentences import counted
 from llmlab.widgets.parts import button, column, field, row
 
 if TYPE_CHECKING:

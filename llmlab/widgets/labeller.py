@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 import ipywidgets as w
 
-from llmlab.display import Chip, Html, html_note, html_of, html_widget
-from llmlab.errors import LlmlabError
+from llmlab.base.display import Chip, Html, html_note, html_of, html_widget
+from llmlab.base.errors import LlmlabError
 from llmlab.judge.between import LabellerAgreement, between_labellers
 from llmlab.judge.labelling import Session, label_grades, label_preferences
 from llmlab.judge.labels import Labels
-from llmlab.judge.rubric import Rubric
-from llmlab.judge.rubric import rubric as ready_rubric
+from llmlab.judge.rubrics import Rubric
+from llmlab.judge.rubrics import rubric as ready_rubric
 from llmlab.judge.worklist import Worklist
-from llmlab.results import Results
+from llmlab.results.results import Results
 from llmlab.widgets.parts import button, column, row
 
 __all__ = ["Labeller"]

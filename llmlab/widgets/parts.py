@@ -11,7 +11,7 @@ import ipywidgets as w
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 
-from llmlab.display import Shown, html_of
+from llmlab.base.display import Shown, html_of
 
 __all__ = ["Report", "button", "column", "field", "indented", "row", "small_field", "text_area", "when_settled"]
 

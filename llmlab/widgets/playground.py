@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from llmlab.bundle import Bundle
+from llmlab.base.display import Chip, Html, html_note, html_of, html_table, html_widget
+from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Client
-from llmlab.display import Chip, Html, html_note, html_of, html_table, html_widget
-from llmlab.drafts import PromptCheck, check_prompt, edited, next_version, save_next
-from llmlab.golden import GoldenSet
-from llmlab.results import Results
+from llmlab.engine.drafts import PromptCheck, check_prompt, edited, next_version, save_next
+from llmlab.engine.tries import Tries, failing_cases, sample_cases, try_out
+from llmlab.golden.cases import GoldenSet
+from llmlab.results.results import Results
 from llmlab.scorers import mentions_expected
-from llmlab.tries import Tries, failing_cases, sample_cases, try_out
 from llmlab.widgets.parts import Report, button, column, field, indented, row, small_field, text_area, when_settled
 
 if TYPE_CHECKING:
-    from llmlab.progress import Progress
+    from llmlab.engine.progress import Progress
     from llmlab.scorers import Scorer
     from llmlab.scorers.base import ScoreFunction
 

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from llmlab.retrieval.chunking import Chunk
-from llmlab.retrieval.retrievers import retriever_for
+from llmlab.search.chunking import Chunk
+from llmlab.search.retrievers import retriever_for
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 

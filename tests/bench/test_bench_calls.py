@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from llmlab.bundle import ModelRef, Sampling
-from llmlab.callstore import CallStore, call_key
+from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Generation, Request, Usage
+from llmlab.clients.call_store import CallStore, call_key
 from llmlab.clients.openai import OpenAIClient
 from tests.bench.conftest import Measured
 from tests.loopback import Loopback

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmlab.bundle import Bundle
-from llmlab.golden import Case, GoldenSet
-from llmlab.results import Results
-from llmlab.scoretable import Metric
+from llmlab.bundle.bundle import Bundle
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.results import Results
+from llmlab.results.scores import Metric
 
 pytestmark = pytest.mark.bench
 

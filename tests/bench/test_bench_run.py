@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import llmlab as ll
-from llmlab.bundle import Bundle
-from llmlab.callstore import CallStore
+from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Request, Usage
+from llmlab.clients.call_store import CallStore
 from llmlab.clients.openai import OpenAIClient
-from llmlab.golden import Case, GoldenSet
+from llmlab.golden.cases import Case, GoldenSet
 from tests.bench.conftest import Measured
 from tests.bench.test_bench_calls import CALLS, LATENCY_S, call_all_barely
 from tests.loopback import Loopback
@@ -57,9 +57,9 @@ def test_a_run_takes_little_longer_than_the_physical_limit(
     """
     import asyncio
 
-    from llmlab.plan import make_plan
-    from llmlab.progress import Progress
-    from llmlab.runner import execute
+    from llmlab.engine.plan import make_plan
+    from llmlab.engine.progress import Progress
+    from llmlab.engine.runner import execute
 
     loopback.set(latency_s=LATENCY_S, log_bodies=False)
     golden, limit_s = questions(CALLS), CALLS * LATENCY_S / in_flight

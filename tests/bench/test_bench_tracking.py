@@ -5,7 +5,7 @@ import time
 import pytest
 
 from llmlab import tracking
-from tests.test_tracking import results_of
+from tests.tracking.test_runs import results_of
 
 pytestmark = pytest.mark.bench
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from llmlab.cli import main
 from llmlab.gate import GatePolicy, Receipt
-from llmlab.golden import Case, GoldenSet
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.notebook import run_notebook
 from tests.gate.gating import gateable, noisy
 from tests.made_results import HOSTILE, with_numbers

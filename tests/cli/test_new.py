@@ -3,9 +3,9 @@
 import pytest
 from click.testing import CliRunner
 
-from llmlab.bundle import load_bundles
+from llmlab.bundle.bundle import load_bundles
 from llmlab.cli import main
-from llmlab.golden import GoldenSet
+from llmlab.golden.cases import GoldenSet
 
 CSV = "Question,Expected Answer,category,note\nWhat is 1+1?,2,math,x\nCapital of France?,Paris,geography,\n"
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from llmlab.cli import main
-from llmlab.mlstore import open_store
+from llmlab.tracking.store import open_store
 from tests.notebook.notebooks import code, text, write
 
 
@@ -50,7 +50,7 @@ def test_a_job_prints_its_tables_and_writes_its_reports(project):
         project / "05.ipynb",
         text("## Decide"),
         code("print('v1  0.71 [0.66, 0.76]\\x1b[31m')", "report"),
-        code("from llmlab.errors import GateError\nraise GateError('FAIL: worse by 0.1')"),
+        code("from llmlab.base.errors import GateError\nraise GateError('FAIL: worse by 0.1')"),
     )
     done = call(path, "--junit", "j.xml", "--markdown", "s.md", "--output", "out/kept.ipynb")
     assert done.exit_code == 1

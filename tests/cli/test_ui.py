@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from llmlab.cli import main
-from llmlab.mlstore import open_store
+from llmlab.tracking.store import open_store
 
 
 def free_port():

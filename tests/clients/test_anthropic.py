@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from llmlab.bundle import ModelRef, Sampling
+from llmlab.base.errors import LlmlabError, RequestRefusedError, TransportError
+from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.anthropic import AnthropicClient
 from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.retry import RetryPolicy
-from llmlab.errors import LlmlabError, RequestRefusedError, TransportError
 from tests.loopback import Loopback
 
 QUICK = RetryPolicy(attempts=3, first_wait_s=0.01, longest_wait_s=0.02)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from llmlab.bundle import ModelRef, Sampling
+from llmlab.base.errors import LlmlabError, RequestRefusedError
+from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.retry import RetryPolicy
-from llmlab.errors import LlmlabError, RequestRefusedError
 from tests.loopback import Loopback
 
 QUICK = RetryPolicy(attempts=3, first_wait_s=0.01, longest_wait_s=0.02)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.bundle import ModelRef, Sampling
+from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Generation, Request, Usage
 
 TEXTS = st.text(st.characters(codec=None), max_size=30)  # half surrogate pairs too

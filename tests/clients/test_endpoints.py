@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from llmlab.bundle import ModelRef
+from llmlab.base.errors import FileRuleError, RequestRefusedError
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.anthropic import AnthropicClient
 from llmlab.clients.endpoints import Endpoints, client_for, load_endpoints
 from llmlab.clients.openai import OpenAIClient
-from llmlab.errors import FileRuleError, RequestRefusedError
 
 EXAMPLE = Path(__file__).parents[2] / "experiments" / "endpoints.yaml"
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import llmlab as ll
-from llmlab.bundle import Bundle
-from llmlab.callstore import CallStore
-from llmlab.golden import Case, GoldenSet
-from llmlab.results import Results
+from llmlab.bundle.bundle import Bundle
+from llmlab.clients.call_store import CallStore
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.results import Results
 from tests.loopback import Loopback
 
 ROOT = Path(__file__).parents[2]

@@ -7,10 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from llmlab.bundle import ModelRef, Sampling
+from llmlab.base.errors import RequestRefusedError, TransportError
+from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Client, Generation, Request
 from llmlab.clients.fake import FakeClient, Replies
-from llmlab.errors import RequestRefusedError, TransportError
 
 
 def asking(content: str, repeat: int = 0) -> Request:

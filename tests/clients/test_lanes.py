@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from llmlab.bundle import ModelRef, Sampling
+from llmlab.base.errors import CallError, RequestRefusedError, TransportError
+from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.address import Access
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.lanes import Lanes
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.retry import RetryPolicy
-from llmlab.errors import CallError, RequestRefusedError, TransportError
 from tests.loopback import Loopback
 
 QUICK = RetryPolicy(attempts=4, first_wait_s=0.01, longest_wait_s=0.05)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from llmlab.bundle import ModelRef, Sampling
+from llmlab.base.errors import RequestRefusedError
+from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.offline import NO_PASSAGES, NOT_KNOWN, OfflineClient
 from llmlab.clients.sentences import sentences_of
-from llmlab.errors import RequestRefusedError
 
 PASSAGES = """[DataFrame.dropna] Remove missing values.
 

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from llmlab.bundle import ModelRef, Sampling
+from llmlab.base.errors import RequestRefusedError
+from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Request
 from llmlab.clients.endpoints import client_for
 from llmlab.clients.offline_judge import OfflineJudge
-from llmlab.errors import RequestRefusedError
 from llmlab.judge import Judge
 from llmlab.judge.prompts import framed
 

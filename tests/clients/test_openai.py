@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from llmlab.bundle import ModelRef, Sampling
+from llmlab.base.errors import CallError, CallTimeoutError, LlmlabError, RequestRefusedError, TransportError
+from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.http import estimated_tokens
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import Price
 from llmlab.clients.retry import RetryPolicy
-from llmlab.errors import CallError, CallTimeoutError, LlmlabError, RequestRefusedError, TransportError
 from tests.loopback import Loopback
 
 QUICK = RetryPolicy(attempts=3, first_wait_s=0.01, longest_wait_s=0.02)

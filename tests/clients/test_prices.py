@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.bundle import ModelRef
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Usage
 from llmlab.clients.prices import Price, price_usd
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from llmlab.bundle import ModelRef, Sampling
+from llmlab.base.errors import RequestRefusedError, TransportError
+from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients import http
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.retry import RetryPolicy
-from llmlab.errors import RequestRefusedError, TransportError
 from tests.loopback import Loopback
 
 QUICK = RetryPolicy(attempts=2, first_wait_s=0.01)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmlab.base.errors import TransportError
 from llmlab.clients.wire import inner_error, parsed, read_json, sse_data, text_of
-from llmlab.errors import TransportError
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmlab.base.errors import TransportError
 from llmlab.clients.base import Generation
 from llmlab.clients.wire_anthropic import StreamedMessage, read_answer, wire_tools
-from llmlab.errors import TransportError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmlab.base.errors import TransportError
 from llmlab.clients.base import Generation
 from llmlab.clients.wire import read_json, sse_data
 from llmlab.clients.wire_openai import StreamedReply, read_answer
-from llmlab.errors import TransportError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from llmlab.bundle import Bundle
+from llmlab.bundle.bundle import Bundle
 from llmlab.gate import GatePolicy
-from llmlab.results import Results
+from llmlab.results.results import Results
 from tests.made_results import made
 
 

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 import llmlab as ll
 from llmlab import tracking
+from llmlab.base.errors import RegistryError
 from llmlab.cli import main
-from llmlab.errors import RegistryError
 from llmlab.gate import GatePolicy
 from llmlab.registry import promote, register
 from llmlab.simulate import judged_results

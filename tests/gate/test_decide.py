@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from llmlab.bundle import Bundle
-from llmlab.errors import GateError
-from llmlab.passport import JudgePassport, Limit, Measured
+from llmlab.base.errors import GateError
+from llmlab.bundle.bundle import Bundle
+from llmlab.gate.passport import JudgePassport, Limit, Measured
 from tests.gate.gating import decided, gateable, no_shown_harm, noisy, non_inferior, policy, superior
 from tests.made_results import with_numbers
 

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from llmlab.bundle import Bundle, CorpusRef, RetrievalConfig
+from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig
 from llmlab.clients.fake import FakeClient
-from llmlab.experiment import run
+from llmlab.engine.runs import run
 from llmlab.gate.receipt import Receipt, receipt_of
-from llmlab.golden import Case, GoldenSet
-from llmlab.results import Results
-from llmlab.retrieval.corpus import Corpus, Document
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.results import Results
 from llmlab.retrieval.freshness import check
+from llmlab.search.corpus import Corpus, Document
 from tests.gate.gating import decided, noisy, policy, superior
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

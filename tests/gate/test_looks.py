@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from llmlab import tracking
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.gate import Look
 from llmlab.gate.looks import price_of_looking
 from tests.gate.gating import decided, gateable, noisy, non_inferior, policy, superior

@@ -2,9 +2,9 @@
 
 import pytest
 
-from llmlab.errors import FileRuleError
+from llmlab.base.errors import FileRuleError
+from llmlab.base.yamlfile import to_yaml
 from llmlab.gate import GatePolicy
-from llmlab.yamlfile import to_yaml
 from tests.gate.gating import policy, superior
 
 WHOLE = """\

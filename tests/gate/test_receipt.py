@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from llmlab.errors import FileRuleError
+from llmlab.base.errors import FileRuleError
 from llmlab.gate import Receipt
 from llmlab.gate.receipt import ci_facts
-from llmlab.results import Results
+from llmlab.results.results import Results
 from tests.gate.gating import decided, no_shown_harm, noisy, policy, superior
 
 RULES = policy(goal=superior(), guards=[no_shown_harm()], floors=[{"metric": "right", "at_least": 0.3}])

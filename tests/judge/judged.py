@@ -8,7 +8,7 @@ import re
 import pandas as pd
 
 import llmlab as ll
-from llmlab.results import Results
+from llmlab.results.results import Results
 
 BLOCK = re.compile(r"^\[([A-Za-z ]+) ([0-9a-f]{16})\]\n(.*?)\n\[end of [a-z ]+ \2\]$", re.MULTILINE | re.DOTALL)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.judge import calibrate_scores, calibrate_verdicts
 from llmlab.judge.calibration import RESAMPLES
 from llmlab.stats.correction import ppi_mean

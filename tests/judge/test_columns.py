@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.judge.calibration import calibrate_scores
 from llmlab.judge.columns import lengths_of
 

@@ -12,17 +12,17 @@ import pandas as pd
 import pytest
 
 import llmlab as ll
-from llmlab.bundle import Bundle, CorpusRef, RetrievalConfig
+from llmlab.base.errors import DataError
+from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig
 from llmlab.clients.base import Generation
 from llmlab.clients.fake import FakeClient
-from llmlab.errors import DataError
-from llmlab.experiment import run
-from llmlab.golden import Case, GoldenSet
+from llmlab.engine.runs import run
+from llmlab.gate.passport import Limit
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.judge.context import CONTEXT_RUBRICS, context_judge, context_verdicts, score_context
 from llmlab.judge.labels import Label, Labels, text_digest
 from llmlab.judge.prompts import question_of
-from llmlab.passport import Limit
-from llmlab.results import Results
+from llmlab.results.results import Results
 from tests.gate.gating import policy
 from tests.judge.judged import blocks, grade
 

@@ -3,7 +3,7 @@
 import pytest
 
 import llmlab as ll
-from llmlab.errors import FileRuleError
+from llmlab.base.errors import FileRuleError
 from llmlab.judge import Judge
 
 SHORT = """\

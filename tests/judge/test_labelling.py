@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import llmlab as ll
-from llmlab.errors import DataError, FileRuleError
+from llmlab.base.errors import DataError, FileRuleError
 from llmlab.judge import Labels, Rubric, rubric
 from llmlab.judge.between import between_labellers
 from llmlab.judge.labelling import label_grades, label_preferences

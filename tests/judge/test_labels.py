@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import llmlab as ll
-from llmlab.errors import DataError, FileRuleError
+from llmlab.base.errors import DataError, FileRuleError
+from llmlab.gate.passport import Limit
 from llmlab.judge.labels import text_digest
-from llmlab.passport import Limit
 from llmlab.simulate import judged_results, judged_verdicts
 from tests.judge.judged import answered, blocks, grade
 

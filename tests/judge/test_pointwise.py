@@ -7,8 +7,8 @@ import warnings
 import pytest
 
 import llmlab as ll
+from llmlab.base.errors import BudgetError, TransportError
 from llmlab.clients.base import Generation
-from llmlab.errors import BudgetError, TransportError
 from tests.judge.judged import answered, blocks, grade
 
 MODEL = "openai/gpt-4o-2024-08-06"

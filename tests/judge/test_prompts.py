@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmlab as ll
-from llmlab.bundle import ModelRef
-from llmlab.errors import FloatingModelError
-from llmlab.golden import Case
+from llmlab.base.errors import FloatingModelError
+from llmlab.bundle.bundle import ModelRef
+from llmlab.golden.cases import Case
 from llmlab.judge.prompts import family, framed, question_of, reference_of
 from tests.judge.judged import answered, blocks, grade, outside
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmlab.errors import GateError
+from llmlab.base.errors import GateError
 from llmlab.notebook.kernel import verdict_word
 
 

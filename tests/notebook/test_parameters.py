@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from llmlab.errors import FileRuleError
+from llmlab.base.errors import FileRuleError
 from llmlab.notebook import parse_parameters, read_parameters
 
 CELL = """

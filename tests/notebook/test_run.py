@@ -4,21 +4,21 @@ import json
 
 import pytest
 
-from llmlab.errors import FileRuleError, StoreError
-from llmlab.mlstore import COMPLETION_TAG, open_store
+from llmlab.base.errors import FileRuleError, StoreError
 from llmlab.notebook import run_notebook
+from llmlab.tracking.store import COMPLETION_TAG, open_store
 from tests.notebook.notebooks import code, text, write
 
 CANARY = "canary-4711-do-not-write"
 SHOW = """
 import os, sys
-from llmlab.pinning import judge_pin
+from llmlab.bundle.pinning import judge_pin
 print(repeats, show, sys.executable == interpreter, os.getcwd() == root)
 judge_pin("openai", "gpt-4o")
 """
 GATE = """
 from types import SimpleNamespace
-from llmlab.errors import GateError
+from llmlab.base.errors import GateError
 if verdict == "broken":
     1 / 0
 raise GateError("not good enough", decision=SimpleNamespace(verdict=verdict))

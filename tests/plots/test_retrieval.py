@@ -3,8 +3,8 @@
 import pytest
 
 from llmlab import plots
-from llmlab.bundle import CorpusRef, RetrievalConfig
-from llmlab.golden import Case, GoldenSet
+from llmlab.bundle.bundle import CorpusRef, RetrievalConfig
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.retrieval.attribution import CELLS, attribute
 from llmlab.retrieval.runmetrics import by_k, of_results
 from tests.made_results import HOSTILE

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmlab import tracking
-from llmlab.bundle import Bundle
+from llmlab.bundle.bundle import Bundle
 from llmlab.gate import Decision, GatePolicy, Look
 from llmlab.registry.connection import Registry, open_registry
 from llmlab.registry.moves import Move, make_move, now, settle
 from llmlab.registry.versions import Version, register
-from llmlab.results import Results
+from llmlab.results.results import Results
 from tests.made_results import made
 
 HOSTILE = "</code>`` <img src=x onerror=alert(1)> [x](javascript:alert(1)) | ![y](http://evil.example/z.png) \x1b[31m"

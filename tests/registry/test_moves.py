@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from llmlab.errors import RegistryError, StoreError
+from llmlab.base.errors import RegistryError, StoreError
 from llmlab.registry import history, rollback
 from llmlab.registry.connection import HISTORY, open_registry
 from llmlab.registry.moves import Move, make_move, now, read_history, settle

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from llmlab import tracking
-from llmlab.errors import RegistryError
+from llmlab.base.errors import RegistryError
 from llmlab.gate import GatePolicy, Receipt
 from llmlab.gate.policy import Floor
-from llmlab.golden import Case, GoldenSet
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.registry import audit, history, load, promote, register, rollback
 from llmlab.registry.connection import open_registry
 from llmlab.registry.evidence import _floor_mean

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmlab.bundle import Bundle
+from llmlab.bundle.bundle import Bundle
 from llmlab.gate import Receipt
 from llmlab.notebook import run_notebook
 from llmlab.registry import audit, load

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from llmlab.errors import FileRuleError, RegistryError, StoreError
-from llmlab.exported import Exported
+from llmlab.base.errors import FileRuleError, RegistryError, StoreError
+from llmlab.bundle.export import Exported
 from llmlab.registry import export, load, promote, register
 from tests.registry.made import judged, moved, registered
 
@@ -92,7 +92,9 @@ def test_an_export_is_read_without_mlflow_jupyter_or_numpy(project: Path, tmp_pa
         origin = Path(spec.origin)
         place = origin.parent if origin.name == "__init__.py" else origin
         (site / place.name).symlink_to(place)
-    code = "import sys; from llmlab.exported import Exported; e = Exported.load(sys.argv[1]); print(e.bundle.digest)"
+    code = (
+        "import sys; from llmlab.bundle.export import Exported; e = Exported.load(sys.argv[1]); print(e.bundle.digest)"
+    )
     done = subprocess.run(
         [sys.executable, "-S", "-c", code, str(file)],
         env={**os.environ, "PYTHONPATH": str(site)},

@@ -20,17 +20,17 @@ from pathlib import Path
 
 import pytest
 
-from llmlab import mlstore
-from llmlab.errors import StoreError
+from llmlab.base.errors import StoreError
 from llmlab.registry import audit, history, load
 from llmlab.registry.connection import open_registry
+from llmlab.tracking import store as mlstore
 from tests.registry.made import alias_now, moved, registered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 PROMOTER = textwrap.dedent("""
     import random, sys, time
-    from llmlab.errors import RegistryError, StoreError
+    from llmlab.base.errors import RegistryError, StoreError
     from llmlab.registry.connection import open_registry
     from llmlab.registry.moves import Move, make_move, now, settle
 

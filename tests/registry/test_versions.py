@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from llmlab.bundle import Bundle
-from llmlab.errors import DataError, FloatingModelError, RegistryError, StoreError
+from llmlab.base.errors import DataError, FloatingModelError, RegistryError, StoreError
+from llmlab.bundle.bundle import Bundle
 from llmlab.registry import register
 from llmlab.registry.connection import open_registry
 from llmlab.registry.versions import read_bundle, resolve

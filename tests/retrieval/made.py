@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llmlab.bundle import Bundle
+from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation
-from llmlab.golden import Case, GoldenSet
-from llmlab.results import Results
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.results import Results
 from llmlab.scorers import mentions_expected
 
 RELEVANT = {"a": 2, "b": 1}

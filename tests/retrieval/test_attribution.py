@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from llmlab.display import plain
-from llmlab.errors import DataError
+from llmlab.base.display import plain
+from llmlab.base.errors import DataError
 from llmlab.retrieval.attribution import CELLS, attribute, grade_at_least, recall_at_least
 from llmlab.stats.estimate import wilson_bounds
 from llmlab.stats.shares import share_estimate

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from llmlab.bundle import CorpusRef, RetrievalConfig, load_bundles
-from llmlab.errors import DataError, FileRuleError, GateError
-from llmlab.golden import Case, GoldenSet
-from llmlab.retrieval.corpus import Corpus, Document
+from llmlab.base.errors import DataError, FileRuleError, GateError
+from llmlab.bundle.bundle import CorpusRef, RetrievalConfig, load_bundles
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.retrieval.freshness import check, load_manifest, manifest_of, save_manifest, score_drift
-from llmlab.retrieval.retrievers import Index, build_index
+from llmlab.search.corpus import Corpus, Document
+from llmlab.search.retrievers import Index, build_index
 
 HELP = Path(__file__).parents[2] / "experiments" / "pandas_help"
 OLD = {"keep": "stays as it is", "edit": "alpha words", "gone": "beta words", "move": "moved text"}

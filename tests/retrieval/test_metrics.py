@@ -11,7 +11,7 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.retrieval.compare import compare_runs
 from llmlab.retrieval.measure import Measure, parse_measure
 from llmlab.retrieval.metrics import evaluate

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from scipy.stats import chi2_contingency
 
-from llmlab.errors import DataError
-from llmlab.golden import Case, GoldenSet
+from llmlab.base.errors import DataError
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.retrieval.questions import NO_TOPIC, question_drift
 from llmlab.stats.drift import mix_drift
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from llmlab.bundle import Bundle, CorpusRef, RetrievalConfig
+from llmlab.base.errors import DataError
+from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig
 from llmlab.clients.base import Generation
-from llmlab.errors import DataError
-from llmlab.golden import Case, GoldenSet
-from llmlab.results import Results
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.results import Results
 from llmlab.retrieval.metrics import evaluate
 from llmlab.retrieval.runmetrics import by_k, of_results
 

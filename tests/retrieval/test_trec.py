@@ -7,7 +7,7 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.errors import FileRuleError
+from llmlab.base.errors import FileRuleError
 from llmlab.retrieval.metrics import evaluate
 from llmlab.retrieval.trec import read_qrels, read_run
 

@@ -25,10 +25,10 @@ import pandas as pd
 import pydantic
 
 import llmlab
-from llmlab.bundle import Bundle
-from llmlab.display import Shown
-from llmlab.golden import Case, GoldenSet
-from llmlab.results import Results
+from llmlab.base.display import Shown
+from llmlab.bundle.bundle import Bundle
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.results import Results
 from llmlab.scorers import Score, scorer
 
 __all__ = ["answers_with", "classes", "everything", "modules"]
@@ -118,14 +118,14 @@ def _bundle(text: str) -> Bundle:
 
 
 def _corpus(text: str) -> Any:
-    from llmlab.retrieval.corpus import Corpus, Document
+    from llmlab.search.corpus import Corpus, Document
 
     return Corpus(documents=(Document(id=text, text=text, title=text),), name=text)
 
 
 def _index(text: str) -> Any:
-    from llmlab.bundle import RetrievalConfig
-    from llmlab.retrieval.retrievers import build_index
+    from llmlab.bundle.bundle import RetrievalConfig
+    from llmlab.search.retrievers import build_index
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "c.jsonl").write_text(json.dumps({"id": text, "text": text, "title": text}), encoding="utf-8")
@@ -133,7 +133,7 @@ def _index(text: str) -> Any:
 
 
 def _tries(results: Results, text: str) -> dict[str, Any]:
-    from llmlab.tries import SideBySide, Tries, Try
+    from llmlab.engine.tries import SideBySide, Tries, Try
 
     assert results.golden is not None
     frame = results.frame.assign(variant=results.frame["variant"].replace(f"{text}3", "try 1"))
@@ -196,7 +196,7 @@ def _receipt(text: str) -> Any:
 
 
 def _passport(text: str) -> Any:
-    from llmlab.passport import JudgePassport
+    from llmlab.gate.passport import JudgePassport
 
     return _model(JudgePassport, text)
 

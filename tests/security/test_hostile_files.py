@@ -12,21 +12,21 @@ from typing import Any
 import pytest
 
 from llmlab import registry, tracking
-from llmlab.bundle import Bundle, load_bundles
+from llmlab.base.errors import LlmlabError
+from llmlab.base.yamlfile import read_model
+from llmlab.bundle.bundle import Bundle, load_bundles
+from llmlab.bundle.catalogue import Catalogue
+from llmlab.bundle.export import Exported
+from llmlab.bundle.prompt import fill
 from llmlab.clients.endpoints import load_endpoints
-from llmlab.errors import LlmlabError
-from llmlab.exported import Exported
 from llmlab.gate import GatePolicy, Receipt
-from llmlab.golden import Case, GoldenSet
+from llmlab.gate.passport import JudgePassport
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.judge.judgefile import read_judge
 from llmlab.judge.labels import Labels
-from llmlab.models import Catalogue
-from llmlab.passport import JudgePassport
-from llmlab.prompting import fill
-from llmlab.results import Results
-from llmlab.retrieval.corpus import Corpus
+from llmlab.results.results import Results
 from llmlab.retrieval.trec import read_qrels, read_run
-from llmlab.yamlfile import read_model
+from llmlab.search.corpus import Corpus
 from tests.made_results import made
 from tests.registry.made import bundle
 

@@ -19,13 +19,13 @@ import pytest
 
 import llmlab as ll
 from llmlab import registry, tracking
-from llmlab.bundle import Bundle
+from llmlab.base.errors import DataError
+from llmlab.bundle.bundle import Bundle
+from llmlab.bundle.export import Exported
 from llmlab.clients.base import Generation
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.retry import RetryPolicy
-from llmlab.errors import DataError
-from llmlab.exported import Exported
-from llmlab.golden import Case, GoldenSet
+from llmlab.golden.cases import Case, GoldenSet
 from tests.notebook.notebooks import code, write
 from tests.registry.made import judged
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from llmlab import registry, tracking
-from llmlab.mlstore import open_store
 from llmlab.notebook import run_notebook
 from llmlab.plots import quality_against
+from llmlab.tracking.store import open_store
 from tests.notebook.notebooks import code, write
 from tests.payloads import SCRIPTS
 from tests.registry.made import POLICY, bundle

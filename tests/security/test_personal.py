@@ -11,14 +11,14 @@ import pytest
 
 import llmlab as ll
 from llmlab import registry, tracking
+from llmlab.base.errors import DataError
+from llmlab.base.personal_data import find_pii, pseudonymised, told
 from llmlab.clients.base import Generation
-from llmlab.errors import DataError
 from llmlab.gate import GatePolicy
-from llmlab.golden import Case, GoldenSet
-from llmlab.mlstore import open_store
-from llmlab.personal import find_pii, pseudonymised, told
-from llmlab.results import Results
-from llmlab.retrieval.corpus import Corpus
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.results import Results
+from llmlab.search.corpus import Corpus
+from llmlab.tracking.store import open_store
 from tests.made_results import made
 from tests.registry.made import POLICY
 from tests.registry.made import bundle as pinned

@@ -13,7 +13,7 @@ from typing import Any
 import mistune
 import pytest
 
-from llmlab.display import html_diff, html_table, markdown, markdown_block, markdown_code, markdown_table
+from llmlab.base.display import html_diff, html_table, markdown, markdown_block, markdown_code, markdown_table
 from tests.jupyterlab import open_notebook, run_all, screenshot
 from tests.payloads import FOREIGN, SCRIPTS, assert_harmless
 from tests.security.everything import everything
@@ -42,7 +42,7 @@ picture.alt = '" onload="window.__pwned=1' + " ".join(SCRIPTS)
 picture
 """
 TABLES = "display(Payloads(0), Payloads(45))"
-FAILED = "from llmlab.errors import DataError\nraise DataError(' '.join(SCRIPTS))"
+FAILED = "from llmlab.base.errors import DataError\nraise DataError(' '.join(SCRIPTS))"
 
 
 def chosen() -> dict[str, Any]:

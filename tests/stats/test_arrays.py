@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import codes, floats
 
 

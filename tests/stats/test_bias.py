@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.bias import length_slope, position_bias, self_preference
 
 VERDICTS = Path(__file__).parents[2] / "../shared/data/llmbar_verdicts.csv"

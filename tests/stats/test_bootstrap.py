@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.bootstrap import bca_mean, bca_ratio
 from llmlab.stats.ratios import ratio_of_sums
 

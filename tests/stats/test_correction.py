@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.agreement import judge_rates
 from llmlab.stats.correction import ppi_difference, ppi_mean, rogan_gladen
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.covariate import cuped, cuped_difference
 
 FIRST = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]  # hours of extra sleep, Student 1908

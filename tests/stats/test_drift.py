@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.drift import distribution_drift
 
 

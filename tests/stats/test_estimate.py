@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.estimate import beta_rate, mean_estimate, wilson_rate
 
 COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))

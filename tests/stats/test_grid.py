@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.grid import grid_effects
 
 LIVEBENCH = Path(__file__).parents[2] / "../shared/data/livebench_items.csv"

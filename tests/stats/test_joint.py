@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import pytest
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.joint import Need, needed_cases
 from llmlab.stats.power import (
     miller_sample_size,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.paired import mean_difference, non_inferiority, relative_margin_difference
 from llmlab.stats.repeats import reduce_repeats
 

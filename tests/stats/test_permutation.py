@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.permutation import sign_flip_test
 from llmlab.stats.proportions import mcnemar, paired_table
 

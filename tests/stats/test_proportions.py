@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.proportions import PairedTable, mcnemar, newcombe_interval, paired_table, tango_interval
 
 NEWCOMBE_1998 = PairedTable(both=36, only_candidate=12, only_baseline=2, neither=0)

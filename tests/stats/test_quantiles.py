@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.quantiles import quantile_difference
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.sequential import (
     beta_binomial_sequence,
     difference_sequence,

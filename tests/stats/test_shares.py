@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.shares import share_estimate
 
 

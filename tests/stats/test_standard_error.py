@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import cluster_codes
 from llmlab.stats.paired import mean_difference
 from llmlab.stats.standard_error import bell_mccaffrey_df, standard_error

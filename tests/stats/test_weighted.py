@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.errors import DataError
+from llmlab.base.errors import DataError
 from llmlab.stats.estimate import mean_estimate
 from llmlab.stats.paired import mean_difference, non_inferiority, relative_margin_difference
 from llmlab.stats.shares import share_estimate

@@ -1,0 +1,392 @@
+"""The one place where values become escaped HTML, terminal tables and pandas frames.
+
+Model output, ids, tags and file names are untrusted: whatever reaches a screen passes `escape`
+(HTML) or `plain` (terminal). Nothing else in llmlab builds HTML.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from llmlab.base.csvfile import write_csv
+from llmlab.base.highlights import Marked, both_sides, diffed
+from llmlab.base.numbers import MISSING, Interval, number
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+__all__ = [
+    "Chip",
+    "Html",
+    "Interval",
+    "Marked",
+    "Shown",
+    "diffed",
+    "escape",
+    "frame",
+    "html_diff",
+    "html_heading",
+    "html_note",
+    "html_of",
+    "html_table",
+    "html_widget",
+    "markdown",
+    "markdown_block",
+    "markdown_code",
+    "markdown_table",
+    "number",
+    "plain",
+    "text_table",
+]
+
+WORDY_CHARS = 40  # longer cells are never squeezed to a word a line
+CUT_AT_CHARS = 160  # longer cells are cut, with the whole text one click away
+HTML_TEXT_LIMIT_CHARS = 20_000  # what one cell may put into a notebook file at most
+ROW_LIMIT = 60
+
+_CHIP_COLOURS = {
+    "good": ("#0b6b50", "#d8f3e8"),
+    "bad": ("#8f1d14", "#fde3df"),
+    "unsure": ("#6b4a00", "#fdf0c8"),
+    "neutral": ("#3d4450", "#e8eaee"),
+}
+_CELL = "padding:.25em .7em;border-bottom:1px solid var(--jp-border-color2,#ddd);vertical-align:top;"
+_TABLE = (
+    "border-collapse:collapse;font-size:13px;line-height:1.45;margin:.4em 0;"
+    "color:var(--jp-content-font-color1,inherit);background:var(--jp-layout-color0,transparent);"
+)
+_MARKUP = frozenset(r"\`*_{}[]()#+!|~$")
+_AS_IT_IS = "mathjax_ignore tex2jax_ignore"  # classes that keep MathJax 3 and 2 away: `$` in an answer is a dollar
+_MARKS = {
+    "gone": ("del", "background:#fde3df;color:#8f1d14"),
+    "came": ("ins", "background:#d8f3e8;color:#0b6b50;text-decoration:underline 1px;text-underline-offset:2px"),
+    "good": ("b", "background:#d8f3e8;color:#0b6b50;border-radius:.3em;padding:0 .25em"),
+    "strong": ("b", ""),
+    "quiet": ("span", "color:var(--jp-content-font-color2,#666)"),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chip:
+    """A word in a coloured chip; the word carries the meaning, the colour only helps."""
+
+    word: str
+    kind: str = "neutral"  # good, bad, unsure or neutral
+
+    def __str__(self) -> str:
+        return self.word
+
+
+class Html(str):
+    """HTML that this module made: `html_of` and the widget take it as it is, and escape every other text."""
+
+    __slots__ = ()
+
+
+class Shown:
+    """Mixin: a value that shows itself as one line, as an escaped table and as a frame.
+
+    Override `_rows` for values that are tables, and `_sentence` for what they mean, one sentence a line.
+    """
+
+    __slots__ = ()
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]  # every value that is shown is a dataclass
+    _most_rows: ClassVar[int] = ROW_LIMIT  # shown at once; `to_frame()` has them all
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}]
+
+    def _sentence(self) -> str:
+        return ""
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        first = (rows[0] if rows else {}).items()
+        head = ", ".join(f"{plain(key, 60)}={plain(_cell_text(value), 60)}" for key, value in first)
+        more = f", ... {len(rows)} rows" if len(rows) > 1 else ""
+        return f"{type(self).__name__}({head}{more})"
+
+    def __str__(self) -> str:
+        table = text_table(self._rows(), most_rows=self._most_rows)
+        said = [plain(line, None) for line in self._sentence().split("\n")]
+        return "\n".join(part for part in (table, *said) if part)
+
+    def _repr_html_(self) -> str:
+        rows, said = self._rows(), self._sentence()
+        return html_table(rows, caption=said, most_rows=self._most_rows)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The same rows as a pandas DataFrame."""
+        return frame(self._rows())
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write `to_frame()` as CSV, in which no cell is a formula; llmlab reads such cells back as they were."""
+        return write_csv(self._csv_frame(), path)
+
+    def _csv_frame(self) -> pd.DataFrame:
+        return self.to_frame()
+
+
+def escape(value: object, limit: int | None = HTML_TEXT_LIMIT_CHARS) -> str:
+    """Text that is safe inside HTML elements and quoted attributes; at most `limit` characters of it.
+
+    >>> escape('<script>alert("x")</script>')
+    '&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;'
+    """
+    text = str(value)
+    if limit is not None and len(text) > limit:
+        text = f"{text[:limit]}… ({len(text):,} characters in all)"
+    return html.escape(_printable(text, keep="\n\t"), quote=True)
+
+
+def plain(value: object, limit: int | None = CUT_AT_CHARS) -> str:
+    r"""Text that is safe in a terminal: control characters (ANSI escapes too) are shown, not obeyed.
+
+    >>> plain("a\x1b[31mred")
+    'a\\x1b[31mred'
+    """
+    text = _printable(str(value), keep="")
+    return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+def frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    """Rows as a pandas DataFrame (pandas is imported here, on first use)."""
+    import pandas as pd
+
+    flat = [
+        {key: str(value) if isinstance(value, (Chip, Interval)) else value for key, value in row.items()}
+        for row in rows
+    ]
+    return pd.DataFrame(flat)
+
+
+def html_table(
+    rows: Sequence[Mapping[str, object]], *, caption: str = "", most_rows: int = ROW_LIMIT, even: bool = False
+) -> Html:
+    """Rows as a compact escaped HTML table that follows Jupyter's light and dark themes, captions below it.
+
+    With `even` it is as wide as the page, and all columns but the first, which names the rows, share the width.
+    """
+    note = _captions(caption)
+    if not rows:
+        return Html(f"<div class='{_AS_IT_IS}'>{note}</div>" if note else "<p>(no rows)</p>")
+    columns = _columns(rows)
+    head = "".join(
+        f"<th style='{_CELL}text-align:{'right' if _is_numeric(rows, column) else 'left'};font-weight:600'>"
+        f"{escape(column)}</th>"
+        for column in columns
+    )
+    body = "".join(
+        "<tr>" + "".join(_html_cell(row.get(column), _is_numeric(rows, column)) for column in columns) + "</tr>"
+        for row in rows[:most_rows]
+    )
+    more = f"<p>{_more(rows, most_rows)}</p>" if len(rows) > most_rows else ""
+    named = f"<thead><tr>{head}</tr></thead>" if any(column.strip() for column in columns) else ""
+    wide = f"table-layout:fixed;width:100%;min-width:{12 * len(columns)}em" if even else ""
+    first = "<colgroup><col style='width:12em'></colgroup>" if even else ""
+    return Html(
+        f"<div class='{_AS_IT_IS}'><div style='overflow-x:auto'><table style='{_TABLE}{wide}'>{first}"
+        f"{named}<tbody>{body}</tbody></table>{more}</div>{note}</div>"
+    )
+
+
+def markdown(value: object, limit: int | None = CUT_AT_CHARS) -> str:
+    """Text on one line that is neither Markdown nor HTML and names nobody: for a pull request or MLflow's pages.
+
+    >>> markdown("<b>*5* | 6</b>")
+    '&lt;b&gt;\\\\*5\\\\* \\\\| 6&lt;/b&gt;'
+    """
+    text = html.escape(" ".join(plain(value, limit).split()), quote=False)
+    return "".join(f"\\{char}" if char in _MARKUP else char for char in text).replace("@", "@\u200b")
+
+
+def markdown_code(text: str) -> str:
+    """Text as it is, in a code span that it cannot leave.
+
+    >>> markdown_code("a`b")
+    '`` a`b ``'
+    """
+    shown = " ".join(plain(text, None).split())
+    ticks = "`" * (_longest_run(shown) + 1)
+    return f"{ticks}{shown}{ticks}" if len(ticks) == 1 else f"{ticks} {shown} {ticks}"
+
+
+def markdown_block(text: str, *, language: str = "") -> str:
+    """Lines as they are, in a fenced block that they cannot leave."""
+    shown = "\n".join(plain(line, None) for line in text.splitlines())
+    fence = "`" * max(3, _longest_run(shown) + 1)
+    return f"{fence}{language}\n{shown}\n{fence}"
+
+
+def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as a Markdown table, every text escaped; "" for no rows."""
+    if not rows:
+        return ""
+    columns = _columns(rows)
+    lines = [[markdown(_cell_text(row.get(column))) for column in columns] for row in rows]
+    marks = ["---:" if _is_numeric(rows, column) else "---" for column in columns]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in ([markdown(c) for c in columns], marks, *lines))
+
+
+def html_diff(before: str, after: str, *, before_name: str = "before", after_name: str = "after") -> Html:
+    """Two texts side by side, word by word: what went is struck through, what came is underlined."""
+    sides = zip((before_name, after_name), both_sides(before, after), strict=True)
+    style = f"{_CELL}width:50%;white-space:pre-wrap;text-align:left"
+    cells = "".join(f"<td style='{style}'><b>{escape(name)}</b><br>{_html_marked(side)}</td>" for name, side in sides)
+    return Html(f"<table class='{_AS_IT_IS}' style='{_TABLE}width:100%'><tbody><tr>{cells}</tr></tbody></table>")
+
+
+def html_heading(text: str, *, note: str = "") -> Html:
+    """A line of text that stands out, with a quiet line above it."""
+    quiet = (
+        f"<div style='font-size:12px;line-height:1.4;color:var(--jp-content-font-color2,#666)'>{escape(note)}</div>"
+        if note
+        else ""
+    )
+    style = "font-size:16px;line-height:1.4;font-weight:600;white-space:pre-wrap;overflow-wrap:anywhere"
+    return Html(f"<div class='{_AS_IT_IS}'>{quiet}<div style='{style}'>{escape(text)}</div></div>")
+
+
+def html_note(text: str, *, chip: Chip | None = None) -> Html:
+    """One line of text behind a chip, for what a form says in place."""
+    said = f"{_html_chip(chip)} " if chip is not None else ""
+    return Html(
+        f"<div class='{_AS_IT_IS}' style='line-height:1.6;font-size:13px;margin-top:.4em'>{said}{escape(text)}</div>"
+    )
+
+
+def html_of(*parts: object) -> Html:
+    """Parts below each other: what this module made and values that show themselves as they are, the rest escaped.
+
+    >>> html_of("1 < 2")
+    "<p class='mathjax_ignore tex2jax_ignore' style='margin:.3em 0;max-width:70em'>1 &lt; 2</p>"
+    """
+    return Html("".join(_html_part(part) for part in parts))
+
+
+def html_widget(*parts: object) -> Any:
+    """The one HTML widget, for parts as `html_of` takes them; what it shows is set by `.value = html_of(...)`.
+
+    ipywidgets is imported here, on first use; its HTML widget shows what it is given unescaped.
+    """
+    import ipywidgets
+
+    return ipywidgets.HTML(html_of(*parts))
+
+
+def text_table(rows: Sequence[Mapping[str, object]], *, most_rows: int = ROW_LIMIT, longest: int = 60) -> str:
+    """Rows as an aligned table for a terminal, control characters escaped, cells cut at so many characters."""
+    if not rows:
+        return ""
+    columns = _columns(rows)
+    cells = [[plain(_cell_text(row.get(column)), longest) for column in columns] for row in rows[:most_rows]]
+    more = [_more(rows, most_rows)] if len(rows) > most_rows else []
+    names = [plain(column, 60) for column in columns]
+    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
+    right = [_is_numeric(rows, column) for column in columns]
+
+    def line(parts: Sequence[str]) -> str:
+        padded = (
+            part.rjust(width) if is_right else part.ljust(width)
+            for part, width, is_right in zip(parts, widths, right, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(names), line(["─" * width for width in widths]), *map(line, cells), *more])
+
+
+def _captions(text: str) -> str:
+    lines = [line for line in text.split("\n") if line]
+    return "".join(f"<p class='{_AS_IT_IS}' style='margin:.3em 0;max-width:70em'>{escape(line)}</p>" for line in lines)
+
+
+def _more(rows: Sequence[object], most_rows: int) -> str:
+    return f"… and {len(rows) - most_rows:,} more rows (to_frame() has them all)"
+
+
+def _columns(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def _is_numeric(rows: Sequence[Mapping[str, object]], column: str) -> bool:
+    values = [row[column] for row in rows if row.get(column) is not None]
+    return bool(values) and all(
+        isinstance(value, Interval) or (hasattr(value, "__float__") and not isinstance(value, (str, bool)))
+        for value in values
+    )
+
+
+def _cell_text(value: object) -> str:
+    if value is None:
+        return MISSING
+    if isinstance(value, (str, Chip, Interval, Marked)):
+        return str(value)
+    if isinstance(value, bool) or hasattr(value, "__float__"):
+        return number(value)
+    if isinstance(value, (tuple, list, frozenset, set)):
+        return ", ".join(map(_cell_text, value)) or MISSING
+    return str(value)
+
+
+def _html_cell(value: object, numeric: bool) -> str:
+    style = f"{_CELL}text-align:{'right' if numeric else 'left'};"
+    if isinstance(value, Chip):
+        return f"<td style='{style}'>{_html_chip(value)}</td>"
+    if isinstance(value, Marked):
+        return f"<td style='{style}white-space:pre-wrap;overflow-wrap:break-word'>{_html_marked(value)}</td>"
+    text = _cell_text(value)
+    if numeric:
+        return f"<td style='{style}white-space:nowrap;font-variant-numeric:tabular-nums'>{escape(text)}</td>"
+    if len(text) > CUT_AT_CHARS:
+        style += "min-width:12em;max-width:40em;overflow-wrap:anywhere"
+        return (
+            f"<td style='{style}'><details><summary>{escape(text[:CUT_AT_CHARS])}…</summary>"
+            f"<div style='white-space:pre-wrap'>{escape(text)}</div></details></td>"
+        )
+    narrowest = "min-width:12em;" if len(text) > WORDY_CHARS else ""
+    return f"<td style='{style}{narrowest}max-width:40em;overflow-wrap:break-word'>{escape(text)}</td>"
+
+
+def _html_chip(chip: Chip) -> str:
+    ink, paper = _CHIP_COLOURS[chip.kind]
+    style = f"border-radius:.8em;padding:.05em .6em;font-weight:600;color:{ink};background:{paper}"
+    return f"<span style='{style}'>{escape(chip.word)}</span>"
+
+
+def _html_marked(text: Marked) -> str:
+    return "".join(_html_piece(piece, _MARKS[kind]) if kind else escape(piece) for piece, kind in text.pieces)
+
+
+def _html_piece(text: str, mark: tuple[str, str]) -> str:
+    """A piece that stands out, without the white space at its end."""
+    end = text[len(text.rstrip()) :]
+    return f"<{mark[0]} style='{mark[1]}'>{escape(text.rstrip())}</{mark[0]}>{escape(end)}"
+
+
+def _html_part(part: object) -> str:
+    if isinstance(part, Html):
+        return part
+    return part._repr_html_() if isinstance(part, Shown) else _captions(str(part))
+
+
+def _printable(text: str, *, keep: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep or (char == " ") else _visible(char) for char in text)
+
+
+def _visible(char: str) -> str:
+    if unicodedata.category(char) == "Zs":
+        return " "
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def _longest_run(text: str) -> int:
+    """The most backticks in a row."""
+    return max(map(len, "".join(char if char == "`" else " " for char in text).split()), default=0)

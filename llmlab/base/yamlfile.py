@@ -1,0 +1,201 @@
+"""YAML that people write, read strictly, with the line of every value kept for error messages.
+
+Refused: tags, anchors and aliases (so no alias bomb), duplicate keys, keys that are not strings, NaN and
+infinities, dates, files over 1 MB, bad UTF-8. `bundle`, `gate`, endpoints and the model catalogue read through here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+from llmlab.base.errors import FileRuleError
+from llmlab.base.project import located
+
+__all__ = ["OfFolder", "parse_yaml", "read_model", "read_text", "to_yaml"]
+
+LARGEST_FILE_BYTES = 1_000_000
+DEEPEST_NESTING = 100
+
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+Lines = dict[tuple[str | int, ...], int]
+One = TypeVar("One")
+
+
+class OfFolder(dict[str, One]):
+    """What a folder's files say, by name; FileRuleError for a name that is not there says which are."""
+
+    def __init__(self, folder: str | Path, files: Mapping[str, One]) -> None:
+        super().__init__(files)
+        self.folder = folder
+
+    def __missing__(self, name: str) -> One:
+        raise FileRuleError(f"no {name!r} in this folder (there are: {', '.join(self)})", path=self.folder)
+
+
+def read_text(path: str | Path) -> str:
+    """The file's text, without a byte-order mark; FileRuleError for bad UTF-8 (with its line) or a file over 1 MB."""
+    path = Path(path)
+    try:
+        raw = located(path).read_bytes()
+    except OSError as error:
+        raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
+    if len(raw) > LARGEST_FILE_BYTES:
+        raise FileRuleError(f"is {len(raw):,} bytes, must be at most {LARGEST_FILE_BYTES:,}", path=path)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise FileRuleError(f"is not UTF-8 (byte {raw[error.start]:#04x})", path=path, line=line) from None
+
+
+def parse_yaml(text: str, *, path: str | Path) -> tuple[Any, Lines]:
+    """Plain values and the line of each, keyed by its path such as ("sampling", "temperature").
+
+    >>> parse_yaml("a: {b: 1}", path="x.yaml")
+    ({'a': {'b': 1}}, {(): 1, ('a',): 1, ('a', 'b'): 1})
+    """
+    lines: Lines = {}
+    loader = yaml.SafeLoader(text)
+    try:
+        _refuse_tricks(text, path)
+        node = loader.get_single_node()
+        return (None if node is None else _value(node, (), lines, loader, path)), lines
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise FileRuleError(
+            f"is not YAML ({error.problem})", path=path, line=None if mark is None else mark.line + 1
+        ) from None
+    except yaml.YAMLError as error:
+        raise FileRuleError(f"is not YAML ({error})", path=path) from None
+    except RecursionError:
+        raise FileRuleError("is nested too deeply", path=path) from None
+    finally:
+        loader.dispose()
+
+
+def read_model(model: type[Model], path: str | Path) -> Model:
+    """The file as a pydantic model; the first broken rule is a FileRuleError with file and line."""
+    data, lines = parse_yaml(read_text(path), path=path)
+    if not isinstance(data, dict):
+        raise FileRuleError("must be a mapping of keys to values", path=path, line=1)
+    try:
+        return model.model_validate(data)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = tuple(first["loc"])
+        rule = _rule(first) + _meant(first, model)
+        raise FileRuleError(rule, path=path, line=_nearest_line(place, lines)) from None
+
+
+def to_yaml(value: Any) -> str:
+    """Plain values as YAML in the given key order, long texts as blocks."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _refuse_tricks(text: str, path: str | Path) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else None
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST_NESTING:  # PyYAML's time grows with the square of the depth
+            raise FileRuleError(f"is nested too deeply (more than {DEEPEST_NESTING} levels)", path=path, line=line)
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            rule = "anchors and aliases (& and *) are not allowed; write the value out"
+            raise FileRuleError(rule, path=path, line=line)
+        if tag := getattr(event, "tag", None):
+            raise FileRuleError(f"tags are not allowed: {tag}", path=path, line=line)
+
+
+def _value(node: yaml.Node, place: tuple[str | int, ...], lines: Lines, loader: Any, path: str | Path) -> Any:
+    line = node.start_mark.line + 1
+    lines[place] = line
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, (*place, i), lines, loader, path) for i, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, key_line = key_node.value, key_node.start_mark.line + 1
+            if key_node.tag != "tag:yaml.org,2002:str":
+                raise FileRuleError(f"the key {key!r} must be text; quote it", path=path, line=key_line)
+            if key in mapping:
+                first = lines[(*place, key)]
+                raise FileRuleError(f"duplicate key {key!r} (first on line {first})", path=path, line=key_line)
+            mapping[key] = _value(value_node, (*place, key), lines, loader, path)
+        return mapping
+    try:
+        value = loader.construct_object(node)
+    except ValueError:  # the 45th of a month, a number of 5,000 digits
+        raise FileRuleError(f"{node.value[:60]!r} is no date or number; quote it", path=path, line=line) from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FileRuleError(f"{node.value} is not a number that can be used here", path=path, line=line)
+    if value is not None and not isinstance(value, (str, bool, int, float)):
+        raise FileRuleError(f"{node.value!r} was read as a {type(value).__name__}; quote it", path=path, line=line)
+    return value
+
+
+def _rule(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    value = error.get("input")
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {where!r}"
+    if error["type"] == "missing":
+        return f"the key {where!r} is missing"
+    if error["type"] == "string_type" and isinstance(value, (int, float)):
+        return f'{where}: {value!r} was read as a {type(value).__name__}; quote it: "{value}"'
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def _meant(error: Any, model: type[pydantic.BaseModel]) -> str:
+    """For an unknown key the one that is most like it, at the same place."""
+    if error["type"] != "extra_forbidden":
+        return ""
+    *outer, key = (str(part) for part in error["loc"])
+    near = get_close_matches(key, _keys(model, outer), n=1)
+    return f"; did you mean {'.'.join([*outer, near[0]])!r}?" if near else ""
+
+
+def _keys(model: type[pydantic.BaseModel], outer: list[str]) -> list[str]:
+    """The keys that the schema allows below `outer`; none where its shape is not that simple."""
+    schema = model.model_json_schema()
+    here = [schema]
+    for part in outer:
+        below = [one["properties"].get(part, {}) for one in here if "properties" in one]
+        here = [schema["$defs"][name] for one in below for name in _references(one)]
+    return [key for one in here for key in one.get("properties", {})]
+
+
+def _references(schema: Any) -> list[str]:
+    """The models that a value may be, or the items of its list."""
+    found = [one.get("$ref", "") for one in (schema, schema.get("items", {}), *schema.get("anyOf", ()))]
+    return [ref.rpartition("/")[2] for ref in found if ref]
+
+
+def _nearest_line(place: tuple[Any, ...], lines: Lines) -> int | None:
+    while place and place not in lines:
+        place = place[:-1]
+    return lines.get(place)
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:  # the signature is PyYAML's
+        return True
+
+
+_OTHER_BREAKS = frozenset("\r\x85\u2028\u2029")  # YAML reads them as line ends unless they are escaped
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text and not any(line != line.rstrip() for line in text.split("\n")) else None
+    style = '"' if _OTHER_BREAKS & set(text) else style
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,397 @@
+"""The bundle: prompt + pinned model + sampling + retrieval + tools as one immutable value with one digest.
+
+Everything else refers to it: a run measures it, a gate judges it, a receipt names it, the registry holds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+from llmlab.base.display import Shown, html_diff, html_table
+from llmlab.base.errors import FileRuleError
+from llmlab.base.project import located
+from llmlab.base.yamlfile import OfFolder, read_model, to_yaml
+from llmlab.bundle.pinning import Pinning, judge_pin
+from llmlab.bundle.prompt import LARGEST_INTEGER, LARGEST_TEMPLATE_CHARS, Frozen, Prompt, frozen_json, placeholders
+
+__all__ = [
+    "Bundle",
+    "BundleDiff",
+    "Chunking",
+    "CorpusRef",
+    "ModelRef",
+    "PinOverride",
+    "RetrievalConfig",
+    "Sampling",
+    "flat",
+    "grid",
+    "load_bundles",
+]
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)*$", max_length=120)]
+Word = Annotated[str, Field(min_length=1, max_length=400)]
+Text = Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)]
+Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
+
+
+class _Value(pydantic.BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A validated copy; pydantic's own would carry the cached digest of the original along."""
+        kept = {field: getattr(self, field) for field in type(self).model_fields}
+        return type(self).model_validate({**kept, **(update or {})})
+
+
+class PinOverride(_Value):
+    """Who vouches for a floating model id, and why."""
+
+    who: Word
+    why: Word
+
+
+class ModelRef(_Value):
+    """A model's identity: provider and id; for self-hosted weights a revision or digest and the quantisation."""
+
+    provider: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    id: Word
+    revision: Word | None = None
+    quantisation: Word | None = None
+    pin_override: PinOverride | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ModelRef:
+        """`provider/id` as a ModelRef; the id may itself contain slashes.
+
+        >>> ModelRef.parse("openai/gpt-4o-2024-08-06").id
+        'gpt-4o-2024-08-06'
+        """
+        provider, slash, model_id = text.partition("/")
+        if not slash:
+            raise ValueError(f"{text!r} names no provider; write provider/id")
+        return cls(provider=provider, id=model_id)
+
+    @property
+    def pinned(self) -> Pinning:
+        """Whether this id will keep naming the same weights, with the reason; an override is recorded in it."""
+        found = judge_pin(self.provider, self.id, revision=self.revision)
+        if found.pinned or self.pin_override is None:
+            return found
+        who, why = self.pin_override.who, self.pin_override.why
+        reason = f"{found.reason}; {who} vouches for it: {why}"
+        return Pinning(provider=self.provider, model_id=self.id, pinned=True, reason=reason, overridden_by=who)
+
+    @cached_property
+    def identity(self) -> Mapping[str, str]:
+        """What decides the answer: everything but the override."""
+        identity: Mapping[str, str] = frozen_json(self.model_dump(exclude={"pin_override"}, exclude_none=True))
+        return identity
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.id}"
+
+
+class Sampling(_Value):
+    """Sampling parameters; None = not sent. `extra` is passed to the endpoint as it is."""
+
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Count | None = None
+    max_tokens: Count | None = None
+    stop: Annotated[tuple[Word, ...], Field(strict=False)] = ()
+    seed: Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    response_format: Frozen | None = None
+    extra: Frozen = Field(default_factory=lambda: Frozen())
+
+    @cached_property
+    def sent(self) -> Mapping[str, Any]:
+        """The parameters that are set, seed left out (it goes out with the repeat added)."""
+        given = {key: getattr(self, key) for key in type(self).model_fields if key != "seed"}
+        sent: Mapping[str, Any] = frozen_json({key: v for key, v in given.items() if v not in (None, (), {})})
+        return sent
+
+
+class CorpusRef(_Value):
+    """Where the documents come from: exactly one of an installed package, a JSONL file, a folder of Markdown."""
+
+    package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")] | None = None
+    jsonl: Word | None = None
+    folder: Word | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _exactly_one(self) -> CorpusRef:
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("name exactly one of package, jsonl, folder")
+        return self
+
+
+class Chunking(_Value):
+    """How documents are cut: words per chunk, words shared by neighbours, whether headings start a new chunk."""
+
+    size_words: Annotated[int, Field(ge=10)]
+    overlap_words: Annotated[int, Field(ge=0)] = 0
+    by_heading: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _overlap_is_smaller(self) -> Chunking:
+        if self.overlap_words >= self.size_words:
+            raise ValueError(f"overlap_words == {self.overlap_words}, must be < size_words == {self.size_words}")
+        return self
+
+
+class RetrievalConfig(_Value):
+    """Which documents go into the prompt: corpus, retriever and its options, how many, and how they are cut.
+
+    `query` is a template over a case's inputs. `distinct_by` "group" keeps only the best document of each
+    group (for a package: the functions of one name). `passage_chars` cuts what the prompt shows of each.
+    """
+
+    corpus: CorpusRef
+    retriever: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "bm25"
+    k: Annotated[int, Field(ge=1, le=1000)] = 5
+    query: Text = "{{ question }}"
+    distinct_by: Literal["document", "group"] | None = None
+    passage_chars: Annotated[int, Field(ge=50)] | None = None
+    chunking: Chunking | None = None
+    embedding: ModelRef | None = None
+    options: Frozen = Field(default_factory=lambda: Frozen())
+
+    @pydantic.field_validator("query")
+    @classmethod
+    def _is_a_template(cls, text: str) -> str:
+        placeholders(text)
+        return text
+
+
+class Tool(_Value):
+    """A function the model may call: its name, what it is for, and the JSON schema of its arguments."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    description: Text = ""
+    parameters: Frozen
+
+
+class Bundle(_Value):
+    """One immutable, fully described way of answering, with a digest over everything that decides its behaviour."""
+
+    name: Name
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]*$", max_length=60)]
+    model: ModelRef
+    prompt: Prompt
+    sampling: Sampling = Field(default_factory=Sampling)
+    retrieval: RetrievalConfig | None = None
+    tools: Annotated[tuple[Tool, ...], Field(strict=False)] = ()
+    metadata: Frozen = Field(default_factory=lambda: Frozen())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """The bundle in a YAML file; FileRuleError with file, line and rule for anything that is not one."""
+        return read_model(cls, path)
+
+    @classmethod
+    def from_prompt(cls, template: str, *, model: str | ModelRef, name: str = "prompt", **changes: Any) -> Bundle:
+        """A bundle around one template.
+
+        >>> Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", temperature=0.0).sampling.temperature
+        0.0
+        """
+        ref = ModelRef.parse(model) if isinstance(model, str) else model
+        plain = cls(name=name, version="0.1.0", model=ref, prompt=Prompt(template=template))
+        return plain._changed(changes) if changes else plain
+
+    def save(self, path: str | Path) -> Path:
+        """Write the bundle as YAML; refuses to overwrite a file that holds another version's content."""
+        path = Path(path)
+        if path.exists() and (there := Bundle.load(path)).digest != self.digest and there.version == self.version:
+            raise FileRuleError(
+                f"holds version {there.version} with other content; give the changed bundle a new version", path=path
+            )
+        path.write_text(self.to_yaml(), encoding="utf-8")
+        return path
+
+    def to_yaml(self) -> str:
+        """The bundle as the YAML that `load` reads."""
+        return to_yaml(self.model_dump(mode="json", exclude_none=True, exclude_defaults=True))
+
+    @cached_property
+    def behaviour(self) -> Mapping[str, Any]:
+        """The fields that decide what it answers, absent ones left out: what the digest is computed over."""
+        kept = self.model_dump(mode="json", exclude_none=True, exclude={"name", "version", "metadata"})
+        kept["model"].pop("pin_override", None)
+        behaviour: Mapping[str, Any] = frozen_json(_without_empty(kept))
+        return behaviour
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) of the RFC 8785 canonical JSON of `behaviour`."""
+        import rfc8785
+
+        return hashlib.sha256(rfc8785.dumps(self.behaviour)).hexdigest()
+
+    def with_(self, **changes: Any) -> Bundle:
+        """A changed copy. Keys are the names of fields at any level: `temperature=0.7, k=8, model="openai/..."`.
+
+        The version gets the new digest's first 8 digits appended, so that it cannot be taken for the original.
+        """
+        changed = self._changed(changes)
+        if changed.digest == self.digest or "version" in changes:
+            return changed
+        base = self.version.partition("+")[0]
+        return changed.model_copy(update={"version": f"{base}+{changed.digest[:8]}"})
+
+    def diff(self, other: Bundle) -> BundleDiff:
+        """What changes from this bundle to the other, field by field; in a notebook texts are compared word by word."""
+        import rfc8785
+
+        before, after = flat(self.behaviour), flat(other.behaviour)
+        left, right = ({key: rfc8785.dumps(leaf) for key, leaf in side.items()} for side in (before, after))
+        changes = tuple(
+            (key, before.get(key), after.get(key))
+            for key in dict.fromkeys([*before, *after])
+            if left.get(key) != right.get(key)
+        )
+        names = (f"{self.name} {self.version}", f"{other.name} {other.version}")
+        if names[0] == names[1]:  # two bundles of one name and version are told apart by what they do
+            names = (f"{names[0]} ({self.digest[:8]})", f"{names[1]} ({other.digest[:8]})")
+        return BundleDiff(names=names, digests=(self.digest, other.digest), changes=changes)
+
+    def _changed(self, changes: Mapping[str, Any]) -> Bundle:
+        data = self.model_dump()
+        for key, value in changes.items():
+            data = _with_field(data, key, value)
+        return Bundle.model_validate(data)
+
+    def __repr__(self) -> str:
+        return f"Bundle({self.name} {self.version}, {self.model}, digest={self.digest[:8]})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        rows: list[dict[str, object]] = [{"field": key, "value": value} for key, value in flat(self.behaviour).items()]
+        caption = f"{self.name} {self.version}, digest {self.digest[:8]}. {self.model.pinned.reason}."
+        return html_table(rows, caption=caption)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BundleDiff(Shown):
+    """The behaviour-bearing fields in which two bundles differ, as (field, before, after)."""
+
+    names: tuple[str, str]
+    digests: tuple[str, str]
+    changes: tuple[tuple[str, Any, Any], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [{"field": field, self.names[0]: a, self.names[1]: b} for field, a, b in self.changes]
+
+    def _sentence(self) -> str:
+        if not self.changes:
+            return f"Same behaviour: both have digest {self.digests[0][:8]}."
+        fields = ", ".join(field for field, _, _ in self.changes)
+        before, after = (digest[:8] for digest in self.digests)
+        return f"Changed: {fields}. Digest {before} becomes {after}."
+
+    def _repr_html_(self) -> str:
+        texts = [c for c in self.changes if isinstance(c[1], str) and isinstance(c[2], str)]
+        rest = [row for row, change in zip(self._rows(), self.changes, strict=True) if change not in texts]
+        diffs = "".join(
+            html_diff(a, b, before_name=f"{field}: {self.names[0]}", after_name=f"{field}: {self.names[1]}")
+            for field, a, b in texts
+        )
+        return (html_table(rest) if rest else "") + diffs + html_table([], caption=self._sentence())
+
+
+def load_bundles(folder: str | Path) -> dict[str, Bundle]:
+    """Every `*.yaml` of a folder as {file stem: bundle}, in the order of their names."""
+    there = located(folder)
+    paths = sorted([*there.glob("*.yaml"), *there.glob("*.yml")])
+    if not paths:
+        raise FileRuleError("no bundle (*.yaml) in this folder", path=folder)
+    bundles: dict[str, Bundle] = {}
+    for path in paths:
+        if path.stem in bundles:
+            raise FileRuleError(f"there is another bundle {path.stem!r} in this folder (.yaml and .yml)", path=path)
+        bundles[path.stem] = Bundle.load(path)
+    return OfFolder(folder, bundles)
+
+
+def grid(variants: Mapping[str, Bundle] | Bundle, **axes: Sequence[Any]) -> dict[str, Bundle]:
+    """Every combination of the axes applied to every bundle, named after what was set.
+
+    >>> base = Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", name="qa")
+    >>> list(grid({"v1": base}, temperature=[0.0, 0.7]))
+    ['v1@temperature=0.0', 'v1@temperature=0.7']
+    """
+    bundles = {variants.name: variants} if isinstance(variants, Bundle) else variants
+    for axis, values in axes.items():
+        if isinstance(values, str) or not len(values):
+            raise ValueError(f"{axis} == {values!r}, must be a non-empty list of values to try")
+    return dict(_grid(bundles, axes))
+
+
+def _grid(bundles: Mapping[str, Bundle], axes: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, Bundle]]:
+    seen: set[str] = set()
+    for (name, bundle), point in itertools.product(bundles.items(), itertools.product(*axes.values())):
+        settings = dict(zip(axes, point, strict=True))
+        label = ",".join(f"{axis}={value}" for axis, value in settings.items())
+        variant = f"{name}@{label}" if label else name
+        if variant in seen:
+            raise ValueError(f"{variant!r} occurs twice: an axis repeats a value")
+        seen.add(variant)
+        yield variant, bundle.with_(**settings) if settings else bundle
+
+
+_OWNERS: dict[str, str] = {
+    **dict.fromkeys(Sampling.model_fields, "sampling"),
+    **dict.fromkeys(Prompt.model_fields, "prompt"),
+    **dict.fromkeys(RetrievalConfig.model_fields, "retrieval"),
+    **dict.fromkeys(("revision", "quantisation", "pin_override"), "model"),
+}
+
+
+def _with_field(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, pydantic.BaseModel):
+        value = value.model_dump()
+    if key in Bundle.model_fields:
+        parsed = ModelRef.parse(value).model_dump() if key == "model" and isinstance(value, str) else value
+        if key == "prompt" and isinstance(value, str):
+            parsed = {**data["prompt"], "template": value}
+        return {**data, key: parsed}
+    owner = _OWNERS.get(key)
+    if owner is None:
+        known = ", ".join(sorted({*Bundle.model_fields, *_OWNERS}))
+        raise ValueError(f"{key!r} is no field of a bundle (known: {known})")
+    if data[owner] is None:
+        raise ValueError(f"{key!r} belongs to {owner}, which this bundle does not have")
+    return {**data, owner: {**data[owner], key: value}}
+
+
+_FREE_FORM = frozenset({"extra", "options", "response_format"})  # here empty values mean something to the endpoint
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {key: item if key in _FREE_FORM else _without_empty(item) for key, item in value.items()}
+        return {key: item for key, item in kept.items() if item not in ({}, [], "")}
+    return value
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested fields by dotted names, such as `sampling.temperature`."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    dotted = f"{prefix}." if prefix else ""
+    return {path: leaf for key, item in value.items() for path, leaf in flat(item, dotted + key).items()}

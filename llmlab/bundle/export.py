@@ -1,0 +1,64 @@
+"""A released bundle as one JSON file: written by `llmlab export`, read by a service with pydantic alone.
+
+from llmlab.bundle.export import Exported
+
+bundle = Exported.load("pandas_help.json").bundle
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pydantic
+from pydantic import ConfigDict
+
+from llmlab.base.errors import FileRuleError
+from llmlab.bundle.bundle import Bundle
+
+__all__ = ["Exported"]
+
+
+class Exported(pydantic.BaseModel):
+    """A bundle that was registered, with the digest it was registered with and the receipt it was released on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["llmlab-export-1"] = "llmlab-export-1"
+    reference: str
+    version: int
+    digest: str
+    bundle: Bundle
+    receipt: dict[str, Any] | None = None
+    exported_at: str
+    url: str = ""
+
+    @pydantic.model_validator(mode="after")
+    def _is_what_was_registered(self) -> Self:
+        if self.bundle.digest != self.digest:
+            raise ValueError(f"the bundle has digest {self.bundle.digest[:8]}, registered was {self.digest[:8]}")
+        if self.receipt is not None and self.receipt.get("bundle_digest") != self.digest:
+            raise ValueError("the receipt is for another bundle")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> Exported:
+        """The export in a file, its digest computed again; FileRuleError where it is not what was written."""
+        path = Path(path)
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise FileRuleError(f"is no export, or was changed: {where} {first['msg']}".strip(), path=path) from None
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file: whole, or not at all."""
+        path = Path(path)
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(path)
+        return path

@@ -1,0 +1,83 @@
+"""Whether a model id is pinned, and why: rules per provider, kept as data.
+
+"No date means floating" is wrong, and so is "a date means pinned": each provider has its own grammar
+(`pinning_rules.yaml`, with the page each rule was read from). Used by `bundle.ModelRef.pinned`,
+by the gate, by the registry and by `llmlab check-model`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from llmlab.base.display import Chip, Shown
+from llmlab.base.yamlfile import parse_yaml, read_text
+
+__all__ = ["Pinning", "judge_pin"]
+
+RULES_FILE = Path(__file__).with_name("pinning_rules.yaml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Pinning(Shown):
+    """The verdict on one model id; true in a condition when the id is pinned.
+
+    Attributes:
+        pinned: whether the same id will keep naming the same weights.
+        reason: the rule in one sentence.
+        overridden_by: who vouched for a floating id, "" when nobody did.
+        source: page that the rule was read from, "" where there is none.
+    """
+
+    provider: str
+    model_id: str
+    pinned: bool
+    reason: str
+    overridden_by: str = ""
+    source: str = ""
+
+    def __bool__(self) -> bool:
+        return self.pinned
+
+    def _rows(self) -> list[dict[str, object]]:
+        verdict = Chip("pinned", "good") if self.pinned else Chip("floating", "bad")
+        return [
+            {
+                "provider": self.provider,
+                "model": self.model_id,
+                "verdict": verdict,
+                "why": self.reason,
+                "source": self.source,
+            }
+        ]
+
+
+def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> Pinning:
+    """The verdict of the first rule of this provider that matches; an unknown provider or id is floating.
+
+    >>> judge_pin("openai", "gpt-4o").pinned, judge_pin("openai", "gpt-4o-2024-08-06").pinned
+    (False, True)
+    """
+    rules = _rules()
+    name = provider.lower().replace("-", "_")
+    family = rules["aliases"].get(name, name)
+    subjects = [model_id] if revision is None else [f"{model_id}@@{revision}", model_id]
+    for rule in rules["providers"].get(family, ()):
+        if any(re.fullmatch(rule["match"], subject, flags=re.IGNORECASE) for subject in subjects):
+            why, source = rule["why"], rule.get("source", "")
+            return Pinning(provider=provider, model_id=model_id, pinned=rule["pinned"], reason=why, source=source)
+    known = ", ".join(sorted({*rules["providers"], *rules["aliases"]} - {"fake", "hosts"}))  # no provider's name
+    unknown = (
+        f"no rule of {family} knows this id" if family in rules["providers"] else f"unknown provider (known: {known})"
+    )
+    return Pinning(provider=provider, model_id=model_id, pinned=False, reason=unknown)
+
+
+@cache
+def _rules() -> dict[str, dict[str, Any]]:
+    rules: dict[str, dict[str, Any]]
+    rules, _ = parse_yaml(read_text(RULES_FILE), path=RULES_FILE)
+    return rules

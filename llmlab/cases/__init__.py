@@ -1,1 +1,0 @@
-"""Single cases of a run: which to look at, and one of them in full."""

@@ -1,0 +1,328 @@
+"""The call store: every answer ever received, in one SQLite file, durable before anybody uses it.
+
+A run asks it first and pays only for what is missing, so a killed run resumes with nothing lost. Several
+processes may share one file. JSON only: opening somebody else's file cannot run code. Used by `experiment`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import queue
+import re
+import sqlite3
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from llmlab.base.errors import StoreError
+from llmlab.clients.base import Generation, Request
+
+__all__ = ["CallStore", "call_key"]
+
+APPLICATION_ID = 0x6C6C6D6C  # "llml": marks the file as ours
+FORMAT_VERSION = 1
+BUSY_TIMEOUT_S = 60.0
+KEYS_PER_QUERY = 500
+ROWS_PER_COMMIT = 1_000
+NETWORK_FILESYSTEMS = re.compile(
+    r"nfs\d?|cifs|smb\w*|afs|ceph|lustre|gpfs|beegfs|glusterfs|davfs|ncpfs|"
+    r"fuse\.(sshfs|ceph|glusterfs|s3fs|gcsfuse|rclone|davfs2?|smbnetfs|blobfuse2?|juicefs)"
+)
+_COLUMNS = "calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, request BLOB)"
+
+
+def call_key(fingerprint: str, request: Request) -> str:
+    """The sha256 (hex) of everything that can change the answer: the endpoint's fingerprint and the whole request.
+
+    >>> from llmlab.bundle.bundle import ModelRef, Sampling
+    >>> request = Request(model=ModelRef.parse("offline/x"), messages=(), sampling=Sampling(temperature=0.0))
+    >>> call_key("offline", request) == call_key("elsewhere", request)
+    False
+    """
+    text = f"{len(fingerprint)}:{fingerprint}{request.to_json()}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class _Write(NamedTuple):
+    row: tuple[str, bytes, int, bytes]  # in the order of the columns
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+
+
+class CallStore:
+    """Answers by call key, in the SQLite file at `path` (made with mode 0600 where there is none).
+
+    Raises:
+        StoreError: the file is on a network filesystem, is no call store, is damaged, or cannot be written.
+
+    >>> import tempfile
+    >>> with CallStore(Path(tempfile.mkdtemp()) / "calls.sqlite") as store:
+    ...     store.get_many(["unknown key"])
+    {}
+    """
+
+    def __init__(self, path: str | Path, *, mounts: str | Path = "/proc/mounts") -> None:
+        self.path = Path(path).absolute()
+        self._process = os.getpid()
+        self._broken = ""  # why nothing can be kept any more; "" while all is well
+        self._closed = False
+        self._torn: set[str] = set()  # keys whose entry was found damaged: their next answer replaces it
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        _refuse_network_filesystem(self.path, Path(mounts))
+        self._reader = _opened(self.path)
+
+    def check(self) -> None:
+        """Raise StoreError when the store can no longer keep answers: ask this before each paid call."""
+        if self._broken:
+            raise StoreError(self._broken)
+        if os.getpid() != self._process:
+            raise StoreError(f"{self.path} was opened by another process; open a CallStore of your own after a fork")
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Generation]:
+        """The stored answers among `keys`, marked `cached`; a damaged entry is left out with a warning."""
+        self.check()
+        found: dict[str, Generation] = {}
+        wanted = iter(keys)
+        while batch := list(islice(wanted, KEYS_PER_QUERY)):
+            for key, answer, checksum in self._rows(batch):
+                if checksum == _checksum(key, answer):
+                    found[key] = Generation.from_json(answer.decode("ascii"), cached=True, call_key=key)
+                else:
+                    self._warn_torn(key)
+        return found
+
+    async def put(self, key: str, request: Request | None, generation: Generation) -> None:
+        """Keep the answer; returns when it is on disk. The first answer under a key stays.
+
+        `request` is None for the answer of an application, which sends its own.
+        """
+        self.check()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        answer = generation.to_json().encode("ascii")
+        asked = b"" if request is None else request.to_json().encode("ascii")
+        row = (key, answer, _checksum(key, answer), asked)
+        if self._writer is None:
+            self._start_writer()
+        self._queue.put(_Write(row, loop, done))
+        await done
+
+    def request_json(self, key: str) -> str | None:
+        """The request that was sent for this key, as `Request.to_json` wrote it; None when there is none."""
+        self.check()
+        try:
+            rows = self._fetch("SELECT request FROM calls WHERE key = ?", [key])
+        except sqlite3.DatabaseError:  # on a damaged page
+            return None
+        return rows[0][0].decode("ascii", "replace") if rows and rows[0][0] and isinstance(rows[0][0], bytes) else None
+
+    def __len__(self) -> int:
+        return int(self._fetch("SELECT count(*) FROM calls", [])[0][0])
+
+    def close(self) -> None:
+        """Write what is queued and close the file; closing twice is harmless."""
+        if self._writer is not None and os.getpid() == self._process:
+            self._queue.put(None)
+            self._writer.join()
+            self._writer = None
+        own = os.getpid() == self._process  # in a forked child nobody may ever let go of the lock
+        with self._lock if own else contextlib.nullcontext():  # a thread of an interrupted run may still be reading
+            self._broken = self._broken or f"the call store {self.path} is closed"
+            self._closed = True
+            self._reader.close()
+
+    def __enter__(self) -> CallStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"CallStore({str(self.path)!r})"
+
+    def _rows(self, keys: list[str]) -> Iterator[tuple[str, bytes, int]]:
+        query = f"SELECT key, answer, checksum FROM calls WHERE key IN ({','.join('?' * len(keys))})"  # noqa: S608 - only question marks are put in
+        try:
+            yield from self._fetch(query, keys)
+        except sqlite3.DatabaseError:
+            if len(keys) == 1:  # this entry lies on a damaged page
+                self._warn_torn(keys[0])
+                return
+            for key in keys:
+                yield from self._rows([key])
+
+    def _fetch(self, query: str, values: list[str]) -> list[Any]:
+        """The rows; sqlite3.DatabaseError where they are damaged, StoreError where they cannot be read now."""
+        try:
+            with self._lock:
+                if self._closed:
+                    raise StoreError(self._broken)
+                return self._reader.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", None)  # none: a text that is not UTF-8
+            if code is None or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+            raise StoreError(_what_to_do(self.path, error)) from error
+
+    def _warn_torn(self, key: str) -> None:
+        self._torn.add(key)
+        warnings.warn(f"{self.path}: entry {key[:12]} is damaged and is asked again", RuntimeWarning, stacklevel=4)
+
+    def _start_writer(self) -> None:
+        with self._lock:
+            if self._writer is not None:
+                return
+            try:
+                connection = _connected(self.path)
+            except sqlite3.Error as error:
+                raise StoreError(_what_to_do(self.path, error)) from error
+            self._writer = threading.Thread(
+                target=self._write, args=(connection,), name="llmlab-callstore", daemon=True
+            )
+            self._writer.start()
+
+    def _write(self, connection: sqlite3.Connection) -> None:
+        """The writer thread: commit whatever has queued up, and only then release those who wait for it."""
+        while (first := self._queue.get()) is not None:
+            batch = [first]
+            more: _Write | None = first
+            while more is not None and len(batch) < ROWS_PER_COMMIT and not self._queue.empty():
+                if (more := self._queue.get()) is not None:
+                    batch.append(more)
+            if not self._broken:
+                self._commit(connection, batch)
+            _release(batch, self._broken)
+            if more is None:
+                break
+        connection.close()
+
+    def _commit(self, connection: sqlite3.Connection, batch: list[_Write]) -> None:
+        """One statement for the whole batch, its own transaction: each statement more would fight for the GIL."""
+        torn = [write.row[0] for write in batch if write.row[0] in self._torn]
+        rows = ",".join(["(?, ?, ?, ?)"] * len(batch))
+        try:
+            for key in torn:
+                connection.execute("DELETE FROM calls WHERE key = ?", (key,))
+            # the first answer under a key stays: what a run has used is never swapped under it
+            insert = f"INSERT OR IGNORE INTO calls VALUES {rows}"  # noqa: S608 - only question marks are put in
+            connection.execute(insert, [part for write in batch for part in write.row])
+        except sqlite3.Error as error:
+            self._broken = _what_to_do(self.path, error)
+
+
+def _release(batch: list[_Write], broken: str) -> None:
+    waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for write in batch:
+        waiting.setdefault(write.loop, []).append(write.done)
+    for loop, futures in waiting.items():
+        with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody waiting; the answers are kept
+            loop.call_soon_threadsafe(_settle, futures, broken)
+
+
+def _settle(futures: list[asyncio.Future[None]], broken: str) -> None:
+    for future in futures:
+        if future.done():  # its waiter was cancelled
+            continue
+        if broken:
+            future.set_exception(StoreError(broken))
+        else:
+            future.set_result(None)
+
+
+def _checksum(key: str, answer: bytes) -> int:
+    return zlib.crc32(answer, zlib.crc32(key.encode())) if isinstance(answer, bytes) else -1
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """A connection to the store, made where there is none; several processes may do this at once."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = _connected(path)
+        with contextlib.ExitStack() as unless_prepared:
+            unless_prepared.callback(connection.close)
+            _prepare(connection, path)
+            unless_prepared.pop_all()
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(_what_to_do(path, error)) from error
+    return connection
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    # the tables first: another process that makes the store now writes them and the rest in one transaction
+    tables = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
+    found = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if (found != APPLICATION_ID and tables) or version > FORMAT_VERSION:
+        what = "an SQLite database, but no call store" if version <= FORMAT_VERSION else f"of a newer format, {version}"
+        raise StoreError(f"{path} is {what}; give another path, or use the llmlab that wrote it")
+    if tables not in ([], [f"CREATE TABLE {_COLUMNS}"]):
+        raise sqlite3.DatabaseError("malformed table")
+    if _write_ahead(connection) != "wal":
+        raise StoreError(f"{path} lies on a filesystem without write-ahead logging; give a path on a local disk")
+    if not tables:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {_COLUMNS}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+        connection.execute("COMMIT")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> str:
+    """Switch to WAL. SQLite does not wait for its lock here when several processes do this first, so we do."""
+    give_up_at = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.01)
+
+
+def _what_to_do(path: Path, error: Exception) -> str:
+    text = str(error)
+    if "full" in text or "disk I/O" in text:
+        advice = "make room on the disk and run again: answers kept so far are not paid for twice"
+    elif "locked" in text:
+        advice = f"another process has held its lock for {BUSY_TIMEOUT_S:.0f} s; end it and run again"
+    elif "malformed" in text or "not a database" in text:
+        advice = "the file is damaged; move it away or restore a copy (what only it held is asked and paid again)"
+    else:
+        advice = "check that the path exists and may be written"
+    return f"the call store {path} cannot be used ({text}): {advice}"
+
+
+def _refuse_network_filesystem(path: Path, mounts: Path) -> None:
+    """SQLite's locks and shared memory do not hold over a network: two writers would tear the file."""
+    if not mounts.exists():  # not Linux
+        return
+    place = path.parent.resolve()
+    kind, longest = "", -1
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, point, filesystem, *_ = line.split(" ")
+        at = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point))
+        if place.is_relative_to(at) and len(at.parts) >= longest:
+            kind, longest = filesystem, len(at.parts)
+    if NETWORK_FILESYSTEMS.fullmatch(kind):
+        raise StoreError(
+            f"{path} lies on a network filesystem ({kind}), where SQLite cannot keep it whole; "
+            "give a path on a local disk"
+        )

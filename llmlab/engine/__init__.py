@@ -1,0 +1,22 @@
+"""The engine: which calls a run makes, the store of every answer ever received, and `run` itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.clients.call_store import CallStore as CallStore
+    from llmlab.engine.runs import dry_run as dry_run
+    from llmlab.engine.runs import run as run
+    from llmlab.engine.tries import Tries as Tries
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "clients.call_store": ("CallStore",),
+        "engine.runs": ("dry_run", "run"),
+        "engine.tries": ("Tries",),
+    },
+)

@@ -1,0 +1,174 @@
+"""A bundle while it is being written: what is wrong with its prompt, and its place among the versions in a folder.
+
+Used by the Playground, which has no logic of its own. A saved draft says in its metadata what it was chosen among
+(`tried`), so that a gate can ask the price of choosing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from llmlab.base.display import Chip, Html, Shown, html_note
+from llmlab.base.project import located
+from llmlab.bundle.bundle import Bundle, load_bundles
+from llmlab.bundle.prompt import placeholders
+from llmlab.golden.cases import GoldenSet
+from llmlab.golden.checks import PASSAGES, unfilled
+
+__all__ = ["PromptCheck", "check_prompt", "edited", "next_version", "save_next", "tried_before"]
+
+TRIED = "tried"  # in a bundle's metadata: golden digest -> digests of the candidates that were tried on it
+NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PromptCheck(Shown):
+    """Whether every case fills the prompt. `errors` keep it from being run, `warnings` do not."""
+
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.errors
+
+    def _sentence(self) -> str:
+        return "\n".join([*self.errors, *self.warnings]) or "Every case fills the prompt."
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [{"prompt": chip, "why": text} for chip, text in self._lines()]
+
+    def _lines(self) -> list[tuple[Chip, str]]:
+        errors = [(Chip("error", "bad"), text) for text in self.errors]
+        return [*errors, *((Chip("note", "unsure"), text) for text in self.warnings)]
+
+    def _repr_html_(self) -> Html:
+        lines = self._lines() or [(Chip("ready", "good"), self._sentence())]
+        return Html("".join(html_note(text, chip=chip) for chip, text in lines))
+
+
+def check_prompt(bundle: Bundle, golden: GoldenSet, *, system: str, template: str) -> PromptCheck:
+    """What a changed prompt lacks: names that no case has, and inputs that the model would not see.
+
+    >>> from llmlab import Case
+    >>> bundle = Bundle.from_prompt("{{ question }}", model="offline/extractive-1")
+    >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Why?"}),))
+    >>> check_prompt(bundle, golden, system="", template="{{ questoin }}").errors[0]
+    "the template needs 'questoin', which is not among the inputs (question); did you mean {{ question }}?"
+    """
+    try:
+        changed = edited(bundle, system=system, template=template)
+    except ValueError as error:
+        return PromptCheck(errors=(str(error),))
+    shared = set.intersection(*(set(case.inputs) for case in golden))
+    offered = shared | ({PASSAGES} if bundle.retrieval is not None else set())
+    used = changed.prompt.placeholders
+    if gaps := unfilled(changed, golden):
+        meant = [near[0] for name in sorted(used - offered) if (near := difflib.get_close_matches(name, offered, 1))]
+        hint = f"; did you mean {', '.join(f'{{{{ {name} }}}}' for name in meant)}?" if meant else ""
+        more = f" ({len(gaps):,} of {len(golden):,} cases)" if 1 < len(gaps) < len(golden) else ""
+        return PromptCheck(errors=(f"{gaps[0][1]}{hint}{more}",))
+    queried = placeholders(bundle.retrieval.query) if bundle.retrieval is not None else frozenset[str]()
+    unseen = sorted(name for name in offered - used - queried) or sorted(offered - used if not used & offered else ())
+    return PromptCheck(
+        warnings=tuple(f"{{{{ {name} }}}} is not in the prompt: the model will not see it." for name in unseen)
+    )
+
+
+def edited(bundle: Bundle, **changes: Any) -> Bundle:
+    """The bundle with these fields changed, as `Bundle.with_`; ValueError says in one line what is not allowed.
+
+    >>> edited(Bundle.from_prompt("{{ question }}", model="offline/extractive-1"), temperature=-1.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: sampling.temperature: input should be greater than or equal to 0
+    """
+    try:
+        return bundle.with_(**changes)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        said = str(first["msg"]).removeprefix("Value error, ")
+        place = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{place}: {said[:1].lower()}{said[1:]}") from None
+
+
+def next_version(folder: str | Path) -> tuple[Path, str]:
+    """The next free file of a folder of bundles, and the version to go with it: `v4.yaml` after `v3.yaml`.
+
+    The version counts as the files do ("4.0.0" beside 3.0.0 in v3.yaml), else the highest one's middle number goes up.
+    """
+    folder = located(folder)
+    taken = load_bundles(folder) if folder.is_dir() and any(folder.glob("*.y*ml")) else {}
+    numbered = [(int(found["number"]), found["prefix"], stem) for stem in taken if (found := NUMBERED.match(stem))]
+    number, prefix, last = max(numbered, default=(len(taken), "v", ""))
+    versions = [_numbers(bundle.version) for bundle in taken.values()]
+    highest = max((version for version in versions if version), default=None)
+    if highest is None or (last and (_numbers(taken[last].version) or (0,))[0] == number):
+        version = f"{number + 1}.0.0"
+    else:
+        version = f"{highest[0]}.{highest[1] + 1}.0"
+    return folder / f"{prefix}{number + 1}.yaml", version
+
+
+def save_next(
+    bundle: Bundle,
+    folder: str | Path,
+    *,
+    notes: str = "",
+    tried: Iterable[str] = (),
+    golden: GoldenSet | None = None,
+) -> Path:
+    """The bundle as the next free version in the folder; no file is ever overwritten.
+
+    Args:
+        bundle: what is saved; its metadata go along, but for the notes.
+        notes: what a reader should know of this version.
+        tried: digests of the candidates that it was chosen among on `golden`, earlier ones are kept.
+
+    Raises:
+        ValueError: the folder holds this very behaviour already.
+    """
+    folder = located(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    known = load_bundles(folder) if any(folder.glob("*.y*ml")) else {}
+    if same := [stem for stem, there in known.items() if there.digest == bundle.digest]:
+        raise ValueError(f"{same[0]} is this bundle already: nothing it does was changed")
+    metadata = {key: value for key, value in bundle.metadata.items() if key != "notes"}
+    metadata |= {"notes": notes} if notes else {}
+    if golden is not None:
+        metadata[TRIED] = _counted(bundle.metadata.get(TRIED), golden, {*tried, bundle.digest})
+    while True:
+        path, version = next_version(folder)
+        text = edited(bundle, version=version, metadata=metadata).to_yaml()
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:  # somebody else saved at the same moment
+            continue
+        return path
+
+
+def tried_before(bundle: Bundle, golden_digests: Iterable[str]) -> frozenset[str]:
+    """Digests of the candidates that a bundle was chosen among on any of these golden sets, by its own metadata."""
+    tried = bundle.metadata.get(TRIED)
+    if not isinstance(tried, Mapping):
+        return frozenset()
+    return frozenset(str(digest) for golden in golden_digests for digest in tried.get(golden, ()))
+
+
+def _counted(before: Any, golden: GoldenSet, digests: set[str]) -> dict[str, list[str]]:
+    kept = {str(key): list(value) for key, value in before.items()} if isinstance(before, Mapping) else {}
+    for digest in filter(None, (golden.digest, golden.parent)):
+        kept[digest] = sorted({*kept.get(digest, ()), *digests})
+    return kept
+
+
+def _numbers(version: str) -> tuple[int, int, int] | None:
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None

@@ -1,0 +1,301 @@
+"""Which calls a run will make, in which order, and what they may cost: every prompt filled before one is sent.
+
+Arms are interleaved (all variants of a case before the next case), so that a slow hour of a provider hits all alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llmlab.base.display import Shown
+from llmlab.bundle.bundle import Bundle, ModelRef
+from llmlab.bundle.prompt import fill
+from llmlab.clients.base import Client, Request, Usage
+from llmlab.clients.call_store import call_key
+from llmlab.engine.app import App, app_identity
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.golden.checks import check_cases, refuse_secrets
+from llmlab.search.retrievers import Index, build_index
+
+if TYPE_CHECKING:
+    from llmlab.search.embedding import Embedder
+
+__all__ = ["Call", "DryRun", "Plan", "estimated_tokens", "make_plan", "price_of", "query_of"]
+
+FIRST_BATCH, LARGEST_BATCH = 32, 256  # cases that are searched, rendered and looked up together
+CHARS_PER_BATCH = 4_000_000  # of inputs: a batch of long cases is cut earlier, for memory
+CHARS_PER_TOKEN = 4  # the usual rule of thumb, for estimates only
+
+
+class Call(NamedTuple):
+    """One cell of the experiment, ready to be sent: variant x case x repeat with its key and request."""
+
+    variant: str
+    case: Case
+    repeat: int
+    retrieved: tuple[str, ...]
+    key: str
+    request: Request | None  # None: an application makes its own, or the prompt could not be filled
+    problem: str = ""  # why the prompt could not be filled
+
+
+class Filled(NamedTuple):
+    """A prompt filled for one case."""
+
+    messages: tuple[Mapping[str, Any], ...] = ()
+    retrieved: tuple[str, ...] = ()
+    problem: str = ""
+
+
+class Found(NamedTuple):
+    """What retrieval gives one case: document ids, best first, and the text that goes into its prompt."""
+
+    retrieved: tuple[str, ...]
+    passages: str
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Every call of a run, made lazily.
+
+    Attributes:
+        bundles: the variants.
+        golden: the cases.
+        repeats: answers per variant and case.
+        clients: the client of each variant; empty where an application answers.
+        indexes: the index of each variant that retrieves.
+        app, identity: the application under test, and the entry point, commit and source it is known by.
+    """
+
+    bundles: Mapping[str, Bundle]
+    golden: GoldenSet
+    repeats: int
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    indexes: Mapping[str, Index] = field(default_factory=dict)
+    app: App | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.bundles) * len(self.golden) * self.repeats
+
+    def batches(self) -> Iterator[list[Call]]:
+        """The calls in interleaved order, some cases at a time: few at first, so that the first call goes out soon."""
+        batch: list[Case] = []
+        chars, size = 0, FIRST_BATCH
+        for case in self.golden.cases:
+            batch.append(case)
+            chars += sum(len(value) for value in case.inputs.values() if isinstance(value, str))
+            if len(batch) >= size or chars > CHARS_PER_BATCH:
+                yield self._batch(batch)
+                batch, chars, size = [], 0, min(2 * size, LARGEST_BATCH)
+        if batch:
+            yield self._batch(batch)
+
+    def _batch(self, cases: Sequence[Case]) -> list[Call]:
+        if self.app is not None:
+            return [
+                Call(variant, case, repeat, (), self._app_key(variant, case, repeat), None)
+                for case in cases
+                for repeat in range(self.repeats)
+                for variant in self.bundles
+            ]
+        filled: dict[str, list[Filled]] = {}
+        searched: dict[str, list[Found]] = {}
+        for variant, recipe in self._recipes.items():  # variants that differ in sampling alone share what is filled
+            if recipe not in filled:
+                filled[recipe] = self._filled(variant, cases, searched)
+        columns = [(variant, filled[recipe]) for variant, recipe in self._recipes.items()]
+        return [
+            self._call(variant, case, repeat, column[i])
+            for i, case in enumerate(cases)
+            for repeat in range(self.repeats)
+            for variant, column in columns
+        ]
+
+    def _filled(self, variant: str, cases: Sequence[Case], searched: dict[str, list[Found]]) -> list[Filled]:
+        bundle, index = self.bundles[variant], self.indexes.get(variant)
+        if index is None:
+            return [_filled(bundle, case, case.inputs) for case in cases]
+        config = index.config.model_dump_json()
+        if config not in searched:
+            searched[config] = _searched(index, cases)
+        return [
+            _filled(bundle, case, {**case.inputs, "passages": found.passages}, found)
+            for case, found in zip(cases, searched[config], strict=True)
+        ]
+
+    def _call(self, variant: str, case: Case, repeat: int, filled: Filled) -> Call:
+        if filled.problem:
+            return Call(variant, case, repeat, (), "", None, filled.problem)
+        model, sampling, tools, fingerprint = self._fixed[variant]
+        request = Request(
+            model=model,
+            messages=filled.messages,
+            sampling=sampling,
+            tools=tools,
+            seed=None if sampling.seed is None else sampling.seed + repeat,
+            repeat=repeat,
+        )
+        return Call(variant, case, repeat, filled.retrieved, call_key(fingerprint, request), request)
+
+    def _app_key(self, variant: str, case: Case, repeat: int) -> str:
+        asked = {
+            "id": case.id,
+            "inputs": case.inputs,
+        }  # an application sees the whole case; scoring decides on the rest
+        about = [self.identity, self.bundles[variant].behaviour, asked, repeat]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def _recipes(self) -> dict[str, str]:
+        """Variant -> what its prompts are made of."""
+        return {name: bundle.model_dump_json(include={"prompt", "retrieval"}) for name, bundle in self.bundles.items()}
+
+    @cached_property
+    def _fixed(self) -> dict[str, tuple[Any, Any, tuple[Mapping[str, Any], ...], str]]:
+        """Variant -> what its requests have in common: model, sampling, tools, and the endpoint's fingerprint."""
+        return {
+            name: (b.model, b.sampling, tuple(tool.model_dump() for tool in b.tools), self.clients[name].fingerprint)
+            for name, b in self.bundles.items()
+        }
+
+
+def make_plan(
+    variants: Mapping[str, Bundle] | Bundle,
+    golden: GoldenSet,
+    *,
+    repeats: int = 1,
+    client_of: Callable[[Bundle], Client] | None = None,
+    app: App | None = None,
+    base: str | Path | None = None,
+    embedder_of: Callable[[ModelRef], Embedder] | None = None,
+) -> Plan:
+    """The calls of a run, checked: every placeholder has a value and no few-shot example is a golden case.
+
+    Args:
+        client_of: the client that answers for a bundle; not needed with `app`.
+        base: the folder that relative corpus paths start from.
+        embedder_of: what gives the vectors of an embedding model, where a bundle searches by them.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats == {repeats}, must be >= 1")
+    bundles = {variants.name: variants} if isinstance(variants, Bundle) else dict(variants)
+    if not bundles:
+        raise ValueError("no variants to run")
+    refuse_secrets(bundles, golden)
+    for note in golden.personal_notes:
+        warnings.warn(note, RuntimeWarning, stacklevel=4)
+    if app is not None:
+        return Plan(bundles=bundles, golden=golden, repeats=repeats, app=app, identity=app_identity(app))
+    if client_of is None:
+        raise ValueError("a plan needs client_of, or an app")
+    for name, bundle in bundles.items():
+        check_cases(bundle, golden, variant=name)
+    return Plan(
+        bundles=bundles,
+        golden=golden,
+        repeats=repeats,
+        clients={name: client_of(bundle) for name, bundle in bundles.items()},
+        indexes={
+            name: build_index(
+                bundle.retrieval,
+                base=base,
+                embedder=embedder_of(model) if embedder_of and (model := bundle.retrieval.embedding) else None,
+            )
+            for name, bundle in bundles.items()
+            if bundle.retrieval is not None
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DryRun(Shown):
+    """What a run would send: per variant calls, how many of them are stored already, tokens and cost.
+
+    Tokens are estimated from characters (4 per token); output tokens are `max_tokens`, so cost is an upper bound.
+    Texts and questions whose embeddings are not stored yet are counted for all variants together; until they are
+    there, prompts are taken to hold passages of middling length.
+    """
+
+    variant: tuple[str, ...]
+    calls: tuple[int, ...]
+    stored: tuple[int, ...]
+    input_tokens: tuple[int, ...]
+    output_tokens_at_most: tuple[int | None, ...]
+    cost_usd_at_most: tuple[Decimal | None, ...]
+    pinned: tuple[bool, ...]
+    texts_to_embed: int = 0
+    embedding_cost_usd: Decimal | None = Decimal(0)
+
+    def _rows(self) -> list[dict[str, object]]:
+        names = ("variant", "calls", "stored", "input_tokens", "output_tokens_at_most", "cost_usd_at_most", "pinned")
+        return [dict(zip(names, row, strict=True)) for row in zip(*(getattr(self, n) for n in names), strict=True)]
+
+    @property
+    def total_cost_usd_at_most(self) -> Decimal | None:
+        """Upper bound of what the run would cost, embeddings included; None when a model's price is unknown."""
+        costs = [*self.cost_usd_at_most, self.embedding_cost_usd]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known, Decimal(0)) if len(known) == len(costs) else None
+
+    def _sentence(self) -> str:
+        total = self.total_cost_usd_at_most
+        cost = "an unknown amount (a model has no known price)" if total is None else f"at most ${total:,.2f}"
+        stored = sum(self.stored)
+        return f"{sum(self.calls) - stored:,} calls to send ({stored:,} are stored), costing {cost}.{self._embedded()}"
+
+    def _embedded(self) -> str:
+        if not self.texts_to_embed:
+            return ""
+        cost = self.embedding_cost_usd
+        shown = "an unknown amount (a model has no known price)" if cost is None else f"about ${cost:,.6f}"
+        return f" That includes {self.texts_to_embed:,} texts to embed, for {shown}."
+
+
+def estimated_tokens(text: str) -> int:
+    """Tokens of a text by the rule of thumb of four characters each."""
+    return -(-len(text) // CHARS_PER_TOKEN)
+
+
+def price_of(client: Client, bundle: Bundle, usage: Usage) -> Decimal | None:
+    """What this usage costs at a client, None = unknown."""
+    price = getattr(client, "price_usd", None)
+    return None if price is None else price(bundle.model, usage)
+
+
+NOTHING_FOUND = Found((), "", "")
+
+
+def _searched(index: Index, cases: Sequence[Case]) -> list[Found]:
+    queries = [query_of(index, case) for case in cases]
+    hits = index.search([query for query, _ in queries])
+    return [
+        Found(tuple(dict.fromkeys(hit.doc_id for hit in found)), index.passages(found), problem)
+        for found, (_, problem) in zip(hits, queries, strict=True)
+    ]
+
+
+def query_of(index: Index, case: Case) -> tuple[str, str]:
+    """What is searched for a case; or "", and why there is nothing."""
+    try:
+        return fill(index.config.query, case.inputs), ""
+    except ValueError as error:
+        return "", f"the retrieval query of case {case.id!r}: {error}"
+
+
+def _filled(bundle: Bundle, case: Case, values: Mapping[str, Any], found: Found = NOTHING_FOUND) -> Filled:
+    if found.problem:
+        return Filled(problem=found.problem)
+    try:
+        return Filled(bundle.prompt.messages(values), found.retrieved)
+    except ValueError as error:
+        return Filled(problem=f"the prompt of case {case.id!r}: {error}")

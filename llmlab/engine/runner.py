@@ -1,0 +1,218 @@
+"""Carrying a plan out: workers in one event loop, every answer on disk before it is used.
+
+Answers that are stored already are replayed without a call. A reached budget, a full disk or an endpoint that
+answers nobody stops before the next call; a cancelled run leaves in `progress` what there is. Used by `experiment`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from decimal import Decimal
+
+from llmlab.base.background import collecting_rarely, in_thread
+from llmlab.base.display import plain
+from llmlab.base.errors import CallError, CallTimeoutError, StoreError
+from llmlab.base.secrets import scrub_answer, secrets_now
+from llmlab.clients.base import Client, Generation
+from llmlab.clients.call_store import CallStore
+from llmlab.engine.app import ask
+from llmlab.engine.plan import Call, Plan
+from llmlab.engine.progress import Progress
+
+__all__ = ["execute"]
+
+LONGEST_ERROR_CHARS = 500
+HOPELESS_AFTER = 20  # failures without a single answer: a wrong key or address, not bad luck
+DENIED = frozenset({401, 402})  # the key or the account, whatever the row
+CASE_TIMEOUT_S = 600.0  # for applications, and for clients that set no bound themselves
+
+
+async def execute(
+    plan: Plan,
+    store: CallStore,
+    progress: Progress,
+    *,
+    concurrency: int,
+    budget_usd: Decimal | None = None,
+    case_timeout_s: float | None = None,
+) -> None:
+    """Run the plan to its end; fills `progress`. Cancelling it gives up what is in flight and nothing else.
+
+    Args:
+        concurrency: calls in flight at once.
+        budget_usd: no call is sent once this much was spent.
+        case_timeout_s: bound on one case with all its attempts; None = the client's own, else ten minutes.
+    """
+    run = _Run(plan, store, progress, budget_usd=budget_usd, case_timeout_s=case_timeout_s)
+    queue: asyncio.Queue[Call | None] = asyncio.Queue(maxsize=2 * concurrency)
+    workers = [asyncio.create_task(run.work(queue)) for _ in range(min(concurrency, len(plan)))]
+    feeder = asyncio.create_task(run.feed(queue, len(workers)))
+    try:
+        with collecting_rarely():
+            await asyncio.gather(feeder, *workers)
+    finally:
+        for task in (feeder, *workers):
+            task.cancel()
+        await asyncio.gather(feeder, *workers, return_exceptions=True)
+        for client in {id(client): client for client in plan.clients.values()}.values():
+            await _closed(client)
+
+
+class _Run:
+    def __init__(
+        self,
+        plan: Plan,
+        store: CallStore,
+        progress: Progress,
+        *,
+        budget_usd: Decimal | None,
+        case_timeout_s: float | None,
+    ) -> None:
+        self.plan, self.store, self.progress, self.budget_usd = plan, store, progress, budget_usd
+        self.in_flight: dict[str, asyncio.Future[None]] = {}
+        self.kept: set[str] = set()  # keys that this run has stored
+        self.secrets = secrets_now()
+        self.answers = self.failures = self.denials = 0  # of calls that were sent
+        self.timeouts_s = {name: case_timeout_s or _own_bound(plan.clients.get(name)) for name in plan.bundles}
+
+    async def feed(self, queue: asyncio.Queue[Call | None], n_workers: int) -> None:
+        """Hand out the calls that are not stored; replay those that are. One batch is prepared ahead."""
+        batches = self.plan.batches()
+        ahead = asyncio.create_task(in_thread(self._prepared, batches))
+        try:
+            while not self.progress.stopped and (batch := await ahead) is not None:
+                ahead = asyncio.create_task(in_thread(self._prepared, batches))
+                await self._hand_out(queue, *batch)
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+        for _ in range(n_workers):
+            await queue.put(None)
+
+    async def _hand_out(
+        self, queue: asyncio.Queue[Call | None], calls: list[Call], stored: dict[str, Generation]
+    ) -> None:
+        for call in calls:
+            if call.problem:
+                self._keep(call, Generation(status="error", error=_told(call.problem), attempts=0))
+            elif (found := stored.get(call.key)) is not None:
+                self._keep(call, found)
+            elif self.progress.stopped:
+                break
+            else:
+                await queue.put(call)
+
+    def _prepared(self, batches: Iterator[list[Call]]) -> tuple[list[Call], dict[str, Generation]] | None:
+        calls = next(batches, None)
+        return None if calls is None else (calls, self.store.get_many([call.key for call in calls if call.key]))
+
+    async def work(self, queue: asyncio.Queue[Call | None]) -> None:
+        """Carry out calls until there are no more."""
+        while (call := await queue.get()) is not None:
+            while (same := self.in_flight.get(call.key)) is not None:  # two variants may be the same bundle
+                await asyncio.wait([same])
+            if self.progress.stopped:
+                continue
+            self.in_flight[call.key] = asyncio.get_running_loop().create_future()
+            try:
+                await self._one(call)
+            except StoreError as error:
+                self.progress.store_error, self.progress.stopped = error, str(error)
+            finally:
+                self.in_flight.pop(call.key).set_result(None)
+
+    async def _one(self, call: Call) -> None:
+        """One answer: that of an earlier cell with the same key, or a new one, on disk before it is counted."""
+        if call.key in self.kept and (found := self.store.get_many([call.key]).get(call.key)) is not None:
+            return self._keep(call, found)
+        self.store.check()
+        generation = await self._answer(call)
+        try:
+            generation = scrub_answer(generation, secrets=self.secrets)
+            if generation.answered:
+                await self.store.put(call.key, call.request, generation)
+                self.kept.add(call.key)
+        except (TypeError, ValueError) as error:  # made by a user's client or application
+            generation = Generation(status="error", error=_told(f"the answer cannot be stored: {error}"))
+        except StoreError:
+            self._keep(call, generation)  # it was paid for, so the partial results have it; then no more is asked
+            raise
+        self._keep(call, generation)
+        return self._count(generation)
+
+    async def _answer(self, call: Call) -> Generation:
+        try:
+            async with asyncio.timeout(self.timeouts_s[call.variant]):
+                return await self._asked(call)
+        except (TimeoutError, CallTimeoutError) as error:
+            text = _told(error) or f"no answer within {self.timeouts_s[call.variant]:g} s"
+            return Generation(status="timeout", error=text, attempts=getattr(error, "attempts", 1))
+        except CallError as error:
+            self.denials += error.status_code in DENIED
+            return Generation(status="error", error=_told(error), attempts=error.attempts)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return Generation(status="error", error="CancelledError: the call cancelled itself")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's client or app may raise anything; one row must not end the others
+            return Generation(status="error", error=_told(f"{type(error).__name__}: {error}"))
+
+    async def _asked(self, call: Call) -> Generation:
+        if call.request is not None:
+            answer = await self.plan.clients[call.variant].complete(call.request)
+            if not isinstance(answer, Generation):
+                raise TypeError(f"the client returned {type(answer).__name__}, must be a Generation")
+            return answer
+        if self.plan.app is None:
+            raise ValueError("a call without a request needs an application")
+        return await ask(self.plan.app, call.case, self.plan.bundles[call.variant])
+
+    def _keep(self, call: Call, generation: Generation) -> None:
+        progress = self.progress
+        progress.generations.append(
+            generation.placed(
+                variant=call.variant,
+                case_id=call.case.id,
+                repeat=call.repeat,
+                retrieved=call.retrieved if call.request is not None else generation.retrieved,
+                call_key=call.key,
+            )
+        )
+        progress.done += 1
+        progress.cached += generation.cached
+        progress.errors += not generation.answered
+
+    def _count(self, generation: Generation) -> None:
+        """What a new answer cost, and whether another one may be asked for."""
+        progress, budget_usd = self.progress, self.budget_usd
+        self.answers += generation.answered
+        self.failures += not generation.answered
+        progress.spent_usd += generation.cost_usd or 0
+        if progress.done == progress.total or progress.stopped:
+            return
+        if budget_usd is not None and generation.answered and generation.cost_usd is None:
+            progress.stopped = (
+                "An answer came without its cost, so the budget could not be kept: no more were asked for."
+            )
+        elif budget_usd is not None and progress.spent_usd >= budget_usd:
+            progress.stopped = f"The budget of ${budget_usd} is used up (${progress.spent_usd} spent)."
+        elif max(self.denials, 0 if self.answers else self.failures) >= HOPELESS_AFTER:
+            said = f"The last said: {generation.error}" if generation.error else ""
+            progress.stopped = f"{self.failures} calls got no answer, so the rest were not sent. {said}".strip()
+
+
+def _own_bound(client: Client | None) -> float | None:
+    """None for a client that bounds its calls itself, and leaves waiting for its rate limit out of it."""
+    return None if getattr(client, "retry", None) is not None else CASE_TIMEOUT_S
+
+
+async def _closed(client: Client) -> None:
+    close = getattr(client, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def _told(error: object) -> str:
+    return plain(error, LONGEST_ERROR_CHARS)

@@ -1,0 +1,356 @@
+"""Run variants over a golden set: `run` and `dry_run`, the two verbs that everything starts with."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from llmlab.base.background import run_in_background, stopped_by
+from llmlab.base.display import plain
+from llmlab.base.errors import BudgetError, StoreError
+from llmlab.base.project import git_state, project_root, runs_folder
+from llmlab.bundle.bundle import Bundle, ModelRef
+from llmlab.clients.base import Client, Generation, Usage
+from llmlab.clients.call_store import CallStore
+from llmlab.clients.endpoints import client_for, load_endpoints
+from llmlab.engine.app import App
+from llmlab.engine.plan import DryRun, Plan, estimated_tokens, make_plan, price_of, query_of
+from llmlab.engine.progress import Progress, shown
+from llmlab.engine.runner import execute
+from llmlab.golden.cases import GoldenSet
+from llmlab.results.results import Results
+from llmlab.scorers import as_scorers
+
+if TYPE_CHECKING:
+    from llmlab.scorers import Scorer
+    from llmlab.scorers.base import ScoreFunction
+    from llmlab.search.embedding import Embedder, EmbeddingClient, EstimatingEmbedder
+
+__all__ = ["dry_run", "run"]
+
+INTERRUPTED = "The run was interrupted; the same call goes on from here."
+SCORING_INTERRUPTED = "Scoring was interrupted, so there are no scores; the same call scores the stored answers."
+
+
+def run(
+    variants: Mapping[str, Bundle] | Bundle,
+    golden: GoldenSet,
+    *,
+    scorers: Sequence[Scorer | ScoreFunction] = (),
+    repeats: int = 1,
+    concurrency: int = 32,
+    budget_usd: float | Decimal | None = None,
+    client: Client | None = None,
+    app: App | None = None,
+    endpoints: str | Path | None = None,
+    store: str | Path | CallStore | None = None,
+    base: str | Path | None = None,
+    case_timeout_s: float | None = None,
+    failed_share_allowed: float = 0.2,
+    progress: bool | Callable[[Progress], None] = True,
+    stop: threading.Event | None = None,
+) -> Results:
+    """Every variant's answers to every case, scored. Works in a script and inside Jupyter's running loop.
+
+    Answers are kept in the call store and never paid for twice. An interrupt gives partial results, which the
+    same call resumes. No row's failure stops the others.
+
+    Args:
+        variants: bundles by name, or one bundle.
+        scorers: made with `@scorer`, or plain functions `(Case, Generation) -> number` from 0 to 1; async ones too.
+        repeats: answers per variant and case.
+        concurrency: calls in flight at once.
+        budget_usd: stop when this much was spent in this run, embeddings included; calls in flight still finish. An
+            application must say what its answers cost.
+        client: answers for every variant; by default each model's own, from `endpoints`.
+        app: an application `answer(case, bundle) -> Generation` to measure instead of single calls.
+        endpoints: path of an endpoints.yaml.
+        store: the call store or its path, by default mlruns/calls.sqlite of the project.
+        base: folder that relative corpus paths start from, by default the project's root.
+        case_timeout_s: bound on one case with all its attempts; by default the client's own, else ten minutes.
+        failed_share_allowed: above this share of rows without an answer the results say FAILED.
+        progress: whether to show a progress bar, or a function that is called with the figures now and then.
+        stop: an event that another thread sets to interrupt this run, as Ctrl+C does in the thread that called it.
+
+    Raises:
+        PromptError: a case cannot fill a prompt, or a few-shot example is a golden case.
+        BudgetError: a budget is given and a model's price is unknown, or embedding alone would exceed it.
+        StoreError: the call store cannot be written; answers up to there are kept, and in the error's `results`.
+    """
+    made = as_scorers(scorers)
+    if concurrency < 1:
+        raise ValueError(f"concurrency == {concurrency}, must be >= 1")
+    budget = _budget(budget_usd)
+    embedders: dict[str, Embedder] = {}
+
+    def embedder_of(model: ModelRef, client: EmbeddingClient) -> Embedder:
+        from llmlab.search.embedding import Embedder
+
+        spent = sum((one.spent_usd for one in embedders.values()), Decimal(0))
+        left = None if budget is None else budget - spent
+        return embedders.setdefault(str(model), Embedder(model, client=client, store=store, budget_usd=left))
+
+    plan = _plan(
+        variants,
+        golden,
+        repeats=repeats,
+        client=client,
+        app=app,
+        endpoints=endpoints,
+        base=base,
+        embedder_of=embedder_of,
+    )
+    if budget is not None:
+        _require_prices(plan)
+        budget = _left_after_embedding(plan, embedders, budget)
+    state = Progress(total=len(plan))
+    with stopped_by(stop), _terminates(), _opened(store) as calls, shown(state, show=progress) as refresh:
+        try:
+            run_in_background(
+                lambda: execute(
+                    plan,
+                    calls,
+                    state,
+                    concurrency=concurrency,
+                    budget_usd=budget,
+                    case_timeout_s=case_timeout_s,
+                ),
+                on_tick=refresh,
+            )
+        except KeyboardInterrupt:
+            state.stopped = INTERRUPTED
+        except StoreError as error:
+            state.store_error, state.stopped = error, str(error)
+    results = _gathered(plan, state, failed_share_allowed)
+    if state.store_error is not None:
+        state.store_error.results = results
+        raise state.store_error
+    if not made:
+        return results
+    try:
+        with stopped_by(stop), _terminates():
+            return results.scored_by(made)
+    except KeyboardInterrupt:
+        return replace(results, complete=False, notes=(*results.notes, SCORING_INTERRUPTED))
+
+
+def dry_run(
+    variants: Mapping[str, Bundle] | Bundle,
+    golden: GoldenSet,
+    *,
+    repeats: int = 1,
+    client: Client | None = None,
+    endpoints: str | Path | None = None,
+    store: str | Path | CallStore | None = None,
+    base: str | Path | None = None,
+) -> DryRun:
+    """What `run` would send and cost, after the same checks, without a call: embeddings are estimated too."""
+    embedders: list[EstimatingEmbedder] = []
+
+    def embedder_of(model: ModelRef, client: EmbeddingClient) -> Embedder:
+        from llmlab.search.embedding import EstimatingEmbedder
+
+        embedders.append(EstimatingEmbedder(model, client=client, store=store))
+        return embedders[-1]
+
+    plan = _plan(
+        variants,
+        golden,
+        repeats=repeats,
+        client=client,
+        app=None,
+        endpoints=endpoints,
+        base=base,
+        embedder_of=embedder_of,
+    )
+    stored, tokens = dict.fromkeys(plan.bundles, 0), dict.fromkeys(plan.bundles, 0)
+    new_tokens = dict.fromkeys(plan.bundles, 0)
+    with _opened(store) as calls:
+        for batch in plan.batches():
+            found = calls.get_many([call.key for call in batch])
+            for call in batch:
+                size = (
+                    0
+                    if call.request is None
+                    else sum(estimated_tokens(str(message["content"])) for message in call.request.messages)
+                )
+                tokens[call.variant] += size
+                stored[call.variant] += call.key in found
+                new_tokens[call.variant] += 0 if call.key in found else size
+    per_variant = len(golden) * repeats
+    limits = [bundle.sampling.max_tokens for bundle in plan.bundles.values()]
+    costs = [
+        None
+        if limit is None
+        else price_of(
+            plan.clients[name],
+            bundle,
+            Usage(input_tokens=new_tokens[name], output_tokens=limit * (per_variant - stored[name])),
+        )
+        for (name, bundle), limit in zip(plan.bundles.items(), limits, strict=True)
+    ]
+    texts = {(str(one.model), text): one for one in embedders for text in one.counted}
+    embedding = [one.cost_usd([text]) for (_, text), one in texts.items()]
+    known = [cost for cost in embedding if cost is not None]
+    return DryRun(
+        texts_to_embed=len(texts),
+        embedding_cost_usd=sum(known, Decimal(0)) if len(known) == len(embedding) else None,
+        variant=tuple(plan.bundles),
+        calls=(per_variant,) * len(plan.bundles),
+        stored=tuple(stored.values()),
+        input_tokens=tuple(tokens.values()),
+        output_tokens_at_most=tuple(None if limit is None else limit * per_variant for limit in limits),
+        cost_usd_at_most=tuple(costs),
+        pinned=tuple(bool(bundle.model.pinned) for bundle in plan.bundles.values()),
+    )
+
+
+def _plan(
+    variants: Mapping[str, Bundle] | Bundle,
+    golden: GoldenSet,
+    *,
+    repeats: int,
+    client: Client | None,
+    app: App | None,
+    endpoints: str | Path | None,
+    base: str | Path | None,
+    embedder_of: Callable[[ModelRef, EmbeddingClient], Embedder],
+) -> Plan:
+    if client is not None and app is not None:
+        raise ValueError("client and app are both given; an application makes its own calls")
+    known = load_endpoints(endpoints) if endpoints is not None else None
+    made: dict[str, Client] = {}
+
+    def client_of(bundle: Bundle) -> Client:
+        return client or made.setdefault(str(bundle.model), client_for(bundle.model, known))
+
+    return make_plan(
+        variants,
+        golden,
+        repeats=repeats,
+        client_of=client_of,
+        app=app,
+        base=base or project_root(),
+        embedder_of=lambda model: embedder_of(model, client_for(model, known)),  # type: ignore[arg-type]  # it checks
+    )
+
+
+def _left_after_embedding(plan: Plan, embedders: Mapping[str, Embedder], budget: Decimal) -> Decimal:
+    """What is left for calls when the texts are embedded and the questions will be; BudgetError where nothing is."""
+    for index in {index.digest: index for index in plan.indexes.values()}.values():
+        if (model := index.config.embedding) is not None and (embedder := embedders.get(str(model))) is not None:
+            prefix = index.config.options.get("query_prefix", "")
+            asked = [prefix + query for case in plan.golden if (query := query_of(index, case)[0])]
+            embedder.afford(embedder.missing(asked))
+    for embedder in embedders.values():
+        embedder.budget_usd = None  # all is counted now
+    left = budget - sum((embedder.spent_usd for embedder in embedders.values()), Decimal(0))
+    if left <= 0:
+        raise BudgetError(f"embedding texts and questions uses up the budget of ${budget}; raise it, or index less")
+    return left
+
+
+@contextmanager
+def _opened(store: str | Path | CallStore | None) -> Iterator[CallStore]:
+    if isinstance(store, CallStore):
+        yield store
+        return
+    with CallStore(store or runs_folder() / "calls.sqlite") as opened:
+        yield opened
+
+
+def _require_prices(plan: Plan) -> None:
+    if plan.app is not None:
+        return
+    for name, bundle in plan.bundles.items():
+        if price_of(plan.clients[name], bundle, Usage(input_tokens=1, output_tokens=1)) is None:
+            raise BudgetError(
+                f"variant {name!r}: the price of {bundle.model} is unknown, so a budget cannot be kept. "
+                "Give its price under `prices` in endpoints.yaml, or run without budget_usd"
+            )
+
+
+@contextmanager
+def _terminates() -> Iterator[None]:
+    """SIGTERM ends the process with 143 after what has arrived is on disk, where nobody else handles it."""
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def on_term(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(143)
+
+    signal.signal(signal.SIGTERM, on_term)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _budget(budget_usd: float | Decimal | None) -> Decimal | None:
+    if budget_usd is None:
+        return None
+    budget = Decimal(str(budget_usd))
+    if not (budget.is_finite() and budget > 0):
+        raise ValueError(f"budget_usd == {budget_usd}, must be > 0 (or None for no bound)")
+    return budget
+
+
+def _gathered(plan: Plan, state: Progress, failed_share_allowed: float) -> Results:
+    """What has arrived as unscored results; `state` lets go of it, so that scoring has the memory."""
+    generations, state.generations = state.generations, []
+    return Results.from_generations(
+        generations,
+        golden=plan.golden,
+        bundles=plan.bundles,
+        index_digests={name: index.digest for name, index in plan.indexes.items()},
+        complete=len(generations) == len(plan),
+        failed_share_allowed=failed_share_allowed,
+        provenance=_provenance(plan),
+        notes=_notes(generations, state.stopped),
+    )
+
+
+def _provenance(plan: Plan) -> dict[str, Any]:
+    git = git_state()
+    endpoints = {name: client.fingerprint for name, client in plan.clients.items()}
+    searched = {"index_freshness": _freshness(plan)} if plan.indexes else {}
+    return {"endpoints": endpoints, "commit": git.commit, "dirty": git.dirty, **searched, **plan.identity}
+
+
+def _freshness(plan: Plan) -> dict[str, Any]:
+    """What is known of how true each variant's index is."""
+    from llmlab.retrieval.freshness import freshness_of_index
+
+    known = {name: freshness_of_index(index, plan.golden) for name, index in plan.indexes.items()}
+    return {name: record for name, record in known.items() if record}
+
+
+def _notes(generations: Sequence[Generation], stopped: str) -> tuple[str, ...]:
+    """Why the run stopped, and whether a provider changed the model since the stored answers of a variant."""
+    notes = [stopped] if stopped else []
+    for what, attribute in (("model", "served_model"), ("system fingerprint", "system_fingerprint")):
+        before, now = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+        for generation in generations:
+            if served := getattr(generation, attribute):
+                (before if generation.cached else now)[generation.variant].add(served)
+        notes += [
+            f"SILENT UPDATE: {variant} was answered by {what} {_listed(known)} before and by {_listed(new)} now; "
+            "run it again with a new call store before you compare."
+            for variant, known in before.items()
+            if (new := now[variant] - known)
+        ]
+    return tuple(notes)
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(plain(name, 80) for name in sorted(names))

@@ -1,0 +1,161 @@
+"""What a judge has shown before its scores may decide: agreement and biases, bound to judge and labels, with an end.
+
+`judge` measures and fills it, the gate and the receipt read it. A judged metric without a valid passport blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal
+
+import pydantic
+from pydantic import Field
+
+from llmlab.base.clock import utc
+from llmlab.base.display import Chip, Interval, Shown, number
+from llmlab.base.sealed import Sealed, Strict
+
+__all__ = ["JudgePassport", "Limit", "Measured", "PassportCheck"]
+
+Moment = Annotated[str, Field(min_length=10)]
+Digest = Annotated[str, Field(min_length=8)]
+
+
+class Measured(Strict):
+    """One figure of a judge with its interval: kappa, flip rate, length slope. `value` None = undefined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    level: float = 0.95
+    n: int = 0
+    note: str = ""
+
+
+class Limit(Strict):
+    """What a figure must keep: at least or at most a bound, by its estimate or by the worse end of its interval."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+    by: Literal["value", "interval"] = "value"
+
+    @pydantic.model_validator(mode="after")
+    def _one_bound(self) -> Limit:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give exactly one of at_least, at_most")
+        return self
+
+    def failure(self, name: str, measured: Measured | None) -> str:
+        """Why the figure breaks this limit, "" where it keeps it; what was not measured breaks it."""
+        lower, bound = self.at_least is not None, self.at_least if self.at_least is not None else self.at_most
+        if measured is None:
+            return f"{name} was not measured"
+        end = measured.low if lower else measured.high
+        found = measured.value if self.by == "value" else end
+        said = f"{'the worse end of the interval of ' if self.by == 'interval' else ''}{name}"
+        if found is None or bound is None:
+            return f"{said} is undefined{f' ({measured.note})' if measured.note else ''}"
+        if (found < bound) if lower else (found > bound):
+            return (
+                f"{said} is {number(float(f'{found:.3g}'))}, must be at {'least' if lower else 'most'} {number(bound)}"
+            )
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PassportCheck(Shown):
+    """Whether a passport holds now for a judge; true in a condition when it does. `failures` says why not."""
+
+    failures: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.failures
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [{"passport": Chip("valid", "good") if self else Chip("not valid", "bad")}]
+
+    def _sentence(self) -> str:
+        return "; ".join(self.failures)
+
+
+class JudgePassport(Shown, Sealed):
+    """A judge's measured agreement with people and its measured biases.
+
+    Attributes:
+        judge_digest: digest of the judge's own bundle; another judge needs another passport.
+        labels_digest: digest of the human labels that it was measured on.
+        metrics: figures by name, such as kappa or flip_rate, each with its interval.
+        limits: what the figures must keep, by the same names.
+        created_at, expires_at: UTC, ISO 8601.
+        judge: what people call the judge.
+    """
+
+    _noun: ClassVar[str] = "judge passport"
+    _file: ClassVar[str] = "passport"
+    judge_digest: Digest
+    labels_digest: Digest
+    metrics: Mapping[str, Measured]
+    limits: Mapping[str, Limit] = Field(default_factory=dict)
+    created_at: Moment
+    expires_at: Moment
+    judge: str = ""
+
+    @pydantic.field_validator("created_at", "expires_at")
+    @classmethod
+    def _is_a_moment(cls, text: str) -> str:
+        utc(text)
+        return text
+
+    def valid(self, now: datetime, judge_digest: str) -> PassportCheck:
+        """Whether it holds at `now` for the judge with this digest, with every limit that it fails.
+
+        >>> from datetime import UTC
+        >>> passport = JudgePassport(
+        ...     judge_digest="a" * 64, labels_digest="b" * 64, metrics={"kappa": Measured(value=0.4)},
+        ...     limits={"kappa": Limit(at_least=0.6)}, created_at="2026-01-01T00:00:00Z",
+        ...     expires_at="2027-01-01T00:00:00Z",
+        ... )
+        >>> passport.valid(datetime(2026, 6, 1, tzinfo=UTC), "a" * 64).failures
+        ('kappa is 0.4, must be at least 0.6',)
+        """
+        failures = []
+        if judge_digest != self.judge_digest:
+            failures.append(f"it is for judge {self.judge_digest[:8]}, the scores are by judge {judge_digest[:8]}")
+        if now < utc(self.created_at):
+            failures.append(f"it was made at {self.created_at}, after the moment that is asked for")
+        if now >= utc(self.expires_at):
+            failures.append(f"it expired at {self.expires_at}; calibrate the judge again")
+        failures += [limit.failure(name, self.metrics.get(name)) for name, limit in self.limits.items()]
+        return PassportCheck(failures=tuple(failure for failure in failures if failure))
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "figure": name,
+                "measured": Interval(figure.value, figure.low, figure.high),
+                "labels": figure.n,
+                "limit": _limit_text(self.limits.get(name)),
+                "kept": _kept(self.limits.get(name), name, figure),
+            }
+            for name, figure in self.metrics.items()
+        ]
+
+    def _sentence(self) -> str:
+        return (
+            f"Judge {self.judge or self.judge_digest[:8]}, labels {self.labels_digest[:8]}, "
+            f"good from {self.created_at} to {self.expires_at}."
+        )
+
+
+def _limit_text(limit: Limit | None) -> str | None:
+    if limit is None:
+        return None
+    return f"at least {limit.at_least:g}" if limit.at_least is not None else f"at most {limit.at_most:g}"
+
+
+def _kept(limit: Limit | None, name: str, figure: Measured) -> Chip | None:
+    if limit is None:
+        return None
+    return Chip("no", "bad") if limit.failure(name, figure) else Chip("yes", "good")

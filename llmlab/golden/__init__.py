@@ -1,0 +1,18 @@
+"""Golden sets: the cases that a change is judged on, each with its id, inputs, expectations and cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.golden.cases import Case as Case
+    from llmlab.golden.cases import GoldenSet as GoldenSet
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "golden.cases": ("Case", "GoldenSet"),
+    },
+)

@@ -1,0 +1,400 @@
+"""Golden sets: the cases that a change is judged on, each with its id, inputs, expectations and cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from llmlab.base.csvfile import read_back, separator_of
+from llmlab.base.display import Shown, plain
+from llmlab.base.errors import FileRuleError
+from llmlab.base.personal_data import Found, pii_of_cases, told
+from llmlab.base.project import located
+from llmlab.bundle.prompt import frozen_json
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas as pd
+
+__all__ = ["Case", "GoldenSet", "jsonl_rows"]
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")  # no UTF-8 file can carry half of a surrogate pair but as an escape
+_FIELDS = ("id", "inputs", "expected", "relevant", "tags", "cluster", "weight", "source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Case(Shown):
+    """One question with what is known of its right answer.
+
+    Attributes:
+        id: unique within its golden set.
+        inputs: what fills the prompt's placeholders.
+        expected: facts that a right answer mentions; for exact scorers the answers that are right.
+        relevant: document id -> grade (1 = relevant, higher = more so).
+        tags: categories to report by.
+        cluster: cases that share a document, topic or conversation; None = independent of all others.
+        weight: how many cases of production this one stands for.
+        source: where the case came from.
+    """
+
+    id: str
+    inputs: Mapping[str, Any]
+    expected: tuple[str, ...] = ()
+    relevant: Mapping[str, float] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    cluster: str | None = None
+    weight: float = 1.0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        """ValueError names the field and the rule it breaks; what is kept cannot be changed."""
+        if not isinstance(self.id, str) or not self.id.strip():
+            raise ValueError(f"id == {self.id!r}, must be a non-empty text")
+        for name, text in (("cluster", self.cluster or ""), ("source", self.source)):
+            if not isinstance(text, str):
+                raise ValueError(f"{name} == {text!r}, must be text")
+        kept = {
+            "inputs": _inputs(self.inputs),
+            "expected": _texts(self.expected, "expected"),
+            "relevant": frozen_json(_grades(self.relevant)),
+            "tags": _texts(self.tags, "tags"),
+            "weight": _weight(self.weight),
+        }
+        for name, value in kept.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Case:
+        """A case from plain values; ValueError names the field and the rule it breaks."""
+        unknown = sorted(set(row) - set(_FIELDS))
+        if unknown:
+            raise ValueError(f"unknown key {unknown[0]!r} (known: {', '.join(_FIELDS)})")
+        return cls(**{"id": None, "inputs": None, **{key: value for key, value in row.items() if value is not None}})
+
+    @property
+    def asked(self) -> str:
+        """All inputs in one line, for tables."""
+        return " | ".join(map(str, self.inputs.values()))
+
+    def to_row(self) -> dict[str, Any]:
+        """The case as plain values, fields at their defaults left out."""
+        row = {key: value for key, value in asdict(self).items() if value not in ((), {}, None, "")}
+        return row if self.weight != 1.0 else {key: value for key, value in row.items() if key != "weight"}
+
+
+@dataclass(frozen=True, repr=False)
+class GoldenSet(Shown):
+    """An ordered set of cases with unique ids, and a digest over their content.
+
+    Attributes:
+        cases: the cases, in the order of their source.
+        name: what reports call it.
+        parent: digest of the set that this one was grown from, "" for a first set.
+    """
+
+    _most_rows: ClassVar[int] = 8
+
+    cases: tuple[Case, ...]
+    name: str = "golden"
+    parent: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cases", tuple(self.cases))
+        if not self.cases:
+            raise ValueError(f"the golden set {self.name!r} has no cases")
+        _refuse_duplicates([(case.id, f"case {i + 1}") for i, case in enumerate(self.cases)], self.name)
+
+    @classmethod
+    def load(cls, path: str | Path, *, parent: str = "") -> GoldenSet:
+        """Cases from JSONL, one object per line; FileRuleError with file and line for anything else."""
+        path = Path(path)
+        rows = list(jsonl_rows(path))
+        if not rows:
+            raise FileRuleError("has no cases", path=path)
+        cases = []
+        for line, row in rows:
+            try:
+                cases.append(Case.from_row(row))
+            except ValueError as error:
+                raise FileRuleError(str(error), path=path, line=line) from None
+        places = [(case.id, f"line {line}") for case, (line, _) in zip(cases, rows, strict=True)]
+        _refuse_duplicates(places, path)
+        return cls(tuple(cases), name=path.stem, parent=parent)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        inputs: Sequence[str],
+        expected: str | None = None,
+        id: str | None = None,
+        tags: str | None = None,
+        cluster: str | None = None,
+        weight: str | None = None,
+        relevant: str | None = None,
+        name: str = "golden",
+    ) -> GoldenSet:
+        """Cases from columns of a table; without `id`, rows are numbered.
+
+        Lists in text cells are separated by `;`. In `expected`, `a|b` is one fact that may be said either way.
+        """
+        columns = {"expected": expected, "tags": tags, "cluster": cluster, "weight": weight, "relevant": relevant}
+        used = {key: column for key, column in columns.items() if column is not None}
+        for column in [*inputs, *used.values(), *([id] if id else [])]:
+            if column not in frame.columns:
+                raise ValueError(f"no column {column!r} in the table (it has: {', '.join(map(str, frame.columns))})")
+        cases = []
+        for number, record in enumerate(frame.to_dict("records"), start=1):
+            row: dict[str, Any] = {key: _cell(record[column], key) for key, column in used.items()}
+            row["id"] = str(_present(record[id], id, number)) if id else f"q{number}"
+            row["inputs"] = {column: _present(record[column], column, number) for column in inputs}
+            try:
+                cases.append(Case.from_row(row))
+            except ValueError as error:
+                raise ValueError(f"row {number}: {error}") from None
+        return cls(tuple(cases), name=name)
+
+    @classmethod
+    def from_csv(cls, path: str | Path, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
+        """Cases from a CSV file (also with ; or tabs) but for its empty rows; `columns` as in `from_frame`."""
+        import pandas as pd
+
+        text = _decoded(_bytes(Path(path)), path)
+        try:
+            frame = read_back(pd.read_csv(io.StringIO(text), sep=separator_of(text), dtype=str, keep_default_na=False))
+        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise FileRuleError(f"is not a CSV file ({error})", path=path) from None
+        if not isinstance(frame.index, pd.RangeIndex):
+            raise FileRuleError("is not a CSV file (its rows have more fields than its header)", path=path)
+        return cls._from_file(frame[~frame.map(_is_missing).all(axis="columns")], path, inputs=inputs, **columns)
+
+    @classmethod
+    def from_parquet(cls, path: str | Path, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
+        """Cases from a Parquet file; `columns` as in `from_frame`."""
+        import pandas as pd
+
+        try:
+            frame = pd.read_parquet(io.BytesIO(_bytes(Path(path))))
+        except ValueError as error:  # pyarrow's own error is one
+            raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
+        return cls._from_file(frame, path, inputs=inputs, **columns)
+
+    @classmethod
+    def _from_file(cls, frame: pd.DataFrame, path: str | Path, **columns: Any) -> GoldenSet:
+        if frame.empty:
+            raise FileRuleError("has no cases", path=path)
+        try:
+            return cls.from_frame(frame, name=Path(path).stem, **columns)
+        except FileRuleError as error:
+            raise FileRuleError(f"{error.rule} (case 1 is the first row of data)", path=path) from None
+        except ValueError as error:
+            raise FileRuleError(f"{error} (row 1 is the first row of data)", path=path) from None
+
+    @classmethod
+    def from_hf(cls, dataset: datasets.Dataset, *, inputs: Sequence[str] = (), **columns: Any) -> GoldenSet:
+        """Cases from a Hugging Face dataset: one that `to_hf` made, or any with the named columns."""
+        if not inputs and "case" in dataset.column_names:
+            return cls(tuple(Case.from_row(json.loads(text)) for text in dataset["case"]))
+        return cls.from_frame(dataset.to_pandas(), inputs=inputs, **columns)
+
+    def to_hf(self) -> datasets.Dataset:
+        """The cases as a Hugging Face dataset: readable columns, and the whole case as JSON in `case`."""
+        import datasets
+
+        rows = [
+            {"id": case.id, "expected": list(case.expected), "tags": list(case.tags), "case": _canonical(case)}
+            for case in self.cases
+        ]
+        return datasets.Dataset.from_list(rows)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the cases as JSONL."""
+        text = "".join(f"{json.dumps(case.to_row(), ensure_ascii=False)}\n" for case in self.cases)
+        Path(path).write_bytes(_HALF_PAIR.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode())
+        return Path(path)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) over the canonical JSON of the cases, whatever their order."""
+        lines = sorted(_canonical(case) for case in self.cases)
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+    @cached_property
+    def by_id(self) -> dict[str, Case]:
+        """Cases by their id."""
+        return {case.id: case for case in self.cases}
+
+    @cached_property
+    def personal(self) -> tuple[Found, ...]:
+        """The cases that hold personal data or a key, with its kinds; never what it is."""
+        return pii_of_cases(self)
+
+    @property
+    def personal_notes(self) -> tuple[str, ...]:
+        """What a reader must know of that: one sentence, or none."""
+        where = f"{len(self.personal):,} of {len(self):,} cases of {self.name!r}: {told(self.personal)}"
+        advice = 'it is sent and stored; tracking.log(..., pii="redact") keeps pseudonyms in what is logged'
+        return (f"PERSONAL DATA in {where}; {advice}.",) if self.personal else ()
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Every tag, in order of first use."""
+        return tuple(dict.fromkeys(tag for case in self.cases for tag in case.tags))
+
+    def only(self, *, tag: str | None = None, ids: Iterable[str] | None = None, first: int | None = None) -> GoldenSet:
+        """The cases with this tag, these ids, or the first so many; a smaller set with this one as parent."""
+        if tag is None and ids is None and first is None:
+            return self
+        wanted = None if ids is None else set(ids)
+        if wanted and (unknown := sorted(wanted - set(self.by_id))):
+            raise ValueError(f"no case {unknown[0]!r} in {self.name!r}")
+        kept = [c for c in self.cases if (tag is None or tag in c.tags) and (wanted is None or c.id in wanted)]
+        return replace(self, cases=tuple(kept[:first]), parent=self.digest)
+
+    def grown(self, cases: Iterable[Case]) -> GoldenSet:
+        """This set with cases added, and this set's digest as its parent."""
+        return replace(self, cases=(*self.cases, *cases), parent=self.digest)
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self.cases)
+
+    def __repr__(self) -> str:
+        return f"GoldenSet({plain(self.name)}, {len(self)} cases, {len(self.tags)} tags, digest={self.digest[:8]})"
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {"id": c.id, **c.inputs, "expected": c.expected, "tags": c.tags, "cluster": c.cluster} for c in self.cases
+        ]
+
+    def _sentence(self) -> str:
+        clusters = len({case.cluster or f"\0{case.id}" for case in self.cases})
+        return f"{len(self)} cases in {clusters} clusters, {len(self.tags)} tags, digest {self.digest[:8]}."
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return located(path).read_bytes()
+    except OSError as error:
+        raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
+
+
+def _decoded(raw: bytes, path: str | Path) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise FileRuleError(f"is not UTF-8 ({error.reason})", path=path, line=line) from None
+
+
+def jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line number and object of every line; FileRuleError with the line for whatever is not a whole JSON object."""
+    for number, raw in enumerate(_bytes(path).split(b"\n"), start=1):
+        raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+        if not raw.strip():
+            continue
+        try:
+            row = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        except UnicodeDecodeError as error:
+            raise FileRuleError(f"is not UTF-8 ({error.reason})", path=path, line=number) from None
+        except json.JSONDecodeError as error:
+            raise FileRuleError(f"is not a whole JSON object ({error.msg})", path=path, line=number) from None
+        except (ValueError, RecursionError) as error:
+            raise FileRuleError(str(error), path=path, line=number) from None
+        if not isinstance(row, dict):
+            raise FileRuleError("must be a JSON object", path=path, line=number)
+        yield number, row
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
+    return row
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _refuse_duplicates(places: Iterable[tuple[str, str]], source: str | Path) -> None:
+    seen: dict[str, str] = {}
+    for case_id, place in places:
+        key = unicodedata.normalize("NFC", case_id.strip())
+        if key in seen:
+            raise FileRuleError(f"duplicate id {case_id!r} on {seen[key]} and {place}", path=source)
+        seen[key] = place
+
+
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{name} == {value!r}, must be a text or a list of texts")
+    return tuple(texts)
+
+
+def _grades(value: Any) -> dict[str, float]:
+    grades = dict.fromkeys(value, 1) if isinstance(value, (list, tuple)) else value
+    if not isinstance(grades, Mapping):
+        raise ValueError(f"relevant == {value!r}, must map document ids to grades")
+    for doc_id, grade in grades.items():
+        if isinstance(grade, bool) or not isinstance(grade, (int, float)) or not 0 <= grade < float("inf"):
+            raise ValueError(f"relevant[{doc_id!r}] == {grade!r}, must be a number >= 0")
+    return dict(grades)
+
+
+def _weight(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ValueError(f"weight == {value!r}, must be a number > 0")
+    return float(value)
+
+
+def _inputs(value: Any) -> Any:
+    if not isinstance(value, Mapping) or not value or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"inputs == {value!r}, must be a mapping of placeholder names to values")
+    return frozen_json(value)
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    )
+
+
+def _present(value: Any, column: str, number: int) -> Any:
+    if _is_missing(value):
+        raise ValueError(f"row {number}: column {column!r} is empty")
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return value if isinstance(value, (str, bool, int, float, list, dict)) else str(value)
+
+
+def _cell(value: Any, key: str) -> Any:
+    if _is_missing(value):
+        return None
+    if isinstance(value, Mapping):  # Parquet fills the keys of other rows with None
+        return {name: item for name, item in value.items() if item is not None}
+    if key in ("expected", "tags", "relevant") and isinstance(value, str):
+        return [part.strip() for part in value.split(";") if part.strip()]
+    if key == "weight":
+        return float(value)
+    if key == "cluster":
+        return str(value)
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _canonical(case: Case) -> str:
+    return json.dumps(case.to_row(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,156 @@
+"""What can be known before the first call: cases that do not fill the prompt, or that the prompt gives away; keys.
+
+`plan` calls `check_cases` for every variant, and `refuse_secrets` for every run, that of an app too.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from llmlab.base.errors import DataError, PromptError
+from llmlab.base.personal_data import API_KEY, find_pii
+from llmlab.base.secrets import secrets_now
+from llmlab.bundle.bundle import Bundle
+from llmlab.bundle.prompt import fill, placeholders
+from llmlab.golden.cases import Case, GoldenSet
+
+__all__ = ["check_cases", "leaks", "refuse_secrets", "unfilled"]
+
+PASSAGES = "passages"  # what retrieval fills in
+
+
+def check_cases(bundle: Bundle, golden: GoldenSet, *, variant: str, bundle_path: str | Path | None = None) -> None:
+    """Nothing, when every case fills the bundle's templates and none is one of its few-shot examples.
+
+    Raises:
+        PromptError: names the bundle, the golden set, the first case and how many others.
+    """
+    place = f"variant {variant!r}" if bundle_path is None else f"variant {variant!r} ({bundle_path})"
+    if missing := unfilled(bundle, golden):
+        case_id, why = missing[0]
+        others = tuple(dict.fromkeys(case_id for case_id, _ in missing))
+        has = f"{_who(case_id, golden)}{_and_more(others)}"
+        raise PromptError(f"{place}: {why}, with {has}", variant=variant, case_ids=others)
+    if found := leaks(bundle, golden):
+        number, case_id, how = found[0]
+        others = tuple(dict.fromkeys(case_id for _, case_id, _ in found))
+        raise PromptError(
+            f"{place}: example {number} of the prompt is {how} {_who(case_id, golden)}{_and_more(others)}: "
+            "the model would be shown the answer; take it out of the examples or out of the golden set",
+            variant=variant,
+            case_ids=others,
+        )
+
+
+def refuse_secrets(bundles: Mapping[str, Bundle], golden: GoldenSet | None, *more: Any) -> None:
+    """Nothing, when no secret of the environment stands in a bundle, a case or anything else that is given.
+
+    A key inside a bundle or a case cannot be cut out without changing its digest.
+
+    Raises:
+        DataError: names the place and the variable, or says that a bundle holds something that looks like a key.
+    """
+    secrets = secrets_now()
+    places = [(f"bundle {name!r}", bundle.model_dump_json()) for name, bundle in bundles.items()]
+    for place, text in places:
+        if API_KEY in find_pii(text):
+            raise DataError(f"{place} contains what looks like an API key, which is never sent or written; take it out")
+    places += [("the run's record", json.dumps(part, default=str)) for part in more]
+    if secrets and golden is not None:
+        places.append(("the golden set", json.dumps([case.to_row() for case in golden], ensure_ascii=False)))
+    for place, text in places:
+        if name := next((name for spelling, name in secrets if spelling in text), ""):
+            raise DataError(f"{place} contains the value of {name}, which is never written; take it out and run again")
+
+
+def unfilled(bundle: Bundle, golden: GoldenSet) -> tuple[tuple[str, str], ...]:
+    """(case id, what its inputs do not fill) for every case that cannot be asked; case id "" for an example.
+
+    >>> bundle = Bundle.from_prompt("{{ question }} {{ context }}", model="offline/extractive-1")
+    >>> unfilled(bundle, GoldenSet((Case(id="q1", inputs={"question": "?"}),)))
+    (('q1', "the template needs 'context', which is not among the inputs (question)"),)
+    """
+    prompt, retrieval = bundle.prompt, bundle.retrieval
+    extra = {PASSAGES: ""} if retrieval is not None else {}
+    found = []
+    for number, example in enumerate(prompt.examples, start=1):
+        if why := _gap(prompt.template, example.inputs, f"the template with example {number}", try_it=True):
+            found.append(("", why))
+    for i, case in enumerate(golden):
+        given = {**extra, **case.inputs}
+        parts = [("the system text", prompt.system, given), ("the template", prompt.template, given)]
+        if retrieval is not None:
+            parts.append(("the retrieval query", retrieval.query, dict(case.inputs)))
+        gaps = (_gap(text, values, name, try_it=i == 0) for name, text, values in parts)
+        if why := next(filter(None, gaps), ""):
+            found.append((case.id, why))
+    return tuple(found)
+
+
+def leaks(bundle: Bundle, golden: GoldenSet) -> tuple[tuple[int, str, str], ...]:
+    """(number of the example, case id, "the same as" or "nearly the same as") for every example that is a case.
+
+    Compared are the inputs that the templates use; "nearly" leaves case, spacing and punctuation out.
+
+    >>> prompt = {"template": "{{ question }}", "examples": [{"inputs": {"question": "What is NA ?"}, "output": "gap"}]}
+    >>> bundle = Bundle.from_prompt("{{ question }}", model="offline/extractive-1", prompt=prompt)
+    >>> leaks(bundle, GoldenSet((Case(id="q1", inputs={"question": "what is NA?"}),)))
+    ((1, 'q1', 'nearly the same as'),)
+    """
+    if not bundle.prompt.examples:
+        return ()
+    query = bundle.retrieval.query if bundle.retrieval is not None else ""
+    used = (bundle.prompt.placeholders | placeholders(query)) - {PASSAGES}
+    cases: dict[str, list[Case]] = {}
+    for case in golden:
+        cases.setdefault(_signature(case.inputs, used), []).append(case)
+    return tuple(
+        (number, case.id, "the same as" if _same(example.inputs, case.inputs, used) else "nearly the same as")
+        for number, example in enumerate(bundle.prompt.examples, start=1)
+        for case in cases.get(_signature(example.inputs, used), ())
+    )
+
+
+def _gap(text: str, values: Mapping[str, Any], name: str, *, try_it: bool) -> str:
+    missing = sorted(placeholders(text) - set(values))
+    if not (missing or try_it):
+        return ""
+    try:
+        fill(text, values)  # a placeholder may be optional ({% if x is defined %}), so filling decides
+    except ValueError as error:
+        if not missing:
+            return f"{name}: {error}"
+        has = ", ".join(sorted(set(values) - {PASSAGES})) or "none"
+        hint = "; passages need a `retrieval:` in the bundle" if missing == [PASSAGES] else ""
+        return f"{name} needs {', '.join(map(repr, missing))}, which is not among the inputs ({has}){hint}"
+    return ""
+
+
+def _signature(inputs: Mapping[str, Any], used: Iterable[str]) -> str:
+    return json.dumps([[name, _normal(inputs[name])] for name in sorted(used) if name in inputs])
+
+
+def _same(left: Mapping[str, Any], right: Mapping[str, Any], used: Iterable[str]) -> bool:
+    return all(_text(left.get(name)) == _text(right.get(name)) for name in used)
+
+
+def _normal(value: Any) -> str:
+    folded = unicodedata.normalize("NFKC", _text(value)).casefold()
+    words = "".join(char if char.isalnum() else " " for char in folded).split()
+    return " ".join(words) or folded.strip()
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+
+
+def _who(case_id: str, golden: GoldenSet) -> str:
+    return f"case {case_id!r} of the golden set {golden.name!r}" if case_id else f"(golden set {golden.name!r})"
+
+
+def _and_more(case_ids: tuple[str, ...]) -> str:
+    return f" (and {len(case_ids) - 1:,} more)" if len(case_ids) > 1 else ""

@@ -1,0 +1,169 @@
+"""Is the registry what its receipts and its history say? For CI and cron: every finding in words, none in silence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmlab.base.display import Chip, Shown
+from llmlab.base.errors import FileRuleError, RegistryError, StoreError
+from llmlab.registry.connection import HISTORY, Registry, open_registry
+from llmlab.registry.moves import History, make_move, settle
+from llmlab.registry.versions import Version, read_bundle, read_receipt
+from llmlab.results.wording import counted
+
+__all__ = ["Audit", "Finding", "audit"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Finding(Shown):
+    """One thing that was found: `wrong`, or `adopted` into the history, or only `noted`."""
+
+    model: str
+    about: str
+    kind: str
+    what: str
+
+    def _rows(self) -> list[dict[str, object]]:
+        chips = {"wrong": "bad", "adopted": "unsure"}
+        kind = Chip(self.kind, chips.get(self.kind, "neutral"))
+        return [{"model": self.model, "about": self.about, "finding": kind, "what": self.what}]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Audit(Shown):
+    """What an audit found, and what it looked at."""
+
+    findings: tuple[Finding, ...] = ()
+    models: tuple[str, ...] = ()
+    n_versions: int = 0
+
+    @property
+    def wrong(self) -> tuple[Finding, ...]:
+        """The findings that somebody has to look at."""
+        return tuple(finding for finding in self.findings if finding.kind == "wrong")
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [row for finding in self.findings for row in finding._rows()]
+
+    def _sentence(self) -> str:
+        looked = f"{counted(len(self.models), 'model')}, {counted(self.n_versions, 'version')}"
+        return f"{looked}: {len(self.wrong)} wrong, {counted(len(self.findings) - len(self.wrong), 'other finding')}."
+
+
+def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
+    """Every registered bundle (or those of one model) against its digest, receipt, description and history.
+
+    A move that a crash left half made is finished. An alias that was set by hand is adopted into the history where
+    its version carries a valid passing receipt; otherwise it is reported.
+    """
+    registry = open_registry(root)
+    names = _models(registry) if name is None else (name,)
+    findings: list[Finding] = []
+    n_versions = 0
+    for model in names:
+        registry.known_model(model)
+        versions = registry.versions(model)
+        n_versions += len(versions)
+        findings += [finding for found in versions for finding in _version(registry, found)]
+        findings += _aliases(registry, model)
+    return Audit(findings=tuple(findings), models=names, n_versions=n_versions)
+
+
+def _models(registry: Registry) -> tuple[str, ...]:
+    """The models that llmlab registered: those whose versions carry a digest, or that have a history."""
+    names = registry.models()
+    ours = {name.removesuffix(HISTORY) for name in names if name.endswith(HISTORY)}
+    others = [name for name in names if not name.endswith(HISTORY) and name not in ours]
+    ours |= {name for name in others if any("digest" in found.tags for found in registry.versions(name))}
+    return tuple(name for name in names if name in ours)
+
+
+def _version(registry: Registry, found: Any) -> Iterator[Finding]:
+    """A version's artifact, receipt, tags and description."""
+    version = Version.of(registry, found)
+    about = f"version {version.number}"
+    try:
+        bundle = read_bundle(registry, version)
+    except (RegistryError, StoreError) as error:
+        yield Finding(model=version.name, about=about, kind="wrong", what=str(error))
+        return
+    edited = [
+        name
+        for name, value in {"bundle_version": bundle.version, "model": str(bundle.model)}.items()
+        if found.tags.get(name) != value
+    ]
+    description = hashlib.sha256((found.description or "").encode()).hexdigest()
+    edited += ["description"] if found.tags.get("description_digest") != description else []
+    try:
+        receipt = read_receipt(registry, version)
+        edited += ["gate"] if version.gate != (receipt.verdict if receipt else "") else []
+        edited += ["index_digest"] if version.index_digest != (receipt.index_digest if receipt else "") else []
+    except (RegistryError, StoreError, FileRuleError) as error:
+        yield Finding(model=version.name, about=about, kind="wrong", what=str(error))
+    if edited:
+        what = f"{', '.join(edited)} was edited by hand; registering the bundle with a new receipt writes it again"
+        yield Finding(model=version.name, about=about, kind="wrong", what=what)
+
+
+def _aliases(registry: Registry, name: str) -> Iterator[Finding]:
+    """Each alias against the last valid move of it."""
+    past = settle(registry, name)
+    yield from (
+        Finding(model=name, about=f"move {number}", kind="wrong", what="its record was edited by hand")
+        for number in past.damaged
+    )
+    for move in past.moves:
+        if move.forced and move.number not in past.lost:
+            what = f"{move.who} forced {move.alias} to version {move.version}: {move.reason}"
+            yield Finding(model=name, about=f"move {move.number}", kind="noted", what=what)
+    there = {alias: int(number) for alias, number in registry.model(name).aliases.items()}
+    for alias in sorted({*past.aliases, *there}):
+        yield from _alias(registry, past, alias, there.get(alias))
+
+
+def _alias(registry: Registry, past: History, alias: str, number: int | None) -> Iterator[Finding]:
+    last, name = past.last(alias), past.name
+    if number is None:
+        yield Finding(model=name, about=alias, kind="wrong", what="the alias was removed by hand; promote or roll back")
+        return
+    found = registry.version(name, number)
+    digest = found.tags.get("digest", "") if found is not None else ""
+    if last is not None and last.version == number:
+        if digest != last.digest:
+            what = (
+                f"version {number} has digest {digest[:8] or 'none'}, moved was {last.digest[:8]}: its tag was edited"
+            )
+            yield Finding(model=name, about=alias, kind="wrong", what=what)
+        return
+    said = "nothing" if last is None else f"version {last.version}"
+    by_hand = f"it was set to version {number} by hand, the history says {said}"
+    why_not = _why_not(registry, found)
+    if why_not:
+        yield Finding(model=name, about=alias, kind="wrong", what=f"{by_hand}; {why_not}: roll back, or gate it")
+        return
+    _adopt(registry, past, alias, found)
+    yield Finding(model=name, about=alias, kind="adopted", what=f"{by_hand}; its receipt passes, so it was adopted")
+
+
+def _why_not(registry: Registry, found: Any) -> str:
+    """Why a version that an alias was set to by hand cannot be adopted, "" where it can."""
+    version = Version.of(registry, found)
+    try:
+        read_bundle(registry, version)
+        receipt = read_receipt(registry, version)
+    except (RegistryError, StoreError, FileRuleError) as error:
+        return str(error)
+    if receipt is None:
+        return "it has no receipt"
+    return "" if receipt.verdict == "PASS" else f"its receipt says {receipt.verdict}"
+
+
+def _adopt(registry: Registry, past: History, alias: str, found: Any) -> None:
+    last, reason = past.last(alias), "set by hand in MLflow, found by the audit"
+    before, receipt = last.version if last else None, found.tags.get("receipt", "")
+    move = past.next_move(alias, kind="adopt", to=found, before=before, reason=reason, receipt=receipt)
+    make_move(registry, past.name, move, target=found, known=past)

@@ -1,0 +1,33 @@
+"""Results: the answers of a run and what they say: scores, summaries, comparisons, cost, single cases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.results.comparison import Comparison as Comparison
+    from llmlab.results.comparison import PairedRow as PairedRow
+    from llmlab.results.comparison import Verdict as Verdict
+    from llmlab.results.comparison import compare_tables as compare_tables
+    from llmlab.results.results import Results as Results
+    from llmlab.results.scores import Metric as Metric
+    from llmlab.results.scores import ScoreTable as ScoreTable
+    from llmlab.results.scores import score_table as score_table
+    from llmlab.results.study import cases_needed as cases_needed
+    from llmlab.results.study import harm_by_category as harm_by_category
+    from llmlab.results.study import repeats_or_cases as repeats_or_cases
+    from llmlab.results.study import three_readings as three_readings
+    from llmlab.results.summary import Summary as Summary
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "results.comparison": ("Comparison", "PairedRow", "Verdict", "compare_tables"),
+        "results.results": ("Results",),
+        "results.scores": ("Metric", "ScoreTable", "score_table"),
+        "results.study": ("cases_needed", "harm_by_category", "repeats_or_cases", "three_readings"),
+        "results.summary": ("Summary",),
+    },
+)

@@ -1,0 +1,255 @@
+"""Answers as columns of a frame and back, with their scores beside them; and the frame as one Parquet file.
+
+Used by `results`, which says what the columns mean, and by `resultsfile`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmlab.base.background import run_in_background
+from llmlab.base.errors import DataError, FileRuleError
+from llmlab.bundle.bundle import Bundle
+from llmlab.clients.base import Generation, Usage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from llmlab.golden.cases import Case
+    from llmlab.scorers import Score, Scorer
+
+__all__ = [
+    "FRAME_COLUMNS",
+    "answers_of",
+    "content_digest",
+    "frame_of",
+    "generations_of",
+    "read_frame",
+    "score_columns",
+    "storable",
+    "unknown_bundle",
+    "write_frame",
+]
+
+TEXTS_AT_ONCE = 4_096  # copied into the frame together
+SCORING_AT_ONCE = 32  # answers whose async scorers wait for an endpoint at the same time
+
+_PLAIN_COLUMNS = ("variant", "case_id", "repeat", "status", "cached", "attempts")
+_TEXT_COLUMNS = ("text", "served_model", "system_fingerprint", "error", "call_key")
+_NUMBER_COLUMNS = ("latency_s", "first_token_s", "cost_usd")
+_TOKEN_COLUMNS = ("input_tokens", "output_tokens", "cached_input_tokens")
+FRAME_COLUMNS = (
+    *("variant", "case_id", "repeat", "status", "text", "retrieved", "tool_calls"),
+    *_TOKEN_COLUMNS,
+    *_NUMBER_COLUMNS,
+    *("served_model", "system_fingerprint", "cached", "attempts", "error", "steps", "call_key"),
+)
+
+
+def content_digest(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
+    """A digest (32 hex digits) over answers and scores, whatever the order of the rows, and over these facts."""
+    import pandas as pd
+
+    content = frame.drop(columns=["cached"], errors="ignore")  # true the second time, for the same answers
+    content = content.assign(retrieved=content["retrieved"].map("\x1f".join))
+    rows = np.sort(pd.util.hash_pandas_object(content, index=False).to_numpy())
+    about = {"columns": list(map(str, content.columns)), **facts}
+    return hashlib.sha256(rows.tobytes() + json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def unknown_bundle(name: str) -> Bundle:
+    """Stands for whatever wrote answers that were made elsewhere: explorable, never pinned."""
+    safe = "".join(char if char.isalnum() and char.isascii() else "_" for char in name)[:80]
+    if safe != name:  # so that two names never become one
+        safe = f"{safe}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return Bundle.from_prompt("(made elsewhere)", model=f"elsewhere/{safe}", name=f"v_{safe}")
+
+
+def frame_of(generations: Sequence[Generation]) -> pd.DataFrame:
+    """One row per answer, one column per field; NaN in a number column = unknown."""
+    import pandas as pd
+
+    columns: dict[str, Any] = {name: [getattr(g, name) for g in generations] for name in _PLAIN_COLUMNS}
+    columns |= {name: _texts(getattr(g, name) or "" for g in generations) for name in _TEXT_COLUMNS}
+    columns |= {name: _numbers([getattr(g, name) for g in generations]) for name in _NUMBER_COLUMNS}
+    columns |= {name: _numbers([getattr(g.usage, name) for g in generations]) for name in _TOKEN_COLUMNS}
+    columns["retrieved"] = pd.Series([tuple(map(storable, g.retrieved)) for g in generations], dtype=object)
+    columns["tool_calls"] = [storable(json.dumps(g.tool_calls)) if g.tool_calls else "" for g in generations]
+    columns["steps"] = [json.dumps(g.steps) if g.steps else "" for g in generations]
+    return pd.DataFrame({name: columns[name] for name in FRAME_COLUMNS})
+
+
+def generations_of(frame: pd.DataFrame) -> Iterator[Generation]:
+    """The answers of a frame's rows, in its order."""
+    columns = {name: frame[name].tolist() for name in FRAME_COLUMNS}
+    for values in zip(*columns.values(), strict=True):
+        yield _generation(dict(zip(columns, values, strict=True)))
+
+
+def answers_of(
+    frame: pd.DataFrame, *, case_ids: Container[str], columns: tuple[str, str, str, str]
+) -> list[Generation]:
+    """Answers made elsewhere, out of the named columns for variant, case, text and (may be absent) repeat.
+
+    Raises:
+        DataError: a column is missing, a case id is unknown, or two rows are the same variant, case and repeat.
+    """
+    variant, case_id, text, repeat = columns
+    if missing := [column for column in (variant, case_id, text) if column not in frame.columns]:
+        raise DataError(f"the table has no column {missing[0]!r} (it has: {', '.join(map(str, frame.columns))})")
+    repeats = frame[repeat].tolist() if repeat in frame.columns else [0] * len(frame)
+    cells = list(zip(frame[variant].astype(str), frame[case_id].astype(str), map(_whole, repeats), strict=True))
+    if unknown := sorted({case for _, case, _ in cells if case not in case_ids}):
+        raise DataError(f"{len(unknown)} case id(s) are not in the golden set, the first is {unknown[0]!r}")
+    _refuse_twice(cells, repeat)
+    said = zip(cells, frame[text].tolist(), frame[text].isna(), strict=True)
+    return [
+        Generation(variant=cell[0], case_id=cell[1], repeat=cell[2], **_answer_fields(answer, absent=absent))
+        for cell, answer, absent in said
+    ]
+
+
+def score_columns(
+    scorers: Sequence[Scorer], pairs: Iterable[tuple[Case, Generation]], *, explanations: Iterable[str]
+) -> dict[str, Any]:
+    """One column of numbers per scorer (NaN = unscored), and `explanations` with theirs added, as JSON texts."""
+    columns: dict[str, list[float]] = {one.name: [] for one in scorers}
+    said = []
+    for found, before in zip(_scores(scorers, pairs), explanations, strict=True):
+        for name, score in found.items():
+            columns[name].append(math.nan if score.value is None else float(score.value))
+        why = {name: text for name, text in json.loads(before or "{}").items() if name not in found}
+        why |= {name: score.explanation for name, score in found.items() if score.explanation}
+        said.append(json.dumps(why) if why else "")
+    return {**{name: np.array(values, dtype=float) for name, values in columns.items()}, "explanations": said}
+
+
+def write_frame(frame: pd.DataFrame, path: str | Path, *, about: Mapping[str, Any]) -> Path:
+    """The frame as a Parquet file that carries `about` as JSON; a killed process leaves no half a file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame.drop(columns="retrieved"), preserve_index=False)
+    ids = pa.array([list(row) for row in frame["retrieved"]], type=pa.list_(pa.string()))
+    table = table.add_column(list(frame.columns).index("retrieved"), "retrieved", ids)
+    target = Path(path)
+    torn = target.with_name(f"{target.name}.part")
+    pq.write_table(table.replace_schema_metadata({b"llmlab": json.dumps(about).encode()}), torn)
+    return torn.replace(target)
+
+
+def read_frame(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """What `write_frame` wrote; `about` is empty for a Parquet file of somebody else's.
+
+    Raises:
+        FileRuleError: there is no such file, or it is not Parquet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
+        raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
+    except OSError as error:
+        raise FileRuleError(f"cannot be read ({error.strerror or error})", path=path) from None
+    try:
+        about = json.loads((table.schema.metadata or {}).get(b"llmlab", b"{}"))
+    except ValueError:
+        about = {}
+    frame = table.to_pandas()
+    if "retrieved" in frame.columns:
+        frame["retrieved"] = [tuple(ids) for ids in frame["retrieved"]]
+    return frame, about if isinstance(about, dict) else {}
+
+
+def storable(text: str) -> str:
+    """Text that Parquet and databases can hold: a lone surrogate is written as its escape."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
+    return text
+
+
+def _generation(row: Mapping[str, Any]) -> Generation:
+    cost = _number(row["cost_usd"])
+    tokens = {name: _number(row[name]) for name in _TOKEN_COLUMNS}
+    return Generation(
+        **{name: row[name] for name in (*_PLAIN_COLUMNS, *_TEXT_COLUMNS, "retrieved")},
+        latency_s=_number(row["latency_s"]),
+        first_token_s=_number(row["first_token_s"]),
+        cost_usd=None if cost is None else Decimal(repr(cost)),
+        usage=Usage(**{name: None if count is None else int(count) for name, count in tokens.items()}),
+        tool_calls=tuple(json.loads(row["tool_calls"] or "[]")),
+        steps=tuple(json.loads(row["steps"] or "[]")),
+    )
+
+
+def _texts(texts: Iterable[str]) -> Any:
+    """Texts as pandas keeps them, made some thousand at a time: made at once, they would be held twice over."""
+    import pandas as pd
+    import pyarrow as pa
+
+    left = map(storable, texts)
+    pieces = [pa.array(piece, pa.large_string()) for piece in iter(lambda: list(islice(left, TEXTS_AT_ONCE)), [])]
+    kept = pd.StringDtype("pyarrow", na_value=np.nan)  # what pandas 3 makes of a list of texts
+    return pd.array(pa.chunked_array(pieces, pa.large_string()), dtype=kept)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:
+    return np.array([math.nan if value is None else float(value) for value in values], dtype=float)
+
+
+def _whole(repeat: Any) -> int:
+    if isinstance(repeat, bool) or not isinstance(repeat, (int, float)) or repeat < 0 or repeat != int(repeat):
+        raise DataError(f"repeat == {repeat!r}, must be 0, 1, 2, ...")
+    return int(repeat)
+
+
+def _refuse_twice(cells: Iterable[tuple[str, str, int]], repeat: str) -> None:
+    seen: dict[tuple[str, str, int], int] = {}
+    for number, cell in enumerate(cells, start=1):
+        if (first := seen.setdefault(cell, number)) != number:
+            raise DataError(
+                f"rows {first} and {number} both are the answer of {cell[0]!r} to {cell[1]!r}, repeat {cell[2]}; "
+                f"number repeated answers in a column {repeat!r}, or keep one"
+            )
+
+
+def _answer_fields(answer: Any, *, absent: bool) -> dict[str, Any]:
+    if absent:
+        return {"status": "error", "error": "no answer in the table"}
+    return {"text": str(answer)} if str(answer).strip() else {"status": "empty"}
+
+
+def _scores(scorers: Sequence[Scorer], pairs: Iterable[tuple[Case, Generation]]) -> Iterable[dict[str, Score]]:
+    from llmlab.scorers import score_all, score_all_async
+
+    if not any(one.is_async for one in scorers):
+        return (score_all(scorers, case, generation) for case, generation in pairs)
+    places = asyncio.Semaphore(SCORING_AT_ONCE)
+
+    async def one(case: Case, generation: Generation) -> dict[str, Score]:
+        async with places:
+            return await score_all_async(scorers, case, generation)
+
+    async def every() -> list[dict[str, Score]]:
+        return await asyncio.gather(*(one(case, generation) for case, generation in pairs))
+
+    return run_in_background(every)

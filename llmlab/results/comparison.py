@@ -1,0 +1,362 @@
+"""Is a candidate better than the baseline: paired differences per metric and category, with what they mean.
+
+Reads score tables alone, so that answers of a run and other tools' scores are judged by the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmlab.base.display import Chip, Interval, Shown, frame
+from llmlab.base.errors import GateError
+from llmlab.base.numbers import p_text
+from llmlab.results.margins import POWER, UNSCORED_AT_MOST, judged, margins_of
+from llmlab.results.scores import CaseDesign, Metric, ScoreTable
+from llmlab.results.wording import comparison_lines, missing_notes, paired_sentence
+from llmlab.stats.multiple import holm
+from llmlab.stats.paired import PairedDifference, mean_difference
+from llmlab.stats.standard_error import t_quantile
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Comparison", "PairedRow", "Verdict", "compare_tables"]
+
+_KINDS = {"PASS": "good", "better": "good", "FAIL": "bad", "worse": "bad"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PairedRow(Shown):
+    """One metric of one candidate against the baseline, over all cases or those of one category.
+
+    Attributes:
+        metric, baseline, candidate, category: what is compared; category None = all cases.
+        difference: candidate minus baseline, None where fewer than two pairs (or clusters) are scored.
+        lowest, highest: the same, had every unscored answer been as bad, or as good, for the candidate as the
+            metric's bounds allow; None where nothing is unscored or there is no bound.
+        p_adjusted: Holm over the rows of the same family (all-case rows, or the rows by category).
+        n_pairs, n_attempted: cases scored in both arms, and cases tried.
+        n_clusters: clusters that the pairs come in.
+        scored, attempted: answers per arm (baseline, candidate), repeats counted.
+        level: of the interval; 1 - level is what the adjusted p is held against.
+        detectable: the smallest true difference these cases would show with 80% power.
+        margin, verdict: the tolerated harm, and PASS, FAIL or INCONCLUSIVE by the non-inferior rule.
+        repeats, noise: how often a case was asked, and the share of the variance that is noise between repeats, which
+            more of them would take away; None = not known.
+        needed_cases: about how many cases would settle the margin with 80% power, None where settled.
+        needed_with_repeats: how many repeats instead of how many, and the cases needed then; None where that saves
+            little, or cannot be told.
+        notes: what a reader must know about missing rows and few clusters.
+    """
+
+    metric: Metric
+    baseline: str
+    candidate: str
+    category: str | None
+    difference: PairedDifference | None
+    lowest: PairedDifference | None = None
+    highest: PairedDifference | None = None
+    p_adjusted: float | None
+    n_pairs: int
+    n_attempted: int
+    n_clusters: int
+    scored: tuple[int, int]
+    attempted: tuple[int, int]
+    level: float = 0.95
+    detectable: float | None = None
+    margin: float | None = None
+    verdict: str | None = None
+    repeats: float | None = None
+    noise: float | None = None
+    needed_cases: int | None = None
+    needed_with_repeats: tuple[int, int, int] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def unscored(self) -> int:
+        """Answers of both arms that have no score; a case that an arm never tried counts as one."""
+        return sum(self.attempted) - sum(self.scored)
+
+    @property
+    def significant(self) -> bool:
+        """Whether the scored pairs differ by more than noise: adjusted p <= 1 - level, and enough clusters."""
+        d, p = self.difference, self.p_adjusted
+        return d is not None and p is not None and p <= 1 - self.level and not d.too_few_clusters
+
+    @property
+    def undone(self) -> bool:
+        """Whether the unscored answers could undo a significant difference."""
+        if not self.significant or not self.unscored or self.difference is None:
+            return False
+        if self.lowest is None or self.highest is None:
+            return self.unscored > UNSCORED_AT_MOST * sum(self.attempted)
+        return self.lowest.low <= 0 if self.difference.value > 0 else self.highest.high >= 0
+
+    @property
+    def reading(self) -> str:
+        """The row in a word or two: better, worse, not enough evidence, too few cases."""
+        if self.difference is None:
+            return "too few cases"
+        if not self.significant or self.undone:
+            return "not enough evidence"
+        return "better" if (self.difference.value > 0) == self.metric.higher_is_better else "worse"
+
+    @property
+    def sentence(self) -> str:
+        """What the row means, for somebody who does not read p values."""
+        return paired_sentence(self)
+
+    def record(self) -> dict[str, Any]:
+        """The row as plain JSON values, in the words of `llmlab compare --json`."""
+        d = self.difference
+        return {
+            "metric": self.metric.name,
+            "baseline": self.baseline,
+            "candidate": self.candidate,
+            "category": self.category,
+            "difference": None if d is None else d.value,
+            "se": None if d is None else d.se,
+            "df": None if d is None else d.df,
+            "ci": None if d is None else [d.low, d.high],
+            "p_value": None if d is None else d.p_value,
+            "p_adjusted": self.p_adjusted,
+            "n_pairs": self.n_pairs,
+            "n_clusters": self.n_clusters,
+            "method": "too few pairs or clusters" if d is None else d.method,
+            "verdict": self.verdict,
+        }
+
+    def _rows(self) -> list[dict[str, object]]:
+        d, word = self.difference, self.verdict or self.reading
+        row: dict[str, object] = {"metric": self.metric.name, "candidate": self.candidate}
+        if self.category is not None:
+            row["category"] = self.category
+        row[f"difference [{self.level:.0%} CI]"] = None if d is None else Interval(d.value, d.low, d.high)
+        row["p (Holm)"] = p_text(self.p_adjusted)
+        row["verdict" if self.verdict else "reading"] = Chip(word, _KINDS.get(word, "unsure"))
+        row["cases"] = f"{self.n_pairs:,}/{self.n_attempted:,}"
+        if self.n_clusters != self.n_pairs:
+            row["clusters"] = self.n_clusters
+        if self.unscored:
+            row["unscored"] = " | ".join(
+                f"{attempted - scored:,}/{attempted:,}"
+                for scored, attempted in zip(self.scored, self.attempted, strict=True)
+            )
+        row["would show (80% power)"] = None if self.detectable is None else Interval(float(f"{self.detectable:.2g}"))
+        return [row]
+
+    def _columns(self) -> dict[str, object]:
+        """Everything as numbers, for `to_frame`."""
+        record = self.record()
+        low, high = record.pop("ci") or (None, None)
+        arms = zip(("baseline", "candidate"), self.scored, self.attempted, strict=True)
+        counts = {
+            f"{what}_{arm}": n for arm, *pair in arms for what, n in zip(("scored", "attempted"), pair, strict=True)
+        }
+        more = ("detectable", "needed_cases", "reading", "n_attempted", "sentence")
+        return {**record, "low": low, "high": high, **counts, **{name: getattr(self, name) for name in more}}
+
+    def _sentence(self) -> str:
+        return " ".join([self.sentence, *self.notes])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Verdict(Shown):
+    """How a notebook ends: PASS, FAIL or INCONCLUSIVE, and why in one sentence."""
+
+    word: str
+    sentence: str
+
+    def require(self, how: str) -> Verdict:
+        """This verdict; with `how` "pass" a GateError unless it is PASS, which sets the exit code of `llmlab run`."""
+        if how not in ("none", "pass"):
+            raise ValueError(f"require == {how!r}, must be 'none' or 'pass'")
+        if how == "pass" and self.word != "PASS":
+            raise GateError(f"{self.word}: {self.sentence}", decision=self)
+        return self
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [{"verdict": Chip(self.word, _KINDS.get(self.word, "unsure"))}]
+
+    def _sentence(self) -> str:
+        return self.sentence
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Comparison(Shown):
+    """Candidates against one baseline: a row per metric and candidate, and per category when asked for.
+
+    It shows what is needed to read it; `to_frame()` has every number of every row.
+    """
+
+    rows: tuple[PairedRow, ...]
+    baseline: str
+    golden_digest: str = ""
+    age: str = ""
+    notes: tuple[str, ...] = ()
+
+    def row(self, metric: str, candidate: str | None = None, category: str | None = None) -> PairedRow:
+        """The row of a metric, candidate (the only one by default) and category; ValueError where there is none."""
+        found = [
+            row
+            for row in self.rows
+            if row.metric.name == metric and row.category == category and candidate in (None, row.candidate)
+        ]
+        if len(found) != 1:
+            there = ", ".join(dict.fromkeys(f"{row.metric.name}/{row.candidate}" for row in self.rows[:20]))
+            asked = f"metric {metric!r}, candidate {candidate!r}, category {category!r}"
+            raise ValueError(f"{len(found)} rows for {asked}, must be one (metric/candidate there are: {there})")
+        return found[0]
+
+    def verdict(self, metric: str) -> Verdict:
+        """PASS where a candidate is better on this metric, FAIL where all are worse, else INCONCLUSIVE."""
+        rows = [row for row in self.rows if row.metric.name == metric and row.category is None]
+        if not self.rows:
+            return Verdict(word="INCONCLUSIVE", sentence="Nothing to compare: there is no other variant.")
+        if not rows:
+            known = ", ".join(dict.fromkeys(row.metric.name for row in self.rows))
+            raise ValueError(f"no row for a metric {metric!r} in this comparison (there are: {known})")
+        better = [row for row in rows if row.reading == "better"]
+        if better:
+            best = max(better, key=lambda row: abs(row.difference.value) if row.difference else 0.0)
+            return Verdict(word="PASS", sentence=best.sentence)
+        if len(rows) == 1:
+            return Verdict(word="FAIL" if rows[0].reading == "worse" else "INCONCLUSIVE", sentence=rows[0].sentence)
+        if all(row.reading == "worse" for row in rows):
+            return Verdict(word="FAIL", sentence=f"Every candidate is worse than {self.baseline} on {metric}.")
+        sentence = f"Not enough evidence that any of {len(rows)} candidates is better than {self.baseline} on {metric}."
+        return Verdict(word="INCONCLUSIVE", sentence=sentence)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every row as plain JSON values."""
+        return [row.record() for row in self.rows]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every row with all its numbers: interval, se, df, p values, cases, clusters, answers per arm, sentence."""
+        return frame([row._columns() for row in self.rows])
+
+    def lines(self) -> tuple[str, ...]:
+        """What it means, a sentence a line."""
+        return comparison_lines(self)
+
+    def __iter__(self) -> Iterator[PairedRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _rows(self) -> list[dict[str, object]]:
+        lines = [line for row in self.rows for line in row._rows()]
+        if len({row.metric.name for row in self.rows}) == 1:  # named in every sentence; the room is better used
+            lines = [{key: value for key, value in line.items() if key != "metric"} for line in lines]
+        order = list(dict.fromkeys(key for line in lines for key in line))
+        order.sort(key=lambda key: _PLACES.get(key, _PLACES[""]))
+        return [{key: line.get(key, "all" if key == "category" else None) for key in order} for line in lines]
+
+    def _sentence(self) -> str:
+        return "\n".join(self.lines())
+
+
+_PLACES = {"metric": 0, "candidate": 1, "category": 2, "": 3, "clusters": 4, "unscored": 5, "would show (80% power)": 6}
+
+
+def compare_tables(
+    tables: Sequence[ScoreTable],
+    baseline: str,
+    *,
+    candidates: Sequence[str] | None = None,
+    by_tag: bool = False,
+    margin: float | Mapping[str, float] | None = None,
+    level: float = 0.95,
+) -> tuple[PairedRow, ...]:
+    """A row per table (metric) and candidate; with `by_tag` one per tag too, adjusted as a family of their own.
+
+    `margin` is the harm that may be tolerated, in the metric's own unit: one number for the bounded metrics, or a
+    number per metric name.
+    """
+    margins = margins_of(tables, margin)
+    whole, parts = [], []
+    for table in tables:
+        base, tolerated = table.column(baseline), margins.get(table.metric.name)
+        everything = np.ones(len(table.case_ids), dtype=bool)
+        categories = table.categories() if by_tag else {}
+        for arm in map(table.column, _candidates(table, baseline, candidates)):
+            row = _row(table, base, arm, chosen=everything, category=None, level=level)
+            whole.append(judged(row, tolerated))
+            for tag, chosen in categories.items():
+                row = _row(table, base, arm, chosen=chosen, category=tag, level=level)
+                parts.append(judged(row, tolerated))
+    return (*_holm_adjusted(whole, 1 - level), *_holm_adjusted(parts, 1 - level))
+
+
+def _candidates(table: ScoreTable, baseline: str, candidates: Sequence[str] | None) -> Sequence[str]:
+    if candidates is None:
+        return [name for name in table.variants if name != baseline]
+    if baseline in candidates:
+        raise ValueError(f"{baseline!r} is the baseline itself")
+    if len(set(candidates)) < len(candidates):
+        raise ValueError(f"a candidate is named twice: {', '.join(candidates)}")
+    return candidates
+
+
+def _row(
+    table: ScoreTable, base: int, arm: int, *, chosen: NDArray[np.bool_], category: str | None, level: float
+) -> PairedRow:
+    a, b = table.values[chosen, base], table.values[chosen, arm]
+    tried = np.maximum(table.attempted[chosen][:, [base, arm]], 1).sum(axis=0)
+    scored = table.scored[chosen][:, [base, arm]].sum(axis=0)
+    paired = ~(np.isnan(a) | np.isnan(b))
+    both = chosen.copy()
+    both[chosen] = paired
+    difference = _difference(b[paired] - a[paired], table.design(both), level)
+    lowest = highest = None
+    if table.lowest is not None and table.highest is not None and int(scored.sum()) < int(tried.sum()):
+        low, high = table.lowest[chosen], table.highest[chosen]
+        lowest = _difference(low[:, arm] - high[:, base], table.design(chosen), level)
+        highest = _difference(high[:, arm] - low[:, base], table.design(chosen), level)
+    row = PairedRow(
+        metric=table.metric,
+        baseline=table.variants[base],
+        candidate=table.variants[arm],
+        category=category,
+        difference=difference,
+        lowest=lowest,
+        highest=highest,
+        p_adjusted=None if difference is None else difference.p_value,
+        n_pairs=int(paired.sum()),
+        n_attempted=int(chosen.sum()),
+        n_clusters=min(1, int(paired.sum())) if difference is None else difference.n_clusters,
+        scored=(int(scored[0]), int(scored[1])),
+        attempted=(int(tried[0]), int(tried[1])),
+        level=level,
+    )
+    if difference and difference.se and (found := table.repeat_noise(both, [base, arm])):
+        row = replace(row, repeats=found[1], noise=min(1.0, found[0] / (difference.n * difference.se**2)))
+    same_lost = bool((np.isnan(a) == np.isnan(b)).all())
+    return replace(row, notes=missing_notes(row, same_cases_lost=same_lost), detectable=_detectable(difference, level))
+
+
+def _difference(values: NDArray[np.float64], design: CaseDesign, level: float) -> PairedDifference | None:
+    clusters = design["clusters"]
+    if values.size < 2 or (clusters is not None and clusters.min() == clusters.max()):
+        return None
+    return mean_difference(values, **design, level=level)
+
+
+def _detectable(d: PairedDifference | None, level: float) -> float | None:
+    if d is None or d.se == 0:
+        return None
+    return (t_quantile(0.5 + level / 2, d.df) + t_quantile(POWER, d.df)) * d.se
+
+
+def _holm_adjusted(rows: Sequence[PairedRow], alpha: float) -> list[PairedRow]:
+    tested = [row.p_adjusted for row in rows if row.p_adjusted is not None]
+    if not tested:
+        return list(rows)
+    adjusted = iter(holm(tested, alpha=alpha).p_adjusted)
+    return [row if row.p_adjusted is None else replace(row, p_adjusted=next(adjusted)) for row in rows]

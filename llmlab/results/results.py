@@ -1,0 +1,362 @@
+"""The answers of a run and their scores: a tidy frame, and everything needed to read it honestly later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmlab.base.display import Shown
+from llmlab.base.errors import DataError, RunFailedError
+from llmlab.bundle.bundle import Bundle
+from llmlab.clients.base import Generation
+from llmlab.golden.cases import GoldenSet
+from llmlab.results.answers import (
+    FRAME_COLUMNS,
+    answers_of,
+    content_digest,
+    frame_of,
+    generations_of,
+    score_columns,
+    unknown_bundle,
+)
+from llmlab.results.file import read_attributes, write_results
+from llmlab.results.scores import Aggregation, CaseGroups, Metric, ScoreTable, score_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from llmlab.results.case_view import CaseView
+    from llmlab.results.comparison import Comparison
+    from llmlab.results.cost import PerVariant
+    from llmlab.results.flips import Flips, Worst
+    from llmlab.results.summary import Summary
+    from llmlab.scorers import Scorer
+    from llmlab.scorers.base import ScoreFunction
+
+__all__ = ["RESOURCE_METRICS", "Results"]
+
+RESOURCE_METRICS = {
+    "cost_usd": Metric(name="cost_usd", low=0.0, higher_is_better=False, unit="USD"),
+    "latency_s": Metric(name="latency_s", low=0.0, higher_is_better=False, unit="s"),
+    "output_tokens": Metric(name="output_tokens", low=0.0, higher_is_better=False, unit="tokens"),
+    "input_tokens": Metric(name="input_tokens", low=0.0, higher_is_better=False, unit="tokens"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Results(Shown):
+    """Every answer of a run, one row per variant x case x repeat, with one column per scorer.
+
+    Attributes:
+        frame: columns variant, case_id, repeat, status, text, retrieved, input_tokens, output_tokens,
+            cached_input_tokens, latency_s, first_token_s, cost_usd (NaN = unknown), served_model,
+            system_fingerprint, cached, attempts, error, call_key, explanations, and the scorers' (NaN = unscored).
+        metrics: what each score column means, in the order of the scorers.
+        bundles: the variants.
+        golden: the cases, None where only scores are known.
+        golden_digest, index_digests: what was asked, and what was searched per variant.
+        complete: False when the run was interrupted, ran out of budget or of disk.
+        failed_share_allowed: above this share of rows without an answer the run counts as FAILED.
+        provenance: entry point and commit of an application, endpoint fingerprints, versions.
+        notes: sentences that a reader must see, such as a model that changed under us.
+        created_at: UTC, ISO 8601.
+    """
+
+    frame: pd.DataFrame
+    metrics: Mapping[str, Metric]
+    bundles: Mapping[str, Bundle]
+    golden: GoldenSet | None = None
+    golden_digest: str = ""
+    index_digests: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
+    failed_share_allowed: float = 0.2
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    created_at: str = ""
+
+    @classmethod
+    def from_generations(
+        cls, generations: Sequence[Generation], *, golden: GoldenSet, bundles: Mapping[str, Bundle], **facts: Any
+    ) -> Results:
+        """Unscored results of answers, sorted by case, repeat and variant; `facts` are further attributes."""
+        order = {case.id: i for i, case in enumerate(golden)}
+        place = {name: i for i, name in enumerate(bundles)}
+        rows = sorted(generations, key=lambda g: (order[g.case_id], g.repeat, place[g.variant]))
+        return cls(
+            golden_digest=golden.digest,  # before the frame is made: both take memory while they are
+            frame=frame_of(rows),
+            metrics={},
+            bundles=dict(bundles),
+            golden=golden,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            **facts | {"notes": (*facts.get("notes", ()), *golden.personal_notes)},
+        )
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        golden: GoldenSet,
+        scorers: Sequence[Scorer | ScoreFunction] = (),
+        variant: str = "variant",
+        case_id: str = "case_id",
+        text: str = "text",
+        repeat: str = "repeat",
+    ) -> Results:
+        """Results of answers that exist already: one row per answer, in columns named here. Nothing is called.
+
+        The column of repeats may be absent; then a variant has one answer per case. An empty cell is an empty
+        answer, a missing one (None, NaN) an error row.
+
+        Raises:
+            DataError: a column is missing, a case is not in the golden set, or two rows answer the same thing.
+        """
+        answers = answers_of(frame, case_ids=golden.by_id, columns=(variant, case_id, text, repeat))
+        bundles = {name: unknown_bundle(name) for name in dict.fromkeys(answer.variant for answer in answers)}
+        n_silent = len(golden) - len({answer.case_id for answer in answers})
+        notes = (f"{n_silent} of {len(golden)} golden cases have no answer in the table.",) if n_silent else ()
+        return cls.from_generations(answers, golden=golden, bundles=bundles, notes=notes).scored_by(scorers)
+
+    def scored_by(self, scorers: Sequence[Scorer | ScoreFunction]) -> Results:
+        """The same answers with these scorers' columns added (or renewed).
+
+        Raises:
+            DataError: there is no golden set to score against.
+            ValueError: two scorers share a name, or one is called like a column that the frame has already.
+        """
+        from llmlab.scorers import as_scorers
+
+        if self.golden is None:
+            raise DataError("these results carry no golden set, so there is nothing to score against")
+        made = as_scorers(scorers)
+        if taken := [one.name for one in made if one.name in (*FRAME_COLUMNS, "explanations")]:
+            raise ValueError(f"a scorer is called {taken[0]!r}, as a column of the results is; give it another name")
+        known = self.frame["explanations"] if "explanations" in self.frame.columns else [""] * len(self.frame)
+        pairs = ((self.golden.by_id[answer.case_id], answer) for answer in self.generations())
+        metrics = {
+            s.name: Metric(name=s.name, low=s.low, high=s.high, higher_is_better=s.higher_is_better) for s in made
+        }
+        frame = self.frame.assign(**score_columns(made, pairs, explanations=known))
+        return replace(self, frame=frame, metrics={**self.metrics, **metrics})
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the variants, in the order they were given."""
+        return tuple(self.bundles)
+
+    @property
+    def failed_share(self) -> float:
+        """Share of the attempted rows that have no answer (status `error`); 1 where nothing was attempted."""
+        return float((self.frame["status"] == "error").mean()) if len(self.frame) else 1.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether so many rows failed that no mean of this run means anything."""
+        return self.failed_share > self.failed_share_allowed
+
+    @property
+    def state(self) -> str:
+        """`complete`, `partial` or `FAILED`, in one word."""
+        return "FAILED" if self.failed else "complete" if self.complete else "partial"
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest over answers, scores, bundles and golden set: the same results have the same one, whenever made."""
+        facts = {
+            "bundles": {name: bundle.digest for name, bundle in self.bundles.items()},
+            "golden": self.golden_digest,
+            "index": dict(self.index_digests),
+            "complete": self.complete,
+        }
+        return self.provenance.get("redacted_from") or content_digest(self.frame, facts)
+
+    @property
+    def common_errors(self) -> str:
+        """The three commonest errors with their counts; "" without any, or where a note says them already."""
+        errors = self.frame.loc[self.frame["status"] == "error", "error"].value_counts().head(3)
+        noted = " ".join(self.notes)
+        return "; ".join(f"{count} x {text}" for text, count in errors.items() if str(text) not in noted)
+
+    def require_complete(self) -> Results:
+        """These results, if the run is complete; RunFailedError with the commonest errors otherwise."""
+        if self.state == "complete":
+            return self
+        common = self.common_errors
+        raise RunFailedError(
+            f"the run is {self.state}: {self.failed_share:.0%} of {len(self.frame)} rows have no answer"
+            f"{f' ({common})' if common else ''}. {' '.join(self.notes)}".strip(),
+            results=self,
+        )
+
+    def metric(self, name: str) -> Metric:
+        """What a metric means: a scorer's, or cost_usd, latency_s, output_tokens, input_tokens."""
+        found = self.metrics.get(name) or RESOURCE_METRICS.get(name)
+        if found is None:
+            known = ", ".join([*self.metrics, *RESOURCE_METRICS])
+            raise ValueError(f"no metric {name!r} in these results (there are: {known})")
+        return found
+
+    def table(self, metric: str, *, aggregation: Aggregation = "mean") -> ScoreTable:
+        """One metric as a matrix of cases x variants, repeats aggregated."""
+        case_ids, case_codes, variant_codes, groups = self._codes
+        return score_table(
+            self.metric(metric),
+            scores=self.frame[metric].to_numpy(dtype=float, na_value=np.nan),
+            case_codes=case_codes,
+            variant_codes=variant_codes,
+            case_ids=case_ids,
+            variants=self.variants,
+            groups=groups,
+            aggregation=aggregation,
+        )
+
+    def generations(self) -> Iterator[Generation]:
+        """The answers again as values, in the frame's order."""
+        return generations_of(self.frame)
+
+    def summary(self) -> Summary:
+        """Each metric of each variant: mean [CI] (beside it corrected by labels, if any), tokens, cost and latency."""
+        from llmlab.judge.correcting import corrected_estimates
+        from llmlab.results.summary import summarise
+
+        return summarise(self, corrected=corrected_estimates(self))
+
+    def compare(
+        self,
+        baseline: str,
+        *,
+        candidates: Sequence[str] | None = None,
+        metrics: Sequence[str] | None = None,
+        by: str | None = None,
+        margin: float | Mapping[str, float] | None = None,
+        aggregation: Aggregation = "mean",
+        level: float = 0.95,
+        requests_per_day: int | None = None,
+    ) -> Comparison:
+        """Each candidate against the baseline on the cases both answered: paired, clustered, Holm-adjusted.
+
+        Args:
+            baseline: the variant to compare with.
+            candidates: variants to compare; all others by default.
+            metrics: metrics to compare; all scorers by default.
+            by: "tags" for the same per tag, adjusted as a family of its own.
+            margin: the harm that may be tolerated, one number for the bounded metrics or one per metric name; adds
+                a non-inferiority verdict.
+            aggregation: what the repeats of a case become; all but the mean need scores of 0 and 1.
+            level: of the intervals.
+            requests_per_day: adds how the cost changes, and what that makes in a month.
+
+        Raises:
+            RunFailedError: too many rows have no answer for a difference to mean anything.
+        """
+        from llmlab.judge.correcting import corrected_lines
+        from llmlab.results.comparison import Comparison, compare_tables
+        from llmlab.results.cost import cost_line
+        from llmlab.results.summary import age_of
+
+        if by not in (None, "tags"):
+            raise ValueError(f"by == {by!r}, must be 'tags' or None")
+        if self.failed:
+            self.require_complete()
+        names = list(self.metrics) if metrics is None else list(metrics)
+        if not names:
+            raise ValueError(f"no scorer in these results; name metrics=[...] ({', '.join(RESOURCE_METRICS)})")
+        tables = [self.table(name, aggregation=aggregation) for name in names]
+        rows = compare_tables(
+            tables, baseline, candidates=candidates, by_tag=by is not None, margin=margin, level=level
+        )
+        partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
+        arms = dict.fromkeys(row.candidate for row in rows) if requests_per_day else ()
+        costs = [cost_line(self, baseline, arm, requests_per_day=requests_per_day) for arm in arms]
+        costs += corrected_lines(self, [(row.metric.name, row.candidate) for row in rows], baseline, level=level)
+        about = {"golden_digest": self.golden_digest, "age": age_of(self.created_at)}
+        return Comparison(rows=rows, baseline=baseline, notes=(*costs, *partial, *self.notes), **about)
+
+    def cost_per_success(self, metric: str) -> PerVariant:
+        """Dollars per successful answer of each variant, failed attempts included, with its interval."""
+        from llmlab.results import cost as economics
+
+        return economics.cost_per_success(self, metric)
+
+    def consistency(self, metric: str) -> PerVariant:
+        """The chance that two answers to the same case score the same, per variant, with its interval."""
+        from llmlab.results.cost import consistency
+
+        return consistency(self, metric)
+
+    def best(self, metric: str) -> str:
+        """The variant with the best mean of a metric: a place to look first, not evidence that it is better."""
+        from llmlab.results.summary import case_mean
+
+        table, meaning = self.table(metric), self.metric(metric)
+        means = {name: case_mean(table, name).value for name in self.variants}
+        known = {name: mean for name, mean in means.items() if mean is not None}
+        if not known:
+            raise DataError(f"no variant has a score for {metric!r}")
+        return max(known, key=lambda name: known[name] if meaning.higher_is_better else -known[name])
+
+    def flips(self, before: str, after: str, *, metric: str | None = None) -> Flips:
+        """Cases that went from good to bad or from bad to good between two variants, with both answers."""
+        from llmlab.results.flips import flips
+
+        return flips(self, before, after, metric=metric)
+
+    def worst(self, n: int = 10, *, variant: str | None = None, metric: str | None = None) -> Worst:
+        """The n lowest-scored answers."""
+        from llmlab.results.flips import worst
+
+        return worst(self, n, variant=variant, metric=metric)
+
+    def show(self, case_id: str, *, repeat: int = 0, store: str | Path | None = None) -> CaseView:
+        """One case: what was expected, every variant's answer side by side, scores, and the exact requests.
+
+        The requests come from the call store, by default that of the project; `.curl(variant)` gives one to paste.
+        """
+        from llmlab.results.case_view import show
+
+        return show(self, case_id, repeat=repeat, store=store)
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write rows, bundles, cases and digests into one Parquet file."""
+        return write_results(self, path)
+
+    @classmethod
+    def from_parquet(cls, path: str | Path) -> Results:
+        """Results that `to_parquet` wrote; FileRuleError for any other file."""
+        return cls(**read_attributes(path))
+
+    @cached_property
+    def _codes(self) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64], CaseGroups]:
+        import pandas as pd
+
+        case_codes, case_ids = pd.factorize(self.frame["case_id"])
+        variant_codes = pd.Index(self.variants).get_indexer(pd.Index(self.frame["variant"]))
+        if (variant_codes < 0).any():
+            stranger = self.frame["variant"][variant_codes < 0].iloc[0]
+            raise DataError(f"the frame has a variant {stranger!r} without a bundle ({', '.join(self.variants)})")
+        groups = CaseGroups.of(tuple(case_ids), self.golden)
+        return tuple(case_ids), case_codes.astype(np.int64), variant_codes.astype(np.int64), groups
+
+    def __repr__(self) -> str:
+        n_cases = self.frame["case_id"].nunique()
+        return f"Results({len(self.variants)} variants x {n_cases} cases, {len(self.frame)} rows, {self.state})"
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def _rows(self) -> list[dict[str, object]]:
+        return self.summary()._rows()
+
+    def _csv_frame(self) -> pd.DataFrame:
+        return self.frame

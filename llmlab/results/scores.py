@@ -1,0 +1,243 @@
+"""What statistics read of a run: per metric one matrix of cases x variants, repeats already averaged.
+
+`Results` builds it from its rows, the command line from other tools' tables; comparisons, summaries and the gate
+consume it. Repeats of a case become one number here, in one place, so that they are never counted as cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+
+from llmlab.base.errors import DataError
+from llmlab.stats.repeats import Aggregation, reduce_repeats
+from llmlab.stats.weighted import effective_size
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from llmlab.golden.cases import GoldenSet
+
+__all__ = ["Aggregation", "CaseDesign", "CaseGroups", "Metric", "ScoreTable", "score_table"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What a number in a column means: its bounds (None = unbounded), its direction and its unit.
+
+    `judge` is the digest of the judge's bundle where a judge gave the numbers, "" where rules did.
+    """
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    higher_is_better: bool = True
+    unit: str = ""
+    judge: str = ""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the pessimistic value of a missing row is known."""
+        return self.low is not None and self.high is not None
+
+
+class CaseDesign(TypedDict):
+    """How cases were drawn, as every estimator of a mean takes it: `mean_difference(d, **table.design(chosen))`."""
+
+    clusters: NDArray[np.int64] | None
+    weights: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseGroups:
+    """Which cases belong together, and how much each counts.
+
+    Attributes:
+        clusters: (n_cases,) cluster codes; a case without a cluster is its own.
+        clustered: whether any case was given a cluster that another one shares.
+        tags: tags of each case.
+        weights: (n_cases,) how many production cases each stands for; None = all the same.
+    """
+
+    clusters: NDArray[np.int64]
+    clustered: bool
+    tags: tuple[tuple[str, ...], ...]
+    weights: NDArray[np.float64] | None = None
+
+    def design(self, chosen: NDArray[np.bool_] | None = None) -> CaseDesign:
+        """Clusters (None = independent cases) and weights (None = equal ones) of the chosen cases, or of all."""
+        some = slice(None) if chosen is None else chosen
+        return {
+            "clusters": self.clusters[some] if self.clustered else None,
+            "weights": None if self.weights is None else self.weights[some],
+        }
+
+    @classmethod
+    def of(cls, case_ids: Sequence[str], golden: GoldenSet | None) -> CaseGroups:
+        """Clusters, tags and weights that a golden set gives these cases; without one every case stands alone."""
+        codes: dict[Hashable, int] = {}
+        clusters, tags, weights = [], [], []
+        for case_id in case_ids:
+            case = golden.by_id.get(case_id) if golden else None
+            key = ("case", case_id) if case is None or case.cluster is None else ("cluster", case.cluster)
+            clusters.append(codes.setdefault(key, len(codes)))
+            tags.append(case.tags if case else ())
+            weights.append(case.weight if case else 1.0)
+        return cls(
+            clusters=np.array(clusters, dtype=np.int64),
+            clustered=len(codes) < len(case_ids),
+            tags=tuple(tags),
+            weights=np.array(weights) if len(set(weights)) > 1 else None,
+        )
+
+    @property
+    def weighting(self) -> str:
+        """A sentence: that cases are weighted, and what that leaves of them; "" where all count the same."""
+        if self.weights is None:
+            return ""
+        n, low, high = self.weights.size, self.weights.min(), self.weights.max()
+        return (
+            f"Cases are weighted by how many cases of production each stands for ({low:g} to {high:g}): "
+            f"{n:,} cases tell as much as {effective_size(self.weights):,.0f} equally weighted ones."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreTable(CaseGroups):
+    """One metric of a run as arrays.
+
+    Attributes:
+        metric: what the numbers mean.
+        case_ids: n_cases ids.
+        variants: n_variants names.
+        values: (n_cases, n_variants) scores, repeats aggregated; NaN where no repeat was scored.
+        scored, attempted: (n_cases, n_variants) counts of repeats.
+        clusters: (n_cases,) cluster codes; a case without a cluster is its own.
+        clustered: whether any two cases share a cluster.
+        tags: tags of each case.
+        weights: how many production cases each stands for; None = all the same.
+        lowest, highest: `values` with every unscored repeat at the metric's low or high; None = nothing is
+            unscored, or the metric has no such bound.
+        within: (n_variants,) variance of repeats to the same case; NaN where no case has two, None where no variant
+            has or the repeats are not averaged.
+    """
+
+    metric: Metric
+    case_ids: tuple[str, ...]
+    variants: tuple[str, ...]
+    values: NDArray[np.float64]
+    scored: NDArray[np.int64]
+    attempted: NDArray[np.int64]
+    lowest: NDArray[np.float64] | None = None
+    highest: NDArray[np.float64] | None = None
+    within: NDArray[np.float64] | None = None
+
+    def repeat_noise(self, chosen: NDArray[np.bool_], columns: Sequence[int]) -> tuple[float, float] | None:
+        """The variance that repeats leave in a case's difference between these columns, and how many repeats it has.
+
+        On the scale of n se^2, so it is larger by what weights cost. None where it cannot be told: no case has two
+        scored repeats, or the repeats are not averaged.
+        """
+        if self.within is None or np.isnan(self.within[list(columns)]).any():
+            return None
+        inverse = (1 / self.scored[chosen][:, list(columns)]).mean(axis=0)
+        lost = 1.0 if self.weights is None else chosen.sum() / effective_size(self.weights[chosen])
+        return float(lost * (inverse @ self.within[list(columns)])), float(1 / inverse.mean())
+
+    def column(self, variant: str) -> int:
+        """The column of a variant; ValueError names those there are."""
+        if variant not in self.variants:
+            raise ValueError(f"no variant {variant!r} in these results (there are: {', '.join(self.variants)})")
+        return self.variants.index(variant)
+
+    def categories(self) -> dict[str, NDArray[np.bool_]]:
+        """Which cases carry each tag, tags in order of first use."""
+        kinds: dict[tuple[str, ...], int] = {}  # a million cases have few different sets of tags
+        codes = np.fromiter((kinds.setdefault(tags, len(kinds)) for tags in self.tags), dtype=np.int64)
+        every = dict.fromkeys(tag for tags in kinds for tag in tags)
+        return {tag: np.array([tag in tags for tags in kinds])[codes] for tag in every}
+
+
+def score_table(
+    metric: Metric,
+    *,
+    scores: NDArray[np.float64],
+    case_codes: NDArray[np.int64],
+    variant_codes: NDArray[np.int64],
+    case_ids: Sequence[str],
+    variants: Sequence[str],
+    groups: CaseGroups,
+    aggregation: Aggregation = "mean",
+) -> ScoreTable:
+    """Rows of a run as one matrix. `scores` and the codes have one element per row; NaN = unscored.
+
+    Raises:
+        DataError: a score is infinite, or out of the metric's bounds.
+        ValueError: majority, all or any of scores that are not 0 or 1.
+
+    >>> table = score_table(
+    ...     Metric(name="right", low=0, high=1), scores=np.array([1.0, 0.0, 1.0, np.nan]), case_ids=["q1", "q2"],
+    ...     case_codes=np.array([0, 0, 0, 1]), variant_codes=np.array([0, 0, 1, 1]), variants=["v1", "v2"],
+    ...     groups=CaseGroups.of(["q1", "q2"], None),
+    ... )
+    >>> table.values.tolist(), table.attempted.tolist()
+    ([[0.5, 1.0], [nan, nan]], [[2, 1], [0, 1]])
+    """
+    _check_bounds(metric, scores)
+    n_cells = len(case_ids) * len(variants)
+    shape = (len(case_ids), len(variants))
+    cells = case_codes * len(variants) + variant_codes
+    known = ~np.isnan(scores)
+    attempted = np.bincount(cells, minlength=n_cells)
+    nothing_missing = bool(known.all() and (attempted > 0).all())
+
+    def reduced(values: NDArray[np.float64], of: NDArray[np.int64]) -> NDArray[np.float64]:
+        return reduce_repeats(values, of, aggregation=aggregation, n_cases=n_cells).reshape(shape)
+
+    def filled(bound: float | None) -> NDArray[np.float64] | None:
+        if bound is None or nothing_missing:
+            return None
+        cell_values = reduced(np.where(known, scores, bound), cells)
+        return np.where(np.isnan(cell_values), bound, cell_values)
+
+    values = reduced(scores[known], cells[known])
+    scored = np.bincount(cells[known], minlength=n_cells).reshape(shape)
+    averaged = aggregation == "mean" and bool((scored > 1).any())
+    return ScoreTable(
+        metric=metric,
+        case_ids=tuple(case_ids),
+        variants=tuple(variants),
+        values=values,
+        scored=scored,
+        attempted=attempted.reshape(shape),
+        clusters=groups.clusters,
+        clustered=groups.clustered,
+        tags=groups.tags,
+        weights=groups.weights,
+        lowest=filled(metric.low),
+        highest=filled(metric.high),
+        within=_within(scores[known] - values.ravel()[cells[known]], cells[known], scored) if averaged else None,
+    )
+
+
+def _within(residuals: NDArray[np.float64], cells: NDArray[np.int64], scored: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Per variant the pooled variance of repeats around their case's mean; NaN where no case has two."""
+    squares = np.bincount(cells, weights=residuals**2, minlength=scored.size).reshape(scored.shape).sum(axis=0)
+    freedom = np.maximum(scored - 1, 0).sum(axis=0)
+    pooled: NDArray[np.float64] = np.divide(squares, freedom, out=np.full(freedom.shape, np.nan), where=freedom > 0)
+    return pooled
+
+
+def _check_bounds(metric: Metric, scores: NDArray[np.float64]) -> None:
+    low = -np.inf if metric.low is None else metric.low
+    high = np.inf if metric.high is None else metric.high
+    wrong = np.isinf(scores) | (scores < low) | (scores > high)
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"{metric.name}: {int(wrong.sum())} score(s) are infinite or outside {metric.low} to {metric.high}, "
+            f"the first is {scores[first]} in row {first + 1}; mark it unscored, or correct the bounds"
+        )

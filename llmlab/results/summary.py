@@ -1,0 +1,168 @@
+"""What each variant scored: every metric's mean with its interval, and how many rows it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmlab.base.clock import utc
+from llmlab.base.display import Chip, Interval, Shown
+from llmlab.results.scores import ScoreTable
+from llmlab.stats.estimate import Estimate, mean_estimate
+from llmlab.stats.shares import share_estimate
+
+if TYPE_CHECKING:
+    from llmlab.results.results import Results
+
+__all__ = ["Summary", "age_of", "case_mean", "summarise"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Summary(Shown):
+    """One line per variant.
+
+    Attributes:
+        variants, metrics: rows and columns; the metrics are the scorers', then tokens, cost and latency.
+        estimates: (variant, metric) -> mean over cases with its clustered interval.
+        rows: (variant, metric) -> answers scored and attempted.
+        errors: rows without an answer per variant.
+        state: complete, partial or FAILED; a FAILED run shows no means.
+        sources: what the numbers come from: golden digest, bundle digests, age.
+        corrected: (variant, metric) -> a judge's mean corrected by people's labels, where the results carry labels.
+    """
+
+    variants: tuple[str, ...]
+    metrics: tuple[str, ...]
+    estimates: Mapping[tuple[str, str], Estimate]
+    rows: Mapping[tuple[str, str], tuple[int, int]]
+    errors: Mapping[str, int]
+    state: str
+    sources: str
+    notes: tuple[str, ...] = ()
+    corrected: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
+
+    def estimate(self, variant: str, metric: str) -> Estimate:
+        """The mean of a metric for a variant."""
+        return self.estimates[variant, metric]
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [self._row(variant) for variant in self.variants]
+
+    def lines(self) -> tuple[str, ...]:
+        """What must be known to read the table, a sentence a line."""
+        state = {
+            "FAILED": "The run FAILED: too many rows have no answer, so no mean is shown.",
+            "partial": "Partial results: run the same cell again to resume.",
+        }
+        unknown = [_RESOURCES[name] for name in self.metrics if name in _RESOURCES and self._unknown(name)]
+        labelled = bool(self.corrected)
+        reading = "Means over cases with 95% intervals; scored counts answers with a score of those attempted."
+        return (
+            *([state[self.state]] if self.state in state else []),
+            *self.notes,
+            *(["Corrected is what people would say, by the judge and some labels of theirs (PPI++)."] * labelled),
+            reading + (f" Unknown for every variant: {', '.join(unknown)}." if unknown else ""),
+            self.sources,
+        )
+
+    def _row(self, variant: str) -> dict[str, object]:
+        row: dict[str, object] = {"variant": variant}
+        if self.state != "complete":
+            row["state"] = Chip(self.state, "bad" if self.state == "FAILED" else "unsure")
+        scored = {metric: self.rows[variant, metric] for metric in self.metrics if metric not in _RESOURCES}
+        for metric in self.metrics:
+            if metric in _RESOURCES and self._unknown(metric):
+                continue
+            found = self.estimates[variant, metric]
+            shown = None if self.state == "FAILED" else Interval(found.value, found.low, found.high)
+            row[_RESOURCES.get(metric, metric)] = shown
+            if (fixed := self.corrected.get((variant, metric))) is not None and shown is not None:
+                row[f"{metric}, corrected"] = Interval(fixed.value, fixed.low, fixed.high)
+        if self._scored_alike():  # one column says it for all scorers
+            scored = {"": next(iter(scored.values()))}
+        for metric, (known, attempted) in scored.items():
+            row[f"scored ({metric})" if metric else "scored"] = f"{known:,}/{attempted:,}"
+        return row | ({"errors": self.errors[variant]} if any(self.errors.values()) else {})
+
+    def _scored_alike(self) -> bool:
+        scorers = [metric for metric in self.metrics if metric not in _RESOURCES]
+        return all(len({self.rows[variant, metric] for metric in scorers}) == 1 for variant in self.variants)
+
+    def _unknown(self, metric: str) -> bool:
+        return all(self.estimates[variant, metric].value is None for variant in self.variants)
+
+    def _sentence(self) -> str:
+        return "\n".join(self.lines())
+
+
+_RESOURCES = {
+    "output_tokens": "tokens out",
+    "input_tokens": "tokens in",
+    "cost_usd": "cost per answer (USD)",
+    "latency_s": "latency (s)",
+}
+
+
+def summarise(results: Results, *, corrected: Mapping[tuple[str, str], Estimate] | None = None) -> Summary:
+    """The summary of a run, by the same reduction of repeats that comparisons use, corrected means beside the raw."""
+    metrics = (*results.metrics, "input_tokens", "output_tokens", "cost_usd", "latency_s")
+    estimates, rows = {}, {}
+    for metric in metrics:
+        table = results.table(metric)
+        for variant in results.variants:
+            column = table.column(variant)
+            estimates[variant, metric] = case_mean(table, variant)
+            rows[variant, metric] = int(table.scored[:, column].sum()), int(table.attempted[:, column].sum())
+    failed = results.frame.loc[results.frame["status"] == "error", "variant"].value_counts()
+    errors = {variant: int(failed.get(variant, 0)) for variant in results.variants}
+    why = [f"Errors: {results.common_errors}."] if results.common_errors else []
+    golden = results.golden_digest[:8] or "unknown"
+    digests = ", ".join(f"{name} {bundle.digest[:8]}" for name, bundle in results.bundles.items())
+    return Summary(
+        variants=results.variants,
+        metrics=metrics,
+        estimates=estimates,
+        rows=rows,
+        errors=errors,
+        state=results.state,
+        sources=f"Golden set {golden}; bundles {digests}; {age_of(results.created_at)}.",
+        notes=(*why, *results.notes, *([table.weighting] if table.weighting else [])),
+        corrected=corrected or {},
+    )
+
+
+def case_mean(table: ScoreTable, variant: str) -> Estimate:
+    """The mean of a variant over its scored cases; without an interval (or a value) where too few are scored."""
+    column = table.column(variant)
+    values = table.values[:, column]
+    known = ~np.isnan(values)
+    attempted = int((table.attempted[:, column] > 0).sum())
+    design = table.design(known)
+    if known.sum() < 2 or (design["clusters"] is not None and np.unique(design["clusters"]).size < 2):
+        value = float(np.average(values[known], weights=design["weights"])) if known.any() else None
+        return Estimate(value=value, n=int(known.sum()), n_attempted=attempted, method="too few cases for an interval")
+    low, high = table.metric.low, table.metric.high
+    if low == 0 and high == 1:
+        return share_estimate(values[known], **design, n_attempted=attempted)
+    found = mean_estimate(values[known], **design, n_attempted=attempted)
+    if found.low is not None and low is not None:
+        found = replace(found, low=max(found.low, low))  # no latency is negative
+    if found.high is not None and high is not None:
+        found = replace(found, high=min(found.high, high))
+    return found
+
+
+def age_of(created_at: str) -> str:
+    """How long ago an ISO 8601 moment was, in words."""
+    if not created_at:
+        return "made at an unknown time"
+    seconds = (datetime.now(UTC) - utc(created_at)).total_seconds()
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"made {count} {unit}{'s' if count > 1 else ''} ago ({created_at})"
+    return f"made just now ({created_at})"

@@ -1,0 +1,194 @@
+"""What a comparison means, in words that somebody who does not read p values can act on."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from llmlab.base.display import Interval, number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmlab.results.comparison import Comparison, PairedRow
+    from llmlab.results.scores import Metric
+    from llmlab.stats.paired import PairedDifference
+
+__all__ = ["comparison_lines", "counted", "missing_notes", "paired_sentence", "rounded_count", "scale_of"]
+
+ESTIMAND = "mean difference per case, over cases drawn like these"
+SENTENCES_SHOWN = 6
+NOTES_SHOWN = 4
+
+
+def paired_sentence(row: PairedRow) -> str:
+    """One sentence on one row: the size and interval, and whether that is more than noise or within the margin."""
+    place = _place(row)
+    d = row.difference
+    if d is None:
+        return (
+            f"{row.candidate} against {row.baseline} on {place}: too few cases, "
+            "fewer than two cases or clusters are scored in both."
+        )
+    if row.verdict is None and d.se == 0 and d.value == 0:
+        return f"No difference seen between {row.candidate} and {row.baseline} on {place}: all {_cases(row)} tie."
+    scale, unit = scale_of(row.metric)
+    higher = f"{_size(d, scale)}{unit} {'higher' if d.value > 0 else 'lower'} than" if d.value else "equal to"
+    found = f"{row.candidate} is {higher} {row.baseline} on {place} ({d.level:.0%} CI {_ends_said(d, scale)})"
+    if row.verdict is not None:
+        return f"{found}: {_margin_reading(row, d)}."
+    if row.undone:
+        return f"{found}, but {counted(row.unscored, 'unscored answer')} could undo that: not enough evidence."
+    if row.significant:
+        return f"{found}, larger than case-sampling noise."
+    tried = f"; p {row.p_adjusted:.2g} with all that were tried" if d.p_value < 1 - d.level and row.p_adjusted else ""
+    return (
+        f"Not enough evidence that {row.candidate} differs from {row.baseline} on {place} "
+        f"({d.level:.0%} CI {_ends(d, scale)}{unit}{tried}); {_what_is_missed(row, d)}."
+    )
+
+
+def comparison_lines(comparison: Comparison) -> tuple[str, ...]:
+    """A comparison in words, a sentence a line: findings, then what weakens them, then how they were computed."""
+    if not comparison.rows:
+        return ("Nothing to compare: there is no other variant.", *comparison.notes)
+    whole = [row for row in comparison.rows if row.category is None]
+    parts = [row for row in comparison.rows if row.category is not None and row.reading in ("better", "worse")]
+    said = [row.sentence for row in (*whole[:SENTENCES_SHOWN], *parts[:SENTENCES_SHOWN])]
+    if len(whole) > SENTENCES_SHOWN:
+        said.append(f"The other {counted(len(whole) - SENTENCES_SHOWN, 'row')} over all cases: see the table.")
+    weak = list(dict.fromkeys(note for row in comparison.rows for note in row.notes))
+    if len(weak) > NOTES_SHOWN:
+        weak[NOTES_SHOWN:] = [f"There are {len(weak) - NOTES_SHOWN} more such notes, each in its row's `notes`."]
+    return (*said, *weak, *comparison.notes, _how(comparison))
+
+
+def missing_notes(row: PairedRow, *, same_cases_lost: bool) -> tuple[str, ...]:
+    """What weakens a row: too few clusters, and answers without a score, counted per arm."""
+    d = row.difference
+    weak = () if d is None or (d.se == 0 and d.value == 0) else d.notes  # that all tie is the row's sentence
+    notes = tuple(f"{row.candidate} on {_place(row)}: {note}." for note in weak)
+    if not row.unscored:
+        return notes
+    lost = [tried - scored for scored, tried in zip(row.scored, row.attempted, strict=True)]
+    uneven = "" if same_cases_lost else " The arms lose different cases, so what is left is not a random part."
+    return (
+        *notes,
+        f"{_place(row)}: unscored answers are left out, {lost[0]:,} of {row.attempted[0]:,} of {row.baseline} and "
+        f"{lost[1]:,} of {row.attempted[1]:,} of {row.candidate}; {row.n_pairs:,} of "
+        f"{counted(row.n_attempted, 'case')} can be compared.{uneven}",
+    )
+
+
+def scale_of(metric: Metric) -> tuple[float, str]:
+    """How a metric's numbers are said: shares as points of 100, others in their unit."""
+    if metric.low == 0 and metric.high == 1:
+        return 100.0, " points"
+    return 1.0, f" {metric.unit}" if metric.unit else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "case"), counted(1200, "case")
+    ('1 case', '1,200 cases')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def rounded_count(count: float) -> str:
+    """A count with two significant digits, for "about so many": 237 becomes 240.
+
+    >>> rounded_count(237.2)
+    '240'
+    """
+    digits = max(0, math.floor(math.log10(max(count, 1))) - 1)
+    return f"{round(math.ceil(count), -digits):,}"
+
+
+def _place(row: PairedRow) -> str:
+    return row.metric.name if row.category is None else f"{row.metric.name} in {row.category}"
+
+
+def _cases(row: PairedRow) -> str:
+    return counted(row.n_pairs, "case")
+
+
+def _what_is_missed(row: PairedRow, d: PairedDifference) -> str:
+    if d.too_few_clusters:
+        groups = "cluster" if row.n_clusters != row.n_pairs else "case"
+        return f"{counted(row.n_clusters, groups)} are too few for a verdict"
+    if row.detectable is None:
+        return f"{_cases(row)} that all differ by the same amount cannot tell more"
+    scale, unit = scale_of(row.metric)
+    return f"with {_cases(row)} a true difference under {_two_digits(row.detectable * scale)}{unit} is easily missed"
+
+
+def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
+    scale, unit = scale_of(row.metric)
+    margin = f"{number((row.margin or 0) * scale)}{unit}"
+    if row.verdict == "PASS":
+        return f"harm of {margin} or more is ruled out"
+    if row.verdict == "FAIL":
+        return f"it is worse by more than the margin of {margin}"
+    undecided = f"not enough evidence on the margin of {margin}"
+    if d.too_few_clusters:
+        return f"{undecided}, {_what_is_missed(row, d)}"
+    more = (row.needed_cases or 0) - row.n_pairs
+    if row.unscored and more <= 0:
+        return f"{undecided}, since {counted(row.unscored, 'answer')} have no score"
+    if more <= 0:
+        return f"{undecided}, though {_cases(row)} would do if there were no difference"
+    return f"{undecided}; about {rounded_count(more)} more cases{_or_repeats(row)} would do"
+
+
+def _or_repeats(row: PairedRow) -> str:
+    if row.needed_with_repeats is None:
+        return ""
+    repeats, now, needed = row.needed_with_repeats
+    left = needed - row.n_pairs
+    return (
+        f", or {repeats} repeats instead of {now} and {f'{rounded_count(left)} more' if left > 0 else 'no more'} cases,"
+    )
+
+
+def _how(comparison: Comparison) -> str:
+    whole = [row for row in comparison.rows if row.category is None]
+    sizes = [(len(whole), "all cases"), (len(comparison.rows) - len(whole), "categories")]
+    families = " and ".join(f"{counted(n, 'row')} over {what}" for n, what in sizes if n)
+    golden = f" Golden set {comparison.golden_digest[:8]}, run {comparison.age}." if comparison.golden_digest else ""
+    clustered = any(row.n_clusters != row.n_pairs for row in comparison.rows)
+    how = f"{_weighting(whole)}{'CR2 by cluster' if clustered else 'cases independent'}"
+    family = "the family is" if sizes[1][0] == 0 or sizes[0][0] == 0 else "the families are"
+    return f"Baseline {comparison.baseline}; {ESTIMAND}; {how}; p adjusted by Holm, {family} {families}.{golden}"
+
+
+def _weighting(rows: Sequence[PairedRow]) -> str:
+    """That cases are weighted, and what that leaves of them, by the row with the most."""
+    found = [row.difference for row in rows if row.difference is not None and row.difference.effective is not None]
+    if not found:
+        return ""
+    d = max(found, key=lambda d: d.n)
+    units = counted(d.n_clusters, "case" if d.n_clusters == d.n else "cluster")
+    return f"cases weighted by what they stand for ({units} tell as much as {d.independent:,.0f} equal ones); "
+
+
+def _size(d: PairedDifference, scale: float) -> str:
+    return str(Interval(abs(d.value) * scale, d.low * scale, d.high * scale)).partition(" [")[0]
+
+
+def _ends(d: PairedDifference, scale: float) -> str:
+    ends = str(Interval(d.value * scale, d.low * scale, d.high * scale)).partition("[")[2]
+    return ends.rstrip("]").replace(", ", " to ")
+
+
+def _ends_said(d: PairedDifference, scale: float) -> str:
+    """The ends of an interval beside "higher" or "lower": of what is lower they are said without a sign."""
+    if d.value >= 0:
+        return _ends(d, scale)
+    low, high = (end.removeprefix("-") for end in _ends(d, scale).split(" to "))
+    return f"{high} to {low} lower" if d.high <= 0 else f"{low} lower to {high} higher"
+
+
+def _two_digits(value: float) -> str:
+    return number(float(f"{value:.2g}"))

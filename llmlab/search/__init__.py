@@ -1,0 +1,20 @@
+"""Search: the corpus of an experiment cut into passages, indexed, and found again for a question."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.search.corpus import Corpus as Corpus
+    from llmlab.search.retrievers import build_index as build_index
+    from llmlab.search.retrievers import register_retriever as register_retriever
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "search.corpus": ("Corpus",),
+        "search.retrievers": ("build_index", "register_retriever"),
+    },
+)

@@ -1,0 +1,214 @@
+"""The documents that answers are looked up in, from an installed package, a JSONL file or a folder of Markdown.
+
+A corpus is a value: an ordered tuple of documents with a digest over their content. `retrievers` indexes it,
+`freshness` compares two of them, and every result that was computed with one names its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llmlab.base.display import Shown, plain
+from llmlab.base.errors import FileRuleError
+from llmlab.base.yamlfile import read_text
+from llmlab.bundle.bundle import CorpusRef
+from llmlab.golden.cases import jsonl_rows
+from llmlab.search.docstrings import package_docstrings
+
+__all__ = ["Corpus", "Document"]
+
+_FIELDS = ("id", "text", "title", "group")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Document(Shown):
+    """One text that can be retrieved.
+
+    Attributes:
+        id: unique in its corpus; what judgements and citations name.
+        text: the text itself.
+        title: what it is called; indexed with the text.
+        group: documents of one group are variants of one thing (for a package: functions of one name).
+        aliases: other ids of the same text.
+    """
+
+    id: str
+    text: str
+    title: str = ""
+    group: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Corpus(Shown):
+    """An ordered set of documents with unique ids, and a digest over their content.
+
+    Attributes:
+        documents: the documents, in the order of their source.
+        name: what reports call it.
+        version: of the package that it was read from, "" for files.
+    """
+
+    documents: tuple[Document, ...]
+    name: str = "corpus"
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.documents:
+            raise ValueError(f"the corpus {self.name!r} has no documents")
+        seen: set[str] = set()
+        for name in (name for document in self.documents for name in (document.id, *document.aliases)):
+            if name in seen:
+                raise ValueError(f"the corpus {self.name!r} has the id {name!r} twice")
+            seen.add(name)
+
+    @classmethod
+    def load(cls, ref: CorpusRef, *, base: str | Path) -> Corpus:
+        """The corpus that a bundle names. Its path is relative to `base` and may not leave it (ValueError)."""
+        if ref.package is not None:
+            return cls.from_package(ref.package)
+        if ref.jsonl is not None:
+            return cls.from_jsonl(_inside(ref.jsonl, Path(base)))
+        return cls.from_folder(_inside(ref.folder or "", Path(base)))
+
+    @classmethod
+    def from_package(cls, name: str) -> Corpus:
+        """The docstrings of an installed package's public API, one document for each distinct text.
+
+        Names that share a text are one document: its id is the name of fewest parts (of those, the one whose
+        class has the most members, then the shortest), the others are its aliases. `group` is the last part of
+        the name. Read once per process. DataError when the package is not installed or documents nothing.
+
+        >>> corpus = Corpus.from_package("pandas")
+        >>> corpus["DataFrame.dropna"].text.splitlines()[0]
+        'Remove missing values.'
+        >>> corpus["Index.str.contains"].id
+        'Series.str.contains'
+        """
+        if name not in _PACKAGES:
+            found = package_docstrings(name)
+            documents = tuple(
+                Document(id=names[0], text=text, title=names[0], group=names[0].rpartition(".")[2], aliases=names[1:])
+                for names, text in found.texts
+            )
+            _PACKAGES[name] = cls(documents=documents, name=name, version=found.version)
+        return _PACKAGES[name]
+
+    @classmethod
+    def from_jsonl(cls, path: str | Path) -> Corpus:
+        """Documents from JSONL: `{"id", "text"[, "title", "group"]}`; FileRuleError with file and line for else."""
+        path, documents = Path(path), []
+        lines: dict[str, int] = {}
+        for line, row in jsonl_rows(path):
+            document = _document(row, path, line)
+            if document.id in lines:
+                rule = f"duplicate id {document.id!r} (first on line {lines[document.id]})"
+                raise FileRuleError(rule, path=path, line=line)
+            lines[document.id] = line
+            documents.append(document)
+        if not documents:
+            raise FileRuleError("has no documents", path=path)
+        return cls(documents=tuple(documents), name=path.stem)
+
+    @classmethod
+    def from_folder(cls, path: str | Path) -> Corpus:
+        """Every Markdown file (`*.md`) below a folder, its id the path inside the folder, its title the first heading.
+
+        A symbolic link that leaves the folder is refused (FileRuleError); one that stays inside names a file
+        that is read anyway, and is passed over. So are empty files.
+        """
+        root = Path(path)
+        documents = []
+        for file in _markdown_files(root):
+            if text := read_text(file).strip():
+                name = file.relative_to(root).as_posix()
+                documents.append(Document(id=name, text=text, title=_heading(text) or file.stem, group=name))
+        if not documents:
+            raise FileRuleError("no Markdown text (*.md) in this folder", path=root)
+        return cls(documents=tuple(documents), name=root.resolve().name)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) over the documents in their order: ids, texts, titles, groups and aliases."""
+        content = hashlib.sha256()
+        for document in self.documents:
+            line = json.dumps(asdict(document), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+            content.update(line.encode("utf-8", "surrogatepass") + b"\n")
+        return content.hexdigest()
+
+    @cached_property
+    def by_id(self) -> dict[str, Document]:
+        """Documents by their id and by each alias."""
+        return {name: document for document in self.documents for name in (document.id, *document.aliases)}
+
+    def __getitem__(self, doc_id: str) -> Document:
+        """The document with this id or alias; KeyError where there is none."""
+        return self.by_id[doc_id]
+
+    def __contains__(self, doc_id: object) -> bool:
+        return doc_id in self.by_id
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self.documents)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __repr__(self) -> str:
+        version = f" {self.version}" if self.version else ""
+        return f"Corpus({plain(self.name)}{version}, {len(self):,} documents, digest={self.digest[:8]})"
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [{"id": d.id, "text": d.text, "group": d.group, "aliases": d.aliases} for d in self.documents]
+
+    def _sentence(self) -> str:
+        names = len(self.by_id)
+        return f"{self.name} {self.version}: {len(self):,} texts under {names:,} names, digest {self.digest[:8]}."
+
+
+_PACKAGES: dict[str, Corpus] = {}
+
+
+def _inside(given: str, base: Path) -> Path:
+    root = base.resolve()
+    path = (root / given).resolve()
+    if not path.is_relative_to(root):
+        raise ValueError(f"the corpus path {given!r} leaves {base}; paths of a bundle stay inside its experiment")
+    return path
+
+
+def _document(row: Mapping[str, Any], path: Path, line: int) -> Document:
+    unknown = sorted(set(row) - set(_FIELDS))
+    if unknown:
+        raise FileRuleError(f"unknown key {unknown[0]!r} (known: {', '.join(_FIELDS)})", path=path, line=line)
+    for key in _FIELDS:
+        value = row.get(key, "" if key in ("title", "group") else None)
+        if not isinstance(value, str) or (key in ("id", "text") and not value.strip()):
+            raise FileRuleError(f"{key} == {value!r}, must be a non-empty text", path=path, line=line)
+    return Document(id=row["id"], text=row["text"], title=row.get("title", ""), group=row.get("group") or row["id"])
+
+
+def _markdown_files(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise FileRuleError("is not a folder", path=root)
+    found, inside = [], root.resolve()
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(folder) / name
+            if path.is_symlink():
+                if not path.resolve().is_relative_to(inside):
+                    raise FileRuleError(f"is a link that leaves {root}; copy the file into the folder", path=path)
+            elif name in files and path.suffix == ".md":
+                found.append(path)
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _heading(text: str) -> str:
+    return next((line.lstrip("#").strip() for line in text.splitlines() if line.startswith("#")), "")

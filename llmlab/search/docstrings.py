@@ -1,0 +1,126 @@
+"""The docstrings of an installed package's public API: the walk behind `Corpus.from_package`.
+
+Public is what a user can name or is handed: what the package and its submodules with an `__all__` list, the
+members of its top-level classes, their accessors (`Series.str`), and the members of classes that one of
+these says it returns (`DataFrame.groupby` -> `DataFrameGroupBy`). A member inherited from a public class belongs there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import types
+import warnings
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from llmlab.base.errors import DataError
+
+__all__ = ["PackageDocstrings", "package_docstrings"]
+
+Name = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageDocstrings:
+    """What a package documents: `texts` holds, for each distinct text, its names (the best first) and the text."""
+
+    version: str
+    texts: tuple[tuple[tuple[str, ...], str], ...]
+
+
+def package_docstrings(name: str) -> PackageDocstrings:
+    """Every distinct docstring of the package's public API, in the order of their first names.
+
+    Warnings of deprecated attributes are silenced. DataError when the package is missing or documents nothing.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            package = importlib.import_module(name)
+        except ImportError as error:
+            raise DataError(f"the package {name!r} cannot be imported ({error}); install it, or name another") from None
+        named = {path: text for path, text in _documented(package) if text}
+    if not named:
+        raise DataError(f"the package {name!r} has no public docstrings to make a corpus of")
+    members: dict[Name, int] = defaultdict(int)
+    for path in named:
+        members[path[:1]] += 1
+    names_of: dict[str, list[Name]] = defaultdict(list)
+    for path in sorted(named, key=lambda path: (len(path), -members[path[:1]], len(".".join(path)), path)):
+        names_of[named[path]].append(path)
+    texts = [(tuple(map(".".join, paths)), text) for text, paths in names_of.items()]
+    return PackageDocstrings(version=str(getattr(package, "__version__", "")), texts=tuple(sorted(texts)))
+
+
+def _documented(package: types.ModuleType) -> Iterator[tuple[Name, str]]:
+    root = package.__name__.partition(".")[0]
+    public: dict[type, Name] = {}
+    returned: set[str] = set()
+    for path, thing in _module_names(package, root):
+        yield path, inspect.getdoc(thing) or ""
+        if inspect.isclass(thing):
+            public.setdefault(thing, path)
+    for owner, path in public.items():
+        if len(path) == 1:
+            for name, thing in _members(owner, path, public, root):
+                yield name, inspect.getdoc(thing) or ""
+                returned |= _return_names(thing)
+    for owner, path in public.items():
+        if len(path) > 1 and owner.__name__ in returned:
+            yield from ((name, inspect.getdoc(thing) or "") for name, thing in _members(owner, path, public, root))
+
+
+def _module_names(package: types.ModuleType, root: str) -> Iterator[tuple[Name, Any]]:
+    modules: list[tuple[Name, types.ModuleType]] = [((), package)]
+    seen = {package.__name__}
+    for path, module in modules:  # grows while it is walked: the shortest paths come first
+        for name in _public_names(module):
+            thing = _attribute(module, name)
+            if isinstance(thing, types.ModuleType):
+                if _belongs(thing, root) and hasattr(thing, "__all__") and thing.__name__ not in seen:
+                    seen.add(thing.__name__)
+                    modules.append(((*path, name), thing))
+            elif (inspect.isroutine(thing) or inspect.isclass(thing)) and _belongs(thing, root):
+                yield (*path, name), thing
+
+
+def _members(owner: type, path: Name, public: Collection[type], root: str) -> Iterator[tuple[Name, Any]]:
+    for name in _public_names(owner):
+        maker = next((base for base in owner.__mro__ if name in base.__dict__), None)
+        if maker is None or not _belongs(maker, root) or (maker is not owner and maker in public):
+            continue
+        thing = _attribute(owner, name)
+        is_accessor = inspect.isclass(thing) and name == name.lower()
+        if is_accessor or inspect.isroutine(thing) or inspect.isdatadescriptor(thing):
+            yield (*path, name), thing
+        if is_accessor and _belongs(thing, root):
+            yield from _members(thing, (*path, name), public, root)
+
+
+def _public_names(owner: Any) -> list[str]:
+    names = getattr(owner, "__all__", None) if isinstance(owner, types.ModuleType) else None
+    return sorted(name for name in set(names or dir(owner)) if not name.startswith("_"))
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    try:
+        return getattr(owner, name)
+    except (AttributeError, ImportError):  # lazily loaded, or a part that needs an optional package
+        return None
+
+
+def _belongs(thing: Any, root: str) -> bool:
+    module = thing.__name__ if isinstance(thing, types.ModuleType) else getattr(thing, "__module__", None)
+    return isinstance(module, str) and module.partition(".")[0] == root
+
+
+def _return_names(thing: Any) -> set[str]:
+    """The words of a return annotation; `type[X]` hands out a class, not one of its instances."""
+    annotations = getattr(thing.fget if isinstance(thing, property) else thing, "__annotations__", None)
+    said = annotations.get("return", "") if isinstance(annotations, dict) else ""
+    text = said if isinstance(said, str) else getattr(said, "__name__", str(said))
+    return set() if re.match(r"type\w*\[", text) else set(re.findall(r"\w+", text))

@@ -1,0 +1,127 @@
+"""Latent semantic analysis: chunks and queries as directions in a few hundred dimensions, kept on disk once computed.
+
+The decomposition takes seconds for a thousand documents, so it is kept in `mlruns/indexes/`, under a digest of
+everything it was computed from: other words, dimensions or versions are another file. Used by `lexical`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import zipfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from llmlab.base.project import runs_folder
+from llmlab.base.words import words
+from llmlab.search.chunking import Chunk
+from llmlab.search.lexical import Hit, batches, best_hits, counted, indexed_text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Lsa"]
+
+FORMAT = "lsa-1"
+KEPT_FROM_CHUNKS = 500  # fewer are computed again in no time
+LARGEST_KEPT_BYTES = 256_000_000
+MOST_KEPT = 8  # files; the oldest go
+
+
+class _Space(NamedTuple):
+    """What a search needs: the axes over the weighted words, and the chunks' directions."""
+
+    vocabulary: dict[str, int]
+    weights: NDArray[np.float64]  # inverse document frequency of each word
+    axes: NDArray[np.float64]  # dimensions x words
+    directions: NDArray[np.float64]  # dimensions x chunks
+
+
+class Lsa:
+    """Cosine similarity after a truncated SVD of TF-IDF; Deerwester et al. (1990), decomposed by scikit-learn."""
+
+    def __init__(self, chunks: Sequence[Chunk], *, dimensions: int = 200) -> None:
+        self._chunks = chunks
+        if len(chunks) < KEPT_FROM_CHUNKS:
+            self._space = _decomposed(chunks, dimensions)
+            return
+        path = runs_folder() / "indexes" / f"{_digest(chunks, dimensions)}.npz"
+        found = _read(path)
+        self._space = found or _decomposed(chunks, dimensions)
+        if found is None:
+            _keep(self._space, path)
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """Chunks whose direction in the reduced space is near the query's; a query of unknown words finds nothing."""
+        found: list[list[Hit]] = []
+        for counts in batches(queries, self._space.vocabulary):
+            similar = _unit(self._weighted(counts) @ self._space.axes.T) @ self._space.directions
+            found += [
+                best_hits(self._chunks, np.flatnonzero(row > 0), row[row > 0], k) if is_known else []
+                for row, is_known in zip(similar.round(9), counts.getnnz(axis=1), strict=True)
+            ]
+        return found
+
+    def _weighted(self, counts: Any) -> Any:
+        weighted = counts.astype(np.float64)
+        weighted.data = (1 + np.log(weighted.data)) * self._space.weights[weighted.indices]
+        return weighted
+
+
+def _decomposed(chunks: Sequence[Chunk], dimensions: int) -> _Space:
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
+    vectors = vectorizer.fit_transform(map(indexed_text, chunks))
+    svd = TruncatedSVD(max(1, min(dimensions, min(vectors.shape) - 1)), random_state=0)
+    directions = _unit(svd.fit_transform(vectors)).T
+    vocabulary = {word: int(place) for word, place in vectorizer.vocabulary_.items()}
+    return _Space(vocabulary, vectorizer.idf_, svd.components_, directions)
+
+
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows of length 1; a row of zeros stays one."""
+    lengths = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
+    unit: NDArray[np.float64] = rows / np.where(lengths == 0, 1, lengths)
+    return unit
+
+
+def _digest(chunks: Sequence[Chunk], dimensions: int) -> str:
+    found = counted(tuple(chunks))
+    about = "\n".join([FORMAT, version("scikit-learn"), str(dimensions), *found.vocabulary])
+    content = hashlib.sha256(about.encode())
+    content.update(found.ends.tobytes() + b"\n" + found.ids.tobytes())
+    return content.hexdigest()
+
+
+def _read(path: Path) -> _Space | None:
+    """What was kept there; None where nothing was, or where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            names = kept["words"].tobytes().decode().split("\n")
+            vocabulary = {word: place for place, word in enumerate(names)}
+            return _Space(vocabulary, kept["weights"], kept["axes"], kept["directions"])
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def _keep(space: _Space, path: Path) -> None:
+    """Write the file whole or not at all; where it cannot be written the next process computes it again."""
+    if space.axes.nbytes + space.directions.nbytes > LARGEST_KEPT_BYTES:
+        return
+    ordered = sorted(space.vocabulary, key=space.vocabulary.__getitem__)
+    names = np.frombuffer("\n".join(ordered).encode(), dtype=np.uint8)
+    part = path.with_name(f"{path.stem}-{os.getpid()}.part")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez(file, words=names, weights=space.weights, axes=space.axes, directions=space.directions)
+        part.replace(path)
+        for old in sorted(path.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime)[:-MOST_KEPT]:
+            old.unlink()

@@ -1,0 +1,167 @@
+"""The index: a corpus, cut and indexed as a bundle's retrieval config says, with a digest and a manifest.
+
+`experiment` asks it for passages; results, receipts and registered versions carry its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmlab.base.display import html_table, plain
+from llmlab.bundle.bundle import ModelRef, RetrievalConfig
+from llmlab.search.chunking import Chunk, chunked
+from llmlab.search.corpus import Corpus
+from llmlab.search.lexical import RETRIEVERS, Hit, Retriever, register_retriever, retriever_for
+
+if TYPE_CHECKING:
+    from llmlab.golden.cases import GoldenSet
+    from llmlab.retrieval.freshness import Freshness
+    from llmlab.search.embedding import Embedder
+
+__all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]
+
+FETCHED_PER_KEPT = 4  # how many more chunks are asked for where some will be dropped as repetitions
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Index:
+    """A corpus that can be searched.
+
+    Attributes:
+        corpus: the documents.
+        config: how they are cut, searched and shown.
+        chunks: what the retriever indexed.
+        retriever: what searches them.
+        built_at: when they were indexed.
+    """
+
+    corpus: Corpus
+    config: RetrievalConfig
+    chunks: tuple[Chunk, ...]
+    retriever: Retriever
+    built_at: datetime | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) over corpus content, chunking, retriever with its options, and embedding model."""
+        return _digest(self.corpus, self.config)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the index was made of, as plain values: recipe, digests, and a short hash of each document's text."""
+        return {
+            **_recipe(self.corpus, self.config),
+            "digest": self.digest,
+            "corpus_name": self.corpus.name,
+            "corpus_version": self.corpus.version,
+            "n_chunks": len(self.chunks),
+            "documents": {d.id: hashlib.sha256(d.text.encode()).hexdigest()[:16] for d in self.corpus},
+        }
+
+    def search(self, queries: Sequence[str], k: int | None = None) -> list[list[Hit]]:
+        """For each query its hits, best first, at most k (the config's own by default); none for an empty query.
+
+        `distinct_by` keeps the best chunk of each document, or the best document of each group.
+        """
+        wanted = self.config.k if k is None else k
+        if wanted < 1:
+            raise ValueError(f"k == {wanted}, must be >= 1")
+        if self.config.distinct_by is None:
+            return self.retriever.search(queries, wanted)
+        found: dict[int, list[Hit]] = {}
+        waiting, depth = list(range(len(queries))), wanted * FETCHED_PER_KEPT
+        while waiting:
+            for place, hits in zip(waiting, self.retriever.search([queries[i] for i in waiting], depth), strict=True):
+                kept = self._distinct(hits)[:wanted]
+                if len(kept) == wanted or len(hits) < depth or depth >= len(self.chunks):
+                    found[place] = kept
+            waiting = [place for place in waiting if place not in found]
+            depth = min(len(self.chunks), depth * FETCHED_PER_KEPT)
+        return [found[place] for place in range(len(queries))]
+
+    def passages(self, hits: Iterable[Hit]) -> str:
+        """The hits as they stand in a prompt: `[doc_id] text`, separated by blank lines, cut to `passage_chars`."""
+        limit = self.config.passage_chars
+        return "\n\n".join(
+            f"[{hit.doc_id}] {_cut(self._texts.get((hit.doc_id, hit.position), ''), limit)}" for hit in hits
+        )
+
+    def check(self, corpus: Corpus, *, golden: GoldenSet | None = None) -> Freshness:
+        """What became stale since this index was built, held against the corpus of today (see `freshness.check`)."""
+        from llmlab.retrieval.freshness import check
+
+        return check(self, corpus, golden=golden)
+
+    @cached_property
+    def _texts(self) -> dict[tuple[str, int], str]:
+        return {(chunk.doc_id, chunk.position): chunk.text for chunk in self.chunks}
+
+    def _distinct(self, hits: Iterable[Hit]) -> list[Hit]:
+        by_group, best = self.config.distinct_by == "group", dict[str, Hit]()
+        for hit in hits:
+            document = self.corpus.by_id.get(hit.doc_id) if by_group else None
+            best.setdefault((document.group if document else "") or hit.doc_id, hit)
+        return list(best.values())
+
+    def __repr__(self) -> str:
+        return (
+            f"Index({plain(self.corpus.name)}, {self.config.retriever}, {len(self.chunks):,} chunks, {self.digest[:8]})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [{"field": key, "value": value} for key, value in self.manifest.items() if key != "documents"]
+        return html_table(rows, caption=f"{len(self.corpus):,} documents in {len(self.chunks):,} chunks.")
+
+
+def build_index(config: RetrievalConfig, *, base: str | Path | None = None, embedder: Embedder | None = None) -> Index:
+    """The index that a bundle's retrieval config describes; what it shares with an earlier one is built once.
+
+    Paths in the config are relative to `base` (by default the working directory) and may not leave it. `embedder`
+    gives the vectors of the config's `embedding` model; by default from the model's own endpoint.
+    """
+    corpus = Corpus.load(config.corpus, base="." if base is None else base)
+    key = _digest(corpus, config)
+    options = dict(config.options)
+    if config.embedding is not None:
+        options["embedder"] = embedder = embedder or _embedder(config.embedding)
+        key += f" {embedder.fingerprint}"
+    built = _BUILT.get(key)
+    if built is None:
+        chunks = chunked(corpus, config.chunking)
+        built = (chunks, retriever_for(config.retriever, chunks, options=options), datetime.now(UTC))
+        if embedder is None or embedder.keeps:
+            _BUILT[key] = built
+    chunks, retriever, built_at = built
+    return Index(corpus=corpus, config=config, chunks=chunks, retriever=retriever, built_at=built_at)
+
+
+_BUILT: dict[str, tuple[tuple[Chunk, ...], Retriever, datetime]] = {}
+
+
+def _embedder(model: ModelRef) -> Embedder:
+    from llmlab.search.embedding import Embedder
+
+    return Embedder(model)
+
+
+def _recipe(corpus: Corpus, config: RetrievalConfig) -> dict[str, Any]:
+    chosen = config.model_dump(mode="json", include={"chunking", "retriever", "options", "embedding"})
+    return {"corpus": corpus.digest, **chosen}
+
+
+def _digest(corpus: Corpus, config: RetrievalConfig) -> str:
+    recipe = json.dumps(_recipe(corpus, config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(recipe.encode()).hexdigest()
+
+
+def _cut(text: str, limit: int | None) -> str:
+    if limit is None or len(text) <= limit:
+        return text
+    return text[:limit].rsplit(maxsplit=1)[0] + " …"

@@ -1,0 +1,22 @@
+"""Tracking: what MLflow is told of a run, and what is kept here until it can be told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.tracking.runs import LoggedSweep as LoggedSweep
+    from llmlab.tracking.runs import bundle_json as bundle_json
+    from llmlab.tracking.runs import load as load
+    from llmlab.tracking.runs import log as log
+    from llmlab.tracking.runs import looks as looks
+    from llmlab.tracking.runs import sync as sync
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "tracking.runs": ("LoggedSweep", "bundle_json", "load", "log", "looks", "sync"),
+    },
+)

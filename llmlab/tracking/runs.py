@@ -1,0 +1,393 @@
+"""What MLflow is told of a run: one flat MLflow run per variant under a common `sweep_id`, few and rich records.
+
+A variant's run holds its bundle (`bundle/bundle.json`, what the registry registers), digests as tags, short params,
+one batch of metrics with intervals and counts, its cases as a table and as Parquet, and the figures. The tag
+COMPLETION_TAG is written last: whoever reads a run looks for it, since MLflow's status says FINISHED too early.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from llmlab.base.display import Shown, markdown
+from llmlab.base.errors import DataError, StoreError
+from llmlab.base.project import git_state, project_root
+from llmlab.base.secrets import scrub, scrub_frame
+from llmlab.base.yamlfile import to_yaml
+from llmlab.bundle.bundle import Bundle, flat
+from llmlab.tracking import spool
+from llmlab.tracking.case_table import case_table
+from llmlab.tracking.screening import screened
+from llmlab.tracking.spool import Entry, Picture, png
+from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, link, open_store, reported
+
+if TYPE_CHECKING:
+    from llmlab.gate.looks import Look
+    from llmlab.results.results import Results
+
+__all__ = ["LoggedSweep", "bundle_json", "load", "log", "looks", "sync"]
+
+LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
+LONGEST_NOTE_CHARS = 1000
+CASES_FILE = "cases.parquet"
+TABLE_FILE = "cases.json"
+_STATUS: dict[str, Status] = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
+DESCRIPTION = "mlflow.note.content"  # shown above a run, as Markdown
+LOOK_TAG = "look."  # on the candidate's run: the ledger of what was decided, which a fresh checkout sees
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LoggedSweep(Shown):
+    """Where a run was logged.
+
+    Attributes:
+        sweep_id: digest of answers, scores and bundles; the tag that its MLflow runs share.
+        run_ids: MLflow run id of each variant.
+        url: the page of these runs (on the local store: once `llmlab ui` runs).
+        was_there: True when these very results had been logged before.
+    """
+
+    sweep_id: str
+    experiment: str
+    run_ids: Mapping[str, str]
+    url: str
+    was_there: bool = False
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [{"variant": variant, "MLflow run": run_id} for variant, run_id in self.run_ids.items()]
+
+    def _sentence(self) -> str:
+        known = "These results were logged before. " if self.was_there else ""
+        return f"{known}Sweep {self.sweep_id[:8]} in experiment {self.experiment}: {link(self.url)}"
+
+
+def log(
+    results: Results,
+    decision: Any = None,
+    *,
+    experiment: str | None = None,
+    figures: Mapping[str, Picture] | None = None,
+    pii: str | None = None,
+    root: Path | None = None,
+) -> LoggedSweep:
+    """One MLflow run per variant, and where to look at them. The same results twice are logged once.
+
+    While the store is away they are kept in `mlruns/spool/`, with a warning; `llmlab sync` logs them later.
+
+    Args:
+        results: complete, partial or FAILED; the state becomes a tag and the run's status.
+        decision: a gate's decision, kept with the candidate's run (with every run where it names no candidate).
+        experiment: by default the name that the bundles share.
+        figures: name -> matplotlib figure, kept as PNG.
+        pii: "flag" personal data with a warning, "redact" it to pseudonyms, or "refuse"; None: the project's policy.
+        root: the project, by default the one around the current folder.
+
+    Raises:
+        StoreError: neither store nor spool can be written to. DataError: a bundle or a case contains a key, or
+            personal data that the policy refuses.
+    """
+    root, experiment = project_root() if root is None else root, experiment or _common_name(results)
+    results = screened(results, pii=pii, root=root)
+    origin = _origin(results, root)
+    entry = Entry(results=results, decision=decision, experiment=experiment, figures=figures or {}, origin=origin)
+    try:
+        return _log(entry, root)
+    except StoreError as error:
+        kept = spool.keep(entry, root)
+        warnings.warn(f"{error}. Nothing is lost: kept in {kept}, `llmlab sync` logs it", RuntimeWarning, stacklevel=2)
+        return LoggedSweep(sweep_id=results.digest, experiment=experiment, run_ids={}, url=kept.as_uri())
+
+
+def sync(root: Path | None = None) -> list[LoggedSweep]:
+    """Log what the spool kept, oldest first; what is logged leaves the spool. StoreError where the store is away."""
+    root = project_root() if root is None else root
+    done = []
+    for folder, entry in spool.spooled(root):
+        done.append(_log(entry, root))
+        shutil.rmtree(folder)
+    return done
+
+
+def _log(entry: Entry, root: Path) -> LoggedSweep:
+    results, experiment = entry.results, entry.experiment
+    store, sweep_id = open_store(root), results.digest
+    logged, torn = _find(store, experiment, sweep_id)
+    with reported(f"sweep {sweep_id[:8]} cannot be logged"):
+        for run_id in torn:  # what a process left behind that died while it logged
+            store.client.delete_run(run_id)
+    missing = [variant for variant in results.variants if variant not in logged]
+    common, summary = {**_common_tags(results), **entry.origin}, results.summary() if missing else None
+    for variant in missing:
+        logged[variant] = _log_variant(store, experiment, variant, results, summary, common)
+    run_ids = {variant: logged[variant] for variant in results.variants}
+    with reported(f"decision and figures of sweep {sweep_id[:8]} cannot be logged"):
+        _log_figures(store, run_ids, entry.figures)
+        _log_decision(store, run_ids, entry.decision)
+        if notebook_run := entry.origin.get("llmlab.notebook_run_id"):
+            store.client.set_tag(notebook_run, f"sweep_id.{sweep_id[:8]}", sweep_id)
+    url = store.url(store.experiment_id(experiment), query=f"tags.sweep_id = '{sweep_id}'")
+    return LoggedSweep(sweep_id=sweep_id, experiment=experiment, run_ids=run_ids, url=url, was_there=not missing)
+
+
+def load(sweep_id: str, *, experiment: str, root: Path | None = None) -> Results:
+    """The results that `log` logged, read back from the cases of every variant.
+
+    Raises:
+        DataError: no whole sweep with this id is in the experiment.
+    """
+    import pandas as pd
+
+    from llmlab.results.results import Results
+
+    store = open_store(root)
+    logged, _ = _find(store, experiment, sweep_id)
+    if not logged:
+        raise DataError(f"no sweep {sweep_id!r} was logged whole in experiment {experiment!r}")
+    with tempfile.TemporaryDirectory(prefix="llmlab-") as folder, reported(f"sweep {sweep_id[:8]} cannot be read"):
+        parts = [
+            Results.from_parquet(store.client.download_artifacts(run_id, CASES_FILE, _made(folder, run_id)))
+            for run_id in logged.values()
+        ]
+    provenance = dict(parts[0].provenance)
+    order = {variant: i for i, variant in enumerate(provenance.pop("sweep_variants"))}
+    parts.sort(key=lambda part: order[part.variants[0]])
+    frame = pd.concat([part.frame for part in parts], ignore_index=True)
+    place = {case_id: i for i, case_id in enumerate(dict.fromkeys(frame["case_id"]))}
+    keys = frame.assign(case_id=frame["case_id"].map(place), variant=frame["variant"].map(order))
+    return replace(
+        parts[0],
+        frame=frame.loc[keys.sort_values(["case_id", "repeat", "variant"]).index].reset_index(drop=True),
+        bundles={name: bundle for part in parts for name, bundle in part.bundles.items()},
+        index_digests={name: digest for part in parts for name, digest in part.index_digests.items()},
+        provenance=provenance,
+    )
+
+
+def looks(*golden_digests: str, root: Path | None = None) -> tuple[Look, ...]:
+    """Every decision of a gate that was logged on these golden sets, oldest first: what `decide(looks=...)` wants."""
+    from llmlab.gate.looks import Look
+
+    store, found = open_store(root), []
+    with reported("the ledger of looks cannot be read"):
+        for digest in golden_digests:
+            for run in store.search(f"tags.golden_digest = '{re.sub(r'[^0-9a-f]', '', digest)}'"):
+                found += [text for key, text in run.data.tags.items() if key.startswith(LOOK_TAG)]
+    made = {text: Look.from_record(json.loads(text)) for text in found}
+    return tuple(sorted(made.values(), key=lambda look: look.made_at))
+
+
+def bundle_json(bundle: Bundle) -> str:
+    """The file that the registry serves from: everything of the bundle, defaults too."""
+    return json.dumps(bundle.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+def _log_variant(
+    store: Store, experiment: str, variant: str, results: Results, summary: Any, common: Mapping[str, str]
+) -> str:
+    bundle = results.bundles[variant]
+    tags = {key: text for key, text in {**common, **_variant_tags(variant, bundle, results)}.items() if text}
+    about = f"{markdown(bundle)} on {markdown(bundle.model)}, bundle {bundle.digest[:8]}, in {markdown(experiment)}."
+    run_id = store.start_run(experiment, name=variant, tags={**tags, DESCRIPTION: about})
+    try:
+        with reported(f"variant {variant!r} cannot be logged"):
+            _write(store, run_id, variant, results, summary)
+    except BaseException as error:  # an interrupted cell leaves nothing open, and is logged anew when it runs again
+        _close_torn(store, run_id, error)
+        raise
+    store.close_run(run_id, _STATUS[results.state])
+    return run_id
+
+
+def _write(store: Store, run_id: str, variant: str, results: Results, summary: Any) -> None:
+    """Everything of one run, the completion tag last."""
+    from mlflow.entities import Metric, Param
+
+    metrics = [Metric(name, value, 0, 0) for name, value in _metrics(variant, results, summary).items()]
+    params = [Param(name, value) for name, value in _params(results.bundles[variant]).items()]
+    store.client.log_batch(run_id, metrics=metrics, params=params)
+    if results.golden is not None:
+        store.client.log_inputs(run_id, [_dataset(results)])
+    with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
+        _write_artifacts(Path(folder), variant, results)
+        store.client.log_artifacts(run_id, folder)
+    store.client.set_tag(run_id, COMPLETION_TAG, "whole")
+
+
+def _close_torn(store: Store, run_id: str, error: BaseException) -> None:
+    try:
+        store.close_run(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+    except StoreError as closing_failed:
+        error.add_note(f"The MLflow run {run_id} could not be closed either: {closing_failed}")
+
+
+def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
+    """Means under `mean/`, their intervals under `mean_ci/`, counts under `n/`: MLflow makes each a section of charts.
+
+    The sections stand in the order of the alphabet, and names without a slash after them all. A mean corrected by
+    people's labels stands beside the raw one. What is undefined is left out and counted: MLflow breaks on NaN and inf.
+    """
+    rows = results.frame[results.frame["variant"] == variant]
+    errors = int((rows["status"] == "error").sum())
+    found: dict[str, float | None] = {"n/rows": len(rows), "n/errors": errors}
+    fixed = {f"{metric}_corrected": one for (of, metric), one in summary.corrected.items() if of == variant}
+    estimates = {**fixed, **{metric: summary.estimate(variant, metric) for metric in summary.metrics}}
+    for metric, estimate in estimates.items():
+        name = re.sub(r"[^\w. /-]", "_", metric, flags=re.ASCII)
+        means = (None, None, None) if results.failed else (estimate.value, estimate.low, estimate.high)
+        found |= dict(zip((f"mean/{name}", f"mean_ci/{name}.low", f"mean_ci/{name}.high"), means, strict=True))
+        if metric not in summary.metrics:
+            continue
+        scored, attempted = summary.rows[variant, metric]
+        found |= {f"n/{name}.scored": scored, f"n/{name}.attempted": attempted}
+    for total in ("cost_usd", "input_tokens", "output_tokens"):
+        values = rows[total].astype(float)
+        found[f"total/{total}"] = float(values.sum()) if values.notna().all() else None  # unknown is not zero
+    defined = {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+    return {**defined, "n/undefined": float(len(found) - len(defined))}
+
+
+def _params(bundle: Bundle) -> dict[str, str]:
+    leaves = flat(bundle.behaviour).items()
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in leaves}
+    return {
+        re.sub(r"[^\w. /-]", "_", name, flags=re.ASCII)[:200]: (
+            value if len(value) <= LONGEST_PARAM_CHARS else f"{value[: LONGEST_PARAM_CHARS - 1]}…"
+        )
+        for name, value in texts.items()
+    }
+
+
+def _write_artifacts(folder: Path, variant: str, results: Results) -> None:
+    bundle = results.bundles[variant]
+    (folder / "bundle").mkdir()
+    (folder / "bundle" / "bundle.json").write_text(bundle_json(bundle), encoding="utf-8")
+    short = bundle.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    (folder / "bundle" / "bundle.yaml").write_text(to_yaml(short), encoding="utf-8")
+    rows = scrub_frame(results.frame[results.frame["variant"] == variant].reset_index(drop=True))
+    part = replace(
+        results,
+        frame=rows,
+        bundles={variant: bundle},
+        index_digests={k: v for k, v in results.index_digests.items() if k == variant},
+        provenance={**results.provenance, "sweep_variants": list(results.variants)},
+    )
+    part.to_parquet(folder / CASES_FILE)
+    (folder / TABLE_FILE).write_text(case_table(part), encoding="utf-8")
+
+
+def _dataset(results: Results) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    assert results.golden is not None  # noqa: S101  # the caller looked
+    facts = {"sha256": results.golden_digest, "n_cases": len(results.golden), "parent": results.golden.parent}
+    dataset = Dataset(
+        name=results.golden.name,
+        digest=results.golden_digest[:36],  # MLflow has room for no more; the tag golden_digest has it all
+        source_type="llmlab",
+        source=json.dumps(facts),
+        profile=json.dumps(facts),
+    )
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "evaluation")])
+
+
+def _origin(results: Results, root: Path) -> dict[str, str]:
+    """Where and by which code the results were made, as tags: the run's own commit, else the one there is now."""
+    git, notebook, made = git_state(root), os.environ.get(NOTEBOOK, ""), results.provenance
+    return {
+        "llmlab.notebook_run_id": os.environ.get(NOTEBOOK_RUN_ID, ""),
+        "notebook": notebook,
+        "git_dirty": str(bool(made.get("dirty", git.dirty)) if made.get("commit") else git.dirty).lower(),
+        "mlflow.source.git.commit": str(made.get("commit") or git.commit),
+        "mlflow.source.name": notebook or "llmlab",
+        "mlflow.source.type": "NOTEBOOK" if notebook else "LOCAL",
+    }
+
+
+def _common_tags(results: Results) -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {
+        "sweep_id": results.digest,
+        "llmlab.kind": "variant",
+        "llmlab.version": version("llmlab"),
+        "golden_digest": results.golden_digest,
+        "state": results.state,
+        "complete": str(results.complete).lower(),
+        "created_at": results.created_at,
+        "mlflow.loggedArtifacts": json.dumps([{"path": TABLE_FILE, "type": "table"}]),
+    }
+
+
+def _variant_tags(variant: str, bundle: Bundle, results: Results) -> dict[str, str]:
+    return {
+        "variant": variant,
+        "bundle_name": bundle.name,
+        "bundle_version": bundle.version,
+        "bundle_digest": bundle.digest,
+        "index_digest": results.index_digests.get(variant, ""),
+        "model": str(bundle.model),
+        "model_pinned": str(bundle.model.pinned.pinned).lower(),
+    }
+
+
+def _find(store: Store, experiment: str, sweep_id: str) -> tuple[dict[str, str], list[str]]:
+    """Runs of this sweep that were logged whole, by variant; and those that were torn."""
+    with reported(f"experiment {experiment!r} cannot be searched"):
+        found = store.client.get_experiment_by_name(experiment)
+        query = f"tags.sweep_id = '{re.sub(r'[^0-9a-f]', '', sweep_id)}'"
+        runs = store.client.search_runs([found.experiment_id], query, max_results=1000) if found else []
+    whole = {run.data.tags["variant"]: run.info.run_id for run in runs if run.data.tags.get(COMPLETION_TAG) == "whole"}
+    torn = [r.info.run_id for r in runs if r.data.tags.get(COMPLETION_TAG) != "whole" and r.info.status != "RUNNING"]
+    return whole, torn
+
+
+def _log_figures(store: Store, run_ids: Mapping[str, str], figures: Mapping[str, Picture]) -> None:
+    if not figures:
+        return
+    with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
+        for name, figure in figures.items():
+            (Path(folder) / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.png").write_bytes(png(figure))
+        for run_id in run_ids.values():
+            store.client.log_artifacts(run_id, folder, "figures")
+
+
+def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Any) -> None:
+    if decision is None:
+        return
+    verdict = getattr(decision.verdict, "value", decision.verdict)
+    candidate = run_ids.get(str(getattr(decision, "candidate", "")))
+    for run_id in [candidate] if candidate else run_ids.values():
+        store.client.set_tag(run_id, "gate", str(verdict))
+        before = store.client.get_run(run_id).data.tags.get(DESCRIPTION, "")
+        said = markdown(f"Gate: {verdict}. {getattr(decision, 'sentence', '')}".strip(), LONGEST_NOTE_CHARS)
+        if said not in before:
+            store.client.set_tag(run_id, DESCRIPTION, f"{before}\n\n{said}".strip())
+        store.client.log_text(run_id, scrub(str(decision)), "gate/decision.txt")
+    look, receipt = getattr(decision, "look", None), getattr(decision, "receipt", None)
+    if candidate and look is not None and receipt is not None:
+        store.client.log_text(candidate, scrub(receipt().to_json()), "gate/receipt.json")
+        key = f"{LOOK_TAG}{look.results_digest[:12]}.{look.policy_digest[:12]}.{look.candidate_digest[:12]}"
+        if key not in store.client.get_run(candidate).data.tags:  # the same look again is no second one
+            store.client.set_tag(candidate, key, json.dumps(look.to_record()))
+
+
+def _common_name(results: Results) -> str:
+    names = {bundle.name for bundle in results.bundles.values()}
+    return names.pop() if len(names) == 1 else "llmlab"
+
+
+def _made(folder: str, name: str) -> str:
+    path = Path(folder) / quote(name, safe="")
+    path.mkdir()
+    return str(path)

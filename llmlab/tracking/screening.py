@@ -1,0 +1,108 @@
+"""What may be logged of a run: keys are refused, personal data is flagged, redacted or refused, as one policy says.
+
+`tracking.log` screens results before anything is written; kept notebooks are screened when the project's policy is
+to redact. The policy is `pii` under [tool.llmlab] in pyproject.toml, or an argument.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmlab.base.errors import DataError
+from llmlab.base.personal_data import API_KEY, Found, find_pii, project_key, pseudonymised, told
+from llmlab.base.project import pii_policy
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.golden.checks import refuse_secrets
+
+if TYPE_CHECKING:
+    from llmlab.results.results import Results
+
+__all__ = ["redacted_cases", "redactor", "screened"]
+
+_JSON_COLUMNS = ("explanations", "tool_calls", "steps")
+_TEXT_COLUMNS = ("case_id", "text", "error")
+
+
+def screened(results: Results, *, pii: str | None, root: Path) -> Results:
+    """The results as they may be logged; under "redact" a copy with pseudonyms that keeps the digest of the original.
+
+    Args:
+        pii: "flag" (say what is there and log it), "redact" or "refuse"; None for the project's policy.
+
+    Raises:
+        DataError: a key stands in a bundle, a case or an answer (only "redact" cuts out what looks like one), or
+            the policy is "refuse" and there is personal data. It names cases and kinds, never the data itself.
+    """
+    refuse_secrets(results.bundles, results.golden, results.provenance, results.notes)
+    policy = pii or pii_policy(root)
+    if policy not in ("flag", "redact", "refuse"):
+        raise ValueError(f"pii == {policy!r}, must be 'flag', 'redact' or 'refuse'")
+    found = _found(results)
+    if not found:
+        return results
+    if policy == "redact":
+        return _redacted(results, redactor(root))
+    keys = tuple(one for one in found if API_KEY in one.kinds)
+    if keys or policy == "refuse":
+        what = "what looks like API keys" if keys else "personal data"
+        raise DataError(
+            f"{what} in cases {told(keys or found)}: nothing was logged; "
+            'take it out, or log with pii="redact", which keeps pseudonyms in its place'
+        )
+    warnings.warn(
+        f"PERSONAL DATA is logged with cases {told(found)}; "
+        'pii="redact" keeps pseudonyms in its place, pii = "redact" under [tool.llmlab] makes that the rule',
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return results
+
+
+def redactor(root: Path) -> Callable[[Any], Any]:
+    """What replaces personal data in a text or JSON value by this project's pseudonyms."""
+    folder = root / "mlruns"
+    folder.mkdir(parents=True, exist_ok=True)
+    return partial(pseudonymised, key=project_key(folder))
+
+
+def redacted_cases(golden: GoldenSet, *, root: Path) -> GoldenSet:
+    """The golden set as "redact" logs it: to compare what was logged with what there is today."""
+    return _with_pseudonyms(golden, redactor(root))
+
+
+def _found(results: Results) -> tuple[Found, ...]:
+    """What cases and answers hold, by case."""
+    kinds: dict[str, dict[str, None]] = {}
+    for case_id, there in results.golden.personal if results.golden is not None else ():
+        kinds[case_id] = dict.fromkeys(there)
+    columns = [name for name in (*_TEXT_COLUMNS, *_JSON_COLUMNS) if name in results.frame.columns]
+    for texts in zip(*(results.frame[name].tolist() for name in columns), strict=True):
+        if said := find_pii("\n".join(map(str, texts))):
+            case_id = pseudonymised(str(texts[columns.index("case_id")]), key=None)
+            kinds.setdefault(case_id, {}).update(dict.fromkeys(said))
+    return tuple(Found(case_id, tuple(there)) for case_id, there in kinds.items())
+
+
+def _redacted(results: Results, redact: Callable[[Any], Any]) -> Results:
+    frame, golden = results.frame, results.golden
+    changed: dict[str, Any] = {name: [redact(str(text)) for text in frame[name].tolist()] for name in _TEXT_COLUMNS}
+    for name in (name for name in _JSON_COLUMNS if name in frame.columns):
+        changed[name] = [json.dumps(redact(json.loads(text))) if text else text for text in frame[name].tolist()]
+    changed["retrieved"] = [redact(ids) for ids in frame["retrieved"].tolist()]
+    return replace(
+        results,
+        frame=frame.assign(**changed),
+        golden=None if golden is None else _with_pseudonyms(golden, redact),
+        notes=tuple(redact(note) for note in results.notes),
+        provenance={**results.provenance, "redacted_from": results.digest},
+    )
+
+
+def _with_pseudonyms(golden: GoldenSet, redact: Callable[[Any], Any]) -> GoldenSet:
+    return replace(golden, cases=tuple(Case.from_row(redact(case.to_row())) for case in golden))

@@ -1,0 +1,160 @@
+"""Results that could not be logged because the tracking store was away, kept in `mlruns/spool/` until it is back.
+
+`tracking.log` keeps them here, `llmlab sync` logs them later; the same results are logged once, whatever happens.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote, unquote
+
+from llmlab.base.errors import FileRuleError, StoreError
+from llmlab.base.secrets import scrub, scrub_frame
+
+if TYPE_CHECKING:
+    from llmlab.gate import Look, Receipt
+    from llmlab.results.results import Results
+
+__all__ = ["Entry", "Picture", "SpooledDecision", "keep", "png", "spooled"]
+
+FOLDER = "spool"
+
+
+class Picture(Protocol):
+    """A matplotlib figure, as far as logging needs to know it."""
+
+    def savefig(self, fname: Any, **kwargs: Any) -> Any:
+        """Write the picture."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpooledDecision:
+    """A decision as far as logging needs it: word, candidate, look, receipt and text."""
+
+    verdict: str
+    candidate: str
+    text: str
+    look: Look
+    document: Receipt
+
+    def receipt(self) -> Receipt:
+        """The receipt as of the decision."""
+        return self.document
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Png:
+    """A picture that is drawn already."""
+
+    content: bytes
+
+    def savefig(self, fname: Any, **_: Any) -> None:
+        fname.write(self.content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What is logged together.
+
+    Attributes:
+        results: the run.
+        decision: a gate's decision on it (or as much as the spool kept of one), or None.
+        experiment: where to log it.
+        origin: tags that say where and by which code the results were made.
+        figures: name -> picture.
+    """
+
+    results: Results
+    decision: Any
+    experiment: str
+    origin: Mapping[str, str]
+    figures: Mapping[str, Picture] = field(default_factory=dict)
+
+
+def png(figure: Picture) -> bytes:
+    """A figure as a PNG file."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150, bbox_inches="tight")
+    return picture.getvalue()
+
+
+def keep(entry: Entry, root: Path) -> Path:
+    """The folder of the spool that now holds results, decision and figures: whole, or not there."""
+    folder, results, name = root / "mlruns" / FOLDER, entry.results, entry.results.digest
+    part, place = folder / f".{name}-{os.getpid()}", folder / name
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        replace(results, frame=scrub_frame(results.frame)).to_parquet(part / "results.parquet")
+        for title, figure in entry.figures.items():
+            (part / f"{quote(title, safe='')}.png").write_bytes(png(figure))
+        kept = _decision(entry.decision)
+        about = {"experiment": entry.experiment, "origin": dict(entry.origin), "decision": kept}
+        (part / "about.json").write_text(scrub(json.dumps(about, ensure_ascii=False)) + "\n", encoding="utf-8")
+        if place.exists():  # the same results again, perhaps with a decision now
+            shutil.rmtree(place)
+        part.rename(place)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written to ({error.strerror}), and neither can the store") from error
+    return place
+
+
+def spooled(root: Path) -> Iterator[tuple[Path, Entry]]:
+    """The entries of the spool with their folders, oldest first; FileRuleError for one that is damaged."""
+    folder = root / "mlruns" / FOLDER
+    entries = [path for path in folder.glob("[!.]*") if path.is_dir()] if folder.is_dir() else []
+    for path in sorted(entries, key=lambda entry: entry.stat().st_mtime):
+        yield path, _read(path)
+
+
+def _read(path: Path) -> Entry:
+    from llmlab.results.results import Results
+
+    try:
+        about = json.loads((path / "about.json").read_text(encoding="utf-8"))
+        return Entry(
+            results=Results.from_parquet(path / "results.parquet"),
+            decision=_read_decision(about["decision"]),
+            experiment=about["experiment"],
+            origin=about.get("origin", {}),
+            figures={unquote(file.stem): _Png(content=file.read_bytes()) for file in sorted(path.glob("*.png"))},
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileRuleError(f"is damaged ({error}); look at it, and remove it", path=path) from None
+
+
+def _decision(decision: Any) -> dict[str, Any] | None:
+    if decision is None:
+        return None
+    return {
+        "verdict": decision.verdict,
+        "candidate": decision.candidate,
+        "text": str(decision),
+        "look": decision.look.to_record(),
+        "receipt": decision.receipt().to_json(),
+    }
+
+
+def _read_decision(kept: Mapping[str, Any] | None) -> SpooledDecision | None:
+    from llmlab.gate import Look, Receipt
+
+    if kept is None:
+        return None
+    return SpooledDecision(
+        verdict=kept["verdict"],
+        candidate=kept["candidate"],
+        text=kept["text"],
+        look=Look.from_record(kept["look"]),
+        document=Receipt.from_json(kept["receipt"]),
+    )

@@ -1,0 +1,76 @@
+"""CSV in which no cell is a formula, and which reads back as it was."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmlab.base.csvfile import csv_cell, read_back, write_csv
+from llmlab.golden.cases import Case, GoldenSet
+from tests.made_results import made
+from tests.payloads import FORMULAS
+from tests.security.everything import answers_with
+
+STARTS = tuple("=+-@\t\r\n＝＋－＠")
+
+
+def is_formula(cell: str) -> bool:
+    """Whether a spreadsheet would run it: begins with one of the characters and is no plain number."""
+    try:
+        float(cell)
+    except ValueError:
+        return cell.startswith(STARTS)
+    return False
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_cell_or_column_is_a_formula_and_both_read_back(text: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({text: [text, "plain"], "n": [-1.5, None]})
+    path = write_csv(frame, tmp_path / "a.csv")
+    with path.open(newline="", encoding="utf-8") as lines:
+        cells = list(csv.reader(lines))
+    assert not any(is_formula(cell) for row in cells for cell in row)
+    assert cells[1][1] == "-1.5"
+    assert cells[2][1] == ""
+    again = read_back(pd.read_csv(path, dtype=str, keep_default_na=False))
+    assert list(again.columns) == [text, "n"]
+    assert again[text].tolist() == [text, "plain"]
+
+
+@given(st.text(alphabet="'=+-@\t\r\n＝a1.e"))
+def test_every_text_comes_back(text: str) -> None:
+    assert read_back(pd.DataFrame({"x": [csv_cell(text)]}))["x"][0] == text
+    assert not is_formula(csv_cell(text))
+
+
+@pytest.mark.parametrize("value", [-1, -0.5, 1e-9, True, None, "-0.5", "+3", "-1e-3", ".5"])
+def test_numbers_stay_numbers(value: object) -> None:
+    assert csv_cell(value) == value
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_answers_questions_and_ids_are_exported_without_formulas(text: str, tmp_path: Path) -> None:
+    """The results' own table, a summary, a comparison and a golden set, which reads back."""
+    results = answers_with(text)
+    golden = GoldenSet((Case(id=text, inputs={"question": text}, expected=(text,)),))
+    shown = [results, results.summary(), results.compare(text), results.flips(text, f"{text}3"), golden]
+    for i, value in enumerate(shown):
+        path = value.to_csv(tmp_path / f"{i}.csv")
+        with path.open(newline="", encoding="utf-8") as lines:
+            assert not any(is_formula(cell) for row in csv.reader(lines) for cell in row)
+    again = GoldenSet.from_csv(tmp_path / "4.csv", inputs=["question"], id="id")
+    if "\r" not in text:  # pandas' reader takes it for a line end
+        assert again.cases[0].id == text
+        assert again.cases[0].inputs["question"] == text
+
+
+def test_the_csv_of_results_holds_every_answer(tmp_path: Path) -> None:
+    results = made({"a": [1.0, 0.0], "b": [0.5, None]})
+    again = pd.read_csv(results.to_csv(tmp_path / "r.csv"))
+    assert len(again) == 4
+    assert again["right"].isna().sum() == 1

@@ -1,0 +1,429 @@
+"""The call store: durable before use, whole or a miss, one key for one request."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import threading
+import unicodedata
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab.base.errors import StoreError
+from llmlab.bundle.bundle import ModelRef, Sampling
+from llmlab.clients.base import Generation, Request, Usage
+from llmlab.clients.call_store import CallStore, call_key
+
+MODEL = ModelRef.parse("openai/gpt-4o-2024-08-06")
+ANSWER = Generation(
+    text="dropna",
+    usage=Usage(input_tokens=12, output_tokens=3, cached_input_tokens=4),
+    latency_s=0.25,
+    cost_usd=Decimal("0.000123"),
+    served_model="gpt-4o-2024-08-06",
+    system_fingerprint="fp_1",
+    tool_calls=({"name": "f", "arguments": {"x": [1, 2]}},),
+    attempts=3,
+)
+
+
+def asking(content: str = "How?", **changes: Any) -> Request:
+    """A request with one user message, changed as told."""
+    parts: dict[str, Any] = {"model": MODEL, "messages": ({"role": "user", "content": content},)}
+    return Request(**{**parts, "sampling": Sampling(temperature=0.0), **changes})
+
+
+def keep(store: CallStore, answers: Mapping[str, Generation]) -> None:
+    async def put_all() -> None:
+        await asyncio.gather(*(store.put(key, asking(key), answer) for key, answer in answers.items()))
+
+    asyncio.run(put_all())
+
+
+BASE = asking(
+    sampling=Sampling(temperature=0.0, top_p=0.9, max_tokens=10, stop=("a",)),
+    tools=({"name": "f", "parameters": {"type": "object"}},),
+    seed=1,
+)
+ONE_PART_CHANGED = {
+    "prompt": dataclasses.replace(BASE, messages=({"role": "user", "content": "How!"},)),
+    "system": dataclasses.replace(BASE, messages=({"role": "system", "content": "s"}, *BASE.messages)),
+    "role": dataclasses.replace(BASE, messages=({"role": "assistant", "content": "How?"},)),
+    "model": dataclasses.replace(BASE, model=ModelRef.parse("openai/gpt-4o-2024-11-20")),
+    "provider": dataclasses.replace(BASE, model=ModelRef.parse("azure/gpt-4o-2024-08-06")),
+    "revision": dataclasses.replace(BASE, model=MODEL.model_copy(update={"revision": "abc"})),
+    "quantisation": dataclasses.replace(BASE, model=MODEL.model_copy(update={"quantisation": "int8"})),
+    "tools": dataclasses.replace(BASE, tools=()),
+    "seed": dataclasses.replace(BASE, seed=2),
+    "no seed": dataclasses.replace(BASE, seed=None),
+    "repeat": dataclasses.replace(BASE, repeat=1),
+    **{
+        f"{name} {value}": dataclasses.replace(BASE, sampling=BASE.sampling.model_copy(update={name: value}))
+        for name, value in [
+            ("temperature", 0.7),
+            ("temperature", None),
+            ("top_p", None),
+            ("top_p", 0.8),
+            ("top_k", 5),
+            ("max_tokens", 11),
+            ("max_tokens", None),
+            ("stop", ("b",)),
+            ("stop", ()),
+            ("frequency_penalty", 0.0),
+            ("presence_penalty", 0.0),
+            ("response_format", {"type": "json_object"}),
+            ("extra", {"a_parameter_of_tomorrow": 0}),
+            ("extra", {"a_parameter_of_tomorrow": None}),
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("part", ONE_PART_CHANGED)
+def test_changing_one_part_of_a_request_misses_the_store(part: str) -> None:
+    """FAULTS 18 to 20 and 23: whatever can change the answer is in the key, absent and zero apart."""
+    assert call_key("here", ONE_PART_CHANGED[part]) != call_key("here", BASE)
+
+
+def test_all_changed_requests_have_keys_of_their_own() -> None:
+    keys = {call_key("here", request) for request in ONE_PART_CHANGED.values()}
+    assert len(keys) == len(ONE_PART_CHANGED)
+
+
+def test_another_endpoint_misses_the_store() -> None:
+    assert call_key("https://a/v1", BASE) != call_key("https://b/v1", BASE)
+    assert call_key("a{", BASE) != call_key("a", BASE)
+
+
+def test_every_field_of_a_request_is_in_its_key() -> None:
+    """A field added to Request later is in the key without anybody remembering it."""
+    assert set(json.loads(BASE.to_json())) == {field.name for field in dataclasses.fields(Request)}
+
+
+def test_composed_and_decomposed_letters_are_different_requests() -> None:
+    nfc, nfd = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
+    assert call_key("x", asking(nfc)) != call_key("x", asking(nfd))
+
+
+def test_the_order_of_keys_does_not_change_the_key() -> None:
+    one = asking(messages=({"role": "user", "content": "q"},), tools=({"name": "f", "parameters": {"a": 1, "b": 2}},))
+    two = asking(messages=({"content": "q", "role": "user"},), tools=({"parameters": {"b": 2, "a": 1}, "name": "f"},))
+    assert call_key("x", one) == call_key("x", two)
+
+
+def test_a_request_survives_its_own_json() -> None:
+    assert Request.from_json(BASE.to_json()).to_json() == BASE.to_json()
+
+
+def test_an_answer_comes_back_as_it_was_and_is_marked_as_a_hit(tmp_path: Path) -> None:
+    """FAULTS 27: a hit keeps the original latency, cost and served model."""
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        keep(store, {"k": ANSWER})
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        assert store.get_many(["k", "other"]) == {"k": dataclasses.replace(ANSWER, cached=True, call_key="k")}
+        assert len(store) == 1
+
+
+def test_statuses_and_unknown_cost_come_back(tmp_path: Path) -> None:
+    answers = {s: Generation(status=s, text="") for s in ("ok", "refused", "truncated", "empty")}  # type: ignore[arg-type]  # mypy widens the literals
+    with CallStore(tmp_path / "c") as store:
+        keep(store, answers)
+        found = store.get_many(answers)
+    assert {key: answer.status for key, answer in found.items()} == {key: key for key in answers}
+    assert all(answer.cost_usd is None for answer in found.values())
+
+
+@settings(max_examples=30, deadline=None)
+@given(text=st.text(st.characters(codec=None), max_size=40))
+def test_any_text_survives_the_round_trip(text: str) -> None:
+    """FAULTS 15: lone surrogates and NUL too."""
+    assert Generation.from_json(Generation(text=text).to_json()).text == text
+
+
+def test_lone_surrogates_and_nul_are_stored_and_found(tmp_path: Path) -> None:
+    odd = "a\x00b\udc80c"
+    with CallStore(tmp_path / "c") as store:
+        request = asking(odd)
+        key = call_key("\udc80", request)
+        asyncio.run(store.put(key, request, Generation(text=odd)))
+        assert store.get_many([key])[key].text == odd
+        assert json.loads(store.request_json(key) or "")["messages"][0]["content"] == odd
+
+
+def test_the_request_is_kept_beside_its_answer(tmp_path: Path) -> None:
+    with CallStore(tmp_path / "c") as store:
+        asyncio.run(store.put("k", BASE, ANSWER))
+        assert store.request_json("k") == BASE.to_json()
+        assert store.request_json("unknown") is None
+
+
+def test_an_answer_is_on_disk_when_put_returns(tmp_path: Path) -> None:
+    """FAULTS 1: the process is gone right after the first put, without closing anything."""
+    program = (
+        "import asyncio, os, sys; from tests.clients.test_call_store import *\n"
+        "store = CallStore(sys.argv[1])\n"
+        "async def go():\n"
+        "    await store.put('k', asking(), ANSWER)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(go())"
+    )
+    path = tmp_path / "calls.sqlite"
+    ended = subprocess.run([sys.executable, "-c", program, path], cwd=Path(__file__).parents[2], check=False)
+    assert ended.returncode == -9
+    with CallStore(path) as store:
+        assert store.get_many(["k"])["k"].text == ANSWER.text
+
+
+def test_the_first_answer_under_a_key_stays(tmp_path: Path) -> None:
+    """What an earlier run has used is not swapped under it."""
+    with CallStore(tmp_path / "c") as store:
+        keep(store, {"k": ANSWER})
+        keep(store, {"k": Generation(text="later")})
+        assert store.get_many(["k"])["k"].text == ANSWER.text
+
+
+def test_many_answers_at_once_take_few_commits(tmp_path: Path) -> None:
+    with CallStore(tmp_path / "c") as store:
+        keep(store, {f"k{i}": Generation(text=str(i)) for i in range(2500)})
+        found = store.get_many(f"k{i}" for i in range(2500))
+    assert [found[f"k{i}"].text for i in range(2500)] == [str(i) for i in range(2500)]
+
+
+def damage(path: Path, sql: str, *values: Any) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(sql, values)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "answer = x'7b'",
+        "answer = substr(answer, 1, length(answer) - 5)",
+        "answer = replace(answer, 'dropna', 'fillna')",
+        "answer = NULL",
+        "answer = 'text'",
+        "checksum = checksum + 1",
+        "checksum = NULL",
+    ],
+)
+def test_a_damaged_entry_is_a_miss_with_a_warning_and_can_be_replaced(tmp_path: Path, change: str) -> None:
+    """FAULTS 22: never served, never a crash, and asked again."""
+    path = tmp_path / "c"
+    with CallStore(path) as store:
+        keep(store, {"good": ANSWER, "bad": ANSWER})
+    damage(path, f"UPDATE calls SET {change} WHERE key = 'bad'")
+    with CallStore(path) as store:
+        with pytest.warns(RuntimeWarning, match="damaged"):
+            assert list(store.get_many(["good", "bad"])) == ["good"]
+        keep(store, {"bad": Generation(text="asked again")})
+        assert store.get_many(["bad"])["bad"].text == "asked again"
+
+
+def test_an_answer_moved_to_another_key_is_never_served(tmp_path: Path) -> None:
+    with CallStore(tmp_path / "c") as store:
+        keep(store, {"k": ANSWER})
+    damage(tmp_path / "c", "UPDATE calls SET key = 'other'")
+    with CallStore(tmp_path / "c") as store, pytest.warns(RuntimeWarning, match="damaged"):
+        assert store.get_many(["other"]) == {}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_flipped_bytes_anywhere_never_serve_a_wrong_answer(tmp_path: Path, seed: int) -> None:
+    """FAULTS 22: after 40 flipped bytes every entry is as it was, a miss with a warning, or the file is refused."""
+    import random
+    import warnings
+
+    path, draw = tmp_path / "c", random.Random(seed)
+    answers = {f"{i:064x}": Generation(text=f"answer {i} " * 20) for i in range(60)}
+    with CallStore(path) as store:
+        keep(store, answers)
+    content = bytearray(path.read_bytes())
+    for _ in range(40):
+        content[draw.randrange(100, len(content))] = draw.randrange(256)
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with CallStore(path) as store:
+                found = store.get_many(answers)
+        except StoreError as error:
+            assert "damaged" in str(error)  # noqa: PT017 - either outcome is right
+            return
+    assert all(found[key].text == answers[key].text for key in found)
+
+
+def test_a_file_that_is_no_database_is_refused_with_advice(tmp_path: Path) -> None:
+    (tmp_path / "c").write_bytes(b"this is not SQLite " * 100)
+    with pytest.raises(StoreError, match=r"not a database.*move it away or restore"):
+        CallStore(tmp_path / "c")
+
+
+def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
+    damage(tmp_path / "c", "CREATE TABLE runs (id)")
+    with pytest.raises(StoreError, match="no call store"):
+        CallStore(tmp_path / "c")
+
+
+def test_a_store_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    CallStore(tmp_path / "c").close()
+    damage(tmp_path / "c", "PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="newer format, 99"):
+        CallStore(tmp_path / "c")
+
+
+def test_a_network_filesystem_is_refused_and_a_local_one_under_it_is_not(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    there = str(tmp_path).replace(" ", "\\040")
+    mounts.write_text(f"/dev/sda / ext4 rw 0 0\nserver:/x {there} nfs4 rw 0 0\n/dev/sdb {there}/local ext4 rw 0 0\n")
+    with pytest.raises(StoreError, match=r"network filesystem \(nfs4\).*local disk"):
+        CallStore(tmp_path / "c", mounts=mounts)
+    assert not (tmp_path / "c").exists()
+    CallStore(tmp_path / "local" / "c", mounts=mounts).close()
+
+
+def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    with CallStore(tmp_path / "c") as store:
+        keep(store, {"k": ANSWER})
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be used"):
+        CallStore(tmp_path / "file" / "c")
+
+
+def test_a_full_disk_fails_the_put_and_everything_after_it(tmp_path: Path) -> None:
+    """FAULTS 11: stop before the next paid call, keep what was kept."""
+    path = tmp_path / "calls.sqlite"
+    program = (
+        "import asyncio, resource, signal, sys; from tests.clients.test_call_store import *\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "store = CallStore(sys.argv[1])\n"
+        "keep(store, {'first': ANSWER})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try:\n"
+        "    keep(store, {'big': Generation(text='x' * 1_000_000)})\n"
+        "except StoreError as error:\n"
+        "    print('PUT', error)\n"
+        "try:\n"
+        "    store.check()\n"
+        "except StoreError as error:\n"
+        "    print('CHECK', error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, path], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    put, check = done.stdout.splitlines()
+    assert put.startswith("PUT")
+    assert check.removeprefix("CHECK") == put.removeprefix("PUT")
+    assert "make room on the disk" in put
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    with CallStore(path) as store:
+        assert list(store.get_many(["first", "big"])) == ["first"]
+
+
+WORKER = """
+import asyncio, sys
+from llmlab.bundle.bundle import ModelRef, Sampling
+from llmlab.clients.call_store import CallStore
+from llmlab.clients.base import Generation, Request
+
+request = Request(model=ModelRef.parse("openai/x"), messages=(), sampling=Sampling())
+
+async def put(store, keys):
+    await asyncio.gather(*(store.put(key, request, Generation(text=key)) for key in keys))
+
+with CallStore(sys.argv[1]) as store:
+    for start in range(0, 60, 10):
+        asyncio.run(put(store, [f"{sys.argv[2]}-{start + i}" for i in range(10)] + ["shared"]))
+"""
+
+
+def test_several_processes_share_a_new_store(tmp_path: Path) -> None:
+    """FAULTS 12 and 26: all open it at once where there is none yet, and no lock reaches the user."""
+    path, root = str(tmp_path / "calls.sqlite"), Path(__file__).parents[2]
+    workers = [subprocess.Popen([sys.executable, "-c", WORKER, path, str(i)], cwd=root) for i in range(4)]
+    assert [worker.wait() for worker in workers] == [0, 0, 0, 0]
+    with CallStore(path) as store:
+        assert len(store) == 4 * 60 + 1
+
+
+def test_an_answer_of_another_process_is_seen_without_reopening(tmp_path: Path) -> None:
+    with CallStore(tmp_path / "c") as mine, CallStore(tmp_path / "c") as other:
+        assert mine.get_many(["k"]) == {}
+        keep(other, {"k": ANSWER})
+        assert mine.get_many(["k"])["k"].text == ANSWER.text
+
+
+def test_a_cancelled_waiter_loses_nothing(tmp_path: Path) -> None:
+    async def cancel_while_writing(store: CallStore) -> None:
+        waiting = asyncio.create_task(store.put("k", asking(), ANSWER))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    with CallStore(tmp_path / "c") as store:
+        asyncio.run(cancel_while_writing(store))
+    with CallStore(tmp_path / "c") as store:
+        assert "k" in store.get_many(["k"])
+
+
+def test_a_closed_store_says_so_and_closes_twice(tmp_path: Path) -> None:
+    store = CallStore(tmp_path / "c")
+    store.close()
+    store.close()
+    with pytest.raises(StoreError, match="is closed"):
+        store.get_many(["k"])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_is_told_to_open_its_own(tmp_path: Path) -> None:
+    with CallStore(tmp_path / "c") as store:
+        child = os.fork()
+        if child == 0:
+            try:
+                store.check()
+            except StoreError:
+                os._exit(7)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_store_closed_under_a_reader_says_so(tmp_path: Path) -> None:
+    """A run that ends early leaves a thread that still looks answers up: it gets an error, and nothing crashes."""
+    keys = [str(n) for n in range(2_000)]
+    said: list[str] = []
+
+    def read(store: CallStore, started: threading.Event) -> None:
+        try:
+            while True:
+                store.get_many(keys)
+                started.set()
+        except StoreError as error:
+            said.append(str(error))
+
+    for _ in range(20):
+        store, started = CallStore(tmp_path / "calls.sqlite"), threading.Event()
+        reader = threading.Thread(target=read, args=(store, started))
+        reader.start()
+        started.wait()
+        store.close()
+        reader.join()
+    assert len(said) == 20
+    assert all("is closed" in text for text in said)

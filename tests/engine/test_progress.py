@@ -1,0 +1,72 @@
+"""How far a run is, shown without filling a log."""
+
+from __future__ import annotations
+
+import io
+import sys
+from decimal import Decimal
+
+import pytest
+
+from llmlab.engine import progress as module
+from llmlab.engine.progress import Progress, shown
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def halfway() -> Progress:
+    return Progress(total=200, done=100, cached=40, errors=3, spent_usd=Decimal("0.1234"))
+
+
+def test_a_log_gets_one_line_at_the_end_of_a_short_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Hundreds of refreshes, no carriage returns."""
+    state = halfway()
+    with shown(state) as refresh:
+        for _ in range(300):
+            refresh()
+        state.done = 200
+    written = capsys.readouterr()
+    assert written.err == "run: 200 of 200 calls (40 cached, 3 errors), $0.1234 spent\n"
+    assert written.out == ""
+
+
+def test_a_long_run_tells_a_log_now_and_then_how_long_it_will_take(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is cached took no time, so the time left counts the calls that were sent."""
+    clock = iter([0.0, 3.0, 9.0, 12.0, 13.0, 21.0, 24.0, 25.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with shown(halfway()) as refresh:
+        for _ in range(7):
+            refresh()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(", ")[2] for line in lines] == ["0:20 left", "0:40 left", "$0.1234 spent"]
+
+
+def test_a_notebook_that_runs_as_a_job_gets_the_line_as_output(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(module.JOB, "somewhere")
+    with shown(halfway()):
+        pass
+    assert capsys.readouterr().out.startswith("run: 100 of 200 calls")
+
+
+def test_a_terminal_gets_a_bar_with_all_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with shown(halfway()) as refresh:
+        refresh()
+    last = terminal.getvalue().replace("\n", "").rpartition("\r")[2] or terminal.getvalue()
+    for part in ("100/200", "cached=40", "errors=3", "spent=$0.1234"):
+        assert part in last
+    assert "nan" not in last.lower()
+
+
+def test_nothing_is_shown_where_nothing_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown(halfway(), show=False) as refresh:
+        refresh()
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,284 @@
+"""Golden sets: what is refused, with which line; and that content decides the digest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab.base.errors import FileRuleError
+from llmlab.golden.cases import Case, GoldenSet
+
+GOOD = '{"id": "q1", "inputs": {"question": "one?"}}'
+
+
+def written(folder: Path, content: str | bytes, name: str = "golden.jsonl") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def case(id: str = "q1", **fields: object) -> Case:
+    return Case(**{"id": id, "inputs": {"question": f"{id}?"}, **fields})  # type: ignore[arg-type]  # the tests' fields
+
+
+REFUSED = [
+    (f"{GOOD}\n{GOOD}", None, "duplicate id 'q1' on line 1 and line 2"),
+    (f'{GOOD}\n\n{{"id": " q1 ", "inputs": {{"question": "x"}}}}', None, "duplicate id ' q1 ' on line 1 and line 3"),
+    (
+        '{"id": "caf\\u00e9", "inputs": {"a": "x"}}\n{"id": "cafe\\u0301", "inputs": {"a": "x"}}',
+        None,
+        "on line 1 and line 2",
+    ),
+    (f'{GOOD}\n{{"id": "q2", "inp', 2, "is not a whole JSON object"),
+    (f"{GOOD}\n[1, 2]", 2, "must be a JSON object"),
+    (f"{GOOD}\nnull", 2, "must be a JSON object"),
+    (b'{"id": "q1", "inputs": {"a": "x"}}\n{"id": "\xff"}', 2, "is not UTF-8"),
+    ("", None, "has no cases"),
+    ("\n  \n", None, "has no cases"),
+    ('{"id": "q1", "inputs": {"a": NaN}}', 1, "NaN is not a JSON number"),
+    ('{"id": "q1", "inputs": {"a": 1e999}}', 1, "not a JSON value"),
+    ('{"id": "q1", "id": "q2", "inputs": {"a": 1}}', 1, "duplicate key 'id'"),
+    ('{"id": "q1", "inputs": {"a": 1, "a": 2}}', 1, "duplicate key 'a'"),
+    ('{"id": "q1", "inputs": {"a": 1}, "expect": "x"}', 1, "unknown key 'expect'"),
+    ('{"id": 1, "inputs": {"a": 1}}', 1, "id == 1, must be a non-empty text"),
+    ('{"id": " ", "inputs": {"a": 1}}', 1, "must be a non-empty text"),
+    ('{"inputs": {"a": 1}}', 1, "id == None"),
+    ('{"id": "q1"}', 1, "inputs == None"),
+    ('{"id": "q1", "inputs": {}}', 1, "must be a mapping"),
+    ('{"id": "q1", "inputs": "question"}', 1, "must be a mapping"),
+    ('{"id": "q1", "inputs": {"a": 1}, "expected": 5}', 1, "expected == 5"),
+    ('{"id": "q1", "inputs": {"a": 1}, "tags": [1]}', 1, "tags == [1]"),
+    ('{"id": "q1", "inputs": {"a": 1}, "relevant": {"d": -1}}', 1, "relevant['d'] == -1"),
+    ('{"id": "q1", "inputs": {"a": 1}, "relevant": {"d": true}}', 1, "relevant['d'] == True"),
+    ('{"id": "q1", "inputs": {"a": 1}, "weight": 0}', 1, "weight == 0"),
+    ('{"id": "q1", "inputs": {"a": 1}, "cluster": 3}', 1, "cluster == 3"),
+    ('{"id": "q1", "inputs": {"a": ' + "[" * 100_000, 1, ""),
+]
+
+
+@pytest.mark.parametrize(("content", "line", "rule"), REFUSED)
+def test_a_broken_set_is_refused_with_file_line_and_rule(
+    tmp_path: Path, content: str | bytes, line: int | None, rule: str
+) -> None:
+    path = written(tmp_path, content)
+    with pytest.raises(FileRuleError) as found:
+        GoldenSet.load(path)
+    assert (found.value.path, found.value.line) == (path, line)
+    assert rule in found.value.rule
+
+
+def test_a_missing_file_is_refused_by_every_reader(tmp_path: Path) -> None:
+    for read in (
+        lambda: GoldenSet.load(tmp_path / "no.jsonl"),
+        lambda: GoldenSet.from_csv(tmp_path / "no.csv", inputs=["a"]),
+        lambda: GoldenSet.from_parquet(tmp_path / "no.parquet", inputs=["a"]),
+    ):
+        with pytest.raises(FileRuleError, match="cannot be read"):
+            read()
+
+
+def test_an_empty_or_doubled_set_is_refused_in_code_too() -> None:
+    with pytest.raises(ValueError, match="has no cases"):
+        GoldenSet(())
+    with pytest.raises(FileRuleError, match="on case 1 and case 3"):
+        GoldenSet((case("q1"), case("q2"), case("q1\n")))
+
+
+def test_blank_lines_crlf_and_a_byte_order_mark_are_no_content(tmp_path: Path) -> None:
+    plain = GoldenSet.load(written(tmp_path, f"{GOOD}\n"))
+    odd = GoldenSet.load(written(tmp_path, b"\xef\xbb\xbf" + GOOD.encode() + b"\r\n\r\n"))
+    assert plain.digest == odd.digest
+
+
+def test_the_digest_follows_content_and_not_order_key_order_or_defaults() -> None:
+    first = GoldenSet((case("q1", tags=("a",)), case("q2")))
+    assert GoldenSet((case("q2"), case("q1", tags=["a"], weight=1.0)), name="other").digest == first.digest
+    rows = [json.loads(json.dumps(c.to_row(), sort_keys=True)) for c in first]
+    assert GoldenSet(tuple(Case.from_row(row) for row in rows)).digest == first.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "q9"},
+        {"inputs": {"question": "other?"}},
+        {"inputs": {"question": "q1?", "more": 1}},
+        {"expected": ("x",)},
+        {"relevant": {"d": 2}},
+        {"tags": ("a",)},
+        {"cluster": "c"},
+        {"weight": 2.0},
+        {"source": "s"},
+    ],
+)
+def test_every_field_of_a_case_changes_the_digest(change: dict[str, object]) -> None:
+    assert GoldenSet((case(**{"id": "q1", **change}),)).digest != GoldenSet((case("q1"),)).digest  # type: ignore[arg-type]  # as above
+
+
+def test_a_case_cannot_be_changed_behind_its_digest() -> None:
+    inputs = {"question": "one?", "docs": ["a"]}
+    made = Case(id="q1", inputs=inputs, relevant={"d": 1})
+    golden = GoldenSet([made])  # type: ignore[arg-type]  # a list is taken and kept as a tuple
+    before = golden.digest
+    inputs["question"] = "changed"
+    for mapping in (made.inputs, made.relevant):
+        with pytest.raises(TypeError, match="frozen"):
+            mapping["question"] = "changed"  # type: ignore[index]  # that is the test
+    assert golden.cases == (made,)
+    assert GoldenSet((made,)).digest == before
+
+
+def test_one_expected_text_is_one_fact_and_not_its_letters() -> None:
+    assert case(expected="dropna").expected == ("dropna",)
+    assert case(relevant=["a", "b"]).relevant == {"a": 1, "b": 1}
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
+ROWS = st.fixed_dictionaries(
+    {"inputs": st.dictionaries(TEXTS, TEXTS | st.integers(-9, 9) | st.booleans(), min_size=1, max_size=2)},
+    optional={
+        "expected": st.lists(TEXTS, max_size=2),
+        "tags": st.lists(TEXTS, max_size=2),
+        "relevant": st.dictionaries(TEXTS, st.integers(0, 3), max_size=2),
+        "cluster": TEXTS,
+        "weight": st.floats(0.1, 10),
+        "source": TEXTS,
+    },
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(ROWS, min_size=1, max_size=4))
+def test_saving_and_loading_gives_the_same_set(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]]
+) -> None:
+    golden = GoldenSet(tuple(Case.from_row({"id": f"q{i}", **row}) for i, row in enumerate(rows)), name="g")
+    path = golden.save(tmp_path_factory.mktemp("g") / "g.jsonl")
+    again = GoldenSet.load(path)
+    assert again.cases == golden.cases
+    assert again.digest == golden.digest
+    assert GoldenSet.from_hf(golden.to_hf()).digest == golden.digest
+
+
+def test_half_of_a_surrogate_pair_and_nul_survive_saving(tmp_path: Path) -> None:
+    golden = GoldenSet((Case(id="q1", inputs={"question": "a\ud800b\0"}),))
+    assert GoldenSet.load(golden.save(tmp_path / "g.jsonl")).digest == golden.digest
+
+
+def test_csv_columns_become_cases_and_semicolons_separate_lists(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "\ufeffquestion,answer,tag,group,w,docs,key\r\n"
+        '"one, or ""two""?",a|A;b,x ; y,c1,2.5,d1;d2,k1\r\nthree?,,,,,,007\r\n',
+        "questions.csv",
+    )
+    golden = GoldenSet.from_csv(
+        path, inputs=["question"], expected="answer", tags="tag", cluster="group", weight="w", relevant="docs", id="key"
+    )
+    first, second = golden.cases
+    assert first == Case(
+        id="k1",
+        inputs={"question": 'one, or "two"?'},
+        expected=("a|A", "b"),
+        tags=("x", "y"),
+        cluster="c1",
+        weight=2.5,
+        relevant={"d1": 1, "d2": 1},
+    )
+    assert second == Case(id="007", inputs={"question": "three?"})
+    assert golden.name == "questions"
+    assert [c.id for c in GoldenSet.from_csv(path, inputs=["question"])] == ["q1", "q2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "rule"),
+    [
+        ("", None, "is not a CSV file"),
+        ("question\n", None, "has no cases"),
+        ("question,x\na,1\n,1", None, "row 2: column 'question' is empty"),
+        ("frage\nx", None, "no column 'question' in the table (it has: frage)"),
+        ("question,id\na,1\nb,2\nc,1", None, "duplicate id '1' on case 1 and case 3"),
+        ("question,id\na,1\nb,", None, "row 2: column 'id' is empty"),
+        ('question\na\n"b', None, "is not a CSV file"),
+        ("question,id\na,1\nb,2,3", None, "is not a CSV file"),
+        ("question,id\na,1,2\nb,2,3", None, "more fields than its header"),
+        (b"question,id\na,1\n\xff,2", 3, "is not UTF-8"),
+    ],
+)
+def test_a_broken_csv_is_refused_with_its_place(
+    tmp_path: Path, content: str | bytes, line: int | None, rule: str
+) -> None:
+    path = written(tmp_path, content, "q.csv")
+    columns = {} if b"id" not in path.read_bytes() else {"id": "id"}
+    with pytest.raises(FileRuleError) as found:
+        GoldenSet.from_csv(path, inputs=["question"], **columns)
+    assert (found.value.path, found.value.line) == (path, line)
+    assert rule in found.value.rule
+
+
+def test_frames_keep_types_and_refuse_gaps() -> None:
+    frame = pd.DataFrame({"question": ["a", "b"], "n": [1, 2], "when": pd.to_datetime(["2024-01-01", "2024-01-02"])})
+    golden = GoldenSet.from_frame(frame, inputs=["question", "n", "when"], id="n")
+    assert [c.id for c in golden] == ["1", "2"]
+    assert golden.cases[0].inputs == {"question": "a", "n": 1, "when": "2024-01-01 00:00:00"}
+    for gap in (None, float("nan"), pd.NA, pd.NaT, "  "):
+        holes = pd.DataFrame({"question": ["a", gap]}, dtype=object)
+        with pytest.raises(ValueError, match="row 2: column 'question' is empty"):
+            GoldenSet.from_frame(holes, inputs=["question"])
+    with pytest.raises(ValueError, match=r"weight == -1\.0"):
+        GoldenSet.from_frame(pd.DataFrame({"q": ["a"], "w": [-1.0]}), inputs=["q"], weight="w")
+
+
+def test_parquet_keeps_lists_grades_and_nested_inputs(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "question": ["a", "b"],
+            "docs": [np.array(["x", "y"]), np.array(["z"])],
+            "facts": [["one", "two"], ["three"]],
+            "grades": [{"d1": 2.0}, {"d2": 1.0}],
+        }
+    )
+    path = tmp_path / "golden.parquet"
+    frame.to_parquet(path)
+    golden = GoldenSet.from_parquet(path, inputs=["question", "docs"], expected="facts", relevant="grades")
+    assert golden.cases[0] == Case(
+        id="q1", inputs={"question": "a", "docs": ["x", "y"]}, expected=("one", "two"), relevant={"d1": 2.0}
+    )
+    assert golden.cases[1].relevant == {"d2": 1.0}
+    with pytest.raises(FileRuleError, match="not a Parquet file"):
+        GoldenSet.from_parquet(written(tmp_path, "text", "text.parquet"), inputs=["question"])
+
+
+def test_a_hugging_face_dataset_becomes_cases_by_its_columns() -> None:
+    dataset = datasets.Dataset.from_dict({"q": ["a", "b"], "answers": [["x"], ["y", "z"]]})
+    golden = GoldenSet.from_hf(dataset, inputs=["q"], expected="answers")
+    assert [c.expected for c in golden] == [("x",), ("y", "z")]
+
+
+def test_a_smaller_or_grown_set_names_its_parent() -> None:
+    golden = GoldenSet((case("q1", tags=("a",)), case("q2", tags=("b",)), case("q3", tags=("a",))))
+    assert [c.id for c in golden.only(tag="a")] == ["q1", "q3"]
+    assert [c.id for c in golden.only(ids=["q3", "q2"], first=1)] == ["q2"]
+    assert golden.only(tag="a").parent == golden.grown([case("q4")]).parent == golden.digest
+    assert golden.tags == ("a", "b")
+    assert golden.by_id["q2"].id == "q2"
+    with pytest.raises(ValueError, match="no case 'nope'"):
+        golden.only(ids=["nope"])
+    with pytest.raises(ValueError, match="has no cases"):
+        golden.only(tag="none")
+    with pytest.raises(FileRuleError, match="duplicate id"):
+        golden.grown([case("q1")])
+
+
+def test_a_set_shows_itself_escaped() -> None:
+    golden = GoldenSet((Case(id="<script>", inputs={"<b>": "\x1b[31m"}),))
+    assert "<script>" not in golden._repr_html_()
+    assert "\x1b" not in str(golden)
+    assert "1 cases in 1 clusters" in str(golden)

@@ -1,0 +1,112 @@
+"""Faults that can be known before the first call are found there, with both places named."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmlab.base.errors import PromptError
+from llmlab.bundle.bundle import Bundle
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.golden.checks import check_cases, leaks, unfilled
+
+RETRIEVAL = {"corpus": {"package": "pandas"}}
+
+
+def asks(template: str, **changes: object) -> Bundle:
+    return Bundle.from_prompt(template, model="offline/extractive-1", **changes)
+
+
+def cases(*questions: str, **inputs: object) -> GoldenSet:
+    made = (Case(id=f"q{i}", inputs={"question": q, **inputs}) for i, q in enumerate(questions, start=1))
+    return GoldenSet(tuple(made), name="golden")
+
+
+def examples(*questions: str, **inputs: object) -> list[dict[str, object]]:
+    return [{"inputs": {"question": q, **inputs}, "output": "a"} for q in questions]
+
+
+def test_a_prompt_that_every_case_fills_passes() -> None:
+    check_cases(asks("{{ question }}", system="Be brief.", examples=examples("x")), cases("a", "b"), variant="v1")
+
+
+def test_a_misspelt_placeholder_is_refused_with_both_places() -> None:
+    with pytest.raises(PromptError) as found:
+        check_cases(asks("{{ qestion }}"), cases("a", "b"), variant="v1", bundle_path="bundles/v1.yaml")
+    message = str(found.value)
+    for part in ("'v1'", "bundles/v1.yaml", "'qestion'", "(question)", "'q1'", "'golden'", "and 1 more"):
+        assert part in message
+    assert (found.value.variant, found.value.case_ids) == ("v1", ("q1", "q2"))
+
+
+@pytest.mark.parametrize(
+    ("bundle", "rule"),
+    [
+        (asks("{{ question }}", system="{{ role }}"), "the system text needs 'role'"),
+        (asks("{{ question }} {{ passages }}"), "passages need a `retrieval:` in the bundle"),
+        (
+            asks("{{ question }}", retrieval={**RETRIEVAL, "query": "{{ search }}"}),
+            "the retrieval query needs 'search'",
+        ),
+        (
+            asks("{{ question }}", retrieval={**RETRIEVAL, "query": "{{ passages }}"}),
+            "retrieval query needs 'passages'",
+        ),
+        (asks("{{ question.title.x }}"), "cannot be filled"),
+        (asks("{{ question }} {{ lang }}", examples=examples("x")), "the template with example 1 needs 'lang'"),
+        (
+            asks("{{ question }} {{ passages }}", retrieval=RETRIEVAL, examples=examples("x")),
+            "the template with example 1 needs 'passages'",
+        ),
+    ],
+)
+def test_whatever_cannot_be_filled_is_named(bundle: Bundle, rule: str) -> None:
+    golden = cases("a", lang="de") if "lang" in bundle.prompt.template else cases("a")
+    with pytest.raises(PromptError) as found:
+        check_cases(bundle, golden, variant="v1")
+    assert rule in str(found.value)
+
+
+def test_only_the_cases_that_lack_an_input_are_named() -> None:
+    golden = GoldenSet((*cases("a"), Case(id="q9", inputs={"other": "b"})))
+    assert [case_id for case_id, _ in unfilled(asks("{{ question }}"), golden)] == ["q9"]
+
+
+def test_passages_are_there_with_retrieval_and_optional_placeholders_may_be_missing() -> None:
+    assert unfilled(asks("{{ question }} {{ passages }}", retrieval=RETRIEVAL), cases("a")) == ()
+    assert unfilled(asks("{{ question }}{% if hint is defined %}{{ hint }}{% endif %}"), cases("a", "b")) == ()
+
+
+@pytest.mark.parametrize(
+    ("example", "how"),
+    [
+        ("How do I drop rows?", "the same as"),
+        ("  how do I DROP rows ", "nearly the same as"),
+        ("How do I: drop rows…!", "nearly the same as"),
+        ("How do Ｉ drop\nrows?", "nearly the same as"),
+        ("How do I drop columns?", None),
+        ("", None),
+    ],
+)
+def test_an_example_that_is_a_golden_case_leaks(example: str, how: str | None) -> None:
+    bundle = asks("{{ question }}", examples=examples("What is NA?", example))
+    found = leaks(bundle, cases("Something else?", "How do I drop rows?"))
+    assert found == (((2, "q2", how),) if how else ())
+    if how:
+        with pytest.raises(PromptError) as error:
+            check_cases(bundle, cases("Something else?", "How do I drop rows?"), variant="v1", bundle_path="v1.yaml")
+        for part in ("'v1'", "v1.yaml", "example 2", how, "'q2'", "'golden'", "take it out"):
+            assert part in str(error.value)
+
+
+def test_only_the_inputs_that_the_prompt_uses_are_compared() -> None:
+    shots = examples("a", passages="[x] y", note="other")
+    bundle = asks("{{ question }} {{ passages }}", retrieval=RETRIEVAL, examples=shots)
+    assert leaks(bundle, cases("A!", source="s")) == ((1, "q1", "nearly the same as"),)
+    per_language = asks("{{ question }} {{ lang }}", examples=examples("a", lang="de"))
+    assert leaks(per_language, cases("a", lang="en")) == ()
+
+
+def test_questions_of_punctuation_alone_are_compared_as_they_are() -> None:
+    bundle = asks("{{ question }}", examples=examples("???"))
+    assert leaks(bundle, cases("!!!")) == ()
+    assert leaks(bundle, cases("???")) == ((1, "q1", "the same as"),)

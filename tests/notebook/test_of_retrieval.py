@@ -1,0 +1,28 @@
+"""Notebook 04 runs from end to end on the help desk, and again for nothing."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llmlab.clients.call_store import CallStore
+from llmlab.notebook import run_notebook
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+ROOT = Path(__file__).parents[2]
+RETRIEVAL = ROOT / "notebooks" / "04_rag_retrieval.ipynb"
+
+
+def test_it_ends_with_a_verdict_and_a_second_run_pays_for_nothing(project):
+    shutil.copytree(ROOT / "experiments", project / "experiments")
+    (project / "experiments" / "pandas_help" / "bundles" / "v3.yaml").unlink()  # its topic search takes long to build
+    settings = {"first": "24", "deepest": "4", "stale_at_most": "0.5"}
+    first = run_notebook(RETRIEVAL, settings)
+    with CallStore(project / "mlruns" / "calls.sqlite") as store:
+        calls = len(store)
+    second = run_notebook(RETRIEVAL, settings)
+    with CallStore(project / "mlruns" / "calls.sqlite") as store:
+        assert len(store) == calls == 24 * 2
+    assert first.exit_code == second.exit_code == 0
+    assert first.verdict == second.verdict in ("PASS", "FAIL", "INCONCLUSIVE")
+    assert Path(first.executed).stat().st_size < 5_000_000

@@ -1,0 +1,103 @@
+"""The audit: what somebody changed behind llmlab's back is adopted or told, never passed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmlab.base.errors import RegistryError
+from llmlab.registry import audit, history, load, promote, register
+from llmlab.registry.connection import open_registry
+from tests.registry.made import alias_now, judged, moved, registered
+
+
+def test_a_registry_that_nobody_touched_is_clean(project: Path) -> None:
+    """Nothing found, and how much was looked at."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    moved(registry, two)
+    found = audit()
+    assert found.findings == ()
+    assert "1 model, 2 versions: 0 wrong" in str(found)
+
+
+def test_an_alias_set_by_hand_without_a_receipt_is_reported(project: Path) -> None:
+    """It is not moved back: the audit tells, a person decides."""
+    registry, (one, _) = registered(project, 2)
+    moved(registry, one)
+    registry.client.set_registered_model_alias("qa", "production", "2")
+    (finding,) = audit().wrong
+    assert "set to version 2 by hand, the history says version 1; it has no receipt" in finding.what
+    assert alias_now(registry) == 2
+
+
+def test_an_alias_set_by_hand_to_a_version_that_passed_is_adopted(project: Path) -> None:
+    """MLflow's page is a real way to promote."""
+    results, decision, _ = judged(project)
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    registry = open_registry()
+    registry.client.set_registered_model_alias("qa", "production", str(version.number))
+    (finding,) = audit().findings
+    assert finding.kind == "adopted"
+    move = history("qa").last("production")
+    assert (move.kind, move.version, move.receipt) == ("adopt", 1, version.receipt)
+    assert audit().findings == ()
+
+
+def test_an_alias_that_was_removed_is_reported(project: Path) -> None:
+    """The history says where it was."""
+    registry, (one,) = registered(project, 1)
+    moved(registry, one)
+    registry.client.delete_registered_model_alias("qa", "production")
+    assert "removed by hand" in audit().wrong[0].what
+
+
+def test_a_tampered_bundle_is_found_and_never_loaded(project: Path) -> None:
+    """One changed character in bundle.json."""
+    registry, (one,) = registered(project, 1)
+    moved(registry, one)
+    file = next((project / "mlruns" / "artifacts").rglob("bundle.json"))
+    file.write_text(file.read_text(encoding="utf-8").replace("question", "quEstion"), encoding="utf-8")
+    assert "it was changed afterwards" in audit().wrong[0].what
+    with pytest.raises(RegistryError, match="Nothing was loaded"):
+        load("qa@production", max_age_s=0)
+
+
+def test_a_tampered_bundle_with_a_matching_tag_is_found_by_the_history(project: Path) -> None:
+    """Whoever edits file and tag both has not edited the move."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    run = registry.version("qa", two.number).run_id
+    text = next((project / "mlruns" / "artifacts").rglob(f"{run}/**/bundle.json")).read_text(encoding="utf-8")
+    for file in (project / "mlruns" / "artifacts").rglob(f"{one.run_id}/**/bundle.json"):
+        file.write_text(text, encoding="utf-8")
+    registry.client.set_model_version_tag("qa", "1", "digest", two.digest)
+    assert any("its tag was edited" in finding.what for finding in audit().wrong)
+
+
+@pytest.mark.parametrize("what", ["description", "model", "gate", "bundle_version", "index_digest"])
+def test_an_edited_description_or_tag_is_reported(project: Path, what: str) -> None:
+    """A person who reads MLflow's page must not be told something else than what was registered."""
+    registry, _ = registered(project, 1)
+    if what == "description":
+        registry.client.update_model_version("qa", "1", "It passed, promise")
+    else:
+        registry.client.set_model_version_tag("qa", "1", what, "PASS")
+    (finding,) = audit("qa").wrong
+    assert finding.what.startswith(f"{what} was edited by hand")
+
+
+def test_somebody_elses_models_are_left_alone(project: Path) -> None:
+    """Models that llmlab did not register are none of its business."""
+    registry, _ = registered(project, 1)
+    registry.client.create_registered_model("a_classifier")
+    assert audit().models == ("qa",)
+
+
+def test_a_forced_release_is_noted_each_time(project: Path) -> None:
+    """It is no error, and it does not vanish."""
+    results, _, folder = judged(project)
+    promote(register(results.bundles["new"]), experiment=folder, reason="an outage", force=True)
+    (finding,) = audit().findings
+    assert (finding.kind, "an outage" in finding.what) == ("noted", True)

@@ -1,0 +1,150 @@
+"""One case in full: what was wanted, how the answers differ, why each score is what it is."""
+
+import asyncio
+import json
+import re
+import shlex
+from dataclasses import replace
+
+import pytest
+
+import llmlab as ll
+from llmlab.base.errors import DataError
+from llmlab.base.highlights import both_sides, diffed
+from llmlab.bundle.bundle import ModelRef, Sampling
+from llmlab.clients.base import Generation, Request
+from llmlab.clients.call_store import CallStore, call_key
+from llmlab.results.case_view import view
+from tests.made_results import made
+
+ENDPOINT = "https://llm.example/v1"
+
+
+def retrieved():
+    """One case, two variants: the first fetched nothing relevant, the second did."""
+    case = ll.Case(id="q", inputs={"question": "Gaps?"}, expected=("dropna|drop",), relevant={"a": 1, "b": 2, "c": 0})
+    rows = [
+        ll.Generation(variant="v1", case_id="q", text="Use fillna for all gaps.", retrieved=("x", "c")),
+        ll.Generation(variant="v2", case_id="q", text="Use dropna for all gaps.", retrieved=("b",)),
+    ]
+    bundles = {name: ll.Bundle.from_prompt("{{ question }}", model="offline/extractive-1") for name in ("v1", "v2")}
+    results = ll.Results.from_generations(rows, golden=ll.GoldenSet((case,)), bundles=bundles)
+    return results.scored_by([ll.scorers.mentions_expected])
+
+
+def test_it_says_what_was_wanted_what_was_fetched_and_what_differs():
+    """Expected facts, relevant documents by grade, those fetched marked, those missing named."""
+    results = retrieved()
+    page = view(results, "q", attribution=ll.retrieval.attribute(results))._repr_html_()
+    for part in ("dropna or drop", "b (2) · a (1)", "✓ b", "not retrieved: a, b", "retrieval failure", "v1 (baseline)"):
+        assert part in page
+    assert "fillna</del>" in page
+    assert "dropna</ins>" in page
+
+
+def test_a_metric_may_be_called_as_a_row_is():
+    """A scorer named `answer` stands beside the answer, not instead of it."""
+
+    @ll.scorer(low=0, high=1, name="answer")
+    def graded(_case, _generation):
+        return 0.25
+
+    rows = view(retrieved().scored_by([graded]), "q")._beside_each_other()
+    assert [row[""] for row in rows].count("answer") == 2
+
+
+def test_the_baseline_comes_first_and_variants_can_be_chosen():
+    """The second variant against the first, or the other way round."""
+    assert list(view(retrieved(), "q", baseline="v2").answers) == ["v2", "v1"]
+    assert list(view(retrieved(), "q", variants=["v2"]).answers) == ["v1", "v2"]
+    assert list(view(retrieved(), "q", baseline="v2", variants=[]).answers) == ["v2"]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("not mentioned: dropna", "not mentioned: dropna"),
+        ('{"reason": "too short", "score": 2}', "too short"),
+        ('unscored (no level): {"reason": 1', "unscored (no level)"),
+        ("[1, 2]", "[1, 2]"),
+        (json.dumps({"order1": 1, "order2": 2, "settled": "", "raw": ['{"reason": "first"}', "B"]}), "first; B"),
+        (
+            json.dumps({"order1": None, "order2": None, "settled": "the answers are the same"}),
+            "the answers are the same",
+        ),
+    ],
+)
+def test_a_judges_reason_is_read_out_of_its_reply(said, shown):
+    """Pointwise, in pairs, or what it was instead of JSON."""
+    results = made({"v1": [0.5]})
+    results = replace(results, frame=results.frame.assign(explanations=json.dumps({"right": said})))
+    assert shown in view(results, "q000")._repr_html_()
+
+
+def test_texts_with_little_in_common_are_not_marked_word_by_word():
+    """Marks everywhere would hide both texts."""
+    before, after = "one two three four five six seven", "eight nine ten eleven twelve thirteen fourteen"
+    assert diffed(before, after).pieces == (("(little in common)\n", "quiet"), (after, ""))
+    assert str(diffed("the same text", "the  same\ntext")) == "the  same\ntext"
+    assert [str(side) for side in both_sides(before, after)] == [before, after]
+
+
+def test_a_case_is_shown_with_question_expectation_answers_and_reasons():
+    """Everything that explains its scores."""
+    page = made({"v1": [0.4, 0.6], "v2": [0.2, 0.9]}).show("q001")
+    text = str(page)
+    for part in ("question 1?", "Expected: yes", "right: read 0.6", "0.9"):
+        assert part in text
+    html = page._repr_html_()
+    assert "<del" in html
+    assert "<ins" in html
+    with pytest.raises(ValueError, match="'q9'"):
+        made({"v1": [0.4]}).show("q9")
+    with pytest.raises(DataError, match="store="):
+        page.curl("v1")
+
+
+def with_requests(tmp_path, endpoint):
+    """Results of two variants whose requests are in a call store."""
+    results, keys = made({"v1": [0.4], "v2": [0.2]}), {}
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        for variant in results.variants:
+            request = Request(
+                model=ModelRef.parse("openai/gpt-4o-2024-08-06"),
+                messages=({"role": "user", "content": f"it's {variant} `$(rm -rf /)`"},),
+                sampling=Sampling(temperature=0.0),
+            )
+            keys[variant] = call_key(endpoint, request)
+            asyncio.run(store.put(keys[variant], request, Generation(text="x")))
+    frame = results.frame.assign(call_key=[keys[variant] for variant in results.frame["variant"]])
+    return replace(results, frame=frame, provenance={"endpoints": dict.fromkeys(results.variants, endpoint)})
+
+
+def test_the_exact_request_can_be_pasted_as_curl(tmp_path):
+    """One shell command; texts are quoted, the key is a variable's name."""
+    page = with_requests(tmp_path, ENDPOINT).show("q000", store=tmp_path / "calls.sqlite")
+    words = shlex.split(page.curl("v2"))
+    assert words[:2] == ["curl", f"{ENDPOINT}/chat/completions"]
+    assert any("it's v2 `$(rm -rf /)`" in word for word in words)
+    assert '"Authorization: Bearer ${API_KEY}"' in page.curl("v2")  # whose address that is nobody knows
+    assert "curl" in page._repr_html_()
+
+
+def test_a_command_to_paste_names_no_provider_s_key_for_another(tmp_path):
+    """OpenAI's address gets OpenAI's variable, Groq's its own, a server on this machine none."""
+    named = {
+        "https://api.openai.com/v1": "${OPENAI_API_KEY}",
+        "https://api.groq.com/openai/v1": "${GROQ_API_KEY}",
+        "http://127.0.0.1:11434/v1": "",
+    }
+    for place, (address, variable) in enumerate(named.items()):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        command = with_requests(folder, address).show("q000", store=folder / "calls.sqlite").curl("v2")
+        assert re.findall(r"\$\{\w+\}", command) == ([variable] if variable else [])
+
+
+def test_a_request_that_went_to_no_url_is_shown_as_json(tmp_path):
+    """The offline reader has no endpoint."""
+    page = with_requests(tmp_path, "offline/extractive-1").show("q000", store=tmp_path / "calls.sqlite")
+    assert '"gpt-4o-2024-08-06"' in page.curl("v1")

@@ -1,0 +1,322 @@
+"""Who is better, by how much, and when nobody can tell."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmlab.base.errors import GateError
+from llmlab.results.comparison import compare_tables
+from tests.made_results import made
+
+SLEEP = {
+    "one": [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0],
+    "two": [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],
+}
+LIVEBENCH = Path(__file__).parents[2] / "../shared/data/livebench_items.csv"
+
+
+def sleep(**changes):
+    """Student's sleep data (1908) as results: hours have no bounds."""
+    return made(SLEEP, low=None, high=None, name="hours", **changes)
+
+
+def test_the_sleep_data_through_results_give_the_t_test():
+    """Difference 1.58, SE .388959, t 4.062128, p .0028329, CI [.700114, 2.459886] (Student 1908)."""
+    row = sleep().compare("one").row("hours")
+    found = row.difference
+    assert found.value == pytest.approx(1.58)
+    assert found.se == pytest.approx(0.388959, abs=1e-6)
+    assert found.value / found.se == pytest.approx(4.062128, abs=1e-6)
+    assert found.p_value == pytest.approx(0.0028329, abs=1e-7)
+    assert (found.low, found.high) == pytest.approx((0.700114, 2.459886), abs=1e-6)
+    assert row.reading == "better"
+
+
+@pytest.mark.skipif(not LIVEBENCH.exists(), reason="../shared/data/livebench_items.csv is not here")
+def test_livebench_by_task_is_undecided_and_by_item_is_not():
+    """Claude 3.5 Sonnet minus GPT-4o: iid p .0248, by 18 tasks CR2 p .14172. The cluster changes the decision."""
+    table = pd.read_csv(LIVEBENCH)
+    scores = {"gpt": table["gpt-4o-2024-08-06"].tolist(), "sonnet": table["claude-3-5-sonnet-20240620"].tolist()}
+    clustered = made(scores, clusters=table["task"].tolist()).compare("gpt").row("right")
+    assert clustered.difference.value == pytest.approx(0.030564, abs=1e-6)
+    assert clustered.difference.se == pytest.approx(0.0195841, abs=1e-7)
+    assert clustered.difference.p_value == pytest.approx(0.14172, abs=1e-5)
+    assert (clustered.reading, clustered.n_clusters, clustered.n_pairs) == ("not enough evidence", 18, 1136)
+    assert made(scores).compare("gpt").row("right").reading == "better"
+
+
+def test_repeats_are_never_counted_as_cases():
+    """The same ten cases answered four times alike: the same p, and ten pairs."""
+    once, often = sleep(), sleep(repeats=1)
+    often = made({k: list(np.repeat(v, 4)) for k, v in SLEEP.items()}, repeats=4, low=None, high=None, name="hours")
+    a, b = once.compare("one").row("hours"), often.compare("one").row("hours")
+    assert b.n_pairs == 10
+    assert b.attempted == (40, 40)
+    assert b.difference.p_value == pytest.approx(a.difference.p_value)
+
+
+def test_cases_of_one_cluster_are_not_independent():
+    """Every case copied into its own cluster: the interval does not shrink."""
+    copied = made(
+        {k: list(np.repeat(v, 5)) for k, v in SLEEP.items()},
+        clusters=[f"c{i // 5}" for i in range(50)],
+        low=None,
+        high=None,
+        name="hours",
+    )
+    row, single = copied.compare("one").row("hours"), sleep().compare("one").row("hours")
+    assert row.n_clusters == 10
+    assert row.difference.se == pytest.approx(single.difference.se)
+    assert "CR2 over 10 clusters" in row.difference.method
+
+
+def test_27_small_gains_and_3_collapses_are_not_enough_evidence():
+    """Wilcoxon says better at p .001; the mean says that nobody knows (METHODS' trap)."""
+    from scipy.stats import wilcoxon
+
+    before = np.array([0.6] * 27 + [0.9] * 3) + np.linspace(0, 0.05, 30)
+    after = np.concatenate([before[:27] + 0.1, before[27:] - 0.88])
+    assert wilcoxon(after - before).pvalue < 0.005
+    compared = made({"old": before.tolist(), "new": after.tolist()}).compare("old")
+    assert compared.row("right").reading == "not enough evidence"
+    assert compared.verdict("right").word == "INCONCLUSIVE"
+    with pytest.raises(GateError, match="INCONCLUSIVE"):
+        compared.verdict("right").require("pass")
+
+
+def test_a_scorer_that_fails_on_the_bad_half_does_not_lift_a_variant_into_pass():
+    """What is scored looks better by 40 points; the unscored half could undo it."""
+    rng = np.random.default_rng(5)
+    old = (rng.random(80) < 0.5).astype(float).tolist()
+    new = [1.0 if i % 2 == 0 else None for i in range(80)]
+    compared = made({"old": old, "new": new}).compare("old")
+    row = compared.row("right")
+    assert row.significant
+    assert row.undone
+    assert compared.verdict("right").word == "INCONCLUSIVE"
+    assert "40 unscored answers could undo that" in row.sentence
+    assert "lose different cases" in str(compared)
+    assert (row.n_pairs, row.n_attempted, row.unscored) == (40, 80, 40)
+    margin = made({"old": old, "new": new}).compare("old", margin=0.05).row("right")
+    assert margin.verdict == "INCONCLUSIVE"
+    assert "since 40 answers have no score" in margin.sentence
+
+
+def test_a_few_unscored_answers_do_not_hide_a_large_difference():
+    """Counted against the candidate it is still better."""
+    compared = made({"old": [0.0] * 50 + [1.0] * 10, "new": [1.0] * 58 + [None, None]}).compare("old")
+    row = compared.row("right")
+    assert row.reading == "better"
+    assert 0 < row.lowest.low <= row.highest.low
+    assert "2 of 60 of new" in row.notes[0]
+
+
+def test_without_bounds_more_than_five_percent_unscored_decides_nothing():
+    """There is no worst value to count them at."""
+    old, new = [1.0, 2.0] * 20, [3.0, 3.5] * 20
+    few, many = [*new[:38], None, None], [*new[:30], *[None] * 10]
+    assert made({"a": old, "b": few}, low=None, high=None).compare("a").row("right").reading == "better"
+    assert made({"a": old, "b": many}, low=None, high=None).compare("a").row("right").reading == "not enough evidence"
+
+
+def test_all_ties_are_no_difference_seen():
+    """p 1, no NaN, no smallest detectable difference made up."""
+    row = made({"a": [0.5] * 12, "b": [0.5] * 12}).compare("a").row("right")
+    assert (row.difference.value, row.p_adjusted, row.detectable) == (0, 1.0, None)
+    assert row.sentence == "No difference seen between b and a on right: all 12 cases tie."
+    assert "nan" not in str(row).lower()
+
+
+def test_the_same_difference_everywhere_is_stated_as_such():
+    """Zero variance is not certainty: p is that of flipping signs."""
+    row = made({"a": [0.25] * 12, "b": [0.5] * 12}).compare("a").row("right")
+    assert row.difference.p_value == 2.0**-11
+    assert row.reading == "better"
+    assert any("not certainty" in note for note in row.notes)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_a_handful_of_cases_is_never_enough(n):
+    """However large the difference looks."""
+    row = made({"a": [0.0] * n, "b": [1.0] * n}).compare("a", margin=0.5).row("right")
+    assert row.reading in ("too few cases", "not enough evidence")
+    assert row.verdict == "INCONCLUSIVE"
+    assert "nan" not in str(row).lower()
+
+
+def test_one_cluster_is_too_few():
+    """Ten cases of one document are one document."""
+    row = made({"a": [0, 1] * 5, "b": [1, 1] * 5}, clusters=["d"] * 10).compare("a").row("right")
+    assert (row.difference, row.reading, row.n_clusters) == (None, "too few cases", 1)
+    assert row.record()["difference"] is None
+
+
+def test_pairs_are_joined_by_id_and_what_is_missing_is_named():
+    """A variant that lacks two cases loses two pairs, whatever the order of rows."""
+    results = made({"a": [0, 0, 0, 1, 1, 0], "b": [1, 1, 1, 1, 0, 1]})
+    frame = results.frame[~((results.frame["variant"] == "b") & results.frame["case_id"].isin(["q001", "q004"]))]
+    shuffled = type(results)(
+        frame=frame.sample(frac=1, random_state=1).reset_index(drop=True),
+        metrics=results.metrics,
+        bundles=results.bundles,
+    )
+    row = shuffled.compare("a").row("right")
+    assert (row.n_pairs, row.n_attempted, row.unscored) == (4, 6, 2)
+    assert row.difference.value == 0.75
+
+
+def test_holm_is_over_the_family_and_the_family_is_stated():
+    """Two candidates by two metrics are four tests; categories are a family of their own."""
+    rng = np.random.default_rng(2)
+    scores = {name: rng.random(40).round(2).tolist() for name in ("a", "b", "c")}
+    results = made(scores, tags=[["x"] if i % 2 else ["y", "z"] for i in range(40)])
+    compared = results.compare("a", by="tags")
+    assert len(compared) == 2 + 6
+    assert "2 rows over all cases and 6 rows over categories" in compared.lines()[-1]
+    whole = sorted((row.difference.p_value, row.p_adjusted) for row in compared if row.category is None)
+    assert whole[0][1] == pytest.approx(min(1, max(2 * whole[0][0], 0)))
+    assert compared.row("right", "b", "x").n_pairs == 20
+
+
+def test_margins_give_verdicts_by_the_non_inferior_rule():
+    """PASS where harm beyond it is ruled out, FAIL where it is shown, else how many cases would do."""
+    rng = np.random.default_rng(3)
+    base = rng.random(200) * 0.2 + 0.4
+    arms = {"base": base, "same": base + rng.normal(0, 0.02, 200), "worse": base - 0.2 + rng.normal(0, 0.02, 200)}
+    arms["noisy"] = base + rng.uniform(-0.4, 0.4, 200)
+    compared = made({k: np.clip(v, 0, 1).tolist() for k, v in arms.items()}).compare("base", margin=0.02)
+    assert [compared.row("right", name).verdict for name in ("same", "worse", "noisy")] == [
+        "PASS",
+        "FAIL",
+        "INCONCLUSIVE",
+    ]
+    assert compared.row("right", "noisy").needed_cases > 200
+    assert "more cases would do" in compared.row("right", "noisy").sentence
+
+
+def test_where_repeats_make_the_noise_more_of_them_are_offered_instead_of_cases():
+    """What repeats leave of n se^2, times 1 - 2/5, is what five of each case instead of two would take away."""
+    rng = np.random.default_rng(5)
+    means = np.repeat(rng.uniform(0.4, 0.6, 100), 2)
+    noisy = {name: np.clip(means + rng.normal(0, 0.2, 200), 0, 1).tolist() for name in ("base", "other")}
+    row = made(noisy, repeats=2).compare("base", margin=0.02).row("right")
+    assert row.verdict == "INCONCLUSIVE"
+    assert row.noise == pytest.approx(1, abs=0.2)
+    repeats, now, then = row.needed_with_repeats
+    assert (repeats, now) == (5, 2)
+    assert then == pytest.approx(row.needed_cases * (1 - row.noise * 3 / 5), abs=1)
+    assert "more cases, or 5 repeats instead of 2 and" in row.sentence
+    steady = made({k: [v[2 * (i // 2)] for i in range(200)] for k, v in noisy.items()}, repeats=2)
+    told = steady.compare("base", margin=0.02).row("right")
+    assert told.needed_with_repeats is None
+    assert "repeats" not in told.sentence
+
+
+def test_for_lower_is_better_the_signs_turn():
+    """More of a cost is worse."""
+    rng = np.random.default_rng(4)
+    low = rng.random(50).tolist()
+    high = [value + 1 for value in low]
+    compared = made({"cheap": low, "dear": high}, low=0.0, high=3.0, higher_is_better=False)
+    assert compared.compare("cheap").row("right").reading == "worse"
+    assert compared.compare("dear").row("right").reading == "better"
+    assert compared.compare("cheap", margin=0.1).row("right").verdict == "FAIL"
+    assert compared.compare("dear", margin=0.1).row("right").verdict == "PASS"
+
+
+def test_a_margin_without_bounds_must_name_its_metric():
+    """0.02 of a second and 0.02 of a share are different things."""
+    with pytest.raises(ValueError, match="per metric"):
+        sleep().compare("one", margin=0.02)
+    assert sleep().compare("one", margin={"hours": 0.5}).row("hours").verdict == "PASS"
+    for wrong in ({"other": 0.1}, {"hours": 0}, {"hours": float("nan")}, {"hours": float("inf")}):
+        with pytest.raises(ValueError, match="margin"):
+            sleep().compare("one", margin=wrong)
+
+
+def test_verdicts_name_a_metric_that_is_there():
+    """A typing mistake is no INCONCLUSIVE."""
+    with pytest.raises(ValueError, match="hours"):
+        sleep().compare("one").verdict("ours")
+    with pytest.raises(ValueError, match="must be 'none' or 'pass'"):
+        sleep().compare("one").verdict("hours").require("maybe")
+    assert sleep().compare("one").verdict("hours").require("pass").word == "PASS"
+    assert sleep().compare("two").verdict("hours").word == "FAIL"
+
+
+def test_many_candidates_are_judged_together():
+    """PASS if one is better, FAIL if all are worse."""
+    rng = np.random.default_rng(6)
+    base = rng.random(60) * 0.3 + 0.3
+    up, down = (base + 0.2 + rng.normal(0, 0.01, 60)).tolist(), (base - 0.2 + rng.normal(0, 0.01, 60)).tolist()
+    assert made({"a": base.tolist(), "b": up, "c": down}).compare("a").verdict("right").word == "PASS"
+    assert made({"a": base.tolist(), "b": down, "c": down}).compare("a").verdict("right").word == "FAIL"
+    mixed = made({"a": base.tolist(), "b": base.tolist(), "c": down}).compare("a").verdict("right")
+    assert (mixed.word, "any of 2 candidates" in mixed.sentence) == ("INCONCLUSIVE", True)
+
+
+def test_rows_are_found_by_name_or_refused():
+    """And the message says which there are."""
+    compared = sleep().compare("one")
+    with pytest.raises(ValueError, match="hours/two"):
+        compared.row("hours", "three")
+    for arguments in ({"candidates": ["one"]}, {"candidates": ["two", "two"]}, {"by": "source"}, {"metrics": []}):
+        with pytest.raises(ValueError):
+            sleep().compare("one", **arguments)
+    with pytest.raises(ValueError, match="no variant 'none'"):
+        sleep().compare("none")
+
+
+def test_a_single_variant_has_nothing_to_be_compared_with():
+    """And says so."""
+    assert "no other variant" in str(made({"a": [0, 1]}).compare("a"))
+    assert "no other variant" in made({"a": [0, 1]}).compare("a")._repr_html_()
+
+
+def test_clustered_data_without_a_difference_are_rarely_called_different():
+    """Seeded A/A simulation, 20 documents x 10 questions x 2 repeats: about 5% at nominal 5%; naive rows give more."""
+    rng = np.random.default_rng(11)
+    n_runs, wrong, naive_wrong = 400, 0, 0
+    results = made({"a": [0.0] * 400, "b": [0.0] * 400}, repeats=2, clusters=[f"d{i // 10}" for i in range(200)])
+    (template,) = [results.table("right")]
+    from dataclasses import replace
+
+    from scipy.stats import ttest_1samp
+
+    for _ in range(n_runs):
+        effect = np.repeat(rng.normal(0, 0.15, 20), 10)  # documents differ in how the arms differ
+        values = np.clip(0.5 + np.stack([np.zeros(200), effect], axis=1) + rng.normal(0, 0.3, (200, 2)), 0, 1)
+        (row,) = compare_tables([replace(template, values=values)], "a")
+        wrong += row.reading != "not enough evidence"
+        naive_wrong += ttest_1samp(values[:, 1] - values[:, 0], 0).pvalue < 0.05
+    assert 0.02 <= wrong / n_runs <= 0.085
+    assert naive_wrong / n_runs > 0.1
+
+
+def test_cases_count_as_often_as_they_stand_for():
+    """The weighted mean difference, said in the comparison, in the summary and by the method's name."""
+    scores = {"v1": [1.0, 0.0, 1.0, 0.0, 1.0, 0.0], "v2": [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]}
+    weights = [1.0, 6.0, 1.0, 1.0, 2.0, 1.0]
+    results = made(scores, weights=weights)
+    row = results.compare("v1").row("right")
+    assert row.difference.value == pytest.approx(7 / 12)
+    assert row.difference.method.startswith("weighted mean")
+    assert "6 cases tell as much as 3 equal ones" in results.compare("v1").lines()[-1]
+    summary = results.summary()
+    assert summary.estimate("v2", "right").value == pytest.approx(11 / 12)
+    assert any("Cases are weighted" in line for line in summary.lines())
+
+
+def test_equal_weights_change_nothing():
+    plain, weighted = made(SLEEP, low=None, high=None), made(SLEEP, low=None, high=None, weights=[2.5] * 10)
+    assert plain.compare("one").records() == weighted.compare("one").records()
+    assert not any("weighted" in line for line in (*weighted.compare("one").lines(), *weighted.summary().lines()))
+
+
+def test_one_variant_alone_is_inconclusive_and_no_mistake():
+    """A first look at a single prompt runs to the end of notebook 01."""
+    alone = made({"v1": [0.5, 0.6]}).compare("v1").verdict("score")
+    assert alone.word == "INCONCLUSIVE"
+    assert "no other variant" in alone.sentence

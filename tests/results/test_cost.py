@@ -1,0 +1,91 @@
+"""Cost per success, the bill and consistency: known answers, and what cannot be known is said."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from llmlab.golden.cases import GoldenSet
+from llmlab.results.cost import cost_line
+from tests.made_results import made, with_numbers
+
+
+def test_cost_per_success_counts_every_attempt():
+    """4 dollars for 20 answers of which half are good: 40 cents each."""
+    results = with_numbers(made({"a": [1.0, 0.0] * 10}), cost_usd=[0.2] * 20)
+    found = results.cost_per_success("right").estimate("a")
+    assert found.value == pytest.approx(0.4)
+    assert found.low < 0.4 < found.high
+
+
+def test_an_unscored_answer_costs_and_is_no_success():
+    results = with_numbers(made({"a": [1.0, None] * 10}), cost_usd=[0.2] * 20)
+    assert results.cost_per_success("right").estimate("a").value == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("scores", "costs", "said"), [([0.0] * 20, [0.2] * 20, "undefined"), ([1.0] * 20, [None] * 20, "unknown")]
+)
+def test_what_is_undefined_has_no_value_and_says_why(scores, costs, said):
+    found = with_numbers(made({"a": scores}), cost_usd=costs).cost_per_success("right").estimate("a")
+    assert found.value is None
+    assert said in found.notes[0]
+
+
+def test_a_metric_without_bounds_has_no_successes():
+    with pytest.raises(ValueError, match="no bounds"):
+        made({"a": [1.0, 2.0]}, low=None, high=None).cost_per_success("right")
+
+
+def test_consistency_is_the_chance_that_two_answers_agree():
+    """Per case 1, 0 and 1/3 of the pairs agree... here: always, never, always."""
+    scores = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0] * 5
+    found = made({"a": scores}, repeats=2).consistency("right").estimate("a")
+    assert (found.value, found.n) == (pytest.approx(2 / 3), 15)
+
+
+def test_without_repeats_consistency_says_what_to_do():
+    found = made({"a": [1.0, 0.0]}).consistency("right").estimate("a")
+    assert found.value is None
+    assert "repeats=2" in found.notes[0]
+
+
+def test_the_bill_is_a_ratio_with_its_interval_and_an_amount():
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.001, 0.002, 100)
+    results = made({"a": [1.0] * 100, "b": [1.0] * 100})
+    cost = np.empty(200)
+    first = (results.frame["variant"] == "a").to_numpy()
+    cost[first], cost[~first] = base, 1.12 * base * rng.uniform(0.95, 1.05, 100)
+    results = with_numbers(results, cost_usd=cost)
+    said = str(results.compare("a", requests_per_day=50_000))
+    extra = (cost[~first].mean() - cost[first].mean()) * 50_000 * 30
+    assert (
+        f"b costs {100 * (cost[~first].sum() / cost[first].sum() - 1):.2g}% more per answer than a (95% CI +1" in said
+    )
+    assert f"about ${extra:,.2f} more a month at 50,000 requests a day" in said
+
+
+def test_an_unknown_cost_is_said_and_not_guessed():
+    assert "Cost: unknown for a" in str(made({"a": [1.0] * 9, "b": [0.0] * 9}).compare("a", requests_per_day=1))
+
+
+def test_costs_per_success_are_weighted_by_what_cases_stand_for():
+    """Sums of weight x cost over sums of weight x success."""
+    results = with_numbers(made({"v1": [1.0, 0.0, 1.0]}, weights=[1.0, 2.0, 5.0]), cost_usd=[1.0, 2.0, 3.0])
+    found = results.cost_per_success("right").estimate("v1")
+    assert found.value == pytest.approx((1 + 4 + 15) / (1 + 5))
+
+
+def test_where_no_interval_can_be_had_costs_are_said_without_one():
+    """One cluster, one case, or arms that were asked other cases: the gate's report is written all the same."""
+    results = with_numbers(made({"a": [1.0] * 4, "b": [1.0] * 4}), cost_usd=[0.01, 0.02] * 4)
+    together = GoldenSet(tuple(replace(case, cluster="one") for case in results.golden))
+    one_cluster = replace(results, golden=together)
+    other = results.frame[~((results.frame["variant"] == "a") & (results.frame["case_id"] == "q000"))]
+    other = other[~((other["variant"] == "b") & (other["case_id"] == "q001"))]
+    for some in (one_cluster, replace(results, frame=other.reset_index(drop=True))):
+        assert cost_line(some, "a", "b") == "Cost: an answer of b costs $0.02, one of a $0.01."
+    found = one_cluster.cost_per_success("right").estimate("a")
+    assert (found.value, found.low) == (0.01, None)
+    assert "one cluster" in found.notes[0]

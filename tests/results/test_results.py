@@ -1,0 +1,276 @@
+"""Results keep every answer, say what state they are in, and come back equal from a file."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmlab import scorers
+from llmlab.base.errors import DataError, FileRuleError, RunFailedError
+from llmlab.bundle.bundle import Bundle
+from llmlab.clients.base import Generation
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.results import Results
+from tests.made_results import HOSTILE, made, reads, with_numbers
+
+GOLDEN = GoldenSet(
+    (
+        Case(
+            id="q1", inputs={"question": "rows with gaps?"}, expected=("dropna",), relevant={"a": 2}, tags=("missing",)
+        ),
+        Case(id="q2", inputs={"question": "unique rows?"}, expected=("drop_duplicates",), cluster="dup", weight=2.0),
+    ),
+    name="two",
+    parent="0" * 64,
+)
+BUNDLES = {
+    "v1": Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", temperature=0.0),
+    "v2": Bundle.from_prompt("Answer: {{ question }}", model="openai/gpt-4o-2024-08-06", temperature=0.7),
+}
+
+
+def answers(**changes):
+    """Four answers, out of order."""
+    cells = [("v2", "q2"), ("v1", "q1"), ("v2", "q1"), ("v1", "q2")]
+    return [Generation(variant=v, case_id=c, text=f"use dropna, says {v}", **changes) for v, c in cells]
+
+
+def results(**facts):
+    """Scored results of those answers."""
+    found = Results.from_generations(answers(), golden=GOLDEN, bundles=BUNDLES, **facts)
+    return found.scored_by([scorers.mentions_expected, scorers.not_empty])
+
+
+def reads_length():
+    """A scorer of one's own: whether an answer has more than two characters."""
+
+    @scorers.scorer
+    def long_enough(case, generation):
+        return len(generation.text) > 2
+
+    return long_enough
+
+
+def test_rows_are_sorted_by_case_then_repeat_then_variant():
+    """Whatever order the answers arrived in, the same run gives the same frame."""
+    assert results().frame[["case_id", "variant"]].to_numpy().tolist() == [
+        ["q1", "v1"],
+        ["q1", "v2"],
+        ["q2", "v1"],
+        ["q2", "v2"],
+    ]
+
+
+def test_scorers_add_a_column_each_with_what_it_means():
+    """Bounds and direction travel with the numbers."""
+    found = results()
+    assert found.frame["mentions_expected"].tolist() == [1, 1, 0, 0]
+    assert list(found.metrics) == ["mentions_expected", "not_empty"]
+    assert found.metric("cost_usd").higher_is_better is False
+    with pytest.raises(ValueError, match="mentions_expected, not_empty, cost_usd"):
+        found.metric("nothing")
+
+
+def test_scoring_again_keeps_the_other_scorers():
+    """And their explanations."""
+    once = results()
+    again = once.scored_by([reads_length()])
+    assert list(again.metrics)[:2] == list(once.metrics)
+    why = json.loads(again.frame["explanations"].iloc[2])
+    assert "mentions_expected" in why
+    assert once.frame.columns.tolist() != again.frame.columns.tolist()
+
+
+def test_a_scorer_may_not_be_called_like_a_column():
+    """`status` or `text` as a metric would overwrite the run."""
+    with pytest.raises(ValueError, match="'status'"):
+        results().scored_by([reads("status")])
+
+
+def test_plain_functions_are_scorers_too():
+    """As everywhere else."""
+
+    def says_use(case, generation):
+        return "use" in generation.text
+
+    assert results().scored_by([says_use]).frame["says_use"].tolist() == [1] * 4
+
+
+def test_results_without_cases_cannot_be_scored():
+    """There is nothing to compare the answers with."""
+    with pytest.raises(DataError, match="no golden set"):
+        replace(results(), golden=None).scored_by([scorers.not_empty])
+
+
+def test_a_variant_without_a_bundle_is_refused():
+    """It would be counted as another variant's."""
+    found = results()
+    odd = replace(found, frame=found.frame.assign(variant="v9"))
+    with pytest.raises(DataError, match="'v9'"):
+        odd.table("not_empty")
+
+
+@pytest.mark.parametrize(("n_errors", "state"), [(0, "complete"), (20, "complete"), (21, "FAILED")])
+def test_above_the_allowed_share_of_errors_a_run_is_failed(n_errors, state):
+    """20% by default."""
+    golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"q": i}) for i in range(100)))
+    rows = [
+        Generation(variant="v1", case_id=f"q{i}", text="x", status="error" if i < n_errors else "ok", error="HTTP 500")
+        for i in range(100)
+    ]
+    found = Results.from_generations(rows, golden=golden, bundles={"v1": BUNDLES["v1"]}).scored_by([scorers.not_empty])
+    assert found.state == state
+    assert found.frame["not_empty"].isna().sum() == n_errors
+    if state == "FAILED":
+        with pytest.raises(RunFailedError, match="21 x HTTP 500"):
+            found.require_complete()
+        assert "FAILED" in str(found)
+        assert "1.000" not in str(found)
+
+
+def test_a_failed_run_compares_nothing_and_a_partial_one_says_so():
+    """A mean over what happened to answer means nothing."""
+    frame = results().frame
+    failed = replace(results(), frame=frame.assign(status="error"))
+    with pytest.raises(RunFailedError, match="100% of 4 rows"):
+        failed.compare("v1")
+    partial = results(complete=False)
+    assert partial.state == "partial"
+    assert "Partial results" in str(partial.compare("v1"))
+    assert "run the same cell again" in str(partial.summary())
+    with pytest.raises(RunFailedError, match="partial") as caught:
+        partial.require_complete()
+    assert caught.value.results is partial
+    assert results().require_complete().state == "complete"
+
+
+def test_a_run_without_rows_is_failed_and_shows_itself():
+    """Stopped before the first answer."""
+    empty = Results.from_generations([], golden=GOLDEN, bundles=BUNDLES, complete=False)
+    assert empty.scored_by([scorers.not_empty]).state == "FAILED"
+    assert "FAILED" in empty._repr_html_()
+
+
+def test_a_parquet_file_gives_the_same_results_back(tmp_path):
+    """Rows, cases, bundles with their digests, facts and notes."""
+    before = results(
+        index_digests={"v1": "abc"}, provenance={"commit": "f00", "endpoints": {"v1": "x"}}, notes=("careful",)
+    )
+    after = Results.from_parquet(before.to_parquet(tmp_path / "r.parquet"))
+    pd.testing.assert_frame_equal(after.frame, before.frame)
+    assert {name: b.digest for name, b in after.bundles.items()} == {name: b.digest for name, b in BUNDLES.items()}
+    assert after.golden == GOLDEN
+    assert after.golden_digest == GOLDEN.digest == after.golden.digest
+    for name in ("metrics", "index_digests", "complete", "provenance", "notes", "created_at", "failed_share_allowed"):
+        assert getattr(after, name) == getattr(before, name)
+    assert after.compare("v1").records() == before.compare("v1").records()
+    assert list(after.generations()) == list(before.generations())
+
+
+def test_hostile_texts_survive_parquet(tmp_path):
+    """Lone surrogates, NULs, terminal escapes, in answers, ids, tags, variants and retrieved ids."""
+    case = Case(id=HOSTILE, inputs={"q": "\ud800"}, tags=(HOSTILE,), cluster=HOSTILE)
+    rows = [
+        Generation(variant=HOSTILE, case_id=HOSTILE, text="a\x00\udcff", retrieved=("\ud800",), error="\ud801"),
+        Generation(variant="v1", case_id=HOSTILE, text=HOSTILE),
+    ]
+    bundles = {HOSTILE: BUNDLES["v1"], "v1": BUNDLES["v2"]}
+    before = Results.from_generations(rows, golden=GoldenSet((case,)), bundles=bundles).scored_by([scorers.not_empty])
+    after = Results.from_parquet(before.to_parquet(tmp_path / "r.parquet"))
+    pd.testing.assert_frame_equal(after.frame, before.frame)
+    assert after.golden_digest == before.golden_digest
+
+
+def test_other_peoples_parquet_and_changed_files_are_refused(tmp_path):
+    """With the command that reads them, or what does not fit."""
+    import pyarrow.parquet as pq
+
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "foreign.parquet")
+    with pytest.raises(FileRuleError, match="llmlab compare"):
+        Results.from_parquet(tmp_path / "foreign.parquet")
+    path = results().to_parquet(tmp_path / "r.parquet")
+    table = pq.read_table(path)
+    for change, message in [
+        (lambda about: about["bundles"]["v1"]["sampling"].update(temperature=1.0), "digest"),
+        (lambda about: about["cases"][0].update(expected=["other"]), "digest"),
+        (lambda about: about.pop("notes"), "damaged"),
+    ]:
+        about = json.loads(table.schema.metadata[b"llmlab"])
+        change(about)
+        pq.write_table(table.replace_schema_metadata({b"llmlab": json.dumps(about).encode()}), path)
+        with pytest.raises(FileRuleError, match=message):
+            Results.from_parquet(path)
+    pq.write_table(table.replace_schema_metadata({b"llmlab": b"not json"}), path)
+    with pytest.raises(FileRuleError, match="not written by"):
+        Results.from_parquet(path)
+
+
+def test_answers_made_elsewhere_are_scored_by_the_same_scorers():
+    """One row per answer; cases without an answer are counted."""
+    frame = pd.DataFrame(
+        {"model": ["a b", "a_b"], "id": ["q1", "q1"], "answer": ["dropna", "no idea"], "other": [1, 2]}
+    )
+    found = Results.from_frame(
+        frame, golden=GOLDEN, scorers=[scorers.mentions_expected], variant="model", case_id="id", text="answer"
+    )
+    assert found.variants == ("a b", "a_b")
+    assert found.bundles["a b"].digest != found.bundles["a_b"].digest
+    assert found.frame["mentions_expected"].tolist() == [1, 0]
+    assert "1 of 2 golden cases have no answer" in str(found.summary())
+    assert not found.bundles["a b"].model.pinned
+
+
+def test_best_names_the_highest_mean_in_the_metrics_direction():
+    """A place to look first."""
+    assert made({"a": [0, 0, 1], "b": [1, 0, 1]}).best("right") == "b"
+    assert made({"a": [0, 0, 1], "b": [1, 0, 1]}, higher_is_better=False).best("right") == "a"
+    with pytest.raises(DataError, match="no variant has a score"):
+        made({"a": [None, None]}).best("right")
+
+
+def test_resources_are_metrics_too():
+    """Tokens, cost and latency are compared by the same code; unknown is not zero."""
+    found = with_numbers(made({"a": [1, 1], "b": [1, 1]}), cost_usd=[1, 2, 2, None], output_tokens=[10, 20, 30, 50])
+    rows = found.compare("a", metrics=["output_tokens", "cost_usd"])
+    assert rows.row("output_tokens").difference.value == 15
+    assert rows.row("cost_usd").difference is None
+    assert rows.row("cost_usd").n_pairs == 1
+
+
+def test_results_show_themselves_as_their_summary():
+    """In a notebook, a terminal and a debugger."""
+    found = results()
+    assert found._repr_html_() == found.summary()._repr_html_()
+    assert repr(found) == "Results(2 variants x 2 cases, 4 rows, complete)"
+    assert str(found).startswith("variant")
+
+
+def test_hostile_names_are_escaped_wherever_results_show_themselves():
+    """HTML gets no tag, a terminal no control character."""
+    golden = GoldenSet(tuple(Case(id=f"{HOSTILE}{i}", inputs={"q": HOSTILE}, tags=(HOSTILE,)) for i in range(4)))
+    rows = [
+        Generation(variant=v, case_id=case.id, text=HOSTILE if i or v == "v1" else "", error=HOSTILE)
+        for v in ("v1", HOSTILE)
+        for i, case in enumerate(golden)
+    ]
+    bundles = {"v1": BUNDLES["v1"], HOSTILE: BUNDLES["v2"]}
+    found = Results.from_generations(rows, golden=golden, bundles=bundles, notes=(HOSTILE,))
+    found = found.scored_by([reads_length()])
+    compared = found.compare("v1", by="tags")
+    shown = [found, compared, compared.rows[0], compared.verdict(next(iter(found.metrics))), found.worst(3)]
+    shown += [found.flips("v1", HOSTILE), found.flips("v1", HOSTILE).flips[0], found.show(golden.cases[0].id)]
+    for value in shown:
+        assert "<script" not in value._repr_html_()
+        assert "alert(1)" in value._repr_html_() or value is found
+        for text in (str(value), repr(value)):
+            assert "\x1b" not in text
+            assert "\x00" not in text
+
+
+def test_the_frame_of_a_comparison_is_numbers():
+    """For those who go on computing."""
+    frame = made({"a": [0, 0, 1, 1], "b": [1, 0, 1, 1]}).compare("a").to_frame()
+    assert frame["difference"].tolist() == [0.25]
+    assert frame[["low", "high", "se", "p_value"]].dtypes.map(lambda kind: kind == np.float64).all()

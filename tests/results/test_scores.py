@@ -1,0 +1,117 @@
+"""The one reduction from rows to cases: repeats averaged, missing counted, bounds of what is missing known."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab.base.errors import DataError
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.scores import CaseGroups, Metric, score_table
+from llmlab.stats.variance import variance_parts
+from tests.made_results import made
+
+SHARE = Metric(name="right", low=0.0, high=1.0)
+NAN = float("nan")
+
+
+def table(scores, cases, variants, *, metric=SHARE, aggregation="mean", golden=None, n_cases=2, n_variants=2):
+    """A table from row-wise lists."""
+    ids = [f"q{i}" for i in range(n_cases)]
+    return score_table(
+        metric,
+        scores=np.array(scores, dtype=float),
+        case_codes=np.array(cases),
+        variant_codes=np.array(variants),
+        case_ids=ids,
+        variants=[f"v{i}" for i in range(n_variants)],
+        groups=CaseGroups.of(ids, golden),
+        aggregation=aggregation,
+    )
+
+
+def test_repeats_of_a_case_become_one_number():
+    """Three answers to q0 are one value; the counts remember them."""
+    found = table([1, 0, 0, 1, NAN], [0, 0, 0, 0, 1], [0, 0, 0, 1, 1])
+    assert found.values[0].tolist() == [1 / 3, 1]
+    assert np.isnan(found.values[1]).all()
+    assert found.scored.tolist() == [[3, 1], [0, 0]]
+    assert found.attempted.tolist() == [[3, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(("aggregation", "value"), [("mean", 2 / 3), ("majority", 1.0), ("all", 0.0), ("any", 1.0)])
+def test_aggregations_answer_different_questions(aggregation, value):
+    """Two of three right: on average, by vote, reliably, at all."""
+    assert table([1, 1, 0], [0, 0, 0], [0, 0, 0], aggregation=aggregation).values[0, 0] == value
+
+
+def test_majority_of_graded_scores_is_refused():
+    """0.5 is neither right nor wrong."""
+    with pytest.raises(ValueError, match="0 and 1"):
+        table([0.5], [0], [0], aggregation="majority")
+
+
+def test_a_missing_repeat_is_bounded_by_the_metric():
+    """One of two answers unscored: the case lies between 0.5 and 1; a case never tried between 0 and 1."""
+    found = table([1, NAN, 1], [0, 0, 0], [0, 0, 1])
+    assert found.values[0].tolist() == [1, 1]
+    assert found.lowest.tolist() == [[0.5, 1], [0, 0]]
+    assert found.highest.tolist() == [[1, 1], [1, 1]]
+
+
+def test_nothing_missing_needs_no_bounds():
+    """And an unbounded metric has none."""
+    full = table([1, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 1])
+    assert full.lowest is None
+    assert table([1, NAN], [0, 0], [0, 1], metric=Metric(name="s", low=0.0)).highest is None
+
+
+@pytest.mark.parametrize("score", [1.5, -0.1, float("inf")])
+def test_a_score_out_of_bounds_is_refused(score):
+    """It would move a mean in silence."""
+    with pytest.raises(DataError, match="row 2"):
+        table([1, score], [0, 1], [0, 0])
+
+
+def test_clusters_and_tags_come_from_the_golden_set():
+    """Cases of one cluster share a code; a case without one is its own, whatever it is called."""
+    cases = [("q0", "doc", ("a",)), ("q1", "doc", ("a", "b")), ("q2", None, ()), ("doc", None, ())]
+    golden = GoldenSet(tuple(Case(id=i, inputs={"q": i}, cluster=c, tags=t) for i, c, t in cases))
+    groups = CaseGroups.of([i for i, _, _ in cases], golden)
+    assert groups.clusters.tolist() == [0, 0, 1, 2]
+    assert groups.clustered
+    assert not CaseGroups.of(["q0", "q2"], golden).clustered
+    found = table([1, 1], [0, 1], [0, 0], golden=golden)
+    assert {tag: mask.tolist() for tag, mask in found.categories().items()} == {"a": [True, True], "b": [False, True]}
+
+
+def test_an_unknown_variant_is_named_with_those_there_are():
+    """A typing mistake is mended from the message."""
+    with pytest.raises(ValueError, match="v0, v1"):
+        table([1], [0], [0]).column("v9")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.sampled_from([0.0, 0.5, 1.0, NAN])), min_size=1))
+def test_counts_and_bounds_hold_for_any_rows(rows):
+    """Every row is counted once, and the value lies between its bounds."""
+    cases, variants, scores = zip(*rows, strict=True)
+    found = table(scores, cases, variants, n_cases=5, n_variants=3)
+    assert found.attempted.sum() == len(rows)
+    assert found.scored.sum() == np.count_nonzero(~np.isnan(scores))
+    if found.lowest is not None:
+        known = ~np.isnan(found.values)
+        assert (found.lowest[known] <= found.values[known] + 1e-12).all()
+        assert (found.values[known] <= found.highest[known] + 1e-12).all()
+        assert not np.isnan(found.lowest).any()
+
+
+def test_the_noise_between_repeats_is_that_of_the_variance_decomposition():
+    """Pooled within cases, per variant, as `stats.variance` has it; its share of a mean falls with the repeats."""
+    scores = np.random.default_rng(2).integers(0, 2, (2, 20, 3)).astype(float)
+    table = made({"a": scores[0].ravel().tolist(), "b": scores[1].ravel().tolist()}, repeats=3).table("right")
+    parts = variance_parts(scores[0], scores[1])
+    assert table.within == pytest.approx([parts.within_baseline, parts.within_candidate])
+    noise, repeats = table.repeat_noise(np.ones(20, dtype=bool), [0, 1])
+    assert (noise, repeats) == (pytest.approx((parts.within_baseline + parts.within_candidate) / 3), pytest.approx(3))
+    assert made({"a": [1.0, 0.0], "b": [0.0, 1.0]}).table("right").within is None

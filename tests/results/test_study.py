@@ -1,0 +1,85 @@
+"""What one comparison leaves open, with METHODS' known answers on LiveBench's scores."""
+
+from pathlib import Path
+
+import pytest
+
+from llmlab.cli.scorefile import ScoreColumns, read_scores
+from llmlab.notebook import run_notebook
+from llmlab.results.study import cases_needed, harm_by_category, repeats_or_cases, three_readings
+from llmlab.simulate import false_positives
+from tests.made_results import made
+
+ROOT = Path(__file__).parents[2]
+LIVEBENCH = ROOT / "../shared/data/livebench_items.csv"
+SONNET, GPT = "claude-3-5-sonnet-20240620", "gpt-4o-2024-08-06"
+needs_livebench = pytest.mark.skipif(not LIVEBENCH.is_file(), reason="LiveBench's scores are not there")
+
+
+@pytest.fixture(scope="module")
+def livebench():
+    columns = ScoreColumns(id="question_id", cluster="task", category="category")
+    return read_scores(LIVEBENCH, columns, baseline=GPT, candidates=[SONNET])
+
+
+@needs_livebench
+def test_clusters_change_the_decision_on_livebench(livebench):
+    """Unpaired SE .019115; iid SE .013597, p .0248; CR2 SE .0195841, df 13.5088, p .14172."""
+    found = three_readings(livebench, GPT, SONNET)
+    assert [row["standard error"] for row in found.rows] == ["0.01912", "0.0136", "0.01958"]
+    assert (found.rows[1]["p"], found.rows[2]["p"], found.rows[2]["df"]) == ("0.02478", "0.1417", "13.51")
+    assert "change the decision" in found.answer
+
+
+@needs_livebench
+def test_harm_in_livebenchs_categories_is_open(livebench):
+    """Unclustered coding p .00136, data_analysis .0161, math .0205; clustered coding .085, math .22."""
+    rows = {row["category"]: row for row in harm_by_category(livebench, GPT, SONNET, margin=0.02).rows}
+    assert float(rows["coding"]["p (cases independent)"]) == pytest.approx(0.00136, abs=1e-5)
+    assert float(rows["data_analysis"]["p (cases independent)"]) == pytest.approx(0.0161, abs=1e-4)
+    assert float(rows["coding"]["p (clustered)"]) == pytest.approx(0.085, abs=1e-3)
+    assert float(rows["math"]["p (clustered)"]) == pytest.approx(0.22, abs=2e-3)
+    assert {row["verdict"] for row in rows.values()} == {"too few clusters"}
+
+
+def test_cases_needed_are_millers_formula():
+    """sd 1/3, difference .03: 969 cases (METHODS)."""
+    a, b = [0.5] * 200, [0.5 + x for x in (1 / 3, -1 / 3)] * 100
+    (row,) = cases_needed(made({"a": a, "b": b}).table("right"), "a", "b", differences=[0.03]).rows
+    assert row["cases needed"] == pytest.approx(969 * 200 / 199, abs=2)
+
+
+def test_nothing_can_be_planned_from_cases_that_do_not_vary():
+    table = made({"a": [0.5] * 20, "b": [0.5] * 20}).table("right")
+    assert "Nothing varies" in cases_needed(table, "a", "b", differences=[0.03]).answer
+
+
+def test_repeats_are_weighed_against_cases_where_there_are_repeats():
+    noisy = {"a": [1.0, 0.0, 1.0] * 20, "b": [1.0, 1.0, 0.0] * 20}
+    assert "repeats" in repeats_or_cases(made(noisy, repeats=3), "right", baseline="a", candidate="b").answer
+    once = made({"a": [1.0, 0.0], "b": [0.0, 0.0]})
+    assert "repeats=2" in repeats_or_cases(once, "right", baseline="a", candidate="b").answer
+    assert "nobody can tell" in repeats_or_cases(None, "right", baseline="a", candidate="b").answer
+
+
+def test_only_the_clustered_test_keeps_its_promise():
+    """Nominal 5%: about 5% for CR2, more than 10% for every test that ignores documents."""
+    found = false_positives(trials=300, seed=1)
+    clustered = found.rates.pop("paired t, clusters (CR2)")
+    assert clustered < 0.09
+    assert min(found.rates.values()) > 0.10
+
+
+@needs_livebench
+@pytest.mark.slow
+def test_notebook_02_gives_the_known_figures(project):
+    """METHODS: d .030564, CR2 CI [-.011583, .072711], unclustered p .0248."""
+    settings = {
+        **{"scores": str(LIVEBENCH.resolve()), "id_column": "question_id", "cluster_column": "task"},
+        **{"category_column": "category", "baseline": GPT, "candidate": SONNET, "margin": 0.02},
+    }
+    done = run_notebook(ROOT / "notebooks" / "02_ab_significance.ipynb", settings, root=project)
+    assert done.verdict == "PASS", done.message
+    shown = "\n".join(done.tables)
+    for figure in ("0.03056", "0.01958", "13.51", "0.1417", "-0.01158 to 0.07271", "0.02478", "INCONCLUSIVE"):
+        assert figure in shown

@@ -1,0 +1,111 @@
+"""What each variant scored: means with intervals, and how many answers they rest on."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from llmlab.results.summary import age_of, case_mean
+from llmlab.stats.shares import share_estimate
+from tests.made_results import made, with_numbers
+
+SCORES = {"v1": [0.2, 0.4, 0.9, 0.5], "v2": [0.5, 0.6, 1.0, None]}
+
+
+def test_means_are_over_cases_and_agree_with_the_estimator():
+    """The same number as `share_estimate` over the cases; repeats only sharpen each case."""
+    found = made(SCORES).summary().estimate("v1", "right")
+    direct = share_estimate(SCORES["v1"])
+    assert (found.value, found.low, found.high) == (direct.value, direct.low, direct.high)
+    repeated = made({"v1": [0.2, 0.2, 0.4, 0.4, 0.9, 0.9, 0.5, 0.5]}, repeats=2).summary().estimate("v1", "right")
+    assert repeated.low == pytest.approx(direct.low)
+    assert repeated.n == 4
+
+
+def test_clusters_widen_the_interval():
+    """Two documents are not four cases."""
+    free, tied = made(SCORES).summary(), made(SCORES, clusters=["a", "a", "b", "b"]).summary()
+    assert tied.estimate("v1", "right").method.endswith("of 2 clusters")
+    assert free.estimate("v1", "right").value == tied.estimate("v1", "right").value
+
+
+def test_unscored_answers_are_counted_per_variant():
+    """3/4 beside the mean they are missing from."""
+    summary = made(SCORES).summary()
+    assert summary.rows["v2", "right"] == (3, 4)
+    assert summary.estimate("v2", "right").n_attempted == 4
+    assert "3/4" in str(summary)
+
+
+def test_too_few_cases_have_a_mean_without_an_interval():
+    """One case, one cluster, none."""
+    assert case_mean(made({"v1": [0.5]}).table("right"), "v1").low is None
+    assert case_mean(made({"v1": [None, None]}).table("right"), "v1").value is None
+    one_cluster = made({"v1": [0.1, 0.2]}, clusters=["d", "d"]).table("right")
+    assert case_mean(one_cluster, "v1").method == "too few cases for an interval"
+
+
+def test_what_is_unknown_for_every_variant_is_named_and_not_shown_as_zero():
+    """Costs of a self-hosted model are unknown, not nothing."""
+    text = str(made(SCORES).summary())
+    assert "Unknown for every variant: tokens in, tokens out, cost per answer (USD), latency (s)." in text
+    known = with_numbers(made({"v1": [0.1, 0.2]}), cost_usd=[0.001, 0.003])
+    assert "cost per answer (USD)" in str(known.summary()).splitlines()[0]
+    assert "nan" not in str(known.summary()).lower()
+
+
+def test_a_summary_names_its_sources_and_age():
+    """Golden set, bundles, when."""
+    results = made(SCORES)
+    line = results.summary().lines()[-1]
+    assert results.golden_digest[:8] in line
+    assert all(bundle.digest[:8] in line for bundle in results.bundles.values())
+    assert "made just now" in line
+
+
+def test_notes_are_lines_of_their_own():
+    """A silent update of a model is not buried."""
+    text = str(replace(made(SCORES), notes=("SILENT UPDATE: v1.",)).summary())
+    assert "SILENT UPDATE: v1." in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("ago", "words"),
+    [
+        (timedelta(seconds=5), "just now"),
+        (timedelta(minutes=2), "2 minutes ago"),
+        (timedelta(hours=1), "1 hour ago"),
+        (timedelta(days=40), "40 days ago"),
+    ],
+)
+def test_ages_are_said_in_words(ago, words):
+    """With the moment itself beside them."""
+    moment = (datetime.now(UTC) - ago).isoformat()
+    assert words in age_of(moment)
+    assert moment in age_of(moment)
+    assert age_of("") == "made at an unknown time"
+
+
+def test_one_column_counts_for_all_scorers_that_scored_the_same_rows():
+    """The room goes to numbers that differ."""
+    from tests.made_results import reads
+
+    same = made({"v1": [0.1, None]}).scored_by([reads("other")])
+    assert str(same.summary()).splitlines()[0].split()[-1] == "scored"
+    low = made({"v1": [0.1, 0.2], "v2": [0.1, 0.1]}).scored_by([reads("other", high=0.15)])  # refuses 0.2
+    assert str(low.summary()).splitlines()[0].split()[-4:] == ["scored", "(right)", "scored", "(other)"]
+
+
+def test_no_interval_of_a_mean_reaches_beyond_what_its_metric_can_be():
+    """One slow answer among quick ones, and a latency of minus a second would be shown."""
+    slow = with_numbers(made({"v1": [1.0, 1.0, 1.0, 1.0]}), latency_s=[0.1, 0.1, 0.1, 9.0])
+    found = slow.summary().estimate("v1", "latency_s")
+    assert found.low == 0
+    assert found.high > found.value
+
+
+def test_a_summary_says_why_answers_are_missing():
+    """Whoever sees "FAILED" wants to know whether the key is wrong or the server is down."""
+    results = made({"v1": [1.0, 0.0]})
+    frame = results.frame.assign(status="error", error="nothing answers at http://127.0.0.1:8000/v1")
+    assert "Errors: 2 x nothing answers at" in str(replace(results, frame=frame).summary())

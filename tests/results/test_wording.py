@@ -1,0 +1,99 @@
+"""Sentences that a product manager can act on, and that never say more than the numbers."""
+
+import re
+
+import pytest
+
+from llmlab.results.scores import Metric
+from llmlab.results.wording import counted, rounded_count, scale_of
+from tests.made_results import HOSTILE, made, with_numbers
+
+
+def sentence(scores, **changes):
+    """The one row's sentence."""
+    return made(scores, **changes).compare("v1").rows[0].sentence
+
+
+def test_a_difference_is_said_in_points_with_its_interval():
+    """Size, direction, interval, and that it is more than noise."""
+    said = sentence({"v1": [0.1, 0.2, 0.3, 0.2] * 10, "v2": [0.5, 0.7, 0.6, 0.8] * 10})
+    assert said == "v2 is 45.0 points higher than v1 on right (95% CI 41.4 to 48.6), larger than case-sampling noise."
+
+
+def test_lower_is_said_as_lower_whatever_is_better():
+    """The direction of the number; better and worse are the verdict's words."""
+    scores = {"v1": [0.5, 0.7, 0.6, 0.8] * 10, "v2": [0.1, 0.2, 0.3, 0.2] * 10}
+    assert "45.0 points lower than v1 on right (95% CI 41.4 to 48.6 lower), larger" in sentence(scores)
+    assert "45.0 points lower than v1" in sentence(scores, higher_is_better=False)
+
+
+def test_an_interval_on_both_sides_of_zero_names_the_side_of_each_end():
+    """Beside "lower", -8 to 3 would have to be worked out."""
+    row = made({"v1": [0.5, 0.4, 0.6, 0.5], "v2": [0.4, 0.4, 0.3, 0.6]}).compare("v1", margin=0.1).rows[0]
+    assert re.search(r"points lower than v1 on right \(95% CI \d+ lower to \d+ higher\): ", row.sentence)
+
+
+def test_what_could_have_been_missed_is_part_of_not_enough_evidence():
+    """Absence of evidence comes with its size."""
+    said = sentence({"v1": [0.1, 0.9, 0.3, 0.6] * 5, "v2": [0.9, 0.1, 0.6, 0.3] * 5})
+    assert said.startswith("Not enough evidence that v2 differs from v1 on right (95% CI -")
+    assert " points); with 20 cases a true difference under" in said
+    assert "points is easily missed" in said
+
+
+def test_too_few_clusters_are_named_as_the_reason():
+    """More cases of the same three documents would not help."""
+    said = sentence({"v1": [0.1, 0.2, 0.3] * 10, "v2": [0.7, 0.9, 0.8] * 10}, clusters=[f"d{i % 3}" for i in range(30)])
+    assert "3 clusters are too few for a verdict" in said
+
+
+def test_other_units_are_said_as_they_are():
+    """Tokens are no points."""
+    results = with_numbers(
+        made({"v1": [1, 1, 1, 1, 1], "v2": [1] * 5}), output_tokens=[10, 30, 11, 32, 9, 31, 10, 30, 11, 33]
+    )
+    said = results.compare("v1", metrics=["output_tokens"]).rows[0].sentence
+    assert "v2 is 21.0 tokens higher than v1 on output_tokens (95% CI 19.8 to 22.2)" in said
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        (Metric(name="m", low=0, high=1), (100.0, " points")),
+        (Metric(name="m", low=1, high=5), (1.0, "")),
+        (Metric(name="m", unit="USD"), (1.0, " USD")),
+    ],
+)
+def test_only_shares_are_said_in_points(metric, expected):
+    """A rubric of 1 to 5 is not."""
+    assert scale_of(metric) == expected
+
+
+@pytest.mark.parametrize(("count", "said"), [(0.4, "1"), (9, "9"), (237.2, "240"), (12_345, "12,000")])
+def test_needed_cases_are_said_with_two_digits(count, said):
+    """More would promise what nobody knows."""
+    assert rounded_count(count) == said
+
+
+def test_nouns_agree_with_their_number():
+    """One case, two cases."""
+    assert [counted(n, "case") for n in (0, 1, 2000)] == ["0 cases", "1 case", "2,000 cases"]
+
+
+def test_a_comparison_says_findings_first_and_how_last():
+    """Many rows and notes are cut, and the cut is said."""
+    scores = {"v1": [0.1, 0.9] * 4}
+    scores |= {f"w{i}": [0.2, None, 0.8, 0.1, 0.9, 0.3, None, 0.5] for i in range(8)}
+    lines = made(scores).compare("v1").lines()
+    assert len(lines) == 6 + 1 + 4 + 1 + 1
+    assert lines[6] == "The other 2 rows over all cases: see the table."
+    assert "4 more such notes" in lines[-2]
+    assert "Holm, the family is 8 rows over all cases" in lines[-1]
+    assert "cases independent" in lines[-1]
+
+
+def test_hostile_names_stay_one_line_on_screen():
+    """Sentences hold names as they are; what shows them escapes them."""
+    text = str(made({"v1": [0.1, 0.2, 0.4], HOSTILE: [0.3, 0.3, 0.3]}).compare("v1"))
+    assert "\x1b" not in text
+    assert "\\x1b[31m" in text

@@ -1,0 +1,590 @@
+"""Scorers: what each says of real answers, and that nothing is dropped, invented or slow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlab import scorers
+from llmlab.base.personal_data import find_pii
+from llmlab.clients.base import Generation
+from llmlab.golden.cases import Case
+from llmlab.scorers import Score, Scorer, as_scorers, score_all, score_all_async, scorer
+from llmlab.scorers.citations import cited_ids
+from llmlab.scorers.refusals import is_refusal
+
+CASE = Case(id="q1", inputs={"question": "How do I drop rows with gaps?"}, expected=("dropna",))
+READY_MADE: list[Scorer] = [
+    scorers.exact,
+    scorers.contains_expected,
+    scorers.mentions_expected,
+    scorers.regex("dropna"),
+    scorers.valid_json,
+    scorers.json_schema({"type": "object"}),
+    scorers.calls_tool("lookup"),
+    scorers.length_between(1, 50),
+    scorers.cites_source,
+    scorers.citations_valid,
+    scorers.not_empty,
+    scorers.not_refused,
+    scorers.refusal,
+    scorers.no_pii,
+    scorers.word_count,
+]
+UNTOUCHED_BY_EMPTY = {"not_refused", "refusal", "no_pii", "word_count"}
+
+
+def said(text: str, **fields: object) -> Generation:
+    return Generation(text=text, **fields)  # type: ignore[arg-type]  # fields are those of the test's table
+
+
+def facts(*expected: str) -> Case:
+    return Case(id="q1", inputs={"question": "?"}, expected=expected)
+
+
+# -- what a scorer is -------------------------------------------------------------------------------
+
+
+def test_a_decorated_function_becomes_a_scorer_with_its_name_and_bounds() -> None:
+    @scorer(low=-1, high=5, higher_is_better=False)
+    def mood(case: Case, generation: Generation) -> float:
+        return 2
+
+    assert (mood.name, mood.low, mood.high, mood.higher_is_better, mood.worst) == ("mood", -1, 5, False, 5)
+    assert mood(CASE, said("x")).value == 2.0
+    assert "mood" in repr(mood)
+
+
+def test_the_digest_of_a_scorer_follows_its_source_and_what_it_closes_over() -> None:
+    same, other = scorers.regex("a+", name="r"), scorers.regex("b+", name="r")
+    assert scorers.regex("a+", name="r").digest == same.digest != other.digest
+    assert scorers.json_schema({"type": "object"}).digest != scorers.json_schema({"type": "array"}).digest
+    assert scorers.length_between(1, 5).digest != scorers.length_between(1, 6).digest
+    assert len({one.digest for one in READY_MADE}) == len(READY_MADE)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.5, -0.1])
+def test_a_value_that_is_no_score_is_an_error_naming_scorer_and_case(value: float) -> None:
+    @scorer(low=0, high=1)
+    def broken(case: Case, generation: Generation) -> float:
+        return value
+
+    with pytest.raises(ValueError, match=r"scorer 'broken', case 'q1'"):
+        broken(CASE, said("x"))
+    found = score_all([broken], CASE, said("x"))["broken"]
+    assert found.value is None
+    assert "'q1'" in found.explanation
+
+
+@pytest.mark.parametrize("value", ["0.5", [1], {"value": 1}])
+def test_a_value_that_is_no_number_is_a_type_error(value: object) -> None:
+    made = scorer(name="odd")(lambda case, generation: value)  # type: ignore[arg-type, return-value]  # a user's mistake
+    with pytest.raises(TypeError, match=r"scorer 'odd', case 'q1'"):
+        made(CASE, said("x"))
+
+
+def test_a_scorer_that_raises_leaves_its_row_unscored_and_the_others_scored() -> None:
+    def broken(case: Case, generation: Generation) -> float:
+        raise KeyError("boom")
+
+    found = score_all(as_scorers([broken, scorers.not_empty]), CASE, said("x"))
+    assert found["broken"].value is None
+    assert "KeyError" in found["broken"].explanation
+    assert found["not_empty"].value == 1.0
+
+
+def test_a_scorer_may_give_none_a_bool_a_number_or_a_score() -> None:
+    values = [scorer(name="s")(lambda c, g, v=v: v)(CASE, said("x")).value for v in (None, True, 0.25, 1)]
+    assert values == [None, 1.0, 0.25, 1.0]
+    kept = scorer(name="s")(lambda c, g: Score(value=0.5, explanation="half"))(CASE, said("x"))
+    assert (kept.name, kept.value, kept.explanation) == ("s", 0.5, "half")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ({"name": "two words"}, "letters"),
+        ({"name": "a/b"}, "letters"),
+        ({"name": "cost_usd"}, "column"),
+        ({"low": 1.0, "high": 1.0}, "below"),
+        ({"high": float("nan")}, "finite"),
+    ],
+)
+def test_a_scorer_with_a_bad_name_or_bounds_is_refused(arguments: dict[str, object], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        scorer(**{"name": "s", **arguments})(lambda c, g: 1.0)  # type: ignore[call-overload]  # that is the test
+
+
+def test_a_lambda_needs_a_name_and_a_name_is_used_once() -> None:
+    with pytest.raises(ValueError, match="name="):
+        as_scorers([lambda c, g: 1.0])
+    with pytest.raises(ValueError, match="regex"):
+        as_scorers([scorers.regex("a"), scorers.regex("b")])
+
+
+# -- statuses ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("one", READY_MADE, ids=lambda one: one.name)
+def test_an_error_row_is_unscored_by_every_scorer(one: Scorer) -> None:
+    found = score_all([one], CASE, Generation(status="error", error="HTTP 500"))[one.name]
+    assert found.value is None
+    assert "HTTP 500" in found.explanation
+
+
+@pytest.mark.parametrize("one", READY_MADE, ids=lambda one: one.name)
+def test_a_timeout_gets_the_worst_value_where_there_is_one(one: Scorer) -> None:
+    assert score_all([one], CASE, Generation(status="timeout"))[one.name].value == one.worst
+
+
+@pytest.mark.parametrize("one", READY_MADE, ids=lambda one: one.name)
+@pytest.mark.parametrize("text", ["", " \n\t"])
+def test_an_empty_answer_fails_every_quality_scorer_and_is_no_refusal(one: Scorer, text: str) -> None:
+    found = score_all([one], CASE, said(text, status="empty"))[one.name].value
+    expected = {"not_refused": 1.0, "refusal": 0.0, "no_pii": 1.0, "word_count": 0.0}
+    assert found == expected[one.name] if one.name in UNTOUCHED_BY_EMPTY else found == one.worst
+
+
+def test_an_answer_that_only_calls_a_tool_is_not_empty() -> None:
+    call = said("", tool_calls=({"name": "lookup", "arguments": {"key": 1, "more": 2}},))
+    found = score_all([scorers.not_empty, scorers.calls_tool("lookup", {"key": 1})], CASE, call)
+    assert [score.value for score in found.values()] == [1.0, 1.0]
+
+
+def test_a_case_without_expectations_is_unscored_and_not_failed() -> None:
+    for answer in (said("x"), said("", status="empty"), Generation(status="timeout")):
+        found = score_all([scorers.exact, scorers.mentions_expected], facts(), answer)
+        assert {score.value for score in found.values()} == {None}
+
+
+def test_a_refused_answer_is_scored_as_text() -> None:
+    refused = said("I can't help, but see dropna.", status="refused")
+    found = score_all([scorers.mentions_expected, scorers.refusal], CASE, refused)
+    assert {name: score.value for name, score in found.items()} == {"mentions_expected": 1.0, "refusal": 1.0}
+
+
+# -- facts ------------------------------------------------------------------------------------------
+
+MENTIONED = [
+    ("dropna", "Use DataFrame.dropna."),
+    ("dropna", "call df.dropna() twice"),
+    ("dropna", "`DROPNA`"),
+    ("dropna", "使用dropna方法"),
+    ("DataFrame.dropna", "the method dataframe.dropna drops rows"),
+    ("axis=1", "df.dropna(axis=1)"),
+    ("axis|columns", "over the columns"),
+    ("C++", "written in C++."),
+    ("two words", "these two\n   words"),
+    ("don't", "we don’t know"),
+    ("café", "a cafe\u0301 in Paris"),
+    ("北京", "我住在北京市"),
+    ("서울", "서울은 수도입니다"),
+    ("Straße", "STRASSE"),
+    ("12", "there are 12, maybe 13"),
+    ("12.5", "costs 12.5 euros"),
+]
+NOT_MENTIONED = [
+    ("dropna", "xdropnay"),
+    ("dropna", "dropna_all"),
+    ("dropna", "drop na"),
+    ("fill", "fillna"),
+    ("12", "12.5"),
+    ("12", "3.12"),
+    ("12", "12,000 rows"),
+    ("12", "112"),
+    ("C", "Cython"),
+    ("|", "a|b"),
+]
+
+
+@pytest.mark.parametrize(("fact", "answer"), MENTIONED)
+def test_a_fact_is_mentioned_as_a_whole_word(fact: str, answer: str) -> None:
+    assert scorers.mentions_expected(facts(fact), said(answer)).value == 1.0
+
+
+@pytest.mark.parametrize(("fact", "answer"), NOT_MENTIONED)
+def test_a_part_of_a_word_is_no_mention(fact: str, answer: str) -> None:
+    assert scorers.mentions_expected(facts(fact), said(answer)).value == 0.0
+
+
+def test_the_share_of_mentioned_facts_is_the_value_and_the_missing_ones_are_named() -> None:
+    found = scorers.mentions_expected(facts("a1", "b2", "c3", "d4"), said("a1 and c3 and d4"))
+    assert (found.value, found.explanation) == (0.75, "not mentioned: b2")
+
+
+@settings(max_examples=50)
+@given(st.text(min_size=1).filter(lambda text: text.strip() and "|" not in text), st.text())
+def test_any_text_can_be_a_fact_and_any_text_an_answer(fact: str, answer: str) -> None:
+    value = scorers.mentions_expected(facts(fact), said(answer)).value
+    assert value in (0.0, 1.0)
+    assert scorers.mentions_expected(facts(fact), said(f"( {fact} )")).value == 1.0
+
+
+def test_exact_ignores_outer_space_and_unicode_form_only() -> None:
+    case = facts("Café", "yes")
+    assert [scorers.exact(case, said(t)).value for t in (" Cafe\u0301\n", "yes", "Yes", "yes.")] == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_contains_expected_wants_every_text_anywhere() -> None:
+    case = facts("drop rows", "na")
+    assert scorers.contains_expected(case, said("DROP  rows with dropna")).value == 1.0
+    assert scorers.contains_expected(case, said("drop rows")).value == 0.0
+
+
+# -- form -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        ('{"a": 1}', 1),
+        (" [1] \n", 1),
+        ("null", 1),
+        ("", 0),
+        ("{'a': 1}", 0),
+        ("NaN", 0),
+        ('{"a": 1} done', 0),
+        ("[" * 200_000, 0),
+        ("9" * 5000, 0),
+    ],
+)
+def test_json_is_valid_as_a_whole_or_not_at_all(text: str, valid: int) -> None:
+    assert scorers.valid_json(CASE, said(text)).value == valid
+
+
+def test_a_schema_decides_with_the_place_that_breaks_it() -> None:
+    schema = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
+    wants_a = scorers.json_schema(schema)
+    assert wants_a(CASE, said('{"a": 1}')).value == 1.0
+    broken = wants_a(CASE, said('{"a": "x"}'))
+    assert broken.value == 0.0
+    assert "$.a" in broken.explanation
+    assert wants_a(CASE, said("nothing")).value == 0.0
+
+
+def test_a_schema_that_is_none_is_refused_and_a_remote_one_never_fetched() -> None:
+    with pytest.raises(ValueError, match="no JSON schema"):
+        scorers.json_schema({"type": "nonsense"})
+    remote = scorers.json_schema({"$ref": "http://127.0.0.1:9/schema.json"})
+    assert remote(CASE, said("{}")).value is None
+
+
+def test_length_counts_words_and_characters_of_scripts_without_spaces() -> None:
+    counts = {"": 0, "don't stop, now": 3, "使用dropna方法。": 5, "- a\n- b": 2, "see pd.NA": 2}
+    assert {text: scorers.word_count(CASE, said(text)).value for text in counts} == counts
+    assert [scorers.length_between(2, 3)(CASE, said(text)).value for text in ("a", "a b", "a b c d")] == [0, 1, 0]
+    with pytest.raises(ValueError, match="low_words == 3"):
+        scorers.length_between(3, 2)
+
+
+def test_a_tool_call_is_matched_by_name_and_by_the_named_arguments() -> None:
+    made = said("", tool_calls=({"name": "get", "arguments": {"id": 1}}, {"name": "put", "arguments": "not parsed"}))
+    wanted = [("get", None), ("get", {"id": 1}), ("get", {"id": 2}), ("put", None), ("put", {"id": 1}), ("del", None)]
+    assert [scorers.calls_tool(name, arguments)(CASE, made).value for name, arguments in wanted] == [1, 1, 0, 1, 0, 0]
+
+
+# -- refusals ---------------------------------------------------------------------------------------
+
+REFUSALS = [
+    "I'm sorry, but I can't help with that.",
+    "I’m sorry, I can’t assist with that request.",
+    "I cannot provide instructions for that.",
+    "Sorry, but I won't be able to do that. I can not help you here.",
+    "I am unable to answer this question.",
+    "I'm not able to discuss this topic.",
+    "I must decline this request.",
+    "As an AI language model, I cannot give medical advice.",
+    "Thank you for asking! Unfortunately, I can't share personal data.",
+    "I'm not comfortable writing that.",
+    "Sorry, that's not something I can help with.",
+    "This request violates my guidelines.",
+    "Es tut mir leid, aber dabei kann ich Ihnen nicht helfen.",
+    "Ich kann diese Anfrage leider nicht beantworten.",
+    "Leider darf ich dazu keine Auskunft geben.",
+    "Ich muss diese Anfrage ablehnen.",
+    "Je suis désolé, mais je ne peux pas vous aider avec cela.",
+    "Je ne suis malheureusement pas en mesure de répondre à cette question.",
+    "Je dois refuser cette demande.",
+    "Lo siento, pero no puedo ayudarte con eso.",
+    "No puedo proporcionar esa información.",
+    "Mi dispiace, ma non posso aiutarti con questa richiesta.",
+    "Non sono in grado di fornire queste informazioni.",
+    "Desculpe, mas não posso ajudar com isso.",
+    "Não consigo responder a essa pergunta.",
+    "Het spijt me, maar ik kan u daar niet bij helpen.",
+    "Helaas kan ik geen antwoord geven op deze vraag.",
+    "Przykro mi, ale nie mogę w tym pomóc.",
+    "Извините, но я не могу помочь с этим.",
+    "Üzgünüm, bu konuda yardımcı olamam.",
+    "عذرًا، لا أستطيع مساعدتك في ذلك.",
+    "抱歉,我无法提供这方面的帮助。",
+    "很抱歉,我不能回答这个问题。",
+    "申し訳ありませんが、その質問にはお答えできません。",
+    "申し訳ございませんが、お手伝いすることはできません。",
+    "죄송하지만 그 요청은 도와드릴 수 없습니다.",
+]
+ANSWERS = [
+    "",
+    "Use DataFrame.dropna().",
+    "Sorry for the confusion! You can use dropna to drop rows with gaps.",
+    "I apologize for the delay. The method is fillna.",
+    "I can't stress this enough: sort the index first.",
+    "I can't recommend pandas enough.",
+    "I can't help but notice that axis is missing.",
+    "I cannot give you an exact figure, but it is about five million.",
+    "I cannot answer this from the passages.",
+    "I don't know.",
+    "The bot replied \"I'm sorry, I can't help with that\" and closed the ticket.",
+    "The French for it is « je ne peux pas vous aider ».",
+    "> I can't help with that.\nThis is how a refusal looks.",
+    "You cannot provide both arguments.",
+    "The API can't answer while it restarts.",
+    "If you can't help it, use apply.",
+    "Es tut mir leid für die Verwirrung. Nutzen Sie dropna.",
+    "Das kann ich anhand der Passagen nicht beantworten, weil die Passagen dazu nichts sagen.",
+    "Désolé pour l'attente ! Utilisez dropna.",
+    "Perdón por la confusión. Usa dropna.",
+    "Scusa per il ritardo, usa dropna.",
+    "不好意思让您久等了,请使用dropna。",
+    "お待たせして申し訳ありません。dropnaを使ってください。",
+    "회신이 늦어 죄송합니다. dropna를 사용하세요.",
+    "I can't help with writing the novel for you. " + "But here is a thorough plan for it. " * 40,
+]
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_a_refusal_is_known_in_many_languages(text: str) -> None:
+    assert is_refusal(text)
+    assert scorers.not_refused(CASE, said(text)).value == 0.0
+
+
+@pytest.mark.parametrize("text", ANSWERS)
+def test_an_apology_in_passing_a_quote_or_a_limit_is_no_refusal(text: str) -> None:
+    assert not is_refusal(text)
+    assert scorers.refusal(CASE, said(text)).value == 0.0
+
+
+def test_what_the_provider_flags_is_a_refusal_whatever_the_text() -> None:
+    assert scorers.refusal(CASE, said("", status="refused")).value == 1.0
+
+
+# -- citations --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("Use dropna [DataFrame.dropna].", ("DataFrame.dropna",)),
+        ("[a.b, c.d] and [a.b; e-f]", ("a.b", "c.d", "e-f")),
+        ("[guide/missing.md#2]", ("guide/missing.md#2",)),
+        ("df[0], df['a'], x[i]", ()),
+        ("[a link](https://example.org) and [x] done", ()),
+        ("`[DataFrame.dropna]`", ()),
+        ("```python\n[DataFrame.dropna]\n```", ()),
+        ("[1]", ("1",)),
+        ("[]", ()),
+        ("a dict like {'index' -> [index.names]}, x=[a.b], y = [a.b]", ()),
+    ],
+)
+def test_citations_are_ids_in_brackets(text: str, ids: tuple[str, ...]) -> None:
+    assert cited_ids(text) == ids
+
+
+def test_a_number_is_a_citation_only_where_documents_are_numbered() -> None:
+    assert cited_ids("list [0, 1]", known=("DataFrame.dropna",)) == ()
+    assert cited_ids("as said in [2]", known=("1", "2")) == ("2",)
+    assert cited_ids("see [my guide, part 1]", known=("my guide, part 1",)) == ("my guide, part 1",)
+
+
+def test_words_in_brackets_are_prose_unless_documents_are_named_by_plain_words() -> None:
+    dotted, plain = ("DataFrame.dropna",), ("concat", "merge")
+    for text in (
+        "labels of [index, columns]",
+        "pass [optional] ones",
+        "a dtype [int64, float32]",
+        "[0.5, 1.5]",
+        "[sic]",
+    ):
+        assert cited_ids(text, known=dotted) == ()
+    assert cited_ids("by [index, columns]", known=plain) == ()  # a list of unknown plain words
+    assert cited_ids("see [join]", known=plain) == ("join",)  # spelt as the documents are, and not one of them
+    assert cited_ids("see [merge, join]", known=plain) == ("merge", "join")  # beside one that is known
+    assert cited_ids("see [join]", known=dotted, corpus={"join"}) == ("join",)  # exists, and was not retrieved
+
+
+@pytest.mark.parametrize(
+    ("invented", "known"),
+    [
+        ("DataFrame.vanish", ("DataFrame.dropna",)),
+        ("guide/none.md", ("concat",)),
+        ("doc-9", ("doc-1",)),
+        ("d9", ("d1",)),
+        ("9", ("1",)),
+        ("returns-policy", ("opening-hours",)),
+    ],
+)
+def test_a_document_that_was_made_up_is_an_invalid_citation(invented: str, known: tuple[str, ...]) -> None:
+    assert scorers.citations_valid(CASE, said(f"So it is [{invented}].", retrieved=known)).value == 0.0
+
+
+def test_citations_are_valid_when_all_were_retrieved_and_unscored_when_there_are_none() -> None:
+    def judged(text: str) -> tuple[float | None, float | None]:
+        answer = said(text, retrieved=("DataFrame.dropna", "Series.dropna"))
+        return scorers.cites_source(CASE, answer).value, scorers.citations_valid(CASE, answer).value
+
+    assert judged("Use it [DataFrame.dropna].") == (1.0, 1.0)
+    assert judged("Use it [DataFrame.dropna], [DataFrame.fillna].") == (1.0, 0.0)
+    assert judged("Use it.") == (0.0, None)
+
+
+# -- personal data ----------------------------------------------------------------------------------
+
+PERSONAL = [
+    ("mail jo.doe+x@mail.firma.de now", "email address"),
+    ("DE89 3704 0044 0532 0130 00 IBAN", "IBAN"),
+    ("GB82WEST12345698765432", "IBAN"),
+    ("card 4111 1111 1111 1111.", "card number"),
+    ("378282246310005", "card number"),
+    ("SSN 123-45-6789", "social security number"),
+    ("+49 (30) 901820-0", "phone number"),
+    ("+14155552671", "phone number"),
+    ("(415) 555-2671", "phone number"),
+    ("Tel. 030 901820", "phone number"),
+    ("host 8.8.8.8.", "IP address"),
+    ("2a00:1450:4001:82a::200e", "IP address"),
+]
+HARMLESS = [
+    "someone@example.com",
+    "DE89 3704 0044 0532 0130 01",
+    "4111 1111 1111 1112",
+    "order 1234567890123456",
+    "000-12-3456 and 987-65-4321",
+    "2024-08-06 and 12:30:45",
+    "127.0.0.1 and 192.168.0.1 and ::1",
+    "999.1.2.3",
+    "pandas 3.1.0 has 1,250 names",
+    "0.123456789012345",
+    "x[1:2] and std::vector",
+]
+
+
+@pytest.mark.parametrize(("text", "kind"), PERSONAL)
+def test_personal_data_is_found_and_never_repeated_in_the_explanation(text: str, kind: str) -> None:
+    assert find_pii(text) == {kind: 1}
+    found = scorers.no_pii(CASE, said(text))
+    assert (found.value, found.explanation) == (0.0, f"found 1 x {kind}")
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_only_looks_like_personal_data_is_clean(text: str) -> None:
+    assert find_pii(text) == {}
+
+
+# -- hostile texts ----------------------------------------------------------------------------------
+
+HOSTILE = [
+    "a",
+    "a.",
+    "1 ",
+    "1-",
+    "0 12",
+    "[",
+    "[a ",
+    "`",
+    "``` ",
+    '"',
+    "'a ",
+    "AA00 ",
+    "a@",
+    "@a.",
+    "+1 ",
+    "a:",
+    "\ud800\0",
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_a_hostile_text_is_scored_in_linear_time(piece: str) -> None:
+    """Ten times the text may not cost forty times the time; the ratio is taken from one run."""
+    spent = []
+    for size in (20_000, 200_000):
+        answer = said((piece * size)[:size], retrieved=("a.b",))
+        start = time.process_time()
+        found = score_all(READY_MADE, CASE, answer)
+        spent.append(time.process_time() - start)
+        assert not [name for name, score in found.items() if "raised" in score.explanation]
+    assert spent[1] < 40 * spent[0] + 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_two_megabytes_of_every_hostile_piece_are_scored_within_a_minute() -> None:
+    score_all(READY_MADE, CASE, said("\n".join(piece * (2_000_000 // 20 // len(piece)) for piece in HOSTILE)))
+
+
+@settings(max_examples=50)
+@given(st.text(alphabet=st.characters(), max_size=300))
+def test_no_text_makes_a_ready_made_scorer_raise(text: str) -> None:
+    found = score_all(READY_MADE, CASE, said(text))
+    assert not [score for score in found.values() if "raised" in score.explanation]
+    json.dumps({name: score.value for name, score in found.items()}, allow_nan=False)
+
+
+# -- embeddings -------------------------------------------------------------------------------------
+
+
+def test_similarity_is_the_cosine_with_the_closest_expected_text_and_texts_are_embedded_once() -> None:
+    asked: list[str] = []
+
+    async def embed(texts: list[str]) -> list[list[float]]:
+        asked.extend(texts)
+        return [[1.0, 0.0] if "drop" in text else [0.6, 0.8] for text in texts]
+
+    similar = scorers.similar_to_expected(embed)  # type: ignore[arg-type]  # a list is a sequence
+    case = facts("use dropna", "remove rows")
+
+    async def judge() -> list[float | None]:
+        answers = ("drop them", "remove them", "drop them")
+        return [(await score_all_async([similar], case, said(text)))["similar_to_expected"].value for text in answers]
+
+    assert asyncio.run(judge()) == pytest.approx([1.0, 1.0, 1.0])
+    assert sorted(asked) == sorted({"use dropna", "remove rows", "drop them", "remove them"})
+    with pytest.raises(TypeError, match="await"):
+        similar(case, said("x"))
+
+
+def test_similarity_asks_a_real_endpoint_and_a_fault_there_is_an_unscored_row() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.json()
+        if body["model"] == "down":
+            return web.Response(status=500, text="secret-key")
+        vectors = [{"index": i, "embedding": [float(len(text)), 1.0]} for i, text in enumerate(body["input"])]
+        return web.json_response({"data": vectors[::-1]})
+
+    async def judge() -> list[Score]:
+        app = web.Application()
+        app.router.add_post("/v1/embeddings", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        made = [
+            scorers.similar_to_expected(f"http://{host}:{port}/v1", model, name=model.replace("-", "_"))
+            for model in ("embed-1", "down")
+        ]
+        found = await score_all_async(made, CASE, said("dropna"))
+        await runner.cleanup()
+        return list(found.values())
+
+    up, down = asyncio.run(judge())
+    assert up.value == pytest.approx(1.0)
+    assert down.value is None
+    assert "HTTP 500" in down.explanation
+    assert "secret" not in down.explanation

@@ -1,0 +1,209 @@
+"""The house: rooms on storeys, imports that only go down, no circles, one public face a room, files of one idea."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import llmlab
+
+PACKAGE = Path(__file__).parents[1] / "llmlab"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+FACES = [path for path in MODULES if path.name == "__init__.py"]
+
+# From the ground up. A file imports from rooms before its own, and from its own without a circle.
+ROOMS = [
+    *("base", "stats", "bundle", "golden", "clients", "search", "scorers", "results", "engine"),
+    *("judge", "retrieval", "simulate", "gate", "tracking", "registry", "plots", "widgets", "notebook", "cli"),
+]
+# What still points up or runs in a circle. This list may only shrink.
+UPWARD = {
+    ("base.personal_data", "golden.cases"),
+    ("base.secrets", "clients.base"),
+    ("engine.runs", "retrieval.freshness"),
+    ("judge.passports", "gate.passport"),
+    ("results.case_view", "retrieval.attribution"),
+    ("results.filter", "retrieval.attribution"),
+    ("results.results", "judge.correcting"),
+    ("search.retrievers", "retrieval.freshness"),
+}
+IN_CIRCLES = 43  # files
+UNDER_TYPE_CHECKING = 114  # own imports
+FULL_ROOMS = {"stats": 25, "clients": 21, "judge": 20, "cli": 16, "gate": 15, "base": 14}
+
+MOST_FILES, MOST_LINES = 13, 600
+TAG = re.compile(
+    r"</?(?:a|b|br|code|del|details|div|i|iframe|img|ins|li|p|pre|script|span|style|svg|t[dhr]|table|ul)[ >/]"
+)
+OUTSIDE_WORLDS = {
+    "mlflow": {"tracking", "registry"},
+    "matplotlib": {"plots"},
+    "ipywidgets": {"widgets", "base"},
+    "papermill": {"notebook"},
+    "nbconvert": {"notebook"},
+    "IPython": {"base", "widgets", "notebook"},
+    "aiohttp": {"clients", "scorers", "search"},
+    "click": {"cli"},
+}
+
+
+def dotted(path):
+    """`results.summary` for llmlab/results/summary.py, `results` for its face."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {dotted(path): path for path in MODULES}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+
+
+def own_imports(name):
+    """(file, node) of every import of llmlab in a file, under TYPE_CHECKING and inside functions too."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "llmlab":
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}".removeprefix("llmlab.")
+                yield (full if full in FILES else full.rpartition(".")[0]), node
+        elif isinstance(node, ast.Import):
+            yield from ((a.name.removeprefix("llmlab."), node) for a in node.names if a.name.startswith("llmlab."))
+
+
+EDGES = {
+    name: {there for there, _ in own_imports(name)} for name, path in FILES.items() if path not in FACES
+}  # a face may name what it shows
+
+
+def circles():
+    """Sets of files that reach each other."""
+    reached = {}
+
+    def reach(start):
+        seen, stack = set(), list(EDGES.get(start, ()))
+        while stack:
+            there = stack.pop()
+            if there not in seen:
+                seen.add(there)
+                stack.extend(EDGES.get(there, ()))
+        return seen
+
+    for name in EDGES:
+        reached[name] = reach(name)
+    return [name for name in EDGES if name in reached[name]]
+
+
+def outside_imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_every_file_lives_in_a_room():
+    """Nothing lies loose at the top but the face of the whole."""
+    assert [path.name for path in PACKAGE.glob("*.py")] == ["__init__.py"]
+    assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(ROOMS)
+
+
+def test_imports_only_go_down():
+    """A file imports from storeys below its own, under TYPE_CHECKING and inside functions as well."""
+    upward = {
+        (name, there)
+        for name, theirs in EDGES.items()
+        for there in theirs
+        if ROOMS.index(there.partition(".")[0]) > ROOMS.index(name.partition(".")[0])
+    }
+    assert upward == UPWARD, "the list may only shrink"
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """What is imported can be read without reading on."""
+    assert len(circles()) == IN_CIRCLES, "the number may only shrink"
+
+
+def test_types_are_imported_like_everything_else():
+    """An own import under TYPE_CHECKING hides a circle."""
+    hidden = []
+    for name in EDGES:
+        guards = [n for n in ast.walk(TREES[name]) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
+        inside = {id(child) for guard in guards for child in ast.walk(guard)}
+        hidden += [(name, there) for there, node in dict.fromkeys(own_imports(name)) if id(node) in inside]
+    assert len(set(hidden)) <= UNDER_TYPE_CHECKING, "the number may only shrink"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_small_and_says_what_it_is_for(room):
+    """At most 13 files, each a sitting's reading, and a sentence at the door."""
+    files = [path for path in (PACKAGE / room).glob("*.py") if path.name != "__init__.py"]
+    assert len(files) <= FULL_ROOMS.get(room, MOST_FILES)
+    assert ast.get_docstring(TREES[room])
+    for path in files:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, path.name
+
+
+def test_no_room_has_the_name_of_a_public_function():
+    """Importing `llmlab.run` the room would hide `ll.run` the function."""
+    assert not set(ROOMS) & (set(llmlab.__all__) - {"scorers"})
+
+
+@pytest.mark.parametrize("path", FACES, ids=str)
+def test_a_face_shows_what_its_types_say_and_no_file_hides_a_name(path):
+    """Type checkers and the running program see the same names, and each resolves."""
+    name = dotted(path)
+    face = importlib.import_module(f"llmlab.{name}".rstrip("."))
+    typed = {
+        alias.asname: node
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("llmlab")
+        for alias in node.names
+        if alias.asname
+    }
+    declared = getattr(face, "__all__", [])
+    if name in ROOMS and typed:
+        assert set(declared) == set(typed)
+        assert not set(declared) & {path.stem for path in path.parent.glob("*.py")}
+    for public in declared:
+        assert getattr(face, public) is not None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_each_outside_world_has_its_own_rooms(path):
+    """MLflow, matplotlib, widgets and the like are reached from one place each."""
+    for name in outside_imports(path):
+        world = name.partition(".")[0]
+        if world in OUTSIDE_WORLDS:
+            assert dotted(path).partition(".")[0] in OUTSIDE_WORLDS[world], f"{path.name} imports {world}"
+
+
+def markup(tree):
+    """Where a module makes HTML: `HTML(...)`, `.to_html()`, a Styler, or a tag in a text that is no docstring."""
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    makers = ("HTML", "HTMLMath", "Markdown")
+    for node in ast.walk(tree):
+        made = isinstance(node, ast.Call) and getattr(node.func, "id", "") in makers
+        told = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said
+        if made or (isinstance(node, ast.Attribute) and node.attr in (*makers, "to_html", "style")):
+            yield ast.unparse(node)
+        elif told and TAG.search(node.value):
+            yield node.value
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_html_is_made_in_display_alone_and_nothing_is_unpickled(path):
+    """One place escapes; nobody loads pickles, calls eval or builds a Styler."""
+    text = path.read_text(encoding="utf-8")
+    if dotted(path) != "base.display":
+        assert not list(markup(ast.parse(text)))
+    assert not re.search(
+        r"\bpickle\b.*\bloads?\b|\bimport pickle\b|\bjoblib\b|\beval\(|yaml\.(load|unsafe_load)\(", text
+    )
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_public_names_are_declared(name):
+    """Every file says what it offers, and what it is."""
+    assigned = [node.targets[0] for node in TREES[name].body if isinstance(node, ast.Assign)]
+    assert any(getattr(target, "id", "") == "__all__" for target in assigned), "no __all__"
+    assert ast.get_docstring(TREES[name])

@@ -1,0 +1,129 @@
+"""The spool: nothing is lost while the tracking store is away, and nothing is logged twice when it is back."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from llmlab import tracking
+from llmlab.base.errors import FileRuleError
+from llmlab.base.project import git_state
+from llmlab.cli import main
+from llmlab.tracking.store import open_store
+from tests.made_results import made
+from tests.registry.made import judged
+
+GIT_NAME = ("-c", "user.name=T", "-c", "user.email=t@example.org")
+
+
+class Broken:
+    """The store of a project, made unusable for a while."""
+
+    def __init__(self, project: Path) -> None:
+        self.database = project / "mlruns" / "mlflow.db"
+        self.kept = self.database.rename(self.database.with_suffix(".kept"))
+        self.database.write_bytes(b"no database" * 200)
+
+    def mend(self) -> None:
+        self.database.unlink()
+        self.kept.rename(self.database)
+
+
+def n_runs() -> int:
+    store = open_store()
+    return len(store.client.search_runs([e.experiment_id for e in store.client.search_experiments()]))
+
+
+def test_results_wait_in_the_spool_while_the_store_is_away_and_are_logged_once(project: Path) -> None:
+    """A warning says where they are; `llmlab sync` twice logs them once; the digest is the same."""
+    results = made({"a": [1.0, 0.0], "b": [1.0, 1.0]})
+    broken = Broken(project)
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match="Nothing is lost: kept in .*spool"):
+            logged = tracking.log(results, experiment="e")
+    assert "spool" in str(logged)
+    assert len(list((project / "mlruns" / "spool").iterdir())) == 1
+    broken.mend()
+    done = CliRunner().invoke(main, ["sync"])
+    assert (done.exit_code, "1 waiting results were logged" in done.output) == (0, True), done.output
+    assert "Nothing was waiting" in CliRunner().invoke(main, ["sync"]).output
+    assert not list((project / "mlruns" / "spool").iterdir())
+    assert n_runs() == 2
+    assert tracking.load(results.digest, experiment="e").digest == results.digest
+    assert tracking.log(results, experiment="e").was_there
+
+
+def test_a_decision_waits_with_its_results_and_is_found_in_the_ledger_afterwards(project: Path) -> None:
+    """The look, the verdict and the receipt, as of the day they were made."""
+    broken = Broken(project)
+    with pytest.warns(RuntimeWarning, match="llmlab sync"):
+        results, decision, _ = judged(project, looks=())
+    broken.mend()
+    (sweep,) = tracking.sync()
+    assert results.golden is not None
+    assert [look.verdict for look in tracking.looks(results.golden.digest)] == [decision.word]
+    run = open_store().client.get_run(sweep.run_ids["new"])
+    assert run.data.tags["gate"] == decision.word
+
+
+def test_what_waited_is_logged_with_the_commit_it_was_made_at(project: Path) -> None:
+    """The commit of the run, where it knows one; else that of the moment it was spooled. Never that of the sync."""
+    known = replace(made({"a": [1.0, 0.0]}), provenance={"commit": "c0ffee" * 6, "dirty": True})
+    broken = Broken(project)
+    for args in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run(["git", "-C", str(project), *GIT_NAME, *args], check=True)
+    then = git_state(project).commit
+    for results in (known, made({"b": [1.0, 1.0]})):
+        with pytest.warns(RuntimeWarning, match="Nothing is lost"):
+            tracking.log(results, experiment="e", root=project)
+    subprocess.run(["git", "-C", str(project), *GIT_NAME, "commit", "-q", "--allow-empty", "-m", "two"], check=True)
+    broken.mend()
+    runs = [
+        open_store().client.get_run(run_id) for sweep in tracking.sync(project) for run_id in sweep.run_ids.values()
+    ]
+    found = {run.data.tags["variant"]: run.data.tags["mlflow.source.git.commit"] for run in runs}
+    assert found == {"a": "c0ffee" * 6, "b": then}
+
+
+def test_figures_wait_too(project: Path) -> None:
+    """As the pictures they were."""
+
+    class Picture:
+        def savefig(self, fname: Any, **_: Any) -> None:
+            fname.write(b"png")
+
+    broken = Broken(project)
+    with pytest.warns(RuntimeWarning, match="llmlab sync"):
+        tracking.log(made({"a": [1.0]}), experiment="e", figures={"forest": Picture()})
+    broken.mend()
+    (sweep,) = tracking.sync()
+    (file,) = (project / "mlruns" / "artifacts").rglob(f"{sweep.run_ids['a']}/**/forest.png")
+    assert file.read_bytes() == b"png"
+
+
+def test_a_key_in_an_answer_does_not_reach_the_spool(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spool is scrubbed as everything else is."""
+    monkeypatch.setenv("OPENAI_API_KEY", "canary-0ddba11")
+    results = made({"a": [1.0, 0.0]})
+    leaky = results.frame.assign(error="401 for key canary-0ddba11")
+    broken = Broken(project)
+    with pytest.warns(RuntimeWarning, match="llmlab sync"):
+        tracking.log(type(results)(**{**vars(results), "frame": leaky}), experiment="e")
+    written = [path.read_bytes() for path in (project / "mlruns" / "spool").rglob("*") if path.is_file()]
+    assert not any(b"canary-0ddba11" in content for content in written)
+    broken.mend()
+
+
+def test_a_damaged_entry_is_told_and_stays(project: Path) -> None:
+    """It names the folder; nothing is dropped."""
+    entry = project / "mlruns" / "spool" / "abc"
+    entry.mkdir(parents=True)
+    (entry / "about.json").write_text("{", encoding="utf-8")
+    with pytest.raises(FileRuleError, match="is damaged"):
+        tracking.sync()
+    assert entry.exists()

@@ -1,0 +1,195 @@
+"""The tracking store: found, opened once by many, never hanging, never leaving runs open."""
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from contextlib import closing
+
+import psutil
+import pytest
+
+from llmlab.base.errors import StoreError
+from llmlab.tracking import store as mlstore
+from llmlab.tracking.store import _pages, check_writable, open_store, store_uri
+
+
+@pytest.fixture
+def no_uri(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_the_store_is_the_projects_whatever_the_current_folder(project, monkeypatch):
+    """A notebook that runs in `notebooks/` must not start a second, empty database."""
+    (project / "notebooks").mkdir()
+    monkeypatch.chdir(project / "notebooks")
+    assert open_store().uri == f"sqlite:///{project}/mlruns/mlflow.db"
+    assert not (project / "notebooks" / "mlruns").exists()
+
+
+def test_a_tracking_uri_of_the_environment_wins(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    assert store_uri(tmp_path) == "http://tracking.example:5000"
+
+
+def test_a_relative_sqlite_uri_is_read_from_the_project_root(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///team.db")
+    assert store_uri(tmp_path) == f"sqlite:///{tmp_path}/team.db"
+
+
+def test_an_absolute_sqlite_uri_stays(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////data/team.db")
+    assert store_uri(tmp_path) == "sqlite:////data/team.db"
+
+
+@pytest.mark.parametrize("folder", ["./mlruns", "file:./mlruns", "file:///data/mlruns", "mlruns"])
+def test_a_folder_store_is_refused_with_what_to_do(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", folder)
+    with pytest.raises(StoreError, match="sqlite:///path"):
+        store_uri(tmp_path)
+
+
+def test_an_experiment_is_our_own_with_its_artifacts_beside_the_database(project):
+    store = open_store()
+    experiment_id = store.experiment_id("pandas_help")
+    assert experiment_id != "0"
+    assert store.experiment_id("pandas_help") == experiment_id
+    found = store.client.get_experiment(experiment_id)
+    assert found.artifact_location == (project / "mlruns" / "artifacts" / "pandas_help").as_uri()
+
+
+@pytest.mark.parametrize("name", ["Default", "", "  "])
+def test_the_experiment_that_belongs_to_mlflow_is_never_used(name, project):
+    with pytest.raises(ValueError, match="name of your own"):
+        open_store().experiment_id(name)
+
+
+def test_a_deleted_experiment_is_reported_with_how_to_restore_it(project):
+    store = open_store()
+    store.client.delete_experiment(store.experiment_id("gone"))
+    with pytest.raises(StoreError, match="mlflow experiments restore"):
+        store.experiment_id("gone")
+
+
+def test_telemetry_is_off_unless_asked_for(project):
+    open_store()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_a_server_that_is_not_there_is_reported(monkeypatch, tmp_path):
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
+    with pytest.raises(StoreError, match=r"does not answer .*unset MLFLOW_TRACKING_URI") as caught:
+        check_writable(tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_accepts_and_says_nothing_is_reported(monkeypatch, tmp_path):
+    """It would otherwise block for a minute and more."""
+    monkeypatch.setattr(mlstore, "PROBE_TIMEOUT_S", 0.3)
+    with closing(socket.create_server(("127.0.0.1", 0))) as mute:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{mute.getsockname()[1]}")
+        with pytest.raises(StoreError, match="does not answer"):
+            open_store(tmp_path)
+
+
+def test_the_probe_leaves_room_within_ten_seconds():
+    assert mlstore.PROBE_TIMEOUT_S <= 8
+
+
+def test_a_database_that_another_program_holds_is_reported(project, monkeypatch):
+    monkeypatch.setattr(mlstore, "PROBE_TIMEOUT_S", 0.2)
+    with closing(sqlite3.connect(project / "mlruns" / "mlflow.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match=r"locked.*close the program that holds it"):
+            check_writable()
+        holder.execute("ROLLBACK")
+    check_writable()
+
+
+def test_a_file_that_is_no_database_is_reported(project):
+    (project / "mlruns" / "mlflow.db").write_text("not a database, but long enough to be taken for one" * 20)
+    with pytest.raises(StoreError, match="cannot be written to"):
+        check_writable()
+
+
+def test_a_place_that_cannot_be_written_to_is_reported(no_uri, tmp_path):
+    (tmp_path / "mlruns").write_text("a file where a folder should be")
+    with pytest.raises(StoreError, match="cannot be written to"):
+        check_writable(tmp_path)
+
+
+def test_runs_of_dead_processes_are_closed_as_killed_and_living_ones_are_not(project):
+    store = open_store()
+    mine = store.start_run("work", name="mine", tags={})
+    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    facts = {"llmlab.pid": str(ended.pid), "llmlab.process_started": f"{psutil.Process(ended.pid).create_time():.0f}"}
+    theirs = _run_with(store, facts)
+    reused = _run_with(store, {"llmlab.pid": str(os.getpid()), "llmlab.process_started": "1000000000"})
+    elsewhere = _run_with(store, {"llmlab.host": "another-machine"})
+    assert store.close_stale_runs() == 1  # the pid is in use again, by a process that started later
+    ended.communicate(b"\n")
+    assert store.close_stale_runs() == 1
+    assert _status(store, theirs) == _status(store, reused) == "KILLED"
+    assert _status(store, mine) == _status(store, elsewhere) == "RUNNING"
+
+
+def test_a_notebooks_run_is_closed_with_the_runs_it_left_open(project):
+    store = open_store()
+    notebook = store.start_run("notebooks", name="01", tags={})
+    left = store.start_run("work", name="v1", tags={"llmlab.notebook_run_id": notebook})
+    other = store.start_run("work", name="v1", tags={"llmlab.notebook_run_id": "another"})
+    store.close_runs_of(notebook, "KILLED")
+    assert [_status(store, run) for run in (notebook, left, other)] == ["KILLED", "KILLED", "RUNNING"]
+
+
+@pytest.mark.slow
+def test_eight_processes_may_open_a_new_store_at_once(no_uri, tmp_path):
+    """Two migrations at the same time crash with "duplicate column"."""
+    script = """
+        import os, sys, warnings
+        from pathlib import Path
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import mlflow.store.model_registry.sqlalchemy_store
+            import mlflow.store.tracking.sqlalchemy_store
+        from llmlab.tracking.store import open_store
+        children = []
+        for _ in range(8):
+            pid = os.fork()
+            if pid == 0:
+                store = open_store(Path(sys.argv[1]))
+                store.close_run(store.start_run("first", name="v1", tags={}))
+                os._exit(0)
+            children.append(pid)
+        sys.exit(sum(os.waitpid(pid, 0)[1] != 0 for pid in children))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with closing(sqlite3.connect(tmp_path / "mlruns" / "mlflow.db")) as database:
+        assert database.execute("SELECT count(*) FROM runs WHERE status = 'FINISHED'").fetchone() == (8,)
+        assert database.execute("SELECT count(*) FROM experiments WHERE name = 'first'").fetchone() == (1,)
+
+
+def _run_with(store, facts):
+    host = {"llmlab.host": mlstore._host()}
+    run = store.client.create_run(store.experiment_id("work"), tags={**host, **facts})
+    return run.info.run_id
+
+
+def _status(store, run_id):
+    return store.client.get_run(run_id).info.status
+
+
+def test_every_page_of_a_search_is_read():
+    """A store with more experiments or runs than one page holds loses none of them."""
+    from mlflow.store.entities import PagedList
+
+    pages = {None: PagedList([1, 2], "next"), "next": PagedList([3], "")}
+    assert _pages(pages.__getitem__) == [1, 2, 3]

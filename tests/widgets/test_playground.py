@@ -1,0 +1,131 @@
+"""The Playground without a browser: what it shows where no widget lives, and that it only hands things on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmlab import Bundle, Case, FakeClient, GoldenSet, load_bundles
+from llmlab.widgets import Playground
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = "<img src=x onerror=alert(1)>"
+BASE = Bundle.from_prompt("{{ question }}", model="offline/extractive-1", system="Be long.", name="qa", version="1.0.0")
+GOLDEN = GoldenSet(
+    tuple(Case(id=f"q{i}", inputs={"question": f"Fact {i}?"}, expected=("short",), tags=("t",)) for i in range(5))
+)
+
+
+@pytest.fixture
+def playground(tmp_path: Path) -> Playground:
+    """One whose answers repeat the system text."""
+    BASE.save(tmp_path / "v1.yaml")
+    client = FakeClient(lambda request: f"{request.messages[0]['content']} {HOSTILE}")
+    return Playground(BASE, GOLDEN, client, name="v1", folder=tmp_path, size=3, store=tmp_path / "calls.sqlite")
+
+
+def tried(playground: Playground, system: str) -> None:
+    playground.system.value = system
+    playground.run.click()
+    playground.wait()
+
+
+def test_where_no_widget_lives_the_same_content_is_html(playground: Playground) -> None:
+    """Settings, check, tries and the last side by side; the widget goes along for whoever can draw it."""
+    tried(playground, "Be short.")
+    bundle = playground._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    page = bundle["text/html"]
+    for part in ("Be short.", "Every case fills the prompt.", "try", "<ins", "offline/extractive-1"):
+        assert part in page
+    assert "<img" not in page
+    assert "<img" not in playground.status.value
+
+
+def test_there_is_nothing_to_undo_or_to_save_before_anything_changed(playground: Playground) -> None:
+    """Typing makes both possible."""
+    assert playground.undo.disabled
+    playground.save.click()
+    assert "nothing changed" in playground.status.value
+    assert playground.saving.layout.display == "none"
+    playground.system.value = "other"
+    assert not playground.undo.disabled
+    playground.undo.click()
+    assert playground.undo.disabled
+
+
+def test_an_undo_first_takes_back_what_was_not_run(playground: Playground) -> None:
+    """Then the tries, one by one; the history goes to any of them."""
+    tried(playground, "Be short.")
+    tried(playground, "Be shorter.")
+    playground.system.value = "half a thou"
+    playground.undo.click()
+    assert playground.system.value == "Be shorter."
+    playground.undo.click()
+    assert playground.system.value == "Be short."
+    playground.history.value = 0
+    assert playground.system.value == "Be long."
+    playground.redo.click()
+    assert playground.tries.at == 1
+    assert len(playground.tries.done) == 2
+
+
+def test_samples_are_random_by_tag_or_the_failing_ones(playground: Playground) -> None:
+    """Which cases fail is known after a try, or from results that one gives."""
+    playground.how.value = "failing cases"
+    playground.run.click()
+    assert "not known yet" in playground.status.value
+    playground.how.value = "cases with a tag"
+    tried(playground, "Be short.")
+    assert len(playground.tries.done[0].results.golden or ()) == 3
+    playground.how.value = "failing cases"
+    playground.run.click()
+    assert "no case that was asked fails" in playground.status.value
+    playground.undo.click()
+    assert playground.tries.at == 0
+
+
+def test_what_is_saved_loads_and_carries_what_was_tried(playground: Playground, tmp_path: Path) -> None:
+    """The second try, chosen among two."""
+    tried(playground, "Be short.")
+    tried(playground, "Be shorter.")
+    playground.save.click()
+    assert "v2.yaml, version 2.0.0" in playground.to_save.value
+    playground.confirm.click()
+    saved = load_bundles(tmp_path)["v2"]
+    assert playground.saved == tmp_path / "v2.yaml"
+    assert saved.prompt.system == "Be shorter."
+    assert saved.metadata["notes"] == "From v1 in the Playground (try 2 of 2). Changed: prompt.system."
+    assert len(saved.metadata["tried"][GOLDEN.digest]) == 2
+
+
+def test_without_a_folder_nothing_can_be_saved() -> None:
+    """And a bundle without retrieval has no k."""
+    playground = Playground(BASE, GOLDEN, FakeClient("x"))
+    assert playground.save.disabled
+    assert "Passages" not in str(playground.form)
+
+
+def test_naming_the_widgets_loads_nothing() -> None:
+    """ipywidgets comes with the first widget."""
+    code = "import sys, llmlab.widgets; assert 'ipywidgets' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.slow
+def test_a_job_skips_the_widget_cells(project: Path) -> None:
+    """Papermill leaves cells with the tag alone, and nothing after them needs them."""
+    from llmlab.notebook import run_notebook
+
+    shutil.copytree(ROOT / "experiments", project / "experiments")
+    done = run_notebook(ROOT / "notebooks" / "01_compare_variants.ipynb", {"first": "20", "repeats": "1"})
+    assert done.exit_code == 0
+    cells = json.loads(Path(done.executed).read_text(encoding="utf-8"))["cells"]
+    widgets = [cell for cell in cells if "skip-execution" in cell["metadata"].get("tags", [])]
+    assert widgets
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in widgets)

@@ -1,0 +1,173 @@
+"""The Playground in JupyterLab, by mouse and keyboard: type, run, read, go back, stop, save; faults appear in place."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmlab import Bundle
+from tests.jupyterlab import ROOT, JupyterLab, cell_outputs, open_notebook, run_all, screenshot, unwanted
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+SETUP = """import llmlab as ll
+bundle = ll.Bundle.load("experiments/pandas_help/bundles/v1.yaml")
+golden = ll.GoldenSet.load("experiments/pandas_help/golden.jsonl")"""
+FORM = """playground = ll.widgets.Playground(
+    bundle, golden, name="v1", folder="{folder}", store="{folder}/calls.sqlite",
+    scorers=[ll.scorers.mentions_expected, ll.scorers.cites_source],
+)
+playground"""
+SLOW = """import asyncio
+class Slow:
+    fingerprint = "slow"
+    asked = 0
+    async def complete(self, request):
+        Slow.asked += 1
+        if Slow.asked > 4:
+            await asyncio.sleep(3600)
+        return ll.Generation(text="An answer.")
+playground = ll.widgets.Playground(bundle, golden, Slow(), name="v1", store="{folder}/slow.sqlite")
+playground"""
+DEAD = """def dead(request):
+    raise ll.errors.TransportError("the line is dead <img src=x onerror=alert(1)>")
+import llmlab.base.errors
+playground = ll.widgets.Playground(
+    bundle, golden, ll.FakeClient(dead), name="v1", folder="{folder}", store="{folder}/dead.sqlite"
+)
+playground"""
+
+
+@pytest.fixture
+def folder(jupyterlab: JupyterLab) -> Path:
+    """A folder of bundles of the test's own."""
+    made = jupyterlab.root / "mine"
+    shutil.rmtree(made, ignore_errors=True)
+    shutil.copytree(ROOT / "experiments" / "pandas_help" / "bundles", made)
+    return made
+
+
+def opened(page: Any, *cells: str, theme: str = "JupyterLab Light") -> None:
+    """A notebook with the Playground in its last cell, run."""
+    path = page.lab.write("playground.ipynb", SETUP, *(cell.replace("{folder}", "mine") for cell in cells))
+    open_notebook(page, path, theme=theme)
+    run_all(page)
+    button(page, "Run").wait_for()
+
+
+def button(page: Any, name: str) -> Any:
+    return page.locator(".jp-OutputArea").get_by_role("button", name=name, exact=name != "Save")
+
+
+def box(page: Any, label: str) -> Any:
+    return page.get_by_label(label, exact=True)
+
+
+def typed(page: Any, label: str, text: str) -> None:
+    """The field's text replaced with the keyboard."""
+    box(page, label).click()
+    page.keyboard.press("Control+A")
+    page.keyboard.type(text)
+
+
+def said(page: Any, text: str) -> None:
+    """Wait until the text is on the page."""
+    page.get_by_text(text).first.wait_for()
+
+
+def test_a_prompt_is_typed_run_read_taken_back_and_saved(page: Any, folder: Path) -> None:
+    """The whole way, as the README shows it."""
+    opened(page, FORM)
+    said(page, "Every case fills the prompt.")
+    typed(page, "Template", "{{ questoin }}")
+    said(page, "did you mean {{ question }}?")
+    button(page, "Run").click()
+    said(page, "the prompt has errors, see above")
+    typed(page, "Template", "{{ question }}\n\n{{ passages }}")
+    said(page, "Every case fills the prompt.")
+
+    typed(page, "System", "Answer questions about pandas from the passages, in four sentences.")
+    typed(page, "Passages k", "5")
+    page.keyboard.press("Tab")
+    button(page, "Run").click()
+    said(page, "try 1 against v1:")
+    page.locator("ins").first.wait_for()
+    assert "mentions_expected" in cell_outputs(page)[-1]
+
+    button(page, "Undo").click()
+    page.wait_for_function("() => document.querySelectorAll('.jp-OutputArea ins').length === 0")
+    assert box(page, "System").input_value().endswith("in two sentences.")
+    assert box(page, "Passages k").input_value() == "3"
+    button(page, "Redo").click()
+    page.locator("ins").first.wait_for()
+    assert box(page, "System").input_value().endswith("in four sentences.")
+
+    typed(page, "System", "Answer questions about pandas from the passages, in four sentences. Cite the sources.")
+    button(page, "Run").click()
+    said(page, "try 2 against v1:")
+    said(page, "2 candidates tried on this golden set")
+    button(page, "Save").click()
+    said(page, "v4.yaml, version 4.0.0, compared with v1:")
+    screenshot(page, "playground-saving")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.yaml")}
+    button(page, "Write it").click()
+    said(page, "v4.yaml written to")
+    saved = Bundle.load(folder / "v4.yaml")
+    assert saved.prompt.system.endswith("Cite the sources.")
+    assert saved.retrieval is not None
+    assert saved.retrieval.k == 5
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert not unwanted(cell_outputs(page)[-1])
+    button(page, "Cancel").wait_for(state="hidden")
+    page.set_viewport_size({"width": 1120, "height": 1230})
+    page.mouse.move(5, 5)
+    screenshot(page, "playground")
+
+
+def test_a_long_run_stops_at_once_and_the_kernel_answers_meanwhile(page: Any, folder: Path) -> None:
+    """While calls hang, typing is checked and another cell runs; what arrived before the stop is kept and shown."""
+    opened(page, SLOW, "'the kernel ' + 'is free'")
+    button(page, "Run").click()
+    said(page, "8 of 16 calls")  # four answers, each to the baseline and to a try that is the same bundle
+    assert button(page, "Run").is_disabled()
+    typed(page, "Template", "{{ nothing }}")
+    said(page, "which is not among the inputs")
+    page.locator(".jp-CodeCell").last.locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.content.activeCell.model.executionCount > 3")
+    assert cell_outputs(page)[-1].endswith("'the kernel is free'")
+    button(page, "Stop").click()
+    said(page, "Every answer that arrived is kept")
+    assert button(page, "Stop").is_disabled()
+    assert not button(page, "Run").is_disabled()
+    said(page, "no answer arrived before the run was stopped")
+    screenshot(page, "playground-stopped")
+
+
+def test_what_goes_wrong_is_said_in_place(page: Any, folder: Path) -> None:
+    """A dead line, a field that holds no number, a model without a provider, nothing to save: no traceback anywhere."""
+    opened(page, DEAD, theme="JupyterLab Dark")
+    button(page, "Run").click()
+    said(page, "16 of 16 calls gave no answer.")
+    said(page, "the line is dead")
+    screenshot(page, "playground-dead")
+    typed(page, "Temperature", "hot")
+    button(page, "Run").click()
+    said(page, "temperature == 'hot', must be a number")
+    typed(page, "Temperature", "-1")
+    button(page, "Run").click()
+    said(page, "sampling.temperature: input should be greater than or equal to 0")
+    button(page, "Undo").click()
+    typed(page, "Model", "gpt")
+    button(page, "Run").click()
+    said(page, "names no provider")
+    button(page, "Undo").click()
+    page.wait_for_function("() => document.querySelector('.widget-text input').value === 'offline/extractive-1'")
+    button(page, "Save").click()
+    said(page, "nothing changed: the form is v1 as it was")
+    button(page, "Write it").wait_for(state="hidden")
+    shown = page.inner_text("body")
+    assert "Traceback" not in shown
+    assert page.alerts == []
