@@ -108,7 +108,7 @@ def _pair(
     return PairOfLabellers(
         first=first,
         second=second,
-        same=agreement(one, two, labels=scale, level=level),
+        same=agreement(one, two, labels=scale, clusters=clusters, level=level),
         kappa=cohen_kappa(one, two, labels=scale, weights=weights, clusters=clusters, level=level),
     )
 

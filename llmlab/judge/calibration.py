@@ -54,7 +54,7 @@ def calibrate_verdicts(
         frame: the table; the other arguments name its columns.
         length1, length2: lengths of the two outputs, for the length slope.
         author1, author2, judge: who wrote the outputs and who judged, for self-preference.
-        cluster: groups of pairs that are not independent, for the intervals of kappa and the slopes.
+        cluster: groups of pairs that are not independent; every interval and p counts whole groups.
         by: columns to split by; every combination that occurs is a group.
 
     >>> import pandas as pd
@@ -87,7 +87,7 @@ def calibrate_scores(
         human, judge: columns of the two labels; rows without a human one are left out and counted.
         scale: every level in its order; by default the levels that occur (whole numbers: all between them too).
         length: column of lengths, for what length adds to judge - human.
-        cluster: groups of items that are not independent.
+        cluster: groups of items that are not independent; every interval counts whole groups.
         by: columns to split by.
 
     >>> import pandas as pd
@@ -139,7 +139,7 @@ def _verdict_group(
     lengths = [None if name is None else lengths_of(used, name) for name in columns.lengths]
     sized = {} if None in columns.lengths else {"lengths_1": lengths[0], "lengths_2": lengths[1]}
     slope = length_slope(one, two, gold=gold, clusters=clusters, level=level, **sized) if sized else None  # type: ignore[arg-type]  # neither is None
-    position = position_bias(one, two, gold=gold, level=level)
+    position = position_bias(one, two, gold=gold, clusters=clusters, level=level)
     wrong = [winner if winner in (1, 2) else 3 - human for winner, human in zip(one, gold, strict=True)]
     return VerdictGroup(
         group=group,
@@ -151,7 +151,8 @@ def _verdict_group(
         kappa=_kappa(gold, one, labels=[1, 2, "tie"], clusters=clusters, **boot),
         kappa_both=_kappa(everything, by_rule, labels=[1, 2, "tie"], clusters=all_clusters, **boot),
         matrix=confusion_matrix(everything, by_rule, labels=[1, 2, "tie"]),
-        rates=judge_rates(gold, wrong, positive=1, level=level),
+        rates=judge_rates(gold, wrong, positive=1, clusters=clusters, level=level),
+        clusters=_count(clusters),
         length=slope,
         own=_own(used, columns, (one, two), gold, sized, level),
     )
@@ -206,24 +207,32 @@ def _score_group(
     if numeric:
         lean, slope = _leaning(gold, said, clusters, size, level, span=float(levels[-1] - levels[0]))
     how = {"labels": levels, "clusters": clusters, **boot}
+    two = {"positive": levels[-1], "clusters": clusters, "level": level}
     weights = "quadratic" if numeric and len(levels) > 2 else "unweighted"
     return ScoreGroup(
         group=group,
         n=len(gold),
         missing=sum(one is None for one in said),
         unlabelled=len(rows) - len(kept),
-        agreement=agreement(gold, said, labels=levels, level=level),
+        agreement=agreement(gold, said, labels=levels, clusters=clusters, level=level),
         kappa=_kappa(gold, said, weights=weights, **how),
         kappa_unweighted=_kappa(gold, said, **how),
         leaning=lean,
         matrix=confusion_matrix(gold, said, labels=levels),
-        rates=judge_rates(gold, said, positive=levels[-1], level=level) if len(levels) == 2 else None,
+        rates=judge_rates(gold, said, **two) if len(levels) == 2 else None,
+        clusters=_count(clusters),
         length=slope,
     )
 
 
 def _cells(rows: pd.DataFrame, column: str | None) -> list[Any] | None:
     return None if column is None else rows[column].tolist()
+
+
+def _count(clusters: list[Any] | None) -> int | None:
+    """How many groups there are, None where every row is one of its own."""
+    groups = None if clusters is None else len(set(clusters))
+    return None if groups is None or groups == len(clusters or ()) else groups
 
 
 def _by_rule(one: Any, two: Any) -> Any:

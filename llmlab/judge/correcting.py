@@ -6,7 +6,7 @@ A difference needs labels on BOTH arms' answers to the same questions; error rat
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -201,7 +201,8 @@ def corrected_rate(
     """The share of answers that people would pass, by Rogan-Gladen: refused where the judge does not know passes.
 
     An answer passes from the level `passes_from`. The rates are taken from the labels of all variants' answers, so this
-    is for one variant's level, never for a difference of two. DataError where cases have different weights.
+    is for one variant's level, never for a difference of two. DataError where cases have different weights; a note
+    where cases share clusters, which the interval does not know of.
 
     >>> from llmlab.simulate import judged_results
     >>> planted = judged_results(400, labelled=150, seed=1, noise=0.1)
@@ -213,9 +214,13 @@ def corrected_rate(
     columns = people_of(results, metric)
     if np.unique(columns["weight"]).size > 1:
         raise DataError("error rates count each answer once, and these cases have different weights; use `corrected`")
-    return _rate(
+    found = _rate(
         columns, columns["variant"] == variant, np.ones(len(columns["judged"]), dtype=bool), passes_from, level
     )
+    if not _share_clusters(columns, variant):
+        return found
+    note = "cases share clusters, for which this interval is too narrow: `corrected` takes them in"
+    return replace(found, corrected=replace(found.corrected, notes=(*found.corrected.notes, note)))
 
 
 def _rate(columns: Mapping[str, Any], of: Any, judged_by: Any, passes_from: float, level: float) -> Correction:
@@ -239,11 +244,13 @@ def _by_rates(results: Results, metric: str, columns: Mapping[str, Any], level: 
     """Rogan-Gladen per variant, each by its own labels, where the scale has two levels and labels were chosen evenly.
 
     Error rates are read off answers that were chosen by nothing but chance; a choice by the judge's score shifts them.
+    Weights and clusters have no such interval, so with them there is none.
     """
     meaning = results.metric(metric)
     two_levels = meaning.low is not None and meaning.high is not None and meaning.high - meaning.low == 1
     design = _design(columns, columns["human"])
-    if not two_levels or design["inclusion"] is not None or design["weights"] is not None:
+    clustered = any(_share_clusters(columns, variant) for variant in results.variants)
+    if not two_levels or clustered or design["inclusion"] is not None or design["weights"] is not None:
         return {}
     found = {}
     for variant in results.variants:
@@ -252,6 +259,11 @@ def _by_rates(results: Results, metric: str, columns: Mapping[str, Any], level: 
         if labelled.any() and (of & np.isnan(columns["human"]) & ~np.isnan(columns["judged"])).any():
             found[variant] = _rate(columns, of, of, float(meaning.high or 1.0), level)
     return found if len(found) == len(results.variants) else {}
+
+
+def _share_clusters(columns: Mapping[str, Any], variant: str) -> bool:
+    of = columns["variant"] == variant
+    return np.unique(columns["cluster"][of]).size < np.unique(columns["case_id"][of]).size
 
 
 def _rows_where(columns: Mapping[str, Any], rows: Any) -> dict[str, Any]:

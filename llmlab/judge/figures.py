@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class VerdictGroup(Shown):
         kappa_both: of the verdict by rule: the same winner in both orders, else a tie.
         rates: sensitivity and specificity of "output 1 wins" in order 1; ties and missing verdicts are wrong.
         length, own: slopes of length and of the judge's own answers, None without lengths or authors.
+        clusters: groups that the pairs come in, by which every interval and p is computed; None = pairs independent.
     """
 
     group: Mapping[str, Any]
@@ -46,6 +48,7 @@ class VerdictGroup(Shown):
     rates: JudgeRates
     length: BiasSlope | None = None
     own: BiasSlope | None = None
+    clusters: int | None = None
 
     def record(self) -> dict[str, Any]:
         """The figures as plain JSON values."""
@@ -53,6 +56,7 @@ class VerdictGroup(Shown):
         return {
             "group": dict(self.group),
             "n": self.n,
+            "clusters": self.clusters,
             "missing": self.missing,
             "human_ties": self.human_ties,
             "unlabelled": self.unlabelled,
@@ -86,6 +90,7 @@ class VerdictGroup(Shown):
             {
                 **self.group,
                 "pairs": self.n,
+                **({"clusters": self.clusters} if self.clusters else {}),
                 "right in both orders": _interval(place.accuracy_both),
                 "consistent": _interval(place.consistency),
                 "first : second": f"{place.first} : {place.second}",
@@ -117,6 +122,7 @@ class ScoreGroup(Shown):
         leaning: mean of judge - human, the judge's leniency.
         rates: for a scale of two levels, else None.
         length: change of judge - human per standard deviation of words, None without lengths.
+        clusters: groups that the items come in, by which every interval is computed; None = items independent.
     """
 
     group: Mapping[str, Any]
@@ -130,12 +136,14 @@ class ScoreGroup(Shown):
     matrix: ConfusionMatrix
     rates: JudgeRates | None = None
     length: Estimate | None = None
+    clusters: int | None = None
 
     def record(self) -> dict[str, Any]:
         """The figures as plain JSON values."""
         return {
             "group": dict(self.group),
             "n": self.n,
+            "clusters": self.clusters,
             "missing": self.missing,
             "unlabelled": self.unlabelled,
             "agreement": self.agreement.value,
@@ -159,6 +167,7 @@ class ScoreGroup(Shown):
             {
                 **self.group,
                 "labels": self.n,
+                **({"clusters": self.clusters} if self.clusters else {}),
                 "same level": _interval(self.agreement),
                 "kappa": _interval(self.kappa),
                 "judge - human": _interval(self.leaning),
@@ -217,6 +226,8 @@ class Calibration(Shown):
     def labels_for(self, half_width: float) -> LabelsNeeded | None:
         """How many labels give kappa to within `half_width`, if it is about what was found; None where undefined.
 
+        Of labels in clusters as many more as the interval that was found is wider than that of independent ones.
+
         >>> from llmlab.judge.calibration import calibrate_scores
         >>> from llmlab.simulate import judged_grades
         >>> found = calibrate_scores(judged_grades(150, seed=1), scale=range(1, 6))
@@ -231,7 +242,11 @@ class Calibration(Shown):
         shares = (rows.sum(axis=0) + rows.sum(axis=1)) / (2 * rows.sum())
         used = shares[shares > 0].tolist()
         weights = "quadratic" if "quadratic" in kappa.method else "unweighted"
-        return labels_for_kappa(half_width, expected=kappa.value, shares=used, weights=weights)
+        needed = labels_for_kappa(half_width, expected=kappa.value, shares=used, weights=weights)
+        if first.clusters is None or kappa.low is None or kappa.high is None:
+            return needed
+        found = math.ceil(kappa.n * ((kappa.high - kappa.low) / 2 / half_width) ** 2)
+        return replace(needed, labels=max(needed.labels, found), clustered=True)
 
     def records(self) -> list[dict[str, Any]]:
         """Each group's figures as plain JSON values."""

@@ -5,10 +5,9 @@ What the judge is biased by is in `bias`; what the error does to a score, and ho
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ from scipy import special
 
 from llmlab.base.display import Shown, number
 from llmlab.base.errors import DataError
-from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, open_unit
-from llmlab.stats.estimate import Estimate, mean_estimate, wilson_bounds, wilson_rate
+from llmlab.stats.arrays import FloatArray, GroupIndex, Values, cluster_sums, codes, open_unit
+from llmlab.stats.estimate import Estimate, mean_estimate, wilson_bounds
+from llmlab.stats.shares import share_estimate
 
 __all__ = [
     "ConfusionMatrix",
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 FEW_LABELS = 30  # below, a normal interval of kappa is rough, and it is said
+_YOUDEN = "Youden's J, Newcombe's hybrid interval"
 _WEIGHTS = {"unweighted": 0, "linear": 1, "quadratic": 2}
 
 
@@ -91,10 +92,12 @@ class LabelsNeeded(Shown):
     level: float
     expected: float
     what: str
+    clustered: bool = False
 
     def _sentence(self) -> str:
+        where = ", in clusters like these," if self.clustered else ""
         return (
-            f"About {self.labels:,} labels give {self.what} to within ±{number(self.half_width)} "
+            f"About {self.labels:,} labels{where} give {self.what} to within ±{number(self.half_width)} "
             f"({self.level:.0%} interval) if it is about {self.expected:.2g}."
         )
 
@@ -109,24 +112,27 @@ def confusion_matrix(human: Values, judge: Values, *, labels: Sequence[Any]) -> 
     ((1, 1, 0), (0, 1, 0), (0, 0, 0))
     """
     cells, scored, size = _cells(human, judge, labels)
-    counts = np.bincount(cells[scored], minlength=size * size).reshape(size, size)
+    counts = np.bincount(cells[scored], minlength=size * size).reshape(size, size).tolist()
     return ConfusionMatrix(
         labels=tuple(labels),
-        counts=tuple(tuple(int(count) for count in row) for row in counts),
+        counts=tuple(map(tuple, counts)),
         n=int(scored.sum()),
         n_attempted=len(cells),
     )
 
 
-def agreement(human: Values, judge: Values, *, labels: Sequence[Any], level: float = 0.95) -> Estimate:
-    """The share of pairs with the same label, with Wilson's interval.
+def agreement(
+    human: Values, judge: Values, *, labels: Sequence[Any], clusters: Values | None = None, level: float = 0.95
+) -> Estimate:
+    """The share of pairs with the same label, with Wilson's interval (with `clusters` at the effective size).
 
     >>> agreement([1, 1, 2], [1, 2, 2], labels=[1, 2]).value
     0.6666666666666666
     """
-    table = confusion_matrix(human, judge, labels=labels)
-    same = sum(row[i] for i, row in enumerate(table.counts))
-    return _rate(same, table.n, level, table.n_attempted, "share of equal labels")
+    cells, scored, size = _cells(human, judge, labels)
+    same = cells[scored] // size == cells[scored] % size
+    groups = None if clusters is None else codes(clusters, "clusters", length=len(cells))[0][scored]
+    return replace(_rate(same, groups, level, "share of equal labels"), n_attempted=len(cells))
 
 
 def cohen_kappa(
@@ -157,9 +163,8 @@ def cohen_kappa(
     shares = np.bincount(cells[scored], minlength=size * size).reshape(size, size) / max(n, 1)
     name = f"Cohen's kappa, {weights}"
     blank = Estimate(value=None, level=open_unit(level, "level"), n=n, n_attempted=len(cells), method=name)
-    why = _undefined(shares, n)
-    if why:
-        return dataclasses.replace(blank, notes=(why,))
+    if why := _undefined(shares, n):
+        return replace(blank, notes=(why,))
     value, influence = _kappa(shares, share)
     groups = None if clusters is None else codes(clusters, "clusters", length=len(cells))[0][scored]
     rough = (f"{n} labels only: the interval is rough",) if n < FEW_LABELS else ()
@@ -168,12 +173,12 @@ def cohen_kappa(
         alone = n if groups is None else len(np.unique(groups))
         low = (wilson_bounds(alone, alone, level=level)[0] - chance) / (1 - chance)
         note = "all labels agree: the lower end is Wilson's bound of the agreement"
-        return dataclasses.replace(blank, value=1.0, low=low, high=1.0, notes=(*rough, note))
+        return replace(blank, value=1.0, low=low, high=1.0, notes=(*rough, note))
     half, notes = _half_width(influence.ravel()[cells[scored]], groups, level)
     if half is None:
-        return dataclasses.replace(blank, value=value, notes=notes)
+        return replace(blank, value=value, notes=notes)
     low, high = max(-1.0, value - half), min(1.0, value + half)
-    return dataclasses.replace(blank, value=value, low=low, high=high, notes=rough + notes)
+    return replace(blank, value=value, low=low, high=high, notes=rough + notes)
 
 
 def kappa_bootstrap(
@@ -213,13 +218,17 @@ def kappa_bootstrap(
         notes += (f"{resamples - len(defined):,} of {resamples:,} resamples held one label only and were left out",)
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     method = f"Cohen's kappa, {weights}, percentile bootstrap"
-    return dataclasses.replace(plain, low=float(low), high=float(high), method=method, notes=notes)
+    return replace(plain, low=float(low), high=float(high), method=method, notes=notes)
 
 
-def judge_rates(human: Values, judge: Values, *, positive: Any, level: float = 0.95) -> JudgeRates:
+def judge_rates(
+    human: Values, judge: Values, *, positive: Any, clusters: Values | None = None, level: float = 0.95
+) -> JudgeRates:
     """Sensitivity, specificity (Wilson) and Youden's J (Newcombe's hybrid interval of a difference, 1998, method 10).
 
     Every label other than `positive` is a negative; None and NaN are unscored. A rate without any case is undefined.
+    With `clusters` both rates have Wilson's interval at the effective size, and J's takes in how the two move together
+    from cluster to cluster (Zou & Donner 2008, Statistics in Medicine 27, with their correlation).
 
     >>> rates = judge_rates([1, 1, 0, 0, 0], [1, 0, 0, 0, 1], positive=1)
     >>> rates.sensitivity.value, round(rates.specificity.value, 3)
@@ -227,15 +236,18 @@ def judge_rates(human: Values, judge: Values, *, positive: Any, level: float = 0
     """
     if len(human) != len(judge):
         raise DataError(f"human has {len(human)} labels, judge {len(judge)}: one of each per item is needed")
-    pairs = [(h == positive, j == positive) for h, j in zip(human, judge, strict=True) if not (_no(h) or _no(j))]
-    passes, fails = [j for h, j in pairs if h], [not j for h, j in pairs if not h]
-    sensitivity = _rate(sum(passes), len(passes), level, len(passes), "sensitivity")
-    specificity = _rate(sum(fails), len(fails), level, len(fails), "specificity")
-    return JudgeRates(
-        sensitivity=sensitivity,
-        specificity=specificity,
-        youden=_youden(sensitivity, specificity, level, len(pairs), len(human)),
+    scored = np.array([not (_no(h) or _no(j)) for h, j in zip(human, judge, strict=True)], dtype=bool)
+    passed, said = (np.array([bool(x == positive) for x in side], dtype=bool)[scored] for side in (human, judge))
+    groups = None if clusters is None else codes(clusters, "clusters", length=len(human))[0][scored]
+    right = passed == said
+    sensitivity, specificity = (
+        _rate(right[kind], None if groups is None else groups[kind], level, what)
+        for kind, what in ((passed, "sensitivity"), (~passed, "specificity"))
     )
+    found = Estimate(value=None, level=level, n=int(scored.sum()), n_attempted=len(human), method=_YOUDEN)
+    together = 0.0 if groups is None else _together(right, passed, groups)
+    youden = _youden(found, sensitivity, specificity, together=together)
+    return JudgeRates(sensitivity=sensitivity, specificity=specificity, youden=youden)
 
 
 def labels_for_kappa(
@@ -353,27 +365,35 @@ def _undefined(shares: FloatArray, n: int) -> str:
     return ""
 
 
-def _rate(hits: int, n: int, level: float, attempted: int, what: str) -> Estimate:
-    if n == 0:
+def _rate(hits: npt.NDArray[np.bool_], groups: GroupIndex | None, level: float, what: str) -> Estimate:
+    if not len(hits):
         why = f"no items to take the {what} from"
-        return Estimate(value=None, level=level, n=0, n_attempted=attempted, method=what, notes=(why,))
-    return dataclasses.replace(
-        wilson_rate(hits, n, level=level), n_attempted=attempted, method=f"{what}, Wilson interval"
-    )
+        return Estimate(value=None, level=level, method=what, notes=(why,))
+    found = share_estimate(hits, groups, level=level)
+    return replace(found, method=f"{what}, {found.method.removeprefix('share, ')}")
 
 
-def _youden(sensitivity: Estimate, specificity: Estimate, level: float, n: int, attempted: int) -> Estimate:
-    method = "Youden's J, Newcombe's hybrid interval"
-    ends = [(rate.value, rate.low, rate.high) for rate in (sensitivity, specificity)]
-    if any(part is None for rate in ends for part in rate):
+def _together(right: npt.NDArray[np.bool_], passed: npt.NDArray[np.bool_], groups: GroupIndex) -> float:
+    """The correlation of sensitivity and specificity over clusters, from the cluster sums of their residuals."""
+    if passed.all() or not passed.any():
+        return 0.0
+    one, two = (cluster_sums(np.where(kind, right - right[kind].mean(), 0.0), groups) for kind in (passed, ~passed))
+    spread = math.sqrt(float(one @ one) * float(two @ two))
+    return float(one @ two) / spread if spread > 0 else 0.0
+
+
+def _youden(found: Estimate, sensitivity: Estimate, specificity: Estimate, *, together: float) -> Estimate:
+    if sensitivity.value is None or specificity.value is None:
         why = "people passed all or failed all items: labels of both kinds are needed"
-        return Estimate(value=None, level=level, n=n, n_attempted=attempted, method=method, notes=(why,))
-    rates = np.array(ends, dtype=float)
-    value = float(rates[:, 0].sum()) - 1
-    down, up = (float(np.hypot(*(rates[:, 0] - rates[:, end]))) for end in (1, 2))
-    return Estimate(
-        value=value, low=value - down, high=value + up, level=level, n=n, n_attempted=attempted, method=method
-    )
+        return replace(found, notes=(why,))
+    value = sensitivity.value + specificity.value - 1
+    if None in (sensitivity.low, specificity.low):
+        notes = tuple(dict.fromkeys((*sensitivity.notes, *specificity.notes)))
+        return replace(found, value=value, notes=notes)
+    ends = np.array([(rate.low, rate.high) for rate in (sensitivity, specificity)], dtype=float)
+    a, b = np.abs(ends - np.array([[sensitivity.value], [specificity.value]]))
+    down, up = np.sqrt(np.maximum(a**2 + b**2 + 2 * together * a * b, 0.0))
+    return replace(found, value=value, low=max(-1.0, value - float(down)), high=min(1.0, value + float(up)))
 
 
 def _normal(level: float) -> float:

@@ -18,9 +18,10 @@ from scipy import special
 from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import p_text
-from llmlab.stats.arrays import FloatArray, Values, codes, floats, open_unit
-from llmlab.stats.estimate import Estimate, wilson_rate
+from llmlab.stats.arrays import FloatArray, Values, cluster_sums, codes, floats, open_unit
+from llmlab.stats.estimate import Estimate
 from llmlab.stats.logit import logit_fit
+from llmlab.stats.shares import share_estimate
 
 __all__ = ["BiasSlope", "PositionBias", "length_slope", "position_bias", "self_preference"]
 
@@ -35,7 +36,8 @@ class PositionBias(Shown):
     Attributes:
         first, second: pairs in which the judge named the output shown first, or second, in BOTH orders.
         consistency: share of all pairs with the same verdict in both orders (two ties agree).
-        p_value: exact binomial test of first against second; None where there is neither.
+        p_value: exact binomial test of first against second (with clusters the exact test that flips the sign of
+            whole clusters, which is the binomial one where each holds one pair); None where there is neither.
         accuracy_order1, accuracy_order2, accuracy_both: shares of all pairs that name the human's winner; a tie or a
             missing verdict is not right. None without human labels.
         missing: pairs without a verdict in one order or both.
@@ -102,8 +104,17 @@ class BiasSlope(Shown):
         return f"{text} {self.note}".rstrip()
 
 
-def position_bias(order1: Values, order2: Values, *, gold: Values | None = None, level: float = 0.95) -> PositionBias:
-    """Counts, consistency and accuracies of verdicts in both orders (N,); intervals are Wilson's.
+def position_bias(
+    order1: Values,
+    order2: Values,
+    *,
+    gold: Values | None = None,
+    clusters: Values | None = None,
+    level: float = 0.95,
+) -> PositionBias:
+    """Counts, consistency and accuracies of verdicts in both orders (N,); intervals are Wilson's, p is exact.
+
+    With `clusters` of pairs that are not independent the intervals are Wilson's at the effective size.
 
     >>> swapped = position_bias([1, 1, 2, "tie"], [2, 1, 2, None], gold=[1, 1, 1, 1])
     >>> swapped.first, swapped.second, swapped.consistency.value, swapped.accuracy_both.value, swapped.missing
@@ -114,19 +125,20 @@ def position_bias(order1: Values, order2: Values, *, gold: Values | None = None,
     if n == 0 or len(two) != n:
         raise DataError(f"{n} verdicts in order 1, {len(two)} in order 2: one of each per pair is needed")
     first, second = int(((one == 1) & (two == 2)).sum()), int(((one == 2) & (two == 1)).sum())
-    p = float(min(1.0, 2 * special.bdtr(min(first, second), first + second, 0.5))) if first + second else None
+    groups = None if clusters is None else codes(clusters, "clusters", length=n)[0]
+    leaning = np.where((one == 1) & (two == 2), 1.0, 0.0) - np.where((one == 2) & (two == 1), 1.0, 0.0)
     right: list[Estimate | None] = [None, None, None]
     if gold is not None:
         wanted = _verdicts(gold, "gold")
         if len(wanted) != n or not np.isin(wanted, (1, 2)).all():
             raise DataError("gold must name output 1 or 2 for every pair: leave unlabelled pairs out")
         hits = (one == wanted, two == wanted, (one == wanted) & (two == wanted))
-        right = [wilson_rate(int(hit.sum()), n, level=level) for hit in hits]
+        right = [share_estimate(hit, groups, level=level) for hit in hits]
     return PositionBias(
         first=first,
         second=second,
-        consistency=wilson_rate(int(((one == two) & (one != _MISSING)).sum()), n, level=level),
-        p_value=p,
+        consistency=share_estimate((one == two) & (one != _MISSING), groups, level=level),
+        p_value=_flipped_p(leaning if groups is None else cluster_sums(leaning, groups)) if first + second else None,
         accuracy_order1=right[0],
         accuracy_order2=right[1],
         accuracy_both=right[2],
@@ -276,6 +288,26 @@ def _gold(gold: Values) -> FloatArray:
     if not np.isin(verdicts, (1, 2)).all():
         raise DataError("gold must name output 1 or 2 for every pair: leave unlabelled pairs out")
     return np.where(verdicts == 1, 1.0, 0.0)
+
+
+def _flipped_p(sums: FloatArray) -> float:
+    """The exact two-sided p of the sum under flips of each unit's sign, for whole numbers.
+
+    The sum of n_s flips of size s has the characteristic function cos(s t)^n_s; the product over s is turned back into
+    probabilities by FFT, exact to about 1e-15.
+    """
+    sizes, counts = np.unique(np.abs(sums[sums != 0]).astype(int), return_counts=True)
+    total, seen = int(sizes @ counts), abs(int(sums.sum()))
+    if not seen:
+        return 1.0
+    if sizes.tolist() == [1]:
+        return float(min(1.0, 2 * special.bdtr((total - seen) // 2, total, 0.5)))
+    angles = 2 * np.pi * np.arange(2 * total + 1) / (2 * total + 1)
+    characteristic = np.ones(len(angles))
+    for size, count in zip(sizes, counts, strict=True):
+        characteristic *= np.cos(size * angles) ** count
+    chances = np.fft.ifft(characteristic).real  # of the sums 0, 1, .. total, -total, .. -1
+    return float(min(1.0, max(0.0, 2 * chances[seen : total + 1].sum())))
 
 
 def _quantile(df: float, level: float) -> float:

@@ -45,10 +45,10 @@ def share_estimate(
     mean = weighted_mean(values, w)
     attempted = n if n_attempted is None else n_attempted
     passed = bool(np.isin(values, (0.0, 1.0)).all())
-    if clusters is None and w is None and passed:
-        return replace(wilson_rate(int(values.sum()), n, level=level), n_attempted=attempted)
     labels = np.arange(n) if clusters is None else np.asarray(clusters)
     n_clusters = int(np.unique(labels).size)
+    if (clusters is None or n_clusters == n > 1) and w is None and passed:
+        return replace(wilson_rate(int(values.sum()), n, level=level), n_attempted=attempted)
     plain = Estimate(value=mean, level=level, n=n, n_attempted=attempted, method="share")
     if n_clusters < 2:
         return replace(plain, notes=("all cases are in one cluster: no interval without a second independent one",))

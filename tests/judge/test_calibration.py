@@ -239,6 +239,31 @@ def test_fewer_than_ten_independent_items_have_a_kappa_without_an_interval():
     assert calibrate_scores(enough, scale=[1, 2, 3]).only.kappa.low is not None
 
 
+def test_every_figure_of_a_calibration_counts_clusters_and_not_copies():
+    """Each of 60 pairs ten times over: with the cluster named, each figure is that of the 60 pairs alone."""
+    rng = np.random.default_rng(3)
+    label, order1, order2 = (rng.integers(1, 3, 60) for _ in range(3))
+    human = rng.integers(0, 2, 60)
+    judge = np.where(rng.random(60) < 0.8, human, 1 - human)
+    copies = np.repeat(np.arange(60), 10)
+    once = verdicts(label=label, order1=order1, order2=order2, human=human, judge=judge)
+    often = once.iloc[copies].assign(item=copies)
+    alone, found = calibrate_verdicts(once).only, calibrate_verdicts(often, cluster="item").only
+    assert found.position.p_value == pytest.approx(alone.position.p_value, rel=1e-9)
+    for name in ("accuracy_order1", "accuracy_order2", "accuracy_both", "consistency"):
+        assert _width(getattr(found.position, name)) == pytest.approx(_width(getattr(alone.position, name)), rel=0.05)
+    grades, many = calibrate_scores(once).only, calibrate_scores(often, cluster="item").only
+    assert _width(many.agreement) == pytest.approx(_width(grades.agreement), rel=0.05)
+    assert _width(many.rates.youden) == pytest.approx(_width(grades.rates.youden), rel=0.1)
+    needed = [calibrate_scores(once).labels_needed.labels, calibrate_scores(often, cluster="item").labels_needed.labels]
+    assert needed[1] == pytest.approx(10 * needed[0], rel=0.25)
+    assert "60" in str(calibrate_scores(often, cluster="item"))
+
+
+def _width(estimate):
+    return estimate.high - estimate.low
+
+
 def test_an_interval_of_leniency_that_leaves_the_scale_is_not_shown():
     """Two items that differ by 4 and by -3 levels: the t interval would reach beyond any two grades."""
     table = verdicts(human=[1, 5, 3], judge=[5, 2, 3])

@@ -117,6 +117,24 @@ def test_clusters_of_copies_widen_kappa_as_if_each_were_one_pair():
     assert drawn.high - drawn.low == pytest.approx(once.high - once.low, rel=0.15)
 
 
+def test_shares_and_youdens_j_of_clustered_labels_cover_the_truth_at_their_level():
+    """40 clusters of 10 in which the judge is right in 0.8 of the items on average: Beta(1.6, .4) over clusters."""
+    rng, of_item = np.random.default_rng(4), np.repeat(np.arange(40), 10)
+    hits = []
+    for _ in range(300):
+        human = rng.integers(0, 2, 400)
+        judge = np.where(rng.random(400) < rng.beta(1.6, 0.4, 40)[of_item], human, 1 - human)
+        found = []
+        for clusters in (of_item, None):
+            same = agreement(human, judge, labels=[0, 1], clusters=clusters)
+            youden = judge_rates(human, judge, positive=1, clusters=clusters).youden
+            found += [same.low <= 0.8 <= same.high, youden.low <= 0.6 <= youden.high]
+        hits.append(found)
+    share, youden, *as_if_independent = np.mean(hits, axis=0)
+    assert min(share, youden) > 0.92
+    assert max(as_if_independent) < 0.8
+
+
 def test_kappa_interval_covers_the_truth_at_its_level():
     rng = np.random.default_rng(4)
     covered = 0

@@ -1,5 +1,6 @@
 """What a judge is moved by: real verdicts, statsmodels and planted biases."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,31 @@ def test_length_slope_of_a_real_judge_that_follows_length_and_not_quality():
     assert (both.n, both.clusters) == (838, 419)
     assert "follows length" in str(both)
     assert "not shown to follow the human verdict" in str(both)
+
+
+@pytest.mark.parametrize(("clusters", "size"), [(40, 10), (12, 30)])
+def test_a_judge_that_leans_within_clusters_but_not_on_average_is_not_called_biased(clusters, size):
+    """Half of all verdicts follow a position that differs from cluster to cluster: nominal 5% must stay about 5%."""
+    rng = np.random.default_rng(1)
+    of_pair, found = np.repeat(np.arange(clusters), size), []
+    for _ in range(300):
+        first = rng.random(of_pair.size) < rng.beta(1, 1, clusters)[of_pair]
+        followed, named = rng.random(of_pair.size) < 0.5, rng.integers(1, 3, of_pair.size)
+        one, two = np.where(followed, np.where(first, 1, 2), named), np.where(followed, np.where(first, 2, 1), named)
+        found.append([position_bias(one, two, clusters=way).p_value for way in (of_pair, None)])
+    clustered, taken_as_independent = (np.array(found) < 0.05).mean(axis=0)
+    assert clustered < 0.08
+    assert taken_as_independent > 0.15
+
+
+def test_flipping_whole_clusters_has_the_exact_chance_of_every_pattern_of_signs():
+    """Leanings 3, 2, 2, 1, -1 of five clusters, against all 32 patterns counted one by one."""
+    sums = [3, 2, 2, 1, -1]
+    patterns = [sum(s * x for s, x in zip(signs, sums, strict=True)) for signs in product((1, -1), repeat=5)]
+    exact = np.mean([abs(one) >= sum(sums) for one in patterns])
+    one = [1 if x > 0 else 2 for x in sums for _ in range(abs(x))]
+    clusters = [i for i, x in enumerate(sums) for _ in range(abs(x))]
+    assert position_bias(one, [3 - x for x in one], clusters=clusters).p_value == pytest.approx(exact, rel=1e-9)
 
 
 def test_ties_and_missing_verdicts_stay_in_n_and_are_not_right():
