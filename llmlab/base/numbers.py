@@ -8,6 +8,8 @@ import math
 __all__ = ["MISSING", "Interval", "number", "p_text"]
 
 MISSING = "–"  # shown where there is no value; never a NaN
+P_LEVELS = (0.01, 0.05, 0.1)  # what p values are usually held against
+MOST_DECIMALS = 6  # smaller numbers are said by their power of ten
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,19 +30,24 @@ class Interval:
         if self.low == self.value == self.high:  # nothing varies
             return "{0}{1} [{0}, {0}]".format(number(self.value * scale), self.unit)
         digits = _digits_for(self.high * scale - self.low * scale)
-        shown = [_fixed(part * scale, digits) for part in (self.value, self.low, self.high)]
+        shown = [_rounded(part * scale, digits) for part in (self.value, self.low, self.high)]
         return f"{shown[0]}{self.unit} [{shown[1]}, {shown[2]}]"
 
 
 def p_text(p_value: float | None) -> str:
     """A p value with three decimals, and below 0.001 said to be that; a dash where there is none.
 
-    >>> p_text(0.0364), p_text(1e-45)
-    ('0.036', '< 0.001')
+    One that rounding would put on a level that p is held against has the digits that tell it from that level.
+
+    >>> p_text(0.0364), p_text(1e-45), p_text(0.0503), p_text(0.04996)
+    ('0.036', '< 0.001', '0.0503', '0.04996')
     """
     if p_value is None:
         return MISSING
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+    digits = 3
+    while round(p_value, digits) in P_LEVELS and p_value not in P_LEVELS and digits < 15:
+        digits += 1
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.{digits}f}"
 
 
 def number(value: object, significant: int = 4) -> str:
@@ -71,11 +78,19 @@ def _digits_for(width: float) -> int:
     """Decimals such that the interval's width has two significant digits."""
     if not 0 < width < math.inf:
         return 3
-    return max(0, min(6, 1 - math.floor(math.log10(width))))
+    return max(0, 1 - math.floor(math.log10(width)))
 
 
-def _fixed(value: float, digits: int) -> str:
+def _rounded(value: float, digits: int) -> str:
+    """The value to so many decimals; one that is too small for that many is said by its power of ten.
+
+    >>> _rounded(0.0306, 3), _rounded(3.06e-07, 9), _rounded(-1e-9, 8)
+    ('0.031', '3.06e-07', '0')
+    """
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    text = f"{value:,.{digits}f}"
+    if digits > MOST_DECIMALS and abs(value) < 10.0 ** (2 - MOST_DECIMALS):
+        kept = digits + math.floor(math.log10(abs(value))) if value else -1
+        return f"{value:.{kept}e}" if kept >= 0 else "0"
+    text = f"{value:,.{min(digits, 15)}f}"
     return text.lstrip("-") if float(text.replace(",", "")) == 0 else text

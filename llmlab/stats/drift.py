@@ -1,4 +1,8 @@
-"""Has a distribution moved: of one number, such as search scores, or of a mix, such as the topics of questions."""
+"""Has a distribution moved: of one number, such as search scores, or of a mix, such as the topics of questions.
+
+A test says whether; the population stability index (PSI) says how far, less what it shows of two samples of this size
+that are from one distribution.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import numpy as np
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import p_text
 from llmlab.stats.arrays import FloatArray, Values, floats
 
 __all__ = ["Drift", "MixDrift", "distribution_drift", "mix_drift"]
@@ -16,6 +21,7 @@ __all__ = ["Drift", "MixDrift", "distribution_drift", "mix_drift"]
 EXACT_AT_MOST = 200
 FEWEST_EXPECTED = 5
 MODERATE, LARGE = 0.10, 0.25  # the usual reading of PSI (Siddiqi 2006, Credit Risk Scorecards)
+SHOWN_BELOW = 0.01  # p: drift is looked for again and again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -26,6 +32,8 @@ class Drift(Shown):
         ks: Kolmogorov-Smirnov statistic, the largest gap between the two cumulative distributions.
         p_value: of the two-sample test; takes the values as independent.
         psi: population stability index over the deciles of `before`; it says how much, not whether by chance.
+        psi_by_chance: what PSI is on average where nothing moved, (bins - 1) (1 / n_before + 1 / n_after) (Yurdakul
+            and Naranjo 2020, Journal of Risk Model Validation 14).
         n_before, n_after: values in each sample.
         median_before, median_after: where the middle was and is.
     """
@@ -33,20 +41,24 @@ class Drift(Shown):
     ks: float
     p_value: float
     psi: float
+    psi_by_chance: float
     n_before: int
     n_after: int
     median_before: float
     median_after: float
 
     @property
+    def size(self) -> str:
+        """How far it moved: small, moderate or large; "" where no move is shown."""
+        return _size(self.p_value, self.psi - self.psi_by_chance)
+
+    @property
     def moved(self) -> bool:
-        """Whether the move is more than chance (p < .01) and not negligible (PSI from 0.1)."""
-        return self.p_value < 0.01 and self.psi >= MODERATE
+        """Whether a move is shown that is not small."""
+        return self.size in ("moderate", "large")
 
     def _sentence(self) -> str:
-        size = "large" if self.psi >= LARGE else "moderate" if self.psi >= MODERATE else "small"
-        chance = "more than chance" if self.p_value < 0.01 else "no more than chance would give"
-        return f"A {size} move (PSI {self.psi:.2f}), {chance} (KS {self.ks:.2f}, p {self.p_value:.2g})."
+        return _read(self, "", f"KS {self.ks:.2f}, p {p_text(self.p_value)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -55,19 +67,26 @@ class MixDrift(Shown):
 
     Attributes:
         counts: kind -> how many before and after; rare kinds stay apart here, and are joined for the test.
-        chi2, p_value: Pearson's test of homogeneity, items taken as independent; None where one kind is left.
-        psi: population stability index over the kinds, as in `Drift`.
+        chi2, p_value: Pearson's test of homogeneity, items taken as independent; None where one kind is left, all rare
+            ones counting as one.
+        psi, psi_by_chance: population stability index over the kinds, and what chance gives, as in `Drift`.
     """
 
     counts: Mapping[str, tuple[int, int]]
     chi2: float | None
     p_value: float | None
     psi: float
+    psi_by_chance: float
+
+    @property
+    def size(self) -> str:
+        """How far it moved: small, moderate or large; "" where no move is shown."""
+        return _size(self.p_value, self.psi - self.psi_by_chance)
 
     @property
     def moved(self) -> bool:
-        """Whether the move is more than chance (p < .01) and not negligible (PSI from 0.1)."""
-        return self.p_value is not None and self.p_value < 0.01 and self.psi >= MODERATE
+        """Whether a move is shown that is not small."""
+        return self.size in ("moderate", "large")
 
     @property
     def shares(self) -> dict[str, tuple[float, float]]:
@@ -84,10 +103,10 @@ class MixDrift(Shown):
 
     def _sentence(self) -> str:
         if self.p_value is None:
-            return "There is only one kind, so its share cannot move."
-        chance = "more than chance" if self.p_value < 0.01 else "no more than chance would give"
-        size = "large" if self.psi >= LARGE else "moderate" if self.psi >= MODERATE else "small"
-        said = f"A {size} move of the mix (PSI {self.psi:.2f}), {chance} (chi-square p {self.p_value:.2g})."
+            if len(self.counts) == 1:
+                return "There is only one kind, so its share cannot move."
+            return "There are too few of each kind to tell whether the mix moved."
+        said = _read(self, " of the mix", f"chi-square p {p_text(self.p_value)}")
         if not self.moved:
             return said
         rise = {kind: new - old for kind, (old, new) in self.shares.items()}
@@ -124,6 +143,7 @@ def mix_drift(before: Mapping[str, int], after: Mapping[str, int]) -> MixDrift:
         chi2=None if test is None else float(test.statistic),
         p_value=None if test is None else float(test.pvalue),
         psi=float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum()),
+        psi_by_chance=float((len(used) - 1) * (1 / table.sum(axis=1)).sum()),
     )
 
 
@@ -146,10 +166,12 @@ def distribution_drift(before: Values, after: Values, *, bins: int = 10) -> Drif
     both = np.concatenate([old, new])
     exact = both.size <= EXACT_AT_MOST and np.unique(both).size == both.size  # with ties scipy's exact p is none
     test = ks_2samp(old, new, method="exact" if exact else "asymp")
+    psi, used = _psi(old, new, bins)
     return Drift(
         ks=float(test.statistic),
         p_value=float(test.pvalue),
-        psi=_psi(old, new, bins),
+        psi=psi,
+        psi_by_chance=(used - 1) * (1 / len(old) + 1 / len(new)),
         n_before=len(old),
         n_after=len(new),
         median_before=float(np.median(old)),
@@ -157,8 +179,20 @@ def distribution_drift(before: Values, after: Values, *, bins: int = 10) -> Drif
     )
 
 
-def _psi(before: FloatArray, after: FloatArray, bins: int) -> float:
+def _size(p_value: float | None, beyond: float) -> str:
+    if p_value is None or p_value >= SHOWN_BELOW:
+        return ""
+    return "large" if beyond >= LARGE else "moderate" if beyond >= MODERATE else "small"
+
+
+def _read(drift: Drift | MixDrift, of: str, test: str) -> str:
+    figures = f"{test}; PSI {drift.psi:.2f}, and about {drift.psi_by_chance:.2f} where nothing moved"
+    return f"A {drift.size} move{of} is shown ({figures})." if drift.size else f"No move{of} is shown ({figures})."
+
+
+def _psi(before: FloatArray, after: FloatArray, bins: int) -> tuple[float, int]:
+    """PSI, and over how many bins: fewer than asked for where values are equal."""
     cuts = np.unique(np.quantile(before, np.linspace(0, 1, bins + 1)[1:-1]))
     places = [np.bincount(np.searchsorted(cuts, x, side="left"), minlength=len(cuts) + 1) for x in (before, after)]
     b, a = ((count + 0.5) / (count.sum() + 0.5 * len(count)) for count in places)
-    return float(((a - b) * np.log(a / b)).sum())
+    return float(((a - b) * np.log(a / b)).sum()), len(cuts) + 1

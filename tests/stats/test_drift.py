@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
 from llmlab.base.errors import DataError
-from llmlab.stats.drift import distribution_drift
+from llmlab.stats.drift import distribution_drift, mix_drift
 
 
 def test_ks_is_scipys():
@@ -33,7 +33,24 @@ def test_a_shift_is_seen_and_a_second_sample_of_the_same_is_not():
     assert distribution_drift(before, rng.normal(0.8, size=500)).moved
     same = distribution_drift(before, rng.normal(size=500))
     assert not same.moved
-    assert "no more than chance" in same._sentence()
+    assert (same.size, same._sentence().split(" is")[0]) == ("", "No move")
+
+
+@pytest.mark.parametrize(("before", "after"), [(20, 20), (100, 30), (300, 300)])
+def test_where_nothing_moved_no_move_is_spoken_of(before, after):
+    """A PSI of 0.1 is in most of the small draws; a size may be said of at most 5%."""
+    rng = np.random.default_rng(4)
+    found = [distribution_drift(rng.normal(size=before), rng.normal(size=after)) for _ in range(400)]
+    shares = [1 / 6] * 6
+    draws = [[dict(enumerate(rng.multinomial(n, shares).tolist())) for n in (before, after)] for _ in range(400)]
+    for drifts in (found, [mix_drift(*draw) for draw in draws]):
+        assert np.mean([drift.size != "" for drift in drifts]) <= 0.05
+
+
+def test_what_psi_shows_by_chance_is_its_mean_where_nothing_moved():
+    rng = np.random.default_rng(5)
+    found = [distribution_drift(rng.normal(size=1000), rng.normal(size=800)) for _ in range(300)]
+    assert np.mean([drift.psi for drift in found]) == pytest.approx(found[0].psi_by_chance, rel=0.1)
 
 
 @settings(max_examples=50, deadline=None)
