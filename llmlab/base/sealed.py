@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -26,9 +27,9 @@ class Strict(pydantic.BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def digest_of(content: pydantic.BaseModel) -> str:
-    """sha256 (hex) over all fields of a value, defaults included."""
-    return _sha256(content.model_dump(mode="json"))
+def digest_of(content: pydantic.BaseModel, *, leave_out: Collection[str] = ()) -> str:
+    """sha256 (hex) over all fields of a value but those to `leave_out`, defaults included."""
+    return _sha256(content.model_dump(mode="json", exclude=set(leave_out)))
 
 
 class Sealed(Strict):

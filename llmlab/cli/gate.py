@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from llmlab.gate import GatePolicy, Look
+    from llmlab.gate import GatePolicy, Ledger
     from llmlab.results.results import Results
 
 __all__ = ["gate"]
@@ -25,7 +25,11 @@ _FILE = click.Path(path_type=Path)
 @click.option("--baseline-results", type=_FILE, help="An earlier run that has the baseline's rows.")
 @click.option("--passport", "passports", type=_FILE, multiple=True, help="A judge's passport; repeatable.")
 @click.option("--labels", type=_FILE, multiple=True, help="People's labels (JSONL), for corrected metrics; repeatable.")
-@click.option("--ledger", is_flag=True, help="Count earlier looks in the tracking store, and log this one there.")
+@click.option(
+    "--ledger/--no-ledger",
+    default=None,
+    help="Count earlier looks in the tracking store, and log this one there. By default where the project has one.",
+)
 @click.option("--requests-per-day", type=click.IntRange(min=1), help="For the monthly bill.")
 @click.option("--junit", type=_FILE, help="Write JUnit XML here.")
 @click.option("--markdown", type=_FILE, help="Write the text for a pull request here.")
@@ -41,7 +45,7 @@ def gate(
     baseline_results: Path | None,
     passports: tuple[Path, ...],
     labels: tuple[Path, ...],
-    ledger: bool,
+    ledger: bool | None,
     requests_per_day: int | None,
     junit: Path | None,
     markdown: Path | None,
@@ -53,6 +57,7 @@ def gate(
     Exit code: 0 pass, 1 fail, 3 inconclusive, 2 invalid or a mistake in the call.
     """
     from llmlab.gate import GatePolicy
+    from llmlab.gate.looks import COUNTED
     from llmlab.gate.passport import JudgePassport
     from llmlab.gate.report import to_junit, to_markdown
     from llmlab.results.results import Results
@@ -62,12 +67,13 @@ def gate(
             raise ValueError(f"the folder of {report} does not exist")
     policy = GatePolicy.load(policy_path)
     results = _labelled(policy, Results.from_parquet(results_path), policy_path.parent, labels)
+    known = _known(policy, results, candidate, ledger)
     decision = policy.decide(
         results,
         candidate=candidate,
         baseline=_baseline(policy, results, baseline),
         anchor=anchor,
-        looks=_looks(results) if ledger else (),
+        looks=known,
         passports=[JudgePassport.load(path) for path in passports],
         baseline_results=None if baseline_results is None else Results.from_parquet(baseline_results),
     )
@@ -77,11 +83,11 @@ def gate(
     for path, text in texts.items():
         if path is not None:
             path.write_text(text, encoding="utf-8")
-    if ledger:
+    if ledger or (ledger is None and known.state == COUNTED):
         from llmlab import tracking
 
         tracking.log(results, decision)
-    click.echo(document.to_json() if as_json else _text(decision.word, str(decision), ledger=ledger))
+    click.echo(document.to_json() if as_json else f"{decision.word}\n{decision}")
     raise SystemExit(decision.exit_code)
 
 
@@ -109,13 +115,14 @@ def _baseline(policy: GatePolicy, results: Results, given: str | None) -> str | 
     raise click.UsageError(f"name the --baseline: {policy.baseline!r} is no variant of {', '.join(results.variants)}")
 
 
-def _looks(results: Results) -> tuple[Look, ...]:
-    from llmlab import tracking
+def _known(policy: GatePolicy, results: Results, candidate: str, asked: bool | None) -> Ledger:
+    """The ledger that is counted; an empty one, with the reason, where there is none or nobody wants it."""
+    from llmlab import registry
+    from llmlab.gate.looks import NOT_ASKED, Ledger
+    from llmlab.tracking.store import open_store
 
-    parent = results.golden.parent if results.golden else ""
-    return tracking.looks(*(digest for digest in (results.golden_digest, parent) if digest))
-
-
-def _text(word: str, shown: str, *, ledger: bool) -> str:
-    unread = "" if ledger else "\nEarlier looks in the tracking store were not counted (--ledger)."
-    return f"{word}\n{shown}{unread}"
+    if asked is False or candidate not in results.bundles:
+        return Ledger(state=NOT_ASKED)
+    if asked:
+        open_store()  # made where there is none
+    return registry.ledger(policy, results.bundles[candidate])

@@ -9,6 +9,7 @@ from llmlab.base.lazy import face
 if TYPE_CHECKING:
     from llmlab.gate.condition import Condition as Condition
     from llmlab.gate.decision import Decision as Decision
+    from llmlab.gate.looks import Ledger as Ledger
     from llmlab.gate.looks import Look as Look
     from llmlab.gate.looks import Price as Price
     from llmlab.gate.policy import GatePolicy as GatePolicy
@@ -19,7 +20,7 @@ __all__, __getattr__, __dir__ = face(
     {
         "gate.condition": ("Condition",),
         "gate.decision": ("Decision",),
-        "gate.looks": ("Look", "Price"),
+        "gate.looks": ("Ledger", "Look", "Price"),
         "gate.policy": ("GatePolicy",),
         "gate.receipt": ("Receipt",),
     },

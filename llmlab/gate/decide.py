@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -19,7 +19,7 @@ from llmlab.gate.conditions import evaluate
 from llmlab.gate.corrected import corrected_metrics
 from llmlab.gate.decision import Decision
 from llmlab.gate.earlier import with_earlier_baseline
-from llmlab.gate.looks import Look, Price, price_of_looking
+from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking
 from llmlab.gate.policy import GatePolicy
 from llmlab.gate.validity import freshness_of, invalid_reasons, judges_of
 from llmlab.judge.labelled import labels_digests
@@ -40,19 +40,25 @@ def decide(
     candidate: str,
     baseline: str | None = None,
     anchor: str | None = None,
-    looks: Sequence[Look] = (),
+    looks: Ledger | Sequence[Look] = (),
     passports: Sequence[JudgePassport] = (),
     baseline_results: Results | None = None,
     now: datetime | None = None,
 ) -> Decision:
     """What `GatePolicy.decide` gives. Pure but for the default of `now`."""
     now = aware(now) if now else datetime.now(UTC)
-    asked_with = results.digest  # of the results as they are logged, before rows are joined or timeouts dropped
+    asked_with = results.digest  # of the results as they are logged, before rows are joined or left out
+    results = policy.held_out(results)
     reasons: list[str] = []
     borrowed: dict[str, Any] = {}
     if baseline is not None and baseline not in results.variants and baseline_results is not None:
         results, borrowed, reasons = with_earlier_baseline(
-            results, baseline_results, baseline=baseline, candidate=candidate, max_age=policy.max_baseline_age, now=now
+            results,
+            policy.held_out(baseline_results),
+            baseline=baseline,
+            candidate=candidate,
+            max_age=policy.max_baseline_age,
+            now=now,
         )
     anchor = _anchor(policy, results, anchor)
     _check_names(results, candidate=candidate, baseline=baseline, anchor=anchor)
@@ -60,7 +66,7 @@ def decide(
         results = _without_timeouts(results)
     arms: dict[str, Any] = {"candidate": candidate, "baseline": baseline, "anchor": anchor}
     reasons += invalid_reasons(policy, results, passports=passports, now=now, **arms)
-    look, price = _look(policy, results, looks, now, results_digest=asked_with, **arms)
+    look, price = _look(policy, results, Ledger.of(looks), now, results_digest=asked_with, **arms)
     judged = judges_of(policy, results)
     conditions: tuple[Condition, ...] = ()
     if not reasons:
@@ -117,7 +123,7 @@ def _aggregation(policy: GatePolicy, results: Results, metric: str) -> Any:
 def _look(
     policy: GatePolicy,
     results: Results,
-    looks: Sequence[Look],
+    ledger: Ledger,
     now: datetime,
     *,
     results_digest: str,
@@ -134,12 +140,22 @@ def _look(
         golden_digest=results.golden_digest,
         verdict="",
         made_at=now.isoformat(timespec="milliseconds"),
+        name=results.bundles[candidate].name,
+        alias=policy.alias,
+        beside=_listed({*digests.values()} - fixed - {digests[candidate]}),
+        holdout=str(policy.held_share or ""),
+        cases=frozenset(results.contents.values()),
     )
-    sets = {results.golden_digest, results.golden.parent if results.golden else ""} - {""}
-    known = [look for look in looks if look.golden_digest in sets]
-    others = {*digests.values(), *tried_before(results.bundles[candidate], sets)}  # those of the Playground too
-    price = price_of_looking(known, this, others=others, baselines=fixed, confidence=policy.confidence)
+    looks = ledger.cycle(this, baseline="" if baseline is None else digests[baseline])
+    sets = {look.golden_digest for look in (*looks, this)} | {results.golden.parent if results.golden else ""}
+    tried = tried_before(results.bundles[candidate], sets - {""}) - fixed  # in the Playground
+    this = replace(this, tried=_listed(tried - {digests[candidate]}))
+    price = price_of_looking(looks, this, confidence=policy.confidence, declared=policy.candidates, state=ledger.state)
     return this, price
+
+
+def _listed(digests: Iterable[str]) -> str:
+    return " ".join(sorted(digest[:DIGITS] for digest in digests))
 
 
 def _word(conditions: Sequence[Condition], reasons: Sequence[str]) -> str:
@@ -150,13 +166,13 @@ def _word(conditions: Sequence[Condition], reasons: Sequence[str]) -> str:
 
 
 def _needs(conditions: Sequence[Condition], price: Price, *, n_cases: int) -> list[Need]:
-    """What every proof needs, planned for a truth at `min_effect`, or of no change within the margin.
+    """What every proof needs of the next look, planned for a truth at `min_effect`, or of no change within the margin.
 
     A goal that is proved already is not planned again.
     """
     if any(c.df is not None and c.df < 4 for c in conditions if c.verdict == "INCONCLUSIVE"):
         return []  # more clusters are needed, whatever the number of cases
-    alpha = 1 - price.asked
+    alpha = 1 - price.after
     return [
         Need(
             name=c.name,

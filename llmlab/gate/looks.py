@@ -1,26 +1,39 @@
-"""What looking again costs: earlier decisions on a golden set, and the confidence that is left for the next one.
+"""What looking again costs: the decisions of one release cycle, and the confidence that is left for the next one.
 
-A candidate picked among many is partly picked for luck, and a verdict asked for until it pleases is no verdict.
+A candidate picked among many is partly picked for luck, and a verdict asked for until it pleases is no verdict. A
+cycle is what was judged under one registered name for one alias since its last promotion, on golden sets that share
+at least half of their cases: adding cases does not begin a new one, fresh cases (a holdout) do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 from llmlab.base.clock import utc
 from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
-from llmlab.stats.multiple import halving_levels
 
-__all__ = ["Look", "Price", "price_of_looking"]
+__all__ = ["COUNTED", "NONE_HERE", "NOT_ASKED", "Ledger", "Look", "Price", "level_of_look", "price_of_looking"]
+
+COUNTED, NONE_HERE, NOT_ASKED = "counted", "no ledger here", "--no-ledger"  # what a receipt says of earlier looks
+SAME_FAMILY_FROM = 0.5  # share of the smaller golden set's cases that both have
+DIGITS = 8  # of a digest, in the ledger: MLflow cuts long tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Look(Shown):
-    """One decision as the ledger keeps it: what was judged by what, when, and how it ended."""
+    """One decision as the ledger keeps it: what was judged by what, when, and how it ended.
+
+    Attributes:
+        name, alias: the release cycle, "" where an earlier version of llmlab wrote the entry (it belongs to any).
+        beside: the first digits of the digests of every other candidate in the same results, separated by spaces.
+        tried: the same of the candidates that this one was chosen among before there were results.
+        holdout: the share that the gate kept for itself, "" where it read every case.
+        cases: `Case.content` of the cases judged, known where the results are; not part of the entry.
+    """
 
     results_digest: str
     policy_digest: str
@@ -28,18 +41,25 @@ class Look(Shown):
     golden_digest: str
     verdict: str
     made_at: str
+    name: str = ""
+    alias: str = ""
+    beside: str = ""
+    tried: str = ""
+    holdout: str = ""
+    cases: frozenset[str] = field(default=frozenset(), compare=False)
 
     def to_record(self) -> dict[str, str]:
         """Plain values, for the ledger."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "cases"}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Look:
-        """The look that `to_record` gave; DataError for anything else."""
-        names = [field.name for field in fields(cls)]
-        if sorted(record) != sorted(names) or not all(isinstance(value, str) for value in record.values()):
+    def from_record(cls, record: Mapping[str, Any], *, cases: Iterable[str] = ()) -> Look:
+        """The look that `to_record` gave, in this version or an earlier one; DataError for anything else."""
+        names = {one.name for one in fields(cls)} - {"cases"}
+        needed = {"results_digest", "policy_digest", "candidate_digest", "golden_digest", "verdict", "made_at"}
+        if not needed <= set(record) <= names or not all(isinstance(value, str) for value in record.values()):
             raise DataError(f"the ledger of looks has an entry that is none (keys: {', '.join(map(str, record))})")
-        return cls(**record)
+        return cls(**record, cases=frozenset(cases))
 
     def same_as(self, other: Look) -> bool:
         """Whether both judged the same candidate of the same results by the same policy."""
@@ -49,63 +69,127 @@ class Look(Shown):
             other.candidate_digest,
         )
 
+    def shares_cases_with(self, other: Look) -> bool:
+        """Whether the two golden sets are the same, or have at least half of the smaller one's cases in common."""
+        smaller = min(len(self.cases), len(other.cases))
+        shared = smaller and len(self.cases & other.cases) >= SAME_FAMILY_FROM * smaller
+        return self.golden_digest == other.golden_digest or bool(shared)
+
+    @property
+    def counted(self) -> set[tuple[str, str, str]]:
+        """What this look counts as: every candidate of its results, judged by its policy."""
+        chosen = (self.candidate_digest[:DIGITS], *self.beside.split())
+        return {(self.results_digest, self.policy_digest, digest) for digest in chosen}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Ledger(Shown):
+    """What is known of earlier decisions.
+
+    Attributes:
+        looks: of this name, whatever alias and golden set; `decide` takes those of the cycle.
+        promotions: when the alias was promoted, each ending a cycle.
+        state: whether it was read: "counted", "no ledger here", "--no-ledger", or "" where nobody says.
+    """
+
+    looks: tuple[Look, ...] = ()
+    promotions: tuple[str, ...] = ()
+    state: str = COUNTED
+
+    @classmethod
+    def of(cls, looks: Ledger | Sequence[Look]) -> Ledger:
+        """A ledger as it is, or one of these looks."""
+        return looks if isinstance(looks, Ledger) else cls(looks=tuple(looks), state=COUNTED if looks else "")
+
+    def cycle(self, this: Look, *, baseline: str = "") -> tuple[Look, ...]:
+        """The looks of this one's cycle that came before it; INVALID ones told nothing and are free.
+
+        A look that judged the same candidate of the same results by the same policy is this look. Besides the last
+        promotion, a PASS of what is now the `baseline` (a digest) ends a cycle, for those who release by hand.
+        """
+        told = [look for look in self.looks if look.verdict != "INVALID" and _alike(look, this)]
+        first = min((utc(look.made_at) for look in told if look.same_as(this)), default=utc(this.made_at))
+        before = [look for look in told if utc(look.made_at) < first and not look.same_as(this)]
+        passed = [look.made_at for look in before if look.verdict == "PASS" and look.candidate_digest == baseline]
+        ends: list[datetime] = [end for end in map(utc, (*self.promotions, *passed)) if end < first]
+        since = max(ends, default=None)
+        return tuple(
+            look for look in before if (since is None or utc(look.made_at) > since) and look.shares_cases_with(this)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Price(Shown):
     """What is left of the confidence.
 
     Attributes:
-        look: 1 for the first decision on this candidate, 2 for the second, and so on.
-        candidates: distinct candidates that were tried on this golden set, this one included.
+        look: 1 for the first candidate that is looked at in a release cycle, 2 for the second look or candidate...
+        candidates: distinct candidates that were looked at in it, this one included.
         confidence: the policy's own, at which harm is shown.
         asked: what the claims that let a candidate through are read at.
+        after: what the next look would read them at, for planning: no other where nobody counts.
+        state: what the ledger says of itself.
     """
 
     look: int
     candidates: int
     confidence: float
     asked: float
+    after: float
+    state: str = COUNTED
 
     def _sentence(self) -> str:
+        unread = f"Earlier looks were not counted: {self.state}." if self.state in (NONE_HERE, NOT_ASKED) else ""
         if self.asked == self.confidence:
-            return ""
-        why = [f"look {self.look} at this candidate"] if self.look > 1 else []
-        why += [f"{self.candidates} candidates tried on this golden set"] if self.candidates > 1 else []
-        return f"Proof is asked for at confidence {self.asked:.4g} instead of {self.confidence:g}: {', '.join(why)}."
+            return unread
+        of = f" ({self.candidates} candidates)" if self.candidates > 1 else ""
+        asked = f"Proof is asked for at confidence {self.asked:.4g} instead of {self.confidence:g}"
+        return f"{asked}: look {self.look} of this release cycle{of}. {unread}".strip()
+
+
+def level_of_look(look: int, *, confidence: float, declared: int | None = None) -> float:
+    """The confidence that look number `look` of a cycle asks for.
+
+    alpha / k^2 from the second on, in all under 1.65 alpha (Bonferroni; the sum of 1 / k^2 is pi^2 / 6). Where a number
+    of looks and candidates was `declared`, alpha is split evenly among them, and those beyond it have alpha / k^2.
+
+    >>> [round(level_of_look(k, confidence=0.95), 6) for k in (1, 2, 3)], level_of_look(1, confidence=0.95, declared=10)
+    ([0.95, 0.9875, 0.994444], 0.995)
+    """
+    alpha, shares = 1 - confidence, declared if declared is not None and look <= declared else look**2
+    return confidence if shares == 1 else 1 - alpha / shares
 
 
 def price_of_looking(
-    looks: Iterable[Look], this: Look, *, others: Iterable[str] = (), baselines: Iterable[str] = (), confidence: float
+    looks: Iterable[Look], this: Look, *, confidence: float, declared: int | None = None, state: str = COUNTED
 ) -> Price:
-    """The price of `this` look, after those before it.
+    """The price of `this` look, after those of its cycle (`Ledger.cycle`).
 
-    The first look reads the policy's confidence; look k >= 2 has alpha / 2^k (`halving_levels`), so that all looks
-    together spend at most 1.5 alpha. Alpha is divided by the distinct candidates tried (Bonferroni): `others` in
-    the same results, and those of earlier looks; what is now the `baselines` does not count. A look that judged the
-    same candidate of the same results by the same policy is this look, and costs nothing. INVALID looks told
-    nothing and are free.
+    Every candidate of every results that were judged is a look, whether it was decided on or only stood beside the one
+    that was; and so is every candidate that was tried before there were results.
 
-    >>> def look(results: str, verdict: str, made_at: str) -> Look:
+    >>> def look(results: str, made_at: str) -> Look:
     ...     return Look(results_digest=results, policy_digest="p", candidate_digest="c", golden_digest="g",
-    ...                 verdict=verdict, made_at=made_at)
-    >>> before, now = look("r1", "INCONCLUSIVE", "2026-02-01"), look("r2", "", "2026-02-02")
-    >>> price = price_of_looking([before], now, confidence=0.95)
+    ...                 verdict="INCONCLUSIVE", made_at=made_at)
+    >>> price = price_of_looking([look("r1", "2026-02-01")], look("r2", "2026-02-02"), confidence=0.95)
     >>> price.look, round(price.asked, 6)
     (2, 0.9875)
     """
-    told = [look for look in looks if look.verdict != "INVALID"]
-    first = min((_moment(look) for look in told if look.same_as(this)), default=_moment(this))
-    earlier = [look for look in told if _moment(look) < first and not look.same_as(this)]
-    own = [look for look in earlier if look.candidate_digest == this.candidate_digest]
-    distinct_own = {(look.results_digest, look.policy_digest) for look in own}
-    look_number = 1 + len(distinct_own)
-    tried = {look.candidate_digest for look in earlier} | set(others) | {this.candidate_digest}
-    candidates = len(tried - (set(baselines) - {this.candidate_digest}))
-    alpha = 1 - confidence
-    spent = alpha if look_number == 1 else 1 - halving_levels(look_number, alpha=alpha)[-1]
-    asked = confidence if candidates == 1 and look_number == 1 else 1 - spent / candidates
-    return Price(look=look_number, candidates=candidates, confidence=confidence, asked=asked)
+    known = (*looks, this)
+    counted = set().union(*(look.counted for look in known))
+    judged = {digest for _, _, digest in counted}
+    only_tried = {digest for look in known for digest in look.tried.split()} - judged
+    number = len(counted) + len(only_tried)
+    asked, after = (level_of_look(k, confidence=confidence, declared=declared) for k in (number, number + 1))
+    return Price(
+        look=number,
+        candidates=len(judged | only_tried),
+        confidence=confidence,
+        asked=asked,
+        after=after if state == COUNTED else asked,
+        state=state,
+    )
 
 
-def _moment(look: Look) -> datetime:
-    return utc(look.made_at)
+def _alike(look: Look, this: Look) -> bool:
+    return look.name in ("", this.name) and look.alias in ("", this.alias)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import pydantic
 from pydantic import Field
@@ -14,11 +14,12 @@ from pydantic import Field
 from llmlab.base.display import Shown
 from llmlab.base.sealed import Strict, digest_of
 from llmlab.base.yamlfile import read_model, to_yaml
+from llmlab.gate.looks import Ledger, Look
+from llmlab.golden.cases import GoldenSet
 from llmlab.results.scores import Aggregation
 
 if TYPE_CHECKING:
     from llmlab.gate.decision import Decision
-    from llmlab.gate.looks import Look
     from llmlab.gate.passport import JudgePassport
     from llmlab.results.results import Results
 
@@ -34,9 +35,12 @@ __all__ = [
     "relative_share",
 ]
 
+DEFAULT_ALIAS = "production"
+_LATER = ("candidates", "holdout")  # rules that came after 0.1: a policy without them keeps its digest
 Rule = Literal["superior", "non_inferior", "no_shown_harm"]
 Which = Literal["raw", "corrected"]  # of a judged metric: the judge's own number, or what people would say
 Word = Annotated[str, Field(min_length=1, max_length=200)]
+Judgeable = TypeVar("Judgeable", GoldenSet, "Results")
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(minute|hour|day|week)s?")
 _UNITS = {"minute": 60.0, "hour": 3_600.0, "day": 86_400.0, "week": 604_800.0}
@@ -83,6 +87,14 @@ def _age(text: str) -> str:
     return text
 
 
+def _share(value: float | str) -> float | str:
+    share = relative_share(value) if isinstance(value, str) else value
+    if share is None or not 0 < share < 1:
+        raise ValueError(f"{value!r} is no share of the cases: write it as 30% or 0.3")
+    return value
+
+
+Share = Annotated[float | str, pydantic.AfterValidator(_share)]
 Margin = Annotated[float | str, pydantic.AfterValidator(_margin)]
 Age = Annotated[str, pydantic.AfterValidator(_age)]
 
@@ -199,6 +211,9 @@ class GatePolicy(Shown, Strict):
         receipt_max_age: how old a receipt may be at promotion.
         max_baseline_age: how old logged baseline rows may be that stand in for new ones.
         index: how stale and how old the candidate's index may be.
+        candidates: how many looks and candidates a release cycle will have; alpha is split evenly among them. Without
+            it the first reads the policy's confidence and every further one pays more (`gate.looks`).
+        holdout: the share of the cases, as 30% or 0.3, that the gate alone reads; exploring leaves them alone.
         promotion: what the registry asks for besides.
     """
 
@@ -218,6 +233,8 @@ class GatePolicy(Shown, Strict):
     receipt_max_age: Age = "30 days"
     max_baseline_age: Age = "7 days"
     index: IndexRule | None = None
+    candidates: Annotated[int, Field(ge=1)] | None = None
+    holdout: Share | None = None
     promotion: Promotion = Field(default_factory=Promotion)
 
     @pydantic.model_validator(mode="after")
@@ -237,8 +254,19 @@ class GatePolicy(Shown, Strict):
 
     @property
     def digest(self) -> str:
-        """sha256 (hex) over the rules, defaults included."""
-        return digest_of(self)
+        """sha256 (hex) over the rules, defaults included; those of `_LATER` count where they are given."""
+        return digest_of(self, leave_out={name for name in _LATER if getattr(self, name) is None})
+
+    @property
+    def alias(self) -> str:
+        """The alias that its releases are for: the baseline where that is one."""
+        return DEFAULT_ALIAS if self.baseline == "none" or self.baseline.endswith((".yaml", ".yml")) else self.baseline
+
+    @property
+    def held_share(self) -> float:
+        """The share of the cases that the gate alone reads; 0 where it reads what everybody reads."""
+        held = self.holdout
+        return 0.0 if held is None else held if isinstance(held, float | int) else relative_share(held) or 0.0
 
     @property
     def readings(self) -> tuple[tuple[str, str, Requirement | Floor | Categories | Anchor], ...]:
@@ -268,6 +296,18 @@ class GatePolicy(Shown, Strict):
         """Whether it may be decided without any baseline."""
         return bool(self.floors) and (self.baseline == "none" or self.baseline_file in (None, "none"))
 
+    def held_out(self, cases: Judgeable) -> Judgeable:
+        """The part of a golden set, or of results, that the gate reads: its holdout, or all where it keeps none.
+
+        Raises:
+            ValueError: the holdout is empty, or the results carry no golden set.
+        """
+        return cases.holdout(self.held_share) if self.held_share else cases
+
+    def explored(self, golden: GoldenSet) -> GoldenSet:
+        """The cases that everybody but the gate may read."""
+        return golden.explored(self.held_share) if self.held_share else golden
+
     def labelled(self, results: Results, folder: str | Path) -> Results:
         """The results with the labels of the files that the policy names, relative to its folder; as they were else.
 
@@ -288,7 +328,7 @@ class GatePolicy(Shown, Strict):
         candidate: str,
         baseline: str | None = None,
         anchor: str | None = None,
-        looks: Sequence[Look] = (),
+        looks: Ledger | Sequence[Look] = (),
         passports: Sequence[JudgePassport] = (),
         baseline_results: Results | None = None,
         now: datetime | None = None,
@@ -300,7 +340,7 @@ class GatePolicy(Shown, Strict):
         Args:
             candidate, baseline: variants of the results. Without a baseline only the floors are judged.
             anchor: the variant that stands for the policy's anchor; by default one named like the anchor's file.
-            looks: earlier decisions on this golden set (`tracking.looks`): looking again has a price.
+            looks: the ledger (`registry.ledger`), or earlier decisions: looking again has a price.
             passports: of the judges whose metrics are used.
             baseline_results: an earlier run that has the baseline's rows, where `results` has none.
             now: the moment of the decision; later looks are ignored, so that a decision can be made again.

@@ -126,6 +126,7 @@ class Receipt(Shown, Sealed):
     look: int
     candidates_tried: int
     asked_confidence: float
+    ledger: str = ""  # whether earlier looks were counted; "" where nobody says (as before 0.2)
     earlier_baseline: dict[str, str] = Field(default_factory=dict)
     endpoint: str
     served_model: str
@@ -212,6 +213,7 @@ def receipt_of(decision: Decision, *, folder: str | Path | None = None, **facts:
         look=decision.price.look,
         candidates_tried=decision.price.candidates,
         asked_confidence=decision.price.asked,
+        ledger=decision.price.state,
         created_at=decision.look.made_at,
         **{**known, **around, **facts},
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
-__all__ = ["Case", "GoldenSet", "jsonl_rows"]
+__all__ = ["Case", "GoldenSet", "is_held_out", "jsonl_rows"]
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")  # no UTF-8 file can carry half of a surrogate pair but as an escape
 _FIELDS = ("id", "inputs", "expected", "relevant", "tags", "cluster", "weight", "source")
@@ -83,6 +83,13 @@ class Case(Shown):
     def asked(self) -> str:
         """All inputs in one line, for tables."""
         return " | ".join(map(str, self.inputs.values()))
+
+    @property
+    def content(self) -> str:
+        """What is asked and expected, as 8 hex digits of a sha256: the same whatever id, tags and weight it has."""
+        said = {"inputs": self.inputs, "expected": self.expected}
+        text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=dict)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
     def to_row(self) -> dict[str, Any]:
         """The case as plain values, fields at their defaults left out."""
@@ -260,6 +267,24 @@ class GoldenSet(Shown):
         kept = [c for c in self.cases if (tag is None or tag in c.tags) and (wanted is None or c.id in wanted)]
         return replace(self, cases=tuple(kept[:first]), parent=self.digest)
 
+    def holdout(self, share: float) -> GoldenSet:
+        """About this share of the cases, which ones by their content alone: new cases move no other from side to side.
+
+        Raises:
+            ValueError: the share is not between 0 and 1, or no case falls into it.
+        """
+        return self._side({case.id for case in self.cases if is_held_out(case.content, share)}, f"{share:.0%} holdout")
+
+    def explored(self, share: float) -> GoldenSet:
+        """The cases that are not in the `holdout` of this share."""
+        kept = {case.id for case in self.cases if not is_held_out(case.content, share)}
+        return self._side(kept, f"part outside of the {share:.0%} holdout")
+
+    def _side(self, ids: set[str], what: str) -> GoldenSet:
+        if not ids:
+            raise ValueError(f"the {what} of {self.name!r} is empty: its {len(self)} cases are too few to be split")
+        return self if len(ids) == len(self) else self.only(ids=ids)
+
     def grown(self, cases: Iterable[Case]) -> GoldenSet:
         """This set with cases added, and this set's digest as its parent."""
         return replace(self, cases=(*self.cases, *cases), parent=self.digest)
@@ -296,6 +321,13 @@ def _decoded(raw: bytes, path: str | Path) -> str:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise FileRuleError(f"is not UTF-8 ({error.reason})", path=path, line=line) from None
+
+
+def is_held_out(content: str, share: float) -> bool:
+    """Whether a case with this `Case.content` belongs to the holdout of this share."""
+    if not 0 < share < 1:
+        raise ValueError(f"share == {share}, must be between 0 and 1")
+    return int(content, 16) / 16.0 ** len(content) < share
 
 
 def jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

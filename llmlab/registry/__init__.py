@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmlab.registry.audits import Audit as Audit
     from llmlab.registry.audits import Finding as Finding
     from llmlab.registry.audits import audit as audit
+    from llmlab.registry.ledgers import ledger as ledger
     from llmlab.registry.moves import History as History
     from llmlab.registry.moves import Move as Move
     from llmlab.registry.promotion import promote as promote
@@ -33,6 +34,7 @@ __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "registry.audits": ("Audit", "Finding", "audit"),
+        "registry.ledgers": ("ledger",),
         "registry.moves": ("History", "Move"),
         "registry.promotion": ("promote",),
         "registry.release": ("arms",),

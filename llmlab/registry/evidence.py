@@ -20,6 +20,7 @@ from llmlab.golden.cases import GoldenSet
 from llmlab.judge.correcting import corrected
 from llmlab.judge.labelled import labels_digests
 from llmlab.registry.connection import Registry
+from llmlab.registry.ledgers import ledger
 from llmlab.registry.versions import Version
 from llmlab.tracking.screening import redacted_cases
 from llmlab.tracking.store import reported
@@ -45,10 +46,11 @@ class Evidence(Shown):
     def read(cls, receipt: Receipt, experiment: str | Path, *, passports: Sequence[JudgePassport] = ()) -> Evidence:
         """With `golden.jsonl` and `gate.yaml` of the experiment's folder as they are now."""
         folder = Path(experiment)
+        policy = GatePolicy.load(folder / "gate.yaml")
         return cls(
             receipt=receipt,
-            policy=GatePolicy.load(folder / "gate.yaml"),
-            golden=GoldenSet.load(folder / "golden.jsonl"),
+            policy=policy,
+            golden=policy.held_out(GoldenSet.load(folder / "golden.jsonl")),
             passports=tuple(passports),
         )
 
@@ -105,13 +107,12 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
     `earlier` is the run that the baseline's rows were borrowed from, if they were.
     """
     receipt = evidence.receipt
-    golden = (receipt.golden_digest, *([receipt.golden_parent] if receipt.golden_parent else []))
     decision = evidence.policy.decide(
         results,
         candidate=receipt.candidate,
         baseline=receipt.baseline or None,
         anchor=receipt.anchor or None,
-        looks=tracking.looks(*golden, root=root),
+        looks=ledger(evidence.policy, results.bundles[receipt.candidate], root=root),
         passports=evidence.passports,
         baseline_results=earlier,
         now=receipt.decided_at(),
@@ -125,6 +126,7 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
 
 def _grown(registry: Registry, evidence: Evidence, results: Results, root: Path | None) -> list[str]:
     """Today's golden set must be the receipt's, or hold all its cases and some more that pass too."""
+    results = evidence.policy.held_out(results)
     today, before = evidence.golden, results.golden
     if today.digest == evidence.receipt.golden_digest:
         return []
@@ -167,10 +169,7 @@ def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> l
     """
     receipt, policy = evidence.receipt, evidence.policy
     names = {bundle.digest: name for name, bundle in results.bundles.items()}
-    assert results.golden is not None  # noqa: S101  # the caller chose results with their cases
-    only = results.golden.only(ids=added)
-    rows = results.frame[results.frame["case_id"].isin(added)].reset_index(drop=True)
-    part = replace(results, frame=rows, golden=only, golden_digest=only.digest)
+    part = results.of_cases(added)
     candidate, where = names[receipt.bundle_digest], f"on the {len(added)} cases added since"
     found = [
         f"{where}, {floor.metric} has a mean of {mean:.3g}: below par"

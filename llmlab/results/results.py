@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,7 +15,7 @@ from llmlab.base.display import Shown
 from llmlab.base.errors import DataError, RunFailedError
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation
-from llmlab.golden.cases import GoldenSet
+from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.results.answers import (
     FRAME_COLUMNS,
     answers_of,
@@ -146,6 +146,31 @@ class Results(Shown):
         }
         frame = self.frame.assign(**score_columns(made, pairs, explanations=known))
         return replace(self, frame=frame, metrics={**self.metrics, **metrics})
+
+    @cached_property
+    def contents(self) -> Mapping[str, str]:
+        """`Case.content` of every case by its id, as it was before personal data was replaced; empty without cases."""
+        known: Mapping[str, str] = self.provenance.get("contents") or {}
+        return {case.id: known.get(case.id) or case.content for case in self.golden or ()}
+
+    def of_cases(self, ids: Iterable[str]) -> Results:
+        """These results with the rows of these cases alone; DataError where they carry no golden set."""
+        if self.golden is None:
+            raise DataError("these results carry no golden set, so no part of its cases can be taken")
+        golden, wanted = self.golden.only(ids=ids), set(ids)
+        rows = self.frame[self.frame["case_id"].isin(wanted)].reset_index(drop=True)
+        return replace(self, frame=rows, golden=golden, golden_digest=golden.digest)
+
+    def holdout(self, share: float) -> Results:
+        """The rows of the cases in the `GoldenSet.holdout` of this share.
+
+        Raises:
+            DataError: no golden set is there to be split. ValueError: the holdout is empty.
+        """
+        held = {case_id for case_id, content in self.contents.items() if is_held_out(content, share)}
+        if self.golden is not None and not held:
+            raise ValueError(f"the {share:.0%} holdout of these {len(self.golden)} cases is empty")
+        return self if self.golden is not None and len(held) == len(self.golden) else self.of_cases(held)
 
     @property
     def variants(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Many p values at once: Holm for a decision, Benjamini-Hochberg for exploring; and many looks, one after another.
+"""Many p values at once: Holm for a decision, Benjamini-Hochberg for exploring.
 
 `compare` and the gate use them.
 """
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from llmlab.base.display import Shown
 from llmlab.stats.arrays import FloatArray, open_unit
 
-__all__ = ["AdjustedPValues", "benjamini_hochberg", "halving_levels", "holm"]
+__all__ = ["AdjustedPValues", "benjamini_hochberg", "holm"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -64,19 +64,6 @@ def benjamini_hochberg(p_values: ArrayLike, *, alpha: float = 0.05) -> AdjustedP
     scaled = p[order] * p.size / np.arange(1, p.size + 1)
     stepped = np.minimum.accumulate(scaled[::-1])[::-1]
     return _adjusted(p, stepped, order, alpha=alpha, method="Benjamini-Hochberg")
-
-
-def halving_levels(looks: int, *, alpha: float = 0.05) -> tuple[float, ...]:
-    """Confidence levels for looks nobody planned: look k spends alpha / 2^k, so all together spend at most `alpha`.
-
-    Bonferroni over the looks: valid whatever was looked at in between, and for every later look.
-
-    >>> halving_levels(3)
-    (0.975, 0.9875, 0.99375)
-    """
-    if looks < 1:
-        raise ValueError(f"looks == {looks}, must be >= 1")
-    return tuple(1 - open_unit(alpha, "alpha") / 2**look for look in range(1, looks + 1))
 
 
 def _p_values(p_values: ArrayLike) -> FloatArray:

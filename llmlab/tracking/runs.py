@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,17 +174,38 @@ def load(sweep_id: str, *, experiment: str, root: Path | None = None) -> Results
     )
 
 
-def looks(*golden_digests: str, root: Path | None = None) -> tuple[Look, ...]:
-    """Every decision of a gate that was logged on these golden sets, oldest first: what `decide(looks=...)` wants."""
-    from llmlab.gate.looks import Look
+def looks(*golden_digests: str, name: str = "", root: Path | None = None) -> tuple[Look, ...]:
+    """Every decision of a gate that was logged on these golden sets, or of bundles of this name; oldest first.
 
-    store, found = open_store(root), []
+    `registry.ledger` gives what `decide(looks=...)` wants.
+    """
+    store, runs = open_store(root), dict[str, Any]()
+    queries = [f"tags.golden_digest = '{re.sub(r'[^0-9a-f]', '', digest)}'" for digest in golden_digests]
+    queries += [f"tags.bundle_name = '{name}' and tags.gate LIKE '%'"] if re.fullmatch(r"[\w.-]+", name) else []
     with reported("the ledger of looks cannot be read"):
-        for digest in golden_digests:
-            for run in store.search(f"tags.golden_digest = '{re.sub(r'[^0-9a-f]', '', digest)}'"):
-                found += [text for key, text in run.data.tags.items() if key.startswith(LOOK_TAG)]
-    made = {text: Look.from_record(json.loads(text)) for text in found}
-    return tuple(sorted(made.values(), key=lambda look: look.made_at))
+        for query in queries:
+            runs |= {run.info.run_id: run for run in store.search(query)}
+        made = list(_looks_of(store, runs.values()))
+    return tuple(sorted(made, key=lambda look: look.made_at))
+
+
+def _looks_of(store: Store, runs: Iterable[Any]) -> Iterator[Look]:
+    """The looks that these runs keep, each once, with what the cases were that they judged."""
+    from llmlab.gate.looks import Look
+    from llmlab.golden.cases import is_held_out
+    from llmlab.results.results import Results
+
+    contents: dict[str, frozenset[str]] = {}
+    texts = {text: run for run in runs for key, text in run.data.tags.items() if key.startswith(LOOK_TAG)}
+    for text, run in texts.items():
+        digest = run.data.tags.get("golden_digest", "")
+        if digest not in contents:  # one download for each golden set
+            with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
+                path = store.client.download_artifacts(run.info.run_id, CASES_FILE, folder)
+                contents[digest] = frozenset(Results.from_parquet(path).contents.values())
+        look = Look.from_record(json.loads(text))
+        share = float(look.holdout or 1)
+        yield replace(look, cases=frozenset(c for c in contents[digest] if share == 1 or is_held_out(c, share)))
 
 
 def bundle_json(bundle: Bundle) -> str:

@@ -95,12 +95,14 @@ def _redacted(results: Results, redact: Callable[[Any], Any]) -> Results:
     for name in (name for name in _JSON_COLUMNS if name in frame.columns):
         changed[name] = [json.dumps(redact(json.loads(text))) if text else text for text in frame[name].tolist()]
     changed["retrieved"] = [redact(ids) for ids in frame["retrieved"].tolist()]
+    shown = None if golden is None else _with_pseudonyms(golden, redact)
+    contents = dict(zip([case.id for case in shown or ()], results.contents.values(), strict=True))
     return replace(
         results,
         frame=frame.assign(**changed),
-        golden=None if golden is None else _with_pseudonyms(golden, redact),
+        golden=shown,
         notes=tuple(redact(note) for note in results.notes),
-        provenance={**results.provenance, "redacted_from": results.digest},
+        provenance={**results.provenance, "redacted_from": results.digest, "contents": contents},
     )
 
 

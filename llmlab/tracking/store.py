@@ -39,6 +39,7 @@ __all__ = [
     "link",
     "open_store",
     "reported",
+    "store_exists",
     "store_uri",
 ]
 
@@ -182,6 +183,13 @@ def store_uri(root: Path | None = None) -> str:
     if scheme == "sqlite" and (path := _sqlite_path(given)) is not None:
         return f"sqlite:///{root / path}"  # an absolute path stays as it is
     return given
+
+
+def store_exists(root: Path | None = None) -> bool:
+    """Whether the project has a tracking store: a server, or a database file that is there."""
+    root = project_root() if root is None else root
+    path = _sqlite_path(store_uri(root))
+    return path is None or path.is_file()
 
 
 def check_writable(root: Path | None = None) -> None:

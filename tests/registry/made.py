@@ -10,6 +10,7 @@ from llmlab import tracking
 from llmlab.bundle.bundle import Bundle
 from llmlab.gate import Decision, GatePolicy, Look
 from llmlab.registry.connection import Registry, open_registry
+from llmlab.registry.ledgers import ledger
 from llmlab.registry.moves import Move, make_move, now, settle
 from llmlab.registry.versions import Version, register
 from llmlab.results.results import Results
@@ -89,7 +90,8 @@ def judged(
     (folder / "gate.yaml").write_text(policy, encoding="utf-8")
     assert results.golden is not None
     results.golden.save(folder / "golden.jsonl")
-    looks = tracking.looks(results.golden.digest, root=root) if looks is None else looks
-    decision = GatePolicy.load(folder / "gate.yaml").decide(results, baseline="old", candidate="new", looks=looks)
+    rules = GatePolicy.load(folder / "gate.yaml")
+    known = ledger(rules, bundles["new"], root=root) if looks is None else looks
+    decision = rules.decide(results, baseline="old", candidate="new", looks=known)
     tracking.log(results, decision, root=root)
     return results, decision, folder

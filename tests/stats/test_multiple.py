@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.stats.multiple import benjamini_hochberg, halving_levels, holm
+from llmlab.stats.multiple import benjamini_hochberg, holm
 
 BH_1995 = [
     0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0,
@@ -64,7 +64,3 @@ def test_what_is_no_p_value_is_refused(p_values):
 def test_family_shows_itself_with_its_rule():
     """The correction is stated where the numbers are shown."""
     assert "1 of 2 rejected at 0.05 (Holm)" in str(holm([0.001, 0.5]))
-
-
-def test_unplanned_looks_together_spend_at_most_alpha():
-    assert sum(1 - level for level in halving_levels(30)) <= 0.05
