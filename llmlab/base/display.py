@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmlab.base.csvfile import write_csv
-from llmlab.base.highlights import Marked, both_sides, diffed
 from llmlab.base.numbers import MISSING, Interval, number
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "Interval",
     "Marked",
     "Shown",
+    "both_sides",
     "diffed",
     "escape",
     "frame",
@@ -49,6 +51,9 @@ WORDY_CHARS = 40  # longer cells are never squeezed to a word a line
 CUT_AT_CHARS = 160  # longer cells are cut, with the whole text one click away
 HTML_TEXT_LIMIT_CHARS = 20_000  # what one cell may put into a notebook file at most
 ROW_LIMIT = 60
+COMPARED_CHARS = 20_000  # of each text that is compared with another
+SHARED_AT_LEAST = 0.25  # of the words of the shorter text: below, marking each change would hide both
+LONG_WORDS = 5  # up to so many every change is marked
 
 _CHIP_COLOURS = {
     "good": ("#0b6b50", "#d8f3e8"),
@@ -81,6 +86,16 @@ class Chip:
 
     def __str__(self) -> str:
         return self.word
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Marked:
+    """Pieces of text, each with how it stands out ("" or gone, came, good, strong, quiet); the text alone as str."""
+
+    pieces: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        return "".join(text for text, _ in self.pieces)
 
 
 class Html(str):
@@ -242,6 +257,35 @@ def html_diff(before: str, after: str, *, before_name: str = "before", after_nam
     return Html(f"<table class='{_AS_IT_IS}' style='{_TABLE}width:100%'><tbody><tr>{cells}</tr></tbody></table>")
 
 
+def diffed(before: str, after: str) -> Marked:
+    """The text after: what is new in it came, what it lacks is gone, in place.
+
+    A text that shares little with the one before is not marked word by word: that would hide both.
+
+    >>> diffed("drop rows", "drop columns").pieces
+    (('drop ', ''), ('rows', 'gone'), ('columns', 'came'))
+    """
+    changes = list(_changes(before, after))
+    shorter = min(len(before.split()), len(after.split()))
+    shared = sum(len(came.split()) for kind, _, came in changes if kind == "equal")
+    if shorter > LONG_WORDS and shared < SHARED_AT_LEAST * shorter:
+        return Marked((("(little in common)\n", "quiet"), (after, "")))
+    both = ([(came, "")] if kind == "equal" else [(gone, "gone"), (came, "came")] for kind, gone, came in changes)
+    return Marked(tuple(piece for pieces in both for piece in pieces if piece[0]))
+
+
+def both_sides(before: str, after: str) -> tuple[Marked, Marked]:
+    """The text before with what is gone, and the text after with what came.
+
+    >>> both_sides("drop rows", "drop columns")[0].pieces
+    (('drop ', ''), ('rows', 'gone'))
+    """
+    changes = list(_changes(before, after))
+    old = tuple((gone, "" if kind == "equal" else "gone") for kind, gone, _ in changes if gone)
+    new = tuple((came, "" if kind == "equal" else "came") for kind, _, came in changes if came)
+    return Marked(old), Marked(new)
+
+
 def html_heading(text: str, *, note: str = "") -> Html:
     """A line of text that stands out, with a quiet line above it."""
     quiet = (
@@ -299,6 +343,14 @@ def text_table(rows: Sequence[Mapping[str, object]], *, most_rows: int = ROW_LIM
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(names), line(["─" * width for width in widths]), *map(line, cells), *more])
+
+
+def _changes(before: str, after: str) -> Iterator[tuple[str, str, str]]:
+    """(equal, replace, insert or delete; piece before; piece after)."""
+    old, new = (re.findall(r"\S+\s*|\s+", text[:COMPARED_CHARS]) for text in (before, after))
+    bare_old, bare_new = ([word.rstrip() for word in words] for words in (old, new))
+    for kind, i1, i2, j1, j2 in SequenceMatcher(None, bare_old, bare_new, autojunk=False).get_opcodes():
+        yield kind, "".join(old[i1:i2]), "".join(new[j1:j2])
 
 
 def _captions(text: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmlab.base.display import Chip, Interval, Shown, number
+from llmlab.base.display import Interval, Shown, number
+from llmlab.base.verdict import Verdict
 from llmlab.gate.corrected import MoreLabels
 from llmlab.results.wording import counted
 
 __all__ = ["Condition"]
-
-CHIPS = {"PASS": "good", "FAIL": "bad", "INVALID": "bad"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -41,7 +40,7 @@ class Condition(Shown):
     kind: str
     metric: str
     rule: str
-    verdict: str
+    verdict: Verdict
     category: str | None = None
     value: float | None = None
     low: float | None = None
@@ -96,7 +95,7 @@ class Condition(Shown):
             {
                 "condition": self.name,
                 "rule": self.rule.replace("_", "-"),
-                "verdict": Chip(self.verdict, CHIPS.get(self.verdict, "unsure")),
+                "verdict": self.verdict.chip,
                 "difference [CI]": None if value is None else f"{Interval(value, low, high)}{self._unit}",
                 "level": f"{self.level:.4g}",
                 "bound": bound,
@@ -117,22 +116,22 @@ class Condition(Shown):
 
 
 def _reading(c: Condition) -> str:
-    if c.verdict == "NOT JUDGED":
+    if c.verdict == Verdict.NOT_JUDGED:
         return "not judged: there is no baseline"
     if c.rule == "no_shown_harm":
-        if c.verdict == "FAIL":
+        if c.verdict == Verdict.FAIL:
             return f"harm of more than {c._amount(c.bound)} is shown"
-        if c.verdict == "INCONCLUSIVE":
+        if c.verdict == Verdict.INCONCLUSIVE:
             return f"the {counted(c.unscored, 'unscored answer')} decide"
         if c.se == 0:
             return "not shown harmful (nothing varies)"
         return f"not shown harmful (could miss {'any harm' if c.missed is None else c._amount(c.missed)})"
-    if c.verdict == "PASS":
+    if c.verdict == Verdict.PASS:
         return {
             "superior": "proved better",
             "non_inferior": f"proved: harm of {c._amount(c.bound)} or more is ruled out",
         }.get(c.rule, "proved: the interval clears it")
-    if c.verdict == "FAIL":
+    if c.verdict == Verdict.FAIL:
         return {
             "superior": f"a gain of {c._amount(c.bound)} is ruled out" if c.bound else "it is not better",
             "non_inferior": f"it is worse by more than {c._amount(c.bound)}",

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import special
 
 from llmlab.base.errors import DataError
+from llmlab.base.verdict import Verdict
 from llmlab.gate import rules
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import LabelledMetric, Reading
@@ -158,7 +159,7 @@ class _Reader:
             metric=self.metric.name,
             rule=rule,
             category=category,
-            verdict="NOT JUDGED",
+            verdict=Verdict.NOT_JUDGED,
             scale=scale,
             unit=unit,
             higher_is_better=self.metric.higher_is_better,
@@ -192,7 +193,7 @@ class _Reader:
         made = self._differences(part, chosen)
         ds = [d for d in made if d is not None]
         if len(ds) < len(made) or not ds:
-            verdict = "PASS" if part.rule == "no_shown_harm" else "INCONCLUSIVE"
+            verdict = Verdict.PASS if part.rule == "no_shown_harm" else Verdict.INCONCLUSIVE
             note = "fewer than two cases or clusters are scored in both, so that no harm could have been seen"
             n, corrected = int(chosen.sum()), self._corrected(chosen)
             blank = replace(begun, verdict=verdict, n_cases=n, n_clusters=min(n, 1), notes=(note,))
@@ -203,7 +204,7 @@ class _Reader:
         pairs = list(self._pairs(chosen))[-1]
         notes = (*d.notes, *unscored_note(begun.unscored, begun.attempted, bounded=self.metric.bounded))
         if begun.relative and not pairs[0].any() and not pairs[1].any():
-            verdict, notes = "PASS", ("both are 0 in every case",)
+            verdict, notes = Verdict.PASS, ("both are 0 in every case",)
         found = replace(begun, verdict=verdict, se=d.se, df=d.df, n_cases=d.n, n_clusters=d.n_clusters, notes=notes)
         p_value, tail = self._p(part, d, margin, harm, tests)
         shown = self._shown(replace(found, p_value=p_value), d, pairs, tail)
@@ -218,14 +219,14 @@ class _Reader:
             return shown
         return replace(shown, repeats=found[1], noise=min(1.0, found[0] / shown.sd**2))
 
-    def _word(self, part: Requirement, d: PairedDifference, margin: float, harm: float | None) -> str:
+    def _word(self, part: Requirement, d: PairedDifference, margin: float, harm: float | None) -> Verdict:
         settings: dict[str, Any] = {"asked": self.price.asked, "confidence": self.price.confidence, "span": self.span}
         if part.rule == "superior":
             return rules.superior(d, min_effect=part.min_effect, **settings)
         if part.rule == "non_inferior":
             return rules.non_inferior(d, margin=margin, **settings)
         p = rules.harm_p(d, margin=margin) if harm is None else harm
-        return "FAIL" if p < (1 - self.price.confidence) / 2 else "PASS"
+        return Verdict.FAIL if p < (1 - self.price.confidence) / 2 else Verdict.PASS
 
     def _p(
         self, part: Requirement, d: PairedDifference, margin: float, harm: Sequence[float] | None, tests: int

@@ -13,6 +13,7 @@ import numpy as np
 
 from llmlab.base.clock import aware
 from llmlab.base.errors import DataError
+from llmlab.base.verdict import Verdict
 from llmlab.engine.drafts import tried_before
 from llmlab.gate.condition import Condition
 from llmlab.gate.conditions import evaluate
@@ -75,7 +76,7 @@ def decide(
         conditions = evaluate(policy, tables, price=price, labelled=people, judged=judged, **arms)
     word = _word(conditions, reasons)
     n_cases = int(results.frame["case_id"].nunique())
-    needs = _needs(conditions, price, n_cases=n_cases) if word == "INCONCLUSIVE" else []
+    needs = _needs(conditions, price, n_cases=n_cases) if word == Verdict.INCONCLUSIVE else []
     needed = _needed(needs)
     return Decision(
         word=word,
@@ -158,11 +159,11 @@ def _listed(digests: Iterable[str]) -> str:
     return " ".join(sorted(digest[:DIGITS] for digest in digests))
 
 
-def _word(conditions: Sequence[Condition], reasons: Sequence[str]) -> str:
+def _word(conditions: Sequence[Condition], reasons: Sequence[str]) -> Verdict:
     found = {condition.verdict for condition in conditions}
     if reasons:
-        return "INVALID"
-    return next((word for word in ("FAIL", "INCONCLUSIVE") if word in found), "PASS")
+        return Verdict.INVALID
+    return next((word for word in (Verdict.FAIL, Verdict.INCONCLUSIVE) if word in found), Verdict.PASS)
 
 
 def _needs(conditions: Sequence[Condition], price: Price, *, n_cases: int) -> list[Need]:
@@ -170,7 +171,7 @@ def _needs(conditions: Sequence[Condition], price: Price, *, n_cases: int) -> li
 
     A goal that is proved already is not planned again.
     """
-    if any(c.df is not None and c.df < 4 for c in conditions if c.verdict == "INCONCLUSIVE"):
+    if any(c.df is not None and c.df < 4 for c in conditions if c.verdict == Verdict.INCONCLUSIVE):
         return []  # more clusters are needed, whatever the number of cases
     alpha = 1 - price.after
     return [
@@ -184,7 +185,7 @@ def _needs(conditions: Sequence[Condition], price: Price, *, n_cases: int) -> li
             alpha=alpha / 2 if c.rule == "superior" else alpha,
         )
         for c in conditions
-        if c.distance and c.sd is not None and math.isfinite(c.sd) and (c.rule, c.verdict) != ("superior", "PASS")
+        if c.distance and c.sd is not None and math.isfinite(c.sd) and (c.rule, c.verdict) != ("superior", Verdict.PASS)
     ]
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llmlab.base.display import Chip, Shown, html_table, plain, text_table
-from llmlab.base.errors import GateError
-from llmlab.gate.condition import CHIPS, Condition
+from llmlab.base.display import Shown, html_table, plain, text_table
+from llmlab.base.verdict import Verdict, required
+from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import MoreLabels
 from llmlab.gate.looks import Look, Price
 from llmlab.results.wording import counted, rounded_count
@@ -18,9 +18,7 @@ from llmlab.stats.standard_error import FEW_DF
 if TYPE_CHECKING:
     from llmlab.gate.receipt import Receipt
 
-__all__ = ["EXIT_CODES", "Decision"]
-
-EXIT_CODES = {"PASS": 0, "FAIL": 1, "INVALID": 2, "INCONCLUSIVE": 3}
+__all__ = ["Decision"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -43,7 +41,7 @@ class Decision(Shown):
         facts: digests, versions and origins, for the receipt.
     """
 
-    word: str
+    word: Verdict
     conditions: tuple[Condition, ...]
     candidate: str
     baseline: str | None
@@ -59,19 +57,21 @@ class Decision(Shown):
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         """The same as `word`."""
         return self.word
 
     @property
     def exit_code(self) -> int:
         """0 pass, 1 fail, 3 inconclusive, 2 invalid."""
-        return EXIT_CODES[self.word]
+        return self.word.exit_code
 
     @property
     def needed_labels(self) -> MoreLabels | None:
         """Labels still wanted for the open corrected condition that needs most; None where there is none to plan."""
-        open_ = [c.more_labels for c in self.conditions if c.verdict == "INCONCLUSIVE" and c.more_labels is not None]
+        open_ = [
+            c.more_labels for c in self.conditions if c.verdict == Verdict.INCONCLUSIVE and c.more_labels is not None
+        ]
         return max(open_, key=lambda more: more.labels, default=None)
 
     @property
@@ -90,10 +90,7 @@ class Decision(Shown):
 
     def require(self, how: str) -> Decision:
         """This decision; with `how` "pass" a GateError unless it is PASS, with "none" never."""
-        if how not in ("none", "pass"):
-            raise ValueError(f"require == {how!r}, must be 'none' or 'pass'")
-        if how == "pass" and self.word != "PASS":
-            raise GateError(f"{self.word}: {self.sentence}", decision=self)
+        required(self.word, how, sentence=self.sentence, decision=self)
         return self
 
     def receipt(self, **facts: Any) -> Receipt:
@@ -111,7 +108,7 @@ class Decision(Shown):
 
     def _repr_html_(self) -> str:
         first: dict[str, object] = {
-            "verdict": Chip(self.word, CHIPS.get(self.word, "unsure")),
+            "verdict": self.word.chip,
             "because": self.sentence,
         }
         head = html_table([first])
@@ -128,19 +125,19 @@ class Decision(Shown):
 def _sentence(decision: Decision) -> str:
     against = f" against {decision.baseline}" if decision.baseline else " (floors only, there is no baseline)"
     who = f"{decision.candidate}{against}"
-    if decision.word == "INVALID":
+    if decision.word == Verdict.INVALID:
         return f"No verdict on {who}: {'; '.join(decision.reasons)}."
-    broken = [c for c in decision.conditions if c.verdict == "FAIL"]
-    open_ = [c for c in decision.conditions if c.verdict == "INCONCLUSIVE"]
-    if decision.word == "FAIL":
+    broken = [c for c in decision.conditions if c.verdict == Verdict.FAIL]
+    open_ = [c for c in decision.conditions if c.verdict == Verdict.INCONCLUSIVE]
+    if decision.word == Verdict.FAIL:
         said = "; ".join(f"{c.name}, {c.reading}" for c in broken)
         return f"{who} breaks {counted(len(broken), 'condition')}: {said}."
-    if decision.word == "INCONCLUSIVE":
+    if decision.word == Verdict.INCONCLUSIVE:
         said = "; ".join(f"{c.name}, {c.reading}" for c in open_)
         return f"Not enough evidence on {who}: {said}. {_what_settles(decision)}".strip()
-    proved = [c for c in decision.conditions if c.verdict == "PASS" and c.rule != "no_shown_harm"]
-    rest = [c for c in decision.conditions if c.verdict == "PASS" and c.rule == "no_shown_harm"]
-    unjudged = sum(c.verdict == "NOT JUDGED" for c in decision.conditions)
+    proved = [c for c in decision.conditions if c.verdict == Verdict.PASS and c.rule != "no_shown_harm"]
+    rest = [c for c in decision.conditions if c.verdict == Verdict.PASS and c.rule == "no_shown_harm"]
+    unjudged = sum(c.verdict == Verdict.NOT_JUDGED for c in decision.conditions)
     more = f" Only not shown harmful, which is no proof: {counted(len(rest), 'condition')}." if rest else ""
     gone = f" Not judged for want of a baseline: {counted(unjudged, 'condition')}." if unjudged else ""
     names = "; ".join(f"{c.name} ({c.reading})" for c in proved)
@@ -149,7 +146,7 @@ def _sentence(decision: Decision) -> str:
 
 def _weak(conditions: tuple[Condition, ...]) -> list[str]:
     """What weakens the conditions, categories in one line."""
-    judged = [c for c in conditions if c.verdict != "NOT JUDGED"]
+    judged = [c for c in conditions if c.verdict != Verdict.NOT_JUDGED]
     said = dict.fromkeys(f"{c.name}: {note}." for c in judged if c.kind != "category" for note in c.notes)
     parts = [c for c in judged if c.kind == "category"]
     few = sum(c.df is None or c.df < FEW_DF for c in parts)

@@ -10,6 +10,7 @@ import numpy as np
 
 from llmlab.base.display import Interval
 from llmlab.base.errors import DataError
+from llmlab.base.verdict import Verdict
 from llmlab.gate import rules
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import LabelledMetric, Reading, more_labels
@@ -41,11 +42,13 @@ def judge_floor(
         **{"scale": scale, "unit": unit, "higher_is_better": lower, "unscored": unscored, "attempted": attempted},
     }
     if labelled is not None:
-        return _corrected_floor(Condition(verdict="INCONCLUSIVE", **about), labelled.mean(candidate), lower, price)
+        return _corrected_floor(
+            Condition(verdict=Verdict.INCONCLUSIVE, **about), labelled.mean(candidate), lower, price
+        )
     found = [_read(table, values, codes, bound, lower, price) for values, codes in _values(table, arm, lower, unscored)]
     read = [one for one in found if one is not None]
     if len(read) < len(found):
-        return Condition(verdict="INCONCLUSIVE", notes=("fewer than two cases or clusters are scored",), **about)
+        return Condition(verdict=Verdict.INCONCLUSIVE, notes=("fewer than two cases or clusters are scored",), **about)
     words, (mean, low, high, d) = [one[0] for one in read], read[-1][1]
     return Condition(
         verdict=rules.unanimous(words),
@@ -91,7 +94,7 @@ def described(condition: Condition, found: Reading, tail: float | None = None) -
 
     `tail` is the one-sided alpha of the test that further labels are planned for.
     """
-    correction, open_ = found.correction, condition.verdict == "INCONCLUSIVE" and tail is not None
+    correction, open_ = found.correction, condition.verdict == Verdict.INCONCLUSIVE and tail is not None
     more = None
     if open_ and condition.distance and tail is not None:
         more = more_labels(correction, distance=condition.distance, alpha=tail, n_cases=condition.n_cases)
@@ -136,7 +139,7 @@ def _values(table: ScoreTable, arm: int, lower: bool, unscored: int) -> Iterator
 
 def _read(
     table: ScoreTable, values: FloatArray, design: CaseDesign, bound: float, lower: bool, price: Price
-) -> tuple[str, tuple[float, float, float, PairedDifference]] | None:
+) -> tuple[Verdict, tuple[float, float, float, PairedDifference]] | None:
     try:
         d = mean_difference(values - bound if lower else bound - values, **design, level=price.asked)
     except DataError:
@@ -146,7 +149,7 @@ def _read(
         low, high = wilson_bounds(int(values.sum()), values.size, level=price.asked)
         wide = wilson_bounds(int(values.sum()), values.size, level=price.confidence)
         clears, misses = (low >= bound, wide[1] < bound) if lower else (high <= bound, wide[0] > bound)
-        return "PASS" if clears else "FAIL" if misses else "INCONCLUSIVE", (mean, low, high, d)
+        return Verdict.PASS if clears else Verdict.FAIL if misses else Verdict.INCONCLUSIVE, (mean, low, high, d)
     span = None if metric.low is None or metric.high is None else metric.high - metric.low
     word = rules.reaches(d, asked=price.asked, confidence=price.confidence, span=span)
     ends = (d.low + bound, d.high + bound) if lower else (bound - d.high, bound - d.low)

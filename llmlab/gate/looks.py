@@ -107,7 +107,7 @@ class Ledger(Shown):
         A look that judged the same candidate of the same results by the same policy is this look. Besides the last
         promotion, a PASS of what is now the `baseline` (a digest) ends a cycle, for those who release by hand.
         """
-        told = [look for look in self.looks if look.verdict != "INVALID" and _alike(look, this)]
+        told = [look for look in self.looks if look.verdict != Verdict.INVALID and _alike(look, this)]
         first = min((utc(look.made_at) for look in told if look.same_as(this)), default=utc(this.made_at))
         before = [look for look in told if utc(look.made_at) < first and not look.same_as(this)]
         passed = [look.made_at for look in before if look.verdict == "PASS" and look.candidate_digest == baseline]

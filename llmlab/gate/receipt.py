@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from llmlab.base.clock import utc
-from llmlab.base.display import Chip, Shown
+from llmlab.base.display import Shown
 from llmlab.base.project import git_state, named_in
 from llmlab.base.sealed import Sealed, Strict
-from llmlab.gate.condition import CHIPS, Condition
+from llmlab.base.verdict import Verdict
+from llmlab.gate.condition import Condition
 
 if TYPE_CHECKING:
     from llmlab.gate.decision import Decision
@@ -140,7 +141,7 @@ class Receipt(Shown, Sealed):
     @property
     def passed(self) -> bool:
         """Whether the verdict is PASS."""
-        return self.verdict == "PASS"
+        return self.verdict == Verdict.PASS
 
     def decided_at(self) -> datetime:
         """When it was decided; hand it to `GatePolicy.decide(now=...)` to decide again."""
@@ -162,7 +163,7 @@ class Receipt(Shown, Sealed):
     def _rows(self) -> list[dict[str, object]]:
         return [
             {
-                "verdict": Chip(self.verdict, CHIPS.get(self.verdict, "unsure")),
+                "verdict": Verdict(self.verdict).chip,
                 "candidate": f"{self.candidate} {self.bundle_digest[:8]}",
                 "baseline": f"{self.baseline} {self.baseline_digest[:8]}" if self.baseline else "none",
                 "golden set": self.golden_digest[:8],

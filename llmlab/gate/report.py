@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from llmlab.base.display import markdown, markdown_table, number, plain
+from llmlab.base.verdict import Verdict
 from llmlab.gate.condition import Condition
 from llmlab.gate.decision import Decision
 from llmlab.results.cost import cost_line
@@ -36,20 +37,20 @@ def to_markdown(decision: Decision, results: Results, *, requests_per_day: int |
 def to_junit(decision: Decision) -> str:
     """JUnit XML with one test per condition: FAIL and INCONCLUSIVE are failures, an INVALID decision is an error."""
     cases = [(c.name, c.verdict, c.reading) for c in decision.conditions]
-    cases += [("validity", "INVALID", reason) for reason in decision.reasons]
+    cases += [("validity", Verdict.INVALID, reason) for reason in decision.reasons]
     counts = {
         "tests": len(cases),
-        "failures": sum(verdict in ("FAIL", "INCONCLUSIVE") for _, verdict, _ in cases),
-        "errors": sum(verdict == "INVALID" for _, verdict, _ in cases),
-        "skipped": sum(verdict == "NOT JUDGED" for _, verdict, _ in cases),
+        "failures": sum(verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) for _, verdict, _ in cases),
+        "errors": sum(verdict == Verdict.INVALID for _, verdict, _ in cases),
+        "skipped": sum(verdict == Verdict.NOT_JUDGED for _, verdict, _ in cases),
     }
     suite = ET.Element("testsuite", {"name": "llmlab gate", **{key: str(n) for key, n in counts.items()}})
     for name, verdict, reading in cases:
         case = ET.SubElement(suite, "testcase", {"classname": "gate", "name": plain(name), "time": "0"})
-        if verdict == "NOT JUDGED":
+        if verdict == Verdict.NOT_JUDGED:
             ET.SubElement(case, "skipped", {"message": plain(reading, 500)})
-        elif verdict != "PASS":
-            kind = "error" if verdict == "INVALID" else "failure"
+        elif verdict != Verdict.PASS:
+            kind = "error" if verdict == Verdict.INVALID else "failure"
             ET.SubElement(case, kind, {"type": verdict, "message": plain(reading, 500)})
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

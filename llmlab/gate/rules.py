@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmlab.base.verdict import Verdict
 from llmlab.stats.paired import PairedDifference, non_inferiority
 from llmlab.stats.standard_error import t_quantile
 
@@ -20,7 +21,7 @@ DUST = 1e-12
 
 def superior(
     d: PairedDifference, *, min_effect: float, asked: float, confidence: float, span: float | None = None
-) -> str:
+) -> Verdict:
     """PASS: the interval lies above 0 and the value reaches `min_effect`. FAIL: the interval lies below `min_effect`.
 
     An interval without width (nothing varies) is not certainty: PASS needs the sign-flip test's p too, and FAIL that
@@ -31,34 +32,34 @@ def superior(
     'PASS'
     """
     if d.too_few_clusters:
-        return "INCONCLUSIVE"
+        return Verdict.INCONCLUSIVE
     low = d.interval(asked).low
     if low is not None and low > 0 and d.value >= min_effect - DUST and d.p_value < 1 - asked:
-        return "PASS"
-    return "FAIL" if _below(d, min_effect, span) < (1 - confidence) / 2 else "INCONCLUSIVE"
+        return Verdict.PASS
+    return Verdict.FAIL if _below(d, min_effect, span) < (1 - confidence) / 2 else Verdict.INCONCLUSIVE
 
 
 def non_inferior(
     d: PairedDifference, *, margin: float, asked: float, confidence: float, span: float | None = None
-) -> str:
+) -> Verdict:
     """PASS: harm of `margin` or more is ruled out (one-sided). FAIL: the whole interval lies beyond the margin."""
     if d.too_few_clusters:
-        return "INCONCLUSIVE"
+        return Verdict.INCONCLUSIVE
     if non_inferiority(d, margin=margin, confidence=asked, span=span).shown:
-        return "PASS"
-    return "FAIL" if d.p_below(-margin) < 1 - confidence else "INCONCLUSIVE"
+        return Verdict.PASS
+    return Verdict.FAIL if d.p_below(-margin) < 1 - confidence else Verdict.INCONCLUSIVE
 
 
-def reaches(d: PairedDifference, *, asked: float, confidence: float, span: float | None = None) -> str:
+def reaches(d: PairedDifference, *, asked: float, confidence: float, span: float | None = None) -> Verdict:
     """A floor, `d` being the mean's distance above it. PASS: the two-sided interval clears it. FAIL: it lies below."""
     if d.too_few_clusters:
-        return "INCONCLUSIVE"
+        return Verdict.INCONCLUSIVE
     above = d.p_above(0.0)
     if d.se == 0 and span is not None and d.value > 0:
         above = float(max(0.0, 1 - d.value / span) ** d.independent)
     if above < (1 - asked) / 2:
-        return "PASS"
-    return "FAIL" if _below(d, 0.0, span) < (1 - confidence) / 2 else "INCONCLUSIVE"
+        return Verdict.PASS
+    return Verdict.FAIL if _below(d, 0.0, span) < (1 - confidence) / 2 else Verdict.INCONCLUSIVE
 
 
 def harm_p(d: PairedDifference, *, margin: float) -> float:
@@ -66,13 +67,13 @@ def harm_p(d: PairedDifference, *, margin: float) -> float:
     return d.p_below(-margin)
 
 
-def unanimous(words: Sequence[str]) -> str:
+def unanimous(words: Sequence[Verdict]) -> Verdict:
     """The word that all readings share, else INCONCLUSIVE: then the unscored answers decide, and nobody knows them.
 
-    >>> unanimous(["PASS", "INCONCLUSIVE", "PASS"])
+    >>> unanimous([Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.PASS])
     'INCONCLUSIVE'
     """
-    return words[0] if len(set(words)) == 1 else "INCONCLUSIVE"
+    return words[0] if len(set(words)) == 1 else Verdict.INCONCLUSIVE
 
 
 def smallest_seen(d: PairedDifference, tail: float) -> float:

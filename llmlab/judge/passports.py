@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from llmlab.base.errors import DataError
+from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.gate.passport import JudgePassport, Limit, Measured
 from llmlab.judge.figures import Calibration, VerdictGroup
 from llmlab.judge.prompts import Judge
-from llmlab.results.comparison import Verdict
 from llmlab.stats.estimate import Estimate
 
 __all__ = ["LIMITS_GRADES", "LIMITS_PREFERENCES", "passport", "verdict"]
@@ -67,7 +67,7 @@ def passport(
     )
 
 
-def verdict(found: JudgePassport, judge: Judge, *, now: datetime) -> Verdict:
+def verdict(found: JudgePassport, judge: Judge, *, now: datetime) -> Conclusion:
     """PASS where the passport holds for this judge now, so that a gate may use its scores; else FAIL with reasons.
 
     >>> from datetime import UTC
@@ -80,10 +80,10 @@ def verdict(found: JudgePassport, judge: Judge, *, now: datetime) -> Verdict:
     """
     check = found.valid(now, judge.digest)
     if check:
-        return Verdict(
-            word="PASS", sentence=f"{judge.metric} may decide: every limit is kept until {found.expires_at}."
+        return Conclusion(
+            word=Verdict.PASS, sentence=f"{judge.metric} may decide: every limit is kept until {found.expires_at}."
         )
-    return Verdict(word="FAIL", sentence=f"{judge.metric} must not decide: {'; '.join(check.failures)}.")
+    return Conclusion(word=Verdict.FAIL, sentence=f"{judge.metric} must not decide: {'; '.join(check.failures)}.")
 
 
 def _figures(calibration: Calibration) -> dict[str, Measured]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from llmlab.notebook.report import to_markdown as to_markdown
     from llmlab.notebook.run import read_notebook as read_notebook
     from llmlab.notebook.run import run_notebook as run_notebook
-    from llmlab.notebook.value import EXIT_CODES as EXIT_CODES
     from llmlab.notebook.value import CellRun as CellRun
     from llmlab.notebook.value import NotebookRun as NotebookRun
 
@@ -28,6 +27,6 @@ __all__, __getattr__, __dir__ = face(
         "notebook.parameters": ("Parameter", "parse_parameters", "read_parameters"),
         "notebook.report": ("to_junit", "to_markdown"),
         "notebook.run": ("read_notebook", "run_notebook"),
-        "notebook.value": ("CellRun", "EXIT_CODES", "NotebookRun"),
+        "notebook.value": ("CellRun", "NotebookRun"),
     },
 )

@@ -16,6 +16,7 @@ from typing import Any
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import GateError
+from llmlab.base.verdict import Verdict
 
 __all__ = ["VERDICT_FILE", "kernel_manager_class", "load_ipython_extension", "verdict_word"]
 
@@ -57,12 +58,12 @@ def load_ipython_extension(shell: Any) -> None:
     shell.events.register("post_run_cell", _report_verdict)
 
 
-def verdict_word(error: GateError) -> str:
+def verdict_word(error: GateError) -> Verdict:
     """FAIL, INCONCLUSIVE or INVALID: as the decision says, else as the message says, else INVALID."""
     verdict = getattr(error.decision, "verdict", None)
     said = str(getattr(verdict, "value", verdict) if verdict is not None else error)
     found = re.search(r"\b(INVALID|INCONCLUSIVE|FAIL)\b", said)
-    return found[1] if found else "INVALID"
+    return Verdict(found[1]) if found else Verdict.INVALID
 
 
 def _report_verdict(result: Any) -> None:

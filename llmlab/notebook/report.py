@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 
 from llmlab.base.display import markdown, markdown_block, plain
 from llmlab.base.secrets import scrub
+from llmlab.base.verdict import Verdict
 from llmlab.notebook.value import CellRun, NotebookRun
 
 __all__ = ["to_junit", "to_markdown"]
@@ -14,8 +15,8 @@ __all__ = ["to_junit", "to_markdown"]
 def to_junit(run: NotebookRun) -> str:
     """JUnit XML with one test per code cell: a verdict is a failure, a broken cell an error, the rest skipped."""
     counts = {
-        "failures": int(run.verdict in ("FAIL", "INCONCLUSIVE")),
-        "errors": int(run.verdict in ("BROKEN", "INVALID")),
+        "failures": int(run.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)),
+        "errors": int(run.verdict in (Verdict.BROKEN, Verdict.INVALID)),
         "skipped": sum(cell.status == "skipped" for cell in run.cells),
     }
     name = plain(run.notebook.stem)
@@ -23,7 +24,7 @@ def to_junit(run: NotebookRun) -> str:
     suite = ET.Element("testsuite", {key: str(value) for key, value in facts.items()})
     for cell in run.cells:
         suite.append(_junit_case(run, cell, name))
-    if not any(cell.status == "failed" for cell in run.cells) and run.verdict != "PASS":  # no cell is to blame
+    if not any(cell.status == "failed" for cell in run.cells) and run.verdict != Verdict.PASS:  # no cell is to blame
         case = ET.SubElement(suite, "testcase", {"classname": name, "name": "notebook", "time": "0"})
         ET.SubElement(case, "error", {"type": run.verdict, "message": plain(run.message, 500)})
         suite.set("tests", str(len(run.cells) + 1))
@@ -54,7 +55,7 @@ def _junit_case(run: NotebookRun, cell: CellRun, name: str) -> ET.Element:
     if cell.status == "skipped":
         ET.SubElement(case, "skipped")
     elif cell.status == "failed":
-        kind = "failure" if run.verdict in ("FAIL", "INCONCLUSIVE") else "error"
+        kind = "failure" if run.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) else "error"
         said = ET.SubElement(case, kind, {"type": run.verdict, "message": plain(run.message, 500)})
         said.text = _lines(cell.error)
     return case

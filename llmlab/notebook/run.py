@@ -17,6 +17,7 @@ from typing import Any
 from llmlab.base.errors import FileRuleError, GateError, StoreError
 from llmlab.base.project import git_state, project_root
 from llmlab.base.secrets import scrub
+from llmlab.base.verdict import Verdict
 from llmlab.notebook.keeping import SCHEME, keep_html, register_keeper
 from llmlab.notebook.kernel import VERDICT_FILE, kernel_manager_class, verdict_word
 from llmlab.notebook.parameters import parse_parameters, read_parameters
@@ -71,7 +72,7 @@ def run_notebook(
         except BaseException as error:
             _close_after(store, run_id, error)
             raise
-        store.close_runs_of(run_id, "FINISHED" if verdict == "PASS" else "FAILED")
+        store.close_runs_of(run_id, "FINISHED" if verdict == Verdict.PASS else "FAILED")
     return run
 
 
@@ -101,7 +102,7 @@ def _execute(
     root: Path,
     environment: Mapping[str, str],
     progress: bool,
-) -> tuple[str, str]:
+) -> tuple[Verdict, str]:
     """Verdict and message."""
     import papermill
     from jupyter_core.utils import ensure_event_loop
@@ -130,21 +131,27 @@ def _execute(
             ensure_event_loop().set_exception_handler(lambda _loop, _context: None)  # the cell's task dies unheard
             raise
         except (DeadKernelError, CellControlSignal) as error:
-            return "BROKEN", f"the kernel ended: {scrub(str(error))}"
-    return "PASS", ""
+            return Verdict.BROKEN, f"the kernel ended: {scrub(str(error))}"
+    return Verdict.PASS, ""
 
 
-def _verdict_of(error: Any, verdict_file: Path) -> tuple[str, str]:
+def _verdict_of(error: Any, verdict_file: Path) -> tuple[Verdict, str]:
     if verdict_file.exists():
         said = json.loads(verdict_file.read_text(encoding="utf-8"))
-        return said["verdict"], scrub(said["message"])
+        return Verdict(said["verdict"]), scrub(said["message"])
     if error.ename == GateError.__name__:  # the extension did not load: the text still says it
         return verdict_word(GateError(error.evalue)), scrub(error.evalue)
-    return "BROKEN", scrub(f"{error.ename}: {error.evalue}")
+    return Verdict.BROKEN, scrub(f"{error.ename}: {error.evalue}")
 
 
 def _outcome(
-    path: Path, executed: Path, verdict: str, message: str, values: Mapping[str, Any], run_id: str, duration_s: float
+    path: Path,
+    executed: Path,
+    verdict: Verdict,
+    message: str,
+    values: Mapping[str, Any],
+    run_id: str,
+    duration_s: float,
 ) -> NotebookRun:
     kept = json.loads(executed.read_text(encoding="utf-8"))
     return NotebookRun(

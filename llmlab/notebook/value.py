@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.display import Chip, Shown
+from llmlab.base.display import Shown
+from llmlab.base.verdict import Verdict
 
-__all__ = ["EXIT_CODES", "CellRun", "NotebookRun"]
-
-EXIT_CODES = {"PASS": 0, "FAIL": 1, "BROKEN": 2, "INVALID": 2, "INCONCLUSIVE": 3}
-_CHIPS = {"PASS": "good", "FAIL": "bad", "BROKEN": "bad", "INVALID": "bad", "INCONCLUSIVE": "unsure"}
+__all__ = ["CellRun", "NotebookRun"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +40,7 @@ class NotebookRun(Shown):
     """
 
     notebook: Path
-    verdict: str
+    verdict: Verdict
     message: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     executed: Path
@@ -55,14 +53,13 @@ class NotebookRun(Shown):
     @property
     def exit_code(self) -> int:
         """0 pass, 1 fail, 3 inconclusive, 2 broken or invalid."""
-        return EXIT_CODES[self.verdict]
+        return self.verdict.exit_code
 
     def _rows(self) -> list[dict[str, object]]:
-        verdict = Chip(self.verdict, _CHIPS[self.verdict])
         return [
             {
                 "notebook": self.notebook.name,
-                "verdict": verdict,
+                "verdict": self.verdict.chip,
                 "exit code": self.exit_code,
                 "duration s": round(self.duration_s, 1),
                 "kept as": str(self.html),

@@ -9,6 +9,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from llmlab.base.display import plain
+from llmlab.base.verdict import Verdict
 from llmlab.plots.drawing import (
     COLOURS,
     CYCLE,
@@ -159,10 +160,10 @@ def _draw_panel(axes: Axes, group: Sequence[PairedRow], *, rows: Sequence[Paired
 
 _LOOKS = {
     "better": ("blue", True),
-    "PASS": ("blue", True),
+    Verdict.PASS: ("blue", True),
     "worse": ("vermillion", True),
-    "FAIL": ("vermillion", True),
-    "INCONCLUSIVE": ("grey", False),
+    Verdict.FAIL: ("vermillion", True),
+    Verdict.INCONCLUSIVE: ("grey", False),
     "not enough evidence": ("grey", False),
 }
 

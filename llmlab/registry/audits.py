@@ -10,6 +10,7 @@ from typing import Any
 
 from llmlab.base.display import Chip, Shown
 from llmlab.base.errors import FileRuleError, RegistryError, StoreError
+from llmlab.base.verdict import Verdict
 from llmlab.registry.connection import HISTORY, Registry, open_registry
 from llmlab.registry.moves import History, make_move, settle
 from llmlab.registry.versions import Version, read_bundle, read_receipt
@@ -159,7 +160,7 @@ def _why_not(registry: Registry, found: Any) -> str:
         return str(error)
     if receipt is None:
         return "it has no receipt"
-    return "" if receipt.verdict == "PASS" else f"its receipt says {receipt.verdict}"
+    return "" if receipt.verdict == Verdict.PASS else f"its receipt says {receipt.verdict}"
 
 
 def _adopt(registry: Registry, past: History, alias: str, found: Any) -> None:

@@ -13,6 +13,7 @@ from llmlab import tracking
 from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError, RegistryError
 from llmlab.base.project import project_root
+from llmlab.base.verdict import Verdict
 from llmlab.gate import GatePolicy, Receipt
 from llmlab.gate.policy import age_limit
 from llmlab.gate.validity import judges_of
@@ -58,7 +59,7 @@ class Evidence(Shown):
 def objections(registry: Registry, evidence: Evidence, version: Version, *, root: Path | None = None) -> list[str]:
     """Why the receipt does not carry this version today; empty when it does."""
     receipt, policy = evidence.receipt, evidence.policy
-    found = [] if receipt.verdict == "PASS" else [f"its receipt says {receipt.verdict}: {receipt.sentence}"]
+    found = [] if receipt.verdict == Verdict.PASS else [f"its receipt says {receipt.verdict}: {receipt.sentence}"]
     if receipt.bundle_digest != version.digest:
         found.append(f"the receipt is for the bundle {receipt.bundle_digest[:8]}, this is {version.digest[:8]}")
     if receipt.policy_digest != policy.digest:
@@ -85,7 +86,7 @@ def condition_rows(receipt: Receipt) -> list[Mapping[str, object]]:
             "means": c.reading,
         }
         for c in receipt.conditions
-        if c.kind != "category" or c.verdict != "PASS"
+        if c.kind != "category" or c.verdict != Verdict.PASS
     ]
 
 
@@ -119,7 +120,7 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
     )
     differs = receipt.differences(decision)
     found = [f"the logged cases give another {', '.join(differs)} than the receipt says"] if differs else []
-    if decision.word != "PASS" and receipt.verdict == "PASS":
+    if decision.word != Verdict.PASS and receipt.verdict == Verdict.PASS:
         found.append(f"the logged cases say {decision.word}: {decision.sentence}")
     return found
 
@@ -188,7 +189,7 @@ def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> l
             passports=evidence.passports,
             now=receipt.decided_at(),
         )
-        if decision.word in ("FAIL", "INVALID"):
+        if decision.word in (Verdict.FAIL, Verdict.INVALID):
             found.append(f"{where}: {decision.sentence.rstrip('.')}")
     return found
 

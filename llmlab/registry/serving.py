@@ -14,6 +14,7 @@ from pathlib import Path
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import RegistryError, StoreError
+from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.export import Exported
 from llmlab.registry.connection import name_and_alias, open_registry
@@ -134,7 +135,7 @@ def _ask(reference: str, known: Served | None, *, require_receipt: bool, root: P
     bundle = read_bundle(registry, version)
     if require_receipt:
         receipt = read_receipt(registry, version)
-        if receipt is None or receipt.verdict != "PASS":
+        if receipt is None or receipt.verdict != Verdict.PASS:
             said = "has no receipt" if receipt is None else f"has a receipt that says {receipt.verdict}"
             raise RegistryError(f"{reference} is version {version.number}, which {said}: it is not served")
     return Served(bundle=bundle, reference=reference, version=version, checked_s=time.monotonic())

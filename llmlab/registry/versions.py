@@ -14,6 +14,7 @@ import pydantic
 from llmlab.base.display import Chip, Shown
 from llmlab.base.errors import FloatingModelError, RegistryError
 from llmlab.base.project import git_state, who
+from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
 from llmlab.golden.checks import refuse_secrets
 from llmlab.registry.card import card
@@ -75,14 +76,14 @@ class Version(Shown):
         )
 
     def _rows(self) -> list[dict[str, object]]:
-        kinds = {"PASS": "good", "FAIL": "bad", "INVALID": "bad", "INCONCLUSIVE": "unsure"}
+        known = self.gate in set(Verdict)
         return [
             {
                 "model": self.name,
                 "version": self.number,
                 "bundle": self.bundle_version,
                 "digest": self.digest[:8],
-                "gate": Chip(self.gate or "no receipt", kinds.get(self.gate, "neutral")),
+                "gate": Verdict(self.gate).chip if known else Chip(self.gate or "no receipt"),
                 "aliases": self.aliases,
             }
         ]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.base.verdict import Conclusion as Conclusion
+    from llmlab.base.verdict import Verdict as Verdict
     from llmlab.results.comparison import Comparison as Comparison
     from llmlab.results.comparison import PairedRow as PairedRow
-    from llmlab.results.comparison import Verdict as Verdict
     from llmlab.results.comparison import compare_tables as compare_tables
     from llmlab.results.results import Results as Results
     from llmlab.results.scores import Metric as Metric
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = face(
     __name__,
     {
-        "results.comparison": ("Comparison", "PairedRow", "Verdict", "compare_tables"),
+        "base.verdict": ("Conclusion", "Verdict"),
+        "results.comparison": ("Comparison", "PairedRow", "compare_tables"),
         "results.results": ("Results",),
         "results.scores": ("Metric", "ScoreTable", "score_table"),
         "results.study": ("cases_needed", "harm_by_category", "repeats_or_cases", "three_readings"),

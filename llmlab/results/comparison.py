@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmlab.base.display import Chip, Interval, Shown, frame
-from llmlab.base.errors import GateError
 from llmlab.base.numbers import p_text
+from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.results.margins import POWER, UNSCORED_AT_MOST, judged, margins_of
 from llmlab.results.scores import CaseDesign, Metric, ScoreTable
 from llmlab.results.wording import comparison_lines, missing_notes, paired_sentence
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Comparison", "PairedRow", "Verdict", "compare_tables"]
+__all__ = ["Comparison", "PairedRow", "compare_tables"]
 
-_KINDS = {"PASS": "good", "better": "good", "FAIL": "bad", "worse": "bad"}
+_KINDS = {"better": "good", "worse": "bad"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -70,7 +70,7 @@ class PairedRow(Shown):
     level: float = 0.95
     detectable: float | None = None
     margin: float | None = None
-    verdict: str | None = None
+    verdict: Verdict | None = None
     repeats: float | None = None
     noise: float | None = None
     needed_cases: int | None = None
@@ -132,13 +132,16 @@ class PairedRow(Shown):
         }
 
     def _rows(self) -> list[dict[str, object]]:
-        d, word = self.difference, self.verdict or self.reading
+        d = self.difference
         row: dict[str, object] = {"metric": self.metric.name, "candidate": self.candidate}
         if self.category is not None:
             row["category"] = self.category
         row[f"difference [{self.level:.0%} CI]"] = None if d is None else Interval(d.value, d.low, d.high)
         row["p (Holm)"] = p_text(self.p_adjusted)
-        row["verdict" if self.verdict else "reading"] = Chip(word, _KINDS.get(word, "unsure"))
+        if self.verdict is None:
+            row["reading"] = Chip(self.reading, _KINDS.get(self.reading, "unsure"))
+        else:
+            row["verdict"] = self.verdict.chip
         row["cases"] = f"{self.n_pairs:,}/{self.n_attempted:,}"
         if self.n_clusters != self.n_pairs:
             row["clusters"] = self.n_clusters
@@ -163,28 +166,6 @@ class PairedRow(Shown):
 
     def _sentence(self) -> str:
         return " ".join([self.sentence, *self.notes])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Verdict(Shown):
-    """How a notebook ends: PASS, FAIL or INCONCLUSIVE, and why in one sentence."""
-
-    word: str
-    sentence: str
-
-    def require(self, how: str) -> Verdict:
-        """This verdict; with `how` "pass" a GateError unless it is PASS, which sets the exit code of `llmlab run`."""
-        if how not in ("none", "pass"):
-            raise ValueError(f"require == {how!r}, must be 'none' or 'pass'")
-        if how == "pass" and self.word != "PASS":
-            raise GateError(f"{self.word}: {self.sentence}", decision=self)
-        return self
-
-    def _rows(self) -> list[dict[str, object]]:
-        return [{"verdict": Chip(self.word, _KINDS.get(self.word, "unsure"))}]
-
-    def _sentence(self) -> str:
-        return self.sentence
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -213,24 +194,26 @@ class Comparison(Shown):
             raise ValueError(f"{len(found)} rows for {asked}, must be one (metric/candidate there are: {there})")
         return found[0]
 
-    def verdict(self, metric: str) -> Verdict:
+    def verdict(self, metric: str) -> Conclusion:
         """PASS where a candidate is better on this metric, FAIL where all are worse, else INCONCLUSIVE."""
         rows = [row for row in self.rows if row.metric.name == metric and row.category is None]
         if not self.rows:
-            return Verdict(word="INCONCLUSIVE", sentence="Nothing to compare: there is no other variant.")
+            return Conclusion(word=Verdict.INCONCLUSIVE, sentence="Nothing to compare: there is no other variant.")
         if not rows:
             known = ", ".join(dict.fromkeys(row.metric.name for row in self.rows))
             raise ValueError(f"no row for a metric {metric!r} in this comparison (there are: {known})")
         better = [row for row in rows if row.reading == "better"]
         if better:
             best = max(better, key=lambda row: abs(row.difference.value) if row.difference else 0.0)
-            return Verdict(word="PASS", sentence=best.sentence)
+            return Conclusion(word=Verdict.PASS, sentence=best.sentence)
         if len(rows) == 1:
-            return Verdict(word="FAIL" if rows[0].reading == "worse" else "INCONCLUSIVE", sentence=rows[0].sentence)
+            return Conclusion(
+                word=Verdict.FAIL if rows[0].reading == "worse" else Verdict.INCONCLUSIVE, sentence=rows[0].sentence
+            )
         if all(row.reading == "worse" for row in rows):
-            return Verdict(word="FAIL", sentence=f"Every candidate is worse than {self.baseline} on {metric}.")
+            return Conclusion(word=Verdict.FAIL, sentence=f"Every candidate is worse than {self.baseline} on {metric}.")
         sentence = f"Not enough evidence that any of {len(rows)} candidates is better than {self.baseline} on {metric}."
-        return Verdict(word="INCONCLUSIVE", sentence=sentence)
+        return Conclusion(word=Verdict.INCONCLUSIVE, sentence=sentence)
 
     def records(self) -> list[dict[str, Any]]:
         """Every row as plain JSON values."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from llmlab.base.verdict import Verdict
 from llmlab.stats.paired import PairedDifference, non_inferiority
 from llmlab.stats.standard_error import t_quantile
 
@@ -59,22 +60,22 @@ def judged(row: PairedRow, margin: float | None) -> PairedRow:
         return row
     d = row.difference
     if d is None or (row.unscored and row.lowest is None and row.unscored > UNSCORED_AT_MOST * sum(row.attempted)):
-        return replace(row, margin=margin, verdict="INCONCLUSIVE")
+        return replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE)
     found = [d, row.lowest or d, row.highest or d]
     turned = found if row.metric.higher_is_better else [_turned(x) for x in found]
     tests = [non_inferiority(x, margin=margin, confidence=row.level) for x in turned]
     shown, harm = all(test.shown for test in tests), all(test.harm_shown for test in tests)
     if (shown or harm) and not d.too_few_clusters:
-        return replace(row, margin=margin, verdict="PASS" if shown else "FAIL")
+        return replace(row, margin=margin, verdict=Verdict.PASS if shown else Verdict.FAIL)
     if tests[0].shown or tests[0].harm_shown:  # what is open is the unscored answers or the clusters, not the cases
-        return replace(row, margin=margin, verdict="INCONCLUSIVE")
+        return replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE)
     needed = row.n_pairs * ((t_quantile(row.level, d.df) + t_quantile(POWER, d.df)) * d.se / margin) ** 2
     instead = None
     if row.repeats is not None and row.noise is not None:
         repeats, now = more_repeats(row.repeats)
         then = needed * (1 - row.noise + row.noise * now / repeats)
         instead = (repeats, now, math.ceil(then)) if then < (1 - SAVED_AT_LEAST) * needed else None
-    open_ = replace(row, margin=margin, verdict="INCONCLUSIVE", needed_cases=math.ceil(needed))
+    open_ = replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE, needed_cases=math.ceil(needed))
     return replace(open_, needed_with_repeats=instead)
 
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from llmlab.base.display import Interval, number
+from llmlab.base.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,9 +128,9 @@ def _what_is_missed(row: PairedRow, d: PairedDifference) -> str:
 def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
     scale, unit = scale_of(row.metric)
     margin = f"{number((row.margin or 0) * scale)}{unit}"
-    if row.verdict == "PASS":
+    if row.verdict == Verdict.PASS:
         return f"harm of {margin} or more is ruled out"
-    if row.verdict == "FAIL":
+    if row.verdict == Verdict.FAIL:
         return f"it is worse by more than the margin of {margin}"
     undecided = f"not enough evidence on the margin of {margin}"
     if d.too_few_clusters:

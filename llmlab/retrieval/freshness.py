@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from llmlab.base.clock import utc
 from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError, FileRuleError
+from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.bundle.prompt import fill
-from llmlab.results.comparison import Verdict
 from llmlab.results.scores import CaseGroups
 from llmlab.results.wording import counted
 from llmlab.retrieval.caserows import Rows
@@ -100,7 +100,7 @@ class Freshness(Shown):
         ]
         return Rows(rows=tuple(rows[:first]), sentence=self._moved())
 
-    def verdict(self, *, stale_at_most: float) -> Verdict:
+    def verdict(self, *, stale_at_most: float) -> Conclusion:
         """PASS where the stale share is at most so much for sure, FAIL where it is above for sure, else INCONCLUSIVE.
 
         Raises:
@@ -112,11 +112,11 @@ class Freshness(Shown):
         if found is None or found.value is None:
             raise DataError("no golden set was given to check(...), so nobody knows whose questions are concerned")
         if self.fresh or (found.high is not None and found.high <= stale_at_most):
-            word = "PASS"
+            word = Verdict.PASS
         else:
-            word = "FAIL" if found.low is not None and found.low > stale_at_most else "INCONCLUSIVE"
+            word = Verdict.FAIL if found.low is not None and found.low > stale_at_most else Verdict.INCONCLUSIVE
         share = Interval(found.value, found.low, found.high, "%")
-        return Verdict(
+        return Conclusion(
             word=word,
             sentence=f"{share} of the questions have a stale relevant document, at most {stale_at_most:.0%} allowed.",
         )

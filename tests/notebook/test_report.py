@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from llmlab.base.verdict import Verdict
 from llmlab.notebook import CellRun, NotebookRun, to_junit, to_markdown
 
 HOSTILE = "<script>alert(1)</script> \x1b[31m ]]> ``` | `x` \x00"
@@ -26,7 +27,7 @@ def run_of(verdict="FAIL", *, cells=None, **facts):
             CellRun(number=3, heading="Log", status="skipped"),
         ),
     }
-    return NotebookRun(verdict=verdict, **{**given, **facts})
+    return NotebookRun(verdict=Verdict(verdict), **{**given, **facts})
 
 
 @pytest.mark.parametrize(

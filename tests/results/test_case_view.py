@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 import llmlab as ll
+from llmlab.base.display import both_sides, diffed
 from llmlab.base.errors import DataError
-from llmlab.base.highlights import both_sides, diffed
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.call_store import CallStore, call_key
