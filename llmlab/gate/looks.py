@@ -15,6 +15,7 @@ from typing import Any
 from llmlab.base.clock import utc
 from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
+from llmlab.base.verdict import Verdict
 
 __all__ = ["COUNTED", "NONE_HERE", "NOT_ASKED", "Ledger", "Look", "Price", "level_of_look", "price_of_looking"]
 
@@ -110,7 +111,7 @@ class Ledger(Shown):
         told = [look for look in self.looks if look.verdict != Verdict.INVALID and _alike(look, this)]
         first = min((utc(look.made_at) for look in told if look.same_as(this)), default=utc(this.made_at))
         before = [look for look in told if utc(look.made_at) < first and not look.same_as(this)]
-        passed = [look.made_at for look in before if look.verdict == "PASS" and look.candidate_digest == baseline]
+        passed = [look.made_at for look in before if look.verdict == Verdict.PASS and look.candidate_digest == baseline]
         ends: list[datetime] = [end for end in map(utc, (*self.promotions, *passed)) if end < first]
         since = max(ends, default=None)
         return tuple(
