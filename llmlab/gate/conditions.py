@@ -19,6 +19,7 @@ from llmlab.gate.floors import described, judge_floor, unscored_note
 from llmlab.gate.policy import Categories, Floor, GatePolicy, Requirement, relative_share
 from llmlab.results.scores import CaseDesign, ScoreTable
 from llmlab.results.wording import scale_of
+from llmlab.stats.arrays import paired_differences
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
 from llmlab.stats.standard_error import t_quantile
@@ -76,13 +77,9 @@ class _Reader:
         self.table, self.metric, self.price, self.labelled = table, table.metric, price, labelled
         self.candidate = table.column(candidate)
         self.baseline = None if baseline is None else table.column(baseline)
+        self.span = table.metric.span
         self.read: dict[bytes, Reading] = {}
         self.everything = np.ones(len(table.case_ids), dtype=bool)
-
-    @property
-    def span(self) -> float | None:
-        low, high = self.metric.low, self.metric.high
-        return None if low is None or high is None else high - low
 
     def judged(self, part: Requirement, *, kind: str) -> Condition:
         """A goal, guard or anchor."""
@@ -133,7 +130,8 @@ class _Reader:
         up, level = self.metric.higher_is_better, self.price.confidence
         try:
             if share is None:
-                return mean_difference(arm - base if up else base - arm, **design, level=level)
+                better, worse = (arm, base) if up else (base, arm)
+                return mean_difference(paired_differences(better, worse, scale=self.span), **design, level=level)
             change = -share if up else share
             d = relative_margin_difference(base, arm, margin=change, **design, level=level)
         except DataError:  # fewer than two cases or clusters

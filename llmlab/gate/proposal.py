@@ -13,6 +13,7 @@ from llmlab.base.errors import DataError
 from llmlab.gate.policy import GatePolicy
 from llmlab.results.scores import Metric
 from llmlab.results.wording import counted, scale_of
+from llmlab.stats.arrays import paired_differences
 from llmlab.stats.paired import mean_difference
 from llmlab.stats.power import settleable_margin, smallest_detectable_difference
 
@@ -54,7 +55,7 @@ def propose(results: Results, *, baseline: str, candidate: str, goal: str | None
         a, b = table.values[:, table.column(baseline)], table.values[:, table.column(candidate)]
         known = ~(np.isnan(a) | np.isnan(b))
         try:
-            d = mean_difference(b[known] - a[known], **table.design(known))
+            d = mean_difference(paired_differences(b[known], a[known], scale=table.metric.span), **table.design(known))
         except DataError as error:
             raise DataError(f"{name}: {error}") from None
         noise[name] = (d.se * math.sqrt(d.n), d.n, d.n_clusters)

@@ -17,6 +17,7 @@ from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.results.margins import POWER, UNSCORED_AT_MOST, judged, margins_of
 from llmlab.results.scores import CaseDesign, Metric, ScoreTable
 from llmlab.results.wording import comparison_lines, missing_notes, paired_sentence
+from llmlab.stats.arrays import paired_differences
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference
 from llmlab.stats.standard_error import t_quantile
@@ -296,7 +297,8 @@ def _row(
     paired = ~(np.isnan(a) | np.isnan(b))
     both = chosen.copy()
     both[chosen] = paired
-    difference = _difference(b[paired] - a[paired], table.design(both), level)
+    paired_values = paired_differences(b[paired], a[paired], scale=table.metric.span)
+    difference = _difference(paired_values, table.design(both), level)
     lowest = highest = None
     if table.lowest is not None and table.highest is not None and int(scored.sum()) < int(tried.sum()):
         low, high = table.lowest[chosen], table.highest[chosen]

@@ -11,6 +11,7 @@ import numpy as np
 from llmlab.base.display import Chip, Interval, Shown, number, plain
 from llmlab.results.scores import Metric
 from llmlab.results.wording import counted
+from llmlab.stats.arrays import paired_differences
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -179,8 +180,8 @@ def good_cells(table: ScoreTable) -> NDArray[np.bool_]:
     Raises:
         ValueError: the metric has no bounds, so nobody knows which half is better.
     """
-    middle = _threshold(table.metric)
-    good: NDArray[np.bool_] = table.values >= middle if table.metric.higher_is_better else table.values <= middle
+    above = paired_differences(table.values, np.full(table.values.shape, _threshold(table.metric)))
+    good: NDArray[np.bool_] = above >= 0 if table.metric.higher_is_better else above <= 0
     return good
 
 

@@ -43,6 +43,11 @@ class Metric:
         """Whether the pessimistic value of a missing row is known."""
         return self.low is not None and self.high is not None
 
+    @property
+    def span(self) -> float | None:
+        """How far two scores can lie apart; None without both bounds."""
+        return None if self.low is None or self.high is None else self.high - self.low
+
 
 class CaseDesign(TypedDict):
     """How cases were drawn, as every estimator of a mean takes it: `mean_difference(d, **table.design(chosen))`."""

@@ -17,7 +17,7 @@ from llmlab.base.display import Shown, number
 from llmlab.base.errors import DataError
 from llmlab.results.scores import CaseDesign, ScoreTable
 from llmlab.results.wording import counted, scale_of
-from llmlab.stats.arrays import FloatArray
+from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.paired import PairedDifference, mean_difference, non_inferiority
 from llmlab.stats.power import miller_sample_size, smallest_detectable_difference
 from llmlab.stats.standard_error import standard_error, t_quantile, t_tail
@@ -47,12 +47,12 @@ class Study(Shown):
 def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Study:
     """The same difference read three ways: as two samples, as pairs, and as pairs in clusters."""
     a, b, design = _pairs(table, baseline, candidate)
-    paired = mean_difference(b - a, weights=design["weights"])
+    paired = mean_difference(paired_differences(b, a, scale=table.metric.span), weights=design["weights"])
     se = math.hypot(*(standard_error(arm, weights=design["weights"]).se for arm in (a, b)))
     rows = [_reading("two samples", paired.value, se, 2.0 * a.size - 2), _of("pairs, cases independent", paired)]
     last = paired
     if table.clustered:
-        last = mean_difference(b - a, **design)
+        last = mean_difference(paired_differences(b, a, scale=table.metric.span), **design)
         rows.append(_of("pairs in clusters (CR2)", last))
     changed = table.clustered and (paired.p_value < 0.05) != (last.p_value < 0.05)
     answer = "The clusters change the decision." if changed else "All that counts is the last line."
@@ -94,8 +94,9 @@ def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin
         chosen = mask & known
         try:
             design = table.design(chosen)
-            iid = mean_difference(sign * (b - a)[chosen], weights=design["weights"])
-            d = mean_difference(sign * (b - a)[chosen], **design)
+            gains = sign * paired_differences(b[chosen], a[chosen], scale=table.metric.span)
+            iid = mean_difference(gains, weights=design["weights"])
+            d = mean_difference(gains, **design)
         except DataError:
             rows.append({"category": tag, "cases": int(chosen.sum()), "verdict": "too few cases or clusters"})
             continue
@@ -138,7 +139,7 @@ def _pairs(table: ScoreTable, baseline: str, candidate: str) -> tuple[FloatArray
 
 def _difference(table: ScoreTable, baseline: str, candidate: str) -> PairedDifference:
     a, b, design = _pairs(table, baseline, candidate)
-    return mean_difference(b - a, **design)
+    return mean_difference(paired_differences(b, a, scale=table.metric.span), **design)
 
 
 def _of(name: str, d: PairedDifference) -> dict[str, object]:

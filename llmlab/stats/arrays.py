@@ -11,11 +11,24 @@ import numpy.typing as npt
 
 from llmlab.base.errors import DataError
 
-__all__ = ["FloatArray", "GroupIndex", "Values", "cluster_codes", "cluster_sums", "codes", "floats", "open_unit"]
+__all__ = [
+    "FloatArray",
+    "GroupIndex",
+    "Values",
+    "cluster_codes",
+    "cluster_sums",
+    "codes",
+    "floats",
+    "open_unit",
+    "paired_differences",
+]
 
 FloatArray = npt.NDArray[np.float64]
 GroupIndex = npt.NDArray[np.intp]
 Values = Sequence[Any] | npt.NDArray[Any]
+
+ROUNDED_OFF = 1e-12  # of the two numbers: what a few operations on them lose
+ROUNDED_OFF_SCALE = 16 * float(np.finfo(np.float64).eps)  # of the whole scale: what is lost of small ones beside large
 
 
 def floats(
@@ -47,6 +60,24 @@ def floats(
     if not gaps:
         raise DataError(f"{name}[{int(np.flatnonzero(np.isnan(array))[0])}] is missing: leave the row out and count it")
     return array
+
+
+def paired_differences(candidate: npt.ArrayLike, baseline: npt.ArrayLike, *, scale: float | None = None) -> FloatArray:
+    """candidate - baseline, exactly 0 where the two are equal but for rounding.
+
+    0.1 + 0.2 is not 0.3 in binary, and a difference of 5.6e-17 in every case is no finding. Rounding is what is below
+    1e-12 of the two numbers, or below 16 units in the last place of the scale: the largest number of both arms, or the
+    `scale` of the metric where that is larger.
+
+    >>> paired_differences([0.1 + 0.2, 0.5], [0.3, 0.4]).round(3).tolist()
+    [0.0, 0.1]
+    """
+    one, two = np.asarray(candidate, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    found: FloatArray = one - two
+    sizes = np.maximum(np.abs(one), np.abs(two))
+    largest = max(float(np.fmax.reduce(sizes, axis=None, initial=0.0)), scale or 0.0)
+    found[np.abs(found) <= np.maximum(ROUNDED_OFF * sizes, ROUNDED_OFF_SCALE * largest)] = 0.0
+    return found
 
 
 def codes(labels: Values, name: str, *, length: int) -> tuple[GroupIndex, list[Any]]:

@@ -19,7 +19,7 @@ from scipy import special
 from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError
 from llmlab.stats.agreement import JudgeRates
-from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit
+from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit, paired_differences
 from llmlab.stats.clustered import clustered_fit, contrast
 from llmlab.stats.estimate import Estimate, wilson_rate
 from llmlab.stats.standard_error import FEW_DF
@@ -194,7 +194,8 @@ def ppi_difference(
     arms += [floats(column, name, length=len(arms[0]), gaps=True) for name, column in named.items()]
     one_sided = int((np.isnan(arms[2]) != np.isnan(arms[3])).sum())
     design = {"inclusion": inclusion, "weights": weights, "clusters": clusters}
-    found = _ppi(arms[1] - arms[0], arms[3] - arms[2], **design, level=level, what="difference")
+    judged, human = (paired_differences(arms[i + 1], arms[i]) for i in (0, 2))
+    found = _ppi(judged, human, **design, level=level, what="difference")
     if not one_sided:
         return found
     note = f"{one_sided:,} cases are labelled in one arm only: their labels are not used"

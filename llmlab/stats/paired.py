@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmlab.base.display import Interval, Shown
-from llmlab.stats.arrays import floats, open_unit
+from llmlab.stats.arrays import floats, open_unit, paired_differences
 from llmlab.stats.standard_error import (
     TOO_FEW_DF,
     Estimator,
@@ -198,7 +198,7 @@ def relative_margin_difference(
     cand = floats(candidate, "candidate", at_least=2)
     if base.shape != cand.shape:
         raise ValueError(f"baseline has {base.size} cases, candidate {cand.size}: pair them by id first")
-    result = mean_difference(cand - (1 + margin) * base, clusters, weights=weights, level=level)
+    result = mean_difference(paired_differences(cand, (1 + margin) * base), clusters, weights=weights, level=level)
     return replace(result, method=f"{result.method}, of candidate - {1 + margin:g} x baseline")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from llmlab.base.errors import GateError
 from llmlab.results.comparison import compare_tables
+from llmlab.stats.paired import relative_margin_difference
 from tests.made_results import made
 
 SLEEP = {
@@ -45,6 +46,15 @@ def test_livebench_by_task_is_undecided_and_by_item_is_not():
     assert clustered.difference.p_value == pytest.approx(0.14172, abs=1e-5)
     assert (clustered.reading, clustered.n_clusters, clustered.n_pairs) == ("not enough evidence", 18, 1136)
     assert made(scores).compare("gpt").row("right").reading == "better"
+
+
+def test_rounding_is_never_a_finding():
+    """0.1 + 0.2 against 0.3 in every case, as a score and as a cost that is exactly 10% higher."""
+    noisy = made({"one": [0.3] * 40, "two": [0.1 + 0.2] * 40})
+    row = noisy.compare("one").row("right")
+    assert (row.difference.value, row.difference.p_value, row.reading) == (0.0, 1.0, "not enough evidence")
+    assert row.sentence.startswith("No difference seen")
+    assert relative_margin_difference([0.3] * 40, [0.33] * 40, margin=0.1).p_value == 1.0
 
 
 def test_repeats_are_never_counted_as_cases():

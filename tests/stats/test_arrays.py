@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from llmlab.base.errors import DataError
-from llmlab.stats.arrays import codes, floats
+from llmlab.stats.arrays import codes, floats, paired_differences
 
 
 def test_codes_number_groups_in_order_of_appearance():
@@ -27,3 +27,16 @@ def test_floats_refuse_infinity_gaps_and_wrong_lengths_by_name():
         floats([0.0, 1.0], "scores", length=3)
     with pytest.raises(DataError, match="2 dimensions"):
         floats([[0.0]], "scores")
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_what_only_rounding_tells_apart_is_a_tie_at_every_size_and_nothing_else_is(size):
+    """0.1 + 0.2 against 0.3; a millionth of a millionth apart is no tie."""
+    noisy, exact = size * (np.full(50, 0.1) + 0.2), size * np.full(50, 0.3)
+    assert not paired_differences(noisy, exact).any()
+    assert paired_differences(exact * (1 + 1e-11), exact).all()
+    assert not paired_differences([1 - 0.9 - 0.1], [0.0], scale=1.0).any()
+
+
+def test_small_numbers_beside_a_large_one_keep_their_differences():
+    assert paired_differences([1e9, 2e-3], [1e9, 1e-3]).tolist() == [0.0, 1e-3]
