@@ -124,8 +124,9 @@ class Price(Shown):
     """What is left of the confidence.
 
     Attributes:
-        look: 1 for the first candidate that is looked at in a release cycle, 2 for the second look or candidate...
-        candidates: distinct candidates that were looked at in it, this one included.
+        look: 1 for the first decision of a release cycle, 2 for the second, and so on.
+        candidates: distinct candidates that were tried in it, this one included.
+        counted: looks and candidates of the cycle in one count, this one included: what `asked` follows from.
         confidence: the policy's own, at which harm is shown.
         asked: what the claims that let a candidate through are read at.
         after: what the next look would read them at, for planning: no other where nobody counts.
@@ -134,6 +135,7 @@ class Price(Shown):
 
     look: int
     candidates: int
+    counted: int
     confidence: float
     asked: float
     after: float
@@ -143,9 +145,9 @@ class Price(Shown):
         unread = f"Earlier looks were not counted: {self.state}." if self.state in (NONE_HERE, NOT_ASKED) else ""
         if self.asked == self.confidence:
             return unread
-        of = f" ({self.candidates} candidates)" if self.candidates > 1 else ""
+        tried = f", {self.candidates} candidates tried in it" if self.candidates > 1 else ""
         asked = f"Proof is asked for at confidence {self.asked:.4g} instead of {self.confidence:g}"
-        return f"{asked}: look {self.look} of this release cycle{of}. {unread}".strip()
+        return f"{asked}: look {self.look} of this release cycle{tried}. {unread}".strip()
 
 
 def level_of_look(look: int, *, confidence: float, declared: int | None = None) -> float:
@@ -173,9 +175,10 @@ def price_of_looking(
     ...     return Look(results_digest=results, policy_digest="p", candidate_digest="c", golden_digest="g",
     ...                 verdict="INCONCLUSIVE", made_at=made_at)
     >>> price = price_of_looking([look("r1", "2026-02-01")], look("r2", "2026-02-02"), confidence=0.95)
-    >>> price.look, round(price.asked, 6)
-    (2, 0.9875)
+    >>> price.look, price.counted, round(price.asked, 6)
+    (2, 2, 0.9875)
     """
+    looks = tuple(looks)
     known = (*looks, this)
     counted = set().union(*(look.counted for look in known))
     judged = {digest for _, _, digest in counted}
@@ -183,8 +186,9 @@ def price_of_looking(
     number = len(counted) + len(only_tried)
     asked, after = (level_of_look(k, confidence=confidence, declared=declared) for k in (number, number + 1))
     return Price(
-        look=number,
+        look=1 + len({(look.results_digest, look.policy_digest, look.candidate_digest) for look in looks}),
         candidates=len(judged | only_tried),
+        counted=number,
         confidence=confidence,
         asked=asked,
         after=after if state == COUNTED else asked,

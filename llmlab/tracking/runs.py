@@ -193,19 +193,27 @@ def _looks_of(store: Store, runs: Iterable[Any]) -> Iterator[Look]:
     """The looks that these runs keep, each once, with what the cases were that they judged."""
     from llmlab.gate.looks import Look
     from llmlab.golden.cases import is_held_out
-    from llmlab.results.results import Results
 
     contents: dict[str, frozenset[str]] = {}
     texts = {text: run for run in runs for key, text in run.data.tags.items() if key.startswith(LOOK_TAG)}
     for text, run in texts.items():
         digest = run.data.tags.get("golden_digest", "")
         if digest not in contents:  # one download for each golden set
-            with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
-                path = store.client.download_artifacts(run.info.run_id, CASES_FILE, folder)
-                contents[digest] = frozenset(Results.from_parquet(path).contents.values())
+            contents[digest] = _contents_of(store, run)
         look = Look.from_record(json.loads(text))
         share = float(look.holdout or 1)
         yield replace(look, cases=frozenset(c for c in contents[digest] if share == 1 or is_held_out(c, share)))
+
+
+def _contents_of(store: Store, run: Any) -> frozenset[str]:
+    """`Case.content` of the cases of a run; none where somebody removed them, and only its golden digest tells then."""
+    from llmlab.results.results import Results
+
+    if not any(file.path == CASES_FILE for file in store.client.list_artifacts(run.info.run_id)):
+        return frozenset()
+    with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
+        path = store.client.download_artifacts(run.info.run_id, CASES_FILE, folder)
+        return frozenset(Results.from_parquet(path).contents.values())
 
 
 def bundle_json(bundle: Bundle) -> str:

@@ -27,10 +27,10 @@ def look(results="r", *, candidate="c", day=1, verdict="INCONCLUSIVE", rules="p"
 
 
 def number(before, this=None, *, baseline="", promotions=()):
-    """Which look of its cycle this is."""
+    """Which of the looks and candidates of its cycle this is."""
     this = this or look("now", day=28)
     known = Ledger(looks=tuple(before), promotions=promotions).cycle(this, baseline=baseline)
-    return price_of_looking(known, this, confidence=0.95).look
+    return price_of_looking(known, this, confidence=0.95).counted
 
 
 def test_the_second_look_and_the_second_candidate_pay_and_all_together_stay_under_their_bound():
@@ -48,7 +48,7 @@ def test_the_second_look_and_the_second_candidate_pay_and_all_together_stay_unde
 def test_candidates_that_stood_beside_the_chosen_one_count_in_later_looks_too():
     """The best of three was looked at three times over; and what was tried before there were results, once."""
     three = look("r1", beside="dddddddd eeeeeeee")
-    assert price_of_looking([], three, confidence=0.95).look == 3
+    assert price_of_looking([], three, confidence=0.95).counted == 3
     assert number([three]) == 4
     other = look("r1", candidate="dddddddd", day=2, beside="c eeeeeeee")
     assert [number([three, other]), number([three, replace(other, results_digest="r2")])] == [4, 7]
@@ -143,7 +143,7 @@ def test_the_price_is_not_a_present_to_a_harmful_candidate():
 def test_variants_of_the_same_results_were_tried_too():
     scores = {name: [0.5, 0.6] * 20 for name in ("v1", "v2", "v3", "v4")}
     price = decided(policy(goal=superior()), gateable(scores)).price
-    assert (price.candidates, price.look) == (3, 3)
+    assert (price.look, price.candidates, price.counted) == (1, 3, 3)
 
 
 def test_candidates_that_a_bundle_was_chosen_among_in_the_playground_were_tried_too():
