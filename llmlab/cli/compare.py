@@ -26,6 +26,9 @@ __all__ = ["compare"]
 @click.option("--variant-column", help="For a tidy table (a row per score): column that names the variant.")
 @click.option("--score-column", help="For a tidy table: column of the score.")
 @click.option("--repeat-column", help="For a tidy table: column that numbers several answers to one case.")
+@click.option("--low", type=float, help="The lowest score there can be; with --high 1, 0 makes shares of scores.")
+@click.option("--high", type=float, help="The highest score there can be.")
+@click.option("--unit", default="", help="What the scores are counted in (USD, s, tokens).")
 @click.option("--lower-is-better", is_flag=True, help="The score is a cost, a latency or an error.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def compare(
@@ -41,6 +44,9 @@ def compare(
     variant_column: str | None,
     score_column: str | None,
     repeat_column: str | None,
+    low: float | None,
+    high: float | None,
+    unit: str,
     lower_is_better: bool,
     as_json: bool,
 ) -> None:
@@ -49,9 +55,10 @@ def compare(
     SCORES is a CSV, TSV or Parquet file. Wide: a row per case, columns named after the variants. Tidy: a row per
     score, with --variant-column and --score-column. Cases are joined by id; difference = candidate - baseline, with
     its 95% interval, by cluster and weighted where such columns are named; p values are adjusted by Holm. Empty
-    scores are counted and left out; a duplicate id, or a cell that is no number, is refused with its row.
+    scores are counted and left out; a duplicate id, or a cell that is no number, is refused with its row. Scores of 0
+    and 1, and others that reach from 0 to 1, are said in points of 100; all else in its own unit.
     """
-    from llmlab.cli.scorefile import ScoreColumns, read_scores
+    from llmlab.cli.scorefile import ScoreColumns, how_read, read_scores
     from llmlab.results.comparison import Comparison, compare_tables
 
     _check_usage(candidates, variant_column=variant_column, score_column=score_column, repeat_column=repeat_column)
@@ -64,10 +71,20 @@ def compare(
         score=score_column,
         repeat=repeat_column,
     )
-    table = read_scores(scores, columns, baseline=baseline, candidates=candidates, higher_is_better=not lower_is_better)
+    if low is not None and high is not None and not low < high:
+        raise click.UsageError(f"--low {low:g} must be below --high {high:g}")
+    table = read_scores(
+        scores,
+        columns,
+        baseline=baseline,
+        candidates=candidates,
+        higher_is_better=not lower_is_better,
+        bounds=(low, high),
+        unit=unit,
+    )
     margins = None if margin is None else {table.metric.name: margin}
     rows = compare_tables([table], baseline, candidates=candidates or None, by_tag=by is not None, margin=margins)
-    comparison = Comparison(rows=rows, baseline=baseline)
+    comparison = Comparison(rows=rows, baseline=baseline, notes=how_read(table))
     click.echo(_json(comparison) if as_json else str(comparison))
 
 

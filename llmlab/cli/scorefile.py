@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["ScoreColumns", "read_scores"]
+__all__ = ["ScoreColumns", "how_read", "read_scores"]
 
 EMPTY_WORDS = frozenset({"", "nan", "na", "n/a", "null", "none"})  # how other tools write "no score"
 TRUTH_WORDS = {"true": 1.0, "false": 0.0}
@@ -61,14 +61,17 @@ def read_scores(
     baseline: str,
     candidates: Sequence[str] = (),
     higher_is_better: bool = True,
+    bounds: tuple[float | None, float | None] = (None, None),
+    unit: str = "",
 ) -> ScoreTable:
     """The scores of baseline and candidates (tidy: of all variants where none is named), joined by id.
 
-    Scores that all lie within 0 to 1 are taken as shares; the metric of others has no bounds.
+    Without `bounds` and `unit` scores are taken as shares where nothing else can be meant (`_are_shares`); others are
+    plain numbers without bounds, which dollars and seconds below 1 are too.
 
     Raises:
-        FileRuleError: no such file, column or variant; an empty or duplicate id; a score that is no number;
-            a weight that is not above 0, or that differs within a case.
+        FileRuleError: no such file, column or variant; an empty or duplicate id; a score that is no number, or beyond
+            the bounds; a weight that is not above 0, or that differs within a case.
     """
     wide = () if columns.tidy else (baseline, *candidates)
     table = _table(path, [*columns.named, *wide])
@@ -87,10 +90,14 @@ def read_scores(
         variant_codes = np.repeat(np.arange(len(variants)), len(table))
     if np.isnan(scores).all():
         raise FileRuleError("no row has a score, so there is nothing to compare", path=path)
-    share = bool(np.nanmin(scores) >= 0 and np.nanmax(scores) <= 1)
-    low, high = (0.0, 1.0) if share else (None, None)
+    low, high = bounds
+    if bounds == (None, None) and not unit and _are_shares(scores, higher_is_better=higher_is_better):
+        low, high = 0.0, 1.0
+    least, most = float(np.nanmin(scores)), float(np.nanmax(scores))
+    if (low is not None and least < low) or (high is not None and most > high):
+        raise FileRuleError(f"scores reach from {least:g} to {most:g}, beyond the bounds that are named", path=path)
     return score_table(
-        Metric(name=columns.score or "score", low=low, high=high, higher_is_better=higher_is_better),
+        Metric(name=columns.score or "score", low=low, high=high, higher_is_better=higher_is_better, unit=unit),
         scores=scores,
         case_codes=rows,
         variant_codes=variant_codes,
@@ -98,6 +105,24 @@ def read_scores(
         variants=variants,
         groups=_groups(table, columns, path, case_codes=case_codes, n_cases=len(case_ids)),
     )
+
+
+def how_read(table: ScoreTable) -> tuple[str, ...]:
+    """A sentence where plain numbers between 0 and 1 may be shares, and may be dollars."""
+    metric = table.metric
+    if metric.unit or metric.low is not None or metric.high is not None:
+        return ()
+    if np.nanmin(table.values) < 0 or np.nanmax(table.values) > 1:
+        return ()
+    return ("These are read as plain numbers. Name --low 0 --high 1 if they are shares, and --unit for all others.",)
+
+
+def _are_shares(scores: NDArray[np.float64], *, higher_is_better: bool) -> bool:
+    """Whether all are 0 or 1, or lie in between and reach both ends; what should be low is a cost unless 0 or 1."""
+    known = scores[~np.isnan(scores)]
+    if np.isin(known, (0.0, 1.0)).all():
+        return True
+    return higher_is_better and bool(known.min() == 0 and known.max() == 1)
 
 
 def _table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:

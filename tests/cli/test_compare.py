@@ -230,8 +230,15 @@ def test_scores_outside_0_to_1_are_not_said_in_points(tmp_path):
     said = run(saved(tmp_path, SLEEP), *WIDE)
     assert "points" not in said
     assert "1.6 higher than one" in said
-    shares = SLEEP.assign(one=np.linspace(0, 0.5, 10), two=np.linspace(0.3, 0.7, 10))
-    assert "points higher" in run(saved(tmp_path, shares), *WIDE)
+    below_one = SLEEP.assign(one=np.linspace(0, 0.5, 10), two=np.linspace(0.3, 0.7, 10))
+    path = saved(tmp_path, below_one)
+    assert "two is 0.250 higher than one" in run(path, *WIDE)
+    assert "two is 25.0 points higher than one" in run(path, *WIDE, "--low", 0, "--high", 1)
+    dollars = run(path, *WIDE, "--unit", "USD", "--lower-is-better")
+    assert "two is 0.250 USD higher than one" in dollars
+    assert "beyond the bounds" in run(path, *WIDE, "--low", 0, "--high", 0.6, code=2)
+    passed = SLEEP.assign(one=[0] * 9 + [1], two=[1] * 10)
+    assert "two is 90 points higher than one" in run(saved(tmp_path, passed), *WIDE)
 
 
 def weighted(w):
