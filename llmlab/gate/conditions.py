@@ -145,7 +145,7 @@ class _Reader:
         columns = []
         for way in range(width):
             d_of = [ds[min(way, len(ds) - 1)] for ds in families]
-            columns.append(holm([1.0 if d is None else rules.harm_p(d, margin=margin) for d in d_of]).p_adjusted)
+            columns.append(holm([1.0 if d is None else rules.harm_p(d, margin=margin) for d in d_of]))
         return [list(row) for row in zip(*columns, strict=True)]
 
     # -- conditions ----------------------------------------------------------------------------------------------

@@ -275,7 +275,7 @@ def compare_tables(
             for tag, chosen in categories.items():
                 row = _row(table, base, arm, chosen=chosen, category=tag, level=level)
                 parts.append(judged(row, tolerated))
-    return (*_holm_adjusted(whole, 1 - level), *_holm_adjusted(parts, 1 - level))
+    return (*_holm_adjusted(whole), *_holm_adjusted(parts))
 
 
 def _candidates(table: ScoreTable, baseline: str, candidates: Sequence[str] | None) -> Sequence[str]:
@@ -339,9 +339,9 @@ def _detectable(d: PairedDifference | None, level: float) -> float | None:
     return (t_quantile(0.5 + level / 2, d.df) + t_quantile(POWER, d.df)) * d.se
 
 
-def _holm_adjusted(rows: Sequence[PairedRow], alpha: float) -> list[PairedRow]:
+def _holm_adjusted(rows: Sequence[PairedRow]) -> list[PairedRow]:
     tested = [row.p_adjusted for row in rows if row.p_adjusted is not None]
     if not tested:
         return list(rows)
-    adjusted = iter(holm(tested, alpha=alpha).p_adjusted)
+    adjusted = iter(holm(tested))
     return [row if row.p_adjusted is None else replace(row, p_adjusted=next(adjusted)) for row in rows]

@@ -1,6 +1,6 @@
 """A number with its uncertainty: the value that every statistic in llmlab returns or contains.
 
-Also the estimates of one sample: a mean over cases (clustered or not) and a rate (Wilson, or Beta(1,1)).
+Also the estimates of one sample: a mean over cases (clustered or not) and a rate (Wilson).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from llmlab.base.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["Estimate", "beta_rate", "mean_estimate", "score_interval", "wilson_bounds", "wilson_rate"]
+__all__ = ["Estimate", "mean_estimate", "score_interval", "wilson_bounds", "wilson_rate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -115,31 +115,6 @@ def wilson_bounds(successes: int, n: int, *, level: float = 0.95) -> tuple[float
 
     _check_counts(successes, n)
     return score_interval(successes / n, n, float(ndtri(0.5 + open_unit(level, "level") / 2)))
-
-
-def beta_rate(successes: int, n: int, *, level: float = 0.95) -> Estimate:
-    """The rate with a uniform prior, for very small n: posterior mean (s + 1) / (n + 2) and equal-tailed interval.
-
-    The posterior is Beta(1 + s, 1 + n - s); its mean, unlike s / n, always lies inside its interval.
-
-    >>> print(beta_rate(0, 20))
-    0.05 [0.00, 0.16]
-    """
-    from scipy.special import betaincinv
-
-    from llmlab.stats.arrays import open_unit
-
-    _check_counts(successes, n)
-    a, b, tail = 1 + successes, 1 + n - successes, (1 - open_unit(level, "level")) / 2
-    return Estimate(
-        value=a / (n + 2),
-        low=float(betaincinv(a, b, tail)),
-        high=float(betaincinv(a, b, 1 - tail)),
-        level=level,
-        n=n,
-        n_attempted=n,
-        method="posterior mean of the rate, Beta(1,1) prior",
-    )
 
 
 def score_interval(rate: float, n: float, z: float) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Cost per success and other ratios of sums: sum(cost) / sum(success), failed and repeated attempts billed too.
 
-Intervals are those of the log ratio by the delta method over clusters; `bootstrap.bca_ratio` is the check.
+Intervals are those of the log ratio by the delta method over clusters.
 """
 
 from __future__ import annotations

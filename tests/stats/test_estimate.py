@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
-from llmlab.stats.estimate import beta_rate, mean_estimate, wilson_rate
+from llmlab.stats.estimate import mean_estimate, wilson_rate
 
 COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -19,13 +19,6 @@ def test_wilson_gives_the_published_interval(successes, n, low, high):
     rate = wilson_rate(successes, n)
     assert (rate.low, rate.high) == pytest.approx((low, high), abs=5e-7)
     assert rate.value == successes / n
-
-
-def test_beta_rate_of_no_success_in_twenty():
-    """The uniform prior's posterior is Beta(1, 21)."""
-    rate = beta_rate(0, 20)
-    assert (rate.low, rate.high) == pytest.approx((0.001205, 0.161098), abs=5e-7)
-    assert rate.value == pytest.approx(1 / 22)
 
 
 @given(counts=COUNTS, level=st.sampled_from([0.5, 0.8, 0.95, 0.99]))
@@ -42,11 +35,10 @@ def test_wilson_matches_statsmodels(counts, level):
 @settings(max_examples=50, deadline=None)
 def test_rates_lie_inside_their_intervals_inside_zero_to_one(counts):
     """No interval leaves [0, 1] or misses its own value; failures are successes turned round."""
-    for rate_of in (wilson_rate, beta_rate):
-        rate, mirrored = rate_of(*counts), rate_of(counts[1] - counts[0], counts[1])
-        assert 0 <= rate.low <= rate.value + 1e-12
-        assert rate.value - 1e-12 <= rate.high <= 1
-        assert rate.low == pytest.approx(1 - mirrored.high, abs=1e-9)
+    rate, mirrored = wilson_rate(*counts), wilson_rate(counts[1] - counts[0], counts[1])
+    assert 0 <= rate.low <= rate.value + 1e-12
+    assert rate.value - 1e-12 <= rate.high <= 1
+    assert rate.low == pytest.approx(1 - mirrored.high, abs=1e-9)
 
 
 def test_impossible_counts_are_refused():
@@ -54,7 +46,7 @@ def test_impossible_counts_are_refused():
     with pytest.raises(DataError, match="at least one scored case"):
         wilson_rate(0, 0)
     with pytest.raises(ValueError, match="successes == 5"):
-        beta_rate(5, 4)
+        wilson_rate(5, 4)
     with pytest.raises(ValueError, match="level == 95"):
         wilson_rate(1, 4, level=95)
 
