@@ -8,7 +8,7 @@ PORT ?= 5000
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab ui server test test-all check bench lock clean
+.PHONY: help setup demo lab ui server test test-all nightly check bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,10 +39,13 @@ server: $(READY)  ## start a tracking server for a team, bound to this machine (
 	@$(BIN)/llmlab server --port $(PORT)
 
 test: $(READY)  ## the tests that take a minute or two
-	@$(BIN)/python -m pytest -q -n auto --dist loadfile -p no:benchmark -m 'not slow and not browser and not bench'
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile -p no:benchmark -m 'not slow and not browser and not bench and not nightly'
 
 test-all: $(READY)  ## the slow ones too: kills, notebooks, a real browser
-	@$(BIN)/python -m pytest -q -n auto --dist loadfile -p no:benchmark -m '(slow or browser) and not bench'
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile -p no:benchmark -m '(slow or browser) and not bench and not nightly'
+
+nightly: $(READY)  ## the simulations in full, with the rates that they give
+	@$(BIN)/python -m pytest -q -n auto -p no:benchmark -m nightly -rP --no-header
 
 check: $(READY)  ## lint, formatting and types
 	@$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from llmlab.base.display import Interval, Shown, number
 from llmlab.base.verdict import Verdict
 from llmlab.gate.corrected import MoreLabels
 from llmlab.results.wording import counted
+from llmlab.stats.power import Need
 
 __all__ = ["Condition"]
 
@@ -28,10 +29,8 @@ class Condition(Shown):
         n_cases, n_clusters: what it rests on.
         unscored, attempted: answers of the arms that are read.
         missed: the harm (superior: the gain) that would have been seen with 80% power; less is easily missed.
-        distance, sd: what `needed_cases` plans with: from the bound to the truth that is planned for, and the
-            standard deviation per case with the clusters' cost in it.
-        repeats, noise: how often a case was asked, and the share of sd^2 that is noise between repeats, which more of
-            them would take away; None = not known.
+        plan: what it still needs and the truth that is planned for; None where nothing can be planned.
+        repeats: how often a case was asked; None = not known.
         estimate: raw, or corrected by people's labels; then `method` says how, `labelled` on how many cases in all
             arms that are read, `judge_alone` what the judge's own numbers are, and `more_labels` what would settle it.
         notes: what weakens it.
@@ -56,10 +55,8 @@ class Condition(Shown):
     unscored: int = 0
     attempted: int = 0
     missed: float | None = None
-    distance: float | None = None
-    sd: float | None = None
+    plan: Need | None = None
     repeats: float | None = None
-    noise: float | None = None
     scale: float = 1.0
     unit: str = ""
     higher_is_better: bool = True

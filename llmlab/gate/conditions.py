@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special
 
 from llmlab.base.errors import DataError
 from llmlab.base.verdict import Verdict
@@ -22,6 +20,7 @@ from llmlab.results.wording import scale_of
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
+from llmlab.stats.power import Need, Spread, detectable
 from llmlab.stats.standard_error import t_quantile
 
 if TYPE_CHECKING:
@@ -207,15 +206,18 @@ class _Reader:
         p_value, tail = self._p(part, d, margin, harm, tests)
         shown = self._shown(replace(found, p_value=p_value), d, pairs, tail)
         corrected = self._corrected(chosen)
-        return self._with_noise(shown, chosen) if corrected is None else described(shown, corrected, tail)
+        return self._with_noise(shown, chosen) if corrected is None else described(shown, corrected)
 
     def _with_noise(self, shown: Condition, chosen: NDArray[np.bool_]) -> Condition:
         """The condition with what more repeats could take away of its variance, where repeats let that be told."""
         known = chosen & (self.table.scored[:, self._columns()] > 0).all(axis=1)
         found = self.table.repeat_noise(known, self._columns()) if known.any() and not shown.relative else None
-        if found is None or not shown.sd or not shown.se:
+        if found is None or shown.plan is None or not shown.se:
             return shown
-        return replace(shown, repeats=found[1], noise=min(1.0, found[0] / shown.sd**2))
+        noise = min(1.0, found[0] / (shown.n_cases * shown.se**2))
+        return replace(
+            shown, repeats=found[1], plan=replace(shown.plan, spread=replace(shown.plan.spread, noise=noise))
+        )
 
     def _word(self, part: Requirement, d: PairedDifference, margin: float, harm: float | None) -> Verdict:
         settings: dict[str, Any] = {"asked": self.price.asked, "confidence": self.price.confidence, "span": self.span}
@@ -241,9 +243,9 @@ class _Reader:
         """Value, interval and what could be missed, in the unit that people read."""
         base_mean = float(np.average(pairs[0], weights=pairs[2]["weights"]))
         half, up = t_quantile(0.5 + found.level / 2, d.df) * d.se, self.metric.higher_is_better
-        value, reach = d.value if up else -d.value, rules.smallest_seen(d, tail)
-        distance = None if found.rule == "no_shown_harm" else found.bound * (base_mean if found.relative else 1.0)
-        found = replace(found, distance=distance, sd=None if not distance else self._sd(d, distance, tail))
+        value, spread = d.value if up else -d.value, Spread.of(d)
+        reach = detectable(spread, tail=tail, least_value=found.bound if found.rule == "superior" else 0.0)
+        found = replace(found, plan=self._plan(found, d, tail, found.bound * (base_mean if found.relative else 1.0)))
         if found.relative:
             if base_mean == 0:
                 return found
@@ -253,14 +255,21 @@ class _Reader:
         knowable = d.se > 0 and found.rule != "non_inferior" and not (self.span is not None and missed > self.span)
         return replace(found, value=value, low=value - half, high=value + half, missed=missed if knowable else None)
 
-    def _sd(self, d: PairedDifference, distance: float, tail: float) -> float | None:
-        """Per case, clusters' cost included; where nothing varied, what stands for the chance to have missed harm."""
-        if d.se > 0:
-            return d.se * math.sqrt(d.n)
-        if self.span is None or not distance < self.span:
+    def _plan(self, found: Condition, d: PairedDifference, tail: float, bound: float) -> Need | None:
+        """What would settle it: a margin if nothing differs; a goal if the gain lies beyond `min_effect`.
+
+        Where nothing varied it is the cases without which harm (or a gain) of `bound` may have gone unseen.
+        """
+        if found.rule == "no_shown_harm" or bound <= 0:
             return None
-        cases = math.log(tail) / math.log1p(-distance / self.span) * d.n / d.n_clusters
-        return distance * math.sqrt(cases) / float(special.ndtri(1 - tail) + special.ndtri(rules.POWER))
+        need = Need.of_margin(d, bound, tail=tail, span=self.span, name=found.name)
+        if d.se == 0 and not need.hazard:
+            return None
+        if found.rule != "superior" or d.se == 0:
+            return need
+        gain = rules.PLANNED_GAIN * bound
+        truth = f"the true gain on {self.metric.name} is {found._amount(gain)}"
+        return replace(need, distance=gain, least_value=bound, truth=truth)
 
     # -- counts --------------------------------------------------------------------------------------------------
 

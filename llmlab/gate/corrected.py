@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import special
 
-from llmlab.gate.rules import POWER
 from llmlab.judge.correcting import corrected, corrected_difference
 from llmlab.judge.labelled import labels_digests, people_of
 from llmlab.results.wording import counted, rounded_count
 from llmlab.stats.paired import PairedDifference
+from llmlab.stats.power import POWER, Need, Spread, needed_cases
 
 if TYPE_CHECKING:
     from llmlab.gate.policy import GatePolicy
@@ -103,33 +102,37 @@ class MoreLabels(NamedTuple):
 
     labels: int
     cases: int | None
+    truth: str
 
     @property
     def sentence(self) -> str:
         """What to do."""
         more = f"About {rounded_count(self.labels)} more labels would settle it"
         if self.cases is None:
-            return f"{more} with {POWER:.0%} power, half of them on each arm's answers to the same cases."
-        return f"{more} with {POWER:.0%} power, with about {self.cases:,} cases in all: labels alone would not do."
+            half = "half of them on each arm's answers to the same cases"
+            return f"{more} with {POWER:.0%} power if {self.truth}, {half}."
+        cases = f"with about {self.cases:,} cases in all: labels alone would not do"
+        return f"{more} with {POWER:.0%} power if {self.truth}, {cases}."
 
 
-def more_labels(found: Correction, *, distance: float, alpha: float, n_cases: int) -> MoreLabels | None:
-    """Labels still wanted, planned for a truth at `distance` from the bound and a one-sided test at `alpha`.
+def more_labels(found: Correction, *, need: Need, n_cases: int) -> MoreLabels | None:
+    """Labels still wanted for what a condition needs to show, at the truth that it plans for.
 
     >>> from llmlab.stats.correction import ppi_mean
-    >>> more_labels(ppi_mean([1, 0] * 200, [1, 0, 1, 1, 0, 0, 1, 0, 1, 1] * 10 + [None] * 300), distance=0.1,
-    ...             alpha=0.025, n_cases=400).labels
-    142
+    >>> found = ppi_mean([1, 0] * 200, [1, 0, 1, 1, 0, 0, 1, 0, 1, 1] * 10 + [None] * 300)
+    >>> more_labels(found, need=Need(name="goal", distance=0.1, spread=Spread(sd=1), tail=0.025), n_cases=400).labels
+    148
     """
-    if not found.se or distance <= 0:
+    n, df = found.n_labelled, found.df
+    if not found.se or df is None:
         return None
-    target = distance / float(special.ndtri(1 - alpha) + special.ndtri(POWER))
-    if target >= found.se:
+    spread = Spread(sd=found.se * math.sqrt(n), cases=n, df=df if math.isfinite(df) else n - 1.0)
+    growth = needed_cases([replace(need, spread=spread)]).likely / n  # cases and labels in the same proportion as now
+    if growth <= 1:
         return None
-    if (needed := found.labels_for(target)) is not None:
-        return MoreLabels(2 * (needed - found.n_labelled), None)
-    growth = (found.se / target) ** 2  # cases and labels in the same proportion as now
-    return MoreLabels(2 * math.ceil(found.n_labelled * (growth - 1)), math.ceil(n_cases * growth))
+    if (needed := found.labels_for(found.se / math.sqrt(growth))) is not None:
+        return MoreLabels(2 * (needed - n), None, need.truth)
+    return MoreLabels(2 * math.ceil(n * (growth - 1)), math.ceil(n_cases * growth), need.truth)
 
 
 def corrected_metrics(policy: GatePolicy, results: Results, judged: Collection[str]) -> Mapping[str, LabelledMetric]:

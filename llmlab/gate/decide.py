@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from llmlab.gate.policy import GatePolicy
 from llmlab.gate.validity import freshness_of, invalid_reasons, judges_of
 from llmlab.judge.labelled import labels_digests
 from llmlab.results.margins import SAVED_AT_LEAST, more_repeats
-from llmlab.stats.joint import Need, NeededCases, needed_cases
+from llmlab.stats.power import Need, NeededCases, needed_cases
 
 if TYPE_CHECKING:
     from llmlab.gate.passport import JudgePassport
@@ -167,25 +166,14 @@ def _word(conditions: Sequence[Condition], reasons: Sequence[str]) -> Verdict:
 
 
 def _needs(conditions: Sequence[Condition], price: Price, *, n_cases: int) -> list[Need]:
-    """What every proof needs of the next look, planned for a truth at `min_effect`, or of no change within the margin.
-
-    A goal that is proved already is not planned again.
-    """
+    """What every proof needs of the next look; a goal that is proved already is not planned again."""
     if any(c.df is not None and c.df < 4 for c in conditions if c.verdict == Verdict.INCONCLUSIVE):
         return []  # more clusters are needed, whatever the number of cases
-    alpha = 1 - price.after
+    stricter = (1 - price.after) / (1 - price.asked)
     return [
-        Need(
-            name=c.name,
-            distance=c.distance,
-            sd=c.sd,
-            sd_cases=c.n_clusters,
-            share=min(1.0, c.n_cases / n_cases),
-            noise=c.noise or 0.0,
-            alpha=alpha / 2 if c.rule == "superior" else alpha,
-        )
+        replace(c.plan, tail=c.plan.tail * stricter, share=min(1.0, c.n_cases / n_cases))
         for c in conditions
-        if c.distance and c.sd is not None and math.isfinite(c.sd) and (c.rule, c.verdict) != ("superior", Verdict.PASS)
+        if c.plan is not None and (c.rule, c.verdict) != ("superior", Verdict.PASS)
     ]
 
 

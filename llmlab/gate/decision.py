@@ -12,7 +12,7 @@ from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import MoreLabels
 from llmlab.gate.looks import Look, Price
 from llmlab.results.wording import counted, rounded_count
-from llmlab.stats.joint import NeededCases
+from llmlab.stats.power import NeededCases
 from llmlab.stats.standard_error import FEW_DF
 
 if TYPE_CHECKING:
@@ -169,8 +169,8 @@ def _cases_that_settle(decision: Decision) -> str:
     span = f"between {rounded_count(needed.low)} and {rounded_count(needed.high)}"
     if more <= 0:
         return (
-            f"{decision.n_cases:,} cases would usually do ({span} are needed with {needed.power:.0%} power, if the "
-            "truth is as planned), so the truth may lie near the bound."
+            f"{decision.n_cases:,} cases would usually do if {needed.truth} ({span} are needed with "
+            f"{needed.power:.0%} power), so the truth may lie nearer to the bound."
         )
     instead = ""
     if decision.needed_with_repeats is not None:
@@ -181,6 +181,6 @@ def _cases_that_settle(decision: Decision) -> str:
     cost = decision.cost_of_more_usd
     priced = "" if not cost else f", which would cost about ${cost:,.2f}"
     return (
-        f"About {rounded_count(more)} more cases{instead} would settle it with {needed.power:.0%} power "
-        f"({span} in all{priced}); {needed.binding} needs most."
+        f"About {rounded_count(more)} more cases{instead} would settle it with {needed.power:.0%} power if "
+        f"{needed.truth} ({span} in all{priced}); {needed.binding} needs most."
     )

@@ -89,15 +89,14 @@ def _corrected_floor(blank: Condition, found: Reading, lower: bool, price: Price
     )
 
 
-def described(condition: Condition, found: Reading, tail: float | None = None) -> Condition:
+def described(condition: Condition, found: Reading) -> Condition:
     """The condition as one on a corrected estimate: how, on how many labels, beside what, and what would settle it.
 
-    `tail` is the one-sided alpha of the test that further labels are planned for.
+    An open one is planned in further labels, not in cases.
     """
-    correction, open_ = found.correction, condition.verdict == Verdict.INCONCLUSIVE and tail is not None
-    more = None
-    if open_ and condition.distance and tail is not None:
-        more = more_labels(correction, distance=condition.distance, alpha=tail, n_cases=condition.n_cases)
+    correction, more = found.correction, None
+    if condition.verdict == Verdict.INCONCLUSIVE and condition.plan is not None:
+        more = more_labels(correction, need=condition.plan, n_cases=condition.n_cases)
     return replace(
         condition,
         estimate="corrected",
@@ -105,7 +104,7 @@ def described(condition: Condition, found: Reading, tail: float | None = None) -
         labelled=correction.n_labelled,
         judge_alone=correction.raw.value,
         more_labels=more,
-        sd=None,
+        plan=None,
         notes=(*condition.notes, _beside(condition, correction)),
     )
 

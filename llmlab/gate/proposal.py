@@ -15,7 +15,7 @@ from llmlab.results.scores import Metric
 from llmlab.results.wording import counted, scale_of
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.paired import mean_difference
-from llmlab.stats.power import settleable_margin, smallest_detectable_difference
+from llmlab.stats.power import POWER, Spread, detectable
 
 if TYPE_CHECKING:
     from llmlab.golden.cases import GoldenSet
@@ -58,7 +58,7 @@ def propose(results: Results, *, baseline: str, candidate: str, goal: str | None
             d = mean_difference(paired_differences(b[known], a[known], scale=table.metric.span), **table.design(known))
         except DataError as error:
             raise DataError(f"{name}: {error}") from None
-        noise[name] = (d.se * math.sqrt(d.n), d.n, d.n_clusters)
+        noise[name] = (Spread.of(d), d.n, d.n_clusters)
     spent = "output_tokens" if results.frame["cost_usd"].isna().any() else "cost_usd"
     return _proposal({name: results.metric(name) for name in names}, noise, goal, f"bundles/{baseline}.yaml", spent)
 
@@ -66,42 +66,45 @@ def propose(results: Results, *, baseline: str, candidate: str, goal: str | None
 def propose_for_cases(golden: GoldenSet, *, metric: str, baseline: str = "bundles/v1.yaml") -> Proposal:
     """A policy before anything was run: pass/fail scores are assumed, and clusters to be worth one case each."""
     clusters = len({case.cluster or f"\0{case.id}" for case in golden})
-    noise = {metric: (USUAL_SD * math.sqrt(len(golden) / clusters), len(golden), clusters)}
+    n = len(golden)
+    noise = {metric: (Spread(sd=USUAL_SD * math.sqrt(n / clusters), cases=n, df=clusters - 1.0), n, clusters)}
     return _proposal({metric: Metric(name=metric, low=0.0, high=1.0)}, noise, metric, baseline, "output_tokens")
 
 
 def _proposal(
-    metrics: dict[str, Metric], noise: dict[str, tuple[float, int, int]], goal: str, baseline: str, spent: str
+    metrics: dict[str, Metric], noise: dict[str, tuple[Spread, int, int]], goal: str, baseline: str, spent: str
 ) -> Proposal:
     guards, remarks = [], []
     for name, metric in metrics.items():
-        sd, n, clusters = noise[name]
+        spread, n, clusters = noise[name]
         span = float(metric.high or 0.0) - float(metric.low or 0.0)
         scale, unit = scale_of(metric)
         if name == goal:
-            least = LEAST_EFFECT * span
-            seen = "" if sd == 0 else _seen(smallest_detectable_difference(n, between=sd**2).value * scale, unit)
+            least = _rounded_up(LEAST_EFFECT * span)
+            seen = "" if spread.sd == 0 else _seen(detectable(spread, tail=0.025, least_value=least) * scale, unit)
             remarks.append((name, f"{counted(n, 'case')} in {counted(clusters, 'cluster')}{seen}."))
             continue
-        margin = _rounded_up(_margin(sd, n, clusters, span, conditions=max(1, len(metrics) - 1)))
+        margin = _rounded_up(_margin(spread, clusters, span, conditions=max(1, len(metrics) - 1)))
         if margin >= span / 2:
             remarks.append((name, "no margin worth having can be settled, so it is only watched for shown harm."))
             guards.append({"metric": name, "rule": "no_shown_harm", "margin": _rounded_up(span / 20)})
             continue
         guards.append({"metric": name, "rule": "non_inferior", "margin": margin})
-        remarks.append((name, f"a margin of {number(margin * scale)}{unit} can be settled with 80% power."))
+        remarks.append(
+            (name, f"a margin of {number(margin * scale)}{unit} can be settled with 80% power if nothing differs.")
+        )
     rules = {
         "baseline": baseline,
-        "goal": {"metric": goal, "rule": "superior", "min_effect": _rounded_up(least)},
+        "goal": {"metric": goal, "rule": "superior", "min_effect": least},
         "guards": [*guards, {"metric": spent, "rule": "no_shown_harm", "margin": "10%"}],
     }
     return Proposal(policy=GatePolicy.model_validate(rules), remarks=tuple(remarks))
 
 
-def _margin(sd: float, n: int, clusters: int, span: float, *, conditions: int) -> float:
+def _margin(spread: Spread, clusters: int, span: float, *, conditions: int) -> float:
     """The margin that can be settled; where nothing varied, the one that no harm among so many clusters rules out."""
-    if sd > 0:
-        return settleable_margin(n, sd=sd, conditions=conditions).value
+    if spread.sd > 0:
+        return detectable(spread, tail=0.05, power=POWER ** (1 / conditions))
     return float(span * (1 - 0.05 ** (1 / clusters)))
 
 

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 
 from llmlab.base.verdict import Verdict
 from llmlab.stats.paired import PairedDifference, non_inferiority
-from llmlab.stats.standard_error import t_quantile
 
-__all__ = ["harm_p", "non_inferior", "reaches", "smallest_seen", "superior", "unanimous"]
+__all__ = ["PLANNED_GAIN", "harm_p", "non_inferior", "reaches", "superior", "unanimous"]
 
-POWER = 0.8
+PLANNED_GAIN = 1.5  # times min_effect: were that itself the truth, `superior` would PASS half the time at any n
 DUST = 1e-12
 
 
@@ -74,11 +73,6 @@ def unanimous(words: Sequence[Verdict]) -> Verdict:
     'INCONCLUSIVE'
     """
     return words[0] if len(set(words)) == 1 else Verdict.INCONCLUSIVE
-
-
-def smallest_seen(d: PairedDifference, tail: float) -> float:
-    """How far from a bound the truth must lie to be seen with 80% power by a test with this one-sided alpha."""
-    return (t_quantile(1 - tail, d.df) + t_quantile(POWER, d.df)) * d.se
 
 
 def _below(d: PairedDifference, bound: float, span: float | None) -> float:

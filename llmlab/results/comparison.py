@@ -14,13 +14,13 @@ import numpy as np
 from llmlab.base.display import Chip, Interval, Shown, frame
 from llmlab.base.numbers import p_text
 from llmlab.base.verdict import Conclusion, Verdict
-from llmlab.results.margins import POWER, UNSCORED_AT_MOST, judged, margins_of
+from llmlab.results.margins import UNSCORED_AT_MOST, judged, margins_of
 from llmlab.results.scores import CaseDesign, Metric, ScoreTable
 from llmlab.results.wording import comparison_lines, missing_notes, paired_sentence
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference
-from llmlab.stats.standard_error import t_quantile
+from llmlab.stats.power import Spread, detectable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,11 +45,13 @@ class PairedRow(Shown):
         n_clusters: clusters that the pairs come in.
         scored, attempted: answers per arm (baseline, candidate), repeats counted.
         level: of the interval; 1 - level is what the adjusted p is held against.
-        detectable: the smallest true difference these cases would show with 80% power.
+        detectable: the smallest true difference these cases would show with 80% power, Holm's family included; None
+            where nothing varies or clusters are too few.
         margin, verdict: the tolerated harm, and PASS, FAIL or INCONCLUSIVE by the non-inferior rule.
         repeats, noise: how often a case was asked, and the share of the variance that is noise between repeats, which
             more of them would take away; None = not known.
-        needed_cases: about how many cases would settle the margin with 80% power, None where settled.
+        needed_cases: about how many cases would settle the margin with 80% power if nothing differs, None where
+            settled.
         needed_with_repeats: how many repeats instead of how many, and the cases needed then; None where that saves
             little, or cannot be told.
         notes: what a reader must know about missing rows and few clusters.
@@ -275,7 +277,7 @@ def compare_tables(
             for tag, chosen in categories.items():
                 row = _row(table, base, arm, chosen=chosen, category=tag, level=level)
                 parts.append(judged(row, tolerated))
-    return (*_holm_adjusted(whole), *_holm_adjusted(parts))
+    return (*_as_family(whole), *_as_family(parts))
 
 
 def _candidates(table: ScoreTable, baseline: str, candidates: Sequence[str] | None) -> Sequence[str]:
@@ -323,7 +325,7 @@ def _row(
     if difference and difference.se and (found := table.repeat_noise(both, [base, arm])):
         row = replace(row, repeats=found[1], noise=min(1.0, found[0] / (difference.n * difference.se**2)))
     same_lost = bool((np.isnan(a) == np.isnan(b)).all())
-    return replace(row, notes=missing_notes(row, same_cases_lost=same_lost), detectable=_detectable(difference, level))
+    return replace(row, notes=missing_notes(row, same_cases_lost=same_lost))
 
 
 def _difference(values: NDArray[np.float64], design: CaseDesign, level: float) -> PairedDifference | None:
@@ -333,15 +335,14 @@ def _difference(values: NDArray[np.float64], design: CaseDesign, level: float) -
     return mean_difference(values, **design, level=level)
 
 
-def _detectable(d: PairedDifference | None, level: float) -> float | None:
-    if d is None or d.se == 0:
-        return None
-    return (t_quantile(0.5 + level / 2, d.df) + t_quantile(POWER, d.df)) * d.se
-
-
-def _holm_adjusted(rows: Sequence[PairedRow]) -> list[PairedRow]:
+def _as_family(rows: Sequence[PairedRow]) -> list[PairedRow]:
+    """Holm's p of each row, and what it would show if it alone differed: then it is held to alpha / rows."""
     tested = [row.p_adjusted for row in rows if row.p_adjusted is not None]
-    if not tested:
-        return list(rows)
-    adjusted = iter(holm(tested))
-    return [row if row.p_adjusted is None else replace(row, p_adjusted=next(adjusted)) for row in rows]
+    adjusted, made = iter(holm(tested)), []
+    for row in rows:
+        d, shown = row.difference, None
+        if d is not None and d.se > 0 and not d.too_few_clusters:
+            shown = detectable(Spread.of(d), tail=(1 - row.level) / 2 / len(tested))
+        p = row.p_adjusted if row.p_adjusted is None else next(adjusted)
+        made.append(replace(row, p_adjusted=p, detectable=shown))
+    return made

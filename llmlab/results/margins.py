@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 
 from llmlab.base.verdict import Verdict
 from llmlab.stats.paired import PairedDifference, non_inferiority
-from llmlab.stats.standard_error import t_quantile
+from llmlab.stats.power import Need, needed_cases
 
 if TYPE_CHECKING:
     from llmlab.results.comparison import PairedRow
     from llmlab.results.scores import ScoreTable
 
-__all__ = ["POWER", "SAVED_AT_LEAST", "UNSCORED_AT_MOST", "judged", "margins_of", "more_repeats"]
+__all__ = ["SAVED_AT_LEAST", "UNSCORED_AT_MOST", "judged", "margins_of", "more_repeats"]
 
-POWER = 0.8
 UNSCORED_AT_MOST = 0.05  # share of answers, for metrics without bounds, whose missing values cannot be bounded
 MORE_REPEATS = 5  # of each case, that are offered instead of more cases
 SAVED_AT_LEAST = 0.2  # share of the cases that repeats must save to be offered
@@ -69,13 +68,16 @@ def judged(row: PairedRow, margin: float | None) -> PairedRow:
         return replace(row, margin=margin, verdict=Verdict.PASS if shown else Verdict.FAIL)
     if tests[0].shown or tests[0].harm_shown:  # what is open is the unscored answers or the clusters, not the cases
         return replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE)
-    needed = row.n_pairs * ((t_quantile(row.level, d.df) + t_quantile(POWER, d.df)) * d.se / margin) ** 2
-    instead = None
+    low, high = row.metric.low, row.metric.high
+    span = None if low is None or high is None else high - low
+    tail, noise = 1 - row.level, row.noise or 0.0
+    need = [Need.of_margin(d, margin, tail=tail, span=span, name=row.metric.name, noise=noise)]
+    needed, instead = needed_cases(need).likely, None
     if row.repeats is not None and row.noise is not None:
         repeats, now = more_repeats(row.repeats)
-        then = needed * (1 - row.noise + row.noise * now / repeats)
-        instead = (repeats, now, math.ceil(then)) if then < (1 - SAVED_AT_LEAST) * needed else None
-    open_ = replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE, needed_cases=math.ceil(needed))
+        then = needed_cases(need, times_repeats=repeats / now).likely
+        instead = (repeats, now, then) if then < (1 - SAVED_AT_LEAST) * needed else None
+    open_ = replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE, needed_cases=needed)
     return replace(open_, needed_with_repeats=instead)
 
 

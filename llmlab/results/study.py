@@ -19,15 +19,16 @@ from llmlab.results.scores import CaseDesign, ScoreTable
 from llmlab.results.wording import counted, scale_of
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.paired import PairedDifference, mean_difference, non_inferiority
-from llmlab.stats.power import miller_sample_size, smallest_detectable_difference
+from llmlab.stats.power import POWER, Need, Spread, detectable, needed_cases
 from llmlab.stats.standard_error import standard_error, t_quantile, t_tail
-from llmlab.stats.variance import repeats_or_cases as buys_more
-from llmlab.stats.variance import variance_parts
 
 if TYPE_CHECKING:
     from llmlab.results.results import Results
 
 __all__ = ["Study", "cases_needed", "harm_by_category", "repeats_or_cases", "three_readings"]
+
+TAIL = 0.025  # of the two-sided 95% interval of one comparison
+WORTH_IT = 0.8  # of what cases buy, that repeats must buy to be advised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -62,26 +63,25 @@ def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Study:
 
 
 def cases_needed(table: ScoreTable, baseline: str, candidate: str, *, differences: Sequence[float]) -> Study:
-    """How many cases like these show a true difference of each size with 80% power, clusters' cost included."""
+    """How many cases like these show a true difference of each size with 80% power, clusters and weights included."""
     d = _difference(table, baseline, candidate)
-    between = (d.se * math.sqrt(d.n)) ** 2
-    if between == 0:
+    if d.se == 0:
         return Study(rows=(), answer="Nothing varies between these cases, so that nothing can be planned from them.")
-    scale, unit = scale_of(table.metric)
+    (scale, unit), spread = scale_of(table.metric), Spread.of(d)
     rows = [
         {
             f"true difference{f' ({unit.strip()})' if unit else ''}": number(size * scale),
-            "cases needed": (needed := miller_sample_size(size, between=between).cases),
+            "cases needed": (needed := needed_cases([Need(name="", distance=size, spread=spread, tail=TAIL)]).likely),
             "you have": d.n,
             "missing": max(0, needed - d.n),
         }
         for size in differences
     ]
-    seen = smallest_detectable_difference(d.n, between=between).value
+    seen = number(float(f"{detectable(spread, tail=TAIL) * scale:.2g}"))
     answer = (
-        f"The {counted(d.n, 'case')} you have show a true difference of {number(float(f'{seen * scale:.2g}'))}{unit}"
+        f"If the true difference is {seen}{unit}, the {counted(d.n, 'case')} you have show it with {POWER:.0%} power"
     )
-    return Study(rows=tuple(rows), answer=f"{answer} with 80% power; smaller ones are easily missed.")
+    return Study(rows=tuple(rows), answer=f"{answer}; smaller ones are easily missed.")
 
 
 def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin: float) -> Study:
@@ -119,16 +119,45 @@ def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin
 
 
 def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, candidate: str) -> Study:
-    """Whether twice the repeats or twice the cases would show more."""
+    """Whether twice the repeats or twice the cases would show more, with the clusters and weights that the cases have.
+
+    Per answer a new case is never worse than a repeat; repeats are advised where they buy at least 80% of what cases
+    do, since they need no new labels.
+    """
     if results is None:
         return Study(rows=(), answer="One score per case: without repeats nobody can tell whether they would help.")
-    frame = results.frame[results.frame["variant"].isin([baseline, candidate])]
-    wide = frame.pivot_table(index="case_id", columns=["variant", "repeat"], values=metric, dropna=False)
-    parts = variance_parts(*(wide[variant].to_numpy(float) for variant in (baseline, candidate)))
-    found = buys_more(parts)
-    if found is None:
+    table = results.table(metric)
+    columns = [table.column(name) for name in (baseline, candidate)]
+    first, second = table.values[:, columns].T
+    noise = table.repeat_noise(~(np.isnan(first) | np.isnan(second)), columns)
+    if noise is None:
         return Study(rows=(), answer="One answer per case: run with repeats=2 or more to see whether they help.")
-    return Study(rows=tuple(found._rows()), answer=found._sentence())
+    d = _difference(table, baseline, candidate)
+    if d.se == 0:
+        return Study(rows=(), answer="Every difference is the same: neither repeats nor cases would show more.")
+    spread = Spread.of(d, noise=min(1.0, noise[0] / (d.n * d.se**2)))
+    plans = {
+        "now": (d.n, spread),
+        "twice the cases": (2 * d.n, spread),
+        "twice the repeats": (d.n, spread.with_repeats(2)),
+        "endless repeats": (d.n, spread.with_repeats(math.inf)),
+    }
+    seen = {name: detectable(part, tail=TAIL, cases=n) for name, (n, part) in plans.items()}
+    now, cases, repeats, least = seen.values()
+    scale, unit = scale_of(table.metric)
+    answer = (
+        f"{counted(d.n, 'case')} show a true difference of {number(now * scale, 2)}{unit} with {POWER:.0%} power. "
+        f"Twice the cases brings that down by {1 - cases / now:.0%}, twice the repeats by {1 - repeats / now:.0%}: "
+    )
+    worth_it = now - repeats >= WORTH_IT * (now - cases)
+    answer += "repeats buy almost as much, and need no new labels." if worth_it else "new cases buy more."
+    return Study(
+        rows=tuple(
+            {"plan": name, "cases": n, f"shows{unit and f' ({unit.strip()})'}": number(seen[name] * scale, 2)}
+            for name, (n, _) in plans.items()
+        ),
+        answer=f"{answer} No number of repeats gets below {number(least * scale, 2)}{unit}.",
+    )
 
 
 def _pairs(table: ScoreTable, baseline: str, candidate: str) -> tuple[FloatArray, FloatArray, CaseDesign]:

@@ -139,8 +139,8 @@ def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
     if row.unscored and more <= 0:
         return f"{undecided}, since {counted(row.unscored, 'answer')} have no score"
     if more <= 0:
-        return f"{undecided}, though {_cases(row)} would do if there were no difference"
-    return f"{undecided}; about {rounded_count(more)} more cases{_or_repeats(row)} would do"
+        return f"{undecided}, though {_cases(row)} would do if nothing differs"
+    return f"{undecided}; about {rounded_count(more)} more cases{_or_repeats(row)} would do if nothing differs"
 
 
 def _or_repeats(row: PairedRow) -> str:

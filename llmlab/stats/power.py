@@ -1,216 +1,229 @@
-"""How many cases settle a question, and what a given number of cases could have missed.
+"""What a test of a mean over cases like these can show, and how many cases would show it: one plan for every question.
 
-Normal approximations throughout (Miller 2024, arXiv 2411.00640), but for `t_test_sample_size`, which is exact. A
-smallest detectable difference always says its power. Needs of several conditions at once are in `joint`.
+Every test of a mean here is Student's t with a CR2 standard error, read at some one-sided `tail` (alpha / 2 for a
+two-sided interval, divided by the rows of Holm's family). So a plan needs the spread of the cases, the cost of
+clusters and weights in it, the tail, and the truth that is planned for: without that it says nothing.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
 
-from llmlab.base.display import Shown, number
+from llmlab.base.display import Shown
+from llmlab.base.errors import DataError
 from llmlab.stats.arrays import open_unit
+from llmlab.stats.paired import PairedDifference
+from llmlab.stats.standard_error import TOO_FEW_DF
 
-__all__ = [
-    "DetectableDifference",
-    "SampleSize",
-    "mcnemar_sample_size",
-    "miller_sample_size",
-    "non_inferiority_sample_size",
-    "settleable_margin",
-    "smallest_detectable_difference",
-    "t_test_sample_size",
-]
+__all__ = ["POWER", "Need", "NeededCases", "Spread", "chance_to_show", "detectable", "needed_cases"]
+
+POWER = 0.8  # what "would show" and "would settle" promise
+MOST_CASES = 1e12
+_NODES, _WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(64))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How far a mean over cases like these strays from the truth.
+
+    Attributes:
+        sd: standard deviation per case with the cost of clusters and weights in it: the mean of n cases has the
+            standard error sd / sqrt(n).
+        cases, df: so many cases came with so many degrees of freedom; n of them have (df + 1) n / cases - 1. By
+            default cases are independent and weighted alike, and `sd` is known.
+        noise: share of sd^2 that is noise between repeats, which more repeats of the same cases take away.
+    """
+
+    sd: float
+    cases: float = 1.0
+    df: float = 0.0
+    noise: float = 0.0
+
+    @classmethod
+    def of(cls, d: PairedDifference, *, noise: float = 0.0) -> Spread:
+        """As a difference shows it. An estimated standard error is too small on average, by c4(df); that is put right.
+
+        >>> from llmlab.stats.paired import mean_difference
+        >>> round(Spread.of(mean_difference([0.1, 0.3, -0.2, 0.0, 0.4])).sd, 4)
+        0.254
+        """
+        c4 = math.sqrt(2 / d.df) * float(special.poch(d.df / 2, 0.5))
+        return cls(sd=d.se * math.sqrt(d.n) / c4, cases=d.n, df=d.df, noise=noise)
+
+    def with_repeats(self, times: float) -> Spread:
+        """The spread if each case had `times` as many repeats (infinite: noiseless ones)."""
+        left = 1 - self.noise + self.noise / times
+        return replace(self, sd=self.sd * math.sqrt(left), noise=self.noise / times / left if left else 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What one condition has to show, and at which truth that is planned for.
+
+    Attributes:
+        name: the condition as the policy calls it.
+        distance: from the bound of the test to the planned truth: the margin, where nothing differs.
+        spread: of the difference per case.
+        tail: one-sided level: 0.025 reads the two-sided 95% interval, 0.05 the 90% one.
+        least_value: what the mean must reach besides (`min_effect`). At a truth equal to it that is a coin toss with
+            any number of cases, so `distance` must lie beyond.
+        at_bound: standard error that the test takes, as a multiple of that at the truth; 1 for t.
+        hazard: where nothing varies, n cases leave harm unseen with the chance exp(-hazard n), to be under `tail`.
+        share: share of all cases that belong to the condition (a category), 1 for all.
+        truth: the planned truth in words, after "if".
+    """
+
+    name: str
+    distance: float
+    spread: Spread
+    tail: float
+    least_value: float = 0.0
+    at_bound: float = 1.0
+    hazard: float = 0.0
+    share: float = 1.0
+    truth: str = "nothing differs"
+
+    @classmethod
+    def of_margin(
+        cls, d: PairedDifference, margin: float, *, tail: float, span: float | None, name: str, noise: float = 0.0
+    ) -> Need:
+        """To rule out harm of `margin` as `d` shows cases to vary; `span` is the most that a case can lose."""
+        hazard = 0.0
+        if d.se == 0 and span is not None and margin < span:
+            hazard = -math.log1p(-margin / span) * d.independent / d.n
+        return cls(name=name, distance=margin, spread=Spread.of(d, noise=noise), tail=tail, hazard=hazard)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class SampleSize(Shown):
-    """How many cases are needed: `cases` is the formula's `cases_exact`, rounded up."""
+class NeededCases(Shown):
+    """Total cases for all conditions to hold together with the stated power, as a range.
 
-    cases: int
-    cases_exact: float
-    difference: float
+    `low` holds if the conditions stand and fall together, `high` if they are independent; both also carry the
+    uncertainty of estimated standard deviations. `likely` takes them as independent.
+    """
+
+    low: int
+    likely: int
+    high: int
     power: float
-    alpha: float
-    method: str
+    binding: str
+    conditions: int
+    truth: str
 
     def _sentence(self) -> str:
+        together = "it" if self.conditions == 1 else f"all {self.conditions} conditions"
         return (
-            f"About {self.cases:,} cases show a difference of {number(self.difference)} "
-            f"with {self.power:.0%} power ({self.method}, alpha {number(self.alpha)})."
+            f"About {self.likely:,} cases (between {self.low:,} and {self.high:,}) settle {together} "
+            f"with {self.power:.0%} power if {self.truth}; {self.binding!r} needs most."
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class DetectableDifference(Shown):
-    """The smallest true difference that this many cases show with the stated power."""
+def chance_to_show(need: Need, cases: float) -> float:
+    """The power: the chance that `cases` cases show what is needed, were the planned truth the truth.
 
-    value: float
-    cases: int
-    power: float
-    alpha: float
+    The t test rejects where the mean exceeds t times its standard error, which is itself drawn (chi-square with df);
+    its distribution is summed up by Gauss and Legendre's rule. Without `least_value` this is the noncentral t.
 
-    def _sentence(self) -> str:
-        shown = f"{self.cases:,} cases show a difference of {number(self.value)} with {self.power:.0%} power"
-        return f"{shown}; smaller ones may be missed."
-
-
-def miller_sample_size(
-    difference: float,
-    *,
-    between: float,
-    within_baseline: float = 0.0,
-    within_candidate: float = 0.0,
-    repeats_baseline: int = 1,
-    repeats_candidate: int = 1,
-    alpha: float = 0.05,
-    power: float = 0.8,
-) -> SampleSize:
-    """Cases that show a paired `difference`: (z_{alpha/2} + z_power)^2 (w2 + sA2/KA + sB2/KB) / difference^2.
-
-    Args:
-        difference: the true mean difference to be found, in the score's units.
-        between: w2, variance over cases of the expected difference.
-        within_baseline, within_candidate: s2, variance of repeats to the same case.
-
-    Source: Miller 2024, arXiv 2411.00640.
-
-    >>> round(miller_sample_size(0.03, between=1 / 9).cases_exact, 4)
-    968.9975
+    >>> round(chance_to_show(Need(name="goal", distance=0.2, spread=Spread(sd=1.0), tail=0.025), 198.1508), 4)
+    0.8
     """
-    variance = _variance(between, within_baseline, within_candidate, repeats_baseline, repeats_candidate)
-    exact = _two_sided_z(alpha, power) ** 2 * variance / _not_zero(difference, "difference") ** 2
-    return _sample_size(exact, difference, power, alpha, "Miller's formula")
+    n, spread = cases * need.share, need.spread
+    if spread.sd == 0:
+        return float(not need.hazard or need.hazard * n >= -math.log(need.tail) - 1e-9)
+    df, se = min(max((spread.df + 1) * n / spread.cases - 1, 1e-3), 1e9), spread.sd / math.sqrt(n)
+    drawn = np.sqrt(special.chdtri(df, 0.5 - _NODES) / df)
+    reach = np.maximum(float(special.stdtrit(df, 1 - need.tail)) * drawn * need.at_bound, need.least_value / se)
+    return float(_WEIGHTS @ special.ndtr(need.distance / se - reach))
 
 
-def smallest_detectable_difference(
-    cases: int,
-    *,
-    between: float,
-    alpha: float = 0.05,
-    power: float = 0.8,
-) -> DetectableDifference:
-    """The inverse of `miller_sample_size`: what `cases` cases can show, always with its power.
+def detectable(
+    spread: Spread, *, tail: float, cases: float = 0.0, least_value: float = 0.0, power: float = POWER
+) -> float:
+    """How far from its bound the truth must lie for these cases (or `cases` such ones) to show it with this power.
 
-    `between` is the variance over cases of the difference, the noise of however many repeats included.
-
-    >>> print(smallest_detectable_difference(969, between=1 / 9)._sentence())
-    969 cases show a difference of 0.03 with 80% power; smaller ones may be missed.
+    >>> round(detectable(Spread(sd=1.0), cases=198.1508, tail=0.025), 4)
+    0.2
     """
-    if cases < 1:
-        raise ValueError(f"cases == {cases}, must be >= 1")
-    value = _two_sided_z(alpha, power) * math.sqrt(_not_negative(between, "between") / cases)
-    return DetectableDifference(value=value, cases=cases, power=power, alpha=alpha)
+    n = cases or spread.cases
+    need = Need(name="", distance=0.0, spread=spread, tail=open_unit(tail, "tail"), least_value=least_value)
+    unit = spread.sd / math.sqrt(n)
+    return unit and unit * _solved(lambda z: chance_to_show(replace(need, distance=z * unit), n) - power, start=1e-9)
 
 
-def mcnemar_sample_size(p10: float, p01: float, *, alpha: float = 0.05, power: float = 0.8) -> SampleSize:
-    """Pairs of pass/fail answers that McNemar's test needs; p10 and p01 are the two shares of discordant pairs.
+def needed_cases(needs: Sequence[Need], *, power: float = POWER, times_repeats: float = 1.0) -> NeededCases:
+    """Cases in all for the conditions to hold jointly, as a range; with `times_repeats` as many repeats of each case.
 
-    Source: Connor 1987, Biometrics 43, 207-211.
+    For positively dependent conditions the joint power lies between the product of the single powers (Slepian 1962)
+    and the smallest of them; these give the range.
 
-    >>> round(mcnemar_sample_size(0.08, 0.04).cases_exact, 4)
-    586.3026
+    Raises:
+        DataError: no conditions, or one that no number of cases can settle: its truth lies at or short of the bound.
+
+    >>> eight = [Need(name=f"category {i}", distance=0.02, spread=Spread(sd=0.45), tail=0.05, share=1/8)
+    ...          for i in range(8)]
+    >>> needed_cases(eight).likely  # 8 x 6,430
+    51444
     """
-    if min(p10, p01) < 0 or p10 + p01 > 1:
-        raise ValueError(f"p10 == {p10}, p01 == {p01}, must be shares that sum to at most 1")
-    discordant, difference = p10 + p01, _not_zero(p10 - p01, "p10 - p01")
-    z_alpha, z_power = _z(1 - open_unit(alpha, "alpha") / 2), _z(open_unit(power, "power"))
-    root = z_alpha * math.sqrt(discordant) + z_power * math.sqrt(discordant - difference**2)
-    return _sample_size((root / difference) ** 2, difference, power, alpha, "Connor's formula for McNemar's test")
+    _check(needs, open_unit(power, "power"))
+    needs = [replace(need, spread=need.spread.with_repeats(times_repeats)) for need in needs]
+    alone = [_cases([need], power) for need in needs]
+    likely = _cases(needs, power)
+    low = max(_cases([_with_sd(need, 0.1)], power) for need in needs)
+    high = _cases([_with_sd(need, 0.9) for need in needs], power)
+    return NeededCases(
+        low=min(low, likely),
+        likely=likely,
+        high=max(high, likely),
+        power=power,
+        binding=needs[int(np.argmax(alone))].name,
+        conditions=len(needs),
+        truth=" and ".join(dict.fromkeys(need.truth for need in needs)),
+    )
 
 
-def t_test_sample_size(effect_size: float, *, alpha: float = 0.05, power: float = 0.8) -> SampleSize:
-    """Pairs that a two-sided paired t-test needs; `effect_size` is mean(d) / sd(d). Exact (noncentral t).
+def _check(needs: Sequence[Need], power: float) -> None:
+    if not needs:
+        raise DataError("no conditions: name at least one")
+    for need in needs:
+        open_unit(need.tail, f"tail of {need.name!r}")
+        if not (0 < need.share <= 1 and need.distance > max(need.least_value, 0.0) and 0 <= need.spread.sd < math.inf):
+            raise DataError(
+                f"condition {need.name!r} has distance {need.distance}, sd {need.spread.sd}, share {need.share}: no "
+                f"number of cases settles it with {power:.0%} power; distance must be above {need.least_value:g}, "
+                "share above 0 and at most 1, sd finite"
+            )
 
-    Source: Cohen 1988; the same equation as statsmodels' `TTestPower`.
 
-    >>> round(t_test_sample_size(0.2).cases_exact, 4)
-    198.1508
-    """
+def _cases(needs: Sequence[Need], power: float) -> int:
+    """The smallest number of cases with which all conditions hold, taken as independent."""
+    of_df = [(TOO_FEW_DF + 1) * need.spread.cases / (need.spread.df + 1) for need in needs]  # fewer decide nothing
+    rare = [-math.log(need.tail) / need.hazard if need.hazard else 0.0 for need in needs]
+    start = max(max(least) / need.share for need, *least in zip(needs, of_df, rare, strict=True))
+    found = _solved(lambda n: math.prod(chance_to_show(need, n) for need in needs) - power, start=start)
+    return math.ceil(found - 1e-6)
+
+
+def _with_sd(need: Need, probability: float) -> Need:
+    """With the standard deviation at one end of its central 80% chi-square interval, where it was estimated."""
+    df = need.spread.df
+    factor = math.sqrt(df / float(special.chdtri(df, probability))) if df > 0 else 1.0
+    return replace(need, spread=replace(need.spread, sd=need.spread.sd * factor))
+
+
+def _solved(excess: Callable[[float], float], *, start: float) -> float:
+    """Where a rising function crosses 0, at or above `start`."""
     from scipy import optimize
 
-    size = abs(_not_zero(effect_size, "effect_size"))
-    open_unit(alpha, "alpha")
-    open_unit(power, "power")
-
-    def excess(cases: float) -> float:
-        critical, shift = special.stdtrit(cases - 1, 1 - alpha / 2), size * math.sqrt(cases)
-        tails = special.nctdtr(cases - 1, shift, np.array([-critical, critical]))
-        below, not_above = np.nan_to_num(tails, nan=0.0)  # scipy gives NaN for tails too small to compute
-        return float(1 - not_above + below - power)
-
-    highest = 10 * (_two_sided_z(alpha, power) / size) ** 2 + 100
-    exact = 2.0 if excess(2.0) >= 0 else float(optimize.brentq(excess, 2.0, highest, xtol=1e-9))
-    return _sample_size(exact, effect_size, power, alpha, "exact power of the paired t-test")
-
-
-def non_inferiority_sample_size(
-    margin: float, *, sd: float, conditions: int = 1, alpha: float = 0.05, power: float = 0.8
-) -> SampleSize:
-    """Cases per condition that rule out a loss beyond `margin` when there is none.
-
-    (z_alpha + z_power)^2 sd^2 / margin^2 with a one-sided `alpha`. With several
-    `conditions`, which all must hold, each needs power^(1/conditions), so that all hold together with `power` when
-    they are independent.
-
-    >>> non_inferiority_sample_size(0.02, sd=0.45).cases, non_inferiority_sample_size(0.02, sd=0.45, conditions=8).cases
-    (3130, 6430)
-    """
-    exact = (_one_sided_z(alpha, power, conditions) * _not_negative(sd, "sd") / _not_zero(margin, "margin")) ** 2
-    return _sample_size(exact, margin, power, alpha, f"one-sided non-inferiority, {conditions} condition(s) jointly")
-
-
-def settleable_margin(
-    cases: int, *, sd: float, conditions: int = 1, alpha: float = 0.05, power: float = 0.8
-) -> DetectableDifference:
-    """The inverse of `non_inferiority_sample_size`: the smallest margin that `cases` cases per condition can settle.
-
-    >>> round(settleable_margin(3130, sd=0.45).value, 4)
-    0.02
-    """
-    if cases < 1:
-        raise ValueError(f"cases == {cases}, must be >= 1")
-    value = _one_sided_z(alpha, power, conditions) * _not_negative(sd, "sd") / math.sqrt(cases)
-    return DetectableDifference(value=value, cases=cases, power=power, alpha=alpha)
-
-
-def _variance(between: float, within_a: float, within_b: float, repeats_a: int, repeats_b: int) -> float:
-    if min(repeats_a, repeats_b) < 1:
-        raise ValueError(f"repeats == {min(repeats_a, repeats_b)}, must be >= 1")
-    parts = (_not_negative(between, "between"), _not_negative(within_a, "within_baseline") / repeats_a)
-    return sum(parts) + _not_negative(within_b, "within_candidate") / repeats_b
-
-
-def _sample_size(exact: float, difference: float, power: float, alpha: float, method: str) -> SampleSize:
-    cases = max(1, math.ceil(exact - 1e-9))
-    return SampleSize(cases=cases, cases_exact=exact, difference=difference, power=power, alpha=alpha, method=method)
-
-
-def _two_sided_z(alpha: float, power: float) -> float:
-    return _z(1 - open_unit(alpha, "alpha") / 2) + _z(open_unit(power, "power"))
-
-
-def _one_sided_z(alpha: float, power: float, conditions: int) -> float:
-    if conditions < 1:
-        raise ValueError(f"conditions == {conditions}, must be >= 1")
-    return _z(1 - open_unit(alpha, "alpha")) + _z(open_unit(power, "power") ** (1 / conditions))
-
-
-def _z(probability: float) -> float:
-    return float(special.ndtri(probability))
-
-
-def _not_zero(value: float, name: str) -> float:
-    if value == 0 or not math.isfinite(value):
-        raise ValueError(f"{name} == {value}, must be a finite number other than 0")
-    return value
-
-
-def _not_negative(value: float, name: str) -> float:
-    if not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f"{name} == {value}, must be finite and >= 0")
-    return value
+    if excess(start) >= 0:
+        return start
+    high = max(2 * start, 1.0)
+    while excess(high) < 0:
+        high *= 2
+        if high > MOST_CASES:
+            raise DataError(f"more than {MOST_CASES:.0e} cases would be needed: nothing that can be planned")
+    return float(optimize.brentq(excess, start, high, xtol=1e-9, rtol=1e-12))

@@ -10,6 +10,7 @@ from llmlab.gate import GatePolicy
 from llmlab.gate.corrected import LabelledMetric, more_labels
 from llmlab.simulate import judged_results
 from llmlab.stats.correction import ppi_difference
+from llmlab.stats.power import Need, Spread
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 NAME = "correctness"
@@ -213,7 +214,8 @@ def test_where_labelling_every_case_would_not_do_more_cases_are_asked_for():
 
 def test_what_is_settled_needs_no_labels():
     found = ppi_difference([0.0] * 50 + [1.0] * 50, [1.0] * 100, human_baseline=[0, 1] * 50, human_candidate=[1] * 100)
-    assert more_labels(found, distance=10.0, alpha=0.05, n_cases=100) is None
+    need = Need(name="goal", distance=10.0, spread=Spread(sd=1.0), tail=0.05)
+    assert more_labels(found, need=need, n_cases=100) is None
 
 
 def test_unscored_answers_are_taken_at_their_worst(kind):

@@ -1,88 +1,154 @@
-"""Sample sizes and detectable differences against their papers, statsmodels and simulation."""
+"""Plans against papers, statsmodels and trial: what is promised at 80% power is seen in four of five tries."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.stats.power import (
-    mcnemar_sample_size,
-    miller_sample_size,
-    non_inferiority_sample_size,
-    settleable_margin,
-    smallest_detectable_difference,
-    t_test_sample_size,
-)
+from llmlab.base.errors import DataError
+from llmlab.gate import rules
+from llmlab.results.comparison import compare_tables
+from llmlab.results.scores import CaseGroups, Metric, score_table
+from llmlab.stats.paired import mean_difference
+from llmlab.stats.power import Need, Spread, chance_to_show, detectable, needed_cases
+
+
+def need(distance=0.03, sd=0.4, **more):
+    return Need(**{"name": "goal", "distance": distance, "spread": Spread(sd=sd), "tail": 0.025, **more})
 
 
 @pytest.mark.parametrize(
-    ("within", "repeats", "cases"), [(0, 1, 968.9975), (1 / 6, 1, 3875.99), (1 / 6, 10, 1259.6967)]
+    ("variance", "cases"), [(1 / 9, 968.9975), (1 / 9 + 1 / 3, 3875.99), (1 / 9 + 1 / 30, 1259.6967)]
 )
-def test_miller_formula_gives_the_figures_of_his_paper(within, repeats, cases):
-    """Miller 2024, arXiv 2411.00640: difference .03, w2 1/9."""
-    size = miller_sample_size(
-        0.03,
-        between=1 / 9,
-        within_baseline=within,
-        within_candidate=within,
-        repeats_baseline=repeats,
-        repeats_candidate=repeats,
-    )
-    assert size.cases_exact == pytest.approx(cases, abs=1e-4)
-    assert size.cases == math.ceil(cases)
+def test_a_single_need_is_millers_formula_and_what_t_adds_to_it(variance, cases):
+    """Miller 2024, arXiv 2411.00640: difference .03, w2 1/9, s2 0 or 1/6 asked once or ten times; t: z^2 / 2 more."""
+    assert needed_cases([need(sd=math.sqrt(variance))]).likely == math.ceil(cases + 1.96**2 / 2)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@pytest.mark.parametrize(("effect", "power"), [(0.2, 0.8), (0.5, 0.9), (0.05, 0.8), (1.5, 0.95)])
+def test_the_chance_is_that_of_statsmodels_paired_t_test(effect, power):
+    """`TTestPower` is the oracle; dz .2 needs 198.1508 cases."""
+    from statsmodels.stats.power import TTestPower
+
+    cases = float(TTestPower().solve_power(effect_size=effect, alpha=0.05, power=power))
+    assert chance_to_show(need(effect, sd=1.0), cases) == pytest.approx(power, abs=1e-5)
+
+
+def test_categories_need_thousands_of_cases_each():
+    """Standard deviation .45, margin .02: about 3,100 in one, 8 x 6,400 for 80% joint power over eight."""
+    one = need(0.02, sd=0.45, tail=0.05)
+    assert needed_cases([one]).likely == pytest.approx(3130, abs=3)
+    assert needed_cases([replace(one, share=1 / 8)] * 8).likely == pytest.approx(8 * 6430, rel=0.001)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(
-    difference=st.floats(0.001, 0.5),
-    between=st.floats(0.001, 1),
-    within=st.floats(0, 1),
-    repeats=st.integers(1, 20),
-    power=st.floats(0.5, 0.99),
+    sd=st.floats(0.01, 10),
+    cases=st.integers(8, 10_000),
+    least=st.floats(0, 1),
+    tail=st.floats(0.001, 0.1),
 )
-def test_smallest_detectable_difference_is_the_inverse_of_the_sample_size(difference, between, within, repeats, power):
-    noise = {"within_baseline": within, "repeats_baseline": repeats}
-    size = miller_sample_size(difference, between=between, power=power, **noise)
-    found = smallest_detectable_difference(size.cases, between=between + within / repeats, power=power)
-    assert found.value <= difference * (1 + 1e-9)
-    assert found.value * math.sqrt(size.cases / size.cases_exact) == pytest.approx(difference)
+def test_what_is_detectable_is_what_so_many_cases_are_needed_for(sd, cases, least, tail):
+    spread = Spread(sd=sd)
+    seen = detectable(spread, tail=tail, cases=cases, least_value=least * sd)
+    needed = needed_cases([need(seen, spread=spread, tail=tail, least_value=least * sd)])
+    assert needed.likely == pytest.approx(cases, abs=1)
 
 
-def test_smallest_detectable_difference_always_says_its_power():
-    found = smallest_detectable_difference(300, between=0.1)
-    assert "with 80% power" in str(found)
-    assert "with 80% power" in found._repr_html_()
+def test_repeats_take_away_their_noise_and_no_more():
+    spread = Spread(sd=2.0, noise=0.75)
+    assert spread.with_repeats(3).sd ** 2 == pytest.approx(4 * (0.25 + 0.25))
+    assert spread.with_repeats(3).noise == pytest.approx(0.5)
+    assert (spread.with_repeats(math.inf).sd, spread.with_repeats(math.inf).noise) == (1.0, 0.0)
 
 
-def test_connor_formula_for_mcnemar_gives_the_known_answer():
-    """Connor 1987: p10 .08, p01 .04."""
-    assert mcnemar_sample_size(0.08, 0.04).cases_exact == pytest.approx(586.3026, abs=1e-4)
+def test_a_small_category_binds_and_an_estimated_spread_widens_the_range():
+    needed = needed_cases([need(0.05), need(0.05, name="rare", share=0.1)])
+    assert needed.binding == "rare"
+    assert needed.low <= needed.likely == needed.high
+    guessed = needed_cases([need(0.05, spread=Spread(sd=0.4, cases=20, df=19))])
+    assert guessed.low < guessed.likely < guessed.high
 
 
-@pytest.mark.parametrize(("effect", "power"), [(0.2, 0.8), (0.5, 0.9), (-0.05, 0.8), (1.5, 0.95)])
-def test_t_test_sample_size_agrees_with_statsmodels(effect, power):
-    statsmodels = pytest.importorskip("statsmodels.stats.power")
-    expected = statsmodels.TTestPower().solve_power(effect_size=abs(effect), alpha=0.05, power=power)
-    assert t_test_sample_size(effect, power=power).cases_exact == pytest.approx(float(expected), rel=1e-5)
+@pytest.mark.parametrize("wrong", [{"distance": 0.0}, {"distance": 0.02, "least_value": 0.02}, {"share": 0.0}])
+def test_what_no_number_of_cases_settles_is_named(wrong):
+    """A goal planned for a truth at `min_effect` is one: there PASS is a coin toss at any number."""
+    with pytest.raises(DataError, match="'goal'"):
+        needed_cases([need(**wrong)])
 
 
-def test_t_test_sample_size_gives_the_known_answer():
-    """statsmodels TTestPower: dz .2."""
-    assert t_test_sample_size(0.2).cases_exact == pytest.approx(198.1508, abs=1e-4)
+# -- the promise, by trial ---------------------------------------------------------------------------------------
+
+EIGHT = np.repeat(np.arange(8), 10)
+UNEVEN = np.repeat(np.arange(12), [30, 4, 12, 8, 6, 10, 16, 5, 9, 11, 7, 12])
+DESIGNS = {
+    "eight clusters": {"clusters": EIGHT},
+    "twelve uneven clusters": {"clusters": UNEVEN},
+    "weights": {"clusters": np.arange(60), "weights": np.linspace(0.2, 3.0, 60)},
+    "eight cases": {"clusters": np.arange(8)},
+    "five candidates": {"clusters": np.repeat(np.arange(40), 2), "candidates": 5},
+    "fifteen rows": {"clusters": np.repeat(np.arange(30), 3), "candidates": 15},
+}
 
 
-def test_non_inferiority_needs_thousands_of_cases_per_category():
-    """Standard deviation .45, margin .02: about 3,100 per category, 6,400 for 80% joint power over eight."""
-    assert non_inferiority_sample_size(0.02, sd=0.45).cases == pytest.approx(3100, rel=0.02)
-    assert non_inferiority_sample_size(0.02, sd=0.45, conditions=8).cases == pytest.approx(6400, rel=0.01)
-    assert settleable_margin(6430, sd=0.45, conditions=8).value == pytest.approx(0.02, abs=1e-5)
+def rows_of(rng, gain, clusters, weights=None, candidates=1):
+    """One comparison of normal scores in which the first candidate gains `gain` and the others nothing."""
+    n, names = clusters.size, ["base", *(f"c{i}" for i in range(candidates))]
+    scores = rng.normal(size=(n, candidates + 1)) + rng.normal(0, 0.5, (n, candidates + 1))[clusters]
+    scores[:, 1] += gain
+    groups = CaseGroups(clusters=clusters, clustered=np.unique(clusters).size < n, tags=((),) * n, weights=weights)
+    cases, variants = np.divmod(np.arange(scores.size), len(names))
+    codes = {"case_codes": cases, "variant_codes": variants, "case_ids": [str(i) for i in range(n)], "variants": names}
+    return compare_tables([score_table(Metric(name="x"), scores=scores.ravel(), groups=groups, **codes)], "base")
 
 
-def test_arguments_outside_their_range_are_named():
-    with pytest.raises(ValueError, match=r"power == 1\.2"):
-        miller_sample_size(0.1, between=0.1, power=1.2)
-    with pytest.raises(ValueError, match="difference == 0"):
-        miller_sample_size(0, between=0.1)
-    with pytest.raises(ValueError, match="repeats == 0"):
-        miller_sample_size(0.1, between=0.1, repeats_baseline=0)
+def shown_share(design, draws, seed=0):
+    """How often a truth as large as what "would show" on average is shown."""
+    rng = np.random.default_rng(seed)
+    promised = float(np.mean([rows_of(rng, 0.0, **design)[0].detectable for _ in range(draws)]))
+    return float(np.mean([rows_of(rng, promised, **design)[0].reading == "better" for _ in range(draws)]))
+
+
+def passed_share(sd, min_effect, draws, seed=0):
+    """How often `superior` passes at the truth and with the cases that are planned, clusters of five."""
+    rng = np.random.default_rng(seed)
+    gain = rules.PLANNED_GAIN * min_effect
+    spread = Spread(sd=math.sqrt(sd**2 * (1 + 4 * 0.2)), cases=5, df=0)
+    plan = Need(name="g", distance=gain, spread=spread, tail=0.025, least_value=min_effect)
+    groups = math.ceil(needed_cases([plan]).likely / 5)
+    codes = np.repeat(np.arange(groups), 5)
+
+    def passes():
+        d = gain + sd * (math.sqrt(0.8) * rng.normal(size=codes.size) + math.sqrt(0.2) * rng.normal(size=groups)[codes])
+        return rules.superior(mean_difference(d, codes), min_effect=min_effect, asked=0.95, confidence=0.95) == "PASS"
+
+    return float(np.mean([passes() for _ in range(draws)]))
+
+
+@pytest.mark.parametrize("design", ["eight clusters", "five candidates"])
+def test_what_would_show_shows(design):
+    """80% in 240 draws, within three standard errors."""
+    assert shown_share(DESIGNS[design], 240) == pytest.approx(0.8, abs=0.08)
+
+
+def test_a_goal_passes_with_the_cases_planned_for_it():
+    assert passed_share(sd=0.3, min_effect=0.1, draws=400) == pytest.approx(0.8, abs=0.06)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("design", DESIGNS)
+def test_what_would_show_shows_within_three_points(design):
+    rate = shown_share(DESIGNS[design], 2_000, seed=1)
+    print(f"would show at 80% power, {design}: {rate:.1%}")
+    assert rate == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("sd", "min_effect"), [(0.5, 0.1), (0.4, 0.05), (0.2, 0.02)])
+def test_a_goal_passes_with_the_cases_planned_for_it_within_three_points(sd, min_effect):
+    rate = passed_share(sd, min_effect, 2_000, seed=1)
+    print(f"superior at {rules.PLANNED_GAIN} x min_effect {min_effect}, sd {sd}: {rate:.1%}")
+    assert rate == pytest.approx(0.8, abs=0.03)
