@@ -73,12 +73,22 @@ class FloatingModelError(LlmlabError):
 
 
 class CallError(LlmlabError):
-    """A call that gave no answer. `attempts` counts what was sent, retries included."""
+    """A call that gave no answer.
+
+    `attempts` counts what was sent, retries included; `waited_s` is how long the last of them had been waited for.
+    """
 
     def __init__(
-        self, message: str, *, status_code: int | None = None, retry_after_s: float | None = None, attempts: int = 1
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        retry_after_s: float | None = None,
+        attempts: int = 1,
+        waited_s: float = 0.0,
     ) -> None:
-        self.status_code, self.retry_after_s, self.attempts = status_code, retry_after_s, attempts
+        self.status_code, self.retry_after_s = status_code, retry_after_s
+        self.attempts, self.waited_s = attempts, waited_s
         super().__init__(message)
 
 

@@ -122,6 +122,8 @@ class Generation(Shown):
         error: what went wrong, without keys.
         steps: names of the calls an application made.
         call_key: where the call store keeps it.
+        bounds: (name, lowest, highest) of those of latency_s, cost_usd, output_tokens and input_tokens that are not
+            known but cannot be anything (filled in by the run).
     """
 
     variant: str = ""
@@ -142,6 +144,7 @@ class Generation(Shown):
     error: str = ""
     steps: tuple[str, ...] = ()
     call_key: str = ""
+    bounds: tuple[tuple[str, float, float], ...] = ()
 
     @property
     def answered(self) -> bool:
@@ -179,7 +182,7 @@ class Generation(Shown):
         return _filled(_OPEN_GENERATION(**kept), cls)
 
     def placed(self, **cell: Any) -> Generation:
-        """The same answer in a cell of the experiment: variant, case_id, repeat, retrieved, cached, call_key."""
+        """The same answer in a cell of the experiment: with `_CELL_FIELDS` filled in."""
         copy = _OPEN_GENERATION(*_VALUES(self))
         for name, value in cell.items():
             setattr(copy, name, value)
@@ -212,7 +215,7 @@ def _filled(value: Any, frozen: type[Value]) -> Value:
 _OPEN_GENERATION, _OPEN_USAGE = _open(Generation), _open(Usage)
 _DEFAULTS = {part.name: part.default for part in fields(_OPEN_GENERATION)}
 _VALUES = attrgetter(*_DEFAULTS)
-_CELL_FIELDS = frozenset({"variant", "case_id", "repeat", "retrieved", "cached", "call_key"})
+_CELL_FIELDS = frozenset({"variant", "case_id", "repeat", "retrieved", "cached", "call_key", "bounds"})
 _KEPT_DEFAULTS = {name: v for name, v in _DEFAULTS.items() if name not in _CELL_FIELDS | {"status", "text"}}
 _COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _FIXED: dict[int, tuple[ModelRef | Sampling, str]] = {}  # the value is kept, so that its id stays its own

@@ -75,17 +75,18 @@ async def with_retries(
         lane, waited_s = await lanes.enter(tokens, number)
         deadline_s += waited_s  # our own waiting is not the endpoint's time
         number += 1
+        sent_s = loop.time()
         try:
             answer = await _bounded(attempt, lane, number, policy=policy, deadline_s=deadline_s)
             lane.failures = 0
             return answer
         except CallError as error:
-            failed = error
+            failed, waited_s = error, loop.time() - sent_s
         finally:
             lanes.leave(lane)
         wait_s, final = _after(failed, lane, number, policy=policy, lanes=lanes)
         if final is not None or loop.time() + wait_s >= deadline_s:  # raised out here: what was received is not shown
-            raise _told(final or failed, attempts=number)
+            raise _told(final or failed, attempts=number, waited_s=waited_s)
         await asyncio.sleep(wait_s)
 
 
@@ -143,9 +144,15 @@ def _after(
     return wait_s, error if number >= most else None
 
 
-def _told(error: CallError, *, attempts: int) -> CallError:
-    """The same error with the number of attempts."""
+def _told(error: CallError, *, attempts: int, waited_s: float) -> CallError:
+    """The same error with the number of attempts, and how long the last was waited for."""
     message = str(error)
     if isinstance(error, WORTH_ANOTHER):
         message += f" (gave up after {attempts} attempt{'s' * (attempts != 1)})"
-    return type(error)(message, status_code=error.status_code, retry_after_s=error.retry_after_s, attempts=attempts)
+    return type(error)(
+        message,
+        status_code=error.status_code,
+        retry_after_s=error.retry_after_s,
+        attempts=attempts,
+        waited_s=waited_s,
+    )

@@ -7,6 +7,7 @@ answers nobody stops before the next call; a cancelled run leaves in `progress` 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -14,10 +15,11 @@ from llmlab.base.background import collecting_rarely, in_thread
 from llmlab.base.display import plain
 from llmlab.base.errors import CallError, CallTimeoutError, StoreError
 from llmlab.base.secrets import scrub_answer, secrets_now
-from llmlab.clients.base import Client, Generation
+from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.call_store import CallStore
+from llmlab.clients.retry import RetryPolicy
 from llmlab.engine.app import ask
-from llmlab.engine.plan import Call, Plan
+from llmlab.engine.plan import Call, Plan, price_of
 from llmlab.engine.progress import Progress
 
 __all__ = ["execute"]
@@ -142,15 +144,21 @@ class _Run:
         return self._count(generation)
 
     async def _answer(self, call: Call) -> Generation:
+        limit_s = self.timeouts_s[call.variant]
+        bound = asyncio.timeout(limit_s)
         try:
-            async with asyncio.timeout(self.timeouts_s[call.variant]):
+            async with bound:
                 return await self._asked(call)
         except (TimeoutError, CallTimeoutError) as error:
-            text = _told(error) or f"no answer within {self.timeouts_s[call.variant]:g} s"
-            return Generation(status="timeout", error=text, attempts=getattr(error, "attempts", 1))
+            text, waited_s = _told(error) or f"no answer within {limit_s:g} s", getattr(error, "waited_s", 0.0)
+            if bound.expired() and _own_bound(self.plan.clients.get(call.variant)):  # else for its rate limit, perhaps
+                waited_s = limit_s
+            bounds = _waited(waited_s)
+            return Generation(status="timeout", error=text, attempts=getattr(error, "attempts", 1), bounds=bounds)
         except CallError as error:
             self.denials += error.status_code in DENIED
-            return Generation(status="error", error=_told(error), attempts=error.attempts)
+            bounds = _waited(error.waited_s)
+            return Generation(status="error", error=_told(error), attempts=error.attempts, bounds=bounds)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -178,11 +186,34 @@ class _Run:
                 repeat=call.repeat,
                 retrieved=call.retrieved if call.request is not None else generation.retrieved,
                 call_key=call.key,
+                bounds=tuple(self._bounds(call, generation)),
             )
         )
         progress.done += 1
         progress.cached += generation.cached
         progress.errors += not generation.answered
+
+    def _bounds(self, call: Call, generation: Generation) -> Iterator[tuple[str, float, float]]:
+        """The lowest and highest that each unknown number of an answer can have been, where that is known."""
+        client, bundle = self.plan.clients.get(call.variant), self.plan.bundles[call.variant]
+        if generation.latency_s is None:
+            retry, limit_s = getattr(client, "retry", None), self.timeouts_s[call.variant] or math.inf
+            if isinstance(retry, RetryPolicy):
+                limit_s = min(limit_s, retry.attempt_timeout_s, retry.case_timeout_s)
+            if math.isfinite(limit_s):
+                waited_s = next((low for _, low, _ in generation.bounds), 0.0)
+                yield "latency_s", min(waited_s, limit_s), limit_s
+        if call.request is None or bundle.sampling.max_tokens is None or client is None:
+            return  # an application makes calls of its own
+        most = Usage(input_tokens=_most_tokens(call.request), output_tokens=bundle.sampling.max_tokens)
+        if generation.usage.output_tokens is None:
+            yield "output_tokens", 0.0, float(bundle.sampling.max_tokens)
+        if generation.usage.input_tokens is None:
+            yield "input_tokens", 0.0, float(most.input_tokens or 0)
+        if generation.cost_usd is None:
+            price = price_of(client, bundle, most)
+            if price is not None:
+                yield "cost_usd", 0.0, float(price) * max(1, generation.attempts)
 
     def _count(self, generation: Generation) -> None:
         """What a new answer cost, and whether another one may be asked for."""
@@ -206,6 +237,16 @@ class _Run:
 def _own_bound(client: Client | None) -> float | None:
     """None for a client that bounds its calls itself, and leaves waiting for its rate limit out of it."""
     return None if getattr(client, "retry", None) is not None else CASE_TIMEOUT_S
+
+
+def _waited(waited_s: float) -> tuple[tuple[str, float, float], ...]:
+    """The bounds of a latency that was not the whole one."""
+    return (("latency_s", waited_s, math.inf),)
+
+
+def _most_tokens(request: Request) -> int:
+    """More input tokens than a request can have: a token is a byte or more, and the JSON has every byte and role."""
+    return len(request.to_json())
 
 
 async def _closed(client: Client) -> None:

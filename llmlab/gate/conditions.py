@@ -47,7 +47,9 @@ def evaluate(
     for kind, metric, part in policy.readings:
         people = (labelled or {}).get(metric) if policy.is_corrected(metric, part, judged) else None
         if isinstance(part, Floor):
-            made.append(judge_floor(part, tables[metric], candidate=candidate, price=price, labelled=people))
+            made.append(
+                judge_floor(part, tables[metric], candidate=candidate, baseline=baseline, price=price, labelled=people)
+            )
             continue
         other = anchor if kind == "anchor" else baseline
         reader = _Reader(tables[metric], candidate=candidate, baseline=other, price=price, labelled=people)
@@ -118,9 +120,9 @@ class _Reader:
         a, b = table.values[:, base], table.values[:, arm]
         known = chosen & ~(np.isnan(a) | np.isnan(b))
         yield a[known], b[known], table.design(known)
-        if self._unscored(chosen) and table.lowest is not None and table.highest is not None:
-            low, high = table.lowest[chosen], table.highest[chosen]
-            pairs = [(low[:, base], high[:, arm]), (high[:, base], low[:, arm])]
+        if (ends := table.pessimistic(self._columns(), chosen)) is not None:
+            low, high = ends
+            pairs = [(low[:, 0], high[:, 1]), (high[:, 0], low[:, 1])]
             for first, second in pairs if self.metric.higher_is_better else reversed(pairs):
                 yield first, second, table.design(chosen)
 
@@ -189,17 +191,21 @@ class _Reader:
             return replace(begun, notes=("there is no baseline to compare with",))
         made = self._differences(part, chosen)
         ds = [d for d in made if d is not None]
+        margin = 0.0 if begun.relative else begun.bound
+        words = [
+            self._word(part, d, margin, None if harm is None else harm[i]) for i, d in enumerate(made) if d is not None
+        ]
         if len(ds) < len(made) or not ds:
-            verdict = Verdict.PASS if part.rule == "no_shown_harm" else Verdict.INCONCLUSIVE
+            harmless = part.rule == "no_shown_harm" and Verdict.FAIL not in words
+            verdict = Verdict.PASS if harmless else Verdict.INCONCLUSIVE
             note = "fewer than two cases or clusters are scored in both, so that no harm could have been seen"
             n, corrected = int(chosen.sum()), self._corrected(chosen)
             blank = replace(begun, verdict=verdict, n_cases=n, n_clusters=min(n, 1), notes=(note,))
             return blank if corrected is None else described(replace(blank, notes=(corrected.why,)), corrected)
-        margin = 0.0 if begun.relative else begun.bound
-        words = [self._word(part, d, margin, None if harm is None else harm[i]) for i, d in enumerate(ds)]
         verdict, d = rules.unanimous(words), ds[-1]
         pairs = list(self._pairs(chosen))[-1]
-        notes = (*d.notes, *unscored_note(begun.unscored, begun.attempted, bounded=self.metric.bounded))
+        assumed = self.table.assumed(self._columns(), chosen)
+        notes = (*d.notes, *unscored_note(begun.unscored, begun.attempted, assumed=assumed))
         if begun.relative and not pairs[0].any() and not pairs[1].any():
             verdict, notes = Verdict.PASS, ("both are 0 in every case",)
         found = replace(begun, verdict=verdict, se=d.se, df=d.df, n_cases=d.n, n_clusters=d.n_clusters, notes=notes)

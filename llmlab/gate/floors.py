@@ -29,10 +29,20 @@ __all__ = ["described", "judge_floor", "unscored_note"]
 
 
 def judge_floor(
-    floor: Floor, table: ScoreTable, *, candidate: str, price: Price, labelled: LabelledMetric | None = None
+    floor: Floor,
+    table: ScoreTable,
+    *,
+    candidate: str,
+    baseline: str | None = None,
+    price: Price,
+    labelled: LabelledMetric | None = None,
 ) -> Condition:
-    """The candidate's mean against a bound: the two-sided interval must clear it (a rate: Wilson's)."""
+    """The candidate's mean against a bound: the two-sided interval must clear it (a rate: Wilson's).
+
+    An unscored answer that nothing bounds is taken at the worst that either arm has.
+    """
     lower, arm = floor.at_least is not None, table.column(candidate)
+    arms = [arm] if baseline is None else [arm, table.column(baseline)]
     bound = float(floor.at_least if floor.at_least is not None else floor.at_most or 0.0)
     attempted = int(np.maximum(table.attempted[:, arm], 1).sum())
     unscored = attempted - int(table.scored[:, arm].sum())
@@ -45,7 +55,7 @@ def judge_floor(
         return _corrected_floor(
             Condition(verdict=Verdict.INCONCLUSIVE, **about), labelled.mean(candidate), lower, price
         )
-    found = [_read(table, values, codes, bound, lower, price) for values, codes in _values(table, arm, lower, unscored)]
+    found = [_read(table, values, codes, bound, lower, price) for values, codes in _values(table, arms, lower)]
     read = [one for one in found if one is not None]
     if len(read) < len(found):
         return Condition(verdict=Verdict.INCONCLUSIVE, notes=("fewer than two cases or clusters are scored",), **about)
@@ -60,7 +70,7 @@ def judge_floor(
         df=d.df,
         n_cases=d.n,
         n_clusters=d.n_clusters,
-        notes=(*d.notes, *unscored_note(unscored, attempted, bounded=table.metric.bounded)),
+        notes=(*d.notes, *unscored_note(unscored, attempted, assumed=table.assumed([arm]))),
         **about,
     )
 
@@ -85,7 +95,7 @@ def _corrected_floor(blank: Condition, found: Reading, lower: bool, price: Price
         df=d.df,
         n_cases=d.n,
         n_clusters=d.n_clusters,
-        notes=(*blank.notes, *d.notes, *unscored_note(blank.unscored, blank.attempted, bounded=True)),
+        notes=(*blank.notes, *d.notes, *unscored_note(blank.unscored, blank.attempted, assumed=False)),
     )
 
 
@@ -118,22 +128,21 @@ def _beside(condition: Condition, correction: Correction) -> str:
     return f"corrected by {people}{both}; the judge alone says {alone}{condition.unit}"
 
 
-def unscored_note(unscored: int, attempted: int, *, bounded: bool) -> tuple[str, ...]:
+def unscored_note(unscored: int, attempted: int, *, assumed: bool) -> tuple[str, ...]:
     """What became of answers without a score."""
     if not unscored:
         return ()
-    how = "taken at their worst for the candidate" if bounded else "left out, for the metric has no bounds"
-    return (f"{unscored:,} of {attempted:,} answers are unscored and {how}",)
+    worst = ", which for those that nothing bounds is the worst score seen" if assumed else ""
+    return (f"{unscored:,} of {attempted:,} answers are unscored and taken at their worst for the candidate{worst}",)
 
 
-def _values(table: ScoreTable, arm: int, lower: bool, unscored: int) -> Iterator[tuple[FloatArray, CaseDesign]]:
-    """As seen, and where something is unscored with it at its best and at its worst."""
-    known = ~np.isnan(table.values[:, arm])
-    yield table.values[known, arm], table.design(known)
-    filled = [table.highest, table.lowest] if lower else [table.lowest, table.highest]
-    for matrix in filled if unscored and None not in (table.metric.low, table.metric.high) else ():
-        if matrix is not None:
-            yield matrix[:, arm], table.design()
+def _values(table: ScoreTable, arms: list[int], lower: bool) -> Iterator[tuple[FloatArray, CaseDesign]]:
+    """The first arm as seen, and where something is unscored with it at its best and at its worst."""
+    known = ~np.isnan(table.values[:, arms[0]])
+    yield table.values[known, arms[0]], table.design(known)
+    low_high = table.pessimistic(arms) or ()
+    for filled in reversed(low_high) if lower else low_high:
+        yield filled[:, 0], table.design()
 
 
 def _read(

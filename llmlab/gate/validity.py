@@ -10,6 +10,7 @@ from llmlab.base.clock import utc
 from llmlab.base.display import Interval
 from llmlab.gate.corrected import label_reasons
 from llmlab.gate.policy import GatePolicy, age_limit
+from llmlab.results.scores import above_share
 from llmlab.results.wording import counted
 from llmlab.stats.sequential import split_check
 
@@ -118,11 +119,11 @@ def _of_the_scores(
         only_floors = name not in compared and policy.categories is None and policy.anchor is None
         for arm in [candidate] if only_floors else arms:
             column = table.column(arm)
-            attempted = table.attempted[:, column].clip(min=1).sum()
-            share = 1 - float(table.scored[:, column].sum()) / float(attempted)
-            if share > policy.unscored_at_most:
+            attempted = int(table.attempted[:, column].clip(min=1).sum())
+            unscored = attempted - int(table.scored[:, column].sum())
+            if above_share(unscored, attempted, policy.unscored_at_most):
                 allowed = f"the policy allows {policy.unscored_at_most:.1%}"
-                yield f"{name}: {share:.1%} of {arm}'s answers have no score, {allowed}"
+                yield f"{name}: {unscored / attempted:.1%} of {arm}'s answers have no score, {allowed}"
         if name in policy.relative_metrics and not (table.metric.low is not None and table.metric.low >= 0):
             yield f"{name} may be below 0, so a margin in percent of it means nothing; give a number"
 

@@ -197,7 +197,8 @@ def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> l
 def _floor_mean(policy: GatePolicy, part: Results, floor: Floor, candidate: str) -> float:
     """The candidate's mean as the floor reads it: raw, or corrected where labels of these cases can do that.
 
-    Cases count by their weight, and one that is unscored at its worst, which of a metric without bounds is no value.
+    Cases count by their weight, and what is unscored at its worst; where nothing bounds that, there is no value: the
+    worst seen of so few cases says little.
     """
     import numpy as np
 
@@ -206,7 +207,9 @@ def _floor_mean(policy: GatePolicy, part: Results, floor: Floor, candidate: str)
         if value is not None:
             return value
     table = part.table(floor.metric, aggregation=policy.aggregation if floor.metric in part.metrics else "mean")
-    worst = table.metric.high if floor.at_least is None else table.metric.low
-    unscored = math.inf if worst is None and floor.at_least is None else -math.inf if worst is None else worst
-    values = np.nan_to_num(table.values[:, table.column(candidate)], nan=unscored)
-    return float(np.average(values, weights=table.weights))
+    column = table.column(candidate)
+    low, high = table.pessimistic([column]) or (table.values[:, [column]],) * 2
+    values, nothing = (high, math.inf) if floor.at_least is None else (low, -math.inf)
+    if table.assumed([column]) or np.isnan(values).any():
+        return nothing
+    return float(np.average(values[:, 0], weights=table.weights))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FRAME_COLUMNS",
     "answers_of",
+    "bounds_of",
     "content_digest",
     "frame_of",
     "generations_of",
@@ -49,11 +50,12 @@ _PLAIN_COLUMNS = ("variant", "case_id", "repeat", "status", "cached", "attempts"
 _TEXT_COLUMNS = ("text", "served_model", "system_fingerprint", "error", "call_key")
 _NUMBER_COLUMNS = ("latency_s", "first_token_s", "cost_usd")
 _TOKEN_COLUMNS = ("input_tokens", "output_tokens", "cached_input_tokens")
+_JSON_COLUMNS = ("steps", "bounds")
 FRAME_COLUMNS = (
     *("variant", "case_id", "repeat", "status", "text", "retrieved", "tool_calls"),
     *_TOKEN_COLUMNS,
     *_NUMBER_COLUMNS,
-    *("served_model", "system_fingerprint", "cached", "attempts", "error", "steps", "call_key"),
+    *("served_model", "system_fingerprint", "cached", "attempts", "error", "steps", "call_key", "bounds"),
 )
 
 
@@ -62,6 +64,8 @@ def content_digest(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     import pandas as pd
 
     content = frame.drop(columns=["cached"], errors="ignore")  # true the second time, for the same answers
+    if "bounds" in content.columns and not content["bounds"].any():  # older files have no such column
+        content = content.drop(columns="bounds")
     content = content.assign(retrieved=content["retrieved"].map("\x1f".join))
     rows = np.sort(pd.util.hash_pandas_object(content, index=False).to_numpy())
     about = {"columns": list(map(str, content.columns)), **facts}
@@ -86,13 +90,15 @@ def frame_of(generations: Sequence[Generation]) -> pd.DataFrame:
     columns |= {name: _numbers([getattr(g.usage, name) for g in generations]) for name in _TOKEN_COLUMNS}
     columns["retrieved"] = pd.Series([tuple(map(storable, g.retrieved)) for g in generations], dtype=object)
     columns["tool_calls"] = [storable(json.dumps(g.tool_calls)) if g.tool_calls else "" for g in generations]
-    columns["steps"] = [json.dumps(g.steps) if g.steps else "" for g in generations]
+    for name in _JSON_COLUMNS:
+        columns[name] = [json.dumps(value) if (value := getattr(g, name)) else "" for g in generations]
     return pd.DataFrame({name: columns[name] for name in FRAME_COLUMNS})
 
 
 def generations_of(frame: pd.DataFrame) -> Iterator[Generation]:
     """The answers of a frame's rows, in its order."""
-    columns = {name: frame[name].tolist() for name in FRAME_COLUMNS}
+    blank = [""] * len(frame)  # a file of an older version has no bounds
+    columns = {name: frame[name].tolist() if name in frame.columns else blank for name in FRAME_COLUMNS}
     for values in zip(*columns.values(), strict=True):
         yield _generation(dict(zip(columns, values, strict=True)))
 
@@ -118,6 +124,25 @@ def answers_of(
         Generation(variant=cell[0], case_id=cell[1], repeat=cell[2], **_answer_fields(answer, absent=absent))
         for cell, answer, absent in said
     ]
+
+
+def bounds_of(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """The lowest and the highest that each row's unknown number can have been, NaN where nobody knows; None = nowhere.
+
+    An upper bound that an answer of the same variant has passed is raised to that answer: it was none.
+    """
+    if "bounds" not in frame.columns:
+        return None
+    values, told = frame[name].to_numpy(float, na_value=np.nan), frame["bounds"].fillna("").to_numpy(dtype=object)
+    low, high = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
+    for i in np.flatnonzero(np.isnan(values) & (told != "")):
+        for named, least, most in json.loads(told[i]):
+            if named == name:
+                low[i], high[i] = least, most
+    if np.isnan(high).all():
+        return None
+    seen = frame[name].groupby(frame["variant"]).transform("max").to_numpy(float)
+    return low, np.where(np.isnan(high), high, np.fmax(high, seen))
 
 
 def score_columns(
@@ -194,6 +219,7 @@ def _generation(row: Mapping[str, Any]) -> Generation:
         usage=Usage(**{name: None if count is None else int(count) for name, count in tokens.items()}),
         tool_calls=tuple(json.loads(row["tool_calls"] or "[]")),
         steps=tuple(json.loads(row["steps"] or "[]")),
+        bounds=tuple((name, low, high) for name, low, high in json.loads(row["bounds"] or "[]")),
     )
 
 

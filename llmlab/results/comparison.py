@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from llmlab.base.display import Chip, Interval, Shown, frame
 from llmlab.base.numbers import p_text
 from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.results.margins import UNSCORED_AT_MOST, judged, margins_of
-from llmlab.results.scores import CaseDesign, Metric, ScoreTable
+from llmlab.results.scores import CaseDesign, Metric, ScoreTable, above_share
 from llmlab.results.wording import comparison_lines, missing_notes, paired_sentence
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.multiple import holm
-from llmlab.stats.paired import PairedDifference, mean_difference
+from llmlab.stats.paired import PairedDifference, mean_difference, tipping_point
 from llmlab.stats.power import Spread, detectable
 
 if TYPE_CHECKING:
@@ -31,6 +31,15 @@ __all__ = ["Comparison", "PairedRow", "compare_tables"]
 _KINDS = {"better": "good", "worse": "bad"}
 
 
+class Tipping(NamedTuple):
+    """What the unscored answers of an arm would have to be, on average, for a claim to fall: above or below a value."""
+
+    arm: str
+    answers: int
+    above: bool
+    value: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PairedRow(Shown):
     """One metric of one candidate against the baseline, over all cases or those of one category.
@@ -38,9 +47,12 @@ class PairedRow(Shown):
     Attributes:
         metric, baseline, candidate, category: what is compared; category None = all cases.
         difference: candidate minus baseline, None where fewer than two pairs (or clusters) are scored.
-        lowest, highest: the same, had every unscored answer been as bad, or as good, for the candidate as the
-            metric's bounds allow; None where nothing is unscored or there is no bound.
+        lowest, highest: the same, had every unscored answer been as low, or as high, for the candidate as it can have
+            been; None where nothing is unscored.
+        assumed: whether some of them have no bound, and the worst score seen in either arm stands for theirs.
+        tipping: then, what they would have to be for a difference in the scored pairs to be none; None = not known.
         p_adjusted: Holm over the rows of the same family (all-case rows, or the rows by category).
+        p_at_worst: the same with the unscored answers at their worst for what the scored pairs show.
         n_pairs, n_attempted: cases scored in both arms, and cases tried.
         n_clusters: clusters that the pairs come in.
         scored, attempted: answers per arm (baseline, candidate), repeats counted.
@@ -64,7 +76,10 @@ class PairedRow(Shown):
     difference: PairedDifference | None
     lowest: PairedDifference | None = None
     highest: PairedDifference | None = None
+    assumed: bool = False
+    tipping: Tipping | None = None
     p_adjusted: float | None
+    p_at_worst: float | None = None
     n_pairs: int
     n_attempted: int
     n_clusters: int
@@ -94,11 +109,20 @@ class PairedRow(Shown):
     @property
     def undone(self) -> bool:
         """Whether the unscored answers could undo a significant difference."""
-        if not self.significant or not self.unscored or self.difference is None:
+        if not self.significant or not self.unscored:
             return False
-        if self.lowest is None or self.highest is None:
-            return self.unscored > UNSCORED_AT_MOST * sum(self.attempted)
-        return self.lowest.low <= 0 if self.difference.value > 0 else self.highest.high >= 0
+        return self.too_many_unscored or self.p_at_worst is None or self.p_at_worst > 1 - self.level
+
+    @property
+    def too_many_unscored(self) -> bool:
+        """Whether an arm lacks more scores than may be assumed to be no worse than the worst seen."""
+        arms = zip(self.scored, self.attempted, strict=True)
+        return self.assumed and any(above_share(tried - n, tried, UNSCORED_AT_MOST) for n, tried in arms)
+
+    @property
+    def at_worst(self) -> PairedDifference | None:
+        """The difference with the unscored answers at their worst for what the scored pairs show; None without any."""
+        return None if self.difference is None else self.lowest if self.difference.value > 0 else self.highest
 
     @property
     def reading(self) -> str:
@@ -132,6 +156,8 @@ class PairedRow(Shown):
             "n_clusters": self.n_clusters,
             "method": "too few pairs or clusters" if d is None else d.method,
             "verdict": self.verdict,
+            "ci_at_worst": None if self.at_worst is None else [self.at_worst.low, self.at_worst.high],
+            "p_at_worst": self.p_at_worst,
         }
 
     def _rows(self) -> list[dict[str, object]]:
@@ -145,6 +171,8 @@ class PairedRow(Shown):
             row["reading"] = Chip(self.reading, _KINDS.get(self.reading, "unsure"))
         else:
             row["verdict"] = self.verdict.chip
+        if self.undone and (worst := self.at_worst) is not None:
+            row["with unscored at worst"] = Interval(worst.value, worst.low, worst.high)
         row["cases"] = f"{self.n_pairs:,}/{self.n_attempted:,}"
         if self.n_clusters != self.n_pairs:
             row["clusters"] = self.n_clusters
@@ -160,12 +188,14 @@ class PairedRow(Shown):
         """Everything as numbers, for `to_frame`."""
         record = self.record()
         low, high = record.pop("ci") or (None, None)
+        low_at_worst, high_at_worst = record.pop("ci_at_worst") or (None, None)
         arms = zip(("baseline", "candidate"), self.scored, self.attempted, strict=True)
         counts = {
             f"{what}_{arm}": n for arm, *pair in arms for what, n in zip(("scored", "attempted"), pair, strict=True)
         }
         more = ("detectable", "needed_cases", "reading", "n_attempted", "sentence")
-        return {**record, "low": low, "high": high, **counts, **{name: getattr(self, name) for name in more}}
+        ends = {"low": low, "high": high, "low_at_worst": low_at_worst, "high_at_worst": high_at_worst}
+        return {**record, **ends, **counts, **{name: getattr(self, name) for name in more}}
 
     def _sentence(self) -> str:
         return " ".join([self.sentence, *self.notes])
@@ -248,7 +278,8 @@ class Comparison(Shown):
         return "\n".join(self.lines())
 
 
-_PLACES = {"metric": 0, "candidate": 1, "category": 2, "": 3, "clusters": 4, "unscored": 5, "would show (80% power)": 6}
+_ORDER = ("metric", "candidate", "category", "", "clusters", "unscored", "would show (80% power)")
+_PLACES = {name: place for place, name in enumerate(_ORDER)}
 
 
 def compare_tables(
@@ -266,17 +297,16 @@ def compare_tables(
     number per metric name.
     """
     margins = margins_of(tables, margin)
-    whole, parts = [], []
+    whole, parts = list[tuple[_Pairs, PairedRow]](), list[tuple[_Pairs, PairedRow]]()
     for table in tables:
         base, tolerated = table.column(baseline), margins.get(table.metric.name)
         everything = np.ones(len(table.case_ids), dtype=bool)
         categories = table.categories() if by_tag else {}
         for arm in map(table.column, _candidates(table, baseline, candidates)):
-            row = _row(table, base, arm, chosen=everything, category=None, level=level)
-            whole.append(judged(row, tolerated))
-            for tag, chosen in categories.items():
-                row = _row(table, base, arm, chosen=chosen, category=tag, level=level)
-                parts.append(judged(row, tolerated))
+            for tag, chosen in [(None, everything), *categories.items()]:
+                pairs = _Pairs(table, base, arm, chosen)
+                row = judged(_row(pairs, category=tag, level=level), tolerated)
+                (whole if tag is None else parts).append((pairs, row))
     return (*_as_family(whole), *_as_family(parts))
 
 
@@ -290,9 +320,40 @@ def _candidates(table: ScoreTable, baseline: str, candidates: Sequence[str] | No
     return candidates
 
 
-def _row(
-    table: ScoreTable, base: int, arm: int, *, chosen: NDArray[np.bool_], category: str | None, level: float
-) -> PairedRow:
+class _Pairs(NamedTuple):
+    """The cells that one row compares."""
+
+    table: ScoreTable
+    base: int
+    arm: int
+    chosen: NDArray[np.bool_]
+
+    def tipping(self, row: PairedRow) -> Tipping | None:
+        """What the open answers of an arm would have to be for the scored pairs to show nothing.
+
+        Those of the candidate where it has any, the baseline's then at their worst; else those of the baseline.
+        """
+        d, ends = row.difference, self.table.pessimistic([self.base, self.arm], self.chosen)
+        lowest, highest = self.table.lowest, self.table.highest
+        if d is None or ends is None or lowest is None or highest is None:
+            return None
+        sign, chosen = (1.0 if d.value > 0 else -1.0), self.chosen
+        holm_factor = (row.p_adjusted or 0.0) / d.p_value if d.p_value else 1.0
+        taken = [ends[1 if sign > 0 else 0][:, 0], ends[0 if sign > 0 else 1][:, 1]]
+        for column, side, arm in ((1, sign, self.arm), (0, -sign, self.base)):
+            end = lowest if side > 0 else highest  # which of the two hurts the claim in this arm
+            if (open_ := end.open[chosen, arm]).any():
+                taken[column] = end.known[chosen, arm]
+                alpha = (1 - row.level) / 2 / holm_factor
+                d_known = sign * (taken[1] - taken[0])
+                value = tipping_point(d_known, side * open_, **self.table.design(chosen), alpha=alpha)
+                answers = round(float((open_ * self.table.attempted[chosen, arm].clip(min=1)).sum()))
+                return None if value is None else Tipping(self.table.variants[arm], answers, side < 0, value)
+        return None
+
+
+def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:
+    table, base, arm, chosen = pairs
     a, b = table.values[chosen, base], table.values[chosen, arm]
     tried = np.maximum(table.attempted[chosen][:, [base, arm]], 1).sum(axis=0)
     scored = table.scored[chosen][:, [base, arm]].sum(axis=0)
@@ -302,10 +363,10 @@ def _row(
     paired_values = paired_differences(b[paired], a[paired], scale=table.metric.span)
     difference = _difference(paired_values, table.design(both), level)
     lowest = highest = None
-    if table.lowest is not None and table.highest is not None and int(scored.sum()) < int(tried.sum()):
-        low, high = table.lowest[chosen], table.highest[chosen]
-        lowest = _difference(low[:, arm] - high[:, base], table.design(chosen), level)
-        highest = _difference(high[:, arm] - low[:, base], table.design(chosen), level)
+    if (ends := table.pessimistic([base, arm], chosen)) is not None:
+        (low, high), span = ends, table.metric.span
+        lowest = _difference(paired_differences(low[:, 1], high[:, 0], scale=span), table.design(chosen), level)
+        highest = _difference(paired_differences(high[:, 1], low[:, 0], scale=span), table.design(chosen), level)
     row = PairedRow(
         metric=table.metric,
         baseline=table.variants[base],
@@ -314,6 +375,7 @@ def _row(
         difference=difference,
         lowest=lowest,
         highest=highest,
+        assumed=table.assumed([base, arm], chosen),
         p_adjusted=None if difference is None else difference.p_value,
         n_pairs=int(paired.sum()),
         n_attempted=int(chosen.sum()),
@@ -335,14 +397,25 @@ def _difference(values: NDArray[np.float64], design: CaseDesign, level: float) -
     return mean_difference(values, **design, level=level)
 
 
-def _as_family(rows: Sequence[PairedRow]) -> list[PairedRow]:
-    """Holm's p of each row, and what it would show if it alone differed: then it is held to alpha / rows."""
-    tested = [row.p_adjusted for row in rows if row.p_adjusted is not None]
-    adjusted, made = iter(holm(tested)), []
-    for row in rows:
+def _as_family(found: Sequence[tuple[_Pairs, PairedRow]]) -> list[PairedRow]:
+    """Holm's p of each row, again at worst, and what it would show if it alone differed: then held to alpha / rows."""
+    tested = [row for _, row in found if row.p_adjusted is not None]
+    adjusted = iter(holm([row.p_adjusted or 0.0 for row in tested]))
+    at_worst, made = iter(holm([_p_at_worst(row) for row in tested])), []
+    for pairs, row in found:
         d, shown = row.difference, None
         if d is not None and d.se > 0 and not d.too_few_clusters:
             shown = detectable(Spread.of(d), tail=(1 - row.level) / 2 / len(tested))
-        p = row.p_adjusted if row.p_adjusted is None else next(adjusted)
-        made.append(replace(row, p_adjusted=p, detectable=shown))
+        if row.p_adjusted is not None:
+            row = replace(row, p_adjusted=next(adjusted), p_at_worst=next(at_worst))
+        row = replace(row, detectable=shown)
+        made.append(replace(row, tipping=pairs.tipping(row)) if row.assumed and row.significant else row)
     return made
+
+
+def _p_at_worst(row: PairedRow) -> float:
+    """The p value that is left of a difference with the unscored answers at their worst for it; 1 where it turns."""
+    d, worst, p = row.difference, row.at_worst, row.p_adjusted or 0.0
+    if not row.unscored or d is None:
+        return p
+    return 1.0 if worst is None or worst.value * d.value <= 0 or worst.too_few_clusters else max(p, worst.p_value)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SAVED_AT_LEAST", "UNSCORED_AT_MOST", "judged", "margins_of", "more_repeats"]
 
-UNSCORED_AT_MOST = 0.05  # share of answers, for metrics without bounds, whose missing values cannot be bounded
+UNSCORED_AT_MOST = 0.05  # share of an arm's answers that may be taken at the worst seen, where nothing bounds them
 MORE_REPEATS = 5  # of each case, that are offered instead of more cases
 SAVED_AT_LEAST = 0.2  # share of the cases that repeats must save to be offered
 
@@ -58,7 +58,7 @@ def judged(row: PairedRow, margin: float | None) -> PairedRow:
     if margin is None:
         return row
     d = row.difference
-    if d is None or (row.unscored and row.lowest is None and row.unscored > UNSCORED_AT_MOST * sum(row.attempted)):
+    if d is None or row.too_many_unscored:
         return replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE)
     found = [d, row.lowest or d, row.highest or d]
     turned = found if row.metric.higher_is_better else [_turned(x) for x in found]

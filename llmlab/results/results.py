@@ -19,6 +19,7 @@ from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.results.answers import (
     FRAME_COLUMNS,
     answers_of,
+    bounds_of,
     content_digest,
     frame_of,
     generations_of,
@@ -57,7 +58,8 @@ class Results(Shown):
     Attributes:
         frame: columns variant, case_id, repeat, status, text, retrieved, input_tokens, output_tokens,
             cached_input_tokens, latency_s, first_token_s, cost_usd (NaN = unknown), served_model,
-            system_fingerprint, cached, attempts, error, call_key, explanations, and the scorers' (NaN = unscored).
+            system_fingerprint, cached, attempts, error, call_key, bounds (of a number that is unknown), explanations,
+            and the scorers' (NaN = unscored).
         metrics: what each score column means, in the order of the scorers.
         bundles: the variants.
         golden: the cases, None where only scores are known.
@@ -241,6 +243,7 @@ class Results(Shown):
             variants=self.variants,
             groups=groups,
             aggregation=aggregation,
+            bounds=None if metric in self.metrics else bounds_of(self.frame, metric),
         )
 
     def generations(self) -> Iterator[Generation]:
@@ -318,11 +321,14 @@ class Results(Shown):
         return consistency(self, metric)
 
     def best(self, metric: str) -> str:
-        """The variant with the best mean of a metric: a place to look first, not evidence that it is better."""
-        from llmlab.results.summary import case_mean
+        """The variant with the best mean of a metric: a place to look first, not evidence that it is better.
+
+        Unscored answers count at their worst.
+        """
+        from llmlab.results.summary import case_mean, worst_case_mean
 
         table, meaning = self.table(metric), self.metric(metric)
-        means = {name: case_mean(table, name).value for name in self.variants}
+        means = {name: (worst_case_mean(table, name) or case_mean(table, name)).value for name in self.variants}
         known = {name: mean for name, mean in means.items() if mean is not None}
         if not known:
             raise DataError(f"no variant has a score for {metric!r}")

@@ -7,8 +7,9 @@ consume it. Repeats of a case become one number here, in one place, so that they
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from llmlab.golden.cases import GoldenSet
 
-__all__ = ["Aggregation", "CaseDesign", "CaseGroups", "Metric", "ScoreTable", "score_table"]
+__all__ = ["Aggregation", "AtEnd", "CaseDesign", "CaseGroups", "Metric", "ScoreTable", "above_share", "score_table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,23 @@ class CaseGroups:
         )
 
 
+class AtEnd(NamedTuple):
+    """Scores with every unscored repeat at one end of what it can have been, shape (cases, variants).
+
+    `known` counts a repeat without a bound as 0, and `open` is the share that such repeats have in their case: at a
+    value x of theirs the scores are known + open * x.
+    """
+
+    known: NDArray[np.float64]
+    open: NDArray[np.float64]
+
+    def taken(self, cells: tuple[NDArray[np.intp], ...], value: float) -> NDArray[np.float64]:
+        """The scores of these cells with what nothing bounds at this value."""
+        open_ = self.open[cells]
+        scores: NDArray[np.float64] = self.known[cells] + np.where(open_ > 0, open_ * value, 0.0)
+        return scores
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTable(CaseGroups):
     """One metric of a run as arrays.
@@ -124,8 +142,10 @@ class ScoreTable(CaseGroups):
         clustered: whether any two cases share a cluster.
         tags: tags of each case.
         weights: how many production cases each stands for; None = all the same.
-        lowest, highest: `values` with every unscored repeat at the metric's low or high; None = nothing is
-            unscored, or the metric has no such bound.
+        lowest, highest: `values` with every unscored repeat at its own low or high, else the metric's; None = nothing
+            is unscored. `pessimistic` reads them.
+        least, most: (n_variants,) the lowest and the highest score of an answer, NaN where none is scored: what stands
+            for an unscored answer that nothing bounds.
         within: (n_variants,) variance of repeats to the same case; NaN where no case has two, None where no variant
             has or the repeats are not averaged.
     """
@@ -136,8 +156,10 @@ class ScoreTable(CaseGroups):
     values: NDArray[np.float64]
     scored: NDArray[np.int64]
     attempted: NDArray[np.int64]
-    lowest: NDArray[np.float64] | None = None
-    highest: NDArray[np.float64] | None = None
+    lowest: AtEnd | None = None
+    highest: AtEnd | None = None
+    least: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    most: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     within: NDArray[np.float64] | None = None
 
     def repeat_noise(self, chosen: NDArray[np.bool_], columns: Sequence[int]) -> tuple[float, float] | None:
@@ -151,6 +173,38 @@ class ScoreTable(CaseGroups):
         inverse = (1 / self.scored[chosen][:, list(columns)]).mean(axis=0)
         lost = 1.0 if self.weights is None else chosen.sum() / effective_size(self.weights[chosen])
         return float(lost * (inverse @ self.within[list(columns)])), float(1 / inverse.mean())
+
+    def pessimistic(
+        self, columns: Sequence[int], chosen: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """These columns, shape (cases, columns), with every unscored repeat at its lowest and at its highest.
+
+        A repeat that nothing bounds is taken at the lowest and the highest score that any of these columns has. None
+        where nothing of the chosen cases is unscored, or where nothing is scored that could stand for it.
+
+        >>> table = score_table(
+        ...     Metric(name="words"), scores=np.array([3.0, 9.0, 5.0, np.nan]), case_codes=np.array([0, 0, 1, 1]),
+        ...     variant_codes=np.array([0, 1, 0, 1]), case_ids=["q1", "q2"], variants=["v1", "v2"],
+        ...     groups=CaseGroups.of(["q1", "q2"], None),
+        ... )
+        >>> [end.tolist() for end in table.pessimistic([0, 1])]
+        [[[3.0, 9.0], [5.0, 3.0]], [[3.0, 9.0], [5.0, 9.0]]]
+        """
+        cells, at = self._cells(columns, chosen), np.asarray(columns, dtype=np.intp)
+        if self.lowest is None or self.highest is None or (self.scored[cells] >= self.attempted[cells].clip(1)).all():
+            return None
+        low = self.lowest.taken(cells, np.fmin.reduce(self.least[at]))
+        high = self.highest.taken(cells, np.fmax.reduce(self.most[at]))
+        return None if np.isnan(low).any() or np.isnan(high).any() else (low, high)
+
+    def assumed(self, columns: Sequence[int], chosen: NDArray[np.bool_] | None = None) -> bool:
+        """Whether some unscored repeat of these columns has no bound, so that its worst is only the worst seen."""
+        cells = self._cells(columns, chosen)
+        return any(end is not None and bool(end.open[cells].any()) for end in (self.lowest, self.highest))
+
+    def _cells(self, columns: Sequence[int], chosen: NDArray[np.bool_] | None) -> tuple[NDArray[np.intp], ...]:
+        rows = np.arange(len(self.case_ids)) if chosen is None else np.flatnonzero(chosen)
+        return np.ix_(rows, np.asarray(columns, dtype=np.intp))
 
     def column(self, variant: str) -> int:
         """The column of a variant; ValueError names those there are."""
@@ -176,8 +230,12 @@ def score_table(
     variants: Sequence[str],
     groups: CaseGroups,
     aggregation: Aggregation = "mean",
+    bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> ScoreTable:
     """Rows of a run as one matrix. `scores` and the codes have one element per row; NaN = unscored.
+
+    `bounds` are the lowest and the highest that each row's score can have been, where its own are known (NaN = not);
+    elsewhere an unscored row has the metric's.
 
     Raises:
         DataError: a score is infinite, or out of the metric's bounds.
@@ -202,12 +260,18 @@ def score_table(
     def reduced(values: NDArray[np.float64], of: NDArray[np.int64]) -> NDArray[np.float64]:
         return reduce_repeats(values, of, aggregation=aggregation, n_cases=n_cells).reshape(shape)
 
-    def filled(bound: float | None) -> NDArray[np.float64] | None:
-        if bound is None or nothing_missing:
-            return None
-        cell_values = reduced(np.where(known, scores, bound), cells)
-        return np.where(np.isnan(cell_values), bound, cell_values)
+    def at_end(end: float | None, own: NDArray[np.float64] | None) -> AtEnd:
+        of_row = np.full(scores.size, np.nan if end is None else end)
+        of_row = of_row if own is None else np.where(np.isnan(own), of_row, own)
+        open_ = ~known & np.isnan(of_row)
+        taken = reduced(np.where(known, scores, np.where(open_, 0.0, of_row)), cells)
+        share = np.bincount(cells[open_], minlength=n_cells).reshape(shape) / attempted.reshape(shape).clip(min=1)
+        untried = np.isnan(taken)
+        return AtEnd(
+            np.where(untried, 0.0 if end is None else end, taken), np.where(untried, float(end is None), share)
+        )
 
+    low, high = (metric.low, metric.high) if aggregation == "mean" else (0.0, 1.0)
     values = reduced(scores[known], cells[known])
     scored = np.bincount(cells[known], minlength=n_cells).reshape(shape)
     averaged = aggregation == "mean" and bool((scored > 1).any())
@@ -222,8 +286,10 @@ def score_table(
         clustered=groups.clustered,
         tags=groups.tags,
         weights=groups.weights,
-        lowest=filled(metric.low),
-        highest=filled(metric.high),
+        lowest=None if nothing_missing else at_end(low, None if bounds is None else bounds[0]),
+        highest=None if nothing_missing else at_end(high, None if bounds is None else bounds[1]),
+        least=_extreme(np.fmin, scores, variant_codes, len(variants)),
+        most=_extreme(np.fmax, scores, variant_codes, len(variants)),
         within=_within(scores[known] - values.ravel()[cells[known]], cells[known], scored) if averaged else None,
     )
 
@@ -234,6 +300,24 @@ def _within(residuals: NDArray[np.float64], cells: NDArray[np.int64], scored: ND
     freedom = np.maximum(scored - 1, 0).sum(axis=0)
     pooled: NDArray[np.float64] = np.divide(squares, freedom, out=np.full(freedom.shape, np.nan), where=freedom > 0)
     return pooled
+
+
+def above_share(part: int, whole: int, share: float) -> bool:
+    """Whether part / whole is more than a share, counted exactly.
+
+    >>> above_share(2, 40, 0.05), 1 - 38 / 40 > 0.05
+    (False, True)
+    """
+    return part > Fraction(str(float(share))) * whole
+
+
+def _extreme(
+    of: np.ufunc, scores: NDArray[np.float64], variant_codes: NDArray[np.int64], n_variants: int
+) -> NDArray[np.float64]:
+    """The lowest or the highest score per variant, NaN where it has none."""
+    found = np.full(n_variants, np.nan)
+    of.at(found, variant_codes, scores)
+    return found
 
 
 def _check_bounds(metric: Metric, scores: NDArray[np.float64]) -> None:

@@ -12,13 +12,16 @@ import numpy as np
 from llmlab.base.clock import utc
 from llmlab.base.display import Chip, Interval, Shown
 from llmlab.results.scores import ScoreTable
+from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import Estimate, mean_estimate
 from llmlab.stats.shares import share_estimate
 
 if TYPE_CHECKING:
     from llmlab.results.results import Results
 
-__all__ = ["Summary", "age_of", "case_mean", "summarise"]
+__all__ = ["Summary", "age_of", "case_mean", "summarise", "worst_case_mean"]
+
+WORST_SHOWN = 6
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -33,6 +36,7 @@ class Summary(Shown):
         state: complete, partial or FAILED; a FAILED run shows no means.
         sources: what the numbers come from: golden digest, bundle digests, age.
         corrected: (variant, metric) -> a judge's mean corrected by people's labels, where the results carry labels.
+        at_worst: (variant, metric) -> the mean with every unscored answer at its worst, where some are unscored.
     """
 
     variants: tuple[str, ...]
@@ -44,6 +48,7 @@ class Summary(Shown):
     sources: str
     notes: tuple[str, ...] = ()
     corrected: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
+    at_worst: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
 
     def estimate(self, variant: str, metric: str) -> Estimate:
         """The mean of a metric for a variant."""
@@ -66,7 +71,18 @@ class Summary(Shown):
             *self.notes,
             *(["Corrected is what people would say, by the judge and some labels of theirs (PPI++)."] * labelled),
             reading + (f" Unknown for every variant: {', '.join(unknown)}." if unknown else ""),
+            *([self._worst_line()] if self.at_worst and self.state != "FAILED" else []),
             self.sources,
+        )
+
+    def _worst_line(self) -> str:
+        said = [
+            f"{_RESOURCES.get(metric, metric)} of {variant} {Interval(found.value, found.low, found.high)}"
+            for (variant, metric), found in self.at_worst.items()
+        ]
+        more = f"; {len(said) - WORST_SHOWN} more in `at_worst`" if len(said) > WORST_SHOWN else ""
+        return (
+            f"The means leave unscored answers out; with those at their worst: {'; '.join(said[:WORST_SHOWN])}{more}."
         )
 
     def _row(self, variant: str) -> dict[str, object]:
@@ -110,12 +126,14 @@ _RESOURCES = {
 def summarise(results: Results, *, corrected: Mapping[tuple[str, str], Estimate] | None = None) -> Summary:
     """The summary of a run, by the same reduction of repeats that comparisons use, corrected means beside the raw."""
     metrics = (*results.metrics, "input_tokens", "output_tokens", "cost_usd", "latency_s")
-    estimates, rows = {}, {}
+    estimates, rows, at_worst = {}, {}, {}
     for metric in metrics:
         table = results.table(metric)
         for variant in results.variants:
             column = table.column(variant)
             estimates[variant, metric] = case_mean(table, variant)
+            if (worst := worst_case_mean(table, variant)) is not None:
+                at_worst[variant, metric] = worst
             rows[variant, metric] = int(table.scored[:, column].sum()), int(table.attempted[:, column].sum())
     failed = results.frame.loc[results.frame["status"] == "error", "variant"].value_counts()
     errors = {variant: int(failed.get(variant, 0)) for variant in results.variants}
@@ -132,15 +150,31 @@ def summarise(results: Results, *, corrected: Mapping[tuple[str, str], Estimate]
         sources=f"Golden set {golden}; bundles {digests}; {age_of(results.created_at)}.",
         notes=(*why, *results.notes, *([table.weighting] if table.weighting else [])),
         corrected=corrected or {},
+        at_worst=at_worst,
     )
 
 
 def case_mean(table: ScoreTable, variant: str) -> Estimate:
     """The mean of a variant over its scored cases; without an interval (or a value) where too few are scored."""
     column = table.column(variant)
-    values = table.values[:, column]
-    known = ~np.isnan(values)
-    attempted = int((table.attempted[:, column] > 0).sum())
+    return _case_mean(table, column, table.values[:, column])
+
+
+def worst_case_mean(table: ScoreTable, variant: str) -> Estimate | None:
+    """The same with every unscored answer at its worst, which of one that nothing bounds is the worst of all variants.
+
+    None where nothing is unscored, or nothing scored.
+    """
+    column = table.column(variant)
+    ends = table.pessimistic(range(len(table.variants)))
+    scored = table.scored[:, column]
+    if ends is None or (scored >= table.attempted[:, column].clip(min=1)).all() or not scored.any():
+        return None
+    return _case_mean(table, column, ends[0 if table.metric.higher_is_better else 1][:, column])
+
+
+def _case_mean(table: ScoreTable, column: int, values: FloatArray) -> Estimate:
+    known, attempted = ~np.isnan(values), int((table.attempted[:, column] > 0).sum())
     design = table.design(known)
     if known.sum() < 2 or (design["clusters"] is not None and np.unique(design["clusters"]).size < 2):
         value = float(np.average(values[known], weights=design["weights"])) if known.any() else None

@@ -39,9 +39,9 @@ def paired_sentence(row: PairedRow) -> str:
     if row.verdict is not None:
         return f"{found}: {_margin_reading(row, d)}."
     if row.undone:
-        return f"{found}, but {counted(row.unscored, 'unscored answer')} could undo that: not enough evidence."
+        return f"{found}, but {_undoing(row, scale, unit)}: not enough evidence."
     if row.significant:
-        return f"{found}, larger than case-sampling noise."
+        return f"{found}, larger than case-sampling noise{_unless(row)}."
     tried = f"; p {row.p_adjusted:.2g} with all that were tried" if d.p_value < 1 - d.level and row.p_adjusted else ""
     return (
         f"Not enough evidence that {row.candidate} differs from {row.baseline} on {place} "
@@ -77,7 +77,8 @@ def missing_notes(row: PairedRow, *, same_cases_lost: bool) -> tuple[str, ...]:
         *notes,
         f"{_place(row)}: unscored answers are left out, {lost[0]:,} of {row.attempted[0]:,} of {row.baseline} and "
         f"{lost[1]:,} of {row.attempted[1]:,} of {row.candidate}; {row.n_pairs:,} of "
-        f"{counted(row.n_attempted, 'case')} can be compared.{uneven}",
+        f"{counted(row.n_attempted, 'case')} can be compared. Better, worse and a margin's verdict hold with them at "
+        f"their worst{' seen in either arm' if row.assumed else ''} too.{uneven}",
     )
 
 
@@ -113,6 +114,26 @@ def _place(row: PairedRow) -> str:
 
 def _cases(row: PairedRow) -> str:
     return counted(row.n_pairs, "case")
+
+
+def _undoing(row: PairedRow, scale: float, unit: str) -> str:
+    lost, worst = counted(row.unscored, "unscored answer"), row.at_worst
+    if row.too_many_unscored:
+        return f"{lost} are too many for a metric without bounds"
+    if worst is None:
+        return f"{lost} could undo that"
+    return f"{lost} could undo that (at their worst {_ends(worst, scale)}{unit}{_unless(row)})"
+
+
+def _unless(row: PairedRow) -> str:
+    """What the answers that nothing bounds would have to be for the difference to be no more than noise."""
+    if (tipping := row.tipping) is None:
+        return ""
+    unit, more = row.metric.unit, "over" if tipping.above else "under"
+    verb = {"s": "took", "USD": "cost"}.get(unit, "were")
+    value = f"{_two_digits(tipping.value)}{f' {unit}' if unit else ''}"
+    lost = counted(tipping.answers, "lost answer")
+    return f"; it holds unless the {lost} of {tipping.arm} {verb} {more} {value} on average"
 
 
 def _what_is_missed(row: PairedRow, d: PairedDifference) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "non_inferiority",
     "relative_margin_difference",
     "t_difference",
+    "tipping_point",
 ]
 
 
@@ -241,6 +242,34 @@ def non_inferiority(
         harm_shown=high < -margin,
         notes=difference.notes,
     )
+
+
+def tipping_point(
+    known: ArrayLike,
+    slopes: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    alpha: float,
+) -> float | None:
+    """The x at which the mean of known + slopes * x, shape (n,), is no longer above 0 at a one-sided `alpha`.
+
+    `slopes` have one sign: what is missing hurts the more, the larger (below 0) or the smaller (above 0) it is. None
+    where the claim falls at any x, or at none. The mean is linear in x and its CR2 variance, whose degrees of freedom
+    depend on the clusters alone, a square; so x is a root of mean^2 - t^2 se^2.
+
+    >>> round(tipping_point([1.0, 1.2, 0.8, 1.1, 0.9, 1.0, 0.0], [0, 0, 0, 0, 0, 0, -1.0], alpha=0.025), 3)
+    1.01
+    """
+    d, slope = floats(known, "known", at_least=2), floats(slopes, "slopes", at_least=2)
+    w = None if weights is None else np.asarray(weights, dtype=np.float64)
+    errors = [standard_error(values, clusters, weights=weights) for values in (d, slope, d + slope)]
+    at_0, square, both = (error.se**2 for error in errors)
+    mean, rise, t2 = weighted_mean(d, w), weighted_mean(slope, w), t_quantile(1 - alpha, errors[0].df) ** 2
+    parts = [rise**2 - t2 * square, 2 * mean * rise - t2 * (both - at_0 - square), mean**2 - t2 * at_0]
+    roots = np.roots(parts)
+    there = [float(x.real) for x in roots if abs(x.imag) < 1e-9 * (1 + abs(x)) and mean + rise * x.real > 0]
+    return None if not there else max(there) if rise < 0 else min(there)
 
 
 def _two_sided_p(value: float, error: StandardError) -> tuple[float, tuple[str, ...]]:

@@ -64,7 +64,7 @@ def test_json_has_exactly_the_promised_keys(tmp_path):
     (row,) = rows(saved(tmp_path, SLEEP), *WIDE)
     assert list(row) == [
         *("metric", "baseline", "candidate", "category", "difference", "se", "df", "ci", "p_value", "p_adjusted"),
-        *("n_pairs", "n_clusters", "method", "verdict"),
+        *("n_pairs", "n_clusters", "method", "verdict", "ci_at_worst", "p_at_worst"),
     ]
 
 

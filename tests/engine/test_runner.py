@@ -17,6 +17,7 @@ from llmlab.clients.base import Client, Generation, Request
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.fake import FakeClient
 from llmlab.clients.openai import OpenAIClient
+from llmlab.clients.prices import Price
 from llmlab.clients.retry import RetryPolicy
 from llmlab.engine.app import App
 from llmlab.engine.plan import Plan, make_plan
@@ -94,6 +95,37 @@ def test_a_call_that_hangs_is_a_timeout_and_others_go_on(loopback: Loopback, pat
     assert [generation.status for generation in progress.generations] == ["timeout", "ok", "ok"]
     assert progress.errors == 1
     assert stored(path) == 2
+
+
+def test_what_a_lost_answer_may_have_taken_and_cost_is_bounded(loopback: Loopback, path: Path) -> None:
+    """By what was waited and the timeout, by max_tokens, and by their price for every request that was sent."""
+    loopback.set(script=["hang", "hang", "500", "500"])
+    retry = RetryPolicy(attempts=2, attempt_timeout_s=0.3, first_wait_s=0.01)
+    client = OpenAIClient(
+        loopback.base_url, api_key_env=None, retry=retry, prices=Price(input=Decimal(1), output=Decimal(2))
+    )
+    bundle = Bundle.from_prompt("{{ question }}", model="vllm/tiny", max_tokens=50)
+    late, failed, answered = carried_out(planned(3, client, v=bundle), path, concurrency=1).generations
+    assert (late.status, failed.status, answered.bounds) == ("timeout", "error", ())
+    bounds = {name: (low, high) for name, low, high in late.bounds}
+    assert bounds["latency_s"] == (pytest.approx(0.3, abs=0.01), 0.3)
+    assert bounds["output_tokens"] == (0, 50)
+    asked = answered.usage.input_tokens
+    assert asked < bounds["input_tokens"][1] < 300
+    assert bounds["cost_usd"] == (0, pytest.approx(2 * (bounds["input_tokens"][1] + 2 * 50) / 1e6))
+    assert {name: low for name, low, _ in failed.bounds}["latency_s"] < 0.3
+
+
+def test_an_application_that_hangs_has_waited_as_long_as_it_may(path: Path) -> None:
+    """What else it would have done nobody knows."""
+
+    async def app(case: Case, bundle: Bundle) -> str:
+        await asyncio.sleep(60 if case.id == "q0" else 0)
+        return "yes"
+
+    generations = carried_out(planned(2, app=app), path, case_timeout_s=0.2).generations
+    late, answered = sorted(generations, key=lambda generation: generation.case_id)
+    assert (late.bounds, answered.bounds) == ((("latency_s", 0.2, 0.2),), ())
 
 
 def test_a_bound_on_a_case_holds_for_every_client(loopback: Loopback, path: Path) -> None:

@@ -158,15 +158,32 @@ def test_one_missing_repeat_counts_as_one_answer_and_not_as_a_case():
     assert (condition.unscored, condition.attempted, condition.n_cases) == (1, 160, 40)
 
 
-def test_unbounded_metrics_are_invalid_above_the_share_and_left_out_below():
+def test_unbounded_metrics_are_invalid_above_the_share_and_taken_at_the_worst_seen_below():
+    """Up to five of a hundred, counted exactly (2 of 40 are not more than .05): at 1.0, the baseline's worst."""
     scores = {"v1": [1.0, 2.0] * 50, "v2": [2.0, 3.1] * 50}
     rules = policy(goal=superior())
-    scores["v2"][:4] = [None] * 4
+    scores["v2"][:5] = [None] * 5
     few = decided(rules, gateable(scores, low=None, high=None))
     scores["v2"][:6] = [None] * 6
     many = decided(rules, gateable(scores, low=None, high=None))
-    assert (few.word, few.conditions[0].n_cases, many.word) == ("PASS", 96, "INVALID")
-    assert "left out" in few.conditions[0].notes[-1]
+    assert (few.word, few.conditions[0].n_cases, many.word) == ("PASS", 100, "INVALID")
+    assert few.conditions[0].value == pytest.approx((5 * 1.0 + 3.1 + 47 * 5.1) / 100 - 1.5)
+    assert "the worst score seen" in few.conditions[0].notes[-1]
+    forty = {"v1": [1.0, 2.0] * 20, "v2": [None, None, *[2.0, 3.1] * 19]}
+    assert decided(rules, gateable(forty, low=None, high=None)).word == "PASS"
+    late = gateable(
+        {"v1": [9.0] * 40, "v2": [None, None, *[1.0, 1.1] * 19]}, low=0.0, high=None, higher_is_better=False
+    )
+    assert decided(policy(floors=[{"metric": "right", "at_most": 1.6}]), late).word == "INCONCLUSIVE"
+
+
+def test_a_category_whose_answers_are_lost_is_not_shown_harmless():
+    """One answer of ten is scored, so that no pairs tell: nine that may all be wrong decide, and nobody knows them."""
+    tags = [["a"] if i < 10 else ["b"] for i in range(300)]
+    rules = policy(goal=non_inferior(0.1), categories={"rule": "no_shown_harm", "margin": 0.05})
+    holes = gateable({"v1": [1.0, 0.9] * 150, "v2": [None] * 9 + [1.0] + [1.0, 0.9] * 145}, tags=tags)
+    by_tag = {c.category: c.verdict for c in decided(rules, holes).conditions if c.kind == "category"}
+    assert by_tag == {"a": "INCONCLUSIVE", "b": "PASS"}
 
 
 def test_timeouts_are_failures_unless_the_policy_calls_them_missing():

@@ -230,6 +230,34 @@ def test_best_names_the_highest_mean_in_the_metrics_direction():
         made({"a": [None, None]}).best("right")
 
 
+def test_a_lost_latency_lies_between_what_was_waited_and_the_timeout(tmp_path):
+    """Three lost of a hundred: claimed where they took 3 s at most, not where 60. An older file has no bounds."""
+    rng = np.random.default_rng(4)
+    slow = rng.normal(2, 0.2, 100)
+    quick = [None if i < 3 else s for i, s in enumerate(slow - 0.3)]
+    results = with_numbers(
+        made({"a": [1.0] * 100, "b": [1.0] * 100}), latency_s=[v for ab in zip(slow, quick, strict=True) for v in ab]
+    )
+    lost = results.frame["latency_s"].isna()
+
+    def compared(low, high):
+        told = lost.map({True: json.dumps([["latency_s", low, high], ["output_tokens", 0, 9]]), False: ""})
+        bounded = replace(results, frame=results.frame.assign(bounds=told))
+        read = Results.from_parquet(bounded.to_parquet(tmp_path / "r.parquet"))
+        assert next(g.bounds for g in read.generations() if g.bounds)[0] == ("latency_s", low, high)
+        return read.compare("a", metrics=["latency_s"]).row("latency_s")
+
+    near, far, shown = compared(1, 3), compared(0, 60), compared(60, 60)
+    assert (near.reading, near.assumed, near.tipping) == ("better", False, None)
+    assert (far.reading, far.highest.value > 1.4) == ("not enough evidence", True)
+    assert shown.lowest.value == pytest.approx(shown.highest.value)
+    assert compared(0, 0.1).highest.value > -0.3, "an answer of 2 s shows that .1 s was no bound"
+    older = replace(results, frame=results.frame.drop(columns="bounds"))
+    assert older.digest == results.digest
+    assert older.compare("a", metrics=["latency_s"]).row("latency_s").assumed
+    assert next(older.generations()).bounds == ()
+
+
 def test_resources_are_metrics_too():
     """Tokens, cost and latency are compared by the same code; unknown is not zero."""
     found = with_numbers(made({"a": [1, 1], "b": [1, 1]}), cost_usd=[1, 2, 2, None], output_tokens=[10, 20, 30, 50])

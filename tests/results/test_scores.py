@@ -14,7 +14,9 @@ SHARE = Metric(name="right", low=0.0, high=1.0)
 NAN = float("nan")
 
 
-def table(scores, cases, variants, *, metric=SHARE, aggregation="mean", golden=None, n_cases=2, n_variants=2):
+def table(
+    scores, cases, variants, *, metric=SHARE, aggregation="mean", golden=None, n_cases=2, n_variants=2, bounds=None
+):
     """A table from row-wise lists."""
     ids = [f"q{i}" for i in range(n_cases)]
     return score_table(
@@ -26,6 +28,7 @@ def table(scores, cases, variants, *, metric=SHARE, aggregation="mean", golden=N
         variants=[f"v{i}" for i in range(n_variants)],
         groups=CaseGroups.of(ids, golden),
         aggregation=aggregation,
+        bounds=bounds,
     )
 
 
@@ -54,15 +57,26 @@ def test_a_missing_repeat_is_bounded_by_the_metric():
     """One of two answers unscored: the case lies between 0.5 and 1; a case never tried between 0 and 1."""
     found = table([1, NAN, 1], [0, 0, 0], [0, 0, 1])
     assert found.values[0].tolist() == [1, 1]
-    assert found.lowest.tolist() == [[0.5, 1], [0, 0]]
-    assert found.highest.tolist() == [[1, 1], [1, 1]]
+    low, high = found.pessimistic([0, 1])
+    assert low.tolist() == [[0.5, 1], [0, 0]]
+    assert high.tolist() == [[1, 1], [1, 1]]
+    assert found.pessimistic([1], np.array([True, False])) is None
+    assert table([1, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 1]).pessimistic([0, 1]) is None
 
 
-def test_nothing_missing_needs_no_bounds():
-    """And an unbounded metric has none."""
-    full = table([1, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 1])
-    assert full.lowest is None
-    assert table([1, NAN], [0, 0], [0, 1], metric=Metric(name="s", low=0.0)).highest is None
+def test_what_nothing_bounds_is_taken_at_the_worst_answer_of_the_arms_that_are_read():
+    """A repeat of its own, not the mean of a case; a variant that is not compared does not count; nor an own bound."""
+    metric, scores = Metric(name="s", low=0.0), [1, 5, 2, 3, NAN, 90]
+    found = table(scores, [0, 0, 1, 0, 1, 0], [0, 0, 0, 1, 1, 2], n_variants=3, metric=metric)
+    assert [end[1].tolist() for end in found.pessimistic([0, 1])] == [[2, 0], [2, 5]]
+    assert found.pessimistic([1, 2])[1][1].tolist() == [90, 90]
+    assert found.assumed([0, 1])
+    assert not found.assumed([0])
+    own = (np.array([NAN, NAN, NAN, NAN, 4, NAN]), np.array([NAN, NAN, NAN, NAN, 7, NAN]))
+    bounded = table(scores, [0, 0, 1, 0, 1, 0], [0, 0, 0, 1, 1, 2], n_variants=3, metric=metric, bounds=own)
+    assert [end[1].tolist() for end in bounded.pessimistic([0, 1])] == [[2, 4], [2, 7]]
+    assert not bounded.assumed([0, 1])
+    assert table([NAN, NAN], [0, 0], [0, 1], metric=metric).pessimistic([0, 1]) is None
 
 
 @pytest.mark.parametrize("score", [1.5, -0.1, float("inf")])
@@ -98,11 +112,11 @@ def test_counts_and_bounds_hold_for_any_rows(rows):
     found = table(scores, cases, variants, n_cases=5, n_variants=3)
     assert found.attempted.sum() == len(rows)
     assert found.scored.sum() == np.count_nonzero(~np.isnan(scores))
-    if found.lowest is not None:
-        known = ~np.isnan(found.values)
-        assert (found.lowest[known] <= found.values[known] + 1e-12).all()
-        assert (found.values[known] <= found.highest[known] + 1e-12).all()
-        assert not np.isnan(found.lowest).any()
+    if (ends := found.pessimistic([0, 1, 2])) is not None:
+        known, (low, high) = ~np.isnan(found.values), ends
+        assert (low[known] <= found.values[known] + 1e-12).all()
+        assert (found.values[known] <= high[known] + 1e-12).all()
+        assert not np.isnan(low).any()
 
 
 def test_the_noise_between_repeats_is_that_of_the_variance_decomposition():

@@ -37,6 +37,17 @@ def test_unscored_answers_are_counted_per_variant():
     assert "3/4" in str(summary)
 
 
+def test_a_mean_that_leaves_answers_out_stands_beside_the_one_with_them_at_their_worst():
+    """0 for a share; the slowest answer of any variant for what nothing bounds. Such a mean names no best variant."""
+    summary = made(SCORES).summary()
+    assert summary.at_worst["v2", "right"].value == pytest.approx(0.525)
+    assert "at their worst: right of v2 0.53 [" in str(summary)
+    assert "at their worst" not in str(made({"v1": [0.2, 0.4]}).summary())
+    waits = made({"v1": [4.0, 9.0], "v2": [2.0, None]}, low=0.0, high=None, higher_is_better=False, name="wait")
+    assert waits.summary().at_worst["v2", "wait"].value == 5.5
+    assert made({"v1": [1.0, 1.0, 0.0], "v2": [1.0, None, None]}).best("right") == "v1"
+
+
 def test_too_few_cases_have_a_mean_without_an_interval():
     """One case, one cluster, none."""
     assert case_mean(made({"v1": [0.5]}).table("right"), "v1").low is None
