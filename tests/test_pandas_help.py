@@ -10,7 +10,7 @@ from statistics import mean
 
 import pytest
 
-from llmlab.base.yamlfile import parse_yaml, read_text
+from llmlab.base.yamlfile import read_yaml
 from llmlab.bundle.bundle import Bundle, load_bundles
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.offline import OfflineClient
@@ -119,7 +119,7 @@ def test_v3_cites_documents_that_it_was_given(golden: GoldenSet, answers: dict[s
 
 
 def test_the_gate_names_a_baseline_that_exists(bundles: dict[str, Bundle]) -> None:
-    gate, _ = parse_yaml(read_text(FOLDER / "gate.yaml"), path="gate.yaml")
+    gate, _ = read_yaml(FOLDER / "gate.yaml")
     assert gate["baseline"] == "production"
     assert (FOLDER / gate["baseline_file"]).stem in bundles  # until the alias exists
     assert gate["goal"]["metric"] == "mentions_expected"

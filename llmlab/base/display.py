@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llmlab.base.csvfile import write_csv
 from llmlab.base.numbers import MISSING, Interval, number
+from llmlab.base.tables import write_csv
 
 if TYPE_CHECKING:
     from pathlib import Path

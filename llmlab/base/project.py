@@ -1,4 +1,7 @@
-"""Where a project's files lie and which commit its code is at."""
+"""Where a project's files lie, which commit its code is at, who acts, and when.
+
+Moments are UTC: written with their offset, and read as UTC where a file names none. A naive datetime is refused.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import subprocess
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 __all__ = [
     "GitState",
+    "aware",
     "changed_files",
     "git_state",
     "located",
@@ -18,6 +23,7 @@ __all__ = [
     "pii_policy",
     "project_root",
     "runs_folder",
+    "utc",
     "who",
 ]
 
@@ -90,6 +96,29 @@ def who() -> str:
     """The person or job that acts: named in the environment, else the commits' author, or the account."""
     email = named_in(os.environ) or _git("config", "user.email", folder=None)
     return (email or os.environ.get("USER") or os.environ.get("USERNAME") or "unknown")[:200]
+
+
+def utc(text: str) -> datetime:
+    """The moment of an ISO 8601 text, in UTC; one without an offset is taken to be UTC.
+
+    Raises:
+        ValueError: it is no moment.
+
+    >>> utc("2026-03-29T02:30:00+02:00").isoformat(), utc("2026-03-29T02:30:00").isoformat()
+    ('2026-03-29T00:30:00+00:00', '2026-03-29T02:30:00+00:00')
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no ISO 8601 moment such as 2026-01-31T12:00:00+00:00") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def aware(moment: datetime) -> datetime:
+    """The moment in UTC; ValueError for one without a time zone, of which nobody knows when it is."""
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise ValueError(f"{moment!r} has no time zone; write datetime.now(UTC), or .replace(tzinfo=UTC)")
+    return moment.astimezone(UTC)
 
 
 def changed_files(folder: str | Path | None, pattern: str) -> tuple[Path, ...]:

@@ -15,12 +15,11 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
+from llmlab.base.documents import read_text
 from llmlab.base.errors import FileRuleError
-from llmlab.base.project import located
 
-__all__ = ["OfFolder", "parse_yaml", "read_model", "read_text", "to_yaml"]
+__all__ = ["OfFolder", "parse_yaml", "read_model", "read_yaml", "to_yaml"]
 
-LARGEST_FILE_BYTES = 1_000_000
 DEEPEST_NESTING = 100
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
@@ -37,22 +36,6 @@ class OfFolder(dict[str, One]):
 
     def __missing__(self, name: str) -> One:
         raise FileRuleError(f"no {name!r} in this folder (there are: {', '.join(self)})", path=self.folder)
-
-
-def read_text(path: str | Path) -> str:
-    """The file's text, without a byte-order mark; FileRuleError for bad UTF-8 (with its line) or a file over 1 MB."""
-    path = Path(path)
-    try:
-        raw = located(path).read_bytes()
-    except OSError as error:
-        raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
-    if len(raw) > LARGEST_FILE_BYTES:
-        raise FileRuleError(f"is {len(raw):,} bytes, must be at most {LARGEST_FILE_BYTES:,}", path=path)
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise FileRuleError(f"is not UTF-8 (byte {raw[error.start]:#04x})", path=path, line=line) from None
 
 
 def parse_yaml(text: str, *, path: str | Path) -> tuple[Any, Lines]:
@@ -80,9 +63,14 @@ def parse_yaml(text: str, *, path: str | Path) -> tuple[Any, Lines]:
         loader.dispose()
 
 
+def read_yaml(path: str | Path) -> tuple[Any, Lines]:
+    """What `parse_yaml` makes of a file."""
+    return parse_yaml(read_text(path), path=path)
+
+
 def read_model(model: type[Model], path: str | Path) -> Model:
     """The file as a pydantic model; the first broken rule is a FileRuleError with file and line."""
-    data, lines = parse_yaml(read_text(path), path=path)
+    data, lines = read_yaml(path)
     if not isinstance(data, dict):
         raise FileRuleError("must be a mapping of keys to values", path=path, line=1)
     try:

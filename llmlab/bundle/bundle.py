@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from llmlab.base.display import Shown, html_diff, html_table
+from llmlab.base.documents import Strict, write_whole
 from llmlab.base.errors import FileRuleError
 from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model, to_yaml
@@ -43,9 +44,7 @@ Text = Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 
 
-class _Value(pydantic.BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
+class _Value(Strict):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A validated copy; pydantic's own would carry the cached digest of the original along."""
         kept = {field: getattr(self, field) for field in type(self).model_fields}
@@ -217,8 +216,7 @@ class Bundle(_Value):
             raise FileRuleError(
                 f"holds version {there.version} with other content; give the changed bundle a new version", path=path
             )
-        path.write_text(self.to_yaml(), encoding="utf-8")
-        return path
+        return write_whole(path, self.to_yaml())
 
     def to_yaml(self) -> str:
         """The bundle as the YAML that `load` reads."""

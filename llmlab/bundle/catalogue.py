@@ -16,7 +16,7 @@ import pydantic
 from pydantic import Field
 
 from llmlab.base.display import Chip, Shown
-from llmlab.base.sealed import Strict
+from llmlab.base.documents import Strict
 from llmlab.base.yamlfile import read_model
 from llmlab.bundle.bundle import Bundle, ModelRef
 

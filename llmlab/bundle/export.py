@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import pydantic
-from pydantic import ConfigDict
 
+from llmlab.base.documents import Strict, read_bytes, write_whole
 from llmlab.base.errors import FileRuleError
 from llmlab.bundle.bundle import Bundle
 
 __all__ = ["Exported"]
 
 
-class Exported(pydantic.BaseModel):
+class Exported(Strict):
     """A bundle that was registered, with the digest it was registered with and the receipt it was released on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["llmlab-export-1"] = "llmlab-export-1"
     reference: str
@@ -45,11 +43,8 @@ class Exported(pydantic.BaseModel):
     @classmethod
     def load(cls, path: str | Path) -> Exported:
         """The export in a file, its digest computed again; FileRuleError where it is not what was written."""
-        path = Path(path)
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
+            return cls.model_validate_json(read_bytes(path))
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
@@ -57,8 +52,4 @@ class Exported(pydantic.BaseModel):
 
     def save(self, path: str | Path) -> Path:
         """Write the file: whole, or not at all."""
-        path = Path(path)
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(path)
-        return path
+        return write_whole(path, json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.display import Chip, Shown
-from llmlab.base.yamlfile import parse_yaml, read_text
+from llmlab.base.yamlfile import read_yaml
 
 __all__ = ["Pinning", "judge_pin"]
 
@@ -79,5 +79,5 @@ def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> P
 @cache
 def _rules() -> dict[str, dict[str, Any]]:
     rules: dict[str, dict[str, Any]]
-    rules, _ = parse_yaml(read_text(RULES_FILE), path=RULES_FILE)
+    rules, _ = read_yaml(RULES_FILE)
     return rules

@@ -12,7 +12,9 @@ import jinja2.meta
 import pydantic
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import ConfigDict, Field
+from pydantic import Field
+
+from llmlab.base.documents import Strict
 
 __all__ = [
     "LARGEST_INTEGER",
@@ -103,18 +105,16 @@ def _as_frozen(value: Any) -> _FrozenDict:
 Frozen = Annotated[_FrozenDict, pydantic.PlainValidator(_as_frozen)]
 
 
-class Example(pydantic.BaseModel):
+class Example(Strict):
     """A few-shot example: the inputs that fill the template, and the answer the model should have given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     inputs: Frozen
     output: Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)]
 
 
-class Prompt(pydantic.BaseModel):
+class Prompt(Strict):
     """System text, user template and few-shot examples, all Jinja2 over a case's inputs (and `passages`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     system: Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)] = ""
     template: Annotated[str, Field(min_length=1, max_length=LARGEST_TEMPLATE_CHARS)]
     examples: Annotated[tuple[Example, ...], Field(strict=False)] = ()

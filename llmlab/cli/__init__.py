@@ -14,7 +14,7 @@ import click
 
 from llmlab.base.display import plain
 from llmlab.base.errors import LlmlabError
-from llmlab.base.secrets import scrub
+from llmlab.base.private import scrub
 
 __all__ = ["COMMANDS", "main"]
 

@@ -96,8 +96,8 @@ def calibrate(
 def _table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    from llmlab.base.csvfile import read_back
     from llmlab.base.errors import FileRuleError
+    from llmlab.base.tables import read_back
 
     try:
         if path.suffix.lower() in (".parquet", ".pq"):

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 import click
 
-from llmlab.base.csvfile import separator_of
 from llmlab.base.display import plain
+from llmlab.base.documents import read_text
 from llmlab.base.errors import FileRuleError
+from llmlab.base.private import holds_secret
 from llmlab.base.project import project_root
-from llmlab.base.secrets import holds_secret
-from llmlab.base.yamlfile import read_text
+from llmlab.base.tables import separator_of
 from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
 from llmlab.bundle.prompt import Prompt
 from llmlab.golden.cases import GoldenSet

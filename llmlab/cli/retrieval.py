@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmlab.base.csvfile import csv_cell
 from llmlab.base.display import plain
 from llmlab.base.errors import DataError, FileRuleError, LlmlabError
+from llmlab.base.tables import csv_cell
 from llmlab.results.wording import counted
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.base.csvfile import read_back
 from llmlab.base.errors import FileRuleError
+from llmlab.base.tables import read_back
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from llmlab.base.errors import RequestRefusedError
-from llmlab.clients.scrub import Secret
+from llmlab.base.private import Secret
 
 __all__ = ["Access", "KeyHeader", "base_address"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from decimal import Decimal
 from json.encoder import encode_basestring_ascii
 from operator import attrgetter
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_check
 from pydantic_core import from_json
 
 from llmlab.base.display import Shown
+from llmlab.base.private import Secrets, scrub
 
 if TYPE_CHECKING:
     from llmlab.bundle.bundle import ModelRef, Sampling
@@ -180,6 +181,15 @@ class Generation(Shown):
                 kept[name] = tuple(kept[name])
         kept.update(cell)
         return _filled(_OPEN_GENERATION(**kept), cls)
+
+    def scrubbed(self, secrets: Secrets) -> Generation:
+        """The answer without these secrets (of `secrets_now`): the same object where there is nothing to remove."""
+        calls = json.dumps(self.tool_calls, default=str) if self.tool_calls else ""
+        texts = (self.text, self.error, calls)
+        if not any(spelling in text for text in texts for spelling, _ in secrets) and "://" not in self.error:
+            return self
+        text, error, calls = (scrub(text, secrets=secrets) for text in texts)
+        return replace(self, text=text, error=error, tool_calls=tuple(json.loads(calls)) if calls else ())
 
     def placed(self, **cell: Any) -> Generation:
         """The same answer in a cell of the experiment: with `_CELL_FIELDS` filled in."""

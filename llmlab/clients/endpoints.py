@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from llmlab.base.documents import Strict
 from llmlab.base.errors import RequestRefusedError
 from llmlab.base.yamlfile import read_model
 from llmlab.bundle.bundle import ModelRef
@@ -65,11 +66,7 @@ Positive = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(min_length=1)]
 
 
-class _Entry(pydantic.BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Entrance(_Entry):
+class Entrance(Strict):
     """One endpoint with one key and its own limits. `key_env` is the NAME of an environment variable, never a key."""
 
     base_url: Annotated[str, pydantic.AfterValidator(base_address)]
@@ -125,10 +122,9 @@ class Endpoint(Entrance):
         return _client(self).fingerprint
 
 
-class Endpoints(pydantic.BaseModel):
+class Endpoints(Strict):
     """The entries of an `endpoints.yaml`, by provider, `provider/id`, or a pattern of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     endpoints: Mapping[str, Endpoint] = Field(default_factory=dict)
 
     @pydantic.model_validator(mode="before")

@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 
 from llmlab.base.errors import CallError, RequestRefusedError, TransportError
+from llmlab.base.private import excerpt
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.address import Access, KeyHeader
 from llmlab.clients.base import Generation, Request, Usage
@@ -31,7 +32,6 @@ from llmlab.clients.lanes import Lane, Lanes
 from llmlab.clients.prices import Price, price_usd
 from llmlab.clients.refusals import refused_generation, transport_or_refusal
 from llmlab.clients.retry import NeverReachedError, RetryPolicy, with_retries
-from llmlab.clients.scrub import scrub
 from llmlab.clients.wire import Stream, WireFormat, read_json, sse_data
 
 __all__ = ["HttpClient", "Settings", "estimated_tokens", "whole_body"]
@@ -241,7 +241,7 @@ class HttpClient:
             kind = TransportError if self._reached or number != errno.ECONNREFUSED else NeverReachedError
             raise kind(f"nothing answers at {access.base_url} ({why}); is the server running?") from None
         except aiohttp.ClientError as error:
-            told = scrub(f"{type(error).__name__} {error}", secrets=self._lanes.secrets, limit=200)
+            told = excerpt(f"{type(error).__name__} {error}", secrets=self._lanes.secrets, limit=200)
             raise TransportError(f"{access.base_url}: {told}") from None
 
     def _failure(self, response: aiohttp.ClientResponse, text: str, access: Access) -> CallError:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from llmlab.base.errors import CallError, RequestRefusedError
-from llmlab.base.secrets import remember
+from llmlab.base.private import remember
 from llmlab.clients.address import Access
 from llmlab.clients.limits import RateLimits
 

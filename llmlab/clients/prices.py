@@ -10,9 +10,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Annotated
 
-import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from llmlab.base.documents import Strict
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Usage
 
@@ -23,10 +23,9 @@ SELF_HOSTED = frozenset({"offline", "ollama", "vllm", "sglang", "tgi", "llamacpp
 Amount = Annotated[Decimal, Field(ge=0, strict=False)]
 
 
-class Price(pydantic.BaseModel):
+class Price(Strict):
     """US dollars per million tokens; input from or into a cache costs as much as other input unless it is given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     input: Amount
     output: Amount
     cached_input: Amount | None = None

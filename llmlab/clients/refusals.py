@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmlab.base.errors import CallError, RequestRefusedError, TransportError
+from llmlab.base.private import excerpt
 from llmlab.clients.base import Generation
 from llmlab.clients.retry import retry_after_s
-from llmlab.clients.scrub import scrub
 
 __all__ = ["refused_generation", "transport_or_refusal"]
 
@@ -36,7 +36,7 @@ def transport_or_refusal(
     status: int, text: str, *, headers: Mapping[str, str], where: str, key_env: str | None, secrets: tuple[str, ...]
 ) -> CallError:
     """The error to raise: TransportError where another attempt may help, RequestRefusedError with advice elsewhere."""
-    said = scrub(_message(text), secrets=secrets)
+    said = excerpt(_message(text), secrets=secrets)
     told = f"{where} answered {status}" + (f": {said}" if said else "")
     if status == 429 and _code(text) in NO_CREDIT:
         return RequestRefusedError(f"{told} (the account has no credit left)", status_code=status)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.errors import RequestRefusedError
-from llmlab.base.yamlfile import parse_yaml, read_text
+from llmlab.base.yamlfile import read_yaml
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import LARGEST_CACHE, Request
 
@@ -124,7 +124,7 @@ def _rules_for(name: str, model_id: str) -> Iterator[dict[str, Any]]:
 @cache
 def _all_rules() -> dict[str, dict[str, Any]]:
     rules: dict[str, dict[str, Any]]
-    rules, _ = parse_yaml(read_text(RULES_FILE), path=RULES_FILE)
+    rules, _ = read_yaml(RULES_FILE)
     return rules
 
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from llmlab.base.errors import TransportError
+from llmlab.base.private import excerpt
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.address import Access, KeyHeader
 from llmlab.clients.base import Request
-from llmlab.clients.scrub import scrub
 
 __all__ = ["Stream", "WireFormat", "count", "inner_error", "parsed", "read_json", "sse_data", "text_of", "word"]
 
@@ -99,7 +99,7 @@ def inner_error(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> N
     """Raise the TransportError of a reply or event that is one: `{"error": ...}`, or `{"object": "error", ...}`."""
     error = reply.get("error") or (reply if "error" in (reply.get("object"), reply.get("type")) else None)
     if error:
-        raise TransportError(f"status 200, but an error inside: {scrub(str(error), secrets=secrets)}")
+        raise TransportError(f"status 200, but an error inside: {excerpt(str(error), secrets=secrets)}")
 
 
 def text_of(content: Any) -> str:
@@ -134,4 +134,4 @@ def parsed(text: Any) -> Any:
 
 
 def _excerpt(body: bytes, secrets: tuple[str, ...]) -> str:
-    return scrub(body.decode("utf-8", "replace"), secrets=secrets, limit=120) or "(empty)"
+    return excerpt(body.decode("utf-8", "replace"), secrets=secrets, limit=120) or "(empty)"

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmlab.base.errors import RequestRefusedError, TransportError
+from llmlab.base.private import excerpt
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.address import Access, KeyHeader
 from llmlab.clients.base import Request, Status, Usage
 from llmlab.clients.sampling import wire_sampling
-from llmlab.clients.scrub import scrub
 from llmlab.clients.wire import count, inner_error, parsed, text_of, word
 
 __all__ = [
@@ -99,7 +99,7 @@ def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> d
     inner_error(reply, secrets=secrets)
     blocks = reply.get("content")
     if not isinstance(blocks, list):
-        raise TransportError(f"the reply holds no content: {scrub(str(reply), secrets=secrets)}")
+        raise TransportError(f"the reply holds no content: {excerpt(str(reply), secrets=secrets)}")
     blocks = [block for block in blocks if isinstance(block, dict)]
     text = "".join(text_of(block.get("text")) for block in blocks if block.get("type") == "text")
     calls = tuple(

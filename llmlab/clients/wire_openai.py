@@ -12,11 +12,11 @@ from typing import Any
 from urllib.parse import quote
 
 from llmlab.base.errors import TransportError
+from llmlab.base.private import excerpt
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.address import Access, KeyHeader
 from llmlab.clients.base import Request, Status, Usage
 from llmlab.clients.sampling import wire_sampling
-from llmlab.clients.scrub import scrub
 from llmlab.clients.wire import count, inner_error, parsed, text_of, word
 
 __all__ = [
@@ -100,9 +100,9 @@ def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> d
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise TransportError(f"the reply holds no choice with a message: {scrub(str(reply), secrets=secrets)}")
+        raise TransportError(f"the reply holds no choice with a message: {excerpt(str(reply), secrets=secrets)}")
     if choice.get("error") or choice.get("finish_reason") == "error":
-        raise TransportError(f"the answer ended in an error: {scrub(str(choice.get('error')), secrets=secrets)}")
+        raise TransportError(f"the answer ended in an error: {excerpt(str(choice.get('error')), secrets=secrets)}")
     refusal, text = text_of(message.get("refusal")), text_of(message.get("content"))
     tool_calls = _tool_calls(message.get("tool_calls"))
     finish = str(choice.get("finish_reason") or "").lower()

@@ -14,7 +14,7 @@ from decimal import Decimal
 from llmlab.base.background import collecting_rarely, in_thread
 from llmlab.base.display import plain
 from llmlab.base.errors import CallError, CallTimeoutError, StoreError
-from llmlab.base.secrets import scrub_answer, secrets_now
+from llmlab.base.private import secrets_now
 from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.retry import RetryPolicy
@@ -131,7 +131,7 @@ class _Run:
         self.store.check()
         generation = await self._answer(call)
         try:
-            generation = scrub_answer(generation, secrets=self.secrets)
+            generation = generation.scrubbed(self.secrets)
             if generation.answered:
                 await self.store.put(call.key, call.request, generation)
                 self.kept.add(call.key)

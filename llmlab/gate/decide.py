@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.base.clock import aware
 from llmlab.base.errors import DataError
+from llmlab.base.project import aware
 from llmlab.base.verdict import Verdict
 from llmlab.engine.drafts import tried_before
 from llmlab.gate.condition import Condition

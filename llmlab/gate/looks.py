@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from llmlab.base.clock import utc
 from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
+from llmlab.base.project import utc
 from llmlab.base.verdict import Verdict
 
 __all__ = ["COUNTED", "NONE_HERE", "NOT_ASKED", "Ledger", "Look", "Price", "level_of_look", "price_of_looking"]

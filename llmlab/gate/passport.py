@@ -13,9 +13,9 @@ from typing import Annotated, ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-from llmlab.base.clock import utc
 from llmlab.base.display import Chip, Interval, Shown, number
-from llmlab.base.sealed import Sealed, Strict
+from llmlab.base.documents import Sealed, Strict
+from llmlab.base.project import utc
 
 __all__ = ["JudgePassport", "Limit", "Measured", "PassportCheck"]
 

@@ -12,7 +12,7 @@ import pydantic
 from pydantic import Field
 
 from llmlab.base.display import Shown
-from llmlab.base.sealed import Strict, digest_of
+from llmlab.base.documents import Strict, digest_of
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.gate.looks import Ledger, Look
 from llmlab.golden.cases import GoldenSet

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from llmlab.base.clock import utc
 from llmlab.base.display import Shown
-from llmlab.base.project import git_state, named_in
-from llmlab.base.sealed import Sealed, Strict
+from llmlab.base.documents import Sealed, Strict
+from llmlab.base.project import git_state, named_in, utc
 from llmlab.base.verdict import Verdict
 from llmlab.gate.condition import Condition
 

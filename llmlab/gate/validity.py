@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from llmlab.base.clock import utc
 from llmlab.base.display import Interval
+from llmlab.base.project import utc
 from llmlab.gate.corrected import label_reasons
 from llmlab.gate.policy import GatePolicy, age_limit
 from llmlab.results.scores import above_share

@@ -13,18 +13,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llmlab.base.csvfile import read_back, separator_of
 from llmlab.base.display import Shown, plain
+from llmlab.base.documents import decoded, json_lines, read_bytes, write_whole
 from llmlab.base.errors import FileRuleError
-from llmlab.base.personal_data import Found, pii_of_cases, told
-from llmlab.base.project import located
+from llmlab.base.private import Found, personal_in, told
+from llmlab.base.tables import read_back, separator_of
 from llmlab.bundle.prompt import frozen_json
 
 if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
-__all__ = ["Case", "GoldenSet", "is_held_out", "jsonl_rows"]
+__all__ = ["Case", "GoldenSet", "is_held_out"]
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")  # no UTF-8 file can carry half of a surrogate pair but as an escape
 _FIELDS = ("id", "inputs", "expected", "relevant", "tags", "cluster", "weight", "source")
@@ -123,7 +123,7 @@ class GoldenSet(Shown):
     def load(cls, path: str | Path, *, parent: str = "") -> GoldenSet:
         """Cases from JSONL, one object per line; FileRuleError with file and line for anything else."""
         path = Path(path)
-        rows = list(jsonl_rows(path))
+        rows = list(json_lines(path))
         if not rows:
             raise FileRuleError("has no cases", path=path)
         cases = []
@@ -175,7 +175,7 @@ class GoldenSet(Shown):
         """Cases from a CSV file (also with ; or tabs) but for its empty rows; `columns` as in `from_frame`."""
         import pandas as pd
 
-        text = _decoded(_bytes(Path(path)), path)
+        text = decoded(read_bytes(path), path)
         try:
             frame = read_back(pd.read_csv(io.StringIO(text), sep=separator_of(text), dtype=str, keep_default_na=False))
         except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -190,7 +190,7 @@ class GoldenSet(Shown):
         import pandas as pd
 
         try:
-            frame = pd.read_parquet(io.BytesIO(_bytes(Path(path))))
+            frame = pd.read_parquet(io.BytesIO(read_bytes(path)))
         except ValueError as error:  # pyarrow's own error is one
             raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
         return cls._from_file(frame, path, inputs=inputs, **columns)
@@ -226,8 +226,7 @@ class GoldenSet(Shown):
     def save(self, path: str | Path) -> Path:
         """Write the cases as JSONL."""
         text = "".join(f"{json.dumps(case.to_row(), ensure_ascii=False)}\n" for case in self.cases)
-        Path(path).write_bytes(_HALF_PAIR.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode())
-        return Path(path)
+        return write_whole(path, _HALF_PAIR.sub(lambda half: f"\\u{ord(half[0]):04x}", text))
 
     @cached_property
     def digest(self) -> str:
@@ -243,7 +242,9 @@ class GoldenSet(Shown):
     @cached_property
     def personal(self) -> tuple[Found, ...]:
         """The cases that hold personal data or a key, with its kinds; never what it is."""
-        return pii_of_cases(self)
+        return personal_in(
+            (c.id, [c.id, c.inputs, c.expected, c.tags, c.cluster, c.source, list(c.relevant)]) for c in self.cases
+        )
 
     @property
     def personal_notes(self) -> tuple[str, ...]:
@@ -308,57 +309,11 @@ class GoldenSet(Shown):
         return f"{len(self)} cases in {clusters} clusters, {len(self.tags)} tags, digest {self.digest[:8]}."
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return located(path).read_bytes()
-    except OSError as error:
-        raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
-
-
-def _decoded(raw: bytes, path: str | Path) -> str:
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise FileRuleError(f"is not UTF-8 ({error.reason})", path=path, line=line) from None
-
-
 def is_held_out(content: str, share: float) -> bool:
     """Whether a case with this `Case.content` belongs to the holdout of this share."""
     if not 0 < share < 1:
         raise ValueError(f"share == {share}, must be between 0 and 1")
     return int(content, 16) / 16.0 ** len(content) < share
-
-
-def jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line number and object of every line; FileRuleError with the line for whatever is not a whole JSON object."""
-    for number, raw in enumerate(_bytes(path).split(b"\n"), start=1):
-        raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-        if not raw.strip():
-            continue
-        try:
-            row = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
-        except UnicodeDecodeError as error:
-            raise FileRuleError(f"is not UTF-8 ({error.reason})", path=path, line=number) from None
-        except json.JSONDecodeError as error:
-            raise FileRuleError(f"is not a whole JSON object ({error.msg})", path=path, line=number) from None
-        except (ValueError, RecursionError) as error:
-            raise FileRuleError(str(error), path=path, line=number) from None
-        if not isinstance(row, dict):
-            raise FileRuleError("must be a JSON object", path=path, line=number)
-        yield number, row
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
-    return row
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _refuse_duplicates(places: Iterable[tuple[str, str]], source: str | Path) -> None:

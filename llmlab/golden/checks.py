@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.errors import DataError, PromptError
-from llmlab.base.personal_data import API_KEY, find_pii
-from llmlab.base.secrets import secrets_now
+from llmlab.base.private import API_KEY, find_pii, secrets_now
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.prompt import fill, placeholders
 from llmlab.golden.cases import Case, GoldenSet

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from llmlab.base.documents import Strict, write_whole
 from llmlab.base.errors import FileRuleError
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
@@ -28,11 +29,7 @@ from llmlab.judge.rubrics import Rubric, rubric
 __all__ = ["JudgeFile", "RubricFile", "read_judge", "write_judge"]
 
 
-class _Strict(pydantic.BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class RubricFile(_Strict):
+class RubricFile(Strict):
     """A rubric of one's own; the keys of `anchors` are the levels, written as text."""
 
     name: str
@@ -56,7 +53,7 @@ def _spelt_out(given: Any) -> Any:
     return _about(rubric(given)) if isinstance(given, str) else given
 
 
-class JudgeFile(_Strict):
+class JudgeFile(Strict):
     """What a judge's file may hold."""
 
     name: str | None = None
@@ -100,8 +97,7 @@ def write_judge(judge: Judge, path: str | Path) -> Path:
         )
     kept = bundle.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     head = {"name": kept.pop("name"), "version": kept.pop("version"), "kind": judge.kind}
-    target.write_text(to_yaml({**head, "rubric": _about(judge.rubric), **kept}), encoding="utf-8")
-    return target
+    return write_whole(target, to_yaml({**head, "rubric": _about(judge.rubric), **kept}))
 
 
 def _about(one: Rubric) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from llmlab.base.display import Shown, plain
+from llmlab.base.documents import Strict, decoded, read_bytes, write_whole
 from llmlab.base.errors import DataError, FileRuleError
-from llmlab.base.project import located
 from llmlab.bundle.bundle import ModelRef
 from llmlab.golden.cases import Case
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
@@ -47,13 +46,12 @@ __all__ = [
 DIGEST_CHARS = 16
 
 
-class Label(pydantic.BaseModel):
+class Label(Strict):
     """What one person said of one answer (`answer`) or of two (`answer_1`, `answer_2`); `value` None = not yet.
 
     `asked` and `text` are what was read, for people; they may be left out.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     rubric: str
     case_id: str
     question: str
@@ -247,11 +245,8 @@ def graded_frame(labels: Labels, results: Results, *, metric: str | None = None)
 
 def read_labels(path: str | Path) -> Iterator[Label]:
     """Every line of a JSONL file of labels, those that wait for a value too; FileRuleError with the line otherwise."""
-    try:
-        lines = located(path).read_text(encoding="utf-8-sig").split("\n")  # not splitlines: a note may hold U+2028
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileRuleError(f"cannot be read ({error})", path=path) from None
-    for number, line in enumerate(lines, start=1):
+    text = decoded(read_bytes(path), path)
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: a note may hold U+2028
         if not line.strip():
             continue
         try:
@@ -265,14 +260,7 @@ def read_labels(path: str | Path) -> Iterator[Label]:
 def write_labels(labels: Iterable[Label], path: str | Path) -> Path:
     """JSONL in place of what was there, durable before this returns; a kill leaves the old file or the new one."""
     rows = ({**label.model_dump(exclude_none=True, exclude_defaults=True), "value": label.value} for label in labels)
-    target = Path(path).resolve()
-    torn = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with torn.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
-    torn.replace(target)
-    return Path(path)
+    return write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _grades(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from llmlab.base.display import Shown
+from llmlab.base.documents import write_whole
 from llmlab.base.errors import DataError
 from llmlab.judge.labels import Labels, read_labels, text_digest
 from llmlab.judge.prompts import question_of
@@ -55,8 +56,7 @@ class Worklist(Shown):
             }
             for case_id, question, answer, inclusion in self.items
         ]
-        Path(path).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        return Path(path)
+        return write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def __len__(self) -> int:
         return len(self.items)

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from llmlab.base.documents import write_whole
+from llmlab.base.private import scrub
 from llmlab.base.project import pii_policy, project_root
-from llmlab.base.secrets import scrub
 from llmlab.tracking.screening import redactor
 
 __all__ = ["SCHEME", "cut_outputs", "keep_html", "register_keeper"]
@@ -27,9 +28,7 @@ class _Keeper:
     def write(self, text: str, path: str) -> None:
         target = Path(path.removeprefix(SCHEME))
         notebook = cut_outputs(_screened(json.loads(scrub(text)), project_root(target.parent)))
-        part = target.with_name(target.name + ".part")
-        part.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(target)
+        write_whole(target, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
     def pretty_path(self, path: str) -> str:
         return path.removeprefix(SCHEME)

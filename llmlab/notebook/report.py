@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from llmlab.base.display import markdown, markdown_block, plain
-from llmlab.base.secrets import scrub
+from llmlab.base.private import scrub
 from llmlab.base.verdict import Verdict
 from llmlab.notebook.value import CellRun, NotebookRun
 

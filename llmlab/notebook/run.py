@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.errors import FileRuleError, GateError, StoreError
+from llmlab.base.private import scrub
 from llmlab.base.project import git_state, project_root
-from llmlab.base.secrets import scrub
 from llmlab.base.verdict import Verdict
 from llmlab.notebook.keeping import SCHEME, keep_html, register_keeper
 from llmlab.notebook.kernel import VERDICT_FILE, kernel_manager_class, verdict_word

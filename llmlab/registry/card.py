@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmlab.base.display import markdown, markdown_block, markdown_code
-from llmlab.base.secrets import scrub
+from llmlab.base.private import scrub
 from llmlab.bundle.bundle import Bundle
 
 __all__ = ["card"]

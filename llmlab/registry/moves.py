@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 from llmlab.base.display import Chip, Shown, markdown
 from llmlab.base.errors import RegistryError
+from llmlab.base.private import scrub
 from llmlab.base.project import who
-from llmlab.base.secrets import scrub
 from llmlab.registry.connection import HISTORY, Registry, retried
 from llmlab.tracking.store import link, reported
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmlab.base.background import run_in_background
+from llmlab.base.documents import whole_file
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
@@ -168,10 +169,9 @@ def write_frame(frame: pd.DataFrame, path: str | Path, *, about: Mapping[str, An
     table = pa.Table.from_pandas(frame.drop(columns="retrieved"), preserve_index=False)
     ids = pa.array([list(row) for row in frame["retrieved"]], type=pa.list_(pa.string()))
     table = table.add_column(list(frame.columns).index("retrieved"), "retrieved", ids)
-    target = Path(path)
-    torn = target.with_name(f"{target.name}.part")
-    pq.write_table(table.replace_schema_metadata({b"llmlab": json.dumps(about).encode()}), torn)
-    return torn.replace(target)
+    with whole_file(path) as part:
+        pq.write_table(table.replace_schema_metadata({b"llmlab": json.dumps(about).encode()}), part)
+    return Path(path)
 
 
 def read_frame(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:

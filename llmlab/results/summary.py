@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.base.clock import utc
 from llmlab.base.display import Chip, Interval, Shown
+from llmlab.base.project import utc
 from llmlab.results.scores import ScoreTable
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import Estimate, mean_estimate

@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmlab.base.clock import utc
 from llmlab.base.display import Interval, Shown
+from llmlab.base.documents import write_whole
 from llmlab.base.errors import DataError, FileRuleError
+from llmlab.base.project import utc
 from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.bundle.prompt import fill
 from llmlab.results.scores import CaseGroups
@@ -204,8 +205,7 @@ def save_manifest(
 ) -> Path:
     """Write the manifest as JSON, one document a line; keep it beside the index that serves users."""
     text = json.dumps(manifest_of(index, golden=golden, k=k, built_at=built_at), indent=0, ensure_ascii=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
-    return Path(path)
+    return write_whole(path, text + "\n")
 
 
 def load_manifest(path: str | Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ It finds what has a fixed form. Names and addresses have none: a clean score is 
 
 from __future__ import annotations
 
-from llmlab.base.personal_data import find_pii
+from llmlab.base.private import find_pii
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.scorers.base import Score, scorer

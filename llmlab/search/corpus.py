@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.display import Shown, plain
+from llmlab.base.documents import json_lines, read_text
 from llmlab.base.errors import FileRuleError
-from llmlab.base.yamlfile import read_text
 from llmlab.bundle.bundle import CorpusRef
-from llmlab.golden.cases import jsonl_rows
 from llmlab.search.docstrings import package_docstrings
 
 __all__ = ["Corpus", "Document"]
@@ -106,7 +105,7 @@ class Corpus(Shown):
         """Documents from JSONL: `{"id", "text"[, "title", "group"]}`; FileRuleError with file and line for else."""
         path, documents = Path(path), []
         lines: dict[str, int] = {}
-        for line, row in jsonl_rows(path):
+        for line, row in json_lines(path):
             document = _document(row, path, line)
             if document.id in lines:
                 rule = f"duplicate id {document.id!r} (first on line {lines[document.id]})"

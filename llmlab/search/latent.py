@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import zipfile
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from llmlab.base.documents import whole_file
 from llmlab.base.project import runs_folder
 from llmlab.base.words import words
 from llmlab.search.chunking import Chunk
@@ -117,11 +117,9 @@ def _keep(space: _Space, path: Path) -> None:
         return
     ordered = sorted(space.vocabulary, key=space.vocabulary.__getitem__)
     names = np.frombuffer("\n".join(ordered).encode(), dtype=np.uint8)
-    part = path.with_name(f"{path.stem}-{os.getpid()}.part")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             np.savez(file, words=names, weights=space.weights, axes=space.axes, directions=space.directions)
-        part.replace(path)
         for old in sorted(path.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime)[:-MOST_KEPT]:
             old.unlink()

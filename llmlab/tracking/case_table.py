@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from llmlab.base.secrets import scrub_frame
+from llmlab.base.private import scrub_frame
 
 if TYPE_CHECKING:
     from llmlab.results.results import Results

@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 from llmlab.base.display import Shown, markdown
 from llmlab.base.errors import DataError, StoreError
+from llmlab.base.private import scrub, scrub_frame
 from llmlab.base.project import git_state, project_root
-from llmlab.base.secrets import scrub, scrub_frame
 from llmlab.base.yamlfile import to_yaml
 from llmlab.bundle.bundle import Bundle, flat
 from llmlab.tracking import spool

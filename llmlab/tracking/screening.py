@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlab.base.errors import DataError
-from llmlab.base.personal_data import API_KEY, Found, find_pii, project_key, pseudonymised, told
+from llmlab.base.private import API_KEY, Found, find_pii, project_key, pseudonymised, told
 from llmlab.base.project import pii_policy
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import refuse_secrets

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, unquote
 
 from llmlab.base.errors import FileRuleError, StoreError
-from llmlab.base.secrets import scrub, scrub_frame
+from llmlab.base.private import scrub, scrub_frame
 
 if TYPE_CHECKING:
     from llmlab.gate import Look, Receipt

@@ -23,8 +23,8 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from llmlab.base.display import Shown, plain
 from llmlab.base.errors import StoreError
+from llmlab.base.private import scrub
 from llmlab.base.project import project_root, who
-from llmlab.base.secrets import scrub
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

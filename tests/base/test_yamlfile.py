@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmlab.base.documents import LARGEST_TEXT_BYTES, read_text
 from llmlab.base.errors import FileRuleError
-from llmlab.base.yamlfile import LARGEST_FILE_BYTES, parse_yaml, read_model, read_text, to_yaml
+from llmlab.base.yamlfile import parse_yaml, read_model, to_yaml
 
 REFUSED = [
     ("a: 1\nb: 2\na: 3", 3, "duplicate key 'a' (first on line 1)"),
@@ -81,7 +82,7 @@ def test_bad_utf8_and_large_or_missing_files_are_refused_with_their_place(tmp_pa
         read_text(bad)
     assert found.value.line == 2
     large = tmp_path / "large.yaml"
-    large.write_bytes(b" " * (LARGEST_FILE_BYTES + 1))
+    large.write_bytes(b" " * (LARGEST_TEXT_BYTES + 1))
     with pytest.raises(FileRuleError, match="bytes, must be at most"):
         read_text(large)
     for path in (tmp_path, tmp_path / "missing.yaml"):

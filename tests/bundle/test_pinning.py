@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.base.display import frame
-from llmlab.base.yamlfile import parse_yaml, read_text
+from llmlab.base.yamlfile import read_yaml
 from llmlab.bundle.bundle import ModelRef, PinOverride
 from llmlab.bundle.pinning import RULES_FILE, judge_pin
 
@@ -211,7 +211,7 @@ def test_an_override_is_recorded_with_its_author_and_leaves_a_pinned_id_alone() 
 
 
 def test_every_rule_is_whole_compiles_and_ends_in_a_sentence_without_a_full_stop() -> None:
-    rules, _ = parse_yaml(read_text(RULES_FILE), path=RULES_FILE)
+    rules, _ = read_yaml(RULES_FILE)
     for family, listed in rules["providers"].items():
         for rule in listed:
             assert {"match", "pinned", "why"} <= set(rule) <= {"match", "pinned", "why", "source"}, family

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab import scorers
-from llmlab.base.personal_data import find_pii
+from llmlab.base.private import find_pii
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.scorers import Score, Scorer, as_scorers, score_all, score_all_async, scorer

@@ -12,7 +12,7 @@ import pytest
 import llmlab as ll
 from llmlab import registry, tracking
 from llmlab.base.errors import DataError
-from llmlab.base.personal_data import find_pii, pseudonymised, told
+from llmlab.base.private import find_pii, pseudonymised, told
 from llmlab.clients.base import Generation
 from llmlab.gate import GatePolicy
 from llmlab.golden.cases import Case, GoldenSet

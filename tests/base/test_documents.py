@@ -7,8 +7,8 @@ from typing import ClassVar
 import pytest
 from pydantic import Field
 
+from llmlab.base.documents import Sealed, digest_of, whole_file, write_whole
 from llmlab.base.errors import FileRuleError
-from llmlab.base.sealed import Sealed, digest_of
 
 
 class Note(Sealed):
@@ -51,3 +51,20 @@ def test_a_change_of_text_or_digest_is_noticed(change: dict[str, str]) -> None:
 def test_anything_else_is_no_such_document(text: str) -> None:
     with pytest.raises(FileRuleError, match="is no note"):
         Note.from_json(text)
+
+
+def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path: Path) -> None:
+    """Also where it is a link, and without a trace of the attempt."""
+    target, link = tmp_path / "kept.txt", tmp_path / "link.txt"
+    link.symlink_to(target)
+    write_whole(link, "before")
+
+    def torn() -> None:
+        with whole_file(link) as part:
+            part.write_text("half of it", encoding="utf-8")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        torn()
+    assert (link.is_symlink(), target.read_text(encoding="utf-8")) == (True, "before")
+    assert sorted(tmp_path.iterdir()) == [target, link]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab.base.csvfile import csv_cell, read_back, write_csv
+from llmlab.base.tables import csv_cell, read_back, write_csv
 from llmlab.golden.cases import Case, GoldenSet
 from tests.made_results import made
 from tests.payloads import FORMULAS

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from llmlab.base.secrets import holds_secret, scrub, scrub_frame
+from llmlab.base.private import excerpt, holds_secret, scrub, scrub_frame
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,36 @@ def test_a_table_without_a_secret_is_the_same_object(monkeypatch):
     leaky = frame.assign(text=["it is canary-4711", None])
     assert scrub_frame(leaky)["text"].tolist()[0] == "it is [SOME_API_KEY removed]"
     assert scrub_frame(leaky)["text"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-abcDEF123456",
+        "sk-ant-api03-abcDEF123456",
+        "Bearer abcdef.123",
+        'api_key="abcdef123456"',
+        '"api-key": "abcdef123456"',
+        "gsk_abcdefgh123456",
+        "hf_abcdefgh123456",
+        "AIzaSyAbcdefgh123456",
+        "sk-ab******wxyz1234",
+    ],
+)
+def test_anything_like_a_key_is_removed(secret: str) -> None:
+    shown = excerpt(f'error: "{secret}" is wrong')
+    assert "abc" not in shown
+    assert "wxyz" not in shown
+    assert "is wrong" in shown
+
+
+def test_a_given_secret_is_removed_before_the_text_is_cut() -> None:
+    secret = "no usual shape at all"
+    text = "x" * 390 + secret
+    assert "no usual" not in excerpt(text, secrets=(secret, ""))
+    assert len(excerpt(text, secrets=(secret,))) <= 400
+
+
+def test_ordinary_words_are_left_alone() -> None:
+    text = "the task-specific skeleton asked for max_tokens; see the key facts"
+    assert excerpt(text) == text

@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmlab.base.documents import whole_file
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -61,12 +63,10 @@ def separator_of(text: str) -> str:
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> Path:
     """The table as a CSV file in UTF-8 (whole, or not at all); a missing value is an empty cell."""
-    target = Path(path)
-    part = target.with_name(f"{target.name}.part")
     safe = frame.astype(object).map(csv_cell).set_axis([csv_cell(name) for name in frame.columns], axis="columns")
-    safe.to_csv(part, index=False, encoding="utf-8", errors="backslashreplace", lineterminator="\r\n")
-    part.replace(target)
-    return target
+    with whole_file(path) as part:
+        safe.to_csv(part, index=False, encoding="utf-8", errors="backslashreplace", lineterminator="\r\n")
+    return Path(path)
 
 
 def _is_marked(value: Any) -> bool:

@@ -1,0 +1,177 @@
+"""Files read strictly and written whole: bytes, texts, lines of JSON, and JSON documents that carry their own digest.
+
+Receipts, judge passports and exports are such documents: it is noticed when one was changed by accident or cut off. The
+digest is no signature: whoever relies on a document checks what it says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import pydantic
+from pydantic import ConfigDict
+
+from llmlab.base.errors import FileRuleError
+from llmlab.base.project import located
+
+__all__ = [
+    "Sealed",
+    "Strict",
+    "decoded",
+    "digest_of",
+    "json_lines",
+    "read_bytes",
+    "read_text",
+    "whole_file",
+    "write_whole",
+]
+
+LARGEST_TEXT_BYTES = 1_000_000
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The file's content; FileRuleError where it cannot be read."""
+    try:
+        return located(path).read_bytes()
+    except OSError as error:
+        raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
+
+
+def read_text(path: str | Path) -> str:
+    """The file's text, without a byte-order mark; FileRuleError for bad UTF-8 (with its line) or a file over 1 MB."""
+    raw = read_bytes(path)
+    if len(raw) > LARGEST_TEXT_BYTES:
+        raise FileRuleError(f"is {len(raw):,} bytes, must be at most {LARGEST_TEXT_BYTES:,}", path=path)
+    return decoded(raw, path)
+
+
+def decoded(raw: bytes, path: str | Path) -> str:
+    """UTF-8 as text, without a byte-order mark; FileRuleError with the line of the first bad byte."""
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise FileRuleError(f"is not UTF-8 (byte {raw[error.start]:#04x})", path=path, line=line) from None
+
+
+def json_lines(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line number and object of every line; FileRuleError with the line for whatever is not a whole JSON object."""
+    for number, raw in enumerate(read_bytes(path).split(b"\n"), start=1):  # a text may hold other line ends
+        raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+        if not raw.strip():
+            continue
+        try:
+            row = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        except UnicodeDecodeError as error:
+            raise FileRuleError(f"is not UTF-8 ({error.reason})", path=path, line=number) from None
+        except json.JSONDecodeError as error:
+            raise FileRuleError(f"is not a whole JSON object ({error.msg})", path=path, line=number) from None
+        except (ValueError, RecursionError) as error:
+            raise FileRuleError(str(error), path=path, line=number) from None
+        if not isinstance(row, dict):
+            raise FileRuleError("must be a JSON object", path=path, line=number)
+        yield number, row
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
+    return row
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A path to write to, which takes the file's place at the end; a kill or an error leaves what was there before."""
+    target = Path(path).resolve()
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, text: str) -> Path:
+    """Write the text in place of what was there: whole, on disk before this returns, or not at all."""
+    with whole_file(path) as part, part.open("wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(path)
+
+
+class Strict(pydantic.BaseModel):
+    """Fields that are frozen and taken as they are: nothing unknown, nothing converted, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def digest_of(content: pydantic.BaseModel, *, leave_out: Collection[str] = ()) -> str:
+    """sha256 (hex) over all fields of a value but those to `leave_out`, defaults included."""
+    return _sha256(content.model_dump(mode="json", exclude=set(leave_out)))
+
+
+class Sealed(Strict):
+    """Fields with one digest over all of them, written and read as a JSON document.
+
+    >>> class Note(Sealed):
+    ...     text: str
+    >>> note = Note.from_json(Note(text="kept").to_json())
+    >>> note.text, note.digest[:8]
+    ('kept', '0eab4bf9')
+    """
+
+    _noun: ClassVar[str] = "document"  # for messages
+    _file: ClassVar[str] = "document"
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) over everything in it but what is at its default.
+
+        So a field with a default that a later version adds leaves the documents good that were written before.
+        """
+        return _sha256(self.model_dump(mode="json", exclude_defaults=True))
+
+    def to_json(self) -> str:
+        """The document, its digest included."""
+        return json.dumps({**self.model_dump(mode="json"), "digest": self.digest}, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, path: str | Path | None = None) -> Self:
+        """What `to_json` wrote; FileRuleError for anything else, or when it was changed since."""
+        path = path or f"{cls._file}.json"
+        try:
+            content = json.loads(text)
+            digest = content.pop("digest")
+            found = cls.model_validate(content)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise FileRuleError(f"is no {cls._noun} ({str(error).splitlines()[0]})", path=path) from None
+        if found.digest != digest:
+            raise FileRuleError("was changed after it was written: its digest does not match", path=path)
+        return found
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The document in a file."""
+        return cls.from_json(decoded(read_bytes(path), path), path=path)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON."""
+        return write_whole(path, self.to_json())
+
+
+def _sha256(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
