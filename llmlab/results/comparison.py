@@ -50,7 +50,7 @@ class PairedRow(Shown):
         lowest, highest: the same, had every unscored answer been as low, or as high, for the candidate as it can have
             been; None where nothing is unscored.
         assumed: whether some of them have no bound, and the worst score seen in either arm stands for theirs.
-        tipping: then, what they would have to be for a difference in the scored pairs to be none; None = not known.
+        tipping: what unscored answers that no bound of the metric's holds up would have to be for the claim to fall.
         p_adjusted: Holm over the rows of the same family (all-case rows, or the rows by category).
         p_at_worst: the same with the unscored answers at their worst for what the scored pairs show.
         n_pairs, n_attempted: cases scored in both arms, and cases tried.
@@ -329,26 +329,31 @@ class _Pairs(NamedTuple):
     chosen: NDArray[np.bool_]
 
     def tipping(self, row: PairedRow) -> Tipping | None:
-        """What the open answers of an arm would have to be for the scored pairs to show nothing.
+        """What the unscored answers of an arm would have to be, on average, for the row's claim to fall.
 
-        Those of the candidate where it has any, the baseline's then at their worst; else those of the baseline.
+        Those of the candidate where it has any that no bound of the metric's holds up, the baseline's then at their
+        worst; else those of the baseline. None where the row claims nothing.
         """
-        d, ends = row.difference, self.table.pessimistic([self.base, self.arm], self.chosen)
-        lowest, highest = self.table.lowest, self.table.highest
-        if d is None or ends is None or lowest is None or highest is None:
+        d, table, ends = row.difference, self.table, self.table.pessimistic([self.base, self.arm], self.chosen)
+        if d is None or ends is None or not (row.assumed or row.undone):
             return None
-        sign, chosen = (1.0 if d.value > 0 else -1.0), self.chosen
-        holm_factor = (row.p_adjusted or 0.0) / d.p_value if d.p_value else 1.0
+        sign, above, tail = 1.0 if d.value > 0 else -1.0, 0.0, (1 - row.level) / 2  # claimed: sign * difference > above
+        if row.verdict is not None:
+            sign = 1.0 if (row.verdict == "PASS") == row.metric.higher_is_better else -1.0
+            above, tail = (row.margin or 0.0) * (-1 if row.verdict == "PASS" else 1), 1 - row.level
+        elif row.p_adjusted and d.p_value:
+            tail *= d.p_value / row.p_adjusted  # what Holm leaves of it
+        if row.verdict == "INCONCLUSIVE" or (row.verdict is None and not row.significant):
+            return None
         taken = [ends[1 if sign > 0 else 0][:, 0], ends[0 if sign > 0 else 1][:, 1]]
-        for column, side, arm in ((1, sign, self.arm), (0, -sign, self.base)):
-            end = lowest if side > 0 else highest  # which of the two hurts the claim in this arm
-            if (open_ := end.open[chosen, arm]).any():
-                taken[column] = end.known[chosen, arm]
-                alpha = (1 - row.level) / 2 / holm_factor
-                d_known = sign * (taken[1] - taken[0])
-                value = tipping_point(d_known, side * open_, **self.table.design(chosen), alpha=alpha)
-                answers = round(float((open_ * self.table.attempted[chosen, arm].clip(min=1)).sum()))
-                return None if value is None else Tipping(self.table.variants[arm], answers, side < 0, value)
+        for column, side, arm in ((1, sign, self.arm), (0, -sign, self.base)):  # which end of this arm hurts the claim
+            tried, scored = table.attempted[self.chosen, arm].clip(min=1), table.scored[self.chosen, arm]
+            held = row.metric.low if side > 0 else row.metric.high
+            if held is None and (lost := int((tried - scored).sum())):
+                taken[column] = np.where(scored > 0, table.values[self.chosen, arm], 0.0) * scored / tried
+                known, slopes = sign * (taken[1] - taken[0]) - above, side * (1 - scored / tried)
+                value = tipping_point(known, slopes, **table.design(self.chosen), alpha=tail)
+                return None if value is None else Tipping(table.variants[arm], lost, side < 0, value)
         return None
 
 
@@ -409,7 +414,7 @@ def _as_family(found: Sequence[tuple[_Pairs, PairedRow]]) -> list[PairedRow]:
         if row.p_adjusted is not None:
             row = replace(row, p_adjusted=next(adjusted), p_at_worst=next(at_worst))
         row = replace(row, detectable=shown)
-        made.append(replace(row, tipping=pairs.tipping(row)) if row.assumed and row.significant else row)
+        made.append(replace(row, tipping=pairs.tipping(row)))
     return made
 
 

@@ -7,7 +7,7 @@ consume it. Repeats of a case become one number here, in one place, so that they
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
@@ -250,6 +250,8 @@ def score_table(
     ([[0.5, 1.0], [nan, nan]], [[2, 1], [0, 1]])
     """
     _check_bounds(metric, scores)
+    if aggregation != "mean":  # it takes and gives 0 and 1
+        metric = replace(metric, low=0.0, high=1.0)
     n_cells = len(case_ids) * len(variants)
     shape = (len(case_ids), len(variants))
     cells = case_codes * len(variants) + variant_codes
@@ -271,7 +273,6 @@ def score_table(
             np.where(untried, 0.0 if end is None else end, taken), np.where(untried, float(end is None), share)
         )
 
-    low, high = (metric.low, metric.high) if aggregation == "mean" else (0.0, 1.0)
     values = reduced(scores[known], cells[known])
     scored = np.bincount(cells[known], minlength=n_cells).reshape(shape)
     averaged = aggregation == "mean" and bool((scored > 1).any())
@@ -286,8 +287,8 @@ def score_table(
         clustered=groups.clustered,
         tags=groups.tags,
         weights=groups.weights,
-        lowest=None if nothing_missing else at_end(low, None if bounds is None else bounds[0]),
-        highest=None if nothing_missing else at_end(high, None if bounds is None else bounds[1]),
+        lowest=None if nothing_missing else at_end(metric.low, None if bounds is None else bounds[0]),
+        highest=None if nothing_missing else at_end(metric.high, None if bounds is None else bounds[1]),
         least=_extreme(np.fmin, scores, variant_codes, len(variants)),
         most=_extreme(np.fmax, scores, variant_codes, len(variants)),
         within=_within(scores[known] - values.ravel()[cells[known]], cells[known], scored) if averaged else None,

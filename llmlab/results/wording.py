@@ -150,15 +150,18 @@ def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
     scale, unit = scale_of(row.metric)
     margin = f"{number((row.margin or 0) * scale)}{unit}"
     if row.verdict == Verdict.PASS:
-        return f"harm of {margin} or more is ruled out"
+        return f"harm of {margin} or more is ruled out{_unless(row)}"
     if row.verdict == Verdict.FAIL:
-        return f"it is worse by more than the margin of {margin}"
+        return f"it is worse by more than the margin of {margin}{_unless(row)}"
     undecided = f"not enough evidence on the margin of {margin}"
     if d.too_few_clusters:
         return f"{undecided}, {_what_is_missed(row, d)}"
     more = (row.needed_cases or 0) - row.n_pairs
     if row.unscored and more <= 0:
-        return f"{undecided}, since {counted(row.unscored, 'answer')} have no score"
+        harmed = (d.value < 0) == row.metric.higher_is_better and abs(d.value) > (row.margin or 0)
+        end = row.highest if harmed == row.metric.higher_is_better else row.lowest
+        ends = f" (at their {'best' if harmed else 'worst'} {_ends(end, scale)}{unit})" if end else ""
+        return f"{undecided}, since {counted(row.unscored, 'answer')} have no score{ends}"
     if more <= 0:
         return f"{undecided}, though {_cases(row)} would do if nothing differs"
     return f"{undecided}; about {rounded_count(more)} more cases{_or_repeats(row)} would do if nothing differs"

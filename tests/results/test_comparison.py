@@ -112,7 +112,7 @@ def test_a_scorer_that_fails_on_the_bad_half_does_not_lift_a_variant_into_pass()
     assert (row.n_pairs, row.n_attempted, row.unscored) == (40, 80, 40)
     margin = made({"old": old, "new": new}).compare("old", margin=0.05).row("right")
     assert margin.verdict == "INCONCLUSIVE"
-    assert "since 40 answers have no score" in margin.sentence
+    assert "since 40 answers have no score (at their worst -" in margin.sentence
 
 
 def test_a_few_unscored_answers_do_not_hide_a_large_difference():
@@ -150,7 +150,14 @@ def test_a_claim_falls_where_its_sentence_says(lost_in, grouped):
     assert (row.reading, row.tipping.arm, row.tipping.answers) == ("better", lost_in, 3)
     assert row.tipping.above == (lost_in == "quick")
     assert f"unless the 3 lost answers of {lost_in} were {'over' if row.tipping.above else 'under'}" in row.sentence
+    margin = {"wait": 0.05}
+    ruled_out = made(lost, **how).compare("quick", margin=margin).row("wait")
+    assert (ruled_out.verdict, ruled_out.tipping.answers) == ("FAIL", 3)
     beyond = 1e-4 if row.tipping.above else -1e-4
+    for end, verdict in ((-beyond, "FAIL"), (beyond, "INCONCLUSIVE")):
+        value = ruled_out.tipping.value + end
+        taken = {name: [value if v is None else v for v in s] for name, s in lost.items()}
+        assert made(taken, **how).compare("quick", margin=margin).row("wait").verdict == verdict
     for value, reading in ((row.tipping.value - beyond, "better"), (row.tipping.value + beyond, "not enough evidence")):
         taken = {name: [value if v is None else v for v in s] for name, s in lost.items()}
         assert made(taken, **how).compare("slow").row("wait").reading == reading

@@ -250,6 +250,8 @@ def test_a_lost_latency_lies_between_what_was_waited_and_the_timeout(tmp_path):
     near, far, shown = compared(1, 3), compared(0, 60), compared(60, 60)
     assert (near.reading, near.assumed, near.tipping) == ("better", False, None)
     assert (far.reading, far.highest.value > 1.4) == ("not enough evidence", True)
+    assert 2 < far.tipping.value < 60
+    assert "it holds unless the 3 lost answers of b took over" in far.sentence
     assert shown.lowest.value == pytest.approx(shown.highest.value)
     assert compared(0, 0.1).highest.value > -0.3, "an answer of 2 s shows that .1 s was no bound"
     older = replace(results, frame=results.frame.drop(columns="bounds"))
