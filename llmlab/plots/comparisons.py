@@ -128,6 +128,11 @@ def quality_against(results: Results, *, metric: str | None = None, against: str
         head = f"{called[best[0]]} has the {rank} mean {named}"
         tail = "and the lowest" if best is least else f"; {called[least[0]]} the lowest"
         titled(figure, f"{head}{' ' if best is least else ''}{tail} {words}")
+        if left_out := sum(int((table.attempted.clip(min=1) - table.scored).sum()) for table in (across, up)):
+            note = (
+                f"Left out: {counted(left_out, 'unknown number')}. The summary has the means with them at their worst."
+            )
+            figure.supxlabel(note, fontsize=9)
         if direct:
             _label_points(figure, axes, shown, scale)
         else:

@@ -15,10 +15,11 @@ import numpy as np
 
 from llmlab.base.display import Shown, number
 from llmlab.base.errors import DataError
+from llmlab.results.comparison import compare_tables
 from llmlab.results.scores import CaseDesign, ScoreTable
 from llmlab.results.wording import counted, scale_of
 from llmlab.stats.arrays import FloatArray, paired_differences
-from llmlab.stats.paired import PairedDifference, mean_difference, non_inferiority
+from llmlab.stats.paired import PairedDifference, mean_difference
 from llmlab.stats.power import POWER, Need, Spread, detectable, needed_cases
 from llmlab.stats.standard_error import standard_error, t_quantile, t_tail
 
@@ -90,6 +91,9 @@ def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin
     known = ~(np.isnan(a) | np.isnan(b))
     sign = 1.0 if table.metric.higher_is_better else -1.0
     rows, ruled_out = [], 0
+    margins = {table.metric.name: margin}
+    compared = compare_tables([table], baseline, candidates=[candidate], by_tag=True, margin=margins)
+    by_tag = {row.category: row for row in compared}
     for tag, mask in table.categories().items():
         chosen = mask & known
         try:
@@ -100,7 +104,8 @@ def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin
         except DataError:
             rows.append({"category": tag, "cases": int(chosen.sum()), "verdict": "too few cases or clusters"})
             continue
-        shown = non_inferiority(d, margin=margin).shown and not d.too_few_clusters
+        shown, lost = by_tag[tag].verdict == "PASS", by_tag[tag].unscored
+        open_ = f"open; {counted(lost, 'unscored answer')} at their worst" if lost else "open"
         ruled_out += shown
         rows.append(
             {
@@ -110,7 +115,7 @@ def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin
                 "difference [90% CI]": d.interval(0.90),
                 "p (cases independent)": _p(iid.p_above(-margin)),
                 "p (clustered)": _p(d.p_above(-margin)),
-                "verdict": "harm ruled out" if shown else "too few clusters" if d.too_few_clusters else "open",
+                "verdict": "harm ruled out" if shown else "too few clusters" if d.too_few_clusters else open_,
             }
         )
     scale, unit = scale_of(table.metric)

@@ -42,6 +42,17 @@ def test_harm_in_livebenchs_categories_is_open(livebench):
     assert {row["verdict"] for row in rows.values()} == {"too few clusters"}
 
 
+def test_harm_is_not_ruled_out_where_what_is_unscored_may_hold_it():
+    """Two of forty lost in one category: 5 points at worst, and the margin is 5."""
+    base = [0.5, 0.6, 0.7, 0.6] * 20
+    tags = [["whole"] if i < 40 else ["holes"] for i in range(80)]
+    moved = [x + 0.01 * (-1) ** i for i, x in enumerate(base)]
+    table = made({"a": base, "b": [*moved[:78], None, None]}, tags=tags).table("right")
+    found = harm_by_category(table, "a", "b", margin=0.05)
+    assert [row["verdict"] for row in found.rows] == ["harm ruled out", "open; 2 unscored answers at their worst"]
+    assert "in 1 of 2 categories" in found.answer
+
+
 def test_cases_needed_are_millers_formula():
     """sd 1/3, difference .03: 969 cases (Miller 2024), z^2 / 2 more for t, and 1/c4^2 for an sd that is estimated."""
     a, b = [0.5] * 200, [0.5 + x for x in (1 / 3, -1 / 3)] * 100
