@@ -353,7 +353,10 @@ class _Pairs(NamedTuple):
                 taken[column] = np.where(scored > 0, table.values[self.chosen, arm], 0.0) * scored / tried
                 known, slopes = sign * (taken[1] - taken[0]) - above, side * (1 - scored / tried)
                 value = tipping_point(known, slopes, **table.design(self.chosen), alpha=tail)
-                return None if value is None else Tipping(table.variants[arm], lost, side < 0, value)
+                kindest = ((ends[1 if side > 0 else 0][:, column] - taken[column]) * tried).sum() / lost
+                if value is None or side * (kindest - value) < 0:  # they are known to lie beyond it
+                    return None
+                return Tipping(table.variants[arm], lost, side < 0, value)
         return None
 
 

@@ -77,8 +77,7 @@ def missing_notes(row: PairedRow, *, same_cases_lost: bool) -> tuple[str, ...]:
         *notes,
         f"{_place(row)}: unscored answers are left out, {lost[0]:,} of {row.attempted[0]:,} of {row.baseline} and "
         f"{lost[1]:,} of {row.attempted[1]:,} of {row.candidate}; {row.n_pairs:,} of "
-        f"{counted(row.n_attempted, 'case')} can be compared. Better, worse and a margin's verdict hold with them at "
-        f"their worst{' seen in either arm' if row.assumed else ''} too.{uneven}",
+        f"{counted(row.n_attempted, 'case')} can be compared.{uneven}",
     )
 
 
@@ -157,7 +156,7 @@ def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
     if d.too_few_clusters:
         return f"{undecided}, {_what_is_missed(row, d)}"
     more = (row.needed_cases or 0) - row.n_pairs
-    if row.unscored and more <= 0:
+    if row.unscored and row.needed_cases is None:  # the scored pairs alone would tell
         harmed = (d.value < 0) == row.metric.higher_is_better and abs(d.value) > (row.margin or 0)
         end = row.highest if harmed == row.metric.higher_is_better else row.lowest
         ends = f" (at their {'best' if harmed else 'worst'} {_ends(end, scale)}{unit})" if end else ""
@@ -185,7 +184,11 @@ def _how(comparison: Comparison) -> str:
     clustered = any(row.n_clusters != row.n_pairs for row in comparison.rows)
     how = f"{_weighting(whole)}{'CR2 by cluster' if clustered else 'cases independent'}"
     family = "the family is" if sizes[1][0] == 0 or sizes[0][0] == 0 else "the families are"
-    return f"Baseline {comparison.baseline}; {ESTIMAND}; {how}; p adjusted by Holm, {family} {families}.{golden}"
+    worst = ", which without a bound is the worst seen in either arm" * any(row.assumed for row in comparison.rows)
+    held = f" What is claimed holds with unscored answers at their worst{worst}."
+    unscored = held if any(row.unscored for row in comparison.rows) else ""
+    how = f"Baseline {comparison.baseline}; {ESTIMAND}; {how}; p adjusted by Holm, {family} {families}."
+    return f"{how}{unscored}{golden}"
 
 
 def _weighting(rows: Sequence[PairedRow]) -> str:

@@ -253,6 +253,7 @@ def test_a_lost_latency_lies_between_what_was_waited_and_the_timeout(tmp_path):
     assert 2 < far.tipping.value < 60
     assert "it holds unless the 3 lost answers of b took over" in far.sentence
     assert shown.lowest.value == pytest.approx(shown.highest.value)
+    assert (shown.reading, shown.tipping) == ("not enough evidence", None)
     assert compared(0, 0.1).highest.value > -0.3, "an answer of 2 s shows that .1 s was no bound"
     older = replace(results, frame=results.frame.drop(columns="bounds"))
     assert older.digest == results.digest
