@@ -33,6 +33,7 @@ __all__ = [
     "PinOverride",
     "RetrievalConfig",
     "Sampling",
+    "axes",
     "flat",
     "grid",
     "load_bundles",
@@ -338,6 +339,25 @@ def grid(variants: Mapping[str, Bundle] | Bundle, **axes: Sequence[Any]) -> dict
         if isinstance(values, str) or not len(values):
             raise ValueError(f"{axis} == {values!r}, must be a non-empty list of values to try")
     return dict(_grid(bundles, axes))
+
+
+def axes(variants: Mapping[str, Bundle]) -> dict[str, tuple[Any, ...]]:
+    """What differs between variants, one value each: `prompt`, `model` and sampling parameters, as `grid` sets them.
+
+    One prompt under several names is called by the first of them.
+
+    >>> base = Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", name="qa")
+    >>> axes(grid({"v1": base}, temperature=[0.0, 0.7]))
+    {'temperature': (0.0, 0.7)}
+    """
+    prompts: dict[Prompt, str] = {}
+    found: dict[str, list[Any]] = {"prompt": [], "model": [], **{name: [] for name in Sampling.model_fields}}
+    for name, bundle in variants.items():
+        found["prompt"].append(prompts.setdefault(bundle.prompt, name.partition("@")[0]))
+        found["model"].append(str(bundle.model))
+        for parameter in Sampling.model_fields:
+            found[parameter].append(getattr(bundle.sampling, parameter))
+    return {name: tuple(column) for name, column in found.items() if any(one != column[0] for one in column)}
 
 
 def _grid(bundles: Mapping[str, Bundle], axes: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, Bundle]]:

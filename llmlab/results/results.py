@@ -13,7 +13,7 @@ import numpy as np
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import DataError, RunFailedError
-from llmlab.bundle.bundle import Bundle
+from llmlab.bundle.bundle import Bundle, axes
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.results.answers import (
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from llmlab.results.summary import Summary
     from llmlab.scorers import Scorer
     from llmlab.scorers.base import ScoreFunction
+    from llmlab.stats.effects import Effects
 
 __all__ = ["RESOURCE_METRICS", "Results"]
 
@@ -319,6 +320,21 @@ class Results(Shown):
         from llmlab.results.cost import consistency
 
         return consistency(self, metric)
+
+    def effects(self, formula: str, *, metric: str | None = None, level: float = 0.95) -> Effects:
+        """What each factor of a grid does to a metric (the first by default): `effects("prompt * temperature")`.
+
+        The factors are `prompt`, `model` and every sampling parameter of the bundles, such as `temperature`.
+        """
+        from llmlab.stats.effects import factor_effects
+
+        if self.failed:
+            self.require_complete()
+        name = metric or next(iter(self.metrics), "latency_s")
+        table, factors = self.table(name), axes(self.bundles)
+        return factor_effects(
+            table.values, factors=factors, formula=formula, metric=name, level=level, **table.design()
+        )
 
     def best(self, metric: str) -> str:
         """The variant with the best mean of a metric: a place to look first, not evidence that it is better.

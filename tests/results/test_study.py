@@ -1,9 +1,12 @@
 """What one comparison leaves open, with METHODS' known answers on LiveBench's scores."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import llmlab as ll
 from llmlab.cli.scorefile import ScoreColumns, read_scores
 from llmlab.notebook import run_notebook
 from llmlab.results.study import cases_needed, harm_by_category, repeats_or_cases, three_readings
@@ -79,6 +82,20 @@ def test_only_the_clustered_test_keeps_its_promise():
     clustered = found.rates.pop("paired t, clusters (CR2)")
     assert clustered < 0.09
     assert min(found.rates.values()) > 0.10
+
+
+def test_factors_are_read_off_the_bundles_and_one_prompt_under_two_names_is_one_level():
+    base = ll.Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", name="qa")
+    other = ll.Bundle.from_prompt("Briefly: {{ question }}", model="openai/gpt-4o-2024-08-06", name="qa")
+    bundles = ll.grid({"a": base, "b": other}, temperature=[0.0, 1.0]) | {"again@x": base.with_(temperature=0.5)}
+    rng = np.random.default_rng(0)
+    scores = {name: rng.normal(0.6 if name[0] == "b" else 0.4, 0.05, 40).clip(0, 1).tolist() for name in bundles}
+    results = replace(made(scores), bundles=bundles)
+    found = results.effects("prompt + temperature")
+    assert [effect.name for effect in found.effects] == ["prompt=b", "temperature=1.0", "temperature=0.5"]
+    assert found["prompt=b"].reading == "prompt b scores higher than prompt a"
+    with pytest.raises(ValueError, match="there are: prompt, temperature"):
+        results.effects("model")
 
 
 @needs_livebench
