@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from llmlab.golden import Case as Case
     from llmlab.golden import GoldenSet as GoldenSet
     from llmlab.results import Results as Results
+    from llmlab.results import read_scores as read_scores
     from llmlab.scorers import Score as Score
     from llmlab.scorers import scorer as scorer
 
@@ -53,7 +54,11 @@ __all__, __getattr__, __dir__ = face(
         "gate.policy": ("GatePolicy",),
         "golden.cases": ("Case", "GoldenSet"),
         "results.results": ("Results",),
+        "results.score_file": ("read_scores",),
         "scorers.base": ("Score", "scorer"),
     },
-    rooms=("judge", "notebook", "plots", "registry", "retrieval", "scorers", "simulate", "tracking", "widgets"),
+    rooms=(
+        *("bundle", "clients", "engine", "gate", "golden", "judge", "notebook", "plots"),
+        *("registry", "results", "retrieval", "scorers", "search", "simulate", "tracking", "widgets"),
+    ),
 )

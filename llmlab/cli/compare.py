@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from llmlab.results.comparison import Comparison
+from llmlab.results.comparison import Comparison
+from llmlab.results.score_file import read_scores
 
 __all__ = ["compare"]
 
@@ -58,33 +57,25 @@ def compare(
     scores are counted and left out; a duplicate id, or a cell that is no number, is refused with its row. Scores of 0
     and 1, and others that reach from 0 to 1, are said in points of 100; all else in its own unit.
     """
-    from llmlab.cli.scorefile import ScoreColumns, how_read, read_scores
-    from llmlab.results.comparison import Comparison, compare_tables
-
     _check_usage(candidates, variant_column=variant_column, score_column=score_column, repeat_column=repeat_column)
-    columns = ScoreColumns(
+    if low is not None and high is not None and not low < high:
+        raise click.UsageError(f"--low {low:g} must be below --high {high:g}")
+    read = read_scores(
+        scores,
         id=id_column,
+        baseline=baseline,
+        candidates=candidates,
         cluster=cluster,
         category=by,
         weight=weight,
         variant=variant_column,
         score=score_column,
         repeat=repeat_column,
-    )
-    if low is not None and high is not None and not low < high:
-        raise click.UsageError(f"--low {low:g} must be below --high {high:g}")
-    table = read_scores(
-        scores,
-        columns,
-        baseline=baseline,
-        candidates=candidates,
         higher_is_better=not lower_is_better,
         bounds=(low, high),
         unit=unit,
     )
-    margins = None if margin is None else {table.metric.name: margin}
-    rows = compare_tables([table], baseline, candidates=candidates or None, by_tag=by is not None, margin=margins)
-    comparison = Comparison(rows=rows, baseline=baseline, notes=how_read(table))
+    comparison = read.compare(baseline, candidates=candidates, by_category=by is not None, margin=margin)
     click.echo(_json(comparison) if as_json else str(comparison))
 
 

@@ -14,9 +14,11 @@ import numpy as np
 from llmlab.base.display import Shown
 from llmlab.base.documents import write_whole
 from llmlab.base.errors import DataError
+from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.judge.labels import Labels, read_labels, text_digest
 from llmlab.judge.prompts import question_of
 from llmlab.results.results import Results
+from llmlab.results.wording import counted
 from llmlab.stats.arrays import FloatArray
 
 __all__ = ["Worklist", "to_label"]
@@ -57,6 +59,12 @@ class Worklist(Shown):
             for case_id, question, answer, inclusion in self.items
         ]
         return write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    def verdict(self) -> Conclusion:
+        """PASS where nothing is left to label, else INCONCLUSIVE: how the notebook of labels ends."""
+        if not self.items:
+            return Conclusion(word=Verdict.PASS, sentence="Every answer has a label.")
+        return Conclusion(word=Verdict.INCONCLUSIVE, sentence=f"{counted(len(self), 'answer')} without a label.")
 
     def __len__(self) -> int:
         return len(self.items)

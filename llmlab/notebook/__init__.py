@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.base.project import located as located
+    from llmlab.base.project import runs_folder as runs_folder
     from llmlab.notebook.parameters import Parameter as Parameter
     from llmlab.notebook.parameters import parse_parameters as parse_parameters
     from llmlab.notebook.parameters import read_parameters as read_parameters
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = face(
     __name__,
     {
+        "base.project": ("located", "runs_folder"),
         "notebook.parameters": ("Parameter", "parse_parameters", "read_parameters"),
         "notebook.report": ("to_junit", "to_markdown"),
         "notebook.run": ("read_notebook", "run_notebook"),

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from llmlab.results.comparison import PairedRow as PairedRow
     from llmlab.results.comparison import compare_tables as compare_tables
     from llmlab.results.results import Results as Results
+    from llmlab.results.score_file import Scores as Scores
+    from llmlab.results.score_file import read_scores as read_scores
     from llmlab.results.scores import Metric as Metric
     from llmlab.results.scores import ScoreTable as ScoreTable
     from llmlab.results.scores import score_table as score_table
@@ -28,6 +30,7 @@ __all__, __getattr__, __dir__ = face(
         "base.verdict": ("Conclusion", "Verdict"),
         "results.comparison": ("Comparison", "PairedRow", "compare_tables"),
         "results.results": ("Results",),
+        "results.score_file": ("Scores", "read_scores"),
         "results.scores": ("Metric", "ScoreTable", "score_table"),
         "results.study": ("cases_needed", "harm_by_category", "repeats_or_cases", "three_readings"),
         "results.summary": ("Summary",),

@@ -9,6 +9,8 @@ import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 FORBIDDEN = re.compile(r"^\s*(class |try:|except|!\s*pip|%pip|import sys|sys\.path)", re.MULTILINE)
+OWN_IMPORT = re.compile(r"^import llmlab as ll$|^from llmlab import ([a-z, ]+)$")
+MOST_CELLS = 34  # 01 shows the whole loop; the others have fewer than 30
 PARAMETER = re.compile(r"^[a-z_]+: (int|float|bool|str|list|dict) = .+  # .+$")
 
 
@@ -61,7 +63,7 @@ def test_it_has_one_parameters_cell_with_typed_and_explained_lines(cells):
 
 def test_code_cells_are_short_and_call_only(cells):
     """At most 12 lines, no classes, no try, at most one function, a sentence before each."""
-    assert 12 <= len(code_of(cells)) + sum(cell["cell_type"] == "markdown" for cell in cells) <= 45
+    assert 12 <= len(cells) <= MOST_CELLS
     sources = ["".join(cell["source"]) for cell in code_of(cells)]
     assert all(len(source.splitlines()) <= 12 for source in sources)
     assert not [source for source in sources if FORBIDDEN.search(source)]
@@ -69,3 +71,18 @@ def test_code_cells_are_short_and_call_only(cells):
     for before, cell in itertools.pairwise(cells):
         if cell["cell_type"] == "code":
             assert before["cell_type"] == "markdown", f"no sentence before: {''.join(cell['source'])[:60]}"
+
+
+def test_it_imports_llmlab_and_its_rooms_alone(cells):
+    """What a notebook needs, a user can name: `ll.X` or a room."""
+    lines = [
+        line
+        for cell in code_of(cells)
+        for line in "".join(cell["source"]).splitlines()
+        if "import llmlab" in line or "from llmlab" in line
+    ]
+    assert lines
+    for line in lines:
+        match = OWN_IMPORT.match(line)
+        assert match, line
+        assert set((match[1] or "").replace(" ", "").split(",")) <= {"", "plots", "registry", "simulate", "tracking"}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import llmlab as ll
-from llmlab.cli.scorefile import ScoreColumns, read_scores
 from llmlab.notebook import run_notebook
+from llmlab.results.score_file import read_scores
 from llmlab.results.study import cases_needed, harm_by_category, repeats_or_cases, three_readings
 from llmlab.simulate import false_positives
 from tests.made_results import made
@@ -21,8 +21,8 @@ needs_livebench = pytest.mark.skipif(not LIVEBENCH.is_file(), reason="LiveBench'
 
 @pytest.fixture(scope="module")
 def livebench():
-    columns = ScoreColumns(id="question_id", cluster="task", category="category")
-    return read_scores(LIVEBENCH, columns, baseline=GPT, candidates=[SONNET])
+    columns = {"id": "question_id", "cluster": "task", "category": "category"}
+    return read_scores(LIVEBENCH, **columns, baseline=GPT, candidates=[SONNET]).table
 
 
 @needs_livebench

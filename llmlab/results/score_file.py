@@ -1,7 +1,7 @@
 """Anybody's scores as a score table: a CSV or Parquet file, wide (a column per variant) or tidy (a row per score).
 
-Used by `llmlab compare`. An empty score is unscored and counted; anything else that is no number is refused with
-its row, where row 1 is the first one after the header.
+Used by `llmlab compare` and notebook 02. An empty score is unscored and counted; anything else that is no number is
+refused with its row, where row 1 is the first one after the header.
 """
 
 from __future__ import annotations
@@ -15,23 +15,64 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError
 from llmlab.base.tables import read_back
+from llmlab.results.comparison import Comparison, compare_tables
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
+from llmlab.results.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["ScoreColumns", "how_read", "read_scores"]
+__all__ = ["Scores", "read_scores"]
 
 EMPTY_WORDS = frozenset({"", "nan", "na", "n/a", "null", "none"})  # how other tools write "no score"
 TRUTH_WORDS = {"true": 1.0, "false": 0.0}
 NAMES_SHOWN = 20
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Scores(Shown):
+    """The scores of a file on one metric, ready to be compared like those of a run."""
+
+    table: ScoreTable
+
+    def compare(
+        self,
+        baseline: str,
+        *,
+        candidates: Sequence[str] | None = None,
+        by_category: bool = False,
+        margin: float | None = None,
+        level: float = 0.95,
+    ) -> Comparison:
+        """Each candidate (all other variants by default) against the baseline, as `Results.compare` does it.
+
+        Args:
+            baseline: the variant to compare with.
+            candidates: variants to compare; all others by default.
+            by_category: the same per category too, adjusted as a family of its own.
+            margin: the harm that may be tolerated, in the score's own unit; adds a non-inferiority verdict.
+            level: of the intervals.
+        """
+        margins = None if margin is None else {self.table.metric.name: margin}
+        rows = compare_tables(
+            [self.table], baseline, candidates=candidates or None, by_tag=by_category, margin=margins, level=level
+        )
+        return Comparison(rows=rows, baseline=baseline, notes=_how_read(self.table))
+
+    def _rows(self) -> list[dict[str, object]]:
+        means = np.nanmean(self.table.values, axis=0).tolist()
+        return [{"variant": name, "mean": mean} for name, mean in zip(self.table.variants, means, strict=True)]
+
+    def _sentence(self) -> str:
+        return f"{counted(len(self.table.case_ids), 'case')} scored on {self.table.metric.name}."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreColumns:
+class _Columns:
     """Which column of a table is what; `variant` and `score` are given for a tidy table, None for a wide one."""
 
     id: str
@@ -55,24 +96,43 @@ class ScoreColumns:
 
 
 def read_scores(
-    path: Path,
-    columns: ScoreColumns,
+    path: str | Path,
     *,
+    id: str,
     baseline: str,
     candidates: Sequence[str] = (),
+    cluster: str | None = None,
+    category: str | None = None,
+    weight: str | None = None,
+    variant: str | None = None,
+    score: str | None = None,
+    repeat: str | None = None,
     higher_is_better: bool = True,
     bounds: tuple[float | None, float | None] = (None, None),
     unit: str = "",
-) -> ScoreTable:
+) -> Scores:
     """The scores of baseline and candidates (tidy: of all variants where none is named), joined by id.
 
     Without `bounds` and `unit` scores are taken as shares where nothing else can be meant (`_are_shares`); others are
     plain numbers without bounds, which dollars and seconds below 1 are too.
 
+    Args:
+        path: a CSV, TSV or Parquet file.
+        id, cluster, category, weight: columns that name the case, its group, its category and how many cases of
+            production it stands for.
+        baseline, candidates: variants; in a wide table the columns of their scores.
+        variant, score, repeat: for a tidy table, the columns of the variant, its score, and the number of the answer.
+        higher_is_better: False for a cost, a latency or an error.
+        bounds, unit: lowest and highest value that a score can have, and its unit (USD, s), for what is no share.
+
     Raises:
         FileRuleError: no such file, column or variant; an empty or duplicate id; a score that is no number, or beyond
             the bounds; a weight that is not above 0, or that differs within a case.
     """
+    path = Path(path)
+    columns = _Columns(
+        id=id, cluster=cluster, category=category, weight=weight, variant=variant, score=score, repeat=repeat
+    )
     wide = () if columns.tidy else (baseline, *candidates)
     table = _table(path, [*columns.named, *wide])
     case_codes, case_ids = _cases(table, columns, path)
@@ -96,7 +156,7 @@ def read_scores(
     least, most = float(np.nanmin(scores)), float(np.nanmax(scores))
     if (low is not None and least < low) or (high is not None and most > high):
         raise FileRuleError(f"scores reach from {least:g} to {most:g}, beyond the bounds that are named", path=path)
-    return score_table(
+    table_of_scores = score_table(
         Metric(name=columns.score or "score", low=low, high=high, higher_is_better=higher_is_better, unit=unit),
         scores=scores,
         case_codes=rows,
@@ -105,9 +165,10 @@ def read_scores(
         variants=variants,
         groups=_groups(table, columns, path, case_codes=case_codes, n_cases=len(case_ids)),
     )
+    return Scores(table=table_of_scores)
 
 
-def how_read(table: ScoreTable) -> tuple[str, ...]:
+def _how_read(table: ScoreTable) -> tuple[str, ...]:
     """A sentence where plain numbers between 0 and 1 may be shares, and may be dollars."""
     metric = table.metric
     if metric.unit or metric.low is not None or metric.high is not None:
@@ -179,7 +240,7 @@ def _labels(table: pd.DataFrame, column: str, path: Path) -> pd.Series[str]:
     return texts
 
 
-def _cases(table: pd.DataFrame, columns: ScoreColumns, path: Path) -> tuple[NDArray[np.int64], list[str]]:
+def _cases(table: pd.DataFrame, columns: _Columns, path: Path) -> tuple[NDArray[np.int64], list[str]]:
     import pandas as pd
 
     codes, ids = pd.factorize(_labels(table, columns.id, path))
@@ -189,7 +250,7 @@ def _cases(table: pd.DataFrame, columns: ScoreColumns, path: Path) -> tuple[NDAr
 
 
 def _variants(
-    table: pd.DataFrame, columns: ScoreColumns, path: Path, *, wanted: Sequence[str]
+    table: pd.DataFrame, columns: _Columns, path: Path, *, wanted: Sequence[str]
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """The variant of each row as a code, -1 for one that is not wanted."""
     import pandas as pd
@@ -227,7 +288,7 @@ def _numbers(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.float64
 
 def _refuse_twice(
     table: pd.DataFrame,
-    columns: ScoreColumns,
+    columns: _Columns,
     path: Path,
     *,
     kept: NDArray[np.bool_],
@@ -260,7 +321,7 @@ def _refuse_repeated(codes: NDArray[Any], table: pd.DataFrame, column: str, path
 
 
 def _weights(
-    table: pd.DataFrame, columns: ScoreColumns, path: Path, *, case_codes: NDArray[np.int64], n_cases: int
+    table: pd.DataFrame, columns: _Columns, path: Path, *, case_codes: NDArray[np.int64], n_cases: int
 ) -> NDArray[np.float64] | None:
     """The weight of each case; None where no column is named, or all weigh the same."""
     if columns.weight is None:
@@ -288,7 +349,7 @@ def _weights(
 
 
 def _groups(
-    table: pd.DataFrame, columns: ScoreColumns, path: Path, *, case_codes: NDArray[np.int64], n_cases: int
+    table: pd.DataFrame, columns: _Columns, path: Path, *, case_codes: NDArray[np.int64], n_cases: int
 ) -> CaseGroups:
     def per_case(column: str) -> tuple[NDArray[np.int64], list[str]]:
         import pandas as pd
