@@ -15,8 +15,9 @@ from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import LabelledMetric, Reading
 from llmlab.gate.floors import described, judge_floor, unscored_note
 from llmlab.gate.policy import Categories, Floor, GatePolicy, Requirement, relative_share
+from llmlab.results.comparison import tipping_of
 from llmlab.results.scores import CaseDesign, ScoreTable
-from llmlab.results.wording import scale_of
+from llmlab.results.wording import scale_of, unless
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
@@ -206,6 +207,8 @@ class _Reader:
         pairs = list(self._pairs(chosen))[-1]
         assumed = self.table.assumed(self._columns(), chosen)
         notes = (*d.notes, *unscored_note(begun.unscored, begun.attempted, assumed=assumed))
+        if assumed and verdict == Verdict.PASS:
+            notes += self._unless(part, chosen)
         if begun.relative and not pairs[0].any() and not pairs[1].any():
             verdict, notes = Verdict.PASS, ("both are 0 in every case",)
         found = replace(begun, verdict=verdict, se=d.se, df=d.df, n_cases=d.n, n_clusters=d.n_clusters, notes=notes)
@@ -213,6 +216,21 @@ class _Reader:
         shown = self._shown(replace(found, p_value=p_value), d, pairs, tail)
         corrected = self._corrected(chosen)
         return self._with_noise(shown, chosen) if corrected is None else described(shown, corrected)
+
+    def _unless(self, part: Requirement, chosen: NDArray[np.bool_]) -> tuple[str, ...]:
+        """What lost answers that nothing bounds would have to be for the proof to fall."""
+        assert self.baseline is not None  # noqa: S101  # without one nothing passes
+        share = relative_share(part.margin) if part.margin is not None else None
+        sign, asked = 1.0 if self.metric.higher_is_better else -1.0, self.price.asked
+        claims = {
+            "superior": [(0.0, (1 - asked) / 2), (part.min_effect, 0.5)],  # the interval, and the value itself
+            "non_inferior": [(0.0 if share is not None else -float(part.margin or 0.0), 1 - asked)],
+        }.get(part.rule, [])
+        times, arms = 1.0 - sign * (share or 0.0), (self.table, self.baseline, self.candidate, chosen)
+        found = [tipping_of(*arms, sign=sign, above=above, alpha=alpha, times=times) for above, alpha in claims]
+        points = [point for point in found if point is not None]
+        first = min(points, key=lambda point: point.value if point.above else -point.value, default=None)
+        return () if first is None else (unless(first, self.metric.unit),)
 
     def _with_noise(self, shown: Condition, chosen: NDArray[np.bool_]) -> Condition:
         """The condition with what more repeats could take away of its variance, where repeats let that be told."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Comparison", "PairedRow", "compare_tables"]
+__all__ = ["Comparison", "PairedRow", "Tipping", "compare_tables", "tipping_of"]
 
 _KINDS = {"better": "good", "worse": "bad"}
 
@@ -329,35 +329,53 @@ class _Pairs(NamedTuple):
     chosen: NDArray[np.bool_]
 
     def tipping(self, row: PairedRow) -> Tipping | None:
-        """What the unscored answers of an arm would have to be, on average, for the row's claim to fall.
+        """What would undo what the row claims; None where it claims nothing, or it holds whatever was lost."""
+        d, up = row.difference, 1.0 if row.metric.higher_is_better else -1.0
+        if d is None or not (row.assumed or row.undone):
+            return None
+        if row.verdict in ("PASS", "FAIL"):
+            sign, above = (up, -(row.margin or 0.0)) if row.verdict == "PASS" else (-up, row.margin or 0.0)
+            return tipping_of(*self, sign=sign, above=above, alpha=1 - row.level)
+        if row.verdict is not None or not row.significant:
+            return None
+        left_by_holm = d.p_value / row.p_adjusted if row.p_adjusted else 1.0
+        sign = 1.0 if d.value > 0 else -1.0
+        return tipping_of(*self, sign=sign, above=0.0, alpha=(1 - row.level) / 2 * left_by_holm)
 
-        Those of the candidate where it has any that no bound of the metric's holds up, the baseline's then at their
-        worst; else those of the baseline. None where the row claims nothing.
-        """
-        d, table, ends = row.difference, self.table, self.table.pessimistic([self.base, self.arm], self.chosen)
-        if d is None or ends is None or not (row.assumed or row.undone):
-            return None
-        sign, above, tail = 1.0 if d.value > 0 else -1.0, 0.0, (1 - row.level) / 2  # claimed: sign * difference > above
-        if row.verdict is not None:
-            sign = 1.0 if (row.verdict == "PASS") == row.metric.higher_is_better else -1.0
-            above, tail = (row.margin or 0.0) * (-1 if row.verdict == "PASS" else 1), 1 - row.level
-        elif row.p_adjusted and d.p_value:
-            tail *= d.p_value / row.p_adjusted  # what Holm leaves of it
-        if row.verdict == "INCONCLUSIVE" or (row.verdict is None and not row.significant):
-            return None
-        taken = [ends[1 if sign > 0 else 0][:, 0], ends[0 if sign > 0 else 1][:, 1]]
-        for column, side, arm in ((1, sign, self.arm), (0, -sign, self.base)):  # which end of this arm hurts the claim
-            tried, scored = table.attempted[self.chosen, arm].clip(min=1), table.scored[self.chosen, arm]
-            held = row.metric.low if side > 0 else row.metric.high
-            if held is None and (lost := int((tried - scored).sum())):
-                taken[column] = np.where(scored > 0, table.values[self.chosen, arm], 0.0) * scored / tried
-                known, slopes = sign * (taken[1] - taken[0]) - above, side * (1 - scored / tried)
-                value = tipping_point(known, slopes, **table.design(self.chosen), alpha=tail)
-                kindest = ((ends[1 if side > 0 else 0][:, column] - taken[column]) * tried).sum() / lost
-                if value is None or side * (kindest - value) < 0:  # they are known to lie beyond it
-                    return None
-                return Tipping(table.variants[arm], lost, side < 0, value)
+
+def tipping_of(
+    table: ScoreTable,
+    base: int,
+    arm: int,
+    chosen: NDArray[np.bool_],
+    *,
+    sign: float,
+    above: float,
+    alpha: float,
+    times: float = 1.0,
+) -> Tipping | None:
+    """What lost answers would have to be, on average, for "sign * (arm - times * base) is above `above`" to fall.
+
+    Those of `arm` where it has any that no bound of the metric's holds up, the base's then at their worst; else those
+    of the base. None where nothing was lost, or what was is known to lie beyond the point.
+    """
+    if (ends := table.pessimistic([base, arm], chosen)) is None:
         return None
+    factors = (-sign * times, sign)
+    taken = [ends[1 if factors[column] < 0 else 0][:, column] for column in (0, 1)]
+    for column in (1, 0):
+        name, factor = (base, arm)[column], factors[column]
+        tried, scored = table.attempted[chosen, name].clip(min=1), table.scored[chosen, name]
+        held = table.metric.low if factor > 0 else table.metric.high  # the end that hurts the claim in this arm
+        if held is None and (lost := int((tried - scored).sum())):
+            taken[column] = np.where(scored > 0, table.values[chosen, name], 0.0) * scored / tried
+            known, slopes = factors[0] * taken[0] + factors[1] * taken[1] - above, factor * (1 - scored / tried)
+            value = tipping_point(known, slopes, **table.design(chosen), alpha=alpha)
+            kindest = ((ends[1 if factor > 0 else 0][:, column] - taken[column]) * tried).sum() / lost
+            if value is None or factor * (kindest - value) < 0:
+                return None
+            return Tipping(table.variants[name], lost, factor < 0, value)
+    return None
 
 
 def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:

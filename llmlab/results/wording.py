@@ -11,11 +11,11 @@ from llmlab.base.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmlab.results.comparison import Comparison, PairedRow
+    from llmlab.results.comparison import Comparison, PairedRow, Tipping
     from llmlab.results.scores import Metric
     from llmlab.stats.paired import PairedDifference
 
-__all__ = ["comparison_lines", "counted", "missing_notes", "paired_sentence", "rounded_count", "scale_of"]
+__all__ = ["comparison_lines", "counted", "missing_notes", "paired_sentence", "rounded_count", "scale_of", "unless"]
 
 ESTIMAND = "mean difference per case, over cases drawn like these"
 SENTENCES_SHOWN = 6
@@ -124,15 +124,16 @@ def _undoing(row: PairedRow, scale: float, unit: str) -> str:
     return f"{lost} could undo that (at their worst {_ends(worst, scale)}{unit}{_unless(row)})"
 
 
-def _unless(row: PairedRow) -> str:
-    """What the answers that nothing bounds would have to be for the difference to be no more than noise."""
-    if (tipping := row.tipping) is None:
-        return ""
-    unit, more = row.metric.unit, "over" if tipping.above else "under"
-    verb = {"s": "took", "USD": "cost"}.get(unit, "were")
+def unless(tipping: Tipping, unit: str) -> str:
+    """What lost answers would have to be for a claim to fall, as a clause."""
+    verb, more = {"s": "took", "USD": "cost"}.get(unit, "were"), "over" if tipping.above else "under"
     value = f"{_two_digits(tipping.value)}{f' {unit}' if unit else ''}"
     lost = counted(tipping.answers, "lost answer")
-    return f"; it holds unless the {lost} of {tipping.arm} {verb} {more} {value} on average"
+    return f"it holds unless the {lost} of {tipping.arm} {verb} {more} {value} on average"
+
+
+def _unless(row: PairedRow) -> str:
+    return "" if row.tipping is None else f"; {unless(row.tipping, row.metric.unit)}"
 
 
 def _what_is_missed(row: PairedRow, d: PairedDifference) -> str:

@@ -267,8 +267,10 @@ def tipping_point(
     at_0, square, both = (error.se**2 for error in errors)
     mean, rise, t2 = weighted_mean(d, w), weighted_mean(slope, w), t_quantile(1 - alpha, errors[0].df) ** 2
     parts = [rise**2 - t2 * square, 2 * mean * rise - t2 * (both - at_0 - square), mean**2 - t2 * at_0]
-    roots = np.roots(parts)
-    there = [float(x.real) for x in roots if abs(x.imag) < 1e-9 * (1 + abs(x)) and mean + rise * x.real > 0]
+    roots = [
+        (float(x.real), abs(float(x.imag))) for x in np.roots(parts)
+    ]  # a double one, at alpha .5, to half the digits
+    there = [x for x, off in roots if off < 1e-6 * (1 + abs(x)) and mean + rise * x > -1e-6 * abs(mean)]
     return None if not there else max(there) if rise < 0 else min(there)
 
 

@@ -168,13 +168,44 @@ def test_unbounded_metrics_are_invalid_above_the_share_and_taken_at_the_worst_se
     many = decided(rules, gateable(scores, low=None, high=None))
     assert (few.word, few.conditions[0].n_cases, many.word) == ("PASS", 100, "INVALID")
     assert few.conditions[0].value == pytest.approx((5 * 1.0 + 3.1 + 47 * 5.1) / 100 - 1.5)
-    assert "the worst score seen" in few.conditions[0].notes[-1]
+    assert "the worst score seen" in few.conditions[0].notes[-2]
     forty = {"v1": [1.0, 2.0] * 20, "v2": [None, None, *[2.0, 3.1] * 19]}
     assert decided(rules, gateable(forty, low=None, high=None)).word == "PASS"
     late = gateable(
         {"v1": [9.0] * 40, "v2": [None, None, *[1.0, 1.1] * 19]}, low=0.0, high=None, higher_is_better=False
     )
     assert decided(policy(floors=[{"metric": "right", "at_most": 1.6}]), late).word == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(
+    ("rule", "lost_in"),
+    [
+        ({"rule": "superior", "min_effect": 0.0}, "v2"),
+        ({"rule": "superior", "min_effect": 0.9}, "v2"),
+        ({"rule": "non_inferior", "margin": 0.2}, "v1"),
+        ({"rule": "non_inferior", "margin": 0.2}, "v2"),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True], ids=["higher is better", "lower is better"])
+def test_a_proof_with_answers_that_nothing_bounds_falls_where_its_note_says(rule, lost_in, turned):
+    """Read off the note, to two digits: a little short of it the condition passes, a little beyond it does not."""
+    rng = np.random.default_rng(3)
+    a = rng.normal(5, 1, 100)
+    scores = {"v1": a.tolist(), "v2": (a + (-1 if turned else 1) * rng.normal(1, 0.5, 100)).tolist()}
+    scores[lost_in][:3] = [None] * 3
+    how = {"low": None, "high": None, "higher_is_better": not turned}
+    if turned and lost_in == "v2" and "margin" in rule:
+        how, rule = how | {"low": 0.0}, rule | {"margin": "4%"}
+    rules = policy(goal={"metric": "right", **rule})
+    (condition,) = decided(rules, gateable(scores, **how)).conditions
+    assert condition.verdict == "PASS"
+    note = condition.notes[-1]
+    assert f"the 3 lost answers of {lost_in} were {'over' if (lost_in == 'v2') == turned else 'under'}" in note
+    point = float(note.split("were ")[1].split()[1].replace(",", ""))
+    beyond = 0.06 * abs(point) * (1 if "over" in note else -1)
+    for value, verdict in ((point - beyond, "PASS"), (point + beyond, "INCONCLUSIVE")):
+        taken = {name: [value if v is None else v for v in some] for name, some in scores.items()}
+        assert decided(rules, gateable(taken, **how)).conditions[0].verdict == verdict
 
 
 def test_a_category_whose_answers_are_lost_is_not_shown_harmless():
