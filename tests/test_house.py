@@ -29,7 +29,7 @@ UPWARD = {
 }
 IN_CIRCLES = 41  # files
 UNDER_TYPE_CHECKING = 114  # own imports
-FULL_ROOMS = {"stats": 25, "clients": 21, "judge": 20, "cli": 15, "results": 14, "gate": 15}
+FULL_ROOMS = {"stats": 25, "clients": 21, "judge": 20, "results": 14, "gate": 15}
 
 MOST_FILES, MOST_LINES = 13, 600
 TAG = re.compile(

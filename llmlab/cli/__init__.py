@@ -21,11 +21,11 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "run": ("llmlab.cli.run:run", "Execute a notebook as a job: checked parameters, a verdict, kept copies."),
     "new": ("llmlab.cli.new:new", "Start an experiment of your own from a CSV file of questions."),
-    "ui": ("llmlab.cli.ui:ui", "Show the logged runs in MLflow's pages, on this machine only."),
-    "check-model": ("llmlab.cli.check_model:check_model", "Say whether a model id is pinned, and why."),
+    "ui": ("llmlab.cli.tracking:ui", "Show the logged runs in MLflow's pages, on this machine only."),
+    "check-model": ("llmlab.cli.models:check_model", "Say whether a model id is pinned, and why."),
     "retrieval": ("llmlab.cli.retrieval:retrieval", "Judge a search engine's run, or compare two."),
     "compare": ("llmlab.cli.compare:compare", "Compare variants of results that exist already."),
-    "gate-init": ("llmlab.cli.gate_init:gate_init", "Write a gate for an experiment, with what it can detect."),
+    "gate-init": ("llmlab.cli.gate:gate_init", "Write a gate for an experiment, with what it can detect."),
     "gate": ("llmlab.cli.gate:gate", "Decide whether a candidate may be released."),
     "calibrate": ("llmlab.cli.calibrate:calibrate", "Measure a judge against human labels."),
     "models": ("llmlab.cli.models:models", "List the models in use, what expires, and what that touches."),
@@ -35,8 +35,8 @@ COMMANDS = {
     "history": ("llmlab.cli.registry:history", "List every move of a model's aliases."),
     "audit": ("llmlab.cli.registry:audit", "Check the registry against its receipts and history."),
     "export": ("llmlab.cli.registry:export", "Write a registered bundle and its receipt as one JSON file."),
-    "server": ("llmlab.cli.server:server", "Start a tracking server for a team, bound to this machine."),
-    "sync": ("llmlab.cli.sync:sync", "Log what was kept while the tracking store was away."),
+    "server": ("llmlab.cli.tracking:server", "Start a tracking server for a team, bound to this machine."),
+    "sync": ("llmlab.cli.tracking:sync", "Log what was kept while the tracking store was away."),
 }
 INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of the signal, as shells say it
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+from llmlab.base.errors import FileRuleError
+from llmlab.base.tables import read_back
+from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 
 __all__ = ["calibrate"]
 
@@ -57,8 +58,6 @@ def calibrate(
     --human and --judge. A tie or a missing verdict is not right and stays in n; rows without a human label are left out
     and counted.
     """
-    from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
-
     pairwise, pointwise = [label, order1, order2], [human, judge_column]
     authorship, lengths = [author1, author2, judge_author], [length1, length2]
     whole = all(all(group) or not any(group) for group in (authorship, lengths))
@@ -94,11 +93,6 @@ def calibrate(
 
 
 def _table(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    from llmlab.base.errors import FileRuleError
-    from llmlab.base.tables import read_back
-
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(path)

@@ -1,17 +1,24 @@
-"""`llmlab gate RESULTS.parquet`: decide whether a candidate may be released, with the exit code of the verdict."""
+"""`llmlab gate`: may a candidate be released; `llmlab gate-init`: a first gate for an experiment."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from llmlab.gate import GatePolicy, Ledger
-    from llmlab.results.results import Results
+from llmlab import registry, tracking
+from llmlab.base.display import plain
+from llmlab.gate import GatePolicy
+from llmlab.gate.looks import COUNTED, NOT_ASKED, Ledger
+from llmlab.gate.passport import JudgePassport
+from llmlab.gate.proposal import Proposal, propose, propose_for_cases
+from llmlab.gate.report import to_junit, to_markdown
+from llmlab.golden.cases import GoldenSet
+from llmlab.judge import Labels, with_labels
+from llmlab.results.results import Results
+from llmlab.tracking.store import open_store
 
-__all__ = ["gate"]
+__all__ = ["gate", "gate_init"]
 
 _FILE = click.Path(path_type=Path)
 
@@ -56,12 +63,6 @@ def gate(
 
     Exit code: 0 pass, 1 fail, 3 inconclusive, 2 invalid or a mistake in the call.
     """
-    from llmlab.gate import GatePolicy
-    from llmlab.gate.looks import COUNTED
-    from llmlab.gate.passport import JudgePassport
-    from llmlab.gate.report import to_junit, to_markdown
-    from llmlab.results.results import Results
-
     for report in (junit, markdown, receipt):  # said before the work, not after
         if report is not None and not report.absolute().parent.is_dir():
             raise ValueError(f"the folder of {report} does not exist")
@@ -84,19 +85,38 @@ def gate(
         if path is not None:
             path.write_text(text, encoding="utf-8")
     if ledger or (ledger is None and known.state == COUNTED):
-        from llmlab import tracking
-
         tracking.log(results, decision)
     click.echo(document.to_json() if as_json else f"{decision.word}\n{decision}")
     raise SystemExit(decision.exit_code)
+
+
+@click.command("gate-init")
+@click.argument("source", metavar="RESULTS.parquet|EXPERIMENT", type=click.Path(path_type=Path))
+@click.option("--goal", help="Metric that a change is for; by default the first one.")
+@click.option("--baseline", help="Variant to compare with; by default the first one.")
+@click.option("--candidate", help="Variant whose noise is read; by default the last one.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write here; by default gate.yaml of the experiment.")
+def gate_init(
+    source: Path, *, goal: str | None, baseline: str | None, candidate: str | None, output: Path | None
+) -> None:
+    """Write a gate for an experiment, with what it can detect.
+
+    From results the noise is measured; from an experiment's folder it is assumed to be that of pass/fail scores.
+    """
+    path = output or (source / "gate.yaml" if source.is_dir() else Path("gate.yaml"))
+    if path.exists():
+        raise ValueError(f"{path} exists; name another file with --output, and compare")
+    proposal = _from_folder(source, goal) if source.is_dir() else _from_results(source, goal, baseline, candidate)
+    path.write_text(proposal.to_yaml(), encoding="utf-8")
+    for metric, said in proposal.remarks:
+        click.echo(plain(f"{metric}: {said}", None))
+    click.echo(f"Written to {plain(path, None)}: read it, and change what your users would not forgive.")
 
 
 def _labelled(policy: GatePolicy, results: Results, folder: Path, labels: tuple[Path, ...]) -> Results:
     """With the labels named on the command line; by default with those that the policy names, beside it."""
     if not labels:
         return policy.labelled(results, folder)
-    from llmlab.judge import Labels, with_labels
-
     for path in labels:
         results = with_labels(results, Labels.load(path))
     return results
@@ -117,12 +137,23 @@ def _baseline(policy: GatePolicy, results: Results, given: str | None) -> str | 
 
 def _known(policy: GatePolicy, results: Results, candidate: str, asked: bool | None) -> Ledger:
     """The ledger that is counted; an empty one, with the reason, where there is none or nobody wants it."""
-    from llmlab import registry
-    from llmlab.gate.looks import NOT_ASKED, Ledger
-    from llmlab.tracking.store import open_store
-
     if asked is False or candidate not in results.bundles:
         return Ledger(state=NOT_ASKED)
     if asked:
         open_store()  # made where there is none
     return registry.ledger(policy, results.bundles[candidate])
+
+
+def _from_folder(folder: Path, goal: str | None) -> Proposal:
+    golden = GoldenSet.load(folder / "golden.jsonl")
+    files = sorted((folder / "bundles").glob("*.yaml"))
+    baseline = f"bundles/{files[0].name}" if files else "bundles/v1.yaml"
+    return propose_for_cases(golden, metric=goal or "mentions_expected", baseline=baseline)
+
+
+def _from_results(source: Path, goal: str | None, baseline: str | None, candidate: str | None) -> Proposal:
+    results = Results.from_parquet(source)
+    first, last = baseline or results.variants[0], candidate or results.variants[-1]
+    if first == last:
+        raise ValueError(f"{first!r} cannot be compared with itself; name --baseline and --candidate")
+    return propose(results, baseline=first, candidate=last, goal=goal)

@@ -1,21 +1,23 @@
-"""`llmlab models`: the models in use, what expires, and what that touches."""
+"""`llmlab models`: what is in use, what expires, what that touches; `llmlab check-model`: is an id pinned, and why."""
 
 from __future__ import annotations
 
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from llmlab.base.display import plain
+from llmlab import registry
+from llmlab.base.display import plain, text_table
+from llmlab.base.project import project_root, runs_folder
+from llmlab.bundle.bundle import Bundle, ModelRef
+from llmlab.bundle.catalogue import Catalogue, expiries
+from llmlab.bundle.pinning import judge_pin
+from llmlab.clients.sampling import sampling_rules
+from llmlab.notebook import run_notebook
 
-if TYPE_CHECKING:
-    from llmlab.bundle.bundle import Bundle
-    from llmlab.bundle.catalogue import Catalogue
-
-__all__ = ["models"]
+__all__ = ["check_model", "models"]
 
 FILE = click.Path(path_type=Path)
 RELEASE = "notebooks/05_gate_and_promote.ipynb"
@@ -37,8 +39,6 @@ def models(
     Exit code: 1 where a released bundle depends on a model that is past its date (with --within); with --fallback
     that of the release notebook, which promotes nothing.
     """
-    from llmlab.bundle.catalogue import Catalogue
-
     catalogue = Catalogue.load(path)
     if fallback is not None:
         if bundle is None:
@@ -51,9 +51,6 @@ def models(
 
 
 def _expiring(catalogue: Catalogue, within: int) -> int:
-    from llmlab.base.display import text_table
-    from llmlab.bundle.catalogue import expiries
-
     found = expiries(catalogue, today=datetime.now(UTC).date(), within_days=within, released=_released())
     if not found:
         click.echo(f"Nothing in the catalogue expires within {within} days.")
@@ -69,17 +66,11 @@ def _expiring(catalogue: Catalogue, within: int) -> int:
 
 def _released() -> dict[str, Bundle]:
     """Every aliased bundle of the registry, by its reference."""
-    from llmlab import registry
-
     return registry.released()
 
 
 def _run_fallback(catalogue: Catalogue, model: str, path: Path, experiment: Path) -> int:
     """The release notebook on the bundle with the fallback in place of its model."""
-    from llmlab.base.project import project_root, runs_folder
-    from llmlab.bundle.bundle import Bundle, ModelRef
-    from llmlab.notebook import run_notebook
-
     known = catalogue.find(ModelRef.parse(model))
     if known is None or known.fallback is None:
         raise ValueError(f"{model!r} has no fallback in the catalogue")
@@ -94,3 +85,31 @@ def _run_fallback(catalogue: Catalogue, model: str, path: Path, experiment: Path
     click.echo(f"{plain(changed)}: {run.verdict}. {plain(run.message, None)}")
     click.echo(f"The bundle is {plain(place, None)}, the executed notebook {plain(run.executed, None)}")
     return run.exit_code
+
+
+@click.command("check-model")
+@click.argument("provider")
+@click.argument("model_id", metavar="ID")
+@click.option("--revision", help="Commit, tag or digest of self-hosted weights.")
+def check_model(provider: str, model_id: str, *, revision: str | None) -> None:
+    """Say whether ID of PROVIDER will keep naming the same weights, and which sampling parameters it does not take.
+
+    Exit code: 0 pinned, 1 floating.
+    """
+    verdict = judge_pin(provider, model_id, revision=revision)
+    click.echo(
+        f"{plain(provider)}/{plain(model_id)} is {'pinned' if verdict else 'floating'}: {plain(verdict.reason, None)}"
+    )
+    if verdict.source:
+        click.echo(f"Read from {plain(verdict.source, None)}")
+    _tell_sampling(provider, model_id)
+    raise SystemExit(0 if verdict else 1)
+
+
+def _tell_sampling(provider: str, model_id: str) -> None:
+    rules = {"anthropic": "anthropic_messages"}.get(provider, provider)  # its own API is what a client asks
+    refused, source = sampling_rules(rules, model_id)
+    for sentence in refused:
+        click.echo(f"Sampling: {sentence}")
+    if refused and source:
+        click.echo(f"Read from {source}")

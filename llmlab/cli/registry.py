@@ -6,8 +6,12 @@ from pathlib import Path
 
 import click
 
+from llmlab import registry
 from llmlab.base.display import plain
 from llmlab.base.errors import RegistryError
+from llmlab.bundle.bundle import Bundle
+from llmlab.gate import Receipt
+from llmlab.gate.passport import JudgePassport
 
 __all__ = ["audit", "export", "history", "promote", "register", "rollback"]
 
@@ -21,10 +25,6 @@ FILE = click.Path(path_type=Path)
 @click.option("--receipt", type=FILE, help="A receipt that the gate wrote.")
 def register(bundle: Path, *, receipt: Path | None) -> None:
     """Register the BUNDLE of a YAML file as a version in MLflow; the same digest is the same version."""
-    from llmlab import registry
-    from llmlab.bundle.bundle import Bundle
-    from llmlab.gate import Receipt
-
     click.echo(str(registry.register(Bundle.load(bundle), receipt=Receipt.load(receipt) if receipt else None)))
 
 
@@ -42,9 +42,6 @@ def promote(
 
     Exit code: 0 moved, 1 refused, 2 a mistake in the call.
     """
-    from llmlab import registry
-    from llmlab.gate.passport import JudgePassport
-
     try:
         move = registry.promote(
             version,
@@ -70,8 +67,6 @@ def rollback(name: str, *, alias: str, to: int | None, reason: str) -> None:
 
     Exit code: 0 moved, 1 refused, 2 a mistake in the call.
     """
-    from llmlab import registry
-
     try:
         move = registry.rollback(name, alias=alias, to=to, reason=reason)
     except RegistryError as error:
@@ -84,8 +79,6 @@ def rollback(name: str, *, alias: str, to: int | None, reason: str) -> None:
 @click.argument("name")
 def history(name: str) -> None:
     """List every move of the aliases of NAME, oldest first."""
-    from llmlab import registry
-
     click.echo(str(registry.history(name)))
 
 
@@ -96,8 +89,6 @@ def audit(name: str | None) -> None:
 
     Exit code: 0 nothing wrong, 1 something is.
     """
-    from llmlab import registry
-
     found = registry.audit(name)
     for finding in found.findings:
         said = f"{finding.kind}: {finding.model} {finding.about}: {finding.what}"
@@ -111,8 +102,6 @@ def audit(name: str | None) -> None:
 @click.argument("path", type=FILE)
 def export(reference: str, path: Path) -> None:
     """Write the verified bundle of NAME@ALIAS and its receipt as one JSON file, which needs no MLflow to be read."""
-    from llmlab import registry
-
     click.echo(f"Written: {plain(registry.export(reference, path), None)}")
 
 

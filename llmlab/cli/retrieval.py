@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from llmlab.base.display import plain
 from llmlab.base.errors import DataError, FileRuleError, LlmlabError
 from llmlab.base.tables import csv_cell
+from llmlab.results.comparison import Comparison
 from llmlab.results.wording import counted
-
-if TYPE_CHECKING:
-    from llmlab.results.comparison import Comparison
-    from llmlab.retrieval.metrics import RetrievalMetrics
+from llmlab.retrieval.compare import compare_runs
+from llmlab.retrieval.metrics import DEFAULT_MEASURES, RetrievalMetrics, evaluate
+from llmlab.retrieval.trec import read_qrels
 
 __all__ = ["retrieval"]
 
@@ -48,9 +48,6 @@ def retrieval(
     descending document id, queries missing from the run score 0, queries without a relevant document are left out.
     """
     try:
-        from llmlab.retrieval.metrics import DEFAULT_MEASURES, evaluate
-        from llmlab.retrieval.trec import read_qrels
-
         judged = read_qrels(qrels)
         settings: dict[str, Any] = {
             "measures": measures or DEFAULT_MEASURES,
@@ -62,8 +59,6 @@ def retrieval(
             raise DataError(f"{qrels}: no query has a relevant document, so there is nothing to measure")
         compared = None
         if baseline is not None:
-            from llmlab.retrieval.compare import compare_runs
-
             names = _names(run, baseline)
             base = evaluate(judged, baseline, **settings)
             compared = compare_runs(found, base, candidate_name=names[0], baseline_name=names[1])

@@ -1,0 +1,216 @@
+"""`llmlab ui`, `server` and `sync`: MLflow's pages, a server for a team, and what waits to be logged.
+
+MLflow's server is a child that is bound to this machine and ends with the command that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from llmlab import tracking
+from llmlab.base.display import plain
+from llmlab.base.errors import StoreError
+from llmlab.base.project import runs_folder
+from llmlab.tracking.store import Store, open_store
+
+__all__ = ["server", "sync", "ui"]
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 180.0  # MLflow imports for long on a busy machine
+STOP_TIMEOUT_S = 5.0
+
+
+@click.command("ui")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+def ui(port: int) -> None:
+    """Show the logged runs in MLflow's pages until you press Ctrl+C."""
+    store = open_store()
+    if store.uri.startswith("http"):
+        click.echo(f"The tracking store is a server that runs already: {store.url()}")
+        return
+    log = runs_folder() / "ui.log"
+    _run_server("ui", _ui_command(store, port), port=port, log=log, say=lambda address: _links(store, address))
+
+
+@click.command("server")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option("--artifacts", type=click.Path(path_type=Path), help="Folder of the artifacts that it hands on.")
+@click.option(
+    "--allow-host", "hosts", multiple=True, metavar="HOST", help="A name under which a proxy reaches it; repeatable."
+)
+def server(port: int, *, workers: int, artifacts: Path | None, hosts: tuple[str, ...]) -> None:
+    """Start MLflow's server for a team until you press Ctrl+C.
+
+    The database is what MLFLOW_BACKEND_STORE_URI says (postgresql://user:password@host/database; that needs the
+    package psycopg2), by default mlruns/server.db. It listens on this machine only and answers only under the names
+    that are allowed. People set MLFLOW_TRACKING_URI to its address and change nothing else.
+    """
+    folder = runs_folder()
+    artifacts = (artifacts or folder / "server-artifacts").resolve()
+    artifacts.mkdir(parents=True, exist_ok=True)
+    backend = _with_driver(os.environ.get("MLFLOW_BACKEND_STORE_URI", "") or f"sqlite:///{folder / 'server.db'}")
+    allowed = [f"{name}:{port}" for name in (HOST, "localhost")] + list(hosts)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
+    command += ["--workers", str(workers), "--artifacts-destination", artifacts.as_uri()]
+    command += ["--allowed-hosts", ",".join(allowed)]
+    _run_server(
+        "server",
+        command,
+        port=port,
+        log=folder / "server.log",
+        say=lambda address: _said(address, artifacts),
+        environment={"MLFLOW_BACKEND_STORE_URI": backend, "MLFLOW_TRACKING_URI": ""},  # a password stays out of `ps`
+    )
+
+
+@click.command("sync")
+def sync() -> None:
+    """Log the results that wait in mlruns/spool/; what is logged leaves it, and nothing is logged twice."""
+    done = tracking.sync()
+    for sweep in done:
+        click.echo(sweep._sentence())
+    click.echo(f"{len(done)} waiting results were logged." if done else "Nothing was waiting.")
+
+
+def _ui_command(store: Store, port: int) -> Sequence[str]:
+    """The server on the store, one worker: it serves one person."""
+    artifacts = [] if store.artifacts is None else ["--default-artifact-root", store.artifacts.as_uri()]
+    places = ["--backend-store-uri", store.uri, *artifacts]
+    served = ["--host", HOST, "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", "ui", *places, *served]
+
+
+def _links(store: Store, address: str) -> str:
+    """The home page, the table of runs of each experiment of ours, and the registry (which the default menu hides)."""
+    runs = [
+        f"  {plain(found.name)}: {address}/#/experiments/{found.experiment_id}/runs?compareRunsMode=CHART"
+        for found in store.client.search_experiments(max_results=50)
+        if found.experiment_id != "0"
+    ]
+    head = f"MLflow shows {plain(store.uri, None)} at {address}"
+    return "\n".join([head, *runs, f"  registered models: {address}/#/models", "Stop with Ctrl+C."])
+
+
+def _with_driver(uri: str) -> str:
+    """A PostgreSQL address with the driver that is installed; SQLAlchemy's own choice changes with its version."""
+    prefix, bare, rest = uri.partition("postgresql://")
+    if prefix or not bare:
+        return uri
+    drivers = [name for name in ("psycopg", "psycopg2") if importlib.util.find_spec(name)]
+    if not drivers:
+        raise StoreError("no driver for PostgreSQL is installed; `pip install psycopg2-binary`")
+    return f"postgresql+{drivers[0]}://{rest}"
+
+
+def _said(address: str, artifacts: Path) -> str:
+    kind = "PostgreSQL" if os.environ.get("MLFLOW_BACKEND_STORE_URI", "").startswith("postgresql") else "a local file"
+    return "\n".join(
+        [
+            f"MLflow's server runs at {address} ({kind}; artifacts in {plain(artifacts, None)}).",
+            f"  export MLFLOW_TRACKING_URI={address}",
+            f"  registered models: {address}/#/models",
+            "It is bound to this machine: put TLS and sign-in in front of it. Stop with Ctrl+C.",
+        ]
+    )
+
+
+def _run_server(
+    name: str,
+    command: Sequence[str],
+    *,
+    port: int,
+    log: Path,
+    say: Callable[[str], str],
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a server until Ctrl+C or SIGTERM.
+
+    Args:
+        name: of the `llmlab` command, for the advice to take another port.
+        log: where the server's own messages go.
+        say: from its address to what is printed once it answers.
+        environment: variables for it alone; a password belongs here, not into the command.
+
+    Raises:
+        StoreError: the port is taken, or the server ended or did not answer.
+    """
+    _refuse_taken(name, port)
+    with log.open("wb") as messages:
+        server = subprocess.Popen(  # noqa: S603  # our own interpreter, no shell
+            command,
+            env={
+                **os.environ,
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # six more processes that nothing uses
+                **(environment or {}),
+            },
+            stdout=messages,
+            stderr=messages,
+            start_new_session=True,  # Ctrl+C reaches this process only, which then stops the server and its worker
+        )
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _wait_until_up(server, port, log)
+        click.echo(say(f"http://{HOST}:{port}"))
+        server.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        _stop(server)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt  # SIGTERM stops the server too, which lives in a session of its own
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server and whatever it started."""
+    import psutil
+
+    try:
+        family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)[1]:
+        process.kill()
+
+
+def _refuse_taken(name: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise StoreError(
+                f"port {port} cannot be used ({error.strerror}); try `llmlab {name} --port {port + 1}`"
+            ) from None
+
+
+def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    ends = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < ends:
+        if server.poll() is not None:
+            raise StoreError(f"MLflow's server ended with code {server.returncode}; its messages are in {log}")
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2):  # our own server
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise StoreError(f"MLflow's server did not answer on port {port} within {START_TIMEOUT_S:.0f} s")
