@@ -10,11 +10,11 @@ from llmlab import registry, tracking
 from llmlab.base.display import plain
 from llmlab.gate import GatePolicy
 from llmlab.gate.looks import COUNTED, NOT_ASKED, Ledger
-from llmlab.gate.passport import JudgePassport
 from llmlab.gate.proposal import Proposal, propose, propose_for_cases
 from llmlab.gate.report import to_junit, to_markdown
 from llmlab.golden.cases import GoldenSet
 from llmlab.judge import Labels, with_labels
+from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.tracking.store import open_store
 

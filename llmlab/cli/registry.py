@@ -11,7 +11,7 @@ from llmlab.base.display import plain
 from llmlab.base.errors import RegistryError
 from llmlab.bundle.bundle import Bundle
 from llmlab.gate import Receipt
-from llmlab.gate.passport import JudgePassport
+from llmlab.results.passport import JudgePassport
 
 __all__ = ["audit", "export", "history", "promote", "register", "rollback"]
 

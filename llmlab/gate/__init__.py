@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from llmlab.gate.looks import Ledger as Ledger
     from llmlab.gate.looks import Look as Look
     from llmlab.gate.looks import Price as Price
-    from llmlab.gate.passport import JudgePassport as JudgePassport
-    from llmlab.gate.passport import Limit as Limit
     from llmlab.gate.policy import GatePolicy as GatePolicy
     from llmlab.gate.receipt import Receipt as Receipt
+    from llmlab.results.passport import JudgePassport as JudgePassport
+    from llmlab.results.passport import Limit as Limit
 
 __all__, __getattr__, __dir__ = face(
     __name__,
@@ -23,8 +23,8 @@ __all__, __getattr__, __dir__ = face(
         "gate.condition": ("Condition",),
         "gate.decision": ("Decision",),
         "gate.looks": ("Ledger", "Look", "Price"),
-        "gate.passport": ("JudgePassport", "Limit"),
         "gate.policy": ("GatePolicy",),
         "gate.receipt": ("Receipt",),
+        "results.passport": ("JudgePassport", "Limit"),
     },
 )

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from llmlab.judge.correcting import corrected, corrected_difference
-from llmlab.judge.labelled import labels_digests, people_of
 from llmlab.results.wording import counted, rounded_count
 from llmlab.stats.paired import PairedDifference
 from llmlab.stats.power import POWER, Need, Spread, needed_cases
@@ -46,15 +44,14 @@ class LabelledMetric:
 
     def difference(self, *, baseline: str, candidate: str, case_ids: Collection[str]) -> Reading:
         """candidate - baseline over these cases."""
-        found = corrected_difference(
-            self.results, self.metric, baseline=baseline, candidate=candidate, case_ids=case_ids
-        )
+        scores = self.results.labelled(self.metric)
+        found = scores.difference(baseline=baseline, candidate=candidate, case_ids=case_ids)
         span = self._high - self._low
         return self._reading(found, (baseline, candidate), case_ids, worst=-span, best=span)
 
     def mean(self, candidate: str) -> Reading:
         """The candidate's mean."""
-        found = corrected(self.results, self.metric)[candidate]
+        found = self.results.labelled(self.metric).mean(candidate)
         every = set(self.results.frame["case_id"])
         return self._reading(found, (candidate,), every, worst=self._low, best=self._high)
 
@@ -172,7 +169,7 @@ def _why_not(
         yield f"a margin in percent of {name} cannot be read off a corrected difference; give a number"
     if policy.aggregation != "mean":
         yield f"{name} can be corrected for the mean of the repeats, not for {policy.aggregation}"
-    if name not in labels_digests(results):
+    if name not in results.labels_digests:
         where = "add them with `judge.with_labels`, or name their file in the policy (judge: {labels: ...})"
         yield f"{name} is to be decided on its corrected estimate, and the results carry no labels of it: {where}"
         return
@@ -180,12 +177,8 @@ def _why_not(
 
 
 def _too_few(policy: GatePolicy, results: Results, name: str, arms: Sequence[str]) -> Iterator[str]:
-    columns = people_of(results, name)
-    usable = ~np.isnan(columns["human"]) & ~np.isnan(columns["judged"])
-    cells = [
-        {(columns["case_id"][i], columns["repeat"][i]) for i in np.flatnonzero(usable & (columns["variant"] == arm))}
-        for arm in arms
-    ]
+    scores = results.labelled(name)
+    cells = [scores.cells(arm) for arm in arms]
     both = len({case_id for case_id, _ in set.intersection(*cells)}) if cells else 0
     if both >= policy.judge.labels_at_least:
         return

@@ -22,12 +22,11 @@ from llmlab.gate.earlier import with_earlier_baseline
 from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking
 from llmlab.gate.policy import GatePolicy
 from llmlab.gate.validity import freshness_of, invalid_reasons, judges_of
-from llmlab.judge.labelled import labels_digests
 from llmlab.results.margins import SAVED_AT_LEAST, more_repeats
 from llmlab.stats.power import Need, NeededCases, needed_cases
 
 if TYPE_CHECKING:
-    from llmlab.gate.passport import JudgePassport
+    from llmlab.results.passport import JudgePassport
     from llmlab.results.results import Results
 
 __all__ = ["decide"]
@@ -242,7 +241,7 @@ def _facts(
         "policy_digest": policy.digest,
         "results_created_at": results.created_at,
         "judges": judges,
-        "labels": {n: d for n, d in labels_digests(results).items() if n in corrected_metrics(policy, results, judges)},
+        "labels": {n: d for n, d in results.labels_digests.items() if n in corrected_metrics(policy, results, judges)},
         "passports": {p.judge_digest: p.digest for p in passports if p.judge_digest in judges.values()},
         "endpoint": str((results.provenance.get("endpoints") or {}).get(candidate, "")),
         "served_model": next((name for name in served if name), ""),

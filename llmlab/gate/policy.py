@@ -16,11 +16,12 @@ from llmlab.base.documents import Strict, digest_of
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.gate.looks import Ledger, Look
 from llmlab.golden.cases import GoldenSet
+from llmlab.golden.labels import Labels
 from llmlab.results.scores import Aggregation
 
 if TYPE_CHECKING:
     from llmlab.gate.decision import Decision
-    from llmlab.gate.passport import JudgePassport
+    from llmlab.results.passport import JudgePassport
     from llmlab.results.results import Results
 
 __all__ = [
@@ -314,11 +315,8 @@ class GatePolicy(Shown, Strict):
         Raises:
             FileRuleError: a file is missing or holds no labels. DataError: no label in it fits an answer.
         """
-        from llmlab.judge.labelled import with_labels
-        from llmlab.judge.labels import Labels
-
         for name in self.judge.labels:
-            results = with_labels(results, Labels.load(Path(folder) / name))
+            results = results.with_labels(Labels.load(Path(folder) / name))
         return results
 
     def decide(

@@ -15,7 +15,7 @@ from llmlab.results.wording import counted
 from llmlab.stats.sequential import split_check
 
 if TYPE_CHECKING:
-    from llmlab.gate.passport import JudgePassport
+    from llmlab.results.passport import JudgePassport
     from llmlab.results.results import Results
 
 __all__ = ["freshness_of", "invalid_reasons", "judges_of", "moment"]

@@ -91,6 +91,19 @@ class Case(Shown):
         text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=dict)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
+    @property
+    def question(self) -> str:
+        """What was asked, as text: the input called `question`, or all inputs as `name: value` lines."""
+        if set(self.inputs) == {"question"}:
+            return str(self.inputs["question"])
+        shown = {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in self.inputs.items()}
+        return "\n".join(f"{name}: {value}" for name, value in shown.items())
+
+    @property
+    def reference(self) -> str:
+        """What a right answer says, one fact per line; `a|b` is either of the two. "" where nothing is named."""
+        return "\n".join(f"- {' or '.join(fact.split('|'))}" for fact in self.expected)
+
     def to_row(self) -> dict[str, Any]:
         """The case as plain values, fields at their defaults left out."""
         row = {key: value for key, value in asdict(self).items() if value not in ((), {}, None, "")}

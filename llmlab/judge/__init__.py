@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.golden.labels import Label as Label
+    from llmlab.golden.labels import Labels as Labels
+    from llmlab.golden.labels import Worklist as Worklist
     from llmlab.judge.anchors import AnchorCheck as AnchorCheck
     from llmlab.judge.anchors import check_anchors as check_anchors
     from llmlab.judge.between import LabellerAgreement as LabellerAgreement
@@ -26,13 +29,12 @@ if TYPE_CHECKING:
     from llmlab.judge.correcting import corrected as corrected
     from llmlab.judge.correcting import corrected_difference as corrected_difference
     from llmlab.judge.correcting import corrected_rate as corrected_rate
+    from llmlab.judge.correcting import with_labels as with_labels
     from llmlab.judge.figures import Calibration as Calibration
-    from llmlab.judge.labelled import with_labels as with_labels
     from llmlab.judge.labelling import label_grades as label_grades
     from llmlab.judge.labelling import label_preferences as label_preferences
-    from llmlab.judge.labels import Label as Label
-    from llmlab.judge.labels import Labels as Labels
-    from llmlab.judge.labels import calibrate as calibrate
+    from llmlab.judge.labelling import to_label as to_label
+    from llmlab.judge.measuring import calibrate as calibrate
     from llmlab.judge.pairwise import prefer as prefer
     from llmlab.judge.pairwise import verdict_frame as verdict_frame
     from llmlab.judge.parsing import Verdict as Verdict
@@ -45,27 +47,24 @@ if TYPE_CHECKING:
     from llmlab.judge.rubrics import RUBRICS as RUBRICS
     from llmlab.judge.rubrics import Rubric as Rubric
     from llmlab.judge.rubrics import rubric as rubric
-    from llmlab.judge.worklist import Worklist as Worklist
-    from llmlab.judge.worklist import to_label as to_label
 
 __all__, __getattr__, __dir__ = face(
     __name__,
     {
+        "golden.labels": ("Label", "Labels", "Worklist"),
         "judge.anchors": ("AnchorCheck", "check_anchors"),
         "judge.between": ("LabellerAgreement", "between_labellers"),
         "judge.calibration": ("calibrate_scores", "calibrate_verdicts"),
         "judge.context": ("CONTEXT_RUBRICS", "context_judge", "context_verdicts", "score_context"),
-        "judge.correcting": ("Corrected", "corrected", "corrected_difference", "corrected_rate"),
+        "judge.correcting": ("Corrected", "corrected", "corrected_difference", "corrected_rate", "with_labels"),
         "judge.figures": ("Calibration",),
-        "judge.labelled": ("with_labels",),
-        "judge.labelling": ("label_grades", "label_preferences"),
-        "judge.labels": ("Label", "Labels", "calibrate"),
+        "judge.labelling": ("label_grades", "label_preferences", "to_label"),
+        "judge.measuring": ("calibrate",),
         "judge.pairwise": ("prefer", "verdict_frame"),
         "judge.parsing": ("Verdict", "parse_preference", "parse_score"),
         "judge.passports": ("passport", "verdict"),
         "judge.pointwise": ("score",),
         "judge.prompts": ("Judge",),
         "judge.rubrics": ("RUBRICS", "Rubric", "rubric"),
-        "judge.worklist": ("Worklist", "to_label"),
     },
 )

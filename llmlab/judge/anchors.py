@@ -12,9 +12,10 @@ import numpy as np
 from llmlab.base.display import Chip, Interval, Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import p_text
-from llmlab.judge.labels import Labels, labelled_answers
+from llmlab.golden.labels import Labels
 from llmlab.judge.pointwise import score
 from llmlab.judge.prompts import Judge
+from llmlab.results.labelled import label_keys
 from llmlab.results.results import Results
 from llmlab.stats.agreement import cohen_kappa
 from llmlab.stats.estimate import Estimate, mean_estimate
@@ -111,7 +112,7 @@ def check_anchors(
     scale = [float(level) for level in judge.rubric.scale]
     kappa = cohen_kappa(then[both], now[both], labels=scale, weights="quadratic", clusters=clusters, level=LEVEL)
     shift = mean_estimate(now[both] - then[both], clusters, level=LEVEL, n_attempted=len(then))
-    p = None if labels is None else _mcnemar(anchors, name, labels, then, now)
+    p = None if labels is None else _mcnemar(anchors, labels, then, now)
     return AnchorCheck(
         drifted=_drifted(kappa, shift, p),
         n=int(both.sum()),
@@ -123,13 +124,13 @@ def check_anchors(
     )
 
 
-def _mcnemar(anchors: Results, metric: str, labels: Labels, then: np.ndarray, now: np.ndarray) -> float | None:
+def _mcnemar(anchors: Results, labels: Labels, then: np.ndarray, now: np.ndarray) -> float | None:
     """McNemar's exact p on right then against right now, over labelled answers, each case once."""
     right: dict[str, tuple[float, float]] = {}
-    for i, (key, case_id, _, _) in enumerate(labelled_answers(anchors, metric)):
+    for i, key in enumerate(label_keys(anchors.frame, anchors.golden)):
         if key in labels.by_key and not np.isnan(then[i] + now[i]):
             wanted = labels.by_key[key][0].value
-            right.setdefault(case_id, (float(then[i] == wanted), float(now[i] == wanted)))
+            right.setdefault(key[0], (float(then[i] == wanted), float(now[i] == wanted)))
     if len(right) < 2:
         return None
     before, after = zip(*right.values(), strict=True)

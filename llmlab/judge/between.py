@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlab.base.display import Interval, Shown, html_table
-from llmlab.judge.labelling import same_way_round
-from llmlab.judge.labels import Label, Labels, text_digest
-from llmlab.judge.prompts import question_of
+from llmlab.golden.labels import Label, Labels, same_way_round, text_digest
 from llmlab.judge.rubrics import Rubric
 from llmlab.results.results import Results
 from llmlab.results.wording import counted
@@ -120,7 +118,7 @@ def _clusters(results: Results, keys: Mapping[tuple[str, ...], Any]) -> list[str
 
 def _texts(results: Results) -> dict[tuple[str, str, str], tuple[str, str]]:
     """(case id, digest of the question, digest of an answer) -> both texts."""
-    asked = {case.id: question_of(case) for case in results.golden} if results.golden else {}
+    asked = {case.id: case.question for case in results.golden} if results.golden else {}
     rows = zip(results.frame["case_id"].tolist(), results.frame["text"].tolist(), strict=True)
     return {
         (case_id, text_digest(asked[case_id]), text_digest(text)): (asked[case_id], text)

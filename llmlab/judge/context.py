@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from llmlab.base.errors import DataError
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.golden.labels import text_digest
 from llmlab.judge.asking import Opinion, ask, attached, check_judgeable, warn_of_kinship
-from llmlab.judge.labels import text_digest
 from llmlab.judge.pointwise import judge_metric, passage_blocks_of
-from llmlab.judge.prompts import Judge, question_of
+from llmlab.judge.prompts import Judge
 from llmlab.judge.rubrics import Rubric
 from llmlab.results.results import Results
 from llmlab.scorers.grounding import says_nothing, statements
@@ -228,7 +228,7 @@ _ITEMS: Mapping[str, Callable[[Case, Generation, Sequence[str]], _Row]] = {
 
 
 def _shown(case: Case, answer: Generation, items: Sequence[str], **more: str) -> _Row:
-    question = question_of(case)
+    question = case.question
     return _Row(case, answer, tuple({"question": question, "answer": item, **more} for item in items))
 
 

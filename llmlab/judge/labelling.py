@@ -16,14 +16,13 @@ import numpy as np
 
 from llmlab.base.display import Html, Marked, Shown, html_heading, html_of, html_table
 from llmlab.base.errors import DataError
-from llmlab.judge.labels import Label, read_labels, text_digest, write_labels
+from llmlab.golden.labels import Label, Labels, Worklist, read_labels, same_way_round, text_digest, write_labels
 from llmlab.judge.pointwise import passages_of
-from llmlab.judge.prompts import question_of, reference_of
 from llmlab.judge.rubrics import Rubric
-from llmlab.judge.worklist import Worklist
 from llmlab.results.results import Results
+from llmlab.stats.arrays import FloatArray
 
-__all__ = ["Item", "Session", "label_grades", "label_preferences", "same_way_round"]
+__all__ = ["Item", "Session", "label_grades", "label_preferences", "to_label"]
 
 LOCK_TIMEOUT_S = 20.0
 Value = int | Literal["left", "right", "tie"]
@@ -242,6 +241,65 @@ class Session:
         return lines
 
 
+def to_label(
+    results: Results,
+    n: int,
+    *,
+    metric: str,
+    against: str | None = None,
+    threshold: float | None = None,
+    random_share: float = 0.5,
+    labels: Labels | None = None,
+    seed: int = 0,
+) -> Worklist:
+    """All answers of n cases: half by chance, half where two metrics disagree or scores lie near a threshold.
+
+    Systematic sampling with probabilities proportional to size (Madow 1949), so exactly n cases, each with the
+    probability that is stored.
+
+    Args:
+        metric: the judge's; the labels will be by the rubric that it was judged by.
+        against: another metric on the same scale; cases where the two differ most come first.
+        threshold: of a decision; cases whose scores lie near it come first.
+        random_share: how much of the probability is spread evenly over all cases; above 0, so that none is impossible.
+        labels: those there are; their cases are not chosen again. The probability stored is then on the footing of the
+            earlier round (as many labels per case), so that both rounds weigh by their numbers in a correction.
+
+    >>> from llmlab.simulate import judged_results
+    >>> todo = to_label(judged_results(40, labelled=4, seed=1).results, 6, metric="correctness", threshold=3)
+    >>> len(todo), len({case_id for case_id, *_ in todo.items})
+    (12, 6)
+    """
+    if results.golden is None:
+        raise DataError("these results carry no golden set, so there is no question to show")
+    table = results.table(metric)
+    done = {label.case_id for label in labels or ()}
+    open_ = np.array([i for i, case_id in enumerate(table.case_ids) if case_id not in done], dtype=int)
+    cases = len(open_)
+    if not 1 <= n <= cases or not 0 < random_share <= 1:
+        raise ValueError(f"n == {n} must lie between 1 and {cases}, random_share == {random_share} in (0, 1]")
+    interest = _interest(results, metric, against, threshold)[open_]
+    rng = np.random.default_rng(seed)
+    chances = _chances(random_share / cases + (1 - random_share) * interest / interest.sum(), n)
+    order = rng.permutation(cases)
+    edges = np.cumsum(chances[order])
+    picks = order[np.minimum(np.searchsorted(edges, rng.random() + np.arange(n), side="right"), cases - 1)]
+    footing = 1.0 if cases == len(table.case_ids) else (cases / n) * (1 - cases / len(table.case_ids))
+    chosen = {table.case_ids[open_[i]]: min(1.0, float(chances[i]) * footing) for i in picks}
+    answers: dict[tuple[str, str], None] = {}
+    for case_id, text, status in zip(*(results.frame[c].tolist() for c in ("case_id", "text", "status")), strict=True):
+        if case_id in chosen and status != "error":
+            answers[case_id, text] = None
+    listed = list(answers)
+    shuffled = sorted(rng.permutation(len(listed)), key=lambda i: list(chosen).index(listed[i][0]))
+    items = ((*listed[i], chosen[listed[i][0]]) for i in shuffled)
+    by_id = results.golden.by_id
+    return Worklist(
+        rubric=results.provenance.get("judges", {}).get(metric, {}).get("rubric", metric),
+        items=tuple((case_id, by_id[case_id].question, text, p) for case_id, text, p in items),
+    )
+
+
 def label_grades(
     results: Results,
     chosen: Chosen = None,
@@ -312,14 +370,6 @@ def label_preferences(
     return _session(results, [items[i] for i in rng.permutation(len(items))], rubric, path, labeller, seed)
 
 
-def same_way_round(label: Label) -> Label:
-    """The label with the answers of a preference in the order of their digests: the same pair has the same key."""
-    if label.answer_1 is None or label.answer_2 is None or label.answer_1 <= label.answer_2:
-        return label
-    value = {1: 2, 2: 1}.get(label.value, label.value)  # type: ignore[arg-type]  # "tie" and None stay
-    return label.model_copy(update={"answer_1": label.answer_2, "answer_2": label.answer_1, "value": value})
-
-
 def _session(
     results: Results, items: Sequence[Item], rubric: Rubric, path: str | Path, labeller: str, seed: int
 ) -> Session:
@@ -348,7 +398,7 @@ def _answers(results: Results) -> Iterator[tuple[str, str, str]]:
     """(case id, question, text) of every answer that came, in the frame's order."""
     if results.golden is None:
         raise DataError("these results carry no golden set, so there is no question to show")
-    asked = {case.id: question_of(case) for case in results.golden}
+    asked = {case.id: case.question for case in results.golden}
     came = results.frame[results.frame["status"] != "error"]
     for case_id, text in zip(came["case_id"].tolist(), came["text"].tolist(), strict=True):
         yield case_id, asked[case_id], text
@@ -367,9 +417,33 @@ def _material(
     def beside(case_id: str, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
         found = []
         if "reference" in rubric.needs and results.golden is not None:
-            found.append(("Reference", reference_of(results.golden.by_id[case_id]) or "(the case names none)"))
+            found.append(("Reference", results.golden.by_id[case_id].reference or "(the case names none)"))
         if passages:
             found.append(("Passages", "\n\n".join(sorted({passages[case_id, text] for text in texts}))))
         return tuple(found)
 
     return beside
+
+
+def _interest(results: Results, metric: str, against: str | None, threshold: float | None) -> FloatArray:
+    """How much a label of each case teaches, above 0: one part per reason, else all the same."""
+    values = results.table(metric).values
+    span = float(np.nanmax(values) - np.nanmin(values)) or 1.0
+    interest = np.full(len(values), 1e-3)
+    if against is not None:
+        interest += np.nan_to_num(np.nanmax(np.abs(values - results.table(against).values) / span, axis=1, initial=0.0))
+    if threshold is not None:
+        interest += np.nan_to_num(np.nanmax(np.exp(-4 * np.abs(values - threshold) / span), axis=1, initial=0.0))
+    return interest
+
+
+def _chances(share: FloatArray, n: int) -> FloatArray:
+    """n times the shares, none above 1: what is cut off goes to the others in proportion."""
+    chances = n * share
+    for _ in range(len(share)):
+        above = chances > 1
+        if not above.any():
+            break
+        fixed = chances >= 1
+        chances = np.where(fixed, 1.0, chances * (n - fixed.sum()) / chances[~fixed].sum() if (~fixed).any() else 1.0)
+    return np.minimum(chances, 1.0)

@@ -1,28 +1,99 @@
-"""A judge measured in one call: whatever it has not judged yet of what people labelled, it judges now.
+"""A judge against people's labels: whatever it has not judged yet of what they labelled, it judges now.
 
-`Judge.calibrate` and `Judge.check_anchors` come here.
+`calibrate` takes results that are judged; `Judge.calibrate` comes to `calibrated`. A label fits an answer that is the
+same, word for word, to the same question; others are counted and not used.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from llmlab.base.errors import DataError
+from llmlab.bundle.bundle import ModelRef
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.golden.labels import Labels, text_digest
+from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 from llmlab.judge.figures import Calibration
-from llmlab.judge.labels import Labels, calibrate, text_digest
-from llmlab.judge.pairwise import prefer
+from llmlab.judge.pairwise import prefer, verdict_frame
 from llmlab.judge.pointwise import score
-from llmlab.judge.prompts import Judge, question_of
+from llmlab.judge.prompts import Judge, family
+from llmlab.results.labelled import label_keys
 from llmlab.results.results import Results
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from llmlab.judge.asking import CallOptions
 
-__all__ = ["calibrated"]
+__all__ = ["calibrate", "calibrated", "graded_frame"]
+
+Used = set[tuple[tuple[str, ...], int]]  # (what was labelled, which label of it): each label counts once
+
+
+def calibrate(
+    labels: Labels,
+    results: Results | Sequence[Results],
+    *,
+    metric: str | None = None,
+    by: str | None = None,
+    level: float = 0.95,
+) -> Calibration:
+    """A judge's metric in these results against the labels of the same answers.
+
+    Preferences also tell whether the judge likes answers of its own family of models better, where it wrote some.
+
+    Args:
+        results: judged results, or several of one judge, such as the preferences of several pairs of variants.
+        metric: the judge's, by default the labels' rubric (`<rubric>_preferred` for preferences).
+        by: "tags" for the same per tag of the cases; a case with two tags counts in both.
+
+    Raises:
+        DataError: no label fits, the metric was not given by a judge, or the results are of several judges.
+
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(400, labelled=300, seed=1, kindness=(0.5, 0.5))
+    >>> found = calibrate(planted.labels, planted.results).only
+    >>> found.n, round(found.leaning.value, 1)
+    (600, 0.5)
+    """
+    import pandas as pd  # heavy
+
+    if by not in (None, "tags"):
+        raise ValueError(f"by == {by!r}, must be 'tags' or None")
+    name = metric or (f"{labels.rubric}_preferred" if labels.pairwise else labels.rubric)
+    every = [results] if isinstance(results, Results) else list(results)
+    judges = {part.metric(name).judge for part in every}
+    if len(judges) != 1 or not all(judges):
+        raise DataError(f"{name!r} was not given by one judge; judge the results with one, then calibrate it")
+    used: Used = set()
+    rows = [row for part in every for row in (_pairs if labels.pairwise else _grades)(labels, part, name, used)]
+    lost = len(labels) - len(used)
+    if not used:
+        raise DataError(f"none of the {lost} labels fits: the questions or answers have changed since they were made")
+    frame = pd.DataFrame(rows)
+    if by == "tags":
+        frame = frame.explode("tags")
+    split = ("tags",) if by == "tags" else ()
+    meaning, record = every[0].metric(name), every[0].provenance.get("judges", {}).get(name, {})
+    if labels.pairwise:
+        columns: dict[str, Any] = {"cluster": "cluster", "length1": "words_1", "length2": "words_2"}
+        columns |= _authors(frame, str(record.get("model", "")))
+        calibration = calibrate_verdicts(frame, by=split, level=level, **columns)
+    else:
+        scale = range(int(meaning.low or 0), int(meaning.high or 0) + 1)
+        calibration = calibrate_scores(frame, scale=scale, length="words", cluster="cluster", by=split, level=level)
+    note = f"{lost} of {len(labels)} labels fit no answer here (changed since, or of other answers) and were not used."
+    return replace(
+        calibration,
+        judge=record.get("model", name),
+        judge_digest=meaning.judge,
+        labels_digest=labels.digest,
+        pinned=bool(record.get("pinned", False)),
+        notes=(note,) if lost else (),
+    )
 
 
 def calibrated(
@@ -47,44 +118,83 @@ def calibrated(
     if results is None:
         results = _as_read(labels)
     every = [results] if isinstance(results, Results) else list(results)
-    judged = [part for one in every for part in _judged(judge, labels, one, name, options)]
+    judged = [part for answers in every for part in _judged(judge, labels, answers, name, options)]
     return calibrate(labels, judged, metric=name, by=by, level=level)
+
+
+def graded_frame(labels: Labels, results: Results, *, metric: str | None = None) -> pd.DataFrame:
+    """What was labelled beside what the judge said, one row per label: tags, cluster, human, judge, words."""
+    import pandas as pd  # heavy
+
+    rows = list(_grades(labels, results, metric or labels.rubric, set()))
+    return pd.DataFrame(rows, columns=["tags", "cluster", "human", "judge", "words"])
+
+
+def _grades(labels: Labels, results: Results, metric: str, used: Used) -> Iterator[dict[str, Any]]:
+    """One row per label and answer text: the same text in two variants is one thing that was labelled."""
+    cases = results.golden.by_id if results.golden else {}
+    columns = (results.frame[name].tolist() for name in ("text", metric))
+    for key, text, grade in zip(label_keys(results.frame, results.golden), *columns, strict=True):
+        case = cases[key[0]]
+        for place, label in enumerate(labels.by_key.get(key, ())):
+            if (key, place) not in used:
+                used.add((key, place))
+                about = {"tags": case.tags, "cluster": case.cluster or case.id}
+                yield {**about, "human": label.value, "judge": grade, "words": len(text.split())}
+
+
+def _pairs(labels: Labels, results: Results, metric: str, used: Used) -> Iterator[dict[str, Any]]:
+    """One row per label of the two answers, whichever of them stood first when it was labelled."""
+    cases = results.golden.by_id if results.golden else {}
+    for row in verdict_frame(results, metric).to_dict("records"):
+        case = cases[str(row["case_id"])]
+        one, two = text_digest(row["output_1"]), text_digest(row["output_2"])
+        for answers, turned in (((one, two), {1: 1, 2: 2}), ((two, one), {1: 2, 2: 1})):
+            key = (case.id, text_digest(case.question), *answers)
+            for place, label in enumerate(labels.by_key.get(key, ())):
+                if (key, place) not in used:
+                    used.add((key, place))
+                    winner = "tie" if label.value == "tie" else turned[int(label.value or 0)]
+                    yield {**{str(name): cell for name, cell in row.items()}, "tags": case.tags, "label": winner}
+
+
+def _authors(frame: pd.DataFrame, model: str) -> dict[str, str]:
+    """The columns that tell self-preference, where the judge's family wrote some of the answers and others the rest."""
+    own = family(ModelRef.parse(model)) if "/" in model else ""
+    wrote = {*frame["author_1"], *frame["author_2"]}
+    if own not in wrote or len(wrote) < 2:
+        return {}
+    frame["judge"] = own
+    return {"judge": "judge", "author1": "author_1", "author2": "author_2"}
 
 
 def _judged(judge: Judge, labels: Labels, results: Results, name: str, options: CallOptions) -> list[Results]:
     """The results, where this judge gave the metric already; else what people labelled of them, judged now."""
     if name in results.metrics and results.metric(name).judge == judge.digest:
         return [results]
-    labelled = _of_labelled_cases(labels, results)
-    if judge.kind == "pointwise":
-        return [score(labelled, judge, name=name, **options)]
-    pairs = [pair for pair in itertools.combinations(results.variants, 2) if _has_a_label(labels, labelled, pair)]
-    if not pairs:
-        raise DataError(f"none of the {len(labels)} labels is of two answers here: they have changed since")
-    return [prefer(labelled, a, b, judge, name=name, **options) for a, b in pairs]
-
-
-def _of_labelled_cases(labels: Labels, results: Results) -> Results:
-    """The answers that a label is of, so that nothing else is paid for."""
-    if results.golden is None:
-        raise DataError("these results carry no golden set, so labels cannot be matched to questions")
+    keys = label_keys(results.frame, results.golden)
     read = {(key[0], digest) for key in labels.by_key for digest in key[2:]}
-    columns = (results.frame[name].tolist() for name in ("case_id", "text"))
-    chosen = [(case_id, text_digest(text)) in read for case_id, text in zip(*columns, strict=True)]
-    if not any(chosen):
+    # Nothing is paid for but the answers that a label is of.
+    labelled = results.frame[[(case_id, answer) in read for case_id, _, answer in keys]].reset_index(drop=True)
+    if not len(labelled):
         raise DataError(
             f"none of the {len(labels)} labels fits: the questions or answers have changed since they were made"
         )
-    return replace(results, frame=results.frame[chosen].reset_index(drop=True))
+    results = replace(results, frame=labelled)
+    if judge.kind == "pointwise":
+        return [score(results, judge, name=name, **options)]
+    pairs = [pair for pair in itertools.combinations(results.variants, 2) if _has_a_label(labels, results, pair)]
+    if not pairs:
+        raise DataError(f"none of the {len(labels)} labels is of two answers here: they have changed since")
+    return [prefer(results, a, b, judge, name=name, **options) for a, b in pairs]
 
 
 def _has_a_label(labels: Labels, results: Results, pair: tuple[str, str]) -> bool:
-    said: dict[tuple[str, str], set[str]] = {}
-    columns = (results.frame[name].tolist() for name in ("variant", "case_id", "text"))
-    for variant, case_id, text in zip(*columns, strict=True):
-        said.setdefault((variant, case_id), set()).add(text_digest(text))
+    digests: dict[tuple[str, str], set[str]] = {}
+    for variant, key in zip(results.frame["variant"].tolist(), label_keys(results.frame, results.golden), strict=True):
+        digests.setdefault((variant, key[0]), set()).add(key[2])
     for case_id, _, one, other in labels.by_key:
-        first, second = (said.get((variant, case_id), set()) for variant in pair)
+        first, second = (digests.get((variant, case_id), set()) for variant in pair)
         if (one in first and other in second) or (other in first and one in second):
             return True
     return False
@@ -92,18 +202,18 @@ def _has_a_label(labels: Labels, results: Results, pair: tuple[str, str]) -> boo
 
 def _as_read(labels: Labels) -> Results:
     """Results of the texts that the labels hold themselves (`asked` and `text`, as a worklist writes them)."""
-    import pandas as pd
+    import pandas as pd  # heavy
 
-    readable = [one for one in labels if one.answer is not None and one.asked and text_digest(one.text) == one.answer]
+    readable = [label for label in labels if label.asked and label.answer == text_digest(label.text)]
     if len(readable) < len(labels):
         raise DataError(
             f"{len(labels) - len(readable)} of {len(labels)} labels do not hold the text that was read; "
             "give the results that it is in: `judge.calibrate(labels, results)`"
         )
-    asked = {one.case_id: one.asked for one in readable}
+    asked = {label.case_id: label.asked for label in readable}
     golden = GoldenSet(tuple(Case(id=case_id, inputs={"question": text}) for case_id, text in asked.items()))
-    if any(text_digest(question_of(golden.by_id[one.case_id])) != one.question for one in readable):
+    if any(text_digest(golden.by_id[label.case_id].question) != label.question for label in readable):
         raise DataError("a label's question is not the text that it holds; give the results that it is of")
-    texts = dict.fromkeys((one.case_id, one.text) for one in readable)
+    texts = dict.fromkeys((label.case_id, label.text) for label in readable)
     frame = pd.DataFrame(list(texts), columns=["case_id", "text"]).assign(variant="as labelled")
     return Results.from_frame(frame.assign(repeat=frame.groupby("case_id").cumcount()), golden=golden)

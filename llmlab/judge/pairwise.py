@@ -18,7 +18,7 @@ from llmlab.golden.cases import Case
 from llmlab.judge.asking import ask, attached, check_judgeable, warn_of_kinship
 from llmlab.judge.parsing import TIE
 from llmlab.judge.pointwise import judge_metric, passages_of
-from llmlab.judge.prompts import Judge, family, question_of, reference_of
+from llmlab.judge.prompts import Judge, family
 from llmlab.results.results import Results
 
 if TYPE_CHECKING:
@@ -168,9 +168,9 @@ def _without_a_call(one: Generation | None, other: Generation | None) -> _Outcom
 def _material(
     case: Case, judge: Judge, first: Generation, second: Generation, passages: Mapping[tuple[str, str], str]
 ) -> dict[str, str]:
-    material = {"question": question_of(case), "answer_a": first.text, "answer_b": second.text}
+    material = {"question": case.question, "answer_a": first.text, "answer_b": second.text}
     if "reference" in judge.rubric.needs:
-        material["reference"] = reference_of(case)
+        material["reference"] = case.reference
     if "passages" in judge.rubric.needs:
         shown = sorted({passages[g.variant, g.case_id] for g in (first, second)})
         material["passages"] = "\n\n".join(shown)

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from llmlab.base.errors import DataError
 from llmlab.base.verdict import Conclusion, Verdict
-from llmlab.gate.passport import JudgePassport, Limit, Measured
 from llmlab.judge.figures import Calibration, VerdictGroup
 from llmlab.judge.prompts import Judge
+from llmlab.results.passport import JudgePassport, Limit, Measured
 from llmlab.stats.estimate import Estimate
 
 __all__ = ["LIMITS_GRADES", "LIMITS_PREFERENCES", "passport", "verdict"]
@@ -71,7 +71,7 @@ def verdict(found: JudgePassport, judge: Judge, *, now: datetime) -> Conclusion:
     """PASS where the passport holds for this judge now, so that a gate may use its scores; else FAIL with reasons.
 
     >>> from datetime import UTC
-    >>> from llmlab.judge.labels import calibrate
+    >>> from llmlab.judge.measuring import calibrate
     >>> from llmlab.simulate import judged_results
     >>> planted = judged_results(200, labelled=60, seed=1, noise=0.6)
     >>> now = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,7 +14,7 @@ from llmlab.bundle.prompt import fill
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.judge.asking import ask, attached, check_judgeable, warn_of_kinship
-from llmlab.judge.prompts import Judge, question_of, reference_of
+from llmlab.judge.prompts import Judge
 from llmlab.results.results import Results
 from llmlab.results.scores import Metric
 from llmlab.search.retrievers import build_index
@@ -94,9 +94,9 @@ def material_of(
     case: Case, answer: Generation, judge: Judge, passages: Mapping[tuple[str, str], str]
 ) -> dict[str, str]:
     """What the judge is shown of one answer."""
-    material = {"question": question_of(case), "answer": answer.text or NO_TEXT}
+    material = {"question": case.question, "answer": answer.text or NO_TEXT}
     if "reference" in judge.rubric.needs:
-        material["reference"] = reference_of(case)
+        material["reference"] = case.reference
     if "passages" in judge.rubric.needs:
         material["passages"] = passages[answer.variant, answer.case_id]
     return material

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmlab.base.display import Shown
 from llmlab.base.errors import FloatingModelError
 from llmlab.bundle.bundle import Bundle, ModelRef
-from llmlab.golden.cases import Case
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
 from llmlab.judge.rubrics import Rubric, rubric
 
@@ -26,13 +25,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Unpack
 
+    from llmlab.golden.labels import Labels
     from llmlab.judge.anchors import AnchorCheck
     from llmlab.judge.asking import CallOptions
     from llmlab.judge.figures import Calibration
-    from llmlab.judge.labels import Labels
     from llmlab.results.results import Results
 
-__all__ = ["Judge", "family", "framed", "question_of", "reference_of"]
+__all__ = ["Judge", "family", "framed"]
 
 CODE_CHARS = 16
 MAX_TOKENS = 600
@@ -179,7 +178,7 @@ class Judge(Shown):
 
         >>> import tempfile
         >>> from llmlab.clients.fake import FakeClient
-        >>> from llmlab.judge.labels import Label, Labels, text_digest
+        >>> from llmlab.golden.labels import Label, Labels, text_digest
         >>> texts = {"q1": "dropna", "q2": "no idea", "q3": "isna", "q4": "fillna"}
         >>> people = Labels(tuple(
         ...     Label(rubric="relevance", case_id=case, question=text_digest("Gaps?"), answer=text_digest(text),
@@ -239,19 +238,6 @@ def framed(material: Mapping[str, str]) -> dict[str, str]:
     together = "\n".join(material.values())
     codes = (hashlib.sha256(b"%d:" % attempt + seed).hexdigest()[:CODE_CHARS] for attempt in itertools.count())
     return {**material, "code": next(code for code in codes if code not in together)}
-
-
-def question_of(case: Case) -> str:
-    """What was asked, as text: the input called `question`, or all inputs as `name: value` lines."""
-    if set(case.inputs) == {"question"}:
-        return str(case.inputs["question"])
-    shown = {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in case.inputs.items()}
-    return "\n".join(f"{name}: {value}" for name, value in shown.items())
-
-
-def reference_of(case: Case) -> str:
-    """What a right answer says, one fact per line; `a|b` is either of the two. "" where the case names nothing."""
-    return "\n".join(f"- {' or '.join(fact.split('|'))}" for fact in case.expected)
 
 
 def family(model: ModelRef) -> str:

@@ -8,8 +8,9 @@ import matplotlib as mpl
 import numpy as np
 
 from llmlab.base.display import plain
+from llmlab.golden.labels import Labels
 from llmlab.judge.figures import Calibration, VerdictGroup
-from llmlab.judge.labels import Labels, graded_frame
+from llmlab.judge.measuring import graded_frame
 from llmlab.plots.drawing import COLOURS, STYLE, Picture, arms, picture, titled
 from llmlab.stats.estimate import mean_estimate, wilson_rate
 

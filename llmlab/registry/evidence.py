@@ -18,8 +18,6 @@ from llmlab.gate import GatePolicy, Receipt
 from llmlab.gate.policy import age_limit
 from llmlab.gate.validity import judges_of
 from llmlab.golden.cases import GoldenSet
-from llmlab.judge.correcting import corrected
-from llmlab.judge.labelled import labels_digests
 from llmlab.registry.connection import Registry
 from llmlab.registry.ledgers import ledger
 from llmlab.registry.versions import Version
@@ -27,8 +25,8 @@ from llmlab.tracking.screening import redacted_cases
 from llmlab.tracking.store import reported
 
 if TYPE_CHECKING:
-    from llmlab.gate.passport import JudgePassport
     from llmlab.gate.policy import Floor
+    from llmlab.results.passport import JudgePassport
     from llmlab.results.results import Results
 
 __all__ = ["Evidence", "condition_rows", "objections"]
@@ -202,8 +200,8 @@ def _floor_mean(policy: GatePolicy, part: Results, floor: Floor, candidate: str)
     """
     import numpy as np
 
-    if policy.is_corrected(floor.metric, floor, judges_of(policy, part)) and floor.metric in labels_digests(part):
-        value = corrected(part, floor.metric)[candidate].corrected.value
+    if policy.is_corrected(floor.metric, floor, judges_of(policy, part)) and floor.metric in part.labels_digests:
+        value = part.labelled(floor.metric).mean(candidate).corrected.value
         if value is not None:
             return value
     table = part.table(floor.metric, aggregation=policy.aggregation if floor.metric in part.metrics else "mean")

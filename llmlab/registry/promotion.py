@@ -19,7 +19,7 @@ from llmlab.registry.versions import Version, read_bundle, read_receipt, resolve
 
 if TYPE_CHECKING:
     from llmlab.gate import Receipt
-    from llmlab.gate.passport import JudgePassport
+    from llmlab.results.passport import JudgePassport
 
 __all__ = ["promote"]
 

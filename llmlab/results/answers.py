@@ -1,6 +1,7 @@
-"""Answers as columns of a frame and back, with their scores beside them; and the frame as one Parquet file.
+"""Answers as columns of a frame and back, with their scores beside them; and a run's results in one Parquet file.
 
-Used by `results`, which says what the columns mean, and by `resultsfile`.
+Used by `results`, which says what the columns mean. The file carries bundles, cases, metrics and digests in its
+metadata; one that was damaged, or changed by hand, is refused by its digests.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -22,28 +24,32 @@ from llmlab.base.documents import whole_file
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.scores import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from llmlab.golden.cases import Case
     from llmlab.scorers import Score, Scorer
 
 __all__ = [
+    "FACTS",
     "FRAME_COLUMNS",
     "answers_of",
     "bounds_of",
     "content_digest",
     "frame_of",
     "generations_of",
-    "read_frame",
+    "read_results",
     "score_columns",
     "storable",
     "unknown_bundle",
-    "write_frame",
+    "write_results",
 ]
 
+FORMAT = "llmlab-results-1"
+FACTS = ("golden_digest", "index_digests", "complete", "failed_share_allowed", "provenance", "notes", "created_at")
 TEXTS_AT_ONCE = 4_096  # copied into the frame together
 SCORING_AT_ONCE = 32  # answers whose async scorers wait for an endpoint at the same time
 
@@ -161,11 +167,28 @@ def score_columns(
     return {**{name: np.array(values, dtype=float) for name, values in columns.items()}, "explanations": said}
 
 
-def write_frame(frame: pd.DataFrame, path: str | Path, *, about: Mapping[str, Any]) -> Path:
-    """The frame as a Parquet file that carries `about` as JSON; a killed process leaves no half a file."""
-    import pyarrow as pa
+def write_results(
+    path: str | Path,
+    *,
+    frame: pd.DataFrame,
+    metrics: Mapping[str, Metric],
+    bundles: Mapping[str, Bundle],
+    golden: GoldenSet | None,
+    facts: Mapping[str, Any],
+) -> Path:
+    """The path, with the rows written to it and all else beside them; a killed process leaves no half a file."""
+    import pyarrow as pa  # heavy
     import pyarrow.parquet as pq
 
+    about = {
+        "format": FORMAT,
+        "metrics": [asdict(metric) for metric in metrics.values()],
+        "bundles": {name: bundle.model_dump(mode="json") for name, bundle in bundles.items()},
+        "bundle_digests": {name: bundle.digest for name, bundle in bundles.items()},
+        "cases": None if golden is None else [case.to_row() for case in golden],
+        "golden": None if golden is None else {"name": golden.name, "parent": golden.parent},
+        **{name: _plain(fact) for name, fact in facts.items()},
+    }
     table = pa.Table.from_pandas(frame.drop(columns="retrieved"), preserve_index=False)
     ids = pa.array([list(row) for row in frame["retrieved"]], type=pa.list_(pa.string()))
     table = table.add_column(list(frame.columns).index("retrieved"), "retrieved", ids)
@@ -174,13 +197,20 @@ def write_frame(frame: pd.DataFrame, path: str | Path, *, about: Mapping[str, An
     return Path(path)
 
 
-def read_frame(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """What `write_frame` wrote; `about` is empty for a Parquet file of somebody else's.
+def read_results(path: str | Path) -> dict[str, Any]:
+    """The attributes of the results that were written there, by name; FileRuleError for any other file."""
+    frame, about = _read_frame(path)
+    if about.get("format") != FORMAT:
+        raise FileRuleError("was not written by Results.to_parquet; use `llmlab compare` for other tables", path=path)
+    try:
+        return {"frame": frame, **_attributes(about)}
+    except (KeyError, TypeError, ValueError, DataError) as error:
+        raise FileRuleError(f"is damaged or was changed by hand ({error})", path=path) from None
 
-    Raises:
-        FileRuleError: there is no such file, or it is not Parquet.
-    """
-    import pyarrow as pa
+
+def _read_frame(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The rows of a Parquet file and what its metadata say, nothing where it is somebody else's; FileRuleError."""
+    import pyarrow as pa  # heavy
     import pyarrow.parquet as pq
 
     try:
@@ -197,6 +227,28 @@ def read_frame(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     if "retrieved" in frame.columns:
         frame["retrieved"] = [tuple(ids) for ids in frame["retrieved"]]
     return frame, about if isinstance(about, dict) else {}
+
+
+def _attributes(about: Mapping[str, Any]) -> dict[str, Any]:
+    cases = about["cases"]
+    golden = None if cases is None else GoldenSet(tuple(Case.from_row(row) for row in cases), **about["golden"])
+    bundles = {name: Bundle.model_validate(row) for name, row in about["bundles"].items()}
+    if {name: bundle.digest for name, bundle in bundles.items()} != about["bundle_digests"]:
+        raise ValueError("a bundle does not have the digest it was run with")
+    if golden and golden.digest != about["golden_digest"] and "redacted_from" not in about["provenance"]:
+        raise ValueError("the cases do not have the digest that was run")
+    return {
+        "metrics": {row["name"]: Metric(**row) for row in about["metrics"]},
+        "bundles": bundles,
+        "golden": golden,
+        **{name: about[name] for name in FACTS},
+        "notes": tuple(about["notes"]),
+    }
+
+
+def _plain(value: Any) -> Any:
+    plain = {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+    return list(plain) if isinstance(plain, tuple) else plain
 
 
 def storable(text: str) -> str:

@@ -17,7 +17,6 @@ from llmlab.golden.cases import Case
 
 if TYPE_CHECKING:
     from llmlab.results.results import Results
-    from llmlab.retrieval.attribution import Attribution
 
 __all__ = ["CaseView", "show", "view"]
 
@@ -34,7 +33,7 @@ class CaseView(Shown):
     Attributes:
         answers: variant -> the row of the results' frame.
         baseline: the variant that the other answers are compared with.
-        outcomes: variant -> cell of the attribution, where there is one.
+        outcomes: variant -> what became of its answer, where that is known.
         requests: variant -> the exact request, where the call store has it.
     """
 
@@ -139,11 +138,11 @@ def view(
     repeat: int = 0,
     baseline: str | None = None,
     variants: Sequence[str] | None = None,
-    attribution: Attribution | None = None,
+    outcomes: Mapping[tuple[str, str], str] | None = None,
 ) -> CaseView:
     """One case with the answers of these variants (all by default), compared with the baseline's, the first by default.
 
-    With an attribution each answer has its outcome: right, generation failure, retrieval failure or lucky.
+    `outcomes` says of (variant, case id) what became of it, such as "retrieval failure" (`Attribution.outcomes`).
     """
     frame = results.frame
     chosen = frame[(frame["case_id"] == case_id) & (frame["repeat"] == repeat)]
@@ -160,7 +159,7 @@ def view(
         metrics=tuple(results.metrics),
         requests={},
         baseline=first,
-        outcomes=_outcomes(attribution, case_id) if attribution is not None else {},
+        outcomes={name: outcomes[name, case_id] for name in wanted if outcomes and (name, case_id) in outcomes},
     )
 
 
@@ -169,14 +168,6 @@ def show(results: Results, case_id: str, *, repeat: int = 0, store: str | Path |
     found = view(results, case_id, repeat=repeat)
     rows = list(found.answers.values())
     return replace(found, requests=_requests(rows, results.provenance.get("endpoints", {}), store))
-
-
-def _outcomes(attribution: Attribution, case_id: str) -> dict[str, str]:
-    from llmlab.retrieval.attribution import CELLS, UNKNOWN
-
-    cells = attribution.cells[attribution.case_ids.index(case_id)] if case_id in attribution.case_ids else ()
-    found = zip(attribution.variants, cells, strict=False)
-    return {variant: CELLS[cell] for variant, cell in found if cell != UNKNOWN}
 
 
 def _requests(

@@ -16,17 +16,21 @@ from llmlab.base.errors import DataError, RunFailedError
 from llmlab.bundle.bundle import Bundle, axes
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import GoldenSet, is_held_out
+from llmlab.golden.labels import Labels
 from llmlab.results.answers import (
+    FACTS,
     FRAME_COLUMNS,
     answers_of,
     bounds_of,
     content_digest,
     frame_of,
     generations_of,
+    read_results,
     score_columns,
     unknown_bundle,
+    write_results,
 )
-from llmlab.results.file import read_attributes, write_results
+from llmlab.results.labelled import LabelledScores, corrected_line, label_columns
 from llmlab.results.scores import Aggregation, CaseGroups, Metric, ScoreTable, score_table
 
 if TYPE_CHECKING:
@@ -34,9 +38,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmlab.results.case_view import CaseView
+    from llmlab.results.cases import Flips, Rows
     from llmlab.results.comparison import Comparison
     from llmlab.results.cost import PerVariant
-    from llmlab.results.flips import Flips, Worst
     from llmlab.results.summary import Summary
     from llmlab.scorers import Scorer
     from llmlab.scorers.base import ScoreFunction
@@ -175,6 +179,56 @@ class Results(Shown):
             raise ValueError(f"the {share:.0%} holdout of these {len(self.golden)} cases is empty")
         return self if self.golden is not None and len(held) == len(self.golden) else self.of_cases(held)
 
+    def with_labels(self, labels: Labels, *, metric: str | None = None) -> Results:
+        """The same results with people's grades beside the judge's, by which summary, comparison and gate correct.
+
+        Adds the columns `<metric>_label` (mean of the labellers, NaN = none) and `<metric>_inclusion` (the probability
+        of having been chosen, NaN = not known), and the labels' digest to the provenance. Labels of the same metric
+        that were there before are replaced. A label that fits no answer is counted as stale and not used.
+
+        Args:
+            metric: the judge's, by default the labels' rubric.
+
+        Raises:
+            DataError: preferences, labels by another rubric than the judge's, or none that fits.
+
+        >>> import pandas as pd
+        >>> from llmlab.golden.cases import Case
+        >>> from llmlab.golden.labels import Label, text_digest
+        >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Which function drops gaps?"}),))
+        >>> answers = pd.DataFrame({"variant": ["v1", "v2"], "case_id": "q1", "text": ["dropna", "fillna"]})
+        >>> judged = Results.from_frame(answers, golden=golden)
+        >>> judged = replace(judged, frame=judged.frame.assign(relevance=[4.0, 4.0]))
+        >>> asked = text_digest("Which function drops gaps?")
+        >>> label = Label(rubric="relevance", case_id="q1", question=asked, answer=text_digest("dropna"), value=5)
+        >>> judged.with_labels(Labels((label,))).frame["relevance_label"].tolist()
+        [5.0, nan]
+        """
+        name = metric or labels.rubric
+        judged_by = self.provenance.get("judges", {}).get(name, {}).get("rubric", labels.rubric)
+        if judged_by != labels.rubric and not labels.pairwise:
+            raise DataError(f"{name!r} was judged by the rubric {judged_by!r}, the labels are by {labels.rubric!r}")
+        columns, n_used = label_columns(labels, self.frame, self.golden, name=name)
+        stale = len(labels) - n_used
+        note = f"{stale} of {len(labels)} labels of {name} fit no answer here (changed, or of others) and are not used."
+        about = {"digest": labels.digest, "used": n_used, "stale": stale}
+        known = {**self.provenance.get("labels", {}), name: about}
+        return replace(
+            self,
+            frame=self.frame.assign(**columns),
+            provenance={**self.provenance, "labels": known},
+            notes=tuple(dict.fromkeys([*self.notes, *([note] if stale else [])])),
+        )
+
+    def labelled(self, metric: str) -> LabelledScores:
+        """A judged metric beside people's labels of it; DataError where these results carry none (`with_labels`)."""
+        return LabelledScores.of(self.frame, metric=self.metric(metric), variants=self.variants, golden=self.golden)
+
+    @property
+    def labels_digests(self) -> dict[str, str]:
+        """Metric -> digest of the labels that these results carry."""
+        return {name: str(about["digest"]) for name, about in dict(self.provenance.get("labels") or {}).items()}
+
     @property
     def variants(self) -> tuple[str, ...]:
         """Names of the variants, in the order they were given."""
@@ -253,10 +307,11 @@ class Results(Shown):
 
     def summary(self) -> Summary:
         """Each metric of each variant: mean [CI] (beside it corrected by labels, if any), tokens, cost and latency."""
-        from llmlab.judge.correcting import corrected_estimates
         from llmlab.results.summary import summarise
 
-        return summarise(self, corrected=corrected_estimates(self))
+        scores = {name: self.labelled(name) for name in self.labels_digests if name in self.metrics}
+        corrected = {(v, name): of.mean(v).corrected for name, of in scores.items() for v in self.variants}
+        return summarise(self, corrected=corrected)
 
     def compare(
         self,
@@ -286,7 +341,6 @@ class Results(Shown):
         Raises:
             RunFailedError: too many rows have no answer for a difference to mean anything.
         """
-        from llmlab.judge.correcting import corrected_lines
         from llmlab.results.comparison import Comparison, compare_tables
         from llmlab.results.cost import cost_line
         from llmlab.results.summary import age_of
@@ -305,7 +359,8 @@ class Results(Shown):
         partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
         arms = dict.fromkeys(row.candidate for row in rows) if requests_per_day else ()
         costs = [cost_line(self, baseline, arm, requests_per_day=requests_per_day) for arm in arms]
-        costs += corrected_lines(self, [(row.metric.name, row.candidate) for row in rows], baseline, level=level)
+        labelled = dict.fromkeys((r.metric.name, r.candidate) for r in rows if r.metric.name in self.labels_digests)
+        costs += [corrected_line(self.labelled(name), baseline, arm, level=level) for name, arm in labelled]
         about = {"golden_digest": self.golden_digest, "age": age_of(self.created_at)}
         return Comparison(rows=rows, baseline=baseline, notes=(*costs, *partial, *self.notes), **about)
 
@@ -352,13 +407,13 @@ class Results(Shown):
 
     def flips(self, before: str, after: str, *, metric: str | None = None) -> Flips:
         """Cases that went from good to bad or from bad to good between two variants, with both answers."""
-        from llmlab.results.flips import flips
+        from llmlab.results.cases import flips
 
         return flips(self, before, after, metric=metric)
 
-    def worst(self, n: int = 10, *, variant: str | None = None, metric: str | None = None) -> Worst:
+    def worst(self, n: int = 10, *, variant: str | None = None, metric: str | None = None) -> Rows:
         """The n lowest-scored answers."""
-        from llmlab.results.flips import worst
+        from llmlab.results.cases import worst
 
         return worst(self, n, variant=variant, metric=metric)
 
@@ -373,12 +428,15 @@ class Results(Shown):
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write rows, bundles, cases and digests into one Parquet file."""
-        return write_results(self, path)
+        facts = {name: getattr(self, name) for name in FACTS}
+        return write_results(
+            path, frame=self.frame, metrics=self.metrics, bundles=self.bundles, golden=self.golden, facts=facts
+        )
 
     @classmethod
     def from_parquet(cls, path: str | Path) -> Results:
         """Results that `to_parquet` wrote; FileRuleError for any other file."""
-        return cls(**read_attributes(path))
+        return cls(**read_results(path))
 
     @cached_property
     def _codes(self) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64], CaseGroups]:

@@ -7,18 +7,19 @@ luck, or missing judgements. Reads `Results`; notebooks and reports show it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmlab.base.display import Interval, Shown, plain
 from llmlab.base.errors import DataError
+from llmlab.results.cases import Rows
 from llmlab.results.comparison import Comparison, compare_tables
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable
 from llmlab.results.wording import counted
-from llmlab.retrieval.caserows import Rows, case_rows
 from llmlab.stats.estimate import Estimate, mean_estimate
 from llmlab.stats.shares import share_estimate
 
@@ -76,6 +77,14 @@ class Attribution(Shown):
     n_without_relevant: int = 0
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def outcomes(self) -> Mapping[tuple[str, str], str]:
+        """(variant, case id) -> cell, of all that can be attributed: what single cases are shown and looked for by."""
+        return {
+            (self.variants[column], self.case_ids[row]): CELLS[self.cells[row, column]]
+            for row, column in zip(*np.nonzero(self.cells != UNKNOWN), strict=True)
+        }
+
     def count(self, cell: str, variant: str | None = None) -> int:
         """How many cases of a variant lie in a cell."""
         return int((self._column(variant) == _place(cell)).sum())
@@ -92,7 +101,7 @@ class Attribution(Shown):
         """The cases in a cell: what was asked, fetched, should have been fetched, and answered."""
         name = self._variant(variant)
         chosen = [self.case_ids[i] for i in np.flatnonzero(self._column(variant) == _place(cell))]
-        rows = case_rows(self.results, chosen, [name], self.metric)
+        rows = _case_rows(self.results, chosen, [name], self.metric)
         return Rows(rows=rows, sentence=f"{counted(len(chosen), 'case')} of {name}: {cell} ({ADVICE[cell]}).")
 
     def by_tag(self, variant: str | None = None) -> Rows:
@@ -207,7 +216,7 @@ class Transition(Shown):
         """The cases that went from one cell to another, with both answers."""
         parent = self.attribution
         chosen = [parent.case_ids[i] for i in np.flatnonzero(self._went(before, after))]
-        rows = case_rows(parent.results, chosen, [self.before, self.after], parent.metric)
+        rows = _case_rows(parent.results, chosen, [self.before, self.after], parent.metric)
         what = f"{before} with {self.before}, {after} with {self.after}"
         return Rows(rows=rows, sentence=f"{counted(len(chosen), 'case')}: {what}.")
 
@@ -365,6 +374,34 @@ def _fetched(results: Results, table: ScoreTable, enough: Enough) -> NDArray[np.
         found[at] += enough(golden.by_id[case_id], retrieved)
     share: NDArray[np.float64] = np.divide(found, tried, out=np.full(found.shape, np.nan), where=tried > 0)
     return share
+
+
+def _case_rows(
+    results: Results, case_ids: Sequence[str], variants: Sequence[str], metric: str
+) -> tuple[dict[str, object], ...]:
+    """A row per case and variant: what its first answer fetched and said, and its score.
+
+    The question stands in a case's first row only.
+    """
+    frame = results.frame[(results.frame["repeat"] == 0) & results.frame["variant"].isin(variants)]
+    first = {(row["variant"], row["case_id"]): row for row in frame.to_dict("records")}
+    by_id = results.golden.by_id if results.golden else {}
+    rows = []
+    for case_id in case_ids:
+        relevant = by_id[case_id].relevant
+        asked = by_id[case_id].asked
+        wanted = ", ".join(sorted(relevant, key=lambda doc_id: -relevant[doc_id]))
+        for place, variant in enumerate(variants):
+            answer = first.get((variant, case_id))
+            row: dict[str, object] = {"case": case_id, "question": "" if place else asked}
+            row["should be fetched"] = "" if place else wanted
+            if len(variants) > 1:
+                row["variant"] = variant
+            row["fetched"] = (", ".join(answer["retrieved"]) or "nothing") if answer else None
+            row["answer"] = (answer["text"] or answer["error"]) if answer else None
+            row["score"] = Interval(answer[metric]) if answer else None
+            rows.append(row)
+    return tuple(rows)
 
 
 def _mean(values: NDArray[np.float64], groups: CaseGroups, chosen: NDArray[np.bool_], level: float) -> Estimate:

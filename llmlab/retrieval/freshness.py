@@ -20,9 +20,9 @@ from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.project import utc
 from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.bundle.prompt import fill
+from llmlab.results.cases import Rows
 from llmlab.results.scores import CaseGroups
 from llmlab.results.wording import counted
-from llmlab.retrieval.caserows import Rows
 from llmlab.search.retrievers import Index
 from llmlab.stats.drift import Drift, distribution_drift
 from llmlab.stats.estimate import Estimate

@@ -16,10 +16,10 @@ from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import Bundle, RetrievalConfig
 from llmlab.bundle.prompt import fill
+from llmlab.results.cases import Rows
 from llmlab.results.comparison import Comparison, compare_tables
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
 from llmlab.results.wording import counted
-from llmlab.retrieval.caserows import Rows
 from llmlab.retrieval.measure import Measure, parse_measure
 from llmlab.retrieval.metrics import RetrievalMetrics, evaluate
 from llmlab.search.retrievers import Index, build_index

@@ -13,7 +13,7 @@ import numpy as np
 
 from llmlab.bundle.bundle import Bundle
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.judge.labels import Label, Labels, text_digest
+from llmlab.golden.labels import Label, Labels, text_digest
 from llmlab.judge.pointwise import judge_metric
 from llmlab.judge.prompts import Judge
 from llmlab.results.results import Results

@@ -9,7 +9,7 @@ import ipywidgets as w
 
 from llmlab.base.display import Chip, Html, html_note, html_of, html_table, html_widget, plain
 from llmlab.results.case_view import CaseView, view
-from llmlab.results.filter import FLIPS, ORDERS, choices, matching, questions
+from llmlab.results.cases import FLIPS, ORDERS, choices, matching, questions
 from llmlab.results.results import Results
 from llmlab.results.wording import counted
 from llmlab.retrieval.attribution import CELLS
@@ -51,7 +51,10 @@ class Explorer:
             baseline: the variant that answers are compared with, the first by default.
             metric: whose scores are filtered and ordered by, the first scorer by default.
         """
-        self._results, self._attribution, self._there = results, attribution, choices(results)
+        if attribution is not None and attribution.results is not results:
+            raise ValueError("the attribution is of other results; attribute these")
+        self._results, self._there = results, choices(results)
+        self._outcomes = None if attribution is None else attribution.outcomes
         self.matches: tuple[str, ...] = ()
         self.at, self._filling = 0, False
         self._make_filters(baseline or results.variants[0], metric)
@@ -69,7 +72,7 @@ class Explorer:
         """What is shown of it."""
         if self.case_id is None:
             return None
-        about = {"baseline": self.baseline.value, "attribution": self._attribution, "repeat": self.repeat.value - 1}
+        about = {"baseline": self.baseline.value, "outcomes": self._outcomes, "repeat": self.repeat.value - 1}
         return view(self._results, self.case_id, **about)
 
     def step(self, by: int) -> None:
@@ -90,7 +93,9 @@ class Explorer:
         self.order = _filter_field(w.Dropdown, "Order", options=ORDERS)
         self.flipped = _filter_field(w.Dropdown, "Flipped", options=_or_any(FLIPS))
         self.baseline = _filter_field(w.Dropdown, "Baseline", options=there.variants, value=baseline)
-        self.outcome = _filter_field(w.Dropdown, "Outcome", options=_or_any(CELLS))
+        known = set((self._outcomes or {}).values())
+        occurring = tuple(cell for cell in CELLS if cell in known)
+        self.outcome = _filter_field(w.Dropdown, "Outcome", options=_or_any(occurring))
         self.repeat = _filter_field(w.BoundedIntText, "Answer", min=1, max=max(there.repeats, 1), value=1)
         self.metric.observe(lambda _: self._set_range(), names="value")
         self._filters = [self.text, self.variant, self.tag, self.status, self.metric, self.range, self.order]
@@ -116,7 +121,7 @@ class Explorer:
         there = self._there
         scored = [self.metric, self.range, self.order] if there.metrics else []
         compared = [self.flipped, self.baseline] if len(there.variants) > 1 else []
-        outcome = [self.outcome] if self._attribution is not None else []
+        outcome = [self.outcome] if self._outcomes is not None else []
         repeat = [self.repeat] if there.repeats > 1 else []
         filters = [self.text, self.variant, self.tag, self.status, *compared, *outcome, *scored, *repeat]
         self.form = column(
@@ -131,8 +136,8 @@ class Explorer:
         whole = (low, high) == (self.range.min, self.range.max)
         asked |= {"low": None if whole else low, "high": None if whole else high}
         asked |= {"metric": self.metric.value, "order": self.order.value, "text": self.text.value}
-        if self._attribution is not None and self.outcome.value != ANY:
-            asked |= {"outcome": self.outcome.value, "attribution": self._attribution}
+        if self._outcomes is not None and self.outcome.value != ANY:
+            asked |= {"outcome": self.outcome.value, "outcomes": self._outcomes}
         return asked | {"baseline": self.baseline.value}
 
     def _set_range(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 import llmlab as ll
 from llmlab.gate import GatePolicy
 from llmlab.gate.corrected import LabelledMetric, more_labels
+from llmlab.golden.labels import text_digest
 from llmlab.simulate import judged_results
 from llmlab.stats.correction import ppi_difference
 from llmlab.stats.power import Need, Spread
@@ -135,7 +136,7 @@ def test_too_few_labels_are_invalid_with_the_counts():
 
 def test_labels_on_one_arm_only_are_invalid(kind):
     """The judge's error on the other arm stays unknown, however many labels there are."""
-    only = [one for one in kind.labels if one.answer in {ll.judge.labels.text_digest(f"v1 on {i}") for i in range(400)}]
+    only = [one for one in kind.labels if one.answer in {text_digest(f"v1 on {i}") for i in range(400)}]
     results = ll.judge.with_labels(kind.results, ll.judge.Labels(tuple(only)))
     decision = decided(policy(goal=superior()), results)
     assert decision.word == "INVALID"

@@ -8,7 +8,7 @@ import pytest
 
 from llmlab.base.errors import GateError
 from llmlab.bundle.bundle import Bundle
-from llmlab.gate.passport import JudgePassport, Limit, Measured
+from llmlab.results.passport import JudgePassport, Limit, Measured
 from tests.gate.gating import decided, gateable, no_shown_harm, noisy, non_inferior, policy, superior
 from tests.made_results import with_numbers
 

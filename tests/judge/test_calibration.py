@@ -190,7 +190,7 @@ def test_self_preference_is_looked_for_where_the_judges_family_wrote_some_answer
     from dataclasses import replace
 
     import llmlab as ll
-    from llmlab.judge.labels import Label, Labels, text_digest
+    from llmlab.golden.labels import Label, Labels, text_digest
     from tests.judge.judged import answered, blocks
 
     n, judge = 60, ll.judge.Judge.pairwise("correctness", model="openai/gpt-4o-2024-08-06")

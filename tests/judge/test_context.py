@@ -17,11 +17,10 @@ from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig
 from llmlab.clients.base import Generation
 from llmlab.clients.fake import FakeClient
 from llmlab.engine.runs import run
-from llmlab.gate.passport import Limit
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.golden.labels import Label, Labels, text_digest
 from llmlab.judge.context import CONTEXT_RUBRICS, context_judge, context_verdicts, score_context
-from llmlab.judge.labels import Label, Labels, text_digest
-from llmlab.judge.prompts import question_of
+from llmlab.results.passport import Limit
 from llmlab.results.results import Results
 from tests.gate.gating import policy
 from tests.judge.judged import blocks, grade
@@ -161,7 +160,7 @@ def test_single_verdicts_are_labelled_and_give_the_passport_that_the_gate_asks_f
             Label(
                 rubric="judged_groundedness",
                 case_id=row.case_id,
-                question=text_digest(question_of(single.golden.by_id[row.case_id])),
+                question=text_digest(single.golden.by_id[row.case_id].question),
                 answer=text_digest(row.text),
                 value=int("boss" not in row.text),
             )

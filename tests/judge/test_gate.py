@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 import llmlab as ll
-from llmlab.gate.passport import Limit
 from llmlab.gate.policy import GatePolicy
+from llmlab.results.passport import Limit
 from tests.judge.test_labels import MODEL, by_digit, judged, label
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

@@ -11,11 +11,10 @@ import pytest
 
 import llmlab as ll
 from llmlab.base.errors import DataError, FileRuleError
+from llmlab.golden.labels import Worklist, read_labels, text_digest
 from llmlab.judge import Labels, Rubric, rubric
 from llmlab.judge.between import between_labellers
 from llmlab.judge.labelling import label_grades, label_preferences
-from llmlab.judge.labels import read_labels
-from llmlab.judge.worklist import Worklist
 from tests.judge.judged import answered
 
 TONE = rubric("tone")
@@ -181,7 +180,7 @@ def test_pairs_are_shown_on_shuffled_sides_and_stored_by_answer(tmp_path):
         sides.append("left" if session.current.answers[0].startswith("long") else "right")
         session.give(sides[-1])
     assert 8 < sides.count("left") < 32
-    texts = {ll.judge.labels.text_digest(f"long {i}") for i in range(n)}
+    texts = {text_digest(f"long {i}") for i in range(n)}
     assert all({1: label.answer_1, 2: label.answer_2}[label.value] in texts for label in Labels.load(path))
     session.back()
     assert session.value == sides[-1]

@@ -4,7 +4,7 @@ import pytest
 
 import llmlab as ll
 from llmlab.base.errors import DataError
-from llmlab.judge.labels import Label, Labels, text_digest
+from llmlab.golden.labels import Label, Labels, text_digest
 from tests.judge.judged import answered, blocks, grade
 from tests.judge.test_labels import MODEL, by_digit, judged, label, many
 

@@ -10,7 +10,7 @@ import llmlab as ll
 from llmlab.base.errors import FloatingModelError
 from llmlab.bundle.bundle import ModelRef
 from llmlab.golden.cases import Case
-from llmlab.judge.prompts import family, framed, question_of, reference_of
+from llmlab.judge.prompts import family, framed
 from tests.judge.judged import answered, blocks, grade, outside
 
 PINNED = "openai/gpt-4o-2024-08-06"
@@ -233,8 +233,8 @@ def test_families_are_told_by_who_trained_the_model(model, who):
 def test_questions_and_references_are_written_as_text():
     """Several inputs become lines; alternatives become "or"."""
     case = Case(id="q", inputs={"question": "How?", "version": 3}, expected=("a|b", "c"))
-    assert question_of(case) == "question: How?\nversion: 3"
-    assert reference_of(case) == "- a or b\n- c"
+    assert case.question == "question: How?\nversion: 3"
+    assert case.reference == "- a or b\n- c"
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=range(len(ORDERS)))

@@ -11,13 +11,14 @@ from llmlab.base.errors import DataError, FileRuleError
 from llmlab.clients.base import Generation, Usage
 from llmlab.golden.cases import Case
 from llmlab.results.answers import (
+    FACTS,
     answers_of,
     frame_of,
     generations_of,
-    read_frame,
+    read_results,
     score_columns,
     storable,
-    write_frame,
+    write_results,
 )
 from llmlab.scorers import scorer
 
@@ -56,20 +57,23 @@ def test_an_answer_survives_the_frame_and_back():
     assert back[1].latency_s is None
 
 
+def written_and_read(frame, folder):
+    """The frame of a file with nothing else in it."""
+    facts = {**dict.fromkeys(FACTS, ""), "provenance": {}, "notes": ()}
+    path = write_results(folder / "a.parquet", frame=frame, metrics={}, bundles={}, golden=None, facts=facts)
+    return read_results(path)["frame"]
+
+
 def test_a_frame_survives_parquet(tmp_path):
     """NULs, escapes, empty lists and NaN come back equal."""
     frame = frame_of([FULL, BARE])
-    write_frame(frame, tmp_path / "a.parquet", about={"x": 1})
-    back, about = read_frame(tmp_path / "a.parquet")
-    assert about == {"x": 1}
-    pd.testing.assert_frame_equal(back, frame)
+    pd.testing.assert_frame_equal(written_and_read(frame, tmp_path), frame)
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
 def test_a_frame_without_rows_survives_parquet(tmp_path):
     """A run that was stopped at once has none."""
-    write_frame(frame_of([]), tmp_path / "a.parquet", about={})
-    assert len(read_frame(tmp_path / "a.parquet")[0]) == 0
+    assert len(written_and_read(frame_of([]), tmp_path)) == 0
 
 
 def test_what_is_no_parquet_file_is_refused(tmp_path):
@@ -77,7 +81,7 @@ def test_what_is_no_parquet_file_is_refused(tmp_path):
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
     for name in ("torn.parquet", "none.parquet"):
         with pytest.raises(FileRuleError, match=name):
-            read_frame(tmp_path / name)
+            read_results(tmp_path / name)
 
 
 def table(*rows):

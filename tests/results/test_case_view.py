@@ -35,7 +35,7 @@ def retrieved():
 def test_it_says_what_was_wanted_what_was_fetched_and_what_differs():
     """Expected facts, relevant documents by grade, those fetched marked, those missing named."""
     results = retrieved()
-    page = view(results, "q", attribution=ll.retrieval.attribute(results))._repr_html_()
+    page = view(results, "q", outcomes=ll.retrieval.attribute(results).outcomes)._repr_html_()
     for part in ("dropna or drop", "b (2) · a (1)", "✓ b", "not retrieved: a, b", "retrieval failure", "v1 (baseline)"):
         assert part in page
     assert "fillna</del>" in page

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmlab as ll
-from llmlab.results.filter import FLIPS, ORDERS, choices, matching
+from llmlab.results.cases import FLIPS, ORDERS, choices, matching
 from llmlab.results.results import Results
 from tests.made_results import made, reads
 
@@ -81,16 +81,14 @@ def test_an_outcome_of_the_attribution_is_a_condition():
     ]
     bundles = {"v1": ll.Bundle.from_prompt("{{ question }}", model="offline/extractive-1")}
     results = Results.from_generations(rows, golden=golden, bundles=bundles).scored_by([ll.scorers.mentions_expected])
-    cells = ll.retrieval.attribute(results)
+    outcomes = ll.retrieval.attribute(results).outcomes
     expected = {"right": "q0", "generation failure": "q1", "retrieval failure": "q2", "lucky": "q3"}
     for outcome, case_id in expected.items():
-        assert matching(results, outcome=outcome, attribution=cells) == (case_id,)
-    with pytest.raises(ValueError, match="needs an attribution"):
+        assert matching(results, outcome=outcome, outcomes=outcomes) == (case_id,)
+    with pytest.raises(ValueError, match="attribute"):
         matching(results, outcome="right")
-    with pytest.raises(ValueError, match="of other results"):
-        matching(replace(results), outcome="right", attribution=cells)
     with pytest.raises(ValueError, match="outcome == 'wrong'"):
-        matching(results, outcome="wrong", attribution=cells)
+        matching(results, outcome="wrong", outcomes=outcomes)
 
 
 @pytest.mark.parametrize(

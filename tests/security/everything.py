@@ -196,7 +196,7 @@ def _receipt(text: str) -> Any:
 
 
 def _passport(text: str) -> Any:
-    from llmlab.gate.passport import JudgePassport
+    from llmlab.results.passport import JudgePassport
 
     return _model(JudgePassport, text)
 

@@ -20,10 +20,10 @@ from llmlab.bundle.export import Exported
 from llmlab.bundle.prompt import fill
 from llmlab.clients.endpoints import load_endpoints
 from llmlab.gate import GatePolicy, Receipt
-from llmlab.gate.passport import JudgePassport
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.golden.labels import Labels
 from llmlab.judge.judgefile import read_judge
-from llmlab.judge.labels import Labels
+from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.retrieval.trec import read_qrels, read_run
 from llmlab.search.corpus import Corpus
@@ -136,10 +136,8 @@ def test_a_hostile_template_is_refused_or_gives_text_in_no_time(text: str) -> No
 
 @pytest.mark.parametrize("text", TEMPLATES)
 def test_a_template_inside_an_input_or_an_answer_stays_text(text: str) -> None:
-    from llmlab.judge.prompts import question_of
-
     assert fill("Q: {{ question }}", {"question": text}) == f"Q: {text}"
-    assert text in question_of(Case(id="q", inputs={"question": text}))
+    assert text in Case(id="q", inputs={"question": text}).question
 
 
 @pytest.mark.parametrize("path", PATHS)

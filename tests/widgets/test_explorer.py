@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 import llmlab as ll
 from llmlab.widgets import Explorer
 from tests.made_results import HOSTILE, made
@@ -75,16 +77,22 @@ def test_a_filter_that_is_not_possible_says_so_in_place():
 
 def test_outcomes_of_an_attribution_are_shown_and_filtered():
     """Right, lucky and the two failures."""
-    case = ll.Case(id="q", inputs={"question": "?"}, expected=("yes",), relevant={"a": 2})
-    rows = [ll.Generation(variant="v1", case_id="q", text="yes", retrieved=("b",))]
+    cases = [ll.Case(id=n, inputs={"question": "?"}, expected=("yes",), relevant={"a": 2}) for n in ("q1", "q2")]
+    rows = [
+        ll.Generation(variant="v1", case_id=case_id, text="yes", retrieved=(fetched,))
+        for case_id, fetched in (("q1", "b"), ("q2", "a"))
+    ]
     bundles = {"v1": ll.Bundle.from_prompt("{{ question }}", model="offline/extractive-1")}
-    results = ll.Results.from_generations(rows, golden=ll.GoldenSet((case,)), bundles=bundles)
+    results = ll.Results.from_generations(rows, golden=ll.GoldenSet(tuple(cases)), bundles=bundles)
     results = results.scored_by([ll.scorers.mentions_expected])
     explorer = Explorer(results, ll.retrieval.attribute(results))
     assert "lucky" in explorer.shown.value
     assert "not retrieved: a" in explorer.shown.value
+    assert [value for _, value in explorer.outcome.options[1:]] == ["right", "lucky"]
     explorer.outcome.value = "right"
-    assert explorer.matches == ()
+    assert explorer.matches == ("q2",)
+    with pytest.raises(ValueError, match="of other results"):
+        Explorer(replace(results), ll.retrieval.attribute(results))
 
 
 def test_a_list_of_thousands_holds_only_those_around_the_shown_one():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from llmlab.judge.labels import text_digest
+from llmlab.golden.labels import text_digest
 from tests.jupyterlab import open_notebook, run_all, screenshot
 from tests.widgets.test_explorer_browser import RUN, said
 

@@ -1,0 +1,234 @@
+"""A judge's scores beside people's labels of the same answers, and what people would say of all: corrected by PPI++.
+
+`Results.with_labels` puts a label beside each answer that it fits, word for word. The labels then travel with the
+cases: into Parquet, into MLflow, and into the verdict that a promotion computes again. A difference needs labels on
+BOTH arms' answers to the same questions; error rates shared by the arms never correct it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llmlab.base.errors import DataError
+from llmlab.golden.cases import GoldenSet
+from llmlab.golden.labels import Labels, text_digest
+from llmlab.results.scores import Metric
+from llmlab.results.wording import counted
+from llmlab.stats.agreement import judge_rates
+from llmlab.stats.arrays import FloatArray
+from llmlab.stats.correction import Correction, ppi_difference, ppi_mean, rogan_gladen
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["LabelledScores", "corrected_line", "label_columns", "label_keys"]
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledScores:
+    """A judged metric and people's labels of it, one entry per answer in the frame's order (`Results.labelled`).
+
+    Answers are the units, clustered as the cases are and weighted as they are. Where the labels carry unequal
+    inclusion probabilities, they are weighted by their inverse.
+
+    Attributes:
+        metric: what the judge's numbers mean.
+        variants: in the order they were given.
+        variant, case_id, repeat: whose answer it is.
+        cluster, weight: of its case.
+        judged, human, inclusion: the judge's score, the mean of the labellers, and the probability with which it was
+            chosen for them; NaN = none.
+    """
+
+    metric: Metric
+    variants: tuple[str, ...]
+    variant: npt.NDArray[Any]
+    case_id: npt.NDArray[Any]
+    repeat: npt.NDArray[Any]
+    cluster: npt.NDArray[Any]
+    weight: FloatArray
+    judged: FloatArray
+    human: FloatArray
+    inclusion: FloatArray
+
+    @classmethod
+    def of(
+        cls, frame: pd.DataFrame, *, metric: Metric, variants: tuple[str, ...], golden: GoldenSet | None
+    ) -> LabelledScores:
+        """DataError where the frame has no labels of this metric."""
+        name = metric.name
+        if f"{name}_label" not in frame.columns:
+            raise DataError(f"these results carry no labels of {name!r}; give them, or add them with `with_labels`")
+        case_ids, by_id = frame["case_id"].tolist(), {} if golden is None else golden.by_id
+        cases = [by_id.get(case_id) for case_id in case_ids]
+        alone = (f"\0{case_id}" for case_id in case_ids)
+        numbers = {"judged": name, "human": f"{name}_label", "inclusion": f"{name}_inclusion"}
+        return cls(
+            metric=metric,
+            variants=variants,
+            cluster=np.array([(case and case.cluster) or own for case, own in zip(cases, alone, strict=True)], object),
+            weight=np.array([1.0 if case is None else case.weight for case in cases]),
+            **{column: frame[column].to_numpy() for column in ("variant", "case_id", "repeat")},
+            **{key: frame[column].to_numpy(dtype=float, na_value=np.nan) for key, column in numbers.items()},
+        )
+
+    def mean(self, variant: str, *, level: float = 0.95) -> Correction:
+        """The variant's mean over all its answers in what people would say (`stats.ppi_mean`)."""
+        rows = np.flatnonzero(self.variant == variant)
+        human = self.human[rows]
+        return ppi_mean(self.judged[rows], human, level=level, **self._design(rows, human))
+
+    def difference(
+        self, *, baseline: str, candidate: str, case_ids: Collection[str] | None = None, level: float = 0.95
+    ) -> Correction:
+        """candidate - baseline in what people would say, over the answers that both gave, of these cases or of all.
+
+        Raises:
+            ValueError: no such variant. DataError: the two answered no case in common.
+        """
+        arms = []
+        wanted = None if case_ids is None else set(case_ids)
+        for name in (baseline, candidate):
+            if name not in self.variants:
+                raise ValueError(f"no variant {name!r} in these results (there are: {', '.join(self.variants)})")
+            cells = self._cells(self.variant == name)
+            arms.append({cell: row for cell, row in cells if wanted is None or cell[0] in wanted})
+        shared = [cell for cell in arms[0] if cell in arms[1]]
+        if not shared:
+            raise DataError(f"{baseline!r} and {candidate!r} answered no case in common")
+        one, two = (np.array([arm[cell] for cell in shared]) for arm in arms)
+        human = [self.human[rows] for rows in (one, two)]
+        return ppi_difference(
+            self.judged[one],
+            self.judged[two],
+            human_baseline=human[0],
+            human_candidate=human[1],
+            level=level,
+            **self._design(one, human[0] + human[1]),
+        )
+
+    def rate(self, variant: str, *, passes_from: float, own_labels: bool = False, level: float = 0.95) -> Correction:
+        """The share of a variant's unlabelled answers that people would pass, by Rogan-Gladen.
+
+        The judge's error rates are read off the labels of all variants' answers, or off the variant's own. For one
+        variant's level, never for a difference of two. A note says where cases share clusters, of which the interval
+        does not know.
+
+        Raises:
+            DataError: cases of different weight, which error rates cannot count, or no answer without a label.
+        """
+        if np.unique(self.weight).size > 1:
+            raise DataError("error rates count each answer once, and these cases have different weights")
+        of = self.variant == variant
+        both = self._both & of if own_labels else self._both
+        rest = of & ~np.isnan(self.judged) & np.isnan(self.human)
+        if not rest.any():
+            raise DataError("every judged answer of this variant has a label: the labels alone tell its rate")
+        passes = [(column[both] >= passes_from).tolist() for column in (self.human, self.judged)]
+        rates = judge_rates(*passes, positive=True, level=level)
+        passed = int((self.judged[rest] >= passes_from).sum())
+        correction = rogan_gladen(passed, int(rest.sum()), rates=rates, level=level)
+        if not self._share_clusters(of):
+            return correction
+        note = "cases share clusters, for which this interval is too narrow: `corrected` takes them in"
+        estimate = correction.corrected
+        return replace(correction, corrected=replace(estimate, notes=(*estimate.notes, note)))
+
+    def rates(self, *, level: float = 0.95) -> dict[str, Correction]:
+        """`rate` per variant, each by its own labels; empty where that would not be honest.
+
+        Error rates need a scale of two levels, and answers that were chosen by nothing but chance: a choice by the
+        judge's score shifts them. Weights and clusters have no such interval.
+        """
+        low, high = self.metric.low, self.metric.high
+        design = self._design(np.arange(len(self.judged)), self.human)
+        if low is None or high is None or high - low != 1:
+            return {}
+        if design["inclusion"] is not None or design["weights"] is not None:
+            return {}
+        of = {variant: self.variant == variant for variant in self.variants}
+        rest = ~np.isnan(self.judged) & np.isnan(self.human)
+        if not all((mine & self._both).any() and (mine & rest).any() for mine in of.values()):
+            return {}
+        if any(map(self._share_clusters, of.values())):
+            return {}
+        return {variant: self.rate(variant, passes_from=high, own_labels=True, level=level) for variant in of}
+
+    def cells(self, variant: str) -> set[tuple[str, int]]:
+        """(case id, repeat) of the variant's answers that judge and people have both scored."""
+        return {cell for cell, _ in self._cells(self._both & (self.variant == variant))}
+
+    @property
+    def _both(self) -> Bools:
+        both: Bools = ~np.isnan(self.judged) & ~np.isnan(self.human)
+        return both
+
+    def _share_clusters(self, of: Bools) -> bool:
+        return np.unique(self.cluster[of]).size < np.unique(self.case_id[of]).size
+
+    def _cells(self, chosen: Bools) -> Iterator[tuple[tuple[str, int], int]]:
+        return (((self.case_id[row], self.repeat[row]), int(row)) for row in np.flatnonzero(chosen))
+
+    def _design(self, rows: npt.NDArray[np.int64], human: FloatArray) -> dict[str, Any]:
+        """Clusters where cases share one; weights of cases and inclusion probabilities where they differ."""
+        clusters, inclusion, weights = self.cluster[rows].tolist(), self.inclusion[rows], self.weight[rows]
+        known = inclusion[~np.isnan(human)]
+        uneven = len(known) > 0 and not np.isnan(known).any() and np.ptp(known) > 0
+        return {
+            "clusters": clusters if len(set(clusters)) < len(clusters) else None,
+            "inclusion": inclusion if uneven else None,
+            "weights": weights if np.unique(weights).size > 1 else None,
+        }
+
+
+def label_keys(frame: pd.DataFrame, golden: GoldenSet | None) -> list[tuple[str, ...]]:
+    """What a label of each answer is bound to (`Label.key`), in the frame's order; DataError without a golden set."""
+    if golden is None:
+        raise DataError("these results carry no golden set, so labels cannot be matched to questions")
+    case_ids, texts = frame["case_id"].tolist(), frame["text"].tolist()
+    questions = {case_id: text_digest(golden.by_id[case_id].question) for case_id in dict.fromkeys(case_ids)}
+    return [(case_id, questions[case_id], text_digest(text)) for case_id, text in zip(case_ids, texts, strict=True)]
+
+
+def label_columns(
+    labels: Labels, frame: pd.DataFrame, golden: GoldenSet | None, *, name: str
+) -> tuple[dict[str, list[float]], int]:
+    """The columns `<name>_label` and `<name>_inclusion` of these answers, and how many labels fit one.
+
+    Raises:
+        DataError: preferences, no such score, or no label that fits.
+    """
+    if labels.pairwise:
+        raise DataError("these are preferences; a corrected score needs grades of single answers")
+    if name not in frame.columns:
+        raise DataError(f"no {name!r} in these results; judge them, or name the metric that these labels are of")
+    people, chances, used = list[float](), list[float](), set[tuple[str, ...]]()
+    for key, status in zip(label_keys(frame, golden), frame["status"].tolist(), strict=True):
+        of_this = labels.by_key.get(key, ()) if status != "error" else ()
+        values = [float(label.value) for label in of_this if label.value not in (None, "tie")]
+        chance = of_this[0].inclusion if of_this else None
+        people.append(float(np.mean(values or [np.nan])))
+        chances.append(np.nan if chance is None else chance)
+        used |= {key} if of_this else set()
+    if not used:
+        raise DataError(f"no label fits an answer with a {name!r}: questions or answers have changed")
+    n_used = sum(len(labels.by_key[key]) for key in used)
+    return {f"{name}_label": people, f"{name}_inclusion": chances}, n_used
+
+
+def corrected_line(scores: LabelledScores, baseline: str, candidate: str, *, level: float = 0.95) -> str:
+    """A sentence with the corrected difference, to stand beside the raw one."""
+    difference = scores.difference(baseline=baseline, candidate=candidate, level=level)
+    text = str(difference.corrected) if difference.corrected.value is not None else "unknown"
+    why = "; ".join(difference.corrected.notes)
+    return (
+        f"Corrected by people's labels of {counted(difference.n_labelled, 'case')}, {candidate} - {baseline} on "
+        f"{scores.metric.name} is {text} (the judge alone: {difference.raw}){f'; {why}' if why else ''}."
+    )
