@@ -14,7 +14,7 @@ from llmlab.base.project import project_root, runs_folder
 from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.bundle.catalogue import Catalogue, expiries
 from llmlab.bundle.pinning import judge_pin
-from llmlab.clients.sampling import sampling_rules
+from llmlab.clients.wire import sampling_rules
 from llmlab.notebook import run_notebook
 
 __all__ = ["check_model", "models"]

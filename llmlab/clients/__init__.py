@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.clients.access import Access as Access
     from llmlab.clients.anthropic import AnthropicClient as AnthropicClient
     from llmlab.clients.base import Client as Client
     from llmlab.clients.base import Generation as Generation
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = face(
     __name__,
     {
+        "clients.access": ("Access",),
         "clients.anthropic": ("AnthropicClient",),
         "clients.base": ("Client", "Generation", "Request", "Usage"),
         "clients.fake": ("FakeClient",),

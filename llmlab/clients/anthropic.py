@@ -1,14 +1,26 @@
-"""The Messages API of Anthropic, and of those who offer it as well (Azure Foundry, gateways, vLLM), over aiohttp."""
+"""The Messages API of Anthropic, and of those who offer it as well (Azure Foundry, gateways, vLLM), over aiohttp.
+
+The client, and the wire format: requests out, replies and streamed events in.
+Source: https://platform.claude.com/docs/en/api/messages and https://platform.claude.com/docs/en/api/errors
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Unpack
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
-from llmlab.clients import wire_anthropic
+from llmlab.base.errors import RequestRefusedError, TransportError
+from llmlab.base.private import excerpt
+from llmlab.clients.access import Access
+from llmlab.clients.base import Request, Status, Usage
 from llmlab.clients.http import HttpClient, Settings
+from llmlab.clients.wire import WireFormat, count, inner_error, parsed, text_of, wire_sampling, word
 
-__all__ = ["AnthropicClient"]
+__all__ = ["AnthropicClient", "StreamedMessage", "read_answer"]
+
+API_VERSION = "2023-06-01"
+CUT_SHORT = frozenset({"max_tokens", "model_context_window_exceeded", "pause_turn"})
 
 
 class AnthropicClient(HttpClient):
@@ -36,10 +48,193 @@ class AnthropicClient(HttpClient):
         **settings: Unpack[Settings],
     ) -> None:
         others = settings.get("in_turn", ())
-        settings["in_turn"] = [replace(access, base_url=_without_version(access.base_url)) for access in others]
-        super().__init__(_without_version(base_url), wire=wire_anthropic, api_key_env=api_key_env, **settings)
+        settings["in_turn"] = [
+            access.model_copy(update={"base_url": _without_version(access.base_url)}) for access in others
+        ]
+        super().__init__(_without_version(base_url), wire=MESSAGES, api_key_env=api_key_env, **settings)
+
+
+def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The fields of a Generation that a complete reply decides; TransportError for an error or a missing part.
+
+    >>> read_answer({"content": [{"type": "text", "text": "Paris"}], "stop_reason": "end_turn"})["status"]
+    'ok'
+    """
+    inner_error(reply, secrets=secrets)
+    blocks = reply.get("content")
+    if not isinstance(blocks, list):
+        raise TransportError(f"the reply holds no content: {excerpt(str(reply), secrets=secrets)}")
+    blocks = [block for block in blocks if isinstance(block, dict)]
+    text = "".join(text_of(block.get("text")) for block in blocks if block.get("type") == "text")
+    calls = tuple(
+        {"name": str(block.get("name", "")), "arguments": parsed(block.get("input"))}
+        for block in blocks
+        if block.get("type") == "tool_use"
+    )
+    why, details = reply.get("stop_reason"), reply.get("stop_details")
+    refusal = text_of(details.get("explanation")) if why == "refusal" and isinstance(details, dict) else ""
+    return {
+        "status": _status(why, text=text, acts=bool(calls)),
+        "text": text or refusal,
+        "tool_calls": calls,
+        "usage": _usage(reply.get("usage")),
+        "served_model": word(reply.get("model")),
+        "system_fingerprint": None,
+    }
+
+
+class StreamedMessage:
+    """Events of one message put together into the reply that would have come in one piece.
+
+    `take` them as they arrive; `started` turns true at the first token of the answer (not of its thinking); `reply`
+    refuses what did not end properly. Events and deltas of kinds that are not known are passed over, as the API asks.
+    """
+
+    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
+        self.started, self._secrets = False, secrets
+        self._reply: dict[str, Any] | None = None
+        self._blocks: dict[int, dict[str, Any]] = {}
+        self._parts: dict[int, list[str]] = {}
+        self._ended = False
+
+    def end(self) -> None:
+        """Other formats end so; here `message_stop` does."""
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Take in one event; TransportError for one that is an error."""
+        inner_error(event, secrets=self._secrets)
+        kind, index = event.get("type"), count(event.get("index")) or 0
+        if kind == "message_start":
+            self._reply = dict(_mapping(event.get("message")))
+        elif kind == "content_block_start":
+            self._blocks[index], self._parts[index] = dict(_mapping(event.get("content_block"))), []
+        elif kind == "content_block_delta":
+            self._take_delta(index, _mapping(event.get("delta")))
+        elif kind == "message_delta" and self._reply is not None:
+            usage = {**_mapping(self._reply.get("usage")), **_given(_mapping(event.get("usage")))}  # cumulative
+            self._reply |= {**_mapping(event.get("delta")), "usage": usage}
+        elif kind == "message_stop":
+            self._ended = True
+
+    def reply(self) -> dict[str, Any]:
+        """The whole reply; TransportError when the stream stopped before its end."""
+        if self._reply is None or not (self._ended or self._reply.get("stop_reason")):
+            raise TransportError("the stream stopped before its end")
+        for index, block in self._blocks.items():
+            whole = "".join(self._parts[index])
+            if block.get("type") == "text":
+                block["text"] = text_of(block.get("text")) + whole
+            elif block.get("type") == "tool_use" and whole:
+                block["input"] = whole
+        return {**self._reply, "content": [block for _, block in sorted(self._blocks.items())]}
+
+    def _take_delta(self, index: int, delta: Mapping[str, Any]) -> None:
+        part = delta.get({"text_delta": "text", "input_json_delta": "partial_json"}.get(str(delta.get("type")), ""))
+        if isinstance(part, str) and index in self._parts:
+            self._parts[index].append(part)
+            self.started = self.started or bool(part)
 
 
 def _without_version(base_url: str) -> str:
     """One spelling of an address that is also written with its version."""
     return base_url.rstrip("/").removesuffix("/v1")
+
+
+def _fields(access: Access) -> Mapping[str, str]:
+    """Header fields of every request, but for the key."""
+    return {"Content-Type": "application/json", "anthropic-version": access.api_version or API_VERSION}
+
+
+def _body(request: Request, *, name: str, stream: bool) -> dict[str, Any]:
+    """What is sent, as plain JSON values; RequestRefusedError for what cannot be.
+
+    System messages go into `system`, stop texts into `stop_sequences`, a response format into `output_config`.
+    """
+    sampling = wire_sampling(request, rules="anthropic_messages")
+    if "max_tokens" not in sampling:
+        raise RequestRefusedError(
+            f"the Messages API wants max_tokens for {request.model}: add it to the bundle's sampling", attempts=0
+        )
+    system, messages = _without_system(request.messages)
+    body: dict[str, Any] = {"model": name, "messages": messages, **system, **sampling}
+    if (wanted := body.pop("response_format", None)) is not None:
+        body["output_config"] = {**body.get("output_config", {}), "format": _output_format(wanted)}
+    if request.tools:
+        body["tools"] = _wire_tools(request.tools)
+    return body | {"stream": True} if stream else body
+
+
+def _wire_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Tools as the API wants them: name, description and `input_schema`.
+
+    >>> _wire_tools([{"name": "f", "description": "", "parameters": {"type": "object"}}])
+    [{'name': 'f', 'input_schema': {'type': 'object'}}]
+    """
+    own = [tool.get("function", tool) for tool in tools]
+    return [
+        {key: tool[key] for key in ("name", "description") if tool.get(key)} | {"input_schema": tool["parameters"]}
+        for tool in own
+    ]
+
+
+def _without_system(messages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+    system = [message for message in messages if message.get("role") == "system"]
+    if list(messages[: len(system)]) != system:
+        raise RequestRefusedError("a system message comes after others; put it first", attempts=0)
+    text = "\n\n".join(text_of(message.get("content")) for message in system)
+    return {"system": text} if text else {}, list(messages[len(system) :])
+
+
+def _output_format(wanted: Any) -> dict[str, Any]:
+    """`response_format` as other providers know it, or the API's own `{type: json_schema, schema: ...}`."""
+    given = _mapping(wanted)
+    own = _mapping(given.get("json_schema")) or given
+    known = {"type", "name", "description", "strict", "schema"}
+    if given.get("type") != "json_schema" or "schema" not in own or set(own) - known or own.get("strict") is False:
+        raise RequestRefusedError(
+            f"response_format {json.dumps(wanted)[:200]} cannot be sent to the Messages API: it takes "
+            "{type: json_schema, json_schema: {schema: ...}} and always keeps to the schema",
+            attempts=0,
+        )
+    return {"type": "json_schema", "schema": own["schema"]}
+
+
+def _status(why: Any, *, text: str, acts: bool) -> Status:
+    if why == "refusal":
+        return "refused"
+    if str(why) in CUT_SHORT:
+        return "truncated"
+    return "ok" if text.strip() or acts else "empty"
+
+
+def _usage(usage: Any) -> Usage:
+    """All input tokens; the API counts those that it read from or wrote into its cache apart."""
+    if not isinstance(usage, dict):
+        return Usage()
+    fresh, output = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
+    read, written = (count(usage.get(f"cache_{kind}_input_tokens")) for kind in ("read", "creation"))
+    return Usage(
+        input_tokens=None if fresh is None else fresh + (read or 0) + (written or 0),
+        output_tokens=output,
+        cached_input_tokens=read,
+        cache_write_tokens=written or None,
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _given(usage: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in usage.items() if value is not None}
+
+
+MESSAGES = WireFormat(
+    name="messages",
+    url=lambda access, model: f"{access.base_url}/v1/messages",
+    fields=_fields,
+    key_header=lambda access: "x-api-key",
+    body=_body,
+    stream=StreamedMessage,
+    read_answer=read_answer,
+)

@@ -12,15 +12,13 @@ from dataclasses import dataclass, field, fields, make_dataclass, replace
 from decimal import Decimal
 from json.encoder import encode_basestring_ascii
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic_core import from_json
 
 from llmlab.base.display import Shown
 from llmlab.base.private import Secrets, scrub
-
-if TYPE_CHECKING:
-    from llmlab.bundle.bundle import ModelRef, Sampling
+from llmlab.bundle.bundle import ModelRef, Sampling
 
 __all__ = ["ANSWERED", "Client", "Generation", "Request", "Status", "Usage"]
 
@@ -74,8 +72,6 @@ class Request:
     @classmethod
     def from_json(cls, text: str) -> Request:
         """The request that `to_json` wrote, for example to show it as a command again."""
-        from llmlab.bundle.bundle import ModelRef, Sampling
-
         kept = json.loads(text)
         model, sampling = ModelRef(**kept.pop("model")), Sampling(**kept.pop("sampling"))
         messages, tools = tuple(kept.pop("messages")), tuple(kept.pop("tools"))

@@ -9,15 +9,13 @@ They are one endpoint to everybody else: the call key does not depend on which o
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -26,14 +24,13 @@ from llmlab.base.documents import Strict
 from llmlab.base.errors import RequestRefusedError
 from llmlab.base.yamlfile import read_model
 from llmlab.bundle.bundle import ModelRef
-from llmlab.clients.address import Access, KeyHeader, base_address
-from llmlab.clients.base import Client
+from llmlab.clients.access import Access, AccessSettings, Name, Positive
+from llmlab.clients.base import Client, Request
+from llmlab.clients.offline import OfflineClient, OfflineJudge
 from llmlab.clients.prices import Price
+from llmlab.clients.retry import RetryPolicy
 
-if TYPE_CHECKING:
-    from llmlab.clients.http import HttpClient
-
-__all__ = ["Endpoint", "Endpoints", "Entrance", "client_for", "load_endpoints"]
+__all__ = ["Endpoint", "Endpoints", "client_for", "curl_for", "load_endpoints"]
 
 PROVIDERS: dict[str, tuple[str, str | None]] = {  # addresses, and where each key usually lies
     "anthropic": ("https://api.anthropic.com", "ANTHROPIC_API_KEY"),
@@ -52,47 +49,10 @@ PROVIDERS: dict[str, tuple[str, str | None]] = {  # addresses, and where each ke
     "x-ai": ("https://api.x.ai/v1", "XAI_API_KEY"),
 }
 USUAL: dict[str, dict[str, str]] = {"anthropic": {"wire_format": "messages"}, "azure": {"key_header": "api-key"}}
-ACCESS_FIELDS = (
-    "base_url",
-    "key_env",
-    "deployment",
-    "api_version",
-    "key_header",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "max_in_flight",
-)
-Positive = Annotated[float, Field(gt=0)]
-Name = Annotated[str, Field(min_length=1)]
+UNKNOWN_KEY = "API_KEY"  # in a command for an address that nobody knows
 
 
-class Entrance(Strict):
-    """One endpoint with one key and its own limits. `key_env` is the NAME of an environment variable, never a key."""
-
-    base_url: Annotated[str, pydantic.AfterValidator(base_address)]
-    key_env: str | None = None
-    deployment: Name | None = None
-    api_version: Name | None = None
-    key_header: KeyHeader | None = None
-    requests_per_minute: Positive | None = None
-    tokens_per_minute: Positive | None = None
-    max_in_flight: Annotated[int, Field(ge=1)] | None = None
-
-    @pydantic.field_validator("key_env")
-    @classmethod
-    def _is_a_name(cls, name: str | None) -> str | None:
-        if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,79}", name):
-            raise ValueError("must be the NAME of an environment variable in capitals, such as OPENAI_API_KEY")
-        return name
-
-    @property
-    def access(self) -> Access:
-        """The same for a client."""
-        given = {name: getattr(self, name) for name in ACCESS_FIELDS if name != "key_env"}
-        return Access(api_key_env=self.key_env, **given)
-
-
-class Endpoint(Entrance):
+class Endpoint(Access):
     """How a model is reached, paid and paced.
 
     Attributes:
@@ -102,7 +62,7 @@ class Endpoint(Entrance):
     """
 
     wire_format: Literal["chat_completions", "messages"] = "chat_completions"
-    in_turn: Annotated[tuple[Entrance, ...], Field(strict=False, min_length=1)] = ()
+    in_turn: Annotated[tuple[Access, ...], Field(strict=False, min_length=1)] = ()
     group: Name | None = None
     prices: Price | None = None
     context_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -114,7 +74,7 @@ class Endpoint(Entrance):
     @property
     def accesses(self) -> tuple[Access, ...]:
         """Every way in, with the entry's own where it lists no others."""
-        return tuple(entrance.access for entrance in self.in_turn or (self,))
+        return self.in_turn or (self,)
 
     @property
     def fingerprint(self) -> str:
@@ -166,28 +126,42 @@ def client_for(model: ModelRef, endpoints: Endpoints | None = None) -> Client:
     >>> client_for(ModelRef.parse("openai/gpt-4o-2024-08-06")).fingerprint
     'https://api.openai.com/v1'
     """
-    if model.provider == "offline" and model.id.startswith("overlap-judge"):
-        from llmlab.clients.offline_judge import OfflineJudge
-
-        return OfflineJudge()
     if model.provider == "offline":
-        from llmlab.clients.offline import OfflineClient
-
-        return OfflineClient()
+        return OfflineJudge() if model.id.startswith("overlap-judge") else OfflineClient()
     return _client((endpoints or Endpoints()).endpoint_for(model))
 
 
+def curl_for(request: Request, fingerprint: str) -> str | None:
+    """The command that sends a stored request again where it went; None for no OpenAI-compatible address.
+
+    A stored request does not say which key it went out with: only an address that is known gets its usual variable,
+    so that whoever pastes the command sends no provider's key to another.
+    """
+    base_url, *more = fingerprint.split(" ")
+    if not base_url.startswith(("http://", "https://")):
+        return None
+    from llmlab.clients.openai import OpenAIClient  # loads aiohttp
+
+    versions = [part for part in more if part[:4].isdigit()]
+    deployment = next((part for part in more if part not in versions), None)
+    key_env = dict(PROVIDERS.values()).get(base_url, UNKNOWN_KEY)
+    client = OpenAIClient(base_url, api_key_env=key_env, deployment=deployment, api_version=next(iter(versions), None))
+    return client.curl(request)
+
+
 @cache
-def _client(endpoint: Endpoint) -> HttpClient:
-    from llmlab.clients.anthropic import AnthropicClient
+def _client(endpoint: Endpoint) -> Client:
+    from llmlab.clients.anthropic import AnthropicClient  # both load aiohttp, which only those need who ask a model
     from llmlab.clients.openai import OpenAIClient
-    from llmlab.clients.retry import RetryPolicy
 
     bounds = {name: getattr(endpoint, name) for name in ("attempts", "attempt_timeout_s", "case_timeout_s")}
     first, *others = endpoint.accesses
-    made = AnthropicClient if endpoint.wire_format == "messages" else OpenAIClient
-    return made(
-        **{field.name: getattr(first, field.name) for field in dataclasses.fields(first)},
+    own = {name: getattr(first, name) for name in AccessSettings.__annotations__}
+    client = AnthropicClient if endpoint.wire_format == "messages" else OpenAIClient
+    return client(
+        first.base_url,
+        api_key_env=first.key_env,
+        **own,
         in_turn=others,
         group=endpoint.group,
         prices=endpoint.prices,
@@ -206,7 +180,7 @@ def _completed(name: str, entry: Any) -> Any:
     if not isinstance(entry, dict):
         return entry
     entry = {**USUAL.get(provider, {}), **entry}
-    for_all = {key: entry[key] for key in ACCESS_FIELDS if key in entry}
+    for_all = {key: entry[key] for key in Access.model_fields if key in entry}
     several = entry.get("in_turn")
     if isinstance(several, list):
         entry["in_turn"] = [

@@ -17,22 +17,21 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar, Unpack
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import aiohttp
+import pydantic
 
 from llmlab.base.errors import CallError, RequestRefusedError, TransportError
 from llmlab.base.private import excerpt
 from llmlab.bundle.bundle import ModelRef
-from llmlab.clients.address import Access, KeyHeader
+from llmlab.clients.access import Access, AccessSettings
 from llmlab.clients.base import Generation, Request, Usage
-from llmlab.clients.lanes import Lane, Lanes
 from llmlab.clients.prices import Price, price_usd
-from llmlab.clients.refusals import refused_generation, transport_or_refusal
-from llmlab.clients.retry import NeverReachedError, RetryPolicy, with_retries
-from llmlab.clients.wire import Stream, WireFormat, read_json, sse_data
+from llmlab.clients.retry import Lane, Lanes, NeverReachedError, RetryPolicy, with_retries
+from llmlab.clients.wire import Stream, WireFormat, failure_of, read_json, refused_generation, sse_data
 
 __all__ = ["HttpClient", "Settings", "estimated_tokens", "whole_body"]
 
@@ -72,15 +71,9 @@ async def whole_body(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-class Settings(TypedDict, total=False):
-    """What every client may be given besides address and key; its docstring says what each is."""
+class Settings(AccessSettings, total=False):
+    """What every client may be given besides address and key; the docstring of `OpenAIClient` says what each is."""
 
-    deployment: str | None
-    api_version: str | None
-    key_header: KeyHeader | None
-    requests_per_minute: float | None
-    tokens_per_minute: float | None
-    max_in_flight: int | None
     in_turn: Sequence[Access]
     group: str | None
     prices: Price | None
@@ -104,29 +97,20 @@ class HttpClient:
         *,
         wire: WireFormat,
         api_key_env: str | None,
-        deployment: str | None = None,
-        api_version: str | None = None,
-        key_header: KeyHeader | None = None,
-        requests_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
-        max_in_flight: int | None = None,
         in_turn: Sequence[Access] = (),
         group: str | None = None,
         prices: Price | None = None,
         context_tokens: int | None = None,
         stream: bool = False,
         retry: RetryPolicy | None = None,
+        **own: Unpack[AccessSettings],
     ) -> None:
-        first = Access(
-            base_url=base_url,
-            api_key_env=api_key_env,
-            deployment=deployment,
-            api_version=api_version,
-            key_header=key_header,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            max_in_flight=max_in_flight,
-        )
+        try:
+            first = Access(base_url=base_url, key_env=api_key_env, **own)
+        except pydantic.ValidationError as error:  # shorter, and with the argument's own name
+            rules = ((one["loc"][0], one["msg"].removeprefix("Value error, ")) for one in error.errors())
+            told = "; ".join(f"{'api_key_env' if name == 'key_env' else name}: {rule}" for name, rule in rules)
+            raise ValueError(told) from None
         self.accesses, self._wire, self._prices = (first, *in_turn), wire, prices
         self.context_tokens, self.stream, self.retry = context_tokens, stream, retry or RetryPolicy()
         self.fingerprint = _fingerprint(self.accesses, wire, group)
@@ -136,7 +120,7 @@ class HttpClient:
         self._proxies: dict[str, str | None] = {}
 
     def __repr__(self) -> str:
-        names = " or ".join(f"${access.api_key_env}" for access in self.accesses if access.api_key_env)
+        names = " or ".join(f"${access.key_env}" for access in self.accesses if access.key_env)
         return f"{type(self).__name__}({self.fingerprint!r}, {f'key from {names}' if names else 'no key'})"
 
     async def complete(self, request: Request) -> Generation:
@@ -168,10 +152,10 @@ class HttpClient:
         """The exact request as a shell command; the key is named as a variable, never written out."""
         access = self.accesses[0]
         fields = [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in self._wire.fields(access).items()]
-        if access.api_key_env:
+        if access.key_env:
             header = access.key_header or self._wire.key_header(access)
             name, prefix = ("Authorization", "Bearer ") if header == "bearer" else (header, "")
-            fields.append(f'-H "{name}: {prefix}${{{access.api_key_env}}}"')
+            fields.append(f'-H "{name}: {prefix}${{{access.key_env}}}"')
         body = shlex.quote(json.dumps(self.body(request)))
         return " ".join(["curl", shlex.quote(self._wire.url(access, request.model)), *fields, "-d", body])
 
@@ -207,7 +191,7 @@ class HttpClient:
                     return refused
                 raise self._failure(response, text, lane.access)
             if self.stream and response.content_type == "text/event-stream":
-                stream = self._wire.new_stream(secrets)
+                stream = self._wire.stream(secrets)
                 first_token_s = await _streamed(response, stream, started_s, secrets)
                 return stream.reply()
             return read_json(await whole_body(response), secrets=secrets)
@@ -245,12 +229,12 @@ class HttpClient:
             raise TransportError(f"{access.base_url}: {told}") from None
 
     def _failure(self, response: aiohttp.ClientResponse, text: str, access: Access) -> CallError:
-        return transport_or_refusal(
+        return failure_of(
             response.status,
             text,
             headers=response.headers,
             where=access.base_url,
-            key_env=access.api_key_env,
+            key_env=access.key_env,
             secrets=self._lanes.secrets,
         )
 
@@ -281,7 +265,7 @@ class HttpClient:
 def _fingerprint(accesses: Sequence[Access], wire: WireFormat, group: str | None) -> str:
     different = sorted({access.fingerprint for access in accesses})
     named = f"group {group}" if group else different[0] if len(different) == 1 else f"one of {' | '.join(different)}"
-    return f"{wire.FINGERPRINT} {named}".strip()
+    return f"{wire.name} {named}".strip()
 
 
 async def _streamed(

@@ -1,31 +1,38 @@
-"""`offline/extractive-1`: a rule-based reader that stands in for a model, so that every notebook runs free of charge.
+"""Two rule-based stand-ins for models, so that every notebook runs free of charge; neither is a language model.
 
-It is no language model. It splits the passages of a prompt into sentences, weighs how many of the question's words
+`offline/extractive-1` reads: it splits the passages of a prompt into sentences, weighs how many of the question's words
 each shares, and says the best ones with the name of the function they come from. It follows four plain instructions
 in the system text (or in the user message ahead of `Question:`): be brief or use so many sentences, cite sources,
-say when you do not know. Everything but the latency is a pure function of the request.
+say when you do not know. Docstrings in numpy's format are read by their sections: the first sentence weighs most,
+descriptions of parameters less, an entry of "See Also" is a sentence about the function it names, code is left out.
+
+`offline/overlap-judge-1` judges: it counts how many words of the reference an answer holds, plus a little for every
+further word. So it favours long answers, and the first of two that it holds to be equal: real faults, for calibration
+to find. It reads the prompts that `judge.prompts` makes, and it follows no order in them.
+
+Everything but the latency is a pure function of the request.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from llmlab.base.errors import RequestRefusedError
 from llmlab.base.words import words
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Generation, Request, Status, Usage
-from llmlab.clients.sentences import Sentence, sentences_of
 
-__all__ = ["OfflineClient"]
+__all__ = ["OfflineClient", "OfflineJudge", "Sentence", "plain_text", "sentences_of"]
 
-MODEL_ID = "extractive-1"
 CHARS_PER_TOKEN = 4
 SENTENCES = 3  # of an answer, where the prompt does not say
 PASSAGE_SHARE = 0.5  # what the rest of a passage counts, beside the sentence itself
@@ -44,7 +51,28 @@ _CITE = re.compile(r"\bcit(?:e|es|ing|ations?)\b", re.IGNORECASE)
 _ADMIT = re.compile(
     r"\b(?:don't|do not) know\b|\bsay so\b|\bdo(?:es)? not (?:say|cover|contain|answer)\b", re.IGNORECASE
 )
-_TAKEN = frozenset({"temperature", "max_tokens", "stop"})
+
+SUMMARY_WEIGHT, BODY_WEIGHT, SEE_ALSO_WEIGHT, DETAIL_WEIGHT = 1.0, 0.8, 0.7, 0.5
+LONGEST_SENTENCE_CHARS = 400
+_SECTION = re.compile(r"^(\S[^\n]*)\n-{3,}[ \t]*$", re.MULTILINE)
+_SKIPPED = frozenset({"examples", "references"})
+_PROSE = frozenset({"", "notes"})
+_DIRECTIVE = re.compile(r"^([ \t]*)\.\. [^\n]*(?:\n(?:\1[ \t]+\S[^\n]*|[ \t]*(?=\n\1[ \t]+\S)))*", re.MULTILINE)
+_ROLE = re.compile(r":[a-z:]+:`~?([^`<]*?)(?:\s*<[^`>]*>)?`")
+_SEE_ALSO = re.compile(r"^([A-Za-z_][\w.]*)[ \t]*:[ \t]*(\S[^\n]*(?:\n[ \t]+\S[^\n]*)*)", re.MULTILINE)
+_BREAK = re.compile(r"\n\s*\n|\n\s*(?=[*-] )")
+_END = re.compile(r"(?<=[.!?])\s+(?=[\"'`(]?[A-Z])")
+_FUNCTION = re.compile(r"[A-Za-z_]+(?:\.[A-Za-z_]+)*")
+_PLACE = re.compile(r"^(?:[a-z_]+\.)+(?=[A-Z])")
+
+LENGTH_UNIT_WORDS = 60  # so many words are worth as much as LENGTH_WORTH of the reference
+LENGTH_WORTH = 0.4
+INDIFFERENT_BELOW = 0.08  # a smaller difference of two answers counts as none, and the first wins
+_BLOCK = re.compile(
+    r"^\[(Question|Reference|Passages|Answer|Answer A|Answer B) ([0-9a-f]{16})\]\n(.*?)\n\[end of \w+(?: \w)? \2\]$",
+    re.MULTILINE | re.DOTALL,
+)
+_LEVEL = re.compile(r"^(-?[0-9]+): ", re.MULTILINE)
 
 
 class OfflineClient:
@@ -59,29 +87,74 @@ class OfflineClient:
     'Use `DataFrame.dropna`: Remove missing values.'
     """
 
-    fingerprint = f"offline/{MODEL_ID}"
+    fingerprint = "offline/extractive-1"
 
     async def complete(self, request: Request) -> Generation:
         """The answer. RequestRefusedError for another model, and for a parameter that this reader does not have."""
-        _refuse_what_it_cannot_take(request)
+        _refuse_what_it_cannot_take(request, self.fingerprint, frozenset({"temperature", "max_tokens", "stop"}))
         started_s = time.perf_counter()
         text, status = _within_limits(_answer(request), request)
-        prompt_chars = [len(str(message["content"])) for message in request.messages]
-        usage = Usage(
-            input_tokens=sum(map(_tokens, prompt_chars)), output_tokens=_tokens(len(text)), cached_input_tokens=0
-        )
-        return Generation(
-            status=status,
-            text=text,
-            usage=usage,
-            latency_s=time.perf_counter() - started_s,
-            cost_usd=Decimal(0),
-            served_model=MODEL_ID,
-        )
+        input_tokens = sum(_tokens(len(message["content"])) for message in request.messages)
+        return _generation(request, text, status, input_tokens=input_tokens, started_s=started_s)
 
     def price_usd(self, model: ModelRef, usage: Usage) -> Decimal | None:
         """Zero, for this client's model; None (unknown) for any other."""
-        return Decimal(0) if str(model) == f"offline/{MODEL_ID}" else None
+        return Decimal(0) if str(model) == self.fingerprint else None
+
+
+class OfflineJudge:
+    """Judges for `offline/overlap-judge-1`, without network or key, at no cost. A pure function of the request."""
+
+    fingerprint = "offline/overlap-judge-1"
+
+    async def complete(self, request: Request) -> Generation:
+        """The verdict as JSON. RequestRefusedError for another model or a prompt that holds nothing to judge."""
+        _refuse_what_it_cannot_take(request, self.fingerprint, frozenset({"temperature", "max_tokens"}))
+        started_s = time.perf_counter()
+        system = " ".join(message["content"] for message in request.messages if message["role"] == "system")
+        text = _judged(system, request.messages[-1]["content"])
+        input_tokens = _tokens(sum(len(message["content"]) for message in request.messages))
+        return _generation(request, text, "ok", input_tokens=input_tokens, started_s=started_s)
+
+    def price_usd(self, model: ModelRef, usage: Usage) -> Decimal | None:
+        """Zero, for this client's model; None (unknown) for any other."""
+        return Decimal(0) if str(model) == self.fingerprint else None
+
+
+class Sentence(NamedTuple):
+    """A sentence: its plain text, the words it is found by, whose it is ("" = nobody's), and what it weighs."""
+
+    text: str
+    words: frozenset[str]
+    name: str
+    weight: float
+
+
+@lru_cache(maxsize=16_384)
+def sentences_of(doc_id: str, passage: str) -> tuple[frozenset[str], tuple[Sentence, ...]]:
+    """The words of a passage (name included) and its sentences, in order.
+
+    >>> [(s.name, s.text) for s in sentences_of("DataFrame.dropna", "Remove missing values. See ``fillna``.")[1]]
+    [('DataFrame.dropna', 'Remove missing values.'), ('DataFrame.dropna', 'See `fillna`.')]
+    """
+    title = frozenset(words(doc_id))
+    found = tuple(
+        Sentence(
+            text, frozenset(words(text)) | (title if name == _name(doc_id) else frozenset(words(name))), name, weight
+        )
+        for name, text, weight in _said(doc_id, passage)
+    )
+    return title.union(*(sentence.words for sentence in found)), found
+
+
+def plain_text(text: str) -> str:
+    """Text without reStructuredText directives and roles, white space made single.
+
+    >>> plain_text("See :func:`~pandas.read_csv` and\\n``sep``.")
+    'See `pandas.read_csv` and `sep`.'
+    """
+    text = _ROLE.sub(r"`\1`", text.replace("``", "`"))
+    return " ".join(text.split())
 
 
 class _Task(NamedTuple):
@@ -230,17 +303,97 @@ def _within_limits(text: str, request: Request) -> tuple[str, Status]:
     return text, "ok" if text.strip() else "empty"
 
 
+def _generation(request: Request, text: str, status: Status, *, input_tokens: int, started_s: float) -> Generation:
+    usage = Usage(input_tokens=input_tokens, output_tokens=_tokens(len(text)), cached_input_tokens=0)
+    return Generation(
+        status=status,
+        text=text,
+        usage=usage,
+        latency_s=time.perf_counter() - started_s,
+        cost_usd=Decimal(0),
+        served_model=request.model.id,
+    )
+
+
 def _tokens(n_chars: int) -> int:
-    """Tokens as this reader counts them: one for every four characters begun."""
+    """Tokens as these stand-ins count them: one for every four characters begun."""
     return math.ceil(n_chars / CHARS_PER_TOKEN)
 
 
-def _refuse_what_it_cannot_take(request: Request) -> None:
-    if str(request.model) != f"offline/{MODEL_ID}":
-        raise RequestRefusedError(f"the offline client serves offline/{MODEL_ID}, not {request.model}")
-    unknown = sorted(set(request.sampling.sent) - _TAKEN)
+def _refuse_what_it_cannot_take(request: Request, served: str, taken: frozenset[str]) -> None:
+    if str(request.model) != served:
+        raise RequestRefusedError(f"this offline client serves {served}, not {request.model}")
+    unknown = sorted(set(request.sampling.sent) - taken)
     if unknown or request.tools:
         what = ", ".join([*unknown, *(["tools"] if request.tools else [])])
-        raise RequestRefusedError(f"offline/{MODEL_ID} cannot take {what}; leave it out of the bundle")
+        raise RequestRefusedError(f"{served} cannot take {what}; leave it out of the bundle")
     if not all(isinstance(message.get("content"), str) for message in request.messages):
-        raise RequestRefusedError(f"offline/{MODEL_ID} reads text only; every message needs its content as text")
+        raise RequestRefusedError(f"{served} reads text only; every message needs its content as text")
+
+
+def _said(doc_id: str, passage: str) -> Iterator[tuple[str, str, float]]:
+    first = True
+    for section, body in _sections(_DIRECTIVE.sub("", passage)):
+        if section == "see also":
+            for entry in _SEE_ALSO.finditer(body):
+                yield _name(entry[1]), plain_text(entry[2]), SEE_ALSO_WEIGHT
+        elif section not in _SKIPPED:
+            is_prose = section in _PROSE
+            for text in _split(body if is_prose else _descriptions(body)):
+                weight = SUMMARY_WEIGHT if first else BODY_WEIGHT if is_prose else DETAIL_WEIGHT
+                first = False
+                yield _name(doc_id), text, weight
+
+
+def _sections(passage: str) -> Iterator[tuple[str, str]]:
+    heads = list(_SECTION.finditer(passage))
+    starts = [*(head.start() for head in heads), len(passage)]
+    yield "", passage[: starts[0]]
+    for head, end in zip(heads, starts[1:], strict=True):
+        yield head[1].strip().lower(), passage[head.end() : end]
+
+
+def _descriptions(body: str) -> str:
+    """The indented parts of a section: what is said of each parameter, without its name and type."""
+    return "\n".join(line if line[:1].isspace() else "" for line in body.split("\n"))
+
+
+def _split(body: str) -> Iterator[str]:
+    for paragraph in _BREAK.split(body):
+        text = plain_text(paragraph).lstrip("*- ")
+        if ">>>" not in text:
+            yield from (part for part in _END.split(text) if 8 <= len(part) <= LONGEST_SENTENCE_CHARS)
+
+
+def _name(doc_id: str) -> str:
+    """How the prose names a function: `api.typing.Rolling.mean` is Rolling.mean; "" for what is no function."""
+    return _PLACE.sub("", doc_id) if _FUNCTION.fullmatch(doc_id) else ""
+
+
+def _judged(system: str, prompt: str) -> str:
+    shown: dict[str, str] = {}
+    for title, _, text in _BLOCK.findall(prompt):
+        shown.setdefault(title, text)
+    reference = shown.get("Reference") or shown.get("Passages") or shown.get("Question", "")
+    if "Answer" in shown:
+        levels = [int(level) for level in _LEVEL.findall(system)]
+        if levels:
+            return _graded(shown["Answer"], reference, levels)
+    if "Answer A" in shown and "Answer B" in shown:
+        one, other = (_merit(shown[name], reference) for name in ("Answer A", "Answer B"))
+        winner = "B" if other - one > INDIFFERENT_BELOW else "A"
+        return json.dumps({"reason": f"Overlap with length: {one:.2f} against {other:.2f}.", "winner": winner})
+    raise RequestRefusedError("offline/overlap-judge-1 found no answer in the prompt; use the prompts of llmlab.judge")
+
+
+def _graded(answer: str, reference: str, levels: list[int]) -> str:
+    merit = min(1.0, _merit(answer, reference))
+    level = levels[min(len(levels) - 1, int(merit * len(levels)))]
+    return json.dumps({"reason": f"Overlap with length: {merit:.2f}.", "score": level})
+
+
+def _merit(answer: str, reference: str) -> float:
+    """The share of the reference's words in the answer, and what its length adds."""
+    wanted, said = set(words(reference)), words(answer)
+    share = len(wanted & set(said)) / len(wanted) if wanted else 0.0
+    return (1 - LENGTH_WORTH) * share + LENGTH_WORTH * min(2.0, len(said) / LENGTH_UNIT_WORDS)

@@ -1,21 +1,31 @@
-"""Any OpenAI-compatible endpoint, over aiohttp: OpenAI, Azure, vLLM, Ollama and providers' own compatible endpoints."""
+"""Any endpoint that speaks chat completions, over aiohttp: OpenAI, Azure, vLLM, Ollama, llama.cpp and many more.
+
+The client, and the wire format: a request's body, a reply's JSON in and an answer's fields out, a streamed reply put
+together. Source: https://platform.openai.com/docs/api-reference/chat
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
+from urllib.parse import quote
 
 import aiohttp
 
+from llmlab.base.errors import TransportError
+from llmlab.base.private import excerpt
 from llmlab.bundle.bundle import ModelRef
-from llmlab.clients import wire_openai
+from llmlab.clients.access import Access, KeyHeader
+from llmlab.clients.base import Request, Status, Usage
 from llmlab.clients.http import HttpClient, Settings, whole_body
-from llmlab.clients.lanes import Lane
-from llmlab.clients.retry import with_retries
-from llmlab.clients.wire import read_json
+from llmlab.clients.retry import Lane, with_retries
+from llmlab.clients.wire import WireFormat, count, inner_error, parsed, read_json, text_of, wire_sampling, word
 
-__all__ = ["OpenAIClient"]
+__all__ = ["OpenAIClient", "StreamedReply", "read_answer", "read_vectors"]
+
+CUT_SHORT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
+WITHHELD = frozenset({"content_filter", "safety", "refusal", "recitation", "prohibited_content", "blocklist"})
 
 
 class OpenAIClient(HttpClient):
@@ -45,7 +55,7 @@ class OpenAIClient(HttpClient):
     def __init__(
         self, base_url: str, *, api_key_env: str | None = "OPENAI_API_KEY", **settings: Unpack[Settings]
     ) -> None:
-        super().__init__(base_url, wire=wire_openai, api_key_env=api_key_env, **settings)
+        super().__init__(base_url, wire=CHAT_COMPLETIONS, api_key_env=api_key_env, **settings)
 
     async def embed(self, model: ModelRef, texts: Sequence[str]) -> list[list[float]]:
         """The vector of each text, in their order, by one request to `/embeddings`; errors as of `complete`."""
@@ -57,10 +67,195 @@ class OpenAIClient(HttpClient):
                 content = await whole_body(response)
                 if response.status != 200:
                     raise self._failure(response, content.decode("utf-8", "replace"), lane.access)
-                return wire_openai.read_vectors(read_json(content, secrets=secrets), n=len(texts), secrets=secrets)
+                return read_vectors(read_json(content, secrets=secrets), n=len(texts), secrets=secrets)
 
             body = json.dumps({"model": lane.access.deployment or model.id, "input": list(texts)}).encode("ascii")
-            return await self._send(wire_openai.url(lane.access, model, "embeddings"), body, lane.access, read)
+            return await self._send(_url(lane.access, model, "embeddings"), body, lane.access, read)
 
         tokens = sum(-(-len(text.encode("utf-8", "surrogatepass")) // 3) for text in texts)
         return await with_retries(attempt, policy=self.retry, lanes=self._lanes, tokens=tokens)
+
+
+def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The fields of a Generation that a complete reply decides; TransportError for an error or a missing part.
+
+    >>> read_answer({"choices": [{"message": {"content": "Paris"}, "finish_reason": "stop"}]})["status"]
+    'ok'
+    """
+    inner_error(reply, secrets=secrets)
+    choices = reply.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        raise TransportError(f"the reply holds no choice with a message: {excerpt(str(reply), secrets=secrets)}")
+    if choice.get("error") or choice.get("finish_reason") == "error":
+        raise TransportError(f"the answer ended in an error: {excerpt(str(choice.get('error')), secrets=secrets)}")
+    refusal, text = text_of(message.get("refusal")), text_of(message.get("content"))
+    tool_calls = _tool_calls(message.get("tool_calls"))
+    finish = str(choice.get("finish_reason") or "").lower()
+    return {
+        "status": "refused" if refusal else _status(finish, text=text, acts=bool(tool_calls)),
+        "text": text or refusal,
+        "tool_calls": tool_calls,
+        "usage": _usage(reply.get("usage")),
+        "served_model": word(reply.get("model")),
+        "system_fingerprint": word(reply.get("system_fingerprint")),
+    }
+
+
+def read_vectors(reply: Mapping[str, Any], *, n: int, secrets: tuple[str, ...] = ()) -> list[list[float]]:
+    """The n vectors of a reply of `/embeddings`, in the order of the texts; TransportError for anything else.
+
+    >>> read_vectors({"data": [{"index": 1, "embedding": [0.5]}, {"index": 0, "embedding": [1.0]}]}, n=2)
+    [[1.0], [0.5]]
+    """
+    inner_error(reply, secrets=secrets)
+    listed = reply.get("data")
+    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    found = {row.get("index", place): row.get("embedding") for place, row in enumerate(rows)}
+    vectors = [found.get(place) for place in range(n)]
+    if len(rows) != n or not all(isinstance(vector, list) and vector for vector in vectors):
+        raise TransportError(f"the reply has {len(rows)} vectors for {n} texts, or some are empty")
+    return [[float(part) for part in vector or ()] for vector in vectors]
+
+
+class StreamedReply:
+    """Server-sent events put together into the reply that would have come in one piece.
+
+    `take` the events as they arrive; `started` turns true at the first token of the answer (not of its reasoning);
+    `reply` refuses what did not end properly.
+    """
+
+    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
+        self.started, self._secrets = False, secrets
+        self._ended = False
+        self._reply: dict[str, Any] = {}
+        self._parts: dict[str, list[str]] = {"content": [], "refusal": []}
+        self._tool_calls: dict[int, dict[str, str]] = {}
+        self._finish_reason: str | None = None
+        self._choices = 0
+
+    def end(self) -> None:
+        """`[DONE]` came, which some servers leave out."""
+        self._ended = self._choices > 0
+
+    def reply(self) -> dict[str, Any]:
+        """The whole reply; TransportError when the stream stopped before its end."""
+        if not self._ended and self._finish_reason is None:
+            raise TransportError("the stream stopped before its end")
+        message: dict[str, Any] = {name: "".join(parts) for name, parts in self._parts.items()}
+        message["tool_calls"] = [{"function": call} for _, call in sorted(self._tool_calls.items())]
+        return {**self._reply, "choices": [{"message": message, "finish_reason": self._finish_reason}]}
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Take in one event; TransportError for one that is an error."""
+        inner_error(event, secrets=self._secrets)
+        for name in ("model", "system_fingerprint", "usage"):
+            if event.get(name):
+                self._reply[name] = event[name]
+        choices = event.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        if not isinstance(choice, dict):
+            return  # the last event holds usage only
+        self._choices += 1
+        self._finish_reason = choice.get("finish_reason") or self._finish_reason
+        delta = choice.get("delta")
+        delta = delta if isinstance(delta, dict) else {}
+        for name, parts in self._parts.items():
+            if part := text_of(delta.get(name)):
+                parts.append(part)
+                self.started = True
+        calls = delta.get("tool_calls")
+        for index, call in enumerate(calls if isinstance(calls, list) else ()):
+            if isinstance(call, dict):
+                self._take_tool_call(index, call)
+
+    def _take_tool_call(self, index: int, call: Mapping[str, Any]) -> None:
+        self.started = True
+        place = count(call.get("index"))
+        whole = self._tool_calls.setdefault(index if place is None else place, {"name": "", "arguments": ""})
+        function = call.get("function")
+        for name in whole:
+            part = function.get(name) if isinstance(function, dict) else None
+            whole[name] += part if isinstance(part, str) else json.dumps(part) if part else ""
+
+
+def _url(access: Access, model: ModelRef, what: str = "chat/completions") -> str:
+    """Where a request goes. Azure has two kinds of paths: `/openai/v1` like everybody, and one per deployment.
+
+    >>> azure = Access(base_url="https://x.openai.azure.com", deployment="d", api_version="2024-10-21")
+    >>> _url(azure, ModelRef.parse("azure/gpt-4o"))
+    'https://x.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21'
+    """
+    if access.api_version is None:
+        return f"{access.base_url}/{what}"
+    version = f"?api-version={quote(access.api_version, safe='')}"
+    if access.base_url.endswith("/openai/v1"):
+        return f"{access.base_url}/{what}{version}"
+    name = quote(access.deployment or model.id, safe="")
+    return f"{access.base_url}/openai/deployments/{name}/{what}{version}"
+
+
+def _key_header(access: Access) -> KeyHeader:
+    """How the key is sent, where the access does not say."""
+    azure = access.api_version is not None or ".azure.com/" in f"{access.base_url}/"
+    return "api-key" if azure else "bearer"
+
+
+def _body(request: Request, *, name: str, stream: bool) -> dict[str, Any]:
+    """What is sent, as plain JSON values; RequestRefusedError for a parameter that cannot be."""
+    body: dict[str, Any] = {"model": name, "messages": list(request.messages), **wire_sampling(request)}
+    if request.tools:
+        body["tools"] = _wire_tools(request.tools)
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return body
+
+
+def _wire_tools(tools: tuple[Mapping[str, Any], ...]) -> list[dict[str, Any]]:
+    """Tools as the protocol wants them: each a `function` with name, description and parameters.
+
+    >>> _wire_tools(({"name": "f", "parameters": {}},))
+    [{'type': 'function', 'function': {'name': 'f', 'parameters': {}}}]
+    """
+    return [dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)} for tool in tools]
+
+
+def _status(finish: str, *, text: str, acts: bool) -> Status:
+    if finish in WITHHELD:
+        return "refused"
+    if finish in CUT_SHORT:
+        return "truncated"
+    return "ok" if text.strip() or acts else "empty"
+
+
+def _tool_calls(calls: Any) -> tuple[dict[str, Any], ...]:
+    found = [call.get("function") for call in calls or () if isinstance(call, dict)] if isinstance(calls, list) else []
+    return tuple(
+        {"name": str(function.get("name", "")), "arguments": parsed(function.get("arguments"))}
+        for function in found
+        if isinstance(function, dict)
+    )
+
+
+def _usage(usage: Any) -> Usage:
+    if not isinstance(usage, dict):
+        return Usage()
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("prompt_cache_hit_tokens")
+    return Usage(
+        input_tokens=count(usage.get("prompt_tokens")),
+        output_tokens=count(usage.get("completion_tokens")),
+        cached_input_tokens=count(cached),
+    )
+
+
+CHAT_COMPLETIONS = WireFormat(
+    name="",  # keys of the call store are older than other formats
+    url=_url,
+    fields=lambda access: {"Content-Type": "application/json"},
+    key_header=_key_header,
+    body=_body,
+    stream=StreamedReply,
+    read_answer=read_answer,
+)

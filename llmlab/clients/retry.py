@@ -1,6 +1,8 @@
-"""The ONE retry layer: which failures are tried again, how long to wait, and when to stop.
+"""The ONE retry layer: which endpoint is asked next and how fast, which failures are tried again, and when to stop.
 
-Back-off is exponential with jitter; a 429 holds back every call to that endpoint and key, for as long as its
+A lane is one endpoint with one key and its own limits; a client has one or several, taken in turn. The freest is next.
+A 429, 5xx or broken connection lets its lane rest while the others go on; a refused key takes it out with a warning
+until the run ends. Back-off is exponential with jitter; a 429 holds back every call of its lane for as long as its
 Retry-After says (up to a cap). Two bounds: each attempt, and the whole call with all its attempts. Used by `http`.
 A plain loop: a retry library costs a tenth of a millisecond for each call that needs none.
 """
@@ -8,22 +10,30 @@ A plain loop: a retry library costs a tenth of a millisecond for each call that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping
+import time
+import warnings
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from llmlab.base.errors import CallError, CallTimeoutError, TransportError
-from llmlab.clients.lanes import Lane, Lanes
+from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError
+from llmlab.base.private import remember
+from llmlab.clients.access import Access
 
-__all__ = ["NeverReachedError", "RetryPolicy", "retry_after_s", "with_retries"]
+__all__ = ["Lane", "Lanes", "NeverReachedError", "RateLimits", "RetryPolicy", "retry_after_s", "with_retries"]
 
 Answer = TypeVar("Answer")
 WORTH_ANOTHER = (TransportError, CallTimeoutError)
 ATTEMPTS_UNREACHED = 2  # a server that is not there does not come while one waits
+BURST_S = 1.0  # at most this many seconds' worth may go out at once
+TOO_MANY_REQUESTS = 429
+KEY_REFUSED = frozenset({401, 402, 403, TOO_MANY_REQUESTS})  # as a RequestRefusedError, 429 means: no credit left
 
 
 class NeverReachedError(TransportError):
@@ -58,6 +68,225 @@ class RetryPolicy:
         """Seconds to wait after so many failures in a row, with jitter."""
         longest_s = min(self.longest_wait_s, self.first_wait_s * 2.0 ** (failures - 1))
         return random.uniform(longest_s / 2, longest_s)
+
+
+class RateLimits:
+    """Lets calls through in the order they came, at most so many requests and tokens per minute; None = no limit.
+
+    >>> asyncio.run(RateLimits(requests_per_minute=600).enter(tokens=100)) < 1
+    True
+    """
+
+    def __init__(self, *, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
+        self._requests = _Budget(requests_per_minute)
+        self._tokens = _Budget(tokens_per_minute)
+        self._resume_at_s = 0.0
+        self._random = random.Random()
+
+    async def enter(self, tokens: int) -> float:
+        """Wait for this request's turn, and for a pause to end; returns the seconds waited."""
+        asked_s = time.monotonic()
+        if (wait_s := self._reserve(tokens, asked_s)) > 0:
+            await asyncio.sleep(wait_s)
+        while (pause_s := self._resume_at_s - time.monotonic()) > 0:
+            await asyncio.sleep(
+                pause_s + self._random.uniform(0, min(1.0, pause_s / 4))
+            )  # so that not all wake at once
+        return time.monotonic() - asked_s
+
+    async def queue(self, tokens: int) -> None:
+        """Wait for this request's turn, and not for a pause."""
+        if (wait_s := self._reserve(tokens, time.monotonic())) > 0:
+            await asyncio.sleep(wait_s)
+
+    def _reserve(self, tokens: int, now_s: float) -> float:
+        return max(self._requests.reserve(1, now_s=now_s), self._tokens.reserve(tokens, now_s=now_s))
+
+    @property
+    def rests_s(self) -> float:
+        """How much longer the pause lasts, 0 without one."""
+        return max(0.0, self._resume_at_s - time.monotonic())
+
+    def wait_s(self) -> float:
+        """How long a request that came now would wait."""
+        now_s = time.monotonic()
+        return max(self._requests.wait_s(now_s), self._tokens.wait_s(now_s), self._resume_at_s - now_s)
+
+    def pause(self, seconds: float) -> None:
+        """Hold back every call of this client for so long: one 429 speaks for all of them."""
+        self._resume_at_s = max(self._resume_at_s, time.monotonic() + seconds)
+
+    def correct(self, *, estimated: int, used: int) -> None:
+        """Replace the estimate that `enter` reserved by what the endpoint counted."""
+        self._tokens.give_back(estimated - used)
+
+
+class Lane:
+    """One access with its limits, and how it fares.
+
+    Attributes:
+        in_flight: calls that are under way or wait for this lane's limits.
+        failures: failures since its last answer; those that happen while it rests do not count.
+        out: why it is not used any more, "" while it is.
+    """
+
+    __slots__ = ("access", "failures", "in_flight", "limits", "out", "turn")
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.limits = RateLimits(
+            requests_per_minute=access.requests_per_minute, tokens_per_minute=access.tokens_per_minute
+        )
+        self.in_flight = self.failures = self.turn = 0
+        self.out = ""
+
+    @property
+    def full(self) -> bool:
+        """Whether as many calls are in flight as the access allows."""
+        return self.access.max_in_flight is not None and self.in_flight >= self.access.max_in_flight
+
+
+class Lanes:
+    """The lanes of one client.
+
+    >>> lanes = Lanes([Access(base_url="http://a"), Access(base_url="http://b")])
+    >>> asyncio.run(lanes.enter(100))[0].access.base_url, asyncio.run(lanes.enter(100))[0].access.base_url
+    ('http://a', 'http://b')
+    """
+
+    def __init__(self, accesses: Sequence[Access]) -> None:
+        if not accesses:
+            raise ValueError("no access given, must be one or more")
+        for name in filter(None, (access.key_env for access in accesses)):
+            remember(name)
+        self.all = tuple(Lane(access) for access in accesses)
+        self._keyed = tuple(lane for lane in self.all if lane.access.key_env)
+        first = self.all[0]
+        self._alone = first if len(self.all) == 1 and first.access.max_in_flight is None else None
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._turns = 0
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every key there is now, for scrubbing."""
+        return tuple([key for lane in self._keyed if (key := lane.access.key)])
+
+    def check_keys(self) -> None:
+        """Take out lanes whose key is not set; RequestRefusedError when none is left (of one lane: its own error)."""
+        for lane in self._keyed:
+            if not lane.out and lane.access.lacks_key:
+                if len(self.all) == 1:
+                    lane.access.key_fields("bearer")  # raises
+                self._take_out(lane, "the environment variable is not set")
+        if self._keyed and all(lane.out for lane in self.all):
+            raise self._none_left(None)
+
+    async def enter(self, tokens: int, attempts: int = 0) -> tuple[Lane, float]:
+        """The lane for the next request, once its turn has come, and the seconds waited for it.
+
+        RequestRefusedError when no lane is left, after so many `attempts` of this call.
+        """
+        if self._alone is not None:
+            return self._alone, await self._alone.limits.enter(tokens)
+        asked_s = time.monotonic()
+        while True:
+            lane = self._freest(attempts)
+            if lane is None or lane.limits.rests_s > 0:
+                await self._change(None if lane is None else lane.limits.rests_s)
+                continue
+            lane.in_flight += 1
+            self._turns += 1
+            lane.turn = self._turns
+            with contextlib.ExitStack() as unless_entered:
+                unless_entered.callback(self.leave, lane)
+                await lane.limits.queue(tokens)
+                if not lane.out and lane.limits.rests_s <= 0:
+                    unless_entered.pop_all()
+                    return lane, time.monotonic() - asked_s
+                lane.limits.correct(estimated=tokens, used=0)  # it failed others meanwhile: look again
+
+    def leave(self, lane: Lane) -> None:
+        """The request is over, however it ended."""
+        if lane is not self._alone:
+            lane.in_flight -= 1
+            self._wake()
+
+    def rest(
+        self, lane: Lane, error: CallError, *, number: int, asked_s: float, back_off_s: Callable[[int], float]
+    ) -> float:
+        """What a failed attempt means for its lane; returns the seconds until the call may be tried again.
+
+        A lane alone is paused for all its calls by a 429 only. One of several rests after any failure, longer each
+        time (`back_off_s` of the failures in a row), and the call goes to another at once where one does not rest.
+        """
+        if len(self.all) == 1:
+            wait_s = back_off_s(number)
+            if error.status_code == TOO_MANY_REQUESTS:
+                lane.limits.pause(max(asked_s, wait_s))
+            return asked_s + wait_s
+        lane.failures += lane.limits.rests_s <= 0
+        lane.limits.pause(max(asked_s, back_off_s(lane.failures)))
+        return min((other.limits.rests_s for other in self.all if not other.out), default=0.0)
+
+    def without(self, lane: Lane, error: CallError) -> CallError | None:
+        """None where the error speaks against the lane and not the request, which may then go through another.
+
+        The lane is out from now on. Else the error to end with: this one, or that no lane is left.
+        """
+        if len(self.all) == 1 or error.status_code not in KEY_REFUSED:
+            return error
+        self._take_out(lane, str(error))
+        return self._none_left(error) if all(other.out for other in self.all) else None
+
+    def reopen(self) -> None:
+        """Give lanes that were taken out another chance: a key may have been set right since."""
+        for lane in self.all:
+            lane.out = ""
+
+    def _take_out(self, lane: Lane, why: str) -> None:
+        if lane.out:
+            return
+        lane.out = why
+        self._wake(len(self._waiting))
+        left = sum(not other.out for other in self.all)
+        goes_on = f"{left} other{'s' * (left != 1)} go{'es' * (left == 1)} on" if left else "none is left"
+        warnings.warn(f"{lane.access.shown} is out for this run ({goes_on}): {why}", RuntimeWarning, stacklevel=2)
+
+    def _none_left(self, error: CallError | None, attempts: int = 0) -> RequestRefusedError:
+        told = "; ".join(f"{lane.access.shown}: {lane.out}" for lane in self.all)
+        return RequestRefusedError(
+            f"none of {len(self.all)} endpoints or keys is left ({told})",
+            status_code=error.status_code if error else 401,
+            attempts=attempts,
+        )
+
+    def _freest(self, attempts: int) -> Lane | None:
+        """The lane that can be asked soonest, of several the least loaded; None where all are full."""
+        usable = [lane for lane in self.all if not lane.out]
+        if not usable:
+            raise self._none_left(None, attempts)
+        free = [lane for lane in usable if not lane.full]
+        return min(free, key=lambda lane: (lane.limits.wait_s(), lane.in_flight, lane.turn), default=None)
+
+    async def _change(self, timeout_s: float | None) -> None:
+        """Wait until a lane has a place again, or for so long (a little longer each, so that not all go at once)."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            longest_s = None if timeout_s is None else timeout_s * (1 + random.random() / 10)
+            await asyncio.wait([waiter], timeout=longest_s)
+        except asyncio.CancelledError:
+            self._wake()  # it may have been this one's turn
+            raise
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(waiter)
+
+    def _wake(self, n: int = 1) -> None:
+        for _ in range(min(n, len(self._waiting))):
+            waiter = self._waiting.popleft()
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                waiter.get_loop().call_soon_threadsafe(_settle, waiter)
 
 
 async def with_retries(
@@ -156,3 +385,33 @@ def _told(error: CallError, *, attempts: int, waited_s: float) -> CallError:
         attempts=attempts,
         waited_s=waited_s,
     )
+
+
+class _Budget:
+    """A leaky bucket kept as one number: the time from which the next unit is free."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        if per_minute is not None and per_minute <= 0:
+            raise ValueError(f"{per_minute} per minute, must be > 0 (or None for no limit)")
+        self._unit_s = 0.0 if per_minute is None else 60.0 / per_minute
+        self._free_at_s = 0.0
+
+    def reserve(self, amount: float, *, now_s: float) -> float:
+        """Seconds to wait until `amount` units are free."""
+        if not self._unit_s:
+            return 0.0
+        wait_s = self.wait_s(now_s)
+        self._free_at_s = max(self._free_at_s, now_s - BURST_S) + amount * self._unit_s
+        return wait_s
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until the next unit is free."""
+        return max(0.0, self._free_at_s - now_s) if self._unit_s else 0.0
+
+    def give_back(self, amount: float) -> None:
+        self._free_at_s -= amount * self._unit_s
+
+
+def _settle(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -13,6 +13,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.project import runs_folder
 from llmlab.clients.base import Request
 from llmlab.clients.call_store import CallStore
+from llmlab.clients.endpoints import curl_for
 from llmlab.golden.cases import Case
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CaseView", "show", "view"]
 
-UNKNOWN_KEY = "API_KEY"  # in a command to paste, for an address whose key is not known
 
 _STATUS_CHIPS = {"ok": "good", "refused": "unsure", "truncated": "unsure", "empty": "bad", "timeout": "bad"}
 _OUTCOME_CHIPS = {"right": "good", "lucky": "unsure"}
@@ -182,26 +182,9 @@ def _requests(
 
 
 def _command(request_json: str, fingerprint: str) -> str:
-    """curl for a request that went to an OpenAI-compatible endpoint, else the request itself as JSON.
-
-    The stored request does not say which key it went out with: only an address that is known gets its usual variable,
-    so that whoever pastes the command sends no provider's key to another.
-    """
-    base_url, *more = fingerprint.split(" ")
-    if not base_url.startswith(("http://", "https://")):
-        return json.dumps(json.loads(request_json), indent=1, ensure_ascii=False)
-    from llmlab.clients.endpoints import PROVIDERS
-    from llmlab.clients.openai import OpenAIClient
-
-    versions = [part for part in more if part[:4].isdigit()]
-    deployment = next((part for part in more if part not in versions), None)
-    client = OpenAIClient(
-        base_url,
-        api_key_env=dict(PROVIDERS.values()).get(base_url, UNKNOWN_KEY),
-        deployment=deployment,
-        api_version=versions[0] if versions else None,
-    )
-    return client.curl(Request.from_json(request_json))
+    """curl for a request that went to an OpenAI-compatible endpoint, else the request itself as JSON."""
+    command = curl_for(Request.from_json(request_json), fingerprint)
+    return command or json.dumps(json.loads(request_json), indent=1, ensure_ascii=False)
 
 
 def _said(row: Mapping[str, Any]) -> str:

@@ -31,13 +31,13 @@ def openai_client(model: str, endpoints: Endpoints | None = None) -> OpenAIClien
 def test_the_example_in_the_repository_is_valid_and_used() -> None:
     endpoints = load_endpoints(EXAMPLE)
     [azure] = openai_client("azure/gpt-4o-2024-08-06", endpoints).accesses
-    assert (azure.deployment, azure.api_version, azure.api_key_env) == (
+    assert (azure.deployment, azure.api_version, azure.key_env) == (
         "my-gpt-4o",
         "2024-10-21",
         "AZURE_OPENAI_API_KEY",
     )
     east, west = openai_client("azure/gpt-4.1-2025-04-14", endpoints).accesses
-    assert (east.api_key_env, west.api_key_env, west.max_in_flight) == ("AZURE_EAST_KEY", "AZURE_WEST_KEY", 8)
+    assert (east.key_env, west.key_env, west.max_in_flight) == ("AZURE_EAST_KEY", "AZURE_WEST_KEY", 8)
     assert (east.deployment, west.api_version, west.key_header) == ("gpt-41", "2024-10-21", "api-key")
     assert isinstance(client_for(ModelRef.parse("anthropic/claude-opus-4-8"), endpoints), AnthropicClient)
     assert openai_client("vllm/llama", endpoints).context_tokens == 32768
@@ -47,14 +47,14 @@ def test_the_example_in_the_repository_is_valid_and_used() -> None:
 
 def test_a_known_provider_needs_no_entry() -> None:
     client = openai_client("mistral/mistral-large-2411")
-    assert (client.fingerprint, client.accesses[0].api_key_env) == ("https://api.mistral.ai/v1", "MISTRAL_API_KEY")
+    assert (client.fingerprint, client.accesses[0].key_env) == ("https://api.mistral.ai/v1", "MISTRAL_API_KEY")
 
 
 def test_anthropic_is_reached_by_its_own_api_unless_told_otherwise(tmp_path: Path) -> None:
     model = ModelRef.parse("anthropic/claude-opus-4-8")
     native = client_for(model)
     assert isinstance(native, AnthropicClient)
-    assert native.accesses[0].api_key_env == "ANTHROPIC_API_KEY"
+    assert native.accesses[0].key_env == "ANTHROPIC_API_KEY"
     text = "endpoints: {anthropic: {base_url: 'https://api.anthropic.com/v1', wire_format: chat_completions}}"
     compatible = client_for(model, load_endpoints(written(tmp_path, text)))
     assert isinstance(compatible, OpenAIClient)
@@ -80,7 +80,7 @@ def test_what_one_in_turn_does_not_say_it_takes_from_the_entry(tmp_path: Path) -
         ]
     )
     client = openai_client("openai/x", load_endpoints(written(tmp_path, text)))
-    assert [(a.base_url, a.api_key_env, a.requests_per_minute, a.max_in_flight) for a in client.accesses] == [
+    assert [(a.base_url, a.key_env, a.requests_per_minute, a.max_in_flight) for a in client.accesses] == [
         ("https://api.openai.com/v1", "KEY_A", 500, None),
         ("https://api.openai.com/v1", "KEY_B", 60, 4),
     ]
@@ -90,18 +90,18 @@ def test_what_one_in_turn_does_not_say_it_takes_from_the_entry(tmp_path: Path) -
 def test_a_usual_key_goes_to_none_of_several_other_addresses(tmp_path: Path) -> None:
     text = "endpoints: {openai: {in_turn: [{base_url: 'http://a/v1'}, {requests_per_minute: 5}]}}"
     there, usual = openai_client("openai/x", load_endpoints(written(tmp_path, text))).accesses
-    assert (there.api_key_env, usual.api_key_env) == (None, "OPENAI_API_KEY")
+    assert (there.key_env, usual.key_env) == (None, "OPENAI_API_KEY")
 
 
 def test_a_known_provider_may_leave_the_address_out(tmp_path: Path) -> None:
     endpoints = load_endpoints(written(tmp_path, "endpoints: {openai: {requests_per_minute: 60}}"))
     client = openai_client("openai/x", endpoints)
-    assert (client.fingerprint, client.accesses[0].api_key_env) == ("https://api.openai.com/v1", "OPENAI_API_KEY")
+    assert (client.fingerprint, client.accesses[0].key_env) == ("https://api.openai.com/v1", "OPENAI_API_KEY")
 
 
 def test_a_key_goes_to_another_address_only_when_it_is_named(tmp_path: Path) -> None:
     endpoints = load_endpoints(written(tmp_path, "endpoints: {openai: {base_url: 'http://elsewhere/v1'}}"))
-    assert openai_client("openai/x", endpoints).accesses[0].api_key_env is None
+    assert openai_client("openai/x", endpoints).accesses[0].key_env is None
 
 
 def test_an_unknown_provider_is_told_what_to_write() -> None:

@@ -10,14 +10,14 @@ import pytest
 
 from llmlab.base.errors import CallError, RequestRefusedError, TransportError
 from llmlab.bundle.bundle import ModelRef, Sampling
-from llmlab.clients.address import Access
+from llmlab.clients.access import Access
 from llmlab.clients.base import Generation, Request
-from llmlab.clients.lanes import Lanes
 from llmlab.clients.openai import OpenAIClient
-from llmlab.clients.retry import RetryPolicy
+from llmlab.clients.retry import Lanes, RetryPolicy
 from tests.loopback import Loopback
 
 QUICK = RetryPolicy(attempts=4, first_wait_s=0.01, longest_wait_s=0.05)
+PASTED = {"base_url": "http://a", "key_env": "sk-hunter2"}
 KEYS = {name: f"canary-{name.lower()}-no-usual-shape" for name in ("KEY_A", "KEY_B", "KEY_C")}
 
 
@@ -36,7 +36,7 @@ def asking(i: int = 0) -> Request:
 
 def with_keys(loopback: Loopback, *names: str, retry: RetryPolicy = QUICK, **limits: Any) -> OpenAIClient:
     first, *others = names
-    more = [Access(base_url=loopback.base_url, api_key_env=name, **limits) for name in others]
+    more = [Access(base_url=loopback.base_url, key_env=name, **limits) for name in others]
     return OpenAIClient(loopback.base_url, api_key_env=first, in_turn=more, retry=retry, **limits)
 
 
@@ -196,7 +196,7 @@ def test_waiting_for_a_place_is_not_the_endpoints_time(loopback: Loopback) -> No
 def test_each_key_has_its_own_requests_per_minute(loopback: Loopback, keys: dict[str, str]) -> None:
     """Ten a second for one and twenty for the other: the faster takes about twice as many."""
     slow = {"base_url": loopback.base_url, "requests_per_minute": 600.0}
-    fast = Access(base_url=loopback.base_url, api_key_env="KEY_B", requests_per_minute=1200)
+    fast = Access(base_url=loopback.base_url, key_env="KEY_B", requests_per_minute=1200)
     client = OpenAIClient(api_key_env="KEY_A", in_turn=[fast], retry=QUICK, **slow)  # type: ignore[arg-type]  # mixed
     assert answers(ask_all(client, 60, in_flight=30)) == 60
     assert 1.2 < used(loopback)["KEY_B"] / used(loopback)["KEY_A"] < 3.0
@@ -234,7 +234,7 @@ def test_places_waited_for_in_a_loop_that_is_gone_are_forgotten() -> None:
 
 def test_the_fingerprint_does_not_depend_on_keys_or_their_order() -> None:
     one = OpenAIClient("http://a/v1", api_key_env="KEY_A")
-    several = OpenAIClient("http://a/v1", in_turn=[Access(base_url="http://a/v1/", api_key_env="KEY_B")])
+    several = OpenAIClient("http://a/v1", in_turn=[Access(base_url="http://a/v1/", key_env="KEY_B")])
     assert several.fingerprint == one.fingerprint == "http://a/v1"
     there, back = (OpenAIClient(f"http://{x}", in_turn=[Access(base_url=f"http://{y}")]) for x, y in ("ab", "ba"))
     assert there.fingerprint == back.fingerprint == "one of http://a | http://b"
@@ -254,5 +254,12 @@ def test_each_endpoint_is_sent_its_own_name_of_the_model(loopback: Loopback) -> 
 
 
 def test_a_limit_of_no_call_at_all_is_refused() -> None:
-    with pytest.raises(ValueError, match="max_in_flight == 0, must be >= 1"):
-        Access(base_url="http://a", max_in_flight=0)
+    with pytest.raises(ValueError, match=r"^max_in_flight: .*greater than or equal to 1$"):
+        OpenAIClient("http://a", max_in_flight=0)
+
+
+def test_a_key_in_place_of_its_variables_name_is_refused_and_not_shown() -> None:
+    for make in (lambda: OpenAIClient("http://a", api_key_env="sk-hunter2"), lambda: Access(**PASTED)):
+        with pytest.raises(ValueError, match="must be the NAME") as raised:
+            make()
+        assert "hunter2" not in str(raised.value)

@@ -12,8 +12,7 @@ import pytest
 from llmlab.base.errors import RequestRefusedError
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Client, Generation, Request, Usage
-from llmlab.clients.offline import NO_PASSAGES, NOT_KNOWN, OfflineClient
-from llmlab.clients.sentences import sentences_of
+from llmlab.clients.offline import NO_PASSAGES, NOT_KNOWN, OfflineClient, sentences_of
 
 PASSAGES = """[DataFrame.dropna] Remove missing values.
 

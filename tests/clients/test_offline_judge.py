@@ -8,7 +8,7 @@ from llmlab.base.errors import RequestRefusedError
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Request
 from llmlab.clients.endpoints import client_for
-from llmlab.clients.offline_judge import OfflineJudge
+from llmlab.clients.offline import OfflineJudge
 from llmlab.judge import Judge
 from llmlab.judge.prompts import framed
 

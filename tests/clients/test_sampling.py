@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from llmlab.clients import sampling
-from llmlab.clients.sampling import sampling_rules
+from llmlab.clients import wire
+from llmlab.clients.wire import sampling_rules
 
 
 def test_what_a_model_does_not_take_is_told_with_its_page() -> None:
@@ -26,10 +26,10 @@ def test_a_provider_without_rules_takes_everything() -> None:
     assert sampling_rules("vllm", "any") == ((), "")
 
 
-@pytest.mark.parametrize("name", sorted(sampling._all_rules()))
+@pytest.mark.parametrize("name", sorted(wire._all_rules()))
 def test_rules_are_whole(name: str) -> None:
     """Every family names its page, every refusal its reason; patterns compile, references lead somewhere."""
-    rules = sampling._all_rules()
+    rules = wire._all_rules()
     family = rules[name]
     if "same_as" in family:
         assert rules[family["same_as"]]

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.base.errors import TransportError
-from llmlab.clients.base import Generation
-from llmlab.clients.wire_anthropic import StreamedMessage, read_answer, wire_tools
+from llmlab.bundle.bundle import ModelRef, Sampling
+from llmlab.clients.anthropic import AnthropicClient, StreamedMessage, read_answer
+from llmlab.clients.base import Generation, Request
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -93,4 +94,7 @@ def test_input_of_a_tool_that_is_no_json_stays_as_the_model_wrote_it() -> None:
 def test_tools_in_the_shape_of_other_providers_are_translated() -> None:
     own = {"name": "f", "description": "Does.", "parameters": {"type": "object"}}
     wanted = [{"name": "f", "description": "Does.", "input_schema": {"type": "object"}}]
-    assert wire_tools([own]) == wire_tools([{"type": "function", "function": own}]) == wanted
+    for tool in (own, {"type": "function", "function": own}):
+        model, sampling = ModelRef.parse("anthropic/claude-opus-4-7"), Sampling(max_tokens=9)
+        request = Request(model=model, messages=(), sampling=sampling, tools=(tool,))
+        assert AnthropicClient().body(request)["tools"] == wanted

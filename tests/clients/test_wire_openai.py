@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from llmlab.base.errors import TransportError
 from llmlab.clients.base import Generation
+from llmlab.clients.openai import StreamedReply, read_answer
 from llmlab.clients.wire import read_json, sse_data
-from llmlab.clients.wire_openai import StreamedReply, read_answer
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
