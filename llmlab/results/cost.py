@@ -1,11 +1,12 @@
-"""What quality costs: dollars per successful answer, the change of the bill, and how steady answers are.
+"""What quality costs: dollars per successful answer, the change of the bill, seconds, and how steady answers are.
 
 Cost counts every attempt that was billed, failed ones too. `Results` calls these; the gate's report uses the bill.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,17 +16,29 @@ from llmlab.base.display import Interval, Shown, number
 from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import Estimate
+from llmlab.stats.quantiles import quantile, quantile_difference
 from llmlab.stats.ratios import ratio_change, ratio_of_sums
 from llmlab.stats.repeats import consistency as repeat_consistency
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
     from llmlab.results.results import Results
 
-__all__ = ["PerVariant", "consistency", "cost_line", "cost_per_success"]
+__all__ = [
+    "LATENCIES",
+    "PerVariant",
+    "consistency",
+    "cost_line",
+    "cost_per_success",
+    "latency_line",
+    "latency_quantiles",
+]
 
 DAYS_PER_MONTH = 30
+LATENCIES = {"latency_s": "latency", "first_token_s": "first token"}
+QUANTILES = (0.5, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -126,6 +139,66 @@ def cost_line(results: Results, baseline: str, candidate: str, *, requests_per_d
         return f"{said}."
     extra = (float(cost_b.sum() / n_b.sum()) - float(cost_a.sum() / n_a.sum())) * requests_per_day * DAYS_PER_MONTH
     return f"{said}, about ${abs(extra):,.2f} {word} a month at {requests_per_day:,} requests a day."
+
+
+def latency_quantiles(results: Results, metric: str, variant: str) -> tuple[float | None, ...] | None:
+    """p50, p95 and p99 of a variant's seconds, lost answers beyond all that came; None = too few answers beyond it.
+
+    None instead of the three where nothing was measured, as the first token of answers that did not stream.
+    """
+    seconds = _seconds(results, metric, variant).dropna()
+    if not np.isfinite(seconds).any():
+        return None
+    weights = _row_weights(results, seconds.index.get_level_values("case_id"))
+    found: list[float | None] = []
+    for q in QUANTILES:
+        try:
+            found.append(quantile(seconds.to_numpy(), q=q, weights=weights))
+        except DataError:
+            found.append(None)
+    return tuple(found)
+
+
+def latency_line(results: Results, metric: str, baseline: str, candidate: str, *, level: float = 0.95) -> str:
+    """How much later the candidate's p50, p95 and p99 come than the baseline's, in one sentence."""
+    arms = [_seconds(results, metric, name) for name in (baseline, candidate)]
+    pairs = arms[0].to_frame("a").join(arms[1].rename("b"), how="inner").dropna()
+    what = f"{LATENCIES[metric].capitalize()} of {candidate} against {baseline}"
+    if not len(pairs):
+        return f"{what}: not measured in both."
+    asked = [_cells(results, name)["cached"].astype(bool).reindex(pairs.index) for name in (baseline, candidate)]
+    if (apart := int((asked[0] != asked[1]).sum())) > 0:
+        return f"{what}: not told, {apart:,} of {len(pairs):,} pairs were asked at different times."
+    case_ids = pairs.index.get_level_values("case_id")
+    table = results.table(metric)
+    place = {case_id: i for i, case_id in enumerate(table.case_ids)}
+    clusters, weights = table.clusters[[place[case_id] for case_id in case_ids]], _row_weights(results, case_ids)
+    told = []
+    for q in QUANTILES:
+        try:
+            found = quantile_difference(
+                pairs["a"], pairs["b"], q=q, seed=0, clusters=clusters, weights=weights, level=level
+            )
+            value, low, high = (round(end or 0.0, 6) for end in (found.value, found.low, found.high))  # microseconds
+            told.append(f"p{100 * q:g} {Interval(value, low, high)} s")
+        except DataError as error:
+            told.append(f"p{100 * q:g} not told ({error})")
+    return f"{what}, later by: {'; '.join(told)} ({level:.0%} CI, {len(pairs):,} pairs, bootstrap over clusters)."
+
+
+def _cells(results: Results, variant: str) -> pd.DataFrame:
+    return results.frame[results.frame["variant"] == variant].set_index(["case_id", "repeat"])
+
+
+def _seconds(results: Results, metric: str, variant: str) -> pd.Series[float]:
+    """Seconds per (case, repeat), infinite for a lost answer, NaN where they were not measured."""
+    rows = _cells(results, variant)
+    return rows[metric].astype(float).mask(rows["status"].isin(["error", "timeout"]), math.inf)
+
+
+def _row_weights(results: Results, case_ids: Iterable[str]) -> list[float]:
+    by_id = {} if results.golden is None else results.golden.by_id
+    return [by_id[case_id].weight if case_id in by_id else 1.0 for case_id in case_ids]
 
 
 def _per_case(

@@ -51,6 +51,7 @@ __all__ = ["RESOURCE_METRICS", "Results"]
 RESOURCE_METRICS = {
     "cost_usd": Metric(name="cost_usd", low=0.0, higher_is_better=False, unit="USD"),
     "latency_s": Metric(name="latency_s", low=0.0, higher_is_better=False, unit="s"),
+    "first_token_s": Metric(name="first_token_s", low=0.0, higher_is_better=False, unit="s"),
     "output_tokens": Metric(name="output_tokens", low=0.0, higher_is_better=False, unit="tokens"),
     "input_tokens": Metric(name="input_tokens", low=0.0, higher_is_better=False, unit="tokens"),
 }
@@ -279,7 +280,7 @@ class Results(Shown):
         )
 
     def metric(self, name: str) -> Metric:
-        """What a metric means: a scorer's, or cost_usd, latency_s, output_tokens, input_tokens."""
+        """What a metric means: a scorer's, or cost_usd, latency_s, first_token_s, output_tokens, input_tokens."""
         found = self.metrics.get(name) or RESOURCE_METRICS.get(name)
         if found is None:
             known = ", ".join([*self.metrics, *RESOURCE_METRICS])
@@ -330,7 +331,8 @@ class Results(Shown):
         Args:
             baseline: the variant to compare with.
             candidates: variants to compare; all others by default.
-            metrics: metrics to compare; all scorers by default.
+            metrics: metrics to compare; all scorers by default. Named latency_s or first_token_s (to the first token
+                of a stream) come with the differences of their p50, p95 and p99.
             by: "tags" for the same per tag, adjusted as a family of its own.
             margin: the harm that may be tolerated, one number for the bounded metrics or one per metric name; adds
                 a non-inferiority verdict.
@@ -342,7 +344,7 @@ class Results(Shown):
             RunFailedError: too many rows have no answer for a difference to mean anything.
         """
         from llmlab.results.comparison import Comparison, compare_tables
-        from llmlab.results.cost import cost_line
+        from llmlab.results.cost import LATENCIES, cost_line, latency_line
         from llmlab.results.summary import age_of
 
         if by not in (None, "tags"):
@@ -359,8 +361,17 @@ class Results(Shown):
         partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
         arms = dict.fromkeys(row.candidate for row in rows) if requests_per_day else ()
         costs = [cost_line(self, baseline, arm, requests_per_day=requests_per_day) for arm in arms]
+<<<<<<< HEAD
         labelled = dict.fromkeys((r.metric.name, r.candidate) for r in rows if r.metric.name in self.labels_digests)
         costs += [corrected_line(self.labelled(name), baseline, arm, level=level) for name, arm in labelled]
+=======
+        costs += [
+            latency_line(self, row.metric.name, baseline, row.candidate, level=level)
+            for row in rows
+            if row.metric.name in LATENCIES and row.category is None
+        ]
+        costs += corrected_lines(self, [(row.metric.name, row.candidate) for row in rows], baseline, level=level)
+>>>>>>> 3020004 (Summaries and comparisons tell p50, p95 and p99 of latency and of the first token, lost answers beyond them)
         about = {"golden_digest": self.golden_digest, "age": age_of(self.created_at)}
         return Comparison(rows=rows, baseline=baseline, notes=(*costs, *partial, *self.notes), **about)
 

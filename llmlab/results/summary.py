@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.base.display import Chip, Interval, Shown
+from llmlab.base.display import Chip, Interval, Shown, number
 from llmlab.base.project import utc
+from llmlab.results.cost import LATENCIES, latency_quantiles
 from llmlab.results.scores import ScoreTable
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import Estimate, mean_estimate
@@ -35,6 +36,7 @@ class Summary(Shown):
         errors: rows without an answer per variant.
         state: complete, partial or FAILED; a FAILED run shows no means.
         sources: what the numbers come from: golden digest, bundle digests, age.
+        latencies: (variant, latency_s or first_token_s) -> p50, p95, p99; None where too few answers lie beyond it.
         corrected: (variant, metric) -> a judge's mean corrected by people's labels, where the results carry labels.
         at_worst: (variant, metric) -> the mean with every unscored answer at its worst, where some are unscored.
     """
@@ -47,6 +49,7 @@ class Summary(Shown):
     state: str
     sources: str
     notes: tuple[str, ...] = ()
+    latencies: Mapping[tuple[str, str], tuple[float | None, ...]] = field(default_factory=dict)
     corrected: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
     at_worst: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
 
@@ -65,6 +68,7 @@ class Summary(Shown):
         }
         unknown = [_RESOURCES[name] for name in self.metrics if name in _RESOURCES and self._unknown(name)]
         labelled = bool(self.corrected)
+        few = "A quantile needs ten answers beyond it: p95 takes 200 answers, p99 1,000."
         reading = "Means over cases with 95% intervals; scored counts answers with a score of those attempted."
         return (
             *([state[self.state]] if self.state in state else []),
@@ -72,6 +76,7 @@ class Summary(Shown):
             *(["Corrected is what people would say, by the judge and some labels of theirs (PPI++)."] * labelled),
             reading + (f" Unknown for every variant: {', '.join(unknown)}." if unknown else ""),
             *([self._worst_line()] if self.at_worst and self.state != "FAILED" else []),
+            *([few] if any(None in seconds for seconds in self.latencies.values()) else []),
             self.sources,
         )
 
@@ -98,6 +103,9 @@ class Summary(Shown):
             row[_RESOURCES.get(metric, metric)] = shown
             if (fixed := self.corrected.get((variant, metric))) is not None and shown is not None:
                 row[f"{metric}, corrected"] = Interval(fixed.value, fixed.low, fixed.high)
+        for metric in dict.fromkeys(metric for _, metric in self.latencies if self.state != "FAILED"):
+            seconds = self.latencies.get((variant, metric), (None,) * 3)
+            row[f"{LATENCIES[metric]} p50 / p95 / p99 (s)"] = " / ".join(number(one, 2) for one in seconds)
         if self._scored_alike():  # one column says it for all scorers
             scored = {"": next(iter(scored.values()))}
         for metric, (known, attempted) in scored.items():
@@ -135,6 +143,12 @@ def summarise(results: Results, *, corrected: Mapping[tuple[str, str], Estimate]
             if (worst := worst_case_mean(table, variant)) is not None:
                 at_worst[variant, metric] = worst
             rows[variant, metric] = int(table.scored[:, column].sum()), int(table.attempted[:, column].sum())
+    latencies = {
+        (name, metric): seconds
+        for metric in LATENCIES
+        for name in results.variants
+        if (seconds := latency_quantiles(results, metric, name)) is not None
+    }
     failed = results.frame.loc[results.frame["status"] == "error", "variant"].value_counts()
     errors = {variant: int(failed.get(variant, 0)) for variant in results.variants}
     why = [f"Errors: {results.common_errors}."] if results.common_errors else []
@@ -149,6 +163,7 @@ def summarise(results: Results, *, corrected: Mapping[tuple[str, str], Estimate]
         state=results.state,
         sources=f"Golden set {golden}; bundles {digests}; {age_of(results.created_at)}.",
         notes=(*why, *results.notes, *([table.weighting] if table.weighting else [])),
+        latencies=latencies,
         corrected=corrected or {},
         at_worst=at_worst,
     )

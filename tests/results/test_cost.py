@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmlab.golden.cases import GoldenSet
-from llmlab.results.cost import cost_line
+from llmlab.results.cost import cost_line, latency_line, latency_quantiles
 from tests.made_results import made, with_numbers
 
 
@@ -89,3 +89,32 @@ def test_where_no_interval_can_be_had_costs_are_said_without_one():
     found = one_cluster.cost_per_success("right").estimate("a")
     assert (found.value, found.low) == (0.01, None)
     assert "one cluster" in found.notes[0]
+
+
+def timed(slower=0.0, n=400, **columns):
+    """Two arms whose seconds differ by `slower`; rows alternate as in a sweep."""
+    seconds = np.repeat(np.random.default_rng(1).lognormal(0, 0.5, n), 2)
+    results = made({"a": [1.0] * n, "b": [1.0] * n})
+    second = (results.frame["variant"] == "b").to_numpy()
+    return with_numbers(results, latency_s=seconds + slower * second, **columns), second
+
+
+def test_a_delay_shows_in_every_quantile_that_enough_answers_lie_beyond():
+    results, _ = timed(slower=0.25)
+    line = results.compare("a", metrics=["latency_s"]).notes[0]
+    assert "p50 0.25 [0.25, 0.25] s; p95 0.25 [0.25, 0.25] s; p99 not told (1,000 answers are needed" in line
+
+
+def test_latencies_of_different_times_are_not_compared():
+    results, second = timed()
+    assert "not told, 400 of 400" in latency_line(with_numbers(results, cached=second), "latency_s", "a", "b")
+    assert latency_line(results, "first_token_s", "a", "b") == "First token of b against a: not measured in both."
+
+
+def test_lost_answers_lie_beyond_every_quantile():
+    """5% lost: the p95 of what came would be the p90 of what was asked."""
+    results, second = timed()
+    late = second & (results.frame["latency_s"] > results.frame["latency_s"][second].quantile(0.95)).to_numpy()
+    lost = replace(results, frame=results.frame.assign(status=np.where(late, "timeout", "ok")))
+    (p50, p95, p99), whole = (latency_quantiles(one, "latency_s", "b") for one in (lost, results))
+    assert (p50, p95, p99) == (whole[0], whole[1], None)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from llmlab.results.summary import age_of, case_mean
@@ -120,3 +121,14 @@ def test_a_summary_says_why_answers_are_missing():
     results = made({"v1": [1.0, 0.0]})
     frame = results.frame.assign(status="error", error="nothing answers at http://127.0.0.1:8000/v1")
     assert "Errors: 2 x nothing answers at" in str(replace(results, frame=frame).summary())
+
+
+def test_quantiles_of_latency_and_first_token_stand_beside_the_means():
+    """numpy's inverted distribution function; a dash where fewer than ten answers lie beyond."""
+    seconds = np.random.default_rng(0).lognormal(0, 1, 300)
+    summary = with_numbers(made({"v1": [1.0] * 300}), latency_s=seconds, first_token_s=seconds / 10).summary()
+    expected = [float(np.quantile(seconds, q, method="inverted_cdf")) for q in (0.5, 0.95)]
+    assert summary.latencies["v1", "latency_s"] == (*map(pytest.approx, expected), None)
+    assert summary.latencies["v1", "first_token_s"][0] == pytest.approx(expected[0] / 10)
+    assert "p95 takes 200 answers" in str(summary)
+    assert not made({"v1": [1.0] * 300}).summary().latencies

@@ -52,6 +52,24 @@ def test_repeats_share_a_cluster_and_widen_the_interval():
     assert clustered.n == 200
 
 
+def test_lost_answers_took_longer_than_any_and_are_told_where_they_decide():
+    a, b = latencies(6, n=400)
+    b[np.argsort(b)[-8:]] = np.inf  # the slowest, so that p90 stays what it was
+    kept = quantile_difference(*latencies(6, n=400), q=0.9, seed=0)
+    assert quantile_difference(a, b, q=0.9, seed=0) == kept
+    with pytest.raises(DataError, match="lost"):
+        quantile_difference(a, b, q=0.975, seed=0)
+
+
+def test_weights_count_a_row_as_often_as_it_stands_for():
+    a, b = latencies(7, n=300)
+    weights = np.arange(300) % 3 + 1
+    twice = np.repeat(np.arange(300), weights)
+    weighted = quantile_difference(a, b, q=0.8, seed=0, clusters=np.arange(300), weights=weights)
+    copied = quantile_difference(a[twice], b[twice], q=0.8, seed=0, clusters=twice)
+    assert (weighted.value, weighted.low, weighted.high) == pytest.approx((copied.value, copied.low, copied.high))
+
+
 def test_the_same_seed_gives_the_same_interval():
     """Nothing else is random."""
     a, b = latencies(4, n=200)
@@ -61,7 +79,7 @@ def test_the_same_seed_gives_the_same_interval():
 def test_too_few_points_beyond_the_quantile_are_refused():
     """p99 of 600 rows rests on six of them; the error says how many are needed."""
     a, b = latencies(5)
-    with pytest.raises(DataError, match="measure 1,000 rows"):
+    with pytest.raises(DataError, match="1,000 answers are needed"):
         quantile_difference(a, b, q=0.99, seed=0)
     with pytest.raises(DataError, match="3 clusters"):
         quantile_difference(a, b, q=0.5, seed=0, clusters=np.arange(600) % 3)
