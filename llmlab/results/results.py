@@ -361,17 +361,13 @@ class Results(Shown):
         partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
         arms = dict.fromkeys(row.candidate for row in rows) if requests_per_day else ()
         costs = [cost_line(self, baseline, arm, requests_per_day=requests_per_day) for arm in arms]
-<<<<<<< HEAD
-        labelled = dict.fromkeys((r.metric.name, r.candidate) for r in rows if r.metric.name in self.labels_digests)
-        costs += [corrected_line(self.labelled(name), baseline, arm, level=level) for name, arm in labelled]
-=======
         costs += [
             latency_line(self, row.metric.name, baseline, row.candidate, level=level)
             for row in rows
             if row.metric.name in LATENCIES and row.category is None
         ]
-        costs += corrected_lines(self, [(row.metric.name, row.candidate) for row in rows], baseline, level=level)
->>>>>>> 3020004 (Summaries and comparisons tell p50, p95 and p99 of latency and of the first token, lost answers beyond them)
+        labelled = dict.fromkeys((r.metric.name, r.candidate) for r in rows if r.metric.name in self.labels_digests)
+        costs += [corrected_line(self.labelled(name), baseline, arm, level=level) for name, arm in labelled]
         about = {"golden_digest": self.golden_digest, "age": age_of(self.created_at)}
         return Comparison(rows=rows, baseline=baseline, notes=(*costs, *partial, *self.notes), **about)
 
