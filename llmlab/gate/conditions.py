@@ -10,7 +10,6 @@ import numpy as np
 
 from llmlab.base.errors import DataError
 from llmlab.base.verdict import Verdict
-from llmlab.gate import rules
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import LabelledMetric, Reading
 from llmlab.gate.floors import described, judge_floor, unscored_note
@@ -18,11 +17,11 @@ from llmlab.gate.policy import Categories, Floor, GatePolicy, Requirement, relat
 from llmlab.results.comparison import tipping_of
 from llmlab.results.scores import CaseDesign, ScoreTable
 from llmlab.results.wording import scale_of, unless
+from llmlab.stats import burdens
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
 from llmlab.stats.power import Need, Spread, detectable
-from llmlab.stats.standard_error import t_quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -133,12 +132,13 @@ class _Reader:
         try:
             if share is None:
                 better, worse = (arm, base) if up else (base, arm)
-                return mean_difference(paired_differences(better, worse, scale=self.span), **design, level=level)
-            change = -share if up else share
-            d = relative_margin_difference(base, arm, margin=change, **design, level=level)
+                d = paired_differences(better, worse, scale=self.span)
+                return mean_difference(d, **design, bounds=self.metric.change_bounds, level=level)
+            change, bounds = -share if up else share, self.metric.bounds
+            relative = relative_margin_difference(base, arm, margin=change, **design, bounds=bounds, level=level)
         except DataError:  # fewer than two cases or clusters
             return None
-        return d if up else replace(d, value=-d.value, low=-d.high, high=-d.low)
+        return relative if up else relative.turned
 
     def _holm(self, families: Sequence[Sequence[PairedDifference | None]], part: Requirement) -> list[list[float]]:
         """Adjusted p of shown harm per category, for each way to take the unscored answers."""
@@ -147,7 +147,7 @@ class _Reader:
         columns = []
         for way in range(width):
             d_of = [ds[min(way, len(ds) - 1)] for ds in families]
-            columns.append(holm([1.0 if d is None else rules.harm_p(d, margin=margin) for d in d_of]))
+            columns.append(holm([1.0 if d is None else d.p_below(-margin) for d in d_of]))
         return [list(row) for row in zip(*columns, strict=True)]
 
     # -- conditions ----------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ class _Reader:
             n, corrected = int(chosen.sum()), self._corrected(chosen)
             blank = replace(begun, verdict=verdict, n_cases=n, n_clusters=min(n, 1), notes=(note,))
             return blank if corrected is None else described(replace(blank, notes=(corrected.why,)), corrected)
-        verdict, d = rules.unanimous(words), ds[-1]
+        verdict, d = burdens.unanimous(words), ds[-1]
         pairs = list(self._pairs(chosen))[-1]
         assumed = self.table.assumed(self._columns(), chosen)
         notes = (*d.notes, *unscored_note(begun.unscored, begun.attempted, assumed=assumed))
@@ -244,12 +244,12 @@ class _Reader:
         )
 
     def _word(self, part: Requirement, d: PairedDifference, margin: float, harm: float | None) -> Verdict:
-        settings: dict[str, Any] = {"asked": self.price.asked, "confidence": self.price.confidence, "span": self.span}
+        asked = {"asked": self.price.asked, "confidence": self.price.confidence}
         if part.rule == "superior":
-            return rules.superior(d, min_effect=part.min_effect, **settings)
+            return burdens.superior(d, min_effect=part.min_effect, **asked)
         if part.rule == "non_inferior":
-            return rules.non_inferior(d, margin=margin, **settings)
-        p = rules.harm_p(d, margin=margin) if harm is None else harm
+            return burdens.non_inferior(d, margin=margin, **asked)
+        p = d.p_below(-margin) if harm is None else harm
         return Verdict.FAIL if p < (1 - self.price.confidence) / 2 else Verdict.PASS
 
     def _p(
@@ -260,24 +260,26 @@ class _Reader:
             return d.p_value, (1 - self.price.asked) / 2
         if part.rule == "non_inferior":
             return d.p_above(-margin), 1 - self.price.asked
-        p = rules.harm_p(d, margin=margin) if harm is None else harm[-1]
+        p = d.p_below(-margin) if harm is None else harm[-1]
         return p, (1 - self.price.confidence) / 2 / tests
 
     def _shown(self, found: Condition, d: PairedDifference, pairs: tuple[Any, Any, Any], tail: float) -> Condition:
         """Value, interval and what could be missed, in the unit that people read."""
         base_mean = float(np.average(pairs[0], weights=pairs[2]["weights"]))
-        half, up = t_quantile(0.5 + found.level / 2, d.df) * d.se, self.metric.higher_is_better
-        value, spread = d.value if up else -d.value, Spread.of(d)
+        up, spread = self.metric.higher_is_better, Spread.of(d)
+        read = d if up else d.turned
+        value, (low, high) = read.value, read.ends(found.level)
         reach = detectable(spread, tail=tail, least_value=found.bound if found.rule == "superior" else 0.0)
         found = replace(found, plan=self._plan(found, d, tail, found.bound * (base_mean if found.relative else 1.0)))
         if found.relative:
             if base_mean == 0:
                 return found
-            value = value / base_mean + (-found.bound if up else found.bound)
-            half, reach = half / base_mean, reach / base_mean
+            shift = -found.bound if up else found.bound
+            value, low, high = (end / base_mean + shift for end in (value, low, high))
+            reach /= base_mean
         missed = reach + (found.bound if found.rule == "no_shown_harm" else 0.0)
         knowable = d.se > 0 and found.rule != "non_inferior" and not (self.span is not None and missed > self.span)
-        return replace(found, value=value, low=value - half, high=value + half, missed=missed if knowable else None)
+        return replace(found, value=value, low=low, high=high, missed=missed if knowable else None)
 
     def _plan(self, found: Condition, d: PairedDifference, tail: float, bound: float) -> Need | None:
         """What would settle it: a margin if nothing differs; a goal if the gain lies beyond `min_effect`.
@@ -286,12 +288,12 @@ class _Reader:
         """
         if found.rule == "no_shown_harm" or bound <= 0:
             return None
-        need = Need.of_margin(d, bound, tail=tail, span=self.span, name=found.name)
+        need = Need.of_margin(d, bound, tail=tail, name=found.name)
         if d.se == 0 and not need.hazard:
             return None
         if found.rule != "superior" or d.se == 0:
             return need
-        gain = rules.PLANNED_GAIN * bound
+        gain = burdens.PLANNED_GAIN * bound
         truth = f"the true gain on {self.metric.name} is {found._amount(gain)}"
         return replace(need, distance=gain, least_value=bound, truth=truth)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from llmlab.results.wording import counted, rounded_count
+from llmlab.stats.bounded import bounded_mean
 from llmlab.stats.paired import PairedDifference
 from llmlab.stats.power import POWER, Need, Spread, needed_cases
 
@@ -91,7 +92,7 @@ class LabelledMetric:
         )
         ends = [(0.0, 0.0)] if not lost else [(0.0, 0.0), (lost, best), (lost, worst)]
         made = [replace(blank, value=(1 - u) * value + u * end, se=(1 - u) * found.se) for u, end in ends]
-        return Reading(tuple(_with_test(one) for one in made), found, "")
+        return Reading(tuple(_with_test(one, (worst, best)) for one in made), found, "")
 
 
 class MoreLabels(NamedTuple):
@@ -200,7 +201,10 @@ def _too_few(policy: GatePolicy, results: Results, name: str, arms: Sequence[str
         yield f"{name}: {counted(both, 'answer')} of {arms[0]} labelled, {wanted}{gone}"
 
 
-def _with_test(d: PairedDifference) -> PairedDifference:
-    """With the two-sided p value and interval that its standard error gives."""
-    half = (d.interval(d.level).high or d.value) - d.value
-    return replace(d, low=d.value - half, high=d.value + half, p_value=min(1.0, 2 * min(d.p_above(0), d.p_below(0))))
+def _with_test(d: PairedDifference, bounds: tuple[float, float]) -> PairedDifference:
+    """With the two-sided p value and interval that its standard error gives; without any, the number of labels."""
+    if d.se == 0:
+        low, high = bounds
+        d = replace(d, bounded=bounded_mean(np.array([d.value]), low=low, high=high, size=d.n_clusters, df=d.df))
+    low, high = d.ends(d.level)
+    return replace(d, low=low, high=high, p_value=min(1.0, 2 * min(d.p_above(0), d.p_below(0))))

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from llmlab.base.display import Interval
 from llmlab.base.errors import DataError
 from llmlab.base.verdict import Verdict
-from llmlab.gate import rules
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import LabelledMetric, Reading, more_labels
 from llmlab.gate.policy import Floor
 from llmlab.results.scores import CaseDesign, ScoreTable
 from llmlab.results.wording import counted, scale_of
+from llmlab.stats import burdens
 from llmlab.stats.arrays import FloatArray
-from llmlab.stats.estimate import wilson_bounds
-from llmlab.stats.paired import PairedDifference, mean_difference
+from llmlab.stats.estimate import Estimate
+from llmlab.stats.paired import mean_difference
+from llmlab.stats.shares import share_estimate, share_p_above
+from llmlab.stats.standard_error import TOO_FEW_DF, StandardError, standard_error
 
 if TYPE_CHECKING:
     from llmlab.gate.looks import Price
@@ -37,7 +39,7 @@ def judge_floor(
     price: Price,
     labelled: LabelledMetric | None = None,
 ) -> Condition:
-    """The candidate's mean against a bound: the two-sided interval must clear it (a rate: Wilson's).
+    """The candidate's mean against a bound: the two-sided interval must clear it, of shares the one `summary` shows.
 
     An unscored answer that nothing bounds is taken at the worst that either arm has.
     """
@@ -59,18 +61,18 @@ def judge_floor(
     read = [one for one in found if one is not None]
     if len(read) < len(found):
         return Condition(verdict=Verdict.INCONCLUSIVE, notes=("fewer than two cases or clusters are scored",), **about)
-    words, (mean, low, high, d) = [one[0] for one in read], read[-1][1]
+    last = read[-1]
     return Condition(
-        verdict=rules.unanimous(words),
-        value=mean,
-        low=low,
-        high=high,
-        p_value=d.p_above(0.0),
-        se=d.se,
-        df=d.df,
-        n_cases=d.n,
-        n_clusters=d.n_clusters,
-        notes=(*d.notes, *unscored_note(unscored, attempted, assumed=table.assumed([arm]))),
+        verdict=burdens.unanimous([one.word for one in read]),
+        value=last.mean,
+        low=last.low,
+        high=last.high,
+        p_value=last.p_value,
+        se=last.error.se,
+        df=last.error.df,
+        n_cases=last.error.n,
+        n_clusters=last.error.n_clusters,
+        notes=(*last.error.notes, *unscored_note(unscored, attempted, assumed=table.assumed([arm]))),
         **about,
     )
 
@@ -80,17 +82,16 @@ def _corrected_floor(blank: Condition, found: Reading, lower: bool, price: Price
     blank = described(blank, found)
     if not found.differences:
         return replace(blank, notes=(*blank.notes, found.why))
-    sign = 1.0 if lower else -1.0
-    above = [replace(d, value=sign * (d.value - blank.bound)) for d in found.differences]
-    d, above_last = found.differences[-1], above[-1]
-    interval = d.interval(price.asked)
+    bound, asked = blank.bound if lower else -blank.bound, {"asked": price.asked, "confidence": price.confidence}
+    turned = found.differences if lower else [d.turned for d in found.differences]
+    d, (low, high) = found.differences[-1], found.differences[-1].ends(price.asked)
     return replace(
         blank,
-        verdict=rules.unanimous([rules.reaches(a, asked=price.asked, confidence=price.confidence) for a in above]),
+        verdict=burdens.unanimous([burdens.reaches(one, bound, **asked) for one in turned]),
         value=d.value,
-        low=interval.low,
-        high=interval.high,
-        p_value=above_last.p_above(0.0),
+        low=low,
+        high=high,
+        p_value=turned[-1].p_above(bound),
         se=d.se,
         df=d.df,
         n_cases=d.n,
@@ -145,20 +146,41 @@ def _values(table: ScoreTable, arms: list[int], lower: bool) -> Iterator[tuple[F
         yield filled[:, 0], table.design()
 
 
+class _Mean(NamedTuple):
+    """A candidate's mean as a floor reads it: the interval at the confidence asked, and what that shows."""
+
+    word: Verdict
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    error: StandardError
+
+
 def _read(
     table: ScoreTable, values: FloatArray, design: CaseDesign, bound: float, lower: bool, price: Price
-) -> tuple[Verdict, tuple[float, float, float, PairedDifference]] | None:
+) -> _Mean | None:
     try:
-        d = mean_difference(values - bound if lower else bound - values, **design, level=price.asked)
-    except DataError:
+        error = standard_error(values, **design)
+    except DataError:  # fewer than two cases or clusters
         return None
-    mean, metric = float(np.average(values, weights=design["weights"])), table.metric
-    if not table.clustered and table.weights is None and np.isin(values, (0.0, 1.0)).all():
-        low, high = wilson_bounds(int(values.sum()), values.size, level=price.asked)
-        wide = wilson_bounds(int(values.sum()), values.size, level=price.confidence)
-        clears, misses = (low >= bound, wide[1] < bound) if lower else (high <= bound, wide[0] > bound)
-        return Verdict.PASS if clears else Verdict.FAIL if misses else Verdict.INCONCLUSIVE, (mean, low, high, d)
-    span = None if metric.low is None or metric.high is None else metric.high - metric.low
-    word = rules.reaches(d, asked=price.asked, confidence=price.confidence, span=span)
-    ends = (d.low + bound, d.high + bound) if lower else (bound - d.high, bound - d.low)
-    return word, (mean, *ends, d)
+    if (bounds := table.metric.bounds) is None:
+        d = mean_difference(values, **design, level=price.asked)
+        above, at = (d, bound) if lower else (d.turned, -bound)
+        word = burdens.reaches(above, at, asked=price.asked, confidence=price.confidence)
+        return _Mean(word, d.value, d.low, d.high, above.p_above(at), error)
+    (mean, low, high), (_, least, most) = (
+        _ends(share_estimate(values, **design, bounds=bounds, level=level)) for level in (price.asked, price.confidence)
+    )
+    clears, misses = (low >= bound, most < bound) if lower else (high <= bound, least > bound)
+    word = Verdict.PASS if clears else Verdict.FAIL if misses else Verdict.INCONCLUSIVE
+    sign, turned = (1.0, bounds) if lower else (-1.0, (-bounds[1], -bounds[0]))
+    p_value = share_p_above(sign * values, sign * bound, **design, bounds=turned)
+    return _Mean(Verdict.INCONCLUSIVE if error.df < TOO_FEW_DF else word, mean, low, high, p_value, error)
+
+
+def _ends(found: Estimate) -> tuple[float, float, float]:
+    value, low, high = found.value, found.low, found.high
+    if value is None or low is None or high is None:
+        raise DataError(f"no interval: {'; '.join(found.notes)}")
+    return value, low, high

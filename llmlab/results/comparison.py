@@ -15,7 +15,7 @@ from llmlab.base.display import Chip, Interval, Shown, frame
 from llmlab.base.numbers import p_text
 from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.results.margins import UNSCORED_AT_MOST, judged, margins_of
-from llmlab.results.scores import CaseDesign, Metric, ScoreTable, above_share
+from llmlab.results.scores import Metric, ScoreTable, above_share
 from llmlab.results.wording import comparison_lines, missing_notes, paired_sentence
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.multiple import holm
@@ -387,12 +387,12 @@ def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:
     both = chosen.copy()
     both[chosen] = paired
     paired_values = paired_differences(b[paired], a[paired], scale=table.metric.span)
-    difference = _difference(paired_values, table.design(both), level)
+    difference = _difference(table, paired_values, both, level)
     lowest = highest = None
     if (ends := table.pessimistic([base, arm], chosen)) is not None:
         (low, high), span = ends, table.metric.span
-        lowest = _difference(paired_differences(low[:, 1], high[:, 0], scale=span), table.design(chosen), level)
-        highest = _difference(paired_differences(high[:, 1], low[:, 0], scale=span), table.design(chosen), level)
+        lowest = _difference(table, paired_differences(low[:, 1], high[:, 0], scale=span), chosen, level)
+        highest = _difference(table, paired_differences(high[:, 1], low[:, 0], scale=span), chosen, level)
     row = PairedRow(
         metric=table.metric,
         baseline=table.variants[base],
@@ -416,11 +416,14 @@ def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:
     return replace(row, notes=missing_notes(row, same_cases_lost=same_lost))
 
 
-def _difference(values: NDArray[np.float64], design: CaseDesign, level: float) -> PairedDifference | None:
+def _difference(
+    table: ScoreTable, values: NDArray[np.float64], chosen: NDArray[np.bool_], level: float
+) -> PairedDifference | None:
+    design = table.design(chosen)
     clusters = design["clusters"]
     if values.size < 2 or (clusters is not None and clusters.min() == clusters.max()):
         return None
-    return mean_difference(values, **design, level=level)
+    return mean_difference(values, **design, bounds=table.metric.change_bounds, level=level)
 
 
 def _as_family(found: Sequence[tuple[_Pairs, PairedRow]]) -> list[PairedRow]:

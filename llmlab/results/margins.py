@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmlab.base.verdict import Verdict
-from llmlab.stats.paired import PairedDifference, non_inferiority
+from llmlab.stats.burdens import non_inferior, unanimous
 from llmlab.stats.power import Need, needed_cases
 
 if TYPE_CHECKING:
@@ -61,17 +61,13 @@ def judged(row: PairedRow, margin: float | None) -> PairedRow:
     if d is None or row.too_many_unscored:
         return replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE)
     found = [d, row.lowest or d, row.highest or d]
-    turned = found if row.metric.higher_is_better else [_turned(x) for x in found]
-    tests = [non_inferiority(x, margin=margin, confidence=row.level) for x in turned]
-    shown, harm = all(test.shown for test in tests), all(test.harm_shown for test in tests)
-    if (shown or harm) and not d.too_few_clusters:
-        return replace(row, margin=margin, verdict=Verdict.PASS if shown else Verdict.FAIL)
-    if tests[0].shown or tests[0].harm_shown:  # what is open is the unscored answers or the clusters, not the cases
-        return replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE)
-    low, high = row.metric.low, row.metric.high
-    span = None if low is None or high is None else high - low
-    tail, noise = 1 - row.level, row.noise or 0.0
-    need = [Need.of_margin(d, margin, tail=tail, span=span, name=row.metric.name, noise=noise)]
+    turned = found if row.metric.higher_is_better else [one.turned for one in found]
+    words = [non_inferior(one, margin=margin, asked=row.level, confidence=row.level) for one in turned]
+    if (verdict := unanimous(words)) != Verdict.INCONCLUSIVE:
+        return replace(row, margin=margin, verdict=verdict)
+    if words[0] != Verdict.INCONCLUSIVE:  # what is open is the unscored answers, not the cases
+        return replace(row, margin=margin, verdict=verdict)
+    need = [Need.of_margin(turned[0], margin, tail=1 - row.level, name=row.metric.name, noise=row.noise or 0.0)]
     needed, instead = needed_cases(need).likely, None
     if row.repeats is not None and row.noise is not None:
         repeats, now = more_repeats(row.repeats)
@@ -79,7 +75,3 @@ def judged(row: PairedRow, margin: float | None) -> PairedRow:
         instead = (repeats, now, then) if then < (1 - SAVED_AT_LEAST) * needed else None
     open_ = replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE, needed_cases=needed)
     return replace(open_, needed_with_repeats=instead)
-
-
-def _turned(difference: PairedDifference) -> PairedDifference:
-    return replace(difference, value=-difference.value, low=-difference.high, high=-difference.low)

@@ -49,6 +49,16 @@ class Metric:
         """How far two scores can lie apart; None without both bounds."""
         return None if self.low is None or self.high is None else self.high - self.low
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the most that a score can be, None where either is open."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
+    def change_bounds(self) -> tuple[float, float] | None:
+        """The most that a case can lose and gain, None where there is no such bound."""
+        return None if (span := self.span) is None else (-span, span)
+
 
 class CaseDesign(TypedDict):
     """How cases were drawn, as every estimator of a mean takes it: `mean_difference(d, **table.design(chosen))`."""

@@ -19,9 +19,9 @@ from llmlab.results.comparison import compare_tables
 from llmlab.results.scores import CaseDesign, ScoreTable
 from llmlab.results.wording import counted, scale_of
 from llmlab.stats.arrays import FloatArray, paired_differences
-from llmlab.stats.paired import PairedDifference, mean_difference
+from llmlab.stats.paired import PairedDifference, mean_difference, t_difference
 from llmlab.stats.power import POWER, Need, Spread, detectable, needed_cases
-from llmlab.stats.standard_error import standard_error, t_quantile, t_tail
+from llmlab.stats.standard_error import StandardError, standard_error
 
 if TYPE_CHECKING:
     from llmlab.results.results import Results
@@ -49,13 +49,16 @@ class Study(Shown):
 def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Study:
     """The same difference read three ways: as two samples, as pairs, and as pairs in clusters."""
     a, b, design = _pairs(table, baseline, candidate)
-    paired = mean_difference(paired_differences(b, a, scale=table.metric.span), weights=design["weights"])
+    d, bounds = paired_differences(b, a, scale=table.metric.span), table.metric.change_bounds
+    paired = mean_difference(d, weights=design["weights"], bounds=bounds)
     se = math.hypot(*(standard_error(arm, weights=design["weights"]).se for arm in (a, b)))
-    rows = [_reading("two samples", paired.value, se, 2.0 * a.size - 2), _of("pairs, cases independent", paired)]
+    unpaired = StandardError(se=se, df=2.0 * a.size - 2, n=a.size, n_clusters=a.size, estimator="CR2")
+    alone = t_difference(paired.value, unpaired, level=0.95, method="two samples, t test")
+    rows = [_reading("two samples", alone), _reading("pairs, cases independent", paired)]
     last = paired
     if table.clustered:
-        last = mean_difference(paired_differences(b, a, scale=table.metric.span), **design)
-        rows.append(_of("pairs in clusters (CR2)", last))
+        last = mean_difference(d, **design, bounds=bounds)
+        rows.append(_reading("pairs in clusters (CR2)", last))
     changed = table.clustered and (paired.p_value < 0.05) != (last.p_value < 0.05)
     answer = "The clusters change the decision." if changed else "All that counts is the last line."
     return Study(
@@ -99,8 +102,8 @@ def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin
         try:
             design = table.design(chosen)
             gains = sign * paired_differences(b[chosen], a[chosen], scale=table.metric.span)
-            iid = mean_difference(gains, weights=design["weights"])
-            d = mean_difference(gains, **design)
+            iid = mean_difference(gains, weights=design["weights"], bounds=table.metric.change_bounds)
+            d = mean_difference(gains, **design, bounds=table.metric.change_bounds)
         except DataError:
             rows.append({"category": tag, "cases": int(chosen.sum()), "verdict": "too few cases or clusters"})
             continue
@@ -173,22 +176,18 @@ def _pairs(table: ScoreTable, baseline: str, candidate: str) -> tuple[FloatArray
 
 def _difference(table: ScoreTable, baseline: str, candidate: str) -> PairedDifference:
     a, b, design = _pairs(table, baseline, candidate)
-    return mean_difference(paired_differences(b, a, scale=table.metric.span), **design)
+    gains = paired_differences(b, a, scale=table.metric.span)
+    return mean_difference(gains, **design, bounds=table.metric.change_bounds)
 
 
-def _of(name: str, d: PairedDifference) -> dict[str, object]:
-    return _reading(name, d.value, d.se, d.df)
-
-
-def _reading(name: str, value: float, se: float, df: float) -> dict[str, object]:
-    half = t_quantile(0.975, df) * se
+def _reading(name: str, d: PairedDifference) -> dict[str, object]:
     return {
         "read as": name,
-        "difference": number(value),
-        "standard error": number(se),
-        "df": number(df),
-        "p": _p(2 * t_tail(abs(value) / se, df) if se > 0 else 1.0),
-        "95% CI": f"{number(value - half)} to {number(value + half)}",
+        "difference": number(d.value),
+        "standard error": number(d.se),
+        "df": number(d.df),
+        "p": _p(d.p_value),
+        "95% CI": f"{number(d.low)} to {number(d.high)}",
     }
 
 

@@ -194,14 +194,11 @@ def _case_mean(table: ScoreTable, column: int, values: FloatArray) -> Estimate:
     if known.sum() < 2 or (design["clusters"] is not None and np.unique(design["clusters"]).size < 2):
         value = float(np.average(values[known], weights=design["weights"])) if known.any() else None
         return Estimate(value=value, n=int(known.sum()), n_attempted=attempted, method="too few cases for an interval")
-    low, high = table.metric.low, table.metric.high
-    if low == 0 and high == 1:
-        return share_estimate(values[known], **design, n_attempted=attempted)
+    if (bounds := table.metric.bounds) is not None:
+        return share_estimate(values[known], **design, bounds=bounds, n_attempted=attempted)
     found = mean_estimate(values[known], **design, n_attempted=attempted)
-    if found.low is not None and low is not None:
+    if found.low is not None and (low := table.metric.low) is not None:
         found = replace(found, low=max(found.low, low))  # no latency is negative
-    if found.high is not None and high is not None:
-        found = replace(found, high=min(found.high, high))
     return found
 
 

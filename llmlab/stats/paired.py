@@ -1,18 +1,21 @@
-"""Is B better than A on the same cases: the mean paired difference with its t test and interval.
+"""Is B better than A on the same cases: the mean paired difference with its test and interval.
 
 The mean decides, never a rank test: 27 small gains do not outvote 3 collapses. `results`, `gate` and the command
-line read every interval they need off one `PairedDifference`.
+line read every interval they need off one `PairedDifference`. Between bounds a difference is known only as well as
+both Student's t and the score test of `bounded` say: p is the larger of the two, the interval reaches as far as the
+wider, so that p and interval agree at every level.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from llmlab.base.display import Interval, Shown
-from llmlab.stats.arrays import floats, open_unit, paired_differences
+from llmlab.stats.arrays import FloatArray, cluster_codes, floats, open_unit, paired_differences
+from llmlab.stats.bounded import BoundedMean, bounded_mean, effective_cases, enough_differ
 from llmlab.stats.standard_error import (
     TOO_FEW_DF,
     Estimator,
@@ -24,10 +27,8 @@ from llmlab.stats.standard_error import (
 )
 
 __all__ = [
-    "NonInferiority",
     "PairedDifference",
     "mean_difference",
-    "non_inferiority",
     "relative_margin_difference",
     "t_difference",
     "tipping_point",
@@ -47,6 +48,7 @@ class PairedDifference(Shown):
         n, n_clusters: cases, and clusters they come in (equal to `n` for independent cases).
         method: the estimator in the field's words.
         effective: where cases are weighted, how many equal cases (or clusters) tell as much; None = not weighted.
+        bounded: the score test of the same differences, where they have bounds and few differ.
         notes: plain sentences on what weakens it.
     """
 
@@ -61,10 +63,14 @@ class PairedDifference(Shown):
     n_clusters: int
     method: str
     effective: float | None = None
+    bounded: BoundedMean | None = field(default=None, compare=False)
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{Interval(self.value, self.low, self.high)}, p = {self.p_value:.3g}"
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [{name: getattr(self, name) for name in self.__dataclass_fields__ if name != "bounded"}]
 
     def _sentence(self) -> str:
         return "; ".join(self.notes)
@@ -86,47 +92,42 @@ class PairedDifference(Shown):
         >>> print(difference.interval(0.90))
         0.8 [-0.3, 1.8]
         """
+        return Interval(self.value, *self.ends(level))
+
+    def ends(self, level: float) -> tuple[float, float]:
+        """The two ends of that interval."""
         half = t_quantile(0.5 + open_unit(level, "level") / 2, self.df) * self.se
-        return Interval(self.value, self.value - half, self.value + half)
+        low, high = self.value - half, self.value + half
+        if self.bounded is None:
+            return low, high
+        least, most = self.bounded.ends((1 - level) / 2)
+        return max(min(low, least), self.bounded.low), min(max(high, most), self.bounded.high)
 
     def p_above(self, bound: float) -> float:
         """One-sided p value against "the difference is `bound` or less"; small = it lies above the bound."""
-        return self._tail(self.value - bound)
+        return self._tail(self.value - bound, None if self.bounded is None else self.bounded.p_above(bound))
 
     def p_below(self, bound: float) -> float:
         """One-sided p value against "the difference is `bound` or more"; small = it lies below the bound."""
-        return self._tail(bound - self.value)
+        return self._tail(bound - self.value, None if self.bounded is None else self.bounded.p_below(bound))
 
-    def _tail(self, distance: float) -> float:
+    def se_at(self, bound: float) -> float:
+        """The standard error, were the truth at a bound below the value; between bounds rare harm enlarges it."""
+        return self.se if self.bounded is None else max(self.se, self.bounded.se_at(bound))
+
+    @property
+    def turned(self) -> PairedDifference:
+        """Baseline minus candidate."""
+        mirrored = None if self.bounded is None else self.bounded.mirrored
+        return replace(self, value=-self.value, low=-self.high, high=-self.low, bounded=mirrored)
+
+    def _tail(self, distance: float, score: float | None) -> float:
         if self.se > 0:
-            return t_tail(distance / self.se, self.df)
+            p = t_tail(distance / self.se, self.df)
+            return p if score is None or distance <= 0 else max(p, score)
+        if score is not None:
+            return score
         return _least_p(self.n_clusters) / 2 if distance > 0 else 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class NonInferiority(Shown):
-    """Whether harm beyond a margin is ruled out.
-
-    Attributes:
-        value: candidate minus baseline, higher is better.
-        margin: the harm that is tolerated, a positive number in the unit of the value.
-        low, high: the two-sided interval whose lower end decides (90% at confidence 0.95).
-        level: the level of that interval, 2 * confidence - 1.
-        p_value: one-sided, against "worse by the margin or more".
-        shown: harm beyond the margin is ruled out.
-        harm_shown: the whole interval lies beyond the margin.
-        notes: plain sentences on what weakens it.
-    """
-
-    value: float
-    margin: float
-    low: float
-    high: float
-    level: float
-    p_value: float
-    shown: bool
-    harm_shown: bool
-    notes: tuple[str, ...] = ()
 
 
 def mean_difference(
@@ -134,27 +135,32 @@ def mean_difference(
     clusters: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
+    bounds: tuple[float, float] | None = None,
     level: float = 0.95,
     estimator: Estimator = "CR2",
 ) -> PairedDifference:
-    """The mean of per-case differences (candidate minus baseline, shape (n,)) with a t test and interval.
+    """The mean of per-case differences (candidate minus baseline, shape (n,)) with a test and interval.
 
     Each case counts once: reduce its repeats first (`repeats.reduce_repeats`). Cases that share a cluster label are
     not taken as independent (CR2 with Bell-McCaffrey degrees of freedom; without clusters Student's paired t, Miller
     2024, arXiv 2411.00640). The estimand: the mean difference over cases drawn like these; with `weights`, over the
-    production cases that they stand for (equal weights change nothing).
+    production cases that they stand for (equal weights change nothing). `bounds` are those of a difference, -1 and 1
+    for scores from 0 to 1: where given, rare harm that few cases show is reckoned with (`bounded`).
 
-    Raises DataError below two cases or clusters, ValueError for NaN.
+    Raises DataError below two cases or clusters, or beyond the bounds, ValueError for NaN.
 
     >>> print(mean_difference([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]))
     1.6 [0.7, 2.5], p = 0.00283
+    >>> print(mean_difference([1, 1, 1, -1] + [0] * 96), mean_difference([1, 1, 1, -1] + [0] * 96, bounds=(-1, 1)))
+    0.020 [-0.020, 0.060], p = 0.32 0.02 [-0.03, 0.08], p = 0.32
     """
     d = floats(differences, "differences", at_least=2)
     error = standard_error(d, clusters, weights=weights, estimator=estimator)
     way = f"{estimator} over {error.n_clusters:,} clusters" if clusters is not None else "cases independent"
     mean = "mean" if error.effective is None else "weighted mean"
-    value = weighted_mean(d, None if error.effective is None else np.asarray(weights, dtype=np.float64))
-    return t_difference(value, error, level=level, method=f"{mean} paired difference, t test, {way}")
+    w = None if error.effective is None else np.asarray(weights, dtype=np.float64)
+    found = t_difference(weighted_mean(d, w), error, level=level, method=f"{mean} paired difference, t test, {way}")
+    return found if bounds is None else _with_bounds(found, d, clusters, w, bounds)
 
 
 def t_difference(value: float, error: StandardError, *, level: float, method: str) -> PairedDifference:
@@ -177,6 +183,29 @@ def t_difference(value: float, error: StandardError, *, level: float, method: st
     )
 
 
+def _with_bounds(
+    found: PairedDifference,
+    d: FloatArray,
+    clusters: ArrayLike | None,
+    weights: FloatArray | None,
+    bounds: tuple[float, float],
+) -> PairedDifference:
+    """The difference with the score test beside t's where few cases differ, and its p value and interval by both."""
+    if found.too_few_clusters and found.se > 0:
+        return found  # no verdict rests on it
+    of_case = None if clusters is None else cluster_codes(clusters, n=d.size)
+    if enough_differ(d, weights, of_case=of_case, bounds=bounds, mean=found.value, se=found.se):
+        return found
+    sides = np.maximum(d, 0.0), np.maximum(-d, 0.0)
+    size = effective_cases(d, weights, of_case=of_case, variance=found.se**2, sides=sides)
+    bounded = bounded_mean(d, weights, low=bounds[0], high=bounds[1], size=size, df=found.df)
+    notes = found.notes if found.se > 0 or found.value == 0 else ()  # with bounds it has a width
+    both = replace(found, bounded=bounded, method=found.method.replace("t test", "t and score tests"), notes=notes)
+    p_value = min(1.0, 2 * min(both.p_above(0.0), both.p_below(0.0)))
+    low, high = both.ends(found.level)
+    return replace(both, p_value=max(p_value, _least_p(2)) if d.size == 2 else p_value, low=low, high=high)
+
+
 def relative_margin_difference(
     baseline: ArrayLike,
     candidate: ArrayLike,
@@ -184,12 +213,14 @@ def relative_margin_difference(
     margin: float,
     clusters: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    bounds: tuple[float, float] | None = None,
     level: float = 0.95,
 ) -> PairedDifference:
     """The mean of candidate - (1 + margin) * baseline per case: below 0 where the change stays within the margin.
 
     "Cost up by at most 10%" is margin=0.10 and `p_below(0)`; "quality down by at most 5%" is margin=-0.05 and
     `p_above(0)`. The baseline's own noise is part of the test, unlike with a margin worked out from its mean.
+    `bounds` are those of a score.
 
     >>> cost = relative_margin_difference([1.0, 2.0, 3.0, 4.0], [1.0, 2.1, 2.9, 4.1], margin=0.10)
     >>> round(cost.value, 3), round(cost.p_below(0), 3)
@@ -199,49 +230,12 @@ def relative_margin_difference(
     cand = floats(candidate, "candidate", at_least=2)
     if base.shape != cand.shape:
         raise ValueError(f"baseline has {base.size} cases, candidate {cand.size}: pair them by id first")
-    result = mean_difference(paired_differences(cand, (1 + margin) * base), clusters, weights=weights, level=level)
+    if bounds is not None:
+        ends = [(1 + margin) * end for end in bounds]
+        bounds = bounds[0] - max(ends), bounds[1] - min(ends)
+    change = paired_differences(cand, (1 + margin) * base)
+    result = mean_difference(change, clusters, weights=weights, bounds=bounds, level=level)
     return replace(result, method=f"{result.method}, of candidate - {1 + margin:g} x baseline")
-
-
-def non_inferiority(
-    difference: PairedDifference, *, margin: float, confidence: float = 0.95, span: float | None = None
-) -> NonInferiority:
-    """Whether "worse by `margin` or more" is ruled out: a one-sided t test of the difference against -margin.
-
-    It is read off the lower end of the two-sided interval at level 2 * confidence - 1. Several such conditions that
-    must all hold need no adjustment (intersection-union test, Berger 1982). For lower-is-better metrics hand in the
-    difference of the negated values.
-
-    Where nothing varies (all ties) there is no t test. If a case can lose at most `span` (1 for scores from 0 to 1), a
-    mean harm of `margin` needs a share margin / span of harmed cases, and seeing none of them among G has the chance
-    (1 - margin / span)^G: that is p then (G is `independent`). Without a span the sign-flip test's p is taken.
-
-    >>> d = mean_difference([0.1, -0.1, 0.2, 0.0, 0.1, -0.1, 0.0, 0.1, 0.0, 0.1])
-    >>> non_inferiority(d, margin=0.05).shown
-    True
-    """
-    if not margin >= 0:
-        raise ValueError(f"margin == {margin}, must be 0 or more (the harm that is tolerated)")
-    if not 0.5 < confidence < 1:
-        raise ValueError(f"confidence == {confidence}, must lie between 0.5 and 1")
-    if span is not None and not span > 0:
-        raise ValueError(f"span == {span}, must be above 0 (the most that a case can lose)")
-    half = t_quantile(confidence, difference.df) * difference.se
-    low, high = difference.value - half, difference.value + half
-    slack, p_value = difference.value + margin, difference.p_above(-margin)
-    if difference.se == 0 and span is not None and slack > 0:
-        p_value = max(0.0, 1 - slack / span) ** difference.independent
-    return NonInferiority(
-        value=difference.value,
-        margin=margin,
-        low=low,
-        high=high,
-        level=2 * confidence - 1,
-        p_value=p_value,
-        shown=p_value < 1 - confidence,
-        harm_shown=high < -margin,
-        notes=difference.notes,
-    )
 
 
 def tipping_point(

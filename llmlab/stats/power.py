@@ -89,14 +89,17 @@ class Need:
     truth: str = "nothing differs"
 
     @classmethod
-    def of_margin(
-        cls, d: PairedDifference, margin: float, *, tail: float, span: float | None, name: str, noise: float = 0.0
-    ) -> Need:
-        """To rule out harm of `margin` as `d` shows cases to vary; `span` is the most that a case can lose."""
-        hazard = 0.0
-        if d.se == 0 and span is not None and margin < span:
-            hazard = -math.log1p(-margin / span) * d.independent / d.n
-        return cls(name=name, distance=margin, spread=Spread.of(d, noise=noise), tail=tail, hazard=hazard)
+    def of_margin(cls, d: PairedDifference, margin: float, *, tail: float, name: str, noise: float = 0.0) -> Need:
+        """To rule out harm of `margin` as `d`, turned so that more is better, shows cases to vary."""
+        at_margin = d.se_at(d.value - margin)
+        return cls(
+            name=name,
+            distance=margin,
+            spread=Spread.of(d, noise=noise),
+            tail=tail,
+            at_bound=at_margin / d.se if d.se > 0 else 1.0,
+            hazard=0.0 if d.bounded is None else d.bounded.hazard(margin) * d.bounded.size / d.n,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

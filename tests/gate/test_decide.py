@@ -283,8 +283,8 @@ def test_a_category_of_one_case_is_shown_as_unseen_and_not_dropped():
 def test_an_anchor_stops_many_small_losses_from_adding_up():
     """v2 is no worse than v1 by 3 points, but 8 points worse than the frozen reference."""
     rng = np.random.default_rng(4)
-    old = rng.uniform(0.4, 0.8, 300)
-    scores = {"first": old, "v1": old - 0.06, "v2": old - 0.08 + rng.normal(0, 0.02, 300)}
+    old = rng.uniform(0.4, 0.8, 400)
+    scores = {"first": old, "v1": old - 0.06, "v2": old - 0.08 + rng.normal(0, 0.02, 400)}
     results = gateable({name: values.tolist() for name, values in scores.items()})
     rules = policy(goal=non_inferior(0.03), anchor={"bundle": "bundles/first.yaml", "margin": 0.05})
     decision = decided(rules, results)

@@ -166,7 +166,7 @@ def test_a_claim_falls_where_its_sentence_says(lost_in, grouped):
 def test_unscored_answers_at_their_worst_are_read_with_all_that_were_tried():
     """Alone the claim survives its lost answers, beside nine other candidates it does not."""
     old = [0.4, 0.5, 0.6, 0.5] * 25
-    new = [None] * 2 + np.clip(np.array(old) + np.random.default_rng(1).normal(0.04, 0.1, 100), 0, 1)[2:].tolist()
+    new = [None] * 2 + np.clip(np.array(old) + np.random.default_rng(1).normal(0.1, 0.1, 100), 0, 1)[2:].tolist()
     alone = made({"old": old, "new": new}).compare("old").row("right")
     assert alone.reading == "better"
     assert alone.p_at_worst > alone.p_adjusted
@@ -241,11 +241,14 @@ def test_all_ties_are_no_difference_seen():
 
 
 def test_the_same_difference_everywhere_is_stated_as_such():
-    """Zero variance is not certainty: p is that of flipping signs."""
-    row = made({"a": [0.25] * 12, "b": [0.5] * 12}).compare("a").row("right")
-    assert row.difference.p_value == 2.0**-11
-    assert row.reading == "better"
-    assert any("not certainty" in note for note in row.notes)
+    """Zero variance is not certainty: were a fifth of all cases to fall to 0, 12 would show none with p .069."""
+    scores = {"a": [0.25] * 12, "b": [0.5] * 12}
+    row = made(scores).compare("a").row("right")
+    assert row.difference.p_value == pytest.approx(2 * 0.8**12)
+    assert row.reading == "not enough evidence"
+    open_ended = made(scores, high=None).compare("a").row("right")
+    assert open_ended.difference.p_value == 2.0**-11  # without bounds p is that of flipping signs
+    assert any("not certainty" in note for note in open_ended.notes)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])

@@ -46,13 +46,13 @@ def test_harm_in_livebenchs_categories_is_open(livebench):
 
 
 def test_harm_is_not_ruled_out_where_what_is_unscored_may_hold_it():
-    """Two of forty lost in one category: 5 points at worst, and the margin is 5."""
-    base = [0.5, 0.6, 0.7, 0.6] * 20
-    tags = [["whole"] if i < 40 else ["holes"] for i in range(80)]
+    """Four of eighty lost in one category: 3 points at worst, and the margin is 5."""
+    base = [0.5, 0.6, 0.7, 0.6] * 40
+    tags = [["whole"] if i < 80 else ["holes"] for i in range(160)]
     moved = [x + 0.01 * (-1) ** i for i, x in enumerate(base)]
-    table = made({"a": base, "b": [*moved[:78], None, None]}, tags=tags).table("right")
+    table = made({"a": base, "b": [*moved[:156], *[None] * 4]}, tags=tags).table("right")
     found = harm_by_category(table, "a", "b", margin=0.05)
-    assert [row["verdict"] for row in found.rows] == ["harm ruled out", "open; 2 unscored answers at their worst"]
+    assert [row["verdict"] for row in found.rows] == ["harm ruled out", "open; 4 unscored answers at their worst"]
     assert "in 1 of 2 categories" in found.answer
 
 

@@ -48,10 +48,10 @@ def test_repeats_are_averaged_and_never_counted_as_cases():
 
 
 def test_variants_are_compared_in_pairs_by_cluster():
-    """10 clusters of two cases that succeed and fail together: half the evidence of 20 cases."""
+    """20 clusters of two cases that succeed and fail together: half the evidence of 40 cases."""
     cases = [
         Case(id=f"q{i}", inputs={"question": "?"}, relevant={"a": 1}, cluster=f"c{i // 2}", tags=("t",))
-        for i in range(20)
+        for i in range(40)
     ]
     fetched = {
         "v1": {case.id: [["x"]] for case in cases},
@@ -59,7 +59,7 @@ def test_variants_are_compared_in_pairs_by_cluster():
     }
     measured = of_results(run(fetched, cases=cases), ["RR", "R@1"])
     row = measured.compare("v1").row("RR")
-    assert (row.difference.value, row.n_clusters, row.reading) == (0.5, 10, "better")
+    assert (row.difference.value, row.n_clusters, row.reading) == (0.5, 20, "better")
     assert row.p_adjusted == pytest.approx(2 * row.difference.p_value)
     assert measured.compare("v1", by="tags", measures=["RR"]).row("RR", category="t").difference.value == 0.5
     assert measured.compare("v1", measures=["RR"], margin=0.1).row("RR").verdict == "PASS"

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
-from llmlab.gate import rules
 from llmlab.results.comparison import compare_tables
 from llmlab.results.scores import CaseGroups, Metric, score_table
+from llmlab.stats import burdens
 from llmlab.stats.paired import mean_difference
 from llmlab.stats.power import Need, Spread, chance_to_show, detectable, needed_cases
 
@@ -115,7 +115,7 @@ def shown_share(design, draws, seed=0):
 def passed_share(sd, min_effect, draws, seed=0):
     """How often `superior` passes at the truth and with the cases that are planned, clusters of five."""
     rng = np.random.default_rng(seed)
-    gain = rules.PLANNED_GAIN * min_effect
+    gain = burdens.PLANNED_GAIN * min_effect
     spread = Spread(sd=math.sqrt(sd**2 * (1 + 4 * 0.2)), cases=5, df=0)
     plan = Need(name="g", distance=gain, spread=spread, tail=0.025, least_value=min_effect)
     groups = math.ceil(needed_cases([plan]).likely / 5)
@@ -123,7 +123,7 @@ def passed_share(sd, min_effect, draws, seed=0):
 
     def passes():
         d = gain + sd * (math.sqrt(0.8) * rng.normal(size=codes.size) + math.sqrt(0.2) * rng.normal(size=groups)[codes])
-        return rules.superior(mean_difference(d, codes), min_effect=min_effect, asked=0.95, confidence=0.95) == "PASS"
+        return burdens.superior(mean_difference(d, codes), min_effect=min_effect, asked=0.95, confidence=0.95) == "PASS"
 
     return float(np.mean([passes() for _ in range(draws)]))
 
@@ -150,5 +150,5 @@ def test_what_would_show_shows_within_three_points(design):
 @pytest.mark.parametrize(("sd", "min_effect"), [(0.5, 0.1), (0.4, 0.05), (0.2, 0.02)])
 def test_a_goal_passes_with_the_cases_planned_for_it_within_three_points(sd, min_effect):
     rate = passed_share(sd, min_effect, 2_000, seed=1)
-    print(f"superior at {rules.PLANNED_GAIN} x min_effect {min_effect}, sd {sd}: {rate:.1%}")
+    print(f"superior at {burdens.PLANNED_GAIN} x min_effect {min_effect}, sd {sd}: {rate:.1%}")
     assert rate == pytest.approx(0.8, abs=0.03)

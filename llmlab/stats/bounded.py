@@ -1,0 +1,235 @@
+"""The mean of values between two bounds where harm may be rare: the score test over all that may have gone unseen.
+
+Student's t reads the spread off the cases that were seen. Where few of them differ it has seen too little: of 100
+answers of which 5% get worse, 12 draws in 100 show at most two, and then t rules the harm out. The score test asks the
+other way round: of all distributions between the bounds with the mean that is tested, which one makes these cases the
+likeliest, and how far are they from it? That one may put weight on a bound that no case has reached. For pass/fail
+scores it is Tango's test (1998, Stat. Med. 17, 891-908); for graded ones the same by empirical likelihood (Owen 2001,
+chapter 2). `paired` takes the larger p and the wider interval of this and of t, and t alone where enough cases differ.
+
+Measured in percent: PASS at a true harm of the margin (nominal 5), mean and most over the cells, and cover of the 95%
+interval, mean and least. Pass/fail is exact, n 5 to 1,000; the others are simulated, 112 to 880 cells (`make nightly`).
+
+| cases | t: PASS | t: cover | Tango: PASS | Tango: cover | this: PASS | this: cover |
+| --- | --- | --- | --- | --- | --- | --- |
+| pass/fail | 11.5, 90.4 | 85.7, 2.5 | 4.0, 7.4 | 96.5, 93.0 | 4.4, 5.9 | 96.2, 94.7 |
+| graded, repeats | 14.4, 86.1 | 87.0, 13.9 | - | - | 3.1, 6.4 | 97.7, 93.8 |
+| clusters | 12.0, 65.7 | 89.8, 34.3 | 5.4, 23.2 | 96.6, 78.9 | 2.5, 6.8 | 98.1, 93.2 |
+| weights | 19.8, 84.2 | 82.6, 15.8 | 5.5, 20.5 | 97.0, 86.2 | 1.9, 5.6 | 99.0, 95.4 |
+
+Tango's of clusters and weights is at the design effect as seen. A deserved PASS comes as often as by Tango's (n 100,
+margin .05, 2% up and 2% down: 63%; n 200: 92%).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmlab.base.errors import DataError
+from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_sums
+from llmlab.stats.standard_error import t_quantile, t_tail
+
+__all__ = ["BoundedMean", "bounded_mean", "effective_cases", "enough_differ"]
+
+TALLIED_ABOVE = 4096  # values: from here on they are counted in as many cells, each at the mean of what it holds
+ENOUGH = 7  # cases, or clusters, that differ on either side: from here on t alone holds what it promises
+FAR = 3.0  # standard errors from the mean, where t alone is to hold
+ALIKE_CLUSTERS = 2  # clusters that are joined to those seen, as if all cases of one were alike
+DUST = 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BoundedMean:
+    """A mean of values between two bounds, with the one-sided score tests and intervals of it.
+
+    Attributes:
+        values, weights: the different values and their shares, which add up to 1.
+        mean: their mean.
+        low, high: the bounds of a value.
+        size: how many independent cases tell as much.
+        df: degrees of freedom of the t quantile that the score is held against.
+    """
+
+    values: FloatArray
+    weights: FloatArray
+    mean: float
+    low: float
+    high: float
+    size: float
+    df: float
+
+    @property
+    def mirrored(self) -> BoundedMean:
+        """The mean of the negated values."""
+        values = -self.values
+        rest = {"weights": self.weights, "mean": -self.mean, "size": self.size, "df": self.df}
+        return BoundedMean(values=values, low=-self.high, high=-self.low, **rest)  # type: ignore[arg-type]
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p value against "the mean is `bound` or less"; 1 where what was seen does not lie above it.
+
+        With the likeliest distribution of mean m that allows what was seen, weights w / (1 + t (x - m)), its variance
+        is (mean - m) / t, so that the score is sqrt(size (mean - m) t). Where a bound that nothing has reached needs
+        weight, t is 1 / (m - low). All values equal have no spread to go by: then it is the chance of never seeing
+        a value at the bound, too.
+        """
+        reach = self.mean - bound
+        if reach <= DUST * (self.high - self.low):
+            return 1.0
+        if bound <= self.low:
+            return 0.0
+        p = t_tail(math.sqrt(self.size * reach * self._tilt(bound)), self.df)
+        return p if self.values.size > 1 else max(p, float((1 - reach / (self.mean - self.low)) ** self.size))
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p value against "the mean is `bound` or more"."""
+        return self.mirrored.p_above(-bound)
+
+    def ends(self, tail: float) -> tuple[float, float]:
+        """The interval that leaves this much out at either end: every mean that the tests above do not reject."""
+        return self._low_end(tail), -self.mirrored._low_end(tail)
+
+    def se_at(self, bound: float) -> float:
+        """The standard error of the mean, were the truth at a bound below it."""
+        reach = self.mean - bound
+        return math.sqrt(reach / (self.size * self._tilt(bound))) if reach > 0 and bound > self.low else 0.0
+
+    def hazard(self, distance: float) -> float:
+        """Where all values agree: n independent cases leave a mean at `distance` below unseen with exp(-hazard n)."""
+        gap = self.mean - self.low
+        return -math.log1p(-distance / gap) if self.values.size == 1 and distance < gap else 0.0
+
+    def _tilt(self, bound: float) -> float:
+        x, reach = self.values - bound, self.mean - bound
+        start = reach / float(self.weights @ x**2)
+        return _root(x, self.weights, base=1.0, top=1 / (bound - self.low), start=start)
+
+    def _low_end(self, tail: float) -> float:
+        gap = self.mean - self.low
+        if gap <= DUST * (self.high - self.low):
+            return self.low
+        residuals, c = self.values - self.mean, t_quantile(1 - tail, self.df) ** 2 / self.size
+        sd, top = math.sqrt(float(self.weights @ residuals**2)), (1 + c) / gap
+        start = math.sqrt(c) / sd if sd > 0 else top
+        low = self.mean - c / _root(residuals, self.weights, base=1 + c, top=top, start=start)
+        return low if self.values.size > 1 else min(low, self.low + gap * tail ** (1 / self.size))
+
+
+def bounded_mean(
+    values: FloatArray, weights: FloatArray | None = None, *, low: float, high: float, size: float, df: float
+) -> BoundedMean:
+    """What the score test reads of values between `low` and `high`, shape (n,); many values are counted in cells.
+
+    Raises DataError for a value beyond the bounds.
+
+    >>> found = bounded_mean(np.array([0.0] * 59), low=-1, high=1, size=59, df=58)  # 59 ties
+    >>> round(found.p_above(-0.05), 3)
+    0.048
+    """
+    smallest, largest, room = float(values.min()), float(values.max()), DUST * (high - low)
+    if smallest < low - room or largest > high + room:
+        raise DataError(f"values from {smallest:g} to {largest:g}, must lie between {low:g} and {high:g}")
+    if values.size > TALLIED_ABOVE and largest > smallest:
+        cells = ((values - smallest) * ((TALLIED_ABOVE - 1) / (largest - smallest))).astype(np.intp)
+        w = np.bincount(cells, weights=weights).astype(np.float64)
+        sums, filled = np.bincount(cells, weights=values if weights is None else weights * values), w > 0
+        different, w = sums[filled] / w[filled], w[filled]
+    else:
+        different, of_value = np.unique(values, return_inverse=True)
+        w = np.bincount(of_value, weights=weights).astype(np.float64)
+    w /= w.sum()
+    if largest - smallest <= room:  # rounding is not variation
+        different, w = np.array([float(w @ different)]), np.ones(1)
+    different = np.clip(different, low, high)
+    return BoundedMean(values=different, weights=w, mean=float(w @ different), low=low, high=high, size=size, df=df)
+
+
+def enough_differ(
+    values: FloatArray,
+    weights: FloatArray | None,
+    *,
+    of_case: GroupIndex | None,
+    bounds: tuple[float, float],
+    mean: float,
+    se: float,
+) -> bool:
+    """Whether t alone holds: at least 7 cases (clusters) differ on either side, and they say enough of the bounds.
+
+    The latter: three standard errors out the likeliest distribution with that mean needs no value that was not seen.
+    Small differences everywhere say nothing of a rare fall to the bound.
+    """
+    for x, sign, bound in ((values, 1.0, bounds[0]), (-values, -1.0, -bounds[1])):
+        if _carriers(np.maximum(-x, 0.0), weights, of_case) < ENOUGH - DUST:
+            return False
+        room, reach = x - bound, sign * mean - FAR * se - bound
+        if reach <= 0:
+            return False
+        if room.min() < 0 or (room.min() > 0 and reach * float(np.average(1 / room, weights=weights)) < 1):
+            return False
+    return True
+
+
+def effective_cases(
+    values: FloatArray,
+    weights: FloatArray | None,
+    *,
+    of_case: GroupIndex | None,
+    variance: float,
+    sides: tuple[FloatArray, FloatArray],
+) -> float:
+    """How many independent, equally weighted cases tell as much as these: n / design effect.
+
+    The design effect is the CR2 `variance` of the mean over that of independent cases. Where few clusters differ it is
+    hardly seen (one loss in 20 documents looks independent), so where fewer than 7 do on either of the `sides`, it is
+    joined with that of clusters all alike, m = n sum of squared cluster shares, as if 2 more clusters had shown that;
+    the K clusters seen count by how evenly the variation is spread over them, and by their size. Weights alone cost
+    at least what Kish (1965) says.
+
+    `of_case` numbers the clusters 0 to G - 1; `sides` are what each case gained and lost (of shares: hits and misses).
+    """
+    n = values.size
+    if of_case is None and weights is None:
+        return float(n)
+    share = np.full(n, 1 / n) if weights is None else weights / weights.sum()
+    squares = share * (values - share @ values) ** 2
+    iid, least = float(squares.sum()) / (n - 1), n * float(share @ share)
+    of_cluster = np.arange(n) if of_case is None else of_case
+    own, by_cluster = cluster_sums(share, of_cluster), cluster_sums(squares, of_cluster)
+    alike = n * float(own @ own)
+    if iid == 0:
+        return n / alike
+    effect = variance / iid
+    if min(_carriers(side, weights, of_case) for side in sides) < ENOUGH - DUST:
+        seen = n * float(by_cluster @ own) * float(by_cluster.sum()) / (alike * float(by_cluster @ by_cluster))
+        effect = (seen * effect + ALIKE_CLUSTERS * alike) / (seen + ALIKE_CLUSTERS)
+    return n / max(least, effect)
+
+
+def _carriers(parts: FloatArray, weights: FloatArray | None, of_case: GroupIndex | None) -> float:
+    """How many cases, or clusters, carry the squares of these parts: (sum q)^2 / sum q^2."""
+    squares = (parts if weights is None else weights * parts) ** 2
+    carried = squares if of_case is None else cluster_sums(squares, of_case)
+    return float(carried.sum() ** 2 / (carried @ carried)) if carried.any() else 0.0
+
+
+def _root(x: FloatArray, weights: FloatArray, *, base: float, top: float, start: float) -> float:
+    """The s above 0 at which the mean of 1 / (base + s x) is 1, or `top` where it is not reached before.
+
+    That mean is convex in s and below 1 on the way there: Newton's steps, halved where they leave the bracket.
+    """
+    if base + top * float(x.min()) > DUST and float(weights @ (1 / (base + top * x))) <= 1:
+        return top
+    low, high, s = 0.0, top, min(start, top / 2)
+    for _ in range(200):
+        inverse = 1 / (base + s * x)
+        excess, slope = float(weights @ inverse) - 1, -float((weights * x) @ inverse**2)
+        low, high = (s, high) if excess < 0 else (low, s)
+        step = s - excess / slope if slope > 0 else high
+        following = step if low < step < high else (low + high) / 2
+        if abs(following - s) <= 1e-11 * s:
+            return following
+        s = following
+    return s

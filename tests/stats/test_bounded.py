@@ -1,0 +1,278 @@
+"""Margins and intervals where few cases differ: Tango's numbers, and the rates of METHODS' cells and many more.
+
+`make test` reads a few cells, CI more, `make nightly` all; each prints the rates that it found.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from llmlab.base.errors import DataError
+from llmlab.stats.bounded import bounded_mean, effective_cases
+from llmlab.stats.burdens import non_inferior
+from llmlab.stats.estimate import wilson_bounds
+from llmlab.stats.paired import mean_difference
+
+SIZES = ["small", pytest.param("medium", marks=pytest.mark.slow)]
+SIZES.append(pytest.param("full", marks=[pytest.mark.nightly, pytest.mark.timeout(7200)]))
+TRIALS = {"small": 250, "medium": 400, "full": 1000}
+
+
+def table(gained, lost, n):
+    return np.r_[np.ones(gained), -np.ones(lost), np.zeros(n - gained - lost)]
+
+
+def normal(d):
+    """The score test at the normal quantile, as Tango has it."""
+    return bounded_mean(d, low=-1, high=1, size=d.size, df=math.inf)
+
+
+def test_pass_fail_differences_give_tangos_interval():
+    """36/12/2/0: [.061112, .344709] (Tango 1998, from the paper's example)."""
+    found = normal(table(12, 2, 50))
+    assert found.ends(0.025) == pytest.approx((0.061112, 0.344709), abs=1e-6)
+    assert found.p_above(0.061112) == pytest.approx(0.025, abs=1e-6)
+
+
+@pytest.mark.parametrize(("gained", "lost", "n"), [(0, 3, 100), (5, 0, 40), (1, 4, 5), (40, 60, 300)])
+def test_the_score_test_is_tangos_for_every_table(gained, lost, n):
+    """Tango's constrained estimate solves a quadratic; ours is the likeliest distribution with that mean."""
+    for delta in (-0.3, -0.1, 0.02, 0.1):
+        b = -gained - lost + (2 * n - gained + lost) * delta
+        q = (math.sqrt(b * b + 8 * n * lost * delta * (1 - delta)) - b) / (4 * n)  # share lost
+        z = (gained - lost - n * delta) / math.sqrt(n * (2 * q + delta * (1 - delta)))
+        found = normal(table(gained, lost, n))
+        p = found.p_above(delta) if z > 0 else found.p_below(delta)
+        assert p == pytest.approx(stats.norm.sf(abs(z)), rel=1e-6)
+
+
+def test_losses_alone_give_wilsons_interval():
+    """Where nothing can be gained both ends are."""
+    low, high = bounded_mean(table(0, 3, 100), low=-1, high=0, size=100, df=math.inf).ends(0.025)
+    assert (-high, -low) == pytest.approx(wilson_bounds(3, 100), abs=1e-9)
+    assert normal(table(0, 3, 100)).ends(0.025)[0] == pytest.approx(low)
+
+
+def test_many_graded_values_are_counted_in_cells_without_a_difference():
+    rng = np.random.default_rng(1)
+    d = np.clip(rng.normal(0.02, 0.2, 4096), -1, 1)
+    exact, counted = (bounded_mean(np.tile(d, k), low=-1, high=1, size=9000, df=8999).ends(0.025) for k in (1, 2))
+    assert counted == pytest.approx(exact, abs=2e-7)
+
+
+def test_values_beyond_the_bounds_are_refused():
+    with pytest.raises(DataError, match=r"values from 0 to 1\.5, must lie between -1 and 1"):
+        mean_difference([0, 1.5, 0.2, 0, 0], bounds=(-1, 1))
+
+
+def test_the_effective_size_lies_between_clusters_and_cases():
+    """Ties count as clusters, one loss nearly so, losses all over as CR2 says, and weights as Kish says."""
+    codes = np.repeat(np.arange(20), 10)
+
+    def size(d, weights=None, clusters=codes):
+        found = mean_difference(d, clusters, weights=weights)
+        sides = np.maximum(d, 0), np.maximum(-d, 0)
+        return effective_cases(d, weights, of_case=clusters, variance=found.se**2, sides=sides)
+
+    one, spread = table(0, 1, 200), np.tile(table(0, 2, 10), 20)
+    assert size(np.zeros(200)) == pytest.approx(20)
+    assert 20 < size(one) < 40
+    assert 100 < size(spread) <= 200  # nothing gained: clusters all alike are joined
+    assert size(np.random.default_rng(0).permutation(np.tile(table(2, 2, 10), 20))) > 120
+    assert size(np.zeros(4), np.array([1.0, 1, 1, 5]), None) == pytest.approx(64 / 28)
+    assert size(one, clusters=None) == 200
+
+
+# -- rates -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often a true harm of the margin passes, and how often the 95% interval covers it."""
+
+    kind: str
+    cell: str
+    passed: float
+    covered: float
+
+
+@functools.cache
+def read(n: int, gained: int, lost: int) -> tuple[float, float, float]:
+    found = mean_difference(table(gained, lost, n), bounds=(-1, 1))
+    return found.ends(0.90)[0], found.low, found.high
+
+
+def exact(n: int, gain: float, loss: float, margin: float | None = None) -> tuple[float, float]:
+    """Chance of PASS at the margin (the true harm by default) and cover, over every table that can be drawn."""
+    gains, losses = (np.arange(int(stats.binom.isf(1e-6, n, share)) + 1 if share else 1) for share in (gain, loss))
+    passed = covered = 0.0
+    for gained in gains:
+        chances = stats.multinomial.pmf(
+            [[gained, lost, max(n - gained - lost, 0)] for lost in losses], n, [gain, loss, 1 - gain - loss]
+        )
+        for lost, chance in zip(losses, chances, strict=True):
+            if gained + lost <= n and chance > 1e-9:
+                lower, low, high = read(n, int(gained), int(lost))
+                passed += chance * (lower > -(loss - gain if margin is None else margin))
+                covered += chance * (low <= gain - loss <= high)
+    return passed, covered
+
+
+METHODS = [  # n, margin, gained, Tango's rate of PASS (exact enumeration); t passes 8.8, 11.2, 11.8, 12.4, 14.9, 6.6%
+    (20, 0.05, 0.05, 0.042),
+    (50, 0.10, 0.00, 0.034),
+    (100, 0.05, 0.00, 0.037),
+    (200, 0.05, 0.00, 0.026),
+    (300, 0.02, 0.00, 0.060),
+    (400, 0.02, 0.01, 0.045),
+]
+
+
+@pytest.mark.parametrize(("n", "margin", "gained", "tango"), METHODS)
+def test_harm_at_the_margin_passes_as_rarely_as_by_tango(n, margin, gained, tango):
+    """Where seven differ on either side t takes over: at most half a percent more often."""
+    passed, covered = exact(n, gained, gained + margin)
+    assert passed <= tango + 0.005
+    assert covered >= 0.945
+
+
+@pytest.mark.parametrize(("n", "tango"), [(100, 0.629), (200, 0.925)])
+def test_a_deserved_pass_comes_as_often_as_by_tango(n, tango):
+    """2% up, 2% down, margin .05."""
+    assert exact(n, 0.02, 0.02, margin=0.05)[0] >= 0.95 * tango
+
+
+def pass_fail(size: str) -> Iterator[Rate]:
+    ns = {"small": [5, 30, 59], "medium": [5, 10, 20, 50, 100], "full": [5, 10, 20, 30, 42, 50, 59, 87, 100, 200, 400]}
+    for n in ns[size]:
+        for margin in (0.02, 0.05, 0.1, 0.2):
+            for gain in (0, 0.01, 0.05, 0.1):
+                yield Rate("pass/fail", f"n {n}, {gain:.0%} up, margin {margin}", *exact(n, gain, gain + margin))
+    if size == "full":
+        for n, gain, loss in ((1000, 0, 0.02), (1000, 0.01, 0.03), (1000, 0, 0.005), (700, 0.02, 0.02)):
+            yield Rate("pass/fail", f"n {n}, {gain:.1%} up, {loss:.1%} down", *exact(n, gain, loss))
+
+
+Draw = Callable[[np.random.Generator], np.ndarray]
+
+
+def simulated(kind: str, cell: str, draw: Draw, truth: float, trials: int, **design) -> Rate:
+    rng, passed, covered = np.random.default_rng(trials), 0, 0
+    for _ in range(trials):
+        found = mean_difference(draw(rng), bounds=(-1, 1), **design)
+        covered += found.low <= truth <= found.high
+        passed += truth <= 0 and found.p_above(truth) < 0.05
+    return Rate(kind, cell, passed / trials, covered / trials)
+
+
+def graded(size: str) -> Iterator[Rate]:
+    """Collapses among small gains, noise or ties, well-behaved scores, and repeats averaged."""
+
+    def collapsing(share, fall, rest):
+        return lambda rng, n: np.where(rng.random(n) < share, -fall, rest(rng, n))
+
+    def repeats(k, drop):
+        def draw(rng, n):
+            right = rng.beta(4, 0.5, n)
+            return rng.binomial(k, right * (1 - drop)) / k - rng.binomial(k, right) / k
+
+        return draw
+
+    kinds = {
+        "3% fall by .85, the rest gain": (collapsing(0.03, 0.85, lambda r, n: r.uniform(0, 0.1, n)), 0.023),
+        "27% up .1, 3% down .88": (lambda r, n: r.choice([0.1, -0.88, 0], n, p=[0.27, 0.03, 0.7]), 0.0006),
+        "10% fall by .88, the rest up .02": (collapsing(0.1, 0.88, lambda r, n: np.full(n, 0.02)), -0.07),
+        "1% fall by 1, the rest noise": (collapsing(0.01, 1.0, lambda r, n: r.normal(0, 0.05, n)), -0.01),
+        "5% fall by .8, the rest noise": (collapsing(0.05, 0.8, lambda r, n: r.normal(0.02, 0.1, n)), -0.021),
+        "noise": (lambda r, n: np.clip(r.normal(0, 0.2, n), -1, 1), 0.0),
+        "beta": (lambda r, n: r.beta(8, 2, n) - r.beta(8, 2, n), 0.0),
+        "3 repeats": (repeats(3, 0.03), -0.03 * 8 / 9),
+        "5 repeats": (repeats(5, 0.1), -0.1 * 8 / 9),
+    }
+    ns = {"small": [20, 100], "medium": [5, 20, 50, 100, 300], "full": [5, 10, 20, 30, 50, 100, 200, 300, 500, 1000]}
+    chosen = list(kinds.items())[:2] if size == "small" else list(kinds.items())
+    for cell, (draw, truth) in chosen:
+        for n in ns[size]:
+            made = functools.partial(lambda rng, draw, n: draw(rng, n), draw=draw, n=n)
+            yield simulated("graded", f"n {n}, {cell}", made, truth, TRIALS[size])
+
+
+def rates(rng: np.random.Generator, mean: float, icc: float, groups: int) -> np.ndarray:
+    """A share per cluster, beta-binomial; at icc 1 all or none."""
+    if icc in (0, 1) or mean == 0:
+        return np.full(groups, mean) if icc < 1 or mean == 0 else (rng.random(groups) < mean).astype(float)
+    spread = (1 - icc) / icc
+    return rng.beta(mean * spread, (1 - mean) * spread, groups)
+
+
+def clustered(rng, sizes, gain, loss, icc):
+    lost = rng.random(sizes.sum()) < np.repeat(rates(rng, loss, icc, sizes.size), sizes)
+    won = ~lost & (rng.random(sizes.sum()) < np.repeat(rates(rng, gain / (1 - loss), icc, sizes.size), sizes))
+    return won * 1.0 - lost
+
+
+def clusters(size: str) -> Iterator[Rate]:
+    designs = {
+        "20 x 10": np.full(20, 10),
+        "40 x 10": np.full(40, 10),
+        "10 x 20": np.full(10, 20),
+        "100 x 3": np.full(100, 3),
+        "8 x 5": np.full(8, 5),
+        "20 uneven": np.repeat([3, 10, 30], [10, 6, 4]),
+        "40 uneven": np.repeat([2, 8, 40], [20, 15, 5]),
+    }
+    shapes = {"small": ["20 x 10", "40 x 10"], "medium": ["20 x 10", "40 x 10", "8 x 5", "20 uneven"]}
+    for name in shapes.get(size, designs):
+        for icc in {"small": [0.3], "medium": [0.1, 0.6]}.get(size, [0, 0.1, 0.3, 0.6, 1]):
+            for margin in (0.1,) if size == "small" else (0.05, 0.1, 0.2):
+                for gain in (0,) if size == "small" else (0, 0.05):
+                    draw = functools.partial(clustered, sizes=designs[name], gain=gain, loss=gain + margin, icc=icc)
+                    codes = np.repeat(np.arange(designs[name].size), designs[name])
+                    cell = f"{name}, icc {icc}, {gain:.0%} up, margin {margin}"
+                    yield simulated("clusters", cell, draw, -margin, TRIALS[size], clusters=codes)
+
+
+def weighted(size: str) -> Iterator[Rate]:
+    """Lognormal weights; the harm anywhere, or among the cases of the heaviest two fifths alone."""
+    for n in {"small": [100], "medium": [50, 300]}.get(size, [20, 50, 100, 300, 1000]):
+        for sd in (1.0,) if size == "small" else (0.5, 1.0, 1.5):
+            weights = np.random.default_rng(n).permutation(np.exp(sd * stats.norm.ppf((np.arange(n) + 0.5) / n)))
+            for where in ("anywhere", "heavy"):
+                hit = weights >= (np.quantile(weights, 0.6) if where == "heavy" else 0)
+                for margin in (0.05,) if size == "small" else (0.02, 0.05, 0.2):
+                    loss = margin * weights.sum() / weights[hit].sum()
+
+                    def draw(rng, hit=hit, loss=loss):
+                        return -1.0 * (hit & (rng.random(hit.size) < loss))
+
+                    cell = f"n {n}, sd {sd}, harm {where}, margin {margin}"
+                    yield simulated("weights", cell, draw, -margin, TRIALS[size], weights=weights)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", [pass_fail, graded, clusters, weighted])
+def test_harm_at_the_margin_passes_in_5_percent_and_intervals_cover(kind, size):
+    """PASS at most 5% over the cells and 6.5% in any, cover at least 95% and 93%; three standard errors are left."""
+    found = list(kind(size))
+    passed, covered = (np.array([getattr(rate, name) for rate in found]) for name in ("passed", "covered"))
+    print(f"\n{found[0].kind}, {len(found)} cells:", end=" ")
+    print(f"PASS {passed.mean():.1%}, at most {passed.max():.1%} ({found[int(passed.argmax())].cell}); ", end="")
+    print(f"cover {covered.mean():.1%}, at least {covered.min():.1%} ({found[int(covered.argmin())].cell})")
+    left = 0.0 if kind is pass_fail else 3 * math.sqrt(0.065 * 0.935 / TRIALS[size])
+    assert passed.mean() <= 0.05
+    assert passed.max() <= 0.065 + left
+    assert covered.mean() >= 0.95
+    assert covered.min() >= 0.93 - left
+
+
+def test_a_whole_category_of_50_does_not_pass_at_a_margin_of_20_points():
+    """t: 15.5% where a tenth of the cases lose 1 and gains are none; here by the word itself, exactly."""
+    d = {lost: non_inferior(mean_difference(table(0, lost, 50), bounds=(-1, 1)), margin=0.2) for lost in range(20)}
+    assert sum(stats.binom.pmf(lost, 50, 0.2) for lost, word in d.items() if word == "PASS") <= 0.05

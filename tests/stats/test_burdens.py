@@ -1,0 +1,83 @@
+"""The burdens of proof: known answers, and what they let through and hold back on clustered data, simulated."""
+
+import math
+
+import numpy as np
+import pytest
+
+from llmlab.stats.burdens import non_inferior, reaches, superior
+from llmlab.stats.paired import mean_difference
+from llmlab.stats.power import Need, needed_cases
+
+SETTINGS = {"asked": 0.95, "confidence": 0.95}
+
+
+def clustered(rng, mean):
+    """20 documents x 10 questions with a document effect (ICC about .3)."""
+    return rng.normal(mean, 0.2, (20, 10)) + rng.normal(0, 0.13, (20, 1))
+
+
+def shares(rule, mean, **settings):
+    """Shares of PASS and FAIL among 400 simulated gates."""
+    rng, codes = np.random.default_rng(7), np.repeat(np.arange(20), 10)
+    words = [rule(mean_difference(clustered(rng, mean).ravel(), codes), **settings, **SETTINGS) for _ in range(400)]
+    return words.count("PASS") / 400, words.count("FAIL") / 400
+
+
+def test_a_change_without_effect_rarely_passes_as_superior():
+    """One side of a two-sided 95% interval: 2.5%, within simulation error."""
+    assert shares(superior, 0.0, min_effect=0.0)[0] < 0.05
+
+
+def test_harm_of_exactly_the_margin_passes_in_5_percent():
+    passed, failed = shares(non_inferior, -0.05, margin=0.05)
+    assert passed < 0.08
+    assert failed < 0.08
+
+
+def test_a_mean_on_the_floor_rarely_clears_it():
+    assert shares(reaches, 0.0, bound=0.0)[0] < 0.05
+
+
+def test_a_true_gain_passes_and_a_true_loss_fails():
+    assert shares(superior, 0.15, min_effect=0.02)[0] > 0.95
+    assert shares(non_inferior, -0.25, margin=0.05)[1] > 0.95
+
+
+def test_harm_is_shown_where_all_of_the_interval_lies_beyond_the_margin():
+    worse = mean_difference(np.linspace(-0.4, -0.2, 20))
+    assert non_inferior(worse, margin=0.1) == "FAIL"
+    with pytest.raises(ValueError, match=r"margin == -0\.1"):
+        non_inferior(worse, margin=-0.1)
+    with pytest.raises(ValueError, match="asked == 95"):
+        non_inferior(worse, margin=0.1, asked=95)
+
+
+@pytest.mark.parametrize("margin", [0.02, 0.05, 0.1])
+def test_ties_rule_a_margin_out_only_where_they_would_be_rare_under_it(margin):
+    """PASS only when (1 - margin)^n <= .05: 59 cases at a margin of 5 points."""
+    enough = math.ceil(math.log(0.05) / math.log(1 - margin))
+    ties = {n: mean_difference([0.0] * n, bounds=(-1, 1)) for n in (5, enough - 1, enough)}
+    words = [non_inferior(d, margin=margin) for d in ties.values()]
+    assert words == ["INCONCLUSIVE", "INCONCLUSIVE", "PASS"]
+    assert ties[enough].p_above(-margin) == pytest.approx((1 - margin) ** enough)
+    assert non_inferior(mean_difference([-0.1] * 9, bounds=(-1, 1)), margin=0.02) == "INCONCLUSIVE"
+
+
+def test_a_case_that_carries_all_weight_rules_nothing_out():
+    """Fifty ties of which one stands for nearly all cases tell as much as one."""
+    weights = [1.0] * 49 + [500.0]
+    assert non_inferior(mean_difference([0.0] * 50, bounds=(-1, 1)), margin=0.1) == "PASS"
+    assert non_inferior(mean_difference([0.0] * 50, weights=weights, bounds=(-1, 1)), margin=0.1) == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(("lost", "margin"), [(0, 0.05), (2, 0.05), (10, 0.02)])
+def test_the_cases_that_are_promised_rule_the_margin_out_in_about_80_percent(lost, margin):
+    """Planned from 200 cases, `lost` of which get worse and as many better; then drawn so often, 300 times."""
+    d = np.r_[np.ones(lost), -np.ones(lost), np.zeros(200 - 2 * lost)]
+    need = Need.of_margin(mean_difference(d, bounds=(-1, 1)), margin, tail=0.05, name="guard")
+    needed, rng = needed_cases([need]).likely, np.random.default_rng(4)
+    drawn = (mean_difference(rng.choice(d, needed), bounds=(-1, 1)) for _ in range(300))
+    passed = np.mean([non_inferior(one, margin=margin) == "PASS" for one in drawn])
+    print(f"{lost} of 200 lost, margin {margin}: {needed} cases, PASS {passed:.1%}")
+    assert 0.72 <= passed <= (1.0 if lost == 0 else 0.9)
