@@ -20,10 +20,15 @@ from llmlab.base.display import Shown
 from llmlab.base.private import Secrets, scrub
 from llmlab.bundle.bundle import ModelRef, Sampling
 
-__all__ = ["ANSWERED", "Client", "Generation", "Request", "Status", "Usage"]
+__all__ = ["ANSWERED", "ANSWER_COLUMNS", "Client", "Generation", "Request", "Status", "Usage"]
 
 Status = Literal["ok", "refused", "truncated", "empty", "timeout", "error"]
 ANSWERED: frozenset[str] = frozenset({"ok", "refused", "truncated", "empty"})  # the model's doing: stored and scored
+ANSWER_COLUMNS = (  # of every result, in their order
+    *("variant", "case_id", "repeat", "status", "text", "retrieved", "tool_calls"),
+    *("input_tokens", "output_tokens", "cached_input_tokens", "latency_s", "first_token_s", "cost_usd"),
+    *("served_model", "system_fingerprint", "cached", "attempts", "error", "steps", "call_key", "bounds"),
+)
 
 Value = TypeVar("Value")
 LARGEST_CACHE = 1_000

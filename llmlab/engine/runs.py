@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -26,7 +26,7 @@ from llmlab.engine.plan import DryRun, Plan, estimated_tokens, make_plan, price_
 from llmlab.engine.progress import Progress, shown
 from llmlab.engine.runner import execute
 from llmlab.golden.cases import GoldenSet
-from llmlab.results.results import Results
+from llmlab.results.results import RESOURCE_METRICS, Results
 from llmlab.scorers import as_scorers
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def run(
     golden: GoldenSet,
     *,
     scorers: Sequence[Scorer | ScoreFunction] = (),
+    metrics: Collection[str] = (),
     repeats: int = 1,
     concurrency: int = 32,
     budget_usd: float | Decimal | None = None,
@@ -66,6 +67,7 @@ def run(
     Args:
         variants: bundles by name, or one bundle.
         scorers: made with `@scorer`, or plain functions `(Case, Generation) -> number` from 0 to 1; async ones too.
+        metrics: names that will be read afterwards; refused before the first call where no scorer makes one.
         repeats: answers per variant and case.
         concurrency: calls in flight at once.
         budget_usd: stop when this much was spent in this run, embeddings included; calls in flight still finish. An
@@ -85,7 +87,7 @@ def run(
         BudgetError: a budget is given and a model's price is unknown, or embedding alone would exceed it.
         StoreError: the call store cannot be written; answers up to there are kept, and in the error's `results`.
     """
-    made = as_scorers(scorers)
+    made = _scorers_that_make(metrics, scorers)
     if concurrency < 1:
         raise ValueError(f"concurrency == {concurrency}, must be >= 1")
     budget = _budget(budget_usd)
@@ -146,6 +148,8 @@ def dry_run(
     variants: Mapping[str, Bundle] | Bundle,
     golden: GoldenSet,
     *,
+    scorers: Sequence[Scorer | ScoreFunction] = (),
+    metrics: Collection[str] = (),
     repeats: int = 1,
     client: Client | None = None,
     endpoints: str | Path | None = None,
@@ -153,6 +157,7 @@ def dry_run(
     base: str | Path | None = None,
 ) -> DryRun:
     """What `run` would send and cost, after the same checks, without a call: embeddings are estimated too."""
+    _scorers_that_make(metrics, scorers)
     embedders: list[EstimatingEmbedder] = []
 
     def embedder_of(model: ModelRef, client: EmbeddingClient) -> Embedder:
@@ -211,6 +216,17 @@ def dry_run(
         cost_usd_at_most=tuple(costs),
         pinned=tuple(bool(bundle.model.pinned) for bundle in plan.bundles.values()),
     )
+
+
+def _scorers_that_make(metrics: Collection[str], scorers: Sequence[Scorer | ScoreFunction]) -> tuple[Scorer, ...]:
+    """The scorers; ValueError for a metric that will be read and that none of them makes."""
+    made = as_scorers(scorers)
+    known = [*(one.name for one in made), *RESOURCE_METRICS]
+    if unknown := [name for name in metrics if name not in known]:
+        raise ValueError(
+            f"no scorer makes the metric {unknown[0]!r} (there are: {', '.join(known)}); nothing was asked"
+        )
+    return made
 
 
 def _plan(

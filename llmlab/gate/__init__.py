@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llmlab.gate.looks import Look as Look
     from llmlab.gate.looks import Price as Price
     from llmlab.gate.policy import GatePolicy as GatePolicy
+    from llmlab.gate.policy import explored as explored
     from llmlab.gate.receipt import Receipt as Receipt
     from llmlab.results.passport import JudgePassport as JudgePassport
     from llmlab.results.passport import Limit as Limit
@@ -23,7 +24,7 @@ __all__, __getattr__, __dir__ = face(
         "gate.condition": ("Condition",),
         "gate.decision": ("Decision",),
         "gate.looks": ("Ledger", "Look", "Price"),
-        "gate.policy": ("GatePolicy",),
+        "gate.policy": ("GatePolicy", "explored"),
         "gate.receipt": ("Receipt",),
         "results.passport": ("JudgePassport", "Limit"),
     },

@@ -56,6 +56,7 @@ def decide(
             policy.held_out(baseline_results),
             baseline=baseline,
             candidate=candidate,
+            metrics=policy.metrics,
             max_age=policy.max_baseline_age,
             now=now,
         )
@@ -241,6 +242,7 @@ def _facts(
         "policy_digest": policy.digest,
         "results_created_at": results.created_at,
         "judges": judges,
+        "scorers": {n: made for n in policy.metrics if (made := results.scorers_of(n)[candidate])},
         "labels": {n: d for n, d in results.labels_digests.items() if n in corrected_metrics(policy, results, judges)},
         "passports": {p.judge_digest: p.digest for p in passports if p.judge_digest in judges.values()},
         "endpoint": str((results.provenance.get("endpoints") or {}).get(candidate, "")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,33 +17,36 @@ __all__ = ["with_earlier_baseline"]
 
 
 def with_earlier_baseline(
-    results: Results, earlier: Results, *, baseline: str, candidate: str, max_age: str, now: datetime
+    results: Results,
+    earlier: Results,
+    *,
+    baseline: str,
+    candidate: str,
+    metrics: Sequence[str],
+    max_age: str,
+    now: datetime,
 ) -> tuple[Results, dict[str, Any], list[str]]:
     """The results with the baseline's earlier rows joined, where they are from, and why that may not be.
 
     Raises:
         ValueError: the earlier run has no such variant.
     """
-    import pandas as pd
-
-    if baseline not in earlier.variants:
-        raise ValueError(
-            f"no variant {baseline!r} in the earlier run either (there are: {', '.join(earlier.variants)})"
-        )
-    rows = earlier.frame[earlier.frame["variant"] == baseline]
-    reasons = list(_reasons(results, earlier, baseline=baseline, candidate=candidate, max_age=max_age, now=now))
-    joined = replace(
-        results,
-        frame=pd.concat([rows, results.frame], ignore_index=True),
-        bundles={baseline: earlier.bundles[baseline], **results.bundles},
-        metrics={name: metric for name, metric in results.metrics.items() if name in earlier.metrics},
-        index_digests={**{k: v for k, v in earlier.index_digests.items() if k == baseline}, **results.index_digests},
+    joined = results.joined(earlier, variants=[baseline])
+    reasons = _reasons(
+        results, earlier, baseline=baseline, candidate=candidate, metrics=metrics, max_age=max_age, now=now
     )
     return joined, {"results_digest": earlier.digest, "created_at": earlier.created_at}, reasons
 
 
 def _reasons(
-    results: Results, earlier: Results, *, baseline: str, candidate: str, max_age: str, now: datetime
+    results: Results,
+    earlier: Results,
+    *,
+    baseline: str,
+    candidate: str,
+    metrics: Sequence[str],
+    max_age: str,
+    now: datetime,
 ) -> list[str]:
     reasons = []
     if earlier.golden_digest != results.golden_digest:
@@ -53,7 +57,8 @@ def _reasons(
         reasons.append(f"the earlier baseline run is {age}, older than {max_age}; run the baseline again")
     if earlier.state != "complete":
         reasons.append(f"the earlier baseline run is {earlier.state}")
-    changed = [n for n, metric in results.metrics.items() if earlier.metrics.get(n, metric) != metric]
+    both = [name for name in metrics if name in results.metrics and name in earlier.metrics]
+    changed = [n for n in both if replace(earlier.metrics[n], scorer="") != replace(results.metrics[n], scorer="")]
     reasons += [f"the metric {name} meant something else in the earlier run" for name in changed]
     same_model = earlier.bundles[baseline].model.identity == results.bundles[candidate].model.identity
     then, today = _served(earlier, baseline), _served(results, candidate)

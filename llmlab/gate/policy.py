@@ -13,6 +13,7 @@ from pydantic import Field
 
 from llmlab.base.display import Shown
 from llmlab.base.documents import Strict, digest_of
+from llmlab.base.project import located
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.gate.looks import Ledger, Look
 from llmlab.golden.cases import GoldenSet
@@ -33,6 +34,7 @@ __all__ = [
     "Promotion",
     "Requirement",
     "age_limit",
+    "explored",
     "relative_share",
 ]
 
@@ -89,8 +91,9 @@ def _age(text: str) -> str:
 
 
 def _share(value: float | str) -> float | str:
-    share = relative_share(value) if isinstance(value, str) else value
-    if share is None or not 0 < share < 1:
+    found = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    share = float(found[1]) / 100 if found else value
+    if isinstance(share, str) or not 0 < share < 1:
         raise ValueError(f"{value!r} is no share of the cases: write it as 30% or 0.3")
     return value
 
@@ -388,6 +391,12 @@ class GatePolicy(Shown, Strict):
     def _sentence(self) -> str:
         people = " Judged metrics are decided on what people would say." if self.judge.decide_on == "corrected" else ""
         return f"Against {self.baseline}, at confidence {self.confidence:g}.{people} Policy {self.digest[:8]}."
+
+
+def explored(experiment: str | Path) -> GoldenSet:
+    """The cases of an experiment's folder that everybody may read: all but the holdout that its gate.yaml keeps."""
+    golden, rules = GoldenSet.load(Path(experiment) / "golden.jsonl"), Path(experiment) / "gate.yaml"
+    return GatePolicy.load(rules).explored(golden) if located(rules).is_file() else golden
 
 
 def _requirement(kind: str, part: Requirement) -> dict[str, Any]:

@@ -118,6 +118,7 @@ class Receipt(Shown, Sealed):
     results_digest: str
     results_created_at: str
     judges: dict[str, str] = Field(default_factory=dict)
+    scorers: dict[str, str] = Field(default_factory=dict)
     passports: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
     n_cases: int
@@ -179,7 +180,7 @@ class Receipt(Shown, Sealed):
 
 _RECOMPUTED = (
     *("verdict", "candidate", "baseline", "anchor", "bundle_digest", "baseline_digest", "anchor_digest"),
-    *("golden_digest", "index_digest", "index_freshness", "policy_digest", "results_digest", "judges"),
+    *("golden_digest", "index_digest", "index_freshness", "policy_digest", "results_digest", "judges", "scorers"),
     *("labels", "look", "candidates_tried"),
 )
 

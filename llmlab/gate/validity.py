@@ -10,13 +10,13 @@ from llmlab.base.display import Interval
 from llmlab.base.project import utc
 from llmlab.gate.corrected import label_reasons
 from llmlab.gate.policy import GatePolicy, age_limit
+from llmlab.results.results import RESOURCE_METRICS, Results
 from llmlab.results.scores import above_share
 from llmlab.results.wording import counted
 from llmlab.stats.sequential import split_check
 
 if TYPE_CHECKING:
     from llmlab.results.passport import JudgePassport
-    from llmlab.results.results import Results
 
 __all__ = ["freshness_of", "invalid_reasons", "judges_of", "moment"]
 
@@ -33,7 +33,7 @@ def invalid_reasons(
 ) -> list[str]:
     """Why no verdict can rest on these results; empty where one can."""
     reasons = [*_of_the_run(results), *_of_the_policy(policy, results, baseline=baseline, anchor=anchor)]
-    unknown = [name for name in policy.metrics if name not in results.metrics and name not in results.frame.columns]
+    unknown = [name for name in policy.metrics if name not in results.metrics and name not in RESOURCE_METRICS]
     reasons += [f"the policy's metric {name!r} is not in these results ({_known(results)})" for name in unknown]
     pin = results.bundles[candidate].model.pinned
     if not pin:
@@ -115,6 +115,8 @@ def _of_the_scores(
     if results.failed:
         return
     for name in used:
+        if two := results.not_comparable(name, arms):
+            yield two
         table = results.table(name)
         only_floors = name not in compared and policy.categories is None and policy.anchor is None
         for arm in [candidate] if only_floors else arms:

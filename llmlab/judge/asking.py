@@ -21,9 +21,10 @@ from llmlab.clients.call_store import CallStore
 from llmlab.engine.runs import run
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.judge.prompts import Judge, family, framed
-from llmlab.results.answers import FRAME_COLUMNS, storable
+from llmlab.results.answers import storable
 from llmlab.results.results import Results
 from llmlab.results.scores import Metric
+from llmlab.scorers.base import RESERVED
 
 __all__ = ["Asked", "CallOptions", "Opinion", "ask", "attached", "check_judgeable", "warn_of_kinship"]
 
@@ -99,7 +100,7 @@ def attached(
     results: Results, judge: Judge, asked: Asked, *, metric: Metric, values: Sequence[float], texts: Sequence[str]
 ) -> Results:
     """The results with the judge's metric as a column, its words in `explanations`, and what was asked on record."""
-    if metric.name in (*FRAME_COLUMNS, "explanations"):
+    if metric.name in RESERVED:
         raise ValueError(f"the judge's metric is called {metric.name!r}, as a column of the results is; give a `name`")
     frame = results.frame.copy()
     before = frame["explanations"] if "explanations" in frame.columns else [""] * len(frame)

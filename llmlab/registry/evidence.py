@@ -155,6 +155,8 @@ def _with_cases(registry: Registry, evidence: Evidence, added: Sequence[str], ro
             results.golden.by_id.get(case_id) == evidence.golden.by_id[case_id] for case_id in added
         )
         names = {bundle.digest: name for name, bundle in results.bundles.items()}
+        for metric, made in receipt.scorers.items():
+            same = same and set(results.scorers_of(metric).values()) == {made}
         if same and receipt.bundle_digest in names and (receipt.baseline_digest in {"", *names}):
             return results
     return None

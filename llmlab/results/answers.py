@@ -23,7 +23,7 @@ from llmlab.base.background import run_in_background
 from llmlab.base.documents import whole_file
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.bundle.bundle import Bundle
-from llmlab.clients.base import Generation, Usage
+from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.scores import Metric
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FACTS",
-    "FRAME_COLUMNS",
     "answers_of",
     "bounds_of",
     "content_digest",
@@ -58,12 +57,6 @@ _TEXT_COLUMNS = ("text", "served_model", "system_fingerprint", "error", "call_ke
 _NUMBER_COLUMNS = ("latency_s", "first_token_s", "cost_usd")
 _TOKEN_COLUMNS = ("input_tokens", "output_tokens", "cached_input_tokens")
 _JSON_COLUMNS = ("steps", "bounds")
-FRAME_COLUMNS = (
-    *("variant", "case_id", "repeat", "status", "text", "retrieved", "tool_calls"),
-    *_TOKEN_COLUMNS,
-    *_NUMBER_COLUMNS,
-    *("served_model", "system_fingerprint", "cached", "attempts", "error", "steps", "call_key", "bounds"),
-)
 
 
 def content_digest(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
@@ -99,13 +92,13 @@ def frame_of(generations: Sequence[Generation]) -> pd.DataFrame:
     columns["tool_calls"] = [storable(json.dumps(g.tool_calls)) if g.tool_calls else "" for g in generations]
     for name in _JSON_COLUMNS:
         columns[name] = [json.dumps(value) if (value := getattr(g, name)) else "" for g in generations]
-    return pd.DataFrame({name: columns[name] for name in FRAME_COLUMNS})
+    return pd.DataFrame({name: columns[name] for name in ANSWER_COLUMNS})
 
 
 def generations_of(frame: pd.DataFrame) -> Iterator[Generation]:
     """The answers of a frame's rows, in its order."""
     blank = [""] * len(frame)  # a file of an older version has no bounds
-    columns = {name: frame[name].tolist() if name in frame.columns else blank for name in FRAME_COLUMNS}
+    columns = {name: frame[name].tolist() if name in frame.columns else blank for name in ANSWER_COLUMNS}
     for values in zip(*columns.values(), strict=True):
         yield _generation(dict(zip(columns, values, strict=True)))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from llmlab.base.display import Chip, Interval, Shown, number, plain
+from llmlab.base.errors import DataError
 from llmlab.results.scores import Metric
 from llmlab.results.wording import counted
 from llmlab.stats.arrays import paired_differences
@@ -140,6 +141,8 @@ class Rows(Shown):
 def flips(results: Results, before: str, after: str, *, metric: str | None = None) -> Flips:
     """Cases on different sides of the middle of the metric's range (repeats averaged)."""
     name = _quality_metric(results, metric)
+    if why := results.not_comparable(name, (before, after)):
+        raise DataError(why)
     table, meaning = results.table(name), results.metric(name)
     good_when = _threshold(meaning)
     places = [table.column(before), table.column(after)]

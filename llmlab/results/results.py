@@ -19,7 +19,6 @@ from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.golden.labels import Labels
 from llmlab.results.answers import (
     FACTS,
-    FRAME_COLUMNS,
     answers_of,
     bounds_of,
     content_digest,
@@ -138,22 +137,83 @@ class Results(Shown):
 
         Raises:
             DataError: there is no golden set to score against.
-            ValueError: two scorers share a name, or one is called like a column that the frame has already.
+            ValueError: two scorers share a name.
         """
         from llmlab.scorers import as_scorers
 
         if self.golden is None:
             raise DataError("these results carry no golden set, so there is nothing to score against")
         made = as_scorers(scorers)
-        if taken := [one.name for one in made if one.name in (*FRAME_COLUMNS, "explanations")]:
-            raise ValueError(f"a scorer is called {taken[0]!r}, as a column of the results is; give it another name")
         known = self.frame["explanations"] if "explanations" in self.frame.columns else [""] * len(self.frame)
         pairs = ((self.golden.by_id[answer.case_id], answer) for answer in self.generations())
         metrics = {
-            s.name: Metric(name=s.name, low=s.low, high=s.high, higher_is_better=s.higher_is_better) for s in made
+            s.name: Metric(name=s.name, low=s.low, high=s.high, higher_is_better=s.higher_is_better, scorer=s.digest)
+            for s in made
         }
         frame = self.frame.assign(**score_columns(made, pairs, explanations=known))
-        return replace(self, frame=frame, metrics={**self.metrics, **metrics})
+        others = {
+            variant: {name: digest for name, digest in by.items() if name not in metrics}
+            for variant, by in self._other_scorers.items()
+        }
+        about = {**self.provenance, "scorers": others} if others else self.provenance
+        return replace(self, frame=frame, metrics={**self.metrics, **metrics}, provenance=about)
+
+    def joined(self, other: Results, *, variants: Sequence[str] | None = None) -> Results:
+        """These results with variants of another run of the same cases before them; by default all of its variants.
+
+        The metrics are those that both have. Where another scorer made one, nothing compares the two arms until
+        `scored_by` has scored the stored answers of both again, which costs no call.
+
+        Raises:
+            ValueError: the other run has no such variant.
+        """
+        import pandas as pd
+
+        names = other.variants if variants is None else tuple(variants)
+        if unknown := [name for name in names if name not in other.variants]:
+            raise ValueError(f"no variant {unknown[0]!r} in the earlier run (there are: {', '.join(other.variants)})")
+        rows = pd.concat([other.frame[other.frame["variant"].isin(names)], self.frame], ignore_index=True)
+        metrics = {name: metric for name, metric in self.metrics.items() if name in other.metrics}
+        theirs = {name: {metric: other.scorers_of(metric)[name] for metric in metrics} for name in names}
+        others = {
+            name: {metric: digest for metric, digest in by.items() if digest != metrics[metric].scorer}
+            for name, by in {**theirs, **self._other_scorers}.items()
+        }
+        return replace(
+            self,
+            frame=rows.fillna({name: "" for name in ("explanations", "bounds") if name in rows.columns}),
+            bundles={**{name: other.bundles[name] for name in names}, **self.bundles},
+            metrics=metrics,
+            index_digests={**{k: v for k, v in other.index_digests.items() if k in names}, **self.index_digests},
+            provenance={**self.provenance, "scorers": others} if any(others.values()) else self.provenance,
+        )
+
+    def scorers_of(self, metric: str) -> dict[str, str]:
+        """The digest of the scorer that made a metric, by variant; "" where it is not known, or none made it."""
+        made = self.metrics[metric].scorer if metric in self.metrics else ""
+        return {name: self._other_scorers.get(name, {}).get(metric, made) for name in self.variants}
+
+    def not_comparable(self, metric: str, variants: Iterable[str]) -> str:
+        """Why these variants are not compared on a metric: two scorers made it. "" where one did."""
+        found = self.scorers_of(metric)
+        by = {found[name]: name for name in variants if name in found}
+        if len(by) < 2:
+            return ""
+        told = " and ".join(f"{name} by {digest[:8] or 'one that is not known'}" for digest, name in by.items())
+        return (
+            f"{metric} was made by two scorers, {told}; score the stored answers of both arms again, which costs no "
+            f"call: results.scored_by([{metric}]), and the same of an earlier run that the baseline is taken from"
+        )
+
+    def _require_comparable(self, metric: str, variants: Iterable[str]) -> None:
+        if why := self.not_comparable(metric, variants):
+            raise DataError(why)
+
+    @property
+    def _other_scorers(self) -> Mapping[str, Mapping[str, str]]:
+        """By variant and metric the scorers that are not the metric's own: of rows that were joined."""
+        found: Mapping[str, Mapping[str, str]] = self.provenance.get("scorers") or {}
+        return found
 
     @cached_property
     def contents(self) -> Mapping[str, str]:
@@ -252,13 +312,15 @@ class Results(Shown):
 
     @cached_property
     def digest(self) -> str:
-        """A digest over answers, scores, bundles and golden set: the same results have the same one, whenever made."""
+        """Of answers, scores, scorers, bundles and golden set: the same results have the same one, whenever made."""
         facts = {
             "bundles": {name: bundle.digest for name, bundle in self.bundles.items()},
             "golden": self.golden_digest,
             "index": dict(self.index_digests),
             "complete": self.complete,
         }
+        scorers = {name: metric.scorer for name, metric in self.metrics.items() if metric.scorer}
+        facts |= {"scorers": [scorers, self._other_scorers]} if scorers else {}  # what 0.1 wrote has none
         return self.provenance.get("redacted_from") or content_digest(self.frame, facts)
 
     @property
@@ -342,6 +404,7 @@ class Results(Shown):
 
         Raises:
             RunFailedError: too many rows have no answer for a difference to mean anything.
+            DataError: two scorers made the scores that would be compared.
         """
         from llmlab.results.comparison import Comparison, compare_tables
         from llmlab.results.cost import LATENCIES, cost_line, latency_line
@@ -354,6 +417,8 @@ class Results(Shown):
         names = list(self.metrics) if metrics is None else list(metrics)
         if not names:
             raise ValueError(f"no scorer in these results; name metrics=[...] ({', '.join(RESOURCE_METRICS)})")
+        for name in names:
+            self._require_comparable(name, self.variants if candidates is None else [baseline, *candidates])
         tables = [self.table(name, aggregation=aggregation) for name in names]
         rows = compare_tables(
             tables, baseline, candidates=candidates, by_tag=by is not None, margin=margin, level=level
@@ -405,6 +470,7 @@ class Results(Shown):
         """
         from llmlab.results.summary import case_mean, worst_case_mean
 
+        self._require_comparable(metric, self.variants)
         table, meaning = self.table(metric), self.metric(metric)
         means = {name: (worst_case_mean(table, name) or case_mean(table, name)).value for name in self.variants}
         known = {name: mean for name, mean in means.items() if mean is not None}

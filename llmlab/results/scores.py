@@ -29,7 +29,8 @@ __all__ = ["Aggregation", "AtEnd", "CaseDesign", "CaseGroups", "Metric", "ScoreT
 class Metric:
     """What a number in a column means: its bounds (None = unbounded), its direction and its unit.
 
-    `judge` is the digest of the judge's bundle where a judge gave the numbers, "" where rules did.
+    `judge` is the digest of the judge's bundle where a judge gave the numbers, `scorer` that of the scorer's code where
+    one did ("" = not known, as of other tools' numbers and those of version 0.1).
     """
 
     name: str
@@ -38,6 +39,7 @@ class Metric:
     higher_is_better: bool = True
     unit: str = ""
     judge: str = ""
+    scorer: str = ""
 
     @property
     def bounded(self) -> bool:

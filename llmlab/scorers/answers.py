@@ -35,7 +35,7 @@ _DIGIT_AND_POINT, _MORE_DIGITS = re.compile(r"\d\."), re.compile(r"\.\d|,\d{3}(?
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:['.\-][^\W{_UNSPACED}]+)*")
 
 
-@scorer(needs_expected=True)
+@scorer(needs_expected=True, revision=1)
 def exact(case: Case, generation: Generation) -> Score:
     """1 when the answer is one of the expected texts, up to surrounding space and Unicode form."""
     answer = unicodedata.normalize("NFC", generation.text).strip()
@@ -43,7 +43,7 @@ def exact(case: Case, generation: Generation) -> Score:
     return Score(value=right, explanation="" if right else f"expected {' or '.join(map(repr, case.expected))}")
 
 
-@scorer(needs_expected=True)
+@scorer(needs_expected=True, revision=1)
 def contains_expected(case: Case, generation: Generation) -> Score:
     """1 when every expected text occurs in the answer as it is, whatever case and spacing."""
     answer = folded(generation.text)
@@ -51,7 +51,7 @@ def contains_expected(case: Case, generation: Generation) -> Score:
     return Score(value=not missing, explanation=_list_missing(missing))
 
 
-@scorer(needs_expected=True)
+@scorer(needs_expected=True, revision=1)
 def mentions_expected(case: Case, generation: Generation) -> Score:
     """Share of the expected facts that the answer mentions as whole words; `a|b` is one fact, said either way.
 
@@ -65,13 +65,13 @@ def mentions_expected(case: Case, generation: Generation) -> Score:
     return Score(value=share, explanation=_list_missing(missing))
 
 
-@scorer
+@scorer(revision=1)
 def not_empty(case: Case, generation: Generation) -> bool:
     """1 when the answer has any text or calls a tool."""
     return bool(generation.text.strip() or generation.tool_calls)
 
 
-@scorer
+@scorer(revision=1)
 def valid_json(case: Case, generation: Generation) -> Score:
     """1 when the whole answer is one JSON value, without anything around it."""
     try:
@@ -81,7 +81,7 @@ def valid_json(case: Case, generation: Generation) -> Score:
     return Score(value=1.0)
 
 
-@scorer(high=None, higher_is_better=False)
+@scorer(high=None, higher_is_better=False, revision=1)
 def word_count(case: Case, generation: Generation) -> int:
     """Number of words; in scripts without spaces (Chinese, Japanese) each character is one."""
     return count_words(generation.text)
@@ -96,7 +96,7 @@ def regex(pattern: str, *, name: str = "regex") -> Scorer:
     """
     compiled = re.compile(pattern)
 
-    @scorer(name=name)
+    @scorer(name=name, revision=1)
     def found(case: Case, generation: Generation) -> bool:
         return compiled.search(generation.text) is not None
 
@@ -117,7 +117,7 @@ def json_schema(schema: Mapping[str, Any], *, name: str = "json_schema") -> Scor
         raise ValueError(f"the schema of {name!r} is no JSON schema: {error.message}") from None
     validator = kind(json.loads(source), registry=referencing.Registry())
 
-    @scorer(name=name)
+    @scorer(name=name, revision=1)
     def allowed(case: Case, generation: Generation) -> Score:
         """1 when the answer is JSON that the schema allows."""
         try:
@@ -135,7 +135,7 @@ def calls_tool(tool: str, arguments: Mapping[str, Any] | None = None, *, name: s
     """1 when the answer calls this tool, and where arguments are given with these (others may be there too)."""
     wanted = dict(arguments or {})
 
-    @scorer(name=name)
+    @scorer(name=name, revision=1)
     def called(case: Case, generation: Generation) -> Score:
         calls = [call for call in generation.tool_calls if call.get("name") == tool]
         given = [call["arguments"] for call in calls if isinstance(call.get("arguments"), Mapping)]
@@ -153,7 +153,7 @@ def length_between(low_words: int, high_words: int, *, name: str = "length_betwe
     if not 0 <= low_words <= high_words:
         raise ValueError(f"low_words == {low_words}, high_words == {high_words}: must be 0 <= low_words <= high_words")
 
-    @scorer(name=name)
+    @scorer(name=name, revision=1)
     def fits(case: Case, generation: Generation) -> Score:
         words = count_words(generation.text)
         return Score(value=low_words <= words <= high_words, explanation=f"{words:,} words")

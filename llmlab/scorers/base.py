@@ -6,27 +6,22 @@ Missing is not zero: an error row, a scorer that raises and a case that a scorer
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, overload
 
 from llmlab.base.display import Shown
-from llmlab.clients.base import Generation
+from llmlab.clients.base import ANSWER_COLUMNS, Generation
 from llmlab.golden.cases import Case
+from llmlab.scorers.source import code_digest, declared_digest
 
 __all__ = ["Score", "Scorer", "as_scorers", "score_all", "score_all_async", "scorer"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
-_COLUMNS = (
-    "variant case_id repeat status text retrieved input_tokens output_tokens cached_input_tokens latency_s "
-    "first_token_s cost_usd served_model system_fingerprint cached attempts error call_key explanations"
-)
-_TAKEN = frozenset(_COLUMNS.split())  # every result has these
+RESERVED = frozenset({*ANSWER_COLUMNS, "explanations"})  # every result has these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -53,7 +48,12 @@ class Scorer(Shown):
         higher_is_better: the direction.
         needs_expected: a case without `expected` is unscored.
         empty_fails: an answer without text or tool call gets the worst value, without a call of the function.
-        digest: sha256 of name, bounds, source and the plain values that the function closes over.
+        revision: stands for the code where the scorer declares one; 0 = the code stands for itself.
+        digest: sha256 of name, bounds, the plain values that the function closes over, and the revision or else the
+            code: the function and what it reaches in its file, without comments, docstrings and layout.
+
+    Raises:
+        ValueError: the name cannot be a metric's name, or low is not below high.
     """
 
     name: str
@@ -63,7 +63,14 @@ class Scorer(Shown):
     higher_is_better: bool = True
     needs_expected: bool = False
     empty_fails: bool = True
-    digest: str = ""
+    revision: int = 0
+    digest: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        _check(self)
+        bounds = [None if bound is None else float(bound) for bound in (self.low, self.high)]
+        declared = [self.name, *bounds, self.higher_is_better, self.needs_expected, self.empty_fails, self.revision]
+        object.__setattr__(self, "digest", (declared_digest if self.revision else code_digest)(self.function, declared))
 
     def __call__(self, case: Case, generation: Generation) -> Score:
         """The score of one answer, whatever its status.
@@ -135,6 +142,7 @@ def scorer(
     needs_expected: bool = False,
     empty_fails: bool = True,
     name: str | None = None,
+    revision: int = 0,
 ) -> Callable[[ScoreFunction], Scorer]: ...
 def scorer(
     function: ScoreFunction | None = None,
@@ -145,8 +153,12 @@ def scorer(
     needs_expected: bool = False,
     empty_fails: bool = True,
     name: str | None = None,
+    revision: int = 0,
 ) -> Scorer | Callable[[ScoreFunction], Scorer]:
     """A `Scorer` out of a plain or async function `(Case, Generation) -> Score | float | bool | None`.
+
+    Its code is part of what it measures: scores of two versions are not compared. With a `revision` (1, 2, ...)
+    that number stands for the code, and is raised by hand when it gives other scores.
 
     Raises:
         ValueError: the name cannot be a metric's name, or low is not below high.
@@ -162,14 +174,6 @@ def scorer(
 
     def build(plain: ScoreFunction) -> Scorer:
         called = name or str(getattr(plain, "__name__", type(plain).__name__))
-        if not _NAME.fullmatch(called):
-            raise ValueError(f"scorer name == {called!r}, must be letters, digits, _ . -; give one with name=...")
-        if called in _TAKEN:
-            raise ValueError(f"scorer name == {called!r} is a column of every result; give another with name=...")
-        if any(bound is not None and not math.isfinite(bound) for bound in (low, high)):
-            raise ValueError(f"{called}: bounds must be finite, or None where there is none (low={low}, high={high})")
-        if low is not None and high is not None and not low < high:
-            raise ValueError(f"{called}: low == {low}, must be below high == {high}")
         return Scorer(
             name=called,
             function=plain,
@@ -178,7 +182,7 @@ def scorer(
             higher_is_better=higher_is_better,
             needs_expected=needs_expected,
             empty_fails=empty_fails,
-            digest=_digest(plain, [called, low, high, higher_is_better, needs_expected, empty_fails]),
+            revision=revision,
         )
 
     return build if function is None else build(function)
@@ -224,18 +228,13 @@ def _unscored(one: Scorer, error: Exception) -> Score:
     return Score(name=one.name, value=None, explanation=f"the scorer raised {type(error).__name__}: {error}"[:1000])
 
 
-def _digest(function: ScoreFunction, declared: list[Any]) -> str:
-    plain = inspect.unwrap(function)
-    code = getattr(plain, "__code__", None)
-    try:
-        source = inspect.getsource(plain)
-    except (OSError, TypeError):  # defined at a prompt, or a callable object
-        source = f"{code.co_code.hex()} {code.co_consts!r}" if code is not None else type(plain).__qualname__
-    cells = getattr(plain, "__closure__", None) or ()
-    closed = [cell.cell_contents for cell in cells] if code is not None else []
-    record = json.dumps([declared, source, closed], default=_named, sort_keys=True)
-    return hashlib.sha256(record.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _named(value: Any) -> str:
-    return value.pattern if isinstance(value, re.Pattern) else type(value).__qualname__
+def _check(one: Scorer) -> None:
+    called, low, high = one.name, one.low, one.high
+    if not _NAME.fullmatch(called):
+        raise ValueError(f"scorer name == {called!r}, must be letters, digits, _ . -; give one with name=...")
+    if called in RESERVED:
+        raise ValueError(f"scorer name == {called!r} is a column of every result; give another with name=...")
+    if any(bound is not None and not math.isfinite(bound) for bound in (low, high)):
+        raise ValueError(f"{called}: bounds must be finite, or None where there is none (low={low}, high={high})")
+    if low is not None and high is not None and not low < high:
+        raise ValueError(f"{called}: low == {low}, must be below high == {high}")

@@ -47,13 +47,13 @@ def cited_ids(text: str, *, known: tuple[str, ...] = (), corpus: Container[str] 
     return tuple(found)
 
 
-@scorer
+@scorer(revision=1)
 def cites_source(case: Case, generation: Generation) -> bool:
     """1 when the answer cites a source as `[id]`, whichever."""
     return bool(cited_ids(generation.text, known=generation.retrieved))
 
 
-@scorer
+@scorer(revision=1)
 def citations_valid(case: Case, generation: Generation) -> Score:
     """1 when every cited id is that of a retrieved document; unscored when nothing is cited."""
     cited = cited_ids(generation.text, known=generation.retrieved)

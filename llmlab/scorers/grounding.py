@@ -79,7 +79,7 @@ def grounded(
     known = _Corpus(corpus)
     digest, least = known.digest, _share(supported_from)
 
-    @scorer(name=name)
+    @scorer(name=name, revision=1)
     def judge(case: Case, generation: Generation) -> Score:
         said = [] if says_nothing(generation) else statements(generation.text)
         if not said:
@@ -108,7 +108,7 @@ def cites_support(
     known = _Corpus(corpus)
     digest, least = known.digest, _share(supported_from)
 
-    @scorer(name=name)
+    @scorer(name=name, revision=1)
     def judge(case: Case, generation: Generation) -> Score:
         pairs = [
             (text, doc_id)

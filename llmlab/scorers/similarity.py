@@ -41,7 +41,7 @@ def similar_to_expected(
     vectors: dict[str, Sequence[float]] = {}
     described = f"{source} {model}".strip()  # in the closure, so that it is part of the digest
 
-    @scorer(name=name, needs_expected=True)
+    @scorer(name=name, needs_expected=True, revision=1)
     async def similar(case: Case, generation: Generation) -> Score:
         texts = [generation.text, *case.expected]
         if missing := [text for text in dict.fromkeys(texts) if text not in vectors]:

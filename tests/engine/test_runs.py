@@ -400,3 +400,32 @@ def test_an_empty_result_has_nothing_to_hide(store: Path) -> None:
     results = ll.run(BUNDLE, golden(9), client=Interrupted(0), store=store, scorers=[same])
     assert not results.complete
     assert results.failed
+
+
+@pytest.mark.parametrize("name", ["steps", "tool_calls", "bounds", "variant", "explanations"])
+def test_a_scorer_that_is_called_like_a_column_is_refused_before_the_first_call(name: str, store: Path) -> None:
+    """Plain functions, made scorers and scorers that were renamed."""
+
+    def plain(_case: Case, _generation: Generation) -> float:
+        return 1.0
+
+    asked = FakeClient("yes")
+    for make in (lambda: setattr(plain, "__name__", name), lambda: scorer(name=name)(plain)):
+        with pytest.raises(ValueError, match=f"{name!r} is a column"):
+            ll.run(BUNDLE, golden(2), client=asked, store=store, progress=False, scorers=[make() or plain])
+    with pytest.raises(ValueError, match=f"{name!r} is a column"):
+        ll.dry_run(BUNDLE, golden(2), client=asked, store=store, scorers=[plain])
+    assert asked.requests == []
+
+
+def test_a_metric_that_no_scorer_makes_is_refused_before_the_first_call(store: Path) -> None:
+    """In a dry run too; what every result has is a metric without a scorer."""
+    asked, made = FakeClient("yes"), [ll.scorers.not_empty]
+    with pytest.raises(ValueError, match=r"no scorer makes the metric 'rihgt' \(there are: not_empty, cost_usd"):
+        ll.run(BUNDLE, golden(2), client=asked, store=store, progress=False, scorers=made, metrics=["rihgt"])
+    with pytest.raises(ValueError, match="no scorer makes the metric 'rihgt'"):
+        ll.dry_run(BUNDLE, golden(2), client=asked, store=store, scorers=made, metrics=["rihgt"])
+    assert asked.requests == []
+    known = ["not_empty", "latency_s"]
+    ll.run(BUNDLE, golden(2), client=asked, store=store, progress=False, scorers=made, metrics=known)
+    assert len(asked.requests) == 2

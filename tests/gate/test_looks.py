@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from llmlab import registry, tracking
-from llmlab.base.errors import DataError
-from llmlab.gate import Ledger, Look
+from llmlab.base.errors import DataError, FileRuleError
+from llmlab.gate import Ledger, Look, explored
 from llmlab.gate.looks import level_of_look, price_of_looking
 from llmlab.golden import GoldenSet
 from tests.gate.gating import decided, gateable, noisy, non_inferior, policy, superior
@@ -213,6 +213,17 @@ def test_a_holdout_is_chosen_by_content_and_only_the_gate_reads_it():
     assert {f"x{case.id}" for case in held if case.id > "q050"} == {case.id for case in renamed.holdout(0.3)}
     with pytest.raises(ValueError, match="empty"):
         GoldenSet(held.cases[:3]).explored(0.3)
+
+
+def test_exploring_an_experiment_leaves_the_holdout_of_its_gate_alone(tmp_path):
+    golden = noisy(0.1, n=60).golden
+    golden.save(tmp_path / "golden.jsonl")
+    assert explored(tmp_path).digest == golden.digest
+    (tmp_path / "gate.yaml").write_text(policy(goal=superior(), holdout=0.25).to_yaml(), encoding="utf-8")
+    assert explored(tmp_path).digest == golden.explored(0.25).digest
+    (tmp_path / "gate.yaml").write_text("baseline: none\nholdout: most\n", encoding="utf-8")
+    with pytest.raises(FileRuleError, match="30%"):
+        explored(tmp_path)
 
 
 def test_a_policy_with_a_holdout_judges_it_alone_and_ends_the_cycle():
