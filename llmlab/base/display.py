@@ -27,6 +27,7 @@ __all__ = [
     "Html",
     "Interval",
     "Marked",
+    "Rows",
     "Shown",
     "both_sides",
     "diffed",
@@ -146,6 +147,28 @@ class Shown:
 
     def _csv_frame(self) -> pd.DataFrame:
         return self.to_frame()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class Rows(Shown):
+    """Single cases or answers as a table, with the sentence that reads it."""
+
+    rows: tuple[Mapping[str, object], ...]
+    sentence: str = ""
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """Ids of the cases in the table, in its order, each once."""
+        return tuple(dict.fromkeys(str(row["case"]) for row in self.rows if "case" in row))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [dict(row) for row in self.rows]
+
+    def _sentence(self) -> str:
+        return self.sentence
 
 
 def escape(value: object, limit: int | None = HTML_TEXT_LIMIT_CHARS) -> str:

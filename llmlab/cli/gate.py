@@ -13,7 +13,7 @@ from llmlab.gate.looks import COUNTED, NOT_ASKED, Ledger
 from llmlab.gate.proposal import Proposal, propose, propose_for_cases
 from llmlab.gate.report import to_junit, to_markdown
 from llmlab.golden.cases import GoldenSet
-from llmlab.judge import Labels, with_labels
+from llmlab.golden.labels import Labels
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.tracking.store import open_store
@@ -118,7 +118,7 @@ def _labelled(policy: GatePolicy, results: Results, folder: Path, labels: tuple[
     if not labels:
         return policy.labelled(results, folder)
     for path in labels:
-        results = with_labels(results, Labels.load(path))
+        results = results.with_labels(Labels.load(path))
     return results
 
 

@@ -13,9 +13,9 @@ from llmlab.base.errors import DataError, FileRuleError, LlmlabError
 from llmlab.base.tables import csv_cell
 from llmlab.results.comparison import Comparison
 from llmlab.results.wording import counted
-from llmlab.retrieval.compare import compare_runs
 from llmlab.retrieval.metrics import DEFAULT_MEASURES, RetrievalMetrics, evaluate
 from llmlab.retrieval.trec import read_qrels
+from llmlab.retrieval.variants import compare_runs
 
 __all__ = ["retrieval"]
 

@@ -22,6 +22,7 @@ from llmlab.clients.base import Client, Generation, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import client_for, load_endpoints
 from llmlab.engine.app import App
+from llmlab.engine.freshness import freshness_of_index
 from llmlab.engine.plan import DryRun, Plan, estimated_tokens, make_plan, price_of, query_of
 from llmlab.engine.progress import Progress, shown
 from llmlab.engine.runner import execute
@@ -345,8 +346,6 @@ def _provenance(plan: Plan) -> dict[str, Any]:
 
 def _freshness(plan: Plan) -> dict[str, Any]:
     """What is known of how true each variant's index is."""
-    from llmlab.retrieval.freshness import freshness_of_index
-
     known = {name: freshness_of_index(index, plan.golden) for name, index in plan.indexes.items()}
     return {name: record for name, record in known.items() if record}
 

@@ -51,7 +51,7 @@ def forest(comparison: Comparison, *, margin: float | None = None, most_rows: in
     drawn as a band; by default it is the one that the comparison was made with. Where no row has a difference (too
     few cases, or no candidate), the picture says so.
 
-    >>> from llmlab.retrieval.compare import compare_runs
+    >>> from llmlab.retrieval.variants import compare_runs
     >>> from llmlab.retrieval.metrics import evaluate
     >>> qrels = {f"q{i}": {"a": 1} for i in range(8)}
     >>> runs = [evaluate(qrels, {f"q{i}": ["x"] * (i % n) + ["a"] for i in range(8)}) for n in (1, 3)]

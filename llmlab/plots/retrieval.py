@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from llmlab.retrieval.attribution import Attribution
-    from llmlab.retrieval.runmetrics import RunMetrics
+    from llmlab.retrieval.variants import RunMetrics
 
 __all__ = ["by_k", "losses"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from llmlab.base.display import Chip, Interval, Shown, number, plain
+from llmlab.base.display import Chip, Interval, Rows, Shown, number, plain
 from llmlab.base.errors import DataError
 from llmlab.results.scores import Metric
 from llmlab.results.wording import counted
@@ -32,7 +32,6 @@ __all__ = [
     "Flipped",
     "Flips",
     "Order",
-    "Rows",
     "choices",
     "flips",
     "matching",
@@ -114,28 +113,6 @@ class Flips(Shown):
             f"{len(self.harmed):,} became bad and {kept:,} stayed on their side ({self.metric}, good from "
             f"{self.good_when:g}{' down' if self.good_below else ''}).{lost}"
         )
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Rows(Shown):
-    """Single cases or answers as a table, with the sentence that reads it."""
-
-    rows: tuple[Mapping[str, object], ...]
-    sentence: str = ""
-
-    @property
-    def case_ids(self) -> tuple[str, ...]:
-        """Ids of the cases in the table, in its order, each once."""
-        return tuple(dict.fromkeys(str(row["case"]) for row in self.rows if "case" in row))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def _rows(self) -> list[dict[str, object]]:
-        return [dict(row) for row in self.rows]
-
-    def _sentence(self) -> str:
-        return self.sentence
 
 
 def flips(results: Results, before: str, after: str, *, metric: str | None = None) -> Flips:

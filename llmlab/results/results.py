@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.base.display import Shown
+from llmlab.base.display import Rows, Shown
 from llmlab.base.errors import DataError, RunFailedError
 from llmlab.bundle.bundle import Bundle, axes
 from llmlab.clients.base import Generation
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmlab.results.case_view import CaseView
-    from llmlab.results.cases import Flips, Rows
+    from llmlab.results.cases import Flips
     from llmlab.results.comparison import Comparison
     from llmlab.results.cost import PerVariant
     from llmlab.results.summary import Summary

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.engine.freshness import check as check
+    from llmlab.engine.freshness import load_manifest as load_manifest
+    from llmlab.engine.freshness import manifest_of as manifest_of
+    from llmlab.engine.freshness import save_manifest as save_manifest
     from llmlab.retrieval.attribution import attribute as attribute
     from llmlab.retrieval.attribution import grade_at_least as grade_at_least
     from llmlab.retrieval.attribution import recall_at_least as recall_at_least
-    from llmlab.retrieval.compare import compare_runs as compare_runs
-    from llmlab.retrieval.freshness import check as check
-    from llmlab.retrieval.freshness import load_manifest as load_manifest
-    from llmlab.retrieval.freshness import manifest_of as manifest_of
-    from llmlab.retrieval.freshness import save_manifest as save_manifest
     from llmlab.retrieval.metrics import evaluate as evaluate
     from llmlab.retrieval.questions import question_drift as question_drift
-    from llmlab.retrieval.runmetrics import by_k as by_k
-    from llmlab.retrieval.runmetrics import of_results as of_results
+    from llmlab.retrieval.variants import by_k as by_k
+    from llmlab.retrieval.variants import compare_runs as compare_runs
+    from llmlab.retrieval.variants import of_results as of_results
     from llmlab.search.corpus import Corpus as Corpus
     from llmlab.search.retrievers import build_index as build_index
     from llmlab.search.retrievers import register_retriever as register_retriever
@@ -35,11 +35,10 @@ __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "retrieval.attribution": ("attribute", "grade_at_least", "recall_at_least"),
-        "retrieval.compare": ("compare_runs",),
-        "retrieval.freshness": ("check", "load_manifest", "manifest_of", "save_manifest"),
+        "engine.freshness": ("check", "load_manifest", "manifest_of", "save_manifest"),
         "retrieval.metrics": ("evaluate",),
         "retrieval.questions": ("question_drift",),
-        "retrieval.runmetrics": ("by_k", "of_results"),
+        "retrieval.variants": ("by_k", "compare_runs", "of_results"),
         "search.corpus": ("Corpus",),
         "search.retrievers": ("build_index", "register_retriever"),
     },

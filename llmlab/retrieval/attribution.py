@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.base.display import Interval, Shown, plain
+from llmlab.base.display import Interval, Rows, Shown, plain
 from llmlab.base.errors import DataError
-from llmlab.results.cases import Rows
 from llmlab.results.comparison import Comparison, compare_tables
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable
 from llmlab.results.wording import counted

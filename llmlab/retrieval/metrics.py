@@ -8,6 +8,7 @@ the last one win). Tied documents keep the retriever's order; in TREC run files 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,28 +20,68 @@ import numpy.typing as npt
 from llmlab.base.display import Interval, Shown, frame
 from llmlab.base.errors import DataError
 from llmlab.results.wording import counted
-from llmlab.retrieval.ids import on_cores
-from llmlab.retrieval.measure import Measure, parse_measure
-from llmlab.retrieval.ranking import (
+from llmlab.retrieval.rankings import (
     JudgedRanking,
     Judgements,
     by_descending_id,
     judged_ranking,
     judgements_of,
     keep_order,
+    on_cores,
     place_in_group,
 )
+from llmlab.retrieval.trec import read_qrels, read_run_unordered
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.shares import share_estimate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DEFAULT_MEASURES", "RetrievalMetrics", "evaluate"]
+__all__ = ["DEFAULT_MEASURES", "Measure", "RetrievalMetrics", "evaluate", "parse_measure"]
 
+NAMES = ("P", "R", "HitRate", "Success", "RR", "AP", "nDCG", "nDCG_exp")
+NEED_CUTOFF = frozenset({"P", "R", "HitRate", "Success"})
+
+ELSEWHERE = {  # as other tools call them
+    **{"map": "AP", "mrr": "RR", "recip_rank": "RR", "precision": "P", "prec": "P", "recall": "R", "rec": "R"},
+    **{"ndcg_cut": "nDCG", "hits": "HitRate", "hit": "HitRate", "acc": "HitRate", "accuracy": "HitRate"},
+}
+
+_SPELLING = re.compile(r"\s*([A-Za-z_]+)\s*(?:@\s*(-?\d+))?\s*")
 DEFAULT_MEASURES = ("nDCG@10", "P@10", "R@10", "HitRate@10", "RR", "AP")
 
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A retrieval measure and how deep it looks.
+
+    Attributes:
+        name: P (precision), R (recall), HitRate or Success (the same: anything relevant in the top k), RR (reciprocal
+            rank), AP (average precision), nDCG (gain = relevance) or nDCG_exp (gain = 2^relevance - 1).
+        cutoff: the k of `@k`; None looks at all that was returned (RR, AP and nDCG only).
+
+    Raises:
+        ValueError: an unknown name, a cutoff below 1, or none where the measure needs one.
+
+    >>> str(Measure("nDCG", 10))
+    'nDCG@10'
+    """
+
+    name: str
+    cutoff: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES:
+            raise ValueError(f"measure {self.name!r} is unknown, must be one of {', '.join(NAMES)}{_hint(self.name)}")
+        if self.cutoff is None and self.name in NEED_CUTOFF:
+            raise ValueError(f"measure {self.name!r} needs a cutoff, for example {self.name}@10")
+        if self.cutoff is not None and self.cutoff < 1:
+            raise ValueError(f"k == {self.cutoff} in {self.name}@{self.cutoff}, must be >= 1")
+
+    def __str__(self) -> str:
+        return self.name if self.cutoff is None else f"{self.name}@{self.cutoff}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -175,8 +216,11 @@ def evaluate(
     if not wanted:
         raise ValueError("no measure was asked for, give at least one such as nDCG@10")
     ties = by_descending_id if isinstance(run, (str, Path)) else keep_order
-    read: list[Callable[[], Any]] = [lambda: judgements_of(_qrels_table(qrels)), lambda: _run_table(run)]
-    judgements, table = on_cores(lambda one: one(), read)
+    read: list[Callable[[], Any]] = [
+        lambda: judgements_of(read_qrels(qrels) if isinstance(qrels, (str, Path)) else qrels),
+        lambda: read_run_unordered(run) if isinstance(run, (str, Path)) else run,
+    ]
+    judgements, table = on_cores(lambda reader: reader(), read)
     ranking = judged_ranking(table, judgements, ties=ties)
     query_ids = tuple(judgements.query_ids.to_pylist())
     return RetrievalMetrics(
@@ -193,6 +237,24 @@ def evaluate(
         n_repeated_documents=ranking.n_repeated,
         n_repeated_judgements=judgements.n_repeated,
     )
+
+
+def parse_measure(text: str | Measure) -> Measure:
+    """The measure that `text` names; a Measure is given back as it is.
+
+    Raises:
+        ValueError: as Measure does, or where the text is not `name` or `name@k`.
+
+    >>> parse_measure("R@10"), parse_measure("AP")
+    (Measure(name='R', cutoff=10), Measure(name='AP', cutoff=None))
+    """
+    if isinstance(text, Measure):
+        return text
+    spelt = _SPELLING.fullmatch(text)
+    if spelt is None:
+        raise ValueError(f"measure {text!r} is not a name with an optional cutoff, such as nDCG@10 or RR")
+    name, cutoff = spelt.groups()
+    return Measure(name, None if cutoff is None else int(cutoff))
 
 
 def _values(measure: Measure, judgements: Judgements, ranking: JudgedRanking) -> Floats:
@@ -250,17 +312,8 @@ def _clusters_of(query_ids: tuple[Any, ...], clusters: Mapping[Any, Any]) -> tup
     return tuple(clusters[query] for query in query_ids)
 
 
-def _qrels_table(qrels: Any) -> Any:
-    if not isinstance(qrels, (str, Path)):
-        return qrels
-    from llmlab.retrieval.trec import read_qrels
-
-    return read_qrels(qrels)
-
-
-def _run_table(run: Any) -> Any:
-    if not isinstance(run, (str, Path)):
-        return run
-    from llmlab.retrieval.trec import read_run_unordered
-
-    return read_run_unordered(run)
+def _hint(name: str) -> str:
+    meant = [known for known in NAMES if known.lower() == name.lower()] or [
+        ours for theirs, ours in ELSEWHERE.items() if theirs == name.lower()
+    ]
+    return f" (meant {meant[0]}?)" if meant else ""

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from llmlab.base.errors import FileRuleError
 from llmlab.results.wording import counted
-from llmlab.retrieval.ids import descending_places, encode, id_array, on_cores, pairs_repeat
+from llmlab.retrieval.rankings import descending_places, encode, id_array, on_cores, pairs_repeat
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,8 +21,6 @@ from llmlab.search.corpus import Corpus
 from llmlab.search.lexical import RETRIEVERS, Hit, Retriever, register_retriever, retriever_for
 
 if TYPE_CHECKING:
-    from llmlab.golden.cases import GoldenSet
-    from llmlab.retrieval.freshness import Freshness
     from llmlab.search.embedding import Embedder
 
 __all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]
@@ -92,12 +90,6 @@ class Index:
         return "\n\n".join(
             f"[{hit.doc_id}] {_cut(self._texts.get((hit.doc_id, hit.position), ''), limit)}" for hit in hits
         )
-
-    def check(self, corpus: Corpus, *, golden: GoldenSet | None = None) -> Freshness:
-        """What became stale since this index was built, held against the corpus of today (see `freshness.check`)."""
-        from llmlab.retrieval.freshness import check
-
-        return check(self, corpus, golden=golden)
 
     @cached_property
     def _texts(self) -> dict[tuple[str, int], str]:

@@ -9,11 +9,11 @@ import pytest
 
 from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig
 from llmlab.clients.fake import FakeClient
+from llmlab.engine.freshness import check
 from llmlab.engine.runs import run
 from llmlab.gate.receipt import Receipt, receipt_of
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.results import Results
-from llmlab.retrieval.freshness import check
 from llmlab.search.corpus import Corpus, Document
 from tests.gate.gating import decided, noisy, policy, superior
 

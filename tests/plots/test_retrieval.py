@@ -6,7 +6,7 @@ from llmlab import plots
 from llmlab.bundle.bundle import CorpusRef, RetrievalConfig
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.retrieval.attribution import CELLS, attribute
-from llmlab.retrieval.runmetrics import by_k, of_results
+from llmlab.retrieval.variants import by_k, of_results
 from tests.made_results import HOSTILE
 from tests.plots.test_comparisons import size, texts
 from tests.retrieval.made import made

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
-from llmlab.retrieval.compare import compare_runs
-from llmlab.retrieval.measure import Measure, parse_measure
-from llmlab.retrieval.metrics import evaluate
+from llmlab.retrieval.metrics import Measure, evaluate, parse_measure
+from llmlab.retrieval.variants import compare_runs
 
 DATA = Path(__file__).parents[2] / "../shared/data"
 
@@ -270,8 +269,8 @@ def test_uneven_depths_and_many_parts_give_what_small_runs_give(monkeypatch):
     run = {q: {f"d{j}": float(rng.integers(0, 5)) for j in rng.permutation(500)[:n]} for q, n in depth.items()}
     qrels = {q: {f"d{j}": int(rng.integers(0, 3)) for j in rng.permutation(500)[:40]} for q in run}
     whole = evaluate(qrels, run, measures=MEASURES)
-    monkeypatch.setattr("llmlab.retrieval.ranking.PART_ROWS", 5)
-    monkeypatch.setattr("llmlab.retrieval.ranking.SPARSE_AT", 1)
+    monkeypatch.setattr("llmlab.retrieval.rankings.PART_ROWS", 5)
+    monkeypatch.setattr("llmlab.retrieval.rankings.SPARSE_AT", 1)
     np.testing.assert_array_equal(evaluate(qrels, run, measures=MEASURES).values, whole.values)
 
 

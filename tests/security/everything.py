@@ -176,7 +176,7 @@ def _calibration(text: str) -> Any:
 def _retrieval(text: str) -> dict[str, Any]:
     from llmlab.retrieval.attribution import attribute
     from llmlab.retrieval.metrics import evaluate
-    from llmlab.retrieval.runmetrics import of_results
+    from llmlab.retrieval.variants import of_results
 
     qrels = {text: {text: 1}, f"{text}2": {text: 1}}
     results = answers_with(text)

@@ -11,8 +11,9 @@ import pytest
 
 from llmlab.base.errors import DataError, FileRuleError, GateError
 from llmlab.bundle.bundle import CorpusRef, RetrievalConfig, load_bundles
+from llmlab.engine.freshness import check, load_manifest, manifest_of, save_manifest
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.retrieval.freshness import check, load_manifest, manifest_of, save_manifest, score_drift
+from llmlab.retrieval.questions import score_drift
 from llmlab.search.corpus import Corpus, Document
 from llmlab.search.retrievers import Index, build_index
 
@@ -40,7 +41,7 @@ def index(texts: dict[str, str], folder: Path, name: str) -> Index:
 
 
 def test_every_document_is_added_changed_deleted_renamed_or_unchanged(tmp_path: Path) -> None:
-    found = index(OLD, tmp_path, "old.jsonl").check(corpus(NEW), golden=GOLDEN)
+    found = check(index(OLD, tmp_path, "old.jsonl"), corpus(NEW), golden=GOLDEN)
     assert (found.added, found.changed, found.deleted) == (("new",), ("edit",), ("gone",))
     assert found.renamed == (("move", "moved"),)
     assert found.n_unchanged == 1
@@ -51,7 +52,7 @@ def test_every_document_is_added_changed_deleted_renamed_or_unchanged(tmp_path: 
 
 
 def test_an_index_of_todays_corpus_is_fresh(tmp_path: Path) -> None:
-    found = index(OLD, tmp_path, "old.jsonl").check(corpus(OLD), golden=GOLDEN)
+    found = check(index(OLD, tmp_path, "old.jsonl"), corpus(OLD), golden=GOLDEN)
     assert found.fresh
     assert found.lag_s == 0.0
     assert found.verdict(stale_at_most=0.0).word == "PASS"
@@ -60,7 +61,7 @@ def test_an_index_of_todays_corpus_is_fresh(tmp_path: Path) -> None:
 
 def test_an_id_that_became_an_alias_is_still_there(tmp_path: Path) -> None:
     today = Corpus(documents=(Document(id="first", text=OLD["keep"], aliases=("keep",)),))
-    found = index({"keep": OLD["keep"]}, tmp_path, "old.jsonl").check(today)
+    found = check(index({"keep": OLD["keep"]}, tmp_path, "old.jsonl"), today)
     assert found.fresh
 
 
@@ -88,7 +89,7 @@ def test_without_what_is_needed_a_figure_is_missing_and_not_zero(tmp_path: Path)
 
 
 def test_the_verdict_reads_the_interval_and_can_end_a_job(tmp_path: Path) -> None:
-    found = index(OLD, tmp_path, "old.jsonl").check(corpus(NEW), golden=GOLDEN)
+    found = check(index(OLD, tmp_path, "old.jsonl"), corpus(NEW), golden=GOLDEN)
     share = found.stale_share
     assert share is not None
     assert found.verdict(stale_at_most=0.99).word == "PASS"

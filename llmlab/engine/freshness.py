@@ -1,39 +1,35 @@
 """Is the index still true: what changed in the corpus since it was built, and whose questions that concerns.
 
 An index leaves a manifest (ids, short hashes, and where the golden documents stood). `check` holds it against the
-corpus of today; notebooks show the result, a gate asks its verdict.
+corpus of today (`ll.retrieval.check`). A run records what is known of the index that it searched; a gate asks it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llmlab.base.display import Interval, Shown
+from llmlab.base.display import Interval, Rows, Shown
 from llmlab.base.documents import write_whole
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.project import utc
 from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.bundle.prompt import fill
-from llmlab.results.cases import Rows
+from llmlab.golden.cases import GoldenSet
+from llmlab.results.results import Results
 from llmlab.results.scores import CaseGroups
 from llmlab.results.wording import counted
+from llmlab.search.corpus import Corpus
 from llmlab.search.retrievers import Index
-from llmlab.stats.drift import Drift, distribution_drift
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.shares import share_estimate
 
-if TYPE_CHECKING:
-    from llmlab.golden.cases import GoldenSet
-    from llmlab.results.results import Results
-    from llmlab.search.corpus import Corpus
-
-__all__ = ["Freshness", "check", "freshness_of_index", "load_manifest", "manifest_of", "save_manifest", "score_drift"]
+__all__ = ["Freshness", "check", "freshness_of_index", "load_manifest", "manifest_of", "save_manifest"]
 
 HASH_CHARS = 16
 BUILT_HERE = frozenset({"bm25", "embedding", "hybrid", "lsa", "tfidf"})  # indexed by this process, of today's corpus
@@ -296,15 +292,6 @@ def freshness_of_index(index: Index, golden: GoldenSet) -> dict[str, Any]:
         built_from=name, now=name, added=(), changed=(), deleted=(), stale={}, stale_share=share, built_at=built_at
     )
     return fresh.record()
-
-
-def score_drift(index: Index, before: Sequence[str], after: Sequence[str]) -> Drift:
-    """Whether the questions of today find worse matches than those of before: drift of the best hit's score.
-
-    A question that finds nothing scores 0. Raises DataError below two questions in either.
-    """
-    best = [[hits[0].score if hits else 0.0 for hits in index.search(queries, 1)] for queries in (before, after)]
-    return distribution_drift(*best)
 
 
 def _hash(text: str) -> str:

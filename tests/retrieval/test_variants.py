@@ -10,7 +10,7 @@ from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.results import Results
 from llmlab.retrieval.metrics import evaluate
-from llmlab.retrieval.runmetrics import by_k, of_results
+from llmlab.retrieval.variants import by_k, of_results
 
 CASES = [
     Case(id="q1", inputs={"question": "alpha beta"}, relevant={"a": 2, "b": 1}),

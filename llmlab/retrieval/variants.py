@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmlab.base.display import Interval, Shown
+from llmlab.base.display import Interval, Rows, Shown
 from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import Bundle, RetrievalConfig
 from llmlab.bundle.prompt import fill
-from llmlab.results.cases import Rows
 from llmlab.results.comparison import Comparison, compare_tables
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
 from llmlab.results.wording import counted
-from llmlab.retrieval.measure import Measure, parse_measure
-from llmlab.retrieval.metrics import RetrievalMetrics, evaluate
+from llmlab.retrieval.metrics import Measure, RetrievalMetrics, evaluate, parse_measure
 from llmlab.search.retrievers import Index, build_index
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.shares import share_estimate
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from llmlab.golden.cases import GoldenSet
     from llmlab.results.results import Results
 
-__all__ = ["RunMetrics", "by_k", "of_results"]
+__all__ = ["RunMetrics", "by_k", "compare_runs", "of_results"]
 
 NO_ANSWER = frozenset({"error", "timeout"})
 Fetched = tuple[str, str, Sequence[str]]  # variant, case id, document ids best first
@@ -236,6 +234,36 @@ def by_k(
     return _measured(rows, golden, tuple(variants), level=level, k_used=k_used)
 
 
+def compare_runs(
+    candidate: RetrievalMetrics,
+    baseline: RetrievalMetrics,
+    *,
+    candidate_name: str = "candidate",
+    baseline_name: str = "baseline",
+    margin: float | None = None,
+) -> Comparison:
+    """A row per measure: candidate minus baseline over the same queries, clustered, Holm-adjusted over the measures.
+
+    Raises:
+        DataError: the two were judged on different queries or by different measures.
+
+    >>> from llmlab.retrieval.metrics import evaluate
+    >>> qrels = {f"q{i}": {"a": 1} for i in range(4)}
+    >>> better = evaluate(qrels, {f"q{i}": ["a"] for i in range(4)}, measures=["RR"])
+    >>> worse = evaluate(qrels, {f"q{i}": ["x"] * (i % 2) + ["a"] for i in range(4)}, measures=["RR"])
+    >>> compare_runs(better, worse).row("RR").difference.value
+    0.25
+    """
+    if candidate.query_ids != baseline.query_ids:
+        raise DataError("the two runs were judged on different queries; evaluate both against the same judgements")
+    if candidate.measures != baseline.measures:
+        raise DataError("the two runs were judged by different measures; evaluate both with the same ones")
+    names = (baseline_name, candidate_name)
+    tables = [_score_table(measure, candidate, baseline, names) for measure in candidate.measures]
+    rows = compare_tables(tables, baseline_name, margin=margin, level=candidate.level)
+    return Comparison(rows=rows, baseline=baseline_name)
+
+
 def _index(variant: str, given: Bundle | RetrievalConfig | Index, base: str | Path | None) -> Index:
     config = given.retrieval if isinstance(given, Bundle) else given
     if config is None:
@@ -317,3 +345,24 @@ def _evaluated(
 def _codes(labels: Sequence[str], known: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     place = {label: i for i, label in enumerate(known)}
     return np.fromiter((place[label] for label in labels), dtype=np.int64, count=len(labels))
+
+
+def _score_table(
+    measure: Measure, candidate: RetrievalMetrics, baseline: RetrievalMetrics, names: tuple[str, str]
+) -> ScoreTable:
+    n = candidate.n_queries
+    codes: dict[object, int] = {}
+    labels = range(n) if candidate.clusters is None else candidate.clusters
+    clusters = np.array([codes.setdefault(label, len(codes)) for label in labels], dtype=np.int64)
+    once = np.ones((n, 2), np.int64)
+    return ScoreTable(
+        metric=Metric(name=str(measure), low=0.0, high=1.0),
+        case_ids=tuple(map(str, candidate.query_ids)),
+        variants=names,
+        values=np.column_stack([baseline.column(measure), candidate.column(measure)]),
+        scored=once,
+        attempted=once,
+        clusters=clusters,
+        clustered=candidate.clusters is not None,
+        tags=((),) * n,
+    )
