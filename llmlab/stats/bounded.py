@@ -32,7 +32,7 @@ from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_sums
 from llmlab.stats.standard_error import t_quantile, t_tail
 
-__all__ = ["BoundedMean", "bounded_mean", "effective_cases", "enough_differ"]
+__all__ = ["BoundedMean", "bounded_mean", "carriers", "effective_cases", "enough_differ"]
 
 TALLIED_ABOVE = 4096  # values: from here on they are counted in as many cells, each at the mean of what it holds
 ENOUGH = 7  # cases, or clusters, that differ on either side: from here on t alone holds what it promises
@@ -162,7 +162,7 @@ def enough_differ(
     Small differences everywhere say nothing of a rare fall to the bound.
     """
     for x, sign, bound in ((values, 1.0, bounds[0]), (-values, -1.0, -bounds[1])):
-        if _carriers(np.maximum(-x, 0.0), weights, of_case) < ENOUGH - DUST:
+        if carriers(np.maximum(-x, 0.0), weights, of_case) < ENOUGH - DUST:
             return False
         room, reach = x - bound, sign * mean - FAR * se - bound
         if reach <= 0:
@@ -202,14 +202,18 @@ def effective_cases(
     if iid == 0:
         return n / alike
     effect = variance / iid
-    if min(_carriers(side, weights, of_case) for side in sides) < ENOUGH - DUST:
+    if min(carriers(side, weights, of_case) for side in sides) < ENOUGH - DUST:
         seen = n * float(by_cluster @ own) * float(by_cluster.sum()) / (alike * float(by_cluster @ by_cluster))
         effect = (seen * effect + ALIKE_CLUSTERS * alike) / (seen + ALIKE_CLUSTERS)
     return n / max(least, effect)
 
 
-def _carriers(parts: FloatArray, weights: FloatArray | None, of_case: GroupIndex | None) -> float:
-    """How many cases, or clusters, carry the squares of these parts: (sum q)^2 / sum q^2."""
+def carriers(parts: FloatArray, weights: FloatArray | None, of_case: GroupIndex | None) -> float:
+    """How many cases, or clusters, carry the squares of these parts: (sum q)^2 / sum q^2; 0 of nothing.
+
+    >>> carriers(np.array([1.0, 1.0, 0.0]), None, None), round(carriers(np.array([9.0, 1.0, 1.0]), None, None), 2)
+    (2.0, 1.05)
+    """
     squares = (parts if weights is None else weights * parts) ** 2
     carried = squares if of_case is None else cluster_sums(squares, of_case)
     return float(carried.sum() ** 2 / (carried @ carried)) if carried.any() else 0.0

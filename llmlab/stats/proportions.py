@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmlab.base.display import Interval, Shown
+from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
-from llmlab.stats.arrays import floats, open_unit
-from llmlab.stats.estimate import wilson_bounds
+from llmlab.stats.arrays import floats
 
-__all__ = ["McNemar", "PairedTable", "mcnemar", "newcombe_interval", "paired_table", "tango_interval"]
+__all__ = ["McNemar", "PairedTable", "mcnemar", "paired_table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -103,71 +102,3 @@ def mcnemar(table: PairedTable) -> McNemar:
         chi2=chi2,
         p_chi2=float(chdtrc(1, chi2)),
     )
-
-
-def newcombe_interval(table: PairedTable, *, level: float = 0.95) -> Interval:
-    """Newcombe's method 10 for candidate's share minus baseline's (Newcombe 1998, Stat. Med. 17, 2635-2650).
-
-    Wilson intervals of the two shares, joined with the phi coefficient of the table (continuity corrected as there).
-
-    >>> print(newcombe_interval(PairedTable(both=36, only_baseline=2, only_candidate=12, neither=0)))
-    0.20 [0.06, 0.34]
-    """
-    passed_b, passed_a = table.both + table.only_candidate, table.both + table.only_baseline
-    low_b, high_b = wilson_bounds(passed_b, table.n, level=level)
-    low_a, high_a = wilson_bounds(passed_a, table.n, level=level)
-    rate_b, rate_a, phi = passed_b / table.n, passed_a / table.n, _phi(table)
-    low = table.difference - _joined(rate_b - low_b, high_a - rate_a, phi)
-    high = table.difference + _joined(high_b - rate_b, rate_a - low_a, phi)
-    return Interval(table.difference, max(-1.0, low), min(1.0, high))
-
-
-def tango_interval(table: PairedTable, *, level: float = 0.95) -> Interval:
-    """Tango's score interval for candidate's share minus baseline's (Tango 1998, Stat. Med. 17, 891-908).
-
-    All differences that the score test would not reject, found by bisection; good for any n, zero cells included.
-
-    >>> print(tango_interval(PairedTable(both=36, only_baseline=2, only_candidate=12, neither=0)))
-    0.20 [0.06, 0.34]
-    """
-    from scipy.special import ndtri
-
-    z = float(ndtri(0.5 + open_unit(level, "level") / 2))
-    value = table.difference
-    return Interval(value, _tango_end(table, value, -1.0, z), _tango_end(table, value, 1.0, z))
-
-
-def _phi(table: PairedTable) -> float:
-    a, b, c, d = table.both, table.only_candidate, table.only_baseline, table.neither
-    margins = (a + b) * (c + d) * (a + c) * (b + d)
-    if margins == 0:
-        return 0.0
-    cross = a * d - b * c
-    return (max(cross - table.n / 2, 0.0) if cross > 0 else float(cross)) / math.sqrt(margins)
-
-
-def _joined(reach: float, other_reach: float, phi: float) -> float:
-    return math.sqrt(max(0.0, reach**2 - 2 * phi * reach * other_reach + other_reach**2))
-
-
-def _tango_end(table: PairedTable, inside: float, outside: float, z: float) -> float:
-    """The difference between `inside` (accepted) and `outside` at which the score statistic reaches z."""
-    if abs(_tango_score(table, outside)) <= z:
-        return outside
-    for _ in range(60):
-        middle = (inside + outside) / 2
-        inside, outside = (middle, outside) if abs(_tango_score(table, middle)) < z else (inside, middle)
-    return (inside + outside) / 2
-
-
-def _tango_score(table: PairedTable, delta: float) -> float:
-    """Score statistic for difference `delta`, with the constrained estimate of the baseline-only probability."""
-    n, gain, loss = table.n, table.only_candidate, table.only_baseline
-    distance = gain - loss - n * delta
-    b = -gain - loss + (2 * n - gain + loss) * delta
-    c = -loss * delta * (1 - delta)
-    q = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
-    variance = n * (2 * q + delta * (1 - delta))
-    if variance <= 1e-12 * n:
-        return 0.0 if abs(distance) <= 1e-9 * n else math.copysign(math.inf, distance)
-    return distance / math.sqrt(variance)

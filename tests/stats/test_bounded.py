@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from llmlab.base.errors import DataError
@@ -51,6 +53,24 @@ def test_the_score_test_is_tangos_for_every_table(gained, lost, n):
         found = normal(table(gained, lost, n))
         p = found.p_above(delta) if z > 0 else found.p_below(delta)
         assert p == pytest.approx(stats.norm.sf(abs(z)), rel=1e-6)
+
+
+@given(
+    d=st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=2, max_size=60) | st.lists(st.floats(-1, 1), min_size=2),
+    tail=st.sampled_from([0.1, 0.025, 0.005]),
+)
+@settings(max_examples=80, deadline=None)
+def test_the_interval_holds_its_mean_keeps_its_bounds_and_is_what_the_test_leaves(d, tail):
+    """Of pass/fail scores the test of no difference is McNemar's chi-square without correction."""
+    found = normal(np.array(d))
+    low, high = found.ends(tail)
+    assert -1 <= low <= found.mean <= high <= 1
+    assert found.mirrored.ends(tail) == pytest.approx((-high, -low), abs=1e-9)
+    assert low == -1 or found.p_above(low) == pytest.approx(tail, rel=1e-4)
+    ups, downs = d.count(1.0), d.count(-1.0)
+    if set(d) == {-1.0, 0.0, 1.0}:
+        two_sided = 2 * min(found.p_above(0.0), found.p_below(0.0), 0.5)
+        assert two_sided == pytest.approx(stats.chi2.sf((ups - downs) ** 2 / (ups + downs), 1), rel=1e-6)
 
 
 def test_losses_alone_give_wilsons_interval():

@@ -219,6 +219,14 @@ def test_relative_margin_counts_the_baselines_noise():
         relative_margin_difference(base, cand[:-1], margin=0.1)
 
 
+def test_a_mean_that_few_far_off_cases_make_carries_a_note():
+    """Without bounds: 1 case of 50 at -50; t passes at a margin of the true harm in 36%, not 5%."""
+    even, far = np.random.default_rng(1).normal(0, 1, 50), np.r_[np.random.default_rng(1).normal(0, 1, 49), -50]
+    assert mean_difference(even).notes == ()
+    assert "far-off" in mean_difference(far).notes[0]
+    assert "far-off" in mean_difference(np.repeat(far, 3), np.repeat(np.arange(50), 3)).notes[0]
+
+
 def test_false_positives_of_clustered_repeated_data_are_five_percent():
     """20 documents x 10 questions x 3 repeats, no difference: rows as cases reject far too often, ours about 5%."""
     rng, runs, naive, ours = np.random.default_rng(7), 1000, 0, 0
