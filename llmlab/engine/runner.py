@@ -205,15 +205,19 @@ class _Run:
                 yield "latency_s", min(waited_s, limit_s), limit_s
         if call.request is None or bundle.sampling.max_tokens is None or client is None:
             return  # an application makes calls of its own
-        most = Usage(input_tokens=_most_tokens(call.request), output_tokens=bundle.sampling.max_tokens)
-        if generation.usage.output_tokens is None:
-            yield "output_tokens", 0.0, float(bundle.sampling.max_tokens)
-        if generation.usage.input_tokens is None:
-            yield "input_tokens", 0.0, float(most.input_tokens or 0)
-        if generation.cost_usd is None:
-            price = price_of(client, bundle, most)
-            if price is not None:
-                yield "cost_usd", 0.0, float(price) * max(1, generation.attempts)
+        most_out, usage = bundle.sampling.max_tokens, generation.usage
+        one = Usage(input_tokens=1, output_tokens=1)
+        priced = generation.cost_usd is None and price_of(client, bundle, one) is not None
+        if usage.output_tokens is None:
+            yield "output_tokens", 0.0, float(most_out)
+        if usage.input_tokens is not None and not priced:
+            return  # before the request is written out
+        most_in = _most_tokens(call.request)
+        if usage.input_tokens is None:
+            yield "input_tokens", 0.0, float(most_in)
+        price = price_of(client, bundle, Usage(input_tokens=most_in, output_tokens=most_out)) if priced else None
+        if price is not None:
+            yield "cost_usd", 0.0, float(price) * max(1, generation.attempts)
 
     def _count(self, generation: Generation) -> None:
         """What a new answer cost, and whether another one may be asked for."""
