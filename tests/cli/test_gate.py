@@ -96,6 +96,26 @@ def test_with_the_ledger_a_second_candidate_pays(tmp_path):
     assert asked == [0.95, 0.95, pytest.approx(0.9875)]
 
 
+@pytest.mark.usefixtures("project")
+def test_the_ledger_of_a_project_is_counted_unless_somebody_says_no():
+    """Without an option: counted and logged where there is a store; a receipt tells of `--no-ledger`."""
+    said = []
+    for seed, arguments in enumerate([[], ["--no-ledger"], []]):
+        noisy(0.1, n=40 + seed, seed=seed).to_parquet("r.parquet")
+        document = json.loads(run("--candidate", "v2", "--json", *arguments).stdout)
+        said.append((document["ledger"], document["look"]))
+    assert said == [("counted", 1), ("--no-ledger", 1), ("counted", 2)]
+
+
+def test_without_a_store_the_decision_says_that_nothing_was_counted(desk, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (desk / "pyproject.toml").touch()
+    done = run("--candidate", "v2", "--receipt", "receipt.json")
+    assert "Earlier looks were not counted: no ledger here." in done.stdout
+    assert Receipt.load(desk / "receipt.json").ledger == "no ledger here"
+    assert not (desk / "mlruns").exists()
+
+
 def test_gate_init_writes_margins_that_these_cases_can_settle(desk):
     done = CliRunner().invoke(main, ["gate-init", "r.parquet", "--output", "new.yaml"])
     assert done.exit_code == 0, done.output
