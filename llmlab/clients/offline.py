@@ -8,7 +8,7 @@ descriptions of parameters less, an entry of "See Also" is a sentence about the 
 
 `offline/overlap-judge-1` judges: it counts how many words of the reference an answer holds, plus a little for every
 further word. So it favours long answers, and the first of two that it holds to be equal: real faults, for calibration
-to find. It reads the prompts that `judge.prompts` makes, and it follows no order in them.
+to find. It reads the prompts that `judge.judges` makes, and it follows no order in them.
 
 Everything but the latency is a pure function of the request.
 """

@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from llmlab.judge.correcting import corrected_rate as corrected_rate
     from llmlab.judge.correcting import with_labels as with_labels
     from llmlab.judge.figures import Calibration as Calibration
+    from llmlab.judge.grading import prefer as prefer
+    from llmlab.judge.grading import score as score
+    from llmlab.judge.grading import verdict_frame as verdict_frame
+    from llmlab.judge.judges import Judge as Judge
     from llmlab.judge.labelling import label_grades as label_grades
     from llmlab.judge.labelling import label_preferences as label_preferences
     from llmlab.judge.labelling import to_label as to_label
     from llmlab.judge.measuring import calibrate as calibrate
-    from llmlab.judge.pairwise import prefer as prefer
-    from llmlab.judge.pairwise import verdict_frame as verdict_frame
     from llmlab.judge.parsing import Verdict as Verdict
     from llmlab.judge.parsing import parse_preference as parse_preference
     from llmlab.judge.parsing import parse_score as parse_score
     from llmlab.judge.passports import passport as passport
     from llmlab.judge.passports import verdict as verdict
-    from llmlab.judge.pointwise import score as score
-    from llmlab.judge.prompts import Judge as Judge
     from llmlab.judge.rubrics import RUBRICS as RUBRICS
     from llmlab.judge.rubrics import Rubric as Rubric
     from llmlab.judge.rubrics import rubric as rubric
@@ -60,11 +60,10 @@ __all__, __getattr__, __dir__ = face(
         "judge.figures": ("Calibration",),
         "judge.labelling": ("label_grades", "label_preferences", "to_label"),
         "judge.measuring": ("calibrate",),
-        "judge.pairwise": ("prefer", "verdict_frame"),
+        "judge.grading": ("prefer", "score", "verdict_frame"),
+        "judge.judges": ("Judge",),
         "judge.parsing": ("Verdict", "parse_preference", "parse_score"),
         "judge.passports": ("passport", "verdict"),
-        "judge.pointwise": ("score",),
-        "judge.prompts": ("Judge",),
         "judge.rubrics": ("RUBRICS", "Rubric", "rubric"),
     },
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import numpy as np
 
@@ -13,18 +13,13 @@ from llmlab.base.display import Chip, Interval, Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import p_text
 from llmlab.golden.labels import Labels
-from llmlab.judge.pointwise import score
-from llmlab.judge.prompts import Judge
+from llmlab.judge.asking import CallOptions, Instrument
+from llmlab.judge.grading import score
 from llmlab.results.labelled import label_keys
 from llmlab.results.results import Results
 from llmlab.stats.agreement import cohen_kappa
 from llmlab.stats.estimate import Estimate, mean_estimate
 from llmlab.stats.proportions import mcnemar, paired_table
-
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from llmlab.judge.asking import CallOptions
 
 __all__ = ["AnchorCheck", "check_anchors"]
 
@@ -77,7 +72,7 @@ class AnchorCheck(Shown):
 
 def check_anchors(
     anchors: Results,
-    judge: Judge,
+    judge: Instrument,
     *,
     metric: str | None = None,
     labels: Labels | None = None,

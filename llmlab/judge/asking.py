@@ -1,33 +1,62 @@
 """Judge calls as an ordinary run: what is judged becomes cases, the judge's bundle answers them, replies are parsed.
 
-The same clients, call store, budget and statuses as everywhere. Used by `pointwise` and `pairwise`.
+The same clients, call store, budget and statuses as everywhere. What others wrote is material, never an instruction: it
+stands between marks that carry a code, drawn from a hash of that material. The code differs per call, so no answer can
+close its own frame, and it is the same when the same thing is judged again, so the call store still finds it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
+import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 
 from llmlab.base.errors import DataError
+from llmlab.base.project import project_root
+from llmlab.bundle.bundle import Bundle, ModelRef
+from llmlab.bundle.prompt import fill
 from llmlab.clients.base import Client, Generation
 from llmlab.clients.call_store import CallStore
 from llmlab.engine.runs import run
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.judge.prompts import Judge, family, framed
+from llmlab.judge.parsing import Verdict
+from llmlab.judge.rubrics import Rubric
 from llmlab.results.answers import storable
 from llmlab.results.results import Results
 from llmlab.results.scores import Metric
 from llmlab.scorers.base import RESERVED
+from llmlab.search.retrievers import build_index
 
-__all__ = ["Asked", "CallOptions", "Opinion", "ask", "attached", "check_judgeable", "warn_of_kinship"]
+__all__ = [
+    "Asked",
+    "CallOptions",
+    "Instrument",
+    "Opinion",
+    "ask",
+    "attached",
+    "check_judgeable",
+    "family",
+    "framed",
+    "judge_metric",
+    "material_of",
+    "passage_blocks_of",
+    "passages_of",
+    "warn_of_kinship",
+    "without_a_call",
+]
 
+CODE_CHARS = 16
+NO_TEXT = "(no text: the model refused to answer)"
 SHOWN_CHARS = 4_000  # of a judge's reply, kept beside the score
 _NOT_READ = {
     "refused": "the judge refused",
@@ -36,6 +65,47 @@ _NOT_READ = {
     "timeout": "the judge did not answer in time",
     "error": "the judge could not be asked",
 }
+
+
+_FAMILIES = {
+    "anthropic": r"claude",
+    "openai": r"\bgpt|\bo[1-9]\b|chatgpt|davinci",
+    "google": r"gemini|gemma|palm",
+    "meta": r"llama",
+    "mistral": r"mistral|mixtral|ministral|codestral|magistral",
+    "alibaba": r"qwen|qwq",
+    "deepseek": r"deepseek",
+    "cohere": r"command",
+    "microsoft": r"\bphi-?[0-9]",
+    "xai": r"grok",
+}
+
+
+class Instrument(Protocol):
+    """What is asked, and how its replies are read: a `Judge`, as those see it who ask one."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """Prompt, pinned model and sampling."""
+
+    @property
+    def rubric(self) -> Rubric:
+        """The question, the scale and what must be shown beside the answer."""
+
+    @property
+    def kind(self) -> Literal["pointwise", "pairwise"]:
+        """Whether it grades one answer or names the better of two."""
+
+    @property
+    def digest(self) -> str:
+        """What metrics, labels and passports are bound to."""
+
+    @property
+    def metric(self) -> str:
+        """The column that it fills."""
+
+    def parse(self, reply: str) -> Verdict:
+        """The verdict in a reply, or None with the reason."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -63,6 +133,11 @@ class Opinion(NamedTuple):
         raw = self.raw[:SHOWN_CHARS]
         return raw if self.value is not None else f"unscored ({self.reason}): {raw}".rstrip(": ")
 
+    @property
+    def graded(self) -> tuple[float, str]:
+        """A grade as a number (NaN = unscored), and its text."""
+        return math.nan if self.value is None else float(self.value), self.text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -75,7 +150,7 @@ class Asked:
     notes: tuple[str, ...]
 
 
-def ask(judge: Judge, materials: Sequence[Mapping[str, str]], options: CallOptions) -> Asked:
+def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: CallOptions) -> Asked:
     """Each material judged; the same material is asked once, and whatever is stored is not asked again."""
     if not materials:
         return Asked(opinions=(), complete=True, calls=0, cost_usd=0.0, notes=())
@@ -97,7 +172,7 @@ def ask(judge: Judge, materials: Sequence[Mapping[str, str]], options: CallOptio
 
 
 def attached(
-    results: Results, judge: Judge, asked: Asked, *, metric: Metric, values: Sequence[float], texts: Sequence[str]
+    results: Results, judge: Instrument, asked: Asked, *, metric: Metric, values: Sequence[float], texts: Sequence[str]
 ) -> Results:
     """The results with the judge's metric as a column, its words in `explanations`, and what was asked on record."""
     if metric.name in RESERVED:
@@ -131,7 +206,7 @@ def attached(
     )
 
 
-def check_judgeable(results: Results, judge: Judge, kind: str) -> GoldenSet:
+def check_judgeable(results: Results, judge: Instrument, kind: str) -> GoldenSet:
     """The cases of the results; DataError or ValueError where this judge cannot judge them."""
     if judge.kind != kind:
         verb = {"pointwise": "`score`", "pairwise": "`prefer`"}
@@ -141,7 +216,7 @@ def check_judgeable(results: Results, judge: Judge, kind: str) -> GoldenSet:
     return results.golden
 
 
-def warn_of_kinship(results: Results, judge: Judge) -> Results:
+def warn_of_kinship(results: Results, judge: Instrument) -> Results:
     """The results, with a warning and a note where the judge is of the family of a model that it judges."""
     own = family(judge.bundle.model)
     kin = [name for name, bundle in results.bundles.items() if family(bundle.model) == own]
@@ -155,7 +230,84 @@ def warn_of_kinship(results: Results, judge: Judge) -> Results:
     return replace(results, notes=tuple(dict.fromkeys([*results.notes, note])))
 
 
-def _opinion(judge: Judge, answer: Generation) -> Opinion:
+def framed(material: Mapping[str, str]) -> dict[str, str]:
+    """The material with the `code` that frames it: 16 hex digits that occur in none of it.
+
+    >>> sorted(framed({"answer": "Use dropna."}))
+    ['answer', 'code']
+    """
+    seed = json.dumps(dict(material), sort_keys=True).encode()
+    together = "\n".join(material.values())
+    codes = (hashlib.sha256(b"%d:" % attempt + seed).hexdigest()[:CODE_CHARS] for attempt in itertools.count())
+    return {**material, "code": next(code for code in codes if code not in together)}
+
+
+def family(model: ModelRef) -> str:
+    """Who trained a model, by its id; the provider and the id's stem where no known name is in it.
+
+    >>> family(ModelRef.parse("openrouter/anthropic/claude-sonnet-4")), family(ModelRef.parse("offline/extractive-1"))
+    ('anthropic', 'offline/extractive')
+    """
+    named = (who for who, pattern in _FAMILIES.items() if re.search(pattern, model.id, re.IGNORECASE))
+    return next(named, f"{model.provider}/{re.split('[-:@.0-9]', model.id)[0]}")
+
+
+def judge_metric(judge: Instrument, *, name: str | None = None) -> Metric:
+    """What the judge's numbers mean: bounds from the scale, and the judge's digest."""
+    low, high = (judge.rubric.scale[0], judge.rubric.scale[-1]) if judge.kind == "pointwise" else (0, 1)
+    return Metric(name=name or judge.metric, low=float(low), high=float(high), judge=judge.digest)
+
+
+def material_of(
+    case: Case, answers: Mapping[str, Generation], judge: Instrument, passages: Mapping[tuple[str, str], str]
+) -> dict[str, str]:
+    """What the judge is shown of these answers to a case, by the names of its template's placeholders."""
+    material = {"question": case.question} | {name: answer.text or NO_TEXT for name, answer in answers.items()}
+    if "reference" in judge.rubric.needs:
+        material["reference"] = case.reference
+    if "passages" in judge.rubric.needs:
+        shown = {passages[answer.variant, answer.case_id] for answer in answers.values()}
+        material["passages"] = "\n\n".join(sorted(shown))
+    return material
+
+
+def without_a_call(answer: Generation, *, worst: float) -> tuple[float, str] | None:
+    """The score that an answer's status decides (NaN = unscored) and why; None where a judge has to be asked."""
+    if answer.status == "error":
+        return math.nan, f"unscored: no answer ({answer.error or 'error'})"
+    if answer.status == "timeout":
+        return worst, "timeout: counts as a failure"
+    if not answer.text.strip() and answer.status != "refused":
+        return worst, "the answer is empty"
+    return None
+
+
+def passages_of(results: Results, *, base: str | Path | None = None) -> dict[tuple[str, str], str]:
+    """The text of `passage_blocks_of`, as it stood in the prompt."""
+    return {cell: "\n\n".join(blocks) for cell, blocks in passage_blocks_of(results, base=base).items()}
+
+
+def passage_blocks_of(results: Results, *, base: str | Path | None = None) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The passages that each variant was shown for each case, best first, searched again in the same index.
+
+    Raises:
+        DataError: a variant does not retrieve, or its corpus is no longer the one that was searched.
+    """
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    cases = results.golden.cases if results.golden is not None else ()
+    for variant, bundle in results.bundles.items():
+        if bundle.retrieval is None:
+            raise DataError(f"variant {variant!r} retrieves nothing, so a judge that reads passages cannot judge it")
+        index = build_index(bundle.retrieval, base=base or project_root())
+        if index.digest != results.index_digests.get(variant):
+            raise DataError(f"variant {variant!r}: the corpus has changed since the run; run it again, then judge it")
+        hits = index.search([fill(bundle.retrieval.query, case.inputs) for case in cases], bundle.retrieval.k)
+        for case, some in zip(cases, hits, strict=True):
+            found[variant, case.id] = tuple(index.passages([hit]) for hit in some)
+    return found
+
+
+def _opinion(judge: Instrument, answer: Generation) -> Opinion:
     if answer.status != "ok":
         reason = ": ".join(part for part in (_NOT_READ[answer.status], answer.error) if part)
         return Opinion(None, reason, answer.text)

@@ -15,32 +15,36 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, Unpack
 
 from llmlab.base.errors import DataError
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import text_digest
-from llmlab.judge.asking import Opinion, ask, attached, check_judgeable, warn_of_kinship
-from llmlab.judge.pointwise import judge_metric, passage_blocks_of
-from llmlab.judge.prompts import Judge
+from llmlab.judge.asking import (
+    CallOptions,
+    Opinion,
+    ask,
+    attached,
+    check_judgeable,
+    judge_metric,
+    passage_blocks_of,
+    warn_of_kinship,
+    without_a_call,
+)
+from llmlab.judge.judges import Judge
 from llmlab.judge.rubrics import Rubric
 from llmlab.results.results import Results
 from llmlab.scorers.grounding import says_nothing, statements
-
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from llmlab.bundle.bundle import ModelRef
-    from llmlab.judge.asking import CallOptions
-    from llmlab.search.corpus import Corpus
+from llmlab.search.corpus import Corpus
 
 __all__ = ["CONTEXT_RUBRICS", "context_judge", "context_verdicts", "score_context"]
 
 NO_PASSAGES = "(nothing was retrieved)"
 SHOWN_CHARS = 200  # of a statement that is not supported, in the explanation
 
-Texts: TypeAlias = "Corpus | Mapping[str, str] | None"
+Texts: TypeAlias = Corpus | Mapping[str, str] | None
 
 
 def _yes_or_no(name: str, question: str, no: str, yes: str, *needs: str) -> Rubric:
@@ -197,12 +201,8 @@ def _blocks(answer: Generation, corpus: Corpus | Mapping[str, str]) -> tuple[str
 
 
 def _of_statements(case: Case, answer: Generation, blocks: Sequence[str]) -> _Row:
-    if answer.status == "error":
-        return _Row(case, answer, why=f"unscored: no answer ({answer.error or 'error'})")
-    if answer.status == "timeout":
-        return _Row(case, answer, value=0.0, why="timeout: counts as a failure")
-    if not answer.text.strip() and answer.status != "refused":
-        return _Row(case, answer, value=0.0, why="the answer is empty")
+    if (known := without_a_call(answer, worst=0.0)) is not None:
+        return _Row(case, answer, value=known[0], why=known[1])
     said = [] if says_nothing(answer) else statements(answer.text)
     if not said:
         return _Row(case, answer, why="unscored: the answer states nothing that could be supported")

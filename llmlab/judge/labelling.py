@@ -17,7 +17,7 @@ import numpy as np
 from llmlab.base.display import Html, Marked, Shown, html_heading, html_of, html_table
 from llmlab.base.errors import DataError
 from llmlab.golden.labels import Label, Labels, Worklist, read_labels, same_way_round, text_digest, write_labels
-from llmlab.judge.pointwise import passages_of
+from llmlab.judge.asking import passages_of
 from llmlab.judge.rubrics import Rubric
 from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray

@@ -15,18 +15,15 @@ from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import ModelRef
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import Labels, text_digest
+from llmlab.judge.asking import CallOptions, Instrument, family
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 from llmlab.judge.figures import Calibration
-from llmlab.judge.pairwise import prefer, verdict_frame
-from llmlab.judge.pointwise import score
-from llmlab.judge.prompts import Judge, family
+from llmlab.judge.grading import prefer, score, verdict_frame
 from llmlab.results.labelled import label_keys
 from llmlab.results.results import Results
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from llmlab.judge.asking import CallOptions
 
 __all__ = ["calibrate", "calibrated", "graded_frame"]
 
@@ -97,7 +94,7 @@ def calibrate(
 
 
 def calibrated(
-    judge: Judge,
+    judge: Instrument,
     labels: Labels,
     results: Results | Sequence[Results] | None,
     *,
@@ -168,7 +165,7 @@ def _authors(frame: pd.DataFrame, model: str) -> dict[str, str]:
     return {"judge": "judge", "author1": "author_1", "author2": "author_2"}
 
 
-def _judged(judge: Judge, labels: Labels, results: Results, name: str, options: CallOptions) -> list[Results]:
+def _judged(judge: Instrument, labels: Labels, results: Results, name: str, options: CallOptions) -> list[Results]:
     """The results, where this judge gave the metric already; else what people labelled of them, judged now."""
     if name in results.metrics and results.metric(name).judge == judge.digest:
         return [results]

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from llmlab.base.errors import DataError
 from llmlab.base.verdict import Conclusion, Verdict
+from llmlab.judge.asking import Instrument
 from llmlab.judge.figures import Calibration, VerdictGroup
-from llmlab.judge.prompts import Judge
 from llmlab.results.passport import JudgePassport, Limit, Measured
 from llmlab.stats.estimate import Estimate
 
@@ -67,7 +67,7 @@ def passport(
     )
 
 
-def verdict(found: JudgePassport, judge: Judge, *, now: datetime) -> Conclusion:
+def verdict(found: JudgePassport, judge: Instrument, *, now: datetime) -> Conclusion:
     """PASS where the passport holds for this judge now, so that a gate may use its scores; else FAIL with reasons.
 
     >>> from datetime import UTC

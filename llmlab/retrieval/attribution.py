@@ -10,23 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmlab.base.display import Interval, Rows, Shown, plain
 from llmlab.base.errors import DataError
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.comparison import Comparison, compare_tables
+from llmlab.results.results import Results
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable
 from llmlab.results.wording import counted
 from llmlab.stats.estimate import Estimate, mean_estimate
 from llmlab.stats.shares import share_estimate
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from llmlab.golden.cases import Case, GoldenSet
-    from llmlab.results.results import Results
 
 __all__ = [
     "CELLS",
@@ -46,7 +42,7 @@ ADVICE = {
     "retrieval failure": "not fetched, answered wrong: look at search, chunks and corpus",
     "lucky": "not fetched, answered right: unsupported, or the judgements are incomplete",
 }
-Enough = Callable[["Case", Sequence[str]], bool]
+Enough = Callable[[Case, Sequence[str]], bool]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,17 +15,15 @@ from llmlab.base.display import Interval, Rows, Shown
 from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import Bundle, RetrievalConfig
 from llmlab.bundle.prompt import fill
+from llmlab.golden.cases import GoldenSet
 from llmlab.results.comparison import Comparison, compare_tables
+from llmlab.results.results import Results
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
 from llmlab.results.wording import counted
 from llmlab.retrieval.metrics import Measure, RetrievalMetrics, evaluate, parse_measure
 from llmlab.search.retrievers import Index, build_index
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.shares import share_estimate
-
-if TYPE_CHECKING:
-    from llmlab.golden.cases import GoldenSet
-    from llmlab.results.results import Results
 
 __all__ = ["RunMetrics", "by_k", "compare_runs", "of_results"]
 

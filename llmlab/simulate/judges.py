@@ -10,19 +10,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmlab.bundle.bundle import Bundle
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import Label, Labels, text_digest
-from llmlab.judge.pointwise import judge_metric
-from llmlab.judge.prompts import Judge
+from llmlab.judge.asking import judge_metric
+from llmlab.judge.judges import Judge
 from llmlab.results.results import Results
+from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
-
-    from llmlab.stats.arrays import FloatArray
 
 __all__ = ["PlantedResults", "judged_arms", "judged_grades", "judged_results", "judged_scores", "judged_verdicts"]
 

@@ -10,7 +10,7 @@ import llmlab as ll
 from llmlab.base.errors import FloatingModelError
 from llmlab.bundle.bundle import ModelRef
 from llmlab.golden.cases import Case
-from llmlab.judge.prompts import family, framed
+from llmlab.judge.asking import family, framed
 from tests.judge.judged import answered, blocks, grade, outside
 
 PINNED = "openai/gpt-4o-2024-08-06"

@@ -22,7 +22,7 @@ from llmlab.clients.endpoints import load_endpoints
 from llmlab.gate import GatePolicy, Receipt
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import Labels
-from llmlab.judge.judgefile import read_judge
+from llmlab.judge.judges import Judge
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.retrieval.trec import read_qrels, read_run
@@ -86,7 +86,7 @@ YAML_READERS = {
     "endpoints": load_endpoints,
     "gate": GatePolicy.load,
     "models": lambda path: read_model(Catalogue, path),
-    "judge": read_judge,
+    "judge": Judge.load,
 }
 JSON_READERS: dict[str, Any] = {
     "receipt": lambda path: Receipt.from_json(path.read_text(), path=path),

@@ -1,35 +1,40 @@
-"""Two variants against each other, answer by answer, in both orders: `prefer`.
+"""Answers judged: each graded on a rubric's scale (`score`), or two variants against each other (`prefer`).
 
-The judge sees each pair twice, each answer once in front. The same winner twice is a preference; anything else that
-was said is a tie by rule; an error or an unreadable reply is no tie but unscored.
+Of a pair the judge sees both orders, each answer once in front. The same winner twice is a preference; anything else
+that was said is a tie by rule; an error or an unreadable reply is no tie but unscored.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from llmlab.base.errors import DataError
 from llmlab.clients.base import Generation
-from llmlab.golden.cases import Case
-from llmlab.judge.asking import ask, attached, check_judgeable, warn_of_kinship
+from llmlab.judge.asking import (
+    CallOptions,
+    Instrument,
+    Opinion,
+    ask,
+    attached,
+    check_judgeable,
+    family,
+    judge_metric,
+    material_of,
+    passages_of,
+    warn_of_kinship,
+    without_a_call,
+)
 from llmlab.judge.parsing import TIE
-from llmlab.judge.pointwise import judge_metric, passages_of
-from llmlab.judge.prompts import Judge, family
 from llmlab.results.results import Results
 
 if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import Unpack
-
     import pandas as pd
 
-    from llmlab.judge.asking import CallOptions, Opinion
-
-__all__ = ["prefer", "verdict_frame"]
+__all__ = ["prefer", "score", "verdict_frame"]
 
 _FROM_A = {(1, 1): 1.0, (2, 2): 0.0}
 _VERDICT_COLUMNS = (
@@ -39,11 +44,66 @@ _VERDICT_COLUMNS = (
 RAW_CHARS = 800  # of each of the two replies
 
 
+def score(
+    results: Results,
+    judge: Instrument,
+    *,
+    name: str | None = None,
+    base: str | Path | None = None,
+    **options: Unpack[CallOptions],
+) -> Results:
+    """The same results with the judge's metric added: every answer graded, or unscored with the reason and raw reply.
+
+    An empty answer and a timeout get the worst level without a call; an answer that never came is unscored.
+
+    Args:
+        name: of the metric, by default the rubric's; give one where two judges use one rubric.
+        base: the folder that relative corpus paths start from, for rubrics that need the passages.
+        options: `client`, `endpoints`, `store`, `budget_usd`, `concurrency`, ... as for `run`.
+
+    Raises:
+        ValueError: a pairwise judge, or a name that the results use already for something else.
+        DataError: the results carry no golden set, or the passages cannot be found again.
+
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from llmlab.clients.fake import FakeClient
+    >>> from llmlab.golden.cases import Case, GoldenSet
+    >>> from llmlab.judge.judges import Judge
+    >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Which function drops gaps?"}),))
+    >>> answers = pd.DataFrame({"variant": ["v1"], "case_id": ["q1"], "text": ["dropna"]})
+    >>> judge = Judge.pointwise("relevance", model="openai/gpt-4o-2024-08-06")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     means = {"client": FakeClient('{"score": 4}'), "store": f"{folder}/calls.sqlite", "progress": False}
+    ...     judged = score(Results.from_frame(answers, golden=golden), judge, **means)
+    >>> judged.frame["relevance"].tolist()
+    [4.0]
+    """
+    golden, rubric = check_judgeable(results, judge, "pointwise"), judge.rubric
+    results = warn_of_kinship(results, judge)
+    passages = passages_of(results, base=base) if "passages" in rubric.needs else {}
+    decided: list[tuple[float, str] | None] = []
+    materials = []
+    for answer in results.generations():
+        case = golden.by_id[answer.case_id]
+        known = without_a_call(answer, worst=float(rubric.scale[0]))
+        if "reference" in rubric.needs and not case.expected and answer.status != "error":
+            known = math.nan, "unscored: the case names nothing expected"
+        if known is None:
+            materials.append(material_of(case, {"answer": answer}, judge, passages))
+        decided.append(known)
+    asked = ask(judge, materials, options)
+    opinions = iter(asked.opinions)
+    graded = [known or next(opinions).graded for known in decided]
+    values, texts = zip(*graded, strict=True) if graded else ((), ())
+    return attached(results, judge, asked, metric=judge_metric(judge, name=name), values=values, texts=texts)
+
+
 def prefer(
     results: Results,
     a: str,
     b: str,
-    judge: Judge,
+    judge: Instrument,
     *,
     name: str | None = None,
     base: str | Path | None = None,
@@ -64,7 +124,8 @@ def prefer(
     >>> import tempfile
     >>> import pandas as pd
     >>> from llmlab.clients.fake import FakeClient
-    >>> from llmlab.golden.cases import GoldenSet
+    >>> from llmlab.golden.cases import Case, GoldenSet
+    >>> from llmlab.judge.judges import Judge
     >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Which function drops gaps?"}),))
     >>> answers = pd.DataFrame({"variant": ["v1", "v2"], "case_id": "q1", "text": ["dropna", "fillna"]})
     >>> judge = Judge.pairwise("relevance", model="openai/gpt-4o-2024-08-06")
@@ -83,9 +144,9 @@ def prefer(
     answers = {(g.variant, g.case_id, g.repeat): g for g in two.generations()}
     cells = list(dict.fromkeys((case_id, repeat) for _, case_id, repeat in answers))
     pairs = {cell: (answers.get((a, *cell)), answers.get((b, *cell))) for cell in cells}
-    settled = {cell: _without_a_call(*pair) for cell, pair in pairs.items()}
+    settled = {cell: _settled(*pair) for cell, pair in pairs.items()}
     materials = [
-        _material(golden.by_id[cell[0]], judge, first, second, passages)
+        material_of(golden.by_id[cell[0]], {"answer_a": first, "answer_b": second}, judge, passages)
         for cell, (one, other) in pairs.items()
         if settled[cell] is None and one is not None and other is not None
         for first, second in ((one, other), (other, one))
@@ -155,7 +216,7 @@ def _outcome(first: Opinion, second: Opinion) -> _Outcome:
     return _Outcome(_FROM_A.get((one, two), 0.5) if TIE not in (one, two) else 0.5, one, two, "", raw)  # type: ignore[arg-type]  # both are 1 or 2 here
 
 
-def _without_a_call(one: Generation | None, other: Generation | None) -> _Outcome | None:
+def _settled(one: Generation | None, other: Generation | None) -> _Outcome | None:
     if one is None or other is None or "error" in (one.status, other.status):
         return _Outcome(math.nan, None, None, "one of the two answers never came")
     failed = [g.status == "timeout" or not g.text.strip() for g in (one, other)]
@@ -163,18 +224,6 @@ def _without_a_call(one: Generation | None, other: Generation | None) -> _Outcom
         value = 0.5 if all(failed) else float(failed[1])
         return _Outcome(value, None, None, "an answer that is empty or late loses")
     return _Outcome(0.5, None, None, "the answers are the same") if one.text == other.text else None
-
-
-def _material(
-    case: Case, judge: Judge, first: Generation, second: Generation, passages: Mapping[tuple[str, str], str]
-) -> dict[str, str]:
-    material = {"question": case.question, "answer_a": first.text, "answer_b": second.text}
-    if "reference" in judge.rubric.needs:
-        material["reference"] = case.reference
-    if "passages" in judge.rubric.needs:
-        shown = sorted({passages[g.variant, g.case_id] for g in (first, second)})
-        material["passages"] = "\n\n".join(shown)
-    return material
 
 
 def _of_two(results: Results, a: str, b: str) -> Results:

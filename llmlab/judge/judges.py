@@ -1,39 +1,46 @@
-"""The judge as a bundle: a rubric rendered into a prompt in which the graded answer is material, never an instruction.
+"""The judge, and its file: a rubric rendered into a prompt in which the answer is material, never an instruction.
 
-Everything that others wrote stands between marks that carry a code. The code is drawn from a hash of that material:
-it differs per call, so no answer can close its own frame, and it is the same when the same thing is judged again, so
-the call store still finds it. Placeholders inside an answer stay literal, since a prompt is filled in one pass.
+Everything that others wrote stands between marks that carry a code (`asking.framed`). Placeholders inside an answer
+stay literal, since a prompt is filled in one pass. As a YAML file, strict, a judge is a bundle's file with its rubric
+in it; what is left out is the standard judge's:
+
+name: judge_correctness
+version: "1.0.0"
+kind: pointwise                 # or pairwise
+rubric: correctness             # a ready one, or {name, question, anchors: {"1": ..., "2": ...}, needs: [reference]}
+model: {provider: openai, id: gpt-4o-2024-08-06}
+sampling: {temperature: 0.0, max_tokens: 600}
+prompt: {system: ..., template: ...}      # where it is yours; it must hold the rubric and frame the answer
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Unpack
+
+import pydantic
+from pydantic import Field
 
 from llmlab.base.display import Shown
-from llmlab.base.errors import FloatingModelError
-from llmlab.bundle.bundle import Bundle, ModelRef
+from llmlab.base.documents import Strict, write_whole
+from llmlab.base.errors import FileRuleError, FloatingModelError
+from llmlab.base.yamlfile import read_model, to_yaml
+from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
+from llmlab.bundle.prompt import Frozen, Prompt
+from llmlab.golden.labels import Labels
+from llmlab.judge.anchors import AnchorCheck, check_anchors
+from llmlab.judge.asking import CallOptions
+from llmlab.judge.figures import Calibration
+from llmlab.judge.measuring import calibrated
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
 from llmlab.judge.rubrics import Rubric, rubric
+from llmlab.results.results import Results
 
-if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import Unpack
+__all__ = ["Judge"]
 
-    from llmlab.golden.labels import Labels
-    from llmlab.judge.anchors import AnchorCheck
-    from llmlab.judge.asking import CallOptions
-    from llmlab.judge.figures import Calibration
-    from llmlab.results.results import Results
-
-__all__ = ["Judge", "family", "framed"]
-
-CODE_CHARS = 16
 MAX_TOKENS = 600
 JSON_PROVIDERS = frozenset({"azure", "azure_openai", "deepseek", "fireworks", "groq", "mistral", "openai", "together"})
 JSON_REPLY: Mapping[str, Any] = {"type": "json_object"}
@@ -48,18 +55,6 @@ _ASK_WINNER = (
     'Reply with one JSON object and nothing else: {"reason": "<one sentence>", "winner": "A", "B" or "tie"}. '
     "The order in which the answers stand means nothing, and neither does their length."
 )
-_FAMILIES = {
-    "anthropic": r"claude",
-    "openai": r"\bgpt|\bo[1-9]\b|chatgpt|davinci",
-    "google": r"gemini|gemma|palm",
-    "meta": r"llama",
-    "mistral": r"mistral|mixtral|ministral|codestral|magistral",
-    "alibaba": r"qwen|qwq",
-    "deepseek": r"deepseek",
-    "cohere": r"command",
-    "microsoft": r"\bphi-?[0-9]",
-    "xai": r"grok",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -95,9 +90,9 @@ class Judge(Shown):
         >>> Judge.pointwise("relevance", model="openai/gpt-4o-2024-08-06").rubric.scale
         (1, 2, 3, 4, 5)
         """
-        one = rubric(about) if isinstance(about, str) else about
-        parts = (*_needed(one), ("answer", "Answer"))
-        return cls(bundle=_bundle(one, parts, _ASK_SCORE, f"judge_{one.name}", model, changes), rubric=one)
+        asked = rubric(about) if isinstance(about, str) else about
+        bundle = _bundle(asked, (("answer", "Answer"),), _ASK_SCORE, model, changes)
+        return cls(bundle=bundle, rubric=asked)
 
     @classmethod
     def pairwise(cls, about: str | Rubric, *, model: str | ModelRef, **changes: Any) -> Judge:
@@ -106,23 +101,30 @@ class Judge(Shown):
         >>> Judge.pairwise("relevance", model="openai/gpt-4o-2024-08-06").metric
         'relevance_preferred'
         """
-        one = rubric(about) if isinstance(about, str) else about
-        parts = (*_needed(one), ("answer_a", "Answer A"), ("answer_b", "Answer B"))
-        bundle = _bundle(one, parts, _ASK_WINNER, f"judge_{one.name}_pairs", model, changes)
-        return cls(bundle=bundle, rubric=one, kind="pairwise")
+        asked = rubric(about) if isinstance(about, str) else about
+        bundle = _bundle(asked, (("answer_a", "Answer A"), ("answer_b", "Answer B")), _ASK_WINNER, model, changes)
+        return cls(bundle=bundle, rubric=asked, kind="pairwise")
 
     @classmethod
     def load(cls, path: str | Path) -> Judge:
-        """The judge in a YAML file (keys: `judgefile`); FileRuleError with file, line and rule for anything else."""
-        from llmlab.judge.judgefile import read_judge
-
-        return read_judge(path)
+        """A judge from a YAML file; FileRuleError with file and line for whatever is not one."""
+        return read_model(_JudgeFile, path).judge()
 
     def save(self, path: str | Path) -> Path:
-        """Write the judge as YAML, its rubric and its prompt spelt out; `load` gives the same digest."""
-        from llmlab.judge.judgefile import write_judge
+        """Write the judge as YAML, its rubric and its prompt spelt out; `load` gives the same digest.
 
-        return write_judge(self, path)
+        Raises:
+            FileRuleError: the file holds another judge of the same version.
+        """
+        target, bundle = Path(path), self.bundle
+        there = Judge.load(target) if target.exists() else self
+        if there.digest != self.digest and there.bundle.version == bundle.version:
+            raise FileRuleError(
+                f"holds version {bundle.version} with other content; give the changed judge a new version", path=path
+            )
+        kept = bundle.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        head = {"name": kept.pop("name"), "version": kept.pop("version"), "kind": self.kind}
+        return write_whole(target, to_yaml({**head, "rubric": _about(self.rubric), **kept}))
 
     def with_(self, **changes: Any) -> Judge:
         """A judge that differs in fields of its bundle; with another model it asks for JSON where that one can.
@@ -192,8 +194,6 @@ class Judge(Shown):
         >>> found.only.agreement.value
         0.25
         """
-        from llmlab.judge.measuring import calibrated
-
         return calibrated(self, labels, results, metric=metric, by=by, level=level, **options)
 
     def check_anchors(
@@ -205,14 +205,12 @@ class Judge(Shown):
         **options: Unpack[CallOptions],
     ) -> AnchorCheck:
         """Whether this judge still judges as it did: its frozen answers judged again (`judge.check_anchors`)."""
-        from llmlab.judge.anchors import check_anchors
-
         return check_anchors(anchors, self, metric=metric, labels=labels, **options)
 
     def require_pinned(self) -> Judge:
         """This judge, if its model is pinned; FloatingModelError otherwise: no gate may rest on a floating judge."""
-        if not (found := self.bundle.model.pinned):
-            raise FloatingModelError(provider=found.provider, model_id=found.model_id, reason=found.reason)
+        if not (pin := self.bundle.model.pinned):
+            raise FloatingModelError(provider=pin.provider, model_id=pin.model_id, reason=pin.reason)
         return self
 
     def _rows(self) -> list[dict[str, object]]:
@@ -228,48 +226,85 @@ class Judge(Shown):
         ]
 
 
-def framed(material: Mapping[str, str]) -> dict[str, str]:
-    """The material with the `code` that frames it: 16 hex digits that occur in none of it.
+class _RubricFile(Strict):
+    """A rubric of one's own; the keys of `anchors` are the levels, written as text."""
 
-    >>> sorted(framed({"answer": "Use dropna."}))
-    ['answer', 'code']
-    """
-    seed = json.dumps(dict(material), sort_keys=True).encode()
-    together = "\n".join(material.values())
-    codes = (hashlib.sha256(b"%d:" % attempt + seed).hexdigest()[:CODE_CHARS] for attempt in itertools.count())
-    return {**material, "code": next(code for code in codes if code not in together)}
+    name: str
+    question: str
+    anchors: Mapping[Annotated[str, Field(pattern=r"^-?[0-9]{1,4}$")], str]
+    needs: Annotated[tuple[Literal["reference", "passages"], ...], Field(strict=False)] = ()
 
+    @pydantic.model_validator(mode="after")
+    def _is_a_rubric(self) -> _RubricFile:
+        self.rubric()
+        return self
 
-def family(model: ModelRef) -> str:
-    """Who trained a model, by its id; the provider and the id's stem where no known name is in it.
-
-    >>> family(ModelRef.parse("openrouter/anthropic/claude-sonnet-4")), family(ModelRef.parse("offline/extractive-1"))
-    ('anthropic', 'offline/extractive')
-    """
-    named = (who for who, pattern in _FAMILIES.items() if re.search(pattern, model.id, re.IGNORECASE))
-    return next(named, f"{model.provider}/{re.split('[-:@.0-9]', model.id)[0]}")
+    def rubric(self) -> Rubric:
+        """As a value, worst level first whatever the order of the file."""
+        anchors = tuple(sorted((int(level), text) for level, text in self.anchors.items()))
+        return Rubric(name=self.name, question=self.question, anchors=anchors, needs=self.needs)
 
 
-def _needed(one: Rubric) -> tuple[tuple[str, str], ...]:
-    titles = {"reference": "Reference", "passages": "Passages"}
-    return (("question", "Question"), *((name, titles[name]) for name in one.needs))
+def _spelt_out(given: Any) -> Any:
+    """A ready rubric for its name."""
+    return _about(rubric(given)) if isinstance(given, str) else given
+
+
+class _JudgeFile(Strict):
+    """What a judge's file may hold."""
+
+    name: str | None = None
+    version: str | None = None
+    kind: Literal["pointwise", "pairwise"] = "pointwise"
+    rubric: Annotated[_RubricFile, pydantic.BeforeValidator(_spelt_out)]
+    model: ModelRef
+    sampling: Sampling | None = None
+    prompt: Prompt | None = None
+    metadata: Frozen = Field(default_factory=lambda: Frozen())
+
+    @pydantic.model_validator(mode="after")
+    def _can_judge(self) -> _JudgeFile:
+        self.judge()
+        return self
+
+    def judge(self) -> Judge:
+        """The judge that the file describes."""
+        asked = self.rubric.rubric()
+        standard = (Judge.pointwise if self.kind == "pointwise" else Judge.pairwise)(asked, model=self.model).bundle
+        fields = {name: getattr(standard, name) for name in Bundle.model_fields}
+        given = {key: getattr(self, key) for key in ("name", "version", "sampling", "prompt") if getattr(self, key)}
+        bundle = Bundle.model_validate({**fields, **given, "metadata": self.metadata})
+        return Judge(bundle=bundle, rubric=asked, kind=self.kind)
+
+
+def _about(asked: Rubric) -> dict[str, Any]:
+    """A rubric as its file has it."""
+    needs = {"needs": list(asked.needs)} if asked.needs else {}
+    return {
+        "name": asked.name,
+        "question": asked.question,
+        "anchors": {str(level): text for level, text in asked.anchors},
+        **needs,
+    }
 
 
 def _bundle(
-    one: Rubric,
-    parts: tuple[tuple[str, str], ...],
+    asked: Rubric,
+    answers: tuple[tuple[str, str], ...],
     ask: str,
-    name: str,
     model: str | ModelRef,
     changes: Mapping[str, Any],
 ) -> Bundle:
+    """The standard prompt: each part between its marks, then the rule and what to reply."""
+    titles = {"reference": "Reference", "passages": "Passages"}
+    parts = (("question", "Question"), *((name, titles[name]) for name in asked.needs), *answers)
     blocks = [
         f"[{title} {{{{ code }}}}]\n{{{{ {part} }}}}\n[end of {title.lower()} {{{{ code }}}}]" for part, title in parts
     ]
     template = "\n\n".join([*blocks, f"{_RULE}\n{ask}"])
-    task = "grade an answer" if ask == _ASK_SCORE else "name the better of two answers"
-    system = f"You {task} by this rubric and by nothing else.\n\n{one.text}"
-    bundle = Bundle.from_prompt(template, model=model, name=name)
+    task, suffix = ("grade an answer", "") if ask == _ASK_SCORE else ("name the better of two answers", "_pairs")
+    system = f"You {task} by this rubric and by nothing else.\n\n{asked.text}"
+    bundle = Bundle.from_prompt(template, model=model, name=f"judge_{asked.name}{suffix}")
     sampling: dict[str, Any] = {"temperature": 0.0, "max_tokens": MAX_TOKENS}
     if bundle.model.provider in JSON_PROVIDERS:
         sampling["response_format"] = JSON_REPLY
