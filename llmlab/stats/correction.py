@@ -22,12 +22,13 @@ from llmlab.stats.agreement import JudgeRates
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit, paired_differences
 from llmlab.stats.clustered import clustered_fit, contrast
 from llmlab.stats.estimate import Estimate, wilson_rate
-from llmlab.stats.standard_error import FEW_DF
+from llmlab.stats.standard_error import FEW_DF, skew_notes
 from llmlab.stats.weighted import case_weights
 
 __all__ = ["Correction", "ppi_difference", "ppi_mean", "rogan_gladen"]
 
 FEW_LABELS = 50  # below: Student's t and a cross-fitted lambda
+RARE = 10  # labels of a kind: with fewer, 95% intervals covered 83 to 93% in simulations
 _FOLDS = 5
 
 
@@ -251,7 +252,7 @@ def _ppi(
             estimate,
             method=f"{method}, {estimate.method}",
             n_attempted=attempted,
-            notes=notes + useless + estimate.notes,
+            notes=notes + useless + _rare_notes(sample, lam, what) + estimate.notes,
         )
     return Correction(
         corrected=corrected,
@@ -288,6 +289,15 @@ def _sample(
         clusters=np.unique(group[scored], return_inverse=True)[1].astype(np.intp),
         clustered=clusters is not None,
     )
+
+
+def _rare_notes(sample: _Sample, lam: float, what: str) -> tuple[str, ...]:
+    """That the labels hold too few of one kind, or residuals too skewed, for the normal or t interval to be right."""
+    kinds, counts = np.unique(sample.human, return_counts=True)
+    if what == "mean" and len(kinds) == 2 and counts.min() < RARE:
+        few = f"only {counts.min()} of {len(sample.human):,} labels are of the rarer kind"
+        return (f"{few}: the interval may be too short; label more cases of it",)
+    return skew_notes(sample.human - lam * sample.judged_labelled, sample.label_clusters)
 
 
 class _Error(NamedTuple):

@@ -66,7 +66,7 @@ def mean_estimate(
     import numpy as np
 
     from llmlab.stats.arrays import open_unit
-    from llmlab.stats.standard_error import standard_error, t_quantile, weighted_mean
+    from llmlab.stats.standard_error import skew_notes, standard_error, t_quantile, weighted_mean
 
     error = standard_error(values, clusters, weights=weights)
     w = None if error.effective is None else np.asarray(weights, dtype=np.float64)
@@ -81,7 +81,7 @@ def mean_estimate(
         n=error.n,
         n_attempted=error.n if n_attempted is None else n_attempted,
         method=_mean_method(error.n_clusters, clustered=clusters is not None, weighted=w is not None),
-        notes=error.notes + (all_equal if error.se == 0 else ()),
+        notes=error.notes + (all_equal if error.se == 0 else skew_notes(values, clusters)),
     )
 
 

@@ -20,6 +20,7 @@ from llmlab.stats.standard_error import (
     TOO_FEW_DF,
     Estimator,
     StandardError,
+    skew_notes,
     standard_error,
     t_quantile,
     t_tail,
@@ -149,7 +150,8 @@ def mean_difference(
     not taken as independent (CR2 with Bell-McCaffrey degrees of freedom; without clusters Student's paired t, Miller
     2024, arXiv 2411.00640). The estimand: the mean difference over cases drawn like these; with `weights`, over the
     production cases that they stand for (equal weights change nothing). `bounds` are those of a difference, -1 and 1
-    for scores from 0 to 1: where given, rare harm that few cases show is reckoned with (`bounded`).
+    for scores from 0 to 1: where given, rare harm that few cases show is reckoned with (`bounded`); without them a
+    note says where a few cases carry the mean and t is too sure.
 
     Raises DataError below two cases or clusters, or beyond the bounds, ValueError for NaN.
 

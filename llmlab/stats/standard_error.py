@@ -23,6 +23,7 @@ __all__ = [
     "Estimator",
     "StandardError",
     "bell_mccaffrey_df",
+    "skew_notes",
     "standard_error",
     "t_quantile",
     "t_tail",
@@ -31,6 +32,9 @@ __all__ = [
 
 FEW_DF = 10.0  # below: the interval is honest on average but leans on near-normal cluster means, so it is said
 TOO_FEW_DF = 4.0  # below: a verdict should not rest on it
+# Skewness of the mean from which it is said. Of 100 lognormal values of sigma 1.5 (t covers 84%) it says so in 83% of
+# draws, of sigma 1 (92%) in 46%, of 100 exponential ones (95%) in 3%, of normal ones in none.
+SKEWED_FROM = 0.3
 DUST = 1e-10  # a standard error below this share of the largest value is rounding
 
 Estimator = Literal["CR0", "CR1", "CR2"]
@@ -133,6 +137,29 @@ def bell_mccaffrey_df(sizes: ArrayLike) -> float:
     n = n_c.sum()
     u = n_c**2 / (n - n_c)
     return float(n**2 / (n_c @ n_c + u.sum() ** 2 - u @ u))
+
+
+def skew_notes(values: ArrayLike, clusters: ArrayLike | None = None) -> tuple[str, ...]:
+    """A note where a few cases (clusters) carry the mean and Student's interval is too short on their side; else ().
+
+    The mean of n values of skewness g has the skewness g / sqrt(n) (Cochran 1977, Sampling Techniques, section 2.15,
+    asks that n be above 25 g^2, 0.2 here). For pass/fail values 0.3 is about ten of the rarer kind.
+
+    >>> skew_notes([1.0] * 2 + [0.0] * 98) != (), skew_notes([1.0, 0.0] * 50)
+    (True, ())
+    """
+    x = np.asarray(values, dtype=np.float64)
+    d = x - x.mean()
+    d = d if clusters is None else cluster_sums(d, cluster_codes(clusters, n=x.size))
+    variance = float((d**2).mean())
+    scale = max(float(np.abs(x).max(initial=0.0)), 1e-300)
+    if d.size < 3 or variance <= (DUST * scale) ** 2:
+        return ()
+    skewness = abs(float(((d / variance**0.5) ** 3).mean())) / d.size**0.5
+    if skewness <= SKEWED_FROM:
+        return ()
+    few = "cases" if clusters is None else "clusters"
+    return (f"very skewed: a few {few} carry the estimate, and the interval is too short on their side",)
 
 
 def t_quantile(probability: float, df: float) -> float:

@@ -263,3 +263,17 @@ def test_weighted_corrections_cover_the_mean_of_production():
         unweighted += without.low <= 0.5 <= without.high
     assert 0.92 <= covered / 400 <= 0.98
     assert unweighted == 0
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.03, 0.9), (0.5, 0.0)])
+def test_few_labels_of_the_rarer_kind_are_told_where_the_interval_falls_short(share, said):
+    """100 labels of 1,000 cases: with 3% passing the interval covers under 90%, and nearly every draw says so."""
+    rng, covered, noted = np.random.default_rng(6), [], []
+    for _ in range(200):
+        human = (rng.random(1000) < share) * 1.0
+        judged = np.where(human == 1, rng.random(1000) < 0.8, rng.random(1000) > 0.95) * 1.0
+        found = ppi_mean(judged, np.where(np.arange(1000) < 100, human, np.nan)).corrected
+        covered.append(found.low is not None and found.low <= share <= found.high)
+        noted.append(bool(found.notes))
+    assert np.mean(noted) == pytest.approx(said, abs=0.1)
+    assert (np.mean(covered) < 0.91) == (said > 0.5)
