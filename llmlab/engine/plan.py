@@ -22,7 +22,7 @@ from llmlab.clients.base import Client, Request, Usage
 from llmlab.clients.call_store import call_key
 from llmlab.engine.app import App, app_identity
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.golden.checks import check_cases, refuse_secrets
+from llmlab.golden.checks import check_cases, refuse_secrets, same_requests
 from llmlab.search.retrievers import Index, build_index
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Plan:
         clients: the client of each variant; empty where an application answers.
         indexes: the index of each variant that retrieves.
         app, identity: the application under test, and the entry point, commit and source it is known by.
+        notes: what must be known before the first call, such as cases that send one and the same request.
     """
 
     bundles: Mapping[str, Bundle]
@@ -83,6 +84,7 @@ class Plan:
     indexes: Mapping[str, Index] = field(default_factory=dict)
     app: App | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.bundles) * len(self.golden) * self.repeats
@@ -200,7 +202,10 @@ def make_plan(
         raise ValueError("a plan needs client_of, or an app")
     for name, bundle in bundles.items():
         check_cases(bundle, golden, variant=name)
+    if same := same_requests(bundles.values(), golden):
+        warnings.warn(same, RuntimeWarning, stacklevel=4)
     return Plan(
+        notes=(same,) if same else (),
         bundles=bundles,
         golden=golden,
         repeats=repeats,
@@ -235,6 +240,7 @@ class DryRun(Shown):
     pinned: tuple[bool, ...]
     texts_to_embed: int = 0
     embedding_cost_usd: Decimal | None = Decimal(0)
+    notes: tuple[str, ...] = ()
 
     def _rows(self) -> list[dict[str, object]]:
         names = ("variant", "calls", "stored", "input_tokens", "output_tokens_at_most", "cost_usd_at_most", "pinned")
@@ -251,7 +257,8 @@ class DryRun(Shown):
         total = self.total_cost_usd_at_most
         cost = "an unknown amount (a model has no known price)" if total is None else f"at most ${total:,.2f}"
         stored = sum(self.stored)
-        return f"{sum(self.calls) - stored:,} calls to send ({stored:,} are stored), costing {cost}.{self._embedded()}"
+        said = f"{sum(self.calls) - stored:,} calls to send ({stored:,} are stored), costing {cost}.{self._embedded()}"
+        return " ".join([said, *self.notes])
 
     def _embedded(self) -> str:
         if not self.texts_to_embed:

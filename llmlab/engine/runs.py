@@ -207,6 +207,7 @@ def dry_run(
     embedding = [one.cost_usd([text]) for (_, text), one in texts.items()]
     known = [cost for cost in embedding if cost is not None]
     return DryRun(
+        notes=plan.notes,
         texts_to_embed=len(texts),
         embedding_cost_usd=sum(known, Decimal(0)) if len(known) == len(embedding) else None,
         variant=tuple(plan.bundles),
@@ -333,7 +334,7 @@ def _gathered(plan: Plan, state: Progress, failed_share_allowed: float) -> Resul
         complete=len(generations) == len(plan),
         failed_share_allowed=failed_share_allowed,
         provenance=_provenance(plan),
-        notes=_notes(generations, state.stopped),
+        notes=(*_notes(generations, state.stopped), *plan.notes),
     )
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -17,9 +18,10 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.prompt import fill, placeholders
 from llmlab.golden.cases import Case, GoldenSet
 
-__all__ = ["check_cases", "leaks", "refuse_secrets", "unfilled"]
+__all__ = ["check_cases", "leaks", "refuse_secrets", "same_requests", "unfilled"]
 
 PASSAGES = "passages"  # what retrieval fills in
+GROUPS_SHOWN = 3
 
 
 def check_cases(bundle: Bundle, golden: GoldenSet, *, variant: str, bundle_path: str | Path | None = None) -> None:
@@ -102,8 +104,7 @@ def leaks(bundle: Bundle, golden: GoldenSet) -> tuple[tuple[int, str, str], ...]
     """
     if not bundle.prompt.examples:
         return ()
-    query = bundle.retrieval.query if bundle.retrieval is not None else ""
-    used = (bundle.prompt.placeholders | placeholders(query)) - {PASSAGES}
+    used = _used(bundle)
     cases: dict[str, list[Case]] = {}
     for case in golden:
         cases.setdefault(_signature(case.inputs, used), []).append(case)
@@ -112,6 +113,38 @@ def leaks(bundle: Bundle, golden: GoldenSet) -> tuple[tuple[int, str, str], ...]
         for number, example in enumerate(bundle.prompt.examples, start=1)
         for case in cases.get(_signature(example.inputs, used), ())
     )
+
+
+def same_requests(bundles: Iterable[Bundle], golden: GoldenSet) -> str:
+    """A sentence on cases that fill a prompt alike, so that one answer is that of all of them; "" where none do.
+
+    >>> cases = tuple(Case(id=name, inputs={"question": "?", "user": name}) for name in ("q1", "q2", "q3"))
+    >>> bundle = Bundle.from_prompt("{{ question }}", model="offline/extractive-1")
+    >>> same_requests([bundle], GoldenSet(cases)).partition(":")[0]
+    '3 cases send the same request as another (q1 = q2 = q3)'
+    """
+    groups: dict[tuple[str, ...], None] = {}
+    for used in {frozenset(_used(bundle)): None for bundle in bundles}:
+        alike: dict[bytes, list[str]] = {}
+        for case in golden:
+            filled = json.dumps([_text(case.inputs[name]) for name in sorted(used) if name in case.inputs])
+            alike.setdefault(hashlib.sha256(filled.encode()).digest(), []).append(case.id)  # prompts may be huge
+        groups |= {tuple(ids): None for ids in alike.values() if len(ids) > 1}
+    if not groups:
+        return ""
+    shown = [" = ".join(ids[:GROUPS_SHOWN]) + " ..." * (len(ids) > GROUPS_SHOWN) for ids in groups]
+    more = f"; {len(shown) - GROUPS_SHOWN:,} more groups" if len(shown) > GROUPS_SHOWN else ""
+    alike_ids = {case_id for ids in groups for case_id in ids}
+    return (
+        f"{len(alike_ids):,} cases send the same request as another ({'; '.join(shown[:GROUPS_SHOWN])}{more}): "
+        "they get one answer, so each such group counts as one cluster."
+    )
+
+
+def _used(bundle: Bundle) -> frozenset[str]:
+    """The inputs that a bundle's templates use."""
+    query = bundle.retrieval.query if bundle.retrieval is not None else ""
+    return frozenset(bundle.prompt.placeholders | placeholders(query)) - {PASSAGES}
 
 
 def _gap(text: str, values: Mapping[str, Any], name: str, *, try_it: bool) -> str:

@@ -520,7 +520,8 @@ class Results(Shown):
         if (variant_codes < 0).any():
             stranger = self.frame["variant"][variant_codes < 0].iloc[0]
             raise DataError(f"the frame has a variant {stranger!r} without a bundle ({', '.join(self.variants)})")
-        groups = CaseGroups.of(tuple(case_ids), self.golden)
+        keys = self.frame["call_key"].to_numpy() if "call_key" in self.frame.columns else None
+        groups = CaseGroups.of(tuple(case_ids), self.golden).joined(case_codes, keys)
         return tuple(case_ids), case_codes.astype(np.int64), variant_codes.astype(np.int64), groups
 
     def __repr__(self) -> str:

@@ -111,6 +111,28 @@ class CaseGroups:
             weights=np.array(weights) if len(set(weights)) > 1 else None,
         )
 
+    def joined(self, case_codes: NDArray[np.intp], call_keys: NDArray[np.object_] | None) -> CaseGroups:
+        """The same, with cases that got one and the same answer (rows with equal call keys) in one cluster.
+
+        An empty key is no key: who sent what is not known then.
+        """
+        import pandas as pd
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        if call_keys is None:
+            return self
+        sent = pd.DataFrame({"case": case_codes, "key": pd.factorize(call_keys)[0]})[call_keys != ""]
+        sent = sent.drop_duplicates()
+        sent = sent[sent["key"].duplicated(keep=False)]
+        if sent.empty:
+            return self
+        clusters, size = self.clusters[sent["case"]], int(self.clusters.max()) + 1 + int(sent["key"].max()) + 1
+        ends = (clusters, self.clusters.max() + 1 + sent["key"].to_numpy())
+        together = connected_components(coo_array((np.ones(len(sent)), ends), shape=(size, size)), directed=False)[1]
+        codes = pd.factorize(together[self.clusters])[0].astype(np.int64)
+        return replace(self, clusters=codes, clustered=True)
+
     @property
     def weighting(self) -> str:
         """A sentence: that cases are weighted, and what that leaves of them; "" where all count the same."""

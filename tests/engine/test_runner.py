@@ -431,6 +431,6 @@ def test_failures_are_asked_again_by_the_next_run(path: Path) -> None:
 
 def test_huge_prompts_are_prepared_a_few_at_a_time() -> None:
     """FAULTS 16: a batch is cut by the size of its cases, so that memory is bounded."""
-    golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": "x" * 2_000_000}) for i in range(10)))
+    golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"{i}" * 2_000_000}) for i in range(10)))
     plan = make_plan(BUNDLE, golden, client_of=lambda _: FakeClient("yes"))
     assert max(len(batch) for batch in plan.batches()) <= 3

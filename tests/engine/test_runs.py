@@ -429,3 +429,28 @@ def test_a_metric_that_no_scorer_makes_is_refused_before_the_first_call(store: P
     known = ["not_empty", "latency_s"]
     ll.run(BUNDLE, golden(2), client=asked, store=store, progress=False, scorers=made, metrics=known)
     assert len(asked.requests) == 2
+
+
+def test_cases_that_send_the_same_request_are_told_before_the_first_call_and_are_one_cluster(store: Path) -> None:
+    """Forty cases with ten questions between them: the interval is that of ten clusters."""
+    cases = tuple(Case(id=f"q{i}", inputs={"question": f"{i % 10}?", "user": f"u{i}"}) for i in range(40))
+    bundles = {name: Bundle.from_prompt(f"{name} {{{{ question }}}}", model="fake/m-1") for name in ("v1", "v2")}
+    asked: list[Request] = []
+
+    def answer(request: Request) -> str:
+        asked.append(request)
+        return str(sum(map(ord, str(request.messages[-1]["content"]))) % 3)
+
+    @scorer(name="length")
+    def length(_case: Case, generation: Generation) -> float:
+        return float(generation.text) / 2
+
+    means = {"client": FakeClient(answer), "store": store}
+    with pytest.warns(RuntimeWarning, match="40 cases send the same request"):
+        planned = ll.dry_run(bundles, ll.GoldenSet(cases), **means)
+    assert (asked, planned.notes != ()) == ([], True)
+    with pytest.warns(RuntimeWarning, match="40 cases send the same request"):
+        results = ll.run(bundles, ll.GoldenSet(cases), scorers=[length], progress=False, **means)
+    row = results.compare("v1").row("length")
+    assert (row.n_pairs, row.n_clusters) == (40, 10)
+    assert set(planned.notes) <= set(results.notes)

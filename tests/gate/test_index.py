@@ -19,7 +19,7 @@ from tests.gate.gating import decided, noisy, policy, superior
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 TODAY = Corpus(documents=tuple(Document(id=f"d{i}", text=f"text {i}") for i in range(200)), name="manual", version="2")
-GOLDEN = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": "?"}, relevant={f"d{i}": 1}) for i in range(200)))
+GOLDEN = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"{i}?"}, relevant={f"d{i}": 1}) for i in range(200)))
 
 
 def retrieving(results):
