@@ -29,6 +29,7 @@ __all__ = [
     "Marked",
     "Rows",
     "Shown",
+    "as_sentences",
     "both_sides",
     "diffed",
     "escape",
@@ -181,6 +182,15 @@ def escape(value: object, limit: int | None = HTML_TEXT_LIMIT_CHARS) -> str:
     if limit is not None and len(text) > limit:
         text = f"{text[:limit]}… ({len(text):,} characters in all)"
     return html.escape(_printable(text, keep="\n\t"), quote=True)
+
+
+def as_sentences(notes: Iterable[str]) -> str:
+    """Notes, which begin small and end without a full stop, as sentences.
+
+    >>> as_sentences(["30 labels only: it is rough", "all labels agree", "Is so."])
+    '30 labels only: it is rough. All labels agree. Is so.'
+    """
+    return " ".join(f"{note[:1].upper()}{note[1:]}{'' if note.endswith('.') else '.'}" for note in notes if note)
 
 
 def plain(value: object, limit: int | None = CUT_AT_CHARS) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-__all__ = ["MISSING", "Interval", "number", "p_text"]
+__all__ = ["MISSING", "Interval", "number", "p_text", "with_unit"]
 
 MISSING = "–"  # shown where there is no value; never a NaN
 P_LEVELS = (0.01, 0.05, 0.1)  # what p values are usually held against
@@ -72,6 +72,16 @@ def number(value: object, significant: int = 4) -> str:
     if abs(amount) >= 1000:
         return f"{amount:,.0f}"
     return f"{amount:.{significant}g}" if abs(amount) >= 1e-4 else f"{amount:.2e}"
+
+
+def with_unit(shown: str, unit: str) -> str:
+    """A number that is written already with its unit behind it, which is singular where the number reads 1.
+
+    >>> with_unit("1", " points"), with_unit("1.0", " points"), with_unit("1", " s"), with_unit("-1", " tokens")
+    ('1 point', '1.0 points', '1 s', '-1 token')
+    """
+    one = shown.lstrip("-") == "1" and len(unit.strip()) > 1 and unit.endswith("s")
+    return shown + (unit[:-1] if one else unit)
 
 
 def _digits_for(width: float) -> int:

@@ -23,6 +23,7 @@ from llmlab.clients.call_store import call_key
 from llmlab.engine.app import App, app_identity
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, refuse_secrets, same_requests
+from llmlab.results.wording import counted
 from llmlab.search.retrievers import Index, build_index
 
 if TYPE_CHECKING:
@@ -255,17 +256,18 @@ class DryRun(Shown):
 
     def _sentence(self) -> str:
         total = self.total_cost_usd_at_most
-        cost = "an unknown amount (a model has no known price)" if total is None else f"at most ${total:,.2f}"
+        why = "no max_tokens bounds it" if None in self.output_tokens_at_most else "a model has no known price"
+        cost = f"an unknown amount ({why})" if total is None else f"at most ${total:,.2f}"
         stored = sum(self.stored)
-        said = f"{sum(self.calls) - stored:,} calls to send ({stored:,} are stored), costing {cost}.{self._embedded()}"
-        return " ".join([said, *self.notes])
+        said = f"{counted(sum(self.calls) - stored, 'call')} to send ({stored:,} stored already), costing {cost}."
+        return " ".join([f"{said}{self._embedded()}", *self.notes])
 
     def _embedded(self) -> str:
         if not self.texts_to_embed:
             return ""
         cost = self.embedding_cost_usd
         shown = "an unknown amount (a model has no known price)" if cost is None else f"about ${cost:,.6f}"
-        return f" That includes {self.texts_to_embed:,} texts to embed, for {shown}."
+        return f" That includes {counted(self.texts_to_embed, 'text')} to embed, for {shown}."
 
 
 def estimated_tokens(text: str) -> int:

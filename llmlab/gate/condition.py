@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmlab.base.display import Interval, Shown, number
+from llmlab.base.display import Interval, Shown, as_sentences, number
+from llmlab.base.numbers import with_unit
 from llmlab.base.verdict import Verdict
 from llmlab.gate.corrected import MoreLabels
 from llmlab.results.wording import counted
@@ -102,14 +103,14 @@ class Condition(Shown):
         ]
 
     def _sentence(self) -> str:
-        return "; ".join(self.notes)
+        return as_sentences(self.notes)
 
     @property
     def _unit(self) -> str:
         return "%" if self.relative else self.unit
 
     def _amount(self, value: float) -> str:
-        return f"{number(float(f'{value * self.scale:.2g}'))}{self._unit}"
+        return with_unit(number(float(f"{value * self.scale:.2g}")), self._unit)
 
 
 def _reading(c: Condition) -> str:
@@ -119,7 +120,7 @@ def _reading(c: Condition) -> str:
         if c.verdict == Verdict.FAIL:
             return f"harm of more than {c._amount(c.bound)} is shown"
         if c.verdict == Verdict.INCONCLUSIVE:
-            return f"the {counted(c.unscored, 'unscored answer')} decide"
+            return f"the {counted(c.unscored, 'unscored answer')} decide{'s' if c.unscored == 1 else ''}"
         if c.se == 0:
             return "not shown harmful (nothing varies)"
         return f"not shown harmful (could miss {'any harm' if c.missed is None else c._amount(c.missed)})"

@@ -133,7 +133,7 @@ def _sentence(decision: Decision) -> str:
         said = "; ".join(f"{c.name}, {c.reading}" for c in broken)
         return f"{who} breaks {counted(len(broken), 'condition')}: {said}."
     if decision.word == Verdict.INCONCLUSIVE:
-        said = "; ".join(f"{c.name}, {c.reading}" for c in open_)
+        said = "; ".join(_open(c) for c in open_)
         return f"Not enough evidence on {who}: {said}. {_what_settles(decision)}".strip()
     proved = [c for c in decision.conditions if c.verdict == Verdict.PASS and c.rule != "no_shown_harm"]
     rest = [c for c in decision.conditions if c.verdict == Verdict.PASS and c.rule == "no_shown_harm"]
@@ -144,15 +144,20 @@ def _sentence(decision: Decision) -> str:
     return f"{who} holds every condition. {f'Proved: {names}.' if proved else 'Nothing was proved.'}{more}{gone}"
 
 
+def _open(condition: Condition) -> str:
+    """An open condition, and what is known of it beyond that there is not enough evidence."""
+    more = condition.reading.removeprefix("not enough evidence").lstrip(";, ")
+    return f"{condition.name}, {more}" if more else condition.name
+
+
 def _weak(conditions: tuple[Condition, ...]) -> list[str]:
     """What weakens the conditions, categories in one line."""
     judged = [c for c in conditions if c.verdict != Verdict.NOT_JUDGED]
     said = dict.fromkeys(f"{c.name}: {note}." for c in judged if c.kind != "category" for note in c.notes)
     parts = [c for c in judged if c.kind == "category"]
     few = sum(c.df is None or c.df < FEW_DF for c in parts)
-    line = (
-        f"{few} of {len(parts)} categories rest on fewer than {FEW_DF:g} effective degrees of freedom: read with care."
-    )
+    few_said = f"{few} of {counted(len(parts), 'category')} {'rests' if few == 1 else 'rest'} on"
+    line = f"{few_said} fewer than {FEW_DF:g} effective degrees of freedom: read with care."
     return [*said, *([line] if few else [])]
 
 

@@ -134,7 +134,8 @@ def unscored_note(unscored: int, attempted: int, *, assumed: bool) -> tuple[str,
     if not unscored:
         return ()
     worst = ", which for those that nothing bounds is the worst score seen" if assumed else ""
-    return (f"{unscored:,} of {attempted:,} answers are unscored and taken at their worst for the candidate{worst}",)
+    what = "is unscored and taken at its" if unscored == 1 else "are unscored and taken at their"
+    return (f"{unscored:,} of {counted(attempted, 'answer')} {what} worst for the candidate{worst}",)
 
 
 def _values(table: ScoreTable, arms: list[int], lower: bool) -> Iterator[tuple[FloatArray, CaseDesign]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from llmlab.base.display import Shown, number
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import with_unit
 from llmlab.gate.policy import GatePolicy
 from llmlab.results.scores import Metric
 from llmlab.results.wording import counted, scale_of
@@ -90,9 +91,8 @@ def _proposal(
             guards.append({"metric": name, "rule": "no_shown_harm", "margin": _rounded_up(span / 20)})
             continue
         guards.append({"metric": name, "rule": "non_inferior", "margin": margin})
-        remarks.append(
-            (name, f"a margin of {number(margin * scale)}{unit} can be settled with 80% power if nothing differs.")
-        )
+        shown = with_unit(number(margin * scale), unit)
+        remarks.append((name, f"a margin of {shown} can be settled with 80% power if nothing differs."))
     rules = {
         "baseline": baseline,
         "goal": {"metric": goal, "rule": "superior", "min_effect": least},
@@ -109,9 +109,8 @@ def _margin(spread: Spread, clusters: int, span: float, *, conditions: int) -> f
 
 
 def _seen(value: float, unit: str) -> str:
-    return (
-        f"; a true gain of {number(float(f'{value:.2g}'))}{unit} shows with 80% power, smaller ones are easily missed"
-    )
+    gain = with_unit(number(float(f"{value:.2g}")), unit)
+    return f"; a true gain of {gain} shows with 80% power, smaller ones are easily missed"
 
 
 def _rounded_up(value: float) -> float:

@@ -290,7 +290,7 @@ def _on_the_scale(found: Estimate, span: float) -> Estimate:
 def _without_interval(found: Estimate, why: str) -> Estimate:
     if found.low is None:
         return found
-    return replace(found, low=None, high=None, notes=(f"{why}: there is no honest interval", *found.notes))
+    return replace(found, low=None, high=None, notes=(f"{why}: there is no honest interval",))
 
 
 def _undefined(why: str) -> Estimate:

@@ -89,7 +89,7 @@ def scale_of(frame: pd.DataFrame, human: str, judge: str) -> list[Any]:
     """The levels of a scale: those that occur, and for whole numbers all between them."""
     seen = {_level(value) for name in (human, judge) for value in frame[name].tolist() if not _is_empty(value)}
     if len(seen) < 2:
-        raise DataError(f"{human!r} and {judge!r} hold {len(seen)} different label(s): nothing can be compared")
+        raise DataError(f"{human!r} and {judge!r} hold {len(seen)} different labels, two are the least to compare")
     if all(isinstance(one, int) for one in seen) and max(seen) - min(seen) <= 100:
         return list(range(min(seen), max(seen) + 1))
     if all(isinstance(one, (int, float)) for one in seen):

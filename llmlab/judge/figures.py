@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from llmlab.base.display import Interval, Shown, plain
+from llmlab.base.display import Interval, Shown, as_sentences, plain
 from llmlab.base.numbers import p_text
 from llmlab.stats.agreement import ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa
 from llmlab.stats.bias import BiasSlope, PositionBias
@@ -106,7 +106,7 @@ class VerdictGroup(Shown):
     def sentences(self) -> tuple[str, ...]:
         """What the figures mean."""
         slopes = [slope._sentence() for slope in (self.length, self.own) if slope is not None]
-        return (self.position._sentence(), *slopes, *self.kappa_both.notes)
+        return (self.position._sentence(), *slopes, as_sentences(self.kappa_both.notes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -187,7 +187,7 @@ class ScoreGroup(Shown):
         slope, moved = self.length, ""
         if slope is not None and slope.low is not None and slope.high is not None and not slope.low <= 0 <= slope.high:
             moved = f"It {'favours long' if slope.low > 0 else 'favours short'} answers beyond what people do."
-        return tuple(part for part in (said, moved, *self.kappa.notes) if part)
+        return tuple(part for part in (said, moved, as_sentences(self.kappa.notes)) if part)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -261,7 +261,7 @@ class Calibration(Shown):
     def _sentence(self) -> str:
         first = self.groups[0].sentences if len(self.groups) == 1 else ()
         needed = self.labels_needed if len(self.groups) == 1 else None
-        return " ".join([*first, *([needed._sentence()] if needed else []), *self.notes])
+        return " ".join(filter(None, [*first, *([needed._sentence()] if needed else []), *self.notes]))
 
 
 def _value(estimate: Estimate | None) -> float | None:

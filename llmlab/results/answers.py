@@ -117,7 +117,7 @@ def answers_of(
     repeats = frame[repeat].tolist() if repeat in frame.columns else [0] * len(frame)
     cells = list(zip(frame[variant].astype(str), frame[case_id].astype(str), map(_whole, repeats), strict=True))
     if unknown := sorted({case for _, case, _ in cells if case not in case_ids}):
-        raise DataError(f"{len(unknown)} case id(s) are not in the golden set, the first is {unknown[0]!r}")
+        raise DataError(f"the golden set has no case {unknown[0]!r} (ids that it lacks: {len(unknown):,})")
     _refuse_twice(cells, repeat)
     said = zip(cells, frame[text].tolist(), frame[text].isna(), strict=True)
     return [

@@ -108,9 +108,10 @@ class Flips(Shown):
     def _sentence(self) -> str:
         kept = self.n_cases - len(self.flips)
         lost = f" {counted(self.n_unscored, 'case')} without a score in both are left out." if self.n_unscored else ""
+        side = "its side" if kept == 1 else "their side"
         return (
             f"From {self.before} to {self.after}, {counted(len(self.mended), 'case')} became good, "
-            f"{len(self.harmed):,} became bad and {kept:,} stayed on their side ({self.metric}, good from "
+            f"{len(self.harmed):,} became bad and {kept:,} stayed on {side} ({self.metric}, good from "
             f"{self.good_when:g}{' down' if self.good_below else ''}).{lost}"
         )
 
@@ -176,7 +177,8 @@ def worst(results: Results, n: int, *, variant: str | None = None, metric: str |
     )
     unscored = int(frame[name].isna().sum())
     left_out = f" {counted(unscored, 'unscored answer')} cannot be ranked." if unscored else ""
-    return Rows(rows=rows, sentence=f"The {counted(len(rows), 'answer')} that {name} rates worst.{left_out}")
+    answers = "answer" if len(rows) == 1 else counted(len(rows), "answer")
+    return Rows(rows=rows, sentence=f"The {answers} that {name} rates worst.{left_out}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

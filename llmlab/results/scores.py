@@ -362,6 +362,6 @@ def _check_bounds(metric: Metric, scores: NDArray[np.float64]) -> None:
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         raise DataError(
-            f"{metric.name}: {int(wrong.sum())} score(s) are infinite or outside {metric.low} to {metric.high}, "
-            f"the first is {scores[first]} in row {first + 1}; mark it unscored, or correct the bounds"
+            f"{metric.name}: {scores[first]} in row {first + 1} is infinite or outside {metric.low} to {metric.high} "
+            f"(such scores: {int(wrong.sum()):,}); mark it unscored, or correct the bounds"
         )

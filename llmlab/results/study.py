@@ -15,6 +15,7 @@ import numpy as np
 
 from llmlab.base.display import Shown, number
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import with_unit
 from llmlab.results.comparison import compare_tables
 from llmlab.results.scores import CaseDesign, ScoreTable
 from llmlab.results.wording import counted, scale_of
@@ -122,8 +123,9 @@ def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin
             }
         )
     scale, unit = scale_of(table.metric)
-    answer = f"Harm of {number(margin * scale)}{unit} is ruled out in {ruled_out} of {counted(len(rows), 'category')}."
-    return Study(rows=tuple(rows), answer=answer.replace("categorys", "categories"))
+    harm = with_unit(number(margin * scale), unit)
+    answer = f"Harm of {harm} is ruled out in {ruled_out} of {counted(len(rows), 'category')}."
+    return Study(rows=tuple(rows), answer=answer)
 
 
 def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, candidate: str) -> Study:
@@ -153,8 +155,9 @@ def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, can
     seen = {name: detectable(part, tail=TAIL, cases=n) for name, (n, part) in plans.items()}
     now, cases, repeats, least = seen.values()
     scale, unit = scale_of(table.metric)
+    shown, limit = (with_unit(number(size * scale, 2), unit) for size in (now, least))
     answer = (
-        f"{counted(d.n, 'case')} show a true difference of {number(now * scale, 2)}{unit} with {POWER:.0%} power. "
+        f"{counted(d.n, 'case')} show a true difference of {shown} with {POWER:.0%} power. "
         f"Twice the cases brings that down by {1 - cases / now:.0%}, twice the repeats by {1 - repeats / now:.0%}: "
     )
     worth_it = now - repeats >= WORTH_IT * (now - cases)
@@ -164,7 +167,7 @@ def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, can
             {"plan": name, "cases": n, f"shows{unit and f' ({unit.strip()})'}": number(seen[name] * scale, 2)}
             for name, (n, _) in plans.items()
         ),
-        answer=f"{answer} No number of repeats gets below {number(least * scale, 2)}{unit}.",
+        answer=answer + (f" No number of repeats gets below {limit}." if least else ""),
     )
 
 

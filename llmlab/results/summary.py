@@ -77,8 +77,18 @@ class Summary(Shown):
             reading + (f" Unknown for every variant: {', '.join(unknown)}." if unknown else ""),
             *([self._worst_line()] if self.at_worst and self.state != "FAILED" else []),
             *([few] if any(None in seconds for seconds in self.latencies.values()) else []),
+            *(self._weak_lines() if self.state != "FAILED" else []),
             self.sources,
         )
+
+    def _weak_lines(self) -> list[str]:
+        """What weakens an interval, said once with every place that it is true of."""
+        places: dict[str, list[str]] = {}
+        for (variant, metric), found in self.estimates.items():
+            for note in found.notes if found.low is None or found.low != found.high else ():
+                places.setdefault(note, []).append(f"{_RESOURCES.get(metric, metric)} of {variant}")
+        shown = [", ".join(where[:WORST_SHOWN]) + " ..." * (len(where) > WORST_SHOWN) for where in places.values()]
+        return [f"{where}: {note}." for where, note in zip(shown, places, strict=True)]
 
     def _worst_line(self) -> str:
         said = [

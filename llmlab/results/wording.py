@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from llmlab.base.display import Interval, number
+from llmlab.base.numbers import p_text, with_unit
 from llmlab.base.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -27,25 +28,22 @@ def paired_sentence(row: PairedRow) -> str:
     place = _place(row)
     d = row.difference
     if d is None:
-        return (
-            f"{row.candidate} against {row.baseline} on {place}: too few cases, "
-            "fewer than two cases or clusters are scored in both."
-        )
+        return f"{row.candidate} against {row.baseline} on {place}: {_too_few(row)}."
     if row.verdict is None and d.se == 0 and d.value == 0:
-        return f"No difference seen between {row.candidate} and {row.baseline} on {place}: all {_cases(row)} tie."
+        return f"No difference seen between {row.candidate} and {row.baseline} on {place}: all {_units(row)} tie."
     scale, unit = scale_of(row.metric)
-    higher = f"{_size(d, scale)}{unit} {'higher' if d.value > 0 else 'lower'} than" if d.value else "equal to"
-    found = f"{row.candidate} is {higher} {row.baseline} on {place} ({d.level:.0%} CI {_ends_said(d, scale)})"
+    found = f"{row.candidate} {_compared(row, d)}"
     if row.verdict is not None:
         return f"{found}: {_margin_reading(row, d)}."
     if row.undone:
         return f"{found}, but {_undoing(row, scale, unit)}: not enough evidence."
     if row.significant:
         return f"{found}, larger than case-sampling noise{_unless(row)}."
-    tried = f"; p {row.p_adjusted:.2g} with all that were tried" if d.p_value < 1 - d.level and row.p_adjusted else ""
+    tried = f"; p {p_text(row.p_adjusted)} with all that were tried" if d.p_value < 1 - d.level else ""
+    seen = f"{d.level:.0%} CI {_ends(d, scale)}{unit}" if d.se else f"{_size_said(d, scale, unit)} in each of them"
     return (
         f"Not enough evidence that {row.candidate} differs from {row.baseline} on {place} "
-        f"({d.level:.0%} CI {_ends(d, scale)}{unit}{tried}); {_what_is_missed(row, d)}."
+        f"({seen}{tried}); {_what_is_missed(row, d)}."
     )
 
 
@@ -91,10 +89,12 @@ def scale_of(metric: Metric) -> tuple[float, str]:
 def counted(count: int, noun: str) -> str:
     """A number with its noun.
 
-    >>> counted(1, "case"), counted(1200, "case")
-    ('1 case', '1,200 cases')
+    >>> counted(1, "case"), counted(1200, "case"), counted(2, "category")
+    ('1 case', '1,200 cases', '2 categories')
     """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun[:-1]}ies" if noun.endswith("ry") else f"{count:,} {noun}s"
 
 
 def rounded_count(count: float) -> str:
@@ -115,6 +115,35 @@ def _cases(row: PairedRow) -> str:
     return counted(row.n_pairs, "case")
 
 
+def _units(row: PairedRow) -> str:
+    """The cases, or the clusters that they come in."""
+    return _cases(row) if row.n_clusters == row.n_pairs else f"{row.n_clusters:,} clusters"
+
+
+def _too_few(row: PairedRow) -> str:
+    if row.n_pairs == 0:
+        return "no case is scored in both"
+    if row.n_pairs == 1:
+        return "only 1 case is scored in both, and two are the least that can be compared"
+    return f"all {_cases(row)} that are scored in both are in one cluster, which tells nothing of others"
+
+
+def _compared(row: PairedRow, d: PairedDifference) -> str:
+    """What the candidate is to the baseline, with the interval; without one where nothing varies."""
+    scale, unit = scale_of(row.metric)
+    place = f"{row.baseline} on {_place(row)}"
+    if d.se == 0:
+        every = f"in all {_units(row)}"
+        return f"ties with {place} {every}" if d.value == 0 else f"is {_size_said(d, scale, unit)} than {place} {every}"
+    if float(_size(d, scale).replace(",", "")) == 0:
+        return f"is about equal to {place} ({d.level:.0%} CI {_ends(d, scale)}{unit})"
+    return f"is {_size_said(d, scale, unit)} than {place} ({d.level:.0%} CI {_ends_said(d, scale)})"
+
+
+def _size_said(d: PairedDifference, scale: float, unit: str) -> str:
+    return f"{with_unit(_size(d, scale), unit)} {'higher' if d.value > 0 else 'lower'}"
+
+
 def _undoing(row: PairedRow, scale: float, unit: str) -> str:
     lost, worst = counted(row.unscored, "unscored answer"), row.at_worst
     if row.too_many_unscored:
@@ -126,8 +155,8 @@ def _undoing(row: PairedRow, scale: float, unit: str) -> str:
 
 def unless(tipping: Tipping, unit: str) -> str:
     """What lost answers would have to be for a claim to fall, as a clause."""
-    verb, more = {"s": "took", "USD": "cost"}.get(unit, "were"), "over" if tipping.above else "under"
-    value = f"{_two_digits(tipping.value)}{f' {unit}' if unit else ''}"
+    verb = {"s": "took", "USD": "cost"}.get(unit, "was" if tipping.answers == 1 else "were")
+    more, value = "over" if tipping.above else "under", with_unit(_two_digits(tipping.value), f" {unit}" if unit else "")
     lost = counted(tipping.answers, "lost answer")
     return f"it holds unless the {lost} of {tipping.arm} {verb} {more} {value} on average"
 
@@ -139,16 +168,18 @@ def _unless(row: PairedRow) -> str:
 def _what_is_missed(row: PairedRow, d: PairedDifference) -> str:
     if d.too_few_clusters:
         groups = "cluster" if row.n_clusters != row.n_pairs else "case"
-        return f"{counted(row.n_clusters, groups)} are too few for a verdict"
+        alike = "" if d.effective is None else f", which tell as much as {d.independent:,.1f} equal ones,"
+        return f"{counted(row.n_clusters, groups)}{alike} are too few for a verdict"
     if row.detectable is None:
         return f"{_cases(row)} that all differ by the same amount cannot tell more"
     scale, unit = scale_of(row.metric)
-    return f"with {_cases(row)} a true difference under {_two_digits(row.detectable * scale)}{unit} is easily missed"
+    missed = with_unit(_two_digits(row.detectable * scale), unit)
+    return f"with {_cases(row)} a true difference under {missed} is easily missed"
 
 
 def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
     scale, unit = scale_of(row.metric)
-    margin = f"{number((row.margin or 0) * scale)}{unit}"
+    margin = with_unit(number((row.margin or 0) * scale), unit)
     if row.verdict == Verdict.PASS:
         return f"harm of {margin} or more is ruled out{_unless(row)}"
     if row.verdict == Verdict.FAIL:
@@ -161,7 +192,8 @@ def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
         harmed = (d.value < 0) == row.metric.higher_is_better and abs(d.value) > (row.margin or 0)
         end = row.highest if harmed == row.metric.higher_is_better else row.lowest
         ends = f" (at their {'best' if harmed else 'worst'} {_ends(end, scale)}{unit})" if end else ""
-        return f"{undecided}, since {counted(row.unscored, 'answer')} have no score{ends}"
+        without = f"{counted(row.unscored, 'answer')} {'has' if row.unscored == 1 else 'have'} no score"
+        return f"{undecided}, since {without}{ends}"
     if more <= 0:
         return f"{undecided}, though {_cases(row)} would do if nothing differs"
     return f"{undecided}; about {rounded_count(more)} more cases{_or_repeats(row)} would do if nothing differs"
@@ -203,6 +235,9 @@ def _weighting(rows: Sequence[PairedRow]) -> str:
 
 
 def _size(d: PairedDifference, scale: float) -> str:
+    """The size without its sign, with the digits that the interval's width deserves."""
+    if d.se == 0:
+        return number(abs(d.value) * scale)
     return str(Interval(abs(d.value) * scale, d.low * scale, d.high * scale)).partition(" [")[0]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from llmlab.base.display import Shown, number
+from llmlab.base.display import Shown, as_sentences, number
 from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, cluster_sums, codes, open_unit
 from llmlab.stats.estimate import Estimate, mean_estimate, wilson_bounds
@@ -77,7 +77,7 @@ class JudgeRates(Shown):
 
     def _sentence(self) -> str:
         if self.youden.low is None:
-            return "; ".join(self.youden.notes)
+            return as_sentences(self.youden.notes)
         if self.youden.low <= 0:
             return "This judge is not shown to know passes from fails."
         return f"This judge knows passes from fails (Youden's J {self.youden})."
@@ -358,7 +358,7 @@ def _cluster_resamples(
 
 def _undefined(shares: FloatArray, n: int) -> str:
     if n < 2:
-        return f"{n} labelled pair(s): kappa needs at least 2"
+        return f"{n} labelled {'pair' if n == 1 else 'pairs'}: kappa needs at least 2"
     for rater, margin in (("people", shares.sum(axis=1)), ("the judge", shares.sum(axis=0))):
         if (margin > 0).sum() < 2:
             return f"{rater} gave every item the same label: kappa is undefined; label items of the other kind too"

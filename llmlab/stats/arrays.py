@@ -94,7 +94,7 @@ def codes(labels: Values, name: str, *, length: int) -> tuple[GroupIndex, list[A
         raise DataError(f"{name} has {len(plain)} values where {length} are needed: one per row")
     gone = [row for row, label in enumerate(plain) if label is None or (isinstance(label, float) and math.isnan(label))]
     if gone:
-        raise DataError(f"{name}[{gone[0]}] is missing: give every row a label ({len(gone)} row(s) have none)")
+        raise DataError(f"{name}[{gone[0]}] is missing: give every row a label (rows without one: {len(gone):,})")
     numbers: dict[Any, int] = {}
     index = np.fromiter((numbers.setdefault(label, len(numbers)) for label in plain), dtype=np.intp, count=length)
     return index, list(numbers)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from llmlab.base.display import Interval, Shown
+from llmlab.base.display import Interval, Shown, as_sentences
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import p_text
 from llmlab.stats.arrays import FloatArray, Values, cluster_sums, codes, floats, open_unit
@@ -101,7 +101,7 @@ class BiasSlope(Shown):
             text = f"The judge {'follows' if self.value > 0 else 'goes against'} {self.what} {shown}."
         if self.gold_p_value is not None and self.gold_p_value >= 0.05:
             text += " It is not shown to follow the human verdict."
-        return f"{text} {self.note}".rstrip()
+        return f"{text} {as_sentences([self.note])}".rstrip()
 
 
 def position_bias(
@@ -175,7 +175,8 @@ def length_slope(
     design = np.stack([np.ones(n), _gold(gold), longer], axis=1)
     orders = [_verdicts(order1, "order1")] + ([] if order2 is None else [_verdicts(order2, "order2")])
     by = clusters if clusters is not None else (None if order2 is None else range(n))
-    method = "logit, order 1, model-based" if by is None else f"logit, {len(orders)} order(s), clustered"
+    which = "order 1" if order2 is None else "both orders"
+    method = f"logit, {which}, {'model-based' if by is None else 'clustered'}"
     return _slope("length", design, orders, clusters=by, level=level, method=method)
 
 

@@ -243,7 +243,7 @@ def _ppi(
     labels_only, labels_error = _mean_and_error(sample.human, sample.label_clusters, sample.weights, level=level)
     method, lam, error = f"PPI++ {what}", None, None
     if n < 2:
-        why = (f"{n} labelled case(s): a correction needs at least 2",)
+        why = (f"{n} labelled {'case' if n == 1 else 'cases'}: a correction needs at least 2",)
         corrected = Estimate(value=None, level=level, n=n_all, n_attempted=attempted, method=method, notes=notes + why)
     else:
         estimate, lam, error = _corrected(sample, level)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmlab.base.display import Interval, Shown
+from llmlab.base.display import Interval, Shown, as_sentences
 from llmlab.base.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Estimate(Shown):
         return str(Interval(self.value, self.low, self.high))
 
     def _sentence(self) -> str:
-        return "; ".join(self.notes)
+        return as_sentences(self.notes)
 
 
 def mean_estimate(

@@ -78,7 +78,7 @@ class PairedDifference(Shown):
         return [{name: getattr(self, name) for name in self.__dataclass_fields__ if name != "bounded"}]
 
     def _sentence(self) -> str:
-        return "; ".join(self.notes)
+        return as_sentences(self.notes)
 
     @property
     def too_few_clusters(self) -> bool:
@@ -283,10 +283,11 @@ def _two_sided_p(value: float, error: StandardError) -> tuple[float, tuple[str, 
         if error.n > 2:
             return p_value, ()
         return max(p_value, _least_p(2)), ("two cases cannot show a difference: p is 0.5 or more",)
+    unit = "case" if error.n_clusters == error.n else "cluster"
     if value == 0:
-        return 1.0, ("no difference seen: the arms agree on every case or cluster",)
+        return 1.0, (f"no difference seen: the arms agree on every {unit}",)
     return _least_p(error.n_clusters), (
-        "every case or cluster differs by the same amount: the interval has no width, which is not certainty, "
+        f"every {unit} differs by the same amount: the interval has no width, which is not certainty, "
         "and p is that of the sign-flip test",
     )
 

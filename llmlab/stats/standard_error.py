@@ -111,7 +111,7 @@ def standard_error(
         n_clusters=n_clusters,
         estimator=estimator,
         effective=None if w is None else effective_size(w if of_case is None else cluster_sums(w, of_case)),
-        notes=_few_df_notes(df, n_clusters) if clusters is not None or df < TOO_FEW_DF else (),
+        notes=_few_df_notes(df, n_clusters, "cases" if n_clusters == n else "clusters"),
     )
 
 
@@ -159,7 +159,7 @@ def skew_notes(values: ArrayLike, clusters: ArrayLike | None = None) -> tuple[st
     if skewness <= SKEWED_FROM:
         return ()
     few = "cases" if clusters is None else "clusters"
-    return (f"very skewed: a few {few} carry the estimate, and the interval is too short on their side",)
+    return (f"very skewed: a few {few} carry the estimate, and the interval may be too short on their side",)
 
 
 def t_quantile(probability: float, df: float) -> float:
@@ -176,9 +176,10 @@ def t_tail(statistic: float, df: float) -> float:
     return float(stdtr(df, -statistic))
 
 
-def _few_df_notes(df: float, n_clusters: int) -> tuple[str, ...]:
-    if df >= FEW_DF:
+def _few_df_notes(df: float, units: int, of: str) -> tuple[str, ...]:
+    """That there are few; of independent cases only where they are too few, for nobody takes five for many."""
+    if df >= (FEW_DF if of == "clusters" else TOO_FEW_DF):
         return ()
     bound = TOO_FEW_DF if df < TOO_FEW_DF else FEW_DF
     advice = "too few for a verdict" if df < TOO_FEW_DF else "read the interval with care"
-    return (f"fewer than {bound:g} effective degrees of freedom ({df:.1f} from {n_clusters:,} clusters): {advice}",)
+    return (f"fewer than {bound:g} effective degrees of freedom ({df:.1f} from {units:,} {of}): {advice}",)

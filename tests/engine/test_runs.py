@@ -390,7 +390,7 @@ def test_a_dry_run_counts_what_is_stored_and_sends_nothing(store: Path) -> None:
     found = ll.dry_run({"old": BUNDLE, "new": bundle}, golden(6), repeats=2, client=asked, store=store)
     assert (found.calls, found.stored) == ((12, 12), (4, 0))
     assert found.output_tokens_at_most == (None, 1_200)
-    assert "20 calls to send (4 are stored)" in str(found)
+    assert "20 calls to send (4 stored already)" in str(found)
     assert len(asked.requests) == 4
 
 
