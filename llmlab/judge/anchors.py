@@ -140,5 +140,5 @@ def _drifted(kappa: Estimate, shift: Estimate, p: float | None) -> str:
     if moved:
         reasons.append(f"its scores moved by {shift.value:.2g} on average")
     if p is not None and p < 1 - LEVEL:
-        reasons.append(f"it is right on other cases than before (McNemar p {p:.2g})")
+        reasons.append(f"it is right on other cases than before (McNemar p {p_text(p)})")
     return "; ".join(reasons)

@@ -11,7 +11,7 @@ import numpy as np
 
 from llmlab.base.display import Interval, Shown, as_sentences, plain
 from llmlab.base.numbers import p_text
-from llmlab.stats.agreement import ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa
+from llmlab.stats.agreement import FEW_LABELS, ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa
 from llmlab.stats.bias import BiasSlope, PositionBias
 from llmlab.stats.estimate import Estimate
 
@@ -226,7 +226,8 @@ class Calibration(Shown):
     def labels_for(self, half_width: float) -> LabelsNeeded | None:
         """How many labels give kappa to within `half_width`, if it is about what was found; None where undefined.
 
-        Of labels in clusters as many more as the interval that was found is wider than that of independent ones.
+        Read off the interval that was found, which knows of clusters and of how far judge and people lie apart; with
+        fewer than 30 labels planned from the shares of the levels alone.
 
         >>> from llmlab.judge.calibration import calibrate_scores
         >>> from llmlab.simulate import judged_grades
@@ -243,10 +244,10 @@ class Calibration(Shown):
         used = shares[shares > 0].tolist()
         weights = "quadratic" if "quadratic" in kappa.method else "unweighted"
         needed = labels_for_kappa(half_width, expected=kappa.value, shares=used, weights=weights)
-        if first.clusters is None or kappa.low is None or kappa.high is None:
+        if kappa.low is None or kappa.high is None or kappa.n < FEW_LABELS:
             return needed
         found = math.ceil(kappa.n * ((kappa.high - kappa.low) / 2 / half_width) ** 2)
-        return replace(needed, labels=max(needed.labels, found), clustered=True)
+        return replace(needed, labels=max(2, found), clustered=first.clusters is not None)
 
     def records(self) -> list[dict[str, Any]]:
         """Each group's figures as plain JSON values."""

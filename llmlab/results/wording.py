@@ -156,8 +156,8 @@ def _undoing(row: PairedRow, scale: float, unit: str) -> str:
 def unless(tipping: Tipping, unit: str) -> str:
     """What lost answers would have to be for a claim to fall, as a clause."""
     verb = {"s": "took", "USD": "cost"}.get(unit, "was" if tipping.answers == 1 else "were")
-    more, value = "over" if tipping.above else "under", with_unit(_two_digits(tipping.value), f" {unit}" if unit else "")
-    lost = counted(tipping.answers, "lost answer")
+    more, lost = "over" if tipping.above else "under", counted(tipping.answers, "lost answer")
+    value = with_unit(_two_digits(tipping.value), f" {unit}" if unit else "")
     return f"it holds unless the {lost} of {tipping.arm} {verb} {more} {value} on average"
 
 

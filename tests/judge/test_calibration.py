@@ -9,6 +9,7 @@ import pytest
 from llmlab.base.errors import DataError
 from llmlab.judge import calibrate_scores, calibrate_verdicts
 from llmlab.judge.calibration import RESAMPLES
+from llmlab.simulate import judged_grades
 from llmlab.stats.correction import ppi_mean
 
 VERDICTS = Path(__file__).parents[2] / "../shared/data/llmbar_verdicts.csv"
@@ -258,6 +259,13 @@ def test_every_figure_of_a_calibration_counts_clusters_and_not_copies():
     needed = [calibrate_scores(once).labels_needed.labels, calibrate_scores(often, cluster="item").labels_needed.labels]
     assert needed[1] == pytest.approx(10 * needed[0], rel=0.25)
     assert "60" in str(calibrate_scores(often, cluster="item"))
+
+
+def test_as_many_labels_as_are_asked_for_give_the_interval_that_was_asked_for():
+    labels = calibrate_scores(judged_grades(300, seed=1), scale=range(1, 6)).labels_for(0.05).labels
+    again = [calibrate_scores(judged_grades(labels, seed=seed), scale=range(1, 6)).only for seed in range(20)]
+    widths = [_width(one.kappa) for one in again]
+    assert np.mean(widths) / 2 == pytest.approx(0.05, rel=0.25)
 
 
 def _width(estimate):

@@ -2,7 +2,10 @@
 
 import re
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmlab.results.scores import Metric
 from llmlab.results.wording import counted, rounded_count, scale_of
@@ -97,3 +100,34 @@ def test_hostile_names_stay_one_line_on_screen():
     text = str(made({"v1": [0.1, 0.2, 0.4], HOSTILE: [0.3, 0.3, 0.3]}).compare("v1"))
     assert "\x1b" not in text
     assert "\\x1b[31m" in text
+
+
+BOUNDS = {"shares": (0, 1), "dollars": (0, None), "grades": (1, 5)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 40),
+    kind=st.sampled_from(sorted(BOUNDS)),
+    margin=st.sampled_from([None, 0.01, 0.25]),
+    clustered=st.booleans(),
+    lost=st.integers(0, 2),
+    seed=st.integers(0, 5),
+)
+def test_every_line_is_a_whole_sentence_and_counts_as_people_do(n, kind, margin, clustered, lost, seed):
+    """No "1 points", no "0.000000 higher", no NaN, nothing without a full stop; dollars down to 1e-9."""
+    rng = np.random.default_rng(seed)
+    scores = {
+        "shares": rng.integers(0, 2, (2, n)),
+        "grades": rng.integers(1, 6, (2, n)),
+        "dollars": rng.lognormal(size=(2, n)) * 10.0 ** rng.integers(-9, 5),
+    }[kind]
+    arms = {arm: row.astype(float).tolist() for arm, row in zip(("v1", "v2"), scores, strict=True)}
+    arms["v2"][:lost] = [None] * min(lost, n)
+    low, high = BOUNDS[kind]
+    results = made(arms, low=low, high=high, clusters=[f"d{i % 7}" for i in range(n)] if clustered else None)
+    found = results.compare("v1", margin=None if margin is None else {"right": margin})
+    for line in (*found.lines(), *results.summary().lines()):
+        assert line.endswith(".")
+        assert not re.search(r"(?<![\d.,-])1 (points|cases|answers|clusters|rows)\b", line)
+        assert not re.search(r"\bnan\b|\bNone\b|(?<![\d.,])0(\.0+)?( points)? (higher|lower) than", line)
