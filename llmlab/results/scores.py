@@ -122,8 +122,10 @@ class CaseGroups:
 
         if call_keys is None:
             return self
-        sent = pd.DataFrame({"case": case_codes, "key": pd.factorize(call_keys)[0]})[call_keys != ""]
-        sent = sent.drop_duplicates()
+        keys, known = pd.factorize(call_keys)
+        if len(known) == len(keys) or list(known) == [""]:  # every answer is one of its own, or nobody knows
+            return self
+        sent = pd.DataFrame({"case": case_codes, "key": keys})[(keys >= 0) & (call_keys != "")].drop_duplicates()
         sent = sent[sent["key"].duplicated(keep=False)]
         if sent.empty:
             return self
