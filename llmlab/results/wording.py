@@ -40,7 +40,9 @@ def paired_sentence(row: PairedRow) -> str:
     if row.significant:
         return f"{found}, larger than case-sampling noise{_unless(row)}."
     tried = f"; p {p_text(row.p_adjusted)} with all that were tried" if d.p_value < 1 - d.level else ""
-    seen = f"{d.level:.0%} CI {_ends(d, scale)}{unit}" if d.se else f"{_size_said(d, scale, unit)} in each of them"
+    seen = f"{_size_said(d, scale, unit)} in each of them"
+    if d.low < d.high:
+        seen = f"{d.level:.0%} CI {_ends(d, scale)}{unit}"
     return (
         f"Not enough evidence that {row.candidate} differs from {row.baseline} on {place} "
         f"({seen}{tried}); {_what_is_missed(row, d)}."
@@ -132,11 +134,13 @@ def _compared(row: PairedRow, d: PairedDifference) -> str:
     """What the candidate is to the baseline, with the interval; without one where nothing varies."""
     scale, unit = scale_of(row.metric)
     place = f"{row.baseline} on {_place(row)}"
-    if d.se == 0:
-        every = f"in all {_units(row)}"
-        return f"ties with {place} {every}" if d.value == 0 else f"is {_size_said(d, scale, unit)} than {place} {every}"
+    every, interval = f"in all {_units(row)}", f"({d.level:.0%} CI {_ends(d, scale)}{unit})"
+    if d.se == 0 and d.value == 0:
+        return f"ties with {place} {every} {interval if d.low < d.high else ''}".rstrip()
+    if d.low == d.high:
+        return f"is {_size_said(d, scale, unit)} than {place} {every}"
     if float(_size(d, scale).replace(",", "")) == 0:
-        return f"is about equal to {place} ({d.level:.0%} CI {_ends(d, scale)}{unit})"
+        return f"is about equal to {place} {interval}"
     return f"is {_size_said(d, scale, unit)} than {place} ({d.level:.0%} CI {_ends_said(d, scale)})"
 
 
@@ -236,7 +240,7 @@ def _weighting(rows: Sequence[PairedRow]) -> str:
 
 def _size(d: PairedDifference, scale: float) -> str:
     """The size without its sign, with the digits that the interval's width deserves."""
-    if d.se == 0:
+    if d.low == d.high:
         return number(abs(d.value) * scale)
     return str(Interval(abs(d.value) * scale, d.low * scale, d.high * scale)).partition(" [")[0]
 

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmlab.base.display import Interval, Shown
+from llmlab.base.display import Interval, Shown, as_sentences
 from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, floats, open_unit, paired_differences
 from llmlab.stats.bounded import BoundedMean, bounded_mean, carriers, effective_cases, enough_differ
 from llmlab.stats.standard_error import (
     TOO_FEW_DF,
     Estimator,
     StandardError,
-    skew_notes,
     standard_error,
     t_quantile,
     t_tail,
@@ -202,7 +201,7 @@ def _with_bounds(
 ) -> PairedDifference:
     """The difference with the score test beside t's where few cases differ, and its p value and interval by both."""
     if found.too_few_clusters and found.se > 0:
-        return found  # no verdict rests on it
+        return replace(found, low=max(found.low, bounds[0]), high=min(found.high, bounds[1]))  # no verdict rests on it
     if enough_differ(d, weights, of_case=of_case, bounds=bounds, mean=found.value, se=found.se):
         return found
     sides = np.maximum(d, 0.0), np.maximum(-d, 0.0)
