@@ -81,7 +81,7 @@ class Condition(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         value, low, high = (None if x is None else x * self.scale for x in (self.value, self.low, self.high))
-        if self.se == 0:  # an interval without width says nothing
+        if low == high:  # an interval without width says nothing
             low = high = None
         worse = "lower" if self.higher_is_better else "higher"
         better = "higher" if self.higher_is_better else "lower"

@@ -288,8 +288,8 @@ class _Reader:
         """
         if found.rule == "no_shown_harm" or bound <= 0:
             return None
-        need = Need.of_margin(d, bound, tail=tail, name=found.name)
-        if d.se == 0 and not need.hazard:
+        need = Need(name=found.name, distance=bound, spread=Spread.of(d), tail=tail)
+        if d.se == 0 and not need.spread.hazard(bound):
             return None
         if found.rule != "superior" or d.se == 0:
             return need

@@ -56,7 +56,9 @@ def propose(results: Results, *, baseline: str, candidate: str, goal: str | None
         a, b = table.values[:, table.column(baseline)], table.values[:, table.column(candidate)]
         known = ~(np.isnan(a) | np.isnan(b))
         try:
-            d = mean_difference(paired_differences(b[known], a[known], scale=table.metric.span), **table.design(known))
+            better, worse = (b[known], a[known]) if table.metric.higher_is_better else (a[known], b[known])
+            change = paired_differences(better, worse, scale=table.metric.span)
+            d = mean_difference(change, **table.design(known), bounds=table.metric.change_bounds)
         except DataError as error:
             raise DataError(f"{name}: {error}") from None
         noise[name] = (Spread.of(d), d.n, d.n_clusters)

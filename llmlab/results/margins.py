@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmlab.base.verdict import Verdict
 from llmlab.stats.burdens import non_inferior, unanimous
-from llmlab.stats.power import Need, needed_cases
+from llmlab.stats.power import Need, Spread, needed_cases
 
 if TYPE_CHECKING:
     from llmlab.results.comparison import PairedRow
@@ -67,7 +67,8 @@ def judged(row: PairedRow, margin: float | None) -> PairedRow:
         return replace(row, margin=margin, verdict=verdict)
     if words[0] != Verdict.INCONCLUSIVE:  # what is open is the unscored answers, not the cases
         return replace(row, margin=margin, verdict=verdict)
-    need = [Need.of_margin(turned[0], margin, tail=1 - row.level, name=row.metric.name, noise=row.noise or 0.0)]
+    spread = Spread.of(turned[0], noise=row.noise or 0.0)
+    need = [Need(name=row.metric.name, distance=margin, spread=spread, tail=1 - row.level)]
     needed, instead = needed_cases(need).likely, None
     if row.repeats is not None and row.noise is not None:
         repeats, now = more_repeats(row.repeats)

@@ -115,10 +115,6 @@ class PairedDifference(Shown):
         """One-sided p value against "the difference is `bound` or more"; small = it lies below the bound."""
         return self._tail(bound - self.value, None if self.bounded is None else self.bounded.p_below(bound))
 
-    def se_at(self, bound: float) -> float:
-        """The standard error, were the truth at a bound below the value; between bounds rare harm enlarges it."""
-        return self.se if self.bounded is None else max(self.se, self.bounded.se_at(bound))
-
     @property
     def turned(self) -> PairedDifference:
         """Baseline minus candidate."""

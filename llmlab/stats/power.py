@@ -7,9 +7,10 @@ clusters and weights in it, the tail, and the truth that is planned for: without
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import special
@@ -17,6 +18,7 @@ from scipy import special
 from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
 from llmlab.stats.arrays import open_unit
+from llmlab.stats.bounded import BoundedMean
 from llmlab.stats.paired import PairedDifference
 from llmlab.stats.standard_error import TOO_FEW_DF
 
@@ -37,12 +39,14 @@ class Spread:
         cases, df: so many cases came with so many degrees of freedom; n of them have (df + 1) n / cases - 1. By
             default cases are independent and weighted alike, and `sd` is known.
         noise: share of sd^2 that is noise between repeats, which more repeats of the same cases take away.
+        bounded: the score test, where few cases differ between bounds: harm that none showed is reckoned with.
     """
 
     sd: float
     cases: float = 1.0
     df: float = 0.0
     noise: float = 0.0
+    bounded: BoundedMean | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, d: PairedDifference, *, noise: float = 0.0) -> Spread:
@@ -53,7 +57,15 @@ class Spread:
         0.254
         """
         c4 = math.sqrt(2 / d.df) * float(special.poch(d.df / 2, 0.5))
-        return cls(sd=d.se * math.sqrt(d.n) / c4, cases=d.n, df=d.df, noise=noise)
+        return cls(sd=d.se * math.sqrt(d.n) / c4, cases=d.n, df=d.df, noise=noise, bounded=d.bounded)
+
+    def at_bound(self, distance: float) -> float:
+        """The standard error that the test takes at a bound so far below the truth, in that at the truth; 1 for t."""
+        return 1.0 if self.bounded is None else _at_bound(self.bounded, distance)
+
+    def hazard(self, distance: float) -> float:
+        """Where nothing varies, n cases leave harm of `distance` unseen with the chance exp(-hazard n)."""
+        return 0.0 if self.bounded is None else self.bounded.hazard(distance) * self.bounded.size / self.cases
 
     def with_repeats(self, times: float) -> Spread:
         """The spread if each case had `times` as many repeats (infinite: noiseless ones)."""
@@ -72,8 +84,6 @@ class Need:
         tail: one-sided level: 0.025 reads the two-sided 95% interval, 0.05 the 90% one.
         least_value: what the mean must reach besides (`min_effect`). At a truth equal to it that is a coin toss with
             any number of cases, so `distance` must lie beyond.
-        at_bound: standard error that the test takes, as a multiple of that at the truth; 1 for t.
-        hazard: where nothing varies, n cases leave harm unseen with the chance exp(-hazard n), to be under `tail`.
         share: share of all cases that belong to the condition (a category), 1 for all.
         truth: the planned truth in words, after "if".
     """
@@ -83,23 +93,8 @@ class Need:
     spread: Spread
     tail: float
     least_value: float = 0.0
-    at_bound: float = 1.0
-    hazard: float = 0.0
     share: float = 1.0
     truth: str = "nothing differs"
-
-    @classmethod
-    def of_margin(cls, d: PairedDifference, margin: float, *, tail: float, name: str, noise: float = 0.0) -> Need:
-        """To rule out harm of `margin` as `d`, turned so that more is better, shows cases to vary."""
-        at_margin = d.se_at(d.value - margin)
-        return cls(
-            name=name,
-            distance=margin,
-            spread=Spread.of(d, noise=noise),
-            tail=tail,
-            at_bound=at_margin / d.se if d.se > 0 else 1.0,
-            hazard=0.0 if d.bounded is None else d.bounded.hazard(margin) * d.bounded.size / d.n,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -137,10 +132,13 @@ def chance_to_show(need: Need, cases: float) -> float:
     """
     n, spread = cases * need.share, need.spread
     if spread.sd == 0:
-        return float(not need.hazard or need.hazard * n >= -math.log(need.tail) - 1e-9)
+        hazard = spread.hazard(need.distance)
+        return float(not hazard or hazard * n >= -math.log(need.tail) - 1e-9)
     df, se = min(max((spread.df + 1) * n / spread.cases - 1, 1e-3), 1e9), spread.sd / math.sqrt(n)
     drawn = np.sqrt(special.chdtri(df, 0.5 - _NODES) / df)
-    reach = np.maximum(float(special.stdtrit(df, 1 - need.tail)) * drawn * need.at_bound, need.least_value / se)
+    reach = np.maximum(
+        float(special.stdtrit(df, 1 - need.tail)) * drawn * spread.at_bound(need.distance), need.least_value / se
+    )
     return float(_WEIGHTS @ special.ndtr(need.distance / se - reach))
 
 
@@ -189,6 +187,12 @@ def needed_cases(needs: Sequence[Need], *, power: float = POWER, times_repeats: 
     )
 
 
+@functools.lru_cache(maxsize=64)
+def _at_bound(bounded: BoundedMean, distance: float) -> float:
+    at_truth = bounded.se_at(bounded.mean)
+    return max(1.0, bounded.se_at(bounded.mean - distance) / at_truth) if at_truth > 0 else 1.0
+
+
 def _check(needs: Sequence[Need], power: float) -> None:
     if not needs:
         raise DataError("no conditions: name at least one")
@@ -205,7 +209,8 @@ def _check(needs: Sequence[Need], power: float) -> None:
 def _cases(needs: Sequence[Need], power: float) -> int:
     """The smallest number of cases with which all conditions hold, taken as independent."""
     of_df = [(TOO_FEW_DF + 1) * need.spread.cases / (need.spread.df + 1) for need in needs]  # fewer decide nothing
-    rare = [-math.log(need.tail) / need.hazard if need.hazard else 0.0 for need in needs]
+    hazards = [need.spread.hazard(need.distance) if need.spread.sd == 0 else 0.0 for need in needs]
+    rare = [-math.log(need.tail) / hazard if hazard else 0.0 for need, hazard in zip(needs, hazards, strict=True)]
     start = max(max(least) / need.share for need, *least in zip(needs, of_df, rare, strict=True))
     found = _solved(lambda n: math.prod(chance_to_show(need, n) for need in needs) - power, start=start)
     return math.ceil(found - 1e-6)

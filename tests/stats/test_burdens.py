@@ -7,7 +7,7 @@ import pytest
 
 from llmlab.stats.burdens import non_inferior, reaches, superior
 from llmlab.stats.paired import mean_difference
-from llmlab.stats.power import Need, needed_cases
+from llmlab.stats.power import Need, Spread, needed_cases
 
 SETTINGS = {"asked": 0.95, "confidence": 0.95}
 
@@ -75,7 +75,8 @@ def test_a_case_that_carries_all_weight_rules_nothing_out():
 def test_the_cases_that_are_promised_rule_the_margin_out_in_about_80_percent(lost, margin):
     """Planned from 200 cases, `lost` of which get worse and as many better; then drawn so often, 300 times."""
     d = np.r_[np.ones(lost), -np.ones(lost), np.zeros(200 - 2 * lost)]
-    need = Need.of_margin(mean_difference(d, bounds=(-1, 1)), margin, tail=0.05, name="guard")
+    spread = Spread.of(mean_difference(d, bounds=(-1, 1)))
+    need = Need(name="guard", distance=margin, spread=spread, tail=0.05)
     needed, rng = needed_cases([need]).likely, np.random.default_rng(4)
     drawn = (mean_difference(rng.choice(d, needed), bounds=(-1, 1)) for _ in range(300))
     passed = np.mean([non_inferior(one, margin=margin) == "PASS" for one in drawn])
