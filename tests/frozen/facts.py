@@ -8,8 +8,9 @@ Sentences, intervals, p values, margins' verdicts and planned sizes are not.
 from __future__ import annotations
 
 import importlib
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -268,8 +269,13 @@ def _retrieval(found: ll.Results) -> dict[str, Any]:
         "counts": [one.counts(), other.counts()],
         "runs compared": [_row(row) for row in ll.retrieval.compare_runs(other, one).rows],
         "by k": {f"{v} {m}": depths.estimate(v, str(m)).value for v in depths.variants for m in depths.measures},
-        "attributed": attributed.to_frame().to_dict("records"),
+        "attributed": without_intervals(attributed.to_frame().to_dict("records")),
     }
+
+
+def without_intervals(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Shares as counts and percentages: their intervals are read at the effective size since, and are not frozen."""
+    return [{name: re.sub(r" \[[^]]*\]", "", str(cell)) for name, cell in row.items()} for row in rows]
 
 
 def _freshness() -> dict[str, Any]:
