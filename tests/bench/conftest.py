@@ -24,9 +24,9 @@ def measured(record_property: Callable[[str, object], None]) -> Measured:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One table of all that was recorded, and the reason of every test that could not tell."""
-    reports = [one for kind in ("passed", "failed", "skipped") for one in terminalreporter.getreports(kind)]
-    rows = [value for report in reports for name, value in report.user_properties if name == NAME]
+    """One table of all that was recorded; a bench that ended before it measured anything, or in the middle, broke."""
+    reports = [one for kind in ("passed", "failed", "error", "skipped") for one in terminalreporter.getreports(kind)]
+    rows = [row for report in reports for row in _rows_of(report)]
     if not rows:
         return
     table = [("promise", "measured", "bar", ""), *rows]
@@ -34,7 +34,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("speed promises")
     for row in table:
         line = "  ".join(part.ljust(width) for part, width in zip(row, widths, strict=True)).rstrip()
-        terminalreporter.write_line(line, red=row[3] == "MISSED")
+        terminalreporter.write_line(line, red=row[3] in ("MISSED", "broke"))
+
+
+def _rows_of(report: pytest.TestReport) -> list[tuple[str, str, str, str]]:
+    """What a bench recorded, and that it broke where something other than a missed bar ended it."""
+    rows = [value for name, value in report.user_properties if name == NAME]
+    if report.failed and not any(row[3] == "MISSED" for row in rows):
+        rows.append((report.nodeid.rpartition("::")[2], "", "", "broke"))
+    return rows
 
 
 def _digits(value: float) -> str:

@@ -28,6 +28,7 @@ def results(n_variants, n_metrics, n_cases):
             "variant": np.tile(names, n_cases),
             "case_id": np.repeat([case.id for case in golden], n_variants),
             "status": "ok",
+            "error": "",
             **{f"m{i}": rng.random(n_cases * n_variants).round(2) for i in range(n_metrics)},
         }
     )
