@@ -140,8 +140,8 @@ class Freshness(Shown):
         if not variants or (unknown := sorted(set(variants) - set(results.variants))):
             wrong = unknown if variants else "none"
             raise ValueError(f"variants: {wrong}, must be one or more of {', '.join(results.variants)}")
-        known = {**results.provenance.get("index_freshness", {}), **dict.fromkeys(variants, self.record())}
-        return replace(results, provenance={**results.provenance, "index_freshness": known})
+        known = results.provenance.with_freshness(dict.fromkeys(variants, self.record()))
+        return replace(results, provenance=known)
 
     def _question(self, case_id: str) -> str:
         case = self.golden.by_id.get(case_id) if self.golden else None

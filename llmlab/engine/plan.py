@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from llmlab.base.display import Shown
 from llmlab.bundle.bundle import Bundle, ModelRef
@@ -24,10 +25,8 @@ from llmlab.engine.app import App, app_identity
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, refuse_secrets, same_requests
 from llmlab.results.wording import counted
+from llmlab.search.embedding import Embedder
 from llmlab.search.retrievers import Index, build_index
-
-if TYPE_CHECKING:
-    from llmlab.search.embedding import Embedder
 
 __all__ = ["Call", "DryRun", "Plan", "estimated_tokens", "make_plan", "price_of", "query_of"]
 
@@ -37,8 +36,12 @@ CHARS_PER_TOKEN = 4  # the usual rule of thumb, for estimates only
 
 
 class Call(NamedTuple):
-    """One cell of the experiment, ready to be sent: variant x case x repeat with its key and request."""
+    """One cell of the experiment, ready to be sent: variant x case x repeat with its key and request.
 
+    `place` counts the calls of a plan: by case, then repeat, then variant.
+    """
+
+    place: int
     variant: str
     case: Case
     repeat: int
@@ -93,20 +96,20 @@ class Plan:
     def batches(self) -> Iterator[list[Call]]:
         """The calls in interleaved order, some cases at a time: few at first, so that the first call goes out soon."""
         batch: list[Case] = []
-        chars, size = 0, FIRST_BATCH
+        chars, size, places = 0, FIRST_BATCH, count()
         for case in self.golden.cases:
             batch.append(case)
             chars += sum(len(value) for value in case.inputs.values() if isinstance(value, str))
             if len(batch) >= size or chars > CHARS_PER_BATCH:
-                yield self._batch(batch)
+                yield self._batch(batch, places)
                 batch, chars, size = [], 0, min(2 * size, LARGEST_BATCH)
         if batch:
-            yield self._batch(batch)
+            yield self._batch(batch, places)
 
-    def _batch(self, cases: Sequence[Case]) -> list[Call]:
+    def _batch(self, cases: Sequence[Case], places: Iterator[int]) -> list[Call]:
         if self.app is not None:
             return [
-                Call(variant, case, repeat, (), self._app_key(variant, case, repeat), None)
+                Call(next(places), variant, case, repeat, (), self._app_key(variant, case, repeat), None)
                 for case in cases
                 for repeat in range(self.repeats)
                 for variant in self.bundles
@@ -118,7 +121,7 @@ class Plan:
                 filled[recipe] = self._filled(variant, cases, searched)
         columns = [(variant, filled[recipe]) for variant, recipe in self._recipes.items()]
         return [
-            self._call(variant, case, repeat, column[i])
+            self._call(next(places), variant, case, repeat, column[i])
             for i, case in enumerate(cases)
             for repeat in range(self.repeats)
             for variant, column in columns
@@ -136,9 +139,9 @@ class Plan:
             for case, found in zip(cases, searched[config], strict=True)
         ]
 
-    def _call(self, variant: str, case: Case, repeat: int, filled: Filled) -> Call:
+    def _call(self, place: int, variant: str, case: Case, repeat: int, filled: Filled) -> Call:
         if filled.problem:
-            return Call(variant, case, repeat, (), "", None, filled.problem)
+            return Call(place, variant, case, repeat, (), "", None, filled.problem)
         model, sampling, tools, fingerprint = self._fixed[variant]
         request = Request(
             model=model,
@@ -148,7 +151,7 @@ class Plan:
             seed=None if sampling.seed is None else sampling.seed + repeat,
             repeat=repeat,
         )
-        return Call(variant, case, repeat, filled.retrieved, call_key(fingerprint, request), request)
+        return Call(place, variant, case, repeat, filled.retrieved, call_key(fingerprint, request), request)
 
     def _app_key(self, variant: str, case: Case, repeat: int) -> str:
         asked = {

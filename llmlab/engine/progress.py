@@ -10,11 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 
 from llmlab.base.errors import StoreError
-from llmlab.clients.base import Generation
 
 __all__ = ["Progress", "shown"]
 
@@ -32,7 +31,6 @@ class Progress:
         spent_usd: what this run paid; a cached answer counts nothing.
         stopped: why no further call is sent, "" while there is no such reason.
         store_error: why an answer could not be kept.
-        generations: the answers, in the order they came.
     """
 
     total: int
@@ -42,7 +40,6 @@ class Progress:
     spent_usd: Decimal = Decimal(0)
     stopped: str = ""
     store_error: StoreError | None = None
-    generations: list[Generation] = field(default_factory=list)
 
     def sentence(self, *, left_s: float | None = None) -> str:
         """All figures in one line.

@@ -1,15 +1,18 @@
-"""Carrying a plan out: workers in one event loop, every answer on disk before it is used.
+"""Carrying a plan out: workers in one event loop, every answer on disk before it is used, then scored.
 
 Answers that are stored already are replayed without a call. A reached budget, a full disk or an endpoint that
-answers nobody stops before the next call; a cancelled run leaves in `progress` what there is. Used by `experiment`.
+answers nobody stops before the next call; a cancelled run leaves in its sheet what there is. Used by `runs`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 from llmlab.base.background import collecting_rarely, in_thread
 from llmlab.base.display import plain
@@ -21,42 +24,115 @@ from llmlab.clients.retry import RetryPolicy
 from llmlab.engine.app import ask
 from llmlab.engine.plan import Call, Plan, price_of
 from llmlab.engine.progress import Progress
+from llmlab.golden.cases import Case
+from llmlab.results.answers import SCORING_AT_ONCE, AnswerSheet, storable
+from llmlab.scorers.base import Score, Scorer, score_all, score_all_async
 
-__all__ = ["execute"]
+__all__ = ["Arrived", "Scoring", "execute"]
 
 LONGEST_ERROR_CHARS = 500
 HOPELESS_AFTER = 20  # failures without a single answer: a wrong key or address, not bad luck
 DENIED = frozenset({401, 402})  # the key or the account, whatever the row
+SCORED_EVERY_S = 0.05  # what arrived in the meantime is scored together
+SCORED_TOGETHER, MOST_WAITING = 256, 1_024
 CASE_TIMEOUT_S = 600.0  # for applications, and for clients that set no bound themselves
+
+
+class Arrived(NamedTuple):
+    """An answer that is in its place, and in the call store where it may be kept."""
+
+    place: int
+    case: Case
+    generation: Generation
+
+
+class Scoring:
+    """Answers go into the sheet as they arrive, and are scored beside the calls.
+
+    Plain scorers run in one thread at a time, so that no call waits for them and no latency counts them; async ones in
+    the loop.
+
+    Attributes:
+        waiting: what has arrived and is not scored yet.
+    """
+
+    def __init__(self, sheet: AnswerSheet) -> None:
+        self.sheet, self.waiting = sheet, deque[Arrived]()
+        self._plain = [scorer for scorer in sheet.scorers if not scorer.is_async]
+        self._async = [scorer for scorer in sheet.scorers if scorer.is_async]
+        self._turn, self._at_once = asyncio.Lock(), asyncio.Semaphore(SCORING_AT_ONCE)
+
+    def take(self, arrived: Arrived) -> None:
+        """The answer is in the results from now on."""
+        self.sheet.put(arrived.place, arrived.generation)
+        if self.sheet.scorers:
+            self.waiting.append(arrived)
+
+    async def go_on(self, until: asyncio.Event) -> None:
+        """Score what arrives until the event is set and nothing waits any more."""
+        while self.sheet.scorers:
+            last = until.is_set()
+            while self.waiting:
+                await self.some()
+            if last:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SCORED_EVERY_S):
+                    await until.wait()
+
+    async def some(self) -> None:
+        """Score those that have waited longest; where that is cut off, they wait on."""
+        async with self._turn:
+            batch = [self.waiting[i] for i in range(min(SCORED_TOGETHER, len(self.waiting)))]
+            plain = await in_thread(_scored, self._plain, batch) if self._plain else [{} for _ in batch]
+            later = await asyncio.gather(*map(self._later, batch)) if self._async else plain
+            for arrived, now, then in zip(batch, plain, later, strict=True):
+                scores = now | then
+                self.sheet.score(arrived.place, {scorer.name: scores[scorer.name] for scorer in self.sheet.scorers})
+                self.waiting.popleft()
+
+    async def _later(self, arrived: Arrived) -> dict[str, Score]:
+        async with self._at_once:
+            return await score_all_async(self._async, arrived.case, arrived.generation)
+
+
+def _scored(scorers: Sequence[Scorer], batch: Sequence[Arrived]) -> list[dict[str, Score]]:
+    return [score_all(scorers, arrived.case, arrived.generation) for arrived in batch]
 
 
 async def execute(
     plan: Plan,
     store: CallStore,
     progress: Progress,
+    scoring: Scoring,
     *,
     concurrency: int,
     budget_usd: Decimal | None = None,
     case_timeout_s: float | None = None,
 ) -> None:
-    """Run the plan to its end; fills `progress`. Cancelling it gives up what is in flight and nothing else.
+    """Run the plan to its end. Cancelling it gives up what is in flight and nothing else.
 
     Args:
+        progress: is filled.
+        scoring: takes every answer; its sheet has a place for each call of the plan.
         concurrency: calls in flight at once.
         budget_usd: no call is sent once this much was spent.
         case_timeout_s: bound on one case with all its attempts; None = the client's own, else ten minutes.
     """
-    run = _Run(plan, store, progress, budget_usd=budget_usd, case_timeout_s=case_timeout_s)
+    run = _Run(plan, store, progress, scoring, budget_usd=budget_usd, case_timeout_s=case_timeout_s)
     queue: asyncio.Queue[Call | None] = asyncio.Queue(maxsize=2 * concurrency)
     workers = [asyncio.create_task(run.work(queue)) for _ in range(min(concurrency, len(plan)))]
-    feeder = asyncio.create_task(run.feed(queue, len(workers)))
+    feeder, answered = asyncio.create_task(run.feed(queue, len(workers))), asyncio.Event()
+    scorer = asyncio.create_task(scoring.go_on(answered))
     try:
         with collecting_rarely():
             await asyncio.gather(feeder, *workers)
+            answered.set()
+            await scorer
     finally:
-        for task in (feeder, *workers):
+        for task in (feeder, *workers, scorer):
             task.cancel()
-        await asyncio.gather(feeder, *workers, return_exceptions=True)
+        await asyncio.gather(feeder, *workers, scorer, return_exceptions=True)
         for client in {id(client): client for client in plan.clients.values()}.values():
             await _closed(client)
 
@@ -67,11 +143,13 @@ class _Run:
         plan: Plan,
         store: CallStore,
         progress: Progress,
+        scoring: Scoring,
         *,
         budget_usd: Decimal | None,
         case_timeout_s: float | None,
     ) -> None:
-        self.plan, self.store, self.progress, self.budget_usd = plan, store, progress, budget_usd
+        self.plan, self.store, self.progress, self.scoring = plan, store, progress, scoring
+        self.budget_usd = budget_usd
         self.in_flight: dict[str, asyncio.Future[None]] = {}
         self.kept: set[str] = set()  # keys that this run has stored
         self.secrets = secrets_now()
@@ -86,6 +164,10 @@ class _Run:
             while not self.progress.stopped and (batch := await ahead) is not None:
                 ahead = asyncio.create_task(in_thread(self._prepared, batches))
                 await self._hand_out(queue, *batch)
+                while (
+                    len(self.scoring.waiting) > MOST_WAITING
+                ):  # replayed faster than scored: they would fill the memory
+                    await self.scoring.some()
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
@@ -179,16 +261,16 @@ class _Run:
 
     def _keep(self, call: Call, generation: Generation) -> None:
         progress = self.progress
-        progress.generations.append(
-            generation.placed(
-                variant=call.variant,
-                case_id=call.case.id,
-                repeat=call.repeat,
-                retrieved=call.retrieved if call.request is not None else generation.retrieved,
-                call_key=call.key,
-                bounds=tuple(self._bounds(call, generation)),
-            )
+        placed = generation.placed(
+            variant=call.variant,
+            case_id=call.case.id,
+            repeat=call.repeat,
+            text=storable(generation.text),
+            retrieved=call.retrieved if call.request is not None else generation.retrieved,
+            call_key=call.key,
+            bounds=tuple(self._bounds(call, generation)),
         )
+        self.scoring.take(Arrived(call.place, call.case, placed))
         progress.done += 1
         progress.cached += generation.cached
         progress.errors += not generation.answered

@@ -11,31 +11,30 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmlab.base.background import run_in_background, stopped_by
 from llmlab.base.display import plain
 from llmlab.base.errors import BudgetError, StoreError
-from llmlab.base.project import git_state, project_root, runs_folder
+from llmlab.base.project import git_state
 from llmlab.bundle.bundle import Bundle, ModelRef
-from llmlab.clients.base import Client, Generation, Usage
+from llmlab.clients.base import Client, Usage
 from llmlab.clients.call_store import CallStore
-from llmlab.clients.endpoints import client_for, load_endpoints
 from llmlab.engine.app import App
 from llmlab.engine.freshness import freshness_of_index
+from llmlab.engine.means import Means
 from llmlab.engine.plan import DryRun, Plan, estimated_tokens, make_plan, price_of, query_of
 from llmlab.engine.progress import Progress, shown
-from llmlab.engine.runner import execute
+from llmlab.engine.runner import Scoring, execute
 from llmlab.golden.cases import GoldenSet
-from llmlab.results.results import RESOURCE_METRICS, Results
-from llmlab.scorers import as_scorers
+from llmlab.results.answers import AnswerSheet, scores_of
+from llmlab.results.provenance import Provenance
+from llmlab.results.results import Results
+from llmlab.results.scores import RESOURCE_METRICS
+from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
+from llmlab.search.embedding import Embedder, EmbeddingClient, EstimatingEmbedder
 
-if TYPE_CHECKING:
-    from llmlab.scorers import Scorer
-    from llmlab.scorers.base import ScoreFunction
-    from llmlab.search.embedding import Embedder, EmbeddingClient, EstimatingEmbedder
-
-__all__ = ["dry_run", "run"]
+__all__ = ["dry_run", "run", "run_by"]
 
 INTERRUPTED = "The run was interrupted; the same call goes on from here."
 SCORING_INTERRUPTED = "Scoring was interrupted, so there are no scores; the same call scores the stored answers."
@@ -88,61 +87,94 @@ def run(
         BudgetError: a budget is given and a model's price is unknown, or embedding alone would exceed it.
         StoreError: the call store cannot be written; answers up to there are kept, and in the error's `results`.
     """
-    made = _scorers_that_make(metrics, scorers)
-    if concurrency < 1:
-        raise ValueError(f"concurrency == {concurrency}, must be >= 1")
-    budget = _budget(budget_usd)
+    means = Means(
+        client=client,
+        endpoints=endpoints,
+        store=store,
+        base=base,
+        budget_usd=budget_usd,
+        concurrency=concurrency,
+        case_timeout_s=case_timeout_s,
+        progress=progress,
+        stop=stop,
+    )
+    wanted = _scorers_that_make(metrics, scorers)
+    return run_by(
+        means, variants, golden, scorers=wanted, repeats=repeats, app=app, failed_share_allowed=failed_share_allowed
+    )
+
+
+def run_by(
+    means: Means,
+    variants: Mapping[str, Bundle] | Bundle,
+    golden: GoldenSet,
+    *,
+    scorers: Sequence[Scorer | ScoreFunction] = (),
+    repeats: int = 1,
+    app: App | None = None,
+    failed_share_allowed: float = 0.2,
+) -> Results:
+    """What `run` gives, by means that are one value."""
+    wanted = as_scorers(scorers)
     embedders: dict[str, Embedder] = {}
 
     def embedder_of(model: ModelRef, client: EmbeddingClient) -> Embedder:
-        from llmlab.search.embedding import Embedder
+        spent = sum((embedder.spent_usd for embedder in embedders.values()), Decimal(0))
+        left = None if means.budget is None else means.budget - spent
+        return embedders.setdefault(str(model), Embedder(model, client=client, store=means.store, budget_usd=left))
 
-        spent = sum((one.spent_usd for one in embedders.values()), Decimal(0))
-        left = None if budget is None else budget - spent
-        return embedders.setdefault(str(model), Embedder(model, client=client, store=store, budget_usd=left))
-
-    plan = _plan(
-        variants,
-        golden,
-        repeats=repeats,
-        client=client,
-        app=app,
-        endpoints=endpoints,
-        base=base,
-        embedder_of=embedder_of,
-    )
+    plan = _plan(means, variants, golden, repeats=repeats, app=app, embedder_of=embedder_of)
+    budget = means.budget
     if budget is not None:
         _require_prices(plan)
         budget = _left_after_embedding(plan, embedders, budget)
-    state = Progress(total=len(plan))
-    with stopped_by(stop), _terminates(), _opened(store) as calls, shown(state, show=progress) as refresh:
+    state, scoring = Progress(total=len(plan)), Scoring(AnswerSheet(len(plan), wanted))
+    interrupted = False
+    with (
+        stopped_by(means.stop),
+        _terminates(),
+        means.calls() as calls,
+        shown(state, show=means.progress) as refresh,
+    ):
         try:
             run_in_background(
                 lambda: execute(
                     plan,
                     calls,
                     state,
-                    concurrency=concurrency,
+                    scoring,
+                    concurrency=means.concurrency,
                     budget_usd=budget,
-                    case_timeout_s=case_timeout_s,
+                    case_timeout_s=means.case_timeout_s,
                 ),
                 on_tick=refresh,
             )
         except KeyboardInterrupt:
-            state.stopped = INTERRUPTED
+            interrupted = True
+            state.stopped = state.stopped or (INTERRUPTED if state.done < state.total else "")
         except StoreError as error:
             state.store_error, state.stopped = error, str(error)
-    results = _gathered(plan, state, failed_share_allowed)
+    scored = (
+        _score_the_rest(scoring, means.stop) if not interrupted or state.done < state.total else not scoring.waiting
+    )
+    results = _gathered(plan, state, scoring.sheet, failed_share_allowed=failed_share_allowed, scored=scored)
     if state.store_error is not None:
         state.store_error.results = results
         raise state.store_error
-    if not made:
-        return results
+    return results
+
+
+def _score_the_rest(scoring: Scoring, stop: threading.Event | None) -> bool:
+    """Whether everything that had arrived when the run was cut off is scored now; an interrupt leaves it."""
+    waiting, scorers = list(scoring.waiting), scoring.sheet.scorers
     try:
         with stopped_by(stop), _terminates():
-            return results.scored_by(made)
+            scores = scores_of(scorers, ((arrived.case, arrived.generation) for arrived in waiting))
+            for arrived, of_answer in zip(waiting, scores, strict=True):
+                scoring.sheet.score(arrived.place, of_answer)
     except KeyboardInterrupt:
-        return replace(results, complete=False, notes=(*results.notes, SCORING_INTERRUPTED))
+        return False
+    return True
 
 
 def dry_run(
@@ -159,27 +191,17 @@ def dry_run(
 ) -> DryRun:
     """What `run` would send and cost, after the same checks, without a call: embeddings are estimated too."""
     _scorers_that_make(metrics, scorers)
+    means = Means(client=client, endpoints=endpoints, store=store, base=base)
     embedders: list[EstimatingEmbedder] = []
 
     def embedder_of(model: ModelRef, client: EmbeddingClient) -> Embedder:
-        from llmlab.search.embedding import EstimatingEmbedder
-
-        embedders.append(EstimatingEmbedder(model, client=client, store=store))
+        embedders.append(EstimatingEmbedder(model, client=client, store=means.store))
         return embedders[-1]
 
-    plan = _plan(
-        variants,
-        golden,
-        repeats=repeats,
-        client=client,
-        app=None,
-        endpoints=endpoints,
-        base=base,
-        embedder_of=embedder_of,
-    )
+    plan = _plan(means, variants, golden, repeats=repeats, app=None, embedder_of=embedder_of)
     stored, tokens = dict.fromkeys(plan.bundles, 0), dict.fromkeys(plan.bundles, 0)
     new_tokens = dict.fromkeys(plan.bundles, 0)
-    with _opened(store) as calls:
+    with means.calls() as calls:
         for batch in plan.batches():
             found = calls.get_many([call.key for call in batch])
             for call in batch:
@@ -232,32 +254,25 @@ def _scorers_that_make(metrics: Collection[str], scorers: Sequence[Scorer | Scor
 
 
 def _plan(
+    means: Means,
     variants: Mapping[str, Bundle] | Bundle,
     golden: GoldenSet,
     *,
     repeats: int,
-    client: Client | None,
     app: App | None,
-    endpoints: str | Path | None,
-    base: str | Path | None,
     embedder_of: Callable[[ModelRef, EmbeddingClient], Embedder],
 ) -> Plan:
-    if client is not None and app is not None:
+    if means.client is not None and app is not None:
         raise ValueError("client and app are both given; an application makes its own calls")
-    known = load_endpoints(endpoints) if endpoints is not None else None
-    made: dict[str, Client] = {}
-
-    def client_of(bundle: Bundle) -> Client:
-        return client or made.setdefault(str(bundle.model), client_for(bundle.model, known))
-
+    client_of = means.clients()
     return make_plan(
         variants,
         golden,
         repeats=repeats,
-        client_of=client_of,
+        client_of=lambda bundle: means.client or client_of(bundle.model),
         app=app,
-        base=base or project_root(),
-        embedder_of=lambda model: embedder_of(model, client_for(model, known)),  # type: ignore[arg-type]  # it checks
+        base=means.folder,
+        embedder_of=lambda model: embedder_of(model, client_of(model)),  # type: ignore[arg-type]  # it checks
     )
 
 
@@ -274,15 +289,6 @@ def _left_after_embedding(plan: Plan, embedders: Mapping[str, Embedder], budget:
     if left <= 0:
         raise BudgetError(f"embedding texts and questions uses up the budget of ${budget}; raise it, or index less")
     return left
-
-
-@contextmanager
-def _opened(store: str | Path | CallStore | None) -> Iterator[CallStore]:
-    if isinstance(store, CallStore):
-        yield store
-        return
-    with CallStore(store or runs_folder() / "calls.sqlite") as opened:
-        yield opened
 
 
 def _require_prices(plan: Plan) -> None:
@@ -314,35 +320,28 @@ def _terminates() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _budget(budget_usd: float | Decimal | None) -> Decimal | None:
-    if budget_usd is None:
-        return None
-    budget = Decimal(str(budget_usd))
-    if not (budget.is_finite() and budget > 0):
-        raise ValueError(f"budget_usd == {budget_usd}, must be > 0 (or None for no bound)")
-    return budget
-
-
-def _gathered(plan: Plan, state: Progress, failed_share_allowed: float) -> Results:
-    """What has arrived as unscored results; `state` lets go of it, so that scoring has the memory."""
-    generations, state.generations = state.generations, []
-    return Results.from_generations(
-        generations,
+def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_allowed: float, scored: bool) -> Results:
+    """What has arrived as results, without the scores where not all of it is `scored`."""
+    git = git_state()
+    known = {
+        "endpoints": {name: client.fingerprint for name, client in plan.clients.items()},
+        "commit": git.commit,
+        "dirty": git.dirty,
+        "index_freshness": _freshness(plan),
+    }
+    results = Results.from_sheet(
+        sheet,
         golden=plan.golden,
         bundles=plan.bundles,
+        scored=scored,
         index_digests={name: index.digest for name, index in plan.indexes.items()},
-        complete=len(generations) == len(plan),
+        complete=scored and state.done == len(plan),
         failed_share_allowed=failed_share_allowed,
-        provenance=_provenance(plan),
-        notes=(*_notes(generations, state.stopped), *plan.notes),
+        provenance=Provenance.of({**known, **plan.identity}),
+        notes=(*([state.stopped] if state.stopped else []), *plan.notes),
     )
-
-
-def _provenance(plan: Plan) -> dict[str, Any]:
-    git = git_state()
-    endpoints = {name: client.fingerprint for name, client in plan.clients.items()}
-    searched = {"index_freshness": _freshness(plan)} if plan.indexes else {}
-    return {"endpoints": endpoints, "commit": git.commit, "dirty": git.dirty, **searched, **plan.identity}
+    changed = () if scored else (SCORING_INTERRUPTED,)
+    return replace(results, notes=(*results.notes, *_silent_updates(results), *changed))
 
 
 def _freshness(plan: Plan) -> dict[str, Any]:
@@ -351,21 +350,21 @@ def _freshness(plan: Plan) -> dict[str, Any]:
     return {name: record for name, record in known.items() if record}
 
 
-def _notes(generations: Sequence[Generation], stopped: str) -> tuple[str, ...]:
-    """Why the run stopped, and whether a provider changed the model since the stored answers of a variant."""
-    notes = [stopped] if stopped else []
-    for what, attribute in (("model", "served_model"), ("system fingerprint", "system_fingerprint")):
+def _silent_updates(results: Results) -> list[str]:
+    """Whether a provider changed the model since the stored answers of a variant."""
+    notes = []
+    for what, column in (("model", "served_model"), ("system fingerprint", "system_fingerprint")):
         before, now = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
-        for generation in generations:
-            if served := getattr(generation, attribute):
-                (before if generation.cached else now)[generation.variant].add(served)
+        for variant, cached, served in set(results.answers("variant", "cached", column)):
+            if served:
+                (before if cached else now)[variant].add(served)
         notes += [
             f"SILENT UPDATE: {variant} was answered by {what} {_listed(known)} before and by {_listed(new)} now; "
             "run it again with a new call store before you compare."
             for variant, known in before.items()
             if (new := now[variant] - known)
         ]
-    return tuple(notes)
+    return notes
 
 
 def _listed(names: set[str]) -> str:

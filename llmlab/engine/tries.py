@@ -7,27 +7,20 @@ Playground, which has no logic of its own.
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from llmlab.base.display import Chip, Html, Interval, Shown, html_diff, html_note, html_of, number, plain
 from llmlab.bundle.bundle import Bundle
-from llmlab.clients.base import Client
-from llmlab.engine.runs import run
+from llmlab.engine.means import Means
+from llmlab.engine.runs import run_by
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.results import Results
 from llmlab.results.wording import counted
-
-if TYPE_CHECKING:
-    from llmlab.clients.call_store import CallStore
-    from llmlab.engine.progress import Progress
-    from llmlab.scorers import Scorer
-    from llmlab.scorers.base import ScoreFunction
+from llmlab.scorers.base import ScoreFunction, Scorer
 
 __all__ = ["SideBySide", "Tries", "Try", "failing_cases", "sample_cases", "try_out"]
 
@@ -126,7 +119,7 @@ class Try(Shown):
 
     def side_by_side(self) -> tuple[SideBySide, ...]:
         """Each case of the sample: the worse ones first, then the better ones, then the others."""
-        rows = {(row["variant"], row["case_id"]): row for row in self._first_answers()}
+        rows = self.results.rows_of()
         metrics = tuple(self.results.metrics)
         found = [
             SideBySide(
@@ -140,12 +133,6 @@ class Try(Shown):
         ]
         order = ["worse", "better", "unknown", "same"]
         return tuple(sorted(found, key=lambda pair: (order.index(pair.became), pair.texts[0] == pair.texts[1])))
-
-    def _first_answers(self) -> list[dict[str, Any]]:
-        frame = self.results.frame
-        return [
-            {str(key): value for key, value in row.items()} for row in frame[frame["repeat"] == 0].to_dict("records")
-        ]
 
     def _became(self, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
         if not self.results.metrics or before is None or after is None:
@@ -275,36 +262,19 @@ def try_out(
     bundle: Bundle,
     *,
     sample: GoldenSet,
+    means: Means,
     scorers: Sequence[Scorer | ScoreFunction] = (),
-    client: Client | None = None,
-    endpoints: str | Path | None = None,
-    store: str | Path | CallStore | None = None,
-    base: str | Path | None = None,
-    concurrency: int = 16,
-    progress: bool | Callable[[Progress], None] = False,
-    stop: threading.Event | None = None,
 ) -> Tries:
     """The tries with one more: bundle and baseline run over the sample, answers that are stored already for free.
 
     A run that was stopped before the first answer arrived leaves the tries as they were. Raises what `run` raises.
     """
     name = f"try {len(tries.done) + 1}"
-    results = run(
-        {tries.name: tries.baseline, name: bundle},
-        sample,
-        scorers=scorers,
-        client=client,
-        endpoints=endpoints,
-        store=store,
-        base=base,
-        concurrency=concurrency,
-        progress=progress,
-        stop=stop,
-    )
-    seen = results.frame["variant"] == name
-    if stop is not None and stop.is_set():  # what was cut off in the middle is nobody's answer
-        seen &= ~results.frame["status"].isin(("error", "timeout"))
-    return tries.with_try(bundle, results) if seen.any() else tries
+    results = run_by(means, {tries.name: tries.baseline, name: bundle}, sample, scorers=scorers)
+    stopped = means.stop is not None and means.stop.is_set()
+    lost = sum(results.n_answers(name, status=status) for status in ("error", "timeout")) if stopped else 0
+    answered = results.n_answers(name) - lost  # what was cut off in the middle is nobody's answer
+    return tries.with_try(bundle, results) if answered else tries
 
 
 def sample_cases(golden: GoldenSet, size: int, *, seed: int = 0, tag: str | None = None) -> GoldenSet:
@@ -341,8 +311,7 @@ def failing_cases(results: Results, *, bundle: Bundle | None = None) -> tuple[st
 
 
 def _answered(one: Try) -> bool:
-    frame = one.results.frame
-    return bool((frame["variant"] == one.name).any() and not one.results.failed)
+    return bool(one.results.n_answers(one.name) and not one.results.failed)
 
 
 def _short(changes: Sequence[str]) -> str:

@@ -53,7 +53,7 @@ class LabelledMetric:
     def mean(self, candidate: str) -> Reading:
         """The candidate's mean."""
         found = self.results.labelled(self.metric).mean(candidate)
-        every = set(self.results.frame["case_id"])
+        every = set(self.results.cells.case_ids)
         return self._reading(found, (candidate,), every, worst=self._low, best=self._high)
 
     @property
@@ -67,16 +67,18 @@ class LabelledMetric:
     def _reading(
         self, found: Correction, arms: Sequence[str], case_ids: Collection[str], *, worst: float, best: float
     ) -> Reading:
-        frame = self.results.frame
-        rows = frame[frame["variant"].isin(arms) & frame["case_id"].isin(case_ids)]
+        columns = ("variant", "case_id", "repeat", self.metric, f"{self.metric}_label")
+        chosen, unscored, labelled = frozenset(case_ids), dict[tuple[str, int], bool](), set[str]()
+        for variant, case_id, repeat, score, label in self.results.answers(*columns):
+            if variant in arms and case_id in chosen:
+                unscored[case_id, repeat] = unscored.get((case_id, repeat), False) or math.isnan(score)
+                labelled |= set() if math.isnan(label) else {case_id}
         value = found.corrected.value
         if value is None or found.se is None or found.df is None:
             return Reading((), found, "; ".join(found.corrected.notes))
-        unscored = rows[self.metric].isna().groupby([rows["case_id"], rows["repeat"]]).any()
         by_id = {} if self.results.golden is None else self.results.golden.by_id
-        weights = [by_id[case_id].weight if case_id in by_id else 1.0 for case_id, _ in unscored.index]
-        lost = float(np.average(unscored, weights=weights))
-        human = rows[rows[f"{self.metric}_label"].notna()]
+        weights = [by_id[case_id].weight if case_id in by_id else 1.0 for case_id, _ in unscored]
+        lost = float(np.average(list(unscored.values()), weights=weights))
         blank = PairedDifference(
             value=value,
             low=value,
@@ -85,8 +87,8 @@ class LabelledMetric:
             se=found.se,
             df=found.df if math.isfinite(found.df) else max(1.0, found.n_labelled - 1.0),  # t, a little wider
             p_value=1.0,
-            n=rows["case_id"].nunique(),
-            n_clusters=human["case_id"].nunique(),
+            n=len({case_id for case_id, _ in unscored}),
+            n_clusters=len(labelled),
             method=found.corrected.method,
             notes=found.corrected.notes,
         )
@@ -183,7 +185,7 @@ def _too_few(policy: GatePolicy, results: Results, name: str, arms: Sequence[str
     both = len({case_id for case_id, _ in set.intersection(*cells)}) if cells else 0
     if both >= policy.judge.labels_at_least:
         return
-    stale = dict(results.provenance.get("labels") or {}).get(name, {}).get("stale", 0)
+    stale = results.provenance.labels[name].stale if name in results.provenance.labels else 0
     gone = f"; {counted(stale, 'label')} fit no answer any more" if stale else ""
     counts = {arm: len({case_id for case_id, _ in cell}) for arm, cell in zip(arms, cells, strict=True)}
     wanted = f"the policy wants {policy.judge.labels_at_least}"

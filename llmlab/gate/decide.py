@@ -74,7 +74,7 @@ def decide(
         people = corrected_metrics(policy, results, judged)
         conditions = evaluate(policy, tables, price=price, labelled=people, judged=judged, **arms)
     word = _word(conditions, reasons)
-    n_cases = int(results.frame["case_id"].nunique())
+    n_cases = results.n_cases
     needs = _needs(conditions, price, n_cases=n_cases) if word == Verdict.INCONCLUSIVE else []
     needed = _needed(needs)
     return Decision(
@@ -110,9 +110,8 @@ def _check_names(results: Results, **arms: str | None) -> None:
 
 def _without_timeouts(results: Results) -> Results:
     """Timeouts as missing: their scores become unscored, whatever the scorers said."""
-    late = (results.frame["status"] == "timeout").to_numpy()
-    columns = {name: np.where(late, np.nan, results.frame[name].to_numpy(float)) for name in results.metrics}
-    return replace(results, frame=results.frame.assign(**columns))
+    late = np.array([status == "timeout" for (status,) in results.answers("status")])
+    return results.with_columns(**{name: np.where(late, np.nan, results.scores(name)) for name in results.metrics})
 
 
 def _aggregation(policy: GatePolicy, results: Results, metric: str) -> Any:
@@ -199,8 +198,8 @@ def _with_repeats(
 def _cost_of_more(results: Results, needed: NeededCases | None, arms: Sequence[str], n_cases: int) -> float | None:
     if needed is None or needed.likely <= n_cases:
         return None
-    costs = results.frame.loc[results.frame["variant"].isin(arms), "cost_usd"].to_numpy(float)
-    return None if np.isnan(costs).any() else float(costs.sum()) / n_cases * (needed.likely - n_cases)
+    cost = results.total("cost_usd", variants=arms)
+    return None if cost is None else cost / n_cases * (needed.likely - n_cases)
 
 
 def _notes(policy: GatePolicy, results: Results, baseline: str | None, borrowed: dict[str, Any]) -> tuple[str, ...]:
@@ -226,8 +225,7 @@ def _facts(
     baseline: str | None,
     anchor: str | None,
 ) -> dict[str, Any]:
-    bundle, frame = results.bundles[candidate], results.frame
-    served = frame.loc[frame["variant"] == candidate, "served_model"].fillna("")
+    bundle, origin = results.bundles[candidate], results.provenance
     judges = judges_of(policy, results)
     return {
         "bundle_name": bundle.name,
@@ -245,10 +243,10 @@ def _facts(
         "scorers": {n: made for n in policy.metrics if (made := results.scorers_of(n)[candidate])},
         "labels": {n: d for n, d in results.labels_digests.items() if n in corrected_metrics(policy, results, judges)},
         "passports": {p.judge_digest: p.digest for p in passports if p.judge_digest in judges.values()},
-        "endpoint": str((results.provenance.get("endpoints") or {}).get(candidate, "")),
-        "served_model": next((name for name in served if name), ""),
-        "run_commit": str(results.provenance.get("commit") or ""),
-        "run_dirty": bool(results.provenance.get("dirty")),
+        "endpoint": origin.endpoints.get(candidate, ""),
+        "served_model": next(iter(results.served(candidate)), ""),
+        "run_commit": origin.commit,
+        "run_dirty": origin.dirty,
         "earlier_baseline": borrowed,
         "author": str(bundle.metadata.get("author") or ""),
     }

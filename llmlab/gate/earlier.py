@@ -61,14 +61,10 @@ def _reasons(
     changed = [n for n in both if replace(earlier.metrics[n], scorer="") != replace(results.metrics[n], scorer="")]
     reasons += [f"the metric {name} meant something else in the earlier run" for name in changed]
     same_model = earlier.bundles[baseline].model.identity == results.bundles[candidate].model.identity
-    then, today = _served(earlier, baseline), _served(results, candidate)
-    if same_model and then != today:
+    then, today = earlier.served(baseline), results.served(candidate)
+    if same_model and set(then) != set(today):
         reasons.append(
             f"{results.bundles[candidate].model} was served as {', '.join(sorted(then)) or 'unknown'} then and as "
             f"{', '.join(sorted(today)) or 'unknown'} now; run the baseline again"
         )
     return reasons
-
-
-def _served(results: Results, variant: str) -> set[str]:
-    return set(results.frame.loc[results.frame["variant"] == variant, "served_model"].fillna("")) - {""}

@@ -62,7 +62,7 @@ def propose(results: Results, *, baseline: str, candidate: str, goal: str | None
         except DataError as error:
             raise DataError(f"{name}: {error}") from None
         noise[name] = (Spread.of(d), d.n, d.n_clusters)
-    spent = "output_tokens" if results.frame["cost_usd"].isna().any() else "cost_usd"
+    spent = "output_tokens" if results.total("cost_usd") is None else "cost_usd"
     return _proposal({name: results.metric(name) for name in names}, noise, goal, f"bundles/{baseline}.yaml", spent)
 
 

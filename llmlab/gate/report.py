@@ -8,7 +8,6 @@ from llmlab.base.display import markdown, markdown_table, number, plain
 from llmlab.base.verdict import Verdict
 from llmlab.gate.condition import Condition
 from llmlab.gate.decision import Decision
-from llmlab.results.cost import cost_line
 from llmlab.results.results import Results
 
 __all__ = ["to_junit", "to_markdown"]
@@ -26,7 +25,7 @@ def to_markdown(decision: Decision, results: Results, *, requests_per_day: int |
         *(markdown(line, None) for line in decision.lines()[1:]),
     ]
     if decision.baseline is not None and decision.baseline in results.variants:
-        bill = cost_line(results, decision.baseline, decision.candidate, requests_per_day=requests_per_day)
+        bill = results.cost_line(decision.baseline, decision.candidate, requests_per_day=requests_per_day)
         parts += [markdown(bill, None), *_flips(decision, results)]
     facts = decision.facts
     names = ("bundle", "baseline", "golden", "policy", "results")

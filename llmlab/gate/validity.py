@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from llmlab.base.display import Interval
 from llmlab.base.project import utc
 from llmlab.gate.corrected import label_reasons
 from llmlab.gate.policy import GatePolicy, age_limit
-from llmlab.results.results import RESOURCE_METRICS, Results
+from llmlab.results.results import Results
 from llmlab.results.scores import above_share
 from llmlab.results.wording import counted
 from llmlab.stats.sequential import split_check
@@ -33,7 +35,7 @@ def invalid_reasons(
 ) -> list[str]:
     """Why no verdict can rest on these results; empty where one can."""
     reasons = [*_of_the_run(results), *_of_the_policy(policy, results, baseline=baseline, anchor=anchor)]
-    unknown = [name for name in policy.metrics if name not in results.metrics and name not in RESOURCE_METRICS]
+    unknown = [name for name in policy.metrics if name not in results.measured]
     reasons += [f"the policy's metric {name!r} is not in these results ({_known(results)})" for name in unknown]
     pin = results.bundles[candidate].model.pinned
     if not pin:
@@ -52,17 +54,13 @@ def invalid_reasons(
 def judges_of(policy: GatePolicy, results: Results) -> dict[str, str]:
     """The judged metrics that the policy uses, each with its judge's digest ("" = not known)."""
     marked = {name: metric.judge for name, metric in results.metrics.items() if metric.judge}
-    known = {name: record.get("digest", "") for name, record in _judge_records(results).items()} | marked
+    known = {name: record.digest for name, record in results.provenance.judges.items()} | marked
     return {name: str(known.get(name, "")) for name in policy.metrics if name in known or name in policy.judge.metrics}
 
 
 def freshness_of(results: Results, variant: str) -> Mapping[str, Any]:
     """What is known of how true a variant's index is (`Freshness.record`); empty where nothing is."""
-    return dict((results.provenance.get("index_freshness") or {}).get(variant) or {})
-
-
-def _judge_records(results: Results) -> Mapping[str, Mapping[str, Any]]:
-    return dict(results.provenance.get("judges") or {})
+    return results.provenance.index_freshness.get(variant, {})
 
 
 def moment(text: str) -> datetime | None:
@@ -75,10 +73,11 @@ def _of_the_run(results: Results) -> Iterator[str]:
         yield f"the run is {results.state}"
     if not results.golden_digest:
         yield "the results name no golden set"
-    if "app" in results.provenance and results.provenance.get("dirty"):
-        yield f"the application {results.provenance['app']} was run from a tree with uncommitted changes"
-    if "app" in results.provenance and not results.provenance.get("commit"):
-        yield f"the application {results.provenance['app']} is at no known commit"
+    made = results.provenance
+    if made.app and made.dirty:
+        yield f"the application {made.app} was run from a tree with uncommitted changes"
+    if made.app and not made.commit:
+        yield f"the application {made.app} is at no known commit"
 
 
 def _of_the_policy(policy: GatePolicy, results: Results, *, baseline: str | None, anchor: str | None) -> Iterator[str]:
@@ -89,21 +88,21 @@ def _of_the_policy(policy: GatePolicy, results: Results, *, baseline: str | None
 
 
 def _of_the_rows(policy: GatePolicy, results: Results, arms: Sequence[str]) -> Iterator[str]:
-    frame = results.frame[results.frame["variant"].isin(arms)]
-    asked = frame.groupby("variant")["case_id"].nunique()
-    fewest = int(asked.min()) if len(asked) == len(arms) else 0
+    of_arms = results.only(variants=arms)
+    tried = of_arms.cells.sums(np.ones(of_arms.n_answers()))
+    fewest = int((tried > 0).sum(axis=0).min())
     if fewest < policy.minimum_cases:
         yield f"{counted(fewest, 'case')}, the policy wants {policy.minimum_cases} or more"
-    if results.golden is not None and (silent := len(results.golden) - frame["case_id"].nunique()) > 0:
+    if results.golden is not None and (silent := len(results.golden) - of_arms.n_cases) > 0:
         yield f"{silent:,} of {len(results.golden):,} golden cases were never asked"
-    rows = frame["variant"].value_counts()
-    if len(arms) > 1 and len(rows) == len(arms):
-        split = split_check([int(rows[arm]) for arm in arms], shares=[1 / len(arms)] * len(arms))
+    rows = {arm: results.n_answers(arm) for arm in arms}
+    if len(arms) > 1 and all(rows.values()):
+        split = split_check(list(rows.values()), shares=[1 / len(arms)] * len(arms))
         if split.blocks:
-            counts = ", ".join(f"{arm} {int(rows[arm]):,}" for arm in arms)
+            counts = ", ".join(f"{arm} {rows[arm]:,}" for arm in arms)
             yield f"the arms were not asked equally often ({counts} answers attempted)"
     for arm in arms:
-        served = sorted(set(frame.loc[frame["variant"] == arm, "served_model"].fillna("")) - {""})
+        served = sorted(results.served(arm))
         if len(served) > 1:
             yield f"{arm} was answered by {' and '.join(served)}: the model changed under us, run it again"
 
@@ -133,9 +132,9 @@ def _of_the_scores(
 def _of_the_judges(
     policy: GatePolicy, results: Results, used: Sequence[str], passports: Sequence[JudgePassport], now: datetime
 ) -> Iterator[str]:
-    for name, record in _judge_records(results).items():
-        if name in used and record.get("pinned") is False:
-            yield f"{name}: the judge's model {record.get('model', '')} is floating"
+    for name, record in results.provenance.judges.items():
+        if name in used and record.pinned is False:
+            yield f"{name}: the judge's model {record.model} is floating"
     if policy.judge.passport != "required":
         return
     for name, digest in judges_of(policy, results).items():
@@ -151,7 +150,7 @@ def _of_the_judges(
 def _of_the_index(policy: GatePolicy, results: Results, candidate: str, now: datetime) -> Iterator[str]:
     """A stale index: what it was measured to fetch is not what the documents say, or will not be."""
     rule, known = policy.index, freshness_of(results, candidate)
-    retrieves = results.bundles[candidate].retrieval is not None or "app" in results.provenance
+    retrieves = results.bundles[candidate].retrieval is not None or bool(results.provenance.app)
     if rule is None or not (known or retrieves):
         return
     remedy = f"hold its manifest against the corpus: `retrieval.check(...).recorded_in(results, {candidate!r})`"

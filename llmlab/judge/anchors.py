@@ -15,7 +15,6 @@ from llmlab.base.numbers import p_text
 from llmlab.golden.labels import Labels
 from llmlab.judge.asking import CallOptions, Instrument
 from llmlab.judge.grading import score
-from llmlab.results.labelled import label_keys
 from llmlab.results.results import Results
 from llmlab.stats.agreement import cohen_kappa
 from llmlab.stats.estimate import Estimate, mean_estimate
@@ -98,11 +97,11 @@ def check_anchors(
     with tempfile.TemporaryDirectory() as folder:
         asked: CallOptions = {"store": Path(folder) / "calls.sqlite", **options}
         again = score(anchors, judge, name=name, **asked)
-    then, now = (one.frame[name].to_numpy(dtype=float, na_value=np.nan) for one in (anchors, again))
+    then, now = (results.scores(name) for results in (anchors, again))
     both = ~np.isnan(then) & ~np.isnan(now)
     if both.sum() < 2:
         raise DataError(f"{int(both.sum())} of {len(then)} anchors could be judged both times: nothing to compare")
-    cases = anchors.frame["case_id"].to_numpy()
+    cases = np.array([case_id for (case_id,) in anchors.answers("case_id")])
     clusters = cases[both] if len(set(cases[both])) > 1 else None
     scale = [float(level) for level in judge.rubric.scale]
     kappa = cohen_kappa(then[both], now[both], labels=scale, weights="quadratic", clusters=clusters, level=LEVEL)
@@ -122,7 +121,7 @@ def check_anchors(
 def _mcnemar(anchors: Results, labels: Labels, then: np.ndarray, now: np.ndarray) -> float | None:
     """McNemar's exact p on right then against right now, over labelled answers, each case once."""
     right: dict[str, tuple[float, float]] = {}
-    for i, key in enumerate(label_keys(anchors.frame, anchors.golden)):
+    for i, key in enumerate(anchors.label_keys):
         if key in labels.by_key and not np.isnan(then[i] + now[i]):
             wanted = labels.by_key[key][0].value
             right.setdefault(key[0], (float(then[i] == wanted), float(now[i] == wanted)))

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypedDict
+from typing import Literal, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 
@@ -32,9 +32,9 @@ from llmlab.golden.cases import Case, GoldenSet
 from llmlab.judge.parsing import Verdict
 from llmlab.judge.rubrics import Rubric
 from llmlab.results.answers import storable
+from llmlab.results.provenance import JudgeRecord
 from llmlab.results.results import Results
 from llmlab.results.scores import Metric
-from llmlab.scorers.base import RESERVED
 from llmlab.search.retrievers import build_index
 
 __all__ = [
@@ -158,15 +158,18 @@ def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: Call
     cases = {given["code"]: Case(id=given["code"], inputs=given) for given in inputs}
     golden = GoldenSet(tuple(cases.values()), name=f"to be judged by {judge.bundle.name}")
     replies = run(judge.bundle, golden, **options)
-    by_case = {answer.case_id: _opinion(judge, answer) for answer in replies.generations()}
+    by_case = {
+        case_id: _opinion(judge, status=status, text=text, error=error)
+        for case_id, status, text, error in replies.answers("case_id", "status", "text", "error")
+    }
     silent = Opinion(None, "; ".join(replies.notes) or "the judge was not asked", "")
-    sent = replies.frame[~replies.frame["cached"].astype(bool)]
-    cost = float(sent["cost_usd"].sum()) if not sent["cost_usd"].isna().any() else None
+    sent = [cost for cached, cost in replies.answers("cached", "cost_usd") if not cached]
+    cost = math.fsum(sent)
     return Asked(
         opinions=tuple(by_case.get(given["code"], silent) for given in inputs),
         complete=replies.complete,
         calls=len(sent),
-        cost_usd=cost,
+        cost_usd=None if math.isnan(cost) else cost,
         notes=tuple(f"Judge {judge.metric}: {note}" for note in replies.notes),
     )
 
@@ -175,33 +178,20 @@ def attached(
     results: Results, judge: Instrument, asked: Asked, *, metric: Metric, values: Sequence[float], texts: Sequence[str]
 ) -> Results:
     """The results with the judge's metric as a column, its words in `explanations`, and what was asked on record."""
-    if metric.name in RESERVED:
-        raise ValueError(f"the judge's metric is called {metric.name!r}, as a column of the results is; give a `name`")
-    frame = results.frame.copy()
-    before = frame["explanations"] if "explanations" in frame.columns else [""] * len(frame)
-    said = [
-        json.dumps({**json.loads(old or "{}"), metric.name: storable(text)})
-        for old, text in zip(before, texts, strict=True)
-    ]
-    scored = np.array(values, dtype=float)
-    frame[metric.name], frame["explanations"] = scored, said
-    record = {
-        "digest": judge.digest,
-        "model": str(judge.bundle.model),
-        "pinned": bool(judge.bundle.model.pinned),
-        "kind": judge.kind,
-        "rubric": judge.rubric.name,
-        "calls": asked.calls,
-        "cost_usd": asked.cost_usd,
-        "unscored": int(np.isnan(scored).sum()),
-    }
-    judges: Mapping[str, Any] = {**results.provenance.get("judges", {}), metric.name: record}
+    record = JudgeRecord(
+        digest=judge.digest,
+        model=str(judge.bundle.model),
+        pinned=bool(judge.bundle.model.pinned),
+        kind=judge.kind,
+        rubric=judge.rubric.name,
+        calls=asked.calls,
+        cost_usd=asked.cost_usd,
+        unscored=int(np.isnan(np.array(values, dtype=float)).sum()),
+    )
     return replace(
-        results,
-        frame=frame,
-        metrics={**results.metrics, metric.name: metric},
+        results.with_scores(metric, values, explanations=texts),
         complete=results.complete and asked.complete,
-        provenance={**results.provenance, "judges": judges},
+        provenance=results.provenance.with_judge(metric.name, record),
         notes=tuple(dict.fromkeys([*results.notes, *asked.notes])),
     )
 
@@ -307,9 +297,8 @@ def passage_blocks_of(results: Results, *, base: str | Path | None = None) -> di
     return found
 
 
-def _opinion(judge: Instrument, answer: Generation) -> Opinion:
-    if answer.status != "ok":
-        reason = ": ".join(part for part in (_NOT_READ[answer.status], answer.error) if part)
-        return Opinion(None, reason, answer.text)
-    verdict = judge.parse(answer.text)
-    return Opinion(verdict.value, verdict.reason, answer.text)
+def _opinion(judge: Instrument, *, status: str, text: str, error: str) -> Opinion:
+    if status != "ok":
+        return Opinion(None, ": ".join(part for part in (_NOT_READ[status], error) if part), text)
+    verdict = judge.parse(text)
+    return Opinion(verdict.value, verdict.reason, text)

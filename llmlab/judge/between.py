@@ -119,7 +119,7 @@ def _clusters(results: Results, keys: Mapping[tuple[str, ...], Any]) -> list[str
 def _texts(results: Results) -> dict[tuple[str, str, str], tuple[str, str]]:
     """(case id, digest of the question, digest of an answer) -> both texts."""
     asked = {case.id: case.question for case in results.golden} if results.golden else {}
-    rows = zip(results.frame["case_id"].tolist(), results.frame["text"].tolist(), strict=True)
+    rows = results.answers("case_id", "text")
     return {
         (case_id, text_digest(asked[case_id]), text_digest(text)): (asked[case_id], text)
         for case_id, text in rows

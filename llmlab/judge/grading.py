@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
@@ -138,8 +137,7 @@ def prefer(
     golden = check_judgeable(results, judge, "pairwise")
     if a == b or not {a, b} <= set(results.variants):
         raise ValueError(f"a == {a!r}, b == {b!r}: must be two of {', '.join(results.variants)}")
-    two = _of_two(results, a, b)
-    two = warn_of_kinship(two, judge)
+    two = warn_of_kinship(results.only(variants=[a, b]), judge)
     passages = passages_of(two, base=base) if "passages" in judge.rubric.needs else {}
     answers = {(g.variant, g.case_id, g.repeat): g for g in two.generations()}
     cells = list(dict.fromkeys((case_id, repeat) for _, case_id, repeat in answers))
@@ -172,11 +170,10 @@ def verdict_frame(results: Results, metric: str) -> pd.DataFrame:
 
     if metric not in results.metrics or results.golden is None:
         raise DataError(f"no preference {metric!r} in these results; make one with `prefer`")
-    answers = {(g.variant, g.case_id, g.repeat): g.text for g in results.generations()}
+    texts = results.answers("variant", "case_id", "repeat", "text")
+    answers = {(variant, case_id, repeat): text for variant, case_id, repeat, text in texts}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for case_id, repeat, said in zip(
-        *(results.frame[column].tolist() for column in ("case_id", "repeat", "explanations")), strict=True
-    ):
+    for case_id, repeat, said in results.answers("case_id", "repeat", "explanations"):
         found = json.loads(json.loads(said)[metric])
         if found["order1"] is None and found["order2"] is None and found["settled"]:
             continue  # the judge was not asked
@@ -224,10 +221,3 @@ def _settled(one: Generation | None, other: Generation | None) -> _Outcome | Non
         value = 0.5 if all(failed) else float(failed[1])
         return _Outcome(value, None, None, "an answer that is empty or late loses")
     return _Outcome(0.5, None, None, "the answers are the same") if one.text == other.text else None
-
-
-def _of_two(results: Results, a: str, b: str) -> Results:
-    frame = results.frame[results.frame["variant"].isin([a, b])].reset_index(drop=True)
-    bundles = {name: results.bundles[name] for name in (a, b)}
-    indexes = {name: digest for name, digest in results.index_digests.items() if name in bundles}
-    return replace(results, frame=frame, bundles=bundles, index_digests=indexes)

@@ -287,15 +287,15 @@ def to_label(
     footing = 1.0 if cases == len(table.case_ids) else (cases / n) * (1 - cases / len(table.case_ids))
     chosen = {table.case_ids[open_[i]]: min(1.0, float(chances[i]) * footing) for i in picks}
     answers: dict[tuple[str, str], None] = {}
-    for case_id, text, status in zip(*(results.frame[c].tolist() for c in ("case_id", "text", "status")), strict=True):
+    for case_id, text, status in results.answers("case_id", "text", "status"):
         if case_id in chosen and status != "error":
             answers[case_id, text] = None
     listed = list(answers)
     shuffled = sorted(rng.permutation(len(listed)), key=lambda i: list(chosen).index(listed[i][0]))
     items = ((*listed[i], chosen[listed[i][0]]) for i in shuffled)
-    by_id = results.golden.by_id
+    by_id, record = results.golden.by_id, results.provenance.judges.get(metric)
     return Worklist(
-        rubric=results.provenance.get("judges", {}).get(metric, {}).get("rubric", metric),
+        rubric=record.rubric if record is not None and record.rubric else metric,
         items=tuple((case_id, by_id[case_id].question, text, p) for case_id, text, p in items),
     )
 
@@ -399,9 +399,9 @@ def _answers(results: Results) -> Iterator[tuple[str, str, str]]:
     if results.golden is None:
         raise DataError("these results carry no golden set, so there is no question to show")
     asked = {case.id: case.question for case in results.golden}
-    came = results.frame[results.frame["status"] != "error"]
-    for case_id, text in zip(came["case_id"].tolist(), came["text"].tolist(), strict=True):
-        yield case_id, asked[case_id], text
+    for case_id, text, status in results.answers("case_id", "text", "status"):
+        if status != "error":
+            yield case_id, asked[case_id], text
 
 
 def _material(
@@ -411,7 +411,7 @@ def _material(
     passages: dict[tuple[str, str], str] = {}
     if "passages" in rubric.needs:
         shown = passages_of(results, base=base)
-        rows = zip(*(results.frame[name].tolist() for name in ("variant", "case_id", "text")), strict=True)
+        rows = results.answers("variant", "case_id", "text")
         passages = {(case_id, text): shown[variant, case_id] for variant, case_id, text in rows}
 
     def beside(case_id: str, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:

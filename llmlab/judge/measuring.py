@@ -19,7 +19,7 @@ from llmlab.judge.asking import CallOptions, Instrument, family
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 from llmlab.judge.figures import Calibration
 from llmlab.judge.grading import prefer, score, verdict_frame
-from llmlab.results.labelled import label_keys
+from llmlab.results.provenance import JudgeRecord
 from llmlab.results.results import Results
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def calibrate(
     if by == "tags":
         frame = frame.explode("tags")
     split = ("tags",) if by == "tags" else ()
-    meaning, record = every[0].metric(name), every[0].provenance.get("judges", {}).get(name, {})
+    meaning, record = every[0].metric(name), every[0].provenance.judges.get(name, JudgeRecord())
     if labels.pairwise:
         columns: dict[str, Any] = {"cluster": "cluster", "length1": "words_1", "length2": "words_2"}
-        columns |= _authors(frame, str(record.get("model", "")))
+        columns |= _authors(frame, record.model)
         calibration = calibrate_verdicts(frame, by=split, level=level, **columns)
     else:
         scale = range(int(meaning.low or 0), int(meaning.high or 0) + 1)
@@ -85,10 +85,10 @@ def calibrate(
     note = f"{lost} of {len(labels)} labels fit no answer here (changed since, or of other answers) and were not used."
     return replace(
         calibration,
-        judge=record.get("model", name),
+        judge=record.model or name,
         judge_digest=meaning.judge,
         labels_digest=labels.digest,
-        pinned=bool(record.get("pinned", False)),
+        pinned=bool(record.pinned),
         notes=(note,) if lost else (),
     )
 
@@ -130,8 +130,7 @@ def graded_frame(labels: Labels, results: Results, *, metric: str | None = None)
 def _grades(labels: Labels, results: Results, metric: str, used: Used) -> Iterator[dict[str, Any]]:
     """One row per label and answer text: the same text in two variants is one thing that was labelled."""
     cases = results.golden.by_id if results.golden else {}
-    columns = (results.frame[name].tolist() for name in ("text", metric))
-    for key, text, grade in zip(label_keys(results.frame, results.golden), *columns, strict=True):
+    for key, (text, grade) in zip(results.label_keys, results.answers("text", metric), strict=True):
         case = cases[key[0]]
         for place, label in enumerate(labels.by_key.get(key, ())):
             if (key, place) not in used:
@@ -169,15 +168,15 @@ def _judged(judge: Instrument, labels: Labels, results: Results, name: str, opti
     """The results, where this judge gave the metric already; else what people labelled of them, judged now."""
     if name in results.metrics and results.metric(name).judge == judge.digest:
         return [results]
-    keys = label_keys(results.frame, results.golden)
+    keys = results.label_keys
     read = {(key[0], digest) for key in labels.by_key for digest in key[2:]}
     # Nothing is paid for but the answers that a label is of.
-    labelled = results.frame[[(case_id, answer) in read for case_id, _, answer in keys]].reset_index(drop=True)
-    if not len(labelled):
+    labelled = results.rows_where([(case_id, answer) in read for case_id, _, answer in keys])
+    if not labelled.n_answers():
         raise DataError(
             f"none of the {len(labels)} labels fits: the questions or answers have changed since they were made"
         )
-    results = replace(results, frame=labelled)
+    results = labelled
     if judge.kind == "pointwise":
         return [score(results, judge, name=name, **options)]
     pairs = [pair for pair in itertools.combinations(results.variants, 2) if _has_a_label(labels, results, pair)]
@@ -188,7 +187,7 @@ def _judged(judge: Instrument, labels: Labels, results: Results, name: str, opti
 
 def _has_a_label(labels: Labels, results: Results, pair: tuple[str, str]) -> bool:
     digests: dict[tuple[str, str], set[str]] = {}
-    for variant, key in zip(results.frame["variant"].tolist(), label_keys(results.frame, results.golden), strict=True):
+    for (variant,), key in zip(results.answers("variant"), results.label_keys, strict=True):
         digests.setdefault((variant, key[0]), set()).add(key[2])
     for case_id, _, one, other in labels.by_key:
         first, second = (digests.get((variant, case_id), set()) for variant in pair)

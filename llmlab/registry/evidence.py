@@ -129,7 +129,7 @@ def _grown(registry: Registry, evidence: Evidence, results: Results, root: Path 
     today, before = evidence.golden, results.golden
     if today.digest == evidence.receipt.golden_digest:
         return []
-    if "redacted_from" in results.provenance:  # personal data was logged as pseudonyms: compare like with like
+    if results.provenance.redacted_from:  # personal data was logged as pseudonyms: compare like with like
         today = redacted_cases(today, root=root or project_root())
         evidence = replace(evidence, golden=today)
     if before is None:
@@ -170,7 +170,7 @@ def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> l
     """
     receipt, policy = evidence.receipt, evidence.policy
     names = {bundle.digest: name for name, bundle in results.bundles.items()}
-    part = results.of_cases(added)
+    part = results.only(cases=added)
     candidate, where = names[receipt.bundle_digest], f"on the {len(added)} cases added since"
     found = [
         f"{where}, {floor.metric} has a mean of {mean:.3g}: below par"

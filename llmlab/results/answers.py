@@ -1,7 +1,7 @@
-"""Answers as columns of a frame and back, with their scores beside them; and a run's results in one Parquet file.
+"""The frame of a run: answers become columns as they come, scores beside them; it is kept in one Parquet file.
 
-Used by `results`, which says what the columns mean. The file carries bundles, cases, metrics and digests in its
-metadata; one that was damaged, or changed by hand, is refused by its digests.
+Used by `results`, which says what the columns mean, and by the engine, which writes the frame while it runs. The file
+has bundles, cases, metrics and digests in its metadata; one that was damaged or changed by hand is refused by them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,38 +24,141 @@ from llmlab.base.errors import DataError, FileRuleError
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.results.scores import Metric
+from llmlab.results.provenance import Provenance
+from llmlab.results.scores import Cells, Metric
+from llmlab.scorers.base import RESERVED, Score, Scorer, score_all, score_all_async
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from llmlab.scorers import Score, Scorer
-
 __all__ = [
-    "FACTS",
+    "AnswerSheet",
     "answers_of",
     "bounds_of",
     "content_digest",
-    "frame_of",
     "generations_of",
-    "read_results",
+    "joined_frame",
+    "metrics_of",
+    "read_attributes",
+    "refuse_column",
     "score_columns",
+    "scores_of",
+    "sheet_of",
     "storable",
     "unknown_bundle",
-    "write_results",
+    "write_attributes",
 ]
 
 FORMAT = "llmlab-results-1"
-FACTS = ("golden_digest", "index_digests", "complete", "failed_share_allowed", "provenance", "notes", "created_at")
-TEXTS_AT_ONCE = 4_096  # copied into the frame together
+_FACTS = ("golden_digest", "index_digests", "complete", "failed_share_allowed", "notes", "created_at")
+TEXTS_AT_ONCE = 4_096  # kept by Arrow together, as soon as all of them are there
 SCORING_AT_ONCE = 32  # answers whose async scorers wait for an endpoint at the same time
 
 _PLAIN_COLUMNS = ("variant", "case_id", "repeat", "status", "cached", "attempts")
-_TEXT_COLUMNS = ("text", "served_model", "system_fingerprint", "error", "call_key")
+_SHORT_TEXT_COLUMNS = ("served_model", "system_fingerprint", "error", "call_key")
 _NUMBER_COLUMNS = ("latency_s", "first_token_s", "cost_usd")
 _TOKEN_COLUMNS = ("input_tokens", "output_tokens", "cached_input_tokens")
 _JSON_COLUMNS = ("steps", "bounds")
+
+
+class AnswerSheet:
+    """The frame while it is written: each answer is put in its place when it comes, and its scores beside it.
+
+    Nothing of an answer is kept twice, and no answer has to be kept for the frame to be made of it later.
+    """
+
+    def __init__(self, places: int, scorers: Sequence[Scorer] = ()) -> None:
+        self.scorers = tuple(scorers)
+        self._there = np.zeros(places, dtype=bool)
+        names = (*_PLAIN_COLUMNS, *_SHORT_TEXT_COLUMNS, *_JSON_COLUMNS, "retrieved", "tool_calls")
+        self._lists: dict[str, list[Any]] = {name: [""] * places for name in names}
+        self._numbers = {name: np.full(places, math.nan) for name in (*_NUMBER_COLUMNS, *_TOKEN_COLUMNS)}
+        self._texts = _Texts(places)
+        self._scores = {scorer.name: np.full(places, math.nan) for scorer in self.scorers}
+        self._explanations = [""] * places if self.scorers else []
+
+    def __len__(self) -> int:
+        return int(self._there.sum())
+
+    def put(self, place: int, generation: Generation) -> None:
+        """The answer stands in this row from now on."""
+        lists, numbers, usage = self._lists, self._numbers, generation.usage
+        for name in _PLAIN_COLUMNS:
+            lists[name][place] = getattr(generation, name)
+        for name in _SHORT_TEXT_COLUMNS:
+            if text := getattr(generation, name):
+                lists[name][place] = storable(text)
+        for name in _NUMBER_COLUMNS:
+            if (value := getattr(generation, name)) is not None:
+                numbers[name][place] = value
+        for name in _TOKEN_COLUMNS:
+            if (count := getattr(usage, name)) is not None:
+                numbers[name][place] = count
+        lists["retrieved"][place] = tuple(map(storable, generation.retrieved))
+        if generation.tool_calls:
+            lists["tool_calls"][place] = storable(json.dumps(generation.tool_calls))
+        for name in _JSON_COLUMNS:
+            if value := getattr(generation, name):
+                lists[name][place] = json.dumps(value)
+        self._texts.put(place, storable(generation.text))
+        self._there[place] = True
+
+    def score(self, place: int, scores: Mapping[str, Score]) -> None:
+        """What the scorers say of the answer in this row."""
+        for name, score in scores.items():
+            if score.value is not None:
+                self._scores[name][place] = score.value
+        self._explanations[place] = _explained("", scores)
+
+    def frame(self, *, scored: bool = True) -> pd.DataFrame:
+        """The rows that have an answer, by place, with their scores where all are `scored`; the sheet is empty then."""
+        import pandas as pd
+
+        there = self._there
+        rows = None if there.all() else np.flatnonzero(there).tolist()
+        columns: dict[str, Any] = {}
+        for name in ANSWER_COLUMNS:
+            if name == "text":
+                columns[name] = self._texts.array(there)
+            elif name in self._numbers:
+                columns[name] = self._numbers.pop(name)[there]
+            else:
+                values = self._lists.pop(name)
+                values = values if rows is None else [values[row] for row in rows]
+                if name in _SHORT_TEXT_COLUMNS:
+                    values = _arrow_texts([values])
+                columns[name] = pd.Series(values, dtype=object) if name == "retrieved" else values
+        if scored and self.scorers:
+            columns |= {name: values[there] for name, values in self._scores.items()}
+            columns["explanations"] = self._explanations if rows is None else [self._explanations[row] for row in rows]
+        return pd.DataFrame(columns)
+
+
+class _Texts:
+    """One text per place, some thousand at a time handed to Arrow: so they are held once, and by one allocator."""
+
+    def __init__(self, places: int) -> None:
+        self._blocks: list[Any] = [[None] * min(TEXTS_AT_ONCE, places - i) for i in range(0, places, TEXTS_AT_ONCE)]
+        self._missing = [len(block) for block in self._blocks]
+
+    def put(self, place: int, text: str) -> None:
+        at, row = divmod(place, TEXTS_AT_ONCE)
+        self._blocks[at][row] = text
+        self._missing[at] -= 1
+        if not self._missing[at]:
+            self._blocks[at] = _arrow(self._blocks[at])
+
+    def array(self, there: NDArray[np.bool_]) -> Any:
+        """The texts that are there, as pandas keeps them."""
+        pieces = []
+        for at, block in enumerate(self._blocks):
+            if self._missing[at]:
+                chosen = there[at * TEXTS_AT_ONCE : (at + 1) * TEXTS_AT_ONCE]
+                block = [text for text, is_there in zip(block, chosen, strict=True) if is_there]
+            pieces.append(block)
+        self._blocks = []
+        return _arrow_texts(pieces)
 
 
 def content_digest(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
@@ -78,21 +180,6 @@ def unknown_bundle(name: str) -> Bundle:
     if safe != name:  # so that two names never become one
         safe = f"{safe}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
     return Bundle.from_prompt("(made elsewhere)", model=f"elsewhere/{safe}", name=f"v_{safe}")
-
-
-def frame_of(generations: Sequence[Generation]) -> pd.DataFrame:
-    """One row per answer, one column per field; NaN in a number column = unknown."""
-    import pandas as pd
-
-    columns: dict[str, Any] = {name: [getattr(g, name) for g in generations] for name in _PLAIN_COLUMNS}
-    columns |= {name: _texts(getattr(g, name) or "" for g in generations) for name in _TEXT_COLUMNS}
-    columns |= {name: _numbers([getattr(g, name) for g in generations]) for name in _NUMBER_COLUMNS}
-    columns |= {name: _numbers([getattr(g.usage, name) for g in generations]) for name in _TOKEN_COLUMNS}
-    columns["retrieved"] = pd.Series([tuple(map(storable, g.retrieved)) for g in generations], dtype=object)
-    columns["tool_calls"] = [storable(json.dumps(g.tool_calls)) if g.tool_calls else "" for g in generations]
-    for name in _JSON_COLUMNS:
-        columns[name] = [json.dumps(value) if (value := getattr(g, name)) else "" for g in generations]
-    return pd.DataFrame({name: columns[name] for name in ANSWER_COLUMNS})
 
 
 def generations_of(frame: pd.DataFrame) -> Iterator[Generation]:
@@ -145,53 +232,96 @@ def bounds_of(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], NDAr
     return low, np.where(np.isnan(high), high, np.fmax(high, seen))
 
 
+def sheet_of(
+    generations: Iterable[Generation], *, golden: GoldenSet, variants: Sequence[str], scorers: Sequence[Scorer] = ()
+) -> AnswerSheet:
+    """A sheet that these answers fill, sorted by case, repeat and variant, and scored."""
+    order = {case.id: i for i, case in enumerate(golden)}
+    rows = sorted(generations, key=lambda g: (order[g.case_id], g.repeat, variants.index(g.variant)))
+    sheet = AnswerSheet(len(rows), scorers)
+    for place, generation in enumerate(rows):
+        sheet.put(place, generation)
+    if scorers:
+        pairs = ((golden.by_id[generation.case_id], generation) for generation in rows)
+        for place, scores in enumerate(scores_of(scorers, pairs)):
+            sheet.score(place, scores)
+    return sheet
+
+
 def score_columns(
-    scorers: Sequence[Scorer], pairs: Iterable[tuple[Case, Generation]], *, explanations: Iterable[str]
+    scorers: Sequence[Scorer], pairs: Iterable[tuple[Case, Generation]], *, explanations: Sequence[str]
 ) -> dict[str, Any]:
     """One column of numbers per scorer (NaN = unscored), and `explanations` with theirs added, as JSON texts."""
-    columns: dict[str, list[float]] = {one.name: [] for one in scorers}
-    said = []
-    for found, before in zip(_scores(scorers, pairs), explanations, strict=True):
-        for name, score in found.items():
-            columns[name].append(math.nan if score.value is None else float(score.value))
-        why = {name: text for name, text in json.loads(before or "{}").items() if name not in found}
-        why |= {name: score.explanation for name, score in found.items() if score.explanation}
-        said.append(json.dumps(why) if why else "")
-    return {**{name: np.array(values, dtype=float) for name, values in columns.items()}, "explanations": said}
+    columns: dict[str, Any] = {scorer.name: np.full(len(explanations), math.nan) for scorer in scorers}
+    why = list(explanations)
+    for row, scores in enumerate(scores_of(scorers, pairs)):
+        for name, score in scores.items():
+            columns[name][row] = math.nan if score.value is None else score.value
+        why[row] = _explained(why[row], scores)
+    return {**columns, "explanations": why}
 
 
-def write_results(
-    path: str | Path,
-    *,
-    frame: pd.DataFrame,
-    metrics: Mapping[str, Metric],
-    bundles: Mapping[str, Bundle],
-    golden: GoldenSet | None,
-    facts: Mapping[str, Any],
-) -> Path:
-    """The path, with the rows written to it and all else beside them; a killed process leaves no half a file."""
-    import pyarrow as pa  # heavy
-    import pyarrow.parquet as pq
+def metrics_of(scorers: Iterable[Scorer]) -> dict[str, Metric]:
+    """What each scorer's column means, by name."""
+    metrics = {}
+    for scorer in scorers:
+        metrics[scorer.name] = Metric(
+            name=scorer.name,
+            low=scorer.low,
+            high=scorer.high,
+            higher_is_better=scorer.higher_is_better,
+            scorer=scorer.digest,
+        )
+    return metrics
 
+
+def refuse_column(name: str) -> None:
+    """ValueError where a metric would have the name of a column that the frame has anyway."""
+    if name in RESERVED:
+        raise ValueError(f"a metric is called {name!r}, as a column of the results is; give it another name")
+
+
+def scores_of(scorers: Sequence[Scorer], pairs: Iterable[tuple[Case, Generation]]) -> Iterable[dict[str, Score]]:
+    """The scores of each answer by scorer, in the order of the answers; async scorers ask about several at once."""
+    if not any(scorer.is_async for scorer in scorers):
+        return (score_all(scorers, case, generation) for case, generation in pairs)
+    places = asyncio.Semaphore(SCORING_AT_ONCE)
+
+    async def one(case: Case, generation: Generation) -> dict[str, Score]:
+        async with places:
+            return await score_all_async(scorers, case, generation)
+
+    async def every() -> list[dict[str, Score]]:
+        return await asyncio.gather(*(one(case, generation) for case, generation in pairs))
+
+    return run_in_background(every)
+
+
+def _explained(before: str, scores: Mapping[str, Score]) -> str:
+    """The explanations of an answer's scores as JSON, with those of other scorers that were there before; "" = none."""
+    why = {name: text for name, text in json.loads(before).items() if name not in scores} if before else {}
+    why |= {name: score.explanation for name, score in scores.items() if score.explanation}
+    return json.dumps(why) if why else ""
+
+
+def write_attributes(path: str | Path, attributes: Mapping[str, Any]) -> Path:
+    """The path, with the rows of the frame and everything else of the results' attributes written to it."""
+    golden, bundles, provenance = attributes["golden"], attributes["bundles"], attributes["provenance"]
     about = {
         "format": FORMAT,
-        "metrics": [asdict(metric) for metric in metrics.values()],
+        "metrics": [asdict(metric) for metric in attributes["metrics"].values()],
         "bundles": {name: bundle.model_dump(mode="json") for name, bundle in bundles.items()},
         "bundle_digests": {name: bundle.digest for name, bundle in bundles.items()},
         "cases": None if golden is None else [case.to_row() for case in golden],
         "golden": None if golden is None else {"name": golden.name, "parent": golden.parent},
-        **{name: _plain(fact) for name, fact in facts.items()},
+        "provenance": dict(provenance),
+        **{name: attributes[name] for name in _FACTS},
     }
-    table = pa.Table.from_pandas(frame.drop(columns="retrieved"), preserve_index=False)
-    ids = pa.array([list(row) for row in frame["retrieved"]], type=pa.list_(pa.string()))
-    table = table.add_column(list(frame.columns).index("retrieved"), "retrieved", ids)
-    with whole_file(path) as part:
-        pq.write_table(table.replace_schema_metadata({b"llmlab": json.dumps(about).encode()}), part)
-    return Path(path)
+    return _write_frame(attributes["frame"], Path(path), about=about)
 
 
-def read_results(path: str | Path) -> dict[str, Any]:
-    """The attributes of the results that were written there, by name; FileRuleError for any other file."""
+def read_attributes(path: str | Path) -> dict[str, Any]:
+    """The attributes of the results that `write_attributes` wrote, by name; FileRuleError for any other file."""
     frame, about = _read_frame(path)
     if about.get("format") != FORMAT:
         raise FileRuleError("was not written by Results.to_parquet; use `llmlab compare` for other tables", path=path)
@@ -201,9 +331,59 @@ def read_results(path: str | Path) -> dict[str, Any]:
         raise FileRuleError(f"is damaged or was changed by hand ({error})", path=path) from None
 
 
+def joined_frame(frames: Sequence[pd.DataFrame], *, variants: Sequence[str]) -> pd.DataFrame:
+    """The rows of all, sorted by case (as they first occur), repeat and variant."""
+    import pandas as pd
+
+    frame = pd.concat(frames, ignore_index=True)
+    frame = frame.fillna({name: "" for name in ("explanations", "bounds") if name in frame.columns})
+    cells = Cells.of(frame, variants)
+    return frame.iloc[np.lexsort((cells.columns, frame["repeat"].to_numpy(), cells.cases))].reset_index(drop=True)
+
+
+def storable(text: str) -> str:
+    """Text that Parquet and databases can hold: a lone surrogate is written as its escape."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
+    return text
+
+
+def _attributes(about: Mapping[str, Any]) -> dict[str, Any]:
+    cases, provenance = about["cases"], Provenance.of(about["provenance"])
+    golden = None if cases is None else GoldenSet(tuple(Case.from_row(row) for row in cases), **about["golden"])
+    bundles = {name: Bundle.model_validate(row) for name, row in about["bundles"].items()}
+    if {name: bundle.digest for name, bundle in bundles.items()} != about["bundle_digests"]:
+        raise ValueError("a bundle does not have the digest it was run with")
+    if golden and golden.digest != about["golden_digest"] and not provenance.redacted_from:
+        raise ValueError("the cases do not have the digest that was run")
+    return {
+        "metrics": {row["name"]: Metric(**row) for row in about["metrics"]},
+        "bundles": bundles,
+        "golden": golden,
+        "provenance": provenance,
+        **{name: about[name] for name in _FACTS},
+        "notes": tuple(about["notes"]),
+    }
+
+
+def _write_frame(frame: pd.DataFrame, path: Path, *, about: Mapping[str, Any]) -> Path:
+    """The frame as a Parquet file that carries `about` as JSON; a killed process leaves no half a file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame.drop(columns="retrieved"), preserve_index=False)
+    ids = pa.array([list(row) for row in frame["retrieved"]], type=pa.list_(pa.string()))
+    table = table.add_column(list(frame.columns).index("retrieved"), "retrieved", ids)
+    with whole_file(path) as part:
+        pq.write_table(table.replace_schema_metadata({b"llmlab": json.dumps(about).encode()}), part)
+    return path
+
+
 def _read_frame(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The rows of a Parquet file and what its metadata say, nothing where it is somebody else's; FileRuleError."""
-    import pyarrow as pa  # heavy
+    """The frame and what it carries, which is empty for a Parquet file of somebody else's; FileRuleError for others."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
@@ -222,42 +402,11 @@ def _read_frame(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     return frame, about if isinstance(about, dict) else {}
 
 
-def _attributes(about: Mapping[str, Any]) -> dict[str, Any]:
-    cases = about["cases"]
-    golden = None if cases is None else GoldenSet(tuple(Case.from_row(row) for row in cases), **about["golden"])
-    bundles = {name: Bundle.model_validate(row) for name, row in about["bundles"].items()}
-    if {name: bundle.digest for name, bundle in bundles.items()} != about["bundle_digests"]:
-        raise ValueError("a bundle does not have the digest it was run with")
-    if golden and golden.digest != about["golden_digest"] and "redacted_from" not in about["provenance"]:
-        raise ValueError("the cases do not have the digest that was run")
-    return {
-        "metrics": {row["name"]: Metric(**row) for row in about["metrics"]},
-        "bundles": bundles,
-        "golden": golden,
-        **{name: about[name] for name in FACTS},
-        "notes": tuple(about["notes"]),
-    }
-
-
-def _plain(value: Any) -> Any:
-    plain = {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
-    return list(plain) if isinstance(plain, tuple) else plain
-
-
-def storable(text: str) -> str:
-    """Text that Parquet and databases can hold: a lone surrogate is written as its escape."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode(errors="backslashreplace").decode()
-    return text
-
-
 def _generation(row: Mapping[str, Any]) -> Generation:
     cost = _number(row["cost_usd"])
     tokens = {name: _number(row[name]) for name in _TOKEN_COLUMNS}
     return Generation(
-        **{name: row[name] for name in (*_PLAIN_COLUMNS, *_TEXT_COLUMNS, "retrieved")},
+        **{name: row[name] for name in (*_PLAIN_COLUMNS, *_SHORT_TEXT_COLUMNS, "text", "retrieved")},
         latency_s=_number(row["latency_s"]),
         first_token_s=_number(row["first_token_s"]),
         cost_usd=None if cost is None else Decimal(repr(cost)),
@@ -268,23 +417,23 @@ def _generation(row: Mapping[str, Any]) -> Generation:
     )
 
 
-def _texts(texts: Iterable[str]) -> Any:
-    """Texts as pandas keeps them, made some thousand at a time: made at once, they would be held twice over."""
+def _arrow(texts: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(texts, pa.large_string())
+
+
+def _arrow_texts(pieces: Iterable[Any]) -> Any:
+    """Lists or Arrow arrays of texts as the one column that pandas 3 makes of a list of texts."""
     import pandas as pd
     import pyarrow as pa
 
-    left = map(storable, texts)
-    pieces = [pa.array(piece, pa.large_string()) for piece in iter(lambda: list(islice(left, TEXTS_AT_ONCE)), [])]
-    kept = pd.StringDtype("pyarrow", na_value=np.nan)  # what pandas 3 makes of a list of texts
-    return pd.array(pa.chunked_array(pieces, pa.large_string()), dtype=kept)
+    chunks = [_arrow(piece) if isinstance(piece, list) else piece for piece in pieces]
+    return pd.array(pa.chunked_array(chunks, pa.large_string()), dtype=pd.StringDtype("pyarrow", na_value=np.nan))
 
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:
-    return np.array([math.nan if value is None else float(value) for value in values], dtype=float)
 
 
 def _whole(repeat: Any) -> int:
@@ -307,20 +456,3 @@ def _answer_fields(answer: Any, *, absent: bool) -> dict[str, Any]:
     if absent:
         return {"status": "error", "error": "no answer in the table"}
     return {"text": str(answer)} if str(answer).strip() else {"status": "empty"}
-
-
-def _scores(scorers: Sequence[Scorer], pairs: Iterable[tuple[Case, Generation]]) -> Iterable[dict[str, Score]]:
-    from llmlab.scorers import score_all, score_all_async
-
-    if not any(one.is_async for one in scorers):
-        return (score_all(scorers, case, generation) for case, generation in pairs)
-    places = asyncio.Semaphore(SCORING_AT_ONCE)
-
-    async def one(case: Case, generation: Generation) -> dict[str, Score]:
-        async with places:
-            return await score_all_async(scorers, case, generation)
-
-    async def every() -> list[dict[str, Score]]:
-        return await asyncio.gather(*(one(case, generation) for case, generation in pairs))
-
-    return run_in_background(every)

@@ -1,48 +1,59 @@
-"""Which cases of a run to look at: those that changed sides, those that score worst, those that match what you ask for.
+"""Single cases of a run: one in full, and lists of those behind a number, such as the worst or those that flipped.
 
-`Results.flips` and `Results.worst` come here. `widgets.Explorer` calls `matching`; so can anybody:
-`[results.show(case_id) for case_id in matching(results, tag="dates")]`.
+Made by `Results`, and by retrieval where somebody asks for the cases of a cell, a measure or a stale index.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.base.display import Chip, Interval, Rows, Shown, number, plain
+from llmlab.base.display import (
+    Chip,
+    Html,
+    Interval,
+    Marked,
+    Rows,
+    Shown,
+    diffed,
+    html_heading,
+    html_of,
+    html_table,
+    number,
+    plain,
+)
 from llmlab.base.errors import DataError
-from llmlab.results.scores import Metric
+from llmlab.base.project import runs_folder
+from llmlab.clients.base import Request
+from llmlab.clients.call_store import CallStore
+from llmlab.clients.endpoints import curl_for
+from llmlab.golden.cases import Case
+from llmlab.results.scores import Metric, ScoreTable
 from llmlab.results.wording import counted
 from llmlab.stats.arrays import paired_differences
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
-    from llmlab.results.results import Results
-    from llmlab.results.scores import ScoreTable
-
 __all__ = [
-    "FLIPS",
-    "ORDERS",
-    "Choices",
+    "CaseView",
     "Flip",
-    "Flipped",
     "Flips",
-    "Order",
-    "choices",
     "flips",
-    "matching",
-    "questions",
+    "good_cells",
+    "requests_of",
+    "view",
     "worst",
 ]
 
-Flipped = Literal["good to bad", "bad to good", "either way"]
-Order = Literal["as asked", "lowest first", "highest first"]
-FLIPS: tuple[Flipped, ...] = ("good to bad", "bad to good", "either way")
-ORDERS: tuple[Order, ...] = ("as asked", "lowest first", "highest first")
+_STATUS_CHIPS = {"ok": "good", "refused": "unsure", "truncated": "unsure", "empty": "bad", "timeout": "bad"}
+_OUTCOME_CHIPS = {"right": "good", "lucky": "unsure"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -116,171 +127,76 @@ class Flips(Shown):
         )
 
 
-def flips(results: Results, before: str, after: str, *, metric: str | None = None) -> Flips:
-    """Cases on different sides of the middle of the metric's range (repeats averaged)."""
-    name = _quality_metric(results, metric)
-    if why := results.not_comparable(name, (before, after)):
-        raise DataError(why)
-    table, meaning = results.table(name), results.metric(name)
-    good_when = _threshold(meaning)
+def flips(
+    table: ScoreTable,
+    before: str,
+    after: str,
+    *,
+    texts: Mapping[tuple[str, str], str],
+    questions: Mapping[str, str],
+) -> Flips:
+    """Cases on different sides of the middle of the metric's range (repeats averaged).
+
+    Args:
+        texts: (variant, case id) -> the first answer.
+        questions: case id -> what was asked.
+    """
+    metric = table.metric
+    good_when = _threshold(metric)
     places = [table.column(before), table.column(after)]
     a, b = (table.values[:, place] for place in places)
     both = ~(np.isnan(a) | np.isnan(b))
-    was, now = _good_cells(table)[:, places].T
-    texts = _first_texts(results)
-    found = [
+    was, now = good_cells(table)[:, places].T
+    changed = [
         Flip(
-            case_id=table.case_ids[i],
-            question=_question(results, table.case_ids[i]),
+            case_id=case_id,
+            question=questions.get(case_id, ""),
             became="good" if now[i] else "bad",
             before=float(a[i]),
             after=float(b[i]),
-            before_text=texts.get((before, table.case_ids[i]), ""),
-            after_text=texts.get((after, table.case_ids[i]), ""),
+            before_text=texts.get((before, case_id), ""),
+            after_text=texts.get((after, case_id), ""),
         )
         for i in np.flatnonzero(both & (was != now))
+        for case_id in [table.case_ids[i]]
     ]
-    found.sort(key=lambda flip: (flip.became != "bad", -abs(flip.after - flip.before)))
+    changed.sort(key=lambda flip: (flip.became != "bad", -abs(flip.after - flip.before)))
     return Flips(
-        metric=name,
+        metric=metric.name,
         before=before,
         after=after,
         good_when=good_when,
         n_cases=int(both.sum()),
-        flips=tuple(found),
+        flips=tuple(changed),
         n_unscored=int((~both).sum()),
-        good_below=not meaning.higher_is_better,
+        good_below=not metric.higher_is_better,
     )
 
 
-def worst(results: Results, n: int, *, variant: str | None = None, metric: str | None = None) -> Rows:
-    """The n lowest-scored answers, of one variant or of all; unscored ones are not among them."""
+def worst(frame: pd.DataFrame, metric: Metric, *, n: int, questions: Mapping[str, str]) -> Rows:
+    """The n lowest-scored answers among these rows of a run; unscored ones are counted, and are not among them."""
     if n < 1:
         raise ValueError(f"n == {n}, must be >= 1")
-    name = _quality_metric(results, metric)
-    frame = results.frame
-    if variant is not None:
-        results.table(name).column(variant)
-        frame = frame[frame["variant"] == variant]
-    lowest_first = results.metric(name).higher_is_better
-    ordered = frame[frame[name].notna()].sort_values(name, ascending=lowest_first, kind="stable").head(n)
-    rows = tuple(
+    scored = frame[frame[metric.name].notna()]
+    ordered = scored.sort_values(metric.name, ascending=metric.higher_is_better, kind="stable").head(n)
+    rows: list[dict[str, Any]] = [
         {
             "case": row["case_id"],
             "variant": row["variant"],
-            "score": Interval(row[name]),
-            "question": _question(results, row["case_id"]),
+            "score": Interval(row[metric.name]),
+            "question": questions.get(row["case_id"], ""),
             "answer": row["text"],
             "status": row["status"],
         }
         for row in ordered.to_dict("records")
-    )
-    unscored = int(frame[name].isna().sum())
-    left_out = f" {counted(unscored, 'unscored answer')} cannot be ranked." if unscored else ""
+    ]
+    n_unscored = len(frame) - len(scored)
+    left_out = f" {counted(n_unscored, 'unscored answer')} cannot be ranked." if n_unscored else ""
     answers = "answer" if len(rows) == 1 else counted(len(rows), "answer")
-    return Rows(rows=rows, sentence=f"The {answers} that {name} rates worst.{left_out}")
+    return Rows(rows=tuple(rows), sentence=f"The {answers} that {metric.name} rates worst.{left_out}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """What there is to filter by in a run."""
-
-    variants: tuple[str, ...]
-    tags: tuple[str, ...]
-    statuses: tuple[str, ...]
-    metrics: tuple[str, ...]
-    flippable: tuple[str, ...]  # metrics with bounds: of the others nobody knows what is good
-    repeats: int
-    n_cases: int
-    ranges: Mapping[str, tuple[float, float]]  # of each metric; of the scores that occur where it has no bounds
-
-
-def choices(results: Results) -> Choices:
-    """Variants, tags, statuses and metrics that occur, most frequent statuses first."""
-    frame, tags = results.frame, dict.fromkeys(tag for case in results.golden or () for tag in case.tags)
-    return Choices(
-        variants=results.variants,
-        tags=tuple(tags),
-        statuses=tuple(map(str, frame["status"].value_counts().index)),
-        metrics=tuple(results.metrics),
-        flippable=tuple(name for name, metric in results.metrics.items() if metric.bounded),
-        repeats=int(frame["repeat"].max()) + 1 if len(frame) else 0,
-        n_cases=int(frame["case_id"].nunique()),
-        ranges={name: _range(metric, frame[name].to_numpy(dtype=float)) for name, metric in results.metrics.items()},
-    )
-
-
-def matching(
-    results: Results,
-    *,
-    variant: str | None = None,
-    tag: str | None = None,
-    status: str | None = None,
-    metric: str | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    order: Order = "as asked",
-    flipped: Flipped | None = None,
-    baseline: str | None = None,
-    text: str = "",
-    outcome: str | None = None,
-    outcomes: Mapping[tuple[str, str], str] | None = None,
-) -> tuple[str, ...]:
-    """Ids of the cases for which one and the same variant meets all of these; None and "" ask nothing.
-
-    Args:
-        variant: the one that has to; any by default.
-        tag, status: of the case; of any of the variant's answers.
-        metric: what `low`, `high`, `order` and `flipped` read, the mean over repeats; the first scorer by default.
-        low, high: the score lies between them, both included; an unscored case lies nowhere.
-        order: by the variant's score, by the lowest (highest) of any variant's without one; unscored cases last.
-        flipped: crossed the middle of the metric's range against `baseline`, the first variant by default.
-        text: occurs in the question, what is expected, the id, a tag or the variant's answer, in any case of letters.
-        outcome: what became of the variant's answer, such as "retrieval failure", by `outcomes`: (variant, case id) ->
-            outcome, of an attribution (`ll.retrieval.attribute(results).outcomes`).
-
-    Raises:
-        ValueError: an unknown variant, metric, tag, status or outcome, or `flipped` of a metric without bounds.
-
-    >>> import pandas as pd
-    >>> from llmlab import Case, GoldenSet, Results
-    >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Gaps?"}), Case(id="q2", inputs={"question": "Dates?"})))
-    >>> table = pd.DataFrame({"variant": "v1", "case_id": ["q1", "q2"], "text": ["dropna", "to_datetime"]})
-    >>> matching(Results.from_frame(table, golden=golden), text="DATE")
-    ('q2',)
-    """
-    _check(results, variant=variant, tag=tag, status=status, order=order, flipped=flipped, baseline=baseline)
-    grid = _Grid.of(results)
-    cells = grid.any_row(np.ones(len(results.frame), dtype=bool))
-    if variant is not None:
-        cells &= np.array(results.variants) == variant
-    if tag is not None:
-        cells &= _tagged(results, grid.case_ids, tag)[:, None]
-    if status is not None:
-        cells &= grid.any_row((results.frame["status"] == status).to_numpy(dtype=bool))
-    if text.strip():
-        cells &= _saying(results, grid, text.strip())
-    if outcome is not None:
-        cells &= _in_outcome(results, grid.case_ids, outcome, outcomes)
-    if low is None and high is None and flipped is None and order == "as asked":
-        return tuple(np.array(grid.case_ids, dtype=object)[cells.any(axis=1)])
-    table = results.table(metric or next(iter(results.metrics), "(no scorer)"))
-    if low is not None or high is not None:
-        cells &= (table.values >= (-np.inf if low is None else low)) & (
-            table.values <= (np.inf if high is None else high)
-        )
-    if flipped is not None:
-        cells &= _flipped(table, baseline or results.variants[0], flipped)
-    return tuple(np.array(grid.case_ids, dtype=object)[_ordered(cells, table.values, order)])
-
-
-def questions(results: Results, case_ids: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """(id, question) of each of these cases; "" where the results carry no golden set."""
-    by_id = results.golden.by_id if results.golden else {}
-    return tuple((case_id, by_id[case_id].asked if case_id in by_id else "") for case_id in case_ids)
-
-
-def _good_cells(table: ScoreTable) -> NDArray[np.bool_]:
+def good_cells(table: ScoreTable) -> NDArray[np.bool_]:
     """Shape (cases, variants): whether the mean score lies in the better half of the metric's range; NaN is not good.
 
     Raises:
@@ -291,114 +207,192 @@ def _good_cells(table: ScoreTable) -> NDArray[np.bool_]:
     return good
 
 
-def _quality_metric(results: Results, metric: str | None) -> str:
-    if metric is not None:
-        return results.metric(metric).name
-    if not results.metrics:
-        raise ValueError("these results have no scorer; name a metric")
-    return next(iter(results.metrics))
-
-
 def _threshold(metric: Metric) -> float:
     if metric.low is None or metric.high is None:
         raise ValueError(f"{metric.name} has no bounds, so no case of it is good or bad; name another metric")
     return (metric.low + metric.high) / 2
 
 
-def _first_texts(results: Results) -> dict[tuple[str, str], str]:
-    first = results.frame[results.frame["repeat"] == 0]
-    return dict(zip(zip(first["variant"], first["case_id"], strict=True), first["text"], strict=True))
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CaseView(Shown):
+    """Everything about one case: the question, what was expected, and each variant's answer.
+
+    Attributes:
+        answers: variant -> the row of the results' frame.
+        baseline: the variant that the other answers are compared with.
+        outcomes: variant -> what became of its answer, where that is known.
+        requests: variant -> the exact request, where the call store has it.
+    """
+
+    case: Case | None
+    case_id: str
+    repeat: int
+    answers: Mapping[str, Mapping[str, Any]]
+    metrics: tuple[str, ...]
+    requests: Mapping[str, str]
+    baseline: str = ""
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+
+    def curl(self, variant: str) -> str:
+        """The exact request as a shell command that can be pasted; the key is a variable, never a value."""
+        if variant not in self.requests:
+            raise DataError(
+                f"the request of {variant!r} is not in the call store; name the store of its run: show(..., store=...)"
+            )
+        return self.requests[variant]
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "variant": variant,
+                "status": row["status"],
+                **{metric: Interval(row[metric]) for metric in self.metrics},
+                "answer": _said(row),
+                "retrieved": row["retrieved"],
+                "why": "; ".join(f"{name}: {why}" for name, why in _reasons(row).items()),
+            }
+            for variant, row in self.answers.items()
+        ]
+
+    def _sentence(self) -> str:
+        if self.case is None:
+            return f"Case {self.case_id}, answer {self.repeat + 1}."
+        expected = ", ".join(self.case.expected) or "nothing stated"
+        return f"Case {self.case_id}, answer {self.repeat + 1}: {self._asked()} Expected: {expected}."
+
+    def _repr_html_(self) -> Html:
+        requests: list[dict[str, object]] = [{"variant": v, "request": text} for v, text in self.requests.items()]
+        tags = self.case.tags if self.case else ()
+        above = " · ".join([self.case_id, f"answer {self.repeat + 1}", *tags])
+        return html_of(
+            html_heading(self._asked() or self.case_id, note=above),
+            html_table(self._wanted(), even=True) if self.case else html_of(),
+            html_table(self._beside_each_other(), even=True),
+            *([html_table(requests)] if requests else []),
+        )
+
+    def _asked(self) -> str:
+        return self.case.asked if self.case else ""
+
+    def _wanted(self) -> list[dict[str, object]]:
+        """What a right answer says, and which documents it should rest on, best first."""
+        case = self.case
+        expected = " · ".join(fact.replace("|", " or ") for fact in case.expected) if case else ""
+        grades = sorted(case.relevant.items(), key=lambda pair: -pair[1]) if case else []
+        relevant = " · ".join(f"{doc} ({number(grade)})" for doc, grade in grades if grade > 0)
+        named = {"expected": (expected or "nothing stated", "strong"), "to be retrieved": (relevant, "")}
+        return [{"": name, " ": Marked((text,))} for name, text in named.items() if text[0]]
+
+    def _beside_each_other(self) -> list[dict[str, object]]:
+        """One row per thing to know, one column per variant."""
+        base = self.answers.get(self.baseline)
+        rows: dict[tuple[str, bool], dict[str, object]] = {}
+
+        def put(label: str, variant: str, value: object, *, scored: bool = False) -> None:
+            rows.setdefault((label, scored), {})[variant] = value  # a metric may be called "answer" or "tokens"
+
+        for variant, row in self.answers.items():
+            reasons, text = _reasons(row), _said(row)
+            compared = base is not None and variant != self.baseline
+            put("answer", variant, diffed(_said(base), text) if compared and base else Marked(((text, ""),)))
+            if variant in self.outcomes:
+                outcome = self.outcomes[variant]
+                put("outcome", variant, Chip(outcome, _OUTCOME_CHIPS.get(outcome, "bad")))
+            for metric in self.metrics:
+                score = Marked(((number(row[metric]), "strong"), (_after(reasons.get(metric)), "quiet")))
+                put(metric, variant, score, scored=True)
+            put("retrieved", variant, self._fetched(row["retrieved"]))
+            put("status", variant, Chip(row["status"], _STATUS_CHIPS.get(row["status"], "bad")))
+            put("tokens", variant, f"{number(row['input_tokens'])} in, {number(row['output_tokens'])} out")
+            put("cost, USD", variant, number(row["cost_usd"]))
+            put("latency, s", variant, number(row["latency_s"], 2))
+        names = {name: f"{name} (baseline)" if name == self.baseline else name for name in self.answers}
+        return [{"": label, **{names[name]: cells.get(name) for name in names}} for (label, _), cells in rows.items()]
+
+    def _fetched(self, ids: Sequence[str]) -> Marked:
+        """What was retrieved, in its order, the relevant marked; then what was relevant and is missing."""
+        relevant = {doc: grade for doc, grade in (self.case.relevant if self.case else {}).items() if grade > 0}
+        hits = [(f"✓ {doc}", "good") if doc in relevant else (doc, "") for doc in ids] or [("nothing", "quiet")]
+        lines = [piece for hit in hits for piece in (hit, ("\n", ""))][:-1]
+        missing = ", ".join(doc for doc in relevant if doc not in set(ids))
+        return Marked((*lines, (f"\nnot retrieved: {missing}", "quiet")) if missing else tuple(lines))
 
 
-def _question(results: Results, case_id: str) -> str:
-    case = results.golden.by_id.get(case_id) if results.golden else None
-    return case.asked if case else ""
+def view(
+    rows: Mapping[str, Mapping[str, Any]],
+    *,
+    case_id: str,
+    case: Case | None,
+    repeat: int,
+    metrics: tuple[str, ...],
+    variants: Sequence[str],
+    baseline: str | None = None,
+    outcomes: Mapping[tuple[str, str], str] | None = None,
+    requests: Mapping[str, str] | None = None,
+) -> CaseView:
+    """One case with the answers of these variants, compared with the baseline's, by default the first that is there.
+
+    Args:
+        rows: variant -> the row of the results' frame that answers the case.
+        outcomes: (variant, case id) -> what became of the answer, such as "retrieval failure".
+        requests: variant -> the exact request, as `requests_of` finds them.
+    """
+    if not rows:
+        raise ValueError(f"no answer {repeat} to a case {case_id!r} in these results")
+    first = baseline or next(iter(rows))
+    return CaseView(
+        case=case,
+        case_id=case_id,
+        repeat=repeat,
+        answers={name: rows[name] for name in dict.fromkeys([first, *variants]) if name in rows},
+        metrics=metrics,
+        requests=requests or {},
+        baseline=first,
+        outcomes={name: outcomes[name, case_id] for name in rows if outcomes and (name, case_id) in outcomes},
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """The cell (case x variants + variant) of every row of the frame."""
-
-    case_ids: tuple[str, ...]
-    n_variants: int
-    cells: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, results: Results) -> _Grid:
-        import pandas as pd
-
-        codes, case_ids = pd.factorize(results.frame["case_id"])
-        columns = pd.Index(results.variants).get_indexer(pd.Index(results.frame["variant"]))
-        return cls(tuple(case_ids), len(results.variants), codes * len(results.variants) + columns)
-
-    def any_row(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Shape (cases, variants): whether any repeat is among these rows."""
-        found = np.bincount(self.cells[rows], minlength=len(self.case_ids) * self.n_variants)
-        some: NDArray[np.bool_] = found.reshape(-1, self.n_variants) > 0
-        return some
+def requests_of(
+    rows: Mapping[str, Mapping[str, Any]], *, endpoints: Mapping[str, str], store: str | Path | None = None
+) -> dict[str, str]:
+    """Variant -> the exact request behind its row as something to paste, where the call store has it."""
+    path = Path(store) if store is not None else runs_folder() / "calls.sqlite"
+    if not path.exists():
+        return {}
+    with CallStore(path) as calls:
+        kept = {name: calls.request_json(row["call_key"]) for name, row in rows.items() if row["call_key"]}
+    return {variant: _command(text, endpoints.get(variant, "")) for variant, text in kept.items() if text}
 
 
-def _range(metric: Metric, scores: NDArray[np.float64]) -> tuple[float, float]:
-    known = scores[~np.isnan(scores)]
-    low = metric.low if metric.low is not None else float(known.min(initial=0.0))
-    high = metric.high if metric.high is not None else float(known.max(initial=low))
-    return low, high if high > low else low + 1.0
+def _command(request_json: str, fingerprint: str) -> str:
+    """curl for a request that went to an OpenAI-compatible endpoint, else the request itself as JSON."""
+    command = curl_for(Request.from_json(request_json), fingerprint)
+    return command or json.dumps(json.loads(request_json), indent=1, ensure_ascii=False)
 
 
-def _check(results: Results, **given: str | None) -> None:
-    there = choices(results)
-    known = {
-        "variant": there.variants,
-        "baseline": there.variants,
-        "tag": there.tags,
-        "status": there.statuses,
-        "order": ORDERS,
-        "flipped": FLIPS,
-    }
-    for name, value in given.items():
-        if value is not None and value not in known[name]:
-            raise ValueError(f"{name} == {value!r}, must be one of {', '.join(known[name]) or '(there is none)'}")
+def _said(row: Mapping[str, Any]) -> str:
+    """What there is to read of an answer: its text, else the error, else the tools it called."""
+    return str(row["text"] or row["error"] or row["tool_calls"])
 
 
-def _tagged(results: Results, case_ids: tuple[str, ...], tag: str) -> NDArray[np.bool_]:
-    with_it = {case.id for case in results.golden or () if tag in case.tags}
-    return np.fromiter((case_id in with_it for case_id in case_ids), bool, count=len(case_ids))
+def _after(reason: str | None) -> str:
+    return f"\n{reason}" if reason else ""
 
 
-def _saying(results: Results, grid: _Grid, text: str) -> NDArray[np.bool_]:
-    """Where the case's own texts hold it, or an answer does."""
-    sought, texts = text.lower(), {case_id: case_id for case_id in grid.case_ids}
-    for case in results.golden or ():
-        texts[case.id] = "\n".join([case.id, *map(str, case.inputs.values()), *case.expected, *case.tags])
-    asked = np.fromiter((sought in texts[one].lower() for one in grid.case_ids), bool, count=len(grid.case_ids))
-    answers = results.frame["text"].str.contains(text, case=False, regex=False).to_numpy(dtype=bool)
-    return asked[:, None] | grid.any_row(answers)
+def _reasons(row: Mapping[str, Any]) -> dict[str, str]:
+    """Why each metric has its score: a scorer's words, or the reason that a judge gave in its reply."""
+    return {name: _reason(why) for name, why in json.loads(row.get("explanations") or "{}").items()}
 
 
-def _in_outcome(
-    results: Results, case_ids: tuple[str, ...], outcome: str, outcomes: Mapping[tuple[str, str], str] | None
-) -> NDArray[np.bool_]:
-    if outcomes is None:
-        raise ValueError(f"outcome == {outcome!r} needs outcomes=ll.retrieval.attribute(results).outcomes")
-    if outcome not in (known := sorted(set(outcomes.values()))):
-        raise ValueError(f"outcome == {outcome!r}, must be one of {', '.join(known)}")
-    return np.array([[outcomes.get((name, one)) == outcome for name in results.variants] for one in case_ids])
-
-
-def _flipped(table: ScoreTable, baseline: str, flipped: Flipped) -> NDArray[np.bool_]:
-    """Where a variant and the baseline both have a score, on different sides of the middle."""
-    good, known = _good_cells(table), ~np.isnan(table.values)
-    before = [table.column(baseline)]
-    both = known & known[:, before]
-    fell, rose = good[:, before] & ~good & both, ~good[:, before] & good & both
-    return {"good to bad": fell, "bad to good": rose, "either way": fell | rose}[flipped]
-
-
-def _ordered(cells: NDArray[np.bool_], values: NDArray[np.float64], order: Order) -> NDArray[np.int64]:
-    """Rows that are in, by their lowest or highest score, those without one last."""
-    rows = np.flatnonzero(cells.any(axis=1))
-    if order == "as asked":
-        return rows
-    sign = 1.0 if order == "lowest first" else -1.0
-    score = np.where(cells & ~np.isnan(values), sign * values, np.inf).min(axis=1)[rows]
-    return rows[np.argsort(score, kind="stable")]
+def _reason(text: str) -> str:
+    """The reason in a judge's JSON reply, or in its two replies to a pair; any other text as it is."""
+    try:
+        reply = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(reply, dict):
+        return text
+    if "order1" in reply:
+        said = "; ".join(_reason(raw) for raw in reply.get("raw", ()))
+        return " ".join(part for part in (str(reply.get("settled", "")), said) if part)
+    return str(reply.get("reason", text))

@@ -1,6 +1,7 @@
 """What quality costs: dollars per successful answer, the change of the bill, seconds, and how steady answers are.
 
-Cost counts every attempt that was billed, failed ones too. `Results` calls these; the gate's report uses the bill.
+Cost counts every attempt that was billed, failed ones too. Used by `Results`. Every function takes the same: `cells`
+and `table` say which row is of which case and variant and how cases were drawn, `costs` what each row cost.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmlab.base.display import Interval, Shown, number
 from llmlab.base.errors import DataError
+from llmlab.results.scores import Cells, Metric, ScoreTable
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.quantiles import quantile, quantile_difference
@@ -24,15 +26,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from llmlab.results.results import Results
-
 __all__ = [
     "LATENCIES",
     "PerVariant",
     "consistency",
     "cost_line",
     "cost_per_success",
+    "latencies",
     "latency_line",
+    "latency_lines",
     "latency_quantiles",
 ]
 
@@ -68,64 +70,70 @@ class PerVariant(Shown):
         return self.reading
 
 
-def cost_per_success(results: Results, metric: str) -> PerVariant:
+def cost_per_success(
+    metric: Metric, *, scores: FloatArray, costs: FloatArray, cells: Cells, table: ScoreTable
+) -> PerVariant:
     """Dollars per successful answer with a 95% interval: all that was billed over the answers that are good.
 
     An answer is good from the middle of the metric's range on; an unscored one is no success. A variant without any
     success, or with an unknown cost, has no value, and the note says why.
     """
-    meaning = results.metric(metric)
-    if meaning.low is None or meaning.high is None:
-        raise ValueError(f"{metric} has no bounds, so no answer is a success by it; name another metric")
-    middle = (meaning.low + meaning.high) / 2
-    scores = results.frame[metric].to_numpy(float)
-    good = np.where(np.isnan(scores), False, scores >= middle if meaning.higher_is_better else scores <= middle)
-    found = {}
-    for variant in results.variants:
-        costs, successes, clusters = _per_case(results, variant, good.astype(float))
-        if costs is None:
+    if metric.low is None or metric.high is None:
+        raise ValueError(f"{metric.name} has no bounds, so no answer is a success by it; name another metric")
+    middle = (metric.low + metric.high) / 2
+    good = np.where(np.isnan(scores), False, scores >= middle if metric.higher_is_better else scores <= middle)
+    estimates = {}
+    for variant in cells.variants:
+        billed, successes, clusters = _per_case(variant, good, costs=costs, cells=cells, table=table)
+        if billed is None:
             note = "the cost of some answers is unknown"
-            found[variant] = Estimate(value=None, n_attempted=successes.size, notes=(note,))
+            estimates[variant] = Estimate(value=None, n_attempted=successes.size, notes=(note,))
             continue
         try:
-            found[variant] = ratio_of_sums(costs, successes, clusters=clusters)
+            estimates[variant] = ratio_of_sums(billed, successes, clusters=clusters)
         except DataError as error:  # one case or cluster
-            ratio = float(costs.sum() / successes.sum()) if successes.any() else None
-            found[variant] = Estimate(value=ratio, n=successes.size, n_attempted=successes.size, notes=(str(error),))
-    reading = f"Cost of all answers over those that {metric} rates {middle:g} or better, failed attempts included."
-    return PerVariant(name=f"USD per success ({metric})", estimates=found, reading=reading)
+            ratio = float(billed.sum() / successes.sum()) if successes.any() else None
+            n, notes = successes.size, (str(error),)
+            estimates[variant] = Estimate(value=ratio, n=n, n_attempted=n, notes=notes)
+    reading = f"Cost of all answers over those that {metric.name} rates {middle:g} or better, failed attempts included."
+    return PerVariant(name=f"USD per success ({metric.name})", estimates=estimates, reading=reading)
 
 
-def consistency(results: Results, metric: str) -> PerVariant:
+def consistency(*, scores: FloatArray, cells: Cells, table: ScoreTable) -> PerVariant:
     """The chance that two answers of a variant to the same case score the same, with a 95% interval over cases."""
-    results.metric(metric)
-    table = results.table(metric)
-    place = {case_id: i for i, case_id in enumerate(table.case_ids)}
-    found = {}
-    for variant in results.variants:
-        rows = results.frame[(results.frame["variant"] == variant) & results.frame[metric].notna()]
-        cases = rows["case_id"].map(place).to_numpy(dtype=np.int64)
-        present, codes = np.unique(cases, return_inverse=True)
-        design = table.design(np.isin(np.arange(len(table.case_ids)), present))
+    estimates = {}
+    for column, variant in enumerate(cells.variants):
+        rows = (cells.columns == column) & ~np.isnan(scores)
+        present, codes = np.unique(cells.cases[rows], return_inverse=True)
+        design = table.design(np.isin(np.arange(len(cells.case_ids)), present))
         try:
-            found[variant] = repeat_consistency(rows[metric].to_numpy(float), codes, **design)
+            estimates[variant] = repeat_consistency(scores[rows], codes, **design)
         except DataError as error:
-            found[variant] = Estimate(value=None, n_attempted=present.size, notes=(str(error),))
+            estimates[variant] = Estimate(value=None, n_attempted=present.size, notes=(str(error),))
     reading = "1 = every repeat of a case scores the same. Repeats show steadiness; they are never counted as cases."
-    return PerVariant(name=f"consistency ({metric})", estimates=found, reading=reading)
+    return PerVariant(name=f"consistency ({table.metric.name})", estimates=estimates, reading=reading)
 
 
-def cost_line(results: Results, baseline: str, candidate: str, *, requests_per_day: int | None = None) -> str:
+def cost_line(
+    baseline: str,
+    candidate: str,
+    *,
+    requests_per_day: int | None = None,
+    costs: FloatArray,
+    cells: Cells,
+    table: ScoreTable,
+) -> str:
     """How the cost per answer changes, and what that makes in a month, in one sentence."""
     if requests_per_day is not None and requests_per_day < 1:
         raise ValueError(f"requests_per_day == {requests_per_day}, must be >= 1")
-    ones = np.ones(len(results.frame))
-    (cost_a, n_a, clusters), (cost_b, n_b, _) = (_per_case(results, v, ones) for v in (baseline, candidate))
+    ones = np.ones(costs.size)
+    arms = [_per_case(name, ones, costs=costs, cells=cells, table=table) for name in (baseline, candidate)]
+    (cost_a, n_a, clusters), (cost_b, n_b, _) = arms
     if cost_a is None or cost_b is None:
         return f"Cost: unknown for {baseline if cost_a is None else candidate}; give its price in endpoints.yaml."
-    asked = results.table("cost_usd").attempted > 0
+    asked = table.attempted[:, [table.column(baseline), table.column(candidate)]] > 0
     try:
-        if not (asked[:, results.variants.index(baseline)] == asked[:, results.variants.index(candidate)]).all():
+        if not (asked[:, 0] == asked[:, 1]).all():
             raise DataError("the arms were asked other cases")
         change = ratio_change((cost_a, n_a), (cost_b, n_b), clusters=clusters)
     except DataError:  # no pairs, one case or cluster, or an arm that cost nothing
@@ -141,84 +149,89 @@ def cost_line(results: Results, baseline: str, candidate: str, *, requests_per_d
     return f"{said}, about ${abs(extra):,.2f} {word} a month at {requests_per_day:,} requests a day."
 
 
-def latency_quantiles(results: Results, metric: str, variant: str) -> tuple[float | None, ...] | None:
+def latencies(frame: pd.DataFrame, tables: Iterable[ScoreTable]) -> dict[tuple[str, str], tuple[float | None, ...]]:
+    """(variant, latency_s or first_token_s) -> `latency_quantiles`, where something was measured."""
+    cells = ((table, name) for table in tables for name in table.variants)
+    known = {(name, table.metric.name): latency_quantiles(frame, table, name) for table, name in cells}
+    return {cell: seconds for cell, seconds in known.items() if seconds is not None}
+
+
+def latency_quantiles(frame: pd.DataFrame, table: ScoreTable, variant: str) -> tuple[float | None, ...] | None:
     """p50, p95 and p99 of a variant's seconds, lost answers beyond all that came; None = too few answers beyond it.
 
     None instead of the three where nothing was measured, as the first token of answers that did not stream.
     """
-    seconds = _seconds(results, metric, variant).dropna()
+    seconds = _seconds(frame, table, variant).dropna()
     if not np.isfinite(seconds).any():
         return None
-    weights = _row_weights(results, seconds.index.get_level_values("case_id"))
-    found: list[float | None] = []
+    weights = _of_rows(table, seconds)["weights"]
+    quantiles: list[float | None] = []
     for q in QUANTILES:
         try:
-            found.append(quantile(seconds.to_numpy(), q=q, weights=weights))
+            quantiles.append(quantile(seconds.to_numpy(), q=q, weights=weights))
         except DataError:
-            found.append(None)
-    return tuple(found)
+            quantiles.append(None)
+    return tuple(quantiles)
 
 
-def latency_line(results: Results, metric: str, baseline: str, candidate: str, *, level: float = 0.95) -> str:
+def latency_lines(
+    frame: pd.DataFrame, tables: Iterable[ScoreTable], baseline: str, candidates: Iterable[str], *, level: float = 0.95
+) -> list[str]:
+    """A `latency_line` for each of these tables that is of a latency, and each candidate."""
+    timed = [table for table in tables if table.metric.name in LATENCIES]
+    return [latency_line(frame, table, baseline, name, level=level) for table in timed for name in candidates]
+
+
+def latency_line(frame: pd.DataFrame, table: ScoreTable, baseline: str, candidate: str, *, level: float = 0.95) -> str:
     """How much later the candidate's p50, p95 and p99 come than the baseline's, in one sentence."""
-    arms = [_seconds(results, metric, name) for name in (baseline, candidate)]
+    arms = [_seconds(frame, table, name) for name in (baseline, candidate)]
     pairs = arms[0].to_frame("a").join(arms[1].rename("b"), how="inner").dropna()
-    what = f"{LATENCIES[metric].capitalize()} of {candidate} against {baseline}"
+    what = f"{LATENCIES[table.metric.name].capitalize()} of {candidate} against {baseline}"
     if not len(pairs):
         return f"{what}: not measured in both."
-    asked = [_cells(results, name)["cached"].astype(bool).reindex(pairs.index) for name in (baseline, candidate)]
-    if (apart := int((asked[0] != asked[1]).sum())) > 0:
+    cached = [_rows_of(frame, name)["cached"].astype(bool).reindex(pairs.index) for name in (baseline, candidate)]
+    if (apart := int((cached[0] != cached[1]).sum())) > 0:
         return f"{what}: not told, {apart:,} of {len(pairs):,} pairs were asked at different times."
-    case_ids = pairs.index.get_level_values("case_id")
-    table = results.table(metric)
-    place = {case_id: i for i, case_id in enumerate(table.case_ids)}
-    clusters, weights = table.clusters[[place[case_id] for case_id in case_ids]], _row_weights(results, case_ids)
     told = []
     for q in QUANTILES:
         try:
-            found = quantile_difference(
-                pairs["a"], pairs["b"], q=q, seed=0, clusters=clusters, weights=weights, level=level
-            )
-            value, low, high = (round(end or 0.0, 6) for end in (found.value, found.low, found.high))  # microseconds
+            later = quantile_difference(pairs["a"], pairs["b"], q=q, seed=0, level=level, **_of_rows(table, pairs))
+            value, low, high = (round(end or 0.0, 6) for end in (later.value, later.low, later.high))  # microseconds
             told.append(f"p{100 * q:g} {Interval(value, low, high)} s")
         except DataError as error:
             told.append(f"p{100 * q:g} not told ({error})")
     return f"{what}, later by: {'; '.join(told)} ({level:.0%} CI, {len(pairs):,} pairs, bootstrap over clusters)."
 
 
-def _cells(results: Results, variant: str) -> pd.DataFrame:
-    return results.frame[results.frame["variant"] == variant].set_index(["case_id", "repeat"])
+def _rows_of(frame: pd.DataFrame, variant: str) -> pd.DataFrame:
+    return frame[frame["variant"] == variant].set_index(["case_id", "repeat"])
 
 
-def _seconds(results: Results, metric: str, variant: str) -> pd.Series[float]:
+def _seconds(frame: pd.DataFrame, table: ScoreTable, variant: str) -> pd.Series[float]:
     """Seconds per (case, repeat), infinite for a lost answer, NaN where they were not measured."""
-    rows = _cells(results, variant)
-    return rows[metric].astype(float).mask(rows["status"].isin(["error", "timeout"]), math.inf)
+    rows = _rows_of(frame, variant)
+    return rows[table.metric.name].astype(float).mask(rows["status"].isin(["error", "timeout"]), math.inf)
 
 
-def _row_weights(results: Results, case_ids: Iterable[str]) -> list[float]:
-    by_id = {} if results.golden is None else results.golden.by_id
-    return [by_id[case_id].weight if case_id in by_id else 1.0 for case_id in case_ids]
+def _of_rows(table: ScoreTable, rows: pd.Series[float] | pd.DataFrame) -> dict[str, Any]:
+    """Cluster and weight of the case of each (case, repeat)."""
+    place = {case_id: i for i, case_id in enumerate(table.case_ids)}
+    chosen = [place[case_id] for case_id in rows.index.get_level_values("case_id")]
+    weights = np.ones(len(table.case_ids)) if table.weights is None else table.weights
+    return {"clusters": table.clusters[chosen], "weights": weights[chosen]}
 
 
 def _per_case(
-    results: Results, variant: str, counted: FloatArray
+    variant: str, counted: NDArray[Any], *, costs: FloatArray, cells: Cells, table: ScoreTable
 ) -> tuple[FloatArray | None, FloatArray, NDArray[np.int64] | None]:
     """Cost (None = unknown) and count per case of a variant, times the case's weight, and the cases' clusters."""
-    table = results.table("cost_usd")
-    chosen = (results.frame["variant"] == variant).to_numpy()
-    place = {case_id: i for i, case_id in enumerate(table.case_ids)}
-    codes = results.frame["case_id"].map(place).to_numpy(dtype=np.int64)[chosen]
-    costs = results.frame["cost_usd"].to_numpy(float)[chosen]
-    asked = np.bincount(codes, minlength=len(table.case_ids)) > 0
+    column = table.column(variant)
+    asked = table.attempted[:, column] > 0
     design = table.design(asked)
     weights = np.ones(1) if design["weights"] is None else design["weights"]
-
-    def per_case(values: FloatArray) -> FloatArray:
-        return np.bincount(codes, weights=values, minlength=asked.size)[asked] * weights
-
-    known = None if np.isnan(costs).any() else per_case(costs)
-    return known, per_case(counted[chosen]), design["clusters"]
+    known = not np.isnan(costs[cells.columns == column]).any()
+    billed = cells.sums(costs)[asked, column] * weights if known else None
+    return billed, cells.sums(counted)[asked, column] * weights, design["clusters"]
 
 
 def _two_digits(value: float) -> str:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from llmlab.base.errors import DataError
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels, text_digest
+from llmlab.results.provenance import LabelsRecord
 from llmlab.results.scores import Metric
 from llmlab.results.wording import counted
 from llmlab.stats.agreement import judge_rates
@@ -199,7 +200,7 @@ def label_keys(frame: pd.DataFrame, golden: GoldenSet | None) -> list[tuple[str,
 
 def label_columns(
     labels: Labels, frame: pd.DataFrame, golden: GoldenSet | None, *, name: str
-) -> tuple[dict[str, list[float]], int]:
+) -> tuple[dict[str, list[float]], LabelsRecord]:
     """The columns `<name>_label` and `<name>_inclusion` of these answers, and how many labels fit one.
 
     Raises:
@@ -220,7 +221,8 @@ def label_columns(
     if not used:
         raise DataError(f"no label fits an answer with a {name!r}: questions or answers have changed")
     n_used = sum(len(labels.by_key[key]) for key in used)
-    return {f"{name}_label": people, f"{name}_inclusion": chances}, n_used
+    record = LabelsRecord(digest=labels.digest, used=n_used, stale=len(labels) - n_used)
+    return {f"{name}_label": people, f"{name}_inclusion": chances}, record
 
 
 def corrected_line(scores: LabelledScores, baseline: str, candidate: str, *, level: float = 0.95) -> str:

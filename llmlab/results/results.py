@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,43 +18,38 @@ from llmlab.bundle.bundle import Bundle, axes
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.golden.labels import Labels
+from llmlab.results import cost
 from llmlab.results.answers import (
-    FACTS,
+    AnswerSheet,
     answers_of,
     bounds_of,
     content_digest,
-    frame_of,
     generations_of,
-    read_results,
+    joined_frame,
+    metrics_of,
+    read_attributes,
+    refuse_column,
     score_columns,
+    sheet_of,
+    storable,
     unknown_bundle,
-    write_results,
+    write_attributes,
 )
-from llmlab.results.labelled import LabelledScores, corrected_line, label_columns
-from llmlab.results.scores import Aggregation, CaseGroups, Metric, ScoreTable, score_table
+from llmlab.results.cases import CaseView, Flips, flips, requests_of, view, worst
+from llmlab.results.comparison import Comparison, compare_tables
+from llmlab.results.cost import PerVariant
+from llmlab.results.labelled import LabelledScores, corrected_line, label_columns, label_keys
+from llmlab.results.provenance import Provenance, two_scorers
+from llmlab.results.scores import RESOURCE_METRICS, Aggregation, CaseGroups, Cells, Metric, ScoreTable, score_table
+from llmlab.results.summary import Summary, age_of, best_variant, summarise
+from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
+from llmlab.stats.effects import Effects, factor_effects
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from llmlab.results.case_view import CaseView
-    from llmlab.results.cases import Flips
-    from llmlab.results.comparison import Comparison
-    from llmlab.results.cost import PerVariant
-    from llmlab.results.summary import Summary
-    from llmlab.scorers import Scorer
-    from llmlab.scorers.base import ScoreFunction
-    from llmlab.stats.effects import Effects
-
-__all__ = ["RESOURCE_METRICS", "Results"]
-
-RESOURCE_METRICS = {
-    "cost_usd": Metric(name="cost_usd", low=0.0, higher_is_better=False, unit="USD"),
-    "latency_s": Metric(name="latency_s", low=0.0, higher_is_better=False, unit="s"),
-    "first_token_s": Metric(name="first_token_s", low=0.0, higher_is_better=False, unit="s"),
-    "output_tokens": Metric(name="output_tokens", low=0.0, higher_is_better=False, unit="tokens"),
-    "input_tokens": Metric(name="input_tokens", low=0.0, higher_is_better=False, unit="tokens"),
-}
+__all__ = ["Results"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -71,7 +67,7 @@ class Results(Shown):
         golden_digest, index_digests: what was asked, and what was searched per variant.
         complete: False when the run was interrupted, ran out of budget or of disk.
         failed_share_allowed: above this share of rows without an answer the run counts as FAILED.
-        provenance: entry point and commit of an application, endpoint fingerprints, versions.
+        provenance: endpoints, commit, application, judges, labels and indexes that they are from.
         notes: sentences that a reader must see, such as a model that changed under us.
         created_at: UTC, ISO 8601.
     """
@@ -84,27 +80,42 @@ class Results(Shown):
     index_digests: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
     failed_share_allowed: float = 0.2
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
     notes: tuple[str, ...] = ()
     created_at: str = ""
 
+    def __post_init__(self) -> None:
+        """A mapping that stands for the provenance, as in version 0.1, becomes one."""
+        object.__setattr__(self, "provenance", Provenance.of(self.provenance))
+
     @classmethod
-    def from_generations(
-        cls, generations: Sequence[Generation], *, golden: GoldenSet, bundles: Mapping[str, Bundle], **facts: Any
+    def from_sheet(
+        cls, sheet: AnswerSheet, *, golden: GoldenSet, bundles: Mapping[str, Bundle], scored: bool = True, **facts: Any
     ) -> Results:
-        """Unscored results of answers, sorted by case, repeat and variant; `facts` are further attributes."""
-        order = {case.id: i for i, case in enumerate(golden)}
-        place = {name: i for i, name in enumerate(bundles)}
-        rows = sorted(generations, key=lambda g: (order[g.case_id], g.repeat, place[g.variant]))
+        """Results of the answers that a sheet holds, with its scorers' columns where they are `scored`."""
         return cls(
             golden_digest=golden.digest,  # before the frame is made: both take memory while they are
-            frame=frame_of(rows),
-            metrics={},
+            frame=sheet.frame(scored=scored),
+            metrics=metrics_of(sheet.scorers) if scored else {},
             bundles=dict(bundles),
             golden=golden,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             **facts | {"notes": (*facts.get("notes", ()), *golden.personal_notes)},
         )
+
+    @classmethod
+    def from_generations(
+        cls,
+        generations: Sequence[Generation],
+        *,
+        golden: GoldenSet,
+        bundles: Mapping[str, Bundle],
+        scorers: Sequence[Scorer | ScoreFunction] = (),
+        **facts: Any,
+    ) -> Results:
+        """Results of answers, sorted by case, repeat and variant; `facts` are further attributes."""
+        sheet = sheet_of(generations, golden=golden, variants=list(bundles), scorers=as_scorers(scorers))
+        return cls.from_sheet(sheet, golden=golden, bundles=bundles, **facts)
 
     @classmethod
     def from_frame(
@@ -130,165 +141,186 @@ class Results(Shown):
         bundles = {name: unknown_bundle(name) for name in dict.fromkeys(answer.variant for answer in answers)}
         n_silent = len(golden) - len({answer.case_id for answer in answers})
         notes = (f"{n_silent} of {len(golden)} golden cases have no answer in the table.",) if n_silent else ()
-        return cls.from_generations(answers, golden=golden, bundles=bundles, notes=notes).scored_by(scorers)
+        return cls.from_generations(answers, golden=golden, bundles=bundles, scorers=scorers, notes=notes)
 
     def scored_by(self, scorers: Sequence[Scorer | ScoreFunction]) -> Results:
         """The same answers with these scorers' columns added (or renewed).
 
         Raises:
             DataError: there is no golden set to score against.
-            ValueError: two scorers share a name.
+            ValueError: two scorers share a name, or one is called like a column that the frame has already.
         """
-        from llmlab.scorers import as_scorers
-
         if self.golden is None:
             raise DataError("these results carry no golden set, so there is nothing to score against")
-        made = as_scorers(scorers)
-        known = self.frame["explanations"] if "explanations" in self.frame.columns else [""] * len(self.frame)
-        pairs = ((self.golden.by_id[answer.case_id], answer) for answer in self.generations())
-        metrics = {
-            s.name: Metric(name=s.name, low=s.low, high=s.high, higher_is_better=s.higher_is_better, scorer=s.digest)
-            for s in made
-        }
-        frame = self.frame.assign(**score_columns(made, pairs, explanations=known))
-        others = {
-            variant: {name: digest for name, digest in by.items() if name not in metrics}
-            for variant, by in self._other_scorers.items()
-        }
-        about = {**self.provenance, "scorers": others} if others else self.provenance
-        return replace(self, frame=frame, metrics={**self.metrics, **metrics}, provenance=about)
+        wanted, by_id = as_scorers(scorers), self.golden.by_id
+        metrics = {**self.metrics, **metrics_of(wanted)}
+        pairs = ((by_id[answer.case_id], answer) for answer in self.generations())
+        columns = score_columns(wanted, pairs, explanations=self._explanations())
+        made = {name: of.scorer for name, of in self.metrics.items()} | dict.fromkeys(metrics_of(wanted))
+        known = self.provenance.with_scorers(self.provenance.scorers, metrics=made)
+        return replace(self.with_columns(**columns), metrics=metrics, provenance=known)
 
-    def joined(self, other: Results, *, variants: Sequence[str] | None = None) -> Results:
-        """These results with variants of another run of the same cases before them; by default all of its variants.
+    def with_scores(
+        self,
+        metric: Metric,
+        values: Sequence[float] | NDArray[np.float64],
+        *,
+        explanations: Sequence[str] | None = None,
+    ) -> Results:
+        """The same answers with one more metric, in the frame's order (NaN = unscored), and why each has its score."""
+        refuse_column(metric.name)
+        frame = self.frame.assign(**{metric.name: np.asarray(values, dtype=float)})
+        if explanations is not None:
+            frame["explanations"] = [
+                json.dumps({**json.loads(before or "{}"), metric.name: storable(why)})
+                for before, why in zip(self._explanations(), explanations, strict=True)
+            ]
+        return replace(self, frame=frame, metrics={**self.metrics, metric.name: metric})
 
-        The metrics are those that both have. Where another scorer made one, nothing compares the two arms until
+    def with_columns(self, **columns: Any) -> Results:
+        """The same answers with these columns of the frame set, each in the frame's order."""
+        return replace(self, frame=self.frame.assign(**columns))
+
+    def _explanations(self) -> list[str]:
+        return self.frame["explanations"].tolist() if "explanations" in self.frame.columns else [""] * len(self.frame)
+
+    def only(
+        self,
+        *,
+        variants: Collection[str] | None = None,
+        cases: Collection[str] | None = None,
+        metrics: Collection[str] | None = None,
+    ) -> Results:
+        """The part of these results that is of these variants, cases (by id) and metrics; all by default.
+
+        Raises:
+            ValueError: one of them is not in these results.
+        """
+        for what, wanted, there in (
+            ("variant", variants, self.bundles),
+            ("case", cases, frozenset(self.cells.case_ids) if self.golden is None else self.golden.by_id),
+            ("metric", metrics, self.metrics),
+        ):
+            if unknown := sorted(set(wanted or ()) - set(there)):
+                raise ValueError(f"no {what} {unknown[0]!r} in these results (there are: {', '.join([*there][:20])})")
+        frame, golden = self.frame, self.golden
+        if variants is not None:
+            frame = frame[frame["variant"].isin(variants)]
+        if cases is not None:
+            frame = frame[frame["case_id"].isin(cases)]
+            golden = golden.only(ids=cases) if golden is not None else None
+        kept = [name for name in self.bundles if variants is None or name in variants]
+        return replace(
+            self,
+            frame=frame.drop(
+                columns=[name for name in self.metrics if metrics is not None and name not in metrics]
+            ).reset_index(drop=True),
+            metrics={name: meaning for name, meaning in self.metrics.items() if metrics is None or name in metrics},
+            bundles={name: self.bundles[name] for name in kept},
+            golden=golden,
+            golden_digest=self.golden_digest if cases is None or golden is None else golden.digest,
+            index_digests={name: digest for name, digest in self.index_digests.items() if name in kept},
+        )
+
+    def joined(self, *others: Results, variants: Sequence[str] | None = None) -> Results:
+        """These results with the variants of others (all, or those named) to the same cases, sorted as a run's.
+
+        The metrics are those that all have. Where another scorer made one, nothing compares the two arms until
         `scored_by` has scored the stored answers of both again, which costs no call.
 
         Raises:
-            ValueError: the other run has no such variant.
+            ValueError: another run has no such variant, or one that is here already.
         """
-        import pandas as pd
-
-        names = other.variants if variants is None else tuple(variants)
-        if unknown := [name for name in names if name not in other.variants]:
-            raise ValueError(f"no variant {unknown[0]!r} in the earlier run (there are: {', '.join(other.variants)})")
-        rows = pd.concat([other.frame[other.frame["variant"].isin(names)], self.frame], ignore_index=True)
-        metrics = {name: metric for name, metric in self.metrics.items() if name in other.metrics}
-        theirs = {name: {metric: other.scorers_of(metric)[name] for metric in metrics} for name in names}
-        others = {
-            name: {metric: digest for metric, digest in by.items() if digest != metrics[metric].scorer}
-            for name, by in {**theirs, **self._other_scorers}.items()
-        }
+        parts = [self, *(other if variants is None else other.only(variants=variants) for other in others)]
+        names = [name for part in parts for name in part.bundles]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"the variant {twice[0]!r} is in both results; name those to take: variants=[...]")
+        metrics = {name: of for name, of in self.metrics.items() if all(name in other.metrics for other in others)}
+        by_variant = {name: {m: part.scorers_of(m)[name] for m in metrics} for part in parts for name in part.bundles}
         return replace(
             self,
-            frame=rows.fillna({name: "" for name in ("explanations", "bounds") if name in rows.columns}),
-            bundles={**{name: other.bundles[name] for name in names}, **self.bundles},
+            frame=joined_frame([part.frame for part in parts], variants=names),
             metrics=metrics,
-            index_digests={**{k: v for k, v in other.index_digests.items() if k in names}, **self.index_digests},
-            provenance={**self.provenance, "scorers": others} if any(others.values()) else self.provenance,
+            bundles={name: bundle for part in parts for name, bundle in part.bundles.items()},
+            index_digests={name: digest for part in parts for name, digest in part.index_digests.items()},
+            provenance=self.provenance.with_scorers(by_variant, metrics={m: of.scorer for m, of in metrics.items()}),
         )
 
     def scorers_of(self, metric: str) -> dict[str, str]:
         """The digest of the scorer that made a metric, by variant; "" where it is not known, or none made it."""
-        made = self.metrics[metric].scorer if metric in self.metrics else ""
-        return {name: self._other_scorers.get(name, {}).get(metric, made) for name in self.variants}
+        made, others = self.metrics[metric].scorer if metric in self.metrics else "", self.provenance.scorers
+        return {name: others.get(name, {}).get(metric, made) for name in self.variants}
 
     def not_comparable(self, metric: str, variants: Iterable[str]) -> str:
         """Why these variants are not compared on a metric: two scorers made it. "" where one did."""
-        found = self.scorers_of(metric)
-        by = {found[name]: name for name in variants if name in found}
-        if len(by) < 2:
-            return ""
-        told = " and ".join(f"{name} by {digest[:8] or 'one that is not known'}" for digest, name in by.items())
-        return (
-            f"{metric} was made by two scorers, {told}; score the stored answers of both arms again, which costs no "
-            f"call: results.scored_by([{metric}]), and the same of an earlier run that the baseline is taken from"
-        )
+        by_variant = self.scorers_of(metric)
+        return two_scorers(metric, {by_variant[name]: name for name in variants if name in by_variant})
 
     def _require_comparable(self, metric: str, variants: Iterable[str]) -> None:
         if why := self.not_comparable(metric, variants):
             raise DataError(why)
 
-    @property
-    def _other_scorers(self) -> Mapping[str, Mapping[str, str]]:
-        """By variant and metric the scorers that are not the metric's own: of rows that were joined."""
-        found: Mapping[str, Mapping[str, str]] = self.provenance.get("scorers") or {}
-        return found
+    def rows_where(self, chosen: Sequence[bool]) -> Results:
+        """These results with the chosen rows of the frame alone, and all that is known of their cases."""
+        return replace(self, frame=self.frame[list(chosen)].reset_index(drop=True))
 
-    @cached_property
+    @property
     def contents(self) -> Mapping[str, str]:
         """`Case.content` of every case by its id, as it was before personal data was replaced; empty without cases."""
-        known: Mapping[str, str] = self.provenance.get("contents") or {}
-        return {case.id: known.get(case.id) or case.content for case in self.golden or ()}
-
-    def of_cases(self, ids: Iterable[str]) -> Results:
-        """These results with the rows of these cases alone; DataError where they carry no golden set."""
-        if self.golden is None:
-            raise DataError("these results carry no golden set, so no part of its cases can be taken")
-        golden, wanted = self.golden.only(ids=ids), set(ids)
-        rows = self.frame[self.frame["case_id"].isin(wanted)].reset_index(drop=True)
-        return replace(self, frame=rows, golden=golden, golden_digest=golden.digest)
+        return {case.id: self.provenance.contents.get(case.id) or case.content for case in self.golden or ()}
 
     def holdout(self, share: float) -> Results:
-        """The rows of the cases in the `GoldenSet.holdout` of this share.
-
-        Raises:
-            DataError: no golden set is there to be split. ValueError: the holdout is empty.
-        """
+        """The rows of the cases in the `GoldenSet.holdout` of this share; ValueError where it is empty."""
         held = {case_id for case_id, content in self.contents.items() if is_held_out(content, share)}
-        if self.golden is not None and not held:
+        if self.golden is None:
+            raise DataError("these results carry no golden set, so no part of its cases can be taken")
+        if not held:
             raise ValueError(f"the {share:.0%} holdout of these {len(self.golden)} cases is empty")
-        return self if self.golden is not None and len(held) == len(self.golden) else self.of_cases(held)
+        return self if len(held) == len(self.golden) else self.only(cases=held)
 
     def with_labels(self, labels: Labels, *, metric: str | None = None) -> Results:
         """The same results with people's grades beside the judge's, by which summary, comparison and gate correct.
 
         Adds the columns `<metric>_label` (mean of the labellers, NaN = none) and `<metric>_inclusion` (the probability
-        of having been chosen, NaN = not known), and the labels' digest to the provenance. Labels of the same metric
-        that were there before are replaced. A label that fits no answer is counted as stale and not used.
+        of having been chosen, NaN = not known). A label that fits no answer is counted as stale and not used.
 
         Args:
             metric: the judge's, by default the labels' rubric.
 
         Raises:
             DataError: preferences, labels by another rubric than the judge's, or none that fits.
-
-        >>> import pandas as pd
-        >>> from llmlab.golden.cases import Case
-        >>> from llmlab.golden.labels import Label, text_digest
-        >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Which function drops gaps?"}),))
-        >>> answers = pd.DataFrame({"variant": ["v1", "v2"], "case_id": "q1", "text": ["dropna", "fillna"]})
-        >>> judged = Results.from_frame(answers, golden=golden)
-        >>> judged = replace(judged, frame=judged.frame.assign(relevance=[4.0, 4.0]))
-        >>> asked = text_digest("Which function drops gaps?")
-        >>> label = Label(rubric="relevance", case_id="q1", question=asked, answer=text_digest("dropna"), value=5)
-        >>> judged.with_labels(Labels((label,))).frame["relevance_label"].tolist()
-        [5.0, nan]
         """
         name = metric or labels.rubric
-        judged_by = self.provenance.get("judges", {}).get(name, {}).get("rubric", labels.rubric)
-        if judged_by != labels.rubric and not labels.pairwise:
+        judged_by = self.provenance.judges[name].rubric if name in self.provenance.judges else ""
+        if judged_by not in ("", labels.rubric) and not labels.pairwise:
             raise DataError(f"{name!r} was judged by the rubric {judged_by!r}, the labels are by {labels.rubric!r}")
-        columns, n_used = label_columns(labels, self.frame, self.golden, name=name)
-        stale = len(labels) - n_used
-        note = f"{stale} of {len(labels)} labels of {name} fit no answer here (changed, or of others) and are not used."
-        about = {"digest": labels.digest, "used": n_used, "stale": stale}
-        known = {**self.provenance.get("labels", {}), name: about}
-        return replace(
-            self,
-            frame=self.frame.assign(**columns),
-            provenance={**self.provenance, "labels": known},
-            notes=tuple(dict.fromkeys([*self.notes, *([note] if stale else [])])),
-        )
+        columns, record = label_columns(labels, self.frame, self.golden, name=name)
+        known, notes = self.provenance.with_labels(name, record), dict.fromkeys([*self.notes, *record.notes(name)])
+        return replace(self.with_columns(**columns), provenance=known, notes=tuple(notes))
 
     def labelled(self, metric: str) -> LabelledScores:
         """A judged metric beside people's labels of it; DataError where these results carry none (`with_labels`)."""
         return LabelledScores.of(self.frame, metric=self.metric(metric), variants=self.variants, golden=self.golden)
 
     @property
+    def label_keys(self) -> list[tuple[str, ...]]:
+        """What a label of each answer is bound to, in the frame's order; DataError without a golden set."""
+        return label_keys(self.frame, self.golden)
+
+    @property
     def labels_digests(self) -> dict[str, str]:
         """Metric -> digest of the labels that these results carry."""
-        return {name: str(about["digest"]) for name, about in dict(self.provenance.get("labels") or {}).items()}
+        return {name: record.digest for name, record in self.provenance.labels.items()}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the frame's columns."""
+        return tuple(map(str, self.frame.columns))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names that `metric` and `table` know: the scorers', then cost, latency and tokens."""
+        return (*self.metrics, *RESOURCE_METRICS)
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -312,16 +344,16 @@ class Results(Shown):
 
     @cached_property
     def digest(self) -> str:
-        """Of answers, scores, scorers, bundles and golden set: the same results have the same one, whenever made."""
-        facts = {
+        """A digest over answers, scores, bundles and golden set: the same results have the same one, whenever made."""
+        facts: dict[str, Any] = {
             "bundles": {name: bundle.digest for name, bundle in self.bundles.items()},
             "golden": self.golden_digest,
             "index": dict(self.index_digests),
             "complete": self.complete,
         }
         scorers = {name: metric.scorer for name, metric in self.metrics.items() if metric.scorer}
-        facts |= {"scorers": [scorers, self._other_scorers]} if scorers else {}  # what 0.1 wrote has none
-        return self.provenance.get("redacted_from") or content_digest(self.frame, facts)
+        facts |= {"scorers": [scorers, self.provenance.scorers]} if scorers else {}  # what 0.1 wrote has none
+        return self.provenance.redacted_from or content_digest(self.frame, facts)
 
     @property
     def common_errors(self) -> str:
@@ -343,38 +375,97 @@ class Results(Shown):
 
     def metric(self, name: str) -> Metric:
         """What a metric means: a scorer's, or cost_usd, latency_s, first_token_s, output_tokens, input_tokens."""
-        found = self.metrics.get(name) or RESOURCE_METRICS.get(name)
-        if found is None:
-            known = ", ".join([*self.metrics, *RESOURCE_METRICS])
-            raise ValueError(f"no metric {name!r} in these results (there are: {known})")
-        return found
+        if name not in self.measured:
+            raise ValueError(f"no metric {name!r} in these results (there are: {', '.join(self.measured)})")
+        return self.metrics.get(name) or RESOURCE_METRICS[name]
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Which case and variant each row of the frame belongs to."""
+        return Cells.of(self.frame, self.variants)
+
+    @property
+    def n_cases(self) -> int:
+        """How many cases have a row."""
+        return int(self.frame["case_id"].nunique())
+
+    @cached_property
+    def questions(self) -> Mapping[str, str]:
+        """Case id -> what was asked; empty where the results carry no golden set."""
+        return {case.id: case.asked for case in self.golden or ()}
 
     def table(self, metric: str, *, aggregation: Aggregation = "mean") -> ScoreTable:
         """One metric as a matrix of cases x variants, repeats aggregated."""
-        case_ids, case_codes, variant_codes, groups = self._codes
         return score_table(
             self.metric(metric),
-            scores=self.frame[metric].to_numpy(dtype=float, na_value=np.nan),
-            case_codes=case_codes,
-            variant_codes=variant_codes,
-            case_ids=case_ids,
+            scores=self.scores(metric),
+            case_codes=self.cells.cases,
+            variant_codes=self.cells.columns,
+            case_ids=self.cells.case_ids,
             variants=self.variants,
-            groups=groups,
+            groups=self._groups,
             aggregation=aggregation,
             bounds=None if metric in self.metrics else bounds_of(self.frame, metric),
         )
+
+    def scores(self, name: str) -> NDArray[np.float64]:
+        """A column of numbers, one per row of the frame: a metric, tokens, cost, latency; NaN = unscored or unknown."""
+        values: NDArray[np.float64] = self.frame[name].to_numpy(dtype=float, na_value=np.nan)
+        return values
+
+    def answers(self, *columns: str) -> Iterator[tuple[Any, ...]]:
+        """These columns of the frame, a tuple per row: `for case_id, text in results.answers("case_id", "text")`."""
+        return zip(*(self.frame[name].tolist() for name in columns), strict=True)
+
+    def rows_of(self, repeat: int = 0, *, case_id: str | None = None) -> dict[tuple[str, str], Mapping[str, Any]]:
+        """(variant, case id) -> the row of the frame with this repeat; of one case, or of all."""
+        chosen = self.frame["repeat"] == repeat
+        if case_id is not None:
+            chosen &= self.frame["case_id"] == case_id
+        records = self.frame[chosen].to_dict("records")
+        return {(row["variant"], row["case_id"]): {str(name): value for name, value in row.items()} for row in records}
+
+    def n_answers(self, variant: str | None = None, *, status: str | None = None) -> int:
+        """How many rows there are, of one variant or with one status where these are given."""
+        rows = self.frame if variant is None else self.frame[self.frame["variant"] == variant]
+        return len(rows) if status is None else int((rows["status"] == status).sum())
+
+    def total(self, name: str, *, variants: Collection[str] | None = None) -> float | None:
+        """The sum of a column of numbers over all rows, or those of these variants; None where one is unknown."""
+        values = self.scores(name)
+        if variants is not None:
+            values = values[self.frame["variant"].isin(variants).to_numpy(dtype=bool)]
+        return None if np.isnan(values).any() else float(values.sum())
+
+    def served(self, variant: str) -> tuple[str, ...]:
+        """The models that providers say have answered for a variant, each once, in the frame's order."""
+        names = self.frame.loc[self.frame["variant"] == variant, "served_model"].fillna("")
+        return tuple(name for name in dict.fromkeys(names) if name)
 
     def generations(self) -> Iterator[Generation]:
         """The answers again as values, in the frame's order."""
         return generations_of(self.frame)
 
+    @cached_property
+    def _groups(self) -> CaseGroups:
+        keys = self.frame["call_key"].to_numpy() if "call_key" in self.columns else None
+        return CaseGroups.of(self.cells.case_ids, self.golden).joined(self.cells.cases, keys)
+
     def summary(self) -> Summary:
         """Each metric of each variant: mean [CI] (beside it corrected by labels, if any), tokens, cost and latency."""
-        from llmlab.results.summary import summarise
-
-        scores = {name: self.labelled(name) for name in self.labels_digests if name in self.metrics}
-        corrected = {(v, name): of.mean(v).corrected for name, of in scores.items() for v in self.variants}
-        return summarise(self, corrected=corrected)
+        names = (*self.metrics, "input_tokens", "output_tokens", "cost_usd", "latency_s")
+        digests = ", ".join(f"{name} {bundle.digest[:8]}" for name, bundle in self.bundles.items())
+        golden = self.golden_digest[:8] or "unknown"
+        labelled = [self.labelled(name) for name in self.labels_digests if name in self.metrics]
+        return summarise(
+            {name: self.table(name) for name in names},
+            errors={variant: self.n_answers(variant, status="error") for variant in self.variants},
+            state=self.state,
+            sources=f"Golden set {golden}; bundles {digests}; {age_of(self.created_at)}.",
+            notes=(*([f"Errors: {self.common_errors}."] if self.common_errors else []), *self.notes),
+            latencies=cost.latencies(self.frame, [self.table(m) for m in cost.LATENCIES if m in self.columns]),
+            corrected={(name, of.metric.name): of.mean(name).corrected for of in labelled for name in self.variants},
+        )
 
     def compare(
         self,
@@ -406,10 +497,6 @@ class Results(Shown):
             RunFailedError: too many rows have no answer for a difference to mean anything.
             DataError: two scorers made the scores that would be compared.
         """
-        from llmlab.results.comparison import Comparison, compare_tables
-        from llmlab.results.cost import LATENCIES, cost_line, latency_line
-        from llmlab.results.summary import age_of
-
         if by not in (None, "tags"):
             raise ValueError(f"by == {by!r}, must be 'tags' or None")
         if self.failed:
@@ -425,12 +512,8 @@ class Results(Shown):
         )
         partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
         arms = dict.fromkeys(row.candidate for row in rows) if requests_per_day else ()
-        costs = [cost_line(self, baseline, arm, requests_per_day=requests_per_day) for arm in arms]
-        costs += [
-            latency_line(self, row.metric.name, baseline, row.candidate, level=level)
-            for row in rows
-            if row.metric.name in LATENCIES and row.category is None
-        ]
+        costs = [self.cost_line(baseline, arm, requests_per_day=requests_per_day) for arm in arms]
+        costs += cost.latency_lines(self.frame, tables, baseline, dict.fromkeys(r.candidate for r in rows), level=level)
         labelled = dict.fromkeys((r.metric.name, r.candidate) for r in rows if r.metric.name in self.labels_digests)
         costs += [corrected_line(self.labelled(name), baseline, arm, level=level) for name, arm in labelled]
         about = {"golden_digest": self.golden_digest, "age": age_of(self.created_at)}
@@ -438,95 +521,101 @@ class Results(Shown):
 
     def cost_per_success(self, metric: str) -> PerVariant:
         """Dollars per successful answer of each variant, failed attempts included, with its interval."""
-        from llmlab.results import cost as economics
-
-        return economics.cost_per_success(self, metric)
+        return cost.cost_per_success(self.metric(metric), scores=self.scores(metric), **self._billed())
 
     def consistency(self, metric: str) -> PerVariant:
         """The chance that two answers to the same case score the same, per variant, with its interval."""
-        from llmlab.results.cost import consistency
+        return cost.consistency(scores=self.scores(metric), cells=self.cells, table=self.table(metric))
 
-        return consistency(self, metric)
+    def cost_line(self, baseline: str, candidate: str, *, requests_per_day: int | None = None) -> str:
+        """How the cost per answer changes, and what that makes in a month, in one sentence."""
+        return cost.cost_line(baseline, candidate, requests_per_day=requests_per_day, **self._billed())
+
+    def _billed(self) -> dict[str, Any]:
+        return {"costs": self.scores("cost_usd"), "cells": self.cells, "table": self.table("cost_usd")}
 
     def effects(self, formula: str, *, metric: str | None = None, level: float = 0.95) -> Effects:
         """What each factor of a grid does to a metric (the first by default): `effects("prompt * temperature")`.
 
         The factors are `prompt`, `model` and every sampling parameter of the bundles, such as `temperature`.
         """
-        from llmlab.stats.effects import factor_effects
-
         if self.failed:
             self.require_complete()
-        name = metric or next(iter(self.metrics), "latency_s")
-        table, factors = self.table(name), axes(self.bundles)
-        return factor_effects(
-            table.values, factors=factors, formula=formula, metric=name, level=level, **table.design()
-        )
+        table = self.table(metric or next(iter(self.metrics), "latency_s"))
+        about: dict[str, Any] = {
+            "factors": axes(self.bundles),
+            "formula": formula,
+            "metric": table.metric.name,
+            "level": level,
+        }
+        return factor_effects(table.values, **about, **table.design())
 
     def best(self, metric: str) -> str:
-        """The variant with the best mean of a metric: a place to look first, not evidence that it is better.
-
-        Unscored answers count at their worst.
-        """
-        from llmlab.results.summary import case_mean, worst_case_mean
-
+        """The variant with the best mean, unscored answers at their worst: a place to look first, and no evidence."""
         self._require_comparable(metric, self.variants)
-        table, meaning = self.table(metric), self.metric(metric)
-        means = {name: (worst_case_mean(table, name) or case_mean(table, name)).value for name in self.variants}
-        known = {name: mean for name, mean in means.items() if mean is not None}
-        if not known:
-            raise DataError(f"no variant has a score for {metric!r}")
-        return max(known, key=lambda name: known[name] if meaning.higher_is_better else -known[name])
+        return best_variant(self.table(metric))
 
     def flips(self, before: str, after: str, *, metric: str | None = None) -> Flips:
         """Cases that went from good to bad or from bad to good between two variants, with both answers."""
-        from llmlab.results.cases import flips
-
-        return flips(self, before, after, metric=metric)
+        answers = self.answers("variant", "case_id", "repeat", "text")
+        texts = {(variant, case_id): text for variant, case_id, repeat, text in answers if repeat == 0}
+        table = self.table(self._quality(metric))
+        self._require_comparable(table.metric.name, (before, after))
+        return flips(table, before, after, texts=texts, questions=self.questions)
 
     def worst(self, n: int = 10, *, variant: str | None = None, metric: str | None = None) -> Rows:
         """The n lowest-scored answers."""
-        from llmlab.results.cases import worst
+        part = self if variant is None else self.only(variants=[variant])
+        return worst(part.frame, self.metric(self._quality(metric)), n=n, questions=self.questions)
 
-        return worst(self, n, variant=variant, metric=metric)
+    def _quality(self, metric: str | None) -> str:
+        if metric is None and not self.metrics:
+            raise ValueError("these results have no scorer; name a metric")
+        return next(iter(self.metrics)) if metric is None else metric
 
     def show(self, case_id: str, *, repeat: int = 0, store: str | Path | None = None) -> CaseView:
         """One case: what was expected, every variant's answer side by side, scores, and the exact requests.
 
         The requests come from the call store, by default that of the project; `.curl(variant)` gives one to paste.
         """
-        from llmlab.results.case_view import show
+        seen, endpoints = self.view(case_id, repeat=repeat), self.provenance.endpoints
+        return replace(seen, requests=requests_of(seen.answers, endpoints=endpoints, store=store))
 
-        return show(self, case_id, repeat=repeat, store=store)
+    def view(
+        self,
+        case_id: str,
+        *,
+        repeat: int = 0,
+        baseline: str | None = None,
+        variants: Sequence[str] | None = None,
+        outcomes: Mapping[tuple[str, str], str] | None = None,
+    ) -> CaseView:
+        """One case with the answers of these variants, all by default, compared with the baseline's, else the first's.
+
+        `outcomes` says of (variant, case id) what became of it, such as "retrieval failure" (`Attribution.outcomes`).
+        """
+        return view(
+            {variant: row for (variant, _), row in self.rows_of(repeat, case_id=case_id).items()},
+            case_id=case_id,
+            case=self.golden.by_id.get(case_id) if self.golden else None,
+            repeat=repeat,
+            metrics=tuple(self.metrics),
+            variants=self.variants if variants is None else variants,
+            baseline=baseline,
+            outcomes=outcomes,
+        )
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write rows, bundles, cases and digests into one Parquet file."""
-        facts = {name: getattr(self, name) for name in FACTS}
-        return write_results(
-            path, frame=self.frame, metrics=self.metrics, bundles=self.bundles, golden=self.golden, facts=facts
-        )
+        return write_attributes(path, {part.name: getattr(self, part.name) for part in fields(self)})
 
     @classmethod
     def from_parquet(cls, path: str | Path) -> Results:
         """Results that `to_parquet` wrote; FileRuleError for any other file."""
-        return cls(**read_results(path))
-
-    @cached_property
-    def _codes(self) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64], CaseGroups]:
-        import pandas as pd
-
-        case_codes, case_ids = pd.factorize(self.frame["case_id"])
-        variant_codes = pd.Index(self.variants).get_indexer(pd.Index(self.frame["variant"]))
-        if (variant_codes < 0).any():
-            stranger = self.frame["variant"][variant_codes < 0].iloc[0]
-            raise DataError(f"the frame has a variant {stranger!r} without a bundle ({', '.join(self.variants)})")
-        keys = self.frame["call_key"].to_numpy() if "call_key" in self.frame.columns else None
-        groups = CaseGroups.of(tuple(case_ids), self.golden).joined(case_codes, keys)
-        return tuple(case_ids), case_codes.astype(np.int64), variant_codes.astype(np.int64), groups
+        return cls(**read_attributes(path))
 
     def __repr__(self) -> str:
-        n_cases = self.frame["case_id"].nunique()
-        return f"Results({len(self.variants)} variants x {n_cases} cases, {len(self.frame)} rows, {self.state})"
+        return f"Results({len(self.variants)} variants x {self.n_cases} cases, {len(self.frame)} rows, {self.state})"
 
     def __str__(self) -> str:
         return str(self.summary())

@@ -9,20 +9,31 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from llmlab.base.errors import DataError
+from llmlab.golden.cases import GoldenSet
 from llmlab.stats.repeats import Aggregation, reduce_repeats
 from llmlab.stats.weighted import effective_size
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
-    from llmlab.golden.cases import GoldenSet
-
-__all__ = ["Aggregation", "AtEnd", "CaseDesign", "CaseGroups", "Metric", "ScoreTable", "above_share", "score_table"]
+__all__ = [
+    "RESOURCE_METRICS",
+    "Aggregation",
+    "AtEnd",
+    "CaseDesign",
+    "CaseGroups",
+    "Cells",
+    "Metric",
+    "ScoreTable",
+    "above_share",
+    "score_table",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +71,15 @@ class Metric:
     def change_bounds(self) -> tuple[float, float] | None:
         """The most that a case can lose and gain, None where there is no such bound."""
         return None if (span := self.span) is None else (-span, span)
+
+
+RESOURCE_METRICS = {
+    "cost_usd": Metric(name="cost_usd", low=0.0, higher_is_better=False, unit="USD"),
+    "latency_s": Metric(name="latency_s", low=0.0, higher_is_better=False, unit="s"),
+    "first_token_s": Metric(name="first_token_s", low=0.0, higher_is_better=False, unit="s"),
+    "output_tokens": Metric(name="output_tokens", low=0.0, higher_is_better=False, unit="tokens"),
+    "input_tokens": Metric(name="input_tokens", low=0.0, higher_is_better=False, unit="tokens"),
+}
 
 
 class CaseDesign(TypedDict):
@@ -254,6 +274,50 @@ class ScoreTable(CaseGroups):
         codes = np.fromiter((kinds.setdefault(tags, len(kinds)) for tags in self.tags), dtype=np.int64)
         every = dict.fromkeys(tag for tags in kinds for tag in tags)
         return {tag: np.array([tag in tags for tags in kinds])[codes] for tag in every}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """The cell of every row.
+
+    Attributes:
+        case_ids: the cases in the order in which they first occur.
+        variants: the variants in the order they were given.
+        cases, columns: (rows,) place of each row's case and variant in these.
+    """
+
+    case_ids: tuple[str, ...]
+    variants: tuple[str, ...]
+    cases: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, variants: Sequence[str]) -> Cells:
+        """The cells of a frame's rows; DataError where one has a variant that is not among these."""
+        import pandas as pd
+
+        codes, case_ids = pd.factorize(frame["case_id"])
+        columns = pd.Index(variants).get_indexer(pd.Index(frame["variant"]))
+        if (columns < 0).any():
+            stranger = frame["variant"][columns < 0].iloc[0]
+            raise DataError(f"the frame has a variant {stranger!r} without a bundle ({', '.join(variants)})")
+        return cls(
+            case_ids=tuple(case_ids),
+            variants=tuple(variants),
+            cases=codes.astype(np.int64),
+            columns=columns.astype(np.int64),
+        )
+
+    def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Shape (cases, variants): the sum over a cell's rows of a number (or of true ones) per row."""
+        shape = len(self.case_ids), len(self.variants)
+        places = self.cases * shape[1] + self.columns
+        return np.bincount(places, weights=values, minlength=shape[0] * shape[1]).reshape(shape).astype(float)
+
+    def any_row(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Shape (cases, variants): whether any of a cell's rows is among these."""
+        some: NDArray[np.bool_] = self.sums(rows) > 0
+        return some
 
 
 def score_table(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,15 +16,13 @@ from llmlab.base.display import Shown, number
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import with_unit
 from llmlab.results.comparison import compare_tables
+from llmlab.results.results import Results
 from llmlab.results.scores import CaseDesign, ScoreTable
 from llmlab.results.wording import counted, scale_of
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.paired import PairedDifference, mean_difference, t_difference
 from llmlab.stats.power import POWER, Need, Spread, detectable, needed_cases
 from llmlab.stats.standard_error import StandardError, standard_error
-
-if TYPE_CHECKING:
-    from llmlab.results.results import Results
 
 __all__ = ["Study", "cases_needed", "harm_by_category", "repeats_or_cases", "three_readings"]
 

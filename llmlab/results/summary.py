@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmlab.base.display import Chip, Interval, Shown, number
+from llmlab.base.errors import DataError
 from llmlab.base.project import utc
-from llmlab.results.cost import LATENCIES, latency_quantiles
+from llmlab.results.cost import LATENCIES
 from llmlab.results.scores import ScoreTable
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import Estimate, mean_estimate
 from llmlab.stats.shares import share_estimate
 
-if TYPE_CHECKING:
-    from llmlab.results.results import Results
-
-__all__ = ["Summary", "age_of", "case_mean", "summarise", "worst_case_mean"]
+__all__ = ["Summary", "age_of", "best_variant", "case_mean", "summarise", "worst_case_mean"]
 
 WORST_SHOWN = 6
 
@@ -141,39 +138,41 @@ _RESOURCES = {
 }
 
 
-def summarise(results: Results, *, corrected: Mapping[tuple[str, str], Estimate] | None = None) -> Summary:
-    """The summary of a run, by the same reduction of repeats that comparisons use, corrected means beside the raw."""
-    metrics = (*results.metrics, "input_tokens", "output_tokens", "cost_usd", "latency_s")
+def summarise(
+    tables: Mapping[str, ScoreTable],
+    *,
+    errors: Mapping[str, int],
+    state: str,
+    sources: str,
+    notes: tuple[str, ...] = (),
+    latencies: Mapping[tuple[str, str], tuple[float | None, ...]] | None = None,
+    corrected: Mapping[tuple[str, str], Estimate] | None = None,
+) -> Summary:
+    """The summary of the scores of a run, by the same reduction of repeats that comparisons use.
+
+    Args:
+        tables: metric -> its scores, in the order of the columns.
+        errors, state, sources, notes, latencies, corrected: see `Summary`.
+    """
+    variants = next(iter(tables.values())).variants
     estimates, rows, at_worst = {}, {}, {}
-    for metric in metrics:
-        table = results.table(metric)
-        for variant in results.variants:
-            column = table.column(variant)
+    for metric, table in tables.items():
+        for column, variant in enumerate(variants):
             estimates[variant, metric] = case_mean(table, variant)
             if (worst := worst_case_mean(table, variant)) is not None:
                 at_worst[variant, metric] = worst
             rows[variant, metric] = int(table.scored[:, column].sum()), int(table.attempted[:, column].sum())
-    latencies = {
-        (name, metric): seconds
-        for metric in LATENCIES
-        for name in results.variants
-        if (seconds := latency_quantiles(results, metric, name)) is not None
-    }
-    failed = results.frame.loc[results.frame["status"] == "error", "variant"].value_counts()
-    errors = {variant: int(failed.get(variant, 0)) for variant in results.variants}
-    why = [f"Errors: {results.common_errors}."] if results.common_errors else []
-    golden = results.golden_digest[:8] or "unknown"
-    digests = ", ".join(f"{name} {bundle.digest[:8]}" for name, bundle in results.bundles.items())
+    weighting = next(iter(tables.values())).weighting
     return Summary(
-        variants=results.variants,
-        metrics=metrics,
+        variants=variants,
+        metrics=tuple(tables),
         estimates=estimates,
         rows=rows,
         errors=errors,
-        state=results.state,
-        sources=f"Golden set {golden}; bundles {digests}; {age_of(results.created_at)}.",
-        notes=(*why, *results.notes, *([table.weighting] if table.weighting else [])),
-        latencies=latencies,
+        state=state,
+        sources=sources,
+        notes=(*notes, *([weighting] if weighting else [])),
+        latencies=latencies or {},
         corrected=corrected or {},
         at_worst=at_worst,
     )
@@ -196,6 +195,15 @@ def worst_case_mean(table: ScoreTable, variant: str) -> Estimate | None:
     if ends is None or (scored >= table.attempted[:, column].clip(min=1)).all() or not scored.any():
         return None
     return _case_mean(table, column, ends[0 if table.metric.higher_is_better else 1][:, column])
+
+
+def best_variant(table: ScoreTable) -> str:
+    """The variant with the best mean, unscored answers at their worst; DataError where none has a score."""
+    means = {name: (worst_case_mean(table, name) or case_mean(table, name)).value for name in table.variants}
+    known = {name: mean for name, mean in means.items() if mean is not None}
+    if not known:
+        raise DataError(f"no variant has a score for {table.metric.name!r}")
+    return max(known, key=lambda name: known[name] if table.metric.higher_is_better else -known[name])
 
 
 def _case_mean(table: ScoreTable, column: int, values: FloatArray) -> Estimate:

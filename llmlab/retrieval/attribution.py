@@ -359,14 +359,8 @@ def recall_at_least(share: float) -> Enough:
 def _fetched(results: Results, table: ScoreTable, enough: Enough) -> NDArray[np.float64]:
     """Shape (cases, variants): the share of repeats that fetched enough; NaN where a variant has no row."""
     golden: GoldenSet = results.golden  # type: ignore[assignment]  # attribute has checked that there is one
-    frame = results.frame
-    rows = {case_id: i for i, case_id in enumerate(table.case_ids)}
-    columns = {variant: i for i, variant in enumerate(table.variants)}
-    found, tried = np.zeros(table.values.shape), np.zeros(table.values.shape)
-    for variant, case_id, retrieved in zip(frame["variant"], frame["case_id"], frame["retrieved"], strict=True):
-        at = rows[case_id], columns[variant]
-        tried[at] += 1
-        found[at] += enough(golden.by_id[case_id], retrieved)
+    fetched = [enough(golden.by_id[case_id], ids) for case_id, ids in results.answers("case_id", "retrieved")]
+    found, tried = results.cells.sums(np.array(fetched, dtype=float)), results.cells.sums(np.ones(len(fetched)))
     share: NDArray[np.float64] = np.divide(found, tried, out=np.full(found.shape, np.nan), where=tried > 0)
     return share
 
@@ -378,8 +372,7 @@ def _case_rows(
 
     The question stands in a case's first row only.
     """
-    frame = results.frame[(results.frame["repeat"] == 0) & results.frame["variant"].isin(variants)]
-    first = {(row["variant"], row["case_id"]): row for row in frame.to_dict("records")}
+    first = results.rows_of()
     by_id = results.golden.by_id if results.golden else {}
     rows = []
     for case_id in case_ids:
@@ -408,7 +401,7 @@ def _mean(values: NDArray[np.float64], groups: CaseGroups, chosen: NDArray[np.bo
 
 
 def _retrieves(results: Results, variant: str) -> bool:
-    return any(len(ids) for ids in results.frame.loc[results.frame["variant"] == variant, "retrieved"])
+    return any(name == variant and ids for name, ids in results.answers("variant", "retrieved"))
 
 
 def _shown(estimate: Estimate, unit: str = "") -> Interval:

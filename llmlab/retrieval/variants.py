@@ -176,11 +176,8 @@ def of_results(
     """
     if results.golden is None:
         raise DataError("these results carry no golden set, so nobody knows what should have been retrieved")
-    frame = results.frame
     rows, n_unknown = list[Fetched](), 0
-    for variant, case_id, ids, status in zip(
-        frame["variant"], frame["case_id"], frame["retrieved"], frame["status"], strict=True
-    ):
+    for variant, case_id, ids, status in results.answers("variant", "case_id", "retrieved", "status"):
         if len(ids) == 0 and status in NO_ANSWER:
             n_unknown += 1
         else:

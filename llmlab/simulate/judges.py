@@ -17,6 +17,7 @@ from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import Label, Labels, text_digest
 from llmlab.judge.asking import judge_metric
 from llmlab.judge.judges import Judge
+from llmlab.results.provenance import JudgeRecord, Provenance
 from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray
 
@@ -179,13 +180,11 @@ def judged_results(
     }
     scores = [float(np.clip(graded[row["variant"]][int(row["case_id"][1:])], 1, 5)) for row in rows]
     metric = judge_metric(judge)
-    record = {"digest": judge.digest, "model": JUDGE, "pinned": True, "kind": "pointwise", "rubric": "correctness"}
+    record = JudgeRecord(digest=judge.digest, model=JUDGE, pinned=True, kind="pointwise", rubric="correctness")
     results = replace(
-        made,
-        frame=made.frame.assign(**{metric.name: scores}),
-        metrics={metric.name: metric},
+        made.with_scores(metric, scores),
         bundles={v: Bundle.from_prompt(f"{{{{ question }}}} {v}", model=ANSWERS, name="planted") for v in people},
-        provenance={"judges": {metric.name: record}},
+        provenance=Provenance(judges={metric.name: record}),
     )
     asked = sorted(rng.choice(n, labelled, replace=False).tolist())
     labels = tuple(_label(i, v, int(grades[i])) for i in asked for v, grades in people.items())

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy import special
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
@@ -56,6 +55,8 @@ class Spread:
         >>> round(Spread.of(mean_difference([0.1, 0.3, -0.2, 0.0, 0.4])).sd, 4)
         0.254
         """
+        from scipy import special  # slow to import, and only plans need it
+
         c4 = math.sqrt(2 / d.df) * float(special.poch(d.df / 2, 0.5))
         return cls(sd=d.se * math.sqrt(d.n) / c4, cases=d.n, df=d.df, noise=noise, bounded=d.bounded)
 
@@ -130,6 +131,8 @@ def chance_to_show(need: Need, cases: float) -> float:
     >>> round(chance_to_show(Need(name="goal", distance=0.2, spread=Spread(sd=1.0), tail=0.025), 198.1508), 4)
     0.8
     """
+    from scipy import special  # slow to import, and only plans need it
+
     n, spread = cases * need.share, need.spread
     if spread.sd == 0:
         hazard = spread.hazard(need.distance)
@@ -218,6 +221,8 @@ def _cases(needs: Sequence[Need], power: float) -> int:
 
 def _with_sd(need: Need, probability: float) -> Need:
     """With the standard deviation at one end of its central 80% chi-square interval, where it was estimated."""
+    from scipy import special  # slow to import, and only plans need it
+
     df = need.spread.df
     factor = math.sqrt(df / float(special.chdtri(df, probability))) if df > 0 else 1.0
     return replace(need, spread=replace(need.spread, sd=need.spread.sd * factor))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from itertools import islice
 
 from llmlab.base.private import scrub_frame
-
-if TYPE_CHECKING:
-    from llmlab.results.results import Results
+from llmlab.results.results import Results
 
 __all__ = ["case_table"]
 
@@ -18,8 +16,10 @@ MOST_TABLE_ROWS = 2_000
 
 def case_table(part: Results) -> str:
     """The rows in the form of MLflow's own tables, texts cut; the Parquet file has all of it."""
+    import pandas as pd
+
     columns = ["case_id", "repeat", "status", "text", *part.metrics, "retrieved", "latency_s", "cost_usd", "error"]
-    rows = part.frame.head(MOST_TABLE_ROWS)[columns]
+    rows = pd.DataFrame(list(islice(part.answers(*columns), MOST_TABLE_ROWS)), columns=columns)
     shown = rows.assign(text=rows["text"].str.slice(0, LONGEST_CELL_CHARS), retrieved=rows["retrieved"].map(" ".join))
     if part.golden is not None:
         inputs = {case.id: json.dumps(dict(case.inputs), ensure_ascii=False) for case in part.golden}

@@ -146,8 +146,6 @@ def load(sweep_id: str, *, experiment: str, root: Path | None = None) -> Results
     Raises:
         DataError: no whole sweep with this id is in the experiment.
     """
-    import pandas as pd
-
     from llmlab.results.results import Results
 
     store = open_store(root)
@@ -159,19 +157,8 @@ def load(sweep_id: str, *, experiment: str, root: Path | None = None) -> Results
             Results.from_parquet(store.client.download_artifacts(run_id, CASES_FILE, _made(folder, run_id)))
             for run_id in logged.values()
         ]
-    provenance = dict(parts[0].provenance)
-    order = {variant: i for i, variant in enumerate(provenance.pop("sweep_variants"))}
-    parts.sort(key=lambda part: order[part.variants[0]])
-    frame = pd.concat([part.frame for part in parts], ignore_index=True)
-    place = {case_id: i for i, case_id in enumerate(dict.fromkeys(frame["case_id"]))}
-    keys = frame.assign(case_id=frame["case_id"].map(place), variant=frame["variant"].map(order))
-    return replace(
-        parts[0],
-        frame=frame.loc[keys.sort_values(["case_id", "repeat", "variant"]).index].reset_index(drop=True),
-        bundles={name: bundle for part in parts for name, bundle in part.bundles.items()},
-        index_digests={name: digest for part in parts for name, digest in part.index_digests.items()},
-        provenance=provenance,
-    )
+    first, *others = sorted(parts, key=lambda part: part.provenance.sweep_variants.index(part.variants[0]))
+    return replace(first.joined(*others), provenance=replace(first.provenance, sweep_variants=()))
 
 
 def looks(*golden_digests: str, name: str = "", root: Path | None = None) -> tuple[Look, ...]:
@@ -266,9 +253,8 @@ def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
     The sections stand in the order of the alphabet, and names without a slash after them all. A mean corrected by
     people's labels stands beside the raw one. What is undefined is left out and counted: MLflow breaks on NaN and inf.
     """
-    rows = results.frame[results.frame["variant"] == variant]
-    errors = int((rows["status"] == "error").sum())
-    found: dict[str, float | None] = {"n/rows": len(rows), "n/errors": errors}
+    errors = results.n_answers(variant, status="error")
+    found: dict[str, float | None] = {"n/rows": results.n_answers(variant), "n/errors": errors}
     fixed = {f"{metric}_corrected": one for (of, metric), one in summary.corrected.items() if of == variant}
     estimates = {**fixed, **{metric: summary.estimate(variant, metric) for metric in summary.metrics}}
     for metric, estimate in estimates.items():
@@ -280,8 +266,7 @@ def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
         scored, attempted = summary.rows[variant, metric]
         found |= {f"n/{name}.scored": scored, f"n/{name}.attempted": attempted}
     for total in ("cost_usd", "input_tokens", "output_tokens"):
-        values = rows[total].astype(float)
-        found[f"total/{total}"] = float(values.sum()) if values.notna().all() else None  # unknown is not zero
+        found[f"total/{total}"] = results.total(total, variants=[variant])  # unknown is not zero
     defined = {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
     return {**defined, "n/undefined": float(len(found) - len(defined))}
 
@@ -303,14 +288,9 @@ def _write_artifacts(folder: Path, variant: str, results: Results) -> None:
     (folder / "bundle" / "bundle.json").write_text(bundle_json(bundle), encoding="utf-8")
     short = bundle.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     (folder / "bundle" / "bundle.yaml").write_text(to_yaml(short), encoding="utf-8")
-    rows = scrub_frame(results.frame[results.frame["variant"] == variant].reset_index(drop=True))
-    part = replace(
-        results,
-        frame=rows,
-        bundles={variant: bundle},
-        index_digests={k: v for k, v in results.index_digests.items() if k == variant},
-        provenance={**results.provenance, "sweep_variants": list(results.variants)},
-    )
+    part = results.only(variants=[variant])
+    provenance = replace(results.provenance, sweep_variants=results.variants)
+    part = replace(part, frame=scrub_frame(part.frame), provenance=provenance)
     part.to_parquet(folder / CASES_FILE)
     (folder / TABLE_FILE).write_text(case_table(part), encoding="utf-8")
 
@@ -336,8 +316,8 @@ def _origin(results: Results, root: Path) -> dict[str, str]:
     return {
         "llmlab.notebook_run_id": os.environ.get(NOTEBOOK_RUN_ID, ""),
         "notebook": notebook,
-        "git_dirty": str(bool(made.get("dirty", git.dirty)) if made.get("commit") else git.dirty).lower(),
-        "mlflow.source.git.commit": str(made.get("commit") or git.commit),
+        "git_dirty": str(made.dirty if made.commit else git.dirty).lower(),
+        "mlflow.source.git.commit": made.commit or git.commit,
         "mlflow.source.name": notebook or "llmlab",
         "mlflow.source.type": "NOTEBOOK" if notebook else "LOCAL",
     }

@@ -81,8 +81,8 @@ def _found(results: Results) -> tuple[Found, ...]:
     kinds: dict[str, dict[str, None]] = {}
     for case_id, there in results.golden.personal if results.golden is not None else ():
         kinds[case_id] = dict.fromkeys(there)
-    columns = [name for name in (*_TEXT_COLUMNS, *_JSON_COLUMNS) if name in results.frame.columns]
-    for texts in zip(*(results.frame[name].tolist() for name in columns), strict=True):
+    columns = [name for name in (*_TEXT_COLUMNS, *_JSON_COLUMNS) if name in results.columns]
+    for texts in results.answers(*columns):
         if said := find_pii("\n".join(map(str, texts))):
             case_id = pseudonymised(str(texts[columns.index("case_id")]), key=None)
             kinds.setdefault(case_id, {}).update(dict.fromkeys(said))
@@ -90,19 +90,18 @@ def _found(results: Results) -> tuple[Found, ...]:
 
 
 def _redacted(results: Results, redact: Callable[[Any], Any]) -> Results:
-    frame, golden = results.frame, results.golden
-    changed: dict[str, Any] = {name: [redact(str(text)) for text in frame[name].tolist()] for name in _TEXT_COLUMNS}
-    for name in (name for name in _JSON_COLUMNS if name in frame.columns):
-        changed[name] = [json.dumps(redact(json.loads(text))) if text else text for text in frame[name].tolist()]
-    changed["retrieved"] = [redact(ids) for ids in frame["retrieved"].tolist()]
+    golden = results.golden
+    changed: dict[str, Any] = {name: [redact(str(text)) for (text,) in results.answers(name)] for name in _TEXT_COLUMNS}
+    for name in (name for name in _JSON_COLUMNS if name in results.columns):
+        changed[name] = [json.dumps(redact(json.loads(text))) if text else text for (text,) in results.answers(name)]
+    changed["retrieved"] = [redact(ids) for (ids,) in results.answers("retrieved")]
     shown = None if golden is None else _with_pseudonyms(golden, redact)
     contents = dict(zip([case.id for case in shown or ()], results.contents.values(), strict=True))
     return replace(
-        results,
-        frame=frame.assign(**changed),
+        results.with_columns(**changed),
         golden=shown,
         notes=tuple(redact(note) for note in results.notes),
-        provenance={**results.provenance, "redacted_from": results.digest, "contents": contents},
+        provenance=replace(results.provenance, redacted_from=results.digest, contents=contents),
     )
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from llmlab.base.display import Chip, Html, html_note, html_of, html_table, html_widget, plain
-from llmlab.results.case_view import CaseView, view
-from llmlab.results.cases import FLIPS, ORDERS, choices, matching, questions
+from llmlab.results.cases import CaseView
+from llmlab.results.filter import FLIPS, ORDERS, choices, matching
 from llmlab.results.results import Results
 from llmlab.results.wording import counted
 from llmlab.retrieval.attribution import CELLS
@@ -73,7 +73,7 @@ class Explorer:
         if self.case_id is None:
             return None
         about = {"baseline": self.baseline.value, "outcomes": self._outcomes, "repeat": self.repeat.value - 1}
-        return view(self._results, self.case_id, **about)
+        return self._results.view(self.case_id, **about)
 
     def step(self, by: int) -> None:
         """Show the case so many places on, or back; stays within what matches."""
@@ -170,8 +170,8 @@ class Explorer:
     def _fill_list(self) -> None:
         """The cases around the one that is shown; the list is renewed only where it has to be."""
         first = max(0, min(self.at - LISTED // 2, len(self.matches) - LISTED)) if len(self.matches) > LISTED else 0
-        there = questions(self._results, self.matches[first : first + LISTED])
-        options = [(plain(f"{case_id}  {asked}"), first + i) for i, (case_id, asked) in enumerate(there)]
+        there, asked = self.matches[first : first + LISTED], self._results.questions
+        options = [(plain(f"{case_id}  {asked.get(case_id, '')}"), first + i) for i, case_id in enumerate(there)]
         self._filling = True
         if tuple(options) != tuple(self.list.options):
             self.list.options = options
@@ -192,7 +192,7 @@ class Explorer:
     def _repr_html_(self) -> Html:
         """The same content where no widget lives: what matches, and the case that is shown."""
         there: list[Mapping[str, object]] = [
-            {"case": case_id, "question": asked} for case_id, asked in questions(self._results, self.matches)
+            {"case": case_id, "question": self._results.questions.get(case_id, "")} for case_id in self.matches
         ]
         about = "Where widgets live, as in JupyterLab, this is a form that filters and steps through the cases."
         listed = [html_table(there, most_rows=STATIC_ROWS)] if there else []

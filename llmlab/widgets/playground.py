@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as w
 
@@ -19,21 +19,19 @@ from llmlab.base.display import Chip, Html, html_note, html_of, html_table, html
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Client
 from llmlab.engine.drafts import PromptCheck, check_prompt, edited, next_version, save_next
+from llmlab.engine.means import Means
+from llmlab.engine.progress import Progress
 from llmlab.engine.tries import Tries, failing_cases, sample_cases, try_out
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
-from llmlab.scorers import mentions_expected
+from llmlab.scorers.answers import mentions_expected
+from llmlab.scorers.base import ScoreFunction, Scorer
 from llmlab.widgets.parts import Report, button, column, field, indented, row, small_field, text_area, when_settled
-
-if TYPE_CHECKING:
-    from llmlab.engine.progress import Progress
-    from llmlab.scorers import Scorer
-    from llmlab.scorers.base import ScoreFunction
 
 __all__ = ["Playground"]
 
 RANDOM, TAG, FAILING = "random cases", "cases with a tag", "failing cases"
-TICK_S = 0.25
+CONCURRENCY = 16  # a sample is small, and somebody waits
 
 
 class Playground:
@@ -68,14 +66,16 @@ class Playground:
             results: of an earlier run, from which failing cases are known before anything was tried.
             folder: where "save" writes the next version; without one nothing can be saved.
             size, seed: of the sample to begin with.
-            options: more for `ll.run`: endpoints, store, base, concurrency.
+            options: more for `ll.run`: endpoints, store, base, concurrency, budget_usd.
         """
         self.tries = Tries(baseline=bundle, name=name, golden=golden)
         self.saved: Path | None = None
         self._results, self._folder, self._draft = results, folder, bundle
-        self._options: dict[str, Any] = {"client": client, "scorers": scorers, **options}
+        self._scorers = scorers
         self._thread = threading.Thread()
         self._report, self._stop, self._busy = Report(), threading.Event(), False
+        given = {"concurrency": CONCURRENCY, **options, "client": client, "progress": self._tell, "stop": self._stop}
+        self._means = Means(**given)
         self._make_fields(size, seed)
         self._make_buttons()
         self._fill()
@@ -248,7 +248,7 @@ class Playground:
         """In the thread."""
 
         def run() -> None:
-            tries = try_out(self.tries, bundle, sample=sample, progress=self._tell, stop=self._stop, **self._options)
+            tries = try_out(self.tries, bundle, sample=sample, means=self._means, scorers=self._scorers)
             said = ("Stopped before an answer arrived.", Chip("stopped", "unsure"))
             if tries is not self.tries:
                 self.tries = tries
@@ -337,8 +337,8 @@ def _number(text: str, name: str) -> float | None:
 def _outcome(tries: Tries) -> tuple[str, Chip]:
     results = tries.done[-1].results
     if results.failed:
-        errors = results.frame.loc[results.frame["status"] == "error", "error"]
-        return f"{len(errors)} of {len(results.frame)} calls gave no answer. {errors.iloc[0]}", Chip("failed", "bad")
+        errors = [error for status, error in results.answers("status", "error") if status == "error"]
+        return f"{len(errors)} of {results.n_answers()} calls gave no answer. {errors[0]}", Chip("failed", "bad")
     if not results.complete:
         return "Stopped. Every answer that arrived is kept; Run goes on from there.", Chip("stopped", "unsure")
     return tries.done[-1].outcome, Chip("done", "good")

@@ -59,7 +59,8 @@ def test_a_run_takes_little_longer_than_the_physical_limit(
 
     from llmlab.engine.plan import make_plan
     from llmlab.engine.progress import Progress
-    from llmlab.engine.runner import execute
+    from llmlab.engine.runner import Scoring, execute
+    from llmlab.results.answers import AnswerSheet
 
     loopback.set(latency_s=LATENCY_S, log_bodies=False)
     golden, limit_s = questions(CALLS), CALLS * LATENCY_S / in_flight
@@ -69,7 +70,7 @@ def test_a_run_takes_little_longer_than_the_physical_limit(
         plan = make_plan(BUNDLE, golden, client_of=lambda _, client=client: client)
         with CallStore(tmp_path / f"{attempt}.sqlite") as store:
             started_s, cpu_s = time.perf_counter(), time.process_time()
-            asyncio.run(execute(plan, store, progress, concurrency=in_flight))
+            asyncio.run(execute(plan, store, progress, Scoring(AnswerSheet(CALLS)), concurrency=in_flight))
             best = min(best, (time.perf_counter() - started_s) / limit_s)
             best_cpu_ms = min(best_cpu_ms, (time.process_time() - cpu_s) / CALLS * 1000)
             assert len(store) == progress.done == CALLS

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -22,8 +22,9 @@ from llmlab.clients.retry import RetryPolicy
 from llmlab.engine.app import App
 from llmlab.engine.plan import Plan, make_plan
 from llmlab.engine.progress import Progress
-from llmlab.engine.runner import HOPELESS_AFTER, execute
+from llmlab.engine.runner import HOPELESS_AFTER, Scoring, execute
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.answers import AnswerSheet, generations_of
 from tests.loopback import Loopback
 
 RETRY = RetryPolicy(attempts=4, attempt_timeout_s=1.0, case_timeout_s=20.0, first_wait_s=0.01, longest_wait_s=0.02)
@@ -42,14 +43,24 @@ def planned(n: int, client: Client | None = None, *, app: App | None = None, rep
     return make_plan(bundles, cases(n), repeats=repeats, client_of=lambda _: client or FakeClient("yes"))
 
 
-def carried_out(plan: Plan, path: Path, *, concurrency: int = 8, **limits: Any) -> Progress:
-    progress = Progress(total=len(plan))
+class Carried(NamedTuple):
+    """How far a run came, and the answers in its sheet."""
+
+    progress: Progress
+    generations: list[Generation]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.progress, name)
+
+
+def carried_out(plan: Plan, path: Path, *, concurrency: int = 8, **limits: Any) -> Carried:
+    progress, sheet = Progress(total=len(plan)), AnswerSheet(len(plan))
     with CallStore(path) as store:
-        asyncio.run(execute(plan, store, progress, concurrency=concurrency, **limits))
-    return progress
+        asyncio.run(execute(plan, store, progress, Scoring(sheet), concurrency=concurrency, **limits))
+    return Carried(progress, list(generations_of(sheet.frame())))
 
 
-def statuses(progress: Progress) -> Counter[str]:
+def statuses(progress: Carried) -> Counter[str]:
     return Counter(generation.status for generation in progress.generations)
 
 
@@ -237,7 +248,9 @@ def test_text_that_no_file_can_hold_goes_through(loopback: Loopback, path: Path)
         assert (generation.text, generation.cached) == ("echo: nul \x00 and \U0001f600", cached)
     for cached in (False, True):
         (generation,) = carried_out(planned(1, FakeClient("half \ud800 a pair\x00")), path).generations
-        assert (generation.text, generation.cached) == ("half \ud800 a pair\x00", cached)
+        assert (generation.text, generation.cached) == ("half \\ud800 a pair\x00", cached)
+    with CallStore(path) as store:
+        assert store.get_many([generation.call_key])[generation.call_key].text == "half \ud800 a pair\x00"
 
 
 def test_requests_are_bounded_by_one_layer_of_retries(loopback: Loopback, path: Path) -> None:
@@ -293,7 +306,7 @@ def test_a_full_disk_stops_before_the_next_paid_call(path: Path) -> None:
         return "yes"
 
     client.replies = reply
-    asyncio.run(execute(plan, store, progress, concurrency=1))
+    asyncio.run(execute(plan, store, progress, Scoring(AnswerSheet(100)), concurrency=1))
     assert isinstance(progress.store_error, StoreError)
     assert len(client.requests) == 10
 
@@ -388,7 +401,8 @@ def test_a_cancelled_run_keeps_what_has_arrived(path: Path) -> None:
             return "yes"
 
         client.replies = reply
-        running = asyncio.create_task(execute(planned(40, client), store, progress, concurrency=2))
+        scoring = Scoring(AnswerSheet(40))
+        running = asyncio.create_task(execute(planned(40, client), store, progress, scoring, concurrency=2))
         with pytest.raises(asyncio.CancelledError):
             await running
 

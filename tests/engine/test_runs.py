@@ -140,7 +140,8 @@ def test_an_interrupt_while_scoring_keeps_the_answers(store: Path) -> None:
     @scorer
     def interrupting(case: Case, generation: Generation) -> bool:
         if case.id == "q3":
-            signal.raise_signal(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)  # the interrupt is there before the score
         return True
 
     results = ll.run(BUNDLE, golden(9), client=FakeClient("yes"), store=store, scorers=[interrupting])
@@ -371,7 +372,9 @@ def test_an_application_is_measured_and_its_code_is_part_of_the_provenance(store
     first, second = (ll.run(BUNDLE, golden(5), app=answer, store=store, scorers=[same]) for _ in "12")
     assert first.frame["same"].tolist() == [1.0] * 5
     assert second.frame["cached"].all()
-    assert {"app", "source", "commit", "dirty"} <= set(first.provenance)
+    assert first.provenance.app.endswith("answer")
+    assert first.provenance.source
+    assert first.provenance["commit"] == first.provenance.commit  # it can be read as in version 0.1
     with pytest.raises(ValueError, match="client and app"):
         ll.run(BUNDLE, golden(1), app=answer, client=FakeClient("yes"), store=store)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llmlab import Bundle, Case, FakeClient, GoldenSet, Request, scorer, scorers
 from llmlab.base.errors import PromptError, TransportError
+from llmlab.engine.means import Means
 from llmlab.engine.tries import Tries, failing_cases, sample_cases, try_out
 from llmlab.results.results import Results
 
@@ -36,15 +38,17 @@ def start() -> Tries:
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> dict[str, object]:
-    return {"client": FakeClient(answer), "store": tmp_path / "calls.sqlite", "scorers": [scorers.mentions_expected]}
+def options(tmp_path: Path) -> dict[str, Any]:
+    return {"store": tmp_path / "calls.sqlite"}
 
 
-def tried(tries: Tries, system: str, options: dict[str, object], sample: GoldenSet = GOLDEN) -> Tries:
-    return try_out(tries, BASE.with_(system=system), sample=sample, **options)  # type: ignore[arg-type]  # as the form
+def tried(tries: Tries, system: str, options: dict[str, Any], sample: GoldenSet = GOLDEN) -> Tries:
+    means = {"client": FakeClient(answer), "progress": False, **options}
+    wanted = means.pop("scorers", [scorers.mentions_expected])
+    return try_out(tries, BASE.with_(system=system), sample=sample, scorers=wanted, means=Means(**means))
 
 
-def test_a_try_stands_beside_the_baseline_the_worse_cases_first(start: Tries, options: dict[str, object]) -> None:
+def test_a_try_stands_beside_the_baseline_the_worse_cases_first(start: Tries, options: dict[str, Any]) -> None:
     """Cases that both answer alike are named, not repeated; an error stands where the answer would."""
     tries = tried(start, "short", options)
     pairs = tries.done[0].side_by_side()
@@ -65,7 +69,7 @@ def test_a_try_stands_beside_the_baseline_the_worse_cases_first(start: Tries, op
     assert "<ins" in page
 
 
-def test_every_try_is_kept_and_one_goes_back_and_forth(start: Tries, options: dict[str, object]) -> None:
+def test_every_try_is_kept_and_one_goes_back_and_forth(start: Tries, options: dict[str, Any]) -> None:
     """Undo stops at the baseline, redo at the last try; a try made after an undo comes last and drops none."""
     tries = tried(tried(start, "a", options), "b", options)
     assert tries.at == 2
@@ -80,7 +84,7 @@ def test_every_try_is_kept_and_one_goes_back_and_forth(start: Tries, options: di
         again.go(4)
 
 
-def test_distinct_candidates_are_counted_and_the_price_is_said(start: Tries, options: dict[str, object]) -> None:
+def test_distinct_candidates_are_counted_and_the_price_is_said(start: Tries, options: dict[str, Any]) -> None:
     """The baseline itself, the same bundle twice, and a run without an answer are no further candidates."""
     tries = tried(tried(tried(start, "long", options), "a", options), "a", options)
     assert tries.candidates == {BASE.with_(system="a").digest}
@@ -92,7 +96,7 @@ def test_distinct_candidates_are_counted_and_the_price_is_said(start: Tries, opt
     assert "divides alpha by it" in str(more)
 
 
-def test_stored_answers_are_free(start: Tries, options: dict[str, object]) -> None:
+def test_stored_answers_are_free(start: Tries, options: dict[str, Any]) -> None:
     """The baseline is asked once, however many tries there are."""
     client = FakeClient("No idea.")
     tries = tried(start, "a", {**options, "client": client})
@@ -100,18 +104,18 @@ def test_stored_answers_are_free(start: Tries, options: dict[str, object]) -> No
     assert len(client.requests) == 3 * len(GOLDEN)
 
 
-def test_a_run_stopped_before_an_answer_leaves_the_tries_as_they_were(start: Tries, options: dict[str, object]) -> None:
+def test_a_run_stopped_before_an_answer_leaves_the_tries_as_they_were(start: Tries, options: dict[str, Any]) -> None:
     """Nothing was seen, so nothing counts."""
     stop = threading.Event()
     stop.set()
     assert tried(start, "a", {**options, "stop": stop}) == start
 
 
-def test_a_prompt_that_cannot_be_filled_raises_what_run_raises(start: Tries, options: dict[str, object]) -> None:
+def test_a_prompt_that_cannot_be_filled_raises_what_run_raises(start: Tries, options: dict[str, Any]) -> None:
     """The form says it in place."""
     bundle = BASE.with_(template="{{ answer }}")
     with pytest.raises(PromptError, match="answer"):
-        try_out(start, bundle, sample=GOLDEN, client=FakeClient("x"))
+        try_out(start, bundle, sample=GOLDEN, means=Means(client=FakeClient("x")))
 
 
 def test_a_sample_is_drawn_by_its_seed_from_all_or_from_a_tag() -> None:
@@ -125,7 +129,7 @@ def test_a_sample_is_drawn_by_its_seed_from_all_or_from_a_tag() -> None:
         sample_cases(GOLDEN, 0)
 
 
-def test_failing_cases_are_those_of_the_bundle_asked_for(start: Tries, options: dict[str, object]) -> None:
+def test_failing_cases_are_those_of_the_bundle_asked_for(start: Tries, options: dict[str, Any]) -> None:
     """By its digest; where the results know it not, those that fail on the whole. An unscored case does not fail."""
     results = tried(start, "short", options).done[0].results
     assert failing_cases(results, bundle=BASE) == ("q0", "q2", "q3", "q4")
@@ -135,7 +139,7 @@ def test_failing_cases_are_those_of_the_bundle_asked_for(start: Tries, options: 
         failing_cases(Results.from_generations([], golden=GOLDEN, bundles={"v1": BASE}))
 
 
-def test_a_metric_that_is_better_when_lower_turns_the_sides(start: Tries, options: dict[str, object]) -> None:
+def test_a_metric_that_is_better_when_lower_turns_the_sides(start: Tries, options: dict[str, Any]) -> None:
     """Three words are better than four, where fewer are wanted."""
 
     @scorer(low=0, high=10, higher_is_better=False)

@@ -2,25 +2,20 @@
 
 import asyncio
 import math
+from dataclasses import replace
 from decimal import Decimal
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from llmlab.base.errors import DataError, FileRuleError
+from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
-from llmlab.golden.cases import Case
-from llmlab.results.answers import (
-    FACTS,
-    answers_of,
-    frame_of,
-    generations_of,
-    read_results,
-    score_columns,
-    storable,
-    write_results,
-)
-from llmlab.scorers import scorer
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.answers import TEXTS_AT_ONCE, AnswerSheet, answers_of, generations_of, scores_of, storable
+from llmlab.results.results import Results
+from llmlab.scorers import Score, scorer
 
 FULL = Generation(
     variant="v1",
@@ -45,9 +40,24 @@ FULL = Generation(
 BARE = Generation(variant="v1", case_id="q2", status="error", error="no route")
 
 
+def sheet_of(*generations):
+    """A sheet with these answers in its first places."""
+    sheet = AnswerSheet(len(generations))
+    for place, generation in enumerate(generations):
+        sheet.put(place, generation)
+    return sheet
+
+
+def results(*generations):
+    """Results of these answers."""
+    golden = GoldenSet(tuple(Case(id=name, inputs={"question": "?"}) for name in ("q1", "q2")))
+    bundle = Bundle.from_prompt("{{ question }}", model="offline/extractive-1")
+    return Results.from_generations(generations, golden=golden, bundles={"v1": bundle})
+
+
 def test_an_answer_survives_the_frame_and_back():
     """Every field, with the lone surrogate written as its escape; unknown stays unknown and is no zero."""
-    back = list(generations_of(frame_of([FULL, BARE])))
+    back = list(generations_of(sheet_of(FULL, BARE).frame()))
     assert back[0].text == "drop\x00na \\ud800 ✓"
     assert back[0].retrieved == ("DataFrame.dropna", "a\\udfff")
     for name in ("usage", "cost_usd", "latency_s", "tool_calls", "steps", "status", "cached", "attempts", "repeat"):
@@ -57,23 +67,33 @@ def test_an_answer_survives_the_frame_and_back():
     assert back[1].latency_s is None
 
 
-def written_and_read(frame, folder):
-    """The frame of a file with nothing else in it."""
-    facts = {**dict.fromkeys(FACTS, ""), "provenance": {}, "notes": ()}
-    path = write_results(folder / "a.parquet", frame=frame, metrics={}, bundles={}, golden=None, facts=facts)
-    return read_results(path)["frame"]
+@pytest.mark.parametrize("n", [1, TEXTS_AT_ONCE, 2 * TEXTS_AT_ONCE + 3])
+def test_a_sheet_keeps_each_answer_in_its_place_in_whatever_order_they_come(n):
+    """Places that nothing came for have no row; scores stand beside their answer."""
+    sheet = AnswerSheet(n + 2, [scorer(lambda case, generation: 1, name="said")])
+    for place in np.random.default_rng(0).permutation(n) + 1:
+        sheet.put(place, Generation(variant="v1", case_id=f"q{place}", text=f"answer {place}"))
+        if place % 2:
+            sheet.score(place, {"said": Score(value=place, explanation=f"why {place}")})
+    assert len(sheet) == n
+    frame = sheet.frame()
+    assert frame["case_id"].tolist() == [f"q{place}" for place in range(1, n + 1)]
+    assert frame["text"].tolist() == [f"answer {place}" for place in range(1, n + 1)]
+    assert frame["said"].tolist()[::2] == list(range(1, n + 1, 2))
+    assert frame["said"][1::2].isna().all()
+    assert frame["explanations"].tolist()[:2] == ['{"said": "why 1"}', ""][:n]
 
 
-def test_a_frame_survives_parquet(tmp_path):
-    """NULs, escapes, empty lists and NaN come back equal."""
-    frame = frame_of([FULL, BARE])
-    pd.testing.assert_frame_equal(written_and_read(frame, tmp_path), frame)
+@pytest.mark.parametrize("generations", [(), (FULL, BARE)])
+def test_a_frame_survives_parquet(tmp_path, generations):
+    """NULs, escapes, empty lists and NaN come back equal, and so do no rows at all: a run stopped at once has none."""
+    before = results(*generations)
+    before.to_parquet(tmp_path / "a.parquet")
+    assert len(before.frame) == len(generations)
+    pd.testing.assert_frame_equal(
+        Results.from_parquet(tmp_path / "a.parquet").frame, before.frame, check_dtype=bool(generations)
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
-
-
-def test_a_frame_without_rows_survives_parquet(tmp_path):
-    """A run that was stopped at once has none."""
-    assert len(written_and_read(frame_of([]), tmp_path)) == 0
 
 
 def test_what_is_no_parquet_file_is_refused(tmp_path):
@@ -81,7 +101,7 @@ def test_what_is_no_parquet_file_is_refused(tmp_path):
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
     for name in ("torn.parquet", "none.parquet"):
         with pytest.raises(FileRuleError, match=name):
-            read_results(tmp_path / name)
+            Results.from_parquet(tmp_path / name)
 
 
 def table(*rows):
@@ -128,11 +148,12 @@ CASE = Case(id="q1", inputs={"question": "?"}, expected=("yes",))
 
 def test_scores_of_others_are_kept_beside_new_explanations():
     """A second round of scoring replaces its own explanations and no others."""
-    said = scorer(lambda case, generation: None, name="said")
-    found = score_columns([said], [(CASE, FULL)], explanations=['{"other": "why", "said": "old"}'])
-    assert math.isnan(found["said"][0])
-    assert '"other": "why"' in found["explanations"][0]
-    assert "old" not in found["explanations"][0]
+    before = '{"other": "why", "said": "old"}'
+    found = results(replace(FULL, variant="v1")).with_columns(explanations=[before])
+    (again,) = found.scored_by([scorer(lambda case, generation: None, name="said")]).answers("said", "explanations")
+    assert math.isnan(again[0])
+    assert '"other": "why"' in again[1]
+    assert "old" not in again[1]
 
 
 def test_async_scorers_are_awaited_inside_a_running_loop_too():
@@ -144,9 +165,9 @@ def test_async_scorers_are_awaited_inside_a_running_loop_too():
         return 1.0
 
     async def in_jupyter():
-        return score_columns([slow], [(CASE, FULL)] * 3, explanations=[""] * 3)
+        return list(scores_of([slow], [(CASE, FULL)] * 3))
 
-    assert asyncio.run(in_jupyter())["slow"].tolist() == [1.0] * 3
+    assert [scores["slow"].value for scores in asyncio.run(in_jupyter())] == [1.0] * 3
 
 
 def test_storable_text_is_left_as_it_is():

@@ -14,7 +14,6 @@ from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.call_store import CallStore, call_key
-from llmlab.results.case_view import view
 from tests.made_results import made
 
 ENDPOINT = "https://llm.example/v1"
@@ -35,7 +34,7 @@ def retrieved():
 def test_it_says_what_was_wanted_what_was_fetched_and_what_differs():
     """Expected facts, relevant documents by grade, those fetched marked, those missing named."""
     results = retrieved()
-    page = view(results, "q", outcomes=ll.retrieval.attribute(results).outcomes)._repr_html_()
+    page = results.view("q", outcomes=ll.retrieval.attribute(results).outcomes)._repr_html_()
     for part in ("dropna or drop", "b (2) · a (1)", "✓ b", "not retrieved: a, b", "retrieval failure", "v1 (baseline)"):
         assert part in page
     assert "fillna</del>" in page
@@ -49,15 +48,15 @@ def test_a_metric_may_be_called_as_a_row_is():
     def graded(_case, _generation):
         return 0.25
 
-    rows = view(retrieved().scored_by([graded]), "q")._beside_each_other()
+    rows = retrieved().scored_by([graded]).view("q")._beside_each_other()
     assert [row[""] for row in rows].count("answer") == 2
 
 
 def test_the_baseline_comes_first_and_variants_can_be_chosen():
     """The second variant against the first, or the other way round."""
-    assert list(view(retrieved(), "q", baseline="v2").answers) == ["v2", "v1"]
-    assert list(view(retrieved(), "q", variants=["v2"]).answers) == ["v1", "v2"]
-    assert list(view(retrieved(), "q", baseline="v2", variants=[]).answers) == ["v2"]
+    assert list(retrieved().view("q", baseline="v2").answers) == ["v2", "v1"]
+    assert list(retrieved().view("q", variants=["v2"]).answers) == ["v1", "v2"]
+    assert list(retrieved().view("q", baseline="v2", variants=[]).answers) == ["v2"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def test_a_judges_reason_is_read_out_of_its_reply(said, shown):
     """Pointwise, in pairs, or what it was instead of JSON."""
     results = made({"v1": [0.5]})
     results = replace(results, frame=results.frame.assign(explanations=json.dumps({"right": said})))
-    assert shown in view(results, "q000")._repr_html_()
+    assert shown in results.view("q000")._repr_html_()
 
 
 def test_texts_with_little_in_common_are_not_marked_word_by_word():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmlab.golden.cases import GoldenSet
-from llmlab.results.cost import cost_line, latency_line, latency_quantiles
+from llmlab.results.cost import latency_line, latency_quantiles
 from tests.made_results import made, with_numbers
 
 
@@ -85,7 +85,7 @@ def test_where_no_interval_can_be_had_costs_are_said_without_one():
     other = results.frame[~((results.frame["variant"] == "a") & (results.frame["case_id"] == "q000"))]
     other = other[~((other["variant"] == "b") & (other["case_id"] == "q001"))]
     for some in (one_cluster, replace(results, frame=other.reset_index(drop=True))):
-        assert cost_line(some, "a", "b") == "Cost: an answer of b costs $0.02, one of a $0.01."
+        assert some.cost_line("a", "b") == "Cost: an answer of b costs $0.02, one of a $0.01."
     found = one_cluster.cost_per_success("right").estimate("a")
     assert (found.value, found.low) == (0.01, None)
     assert "one cluster" in found.notes[0]
@@ -105,10 +105,15 @@ def test_a_delay_shows_in_every_quantile_that_enough_answers_lie_beyond():
     assert "p50 0.25 [0.25, 0.25] s; p95 0.25 [0.25, 0.25] s; p99 not told (1,000 answers are needed" in line
 
 
+def timed_line(results, metric):
+    """How much later b comes than a."""
+    return latency_line(results.frame, results.table(metric), "a", "b")
+
+
 def test_latencies_of_different_times_are_not_compared():
     results, second = timed()
-    assert "not told, 400 of 400" in latency_line(with_numbers(results, cached=second), "latency_s", "a", "b")
-    assert latency_line(results, "first_token_s", "a", "b") == "First token of b against a: not measured in both."
+    assert "not told, 400 of 400" in timed_line(with_numbers(results, cached=second), "latency_s")
+    assert timed_line(results, "first_token_s") == "First token of b against a: not measured in both."
 
 
 def test_lost_answers_lie_beyond_every_quantile():
@@ -116,5 +121,5 @@ def test_lost_answers_lie_beyond_every_quantile():
     results, second = timed()
     late = second & (results.frame["latency_s"] > results.frame["latency_s"][second].quantile(0.95)).to_numpy()
     lost = replace(results, frame=results.frame.assign(status=np.where(late, "timeout", "ok")))
-    (p50, p95, p99), whole = (latency_quantiles(one, "latency_s", "b") for one in (lost, results))
+    (p50, p95, p99), whole = (latency_quantiles(one.frame, one.table("latency_s"), "b") for one in (lost, results))
     assert (p50, p95, p99) == (whole[0], whole[1], None)

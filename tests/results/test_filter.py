@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmlab as ll
-from llmlab.results.cases import FLIPS, ORDERS, choices, matching
+from llmlab.results.filter import FLIPS, ORDERS, choices, matching
 from llmlab.results.results import Results
 from tests.made_results import made, reads
 

@@ -1,0 +1,96 @@
+"""By what means a run asks: which clients, which store, how many at once, how long, for how much, and who stops it.
+
+One value that `run`, `dry_run`, the Playground and judges hand on whole.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TypedDict
+
+from llmlab.base.project import project_root, runs_folder
+from llmlab.bundle.bundle import ModelRef
+from llmlab.clients.base import Client
+from llmlab.clients.call_store import CallStore
+from llmlab.clients.endpoints import client_for, load_endpoints
+from llmlab.engine.progress import Progress
+
+__all__ = ["CallOptions", "Means"]
+
+
+class CallOptions(TypedDict, total=False):
+    """What a function that asks a model takes as keywords, and hands on as `Means(**options)`."""
+
+    client: Client | None
+    endpoints: str | Path | None
+    store: str | Path | CallStore | None
+    base: str | Path | None
+    budget_usd: float | Decimal | None
+    concurrency: int
+    case_timeout_s: float | None
+    progress: bool | Callable[[Progress], None]
+    stop: threading.Event | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """The means of a run.
+
+    Attributes:
+        client: answers for every variant; by default each model's own, from `endpoints`.
+        endpoints: path of an endpoints.yaml.
+        store: the call store or its path, by default mlruns/calls.sqlite of the project.
+        base: folder that relative corpus paths start from, by default the project's root.
+        budget_usd: no call is sent once this much was spent; None = no bound.
+        concurrency: calls in flight at once.
+        case_timeout_s: bound on one case with all its attempts; by default the client's own, else ten minutes.
+        progress: whether to show a progress bar, or a function that is called with the figures now and then.
+        stop: an event that another thread sets to interrupt the run, as Ctrl+C does in the thread that called it.
+    """
+
+    client: Client | None = None
+    endpoints: str | Path | None = None
+    store: str | Path | CallStore | None = None
+    base: str | Path | None = None
+    budget_usd: float | Decimal | None = None
+    concurrency: int = 32
+    case_timeout_s: float | None = None
+    progress: bool | Callable[[Progress], None] = True
+    stop: threading.Event | None = None
+
+    def __post_init__(self) -> None:
+        """ValueError names what cannot be."""
+        if self.concurrency < 1:
+            raise ValueError(f"concurrency == {self.concurrency}, must be >= 1")
+        if (budget := self.budget) is not None and not (budget.is_finite() and budget > 0):
+            raise ValueError(f"budget_usd == {self.budget_usd}, must be > 0 (or None for no bound)")
+
+    @property
+    def budget(self) -> Decimal | None:
+        """The budget in exact dollars."""
+        return None if self.budget_usd is None else Decimal(str(self.budget_usd))
+
+    @property
+    def folder(self) -> str | Path:
+        """Where relative corpus paths start."""
+        return self.base or project_root()
+
+    def clients(self) -> Callable[[ModelRef], Client]:
+        """Gives the client of a model that is no variant's own; the endpoints are read once."""
+        known = load_endpoints(self.endpoints) if self.endpoints is not None else None
+        made: dict[str, Client] = {}
+        return lambda model: made.setdefault(str(model), client_for(model, known))
+
+    @contextmanager
+    def calls(self) -> Iterator[CallStore]:
+        """The call store, open; it is closed again where it was not given open."""
+        if isinstance(self.store, CallStore):
+            yield self.store
+            return
+        with CallStore(self.store or runs_folder() / "calls.sqlite") as opened:
+            yield opened

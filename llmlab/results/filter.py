@@ -1,0 +1,186 @@
+"""Which cases of a run to look at: by variant, tag, status, score, change against a baseline, outcome and text.
+
+`widgets.Explorer` calls it; so can anybody: `[results.show(case_id) for case_id in matching(results, tag="dates")]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from llmlab.results.cases import good_cells
+from llmlab.results.results import Results
+from llmlab.results.scores import Metric, ScoreTable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["FLIPS", "ORDERS", "Choices", "Flipped", "Order", "choices", "matching"]
+
+Flipped = Literal["good to bad", "bad to good", "either way"]
+Order = Literal["as asked", "lowest first", "highest first"]
+FLIPS: tuple[Flipped, ...] = ("good to bad", "bad to good", "either way")
+ORDERS: tuple[Order, ...] = ("as asked", "lowest first", "highest first")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What there is to filter by in a run."""
+
+    variants: tuple[str, ...]
+    tags: tuple[str, ...]
+    statuses: tuple[str, ...]
+    metrics: tuple[str, ...]
+    flippable: tuple[str, ...]  # metrics with bounds: of the others nobody knows what is good
+    repeats: int
+    n_cases: int
+    ranges: Mapping[str, tuple[float, float]]  # of each metric; of the scores that occur where it has no bounds
+
+
+def choices(results: Results) -> Choices:
+    """Variants, tags, statuses and metrics that occur, most frequent statuses first."""
+    frame, tags = results.frame, dict.fromkeys(tag for case in results.golden or () for tag in case.tags)
+    return Choices(
+        variants=results.variants,
+        tags=tuple(tags),
+        statuses=tuple(map(str, frame["status"].value_counts().index)),
+        metrics=tuple(results.metrics),
+        flippable=tuple(name for name, metric in results.metrics.items() if metric.bounded),
+        repeats=int(frame["repeat"].max()) + 1 if len(frame) else 0,
+        n_cases=int(frame["case_id"].nunique()),
+        ranges={name: _range(metric, frame[name].to_numpy(dtype=float)) for name, metric in results.metrics.items()},
+    )
+
+
+def matching(
+    results: Results,
+    *,
+    variant: str | None = None,
+    tag: str | None = None,
+    status: str | None = None,
+    metric: str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    order: Order = "as asked",
+    flipped: Flipped | None = None,
+    baseline: str | None = None,
+    text: str = "",
+    outcome: str | None = None,
+    outcomes: Mapping[tuple[str, str], str] | None = None,
+) -> tuple[str, ...]:
+    """Ids of the cases for which one and the same variant meets all of these; None and "" ask nothing.
+
+    Args:
+        variant: the one that has to; any by default.
+        tag, status: of the case; of any of the variant's answers.
+        metric: what `low`, `high`, `order` and `flipped` read, the mean over repeats; the first scorer by default.
+        low, high: the score lies between them, both included; an unscored case lies nowhere.
+        order: by the variant's score, by the lowest (highest) of any variant's without one; unscored cases last.
+        flipped: crossed the middle of the metric's range against `baseline`, the first variant by default.
+        text: occurs in the question, what is expected, the id, a tag or the variant's answer, in any case of letters.
+        outcome: what became of the variant's answer, such as "retrieval failure", by `outcomes`: (variant, case id) ->
+            outcome, of an attribution (`ll.retrieval.attribute(results).outcomes`).
+
+    Raises:
+        ValueError: an unknown variant, metric, tag, status or outcome, or `flipped` of a metric without bounds.
+
+    >>> import pandas as pd
+    >>> from llmlab import Case, GoldenSet, Results
+    >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Gaps?"}), Case(id="q2", inputs={"question": "Dates?"})))
+    >>> table = pd.DataFrame({"variant": "v1", "case_id": ["q1", "q2"], "text": ["dropna", "to_datetime"]})
+    >>> matching(Results.from_frame(table, golden=golden), text="DATE")
+    ('q2',)
+    """
+    _check(results, variant=variant, tag=tag, status=status, order=order, flipped=flipped, baseline=baseline)
+    grid = results.cells
+    cells = grid.any_row(np.ones(len(results.frame), dtype=bool))
+    if variant is not None:
+        cells &= np.array(results.variants) == variant
+    if tag is not None:
+        cells &= _tagged(results, grid.case_ids, tag)[:, None]
+    if status is not None:
+        cells &= grid.any_row((results.frame["status"] == status).to_numpy(dtype=bool))
+    if text.strip():
+        cells &= _saying(results, text.strip())
+    if outcome is not None:
+        cells &= _in_outcome(results, outcome, outcomes)
+    if low is None and high is None and flipped is None and order == "as asked":
+        return tuple(np.array(grid.case_ids, dtype=object)[cells.any(axis=1)])
+    table = results.table(metric or next(iter(results.metrics), "(no scorer)"))
+    if low is not None or high is not None:
+        cells &= (table.values >= (-np.inf if low is None else low)) & (
+            table.values <= (np.inf if high is None else high)
+        )
+    if flipped is not None:
+        cells &= _flipped(table, baseline or results.variants[0], flipped)
+    return tuple(np.array(grid.case_ids, dtype=object)[_ordered(cells, table.values, order)])
+
+
+def _range(metric: Metric, scores: NDArray[np.float64]) -> tuple[float, float]:
+    known = scores[~np.isnan(scores)]
+    low = metric.low if metric.low is not None else float(known.min(initial=0.0))
+    high = metric.high if metric.high is not None else float(known.max(initial=low))
+    return low, high if high > low else low + 1.0
+
+
+def _check(results: Results, **given: str | None) -> None:
+    there = choices(results)
+    known = {
+        "variant": there.variants,
+        "baseline": there.variants,
+        "tag": there.tags,
+        "status": there.statuses,
+        "order": ORDERS,
+        "flipped": FLIPS,
+    }
+    for name, value in given.items():
+        if value is not None and value not in known[name]:
+            raise ValueError(f"{name} == {value!r}, must be one of {', '.join(known[name]) or '(there is none)'}")
+
+
+def _tagged(results: Results, case_ids: tuple[str, ...], tag: str) -> NDArray[np.bool_]:
+    with_it = {case.id for case in results.golden or () if tag in case.tags}
+    return np.fromiter((case_id in with_it for case_id in case_ids), bool, count=len(case_ids))
+
+
+def _saying(results: Results, text: str) -> NDArray[np.bool_]:
+    """Where the case's own texts hold it, or an answer does."""
+    grid, sought = results.cells, text.lower()
+    texts = {case_id: case_id for case_id in grid.case_ids}
+    for case in results.golden or ():
+        texts[case.id] = "\n".join([case.id, *map(str, case.inputs.values()), *case.expected, *case.tags])
+    asked = np.fromiter((sought in texts[one].lower() for one in grid.case_ids), bool, count=len(grid.case_ids))
+    answers = results.frame["text"].str.contains(text, case=False, regex=False).to_numpy(dtype=bool)
+    return asked[:, None] | grid.any_row(answers)
+
+
+def _in_outcome(results: Results, outcome: str, outcomes: Mapping[tuple[str, str], str] | None) -> NDArray[np.bool_]:
+    if outcomes is None:
+        raise ValueError(f"outcome == {outcome!r} needs outcomes=ll.retrieval.attribute(results).outcomes")
+    if outcome not in (known := sorted(set(outcomes.values()))):
+        raise ValueError(f"outcome == {outcome!r}, must be one of {', '.join(known)}")
+    return np.array(
+        [[outcomes.get((name, one)) == outcome for name in results.variants] for one in results.cells.case_ids]
+    )
+
+
+def _flipped(table: ScoreTable, baseline: str, flipped: Flipped) -> NDArray[np.bool_]:
+    """Where a variant and the baseline both have a score, on different sides of the middle."""
+    good, known = good_cells(table), ~np.isnan(table.values)
+    before = [table.column(baseline)]
+    both = known & known[:, before]
+    fell, rose = good[:, before] & ~good & both, ~good[:, before] & good & both
+    return {"good to bad": fell, "bad to good": rose, "either way": fell | rose}[flipped]
+
+
+def _ordered(cells: NDArray[np.bool_], values: NDArray[np.float64], order: Order) -> NDArray[np.int64]:
+    """Rows that are in, by their lowest or highest score, those without one last."""
+    rows = np.flatnonzero(cells.any(axis=1))
+    if order == "as asked":
+        return rows
+    sign = 1.0 if order == "lowest first" else -1.0
+    score = np.where(cells & ~np.isnan(values), sign * values, np.inf).min(axis=1)[rows]
+    return rows[np.argsort(score, kind="stable")]
