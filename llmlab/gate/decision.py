@@ -11,7 +11,7 @@ from llmlab.base.verdict import Verdict, required
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import MoreLabels
 from llmlab.gate.looks import Look, Price
-from llmlab.results.wording import counted, rounded_count
+from llmlab.results.wording import counted, more_cases, rounded_count
 from llmlab.stats.power import NeededCases
 from llmlab.stats.standard_error import FEW_DF
 
@@ -181,11 +181,11 @@ def _cases_that_settle(decision: Decision) -> str:
     if decision.needed_with_repeats is not None:
         repeats, now, then = decision.needed_with_repeats
         left = then.likely - decision.n_cases
-        cases = f"{rounded_count(left)} more cases" if left > 0 else "no more cases"
+        cases = more_cases(left) if left > 0 else "no more cases"
         instead = f", or {repeats} repeats instead of {now} and {cases}"
     cost = decision.cost_of_more_usd
     priced = "" if not cost else f", which would cost about ${cost:,.2f}"
     return (
-        f"About {rounded_count(more)} more cases{instead} would settle it with {needed.power:.0%} power if "
+        f"About {more_cases(more)}{instead} would settle it with {needed.power:.0%} power if "
         f"{needed.truth} ({span} in all{priced}); {needed.binding} needs most."
     )

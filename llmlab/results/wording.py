@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from llmlab.results.scores import Metric
     from llmlab.stats.paired import PairedDifference
 
-__all__ = ["comparison_lines", "counted", "missing_notes", "paired_sentence", "rounded_count", "scale_of", "unless"]
+__all__ = [
+    "comparison_lines",
+    "counted",
+    "missing_notes",
+    "more_cases",
+    "paired_sentence",
+    "rounded_count",
+    "scale_of",
+    "unless",
+]
 
 ESTIMAND = "mean difference per case, over cases drawn like these"
 SENTENCES_SHOWN = 6
@@ -107,6 +116,15 @@ def rounded_count(count: float) -> str:
     """
     digits = max(0, math.floor(math.log10(max(count, 1))) - 1)
     return f"{round(math.ceil(count), -digits):,}"
+
+
+def more_cases(count: float) -> str:
+    """A count of further cases, rounded.
+
+    >>> more_cases(1), more_cases(237)
+    ('1 more case', '240 more cases')
+    """
+    return f"{rounded_count(count)} more {'case' if count <= 1 else 'cases'}"
 
 
 def _place(row: PairedRow) -> str:
@@ -200,7 +218,7 @@ def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
         return f"{undecided}, since {without}{ends}"
     if more <= 0:
         return f"{undecided}, though {_cases(row)} would do if nothing differs"
-    return f"{undecided}; about {rounded_count(more)} more cases{_or_repeats(row)} would do if nothing differs"
+    return f"{undecided}; about {more_cases(more)}{_or_repeats(row)} would do if nothing differs"
 
 
 def _or_repeats(row: PairedRow) -> str:

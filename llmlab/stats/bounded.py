@@ -93,12 +93,9 @@ class BoundedMean:
         return self._low_end(tail), -self.mirrored._low_end(tail)
 
     def se_at(self, bound: float) -> float:
-        """The standard error of the mean, were the truth at `bound` below it; as it was seen at the mean itself."""
-        if bound <= self.low:
-            return 0.0
-        if (reach := self.mean - bound) <= 0:
-            return math.sqrt(float(self.weights @ (self.values - self.mean) ** 2) / self.size)
-        return math.sqrt(reach / (self.size * self._tilt(bound)))
+        """The standard error of the mean, were the truth at `bound` below it."""
+        reach = self.mean - bound
+        return math.sqrt(reach / (self.size * self._tilt(bound))) if reach > 0 and bound > self.low else 0.0
 
     def hazard(self, distance: float) -> float:
         """Where all values agree: n independent cases leave a mean at `distance` below unseen with exp(-hazard n)."""

@@ -39,6 +39,7 @@ class Spread:
             default cases are independent and weighted alike, and `sd` is known.
         noise: share of sd^2 that is noise between repeats, which more repeats of the same cases take away.
         bounded: the score test, where few cases differ between bounds: harm that none showed is reckoned with.
+        se: the standard error that was seen.
     """
 
     sd: float
@@ -46,6 +47,7 @@ class Spread:
     df: float = 0.0
     noise: float = 0.0
     bounded: BoundedMean | None = field(default=None, compare=False, repr=False)
+    se: float = 0.0
 
     @classmethod
     def of(cls, d: PairedDifference, *, noise: float = 0.0) -> Spread:
@@ -58,11 +60,11 @@ class Spread:
         from scipy import special  # slow to import, and only plans need it
 
         c4 = math.sqrt(2 / d.df) * float(special.poch(d.df / 2, 0.5))
-        return cls(sd=d.se * math.sqrt(d.n) / c4, cases=d.n, df=d.df, noise=noise, bounded=d.bounded)
+        return cls(sd=d.se * math.sqrt(d.n) / c4, cases=d.n, df=d.df, noise=noise, bounded=d.bounded, se=d.se)
 
     def at_bound(self, distance: float) -> float:
         """The standard error that the test takes at a bound so far below the truth, in that at the truth; 1 for t."""
-        return 1.0 if self.bounded is None else _at_bound(self.bounded, distance)
+        return 1.0 if self.bounded is None or not self.se else _at_bound(self.bounded, distance, self.se)
 
     def hazard(self, distance: float) -> float:
         """Where nothing varies, n cases leave harm of `distance` unseen with the chance exp(-hazard n)."""
@@ -191,9 +193,8 @@ def needed_cases(needs: Sequence[Need], *, power: float = POWER, times_repeats: 
 
 
 @functools.lru_cache(maxsize=64)
-def _at_bound(bounded: BoundedMean, distance: float) -> float:
-    at_truth = bounded.se_at(bounded.mean)
-    return max(1.0, bounded.se_at(bounded.mean - distance) / at_truth) if at_truth > 0 else 1.0
+def _at_bound(bounded: BoundedMean, distance: float, se: float) -> float:
+    return max(1.0, bounded.se_at(bounded.mean - distance) / se)
 
 
 def _check(needs: Sequence[Need], power: float) -> None:

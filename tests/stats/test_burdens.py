@@ -7,7 +7,7 @@ import pytest
 
 from llmlab.stats.burdens import non_inferior, reaches, superior
 from llmlab.stats.paired import mean_difference
-from llmlab.stats.power import Need, Spread, needed_cases
+from llmlab.stats.power import Need, Spread, detectable, needed_cases
 
 SETTINGS = {"asked": 0.95, "confidence": 0.95}
 
@@ -82,3 +82,13 @@ def test_the_cases_that_are_promised_rule_the_margin_out_in_about_80_percent(los
     passed = np.mean([non_inferior(one, margin=margin) == "PASS" for one in drawn])
     print(f"{lost} of 200 lost, margin {margin}: {needed} cases, PASS {passed:.1%}")
     assert 0.72 <= passed <= (1.0 if lost == 0 else 0.9)
+
+
+def test_a_small_difference_everywhere_shows_where_the_plan_says():
+    """Graded, sd .1, 100 cases: t alone would promise .028, the bounds ask for about 4 / n more."""
+    rng = np.random.default_rng(5)
+    seen = detectable(Spread.of(mean_difference(rng.normal(0, 0.1, 100), bounds=(-1, 1))), tail=0.025)
+    drawn = [mean_difference(rng.normal(seen, 0.1, 100), bounds=(-1, 1)).p_value < 0.05 for _ in range(300)]
+    print(f"true difference {seen:.3f}: shown in {np.mean(drawn):.1%}")
+    assert 0.04 < seen < 0.07
+    assert np.mean(drawn) >= 0.78
