@@ -64,6 +64,17 @@ def test_a_floor_of_a_rate_reads_wilsons_interval():
     )
 
 
+def test_a_floor_reads_the_interval_that_the_summary_shows():
+    """Clusters too: one of twenty fails as a whole; by t the interval would reach beyond 1."""
+    scores, clusters = [0.0] * 4 + [1.0] * 76, [f"d{i // 4}" for i in range(80)]
+    results = gateable({"v1": scores, "v2": scores}, clusters=clusters)
+    (condition,) = decided(policy(floors=[{"metric": "right", "at_least": 0.8}]), results).conditions
+    shown = results.summary().estimates["v2", "right"]
+    assert (condition.value, condition.low, condition.high) == (shown.value, shown.low, shown.high)
+    assert condition.high <= 1
+    assert condition.verdict == ("PASS" if shown.low >= 0.8 else "INCONCLUSIVE")
+
+
 def test_a_floor_of_a_cost_is_a_ceiling():
     results = with_numbers(noisy(0.1), cost_usd=[0.01, 0.012] * 200)
     assert decided(policy(floors=[{"metric": "cost_usd", "at_most": 0.02}]), results).word == "PASS"

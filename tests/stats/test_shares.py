@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
 from llmlab.base.errors import DataError
-from llmlab.stats.shares import share_estimate
+from llmlab.stats.shares import share_estimate, share_p_above
 
 
 def test_without_clusters_it_is_wilsons_interval():
@@ -48,6 +48,30 @@ def test_nominal_95_percent_covers_about_95_percent_with_clusters():
         found = share_estimate(hits, np.repeat(np.arange(30), sizes))
         covered += found.low <= 0.2 <= found.high
     assert 0.92 <= covered / 600 <= 0.985
+
+
+@pytest.mark.parametrize("sizes", [[10] * 20, [40] + [50] * 13 + [72, 78, 146, 150]])
+def test_a_mean_on_the_floor_rarely_clears_it(sizes):
+    """Failures of 5%, beta-binomial with ICC .3: one side of the 95% interval is 2.5%; by t it was 25% and 20%."""
+    rng, codes, cleared = np.random.default_rng(7), np.repeat(np.arange(len(sizes)), sizes), 0
+    for _ in range(400):
+        failing = rng.beta(0.05 * 7 / 3, 0.95 * 7 / 3, len(sizes))
+        hits = rng.random(codes.size) >= failing[codes]
+        found = share_estimate(hits, codes)
+        cleared += found.low >= 0.95
+        assert (share_p_above(hits, 0.95, clusters=codes) < 0.025) == (found.low > 0.95)
+    print(f"{len(sizes)} clusters: {cleared / 400:.1%} clear the floor")
+    assert cleared / 400 <= 0.05
+
+
+def test_other_bounds_are_shares_of_their_range():
+    """A rubric of 1 to 5 is read as (x - 1) / 4."""
+    levels = np.array([5, 4, 5, 3, 5, 5, 4, 5])
+    found, share = share_estimate(levels, bounds=(1, 5)), share_estimate((levels - 1) / 4)
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (1 + 4 * share.value, 1 + 4 * share.low, 1 + 4 * share.high)
+    )
+    assert share_p_above(levels, 4, bounds=(1, 5)) == pytest.approx(share_p_above((levels - 1) / 4, 0.75))
 
 
 @settings(max_examples=60, deadline=None)
