@@ -344,7 +344,8 @@ def html_of(*parts: object) -> Html:
     >>> html_of("1 < 2")
     "<p class='mathjax_ignore tex2jax_ignore' style='margin:.3em 0;max-width:70em'>1 &lt; 2</p>"
     """
-    return Html("".join(_html_part(part) for part in parts))
+    own = (Html(part._repr_html_()) if isinstance(part, Shown) else part for part in parts)
+    return Html("".join(part if isinstance(part, Html) else _captions(str(part)) for part in own))
 
 
 def html_widget(*parts: object) -> Any:
@@ -454,12 +455,6 @@ def _html_piece(text: str, mark: tuple[str, str]) -> str:
     return f"<{mark[0]} style='{mark[1]}'>{escape(text.rstrip())}</{mark[0]}>{escape(end)}"
 
 
-def _html_part(part: object) -> str:
-    if isinstance(part, Html):
-        return part
-    return part._repr_html_() if isinstance(part, Shown) else _captions(str(part))
-
-
 def _printable(text: str, *, keep: str) -> str:
     if text.isprintable():
         return text
@@ -467,9 +462,7 @@ def _printable(text: str, *, keep: str) -> str:
 
 
 def _visible(char: str) -> str:
-    if unicodedata.category(char) == "Zs":
-        return " "
-    return char.encode("unicode_escape").decode("ascii")
+    return " " if unicodedata.category(char) == "Zs" else char.encode("unicode_escape").decode("ascii")
 
 
 def _longest_run(text: str) -> int:

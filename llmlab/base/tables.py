@@ -1,26 +1,128 @@
-"""CSV that a spreadsheet shows and does not run: cells that begin like a formula get an apostrophe, and lose it here.
+"""Tables that people hand over, and CSV that a spreadsheet shows and does not run.
 
 Spreadsheets run what begins with = + - @ (in their full width too), a tab or a line end as a formula, and what stands
-in an answer or an id is anybody's (OWASP, "CSV Injection"). Numbers stay numbers. Used by `Shown.to_csv`, and by
-whatever reads CSV.
+in an answer or an id is anybody's (OWASP, "CSV Injection"): such cells are written after an apostrophe, and lose it
+here. Numbers stay numbers. Golden sets, scores and verdicts are read by the one reader, whose errors name file, line
+and rule.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmlab.base.documents import whole_file
+from llmlab.base.documents import decoded, read_bytes, whole_file
+from llmlab.base.errors import FileRuleError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["csv_cell", "read_back", "separator_of", "write_csv"]
+__all__ = ["Table", "csv_cell", "read_back", "read_csv", "read_parquet", "read_table", "separator_of", "write_csv"]
+
+COLUMNS_SHOWN = 20
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The rows of a file: texts of CSV, values of Parquet. `text` is the CSV, for the line of a row."""
+
+    cells: pd.DataFrame
+    path: Path
+    text: str = ""
+
+    def with_columns(self, names: Sequence[str]) -> Table:
+        """The table with these columns alone; FileRuleError where one is not there, or is there twice."""
+        there = [str(name) for name in self.cells.columns]
+        for name in names:
+            if there.count(name) != 1:
+                what = "no column" if name not in there else f"{there.count(name)} columns called"
+                more = f" and {len(there) - COLUMNS_SHOWN:,} more" if len(there) > COLUMNS_SHOWN else ""
+                listed = ", ".join(there[:COLUMNS_SHOWN]) + more
+                raise FileRuleError(f"{what} {name!r} in the table (it has: {listed})", path=self.path)
+        return replace(self, cells=self.cells[list(names)])
+
+    def with_numbers(self) -> Table:
+        """The table with columns of nothing but numbers and empty cells as numbers, and empty cells as NaN."""
+        import pandas as pd
+
+        if not self.text:
+            return self
+        return replace(self, cells=pd.read_csv(io.StringIO(self.cells.to_csv(index=False))))
+
+    def line_of(self, row: int) -> int | None:
+        """The line on which the row (0 = the first one of data) begins; None for Parquet."""
+        rows = islice(_numbered(self.text), row + 1, None)  # after the header
+        return next((line for line, _ in rows), None)
+
+    def refused(self, row: int, rule: str) -> FileRuleError:
+        """The error that this row breaks the rule, with its line; row 1 is the first one of data for people."""
+        return FileRuleError(f"row {row + 1}: {rule}", path=self.path, line=self.line_of(row))
+
+
+def read_table(path: str | Path) -> Table:
+    """A CSV file (also with ; or tabs) or, by its ending, a Parquet file; FileRuleError for what is neither."""
+    return (read_parquet if Path(path).suffix.lower() in (".parquet", ".pq") else read_csv)(path)
+
+
+def read_parquet(path: str | Path) -> Table:
+    """The table in a Parquet file; FileRuleError for anything else."""
+    import pandas as pd
+
+    try:
+        return Table(cells=pd.read_parquet(io.BytesIO(read_bytes(path))), path=Path(path))
+    except ValueError as error:  # pyarrow's own error is one
+        raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
+
+
+def read_csv(path: str | Path) -> Table:
+    """The table in a CSV file, every cell a text; FileRuleError, with its line, for one that is not whole."""
+    import pandas as pd
+
+    text = decoded(read_bytes(path), path)
+    if not text.strip():
+        raise FileRuleError("is empty: its first line must name the columns", path=path)
+    separator = separator_of(text)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
+            frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False)
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+        line = _longer_than_the_header(text)
+        why = "a row has more cells than the header" if line else str(error).strip()
+        raise FileRuleError(f"is not a whole CSV file ({why})", path=path, line=line) from None
+    _, header = next(_numbered(text))
+    if len(header) == len(frame.columns):  # pandas numbers columns of one name
+        frame.columns = pd.Index(header)
+    return Table(cells=read_back(frame), path=Path(path), text=text)
+
+
+def _numbered(text: str) -> Iterator[tuple[int, list[str]]]:
+    """The line on which header and rows begin, and their cells; empty lines are no rows."""
+    reader, begins = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text)), 1
+    for cells in reader:
+        if len(cells) > 1 or any(cell.strip() for cell in cells):
+            yield begins, cells
+        begins = reader.line_num + 1
+
+
+def _longer_than_the_header(text: str) -> int | None:
+    """The first line that is; None where none is, or the file tears before."""
+    with contextlib.suppress(csv.Error):
+        rows = _numbered(text)
+        _, header = next(rows)
+        return next((line for line, cells in rows if len(cells) > len(header)), None)
+    return None
 
 
 def csv_cell(value: Any) -> Any:

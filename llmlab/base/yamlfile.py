@@ -79,7 +79,9 @@ def read_model(model: type[Model], path: str | Path) -> Model:
         first = error.errors(include_url=False)[0]
         place = tuple(first["loc"])
         rule = _rule(first) + _meant(first, model)
-        raise FileRuleError(rule, path=path, line=_nearest_line(place, lines)) from None
+        while place and place not in lines:  # a key that is missing: the line of what it is missing from
+            place = place[:-1]
+        raise FileRuleError(rule, path=path, line=lines.get(place)) from None
 
 
 def to_yaml(value: Any) -> str:
@@ -156,20 +158,10 @@ def _keys(model: type[pydantic.BaseModel], outer: list[str]) -> list[str]:
     here = [schema]
     for part in outer:
         below = [one["properties"].get(part, {}) for one in here if "properties" in one]
-        here = [schema["$defs"][name] for one in below for name in _references(one)]
+        # a value may be one of several models, or a list of one
+        kinds = (kind for one in below for kind in (one, one.get("items", {}), *one.get("anyOf", ())))
+        here = [schema["$defs"][kind["$ref"].rpartition("/")[2]] for kind in kinds if "$ref" in kind]
     return [key for one in here for key in one.get("properties", {})]
-
-
-def _references(schema: Any) -> list[str]:
-    """The models that a value may be, or the items of its list."""
-    found = [one.get("$ref", "") for one in (schema, schema.get("items", {}), *schema.get("anyOf", ()))]
-    return [ref.rpartition("/")[2] for ref in found if ref]
-
-
-def _nearest_line(place: tuple[Any, ...], lines: Lines) -> int | None:
-    while place and place not in lines:
-        place = place[:-1]
-    return lines.get(place)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 
 import click
-import pandas as pd
 
-from llmlab.base.errors import FileRuleError
-from llmlab.base.tables import read_back
+from llmlab.base.tables import read_table
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 
 __all__ = ["calibrate"]
@@ -62,7 +60,7 @@ def calibrate(
     authorship, lengths = [author1, author2, judge_author], [length1, length2]
     whole = all(all(group) or not any(group) for group in (authorship, lengths))
     if all(pairwise) and not any([*pointwise, length]) and whole:
-        table = _table(verdicts)
+        table = read_table(verdicts).with_numbers().cells
         if judge_author is not None and judge_author not in table.columns:
             table, judge_author = table.assign(**{_JUDGE: judge_author}), _JUDGE
         found = calibrate_verdicts(
@@ -79,7 +77,7 @@ def calibrate(
             by=by,
         )
     elif all(pointwise) and not any([*pairwise, *lengths, *authorship]):
-        table = _table(verdicts)
+        table = read_table(verdicts).with_numbers().cells
         found = calibrate_scores(
             table, human=str(human), judge=str(judge_column), length=length, cluster=cluster, by=by
         )
@@ -90,14 +88,3 @@ def calibrate(
             "for scores"
         )
     click.echo(json.dumps({"groups": found.records()}, allow_nan=False, indent=1) if as_json else str(found))
-
-
-def _table(path: Path) -> pd.DataFrame:
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path)
-        return read_back(pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", index_col=False))
-    except OSError as error:
-        raise FileRuleError(f"cannot be read ({error.strerror or error})", path=path) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
-        raise FileRuleError(f"is not a table ({error})", path=path) from None

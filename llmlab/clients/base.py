@@ -170,7 +170,10 @@ class Generation(Shown):
     @classmethod
     def from_json(cls, text: str | bytes, **cell: Any) -> Generation:
         """The answer that `to_json` wrote, put into a cell; ValueError, KeyError or TypeError where it is torn."""
-        kept = _parsed(text)
+        try:
+            kept = from_json(text)
+        except ValueError:
+            kept = json.loads(text)  # slower; it also takes half a surrogate pair, which a model may have said
         if "status" not in kept or "text" not in kept:
             raise KeyError("status or text")
         if (spent := kept.get("usage")) is not None:
@@ -198,13 +201,6 @@ class Generation(Shown):
         for name, value in cell.items():
             setattr(copy, name, value)
         return _filled(copy, Generation)
-
-
-def _parsed(text: str | bytes) -> Any:
-    try:
-        return from_json(text)
-    except ValueError:
-        return json.loads(text)  # slower; it also takes half a surrogate pair, which a model may have said
 
 
 def _open(frozen: type) -> Any:

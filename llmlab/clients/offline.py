@@ -198,10 +198,14 @@ def _task(messages: Sequence[Mapping[str, Any]]) -> _Task:
     prompt = next((message["content"] for message in reversed(messages) if message["role"] == "user"), "")
     instructions, question, prompt = _question_of(prompt)
     told = f"{system} {instructions}"
+    if count := _SENTENCE_COUNT.search(told):
+        n_sentences = _NUMBERS.get(count[1].lower()) or int(count[1])
+    else:
+        n_sentences = 1 if _BRIEF.search(told) else SENTENCES
     return _Task(
         question=question,
         passages=_passages(prompt)[1],
-        n_sentences=_sentences_wanted(told),
+        n_sentences=n_sentences,
         cites=_CITE.search(told) is not None,
         admits=_ADMIT.search(told) is not None,
     )
@@ -235,12 +239,6 @@ def _passages(prompt: str) -> tuple[str, tuple[tuple[str, str], ...]]:
         else:
             found[-1][1] += f"\n\n[{block}"  # a bracket inside a passage
     return found[0][1], tuple((doc_id, text) for doc_id, text in found[1:])
-
-
-def _sentences_wanted(told: str) -> int:
-    if found := _SENTENCE_COUNT.search(told):
-        return _NUMBERS.get(found[1].lower()) or int(found[1])
-    return 1 if _BRIEF.search(told) else SENTENCES
 
 
 def _candidates(task: _Task) -> list[_Candidate]:
@@ -339,7 +337,9 @@ def _said(doc_id: str, passage: str) -> Iterator[tuple[str, str, float]]:
                 yield _name(entry[1]), plain_text(entry[2]), SEE_ALSO_WEIGHT
         elif section not in _SKIPPED:
             is_prose = section in _PROSE
-            for text in _split(body if is_prose else _descriptions(body)):
+            if not is_prose:  # what is said of each parameter is indented, its name and type are not
+                body = "\n".join(line if line[:1].isspace() else "" for line in body.split("\n"))
+            for text in _split(body):
                 weight = SUMMARY_WEIGHT if first else BODY_WEIGHT if is_prose else DETAIL_WEIGHT
                 first = False
                 yield _name(doc_id), text, weight
@@ -351,11 +351,6 @@ def _sections(passage: str) -> Iterator[tuple[str, str]]:
     yield "", passage[: starts[0]]
     for head, end in zip(heads, starts[1:], strict=True):
         yield head[1].strip().lower(), passage[head.end() : end]
-
-
-def _descriptions(body: str) -> str:
-    """The indented parts of a section: what is said of each parameter, without its name and type."""
-    return "\n".join(line if line[:1].isspace() else "" for line in body.split("\n"))
 
 
 def _split(body: str) -> Iterator[str]:
@@ -375,21 +370,16 @@ def _judged(system: str, prompt: str) -> str:
     for title, _, text in _BLOCK.findall(prompt):
         shown.setdefault(title, text)
     reference = shown.get("Reference") or shown.get("Passages") or shown.get("Question", "")
-    if "Answer" in shown:
-        levels = [int(level) for level in _LEVEL.findall(system)]
-        if levels:
-            return _graded(shown["Answer"], reference, levels)
+    levels = [int(level) for level in _LEVEL.findall(system)]
+    if "Answer" in shown and levels:
+        merit = min(1.0, _merit(shown["Answer"], reference))
+        level = levels[min(len(levels) - 1, int(merit * len(levels)))]
+        return json.dumps({"reason": f"Overlap with length: {merit:.2f}.", "score": level})
     if "Answer A" in shown and "Answer B" in shown:
         one, other = (_merit(shown[name], reference) for name in ("Answer A", "Answer B"))
         winner = "B" if other - one > INDIFFERENT_BELOW else "A"
         return json.dumps({"reason": f"Overlap with length: {one:.2f} against {other:.2f}.", "winner": winner})
     raise RequestRefusedError("offline/overlap-judge-1 found no answer in the prompt; use the prompts of llmlab.judge")
-
-
-def _graded(answer: str, reference: str, levels: list[int]) -> str:
-    merit = min(1.0, _merit(answer, reference))
-    level = levels[min(len(levels) - 1, int(merit * len(levels)))]
-    return json.dumps({"reason": f"Overlap with length: {merit:.2f}.", "score": level})
 
 
 def _merit(answer: str, reference: str) -> float:

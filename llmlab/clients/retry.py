@@ -81,26 +81,22 @@ class RateLimits:
         self._requests = _Budget(requests_per_minute)
         self._tokens = _Budget(tokens_per_minute)
         self._resume_at_s = 0.0
-        self._random = random.Random()
 
     async def enter(self, tokens: int) -> float:
         """Wait for this request's turn, and for a pause to end; returns the seconds waited."""
         asked_s = time.monotonic()
-        if (wait_s := self._reserve(tokens, asked_s)) > 0:
-            await asyncio.sleep(wait_s)
+        await self.queue(tokens)
         while (pause_s := self._resume_at_s - time.monotonic()) > 0:
-            await asyncio.sleep(
-                pause_s + self._random.uniform(0, min(1.0, pause_s / 4))
-            )  # so that not all wake at once
+            jitter_s = random.uniform(0, min(1.0, pause_s / 4))  # so that not all wake at once
+            await asyncio.sleep(pause_s + jitter_s)
         return time.monotonic() - asked_s
 
     async def queue(self, tokens: int) -> None:
         """Wait for this request's turn, and not for a pause."""
-        if (wait_s := self._reserve(tokens, time.monotonic())) > 0:
+        now_s = time.monotonic()
+        wait_s = max(self._requests.reserve(1, now_s=now_s), self._tokens.reserve(tokens, now_s=now_s))
+        if wait_s > 0:
             await asyncio.sleep(wait_s)
-
-    def _reserve(self, tokens: int, now_s: float) -> float:
-        return max(self._requests.reserve(1, now_s=now_s), self._tokens.reserve(tokens, now_s=now_s))
 
     @property
     def rests_s(self) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import unicodedata
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmlab.base.display import Shown, plain
-from llmlab.base.documents import decoded, json_lines, read_bytes, write_whole
+from llmlab.base.documents import json_lines, write_whole
 from llmlab.base.errors import FileRuleError
 from llmlab.base.private import Found, personal_in, told
-from llmlab.base.tables import read_back, separator_of
+from llmlab.base.tables import Table, read_csv, read_parquet
 from llmlab.bundle.prompt import frozen_json
 
 if TYPE_CHECKING:
@@ -174,50 +173,40 @@ class GoldenSet(Shown):
                 raise ValueError(f"no column {column!r} in the table (it has: {', '.join(map(str, frame.columns))})")
         cases = []
         for number, record in enumerate(frame.to_dict("records"), start=1):
-            row: dict[str, Any] = {key: _cell(record[column], key) for key, column in used.items()}
-            row["id"] = str(_present(record[id], id, number)) if id else f"q{number}"
-            row["inputs"] = {column: _present(record[column], column, number) for column in inputs}
             try:
+                row: dict[str, Any] = {key: _cell(record[column], key) for key, column in used.items()}
+                row["id"] = str(_present(record[id], id)) if id else f"q{number}"
+                row["inputs"] = {column: _present(record[column], column) for column in inputs}
                 cases.append(Case.from_row(row))
             except ValueError as error:
-                raise ValueError(f"row {number}: {error}") from None
+                raise _RowError(number - 1, str(error)) from None
         return cls(tuple(cases), name=name)
 
     @classmethod
     def from_csv(cls, path: str | Path, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
         """Cases from a CSV file (also with ; or tabs) but for its empty rows; `columns` as in `from_frame`."""
-        import pandas as pd
-
-        text = decoded(read_bytes(path), path)
-        try:
-            frame = read_back(pd.read_csv(io.StringIO(text), sep=separator_of(text), dtype=str, keep_default_na=False))
-        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise FileRuleError(f"is not a CSV file ({error})", path=path) from None
-        if not isinstance(frame.index, pd.RangeIndex):
-            raise FileRuleError("is not a CSV file (its rows have more fields than its header)", path=path)
-        return cls._from_file(frame[~frame.map(_is_missing).all(axis="columns")], path, inputs=inputs, **columns)
+        return cls._from_file(read_csv(path), inputs=inputs, **columns)
 
     @classmethod
     def from_parquet(cls, path: str | Path, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
         """Cases from a Parquet file; `columns` as in `from_frame`."""
-        import pandas as pd
-
-        try:
-            frame = pd.read_parquet(io.BytesIO(read_bytes(path)))
-        except ValueError as error:  # pyarrow's own error is one
-            raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
-        return cls._from_file(frame, path, inputs=inputs, **columns)
+        return cls._from_file(read_parquet(path), inputs=inputs, **columns)
 
     @classmethod
-    def _from_file(cls, frame: pd.DataFrame, path: str | Path, **columns: Any) -> GoldenSet:
+    def _from_file(cls, table: Table, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
+        path, named = table.path, [*inputs, *(name for name in columns.values() if name)]
+        frame = table.with_columns(list(dict.fromkeys(named))).cells
+        if table.text:  # spreadsheets leave empty rows behind
+            frame = frame[~table.cells.map(_is_missing).all(axis="columns")]
         if frame.empty:
             raise FileRuleError("has no cases", path=path)
+        places = frame.index.tolist()
         try:
-            return cls.from_frame(frame, name=Path(path).stem, **columns)
+            return cls.from_frame(frame, inputs=inputs, name=path.stem, **columns)
+        except _RowError as error:
+            raise table.refused(places[error.row], error.rule) from None
         except FileRuleError as error:
             raise FileRuleError(f"{error.rule} (case 1 is the first row of data)", path=path) from None
-        except ValueError as error:
-            raise FileRuleError(f"{error} (row 1 is the first row of data)", path=path) from None
 
     @classmethod
     def from_hf(cls, dataset: datasets.Dataset, *, inputs: Sequence[str] = (), **columns: Any) -> GoldenSet:
@@ -322,6 +311,14 @@ class GoldenSet(Shown):
         return f"{len(self)} cases in {clusters} clusters, {len(self.tags)} tags, digest {self.digest[:8]}."
 
 
+class _RowError(ValueError):
+    """A row of a table that is no case."""
+
+    def __init__(self, row: int, rule: str) -> None:
+        self.row, self.rule = row, rule
+        super().__init__(f"row {row + 1}: {rule}")
+
+
 def is_held_out(content: str, share: float) -> bool:
     """Whether a case with this `Case.content` belongs to the holdout of this share."""
     if not 0 < share < 1:
@@ -375,9 +372,9 @@ def _is_missing(value: Any) -> bool:
     )
 
 
-def _present(value: Any, column: str, number: int) -> Any:
+def _present(value: Any, column: str) -> Any:
     if _is_missing(value):
-        raise ValueError(f"row {number}: column {column!r} is empty")
+        raise ValueError(f"column {column!r} is empty")
     value = value.tolist() if hasattr(value, "tolist") else value
     return value if isinstance(value, (str, bool, int, float, list, dict)) else str(value)
 

@@ -6,8 +6,6 @@ refused with its row, where row 1 is the first one after the header.
 
 from __future__ import annotations
 
-import csv
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError
-from llmlab.base.tables import read_back
+from llmlab.base.tables import Table, read_table
 from llmlab.results.comparison import Comparison, compare_tables
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
 from llmlab.results.wording import counted
@@ -129,25 +127,29 @@ def read_scores(
         FileRuleError: no such file, column or variant; an empty or duplicate id; a score that is no number, or beyond
             the bounds; a weight that is not above 0, or that differs within a case.
     """
-    path = Path(path)
     columns = _Columns(
         id=id, cluster=cluster, category=category, weight=weight, variant=variant, score=score, repeat=repeat
     )
     wide = () if columns.tidy else (baseline, *candidates)
-    table = _table(path, [*columns.named, *wide])
-    case_codes, case_ids = _cases(table, columns, path)
+    named = [*columns.named, *wide]
+    if twice := sorted({name for name in named if named.count(name) > 1}):
+        raise ValueError(f"column {twice[0]!r} is named for two things")
+    table = read_table(path).with_columns(named)
+    if table.cells.empty:
+        raise FileRuleError("has no rows", path=path)
+    case_codes, case_ids = _cases(table, columns)
     if columns.tidy:
-        variant_codes, variants = _variants(table, columns, path, wanted=(baseline, *candidates) if candidates else ())
+        variant_codes, variants = _variants(table, columns, wanted=(baseline, *candidates) if candidates else ())
         if baseline not in variants:
             raise FileRuleError(f"no variant {baseline!r} (there are: {_listed(variants)})", path=path)
-        scores, kept = _numbers(table, str(columns.score), path), variant_codes >= 0
+        scores, kept = _numbers(table, str(columns.score)), variant_codes >= 0
         scores, rows, variant_codes = scores[kept], case_codes[kept], variant_codes[kept]
-        _refuse_twice(table, columns, path, kept=kept, case_codes=rows, variant_codes=variant_codes)
+        _refuse_twice(table, columns, kept=kept, case_codes=rows, variant_codes=variant_codes)
     else:
         variants = wide
-        scores = np.concatenate([_numbers(table, name, path) for name in variants])
+        scores = np.concatenate([_numbers(table, name) for name in variants])
         rows = np.tile(case_codes, len(variants))
-        variant_codes = np.repeat(np.arange(len(variants)), len(table))
+        variant_codes = np.repeat(np.arange(len(variants)), len(table.cells))
     if np.isnan(scores).all():
         raise FileRuleError("no row has a score, so there is nothing to compare", path=path)
     low, high = bounds
@@ -163,7 +165,7 @@ def read_scores(
         variant_codes=variant_codes,
         case_ids=case_ids,
         variants=variants,
-        groups=_groups(table, columns, path, case_codes=case_codes, n_cases=len(case_ids)),
+        groups=_groups(table, columns, case_codes=case_codes, n_cases=len(case_ids)),
     )
     return Scores(table=table_of_scores)
 
@@ -186,88 +188,42 @@ def _are_shares(scores: NDArray[np.float64], *, higher_is_better: bool) -> bool:
     return higher_is_better and bool(known.min() == 0 and known.max() == 1)
 
 
-def _table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
-    """The wanted columns: texts of a CSV or TSV file, values of a Parquet file."""
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if twice := sorted({name for name in wanted if wanted.count(name) > 1}):
-        raise ValueError(f"column {twice[0]!r} is named for two things")
-    separator = "\t" if path.suffix == ".tsv" else ","
-    table: pd.DataFrame
-    try:
-        if path.suffix in (".parquet", ".pq"):
-            _refuse_missing(pq.read_schema(path).names, wanted, path)
-            table = pq.read_table(path, columns=list(wanted)).to_pandas()
-        else:
-            with path.open(encoding="utf-8-sig", newline="") as lines:
-                header = pd.DataFrame(columns=next(csv.reader(lines, delimiter=separator), []))
-                _refuse_missing(list(read_back(header).columns), wanted, path)
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
-                table = pd.read_csv(
-                    path, sep=separator, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig"
-                )
-                table = read_back(table)[list(wanted)]
-    except OSError as error:
-        raise FileRuleError(f"cannot be read ({error.strerror or error})", path=path) from None
-    except (UnicodeDecodeError, csv.Error, pd.errors.ParserError, pd.errors.ParserWarning, pa.ArrowException) as error:
-        raise FileRuleError(f"is not a whole CSV or Parquet file ({error})", path=path) from None
-    if not len(table):
-        raise FileRuleError("has no rows", path=path)
-    return table
-
-
-def _refuse_missing(there: Sequence[str], wanted: Sequence[str], path: Path) -> None:
-    if not there:
-        raise FileRuleError("is empty: its first line must name the columns", path=path)
-    for name in wanted:
-        if there.count(name) != 1:
-            what = "no column" if name not in there else f"{there.count(name)} columns called"
-            raise FileRuleError(f"{what} {name!r} (the table has: {_listed(there)})", path=path)
-
-
-def _labels(table: pd.DataFrame, column: str, path: Path) -> pd.Series[str]:
+def _labels(table: Table, column: str) -> pd.Series[str]:
     """A column as texts without outer spaces; FileRuleError names the first row where there is none."""
-    given = table[column]
+    given = table.cells[column]
     texts = given.astype(str).str.strip()
     empty = (given.isna() | (texts == "")).to_numpy(dtype=bool)
     if empty.any():
-        raise FileRuleError(
-            f"row {_first(empty)}: column {column!r} is empty ({int(empty.sum())} such rows)", path=path
-        )
+        raise table.refused(_first(empty), f"column {column!r} is empty ({int(empty.sum())} such rows)")
     return texts
 
 
-def _cases(table: pd.DataFrame, columns: _Columns, path: Path) -> tuple[NDArray[np.int64], list[str]]:
+def _cases(table: Table, columns: _Columns) -> tuple[NDArray[np.int64], list[str]]:
     import pandas as pd
 
-    codes, ids = pd.factorize(_labels(table, columns.id, path))
+    codes, ids = pd.factorize(_labels(table, columns.id))
     if not columns.tidy:
-        _refuse_repeated(codes, table, columns.id, path, "give each case one row, or name its variant column")
+        _refuse_repeated(codes, table, columns.id, "give each case one row, or name its variant column")
     return codes.astype(np.int64), ids.to_numpy(dtype=object).tolist()
 
 
-def _variants(
-    table: pd.DataFrame, columns: _Columns, path: Path, *, wanted: Sequence[str]
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _variants(table: Table, columns: _Columns, *, wanted: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """The variant of each row as a code, -1 for one that is not wanted."""
     import pandas as pd
 
-    labels = _labels(table, str(columns.variant), path)
+    labels = _labels(table, str(columns.variant))
     there = tuple(str(name) for name in labels.unique())
     if absent := [name for name in wanted if name not in there]:
-        raise FileRuleError(f"no variant {absent[0]!r} (there are: {_listed(there)})", path=path)
+        raise FileRuleError(f"no variant {absent[0]!r} (there are: {_listed(there)})", path=table.path)
     names = tuple(wanted) or there
     return pd.Index(names).get_indexer(pd.Index(labels)).astype(np.int64), names
 
 
-def _numbers(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.float64]:
+def _numbers(table: Table, column: str) -> NDArray[np.float64]:
     """A column of scores, NaN where it is empty; FileRuleError names the first row that is no finite number."""
     import pandas as pd
 
-    given = table[column]
+    given = table.cells[column]
     numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
     for place in np.flatnonzero(np.isnan(numbers) & given.notna().to_numpy(dtype=bool)):
         word = str(given.iloc[place]).strip().lower()
@@ -278,18 +234,14 @@ def _numbers(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.float64
     wrong = np.isinf(numbers)
     if wrong.any():
         row = _first(wrong)
-        raise FileRuleError(
-            f"row {row}: column {column!r} holds {given.iloc[row - 1]!r}, must be a number or empty "
-            f"({int(wrong.sum())} such rows)",
-            path=path,
-        )
+        rule = f"column {column!r} holds {given.iloc[row]!r}, must be a number or empty ({int(wrong.sum())} such rows)"
+        raise table.refused(row, rule)
     return numbers
 
 
 def _refuse_twice(
-    table: pd.DataFrame,
+    table: Table,
     columns: _Columns,
-    path: Path,
     *,
     kept: NDArray[np.bool_],
     case_codes: NDArray[np.int64],
@@ -299,72 +251,67 @@ def _refuse_twice(
 
     cells = case_codes * (int(variant_codes.max()) + 1) + variant_codes
     if columns.repeat is not None:
-        repeats, labels = pd.factorize(_labels(table, columns.repeat, path)[kept])
+        repeats, labels = pd.factorize(_labels(table, columns.repeat)[kept])
         cells = cells * len(labels) + repeats
     advice = "name the column of repeats (--repeat-column), or keep one"
-    _refuse_repeated(cells, table[kept], columns.id, path, advice)
+    _refuse_repeated(cells, table, columns.id, advice, kept=kept)
 
 
-def _refuse_repeated(codes: NDArray[Any], table: pd.DataFrame, column: str, path: Path, advice: str) -> None:
+def _refuse_repeated(
+    codes: NDArray[Any], table: Table, column: str, advice: str, *, kept: NDArray[np.bool_] | None = None
+) -> None:
     import pandas as pd
 
     repeated = pd.Series(codes).duplicated().to_numpy()
     if repeated.any():
         at = int(np.argmax(repeated))
         before = int(np.flatnonzero(codes == codes[at])[0])
-        rows = table.index.to_numpy()[[before, at]] + 1
-        raise FileRuleError(
-            f"rows {rows[0]} and {rows[1]} are both {table[column].iloc[at]!r} ({int(repeated.sum())} duplicates): "
-            f"{advice}",
-            path=path,
-        )
+        rows = np.arange(len(table.cells)) if kept is None else np.flatnonzero(kept)
+        first, second = int(rows[before]), int(rows[at])
+        name, n = table.cells[column].iloc[second], int(repeated.sum())
+        rule = f"rows {first + 1} and {second + 1} are both {name!r} ({n} duplicates): {advice}"
+        raise FileRuleError(rule, path=table.path, line=table.line_of(second))
 
 
 def _weights(
-    table: pd.DataFrame, columns: _Columns, path: Path, *, case_codes: NDArray[np.int64], n_cases: int
+    table: Table, columns: _Columns, *, case_codes: NDArray[np.int64], n_cases: int
 ) -> NDArray[np.float64] | None:
     """The weight of each case; None where no column is named, or all weigh the same."""
     if columns.weight is None:
         return None
-    given = _numbers(table, columns.weight, path)
+    given = _numbers(table, columns.weight)
     wrong = ~(given > 0)
     if wrong.any():
         row = _first(wrong)
-        raise FileRuleError(
-            f"row {row}: column {columns.weight!r} holds {table[columns.weight].iloc[row - 1]!r}, must be a number "
-            f"above 0 ({int(wrong.sum())} such rows); leave out a case that stands for nothing",
-            path=path,
+        raise table.refused(
+            row,
+            f"column {columns.weight!r} holds {table.cells[columns.weight].iloc[row]!r}, must be a number above 0 "
+            f"({int(wrong.sum())} such rows); leave out a case that stands for nothing",
         )
     weights = np.zeros(n_cases)
     weights[case_codes[::-1]] = given[::-1]  # so that the first row of a case counts
     differs = weights[case_codes] != given
     if differs.any():
         row = _first(differs)
-        case, first = table[columns.id].iloc[row - 1], weights[case_codes[row - 1]]
-        raise FileRuleError(
-            f"row {row}: {case!r} weighs {given[row - 1]:g}, and {first:g} in a row before: give a case one weight",
-            path=path,
-        )
+        case, first = table.cells[columns.id].iloc[row], weights[case_codes[row]]
+        rule = f"{case!r} weighs {given[row]:g}, and {first:g} in a row before: give a case one weight"
+        raise table.refused(row, rule)
     return weights if np.ptp(weights) > 0 else None
 
 
-def _groups(
-    table: pd.DataFrame, columns: _Columns, path: Path, *, case_codes: NDArray[np.int64], n_cases: int
-) -> CaseGroups:
+def _groups(table: Table, columns: _Columns, *, case_codes: NDArray[np.int64], n_cases: int) -> CaseGroups:
     def per_case(column: str) -> tuple[NDArray[np.int64], list[str]]:
         import pandas as pd
 
-        codes, labels = pd.factorize(_labels(table, column, path))
+        codes, labels = pd.factorize(_labels(table, column))
         of_case = np.zeros(n_cases, dtype=np.int64)
         of_case[case_codes[::-1]] = codes[::-1]  # so that the first row of a case counts
         differs = of_case[case_codes] != codes
         if differs.any():
             row = _first(differs)
-            case, first = table[columns.id].iloc[row - 1], labels[of_case[case_codes[row - 1]]]
-            raise FileRuleError(
-                f"row {row}: {case!r} has {column!r} {labels[codes[row - 1]]!r}, and {first!r} in a row before",
-                path=path,
-            )
+            case, first = table.cells[columns.id].iloc[row], labels[of_case[case_codes[row]]]
+            rule = f"{case!r} has {column!r} {labels[codes[row]]!r}, and {first!r} in a row before"
+            raise table.refused(row, rule)
         return of_case, [str(label) for label in labels]
 
     clusters = np.arange(n_cases) if columns.cluster is None else per_case(columns.cluster)[0]
@@ -373,12 +320,12 @@ def _groups(
         codes, labels = per_case(columns.category)
         singles = [(label,) for label in labels]
         tags = tuple(singles[code] for code in codes.tolist())
-    weights = _weights(table, columns, path, case_codes=case_codes, n_cases=n_cases)
+    weights = _weights(table, columns, case_codes=case_codes, n_cases=n_cases)
     return CaseGroups(clusters=clusters, clustered=columns.cluster is not None, tags=tags, weights=weights)
 
 
 def _first(mask: NDArray[np.bool_]) -> int:
-    return int(np.argmax(mask)) + 1
+    return int(np.argmax(mask))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -128,7 +128,8 @@ class Corpus(Shown):
         for file in _markdown_files(root):
             if text := read_text(file).strip():
                 name = file.relative_to(root).as_posix()
-                documents.append(Document(id=name, text=text, title=_heading(text) or file.stem, group=name))
+                heading = next((line.lstrip("#").strip() for line in text.splitlines() if line.startswith("#")), "")
+                documents.append(Document(id=name, text=text, title=heading or file.stem, group=name))
         if not documents:
             raise FileRuleError("no Markdown text (*.md) in this folder", path=root)
         return cls(documents=tuple(documents), name=root.resolve().name)
@@ -207,7 +208,3 @@ def _markdown_files(root: Path) -> list[Path]:
             elif name in files and path.suffix == ".md":
                 found.append(path)
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
-
-
-def _heading(text: str) -> str:
-    return next((line.lstrip("#").strip() for line in text.splitlines() if line.startswith("#")), "")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlab.base.display import html_table, plain
-from llmlab.bundle.bundle import ModelRef, RetrievalConfig
+from llmlab.bundle.bundle import RetrievalConfig
 from llmlab.search.chunking import Chunk, chunked
 from llmlab.search.corpus import Corpus
 from llmlab.search.lexical import RETRIEVERS, Hit, Retriever, register_retriever, retriever_for
@@ -122,7 +122,11 @@ def build_index(config: RetrievalConfig, *, base: str | Path | None = None, embe
     key = _digest(corpus, config)
     options = dict(config.options)
     if config.embedding is not None:
-        options["embedder"] = embedder = embedder or _embedder(config.embedding)
+        if embedder is None:
+            from llmlab.search.embedding import Embedder  # loaded by those who embed
+
+            embedder = Embedder(config.embedding)
+        options["embedder"] = embedder
         key += f" {embedder.fingerprint}"
     built = _BUILT.get(key)
     if built is None:
@@ -135,12 +139,6 @@ def build_index(config: RetrievalConfig, *, base: str | Path | None = None, embe
 
 
 _BUILT: dict[str, tuple[tuple[Chunk, ...], Retriever, datetime]] = {}
-
-
-def _embedder(model: ModelRef) -> Embedder:
-    from llmlab.search.embedding import Embedder
-
-    return Embedder(model)
 
 
 def _recipe(corpus: Corpus, config: RetrievalConfig) -> dict[str, Any]:

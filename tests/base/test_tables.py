@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab.base.tables import csv_cell, read_back, write_csv
+from llmlab.base.errors import FileRuleError
+from llmlab.base.tables import csv_cell, read_back, read_table, write_csv
 from llmlab.golden.cases import Case, GoldenSet
 from tests.made_results import made
 from tests.payloads import FORMULAS
@@ -74,3 +75,39 @@ def test_the_csv_of_results_holds_every_answer(tmp_path: Path) -> None:
     again = pd.read_csv(results.to_csv(tmp_path / "r.csv"))
     assert len(again) == 4
     assert again["right"].isna().sum() == 1
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_row_is_named_by_the_line_on_which_it_begins(tmp_path: Path, separator: str, end: str) -> None:
+    """Cells may hold line ends, and empty lines stand between rows."""
+    lines = ["", "name;text", "a;1", "", 'b;"two', "", 'lines"', "  ", "c;3", ""]
+    path = tmp_path / "table.csv"
+    path.write_bytes(end.join(lines).replace(";", separator).encode())
+    table = read_table(path)
+    assert table.cells["name"].tolist() == ["a", "b", "c"]
+    assert [table.line_of(row) for row in range(4)] == [3, 5, 9, None]
+    error = table.refused(2, "is wrong")
+    assert (error.path, error.line, error.rule) == (path, 9, "row 3: is wrong")
+
+
+def test_a_table_is_read_by_its_ending_and_names_columns_that_are_missing_or_there_twice(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"n": [1, 2], "t": ["x", None]})
+    frame.to_parquet(tmp_path / "t.pq")
+    table = read_table(tmp_path / "t.pq")
+    assert (table.cells["n"].tolist(), table.line_of(0)) == ([1, 2], None)
+    (tmp_path / "t.tsv").write_text("n\tt\tt\n1\tx\ty\n", encoding="utf-8")
+    twice = read_table(tmp_path / "t.tsv")
+    assert twice.with_columns(["n"]).cells.to_dict("list") == {"n": ["1"]}
+    for name, rule in (("t", "2 columns called 't'"), ("m", "no column 'm'")):
+        with pytest.raises(FileRuleError, match=rule):
+            twice.with_columns([name])
+
+
+def test_columns_of_numbers_are_numbers_when_asked_and_a_gap_in_them_is_nan(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,tie\n,2\n", encoding="utf-8")
+    table = read_table(tmp_path / "t.csv")
+    assert table.cells["a"].tolist() == ["1", ""]
+    numbers = table.with_numbers().cells
+    assert numbers["a"].isna().tolist() == [False, True]
+    assert (numbers["a"][0], numbers["b"].tolist()) == (1.0, ["tie", "2"])

@@ -140,14 +140,14 @@ def test_rows_longer_than_the_header_and_double_columns_are_refused(tmp_path):
     """Neither is dropped or shifted in silence."""
     path = tmp_path / "long.csv"
     path.write_text("patient,one,two\na,1,2\nb,1,2,3\n")
-    assert "not a whole CSV" in run(path, *WIDE, code=2)
+    assert "long.csv:3: is not a whole CSV" in run(path, *WIDE, code=2)
     path.write_text("patient,one,two\na,1,2,3\nb,1,2,3\n")
-    assert "not a whole CSV" in run(path, *WIDE, code=2)
+    assert "long.csv:2: is not a whole CSV" in run(path, *WIDE, code=2)
     path.write_text("patient,one,two,two\na,1,2,3\n")
     assert "2 columns called 'two'" in run(path, *WIDE, code=2)
     assert "cannot be read" in run(tmp_path / "none.csv", *WIDE, code=2)
     path.write_bytes(b"patient,one,two\n\xff\xfe,1,2\n")
-    assert "not a whole CSV" in run(path, *WIDE, code=2)
+    assert "long.csv:2: is not UTF-8" in run(path, *WIDE, code=2)
 
 
 def test_a_case_in_two_clusters_is_refused(tmp_path):

@@ -200,15 +200,15 @@ def test_csv_columns_become_cases_and_semicolons_separate_lists(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "line", "rule"),
     [
-        ("", None, "is not a CSV file"),
+        ("", None, "is empty: its first line must name the columns"),
         ("question\n", None, "has no cases"),
-        ("question,x\na,1\n,1", None, "row 2: column 'question' is empty"),
+        ("question,x\na,1\n,1", 3, "row 2: column 'question' is empty"),
         ("frage\nx", None, "no column 'question' in the table (it has: frage)"),
         ("question,id\na,1\nb,2\nc,1", None, "duplicate id '1' on case 1 and case 3"),
-        ("question,id\na,1\nb,", None, "row 2: column 'id' is empty"),
-        ('question\na\n"b', None, "is not a CSV file"),
-        ("question,id\na,1\nb,2,3", None, "is not a CSV file"),
-        ("question,id\na,1,2\nb,2,3", None, "more fields than its header"),
+        ("question,id\na,1\nb,", 3, "row 2: column 'id' is empty"),
+        ('question\na\n"b', None, "is not a whole CSV file"),
+        ("question,id\na,1\nb,2,3", 3, "more cells than the header"),
+        ("question,id\na,1,2\nb,2,3", 2, "more cells than the header"),
         (b"question,id\na,1\n\xff,2", 3, "is not UTF-8"),
     ],
 )
