@@ -15,35 +15,35 @@ if TYPE_CHECKING:
     from llmlab.golden.labels import Label as Label
     from llmlab.golden.labels import Labels as Labels
     from llmlab.golden.labels import Worklist as Worklist
-    from llmlab.judge.anchors import AnchorCheck as AnchorCheck
-    from llmlab.judge.anchors import check_anchors as check_anchors
-    from llmlab.judge.between import LabellerAgreement as LabellerAgreement
-    from llmlab.judge.between import between_labellers as between_labellers
+    from llmlab.judge.against_people import AnchorCheck as AnchorCheck
+    from llmlab.judge.against_people import calibrate as calibrate
+    from llmlab.judge.against_people import check_anchors as check_anchors
     from llmlab.judge.calibration import calibrate_scores as calibrate_scores
     from llmlab.judge.calibration import calibrate_verdicts as calibrate_verdicts
     from llmlab.judge.context import CONTEXT_RUBRICS as CONTEXT_RUBRICS
     from llmlab.judge.context import context_judge as context_judge
     from llmlab.judge.context import context_verdicts as context_verdicts
     from llmlab.judge.context import score_context as score_context
-    from llmlab.judge.correcting import Corrected as Corrected
-    from llmlab.judge.correcting import corrected as corrected
-    from llmlab.judge.correcting import corrected_difference as corrected_difference
-    from llmlab.judge.correcting import corrected_rate as corrected_rate
-    from llmlab.judge.correcting import with_labels as with_labels
     from llmlab.judge.figures import Calibration as Calibration
+    from llmlab.judge.figures import Corrected as Corrected
+    from llmlab.judge.figures import corrected as corrected
+    from llmlab.judge.figures import corrected_difference as corrected_difference
+    from llmlab.judge.figures import corrected_rate as corrected_rate
+    from llmlab.judge.figures import passport as passport
+    from llmlab.judge.figures import verdict as verdict
+    from llmlab.judge.figures import with_labels as with_labels
     from llmlab.judge.grading import prefer as prefer
     from llmlab.judge.grading import score as score
     from llmlab.judge.grading import verdict_frame as verdict_frame
     from llmlab.judge.judges import Judge as Judge
+    from llmlab.judge.labelling import LabellerAgreement as LabellerAgreement
+    from llmlab.judge.labelling import between_labellers as between_labellers
     from llmlab.judge.labelling import label_grades as label_grades
     from llmlab.judge.labelling import label_preferences as label_preferences
     from llmlab.judge.labelling import to_label as to_label
-    from llmlab.judge.measuring import calibrate as calibrate
     from llmlab.judge.parsing import Verdict as Verdict
     from llmlab.judge.parsing import parse_preference as parse_preference
     from llmlab.judge.parsing import parse_score as parse_score
-    from llmlab.judge.passports import passport as passport
-    from llmlab.judge.passports import verdict as verdict
     from llmlab.judge.rubrics import RUBRICS as RUBRICS
     from llmlab.judge.rubrics import Rubric as Rubric
     from llmlab.judge.rubrics import rubric as rubric
@@ -52,18 +52,23 @@ __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "golden.labels": ("Label", "Labels", "Worklist"),
-        "judge.anchors": ("AnchorCheck", "check_anchors"),
-        "judge.between": ("LabellerAgreement", "between_labellers"),
+        "judge.against_people": ("AnchorCheck", "calibrate", "check_anchors"),
         "judge.calibration": ("calibrate_scores", "calibrate_verdicts"),
         "judge.context": ("CONTEXT_RUBRICS", "context_judge", "context_verdicts", "score_context"),
-        "judge.correcting": ("Corrected", "corrected", "corrected_difference", "corrected_rate", "with_labels"),
-        "judge.figures": ("Calibration",),
-        "judge.labelling": ("label_grades", "label_preferences", "to_label"),
-        "judge.measuring": ("calibrate",),
+        "judge.figures": (
+            "Calibration",
+            "Corrected",
+            "corrected",
+            "corrected_difference",
+            "corrected_rate",
+            "passport",
+            "verdict",
+            "with_labels",
+        ),
         "judge.grading": ("prefer", "score", "verdict_frame"),
         "judge.judges": ("Judge",),
+        "judge.labelling": ("LabellerAgreement", "between_labellers", "label_grades", "label_preferences", "to_label"),
         "judge.parsing": ("Verdict", "parse_preference", "parse_score"),
-        "judge.passports": ("passport", "verdict"),
         "judge.rubrics": ("RUBRICS", "Rubric", "rubric"),
     },
 )

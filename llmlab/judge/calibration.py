@@ -6,16 +6,18 @@ judged results. A tie or a missing verdict is not right and stays in n; missing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from llmlab.base.display import plain
 from llmlab.base.errors import DataError
-from llmlab.judge.columns import called, lengths_of, levels_of, require_columns, scale_of, split, winners
 from llmlab.judge.figures import Calibration, ScoreGroup, VerdictGroup
 from llmlab.stats.agreement import agreement, cohen_kappa, confusion_matrix, judge_rates, kappa_bootstrap
+from llmlab.stats.arrays import FloatArray
 from llmlab.stats.bias import BiasSlope, length_slope, position_bias, self_preference
 from llmlab.stats.clustered import clustered_fit, contrast
 from llmlab.stats.estimate import Estimate, mean_estimate
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["calibrate_scores", "calibrate_verdicts"]
 
 RESAMPLES = 2000
+_EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>"})
 FEWEST_ITEMS = 10  # below: a bootstrap of kappa has too little to draw from
 
 
@@ -62,10 +65,10 @@ def calibrate_verdicts(
     >>> calibrate_verdicts(table, resamples=100).only.position.consistency.value
     0.5
     """
-    require_columns(frame, [label, order1, order2, length1, length2, author1, author2, judge, cluster, *by])
+    _require_columns(frame, [label, order1, order2, length1, length2, author1, author2, judge, cluster, *by])
     columns = _PairColumns(label, order1, order2, (length1, length2), (judge, author1, author2), cluster)
     boot = {"resamples": resamples, "seed": seed, "level": level}
-    return Calibration(groups=tuple(_verdict_group(group, rows, columns, boot) for group, rows in split(frame, by)))
+    return Calibration(groups=tuple(_verdict_group(group, rows, columns, boot) for group, rows in _split(frame, by)))
 
 
 def calibrate_scores(
@@ -95,12 +98,12 @@ def calibrate_scores(
     >>> calibrate_scores(table, resamples=100).only.missing
     1
     """
-    require_columns(frame, [human, judge, length, cluster, *by])
-    levels = scale_of(frame, human, judge) if scale is None else list(scale)
+    _require_columns(frame, [human, judge, length, cluster, *by])
+    levels = _scale_of(frame, human, judge) if scale is None else list(scale)
     boot = {"resamples": resamples, "seed": seed, "level": level}
     columns = _GradeColumns(human, judge, length, cluster)
     return Calibration(
-        groups=tuple(_score_group(group, rows, columns, levels, boot) for group, rows in split(frame, by))
+        groups=tuple(_score_group(group, rows, columns, levels, boot) for group, rows in _split(frame, by))
     )
 
 
@@ -127,16 +130,16 @@ class _GradeColumns(NamedTuple):
 def _verdict_group(
     group: Mapping[str, Any], rows: pd.DataFrame, columns: _PairColumns, boot: Mapping[str, Any]
 ) -> VerdictGroup:
-    gold, one, two = (winners(rows[name], name) for name in (columns.label, columns.order1, columns.order2))
+    gold, one, two = (_winners(rows[name], name) for name in (columns.label, columns.order1, columns.order2))
     decided = [i for i, human in enumerate(gold) if human in (1, 2)]
     labelled = [i for i, human in enumerate(gold) if human is not None]
     if not decided:
-        raise DataError(f"{called(group)}: no row has a human verdict of 1 or 2 in {columns.label!r}")
+        raise DataError(f"{_called(group)}: no row has a human verdict of 1 or 2 in {columns.label!r}")
     everything, by_rule = [gold[i] for i in labelled], [_by_rule(one[i], two[i]) for i in labelled]
     gold, one, two = ([values[i] for i in decided] for values in (gold, one, two))
     used, level = rows.iloc[decided], boot["level"]
     clusters, all_clusters = _cells(used, columns.cluster), _cells(rows.iloc[labelled], columns.cluster)
-    lengths = [None if name is None else lengths_of(used, name) for name in columns.lengths]
+    lengths = [None if name is None else _lengths_of(used, name) for name in columns.lengths]
     sized = {} if None in columns.lengths else {"lengths_1": lengths[0], "lengths_2": lengths[1]}
     slope = length_slope(one, two, gold=gold, clusters=clusters, level=level, **sized) if sized else None  # type: ignore[arg-type]  # neither is None
     position = position_bias(one, two, gold=gold, clusters=clusters, level=level)
@@ -195,14 +198,14 @@ _SWAPPED = {"lengths_1": "lengths_2", "lengths_2": "lengths_1"}
 def _score_group(
     group: Mapping[str, Any], rows: pd.DataFrame, columns: _GradeColumns, levels: list[Any], boot: Mapping[str, Any]
 ) -> ScoreGroup:
-    people = levels_of(rows[columns.human], levels, columns.human)
+    people = _levels_of(rows[columns.human], levels, columns.human)
     kept = [i for i, label in enumerate(people) if label is not None]
     if not kept:
-        raise DataError(f"{called(group)}: no row has a human label in {columns.human!r}")
+        raise DataError(f"{_called(group)}: no row has a human label in {columns.human!r}")
     used, gold, level = rows.iloc[kept], [people[i] for i in kept], boot["level"]
-    said, clusters = levels_of(used[columns.judge], levels, columns.judge), _cells(used, columns.cluster)
+    said, clusters = _levels_of(used[columns.judge], levels, columns.judge), _cells(used, columns.cluster)
     numeric = all(isinstance(one, (int, float)) for one in levels)
-    size = None if columns.length is None else lengths_of(used, columns.length)
+    size = None if columns.length is None else _lengths_of(used, columns.length)
     lean, slope = _undefined("levels are names"), None
     if numeric:
         lean, slope = _leaning(gold, said, clusters, size, level, span=float(levels[-1] - levels[0]))
@@ -295,3 +298,99 @@ def _without_interval(found: Estimate, why: str) -> Estimate:
 
 def _undefined(why: str) -> Estimate:
     return Estimate(value=None, notes=(why,))
+
+
+def _split(frame: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """The table's rows for every combination of the columns that occurs; all of it without columns."""
+    if not by:
+        yield {}, frame
+        return
+    for key, rows in frame.groupby(list(by), sort=True, dropna=False):
+        yield dict(zip(by, (_plain_cell(one) for one in key), strict=True)), rows
+
+
+def _plain_cell(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _called(group: Mapping[str, Any]) -> str:
+    """A group as messages name it."""
+    return ", ".join(f"{key} {plain(value, 40)}" for key, value in group.items()) or "the table"
+
+
+def _require_columns(frame: pd.DataFrame, names: Sequence[str | None]) -> None:
+    """DataError for a column that is not there, or a table without rows."""
+    missing = [name for name in names if name is not None and name not in frame.columns]
+    if missing:
+        raise DataError(f"no column {missing[0]!r} in the table (it has: {', '.join(map(str, frame.columns))})")
+    if not len(frame):
+        raise DataError("the table has no rows")
+
+
+def _lengths_of(rows: pd.DataFrame, name: str) -> FloatArray:
+    """A column of lengths; DataError with the row (1 = the first of the table) for one that is empty or no number."""
+    found = np.array([_length(value) for value in rows[name].tolist()], dtype=float)
+    wrong = np.flatnonzero(~np.isfinite(found))
+    if wrong.size:
+        row, value = rows.index[wrong[0]] + 1, rows[name].iloc[wrong[0]]
+        said = "is empty" if _is_empty(value) else f"holds {plain(value, 40)}, which is no number"
+        raise DataError(f"row {row}: column {name!r} {said}; fill it in, or leave the lengths out")
+    return found
+
+
+def _length(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value != value or str(value).strip().lower() in _EMPTY
+
+
+def _winners(column: Any, name: str) -> list[Any]:
+    """1, 2, "tie" or None, out of numbers and texts."""
+    known = {"1": 1, "2": 2, "1.0": 1, "2.0": 2, "tie": "tie"}
+    found: list[Any] = []
+    for row, value in enumerate(column.tolist(), start=1):
+        if _is_empty(value):
+            found.append(None)
+            continue
+        winner = known.get(str(value).strip().lower())
+        if winner is None:
+            raise DataError(f"{name}, row {row} of its group: {plain(value, 40)!r} must be 1, 2, tie or empty")
+        found.append(winner)
+    return found
+
+
+def _scale_of(frame: pd.DataFrame, human: str, judge: str) -> list[Any]:
+    """The levels of a scale: those that occur, and for whole numbers all between them."""
+    seen = {_level(value) for name in (human, judge) for value in frame[name].tolist() if not _is_empty(value)}
+    if len(seen) < 2:
+        raise DataError(f"{human!r} and {judge!r} hold {len(seen)} different labels, two are the least to compare")
+    if all(isinstance(one, int) for one in seen) and max(seen) - min(seen) <= 100:
+        return list(range(min(seen), max(seen) + 1))
+    if all(isinstance(one, (int, float)) for one in seen):
+        return sorted(seen)
+    return sorted(seen, key=str)
+
+
+def _level(value: Any) -> Any:
+    """A cell as a level: whole numbers as int, other numbers as float, anything else as text."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return str(value).strip()
+    return int(number) if number == int(number) else number
+
+
+def _levels_of(column: Any, levels: Sequence[Any], name: str) -> list[Any]:
+    """A column as levels of the scale, None where it is empty; DataError for anything off the scale."""
+    known = set(levels)
+    found = [None if _is_empty(value) else _level(value) for value in column.tolist()]
+    strange = next((one for one in found if one is not None and one not in known), None)
+    if strange is not None:
+        raise DataError(f"{name}: {plain(strange, 40)!r} is not on the scale {list(levels)}")
+    return found

@@ -1,23 +1,48 @@
-"""A judge's measured figures as values: one group of pairwise verdicts or pointwise scores, and all groups together."""
+"""What a judge has shown, as values: its figures against people's labels, the passport that they deserve, and scores
+corrected by labels, beside the raw ones.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 
 from llmlab.base.display import Interval, Shown, as_sentences, plain
+from llmlab.base.errors import DataError
 from llmlab.base.numbers import p_text
+from llmlab.base.verdict import Conclusion, Verdict
+from llmlab.golden.labels import Labels
+from llmlab.judge.asking import Instrument
+from llmlab.results.passport import JudgePassport, Limit, Measured
+from llmlab.results.results import Results
 from llmlab.stats.agreement import FEW_LABELS, ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa
 from llmlab.stats.bias import BiasSlope, PositionBias
+from llmlab.stats.correction import Correction
 from llmlab.stats.estimate import Estimate
 
-__all__ = ["Calibration", "ScoreGroup", "VerdictGroup"]
+__all__ = [
+    "LIMITS_GRADES",
+    "LIMITS_PREFERENCES",
+    "Calibration",
+    "Corrected",
+    "ScoreGroup",
+    "VerdictGroup",
+    "corrected",
+    "corrected_difference",
+    "corrected_rate",
+    "passport",
+    "verdict",
+    "with_labels",
+]
 
 WANTED_HALF_WIDTH = 0.1  # of kappa: what "enough labels" is computed for
+LIMITS_GRADES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6)}
+LIMITS_PREFERENCES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6), "flip_rate": Limit(at_most=0.2)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -265,6 +290,195 @@ class Calibration(Shown):
         return " ".join(filter(None, [*first, *([needed._sentence()] if needed else []), *self.notes]))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Corrected(Shown):
+    """Per variant the judge's mean, corrected by labels, beside the raw one.
+
+    Attributes:
+        by_variant: the mean by PPI++.
+        by_rates: where the scale has two levels and the labels were chosen evenly, the share that passes by
+            Rogan-Gladen with Lee's interval; its value is None where the judge is not shown to know passes from fails.
+    """
+
+    metric: str
+    by_variant: Mapping[str, Correction]
+    by_rates: Mapping[str, Correction] = field(default_factory=dict)
+
+    def __getitem__(self, variant: str) -> Correction:
+        return self.by_variant[variant]
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "variant": variant,
+                "corrected": _interval(one.corrected),
+                "judge alone": _interval(one.raw),
+                "labels alone": _interval(one.labels_only),
+                **({"by error rates": _interval(self.by_rates[variant].corrected)} if self.by_rates else {}),
+                "labels": one.n_labelled,
+                "judge's weight": None if one.lam is None else round(one.lam, 2),
+            }
+            for variant, one in self.by_variant.items()
+        ]
+
+    def _sentence(self) -> str:
+        every = [*self.by_variant.values(), *self.by_rates.values()]
+        notes = dict.fromkeys(note for one in every for note in one.corrected.notes)
+        rates = ["By error rates is Rogan-Gladen with the interval of Lee et al."] if self.by_rates else []
+        sentences = [f"Mean {self.metric} per answer, corrected by PPI++ with 95% intervals", *rates, *notes]
+        return ". ".join(sentence.rstrip(".") for sentence in sentences) + "."
+
+
+def passport(
+    calibration: Calibration, *, now: datetime, limits: Mapping[str, Limit] | None = None, good_for_days: int = 90
+) -> JudgePassport:
+    """The passport that a calibration deserves; where a limit is failed, `valid` says which and by how much.
+
+    Figures of grades: kappa, agreement, leaning, length_slope. Of preferences: kappa (of the verdict by rule),
+    flip_rate (share of pairs whose winner changes with the order), accuracy_both, length_slope.
+
+    Args:
+        now: the moment it is made, with its time zone.
+        limits: what the figures must keep, by default `LIMITS_GRADES` or `LIMITS_PREFERENCES`; a policy gives its own.
+        good_for_days: until it expires.
+
+    Raises:
+        DataError: the calibration is of several groups, or of verdicts made elsewhere (no judge's digest).
+        ValueError: `now` has no time zone, the judge's model is not pinned, or a limit is on an unknown figure.
+
+    >>> from dataclasses import replace
+    >>> from datetime import UTC
+    >>> from llmlab.judge.calibration import calibrate_scores
+    >>> from llmlab.simulate import judged_scores
+    >>> measured = calibrate_scores(judged_scores(200, seed=1))
+    >>> measured = replace(measured, judge_digest="a" * 64, labels_digest="b" * 64, pinned=True)
+    >>> made = passport(measured, now=datetime(2026, 1, 1, tzinfo=UTC), limits={"kappa": Limit(at_least=0.5)})
+    >>> made.expires_at, bool(made.valid(datetime(2026, 2, 1, tzinfo=UTC), "a" * 64))
+    ('2026-04-01T00:00:00+00:00', True)
+    """
+    if len(calibration.groups) != 1 or not calibration.judge_digest or not calibration.labels_digest:
+        raise DataError("a passport needs one calibration of one judge against labels: use `calibrate`, without `by`")
+    if now.tzinfo is None or good_for_days < 1:
+        raise ValueError(f"now == {now}, good_for_days == {good_for_days}: give a time zone, and at least one day")
+    if not calibration.pinned:
+        raise ValueError(f"{calibration.judge} is not pinned: what was measured may not be what judges tomorrow")
+    figures = _figures(calibration)
+    pairwise = isinstance(calibration.only, VerdictGroup)
+    wanted = (LIMITS_PREFERENCES if pairwise else LIMITS_GRADES) if limits is None else limits
+    if unknown := sorted(set(wanted) - set(figures)):
+        raise ValueError(f"limits on {unknown[0]!r}, which is no figure of this judge ({', '.join(figures)})")
+    return JudgePassport(
+        judge_digest=calibration.judge_digest,
+        labels_digest=calibration.labels_digest,
+        metrics=figures,
+        limits=dict(wanted),
+        created_at=now.isoformat(timespec="seconds"),
+        expires_at=(now + timedelta(days=good_for_days)).isoformat(timespec="seconds"),
+        judge=calibration.judge,
+    )
+
+
+def verdict(found: JudgePassport, judge: Instrument, *, now: datetime) -> Conclusion:
+    """PASS where the passport holds for this judge now, so that a gate may use its scores; else FAIL with reasons.
+
+    >>> from datetime import UTC
+    >>> from llmlab.judge.against_people import calibrate
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(200, labelled=60, seed=1, noise=0.6)
+    >>> now = datetime(2026, 1, 1, tzinfo=UTC)
+    >>> verdict(passport(calibrate(planted.labels, planted.results), now=now), planted.judge, now=now).word
+    'FAIL'
+    """
+    check = found.valid(now, judge.digest)
+    if check:
+        return Conclusion(
+            word=Verdict.PASS, sentence=f"{judge.metric} may decide: every limit is kept until {found.expires_at}."
+        )
+    return Conclusion(word=Verdict.FAIL, sentence=f"{judge.metric} must not decide: {'; '.join(check.failures)}.")
+
+
+def with_labels(results: Results, labels: Labels, *, metric: str | None = None) -> Results:
+    """The same results with people's grades beside the judge's (`Results.with_labels`)."""
+    return results.with_labels(labels, metric=metric)
+
+
+def corrected(results: Results, metric: str, labels: Labels | None = None, *, level: float = 0.95) -> Corrected:
+    """The mean of a judge's metric per variant, corrected by the labels of some of its answers.
+
+    On a scale of two levels Rogan-Gladen stands beside it.
+
+    Args:
+        labels: people's; by default those that the results carry (`with_labels`).
+
+    A judge that is half a level too kind to everything:
+
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(400, labelled=150, seed=1, kindness=(0.5, 0.5))
+    >>> found = corrected(planted.results, "correctness", planted.labels)["v1"]
+    >>> round(found.raw.value, 1), round(found.corrected.value, 1)
+    (3.5, 3.0)
+    """
+    scores = _labelled(results, labels, metric).labelled(metric)
+    means = {variant: scores.mean(variant, level=level) for variant in results.variants}
+    return Corrected(metric=metric, by_variant=means, by_rates=scores.rates(level=level))
+
+
+def corrected_difference(
+    results: Results,
+    metric: str,
+    labels: Labels | None = None,
+    *,
+    baseline: str,
+    candidate: str,
+    case_ids: Collection[str] | None = None,
+    level: float = 0.95,
+) -> Correction:
+    """candidate - baseline in what people would say, from a judge on all answers and labels on both arms' answers.
+
+    Args:
+        labels: people's; by default those that the results carry (`with_labels`).
+        case_ids: of these cases only.
+
+    Raises:
+        ValueError: no such variant. DataError: no label fits, or the arms answered no case in common.
+
+    A judge that is half a level kinder to v2, where people see no difference:
+
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(400, labelled=150, seed=1, kindness=(0.0, 0.5))
+    >>> arms = {"baseline": "v1", "candidate": "v2"}
+    >>> found = corrected_difference(planted.results, "correctness", planted.labels, **arms)
+    >>> found.raw.low > 0.3, found.corrected.low < 0 < found.corrected.high
+    (True, True)
+    """
+    scores = _labelled(results, labels, metric).labelled(metric)
+    return scores.difference(baseline=baseline, candidate=candidate, case_ids=case_ids, level=level)
+
+
+def corrected_rate(
+    results: Results,
+    metric: str,
+    labels: Labels | None = None,
+    *,
+    variant: str,
+    passes_from: int,
+    level: float = 0.95,
+) -> Correction:
+    """The share of answers that people would pass, by Rogan-Gladen: refused where the judge does not know passes.
+
+    An answer passes from the level `passes_from`. For a variant's level, never for a difference of two; DataError where
+    cases have different weights (`LabelledScores.rate`).
+
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(400, labelled=150, seed=1, noise=0.1)
+    >>> found = corrected_rate(planted.results, "correctness", planted.labels, variant="v1", passes_from=3)
+    >>> found.corrected.low < 0.9 < found.corrected.high
+    True
+    """
+    scores = _labelled(results, labels, metric).labelled(metric)
+    return scores.rate(variant, passes_from=passes_from, level=level)
+
+
 def _value(estimate: Estimate | None) -> float | None:
     return None if estimate is None else estimate.value
 
@@ -279,3 +493,41 @@ def _interval(estimate: Estimate | None) -> Interval | None:
     alone = estimate.low is None or estimate.high is None  # an estimate without an interval deserves few digits
     value = round(estimate.value, 2) if alone and estimate.value is not None else estimate.value
     return Interval(value, estimate.low, estimate.high)
+
+
+def _figures(calibration: Calibration) -> dict[str, Measured]:
+    group = calibration.only
+    if not isinstance(group, VerdictGroup):
+        grades = {"kappa": group.kappa, "agreement": group.agreement, "leaning": group.leaning}
+        grades |= {} if group.length is None else {"length_slope": group.length}
+        return {name: _measured(estimate) for name, estimate in grades.items()}
+    same = group.position.consistency
+    figures = {"kappa": _measured(group.kappa_both), "flip_rate": _one_minus(same)}
+    if group.position.accuracy_both is not None:
+        figures["accuracy_both"] = _measured(group.position.accuracy_both)
+    if group.length is not None:
+        slope = group.length
+        figures["length_slope"] = Measured(
+            value=slope.value, low=slope.low, high=slope.high, level=slope.level, n=slope.n, note=slope.note
+        )
+    return figures
+
+
+def _measured(estimate: Estimate) -> Measured:
+    return Measured(
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        level=estimate.level,
+        n=estimate.n,
+        note="; ".join(estimate.notes),
+    )
+
+
+def _one_minus(estimate: Estimate) -> Measured:
+    value, low, high = (None if end is None else 1.0 - end for end in (estimate.value, estimate.high, estimate.low))
+    return Measured(value=value, low=low, high=high, level=estimate.level, n=estimate.n)
+
+
+def _labelled(results: Results, labels: Labels | None, metric: str) -> Results:
+    return results if labels is None else results.with_labels(labels, metric=metric)

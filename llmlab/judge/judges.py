@@ -31,10 +31,9 @@ from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
 from llmlab.bundle.prompt import Frozen, Prompt
 from llmlab.golden.labels import Labels
-from llmlab.judge.anchors import AnchorCheck, check_anchors
+from llmlab.judge.against_people import AnchorCheck, calibrated, check_anchors
 from llmlab.judge.asking import CallOptions
 from llmlab.judge.figures import Calibration
-from llmlab.judge.measuring import calibrated
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
 from llmlab.judge.rubrics import Rubric, rubric
 from llmlab.results.results import Results

@@ -1,7 +1,8 @@
-"""One person labelling answers: what comes next, what was said, and all of it on disk before the next one is shown.
+"""People labelling answers: which come next, what one says, and how far two of them agree.
 
-Blind: an item carries neither variant nor score nor what others said. Several people and processes may write the same
-file: each change is made under a lock, and replaces nothing but the writer's own line. Used by `widgets.Labeller`.
+A session is blind: an item carries neither variant nor score nor what others said. Several people and processes may
+write the same file: each change is made under a lock, replaces nothing but the writer's own line, and is on disk before
+the next item is shown. Used by `widgets.Labeller`.
 """
 
 from __future__ import annotations
@@ -14,15 +15,27 @@ from typing import Any, Literal
 
 import numpy as np
 
-from llmlab.base.display import Html, Marked, Shown, html_heading, html_of, html_table
+from llmlab.base.display import Html, Interval, Marked, Shown, html_heading, html_of, html_table
 from llmlab.base.errors import DataError
 from llmlab.golden.labels import Label, Labels, Worklist, read_labels, same_way_round, text_digest, write_labels
 from llmlab.judge.asking import passages_of
 from llmlab.judge.rubrics import Rubric
 from llmlab.results.results import Results
+from llmlab.results.wording import counted
+from llmlab.stats.agreement import agreement, cohen_kappa
 from llmlab.stats.arrays import FloatArray
+from llmlab.stats.estimate import Estimate
 
-__all__ = ["Item", "Session", "label_grades", "label_preferences", "to_label"]
+__all__ = [
+    "Item",
+    "LabellerAgreement",
+    "PairOfLabellers",
+    "Session",
+    "between_labellers",
+    "label_grades",
+    "label_preferences",
+    "to_label",
+]
 
 LOCK_TIMEOUT_S = 20.0
 Value = int | Literal["left", "right", "tie"]
@@ -241,6 +254,48 @@ class Session:
         return lines
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairOfLabellers:
+    """Two people, the share of equal labels with Wilson's interval, and kappa (quadratic weights for a scale)."""
+
+    first: str
+    second: str
+    same: Estimate
+    kappa: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LabellerAgreement(Shown):
+    """Every two people who labelled the same things, and the things they disagree on, farthest apart first."""
+
+    rubric: str
+    pairs: tuple[PairOfLabellers, ...]
+    disagreements: tuple[Mapping[str, object], ...]
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "labellers": f"{pair.first}, {pair.second}",
+                "labelled by both": pair.kappa.n,
+                "same label": Interval(pair.same.value, pair.same.low, pair.same.high, "%"),
+                "kappa": Interval(pair.kappa.value, pair.kappa.low, pair.kappa.high),
+            }
+            for pair in self.pairs
+        ]
+
+    def _sentence(self) -> str:
+        if not self.pairs:
+            return "No two people have labelled the same answer yet."
+        notes = dict.fromkeys(f"{note[0].upper()}{note[1:]}." for pair in self.pairs for note in pair.kappa.notes)
+        verb = "differs" if len(self.disagreements) == 1 else "differ"
+        differ = f"{counted(len(self.disagreements), 'label')} {verb}; read them together and sharpen the rubric."
+        return "\n".join([differ if self.disagreements else "All labels are the same.", *notes])
+
+    def _repr_html_(self) -> str:
+        more = html_table([dict(row) for row in self.disagreements]) if self.disagreements else ""
+        return Shown._repr_html_(self) + more
+
+
 def to_label(
     results: Results,
     n: int,
@@ -370,6 +425,54 @@ def label_preferences(
     return _session(results, [items[i] for i in rng.permutation(len(items))], rubric, path, labeller, seed)
 
 
+def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level: float = 0.95) -> LabellerAgreement:
+    """Agreement of every two labellers on what both labelled in these results; cases of one cluster count together.
+
+    >>> import pandas as pd
+    >>> from llmlab.golden.cases import Case, GoldenSet
+    >>> from llmlab.judge.rubrics import rubric
+    >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Gaps?"}),))
+    >>> answers = pd.DataFrame({"variant": ["v1"], "case_id": ["q1"], "text": ["dropna"]})
+    >>> thing = {"case_id": "q1", "question": text_digest("Gaps?"), "answer": text_digest("dropna")}
+    >>> said = [Label(rubric="tone", value=value, labeller=name, **thing) for name, value in (("anna", 3), ("ben", 4))]
+    >>> found = between_labellers(
+    ...     Labels(tuple(said)), Results.from_frame(answers, golden=golden), rubric=rubric("tone")
+    ... )
+    >>> found.pairs[0].same.value, len(found.disagreements)
+    (0.0, 1)
+    """
+    texts = dict(zip(results.label_keys, (text for (text,) in results.answers("text")), strict=True))
+    cases = results.golden.by_id if results.golden else {}
+    given: dict[tuple[str, ...], dict[str, Label]] = {}
+    for label in map(same_way_round, labels):
+        if all((*label.key[:2], answer) in texts for answer in label.key[2:]):
+            given.setdefault(label.key, {})[label.labeller or "unnamed"] = label
+    people = sorted({name for theirs in given.values() for name in theirs})
+    scale: list[Any] = [1, 2, "tie"] if labels.pairwise else list(rubric.scale)
+    weights: Literal["quadratic", "unweighted"] = "unweighted" if labels.pairwise or len(scale) < 3 else "quadratic"
+    pairs = []
+    for first, second in itertools.combinations(people, 2):
+        both = {key: theirs for key, theirs in given.items() if first in theirs and second in theirs}
+        if not both:
+            continue
+        one, two = ([theirs[name].value for theirs in both.values()] for name in (first, second))
+        how: dict[str, Any] = {"clusters": [cases[key[0]].cluster or key[0] for key in both], "level": level}
+        same = agreement(one, two, labels=scale, **how)
+        kappa = cohen_kappa(one, two, labels=scale, weights=weights, **how)
+        pairs.append(PairOfLabellers(first=first, second=second, same=same, kappa=kappa))
+    differing = [(key, theirs) for key, theirs in given.items() if len({label.value for label in theirs.values()}) > 1]
+    differing.sort(key=lambda item: -_span([label.value for label in item[1].values()]))
+    rows = []
+    for key, theirs in differing:
+        names = ["answer"] if len(key) == 3 else ["answer 1", "answer 2"]
+        row: dict[str, object] = {"case": key[0], "question": cases[key[0]].question}
+        row |= {name: texts[key[0], key[1], digest] for name, digest in zip(names, key[2:], strict=True)}
+        row |= {name: str(label.value) for name, label in sorted(theirs.items())}
+        notes = "; ".join(f"{name}: {label.note}" for name, label in sorted(theirs.items()) if label.note)
+        rows.append(row | {"notes": notes})
+    return LabellerAgreement(rubric=labels.rubric, pairs=tuple(pairs), disagreements=tuple(rows))
+
+
 def _session(
     results: Results, items: Sequence[Item], rubric: Rubric, path: str | Path, labeller: str, seed: int
 ) -> Session:
@@ -447,3 +550,9 @@ def _chances(share: FloatArray, n: int) -> FloatArray:
         fixed = chances >= 1
         chances = np.where(fixed, 1.0, chances * (n - fixed.sum()) / chances[~fixed].sum() if (~fixed).any() else 1.0)
     return np.minimum(chances, 1.0)
+
+
+def _span(values: Sequence[Any]) -> int:
+    """How far labels lie apart; one for a preference against a tie, two against the other side."""
+    places = [{1: 0, "tie": 1, 2: 2}[value] if "tie" in values else value for value in values]
+    return int(max(places)) - int(min(places))

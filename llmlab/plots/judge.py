@@ -9,13 +9,13 @@ import numpy as np
 
 from llmlab.base.display import plain
 from llmlab.golden.labels import Labels
+from llmlab.judge.against_people import graded_frame
 from llmlab.judge.figures import Calibration, VerdictGroup
-from llmlab.judge.measuring import graded_frame
 from llmlab.plots.drawing import COLOURS, STYLE, Picture, arms, picture, titled
 from llmlab.stats.estimate import mean_estimate, wilson_rate
 
 if TYPE_CHECKING:
-    from llmlab.judge.correcting import Corrected
+    from llmlab.judge.figures import Corrected
     from llmlab.results.results import Results
 
 __all__ = ["agreement_matrix", "raw_and_corrected", "score_against_length", "swap_consistency"]

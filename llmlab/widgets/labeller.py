@@ -15,8 +15,7 @@ import ipywidgets as w
 from llmlab.base.display import Chip, Html, html_note, html_of, html_widget
 from llmlab.base.errors import LlmlabError
 from llmlab.golden.labels import Labels, Worklist
-from llmlab.judge.between import LabellerAgreement, between_labellers
-from llmlab.judge.labelling import Session, label_grades, label_preferences
+from llmlab.judge.labelling import LabellerAgreement, Session, between_labellers, label_grades, label_preferences
 from llmlab.judge.rubrics import Rubric
 from llmlab.judge.rubrics import rubric as ready_rubric
 from llmlab.results.results import Results

@@ -278,3 +278,19 @@ def test_an_interval_of_leniency_that_leaves_the_scale_is_not_shown():
     lean = calibrate_scores(table, scale=range(1, 6), resamples=0).only.leaning
     assert (round(lean.value, 2), lean.low) == (0.33, None)
     assert "no honest interval" in lean.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"), [("", "is empty"), (None, "is empty"), ("long", "holds long"), ("inf", "inf")]
+)
+def test_a_length_that_is_no_number_is_refused_with_its_row(cell, said):
+    """Not "SVD did not converge"; rows are counted in the whole table, also in a part of it."""
+    table = {"human": [1, 0, 1], "judge": [1, 0, 0], "size": ["10", "2.5", cell], "part": ["a", "b", "b"]}
+    with pytest.raises(DataError, match=rf"row 3: column 'size' .*{said}"):
+        calibrate_scores(pd.DataFrame(table), length="size", by=["part"], resamples=0)
+
+
+def test_a_row_without_a_human_label_needs_no_length():
+    """It is left out before lengths are read."""
+    table = pd.DataFrame({"human": [1, 0, 1, 0, 1, None], "judge": [1, 0, 0, 1, 1, 1], "size": [3, 1, 2, 5, 4, None]})
+    assert calibrate_scores(table, length="size", resamples=50).only.length is not None

@@ -13,8 +13,7 @@ import llmlab as ll
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.golden.labels import Worklist, read_labels, text_digest
 from llmlab.judge import Labels, Rubric, rubric
-from llmlab.judge.between import between_labellers
-from llmlab.judge.labelling import label_grades, label_preferences
+from llmlab.judge.labelling import between_labellers, label_grades, label_preferences
 from tests.judge.judged import answered
 
 TONE = rubric("tone")
