@@ -21,7 +21,7 @@ from llmlab.stats import burdens
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
-from llmlab.stats.power import Need, Spread, detectable
+from llmlab.stats.power import Need, Spread, would_show
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -266,20 +266,23 @@ class _Reader:
     def _shown(self, found: Condition, d: PairedDifference, pairs: tuple[Any, Any, Any], tail: float) -> Condition:
         """Value, interval and what could be missed, in the unit that people read."""
         base_mean = float(np.average(pairs[0], weights=pairs[2]["weights"]))
-        up, spread = self.metric.higher_is_better, Spread.of(d)
+        up = self.metric.higher_is_better
         read = d if up else d.turned
         value, (low, high) = read.value, read.ends(found.level)
-        reach = detectable(spread, tail=tail, least_value=found.bound if found.rule == "superior" else 0.0)
+        reach = would_show(d, tail=tail, least_value=found.bound if found.rule == "superior" else 0.0) if d.se else None
         found = replace(found, plan=self._plan(found, d, tail, found.bound * (base_mean if found.relative else 1.0)))
         if found.relative:
             if base_mean == 0:
                 return found
             shift = -found.bound if up else found.bound
             value, low, high = (end / base_mean + shift for end in (value, low, high))
-            reach /= base_mean
-        missed = reach + (found.bound if found.rule == "no_shown_harm" else 0.0)
-        knowable = d.se > 0 and found.rule != "non_inferior" and not (self.span is not None and missed > self.span)
-        return replace(found, value=value, low=low, high=high, missed=missed if knowable else None)
+            reach = None if reach is None else reach / base_mean
+        if reach is not None:
+            reach += found.bound if found.rule == "no_shown_harm" else 0.0
+        knowable = (
+            reach is not None and found.rule != "non_inferior" and not (self.span is not None and reach > self.span)
+        )
+        return replace(found, value=value, low=low, high=high, missed=reach if knowable else None)
 
     def _plan(self, found: Condition, d: PairedDifference, tail: float, bound: float) -> Need | None:
         """What would settle it: a margin if nothing differs; a goal if the gain lies beyond `min_effect`.
@@ -295,7 +298,7 @@ class _Reader:
             return need
         gain = burdens.PLANNED_GAIN * bound
         truth = f"the true gain on {self.metric.name} is {found._amount(gain)}"
-        return replace(need, distance=gain, least_value=bound, truth=truth)
+        return replace(need, distance=gain, spread=Spread.of(d, shift=gain), least_value=bound, truth=truth)
 
     # -- counts --------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from llmlab.results.wording import comparison_lines, missing_notes, paired_sente
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.multiple import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, tipping_point
-from llmlab.stats.power import Spread, detectable
+from llmlab.stats.power import would_show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -434,7 +434,7 @@ def _as_family(found: Sequence[tuple[_Pairs, PairedRow]]) -> list[PairedRow]:
     for pairs, row in found:
         d, shown = row.difference, None
         if d is not None and d.se > 0 and not d.too_few_clusters:
-            shown = detectable(Spread.of(d), tail=(1 - row.level) / 2 / len(tested))
+            shown = would_show(d, tail=(1 - row.level) / 2 / len(tested))
         if row.p_adjusted is not None:
             row = replace(row, p_adjusted=next(adjusted), p_at_worst=next(at_worst))
         row = replace(row, detectable=shown)

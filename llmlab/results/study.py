@@ -21,7 +21,7 @@ from llmlab.results.scores import CaseDesign, ScoreTable
 from llmlab.results.wording import counted, scale_of
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.paired import PairedDifference, mean_difference, t_difference
-from llmlab.stats.power import POWER, Need, Spread, detectable, needed_cases
+from llmlab.stats.power import POWER, Need, Spread, detectable, needed_cases, would_show
 from llmlab.stats.standard_error import StandardError, standard_error
 
 __all__ = ["Study", "cases_needed", "harm_by_category", "repeats_or_cases", "three_readings"]
@@ -69,21 +69,27 @@ def cases_needed(table: ScoreTable, baseline: str, candidate: str, *, difference
     d = _difference(table, baseline, candidate)
     if d.se == 0:
         return Study(rows=(), answer="Nothing varies between these cases, so that nothing can be planned from them.")
-    (scale, unit), spread = scale_of(table.metric), Spread.of(d)
+    scale, unit = scale_of(table.metric)
     rows = [
         {
             f"true difference{f' ({unit.strip()})' if unit else ''}": number(size * scale),
-            "cases needed": (needed := needed_cases([Need(name="", distance=size, spread=spread, tail=TAIL)]).likely),
+            "cases needed": (needed := _needed(d, size)),
             "you have": d.n,
             "missing": max(0, needed - d.n),
         }
         for size in differences
     ]
-    seen = number(float(f"{detectable(spread, tail=TAIL) * scale:.2g}"))
-    answer = (
-        f"If the true difference is {seen}{unit}, the {counted(d.n, 'case')} you have show it with {POWER:.0%} power"
-    )
+    have = f"the {counted(d.n, 'case')} you have"
+    if (seen := would_show(d, tail=TAIL)) is None:
+        return Study(rows=tuple(rows), answer=f"{have[0].upper()}{have[1:]} are too few for any difference to show.")
+    shown = f"{number(float(f'{seen * scale:.2g}'))}{unit}"
+    answer = f"If the true difference is {shown}, {have} show it with {POWER:.0%} power"
     return Study(rows=tuple(rows), answer=f"{answer}; smaller ones are easily missed.")
+
+
+def _needed(d: PairedDifference, difference: float) -> int:
+    need = Need(name="", distance=difference, spread=Spread.of(d, shift=difference), tail=TAIL)
+    return needed_cases([need]).likely
 
 
 def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin: float) -> Study:

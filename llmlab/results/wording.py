@@ -192,6 +192,9 @@ def _what_is_missed(row: PairedRow, d: PairedDifference) -> str:
         groups = "cluster" if row.n_clusters != row.n_pairs else "case"
         alike = "" if d.effective is None else f", which tell as much as {d.independent:,.1f} equal ones,"
         return f"{counted(row.n_clusters, groups)}{alike} are too few for a verdict"
+    if row.detectable is None and d.se > 0:
+        groups = counted(row.n_clusters, "cluster" if row.n_clusters != row.n_pairs else "case")
+        return f"{groups} are too few for any difference to show"
     if row.detectable is None:
         return f"{_cases(row)} that all differ by the same amount cannot tell more"
     scale, unit = scale_of(row.metric)

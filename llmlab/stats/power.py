@@ -17,11 +17,11 @@ import numpy as np
 from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
 from llmlab.stats.arrays import open_unit
-from llmlab.stats.bounded import BoundedMean
+from llmlab.stats.bounded import ENOUGH, BoundedMean
 from llmlab.stats.paired import PairedDifference
 from llmlab.stats.standard_error import TOO_FEW_DF
 
-__all__ = ["POWER", "Need", "NeededCases", "Spread", "chance_to_show", "detectable", "needed_cases"]
+__all__ = ["POWER", "Need", "NeededCases", "Spread", "chance_to_show", "detectable", "needed_cases", "would_show"]
 
 POWER = 0.8  # what "would show" and "would settle" promise
 MOST_CASES = 1e12
@@ -40,6 +40,7 @@ class Spread:
         noise: share of sd^2 that is noise between repeats, which more repeats of the same cases take away.
         bounded: the score test, where few cases differ between bounds: harm that none showed is reckoned with.
         se: the standard error that was seen.
+        gains: whether the cases pass or fail, and those that differ because of the planned truth are in `sd`.
     """
 
     sd: float
@@ -48,10 +49,13 @@ class Spread:
     noise: float = 0.0
     bounded: BoundedMean | None = field(default=None, compare=False, repr=False)
     se: float = 0.0
+    gains: bool = False
 
     @classmethod
-    def of(cls, d: PairedDifference, *, noise: float = 0.0) -> Spread:
+    def of(cls, d: PairedDifference, *, noise: float = 0.0, shift: float = 0.0) -> Spread:
         """As a difference shows it. An estimated standard error is too small on average, by c4(df); that is put right.
+
+        A truth `shift` away makes so many more cases differ, where they pass or fail.
 
         >>> from llmlab.stats.paired import mean_difference
         >>> round(Spread.of(mean_difference([0.1, 0.3, -0.2, 0.0, 0.4])).sd, 4)
@@ -60,10 +64,17 @@ class Spread:
         from scipy import special  # slow to import, and only plans need it
 
         c4 = math.sqrt(2 / d.df) * float(special.poch(d.df / 2, 0.5))
-        return cls(sd=d.se * math.sqrt(d.n) / c4, cases=d.n, df=d.df, noise=noise, bounded=d.bounded, se=d.se)
+        se, gains = d.se, bool(shift and d.step)
+        if gains:
+            se = math.sqrt(d.se**2 + max(0.0, shift * (d.step - shift)) / d.n * d.n_clusters / d.independent)
+        bounded = None if gains else d.bounded
+        sd = se * math.sqrt(d.n) / c4
+        return cls(sd=sd, cases=d.n, df=d.df, noise=noise, bounded=bounded, se=se, gains=gains)
 
     def at_bound(self, distance: float) -> float:
         """The standard error that the test takes at a bound so far below the truth, in that at the truth; 1 for t."""
+        if self.gains:
+            return math.hypot(self.sd, distance) / self.sd
         return 1.0 if self.bounded is None or not self.se else _at_bound(self.bounded, distance, self.se)
 
     def hazard(self, distance: float) -> float:
@@ -159,6 +170,23 @@ def detectable(
     need = Need(name="", distance=0.0, spread=spread, tail=open_unit(tail, "tail"), least_value=least_value)
     unit = spread.sd / math.sqrt(n)
     return unit and unit * _solved(lambda z: chance_to_show(replace(need, distance=z * unit), n) - power, start=1e-9)
+
+
+def would_show(d: PairedDifference, *, tail: float, least_value: float = 0.0) -> float | None:
+    """The true difference that the cases of `d` show with 80% power, some of them differing because of it.
+
+    None where they could show none: pass/fail scores can change by `step` at most, and signs of so few cases tell less.
+    """
+
+    def excess(distance: float) -> float:
+        spread = Spread.of(d, shift=distance)
+        need = Need(name="", distance=distance, spread=spread, tail=tail, least_value=least_value)
+        return chance_to_show(need, d.n) - POWER
+
+    start = detectable(Spread.of(d), tail=tail, least_value=least_value)
+    if (d.n_clusters < ENOUGH and 2.0**-d.n_clusters > tail) or (d.step and excess(max(d.step, least_value)) < 0):
+        return None
+    return _solved(excess, start=start)
 
 
 def needed_cases(needs: Sequence[Need], *, power: float = POWER, times_repeats: float = 1.0) -> NeededCases:

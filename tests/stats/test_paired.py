@@ -114,16 +114,51 @@ def test_three_collapses_are_not_outvoted_by_twenty_seven_small_gains():
 
 
 @given(
-    d=st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=3, max_size=40).filter(lambda x: len(set(x)) > 1)
+    d=st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=9, max_size=40).filter(
+        lambda x: len(set(x)) > 1 and np.count_nonzero(x) >= 7
+    )
 )
 @settings(max_examples=50, deadline=None)
 def test_independent_cases_match_scipy(d):
-    """`ttest_1samp` is the oracle for value, p and interval."""
+    """`ttest_1samp` is the oracle for value, p and interval, where 7 cases or more differ."""
     from scipy import stats
 
     oracle, result = stats.ttest_1samp(d, 0), mean_difference(d)
     assert result.p_value == pytest.approx(oracle.pvalue, rel=1e-6, abs=1e-12)
     assert (result.low, result.high) == pytest.approx(tuple(oracle.confidence_interval()), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(("up", "down"), [(4, 0), (5, 0), (5, 1), (0, 6), (2, 2)])
+@pytest.mark.parametrize("bounds", [None, (-1.0, 1.0)])
+def test_of_few_pass_fail_cases_that_differ_p_is_at_least_mcnemars_exact_one(up, down, bounds):
+    """`binomtest` is the oracle. By t alone 4 of 100 that all differ one way are p .045, exactly they are .125."""
+    from scipy import stats
+
+    result = mean_difference([1.0] * up + [-1.0] * down + [0.0] * (100 - up - down), bounds=bounds)
+    exact = stats.binomtest(up, up + down).pvalue
+    assert result.p_value >= exact - 1e-12
+    assert result.p_value == pytest.approx(exact, abs=0.02 if up + down == 6 else 1e-9)
+
+
+def test_a_cluster_flips_as_a_whole():
+    """Five documents of 20 cases that all gain: 2 of 32 patterns."""
+    rng = np.random.default_rng(0)
+    d = rng.uniform(0.1, 0.2, 100)
+    result = mean_difference(d, np.repeat(np.arange(5), 20))
+    assert result.p_value == 2 / 32
+    assert result.low == 0.0
+
+
+@given(
+    d=st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.0, 0.5, 1.0]), min_size=3, max_size=12), level=st.floats(0.5, 0.999)
+)
+@settings(max_examples=100, deadline=None)
+def test_p_and_interval_agree_at_every_level(d, level):
+    """0 lies outside the interval where p is below 1 - level, and nowhere else."""
+    result = mean_difference(d, bounds=(-1.0, 1.0), level=level)
+    if abs(result.p_value - (1 - level)) > 1e-6:
+        outside = not result.low <= 0 <= result.high
+        assert outside == (result.p_value < 1 - level)
 
 
 @given(d=st.lists(st.floats(-5, 5), min_size=3, max_size=30), margin=st.floats(-1, 1))

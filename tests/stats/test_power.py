@@ -13,7 +13,7 @@ from llmlab.results.comparison import compare_tables
 from llmlab.results.scores import CaseGroups, Metric, score_table
 from llmlab.stats import burdens
 from llmlab.stats.paired import mean_difference
-from llmlab.stats.power import Need, Spread, chance_to_show, detectable, needed_cases
+from llmlab.stats.power import Need, Spread, chance_to_show, detectable, needed_cases, would_show
 
 
 def need(distance=0.03, sd=0.4, **more):
@@ -128,6 +128,29 @@ def passed_share(sd, min_effect, draws, seed=0):
     return float(np.mean([passes() for _ in range(draws)]))
 
 
+def pass_fail(rng, n, up, down):
+    u = rng.random(n)
+    return mean_difference(np.where(u < up, 1.0, np.where(u < up + down, -1.0, 0.0)), bounds=(-1.0, 1.0))
+
+
+def shown_gains(n, differ, draws, seed=0):
+    """How often gains as many as would show, on top of what differs by chance, are shown."""
+    rng = np.random.default_rng(seed)
+    seen = [pass_fail(rng, n, differ / 2, differ / 2) for _ in range(draws // 2)]
+    promised = float(np.mean([would_show(d, tail=0.025) for d in seen if d.se > 0]))
+    found = [pass_fail(rng, n, differ / 2 + promised, differ / 2) for _ in range(draws)]
+    return float(np.mean([d.value > 0 and d.p_value <= 0.05 for d in found]))
+
+
+def margin_held(n, differ, margin, draws, seed=0):
+    """How often harm of the margin is ruled out with the cases that are planned, where nothing differs."""
+    rng = np.random.default_rng(seed)
+    seen = [pass_fail(rng, n, differ / 2, differ / 2) for _ in range(draws // 4)]
+    needed = [needed_cases([Need(name="m", distance=margin, spread=Spread.of(d), tail=0.05)]).likely for d in seen]
+    arms = (pass_fail(rng, round(np.mean(needed)), differ / 2, differ / 2) for _ in range(draws))
+    return float(np.mean([burdens.non_inferior(d, margin=margin) == "PASS" for d in arms]))
+
+
 @pytest.mark.parametrize("design", ["eight clusters", "five candidates"])
 def test_what_would_show_shows(design):
     """80% in 240 draws, within three standard errors."""
@@ -136,6 +159,30 @@ def test_what_would_show_shows(design):
 
 def test_a_goal_passes_with_the_cases_planned_for_it():
     assert passed_share(sd=0.3, min_effect=0.1, draws=400) == pytest.approx(0.8, abs=0.06)
+
+
+def test_plans_for_pass_fail_scores_keep_their_promise():
+    assert shown_gains(300, 0.1, draws=300) == pytest.approx(0.8, abs=0.08)
+    assert margin_held(200, 0.2, 0.05, draws=300) == pytest.approx(0.8, abs=0.08)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("n", "differ", "room"), [(100, 0.3, 0.03), (300, 0.1, 0.03), (100, 0.1, 0.06), (30, 0.2, 0.06)]
+)
+def test_gains_that_would_show_are_shown(n, differ, room):
+    """Within three points, six where fewer than about 15 cases differ: their number is a coarse one."""
+    rate = shown_gains(n, differ, 2_000, seed=1)
+    print(f"would show at 80% power, pass/fail, {n} cases, {differ:.0%} differ by chance: {rate:.1%}")
+    assert rate == pytest.approx(0.8, abs=room)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("n", "differ", "room"), [(200, 0.2, 0.03), (100, 0.1, 0.05), (100, 0.04, 0.05)])
+def test_margins_are_settled_with_the_cases_planned_for_them(n, differ, room):
+    rate = margin_held(n, differ, 0.05, 2_000, seed=1)
+    print(f"margin .05 settled if nothing differs, pass/fail, {differ:.0%} differ, planned on {n} cases: {rate:.1%}")
+    assert rate == pytest.approx(0.8, abs=room)
 
 
 @pytest.mark.nightly
