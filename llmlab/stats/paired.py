@@ -268,7 +268,7 @@ def _with_bounds(
     bounds: tuple[float, float],
 ) -> PairedDifference:
     """The difference with the score test beside t's where few cases differ, and its p value and interval by both."""
-    if found.too_few_clusters and found.se > 0:
+    if of_case is not None and found.too_few_clusters and found.se > 0:
         return replace(found, low=max(found.low, bounds[0]), high=min(found.high, bounds[1]))  # no verdict rests on it
     if enough_differ(d, weights, of_case=of_case, bounds=bounds, mean=found.value, se=found.se):
         return found
