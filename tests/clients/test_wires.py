@@ -1,0 +1,380 @@
+"""Clients of both wire formats against a real server on this machine that misbehaves on request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from llmlab.base.errors import CallError, CallTimeoutError, LlmlabError, RequestRefusedError, TransportError
+from llmlab.bundle.bundle import Sampling
+from llmlab.clients import http
+from llmlab.clients.base import Client, Generation, Usage
+from llmlab.clients.http import HttpClient, estimated_tokens
+from llmlab.clients.openai import OpenAIClient
+from llmlab.clients.prices import Price
+from llmlab.clients.retry import RetryPolicy
+from tests.clients.made import CHAT, MESSAGES, QUICK, WIRES, Wire, ask, ask_all, asking, connected, everything, run
+from tests.loopback import Loopback
+
+CANARY = "canary-of-no-known-shape-0123456789"
+
+
+@pytest.fixture(params=WIRES, ids=str)
+def wire(request: pytest.FixtureRequest) -> Wire:
+    """Chat completions, then messages."""
+    value: Wire = request.param
+    return value
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_carries_text_usage_served_model_and_latency(loopback: Loopback, wire: Wire, stream: bool) -> None:
+    loopback.set(latency_s=0.05)
+    client = connected(loopback, wire=wire, stream=stream)
+    assert isinstance(client, Client)
+    answer = ask(client, asking("one two three four", wire=wire))
+    assert (answer.status, answer.text, answer.attempts) == ("ok", "echo: one two three four", 1)
+    cached = 2 if wire is CHAT else 0
+    assert answer.usage == Usage(input_tokens=4, output_tokens=5, cached_input_tokens=cached)
+    assert answer.served_model == wire.model.partition("/")[2]
+    assert answer.system_fingerprint == ("fp_loopback" if wire is CHAT else None)
+    assert answer.latency_s is not None
+    assert answer.latency_s >= 0.05
+    assert (answer.first_token_s is not None) == stream
+    assert 0.05 <= (answer.first_token_s or 0.05) <= answer.latency_s
+    assert answer.cost_usd == (None if wire is CHAT else Decimal("0.000145"))  # (4 x 5 + 5 x 25) / 1,000,000
+
+
+STATUSES = [
+    (CHAT, "ok", "ok", "echo: How?"),
+    (CHAT, "empty", "empty", ""),
+    (CHAT, "refusal", "refused", "I cannot help with that."),
+    (CHAT, "content_filter", "refused", "echo: How?"),
+    (CHAT, "content_filter_400", "refused", ""),
+    (CHAT, "length", "truncated", "echo: How?"),
+    (CHAT, "tool_calls", "ok", ""),
+    (MESSAGES, "ok", "ok", "echo: How?"),
+    (MESSAGES, "stop_sequence", "ok", "echo: How?"),
+    (MESSAGES, "thinking", "ok", "echo: How?"),
+    (MESSAGES, "length", "truncated", "echo: How?"),
+    (MESSAGES, "window", "truncated", "echo: How?"),
+    (MESSAGES, "pause", "truncated", "echo: How?"),
+    (MESSAGES, "refusal", "refused", "I cannot help with that."),
+    (MESSAGES, "refusal_with_text", "refused", "echo: How?"),
+    (MESSAGES, "empty", "empty", ""),
+    (MESSAGES, "tool_calls", "ok", ""),
+]
+
+
+@pytest.mark.parametrize(("wire", "mode", "status", "text"), STATUSES, ids=str)
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_models_doing_becomes_a_status(
+    loopback: Loopback, wire: Wire, mode: str, status: str, text: str, stream: bool
+) -> None:
+    """An empty reply is empty, not a refusal; none of these is asked again.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
+    """
+    loopback.set(script=[mode])
+    answer = ask(connected(loopback, wire=wire, stream=stream))
+    assert (answer.status, answer.text, answer.attempts) == (status, text, 1)
+    assert answer.tool_calls == (({"name": "look_up", "arguments": {"id": 7}},) if mode == "tool_calls" else ())
+    assert loopback.stats()["requests"] == 1
+
+
+BROKEN = ["500", "503", "529", "429", "408", "reset", "truncate", "html", "bad_json", "error200", "array"]
+
+
+@pytest.mark.parametrize("mode", BROKEN)
+def test_what_is_no_answer_is_asked_again_and_counted_and_ends_in_a_transport_error(
+    loopback: Loopback, wire: Wire, mode: str
+) -> None:
+    """Never an answer, one retry layer, attempts reported."""
+    loopback.set(script=[mode, mode])
+    answer = ask(connected(loopback, wire=wire))
+    assert (answer.status, answer.text, answer.attempts) == ("ok", "echo: How?", 3)
+    assert loopback.stats()["requests"] == 3
+    loopback.set(faults={mode: 1.0})
+    with pytest.raises(TransportError) as raised:
+        ask(connected(loopback, wire=wire))
+    assert (raised.value.attempts, loopback.stats()["requests"]) == (3, 3)
+
+
+@pytest.mark.parametrize("mode", ["truncate", "stop_stream", "error_event", "reset", "html", "error200", "500"])
+def test_a_stream_that_breaks_is_never_an_answer(loopback: Loopback, wire: Wire, mode: str) -> None:
+    loopback.set(script=[mode])
+    answer = ask(connected(loopback, wire=wire, stream=True), asking("a b", wire=wire))
+    assert (answer.attempts, answer.text) == (2, "echo: a b")
+    loopback.set(faults={mode: 1.0})
+    with pytest.raises(TransportError):
+        ask(connected(loopback, wire=wire, stream=True))
+
+
+@pytest.mark.parametrize(
+    ("mode", "advice"),
+    [
+        ("400", "change the bundle"),
+        ("401", "wants a key"),
+        ("402", "no credit left"),
+        ("403", "may not use this model"),
+        ("404", "check the model id, deployment and base_url"),
+        ("413", "shorten the prompt"),
+        ("422", "change the bundle"),
+        ("307", "write the final address"),
+    ],
+)
+def test_what_cannot_get_better_is_refused_at_once_with_advice(
+    loopback: Loopback, wire: Wire, mode: str, advice: str
+) -> None:
+    loopback.set(faults={mode: 1.0})
+    with pytest.raises(RequestRefusedError, match=advice) as raised:
+        ask(connected(loopback, wire=wire))
+    assert (raised.value.attempts, raised.value.status_code) == (1, int(mode))
+    assert loopback.stats()["requests"] == 1
+
+
+def test_an_account_without_credit_is_no_rate_limit(loopback: Loopback, wire: Wire) -> None:
+    loopback.set(faults={"no_credit": 1.0})
+    with pytest.raises(RequestRefusedError, match="no credit left") as raised:
+        ask(connected(loopback, wire=wire))
+    assert (raised.value.attempts, raised.value.status_code) == (1, 429)
+
+
+def test_a_hanging_attempt_is_cut_off_and_a_call_ends_at_the_bound_of_the_case(loopback: Loopback, wire: Wire) -> None:
+    """A bound per attempt alone would let 50 attempts of 0.2 s through."""
+    loopback.set(script=["hang"])
+    policy = RetryPolicy(attempts=2, attempt_timeout_s=0.3, first_wait_s=0.01)
+    assert ask(connected(loopback, wire=wire, retry=policy)).attempts == 2
+    loopback.set(faults={"hang": 1.0})
+    policy = RetryPolicy(attempts=50, attempt_timeout_s=0.2, case_timeout_s=0.5, first_wait_s=0.01)
+    with pytest.raises(CallTimeoutError) as raised:
+        ask(connected(loopback, wire=wire, retry=policy))
+    assert loopback.stats()["requests"] <= raised.value.attempts <= 3
+
+
+def test_a_429_holds_every_call_back_for_as_long_as_it_says(loopback: Loopback, wire: Wire) -> None:
+    """After the first 429 nothing new goes out for Retry-After, from any call of this client."""
+    loopback.set(script=["429"] * 2, retry_after="0.5")
+    client = connected(loopback, wire=wire)
+
+    async def some_then_more() -> None:
+        first = [asyncio.create_task(client.complete(asking(str(i), wire=wire))) for i in range(2)]
+        while loopback.stats()["requests"] < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        await asyncio.gather(*first, *(client.complete(asking(f"later {i}", wire=wire)) for i in range(3)))
+
+    run(client, some_then_more())
+    log = loopback.stats()["log"]
+    last_429_s = max(entry["time_s"] for entry in log if entry["mode"] == "429")
+    assert min(entry["time_s"] for entry in log if entry["mode"] == "ok") - last_429_s >= 0.49
+    assert len(log) == 7
+
+
+def test_rate_limits_everywhere_end_without_a_storm(loopback: Loopback, wire: Wire) -> None:
+    """At most rows x attempts requests, and an error that says why."""
+    loopback.set(faults={"429": 1.0}, retry_after="0.01")
+    outcomes = ask_all(connected(loopback, wire=wire), [asking(str(i), wire=wire) for i in range(10)])
+    assert all(isinstance(outcome, TransportError) and outcome.status_code == 429 for outcome in outcomes)
+    assert loopback.stats()["requests"] == 10 * QUICK.attempts
+
+
+def test_mixed_faults_all_end_in_answers_or_counted_errors(loopback: Loopback, wire: Wire) -> None:
+    """20% rate limits, 10% 5xx, 10% truncated, 5% resets, 1% hangs: the run ends and nothing false is an answer."""
+    faults = {"429": 0.2, "500": 0.1, "truncate": 0.1, "reset": 0.05, "hang": 0.01}
+    loopback.set(faults=faults, retry_after="0.01", seed=7)
+    policy = RetryPolicy(attempts=6, attempt_timeout_s=1.0, first_wait_s=0.01, longest_wait_s=0.05)
+    rows = 150
+    client = connected(loopback, wire=wire, retry=policy)
+    outcomes = ask_all(client, [asking(f"row {i}", wire=wire) for i in range(rows)])
+    for i, outcome in enumerate(outcomes):
+        assert isinstance(outcome, CallError) or (isinstance(outcome, Generation) and outcome.text == f"echo: row {i}")
+    attempts = sum(outcome.attempts for outcome in outcomes)  # type: ignore[union-attr]  # both kinds count
+    assert rows < loopback.stats()["requests"] <= attempts <= rows * policy.attempts
+    assert sum(isinstance(outcome, Generation) for outcome in outcomes) >= 0.97 * rows
+
+
+def test_one_failing_call_does_not_disturb_the_others(loopback: Loopback, wire: Wire) -> None:
+    loopback.set(script=["400"])
+    outcomes = ask_all(connected(loopback, wire=wire), [asking(str(i), wire=wire) for i in range(8)])
+    assert sum(isinstance(outcome, RequestRefusedError) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, Generation) for outcome in outcomes) == 7
+
+
+@pytest.mark.parametrize("mode", ["401", "400", "500", "429", "error200"])
+@pytest.mark.parametrize("header", [None, "bearer", "api-key"])
+def test_the_key_is_sent_but_never_shown(
+    loopback: Loopback, wire: Wire, monkeypatch: pytest.MonkeyPatch, mode: str, header: str | None
+) -> None:
+    """Not in the error that repeats it, its traceback with locals, the repr, the client or curl."""
+    monkeypatch.setenv("LOOPBACK_KEY", CANARY)
+    loopback.set(faults={mode: 1.0})
+    client = connected(loopback, wire=wire, api_key_env="LOOPBACK_KEY", key_header=header)
+    with pytest.raises(LlmlabError) as raised:
+        ask(client)
+    told = f"{everything(raised.value)} {client!r} {vars(client)} {client.curl(asking(wire=wire))}"
+    assert CANARY not in told
+    name = {None: wire.key_field, "bearer": "authorization"}.get(header, header)
+    sent = loopback.stats()["log"][0]["headers"]
+    assert sent[name] == (f"Bearer {CANARY}" if name == "authorization" else CANARY)
+    assert len({"authorization", "api-key", "x-api-key"} & sent.keys()) == 1
+    assert "$LOOPBACK_KEY" in repr(client)
+    assert ("the key in LOOPBACK_KEY is wrong or expired" in str(raised.value)) == (mode == "401")
+
+
+@pytest.mark.filterwarnings("ignore:coroutine")
+def test_a_call_that_breaks_for_another_reason_shows_no_key_in_its_traceback(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug of ours, or of aiohttp, while the header fields lie in a local variable."""
+    monkeypatch.setenv("LOOPBACK_KEY", CANARY)
+    client = wire.client("http://127.0.0.1:9", api_key_env="LOOPBACK_KEY", retry=QUICK)
+    client._proxies = {}
+    monkeypatch.setattr(HttpClient, "_session", lambda self: None)
+    with pytest.raises(KeyError) as raised:
+        ask(client)
+    told = everything(raised.value)
+    assert "headers = " in told
+    assert CANARY not in told
+
+
+def test_a_missing_key_is_told_by_name_before_any_call(
+    loopback: Loopback, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LOOPBACK_KEY", raising=False)
+    with pytest.raises(RequestRefusedError, match="set the environment variable LOOPBACK_KEY") as raised:
+        ask(connected(loopback, wire=wire, api_key_env="LOOPBACK_KEY"))
+    assert raised.value.attempts == 0
+    assert loopback.stats()["requests"] == 0
+
+
+def test_the_key_is_read_at_each_call(loopback: Loopback, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = connected(loopback, wire=wire, api_key_env="LOOPBACK_KEY")
+    for key in ("first-key", "second-key"):
+        monkeypatch.setenv("LOOPBACK_KEY", key)
+        ask(client)
+    sent = [entry["headers"][wire.key_field] for entry in loopback.stats()["log"]]
+    assert [text.removeprefix("Bearer ") for text in sent] == ["first-key", "second-key"]
+
+
+def test_a_server_on_this_machine_is_asked_without_a_key_where_nobody_named_one(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ollama and vLLM want none; where one does, the error names the variable to set."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    unnamed = OpenAIClient(loopback.base_url, retry=QUICK)
+    assert isinstance(ask(unnamed), Generation)
+    loopback.set(faults={"401": 1.0})
+    with pytest.raises(RequestRefusedError, match="it wants a key: set the environment variable OPENAI_API_KEY"):
+        ask(unnamed)
+    with pytest.raises(RequestRefusedError, match="set the environment variable OPENAI_API_KEY") as raised:
+        ask(OpenAIClient("https://api.example.com/v1", retry=QUICK))
+    assert raised.value.attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("wire", "address", "fields"),
+    [
+        (CHAT, "https://api.example.com/v1/chat/completions", {"Authorization: Bearer ${SOME_KEY}"}),
+        (
+            MESSAGES,
+            "https://api.example.com/v1/messages",
+            {"x-api-key: ${SOME_KEY}", "anthropic-version: 2023-06-01"},
+        ),
+    ],
+    ids=str,
+)
+def test_curl_shows_the_exact_request(wire: Wire, address: str, fields: set[str]) -> None:
+    client = wire.client("https://api.example.com/v1", api_key_env="SOME_KEY")
+    request = asking("it's a 'quote'", wire=wire)
+    command = shlex.split(client.curl(request))
+    assert command[:2] == ["curl", address]
+    assert fields <= set(command)
+    assert json.loads(command[-1]) == client.body(request)
+
+
+def test_a_prompt_that_may_not_fit_is_refused_before_it_is_paid_for(loopback: Loopback, wire: Wire) -> None:
+    client = connected(loopback, wire=wire, context_tokens=140)
+    for words, answer in ((80, 50), (10, 120)):
+        sampling = Sampling(max_tokens=answer)
+        with pytest.raises(RequestRefusedError, match=f"and {answer} for the answer may not fit into the context of"):
+            ask(client, asking("word " * words, wire=wire, sampling=sampling))
+    assert loopback.stats()["requests"] == 0
+    assert ask(client, asking("word " * 10, wire=wire, sampling=Sampling(max_tokens=50))).status == "ok"
+
+
+def test_the_estimate_of_tokens_counts_bytes_not_letters() -> None:
+    assert estimated_tokens(asking("漢字" * 30)) > estimated_tokens(asking("ab" * 30))
+    assert estimated_tokens(asking("\udc80")) > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reply_that_would_fill_the_memory_is_refused(
+    loopback: Loopback, wire: Wire, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr(http, "LARGEST_REPLY_BYTES", 5_000)
+    loopback.set(words=2_000)
+    with pytest.raises(RequestRefusedError, match="larger than 5,000 bytes"):
+        ask(connected(loopback, wire=wire, stream=stream))
+    assert loopback.stats()["requests"] == 1
+
+
+def test_own_prices_make_the_cost_known(loopback: Loopback) -> None:
+    client = connected(loopback, prices=Price(input=Decimal(1), output=Decimal(10), cached_input=Decimal("0.5")))
+    answer = ask(client, asking("one two three four"))
+    assert answer.cost_usd == Decimal("0.000053")  # (2 x 1 + 2 x 0.5 + 5 x 10) / 1,000,000
+
+
+def test_requests_per_minute_are_kept_and_latency_leaves_the_waiting_out(loopback: Loopback) -> None:
+    client = connected(loopback, requests_per_minute=60)  # one a second; a second's worth may go at once
+    outcomes = ask_all(client, [asking(str(i)) for i in range(3)])
+    times_s = sorted(entry["time_s"] for entry in loopback.stats()["log"])
+    assert times_s[-1] - times_s[0] >= 0.7
+    assert max(outcome.latency_s or 9.0 for outcome in outcomes if isinstance(outcome, Generation)) < 0.7
+
+
+def test_another_served_model_is_reported_as_served(loopback: Loopback) -> None:
+    loopback.set(script=["wrong_model"])
+    assert ask(connected(loopback)).served_model == "another-model"
+
+
+def test_a_server_that_is_not_there_is_a_transport_error(wire: Wire) -> None:
+    client = wire.client("http://127.0.0.1:9", api_key_env=None, retry=QUICK)
+    with pytest.raises(TransportError, match=r"127\.0\.0\.1:9"):
+        ask(client)
+
+
+def test_connections_are_reused_and_one_client_serves_one_loop_after_the_other(loopback: Loopback, wire: Wire) -> None:
+    client = connected(loopback, wire=wire)
+
+    async def one_after_the_other() -> None:
+        for i in range(5):
+            await client.complete(asking(str(i), wire=wire))
+
+    run(client, one_after_the_other())
+    assert loopback.stats()["connections"] == 1
+    assert ask(client).status == "ok"
+
+
+def test_odd_characters_reach_the_server(loopback: Loopback, wire: Wire) -> None:
+    ask(connected(loopback, wire=wire), asking("a\x00b\udc80c", wire=wire))
+    assert json.loads(loopback.stats()["log"][0]["body"])["messages"][0]["content"] == "a\x00b\udc80c"
+
+
+def test_the_fingerprint_has_one_spelling_no_secrets_and_tells_wire_formats_apart(wire: Wire) -> None:
+    def fingerprint(url: str, **settings: Any) -> str:
+        told: str = wire.client(url, **settings).fingerprint
+        return told
+
+    assert fingerprint("HTTP://Host:80/v1/") == fingerprint("http://host/v1")
+    assert fingerprint("http://host/v1", deployment="d") != fingerprint("http://host/v1")
+    assert fingerprint("http://host/v1", api_version="2024-01-01") != fingerprint("http://host/v1")
+    assert len({each.client("http://host").fingerprint for each in WIRES}) == 2
+    for secret in ("http://user:hunter2@host/v1", "http://host/v1?key=hunter2", "hunter2"):
+        with pytest.raises(ValueError) as raised:
+            fingerprint(secret)
+        assert "hunter2" not in str(raised.value)
