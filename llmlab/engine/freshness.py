@@ -279,7 +279,7 @@ def freshness_of_index(index: Index, golden: GoldenSet) -> dict[str, Any]:
     An index that this process built holds today's corpus. A retriever over a database of your own says what is in it
     by an attribute `manifest` (as `save_manifest` writes it); without one nobody knows, and nothing is recorded.
     """
-    judged = golden if any(grade > 0 for case in golden for grade in case.relevant.values()) else None
+    judged = golden if any(case.relevant_ids for case in golden) else None
     known = getattr(index.retriever, "manifest", None)
     if known is not None:
         return check(known, index.corpus, golden=judged).record()
@@ -309,19 +309,13 @@ def _lag_s(manifest: Mapping[str, Any], now: datetime | None) -> float | None:
 
 
 def _stale_cases(golden: GoldenSet | None, stale: set[str]) -> dict[str, tuple[str, ...]]:
-    found = {
-        case.id: tuple(name for name, grade in case.relevant.items() if grade > 0 and name in stale)
-        for case in golden or ()
-    }
+    found = {case.id: tuple(name for name in case.relevant_ids if name in stale) for case in golden or ()}
     return {case_id: names for case_id, names in found.items() if names}
 
 
 def _stale_share(golden: GoldenSet, stale: Mapping[str, Any], level: float) -> Estimate:
-    judged = [case.id for case in golden if any(grade > 0 for grade in case.relevant.values())]
-    if not judged:
-        raise DataError("no case of the golden set names a relevant document; add `relevant` to its cases")
-    groups = CaseGroups.of(judged, golden)
-    return share_estimate([case_id in stale for case_id in judged], **groups.design(), level=level)
+    groups = CaseGroups.of(golden.judged_ids, golden)
+    return share_estimate([case_id in stale for case_id in golden.judged_ids], **groups.design(), level=level)
 
 
 def _top_k(index: Index, golden: GoldenSet, k: int) -> dict[str, list[str]]:
@@ -341,7 +335,7 @@ def _moves(
         if case.id not in kept["found"]:  # a question that was asked later
             continue
         was, now = set(kept["found"][case.id]), set(today[case.id])
-        for name, grade in case.relevant.items():
-            if grade > 0 and (name in was) != (name in now):
+        for name in case.relevant_ids:
+            if (name in was) != (name in now):
                 (left if name in was else entered).append((case.id, name))
     return tuple(left), tuple(entered), kept["k"]

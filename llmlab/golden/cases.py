@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmlab.base.display import Shown, plain
 from llmlab.base.documents import json_lines, write_whole
-from llmlab.base.errors import FileRuleError
+from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.private import Found, personal_in, told
 from llmlab.base.tables import Table, read_csv, read_parquet
 from llmlab.bundle.prompt import frozen_json
@@ -102,6 +102,11 @@ class Case(Shown):
     def reference(self) -> str:
         """What a right answer says, one fact per line; `a|b` is either of the two. "" where nothing is named."""
         return "\n".join(f"- {' or '.join(fact.split('|'))}" for fact in self.expected)
+
+    @property
+    def relevant_ids(self) -> tuple[str, ...]:
+        """The documents that somebody judged relevant: those with a grade above 0."""
+        return tuple(doc_id for doc_id, grade in self.relevant.items() if grade > 0)
 
     def to_row(self) -> dict[str, Any]:
         """The case as plain values, fields at their defaults left out."""
@@ -240,6 +245,14 @@ class GoldenSet(Shown):
     def by_id(self) -> dict[str, Case]:
         """Cases by their id."""
         return {case.id: case for case in self.cases}
+
+    @cached_property
+    def judged_ids(self) -> tuple[str, ...]:
+        """Ids of the cases with a relevant document; DataError where no case has one."""
+        judged = tuple(case.id for case in self.cases if case.relevant_ids)
+        if not judged:
+            raise DataError("no case of the golden set names a relevant document; add `relevant` to its cases")
+        return judged
 
     @cached_property
     def personal(self) -> tuple[Found, ...]:

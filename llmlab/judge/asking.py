@@ -216,7 +216,7 @@ def warn_of_kinship(results: Results, judge: Instrument) -> Results:
         f"Judge {judge.metric} ({judge.bundle.model}) is of the same family as {', '.join(kin)}: models favour their "
         "own kind, so calibrate it against people, or take a judge of another family."
     )
-    warnings.warn(note, UserWarning, stacklevel=4)
+    warnings.warn(note, UserWarning, stacklevel=3)
     return replace(results, notes=tuple(dict.fromkeys([*results.notes, note])))
 
 

@@ -6,7 +6,6 @@ judged results. A tie or a missing verdict is not right and stays in n; missing 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -203,26 +202,26 @@ def _score_group(
     if not kept:
         raise DataError(f"{_called(group)}: no row has a human label in {columns.human!r}")
     used, gold, level = rows.iloc[kept], [people[i] for i in kept], boot["level"]
-    said, clusters = _levels_of(used[columns.judge], levels, columns.judge), _cells(used, columns.cluster)
-    numeric = all(isinstance(one, (int, float)) for one in levels)
+    judged, clusters = _levels_of(used[columns.judge], levels, columns.judge), _cells(used, columns.cluster)
+    numeric = all(isinstance(each, (int, float)) for each in levels)
     size = None if columns.length is None else _lengths_of(used, columns.length)
     lean, slope = _undefined("levels are names"), None
     if numeric:
-        lean, slope = _leaning(gold, said, clusters, size, level, span=float(levels[-1] - levels[0]))
+        lean, slope = _leaning(gold, judged, clusters, size, level, span=float(levels[-1] - levels[0]))
     how = {"labels": levels, "clusters": clusters, **boot}
     two = {"positive": levels[-1], "clusters": clusters, "level": level}
     weights = "quadratic" if numeric and len(levels) > 2 else "unweighted"
     return ScoreGroup(
         group=group,
         n=len(gold),
-        missing=sum(one is None for one in said),
+        missing=sum(grade is None for grade in judged),
         unlabelled=len(rows) - len(kept),
-        agreement=agreement(gold, said, labels=levels, clusters=clusters, level=level),
-        kappa=_kappa(gold, said, weights=weights, **how),
-        kappa_unweighted=_kappa(gold, said, **how),
+        agreement=agreement(gold, judged, labels=levels, clusters=clusters, level=level),
+        kappa=_kappa(gold, judged, weights=weights, **how),
+        kappa_unweighted=_kappa(gold, judged, **how),
         leaning=lean,
-        matrix=confusion_matrix(gold, said, labels=levels),
-        rates=judge_rates(gold, said, **two) if len(levels) == 2 else None,
+        matrix=confusion_matrix(gold, judged, labels=levels),
+        rates=judge_rates(gold, judged, **two) if len(levels) == 2 else None,
         clusters=_count(clusters),
         length=slope,
     )
@@ -243,17 +242,17 @@ def _by_rule(one: Any, two: Any) -> Any:
     return None if one is None or two is None else one if one == two else "tie"
 
 
-def _kappa(gold: Sequence[Any], said: Sequence[Any], **how: Any) -> Estimate:
+def _kappa(gold: Sequence[Any], judged: Sequence[Any], **how: Any) -> Estimate:
     if how["resamples"]:
-        found = kappa_bootstrap(gold, said, **how)
+        kappa = kappa_bootstrap(gold, judged, **how)
         items = len(set(how["clusters"])) if how["clusters"] is not None else len(gold)
-        return found if items >= FEWEST_ITEMS else _without_interval(found, f"{items} independent items")
-    return cohen_kappa(gold, said, **{key: value for key, value in how.items() if key not in ("resamples", "seed")})
+        return kappa if items >= FEWEST_ITEMS else _without_interval(kappa, f"{items} independent items")
+    return cohen_kappa(gold, judged, **{key: value for key, value in how.items() if key not in ("resamples", "seed")})
 
 
 def _leaning(
     gold: Sequence[Any],
-    said: Sequence[Any],
+    judged: Sequence[Any],
     clusters: Sequence[Any] | None,
     lengths: Any,
     level: float,
@@ -261,8 +260,8 @@ def _leaning(
     span: float,
 ) -> tuple[Estimate, Estimate | None]:
     """Mean of judge - human, and its slope on length; `span` is how far two grades can lie apart."""
-    both = [i for i, (h, j) in enumerate(zip(gold, said, strict=True)) if h is not None and j is not None]
-    excess = np.array([float(said[i]) - float(gold[i]) for i in both])
+    both = [i for i, (h, j) in enumerate(zip(gold, judged, strict=True)) if h is not None and j is not None]
+    excess = np.array([float(judged[i]) - float(gold[i]) for i in both])
     groups = None if clusters is None else [clusters[i] for i in both]
     if len(both) < 2 or (groups is not None and len(set(groups)) < 2):
         return _undefined("fewer than two independent items were scored by both"), None
@@ -270,30 +269,25 @@ def _leaning(
     if lengths is None or np.ptp(lengths[both]) == 0 or len(both) < 4:
         return lean, None
     standard = (lengths[both] - lengths[both].mean()) / lengths[both].std(ddof=1)
-    index = np.unique(np.array(groups if groups is not None else both, dtype=object).astype(str), return_inverse=True)[
-        1
-    ]
-    fit = clustered_fit(
-        np.stack([np.ones(len(both)), standard], axis=1), response=excess, clusters=index.astype(np.intp)
-    )
-    one = contrast(fit, np.array([0.0, 1.0]), level=level)
-    slope = Estimate(
-        value=one.value, low=one.low, high=one.high, level=level, n=len(both), method="slope per sd of length"
-    )
-    return lean, _on_the_scale(slope, span)
+    names = np.array(groups if groups is not None else both, dtype=object).astype(str)
+    index = np.unique(names, return_inverse=True)[1].astype(np.intp)
+    fit = clustered_fit(np.stack([np.ones(len(both)), standard], axis=1), response=excess, clusters=index)
+    slope = contrast(fit, np.array([0.0, 1.0]), level=level)
+    ends: dict[str, Any] = {"value": slope.value, "low": slope.low, "high": slope.high, "level": level}
+    return lean, _on_the_scale(Estimate(**ends, n=len(both), method="slope per sd of length"), span)
 
 
-def _on_the_scale(found: Estimate, span: float) -> Estimate:
+def _on_the_scale(estimate: Estimate, span: float) -> Estimate:
     """Without an interval that reaches beyond what two grades can differ by: it says nothing."""
-    if found.low is None or found.high is None or (found.low >= -span and found.high <= span):
-        return found
-    return _without_interval(found, "too few independent items")
+    if estimate.low is None or estimate.high is None or (estimate.low >= -span and estimate.high <= span):
+        return estimate
+    return _without_interval(estimate, "too few independent items")
 
 
-def _without_interval(found: Estimate, why: str) -> Estimate:
-    if found.low is None:
-        return found
-    return replace(found, low=None, high=None, notes=(f"{why}: there is no honest interval",))
+def _without_interval(estimate: Estimate, why: str) -> Estimate:
+    if estimate.low is None:
+        return estimate
+    return replace(estimate, low=None, high=None, notes=(f"{why}: there is no honest interval",))
 
 
 def _undefined(why: str) -> Estimate:
@@ -302,16 +296,14 @@ def _undefined(why: str) -> Estimate:
 
 def _split(frame: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """The table's rows for every combination of the columns that occurs; all of it without columns."""
+    import pandas as pd  # heavy
+
     if not by:
         yield {}, frame
         return
     for key, rows in frame.groupby(list(by), sort=True, dropna=False):
-        yield dict(zip(by, (_plain_cell(one) for one in key), strict=True)), rows
-
-
-def _plain_cell(value: Any) -> Any:
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and math.isnan(value) else value
+        cells: list[Any] = [cell.item() if hasattr(cell, "item") else cell for cell in key]
+        yield {name: None if pd.isna(cell) else cell for name, cell in zip(by, cells, strict=True)}, rows
 
 
 def _called(group: Mapping[str, Any]) -> str:
@@ -330,20 +322,15 @@ def _require_columns(frame: pd.DataFrame, names: Sequence[str | None]) -> None:
 
 def _lengths_of(rows: pd.DataFrame, name: str) -> FloatArray:
     """A column of lengths; DataError with the row (1 = the first of the table) for one that is empty or no number."""
-    found = np.array([_length(value) for value in rows[name].tolist()], dtype=float)
-    wrong = np.flatnonzero(~np.isfinite(found))
+    import pandas as pd  # heavy
+
+    lengths = pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    wrong = np.flatnonzero(~np.isfinite(lengths))
     if wrong.size:
         row, value = rows.index[wrong[0]] + 1, rows[name].iloc[wrong[0]]
         said = "is empty" if _is_empty(value) else f"holds {plain(value, 40)}, which is no number"
         raise DataError(f"row {row}: column {name!r} {said}; fill it in, or leave the lengths out")
-    return found
-
-
-def _length(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
+    return lengths
 
 
 def _is_empty(value: Any) -> bool:

@@ -114,8 +114,9 @@ def score_context(
         ValueError: the judge is not made by `context_judge`.
         DataError: the results carry no golden set, or the passages cannot be found again.
     """
-    results = _warned(results, judge)
     rows = _rows(results, judge, corpus, base)
+    if judge.rubric.name == "judged_groundedness":  # statements are the model's own words; passages and facts are not
+        results = warn_of_kinship(results, judge)
     asked = ask(judge, [material for row in rows for material in row.materials], options)
     waiting, values, texts = iter(asked.opinions), list[float](), list[str]()
     for row in rows:
@@ -138,8 +139,9 @@ def context_verdicts(
     Label some of them (`to_label`, with the judge's metric), `calibrate` and make the `passport`: it is good for the
     metric of `score_context`, which rests on these verdicts. What is stored is not asked again.
     """
-    results = _warned(results, judge)
     rows = _rows(results, judge, corpus, base)
+    if judge.rubric.name == "judged_groundedness":  # statements are the model's own words; passages and facts are not
+        results = warn_of_kinship(results, judge)
     cases, generations, seen = dict[str, Case](), list[Generation](), set[tuple[str, str]]()
     materials = list[dict[str, str]]()
     for row in rows:
@@ -163,11 +165,6 @@ def context_verdicts(
     values = [math.nan if one.value is None else float(one.value) for one in opinions]
     said = [one.text for one in opinions]
     return attached(single, judge, asked, metric=judge_metric(judge), values=values, texts=said)
-
-
-def _warned(results: Results, judge: Judge) -> Results:
-    """Only statements are the model's own words; passages and facts are not."""
-    return warn_of_kinship(results, judge) if judge.rubric.name == "judged_groundedness" else results
 
 
 class _Row(NamedTuple):
@@ -206,7 +203,7 @@ def _of_statements(case: Case, answer: Generation, blocks: Sequence[str]) -> _Ro
     said = [] if says_nothing(answer) else statements(answer.text)
     if not said:
         return _Row(case, answer, why="unscored: the answer states nothing that could be supported")
-    return _shown(case, answer, said, passages=_joined(blocks)) if blocks else _nothing(case, answer)
+    return _shown(case, answer, said, passages="\n\n".join(blocks)) if blocks else _nothing(case, answer)
 
 
 def _of_passages(case: Case, answer: Generation, blocks: Sequence[str]) -> _Row:
@@ -217,7 +214,7 @@ def _of_facts(case: Case, answer: Generation, blocks: Sequence[str]) -> _Row:
     if not case.expected:
         return _Row(case, answer, why="unscored: the case names nothing expected")
     facts = [" or ".join(fact.split("|")) for fact in case.expected]
-    return _shown(case, answer, facts, passages=_joined(blocks)) if blocks else _nothing(case, answer)
+    return _shown(case, answer, facts, passages="\n\n".join(blocks)) if blocks else _nothing(case, answer)
 
 
 _ITEMS: Mapping[str, Callable[[Case, Generation, Sequence[str]], _Row]] = {
@@ -236,10 +233,6 @@ def _nothing(case: Case, answer: Generation) -> _Row:
     if answer.status in ("error", "timeout"):
         return _Row(case, answer, why="unscored: nobody knows what was retrieved")
     return _Row(case, answer, value=0.0, why=NO_PASSAGES)
-
-
-def _joined(blocks: Sequence[str]) -> str:
-    return "\n\n".join(blocks)
 
 
 def _share(row: _Row, opinions: Sequence[Opinion]) -> tuple[float, str]:

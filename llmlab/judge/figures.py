@@ -96,13 +96,9 @@ class VerdictGroup(Shown):
             "kappa_ci": _ends(self.kappa),
             "kappa_both": self.kappa_both.value,
             "kappa_both_ci": _ends(self.kappa_both),
-            "length_slope": self.length.value if self.length else None,
-            "length_slope_se": self.length.se if self.length else None,
-            "length_slope_p": self.length.p_value if self.length else None,
+            **_slope_record("length_slope", self.length),
             "gold_slope": self.length.gold if self.length else None,
-            "own_slope": self.own.value if self.own else None,
-            "own_slope_se": self.own.se if self.own else None,
-            "own_slope_p": self.own.p_value if self.own else None,
+            **_slope_record("own_slope", self.own),
             "sensitivity": self.rates.sensitivity.value,
             "specificity": self.rates.specificity.value,
             "notes": [*self.kappa.notes, *([self.length.note] if self.length and self.length.note else [])],
@@ -479,6 +475,11 @@ def corrected_rate(
     return scores.rate(variant, passes_from=passes_from, level=level)
 
 
+def _slope_record(name: str, slope: BiasSlope | None) -> dict[str, float | None]:
+    parts = (None, None, None) if slope is None else (slope.value, slope.se, slope.p_value)
+    return dict(zip((name, f"{name}_se", f"{name}_p"), parts, strict=True))
+
+
 def _value(estimate: Estimate | None) -> float | None:
     return None if estimate is None else estimate.value
 
@@ -497,36 +498,20 @@ def _interval(estimate: Estimate | None) -> Interval | None:
 
 def _figures(calibration: Calibration) -> dict[str, Measured]:
     group = calibration.only
-    if not isinstance(group, VerdictGroup):
-        grades = {"kappa": group.kappa, "agreement": group.agreement, "leaning": group.leaning}
-        grades |= {} if group.length is None else {"length_slope": group.length}
-        return {name: _measured(estimate) for name, estimate in grades.items()}
-    same = group.position.consistency
-    figures = {"kappa": _measured(group.kappa_both), "flip_rate": _one_minus(same)}
-    if group.position.accuracy_both is not None:
-        figures["accuracy_both"] = _measured(group.position.accuracy_both)
-    if group.length is not None:
-        slope = group.length
-        figures["length_slope"] = Measured(
-            value=slope.value, low=slope.low, high=slope.high, level=slope.level, n=slope.n, note=slope.note
-        )
-    return figures
+    measured: dict[str, Estimate | BiasSlope | None] = {"length_slope": group.length}
+    if isinstance(group, VerdictGroup):
+        same = group.position.consistency
+        value, low, high = (None if end is None else 1.0 - end for end in (same.value, same.high, same.low))
+        flip_rate = Estimate(value=value, low=low, high=high, level=same.level, n=same.n)
+        measured |= {"kappa": group.kappa_both, "flip_rate": flip_rate, "accuracy_both": group.position.accuracy_both}
+    else:
+        measured |= {"kappa": group.kappa, "agreement": group.agreement, "leaning": group.leaning}
+    return {name: _measured(figure) for name, figure in measured.items() if figure is not None}
 
 
-def _measured(estimate: Estimate) -> Measured:
-    return Measured(
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        level=estimate.level,
-        n=estimate.n,
-        note="; ".join(estimate.notes),
-    )
-
-
-def _one_minus(estimate: Estimate) -> Measured:
-    value, low, high = (None if end is None else 1.0 - end for end in (estimate.value, estimate.high, estimate.low))
-    return Measured(value=value, low=low, high=high, level=estimate.level, n=estimate.n)
+def _measured(figure: Estimate | BiasSlope) -> Measured:
+    note = "; ".join(figure.notes) if isinstance(figure, Estimate) else figure.note
+    return Measured(value=figure.value, low=figure.low, high=figure.high, level=figure.level, n=figure.n, note=note)
 
 
 def _labelled(results: Results, labels: Labels | None, metric: str) -> Results:

@@ -297,10 +297,9 @@ def attribute(
         raise ValueError("these results have no scorer; name a metric that says whether an answer is right")
     table, meaning = results.table(name), results.metric(name)
     good = _middle(meaning) if good_from is None else good_from
-    by_id = results.golden.by_id
-    judged = np.array([any(grade > 0 for grade in by_id[case].relevant.values()) for case in table.case_ids])
+    judged = np.isin(table.case_ids, results.golden.judged_ids)
     if not judged.any():
-        raise DataError("no case of the golden set names a relevant document; add `relevant` to its cases")
+        raise DataError("no case that was answered names a relevant document; run those that do")
     fetched = _fetched(results, table, enough or any_relevant)
     right = table.values >= good if meaning.higher_is_better else table.values <= good
     cells = np.where(right, np.where(fetched >= 0.5, 0, 3), np.where(fetched >= 0.5, 1, 2))
@@ -350,7 +349,7 @@ def recall_at_least(share: float) -> Enough:
         raise ValueError(f"share == {share}, must be above 0 and at most 1")
 
     def enough(case: Case, retrieved: Sequence[str]) -> bool:
-        relevant = {doc_id for doc_id, grade in case.relevant.items() if grade > 0}
+        relevant = set(case.relevant_ids)
         return len(relevant & set(retrieved)) >= share * len(relevant)
 
     return enough

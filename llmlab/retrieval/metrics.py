@@ -30,7 +30,7 @@ from llmlab.retrieval.rankings import (
     on_cores,
     place_in_group,
 )
-from llmlab.retrieval.trec import read_qrels, read_run_unordered
+from llmlab.retrieval.trec import read_qrels, read_run
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.shares import share_estimate
 
@@ -218,7 +218,7 @@ def evaluate(
     ties = by_descending_id if isinstance(run, (str, Path)) else keep_order
     read: list[Callable[[], Any]] = [
         lambda: judgements_of(read_qrels(qrels) if isinstance(qrels, (str, Path)) else qrels),
-        lambda: read_run_unordered(run) if isinstance(run, (str, Path)) else run,
+        lambda: read_run(run) if isinstance(run, (str, Path)) else run,
     ]
     judgements, table = on_cores(lambda reader: reader(), read)
     ranking = judged_ranking(table, judgements, ties=ties)

@@ -17,12 +17,12 @@ import pyarrow as pa
 
 from llmlab.base.errors import FileRuleError
 from llmlab.results.wording import counted
-from llmlab.retrieval.rankings import descending_places, encode, id_array, on_cores, pairs_repeat
+from llmlab.retrieval.rankings import encode, id_array, on_cores, pairs_repeat
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_qrels", "read_run", "read_run_unordered"]
+__all__ = ["read_qrels", "read_run"]
 
 QRELS_FIELDS = ("query_id", "iteration", "doc_id", "relevance")
 RUN_FIELDS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
@@ -52,28 +52,17 @@ def read_qrels(path: str | Path) -> pd.DataFrame:
 
 
 def read_run(path: str | Path) -> pd.DataFrame:
-    """The results in a TREC run file: columns query_id, doc_id and score, tied documents in trec_eval's order.
+    """The results in a TREC run file: columns query_id, doc_id and score, in the file's order.
 
-    As in trec_eval the file's rank is ignored, scores are held in single precision (so that scores which differ only
-    beyond its seven digits are ties), and tied documents stand by descending document id.
+    As in trec_eval the file's rank is ignored, and scores are held in single precision (so that scores which differ
+    only beyond its seven digits are ties). Ties are broken where documents are ranked (`rankings.by_descending_id`).
 
     Raises:
         FileRuleError: a line without six fields, a score that is not a finite number, or a file that cannot be read;
             names file and line.
     """
-    table = _run_table(Path(path))
-    doc_ids = _ties_by_descending_document(table, table["score"].to_numpy())
-    return _frame(table if doc_ids is None else table.set_column(1, "doc_id", doc_ids))
-
-
-def read_run_unordered(path: str | Path) -> pd.DataFrame:
-    """The same with tied documents as the file has them, for whoever breaks ties while ranking."""
-    return _frame(_run_table(Path(path)))
-
-
-def _run_table(path: Path) -> pa.Table:
-    table = _read(path, RUN_FIELDS, {"score": pa.float64()}, _run_number)
-    return table.set_column(2, "score", pa.array(table["score"].to_numpy().astype(np.float32)))
+    table = _read(Path(path), RUN_FIELDS, {"score": pa.float64()}, _run_number)
+    return _frame(table.set_column(2, "score", pa.array(table["score"].to_numpy().astype(np.float32))))
 
 
 def _read(
@@ -188,22 +177,6 @@ def _first_judgements(path: Path, table: pa.Table) -> pa.Array:
 def _line_of_row(path: Path, row: int) -> int:
     filled = (line for line, text in enumerate(path.read_bytes().split(b"\n"), start=1) if text.strip())
     return next(line for count, line in enumerate(filled) if count == row)
-
-
-def _ties_by_descending_document(table: pa.Table, score: np.ndarray) -> pa.Array | None:
-    """The document ids with those that tie in a query exchanged among their own rows; None where nothing ties."""
-    query, _ = encode(id_array(table["query_id"], what="query ids"))
-    level = (query.astype(np.uint64) << np.uint64(32)) | (score + np.float32(0)).view(np.uint32)  # -0.0 equals 0.0
-    in_order = np.sort(level)
-    shared = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
-    if not len(shared):
-        return None
-    tied = np.flatnonzero(shared[np.minimum(np.searchsorted(shared, level), len(shared) - 1)] == level)
-    doc_ids = id_array(table["doc_id"], what="document ids")
-    place = descending_places(doc_ids.take(pa.array(tied)))
-    order = np.arange(len(score))
-    order[tied[np.argsort(level[tied], kind="stable")]] = tied[np.lexsort((place, level[tied]))]
-    return doc_ids.take(pa.array(order))
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

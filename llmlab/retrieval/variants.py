@@ -118,10 +118,7 @@ class RunMetrics(Shown):
         rows = []
         for i in order:
             case, got = self.golden.by_id[table.case_ids[i]], self.fetched.get((variant, table.case_ids[i]), ())
-            wanted = sorted(
-                (doc_id for doc_id, grade in case.relevant.items() if grade > 0),
-                key=lambda doc_id, of=case.relevant: -of[doc_id],  # type: ignore[misc]  # binds this case's grades
-            )
+            wanted = sorted(case.relevant_ids, key=case.relevant.__getitem__, reverse=True)
             rows.append(
                 {
                     "case": case.id,
@@ -281,10 +278,8 @@ def _measured(
     n_unknown: int = 0,
     k_used: Mapping[str, int],
 ) -> RunMetrics:
-    judged = {case.id: dict(case.relevant) for case in golden if any(grade > 0 for grade in case.relevant.values())}
-    if not judged:
-        raise DataError("no case of the golden set names a relevant document; add `relevant` to its cases")
-    case_ids, groups = tuple(judged), CaseGroups.of(tuple(judged), golden)
+    case_ids, groups = golden.judged_ids, CaseGroups.of(golden.judged_ids, golden)
+    judged = {case_id: dict(golden.by_id[case_id].relevant) for case_id in case_ids}
     tables, unjudged = dict[Measure, ScoreTable](), dict[tuple[str, Measure], float | None]()
     for together in _alike(rows):
         cells = [row for row in rows[together[0]] if row[1] in judged]

@@ -108,8 +108,9 @@ def test_an_empty_file_is_an_empty_table(written):
 
 
 def test_ties_stand_by_descending_document_id_and_the_rank_is_ignored(written):
-    frame = read_run(written("q Q0 a 1 1.0 t\nq Q0 top 9 5 t\nq Q0 c 2 1.0 t\nq Q0 b 3 1.0 t\np Q0 a 1 1.0 t\n"))
-    assert frame["doc_id"].tolist() == ["c", "top", "b", "a", "a"]
+    path = written("q Q0 a 1 1.0 t\nq Q0 top 9 5 t\nq Q0 c 2 1.0 t\nq Q0 b 3 1.0 t\np Q0 a 1 1.0 t\n")
+    for place, doc_id in enumerate(("top", "c", "b", "a"), start=1):
+        assert evaluate({"q": {doc_id: 1}}, path, measures=["RR"]).mean("RR") == 1 / place
 
 
 def test_scores_that_differ_beyond_single_precision_are_ties_as_in_trec_eval(written):
