@@ -1,4 +1,4 @@
-"""The engine: which calls a run makes, the store of every answer ever received, and `run` itself."""
+"""The engine: which calls a run makes, `run` itself, and whether the index that it searched is still true."""
 
 from __future__ import annotations
 

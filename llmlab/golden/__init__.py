@@ -1,4 +1,4 @@
-"""Golden sets: the cases that a change is judged on, each with its id, inputs, expectations and cluster."""
+"""Golden sets: the cases that a change is judged on, and what people said of the answers to them."""
 
 from __future__ import annotations
 
