@@ -1,7 +1,7 @@
 """What a call is made of: the request that goes out, the generation that comes back, and who carries it.
 
 A client is anything with a `fingerprint` and an async `complete(request) -> Generation`; so wrapping
-an SDK takes a few lines. `experiment` fills in variant, case and repeat; a client leaves them empty.
+an SDK takes a few lines. `engine` fills in variant, case and repeat; a client leaves them empty.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The call store: every answer ever received, in one SQLite file, durable before anybody uses it.
 
 A run asks it first and pays only for what is missing, so a killed run resumes with nothing lost. Several
-processes may share one file. JSON only: opening somebody else's file cannot run code. Used by `experiment`.
+processes may share one file. JSON only: opening somebody else's file cannot run code. Used by `engine`.
 """
 
 from __future__ import annotations

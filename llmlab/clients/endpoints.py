@@ -1,7 +1,7 @@
 """Where models are reached: `endpoints.yaml`, one per environment, outside every bundle's digest.
 
 An entry is named after a provider (`openai`), a model (`openai/gpt-4o-2024-08-06`) or a pattern (`vllm/llama-*`).
-The best fitting one wins: the exact name, then the longest pattern, then the provider. Used by `experiment`.
+The best fitting one wins: the exact name, then the longest pattern, then the provider. Used by `engine`.
 
 An entry may list several endpoints or keys under `in_turn`; each takes from the entry what it does not say itself.
 They are one endpoint to everybody else: the call key does not depend on which of them answered.

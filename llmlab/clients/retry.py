@@ -301,17 +301,24 @@ async def with_retries(
         deadline_s += waited_s  # our own waiting is not the endpoint's time
         number += 1
         sent_s = loop.time()
+        attempt_ends_s = sent_s + policy.attempt_timeout_s
+        failed: CallError
         try:
-            answer = await _bounded(attempt, lane, number, policy=policy, deadline_s=deadline_s)
+            async with asyncio.timeout_at(min(attempt_ends_s, deadline_s)):
+                answer = await attempt(lane, number)
             lane.failures = 0
             return answer
+        except TimeoutError:
+            bound = "attempt_timeout_s" if attempt_ends_s <= deadline_s else "case_timeout_s"
+            failed = CallTimeoutError(f"no complete answer within {getattr(policy, bound):g} s ({bound})")
         except CallError as error:
-            failed, waited_s = error, loop.time() - sent_s
+            failed = error
         finally:
             lanes.leave(lane)
+        took_s = loop.time() - sent_s
         wait_s, final = _after(failed, lane, number, policy=policy, lanes=lanes)
         if final is not None or loop.time() + wait_s >= deadline_s:  # raised out here: what was received is not shown
-            raise _told(final or failed, attempts=number, waited_s=waited_s)
+            raise _told(final or failed, attempts=number, waited_s=took_s)
         await asyncio.sleep(wait_s)
 
 
@@ -337,23 +344,6 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
-
-
-async def _bounded(
-    attempt: Callable[[Lane, int], Awaitable[Answer]],
-    lane: Lane,
-    number: int,
-    *,
-    policy: RetryPolicy,
-    deadline_s: float,
-) -> Answer:
-    attempt_ends_s = asyncio.get_running_loop().time() + policy.attempt_timeout_s
-    try:
-        async with asyncio.timeout_at(min(attempt_ends_s, deadline_s)):
-            return await attempt(lane, number)
-    except TimeoutError:
-        bound = "attempt_timeout_s" if attempt_ends_s <= deadline_s else "case_timeout_s"
-        raise CallTimeoutError(f"no complete answer within {getattr(policy, bound):g} s ({bound})") from None
 
 
 def _after(

@@ -1,6 +1,6 @@
 """The index: a corpus, cut and indexed as a bundle's retrieval config says, with a digest and a manifest.
 
-`experiment` asks it for passages; results, receipts and registered versions carry its digest.
+`engine` asks it for passages; results, receipts and registered versions carry its digest.
 """
 
 from __future__ import annotations

@@ -1,25 +1,91 @@
-"""What wire formats share: bytes are JSON or a TransportError, and events come out however the stream was cut."""
+"""Wire formats, read: whatever arrives is an answer with a status or a TransportError; and the rules of parameters."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.base.errors import TransportError
-from llmlab.clients.wire import inner_error, parsed, read_json, sse_data, text_of
+from llmlab.clients import anthropic, openai, wire
+from llmlab.clients.anthropic import StreamedMessage
+from llmlab.clients.base import Generation
+from llmlab.clients.openai import StreamedReply
+from llmlab.clients.wire import inner_error, parsed, read_json, sampling_rules, sse_data, text_of
+from tests.clients.made import MESSAGES, asking
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=6,
+)
 
 
-@settings(max_examples=60, deadline=None)
+def some(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects with these fields, the optional ones only sometimes."""
+    return st.fixed_dictionaries(required, optional=optional)
+
+
+PART = some({}, content=JSON, refusal=JSON, tool_calls=JSON)
+CHOICE = some({"message": PART | JSON}, finish_reason=JSON)
+USAGE = some({}, prompt_tokens=JSON, prompt_tokens_details=JSON)
+CHAT_REPLY = some({"choices": st.lists(CHOICE, max_size=2) | JSON}, usage=USAGE | JSON, model=JSON, error=JSON)
+CHAT_EVENT = some({}, choices=st.lists(JSON | some({"delta": JSON | PART}), max_size=2), usage=JSON, error=JSON)
+BLOCK = some({"type": st.sampled_from(["text", "tool_use", "thinking"]) | JSON}, text=JSON, name=JSON, input=JSON)
+MESSAGE = some(
+    {"content": st.lists(BLOCK | JSON, max_size=3) | JSON},
+    stop_reason=JSON | st.just("refusal"),
+    stop_details=JSON,
+    usage=JSON,
+    model=JSON,
+)
+DELTA = some({"type": st.sampled_from(["text_delta", "input_json_delta"]) | JSON}, text=JSON, partial_json=JSON)
+KINDS = ["message_start", "content_block_start", "content_block_delta", "message_delta", "ping", "message_stop"]
+MESSAGE_EVENT = some(
+    {"type": st.sampled_from(KINDS)},
+    message=MESSAGE | JSON,
+    index=JSON,
+    content_block=BLOCK | JSON,
+    delta=DELTA | JSON,
+    usage=JSON,
+)
+FORMATS = [
+    pytest.param(openai.read_answer, StreamedReply, CHAT_REPLY, CHAT_EVENT, id="chat"),
+    pytest.param(anthropic.read_answer, StreamedMessage, MESSAGE, MESSAGE_EVENT, id="messages"),
+]
+
+
+@pytest.mark.parametrize(("read", "stream", "replies", "events"), FORMATS)
+@settings(max_examples=150)
+@given(data=st.data())
+def test_any_json_and_any_events_are_an_answer_or_a_transport_error(
+    read: Any, stream: Any, replies: Any, events: Any, data: st.DataObject
+) -> None:
+    with contextlib.suppress(TransportError):
+        answer = Generation(**read(data.draw(replies)))
+        assert answer.answered
+        assert answer.from_json(answer.to_json()) == answer
+    pieces = stream()
+    with contextlib.suppress(TransportError):
+        for event in data.draw(st.lists(events, max_size=5)):
+            pieces.take(event)
+        pieces.end()
+        assert Generation(**read(pieces.reply())).answered
+
+
+@settings(max_examples=60)
 @given(body=st.binary(max_size=60))
 def test_any_bytes_are_a_json_object_or_a_transport_error(body: bytes) -> None:
     with contextlib.suppress(TransportError):
         assert isinstance(read_json(body), dict)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cuts=st.lists(st.integers(0, 80), max_size=6))
 def test_events_come_out_however_the_stream_was_cut(cuts: list[int]) -> None:
     stream = b': hi\n\nevent: x\r\ndata: {"a": 1}\r\n\r\nid: 4\ndata:{"b": 2}\n\ndata:\n\ndata: [DONE]\n\n'
@@ -33,13 +99,11 @@ def test_events_come_out_however_the_stream_was_cut(cuts: list[int]) -> None:
 
 @pytest.mark.parametrize("error", [{"error": "lost"}, {"object": "error", "message": "lost"}, {"type": "error"}])
 def test_an_error_with_status_200_is_told(error: dict[str, str]) -> None:
-    """FAULTS 21."""
     with pytest.raises(TransportError, match="status 200, but an error inside"):
         inner_error(error)
 
 
 def test_keys_in_an_inner_error_are_removed() -> None:
-    """FAULTS 82."""
     with pytest.raises(TransportError) as raised:
         inner_error({"error": "wrong key: no usual shape"}, secrets=("no usual shape",))
     assert "no usual shape" not in str(raised.value)
@@ -48,3 +112,190 @@ def test_keys_in_an_inner_error_are_removed() -> None:
 def test_what_is_no_text_or_json_is_handed_on_or_left_out() -> None:
     assert text_of([{"text": "a"}, 7, {"text": [{"text": "b"}]}]) == "ab"
     assert [parsed(text) for text in ('{"a": 1', "NaN", '{"a": 1}')] == ['{"a": 1', "NaN", {"a": 1}]
+
+
+def chat_answer(reply: dict[str, Any]) -> Generation:
+    return Generation(**openai.read_answer(reply))
+
+
+def streamed(*parts: bytes) -> StreamedReply:
+    """The stream put together from bytes as they arrived."""
+    stream, rest = StreamedReply(), b""
+    for part in parts:
+        values, rest = sse_data(part, rest)
+        for value in values:
+            if value == b"[DONE]":
+                stream.end()
+            else:
+                stream.take(read_json(value))
+    return stream
+
+
+def sent(*events: dict[str, Any]) -> bytes:
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+
+
+@pytest.mark.parametrize(
+    "received",
+    [(sent({"choices": [{"delta": {"content": "half an ans"}}]}),), (b": ok\n\ndata: [DONE]\n\n",)],
+    ids=["torn", "said nothing"],
+)
+def test_a_stream_without_an_answers_end_is_no_answer(received: tuple[bytes, ...]) -> None:
+    with pytest.raises(TransportError, match="stopped before its end"):
+        streamed(*received).reply()
+
+
+@settings(max_examples=30)
+@given(text=st.text(max_size=30), cuts=st.lists(st.integers(0, 400), max_size=6))
+def test_a_stream_reads_the_same_however_it_is_cut(text: str, cuts: list[int]) -> None:
+    events: list[dict[str, Any]] = [{"choices": [{"delta": {"content": letter}}]} for letter in text]
+    events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    whole = sent(*events).replace(b"\n", b"\r\n") + b"data: [DONE]\n\n"
+    ends = [*sorted(cuts), len(whole)]
+    parts = [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    assert chat_answer(streamed(*parts).reply()).text == text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        b'data: {"error": {"message": "lost"}}\n\n',
+        b'data: {"object": "error", "message": "lost", "type": "BadRequestError", "code": 400}\n\n',
+        b'error: {"error": {"code": 500, "message": "lost"}}\n\n',
+        b'event: error\ndata: {"error": "lost"}\n\n',
+    ],
+    ids=["OpenAI", "vLLM", "llama.cpp", "gateways"],
+)
+def test_an_error_inside_a_stream_is_no_answer(error: bytes) -> None:
+    """Several servers send [DONE] after it as after any answer."""
+    with pytest.raises(TransportError, match="lost"):
+        streamed(sent({"choices": [{"delta": {"content": "half"}}]}), error, b"data: [DONE]\n\n")
+
+
+def test_tool_calls_streamed_in_pieces_are_put_together() -> None:
+    pieces = ({"name": "f", "arguments": ""}, {"arguments": '{"a"'}, {"arguments": ": 1}"})
+    events = [{"choices": [{"delta": {"tool_calls": [{"index": 0, "function": piece}]}}]} for piece in pieces]
+    reply = streamed(sent(*events), b"data: [DONE]\n\n").reply()
+    assert chat_answer(reply).tool_calls == ({"name": "f", "arguments": {"a": 1}},)
+
+
+def test_reasoning_is_neither_the_answer_nor_its_first_token() -> None:
+    """vLLM and llama.cpp send it as `reasoning_content`, others as `reasoning`; a role-only chunk comes first."""
+    deltas = [{"role": "assistant", "content": None}, {"reasoning_content": "Hm."}, {"reasoning": "Hm."}]
+    stream = streamed(sent(*[{"choices": [{"delta": delta}]} for delta in deltas]))
+    assert not stream.started
+    stream.take({"choices": [{"delta": {"content": "Paris"}, "finish_reason": "stop"}]})
+    assert stream.started
+    answer = chat_answer(stream.reply())
+    assert (answer.status, answer.text, answer.usage.input_tokens) == ("ok", "Paris", None)
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "status", "text"),
+    [
+        ({"content": "Paris"}, "stop", "ok", "Paris"),
+        ({"content": "Paris"}, None, "ok", "Paris"),
+        ({"content": [{"type": "text", "text": "Par"}, {"type": "text", "text": "is"}]}, "stop", "ok", "Paris"),
+        ({"content": "Par"}, "length", "truncated", "Par"),
+        ({"content": ""}, "length", "truncated", ""),
+        ({"content": " \n"}, "stop", "empty", " \n"),
+        ({"content": None}, "stop", "empty", ""),
+        ({"content": None, "refusal": "No."}, "stop", "refused", "No."),
+        ({"content": None}, "content_filter", "refused", ""),
+        ({"content": "I'm sorry, but no."}, "stop", "ok", "I'm sorry, but no."),
+    ],
+)
+def test_status_and_text_of_common_replies(message: dict[str, Any], finish: str | None, status: str, text: str) -> None:
+    """An apology in words is for a scorer to judge; only what the protocol marks is a refusal here."""
+    answer = chat_answer({"choices": [{"message": message, "finish_reason": finish}]})
+    assert (answer.status, answer.text) == (status, text)
+
+
+def test_a_message_that_ends_before_its_stop_reason_is_no_answer() -> None:
+    stream = StreamedMessage()
+    stream.take({"type": "message_start", "message": {"content": []}})
+    stream.end()  # a proxy's [DONE] proves nothing
+    with pytest.raises(TransportError, match="stopped before its end"):
+        stream.reply()
+
+
+def test_counts_of_a_message_delta_replace_earlier_ones() -> None:
+    """They are cumulative: https://platform.claude.com/docs/en/build-with-claude/streaming."""
+    stream = StreamedMessage()
+    stream.take({"type": "message_start", "message": {"usage": {"input_tokens": 25, "output_tokens": 1}}})
+    for output in (5, 15):
+        usage = {"output_tokens": output, "input_tokens": None}
+        stream.take({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage})
+    usage = anthropic.read_answer(stream.reply())["usage"]
+    assert (usage.input_tokens, usage.output_tokens) == (25, 15)
+
+
+def test_input_of_a_tool_that_is_no_json_stays_as_the_model_wrote_it() -> None:
+    stream = StreamedMessage()
+    stream.take({"type": "message_start", "message": {}})
+    block = {"type": "tool_use", "name": "f", "input": {}}
+    stream.take({"type": "content_block_start", "index": 0, "content_block": block})
+    delta = {"type": "input_json_delta", "partial_json": '{"a": 1'}
+    stream.take({"type": "content_block_delta", "index": 0, "delta": delta})
+    stream.take({"type": "message_delta", "delta": {"stop_reason": "max_tokens"}})
+    assert anthropic.read_answer(stream.reply())["tool_calls"] == ({"name": "f", "arguments": '{"a": 1'},)
+
+
+def test_tools_in_the_shape_of_other_providers_are_translated() -> None:
+    own = {"name": "f", "description": "Does.", "parameters": {"type": "object"}}
+    wanted = [{"name": "f", "description": "Does.", "input_schema": {"type": "object"}}]
+    for tool in (own, {"type": "function", "function": own}):
+        assert anthropic.AnthropicClient().body(asking(wire=MESSAGES, tools=(tool,)))["tools"] == wanted
+
+
+def test_what_a_model_does_not_take_is_told_with_its_page() -> None:
+    told, source = sampling_rules("anthropic_messages", "claude-opus-4-7")
+    assert "no temperature: models from Opus 4.7 on take no sampling parameters" in told
+    assert any(sentence.startswith("no seed: ") for sentence in told)
+    assert source.startswith("https://platform.claude.com/")
+
+
+def test_values_that_still_pass_are_told() -> None:
+    assert "no temperature but 1: a reasoning model" in sampling_rules("azure", "o3-2025-04-16")[0]
+    assert "no temperature above 1: the Messages API takes 0 to 1" in sampling_rules("anthropic_messages", "x")[0]
+
+
+def test_a_provider_without_rules_takes_everything() -> None:
+    assert sampling_rules("vllm", "any") == ((), "")
+
+
+@pytest.mark.parametrize("name", sorted(wire._all_rules()))
+def test_rules_are_whole(name: str) -> None:
+    """Every family names its page, every refusal its reason; patterns compile, references lead somewhere."""
+    rules = wire._all_rules()
+    family = rules[name]
+    if "same_as" in family:
+        assert rules[family["same_as"]]
+        return
+    assert family["source"].startswith("https://")
+    assert "models_as" not in family or rules[family["models_as"]]["models"]
+    for level in (family, *family.get("models", ())):
+        assert all(rule["why"] for rule in level.get("refuse", {}).values())
+        re.compile(level.get("match", ""))
+
+
+@pytest.mark.parametrize(
+    ("model_id", "refused"),
+    [
+        ("claude-opus-4-7", True),
+        ("claude-opus-4-8", True),
+        ("claude-sonnet-5", True),
+        ("claude-opus-5-5", True),
+        ("claude-haiku-5-5", True),
+        ("us.anthropic.claude-opus-4-7", True),
+        ("claude-opus-4-6", False),
+        ("claude-sonnet-4-6", False),
+        ("claude-haiku-4-5-20251001", False),
+        ("claude-opus-4-1-20250805", False),
+        ("claude-opus-4-20250514", False),
+    ],
+)
+def test_models_from_opus_4_7_on_take_no_sampling_parameters(model_id: str, refused: bool) -> None:
+    """Source: https://platform.claude.com/docs/en/about-claude/models/migration-guide."""
+    told = sampling_rules("anthropic_messages", model_id)[0]
+    assert any("take no sampling parameters" in sentence for sentence in told) == refused
