@@ -105,17 +105,17 @@ class Freshness(Shown):
         """
         if not 0 <= stale_at_most < 1:
             raise ValueError(f"stale_at_most == {stale_at_most}, must be >= 0 and below 1")
-        found = self.stale_share
-        if found is None or found.value is None:
+        share = self.stale_share
+        if share is None or share.value is None:
             raise DataError("no golden set was given to check(...), so nobody knows whose questions are concerned")
-        if self.fresh or (found.high is not None and found.high <= stale_at_most):
+        if self.fresh or (share.high is not None and share.high <= stale_at_most):
             word = Verdict.PASS
         else:
-            word = Verdict.FAIL if found.low is not None and found.low > stale_at_most else Verdict.INCONCLUSIVE
-        share = Interval(found.value, found.low, found.high, "%")
+            word = Verdict.FAIL if share.low is not None and share.low > stale_at_most else Verdict.INCONCLUSIVE
+        shown = Interval(share.value, share.low, share.high, "%")
         return Conclusion(
             word=word,
-            sentence=f"{share} of the questions have a stale relevant document, at most {stale_at_most:.0%} allowed.",
+            sentence=f"{shown} of the questions have a stale relevant document, at most {stale_at_most:.0%} allowed.",
         )
 
     def record(self) -> dict[str, Any]:
@@ -309,8 +309,8 @@ def _lag_s(manifest: Mapping[str, Any], now: datetime | None) -> float | None:
 
 
 def _stale_cases(golden: GoldenSet | None, stale: set[str]) -> dict[str, tuple[str, ...]]:
-    found = {case.id: tuple(name for name in case.relevant_ids if name in stale) for case in golden or ()}
-    return {case_id: names for case_id, names in found.items() if names}
+    names_of = {case.id: tuple(name for name in case.relevant_ids if name in stale) for case in golden or ()}
+    return {case_id: names for case_id, names in names_of.items() if names}
 
 
 def _stale_share(golden: GoldenSet, stale: Mapping[str, Any], level: float) -> Estimate:
@@ -319,8 +319,10 @@ def _stale_share(golden: GoldenSet, stale: Mapping[str, Any], level: float) -> E
 
 
 def _top_k(index: Index, golden: GoldenSet, k: int) -> dict[str, list[str]]:
-    found = index.search([fill(index.config.query, case.inputs) for case in golden], k)
-    return {case.id: list(dict.fromkeys(hit.doc_id for hit in hits)) for case, hits in zip(golden, found, strict=True)}
+    hits_of = index.search([fill(index.config.query, case.inputs) for case in golden], k)
+    return {
+        case.id: list(dict.fromkeys(hit.doc_id for hit in hits)) for case, hits in zip(golden, hits_of, strict=True)
+    }
 
 
 def _moves(

@@ -76,10 +76,10 @@ def unfilled(bundle: Bundle, golden: GoldenSet) -> tuple[tuple[str, str], ...]:
     """
     prompt, retrieval = bundle.prompt, bundle.retrieval
     extra = {PASSAGES: ""} if retrieval is not None else {}
-    found = []
+    gaps_of = []
     for number, example in enumerate(prompt.examples, start=1):
         if why := _gap(prompt.template, example.inputs, f"the template with example {number}", try_it=True):
-            found.append(("", why))
+            gaps_of.append(("", why))
     for i, case in enumerate(golden):
         given = {**extra, **case.inputs}
         parts = [("the system text", prompt.system, given), ("the template", prompt.template, given)]
@@ -87,8 +87,8 @@ def unfilled(bundle: Bundle, golden: GoldenSet) -> tuple[tuple[str, str], ...]:
             parts.append(("the retrieval query", retrieval.query, dict(case.inputs)))
         gaps = (_gap(text, values, name, try_it=i == 0) for name, text, values in parts)
         if why := next(filter(None, gaps), ""):
-            found.append((case.id, why))
-    return tuple(found)
+            gaps_of.append((case.id, why))
+    return tuple(gaps_of)
 
 
 def leaks(bundle: Bundle, golden: GoldenSet) -> tuple[tuple[int, str, str], ...]:

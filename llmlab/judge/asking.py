@@ -283,7 +283,7 @@ def passage_blocks_of(results: Results, *, base: str | Path | None = None) -> di
     Raises:
         DataError: a variant does not retrieve, or its corpus is no longer the one that was searched.
     """
-    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    blocks: dict[tuple[str, str], tuple[str, ...]] = {}
     cases = results.golden.cases if results.golden is not None else ()
     for variant, bundle in results.bundles.items():
         if bundle.retrieval is None:
@@ -292,9 +292,9 @@ def passage_blocks_of(results: Results, *, base: str | Path | None = None) -> di
         if index.digest != results.index_digests.get(variant):
             raise DataError(f"variant {variant!r}: the corpus has changed since the run; run it again, then judge it")
         hits = index.search([fill(bundle.retrieval.query, case.inputs) for case in cases], bundle.retrieval.k)
-        for case, some in zip(cases, hits, strict=True):
-            found[variant, case.id] = tuple(index.passages([hit]) for hit in some)
-    return found
+        for case, hits_of_case in zip(cases, hits, strict=True):
+            blocks[variant, case.id] = tuple(index.passages([hit]) for hit in hits_of_case)
+    return blocks
 
 
 def _opinion(judge: Instrument, *, status: str, text: str, error: str) -> Opinion:

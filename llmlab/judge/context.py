@@ -182,12 +182,12 @@ def _rows(results: Results, judge: Judge, corpus: Texts, base: str | Path | None
     if judge.rubric.name not in _ITEMS:
         raise ValueError(f"{judge.metric!r} is no judge of context; make one with `context_judge`")
     indexed = passage_blocks_of(results, base=base) if corpus is None else {}
-    found = []
+    rows = []
     for answer in results.generations():
         case = golden.by_id[answer.case_id]
         blocks = indexed[answer.variant, case.id] if corpus is None else _blocks(answer, corpus)
-        found.append(_ITEMS[judge.rubric.name](case, answer, blocks))
-    return found
+        rows.append(_ITEMS[judge.rubric.name](case, answer, blocks))
+    return rows
 
 
 def _blocks(answer: Generation, corpus: Corpus | Mapping[str, str]) -> tuple[str, ...]:

@@ -151,7 +151,7 @@ def prefer(
     ]
     asked = ask(judge, materials, options)
     opinions = iter(asked.opinions)
-    outcomes = {cell: found or _outcome(next(opinions), next(opinions)) for cell, found in settled.items()}
+    outcomes = {cell: known or _outcome(next(opinions), next(opinions)) for cell, known in settled.items()}
     values, texts = [], []
     for g in two.generations():
         outcome = outcomes[g.case_id, g.repeat]
@@ -174,22 +174,22 @@ def verdict_frame(results: Results, metric: str) -> pd.DataFrame:
     answers = {(variant, case_id, repeat): text for variant, case_id, repeat, text in texts}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for case_id, repeat, said in results.answers("case_id", "repeat", "explanations"):
-        found = json.loads(json.loads(said)[metric])
-        if found["order1"] is None and found["order2"] is None and found["settled"]:
+        record = json.loads(json.loads(said)[metric])
+        if record["order1"] is None and record["order2"] is None and record["settled"]:
             continue  # the judge was not asked
-        one, other = (answers.get((found[side], case_id, repeat), "") for side in ("a", "b"))
+        one, other = (answers.get((record[side], case_id, repeat), "") for side in ("a", "b"))
         rows[case_id, repeat] = {
             "case_id": case_id,
             "repeat": repeat,
             "cluster": results.golden.by_id[case_id].cluster or case_id,
             "output_1": one,
             "output_2": other,
-            "order1": found["order1"],
-            "order2": found["order2"],
+            "order1": record["order1"],
+            "order2": record["order2"],
             "words_1": len(one.split()),
             "words_2": len(other.split()),
-            "author_1": family(results.bundles[found["a"]].model),
-            "author_2": family(results.bundles[found["b"]].model),
+            "author_1": family(results.bundles[record["a"]].model),
+            "author_2": family(results.bundles[record["b"]].model),
         }
     return pd.DataFrame(list(rows.values()), columns=list(_VERDICT_COLUMNS))
 

@@ -210,13 +210,13 @@ class Session:
 
     def _label(self, item: Item, value: Value, note: str, date: str) -> Label:
         case_id, question, *digests = item.key
-        said = value
+        given = value
         if value in ("left", "right"):
-            said = 1 if (value == "left") != item.turned else 2
+            given = 1 if (value == "left") != item.turned else 2
         names = ("answer_1", "answer_2") if self.pairwise else ("answer",)
         about: dict[str, Any] = dict(zip(names, digests, strict=True))
         about |= {"inclusion": item.inclusion, "labeller": self.labeller, "date": date, "note": note.strip()}
-        return Label(rubric=self.rubric.name, case_id=case_id, question=question, value=said, **about)  # type: ignore[arg-type]  # sides have become 1 and 2
+        return Label(rubric=self.rubric.name, case_id=case_id, question=question, value=given, **about)  # type: ignore[arg-type]  # sides have become 1 and 2
 
     def _replace(self, key: tuple[str, ...], label: Label | None) -> None:
         """This labeller's line of an item becomes `label`, or goes; everybody else's lines stay as they are."""
@@ -518,12 +518,12 @@ def _material(
         passages = {(case_id, text): shown[variant, case_id] for variant, case_id, text in rows}
 
     def beside(case_id: str, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
-        found = []
+        shown_beside = []
         if "reference" in rubric.needs and results.golden is not None:
-            found.append(("Reference", results.golden.by_id[case_id].reference or "(the case names none)"))
+            shown_beside.append(("Reference", results.golden.by_id[case_id].reference or "(the case names none)"))
         if passages:
-            found.append(("Passages", "\n\n".join(sorted({passages[case_id, text] for text in texts}))))
-        return tuple(found)
+            shown_beside.append(("Passages", "\n\n".join(sorted({passages[case_id, text] for text in texts}))))
+        return tuple(shown_beside)
 
     return beside
 

@@ -147,8 +147,8 @@ class Attribution(Shown):
     def _shares(self, chosen: NDArray[np.bool_], column: NDArray[np.int64]) -> dict[str, object]:
         design = self.groups.design(chosen)
         cells = enumerate(CELLS)
-        found = {cell: share_estimate(column[chosen] == i, **design, level=self.level) for i, cell in cells}
-        return {cell: _shown(estimate, "%") for cell, estimate in found.items()}
+        shares = {cell: share_estimate(column[chosen] == i, **design, level=self.level) for i, cell in cells}
+        return {cell: _shown(estimate, "%") for cell, estimate in shares.items()}
 
     def _rows(self) -> list[dict[str, object]]:
         rows = []
@@ -253,12 +253,12 @@ class Transition(Shown):
         fixed = [counted(sum(self.count(cell, to) for to in answered), cell) for cell in failures]
         new = [counted(sum(self.count(was, cell) for was in answered), f"new {cell}") for cell in failures]
         moved = self.count(*failures)
-        found = f" {counted(moved, 'case')} found now are still answered wrong." if moved else ""
+        found_now = f" {counted(moved, 'case')} found now are still answered wrong." if moved else ""
         lost = int((self.moves == UNKNOWN).any(axis=0).sum()) - self.attribution.n_without_relevant
         unscored = f" {counted(lost, 'case')} without a score in both are left out." if lost else ""
         return (
             f"From {self.before} to {self.after}: {fixed[0]} and {fixed[1]} fixed, {new[0]} and {new[1]}."
-            f"{found}{unscored}"
+            f"{found_now}{unscored}"
         )
 
 
@@ -359,8 +359,8 @@ def _fetched(results: Results, table: ScoreTable, enough: Enough) -> NDArray[np.
     """Shape (cases, variants): the share of repeats that fetched enough; NaN where a variant has no row."""
     golden: GoldenSet = results.golden  # type: ignore[assignment]  # attribute has checked that there is one
     fetched = [enough(golden.by_id[case_id], ids) for case_id, ids in results.answers("case_id", "retrieved")]
-    found, tried = results.cells.sums(np.array(fetched, dtype=float)), results.cells.sums(np.ones(len(fetched)))
-    share: NDArray[np.float64] = np.divide(found, tried, out=np.full(found.shape, np.nan), where=tried > 0)
+    enough_of, tried = results.cells.sums(np.array(fetched, dtype=float)), results.cells.sums(np.ones(len(fetched)))
+    share: NDArray[np.float64] = np.divide(enough_of, tried, out=np.full(enough_of.shape, np.nan), where=tried > 0)
     return share
 
 

@@ -82,9 +82,9 @@ def question_drift(golden: GoldenSet, questions: Sequence[str], *, query: str = 
         others = (golden.by_id[hit.doc_id] for hit in hits if hit.doc_id != case.id)
         own = case.cluster or case.id
         before[next((other.tags[0] for other in others if (other.cluster or other.id) != own), NO_TOPIC)] += 1
-    found = [hits[0].doc_id if hits else None for hits in near.search(asked, 1)]
-    after = Counter(NO_TOPIC if case_id is None else golden.by_id[case_id].tags[0] for case_id in found)
-    unlike = tuple(text for text, case_id in zip(asked, found, strict=True) if case_id is None)
+    nearest = [hits[0].doc_id if hits else None for hits in near.search(asked, 1)]
+    after = Counter(NO_TOPIC if case_id is None else golden.by_id[case_id].tags[0] for case_id in nearest)
+    unlike = tuple(text for text, case_id in zip(asked, nearest, strict=True) if case_id is None)
     return QuestionDrift(mix=mix_drift(before, after), unlike=unlike)
 
 

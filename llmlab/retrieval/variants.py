@@ -212,14 +212,14 @@ def by_k(
         raise ValueError(f"k == {k}, must be >= 1")
     names = [name.partition("@")[0] for name in measures]
     indexes = {variant: _index(variant, given, base) for variant, given in variants.items()}
-    found: dict[tuple[str, str], list[str]] = {}
+    fetched: dict[tuple[str, str], list[str]] = {}
     for variant, index in indexes.items():
         queries = [fill(index.config.query, case.inputs) for case in golden]
         for case, hits in zip(golden, index.search(queries, k), strict=True):
-            found[variant, case.id] = [hit.doc_id for hit in hits]
+            fetched[variant, case.id] = [hit.doc_id for hit in hits]
     rows: dict[Measure, Sequence[Fetched]] = {}
     for depth in range(1, k + 1):
-        cells = [(*cell, tuple(dict.fromkeys(ids[:depth]))) for cell, ids in found.items()]
+        cells = [(*cell, tuple(dict.fromkeys(ids[:depth]))) for cell, ids in fetched.items()]
         rows |= {Measure(name, depth): cells for name in names}
     k_used = {variant: index.config.k for variant, index in indexes.items()}
     return _measured(rows, golden, tuple(variants), level=level, k_used=k_used)
@@ -263,10 +263,10 @@ def _index(variant: str, given: Bundle | RetrievalConfig | Index, base: str | Pa
 
 
 def _parsed(measures: Iterable[str | Measure]) -> list[Measure]:
-    found = list(dict.fromkeys(map(parse_measure, measures)))
-    if not found:
+    parsed = list(dict.fromkeys(map(parse_measure, measures)))
+    if not parsed:
         raise ValueError("no measure was asked for, give at least one such as nDCG@10")
-    return found
+    return parsed
 
 
 def _measured(
@@ -285,9 +285,9 @@ def _measured(
         cells = [row for row in rows[together[0]] if row[1] in judged]
         scored = {variant: _evaluated(variant, cells, judged, together) for variant in variants}
         for measure in together:
-            for v, found in scored.items():
-                unjudged[v, measure] = None if found is None else found.unjudged[together.index(measure)]
-            scores = {v: iter(found.column(measure)) for v, found in scored.items() if found is not None}
+            for v, metrics in scored.items():
+                unjudged[v, measure] = None if metrics is None else metrics.unjudged[together.index(measure)]
+            scores = {v: iter(metrics.column(measure)) for v, metrics in scored.items() if metrics is not None}
             tables[measure] = score_table(
                 Metric(name=str(measure), low=0.0, high=1.0),
                 scores=np.array([next(scores[variant]) for variant, *_ in cells], dtype=np.float64),

@@ -35,7 +35,7 @@ class FalsePositives(Shown):
     trials: int
 
     def _rows(self) -> list[dict[str, object]]:
-        found = {name: wilson_rate(round(rate * self.trials), self.trials) for name, rate in self.rates.items()}
+        shares = {name: wilson_rate(round(rate * self.trials), self.trials) for name, rate in self.rates.items()}
         return [
             {
                 "test": name,
@@ -43,7 +43,7 @@ class FalsePositives(Shown):
                 "false alarms [95% CI]": Interval(rate.value, rate.low, rate.high, "%"),
                 "promised": "5%",
             }
-            for name, rate in found.items()
+            for name, rate in shares.items()
         ]
 
     def _sentence(self) -> str:

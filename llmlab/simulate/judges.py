@@ -173,7 +173,7 @@ def judged_results(
     judge = Judge.pointwise("correctness", model=JUDGE)
     golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"{i}?"}, expected=("yes",)) for i in range(n)))
     rows = [{"variant": v, "case_id": f"q{i}", "text": f"{v} on {i}"} for i in range(n) for v in people]
-    made = Results.from_frame(pd.DataFrame(rows), golden=golden)
+    answers = Results.from_frame(pd.DataFrame(rows), golden=golden)
     graded = {
         v: grades + _one_level(np.full(n, k), noise, rng)
         for (v, grades), k in zip(people.items(), kindness, strict=True)
@@ -182,7 +182,7 @@ def judged_results(
     metric = judge_metric(judge)
     record = JudgeRecord(digest=judge.digest, model=JUDGE, pinned=True, kind="pointwise", rubric="correctness")
     results = replace(
-        made.with_scores(metric, scores),
+        answers.with_scores(metric, scores),
         bundles={v: Bundle.from_prompt(f"{{{{ question }}}} {v}", model=ANSWERS, name="planted") for v in people},
         provenance=Provenance(judges={metric.name: record}),
     )
