@@ -26,8 +26,8 @@ from llmlab.results.scores import CaseGroups
 from llmlab.results.wording import counted
 from llmlab.search.corpus import Corpus
 from llmlab.search.retrievers import Index
+from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
-from llmlab.stats.shares import share_estimate
 
 __all__ = ["Freshness", "check", "freshness_of_index", "load_manifest", "manifest_of", "save_manifest"]
 

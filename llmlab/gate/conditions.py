@@ -19,7 +19,7 @@ from llmlab.results.scores import CaseDesign, ScoreTable
 from llmlab.results.wording import scale_of, unless
 from llmlab.stats import burdens
 from llmlab.stats.arrays import paired_differences
-from llmlab.stats.multiple import holm
+from llmlab.stats.burdens import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
 from llmlab.stats.power import Need, Spread, would_show
 

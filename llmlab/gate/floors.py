@@ -18,9 +18,9 @@ from llmlab.results.scores import CaseDesign, ScoreTable
 from llmlab.results.wording import counted, scale_of
 from llmlab.stats import burdens
 from llmlab.stats.arrays import FloatArray
+from llmlab.stats.bounded import share_estimate, share_p_above
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import mean_difference
-from llmlab.stats.shares import share_estimate, share_p_above
 from llmlab.stats.standard_error import TOO_FEW_DF, StandardError, standard_error
 
 if TYPE_CHECKING:

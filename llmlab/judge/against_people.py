@@ -28,9 +28,8 @@ from llmlab.judge.figures import Calibration
 from llmlab.judge.grading import prefer, score, verdict_frame
 from llmlab.results.provenance import JudgeRecord
 from llmlab.results.results import Results
-from llmlab.stats.agreement import cohen_kappa
+from llmlab.stats.agreement import cohen_kappa, mcnemar, paired_table
 from llmlab.stats.estimate import Estimate, mean_estimate
-from llmlab.stats.proportions import mcnemar, paired_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,8 +18,8 @@ from llmlab.judge.figures import Calibration, ScoreGroup, VerdictGroup
 from llmlab.stats.agreement import agreement, cohen_kappa, confusion_matrix, judge_rates, kappa_bootstrap
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.bias import BiasSlope, length_slope, position_bias, self_preference
-from llmlab.stats.clustered import clustered_fit, contrast
 from llmlab.stats.estimate import Estimate, mean_estimate
+from llmlab.stats.standard_error import clustered_fit, contrast
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ from llmlab.results.margins import UNSCORED_AT_MOST, judged, margins_of
 from llmlab.results.scores import Metric, ScoreTable, above_share
 from llmlab.results.wording import comparison_lines, missing_notes, paired_sentence
 from llmlab.stats.arrays import paired_differences
-from llmlab.stats.multiple import holm
+from llmlab.stats.burdens import holm
 from llmlab.stats.paired import PairedDifference, mean_difference, tipping_point
 from llmlab.stats.power import would_show
 

@@ -17,10 +17,8 @@ from llmlab.base.display import Interval, Shown, number
 from llmlab.base.errors import DataError
 from llmlab.results.scores import Cells, Metric, ScoreTable
 from llmlab.stats.arrays import FloatArray
-from llmlab.stats.estimate import Estimate
-from llmlab.stats.quantiles import quantile, quantile_difference
-from llmlab.stats.ratios import ratio_change, ratio_of_sums
-from llmlab.stats.repeats import consistency as repeat_consistency
+from llmlab.stats.estimate import Estimate, quantile, quantile_difference, ratio_change, ratio_of_sums
+from llmlab.stats.estimate import consistency as repeat_consistency
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ import numpy as np
 
 from llmlab.base.errors import DataError
 from llmlab.golden.cases import GoldenSet
-from llmlab.stats.repeats import Aggregation, reduce_repeats
-from llmlab.stats.weighted import effective_size
+from llmlab.stats.estimate import Aggregation, reduce_repeats
+from llmlab.stats.standard_error import effective_size
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,8 @@ from llmlab.base.project import utc
 from llmlab.results.cost import LATENCIES
 from llmlab.results.scores import ScoreTable
 from llmlab.stats.arrays import FloatArray
+from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate, mean_estimate
-from llmlab.stats.shares import share_estimate
 
 __all__ = ["Summary", "age_of", "best_variant", "case_mean", "summarise", "worst_case_mean"]
 

@@ -21,8 +21,8 @@ from llmlab.results.comparison import Comparison, compare_tables
 from llmlab.results.results import Results
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable
 from llmlab.results.wording import counted
+from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate, mean_estimate
-from llmlab.stats.shares import share_estimate
 
 __all__ = [
     "CELLS",

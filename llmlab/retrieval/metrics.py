@@ -31,8 +31,8 @@ from llmlab.retrieval.rankings import (
     place_in_group,
 )
 from llmlab.retrieval.trec import read_qrels, read_run
+from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
-from llmlab.stats.shares import share_estimate
 
 if TYPE_CHECKING:
     import pandas as pd

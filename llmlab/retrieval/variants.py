@@ -22,8 +22,8 @@ from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
 from llmlab.results.wording import counted
 from llmlab.retrieval.metrics import Measure, RetrievalMetrics, evaluate, parse_measure
 from llmlab.search.retrievers import Index, build_index
+from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
-from llmlab.stats.shares import share_estimate
 
 __all__ = ["RunMetrics", "by_k", "compare_runs", "of_results"]
 

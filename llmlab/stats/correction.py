@@ -20,10 +20,8 @@ from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError
 from llmlab.stats.agreement import JudgeRates
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit, paired_differences
-from llmlab.stats.clustered import clustered_fit, contrast
 from llmlab.stats.estimate import Estimate, wilson_rate
-from llmlab.stats.standard_error import FEW_DF, skew_notes
-from llmlab.stats.weighted import case_weights
+from llmlab.stats.standard_error import FEW_DF, case_weights, clustered_fit, contrast, skew_notes
 
 __all__ = ["Correction", "ppi_difference", "ppi_mean", "rogan_gladen"]
 

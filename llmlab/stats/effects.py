@@ -17,7 +17,7 @@ from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import p_text
 from llmlab.stats.arrays import ROUNDED_OFF, FloatArray
-from llmlab.stats.multiple import holm
+from llmlab.stats.burdens import holm
 from llmlab.stats.paired import PairedDifference, mean_difference
 
 __all__ = ["Effect", "Effects", "factor_effects"]

@@ -1,20 +1,45 @@
-"""A number with its uncertainty: the value that every statistic in llmlab returns or contains.
+"""A number with its uncertainty, and the estimates of one arm: means, rates, ratios of sums, quantiles.
 
-Also the estimates of one sample: a mean over cases (clustered or not) and a rate (Wilson).
+`Estimate` is what every statistic in llmlab returns or contains. Ratios (cost per success, failed and repeated attempts
+billed too) have intervals of the log ratio by the delta method over clusters. Quantiles (p95 latency) have a bootstrap
+over clusters; an answer that was lost took longer than any that came: infinity stands for it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from llmlab.base.display import Interval, Shown, as_sentences
 from llmlab.base.errors import DataError
+from llmlab.stats.arrays import FloatArray, cluster_codes, floats, open_unit
+from llmlab.stats.standard_error import (
+    StandardError,
+    case_weights,
+    skew_notes,
+    standard_error,
+    t_quantile,
+    weighted_mean,
+)
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-__all__ = ["Estimate", "mean_estimate", "score_interval", "wilson_bounds", "wilson_rate"]
+__all__ = [
+    "Aggregation",
+    "Estimate",
+    "consistency",
+    "mean_estimate",
+    "quantile",
+    "quantile_difference",
+    "ratio_change",
+    "ratio_of_sums",
+    "reduce_repeats",
+    "score_interval",
+    "wilson_bounds",
+    "wilson_rate",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -65,9 +90,6 @@ def mean_estimate(
     """
     import numpy as np
 
-    from llmlab.stats.arrays import open_unit
-    from llmlab.stats.standard_error import skew_notes, standard_error, t_quantile, weighted_mean
-
     error = standard_error(values, clusters, weights=weights)
     w = None if error.effective is None else np.asarray(weights, dtype=np.float64)
     mean = weighted_mean(np.asarray(values, dtype=np.float64), w)
@@ -111,8 +133,6 @@ def wilson_bounds(successes: int, n: int, *, level: float = 0.95) -> tuple[float
     """
     from scipy.special import ndtri
 
-    from llmlab.stats.arrays import open_unit
-
     _check_counts(successes, n)
     return score_interval(successes / n, n, float(ndtri(0.5 + open_unit(level, "level") / 2)))
 
@@ -134,3 +154,268 @@ def _check_counts(successes: int, n: int) -> None:
 def _mean_method(n_clusters: int, *, clustered: bool, weighted: bool) -> str:
     mean = "weighted mean" if weighted else "mean"
     return f"{mean}, t interval, CR2 over {n_clusters:,} clusters" if clustered else f"{mean}, t interval"
+
+
+def ratio_of_sums(
+    numerator: ArrayLike, denominator: ArrayLike, *, clusters: ArrayLike | None = None, level: float = 0.95
+) -> Estimate:
+    """sum(numerator) / sum(denominator) over cases, shapes (n,), for example cost in dollars per success.
+
+    Interval: exp of a t interval of the log ratio, linearised per case as x_i / mean(x) - y_i / mean(y), CR2 over
+    clusters. No success at all: value None, and said. Raises DataError below two cases, ValueError for negatives.
+
+    >>> print(ratio_of_sums([1.0, 2.0, 3.0, 1.0, 2.0, 4.0] * 5, [1, 0, 1, 1, 0, 1] * 5))
+    3.2 [2.4, 4.4]
+    """
+    x, y = _pair(numerator, denominator)
+    blank = Estimate(value=None, level=open_unit(level, "level"), n=x.size, n_attempted=x.size, method=_method("ratio"))
+    if not y.any():
+        return _noted(blank, None, "the denominators add up to 0 (no success): the ratio is undefined")
+    if not x.any():
+        return _noted(blank, 0.0, "the numerators add up to 0: there is no interval around a ratio of 0")
+    error = standard_error(_linearised(x, y), clusters)
+    return _exp_interval(float(x.sum() / y.sum()), error, level=level, method=_method("ratio"))
+
+
+def ratio_change(
+    baseline: tuple[ArrayLike, ArrayLike],
+    candidate: tuple[ArrayLike, ArrayLike],
+    *,
+    clusters: ArrayLike | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """The candidate's ratio over the baseline's (1.12 = 12% more per success), paired by case.
+
+    Each arm is its (numerator, denominator). Raises DataError where a sum is 0: the change is undefined then.
+
+    >>> arm_a, arm_b = ([1.0, 2.0, 3.0, 4.0], [1, 1, 0, 1]), ([1.1, 2.0, 3.5, 4.2], [1, 1, 0, 1])
+    >>> print(ratio_change(arm_a, arm_b))
+    1.08 [0.97, 1.21]
+    """
+    (x_a, y_a), (x_b, y_b) = _arms(baseline, candidate)
+    error = standard_error(_linearised(x_b, y_b) - _linearised(x_a, y_a), clusters)
+    change = float(x_b.sum() / y_b.sum()) / float(x_a.sum() / y_a.sum())
+    return _exp_interval(change, error, level=level, method=_method("ratio of two paired ratios"))
+
+
+def _pair(numerator: ArrayLike, denominator: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    x = floats(numerator, "numerator", at_least=2)
+    y = floats(denominator, "denominator", at_least=2)
+    if x.shape != y.shape:
+        raise ValueError(f"{x.size} numerators for {y.size} denominators: one of each per case")
+    if (x < 0).any() or (y < 0).any():
+        raise ValueError("numerators and denominators must be 0 or more")
+    return x, y
+
+
+def _arms(
+    baseline: tuple[ArrayLike, ArrayLike], candidate: tuple[ArrayLike, ArrayLike]
+) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
+    arm_a, arm_b = _pair(*baseline), _pair(*candidate)
+    if arm_a[0].shape != arm_b[0].shape:
+        raise ValueError(f"baseline has {arm_a[0].size} cases, candidate {arm_b[0].size}: pair them by id first")
+    if not all(part.any() for part in (*arm_a, *arm_b)):
+        raise DataError("costs or successes of an arm add up to 0: the change of the ratio is undefined")
+    return arm_a, arm_b
+
+
+def _linearised(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Each case's pull on log(sum(x) / sum(y)); their mean is 0."""
+    pull: FloatArray = x / x.mean() - y / y.mean()
+    return pull
+
+
+def _exp_interval(value: float, error: StandardError, *, level: float, method: str) -> Estimate:
+    reach = math.exp(t_quantile(0.5 + open_unit(level, "level") / 2, error.df) * error.se)
+    return Estimate(
+        value=value,
+        low=value / reach,
+        high=value * reach,
+        level=level,
+        n=error.n,
+        n_attempted=error.n,
+        method=method,
+        notes=error.notes,
+    )
+
+
+def _method(what: str) -> str:
+    return f"{what} of sums, log ratio by the delta method"
+
+
+def _noted(blank: Estimate, value: float | None, note: str) -> Estimate:
+    return replace(blank, value=value, notes=(note,))
+
+
+LEAST_BEYOND = 10  # rows beyond the quantile, per arm; with fewer the bootstrap of a quantile is fiction
+LEAST_CLUSTERS = 10
+CHUNK_BYTES = 1 << 24
+
+
+def quantile(values: ArrayLike, *, q: float, weights: ArrayLike | None = None) -> float:
+    """The smallest value with at least a share q at or below it, shape (n,).
+
+    Raises DataError where fewer than 10 rows lie beyond it, or where it falls among the lost ones.
+
+    >>> quantile(range(1, 201), q=0.95)
+    190.0
+    """
+    x = np.asarray(values, dtype=np.float64)
+    _refuse_thin_tails(x.size, q=q)
+    found = float(_weighted_quantiles(x, _weights(weights, x.size)[None], q)[0])
+    if math.isinf(found):
+        raise DataError(f"more than {1 - q:.2g} of the answers are lost")
+    return found
+
+
+def quantile_difference(
+    baseline: ArrayLike,
+    candidate: ArrayLike,
+    *,
+    q: float,
+    seed: int,
+    clusters: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
+    n_resamples: int = 2_000,
+) -> Estimate:
+    """The candidate's q-quantile minus the baseline's, shapes (n,) in the same order, with a percentile interval.
+
+    Rows are pairs; repeats of a case stay rows and share a cluster. Whole clusters are resampled, both arms together.
+    Raises DataError where fewer than 10 rows lie beyond the quantile, in fewer than 10 clusters, or where so many
+    answers are lost that the interval reaches them.
+
+    >>> fast = np.linspace(0.5, 2.5, 400)
+    >>> quantile_difference(fast, fast + 1.0, q=0.95, seed=0).value
+    1.0
+    """
+    a, b = np.asarray(baseline, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"baseline has {a.size} rows, candidate {b.size}: pair them by id first")
+    value = quantile(b, q=q, weights=weights) - quantile(a, q=q, weights=weights)
+    codes = np.arange(a.size) if clusters is None else cluster_codes(clusters, n=a.size)
+    n_clusters, of_row = int(codes.max()) + 1, _weights(weights, a.size)
+    if n_clusters < LEAST_CLUSTERS:
+        raise DataError(f"{n_clusters} clusters, at least {LEAST_CLUSTERS} are needed to resample them")
+    tail = (1 - open_unit(level, "level")) / 2
+    rng, ends = np.random.default_rng(seed), np.empty((2, n_resamples))
+    rows = max(1, CHUNK_BYTES // (8 * a.size))
+    for start in range(0, n_resamples, rows):
+        part = ends[:, start : start + rows]
+        drawn = _cluster_weights(rng, part.shape[1], n_clusters=n_clusters)[:, codes] * of_row
+        part[:] = _weighted_quantiles(a, drawn, q), _weighted_quantiles(b, drawn, q)
+    if np.isinf(ends).any(axis=0).mean() > tail / 2:
+        raise DataError(f"with the answers that are lost the {100 * q:g}% quantile may lie anywhere")
+    kept = ends[:, np.isfinite(ends).all(axis=0)]
+    low, high = np.quantile(kept[1] - kept[0], [tail, 1 - tail]).tolist()
+    units = "cases" if clusters is None else "clusters"
+    return Estimate(
+        value=value,
+        low=low,
+        high=high,
+        level=level,
+        n=n_clusters,
+        n_attempted=n_clusters,
+        method=f"difference of {100 * q:g}% quantiles, percentile bootstrap over {n_clusters:,} {units}",
+    )
+
+
+def _weights(weights: ArrayLike | None, n: int) -> FloatArray:
+    found = case_weights(weights, n=n)
+    return np.ones(n) if found is None else found
+
+
+def _refuse_thin_tails(n: int, *, q: float) -> None:
+    beyond = int(n * min(open_unit(q, "q"), 1 - q) + 1e-9)
+    if beyond < LEAST_BEYOND:
+        need = int(np.ceil(LEAST_BEYOND / min(q, 1 - q) - 1e-9))
+        raise DataError(f"{need:,} answers are needed, there are {n:,}")
+
+
+def _cluster_weights(rng: np.random.Generator, n_resamples: int, *, n_clusters: int) -> FloatArray:
+    """How often each cluster was drawn, shape (n_resamples, n_clusters)."""
+    draws = rng.integers(0, n_clusters, size=(n_resamples, n_clusters))
+    draws += np.arange(n_resamples)[:, None] * n_clusters
+    counts = np.bincount(draws.ravel(), minlength=n_resamples * n_clusters)
+    return counts.reshape(n_resamples, n_clusters).astype(np.float64)
+
+
+def _weighted_quantiles(values: FloatArray, weights: FloatArray, q: float) -> FloatArray:
+    """The q-quantile of the values under each row of weights (inverse of the distribution function)."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[:, order], axis=1)
+    below = np.count_nonzero(reached < q * reached[:, -1:] - 1e-9, axis=1)
+    quantiles: FloatArray = values[order][below]
+    return quantiles
+
+
+Aggregation = Literal["mean", "majority", "all", "any"]
+
+
+def reduce_repeats(
+    scores: ArrayLike, case_codes: ArrayLike, *, aggregation: Aggregation = "mean", n_cases: int | None = None
+) -> FloatArray:
+    """One number per case, shape (n_cases,), from scores in any order, shape (rows,), and the case of each.
+
+    `case_codes` are integers 0 to n_cases - 1. A case without a single row gives NaN: it is unscored, and whoever
+    pairs the arms counts it. Majority is strict (a draw is not one); all but the mean need scores of 0 and 1.
+
+    >>> reduce_repeats([1, 0, 1, 0, 0, 1], [0, 0, 0, 1, 1, 1], aggregation="majority").tolist()
+    [1.0, 0.0]
+    """
+    if aggregation not in ("mean", "majority", "all", "any"):
+        raise ValueError(f"aggregation == {aggregation!r}, must be mean, majority, all or any")
+    x, codes = floats(scores, "scores", at_least=0), _case_codes(case_codes, n_cases=n_cases)
+    if x.size != codes.size:
+        raise ValueError(f"{x.size} scores for {codes.size} case codes: one of each per row")
+    if aggregation != "mean" and not np.isin(x, (0.0, 1.0)).all():
+        raise ValueError(f"aggregation {aggregation!r} needs scores of 0 and 1: use the mean, or a pass mark first")
+    counts = np.bincount(codes, minlength=n_cases or 0)
+    sums = np.bincount(codes, weights=x, minlength=n_cases or 0)
+    means: FloatArray = np.divide(sums, counts, out=np.full(counts.size, np.nan), where=counts > 0)
+    if aggregation == "mean":
+        return means
+    bar = {"majority": means > 0.5, "all": sums == counts, "any": sums > 0}[aggregation]
+    return np.where(counts > 0, bar.astype(np.float64), np.nan)
+
+
+def consistency(
+    scores: ArrayLike,
+    case_codes: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """The chance that two answers to the same case score the same, mean over cases with its interval.
+
+    Per case the share of equal pairs among its K repeats, sum_v m_v (m_v - 1) / (K (K - 1)) with m_v repeats at score
+    v; cases with one repeat tell nothing and are only counted in `n_attempted`. `clusters` and
+    `weights` have one element per case, in the order of the codes. Raises DataError where fewer than two cases have
+    repeats.
+
+    >>> consistency([1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2]).value
+    0.6666666666666666
+    """
+    x, codes = floats(scores, "scores", at_least=0), _case_codes(case_codes, n_cases=None)
+    if x.size != codes.size:
+        raise ValueError(f"{x.size} scores for {codes.size} case codes: one of each per row")
+    repeats = np.bincount(codes).astype(np.float64)
+    values, value_codes = np.unique(x, return_inverse=True)
+    pairs, same = np.unique(codes * values.size + value_codes, return_counts=True)
+    equal = np.bincount(pairs // max(values.size, 1), weights=same * (same - 1.0), minlength=repeats.size)
+    repeated = repeats >= 2
+    if np.count_nonzero(repeated) < 2:
+        raise DataError("fewer than two cases have repeats: run with repeats=2 or more to see how steady answers are")
+    share = equal[repeated] / (repeats[repeated] * (repeats[repeated] - 1))
+    labels, counts = (None if given is None else np.asarray(given)[repeated] for given in (clusters, weights))
+    return mean_estimate(share, labels, weights=counts, level=level, n_attempted=int(np.count_nonzero(repeats)))
+
+
+def _case_codes(case_codes: ArrayLike, *, n_cases: int | None) -> NDArray[np.intp]:
+    codes = np.asarray(case_codes)
+    if codes.ndim != 1 or (codes.size and codes.dtype.kind not in "iu"):
+        raise ValueError("case codes must be a vector of integers 0 to n_cases - 1")
+    if codes.size and (codes.min() < 0 or (n_cases is not None and codes.max() >= n_cases)):
+        raise ValueError(f"case codes run from {codes.min()} to {codes.max()}, must lie within 0 to n_cases - 1")
+    return codes.astype(np.intp, copy=False)

@@ -1,34 +1,116 @@
-"""The standard error of a mean over cases that may come in clusters: the one place where it is computed.
+"""The standard error of a mean over cases that may come in clusters and carry weights: the one place for it.
 
-Cases of one document, conversation or task resemble each other, so that 200 of them tell less than 200 unrelated
-ones. CR2 with Bell-McCaffrey degrees of freedom stays honest for few and unequal clusters; independent cases are
-the special case in which each is a cluster of its own. `estimate`, `paired`, `ratios` and `repeats` build on this.
+Cases of one document, conversation or task resemble each other, so that 200 of them tell less than 200 unrelated ones.
+CR2 with Bell-McCaffrey degrees of freedom stays honest for few and unequal clusters; independent cases are the special
+case in which each is a cluster of its own. A weight says how many cases of production a case stands for; it is no claim
+that the case was measured better. So the working model is one of equal variances (as clubSandwich has it for weighted
+least squares), and twenty cases of which one carries nearly all weight tell about as much as one.
+
+`clustered_fit` is the same for least squares with covariates: with an intercept alone it is the clustered mean, with
+every row its own cluster it is HC2.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
+from scipy import special
 
 from llmlab.base.errors import DataError
-from llmlab.stats.arrays import FloatArray, cluster_codes, cluster_sums, floats
-from llmlab.stats.weighted import case_weights, effective_size, weighted_cr2
+from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums, floats
 
 __all__ = [
     "FEW_DF",
     "TOO_FEW_DF",
+    "ClusteredFit",
+    "Contrast",
     "Estimator",
     "StandardError",
     "bell_mccaffrey_df",
+    "case_weights",
+    "clustered_fit",
+    "contrast",
+    "effective_size",
     "skew_notes",
     "standard_error",
     "t_quantile",
     "t_tail",
+    "weighted_cr2",
     "weighted_mean",
 ]
+
+
+def case_weights(weights: ArrayLike | None, *, n: int) -> FloatArray | None:
+    """The weights scaled to a mean of 1; None where there are none or all are equal, so that nothing changes.
+
+    Raises DataError for a weight that is not above 0, or for another number of them than `n`.
+
+    >>> case_weights([2, 2], n=2), case_weights([1, 3], n=2)
+    (None, array([0.5, 1.5]))
+    """
+    if weights is None:
+        return None
+    given = floats(weights, "weights", length=n)
+    if n and given.min() <= 0:
+        raise DataError(f"weights[{int(given.argmin())}] == {given.min():g}, must be above 0; leave such a case out")
+    return None if not n or given.min() == given.max() else given / given.mean()
+
+
+def effective_size(weights: ArrayLike) -> float:
+    """How many equally weighted cases (or clusters, by their sums) tell as much: (sum w)^2 / sum w^2 (Kish 1965).
+
+    >>> round(effective_size([1, 1, 1, 5]), 2)
+    2.29
+    """
+    w = np.asarray(weights, dtype=np.float64)
+    return float(w.sum() ** 2 / (w @ w))
+
+
+def weighted_cr2(residuals: FloatArray, weights: FloatArray, of_case: GroupIndex) -> tuple[float, float]:
+    """Variance of sum(w residual) and degrees of freedom, from residuals of the weighted mean, shape (n,).
+
+    CR2 of weighted least squares with an intercept alone and an identity working model: cluster c has the score
+    w_c' A_c e_c with A_c = B_c^(-1/2) and B_c = I - (1 w_c' + w_c 1') / W + 1 1' Q / W^2, for W = sum w, Q = sum w^2
+    (Pustejovsky and Tipton 2018, J. Bus. Econ. Stat. 36; Bell and McCaffrey 2002 for the df). B_c leaves everything
+    but the span of 1 and w_c alone, so that a 2 x 2 root in that basis does, vectorised over clusters.
+    """
+    sizes = np.bincount(of_case).astype(np.float64)
+    own, squares = cluster_sums(weights, of_case), cluster_sums(weights**2, of_case)
+    total, q = own.sum(), squares.sum()
+    root = np.sqrt(sizes)
+    along = own / root  # w_c = along * 1 / root + across * (what is left, of length 1)
+    across = np.sqrt(np.maximum(squares - along**2, 0.0))
+    across[across <= 1e-9 * np.sqrt(squares)] = 0.0
+    # B_c = [[b11, b12], [b12, 1]] in that basis, and its inverse root
+    b11, b12 = 1 - 2 * own / total + sizes * q / total**2, -root * across / total
+    det = np.sqrt(np.maximum(b11 - b12**2, 0.0))
+    if det.min() <= 0:  # a cluster that holds all the weight determines the mean alone
+        raise DataError("one cluster has all the weight: no standard error without a second independent one")
+    norm = det * np.sqrt(b11 + 1 + 2 * det)
+    first = ((1 + det) * along - b12 * across) / norm
+    second = ((b11 + det) * across - b12 * along) / norm
+    sums, weighted = (cluster_sums(part, of_case) for part in (residuals, weights * residuals))
+    rest = np.divide(weighted - own / sizes * sums, across, out=np.zeros_like(own), where=across > 0)
+    scores = first * sums / root + second * rest
+    return float(scores @ scores), _satterthwaite(first * root, first * along + second * across, squares, total)
+
+
+def _satterthwaite(s: FloatArray, t: FloatArray, squares: FloatArray, total: float) -> float:
+    """tr(P)^2 / tr(P P): P_cc = sum of squared weights, P_cd = (s_c s_d Q / W - s_c t_d - t_c s_d) / W off it.
+
+    s = 1' A w and t = w' A w per cluster.
+    """
+    q = squares.sum()
+    x, y = (s * q / total - t) / total, -s / total
+    every = (s @ s) * (x @ x) + 2 * (s @ t) * (x @ y) + (t @ t) * (y @ y)
+    own = s * x + t * y
+    return float(q**2 / (squares @ squares + every - own @ own))
+
 
 FEW_DF = 10.0  # below: the interval is honest on average but leans on near-normal cluster means, so it is said
 TOO_FEW_DF = 4.0  # below: a verdict should not rest on it
@@ -183,3 +265,101 @@ def _few_df_notes(df: float, units: int, of: str) -> tuple[str, ...]:
     bound = TOO_FEW_DF if df < TOO_FEW_DF else FEW_DF
     advice = "too few for a verdict" if df < TOO_FEW_DF else "read the interval with care"
     return (f"fewer than {bound:g} effective degrees of freedom ({df:.1f} from {units:,} {of}): {advice}",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusteredFit:
+    """Coefficients and what their uncertainty is made of, in the basis where the design is orthonormal."""
+
+    coefficients: FloatArray
+    root: FloatArray  # (K, K): coefficients = root @ orthonormal coefficients
+    scores: FloatArray  # (G, K): adjusted score of each cluster
+    leverage: FloatArray  # (G, K, K)
+    adjustment: FloatArray  # (G, K, K): (I - leverage)^(-1/2)
+    determined_by_one: bool  # a coefficient hangs on a single cluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """A linear combination of coefficients; `se` 0 means no variation was seen; `p` None where undefined."""
+
+    value: float
+    se: float
+    df: float
+    low: float
+    high: float
+    p_value: float | None
+
+
+def clustered_fit(
+    design: npt.ArrayLike, *, response: FloatArray, clusters: GroupIndex, weights: FloatArray | None = None
+) -> ClusteredFit:
+    """(Weighted) least squares of `response` (N) on `design` (N, K) with rows in `clusters` numbered 0..G-1.
+
+    CR2 with an identity working model: Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, J. Bus. Econ. Stat. 36.
+    A design that was demeaned within cases is right where clusters hold whole cases. The K x K form of the
+    adjustment, (I - Z_g Z_g')^(-1/2) Z_g = Z_g (I - Z_g' Z_g)^(-1/2), keeps it vectorised over clusters.
+
+    Raises:
+        DataError: columns of the design are linearly dependent.
+
+    >>> fit = clustered_fit([[1.0]] * 4, response=np.array([0.0, 1.0, 1.0, 2.0]), clusters=np.arange(4))
+    >>> round(contrast(fit, [1.0]).se, 6), round(contrast(fit, [1.0]).df, 6)
+    (0.408248, 3.0)
+    """
+    matrix = np.asarray(design, dtype=float)
+    if weights is not None:
+        scale = np.sqrt(weights)
+        matrix, response = matrix * scale[:, None], response * scale
+    lengths = np.sqrt((matrix**2).sum(axis=0))
+    lengths[lengths == 0] = 1.0
+    left, singular, right = np.linalg.svd(matrix / lengths, full_matrices=False)
+    if len(singular) < matrix.shape[1] or singular[-1] < 1e-10 * max(singular[0], 1e-300):
+        raise DataError("columns of the design depend on each other: some effect cannot be told from the others")
+    root = (right.T / singular) / lengths[:, None]
+    orthonormal = left.T @ response
+    groups, terms = int(clusters.max()) + 1, matrix.shape[1]
+    residual = response - left @ orthonormal
+    residual[np.abs(residual) < 1e-12 * np.abs(response).max()] = 0.0  # rounding is not variation
+    scores = _cluster_sums(left * residual[:, None], clusters, groups)
+    products = (left[:, :, None] * left[:, None, :]).reshape(len(left), terms * terms)
+    leverage = _cluster_sums(products, clusters, groups).reshape(groups, terms, terms)
+    values, vectors = np.linalg.eigh(np.eye(terms) - leverage)
+    alone = values < 1e-9
+    inverse = np.where(alone, 0.0, 1.0 / np.sqrt(np.where(alone, 1.0, values)))
+    adjustment = (vectors * inverse[:, None, :]) @ vectors.transpose(0, 2, 1)
+    return ClusteredFit(
+        coefficients=root @ orthonormal,
+        root=root,
+        scores=np.einsum("gij,gj->gi", adjustment, scores),
+        leverage=leverage,
+        adjustment=adjustment,
+        determined_by_one=bool(alone.any()),
+    )
+
+
+def contrast(fit: ClusteredFit, weights: npt.ArrayLike, *, level: float = 0.95) -> Contrast:
+    """Value, CR2 standard error, Satterthwaite degrees of freedom and t interval of sum(weights * coefficients)."""
+    combination = np.asarray(weights, dtype=float)
+    value = float(combination @ fit.coefficients)
+    direction = fit.root.T @ combination
+    se = math.sqrt(float(((fit.scores @ direction) ** 2).sum()))
+    df = _freedom(fit, direction)
+    half = float(special.stdtrit(df, 0.5 + level / 2)) * se
+    p = float(2 * special.stdtr(df, -abs(value) / se)) if se > 0 else (1.0 if value == 0 else None)
+    return Contrast(value=value, se=se, df=df, low=value - half, high=value + half, p_value=p)
+
+
+def _freedom(fit: ClusteredFit, direction: FloatArray) -> float:
+    """tr(M)^2 / tr(M M) with M = diag(|p_g|^2) - W W' for p_g = Z_g adj_g b and w_g = leverage_g adj_g b."""
+    adjusted = fit.adjustment @ direction
+    pulled = np.einsum("gij,gj->gi", fit.leverage, adjusted)
+    own = np.einsum("gi,gi->g", adjusted, pulled)
+    shared = (pulled**2).sum(axis=1)
+    trace = float((own - shared).sum())
+    square = float((own**2 - 2 * own * shared).sum() + ((pulled.T @ pulled) ** 2).sum())
+    return max(1.0, trace**2 / square) if square > 0 and trace > 0 else 1.0
+
+
+def _cluster_sums(rows: FloatArray, clusters: GroupIndex, groups: int) -> FloatArray:
+    return np.stack([np.bincount(clusters, weights=column, minlength=groups) for column in rows.T], axis=1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from llmlab.results.summary import age_of, case_mean
-from llmlab.stats.shares import share_estimate
+from llmlab.stats.bounded import share_estimate
 from tests.made_results import made, with_numbers
 
 SCORES = {"v1": [0.2, 0.4, 0.9, 0.5], "v2": [0.5, 0.6, 1.0, None]}

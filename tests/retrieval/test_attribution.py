@@ -6,8 +6,8 @@ import pytest
 from llmlab.base.display import plain
 from llmlab.base.errors import DataError
 from llmlab.retrieval.attribution import CELLS, attribute, grade_at_least, recall_at_least
+from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import wilson_bounds
-from llmlab.stats.shares import share_estimate
 from tests.made_results import HOSTILE
 from tests.made_results import made as made_scores
 from tests.retrieval.made import made

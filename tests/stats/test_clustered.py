@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from llmlab.stats.clustered import clustered_fit, contrast
+from llmlab.stats.standard_error import clustered_fit, contrast
 
 
 def test_heteroscedastic_rows_alone_in_their_clusters_give_statsmodels_hc2():

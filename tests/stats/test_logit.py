@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmlab.stats.logit import logit_fit
+from llmlab.stats.bias import logit_fit
 
 
 def test_logit_agrees_with_statsmodels():

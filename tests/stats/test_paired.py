@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
 from llmlab.stats.burdens import non_inferior
+from llmlab.stats.estimate import reduce_repeats
 from llmlab.stats.paired import mean_difference, relative_margin_difference
-from llmlab.stats.repeats import reduce_repeats
 
 SLEEP_1 = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
 SLEEP_2 = np.array([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
-from llmlab.stats.proportions import PairedTable, mcnemar, paired_table
+from llmlab.stats.agreement import PairedTable, mcnemar, paired_table
 
 APPROVAL = PairedTable(both=794, only_baseline=150, only_candidate=86, neither=570)
 TABLES = st.tuples(*[st.integers(0, 40)] * 4).filter(any)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmlab.base.errors import DataError
-from llmlab.stats.quantiles import quantile_difference
+from llmlab.stats.estimate import quantile_difference
 
 
 def latencies(seed, n=600, slower=0.0):

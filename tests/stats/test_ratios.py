@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
-from llmlab.stats.ratios import ratio_change, ratio_of_sums
+from llmlab.stats.estimate import ratio_change, ratio_of_sums
 
 
 def arm(seed, n=200, cost=1.0, rate=0.7):

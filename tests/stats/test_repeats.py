@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
+from llmlab.stats.estimate import consistency, reduce_repeats
 from llmlab.stats.paired import mean_difference
-from llmlab.stats.repeats import consistency, reduce_repeats
 
 ROWS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=1, max_size=40)
 

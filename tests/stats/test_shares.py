@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
 from llmlab.base.errors import DataError
-from llmlab.stats.shares import share_estimate, share_p_above
+from llmlab.stats.bounded import share_estimate, share_p_above
 
 
 def test_without_clusters_it_is_wilsons_interval():

@@ -6,11 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
+from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import mean_estimate
 from llmlab.stats.paired import mean_difference, relative_margin_difference
-from llmlab.stats.shares import share_estimate
-from llmlab.stats.standard_error import standard_error
-from llmlab.stats.weighted import case_weights, effective_size
+from llmlab.stats.standard_error import case_weights, effective_size, standard_error
 
 
 def by_matrices(x, codes, w):
