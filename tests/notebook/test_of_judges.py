@@ -58,3 +58,12 @@ def test_a_release_is_decided_on_a_judges_corrected_grades_and_needs_its_passpor
     assert (done.exit_code, done.verdict) == (0, "PASS"), done.message
     version = ll.registry.load("pandas_help@production", require_receipt=True)
     assert version.bundle.digest == bundles["v2"].digest
+
+
+@pytest.mark.parametrize("name", ["03b_pairwise_judge", "03c_label_answers"])
+def test_the_other_notebooks_of_judges_run_to_their_end(project, name):
+    """The chooser follows the order and fails its limits; answers without a label are left: neither is required."""
+    shutil.copytree(ROOT / "experiments", project / "experiments")
+    (project / "experiments" / "pandas_help" / "bundles" / "v3.yaml").unlink()  # its topic search takes long to build
+    done = run_notebook(ROOT / "notebooks" / f"{name}.ipynb")
+    assert (done.exit_code, done.message) == (0, "")

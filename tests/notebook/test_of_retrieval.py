@@ -11,12 +11,13 @@ from llmlab.notebook import run_notebook
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 RETRIEVAL = ROOT / "notebooks" / "04_rag_retrieval.ipynb"
+INDEX = ROOT / "notebooks" / "04b_index_freshness.ipynb"
 
 
 def test_it_ends_with_a_verdict_and_a_second_run_pays_for_nothing(project):
     shutil.copytree(ROOT / "experiments", project / "experiments")
     (project / "experiments" / "pandas_help" / "bundles" / "v3.yaml").unlink()  # its topic search takes long to build
-    settings = {"first": "24", "deepest": "4", "stale_at_most": "0.5"}
+    settings = {"first": "24", "deepest": "4"}
     first = run_notebook(RETRIEVAL, settings)
     with CallStore(project / "mlruns" / "calls.sqlite") as store:
         calls = len(store)
@@ -26,3 +27,11 @@ def test_it_ends_with_a_verdict_and_a_second_run_pays_for_nothing(project):
     assert first.exit_code == second.exit_code == 0
     assert first.verdict == second.verdict in ("PASS", "FAIL", "INCONCLUSIVE")
     assert Path(first.executed).stat().st_size < 5_000_000
+
+
+@pytest.mark.parametrize(("stale_at_most", "exit_code"), [("1.0", 0), ("0.05", 2)])
+def test_the_index_notebook_ends_with_the_gates_word_on_the_index(project, stale_at_most, exit_code):
+    """The help desk keeps the manifest of another pandas: stale beyond 5%, and INVALID where a pass is required."""
+    shutil.copytree(ROOT / "experiments", project / "experiments")
+    settings = {"stale_at_most": stale_at_most, "require": "pass"}
+    assert run_notebook(INDEX, settings).exit_code == exit_code
