@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from llmlab.base.errors import FileRuleError, RegistryError, StoreError
 from llmlab.base.verdict import Verdict
 from llmlab.registry.connection import HISTORY, Registry, open_registry
 from llmlab.registry.moves import History, make_move, settle
-from llmlab.registry.versions import Version, read_bundle, read_receipt
+from llmlab.registry.versions import Version, read_bundle, read_receipt, sha256
 from llmlab.results.wording import counted
 
 __all__ = ["Audit", "Finding", "audit"]
@@ -51,8 +51,10 @@ class Audit(Shown):
         return [row for finding in self.findings for row in finding._rows()]
 
     def _sentence(self) -> str:
-        looked = f"{counted(len(self.models), 'model')}, {counted(self.n_versions, 'version')}"
-        return f"{looked}: {len(self.wrong)} wrong, {counted(len(self.findings) - len(self.wrong), 'other finding')}."
+        looked_at = f"{counted(len(self.models), 'model')}, {counted(self.n_versions, 'version')}"
+        return (
+            f"{looked_at}: {len(self.wrong)} wrong, {counted(len(self.findings) - len(self.wrong), 'other finding')}."
+        )
 
 
 def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
@@ -69,7 +71,7 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
         registry.known_model(model)
         versions = registry.versions(model)
         n_versions += len(versions)
-        findings += [finding for found in versions for finding in _version(registry, found)]
+        findings += [finding for held in versions for finding in _version(registry, held)]
         findings += _aliases(registry, model)
     return Audit(findings=tuple(findings), models=names, n_versions=n_versions)
 
@@ -79,35 +81,33 @@ def _models(registry: Registry) -> tuple[str, ...]:
     names = registry.models()
     ours = {name.removesuffix(HISTORY) for name in names if name.endswith(HISTORY)}
     others = [name for name in names if not name.endswith(HISTORY) and name not in ours]
-    ours |= {name for name in others if any("digest" in found.tags for found in registry.versions(name))}
+    ours |= {name for name in others if any("digest" in held.tags for held in registry.versions(name))}
     return tuple(name for name in names if name in ours)
 
 
-def _version(registry: Registry, found: Any) -> Iterator[Finding]:
+def _version(registry: Registry, held: Any) -> Iterator[Finding]:
     """A version's artifact, receipt, tags and description."""
-    version = Version.of(registry, found)
-    about = f"version {version.number}"
+    version = Version.of(registry, held)
+    wrong = partial(Finding, model=version.name, about=f"version {version.number}", kind="wrong")
     try:
         bundle = read_bundle(registry, version)
     except (RegistryError, StoreError) as error:
-        yield Finding(model=version.name, about=about, kind="wrong", what=str(error))
+        yield wrong(what=str(error))
         return
-    edited = [
-        name
-        for name, value in {"bundle_version": bundle.version, "model": str(bundle.model)}.items()
-        if found.tags.get(name) != value
-    ]
-    description = hashlib.sha256((found.description or "").encode()).hexdigest()
-    edited += ["description"] if found.tags.get("description_digest") != description else []
+    tags = {"bundle_version": bundle.version, "model": str(bundle.model)}
+    edited = [name for name, value in tags.items() if held.tags.get(name) != value]
+    if held.tags.get("description_digest") != sha256(held.description or ""):
+        edited.append("description")
     try:
         receipt = read_receipt(registry, version)
         edited += ["gate"] if version.gate != (receipt.verdict if receipt else "") else []
         edited += ["index_digest"] if version.index_digest != (receipt.index_digest if receipt else "") else []
     except (RegistryError, StoreError, FileRuleError) as error:
-        yield Finding(model=version.name, about=about, kind="wrong", what=str(error))
+        yield wrong(what=str(error))
     if edited:
-        what = f"{', '.join(edited)} was edited by hand; registering the bundle with a new receipt writes it again"
-        yield Finding(model=version.name, about=about, kind="wrong", what=what)
+        yield wrong(
+            what=f"{', '.join(edited)} was edited by hand; registering the bundle with a new receipt writes it again"
+        )
 
 
 def _aliases(registry: Registry, name: str) -> Iterator[Finding]:
@@ -121,38 +121,41 @@ def _aliases(registry: Registry, name: str) -> Iterator[Finding]:
         if move.forced and move.number not in past.lost:
             what = f"{move.who} forced {move.alias} to version {move.version}: {move.reason}"
             yield Finding(model=name, about=f"move {move.number}", kind="noted", what=what)
-    there = {alias: int(number) for alias, number in registry.model(name).aliases.items()}
-    for alias in sorted({*past.aliases, *there}):
-        yield from _alias(registry, past, alias, there.get(alias))
+    numbers = {alias: int(number) for alias, number in registry.model(name).aliases.items()}
+    for alias in sorted({*past.aliases, *numbers}):
+        kind, what = _alias(registry, past, alias, numbers.get(alias))
+        if kind:
+            yield Finding(model=name, about=alias, kind=kind, what=what)
 
 
-def _alias(registry: Registry, past: History, alias: str, number: int | None) -> Iterator[Finding]:
-    last, name = past.last(alias), past.name
+def _alias(registry: Registry, past: History, alias: str, number: int | None) -> tuple[str, str]:
+    """What is wrong with an alias, or adopted: the kind of finding and its words, "" where it is as the last move."""
     if number is None:
-        yield Finding(model=name, about=alias, kind="wrong", what="the alias was removed by hand; promote or roll back")
-        return
-    found = registry.version(name, number)
-    digest = found.tags.get("digest", "") if found is not None else ""
+        return "wrong", "the alias was removed by hand; promote or roll back"
+    last, held = past.last(alias), registry.version(past.name, number)
+    digest = held.tags.get("digest", "") if held is not None else ""
     if last is not None and last.version == number:
-        if digest != last.digest:
-            what = (
-                f"version {number} has digest {digest[:8] or 'none'}, moved was {last.digest[:8]}: its tag was edited"
-            )
-            yield Finding(model=name, about=alias, kind="wrong", what=what)
-        return
-    said = "nothing" if last is None else f"version {last.version}"
-    by_hand = f"it was set to version {number} by hand, the history says {said}"
-    why_not = _why_not(registry, found)
-    if why_not:
-        yield Finding(model=name, about=alias, kind="wrong", what=f"{by_hand}; {why_not}: roll back, or gate it")
-        return
-    _adopt(registry, past, alias, found)
-    yield Finding(model=name, about=alias, kind="adopted", what=f"{by_hand}; its receipt passes, so it was adopted")
+        edited = f"version {number} has digest {digest[:8] or 'none'}, moved was {last.digest[:8]}: its tag was edited"
+        return ("wrong", edited) if digest != last.digest else ("", "")
+    before = "nothing" if last is None else f"version {last.version}"
+    by_hand = f"it was set to version {number} by hand, the history says {before}"
+    if why_not := _why_not(registry, held):
+        return "wrong", f"{by_hand}; {why_not}: roll back, or gate it"
+    move = past.next_move(
+        alias,
+        kind="adopt",
+        to=held,
+        before=last.version if last else None,
+        reason="set by hand in MLflow, found by the audit",
+        receipt=held.tags.get("receipt", ""),
+    )
+    make_move(registry, past.name, move, target=held, known=past)
+    return "adopted", f"{by_hand}; its receipt passes, so it was adopted"
 
 
-def _why_not(registry: Registry, found: Any) -> str:
+def _why_not(registry: Registry, held: Any) -> str:
     """Why a version that an alias was set to by hand cannot be adopted, "" where it can."""
-    version = Version.of(registry, found)
+    version = Version.of(registry, held)
     try:
         read_bundle(registry, version)
         receipt = read_receipt(registry, version)
@@ -161,10 +164,3 @@ def _why_not(registry: Registry, found: Any) -> str:
     if receipt is None:
         return "it has no receipt"
     return "" if receipt.verdict == Verdict.PASS else f"its receipt says {receipt.verdict}"
-
-
-def _adopt(registry: Registry, past: History, alias: str, found: Any) -> None:
-    last, reason = past.last(alias), "set by hand in MLflow, found by the audit"
-    before, receipt = last.version if last else None, found.tags.get("receipt", "")
-    move = past.next_move(alias, kind="adopt", to=found, before=before, reason=reason, receipt=receipt)
-    make_move(registry, past.name, move, target=found, known=past)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from llmlab.base.display import markdown, markdown_block, markdown_code
+from llmlab.base.display import Interval, markdown, markdown_block, markdown_code
 from llmlab.base.private import scrub
+from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
+from llmlab.gate.receipt import Receipt
 
 __all__ = ["card"]
 
@@ -16,27 +16,23 @@ LONGEST_CARD_CHARS = 5_000  # MLflow's column for it; PostgreSQL refuses more
 LONGEST_PROMPT_CHARS = 1_200
 
 
-def card(
-    bundle: Bundle,
-    *,
-    registered: str,
-    verdict: str = "",
-    summary: str = "",
-    conditions: Sequence[Mapping[str, object]] = (),
-) -> str:
+def card(bundle: Bundle, receipt: Receipt | None, *, registered: str) -> str:
     """The Markdown of a version: verdict and conditions first, then what it is made of, who registered it and when.
 
     Args:
+        receipt: the newest one, None where there is none.
         registered: who, when, from which commit.
-        verdict, summary, conditions: of the newest receipt; "" where there is none.
     """
+    retrieval = "none"
+    if bundle.retrieval is not None:
+        fields = bundle.retrieval.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        retrieval = json.dumps(fields, ensure_ascii=False)
     parts = [
         f"**{markdown(bundle.name)} {markdown(bundle.version)}** · digest {markdown_code(bundle.digest)}",
-        f"Gate: **{markdown(verdict)}**. {markdown(summary, None)}" if verdict else "Gate: **no receipt yet**.",
-        _table(conditions),
+        *(["Gate: **no receipt yet**."] if receipt is None else [_judged(receipt), _conditions(receipt)]),
         "**Model** " + markdown_code(str(bundle.model)) + f": {markdown(bundle.model.pinned.reason, None)}",
         f"**Sampling** {markdown_code(json.dumps(dict(bundle.sampling.sent), ensure_ascii=False))}",
-        f"**Retrieval** {markdown_code(_retrieval(bundle))}",
+        f"**Retrieval** {markdown_code(retrieval)}",
         markdown(registered, None),
     ]
     head = "\n\n".join(part for part in parts if part)
@@ -44,16 +40,28 @@ def card(
     return scrub(f"{head}\n\n{_prompt(bundle, max(room, 0))}")[:LONGEST_CARD_CHARS]
 
 
-def _table(rows: Sequence[Mapping[str, object]]) -> str:
+def _judged(receipt: Receipt) -> str:
+    by = f" by {receipt.author}" if receipt.author else ""
+    judged = f"{receipt.sentence} Judged {receipt.created_at[:16]}{by}, receipt {receipt.digest[:8]}."
+    return f"Gate: **{markdown(receipt.verdict)}**. {markdown(judged, None)}"
+
+
+def _conditions(receipt: Receipt) -> str:
+    """A table of what was asked, what was found, and what follows; categories only where they do not pass."""
+    rows = [
+        (
+            f"{c.kind}: {c.metric}{f' in {c.category}' if c.category else ''}",
+            c.verdict,
+            Interval(c.value, c.low, c.high, unit="%" if c.relative else ""),
+            c.reading,
+        )
+        for c in receipt.conditions
+        if c.kind != "category" or c.verdict != Verdict.PASS
+    ]
     if not rows:
         return ""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [
-        columns,
-        ["---"] * len(columns),
-        *([markdown(row.get(column, ""), None) for column in columns] for row in rows),
-    ]
-    return "\n".join(f"| {'&nbsp; | '.join(line)} |" for line in lines).replace("---&nbsp;", "---")
+    header = ["| condition&nbsp; | verdict&nbsp; | value&nbsp; | means |", "| --- | --- | --- | --- |"]
+    return "\n".join([*header, *(f"| {'&nbsp; | '.join(markdown(cell, None) for cell in row)} |" for row in rows)])
 
 
 def _prompt(bundle: Bundle, room: int) -> str:
@@ -66,10 +74,3 @@ def _prompt(bundle: Bundle, room: int) -> str:
             text = f"{text[: room // 2]}… ({len(text):,} characters; the whole is in bundle.json)"
         blocks.append(f"**{title}**\n\n{markdown_block(text)}")
     return "\n\n".join(blocks)
-
-
-def _retrieval(bundle: Bundle) -> str:
-    if bundle.retrieval is None:
-        return "none"
-    kept: Any = bundle.retrieval.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    return json.dumps(kept, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from llmlab.base.errors import RegistryError
-from llmlab.tracking.store import UI_ADDRESS, Store, open_store, reported
+from llmlab.tracking.store import UI_ADDRESS, Store, open_store, pages, reported
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["HISTORY", "Registry", "alias_of", "name_and_alias", "open_registry", "retried"]
+__all__ = ["HISTORY", "Registry", "alias_of", "name_and_alias", "open_registry", "require_name", "retried"]
 
 HISTORY = "__history"  # the suffix of the registered model that holds a model's moves
 RETRIES = 8
@@ -46,7 +47,7 @@ class Registry:
 
     def model(self, name: str) -> Any:
         """The registered model, or None where there is none of this name."""
-        return self._found(lambda: self.client.get_registered_model(name), f"the model {name!r} cannot be read")
+        return _unless_missing(lambda: self.client.get_registered_model(name), f"the model {name!r} cannot be read")
 
     def known_model(self, name: str) -> Any:
         """The registered model; RegistryError where there is none of this name."""
@@ -58,36 +59,29 @@ class Registry:
     def version(self, name: str, number: int) -> Any:
         """The registered model version, or None where it does not exist (any more)."""
         what = f"version {number} of {name!r} cannot be read"
-        return self._found(lambda: self.client.get_model_version(name, str(number)), what)
+        return _unless_missing(lambda: self.client.get_model_version(name, str(number)), what)
 
     def models(self) -> list[str]:
         """The names of all registered models."""
-        found: list[str] = []
-        token = None
         with reported("the registered models cannot be listed"):
-            while True:
-                page = self.client.search_registered_models(max_results=1000, page_token=token)
-                found += [model.name for model in page]
-                token = page.token
-                if not token:
-                    return found
+            models = pages(lambda token: self.client.search_registered_models(max_results=1000, page_token=token))
+            return [model.name for model in models]
 
     def versions(self, name: str, *, query: str = "", above: int = 0) -> list[Any]:
         """The versions of a model with numbers above `above`, oldest first; `query` narrows them in MLflow's syntax."""
-        found: dict[int, Any] = {}
-        token = None
+
+        def page(token: str | None) -> Any:
+            return self.client.search_model_versions(
+                f"name = '{name}'{f' and {query}' if query else ''}",
+                max_results=20 if above else 10_000,  # those that are new since somebody looked are few
+                order_by=["version_number DESC"],
+                page_token=token,
+            )
+
         with reported(f"the versions of {name!r} cannot be listed"):
-            while True:
-                page = self.client.search_model_versions(
-                    f"name = '{name}'{f' and {query}' if query else ''}",
-                    max_results=20 if above else 10_000,  # those that are new since somebody looked are few
-                    order_by=["version_number DESC"],
-                    page_token=token,
-                )
-                found |= {int(version.version): version for version in page}
-                token = page.token
-                if not token or min(found) <= above:
-                    return [found[number] for number in sorted(found) if number > above]
+            newer = itertools.takewhile(lambda version: int(version.version) > above, pages(page))
+            numbered = {int(version.version): version for version in newer}  # pages overlap while somebody writes
+        return [numbered[number] for number in sorted(numbered)]
 
     def create_model(self, name: str, description: str) -> None:
         """Make the registered model, where it is not there yet."""
@@ -110,17 +104,6 @@ class Registry:
             base = self.store.url()
         page = f"{base}/#/models/{quote(name, safe='')}"
         return page if number is None else f"{page}/versions/{number}"
-
-    def _found(self, ask: Callable[[], Any], what: str) -> Any:
-        from mlflow.exceptions import MlflowException
-
-        with reported(what):
-            try:
-                return ask()
-            except MlflowException as error:
-                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                    return None
-                raise
 
 
 def open_registry(root: Path | None = None) -> Registry:
@@ -177,3 +160,15 @@ def require_name(name: str) -> str:
             f"{name!r} cannot be registered: letters, digits, _, - and dots, and not ending in {HISTORY}"
         )
     return name
+
+
+def _unless_missing(ask: Callable[[], Any], what: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    with reported(what):
+        try:
+            return ask()
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise

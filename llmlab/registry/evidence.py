@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from llmlab import tracking
-from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError, RegistryError
 from llmlab.base.project import project_root
 from llmlab.base.verdict import Verdict
-from llmlab.gate import GatePolicy, Receipt
-from llmlab.gate.policy import age_limit
+from llmlab.gate.policy import Floor, GatePolicy, age_limit
+from llmlab.gate.receipt import Receipt
 from llmlab.gate.validity import judges_of
 from llmlab.golden.cases import GoldenSet
 from llmlab.registry.connection import Registry
-from llmlab.registry.ledgers import ledger
+from llmlab.registry.release import ledger
 from llmlab.registry.versions import Version
+from llmlab.results.passport import JudgePassport
+from llmlab.results.results import Results
 from llmlab.tracking.screening import redacted_cases
 from llmlab.tracking.store import reported
 
-if TYPE_CHECKING:
-    from llmlab.gate.policy import Floor
-    from llmlab.results.passport import JudgePassport
-    from llmlab.results.results import Results
-
-__all__ = ["Evidence", "condition_rows", "objections"]
+__all__ = ["Evidence", "objections"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Evidence(Shown):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
     """What a promotion is judged by: the receipt, and today's golden set and policy."""
 
     receipt: Receipt
@@ -54,38 +51,27 @@ class Evidence(Shown):
         )
 
 
-def objections(registry: Registry, evidence: Evidence, version: Version, *, root: Path | None = None) -> list[str]:
-    """Why the receipt does not carry this version today; empty when it does."""
+def objections(registry: Registry, evidence: Evidence, version: Version, *, root: Path | None = None) -> Iterator[str]:
+    """Why the receipt does not carry this version today; nothing when it does."""
     receipt, policy = evidence.receipt, evidence.policy
-    found = [] if receipt.verdict == Verdict.PASS else [f"its receipt says {receipt.verdict}: {receipt.sentence}"]
+    if receipt.verdict != Verdict.PASS:
+        yield f"its receipt says {receipt.verdict}: {receipt.sentence}"
     if receipt.bundle_digest != version.digest:
-        found.append(f"the receipt is for the bundle {receipt.bundle_digest[:8]}, this is {version.digest[:8]}")
+        yield f"the receipt is for the bundle {receipt.bundle_digest[:8]}, this is {version.digest[:8]}"
     if receipt.policy_digest != policy.digest:
-        found.append("gate.yaml changed since the receipt was made: gate again")
+        yield "gate.yaml changed since the receipt was made: gate again"
     age = datetime.now(UTC) - receipt.decided_at()
     if age > age_limit(policy.receipt_max_age):
-        found.append(f"the receipt is {age.days} days old, receipt_max_age is {policy.receipt_max_age}: gate again")
+        yield f"the receipt is {age.days} days old, receipt_max_age is {policy.receipt_max_age}: gate again"
     try:
         results = _sweep(registry, receipt.results_digest, root)
         borrowed = receipt.earlier_baseline.get("results_digest")
         earlier = _sweep(registry, borrowed, root) if borrowed else None
     except (DataError, RegistryError) as error:
-        return [*found, f"the cases that it rests on cannot be read: {error}"]
-    return [*found, *_recomputed(evidence, results, earlier, root), *_grown(registry, evidence, results, root)]
-
-
-def condition_rows(receipt: Receipt) -> list[Mapping[str, object]]:
-    """The conditions of a receipt as the rows of a table: what was asked, what was found, what follows."""
-    return [
-        {
-            "condition": f"{c.kind}: {c.metric}{f' in {c.category}' if c.category else ''}",
-            "verdict": c.verdict,
-            "value": Interval(c.value, c.low, c.high, unit="%" if c.relative else ""),
-            "means": c.reading,
-        }
-        for c in receipt.conditions
-        if c.kind != "category" or c.verdict != Verdict.PASS
-    ]
+        yield f"the cases that it rests on cannot be read: {error}"
+        return
+    yield from _recomputed(evidence, results, earlier, root)
+    yield from _grown(registry, evidence, results, root)
 
 
 def _sweep(registry: Registry, sweep_id: str, root: Path | None) -> Results:
@@ -100,7 +86,7 @@ def _sweep(registry: Registry, sweep_id: str, root: Path | None) -> Results:
     return tracking.load(sweep_id, experiment=experiment, root=root)
 
 
-def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, root: Path | None) -> list[str]:
+def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, root: Path | None) -> Iterator[str]:
     """What the verdict is when it is computed again from the logged cases, as of the receipt's day.
 
     `earlier` is the run that the baseline's rows were borrowed from, if they were.
@@ -116,32 +102,34 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
         baseline_results=earlier,
         now=receipt.decided_at(),
     )
-    differs = receipt.differences(decision)
-    found = [f"the logged cases give another {', '.join(differs)} than the receipt says"] if differs else []
+    if differs := receipt.differences(decision):
+        yield f"the logged cases give another {', '.join(differs)} than the receipt says"
     if decision.word != Verdict.PASS and receipt.verdict == Verdict.PASS:
-        found.append(f"the logged cases say {decision.word}: {decision.sentence}")
-    return found
+        yield f"the logged cases say {decision.word}: {decision.sentence}"
 
 
-def _grown(registry: Registry, evidence: Evidence, results: Results, root: Path | None) -> list[str]:
+def _grown(registry: Registry, evidence: Evidence, results: Results, root: Path | None) -> Iterator[str]:
     """Today's golden set must be the receipt's, or hold all its cases and some more that pass too."""
     results = evidence.policy.held_out(results)
     today, before = evidence.golden, results.golden
     if today.digest == evidence.receipt.golden_digest:
-        return []
+        return
     if results.provenance.redacted_from:  # personal data was logged as pseudonyms: compare like with like
         today = redacted_cases(today, root=root or project_root())
         evidence = replace(evidence, golden=today)
     if before is None:
-        return ["golden.jsonl changed, and the logged results do not hold the cases they were run on: gate again"]
+        yield "golden.jsonl changed, and the logged results do not hold the cases they were run on: gate again"
+        return
     changed = [case.id for case in before if today.by_id.get(case.id) != case]
     if changed:
-        return [f"{len(changed)} cases of golden.jsonl changed or went since the receipt ({changed[0]!r}): gate again"]
+        yield f"{len(changed)} cases of golden.jsonl changed or went since the receipt ({changed[0]!r}): gate again"
+        return
     added = [case.id for case in today if case.id not in before.by_id]
     newer = _with_cases(registry, evidence, added, root)
     if newer is None:
-        return [f"golden.jsonl has grown by {len(added)} cases that this bundle has not answered: run and log them"]
-    return _added_fail(evidence, newer, added)
+        yield f"golden.jsonl has grown by {len(added)} cases that this bundle has not answered: run and log them"
+    else:
+        yield from _added_fail(evidence, newer, added)
 
 
 def _with_cases(registry: Registry, evidence: Evidence, added: Sequence[str], root: Path | None) -> Results | None:
@@ -155,8 +143,9 @@ def _with_cases(registry: Registry, evidence: Evidence, added: Sequence[str], ro
             results.golden.by_id.get(case_id) == evidence.golden.by_id[case_id] for case_id in added
         )
         names = {bundle.digest: name for name, bundle in results.bundles.items()}
-        for metric, made in receipt.scorers.items():
-            same = same and set(results.scorers_of(metric).values()) == {made}
+        same = same and all(
+            set(results.scorers_of(metric).values()) == {version} for metric, version in receipt.scorers.items()
+        )
         if same and receipt.bundle_digest in names and (receipt.baseline_digest in {"", *names}):
             return results
     return None
@@ -172,14 +161,14 @@ def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> l
     names = {bundle.digest: name for name, bundle in results.bundles.items()}
     part = results.only(cases=added)
     candidate, where = names[receipt.bundle_digest], f"on the {len(added)} cases added since"
-    found = [
-        f"{where}, {floor.metric} has a mean of {mean:.3g}: below par"
-        for floor in policy.floors
-        if not (-math.inf if floor.at_least is None else floor.at_least)
-        <= (mean := _floor_mean(policy, part, floor, candidate))
-        <= (math.inf if floor.at_most is None else floor.at_most)
-    ]
-    if len(added) > 1 and not found:
+    below_par = []
+    for floor in policy.floors:
+        mean = _floor_mean(policy, part, floor, candidate)
+        low = -math.inf if floor.at_least is None else floor.at_least
+        high = math.inf if floor.at_most is None else floor.at_most
+        if not low <= mean <= high:
+            below_par.append(f"{where}, {floor.metric} has a mean of {mean:.3g}: below par")
+    if len(added) > 1 and not below_par:
         labels = policy.judge.model_copy(update={"labels_at_least": 2})
         lenient = policy.model_copy(update={"minimum_cases": 2, "categories": None, "anchor": None, "judge": labels})
         decision = lenient.decide(
@@ -190,8 +179,8 @@ def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> l
             now=receipt.decided_at(),
         )
         if decision.word in (Verdict.FAIL, Verdict.INVALID):
-            found.append(f"{where}: {decision.sentence.rstrip('.')}")
-    return found
+            return [f"{where}: {decision.sentence.rstrip('.')}"]
+    return below_par
 
 
 def _floor_mean(policy: GatePolicy, part: Results, floor: Floor, candidate: str) -> float:
@@ -200,8 +189,6 @@ def _floor_mean(policy: GatePolicy, part: Results, floor: Floor, candidate: str)
     Cases count by their weight, and what is unscored at its worst; where nothing bounds that, there is no value: the
     worst seen of so few cases says little.
     """
-    import numpy as np
-
     if policy.is_corrected(floor.metric, floor, judges_of(policy, part)) and floor.metric in part.labels_digests:
         value = part.labelled(floor.metric).mean(candidate).corrected.value
         if value is not None:
@@ -209,7 +196,7 @@ def _floor_mean(policy: GatePolicy, part: Results, floor: Floor, candidate: str)
     table = part.table(floor.metric, aggregation=policy.aggregation if floor.metric in part.metrics else "mean")
     column = table.column(candidate)
     low, high = table.pessimistic([column]) or (table.values[:, [column]],) * 2
-    values, nothing = (high, math.inf) if floor.at_least is None else (low, -math.inf)
+    values, worst = (high, math.inf) if floor.at_least is None else (low, -math.inf)
     if table.assumed([column]) or np.isnan(values).any():
-        return nothing
+        return worst
     return float(np.average(values[:, 0], weights=table.weights))

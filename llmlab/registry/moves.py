@@ -24,7 +24,7 @@ from llmlab.base.project import who
 from llmlab.registry.connection import HISTORY, Registry, retried
 from llmlab.tracking.store import link, reported
 
-__all__ = ["History", "Kind", "Move", "lost_to", "make_move", "now", "read_history", "settle"]
+__all__ = ["History", "Kind", "Move", "make_move", "now", "read_history", "settle"]
 
 Kind = Literal["promote", "rollback", "adopt"]
 LONGEST_REASON_CHARS = 500
@@ -95,8 +95,7 @@ class History(Shown):
 
     def last(self, alias: str) -> Move | None:
         """The move that decides where the alias points now."""
-        valid = self.valid(alias)
-        return valid[-1] if valid else None
+        return next(reversed(self.valid(alias)), None)
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -134,8 +133,8 @@ class History(Shown):
     def _sentence(self) -> str:
         if not self.moves:
             return f"No alias of {self.name} was ever moved by llmlab."
-        now = [f"{alias} is version {last.version}" for alias in self.aliases if (last := self.last(alias))]
-        return f"{'; '.join(now)}. {link(self.url)}"
+        today = [f"{alias} is version {last.version}" for alias in self.aliases if (last := self.last(alias))]
+        return f"{'; '.join(today)}. {link(self.url)}"
 
 
 def read_history(registry: Registry, name: str, *, known: History | None = None) -> History:
@@ -143,10 +142,10 @@ def read_history(registry: Registry, name: str, *, known: History | None = None)
     known = History(name=name) if known is None else known
     moves, damaged = list(known.moves), list(known.damaged)
     above = max((*(move.number for move in moves), *damaged), default=0)
-    for found in registry.versions(name + HISTORY, above=above):
-        move = _read(found)
+    for held in registry.versions(name + HISTORY, above=above):
+        move = _read(held)
         if move is None:
-            damaged.append(int(found.version))
+            damaged.append(int(held.version))
         else:
             moves.append(move)
     return History(
@@ -158,18 +157,16 @@ def read_history(registry: Registry, name: str, *, known: History | None = None)
     )
 
 
-def settle(registry: Registry, name: str, *, history: History | None = None) -> History:
+def settle(registry: Registry, name: str) -> History:
     """The history, after finishing every move that a crash left half made.
 
     An alias that differs from its last move although all moves to where it is were finished was set by hand: it stays.
     """
-    history = read_history(registry, name) if history is None else history
-    pending = {alias for alias in history.aliases if _unsettled(history, alias)}
-    if not pending:
-        return history
-    for alias in sorted(pending):
+    history = read_history(registry, name)
+    pending = sorted(alias for alias in history.aliases if _unsettled(history, alias))
+    for alias in pending:
         _point(registry, name, alias, history)
-    return read_history(registry, name)
+    return read_history(registry, name) if pending else history
 
 
 def make_move(registry: Registry, name: str, move: Move, *, target: Any, known: History | None = None) -> Move:
@@ -192,24 +189,14 @@ def make_move(registry: Registry, name: str, move: Move, *, target: Any, known: 
         attempts = itertools.count()
         number = retried(lambda: _write(registry, name, move, target, again=next(attempts) > 0))
     history = read_history(registry, name, known=known)
-    if number in history.lost:
-        raise RegistryError(lost_to(history, move))
+    if number in history.lost:  # then another one followed the same move before it
+        winner = next(m for m in history.valid(move.alias) if m.number > move.follows)
+        raise RegistryError(
+            f"{move.alias} of {name} was not moved to version {move.version}: {winner.who} moved it to version "
+            f"{winner.version} first (move {winner.number}): {winner.reason}. Look at what it is now, and decide again"
+        )
     _point(registry, name, move.alias, history)
     return replace(move, number=number, settled=True)
-
-
-def lost_to(history: History, move: Move) -> str:
-    """What to tell somebody whose move did not follow the last valid one."""
-    winner = next((m for m in history.valid(move.alias) if m.number > move.follows), None)
-    told = (
-        f"{winner.who} moved it to version {winner.version} first (move {winner.number}): {winner.reason}"
-        if winner
-        else ""
-    )
-    return (
-        f"{move.alias} of {history.name} was not moved to version {move.version}: {told}. "
-        "Look at what it is now, and decide again"
-    )
 
 
 def now() -> str:
@@ -225,8 +212,8 @@ def _point(registry: Registry, name: str, alias: str, history: History) -> None:
         with reported(f"{alias!r} of {name!r} cannot be set to version {last.version} (the next command finishes it)"):
             retried(registry.client.set_registered_model_alias, name, alias, str(last.version))
         history = read_history(registry, name, known=history)
-        again = history.last(alias)
-        if again is not None and again.number == last.number:
+        newest = history.last(alias)
+        if newest is not None and newest.number == last.number:
             break
     for move in _unsettled(history, alias):
         with reported(f"move {move.number} cannot be marked as finished (the next command does it)"):
@@ -239,37 +226,37 @@ def _unsettled(history: History, alias: str) -> list[Move]:
 
 def _write(registry: Registry, name: str, move: Move, target: Any, *, again: bool = False) -> int:
     """The number of the written move; one that an interrupted attempt wrote is found `again` by its id."""
-    written = registry.versions(name + HISTORY, query=f"tags.move_id = '{move.move_id}'") if again else []
-    if written:
-        return int(written[0].version)
-    record = _record(move)
+    earlier = registry.versions(name + HISTORY, query=f"tags.move_id = '{move.move_id}'") if again else []
+    if earlier:
+        return int(earlier[0].version)
+    fields = {name: fact for name, fact in asdict(move).items() if name not in ("number", "settled")}
+    record = json.dumps(fields, sort_keys=True, ensure_ascii=False)
     tags = {"move": record, "move_digest": hashlib.sha256(record.encode()).hexdigest(), "move_id": move.move_id}
-    made = registry.client.create_model_version(
+    came = "which did not exist" if move.before is None else f"from version {move.before}"
+    follows = f"Follows move {move.follows}." if move.follows else "The first move of this alias."
+    written = registry.client.create_model_version(
         name + HISTORY,
         source=target.source,  # a server takes nothing but a run's own artifacts
         run_id=target.run_id,
         tags=tags,
-        description=_description(move),
+        description=(
+            f"**{markdown(move.word)}** `{move.alias}`, {came}, to version {move.version} "
+            f"(digest `{move.digest[:8]}`), by {markdown(move.who)} at {move.when}: {markdown(move.reason, None)}"
+            f"\n\n{follows}"
+        ),
         await_creation_for=0,
     )
-    return int(made.version)
+    return int(written.version)
 
 
-def _record(move: Move) -> str:
-    kept = asdict(move)
-    for name in ("number", "settled"):
-        del kept[name]
-    return json.dumps(kept, sort_keys=True, ensure_ascii=False)
-
-
-def _read(found: Any) -> Move | None:
+def _read(held: Any) -> Move | None:
     """The move that a version of the history records, None where it was edited."""
-    tags: Mapping[str, str] = found.tags
+    tags: Mapping[str, str] = held.tags
     record = tags.get("move", "")
     if hashlib.sha256(record.encode()).hexdigest() != tags.get("move_digest"):
         return None
     try:
-        return Move(**json.loads(record), number=int(found.version), settled=tags.get(SETTLED) == "yes")
+        return Move(**json.loads(record), number=int(held.version), settled=tags.get(SETTLED) == "yes")
     except (TypeError, ValueError):
         return None
 
@@ -292,24 +279,14 @@ def _lost(moves: Sequence[Move]) -> frozenset[int]:
     return frozenset(lost)
 
 
-def _description(move: Move) -> str:
-    came = "which did not exist" if move.before is None else f"from version {move.before}"
-    follows = f"Follows move {move.follows}." if move.follows else "The first move of this alias."
-    return (
-        f"**{markdown(move.word)}** `{move.alias}`, {came}, to version {move.version} (digest `{move.digest[:8]}`), "
-        f"by {markdown(move.who)} at {move.when}: {markdown(move.reason, None)}\n\n{follows}"
-    )
-
-
 def _row(move: Move, *, lost: bool) -> dict[str, object]:
-    kinds = {"promote": "good", "rollback": "unsure", "adopt": "neutral"}
+    colours = {"promote": "good", "rollback": "unsure", "adopt": "neutral"}
+    moved = Chip(move.word, "bad" if move.forced else colours[move.kind])
     return {
         "move": move.number,
         "when": move.when,
         "alias": move.alias,
-        "what": Chip("lost the race", "neutral")
-        if lost
-        else Chip(move.word, "bad" if move.forced else kinds[move.kind]),
+        "what": Chip("lost the race", "neutral") if lost else moved,
         "from": move.before,
         "to": move.version,
         "bundle": move.digest[:8],

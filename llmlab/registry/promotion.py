@@ -1,27 +1,26 @@
-"""Promotion: an alias moved to a version whose receipt still holds, or by force, which stands in capitals."""
+"""An alias moved on to a version whose receipt still holds (or by force, which stands in capitals), or moved back.
+
+Back takes a second, whatever else is broken: no receipt, golden set or passport is asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llmlab.base.errors import FileRuleError, RegistryError
 from llmlab.base.project import who
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
+from llmlab.gate.receipt import Receipt
 from llmlab.registry.connection import Registry, alias_of, open_registry
 from llmlab.registry.evidence import Evidence, objections
 from llmlab.registry.moves import History, Move, make_move, settle
-from llmlab.registry.rollbacks import pointed
 from llmlab.registry.versions import Version, read_bundle, read_receipt, resolve
+from llmlab.results.passport import JudgePassport
 
-if TYPE_CHECKING:
-    from llmlab.gate import Receipt
-    from llmlab.results.passport import JudgePassport
-
-__all__ = ["promote"]
+__all__ = ["history", "promote", "rollback"]
 
 
 def promote(
@@ -49,38 +48,97 @@ def promote(
     Raises:
         RegistryError: the receipt does not hold, with every reason; or somebody else moved the alias first.
     """
+    _check(alias, reason)
+    registry = open_registry(root)
+    target = resolve(registry, version)
+    past = settle(registry, target.name)  # what this promotion follows: whoever moves the alias from here on wins
+    before = _pointed(registry, target.name, alias)
+    bundle = read_bundle(registry, target)  # a changed artifact is refused, by force too
+    if before == target.number and (last := past.last(alias)) is not None and last.version == before:
+        raise RegistryError(f"{alias} of {target.name} is version {before} already")
+    against, receipt = _checked(registry, target, alias, Path(experiment), past, passports, root)
+    against += _expired(bundle, Path(experiment)) if receipt is not None else []
+    listed = "; ".join(against)
+    if against and not force:
+        raise RegistryError(
+            f"version {target.number} of {target.name} cannot become {alias}: {listed}. Nothing was moved"
+        )
+    held_by = registry.version(target.name, target.number)
+    move = past.next_move(
+        alias,
+        kind="promote",
+        to=held_by,
+        before=before,
+        reason=f"{reason} [AGAINST: {listed}]" if against else reason,
+        receipt=receipt.digest if receipt is not None else "",
+        forced=bool(against),
+    )
+    return make_move(registry, target.name, move, target=held_by, known=past)
+
+
+def rollback(
+    name: str, *, alias: str = "production", to: int | None = None, reason: str, root: Path | None = None
+) -> Move:
+    """The move of the alias to the newest earlier version that no rollback has left, or to version `to`.
+
+    Raises:
+        RegistryError: there is nothing to go back to, or somebody else moved the alias meanwhile.
+    """
+    _check(alias, reason)
+    registry = open_registry(root)
+    past = settle(registry, name)
+    current = _pointed(registry, name, alias)
+    number = _earlier(past, alias, current) if to is None else to
+    target = registry.version(name, number)
+    if target is None:
+        raise RegistryError(f"{name!r} has no version {number}; nothing was moved")
+    if number == current:
+        raise RegistryError(f"{alias} of {name} is version {current} already")
+    move = past.next_move(alias, kind="rollback", to=target, before=current, reason=reason)
+    return make_move(registry, name, move, target=target, known=past)
+
+
+def history(name: str, *, root: Path | None = None) -> History:
+    """Every move of the aliases of `name`, oldest first; a move that a crash left half made is finished."""
+    registry = open_registry(root)
+    registry.known_model(name)
+    return settle(registry, name)
+
+
+def _check(alias: str, reason: str) -> None:
     alias_of(alias)
     if not reason.strip():
         raise ValueError("reason is empty; say why, for those who read the history")
-    registry = open_registry(root)
-    there = resolve(registry, version)
-    past = settle(registry, there.name)  # what this promotion follows: whoever moves the alias from here on wins
-    before = pointed(registry, there.name, alias)
-    bundle = read_bundle(registry, there)  # a changed artifact is refused, by force too
-    if before == there.number and (last := past.last(alias)) is not None and last.version == before:
-        raise RegistryError(f"{alias} of {there.name} is version {before} already")
-    wrong, receipt = _checked(registry, there, bundle, alias, Path(experiment), past, passports, root)
-    if wrong and not force:
-        raise RegistryError(_refusal(there, alias, wrong))
-    said = f"{reason} [AGAINST: {'; '.join(wrong)}]" if wrong else reason
-    held, target = receipt.digest if receipt is not None else "", registry.version(there.name, there.number)
-    move = past.next_move(
-        alias, kind="promote", to=target, before=before, reason=said, receipt=held, forced=bool(wrong)
-    )
-    return make_move(registry, there.name, move, target=target, known=past)
+
+
+def _pointed(registry: Registry, name: str, alias: str) -> int | None:
+    """The version that the alias points to now, None where it does not exist."""
+    aliases = registry.known_model(name).aliases
+    return int(aliases[alias]) if alias in aliases else None
+
+
+def _earlier(past: History, alias: str, current: int | None) -> int:
+    if current is None:
+        raise RegistryError(f"{past.name} has no alias {alias!r}, so there is nothing to roll back")
+    back = past.way_back(alias, current)
+    if back is None:
+        raise RegistryError(
+            f"{alias} of {past.name} has no earlier version that no rollback has left, so it stays at version "
+            f"{current}; name one with `to`"
+        )
+    return back.version
 
 
 def _checked(
     registry: Registry,
     version: Version,
-    bundle: Bundle,
     alias: str,
     experiment: Path,
     past: History,
     passports: Sequence[JudgePassport],
     root: Path | None,
 ) -> tuple[list[str], Receipt | None]:
-    """Every objection, and the receipt."""
+    """Every objection to the receipt, and the receipt."""
     try:
         receipt = read_receipt(registry, version)
     except (FileRuleError, RegistryError) as error:
@@ -88,36 +146,31 @@ def _checked(
     if receipt is None:
         return ["it has no receipt: gate it, and `registry.register(bundle, receipt=decision.receipt())`"], None
     evidence = Evidence.read(receipt, experiment, passports=passports)
-    wrong = objections(registry, evidence, version, root=root)
-    wrong += _rules(version, alias, evidence, past)
-    return [*wrong, *_expired(bundle, experiment)], receipt
+    return [
+        *objections(registry, evidence, version, root=root),
+        *_broken_rules(version, alias, evidence, past),
+    ], receipt
 
 
-def _rules(version: Version, alias: str, evidence: Evidence, past: History) -> list[str]:
+def _broken_rules(version: Version, alias: str, evidence: Evidence, past: History) -> Iterator[str]:
     """What the policy asks for besides a receipt."""
-    rules, receipt, found = evidence.policy.promotion, evidence.receipt, []
+    rules, receipt = evidence.policy.promotion, evidence.receipt
     if rules.clean_commit and (receipt.dirty or not receipt.commit):
-        found.append("the policy asks for a clean commit, and the gate ran on a tree with changes")
+        yield "the policy asks for a clean commit, and the gate ran on a tree with changes"
     if rules.ci and not receipt.ci:
-        found.append("the policy asks for a CI run, and the gate ran outside of CI")
+        yield "the policy asks for a CI run, and the gate ran outside of CI"
     if rules.approver_not_author and who() in ("", receipt.author):
-        found.append(f"the policy asks for an approver other than the author ({receipt.author})")
+        yield f"the policy asks for an approver other than the author ({receipt.author})"
     earlier = rules.after_alias
     if earlier and alias != earlier and not any(move.version == version.number for move in past.valid(earlier)):
-        found.append(f"the policy asks for {earlier} first, which never was version {version.number}")
-    return found
+        yield f"the policy asks for {earlier} first, which never was version {version.number}"
 
 
 def _expired(bundle: Bundle, experiment: Path) -> list[str]:
     """Whether the catalogue beside the experiment says that the model is not served any more."""
     path = experiment.parent / "models.yaml"
-    known = Catalogue.load(path).find(bundle.model) if path.is_file() else None
-    if known is None or known.deprecation_date is None or known.deprecation_date >= datetime.now(UTC).date():
+    entry = Catalogue.load(path).find(bundle.model) if path.is_file() else None
+    if entry is None or entry.deprecation_date is None or entry.deprecation_date >= datetime.now(UTC).date():
         return []
-    instead = f"; its fallback is {known.fallback}" if known.fallback else ""
-    return [f"{known.name} is past its deprecation date {known.deprecation_date} ({path.name}){instead}"]
-
-
-def _refusal(version: Version, alias: str, wrong: Sequence[str]) -> str:
-    listed = "; ".join(wrong)
-    return f"version {version.number} of {version.name} cannot become {alias}: {listed}. Nothing was moved"
+    instead = f"; its fallback is {entry.fallback}" if entry.fallback else ""
+    return [f"{entry.name} is past its deprecation date {entry.deprecation_date} ({path.name}){instead}"]

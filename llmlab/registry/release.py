@@ -1,16 +1,20 @@
-"""Which bundles a release compares: the candidate with what is in production, or with what stands in for it."""
+"""What a release compares and counts: candidate, production or its stand-in, and every earlier look at them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from llmlab import tracking
 from llmlab.base.errors import FileRuleError
 from llmlab.bundle.bundle import Bundle
-from llmlab.gate import GatePolicy
+from llmlab.gate.looks import NONE_HERE, Ledger
+from llmlab.gate.policy import GatePolicy
 from llmlab.registry.connection import open_registry
+from llmlab.registry.moves import read_history
 from llmlab.registry.versions import read_bundle, resolve
+from llmlab.tracking.store import store_exists
 
-__all__ = ["arms"]
+__all__ = ["arms", "ledger"]
 
 
 def arms(
@@ -26,31 +30,43 @@ def arms(
         RegistryError: what the alias points to was changed.
     """
     folder = Path(experiment)
-    found: dict[str, Bundle] = {}
+    variants: dict[str, Bundle] = {}
     if (baseline := _baseline(policy, candidate.name, folder, root)) is not None:
-        found["baseline"] = baseline
+        variants["baseline"] = baseline
     if policy.anchor is not None:
-        found["anchor"] = _file(folder, policy.anchor.bundle)
-    return {**found, "candidate": candidate}
+        variants["anchor"] = _bundle_file(folder, policy.anchor.bundle)
+    return {**variants, "candidate": candidate}
+
+
+def ledger(policy: GatePolicy, candidate: Bundle, *, root: Path | None = None) -> Ledger:
+    """What `policy.decide(looks=...)` counts: every decision on bundles of this name, and when its alias was promoted.
+
+    Where the project has no tracking store the ledger says so, and none is made.
+    """
+    if not store_exists(root):
+        return Ledger(state=NONE_HERE)
+    past = read_history(open_registry(root), candidate.name)
+    promotions = tuple(move.when for move in past.valid(policy.alias) if move.kind != "rollback")
+    return Ledger(looks=tracking.looks(name=candidate.name, root=root), promotions=promotions)
 
 
 def _baseline(policy: GatePolicy, name: str, folder: Path, root: Path | None) -> Bundle | None:
     if policy.baseline == "none":
         return None
     if _is_file(policy.baseline):
-        return _file(folder, policy.baseline)
+        return _bundle_file(folder, policy.baseline)
     registry = open_registry(root)
     model = registry.model(name)
     if model is not None and policy.baseline in model.aliases:
         return read_bundle(registry, resolve(registry, f"{name}@{policy.baseline}"))
-    return None if policy.baseline_file in (None, "none") else _file(folder, str(policy.baseline_file))
+    return None if policy.baseline_file in (None, "none") else _bundle_file(folder, str(policy.baseline_file))
 
 
 def _is_file(text: str) -> bool:
     return text.endswith((".yaml", ".yml"))
 
 
-def _file(folder: Path, text: str) -> Bundle:
+def _bundle_file(folder: Path, text: str) -> Bundle:
     if not _is_file(text):
         raise FileRuleError(f"{text!r} is no bundle file (*.yaml)", path=folder / "gate.yaml")
     return Bundle.load(folder / text)

@@ -26,6 +26,7 @@ __all__ = ["Served", "export", "load", "released"]
 
 _lock = threading.Lock()
 _cache: dict[tuple[str, str, bool], Served] = {}
+_asked: dict[tuple[str, str, bool], float] = {}  # when, by `time.monotonic()`, even if there was no answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -76,10 +77,10 @@ def load(reference: str, *, require_receipt: bool = False, max_age_s: float = 30
     key = (store_uri(root), reference, require_receipt)
     with _lock:
         known = _cache.get(key)
-        if known is not None and known.age_s <= max_age_s and not known.stale:
-            return known
-        if known is not None and known.stale and time.monotonic() - _asked.get(key, 0.0) <= max_age_s:
-            return known
+        if known is not None:
+            since_s = time.monotonic() - _asked.get(key, 0.0) if known.stale else known.age_s
+            if since_s <= max_age_s:
+                return known
         _asked[key] = time.monotonic()
         try:
             served = _ask(reference, known, require_receipt=require_receipt, root=root)
@@ -90,9 +91,6 @@ def load(reference: str, *, require_receipt: bool = False, max_age_s: float = 30
             warnings.warn(f"{reference}: {served.stale}", RuntimeWarning, stacklevel=2)
         _cache[key] = served
         return served
-
-
-_asked: dict[tuple[str, str, bool], float] = {}
 
 
 def export(reference: str, path: str | Path, *, root: Path | None = None) -> Path:
@@ -118,13 +116,13 @@ def export(reference: str, path: str | Path, *, root: Path | None = None) -> Pat
 def released(*, root: Path | None = None) -> dict[str, Bundle]:
     """Every bundle that an alias points to, by reference; RegistryError where one was changed."""
     registry = open_registry(root)
-    found = {}
+    bundles = {}
     for name in registry.models():
         for alias, number in sorted(registry.model(name).aliases.items()):
-            there = resolve(registry, f"{name}/{number}")
-            if there.digest:  # others registered the rest
-                found[f"{name}@{alias}"] = read_bundle(registry, there)
-    return found
+            version = resolve(registry, f"{name}/{number}")
+            if version.digest:  # others registered the rest
+                bundles[f"{name}@{alias}"] = read_bundle(registry, version)
+    return bundles
 
 
 def _ask(reference: str, known: Served | None, *, require_receipt: bool, root: Path | None) -> Served:
@@ -136,6 +134,6 @@ def _ask(reference: str, known: Served | None, *, require_receipt: bool, root: P
     if require_receipt:
         receipt = read_receipt(registry, version)
         if receipt is None or receipt.verdict != Verdict.PASS:
-            said = "has no receipt" if receipt is None else f"has a receipt that says {receipt.verdict}"
-            raise RegistryError(f"{reference} is version {version.number}, which {said}: it is not served")
+            lacks = "has no receipt" if receipt is None else f"has a receipt that says {receipt.verdict}"
+            raise RegistryError(f"{reference} is version {version.number}, which {lacks}: it is not served")
     return Served(bundle=bundle, reference=reference, version=version, checked_s=time.monotonic())

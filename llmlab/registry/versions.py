@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pydantic
 
@@ -16,15 +16,13 @@ from llmlab.base.errors import FloatingModelError, RegistryError
 from llmlab.base.project import git_state, who
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
+from llmlab.gate.receipt import Receipt
 from llmlab.golden.checks import refuse_secrets
 from llmlab.registry.card import card
 from llmlab.registry.connection import Registry, name_and_alias, open_registry, require_name, retried
 from llmlab.registry.moves import now
 from llmlab.tracking.runs import bundle_json
 from llmlab.tracking.store import COMPLETION_TAG, link, reported
-
-if TYPE_CHECKING:
-    from llmlab.gate import Receipt
 
 __all__ = ["Version", "find", "read_bundle", "read_receipt", "register", "resolve"]
 
@@ -41,7 +39,7 @@ class Version(Shown):
         digest: of the bundle.
         gate, receipt: verdict and digest of its newest receipt, "" where it has none.
         index_digest: of the index that was searched when it was judged, "" where it searches nothing.
-        run_id: the MLflow run whose artifacts it is.
+        run_id, source: the MLflow run whose artifacts it is, and where in them.
         url: its page (on a local store: once `llmlab ui` runs).
     """
 
@@ -58,21 +56,17 @@ class Version(Shown):
     url: str = ""
 
     @classmethod
-    def of(cls, registry: Registry, found: Any) -> Version:
+    def of(cls, registry: Registry, held: Any) -> Version:
         """The value of what MLflow returns."""
-        tags: Mapping[str, str] = found.tags
+        named = ("digest", "bundle_version", "gate", "receipt", "index_digest")
         return cls(
-            name=found.name,
-            number=int(found.version),
-            digest=tags.get("digest", ""),
-            bundle_version=tags.get("bundle_version", ""),
-            gate=tags.get("gate", ""),
-            receipt=tags.get("receipt", ""),
-            index_digest=tags.get("index_digest", ""),
-            aliases=tuple(found.aliases),
-            run_id=found.run_id or "",
-            source=found.source,
-            url=registry.url(found.name, int(found.version)),
+            name=held.name,
+            number=int(held.version),
+            **{tag: held.tags.get(tag, "") for tag in named},
+            aliases=tuple(held.aliases),
+            run_id=held.run_id or "",
+            source=held.source,
+            url=registry.url(held.name, int(held.version)),
         )
 
     def _rows(self) -> list[dict[str, object]]:
@@ -111,15 +105,15 @@ def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | Non
     if receipt is not None:
         _check_receipt(receipt, bundle.digest)
     registry = open_registry(root)
-    version = find(registry, bundle.name, bundle.digest) or _create(registry, bundle, receipt, root)
+    version = find(registry, bundle.name, bundle.digest) or _create(registry, bundle, root)
     read_bundle(registry, version)  # one that is there already is only handed out if it still is what it was
     return version if receipt is None else _add_receipt(registry, version, bundle, receipt)
 
 
 def find(registry: Registry, name: str, digest: str) -> Version | None:
     """The version with this digest, None where there is none."""
-    found = registry.versions(name, query=f"tags.digest = '{digest}'")
-    return Version.of(registry, found[0]) if found else None
+    versions = registry.versions(name, query=f"tags.digest = '{digest}'")
+    return Version.of(registry, versions[0]) if versions else None
 
 
 def resolve(registry: Registry, reference: Version | str) -> Version:
@@ -134,18 +128,18 @@ def resolve(registry: Registry, reference: Version | str) -> Version:
         name, alias = name_and_alias(reference)
         model = registry.known_model(name)
         if alias not in model.aliases:
-            there = ", ".join(sorted(model.aliases)) or "none"
-            raise RegistryError(f"{name!r} has no alias {alias!r} (there are: {there})")
+            known = ", ".join(sorted(model.aliases)) or "none"
+            raise RegistryError(f"{name!r} has no alias {alias!r} (there are: {known})")
         number = int(model.aliases[alias])
     else:
         name, _, text = reference.rpartition("/")
         if not text.isascii() or not text.isdigit() or not name:
             raise ValueError(f"{reference!r} names no version; write NAME/NUMBER or NAME@ALIAS")
         number = int(text)
-    found = registry.version(name, number)
-    if found is None:
+    held = registry.version(name, number)
+    if held is None:
         raise RegistryError(f"{name!r} has no version {number}")
-    return Version.of(registry, found)
+    return Version.of(registry, held)
 
 
 def read_bundle(registry: Registry, version: Version) -> Bundle:
@@ -168,8 +162,6 @@ def read_bundle(registry: Registry, version: Version) -> Bundle:
 
 def read_receipt(registry: Registry, version: Version) -> Receipt | None:
     """The newest receipt of a version, None where it has none; RegistryError where it was edited."""
-    from llmlab.gate import Receipt
-
     if not version.receipt:
         return None
     receipt = Receipt.from_json(_artifact(registry, version, _receipt_path(version.receipt)))
@@ -182,23 +174,6 @@ def read_receipt(registry: Registry, version: Version) -> Receipt | None:
     return receipt
 
 
-def describe(bundle: Bundle, receipt: Receipt | None, facts: Mapping[str, str]) -> str:
-    """The description of a version with this receipt."""
-    registered = " ".join(f"{name} {text}" for name, text in facts.items())
-    if receipt is None:
-        return card(bundle, registered=registered)
-    from llmlab.registry.evidence import condition_rows
-
-    by = f" by {receipt.author}" if receipt.author else ""
-    return card(
-        bundle,
-        registered=registered,
-        verdict=receipt.verdict,
-        summary=f"{receipt.sentence} Judged {receipt.created_at[:16]}{by}, receipt {receipt.digest[:8]}.",
-        conditions=condition_rows(receipt),
-    )
-
-
 def _check_receipt(receipt: Receipt, digest: str) -> None:
     if receipt.bundle_digest != digest:
         raise RegistryError(
@@ -206,7 +181,7 @@ def _check_receipt(receipt: Receipt, digest: str) -> None:
         )
 
 
-def _create(registry: Registry, bundle: Bundle, receipt: Receipt | None, root: Path | None) -> Version:
+def _create(registry: Registry, bundle: Bundle, root: Path | None) -> Version:
     """A new version; where two processes make one at once, both get the older one."""
     run_id = _run_of(registry, bundle) or _own_run(registry, bundle)
     with reported(f"run {run_id} cannot be read"):
@@ -221,10 +196,10 @@ def _create(registry: Registry, bundle: Bundle, receipt: Receipt | None, root: P
         "registered_at": now(),
         **({"commit": git.commit + (" (dirty)" if git.dirty else "")} if git.commit else {}),
     }
-    description = describe(bundle, None, _facts(tags))
-    tags |= {"description_digest": _sha256(description)}
+    description = card(bundle, None, registered=_registered(tags))
+    tags |= {"description_digest": sha256(description)}
     with reported(f"{bundle.name!r} cannot be registered"):
-        made = retried(
+        copy = retried(
             registry.client.create_model_version,
             bundle.name,
             source=source,
@@ -234,11 +209,11 @@ def _create(registry: Registry, bundle: Bundle, receipt: Receipt | None, root: P
             await_creation_for=0,
         )
     first = find(registry, bundle.name, bundle.digest)
-    if first is not None and first.number != int(made.version):
+    if first is not None and first.number != int(copy.version):
         with reported(f"the second copy of {bundle.name!r} cannot be taken back"):
-            retried(registry.client.delete_model_version, bundle.name, made.version)
+            retried(registry.client.delete_model_version, bundle.name, copy.version)
         return first
-    return Version.of(registry, made)
+    return Version.of(registry, copy)
 
 
 def _run_of(registry: Registry, bundle: Bundle) -> str:
@@ -268,9 +243,9 @@ def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: 
     number = str(version.number)
     with reported(f"the receipt of version {number} of {version.name!r} cannot be kept"):
         registry.store.client.log_text(version.run_id, receipt.to_json(), _receipt_path(receipt.digest))
-        there = registry.client.get_model_version(version.name, number).tags
-        description = describe(bundle, receipt, _facts(there))
-        tags = {"gate": receipt.verdict, "description_digest": _sha256(description)}
+        registered = _registered(registry.client.get_model_version(version.name, number).tags)
+        description = card(bundle, receipt, registered=registered)
+        tags = {"gate": receipt.verdict, "description_digest": sha256(description)}
         tags |= {"index_digest": receipt.index_digest} if receipt.index_digest else {}
         tags |= {"receipt": receipt.digest}  # last: it is what the others are read by
         retried(registry.client.update_model_version, version.name, number, description)
@@ -279,9 +254,9 @@ def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: 
     return replace(version, gate=receipt.verdict, receipt=receipt.digest, index_digest=receipt.index_digest)
 
 
-def _facts(tags: Mapping[str, str]) -> dict[str, str]:
-    shown = {"registered_by": "Registered by", "registered_at": "at", "commit": "from commit"}
-    return {said: tags[name] for name, said in shown.items() if tags.get(name)}
+def _registered(tags: Mapping[str, str]) -> str:
+    words = {"registered_by": "Registered by", "registered_at": "at", "commit": "from commit"}
+    return " ".join(f"{word} {tags[name]}" for name, word in words.items() if tags.get(name))
 
 
 def _receipt_path(digest: str) -> str:
@@ -290,9 +265,10 @@ def _receipt_path(digest: str) -> str:
 
 def _artifact(registry: Registry, version: Version, path: str) -> str:
     """The text of a file of the version's run, which must be the run that its source lies in."""
-    what = f"{path} of version {version.number} of {version.name!r}"
+    where = f"version {version.number} of {version.name!r}"
     if not version.run_id:
-        raise RegistryError(f"version {version.number} of {version.name!r} was not registered by llmlab: it has no run")
+        raise RegistryError(f"{where} was not registered by llmlab: it has no run")
+    what = f"{path} of {where}"
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder, reported(f"{what} cannot be read"):
         place = Path(registry.store.client.download_artifacts(version.run_id, path, folder))
         try:
@@ -301,5 +277,6 @@ def _artifact(registry: Registry, version: Version, path: str) -> str:
             raise RegistryError(f"{what} was changed: it is no text any more") from None
 
 
-def _sha256(text: str) -> str:
+def sha256(text: str) -> str:
+    """The SHA-256 of a text, in hex: of a description or a record that only llmlab may write."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -155,9 +155,9 @@ class Store(Shown):
 
     def search(self, query: str) -> list[Any]:
         """Every run of every experiment that MLflow's query finds."""
-        there = _pages(lambda token: self.client.search_experiments(max_results=1000, page_token=token))
-        ids = [found.experiment_id for found in there]
-        return _pages(lambda token: self.client.search_runs(ids, query, max_results=1000, page_token=token))
+        every = pages(lambda token: self.client.search_experiments(max_results=1000, page_token=token))
+        ids = [experiment.experiment_id for experiment in every]
+        return list(pages(lambda token: self.client.search_runs(ids, query, max_results=1000, page_token=token)))
 
     def whole_runs(self, tag: str, value: str) -> list[Any]:
         """The runs with this tag that were logged whole, the newest first."""
@@ -233,14 +233,13 @@ def reported(what: str) -> Iterator[None]:
         raise StoreError(f"{what}: {plain(scrub(first), 300)}") from error
 
 
-def _pages(ask: Callable[[str | None], Any]) -> list[Any]:
-    """What MLflow finds, of every page of it."""
-    found: list[Any] = []
-    token: str | None = None
-    while token != "":
-        page = ask(token)
-        found, token = [*found, *page], page.token or ""
-    return found
+def pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
+    """What MLflow finds, page after page; `ask` is given the token of a page, None for the first."""
+    page = ask(None)
+    yield from page
+    while page.token:
+        page = ask(page.token)
+        yield from page
 
 
 @cache

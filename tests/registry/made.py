@@ -10,8 +10,8 @@ from llmlab import tracking
 from llmlab.bundle.bundle import Bundle
 from llmlab.gate import Decision, GatePolicy, Look
 from llmlab.registry.connection import Registry, open_registry
-from llmlab.registry.ledgers import ledger
 from llmlab.registry.moves import Move, make_move, now, settle
+from llmlab.registry.release import ledger
 from llmlab.registry.versions import Version, register
 from llmlab.results.results import Results
 from tests.made_results import made
