@@ -16,9 +16,10 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import Any
 
 from llmlab.base.display import Shown, markdown
 from llmlab.base.errors import DataError, StoreError
@@ -26,20 +27,21 @@ from llmlab.base.private import scrub, scrub_frame
 from llmlab.base.project import git_state, project_root
 from llmlab.base.yamlfile import to_yaml
 from llmlab.bundle.bundle import Bundle, flat
+from llmlab.gate.decision import Decision
+from llmlab.gate.looks import Look
+from llmlab.golden.cases import is_held_out
+from llmlab.results.results import Results
 from llmlab.tracking import spool
-from llmlab.tracking.case_table import case_table
 from llmlab.tracking.screening import screened
-from llmlab.tracking.spool import Entry, Picture, png
+from llmlab.tracking.spool import Decided, Entry, Picture, png
 from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, link, open_store, reported
-
-if TYPE_CHECKING:
-    from llmlab.gate.looks import Look
-    from llmlab.results.results import Results
 
 __all__ = ["LoggedSweep", "bundle_json", "load", "log", "looks", "sync"]
 
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
 LONGEST_NOTE_CHARS = 1000
+LONGEST_CELL_CHARS = 2_000
+MOST_TABLE_ROWS = 2_000
 CASES_FILE = "cases.parquet"
 TABLE_FILE = "cases.json"
 _STATUS: dict[str, Status] = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
@@ -74,7 +76,7 @@ class LoggedSweep(Shown):
 
 def log(
     results: Results,
-    decision: Any = None,
+    decision: Decision | None = None,
     *,
     experiment: str | None = None,
     figures: Mapping[str, Picture] | None = None,
@@ -87,7 +89,7 @@ def log(
 
     Args:
         results: complete, partial or FAILED; the state becomes a tag and the run's status.
-        decision: a gate's decision, kept with the candidate's run (with every run where it names no candidate).
+        decision: a gate's decision, kept with the candidate's run (with every run where that is not among them).
         experiment: by default the name that the bundles share.
         figures: name -> matplotlib figure, kept as PNG.
         pii: "flag" personal data with a warning, "redact" it to pseudonyms, or "refuse"; None: the project's policy.
@@ -97,10 +99,18 @@ def log(
         StoreError: neither store nor spool can be written to. DataError: a bundle or a case contains a key, or
             personal data that the policy refuses.
     """
-    root, experiment = project_root() if root is None else root, experiment or _common_name(results)
+    root = project_root() if root is None else root
+    if experiment is None:
+        names = {bundle.name for bundle in results.bundles.values()}
+        experiment = names.pop() if len(names) == 1 else "llmlab"
     results = screened(results, pii=pii, root=root)
-    origin = _origin(results, root)
-    entry = Entry(results=results, decision=decision, experiment=experiment, figures=figures or {}, origin=origin)
+    entry = Entry(
+        results=results,
+        decision=Decided.of(decision) if decision is not None else None,
+        experiment=experiment,
+        figures=figures or {},
+        origin=_origin(results, root),
+    )
     try:
         return _log(entry, root)
     except StoreError as error:
@@ -112,11 +122,11 @@ def log(
 def sync(root: Path | None = None) -> list[LoggedSweep]:
     """Log what the spool kept, oldest first; what is logged leaves the spool. StoreError where the store is away."""
     root = project_root() if root is None else root
-    done = []
+    sweeps = []
     for folder, entry in spool.spooled(root):
-        done.append(_log(entry, root))
+        sweeps.append(_log(entry, root))
         shutil.rmtree(folder)
-    return done
+    return sweeps
 
 
 def _log(entry: Entry, root: Path) -> LoggedSweep:
@@ -146,17 +156,12 @@ def load(sweep_id: str, *, experiment: str, root: Path | None = None) -> Results
     Raises:
         DataError: no whole sweep with this id is in the experiment.
     """
-    from llmlab.results.results import Results
-
     store = open_store(root)
     logged, _ = _find(store, experiment, sweep_id)
     if not logged:
         raise DataError(f"no sweep {sweep_id!r} was logged whole in experiment {experiment!r}")
-    with tempfile.TemporaryDirectory(prefix="llmlab-") as folder, reported(f"sweep {sweep_id[:8]} cannot be read"):
-        parts = [
-            Results.from_parquet(store.client.download_artifacts(run_id, CASES_FILE, _made(folder, run_id)))
-            for run_id in logged.values()
-        ]
+    with reported(f"sweep {sweep_id[:8]} cannot be read"):
+        parts = [_cases_of(store, run_id) for run_id in logged.values()]
     first, *others = sorted(parts, key=lambda part: part.provenance.sweep_variants.index(part.variants[0]))
     return replace(first.joined(*others), provenance=replace(first.provenance, sweep_variants=()))
 
@@ -172,15 +177,12 @@ def looks(*golden_digests: str, name: str = "", root: Path | None = None) -> tup
     with reported("the ledger of looks cannot be read"):
         for query in queries:
             runs |= {run.info.run_id: run for run in store.search(query)}
-        made = list(_looks_of(store, runs.values()))
-    return tuple(sorted(made, key=lambda look: look.made_at))
+        every = list(_looks_of(store, runs.values()))
+    return tuple(sorted(every, key=lambda look: look.made_at))
 
 
 def _looks_of(store: Store, runs: Iterable[Any]) -> Iterator[Look]:
     """The looks that these runs keep, each once, with what the cases were that they judged."""
-    from llmlab.gate.looks import Look
-    from llmlab.golden.cases import is_held_out
-
     contents: dict[str, frozenset[str]] = {}
     texts = {text: run for run in runs for key, text in run.data.tags.items() if key.startswith(LOOK_TAG)}
     for text, run in texts.items():
@@ -194,13 +196,14 @@ def _looks_of(store: Store, runs: Iterable[Any]) -> Iterator[Look]:
 
 def _contents_of(store: Store, run: Any) -> frozenset[str]:
     """`Case.content` of the cases of a run; none where somebody removed them, and only its golden digest tells then."""
-    from llmlab.results.results import Results
-
     if not any(file.path == CASES_FILE for file in store.client.list_artifacts(run.info.run_id)):
         return frozenset()
+    return frozenset(_cases_of(store, run.info.run_id).contents.values())
+
+
+def _cases_of(store: Store, run_id: str) -> Results:
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
-        path = store.client.download_artifacts(run.info.run_id, CASES_FILE, folder)
-        return frozenset(Results.from_parquet(path).contents.values())
+        return Results.from_parquet(store.client.download_artifacts(run_id, CASES_FILE, folder))
 
 
 def bundle_json(bundle: Bundle) -> str:
@@ -219,7 +222,7 @@ def _log_variant(
         with reported(f"variant {variant!r} cannot be logged"):
             _write(store, run_id, variant, results, summary)
     except BaseException as error:  # an interrupted cell leaves nothing open, and is logged anew when it runs again
-        _close_torn(store, run_id, error)
+        store.close_after(run_id, error)
         raise
     store.close_run(run_id, _STATUS[results.state])
     return run_id
@@ -240,13 +243,6 @@ def _write(store: Store, run_id: str, variant: str, results: Results, summary: A
     store.client.set_tag(run_id, COMPLETION_TAG, "whole")
 
 
-def _close_torn(store: Store, run_id: str, error: BaseException) -> None:
-    try:
-        store.close_run(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
-    except StoreError as closing_failed:
-        error.add_note(f"The MLflow run {run_id} could not be closed either: {closing_failed}")
-
-
 def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
     """Means under `mean/`, their intervals under `mean_ci/`, counts under `n/`: MLflow makes each a section of charts.
 
@@ -254,28 +250,32 @@ def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
     people's labels stands beside the raw one. What is undefined is left out and counted: MLflow breaks on NaN and inf.
     """
     errors = results.n_answers(variant, status="error")
-    found: dict[str, float | None] = {"n/rows": results.n_answers(variant), "n/errors": errors}
-    fixed = {f"{metric}_corrected": one for (of, metric), one in summary.corrected.items() if of == variant}
+    figures: dict[str, float | None] = {"n/rows": results.n_answers(variant), "n/errors": errors}
+    fixed = {f"{metric}_corrected": mean for (of, metric), mean in summary.corrected.items() if of == variant}
     estimates = {**fixed, **{metric: summary.estimate(variant, metric) for metric in summary.metrics}}
     for metric, estimate in estimates.items():
-        name = re.sub(r"[^\w. /-]", "_", metric, flags=re.ASCII)
+        name = _mlflow_name(metric)
         means = (None, None, None) if results.failed else (estimate.value, estimate.low, estimate.high)
-        found |= dict(zip((f"mean/{name}", f"mean_ci/{name}.low", f"mean_ci/{name}.high"), means, strict=True))
-        if metric not in summary.metrics:
-            continue
-        scored, attempted = summary.rows[variant, metric]
-        found |= {f"n/{name}.scored": scored, f"n/{name}.attempted": attempted}
+        figures |= dict(zip((f"mean/{name}", f"mean_ci/{name}.low", f"mean_ci/{name}.high"), means, strict=True))
+        if metric in summary.metrics:
+            scored, attempted = summary.rows[variant, metric]
+            figures |= {f"n/{name}.scored": scored, f"n/{name}.attempted": attempted}
     for total in ("cost_usd", "input_tokens", "output_tokens"):
-        found[f"total/{total}"] = results.total(total, variants=[variant])  # unknown is not zero
-    defined = {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
-    return {**defined, "n/undefined": float(len(found) - len(defined))}
+        figures[f"total/{total}"] = results.total(total, variants=[variant])  # unknown is not zero
+    defined = {name: float(value) for name, value in figures.items() if value is not None and math.isfinite(value)}
+    return {**defined, "n/undefined": float(len(figures) - len(defined))}
+
+
+def _mlflow_name(name: str) -> str:
+    """The name with what MLflow takes in names of metrics and params."""
+    return re.sub(r"[^\w. /-]", "_", name, flags=re.ASCII)
 
 
 def _params(bundle: Bundle) -> dict[str, str]:
     leaves = flat(bundle.behaviour).items()
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in leaves}
     return {
-        re.sub(r"[^\w. /-]", "_", name, flags=re.ASCII)[:200]: (
+        _mlflow_name(name)[:200]: (
             value if len(value) <= LONGEST_PARAM_CHARS else f"{value[: LONGEST_PARAM_CHARS - 1]}…"
         )
         for name, value in texts.items()
@@ -292,7 +292,21 @@ def _write_artifacts(folder: Path, variant: str, results: Results) -> None:
     provenance = replace(results.provenance, sweep_variants=results.variants)
     part = replace(part, frame=scrub_frame(part.frame), provenance=provenance)
     part.to_parquet(folder / CASES_FILE)
-    (folder / TABLE_FILE).write_text(case_table(part), encoding="utf-8")
+    (folder / TABLE_FILE).write_text(_case_table(part), encoding="utf-8")
+
+
+def _case_table(part: Results) -> str:
+    """The rows in the form of MLflow's own tables, texts cut; the Parquet file has all of it."""
+    import pandas as pd  # heavy; whoever logs nothing does without
+
+    columns = ["case_id", "repeat", "status", "text", *part.metrics, "retrieved", "latency_s", "cost_usd", "error"]
+    rows = pd.DataFrame(list(islice(part.answers(*columns), MOST_TABLE_ROWS)), columns=columns)
+    shown = rows.assign(text=rows["text"].str.slice(0, LONGEST_CELL_CHARS), retrieved=rows["retrieved"].map(" ".join))
+    if part.golden is not None:
+        inputs = {case.id: json.dumps(dict(case.inputs), ensure_ascii=False) for case in part.golden}
+        shown.insert(1, "inputs", scrub_frame(shown["case_id"].map(inputs).to_frame("inputs"))["inputs"])
+    split = json.loads(shown.to_json(orient="split", index=False))
+    return json.dumps({"columns": split["columns"], "data": split["data"]}, ensure_ascii=False)
 
 
 def _dataset(results: Results) -> Any:
@@ -312,20 +326,18 @@ def _dataset(results: Results) -> Any:
 
 def _origin(results: Results, root: Path) -> dict[str, str]:
     """Where and by which code the results were made, as tags: the run's own commit, else the one there is now."""
-    git, notebook, made = git_state(root), os.environ.get(NOTEBOOK, ""), results.provenance
+    git, notebook, run = git_state(root), os.environ.get(NOTEBOOK, ""), results.provenance
     return {
         "llmlab.notebook_run_id": os.environ.get(NOTEBOOK_RUN_ID, ""),
         "notebook": notebook,
-        "git_dirty": str(made.dirty if made.commit else git.dirty).lower(),
-        "mlflow.source.git.commit": made.commit or git.commit,
+        "git_dirty": str(run.dirty if run.commit else git.dirty).lower(),
+        "mlflow.source.git.commit": run.commit or git.commit,
         "mlflow.source.name": notebook or "llmlab",
         "mlflow.source.type": "NOTEBOOK" if notebook else "LOCAL",
     }
 
 
 def _common_tags(results: Results) -> dict[str, str]:
-    from importlib.metadata import version
-
     return {
         "sweep_id": results.digest,
         "llmlab.kind": "variant",
@@ -353,9 +365,9 @@ def _variant_tags(variant: str, bundle: Bundle, results: Results) -> dict[str, s
 def _find(store: Store, experiment: str, sweep_id: str) -> tuple[dict[str, str], list[str]]:
     """Runs of this sweep that were logged whole, by variant; and those that were torn."""
     with reported(f"experiment {experiment!r} cannot be searched"):
-        found = store.client.get_experiment_by_name(experiment)
+        holder = store.client.get_experiment_by_name(experiment)
         query = f"tags.sweep_id = '{re.sub(r'[^0-9a-f]', '', sweep_id)}'"
-        runs = store.client.search_runs([found.experiment_id], query, max_results=1000) if found else []
+        runs = store.client.search_runs([holder.experiment_id], query, max_results=1000) if holder else []
     whole = {run.data.tags["variant"]: run.info.run_id for run in runs if run.data.tags.get(COMPLETION_TAG) == "whole"}
     torn = [r.info.run_id for r in runs if r.data.tags.get(COMPLETION_TAG) != "whole" and r.info.status != "RUNNING"]
     return whole, torn
@@ -371,32 +383,20 @@ def _log_figures(store: Store, run_ids: Mapping[str, str], figures: Mapping[str,
             store.client.log_artifacts(run_id, folder, "figures")
 
 
-def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Any) -> None:
+def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Decided | None) -> None:
     if decision is None:
         return
-    verdict = getattr(decision.verdict, "value", decision.verdict)
-    candidate = run_ids.get(str(getattr(decision, "candidate", "")))
+    note = markdown(f"Gate: {decision.verdict}. {decision.receipt.sentence}".strip(), LONGEST_NOTE_CHARS)
+    candidate = run_ids.get(decision.candidate)
     for run_id in [candidate] if candidate else run_ids.values():
-        store.client.set_tag(run_id, "gate", str(verdict))
+        store.client.set_tag(run_id, "gate", decision.verdict)
         before = store.client.get_run(run_id).data.tags.get(DESCRIPTION, "")
-        said = markdown(f"Gate: {verdict}. {getattr(decision, 'sentence', '')}".strip(), LONGEST_NOTE_CHARS)
-        if said not in before:
-            store.client.set_tag(run_id, DESCRIPTION, f"{before}\n\n{said}".strip())
-        store.client.log_text(run_id, scrub(str(decision)), "gate/decision.txt")
-    look, receipt = getattr(decision, "look", None), getattr(decision, "receipt", None)
-    if candidate and look is not None and receipt is not None:
-        store.client.log_text(candidate, scrub(receipt().to_json()), "gate/receipt.json")
+        if note not in before:
+            store.client.set_tag(run_id, DESCRIPTION, f"{before}\n\n{note}".strip())
+        store.client.log_text(run_id, scrub(decision.text), "gate/decision.txt")
+    if candidate:
+        look = decision.look
+        store.client.log_text(candidate, scrub(decision.receipt.to_json()), "gate/receipt.json")
         key = f"{LOOK_TAG}{look.results_digest[:12]}.{look.policy_digest[:12]}.{look.candidate_digest[:12]}"
         if key not in store.client.get_run(candidate).data.tags:  # the same look again is no second one
             store.client.set_tag(candidate, key, json.dumps(look.to_record()))
-
-
-def _common_name(results: Results) -> str:
-    names = {bundle.name for bundle in results.bundles.values()}
-    return names.pop() if len(names) == 1 else "llmlab"
-
-
-def _made(folder: str, name: str) -> str:
-    path = Path(folder) / quote(name, safe="")
-    path.mkdir()
-    return str(path)

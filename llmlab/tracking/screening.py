@@ -12,16 +12,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmlab.base.errors import DataError
 from llmlab.base.private import API_KEY, Found, find_pii, project_key, pseudonymised, told
 from llmlab.base.project import pii_policy
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import refuse_secrets
-
-if TYPE_CHECKING:
-    from llmlab.results.results import Results
+from llmlab.results.results import Results
 
 __all__ = ["redacted_cases", "redactor", "screened"]
 
@@ -43,20 +41,20 @@ def screened(results: Results, *, pii: str | None, root: Path) -> Results:
     policy = pii or pii_policy(root)
     if policy not in ("flag", "redact", "refuse"):
         raise ValueError(f"pii == {policy!r}, must be 'flag', 'redact' or 'refuse'")
-    found = _found(results)
-    if not found:
+    personal = _personal(results)
+    if not personal:
         return results
     if policy == "redact":
         return _redacted(results, redactor(root))
-    keys = tuple(one for one in found if API_KEY in one.kinds)
+    keys = tuple(case for case in personal if API_KEY in case.kinds)
     if keys or policy == "refuse":
         what = "what looks like API keys" if keys else "personal data"
         raise DataError(
-            f"{what} in cases {told(keys or found)}: nothing was logged; "
+            f"{what} in cases {told(keys or personal)}: nothing was logged; "
             'take it out, or log with pii="redact", which keeps pseudonyms in its place'
         )
     warnings.warn(
-        f"PERSONAL DATA is logged with cases {told(found)}; "
+        f"PERSONAL DATA is logged with cases {told(personal)}; "
         'pii="redact" keeps pseudonyms in its place, pii = "redact" under [tool.llmlab] makes that the rule',
         RuntimeWarning,
         stacklevel=3,
@@ -76,17 +74,17 @@ def redacted_cases(golden: GoldenSet, *, root: Path) -> GoldenSet:
     return _with_pseudonyms(golden, redactor(root))
 
 
-def _found(results: Results) -> tuple[Found, ...]:
+def _personal(results: Results) -> tuple[Found, ...]:
     """What cases and answers hold, by case."""
     kinds: dict[str, dict[str, None]] = {}
-    for case_id, there in results.golden.personal if results.golden is not None else ():
-        kinds[case_id] = dict.fromkeys(there)
+    for case_id, of_case in results.golden.personal if results.golden is not None else ():
+        kinds[case_id] = dict.fromkeys(of_case)
     columns = [name for name in (*_TEXT_COLUMNS, *_JSON_COLUMNS) if name in results.columns]
     for texts in results.answers(*columns):
-        if said := find_pii("\n".join(map(str, texts))):
+        if of_answer := find_pii("\n".join(map(str, texts))):
             case_id = pseudonymised(str(texts[columns.index("case_id")]), key=None)
-            kinds.setdefault(case_id, {}).update(dict.fromkeys(said))
-    return tuple(Found(case_id, tuple(there)) for case_id, there in kinds.items())
+            kinds.setdefault(case_id, {}).update(dict.fromkeys(of_answer))
+    return tuple(Found(case_id, tuple(of_case)) for case_id, of_case in kinds.items())
 
 
 def _redacted(results: Results, redact: Callable[[Any], Any]) -> Results:

@@ -12,17 +12,17 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
 from llmlab.base.errors import FileRuleError, StoreError
 from llmlab.base.private import scrub, scrub_frame
+from llmlab.gate.decision import Decision
+from llmlab.gate.looks import Look
+from llmlab.gate.receipt import Receipt
+from llmlab.results.results import Results
 
-if TYPE_CHECKING:
-    from llmlab.gate import Look, Receipt
-    from llmlab.results.results import Results
-
-__all__ = ["Entry", "Picture", "SpooledDecision", "keep", "png", "spooled"]
+__all__ = ["Decided", "Entry", "Picture", "keep", "png", "spooled"]
 
 FOLDER = "spool"
 
@@ -36,21 +36,37 @@ class Picture(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpooledDecision:
-    """A decision as far as logging needs it: word, candidate, look, receipt and text."""
+class Decided:
+    """A decision as far as logging needs it, with its receipt as of the time it was made."""
 
     verdict: str
     candidate: str
     text: str
     look: Look
-    document: Receipt
+    receipt: Receipt
 
-    def receipt(self) -> Receipt:
-        """The receipt as of the decision."""
-        return self.document
+    @classmethod
+    def of(cls, decision: Decision) -> Decided:
+        """What is kept of this decision."""
+        return cls(
+            verdict=decision.word,
+            candidate=decision.candidate,
+            text=str(decision),
+            look=decision.look,
+            receipt=decision.receipt(),
+        )
 
-    def __str__(self) -> str:
-        return self.text
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Decided:
+        """What `to_record` wrote."""
+        look, receipt = Look.from_record(record["look"]), Receipt.from_json(record["receipt"])
+        named = {name: record[name] for name in ("verdict", "candidate", "text")}
+        return cls(**named, look=look, receipt=receipt)
+
+    def to_record(self) -> dict[str, Any]:
+        """What a JSON file may hold of it."""
+        named = {"verdict": self.verdict, "candidate": self.candidate, "text": self.text}
+        return {**named, "look": self.look.to_record(), "receipt": self.receipt.to_json()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +85,14 @@ class Entry:
 
     Attributes:
         results: the run.
-        decision: a gate's decision on it (or as much as the spool kept of one), or None.
+        decision: a gate's decision on it, or None.
         experiment: where to log it.
         origin: tags that say where and by which code the results were made.
         figures: name -> picture.
     """
 
     results: Results
-    decision: Any
+    decision: Decided | None
     experiment: str
     origin: Mapping[str, str]
     figures: Mapping[str, Picture] = field(default_factory=dict)
@@ -99,8 +115,8 @@ def keep(entry: Entry, root: Path) -> Path:
         replace(results, frame=scrub_frame(results.frame)).to_parquet(part / "results.parquet")
         for title, figure in entry.figures.items():
             (part / f"{quote(title, safe='')}.png").write_bytes(png(figure))
-        kept = _decision(entry.decision)
-        about = {"experiment": entry.experiment, "origin": dict(entry.origin), "decision": kept}
+        decision = entry.decision.to_record() if entry.decision is not None else None
+        about = {"experiment": entry.experiment, "origin": dict(entry.origin), "decision": decision}
         (part / "about.json").write_text(scrub(json.dumps(about, ensure_ascii=False)) + "\n", encoding="utf-8")
         if place.exists():  # the same results again, perhaps with a decision now
             shutil.rmtree(place)
@@ -119,42 +135,14 @@ def spooled(root: Path) -> Iterator[tuple[Path, Entry]]:
 
 
 def _read(path: Path) -> Entry:
-    from llmlab.results.results import Results
-
     try:
         about = json.loads((path / "about.json").read_text(encoding="utf-8"))
         return Entry(
             results=Results.from_parquet(path / "results.parquet"),
-            decision=_read_decision(about["decision"]),
+            decision=Decided.from_record(about["decision"]) if about["decision"] is not None else None,
             experiment=about["experiment"],
             origin=about.get("origin", {}),
             figures={unquote(file.stem): _Png(content=file.read_bytes()) for file in sorted(path.glob("*.png"))},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileRuleError(f"is damaged ({error}); look at it, and remove it", path=path) from None
-
-
-def _decision(decision: Any) -> dict[str, Any] | None:
-    if decision is None:
-        return None
-    return {
-        "verdict": decision.verdict,
-        "candidate": decision.candidate,
-        "text": str(decision),
-        "look": decision.look.to_record(),
-        "receipt": decision.receipt().to_json(),
-    }
-
-
-def _read_decision(kept: Mapping[str, Any] | None) -> SpooledDecision | None:
-    from llmlab.gate import Look, Receipt
-
-    if kept is None:
-        return None
-    return SpooledDecision(
-        verdict=kept["verdict"],
-        candidate=kept["candidate"],
-        text=kept["text"],
-        look=Look.from_record(kept["look"]),
-        document=Receipt.from_json(kept["receipt"]),
-    )

@@ -12,6 +12,9 @@ import platform
 import re
 import sqlite3
 import threading
+import urllib.error
+import urllib.request
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -88,22 +91,22 @@ class Store(Shown):
         if not name.strip() or name == "Default":
             raise ValueError(f"experiment == {name!r}, must be a name of your own (Default belongs to MLflow)")
         with reported(f"the experiment {name!r} cannot be opened"):
-            found = self.client.get_experiment_by_name(name)
-            if found is None:
+            experiment = self.client.get_experiment_by_name(name)
+            if experiment is None:
                 location = None if self.artifacts is None else (self.artifacts / quote(name, safe="")).as_uri()
                 try:
                     tags = {"mlflow.experimentKind": "custom_model_development"}  # opens on the table of runs
                     return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
                 except MlflowException:  # another process was quicker
-                    found = self.client.get_experiment_by_name(name)
-                    if found is None:
+                    experiment = self.client.get_experiment_by_name(name)
+                    if experiment is None:
                         raise
-        if found.lifecycle_stage == "deleted":
+        if experiment.lifecycle_stage == "deleted":
             raise StoreError(
                 f"the experiment {name!r} was deleted; restore it with "
-                f"`mlflow experiments restore --experiment-id {found.experiment_id}` or name another"
+                f"`mlflow experiments restore --experiment-id {experiment.experiment_id}` or name another"
             )
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def start_run(self, experiment: str, *, name: str, tags: Mapping[str, str]) -> str:
         """The id of a new RUNNING run that names its process, so that it can be closed if that process dies."""
@@ -142,6 +145,13 @@ class Store(Shown):
                 self.client.set_terminated(run.info.run_id, status=status)
         self.close_run(notebook_run_id, status)
 
+    def close_after(self, run_id: str, error: BaseException) -> None:
+        """Close a run, and what a notebook left open under it, without hiding the error that ended it."""
+        try:
+            self.close_runs_of(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+        except StoreError as closing_failed:
+            error.add_note(f"The MLflow run {run_id} could not be closed either: {closing_failed}")
+
     def url(self, experiment_id: str = "", *, query: str = "") -> str:
         """MLflow's page that draws an experiment's runs side by side, or its home page.
 
@@ -161,8 +171,8 @@ class Store(Shown):
 
     def whole_runs(self, tag: str, value: str) -> list[Any]:
         """The runs with this tag that were logged whole, the newest first."""
-        found = self.search(f"tags.`{tag}` = '{value}' and tags.`{COMPLETION_TAG}` = 'whole'")
-        return sorted(found, key=lambda run: int(run.info.start_time), reverse=True)
+        runs = self.search(f"tags.`{tag}` = '{value}' and tags.`{COMPLETION_TAG}` = 'whole'")
+        return sorted(runs, key=lambda run: int(run.info.start_time), reverse=True)
 
 
 def store_uri(root: Path | None = None) -> str:
@@ -187,14 +197,12 @@ def store_uri(root: Path | None = None) -> str:
 
 def store_exists(root: Path | None = None) -> bool:
     """Whether the project has a tracking store: a server, or a database file that is there."""
-    root = project_root() if root is None else root
     path = _sqlite_path(store_uri(root))
     return path is None or path.is_file()
 
 
 def check_writable(root: Path | None = None) -> None:
     """Nothing, where the store can be written to; StoreError with what to do within 10 seconds where it cannot."""
-    root = project_root() if root is None else root
     uri = store_uri(root)
     if uri.startswith(("http://", "https://")):
         _check_server(uri)
@@ -207,11 +215,9 @@ def open_store(root: Path | None = None) -> Store:
     root = project_root() if root is None else root
     uri = store_uri(root)
     check_writable(root)
-    path = _sqlite_path(uri)
-    if path is not None:
-        artifacts: Path | None = path.parent / "artifacts"
-    else:
-        artifacts = None if uri.startswith(("http", "databricks")) else root / "mlruns" / "artifacts"
+    path, remote = _sqlite_path(uri), uri.startswith(("http", "databricks"))
+    beside = path.parent if path is not None else root / "mlruns"
+    artifacts = None if remote else beside / "artifacts"
     store = Store(uri=uri, artifacts=artifacts)
     with reported(f"the tracking store {_without_password(uri)} cannot be opened"), _first_use:
         _client(uri)
@@ -298,9 +304,6 @@ def _check_sqlite(path: Path) -> None:
 
 
 def _check_server(uri: str) -> None:
-    import urllib.error
-    import urllib.request
-
     shown = _without_password(uri)
     try:
         with urllib.request.urlopen(f"{shown.rstrip('/')}/health", timeout=PROBE_TIMEOUT_S):  # noqa: S310 - http(s) only, checked by the caller
@@ -323,8 +326,6 @@ def _check_server(uri: str) -> None:
 @cache
 def _check_artifacts(uri: str) -> None:
     """Nothing, where a server takes artifacts (or does not hand them on at all); asked once by each process."""
-    import uuid
-
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
