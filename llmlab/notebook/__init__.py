@@ -13,23 +13,22 @@ from llmlab.base.lazy import face
 if TYPE_CHECKING:
     from llmlab.base.project import located as located
     from llmlab.base.project import runs_folder as runs_folder
+    from llmlab.notebook.outcome import CellRun as CellRun
+    from llmlab.notebook.outcome import NotebookRun as NotebookRun
+    from llmlab.notebook.outcome import to_junit as to_junit
+    from llmlab.notebook.outcome import to_markdown as to_markdown
     from llmlab.notebook.parameters import Parameter as Parameter
     from llmlab.notebook.parameters import parse_parameters as parse_parameters
     from llmlab.notebook.parameters import read_parameters as read_parameters
-    from llmlab.notebook.report import to_junit as to_junit
-    from llmlab.notebook.report import to_markdown as to_markdown
     from llmlab.notebook.run import read_notebook as read_notebook
     from llmlab.notebook.run import run_notebook as run_notebook
-    from llmlab.notebook.value import CellRun as CellRun
-    from llmlab.notebook.value import NotebookRun as NotebookRun
 
 __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "base.project": ("located", "runs_folder"),
+        "notebook.outcome": ("CellRun", "NotebookRun", "to_junit", "to_markdown"),
         "notebook.parameters": ("Parameter", "parse_parameters", "read_parameters"),
-        "notebook.report": ("to_junit", "to_markdown"),
         "notebook.run": ("read_notebook", "run_notebook"),
-        "notebook.value": ("CellRun", "NotebookRun"),
     },
 )

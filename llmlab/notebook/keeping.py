@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,10 +37,8 @@ def register_keeper() -> None:
     """Makes papermill know SCHEME; twice is once."""
     from papermill.iorw import papermill_io
 
-    with contextlib.suppress(StopIteration):
-        next(handler for scheme, handler in papermill_io._handlers if scheme == SCHEME)
-        return
-    papermill_io.register(SCHEME, _Keeper())
+    if not any(scheme == SCHEME for scheme, _ in papermill_io._handlers):
+        papermill_io.register(SCHEME, _Keeper())
 
 
 def cut_outputs(notebook: dict[str, Any], *, limit_bytes: int = LARGEST_OUTPUTS_BYTES) -> dict[str, Any]:
@@ -51,9 +48,9 @@ def cut_outputs(notebook: dict[str, Any], *, limit_bytes: int = LARGEST_OUTPUTS_
         if len(outputs) > MOST_OUTPUTS_OF_A_CELL:
             note = f"[{len(outputs) - MOST_OUTPUTS_OF_A_CELL:,} more outputs were cut]\n"
             outputs[MOST_OUTPUTS_OF_A_CELL:] = [{"output_type": "stream", "name": "stdout", "text": note}]
-    parts = sorted(_parts(notebook), key=lambda part: part[0], reverse=True)
+    parts = [(len(json.dumps(holder[key])), holder, key) for holder, key in _parts(notebook)]
     total = sum(size for size, _, _ in parts)
-    for size, holder, key in parts:
+    for size, holder, key in sorted(parts, key=lambda part: part[0], reverse=True):
         if total <= limit_bytes:
             break
         total -= size - _cut(holder, key)
@@ -69,18 +66,17 @@ def keep_html(executed: Path) -> Path:
     exporter = HTMLExporter(
         mathjax_url="", require_js_url="", jquery_url="", widget_renderer_url="", mermaid_js_url="", embed_images=True
     )
-    body, _ = exporter.from_notebook_node(_without_widgets(nbformat.read(executed, as_version=4)))
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata.pop("widgets", None)  # live ones load scripts from a CDN: static HTML or text stays of them
+    for output in _outputs(notebook):
+        output.get("data", {}).pop(WIDGET_VIEW, None)
+    body, _ = exporter.from_notebook_node(notebook)
     html.write_text(scrub(body), encoding="utf-8")
     return html
 
 
-def _without_widgets(notebook: Any) -> Any:
-    """The notebook with what its widgets show as static HTML or text alone: live ones load scripts from a CDN."""
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            output.get("data", {}).pop(WIDGET_VIEW, None)
-    return notebook
+def _outputs(notebook: Any) -> Iterator[Any]:
+    return (output for cell in notebook["cells"] for output in cell.get("outputs", []))
 
 
 def _screened(notebook: dict[str, Any], root: Path) -> dict[str, Any]:
@@ -90,22 +86,17 @@ def _screened(notebook: dict[str, Any], root: Path) -> dict[str, Any]:
     redact = redactor(root)
     for cell in notebook["cells"]:
         cell["source"] = redact(cell["source"])
-        for output in cell.get("outputs", []):
-            holder = output.get("data", output)
-            for key, value in holder.items():
-                if key not in ("output_type", "name", "execution_count", "metadata") and not key.startswith("image/"):
-                    holder[key] = redact(value)
+    for holder, key in _parts(notebook):
+        if not key.startswith("image/"):
+            holder[key] = redact(holder[key])
     return notebook
 
 
-def _parts(notebook: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any], str]]:
-    """Every piece of output as (bytes, mapping that holds it, its key)."""
-    for cell in notebook["cells"]:
-        for output in cell.get("outputs", []):
-            holder = output.get("data", output)
-            for key, value in holder.items():
-                if key not in ("output_type", "name", "execution_count", "metadata"):
-                    yield len(json.dumps(value)), holder, key
+def _parts(notebook: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """Every piece of output as the mapping that holds it and its key there."""
+    holders = (output.get("data", output) for output in _outputs(notebook))
+    about = ("output_type", "name", "execution_count", "metadata")
+    return [(holder, key) for holder in holders for key in holder if key not in about]
 
 
 def _cut(holder: dict[str, Any], key: str) -> int:

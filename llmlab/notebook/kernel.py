@@ -61,9 +61,9 @@ def load_ipython_extension(shell: Any) -> None:
 def verdict_word(error: GateError) -> Verdict:
     """FAIL, INCONCLUSIVE or INVALID: as the decision says, else as the message says, else INVALID."""
     verdict = getattr(error.decision, "verdict", None)
-    said = str(getattr(verdict, "value", verdict) if verdict is not None else error)
-    found = re.search(r"\b(INVALID|INCONCLUSIVE|FAIL)\b", said)
-    return Verdict(found[1]) if found else Verdict.INVALID
+    text = str(getattr(verdict, "value", verdict) if verdict is not None else error)
+    word = re.search(r"\b(INVALID|INCONCLUSIVE|FAIL)\b", text)
+    return Verdict(word[1]) if word else Verdict.INVALID
 
 
 def _report_verdict(result: Any) -> None:

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.errors import FileRuleError, GateError, StoreError
+from llmlab.base.errors import FileRuleError, GateError
 from llmlab.base.private import scrub
 from llmlab.base.project import git_state, project_root
 from llmlab.base.verdict import Verdict
 from llmlab.notebook.keeping import SCHEME, keep_html, register_keeper
 from llmlab.notebook.kernel import VERDICT_FILE, kernel_manager_class, verdict_word
+from llmlab.notebook.outcome import CellRun, NotebookRun
 from llmlab.notebook.parameters import parse_parameters, read_parameters
-from llmlab.notebook.value import CellRun, NotebookRun
 from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Store, open_store, reported
 
 __all__ = ["read_notebook", "run_notebook"]
@@ -67,10 +67,22 @@ def run_notebook(
             verdict, message = _execute(
                 notebook, values, executed, root=root, environment=environment, progress=progress
             )
-            run = _outcome(path, executed, verdict, message, values, run_id, time.monotonic() - started)
+            duration_s, kept = time.monotonic() - started, json.loads(executed.read_text(encoding="utf-8"))
+            run = NotebookRun(
+                notebook=path,
+                verdict=verdict,
+                message=message,
+                parameters=values,
+                executed=executed,
+                html=keep_html(executed),
+                run_id=run_id,
+                duration_s=duration_s,
+                tables=tuple(_tables(kept)),
+                cells=tuple(_cells(kept)),
+            )
             _keep(store, run)
         except BaseException as error:
-            _close_after(store, run_id, error)
+            store.close_after(run_id, error)
             raise
         store.close_runs_of(run_id, "FINISHED" if verdict == Verdict.PASS else "FAILED")
     return run
@@ -137,35 +149,11 @@ def _execute(
 
 def _verdict_of(error: Any, verdict_file: Path) -> tuple[Verdict, str]:
     if verdict_file.exists():
-        said = json.loads(verdict_file.read_text(encoding="utf-8"))
-        return Verdict(said["verdict"]), scrub(said["message"])
+        told = json.loads(verdict_file.read_text(encoding="utf-8"))
+        return Verdict(told["verdict"]), scrub(told["message"])
     if error.ename == GateError.__name__:  # the extension did not load: the text still says it
         return verdict_word(GateError(error.evalue)), scrub(error.evalue)
     return Verdict.BROKEN, scrub(f"{error.ename}: {error.evalue}")
-
-
-def _outcome(
-    path: Path,
-    executed: Path,
-    verdict: Verdict,
-    message: str,
-    values: Mapping[str, Any],
-    run_id: str,
-    duration_s: float,
-) -> NotebookRun:
-    kept = json.loads(executed.read_text(encoding="utf-8"))
-    return NotebookRun(
-        notebook=path,
-        verdict=verdict,
-        message=message,
-        parameters=values,
-        executed=executed,
-        html=keep_html(executed),
-        run_id=run_id,
-        duration_s=duration_s,
-        tables=tuple(_tables(kept)),
-        cells=tuple(_cells(kept)),
-    )
 
 
 def _tables(notebook: Mapping[str, Any]) -> Iterator[str]:
@@ -193,13 +181,8 @@ def _cells(notebook: Mapping[str, Any]) -> Iterator[CellRun]:
         errors = [output for output in cell["outputs"] if output["output_type"] == "error"]
         ran = cell["metadata"].get("papermill", {})
         text = f"{errors[0]['ename']}: {errors[0]['evalue']}\n\n{source}" if errors else ""
-        status = (
-            "failed"
-            if errors or ran.get("exception")
-            else "completed"
-            if ran.get("status") == "completed"
-            else "skipped"
-        )
+        status = "completed" if ran.get("status") == "completed" else "skipped"
+        status = "failed" if errors or ran.get("exception") else status
         yield CellRun(
             number=number, heading=heading, status=status, duration_s=float(ran.get("duration") or 0.0), error=text
         )
@@ -213,14 +196,6 @@ def _keep(store: Store, run: NotebookRun) -> None:
         for key, value in tags.items():
             store.client.set_tag(run.run_id, key, value)
         store.client.log_metric(run.run_id, "duration_s", run.duration_s)
-
-
-def _close_after(store: Store, run_id: str, error: BaseException) -> None:
-    """Close what is open, without hiding the error that ended the job."""
-    try:
-        store.close_runs_of(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-    except StoreError as closing_failed:
-        error.add_note(f"The MLflow run {run_id} could not be closed: {closing_failed}")
 
 
 def _place(path: Path, root: Path, run_id: str, output: str | Path | None) -> Path:

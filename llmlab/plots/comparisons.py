@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
 
 from llmlab.base.display import plain
 from llmlab.base.verdict import Verdict
 from llmlab.plots.drawing import (
     COLOURS,
     CYCLE,
-    STYLE,
     WIDTH_INCHES,
     Picture,
     arms,
     picture,
     short_name,
+    stacked,
+    styled,
     titled,
     wrapped,
 )
+from llmlab.results.comparison import Comparison, PairedRow
+from llmlab.results.results import Results
 from llmlab.results.summary import case_mean
 from llmlab.results.wording import counted, scale_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.transforms import Bbox
-
-    from llmlab.results.comparison import Comparison, PairedRow
-    from llmlab.results.results import Results
-    from llmlab.stats.estimate import Estimate
-
-    Point = tuple[str, Estimate, Estimate]
+from llmlab.stats.estimate import Estimate
 
 __all__ = ["forest", "quality_against"]
 
@@ -42,6 +37,7 @@ LABEL_LINE_CHARS = 32
 TITLE_NAME_CHARS = 32
 MOST_DIRECT_LABELS = 6  # more points than this, or longer names, get numbers and a key below
 LONGEST_DIRECT_LABEL_CHARS = 24
+Point = tuple[str, Estimate, Estimate]
 
 
 def forest(comparison: Comparison, *, margin: float | None = None, most_rows: int = 30) -> Picture:
@@ -65,24 +61,17 @@ def forest(comparison: Comparison, *, margin: float | None = None, most_rows: in
     panels: dict[str, list[PairedRow]] = {}
     for row in rows:
         panels.setdefault(scale_of(row.metric)[1] or row.metric.name, []).append(row)
-    with mpl.rc_context(dict(STYLE)):
-        heights = [len(group) + 1.6 for group in panels.values()]
-        lines = 1 + max(_label(row, rows).count("\n") for row in rows)
-        row_inches = 0.2 + 0.16 * lines
-        figure = Picture(figsize=(WIDTH_INCHES, 0.8 + row_inches * sum(heights)), dpi=120, layout="constrained")
-        axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    lines = 1 + max(_label(row, rows).count("\n") for row in rows)
+    figure, axes = stacked([len(group) + 1.6 for group in panels.values()], inches=0.2 + 0.16 * lines)
+    with styled():
         for place, group in zip(axes, panels.values(), strict=True):
             _draw_panel(place, group, rows=rows, margin=margin)
         axes[0].annotate(
             "no difference", (0, 1.0), xycoords=("data", "axes fraction"), fontsize=8, ha="center", va="bottom"
         )
-        left_out = [f"{len(drawable) - len(rows)} further rows" if len(drawable) > len(rows) else ""]
-        left_out.append(
-            f"{len(comparison) - len(drawable)} with too few cases" if len(comparison) > len(drawable) else ""
-        )
-        note = " and ".join(part for part in left_out if part)
-        if note:
-            figure.supxlabel(f"Not drawn: {note}.", fontsize=9)
+        left_out = {"further rows": len(drawable) - len(rows), "with too few cases": len(comparison) - len(drawable)}
+        if notes := [f"{count} {what}" for what, count in left_out.items() if count]:
+            figure.supxlabel(f"Not drawn: {' and '.join(notes)}.", fontsize=9)
         titled(figure, _forest_title(rows, comparison.baseline))
     figure.alt = plain(f"Forest plot. {' '.join(row.sentence for row in rows)}", None)
     return figure
@@ -92,10 +81,10 @@ def _nothing_drawn(comparison: Comparison) -> Picture:
     """A picture of words, so that a first try on three cases runs to the end of its notebook."""
     figure = Picture(figsize=(WIDTH_INCHES, 0.8), dpi=120)
     why = "two cases, in different clusters, must be scored in both variants" if len(comparison) else "no candidate"
-    said = f"No difference from {short_name(comparison.baseline, TITLE_NAME_CHARS)} can be drawn: {why}"
-    with mpl.rc_context(dict(STYLE)):
-        titled(figure, said)
-    figure.alt = plain(f"{said}.", None)
+    sentence = f"No difference from {short_name(comparison.baseline, TITLE_NAME_CHARS)} can be drawn: {why}"
+    with styled():
+        titled(figure, sentence)
+    figure.alt = plain(f"{sentence}.", None)
     return figure
 
 
@@ -111,7 +100,7 @@ def quality_against(results: Results, *, metric: str | None = None, against: str
     direct = len(shown) <= MOST_DIRECT_LABELS and all(len(name) <= LONGEST_DIRECT_LABEL_CHARS for name, *_ in shown)
     key_lines = 0 if direct else -(-len(shown) // _key_columns(shown))
     figure, (axes,) = picture(height_inches=4.2 + 0.2 * key_lines)
-    with mpl.rc_context(dict(STYLE)):
+    with styled():
         for i, point in enumerate(shown):
             _draw_point(axes, point, scale, colour=CYCLE[i % len(CYCLE)], number="" if direct else str(i + 1))
         axes.margins(0.15)
@@ -129,10 +118,8 @@ def quality_against(results: Results, *, metric: str | None = None, against: str
         tail = "and the lowest" if best is least else f"; {called[least[0]]} the lowest"
         titled(figure, f"{head}{' ' if best is least else ''}{tail} {words}")
         if left_out := sum(int((table.attempted.clip(min=1) - table.scored).sum()) for table in (across, up)):
-            note = (
-                f"Left out: {counted(left_out, 'unknown number')}. The summary has the means with them at their worst."
-            )
-            figure.supxlabel(note, fontsize=9)
+            without = f"Left out: {counted(left_out, 'unknown number')}"
+            figure.supxlabel(f"{without}. The summary has the means with them at their worst.", fontsize=9)
         if direct:
             _label_points(figure, axes, shown, scale)
         else:
@@ -179,8 +166,7 @@ def _draw_row(axes: Axes, row: PairedRow, place: int) -> None:
         return
     scale, _ = scale_of(row.metric)
     word = row.verdict or row.reading
-    name, decided = _LOOKS[word]
-    colour = COLOURS[name]
+    colour, decided = COLOURS[_LOOKS[word][0]], _LOOKS[word][1]
     if not decided:
         axes.axhspan(place - 0.4, place + 0.4, color="#f4f1e8", linewidth=0)
     axes.errorbar(
@@ -192,8 +178,8 @@ def _draw_row(axes: Axes, row: PairedRow, place: int) -> None:
         markerfacecolor=colour if decided else "white",
         capsize=3,
     )
-    shown = "undecided" if not decided else word
-    axes.annotate(shown, (1.01, place), xycoords=("axes fraction", "data"), fontsize=8, va="center", color=colour)
+    shown, across = word if decided else "undecided", ("axes fraction", "data")
+    axes.annotate(shown, (1.01, place), xycoords=across, fontsize=8, va="center", color=colour)
 
 
 def _draw_point(axes: Axes, point: Point, scale: float, *, colour: str, number: str) -> None:
@@ -216,9 +202,6 @@ def _draw_point(axes: Axes, point: Point, scale: float, *, colour: str, number: 
 
 def _label_points(figure: Picture, axes: Axes, shown: Sequence[Point], scale: float) -> None:
     """Each name beside its point, at the first of several places where it covers nothing."""
-    from matplotlib.patheffects import withStroke
-    from matplotlib.transforms import Bbox
-
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     places = [axes.transData.transform((_value(x), _value(y) * scale)) for _, x, y in shown]
@@ -266,16 +249,15 @@ def _label(row: PairedRow, rows: Sequence[PairedRow]) -> str:
 def _forest_title(rows: Sequence[PairedRow], baseline: str) -> str:
     """What was found, in names where they are few and in numbers where they are many."""
     whole = [row for row in rows if row.category is None] or rows
-    found = {word: [row for row in whole if row.reading == word] for word in ("better", "worse")}
-    if not any(found.values()):
-        return f"Not enough evidence that anything differs from {short_name(baseline, TITLE_NAME_CHARS)}"
-    said = []
-    for word, those in found.items():
-        names = list(dict.fromkeys(row.candidate for row in those))
+    findings = []
+    for word in ("better", "worse"):
+        names = list(dict.fromkeys(row.candidate for row in whole if row.reading == word))
         if names:
             few = len(names) <= 2 and all(len(name) <= TITLE_NAME_CHARS for name in names)
             who = " and ".join(plain(name, None) for name in names) if few else counted(len(names), "variant")
-            said.append(f"{who} {'is' if len(names) == 1 else 'are'} {word}")
+            findings.append(f"{who} {'is' if len(names) == 1 else 'are'} {word}")
+    if not findings:
+        return f"Not enough evidence that anything differs from {short_name(baseline, TITLE_NAME_CHARS)}"
     metrics = {row.metric.name for row in whole}
     where = f" on {plain(metrics.pop(), 40)}" if len(metrics) == 1 else ""
-    return f"{' and '.join(said)} than {short_name(baseline, TITLE_NAME_CHARS)}{where}"
+    return f"{' and '.join(findings)} than {short_name(baseline, TITLE_NAME_CHARS)}{where}"

@@ -6,19 +6,30 @@ import io
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from llmlab.base.display import plain
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-__all__ = ["COLOURS", "CYCLE", "STYLE", "WIDTH_INCHES", "Picture", "arms", "picture", "short_name", "titled", "wrapped"]
+__all__ = [
+    "COLOURS",
+    "CYCLE",
+    "Picture",
+    "arms",
+    "beside",
+    "picture",
+    "short_name",
+    "stacked",
+    "styled",
+    "titled",
+    "wrapped",
+]
 
 # Okabe & Ito (2008): told apart with any common colour blindness, and in grey print
 COLOURS = {
@@ -73,17 +84,34 @@ class Picture(Figure):
         return {"image/png": png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
 
+def styled() -> AbstractContextManager[None]:
+    """The house style, for as long as something is drawn."""
+    return mpl.rc_context(dict(STYLE))
+
+
 def picture(*, height_inches: float, columns: int = 1) -> tuple[Picture, Sequence[Axes]]:
     """An empty picture in the house style, with its axes side by side."""
-    with mpl.rc_context(dict(STYLE)):
+    with styled():
         figure = Picture(figsize=(WIDTH_INCHES, height_inches), dpi=120, layout="constrained")
         return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
+def stacked(heights: Sequence[float], *, inches: float) -> tuple[Picture, Sequence[Axes]]:
+    """An empty picture with axes below each other, of these heights in rows of so many inches."""
+    with styled():
+        figure = Picture(figsize=(WIDTH_INCHES, 0.8 + inches * sum(heights)), dpi=120, layout="constrained")
+        return figure, list(figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
+
+
+def beside(axes: Axes, text: str, at: tuple[float, float], *, colour: str, size: int = 8) -> None:
+    """A small text right of a point, in the point's colour."""
+    axes.annotate(text, at, xytext=(5, 0), textcoords="offset points", va="center", fontsize=size, color=colour)
+
+
 def titled(figure: Picture, text: str) -> None:
     """Give the figure its title: what was found, in at most three lines."""
-    shown = wrapped(text, TITLE_LINE_CHARS, lines=3)
-    figure.suptitle(shown, x=0.01, ha="left", fontsize=11, fontweight="bold", color=COLOURS["black"])
+    lines = wrapped(text, TITLE_LINE_CHARS, lines=3)
+    figure.suptitle(lines, x=0.01, ha="left", fontsize=11, fontweight="bold", color=COLOURS["black"])
 
 
 def wrapped(text: str, width: int, *, lines: int | None = None) -> str:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import matplotlib as mpl
 import numpy as np
 
 from llmlab.base.display import plain
 from llmlab.golden.labels import Labels
 from llmlab.judge.against_people import graded_frame
-from llmlab.judge.figures import Calibration, VerdictGroup
-from llmlab.plots.drawing import COLOURS, STYLE, Picture, arms, picture, titled
-from llmlab.stats.estimate import mean_estimate, wilson_rate
-
-if TYPE_CHECKING:
-    from llmlab.judge.figures import Corrected
-    from llmlab.results.results import Results
+from llmlab.judge.figures import Calibration, Corrected, VerdictGroup
+from llmlab.plots.drawing import COLOURS, Picture, arms, picture, styled, titled
+from llmlab.results.results import Results
+from llmlab.stats.estimate import Estimate, mean_estimate, wilson_rate
 
 __all__ = ["agreement_matrix", "raw_and_corrected", "score_against_length", "swap_consistency"]
 
@@ -29,7 +23,7 @@ def agreement_matrix(calibration: Calibration) -> Picture:
     counts = np.array(matrix.counts)
     same = wilson_rate(int(np.trace(counts)), int(counts.sum()))
     figure, (axes,) = picture(height_inches=0.55 * len(matrix.labels) + 1.6)
-    with mpl.rc_context(dict(STYLE)):
+    with styled():
         axes.imshow(counts, cmap="Blues", vmin=0, aspect="auto")
         for (row, column), count in np.ndenumerate(counts):
             dark = count > counts.max() / 2
@@ -68,20 +62,20 @@ def swap_consistency(calibration: Calibration) -> Picture:
     shares = {name: wilson_rate(count, place.n) for name, count in kinds.items()}
     colours = [COLOURS[name] for name in ("blue", "vermillion", "orange", "grey", "black")]
     figure, (axes,) = picture(height_inches=2.9)
-    with mpl.rc_context(dict(STYLE)):
-        for i, (share, colour) in enumerate(zip(shares.values(), colours, strict=True)):
+    with styled():
+        for i, (share, count, colour) in enumerate(zip(shares.values(), kinds.values(), colours, strict=True)):
             value, low, high = (100 * (end or 0.0) for end in (share.value, share.low, share.high))
             reach = arms(value, min(low, value), max(high, value))
             axes.barh(i, value, color=colour, height=0.6, alpha=0.85)
             axes.errorbar(value, i, xerr=reach, color=COLOURS["black"], capsize=3, linewidth=1)
-            axes.text(max(high, value) + 1.5, i, f"{list(kinds.values())[i]:,}", va="center", fontsize=9)
+            axes.text(max(high, value) + 1.5, i, f"{count:,}", va="center", fontsize=9)
         axes.set_yticks(range(len(kinds)), list(kinds))
         axes.invert_yaxis()
         axes.set_xlim(0, 108)
         axes.set_xlabel("% of pairs, with 95% intervals")
         titled(figure, place._sentence().rstrip("."))
-    said = ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
-    figure.alt = plain(f"Swap consistency of {place.n:,} pairs: {said}.", None)
+    outcomes = ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
+    figure.alt = plain(f"Swap consistency of {place.n:,} pairs: {outcomes}.", None)
     return figure
 
 
@@ -95,8 +89,8 @@ def score_against_length(labels: Labels, results: Results, *, metric: str | None
     edges = np.unique(np.quantile(words, np.linspace(0, 1, LENGTH_BINS + 1)))
     bins = np.clip(np.searchsorted(edges, words, side="right") - 1, 0, max(0, len(edges) - 2))
     figure, (axes,) = picture(height_inches=3.8)
-    said = []
-    with mpl.rc_context(dict(STYLE)):
+    means = []
+    with styled():
         jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(table))
         axes.scatter(words, excess + jitter, s=14, color=COLOURS["sky"], alpha=0.6, linewidth=0)
         axes.axhline(0, color=COLOURS["black"], linewidth=1)
@@ -109,48 +103,43 @@ def score_against_length(labels: Labels, results: Results, *, metric: str | None
             value = mean.value or 0.0
             reach = arms(value, mean.low, mean.high)
             axes.errorbar(words[of].mean(), value, yerr=reach, fmt="o", color=COLOURS["blue"], capsize=4)
-            said.append(f"about {words[of].mean():.0f} words {mean}")
+            means.append(f"about {words[of].mean():.0f} words {mean}")
         axes.set_xlabel("words of the answer")
         axes.set_ylabel("judge - people, in levels")
         axes.annotate("as people", (1, 0), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
         rises = excess[bins == bins.max()].mean() - excess[bins == bins.min()].mean()
-        more = "rises with length" if rises > 0 else "does not rise with length"
-        titled(
-            figure,
-            f"What the judge gives beyond people {more}: {rises:+.1f} levels from the shortest quarter to the longest",
-        )
-    figure.alt = plain(f"judge minus people by length, means with 95% intervals: {'; '.join(said)}.", None)
+        head = f"What the judge gives beyond people {'rises' if rises > 0 else 'does not rise'} with length"
+        titled(figure, f"{head}: {rises:+.1f} levels from the shortest quarter to the longest")
+    figure.alt = plain(f"judge minus people by length, means with 95% intervals: {'; '.join(means)}.", None)
     return figure
 
 
-def raw_and_corrected(found: Corrected) -> Picture:
+def raw_and_corrected(corrected: Corrected) -> Picture:
     """Per variant the judge's own mean, the labels' and the corrected one, each with its 95% interval."""
     kinds = [("judge alone", "raw", "vermillion", "o"), ("labels alone", "labels_only", "grey", "s")]
     kinds += [("corrected", "corrected", "blue", "D")]
-    variants = list(found.by_variant)
+    variants, estimates = list(corrected.by_variant), []
     figure, (axes,) = picture(height_inches=1.6 + 0.8 * len(variants))
-    said = []
-    with mpl.rc_context(dict(STYLE)):
+    with styled():
         for row, variant in enumerate(variants):
             for i, (name, attribute, colour, mark) in enumerate(kinds):
-                one = getattr(found[variant], attribute)
-                if one.value is None or one.low is None or one.high is None:
+                mean = getattr(corrected[variant], attribute)
+                if mean.value is None or mean.low is None or mean.high is None:
                     continue
-                at, reach = row + 0.24 * (i - 1), arms(one.value, one.low, one.high)
-                shown = name if row == 0 else None
-                axes.errorbar(one.value, at, xerr=reach, fmt=mark, color=COLOURS[colour], capsize=3, label=shown)
-                said.append(f"{variant}, {name}: {one}")
+                at, reach = row + 0.24 * (i - 1), arms(mean.value, mean.low, mean.high)
+                label = name if row == 0 else None
+                axes.errorbar(mean.value, at, xerr=reach, fmt=mark, color=COLOURS[colour], capsize=3, label=label)
+                estimates.append(f"{variant}, {name}: {mean}")
         axes.set_yticks(range(len(variants)), [plain(name, 32) for name in variants])
         axes.invert_yaxis()
-        axes.set_xlabel(f"mean {plain(found.metric, 40)}, 95% intervals")
+        axes.set_xlabel(f"mean {plain(corrected.metric, 40)}, 95% intervals")
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        gaps = {v: abs((found[v].raw.value or 0) - (found[v].corrected.value or 0)) for v in variants}
+        gaps = {v: abs((corrected[v].raw.value or 0) - (corrected[v].corrected.value or 0)) for v in variants}
         worst = max(gaps, key=lambda name: gaps[name])
         titled(figure, f"Labels move the judge's score most for {plain(worst, 32)}: by {gaps[worst]:.2g}")
-    figure.alt = plain(f"Raw and corrected scores. {'; '.join(said)}.", None)
+    figure.alt = plain(f"Raw and corrected scores. {'; '.join(estimates)}.", None)
     return figure
 
 
-def _percent(share: object) -> str:
-    value = getattr(share, "value", None)
-    return "–" if value is None else f"{100 * value:.0f}%"
+def _percent(share: Estimate) -> str:
+    return "–" if share.value is None else f"{100 * share.value:.0f}%"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import matplotlib as mpl
+from matplotlib.axes import Axes
 
 from llmlab.base.display import plain
-from llmlab.plots.drawing import COLOURS, STYLE, Picture, picture, titled
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from llmlab.registry import History, Move
+from llmlab.plots.drawing import COLOURS, Picture, picture, styled, titled
+from llmlab.registry.moves import History, Move
+from llmlab.results.wording import counted
 
 __all__ = ["timeline"]
 
@@ -33,22 +28,18 @@ def timeline(history: History, *, alias: str = "production") -> Picture:
     if not moves:
         raise ValueError(f"{alias!r} of {history.name} was never moved (there are: {', '.join(history.aliases)})")
     figure, (axes,) = picture(height_inches=3.0)
-    with mpl.rc_context(dict(STYLE)):
+    with styled():
         _draw(axes, moves)
         titled(figure, _title(moves, plain(history.name), plain(alias)))
-    said = "; ".join(f"{move.when[:10]} {move.word} to version {move.version} by {move.who}" for move in moves)
-    figure.alt = plain(f"Moves of {alias} of {history.name}: {said}.", None)
+    listed = "; ".join(f"{move.when[:10]} {move.word} to version {move.version} by {move.who}" for move in moves)
+    figure.alt = plain(f"Moves of {alias} of {history.name}: {listed}.", None)
     return figure
 
 
 def _draw(axes: Axes, moves: tuple[Move, ...]) -> None:
     places = list(range(len(moves)))
-    axes.step(
-        [*places, len(moves) - 0.4],
-        [*(m.version for m in moves), moves[-1].version],
-        where="post",
-        color=COLOURS["grey"],
-    )
+    heights = [*(move.version for move in moves), moves[-1].version]
+    axes.step([*places, len(moves) - 0.4], heights, where="post", color=COLOURS["grey"])
     for place, move in zip(places, moves, strict=True):
         shape, colour = FORCED if move.forced else MARKS[move.kind]
         axes.plot(place, move.version, shape, color=colour, markersize=8, zorder=3)
@@ -64,10 +55,7 @@ def _draw(axes: Axes, moves: tuple[Move, ...]) -> None:
 
 
 def _title(moves: tuple[Move, ...], name: str, alias: str) -> str:
-    back = sum(move.kind == "rollback" for move in moves)
-    forced = sum(move.forced for move in moves)
-    more = [f"{back} rolled back"] if back else []
-    more += [f"{forced} FORCED"] if forced else []
-    noted = f" ({', '.join(more)})" if more else ""
-    after = f"after {len(moves)} move{'s' if len(moves) > 1 else ''}{noted}"
+    counts = {"rolled back": sum(m.kind == "rollback" for m in moves), "FORCED": sum(m.forced for m in moves)}
+    noted = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    after = f"after {counted(len(moves), 'move')}{f' ({noted})' if noted else ''}"
     return f"{alias} of {name} is version {moves[-1].version} {after}"

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-import matplotlib as mpl
+from matplotlib.axes import Axes
 
 from llmlab.base.display import plain
-from llmlab.plots.drawing import CYCLE, STYLE, Picture, picture, short_name, titled
-from llmlab.retrieval.attribution import CELLS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from llmlab.retrieval.attribution import Attribution
-    from llmlab.retrieval.variants import RunMetrics
+from llmlab.plots.drawing import CYCLE, Picture, arms, beside, picture, short_name, styled, titled
+from llmlab.retrieval.attribution import CELLS, Attribution
+from llmlab.retrieval.variants import RunMetrics
 
 __all__ = ["by_k", "losses"]
 
@@ -31,15 +25,16 @@ def by_k(measured: RunMetrics) -> Picture:
     `measured` is what `retrieval.by_k` gives. Raises ValueError for more variants than there are colours, or where
     nothing was measured at more than one k.
     """
-    depths = {
-        name: sorted(m.cutoff for m in measured.measures if m.name == name and m.cutoff) for name in _names(measured)
-    }
-    drawn = {name: ks for name, ks in depths.items() if len(ks) > 1}
+    depths: dict[str, list[int]] = {}
+    for measure in measured.measures:
+        if measure.cutoff:
+            depths.setdefault(measure.name, []).append(measure.cutoff)
+    drawn = {name: sorted(ks) for name, ks in depths.items() if len(ks) > 1}
     variants = _few(measured.variants)
     if not drawn:
         raise ValueError("nothing to draw: measure at several k, as `retrieval.by_k` does")
     figure, panels = picture(height_inches=3.7, columns=len(drawn))
-    with mpl.rc_context(dict(STYLE)):
+    with styled():
         for axes, (name, ks) in zip(panels, drawn.items(), strict=True):
             _draw_curves(axes, measured, name, ks)
             axes.set_title(NAMES.get(name, name), fontsize=10)
@@ -48,12 +43,12 @@ def by_k(measured: RunMetrics) -> Picture:
             axes.set_xlim(min(ks), max(ks) * 1.16)
             _label_ends(axes, measured, name, ks)
         titled(figure, _curve_title(measured, "R" if "R" in drawn else next(iter(drawn))))
-    said = [
+    estimates = [
         f"{plain(variant)}: " + ", ".join(f"{name}@{k} {measured.estimate(variant, f'{name}@{k}')}" for k in _some(ks))
         for variant in variants
         for name, ks in drawn.items()
     ]
-    figure.alt = plain(f"Measures by k with {measured.level:.0%} bands. {'; '.join(said)}.", None)
+    figure.alt = plain(f"Measures by k with {measured.level:.0%} bands. {'; '.join(estimates)}.", None)
     return figure
 
 
@@ -61,28 +56,18 @@ def losses(attribution: Attribution) -> Picture:
     """The share of cases in each cell of the attribution, a mark per variant with its 95% interval."""
     variants = _few(attribution.variants)
     figure, (axes,) = picture(height_inches=1.9 + 0.75 * len(CELLS) * max(1.0, len(variants) / 4))
-    with mpl.rc_context(dict(STYLE)):
+    with styled():
         for i, variant in enumerate(variants):
             shares = [attribution.share(cell, variant) for cell in CELLS]
-            known = [(place, share) for place, share in enumerate(shares) if share.value is not None]
-            at = [place + 0.6 * ((i + 0.5) / len(variants) - 0.5) for place, _ in known]
-            values = [100 * (share.value or 0.0) for _, share in known]
-            ends = [(100 * (s.low or 0.0), 100 * (1.0 if s.high is None else s.high)) for _, s in known]
-            arms = [
-                [v - low for v, (low, _) in zip(values, ends, strict=True)],
-                [high - v for v, (_, high) in zip(values, ends, strict=True)],
-            ]
-            axes.errorbar(values, at, xerr=arms, fmt="o", capsize=3, color=CYCLE[i], label=_short(variant))
-            for cell, x, y in zip((CELLS[place] for place, _ in known), ends, at, strict=True):
-                axes.annotate(
-                    f"{attribution.count(cell, variant):,}",
-                    (x[1], y),
-                    xytext=(5, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=8,
-                    color=CYCLE[i],
-                )
+            label: str | None = _short(variant)
+            for place, (cell, share) in enumerate(zip(CELLS, shares, strict=True)):
+                if share.value is None:
+                    continue
+                at, high = place + 0.6 * ((i + 0.5) / len(variants) - 0.5), 1.0 if share.high is None else share.high
+                reach = arms(share.value, share.low or 0.0, high, 100)
+                axes.errorbar(100 * share.value, at, xerr=reach, fmt="o", capsize=3, color=CYCLE[i], label=label)
+                beside(axes, f"{attribution.count(cell, variant):,}", (100 * high, at), colour=CYCLE[i])
+                label = None  # one entry of the legend for each variant
         axes.set_yticks(range(len(CELLS)), [_CELL_LABELS[cell] for cell in CELLS], fontsize=9)
         axes.set_ylim(len(CELLS) - 0.5, -0.5)
         axes.margins(x=0.1)
@@ -105,11 +90,11 @@ _CELL_LABELS = {
 
 def _draw_curves(axes: Axes, measured: RunMetrics, name: str, ks: Sequence[int]) -> None:
     for colour, variant in zip(CYCLE, measured.variants, strict=False):
-        found = [measured.estimate(variant, f"{name}@{k}") for k in ks]
-        values = [estimate.value or 0.0 for estimate in found]
+        estimates = [measured.estimate(variant, f"{name}@{k}") for k in ks]
+        values = [estimate.value or 0.0 for estimate in estimates]
         axes.plot(ks, values, color=colour, linewidth=1.8)
-        if all(estimate.low is not None for estimate in found):
-            low, high = [e.low or 0.0 for e in found], [e.high or 0.0 for e in found]
+        if all(estimate.low is not None for estimate in estimates):
+            low, high = [e.low or 0.0 for e in estimates], [e.high or 0.0 for e in estimates]
             axes.fill_between(ks, low, high, color=colour, alpha=0.13, linewidth=0)
         used = measured.k_used.get(variant)
         if used is not None and used in ks:
@@ -127,15 +112,7 @@ def _label_ends(axes: Axes, measured: RunMetrics, name: str, ks: Sequence[int]) 
     for value, variant, colour in sorted(ends):
         at = max(value, lowest)
         lowest = at + LABEL_GAP * top
-        axes.annotate(
-            _short(variant),
-            (max(ks), at),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            color=colour,
-        )
+        beside(axes, _short(variant), (max(ks), at), colour=colour, size=9)
 
 
 def _curve_title(measured: RunMetrics, name: str) -> str:
@@ -164,10 +141,6 @@ def _loss_title(attribution: Attribution) -> str:
     if sides == {-1}:
         return "Every variant loses more cases to generation than to retrieval"
     return "What loses most, retrieval or generation, differs between the variants"
-
-
-def _names(measured: RunMetrics) -> list[str]:
-    return list(dict.fromkeys(measure.name for measure in measured.measures))
 
 
 def _some(ks: Sequence[int]) -> list[int]:

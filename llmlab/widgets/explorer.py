@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as w
 
@@ -12,11 +12,8 @@ from llmlab.results.cases import CaseView
 from llmlab.results.filter import FLIPS, ORDERS, choices, matching
 from llmlab.results.results import Results
 from llmlab.results.wording import counted
-from llmlab.retrieval.attribution import CELLS
+from llmlab.retrieval.attribution import CELLS, Attribution
 from llmlab.widgets.parts import button, column, field, row
-
-if TYPE_CHECKING:
-    from llmlab.retrieval.attribution import Attribution
 
 __all__ = ["Explorer"]
 

@@ -16,6 +16,7 @@ from llmlab import tracking
 from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
+from llmlab.gate import GatePolicy
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.judge import Labels, with_labels
 from llmlab.results.results import Results
@@ -218,16 +219,17 @@ def test_the_golden_set_is_an_input_with_its_whole_digest(logged):
 def test_figures_and_a_decision_are_added_to_what_is_there(logged, tmp_path):
     figure, axes = plt.subplots()
     axes.plot([1, 2])
-    decision = SimpleNamespace(verdict="FAIL", candidate="v2")
+    policy = GatePolicy.model_validate({"baseline": "none", "floors": [{"metric": "correct", "at_least": 0.99}]})
+    decision = policy.decide(logged.results, candidate="v2")
     sweep = tracking.log(logged.results, decision, figures={"cost & quality": figure})
     plt.close(figure)
     assert len(_runs(logged.client)) == 2
     picture = logged.client.download_artifacts(sweep.run_ids["v1"], "figures/cost___quality.png", str(tmp_path))
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
-    assert logged.client.get_run(sweep.run_ids["v2"]).data.tags["gate"] == "FAIL"
+    assert logged.client.get_run(sweep.run_ids["v2"]).data.tags["gate"] == decision.word
     assert "gate" not in logged.client.get_run(sweep.run_ids["v1"]).data.tags
     notes = [logged.client.get_run(run_id).data.tags["mlflow.note.content"] for run_id in sweep.run_ids.values()]
-    assert ["Gate: FAIL" in note for note in notes] == [name == "v2" for name in sweep.run_ids]
+    assert [f"Gate: {decision.word}" in note for note in notes] == [name == "v2" for name in sweep.run_ids]
     assert all("bundle " in note for note in notes)
 
 

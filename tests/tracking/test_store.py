@@ -13,7 +13,7 @@ import pytest
 
 from llmlab.base.errors import StoreError
 from llmlab.tracking import store as mlstore
-from llmlab.tracking.store import _pages, check_writable, open_store, store_uri
+from llmlab.tracking.store import check_writable, open_store, pages, store_uri
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_an_experiment_is_our_own_with_its_artifacts_beside_the_database(project
     experiment_id = store.experiment_id("pandas_help")
     assert experiment_id != "0"
     assert store.experiment_id("pandas_help") == experiment_id
-    found = store.client.get_experiment(experiment_id)
-    assert found.artifact_location == (project / "mlruns" / "artifacts" / "pandas_help").as_uri()
+    location = store.client.get_experiment(experiment_id).artifact_location
+    assert location == (project / "mlruns" / "artifacts" / "pandas_help").as_uri()
 
 
 @pytest.mark.parametrize("name", ["Default", "", "  "])
@@ -191,5 +191,5 @@ def test_every_page_of_a_search_is_read():
     """A store with more experiments or runs than one page holds loses none of them."""
     from mlflow.store.entities import PagedList
 
-    pages = {None: PagedList([1, 2], "next"), "next": PagedList([3], "")}
-    assert _pages(pages.__getitem__) == [1, 2, 3]
+    held = {None: PagedList([1, 2], "next"), "next": PagedList([3], "")}
+    assert list(pages(held.__getitem__)) == [1, 2, 3]

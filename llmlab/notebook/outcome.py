@@ -1,0 +1,119 @@
+"""What came of a notebook: verdict and exit code, cells, tables, where it is kept, and what a CI system reads of it.
+
+Texts in JUnit XML and in the Markdown summary are untrusted.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmlab.base.display import Shown, markdown, markdown_block, plain
+from llmlab.base.private import scrub
+from llmlab.base.verdict import Verdict
+
+__all__ = ["CellRun", "NotebookRun", "to_junit", "to_markdown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRun:
+    """One code cell: the heading it stands under, how long it took, and the error that ended it, if one did."""
+
+    number: int
+    heading: str
+    status: str  # completed, failed or skipped
+    duration_s: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class NotebookRun(Shown):
+    """A notebook that was executed.
+
+    Attributes:
+        notebook: the source notebook.
+        verdict: PASS (it ran to its end), FAIL, INCONCLUSIVE or INVALID (its gate said so), or BROKEN.
+        message: why, "" for PASS.
+        parameters: the values that were set from outside.
+        executed, html: the kept copies.
+        run_id: the MLflow run that stands for it.
+        tables: text of the cells tagged `report`, in order.
+        cells: every code cell.
+    """
+
+    notebook: Path
+    verdict: Verdict
+    message: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    executed: Path
+    html: Path
+    run_id: str
+    duration_s: float
+    tables: tuple[str, ...] = ()
+    cells: tuple[CellRun, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 fail, 3 inconclusive, 2 broken or invalid."""
+        return self.verdict.exit_code
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "notebook": self.notebook.name,
+                "verdict": self.verdict.chip,
+                "exit code": self.exit_code,
+                "duration s": round(self.duration_s, 1),
+                "kept as": str(self.html),
+            }
+        ]
+
+    def _sentence(self) -> str:
+        return self.message
+
+
+def to_junit(run: NotebookRun) -> str:
+    """JUnit XML with one test per code cell: a verdict is a failure, a broken cell an error, the rest skipped."""
+    counts = {
+        "failures": int(run.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)),
+        "errors": int(run.verdict in (Verdict.BROKEN, Verdict.INVALID)),
+        "skipped": sum(cell.status == "skipped" for cell in run.cells),
+    }
+    name, ended = plain(run.notebook.stem), {"type": str(run.verdict), "message": plain(run.message, 500)}
+    about: dict[str, object] = {"name": name, "tests": len(run.cells), "time": f"{run.duration_s:.3f}", **counts}
+    suite = ET.Element("testsuite", {key: str(value) for key, value in about.items()})
+    for cell in run.cells:
+        title = f"cell {cell.number}: {plain(cell.heading)}"
+        facts = {"classname": name, "name": title, "time": f"{cell.duration_s:.3f}"}
+        case = ET.SubElement(suite, "testcase", facts)
+        if cell.status == "skipped":
+            ET.SubElement(case, "skipped")
+        elif cell.status == "failed":  # line ends stay, XML has no way to hold other control characters
+            kind = "failure" if counts["failures"] else "error"
+            ET.SubElement(case, kind, ended).text = "\n".join(plain(line, None) for line in cell.error.splitlines())
+    if not any(cell.status == "failed" for cell in run.cells) and run.verdict != Verdict.PASS:  # no cell is to blame
+        case = ET.SubElement(suite, "testcase", {"classname": name, "name": "notebook", "time": "0"})
+        ET.SubElement(case, "error", ended)
+        suite.set("tests", str(len(run.cells) + 1))
+    ET.indent(suite)
+    return scrub(ET.tostring(suite, encoding="unicode", xml_declaration=True)) + "\n"
+
+
+def to_markdown(run: NotebookRun) -> str:
+    """The summary that a pull request or a job page shows: verdict, reason, tables, parameters, where it is kept."""
+    lines = [f"## {markdown(run.notebook.stem)}: {run.verdict}", ""]
+    if run.message:
+        lines += [markdown_block(run.message, language="text"), ""]
+    for table in run.tables:
+        lines += [markdown_block(table, language="text"), ""]
+    if run.parameters:
+        lines += ["| parameter | value |", "| --- | --- |"]
+        lines += [f"| {markdown(name)} | {markdown(repr(value))} |" for name, value in run.parameters.items()] + [""]
+    failed = [cell for cell in run.cells if cell.status == "failed"]
+    lines += [f"Cell {cell.number} ({markdown(cell.heading)}) ended it." for cell in failed]
+    done = sum(cell.status == "completed" for cell in run.cells)
+    lines.append(f"{done} of {len(run.cells)} code cells completed in {run.duration_s:.0f} s. MLflow run {run.run_id}.")
+    return scrub("\n".join(lines)) + "\n"
