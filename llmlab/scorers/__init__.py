@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmlab.scorers.answers import json_schema as json_schema
     from llmlab.scorers.answers import length_between as length_between
     from llmlab.scorers.answers import mentions_expected as mentions_expected
+    from llmlab.scorers.answers import no_pii as no_pii
     from llmlab.scorers.answers import not_empty as not_empty
     from llmlab.scorers.answers import regex as regex
     from llmlab.scorers.answers import valid_json as valid_json
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from llmlab.scorers.citations import cites_source as cites_source
     from llmlab.scorers.grounding import cites_support as cites_support
     from llmlab.scorers.grounding import grounded as grounded
-    from llmlab.scorers.privacy import no_pii as no_pii
     from llmlab.scorers.refusals import not_refused as not_refused
     from llmlab.scorers.refusals import refusal as refusal
     from llmlab.scorers.similarity import similar_to_expected as similar_to_expected
@@ -45,6 +45,7 @@ __all__, __getattr__, __dir__ = face(
             "json_schema",
             "length_between",
             "mentions_expected",
+            "no_pii",
             "not_empty",
             "regex",
             "valid_json",
@@ -53,7 +54,6 @@ __all__, __getattr__, __dir__ = face(
         "scorers.base": ("Score", "Scorer", "as_scorers", "score_all", "score_all_async", "scorer"),
         "scorers.citations": ("citations_valid", "cites_source"),
         "scorers.grounding": ("cites_support", "grounded"),
-        "scorers.privacy": ("no_pii",),
         "scorers.refusals": ("not_refused", "refusal"),
         "scorers.similarity": ("similar_to_expected",),
     },

@@ -190,11 +190,11 @@ def scorer(
 
 def as_scorers(scorers: Sequence[Scorer | ScoreFunction]) -> tuple[Scorer, ...]:
     """Scorers out of scorers and plain functions (0 to 1, higher is better); ValueError for a name used twice."""
-    made = tuple(one if isinstance(one, Scorer) else scorer(one) for one in scorers)
-    names = [one.name for one in made]
+    metrics = tuple(each if isinstance(each, Scorer) else scorer(each) for each in scorers)
+    names = [metric.name for metric in metrics]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two scorers are called {twice[0]!r}; give one of them another name (name=...)")
-    return made
+    return metrics
 
 
 def score_all(scorers: Sequence[Scorer], case: Case, generation: Generation) -> dict[str, Score]:
@@ -202,34 +202,37 @@ def score_all(scorers: Sequence[Scorer], case: Case, generation: Generation) -> 
 
     Error rows are unscored, timeouts and (for quality scorers) empty answers get the worst value.
     """
-    return {one.name: one._decided(case, generation) or _tried(one, case, generation) for one in scorers}
+    return {metric.name: metric._decided(case, generation) or _tried(metric, case, generation) for metric in scorers}
 
 
 async def score_all_async(scorers: Sequence[Scorer], case: Case, generation: Generation) -> dict[str, Score]:
     """As `score_all`, with async scorers awaited one after the other."""
-    return {one.name: one._decided(case, generation) or await _awaited(one, case, generation) for one in scorers}
+    scores = {}
+    for metric in scorers:
+        scores[metric.name] = metric._decided(case, generation) or await _awaited(metric, case, generation)
+    return scores
 
 
-def _tried(one: Scorer, case: Case, generation: Generation) -> Score:
+def _tried(metric: Scorer, case: Case, generation: Generation) -> Score:
     try:
-        return one(case, generation)
+        return metric(case, generation)
     except Exception as error:  # noqa: BLE001  # a user's scorer may raise anything: the row is unscored and counted
-        return _unscored(one, error)
+        return _unscored(metric, error)
 
 
-async def _awaited(one: Scorer, case: Case, generation: Generation) -> Score:
+async def _awaited(metric: Scorer, case: Case, generation: Generation) -> Score:
     try:
-        return await one.later(case, generation)
+        return await metric.later(case, generation)
     except Exception as error:  # noqa: BLE001  # a user's scorer may raise anything: the row is unscored and counted
-        return _unscored(one, error)
+        return _unscored(metric, error)
 
 
-def _unscored(one: Scorer, error: Exception) -> Score:
-    return Score(name=one.name, value=None, explanation=f"the scorer raised {type(error).__name__}: {error}"[:1000])
+def _unscored(metric: Scorer, error: Exception) -> Score:
+    return Score(name=metric.name, value=None, explanation=f"the scorer raised {type(error).__name__}: {error}"[:1000])
 
 
-def _check(one: Scorer) -> None:
-    called, low, high = one.name, one.low, one.high
+def _check(metric: Scorer) -> None:
+    called, low, high = metric.name, metric.low, metric.high
     if not _NAME.fullmatch(called):
         raise ValueError(f"scorer name == {called!r}, must be letters, digits, _ . -; give one with name=...")
     if called in RESERVED:

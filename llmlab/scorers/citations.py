@@ -36,15 +36,15 @@ def cited_ids(text: str, *, known: tuple[str, ...] = (), corpus: Container[str] 
     ('drop',)
     """
     spellings = {_spelling(doc_id) for doc_id in known} | ({MARKED} if known else {MARKED, DIGITS, NUMBER})
-    found: dict[str, None] = {}
+    cited: dict[str, None] = {}
     for match in _BRACKETS.finditer(_CODE.sub(" ", text)):
         inside = match[1].strip()
         parts = [inside] if inside in known else [part.strip() for part in re.split("[,;]", inside)]
         rest = [_spelling(part) for part in parts if part not in known and part not in corpus]
         clear = len(rest) < len(parts) or any(how in spellings and (how != PLAIN or len(parts) == 1) for how in rest)
         if clear and all(how in spellings or how not in (NUMBER, "") for how in rest):
-            found.update(dict.fromkeys(parts))
-    return tuple(found)
+            cited.update(dict.fromkeys(parts))
+    return tuple(cited)
 
 
 @scorer(revision=1)

@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import TypeAlias
 
 from llmlab.base.words import words
 from llmlab.clients.base import Generation
@@ -22,11 +22,13 @@ from llmlab.golden.cases import Case
 from llmlab.scorers.base import Score, Scorer, scorer
 from llmlab.scorers.citations import cited_ids
 from llmlab.scorers.refusals import is_refusal
+from llmlab.search.corpus import Document
 
-__all__ = ["Source", "cites_support", "grounded", "key_terms", "says_nothing", "statements"]
+__all__ = ["cites_support", "grounded", "key_terms", "says_nothing", "statements"]
 
 SUPPORTED_FROM = 0.7  # share of a statement's weight that one document must hold
 LONGEST_SHOWN_CHARS = 120
+Texts: TypeAlias = Iterable[Document] | Mapping[str, str]  # documents as a `Corpus` holds them, or texts by their id
 
 _FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _BRACKETED = re.compile(r"(?<![\w\])])\[([^\[\]\n]{1,300})\](?![(\[:])")
@@ -43,28 +45,7 @@ _UNKNOWN = re.compile(
 )
 
 
-class Source(Protocol):
-    """A document as this check needs it."""
-
-    @property
-    def id(self) -> str:
-        """What citations name it by."""
-        ...
-
-    @property
-    def title(self) -> str:
-        """What it is called."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """What it says."""
-        ...
-
-
-def grounded(
-    corpus: Iterable[Source] | Mapping[str, str], *, supported_from: float = SUPPORTED_FROM, name: str = "grounded"
-) -> Scorer:
+def grounded(corpus: Texts, *, supported_from: float = SUPPORTED_FROM, name: str = "grounded") -> Scorer:
     """Share of the answer's statements that one of the retrieved documents supports.
 
     `corpus` is a `Corpus`, or texts by document id. A statement is a sentence or line; fenced code is none. Documents
@@ -94,7 +75,10 @@ def grounded(
 
 
 def cites_support(
-    corpus: Iterable[Source] | Mapping[str, str], *, supported_from: float = SUPPORTED_FROM, name: str = "cites_support"
+    corpus: Iterable[Document] | Mapping[str, str],
+    *,
+    supported_from: float = SUPPORTED_FROM,
+    name: str = "cites_support",
 ) -> Scorer:
     """Share of the citations `[id]` whose document was retrieved and holds the key terms of the cited statement.
 
@@ -138,16 +122,16 @@ def statements(text: str, *, with_citations: bool = False) -> list[str]:
     >>> statements("Use dropna. [d1] It removes rows, e.g. empty ones.", with_citations=True)
     ['Use dropna. [d1]', 'It removes rows, e.g. empty ones.']
     """
-    found: list[str] = []
+    sentences: list[str] = []
     for part in (piece.strip() for piece in _SPLIT.split(_FENCED.sub("\n", text)) if piece):
         led = _BRACKETED.match(part)
-        while led and found:  # `... . [d1] Next sentence`
-            found[-1] += f" {led[0]}"
+        while led and sentences:  # `... . [d1] Next sentence`
+            sentences[-1] += f" {led[0]}"
             part = part[led.end() :].lstrip(" .")
             led = _BRACKETED.match(part)
         if key_terms(_without_citations(part)):
-            found.append(part)
-    return found if with_citations else [_without_citations(part) for part in found]
+            sentences.append(part)
+    return sentences if with_citations else [_without_citations(part) for part in sentences]
 
 
 def key_terms(text: str) -> frozenset[str]:
@@ -157,14 +141,14 @@ def key_terms(text: str) -> frozenset[str]:
     >>> sorted(key_terms("The 3 rows are sorted")), sorted(key_terms("行の並べ替え"))[:2]
     (['3', 'row', 'sort'], ['の並', 'べ替'])
     """
-    found = set(words(text))
+    terms = set(words(text))
     if not text.isascii():
         for token in _TOKEN.findall(text.casefold()):
             if not token.isascii():
                 runs = _UNSPACED.findall(token)
-                found.update(run[i : i + 2] for run in runs for i in range(max(1, len(run) - 1)))
-                found.update([] if runs else [token])
-    return frozenset(found)
+                terms.update(run[i : i + 2] for run in runs for i in range(max(1, len(run) - 1)))
+                terms.update([] if runs else [token])
+    return frozenset(terms)
 
 
 def says_nothing(generation: Generation) -> bool:
@@ -176,7 +160,7 @@ def says_nothing(generation: Generation) -> bool:
 class _Corpus:
     """Texts by id (and alias), with the weight of each term; built when the first answer is scored."""
 
-    def __init__(self, corpus: Iterable[Source] | Mapping[str, str]) -> None:
+    def __init__(self, corpus: Texts) -> None:
         if isinstance(corpus, Mapping):
             self._texts = {doc_id: f"{doc_id}\n{text}" for doc_id, text in corpus.items()}
             self._names = {doc_id: doc_id for doc_id in corpus}
@@ -226,7 +210,7 @@ def _without_citations(text: str) -> str:
 
 
 def _numbers(text: str) -> frozenset[str]:
-    return frozenset(found.replace(",", "").rstrip(".") for found in _NUMBER.findall(text))
+    return frozenset(number.replace(",", "").rstrip(".") for number in _NUMBER.findall(text))
 
 
 def _share(value: float) -> float:

@@ -74,14 +74,14 @@ class _Reached:
 
     def code(self, value: types.FunctionType | type) -> Any:
         """The tree of a function or class; what it reaches goes to `parts`."""
-        tree, node = _found(value)
+        tree, node = _place(value)
         cells = _cells(value)
         if node is None:
             return [f"{value.__module__}.{value.__qualname__}", self.without_source(value)]
         module = sys.modules.get(value.__module__)
         home = value.__globals__ if isinstance(value, types.FunctionType) else vars(module) if module else {}
         self.follow(node, tree, home, without={name for name, _ in cells})
-        return [_normal(_bare(node)), dict(map(self.cell, cells))]
+        return [_normal(_bare(node)), {name: self.value(cell) for name, cell in cells}]
 
     def without_source(self, value: types.FunctionType | type) -> Any:
         """What is known of code that exec or a prompt made: the bytecode, which is that of this Python."""
@@ -89,10 +89,8 @@ class _Reached:
             methods = {name: item for name, item in vars(value).items() if isinstance(item, types.FunctionType)}
             return {name: self.value(item) for name, item in methods.items()}
         code = value.__code__
-        return [code.co_code.hex(), _plain(code.co_consts), list(code.co_names), dict(map(self.cell, _cells(value)))]
-
-    def cell(self, cell: tuple[str, Any]) -> tuple[str, Any]:
-        return cell[0], self.value(cell[1])
+        cells = {name: self.value(cell) for name, cell in _cells(value)}
+        return [code.co_code.hex(), _plain(code.co_consts), list(code.co_names), cells]
 
     def follow(
         self, node: ast.AST, tree: ast.Module, home: Mapping[str, Any], *, without: Collection[str] = ()
@@ -101,9 +99,9 @@ class _Reached:
         for name in sorted(_names(node) - set(without) - set(self.parts)):
             if definitions := _defining(tree, name):
                 self.parts[name] = None  # on the way: it may name itself
-                self.parts[name] = [_defined(one, name) for one in definitions]
-                for one in definitions:
-                    self.follow(one, tree, home)
+                self.parts[name] = [_defined(statement, name) for statement in definitions]
+                for statement in definitions:
+                    self.follow(statement, tree, home)
             elif name in home:
                 self.parts[name] = None
                 value = home[name]
@@ -111,7 +109,7 @@ class _Reached:
                 self.parts[name] = self.value(value) if mine or not callable(value) else _named(value)
 
 
-def _found(value: types.FunctionType | type) -> tuple[ast.Module, ast.AST | None]:
+def _place(value: types.FunctionType | type) -> tuple[ast.Module, ast.AST | None]:
     """The tree of the file that defines it, and its place in that; None where there is no source."""
     try:
         lines, _ = inspect.findsource(value)
@@ -131,7 +129,7 @@ def _found(value: types.FunctionType | type) -> tuple[ast.Module, ast.AST | None
 
 
 def _first_line(node: Any) -> int:
-    lines: list[int] = [node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))]
+    lines: list[int] = [node.lineno, *(above.lineno for above in getattr(node, "decorator_list", ()))]
     return min(lines)
 
 
@@ -151,7 +149,7 @@ def _is_full(cell: Any) -> bool:
 def _bare(node: ast.AST) -> ast.AST:
     """Without the decorator that made the scorer: what it declares is in the digest by itself."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        node.decorator_list = [one for one in node.decorator_list if not _is_scorer(one)]
+        node.decorator_list = [decorator for decorator in node.decorator_list if not _is_scorer(decorator)]
     return node
 
 
@@ -165,9 +163,10 @@ def _names(node: ast.AST) -> set[str]:
     scopes = _Scopes()
     text = ast.unparse(ast.fix_missing_locations(scopes.visit(copy.deepcopy(_bare(node)))))
     top = symtable.symtable(text, "scorer", "exec")
-    loose = {one.get_name() for one in top.get_symbols() if one.is_referenced() and not one.is_assigned()}
-    inner = [one for table in _inner(top) for one in table.get_symbols()]
-    return loose | scopes.annotating | {one.get_name() for one in inner if one.is_referenced() and one.is_global()}
+    loose = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced() and not symbol.is_assigned()}
+    inner = [symbol for table in _inner(top) for symbol in table.get_symbols()]
+    taken = {symbol.get_name() for symbol in inner if symbol.is_referenced() and symbol.is_global()}
+    return loose | scopes.annotating | taken
 
 
 def _inner(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
@@ -190,12 +189,12 @@ class _Scopes(ast.NodeTransformer):
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
-        self.annotating |= {one.id for one in ast.walk(node.annotation) if isinstance(one, ast.Name)}
+        self.annotating |= {part.id for part in ast.walk(node.annotation) if isinstance(part, ast.Name)}
         return self.generic_visit(ast.Assign(targets=[node.target], value=node.value or ast.Constant(None)))
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> Any:
-        shown = [one for one in node.values if isinstance(one, ast.FormattedValue)]
-        parts = [part for one in shown for part in (one.value, one.format_spec) if part is not None]
+        shown = [value for value in node.values if isinstance(value, ast.FormattedValue)]
+        parts = [part for value in shown for part in (value.value, value.format_spec) if part is not None]
         return self.generic_visit(ast.Tuple(elts=parts, ctx=ast.Load()))
 
     def _function(self, node: Any) -> Any:
@@ -207,17 +206,17 @@ class _Scopes(ast.NodeTransformer):
 
 def _defining(tree: ast.Module, name: str) -> list[ast.stmt]:
     """The statements of a module's top level that bind a name or change what it names, in order."""
-    return [one for one in tree.body if name in _bound(one) or name in _changed(one)]
+    return [statement for statement in tree.body if name in _bound(statement) or name in _changed(statement)]
 
 
 def _bound(statement: ast.stmt) -> set[str]:
     if isinstance(statement, _DEFINITIONS):
         return {statement.name}
     if isinstance(statement, ast.Import | ast.ImportFrom):
-        return {(one.asname or one.name).partition(".")[0] for one in statement.names}
-    inner = [one for one in ast.walk(statement) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)]
-    within = [one for one in ast.iter_child_nodes(statement) if isinstance(one, ast.stmt | ast.excepthandler)]
-    return {one.id for one in inner} | {name for one in within for name in _bound(one)}  # type: ignore[arg-type]  # bodies
+        return {(alias.asname or alias.name).partition(".")[0] for alias in statement.names}
+    stored = [node for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    within = [node for node in ast.iter_child_nodes(statement) if isinstance(node, ast.stmt | ast.excepthandler)]
+    return {node.id for node in stored} | {name for node in within for name in _bound(node)}  # type: ignore[arg-type]  # bodies
 
 
 def _changed(statement: ast.stmt) -> set[str]:
@@ -237,7 +236,8 @@ def _changed(statement: ast.stmt) -> set[str]:
 def _defined(statement: ast.stmt, name: str) -> Any:
     """A definition's record: of a constant its value, so that it is the same wherever it stands."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
-        taken = [one.name for one in statement.names if (one.asname or one.name).partition(".")[0] == name]
+        aliases = [(alias.name, alias.asname or alias.name) for alias in statement.names]
+        taken = [module for module, called in aliases if called.partition(".")[0] == name]
         return ["import", getattr(statement, "module", None), *taken]
     value = getattr(statement, "value", None)
     targets = getattr(statement, "targets", [getattr(statement, "target", None)])
@@ -266,9 +266,9 @@ def _normal(node: Any) -> Any:
             and value != []
             and not (name == "format_spec" and _blank(value))
         ]
-        return [type(node).__name__, *sorted(fields, key=lambda one: str(one[0]))]
+        return [type(node).__name__, *sorted(fields, key=lambda field: str(field[0]))]
     if isinstance(node, list):
-        return [_normal(one) for one in node]
+        return list(map(_normal, node))
     return node if isinstance(node, str | int | None) else repr(node)
 
 

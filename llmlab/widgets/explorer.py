@@ -50,7 +50,7 @@ class Explorer:
         """
         if attribution is not None and attribution.results is not results:
             raise ValueError("the attribution is of other results; attribute these")
-        self._results, self._there = results, choices(results)
+        self._results, self._choices = results, choices(results)
         self._outcomes = None if attribution is None else attribution.outcomes
         self.matches: tuple[str, ...] = ()
         self.at, self._filling = 0, False
@@ -77,28 +77,28 @@ class Explorer:
         self._go(self.at + by)
 
     def _make_filters(self, baseline: str, metric: str | None) -> None:
-        there = self._there
+        offered = self._choices
         self.text = _filter_field(w.Text, "Text", placeholder="in question or answer")
-        self.variant = _filter_field(w.Dropdown, "Variant", options=_or_any(there.variants))
-        self.tag = _filter_field(w.Dropdown, "Tag", options=_or_any(there.tags))
-        self.status = _filter_field(w.Dropdown, "Status", options=_or_any(there.statuses))
+        self.variant = _filter_field(w.Dropdown, "Variant", options=_or_any(offered.variants))
+        self.tag = _filter_field(w.Dropdown, "Tag", options=_or_any(offered.tags))
+        self.status = _filter_field(w.Dropdown, "Status", options=_or_any(offered.statuses))
         self.metric = _filter_field(
-            w.Dropdown, "Score", options=there.metrics, value=metric or next(iter(there.metrics), None)
+            w.Dropdown, "Score", options=offered.metrics, value=metric or next(iter(offered.metrics), None)
         )
         self.range = _filter_field(w.FloatRangeSlider, "Score in", step=0.01, readout_format=".2f")
         self.range.layout.width = f"{FILTER_PX + 80}px"  # both ends of the read-out have room
         self.order = _filter_field(w.Dropdown, "Order", options=ORDERS)
         self.flipped = _filter_field(w.Dropdown, "Flipped", options=_or_any(FLIPS))
-        self.baseline = _filter_field(w.Dropdown, "Baseline", options=there.variants, value=baseline)
+        self.baseline = _filter_field(w.Dropdown, "Baseline", options=offered.variants, value=baseline)
         known = set((self._outcomes or {}).values())
         occurring = tuple(cell for cell in CELLS if cell in known)
         self.outcome = _filter_field(w.Dropdown, "Outcome", options=_or_any(occurring))
-        self.repeat = _filter_field(w.BoundedIntText, "Answer", min=1, max=max(there.repeats, 1), value=1)
+        self.repeat = _filter_field(w.BoundedIntText, "Answer", min=1, max=max(offered.repeats, 1), value=1)
         self.metric.observe(lambda _: self._set_range(), names="value")
         self._filters = [self.text, self.variant, self.tag, self.status, self.metric, self.range, self.order]
         self._filters += [self.flipped, self.baseline, self.outcome]
-        for one in self._filters:
-            one.observe(lambda _: self._filter(), names="value")
+        for box in self._filters:
+            box.observe(lambda _: self._filter(), names="value")
         self.repeat.observe(lambda _: self._show(), names="value")
 
     def _make_list(self) -> None:
@@ -115,11 +115,11 @@ class Explorer:
         self.number.observe(lambda change: self._go(change["new"] - 1), names="value")
         self.previous = button("◀ Previous", lambda: self.step(-1), tooltip="The case before", width_px=110)
         self.next = button("Next ▶", lambda: self.step(1), tooltip="The next case", width_px=110)
-        there = self._there
-        scored = [self.metric, self.range, self.order] if there.metrics else []
-        compared = [self.flipped, self.baseline] if len(there.variants) > 1 else []
+        offered = self._choices
+        scored = [self.metric, self.range, self.order] if offered.metrics else []
+        compared = [self.flipped, self.baseline] if len(offered.variants) > 1 else []
         outcome = [self.outcome] if self._outcomes is not None else []
-        repeat = [self.repeat] if there.repeats > 1 else []
+        repeat = [self.repeat] if offered.repeats > 1 else []
         filters = [self.text, self.variant, self.tag, self.status, *compared, *outcome, *scored, *repeat]
         self.form = column(
             [row(*filters), row(self.previous, self.next, self.number, self.found), self.list, self.shown]
@@ -128,7 +128,7 @@ class Explorer:
     def _asked(self) -> dict[str, Any]:
         """The filters as `matching` takes them."""
         named = {"variant": self.variant, "tag": self.tag, "status": self.status, "flipped": self.flipped}
-        asked: dict[str, Any] = {name: None if one.value == ANY else one.value for name, one in named.items()}
+        asked: dict[str, Any] = {name: None if box.value == ANY else box.value for name, box in named.items()}
         low, high = self.range.value
         whole = (low, high) == (self.range.min, self.range.max)
         asked |= {"low": None if whole else low, "high": None if whole else high}
@@ -139,7 +139,7 @@ class Explorer:
 
     def _set_range(self) -> None:
         """The slider over the scores of the chosen metric."""
-        low, high = self._there.ranges.get(self.metric.value, (0.0, 1.0))
+        low, high = self._choices.ranges.get(self.metric.value, (0.0, 1.0))
         self._filling = True
         self.range.max = max(high, self.range.min)
         self.range.min, self.range.max = low, high
@@ -167,8 +167,8 @@ class Explorer:
     def _fill_list(self) -> None:
         """The cases around the one that is shown; the list is renewed only where it has to be."""
         first = max(0, min(self.at - LISTED // 2, len(self.matches) - LISTED)) if len(self.matches) > LISTED else 0
-        there, asked = self.matches[first : first + LISTED], self._results.questions
-        options = [(plain(f"{case_id}  {asked.get(case_id, '')}"), first + i) for i, case_id in enumerate(there)]
+        around, asked = self.matches[first : first + LISTED], self._results.questions
+        options = [(plain(f"{case_id}  {asked.get(case_id, '')}"), first + i) for i, case_id in enumerate(around)]
         self._filling = True
         if tuple(options) != tuple(self.list.options):
             self.list.options = options
@@ -178,26 +178,26 @@ class Explorer:
         self._filling = False
 
     def _show(self) -> None:
-        self.found.value = html_note(self._said())
+        self.found.value = html_note(self._sentence())
         self.previous.disabled, self.next.disabled = self.at <= 0, self.at >= len(self.matches) - 1
         self.shown.value = html_of(self.case) if self.matches else html_note("No case matches; widen a filter.")
 
-    def _said(self) -> str:
+    def _sentence(self) -> str:
         verb = "matches" if len(self.matches) == 1 else "match"
-        return f"{len(self.matches):,} of {counted(self._there.n_cases, 'case')} {verb}"
+        return f"{len(self.matches):,} of {counted(self._choices.n_cases, 'case')} {verb}"
 
     def _repr_html_(self) -> Html:
         """The same content where no widget lives: what matches, and the case that is shown."""
-        there: list[Mapping[str, object]] = [
+        rows: list[Mapping[str, object]] = [
             {"case": case_id, "question": self._results.questions.get(case_id, "")} for case_id in self.matches
         ]
         about = "Where widgets live, as in JupyterLab, this is a form that filters and steps through the cases."
-        listed = [html_table(there, most_rows=STATIC_ROWS)] if there else []
-        return html_of(f"{self._said()}.", *([self.case] if self.case else []), *listed, about)
+        listed = [html_table(rows, most_rows=STATIC_ROWS)] if rows else []
+        return html_of(f"{self._sentence()}.", *([self.case] if self.case else []), *listed, about)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         live = dict(self.form._repr_mimebundle_())
-        return {**live, "text/html": self._repr_html_(), "text/plain": f"Explorer({self._said()})"}
+        return {**live, "text/html": self._repr_html_(), "text/plain": f"Explorer({self._sentence()})"}
 
 
 def _filter_field(kind: Any, label: str, **options: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,11 +79,13 @@ class Labeller:
 
     def _make(self) -> None:
         session = self.session
+        question = f"Which is better? {self._rubric.question}" if session.pairwise else self._rubric.question
         self.bar = w.IntProgress(max=len(session.items), layout=w.Layout(width="160px"))
         self.done, self.item, self.said, self.agreed = html_widget(), html_widget(), html_widget(), html_widget()
         self.grades = {key: button(key, self._presser(key), width_px=44) for key in session.keys}
         anchors: dict[Any, str] = dict(self._rubric.anchors) if not session.pairwise else _SIDES
-        levels = [row(one, html_widget(html_note(anchors[session.keys[key]]))) for key, one in self.grades.items()]
+        notes = {key: html_widget(html_note(anchors[session.keys[key]])) for key in session.keys}
+        levels = [row(grade, notes[key]) for key, grade in self.grades.items()]
         self.keys = _beside("Keys", "220px", placeholder=" ".join([*session.keys, "u", "s", "b", "n"]))
         self.keys.observe(lambda change: self._on_key(change["new"]), names="value")
         self.note = _beside("Note", "420px", continuous_update=False, placeholder="optional, saved with the grade")
@@ -90,12 +93,13 @@ class Labeller:
         self.undo = button("Undo (u)", self._presser("u"), tooltip="Take the last label back, also on disk")
         self.skip = button("Skip (s)", self._presser("s"), tooltip="Leave it open; it comes again at the end")
         self.back = button("Back (b)", self._presser("b"), tooltip="Show the one before; its label stays")
-        self.compare = button("Agreement", self._on_compare, tooltip="Once all is labelled", width_px=110)
+        compare = partial(self._in_place, self._compare)
+        self.compare = button("Agreement", compare, tooltip="Once all is labelled", width_px=110)
         self.form = column(
             [
                 row(self.bar, self.done),
                 self.item,
-                html_widget(html_note(_asked(session, self._rubric))),
+                html_widget(html_note(question)),
                 *levels,
                 row(self.keys, self.note),
                 row(self.undo, self.skip, self.back, self.compare, self.said),
@@ -122,9 +126,6 @@ class Labeller:
         except (LlmlabError, OSError, ValueError) as error:
             self._say(str(error), Chip("not saved", "bad"))
 
-    def _on_compare(self) -> None:
-        self._in_place(self._compare)
-
     def _compare(self) -> str:
         self.agreed.value = html_of(self.agreement())
         return ""
@@ -134,9 +135,9 @@ class Labeller:
         self.bar.value = session.n_done
         self.done.value = html_note(self._progress())
         self.item.value = html_of(session.current or html_note("All of these are labelled.", chip=Chip("done", "good")))
-        for key, one in self.grades.items():
-            one.button_style = "primary" if session.value == session.keys[key] else ""
-            one.disabled = session.current is None
+        for key, grade in self.grades.items():
+            grade.button_style = "primary" if session.value == session.keys[key] else ""
+            grade.disabled = session.current is None
         self.note.value = session.note
         self.compare.disabled = session.n_done < len(session.items)  # blind until then
         self._say(said)
@@ -161,10 +162,6 @@ class Labeller:
 
 
 _SIDES: dict[Any, str] = {"left": "the left answer is better", "right": "the right answer is better", "tie": "a tie"}
-
-
-def _asked(session: Session, rubric: Rubric) -> str:
-    return f"Which is better? {rubric.question}" if session.pairwise else rubric.question
 
 
 def _beside(label: str, width: str, **options: Any) -> Any:

@@ -54,9 +54,9 @@ def small_field(kind: Any, label: str, **options: Any) -> Any:
 
 def button(label: str, do: Callable[[], None], *, style: str = "", tooltip: str = "", width_px: int = 84) -> Any:
     """A button that does one thing; `style` is "primary", "success", "danger" or ""."""
-    made = w.Button(description=label, button_style=style, tooltip=tooltip, layout=w.Layout(width=f"{width_px}px"))
-    made.on_click(lambda _: do())
-    return made
+    shown = w.Button(description=label, button_style=style, tooltip=tooltip, layout=w.Layout(width=f"{width_px}px"))
+    shown.on_click(lambda _: do())
+    return shown
 
 
 def indented(widget: Any) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as w
+from IPython.display import publish_display_data
 
 from llmlab.base.display import Chip, Html, html_note, html_of, html_table, html_widget
 from llmlab.bundle.bundle import Bundle
@@ -83,9 +84,13 @@ class Playground:
     @property
     def bundle(self) -> Bundle:
         """The bundle as the form has it now; ValueError where a field holds what no bundle may."""
-        now, changes = self.tries.bundle, dict[str, Any]()
-        given = {"system": self.system.value, "template": self.template.value, "model": self.model.value.strip()}
-        given["temperature"] = _number(self.temperature.value, "temperature")
+        now = self.tries.bundle
+        given: dict[str, Any] = {
+            "system": self.system.value,
+            "template": self.template.value,
+            "model": self.model.value.strip(),
+        }
+        given["temperature"] = self.model.value.strip(), _number(self.temperature.value, "temperature")
         if now.retrieval is not None:
             given["k"] = self.k.value
         shown = _fields(now)
@@ -133,7 +138,7 @@ class Playground:
             "As the next version, after you saw the diff" if self._folder else "Nowhere: give Playground(folder=...)"
         )
         self.save = button("Save as bundle …", self._on_save, tooltip=saves, width_px=140)
-        self.confirm = button("Write it", self._on_confirm, style="success")
+        self.confirm = button("Write it", lambda: self._in_place(self._write), style="success")
         self.cancel = button("Cancel", self._hide_save)
         self.saving = indented(column([self.to_save, row(self.confirm, self.cancel)]))
         settings = [self.model, self.temperature, *([self.k] if self.tries.baseline.retrieval is not None else [])]
@@ -168,7 +173,7 @@ class Playground:
         self.redo.disabled = self._busy or tries.at == len(tries.done)
         self.save.disabled = self._busy or self._folder is None
         self.history.disabled = self._busy or not tries.done
-        labels = [f"{tries.name}, as it was", *(one.title for one in tries.done)]
+        labels = [f"{tries.name}, as it was", *(done.title for done in tries.done)]
         self.history.layout.display = "" if tries.done else "none"
         with self.history.hold_sync():
             self.history.value = None  # new options would choose the first
@@ -249,11 +254,11 @@ class Playground:
 
         def run() -> None:
             tries = try_out(self.tries, bundle, sample=sample, means=self._means, scorers=self._scorers)
-            said = ("Stopped before an answer arrived.", Chip("stopped", "unsure"))
-            if tries is not self.tries:
+            if tries is self.tries:
+                self._say("Stopped before an answer arrived.", Chip("stopped", "unsure"))
+            else:
                 self.tries = tries
-                said = _outcome(tries)
-            self._say(*said)
+                self._say(*_outcome(tries))
 
         self._in_place(run)
         self._busy = False
@@ -287,9 +292,6 @@ class Playground:
         )
         self.saving.layout.display = ""
 
-    def _on_confirm(self) -> None:
-        self._in_place(self._write)
-
     def _write(self) -> None:
         tries, bundle, shown = self.tries, self._draft, self.tries.shown
         which = f"try {shown.number} of {len(tries.done)}" if shown and shown.bundle == bundle else "not tried"
@@ -314,8 +316,6 @@ class Playground:
         return {**bundle, "text/html": self._repr_html_(), "text/plain": f"Playground({self.tries!r})"}
 
     def _ipython_display_(self) -> None:
-        from IPython.display import publish_display_data
-
         publish_display_data(self._repr_mimebundle_())
         self._show_report()
 
