@@ -85,12 +85,8 @@ class Playground:
     def bundle(self) -> Bundle:
         """The bundle as the form has it now; ValueError where a field holds what no bundle may."""
         now = self.tries.bundle
-        given: dict[str, Any] = {
-            "system": self.system.value,
-            "template": self.template.value,
-            "model": self.model.value.strip(),
-        }
-        given["temperature"] = self.model.value.strip(), _number(self.temperature.value, "temperature")
+        given: dict[str, Any] = {"system": self.system.value, "template": self.template.value}
+        given |= {"model": self.model.value.strip(), "temperature": _number(self.temperature.value, "temperature")}
         if now.retrieval is not None:
             given["k"] = self.k.value
         shown = _fields(now)
