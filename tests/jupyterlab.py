@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -181,13 +182,22 @@ def jupyterlab(_jupyterlab_server: JupyterLab) -> Iterator[JupyterLab]:
 @pytest.fixture
 def page(jupyterlab: JupyterLab, tmp_path: Path) -> Iterator[Any]:
     """A page of headless Chromium that may use the server, and notes every dialog in `page.alerts`."""
+    with chromium_page(width=1280) as opened:
+        opened.lab = jupyterlab
+        opened.pictures = Path(os.environ.get("LLMLAB_SCREENSHOTS", tmp_path))
+        yield opened
+
+
+@contextlib.contextmanager
+def chromium_page(*, width: int) -> Iterator[Any]:
+    """A page of headless Chromium that notes every dialog in `page.alerts`; the test is skipped where there is none."""
+    _require_chromium()
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        opened = browser.new_page(viewport={"width": 1280, "height": 1000})
+        opened = browser.new_page(viewport={"width": width, "height": 1000})
         opened.set_default_timeout(PATIENCE_MS)
-        opened.alerts, opened.lab = [], jupyterlab
-        opened.pictures = Path(os.environ.get("LLMLAB_SCREENSHOTS", tmp_path))
+        opened.alerts = []
         opened.on("dialog", lambda dialog: (opened.alerts.append(dialog.message), dialog.dismiss()))
         yield opened
         browser.close()

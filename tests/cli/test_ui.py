@@ -13,12 +13,7 @@ from click.testing import CliRunner
 
 from llmlab.cli import main
 from llmlab.tracking.store import open_store
-
-
-def free_port():
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.registry.made import free_port
 
 
 def test_a_taken_port_is_said_with_another_one(project):

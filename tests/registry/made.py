@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from llmlab import tracking
 from llmlab.bundle.bundle import Bundle
@@ -21,8 +24,8 @@ HOSTILE = "</code>`` <img src=x onerror=alert(1)> [x](javascript:alert(1)) | ![y
 
 def bundle(*, k: int = 0, name: str = "qa", template: str = "{{ question }}") -> Bundle:
     """A pinned bundle; another `k` is another behaviour."""
-    made = Bundle.from_prompt(template, model="openai/gpt-4o-2024-08-06", name=name, temperature=0.0)
-    return made.with_(max_tokens=100 + k)
+    first = Bundle.from_prompt(template, model="openai/gpt-4o-2024-08-06", name=name, temperature=0.0)
+    return first.with_(max_tokens=100 + k)
 
 
 def registered(root: Path, n: int, *, name: str = "qa") -> tuple[Registry, list[Version]]:
@@ -48,6 +51,28 @@ def moved(registry: Registry, version: Version, *, alias: str = "production", fo
         reason="a test",
     )
     return make_move(registry, version.name, move, target=registry.version(version.name, version.number), known=history)
+
+
+def released(root: Path, n: int) -> tuple[Registry, list[Version]]:
+    """A registry with `n` versions of one model, each of which was production in its turn."""
+    registry, versions = registered(root, n)
+    for version in versions:
+        moved(registry, version)
+    return registry, versions
+
+
+def gated(root: Path, *, receipt: Mapping[str, object] | None = None, **options: Any) -> tuple[Version, Path]:
+    """The candidate of `judged(root, **options)`, registered with its receipt (some facts replaced), and the folder."""
+    results, decision, folder = judged(root, **options)
+    replaced = decision.receipt().model_copy(update=dict(receipt or {}))
+    return register(results.bundles["new"], receipt=replaced), folder
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def alias_now(registry: Registry, name: str = "qa", alias: str = "production") -> int:

@@ -9,14 +9,12 @@ import pytest
 from llmlab.base.errors import RegistryError
 from llmlab.registry import audit, history, load, promote, register
 from llmlab.registry.connection import open_registry
-from tests.registry.made import alias_now, judged, moved, registered
+from tests.registry.made import alias_now, judged, moved, registered, released
 
 
 def test_a_registry_that_nobody_touched_is_clean(project: Path) -> None:
     """Nothing found, and how much was looked at."""
-    registry, (one, two) = registered(project, 2)
-    moved(registry, one)
-    moved(registry, two)
+    released(project, 2)
     found = audit()
     assert found.findings == ()
     assert "1 model, 2 versions: 0 wrong" in str(found)
@@ -47,16 +45,14 @@ def test_an_alias_set_by_hand_to_a_version_that_passed_is_adopted(project: Path)
 
 def test_an_alias_that_was_removed_is_reported(project: Path) -> None:
     """The history says where it was."""
-    registry, (one,) = registered(project, 1)
-    moved(registry, one)
+    registry, _ = released(project, 1)
     registry.client.delete_registered_model_alias("qa", "production")
     assert "removed by hand" in audit().wrong[0].what
 
 
 def test_a_tampered_bundle_is_found_and_never_loaded(project: Path) -> None:
     """One changed character in bundle.json."""
-    registry, (one,) = registered(project, 1)
-    moved(registry, one)
+    released(project, 1)
     file = next((project / "mlruns" / "artifacts").rglob("bundle.json"))
     file.write_text(file.read_text(encoding="utf-8").replace("question", "quEstion"), encoding="utf-8")
     assert "it was changed afterwards" in audit().wrong[0].what

@@ -18,14 +18,12 @@ from llmlab.base.errors import RegistryError, StoreError
 from llmlab.registry import history, rollback
 from llmlab.registry.connection import HISTORY, open_registry
 from llmlab.registry.moves import Move, make_move, now, read_history, settle
-from tests.registry.made import HOSTILE, alias_now, moved, registered
+from tests.registry.made import HOSTILE, alias_now, moved, registered, released
 
 
 def test_a_move_is_a_numbered_version_of_the_history_and_the_alias_follows_it(project: Path) -> None:
     """Both are there, and agree; the history is visible in MLflow as a model of its own."""
-    registry, (one, two) = registered(project, 2)
-    moved(registry, one)
-    moved(registry, two)
+    registry, _ = released(project, 2)
     past = history("qa")
     assert [(move.number, move.before, move.version) for move in past.moves] == [(1, None, 1), (2, 1, 2)]
     assert alias_now(registry) == 2
@@ -69,8 +67,7 @@ def test_a_move_that_a_crash_left_half_made_is_finished_by_the_next_command(proj
 
 def test_a_crash_between_alias_and_mark_is_finished_too(project: Path) -> None:
     """The alias is where it should be; only the mark is missing."""
-    registry, (one,) = registered(project, 1)
-    moved(registry, one)
+    registry, _ = released(project, 1)
     registry.client.delete_model_version_tag(f"qa{HISTORY}", "1", "settled")
     assert not read_history(registry, "qa").moves[0].settled
     assert history("qa").moves[0].settled
@@ -114,9 +111,7 @@ def test_a_slow_writer_that_sets_an_old_move_last_puts_it_right_itself(project: 
 
 def test_a_deleted_move_does_not_invalidate_those_after_it(project: Path) -> None:
     """Somebody deleted a version of the history in MLflow's pages; later moves still count."""
-    registry, (one, two, three) = registered(project, 3)
-    for version in (one, two, three):
-        moved(registry, version)
+    registry, (one, _, _) = released(project, 3)
     registry.client.delete_model_version(f"qa{HISTORY}", "2")
     past = history("qa")
     assert [move.number for move in past.moves] == [1, 3]
@@ -126,9 +121,7 @@ def test_a_deleted_move_does_not_invalidate_those_after_it(project: Path) -> Non
 
 def test_an_edited_move_is_found_and_counts_no_more(project: Path) -> None:
     """Its digest gives it away."""
-    registry, (one, two) = registered(project, 2)
-    moved(registry, one)
-    moved(registry, two)
+    registry, _ = released(project, 2)
     tag = registry.client.get_model_version(f"qa{HISTORY}", "1").tags["move"].replace("somebody", "nobody12")
     registry.client.set_model_version_tag(f"qa{HISTORY}", "1", "move", tag)
     past = history("qa")
@@ -138,9 +131,7 @@ def test_an_edited_move_is_found_and_counts_no_more(project: Path) -> None:
 
 def test_reasons_are_written_as_text(project: Path) -> None:
     """Neither Markdown nor HTML nor a terminal obeys what somebody wrote as a reason."""
-    registry, (one, two) = registered(project, 2)
-    moved(registry, one)
-    moved(registry, two)
+    registry, _ = released(project, 2)
     rollback("qa", reason=HOSTILE)
     shown = registry.client.get_model_version(f"qa{HISTORY}", "3").description
     assert "<img" not in shown
@@ -152,9 +143,7 @@ def test_reasons_are_written_as_text(project: Path) -> None:
 def test_a_key_in_a_reason_is_not_written(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The canary of the environment reaches no database."""
     monkeypatch.setenv("SOME_API_KEY", "canary-7f3a9c")
-    registry, (one, two) = registered(project, 2)
-    moved(registry, one)
-    moved(registry, two)
+    released(project, 2)
     rollback("qa", reason="the key canary-7f3a9c leaked")
     assert b"canary-7f3a9c" not in (project / "mlruns" / "mlflow.db").read_bytes()
 
@@ -200,9 +189,7 @@ def test_eight_threads_that_promote_at_once_leave_history_and_alias_in_agreement
 
 def test_a_rollback_goes_to_the_version_before_and_says_who_when_from_and_to(project: Path) -> None:
     """A pointer flip: the bundle's bytes are those that were registered."""
-    registry, (one, two) = registered(project, 2)
-    moved(registry, one)
-    moved(registry, two)
+    registry, _ = released(project, 2)
     back = rollback("qa", alias="production", reason="complaints")
     assert (back.before, back.version, back.kind, back.reason) == (2, 1, "rollback", "complaints")
     assert back.who
@@ -212,9 +199,7 @@ def test_a_rollback_goes_to_the_version_before_and_says_who_when_from_and_to(pro
 
 def test_a_second_rollback_goes_further_back_and_not_to_and_fro(project: Path) -> None:
     """What a rollback has left is no target again, until it is promoted again."""
-    registry, (one, two, three) = registered(project, 3)
-    for version in (one, two, three):
-        moved(registry, version)
+    registry, (_, two, three) = released(project, 3)
     assert rollback("qa", reason="r").version == 2
     assert rollback("qa", reason="r").version == 1
     with pytest.raises(RegistryError, match="no earlier version that no rollback has left"):
@@ -227,9 +212,7 @@ def test_a_second_rollback_goes_further_back_and_not_to_and_fro(project: Path) -
 
 def test_a_named_version_can_be_rolled_back_to(project: Path) -> None:
     """Also one that a rollback left."""
-    registry, versions = registered(project, 3)
-    for version in versions:
-        moved(registry, version)
+    released(project, 3)
     assert rollback("qa", to=1, reason="r").version == 1
     assert rollback("qa", to=3, reason="r").version == 3
 
@@ -248,8 +231,7 @@ def test_a_rollback_without_history_is_refused_and_moves_nothing(
     project: Path, arguments: dict[str, Any], message: str
 ) -> None:
     """Each refusal says why."""
-    registry, (one,) = registered(project, 1)
-    moved(registry, one)
+    registry, _ = released(project, 1)
     with pytest.raises(RegistryError, match=message):
         rollback(**{"name": "qa", "reason": "r", **arguments})
     assert alias_now(registry) == 1
@@ -275,9 +257,7 @@ def test_a_rollback_undoes_a_hand_set_alias(project: Path) -> None:
 
 def test_a_version_that_was_deleted_is_no_way_back(project: Path) -> None:
     """It is skipped by a clear refusal, not by moving elsewhere in silence."""
-    registry, (one, two) = registered(project, 2)
-    moved(registry, one)
-    moved(registry, two)
+    registry, _ = released(project, 2)
     registry.client.delete_model_version("qa", "1")
     with pytest.raises(RegistryError, match="has no version 1"):
         rollback("qa", reason="r")
@@ -288,9 +268,7 @@ def test_a_read_only_store_is_told_and_nothing_moves(project: Path) -> None:
     """No permission to write: a StoreError, and the alias stays."""
     import sqlite3
 
-    registry, (one, two) = registered(project, 2)
-    moved(registry, one)
-    moved(registry, two)
+    registry, _ = released(project, 2)
     with sqlite3.connect(project / "mlruns" / "mlflow.db") as holder:
         holder.execute("CREATE TRIGGER frozen BEFORE INSERT ON model_versions BEGIN SELECT RAISE(ABORT, 'no'); END")
     with pytest.raises(StoreError, match="cannot be written"):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,36 +17,23 @@ import pytest
 
 from llmlab.registry import audit, promote, register, rollback
 from llmlab.registry.connection import open_registry
-from tests.registry.made import HOSTILE, alias_now, bundle, judged
+from tests.jupyterlab import chromium_page
+from tests.registry.made import HOSTILE, alias_now, bundle, free_port, judged
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
-PATIENCE_MS = 60_000
 
 
 @pytest.fixture
 def page() -> Iterator[Any]:
     """A page of headless Chromium that notes every dialog."""
-    if not Path(CHROMIUM).exists():
-        pytest.skip("no Chromium on this machine: `apt-get install chromium`")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        opened = browser.new_page(viewport={"width": 1600, "height": 1000})
-        opened.set_default_timeout(PATIENCE_MS)
-        opened.alerts = []
-        opened.on("dialog", lambda dialog: (opened.alerts.append(dialog.message), dialog.dismiss()))
+    with chromium_page(width=1600) as opened:
         yield opened
-        browser.close()
 
 
 @contextlib.contextmanager
 def served(project: Path) -> Iterator[str]:
     """The address of `llmlab ui` on the project."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "llmlab.cli", "ui", "--port", str(port)]
     server = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, env={**os.environ})
     try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from llmlab.registry import audit, history, load, promote, register, rollback
 from llmlab.registry.connection import open_registry
 from llmlab.registry.evidence import _floor_mean
 from tests.made_results import made, with_numbers
-from tests.registry.made import POLICY, alias_now, bundle, judged
+from tests.registry.made import POLICY, alias_now, bundle, gated, judged
 
 
 def test_a_bundle_whose_receipt_holds_is_promoted_and_served(project: Path) -> None:
@@ -41,15 +42,6 @@ def test_a_bundle_without_a_receipt_is_not_promoted(project: Path) -> None:
     assert history("qa").moves == ()
 
 
-def test_a_harmful_candidate_is_not_promoted(project: Path) -> None:
-    """Its receipt says FAIL; production stays what it was."""
-    results, decision, folder = judged(project, better=-1)
-    version = register(results.bundles["new"], receipt=decision.receipt())
-    with pytest.raises(RegistryError, match="its receipt says FAIL"):
-        promote(version, experiment=folder, reason="r")
-    assert "production" not in open_registry().model("qa").aliases
-
-
 def test_force_needs_a_reason_and_stands_in_the_history_in_capitals(project: Path) -> None:
     """With what spoke against it; such a bundle is served only to those who do not ask for a receipt."""
     results, _, folder = judged(project)
@@ -66,30 +58,11 @@ def test_force_needs_a_reason_and_stands_in_the_history_in_capitals(project: Pat
     assert [finding.kind for finding in audit("qa").findings] == ["noted"]
 
 
-def test_a_receipt_that_was_made_up_is_refused_by_the_logged_cases(project: Path) -> None:
-    """A receipt that says PASS, digest and all, over cases that say FAIL."""
-    results, decision, folder = judged(project, better=-1)
-    honest = decision.receipt()
-    forged = honest.model_copy(update={"verdict": "PASS"})
-    version = register(results.bundles["new"], receipt=forged)
-    with pytest.raises(RegistryError, match="the logged cases give another verdict"):
-        promote(version, experiment=folder, reason="r")
-
-
 def test_a_receipt_for_another_bundle_is_refused(project: Path) -> None:
     """It names the bundle it was made for."""
     _, decision, _ = judged(project)
     with pytest.raises(RegistryError, match="the receipt is for the bundle"):
         register(bundle(k=7), receipt=decision.receipt())
-
-
-def test_results_that_were_never_logged_carry_no_promotion(project: Path) -> None:
-    """The receipt names results that the store does not have."""
-    results, decision, folder = judged(project)
-    receipt = decision.receipt().model_copy(update={"results_digest": "0" * 32})
-    version = register(results.bundles["new"], receipt=receipt)
-    with pytest.raises(RegistryError, match="is not in the store; log it"):
-        promote(version, experiment=folder, reason="r")
 
 
 def test_baseline_rows_of_an_earlier_run_are_read_again_at_promotion(project: Path) -> None:
@@ -117,15 +90,6 @@ def test_baseline_rows_of_an_earlier_run_are_read_again_at_promotion(project: Pa
     assert promote(version, experiment=folder, reason="better").version == version.number
 
 
-def test_a_changed_policy_voids_the_receipt(project: Path) -> None:
-    """It is read again at promotion."""
-    results, decision, folder = judged(project)
-    version = register(results.bundles["new"], receipt=decision.receipt())
-    (folder / "gate.yaml").write_text(POLICY.replace("0.3", "0.4"), encoding="utf-8")
-    with pytest.raises(RegistryError, match=r"gate\.yaml changed"):
-        promote(version, experiment=folder, reason="r")
-
-
 def test_an_old_receipt_is_refused(project: Path) -> None:
     """The policy says how old it may be."""
     _, _, folder = judged(project)
@@ -135,17 +99,6 @@ def test_an_old_receipt_is_refused(project: Path) -> None:
     )
     version = register(results.bundles["new"], receipt=old.receipt())
     with pytest.raises(RegistryError, match="the receipt is 40 days old"):
-        promote(version, experiment=folder, reason="r")
-
-
-def test_a_changed_case_voids_the_receipt(project: Path) -> None:
-    """Today's golden set is not the one that was passed."""
-    results, decision, folder = judged(project)
-    version = register(results.bundles["new"], receipt=decision.receipt())
-    assert results.golden is not None
-    changed = [replace(case, expected=("no",)) if case.id == "q000" else case for case in results.golden]
-    GoldenSet(tuple(changed)).save(folder / "golden.jsonl")
-    with pytest.raises(RegistryError, match=r"1 cases of golden\.jsonl changed .*'q000'"):
         promote(version, experiment=folder, reason="r")
 
 
@@ -175,42 +128,66 @@ def test_a_golden_set_that_has_only_grown_voids_nothing_when_the_added_cases_pas
 
 
 @pytest.mark.parametrize(
-    ("rule", "update", "message"),
+    ("options", "receipt", "message"),
     [
-        ("clean_commit: true", {"dirty": True}, "asks for a clean commit"),
-        ("ci: true", {"ci": {}}, "asks for a CI run"),
-        ("approver_not_author: true", {"author": "me"}, "an approver other than the author"),
-        ("after_alias: staging", {}, "asks for staging first"),
+        ({"better": -1}, {}, "its receipt says FAIL"),
+        ({"better": -1}, {"verdict": "PASS"}, "the logged cases give another verdict"),  # a receipt that was made up
+        ({}, {"results_digest": "0" * 32}, "is not in the store; log it"),
+        ({"rule": "clean_commit: true"}, {"dirty": True}, "asks for a clean commit"),
+        ({"rule": "ci: true"}, {"ci": {}}, "asks for a CI run"),
+        ({"rule": "approver_not_author: true"}, {"author": "me"}, "an approver other than the author"),
+        ({"rule": "after_alias: staging"}, {}, "asks for staging first"),
     ],
 )
-def test_the_policy_may_ask_for_more_than_a_receipt(
-    project: Path, monkeypatch: pytest.MonkeyPatch, rule: str, update: dict[str, object], message: str
+def test_what_a_receipt_or_the_policy_lacks_is_told_and_nothing_moves(
+    project: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], receipt: dict[str, object], message: str
 ) -> None:
-    """A clean commit, a CI run, a second person, an earlier alias."""
+    """A FAIL, cases that say otherwise or are not there; and what a policy may ask for besides a receipt."""
     monkeypatch.setenv("LLMLAB_WHO", "me")
-    results, decision, folder = judged(project, policy=f"{POLICY}promotion: {{{rule}}}\n")
-    receipt = decision.receipt().model_copy(update=update)
-    version = register(results.bundles["new"], receipt=receipt)
-    with pytest.raises(RegistryError, match=re.escape(message)):
+    rules = f"promotion: {{{options['rule']}}}\n" if "rule" in options else ""
+    better = {name: value for name, value in options.items() if name != "rule"}
+    version, folder = gated(project, receipt=receipt, policy=POLICY + rules, **better)
+    with pytest.raises(RegistryError, match=message):
+        promote(version, experiment=folder, reason="r")
+    assert "production" not in open_registry().model("qa").aliases
+
+
+def changed_policy(folder: Path) -> None:
+    (folder / "gate.yaml").write_text(POLICY.replace("0.3", "0.4"), encoding="utf-8")
+
+
+def changed_case(folder: Path) -> None:
+    cases = GoldenSet.load(folder / "golden.jsonl")
+    GoldenSet(tuple(replace(c, expected=("no",)) if c.id == "q000" else c for c in cases)).save(folder / "golden.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(changed_policy, r"gate\.yaml changed"), (changed_case, r"1 cases of golden\.jsonl changed .*'q000'")],
+)
+def test_a_changed_policy_or_case_voids_the_receipt(
+    project: Path, change: Callable[[Path], None], message: str
+) -> None:
+    """Both are read again at promotion."""
+    version, folder = gated(project)
+    change(folder)
+    with pytest.raises(RegistryError, match=message):
         promote(version, experiment=folder, reason="r")
 
 
 def test_staging_first_then_production(project: Path) -> None:
     """Once it was staging, it may become production."""
-    results, decision, folder = judged(project, policy=f"{POLICY}promotion: {{after_alias: staging}}\n")
-    version = register(results.bundles["new"], receipt=decision.receipt())
+    version, folder = gated(project, policy=f"{POLICY}promotion: {{after_alias: staging}}\n")
     promote(version, alias="staging", experiment=folder, reason="r")
     assert promote("qa@staging", alias="production", experiment=folder, reason="r").version == 1
 
 
 def test_a_second_release_moves_production_on_and_back(project: Path) -> None:
     """Promote, promote, roll back: byte for byte what was there before."""
-    results, decision, folder = judged(project)
-    first = register(results.bundles["new"], receipt=decision.receipt())
+    first, folder = gated(project)
     promote(first, experiment=folder, reason="r")
     before = load("qa@production", max_age_s=0).bundle.model_dump_json()
-    results, decision, _ = judged(project, better=0.45, k=1)
-    second = register(results.bundles["new"], receipt=decision.receipt())
+    second, _ = gated(project, better=0.45, k=1)
     promote(second, experiment=folder, reason="r")
     assert alias_now(open_registry()) == 2
     rollback("qa", reason="complaints")
@@ -221,8 +198,7 @@ def test_a_second_release_moves_production_on_and_back(project: Path) -> None:
 
 def test_an_edited_receipt_file_is_refused(project: Path) -> None:
     """Its digest does not match any more; the audit finds it too."""
-    results, decision, folder = judged(project)
-    version = register(results.bundles["new"], receipt=decision.receipt())
+    version, folder = gated(project)
     file = next((project / "mlruns" / "artifacts").rglob(f"{version.receipt}.json"))
     file.write_text(file.read_text(encoding="utf-8").replace("non_inferior", "no_shown_harm"), encoding="utf-8")
     with pytest.raises(RegistryError, match="was changed after it was written"):

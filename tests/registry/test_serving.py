@@ -14,7 +14,7 @@ import pytest
 from llmlab.base.errors import FileRuleError, RegistryError, StoreError
 from llmlab.bundle.export import Exported
 from llmlab.registry import export, load, promote, register
-from tests.registry.made import judged, moved, registered
+from tests.registry.made import judged, moved, registered, released
 
 
 def test_a_warm_load_asks_nobody_and_states_its_age(project: Path) -> None:
@@ -30,8 +30,7 @@ def test_a_warm_load_asks_nobody_and_states_its_age(project: Path) -> None:
 
 def test_an_unchanged_alias_is_not_downloaded_again(project: Path) -> None:
     """Only the alias is asked for; the verified bundle stays."""
-    registry, (one,) = registered(project, 1)
-    moved(registry, one)
+    released(project, 1)
     first = load("qa@production")
     next((project / "mlruns" / "artifacts").rglob("bundle.json")).unlink()
     assert load("qa@production", max_age_s=0).bundle is first.bundle
@@ -39,8 +38,7 @@ def test_an_unchanged_alias_is_not_downloaded_again(project: Path) -> None:
 
 def test_the_last_verified_bundle_is_served_while_mlflow_is_down_and_says_so(project: Path) -> None:
     """One warning, and not another wait for every request."""
-    registry, (one,) = registered(project, 1)
-    moved(registry, one)
+    released(project, 1)
     first = load("qa@production")
     database = project / "mlruns" / "mlflow.db"
     gone = database.rename(database.with_suffix(".gone"))
@@ -67,8 +65,7 @@ def test_without_anything_loaded_before_a_dead_registry_is_an_error(project: Pat
 )
 def test_an_alias_that_does_not_exist_is_told(project: Path, reference: str, message: str) -> None:
     """With those that do."""
-    registry, (one,) = registered(project, 1)
-    moved(registry, one)
+    released(project, 1)
     with pytest.raises(RegistryError, match=message):
         load(reference)
 
@@ -108,8 +105,7 @@ def test_an_export_is_read_without_mlflow_jupyter_or_numpy(project: Path, tmp_pa
 
 def test_an_export_that_was_changed_is_refused(project: Path, tmp_path: Path) -> None:
     """By its digest, before a service answers with it."""
-    registry, (one,) = registered(project, 1)
-    moved(registry, one)
+    released(project, 1)
     file = export("qa@production", tmp_path / "qa.json")
     file.write_text(file.read_text(encoding="utf-8").replace("{{ question }}", "{{ question }}!"), encoding="utf-8")
     with pytest.raises(FileRuleError, match="registered was"):
@@ -119,8 +115,7 @@ def test_an_export_that_was_changed_is_refused(project: Path, tmp_path: Path) ->
 @pytest.mark.bench
 def test_a_cached_load_is_a_thousand_times_quicker_than_one_that_verifies(project: Path) -> None:
     """As a ratio within one run."""
-    registry, (one,) = registered(project, 1)
-    moved(registry, one)
+    released(project, 1)
     begun = time.perf_counter()
     load("qa@production", max_age_s=0)
     asked = time.perf_counter() - begun

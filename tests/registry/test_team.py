@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from llmlab.base.errors import StoreError
 from llmlab.registry import audit, history, load
 from llmlab.registry.connection import open_registry
 from llmlab.tracking import store as mlstore
-from tests.registry.made import alias_now, moved, registered
+from tests.registry.made import alias_now, free_port, moved, registered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -128,13 +127,6 @@ def team(project: Path, postgres: str, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     yield server
     server.stop()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_two_processes_promote_at_once_while_the_server_is_killed_and_history_and_alias_agree(team: Team) -> None:

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab import scorers
-from llmlab.base.private import find_pii
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.scorers import Score, Scorer, as_scorers, score_all, score_all_async, scorer
@@ -445,45 +444,12 @@ def test_citations_are_valid_when_all_were_retrieved_and_unscored_when_there_are
 
 # -- personal data ----------------------------------------------------------------------------------
 
-PERSONAL = [
-    ("mail jo.doe+x@mail.firma.de now", "email address"),
-    ("DE89 3704 0044 0532 0130 00 IBAN", "IBAN"),
-    ("GB82WEST12345698765432", "IBAN"),
-    ("card 4111 1111 1111 1111.", "card number"),
-    ("378282246310005", "card number"),
-    ("SSN 123-45-6789", "social security number"),
-    ("+49 (30) 901820-0", "phone number"),
-    ("+14155552671", "phone number"),
-    ("(415) 555-2671", "phone number"),
-    ("Tel. 030 901820", "phone number"),
-    ("host 8.8.8.8.", "IP address"),
-    ("2a00:1450:4001:82a::200e", "IP address"),
-]
-HARMLESS = [
-    "someone@example.com",
-    "DE89 3704 0044 0532 0130 01",
-    "4111 1111 1111 1112",
-    "order 1234567890123456",
-    "000-12-3456 and 987-65-4321",
-    "2024-08-06 and 12:30:45",
-    "127.0.0.1 and 192.168.0.1 and ::1",
-    "999.1.2.3",
-    "pandas 3.1.0 has 1,250 names",
-    "0.123456789012345",
-    "x[1:2] and std::vector",
-]
 
-
-@pytest.mark.parametrize(("text", "kind"), PERSONAL)
-def test_personal_data_is_found_and_never_repeated_in_the_explanation(text: str, kind: str) -> None:
-    assert find_pii(text) == {kind: 1}
-    found = scorers.no_pii(CASE, said(text))
-    assert (found.value, found.explanation) == (0.0, f"found 1 x {kind}")
-
-
-@pytest.mark.parametrize("text", HARMLESS)
-def test_what_only_looks_like_personal_data_is_clean(text: str) -> None:
-    assert find_pii(text) == {}
+def test_personal_data_is_counted_by_kind_and_never_repeated_in_the_explanation() -> None:
+    """What counts as personal data is the table of `tests/security/test_personal.py`."""
+    score = scorers.no_pii(CASE, said("mail jo.doe+x@mail.firma.de or jo@firma.de, card 4111 1111 1111 1111."))
+    assert (score.value, score.explanation) == (0.0, "found 2 x email address, 1 x card number")
+    assert scorers.no_pii(CASE, said("someone@example.com")).value == 1.0
 
 
 # -- hostile texts ----------------------------------------------------------------------------------

@@ -55,6 +55,15 @@ def golden(*, case_id: str = "q1") -> GoldenSet:
         (PHONE, "phone number"),
         ("4111 1111 1111 1111", "card number"),
         ("8.8.8.8", "IP address"),
+        ("jo.doe+x@mail.firma.de", "email address"),
+        ("GB82WEST12345698765432", "IBAN"),
+        ("378282246310005", "card number"),
+        ("123-45-6789", "social security number"),
+        ("+49 (30) 901820-0", "phone number"),
+        ("+14155552671", "phone number"),
+        ("(415) 555-2671", "phone number"),
+        ("Tel. 030 901820", "phone number"),
+        ("2a00:1450:4001:82a::200e", "IP address"),
     ],
 )
 def test_each_kind_is_found_and_replaced(text: str, kind: str) -> None:
@@ -81,6 +90,16 @@ def test_each_kind_is_found_and_replaced(text: str, kind: str) -> None:
         "df.loc[10:20, 'a'] at 0x7fda430b75d0",
         "3fa9c1d2e5b64f0a8c7d6e5f4a3b2c1d",
         "version 2.2.3.1rc0, build 10.0.22631",
+        "someone@example.com",
+        "DE89 3704 0044 0532 0130 01",
+        "4111 1111 1111 1112",
+        "order 1234567890123456",
+        "000-12-3456 and 987-65-4321",
+        "2024-08-06 and 12:30:45",
+        "127.0.0.1 and 192.168.0.1 and ::1",
+        "999.1.2.3",
+        "pandas 3.1.0 has 1,250 names",
+        "x[1:2] and std::vector",
     ],
 )
 def test_what_looks_alike_is_left_alone(text: str) -> None:
