@@ -9,13 +9,14 @@ import ast
 import difflib
 import io
 import json
-import math
 import re
 import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Optional, Union
+
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError
@@ -24,6 +25,9 @@ __all__ = ["Parameter", "parse_parameters", "read_parameters"]
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _PLAIN_TYPES = (bool, int, float, str, list, dict)
+_TYPES: dict[str, Any] = {"None": None, **{plain.__name__: plain for plain in _PLAIN_TYPES}}
+_TYPES["list"] = Annotated[list[Any], Field(strict=False)]
+_GENERICS: dict[str, Any] = {"Literal": Literal, "Optional": Optional, "Union": Union, "list": list, "dict": dict}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -96,75 +100,45 @@ def _checked(name: str, value: Any, known: Mapping[str, Parameter], notebook: st
         hint = f"did you mean {near[0]!r}? It has: {', '.join(known)}" if near else "it has no parameters"
         raise ValueError(f"{notebook} has no parameter {name!r}; {hint}")
     kinds = _alternatives(ast.parse(known[name].type, mode="eval").body)
+    readings = _readings(value) if isinstance(value, str) else [value]
     for kind in sorted(kinds, key=lambda kind: _name(kind) == "str"):  # "7" is a number where a number may stand
-        try:
-            return _as(kind, value, from_text=isinstance(value, str))
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            continue
+        for reading in readings:
+            try:
+                json.dumps(reading, allow_nan=False, default=str)  # numbers are finite, however deep they stand
+                return TypeAdapter(_type(kind), config=ConfigDict(strict=True)).validate_python(reading)
+            except (ValueError, TypeError, RecursionError, KeyError):  # KeyError: a type of no plain value
+                continue
     raise ValueError(
         f"{name} == {value!r}, must be {_in_words(kinds)} ({notebook} declares {name}: {known[name].type})"
     )
 
 
-def _as(kind: ast.expr, value: Any, *, from_text: bool) -> Any:
-    """The value in one type; ValueError or TypeError where it is not of that type."""
-    name = _name(kind)
-    if name == "Literal":
-        allowed = ast.literal_eval(kind.slice) if isinstance(kind, ast.Subscript) else ()
-        options = allowed if isinstance(allowed, tuple) else (allowed,)
-        for option in options:
-            if value == option or (from_text and value == str(option)):
-                return option
-    if from_text and name != "str":
-        value = _from_text(name, value)
-    fits = {
-        "None": value is None,
-        "bool": isinstance(value, bool),
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "float": isinstance(value, (int, float)) and not isinstance(value, bool),
-        "str": isinstance(value, str),
-        "list": isinstance(value, (list, tuple)),
-        "dict": isinstance(value, dict),
-    }
-    if not fits.get(name, False) or not _is_finite(value):
-        raise ValueError(value)
-    if name in ("list", "dict") and isinstance(kind, ast.Subscript):
-        return _items_as(kind.slice, value)
-    return float(value) if name == "float" else list(value) if name == "list" else value
-
-
-def _items_as(items: ast.expr, value: Any) -> Any:
-    if isinstance(value, dict):
-        keys, values = items.elts if isinstance(items, ast.Tuple) else (items, items)
-        return {_item_as(keys, key): _item_as(values, item) for key, item in value.items()}
-    return [_item_as(items, item) for item in value]
-
-
-def _item_as(items: ast.expr, value: Any) -> Any:
-    for kind in _alternatives(items):
+def _readings(text: str) -> list[Any]:
+    """What a text may mean: JSON or a Python literal, yes or no, and itself."""
+    stripped, written = text.strip(), []
+    for read in (json.loads, ast.literal_eval):
         try:
-            return _as(kind, value, from_text=False)
-        except (ValueError, TypeError):
+            written.append(read(stripped))
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             continue
-    raise ValueError(value)
+    truth = [_TRUTH[stripped.lower()]] if stripped.lower() in _TRUTH else []
+    return [*(value for value in written if not isinstance(value, str)), *truth, text]
 
 
-def _from_text(name: str, text: str) -> Any:
-    stripped = text.strip()
-    if name == "bool":
-        if stripped.lower() not in _TRUTH:
-            raise ValueError(text)
-        return _TRUTH[stripped.lower()]
-    if name == "int":
-        return int(stripped)
-    if name == "float":
-        return float(stripped)
-    if name == "None":
-        return None if stripped in ("None", "null") else text
-    try:
-        return json.loads(stripped)
-    except json.JSONDecodeError:
-        return ast.literal_eval(stripped)
+def _type(kind: ast.expr) -> Any:
+    """The type that an annotation names; KeyError where it is none of plain values."""
+    if isinstance(kind, ast.BinOp):
+        return _GENERICS["Union"][_type(kind.left), _type(kind.right)]
+    name = _name(kind)
+    if not isinstance(kind, ast.Subscript):
+        return _TYPES[name]
+    if name == "Literal":
+        return _GENERICS[name][ast.literal_eval(kind.slice)]
+    parts = tuple(map(_type, kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]))
+    filled = _GENERICS[name][parts if len(parts) > 1 else parts[0]]
+    return (
+        Annotated[filled, Field(strict=False)] if name == "list" else filled
+    )  # a tuple will do, its items stay strict
 
 
 def _alternatives(kind: ast.expr) -> list[ast.expr]:
@@ -197,13 +171,6 @@ def _in_words(kinds: Sequence[ast.expr]) -> str:
         "None": "None",
     }
     return " or ".join(words.get(_name(kind), ast.unparse(kind)) for kind in kinds)
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-    return all(map(_is_finite, items))
 
 
 def _comments(source: str) -> dict[int, str]:

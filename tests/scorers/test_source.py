@@ -263,13 +263,13 @@ CODE = {
     "json_schema": "a6fc7aaa84c1c1b5",
     "calls_tool": "59f92b701a7522b4",
     "length_between": "3d0ee9ce7d516434",
-    "cites_source": "1eb69017c919a9ce",
-    "citations_valid": "404e831cf4ed9693",
+    "cites_source": "9399894cff4e6b85",
+    "citations_valid": "a47cb4a511d2111d",
     "refusal": "45f3d9b79b75e8a5",
     "not_refused": "af47a0d7e6d84575",
     "no_pii": "dcd976208a593a81",
-    "grounded": "23c4fdf606283ab4",
-    "cites_support": "f2be3e24bb50bc2e",
+    "grounded": "c768991fc41ba1d0",
+    "cites_support": "c44e90e3fc8ffea7",
     "similar_to_expected": "10b59b1b008851d4",
 }
 
