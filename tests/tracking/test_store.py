@@ -29,19 +29,17 @@ def test_the_store_is_the_projects_whatever_the_current_folder(project, monkeypa
     assert not (project / "notebooks" / "mlruns").exists()
 
 
-def test_a_tracking_uri_of_the_environment_wins(monkeypatch, tmp_path):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    assert store_uri(tmp_path) == "http://tracking.example:5000"
-
-
-def test_a_relative_sqlite_uri_is_read_from_the_project_root(monkeypatch, tmp_path):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///team.db")
-    assert store_uri(tmp_path) == f"sqlite:///{tmp_path}/team.db"
-
-
-def test_an_absolute_sqlite_uri_stays(monkeypatch, tmp_path):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////data/team.db")
-    assert store_uri(tmp_path) == "sqlite:////data/team.db"
+@pytest.mark.parametrize(
+    ("given", "uri"),
+    [
+        ("http://tracking.example:5000", "http://tracking.example:5000"),
+        ("sqlite:////data/team.db", "sqlite:////data/team.db"),
+        ("sqlite:///team.db", "sqlite:///ROOT/team.db"),
+    ],
+)
+def test_a_tracking_uri_of_the_environment_wins_read_from_the_project_root(given, uri, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    assert store_uri(tmp_path) == uri.replace("ROOT", str(tmp_path))
 
 
 @pytest.mark.parametrize("folder", ["./mlruns", "file:./mlruns", "file:///data/mlruns", "mlruns"])
