@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Table", "csv_cell", "read_back", "read_csv", "read_parquet", "read_table", "separator_of", "write_csv"]
 
 COLUMNS_SHOWN = 20
+LONGEST_HEADER_CHARS = 100_000  # the rest of a file is not looked through for its separator
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
@@ -159,7 +160,7 @@ def separator_of(text: str) -> str:
     >>> separator_of("question;expected\\nWhy, indeed?;so\\n"), separator_of('"a;b;c",d\\n')
     (';', ',')
     """
-    header = text.lstrip("\ufeff\r\n").splitlines()[:1]
+    header = text[:LONGEST_HEADER_CHARS].lstrip("\ufeff\r\n").splitlines()[:1]
     return max(",;\t", key=lambda one: len(next(csv.reader(header, delimiter=one), [])))
 
 
