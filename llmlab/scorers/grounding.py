@@ -62,14 +62,14 @@ def grounded(corpus: Texts, *, supported_from: float = SUPPORTED_FROM, name: str
 
     @scorer(name=name, revision=1)
     def judge(case: Case, generation: Generation) -> Score:
-        said = [] if says_nothing(generation) else statements(generation.text)
-        if not said:
+        stated = [] if says_nothing(generation) else statements(generation.text)
+        if not stated:
             return Score(value=None, explanation="the answer states nothing that could be supported")
         if missing := [doc_id for doc_id in generation.retrieved if doc_id not in known]:
             return Score(value=None, explanation=f"retrieved, but not in corpus {digest[:8]}: {', '.join(missing)}")
-        wanting = [text for text in said if known.support(text, generation.retrieved) < least]
+        wanting = [text for text in stated if known.support(text, generation.retrieved) < least]
         shown = "; ".join(repr(text[:LONGEST_SHOWN_CHARS]) for text in wanting)
-        return Score(value=1 - len(wanting) / len(said), explanation=f"not supported: {shown}" if wanting else "")
+        return Score(value=1 - len(wanting) / len(stated), explanation=f"not supported: {shown}" if wanting else "")
 
     return judge
 

@@ -130,7 +130,7 @@ class Labeller:
         self.agreed.value = html_of(self.agreement())
         return ""
 
-    def _show(self, said: str) -> None:
+    def _show(self, message: str) -> None:
         session = self.session
         self.bar.value = session.n_done
         self.done.value = html_note(self._progress())
@@ -140,7 +140,7 @@ class Labeller:
             grade.disabled = session.current is None
         self.note.value = session.note
         self.compare.disabled = session.n_done < len(session.items)  # blind until then
-        self._say(said)
+        self._say(message)
 
     def _say(self, text: str, chip: Chip | None = None) -> None:
         self.said.value = html_note(text, chip=chip) if text else Html("")

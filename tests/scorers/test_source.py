@@ -268,7 +268,7 @@ CODE = {
     "refusal": "45f3d9b79b75e8a5",
     "not_refused": "af47a0d7e6d84575",
     "no_pii": "d7c1572ab10cc7b2",
-    "grounded": "c768991fc41ba1d0",
+    "grounded": "2d1e5e8ecef38bfc",
     "cites_support": "c44e90e3fc8ffea7",
     "similar_to_expected": "10b59b1b008851d4",
 }
