@@ -51,7 +51,7 @@ __all__, __getattr__, __dir__ = face(
         "clients.fake": ("FakeClient",),
         "clients.openai": ("OpenAIClient",),
         "engine.runs": ("dry_run", "run"),
-        "gate.policy": ("GatePolicy",),
+        "gate.decide": ("GatePolicy",),
         "golden.cases": ("Case", "GoldenSet"),
         "results.results": ("Results",),
         "results.score_file": ("read_scores",),

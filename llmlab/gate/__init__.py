@@ -8,13 +8,13 @@ from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
     from llmlab.gate.condition import Condition as Condition
+    from llmlab.gate.decide import GatePolicy as GatePolicy
     from llmlab.gate.decision import Decision as Decision
+    from llmlab.gate.decision import Receipt as Receipt
     from llmlab.gate.looks import Ledger as Ledger
     from llmlab.gate.looks import Look as Look
     from llmlab.gate.looks import Price as Price
-    from llmlab.gate.policy import GatePolicy as GatePolicy
     from llmlab.gate.policy import explored as explored
-    from llmlab.gate.receipt import Receipt as Receipt
     from llmlab.results.passport import JudgePassport as JudgePassport
     from llmlab.results.passport import Limit as Limit
 
@@ -22,10 +22,10 @@ __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "gate.condition": ("Condition",),
-        "gate.decision": ("Decision",),
+        "gate.decide": ("GatePolicy",),
+        "gate.decision": ("Decision", "Receipt"),
         "gate.looks": ("Ledger", "Look", "Price"),
-        "gate.policy": ("GatePolicy", "explored"),
-        "gate.receipt": ("Receipt",),
+        "gate.policy": ("explored",),
         "results.passport": ("JudgePassport", "Limit"),
     },
 )

@@ -8,19 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from llmlab.gate.policy import Rules
+from llmlab.results.results import Results
 from llmlab.results.wording import counted, rounded_count
 from llmlab.stats.bounded import bounded_mean
+from llmlab.stats.correction import Correction
 from llmlab.stats.paired import PairedDifference
 from llmlab.stats.power import POWER, Need, Spread, needed_cases
-
-if TYPE_CHECKING:
-    from llmlab.gate.policy import GatePolicy
-    from llmlab.results.results import Results
-    from llmlab.stats.correction import Correction
 
 __all__ = ["LabelledMetric", "MoreLabels", "Reading", "corrected_metrics", "label_reasons", "more_labels"]
 
@@ -135,14 +133,14 @@ def more_labels(found: Correction, *, need: Need, n_cases: int) -> MoreLabels | 
     return MoreLabels(2 * math.ceil(n * (growth - 1)), math.ceil(n_cases * growth), need.truth)
 
 
-def corrected_metrics(policy: GatePolicy, results: Results, judged: Collection[str]) -> Mapping[str, LabelledMetric]:
+def corrected_metrics(policy: Rules, results: Results, judged: Collection[str]) -> Mapping[str, LabelledMetric]:
     """The metrics of which some condition reads the corrected estimate."""
     names = dict.fromkeys(name for _, name, part in policy.readings if policy.is_corrected(name, part, judged))
     return {name: LabelledMetric(results=results, metric=name) for name in names}
 
 
 def label_reasons(
-    policy: GatePolicy,
+    policy: Rules,
     results: Results,
     *,
     judged: Collection[str],
@@ -160,7 +158,7 @@ def label_reasons(
 
 
 def _why_not(
-    policy: GatePolicy, results: Results, name: str, *, judged: Collection[str], arms: Sequence[str], kind: str
+    policy: Rules, results: Results, name: str, *, judged: Collection[str], arms: Sequence[str], kind: str
 ) -> Iterator[str]:
     if name not in judged:
         yield f"{name} is to be decided on its corrected estimate, but no judge gave it: there is nothing to correct"
@@ -179,7 +177,7 @@ def _why_not(
     yield from _too_few(policy, results, name, arms)
 
 
-def _too_few(policy: GatePolicy, results: Results, name: str, arms: Sequence[str]) -> Iterator[str]:
+def _too_few(policy: Rules, results: Results, name: str, arms: Sequence[str]) -> Iterator[str]:
     scores = results.labelled(name)
     cells = [scores.cells(arm) for arm in arms]
     both = len({case_id for case_id, _ in set.intersection(*cells)}) if cells else 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -15,85 +15,110 @@ from llmlab.base.project import aware
 from llmlab.base.verdict import Verdict
 from llmlab.engine.drafts import tried_before
 from llmlab.gate.condition import Condition
-from llmlab.gate.conditions import evaluate
 from llmlab.gate.corrected import corrected_metrics
 from llmlab.gate.decision import Decision
-from llmlab.gate.earlier import with_earlier_baseline
+from llmlab.gate.evaluation import evaluate
 from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking
-from llmlab.gate.policy import GatePolicy
-from llmlab.gate.validity import freshness_of, invalid_reasons, judges_of
+from llmlab.gate.policy import Rules
+from llmlab.gate.validity import freshness_of, invalid_reasons, judges_of, with_earlier_baseline
+from llmlab.golden.labels import Labels
 from llmlab.results.margins import SAVED_AT_LEAST, more_repeats
+from llmlab.results.passport import JudgePassport
+from llmlab.results.results import Results
 from llmlab.stats.power import Need, NeededCases, needed_cases
 
-if TYPE_CHECKING:
-    from llmlab.results.passport import JudgePassport
-    from llmlab.results.results import Results
-
-__all__ = ["decide"]
+__all__ = ["GatePolicy"]
 
 
-def decide(
-    policy: GatePolicy,
-    results: Results,
-    *,
-    candidate: str,
-    baseline: str | None = None,
-    anchor: str | None = None,
-    looks: Ledger | Sequence[Look] = (),
-    passports: Sequence[JudgePassport] = (),
-    baseline_results: Results | None = None,
-    now: datetime | None = None,
-) -> Decision:
-    """What `GatePolicy.decide` gives. Pure but for the default of `now`."""
-    now = aware(now) if now else datetime.now(UTC)
-    asked_with = results.digest  # of the results as they are logged, before rows are joined or left out
-    results = policy.held_out(results)
-    reasons: list[str] = []
-    borrowed: dict[str, Any] = {}
-    if baseline is not None and baseline not in results.variants and baseline_results is not None:
-        results, borrowed, reasons = with_earlier_baseline(
-            results,
-            policy.held_out(baseline_results),
-            baseline=baseline,
-            candidate=candidate,
-            metrics=policy.metrics,
-            max_age=policy.max_baseline_age,
-            now=now,
+class GatePolicy(Rules):
+    """The rules of a release, and the decision by them; the fields are those of `Rules`."""
+
+    def labelled(self, results: Results, folder: str | Path) -> Results:
+        """The results with the labels of the files that the policy names, relative to its folder; as they were else.
+
+        Raises:
+            FileRuleError: a file is missing or holds no labels. DataError: no label in it fits an answer.
+        """
+        for name in self.judge.labels:
+            results = results.with_labels(Labels.load(Path(folder) / name))
+        return results
+
+    def decide(
+        self,
+        results: Results,
+        *,
+        candidate: str,
+        baseline: str | None = None,
+        anchor: str | None = None,
+        looks: Ledger | Sequence[Look] = (),
+        passports: Sequence[JudgePassport] = (),
+        baseline_results: Results | None = None,
+        now: datetime | None = None,
+    ) -> Decision:
+        """PASS, FAIL, INCONCLUSIVE or INVALID for a candidate of these results, with every condition.
+
+        Corrected estimates need people's labels in the results: see `labelled`.
+
+        Args:
+            candidate, baseline: variants of the results. Without a baseline only the floors are judged.
+            anchor: the variant that stands for the policy's anchor; by default one named like the anchor's file.
+            looks: the ledger (`registry.ledger`), or earlier decisions: looking again has a price.
+            passports: of the judges whose metrics are used.
+            baseline_results: an earlier run that has the baseline's rows, where `results` has none.
+            now: the moment of the decision; later looks are ignored, so that a decision can be made again.
+
+        Raises:
+            ValueError: a variant is not in the results, or candidate and baseline are the same.
+        """
+        now = aware(now) if now else datetime.now(UTC)
+        asked_with = results.digest  # of the results as they are logged, before rows are joined or left out
+        results = self.held_out(results)
+        reasons: list[str] = []
+        borrowed: dict[str, Any] = {}
+        if baseline is not None and baseline not in results.variants and baseline_results is not None:
+            results, borrowed, reasons = with_earlier_baseline(
+                results,
+                self.held_out(baseline_results),
+                baseline=baseline,
+                candidate=candidate,
+                metrics=self.metrics,
+                max_age=self.max_baseline_age,
+                now=now,
+            )
+        anchor = _anchor(self, results, anchor)
+        _check_names(results, candidate=candidate, baseline=baseline, anchor=anchor)
+        if self.timeouts == "missing":
+            results = _without_timeouts(results)
+        arms: dict[str, Any] = {"candidate": candidate, "baseline": baseline, "anchor": anchor}
+        reasons += invalid_reasons(self, results, passports=passports, now=now, **arms)
+        look, price = _look(self, results, Ledger.of(looks), now, results_digest=asked_with, **arms)
+        judged = judges_of(self, results)
+        conditions: tuple[Condition, ...] = ()
+        if not reasons:
+            tables = {name: results.table(name, aggregation=_aggregation(self, results, name)) for name in self.metrics}
+            people = corrected_metrics(self, results, judged)
+            conditions = evaluate(self, tables, price=price, labelled=people, judged=judged, **arms)
+        word = _word(conditions, reasons)
+        n_cases = results.n_cases
+        needs = _needs(conditions, price, n_cases=n_cases) if word == Verdict.INCONCLUSIVE else []
+        needed = _needed(needs)
+        return Decision(
+            word=word,
+            conditions=conditions,
+            reasons=tuple(reasons),
+            needed_cases=needed,
+            needed_with_repeats=_with_repeats(conditions, needs, needed),
+            n_cases=n_cases,
+            cost_of_more_usd=_cost_of_more(results, needed, [a for a in (baseline, candidate) if a], n_cases),
+            price=price,
+            look=replace(look, verdict=word),
+            notes=_notes(self, results, baseline, borrowed),
+            facts={**_facts(self, results, passports, borrowed, **arms), "results_digest": asked_with},
+            **arms,
         )
-    anchor = _anchor(policy, results, anchor)
-    _check_names(results, candidate=candidate, baseline=baseline, anchor=anchor)
-    if policy.timeouts == "missing":
-        results = _without_timeouts(results)
-    arms: dict[str, Any] = {"candidate": candidate, "baseline": baseline, "anchor": anchor}
-    reasons += invalid_reasons(policy, results, passports=passports, now=now, **arms)
-    look, price = _look(policy, results, Ledger.of(looks), now, results_digest=asked_with, **arms)
-    judged = judges_of(policy, results)
-    conditions: tuple[Condition, ...] = ()
-    if not reasons:
-        tables = {name: results.table(name, aggregation=_aggregation(policy, results, name)) for name in policy.metrics}
-        people = corrected_metrics(policy, results, judged)
-        conditions = evaluate(policy, tables, price=price, labelled=people, judged=judged, **arms)
-    word = _word(conditions, reasons)
-    n_cases = results.n_cases
-    needs = _needs(conditions, price, n_cases=n_cases) if word == Verdict.INCONCLUSIVE else []
-    needed = _needed(needs)
-    return Decision(
-        word=word,
-        conditions=conditions,
-        reasons=tuple(reasons),
-        needed_cases=needed,
-        needed_with_repeats=_with_repeats(conditions, needs, needed),
-        n_cases=n_cases,
-        cost_of_more_usd=_cost_of_more(results, needed, [a for a in (baseline, candidate) if a], n_cases),
-        price=price,
-        look=replace(look, verdict=word),
-        notes=_notes(policy, results, baseline, borrowed),
-        facts={**_facts(policy, results, passports, borrowed, **arms), "results_digest": asked_with},
-        **arms,
-    )
 
 
-def _anchor(policy: GatePolicy, results: Results, anchor: str | None) -> str | None:
+def _anchor(policy: Rules, results: Results, anchor: str | None) -> str | None:
     if anchor is not None or policy.anchor is None:
         return anchor
     stem = PurePosixPath(policy.anchor.bundle).stem
@@ -114,13 +139,13 @@ def _without_timeouts(results: Results) -> Results:
     return results.with_columns(**{name: np.where(late, np.nan, results.scores(name)) for name in results.metrics})
 
 
-def _aggregation(policy: GatePolicy, results: Results, metric: str) -> Any:
+def _aggregation(policy: Rules, results: Results, metric: str) -> Any:
     """The policy's for scorers; cost, tokens and latency are always averaged."""
     return policy.aggregation if metric in results.metrics else "mean"
 
 
 def _look(
-    policy: GatePolicy,
+    policy: Rules,
     results: Results,
     ledger: Ledger,
     now: datetime,
@@ -202,7 +227,7 @@ def _cost_of_more(results: Results, needed: NeededCases | None, arms: Sequence[s
     return None if cost is None else cost / n_cases * (needed.likely - n_cases)
 
 
-def _notes(policy: GatePolicy, results: Results, baseline: str | None, borrowed: dict[str, Any]) -> tuple[str, ...]:
+def _notes(policy: Rules, results: Results, baseline: str | None, borrowed: dict[str, Any]) -> tuple[str, ...]:
     notes = [*results.notes]
     if baseline is None:
         notes.append("There is no baseline: only the floors were judged.")
@@ -216,7 +241,7 @@ def _notes(policy: GatePolicy, results: Results, baseline: str | None, borrowed:
 
 
 def _facts(
-    policy: GatePolicy,
+    policy: Rules,
     results: Results,
     passports: Sequence[JudgePassport],
     borrowed: dict[str, Any],

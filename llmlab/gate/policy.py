@@ -1,12 +1,15 @@
-"""What a candidate must prove before it replaces the baseline: `gate.yaml`, strict, with one digest."""
+"""What a candidate must prove before it replaces the baseline: `gate.yaml`, strict, with one digest.
+
+Values only: every file of the gate reads them, and `GatePolicy` (`gate.decide`) is these rules with the verb `decide`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import pydantic
 from pydantic import Field
@@ -15,24 +18,18 @@ from llmlab.base.display import Shown
 from llmlab.base.documents import Strict, digest_of
 from llmlab.base.project import located
 from llmlab.base.yamlfile import read_model, to_yaml
-from llmlab.gate.looks import Ledger, Look
 from llmlab.golden.cases import GoldenSet
-from llmlab.golden.labels import Labels
+from llmlab.results.results import Results
 from llmlab.results.scores import Aggregation
-
-if TYPE_CHECKING:
-    from llmlab.gate.decision import Decision
-    from llmlab.results.passport import JudgePassport
-    from llmlab.results.results import Results
 
 __all__ = [
     "Anchor",
     "Categories",
     "Floor",
-    "GatePolicy",
     "IndexRule",
     "Promotion",
     "Requirement",
+    "Rules",
     "age_limit",
     "explored",
     "relative_share",
@@ -43,7 +40,7 @@ _LATER = ("candidates", "holdout")  # rules that came after 0.1: a policy withou
 Rule = Literal["superior", "non_inferior", "no_shown_harm"]
 Which = Literal["raw", "corrected"]  # of a judged metric: the judge's own number, or what people would say
 Word = Annotated[str, Field(min_length=1, max_length=200)]
-Judgeable = TypeVar("Judgeable", GoldenSet, "Results")
+Judgeable = TypeVar("Judgeable", GoldenSet, Results)
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(minute|hour|day|week)s?")
 _UNITS = {"minute": 60.0, "hour": 3_600.0, "day": 86_400.0, "week": 604_800.0}
@@ -195,7 +192,7 @@ class Promotion(Strict):
     after_alias: Word | None = None
 
 
-class GatePolicy(Shown, Strict):
+class Rules(Shown, Strict):
     """The rules of a release.
 
     Attributes:
@@ -242,7 +239,7 @@ class GatePolicy(Shown, Strict):
     promotion: Promotion = Field(default_factory=Promotion)
 
     @pydantic.model_validator(mode="after")
-    def _decides_something(self) -> GatePolicy:
+    def _decides_something(self) -> Self:
         if self.goal is None and not self.guards and not self.floors:
             raise ValueError("asks for nothing: give a goal, guards or floors")
         if self.goal is None and any(part and part.metric is None for part in (self.categories, self.anchor)):
@@ -252,7 +249,7 @@ class GatePolicy(Shown, Strict):
         return self
 
     @classmethod
-    def load(cls, path: str | Path) -> GatePolicy:
+    def load(cls, path: str | Path) -> Self:
         """The policy in a YAML file; FileRuleError with file, line and rule for anything that is not one."""
         return read_model(cls, path)
 
@@ -312,57 +309,6 @@ class GatePolicy(Shown, Strict):
         """The cases that everybody but the gate may read."""
         return golden.explored(self.held_share) if self.held_share else golden
 
-    def labelled(self, results: Results, folder: str | Path) -> Results:
-        """The results with the labels of the files that the policy names, relative to its folder; as they were else.
-
-        Raises:
-            FileRuleError: a file is missing or holds no labels. DataError: no label in it fits an answer.
-        """
-        for name in self.judge.labels:
-            results = results.with_labels(Labels.load(Path(folder) / name))
-        return results
-
-    def decide(
-        self,
-        results: Results,
-        *,
-        candidate: str,
-        baseline: str | None = None,
-        anchor: str | None = None,
-        looks: Ledger | Sequence[Look] = (),
-        passports: Sequence[JudgePassport] = (),
-        baseline_results: Results | None = None,
-        now: datetime | None = None,
-    ) -> Decision:
-        """PASS, FAIL, INCONCLUSIVE or INVALID for a candidate of these results, with every condition.
-
-        Corrected estimates need people's labels in the results: see `labelled`.
-
-        Args:
-            candidate, baseline: variants of the results. Without a baseline only the floors are judged.
-            anchor: the variant that stands for the policy's anchor; by default one named like the anchor's file.
-            looks: the ledger (`registry.ledger`), or earlier decisions: looking again has a price.
-            passports: of the judges whose metrics are used.
-            baseline_results: an earlier run that has the baseline's rows, where `results` has none.
-            now: the moment of the decision; later looks are ignored, so that a decision can be made again.
-
-        Raises:
-            ValueError: a variant is not in the results, or candidate and baseline are the same.
-        """
-        from llmlab.gate.decide import decide
-
-        return decide(
-            self,
-            results,
-            candidate=candidate,
-            baseline=baseline,
-            anchor=anchor,
-            looks=looks,
-            passports=passports,
-            baseline_results=baseline_results,
-            now=now,
-        )
-
     def to_yaml(self) -> str:
         """The policy as it is written in `gate.yaml`, defaults left out."""
         return to_yaml(self.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
@@ -396,7 +342,7 @@ class GatePolicy(Shown, Strict):
 def explored(experiment: str | Path) -> GoldenSet:
     """The cases of an experiment's folder that everybody may read: all but the holdout that its gate.yaml keeps."""
     golden, rules = GoldenSet.load(Path(experiment) / "golden.jsonl"), Path(experiment) / "gate.yaml"
-    return GatePolicy.load(rules).explored(golden) if located(rules).is_file() else golden
+    return Rules.load(rules).explored(golden) if located(rules).is_file() else golden
 
 
 def _requirement(kind: str, part: Requirement) -> dict[str, Any]:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmlab.base.display import Shown, number
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import with_unit
-from llmlab.gate.policy import GatePolicy
+from llmlab.gate.decide import GatePolicy
+from llmlab.golden.cases import GoldenSet
+from llmlab.results.results import Results
 from llmlab.results.scores import Metric
 from llmlab.results.wording import counted, scale_of
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.paired import mean_difference
 from llmlab.stats.power import POWER, Spread, detectable
-
-if TYPE_CHECKING:
-    from llmlab.golden.cases import GoldenSet
-    from llmlab.results.results import Results
 
 __all__ = ["Proposal", "propose", "propose_for_cases"]
 

@@ -1,30 +1,32 @@
-"""What makes any verdict impossible: reasons for INVALID, looked for before a single condition is read."""
+"""What makes any verdict impossible: reasons for INVALID, looked for before a single condition is read.
+
+An earlier run may lend the baseline's rows while the questions are the same, the run is young and the model too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from llmlab.base.display import Interval
 from llmlab.base.project import utc
 from llmlab.gate.corrected import label_reasons
-from llmlab.gate.policy import GatePolicy, age_limit
+from llmlab.gate.policy import Rules, age_limit
+from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.results.scores import above_share
 from llmlab.results.wording import counted
 from llmlab.stats.sequential import split_check
 
-if TYPE_CHECKING:
-    from llmlab.results.passport import JudgePassport
-
-__all__ = ["freshness_of", "invalid_reasons", "judges_of", "moment"]
+__all__ = ["freshness_of", "invalid_reasons", "judges_of", "with_earlier_baseline"]
 
 
 def invalid_reasons(
-    policy: GatePolicy,
+    policy: Rules,
     results: Results,
     *,
     candidate: str,
@@ -51,7 +53,7 @@ def invalid_reasons(
     return list(dict.fromkeys(reasons))
 
 
-def judges_of(policy: GatePolicy, results: Results) -> dict[str, str]:
+def judges_of(policy: Rules, results: Results) -> dict[str, str]:
     """The judged metrics that the policy uses, each with its judge's digest ("" = not known)."""
     marked = {name: metric.judge for name, metric in results.metrics.items() if metric.judge}
     known = {name: record.digest for name, record in results.provenance.judges.items()} | marked
@@ -63,9 +65,31 @@ def freshness_of(results: Results, variant: str) -> Mapping[str, Any]:
     return results.provenance.index_freshness.get(variant, {})
 
 
-def moment(text: str) -> datetime | None:
+def _moment(text: str) -> datetime | None:
     """A moment in UTC; None for an empty text."""
     return utc(text) if text else None
+
+
+def with_earlier_baseline(
+    results: Results,
+    earlier: Results,
+    *,
+    baseline: str,
+    candidate: str,
+    metrics: Sequence[str],
+    max_age: str,
+    now: datetime,
+) -> tuple[Results, dict[str, Any], list[str]]:
+    """The results with the baseline's earlier rows joined, where they are from, and why that may not be.
+
+    Raises:
+        ValueError: the earlier run has no such variant.
+    """
+    joined = results.joined(earlier, variants=[baseline])
+    reasons = _of_the_earlier_run(
+        results, earlier, baseline=baseline, candidate=candidate, metrics=metrics, max_age=max_age, now=now
+    )
+    return joined, {"results_digest": earlier.digest, "created_at": earlier.created_at}, reasons
 
 
 def _of_the_run(results: Results) -> Iterator[str]:
@@ -80,14 +104,46 @@ def _of_the_run(results: Results) -> Iterator[str]:
         yield f"the application {made.app} is at no known commit"
 
 
-def _of_the_policy(policy: GatePolicy, results: Results, *, baseline: str | None, anchor: str | None) -> Iterator[str]:
+def _of_the_earlier_run(
+    results: Results,
+    earlier: Results,
+    *,
+    baseline: str,
+    candidate: str,
+    metrics: Sequence[str],
+    max_age: str,
+    now: datetime,
+) -> list[str]:
+    reasons = []
+    if earlier.golden_digest != results.golden_digest:
+        reasons.append("the earlier baseline answered another golden set; run the baseline again")
+    made = _moment(earlier.created_at)
+    if made is None or now - made > age_limit(max_age):
+        age = f"from {earlier.created_at}" if made else "of unknown age"
+        reasons.append(f"the earlier baseline run is {age}, older than {max_age}; run the baseline again")
+    if earlier.state != "complete":
+        reasons.append(f"the earlier baseline run is {earlier.state}")
+    both = [name for name in metrics if name in results.metrics and name in earlier.metrics]
+    changed = [n for n in both if replace(earlier.metrics[n], scorer="") != replace(results.metrics[n], scorer="")]
+    reasons += [f"the metric {name} meant something else in the earlier run" for name in changed]
+    same_model = earlier.bundles[baseline].model.identity == results.bundles[candidate].model.identity
+    then, today = earlier.served(baseline), results.served(candidate)
+    if same_model and set(then) != set(today):
+        reasons.append(
+            f"{results.bundles[candidate].model} was served as {', '.join(sorted(then)) or 'unknown'} then and as "
+            f"{', '.join(sorted(today)) or 'unknown'} now; run the baseline again"
+        )
+    return reasons
+
+
+def _of_the_policy(policy: Rules, results: Results, *, baseline: str | None, anchor: str | None) -> Iterator[str]:
     if baseline is None and not policy.floors_only:
         yield f"the policy compares with {policy.baseline!r} and no baseline was given"
     if policy.anchor is not None and anchor is None:
         yield f"no variant stands for the policy's anchor {policy.anchor.bundle!r}; run it too and name it"
 
 
-def _of_the_rows(policy: GatePolicy, results: Results, arms: Sequence[str]) -> Iterator[str]:
+def _of_the_rows(policy: Rules, results: Results, arms: Sequence[str]) -> Iterator[str]:
     of_arms = results.only(variants=arms)
     tried = of_arms.cells.sums(np.ones(of_arms.n_answers()))
     fewest = int((tried > 0).sum(axis=0).min())
@@ -108,7 +164,7 @@ def _of_the_rows(policy: GatePolicy, results: Results, arms: Sequence[str]) -> I
 
 
 def _of_the_scores(
-    policy: GatePolicy, results: Results, used: Sequence[str], *, candidate: str, arms: Sequence[str]
+    policy: Rules, results: Results, used: Sequence[str], *, candidate: str, arms: Sequence[str]
 ) -> Iterator[str]:
     compared = {part.metric for part in (policy.goal, *policy.guards) if part is not None}
     if results.failed:
@@ -130,7 +186,7 @@ def _of_the_scores(
 
 
 def _of_the_judges(
-    policy: GatePolicy, results: Results, used: Sequence[str], passports: Sequence[JudgePassport], now: datetime
+    policy: Rules, results: Results, used: Sequence[str], passports: Sequence[JudgePassport], now: datetime
 ) -> Iterator[str]:
     for name, record in results.provenance.judges.items():
         if name in used and record.pinned is False:
@@ -147,14 +203,14 @@ def _of_the_judges(
             yield f"{name}: the passport of judge {digest[:8]} does not hold ({'; '.join(checks[0].failures)})"
 
 
-def _of_the_index(policy: GatePolicy, results: Results, candidate: str, now: datetime) -> Iterator[str]:
+def _of_the_index(policy: Rules, results: Results, candidate: str, now: datetime) -> Iterator[str]:
     """A stale index: what it was measured to fetch is not what the documents say, or will not be."""
     rule, known = policy.index, freshness_of(results, candidate)
     retrieves = results.bundles[candidate].retrieval is not None or bool(results.provenance.app)
     if rule is None or not (known or retrieves):
         return
     remedy = f"hold its manifest against the corpus: `retrieval.check(...).recorded_in(results, {candidate!r})`"
-    built_at = moment(str(known.get("built_at") or ""))
+    built_at = _moment(str(known.get("built_at") or ""))
     if rule.max_age is not None and built_at is None:
         yield f"nobody knows when the index of {candidate} was built, and the policy bounds its age; {remedy}"
     elif rule.max_age is not None and built_at is not None and now - built_at > age_limit(rule.max_age):

@@ -8,7 +8,7 @@ from llmlab.base.display import Interval, markdown, markdown_block, markdown_cod
 from llmlab.base.private import scrub
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
-from llmlab.gate.receipt import Receipt
+from llmlab.gate.decision import Receipt
 
 __all__ = ["card"]
 

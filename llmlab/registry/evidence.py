@@ -14,8 +14,9 @@ from llmlab import tracking
 from llmlab.base.errors import DataError, RegistryError
 from llmlab.base.project import project_root
 from llmlab.base.verdict import Verdict
-from llmlab.gate.policy import Floor, GatePolicy, age_limit
-from llmlab.gate.receipt import Receipt
+from llmlab.gate.decide import GatePolicy
+from llmlab.gate.decision import Receipt
+from llmlab.gate.policy import Floor, age_limit
 from llmlab.gate.validity import judges_of
 from llmlab.golden.cases import GoldenSet
 from llmlab.registry.connection import Registry

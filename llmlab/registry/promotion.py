@@ -13,7 +13,7 @@ from llmlab.base.errors import FileRuleError, RegistryError
 from llmlab.base.project import who
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
-from llmlab.gate.receipt import Receipt
+from llmlab.gate.decision import Receipt
 from llmlab.registry.connection import Registry, alias_of, open_registry
 from llmlab.registry.evidence import Evidence, objections
 from llmlab.registry.moves import History, Move, make_move, settle

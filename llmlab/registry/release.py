@@ -7,8 +7,8 @@ from pathlib import Path
 from llmlab import tracking
 from llmlab.base.errors import FileRuleError
 from llmlab.bundle.bundle import Bundle
+from llmlab.gate.decide import GatePolicy
 from llmlab.gate.looks import NONE_HERE, Ledger
-from llmlab.gate.policy import GatePolicy
 from llmlab.registry.connection import open_registry
 from llmlab.registry.moves import read_history
 from llmlab.registry.versions import read_bundle, resolve

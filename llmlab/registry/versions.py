@@ -16,7 +16,7 @@ from llmlab.base.errors import FloatingModelError, RegistryError
 from llmlab.base.project import git_state, who
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
-from llmlab.gate.receipt import Receipt
+from llmlab.gate.decision import Receipt
 from llmlab.golden.checks import refuse_secrets
 from llmlab.registry.card import card
 from llmlab.registry.connection import Registry, name_and_alias, open_registry, require_name, retried

@@ -17,9 +17,8 @@ from urllib.parse import quote, unquote
 
 from llmlab.base.errors import FileRuleError, StoreError
 from llmlab.base.private import scrub, scrub_frame
-from llmlab.gate.decision import Decision
+from llmlab.gate.decision import Decision, Receipt
 from llmlab.gate.looks import Look
-from llmlab.gate.receipt import Receipt
 from llmlab.results.results import Results
 
 __all__ = ["Decided", "Entry", "Picture", "keep", "png", "spooled"]

@@ -11,7 +11,7 @@ from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig
 from llmlab.clients.fake import FakeClient
 from llmlab.engine.freshness import check
 from llmlab.engine.runs import run
-from llmlab.gate.receipt import Receipt, receipt_of
+from llmlab.gate.decision import Receipt, receipt_of
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.results import Results
 from llmlab.search.corpus import Corpus, Document

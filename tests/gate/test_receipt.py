@@ -7,7 +7,7 @@ import pytest
 
 from llmlab.base.errors import FileRuleError
 from llmlab.gate import Receipt
-from llmlab.gate.receipt import ci_facts
+from llmlab.gate.decision import ci_facts
 from llmlab.results.results import Results
 from tests.gate.gating import decided, no_shown_harm, noisy, policy, superior
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 import llmlab as ll
-from llmlab.gate.policy import GatePolicy
+from llmlab.gate import GatePolicy
 from llmlab.results.passport import Limit
 from tests.judge.test_labels import MODEL, by_digit, judged, label
 

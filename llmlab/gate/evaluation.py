@@ -1,38 +1,42 @@
-"""Every condition of a policy, evaluated on score tables: what was read, against which bound, and what that shows."""
+"""Every condition of a policy, evaluated on score tables: what was read, against which bound, and what that shows.
+
+Goals, guards, categories and anchors read a difference, floors the candidate alone, whatever the baseline does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from llmlab.base.display import Interval
 from llmlab.base.errors import DataError
 from llmlab.base.verdict import Verdict
 from llmlab.gate.condition import Condition
-from llmlab.gate.corrected import LabelledMetric, Reading
-from llmlab.gate.floors import described, judge_floor, unscored_note
-from llmlab.gate.policy import Categories, Floor, GatePolicy, Requirement, relative_share
+from llmlab.gate.corrected import LabelledMetric, Reading, more_labels
+from llmlab.gate.looks import Price
+from llmlab.gate.policy import Categories, Floor, Requirement, Rules, relative_share
 from llmlab.results.comparison import tipping_of
 from llmlab.results.scores import CaseDesign, ScoreTable
-from llmlab.results.wording import scale_of, unless
+from llmlab.results.wording import counted, scale_of, unless
 from llmlab.stats import burdens
-from llmlab.stats.arrays import paired_differences
+from llmlab.stats.arrays import FloatArray, paired_differences
+from llmlab.stats.bounded import share_estimate, share_p_above
 from llmlab.stats.burdens import holm
+from llmlab.stats.correction import Correction
+from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
 from llmlab.stats.power import Need, Spread, would_show
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from llmlab.gate.looks import Price
+from llmlab.stats.standard_error import TOO_FEW_DF, StandardError, standard_error
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    policy: GatePolicy,
+    policy: Rules,
     tables: Mapping[str, ScoreTable],
     *,
     candidate: str,
@@ -48,7 +52,7 @@ def evaluate(
         people = (labelled or {}).get(metric) if policy.is_corrected(metric, part, judged) else None
         if isinstance(part, Floor):
             made.append(
-                judge_floor(part, tables[metric], candidate=candidate, baseline=baseline, price=price, labelled=people)
+                _floor(part, tables[metric], candidate=candidate, baseline=baseline, price=price, labelled=people)
             )
             continue
         other = anchor if kind == "anchor" else baseline
@@ -202,11 +206,11 @@ class _Reader:
             note = "fewer than two cases or clusters are scored in both, so that no harm could have been seen"
             n, corrected = int(chosen.sum()), self._corrected(chosen)
             blank = replace(begun, verdict=verdict, n_cases=n, n_clusters=min(n, 1), notes=(note,))
-            return blank if corrected is None else described(replace(blank, notes=(corrected.why,)), corrected)
+            return blank if corrected is None else _described(replace(blank, notes=(corrected.why,)), corrected)
         verdict, d = burdens.unanimous(words), ds[-1]
         pairs = list(self._pairs(chosen))[-1]
         assumed = self.table.assumed(self._columns(), chosen)
-        notes = (*d.notes, *unscored_note(begun.unscored, begun.attempted, assumed=assumed))
+        notes = (*d.notes, *_unscored_note(begun.unscored, begun.attempted, assumed=assumed))
         if assumed and verdict == Verdict.PASS:
             notes += self._unless(part, chosen)
         if begun.relative and not pairs[0].any() and not pairs[1].any():
@@ -215,7 +219,7 @@ class _Reader:
         p_value, tail = self._p(part, d, margin, harm, tests)
         shown = self._shown(replace(found, p_value=p_value), d, pairs, tail)
         corrected = self._corrected(chosen)
-        return self._with_noise(shown, chosen) if corrected is None else described(shown, corrected)
+        return self._with_noise(shown, chosen) if corrected is None else _described(shown, corrected)
 
     def _unless(self, part: Requirement, chosen: NDArray[np.bool_]) -> tuple[str, ...]:
         """What lost answers that nothing bounds would have to be for the proof to fall."""
@@ -310,3 +314,160 @@ class _Reader:
 
     def _unscored(self, chosen: NDArray[np.bool_]) -> int:
         return self._attempted(chosen) - int(self.table.scored[chosen][:, self._columns()].sum())
+
+
+def _floor(
+    floor: Floor,
+    table: ScoreTable,
+    *,
+    candidate: str,
+    baseline: str | None = None,
+    price: Price,
+    labelled: LabelledMetric | None = None,
+) -> Condition:
+    """The candidate's mean against a bound: the two-sided interval must clear it, of shares the one `summary` shows.
+
+    An unscored answer that nothing bounds is taken at the worst that either arm has.
+    """
+    lower, arm = floor.at_least is not None, table.column(candidate)
+    arms = [arm] if baseline is None else [arm, table.column(baseline)]
+    bound = float(floor.at_least if floor.at_least is not None else floor.at_most or 0.0)
+    attempted = int(np.maximum(table.attempted[:, arm], 1).sum())
+    unscored = attempted - int(table.scored[:, arm].sum())
+    scale, unit = scale_of(table.metric)
+    about: dict[str, Any] = {
+        **{"kind": "floor", "metric": table.metric.name, "rule": "floor", "bound": bound, "level": price.asked},
+        **{"scale": scale, "unit": unit, "higher_is_better": lower, "unscored": unscored, "attempted": attempted},
+    }
+    if labelled is not None:
+        return _corrected_floor(
+            Condition(verdict=Verdict.INCONCLUSIVE, **about), labelled.mean(candidate), lower, price
+        )
+    found = [_read(table, values, codes, bound, lower, price) for values, codes in _values(table, arms, lower)]
+    read = [one for one in found if one is not None]
+    if len(read) < len(found):
+        return Condition(verdict=Verdict.INCONCLUSIVE, notes=("fewer than two cases or clusters are scored",), **about)
+    last = read[-1]
+    return Condition(
+        verdict=burdens.unanimous([one.word for one in read]),
+        value=last.mean,
+        low=last.low,
+        high=last.high,
+        p_value=last.p_value,
+        se=last.error.se,
+        df=last.error.df,
+        n_cases=last.error.n,
+        n_clusters=last.error.n_clusters,
+        notes=(*last.error.notes, *_unscored_note(unscored, attempted, assumed=table.assumed([arm]))),
+        **about,
+    )
+
+
+def _corrected_floor(blank: Condition, found: Reading, lower: bool, price: Price) -> Condition:
+    """The same for what people would say of the candidate's answers."""
+    blank = _described(blank, found)
+    if not found.differences:
+        return replace(blank, notes=(*blank.notes, found.why))
+    bound, asked = blank.bound if lower else -blank.bound, {"asked": price.asked, "confidence": price.confidence}
+    turned = found.differences if lower else [d.turned for d in found.differences]
+    d, (low, high) = found.differences[-1], found.differences[-1].ends(price.asked)
+    return replace(
+        blank,
+        verdict=burdens.unanimous([burdens.reaches(one, bound, **asked) for one in turned]),
+        value=d.value,
+        low=low,
+        high=high,
+        p_value=turned[-1].p_above(bound),
+        se=d.se,
+        df=d.df,
+        n_cases=d.n,
+        n_clusters=d.n_clusters,
+        notes=(*blank.notes, *d.notes, *_unscored_note(blank.unscored, blank.attempted, assumed=False)),
+    )
+
+
+def _described(condition: Condition, found: Reading) -> Condition:
+    """The condition as one on a corrected estimate: how, on how many labels, beside what, and what would settle it.
+
+    An open one is planned in further labels, not in cases.
+    """
+    correction, more = found.correction, None
+    if condition.verdict == Verdict.INCONCLUSIVE and condition.plan is not None:
+        more = more_labels(correction, need=condition.plan, n_cases=condition.n_cases)
+    return replace(
+        condition,
+        estimate="corrected",
+        method=correction.corrected.method,
+        labelled=correction.n_labelled,
+        judge_alone=correction.raw.value,
+        more_labels=more,
+        plan=None,
+        notes=(*condition.notes, _beside(condition, correction)),
+    )
+
+
+def _beside(condition: Condition, correction: Correction) -> str:
+    people = counted(correction.n_labelled, "labelled answer" if condition.kind == "floor" else "case")
+    both = "" if condition.kind == "floor" else " labelled in both arms"
+    raw, scale = correction.raw, condition.scale
+    value, low, high = (None if end is None else end * scale for end in (raw.value, raw.low, raw.high))
+    alone = Interval(value, low, high)
+    return f"corrected by {people}{both}; the judge alone says {alone}{condition.unit}"
+
+
+def _unscored_note(unscored: int, attempted: int, *, assumed: bool) -> tuple[str, ...]:
+    """What became of answers without a score."""
+    if not unscored:
+        return ()
+    worst = ", which for those that nothing bounds is the worst score seen" if assumed else ""
+    what = "is unscored and taken at its" if unscored == 1 else "are unscored and taken at their"
+    return (f"{unscored:,} of {counted(attempted, 'answer')} {what} worst for the candidate{worst}",)
+
+
+def _values(table: ScoreTable, arms: list[int], lower: bool) -> Iterator[tuple[FloatArray, CaseDesign]]:
+    """The first arm as seen, and where something is unscored with it at its best and at its worst."""
+    known = ~np.isnan(table.values[:, arms[0]])
+    yield table.values[known, arms[0]], table.design(known)
+    low_high = table.pessimistic(arms) or ()
+    for filled in reversed(low_high) if lower else low_high:
+        yield filled[:, 0], table.design()
+
+
+class _Mean(NamedTuple):
+    """A candidate's mean as a floor reads it: the interval at the confidence asked, and what that shows."""
+
+    word: Verdict
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    error: StandardError
+
+
+def _read(
+    table: ScoreTable, values: FloatArray, design: CaseDesign, bound: float, lower: bool, price: Price
+) -> _Mean | None:
+    try:
+        error = standard_error(values, **design)
+    except DataError:  # fewer than two cases or clusters
+        return None
+    if (bounds := table.metric.bounds) is None:
+        d = mean_difference(values, **design, level=price.asked)
+        above, at = (d, bound) if lower else (d.turned, -bound)
+        word = burdens.reaches(above, at, asked=price.asked, confidence=price.confidence)
+        return _Mean(word, d.value, d.low, d.high, above.p_above(at), error)
+    (mean, low, high), (_, least, most) = (
+        _ends(share_estimate(values, **design, bounds=bounds, level=level)) for level in (price.asked, price.confidence)
+    )
+    clears, misses = (low >= bound, most < bound) if lower else (high <= bound, least > bound)
+    word = Verdict.PASS if clears else Verdict.FAIL if misses else Verdict.INCONCLUSIVE
+    sign, turned = (1.0, bounds) if lower else (-1.0, (-bounds[1], -bounds[0]))
+    p_value = share_p_above(sign * values, sign * bound, **design, bounds=turned)
+    return _Mean(Verdict.INCONCLUSIVE if error.df < TOO_FEW_DF else word, mean, low, high, p_value, error)
+
+
+def _ends(found: Estimate) -> tuple[float, float, float]:
+    value, low, high = found.value, found.low, found.high
+    if value is None or low is None or high is None:
+        raise DataError(f"no interval: {'; '.join(found.notes)}")
+    return value, low, high
