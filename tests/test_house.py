@@ -46,7 +46,6 @@ assert decision.receipt().verdict == decision.word != "INVALID", decision
 """
 
 MOST_FILES, MOST_LINES = 13, 600
-LONG_FILES = {"results": 630}
 TAG = re.compile(
     r"</?(?:a|b|br|code|del|details|div|i|iframe|img|ins|li|p|pre|script|span|style|svg|t[dhr]|table|ul)[ >/]"
 )
@@ -185,7 +184,7 @@ def test_a_room_is_small_and_says_what_it_is_for(room):
     assert len(files) <= FULL_ROOMS.get(room, MOST_FILES)
     assert ast.get_docstring(TREES[room])
     for path in files:
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= LONG_FILES.get(path.stem, MOST_LINES), path.name
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, path.name
 
 
 def test_no_room_has_the_name_of_a_public_function():

@@ -29,7 +29,6 @@ class CallOptions(TypedDict, total=False):
     client: Client | None
     endpoints: str | Path | None
     store: str | Path | CallStore | None
-    base: str | Path | None
     budget_usd: float | Decimal | None
     concurrency: int
     case_timeout_s: float | None

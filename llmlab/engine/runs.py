@@ -154,9 +154,10 @@ def run_by(
             state.stopped = state.stopped or (INTERRUPTED if state.done < state.total else "")
         except StoreError as error:
             state.store_error, state.stopped = error, str(error)
-    scored = (
-        _score_the_rest(scoring, means.stop) if not interrupted or state.done < state.total else not scoring.waiting
-    )
+    if interrupted and state.done == state.total:  # it was the scoring that somebody did not want to wait for
+        scored = not scoring.waiting
+    else:
+        scored = _score_the_rest(scoring, means.stop)
     results = _gathered(plan, state, scoring.sheet, failed_share_allowed=failed_share_allowed, scored=scored)
     if state.store_error is not None:
         state.store_error.results = results
@@ -330,10 +331,9 @@ def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_a
         "index_freshness": _freshness(plan),
     }
     results = Results.from_sheet(
-        sheet,
+        sheet if scored else sheet.without_scores(),
         golden=plan.golden,
         bundles=plan.bundles,
-        scored=scored,
         index_digests={name: index.digest for name, index in plan.indexes.items()},
         complete=scored and state.done == len(plan),
         failed_share_allowed=failed_share_allowed,

@@ -15,9 +15,8 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypedDict
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,9 +24,9 @@ from llmlab.base.errors import DataError
 from llmlab.base.project import project_root
 from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.bundle.prompt import fill
-from llmlab.clients.base import Client, Generation
-from llmlab.clients.call_store import CallStore
-from llmlab.engine.runs import run
+from llmlab.clients.base import Generation
+from llmlab.engine.means import CallOptions, Means
+from llmlab.engine.runs import run_by
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.judge.parsing import Verdict
 from llmlab.judge.rubrics import Rubric
@@ -39,7 +38,6 @@ from llmlab.search.retrievers import build_index
 
 __all__ = [
     "Asked",
-    "CallOptions",
     "Instrument",
     "Opinion",
     "ask",
@@ -108,18 +106,6 @@ class Instrument(Protocol):
         """The verdict in a reply, or None with the reason."""
 
 
-class CallOptions(TypedDict, total=False):
-    """What `run` takes for its calls: the judge is asked with the same means as any model."""
-
-    client: Client | None
-    endpoints: str | Path | None
-    store: str | Path | CallStore | None
-    budget_usd: float | Decimal | None
-    concurrency: int
-    case_timeout_s: float | None
-    progress: bool
-
-
 class Opinion(NamedTuple):
     """What a judge said of one thing: the verdict, or None with the reason; and its raw words."""
 
@@ -157,7 +143,7 @@ def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: Call
     inputs = [framed({name: storable(text) for name, text in material.items()}) for material in materials]
     cases = {given["code"]: Case(id=given["code"], inputs=given) for given in inputs}
     golden = GoldenSet(tuple(cases.values()), name=f"to be judged by {judge.bundle.name}")
-    replies = run(judge.bundle, golden, **options)
+    replies = run_by(Means(**options), judge.bundle, golden)
     by_case = {
         case_id: _opinion(judge, status=status, text=text, error=error)
         for case_id, status, text, error in replies.answers("case_id", "status", "text", "error")

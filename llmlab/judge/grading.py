@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from llmlab.base.errors import DataError
 from llmlab.clients.base import Generation
+from llmlab.engine.means import CallOptions
 from llmlab.judge.asking import (
-    CallOptions,
     Instrument,
     Opinion,
     ask,

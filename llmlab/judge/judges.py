@@ -30,9 +30,9 @@ from llmlab.base.errors import FileRuleError, FloatingModelError
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
 from llmlab.bundle.prompt import Frozen, Prompt
+from llmlab.engine.means import CallOptions
 from llmlab.golden.labels import Labels
 from llmlab.judge.against_people import AnchorCheck, calibrated, check_anchors
-from llmlab.judge.asking import CallOptions
 from llmlab.judge.figures import Calibration
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
 from llmlab.judge.rubrics import Rubric, rubric

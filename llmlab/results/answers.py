@@ -47,6 +47,7 @@ __all__ = [
     "sheet_of",
     "storable",
     "unknown_bundle",
+    "with_reasons",
     "write_attributes",
 ]
 
@@ -111,8 +112,13 @@ class AnswerSheet:
                 self._scores[name][place] = score.value
         self._explanations[place] = _explained("", scores)
 
-    def frame(self, *, scored: bool = True) -> pd.DataFrame:
-        """The rows that have an answer, by place, with their scores where all are `scored`; the sheet is empty then."""
+    def without_scores(self) -> AnswerSheet:
+        """The same sheet, as if nothing had been scored."""
+        self.scorers = ()
+        return self
+
+    def frame(self) -> pd.DataFrame:
+        """The rows that have an answer, by place, with their scores; the sheet is empty then."""
         import pandas as pd
 
         there = self._there
@@ -129,7 +135,7 @@ class AnswerSheet:
                 if name in _SHORT_TEXT_COLUMNS:
                     values = _arrow_texts([values])
                 columns[name] = pd.Series(values, dtype=object) if name == "retrieved" else values
-        if scored and self.scorers:
+        if self.scorers:
             columns |= {name: values[there] for name, values in self._scores.items()}
             columns["explanations"] = self._explanations if rows is None else [self._explanations[row] for row in rows]
         return pd.DataFrame(columns)
@@ -339,6 +345,12 @@ def joined_frame(frames: Sequence[pd.DataFrame], *, variants: Sequence[str]) -> 
     frame = frame.fillna({name: "" for name in ("explanations", "bounds") if name in frame.columns})
     cells = Cells.of(frame, variants)
     return frame.iloc[np.lexsort((cells.columns, frame["repeat"].to_numpy(), cells.cases))].reset_index(drop=True)
+
+
+def with_reasons(before: Sequence[str], name: str, reasons: Sequence[str]) -> list[str]:
+    """The explanations of answers with the reason of one more score each."""
+    pairs = zip(before, reasons, strict=True)
+    return [json.dumps({**json.loads(old or "{}"), name: storable(reason)}) for old, reason in pairs]
 
 
 def storable(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -18,23 +17,8 @@ from llmlab.bundle.bundle import Bundle, axes
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.golden.labels import Labels
+from llmlab.results import answers as sheets
 from llmlab.results import cost
-from llmlab.results.answers import (
-    AnswerSheet,
-    answers_of,
-    bounds_of,
-    content_digest,
-    generations_of,
-    joined_frame,
-    metrics_of,
-    read_attributes,
-    refuse_column,
-    score_columns,
-    sheet_of,
-    storable,
-    unknown_bundle,
-    write_attributes,
-)
 from llmlab.results.cases import CaseView, Flips, flips, requests_of, view, worst
 from llmlab.results.comparison import Comparison, compare_tables
 from llmlab.results.cost import PerVariant
@@ -90,13 +74,13 @@ class Results(Shown):
 
     @classmethod
     def from_sheet(
-        cls, sheet: AnswerSheet, *, golden: GoldenSet, bundles: Mapping[str, Bundle], scored: bool = True, **facts: Any
+        cls, sheet: sheets.AnswerSheet, *, golden: GoldenSet, bundles: Mapping[str, Bundle], **facts: Any
     ) -> Results:
-        """Results of the answers that a sheet holds, with its scorers' columns where they are `scored`."""
+        """Results of the answers and scores that a sheet holds."""
         return cls(
             golden_digest=golden.digest,  # before the frame is made: both take memory while they are
-            frame=sheet.frame(scored=scored),
-            metrics=metrics_of(sheet.scorers) if scored else {},
+            frame=sheet.frame(),
+            metrics=sheets.metrics_of(sheet.scorers),
             bundles=dict(bundles),
             golden=golden,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -114,7 +98,7 @@ class Results(Shown):
         **facts: Any,
     ) -> Results:
         """Results of answers, sorted by case, repeat and variant; `facts` are further attributes."""
-        sheet = sheet_of(generations, golden=golden, variants=list(bundles), scorers=as_scorers(scorers))
+        sheet = sheets.sheet_of(generations, golden=golden, variants=list(bundles), scorers=as_scorers(scorers))
         return cls.from_sheet(sheet, golden=golden, bundles=bundles, **facts)
 
     @classmethod
@@ -137,8 +121,8 @@ class Results(Shown):
         Raises:
             DataError: a column is missing, a case is not in the golden set, or two rows answer the same thing.
         """
-        answers = answers_of(frame, case_ids=golden.by_id, columns=(variant, case_id, text, repeat))
-        bundles = {name: unknown_bundle(name) for name in dict.fromkeys(answer.variant for answer in answers)}
+        answers = sheets.answers_of(frame, case_ids=golden.by_id, columns=(variant, case_id, text, repeat))
+        bundles = {name: sheets.unknown_bundle(name) for name in dict.fromkeys(answer.variant for answer in answers)}
         n_silent = len(golden) - len({answer.case_id for answer in answers})
         notes = (f"{n_silent} of {len(golden)} golden cases have no answer in the table.",) if n_silent else ()
         return cls.from_generations(answers, golden=golden, bundles=bundles, scorers=scorers, notes=notes)
@@ -153,10 +137,10 @@ class Results(Shown):
         if self.golden is None:
             raise DataError("these results carry no golden set, so there is nothing to score against")
         wanted, by_id = as_scorers(scorers), self.golden.by_id
-        metrics = {**self.metrics, **metrics_of(wanted)}
+        metrics = {**self.metrics, **sheets.metrics_of(wanted)}
         pairs = ((by_id[answer.case_id], answer) for answer in self.generations())
-        columns = score_columns(wanted, pairs, explanations=self._explanations())
-        made = {name: of.scorer for name, of in self.metrics.items()} | dict.fromkeys(metrics_of(wanted))
+        columns = sheets.score_columns(wanted, pairs, explanations=self._explanations())
+        made = {name: of.scorer for name, of in self.metrics.items()} | dict.fromkeys(sheets.metrics_of(wanted))
         known = self.provenance.with_scorers(self.provenance.scorers, metrics=made)
         return replace(self.with_columns(**columns), metrics=metrics, provenance=known)
 
@@ -168,14 +152,11 @@ class Results(Shown):
         explanations: Sequence[str] | None = None,
     ) -> Results:
         """The same answers with one more metric, in the frame's order (NaN = unscored), and why each has its score."""
-        refuse_column(metric.name)
-        frame = self.frame.assign(**{metric.name: np.asarray(values, dtype=float)})
+        sheets.refuse_column(metric.name)
+        columns: dict[str, Any] = {metric.name: np.asarray(values, dtype=float)}
         if explanations is not None:
-            frame["explanations"] = [
-                json.dumps({**json.loads(before or "{}"), metric.name: storable(why)})
-                for before, why in zip(self._explanations(), explanations, strict=True)
-            ]
-        return replace(self, frame=frame, metrics={**self.metrics, metric.name: metric})
+            columns["explanations"] = sheets.with_reasons(self._explanations(), metric.name, explanations)
+        return replace(self.with_columns(**columns), metrics={**self.metrics, metric.name: metric})
 
     def with_columns(self, **columns: Any) -> Results:
         """The same answers with these columns of the frame set, each in the frame's order."""
@@ -191,11 +172,7 @@ class Results(Shown):
         cases: Collection[str] | None = None,
         metrics: Collection[str] | None = None,
     ) -> Results:
-        """The part of these results that is of these variants, cases (by id) and metrics; all by default.
-
-        Raises:
-            ValueError: one of them is not in these results.
-        """
+        """The part that is of these variants, cases (by id) and metrics, all by default; ValueError for unknown."""
         for what, wanted, there in (
             ("variant", variants, self.bundles),
             ("case", cases, frozenset(self.cells.case_ids) if self.golden is None else self.golden.by_id),
@@ -210,12 +187,11 @@ class Results(Shown):
             frame = frame[frame["case_id"].isin(cases)]
             golden = golden.only(ids=cases) if golden is not None else None
         kept = [name for name in self.bundles if variants is None or name in variants]
+        dropped = [name for name in self.metrics if metrics is not None and name not in metrics]
         return replace(
             self,
-            frame=frame.drop(
-                columns=[name for name in self.metrics if metrics is not None and name not in metrics]
-            ).reset_index(drop=True),
-            metrics={name: meaning for name, meaning in self.metrics.items() if metrics is None or name in metrics},
+            frame=frame.drop(columns=dropped).reset_index(drop=True),
+            metrics={name: of for name, of in self.metrics.items() if name not in dropped},
             bundles={name: self.bundles[name] for name in kept},
             golden=golden,
             golden_digest=self.golden_digest if cases is None or golden is None else golden.digest,
@@ -226,10 +202,8 @@ class Results(Shown):
         """These results with the variants of others (all, or those named) to the same cases, sorted as a run's.
 
         The metrics are those that all have. Where another scorer made one, nothing compares the two arms until
-        `scored_by` has scored the stored answers of both again, which costs no call.
-
-        Raises:
-            ValueError: another run has no such variant, or one that is here already.
+        `scored_by` has scored the stored answers of both again, which costs no call. ValueError for a variant that
+        another run has not, or that is here already.
         """
         parts = [self, *(other if variants is None else other.only(variants=variants) for other in others)]
         names = [name for part in parts for name in part.bundles]
@@ -239,7 +213,7 @@ class Results(Shown):
         by_variant = {name: {m: part.scorers_of(m)[name] for m in metrics} for part in parts for name in part.bundles}
         return replace(
             self,
-            frame=joined_frame([part.frame for part in parts], variants=names),
+            frame=sheets.joined_frame([part.frame for part in parts], variants=names),
             metrics=metrics,
             bundles={name: bundle for part in parts for name, bundle in part.bundles.items()},
             index_digests={name: digest for part in parts for name, digest in part.index_digests.items()},
@@ -282,10 +256,8 @@ class Results(Shown):
         """The same results with people's grades beside the judge's, by which summary, comparison and gate correct.
 
         Adds the columns `<metric>_label` (mean of the labellers, NaN = none) and `<metric>_inclusion` (the probability
-        of having been chosen, NaN = not known). A label that fits no answer is counted as stale and not used.
-
-        Args:
-            metric: the judge's, by default the labels' rubric.
+        of having been chosen, NaN = not known). A label that fits no answer is counted as stale and not used. `metric`
+        is the judge's, by default the labels' rubric.
 
         Raises:
             DataError: preferences, labels by another rubric than the judge's, or none that fits.
@@ -353,7 +325,7 @@ class Results(Shown):
         }
         scorers = {name: metric.scorer for name, metric in self.metrics.items() if metric.scorer}
         facts |= {"scorers": [scorers, self.provenance.scorers]} if scorers else {}  # what 0.1 wrote has none
-        return self.provenance.redacted_from or content_digest(self.frame, facts)
+        return self.provenance.redacted_from or sheets.content_digest(self.frame, facts)
 
     @property
     def common_errors(self) -> str:
@@ -366,10 +338,9 @@ class Results(Shown):
         """These results, if the run is complete; RunFailedError with the commonest errors otherwise."""
         if self.state == "complete":
             return self
-        common = self.common_errors
         raise RunFailedError(
             f"the run is {self.state}: {self.failed_share:.0%} of {len(self.frame)} rows have no answer"
-            f"{f' ({common})' if common else ''}. {' '.join(self.notes)}".strip(),
+            f"{f' ({self.common_errors})' if self.common_errors else ''}. {' '.join(self.notes)}".strip(),
             results=self,
         )
 
@@ -405,7 +376,7 @@ class Results(Shown):
             variants=self.variants,
             groups=self._groups,
             aggregation=aggregation,
-            bounds=None if metric in self.metrics else bounds_of(self.frame, metric),
+            bounds=None if metric in self.metrics else sheets.bounds_of(self.frame, metric),
         )
 
     def scores(self, name: str) -> NDArray[np.float64]:
@@ -444,7 +415,7 @@ class Results(Shown):
 
     def generations(self) -> Iterator[Generation]:
         """The answers again as values, in the frame's order."""
-        return generations_of(self.frame)
+        return sheets.generations_of(self.frame)
 
     @cached_property
     def _groups(self) -> CaseGroups:
@@ -482,8 +453,7 @@ class Results(Shown):
         """Each candidate against the baseline on the cases both answered: paired, clustered, Holm-adjusted.
 
         Args:
-            baseline: the variant to compare with.
-            candidates: variants to compare; all others by default.
+            candidates: variants to compare with the baseline; all others by default.
             metrics: metrics to compare; all scorers by default. Named latency_s or first_token_s (to the first token
                 of a stream) come with the differences of their p50, p95 and p99.
             by: "tags" for the same per tag, adjusted as a family of its own.
@@ -607,12 +577,12 @@ class Results(Shown):
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write rows, bundles, cases and digests into one Parquet file."""
-        return write_attributes(path, {part.name: getattr(self, part.name) for part in fields(self)})
+        return sheets.write_attributes(path, {part.name: getattr(self, part.name) for part in fields(self)})
 
     @classmethod
     def from_parquet(cls, path: str | Path) -> Results:
         """Results that `to_parquet` wrote; FileRuleError for any other file."""
-        return cls(**read_attributes(path))
+        return cls(**sheets.read_attributes(path))
 
     def __repr__(self) -> str:
         return f"Results({len(self.variants)} variants x {self.n_cases} cases, {len(self.frame)} rows, {self.state})"
