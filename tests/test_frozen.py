@@ -181,7 +181,7 @@ def test_a_registry_of_then_is_read_and_goes_on(project: Path) -> None:
     assert ll.registry.load("frozen@staging", require_receipt=True).bundle.digest == bundles["new"].digest
     assert ll.registry.load("frozen@production").bundle.digest == bundles["old"].digest
     (look,) = ll.tracking.looks(facts.results("scored").golden_digest)
-    assert (look.verdict, look.candidate_digest) == ("PASS", bundles["new"].digest)
+    assert (look.verdict, look.bundle_digest) == ("PASS", bundles["new"].digest)
     move = ll.registry.rollback("frozen", to=2, reason="it was right after all")
     assert (move.number, move.follows, move.before, move.version) == (5, 4, 1, 2)
 

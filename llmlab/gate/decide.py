@@ -160,7 +160,7 @@ def _look(
     this = Look(
         results_digest=results_digest,
         policy_digest=policy.digest,
-        candidate_digest=digests[candidate],
+        bundle_digest=digests[candidate],
         golden_digest=results.golden_digest,
         verdict="",
         made_at=now.isoformat(timespec="milliseconds"),

@@ -21,6 +21,7 @@ __all__ = ["COUNTED", "NONE_HERE", "NOT_ASKED", "Ledger", "Look", "Price", "leve
 
 COUNTED, NONE_HERE, NOT_ASKED = "counted", "no ledger here", "--no-ledger"  # what a receipt says of earlier looks
 SAME_FAMILY_FROM = 0.5  # share of the smaller golden set's cases that both have
+KEYS = {"bundle_digest": "candidate_digest"}  # what an entry calls it, since version 0.1
 DIGITS = 8  # of a digest, in the ledger: MLflow cuts long tags
 
 
@@ -29,6 +30,7 @@ class Look(Shown):
     """One decision as the ledger keeps it: what was judged by what, when, and how it ended.
 
     Attributes:
+        bundle_digest: of the candidate.
         name, alias: the release cycle, "" where an earlier version of llmlab wrote the entry (it belongs to any).
         beside: the first digits of the digests of every other candidate in the same results, separated by spaces.
         tried: the same of the candidates that this one was chosen among before there were results.
@@ -38,7 +40,7 @@ class Look(Shown):
 
     results_digest: str
     policy_digest: str
-    candidate_digest: str
+    bundle_digest: str
     golden_digest: str
     verdict: str
     made_at: str
@@ -51,23 +53,23 @@ class Look(Shown):
 
     def to_record(self) -> dict[str, str]:
         """Plain values, for the ledger."""
-        return {key: value for key, value in asdict(self).items() if key != "cases"}
+        return {KEYS.get(key, key): value for key, value in asdict(self).items() if key != "cases"}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], *, cases: Iterable[str] = ()) -> Look:
         """The look that `to_record` gave, in this version or an earlier one; DataError for anything else."""
-        names = {one.name for one in fields(cls)} - {"cases"}
+        names = {KEYS.get(part.name, part.name): part.name for part in fields(cls) if part.name != "cases"}
         needed = {"results_digest", "policy_digest", "candidate_digest", "golden_digest", "verdict", "made_at"}
-        if not needed <= set(record) <= names or not all(isinstance(value, str) for value in record.values()):
+        if not needed <= set(record) <= set(names) or not all(isinstance(value, str) for value in record.values()):
             raise DataError(f"the ledger of looks has an entry that is none (keys: {', '.join(map(str, record))})")
-        return cls(**record, cases=frozenset(cases))
+        return cls(**{names[key]: value for key, value in record.items()}, cases=frozenset(cases))
 
     def same_as(self, other: Look) -> bool:
         """Whether both judged the same candidate of the same results by the same policy."""
-        return (self.results_digest, self.policy_digest, self.candidate_digest) == (
+        return (self.results_digest, self.policy_digest, self.bundle_digest) == (
             other.results_digest,
             other.policy_digest,
-            other.candidate_digest,
+            other.bundle_digest,
         )
 
     def shares_cases_with(self, other: Look) -> bool:
@@ -79,7 +81,7 @@ class Look(Shown):
     @property
     def counted(self) -> set[tuple[str, str, str]]:
         """What this look counts as: every candidate of its results, judged by its policy."""
-        chosen = (self.candidate_digest[:DIGITS], *self.beside.split())
+        chosen = (self.bundle_digest[:DIGITS], *self.beside.split())
         return {(self.results_digest, self.policy_digest, digest) for digest in chosen}
 
 
@@ -111,7 +113,7 @@ class Ledger(Shown):
         told = [look for look in self.looks if look.verdict != Verdict.INVALID and _alike(look, this)]
         first = min((utc(look.made_at) for look in told if look.same_as(this)), default=utc(this.made_at))
         before = [look for look in told if utc(look.made_at) < first and not look.same_as(this)]
-        passed = [look.made_at for look in before if look.verdict == Verdict.PASS and look.candidate_digest == baseline]
+        passed = [look.made_at for look in before if look.verdict == Verdict.PASS and look.bundle_digest == baseline]
         ends: list[datetime] = [end for end in map(utc, (*self.promotions, *passed)) if end < first]
         since = max(ends, default=None)
         return tuple(
@@ -172,7 +174,7 @@ def price_of_looking(
     that was; and so is every candidate that was tried before there were results.
 
     >>> def look(results: str, made_at: str) -> Look:
-    ...     return Look(results_digest=results, policy_digest="p", candidate_digest="c", golden_digest="g",
+    ...     return Look(results_digest=results, policy_digest="p", bundle_digest="c", golden_digest="g",
     ...                 verdict="INCONCLUSIVE", made_at=made_at)
     >>> price = price_of_looking([look("r1", "2026-02-01")], look("r2", "2026-02-02"), confidence=0.95)
     >>> price.look, price.counted, round(price.asked, 6)
@@ -186,7 +188,7 @@ def price_of_looking(
     number = len(counted) + len(only_tried)
     asked, after = (level_of_look(k, confidence=confidence, declared=declared) for k in (number, number + 1))
     return Price(
-        look=1 + len({(look.results_digest, look.policy_digest, look.candidate_digest) for look in looks}),
+        look=1 + len({(look.results_digest, look.policy_digest, look.bundle_digest) for look in looks}),
         candidates=len(judged | only_tried),
         counted=number,
         confidence=confidence,

@@ -397,6 +397,6 @@ def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Decided | 
     if candidate:
         look = decision.look
         store.client.log_text(candidate, scrub(decision.receipt.to_json()), "gate/receipt.json")
-        key = f"{LOOK_TAG}{look.results_digest[:12]}.{look.policy_digest[:12]}.{look.candidate_digest[:12]}"
+        key = f"{LOOK_TAG}{look.results_digest[:12]}.{look.policy_digest[:12]}.{look.bundle_digest[:12]}"
         if key not in store.client.get_run(candidate).data.tags:  # the same look again is no second one
             store.client.set_tag(candidate, key, json.dumps(look.to_record()))

@@ -18,7 +18,7 @@ def look(results="r", *, candidate="c", day=1, verdict="INCONCLUSIVE", rules="p"
     return Look(
         results_digest=results,
         policy_digest=rules,
-        candidate_digest=candidate,
+        bundle_digest=candidate,
         golden_digest="g",
         verdict=verdict,
         made_at=f"2026-02-{day:02}T00:00:00+00:00",
