@@ -199,13 +199,13 @@ class Results(Shown):
         )
 
     def joined(self, *others: Results, variants: Sequence[str] | None = None) -> Results:
-        """These results with the variants of others (all, or those named) to the same cases, sorted as a run's.
+        """These results with the variants of others (all, or those named) before them, rows sorted as a run's.
 
         The metrics are those that all have. Where another scorer made one, nothing compares the two arms until
         `scored_by` has scored the stored answers of both again, which costs no call. ValueError for a variant that
         another run has not, or that is here already.
         """
-        parts = [self, *(other if variants is None else other.only(variants=variants) for other in others)]
+        parts = [*(other if variants is None else other.only(variants=variants) for other in others), self]
         names = [name for part in parts for name in part.bundles]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"the variant {twice[0]!r} is in both results; name those to take: variants=[...]")

@@ -162,8 +162,8 @@ def load(sweep_id: str, *, experiment: str, root: Path | None = None) -> Results
         raise DataError(f"no sweep {sweep_id!r} was logged whole in experiment {experiment!r}")
     with reported(f"sweep {sweep_id[:8]} cannot be read"):
         parts = [_cases_of(store, run_id) for run_id in logged.values()]
-    first, *others = sorted(parts, key=lambda part: part.provenance.sweep_variants.index(part.variants[0]))
-    return replace(first.joined(*others), provenance=replace(first.provenance, sweep_variants=()))
+    *others, last = sorted(parts, key=lambda part: part.provenance.sweep_variants.index(part.variants[0]))
+    return replace(last.joined(*others), provenance=replace(last.provenance, sweep_variants=()))
 
 
 def looks(*golden_digests: str, name: str = "", root: Path | None = None) -> tuple[Look, ...]:

@@ -230,11 +230,11 @@ def test_a_policy_with_a_holdout_judges_it_alone_and_ends_the_cycle():
     """What was looked at on the other cases does not count, and losing on those does not either."""
     results = noisy(0.1)
     shown, hidden = policy(goal=superior()), policy(goal=superior(), holdout="30%")
-    before = decided(shown, results.of_cases(results.golden.explored(0.3).by_id))
+    before = decided(shown, results.only(cases=results.golden.explored(0.3).by_id))
     fresh = decided(hidden, results, looks=[replace(before.look, made_at="2026-01-01T00:00:00+00:00")])
     assert (fresh.price.look, fresh.n_cases) == (1, len(results.golden.holdout(0.3)))
     assert fresh.facts["results_digest"] == results.digest  # of what was logged
-    alone = results.of_cases(results.golden.holdout(0.3).by_id)
+    alone = results.only(cases=results.golden.holdout(0.3).by_id)
     assert decided(hidden, alone).conditions == fresh.conditions
     second = decided(hidden, alone, looks=[replace(fresh.look, verdict="FAIL", made_at="2026-01-02T00:00:00+00:00")])
     assert second.price.look == 2
