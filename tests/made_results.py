@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -63,6 +64,23 @@ def reads(name: str, low: float | None = 0.0, high: float | None = 1.0, higher_i
         return Score(value=value, explanation=f"read {text}")
 
     return read
+
+
+def with_cases(results: Results, change: Callable[[int, Case], Case]) -> Results:
+    """The results with each case changed by its place, and the digest of the golden set that this gives."""
+    assert results.golden is not None
+    golden = GoldenSet(tuple(change(i, case) for i, case in enumerate(results.golden)))
+    return replace(results, golden=golden, golden_digest=golden.digest)
+
+
+def experiment(root: Path, policy: str, golden: GoldenSet | None) -> Path:
+    """An experiment's folder with its policy and its cases."""
+    folder = root / "experiment"
+    folder.mkdir(exist_ok=True)
+    (folder / "gate.yaml").write_text(policy, encoding="utf-8")
+    assert golden is not None
+    golden.save(folder / "golden.jsonl")
+    return folder
 
 
 def with_numbers(results: Results, **columns: Sequence[float | None]) -> Results:

@@ -12,6 +12,7 @@ from llmlab.golden.labels import text_digest
 from llmlab.simulate import judged_results
 from llmlab.stats.correction import ppi_difference
 from llmlab.stats.power import Need, Spread
+from tests.made_results import with_cases
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 NAME = "correctness"
@@ -66,7 +67,6 @@ def test_a_judge_that_hides_a_gain_does_not_hold_back_a_better_candidate():
 
 
 def test_a_condition_may_read_the_raw_number_and_another_the_corrected_one(kind):
-    """`estimate` of a condition is stronger than the policy's `decide_on`."""
     rules = policy(goal=superior(estimate="raw"), guards=[non_inferior(0.4)])
     first, second = decided(rules, labelled(kind)).conditions
     assert (first.estimate, second.estimate) == ("raw", "corrected")
@@ -104,11 +104,7 @@ def test_a_floor_is_cleared_by_the_corrected_mean(kind, at_least, raw, word):
 
 
 def test_categories_and_anchor_read_the_corrected_difference_too(kind):
-    """Harm in a category is what people would say of it."""
-    results = labelled(kind)
-    cases = tuple(replace(case, tags=("odd" if i % 2 else "even",)) for i, case in enumerate(results.golden))
-    golden = ll.GoldenSet(cases)
-    results = replace(results, golden=golden, golden_digest=golden.digest)
+    results = with_cases(labelled(kind), lambda i, case: replace(case, tags=("odd" if i % 2 else "even",)))
     rules = policy(
         goal=superior(),
         categories={"rule": "no_shown_harm", "margin": 0.3},
@@ -120,10 +116,22 @@ def test_categories_and_anchor_read_the_corrected_difference_too(kind):
     assert sum(c.labelled for c in found[1:3]) == 150
 
 
-def test_without_labels_the_gate_is_invalid_and_says_where_they_go(kind):
-    decision = decided(policy(goal=superior()), kind.results)
+@pytest.mark.parametrize(
+    ("arms", "why"),
+    [
+        ((), "carry no labels of it: add them with `judge.with_labels`"),
+        (("v1",), "only answers of v1 are labelled, none of v2"),
+        (("v2",), "only answers of v2"),
+    ],
+)
+def test_without_labels_of_both_arms_the_gate_is_invalid_and_says_so(kind, arms, why):
+    """The judge's error on the other arm stays unknown, however many labels there are."""
+    answers = {text_digest(f"{arm} on {i}") for arm in arms for i in range(400)}
+    labels = tuple(label for label in kind.labels if label.answer in answers)
+    results = ll.judge.with_labels(kind.results, ll.judge.Labels(labels)) if labels else kind.results
+    decision = decided(policy(goal=superior()), results)
     assert decision.word == "INVALID"
-    assert "carry no labels of it: add them with `judge.with_labels`" in decision.sentence
+    assert why in decision.sentence
 
 
 def test_too_few_labels_are_invalid_with_the_counts():
@@ -132,20 +140,6 @@ def test_too_few_labels_are_invalid_with_the_counts():
     assert decision.word == "INVALID"
     assert "12 cases labelled in both arms (v1 12, v2 12), the policy wants 30" in decision.sentence
     assert decided(policy(goal=superior(), judge={"labels_at_least": 12}), labelled(planted)).word != "INVALID"
-
-
-def test_labels_on_one_arm_only_are_invalid(kind):
-    """The judge's error on the other arm stays unknown, however many labels there are."""
-    only = [one for one in kind.labels if one.answer in {text_digest(f"v1 on {i}") for i in range(400)}]
-    results = ll.judge.with_labels(kind.results, ll.judge.Labels(tuple(only)))
-    decision = decided(policy(goal=superior()), results)
-    assert decision.word == "INVALID"
-    assert "only answers of v1 are labelled, none of v2" in decision.sentence
-    other = [one for one in kind.labels if one not in only]
-    assert (
-        "only answers of v2"
-        in decided(policy(goal=superior()), ll.judge.with_labels(kind.results, ll.judge.Labels(tuple(other)))).sentence
-    )
 
 
 def test_labels_of_changed_answers_are_counted_and_not_used(kind):
@@ -176,7 +170,6 @@ def test_what_cannot_be_corrected_is_invalid_and_says_why(kind, rules, why):
 
 
 def test_what_rules_scored_has_nothing_to_correct(kind):
-    """Its own name says so."""
     results = replace(kind.results, frame=kind.results.frame.assign(right=1.0))
     results = replace(results, metrics={**results.metrics, "right": ll.results.Metric(name="right", low=0, high=1)})
     goal = {"metric": "right", "rule": "no_shown_harm", "margin": 0.1, "estimate": "corrected"}
@@ -231,7 +224,7 @@ def test_unscored_answers_are_taken_at_their_worst(kind):
 
 
 def test_the_receipt_names_labels_and_method(kind):
-    """And a decision made again confirms it; with other labels it does not."""
+    """And a decision made again confirms it; with other labels it does not. Labels that were not read are no part."""
     decision = decided(policy(goal=superior()), labelled(kind))
     receipt = decision.receipt()
     assert receipt.labels == {NAME: kind.labels.digest}
@@ -239,15 +232,10 @@ def test_the_receipt_names_labels_and_method(kind):
     assert receipt.differences(decided(policy(goal=superior()), labelled(kind))) == ()
     fewer = ll.judge.with_labels(kind.results, ll.judge.Labels(kind.labels.labels[:200]))
     assert "labels" in receipt.differences(decided(policy(goal=superior()), fewer))
-
-
-def test_raw_decisions_name_no_labels(kind):
-    """Labels that were not read are no part of the receipt."""
     assert decided(policy(goal=superior(), judge={"decide_on": "raw"}), labelled(kind)).receipt().labels == {}
 
 
 def test_more_labels_are_another_look(kind):
-    """Whoever labels until it pleases pays for each look."""
     rules = policy(goal=superior())
     some = ll.judge.with_labels(kind.results, ll.judge.Labels(kind.labels.labels[:200]))
     first = decided(rules, some)
@@ -257,14 +245,12 @@ def test_more_labels_are_another_look(kind):
 
 
 def test_labels_travel_with_the_cases(kind, tmp_path):
-    """Through Parquet, to the same decision."""
     path = labelled(kind).to_parquet(tmp_path / "r.parquet")
     again = decided(policy(goal=superior()), ll.Results.from_parquet(path))
     assert decided(policy(goal=superior()), labelled(kind)).receipt().differences(again) == ()
 
 
 def test_the_policy_names_its_files_of_labels(kind, tmp_path):
-    """Relative to its folder; one name or a list."""
     kind.labels.save(tmp_path / "labels.jsonl")
     rules = policy(goal=superior(), judge={"labels": "labels.jsonl"})
     assert rules.judge.labels == ("labels.jsonl",)
@@ -273,7 +259,6 @@ def test_the_policy_names_its_files_of_labels(kind, tmp_path):
 
 
 def test_summary_and_comparison_show_the_corrected_estimate_beside_the_raw_one(kind):
-    """One call each; without labels nothing is added."""
     results = labelled(kind)
     (row, *_) = [r for r in results.summary().to_frame().to_dict("records") if r["variant"] == "v2"]
     assert "correctness, corrected" in row
@@ -287,10 +272,7 @@ def test_summary_and_comparison_show_the_corrected_estimate_beside_the_raw_one(k
 
 def weighted(planted, *, even):
     """The planted results in which every even case stands for so many cases of production."""
-    golden = planted.results.golden
-    cases = tuple(replace(case, weight=1.0 if i % 2 else even) for i, case in enumerate(golden))
-    made = ll.GoldenSet(cases)
-    return replace(labelled(planted), golden=made, golden_digest=made.digest)
+    return with_cases(labelled(planted), lambda i, case: replace(case, weight=1.0 if i % 2 else even))
 
 
 def test_weighted_cases_weigh_in_raw_and_corrected_estimates_alike(kind):
@@ -315,16 +297,14 @@ def test_weighted_cases_weigh_in_raw_and_corrected_estimates_alike(kind):
 def test_unscored_answers_at_their_worst_count_as_their_cases_weigh(kind):
     """One unscored case of 400 that stands for half of production moves the worst case by half the scale."""
     results = weighted(kind, even=1.0)
-    cases = [replace(case, weight=399.0 if i == 0 else 1.0) for i, case in enumerate(results.golden)]
     frame = results.frame.copy()
     frame.loc[frame["case_id"] == "q0", NAME] = None
-    golden = ll.GoldenSet(tuple(cases))
-    heavy = replace(results, frame=frame, golden=golden, golden_digest=golden.digest)
     light = replace(results, frame=frame)
+    heavy = with_cases(light, lambda i, case: replace(case, weight=399.0 if i == 0 else 1.0))
     ends = []
     for one in (light, heavy):
         seen = LabelledMetric(results=one, metric=NAME).difference(
-            baseline="v1", candidate="v2", case_ids=[case.id for case in golden]
+            baseline="v1", candidate="v2", case_ids=[case.id for case in results.golden]
         )
         ends.append(seen.differences[1].value - seen.differences[2].value)
     assert ends == pytest.approx([8 / 400, 8 * 399 / 798])

@@ -57,11 +57,8 @@ def test_a_floor_of_a_rate_reads_wilsons_interval():
     scores = [1.0] * 81 + [0.0] * 182
     results = gateable({"v1": scores, "v2": scores})
     (condition,) = decided(policy(floors=[{"metric": "right", "at_least": 0.25}]), results).conditions
-    assert (condition.verdict, condition.low, condition.high) == (
-        "PASS",
-        pytest.approx(0.255289, abs=1e-6),
-        pytest.approx(0.366210, abs=1e-6),
-    )
+    assert condition.verdict == "PASS"
+    assert (condition.low, condition.high) == pytest.approx((0.255289, 0.366210), abs=1e-6)
 
 
 def test_a_floor_reads_the_interval_that_the_summary_shows():
@@ -114,16 +111,6 @@ def test_too_few_clusters_are_inconclusive_whatever_they_say(goal):
         assert decision.word == "INCONCLUSIVE"
         assert decision.needed_cases is None
         assert any("too few for a verdict" in note for note in decision.conditions[0].notes)
-
-
-def test_repeats_are_never_counted_as_cases():
-    """The same scores four times over leave the interval where it was."""
-    a, b = [0.0, 1.0, 0.0, 1.0] * 10, [1.0, 1.0, 0.0, 1.0] * 10
-    once = decided(policy(goal=superior()), gateable({"v1": a, "v2": b})).conditions[0]
-    four = decided(
-        policy(goal=superior()), gateable({"v1": np.repeat(a, 4).tolist(), "v2": np.repeat(b, 4).tolist()}, repeats=4)
-    ).conditions[0]
-    assert (once.low, once.high, once.n_cases) == (pytest.approx(four.low), pytest.approx(four.high), four.n_cases)
 
 
 def test_the_policy_names_what_repeats_become():
@@ -354,12 +341,6 @@ def test_no_verdict_rests_on_such_results(change, reason):
     assert reason in " ".join(decision.reasons)
 
 
-def test_an_unknown_metric_is_invalid_and_the_known_ones_are_named():
-    decision = decided(policy(goal={**superior(), "metric": "rihgt"}), noisy(0.1))
-    assert decision.word == "INVALID"
-    assert "'rihgt' is not in these results (there are: right)" in decision.reasons[0]
-
-
 def test_a_judged_metric_needs_a_passport_that_holds():
     judge = "j" * 64
     results = noisy(0.1)
@@ -399,6 +380,7 @@ def test_needed_cases_are_planned_at_the_margin_and_priced():
     assert decision.needed_cases.low < decision.needed_cases.likely < decision.needed_cases.high
     assert decision.cost_of_more_usd == pytest.approx((decision.needed_cases.likely - 200) * 0.03)
     assert "more cases would settle it" in decision.sentence
+    assert decision.needed_with_repeats is None  # there were none: nobody can tell
 
 
 def test_require_pass_raises_what_sets_the_exit_code():
@@ -425,11 +407,8 @@ def test_a_decision_shows_itself_without_nan_and_says_what_was_proved():
 def _parts(served="m-1"):
     results = noisy(0.1)
     whole = replace(results, frame=results.frame.assign(served_model=served), created_at="2026-05-30T00:00:00+00:00")
-    halves = [
-        replace(whole, frame=whole.frame[whole.frame["variant"] == name], bundles={name: whole.bundles[name]})
-        for name in ("v1", "v2")
-    ]
-    return whole, *halves
+    rows = {name: whole.frame[whole.frame["variant"] == name] for name in ("v1", "v2")}
+    return whole, *(replace(whole, frame=rows[name], bundles={name: whole.bundles[name]}) for name in rows)
 
 
 def test_a_young_baseline_of_the_same_questions_stands_in():
@@ -483,8 +462,7 @@ def test_an_open_decision_says_what_repeats_would_give_instead_of_cases():
     rng = np.random.default_rng(4)
     ability = rng.normal(0.5, 0.02, 60)
     noisy_answers = {
-        "v1": np.clip(ability[:, None] + rng.normal(0, 0.15, (60, 2)), 0, 1).ravel().tolist(),
-        "v2": np.clip(ability[:, None] + rng.normal(0, 0.15, (60, 2)), 0, 1).ravel().tolist(),
+        name: np.clip(ability[:, None] + rng.normal(0, 0.15, (60, 2)), 0, 1).ravel().tolist() for name in ("v1", "v2")
     }
     decision = decided(policy(goal=non_inferior(0.02)), gateable(noisy_answers, repeats=2))
     assert decision.word == "INCONCLUSIVE"
@@ -497,9 +475,3 @@ def test_an_open_decision_says_what_repeats_would_give_instead_of_cases():
     plain = decided(policy(goal=non_inferior(0.02)), gateable(steady, repeats=2))
     assert plain.word == "INCONCLUSIVE"
     assert plain.needed_with_repeats is None
-
-
-def test_without_repeats_nobody_can_tell_what_they_would_give():
-    decision = decided(policy(goal=non_inferior(0.001)), noisy(0.0))
-    assert decision.needed_cases is not None
-    assert decision.needed_with_repeats is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import pytest
 
@@ -33,14 +34,8 @@ def measured(n_changed, built_at="2026-05-30T00:00:00+00:00"):
     """An index of which so many documents have changed since."""
     before = {d.id: "0" * 16 for d in TODAY.documents[:n_changed]}
     fresh = check({"documents": {}}, TODAY).added
-    hashes = dict(zip(fresh, map(_hash, TODAY), strict=True))
+    hashes = {name: sha256(one.text.encode()).hexdigest()[:16] for name, one in zip(fresh, TODAY, strict=True)}
     return check({"documents": hashes | before, "built_at": built_at, "corpus_name": "manual"}, TODAY, golden=GOLDEN)
-
-
-def _hash(document):
-    import hashlib
-
-    return hashlib.sha256(document.text.encode()).hexdigest()[:16]
 
 
 RULES = {"goal": superior(), "index": {"stale_at_most": 0.02, "max_age": "2 weeks"}}

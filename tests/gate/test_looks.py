@@ -194,16 +194,6 @@ def test_the_ledger_counts_after_cases_were_added_and_not_after_a_promotion(proj
     assert after.price.look == 1
 
 
-def test_a_decision_without_a_ledger_says_so(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    rules, results = policy(goal=superior()), noisy(0.1, n=40)
-    decision = decided(rules, results, looks=registry.ledger(rules, results.bundles["v2"]))
-    assert "Earlier looks were not counted: no ledger here." in str(decision)
-    assert decision.receipt().ledger == "no ledger here"
-    assert not (tmp_path / "mlruns").exists()
-
-
 def test_a_holdout_is_chosen_by_content_and_only_the_gate_reads_it():
     """The same cases under other ids and among others fall on the same side; the rest is what exploring reads."""
     golden = noisy(0.1, n=200).golden

@@ -17,7 +17,7 @@ from llmlab.registry.moves import Move, make_move, now, settle
 from llmlab.registry.release import ledger
 from llmlab.registry.versions import Version, register
 from llmlab.results.results import Results
-from tests.made_results import made
+from tests.made_results import experiment, made
 
 HOSTILE = "</code>`` <img src=x onerror=alert(1)> [x](javascript:alert(1)) | ![y](http://evil.example/z.png) \x1b[31m"
 
@@ -110,11 +110,7 @@ def judged(
     scores = {"old": right, "new": gained if better >= 0 else [0.0] * n}
     bundles = {"old": bundle(k=100 + k, name=name), "new": bundle(k=200 + k, name=name)}
     results = replace(made(scores), bundles=bundles)
-    folder = root / "experiment"
-    folder.mkdir(exist_ok=True)
-    (folder / "gate.yaml").write_text(policy, encoding="utf-8")
-    assert results.golden is not None
-    results.golden.save(folder / "golden.jsonl")
+    folder = experiment(root, policy, results.golden)
     rules = GatePolicy.load(folder / "gate.yaml")
     known = ledger(rules, bundles["new"], root=root) if looks is None else looks
     decision = rules.decide(results, baseline="old", candidate="new", looks=known)

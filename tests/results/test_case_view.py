@@ -53,7 +53,6 @@ def test_a_metric_may_be_called_as_a_row_is():
 
 
 def test_the_baseline_comes_first_and_variants_can_be_chosen():
-    """The second variant against the first, or the other way round."""
     assert list(retrieved().view("q", baseline="v2").answers) == ["v2", "v1"]
     assert list(retrieved().view("q", variants=["v2"]).answers) == ["v1", "v2"]
     assert list(retrieved().view("q", baseline="v2", variants=[]).answers) == ["v2"]
@@ -67,21 +66,16 @@ def test_the_baseline_comes_first_and_variants_can_be_chosen():
         ('unscored (no level): {"reason": 1', "unscored (no level)"),
         ("[1, 2]", "[1, 2]"),
         (json.dumps({"order1": 1, "order2": 2, "settled": "", "raw": ['{"reason": "first"}', "B"]}), "first; B"),
-        (
-            json.dumps({"order1": None, "order2": None, "settled": "the answers are the same"}),
-            "the answers are the same",
-        ),
+        (json.dumps({"order1": None, "order2": None, "settled": "they are the same"}), "they are the same"),
     ],
 )
 def test_a_judges_reason_is_read_out_of_its_reply(said, shown):
-    """Pointwise, in pairs, or what it was instead of JSON."""
     results = made({"v1": [0.5]})
     results = replace(results, frame=results.frame.assign(explanations=json.dumps({"right": said})))
     assert shown in results.view("q000")._repr_html_()
 
 
 def test_texts_with_little_in_common_are_not_marked_word_by_word():
-    """Marks everywhere would hide both texts."""
     before, after = "one two three four five six seven", "eight nine ten eleven twelve thirteen fourteen"
     assert diffed(before, after).pieces == (("(little in common)\n", "quiet"), (after, ""))
     assert str(diffed("the same text", "the  same\ntext")) == "the  same\ntext"
@@ -89,7 +83,6 @@ def test_texts_with_little_in_common_are_not_marked_word_by_word():
 
 
 def test_a_case_is_shown_with_question_expectation_answers_and_reasons():
-    """Everything that explains its scores."""
     page = made({"v1": [0.4, 0.6], "v2": [0.2, 0.9]}).show("q001")
     text = str(page)
     for part in ("question 1?", "Expected: yes", "right: read 0.6", "0.9"):
@@ -144,6 +137,5 @@ def test_a_command_to_paste_names_no_provider_s_key_for_another(tmp_path):
 
 
 def test_a_request_that_went_to_no_url_is_shown_as_json(tmp_path):
-    """The offline reader has no endpoint."""
     page = with_requests(tmp_path, "offline/extractive-1").show("q000", store=tmp_path / "calls.sqlite")
     assert '"gpt-4o-2024-08-06"' in page.curl("v1")

@@ -1,11 +1,10 @@
 """Who is better, by how much, and when nobody can tell."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+from scipy.stats import ttest_1samp
 
 from llmlab.base.errors import GateError
 from llmlab.results.comparison import compare_tables
@@ -16,7 +15,6 @@ SLEEP = {
     "one": [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0],
     "two": [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],
 }
-LIVEBENCH = Path(__file__).parents[2] / "../shared/data/livebench_items.csv"
 
 
 def sleep(**changes):
@@ -28,25 +26,9 @@ def test_the_sleep_data_through_results_give_the_t_test():
     """Difference 1.58, SE .388959, t 4.062128, p .0028329, CI [.700114, 2.459886] (Student 1908)."""
     row = sleep().compare("one").row("hours")
     found = row.difference
-    assert found.value == pytest.approx(1.58)
-    assert found.se == pytest.approx(0.388959, abs=1e-6)
-    assert found.value / found.se == pytest.approx(4.062128, abs=1e-6)
-    assert found.p_value == pytest.approx(0.0028329, abs=1e-7)
+    assert (found.value, found.se, found.p_value) == pytest.approx((1.58, 0.388959, 0.0028329), abs=1e-6)
     assert (found.low, found.high) == pytest.approx((0.700114, 2.459886), abs=1e-6)
     assert row.reading == "better"
-
-
-@pytest.mark.skipif(not LIVEBENCH.exists(), reason="../shared/data/livebench_items.csv is not here")
-def test_livebench_by_task_is_undecided_and_by_item_is_not():
-    """Claude 3.5 Sonnet minus GPT-4o: iid p .0248, by 18 tasks CR2 p .14172. The cluster changes the decision."""
-    table = pd.read_csv(LIVEBENCH)
-    scores = {"gpt": table["gpt-4o-2024-08-06"].tolist(), "sonnet": table["claude-3-5-sonnet-20240620"].tolist()}
-    clustered = made(scores, clusters=table["task"].tolist()).compare("gpt").row("right")
-    assert clustered.difference.value == pytest.approx(0.030564, abs=1e-6)
-    assert clustered.difference.se == pytest.approx(0.0195841, abs=1e-7)
-    assert clustered.difference.p_value == pytest.approx(0.14172, abs=1e-5)
-    assert (clustered.reading, clustered.n_clusters, clustered.n_pairs) == ("not enough evidence", 18, 1136)
-    assert made(scores).compare("gpt").row("right").reading == "better"
 
 
 def test_rounding_is_never_a_finding():
@@ -60,41 +42,11 @@ def test_rounding_is_never_a_finding():
 
 def test_repeats_are_never_counted_as_cases():
     """The same ten cases answered four times alike: the same p, and ten pairs."""
-    once, often = sleep(), sleep(repeats=1)
     often = made({k: list(np.repeat(v, 4)) for k, v in SLEEP.items()}, repeats=4, low=None, high=None, name="hours")
-    a, b = once.compare("one").row("hours"), often.compare("one").row("hours")
+    a, b = sleep().compare("one").row("hours"), often.compare("one").row("hours")
     assert b.n_pairs == 10
     assert b.attempted == (40, 40)
     assert b.difference.p_value == pytest.approx(a.difference.p_value)
-
-
-def test_cases_of_one_cluster_are_not_independent():
-    """Every case copied into its own cluster: the interval does not shrink."""
-    copied = made(
-        {k: list(np.repeat(v, 5)) for k, v in SLEEP.items()},
-        clusters=[f"c{i // 5}" for i in range(50)],
-        low=None,
-        high=None,
-        name="hours",
-    )
-    row, single = copied.compare("one").row("hours"), sleep().compare("one").row("hours")
-    assert row.n_clusters == 10
-    assert row.difference.se == pytest.approx(single.difference.se)
-    assert "CR2 over 10 clusters" in row.difference.method
-
-
-def test_27_small_gains_and_3_collapses_are_not_enough_evidence():
-    """Wilcoxon says better at p .001; the mean says that nobody knows (METHODS' trap)."""
-    from scipy.stats import wilcoxon
-
-    before = np.array([0.6] * 27 + [0.9] * 3) + np.linspace(0, 0.05, 30)
-    after = np.concatenate([before[:27] + 0.1, before[27:] - 0.88])
-    assert wilcoxon(after - before).pvalue < 0.005
-    compared = made({"old": before.tolist(), "new": after.tolist()}).compare("old")
-    assert compared.row("right").reading == "not enough evidence"
-    assert compared.verdict("right").word == "INCONCLUSIVE"
-    with pytest.raises(GateError, match="INCONCLUSIVE"):
-        compared.verdict("right").require("pass")
 
 
 def test_a_scorer_that_fails_on_the_bad_half_does_not_lift_a_variant_into_pass():
@@ -116,7 +68,6 @@ def test_a_scorer_that_fails_on_the_bad_half_does_not_lift_a_variant_into_pass()
 
 
 def test_a_few_unscored_answers_do_not_hide_a_large_difference():
-    """Counted against the candidate it is still better."""
     compared = made({"old": [0.0] * 50 + [1.0] * 10, "new": [1.0] * 58 + [None, None]}).compare("old")
     row = compared.row("right")
     assert row.reading == "better"
@@ -179,26 +130,30 @@ def test_unscored_answers_at_their_worst_are_read_with_all_that_were_tried():
     assert "at their worst" in among.sentence
 
 
-def false_better(n, lost, *, runs, seed=1):
-    """How often B is called better of two arms alike in latency, left out and as it is: B's slowest are lost."""
+def called_better(n, lose, *, gain=1.0, runs, seed=1):
+    """How often B, `gain` times as slow as A, is called quicker: its lost answers left out, and as it is."""
     rng = np.random.default_rng(seed)
     template = made({"a": [1.0] * n, "b": [1.0] * n}, low=0.0, high=None, higher_is_better=False, name="wait")
     is_b = (template.frame["variant"] == "b").to_numpy()
     left_out = called = 0
     for _ in range(runs):
         a, b = np.exp(rng.normal(0, 0.6, n) + rng.normal(0, 0.6, (2, n)))
-        b[np.argsort(b)[n - round(lost * n) :]] = np.nan
+        b[lose(rng, b)] = np.nan
         waits = np.empty(2 * n)
-        waits[~is_b], waits[is_b] = a, b
+        waits[~is_b], waits[is_b] = a, gain * b
         row = replace(template, frame=template.frame.assign(wait=waits)).compare("a").row("wait")
         left_out += row.significant and row.difference.value < 0
         called += row.reading == "better"
     return left_out / runs, called / runs
 
 
+def slowest(share):
+    return lambda _, b: np.argsort(b)[b.size - round(share * b.size) :]
+
+
 def test_an_arm_that_loses_its_slowest_answers_is_not_called_better():
     """Seeded, 100 cases: left out, about 15% of draws say better; with the worst seen of either arm, about .1%."""
-    left_out, called = false_better(100, 0.045, runs=150)
+    left_out, called = called_better(100, slowest(0.045), runs=150)
     assert left_out > 0.08
     assert called <= 0.02
 
@@ -208,7 +163,7 @@ def test_an_arm_that_loses_its_slowest_answers_is_not_called_better():
 @pytest.mark.parametrize("lost", [0.02, 0.045, 0.08])
 def test_false_better_is_at_most_one_percent_whatever_worst_are_lost(n, lost):
     """Measured for 2, 4.5 and 8% lost: .5, .1 and 0% at 100 cases, .9, .1 and 0% at 200, 0% at 1,000."""
-    left_out, called = false_better(n, lost, runs=1_000)
+    left_out, called = called_better(n, slowest(lost), runs=1_000)
     print(f"n {n}, worst {lost:.1%} lost: false better {called:.1%}, left out {left_out:.1%}")
     assert called <= 0.01
 
@@ -216,20 +171,9 @@ def test_false_better_is_at_most_one_percent_whatever_worst_are_lost(n, lost):
 @pytest.mark.nightly
 def test_power_is_kept_where_few_are_lost_at_random():
     """98% at 1,000 cases with .5% of the candidate's answers lost at random, a true gain of 25%."""
-    rng = np.random.default_rng(3)
-    template = made({"a": [1.0] * 1000, "b": [1.0] * 1000}, low=0.0, high=None, higher_is_better=False, name="wait")
-    is_b = (template.frame["variant"] == "b").to_numpy()
-    called = 0
-    for _ in range(400):
-        a, b = np.exp(rng.normal(0, 0.6, 1000) + rng.normal(0, 0.6, (2, 1000)))
-        waits = np.empty(2000)
-        waits[~is_b], waits[is_b] = a, 0.75 * b
-        waits[rng.choice(np.flatnonzero(is_b), 5, replace=False)] = np.nan
-        called += (
-            replace(template, frame=template.frame.assign(wait=waits)).compare("a").row("wait").reading == "better"
-        )
-    print(f"power with .5% lost at random: {called / 400:.1%}")
-    assert called / 400 >= 0.96
+    _, called = called_better(1000, lambda rng, b: rng.choice(b.size, 5, replace=False), gain=0.75, runs=400, seed=3)
+    print(f"power with .5% lost at random: {called:.1%}")
+    assert called >= 0.96
 
 
 def test_all_ties_are_no_difference_seen():
@@ -253,7 +197,6 @@ def test_the_same_difference_everywhere_is_stated_as_such():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_a_handful_of_cases_is_never_enough(n):
-    """However large the difference looks."""
     row = made({"a": [0.0] * n, "b": [1.0] * n}).compare("a", margin=0.5).row("right")
     assert row.reading in ("too few cases", "not enough evidence")
     assert row.verdict == "INCONCLUSIVE"
@@ -261,7 +204,6 @@ def test_a_handful_of_cases_is_never_enough(n):
 
 
 def test_one_cluster_is_too_few():
-    """Ten cases of one document are one document."""
     row = made({"a": [0, 1] * 5, "b": [1, 1] * 5}, clusters=["d"] * 10).compare("a").row("right")
     assert (row.difference, row.reading, row.n_clusters) == (None, "too few cases", 1)
     assert row.record()["difference"] is None
@@ -329,7 +271,6 @@ def test_where_repeats_make_the_noise_more_of_them_are_offered_instead_of_cases(
 
 
 def test_for_lower_is_better_the_signs_turn():
-    """More of a cost is worse."""
     rng = np.random.default_rng(4)
     low = rng.random(50).tolist()
     high = [value + 1 for value in low]
@@ -351,7 +292,6 @@ def test_a_margin_without_bounds_must_name_its_metric():
 
 
 def test_verdicts_name_a_metric_that_is_there():
-    """A typing mistake is no INCONCLUSIVE."""
     with pytest.raises(ValueError, match="hours"):
         sleep().compare("one").verdict("ours")
     with pytest.raises(ValueError, match="must be 'none' or 'pass'"):
@@ -361,7 +301,6 @@ def test_verdicts_name_a_metric_that_is_there():
 
 
 def test_many_candidates_are_judged_together():
-    """PASS if one is better, FAIL if all are worse."""
     rng = np.random.default_rng(6)
     base = rng.random(60) * 0.3 + 0.3
     up, down = (base + 0.2 + rng.normal(0, 0.01, 60)).tolist(), (base - 0.2 + rng.normal(0, 0.01, 60)).tolist()
@@ -369,10 +308,11 @@ def test_many_candidates_are_judged_together():
     assert made({"a": base.tolist(), "b": down, "c": down}).compare("a").verdict("right").word == "FAIL"
     mixed = made({"a": base.tolist(), "b": base.tolist(), "c": down}).compare("a").verdict("right")
     assert (mixed.word, "any of 2 candidates" in mixed.sentence) == ("INCONCLUSIVE", True)
+    with pytest.raises(GateError, match="INCONCLUSIVE"):
+        mixed.require("pass")
 
 
 def test_rows_are_found_by_name_or_refused():
-    """And the message says which there are."""
     compared = sleep().compare("one")
     with pytest.raises(ValueError, match="hours/two"):
         compared.row("hours", "three")
@@ -384,9 +324,11 @@ def test_rows_are_found_by_name_or_refused():
 
 
 def test_a_single_variant_has_nothing_to_be_compared_with():
-    """And says so."""
-    assert "no other variant" in str(made({"a": [0, 1]}).compare("a"))
-    assert "no other variant" in made({"a": [0, 1]}).compare("a")._repr_html_()
+    """It is no mistake: a first look at a single prompt runs to the end of notebook 01."""
+    alone = made({"a": [0, 1]}).compare("a")
+    assert alone.verdict("score").word == "INCONCLUSIVE"
+    for said in (str(alone), alone._repr_html_(), alone.verdict("score").sentence):
+        assert "no other variant" in said
 
 
 def test_clustered_data_without_a_difference_are_rarely_called_different():
@@ -394,9 +336,7 @@ def test_clustered_data_without_a_difference_are_rarely_called_different():
     rng = np.random.default_rng(11)
     n_runs, wrong, naive_wrong = 400, 0, 0
     results = made({"a": [0.0] * 400, "b": [0.0] * 400}, repeats=2, clusters=[f"d{i // 10}" for i in range(200)])
-    (template,) = [results.table("right")]
-    from scipy.stats import ttest_1samp
-
+    template = results.table("right")
     for _ in range(n_runs):
         effect = np.repeat(rng.normal(0, 0.15, 20), 10)  # documents differ in how the arms differ
         values = np.clip(0.5 + np.stack([np.zeros(200), effect], axis=1) + rng.normal(0, 0.3, (200, 2)), 0, 1)
@@ -419,16 +359,3 @@ def test_cases_count_as_often_as_they_stand_for():
     summary = results.summary()
     assert summary.estimate("v2", "right").value == pytest.approx(11 / 12)
     assert any("Cases are weighted" in line for line in summary.lines())
-
-
-def test_equal_weights_change_nothing():
-    plain, weighted = made(SLEEP, low=None, high=None), made(SLEEP, low=None, high=None, weights=[2.5] * 10)
-    assert plain.compare("one").records() == weighted.compare("one").records()
-    assert not any("weighted" in line for line in (*weighted.compare("one").lines(), *weighted.summary().lines()))
-
-
-def test_one_variant_alone_is_inconclusive_and_no_mistake():
-    """A first look at a single prompt runs to the end of notebook 01."""
-    alone = made({"v1": [0.5, 0.6]}).compare("v1").verdict("score")
-    assert alone.word == "INCONCLUSIVE"
-    assert "no other variant" in alone.sentence

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import llmlab as ll
@@ -23,7 +23,6 @@ def four():
 
 
 def test_nothing_asked_is_every_case_in_its_order():
-    """And the choices are what occurs."""
     assert matching(four()) == ("q000", "q001", "q002", "q003")
     given_ = choices(four())
     assert (given_.variants, given_.tags, given_.statuses) == (("v1", "v2"), ("date", "gap"), ("ok",))
@@ -31,7 +30,6 @@ def test_nothing_asked_is_every_case_in_its_order():
 
 
 def test_each_condition_alone():
-    """Tag, text of question or answer, score, change and order."""
     results = four()
     assert matching(results, tag="gap") == ("q001", "q003")
     assert matching(results, text="QUESTION 2") == ("q002",)
@@ -47,7 +45,6 @@ def test_each_condition_alone():
 
 
 def test_flips_are_those_of_the_flips_table():
-    """One rule for both."""
     results = made({"v1": [1, 0, 1, 0, 0.5], "v2": [0, 1, None, 0, 0.4]})
     found = results.flips("v1", "v2")
     assert set(matching(results, flipped="good to bad")) == {flip.case_id for flip in found.harmed}
@@ -63,7 +60,6 @@ def test_one_variant_has_to_meet_all_conditions():
 
 
 def test_the_status_may_be_that_of_any_repeat():
-    """One failed answer of three is found."""
     results = made({"v1": [1.0] * 6}, repeats=3)
     results = replace(results, frame=results.frame.assign(status=["ok", "refused", *["ok"] * 4]))
     assert matching(results, status="refused") == ("q000",)
@@ -71,7 +67,6 @@ def test_the_status_may_be_that_of_any_repeat():
 
 
 def test_an_outcome_of_the_attribution_is_a_condition():
-    """The cells that `attribute` counts are the cases found."""
     golden = ll.GoldenSet(
         tuple(ll.Case(id=f"q{i}", inputs={"question": "?"}, expected=("yes",), relevant={"a": 1}) for i in range(4))
     )
@@ -95,13 +90,11 @@ def test_an_outcome_of_the_attribution_is_a_condition():
     "wrong", [{"variant": "v9"}, {"baseline": "v9"}, {"tag": "x"}, {"status": "x"}, {"order": "x"}]
 )
 def test_unknown_names_are_told_with_those_there_are(wrong):
-    """A typo finds nothing otherwise."""
     with pytest.raises(ValueError, match="must be one of"):
         matching(four(), **wrong)
 
 
 def test_flips_of_an_unbounded_metric_are_refused():
-    """Nobody knows which cost is good."""
     with pytest.raises(ValueError, match="no bounds"):
         matching(made({"v1": [1, 2], "v2": [2, 1]}, low=None, high=None), flipped="good to bad")
 
@@ -114,11 +107,7 @@ def by_hand(results, *, variant, tag, low, high, flipped, text):
     for case in results.golden:
         for name in [variant] if variant else results.variants:
             score, before = scores[case.id, name], scores[case.id, "v1"]
-            went = {
-                "good to bad": before >= 0.5 > score,
-                "bad to good": before < 0.5 <= score,
-                None: True,
-            }
+            went = {"good to bad": before >= 0.5 > score, "bad to good": before < 0.5 <= score, None: True}
             went["either way"] = went["good to bad"] or went["bad to good"]
             scored = (low is None or score >= low) and (high is None or score <= high)
             said = text in texts[case.id, name] or text in f"{case.id} {case.inputs} {case.tags}"
@@ -131,7 +120,6 @@ def by_hand(results, *, variant, tag, low, high, flipped, text):
 SCORE = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, None])
 
 
-@settings(max_examples=25)
 @given(
     scores=st.lists(st.tuples(SCORE, SCORE), min_size=1, max_size=8),
     asked=st.fixed_dictionaries(
@@ -145,7 +133,6 @@ SCORE = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, None])
     ),
 )
 def test_it_finds_what_a_loop_finds(scores, asked):
-    """Whatever the conditions."""
     tags = [TAGS[i % 4] for i in range(len(scores))]
     results = made({"v1": [one for one, _ in scores], "v2": [two for _, two in scores]}, tags=tags)
     for tag in (None, *choices(results).tags):

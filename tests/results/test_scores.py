@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
@@ -14,10 +14,7 @@ SHARE = Metric(name="right", low=0.0, high=1.0)
 NAN = float("nan")
 
 
-def table(
-    scores, cases, variants, *, metric=SHARE, aggregation="mean", golden=None, n_cases=2, n_variants=2, bounds=None
-):
-    """A table from row-wise lists."""
+def table(scores, cases, variants, *, metric=SHARE, golden=None, n_cases=2, n_variants=2, bounds=None):
     ids = [f"q{i}" for i in range(n_cases)]
     return score_table(
         metric,
@@ -27,7 +24,6 @@ def table(
         case_ids=ids,
         variants=[f"v{i}" for i in range(n_variants)],
         groups=CaseGroups.of(ids, golden),
-        aggregation=aggregation,
         bounds=bounds,
     )
 
@@ -39,18 +35,6 @@ def test_repeats_of_a_case_become_one_number():
     assert np.isnan(found.values[1]).all()
     assert found.scored.tolist() == [[3, 1], [0, 0]]
     assert found.attempted.tolist() == [[3, 1], [0, 1]]
-
-
-@pytest.mark.parametrize(("aggregation", "value"), [("mean", 2 / 3), ("majority", 1.0), ("all", 0.0), ("any", 1.0)])
-def test_aggregations_answer_different_questions(aggregation, value):
-    """Two of three right: on average, by vote, reliably, at all."""
-    assert table([1, 1, 0], [0, 0, 0], [0, 0, 0], aggregation=aggregation).values[0, 0] == value
-
-
-def test_majority_of_graded_scores_is_refused():
-    """0.5 is neither right nor wrong."""
-    with pytest.raises(ValueError, match="0 and 1"):
-        table([0.5], [0], [0], aggregation="majority")
 
 
 def test_a_missing_repeat_is_bounded_by_the_metric():
@@ -81,7 +65,6 @@ def test_what_nothing_bounds_is_taken_at_the_worst_answer_of_the_arms_that_are_r
 
 @pytest.mark.parametrize("score", [1.5, -0.1, float("inf")])
 def test_a_score_out_of_bounds_is_refused(score):
-    """It would move a mean in silence."""
     with pytest.raises(DataError, match="row 2"):
         table([1, score], [0, 1], [0, 0])
 
@@ -99,12 +82,10 @@ def test_clusters_and_tags_come_from_the_golden_set():
 
 
 def test_an_unknown_variant_is_named_with_those_there_are():
-    """A typing mistake is mended from the message."""
     with pytest.raises(ValueError, match="v0, v1"):
         table([1], [0], [0]).column("v9")
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.sampled_from([0.0, 0.5, 1.0, NAN])), min_size=1))
 def test_counts_and_bounds_hold_for_any_rows(rows):
     """Every row is counted once, and the value lies between its bounds."""

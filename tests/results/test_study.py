@@ -12,20 +12,17 @@ from llmlab.results.score_file import read_scores
 from llmlab.results.study import cases_needed, harm_by_category, repeats_or_cases, three_readings
 from llmlab.simulate import false_positives
 from tests.made_results import made
+from tests.real_data import GPT, SONNET, real
 
 ROOT = Path(__file__).parents[2]
-LIVEBENCH = ROOT / "../shared/data/livebench_items.csv"
-SONNET, GPT = "claude-3-5-sonnet-20240620", "gpt-4o-2024-08-06"
-needs_livebench = pytest.mark.skipif(not LIVEBENCH.is_file(), reason="LiveBench's scores are not there")
 
 
 @pytest.fixture(scope="module")
 def livebench():
     columns = {"id": "question_id", "cluster": "task", "category": "category"}
-    return read_scores(LIVEBENCH, **columns, baseline=GPT, candidates=[SONNET]).table
+    return read_scores(real("livebench_items.csv"), **columns, baseline=GPT, candidates=[SONNET]).table
 
 
-@needs_livebench
 def test_clusters_change_the_decision_on_livebench(livebench):
     """Unpaired SE .019115; iid SE .013597, p .0248; CR2 SE .0195841, df 13.5088, p .14172."""
     found = three_readings(livebench, GPT, SONNET)
@@ -34,7 +31,6 @@ def test_clusters_change_the_decision_on_livebench(livebench):
     assert "change the decision" in found.answer
 
 
-@needs_livebench
 def test_harm_in_livebenchs_categories_is_open(livebench):
     """Unclustered coding p .00136, data_analysis .0161, math .0205; clustered coding .085, math .22."""
     rows = {row["category"]: row for row in harm_by_category(livebench, GPT, SONNET, margin=0.02).rows}
@@ -98,12 +94,11 @@ def test_factors_are_read_off_the_bundles_and_one_prompt_under_two_names_is_one_
         results.effects("model")
 
 
-@needs_livebench
 @pytest.mark.slow
 def test_notebook_02_gives_the_known_figures(project):
     """METHODS: d .030564, CR2 CI [-.011583, .072711], unclustered p .0248."""
     settings = {
-        **{"scores": str(LIVEBENCH.resolve()), "id_column": "question_id", "cluster_column": "task"},
+        **{"scores": str(real("livebench_items.csv").resolve()), "id_column": "question_id", "cluster_column": "task"},
         **{"category_column": "category", "baseline": GPT, "candidate": SONNET, "margin": 0.02},
     }
     done = run_notebook(ROOT / "notebooks" / "02_ab_significance.ipynb", settings, root=project)

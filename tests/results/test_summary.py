@@ -8,7 +8,7 @@ import pytest
 
 from llmlab.results.summary import age_of, case_mean
 from llmlab.stats.bounded import share_estimate
-from tests.made_results import made, with_numbers
+from tests.made_results import made, reads, with_numbers
 
 SCORES = {"v1": [0.2, 0.4, 0.9, 0.5], "v2": [0.5, 0.6, 1.0, None]}
 
@@ -24,14 +24,12 @@ def test_means_are_over_cases_and_agree_with_the_estimator():
 
 
 def test_clusters_widen_the_interval():
-    """Two documents are not four cases."""
     free, tied = made(SCORES).summary(), made(SCORES, clusters=["a", "a", "b", "b"]).summary()
     assert tied.estimate("v1", "right").method.endswith("of 2 clusters")
     assert free.estimate("v1", "right").value == tied.estimate("v1", "right").value
 
 
 def test_unscored_answers_are_counted_per_variant():
-    """3/4 beside the mean they are missing from."""
     summary = made(SCORES).summary()
     assert summary.rows["v2", "right"] == (3, 4)
     assert summary.estimate("v2", "right").n_attempted == 4
@@ -50,7 +48,6 @@ def test_a_mean_that_leaves_answers_out_stands_beside_the_one_with_them_at_their
 
 
 def test_too_few_cases_have_a_mean_without_an_interval():
-    """One case, one cluster, none."""
     assert case_mean(made({"v1": [0.5]}).table("right"), "v1").low is None
     assert case_mean(made({"v1": [None, None]}).table("right"), "v1").value is None
     one_cluster = made({"v1": [0.1, 0.2]}, clusters=["d", "d"]).table("right")
@@ -67,7 +64,6 @@ def test_what_is_unknown_for_every_variant_is_named_and_not_shown_as_zero():
 
 
 def test_a_summary_names_its_sources_and_age():
-    """Golden set, bundles, when."""
     results = made(SCORES)
     line = results.summary().lines()[-1]
     assert results.golden_digest[:8] in line
@@ -76,7 +72,6 @@ def test_a_summary_names_its_sources_and_age():
 
 
 def test_notes_are_lines_of_their_own():
-    """A silent update of a model is not buried."""
     text = str(replace(made(SCORES), notes=("SILENT UPDATE: v1.",)).summary())
     assert "SILENT UPDATE: v1." in text.splitlines()
 
@@ -91,7 +86,6 @@ def test_notes_are_lines_of_their_own():
     ],
 )
 def test_ages_are_said_in_words(ago, words):
-    """With the moment itself beside them."""
     moment = (datetime.now(UTC) - ago).isoformat()
     assert words in age_of(moment)
     assert moment in age_of(moment)
@@ -99,9 +93,6 @@ def test_ages_are_said_in_words(ago, words):
 
 
 def test_one_column_counts_for_all_scorers_that_scored_the_same_rows():
-    """The room goes to numbers that differ."""
-    from tests.made_results import reads
-
     same = made({"v1": [0.1, None]}).scored_by([reads("other")])
     assert str(same.summary()).splitlines()[0].split()[-1] == "scored"
     low = made({"v1": [0.1, 0.2], "v2": [0.1, 0.1]}).scored_by([reads("other", high=0.15)])  # refuses 0.2

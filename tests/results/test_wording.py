@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.results.scores import Metric
@@ -18,7 +18,6 @@ def sentence(scores, **changes):
 
 
 def test_a_difference_is_said_in_points_with_its_interval():
-    """Size, direction, interval, and that it is more than noise."""
     said = sentence({"v1": [0.1, 0.2, 0.3, 0.2] * 10, "v2": [0.5, 0.7, 0.6, 0.8] * 10})
     assert said == "v2 is 45 points higher than v1 on right (95% CI 32 to 50), larger than case-sampling noise."
 
@@ -37,7 +36,6 @@ def test_an_interval_on_both_sides_of_zero_names_the_side_of_each_end():
 
 
 def test_what_could_have_been_missed_is_part_of_not_enough_evidence():
-    """Absence of evidence comes with its size."""
     said = sentence({"v1": [0.1, 0.9, 0.3, 0.6] * 5, "v2": [0.9, 0.1, 0.6, 0.3] * 5})
     assert said.startswith("Not enough evidence that v2 differs from v1 on right (95% CI -")
     assert " points); with 20 cases a true difference under" in said
@@ -45,13 +43,11 @@ def test_what_could_have_been_missed_is_part_of_not_enough_evidence():
 
 
 def test_too_few_clusters_are_named_as_the_reason():
-    """More cases of the same three documents would not help."""
     said = sentence({"v1": [0.1, 0.2, 0.3] * 10, "v2": [0.7, 0.9, 0.8] * 10}, clusters=[f"d{i % 3}" for i in range(30)])
     assert "3 clusters are too few for a verdict" in said
 
 
 def test_other_units_are_said_as_they_are():
-    """Tokens are no points."""
     results = with_numbers(
         made({"v1": [1] * 10, "v2": [1] * 10}), output_tokens=[10, 30, 11, 32, 9, 31, 10, 30, 11, 33] * 2
     )
@@ -79,7 +75,6 @@ def test_needed_cases_are_said_with_two_digits(count, said):
 
 
 def test_nouns_agree_with_their_number():
-    """One case, two cases."""
     assert [counted(n, "case") for n in (0, 1, 2000)] == ["0 cases", "1 case", "2,000 cases"]
 
 
@@ -105,7 +100,6 @@ def test_hostile_names_stay_one_line_on_screen():
 BOUNDS = {"shares": (0, 1), "dollars": (0, None), "grades": (1, 5)}
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(1, 40),
     kind=st.sampled_from(sorted(BOUNDS)),

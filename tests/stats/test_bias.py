@@ -1,24 +1,13 @@
 """What a judge is moved by: real verdicts, statsmodels and planted biases."""
 
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from llmlab.base.errors import DataError
 from llmlab.stats.bias import length_slope, position_bias, self_preference
-
-VERDICTS = Path(__file__).parents[2] / "../shared/data/llmbar_verdicts.csv"
-
-
-def _llmbar(judge):
-    if not VERDICTS.exists():
-        pytest.skip("llmbar_verdicts.csv is not in ../shared/data")
-    pd = pytest.importorskip("pandas")
-    verdicts = pd.read_csv(VERDICTS)
-    rows = verdicts[(verdicts.judge == judge) & (verdicts.method == "Vanilla")]
-    return {name: rows[name].to_numpy() for name in ("winner_order1", "winner_order2", "label", "words_1", "words_2")}
+from tests.real_data import llmbar
 
 
 @pytest.mark.parametrize(
@@ -26,9 +15,8 @@ def _llmbar(judge):
     [("ChatGPT", 0.4057, 0.3938, 0.2291, 0.6587, 133, 10), ("GPT-4", 0.8282, 0.8616, 0.8091, 0.9284, 20, 10)],
 )
 def test_position_bias_of_real_judges(judge, order1, order2, both, consistent, first, second):
-    """LLMBar (Zeng et al. 2024), Vanilla prompts, 419 items."""
-    data = _llmbar(judge)
-    found = position_bias(data["winner_order1"], data["winner_order2"], gold=data["label"])
+    data = llmbar(judge)
+    found = position_bias(data.winner_order1, data.winner_order2, gold=data.label)
     assert found.accuracy_order1.value == pytest.approx(order1, abs=5e-5)
     assert found.accuracy_order2.value == pytest.approx(order2, abs=5e-5)
     assert found.accuracy_both.value == pytest.approx(both, abs=5e-5)
@@ -41,12 +29,12 @@ def test_position_bias_of_real_judges(judge, order1, order2, both, consistent, f
 
 def test_length_slope_of_a_real_judge_that_follows_length_and_not_quality():
     """LLMBar, ChatGPT Vanilla: order 1 alone 1.59457 (SE .274599), both orders clustered by item 1.371 (SE .207)."""
-    data = _llmbar("ChatGPT")
-    rest = {"gold": data["label"], "lengths_1": data["words_1"], "lengths_2": data["words_2"]}
-    one = length_slope(data["winner_order1"], **rest)
+    data = llmbar("ChatGPT")
+    rest = {"gold": data.label, "lengths_1": data.words_1, "lengths_2": data.words_2}
+    one = length_slope(data.winner_order1, **rest)
     assert (one.value, one.se) == pytest.approx((1.59457, 0.274599), abs=1e-5)
     assert (one.gold, one.gold_p_value) == pytest.approx((-0.1036, 0.665), abs=1e-3)
-    both = length_slope(data["winner_order1"], data["winner_order2"], **rest)
+    both = length_slope(data.winner_order1, data.winner_order2, **rest)
     assert (both.value, both.se) == pytest.approx((1.371, 0.207), abs=1e-3)
     assert (both.n, both.clusters) == (838, 419)
     assert "follows length" in str(both)
@@ -80,8 +68,7 @@ def test_flipping_whole_clusters_has_the_exact_chance_of_every_pattern_of_signs(
 
 def test_ties_and_missing_verdicts_stay_in_n_and_are_not_right():
     found = position_bias([1, "tie", None, "2"], [1, "tie", 1, 1], gold=[1, 1, 1, 2])
-    assert found.n == 4
-    assert found.missing == 1
+    assert (found.n, found.missing) == (4, 1)
     assert (found.accuracy_order1.value, found.accuracy_both.value) == (0.5, 0.25)
     assert found.consistency.value == 0.5
     assert (found.first, found.second) == (0, 1)

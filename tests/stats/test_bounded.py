@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -59,7 +59,6 @@ def test_the_score_test_is_tangos_for_every_table(gained, lost, n):
     d=st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=2, max_size=60) | st.lists(st.floats(-1, 1), min_size=2),
     tail=st.sampled_from([0.1, 0.025, 0.005]),
 )
-@settings(max_examples=80, deadline=None)
 def test_the_interval_holds_its_mean_keeps_its_bounds_and_is_what_the_test_leaves(d, tail):
     """Of pass/fail scores the test of no difference is McNemar's chi-square without correction."""
     found = normal(np.array(d))

@@ -1,24 +1,17 @@
 """Corrected judge scores: known answers, the traps, and coverage with planted truths."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from llmlab.base.errors import DataError
 from llmlab.stats.agreement import judge_rates
 from llmlab.stats.correction import ppi_difference, ppi_mean, rogan_gladen
-
-VERDICTS = Path(__file__).parents[2] / "../shared/data/llmbar_verdicts.csv"
+from tests.real_data import llmbar
 
 
 def _llmbar(judge):
     """Judge's and people's `output 1 is better` for 419 items, labels kept on every fourth."""
-    if not VERDICTS.exists():
-        pytest.skip("llmbar_verdicts.csv is not in ../shared/data")
-    pd = pytest.importorskip("pandas")
-    verdicts = pd.read_csv(VERDICTS)
-    rows = verdicts[(verdicts.judge == judge) & (verdicts.method == "Vanilla")]
+    rows = llmbar(judge)
     judged, human = (rows.winner_order1 == 1).to_numpy(float), (rows.label == 1).to_numpy(float)
     return judged, np.where(np.arange(len(rows)) % 4 == 0, human, np.nan)
 
@@ -111,41 +104,47 @@ def test_ppi_mean_covers_the_truth_with_few_and_many_labels(n):
         assert corrected_width < labels_width
 
 
-@pytest.mark.slow
-def test_ppi_mean_with_clusters_covers_where_ignoring_them_does_not():
-    rng = np.random.default_rng(3)
-    clusters = np.repeat(np.arange(40), 10)
-    covered = ignored = 0
-    for _ in range(400):
-        ability = rng.normal(0, 1, 40)[clusters]
-        truth = (ability + rng.normal(0, 0.5, 400) > 0).astype(float)
-        human = np.where(np.isin(clusters, rng.choice(40, 15, replace=False)), truth, np.nan)
-        judged = _judged(rng, truth, 0.8, 0.7)
-        found = ppi_mean(judged, human, clusters=clusters).corrected
-        naive = ppi_mean(judged, human).corrected
-        covered += found.low <= 0.5 <= found.high
-        ignored += naive.low <= 0.5 <= naive.high
-    assert 0.92 <= covered / 400 <= 0.99
-    assert ignored / 400 < 0.85
+CLUSTERS = np.repeat(np.arange(40), 10)
+
+
+def whole_clusters(rng):
+    """Forty clusters of alike cases, fifteen of them labelled; the true mean is .5."""
+    ability = rng.normal(0, 1, 40)[CLUSTERS]
+    truth = (ability + rng.normal(0, 0.5, 400) > 0).astype(float)
+    labelled = np.isin(CLUSTERS, rng.choice(40, 15, replace=False))
+    return _judged(rng, truth, 0.8, 0.7), np.where(labelled, truth, np.nan), {"clusters": CLUSTERS}
+
+
+def where_the_judge_is_unsure(rng):
+    """Half the uncertain cases and few of the others are labelled; the true mean is .62."""
+    hard = rng.random(800) < 0.3
+    truth = (rng.random(800) < np.where(hard, 0.2, 0.8)).astype(float)
+    judged, inclusion = np.where(hard, 0.5, _judged(rng, truth)), np.where(hard, 0.5, 0.05)
+    return judged, np.where(rng.random(800) < inclusion, truth, np.nan), {"inclusion": inclusion}
+
+
+def as_in_production(rng):
+    """Hard cases are a tenth of the set and half of production, whose true mean is .5."""
+    hard = rng.random(600) < 0.1
+    truth = (rng.random(600) < np.where(hard, 0.2, 0.8)).astype(float)
+    human = np.where(rng.random(600) < 0.4, truth, np.nan)
+    return _judged(rng, truth), human, {"weights": np.where(hard, 9.0, 1.0)}
 
 
 @pytest.mark.slow
-def test_labels_chosen_where_the_judge_is_unsure_need_their_inclusion_probability():
-    """Half the uncertain cases and few of the others are labelled: weighted right, unweighted wrong."""
-    rng = np.random.default_rng(4)
-    covered = unweighted = 0
+@pytest.mark.parametrize(
+    ("design", "mean", "ignored"),
+    [(whole_clusters, 0.5, 0.85), (where_the_judge_is_unsure, 0.62, 0.5), (as_in_production, 0.5, 0.01)],
+)
+def test_clusters_inclusion_and_weights_cover_the_truth_where_ignoring_them_does_not(design, mean, ignored):
+    rng, covered = np.random.default_rng(4), []
     for _ in range(400):
-        hard = rng.random(800) < 0.3
-        truth = (rng.random(800) < np.where(hard, 0.2, 0.8)).astype(float)
-        judged = np.where(hard, 0.5, _judged(rng, truth))
-        inclusion = np.where(hard, 0.5, 0.05)
-        human = np.where(rng.random(800) < inclusion, truth, np.nan)
-        found = ppi_mean(judged, human, inclusion=inclusion).corrected
-        covered += found.low <= 0.62 <= found.high
-        without = ppi_mean(judged, human).corrected
-        unweighted += without.low <= 0.62 <= without.high
-    assert 0.92 <= covered / 400 <= 0.98
-    assert unweighted / 400 < 0.5
+        judged, human, how = design(rng)
+        estimates = [ppi_mean(judged, human, **more).corrected for more in (how, {})]
+        covered.append([one.low <= mean <= one.high for one in estimates])
+    with_it, without = np.mean(covered, axis=0)
+    assert 0.92 <= with_it <= 0.99
+    assert without < ignored
 
 
 def test_equal_inclusion_probabilities_change_little():
@@ -245,24 +244,6 @@ def test_equal_weights_change_nothing_and_their_unit_does_not_matter():
     assert ppi_mean(judged, human, weights=np.full(200, 7.0)) == ppi_mean(judged, human)
     one, other = (ppi_mean(judged, human, weights=scale * w).corrected for scale in (1, 50))
     assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
-
-
-@pytest.mark.slow
-def test_weighted_corrections_cover_the_mean_of_production():
-    """Hard cases are a tenth of the set and half of production; without weights the interval misses."""
-    rng = np.random.default_rng(10)
-    covered = unweighted = 0
-    for _ in range(400):
-        hard = rng.random(600) < 0.1
-        truth = (rng.random(600) < np.where(hard, 0.2, 0.8)).astype(float)
-        judged, w = _judged(rng, truth), np.where(hard, 9.0, 1.0)
-        human = np.where(rng.random(600) < 0.4, truth, np.nan)
-        found = ppi_mean(judged, human, weights=w).corrected
-        without = ppi_mean(judged, human).corrected
-        covered += found.low <= 0.5 <= found.high
-        unweighted += without.low <= 0.5 <= without.high
-    assert 0.92 <= covered / 400 <= 0.98
-    assert unweighted == 0
 
 
 @pytest.mark.parametrize(("share", "said"), [(0.03, 0.9), (0.5, 0.0)])

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
@@ -53,7 +53,6 @@ def test_what_psi_shows_by_chance_is_its_mean_where_nothing_moved():
     assert np.mean([drift.psi for drift in found]) == pytest.approx(found[0].psi_by_chance, rel=0.1)
 
 
-@settings(max_examples=50, deadline=None)
 @given(*[st.lists(st.floats(-10, 10), min_size=2, max_size=30)] * 2)
 def test_any_two_samples_give_finite_numbers_and_a_sample_against_itself_none(before, after):
     found = distribution_drift(before, after)

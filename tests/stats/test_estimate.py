@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
 from llmlab.stats.estimate import mean_estimate, wilson_rate
-
-COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
 @pytest.mark.parametrize(("successes", "n", "low", "high"), [(81, 263, 0.255289, 0.366210), (0, 20, 0.0, 0.161125)])
@@ -21,28 +19,19 @@ def test_wilson_gives_the_published_interval(successes, n, low, high):
     assert rate.value == successes / n
 
 
-@given(counts=COUNTS, level=st.sampled_from([0.5, 0.8, 0.95, 0.99]))
-@settings(max_examples=50, deadline=None)
+@given(
+    counts=st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+    level=st.sampled_from([0.5, 0.8, 0.95, 0.99]),
+)
 def test_wilson_matches_statsmodels(counts, level):
-    """`proportion_confint(method="wilson")` is the oracle."""
     from statsmodels.stats.proportion import proportion_confint
 
     rate = wilson_rate(*counts, level=level)
     assert (rate.low, rate.high) == pytest.approx(proportion_confint(*counts, 1 - level, "wilson"), abs=1e-9)
-
-
-@given(counts=COUNTS)
-@settings(max_examples=50, deadline=None)
-def test_rates_lie_inside_their_intervals_inside_zero_to_one(counts):
-    """No interval leaves [0, 1] or misses its own value; failures are successes turned round."""
-    rate, mirrored = wilson_rate(*counts), wilson_rate(counts[1] - counts[0], counts[1])
-    assert 0 <= rate.low <= rate.value + 1e-12
-    assert rate.value - 1e-12 <= rate.high <= 1
-    assert rate.low == pytest.approx(1 - mirrored.high, abs=1e-9)
+    assert 0 <= rate.low <= rate.value + 1e-12 <= rate.high + 2e-12 <= 1 + 2e-12
 
 
 def test_impossible_counts_are_refused():
-    """No cases is a matter of data, more successes than cases one of code."""
     with pytest.raises(DataError, match="at least one scored case"):
         wilson_rate(0, 0)
     with pytest.raises(ValueError, match="successes == 5"):
@@ -52,7 +41,6 @@ def test_impossible_counts_are_refused():
 
 
 def test_mean_matches_the_t_interval_of_scipy():
-    """Without clusters the interval is `scipy.stats.t.interval`."""
     from scipy import stats
 
     values = np.random.default_rng(0).normal(0.4, 0.2, 50)
@@ -62,7 +50,6 @@ def test_mean_matches_the_t_interval_of_scipy():
 
 
 def test_clusters_widen_the_interval_of_the_mean():
-    """Ten answers copied from one are one."""
     values = np.repeat(np.random.default_rng(1).normal(size=30), 10)
     alone, clustered = mean_estimate(values), mean_estimate(values, np.repeat(np.arange(30), 10))
     assert clustered.high - clustered.low > 2.5 * (alone.high - alone.low)
@@ -70,17 +57,14 @@ def test_clusters_widen_the_interval_of_the_mean():
 
 
 def test_interval_widens_as_the_level_rises():
-    """More confidence costs width."""
     values = [0.1, 0.5, 0.9, 0.3]
     widths = [mean_estimate(values, level=level).high for level in (0.5, 0.9, 0.99)]
     assert widths == sorted(widths)
 
 
 def test_equal_values_are_said_not_to_be_certain():
-    """A width of zero is explained; attempted cases are carried along."""
     mean = mean_estimate([0.1] * 7, n_attempted=9)
-    assert mean.low == pytest.approx(0.1)
-    assert mean.high == pytest.approx(0.1)
+    assert (mean.low, mean.high) == pytest.approx((0.1, 0.1))
     assert "not certainty" in mean.notes[0]
     assert mean.n_attempted == 9
 

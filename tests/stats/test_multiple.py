@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.stats.burdens import holm
@@ -18,7 +18,6 @@ def test_holm_rejects_three_of_the_fifteen_p_values_of_benjamini_and_hochberg():
 
 
 @given(p_values=st.lists(st.floats(0, 1), max_size=20))
-@settings(max_examples=50, deadline=None)
 def test_adjustment_matches_statsmodels(p_values):
     """`multipletests` is the oracle, for any order and any ties; a family of one keeps its p, an empty one is empty."""
     from statsmodels.stats.multitest import multipletests

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
@@ -44,7 +44,6 @@ def test_categories_need_thousands_of_cases_each():
     assert needed_cases([replace(one, share=1 / 8)] * 8).likely == pytest.approx(8 * 6430, rel=0.001)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     sd=st.floats(0.01, 10),
     cases=st.integers(8, 10_000),

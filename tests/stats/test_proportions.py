@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
@@ -28,7 +28,6 @@ def test_mcnemar_of_the_approval_ratings():
 
 
 @given(counts=TABLES)
-@settings(max_examples=60, deadline=None)
 def test_mcnemar_matches_statsmodels(counts):
     """`statsmodels.stats.contingency_tables.mcnemar`, exact and chi-square without correction."""
     from statsmodels.stats.contingency_tables import mcnemar as oracle
@@ -43,14 +42,12 @@ def test_mcnemar_matches_statsmodels(counts):
 
 
 def test_table_counts_the_cases():
-    """Four kinds of case, the arms in their places."""
     table = paired_table([1, 1, 1, 0, 0, 0], [1, 1, 0, 1, 1, 1])
     assert (table.both, table.only_baseline, table.only_candidate, table.neither) == (2, 1, 3, 0)
     assert table.difference == pytest.approx(2 / 6)
 
 
 def test_unfit_tables_are_refused():
-    """No cases, graded scores, unequal arms, negative counts."""
     with pytest.raises(DataError, match="no cases"):
         table_of((0, 0, 0, 0))
     with pytest.raises(ValueError, match="mean_difference"):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
@@ -35,7 +35,6 @@ def test_standard_error_of_a_constant_cost_is_that_of_the_log_rate():
 
 
 @given(seed=st.integers(0, 200), scale=st.floats(0.01, 100))
-@settings(max_examples=25, deadline=None)
 def test_currency_does_not_matter(seed, scale):
     """Costs in cents give the interval in cents."""
     cost, success = arm(seed, n=40)
@@ -51,7 +50,6 @@ def test_change_between_an_arm_and_its_scaled_copy_is_exact():
 
 
 def test_pairing_narrows_the_comparison():
-    """The same hard cases cost both arms."""
     cost, success = arm(4)
     near = cost * np.random.default_rng(5).normal(1.05, 0.05, cost.size)
     shuffled = np.random.default_rng(6).permutation(cost.size)
@@ -61,14 +59,12 @@ def test_pairing_narrows_the_comparison():
 
 
 def test_clusters_widen_the_interval():
-    """Copies of a case are one case."""
     cost, success = (np.repeat(part, 5) for part in arm(7, n=60))
     alone, clustered = ratio_of_sums(cost, success), ratio_of_sums(cost, success, clusters=np.repeat(np.arange(60), 5))
     assert math.log(clustered.high / clustered.low) > 2 * math.log(alone.high / alone.low)
 
 
 def test_no_success_is_undefined_and_no_cost_is_zero():
-    """Neither is NaN or infinite, both are explained."""
     undefined, free = ratio_of_sums([1.0, 2.0], [0, 0]), ratio_of_sums([0.0, 0.0], [1, 1])
     assert undefined.value is None
     assert undefined.low is None
@@ -79,7 +75,6 @@ def test_no_success_is_undefined_and_no_cost_is_zero():
 
 
 def test_wrong_arguments_are_named():
-    """Negative costs, unequal arms."""
     with pytest.raises(ValueError, match="0 or more"):
         ratio_of_sums([-1.0, 2.0], [1, 1])
     with pytest.raises(ValueError, match="one of each per case"):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -32,7 +32,6 @@ def test_beta_binomial_sequence_gives_the_known_answer():
     assert sequence.p_value == 1.0
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
 @given(trials=st.integers(0, 100_000), share=st.floats(0, 1), level=st.floats(0.5, 0.999))
 def test_beta_binomial_interval_holds_exactly_the_nulls_it_does_not_reject(trials, share, level):
     successes = round(trials * share)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
@@ -11,10 +11,8 @@ from llmlab.stats.bounded import share_estimate, share_p_above
 
 
 def test_without_clusters_it_is_wilsons_interval():
-    """81 of 263: [.255289, .366210], as statsmodels' proportion_confint gives."""
     found = share_estimate([1] * 81 + [0] * 182)
     assert (found.low, found.high) == pytest.approx(proportion_confint(81, 263, method="wilson"), abs=1e-12)
-    assert (found.low, found.high) == pytest.approx((0.255289, 0.366210), abs=1e-6)
 
 
 def test_clusters_that_agree_count_as_one_case_each():
@@ -26,7 +24,6 @@ def test_clusters_that_agree_count_as_one_case_each():
     assert clustered.n == 200
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=60))
 def test_the_interval_holds_the_share_and_stays_between_0_and_1(cases):
     found = share_estimate([hit for hit, _ in cases], [cluster for _, cluster in cases])
@@ -74,7 +71,6 @@ def test_other_bounds_are_shares_of_their_range():
     assert share_p_above(levels, 4, bounds=(1, 5)) == pytest.approx(share_p_above((levels - 1) / 4, 0.75))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=60))
 def test_graded_scores_keep_within_0_and_1_too(scores):
     """Shares of facts, rubric levels: the mean lies inside its interval, and neither leaves the range."""

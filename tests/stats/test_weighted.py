@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
@@ -35,7 +35,6 @@ def sample(seed, sizes):
 
 
 @given(seed=st.integers(0, 10_000), sizes=st.lists(st.integers(1, 9), min_size=3, max_size=9))
-@settings(max_examples=60, deadline=None)
 def test_the_closed_form_is_the_definition(seed, sizes):
     x, codes, w = sample(seed, sizes)
     found = standard_error(x, codes, weights=w)
