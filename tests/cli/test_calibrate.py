@@ -1,15 +1,14 @@
 """`llmlab calibrate`: any tool's verdicts, in the JSON that others read."""
 
 import json
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from llmlab.cli import main
 from llmlab.simulate import judged_verdicts
+from tests.real_data import real
 
-VERDICTS = Path(__file__).parents[2] / "../shared/data/llmbar_verdicts.csv"
 KEYS = {
     "group", "n", "accuracy_order1", "accuracy_order2", "accuracy_both", "consistency", "first_position",
     "second_position", "position_p", "kappa", "kappa_ci", "length_slope", "length_slope_se", "sensitivity",
@@ -44,7 +43,6 @@ def test_pairwise_verdicts_come_as_json_with_every_key(table):
 
 
 def test_by_splits_and_cluster_is_taken(table):
-    """A group for each method."""
     found = called(table, *PAIRWISE, "--by", "method", "--cluster", "doc", "--json")
     groups = json.loads(found.output)["groups"]
     assert [group["group"] for group in groups] == [{"method": "x"}, {"method": "y"}]
@@ -52,7 +50,6 @@ def test_by_splits_and_cluster_is_taken(table):
 
 
 def test_pointwise_scores(tmp_path):
-    """--human and --judge."""
     path = tmp_path / "scores.tsv"
     path.write_text("h\tj\n1\t1\n2\t3\n3\t3\n3\t\n")
     (group,) = json.loads(called(path, "--human", "h", "--judge", "j", "--json").output)["groups"]
@@ -60,7 +57,6 @@ def test_pointwise_scores(tmp_path):
 
 
 def test_without_json_there_is_a_table(table):
-    """With a sentence on what it means."""
     found = called(table, *PAIRWISE)
     assert "right in both orders" in found.output
 
@@ -76,24 +72,15 @@ def test_without_json_there_is_a_table(table):
     ],
 )
 def test_mistakes_exit_2_with_what_to_do(table, arguments, said):
-    """One line, no traceback."""
     found = called(table, *arguments)
-    assert found.exit_code == 2
+    assert found.exit_code == called("none.csv", *PAIRWISE).exit_code == 2
     assert said in found.output
 
 
-def test_no_file_exits_2(tmp_path):
-    """Said in one line."""
-    assert called(tmp_path / "none.csv", *PAIRWISE).exit_code == 2
-
-
-@pytest.mark.skipif(not VERDICTS.exists(), reason="the shared data are not here")
 def test_the_real_verdicts_of_six_judges():
     """LLMBar: METHODS' figures out of the command."""
-    found = called(
-        VERDICTS, "--label", "label", "--order1", "winner_order1", "--order2", "winner_order2",
-        "--length1", "words_1", "--length2", "words_2", "--by", "judge", "--by", "method", "--json",
-    )  # fmt: skip
+    columns = "--label label --order1 winner_order1 --order2 winner_order2 --length1 words_1 --length2 words_2"
+    found = called(real("llmbar_verdicts.csv"), *columns.split(), "--by", "judge", "--by", "method", "--json")
     groups = {tuple(g["group"].values()): g for g in json.loads(found.output)["groups"]}
     assert len(groups) == 20
     assert round(groups["ChatGPT", "Vanilla"]["accuracy_both"], 4) == 0.2291
@@ -105,7 +92,7 @@ def test_self_preference_comes_with_authors(tmp_path):
     path = tmp_path / "v.csv"
     table = judged_verdicts(300, seed=1, own=1.2)
     table.to_csv(path, index=False)
-    columns = (
+    columns = [
         "--label",
         "label",
         "--order1",
@@ -116,13 +103,13 @@ def test_self_preference_comes_with_authors(tmp_path):
         "author_1",
         "--author2",
         "author_2",
-    )
+    ]
     found = [
-        json.loads(called(path, *columns, "--judge-author", name, "--json").output)["groups"][0]
+        json.loads(called(path, *columns.split(), "--judge-author", name, "--json").output)["groups"][0]
         for name in ("judge", str(table["judge"][0]))
     ]
     assert found[0]["own_slope"] == found[1]["own_slope"] == pytest.approx(1.2, abs=0.5)
     assert found[0]["own_slope_p"] < 0.01
-    assert "its own answers" in called(path, *columns, "--judge-author", "judge").output
-    half = called(path, *columns)
+    assert "its own answers" in called(path, *columns.split(), "--judge-author", "judge").output
+    half = called(path, *columns.split())
     assert (half.exit_code, "--judge-author together" in half.output) == (2, True)

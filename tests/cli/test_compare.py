@@ -1,7 +1,6 @@
 """`llmlab compare` judges anybody's table, says what it left out, and refuses what it cannot read."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from llmlab.cli import main
+from tests.real_data import GPT, SONNET, real
 
-LIVEBENCH = Path(__file__).parents[2] / "../shared/data/livebench_items.csv"
-SONNET, GPT = "claude-3-5-sonnet-20240620", "gpt-4o-2024-08-06"
+LIVEBENCH = ("--baseline", GPT, "--candidate", SONNET, "--id", "question_id")
 # Student's sleep data (R's `sleep`), extra hours of sleep under two drugs for the same ten patients
 SLEEP = pd.DataFrame(
     {
@@ -33,19 +32,16 @@ def run(*arguments, code=0):
 
 
 def rows(*arguments):
-    """The comparisons of --json."""
     return json.loads(run(*arguments, "--json"))["comparisons"]
 
 
 def saved(tmp_path, table, name="scores.csv"):
-    """The table as a file."""
     path = tmp_path / name
     table.to_parquet(path) if name.endswith(".parquet") else table.to_csv(path, index=False)
     return path
 
 
 def tidy(table=SLEEP):
-    """The sleep data with a row per score."""
     return table.melt(id_vars=["patient", "ward"], value_vars=["one", "two"], var_name="drug", value_name="extra")
 
 
@@ -60,7 +56,6 @@ def test_the_sleep_data_give_the_textbooks_t_test(tmp_path):
 
 
 def test_json_has_exactly_the_promised_keys(tmp_path):
-    """Scripts read these names."""
     (row,) = rows(saved(tmp_path, SLEEP), *WIDE)
     assert list(row) == [
         *("metric", "baseline", "candidate", "category", "difference", "se", "df", "ci", "p_value", "p_adjusted"),
@@ -110,7 +105,6 @@ def test_empty_scores_are_counted_and_left_out(tmp_path):
 
 
 def test_true_and_false_are_one_and_zero(tmp_path):
-    """Many tools log pass or fail as words."""
     words = pd.DataFrame({"patient": list("abcdef"), "one": ["False"] * 6, "two": ["true"] * 3 + ["FALSE"] * 3})
     assert rows(saved(tmp_path, words), *WIDE)[0]["difference"] == 0.5
     real = words.assign(one=False, two=[True] * 3 + [False] * 3)
@@ -130,14 +124,12 @@ def test_true_and_false_are_one_and_zero(tmp_path):
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_row(tmp_path, change, message):
-    """One line on standard error, exit code 2."""
     said = run(saved(tmp_path, change(SLEEP)), *WIDE, code=2)
     assert message in said
     assert "Traceback" not in said
 
 
 def test_rows_longer_than_the_header_and_double_columns_are_refused(tmp_path):
-    """Neither is dropped or shifted in silence."""
     path = tmp_path / "long.csv"
     path.write_text("patient,one,two\na,1,2\nb,1,2,3\n")
     assert "long.csv:3: is not a whole CSV" in run(path, *WIDE, code=2)
@@ -151,7 +143,6 @@ def test_rows_longer_than_the_header_and_double_columns_are_refused(tmp_path):
 
 
 def test_a_case_in_two_clusters_is_refused(tmp_path):
-    """In a tidy table every row of a case names the same cluster."""
     table = tidy()
     table.loc[15, "ward"] = "z"
     assert "row 16: 'p5' has 'ward' 'z', and 'c'" in run(saved(tmp_path, table), *TIDY, "--cluster", "ward", code=2)
@@ -169,7 +160,6 @@ def test_a_case_in_two_clusters_is_refused(tmp_path):
     ],
 )
 def test_calls_that_mean_nothing_are_refused(tmp_path, arguments):
-    """Exit code 2 and a sentence, no traceback."""
     assert "Traceback" not in run(saved(tmp_path, SLEEP), *arguments, code=2)
 
 
@@ -182,14 +172,12 @@ def test_a_margin_gives_a_verdict_and_too_few_clusters_give_none(tmp_path):
 
 
 def test_a_single_pair_is_stated_and_never_a_number(tmp_path):
-    """One case: nulls, INCONCLUSIVE, no NaN."""
     (row,) = rows(saved(tmp_path, SLEEP.head(1)), *WIDE, "--margin", "0.1")
     assert (row["difference"], row["ci"], row["n_pairs"], row["verdict"]) == (None, None, 1, "INCONCLUSIVE")
     assert "too few cases" in run(saved(tmp_path, SLEEP.head(1)), *WIDE)
 
 
 def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path):
-    """A column called by an escape sequence is shown, not obeyed."""
     path = saved(tmp_path, SLEEP.rename(columns={"two": "\x1b[31mtwo"}))
     said = run(path, "--baseline", "one", "--candidate", "\x1b[31mtwo", "--id", "patient")
     assert "\x1b" not in said
@@ -197,36 +185,29 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path):
     assert "\x1b" not in run(path, "--baseline", "\x1b[2Jx", "--candidate", "one", "--id", "patient", code=2)
 
 
-@pytest.mark.skipif(not LIVEBENCH.exists(), reason="../shared/data/livebench_items.csv is not here")
 def test_livebench_by_task_and_by_category_as_published_in_the_methods():
     """The cluster changes the decision: unclustered p .0248, by 18 tasks p .14172."""
-    pair = ("--baseline", GPT, "--candidate", SONNET, "--id", "question_id")
-    (plain,) = rows(LIVEBENCH, *pair)
-    assert plain["difference"] == pytest.approx(0.030564, abs=1e-6)
-    assert plain["se"] == pytest.approx(0.013597, abs=1e-6)
-    assert plain["p_value"] == pytest.approx(0.0248, abs=5e-5)
-    (task,) = rows(LIVEBENCH, *pair, "--cluster", "task")
-    assert task["se"] == pytest.approx(0.0195841, abs=1e-7)
-    assert task["df"] == pytest.approx(13.5088, abs=1e-4)
+    table = real("livebench_items.csv")
+    (plain,), (task,) = rows(table, *LIVEBENCH), rows(table, *LIVEBENCH, "--cluster", "task")
+    assert [plain["difference"], plain["se"]] == pytest.approx([0.030564, 0.013597], abs=1e-6)
+    assert [plain["p_value"], task["df"]] == pytest.approx([0.0248, 13.5088], abs=1e-4)
+    assert [task["se"], *task["ci"]] == pytest.approx([0.0195841, -0.011583, 0.072711], abs=1e-6)
     assert task["p_value"] == pytest.approx(0.14172, abs=1e-5)
-    assert task["ci"] == pytest.approx([-0.011583, 0.072711], abs=1e-6)
     assert (task["n_pairs"], task["n_clusters"]) == (1136, 18)
 
 
-@pytest.mark.skipif(not LIVEBENCH.exists(), reason="../shared/data/livebench_items.csv is not here")
 def test_livebench_categories_within_a_margin_of_two_points():
     """One-sided p at m .02, unclustered: three of six categories are below .05; by 2 to 4 tasks none is settled."""
-    pair = ("--baseline", GPT, "--candidate", SONNET, "--id", "question_id", "--by", "category", "--margin", "0.02")
-    verdicts = {row["category"]: row["verdict"] for row in rows(LIVEBENCH, *pair)}
+    asked = (real("livebench_items.csv"), *LIVEBENCH, "--by", "category", "--margin", "0.02")
+    verdicts = {row["category"]: row["verdict"] for row in rows(*asked)}
     assert {name for name, word in verdicts.items() if word == "PASS"} == {None, "coding", "data_analysis", "math"}
     assert set(verdicts.values()) == {"PASS", "INCONCLUSIVE"}
-    clustered = [row for row in rows(LIVEBENCH, *pair, "--cluster", "task") if row["category"] is not None]
+    clustered = [row for row in rows(*asked, "--cluster", "task") if row["category"] is not None]
     assert {row["verdict"] for row in clustered} == {"INCONCLUSIVE"}
     assert len(clustered) == 6
 
 
 def test_scores_outside_0_to_1_are_not_said_in_points(tmp_path):
-    """Hours are hours."""
     said = run(saved(tmp_path, SLEEP), *WIDE)
     assert "points" not in said
     assert "1.6 higher than one" in said
@@ -242,7 +223,6 @@ def test_scores_outside_0_to_1_are_not_said_in_points(tmp_path):
 
 
 def weighted(w):
-    """The sleep data with a column of weights."""
     return SLEEP.assign(w=w)
 
 
@@ -260,7 +240,6 @@ def test_weighted_cases_give_the_weighted_mean_and_say_so(tmp_path, form):
 
 
 def test_equal_weights_change_nothing(tmp_path):
-    """All the same is no weighting."""
     path = saved(tmp_path, weighted(3))
     assert rows(path, *WIDE, "--weight", "w") == rows(path, *WIDE)
 
@@ -275,7 +254,6 @@ def test_a_weight_that_is_no_number_above_0_is_refused_with_its_row(tmp_path, wr
 
 
 def test_a_weight_that_varies_within_a_case_is_refused(tmp_path):
-    """Each row of a tidy table repeats its case's weight."""
     table = tidy().assign(w=range(1, 21))
     told = run(saved(tmp_path, table), *TIDY, "--weight", "w", code=2)
     assert "row 11: 'p0' weighs 11, and 1 in a row before: give a case one weight" in told

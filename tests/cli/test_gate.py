@@ -86,25 +86,14 @@ def test_the_text_of_a_pull_request_shows_verdict_bill_and_flips_and_no_markup_o
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.slow
-def test_with_the_ledger_a_second_candidate_pays(tmp_path):
-    """The same gate again is free; another candidate on the same cases is not."""
-    noisy(0.1, n=40).to_parquet("r.parquet")
-    asked = [json.loads(run("--candidate", "v2", "--ledger", "--json").stdout)["asked_confidence"] for _ in range(2)]
-    noisy(0.1, n=40, seed=1).to_parquet("r.parquet")
-    asked.append(json.loads(run("--candidate", "v2", "--ledger", "--json").stdout)["asked_confidence"])
-    assert asked == [0.95, 0.95, pytest.approx(0.9875)]
-
-
-@pytest.mark.usefixtures("project")
 def test_the_ledger_of_a_project_is_counted_unless_somebody_says_no():
     """Without an option: counted and logged where there is a store; a receipt tells of `--no-ledger`."""
     said = []
-    for seed, arguments in enumerate([[], ["--no-ledger"], []]):
+    for seed, arguments in enumerate([[], ["--no-ledger"], ["--ledger"]]):
         noisy(0.1, n=40 + seed, seed=seed).to_parquet("r.parquet")
         document = json.loads(run("--candidate", "v2", "--json", *arguments).stdout)
-        said.append((document["ledger"], document["look"]))
-    assert said == [("counted", 1), ("--no-ledger", 1), ("counted", 2)]
+        said.append((document["ledger"], document["look"], document["asked_confidence"]))
+    assert said == [("counted", 1, 0.95), ("--no-ledger", 1, 0.95), ("counted", 2, pytest.approx(0.9875))]
 
 
 def test_without_a_store_the_decision_says_that_nothing_was_counted(desk, monkeypatch):

@@ -39,10 +39,6 @@ def test_every_command_that_exists_can_be_loaded():
     assert set(main.list_commands(context)) <= set(COMMANDS)
 
 
-def test_a_command_that_does_not_exist_is_a_mistake_in_the_call():
-    assert call("frobnicate").exit_code == 2
-
-
 @pytest.mark.parametrize(
     ("provider", "model_id", "code", "word"),
     [("openai", "gpt-4o-2024-08-06", 0, "pinned"), ("openai", "gpt-4o", 1, "floating"), ("nobody", "x", 1, "floating")],
@@ -68,6 +64,6 @@ def test_debug_shows_the_traceback(project):
     assert type(done.exception).__name__ == "FileRuleError"
 
 
-def test_a_missing_argument_is_exit_code_two():
-    assert call("new", "mine").exit_code == 2
-    assert call("run").exit_code == 2
+@pytest.mark.parametrize("arguments", [["new", "mine"], ["run"], ["frobnicate"]])
+def test_a_missing_argument_or_an_unknown_command_is_exit_code_two(arguments):
+    assert call(*arguments).exit_code == 2

@@ -13,12 +13,10 @@ from tests.registry.made import HOSTILE, judged, moved, registered
 
 
 def llmlab(*arguments: object) -> Result:
-    """One command."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def test_a_release_from_bundle_file_to_export(project: Path, tmp_path: Path) -> None:
-    """Register with a receipt, promote, list, audit, export."""
     results, decision, folder = judged(project)
     results.bundles["new"].save(tmp_path / "new.yaml")
     decision.receipt().save(tmp_path / "receipt.json")
@@ -44,7 +42,6 @@ def test_a_refused_promotion_exits_with_1_and_says_why(project: Path) -> None:
 
 
 def test_a_rollback_is_one_line_and_without_history_a_refusal(project: Path) -> None:
-    """Exit codes 0 and 1."""
     registry, (one, two) = registered(project, 2)
     moved(registry, one)
     moved(registry, two)

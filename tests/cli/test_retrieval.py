@@ -8,8 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from llmlab.cli.retrieval import retrieval
-
-DATA = Path(__file__).parents[2] / "../shared/data"
+from tests.real_data import real
 
 QRELS = "q1 0 a 1\nq2 0 b 1\nq2 0 c 1\nq3 0 d 1\nq4 0 e 0\n"
 RUN = "q1 Q0 a 1 2 r\nq1 Q0 x 2 1 r\nq2 Q0 y 1 2 r\nq2 Q0 b 2 1 r\n"
@@ -35,15 +34,8 @@ def test_json_holds_value_interval_and_number_of_queries_of_each_metric(files):
     assert found["metrics"]["RR"]["n_queries"] == 3
     low, high = found["metrics"]["P@2"]["ci"]
     assert low < found["metrics"]["P@2"]["value"] < high
-    assert found["queries"] == {
-        "used": 3,
-        "missing": 1,
-        "empty": 0,
-        "without_relevant": 1,
-        "unjudged": 0,
-        "repeated_documents": 0,
-        "repeated_judgements": 0,
-    }
+    counts = "used missing empty without_relevant unjudged repeated_documents repeated_judgements"
+    assert found["queries"] == dict(zip(counts.split(), (3, 1, 0, 1, 0, 0, 0), strict=True))
     assert "comparisons" not in found
     assert "per_query" not in found
 
@@ -51,22 +43,8 @@ def test_json_holds_value_interval_and_number_of_queries_of_each_metric(files):
 def test_a_baseline_adds_a_comparison_for_each_metric(files):
     result = called(files["qrels"], files["run"], "-m", "RR", "-m", "R@2", "--baseline", files["worse"], "--json")
     first, second = json.loads(result.stdout)["comparisons"]
-    assert set(first) >= {
-        "metric",
-        "baseline",
-        "candidate",
-        "category",
-        "difference",
-        "se",
-        "df",
-        "ci",
-        "p_value",
-        "p_adjusted",
-        "n_pairs",
-        "n_clusters",
-        "method",
-        "verdict",
-    }
+    keys = "metric baseline candidate category difference se df ci p_value p_adjusted n_pairs n_clusters method verdict"
+    assert set(first) >= set(keys.split())
     assert (first["metric"], second["metric"]) == ("RR", "R@2")
     assert (first["candidate"], first["baseline"], first["category"], first["verdict"]) == ("run", "worse", None, None)
     assert first["difference"] == pytest.approx((0.5 + 0.5 + 0) / 3)
@@ -86,9 +64,7 @@ def test_clusters_are_read_from_lines_of_query_and_group(files, tmp_path):
 def test_values_per_query_come_as_json_and_as_tab_separated_lines(files):
     arguments = [files["qrels"], files["run"], "-m", "RR", "--per-query"]
     assert json.loads(called(*arguments, "--json").stdout)["per_query"] == {
-        "q1": {"RR": 1.0},
-        "q2": {"RR": 0.5},
-        "q3": {"RR": 0.0},
+        name: {"RR": value} for name, value in (("q1", 1.0), ("q2", 0.5), ("q3", 0.0))
     }
     text = called(*arguments).stdout
     assert text.startswith("query_id\tRR\nq1\t1.000000\nq2\t0.500000\nq3\t0.000000\n")
@@ -152,18 +128,14 @@ def test_a_run_is_not_compared_with_itself(files):
 
 def test_xquad_by_article_gives_the_known_figures(tmp_path):
     """METHODS: difference .133373, CR2 by article .0121848."""
-    if not DATA.exists():
-        pytest.skip("the shared XQuAD files are not beside this checkout")
-    queries = map(json.loads, (DATA / "xquad_en_queries.jsonl").read_text(encoding="utf-8").splitlines())
+    queries = map(json.loads, real("xquad_en_queries.jsonl").read_text(encoding="utf-8").splitlines())
     groups = tmp_path / "articles.tsv"
     groups.write_text("".join(f"{query['query_id']}\t{query['article']}\n" for query in queries))
-    qrels, run, base = (str(DATA / f"xquad_en_{name}.txt") for name in ("qrels_binary", "run_bm25", "run_overlap"))
+    qrels, run, base = (str(real(f"xquad_en_{name}.txt")) for name in ("qrels_binary", "run_bm25", "run_overlap"))
     found = json.loads(called(qrels, run, "-m", "RR", "--cluster", str(groups), "--baseline", base, "--json").stdout)
-    assert found["metrics"]["RR"]["value"] == pytest.approx(0.950339, abs=5e-7)
-    assert found["metrics"]["RR"]["n_queries"] == 1190
-    row = found["comparisons"][0]
-    assert row["difference"] == pytest.approx(0.133373, abs=5e-7)
-    assert row["se"] == pytest.approx(0.0121848, abs=5e-8)
+    measured, row = found["metrics"]["RR"], found["comparisons"][0]
+    assert [measured["value"], row["difference"], row["se"]] == pytest.approx([0.950339, 0.133373, 0.0121848], abs=5e-7)
+    assert measured["n_queries"] == 1190
 
 
 ODD = "q1 Q0 a 1 2.5 r\nq1 Q0 b 2 1.5 r\nq2 Q0 b 1 3 r\nq3 Q0 x 1 1 r\n"

@@ -136,7 +136,6 @@ def test_a_cluster_flips_as_a_whole():
 @given(
     d=st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.0, 0.5, 1.0]), min_size=3, max_size=12), level=st.floats(0.5, 0.999)
 )
-@settings(max_examples=100, deadline=None)
 def test_p_and_interval_agree_at_every_level(d, level):
     """0 lies outside the interval where p is below 1 - level, and nowhere else."""
     result = mean_difference(d, bounds=(-1.0, 1.0), level=level)
