@@ -30,26 +30,9 @@ STOP_REASONS = {
     "stop_sequence": "stop_sequence",
     "tool_calls": "tool_use",
 }
-KNOWN_FIELDS = frozenset(
-    [
-        "model",
-        "messages",
-        "max_tokens",
-        "system",
-        "temperature",
-        "top_p",
-        "top_k",
-        "stop_sequences",
-        "stream",
-        "tools",
-        "tool_choice",
-        "metadata",
-        "thinking",
-        "output_config",
-        "cache_control",
-        "service_tier",
-    ]
-)
+KNOWN_FIELDS = {"model", "messages", "max_tokens", "system", "temperature", "top_p", "top_k", "stop_sequences"}
+KNOWN_FIELDS |= {"stream", "tools", "tool_choice", "metadata", "thinking", "output_config", "cache_control"}
+KNOWN_FIELDS |= {"service_tier"}
 
 
 def error(status: int, headers: dict[str, str], message: str = "") -> dict[str, Any]:

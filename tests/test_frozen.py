@@ -1,6 +1,6 @@
 """What version 0.1 wrote is still read, and still gives the same digests, keys, names and numbers.
 
-The files lie in `tests/frozen/`; `write.py` there says how they were made, `facts.py` what is held to.
+The files lie in `tests/frozen/`; `facts.py` there says what is held to.
 """
 
 from __future__ import annotations

@@ -8,24 +8,11 @@ import pytest
 
 import llmlab
 
-HEAVY = (
-    "numpy",
-    "pandas",
-    "aiohttp",
-    "mlflow",
-    "datasets",
-    "statsmodels",
-    "scipy",
-    "sklearn",
-    "matplotlib",
-    "ipywidgets",
-    "papermill",
-    "pydantic",
-)
+HEAVY = {"numpy", "pandas", "aiohttp", "mlflow", "datasets", "statsmodels", "scipy", "sklearn", "matplotlib"}
+HEAVY |= {"ipywidgets", "papermill", "pydantic"}
 
 
 def test_all_is_sorted_and_small():
-    """The public names are in order, and few enough to be learnt."""
     assert llmlab.__all__ == sorted(llmlab.__all__)
     assert len(llmlab.__all__) <= 30
 
@@ -37,7 +24,6 @@ def test_every_public_name_resolves(name):
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    """A typo is told like any other."""
     with pytest.raises(AttributeError, match="no attribute 'rnu'"):
         _ = llmlab.rnu
 
@@ -47,7 +33,7 @@ def test_importing_llmlab_loads_nothing_heavy():
     code = "import sys, json, llmlab; print(json.dumps(sorted(m for m in sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     loaded = {module.partition(".")[0] for module in json.loads(done.stdout)}
-    assert not loaded & set(HEAVY)
+    assert not loaded & HEAVY
 
 
 def test_importing_llmlab_reads_no_environment_and_touches_no_network():

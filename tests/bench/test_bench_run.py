@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +16,13 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.openai import OpenAIClient
+from llmlab.engine.plan import make_plan
+from llmlab.engine.progress import Progress
+from llmlab.engine.runner import Scoring, execute
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.answers import AnswerSheet
 from tests.bench.conftest import Measured
-from tests.bench.test_bench_calls import CALLS, LATENCY_S, call_all_barely
+from tests.bench.test_bench_calls import CALLS, LIMITS, assert_near_the_limit
 from tests.loopback import Loopback
 
 pytestmark = [pytest.mark.bench, pytest.mark.slow]
@@ -46,46 +52,20 @@ def questions(n: int, name: str = "") -> GoldenSet:
     return GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"{name} {i} ".ljust(200, "x")}) for i in range(n)))
 
 
-@pytest.mark.parametrize(("in_flight", "most_times_the_limit"), [(32, 1.15), (128, 1.5)])
+@LIMITS
 def test_a_run_takes_little_longer_than_the_physical_limit(
-    loopback: Loopback, tmp_path: Path, measured: Measured, in_flight: int, most_times_the_limit: float
+    loopback: Loopback, tmp_path: Path, measured: Measured, in_flight: int, most: float
 ) -> None:
-    """2,000 calls of 50 ms by `ll.run`: at most so many times calls x latency / in flight, and 1 ms of CPU per call.
+    """2,000 calls of 50 ms by `ll.run`, from the first request to the last answer on disk."""
+    golden = questions(CALLS)
 
-    The wall time is that of the calls (from the first request to the last answer on disk), as the server's latency
-    bounds nothing else. Where bare sockets lose more than a third of the margin, the machine is too busy to tell.
-    """
-    import asyncio
+    def start(store: CallStore) -> Coroutine[Any, Any, object]:
+        client = OpenAIClient(loopback.base_url, api_key_env=None)
+        plan = make_plan(BUNDLE, golden, client_of=lambda _: client)
+        return execute(plan, store, Progress(total=CALLS), Scoring(AnswerSheet(CALLS)), concurrency=in_flight)
 
-    from llmlab.engine.plan import make_plan
-    from llmlab.engine.progress import Progress
-    from llmlab.engine.runner import Scoring, execute
-    from llmlab.results.answers import AnswerSheet
-
-    loopback.set(latency_s=LATENCY_S, log_bodies=False)
-    golden, limit_s = questions(CALLS), CALLS * LATENCY_S / in_flight
-    best = bare = best_cpu_ms = float("inf")
-    for attempt in range(6):
-        client, progress = OpenAIClient(loopback.base_url, api_key_env=None), Progress(total=CALLS)
-        plan = make_plan(BUNDLE, golden, client_of=lambda _, client=client: client)
-        with CallStore(tmp_path / f"{attempt}.sqlite") as store:
-            started_s, cpu_s = time.perf_counter(), time.process_time()
-            asyncio.run(execute(plan, store, progress, Scoring(AnswerSheet(CALLS)), concurrency=in_flight))
-            best = min(best, (time.perf_counter() - started_s) / limit_s)
-            best_cpu_ms = min(best_cpu_ms, (time.process_time() - cpu_s) / CALLS * 1000)
-            assert len(store) == progress.done == CALLS
-        if best <= most_times_the_limit and best_cpu_ms <= 1:
-            break
-        started_s = time.perf_counter()
-        asyncio.run(call_all_barely(loopback, in_flight))
-        bare = min(bare, (time.perf_counter() - started_s) / limit_s)
-    print(f"{in_flight} in flight: {best:.2f} x the limit (bare {bare:.2f} x), {best_cpu_ms:.2f} ms of CPU per call")
-    measured(f"a run, {in_flight} in flight: against the limit", best, most_times_the_limit, "x")
-    measured(f"a run, {in_flight} in flight: CPU per call", best_cpu_ms, 1, "ms")
-    if bare > 1 + (most_times_the_limit - 1) / 3 and (best > most_times_the_limit or best_cpu_ms > 1):
-        pytest.skip(f"this machine is too busy: bare sockets take {bare:.2f} x the limit, llmlab {best:.2f} x")
-    assert best_cpu_ms <= 1
-    assert best <= most_times_the_limit
+    how: dict[str, Any] = {"loopback": loopback, "folder": tmp_path, "measured": measured, "most": most}
+    assert_near_the_limit("a run", start, in_flight=in_flight, **how)
 
 
 def test_stored_calls_replay_at_twenty_thousand_per_second(tmp_path: Path, measured: Measured) -> None:

@@ -92,18 +92,7 @@ def test_self_preference_comes_with_authors(tmp_path):
     path = tmp_path / "v.csv"
     table = judged_verdicts(300, seed=1, own=1.2)
     table.to_csv(path, index=False)
-    columns = [
-        "--label",
-        "label",
-        "--order1",
-        "order1",
-        "--order2",
-        "order2",
-        "--author1",
-        "author_1",
-        "--author2",
-        "author_2",
-    ]
+    columns = "--label label --order1 order1 --order2 order2 --author1 author_1 --author2 author_2"
     found = [
         json.loads(called(path, *columns.split(), "--judge-author", name, "--json").output)["groups"][0]
         for name in ("judge", str(table["judge"][0]))

@@ -1,6 +1,7 @@
 """What a later version must still say of the files that version 0.1 wrote: plain values, by the public paths alone.
 
-`write` keeps these facts as JSON beside the files, and `tests/test_frozen.py` computes them again. Frozen are digests,
+They were written once, by 0.1.0, and lie as JSON beside the files; `tests/test_frozen.py` computes them again. A fact
+that is changed on purpose is changed there by hand, with its line in CHANGELOG. Frozen are digests,
 call keys, names, means, differences with their standard errors and degrees of freedom, kappa and retrieval metrics.
 Sentences, intervals, p values, margins' verdicts and planned sizes are not.
 """
@@ -24,7 +25,7 @@ import pandas as pd
 import llmlab as ll
 
 HERE = Path(__file__).parent
-GIVEN = HERE / "given"  # written by people: bundles, policies, corpora; `write` leaves them alone
+GIVEN = HERE / "given"  # written by people: bundles, policies, corpora
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 ROOMS = ("gate", "judge", "notebook", "plots", "registry", "retrieval", "scorers", "simulate", "tracking", "widgets")
 VALUES = ("Bundle", "Case", "GatePolicy", "Generation", "GoldenSet", "ModelRef", "Request", "Results", "Score", "Usage")

@@ -116,13 +116,20 @@ def released(planted, folder, *, decide_on):
 
 
 @pytest.mark.parametrize("decide_on", ["raw", "corrected"])
-def test_cases_added_since_are_judged_with_the_receipts_passports_and_harm_on_them_voids_it(project, folder, decide_on):
+def test_cases_added_since_are_judged_with_the_receipts_passports(project, folder, decide_on):
     """Judged cases that pass leave the receipt standing, on raw and on corrected numbers."""
     planted = judged_results(200, labelled=80, seed=1, gain=0.5)
     version, passports = released(planted, folder, decide_on=decide_on)
     grown(planted, folder, better=0.5)
     assert promote(version, experiment=folder, reason="still better", passports=passports).version == 1
-    grown(planted, folder, better=-0.8)  # the guard is read on them too
+
+
+@pytest.mark.parametrize("decide_on", ["raw", "corrected"])
+def test_harm_on_judged_cases_added_since_voids_the_receipt(project, folder, decide_on):
+    """The guard is read on them too, whose metric a judge gives."""
+    planted = judged_results(200, labelled=80, seed=1, gain=0.5)
+    version, passports = released(planted, folder, decide_on=decide_on)
+    grown(planted, folder, better=-0.8)
     with pytest.raises(RegistryError, match="on the 30 cases added since: v2 against v1 breaks 1 condition"):
         promote(version, experiment=folder, reason="r", passports=passports)
 

@@ -27,9 +27,12 @@ import pydantic
 import llmlab
 from llmlab.base.display import Shown
 from llmlab.bundle.bundle import Bundle
+from llmlab.gate import GatePolicy, Receipt
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.scorers import Score, scorer
+from llmlab.search.corpus import Corpus, Document
 
 __all__ = ["answers_with", "classes", "everything", "modules"]
 
@@ -72,15 +75,15 @@ def everything(text: str) -> dict[str, Any]:
         "CaseView": dataclasses.replace(results.show(text), requests={text: text}),
         "GoldenSet": results.golden,
         "Bundle": _bundle(text),
-        "Receipt": _receipt(text),
-        "GatePolicy": _policy(),
-        "JudgePassport": _passport(text),
+        "Receipt": _model(Receipt, text),
+        "GatePolicy": GatePolicy.model_validate({"baseline": "none", "floors": [{"metric": "right", "at_least": 0.1}]}),
+        "JudgePassport": _model(JudgePassport, text),
         "Flips": results.flips(text, f"{text}3"),
         "Worst": results.worst(3),
         "Comparison": results.compare(text),
         "Calibration": _calibration(text),
         **_retrieval(text),
-        "Corpus": _corpus(text),
+        "Corpus": Corpus(documents=(Document(id=text, text=text, title=text),), name=text),
         "Index": _index(text),
         **_tries(results, text),
         **_widgets(results, text),
@@ -115,12 +118,6 @@ def _bundle(text: str) -> Bundle:
         literal, model="offline/extractive-1", name="v", system="{% raw %}" + text + "{% endraw %}"
     )
     return bundle.model_copy(update={"metadata": {"author": text, "notes": text}})  # its name cannot be hostile
-
-
-def _corpus(text: str) -> Any:
-    from llmlab.search.corpus import Corpus, Document
-
-    return Corpus(documents=(Document(id=text, text=text, title=text),), name=text)
 
 
 def _index(text: str) -> Any:
@@ -189,24 +186,6 @@ def _retrieval(text: str) -> dict[str, Any]:
     }
 
 
-def _receipt(text: str) -> Any:
-    from llmlab.gate import Receipt
-
-    return _model(Receipt, text)
-
-
-def _passport(text: str) -> Any:
-    from llmlab.results.passport import JudgePassport
-
-    return _model(JudgePassport, text)
-
-
-def _policy() -> Any:
-    from llmlab.gate import GatePolicy
-
-    return GatePolicy.model_validate({"baseline": "none", "floors": [{"metric": "right", "at_least": 0.1}]})
-
-
 def _model(cls: type[pydantic.BaseModel], text: str) -> Any:
     hints = _hints(cls)
     return cls.model_construct(**{name: _value(hints[name], text, name) for name in cls.model_fields})
@@ -256,17 +235,9 @@ def _plain_value(kind: Any, text: str, name: str) -> Any:
         return DATE if name.endswith("_at") or name == "when" else known.get(name, text)
     if isinstance(kind, type) and issubclass(kind, Path):
         return Path(text.replace("\0", "") or "x")
-    simple: dict[Any, Any] = {
-        bool: True,
-        int: 3,
-        float: 0.5,
-        Decimal: Decimal("0.5"),
-        date: date(2026, 1, 1),
-        datetime: datetime(2026, 1, 1, tzinfo=UTC),
-        Results: None,
-        Bundle: None,
-    }
-    if kind in simple and simple[kind] is not None:
+    numbers = {bool: True, int: 3, float: 0.5, Decimal: Decimal("0.5")}
+    simple = {**numbers, date: date(2026, 1, 1), datetime: datetime(2026, 1, 1, tzinfo=UTC)}
+    if kind in simple:
         return simple[kind]
     if kind is Results:
         return answers_with(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import time
@@ -14,7 +13,7 @@ import pytest
 from llmlab import registry, tracking
 from llmlab.base.errors import LlmlabError
 from llmlab.base.yamlfile import read_model
-from llmlab.bundle.bundle import Bundle, load_bundles
+from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
 from llmlab.bundle.export import Exported
 from llmlab.bundle.prompt import fill
@@ -31,22 +30,8 @@ from tests.made_results import made
 from tests.registry.made import bundle
 
 PACKAGE = Path(__file__).parents[2] / "llmlab"
-PATHS = (
-    "../evil",
-    "../../../../tmp/evil",
-    "/tmp/evil",
-    "..\\evil",
-    "a/../../evil",
-    "%2e%2e%2fevil",
-    "evil\0.txt",
-    "~/evil",
-    "C:\\evil",
-    "file:///tmp/evil",
-    "....//evil",
-    "-rf",
-    ".",
-    "..",
-)
+PATHS = ("../evil", "../../../../tmp/evil", "/tmp/evil", "..\\evil", "a/../../evil", "%2e%2e%2fevil", "evil\0.txt")
+PATHS += ("~/evil", "C:\\evil", "file:///tmp/evil", "....//evil", "-rf", ".", "..")
 TEMPLATES = (
     "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "{{ question.__init__.__globals__ }}",
@@ -140,11 +125,15 @@ def test_a_template_inside_an_input_or_an_answer_stays_text(text: str) -> None:
     assert text in Case(id="q", inputs={"question": text}).question
 
 
+def outside(project: Path) -> list[Path]:
+    """What lies beside the project."""
+    return sorted(file for file in project.parent.rglob("*") if not file.is_relative_to(project))
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_no_name_leads_out_of_its_folder(path: str, project: Path) -> None:
     """Row 84: bundles, models, variants, experiments, figures, corpora, spool and exports."""
-    outside = project.parent
-    before = sorted(file for file in outside.rglob("*") if not file.is_relative_to(project))
+    before = outside(project)
     for make in (
         lambda: bundle(name=path),
         lambda: registry.register(bundle(name=path)),
@@ -157,22 +146,21 @@ def test_no_name_leads_out_of_its_folder(path: str, project: Path) -> None:
     ):
         with pytest.raises((ValueError, LlmlabError)):
             make()
-    assert sorted(file for file in outside.rglob("*") if not file.is_relative_to(project)) == before
+    assert outside(project) == before
 
 
 def test_hostile_variants_cases_experiments_and_figures_are_logged_inside(project: Path) -> None:
     """Names that a run may have are anybody's: each is kept as a text, none is a path."""
     from matplotlib.figure import Figure
 
-    outside = project.parent
-    before = sorted(file for file in outside.rglob("*") if not file.is_relative_to(project))
+    before = outside(project)
     results = made({f"v{path}": [1.0, 0.0] for path in PATHS[:6]})
     logged = tracking.log(results, figures=dict.fromkeys(PATHS[:6], Figure()), experiment="../../evil")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         with pytest.warns(RuntimeWarning, match="kept in"):
             tracking.log(results, figures=dict.fromkeys(PATHS[:6], Figure()), experiment="../../evil")
-    assert sorted(file for file in outside.rglob("*") if not file.is_relative_to(project)) == before
+    assert outside(project) == before
     assert set(tracking.load(logged.sweep_id, experiment="../../evil").variants) == set(results.variants)
     assert len(tracking.sync()) == 1
 
@@ -237,10 +225,3 @@ def test_a_dataset_with_a_script_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
     golden = GoldenSet((Case(id="q1", inputs={"question": "?"}),))
     assert GoldenSet.from_hf(golden.to_hf()).digest == golden.digest
-
-
-def test_bundles_of_a_folder_are_its_files_and_nothing_beside(tmp_path: Path) -> None:
-    """A link out of the folder is read as the file it is, and names stay file stems."""
-    bundle().save(tmp_path / "v1.yaml")
-    assert set(load_bundles(tmp_path)) == {"v1"}
-    assert json.loads(json.dumps({"a": 1})) == {"a": 1}

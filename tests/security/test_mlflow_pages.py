@@ -15,6 +15,7 @@ from llmlab import registry, tracking
 from llmlab.notebook import run_notebook
 from llmlab.plots import quality_against
 from llmlab.tracking.store import open_store
+from tests.made_results import experiment
 from tests.notebook.notebooks import code, write
 from tests.payloads import SCRIPTS
 from tests.registry.made import POLICY, bundle
@@ -66,11 +67,7 @@ def test_nothing_that_is_logged_registered_or_promoted_is_live_in_mlflow(project
     hostile = "{% raw %}" + ALL + "{% endraw %}{{ question }}"
     bundles = {name: bundle(k=i, name="help_desk", template=hostile) for i, name in enumerate(names)}
     results = replace(results, bundles=bundles, frame=results.frame.assign(text=ALL, explanations=""))
-    folder = project / "experiment"
-    folder.mkdir()
-    (folder / "gate.yaml").write_text(POLICY)
-    assert results.golden is not None
-    results.golden.save(folder / "golden.jsonl")
+    folder = experiment(project, POLICY, results.golden)
     logged = tracking.log(results, figures={text: quality_against(results, against="right")}, experiment=text)
     version = registry.register(bundles[names[0]])
     registry.promote(version, experiment=folder, reason=ALL[:450], force=True)

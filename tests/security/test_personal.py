@@ -11,7 +11,7 @@ import pytest
 
 import llmlab as ll
 from llmlab import registry, tracking
-from llmlab.base.errors import DataError
+from llmlab.base.errors import DataError, RegistryError
 from llmlab.base.private import find_pii, pseudonymised, told
 from llmlab.clients.base import Generation
 from llmlab.gate import GatePolicy
@@ -19,7 +19,7 @@ from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.results import Results
 from llmlab.search.corpus import Corpus
 from llmlab.tracking.store import open_store
-from tests.made_results import made
+from tests.made_results import experiment, made, with_cases
 from tests.registry.made import POLICY
 from tests.registry.made import bundle as pinned
 
@@ -198,31 +198,27 @@ def test_an_unknown_policy_is_refused(project: Path) -> None:
         tracking.log(results_with_it())
 
 
+def _of_a_person(_: int, case: Case) -> Case:
+    return replace(case, inputs={"question": f"{case.id}@firma.de?"}, cluster=f"{case.id}@firma.de")
+
+
 def test_a_release_on_redacted_logs_is_checked_as_any_other_and_its_golden_set_may_grow(project: Path) -> None:
     """The verdict is recomputed from pseudonymous cases; unchanged cases of a grown set are known again."""
     (project / "pyproject.toml").write_text('[tool.llmlab]\npii = "redact"\n')
     right = [1.0] * 60 + [0.0] * 60
     plain = made({"old": right, "new": [1.0] * 110 + [0.0] * 10})
-    assert plain.golden is not None
-    cases = GoldenSet(
-        tuple(
-            replace(case, inputs={"question": f"{case.id}@firma.de?"}, cluster=f"{case.id}@firma.de")
-            for case in plain.golden
-        )
-    )
+    private = with_cases(plain, _of_a_person)
     bundles = {"old": pinned(k=1), "new": pinned(k=2)}
-    results = replace(plain, golden=cases, golden_digest=cases.digest, bundles=bundles)
-    folder = project / "experiment"
-    folder.mkdir()
-    (folder / "gate.yaml").write_text(POLICY)
-    cases.save(folder / "golden.jsonl")
+    results = replace(private, bundles=bundles)
+    folder = experiment(project, POLICY, results.golden)
     decision = GatePolicy.load(folder / "gate.yaml").decide(results, baseline="old", candidate="new")
     tracking.log(results, decision)
     assert b"@firma.de" not in written(project)
     version = registry.register(bundles["new"], receipt=decision.receipt())
     assert registry.promote(version, experiment=folder, reason="better").version == 1
-    cases.grown([Case(id="extra", inputs={"question": "x@firma.de?"})]).save(folder / "golden.jsonl")
-    with pytest.raises(Exception, match="grown by 1 case"):
+    assert results.golden is not None
+    results.golden.grown([Case(id="extra", inputs={"question": "x@firma.de?"})]).save(folder / "golden.jsonl")
+    with pytest.raises(RegistryError, match="grown by 1 case"):
         registry.promote(version, alias="canary", experiment=folder, reason="better")
 
 

@@ -6,7 +6,6 @@ What is shown is built in `everything`, from the type hints of each class that s
 from __future__ import annotations
 
 import html
-import html.parser
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from llmlab.base.display import html_diff, html_table, markdown, markdown_block, markdown_code, markdown_table
 from tests.jupyterlab import open_notebook, run_all, screenshot
-from tests.payloads import FOREIGN, SCRIPTS, assert_harmless
+from tests.payloads import FOREIGN, SCRIPTS, assert_harmless, tags_of
 from tests.security.everything import everything
 from tests.security.watching import assert_quiet, assert_readable, poke, watched
 
@@ -67,15 +66,6 @@ class Payloads:
 CELLS = (MADE.format(root=str(ROOT)), *SHOWN, TABLES, PRINTED, PLOTTED, FAILED)
 
 
-class _Tags(html.parser.HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, list[tuple[str, str]]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, [(name, value or "") for name, value in attrs if name != "class"]))
-
-
 @pytest.mark.parametrize("text", TEXTS[:3])
 def test_every_value_shows_hostile_texts_as_texts(text: str) -> None:
     """No tag but those of `display`, no attribute but style and class, whatever class it is."""
@@ -91,10 +81,9 @@ def test_markdown_is_text_for_a_renderer_that_lets_html_through(text: str) -> No
     """mistune, with everything allowed, makes paragraphs, tables and code of it, and nothing else."""
     render = mistune.create_markdown(escape=False, plugins=["table", "url", "strikethrough", "math"])
     every = [markdown(text, None), markdown_table([{text: text}]), markdown_code(text), markdown_block(text)]
-    page = _Tags()
-    page.feed(str(render("\n\n".join(every))))
-    assert {tag for tag, _ in page.found} <= {"p", "table", "thead", "tbody", "tr", "th", "td", "code", "pre", "a"}
-    assert all(value.startswith("http") for _, attributes in page.found for _, value in attributes)
+    tags = tags_of(str(render("\n\n".join(every))))
+    assert {tag for tag, _ in tags} <= {"p", "table", "thead", "tbody", "tr", "th", "td", "code", "pre", "a"}
+    assert all(v.startswith("http") for _, attributes in tags for name, v in attributes.items() if name != "class")
 
 
 @pytest.mark.browser
