@@ -9,7 +9,7 @@ import pytest
 
 from tests.loopback import Loopback
 
-hypothesis.settings.register_profile("repeatable", max_examples=60, derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("repeatable", max_examples=40, derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")  # the same examples on every machine and run
 
 pytest_plugins = ("tests.jupyterlab", "tests.mlflow_fixtures")

@@ -194,9 +194,9 @@ def test_open_conditions_say_how_many_labels_would_settle_them():
     more = 60 + open_.needed_labels.labels // 2
     settled = [
         decided(policy(goal=non_inferior(0.12)), labelled(judged_results(2000, labelled=more, seed=seed))).word
-        for seed in range(20)
+        for seed in range(8)
     ]
-    assert 12 <= settled.count("PASS") <= 20  # planned for 80%
+    assert settled.count("PASS") >= 5  # planned for 80%
 
 
 def test_where_labelling_every_case_would_not_do_more_cases_are_asked_for():

@@ -54,7 +54,7 @@ def test_a_changed_scorer_proves_nothing_and_scoring_both_again_is_free() -> Non
     assert "results.scored_by([right])" in decision.sentence
     joined = now.joined(before)
     for compared in (lambda: joined.compare("v1"), lambda: joined.flips("v1", "v2"), lambda: joined.best("right")):
-        with pytest.raises(DataError, match=r"two scorers, v1 by .* and v2 by .*costs no call"):
+        with pytest.raises(DataError, match=r"two scorers, v. by .* and v. by .*costs no call"):
             compared()
     assert decided(joined).word == "INVALID"
     again = joined.scored_by([LENIENT])
