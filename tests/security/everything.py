@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import enum
 import functools
 import importlib
 import json
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing
 import pandas as pd
 import pydantic
 
@@ -146,6 +148,7 @@ def _tries(results: Results, text: str) -> dict[str, Any]:
 
 def _widgets(results: Results, text: str) -> dict[str, Any]:
     from llmlab.clients.fake import FakeClient
+    from llmlab.retrieval.attribution import attribute
     from llmlab.widgets import Explorer, Labeller, Playground
 
     assert results.golden is not None
@@ -153,9 +156,8 @@ def _widgets(results: Results, text: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         labeller = Labeller(results, None, "correctness", Path(folder) / "labels.jsonl", labeller=text)
         labeller._repr_html_()
-    explorer = Explorer(results, _retrieval(text)["Attribution"])
     return {
-        "Explorer": explorer,
+        "Explorer": Explorer(results, attribute(results)),
         "Labeller": labeller,
         "Playground": Playground(plain, results.golden, FakeClient({}), results=results, name=text),
     }
@@ -233,6 +235,10 @@ def _plain_value(kind: Any, text: str, name: str) -> Any:
     if kind is str or kind is Any or kind is object:
         known = {"kind": "promote", "word": "PASS", "verdict": "PASS", "explanations": ""}
         return DATE if name.endswith("_at") or name == "when" else known.get(name, text)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return next(iter(kind))
+    if isinstance(kind, type) and issubclass(kind, tuple):  # a NamedTuple
+        return kind(*(_value(part, text, field) for field, part in _hints(kind).items()))
     if isinstance(kind, type) and issubclass(kind, Path):
         return Path(text.replace("\0", "") or "x")
     numbers = {bool: True, int: 3, float: 0.5, Decimal: Decimal("0.5")}
@@ -250,4 +256,10 @@ def _plain_value(kind: Any, text: str, name: str) -> Any:
     return text
 
 
-_NAMES: dict[str, Any] = {"pd": pd, "np": np, "ClassVar": typing.ClassVar, "Sequence": collections.abc.Sequence}
+_NAMES: dict[str, Any] = {
+    "pd": pd,
+    "np": np,
+    "NDArray": np.typing.NDArray,
+    "ClassVar": typing.ClassVar,
+    "Sequence": collections.abc.Sequence,
+}
