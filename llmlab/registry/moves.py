@@ -200,8 +200,8 @@ def make_move(registry: Registry, name: str, move: Move, *, target: Any, known: 
 
 
 def now() -> str:
-    """UTC, ISO 8601, seconds: for people to read; nothing is decided by it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """UTC, ISO 8601. Moves are ordered by their numbers; whether a look came before a promotion is told by this."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _point(registry: Registry, name: str, alias: str, history: History) -> None:
