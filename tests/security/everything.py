@@ -33,6 +33,7 @@ from llmlab.gate import GatePolicy, Receipt
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
+from llmlab.results.score_file import Scores
 from llmlab.scorers import Score, scorer
 from llmlab.search.corpus import Corpus, Document
 
@@ -83,6 +84,7 @@ def everything(text: str) -> dict[str, Any]:
         "Flips": results.flips(text, f"{text}3"),
         "Worst": results.worst(3),
         "Comparison": results.compare(text),
+        "Scores": Scores(table=results.table("right")),
         "Calibration": _calibration(text),
         **_retrieval(text),
         "Corpus": Corpus(documents=(Document(id=text, text=text, title=text),), name=text),
