@@ -77,7 +77,30 @@ class Condition(Shown):
     @property
     def reading(self) -> str:
         """What was proved, or only not shown, in one clause."""
-        return _reading(self)
+        if self.verdict == Verdict.NOT_JUDGED:
+            return "not judged: there is no baseline"
+        if self.rule == "no_shown_harm":
+            if self.verdict == Verdict.FAIL:
+                return f"harm of more than {self._amount(self.bound)} is shown"
+            if self.verdict == Verdict.INCONCLUSIVE:
+                return f"the {counted(self.unscored, 'unscored answer')} decide{'s' if self.unscored == 1 else ''}"
+            if self.se == 0:
+                return "not shown harmful (nothing varies)"
+            return f"not shown harmful (could miss {'any harm' if self.missed is None else self._amount(self.missed)})"
+        if self.verdict == Verdict.PASS:
+            return {
+                "superior": "proved better",
+                "non_inferior": f"proved: harm of {self._amount(self.bound)} or more is ruled out",
+            }.get(self.rule, "proved: the interval clears it")
+        if self.verdict == Verdict.FAIL:
+            return {
+                "superior": f"a gain of {self._amount(self.bound)} is ruled out" if self.bound else "it is not better",
+                "non_inferior": f"it is worse by more than {self._amount(self.bound)}",
+            }.get(self.rule, "the whole interval misses it")
+        if self.rule == "superior" and self.missed is not None:
+            return f"not enough evidence; a gain under {self._amount(self.missed)} is easily missed"
+        unscored = f", {counted(self.unscored, 'unscored answer')} may decide" if self.unscored else ""
+        return f"not enough evidence{unscored}"
 
     def _rows(self) -> list[dict[str, object]]:
         value, low, high = (None if x is None else x * self.scale for x in (self.value, self.low, self.high))
@@ -111,30 +134,3 @@ class Condition(Shown):
 
     def _amount(self, value: float) -> str:
         return with_unit(number(float(f"{value * self.scale:.2g}")), self._unit)
-
-
-def _reading(c: Condition) -> str:
-    if c.verdict == Verdict.NOT_JUDGED:
-        return "not judged: there is no baseline"
-    if c.rule == "no_shown_harm":
-        if c.verdict == Verdict.FAIL:
-            return f"harm of more than {c._amount(c.bound)} is shown"
-        if c.verdict == Verdict.INCONCLUSIVE:
-            return f"the {counted(c.unscored, 'unscored answer')} decide{'s' if c.unscored == 1 else ''}"
-        if c.se == 0:
-            return "not shown harmful (nothing varies)"
-        return f"not shown harmful (could miss {'any harm' if c.missed is None else c._amount(c.missed)})"
-    if c.verdict == Verdict.PASS:
-        return {
-            "superior": "proved better",
-            "non_inferior": f"proved: harm of {c._amount(c.bound)} or more is ruled out",
-        }.get(c.rule, "proved: the interval clears it")
-    if c.verdict == Verdict.FAIL:
-        return {
-            "superior": f"a gain of {c._amount(c.bound)} is ruled out" if c.bound else "it is not better",
-            "non_inferior": f"it is worse by more than {c._amount(c.bound)}",
-        }.get(c.rule, "the whole interval misses it")
-    if c.rule == "superior" and c.missed is not None:
-        return f"not enough evidence; a gain under {c._amount(c.missed)} is easily missed"
-    unscored = f", {counted(c.unscored, 'unscored answer')} may decide" if c.unscored else ""
-    return f"not enough evidence{unscored}"

@@ -20,7 +20,7 @@ from llmlab.gate.decision import Decision
 from llmlab.gate.evaluation import evaluate
 from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking
 from llmlab.gate.policy import Rules
-from llmlab.gate.validity import freshness_of, invalid_reasons, judges_of, with_earlier_baseline
+from llmlab.gate.validity import earlier_reasons, invalid_reasons, judges_of
 from llmlab.golden.labels import Labels
 from llmlab.results.margins import SAVED_AT_LEAST, more_repeats
 from llmlab.results.passport import JudgePassport
@@ -76,15 +76,11 @@ class GatePolicy(Rules):
         reasons: list[str] = []
         borrowed: dict[str, Any] = {}
         if baseline is not None and baseline not in results.variants and baseline_results is not None:
-            results, borrowed, reasons = with_earlier_baseline(
-                results,
-                self.held_out(baseline_results),
-                baseline=baseline,
-                candidate=candidate,
-                metrics=self.metrics,
-                max_age=self.max_baseline_age,
-                now=now,
-            )
+            earlier = self.held_out(baseline_results)
+            joined = results.joined(earlier, variants=[baseline])
+            reasons += earlier_reasons(self, results, earlier, baseline=baseline, candidate=candidate, now=now)
+            results = joined
+            borrowed = {"results_digest": earlier.digest, "created_at": earlier.created_at}
         anchor = _anchor(self, results, anchor)
         _check_names(results, candidate=candidate, baseline=baseline, anchor=anchor)
         if self.timeouts == "missing":
@@ -95,10 +91,16 @@ class GatePolicy(Rules):
         judged = judges_of(self, results)
         conditions: tuple[Condition, ...] = ()
         if not reasons:
-            tables = {name: results.table(name, aggregation=_aggregation(self, results, name)) for name in self.metrics}
+            tables = {  # cost, tokens and latency are always averaged
+                name: results.table(name, aggregation=self.aggregation if name in results.metrics else "mean")
+                for name in self.metrics
+            }
             people = corrected_metrics(self, results, judged)
             conditions = evaluate(self, tables, price=price, labelled=people, judged=judged, **arms)
-        word = _word(conditions, reasons)
+        word = Verdict.INVALID
+        if not reasons:
+            verdicts, worst_first = {c.verdict for c in conditions}, (Verdict.FAIL, Verdict.INCONCLUSIVE)
+            word = next((verdict for verdict in worst_first if verdict in verdicts), Verdict.PASS)
         n_cases = results.n_cases
         needs = _needs(conditions, price, n_cases=n_cases) if word == Verdict.INCONCLUSIVE else []
         needed = _needed(needs)
@@ -139,11 +141,6 @@ def _without_timeouts(results: Results) -> Results:
     return results.with_columns(**{name: np.where(late, np.nan, results.scores(name)) for name in results.metrics})
 
 
-def _aggregation(policy: Rules, results: Results, metric: str) -> Any:
-    """The policy's for scorers; cost, tokens and latency are always averaged."""
-    return policy.aggregation if metric in results.metrics else "mean"
-
-
 def _look(
     policy: Rules,
     results: Results,
@@ -180,13 +177,6 @@ def _look(
 
 def _listed(digests: Iterable[str]) -> str:
     return " ".join(sorted(digest[:DIGITS] for digest in digests))
-
-
-def _word(conditions: Sequence[Condition], reasons: Sequence[str]) -> Verdict:
-    found = {condition.verdict for condition in conditions}
-    if reasons:
-        return Verdict.INVALID
-    return next((word for word in (Verdict.FAIL, Verdict.INCONCLUSIVE) if word in found), Verdict.PASS)
 
 
 def _needs(conditions: Sequence[Condition], price: Price, *, n_cases: int) -> list[Need]:
@@ -261,7 +251,7 @@ def _facts(
         "golden_digest": results.golden_digest,
         "golden_parent": results.golden.parent if results.golden else "",
         "index_digest": results.index_digests.get(candidate, ""),
-        "index_freshness": freshness_of(results, candidate),
+        "index_freshness": origin.index_freshness.get(candidate, {}),
         "policy_digest": policy.digest,
         "results_created_at": results.created_at,
         "judges": judges,
@@ -270,8 +260,7 @@ def _facts(
         "passports": {p.judge_digest: p.digest for p in passports if p.judge_digest in judges.values()},
         "endpoint": origin.endpoints.get(candidate, ""),
         "served_model": next(iter(results.served(candidate)), ""),
-        "run_commit": origin.commit,
-        "run_dirty": origin.dirty,
+        "dirty": origin.dirty,
         "earlier_baseline": borrowed,
         "author": str(bundle.metadata.get("author") or ""),
     }

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -29,7 +28,7 @@ from llmlab.results.wording import counted, more_cases, rounded_count
 from llmlab.stats.power import NeededCases
 from llmlab.stats.standard_error import FEW_DF
 
-__all__ = ["Decision", "Receipt", "ReceiptCondition", "ci_facts", "receipt_of"]
+__all__ = ["Decision", "Receipt", "ReceiptCondition", "ci_facts"]
 
 PACKAGES = ("llmlab", "numpy", "scipy", "pandas", "pydantic")
 _CI = {  # what a CI system says of the job, by its own variables
@@ -114,8 +113,40 @@ class Decision(Shown):
         return self
 
     def receipt(self, **facts: Any) -> Receipt:
-        """The decision as a JSON document with every digest and number; `facts` replace what is found around us."""
-        return receipt_of(self, **facts)
+        """The decision as a JSON document with every digest and number.
+
+        Commit, author, CI facts and versions are read from around us; `facts` replace any field.
+        """
+        git, needed, labels = git_state(), self.needed_cases, self.needed_labels
+        around = {
+            "commit": git.commit,
+            "dirty": git.dirty or self.facts["dirty"],
+            "author": named_in(os.environ) or git.author or self.facts["author"],
+            "ci": ci_facts(os.environ),
+            "versions": _versions(),
+        }
+        return Receipt(
+            verdict=self.word,  # type: ignore[arg-type]  # one of the four, checked by pydantic
+            sentence=self.sentence,
+            reasons=self.reasons,
+            conditions=tuple(
+                ReceiptCondition(**{name: getattr(c, name) for name in ReceiptCondition.model_fields})
+                for c in self.conditions
+            ),
+            notes=self.notes,
+            candidate=self.candidate,
+            baseline=self.baseline or "",
+            anchor=self.anchor or "",
+            n_cases=self.n_cases,
+            needed_cases={} if needed is None else {"low": needed.low, "likely": needed.likely, "high": needed.high},
+            needed_labels={} if labels is None else {k: n for k, n in labels._asdict().items() if isinstance(n, int)},
+            look=self.price.look,
+            candidates_tried=self.price.candidates,
+            asked_confidence=self.price.asked,
+            ledger=self.price.state,
+            created_at=self.look.made_at,
+            **{**self.facts, **around, **facts},
+        )
 
     def __repr__(self) -> str:
         return f"Decision({self.word}: {plain(self.sentence, None)})"
@@ -125,11 +156,7 @@ class Decision(Shown):
         return "\n".join(part for part in (table, *(plain(line, None) for line in self.lines())) if part)
 
     def _repr_html_(self) -> str:
-        first: dict[str, object] = {
-            "verdict": self.word.chip,
-            "because": self.sentence,
-        }
-        head = html_table([first])
+        head = html_table([{"verdict": self.word.chip, "because": self.sentence}])
         table = html_table(self._rows()) if self.conditions else ""
         return head + table + "".join(html_table([], caption=line) for line in self.lines()[1:])
 
@@ -168,13 +195,6 @@ class ReceiptCondition(Strict):
     judge_alone: float | None = None
     reading: str
     notes: Texts = ()
-
-    @classmethod
-    def of(cls, condition: Condition) -> ReceiptCondition:
-        """The numbers of a condition."""
-        names = [name for name in cls.model_fields if name not in ("reading", "notes")]
-        taken = {name: getattr(condition, name) for name in names}
-        return cls(**taken, reading=condition.reading, notes=condition.notes)
 
 
 class Receipt(Shown, Sealed):
@@ -255,8 +275,8 @@ class Receipt(Shown, Sealed):
 
         The same index is built anew by every process: when it was does not count here, but in the verdict.
         """
-        again, names = receipt_of(decision), list(_RECOMPUTED)
-        wrong = [name for name in names if _timeless(getattr(again, name)) != _timeless(getattr(self, name))]
+        again = decision.receipt()
+        wrong = [name for name in _RECOMPUTED if _timeless(getattr(again, name)) != _timeless(getattr(self, name))]
         if len(again.conditions) != len(self.conditions) or not all(
             _alike(a.model_dump(), b.model_dump()) for a, b in zip(again.conditions, self.conditions, strict=False)
         ):
@@ -286,41 +306,6 @@ _RECOMPUTED = (
     *("golden_digest", "index_digest", "index_freshness", "policy_digest", "results_digest", "judges", "scorers"),
     *("labels", "look", "candidates_tried"),
 )
-
-
-def receipt_of(decision: Decision, *, folder: str | Path | None = None, **facts: Any) -> Receipt:
-    """The receipt of a decision; commit, author, CI facts and versions are read from around us unless given."""
-    known, git = dict(decision.facts), git_state(folder)
-    run_dirty, _ = known.pop("run_dirty"), known.pop("run_commit")
-    author = named_in(os.environ) or git.author or known["author"]
-    known.pop("author")
-    needed, labels = decision.needed_cases, decision.needed_labels
-    around = {
-        "commit": git.commit,
-        "dirty": git.dirty or run_dirty,
-        "author": author,
-        "ci": ci_facts(os.environ),
-        "versions": _versions(),
-    }
-    return Receipt(
-        verdict=decision.word,  # type: ignore[arg-type]  # one of the four, checked by pydantic
-        sentence=decision.sentence,
-        reasons=decision.reasons,
-        conditions=tuple(ReceiptCondition.of(condition) for condition in decision.conditions),
-        notes=decision.notes,
-        candidate=decision.candidate,
-        baseline=decision.baseline or "",
-        anchor=decision.anchor or "",
-        n_cases=decision.n_cases,
-        needed_cases={} if needed is None else {"low": needed.low, "likely": needed.likely, "high": needed.high},
-        needed_labels={} if labels is None else {k: n for k, n in labels._asdict().items() if isinstance(n, int)},
-        look=decision.price.look,
-        candidates_tried=decision.price.candidates,
-        asked_confidence=decision.price.asked,
-        ledger=decision.price.state,
-        created_at=decision.look.made_at,
-        **{**known, **around, **facts},
-    )
 
 
 def ci_facts(environment: Mapping[str, str]) -> dict[str, str]:
@@ -405,7 +390,7 @@ def _cases_that_settle(decision: Decision) -> str:
 
 
 def _timeless(value: Any) -> Any:
-    return {key: one for key, one in value.items() if key != "built_at"} if isinstance(value, Mapping) else value
+    return {key: v for key, v in value.items() if key != "built_at"} if isinstance(value, Mapping) else value
 
 
 def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
@@ -421,10 +406,10 @@ def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

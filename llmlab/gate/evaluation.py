@@ -47,24 +47,23 @@ def evaluate(
     judged: Collection[str] = (),
 ) -> tuple[Condition, ...]:
     """Every condition of the policy, in the order of the file; `labelled` holds the metrics that are corrected."""
-    made: list[Condition] = []
+    conditions: list[Condition] = []
     for kind, metric, part in policy.readings:
         people = (labelled or {}).get(metric) if policy.is_corrected(metric, part, judged) else None
         if isinstance(part, Floor):
-            made.append(
-                _floor(part, tables[metric], candidate=candidate, baseline=baseline, price=price, labelled=people)
-            )
+            table = tables[metric]
+            conditions.append(_floor(part, table, candidate=candidate, baseline=baseline, price=price, labelled=people))
             continue
         other = anchor if kind == "anchor" else baseline
         reader = _Reader(tables[metric], candidate=candidate, baseline=other, price=price, labelled=people)
         if isinstance(part, Requirement):
-            made.append(reader.judged(part, kind=kind))
+            conditions.append(reader.judged(part, kind=kind))
         elif isinstance(part, Categories):
-            made += reader.by_category(Requirement(metric=metric, rule=part.rule, margin=part.margin))
+            conditions += reader.by_category(Requirement(metric=metric, rule=part.rule, margin=part.margin))
         else:
             required = Requirement(metric=metric, rule="non_inferior", margin=part.margin)
-            made.append(reader.judged(required, kind="anchor"))
-    return tuple(made)
+            conditions.append(reader.judged(required, kind="anchor"))
+    return tuple(conditions)
 
 
 class _Reader:
@@ -131,7 +130,7 @@ class _Reader:
                 yield first, second, table.design(chosen)
 
     def _turned(self, part: Requirement, base: Any, arm: Any, design: CaseDesign) -> PairedDifference | None:
-        share = relative_share(part.margin) if part.margin is not None else None
+        share = relative_share(part.margin)
         up, level = self.metric.higher_is_better, self.price.confidence
         try:
             if share is None:
@@ -146,7 +145,7 @@ class _Reader:
 
     def _holm(self, families: Sequence[Sequence[PairedDifference | None]], part: Requirement) -> list[list[float]]:
         """Adjusted p of shown harm per category, for each way to take the unscored answers."""
-        margin = 0.0 if relative_share(part.margin or 0.0) is not None else float(part.margin or 0.0)
+        margin = 0.0 if relative_share(part.margin) is not None else float(part.margin or 0.0)
         width = max(len(ds) for ds in families)
         columns = []
         for way in range(width):
@@ -156,32 +155,25 @@ class _Reader:
 
     # -- conditions ----------------------------------------------------------------------------------------------
 
-    def _blank(self, kind: str, rule: str, category: str | None, chosen: NDArray[np.bool_]) -> Condition:
-        scale, unit = scale_of(self.metric)
+    def _begun(self, part: Requirement, kind: str, category: str | None, chosen: NDArray[np.bool_]) -> Condition:
+        """The condition before anything is read."""
+        share, (scale, unit), asked = relative_share(part.margin), scale_of(self.metric), self.price.asked
+        bound = part.min_effect if part.rule == "superior" else share if share is not None else float(part.margin or 0)
         return Condition(
             kind=kind,
             metric=self.metric.name,
-            rule=rule,
+            rule=part.rule,
             category=category,
             verdict=Verdict.NOT_JUDGED,
-            scale=scale,
+            level={"superior": asked, "non_inferior": 2 * asked - 1}.get(part.rule, self.price.confidence),
+            bound=bound,
+            relative=share is not None,
+            scale=scale if share is None else 100.0,
             unit=unit,
             higher_is_better=self.metric.higher_is_better,
-            unscored=self._unscored(chosen),
+            unscored=self._attempted(chosen) - int(self.table.scored[chosen][:, self._columns()].sum()),
             attempted=self._attempted(chosen),
         )
-
-    def _begun(self, part: Requirement, kind: str, category: str | None, chosen: NDArray[np.bool_]) -> Condition:
-        share = relative_share(part.margin) if part.margin is not None else None
-        bound = (
-            part.min_effect if part.rule == "superior" else share if share is not None else float(part.margin or 0.0)
-        )
-        asked = self.price.asked
-        level = {"superior": asked, "non_inferior": 2 * asked - 1}.get(part.rule, self.price.confidence)
-        blank = replace(
-            self._blank(kind, part.rule, category, chosen), bound=bound, relative=share is not None, level=level
-        )
-        return replace(blank, scale=100.0) if share is not None else blank
 
     def _finished(
         self,
@@ -215,16 +207,16 @@ class _Reader:
             notes += self._unless(part, chosen)
         if begun.relative and not pairs[0].any() and not pairs[1].any():
             verdict, notes = Verdict.PASS, ("both are 0 in every case",)
-        found = replace(begun, verdict=verdict, se=d.se, df=d.df, n_cases=d.n, n_clusters=d.n_clusters, notes=notes)
         p_value, tail = self._p(part, d, margin, harm, tests)
-        shown = self._shown(replace(found, p_value=p_value), d, pairs, tail)
+        read = replace(begun, verdict=verdict, se=d.se, df=d.df, n_cases=d.n, n_clusters=d.n_clusters, notes=notes)
+        shown = self._shown(replace(read, p_value=p_value), d, pairs, tail)
         corrected = self._corrected(chosen)
         return self._with_noise(shown, chosen) if corrected is None else _described(shown, corrected)
 
     def _unless(self, part: Requirement, chosen: NDArray[np.bool_]) -> tuple[str, ...]:
         """What lost answers that nothing bounds would have to be for the proof to fall."""
         assert self.baseline is not None  # noqa: S101  # without one nothing passes
-        share = relative_share(part.margin) if part.margin is not None else None
+        share = relative_share(part.margin)
         sign, asked = 1.0 if self.metric.higher_is_better else -1.0, self.price.asked
         claims = {
             "superior": [(0.0, (1 - asked) / 2), (part.min_effect, 0.5)],  # the interval, and the value itself
@@ -283,10 +275,9 @@ class _Reader:
             reach = None if reach is None else reach / base_mean
         if reach is not None:
             reach += found.bound if found.rule == "no_shown_harm" else 0.0
-        knowable = (
-            reach is not None and found.rule != "non_inferior" and not (self.span is not None and reach > self.span)
-        )
-        return replace(found, value=value, low=low, high=high, missed=reach if knowable else None)
+            if found.rule == "non_inferior" or (self.span is not None and reach > self.span):
+                reach = None  # not asked, or beyond what can happen
+        return replace(found, value=value, low=low, high=high, missed=reach)
 
     def _plan(self, found: Condition, d: PairedDifference, tail: float, bound: float) -> Need | None:
         """What would settle it: a margin if nothing differs; a goal if the gain lies beyond `min_effect`.
@@ -311,9 +302,6 @@ class _Reader:
 
     def _attempted(self, chosen: NDArray[np.bool_]) -> int:
         return int(np.maximum(self.table.attempted[chosen][:, self._columns()], 1).sum())
-
-    def _unscored(self, chosen: NDArray[np.bool_]) -> int:
-        return self._attempted(chosen) - int(self.table.scored[chosen][:, self._columns()].sum())
 
 
 def _floor(
@@ -340,16 +328,15 @@ def _floor(
         **{"scale": scale, "unit": unit, "higher_is_better": lower, "unscored": unscored, "attempted": attempted},
     }
     if labelled is not None:
-        return _corrected_floor(
-            Condition(verdict=Verdict.INCONCLUSIVE, **about), labelled.mean(candidate), lower, price
-        )
-    found = [_read(table, values, codes, bound, lower, price) for values, codes in _values(table, arms, lower)]
-    read = [one for one in found if one is not None]
-    if len(read) < len(found):
+        blank = Condition(verdict=Verdict.INCONCLUSIVE, **about)
+        return _corrected_floor(blank, labelled.mean(candidate), lower, price)
+    readings = [_read(table, values, design, bound, lower, price) for values, design in _values(table, arms, lower)]
+    means = [mean for mean in readings if mean is not None]
+    if len(means) < len(readings):
         return Condition(verdict=Verdict.INCONCLUSIVE, notes=("fewer than two cases or clusters are scored",), **about)
-    last = read[-1]
+    last = means[-1]
     return Condition(
-        verdict=burdens.unanimous([one.word for one in read]),
+        verdict=burdens.unanimous([mean.word for mean in means]),
         value=last.mean,
         low=last.low,
         high=last.high,
@@ -373,7 +360,7 @@ def _corrected_floor(blank: Condition, found: Reading, lower: bool, price: Price
     d, (low, high) = found.differences[-1], found.differences[-1].ends(price.asked)
     return replace(
         blank,
-        verdict=burdens.unanimous([burdens.reaches(one, bound, **asked) for one in turned]),
+        verdict=burdens.unanimous([burdens.reaches(d, bound, **asked) for d in turned]),
         value=d.value,
         low=low,
         high=high,
@@ -409,10 +396,9 @@ def _described(condition: Condition, found: Reading) -> Condition:
 def _beside(condition: Condition, correction: Correction) -> str:
     people = counted(correction.n_labelled, "labelled answer" if condition.kind == "floor" else "case")
     both = "" if condition.kind == "floor" else " labelled in both arms"
-    raw, scale = correction.raw, condition.scale
-    value, low, high = (None if end is None else end * scale for end in (raw.value, raw.low, raw.high))
-    alone = Interval(value, low, high)
-    return f"corrected by {people}{both}; the judge alone says {alone}{condition.unit}"
+    raw = correction.raw
+    value, low, high = (None if end is None else end * condition.scale for end in (raw.value, raw.low, raw.high))
+    return f"corrected by {people}{both}; the judge alone says {Interval(value, low, high)}{condition.unit}"
 
 
 def _unscored_note(unscored: int, attempted: int, *, assumed: bool) -> tuple[str, ...]:

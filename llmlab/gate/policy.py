@@ -46,8 +46,8 @@ _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(minute|hour|day|week)s?")
 _UNITS = {"minute": 60.0, "hour": 3_600.0, "day": 86_400.0, "week": 604_800.0}
 
 
-def relative_share(margin: float | str) -> float | None:
-    """The share that a margin such as "10%" stands for; None for an absolute one.
+def relative_share(margin: float | str | None) -> float | None:
+    """The share that a margin such as "10%" stands for; None for an absolute one, or for none.
 
     >>> relative_share("10%"), relative_share(0.02)
     (0.1, None)
@@ -314,25 +314,15 @@ class Rules(Shown, Strict):
         return to_yaml(self.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
 
     def _rows(self) -> list[dict[str, object]]:
-        rows = [
-            _requirement(kind, part)
-            for kind, part in (("goal", self.goal), *(("guard", g) for g in self.guards))
-            if part
+        return [
+            {
+                "condition": "each category" if kind == "category" else kind,
+                "metric": f"{metric} ({part.estimate})" if part.estimate else metric,
+                "rule": getattr(part, "rule", "floor" if kind == "floor" else "non_inferior"),
+                "bound": _bound(part),
+            }
+            for kind, metric, part in self.readings
         ]
-        rows += [
-            {"condition": "floor", "metric": _named(f.metric, f.estimate), "rule": "floor", "bound": _bound(f)}
-            for f in self.floors
-        ]
-        goal = self.goal.metric if self.goal else None
-        for kind, more, rule in (
-            ("each category", self.categories, self.categories.rule if self.categories else ""),
-            ("anchor", self.anchor, "non_inferior"),
-        ):
-            if more is not None:
-                rows.append(
-                    {"condition": kind, "metric": more.metric or goal, "rule": rule, "bound": f"margin {more.margin}"}
-                )
-        return rows
 
     def _sentence(self) -> str:
         people = " Judged metrics are decided on what people would say." if self.judge.decide_on == "corrected" else ""
@@ -345,14 +335,8 @@ def explored(experiment: str | Path) -> GoldenSet:
     return Rules.load(rules).explored(golden) if located(rules).is_file() else golden
 
 
-def _requirement(kind: str, part: Requirement) -> dict[str, Any]:
-    bound = f"at least {part.min_effect:g}" if part.rule == "superior" else f"margin {part.margin}"
-    return {"condition": kind, "metric": _named(part.metric, part.estimate), "rule": part.rule, "bound": bound}
-
-
-def _named(metric: str | None, estimate: str | None) -> str:
-    return f"{metric} ({estimate})" if estimate else str(metric)
-
-
-def _bound(floor: Floor) -> str:
-    return f"at least {floor.at_least:g}" if floor.at_least is not None else f"at most {floor.at_most:g}"
+def _bound(part: Requirement | Floor | Categories | Anchor) -> str:
+    if isinstance(part, Floor):
+        return f"at least {part.at_least:g}" if part.at_least is not None else f"at most {part.at_most:g}"
+    gain = isinstance(part, Requirement) and part.rule == "superior"
+    return f"at least {part.min_effect:g}" if gain else f"margin {part.margin}"  # type: ignore[union-attr]  # has one

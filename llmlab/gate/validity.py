@@ -5,10 +5,9 @@ An earlier run may lend the baseline's rows while the questions are the same, th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from llmlab.results.scores import above_share
 from llmlab.results.wording import counted
 from llmlab.stats.sequential import split_check
 
-__all__ = ["freshness_of", "invalid_reasons", "judges_of", "with_earlier_baseline"]
+__all__ = ["earlier_reasons", "invalid_reasons", "judges_of"]
 
 
 def invalid_reasons(
@@ -38,7 +37,8 @@ def invalid_reasons(
     """Why no verdict can rest on these results; empty where one can."""
     reasons = [*_of_the_run(results), *_of_the_policy(policy, results, baseline=baseline, anchor=anchor)]
     unknown = [name for name in policy.metrics if name not in results.measured]
-    reasons += [f"the policy's metric {name!r} is not in these results ({_known(results)})" for name in unknown]
+    known = ", ".join(results.metrics)
+    reasons += [f"the policy's metric {name!r} is not in these results (there are: {known})" for name in unknown]
     pin = results.bundles[candidate].model.pinned
     if not pin:
         reasons.append(f"the candidate's model {results.bundles[candidate].model} is floating: {pin.reason}")
@@ -53,43 +53,39 @@ def invalid_reasons(
     return list(dict.fromkeys(reasons))
 
 
+def earlier_reasons(
+    policy: Rules, results: Results, earlier: Results, *, baseline: str, candidate: str, now: datetime
+) -> list[str]:
+    """Why the baseline's rows of an earlier run may not stand in for new ones; empty where they may."""
+    reasons = []
+    if earlier.golden_digest != results.golden_digest:
+        reasons.append("the earlier baseline answered another golden set; run the baseline again")
+    made = _moment(earlier.created_at)
+    if made is None or now - made > age_limit(policy.max_baseline_age):
+        age = f"from {earlier.created_at}" if made else "of unknown age"
+        reasons.append(
+            f"the earlier baseline run is {age}, older than {policy.max_baseline_age}; run the baseline again"
+        )
+    if earlier.state != "complete":
+        reasons.append(f"the earlier baseline run is {earlier.state}")
+    both = [name for name in policy.metrics if name in results.metrics and name in earlier.metrics]
+    changed = [n for n in both if replace(earlier.metrics[n], scorer="") != replace(results.metrics[n], scorer="")]
+    reasons += [f"the metric {name} meant something else in the earlier run" for name in changed]
+    same_model = earlier.bundles[baseline].model.identity == results.bundles[candidate].model.identity
+    then, today = earlier.served(baseline), results.served(candidate)
+    if same_model and set(then) != set(today):
+        reasons.append(
+            f"{results.bundles[candidate].model} was served as {', '.join(sorted(then)) or 'unknown'} then and as "
+            f"{', '.join(sorted(today)) or 'unknown'} now; run the baseline again"
+        )
+    return reasons
+
+
 def judges_of(policy: Rules, results: Results) -> dict[str, str]:
     """The judged metrics that the policy uses, each with its judge's digest ("" = not known)."""
     marked = {name: metric.judge for name, metric in results.metrics.items() if metric.judge}
     known = {name: record.digest for name, record in results.provenance.judges.items()} | marked
     return {name: str(known.get(name, "")) for name in policy.metrics if name in known or name in policy.judge.metrics}
-
-
-def freshness_of(results: Results, variant: str) -> Mapping[str, Any]:
-    """What is known of how true a variant's index is (`Freshness.record`); empty where nothing is."""
-    return results.provenance.index_freshness.get(variant, {})
-
-
-def _moment(text: str) -> datetime | None:
-    """A moment in UTC; None for an empty text."""
-    return utc(text) if text else None
-
-
-def with_earlier_baseline(
-    results: Results,
-    earlier: Results,
-    *,
-    baseline: str,
-    candidate: str,
-    metrics: Sequence[str],
-    max_age: str,
-    now: datetime,
-) -> tuple[Results, dict[str, Any], list[str]]:
-    """The results with the baseline's earlier rows joined, where they are from, and why that may not be.
-
-    Raises:
-        ValueError: the earlier run has no such variant.
-    """
-    joined = results.joined(earlier, variants=[baseline])
-    reasons = _of_the_earlier_run(
-        results, earlier, baseline=baseline, candidate=candidate, metrics=metrics, max_age=max_age, now=now
-    )
-    return joined, {"results_digest": earlier.digest, "created_at": earlier.created_at}, reasons
 
 
 def _of_the_run(results: Results) -> Iterator[str]:
@@ -102,38 +98,6 @@ def _of_the_run(results: Results) -> Iterator[str]:
         yield f"the application {made.app} was run from a tree with uncommitted changes"
     if made.app and not made.commit:
         yield f"the application {made.app} is at no known commit"
-
-
-def _of_the_earlier_run(
-    results: Results,
-    earlier: Results,
-    *,
-    baseline: str,
-    candidate: str,
-    metrics: Sequence[str],
-    max_age: str,
-    now: datetime,
-) -> list[str]:
-    reasons = []
-    if earlier.golden_digest != results.golden_digest:
-        reasons.append("the earlier baseline answered another golden set; run the baseline again")
-    made = _moment(earlier.created_at)
-    if made is None or now - made > age_limit(max_age):
-        age = f"from {earlier.created_at}" if made else "of unknown age"
-        reasons.append(f"the earlier baseline run is {age}, older than {max_age}; run the baseline again")
-    if earlier.state != "complete":
-        reasons.append(f"the earlier baseline run is {earlier.state}")
-    both = [name for name in metrics if name in results.metrics and name in earlier.metrics]
-    changed = [n for n in both if replace(earlier.metrics[n], scorer="") != replace(results.metrics[n], scorer="")]
-    reasons += [f"the metric {name} meant something else in the earlier run" for name in changed]
-    same_model = earlier.bundles[baseline].model.identity == results.bundles[candidate].model.identity
-    then, today = earlier.served(baseline), results.served(candidate)
-    if same_model and set(then) != set(today):
-        reasons.append(
-            f"{results.bundles[candidate].model} was served as {', '.join(sorted(then)) or 'unknown'} then and as "
-            f"{', '.join(sorted(today)) or 'unknown'} now; run the baseline again"
-        )
-    return reasons
 
 
 def _of_the_policy(policy: Rules, results: Results, *, baseline: str | None, anchor: str | None) -> Iterator[str]:
@@ -205,7 +169,7 @@ def _of_the_judges(
 
 def _of_the_index(policy: Rules, results: Results, candidate: str, now: datetime) -> Iterator[str]:
     """A stale index: what it was measured to fetch is not what the documents say, or will not be."""
-    rule, known = policy.index, freshness_of(results, candidate)
+    rule, known = policy.index, results.provenance.index_freshness.get(candidate, {})
     retrieves = results.bundles[candidate].retrieval is not None or bool(results.provenance.app)
     if rule is None or not (known or retrieves):
         return
@@ -230,5 +194,6 @@ def _of_the_index(policy: Rules, results: Results, candidate: str, now: datetime
         )
 
 
-def _known(results: Results) -> str:
-    return f"there are: {', '.join(results.metrics)}"
+def _moment(text: str) -> datetime | None:
+    """A moment in UTC; None for an empty text."""
+    return utc(text) if text else None

@@ -12,7 +12,7 @@ from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig
 from llmlab.clients.fake import FakeClient
 from llmlab.engine.freshness import check
 from llmlab.engine.runs import run
-from llmlab.gate.decision import Receipt, receipt_of
+from llmlab.gate import Receipt
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.results import Results
 from llmlab.search.corpus import Corpus, Document
@@ -50,7 +50,7 @@ def decision_on(freshness, **rules):
 def test_a_fresh_index_lets_the_conditions_decide_and_its_figures_are_in_the_receipt() -> None:
     decision = decision_on(measured(0))
     assert decision.word == "PASS"
-    receipt = receipt_of(decision)
+    receipt = decision.receipt()
     assert receipt.index_freshness["fresh"] is True
     assert Receipt.from_json(receipt.to_json()).differences(decision) == ()
 
@@ -82,15 +82,15 @@ def test_an_index_that_nobody_measured_is_no_fresh_one() -> None:
 
 def test_a_receipt_whose_freshness_was_changed_is_not_confirmed() -> None:
     decision = decision_on(measured(0))
-    forged = receipt_of(decision, index_freshness={"fresh": True, "built_at": "2026-05-31"})
+    forged = decision.receipt(index_freshness={"fresh": True, "built_at": "2026-05-31"})
     assert forged.differences(decision) == ("index_freshness",)
 
 
 def test_the_same_index_built_again_confirms_a_receipt() -> None:
     """Every process builds its own: a decision on results that were logged before names an earlier moment."""
     decision = decision_on(measured(0))
-    later = {**receipt_of(decision).index_freshness, "built_at": "2026-11-22T00:00:00+00:00"}
-    assert receipt_of(decision, index_freshness=later).differences(decision) == ()
+    later = {**decision.receipt().index_freshness, "built_at": "2026-11-22T00:00:00+00:00"}
+    assert decision.receipt(index_freshness=later).differences(decision) == ()
 
 
 def test_a_run_records_the_freshness_of_the_index_it_searched(tmp_path) -> None:
