@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-__all__ = ["MISSING", "Interval", "number", "p_text", "with_unit"]
+__all__ = ["MISSING", "Interval", "counted", "more_cases", "number", "p_text", "rounded_count", "with_unit"]
 
 MISSING = "–"  # shown where there is no value; never a NaN
 P_LEVELS = (0.01, 0.05, 0.1)  # what p values are usually held against
@@ -104,3 +104,33 @@ def _rounded(value: float, digits: int) -> str:
         return f"{value:.{kept}e}" if kept >= 0 else "0"
     text = f"{value:,.{min(digits, 15)}f}"
     return text.lstrip("-") if float(text.replace(",", "")) == 0 else text
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "case"), counted(1200, "case"), counted(2, "category")
+    ('1 case', '1,200 cases', '2 categories')
+    """
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun[:-1]}ies" if noun.endswith("ry") else f"{count:,} {noun}s"
+
+
+def rounded_count(count: float) -> str:
+    """A count with two significant digits, for "about so many": 237 becomes 240.
+
+    >>> rounded_count(237.2)
+    '240'
+    """
+    digits = max(0, math.floor(math.log10(max(count, 1))) - 1)
+    return f"{round(math.ceil(count), -digits):,}"
+
+
+def more_cases(count: float) -> str:
+    """A count of further cases, rounded.
+
+    >>> more_cases(1), more_cases(237)
+    ('1 more case', '240 more cases')
+    """
+    return f"{rounded_count(count)} more {'case' if count <= 1 else 'cases'}"

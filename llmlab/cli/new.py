@@ -18,13 +18,13 @@ import click
 from llmlab.base.display import plain
 from llmlab.base.documents import read_text
 from llmlab.base.errors import FileRuleError
+from llmlab.base.numbers import counted
 from llmlab.base.private import holds_secret
 from llmlab.base.project import project_root
 from llmlab.base.tables import separator_of
 from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
 from llmlab.bundle.prompt import Prompt
 from llmlab.golden.cases import GoldenSet
-from llmlab.results.wording import counted
 
 __all__ = ["new"]
 

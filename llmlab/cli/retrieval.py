@@ -10,9 +10,9 @@ import click
 
 from llmlab.base.display import plain
 from llmlab.base.errors import DataError, FileRuleError, LlmlabError
+from llmlab.base.numbers import counted
 from llmlab.base.tables import csv_cell
 from llmlab.results.comparison import Comparison
-from llmlab.results.wording import counted
 from llmlab.retrieval.metrics import DEFAULT_MEASURES, RetrievalMetrics, evaluate
 from llmlab.retrieval.trec import read_qrels
 from llmlab.retrieval.variants import compare_runs

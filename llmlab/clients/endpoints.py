@@ -152,7 +152,7 @@ def curl_for(request: Request, fingerprint: str) -> str | None:
 @cache
 def _client(endpoint: Endpoint) -> Client:
     from llmlab.clients.anthropic import AnthropicClient  # both load aiohttp, which only those need who ask a model
-    from llmlab.clients.openai import OpenAIClient
+    from llmlab.clients.openai import OpenAIClient  # loads aiohttp, as above
 
     bounds = {name: getattr(endpoint, name) for name in ("attempts", "attempt_timeout_s", "case_timeout_s")}
     first, *others = endpoint.accesses

@@ -17,13 +17,13 @@ from typing import Any
 from llmlab.base.display import Interval, Rows, Shown
 from llmlab.base.documents import write_whole
 from llmlab.base.errors import DataError, FileRuleError
+from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.bundle.prompt import fill
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.results.scores import CaseGroups
-from llmlab.results.wording import counted
 from llmlab.search.corpus import Corpus
 from llmlab.search.retrievers import Index
 from llmlab.stats.bounded import share_estimate

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmlab.base.display import Shown
+from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.bundle.prompt import fill
 from llmlab.clients.base import Client, Request, Usage
@@ -24,7 +25,6 @@ from llmlab.clients.call_store import call_key
 from llmlab.engine.app import App, app_identity
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, refuse_secrets, same_requests
-from llmlab.results.wording import counted
 from llmlab.search.embedding import Embedder
 from llmlab.search.retrievers import Index, build_index
 

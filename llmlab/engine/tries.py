@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from llmlab.base.display import Chip, Html, Interval, Shown, html_diff, html_note, html_of, number, plain
+from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle
 from llmlab.engine.means import Means
 from llmlab.engine.runs import run_by
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.results import Results
-from llmlab.results.wording import counted
 from llmlab.scorers.base import ScoreFunction, Scorer
 
 __all__ = ["SideBySide", "Tries", "Try", "failing_cases", "sample_cases", "try_out"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmlab.base.display import Interval, Shown, as_sentences, number
-from llmlab.base.numbers import with_unit
+from llmlab.base.numbers import counted, with_unit
 from llmlab.base.verdict import Verdict
 from llmlab.gate.corrected import MoreLabels
-from llmlab.results.wording import counted
 from llmlab.stats.power import Need
 
 __all__ = ["Condition"]

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from llmlab.base.numbers import counted, rounded_count
 from llmlab.gate.policy import Rules
 from llmlab.results.results import Results
-from llmlab.results.wording import counted, rounded_count
 from llmlab.stats.bounded import bounded_mean
 from llmlab.stats.correction import Correction
 from llmlab.stats.paired import PairedDifference

@@ -22,7 +22,7 @@ from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking
 from llmlab.gate.policy import Rules
 from llmlab.gate.validity import earlier_reasons, invalid_reasons, judges_of
 from llmlab.golden.labels import Labels
-from llmlab.results.margins import SAVED_AT_LEAST, more_repeats
+from llmlab.results.comparing import SAVED_AT_LEAST, more_repeats
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.stats.power import Need, NeededCases, needed_cases

@@ -19,12 +19,12 @@ from pydantic import Field
 
 from llmlab.base.display import Shown, html_table, plain, text_table
 from llmlab.base.documents import Sealed, Strict
+from llmlab.base.numbers import counted, more_cases, rounded_count
 from llmlab.base.project import git_state, named_in, utc
 from llmlab.base.verdict import Verdict, required
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import MoreLabels
 from llmlab.gate.looks import Look, Price
-from llmlab.results.wording import counted, more_cases, rounded_count
 from llmlab.stats.power import NeededCases
 from llmlab.stats.standard_error import FEW_DF
 

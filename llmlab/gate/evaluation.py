@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from llmlab.base.display import Interval
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import counted
 from llmlab.base.verdict import Verdict
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import LabelledMetric, Reading, more_labels
 from llmlab.gate.looks import Price
 from llmlab.gate.policy import Categories, Floor, Requirement, Rules, relative_share
-from llmlab.results.comparison import tipping_of
-from llmlab.results.scores import CaseDesign, ScoreTable
-from llmlab.results.wording import counted, scale_of, unless
+from llmlab.results.comparing import tipping_of
+from llmlab.results.comparison import unless
+from llmlab.results.scores import CaseDesign, ScoreTable, scale_of
 from llmlab.stats import burdens
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.bounded import share_estimate, share_p_above

@@ -9,12 +9,11 @@ import numpy as np
 
 from llmlab.base.display import Shown, number
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import with_unit
+from llmlab.base.numbers import counted, with_unit
 from llmlab.gate.decide import GatePolicy
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
-from llmlab.results.scores import Metric
-from llmlab.results.wording import counted, scale_of
+from llmlab.results.scores import Metric, scale_of
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.paired import mean_difference
 from llmlab.stats.power import POWER, Spread, detectable

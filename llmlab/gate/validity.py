@@ -12,13 +12,13 @@ from datetime import datetime
 import numpy as np
 
 from llmlab.base.display import Interval
+from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.gate.corrected import label_reasons
 from llmlab.gate.policy import Rules, age_limit
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.results.scores import above_share
-from llmlab.results.wording import counted
 from llmlab.stats.sequential import split_check
 
 __all__ = ["earlier_reasons", "invalid_reasons", "judges_of"]

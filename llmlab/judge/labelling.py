@@ -17,11 +17,11 @@ import numpy as np
 
 from llmlab.base.display import Html, Interval, Marked, Shown, html_heading, html_of, html_table
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import counted
 from llmlab.golden.labels import Label, Labels, Worklist, read_labels, same_way_round, text_digest, write_labels
 from llmlab.judge.asking import passages_of
 from llmlab.judge.rubrics import Rubric
 from llmlab.results.results import Results
-from llmlab.results.wording import counted
 from llmlab.stats.agreement import agreement, cohen_kappa
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import Estimate

@@ -10,6 +10,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 from llmlab.base.display import plain
+from llmlab.base.numbers import counted
 from llmlab.base.verdict import Verdict
 from llmlab.plots.drawing import (
     COLOURS,
@@ -26,8 +27,8 @@ from llmlab.plots.drawing import (
 )
 from llmlab.results.comparison import Comparison, PairedRow
 from llmlab.results.results import Results
+from llmlab.results.scores import scale_of
 from llmlab.results.summary import case_mean
-from llmlab.results.wording import counted, scale_of
 from llmlab.stats.estimate import Estimate
 
 __all__ = ["forest", "quality_against"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from llmlab.base.display import plain
+from llmlab.base.numbers import counted
 from llmlab.plots.drawing import COLOURS, Picture, picture, styled, titled
 from llmlab.registry.moves import History, Move
-from llmlab.results.wording import counted
 
 __all__ = ["timeline"]
 

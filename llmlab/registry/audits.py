@@ -10,11 +10,11 @@ from typing import Any
 
 from llmlab.base.display import Chip, Shown
 from llmlab.base.errors import FileRuleError, RegistryError, StoreError
+from llmlab.base.numbers import counted
 from llmlab.base.verdict import Verdict
 from llmlab.registry.connection import HISTORY, Registry, open_registry
 from llmlab.registry.moves import History, make_move, settle
 from llmlab.registry.versions import Version, read_bundle, read_receipt, sha256
-from llmlab.results.wording import counted
 
 __all__ = ["Audit", "Finding", "audit"]
 

@@ -9,9 +9,9 @@ from llmlab.base.lazy import face
 if TYPE_CHECKING:
     from llmlab.base.verdict import Conclusion as Conclusion
     from llmlab.base.verdict import Verdict as Verdict
+    from llmlab.results.comparing import compare_tables as compare_tables
     from llmlab.results.comparison import Comparison as Comparison
     from llmlab.results.comparison import PairedRow as PairedRow
-    from llmlab.results.comparison import compare_tables as compare_tables
     from llmlab.results.results import Results as Results
     from llmlab.results.score_file import Scores as Scores
     from llmlab.results.score_file import read_scores as read_scores
@@ -28,7 +28,8 @@ __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "base.verdict": ("Conclusion", "Verdict"),
-        "results.comparison": ("Comparison", "PairedRow", "compare_tables"),
+        "results.comparing": ("compare_tables",),
+        "results.comparison": ("Comparison", "PairedRow"),
         "results.results": ("Results",),
         "results.score_file": ("Scores", "read_scores"),
         "results.scores": ("Metric", "ScoreTable", "score_table"),

@@ -28,13 +28,13 @@ from llmlab.base.display import (
     plain,
 )
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import counted
 from llmlab.base.project import runs_folder
 from llmlab.clients.base import Request
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import curl_for
 from llmlab.golden.cases import Case
 from llmlab.results.scores import Metric, ScoreTable
-from llmlab.results.wording import counted
 from llmlab.stats.arrays import paired_differences
 
 if TYPE_CHECKING:

@@ -5,29 +5,25 @@ Reads score tables alone, so that answers of a run and other tools' scores are j
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from llmlab.base.display import Chip, Interval, Shown, frame
-from llmlab.base.numbers import p_text
+from llmlab.base.display import Chip, Interval, Shown, frame, number
+from llmlab.base.numbers import counted, more_cases, p_text, rounded_count, with_unit
 from llmlab.base.verdict import Conclusion, Verdict
-from llmlab.results.margins import UNSCORED_AT_MOST, judged, margins_of
-from llmlab.results.scores import Metric, ScoreTable, above_share
-from llmlab.results.wording import comparison_lines, missing_notes, paired_sentence
-from llmlab.stats.arrays import paired_differences
-from llmlab.stats.burdens import holm
-from llmlab.stats.paired import PairedDifference, mean_difference, tipping_point
-from llmlab.stats.power import would_show
+from llmlab.results.scores import Metric, above_share, scale_of
+from llmlab.stats.paired import PairedDifference
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
-__all__ = ["Comparison", "PairedRow", "Tipping", "compare_tables", "tipping_of"]
+__all__ = ["UNSCORED_AT_MOST", "Comparison", "PairedRow", "Tipping", "missing_notes", "unless"]
 
+UNSCORED_AT_MOST = 0.05  # share of an arm's answers that may be taken at the worst seen, where nothing bounds them
+ESTIMAND = "mean difference per case, over cases drawn like these"
+SENTENCES_SHOWN = 6
+NOTES_SHOWN = 4
 _KINDS = {"better": "good", "worse": "bad"}
 
 
@@ -136,7 +132,7 @@ class PairedRow(Shown):
     @property
     def sentence(self) -> str:
         """What the row means, for somebody who does not read p values."""
-        return paired_sentence(self)
+        return _row_sentence(self)
 
     def record(self) -> dict[str, Any]:
         """The row as plain JSON values, in the words of `llmlab compare --json`."""
@@ -258,7 +254,7 @@ class Comparison(Shown):
 
     def lines(self) -> tuple[str, ...]:
         """What it means, a sentence a line."""
-        return comparison_lines(self)
+        return _lines(self)
 
     def __iter__(self) -> Iterator[PairedRow]:
         return iter(self.rows)
@@ -282,169 +278,215 @@ _ORDER = ("metric", "candidate", "category", "", "clusters", "unscored", "would 
 _PLACES = {name: place for place, name in enumerate(_ORDER)}
 
 
-def compare_tables(
-    tables: Sequence[ScoreTable],
-    baseline: str,
-    *,
-    candidates: Sequence[str] | None = None,
-    by_tag: bool = False,
-    margin: float | Mapping[str, float] | None = None,
-    level: float = 0.95,
-) -> tuple[PairedRow, ...]:
-    """A row per table (metric) and candidate; with `by_tag` one per tag too, adjusted as a family of their own.
-
-    `margin` is the harm that may be tolerated, in the metric's own unit: one number for the bounded metrics, or a
-    number per metric name.
-    """
-    margins = margins_of(tables, margin)
-    whole, parts = list[tuple[_Pairs, PairedRow]](), list[tuple[_Pairs, PairedRow]]()
-    for table in tables:
-        base, tolerated = table.column(baseline), margins.get(table.metric.name)
-        everything = np.ones(len(table.case_ids), dtype=bool)
-        categories = table.categories() if by_tag else {}
-        for arm in map(table.column, _candidates(table, baseline, candidates)):
-            for tag, chosen in [(None, everything), *categories.items()]:
-                pairs = _Pairs(table, base, arm, chosen)
-                row = judged(_row(pairs, category=tag, level=level), tolerated)
-                (whole if tag is None else parts).append((pairs, row))
-    return (*_as_family(whole), *_as_family(parts))
-
-
-def _candidates(table: ScoreTable, baseline: str, candidates: Sequence[str] | None) -> Sequence[str]:
-    if candidates is None:
-        return [name for name in table.variants if name != baseline]
-    if baseline in candidates:
-        raise ValueError(f"{baseline!r} is the baseline itself")
-    if len(set(candidates)) < len(candidates):
-        raise ValueError(f"a candidate is named twice: {', '.join(candidates)}")
-    return candidates
-
-
-class _Pairs(NamedTuple):
-    """The cells that one row compares."""
-
-    table: ScoreTable
-    base: int
-    arm: int
-    chosen: NDArray[np.bool_]
-
-    def tipping(self, row: PairedRow) -> Tipping | None:
-        """What would undo what the row claims; None where it claims nothing, or it holds whatever was lost."""
-        d, up = row.difference, 1.0 if row.metric.higher_is_better else -1.0
-        if d is None or not (row.assumed or row.undone):
-            return None
-        if row.verdict in ("PASS", "FAIL"):
-            sign, above = (up, -(row.margin or 0.0)) if row.verdict == "PASS" else (-up, row.margin or 0.0)
-            return tipping_of(*self, sign=sign, above=above, alpha=1 - row.level)
-        if row.verdict is not None or not row.significant:
-            return None
-        left_by_holm = d.p_value / row.p_adjusted if row.p_adjusted else 1.0
-        sign = 1.0 if d.value > 0 else -1.0
-        return tipping_of(*self, sign=sign, above=0.0, alpha=(1 - row.level) / 2 * left_by_holm)
-
-
-def tipping_of(
-    table: ScoreTable,
-    base: int,
-    arm: int,
-    chosen: NDArray[np.bool_],
-    *,
-    sign: float,
-    above: float,
-    alpha: float,
-    times: float = 1.0,
-) -> Tipping | None:
-    """What lost answers would have to be, on average, for "sign * (arm - times * base) is above `above`" to fall.
-
-    Those of `arm` where it has any that no bound of the metric's holds up, the base's then at their worst; else those
-    of the base. None where nothing was lost, or what was is known to lie beyond the point.
-    """
-    if (ends := table.pessimistic([base, arm], chosen)) is None:
-        return None
-    factors = (-sign * times, sign)
-    taken = [ends[1 if factors[column] < 0 else 0][:, column] for column in (0, 1)]
-    for column in (1, 0):
-        name, factor = (base, arm)[column], factors[column]
-        tried, scored = table.attempted[chosen, name].clip(min=1), table.scored[chosen, name]
-        held = table.metric.low if factor > 0 else table.metric.high  # the end that hurts the claim in this arm
-        if held is None and (lost := int((tried - scored).sum())):
-            taken[column] = np.where(scored > 0, table.values[chosen, name], 0.0) * scored / tried
-            known, slopes = factors[0] * taken[0] + factors[1] * taken[1] - above, factor * (1 - scored / tried)
-            value = tipping_point(known, slopes, **table.design(chosen), alpha=alpha)
-            kindest = ((ends[1 if factor > 0 else 0][:, column] - taken[column]) * tried).sum() / lost
-            if value is None or factor * (kindest - value) < 0:
-                return None
-            return Tipping(table.variants[name], lost, factor < 0, value)
-    return None
-
-
-def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:
-    table, base, arm, chosen = pairs
-    a, b = table.values[chosen, base], table.values[chosen, arm]
-    tried = np.maximum(table.attempted[chosen][:, [base, arm]], 1).sum(axis=0)
-    scored = table.scored[chosen][:, [base, arm]].sum(axis=0)
-    paired = ~(np.isnan(a) | np.isnan(b))
-    both = chosen.copy()
-    both[chosen] = paired
-    paired_values = paired_differences(b[paired], a[paired], scale=table.metric.span)
-    difference = _difference(table, paired_values, both, level)
-    lowest = highest = None
-    if (ends := table.pessimistic([base, arm], chosen)) is not None:
-        (low, high), span = ends, table.metric.span
-        lowest = _difference(table, paired_differences(low[:, 1], high[:, 0], scale=span), chosen, level)
-        highest = _difference(table, paired_differences(high[:, 1], low[:, 0], scale=span), chosen, level)
-    row = PairedRow(
-        metric=table.metric,
-        baseline=table.variants[base],
-        candidate=table.variants[arm],
-        category=category,
-        difference=difference,
-        lowest=lowest,
-        highest=highest,
-        assumed=table.assumed([base, arm], chosen),
-        p_adjusted=None if difference is None else difference.p_value,
-        n_pairs=int(paired.sum()),
-        n_attempted=int(chosen.sum()),
-        n_clusters=min(1, int(paired.sum())) if difference is None else difference.n_clusters,
-        scored=(int(scored[0]), int(scored[1])),
-        attempted=(int(tried[0]), int(tried[1])),
-        level=level,
+def _row_sentence(row: PairedRow) -> str:
+    """One sentence on one row: the size and interval, and whether that is more than noise or within the margin."""
+    place = _place(row)
+    d = row.difference
+    if d is None:
+        return f"{row.candidate} against {row.baseline} on {place}: {_too_few(row)}."
+    if row.verdict is None and d.se == 0 and d.value == 0:
+        return f"No difference seen between {row.candidate} and {row.baseline} on {place}: all {_units(row)} tie."
+    scale, unit = scale_of(row.metric)
+    found = f"{row.candidate} {_compared(row, d)}"
+    if row.verdict is not None:
+        return f"{found}: {_margin_reading(row, d)}."
+    if row.undone:
+        return f"{found}, but {_undoing(row, scale, unit)}: not enough evidence."
+    if row.significant:
+        return f"{found}, larger than case-sampling noise{_unless(row)}."
+    tried = f"; p {p_text(row.p_adjusted)} with all that were tried" if d.p_value < 1 - d.level else ""
+    seen = f"{_size_said(d, scale, unit)} in each of them"
+    if d.low < d.high:
+        seen = f"{d.level:.0%} CI {_ends(d, scale)}{unit}"
+    return (
+        f"Not enough evidence that {row.candidate} differs from {row.baseline} on {place} "
+        f"({seen}{tried}); {_what_is_missed(row, d)}."
     )
-    if difference and difference.se and (found := table.repeat_noise(both, [base, arm])):
-        row = replace(row, repeats=found[1], noise=min(1.0, found[0] / (difference.n * difference.se**2)))
-    same_lost = bool((np.isnan(a) == np.isnan(b)).all())
-    return replace(row, notes=missing_notes(row, same_cases_lost=same_lost))
 
 
-def _difference(
-    table: ScoreTable, values: NDArray[np.float64], chosen: NDArray[np.bool_], level: float
-) -> PairedDifference | None:
-    design = table.design(chosen)
-    clusters = design["clusters"]
-    if values.size < 2 or (clusters is not None and clusters.min() == clusters.max()):
-        return None
-    return mean_difference(values, **design, bounds=table.metric.change_bounds, level=level)
+def _lines(comparison: Comparison) -> tuple[str, ...]:
+    """A comparison in words, a sentence a line: findings, then what weakens them, then how they were computed."""
+    if not comparison.rows:
+        return ("Nothing to compare: there is no other variant.", *comparison.notes)
+    whole = [row for row in comparison.rows if row.category is None]
+    parts = [row for row in comparison.rows if row.category is not None and row.reading in ("better", "worse")]
+    said = [row.sentence for row in (*whole[:SENTENCES_SHOWN], *parts[:SENTENCES_SHOWN])]
+    if len(whole) > SENTENCES_SHOWN:
+        said.append(f"The other {counted(len(whole) - SENTENCES_SHOWN, 'row')} over all cases: see the table.")
+    weak = list(dict.fromkeys(note for row in comparison.rows for note in row.notes))
+    if len(weak) > NOTES_SHOWN:
+        weak[NOTES_SHOWN:] = [f"There are {len(weak) - NOTES_SHOWN} more such notes, each in its row's `notes`."]
+    return (*said, *weak, *comparison.notes, _how(comparison))
 
 
-def _as_family(found: Sequence[tuple[_Pairs, PairedRow]]) -> list[PairedRow]:
-    """Holm's p of each row, again at worst, and what it would show if it alone differed: then held to alpha / rows."""
-    tested = [row for _, row in found if row.p_adjusted is not None]
-    adjusted = iter(holm([row.p_adjusted or 0.0 for row in tested]))
-    at_worst, made = iter(holm([_p_at_worst(row) for row in tested])), []
-    for pairs, row in found:
-        d, shown = row.difference, None
-        if d is not None and d.se > 0 and not d.too_few_clusters:
-            shown = would_show(d, tail=(1 - row.level) / 2 / len(tested))
-        if row.p_adjusted is not None:
-            row = replace(row, p_adjusted=next(adjusted), p_at_worst=next(at_worst))
-        row = replace(row, detectable=shown)
-        made.append(replace(row, tipping=pairs.tipping(row)))
-    return made
+def missing_notes(row: PairedRow, *, same_cases_lost: bool) -> tuple[str, ...]:
+    """What weakens a row: too few clusters, and answers without a score, counted per arm."""
+    d = row.difference
+    weak = () if d is None or (d.se == 0 and d.value == 0) else d.notes  # that all tie is the row's sentence
+    notes = tuple(f"{row.candidate} on {_place(row)}: {note}." for note in weak)
+    if not row.unscored:
+        return notes
+    lost = [tried - scored for scored, tried in zip(row.scored, row.attempted, strict=True)]
+    uneven = "" if same_cases_lost else " The arms lose different cases, so what is left is not a random part."
+    return (
+        *notes,
+        f"{_place(row)}: unscored answers are left out, {lost[0]:,} of {row.attempted[0]:,} of {row.baseline} and "
+        f"{lost[1]:,} of {row.attempted[1]:,} of {row.candidate}; {row.n_pairs:,} of "
+        f"{counted(row.n_attempted, 'case')} can be compared.{uneven}",
+    )
 
 
-def _p_at_worst(row: PairedRow) -> float:
-    """The p value that is left of a difference with the unscored answers at their worst for it; 1 where it turns."""
-    d, worst, p = row.difference, row.at_worst, row.p_adjusted or 0.0
-    if not row.unscored or d is None:
-        return p
-    return 1.0 if worst is None or worst.value * d.value <= 0 or worst.too_few_clusters else max(p, worst.p_value)
+def _place(row: PairedRow) -> str:
+    return row.metric.name if row.category is None else f"{row.metric.name} in {row.category}"
+
+
+def _cases(row: PairedRow) -> str:
+    return counted(row.n_pairs, "case")
+
+
+def _units(row: PairedRow) -> str:
+    """The cases, or the clusters that they come in."""
+    return _cases(row) if row.n_clusters == row.n_pairs else f"{row.n_clusters:,} clusters"
+
+
+def _too_few(row: PairedRow) -> str:
+    if row.n_pairs == 0:
+        return "no case is scored in both"
+    if row.n_pairs == 1:
+        return "only 1 case is scored in both, and two are the least that can be compared"
+    return f"all {_cases(row)} that are scored in both are in one cluster, which tells nothing of others"
+
+
+def _compared(row: PairedRow, d: PairedDifference) -> str:
+    """What the candidate is to the baseline, with the interval; without one where nothing varies."""
+    scale, unit = scale_of(row.metric)
+    place = f"{row.baseline} on {_place(row)}"
+    every, interval = f"in all {_units(row)}", f"({d.level:.0%} CI {_ends(d, scale)}{unit})"
+    if d.se == 0 and d.value == 0:
+        return f"ties with {place} {every} {interval if d.low < d.high else ''}".rstrip()
+    if d.low == d.high:
+        return f"is {_size_said(d, scale, unit)} than {place} {every}"
+    if float(_size(d, scale).replace(",", "")) == 0:
+        return f"is about equal to {place} {interval}"
+    return f"is {_size_said(d, scale, unit)} than {place} ({d.level:.0%} CI {_ends_said(d, scale)})"
+
+
+def _size_said(d: PairedDifference, scale: float, unit: str) -> str:
+    return f"{with_unit(_size(d, scale), unit)} {'higher' if d.value > 0 else 'lower'}"
+
+
+def _undoing(row: PairedRow, scale: float, unit: str) -> str:
+    lost, worst = counted(row.unscored, "unscored answer"), row.at_worst
+    if row.too_many_unscored:
+        return f"{lost} are too many for a metric without bounds"
+    if worst is None:
+        return f"{lost} could undo that"
+    return f"{lost} could undo that (at their worst {_ends(worst, scale)}{unit}{_unless(row)})"
+
+
+def unless(tipping: Tipping, unit: str) -> str:
+    """What lost answers would have to be for a claim to fall, as a clause."""
+    verb = {"s": "took", "USD": "cost"}.get(unit, "was" if tipping.answers == 1 else "were")
+    more, lost = "over" if tipping.above else "under", counted(tipping.answers, "lost answer")
+    value = with_unit(_two_digits(tipping.value), f" {unit}" if unit else "")
+    return f"it holds unless the {lost} of {tipping.arm} {verb} {more} {value} on average"
+
+
+def _unless(row: PairedRow) -> str:
+    return "" if row.tipping is None else f"; {unless(row.tipping, row.metric.unit)}"
+
+
+def _what_is_missed(row: PairedRow, d: PairedDifference) -> str:
+    if d.too_few_clusters:
+        groups = "cluster" if row.n_clusters != row.n_pairs else "case"
+        alike = "" if d.effective is None else f", which tell as much as {d.independent:,.1f} equal ones,"
+        return f"{counted(row.n_clusters, groups)}{alike} are too few for a verdict"
+    if row.detectable is None and d.se > 0:
+        groups = counted(row.n_clusters, "cluster" if row.n_clusters != row.n_pairs else "case")
+        return f"{groups} are too few for any difference to show"
+    if row.detectable is None:
+        return f"{_cases(row)} that all differ by the same amount cannot tell more"
+    scale, unit = scale_of(row.metric)
+    missed = with_unit(_two_digits(row.detectable * scale), unit)
+    return f"with {_cases(row)} a true difference under {missed} is easily missed"
+
+
+def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
+    scale, unit = scale_of(row.metric)
+    margin = with_unit(number((row.margin or 0) * scale), unit)
+    if row.verdict == Verdict.PASS:
+        return f"harm of {margin} or more is ruled out{_unless(row)}"
+    if row.verdict == Verdict.FAIL:
+        return f"it is worse by more than the margin of {margin}{_unless(row)}"
+    undecided = f"not enough evidence on the margin of {margin}"
+    if d.too_few_clusters:
+        return f"{undecided}, {_what_is_missed(row, d)}"
+    more = (row.needed_cases or 0) - row.n_pairs
+    if row.unscored and row.needed_cases is None:  # the scored pairs alone would tell
+        harmed = (d.value < 0) == row.metric.higher_is_better and abs(d.value) > (row.margin or 0)
+        end = row.highest if harmed == row.metric.higher_is_better else row.lowest
+        ends = f" (at their {'best' if harmed else 'worst'} {_ends(end, scale)}{unit})" if end else ""
+        without = f"{counted(row.unscored, 'answer')} {'has' if row.unscored == 1 else 'have'} no score"
+        return f"{undecided}, since {without}{ends}"
+    if more <= 0:
+        return f"{undecided}, though {_cases(row)} would do if nothing differs"
+    return f"{undecided}; about {more_cases(more)}{_or_repeats(row)} would do if nothing differs"
+
+
+def _or_repeats(row: PairedRow) -> str:
+    if row.needed_with_repeats is None:
+        return ""
+    repeats, now, needed = row.needed_with_repeats
+    left = needed - row.n_pairs
+    return (
+        f", or {repeats} repeats instead of {now} and {f'{rounded_count(left)} more' if left > 0 else 'no more'} cases,"
+    )
+
+
+def _how(comparison: Comparison) -> str:
+    whole = [row for row in comparison.rows if row.category is None]
+    sizes = [(len(whole), "all cases"), (len(comparison.rows) - len(whole), "categories")]
+    families = " and ".join(f"{counted(n, 'row')} over {what}" for n, what in sizes if n)
+    golden = f" Golden set {comparison.golden_digest[:8]}, run {comparison.age}." if comparison.golden_digest else ""
+    clustered = any(row.n_clusters != row.n_pairs for row in comparison.rows)
+    how = f"{_weighting(whole)}{'CR2 by cluster' if clustered else 'cases independent'}"
+    family = "the family is" if sizes[1][0] == 0 or sizes[0][0] == 0 else "the families are"
+    worst = ", which without a bound is the worst seen in either arm" * any(row.assumed for row in comparison.rows)
+    held = f" What is claimed holds with unscored answers at their worst{worst}."
+    unscored = held if any(row.unscored for row in comparison.rows) else ""
+    how = f"Baseline {comparison.baseline}; {ESTIMAND}; {how}; p adjusted by Holm, {family} {families}."
+    return f"{how}{unscored}{golden}"
+
+
+def _weighting(rows: Sequence[PairedRow]) -> str:
+    """That cases are weighted, and what that leaves of them, by the row with the most."""
+    found = [row.difference for row in rows if row.difference is not None and row.difference.effective is not None]
+    if not found:
+        return ""
+    d = max(found, key=lambda d: d.n)
+    units = counted(d.n_clusters, "case" if d.n_clusters == d.n else "cluster")
+    return f"cases weighted by what they stand for ({units} tell as much as {d.independent:,.0f} equal ones); "
+
+
+def _size(d: PairedDifference, scale: float) -> str:
+    """The size without its sign, with the digits that the interval's width deserves."""
+    if d.low == d.high:
+        return number(abs(d.value) * scale)
+    return str(Interval(abs(d.value) * scale, d.low * scale, d.high * scale)).partition(" [")[0]
+
+
+def _ends(d: PairedDifference, scale: float) -> str:
+    ends = str(Interval(d.value * scale, d.low * scale, d.high * scale)).partition("[")[2]
+    return ends.rstrip("]").replace(", ", " to ")
+
+
+def _ends_said(d: PairedDifference, scale: float) -> str:
+    """The ends of an interval beside "higher" or "lower": of what is lower they are said without a sign."""
+    if d.value >= 0:
+        return _ends(d, scale)
+    low, high = (end.removeprefix("-") for end in _ends(d, scale).split(" to "))
+    return f"{high} to {low} lower" if d.high <= 0 else f"{low} lower to {high} higher"
+
+
+def _two_digits(value: float) -> str:
+    return number(float(f"{value:.2g}"))

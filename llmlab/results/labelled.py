@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import counted
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels, text_digest
 from llmlab.results.provenance import LabelsRecord
 from llmlab.results.scores import Metric
-from llmlab.results.wording import counted
 from llmlab.stats.agreement import judge_rates
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.correction import Correction, ppi_difference, ppi_mean, rogan_gladen

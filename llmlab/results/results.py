@@ -18,14 +18,14 @@ from llmlab.clients.base import Generation
 from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.golden.labels import Labels
 from llmlab.results import answers as sheets
-from llmlab.results import cost
+from llmlab.results import summary as figures
 from llmlab.results.cases import CaseView, Flips, flips, requests_of, view, worst
-from llmlab.results.comparison import Comparison, compare_tables
-from llmlab.results.cost import PerVariant
+from llmlab.results.comparing import compare_tables
+from llmlab.results.comparison import Comparison
 from llmlab.results.labelled import LabelledScores, corrected_line, label_columns, label_keys
 from llmlab.results.provenance import Provenance, two_scorers
 from llmlab.results.scores import RESOURCE_METRICS, Aggregation, CaseGroups, Cells, Metric, ScoreTable, score_table
-from llmlab.results.summary import Summary, age_of, best_variant, summarise
+from llmlab.results.summary import PerVariant, Summary, age_of, best_variant, summarise
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
 from llmlab.stats.effects import Effects, factor_effects
 
@@ -434,7 +434,7 @@ class Results(Shown):
             state=self.state,
             sources=f"Golden set {golden}; bundles {digests}; {age_of(self.created_at)}.",
             notes=(*([f"Errors: {self.common_errors}."] if self.common_errors else []), *self.notes),
-            latencies=cost.latencies(self.frame, [self.table(m) for m in cost.LATENCIES if m in self.columns]),
+            latencies=figures.latencies(self.frame, [self.table(m) for m in figures.LATENCIES if m in self.columns]),
             corrected={(name, of.metric.name): of.mean(name).corrected for of in labelled for name in self.variants},
         )
 
@@ -481,9 +481,9 @@ class Results(Shown):
             tables, baseline, candidates=candidates, by_tag=by is not None, margin=margin, level=level
         )
         partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
-        arms = dict.fromkeys(row.candidate for row in rows) if requests_per_day else ()
-        costs = [self.cost_line(baseline, arm, requests_per_day=requests_per_day) for arm in arms]
-        costs += cost.latency_lines(self.frame, tables, baseline, dict.fromkeys(r.candidate for r in rows), level=level)
+        arms = dict.fromkeys(row.candidate for row in rows)
+        costs = [self.cost_line(baseline, arm, requests_per_day=requests_per_day) for arm in arms if requests_per_day]
+        costs += figures.latency_lines(self.frame, tables, baseline, arms, level=level)
         labelled = dict.fromkeys((r.metric.name, r.candidate) for r in rows if r.metric.name in self.labels_digests)
         costs += [corrected_line(self.labelled(name), baseline, arm, level=level) for name, arm in labelled]
         about = {"golden_digest": self.golden_digest, "age": age_of(self.created_at)}
@@ -491,15 +491,15 @@ class Results(Shown):
 
     def cost_per_success(self, metric: str) -> PerVariant:
         """Dollars per successful answer of each variant, failed attempts included, with its interval."""
-        return cost.cost_per_success(self.metric(metric), scores=self.scores(metric), **self._billed())
+        return figures.cost_per_success(self.metric(metric), scores=self.scores(metric), **self._billed())
 
     def consistency(self, metric: str) -> PerVariant:
         """The chance that two answers to the same case score the same, per variant, with its interval."""
-        return cost.consistency(scores=self.scores(metric), cells=self.cells, table=self.table(metric))
+        return figures.consistency(scores=self.scores(metric), cells=self.cells, table=self.table(metric))
 
     def cost_line(self, baseline: str, candidate: str, *, requests_per_day: int | None = None) -> str:
         """How the cost per answer changes, and what that makes in a month, in one sentence."""
-        return cost.cost_line(baseline, candidate, requests_per_day=requests_per_day, **self._billed())
+        return figures.cost_line(baseline, candidate, requests_per_day=requests_per_day, **self._billed())
 
     def _billed(self) -> dict[str, Any]:
         return {"costs": self.scores("cost_usd"), "cells": self.cells, "table": self.table("cost_usd")}

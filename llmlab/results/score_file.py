@@ -15,10 +15,11 @@ import numpy as np
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError
+from llmlab.base.numbers import counted
 from llmlab.base.tables import Table, read_table
-from llmlab.results.comparison import Comparison, compare_tables
+from llmlab.results.comparing import compare_tables
+from llmlab.results.comparison import Comparison
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
-from llmlab.results.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd

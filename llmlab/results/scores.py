@@ -32,6 +32,7 @@ __all__ = [
     "Metric",
     "ScoreTable",
     "above_share",
+    "scale_of",
     "score_table",
 ]
 
@@ -431,3 +432,10 @@ def _check_bounds(metric: Metric, scores: NDArray[np.float64]) -> None:
             f"{metric.name}: {scores[first]} in row {first + 1} is infinite or outside {metric.low} to {metric.high} "
             f"(such scores: {int(wrong.sum()):,}); mark it unscored, or correct the bounds"
         )
+
+
+def scale_of(metric: Metric) -> tuple[float, str]:
+    """How a metric's numbers are said: shares as points of 100, others in their unit."""
+    if metric.low == 0 and metric.high == 1:
+        return 100.0, " points"
+    return 1.0, f" {metric.unit}" if metric.unit else ""

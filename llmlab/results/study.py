@@ -14,11 +14,10 @@ import numpy as np
 
 from llmlab.base.display import Shown, number
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import with_unit
-from llmlab.results.comparison import compare_tables
+from llmlab.base.numbers import counted, with_unit
+from llmlab.results.comparing import compare_tables
 from llmlab.results.results import Results
-from llmlab.results.scores import CaseDesign, ScoreTable
-from llmlab.results.wording import counted, scale_of
+from llmlab.results.scores import CaseDesign, ScoreTable, scale_of
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.paired import PairedDifference, mean_difference, t_difference
 from llmlab.stats.power import POWER, Need, Spread, detectable, needed_cases, would_show

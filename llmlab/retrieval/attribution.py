@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from llmlab.base.display import Interval, Rows, Shown, plain
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import counted
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.results.comparison import Comparison, compare_tables
+from llmlab.results.comparing import compare_tables
+from llmlab.results.comparison import Comparison
 from llmlab.results.results import Results
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable
-from llmlab.results.wording import counted
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate, mean_estimate
 

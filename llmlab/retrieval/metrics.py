@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from llmlab.base.display import Interval, Shown, frame
 from llmlab.base.errors import DataError
-from llmlab.results.wording import counted
+from llmlab.base.numbers import counted
 from llmlab.retrieval.rankings import (
     JudgedRanking,
     Judgements,

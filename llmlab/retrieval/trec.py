@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from llmlab.base.errors import FileRuleError
-from llmlab.results.wording import counted
+from llmlab.base.numbers import counted
 from llmlab.retrieval.rankings import encode, id_array, on_cores, pairs_repeat
 
 if TYPE_CHECKING:

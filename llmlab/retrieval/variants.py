@@ -13,13 +13,14 @@ import numpy as np
 
 from llmlab.base.display import Interval, Rows, Shown
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle, RetrievalConfig
 from llmlab.bundle.prompt import fill
 from llmlab.golden.cases import GoldenSet
-from llmlab.results.comparison import Comparison, compare_tables
+from llmlab.results.comparing import compare_tables
+from llmlab.results.comparison import Comparison
 from llmlab.results.results import Results
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
-from llmlab.results.wording import counted
 from llmlab.retrieval.metrics import Measure, RetrievalMetrics, evaluate, parse_measure
 from llmlab.search.retrievers import Index, build_index
 from llmlab.stats.bounded import share_estimate

@@ -7,7 +7,7 @@ A retriever is anything with `search(queries, k)`; a vector database of one's ow
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 __all__ = [
-    "RETRIEVERS",
+    "BATCH_QUERIES",
+    "BM25",
     "Counted",
     "Hit",
+    "Hybrid",
     "Retriever",
+    "TfIdf",
     "batches",
     "best_hits",
     "counted",
     "indexed_text",
-    "register_retriever",
-    "retriever_for",
+    "indexed_words",
 ]
 
 BATCH_QUERIES = 128
-BY_WORDS = frozenset({"bm25", "lsa", "tfidf"})  # these cannot index a text without a Latin letter or digit
 
 
 class Hit(NamedTuple):
@@ -52,9 +53,6 @@ class Retriever(Protocol):
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """One list of hits for each query, in the order of the queries."""
         ...
-
-
-Builder = Callable[[Sequence[Chunk], Mapping[str, Any]], Retriever]
 
 
 class BM25:
@@ -115,71 +113,12 @@ class Hybrid:
         return [Hit(doc_id, score, position) for (doc_id, position), score in best]
 
 
-def register_retriever(name: str, build: Builder) -> None:
-    """Make `build(chunks, options) -> Retriever` available to bundles as `retriever: name`."""
-    if name in RETRIEVERS:
-        raise ValueError(f"there is a retriever {name!r} already; choose another name")
-    RETRIEVERS[name] = build
-
-
-def retriever_for(name: str, chunks: Sequence[Chunk], *, options: Mapping[str, Any] | None = None) -> Retriever:
-    """The retriever of that name over the chunks; ValueError for an unknown name or option.
-
-    >>> chunks = [Chunk(doc_id="a", position=0, text="drop missing rows"), Chunk(doc_id="b", position=0, text="sort")]
-    >>> [[hit.doc_id for hit in hits] for hits in retriever_for("bm25", chunks).search(["missing row", ""], 2)]
-    [['a'], []]
-    """
-    if name not in RETRIEVERS:
-        raise ValueError(f"retriever == {name!r}, must be one of {', '.join(sorted(RETRIEVERS))}")
-    if name in BY_WORDS and "embedder" in (options or {}):
-        raise ValueError(f"the retriever {name!r} searches by words; drop `embedding`, or use 'embedding' or 'hybrid'")
-    if name in BY_WORDS and not any(_indexed_words(chunk) for chunk in chunks):
-        raise ValueError("no chunk has a word to index")
-    try:
-        return RETRIEVERS[name](chunks, options or {})
-    except TypeError as error:
-        raise ValueError(f"the options {dict(options or {})} do not fit the retriever {name!r}: {error}") from None
-
-
-def _hybrid(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
-    rest = {key: value for key, value in options.items() if key not in ("of", "embedder")}
-    embedder = {"embedder": options["embedder"]} if "embedder" in options else {}
-    fused = options.get("of", ("bm25", "embedding" if embedder else "lsa"))
-    if embedder and "embedding" not in fused:
-        raise ValueError(f"`embedding` is set, but the hybrid fuses {', '.join(fused)}; drop it, or add it to `of`")
-    parts = [retriever_for(name, chunks, options=embedder if name == "embedding" else None) for name in fused]
-    return Hybrid(parts, **rest)
-
-
-def _lsa(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
-    from llmlab.search.latent import Lsa
-
-    return Lsa(chunks, **options)
-
-
-def _embedding(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
-    from llmlab.search.embedding import Embedding
-
-    if "embedder" not in options:
-        raise ValueError("the retriever 'embedding' needs a model: add `embedding: {provider: ..., id: ...}`")
-    return Embedding(chunks, **options)
-
-
-RETRIEVERS: dict[str, Builder] = {
-    "bm25": lambda chunks, options: BM25(chunks, **options),
-    "embedding": _embedding,
-    "hybrid": _hybrid,
-    "lsa": _lsa,
-    "tfidf": lambda chunks, options: TfIdf(chunks, **options),
-}
-
-
 def indexed_text(chunk: Chunk) -> str:
     """What a retriever reads of a chunk: its title and its text."""
     return f"{chunk.title}\n{chunk.text}"
 
 
-def _indexed_words(chunk: Chunk) -> list[str]:
+def indexed_words(chunk: Chunk) -> list[str]:
     return words(indexed_text(chunk))
 
 
@@ -197,7 +136,7 @@ def counted(chunks: tuple[Chunk, ...]) -> Counted:
     vocabulary: dict[str, int] = {}
     ids, ends = array("i"), []
     for chunk in chunks:
-        ids.extend([vocabulary.setdefault(word, len(vocabulary)) for word in _indexed_words(chunk)])
+        ids.extend([vocabulary.setdefault(word, len(vocabulary)) for word in indexed_words(chunk)])
         ends.append(len(ids))
     return Counted(vocabulary, np.array(ids, np.int32), np.array(ends, np.int64))
 

@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmlab.base.display import html_table, plain
 from llmlab.bundle.bundle import RetrievalConfig
 from llmlab.search.chunking import Chunk, chunked
 from llmlab.search.corpus import Corpus
-from llmlab.search.lexical import RETRIEVERS, Hit, Retriever, register_retriever, retriever_for
-
-if TYPE_CHECKING:
-    from llmlab.search.embedding import Embedder
+from llmlab.search.embedding import Embedder, Embedding
+from llmlab.search.latent import Lsa
+from llmlab.search.lexical import BM25, Hit, Hybrid, Retriever, TfIdf, indexed_words
 
 __all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]
 
+BY_WORDS = frozenset({"bm25", "lsa", "tfidf"})  # these cannot index a text without a Latin letter or digit
 FETCHED_PER_KEPT = 4  # how many more chunks are asked for where some will be dropped as repetitions
+
+Builder = Callable[[Sequence[Chunk], Mapping[str, Any]], Retriever]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -123,8 +125,6 @@ def build_index(config: RetrievalConfig, *, base: str | Path | None = None, embe
     options = dict(config.options)
     if config.embedding is not None:
         if embedder is None:
-            from llmlab.search.embedding import Embedder  # loaded by those who embed
-
             embedder = Embedder(config.embedding)
         options["embedder"] = embedder
         key += f" {embedder.fingerprint}"
@@ -155,3 +155,58 @@ def _cut(text: str, limit: int | None) -> str:
     if limit is None or len(text) <= limit:
         return text
     return text[:limit].rsplit(maxsplit=1)[0] + " …"
+
+
+def register_retriever(name: str, build: Builder) -> None:
+    """Make `build(chunks, options) -> Retriever` available to bundles as `retriever: name`."""
+    if name in RETRIEVERS:
+        raise ValueError(f"there is a retriever {name!r} already; choose another name")
+    RETRIEVERS[name] = build
+
+
+def retriever_for(name: str, chunks: Sequence[Chunk], *, options: Mapping[str, Any] | None = None) -> Retriever:
+    """The retriever of that name over the chunks; ValueError for an unknown name or option.
+
+    >>> chunks = [Chunk(doc_id="a", position=0, text="drop missing rows"), Chunk(doc_id="b", position=0, text="sort")]
+    >>> [[hit.doc_id for hit in hits] for hits in retriever_for("bm25", chunks).search(["missing row", ""], 2)]
+    [['a'], []]
+    """
+    if name not in RETRIEVERS:
+        raise ValueError(f"retriever == {name!r}, must be one of {', '.join(sorted(RETRIEVERS))}")
+    if name in BY_WORDS and "embedder" in (options or {}):
+        raise ValueError(f"the retriever {name!r} searches by words; drop `embedding`, or use 'embedding' or 'hybrid'")
+    if name in BY_WORDS and not any(indexed_words(chunk) for chunk in chunks):
+        raise ValueError("no chunk has a word to index")
+    try:
+        return RETRIEVERS[name](chunks, options or {})
+    except TypeError as error:
+        raise ValueError(f"the options {dict(options or {})} do not fit the retriever {name!r}: {error}") from None
+
+
+def _hybrid(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
+    rest = {key: value for key, value in options.items() if key not in ("of", "embedder")}
+    embedder = {"embedder": options["embedder"]} if "embedder" in options else {}
+    fused = options.get("of", ("bm25", "embedding" if embedder else "lsa"))
+    if embedder and "embedding" not in fused:
+        raise ValueError(f"`embedding` is set, but the hybrid fuses {', '.join(fused)}; drop it, or add it to `of`")
+    parts = [retriever_for(name, chunks, options=embedder if name == "embedding" else None) for name in fused]
+    return Hybrid(parts, **rest)
+
+
+def _lsa(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
+    return Lsa(chunks, **options)
+
+
+def _embedding(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
+    if "embedder" not in options:
+        raise ValueError("the retriever 'embedding' needs a model: add `embedding: {provider: ..., id: ...}`")
+    return Embedding(chunks, **options)
+
+
+RETRIEVERS: dict[str, Builder] = {
+    "bm25": lambda chunks, options: BM25(chunks, **options),
+    "embedding": _embedding,
+    "hybrid": _hybrid,
+    "lsa": _lsa,
+    "tfidf": lambda chunks, options: TfIdf(chunks, **options),
+}

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from llmlab.base.errors import GateError
-from llmlab.results.comparison import compare_tables
+from llmlab.results.comparing import compare_tables
 from llmlab.stats.paired import relative_margin_difference
 from tests.made_results import made
 

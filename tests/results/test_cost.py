@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmlab.golden.cases import GoldenSet
-from llmlab.results.cost import latency_line, latency_quantiles
+from llmlab.results.summary import latency_line, latency_quantiles
 from tests.made_results import made, with_numbers
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab.results.scores import Metric
-from llmlab.results.wording import counted, rounded_count, scale_of
+from llmlab.base.numbers import counted, rounded_count
+from llmlab.results.scores import Metric, scale_of
 from tests.made_results import HOSTILE, made, with_numbers
 
 

@@ -10,7 +10,8 @@ import pytest
 from llmlab.base.words import words
 from llmlab.search.chunking import Chunk
 from llmlab.search.latent import KEPT_FROM_CHUNKS, MOST_KEPT, Lsa
-from llmlab.search.lexical import indexed_text, retriever_for
+from llmlab.search.lexical import indexed_text
+from llmlab.search.retrievers import retriever_for
 
 WORDS = [f"{a}{b}ork" for a in "bcdfghklmn" for b in "aeiou"]
 QUERIES = ["baork ceork", "duork duork fiork", "unheard", ""]

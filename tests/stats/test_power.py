@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
-from llmlab.results.comparison import compare_tables
+from llmlab.results.comparing import compare_tables
 from llmlab.results.scores import CaseGroups, Metric, score_table
 from llmlab.stats import burdens
 from llmlab.stats.paired import mean_difference

@@ -1,0 +1,250 @@
+"""How rows of a comparison are made of score tables: paired cells, Holm over the family, margins, tipping points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from llmlab.base.verdict import Verdict
+from llmlab.results.comparison import PairedRow, Tipping, missing_notes
+from llmlab.results.scores import ScoreTable
+from llmlab.stats.arrays import paired_differences
+from llmlab.stats.burdens import holm, non_inferior, unanimous
+from llmlab.stats.paired import PairedDifference, mean_difference, tipping_point
+from llmlab.stats.power import Need, Spread, needed_cases, would_show
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["SAVED_AT_LEAST", "compare_tables", "more_repeats", "tipping_of"]
+
+MORE_REPEATS = 5  # of each case, that are offered instead of more cases
+SAVED_AT_LEAST = 0.2  # share of the cases that repeats must save to be offered
+
+
+def compare_tables(
+    tables: Sequence[ScoreTable],
+    baseline: str,
+    *,
+    candidates: Sequence[str] | None = None,
+    by_tag: bool = False,
+    margin: float | Mapping[str, float] | None = None,
+    level: float = 0.95,
+) -> tuple[PairedRow, ...]:
+    """A row per table (metric) and candidate; with `by_tag` one per tag too, adjusted as a family of their own.
+
+    `margin` is the harm that may be tolerated, in the metric's own unit: one number for the bounded metrics, or a
+    number per metric name.
+    """
+    margins = _margins_of(tables, margin)
+    whole, parts = list[tuple[_Pairs, PairedRow]](), list[tuple[_Pairs, PairedRow]]()
+    for table in tables:
+        base, tolerated = table.column(baseline), margins.get(table.metric.name)
+        everything = np.ones(len(table.case_ids), dtype=bool)
+        categories = table.categories() if by_tag else {}
+        for arm in map(table.column, _candidates(table, baseline, candidates)):
+            for tag, chosen in [(None, everything), *categories.items()]:
+                pairs = _Pairs(table, base, arm, chosen)
+                row = _judged(_row(pairs, category=tag, level=level), tolerated)
+                (whole if tag is None else parts).append((pairs, row))
+    return (*_as_family(whole), *_as_family(parts))
+
+
+def _candidates(table: ScoreTable, baseline: str, candidates: Sequence[str] | None) -> Sequence[str]:
+    if candidates is None:
+        return [name for name in table.variants if name != baseline]
+    if baseline in candidates:
+        raise ValueError(f"{baseline!r} is the baseline itself")
+    if len(set(candidates)) < len(candidates):
+        raise ValueError(f"a candidate is named twice: {', '.join(candidates)}")
+    return candidates
+
+
+class _Pairs(NamedTuple):
+    """The cells that one row compares."""
+
+    table: ScoreTable
+    base: int
+    arm: int
+    chosen: NDArray[np.bool_]
+
+    def tipping(self, row: PairedRow) -> Tipping | None:
+        """What would undo what the row claims; None where it claims nothing, or it holds whatever was lost."""
+        d, up = row.difference, 1.0 if row.metric.higher_is_better else -1.0
+        if d is None or not (row.assumed or row.undone):
+            return None
+        if row.verdict in ("PASS", "FAIL"):
+            sign, above = (up, -(row.margin or 0.0)) if row.verdict == "PASS" else (-up, row.margin or 0.0)
+            return tipping_of(*self, sign=sign, above=above, alpha=1 - row.level)
+        if row.verdict is not None or not row.significant:
+            return None
+        left_by_holm = d.p_value / row.p_adjusted if row.p_adjusted else 1.0
+        sign = 1.0 if d.value > 0 else -1.0
+        return tipping_of(*self, sign=sign, above=0.0, alpha=(1 - row.level) / 2 * left_by_holm)
+
+
+def tipping_of(
+    table: ScoreTable,
+    base: int,
+    arm: int,
+    chosen: NDArray[np.bool_],
+    *,
+    sign: float,
+    above: float,
+    alpha: float,
+    times: float = 1.0,
+) -> Tipping | None:
+    """What lost answers would have to be, on average, for "sign * (arm - times * base) is above `above`" to fall.
+
+    Those of `arm` where it has any that no bound of the metric's holds up, the base's then at their worst; else those
+    of the base. None where nothing was lost, or what was is known to lie beyond the point.
+    """
+    if (ends := table.pessimistic([base, arm], chosen)) is None:
+        return None
+    factors = (-sign * times, sign)
+    taken = [ends[1 if factors[column] < 0 else 0][:, column] for column in (0, 1)]
+    for column in (1, 0):
+        name, factor = (base, arm)[column], factors[column]
+        tried, scored = table.attempted[chosen, name].clip(min=1), table.scored[chosen, name]
+        held = table.metric.low if factor > 0 else table.metric.high  # the end that hurts the claim in this arm
+        if held is None and (lost := int((tried - scored).sum())):
+            taken[column] = np.where(scored > 0, table.values[chosen, name], 0.0) * scored / tried
+            known, slopes = factors[0] * taken[0] + factors[1] * taken[1] - above, factor * (1 - scored / tried)
+            value = tipping_point(known, slopes, **table.design(chosen), alpha=alpha)
+            kindest = ((ends[1 if factor > 0 else 0][:, column] - taken[column]) * tried).sum() / lost
+            if value is None or factor * (kindest - value) < 0:
+                return None
+            return Tipping(table.variants[name], lost, factor < 0, value)
+    return None
+
+
+def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:
+    table, base, arm, chosen = pairs
+    a, b = table.values[chosen, base], table.values[chosen, arm]
+    tried = np.maximum(table.attempted[chosen][:, [base, arm]], 1).sum(axis=0)
+    scored = table.scored[chosen][:, [base, arm]].sum(axis=0)
+    paired = ~(np.isnan(a) | np.isnan(b))
+    both = chosen.copy()
+    both[chosen] = paired
+    paired_values = paired_differences(b[paired], a[paired], scale=table.metric.span)
+    difference = _difference(table, paired_values, both, level)
+    lowest = highest = None
+    if (ends := table.pessimistic([base, arm], chosen)) is not None:
+        (low, high), span = ends, table.metric.span
+        lowest = _difference(table, paired_differences(low[:, 1], high[:, 0], scale=span), chosen, level)
+        highest = _difference(table, paired_differences(high[:, 1], low[:, 0], scale=span), chosen, level)
+    row = PairedRow(
+        metric=table.metric,
+        baseline=table.variants[base],
+        candidate=table.variants[arm],
+        category=category,
+        difference=difference,
+        lowest=lowest,
+        highest=highest,
+        assumed=table.assumed([base, arm], chosen),
+        p_adjusted=None if difference is None else difference.p_value,
+        n_pairs=int(paired.sum()),
+        n_attempted=int(chosen.sum()),
+        n_clusters=min(1, int(paired.sum())) if difference is None else difference.n_clusters,
+        scored=(int(scored[0]), int(scored[1])),
+        attempted=(int(tried[0]), int(tried[1])),
+        level=level,
+    )
+    if difference and difference.se and (found := table.repeat_noise(both, [base, arm])):
+        row = replace(row, repeats=found[1], noise=min(1.0, found[0] / (difference.n * difference.se**2)))
+    same_lost = bool((np.isnan(a) == np.isnan(b)).all())
+    return replace(row, notes=missing_notes(row, same_cases_lost=same_lost))
+
+
+def _difference(
+    table: ScoreTable, values: NDArray[np.float64], chosen: NDArray[np.bool_], level: float
+) -> PairedDifference | None:
+    design = table.design(chosen)
+    clusters = design["clusters"]
+    if values.size < 2 or (clusters is not None and clusters.min() == clusters.max()):
+        return None
+    return mean_difference(values, **design, bounds=table.metric.change_bounds, level=level)
+
+
+def _as_family(found: Sequence[tuple[_Pairs, PairedRow]]) -> list[PairedRow]:
+    """Holm's p of each row, again at worst, and what it would show if it alone differed: then held to alpha / rows."""
+    tested = [row for _, row in found if row.p_adjusted is not None]
+    adjusted = iter(holm([row.p_adjusted or 0.0 for row in tested]))
+    at_worst, made = iter(holm([_p_at_worst(row) for row in tested])), []
+    for pairs, row in found:
+        d, shown = row.difference, None
+        if d is not None and d.se > 0 and not d.too_few_clusters:
+            shown = would_show(d, tail=(1 - row.level) / 2 / len(tested))
+        if row.p_adjusted is not None:
+            row = replace(row, p_adjusted=next(adjusted), p_at_worst=next(at_worst))
+        row = replace(row, detectable=shown)
+        made.append(replace(row, tipping=pairs.tipping(row)))
+    return made
+
+
+def _p_at_worst(row: PairedRow) -> float:
+    """The p value that is left of a difference with the unscored answers at their worst for it; 1 where it turns."""
+    d, worst, p = row.difference, row.at_worst, row.p_adjusted or 0.0
+    if not row.unscored or d is None:
+        return p
+    return 1.0 if worst is None or worst.value * d.value <= 0 or worst.too_few_clusters else max(p, worst.p_value)
+
+
+def _margins_of(tables: Sequence[ScoreTable], margin: float | Mapping[str, float] | None) -> Mapping[str, float]:
+    """The margin per metric name: one number is for every bounded metric.
+
+    Raises:
+        ValueError: a margin that is not above 0, for no metric here, or one number where no metric has bounds.
+    """
+    names = {table.metric.name for table in tables}
+    if margin is None:
+        return {}
+    if not isinstance(margin, Mapping):
+        margin = {table.metric.name: margin for table in tables if table.metric.bounded}
+        if not margin:
+            raise ValueError("no metric here has bounds: give the margin per metric, {name: margin}")
+    for name, tolerated in margin.items():
+        if name not in names:
+            raise ValueError(f"a margin for {name!r}, which is not compared (there are: {', '.join(sorted(names))})")
+        if not 0 < tolerated < math.inf:
+            raise ValueError(f"margin == {tolerated}, must be > 0")
+    return margin
+
+
+def more_repeats(asked: float) -> tuple[int, int]:
+    """How many repeats of each case to offer, and how many there are now.
+
+    >>> more_repeats(2.0), more_repeats(4.0)
+    ((5, 2), (8, 4))
+    """
+    now = max(1, round(asked))
+    return max(MORE_REPEATS, 2 * now), now
+
+
+def _judged(row: PairedRow, margin: float | None) -> PairedRow:
+    """The row with its verdict on the margin; unscored answers are taken at their worst for each verdict."""
+    if margin is None:
+        return row
+    d = row.difference
+    if d is None or row.too_many_unscored:
+        return replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE)
+    found = [d, row.lowest or d, row.highest or d]
+    turned = found if row.metric.higher_is_better else [one.turned for one in found]
+    words = [non_inferior(one, margin=margin, asked=row.level, confidence=row.level) for one in turned]
+    if (verdict := unanimous(words)) != Verdict.INCONCLUSIVE:
+        return replace(row, margin=margin, verdict=verdict)
+    if words[0] != Verdict.INCONCLUSIVE:  # what is open is the unscored answers, not the cases
+        return replace(row, margin=margin, verdict=verdict)
+    spread = Spread.of(turned[0], noise=row.noise or 0.0)
+    need = [Need(name=row.metric.name, distance=margin, spread=spread, tail=1 - row.level)]
+    needed, instead = needed_cases(need).likely, None
+    if row.repeats is not None and row.noise is not None:
+        repeats, now = more_repeats(row.repeats)
+        then = needed_cases(need, times_repeats=repeats / now).likely
+        instead = (repeats, now, then) if then < (1 - SAVED_AT_LEAST) * needed else None
+    open_ = replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE, needed_cases=needed)
+    return replace(open_, needed_with_repeats=instead)
