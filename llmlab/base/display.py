@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 WORDY_CHARS = 40  # longer cells are never squeezed to a word a line
+SHORT_CHARS = 20  # shorter texts are never broken
 CUT_AT_CHARS = 160  # longer cells are cut, with the whole text one click away
 HTML_TEXT_LIMIT_CHARS = 20_000  # what one cell may put into a notebook file at most
 ROW_LIMIT = 60
@@ -435,6 +436,8 @@ def _html_cell(value: object, numeric: bool) -> str:
             f"<td style='{style}'><details><summary>{escape(text[:CUT_AT_CHARS])}…</summary>"
             f"<div style='white-space:pre-wrap'>{escape(text)}</div></details></td>"
         )
+    if len(text) <= SHORT_CHARS:  # "448/448" in a crowded table would stretch its row over two lines
+        return f"<td style='{style}white-space:nowrap'>{escape(text)}</td>"
     narrowest = "min-width:12em;" if len(text) > WORDY_CHARS else ""
     return f"<td style='{style}{narrowest}max-width:40em;overflow-wrap:break-word'>{escape(text)}</td>"
 

@@ -136,7 +136,8 @@ class Summary(Shown):
                 row[f"{metric}, corrected"] = Interval(fixed.value, fixed.low, fixed.high)
         for metric in dict.fromkeys(metric for _, metric in self.latencies if self.state != "FAILED"):
             seconds = self.latencies.get((variant, metric), (None,) * 3)
-            row[f"{LATENCIES[metric]} p50 / p95 / p99 (s)"] = " / ".join(number(one, 2) for one in seconds)
+            # blanks that do not break: a cell of three lines would stretch its row
+            row[f"{LATENCIES[metric]} p50 / p95 / p99 (s)"] = "\u00a0/\u00a0".join(number(one, 2) for one in seconds)
         if self._scored_alike():  # one column says it for all scorers
             scored = {"": next(iter(scored.values()))}
         for metric, (known, attempted) in scored.items():
