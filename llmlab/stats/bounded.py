@@ -76,9 +76,7 @@ class BoundedMean:
     @property
     def mirrored(self) -> BoundedMean:
         """The mean of the negated values."""
-        values = -self.values
-        rest = {"weights": self.weights, "mean": -self.mean, "size": self.size, "df": self.df}
-        return BoundedMean(values=values, low=-self.high, high=-self.low, **rest)  # type: ignore[arg-type]
+        return replace(self, values=-self.values, mean=-self.mean, low=-self.high, high=-self.low)
 
     def p_above(self, bound: float) -> float:
         """One-sided p value against "the mean is `bound` or less"; 1 where what was seen does not lie above it.
