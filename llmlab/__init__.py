@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from llmlab.clients import Usage as Usage
     from llmlab.engine import dry_run as dry_run
     from llmlab.engine import run as run
+    from llmlab.experiment import Experiment as Experiment
     from llmlab.gate import GatePolicy as GatePolicy
     from llmlab.golden import Case as Case
     from llmlab.golden import GoldenSet as GoldenSet
@@ -51,6 +52,7 @@ __all__, __getattr__, __dir__ = face(
         "clients.fake": ("FakeClient",),
         "clients.openai": ("OpenAIClient",),
         "engine.runs": ("dry_run", "run"),
+        "experiment.folder": ("Experiment",),
         "gate.decide": ("GatePolicy",),
         "golden.cases": ("Case", "GoldenSet"),
         "results.results": ("Results",),
@@ -58,7 +60,7 @@ __all__, __getattr__, __dir__ = face(
         "scorers.base": ("Score", "scorer"),
     },
     rooms=(
-        *("bundle", "clients", "engine", "gate", "golden", "judge", "notebook", "plots"),
+        *("bundle", "clients", "engine", "experiment", "gate", "golden", "judge", "notebook", "plots", "production"),
         *("registry", "results", "retrieval", "scorers", "search", "simulate", "tracking", "widgets"),
     ),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,7 @@ __all__ = [
     "load_bundles",
 ]
 
+BESIDE = " · "  # between a prompt and its model in a variant's name
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)*$", max_length=120)]
 Word = Annotated[str, Field(min_length=1, max_length=400)]
 Text = Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)]
@@ -328,11 +330,13 @@ def load_bundles(folder: str | Path) -> dict[str, Bundle]:
 
 
 def grid(variants: Mapping[str, Bundle] | Bundle, **axes: Sequence[Any]) -> dict[str, Bundle]:
-    """Every combination of the axes applied to every bundle, named after what was set.
+    """Every combination of the axes applied to every bundle, named after what was set; models by what tells them apart.
 
     >>> base = Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", name="qa")
     >>> list(grid({"v1": base}, temperature=[0.0, 0.7]))
     ['v1@temperature=0.0', 'v1@temperature=0.7']
+    >>> list(grid({"v1": base}, model=["mistral/mistral-small-2506", "mistral/mistral-medium-2508"]))
+    ['v1 · small', 'v1 · medium']
     """
     bundles = {variants.name: variants} if isinstance(variants, Bundle) else variants
     for axis, values in axes.items():
@@ -353,7 +357,8 @@ def axes(variants: Mapping[str, Bundle]) -> dict[str, tuple[Any, ...]]:
     prompts: dict[Prompt, str] = {}
     found: dict[str, list[Any]] = {"prompt": [], "model": [], **{name: [] for name in Sampling.model_fields}}
     for name, bundle in variants.items():
-        found["prompt"].append(prompts.setdefault(bundle.prompt, name.partition("@")[0]))
+        called = name.partition("@")[0].partition(BESIDE)[0]
+        found["prompt"].append(prompts.setdefault(bundle.prompt, called))
         found["model"].append(str(bundle.model))
         for parameter in Sampling.model_fields:
             found[parameter].append(getattr(bundle.sampling, parameter))
@@ -362,14 +367,28 @@ def axes(variants: Mapping[str, Bundle]) -> dict[str, tuple[Any, ...]]:
 
 def _grid(bundles: Mapping[str, Bundle], axes: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, Bundle]]:
     seen: set[str] = set()
+    short = _short_names([str(model) for model in axes.get("model", ())])
     for (name, bundle), point in itertools.product(bundles.items(), itertools.product(*axes.values())):
         settings = dict(zip(axes, point, strict=True))
-        label = ",".join(f"{axis}={value}" for axis, value in settings.items())
-        variant = f"{name}@{label}" if label else name
+        label = ",".join(f"{axis}={value}" for axis, value in settings.items() if axis != "model")
+        model = f"{BESIDE}{short[str(settings['model'])]}" if "model" in settings else ""
+        variant = f"{name}{model}@{label}" if label else f"{name}{model}"
         if variant in seen:
             raise ValueError(f"{variant!r} occurs twice: an axis repeats a value")
         seen.add(variant)
         yield variant, bundle.with_(**settings) if settings else bundle
+
+
+def _short_names(models: Sequence[str]) -> dict[str, str]:
+    """Each model's name without the provider, the date, and the words that all of them begin or end with."""
+    ids = [model.partition("/")[2] for model in models]
+    bare = [re.sub(r"[-@](\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$", "", one) for one in ids]
+    names = next(some for some in (bare, ids, models) if len(set(some)) == len(set(models)))
+    words = [re.findall(r"[^-_:/ ]+[-_:/ ]*", name) for name in names]
+    for end, rest in ((0, slice(1, None)), (-1, slice(None, -1))):
+        while len(models) > 1 and min(map(len, words)) > 1 and len({word[end].rstrip("-_:/ ") for word in words}) == 1:
+            words = [word[rest] for word in words]
+    return {model: "".join(word).rstrip("-_:/ ") for model, word in zip(models, words, strict=True)}
 
 
 _OWNERS: dict[str, str] = {

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import pydantic
 from pydantic import Field
@@ -30,7 +30,7 @@ from llmlab.clients.offline import OfflineClient, OfflineJudge
 from llmlab.clients.prices import Price
 from llmlab.clients.retry import RetryPolicy
 
-__all__ = ["Endpoint", "Endpoints", "client_for", "curl_for", "load_endpoints"]
+__all__ = ["Endpoint", "Endpoints", "Reaching", "client_for", "curl_for", "load_endpoints"]
 
 PROVIDERS: dict[str, tuple[str, str | None]] = {  # addresses, and where each key usually lies
     "anthropic": ("https://api.anthropic.com", "ANTHROPIC_API_KEY"),
@@ -95,12 +95,16 @@ class Endpoints(Strict):
             return raw
         return {**raw, "endpoints": {name: _completed(name, entry) for name, entry in entries.items()}}
 
-    def endpoint_for(self, model: ModelRef) -> Endpoint:
-        """The best fitting entry, or the provider's public address; RequestRefusedError where there is neither."""
+    def entry_for(self, model: ModelRef) -> Endpoint | None:
+        """The best fitting entry, None where none fits."""
         fitting = [name for name in self.endpoints if fnmatchcase(str(model), name) or name == model.provider]
         best = max(fitting, key=lambda name: (name == str(model), "/" in name, len(name)), default=None)
-        if best is not None:
-            return self.endpoints[best]
+        return None if best is None else self.endpoints[best]
+
+    def endpoint_for(self, model: ModelRef) -> Endpoint:
+        """The best fitting entry, or the provider's public address; RequestRefusedError where there is neither."""
+        if (entry := self.entry_for(model)) is not None:
+            return entry
         if model.provider not in PROVIDERS:
             raise RequestRefusedError(
                 f"no endpoint for {model}: add an entry {model.provider!r} with its base_url to endpoints.yaml",
@@ -115,12 +119,19 @@ class Endpoints(Strict):
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
+class Reaching(Protocol):
+    """What knows how each model is reached: an endpoints file, or several in turn."""
+
+    def endpoint_for(self, model: ModelRef) -> Endpoint:
+        """How this model is reached; an error that says what to do where nobody knows."""
+
+
 def load_endpoints(path: str | Path) -> Endpoints:
     """The endpoints in a YAML file; FileRuleError with file, line and rule for anything that is not one."""
     return read_model(Endpoints, path)
 
 
-def client_for(model: ModelRef, endpoints: Endpoints | None = None) -> Client:
+def client_for(model: ModelRef, endpoints: Reaching | None = None) -> Client:
     """The client that reaches this model. Models behind one entry share a client, and so its rate limit.
 
     >>> client_for(ModelRef.parse("openai/gpt-4o-2024-08-06")).fingerprint

@@ -17,7 +17,7 @@ from llmlab.base.project import project_root, runs_folder
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Client
 from llmlab.clients.call_store import CallStore
-from llmlab.clients.endpoints import client_for, load_endpoints
+from llmlab.clients.endpoints import Reaching, client_for, load_endpoints
 from llmlab.engine.progress import Progress
 
 __all__ = ["CallOptions", "Means"]
@@ -27,7 +27,7 @@ class CallOptions(TypedDict, total=False):
     """What a function that asks a model takes as keywords, and hands on as `Means(**options)`."""
 
     client: Client | None
-    endpoints: str | Path | None
+    endpoints: str | Path | Reaching | None
     store: str | Path | CallStore | None
     budget_usd: float | Decimal | None
     concurrency: int
@@ -42,7 +42,7 @@ class Means:
 
     Attributes:
         client: answers for every variant; by default each model's own, from `endpoints`.
-        endpoints: path of an endpoints.yaml.
+        endpoints: an endpoints.yaml, or what knows how models are reached.
         store: the call store or its path, by default mlruns/calls.sqlite of the project.
         base: folder that relative corpus paths start from, by default the project's root.
         budget_usd: no call is sent once this much was spent; None = no bound.
@@ -53,7 +53,7 @@ class Means:
     """
 
     client: Client | None = None
-    endpoints: str | Path | None = None
+    endpoints: str | Path | Reaching | None = None
     store: str | Path | CallStore | None = None
     base: str | Path | None = None
     budget_usd: float | Decimal | None = None
@@ -81,7 +81,7 @@ class Means:
 
     def clients(self) -> Callable[[ModelRef], Client]:
         """Gives the client of a model that is no variant's own; the endpoints are read once."""
-        known = load_endpoints(self.endpoints) if self.endpoints is not None else None
+        known = load_endpoints(self.endpoints) if isinstance(self.endpoints, str | Path) else self.endpoints
         made: dict[str, Client] = {}
         return lambda model: made.setdefault(str(model), client_for(model, known))
 

@@ -20,6 +20,7 @@ from llmlab.base.project import git_state
 from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.clients.base import Client, Usage
 from llmlab.clients.call_store import CallStore
+from llmlab.clients.endpoints import Reaching
 from llmlab.engine.app import App
 from llmlab.engine.freshness import freshness_of_index
 from llmlab.engine.means import Means
@@ -51,7 +52,7 @@ def run(
     budget_usd: float | Decimal | None = None,
     client: Client | None = None,
     app: App | None = None,
-    endpoints: str | Path | None = None,
+    endpoints: str | Path | Reaching | None = None,
     store: str | Path | CallStore | None = None,
     base: str | Path | None = None,
     case_timeout_s: float | None = None,
@@ -74,7 +75,7 @@ def run(
             application must say what its answers cost.
         client: answers for every variant; by default each model's own, from `endpoints`.
         app: an application `answer(case, bundle) -> Generation` to measure instead of single calls.
-        endpoints: path of an endpoints.yaml.
+        endpoints: an endpoints.yaml, or what knows how models are reached (`Experiment.endpoints`).
         store: the call store or its path, by default mlruns/calls.sqlite of the project.
         base: folder that relative corpus paths start from, by default the project's root.
         case_timeout_s: bound on one case with all its attempts; by default the client's own, else ten minutes.
@@ -186,7 +187,7 @@ def dry_run(
     metrics: Collection[str] = (),
     repeats: int = 1,
     client: Client | None = None,
-    endpoints: str | Path | None = None,
+    endpoints: str | Path | Reaching | None = None,
     store: str | Path | CallStore | None = None,
     base: str | Path | None = None,
 ) -> DryRun:

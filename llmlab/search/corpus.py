@@ -18,6 +18,7 @@ from typing import Any
 from llmlab.base.display import Shown, plain
 from llmlab.base.documents import json_lines, read_text
 from llmlab.base.errors import FileRuleError
+from llmlab.base.project import project_root
 from llmlab.bundle.bundle import CorpusRef
 from llmlab.search.docstrings import package_docstrings
 
@@ -70,7 +71,11 @@ class Corpus(Shown):
 
     @classmethod
     def load(cls, ref: CorpusRef, *, base: str | Path) -> Corpus:
-        """The corpus that a bundle names. Its path is relative to `base` and may not leave it (ValueError)."""
+        """The corpus that a bundle names. Its path is relative to `base`, the folder of the file that names it.
+
+        Raises:
+            ValueError: it leaves that folder (of an experiment's `bundles/`: the experiment).
+        """
         if ref.package is not None:
             return cls.from_package(ref.package)
         if ref.jsonl is not None:
@@ -177,11 +182,15 @@ _PACKAGES: dict[str, Corpus] = {}
 
 
 def _inside(given: str, base: Path) -> Path:
-    root = base.resolve()
-    path = (root / given).resolve()
-    if not path.is_relative_to(root):
-        raise ValueError(f"the corpus path {given!r} leaves {base}; paths of a bundle stay inside its experiment")
-    return path
+    """Below `base`, from a folder `bundles` also beside it; where nothing is there, from the project's root."""
+    start = base.resolve()
+    home = start.parent if start.name == "bundles" else start
+    path = (start / given).resolve()
+    if not path.is_relative_to(home):
+        raise ValueError(f"the corpus path {given!r} leaves {home}; paths of a bundle stay inside its experiment")
+    root = project_root(start)
+    older = (root / given).resolve()
+    return older if home != start and not path.exists() and older.exists() and older.is_relative_to(root) else path
 
 
 def _document(row: Mapping[str, Any], path: Path, line: int) -> Document:

@@ -1,0 +1,26 @@
+"""An experiment is a folder that carries all it needs; notebooks, widgets and commands begin with it.
+
+exp = ll.Experiment.load("experiments/capitals")
+exp.dry_run()
+exp.run().compare(exp.reference, metrics=[exp.metric])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.experiment.addresses import Addresses as Addresses
+    from llmlab.experiment.folder import Experiment as Experiment
+    from llmlab.experiment.settings import Settings as Settings
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "experiment.addresses": ("Addresses",),
+        "experiment.folder": ("Experiment",),
+        "experiment.settings": ("Settings",),
+    },
+)

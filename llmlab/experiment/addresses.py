@@ -1,0 +1,122 @@
+"""Where the models of an experiment are reached, and which keys may go there.
+
+Asked in turn: the file that LLMLAB_ENDPOINTS names, the folder's `endpoints.yaml`, the project's
+`experiments/endpoints.yaml`, the provider's public address. The folder's file may come from somebody else: a
+well-known key goes to an address of its own only where a file of the user's names that address too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from llmlab.base.errors import FileRuleError
+from llmlab.base.project import project_root
+from llmlab.bundle.bundle import ModelRef
+from llmlab.clients.access import Access
+from llmlab.clients.endpoints import PROVIDERS, Endpoint, Endpoints, load_endpoints
+
+__all__ = ["Addresses"]
+
+PER_ENVIRONMENT = "LLMLAB_ENDPOINTS"
+FILE = "endpoints.yaml"
+USUAL_KEYS = {"messages": "ANTHROPIC_API_KEY", "chat_completions": "OPENAI_API_KEY"}  # at an address given by hand
+_HOSTS_OF_KEYS = re.compile(r"(?:[a-z0-9-]+\.)+(?:openai\.azure\.com|services\.ai\.azure\.com)")
+_WELL_KNOWN = re.compile(  # keys that most people have under this name, of model providers and of others
+    r"(?:OPENAI|ANTHROPIC|AZURE|AWS|GOOGLE|GEMINI|GCP|GITHUB|GH|GITLAB|CI|NPM|PYPI|TWINE|UV|DOCKER|MLFLOW|DATABASE|PG|"
+    r"SLACK|STRIPE|HF|HUGGING_?FACE(?:HUB)?|WANDB|DATABRICKS|SNOWFLAKE|CLOUDFLARE|VAULT|KAGGLE|REPLICATE|NVIDIA)_.*"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addresses:
+    """The endpoints of an experiment: `endpoint_for` a model gives the first fitting one that may have its key.
+
+    Attributes:
+        base_url: an address that was given by hand, where every model is asked; "" = as the files say.
+        own: the user's files by path, those asked before the folder's and those after it.
+        folder: the folder's own file.
+    """
+
+    base_url: str = ""
+    first: tuple[tuple[Path, Endpoints], ...] = ()
+    folder: tuple[tuple[Path, Endpoints], ...] = ()
+    last: tuple[tuple[Path, Endpoints], ...] = ()
+
+    @classmethod
+    def of(cls, folder: Path, *, base_url: str = "") -> Addresses:
+        """As the environment, the folder and the project have them now; files that are not there say nothing."""
+        named, shared = os.environ.get(PER_ENVIRONMENT, "").strip(), project_root() / "experiments" / FILE
+        return cls(
+            base_url=base_url,
+            first=((Path(named), load_endpoints(named)),) if named else (),
+            folder=_read(folder / FILE),
+            last=_read(shared),
+        )
+
+    def endpoint_for(self, model: ModelRef) -> Endpoint:
+        """How this model is reached.
+
+        Raises:
+            FileRuleError: the folder would send a well-known key to an address that only the folder names.
+            RequestRefusedError: nobody knows the model's provider.
+        """
+        if self.base_url:
+            return self._by_hand(model)
+        for path, endpoints in (*self.first, *self.folder, *self.last):
+            if (found := endpoints.entry_for(model)) is not None:
+                if (path, endpoints) in self.folder:
+                    self._require_own_keys(path, model, found)
+                return found
+        return Endpoints().endpoint_for(model)
+
+    def _by_hand(self, model: ModelRef) -> Endpoint:
+        """The entry of the user's files for that address, else one with the key that is usual for its wire."""
+        address = Access(base_url=self.base_url)
+        for _, endpoints in (*self.first, *self.folder, *self.last):
+            if (found := endpoints.entry_for(model)) is not None and found.base_url == address.base_url:
+                return found
+        known = Endpoints.model_validate({"endpoints": {model.provider: {"base_url": self.base_url}}})
+        found = known.endpoint_for(model)
+        public, key_env = PROVIDERS.get(model.provider, ("", None))
+        usual = key_env if _origin(public) == _origin(self.base_url) else USUAL_KEYS[found.wire_format]
+        return found.model_copy(update={"key_env": usual})
+
+    def _require_own_keys(self, path: Path, model: ModelRef, endpoint: Endpoint) -> None:
+        own = {_origin(access.base_url) for _, endpoints in (*self.first, *self.last) for access in _all(endpoints)}
+        for access in endpoint.accesses:
+            key_env, origin = access.key_env, _origin(access.base_url)
+            if key_env is None or origin in own or _belongs(key_env, origin):
+                continue
+            raise FileRuleError(
+                f"would send the key in {key_env} to {access.base_url}, which is no address of that key's provider. If "
+                f"it is yours, add to experiments/{FILE} of your project, or to the file that {PER_ENVIRONMENT} names: "
+                f'"{model}": {{base_url: {access.base_url}, key_env: {key_env}}}',
+                path=path,
+            )
+
+
+def _read(path: Path) -> tuple[tuple[Path, Endpoints], ...]:
+    return ((path, load_endpoints(path)),) if path.is_file() else ()
+
+
+def _all(endpoints: Endpoints) -> Iterator[Access]:
+    return (access for entry in endpoints.endpoints.values() for access in entry.accesses)
+
+
+def _origin(address: str) -> tuple[str, str]:
+    parts = urlsplit(address)
+    return parts.scheme, parts.netloc
+
+
+def _belongs(key_env: str, origin: tuple[str, str]) -> bool:
+    """Whether a key may go there on anybody's word: a provider's key to its provider, a key of your own naming."""
+    public = [_origin(address) for address, name in PROVIDERS.values() if name == key_env]
+    if public or _WELL_KNOWN.fullmatch(key_env):
+        azure = key_env.startswith("AZURE_") and origin[0] == "https" and _HOSTS_OF_KEYS.fullmatch(origin[1])
+        return origin in public or bool(azure)
+    return True

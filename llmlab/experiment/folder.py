@@ -1,0 +1,305 @@
+"""`Experiment.load`: one folder as one value, read where it is first asked for.
+
+Loading reads YAML and nothing else. `scorers.py` runs when scorers are first used; keys are read at each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, Self, TypedDict, Unpack
+
+from llmlab.base.display import Shown
+from llmlab.base.errors import FileRuleError
+from llmlab.base.project import located
+from llmlab.base.yamlfile import OfFolder, read_model
+from llmlab.bundle.bundle import BESIDE, Bundle, CorpusRef, grid, load_bundles
+from llmlab.clients.base import Client
+from llmlab.clients.endpoints import client_for
+from llmlab.engine.plan import DryRun
+from llmlab.engine.runs import dry_run, run
+from llmlab.experiment.addresses import Addresses
+from llmlab.experiment.settings import Settings, own_scorers, shipped_scorer
+from llmlab.gate.decide import GatePolicy
+from llmlab.golden.cases import GoldenSet
+from llmlab.golden.labels import Labels
+from llmlab.judge.judges import Judge
+from llmlab.results.results import Results
+from llmlab.results.scores import RESOURCE_METRICS
+from llmlab.scorers.base import Scorer
+from llmlab.search.corpus import Corpus
+
+__all__ = ["Experiment"]
+
+
+class Asked(TypedDict, total=False):
+    """What a notebook or command says instead of the folder; what is empty is as the folder says."""
+
+    base_url: str
+    models: Sequence[str]
+    first: int
+    baseline: str
+    candidate: str
+    metric: str
+    repeats: int
+    temperatures: Sequence[float] | None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Experiment(Shown):
+    """A folder with `bundles/*.yaml` and `golden.jsonl`, and with what else it carries.
+
+    `gate.yaml` names the baseline and the metric that decides; `endpoints.yaml` says where models are reached,
+    `scorers.py` has scorers of your own, `judges/*.yaml` judges, `labels*.jsonl` what people said, and
+    `experiment.yaml` the rest (`Settings`). Without one of them its part is left to what is usual.
+
+    Attributes:
+        path: the folder.
+        settings: its `experiment.yaml`, or the defaults.
+        asked: what was said instead of the folder when it was loaded.
+    """
+
+    path: Path
+    settings: Settings
+    asked: Asked
+
+    @classmethod
+    def load(cls, path: str | Path, **asked: Unpack[Asked]) -> Self:
+        """The experiment in a folder.
+
+        Args:
+            base_url: an address where all its models are asked; "" = as endpoints files say.
+            models: models (`provider/id`) to try every prompt on instead of those of the bundles.
+            first: only the first so many cases; 0 = all.
+            baseline, candidate, metric, repeats, temperatures: instead of what the folder says; "", 0 and None = that.
+
+        Raises:
+            FileRuleError: it is no such folder, or its `experiment.yaml` breaks a rule (with line).
+        """
+        folder, given = located(path), {key: value for key, value in asked.items() if value not in ("", 0, None)}
+        if not (folder / "golden.jsonl").is_file():
+            raise FileRuleError(
+                "is no experiment: it has no golden.jsonl; `llmlab new NAME --csv questions.csv` makes one", path=path
+            )
+        rules = folder / "experiment.yaml"
+        settings = read_model(Settings, rules) if rules.is_file() else Settings()
+        return cls(path=folder, settings=settings, asked=given)  # type: ignore[arg-type]  # keys of Asked
+
+    @property
+    def name(self) -> str:
+        """What it is called: its folder."""
+        return self.path.resolve().name
+
+    @cached_property
+    def bundles(self) -> Mapping[str, Bundle]:
+        """Every prompt by its file's name; on each of several `models` as "prompt · model"."""
+        folder, models = self.path / "bundles", list(self.asked.get("models", ()))
+        bundles: Mapping[str, Bundle] = load_bundles(folder)
+        if len(models) > 1:
+            bundles = grid(bundles, model=models)
+        elif models:
+            bundles = {name: bundle.with_(model=models[0]) for name, bundle in bundles.items()}
+        return OfFolder(folder, bundles)
+
+    @cached_property
+    def variants(self) -> Mapping[str, Bundle]:
+        """Every bundle at each temperature, as `grid` names them; without temperatures the bundles."""
+        return grid(self.bundles, temperature=list(self.temperatures)) if self.temperatures else self.bundles
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """The temperatures that each prompt is tried at; none = as the bundles say."""
+        return tuple(self.asked.get("temperatures", self.settings.temperatures) or ())
+
+    @property
+    def repeats(self) -> int:
+        """Answers per variant and case."""
+        return self.asked.get("repeats", self.settings.repeats)
+
+    @cached_property
+    def baseline(self) -> str:
+        """The bundle to beat: as asked, else the file that the gate names, else the first."""
+        if asked := self.asked.get("baseline"):
+            return self._bundle_called(asked)
+        places = (self.gate.baseline, self.gate.baseline_file) if self.has_gate else ()
+        stems = [PurePosixPath(place).stem for place in places if place]
+        return next((name for stem in stems for name in self._called(stem)), next(iter(self.bundles)))
+
+    @cached_property
+    def candidate(self) -> str:
+        """The bundle that wants to replace it: as asked, else the first other one."""
+        if asked := self.asked.get("candidate"):
+            return self._bundle_called(asked)
+        return next((name for name in self.bundles if name != self.baseline), self.baseline)
+
+    @property
+    def reference(self) -> str:
+        """The variant to beat: the baseline, at the first temperature where there are several."""
+        return next(name for name in self.variants if name == self.baseline or name.startswith(f"{self.baseline}@"))
+
+    @cached_property
+    def metric(self) -> str:
+        """The metric that decides: as asked, else what the gate is about, else the first scorer's."""
+        asked = self.asked.get("metric") or (self._decided_by if self.has_gate else "")
+        return asked or self.scorers[0].name
+
+    @cached_property
+    def golden(self) -> GoldenSet:
+        """The cases, or the first so many where that was asked."""
+        return self._first(GoldenSet.load(self.path / "golden.jsonl"))
+
+    @cached_property
+    def explored(self) -> GoldenSet:
+        """The cases that everybody may read: all but the gate's holdout."""
+        golden = GoldenSet.load(self.path / "golden.jsonl")
+        return self._first(self.gate.explored(golden) if self.has_gate else golden)
+
+    @cached_property
+    def held_out(self) -> GoldenSet:
+        """The cases that the gate reads: its holdout, or all where it keeps none."""
+        return self._first(self.gate.held_out(GoldenSet.load(self.path / "golden.jsonl")))
+
+    @cached_property
+    def scorers(self) -> tuple[Scorer, ...]:
+        """Those of `experiment.yaml`, or those that fit the cases and the gate, then those of `scorers.py`, which runs.
+
+        Raises:
+            FileRuleError: `scorers.py` does not run, or a line of `experiment.yaml` does not fit its scorer.
+        """
+        own = own_scorers(self.path / "scorers.py") if (self.path / "scorers.py").is_file() else ()
+        named = self.settings.scorers
+        specs = self._usual({one.name for one in own}) if named is None else named
+        try:
+            made = [shipped_scorer(spec, corpus=lambda: self.corpus) for spec in specs]
+        except ValueError as error:
+            raise FileRuleError(f"scorers: {error}", path=self.path / "experiment.yaml") from None
+        return (*made, *own)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The documents: of `experiment.yaml`, else those that the baseline's retrieval reads."""
+        if self.settings.corpus is not None:
+            return Corpus.load(self.settings.corpus, base=self.path)
+        retrieval = self.bundles[self.baseline].retrieval
+        if retrieval is None:
+            raise FileRuleError("names no corpus, and neither does the baseline", path=self.path / "experiment.yaml")
+        ref: CorpusRef = retrieval.corpus
+        return Corpus.load(ref, base=self.base)
+
+    @property
+    def base(self) -> Path:
+        """The folder that paths in bundles start from."""
+        return self.path / "bundles"
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether there is a `gate.yaml`."""
+        return (self.path / "gate.yaml").is_file()
+
+    @cached_property
+    def gate(self) -> GatePolicy:
+        """The rules of a release; FileRuleError where there is no `gate.yaml`, or it breaks a rule."""
+        if not self.has_gate:
+            raise FileRuleError(
+                f"is not there; `llmlab gate-init {self.path}` writes one that these cases can settle",
+                path=self.path / "gate.yaml",
+            )
+        return GatePolicy.load(self.path / "gate.yaml")
+
+    @cached_property
+    def judges(self) -> Mapping[str, Judge]:
+        """The judges of `judges/*.yaml`, by their file's name."""
+        folder = self.path / "judges"
+        return OfFolder(folder, {path.stem: Judge.load(path) for path in sorted(folder.glob("*.yaml"))})
+
+    @cached_property
+    def labels(self) -> Mapping[str, Labels]:
+        """What people said: `labels_pointwise.jsonl` as "pointwise" and so on, `labels.jsonl` as "labels"."""
+        files = sorted(self.path.glob("labels*.jsonl"))
+        return OfFolder(self.path, {path.stem.removeprefix("labels_"): Labels.load(path) for path in files})
+
+    @cached_property
+    def endpoints(self) -> Addresses:
+        """Where its models are reached."""
+        return Addresses.of(self.path, base_url=self.asked.get("base_url", ""))
+
+    @property
+    def client(self) -> Client:
+        """The client that reaches the baseline's model; FileRuleError where its key may not go there."""
+        return client_for(self.bundles[self.baseline].model, self.endpoints)
+
+    def run(
+        self,
+        variants: Mapping[str, Bundle] | Bundle | None = None,
+        golden: GoldenSet | None = None,
+        **options: Any,
+    ) -> Results:
+        """What `ll.run` gives: all variants on the explored cases, with the scorers, repeats and means of the folder.
+
+        A misspelt metric costs nothing: it is refused before the first call. `options` are those of `ll.run`.
+        """
+        return run(**self._with_usual(variants, golden, options))
+
+    def dry_run(
+        self,
+        variants: Mapping[str, Bundle] | Bundle | None = None,
+        golden: GoldenSet | None = None,
+        **options: Any,
+    ) -> DryRun:
+        """What `run` would send and cost, after the same checks, without a call; `options` as of `ll.dry_run`."""
+        return dry_run(**self._with_usual(variants, golden, options))
+
+    def _with_usual(
+        self, variants: Mapping[str, Bundle] | Bundle | None, golden: GoldenSet | None, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            "variants": self.variants if variants is None else variants,
+            "golden": self.explored if golden is None else golden,
+            "base": self.base,
+            "endpoints": self.endpoints,
+            "repeats": self.repeats,
+            **({} if "scorers" in options else {"scorers": self.scorers, "metrics": [self.metric]}),
+            **options,
+        }
+
+    def _first(self, golden: GoldenSet) -> GoldenSet:
+        return golden.only(first=self.asked.get("first"))
+
+    @property
+    def _decided_by(self) -> str:
+        return self.gate.goal.metric if self.gate.goal is not None else self.gate.metrics[0]
+
+    def _called(self, name: str) -> list[str]:
+        return [bundle for bundle in self.bundles if bundle == name or bundle.startswith(f"{name}{BESIDE}")]
+
+    def _bundle_called(self, name: str) -> str:
+        """The bundle of this name, on the first of several models."""
+        found = self._called(name)
+        if not found:
+            self.bundles[name]  # FileRuleError says which there are
+        return found[0]
+
+    def _usual(self, own: Collection[str]) -> list[str]:
+        """Shipped scorers that fit: of facts and sources where cases and bundles have them, and what the gate reads."""
+        fitting = {
+            "mentions_expected": any(case.expected for case in self.explored),
+            "cites_source": any(bundle.retrieval is not None for bundle in self.bundles.values()),
+            "not_refused": True,
+        }
+        other = {*own, *RESOURCE_METRICS, *(judge.metric for judge in self.judges.values())}
+        read = [name for name in (self.gate.metrics if self.has_gate else ()) if name not in other]
+        return list(dict.fromkeys([name for name, fits in fitting.items() if fits] + read))
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "experiment": self.name,
+                "variants": len(self.variants),
+                "cases": len(self.explored),
+                "baseline": self.baseline,
+                "metric": self.metric if self.asked.get("metric") or self.has_gate else "",
+                "repeats": self.repeats,
+            }
+        ]

@@ -1,0 +1,128 @@
+"""`experiment.yaml`: what an experiment says besides its bundles, cases and gate. It may be left out.
+
+scorers: [json_equal, {length_between: {low_words: 5, high_words: 60}}]   # shipped ones; your own are in scorers.py
+repeats: 2
+temperatures: [0.0, 0.7]          # or: as the bundles say
+corpus: {folder: docs}            # what scorers of passages read; by default that of the baseline's retrieval
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import Field
+
+from llmlab import scorers as shipped
+from llmlab.base.documents import Strict, read_bytes
+from llmlab.base.errors import FileRuleError
+from llmlab.bundle.bundle import CorpusRef
+from llmlab.bundle.prompt import Frozen
+from llmlab.scorers.base import Scorer
+
+__all__ = ["Settings", "own_scorers", "shipped_names", "shipped_scorer"]
+
+AS_THE_BUNDLES_SAY = "as the bundles say"
+
+
+def shipped_names() -> list[str]:
+    """The scorers that come with llmlab, and those that are made with arguments."""
+    return [name for name in shipped.__all__ if _is_scorer(getattr(shipped, name))]
+
+
+class Settings(Strict):
+    """What an `experiment.yaml` says.
+
+    Attributes:
+        scorers: a shipped scorer's name, or a mapping of it to its arguments; None = those that fit the cases.
+        repeats: answers per variant and case.
+        temperatures: each prompt is tried at each; none = as the bundles say.
+        corpus: what scorers of passages read.
+    """
+
+    scorers: Annotated[tuple[str | Frozen, ...] | None, Field(strict=False)] = None
+    repeats: Annotated[int, Field(ge=1)] = 1
+    temperatures: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(strict=False)] = ()
+    corpus: CorpusRef | None = None
+
+    @pydantic.field_validator("temperatures", mode="before")
+    @classmethod
+    def _or_as_the_bundles_say(cls, given: Any) -> Any:
+        if isinstance(given, str) and given != AS_THE_BUNDLES_SAY:
+            raise ValueError(f"{given!r}, must be a list such as [0.0, 0.7], or: {AS_THE_BUNDLES_SAY}")
+        return () if isinstance(given, str) else given
+
+    @pydantic.field_validator("scorers")
+    @classmethod
+    def _one_each(cls, given: Any) -> Any:
+        for one in given or ():
+            if isinstance(one, Mapping) and len(one) != 1:
+                raise ValueError(f"{dict(one)!r}, must be one scorer's name with its arguments")
+        return given
+
+
+def shipped_scorer(spec: str | Mapping[str, Any], *, corpus: Any) -> Scorer:
+    """The scorer that a line of `experiment.yaml` names; `corpus()` gives the documents, where it reads them.
+
+    Raises:
+        ValueError: the arguments do not fit.
+    """
+    name, given = (spec, {}) if isinstance(spec, str) else next(iter(spec.items()))
+    if name not in shipped_names():
+        raise ValueError(
+            f"no scorer {name!r} comes with llmlab (there are: {', '.join(shipped_names())}); yours go into scorers.py"
+        )
+    made = getattr(shipped, name)
+    if isinstance(made, Scorer):
+        if given:
+            raise ValueError(f"the scorer {name} takes no arguments")
+        return made
+    wanted = inspect.signature(made).parameters
+    positional = list(given) if isinstance(given, (list, tuple)) else [] if isinstance(given, Mapping) else [given]
+    named = dict(given) if isinstance(given, Mapping) else {}
+    if "corpus" in wanted and "corpus" not in named:
+        positional = [corpus(), *positional]
+    try:
+        inspect.signature(made).bind(*positional, **named)
+        scorer: Scorer = made(*positional, **named)
+    except TypeError as error:
+        raise ValueError(f"the scorer {name} takes ({', '.join(map(str, wanted.values()))}): {error}") from None
+    return scorer
+
+
+def own_scorers(path: Path) -> tuple[Scorer, ...]:
+    """The scorers that a `scorers.py` defines, in its order. This runs the file.
+
+    Raises:
+        FileRuleError: it does not run, or makes no scorer.
+    """
+    name = f"llmlab_scorers_{hashlib.sha256(str(path.resolve()).encode() + b'=' + read_bytes(path)).hexdigest()[:16]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:  # a name without .py
+            raise FileRuleError("is no Python file", path=path)
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where the code of a scorer is looked up
+        try:
+            spec.loader.exec_module(module)
+        except BaseException as error:
+            del sys.modules[name]
+            if not isinstance(error, Exception):
+                raise
+            raise FileRuleError(f"cannot be imported ({type(error).__name__}: {error})", path=path) from error
+    found = {id(one): one for key, one in vars(sys.modules[name]).items() if isinstance(one, Scorer) and key[0] != "_"}
+    if not found:
+        raise FileRuleError("makes no scorer; write @ll.scorer above a function (case, generation)", path=path)
+    return tuple(found.values())
+
+
+def _is_scorer(value: Any) -> bool:
+    if isinstance(value, Scorer):
+        return True
+    made = getattr(value, "__annotations__", {}).get("return")
+    return inspect.isfunction(value) and made in ("Scorer", Scorer)

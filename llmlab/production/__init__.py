@@ -1,0 +1,1 @@
+"""What users ask in production, and what a release does there."""

@@ -1,0 +1,173 @@
+"""An experiment is a folder that carries all it needs; what it does not carry is left to what is usual."""
+
+import json
+import shutil
+
+import pytest
+
+import llmlab as ll
+from llmlab.base.errors import FileRuleError
+
+OWN = """
+import llmlab as ll
+
+print("scorers.py runs")
+
+@ll.scorer
+def is_brief(case, generation):
+    return len(generation.text.split()) <= 60
+"""
+
+
+@pytest.fixture
+def folder(project):
+    """A folder with two prompts, six cases and nothing else."""
+    made = project / "experiments" / "capitals"
+    (made / "bundles").mkdir(parents=True)
+    for name, system in {"json": "Answer as JSON.", "plain": "Answer."}.items():
+        bundle = ll.Bundle.from_prompt(
+            "{{ question }}", model="openai/gpt-4o-2024-08-06", name="capitals", system=system, temperature=0.0
+        )
+        bundle.save(made / "bundles" / f"{name}.yaml")
+    cases = [{"id": f"q{i}", "inputs": {"question": f"Capital {i}?"}, "expected": [f"city {i}"]} for i in range(6)]
+    (made / "golden.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
+    return made
+
+
+def test_a_folder_of_prompts_and_cases_is_enough(folder):
+    """No experiment.yaml, gate or endpoints: first prompt against the next, by what fits the cases."""
+    exp = ll.Experiment.load("experiments/capitals")
+    assert (exp.name, exp.baseline, exp.candidate, exp.metric) == ("capitals", "json", "plain", "mentions_expected")
+    assert [one.name for one in exp.scorers] == ["mentions_expected", "not_refused"]
+    assert list(exp.variants) == ["json", "plain"]
+    assert len(exp.golden) == len(exp.explored) == 6
+    client = ll.FakeClient({f"q{i}": f"city {i}" for i in range(3)})
+    assert exp.run(client=client).summary()
+
+
+def test_the_gate_alone_names_baseline_and_deciding_metric(folder):
+    """An alias that nothing carries yet stands for the file that the gate names beside it."""
+    (folder / "gate.yaml").write_text(
+        "baseline: production\nbaseline_file: bundles/plain.yaml\ngoal: {metric: not_refused, rule: superior}\n"
+    )
+    exp = ll.Experiment.load(folder)
+    assert (exp.baseline, exp.candidate, exp.metric) == ("plain", "json", "not_refused")
+
+
+def test_what_is_asked_stands_above_the_folder(folder):
+    """Parameters of a notebook; empty ones are as the folder says."""
+    (folder / "experiment.yaml").write_text("repeats: 3\ntemperatures: [0.0, 1.0]\n")
+    said = ll.Experiment.load(folder, baseline="", metric="", repeats=0, temperatures=None, first=0, models=[])
+    assert (said.repeats, said.temperatures, said.reference) == (3, (0.0, 1.0), "json@temperature=0.0")
+    asked = ll.Experiment.load(folder, baseline="plain", metric="not_refused", repeats=1, temperatures=[], first=2)
+    assert (asked.repeats, asked.temperatures, asked.reference) == (1, (), "plain")
+    assert (asked.metric, len(asked.explored)) == ("not_refused", 2)
+
+
+def test_several_models_have_short_names(folder):
+    """A prompt and what tells its model from the others."""
+    models = ["mistral/mistral-small-2506", "mistral/mistral-medium-2508"]
+    exp = ll.Experiment.load(folder, models=models, baseline="plain")
+    assert list(exp.bundles) == ["json · small", "json · medium", "plain · small", "plain · medium"]
+    assert (exp.baseline, exp.reference) == ("plain · small", "plain · small")
+
+
+def test_loading_runs_no_code_and_scorers_run_once_when_first_used(folder, capsys):
+    """A folder from a colleague is YAML until its scorers are needed."""
+    (folder / "scorers.py").write_text(OWN)
+    exp = ll.Experiment.load(folder)
+    assert exp.bundles
+    assert exp.golden
+    assert exp.variants
+    assert "runs" not in capsys.readouterr().out
+    assert [one.name for one in exp.scorers][-1] == "is_brief"
+    assert ll.Experiment.load(folder).scorers[-1].digest == exp.scorers[-1].digest
+    assert capsys.readouterr().out.count("runs") == 1
+
+
+def test_a_changed_scorer_is_another_one(folder):
+    """Its code is part of what was measured, whatever its comments say."""
+    digests = []
+    for text in (OWN, OWN.replace("@ll", "# the same\n@ll"), OWN.replace("60", "50")):
+        (folder / "scorers.py").write_text(text)
+        digests.append(ll.Experiment.load(folder).scorers[-1].digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(("text", "said"), [("1 / 0", "ZeroDivisionError"), ("x = 1", "no scorer")])
+def test_a_scorers_file_that_makes_none_is_refused(folder, text, said):
+    """Where, and why."""
+    (folder / "scorers.py").write_text(text)
+    with pytest.raises(FileRuleError, match=said) as refused:
+        _ = ll.Experiment.load(folder).scorers
+    assert refused.value.path.name == "scorers.py"
+
+
+def test_shipped_scorers_are_named_with_their_arguments(folder):
+    """As a name, with named arguments, or with one."""
+    (folder / "experiment.yaml").write_text(
+        "scorers: [exact, {length_between: {low_words: 1, high_words: 9}}, {regex: dropna}]\n"
+    )
+    exp = ll.Experiment.load(folder)
+    assert [one.name for one in exp.scorers] == ["exact", "length_between", "regex"]
+    assert exp.metric == "exact"
+
+
+@pytest.mark.parametrize(
+    "line", ["scorers: [exat]", "scorers: [{length_between: {low: 1}}]", "scorers: [{exact: 1}]", "repeats: 0"]
+)
+def test_an_experiment_file_that_breaks_a_rule_says_so(folder, line):
+    """Before the first call."""
+    (folder / "experiment.yaml").write_text(line)
+    with pytest.raises(FileRuleError) as refused:
+        ll.Experiment.load(folder).dry_run()
+    assert refused.value.path.name == "experiment.yaml"
+
+
+def test_a_misspelt_metric_or_baseline_costs_nothing(folder):
+    """Both are refused before the first call."""
+    client = ll.FakeClient({})
+    with pytest.raises(ValueError, match="mentions_expectd"):
+        ll.Experiment.load(folder, metric="mentions_expectd").run(client=client)
+    with pytest.raises(FileRuleError, match="jsn"):
+        _ = ll.Experiment.load(folder, baseline="jsn").baseline
+    assert not client.requests
+
+
+def test_a_folder_without_cases_says_how_to_make_one(project):
+    """And so does a gate that is not there."""
+    with pytest.raises(FileRuleError, match="llmlab new"):
+        ll.Experiment.load(project)
+
+
+def test_paths_start_at_the_file_that_names_them(folder):
+    """A bundle's corpus beside its folder, that of experiment.yaml below its own; neither leaves the experiment."""
+    (folder / "docs").mkdir()
+    (folder / "docs" / "refunds.md").write_text("# Refunds\n\nRefunds take ten days.")
+    bundle = ll.load_bundles(folder / "bundles")["plain"]
+    for name, path in {"plain": "../docs", "json": "../../docs"}.items():
+        (folder / "bundles" / f"{name}.yaml").unlink()
+        retrieval = {"corpus": {"folder": path}, "k": 1}
+        template = "{{ question }} {{ passages }}"
+        bundle.with_(retrieval=retrieval, template=template).save(folder / "bundles" / f"{name}.yaml")
+    exp = ll.Experiment.load(folder, baseline="plain")
+    assert exp.dry_run(exp.bundles["plain"])
+    assert [document.id for document in exp.corpus] == ["refunds.md"]
+    with pytest.raises(ValueError, match="leaves"):
+        exp.dry_run(exp.bundles["json"])
+    (folder / "experiment.yaml").write_text("corpus: {folder: docs}\nscorers: [not_refused, grounded]\n")
+    again = ll.Experiment.load(folder)
+    assert again.corpus.digest == exp.corpus.digest
+    assert [one.name for one in again.scorers] == ["not_refused", "grounded"]
+
+
+def test_the_demo_is_such_a_folder(project):
+    """Prompts, temperatures, repeats, gate, judge and labels."""
+    from tests.test_house import PACKAGE
+
+    shutil.copytree(PACKAGE.parent / "experiments", project / "experiments")
+    exp = ll.Experiment.load("experiments/pandas_help")
+    assert (exp.baseline, exp.candidate, exp.metric, exp.repeats) == ("v1", "v2", "mentions_expected", 2)
+    assert len(exp.variants) == 6
+    assert set(exp.labels) == {"pairwise", "pointwise"}
+    assert exp.judges["correctness"].metric == "correctness"
