@@ -124,6 +124,34 @@ def test_of_few_pass_fail_cases_that_differ_p_is_at_least_mcnemars_exact_one(up,
     assert result.p_value == pytest.approx(exact, abs=0.02 if up + down == 6 else 1e-9)
 
 
+def few_differ(up, down, n):
+    return mean_difference([1.0] * up + [-1.0] * down + [0.0] * (n - up - down), bounds=(-1.0, 1.0)).p_value
+
+
+@pytest.mark.parametrize("n", [10, 27, 60])
+def test_with_so_few_cases_no_difference_is_rejected_in_at_most_six_percent(n):
+    """By enumeration, each case that differs as likely up as down, where up to 95% of the cases differ."""
+    from scipy import stats
+
+    rejected = [0.0] * (n + 1)
+    for differ in range(1, n + 1):
+        ups = [up for up in range(differ // 2 + 1) if few_differ(up, differ - up, n) <= 0.05]
+        rejected[differ] = 2 * sum(stats.binom.pmf(ups, differ, 0.5))
+    for share in np.arange(0.05, 0.96, 0.05):
+        assert stats.binom.pmf(np.arange(n + 1), n, share) @ rejected <= 0.06
+
+
+@pytest.mark.parametrize("differ", [7, 8, 9, 11, 14, 20, 21, 40, 100])
+def test_from_seven_on_p_is_mcnemars_mid_p_where_it_decides(differ):
+    """Of 300 cases; by McNemar's exact test 8 that differ would never be shown 7 to 1 (p .07, mid-p .039)."""
+    from scipy import stats
+
+    for up in range(differ // 2):
+        mid_p = 2 * stats.binom.cdf(up, differ, 0.5) - stats.binom.pmf(up, differ, 0.5)
+        if not 0.04 < mid_p < 0.06:
+            assert (few_differ(up, differ - up, 300) <= 0.05) == (mid_p <= 0.05)
+
+
 def test_a_cluster_flips_as_a_whole():
     """Five documents of 20 cases that all gain: 2 of 32 patterns."""
     rng = np.random.default_rng(0)
