@@ -22,7 +22,7 @@ from llmlab.gate.looks import Price
 from llmlab.gate.policy import Categories, Floor, Requirement, Rules, relative_share
 from llmlab.results.comparing import tipping_of
 from llmlab.results.comparison import unless
-from llmlab.results.scores import CaseDesign, ScoreTable, scale_of
+from llmlab.results.scores import BEYOND_SEEN, CaseDesign, ScoreTable, scale_of
 from llmlab.stats import burdens
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.bounded import share_estimate, share_p_above
@@ -316,7 +316,7 @@ def _floor(
 ) -> Condition:
     """The candidate's mean against a bound: the two-sided interval must clear it, of shares the one `summary` shows.
 
-    An unscored answer that nothing bounds is taken at the worst that either arm has.
+    An unscored answer that nothing bounds is taken beyond the worst that either arm has.
     """
     lower, arm = floor.at_least is not None, table.column(candidate)
     arms = [arm] if baseline is None else [arm, table.column(baseline)]
@@ -406,7 +406,8 @@ def _unscored_note(unscored: int, attempted: int, *, assumed: bool) -> tuple[str
     """What became of answers without a score."""
     if not unscored:
         return ()
-    worst = ", which for those that nothing bounds is the worst score seen" if assumed else ""
+    beyond = f", which for those that nothing bounds is {BEYOND_SEEN:g} standard deviations beyond the worst score seen"
+    worst = beyond if assumed else ""
     what = "is unscored and taken at its" if unscored == 1 else "are unscored and taken at their"
     return (f"{unscored:,} of {counted(attempted, 'answer')} {what} worst for the candidate{worst}",)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llmlab.base.display import Chip, Interval, Shown, frame, number
 from llmlab.base.numbers import counted, more_cases, p_text, rounded_count, with_unit
 from llmlab.base.verdict import Conclusion, Verdict
-from llmlab.results.scores import Metric, above_share, scale_of
+from llmlab.results.scores import BEYOND_SEEN, Metric, above_share, scale_of
 from llmlab.stats.paired import PairedDifference
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNSCORED_AT_MOST", "Comparison", "PairedRow", "Tipping", "missing_notes", "unless"]
 
-UNSCORED_AT_MOST = 0.05  # share of an arm's answers that may be taken at the worst seen, where nothing bounds them
+UNSCORED_AT_MOST = 0.05  # share of an arm's answers that may be judged by those seen, where nothing bounds them
 ESTIMAND = "mean difference per case, over cases drawn like these"
 SENTENCES_SHOWN = 6
 NOTES_SHOWN = 4
@@ -45,7 +45,7 @@ class PairedRow(Shown):
         difference: candidate minus baseline, None where fewer than two pairs (or clusters) are scored.
         lowest, highest: the same, had every unscored answer been as low, or as high, for the candidate as it can have
             been; None where nothing is unscored.
-        assumed: whether some of them have no bound, and the worst score seen in either arm stands for theirs.
+        assumed: whether some of them have no bound, and are taken beyond the worst score seen in either arm.
         tipping: what unscored answers that no bound of the metric's holds up would have to be for the claim to fall.
         p_adjusted: Holm over the rows of the same family (all-case rows, or the rows by category).
         p_at_worst: the same with the unscored answers at their worst for what the scored pairs show.
@@ -111,7 +111,7 @@ class PairedRow(Shown):
 
     @property
     def too_many_unscored(self) -> bool:
-        """Whether an arm lacks more scores than may be assumed to be no worse than the worst seen."""
+        """Whether an arm lacks more scores than may be judged by those that were seen."""
         arms = zip(self.scored, self.attempted, strict=True)
         return self.assumed and any(above_share(tried - n, tried, UNSCORED_AT_MOST) for n, tried in arms)
 
@@ -451,7 +451,8 @@ def _how(comparison: Comparison) -> str:
     clustered = any(row.n_clusters != row.n_pairs for row in comparison.rows)
     how = f"{_weighting(whole)}{'CR2 by cluster' if clustered else 'cases independent'}"
     family = "the family is" if sizes[1][0] == 0 or sizes[0][0] == 0 else "the families are"
-    worst = ", which without a bound is the worst seen in either arm" * any(row.assumed for row in comparison.rows)
+    beyond = f", which without a bound is {BEYOND_SEEN:g} standard deviations beyond the worst seen in either arm"
+    worst = beyond * any(row.assumed for row in comparison.rows)
     held = f" What is claimed holds with unscored answers at their worst{worst}."
     unscored = held if any(row.unscored for row in comparison.rows) else ""
     how = f"Baseline {comparison.baseline}; {ESTIMAND}; {how}; p adjusted by Holm, {family} {families}."

@@ -156,8 +156,8 @@ def test_one_missing_repeat_counts_as_one_answer_and_not_as_a_case():
     assert (condition.unscored, condition.attempted, condition.n_cases) == (1, 160, 40)
 
 
-def test_unbounded_metrics_are_invalid_above_the_share_and_taken_at_the_worst_seen_below():
-    """Up to five of a hundred, counted exactly (2 of 40 are not more than .05): at 1.0, the baseline's worst."""
+def test_unbounded_metrics_are_invalid_above_the_share_and_taken_beyond_the_worst_seen_below():
+    """Up to five of a hundred, counted exactly (2 of 40 are not more than .05): 1.5 sd below the baseline's 1.0."""
     scores = {"v1": [1.0, 2.0] * 50, "v2": [2.0, 3.1] * 50}
     rules = policy(goal=superior())
     scores["v2"][:5] = [None] * 5
@@ -165,7 +165,7 @@ def test_unbounded_metrics_are_invalid_above_the_share_and_taken_at_the_worst_se
     scores["v2"][:6] = [None] * 6
     many = decided(rules, gateable(scores, low=None, high=None))
     assert (few.word, few.conditions[0].n_cases, many.word) == ("PASS", 100, "INVALID")
-    assert few.conditions[0].value == pytest.approx((5 * 1.0 + 3.1 + 47 * 5.1) / 100 - 1.5)
+    assert few.conditions[0].value == pytest.approx((5 * (1.0 - 1.5 * 0.5) + 3.1 + 47 * 5.1) / 100 - 1.5)
     assert "the worst score seen" in few.conditions[0].notes[-2]
     forty = {"v1": [1.0, 2.0] * 20, "v2": [None, None, *[2.0, 3.1] * 19]}
     assert decided(rules, gateable(forty, low=None, high=None)).word == "PASS"

