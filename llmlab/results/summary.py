@@ -210,7 +210,7 @@ def case_mean(table: ScoreTable, variant: str) -> Estimate:
 
 
 def worst_case_mean(table: ScoreTable, variant: str) -> Estimate | None:
-    """The same with every unscored answer at its worst, which of one that nothing bounds is the worst of all variants.
+    """The same with every unscored answer at its worst, which of one that nothing bounds lies beyond any seen.
 
     None where nothing is unscored, or nothing scored.
     """

@@ -37,7 +37,7 @@ def test_unscored_answers_are_counted_per_variant():
 
 
 def test_a_mean_that_leaves_answers_out_stands_beside_the_one_with_them_at_their_worst():
-    """0 for a share; 1.5 sd beyond the slowest of any variant for what nothing bounds. Such a mean names no best variant."""
+    """0 for a share; 1.5 sd beyond the slowest of any variant for what nothing bounds. It names no best variant."""
     summary = made(SCORES).summary()
     assert summary.at_worst["v2", "right"].value == pytest.approx(0.525)
     assert "at their worst: right of v2 0.53 [" in str(summary)
