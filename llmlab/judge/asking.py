@@ -102,8 +102,8 @@ class Instrument(Protocol):
     def metric(self) -> str:
         """The column that it fills."""
 
-    def parse(self, reply: str) -> Verdict:
-        """The verdict in a reply, or None with the reason."""
+    def parse(self, reply: str, *, judged: Sequence[str] = ()) -> Verdict:
+        """The verdict in a reply, or None with the reason; none that stands in the texts `judged` is the judge's."""
 
 
 class Opinion(NamedTuple):
@@ -144,8 +144,9 @@ def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: Call
     cases = {given["code"]: Case(id=given["code"], inputs=given) for given in inputs}
     golden = GoldenSet(tuple(cases.values()), name=f"to be judged by {judge.bundle.name}")
     replies = run_by(Means(**options), judge.bundle, golden)
+    shown = {given["code"]: [text for name, text in given.items() if name != "code"] for given in inputs}
     by_case = {
-        case_id: _opinion(judge, status=status, text=text, error=error)
+        case_id: _opinion(judge, status=status, text=text, error=error, judged=shown[case_id])
         for case_id, status, text, error in replies.answers("case_id", "status", "text", "error")
     }
     silent = Opinion(None, "; ".join(replies.notes) or "the judge was not asked", "")
@@ -283,8 +284,8 @@ def passage_blocks_of(results: Results, *, base: str | Path | None = None) -> di
     return blocks
 
 
-def _opinion(judge: Instrument, *, status: str, text: str, error: str) -> Opinion:
+def _opinion(judge: Instrument, *, status: str, text: str, error: str, judged: Sequence[str]) -> Opinion:
     if status != "ok":
         return Opinion(None, ": ".join(part for part in (_NOT_READ[status], error) if part), text)
-    verdict = judge.parse(text)
+    verdict = judge.parse(text, judged=judged)
     return Opinion(verdict.value, verdict.reason, text)

@@ -148,11 +148,11 @@ class Judge(Shown):
         """The column that this judge fills."""
         return self.rubric.name if self.kind == "pointwise" else f"{self.rubric.name}_preferred"
 
-    def parse(self, reply: str) -> Verdict:
-        """The verdict in a reply, or None with the reason."""
+    def parse(self, reply: str, *, judged: Sequence[str] = ()) -> Verdict:
+        """The verdict in a reply, or None with the reason; none that stands in the texts `judged` is the judge's."""
         if self.kind == "pairwise":
-            return parse_preference(reply)
-        return parse_score(reply, scale=self.rubric.scale, name=self.rubric.name)
+            return parse_preference(reply, judged=judged)
+        return parse_score(reply, scale=self.rubric.scale, name=self.rubric.name, judged=judged)
 
     def calibrate(
         self,

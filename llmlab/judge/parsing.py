@@ -1,8 +1,15 @@
 """A judge's reply into a verdict: one unambiguous verdict on the scale that was asked for, or none with the reason.
 
-Never clamped, rescaled, defaulted or guessed. What counts as a verdict: a lone value; a JSON object that opens or
-closes the reply; a statement such as "Score: 4" that begins a line or a sentence. What does not: anything quoted,
-fenced inside prose, or attributed ("the answer says: ..."). A final verdict beats drafts; drafts that differ are none.
+Never clamped, rescaled, defaulted or guessed. One rule: **a verdict is read where the reply labels it or holds
+nothing else, and it is the judge's own last word on the rubric's scale.**
+
+- Labelled: a JSON object that opens or closes the reply (there `"b"` is B), or "Score: 4" at the start of a line or
+  sentence. Nothing else: a value that is the whole reply, or the whole last line where nothing is labelled.
+- The judge's own: nothing quoted, fenced inside prose, attributed ("the answer says: ...") or standing word for word
+  in what was judged.
+- Its last word: a final verdict beats drafts, a correction ("Actually, make that 2.") takes the place of what stood
+  before it; drafts that differ, and a correction that cannot be read, are no verdict.
+- The rubric's scale: a reply that states another one ("on a scale of 1 to 10") is unreadable, whatever its number.
 """
 
 from __future__ import annotations
@@ -30,7 +37,7 @@ _THOUGHT_BEFORE = re.compile(
 _FENCE = re.compile(r"```[^\n`]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _OBJECT_STARTS = re.compile(r"(?:\A|\n|[.!?:]\s)[ \t]*(\{)")
 _NEXT_OBJECT = re.compile(r"[\s,;/|]*(?:or|and|then|->|→)?\s*(?=\{)", re.IGNORECASE)  # after one that opened the reply
-_OTHER_SCALE = re.compile(r"[\s*_]*(?:points?|stars?)?[\s*_]*\(?\s*(?:out\s+of|of|/)\s*([0-9]+)")
+_OTHER_SCALE = re.compile(r"[\s*_]*\(?\s*(?:out\s+of|of|/)\s*([0-9]+)")
 _SECOND_NUMBER = re.compile(r"[\s*_]*\(\s*[0-9]+(?:[.,][0-9]+)?\s*(?:\)|/)")
 _OWN_FENCE = re.compile(r"\A([^\n{}]*)\n+```[a-zA-Z]*\s*\n(\{.*?\})\s*```", re.DOTALL)  # chatter, JSON, more chatter
 _EDGE_FENCE = re.compile(r"\A```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
@@ -56,9 +63,12 @@ _MARKUP = r"[*_#~\s]*"
 _END = re.compile(
     r"[\s*_~`\])}]*"
     r"(?:\Z|\n|</|[.!;](?=[\s*_]|\Z)|,(?=\s+(?![0-9]))|:(?=\s+[A-Za-z])|\s*[–—-]{1,2}\s+(?![0-9])|"
-    r"\s*\((?![^)\n]*\bor\b)|\s+(?:because|since|as|for|due|with|given|points?|stars?)\b)"
+    r"\s*\((?![^)\n]*\bor\b)|\s+(?:because|since|as|for|due|with|given|instead)\b)"
 )
-_NUMBER = r"(?P<value>[-+−]?[0-9][0-9.,]*(?<![.,])(?:[eE][-+]?[0-9]+)?)(?:\s*(?:/|out\s+of|of)\s*(?P<of>[0-9]+))?"
+_NUMBER = (
+    r"(?P<value>[-+−]?[0-9][0-9.,]*(?<![.,])(?:[eE][-+]?[0-9]+)?)(?:\s+(?:points?|stars?)\b)?"
+    r"(?:\s*(?:/|out\s+of|of)\s*(?P<of>[0-9]+)(?:\s+(?:points?|stars?)\b)?)?"
+)
 _CHOICE = r"(?:(?i:answer|response|output|option|assistant)\s+)?(?P<value>A|B|(?i:tie))(?P<of>(?!))?\b"
 _LONE_SUFFIX = r"(?:\s+(?i:is|was)(?:\s+(?i:the|clearly|slightly|much))*\s+(?i:better|winner|best))?"
 
@@ -77,6 +87,9 @@ class _Statement(NamedTuple):
     value: int | str | None
     why: str
     final: bool
+    words: str = ""  # as the reply has it
+    start: int = 0  # where in the prose
+    end: int = 0
 
 
 class _Grammar(NamedTuple):
@@ -85,46 +98,58 @@ class _Grammar(NamedTuple):
     lone: re.Pattern[str]
     hint: re.Pattern[str]  # what every statement holds: looked for first, since it is cheap
     statement: re.Pattern[str]
+    correction: re.Pattern[str]
+    loose: re.Pattern[str]  # what a correction might name
     keys: frozenset[str]
     scale: tuple[int, ...] | range | None  # None: a preference
 
 
-def parse_score(reply: str, *, scale: Sequence[int], name: str = "score") -> Verdict:
+def parse_score(reply: str, *, scale: Sequence[int], name: str = "score", judged: Sequence[str] = ()) -> Verdict:
     """The level of `scale` that a reply gives; `name` is the rubric's, which may label the verdict too.
+
+    `judged` are the texts that the judge was shown: a verdict that stands in one of them is not the judge's.
 
     >>> parse_score('Wordy, but right.\\n{"score": 4}', scale=range(1, 6)).value
     4
     >>> print(parse_score("Score: 8/10", scale=range(1, 6)).reason)
     '8/10' is on another scale than 1 to 5
     """
-    return _parsed(reply, _score_grammar(scale if isinstance(scale, (tuple, range)) else tuple(scale), name))
+    return _parsed(reply, _score_grammar(scale if isinstance(scale, (tuple, range)) else tuple(scale), name), judged)
 
 
-def parse_preference(reply: str) -> Verdict:
-    """Which of two answers a reply prefers: "A", "B" or "tie".
+def parse_preference(reply: str, *, judged: Sequence[str] = ()) -> Verdict:
+    """Which of two answers a reply prefers: "A", "B" or "tie"; `judged` as for `parse_score`.
 
     >>> parse_preference("Both name dropna. Final verdict: B").value
     'B'
     >>> parse_preference("A is good, and so is B.").value is None
     True
     """
-    return _parsed(reply, _preference_grammar())
+    return _parsed(reply, _preference_grammar(), judged)
 
 
-def _parsed(reply: str, grammar: _Grammar) -> Verdict:
+def _parsed(reply: str, grammar: _Grammar, judged: Sequence[str]) -> Verdict:
     if len(reply) > LONGEST_REPLY_CHARS:
         return Verdict(value=None, reason=f"the reply has {len(reply):,} characters")
     text = _THOUGHT_BEFORE.sub("", _THINKING.sub("\n", reply)) if "<" in reply else reply
     text = text.strip().strip("\u200b\ufeff")
     if not text:
         return Verdict(value=None, reason="the reply is empty")
-    statements = _statements(text, grammar)
-    if len(statements) == 1:
-        return Verdict(value=statements[0].value, reason=statements[0].why)
-    return _agreed([one for one in statements if one.final] or statements)
+    material = [_bare_words(one) for one in judged]
+    found, prose, reasons = _statements(text, grammar)
+    if named := _other_scale(f"{reasons}{prose}", grammar.scale, material):
+        return Verdict(value=None, reason=f"the reply names another scale, {plain(named, 40)}")
+    own = [one for one in found if not _stands_in(one.words, material)] if material else found
+    if found and not own:
+        return Verdict(value=None, reason="the verdict stands word for word in what was judged")
+    if prose:
+        own = _corrected(own, prose, grammar, material)
+    return _agreed([one for one in own if one.final] or own)
 
 
 def _agreed(statements: list[_Statement]) -> Verdict:
+    if len(statements) == 1:
+        return Verdict(value=statements[0].value, reason=statements[0].why)
     if not statements:
         return Verdict(value=None, reason="no verdict in the reply")
     if unread := next((one.why for one in statements if one.value is None), ""):
@@ -135,24 +160,86 @@ def _agreed(statements: list[_Statement]) -> Verdict:
     return Verdict(value=values[0])
 
 
-def _statements(text: str, grammar: _Grammar) -> list[_Statement]:
-    if text[0] == "{" and (opening := _prefix(text)) is not None and opening[1] == len(text):
-        return _of_json(opening[0], grammar, final=True)
-    if len(text) <= LONGEST_LONE_CHARS and (lone := grammar.lone.fullmatch(text)):
-        return [_read(lone["value"], lone["of"], grammar, final=True)]
+def _bare_words(text: str) -> str:
+    return " " + " ".join(re.findall(r"\w+", text.casefold())) + " "
+
+
+def _stands_in(words: str, material: Sequence[str]) -> bool:
+    """Whether one of the texts says something word for word; of a mere value, whether that is all it says."""
+    said = _bare_words(words) if material else ""
+    named = any(letter.isalpha() for letter in said) and len(said.split()) > 1
+    return any(said in text if named else said == text for text in material)
+
+
+def _other_scale(text: str, scale: tuple[int, ...] | range | None, material: Sequence[str]) -> str:
+    """The scale that the judge says it uses, where that is not the rubric's."""
+    if scale is None or not any(word in text.lower() for word in ("scale", "where")):
+        return ""
+    text = _without_quotes(text)
+    for stated in _STATED_SCALE.finditer(text):
+        before = text[max(0, stated.start() - 200) : stated.start()]
+        named = [end.casefold() for end in stated.groups() if end]
+        ends = [_NUMBERS.index(end) if end in _NUMBERS else int(end) for end in named]
+        top = ends == [len(scale)] if stated["points"] else ends[-1] == scale[-1]
+        same = stated["level"] is not None and ends[0] in scale
+        same = same or (top if len(ends) == 1 else sorted(ends) == [scale[0], scale[-1]])
+        if not (same or _OF_OTHERS.search(before) or _stands_in(stated[0], material)):
+            return stated[0]
+    return ""
+
+
+def _corrected(found: list[_Statement], prose: str, grammar: _Grammar, material: Sequence[str]) -> list[_Statement]:
+    """What is left of the statements where corrections take the place of everything before them."""
+    kept: list[_Statement] = []
+    for place, one in enumerate(found):
+        kept.append(one)
+        until = found[place + 1].start if place + 1 < len(found) else len(prose)
+        for match in grammar.correction.finditer(prose, one.end, until):
+            if _attributed(prose[max(0, match.start() - 200) : match.start()]) or _stands_in(match[0], material):
+                continue
+            if match["value"] is not None:
+                kept = [_of_prose(match, prose, grammar, final=any(earlier.final for earlier in kept))]
+            elif match["strong"] is None:
+                continue
+            elif place + 1 < len(found):
+                kept = []
+            elif grammar.loose.search(re.split(r"[.!?]\s|\n", prose[match.end() : until], maxsplit=1)[0]):
+                kept = [_Statement(None, f"{plain(match[0].strip(), 40)!r} corrects it unreadably", True)]
+    return kept
+
+
+def _statements(text: str, grammar: _Grammar) -> tuple[list[_Statement], str, str]:
+    """Every verdict that a reply gives in their order, its prose without quotations, and the reasons in its JSON."""
+    if text[0] != "{" and len(text) <= LONGEST_LONE_CHARS and (lone := grammar.lone.fullmatch(text)):
+        return [_read(lone["value"], lone["of"], grammar, final=True, words=text)], "", ""
     body = _EDGE_FENCE.sub(r"\1", text) if text.startswith("```") else text
     if body.startswith(("{", "[")) and (whole := _json(body)) is not None:
-        return _of_json(whole, grammar, final=True)
-    found, prose = _at_the_edges(body, grammar)
+        return _of_json(whole, grammar, final=True, words=body), "", _reasons(whole)
+    opening, closing, prose, reasons = _at_the_edges(body, grammar)
     prose = _without_quotes(prose)
+    found: list[_Statement] = []
     read_up_to = 0
     for hint in grammar.hint.finditer(prose):
         start = max(_sentence_start(prose, hint.start()), read_up_to)
         match = grammar.statement.match(prose, start) if hint.start() >= read_up_to else None
         if match is not None and not _attributed(prose[max(0, start - 200) : start]):
-            found.append(_of_prose(match, prose, grammar))
+            found.append(_of_prose(match, prose, grammar, final=match["final"] is not None))
             read_up_to = match.end()
-    return found
+    found = [*opening, *found, *(one._replace(start=len(prose), end=len(prose)) for one in closing)]
+    return found or _on_the_last_line(prose, grammar), prose, reasons
+
+
+def _on_the_last_line(prose: str, grammar: _Grammar) -> list[_Statement]:
+    """A value alone on the last line of a reply that labels none; not where the line above leads up to it."""
+    above, _, last = prose.strip().rpartition("\n")
+    above = above.rstrip().rpartition("\n")[2].strip()
+    lone = grammar.lone.fullmatch(last.strip()) if above and len(last) <= LONGEST_LONE_CHARS else None
+    if lone is None or grammar.lone.fullmatch(above) or above[-1] in ":?,{[(¤" or _attributed(above):
+        return []
+    end = len(prose)
+    return [
+        _read(lone["value"], lone["of"], grammar, final=True, words=f"{above}\n{last}")._replace(start=end, end=end)
+    ]
 
 
 def _sentence_start(text: str, place: int) -> int:
@@ -162,33 +249,35 @@ def _sentence_start(text: str, place: int) -> int:
     return max(starts, default=lowest)
 
 
-def _at_the_edges(text: str, grammar: _Grammar) -> tuple[list[_Statement], str]:
-    """Verdicts of JSON objects that open or close the reply, and the text without them."""
+def _at_the_edges(text: str, grammar: _Grammar) -> tuple[list[_Statement], list[_Statement], str, str]:
+    """Verdicts of JSON objects that open and close the reply, the text without them, and the reasons in them."""
     found: list[_Statement] = []
+    reasons = ""
     own = _OWN_FENCE.match(text) if "```" in text else None
     fenced = _json(own[2]) if own is not None and _OF_THE_JUDGE.search(own[1]) and not _attributed(own[1]) else None
     if own is not None and fenced is not None:
-        found += _of_json(fenced, grammar, final=False)
+        found, reasons = _of_json(fenced, grammar, final=False, words=own[2]), _reasons(fenced)
         text = text[own.end() :]
-    if text.startswith("{") and (opening := _prefix(text)) is not None:
-        found += _of_json(opening[0], grammar, final=False)
-        text = text[opening[1] :]
-        while (more := _NEXT_OBJECT.match(text)) and (another := _prefix(text[more.end() :])) is not None:
-            found += _of_json(another[0], grammar, final=False)
-            text = text[more.end() + another[1] :]
+    skipped = 0
+    while text.startswith("{", skipped) and (opening := _prefix(text[skipped:])) is not None:
+        words, text = text[skipped : skipped + opening[1]], text[skipped + opening[1] :]
+        found += _of_json(opening[0], grammar, final=False, words=words)
+        reasons += _reasons(opening[0])
+        more = _NEXT_OBJECT.match(text)
+        skipped = more.end() if more is not None else len(text)
     if not text.rstrip().endswith(("}", "```")):
-        return found, text
+        return found, [], text, reasons
     for start in [match.start(1) for match in _OBJECT_STARTS.finditer(text)][:MOST_OBJECTS]:
         closing = _prefix(text[start:])
         if closing is None or text[start + closing[1] :].strip(" \n\t`"):
             continue
         before = re.sub(r"```[a-zA-Z]*\s*\Z", "", text[:start])
         if _attributed(before[-200:]):
-            return found, before
-        label = re.search(r"[^\n]*\Z", before.rstrip())
-        draft = label is not None and re.search(r"\bdraft\b", label[0], re.IGNORECASE) is not None
-        return found + _of_json(closing[0], grammar, final=not (draft or found)), before
-    return found, text
+            return found, [], before, reasons
+        draft = re.search(r"\bdraft\b", before.rstrip().rpartition("\n")[2], re.IGNORECASE) is not None
+        given = _of_json(closing[0], grammar, final=not (draft or found), words=text[start : start + closing[1]])
+        return found, given, before, reasons + _reasons(closing[0])
+    return found, [], text, reasons
 
 
 def _attributed(before: str) -> bool:
@@ -215,9 +304,15 @@ def _json(text: str) -> Any:
     return None if found is None or text[found[1] :].strip() else found[0]
 
 
-def _of_json(value: Any, grammar: _Grammar, *, final: bool) -> list[_Statement]:
+def _reasons(value: Any) -> str:
+    """What the strings of a JSON object say in the judge's own words."""
+    said = [item for _, item in value if isinstance(item, str)] if isinstance(value, _Pairs) else []
+    return "".join(f"{item}\n" for item in said)
+
+
+def _of_json(value: Any, grammar: _Grammar, *, final: bool, words: str) -> list[_Statement]:
     if not isinstance(value, _Pairs):
-        return [_Statement(None, "the JSON is no single object", final)]
+        return [_Statement(None, "the JSON is no single object", final, words)]
     given, finals = [], []
     for key, item in value:
         name = key.lower().replace(" ", "_")
@@ -225,57 +320,72 @@ def _of_json(value: Any, grammar: _Grammar, *, final: bool) -> list[_Statement]:
             given.append(item)
         elif name.startswith("final_") and name[6:] in grammar.keys:
             finals.append(item)
-        elif name in _TOPS and grammar.scale is not None and item != grammar.scale[-1]:
-            return [_Statement(None, f"the reply names another scale, up to {plain(item, 20)}", final)]
-    return [_of_value(item, grammar, final=final) for item in finals or given]
+        elif name in _TOPS and grammar.scale is not None and not _is_top(item, grammar.scale):
+            return [_Statement(None, f"the reply names another scale, up to {plain(item, 20)}", final, words)]
+    return [_of_value(item, grammar, final=final, words=words) for item in finals or given]
 
 
-def _of_value(item: Any, grammar: _Grammar, *, final: bool) -> _Statement:
+def _is_top(item: Any, scale: tuple[int, ...] | range) -> bool:
+    """Whether what a reply calls its scale ends where the rubric's does: 5, "5", "1-5"."""
+    ends = [int(part) for part in re.findall(r"[0-9]{1,6}", str(item))]
+    return ends in ([scale[-1]], [scale[0], scale[-1]])
+
+
+def _of_value(item: Any, grammar: _Grammar, *, final: bool, words: str) -> _Statement:
     if isinstance(item, str):
-        if lone := grammar.lone.fullmatch(item.strip()):
-            return _read(lone["value"], lone["of"], grammar, final=final)
+        said = item.strip()
+        if grammar.scale is None:
+            said = re.sub(r"\b[ab]\b", lambda letter: letter[0].upper(), said)  # no article can stand here
+        if lone := grammar.lone.fullmatch(said):
+            return _read(lone["value"], lone["of"], grammar, final=final, words=words)
     elif grammar.scale is not None and isinstance(item, (int, float)) and not isinstance(item, bool):
         if type(item) is int and item in grammar.scale:
-            return _Statement(item, "", final)
-        return _read(repr(item), None, grammar, final=final)
-    return _Statement(None, f"{plain(repr(item), 40)} is no verdict", final)
+            return _Statement(item, "", final, words)
+        return _read(repr(item), None, grammar, final=final, words=words)
+    return _Statement(None, f"{plain(repr(item), 40)} is no verdict", final, words)
 
 
-def _of_prose(match: re.Match[str], prose: str, grammar: _Grammar) -> _Statement:
-    final = match["final"] is not None
+def _of_prose(match: re.Match[str], prose: str, grammar: _Grammar, *, final: bool) -> _Statement:
+    place = match.span()
     if match["value"] is None:
         said = plain(match[0].strip(), 40)
-        return _Statement(None, f"{said!r} gives no readable verdict", final)
-    shown = match["range"]
-    if shown is not None and grammar.scale is not None:
-        numbers = [int(part) for part in re.findall(r"[0-9]+", shown)]
-        if numbers and (numbers[-1] != grammar.scale[-1] or (len(numbers) > 1 and numbers[0] != grammar.scale[0])):
-            return _Statement(None, f"the reply names another scale, {plain(shown, 30)}", final)
+        return _Statement(None, f"{said!r} gives no readable verdict", final, match[0], *place)
+    shown = match.groupdict().get("range")
+    if (
+        shown is not None
+        and grammar.scale is not None
+        and re.search("[0-9]", shown)
+        and not _is_top(shown, grammar.scale)
+    ):
+        return _Statement(None, f"the reply names another scale, {plain(shown, 30)}", final, match[0], *place)
     line_end = prose.find("\n", match.end("value"))
     rest = prose[match.end() : line_end if line_end >= 0 else len(prose)]
     sentence, _, after = rest.partition(". ")
     hedged = _HEDGED.search(sentence) or _HEDGED.match(after.lstrip())
     if (other := _OTHER_SCALE.match(rest)) and grammar.scale is not None and int(other[1][:9]) != grammar.scale[-1]:
-        return _Statement(None, f"the reply names another scale, up to {plain(other[1], 20)}", final)
+        return _Statement(None, f"the reply names another scale, up to {plain(other[1], 20)}", final, match[0], *place)
     if not _END.match(prose, match.end()) or hedged or _SECOND_NUMBER.match(rest):
-        said = plain(prose[match.start("label") : match.end()] + rest, 60)
-        return _Statement(None, f"{said!r} is not one clear verdict", final)
-    return _read(match["value"], match["of"], grammar, final=final)
+        said = plain(match[0].strip() + rest, 60)
+        return _Statement(None, f"{said!r} is not one clear verdict", final, match[0], *place)
+    return _read(match["value"], match["of"], grammar, final=final, words=match[0])._replace(
+        start=place[0], end=place[1]
+    )
 
 
-def _read(value: str, of: str | None, grammar: _Grammar, *, final: bool) -> _Statement:
+def _read(value: str, of: str | None, grammar: _Grammar, *, final: bool, words: str) -> _Statement:
     if grammar.scale is None:
-        return _Statement(TIE if value.lower() == TIE else value, "", final)
+        return _Statement(TIE if value.lower() == TIE else value, "", final, words)
     low, high = grammar.scale[0], grammar.scale[-1]
-    if of is not None and int(of) != high:
-        return _Statement(None, f"'{value}/{of}' is on another scale than {low} to {high}", final)
     whole = re.fullmatch(r"([-−]?(?:0|[1-9][0-9]{0,5}))(?:\.0+)?", value)
-    if whole is None:
-        return _Statement(None, f"{value!r} is no level of the scale {low} to {high}", final)
-    level = int(whole[1].replace("−", "-"))
-    if level not in grammar.scale:
-        return _Statement(None, f"{level} is out of the scale {low} to {high}", final)
-    return _Statement(level, "", final)
+    if of is not None and int(of) != high:
+        why = f"'{value}/{of}' is on another scale than {low} to {high}"
+    elif whole is None:
+        why = f"{value!r} is no level of the scale {low} to {high}"
+    elif (level := int(whole[1].replace("−", "-"))) not in grammar.scale:
+        why = f"{level} is out of the scale {low} to {high}"
+    else:
+        return _Statement(level, "", final, words)
+    return _Statement(None, why, final, words)
 
 
 def _without_quotes(prose: str) -> str:
@@ -303,6 +413,20 @@ def _no_constant(name: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_no_constant)
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_N = rf"(?:[0-9]{{1,4}}|{'|'.join(_NUMBERS)})"
+_TO = r"\s*(?:-|–|—|to|through|and|\.\.)\s*"
+_STATED_SCALE = re.compile(
+    rf"\bscale\b[^.!?\n0-9]{{0,30}}?\b({_N}){_TO}({_N})\b|\b({_N}){_TO}({_N})\s+(?:\w+\s+)?scale\b|"
+    rf"\b(?P<points>{_N})[-\s]point\s+(?:\w+\s+)?scale\b|\bscale\s*(?:of|up\s+to|out\s+of|:|=)\s*({_N})\b(?!{_TO}{_N})|"
+    rf"\bwhere\s+(?P<level>{_N})\s+(?:is|means|=)\s+(?:the\s+)?(?:best|highest|top|perfect|excellent|worst|lowest)\b",
+    re.IGNORECASE,
+)
+_OF_OTHERS = re.compile(  # "The answer rates pain on a "
+    r"\b(?:answer|response|text|candidate|author|question|it)\s+(?:also\s+)?(?!(?:is|was|deserves|scores|gets|earns)\b)"
+    r"(?:\w+s|used|gave|rated|put|asked)\b[^.!?\n]*\Z",
+    re.IGNORECASE,
+)
 _SENTENCE_ENDS = ("\n", ". ", "! ", "? ", "; ", "¤ ")
 _TOPS = frozenset({"scale", "max", "max_score", "maximum", "out_of"})
 
@@ -317,6 +441,25 @@ def _statement(labels: str, given: str, value: str) -> re.Pattern[str]:
     colon = rf"(?:{_MARKUP}(?::|：|=|->|→|\s(?i:is|of)\b:?)[\s*_\[({{`$]*|[*_#]*[ \t]*{below}[*_\[]*)"
     opening = rf"(?:<(?i:{labels})>\s*|{label}{shown}{colon}|{given}|\[\[\s*)"
     return re.compile(rf"{start}(?P<label>){opening}(?:{value}(?:\s*</(?i:{labels})>)?)?")
+
+
+def _correction(value: str) -> re.Pattern[str]:
+    """What takes a verdict back, at the start of a clause, with the value that it puts in its place if it is plain."""
+    between = r"[\s,:;*_–—-]+"
+    firm = (
+        r"actually|correction|wait|scratch\s+that|(?:up)?on\s+(?:further\s+)?(?:reflection|second\s+thoughts?)|"
+        r"let\s+me\s+(?:revise|correct|change|reconsider)|I(?:['’]ll|['’]m|\s+will|\s+must)?\s+"
+        r"(?:revis|correct|chang|reconsider|lower|rais)(?:e|ing)?"
+    )
+    only_with_a_value = r"no(?=\s*[,:;–—-]|\s+wait)|sorry|rather|make\s+(?:it|that)|I\s+meant"
+    filling = (
+        r"no|wait|sorry|rather|make|change|call|set|give|say|meant|let['’]?s?|me|us|I|I['’]d|would|should|deserves?|is|be|it|"
+        r"it['’]s|this|that|that['’]s|the|my|a|an|of|to|as|down|up|score|rating|grade|verdict|winner"
+    )
+    return re.compile(
+        rf"(?<=[.!?;:,(\n–—-])[\s*_]*(?:[Bb]ut\s+)?(?i:(?P<strong>{firm})|{only_with_a_value})\b"
+        rf"(?:(?:{between}(?i:{filling})\b)*{between}{value})?"
+    )
 
 
 def _hint(*words: str) -> re.Pattern[str]:
@@ -338,7 +481,8 @@ def _score_grammar(scale: tuple[int, ...] | range, name: str) -> _Grammar:
     lone = re.compile(rf"[*_`\s]*(?:\[\[)?\s*{_NUMBER}\s*(?:\]\])?[*_`\s]*\.?[*_`]*")
     keys = frozenset({"score", "rating", "grade", "verdict", name.lower()})
     hint = _hint("score", "rating", "rate", "grade", "give", "verdict", name.partition("_")[0])
-    return _Grammar(lone, hint, _statement(labels, given, _NUMBER), keys, scale)
+    correction, loose = _correction(_NUMBER), re.compile("[0-9]")
+    return _Grammar(lone, hint, _statement(labels, given, _NUMBER), correction, loose, keys, scale)
 
 
 @lru_cache(maxsize=1)
@@ -364,4 +508,5 @@ def _preference_grammar() -> _Grammar:
         "it's a",
         "it’s a",
     )
-    return _Grammar(lone, hint, _statement(labels, given, _CHOICE), keys, None)
+    correction, loose = _correction(_CHOICE + _LONE_SUFFIX), re.compile(r"\b(?:[AB]|tie)\b")
+    return _Grammar(lone, hint, _statement(labels, given, _CHOICE), correction, loose, keys, None)
