@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 from urllib.parse import urlsplit
 
 import pydantic
@@ -105,6 +105,17 @@ class Access(Strict):
         if self.key_env is None or self.key:
             return False
         return self.key_env != _USUAL_KEY or not _THIS_MACHINE.match(self.base_url)
+
+    def limited_to(self, share: float) -> Access:
+        """The same access with this share of its limits; at least one call in flight is left."""
+        limits: dict[str, Any] = {
+            name: limit * share
+            for name in ("requests_per_minute", "tokens_per_minute")
+            if (limit := getattr(self, name)) is not None
+        }
+        if self.max_in_flight is not None:
+            limits["max_in_flight"] = max(1, int(self.max_in_flight * share))
+        return self.model_copy(update=limits)
 
     def key_fields(self, usual: KeyHeader) -> dict[str, str]:
         """The header that carries the key, {} for an endpoint without one; RequestRefusedError where it is not set."""

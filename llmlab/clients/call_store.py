@@ -2,6 +2,9 @@
 
 A run asks it first and pays only for what is missing, so a killed run resumes with nothing lost. Several
 processes may share one file. JSON only: opening somebody else's file cannot run code. Used by `engine`.
+
+Call stores of others that lie in the folder `calls.d` beside it are read too, after it and in the order of their names,
+and never written to.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ NETWORK_FILESYSTEMS = re.compile(
     r"nfs\d?|cifs|smb\w*|afs|ceph|lustre|gpfs|beegfs|glusterfs|davfs|ncpfs|"
     r"fuse\.(sshfs|ceph|glusterfs|s3fs|gcsfuse|rclone|davfs2?|smbnetfs|blobfuse2?|juicefs)"
 )
+OTHERS = "calls.d"  # folder beside the store with those of others
 _COLUMNS = "calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, request BLOB)"
 
 
@@ -81,6 +85,8 @@ class CallStore:
         self._writer: threading.Thread | None = None
         _refuse_network_filesystem(self.path, Path(mounts))
         self._reader = _opened(self.path)
+        self._others = dict(_others(self.path.parent / OTHERS))
+        self.borrowed: dict[str, str] = {}  # key -> whose store it was read from
 
     def check(self) -> None:
         """Raise StoreError when the store can no longer keep answers: ask this before each paid call."""
@@ -100,6 +106,26 @@ class CallStore:
                     found[key] = Generation.from_json(answer.decode("ascii"), cached=True, call_key=key)
                 else:
                     self._warn_torn(key)
+            for name in list(self._others):
+                if missing := [key for key in batch if key not in found]:
+                    others = self._borrowed(name, missing)
+                    self.borrowed |= dict.fromkeys(others, name)
+                    found |= others
+        return found
+
+    def _borrowed(self, name: str, keys: list[str]) -> dict[str, Generation]:
+        """The answers that another store has; one that cannot be read is told once and left out from then on."""
+        found = {}
+        try:
+            with self._lock:
+                rows = self._others[name].execute(_query(keys), keys).fetchall()
+            for key, answer, checksum in rows:
+                if checksum == _checksum(key, answer):
+                    found[key] = Generation.from_json(answer.decode("ascii"), cached=True, call_key=key)
+        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+            told = f"{OTHERS}/{name}.sqlite cannot be read ({error}) and is left out"
+            warnings.warn(told, RuntimeWarning, stacklevel=3)
+            self._others.pop(name, None)
         return found
 
     async def put(self, key: str, request: Request | None, generation: Generation) -> None:
@@ -121,8 +147,11 @@ class CallStore:
     def request_json(self, key: str) -> str | None:
         """The request that was sent for this key, as `Request.to_json` wrote it; None when there is none."""
         self.check()
+        asked = "SELECT request FROM calls WHERE key = ?"
         try:
-            rows = self._fetch("SELECT request FROM calls WHERE key = ?", [key])
+            rows = self._fetch(asked, [key])
+            if not rows and key in self.get_many([key]):
+                rows = self._others[self.borrowed[key]].execute(asked, [key]).fetchall()
         except sqlite3.DatabaseError:  # on a damaged page
             return None
         return rows[0][0].decode("ascii", "replace") if rows and rows[0][0] and isinstance(rows[0][0], bytes) else None
@@ -140,7 +169,8 @@ class CallStore:
         with self._lock if own else contextlib.nullcontext():  # a thread of an interrupted run may still be reading
             self._broken = self._broken or f"the call store {self.path} is closed"
             self._closed = True
-            self._reader.close()
+            for connection in (self._reader, *self._others.values()):
+                connection.close()
 
     def __enter__(self) -> CallStore:
         return self
@@ -152,9 +182,8 @@ class CallStore:
         return f"CallStore({str(self.path)!r})"
 
     def _rows(self, keys: list[str]) -> Iterator[tuple[str, bytes, int]]:
-        query = f"SELECT key, answer, checksum FROM calls WHERE key IN ({','.join('?' * len(keys))})"  # noqa: S608 - only question marks are put in
         try:
-            yield from self._fetch(query, keys)
+            yield from self._fetch(_query(keys), keys)
         except sqlite3.DatabaseError:
             if len(keys) == 1:  # this entry lies on a damaged page
                 self._warn_torn(keys[0])
@@ -238,6 +267,31 @@ def _settle(futures: list[asyncio.Future[None]], broken: str) -> None:
             future.set_exception(StoreError(broken))
         else:
             future.set_result(None)
+
+
+def _query(keys: list[str]) -> str:
+    return f"SELECT key, answer, checksum FROM calls WHERE key IN ({','.join('?' * len(keys))})"  # noqa: S608 - only question marks are put in
+
+
+def _others(folder: Path) -> Iterator[tuple[str, sqlite3.Connection]]:
+    """The stores of others that can be read, by name. One that nobody is writing is opened as it lies there."""
+    for path in sorted(folder.glob("*.sqlite")):
+        live = path.with_name(f"{path.name}-wal").exists()
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro{'' if live else '&immutable=1'}",
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise sqlite3.DatabaseError("no call store")
+        except sqlite3.Error as error:
+            connection.close()
+            warnings.warn(f"{path} cannot be read ({error}) and is left out", RuntimeWarning, stacklevel=4)
+        else:
+            yield path.stem, connection
 
 
 def _checksum(key: str, answer: bytes) -> int:

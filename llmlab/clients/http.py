@@ -8,6 +8,7 @@ each call, by name; it is never kept, shown or logged. Retries live in `retry` a
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import errno
 import json
@@ -143,6 +144,14 @@ class HttpClient:
             return answer
 
         return await with_retries(attempt, policy=self.retry, lanes=self._lanes, tokens=tokens)
+
+    def limited_to(self, share: float) -> HttpClient:
+        """The same client with this share of its rate limits, for one of several processes that ask at once."""
+        client = copy.copy(self)
+        client.accesses = tuple(access.limited_to(share) for access in self.accesses)
+        client._lanes, client._reached = Lanes(client.accesses), False
+        client._sessions, client._proxies = WeakKeyDictionary(), {}
+        return client
 
     def body(self, request: Request) -> dict[str, Any]:
         """What is sent, as plain JSON values; RequestRefusedError for a parameter that cannot be."""

@@ -61,6 +61,7 @@ class Means:
     case_timeout_s: float | None = None
     progress: bool | Callable[[Progress], None] = True
     stop: threading.Event | None = None
+    shards: int = 1  # that share budget and rate limits
 
     def __post_init__(self) -> None:
         """ValueError names what cannot be."""
@@ -71,8 +72,8 @@ class Means:
 
     @property
     def budget(self) -> Decimal | None:
-        """The budget in exact dollars."""
-        return None if self.budget_usd is None else Decimal(str(self.budget_usd))
+        """This run's share of the budget, in exact dollars."""
+        return None if self.budget_usd is None else Decimal(str(self.budget_usd)) / self.shards
 
     @property
     def folder(self) -> str | Path:
@@ -83,7 +84,16 @@ class Means:
         """Gives the client of a model that is no variant's own; the endpoints are read once."""
         known = load_endpoints(self.endpoints) if isinstance(self.endpoints, str | Path) else self.endpoints
         made: dict[str, Client] = {}
-        return lambda model: made.setdefault(str(model), client_for(model, known))
+        return lambda model: made.setdefault(str(model), self._share(client_for(model, known)))
+
+    def answering(self) -> Client | None:
+        """The client that answers for every variant, where there is one."""
+        return None if self.client is None else self._share(self.client)
+
+    def _share(self, client: Client) -> Client:
+        """The client with this run's share of its rate limits, where it has some."""
+        limited = getattr(client, "limited_to", None)
+        return client if self.shards == 1 or limited is None else limited(1 / self.shards)
 
     @contextmanager
     def calls(self) -> Iterator[CallStore]:

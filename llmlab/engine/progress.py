@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from llmlab.base.errors import StoreError
@@ -28,6 +29,7 @@ class Progress:
 
     Attributes:
         total, done, cached, errors: cells of the experiment; `errors` have no answer, timeouts included.
+        borrowed: how many of the cached answers each call store of others gave.
         spent_usd: what this run paid; a cached answer counts nothing.
         stopped: why no further call is sent, "" while there is no such reason.
         store_error: why an answer could not be kept.
@@ -37,6 +39,7 @@ class Progress:
     done: int = 0
     cached: int = 0
     errors: int = 0
+    borrowed: Counter[str] = field(default_factory=Counter)
     spent_usd: Decimal = Decimal(0)
     stopped: str = ""
     store_error: StoreError | None = None

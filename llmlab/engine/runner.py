@@ -273,6 +273,8 @@ class _Run:
         self.scoring.take(Arrived(call.place, call.case, placed))
         progress.done += 1
         progress.cached += generation.cached
+        if generation.cached and (owner := self.store.borrowed.get(call.key)):
+            progress.borrowed[owner] += 1
         progress.errors += not generation.answered
 
     def _bounds(self, call: Call, generation: Generation) -> Iterator[tuple[str, float, float]]:

@@ -27,8 +27,10 @@ from llmlab.engine.means import Means
 from llmlab.engine.plan import DryRun, Plan, estimated_tokens, make_plan, price_of, query_of
 from llmlab.engine.progress import Progress, shown
 from llmlab.engine.runner import Scoring, execute
+from llmlab.engine.shards import run_shard
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.answers import AnswerSheet, scores_of
+from llmlab.results.files import Shard
 from llmlab.results.provenance import Provenance
 from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
@@ -59,6 +61,8 @@ def run(
     failed_share_allowed: float = 0.2,
     progress: bool | Callable[[Progress], None] = True,
     stop: threading.Event | None = None,
+    shard: str | None = None,
+    out: str | Path | None = None,
 ) -> Results:
     """Every variant's answers to every case, scored. Works in a script and inside Jupyter's running loop.
 
@@ -82,12 +86,19 @@ def run(
         failed_share_allowed: above this share of rows without an answer the results say FAILED.
         progress: whether to show a progress bar, or a function that is called with the figures now and then.
         stop: an event that another thread sets to interrupt this run, as Ctrl+C does in the thread that called it.
+        shard: run one part only, such as "3/16": the cases whose sha256 falls there, with that part of budget and rate
+            limits. `Results.load(out)` joins the parts when all are there.
+        out: folder that a shard's results and call store are kept in, such as "results/run=2026-12-01".
 
     Raises:
         PromptError: a case cannot fill a prompt, or a few-shot example is a golden case.
         BudgetError: a budget is given and a model's price is unknown, or embedding alone would exceed it.
         StoreError: the call store cannot be written; answers up to there are kept, and in the error's `results`.
     """
+    if (shard is None) != (out is None):
+        raise ValueError("shard and out belong together: shard='3/16', out='results/run=2026-12-01'")
+    part = None if shard is None else Shard.parse(shard)
+    wanted = _scorers_that_make(metrics, scorers)
     means = Means(
         client=client,
         endpoints=endpoints,
@@ -98,11 +109,18 @@ def run(
         case_timeout_s=case_timeout_s,
         progress=progress,
         stop=stop,
+        shards=1 if part is None else part.of,
     )
-    wanted = _scorers_that_make(metrics, scorers)
-    return run_by(
-        means, variants, golden, scorers=wanted, repeats=repeats, app=app, failed_share_allowed=failed_share_allowed
-    )
+    about: dict[str, Any] = {"repeats": repeats, "app": app, "failed_share_allowed": failed_share_allowed}
+    if part is None or out is None:
+        return run_by(means, variants, golden, scorers=wanted, **about)
+
+    def answers(cases: GoldenSet, calls: Path) -> Results:
+        return run_by(replace(means, store=store or calls), variants, cases, scorers=wanted, **about)
+
+    bundles = {variants.name: variants} if isinstance(variants, Bundle) else variants
+    digests = {scorer.name: scorer.digest for scorer in wanted}
+    return run_shard(answers, bundles, golden, shard=part, out=out, scorers=digests, repeats=repeats)
 
 
 def run_by(
@@ -266,12 +284,12 @@ def _plan(
 ) -> Plan:
     if means.client is not None and app is not None:
         raise ValueError("client and app are both given; an application makes its own calls")
-    client_of = means.clients()
+    client_of, answering = means.clients(), means.answering()
     return make_plan(
         variants,
         golden,
         repeats=repeats,
-        client_of=lambda bundle: means.client or client_of(bundle.model),
+        client_of=lambda bundle: answering or client_of(bundle.model),
         app=app,
         base=means.folder,
         embedder_of=lambda model: embedder_of(model, client_of(model)),  # type: ignore[arg-type]  # it checks
@@ -326,6 +344,7 @@ def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_a
     """What has arrived as results, without the scores where not all of it is `scored`."""
     git = git_state()
     known = {
+        "borrowed": dict(sorted(state.borrowed.items())),
         "endpoints": {name: client.fingerprint for name, client in plan.clients.items()},
         "commit": git.commit,
         "dirty": git.dirty,

@@ -1,7 +1,6 @@
-"""The frame of a run: answers become columns as they come, scores beside them; it is kept in one Parquet file.
+"""The frame of a run: answers become columns as they come, scores beside them.
 
-Used by `results`, which says what the columns mean, and by the engine, which writes the frame while it runs. The file
-has bundles, cases, metrics and digests in its metadata; one that was damaged or changed by hand is refused by them.
+Used by `results`, which says what the columns mean, and by the engine, which writes the frame while it runs.
 """
 
 from __future__ import annotations
@@ -11,20 +10,16 @@ import hashlib
 import json
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmlab.base.background import run_in_background
-from llmlab.base.documents import whole_file
-from llmlab.base.errors import DataError, FileRuleError
+from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.results.provenance import Provenance
 from llmlab.results.scores import Cells, Metric
 from llmlab.scorers.base import RESERVED, Score, Scorer, score_all, score_all_async
 
@@ -40,7 +35,6 @@ __all__ = [
     "generations_of",
     "joined_frame",
     "metrics_of",
-    "read_attributes",
     "refuse_column",
     "score_columns",
     "scores_of",
@@ -48,11 +42,8 @@ __all__ = [
     "storable",
     "unknown_bundle",
     "with_reasons",
-    "write_attributes",
 ]
 
-FORMAT = "llmlab-results-1"
-_FACTS = ("golden_digest", "index_digests", "complete", "failed_share_allowed", "notes", "created_at")
 TEXTS_AT_ONCE = 4_096  # kept by Arrow together, as soon as all of them are there
 SCORING_AT_ONCE = 32  # answers whose async scorers wait for an endpoint at the same time
 
@@ -310,33 +301,6 @@ def _explained(before: str, scores: Mapping[str, Score]) -> str:
     return json.dumps(why) if why else ""
 
 
-def write_attributes(path: str | Path, attributes: Mapping[str, Any]) -> Path:
-    """The path, with the rows of the frame and everything else of the results' attributes written to it."""
-    golden, bundles, provenance = attributes["golden"], attributes["bundles"], attributes["provenance"]
-    about = {
-        "format": FORMAT,
-        "metrics": [asdict(metric) for metric in attributes["metrics"].values()],
-        "bundles": {name: bundle.model_dump(mode="json") for name, bundle in bundles.items()},
-        "bundle_digests": {name: bundle.digest for name, bundle in bundles.items()},
-        "cases": None if golden is None else [case.to_row() for case in golden],
-        "golden": None if golden is None else {"name": golden.name, "parent": golden.parent},
-        "provenance": dict(provenance),
-        **{name: attributes[name] for name in _FACTS},
-    }
-    return _write_frame(attributes["frame"], Path(path), about=about)
-
-
-def read_attributes(path: str | Path) -> dict[str, Any]:
-    """The attributes of the results that `write_attributes` wrote, by name; FileRuleError for any other file."""
-    frame, about = _read_frame(path)
-    if about.get("format") != FORMAT:
-        raise FileRuleError("was not written by Results.to_parquet; use `llmlab compare` for other tables", path=path)
-    try:
-        return {"frame": frame, **_attributes(about)}
-    except (KeyError, TypeError, ValueError, DataError) as error:
-        raise FileRuleError(f"is damaged or was changed by hand ({error})", path=path) from None
-
-
 def joined_frame(frames: Sequence[pd.DataFrame], *, variants: Sequence[str]) -> pd.DataFrame:
     """The rows of all, sorted by case (as they first occur), repeat and variant."""
     import pandas as pd
@@ -360,58 +324,6 @@ def storable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode(errors="backslashreplace").decode()
     return text
-
-
-def _attributes(about: Mapping[str, Any]) -> dict[str, Any]:
-    cases, provenance = about["cases"], Provenance.of(about["provenance"])
-    golden = None if cases is None else GoldenSet(tuple(Case.from_row(row) for row in cases), **about["golden"])
-    bundles = {name: Bundle.model_validate(row) for name, row in about["bundles"].items()}
-    if {name: bundle.digest for name, bundle in bundles.items()} != about["bundle_digests"]:
-        raise ValueError("a bundle does not have the digest it was run with")
-    if golden and golden.digest != about["golden_digest"] and not provenance.redacted_from:
-        raise ValueError("the cases do not have the digest that was run")
-    return {
-        "metrics": {row["name"]: Metric(**row) for row in about["metrics"]},
-        "bundles": bundles,
-        "golden": golden,
-        "provenance": provenance,
-        **{name: about[name] for name in _FACTS},
-        "notes": tuple(about["notes"]),
-    }
-
-
-def _write_frame(frame: pd.DataFrame, path: Path, *, about: Mapping[str, Any]) -> Path:
-    """The frame as a Parquet file that carries `about` as JSON; a killed process leaves no half a file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pandas(frame.drop(columns="retrieved"), preserve_index=False)
-    ids = pa.array([list(row) for row in frame["retrieved"]], type=pa.list_(pa.string()))
-    table = table.add_column(list(frame.columns).index("retrieved"), "retrieved", ids)
-    with whole_file(path) as part:
-        pq.write_table(table.replace_schema_metadata({b"llmlab": json.dumps(about).encode()}), part)
-    return path
-
-
-def _read_frame(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The frame and what it carries, which is empty for a Parquet file of somebody else's; FileRuleError for others."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowException as error:
-        raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
-    except OSError as error:
-        raise FileRuleError(f"cannot be read ({error.strerror or error})", path=path) from None
-    try:
-        about = json.loads((table.schema.metadata or {}).get(b"llmlab", b"{}"))
-    except ValueError:
-        about = {}
-    frame = table.to_pandas()
-    if "retrieved" in frame.columns:
-        frame["retrieved"] = [tuple(ids) for ids in frame["retrieved"]]
-    return frame, about if isinstance(about, dict) else {}
 
 
 def _generation(row: Mapping[str, Any]) -> Generation:

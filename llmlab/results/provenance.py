@@ -55,6 +55,7 @@ class Provenance(Mapping[str, Any]):
         redacted_from: digest of the results before personal data was replaced, "" where none was.
         contents: case id -> `Case.content` as it was before that.
         sweep_variants: the variants of the run that this is a part of.
+        borrowed: how many answers each call store of others gave.
         more: what another version wrote.
     """
 
@@ -71,6 +72,7 @@ class Provenance(Mapping[str, Any]):
     redacted_from: str = ""
     contents: Mapping[str, str] = field(default_factory=dict)
     sweep_variants: tuple[str, ...] = ()
+    borrowed: Mapping[str, int] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

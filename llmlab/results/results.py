@@ -18,6 +18,7 @@ from llmlab.clients.base import Generation
 from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.golden.labels import Labels
 from llmlab.results import answers as sheets
+from llmlab.results import files
 from llmlab.results import summary as figures
 from llmlab.results.cases import CaseView, Flips, flips, requests_of, view, worst
 from llmlab.results.comparing import compare_tables
@@ -54,6 +55,7 @@ class Results(Shown):
         provenance: endpoints, commit, application, judges, labels and indexes that they are from.
         notes: sentences that a reader must see, such as a model that changed under us.
         created_at: UTC, ISO 8601.
+        parts: where the texts are, of results that were read without them.
     """
 
     frame: pd.DataFrame
@@ -67,6 +69,7 @@ class Results(Shown):
     provenance: Provenance = field(default_factory=Provenance)
     notes: tuple[str, ...] = ()
     created_at: str = ""
+    parts: files.Parts | None = None
 
     def __post_init__(self) -> None:
         """A mapping that stands for the provenance, as in version 0.1, becomes one."""
@@ -420,7 +423,9 @@ class Results(Shown):
     @cached_property
     def _groups(self) -> CaseGroups:
         keys = self.frame["call_key"].to_numpy() if "call_key" in self.columns else None
-        return CaseGroups.of(self.cells.case_ids, self.golden).joined(self.cells.cases, keys)
+        ids = self.cells.case_ids
+        groups = CaseGroups.of(ids, self.golden) if self.parts is None else self.parts.groups(ids)
+        return groups.joined(self.cells.cases, keys)
 
     def summary(self) -> Summary:
         """Each metric of each variant: mean [CI] (beside it corrected by labels, if any), tokens, cost and latency."""
@@ -512,13 +517,8 @@ class Results(Shown):
         if self.failed:
             self.require_complete()
         table = self.table(metric or next(iter(self.metrics), "latency_s"))
-        about: dict[str, Any] = {
-            "factors": axes(self.bundles),
-            "formula": formula,
-            "metric": table.metric.name,
-            "level": level,
-        }
-        return factor_effects(table.values, **about, **table.design())
+        about = {"factors": axes(self.bundles), "formula": formula, "metric": table.metric.name}
+        return factor_effects(table.values, **about, level=level, **table.design())
 
     def best(self, metric: str) -> str:
         """The variant with the best mean, unscored answers at their worst: a place to look first, and no evidence."""
@@ -564,10 +564,11 @@ class Results(Shown):
 
         `outcomes` says of (variant, case id) what became of it, such as "retrieval failure" (`Attribution.outcomes`).
         """
+        whole = self if self.parts is None else Results.from_parquet(self.parts.file_of(case_id))
         return view(
-            {variant: row for (variant, _), row in self.rows_of(repeat, case_id=case_id).items()},
+            {variant: row for (variant, _), row in whole.rows_of(repeat, case_id=case_id).items()},
             case_id=case_id,
-            case=self.golden.by_id.get(case_id) if self.golden else None,
+            case=whole.golden.by_id.get(case_id) if whole.golden else None,
             repeat=repeat,
             metrics=tuple(self.metrics),
             variants=self.variants if variants is None else variants,
@@ -577,12 +578,22 @@ class Results(Shown):
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write rows, bundles, cases and digests into one Parquet file."""
-        return sheets.write_attributes(path, {part.name: getattr(self, part.name) for part in fields(self)})
+        if self.parts is not None:
+            raise DataError(f"the texts are in {self.parts.folder}: load them too, Results.load(..., texts=True)")
+        return files.write_attributes(path, {part.name: getattr(self, part.name) for part in fields(self)})
 
     @classmethod
     def from_parquet(cls, path: str | Path) -> Results:
         """Results that `to_parquet` wrote; FileRuleError for any other file."""
-        return cls(**sheets.read_attributes(path))
+        return cls(**files.read_attributes(path))
+
+    @classmethod
+    def load(cls, path: str | Path, *, texts: bool = True) -> Results:
+        """Results of a file, or of the folder with the parts of a run with shards; FileRuleError where one is amiss.
+
+        Without `texts`, a folder's stay in the parts (`show` fetches them): ten million answers fit into memory then.
+        """
+        return cls(**files.joined(path, texts=texts)) if Path(path).is_dir() else cls.from_parquet(path)
 
     def __repr__(self) -> str:
         return f"Results({len(self.variants)} variants x {self.n_cases} cases, {len(self.frame)} rows, {self.state})"

@@ -6,7 +6,7 @@ consume it. Repeats of a case become one number here, in one place, so that they
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -124,25 +124,48 @@ class CaseGroups:
     @classmethod
     def of(cls, case_ids: Sequence[str], golden: GoldenSet | None) -> CaseGroups:
         """Clusters, tags and weights that a golden set gives these cases; without one every case stands alone."""
-        codes: dict[Hashable, int] = {}
-        clusters, tags, weights = [], [], []
-        for case_id in case_ids:
-            case = golden.by_id.get(case_id) if golden else None
-            key = ("case", case_id) if case is None or case.cluster is None else ("cluster", case.cluster)
-            clusters.append(codes.setdefault(key, len(codes)))
-            tags.append(case.tags if case else ())
-            weights.append(case.weight if case else 1.0)
-        return cls(
-            clusters=np.array(clusters, dtype=np.int64),
-            clustered=len(codes) < len(case_ids),
-            tags=tuple(tags),
-            weights=np.array(weights) if len(set(weights)) > 1 else None,
+        cases = [golden.by_id.get(case_id) if golden else None for case_id in case_ids]
+        return cls.of_columns(
+            [case.cluster if case else None for case in cases],
+            tags=(case.tags if case else () for case in cases),
+            weights=np.array([case.weight if case else 1.0 for case in cases]),
         )
 
-    def joined(self, case_codes: NDArray[np.intp], call_keys: NDArray[np.object_] | None) -> CaseGroups:
+    @classmethod
+    def of_columns(
+        cls, clusters: Sequence[str | None], *, tags: Iterable[tuple[str, ...]], weights: NDArray[np.float64]
+    ) -> CaseGroups:
+        """The same from one value per case: its cluster (None = its own), its tags and its weight."""
+        import pandas as pd
+
+        codes = pd.factorize(np.array(clusters, dtype=object))[0].astype(np.int64)  # -1 = none
+        alone = codes < 0
+        n_named = int(codes.max(initial=-1)) + 1
+        codes[alone] = n_named + np.arange(int(alone.sum()))
+        kinds: dict[tuple[str, ...], tuple[str, ...]] = {}
+        return cls(
+            clusters=pd.factorize(codes)[0].astype(np.int64),
+            clustered=n_named + int(alone.sum()) < len(codes),
+            tags=tuple(kinds.setdefault(some, some) for some in tags),  # a million cases have few different sets
+            weights=weights if len(weights) and (weights != weights[0]).any() else None,
+        )
+
+    def taken(self, places: NDArray[np.intp]) -> CaseGroups:
+        """Those of the cases at these places."""
+        import pandas as pd
+
+        clusters = pd.factorize(self.clusters[places])[0].astype(np.int64)
+        return CaseGroups(
+            clusters=clusters,
+            clustered=len(set(clusters.tolist())) < len(clusters),
+            tags=tuple(self.tags[place] for place in places),
+            weights=None if self.weights is None else self.weights[places],
+        )
+
+    def joined(self, case_codes: NDArray[np.intp], call_keys: NDArray[Any] | None) -> CaseGroups:
         """The same, with cases that got one and the same answer (rows with equal call keys) in one cluster.
 
-        An empty key is no key: who sent what is not known then.
+        An empty key (0, where keys are numbers) is no key: who sent what is not known then.
         """
         import pandas as pd
         from scipy.sparse import coo_array
@@ -151,9 +174,10 @@ class CaseGroups:
         if call_keys is None:
             return self
         keys, known = pd.factorize(call_keys)
-        if len(known) == len(keys) or list(known) == [""]:  # every answer is one of its own, or nobody knows
+        none = 0 if call_keys.dtype.kind == "i" else ""
+        if len(known) == len(keys) or list(known[:2]) == [none]:  # every answer is one of its own, or nobody knows
             return self
-        sent = pd.DataFrame({"case": case_codes, "key": keys})[(keys >= 0) & (call_keys != "")].drop_duplicates()
+        sent = pd.DataFrame({"case": case_codes, "key": keys})[(keys >= 0) & (call_keys != none)].drop_duplicates()
         sent = sent[sent["key"].duplicated(keep=False)]
         if sent.empty:
             return self

@@ -10,9 +10,9 @@ import ipywidgets as w
 from llmlab.base.display import Chip, Html, html_note, html_of, html_table, html_widget, plain
 from llmlab.base.numbers import counted
 from llmlab.results.cases import CaseView
-from llmlab.results.filter import FLIPS, ORDERS, choices, matching
 from llmlab.results.results import Results
 from llmlab.retrieval.attribution import CELLS, Attribution
+from llmlab.widgets.filter import FLIPS, ORDERS, choices, matching
 from llmlab.widgets.parts import button, column, field, row
 
 __all__ = ["Explorer"]

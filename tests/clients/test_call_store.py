@@ -427,3 +427,41 @@ def test_a_store_closed_under_a_reader_says_so(tmp_path: Path) -> None:
         reader.join()
     assert len(said) == 20
     assert all("is closed" in text for text in said)
+
+
+def kept(path: Path, **answers: str) -> None:
+    """A store with these answers by key."""
+
+    async def put() -> None:
+        with CallStore(path) as store:
+            for key, text in answers.items():
+                await store.put(key, None, Generation(text=text))
+
+    asyncio.run(put())
+
+
+def test_answers_of_others_are_read_after_our_own_and_their_files_are_never_written_to(tmp_path: Path) -> None:
+    kept(tmp_path / "calls.sqlite", a="mine")
+    (tmp_path / "calls.d").mkdir()
+    kept(tmp_path / "calls.d" / "anna.sqlite", a="of anna", b="of anna")
+    kept(tmp_path / "calls.d" / "ben.sqlite", b="of ben", c="of ben")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "calls.d").iterdir()}
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        found = store.get_many(["a", "b", "c", "d"])
+        assert {key: answer.text for key, answer in found.items()} == {"a": "mine", "b": "of anna", "c": "of ben"}
+        assert store.borrowed == {"b": "anna", "c": "ben"}
+        assert all(answer.cached for answer in found.values())
+        assert len(store) == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "calls.d").iterdir()} == before
+
+
+def test_a_store_of_others_that_is_none_or_damaged_is_told_once_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "calls.d").mkdir()
+    (tmp_path / "calls.d" / "notes.sqlite").write_text("no database")
+    kept(tmp_path / "calls.d" / "torn.sqlite", a="lost")
+    connection = sqlite3.connect(tmp_path / "calls.d" / "torn.sqlite")
+    connection.execute("UPDATE calls SET answer = x'7b'")
+    connection.commit()
+    connection.close()
+    with pytest.warns(RuntimeWarning, match="notes"), CallStore(tmp_path / "calls.sqlite") as store:
+        assert store.get_many(["a"]) == {}

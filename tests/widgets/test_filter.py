@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmlab as ll
-from llmlab.results.filter import FLIPS, ORDERS, choices, matching
 from llmlab.results.results import Results
+from llmlab.widgets.filter import FLIPS, ORDERS, choices, matching
 from tests.made_results import made, reads
 
 TAGS = [("date",), ("gap", "date"), (), ("gap",)]
