@@ -310,6 +310,8 @@ def _sha256_of(path: Path) -> str:
 
 def write_attributes(path: str | Path, attributes: Mapping[str, Any]) -> Path:
     """The path, with the rows of the frame and everything else of the results' attributes written to it."""
+    if (parts := attributes["parts"]) is not None:
+        raise DataError(f"the texts are in {parts.folder}: load them too, Results.load(..., texts=True)")
     golden, bundles, provenance = attributes["golden"], attributes["bundles"], attributes["provenance"]
     about = {
         "format": FORMAT,

@@ -384,8 +384,7 @@ class Results(Shown):
 
     def scores(self, name: str) -> NDArray[np.float64]:
         """A column of numbers, one per row of the frame: a metric, tokens, cost, latency; NaN = unscored or unknown."""
-        values: NDArray[np.float64] = self.frame[name].to_numpy(dtype=float, na_value=np.nan)
-        return values
+        return np.asarray(self.frame[name].to_numpy(dtype=float, na_value=np.nan))
 
     def answers(self, *columns: str) -> Iterator[tuple[Any, ...]]:
         """These columns of the frame, a tuple per row: `for case_id, text in results.answers("case_id", "text")`."""
@@ -510,14 +509,11 @@ class Results(Shown):
         return {"costs": self.scores("cost_usd"), "cells": self.cells, "table": self.table("cost_usd")}
 
     def effects(self, formula: str, *, metric: str | None = None, level: float = 0.95) -> Effects:
-        """What each factor of a grid does to a metric (the first by default): `effects("prompt * temperature")`.
-
-        The factors are `prompt`, `model` and every sampling parameter of the bundles, such as `temperature`.
-        """
+        """What prompt, model and each sampling parameter of a grid do: `effects("prompt * temperature")`."""
         if self.failed:
             self.require_complete()
         table = self.table(metric or next(iter(self.metrics), "latency_s"))
-        about = {"factors": axes(self.bundles), "formula": formula, "metric": table.metric.name}
+        about: dict[str, Any] = {"factors": axes(self.bundles), "formula": formula, "metric": table.metric.name}
         return factor_effects(table.values, **about, level=level, **table.design())
 
     def best(self, metric: str) -> str:
@@ -560,10 +556,7 @@ class Results(Shown):
         variants: Sequence[str] | None = None,
         outcomes: Mapping[tuple[str, str], str] | None = None,
     ) -> CaseView:
-        """One case with the answers of these variants, all by default, compared with the baseline's, else the first's.
-
-        `outcomes` says of (variant, case id) what became of it, such as "retrieval failure" (`Attribution.outcomes`).
-        """
+        """One case with these variants' answers, compared with the baseline's; `outcomes` as of `Attribution`."""
         whole = self if self.parts is None else Results.from_parquet(self.parts.file_of(case_id))
         return view(
             {variant: row for (variant, _), row in whole.rows_of(repeat, case_id=case_id).items()},
@@ -578,8 +571,6 @@ class Results(Shown):
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write rows, bundles, cases and digests into one Parquet file."""
-        if self.parts is not None:
-            raise DataError(f"the texts are in {self.parts.folder}: load them too, Results.load(..., texts=True)")
         return files.write_attributes(path, {part.name: getattr(self, part.name) for part in fields(self)})
 
     @classmethod
@@ -589,10 +580,7 @@ class Results(Shown):
 
     @classmethod
     def load(cls, path: str | Path, *, texts: bool = True) -> Results:
-        """Results of a file, or of the folder with the parts of a run with shards; FileRuleError where one is amiss.
-
-        Without `texts`, a folder's stay in the parts (`show` fetches them): ten million answers fit into memory then.
-        """
+        """Results of a file, or of a folder with shards, whose texts may stay there: ten million rows fit then."""
         return cls(**files.joined(path, texts=texts)) if Path(path).is_dir() else cls.from_parquet(path)
 
     def __repr__(self) -> str:
