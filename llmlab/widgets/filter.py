@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -42,16 +43,17 @@ class Choices:
 
 def choices(results: Results) -> Choices:
     """Variants, tags, statuses and metrics that occur, most frequent statuses first."""
-    frame, tags = results.frame, dict.fromkeys(tag for case in results.golden or () for tag in case.tags)
+    tags = dict.fromkeys(tag for case in results.golden or () for tag in case.tags)
+    answers = list(results.answers("status", "repeat"))
     return Choices(
         variants=results.variants,
         tags=tuple(tags),
-        statuses=tuple(map(str, frame["status"].value_counts().index)),
+        statuses=tuple(status for status, _ in Counter(status for status, _ in answers).most_common()),
         metrics=tuple(results.metrics),
         flippable=tuple(name for name, metric in results.metrics.items() if metric.bounded),
-        repeats=int(frame["repeat"].max()) + 1 if len(frame) else 0,
-        n_cases=int(frame["case_id"].nunique()),
-        ranges={name: _range(metric, frame[name].to_numpy(dtype=float)) for name, metric in results.metrics.items()},
+        repeats=max((repeat + 1 for _, repeat in answers), default=0),
+        n_cases=results.n_cases,
+        ranges={name: _range(metric, results.scores(name)) for name, metric in results.metrics.items()},
     )
 
 
@@ -96,13 +98,13 @@ def matching(
     """
     _check(results, variant=variant, tag=tag, status=status, order=order, flipped=flipped, baseline=baseline)
     grid = results.cells
-    cells = grid.any_row(np.ones(len(results.frame), dtype=bool))
+    cells = grid.any_row(np.ones(results.n_answers(), dtype=bool))
     if variant is not None:
         cells &= np.array(results.variants) == variant
     if tag is not None:
         cells &= _tagged(results, grid.case_ids, tag)[:, None]
     if status is not None:
-        cells &= grid.any_row((results.frame["status"] == status).to_numpy(dtype=bool))
+        cells &= grid.any_row(np.array([said == status for (said,) in results.answers("status")], dtype=bool))
     if text.strip():
         cells &= _saying(results, text.strip())
     if outcome is not None:
@@ -153,7 +155,7 @@ def _saying(results: Results, text: str) -> NDArray[np.bool_]:
     for case in results.golden or ():
         texts[case.id] = "\n".join([case.id, *map(str, case.inputs.values()), *case.expected, *case.tags])
     asked = np.fromiter((sought in texts[one].lower() for one in grid.case_ids), bool, count=len(grid.case_ids))
-    answers = results.frame["text"].str.contains(text, case=False, regex=False).to_numpy(dtype=bool)
+    answers = np.array([sought in said.lower() for (said,) in results.answers("text")], dtype=bool)
     return asked[:, None] | grid.any_row(answers)
 
 
