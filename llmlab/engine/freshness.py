@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from llmlab import search
 from llmlab.base.display import Interval, Rows, Shown
 from llmlab.base.documents import write_whole
 from llmlab.base.errors import DataError, FileRuleError
@@ -24,8 +25,6 @@ from llmlab.bundle.prompt import fill
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.results.scores import CaseGroups
-from llmlab.search.corpus import Corpus
-from llmlab.search.retrievers import Index
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
 
@@ -181,7 +180,7 @@ class Freshness(Shown):
 
 
 def manifest_of(
-    index: Index, *, golden: GoldenSet | None = None, k: int | None = None, built_at: datetime | None = None
+    index: search.Index, *, golden: GoldenSet | None = None, k: int | None = None, built_at: datetime | None = None
 ) -> dict[str, Any]:
     """The index's manifest, with when it was built and, for a golden set, the top k of each question."""
     manifest = {**index.manifest, "built_at": (built_at or datetime.now(UTC)).isoformat(timespec="seconds")}
@@ -192,7 +191,7 @@ def manifest_of(
 
 
 def save_manifest(
-    index: Index,
+    index: search.Index,
     path: str | Path,
     *,
     golden: GoldenSet | None = None,
@@ -219,11 +218,11 @@ def load_manifest(path: str | Path) -> dict[str, Any]:
 
 
 def check(
-    manifest: Mapping[str, Any] | Index,
-    corpus: Corpus,
+    manifest: Mapping[str, Any] | search.Index,
+    corpus: search.Corpus,
     *,
     golden: GoldenSet | None = None,
-    index: Index | None = None,
+    index: search.Index | None = None,
     now: datetime | None = None,
     level: float = 0.95,
 ) -> Freshness:
@@ -241,7 +240,7 @@ def check(
     >>> found.changed, found.deleted, found.added
     (('a',), ('c',), ())
     """
-    known: Mapping[str, Any] = manifest.manifest if isinstance(manifest, Index) else manifest
+    known: Mapping[str, Any] = manifest.manifest if isinstance(manifest, search.Index) else manifest
     before: Mapping[str, str] = known["documents"]
     today = {document.id: _hash(document.text) for document in corpus}
     here = {name: today[document.id] for name, document in corpus.by_id.items()}
@@ -273,7 +272,7 @@ def check(
     )
 
 
-def freshness_of_index(index: Index, golden: GoldenSet) -> dict[str, Any]:
+def freshness_of_index(index: search.Index, golden: GoldenSet) -> dict[str, Any]:
     """What a run records of the index it searched (see `Freshness.record`).
 
     An index that this process built holds today's corpus. A retriever over a database of your own says what is in it
@@ -318,7 +317,7 @@ def _stale_share(golden: GoldenSet, stale: Mapping[str, Any], level: float) -> E
     return share_estimate([case_id in stale for case_id in golden.judged_ids], **groups.design(), level=level)
 
 
-def _top_k(index: Index, golden: GoldenSet, k: int) -> dict[str, list[str]]:
+def _top_k(index: search.Index, golden: GoldenSet, k: int) -> dict[str, list[str]]:
     hits_of = index.search([fill(index.config.query, case.inputs) for case in golden], k)
     return {
         case.id: list(dict.fromkeys(hit.doc_id for hit in hits)) for case, hits in zip(golden, hits_of, strict=True)
@@ -326,7 +325,7 @@ def _top_k(index: Index, golden: GoldenSet, k: int) -> dict[str, list[str]]:
 
 
 def _moves(
-    manifest: Mapping[str, Any], golden: GoldenSet | None, index: Index | None
+    manifest: Mapping[str, Any], golden: GoldenSet | None, index: search.Index | None
 ) -> tuple[tuple[tuple[str, str], ...] | None, tuple[tuple[str, str], ...] | None, int | None]:
     kept = manifest.get("golden_top_k")
     if kept is None or golden is None or index is None:

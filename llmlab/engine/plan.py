@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llmlab import search
 from llmlab.base.display import Shown
 from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle, ModelRef
@@ -25,8 +26,6 @@ from llmlab.clients.call_store import call_key
 from llmlab.engine.app import App, app_identity
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, refuse_secrets, same_requests
-from llmlab.search.embedding import Embedder
-from llmlab.search.retrievers import Index, build_index
 
 __all__ = ["Call", "DryRun", "Plan", "estimated_tokens", "make_plan", "price_of", "query_of"]
 
@@ -85,7 +84,7 @@ class Plan:
     golden: GoldenSet
     repeats: int
     clients: Mapping[str, Client] = field(default_factory=dict)
-    indexes: Mapping[str, Index] = field(default_factory=dict)
+    indexes: Mapping[str, search.Index] = field(default_factory=dict)
     app: App | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -183,7 +182,7 @@ def make_plan(
     client_of: Callable[[Bundle], Client] | None = None,
     app: App | None = None,
     base: str | Path | None = None,
-    embedder_of: Callable[[ModelRef], Embedder] | None = None,
+    embedder_of: Callable[[ModelRef], search.Embedder] | None = None,
 ) -> Plan:
     """The calls of a run, checked: every placeholder has a value and no few-shot example is a golden case.
 
@@ -215,7 +214,7 @@ def make_plan(
         repeats=repeats,
         clients={name: client_of(bundle) for name, bundle in bundles.items()},
         indexes={
-            name: build_index(
+            name: search.build_index(
                 bundle.retrieval,
                 base=base,
                 embedder=embedder_of(model) if embedder_of and (model := bundle.retrieval.embedding) else None,
@@ -287,7 +286,7 @@ def price_of(client: Client, bundle: Bundle, usage: Usage) -> Decimal | None:
 NOTHING_FOUND = Found((), "", "")
 
 
-def _searched(index: Index, cases: Sequence[Case]) -> list[Found]:
+def _searched(index: search.Index, cases: Sequence[Case]) -> list[Found]:
     queries = [query_of(index, case) for case in cases]
     hits = index.search([query for query, _ in queries])
     return [
@@ -296,7 +295,7 @@ def _searched(index: Index, cases: Sequence[Case]) -> list[Found]:
     ]
 
 
-def query_of(index: Index, case: Case) -> tuple[str, str]:
+def query_of(index: search.Index, case: Case) -> tuple[str, str]:
     """What is searched for a case; or "", and why there is nothing."""
     try:
         return fill(index.config.query, case.inputs), ""

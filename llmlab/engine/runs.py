@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from llmlab import search
 from llmlab.base.background import run_in_background, stopped_by
 from llmlab.base.display import plain
 from llmlab.base.errors import BudgetError, StoreError
@@ -35,7 +36,6 @@ from llmlab.results.provenance import Provenance
 from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
-from llmlab.search.embedding import Embedder, EmbeddingClient, EstimatingEmbedder
 
 __all__ = ["dry_run", "run", "run_by"]
 
@@ -135,12 +135,14 @@ def run_by(
 ) -> Results:
     """What `run` gives, by means that are one value."""
     wanted = as_scorers(scorers)
-    embedders: dict[str, Embedder] = {}
+    embedders: dict[str, search.Embedder] = {}
 
-    def embedder_of(model: ModelRef, client: EmbeddingClient) -> Embedder:
+    def embedder_of(model: ModelRef, client: search.EmbeddingClient) -> search.Embedder:
         spent = sum((embedder.spent_usd for embedder in embedders.values()), Decimal(0))
         left = None if means.budget is None else means.budget - spent
-        return embedders.setdefault(str(model), Embedder(model, client=client, store=means.store, budget_usd=left))
+        return embedders.setdefault(
+            str(model), search.Embedder(model, client=client, store=means.store, budget_usd=left)
+        )
 
     plan = _plan(means, variants, golden, repeats=repeats, app=app, embedder_of=embedder_of)
     budget = means.budget
@@ -212,10 +214,10 @@ def dry_run(
     """What `run` would send and cost, after the same checks, without a call: embeddings are estimated too."""
     _scorers_that_make(metrics, scorers)
     means = Means(client=client, endpoints=endpoints, store=store, base=base)
-    embedders: list[EstimatingEmbedder] = []
+    embedders: list[search.EstimatingEmbedder] = []
 
-    def embedder_of(model: ModelRef, client: EmbeddingClient) -> Embedder:
-        embedders.append(EstimatingEmbedder(model, client=client, store=means.store))
+    def embedder_of(model: ModelRef, client: search.EmbeddingClient) -> search.Embedder:
+        embedders.append(search.EstimatingEmbedder(model, client=client, store=means.store))
         return embedders[-1]
 
     plan = _plan(means, variants, golden, repeats=repeats, app=None, embedder_of=embedder_of)
@@ -280,7 +282,7 @@ def _plan(
     *,
     repeats: int,
     app: App | None,
-    embedder_of: Callable[[ModelRef, EmbeddingClient], Embedder],
+    embedder_of: Callable[[ModelRef, search.EmbeddingClient], search.Embedder],
 ) -> Plan:
     if means.client is not None and app is not None:
         raise ValueError("client and app are both given; an application makes its own calls")
@@ -296,7 +298,7 @@ def _plan(
     )
 
 
-def _left_after_embedding(plan: Plan, embedders: Mapping[str, Embedder], budget: Decimal) -> Decimal:
+def _left_after_embedding(plan: Plan, embedders: Mapping[str, search.Embedder], budget: Decimal) -> Decimal:
     """What is left for calls when the texts are embedded and the questions will be; BudgetError where nothing is."""
     for index in {index.digest: index for index in plan.indexes.values()}.values():
         if (model := index.config.embedding) is not None and (embedder := embedders.get(str(model))) is not None:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from llmlab import stats
 from llmlab.base.numbers import counted, rounded_count
 from llmlab.gate.policy import Rules
 from llmlab.results.results import Results
 from llmlab.stats.bounded import bounded_mean
-from llmlab.stats.correction import Correction
 from llmlab.stats.paired import PairedDifference
 from llmlab.stats.power import POWER, Need, Spread, needed_cases
 
@@ -30,7 +30,7 @@ class Reading(NamedTuple):
     """
 
     differences: tuple[PairedDifference, ...]
-    correction: Correction
+    correction: stats.Correction
     why: str
 
 
@@ -63,7 +63,7 @@ class LabelledMetric:
         return float(self.results.metric(self.metric).high or 0.0)
 
     def _reading(
-        self, found: Correction, arms: Sequence[str], case_ids: Collection[str], *, worst: float, best: float
+        self, found: stats.Correction, arms: Sequence[str], case_ids: Collection[str], *, worst: float, best: float
     ) -> Reading:
         columns = ("variant", "case_id", "repeat", self.metric, f"{self.metric}_label")
         chosen, unscored, labelled = frozenset(case_ids), dict[tuple[str, int], bool](), set[str]()
@@ -113,7 +113,7 @@ class MoreLabels(NamedTuple):
         return f"{more} with {POWER:.0%} power if {self.truth}, {cases}."
 
 
-def more_labels(found: Correction, *, need: Need, n_cases: int) -> MoreLabels | None:
+def more_labels(found: stats.Correction, *, need: Need, n_cases: int) -> MoreLabels | None:
     """Labels still wanted for what a condition needs to show, at the truth that it plans for.
 
     >>> from llmlab.stats.correction import ppi_mean

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llmlab import stats
 from llmlab.base.display import Interval
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
@@ -27,7 +28,6 @@ from llmlab.stats import burdens
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.bounded import share_estimate, share_p_above
 from llmlab.stats.burdens import holm
-from llmlab.stats.correction import Correction
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
 from llmlab.stats.power import Need, Spread, would_show
@@ -394,7 +394,7 @@ def _described(condition: Condition, found: Reading) -> Condition:
     )
 
 
-def _beside(condition: Condition, correction: Correction) -> str:
+def _beside(condition: Condition, correction: stats.Correction) -> str:
     people = counted(correction.n_labelled, "labelled answer" if condition.kind == "floor" else "case")
     both = "" if condition.kind == "floor" else " labelled in both arms"
     raw = correction.raw

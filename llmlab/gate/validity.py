@@ -11,6 +11,7 @@ from datetime import datetime
 
 import numpy as np
 
+from llmlab import stats
 from llmlab.base.display import Interval
 from llmlab.base.numbers import counted
 from llmlab.base.project import utc
@@ -19,7 +20,6 @@ from llmlab.gate.policy import Rules, age_limit
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.results.scores import above_share
-from llmlab.stats.sequential import split_check
 
 __all__ = ["earlier_reasons", "invalid_reasons", "judges_of"]
 
@@ -117,7 +117,7 @@ def _of_the_rows(policy: Rules, results: Results, arms: Sequence[str]) -> Iterat
         yield f"{silent:,} of {len(results.golden):,} golden cases were never asked"
     rows = {arm: results.n_answers(arm) for arm in arms}
     if len(arms) > 1 and all(rows.values()):
-        split = split_check(list(rows.values()), shares=[1 / len(arms)] * len(arms))
+        split = stats.split_check(list(rows.values()), shares=[1 / len(arms)] * len(arms))
         if split.blocks:
             counts = ", ".join(f"{arm} {rows[arm]:,}" for arm in arms)
             yield f"the arms were not asked equally often ({counts} answers attempted)"

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from llmlab import stats
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels, text_digest
 from llmlab.results.provenance import LabelsRecord
 from llmlab.results.scores import Metric
-from llmlab.stats.agreement import judge_rates
 from llmlab.stats.arrays import FloatArray
-from llmlab.stats.correction import Correction, ppi_difference, ppi_mean, rogan_gladen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,15 +79,15 @@ class LabelledScores:
             **{key: frame[column].to_numpy(dtype=float, na_value=np.nan) for key, column in numbers.items()},
         )
 
-    def mean(self, variant: str, *, level: float = 0.95) -> Correction:
+    def mean(self, variant: str, *, level: float = 0.95) -> stats.Correction:
         """The variant's mean over all its answers in what people would say (`stats.ppi_mean`)."""
         rows = np.flatnonzero(self.variant == variant)
         human = self.human[rows]
-        return ppi_mean(self.judged[rows], human, level=level, **self._design(rows, human))
+        return stats.ppi_mean(self.judged[rows], human, level=level, **self._design(rows, human))
 
     def difference(
         self, *, baseline: str, candidate: str, case_ids: Collection[str] | None = None, level: float = 0.95
-    ) -> Correction:
+    ) -> stats.Correction:
         """candidate - baseline in what people would say, over the answers that both gave, of these cases or of all.
 
         Raises:
@@ -106,7 +105,7 @@ class LabelledScores:
             raise DataError(f"{baseline!r} and {candidate!r} answered no case in common")
         one, two = (np.array([arm[cell] for cell in shared]) for arm in arms)
         human = [self.human[rows] for rows in (one, two)]
-        return ppi_difference(
+        return stats.ppi_difference(
             self.judged[one],
             self.judged[two],
             human_baseline=human[0],
@@ -115,7 +114,9 @@ class LabelledScores:
             **self._design(one, human[0] + human[1]),
         )
 
-    def rate(self, variant: str, *, passes_from: float, own_labels: bool = False, level: float = 0.95) -> Correction:
+    def rate(
+        self, variant: str, *, passes_from: float, own_labels: bool = False, level: float = 0.95
+    ) -> stats.Correction:
         """The share of a variant's unlabelled answers that people would pass, by Rogan-Gladen.
 
         The judge's error rates are read off the labels of all variants' answers, or off the variant's own. For one
@@ -133,16 +134,16 @@ class LabelledScores:
         if not rest.any():
             raise DataError("every judged answer of this variant has a label: the labels alone tell its rate")
         passes = [(column[both] >= passes_from).tolist() for column in (self.human, self.judged)]
-        rates = judge_rates(*passes, positive=True, level=level)
+        rates = stats.judge_rates(*passes, positive=True, level=level)
         passed = int((self.judged[rest] >= passes_from).sum())
-        correction = rogan_gladen(passed, int(rest.sum()), rates=rates, level=level)
+        correction = stats.rogan_gladen(passed, int(rest.sum()), rates=rates, level=level)
         if not self._share_clusters(of):
             return correction
         note = "cases share clusters, for which this interval is too narrow: `corrected` takes them in"
         estimate = correction.corrected
         return replace(correction, corrected=replace(estimate, notes=(*estimate.notes, note)))
 
-    def rates(self, *, level: float = 0.95) -> dict[str, Correction]:
+    def rates(self, *, level: float = 0.95) -> dict[str, stats.Correction]:
         """`rate` per variant, each by its own labels; empty where that would not be honest.
 
         Error rates need a scale of two levels, and answers that were chosen by nothing but chance: a choice by the

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmlab import stats
 from llmlab.base.display import Rows, Shown
 from llmlab.base.errors import DataError, RunFailedError
 from llmlab.bundle.bundle import Bundle, axes
@@ -28,7 +29,6 @@ from llmlab.results.provenance import Provenance, two_scorers
 from llmlab.results.scores import RESOURCE_METRICS, Aggregation, CaseGroups, Cells, Metric, ScoreTable, score_table
 from llmlab.results.summary import PerVariant, Summary, age_of, best_variant, summarise
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
-from llmlab.stats.effects import Effects, factor_effects
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -508,13 +508,13 @@ class Results(Shown):
     def _billed(self) -> dict[str, Any]:
         return {"costs": self.scores("cost_usd"), "cells": self.cells, "table": self.table("cost_usd")}
 
-    def effects(self, formula: str, *, metric: str | None = None, level: float = 0.95) -> Effects:
+    def effects(self, formula: str, *, metric: str | None = None, level: float = 0.95) -> stats.Effects:
         """What prompt, model and each sampling parameter of a grid do: `effects("prompt * temperature")`."""
         if self.failed:
             self.require_complete()
         table = self.table(metric or next(iter(self.metrics), "latency_s"))
         about: dict[str, Any] = {"factors": axes(self.bundles), "formula": formula, "metric": table.metric.name}
-        return factor_effects(table.values, **about, level=level, **table.design())
+        return stats.factor_effects(table.values, **about, level=level, **table.design())
 
     def best(self, metric: str) -> str:
         """The variant with the best mean, unscored answers at their worst: a place to look first, and no evidence."""

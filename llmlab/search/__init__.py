@@ -8,6 +8,10 @@ from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
     from llmlab.search.corpus import Corpus as Corpus
+    from llmlab.search.embedding import Embedder as Embedder
+    from llmlab.search.embedding import EmbeddingClient as EmbeddingClient
+    from llmlab.search.embedding import EstimatingEmbedder as EstimatingEmbedder
+    from llmlab.search.retrievers import Index as Index
     from llmlab.search.retrievers import build_index as build_index
     from llmlab.search.retrievers import register_retriever as register_retriever
 
@@ -15,6 +19,7 @@ __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "search.corpus": ("Corpus",),
-        "search.retrievers": ("build_index", "register_retriever"),
+        "search.embedding": ("Embedder", "EmbeddingClient", "EstimatingEmbedder"),
+        "search.retrievers": ("Index", "build_index", "register_retriever"),
     },
 )
