@@ -28,7 +28,7 @@ from llmlab.gate.looks import Look, Price
 from llmlab.stats.power import NeededCases
 from llmlab.stats.standard_error import FEW_DF
 
-__all__ = ["Decision", "Receipt", "ReceiptCondition", "ci_facts"]
+__all__ = ["Decision", "Receipt", "ReceiptCondition", "ci_facts", "versions"]
 
 PACKAGES = ("llmlab", "numpy", "scipy", "pandas", "pydantic")
 _CI = {  # what a CI system says of the job, by its own variables
@@ -123,7 +123,7 @@ class Decision(Shown):
             "dirty": git.dirty or self.facts["dirty"],
             "author": named_in(os.environ) or git.author or self.facts["author"],
             "ci": ci_facts(os.environ),
-            "versions": _versions(),
+            "versions": versions(),
         }
         return Receipt(
             verdict=self.word,  # type: ignore[arg-type]  # one of the four, checked by pydantic
@@ -405,7 +405,8 @@ def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     return True
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a verdict rests on."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from llmlab import tracking
 from llmlab.base.errors import FileRuleError
@@ -14,7 +15,16 @@ from llmlab.registry.moves import read_history
 from llmlab.registry.versions import read_bundle, resolve
 from llmlab.tracking.store import store_exists
 
-__all__ = ["arms", "ledger"]
+__all__ = ["arms", "ledger", "named_baseline"]
+
+
+class Against(Protocol):
+    """Rules that name a baseline: an alias or a bundle's file, and what stands in until the alias exists."""
+
+    @property
+    def baseline(self) -> str: ...
+    @property
+    def baseline_file(self) -> str | None: ...
 
 
 def arms(
@@ -31,11 +41,24 @@ def arms(
     """
     folder = Path(experiment)
     variants: dict[str, Bundle] = {}
-    if (baseline := _baseline(policy, candidate.name, folder, root)) is not None:
+    if (baseline := named_baseline(policy, candidate.name, folder, root)) is not None:
         variants["baseline"] = baseline
     if policy.anchor is not None:
         variants["anchor"] = _bundle_file(folder, policy.anchor.bundle)
     return {**variants, "candidate": candidate}
+
+
+def named_baseline(rules: Against, name: str, folder: Path, root: Path | None = None) -> Bundle | None:
+    """The bundle that rules call their baseline: of the registered model `name`, or a file in `folder`; None = none."""
+    if rules.baseline == "none":
+        return None
+    if _is_file(rules.baseline):
+        return _bundle_file(folder, rules.baseline)
+    registry = open_registry(root)
+    model = registry.model(name)
+    if model is not None and rules.baseline in model.aliases:
+        return read_bundle(registry, resolve(registry, f"{name}@{rules.baseline}"))
+    return None if rules.baseline_file in (None, "none") else _bundle_file(folder, str(rules.baseline_file))
 
 
 def ledger(policy: GatePolicy, candidate: Bundle, *, root: Path | None = None) -> Ledger:
@@ -48,18 +71,6 @@ def ledger(policy: GatePolicy, candidate: Bundle, *, root: Path | None = None) -
     past = read_history(open_registry(root), candidate.name)
     promotions = tuple(move.when for move in past.valid(policy.alias) if move.kind != "rollback")
     return Ledger(looks=tracking.looks(name=candidate.name, root=root), promotions=promotions)
-
-
-def _baseline(policy: GatePolicy, name: str, folder: Path, root: Path | None) -> Bundle | None:
-    if policy.baseline == "none":
-        return None
-    if _is_file(policy.baseline):
-        return _bundle_file(folder, policy.baseline)
-    registry = open_registry(root)
-    model = registry.model(name)
-    if model is not None and policy.baseline in model.aliases:
-        return read_bundle(registry, resolve(registry, f"{name}@{policy.baseline}"))
-    return None if policy.baseline_file in (None, "none") else _bundle_file(folder, str(policy.baseline_file))
 
 
 def _is_file(text: str) -> bool:

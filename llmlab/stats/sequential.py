@@ -24,9 +24,11 @@ __all__ = [
     "difference_sequence",
     "linearised_ratio",
     "mixture_sprt",
+    "ratio_sequence",
     "running_mixture_sprt",
     "sequential_split_check",
     "split_check",
+    "units_to_settle",
 ]
 
 SRM_ALPHA = 0.001  # a split that fails at this level blocks every verdict on it
@@ -194,10 +196,10 @@ def difference_sequence(
     note = _too_early(sizes, variance)
     low = high = evidence = None
     if value is not None and not note:
-        t_rho2 = sum(sizes) * _tightest_rho2(1 - level, planned_units)
-        half = math.sqrt(variance * 2 * (t_rho2 + 1) / t_rho2 * (0.5 * math.log(t_rho2 + 1) - math.log1p(-level)))
+        half = math.sqrt(variance * _radius2(sum(sizes), level, planned_units))
         low, high = value - half, value + half
-        evidence = float(_log_mixture((value - null) ** 2 / variance, t_rho2))
+        information = sum(sizes) * _tightest_rho2(1 - level, planned_units)
+        evidence = float(_log_mixture((value - null) ** 2 / variance, information))
     return ConfidenceSequence(
         value=value,
         low=low,
@@ -211,6 +213,53 @@ def difference_sequence(
         method="asymptotic confidence sequence of the difference",
         note=note,
     )
+
+
+def ratio_sequence(
+    baseline: Values, candidate: Values, *, planned_units: int, level: float = 0.95
+) -> tuple[float, float, float] | None:
+    """candidate / baseline - 1 with the interval of all changes that `difference_sequence` does not reject.
+
+    (c - r b)^2 <= k (v_c + r^2 v_b) solved for r = 1 + change. None where it is too early, where nothing varies, or
+    where the baseline itself is not shown to be above 0, so that no share of it is known.
+    Source: Fieller 1954, with the sequence's k (its squared half width over the variance) for a squared t.
+
+    >>> [round(x, 3) for x in ratio_sequence([1, 3] * 200, [1, 2, 3, 4] * 100, planned_units=800)]
+    [0.25, 0.129, 0.385]
+    """
+    arms = [
+        arm[~np.isnan(arm)]
+        for arm in (floats(baseline, "baseline", gaps=True), floats(candidate, "candidate", gaps=True))
+    ]
+    sizes = [len(arm) for arm in arms]
+    if min(sizes) < FEWEST_UNITS:
+        return None
+    (b, c), (v_b, v_c) = [float(arm.mean()) for arm in arms], [float(arm.var(ddof=1)) / len(arm) for arm in arms]
+    k = _radius2(sum(sizes), level, planned_units)
+    square, constant = b * b - k * v_b, c * c - k * v_c
+    if b <= 0 or square <= 0 or v_b + v_c == 0:
+        return None
+    spread = math.sqrt(max((b * c) ** 2 - square * constant, 0.0))
+    return c / b - 1, (b * c - spread) / square - 1, (b * c + spread) / square - 1
+
+
+def units_to_settle(sequence: ConfidenceSequence, *, margin: float, planned_units: int, power_z: float = 0.84) -> float:
+    """Units in all after which a sequence of no difference would rule `margin` out, with 80% power; inf beyond 1e9.
+
+    >>> day = difference_sequence([0, 1] * 400, [1, 1, 1, 0] * 200, planned_units=2000)
+    >>> round(units_to_settle(day, margin=0.05, planned_units=2000), -2)
+    5500.0
+    """
+    if sequence.low is None or sequence.high is None or margin <= 0:
+        return math.inf
+    half2 = ((sequence.high - sequence.low) / 2) ** 2
+    one = half2 / _radius2(sequence.n, sequence.level, planned_units) * sequence.n  # variance times units
+    units = float(sequence.n)
+    while units < 1e9:
+        if math.sqrt(one / units) * (math.sqrt(_radius2(units, sequence.level, planned_units)) + power_z) <= margin:
+            return units
+        units *= 1.02
+    return math.inf
 
 
 def linearised_ratio(numerator: Values, denominator: Values) -> FloatArray:
@@ -279,6 +328,12 @@ def _log_mixture(z_squared: FloatArray | float, information: npt.NDArray[np.floa
     shrunk = np.asarray(information, dtype=np.float64)
     log_e: FloatArray = 0.5 * (z_squared * shrunk / (1 + shrunk) - np.log1p(shrunk))
     return log_e
+
+
+def _radius2(units: float, level: float, planned_units: int) -> float:
+    """The squared half width of the sequence over the variance of the difference."""
+    t_rho2 = units * _tightest_rho2(1 - level, planned_units)
+    return 2 * (t_rho2 + 1) / t_rho2 * (0.5 * math.log(t_rho2 + 1) - math.log1p(-level))
 
 
 def _tightest_rho2(alpha: float, planned: int) -> float:

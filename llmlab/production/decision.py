@@ -1,0 +1,398 @@
+"""What a rollout's requests say by now: SHIP, REVERT, KEEP_GOING or INVALID, each outcome's reading, and the receipt."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from llmlab.base.display import Interval, Rows, Shown, as_sentences, number
+from llmlab.base.documents import Sealed, Strict
+from llmlab.base.numbers import counted, p_text, with_unit
+from llmlab.base.project import git_state, named_in, utc
+from llmlab.base.verdict import Verdict, required
+from llmlab.gate.decision import Receipt, ci_facts, versions
+from llmlab.production.policy import RolloutPolicy
+from llmlab.results.scores import Metric, scale_of
+
+from llmlab.stats.sequential import SplitCheck
+from llmlab.stats.standard_error import t_quantile
+
+__all__ = ["Action", "Reading", "RolloutDecision", "RolloutReceipt"]
+
+
+class Action(StrEnum):
+    """What a decision on a rollout says to do; `verdict` is the same in the words of every other verdict."""
+
+    SHIP = "SHIP"
+    REVERT = "REVERT"
+    KEEP_GOING = "KEEP_GOING"
+    INVALID = "INVALID"
+
+    @property
+    def verdict(self) -> Verdict:
+        """PASS, FAIL, INCONCLUSIVE or INVALID."""
+        return _VERDICTS[self]
+
+
+_VERDICTS = {
+    Action.SHIP: Verdict.PASS,
+    Action.REVERT: Verdict.FAIL,
+    Action.KEEP_GOING: Verdict.INCONCLUSIVE,
+    Action.INVALID: Verdict.INVALID,
+}
+Triple = tuple[float, float, float]
+Ends = Annotated[Triple | None, Field(strict=False)]
+Texts = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Reading(Shown):
+    """One outcome as it stands.
+
+    Attributes:
+        kind, name, metric, rule: what is asked.
+        margin, relative: the tolerated harm (superior: the smallest gain), and whether it is a share of the baseline.
+        baseline, candidate: means over requests (or units); None where there are none.
+        difference, change: candidate - baseline, and that as a share of the baseline, each with its interval that holds
+            at every look; None where nothing can be said yet.
+        p_value: of no difference, at every look at once, times the number of outcomes.
+        harm: whether harm above zero is shown. `ruled_out`: whether harm of the margin is ruled out.
+        holds: whether it lets the candidate through by now.
+        n_units: in baseline and candidate. `young`, `unscored`: units and requests left out of it.
+        threshold: what `over` and `quantile` came to.
+        days_more: about how many days until it holds if nothing differs; None where it holds, or nobody can tell.
+        note: why nothing can be said.
+    """
+
+    kind: str
+    name: str
+    metric: Metric
+    rule: str
+    margin: float | None
+    relative: bool
+    baseline: float | None
+    candidate: float | None
+    difference: Triple | None
+    change: Triple | None
+    level: float
+    p_value: float | None
+    harm: bool
+    ruled_out: bool
+    holds: bool
+    n_units: tuple[int, int]
+    young: int = 0
+    unscored: int = 0
+    threshold: float | None = None
+    days_more: float | None = None
+    note: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """PASS where it holds, FAIL where harm is shown and not bounded, else INCONCLUSIVE."""
+        if self.reverts:
+            return Verdict.FAIL
+        return Verdict.PASS if self.holds else Verdict.INCONCLUSIVE
+
+    @property
+    def reverts(self) -> bool:
+        """Whether harm is shown while its margin is not ruled out."""
+        return self.harm and not self.ruled_out
+
+    @property
+    def read(self) -> Triple | None:
+        """The difference in the scale of its margin."""
+        return self.change if self.relative else self.difference
+
+    @property
+    def reading(self) -> str:
+        """What is shown, in a clause."""
+        if self.reverts:
+            return "it is worse, whenever one looks"
+        if self.rule == "superior":
+            return "it is better" if self.holds else "not shown to be better"
+        if self.ruled_out and self.margin is not None:
+            return f"harm of {self.amount(self.margin)} or more is ruled out"
+        if self.holds:
+            return "no harm was shown by the plan's end, which is no proof"
+        return self.note or f"not enough evidence{'' if self.margin is None else f' against {self.amount(self.margin)}'}"
+
+    def amount(self, value: float) -> str:
+        """A value in the unit of the difference."""
+        scale, unit = (100.0, "%") if self.relative else scale_of(self.metric)
+        return with_unit(number(float(f"{value * scale:.3g}")), unit)
+
+    def level_of(self, value: float | None) -> str | None:
+        """A mean of an arm in the metric's unit."""
+        if value is None:
+            return None
+        scale, unit = scale_of(self.metric)
+        return f"{number(100 * value, 3)}%" if scale == 100 else f"{number(value, 3)}{unit}"
+
+    def _rows(self) -> list[dict[str, object]]:
+        scale, unit = (100.0, "%") if self.relative else scale_of(self.metric)
+        read = None if self.read is None else f"{Interval(*(x * scale for x in self.read))}{unit}"
+        return [
+            {
+                "outcome": self.name if self.kind != "goal" else f"goal: {self.name}",
+                "rule": self.rule.replace("_", "-"),
+                "verdict": self.verdict.chip,
+                "baseline": self.level_of(self.baseline),
+                "candidate": self.level_of(self.candidate),
+                f"difference [{self.level:.0%} at every look]": read,
+                "margin": None if self.margin is None else self.amount(self.margin),
+                "p (all looks, all outcomes)": p_text(self.p_value),
+                "means": self.reading,
+            }
+        ]
+
+    def _sentence(self) -> str:
+        return self.note
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RolloutDecision(Shown):
+    """What to do with a candidate in production.
+
+    Attributes:
+        action: SHIP, REVERT, KEEP_GOING or INVALID.
+        readings: each outcome, the goal first.
+        reasons: why it is INVALID.
+        policy, digests: the rules, and the digest of each arm's bundle.
+        n_units: analysed units in baseline and candidate; `n_requests` of theirs in all.
+        days: since the first request.
+        days_more: of KEEP_GOING, about how many days until everything holds; None where nobody can tell.
+        ended: whether the plan's end is reached without a proof, so that `at_end` was asked.
+        split: the check that units were split in halves.
+        notes: what was left out, and what a reader must know.
+        now: the moment that was decided for.
+    """
+
+    action: Action
+    readings: tuple[Reading, ...]
+    reasons: tuple[str, ...]
+    policy: RolloutPolicy
+    digests: Mapping[str, str]
+    n_units: tuple[int, int]
+    n_requests: int
+    days: float
+    days_more: float | None
+    ended: bool
+    split: SplitCheck
+    notes: tuple[str, ...]
+    now: datetime
+
+    @property
+    def verdict(self) -> Verdict:
+        """The action in the words of every verdict: SHIP is PASS."""
+        return self.action.verdict
+
+    @property
+    def exit_code(self) -> int:
+        """0 SHIP, 1 REVERT, 3 KEEP_GOING, 2 INVALID."""
+        return self.verdict.exit_code
+
+    @property
+    def sentence(self) -> str:
+        """The decision in one sentence."""
+        if self.action == Action.INVALID:
+            return f"INVALID: {'; '.join(self.reasons)}."
+        if self.action == Action.REVERT:
+            return f"REVERT: {_listed(r for r in self.readings if r.reverts)}."
+        if self.action == Action.SHIP:
+            how = "the plan has ended without harm shown, and at_end says ship" if self.ended else _listed(self.readings)
+            return f"SHIP: {how}."
+        open_ = _listed(r for r in self.readings if not r.holds)
+        if self.ended:
+            return f"KEEP_GOING: the plan has ended without a proof, and at_end keeps the baseline ({open_})."
+        when = "nobody can tell how long" if self.days_more is None else f"about {_days(self.days_more)} more"
+        return f"KEEP_GOING ({when}): {open_}."
+
+    @property
+    def paragraph(self) -> str:
+        """The decision for somebody who does not read tables."""
+        return _paragraph(self)
+
+    def require(self, how: str) -> Self:
+        """This decision; with `how` "pass" a GateError unless it is SHIP, with "none" never."""
+        required(self.verdict, how, sentence=self.sentence, decision=self)
+        return self
+
+    def receipt(self) -> RolloutReceipt:
+        """The decision as a document with every digest and number."""
+        git = git_state()
+        return RolloutReceipt(
+            verdict=self.action.value,
+            sentence=self.sentence,
+            reasons=self.reasons,
+            readings=tuple(
+                ReceiptReading(**{name: getattr(r, name) for name in ReceiptReading.model_fields})
+                for r in self.readings
+            ),
+            rollout=self.policy.name,
+            policy_digest=self.policy.digest,
+            digests=dict(self.digests),
+            n_units=self.n_units,
+            n_requests=self.n_requests,
+            days=self.days,
+            notes=self.notes,
+            decided_at=self.now.isoformat(),
+            commit=git.commit,
+            dirty=git.dirty,
+            author=named_in(os.environ) or git.author,
+            ci=ci_facts(os.environ),
+            versions=versions(),
+        )
+
+    def gap(self, receipt: Receipt) -> Rows:
+        """What production shows beyond what the gate did, on the metrics that both have: a difference of differences.
+
+        Its interval takes the far end of both (95% each), so that it holds at 90% and more however often one looks.
+
+        Raises:
+            ValueError: the receipt is for another candidate.
+        """
+        if receipt.bundle_digest != self.digests["candidate"]:
+            raise ValueError(f"the receipt is for the bundle {receipt.bundle_digest[:8]}, not for this candidate")
+        rows = [row for reading in self.readings for row in _gaps(reading, receipt)]
+        return Rows(rows=tuple(rows), sentence="" if rows else "Gate and rollout have no metric in common.")
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [row for reading in self.readings for row in reading._rows()]
+
+    def _sentence(self) -> str:
+        return "\n".join([self.sentence, *([as_sentences(self.notes)] if self.notes else [])])
+
+
+class ReceiptReading(Strict):
+    """An outcome's numbers; of shares and other metrics in the metric's own unit."""
+
+    kind: str
+    name: str
+    rule: str
+    verdict: str
+    margin: float | None
+    relative: bool
+    baseline: float | None
+    candidate: float | None
+    difference: Ends = None
+    change: Ends = None
+    level: float
+    p_value: float | None
+    n_units: Annotated[tuple[int, int], Field(strict=False)]
+    young: int
+    unscored: int
+    threshold: float | None
+    reading: str
+
+
+class RolloutReceipt(Shown, Sealed):
+    """A decision on a rollout as a document; `differences` tells whether a decision made again confirms it."""
+
+    _noun: ClassVar[str] = "receipt of a rollout"
+    _file: ClassVar[str] = "rollout-receipt"
+    format: Literal["llmlab-rollout-1"] = "llmlab-rollout-1"
+    verdict: Literal["SHIP", "REVERT", "KEEP_GOING", "INVALID"]
+    sentence: str
+    reasons: Texts = ()
+    readings: Annotated[tuple[ReceiptReading, ...], Field(strict=False)] = ()
+    rollout: str
+    policy_digest: str
+    digests: dict[str, str]
+    n_units: Annotated[tuple[int, int], Field(strict=False)]
+    n_requests: int
+    days: float
+    notes: Texts = ()
+    decided_at: str
+    commit: str
+    dirty: bool
+    author: str
+    ci: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    def moment(self) -> datetime:
+        """When it was decided for; hand it to `Rollout.decide(now=...)` to decide again."""
+        return utc(self.decided_at)
+
+    def differences(self, decision: RolloutDecision) -> tuple[str, ...]:
+        """What a decision made again finds otherwise than this receipt says; empty when it confirms it."""
+        again = decision.receipt()
+        around = {"commit", "dirty", "author", "ci", "versions", "format"}
+        return tuple(
+            name for name in type(self).model_fields if name not in around and getattr(again, name) != getattr(self, name)
+        )
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "verdict": Action(self.verdict).value,
+                "rollout": self.rollout,
+                "candidate": self.digests["candidate"][:8],
+                "baseline": self.digests["baseline"][:8],
+                "policy": self.policy_digest[:8],
+                "decided for": self.decided_at,
+                "receipt": self.digest[:8],
+            }
+        ]
+
+    def _sentence(self) -> str:
+        return self.sentence
+
+
+def _listed(readings: Iterable[Reading]) -> str:
+    return "; ".join(f"{reading.name}: {reading.reading}" for reading in readings)
+
+
+def _days(days: float) -> str:
+    return counted(max(1, math.ceil(days)), "day")
+
+
+def _gaps(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
+    """A row for each condition of a gate on the same metric, in the same scale, over all cases."""
+    for condition in receipt.conditions:
+        read = reading.change if condition.relative else reading.difference
+        same = condition.metric == reading.name.removeprefix("signals.") and condition.category is None
+        if not same or condition.rule == "floor" or condition.value is None or not condition.se or read is None:
+            continue
+        half = t_quantile(0.975, condition.df or math.inf) * condition.se
+        value, low, high = read
+        gap = value - condition.value
+        scale, unit = (100.0, "%") if condition.relative else scale_of(reading.metric)
+        ends = (gap, low - condition.value - half, high - condition.value + half)
+        offline = (condition.value, condition.value - half, condition.value + half)
+        yield {
+            "metric": reading.name,
+            "gate [95%]": f"{Interval(*(x * scale for x in offline))}{unit}",
+            f"production [{reading.level:.0%}]": f"{Interval(*(x * scale for x in read))}{unit}",
+            "gap [90%]": f"{Interval(*(x * scale for x in ends))}{unit}",
+            "means": "they differ" if ends[1] > 0 or ends[2] < 0 else "not shown to differ",
+        }
+
+
+_ADVICE = {
+    Action.SHIP: "Give the candidate to everybody.",
+    Action.REVERT: "Take the candidate back now.",
+    Action.KEEP_GOING: "Change nothing yet, and look again as often as you like.",
+    Action.INVALID: "Conclude nothing from these numbers before this is mended.",
+}
+
+
+def _paragraph(decision: RolloutDecision) -> str:
+    units, unit = sum(decision.n_units), decision.policy.unit
+    head = (
+        f"For {_days(decision.days)}, {counted(units, unit)} of {decision.policy.name} were given the old version "
+        f"({decision.n_units[0]:,}) or the new one ({decision.n_units[1]:,}) by lot; they made "
+        f"{counted(decision.n_requests, 'request')}."
+    )
+    said = [
+        f"{r.name} went from {r.level_of(r.baseline)} to {r.level_of(r.candidate)}: {r.reading}."
+        for r in decision.readings
+        if r.baseline is not None and r.candidate is not None
+    ]
+    return " ".join([head, *said, decision.sentence, _ADVICE[decision.action]])

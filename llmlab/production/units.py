@@ -1,0 +1,263 @@
+"""Requests of a rollout as one value per randomised unit: who counts, and what each metric is of a request.
+
+Requests of one person are alike, so whatever is tested is summed over a unit first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from llmlab.base.errors import DataError
+from llmlab.production.policy import Outcome
+from llmlab.results.scores import RESOURCE_METRICS, Metric
+from llmlab.stats.arrays import FloatArray
+from llmlab.stats.sequential import SplitCheck, linearised_ratio, sequential_split_check
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["ArmUnits", "Enrolled", "PerUnit", "enrolled", "metric_of", "values_of"]
+
+DAY_S = 86_400
+ARMS = ("baseline", "candidate")
+NEEDED = ("time", "unit_id", "arm", "rollout")
+
+
+def _share(name: str, *, higher_is_better: bool = False) -> Metric:
+    return Metric(name=name, low=0.0, high=1.0, higher_is_better=higher_is_better)
+
+
+def _seen(frame: pd.DataFrame, column: str) -> FloatArray:
+    """A column as numbers, NaN where there is none."""
+    if column not in frame:
+        return np.full(len(frame), np.nan)
+    return frame[column].to_numpy(dtype=float, na_value=np.nan)
+
+
+def _negative(frame: pd.DataFrame) -> FloatArray:
+    """Thumbs down, regenerated or edited: over all requests, as who says nothing differs between arms too."""
+    down = _seen(frame, "signals.thumbs") <= 0
+    return (down | (_seen(frame, "signals.regenerated") > 0) | (_seen(frame, "signals.edited") > 0)).astype(float)
+
+
+def _filled(frame: pd.DataFrame, column: str) -> FloatArray:
+    """1 where a column says anything: a text, or a list with something in it."""
+    if column not in frame:
+        return np.full(len(frame), np.nan)
+    return frame[column].map(lambda held: held is not None and held == held and len(held) > 0).to_numpy(dtype=float)
+
+
+Column = Callable[["pd.DataFrame"], FloatArray]
+_METRICS: Mapping[str, tuple[Metric, Column]] = {
+    "error_rate": (_share("error_rate"), lambda f: f["status"].isin(("error", "timeout")).to_numpy(dtype=float)),
+    "refusal_rate": (_share("refusal_rate"), lambda f: (f["status"] == "refused").to_numpy(dtype=float)),
+    "guard_rate": (_share("guard_rate"), lambda f: _filled(f, "guards")),
+    "retry_rate": (_share("retry_rate"), lambda f: np.where(np.isnan(n := _seen(f, "attempts")), np.nan, n > 1)),
+    "negative_signals": (_share("negative_signals"), _negative),
+    "response_rate": (
+        _share("response_rate", higher_is_better=True),
+        lambda f: (~np.isnan(_seen(f, "signals.thumbs"))).astype(float),
+    ),
+    **{
+        name: (RESOURCE_METRICS[name], lambda f, name=name: _seen(f, name))  # type: ignore[misc]  # mypy: a default
+        for name in ("cost_usd", "latency_s", "first_token_s")
+    },
+    "input_tokens": (RESOURCE_METRICS["input_tokens"], lambda f: _seen(f, "prompt_tokens")),
+    "output_tokens": (RESOURCE_METRICS["output_tokens"], lambda f: _seen(f, "completion_tokens")),
+}
+
+
+def metric_of(outcome: Outcome) -> Metric:
+    """What the numbers of an outcome mean; a share where it counts requests beyond a quantile."""
+    if outcome.quantile is not None:
+        return _share(outcome.name)
+    if outcome.metric.startswith("signals."):
+        up = outcome.higher_is_better is not False
+        return Metric(name=outcome.name, higher_is_better=up)
+    if outcome.metric not in _METRICS:
+        raise DataError(f"no metric {outcome.metric!r} (there are: {', '.join(_METRICS)}, and signals.NAME)")
+    found = _METRICS[outcome.metric][0]
+    return replace(found, name=outcome.name, high=None) if outcome.per == "unit" else found
+
+
+def values_of(frame: pd.DataFrame, outcome: Outcome) -> FloatArray:
+    """One number per request, NaN where it has none."""
+    if outcome.metric.startswith("signals."):
+        return _seen(frame, outcome.metric)
+    return _METRICS[outcome.metric][1](frame)
+
+
+class ArmUnits(NamedTuple):
+    """A metric's sum and count of each unit of an arm."""
+
+    sums: FloatArray
+    counts: FloatArray
+
+    @property
+    def mean(self) -> float | None:
+        """Over all requests; None where nothing is known."""
+        return float(self.sums.sum() / self.counts.sum()) if self.counts.sum() else None
+
+    def linearised(self, *, share: bool) -> FloatArray:
+        """One value per unit whose mean is the arm's; of a share with one more success and failure in either arm.
+
+        Without them nothing could be said of arms without an error. Source: Agresti & Caffo 2000.
+        """
+        more = ([0.0, 1.0], [1.0, 1.0]) if share else ([], [])
+        return linearised_ratio(np.append(self.sums, more[0]), np.append(self.counts, more[1]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerUnit:
+    """An outcome in both arms.
+
+    Attributes:
+        baseline, candidate: of the units with at least one value.
+        young: units left out because all their requests are younger than the outcome's maturity.
+        unscored: requests without a value.
+        threshold: what `quantile` and `over` came to, None without them.
+    """
+
+    baseline: ArmUnits
+    candidate: ArmUnits
+    young: int = 0
+    unscored: int = 0
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """The requests that are analysed, and those that are not, counted.
+
+    Attributes:
+        frame: all requests; `rows` are the places of those of enrolled units that were in one arm only.
+        units: (rows,) code of each row's unit.
+        candidate: (units,) whether a unit is in the candidate's arm; False of one in neither, which no row names.
+        time_s: (rows,) seconds since 1970.
+        now_s: when it is looked at.
+        split: the check of the split over daily looks.
+        n_units: in baseline and candidate; `n_seen`: of all, those in both arms included, which `crossed` counts.
+        left_out: reason -> number of requests.
+        newest_per_day: new units a day over the last week, or what there is of it.
+    """
+
+    frame: pd.DataFrame
+    rows: NDArray[np.int64]
+    units: NDArray[np.int64]
+    candidate: NDArray[np.bool_]
+    time_s: FloatArray
+    now_s: float
+    split: SplitCheck
+    n_units: tuple[int, int]
+    n_seen: int
+    crossed: int
+    left_out: Mapping[str, int]
+    newest_per_day: float
+
+    @property
+    def days(self) -> float:
+        """Days from the first request to now."""
+        return 0.0 if not len(self.time_s) else (self.now_s - float(self.time_s.min())) / DAY_S
+
+    def of(self, outcome: Outcome) -> PerUnit:
+        """The outcome summed per unit."""
+        values, young = values_of(self.frame, outcome)[self.rows], self.time_s > self.now_s - outcome.maturity_s
+        known, arm = ~np.isnan(values) & ~young, self.candidate[self.units]
+        threshold = None
+        if outcome.quantile is not None:
+            base = values[known & ~arm]
+            threshold = outcome.factor * float(np.quantile(base, outcome.quantile)) if base.size else None
+            values = values > threshold if threshold is not None else np.full(len(values), np.nan)
+        if outcome.per == "unit":  # what was not seen of a mature unit is 0
+            values, known = np.where(known, values, 0.0), ~young
+        codes, n = self.units[known], len(self.candidate)
+        sums = np.bincount(codes, weights=values[known].astype(float), minlength=n)
+        counts = np.bincount(codes, minlength=n).astype(float)
+        some = counts > 0
+        if outcome.per == "unit":
+            counts = some.astype(float)
+        mature = np.bincount(self.units[~young], minlength=n) > 0
+        arms = (ArmUnits(sums[keep], counts[keep]) for keep in (some & ~self.candidate, some & self.candidate))
+        return PerUnit(
+            **dict(zip(ARMS, arms, strict=True)),
+            young=int(np.unique(self.units).size - mature.sum()) if young.any() else 0,
+            unscored=0 if outcome.per == "unit" else int((~known & ~young).sum()),
+            threshold=threshold,
+        )
+
+
+def enrolled(frame: pd.DataFrame, *, rollout: str, testers: frozenset[str], now: datetime) -> Enrolled:
+    """The requests of a rollout up to a moment, by unit.
+
+    Raises:
+        DataError: a column that says who, when or which arm is missing.
+    """
+    import pandas as pd
+
+    if absent := [name for name in NEEDED if name not in frame]:
+        raise DataError(f"these traces have no column {absent[0]!r}: a rollout needs {', '.join(NEEDED)}")
+    now_s, time_s = now.timestamp(), _seconds(frame["time"])
+    arm = frame["arm"].map({"baseline": 0.0, "candidate": 1.0}).to_numpy(dtype=float, na_value=np.nan)
+    ours = (frame["rollout"].fillna("") == rollout).to_numpy(dtype=bool) & ~np.isnan(arm)
+    future, units = time_s > now_s, frame["unit_id"].fillna("").astype(str)
+    nobody, tester = (units == "").to_numpy(dtype=bool), units.isin(testers).to_numpy(dtype=bool)
+    timeless = np.isnan(time_s)
+    keep = ours & ~future & ~nobody & ~tester & ~timeless
+    left_out = {
+        "of no unit": int((ours & ~future & nobody).sum()),
+        "of testers": int((ours & ~future & tester).sum()),
+        "without a time": int((ours & timeless).sum()),
+        "dated later than the decision": int((ours & future).sum()),
+    }
+    codes, known = pd.factorize(units[keep])
+    codes, arm, time_s = codes.astype(np.int64), arm[keep], time_s[keep]
+    n = len(known)
+    of_candidate = np.bincount(codes, weights=arm, minlength=n)
+    requests = np.bincount(codes, minlength=n)
+    crossed = (of_candidate > 0) & (of_candidate < requests)
+    first_s = np.full(n, np.inf)
+    np.minimum.at(first_s, codes, time_s)
+    stays = ~crossed[codes]
+    return Enrolled(
+        frame=frame,
+        rows=np.flatnonzero(keep)[stays],
+        units=codes[stays],
+        candidate=(of_candidate > 0) & ~crossed,
+        time_s=time_s[stays],
+        now_s=now_s,
+        split=_split(first_s[~crossed], (of_candidate > 0)[~crossed], now_s),
+        n_units=(int((~crossed & (of_candidate == 0)).sum()), int((~crossed & (of_candidate > 0)).sum())),
+        n_seen=n,
+        crossed=int(crossed.sum()),
+        left_out=left_out,
+        newest_per_day=_newest(first_s, now_s),
+    )
+
+
+def _seconds(times: Any) -> FloatArray:
+    """Moments as seconds since 1970; a time without an offset is UTC."""
+    import pandas as pd
+
+    moments = pd.to_datetime(times, utc=True).dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
+
+
+def _split(first_s: FloatArray, candidate: NDArray[np.bool_], now_s: float) -> SplitCheck:
+    """Units by day of their first request and arm, cumulated: one look a day."""
+    days = np.ceil((now_s - first_s) / DAY_S).astype(np.int64)
+    last = int(days.max(initial=1))
+    new = np.stack([np.bincount(last - days[arm], minlength=last + 1) for arm in (~candidate, candidate)], axis=1)
+    return sequential_split_check(new.cumsum(axis=0), shares=[0.5, 0.5])
+
+
+def _newest(first_s: FloatArray, now_s: float) -> float:
+    if not first_s.size:
+        return 0.0
+    window_s = min(7 * DAY_S, max(now_s - float(first_s.min()), 3600.0))
+    return float((first_s > now_s - window_s).sum()) / window_s * DAY_S
