@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from llmlab.gate import GatePolicy as GatePolicy
     from llmlab.golden import Case as Case
     from llmlab.golden import GoldenSet as GoldenSet
+    from llmlab.production import Rollout as Rollout
     from llmlab.results import Results as Results
     from llmlab.results import read_scores as read_scores
     from llmlab.scorers import Score as Score
@@ -55,6 +56,7 @@ __all__, __getattr__, __dir__ = face(
         "experiment.folder": ("Experiment",),
         "gate.decide": ("GatePolicy",),
         "golden.cases": ("Case", "GoldenSet"),
+        "production.rollout": ("Rollout",),
         "results.results": ("Results",),
         "results.score_file": ("read_scores",),
         "scorers.base": ("Score", "scorer"),

@@ -26,6 +26,7 @@ from llmlab.gate.decide import GatePolicy
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels
 from llmlab.judge.judges import Judge
+from llmlab.production.rollout import Rollout
 from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
 from llmlab.scorers.base import Scorer
@@ -207,6 +208,11 @@ class Experiment(Shown):
                 path=self.path / "gate.yaml",
             )
         return GatePolicy.load(self.path / "gate.yaml")
+
+    @cached_property
+    def rollout(self) -> Rollout:
+        """Who gets the candidate in production, and what it must show there: `rollout.yaml`."""
+        return Rollout.load(self.path / "rollout.yaml")
 
     @cached_property
     def judges(self) -> Mapping[str, Judge]:

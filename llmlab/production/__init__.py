@@ -1,1 +1,25 @@
 """What users ask in production, and what a release does there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.production.decision import Action as Action
+    from llmlab.production.decision import Reading as Reading
+    from llmlab.production.decision import RolloutDecision as RolloutDecision
+    from llmlab.production.decision import RolloutReceipt as RolloutReceipt
+    from llmlab.production.policy import RolloutPolicy as RolloutPolicy
+    from llmlab.production.rollout import Arm as Arm
+    from llmlab.production.rollout import Rollout as Rollout
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "production.decision": ("Action", "Reading", "RolloutDecision", "RolloutReceipt"),
+        "production.policy": ("RolloutPolicy",),
+        "production.rollout": ("Arm", "Rollout"),
+    },
+)

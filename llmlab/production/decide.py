@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmlab.base.numbers import counted
+from llmlab.gate.policy import relative_share
 from llmlab.production.decision import Action, Reading, RolloutDecision
 from llmlab.production.policy import Outcome, RolloutPolicy
 from llmlab.production.units import ARMS, Enrolled, PerUnit, enrolled, metric_of
-from llmlab.gate.policy import relative_share
 from llmlab.stats.sequential import (
     FEWEST_UNITS,
     ConfidenceSequence,
@@ -79,13 +79,8 @@ def _invalid(policy: RolloutPolicy, units: Enrolled) -> Iterator[str]:
 
 def _other_bundles(units: Enrolled, digests: Mapping[str, str]) -> Iterator[str]:
     """Whether an arm served something that is neither bundle; the other arm's is a fallback, and counts."""
-    if "bundle" not in units.frame:
-        return
-    served = units.frame["bundle"].fillna("").to_numpy(dtype=object)[units.rows]
-    arm = units.candidate[units.units]
-    for of, name in enumerate(ARMS):
-        seen = served[arm == bool(of)]
-        known = seen[seen != ""]
+    for name, served in zip(ARMS, units.bundles(), strict=True):
+        known = served[served != ""]
         strange = known[~np.isin(known, list(digests.values()))]
         if strange.size > CROSSED_AT_MOST * max(known.size, 1):
             yield (
@@ -98,7 +93,7 @@ def _reading(policy: RolloutPolicy, units: Enrolled, kind: str, outcome: Outcome
     metric, per = metric_of(outcome), units.of(outcome)
     harm_sign = -1.0 if metric.higher_is_better else 1.0
     relative = relative_share(outcome.margin)
-    margin = relative if relative is not None else outcome.margin
+    margin = relative if isinstance(outcome.margin, str) else outcome.margin
     sequence, change, note = _sequences(policy, per, share=metric.bounded)
     difference = None
     if sequence is not None and sequence.value is not None and sequence.low is not None and sequence.high is not None:
@@ -148,9 +143,9 @@ def _sequences(
         return None, None, f"{sizes[0]:,} and {sizes[1]:,} units: nothing is said below {FEWEST_UNITS} per arm"
     arms = (per.baseline, per.candidate)
     baseline, candidate = (arm.linearised(share=share) for arm in arms)
-    plan = {"planned_units": policy.planned_units, "level": policy.confidence}
-    sequence = difference_sequence(baseline, candidate, **plan)
-    return sequence, ratio_sequence(baseline, candidate, **plan), sequence.note
+    planned, level = policy.planned_units, policy.confidence
+    sequence = difference_sequence(baseline, candidate, planned_units=planned, level=level)
+    return sequence, ratio_sequence(baseline, candidate, planned_units=planned, level=level), sequence.note
 
 
 def _below(read: tuple[float, float, float] | None, margin: float | None, harm_sign: float) -> bool:

@@ -1,4 +1,4 @@
-"""What a rollout's requests say by now: SHIP, REVERT, KEEP_GOING or INVALID, each outcome's reading, and the receipt."""
+"""What requests say of a rollout by now: SHIP, REVERT, KEEP_GOING or INVALID, every outcome, and the receipt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -20,7 +20,6 @@ from llmlab.base.verdict import Verdict, required
 from llmlab.gate.decision import Receipt, ci_facts, versions
 from llmlab.production.policy import RolloutPolicy
 from llmlab.results.scores import Metric, scale_of
-
 from llmlab.stats.sequential import SplitCheck
 from llmlab.stats.standard_error import t_quantile
 
@@ -121,7 +120,9 @@ class Reading(Shown):
             return f"harm of {self.amount(self.margin)} or more is ruled out"
         if self.holds:
             return "no harm was shown by the plan's end, which is no proof"
-        return self.note or f"not enough evidence{'' if self.margin is None else f' against {self.amount(self.margin)}'}"
+        return (
+            self.note or f"not enough evidence{'' if self.margin is None else f' against {self.amount(self.margin)}'}"
+        )
 
     def amount(self, value: float) -> str:
         """A value in the unit of the difference."""
@@ -137,7 +138,7 @@ class Reading(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         scale, unit = (100.0, "%") if self.relative else scale_of(self.metric)
-        read = None if self.read is None else f"{Interval(*(x * scale for x in self.read))}{unit}"
+        read = None if self.read is None else _said(self.read, scale, unit)
         return [
             {
                 "outcome": self.name if self.kind != "goal" else f"goal: {self.name}",
@@ -206,12 +207,14 @@ class RolloutDecision(Shown):
         if self.action == Action.REVERT:
             return f"REVERT: {_listed(r for r in self.readings if r.reverts)}."
         if self.action == Action.SHIP:
-            how = "the plan has ended without harm shown, and at_end says ship" if self.ended else _listed(self.readings)
+            how = (
+                "the plan has ended without harm shown, and at_end says ship" if self.ended else _listed(self.readings)
+            )
             return f"SHIP: {how}."
         open_ = _listed(r for r in self.readings if not r.holds)
         if self.ended:
             return f"KEEP_GOING: the plan has ended without a proof, and at_end keeps the baseline ({open_})."
-        when = "nobody can tell how long" if self.days_more is None else f"about {_days(self.days_more)} more"
+        when = "nobody can tell how long" if self.days_more is None else f"about {_days(self.days_more, more=True)}"
         return f"KEEP_GOING ({when}): {open_}."
 
     @property
@@ -325,7 +328,9 @@ class RolloutReceipt(Shown, Sealed):
         again = decision.receipt()
         around = {"commit", "dirty", "author", "ci", "versions", "format"}
         return tuple(
-            name for name in type(self).model_fields if name not in around and getattr(again, name) != getattr(self, name)
+            name
+            for name in type(self).model_fields
+            if name not in around and getattr(again, name) != getattr(self, name)
         )
 
     def _rows(self) -> list[dict[str, object]]:
@@ -349,8 +354,13 @@ def _listed(readings: Iterable[Reading]) -> str:
     return "; ".join(f"{reading.name}: {reading.reading}" for reading in readings)
 
 
-def _days(days: float) -> str:
-    return counted(max(1, math.ceil(days)), "day")
+def _said(read: Triple, scale: float, unit: str) -> str:
+    value, low, high = (end * scale for end in read)
+    return f"{Interval(value, low, high)}{unit}"
+
+
+def _days(days: float, *, more: bool = False) -> str:
+    return counted(max(1, math.ceil(days)), "more day" if more else "day")
 
 
 def _gaps(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
@@ -368,9 +378,9 @@ def _gaps(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
         offline = (condition.value, condition.value - half, condition.value + half)
         yield {
             "metric": reading.name,
-            "gate [95%]": f"{Interval(*(x * scale for x in offline))}{unit}",
-            f"production [{reading.level:.0%}]": f"{Interval(*(x * scale for x in read))}{unit}",
-            "gap [90%]": f"{Interval(*(x * scale for x in ends))}{unit}",
+            "gate [95%]": _said(offline, scale, unit),
+            f"production [{reading.level:.0%}]": _said(read, scale, unit),
+            "gap [90%]": _said(ends, scale, unit),
             "means": "they differ" if ends[1] > 0 or ends[2] < 0 else "not shown to differ",
         }
 

@@ -6,6 +6,7 @@ analysed. (A treatment that grows against a fixed control takes the change of da
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from llmlab.base.display import Shown
 from llmlab.base.documents import Strict, digest_of
-from llmlab.base.numbers import number
+from llmlab.base.numbers import counted, number
 from llmlab.base.project import utc
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.gate.policy import Age, Margin, Rule, Word, age_limit
@@ -172,7 +173,7 @@ class RolloutPolicy(Shown, Strict):
         few = " That is few: only large harm will be seen before." if enrolled < FEW_UNITS_A_DAY else ""
         return (
             f"{number(self.units_a_day)} units a day, {share:.0%} of them enrolled, reach {self.planned_units:,} units "
-            f"in about {number(weeks, 2)} weeks.{few}"
+            f"in about {counted(math.ceil(weeks), 'week')}.{few}"
         )
 
     def share_at(self, time_s: float) -> float:
@@ -197,5 +198,6 @@ class RolloutPolicy(Shown, Strict):
             f"{step.share:.0%}{f' for {step.hours:g} hours' if step.hours else ''}" for step in self.enrol
         )
         late = len(self.enrol) > 1 and self.start is None
-        wait = f" The first share stays until `start` says when its hours began." if late else ""
-        return f"{self.name}: {self.candidate} against {self.baseline}; enrolled are {steps}.{wait} {self.forecast}".strip()
+        wait = " The first share stays until `start` says when its hours began." if late else ""
+        against = f"{self.name}: {self.candidate} against {self.baseline}"
+        return f"{against}; enrolled are {steps}.{wait} {self.forecast}".strip()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError, RegistryError
@@ -22,15 +22,24 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.production.decide import decide
 from llmlab.production.decision import Action, RolloutDecision
 from llmlab.production.policy import RolloutPolicy
-from llmlab.production.traces import Traces
 from llmlab.registry.moves import Move
 from llmlab.registry.promotion import rollback
 from llmlab.registry.release import named_baseline
 from llmlab.registry.serving import load
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["Arm", "Rollout"]
 
 _HALF, _WHOLE = 2**63, 2**64
+
+
+class Requests(Protocol):
+    """Production as `decide` reads it: a row per request."""
+
+    @property
+    def frame(self) -> pd.DataFrame: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,12 +112,14 @@ class Rollout(Shown):
         digest = self._salt.copy()
         digest.update(unit.encode("utf-8", "surrogatepass"))
         bits = digest.digest()
-        share = self._steady if self._steady is not None else self.policy.share_at(now.timestamp() if now else time.time())
+        share = (
+            self._steady if self._steady is not None else self.policy.share_at(now.timestamp() if now else time.time())
+        )
         if not unit or int.from_bytes(bits[:8]) >= share * _WHOLE:
             return self._arms["baseline", False]
         return self._arms["candidate" if int.from_bytes(bits[8:16]) < _HALF else "baseline", True]
 
-    def decide(self, traces: Traces, *, now: datetime | None = None) -> RolloutDecision:
+    def decide(self, traces: Requests, *, now: datetime | None = None) -> RolloutDecision:
         """What to do by now, as the requests show it: SHIP, REVERT, KEEP_GOING or INVALID.
 
         Args:
@@ -117,7 +128,24 @@ class Rollout(Shown):
         """
         digests = {"baseline": self.baseline.digest, "candidate": self.candidate.digest}
         moment = datetime.now(UTC) if now is None else aware(now)
-        return decide(self.policy, traces.frame, digests=digests, now=moment, problems=problems_of(traces))
+        return decide(self.policy, traces.frame, digests=digests, now=moment)
+
+    def roll_back(self, decision: RolloutDecision, *, alias: str = "production", root: Path | None = None) -> Move:
+        """The alias moved back by `registry.rollback`, after a REVERT, where it serves the candidate already.
+
+        Raises:
+            ValueError: the decision is no REVERT. RegistryError: the alias does not serve the candidate: an earlier
+            version than the baseline would come back.
+        """
+        if decision.action != Action.REVERT:
+            raise ValueError(f"action == {decision.action.value}, must be REVERT to roll back")
+        served = load(f"{self.candidate.name}@{alias}", max_age_s=0, root=root).bundle
+        if served.digest != self.candidate.digest:
+            raise RegistryError(
+                f"{alias} serves {served.digest[:8]} and not the candidate, so there is nothing to roll back; "
+                "`enrol: [{share: 0}]` in rollout.yaml ends the rollout"
+            )
+        return rollback(self.candidate.name, alias=alias, reason=decision.sentence, root=root)
 
     @cached_property
     def _testers(self) -> dict[str, str]:

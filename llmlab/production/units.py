@@ -42,8 +42,12 @@ def _seen(frame: pd.DataFrame, column: str) -> FloatArray:
 
 def _negative(frame: pd.DataFrame) -> FloatArray:
     """Thumbs down, regenerated or edited: over all requests, as who says nothing differs between arms too."""
-    down = _seen(frame, "signals.thumbs") <= 0
-    return (down | (_seen(frame, "signals.regenerated") > 0) | (_seen(frame, "signals.edited") > 0)).astype(float)
+    negative = (
+        (_seen(frame, "signals.thumbs") <= 0)
+        | (_seen(frame, "signals.regenerated") > 0)
+        | (_seen(frame, "signals.edited") > 0)
+    )
+    return np.asarray(negative, dtype=np.float64)
 
 
 def _filled(frame: pd.DataFrame, column: str) -> FloatArray:
@@ -53,17 +57,29 @@ def _filled(frame: pd.DataFrame, column: str) -> FloatArray:
     return frame[column].map(lambda held: held is not None and held == held and len(held) > 0).to_numpy(dtype=float)
 
 
+def _status(frame: pd.DataFrame, *words: str) -> FloatArray:
+    if "status" not in frame:
+        return np.full(len(frame), np.nan)
+    return np.asarray(frame["status"].isin(words), dtype=np.float64)
+
+
+def _retried(frame: pd.DataFrame) -> FloatArray:
+    attempts = _seen(frame, "attempts")
+    return np.asarray(np.where(np.isnan(attempts), np.nan, attempts > 1), dtype=np.float64)
+
+
+def _answered(frame: pd.DataFrame) -> FloatArray:
+    return np.asarray(~np.isnan(_seen(frame, "signals.thumbs")), dtype=np.float64)
+
+
 Column = Callable[["pd.DataFrame"], FloatArray]
 _METRICS: Mapping[str, tuple[Metric, Column]] = {
-    "error_rate": (_share("error_rate"), lambda f: f["status"].isin(("error", "timeout")).to_numpy(dtype=float)),
-    "refusal_rate": (_share("refusal_rate"), lambda f: (f["status"] == "refused").to_numpy(dtype=float)),
+    "error_rate": (_share("error_rate"), lambda f: _status(f, "error", "timeout")),
+    "refusal_rate": (_share("refusal_rate"), lambda f: _status(f, "refused")),
     "guard_rate": (_share("guard_rate"), lambda f: _filled(f, "guards")),
-    "retry_rate": (_share("retry_rate"), lambda f: np.where(np.isnan(n := _seen(f, "attempts")), np.nan, n > 1)),
+    "retry_rate": (_share("retry_rate"), _retried),
     "negative_signals": (_share("negative_signals"), _negative),
-    "response_rate": (
-        _share("response_rate", higher_is_better=True),
-        lambda f: (~np.isnan(_seen(f, "signals.thumbs"))).astype(float),
-    ),
+    "response_rate": (_share("response_rate", higher_is_better=True), _answered),
     **{
         name: (RESOURCE_METRICS[name], lambda f, name=name: _seen(f, name))  # type: ignore[misc]  # mypy: a default
         for name in ("cost_usd", "latency_s", "first_token_s")
@@ -165,6 +181,14 @@ class Enrolled:
         """Days from the first request to now."""
         return 0.0 if not len(self.time_s) else (self.now_s - float(self.time_s.min())) / DAY_S
 
+    def bundles(self) -> list[NDArray[np.object_]]:
+        """The digest that each request was answered by, "" where nobody says, in baseline and candidate."""
+        if "bundle" not in self.frame:
+            return [np.empty(0, dtype=object)] * 2
+        served = self.frame["bundle"].fillna("").to_numpy(dtype=object)[self.rows]
+        arm = self.candidate[self.units]
+        return [served[~arm], served[arm]]
+
     def of(self, outcome: Outcome) -> PerUnit:
         """The outcome summed per unit."""
         values, young = values_of(self.frame, outcome)[self.rows], self.time_s > self.now_s - outcome.maturity_s
@@ -173,15 +197,14 @@ class Enrolled:
         if outcome.quantile is not None:
             base = values[known & ~arm]
             threshold = outcome.factor * float(np.quantile(base, outcome.quantile)) if base.size else None
-            values = values > threshold if threshold is not None else np.full(len(values), np.nan)
+            values = np.where(np.isnan(values), np.nan, (values > (threshold or 0.0)).astype(float))
         if outcome.per == "unit":  # what was not seen of a mature unit is 0
             values, known = np.where(known, values, 0.0), ~young
         codes, n = self.units[known], len(self.candidate)
-        sums = np.bincount(codes, weights=values[known].astype(float), minlength=n)
-        counts = np.bincount(codes, minlength=n).astype(float)
+        sums = np.asarray(np.bincount(codes, weights=values[known], minlength=n), dtype=np.float64)
+        counts = np.asarray(np.bincount(codes, minlength=n), dtype=np.float64)
         some = counts > 0
-        if outcome.per == "unit":
-            counts = some.astype(float)
+        counts = counts.clip(max=1.0) if outcome.per == "unit" else counts
         mature = np.bincount(self.units[~young], minlength=n) > 0
         arms = (ArmUnits(sums[keep], counts[keep]) for keep in (some & ~self.candidate, some & self.candidate))
         return PerUnit(

@@ -54,10 +54,11 @@ def named_baseline(rules: Against, name: str, folder: Path, root: Path | None = 
         return None
     if _is_file(rules.baseline):
         return _bundle_file(folder, rules.baseline)
-    registry = open_registry(root)
-    model = registry.model(name)
-    if model is not None and rules.baseline in model.aliases:
-        return read_bundle(registry, resolve(registry, f"{name}@{rules.baseline}"))
+    if store_exists(root):
+        registry = open_registry(root)
+        model = registry.model(name)
+        if model is not None and rules.baseline in model.aliases:
+            return read_bundle(registry, resolve(registry, f"{name}@{rules.baseline}"))
     return None if rules.baseline_file in (None, "none") else _bundle_file(folder, str(rules.baseline_file))
 
 
