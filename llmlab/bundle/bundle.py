@@ -23,7 +23,8 @@ from llmlab.base.errors import FileRuleError
 from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model, to_yaml
 from llmlab.bundle.pinning import Pinning, judge_pin
-from llmlab.bundle.prompt import LARGEST_INTEGER, LARGEST_TEMPLATE_CHARS, Frozen, Prompt, frozen_json, placeholders
+from llmlab.bundle.prompt import LARGEST_INTEGER, LARGEST_TEMPLATE_CHARS, Frozen, Prompt, frozen_json
+from llmlab.bundle.template import placeholders
 
 __all__ = [
     "Bundle",

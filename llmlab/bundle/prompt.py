@@ -1,20 +1,16 @@
-"""The prompt of a bundle and how a case is filled into it: sandboxed Jinja2, one pass, nothing undefined."""
+"""The prompt of a bundle as an immutable value, and the messages that it makes of a case."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Annotated, Any
 
-import jinja2
-import jinja2.meta
 import pydantic
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
 from llmlab.base.documents import Strict
+from llmlab.bundle.template import fill, placeholders
 
 __all__ = [
     "LARGEST_INTEGER",
@@ -22,35 +18,11 @@ __all__ = [
     "Example",
     "Frozen",
     "Prompt",
-    "fill",
     "frozen_json",
-    "placeholders",
 ]
 
 LARGEST_TEMPLATE_CHARS = 1_000_000
 LARGEST_INTEGER = 2**53 - 1  # what RFC 8785 can canonicalise
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox, without the repeats of text (`"a" * 10**9`) and powers that would fill the memory."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**" or not all(isinstance(side, (int, float)) for side in (left, right)):
-            raise SecurityError(f"{operator} is only for the product of two numbers")
-        return super().call_binop(context, operator, left, right)
-
-
-def _finalize(value: Any) -> Any:
-    if callable(value) and not isinstance(value, jinja2.Undefined):
-        raise SecurityError(f"{value.__qualname__} is no value; is a placeholder misspelt?")  # {{ question.title }}
-    return value
-
-
-_ENVIRONMENT = _Sandbox(
-    undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_finalize
-)  # prompts are plain text for a model: nothing here is HTML
 
 
 class _FrozenDict(dict[str, Any]):
@@ -142,40 +114,3 @@ class Prompt(Strict):
             )
         ]
         return (*start, *shots, {"role": "user", "content": fill(self.template, inputs)})
-
-
-@lru_cache(maxsize=512)
-def placeholders(text: str) -> frozenset[str]:
-    """Names that a template needs; ValueError when it is not valid Jinja2.
-
-    >>> sorted(placeholders("{{ question }} {{ passages }}"))
-    ['passages', 'question']
-    """
-    try:
-        return frozenset(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(text)))
-    except jinja2.TemplateSyntaxError as error:
-        raise ValueError(f"line {error.lineno} of the template is not valid Jinja2: {error.message}") from None
-
-
-def fill(text: str, values: Mapping[str, Any]) -> str:
-    """The template with its placeholders filled, once: placeholders inside a value stay literal.
-
-    Raises:
-        ValueError: a placeholder has no value, or the template tries something the sandbox forbids.
-
-    >>> fill("Q: {{ question }}", {"question": "what is {{ secret }}?"})
-    'Q: what is {{ secret }}?'
-    """
-    if "{" not in text:
-        return text
-    try:
-        return _compiled(text).render(values)
-    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"the template cannot be filled: {error}") from None
-
-
-@lru_cache(maxsize=512)
-def _compiled(text: str) -> jinja2.Template:
-    template = _ENVIRONMENT.from_string(text)
-    template.globals = dict(template.globals)  # the chain of maps that Jinja2 makes is slow to copy at each filling
-    return template

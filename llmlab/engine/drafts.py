@@ -18,7 +18,7 @@ import pydantic
 from llmlab.base.display import Chip, Html, Shown, html_note
 from llmlab.base.project import located
 from llmlab.bundle.bundle import Bundle, load_bundles
-from llmlab.bundle.prompt import placeholders
+from llmlab.bundle.template import placeholders
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.checks import PASSAGES, unfilled
 

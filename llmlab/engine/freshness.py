@@ -21,7 +21,7 @@ from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.base.verdict import Conclusion, Verdict
-from llmlab.bundle.prompt import fill
+from llmlab.bundle.template import fill
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.results.scores import CaseGroups

@@ -20,7 +20,7 @@ from llmlab import search
 from llmlab.base.display import Shown
 from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle, ModelRef
-from llmlab.bundle.prompt import fill
+from llmlab.bundle.template import fill
 from llmlab.clients.base import Client, Request, Usage
 from llmlab.clients.call_store import call_key
 from llmlab.engine.app import App, app_identity

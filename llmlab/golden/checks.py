@@ -14,7 +14,7 @@ from typing import Any
 from llmlab.base.errors import DataError, PromptError
 from llmlab.base.private import API_KEY, find_pii, secrets_now
 from llmlab.bundle.bundle import Bundle
-from llmlab.bundle.prompt import fill, placeholders
+from llmlab.bundle.template import fill, placeholders
 from llmlab.golden.cases import Case, GoldenSet
 
 __all__ = ["check_cases", "leaks", "refuse_secrets", "same_requests", "unfilled"]

@@ -23,7 +23,7 @@ import numpy as np
 from llmlab.base.errors import DataError
 from llmlab.base.project import project_root
 from llmlab.bundle.bundle import Bundle, ModelRef
-from llmlab.bundle.prompt import fill
+from llmlab.bundle.template import fill
 from llmlab.clients.base import Generation
 from llmlab.engine.means import CallOptions, Means
 from llmlab.engine.runs import run_by

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
-from llmlab.bundle.prompt import fill
+from llmlab.bundle.template import fill
 from llmlab.golden.cases import GoldenSet
 from llmlab.search.chunking import Chunk
 from llmlab.search.retrievers import Index, retriever_for

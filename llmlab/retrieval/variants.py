@@ -15,7 +15,7 @@ from llmlab.base.display import Interval, Rows, Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle, RetrievalConfig
-from llmlab.bundle.prompt import fill
+from llmlab.bundle.template import fill
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.comparing import compare_tables
 from llmlab.results.comparison import Comparison

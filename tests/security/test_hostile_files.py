@@ -16,7 +16,7 @@ from llmlab.base.yamlfile import read_model
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
 from llmlab.bundle.export import Exported
-from llmlab.bundle.prompt import fill
+from llmlab.bundle.template import fill
 from llmlab.clients.endpoints import load_endpoints
 from llmlab.gate import GatePolicy, Receipt
 from llmlab.golden.cases import Case, GoldenSet
