@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pydantic
 import yaml
@@ -23,8 +23,18 @@ __all__ = ["OfFolder", "parse_yaml", "read_model", "read_yaml", "to_yaml"]
 DEEPEST_NESTING = 100
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
-Lines = dict[tuple[str | int, ...], int]
 One = TypeVar("One")
+
+
+class Written(NamedTuple):
+    """How a value stands in its file: the line it begins on, its own text, and whether that is a block after `|`."""
+
+    line: int
+    text: str = ""
+    is_block: bool = False
+
+
+Places = dict[tuple[str | int, ...], Written]
 
 
 class OfFolder(dict[str, One]):
@@ -38,39 +48,43 @@ class OfFolder(dict[str, One]):
         raise FileRuleError(f"no {name!r} in this folder (there are: {', '.join(self)})", path=self.folder)
 
 
-def parse_yaml(text: str, *, path: str | Path) -> tuple[Any, Lines]:
-    """Plain values and the line of each, keyed by its path such as ("sampling", "temperature").
+def parse_yaml(text: str, *, path: str | Path) -> tuple[Any, Places]:
+    """Plain values and how each is written, keyed by its path such as ("sampling", "temperature").
 
-    >>> parse_yaml("a: {b: 1}", path="x.yaml")
-    ({'a': {'b': 1}}, {(): 1, ('a',): 1, ('a', 'b'): 1})
+    >>> value, places = parse_yaml("a:\\n  b: 1.10", path="x.yaml")
+    >>> value, places["a", "b"]
+    ({'a': {'b': 1.1}}, Written(line=2, text='1.10', is_block=False))
     """
-    lines: Lines = {}
+    places: Places = {}
     loader = yaml.SafeLoader(text)
     try:
         _refuse_tricks(text, path)
         node = loader.get_single_node()
-        return (None if node is None else _value(node, (), lines, loader, path)), lines
+        return (None if node is None else _value(node, (), places, loader, path)), places
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise FileRuleError(
             f"is not YAML ({error.problem})", path=path, line=None if mark is None else mark.line + 1
         ) from None
-    except yaml.YAMLError as error:
-        raise FileRuleError(f"is not YAML ({error})", path=path) from None
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise FileRuleError(
+            f"is not YAML (character {error.character:#x} is not allowed)", path=path, line=line
+        ) from None
     except RecursionError:
         raise FileRuleError("is nested too deeply", path=path) from None
     finally:
         loader.dispose()
 
 
-def read_yaml(path: str | Path) -> tuple[Any, Lines]:
+def read_yaml(path: str | Path) -> tuple[Any, Places]:
     """What `parse_yaml` makes of a file."""
     return parse_yaml(read_text(path), path=path)
 
 
 def read_model(model: type[Model], path: str | Path) -> Model:
     """The file as a pydantic model; the first broken rule is a FileRuleError with file and line."""
-    data, lines = read_yaml(path)
+    data, places = read_yaml(path)
     if not isinstance(data, dict):
         raise FileRuleError("must be a mapping of keys to values", path=path, line=1)
     try:
@@ -78,10 +92,13 @@ def read_model(model: type[Model], path: str | Path) -> Model:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = tuple(first["loc"])
-        rule = _rule(first) + _meant(first, model)
-        while place and place not in lines:  # a key that is missing: the line of what it is missing from
+        exact = place in places
+        while place not in places:  # a key that is missing: the line of what it is missing from
             place = place[:-1]
-        raise FileRuleError(rule, path=path, line=lines.get(place)) from None
+        there = places[place]
+        rule = _rule(first, there.text if exact else "") + _meant(first, model)
+        inside = getattr(first.get("ctx", {}).get("error"), "template_line", 0) if there.is_block else 0
+        raise FileRuleError(rule, path=path, line=there.line + inside) from None
 
 
 def to_yaml(value: Any) -> str:
@@ -103,11 +120,14 @@ def _refuse_tricks(text: str, path: str | Path) -> None:
             raise FileRuleError(f"tags are not allowed: {tag}", path=path, line=line)
 
 
-def _value(node: yaml.Node, place: tuple[str | int, ...], lines: Lines, loader: Any, path: str | Path) -> Any:
+def _value(node: yaml.Node, place: tuple[str | int, ...], places: Places, loader: Any, path: str | Path) -> Any:
     line = node.start_mark.line + 1
-    lines[place] = line
+    if isinstance(node, yaml.ScalarNode):
+        places[place] = Written(line, node.value, node.style == "|")
+    else:
+        places[place] = Written(line)
     if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*place, i), lines, loader, path) for i, item in enumerate(node.value)]
+        return [_value(item, (*place, i), places, loader, path) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -115,9 +135,9 @@ def _value(node: yaml.Node, place: tuple[str | int, ...], lines: Lines, loader: 
             if key_node.tag != "tag:yaml.org,2002:str":
                 raise FileRuleError(f"the key {key!r} must be text; quote it", path=path, line=key_line)
             if key in mapping:
-                first = lines[(*place, key)]
+                first = places[(*place, key)].line
                 raise FileRuleError(f"duplicate key {key!r} (first on line {first})", path=path, line=key_line)
-            mapping[key] = _value(value_node, (*place, key), lines, loader, path)
+            mapping[key] = _value(value_node, (*place, key), places, loader, path)
         return mapping
     try:
         value = loader.construct_object(node)
@@ -130,7 +150,8 @@ def _value(node: yaml.Node, place: tuple[str | int, ...], lines: Lines, loader: 
     return value
 
 
-def _rule(error: Any) -> str:
+def _rule(error: Any, text: str) -> str:
+    """The broken rule; `text` is the value as the file has it."""
     where = ".".join(str(part) for part in error["loc"])
     value = error.get("input")
     if error["type"] == "extra_forbidden":
@@ -138,7 +159,7 @@ def _rule(error: Any) -> str:
     if error["type"] == "missing":
         return f"the key {where!r} is missing"
     if error["type"] == "string_type" and isinstance(value, (int, float)):
-        return f'{where}: {value!r} was read as a {type(value).__name__}; quote it: "{value}"'
+        return f'{where}: {text} was read as a {type(value).__name__}; quote it: "{text}"'
     message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
 

@@ -25,7 +25,7 @@ from llmlab.clients.base import Client, Request, Usage
 from llmlab.clients.call_store import call_key
 from llmlab.engine.app import App, app_identity
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.golden.checks import check_cases, refuse_secrets, same_requests
+from llmlab.golden.checks import check_cases, refuse_secrets, same_requests, unasked
 
 __all__ = ["Call", "DryRun", "Plan", "estimated_tokens", "make_plan", "price_of", "query_of"]
 
@@ -205,10 +205,11 @@ def make_plan(
         raise ValueError("a plan needs client_of, or an app")
     for name, bundle in bundles.items():
         check_cases(bundle, golden, variant=name)
-    if same := same_requests(bundles.values(), golden):
-        warnings.warn(same, RuntimeWarning, stacklevel=4)
+    notes = tuple(filter(None, (unasked(bundles, golden), same_requests(bundles.values(), golden))))
+    for note in notes:
+        warnings.warn(note, RuntimeWarning, stacklevel=4)
     return Plan(
-        notes=(same,) if same else (),
+        notes=notes,
         bundles=bundles,
         golden=golden,
         repeats=repeats,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,10 +18,13 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.template import fill, placeholders
 from llmlab.golden.cases import Case, GoldenSet
 
-__all__ = ["check_cases", "leaks", "refuse_secrets", "same_requests", "unfilled"]
+__all__ = ["check_cases", "leaks", "refuse_secrets", "same_requests", "unasked", "unfilled"]
 
 PASSAGES = "passages"  # what retrieval fills in
 GROUPS_SHOWN = 3
+LEAKS_SHOWN = 20
+
+_SINGLE_BRACES = re.compile(r"(?<!\{)\{ *(\w+) *\}(?!\})")
 
 
 def check_cases(bundle: Bundle, golden: GoldenSet, *, variant: str, bundle_path: str | Path | None = None) -> None:
@@ -36,13 +40,14 @@ def check_cases(bundle: Bundle, golden: GoldenSet, *, variant: str, bundle_path:
         has = f"{_who(case_id, golden)}{_and_more(others)}"
         raise PromptError(f"{place}: {why}, with {has}", variant=variant, case_ids=others)
     if found := leaks(bundle, golden):
-        number, case_id, how = found[0]
-        others = tuple(dict.fromkeys(case_id for _, case_id, _ in found))
+        each = [f"example {number} is {how} case {case_id!r}" for number, case_id, how in found]
+        more = f" and {len(each) - LEAKS_SHOWN:,} more" if len(each) > LEAKS_SHOWN else ""
         raise PromptError(
-            f"{place}: example {number} of the prompt is {how} {_who(case_id, golden)}{_and_more(others)}: "
-            "the model would be shown the answer; take it out of the examples or out of the golden set",
+            f"{place} shows the model answers of the golden set {golden.name!r}: "
+            f"{', '.join(each[:LEAKS_SHOWN])}{more}; "
+            "take them out of the examples or out of the golden set",
             variant=variant,
-            case_ids=others,
+            case_ids=tuple(dict.fromkeys(case_id for _, case_id, _ in found)),
         )
 
 
@@ -138,6 +143,28 @@ def same_requests(bundles: Iterable[Bundle], golden: GoldenSet) -> str:
         f"{len(alike_ids):,} cases send the same request as another ({'; '.join(shown[:GROUPS_SHOWN])}{more}): "
         "they get one answer, so each such group counts as one cluster."
     )
+
+
+def unasked(bundles: Mapping[str, Bundle], golden: GoldenSet) -> str:
+    """A sentence on prompts that leave the case out, or name an input in single braces; "" where none does.
+
+    >>> golden = GoldenSet((Case(id="q1", inputs={"question": "?"}),))
+    >>> unasked({"v1": Bundle.from_prompt("Q: {question}", model="offline/extractive-1")}, golden)
+    "variant 'v1' sends {question} as it stands; write {{ question }} for the case's own"
+    """
+    inputs = {name for case in golden for name in case.inputs}
+    told = []
+    for variant, bundle in bundles.items():
+        used = _used(bundle)
+        single = {*_SINGLE_BRACES.findall(bundle.prompt.system), *_SINGLE_BRACES.findall(bundle.prompt.template)}
+        if meant := sorted((single & inputs) - used):
+            one = meant[0]
+            told.append(f"variant {variant!r} sends {{{one}}} as it stands; write {{{{ {one} }}}} for the case's own")
+        elif inputs and not used & inputs:
+            told.append(
+                f"variant {variant!r} shows the model nothing of the cases (they have: {', '.join(sorted(inputs))})"
+            )
+    return "; ".join(told)
 
 
 def _used(bundle: Bundle) -> frozenset[str]:

@@ -63,10 +63,10 @@ def test_deep_nesting_is_refused(text: str) -> None:
 
 
 def test_the_line_of_every_value_is_known() -> None:
-    data, lines = parse_yaml("a:\n  - 1\n  - b: |\n      text\n", path="x.yaml")
+    data, places = parse_yaml("a:\n  - 1\n  - b: |\n      text\n", path="x.yaml")
     assert data == {"a": [1, {"b": "text\n"}]}
-    assert lines[("a", 0)] == 2
-    assert lines[("a", 1, "b")] == 3
+    assert places["a", 0].line == 2
+    assert places["a", 1, "b"] == (3, "text\n", True)
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
@@ -110,9 +110,10 @@ class _Outer(pydantic.BaseModel):
 @pytest.mark.parametrize(
     ("text", "line", "rule"),
     [
-        ("inner:\n  version: 1.10", 2, 'inner.version: 1.1 was read as a float; quote it: "1.1"'),
-        ("inner:\n  version: 1", 2, "quote it"),
-        ("inner:\n  version: yes", 2, "inner.version"),
+        ("inner:\n  version: 1.10", 2, 'inner.version: 1.10 was read as a float; quote it: "1.10"'),
+        ("inner:\n  version: 0x1F", 2, 'quote it: "0x1F"'),
+        ("inner:\n  version: 1_0", 2, 'quote it: "1_0"'),
+        ("inner:\n  version: yes", 2, 'yes was read as a bool; quote it: "yes"'),
         ('inner:\n  version: "1"\n  sizes: 2', 3, "unknown key 'inner.sizes'"),
         ("inner:\n  size: 2", 2, "the key 'inner.version' is missing"),
         ('inner:\n  version: "1"\n  size: "2"', 3, "inner.size"),

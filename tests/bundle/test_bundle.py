@@ -53,7 +53,7 @@ def bundle(tmp_path: Path) -> Bundle:
 @pytest.mark.parametrize(
     ("old", "new", "line", "rule"),
     [
-        ('version: "1.0.0"', "version: 1.10", 2, 'version: 1.1 was read as a float; quote it: "1.1"'),
+        ('version: "1.0.0"', "version: 1.10", 2, 'version: 1.10 was read as a float; quote it: "1.10"'),
         ('version: "1.0.0"', "version: 1", 2, "quote it"),
         ('version: "1.0.0"', "version: 2024-08-06", 2, "quote it"),
         ('version: "1.0.0"', 'version: "../1"', 2, "version"),
@@ -398,3 +398,20 @@ def test_a_bundle_that_is_not_in_the_folder_is_told_with_those_that_are(tmp_path
     with pytest.raises(FileRuleError, match=r"no 'v9' in this folder \(there are: v1\)"):
         found["v9"]
     assert found.get("v9") is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line"),
+    [
+        ("  template: |\n    Hi\n\n    {{ question.upper() }}\n", 6),
+        ('  template: "{{ question.upper() }}"\n', 3),
+        ("  template: ok\n  system: |-\n    {{ a }}\n    {% macro m() %}{% endmacro %}\n", 6),
+    ],
+)
+def test_a_template_error_names_the_line_of_the_file(prompt: str, line: int, tmp_path: Path) -> None:
+    path = tmp_path / "v1.yaml"
+    rest = "version: 1.0.0\nmodel: {provider: openai, id: gpt-4o-2024-08-06}\n"
+    path.write_text("name: qa\nprompt:\n" + prompt + rest)
+    with pytest.raises(FileRuleError, match="of the template") as told:
+        Bundle.load(path)
+    assert (told.value.path, told.value.line) == (path, line)

@@ -31,11 +31,11 @@ def test_a_prompt_that_every_case_fills_is_ready() -> None:
     [
         ("{{ questoin }}", "did you mean {{ question }}?"),
         ("{{ question }} {{ tone }}", "'tone'"),
-        ("{{ question", "line 1 of the template is not valid Jinja2"),
+        ("{{ question", "line 1 of the template: is not valid Jinja2"),
         ("", "at least 1 character"),
         ("{{ question }} {{ passages }}", "passages need a `retrieval:`"),
         ("{{ question | nosuch }}", "nosuch"),
-        ("{{ 10 ** 9999 ** 9 }}", "cannot be filled"),
+        ("{{ 10 ** 9999 ** 9 }}", "line 1 of the template"),
     ],
 )
 def test_what_keeps_a_prompt_from_being_run_is_named(template: str, said: str) -> None:

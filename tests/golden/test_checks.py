@@ -7,7 +7,7 @@ import pytest
 from llmlab.base.errors import PromptError
 from llmlab.bundle.bundle import Bundle
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.golden.checks import check_cases, leaks, unfilled
+from llmlab.golden.checks import check_cases, leaks, unasked, unfilled
 
 RETRIEVAL = {"corpus": {"package": "pandas"}}
 
@@ -94,8 +94,32 @@ def test_an_example_that_is_a_golden_case_leaks(example: str, how: str | None) -
     if how:
         with pytest.raises(PromptError) as error:
             check_cases(bundle, cases("Something else?", "How do I drop rows?"), variant="v1", bundle_path="v1.yaml")
-        for part in ("'v1'", "v1.yaml", "example 2", how, "'q2'", "'golden'", "take it out"):
+        for part in ("'v1'", "v1.yaml", "example 2", how, "'q2'", "'golden'", "take them out"):
             assert part in str(error.value)
+
+
+def test_every_case_that_an_example_gives_away_is_listed() -> None:
+    golden = cases("a", "b", "c")
+    with pytest.raises(PromptError) as error:
+        check_cases(asks("{{ question }}", examples=examples("C!", "x", "a")), golden, variant="v1")
+    assert "example 1 is nearly the same as case 'q3', example 3 is the same as case 'q1'" in str(error.value)
+    assert error.value.case_ids == ("q3", "q1")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("Answer well.", "shows the model nothing of the cases (they have: question)"),
+        ("Q: {question}", "sends {question} as it stands; write {{ question }}"),
+        ("{{ lang | default('en') }}: { question }", "sends {question} as it stands"),
+        ("{{ question }} as {answer} or {question}", ""),
+        ('{"json": {{ question | tojson }}}', ""),
+    ],
+)
+def test_a_prompt_that_leaves_the_case_out_is_told(template: str, said: str) -> None:
+    found = unasked({"v1": asks(template), "v2": asks("{{ question }}")}, cases("a"))
+    assert (said in found) if said else found == ""
+    assert "v2" not in found
 
 
 def test_only_the_inputs_that_the_prompt_uses_are_compared() -> None:
