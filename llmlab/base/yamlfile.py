@@ -123,7 +123,7 @@ def _refuse_tricks(text: str, path: str | Path) -> None:
 def _value(node: yaml.Node, place: tuple[str | int, ...], places: Places, loader: Any, path: str | Path) -> Any:
     line = node.start_mark.line + 1
     if isinstance(node, yaml.ScalarNode):
-        places[place] = Written(line, node.value, node.style == "|")
+        places[place] = Written(line, node.value, vars(node)["style"] == "|")
     else:
         places[place] = Written(line)
     if isinstance(node, yaml.SequenceNode):

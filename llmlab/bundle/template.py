@@ -288,16 +288,13 @@ def _growth(context: Context, name: str, value: Any, args: tuple[Any, ...], opti
         if isinstance(amount, int) and not 0 <= amount <= 20:
             raise SecurityError(f"{name}({amount}) must be between 0 and 20")
     elif name == "join":
-        separator = len(str(argument(0, "d", "")))
-        value = [_paid(context, one, separator) for one in value]
+        separator, items = len(str(argument(0, "d", ""))), value
+        value = []
+        for item in items:
+            _spend(context, separator + len(str(_finalize(item))))
+            value.append(item)
     elif name == "string":
         _finalize(value)
-    return value
-
-
-def _paid(context: Context, value: Any, separator: int) -> Any:
-    """An item of what is joined."""
-    _spend(context, separator + len(str(_finalize(value))))
     return value
 
 
