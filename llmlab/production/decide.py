@@ -44,8 +44,7 @@ def decide(
         digests: arm -> the digest of the bundle that it should serve.
         problems: what could not be read of the traces, in a sentence.
     """
-    testers = frozenset(unit for units in policy.overrides.values() for unit in units)
-    units = enrolled(frame, rollout=policy.name, testers=testers, now=now)
+    units = enrolled(frame, policy=policy, now=now)
     readings = tuple(_reading(policy, units, kind, outcome) for kind, outcome in policy.outcomes)
     reasons = (*_invalid(policy, units), *_other_bundles(units, digests))
     action, ended = _action(policy, readings, over=_plan_is_over(policy, sum(units.n_units), units.days))

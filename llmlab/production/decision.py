@@ -324,9 +324,12 @@ class RolloutReceipt(Shown, Sealed):
         return utc(self.decided_at)
 
     def differences(self, decision: RolloutDecision) -> tuple[str, ...]:
-        """What a decision made again finds otherwise than this receipt says; empty when it confirms it."""
+        """What a decision made again finds otherwise than this receipt says; empty when it confirms it.
+
+        Notes may differ: more requests have come since, which are not analysed.
+        """
         again = decision.receipt()
-        around = {"commit", "dirty", "author", "ci", "versions", "format"}
+        around = {"commit", "dirty", "author", "ci", "versions", "format", "notes"}
         return tuple(
             name
             for name in type(self).model_fields
@@ -364,7 +367,7 @@ def _days(days: float, *, more: bool = False) -> str:
 
 
 def _gaps(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
-    """A row for each condition of a gate on the same metric, in the same scale, over all cases."""
+    """The row of the first condition of a gate on the same metric, in the same scale, over all cases."""
     for condition in receipt.conditions:
         read = reading.change if condition.relative else reading.difference
         same = condition.metric == reading.name.removeprefix("signals.") and condition.category is None
@@ -383,6 +386,7 @@ def _gaps(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
             "gap [90%]": _said(ends, scale, unit),
             "means": "they differ" if ends[1] > 0 or ends[2] < 0 else "not shown to differ",
         }
+        return
 
 
 _ADVICE = {

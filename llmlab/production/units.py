@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from llmlab.base.errors import DataError
-from llmlab.production.policy import Outcome
+from llmlab.production.policy import Outcome, RolloutPolicy
 from llmlab.results.scores import RESOURCE_METRICS, Metric
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.sequential import SplitCheck, linearised_ratio, sequential_split_check
@@ -215,7 +215,7 @@ class Enrolled:
         )
 
 
-def enrolled(frame: pd.DataFrame, *, rollout: str, testers: frozenset[str], now: datetime) -> Enrolled:
+def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> Enrolled:
     """The requests of a rollout up to a moment, by unit.
 
     Raises:
@@ -227,9 +227,12 @@ def enrolled(frame: pd.DataFrame, *, rollout: str, testers: frozenset[str], now:
         raise DataError(f"these traces have no column {absent[0]!r}: a rollout needs {', '.join(NEEDED)}")
     now_s, time_s = now.timestamp(), _seconds(frame["time"])
     arm = frame["arm"].map({"baseline": 0.0, "candidate": 1.0}).to_numpy(dtype=float, na_value=np.nan)
-    ours = (frame["rollout"].fillna("") == rollout).to_numpy(dtype=bool) & ~np.isnan(arm)
+    ours = (frame["rollout"].fillna("") == policy.name).to_numpy(dtype=bool) & ~np.isnan(arm)
     future, units = time_s > now_s, frame["unit_id"].fillna("").astype(str)
-    nobody, tester = (units == "").to_numpy(dtype=bool), units.isin(testers).to_numpy(dtype=bool)
+    nobody, tester = (
+        (units == "").to_numpy(dtype=bool),
+        units.isin([unit for some in policy.overrides.values() for unit in some]).to_numpy(dtype=bool),
+    )
     timeless = np.isnan(time_s)
     keep = ours & ~future & ~nobody & ~tester & ~timeless
     left_out = {
@@ -254,7 +257,7 @@ def enrolled(frame: pd.DataFrame, *, rollout: str, testers: frozenset[str], now:
         candidate=(of_candidate > 0) & ~crossed,
         time_s=time_s[stays],
         now_s=now_s,
-        split=_split(first_s[~crossed], (of_candidate > 0)[~crossed], now_s),
+        split=_split(first_s[~crossed], (of_candidate > 0)[~crossed], now_s=now_s, planned=policy.planned_units),
         n_units=(int((~crossed & (of_candidate == 0)).sum()), int((~crossed & (of_candidate > 0)).sum())),
         n_seen=n,
         crossed=int(crossed.sum()),
@@ -271,12 +274,15 @@ def _seconds(times: Any) -> FloatArray:
     return np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
 
 
-def _split(first_s: FloatArray, candidate: NDArray[np.bool_], now_s: float) -> SplitCheck:
-    """Units by day of their first request and arm, cumulated: one look a day."""
+def _split(first_s: FloatArray, candidate: NDArray[np.bool_], *, now_s: float, planned: int) -> SplitCheck:
+    """Units by day of their first request and arm, cumulated: one look a day.
+
+    A tenth of the planned units as concentration looks for mismatches of the size that so many units can show.
+    """
     days = np.ceil((now_s - first_s) / DAY_S).astype(np.int64)
     last = int(days.max(initial=1))
     new = np.stack([np.bincount(last - days[arm], minlength=last + 1) for arm in (~candidate, candidate)], axis=1)
-    return sequential_split_check(new.cumsum(axis=0), shares=[0.5, 0.5])
+    return sequential_split_check(new.cumsum(axis=0), shares=[0.5, 0.5], concentration=planned / 10)
 
 
 def _newest(first_s: FloatArray, now_s: float) -> float:
