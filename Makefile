@@ -24,13 +24,18 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $(READY)
 
-demo: $(READY)  ## compare variants: run notebook 01 (BASE_URL=... MODEL=... for your own endpoint)
-	@$(BIN)/llmlab run $(NOTEBOOK) $(if $(BASE_URL),-p base_url "$(BASE_URL)") $(if $(MODEL),-p model "$(MODEL)")
+demo: ASKED := $(if $(BASE_URL),-p base_url "$(BASE_URL)") $(if $(MODEL),-p models "$(MODEL)" -p first 20 -p repeats 1 -p temperatures "[]")
+demo: $(READY)  ## compare variants: run notebook 01 (BASE_URL=... MODEL=provider/id: 20 cases on your own endpoint)
+	@test -z "$(BASE_URL)" || test -n "$(MODEL)" || { echo 'BASE_URL needs MODEL=provider/id: the model to ask there'; exit 2; }
+	@$(if $(MODEL),$(BIN)/llmlab run $(NOTEBOOK) $(ASKED) --dry-run,true)
+	@$(BIN)/llmlab run $(NOTEBOOK) $(ASKED)
 	@echo
 	@echo "Next: 'make lab' opens the notebook, 'make ui' shows the logged runs and bundles in MLflow."
 
-lab: $(READY)  ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_compare_variants.ipynb
+lab: $(READY)  ## open copies of the notebooks in JupyterLab (in notebooks/work/; what you changed there stays)
+	@mkdir -p notebooks/work
+	@for each in notebooks/*.ipynb; do test -e "notebooks/work/$${each##*/}" || cp "$$each" notebooks/work/; done
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks/work/01_compare_variants.ipynb
 
 ui: $(READY)  ## open MLflow on the logged runs (PORT=5000)
 	@$(BIN)/llmlab ui --port $(PORT)

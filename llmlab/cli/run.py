@@ -8,17 +8,30 @@ from pathlib import Path
 import click
 
 from llmlab.base.display import plain, text_table
-from llmlab.notebook import NotebookRun, read_notebook, read_parameters, run_notebook, to_junit, to_markdown
+from llmlab.base.project import project_root
+from llmlab.experiment.folder import Asked, Experiment
+from llmlab.notebook import (
+    NotebookRun,
+    parse_parameters,
+    read_notebook,
+    read_parameters,
+    run_notebook,
+    to_junit,
+    to_markdown,
+)
 
 __all__ = ["run"]
 
+COMPARE = "notebooks/01_compare_variants.ipynb"
+
 
 @click.command("run")
-@click.argument("notebook", type=click.Path(path_type=Path))
+@click.argument("notebook", metavar="NOTEBOOK|EXPERIMENT", type=click.Path(path_type=Path))
 @click.option("-p", "--parameter", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Repeatable.")
 @click.option("--output", type=click.Path(path_type=Path), help="Keep the executed notebook here (*.ipynb).")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML here.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write a Markdown summary here.")
+@click.option("--dry-run", is_flag=True, help="Say what its experiment would send and cost, ask nothing, and stop.")
 @click.option("--list", "list_only", is_flag=True, help="List the notebook's parameters and stop.")
 def run(
     notebook: Path,
@@ -27,19 +40,25 @@ def run(
     output: Path | None,
     junit: Path | None,
     markdown: Path | None,
+    dry_run: bool,
     list_only: bool,
 ) -> None:
-    """Execute NOTEBOOK from top to bottom and print its tables.
+    """Execute NOTEBOOK from top to bottom and print its tables; for an EXPERIMENT's folder notebook 01.
 
     Exit code: 0 pass, 1 fail, 3 inconclusive, 2 broken, invalid or a mistake in the call.
     """
+    given = dict(parameters)
+    if notebook.is_dir():
+        notebook, given = project_root() / COMPARE, {"experiment": str(notebook), **given}
     if list_only:
         _list_parameters(notebook)
         return
-    given = dict(parameters)
-    if len(given) < len(parameters):
+    if len(dict(parameters)) < len(parameters):
         twice = next(name for i, (name, _) in enumerate(parameters) if name in dict(parameters[:i]))
         raise ValueError(f"parameter {twice!r} is given twice")
+    if dry_run:
+        click.echo(str(_experiment(notebook, given).dry_run()))
+        return
     for report in (junit, markdown):  # said before an hour of work, not after
         if report is not None and not report.absolute().parent.is_dir():
             raise ValueError(f"the folder of {report} does not exist")
@@ -50,6 +69,14 @@ def run(
         markdown.write_text(to_markdown(done), encoding="utf-8")
     _print(done)
     raise SystemExit(done.exit_code)
+
+
+def _experiment(notebook: Path, given: dict[str, str]) -> Experiment:
+    """The experiment that the notebook would load with these parameters."""
+    declared = read_parameters(read_notebook(notebook), path=notebook)
+    values = {p.name: p.default for p in declared} | parse_parameters(declared, given, path=notebook)
+    asked = {name: values[name] for name in Asked.__annotations__ if name in values}
+    return Experiment.load(values["experiment"], **asked)
 
 
 def _list_parameters(notebook: Path) -> None:

@@ -25,6 +25,7 @@ from llmlab.experiment.settings import Settings, own_scorers, shipped_scorer
 from llmlab.gate.decide import GatePolicy
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels
+from llmlab.judge.grading import score
 from llmlab.judge.judges import Judge
 from llmlab.production.rollout import Rollout
 from llmlab.results.results import Results
@@ -33,6 +34,14 @@ from llmlab.scorers.base import Scorer
 from llmlab.search.corpus import Corpus
 
 __all__ = ["Experiment"]
+
+
+class _Labels(OfFolder[Labels]):
+    def __missing__(self, kind: str) -> Labels:
+        raise FileRuleError(
+            "is not there: label some answers first (notebooks/03c_label_answers.ipynb)",
+            path=Path(self.folder) / f"labels_{kind}.jsonl",
+        )
 
 
 class Asked(TypedDict, total=False):
@@ -118,6 +127,27 @@ class Experiment(Shown):
     def repeats(self) -> int:
         """Answers per variant and case."""
         return self.asked.get("repeats", self.settings.repeats)
+
+    @property
+    def warmest(self) -> Mapping[str, Bundle]:
+        """The bundles at the highest of its temperatures, where answers differ; as they are where it has none."""
+        if not self.temperatures:
+            return self.bundles
+        return {name: bundle.with_(temperature=max(self.temperatures)) for name, bundle in self.bundles.items()}
+
+    def bundle(self, which: str = "") -> Bundle:
+        """A bundle of the folder by its name, or that of a file anywhere (*.yaml); "" = the candidate.
+
+        Raises:
+            ValueError: several `models` were asked for, and one bundle has one.
+        """
+        models = self.asked.get("models", ())
+        if len(models) > 1:
+            raise ValueError(f"models == {list(models)}, must be one: a release has one candidate")
+        if not which.endswith((".yaml", ".yml")):
+            return self.bundles[self._bundle_called(which) if which else self.candidate]
+        loaded = Bundle.load(which)
+        return loaded.with_(model=models[0]) if models else loaded
 
     @cached_property
     def baseline(self) -> str:
@@ -220,11 +250,35 @@ class Experiment(Shown):
         folder = self.path / "judges"
         return OfFolder(folder, {path.stem: Judge.load(path) for path in sorted(folder.glob("*.yaml"))})
 
+    def judge(self, which: str = "", *, model: str = "") -> Judge:
+        """A judge of the folder by its name, or that of a file anywhere (*.yaml), on another model where that is given.
+
+        "" = the first of the folder; FileRuleError where it has none.
+        """
+        if which.endswith((".yaml", ".yml")):
+            judge = Judge.load(which)
+        elif which or self.judges:
+            judge = self.judges[which] if which else next(iter(self.judges.values()))
+        else:
+            raise FileRuleError("has no judge (*.yaml), a rubric and a model to ask", path=self.path / "judges")
+        return judge.with_(model=model) if model else judge
+
+    @property
+    def judges_of_gate(self) -> list[Judge]:
+        """The judges whose metric the gate reads."""
+        return [judge for judge in self.judges.values() if judge.metric in self.gate.metrics]
+
+    def judged(self, results: Results, *judges: Judge, **options: Any) -> Results:
+        """The results with each judge's grades, asked as the folder says; `options` as of `ll.judge.score`."""
+        for judge in judges:
+            results = score(results, judge, **{"base": self.base, "endpoints": self.endpoints, **options})
+        return results
+
     @cached_property
     def labels(self) -> Mapping[str, Labels]:
-        """What people said: `labels_pointwise.jsonl` as "pointwise" and so on, `labels.jsonl` as "labels"."""
-        files = sorted(self.path.glob("labels*.jsonl"))
-        return OfFolder(self.path, {path.stem.removeprefix("labels_"): Labels.load(path) for path in files})
+        """What people said: `labels_pointwise.jsonl` as "pointwise" and so on."""
+        files = sorted(self.path.glob("labels_*.jsonl"))
+        return _Labels(self.path, {path.stem.removeprefix("labels_"): Labels.load(path) for path in files})
 
     @cached_property
     def endpoints(self) -> Addresses:

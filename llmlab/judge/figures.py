@@ -374,8 +374,10 @@ def passport(
     )
 
 
-def verdict(found: JudgePassport, judge: Instrument, *, now: datetime) -> Conclusion:
+def verdict(found: JudgePassport | None, judge: Instrument, *, now: datetime) -> Conclusion:
     """PASS where the passport holds for this judge now, so that a gate may use its scores; else FAIL with reasons.
+
+    INCONCLUSIVE without a passport: nobody has labelled what it judges.
 
     >>> from datetime import UTC
     >>> from llmlab.judge.against_people import calibrate
@@ -385,6 +387,9 @@ def verdict(found: JudgePassport, judge: Instrument, *, now: datetime) -> Conclu
     >>> verdict(passport(calibrate(planted.labels, planted.results), now=now), planted.judge, now=now).word
     'FAIL'
     """
+    if found is None:
+        unmeasured = f"nobody labelled what {judge.metric} judges, so nothing says how far it can be trusted."
+        return Conclusion(word=Verdict.INCONCLUSIVE, sentence=unmeasured)
     check = found.valid(now, judge.digest)
     if check:
         return Conclusion(

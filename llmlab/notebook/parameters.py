@@ -101,6 +101,8 @@ def _checked(name: str, value: Any, known: Mapping[str, Parameter], notebook: st
         raise ValueError(f"{notebook} has no parameter {name!r}; {hint}")
     kinds = _alternatives(ast.parse(known[name].type, mode="eval").body)
     readings = _readings(value) if isinstance(value, str) else [value]
+    if isinstance(value, str) and any(_name(kind) == "list" for kind in kinds):  # a, b; or one
+        readings.append([_readings(part)[0] for part in value.split(",") if part.strip()])
     for kind in sorted(kinds, key=lambda kind: _name(kind) == "str"):  # "7" is a number where a number may stand
         for reading in readings:
             try:

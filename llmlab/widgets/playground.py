@@ -23,6 +23,7 @@ from llmlab.engine.drafts import PromptCheck, check_prompt, edited, next_version
 from llmlab.engine.means import Means
 from llmlab.engine.progress import Progress
 from llmlab.engine.tries import Tries, failing_cases, sample_cases, try_out
+from llmlab.experiment.folder import Experiment
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.scorers.answers import mentions_expected
@@ -45,12 +46,12 @@ class Playground:
 
     def __init__(
         self,
-        bundle: Bundle,
-        golden: GoldenSet,
+        bundle: Bundle | Experiment,
+        golden: GoldenSet | None = None,
         client: Client | None = None,
         *,
-        scorers: Sequence[Scorer | ScoreFunction] = (mentions_expected,),
-        name: str = "baseline",
+        scorers: Sequence[Scorer | ScoreFunction] | None = None,
+        name: str | None = None,
         results: Results | None = None,
         folder: str | Path | None = None,
         size: int = 8,
@@ -60,19 +61,26 @@ class Playground:
         """A form that starts at `bundle`.
 
         Args:
-            bundle: the baseline, called `name` in the report.
+            bundle: the baseline, called `name` in the report; or an experiment, which gives whatever is not named.
             golden: what samples are drawn from.
             client: answers; by default the models' own.
-            scorers: the first one decides which answers became better or worse.
+            scorers: the first one decides which answers became better or worse; by default `mentions_expected`.
             results: of an earlier run, from which failing cases are known before anything was tried.
             folder: where "save" writes the next version; without one nothing can be saved.
             size, seed: of the sample to begin with.
             options: more for `ll.run`: endpoints, store, base, concurrency, budget_usd.
         """
-        self.tries = Tries(baseline=bundle, name=name, golden=golden)
+        if isinstance(bundle, Experiment):
+            exp, name = bundle, name or bundle.baseline
+            bundle, golden, folder = exp.bundles[name], golden or exp.explored, folder or exp.base
+            scorers = scorers or [*sorted(exp.scorers, key=lambda one: one.name != exp.metric)]
+            options = {"endpoints": exp.endpoints, "base": exp.base, **options}
+        if golden is None:
+            raise TypeError("Playground needs an experiment, or a bundle and a golden set")
+        self.tries = Tries(baseline=bundle, name=name or "baseline", golden=golden)
         self.saved: Path | None = None
         self._results, self._folder, self._draft = results, folder, bundle
-        self._scorers = scorers
+        self._scorers = scorers or (mentions_expected,)
         self._thread = threading.Thread()
         self._report, self._stop, self._busy = Report(), threading.Event(), False
         given = {"concurrency": CONCURRENCY, **options, "client": client, "progress": self._tell, "stop": self._stop}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import llmlab as ll
 from llmlab.cli import main
 from llmlab.notebook import run_notebook
 from llmlab.notebook.parameters import read_parameters
@@ -78,7 +79,8 @@ def test_a_newcomer_runs_it_on_their_own_questions_with_three_edits_at_most(proj
         patch.setenv("OPENAI_API_KEY", "canary-key-for-the-test")
         done = run_notebook(mine)
     assert done.exit_code == 0, done
-    assert loopback.stats()["requests"] == 12 * 2 * 2 * 2
+    mine = ll.Experiment.load("experiments/mine")
+    assert loopback.stats()["requests"] == len(mine.explored) * len(mine.variants) * mine.repeats
     kept = Path(done.executed).read_bytes() + Path(done.html).read_bytes()
     assert b"canary-key-for-the-test" not in kept
 
@@ -88,7 +90,7 @@ def test_an_endpoint_that_always_fails_ends_with_2_and_keeps_the_notebook(help_d
     loopback.set(faults={"500": 1.0})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_KEY", "none")
-        done = run_notebook(COMPARE, {"first": "2", "repeats": "1", "base_url": loopback.base_url, "model": "vllm/m"})
+        done = run_notebook(COMPARE, {"first": "2", "repeats": "1", "base_url": loopback.base_url, "models": "vllm/m"})
     assert done.exit_code == 2
     assert Path(done.executed).exists()
 
