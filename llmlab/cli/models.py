@@ -82,7 +82,7 @@ def _run_fallback(catalogue: Catalogue, model: str, path: Path, experiment: Path
     place.unlink(missing_ok=True)
     changed.save(place)
     run = run_notebook(project_root() / RELEASE, {"candidate": str(place), "experiment": str(experiment)})
-    click.echo(f"{plain(changed)}: {run.verdict}. {plain(run.message, None)}")
+    click.echo(f"{plain(changed)}: {run.outcome}. {plain(run.message, None)}")
     click.echo(f"The bundle is {plain(place, None)}, the executed notebook {plain(run.executed, None)}")
     return run.exit_code
 

@@ -91,12 +91,5 @@ def _print(done: NotebookRun) -> None:
     failed = next((cell for cell in done.cells if cell.status == "failed"), None)
     where = f" (cell {failed.number}, {plain(failed.heading)})" if failed else ""
     said = f": {plain(' '.join(done.message.split()), 1000)}" if done.message else ""
-    if not said and _required(done) == "none":
-        said = " (it ran to its end; nothing was required)"
-    click.echo(f"{plain(done.notebook.name)}: {done.verdict}{where}{said}", err=done.exit_code != 0)
+    click.echo(f"{plain(done.notebook.name)}: {done.outcome}{where}{said}", err=done.exit_code != 0)
     click.echo(f"Executed notebook: {plain(done.executed, None)}\nTo read in a browser: {plain(done.html, None)}")
-
-
-def _required(done: NotebookRun) -> object:
-    declared = {p.name: p.default for p in read_parameters(read_notebook(done.notebook), path=done.notebook)}
-    return {**declared, **done.parameters}.get("require")

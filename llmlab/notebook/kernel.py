@@ -67,6 +67,12 @@ def verdict_word(error: GateError) -> Verdict:
 
 
 def _report_verdict(result: Any) -> None:
-    error, path = result.error_in_exec, os.environ.get(VERDICT_FILE)
-    if path and isinstance(error, GateError):
-        Path(path).write_text(json.dumps({"verdict": verdict_word(error), "message": str(error)}), encoding="utf-8")
+    """The verdict that a cell ended with, as an error or as its value; the last one stands."""
+    error, path, told = result.error_in_exec, os.environ.get(VERDICT_FILE), None
+    if isinstance(error, GateError):
+        told = {"verdict": verdict_word(error), "message": str(error), "ended": True}
+    for said in (getattr(result.result, name, None) for name in ("word", "verdict")):
+        if isinstance(said, str) and said in {*Verdict}:
+            told = {"verdict": said, "message": "", "ended": False}
+    if path and told:
+        Path(path).write_text(json.dumps(told), encoding="utf-8")

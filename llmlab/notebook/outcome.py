@@ -35,8 +35,9 @@ class NotebookRun(Shown):
 
     Attributes:
         notebook: the source notebook.
-        verdict: PASS (it ran to its end), FAIL, INCONCLUSIVE or INVALID (its gate said so), or BROKEN.
-        message: why, "" for PASS.
+        verdict: what it came to: PASS, FAIL, INCONCLUSIVE, INVALID, or BROKEN; None where it decides nothing.
+        ended: whether that ended the job: something other than PASS where one was required, or an error.
+        message: why it was ended, "" else.
         parameters: the values that were set from outside.
         executed, html: the kept copies.
         run_id: the MLflow run that stands for it.
@@ -45,7 +46,8 @@ class NotebookRun(Shown):
     """
 
     notebook: Path
-    verdict: Verdict
+    verdict: Verdict | None
+    ended: bool = False
     message: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     executed: Path
@@ -57,14 +59,24 @@ class NotebookRun(Shown):
 
     @property
     def exit_code(self) -> int:
-        """0 pass, 1 fail, 3 inconclusive, 2 broken or invalid."""
-        return self.verdict.exit_code
+        """Of a job that was ended by its verdict: 1 fail, 3 inconclusive, 2 broken or invalid; else 0."""
+        return self.verdict.exit_code if self.ended and self.verdict else 0
+
+    @property
+    def outcome(self) -> str:
+        """The verdict, and what the job did with it."""
+        if self.ended:
+            return str(self.verdict)
+        said = f"; verdict {self.verdict}" if self.verdict else ""
+        free = ", nothing was required" if self.verdict not in (None, Verdict.PASS) else ""
+        return f"ran to its end{said}{free}"
 
     def _rows(self) -> list[dict[str, object]]:
         return [
             {
                 "notebook": self.notebook.name,
-                "verdict": self.verdict.chip,
+                "verdict": self.verdict.chip if self.verdict else "",
+                "job": "ended" if self.ended else "ran to its end",
                 "exit code": self.exit_code,
                 "duration s": round(self.duration_s, 1),
                 "kept as": str(self.html),
@@ -76,10 +88,10 @@ class NotebookRun(Shown):
 
 
 def to_junit(run: NotebookRun) -> str:
-    """JUnit XML with one test per code cell: a verdict is a failure, a broken cell an error, the rest skipped."""
+    """JUnit XML with one test per code cell: a verdict that ended it is a failure, a broken cell an error."""
     counts = {
-        "failures": int(run.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)),
-        "errors": int(run.verdict in (Verdict.BROKEN, Verdict.INVALID)),
+        "failures": int(run.ended and run.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)),
+        "errors": int(run.ended and run.verdict in (Verdict.BROKEN, Verdict.INVALID)),
         "skipped": sum(cell.status == "skipped" for cell in run.cells),
     }
     name, ended = plain(run.notebook.stem), {"type": str(run.verdict), "message": plain(run.message, 500)}
@@ -94,7 +106,7 @@ def to_junit(run: NotebookRun) -> str:
         elif cell.status == "failed":  # line ends stay, XML has no way to hold other control characters
             kind = "failure" if counts["failures"] else "error"
             ET.SubElement(case, kind, ended).text = "\n".join(plain(line, None) for line in cell.error.splitlines())
-    if not any(cell.status == "failed" for cell in run.cells) and run.verdict != Verdict.PASS:  # no cell is to blame
+    if not any(cell.status == "failed" for cell in run.cells) and run.ended:  # no cell is to blame
         case = ET.SubElement(suite, "testcase", {"classname": name, "name": "notebook", "time": "0"})
         ET.SubElement(case, "error", ended)
         suite.set("tests", str(len(run.cells) + 1))
@@ -104,7 +116,7 @@ def to_junit(run: NotebookRun) -> str:
 
 def to_markdown(run: NotebookRun) -> str:
     """The summary that a pull request or a job page shows: verdict, reason, tables, parameters, where it is kept."""
-    lines = [f"## {markdown(run.notebook.stem)}: {run.verdict}", ""]
+    lines = [f"## {markdown(run.notebook.stem)}: {run.outcome}", ""]
     if run.message:
         lines += [markdown_block(run.message, language="text"), ""]
     for table in run.tables:

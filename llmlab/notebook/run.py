@@ -64,13 +64,14 @@ def run_notebook(
             store.log_params(run_id, {name: scrub(str(value))[:LONGEST_PARAM_CHARS] for name, value in values.items()})
             environment = {NOTEBOOK_RUN_ID: run_id, NOTEBOOK: _name(path, root)}
             started = time.monotonic()
-            verdict, message = _execute(
+            verdict, ended, message = _execute(
                 notebook, values, executed, root=root, environment=environment, progress=progress
             )
             duration_s, kept = time.monotonic() - started, json.loads(executed.read_text(encoding="utf-8"))
             run = NotebookRun(
                 notebook=path,
                 verdict=verdict,
+                ended=ended,
                 message=message,
                 parameters=values,
                 executed=executed,
@@ -84,7 +85,7 @@ def run_notebook(
         except BaseException as error:
             store.close_after(run_id, error)
             raise
-        store.close_runs_of(run_id, "FINISHED" if verdict == Verdict.PASS else "FAILED")
+        store.close_runs_of(run_id, "FAILED" if ended else "FINISHED")
     return run
 
 
@@ -114,8 +115,8 @@ def _execute(
     root: Path,
     environment: Mapping[str, str],
     progress: bool,
-) -> tuple[Verdict, str]:
-    """Verdict and message."""
+) -> tuple[Verdict | None, bool, str]:
+    """The verdict, whether it ended the job, and why."""
     import papermill
     from jupyter_core.utils import ensure_event_loop
     from nbclient.exceptions import CellControlSignal, DeadKernelError
@@ -143,17 +144,24 @@ def _execute(
             ensure_event_loop().set_exception_handler(lambda _loop, _context: None)  # the cell's task dies unheard
             raise
         except (DeadKernelError, CellControlSignal) as error:
-            return Verdict.BROKEN, f"the kernel ended: {scrub(str(error))}"
-    return Verdict.PASS, ""
+            return Verdict.BROKEN, True, f"the kernel ended: {scrub(str(error))}"
+        told = _told(verdict_file)
+    return (Verdict(told["verdict"]) if told else None), False, ""
 
 
-def _verdict_of(error: Any, verdict_file: Path) -> tuple[Verdict, str]:
-    if verdict_file.exists():
-        told = json.loads(verdict_file.read_text(encoding="utf-8"))
-        return Verdict(told["verdict"]), scrub(told["message"])
+def _told(verdict_file: Path) -> dict[str, Any]:
+    """What the kernel wrote of the last verdict, {} where there was none."""
+    told: dict[str, Any] = json.loads(verdict_file.read_text(encoding="utf-8")) if verdict_file.exists() else {}
+    return told
+
+
+def _verdict_of(error: Any, verdict_file: Path) -> tuple[Verdict, bool, str]:
+    told = _told(verdict_file)
+    if told.get("ended"):
+        return Verdict(told["verdict"]), True, scrub(told["message"])
     if error.ename == GateError.__name__:  # the extension did not load: the text still says it
-        return verdict_word(GateError(error.evalue)), scrub(error.evalue)
-    return Verdict.BROKEN, scrub(f"{error.ename}: {error.evalue}")
+        return verdict_word(GateError(error.evalue)), True, scrub(error.evalue)
+    return Verdict.BROKEN, True, scrub(f"{error.ename}: {error.evalue}")
 
 
 def _tables(notebook: Mapping[str, Any]) -> Iterator[str]:
@@ -192,7 +200,12 @@ def _keep(store: Store, run: NotebookRun) -> None:
     with reported(f"the executed notebook cannot be logged (it is kept as {run.executed})"):
         for file in (run.executed, run.html):
             store.client.log_artifact(run.run_id, str(file), "notebook")
-        tags = {"llmlab.verdict": run.verdict, "llmlab.message": run.message[:500], COMPLETION_TAG: "whole"}
+        tags = {
+            "llmlab.verdict": run.verdict or "none",
+            "llmlab.outcome": run.outcome,
+            "llmlab.message": run.message[:500],
+            COMPLETION_TAG: "whole",
+        }
         for key, value in tags.items():
             store.client.set_tag(run.run_id, key, value)
         store.client.log_metric(run.run_id, "duration_s", run.duration_s)

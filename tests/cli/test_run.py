@@ -96,8 +96,11 @@ time.sleep(600)
 
 
 @pytest.mark.slow
-def test_a_job_of_which_nothing_was_required_says_so(project):
-    """PASS under a table that says INCONCLUSIVE would be read as its verdict."""
-    path = write(project / "01.ipynb", code('require: str = "none"', "parameters"), code("1 + 1"))
-    assert "01.ipynb: PASS (it ran to its end; nothing was required)" in call(path).output
-    assert "nothing was required" not in call(path, "-p", "require", "pass").output
+def test_a_verdict_that_nothing_was_required_of_is_told_as_what_it_is(project):
+    """And a notebook without a verdict has none."""
+    ending = "from llmlab.results import Conclusion, Verdict\nConclusion(word=Verdict(verdict), sentence='because')"
+    path = write(project / "01.ipynb", code('verdict: str = ""\nrequire: str = "none"', "parameters"), code(ending))
+    said = call(path, "-p", "verdict", "INCONCLUSIVE")
+    assert "01.ipynb: ran to its end; verdict INCONCLUSIVE, nothing was required" in said.output
+    assert said.exit_code == 0
+    assert "01.ipynb: ran to its end\n" in call(write(project / "01.ipynb", code("1 + 1"))).output

@@ -27,7 +27,7 @@ def run_of(verdict="FAIL", *, cells=None, **facts):
             CellRun(number=3, heading="Log", status="skipped"),
         ),
     }
-    return NotebookRun(verdict=Verdict(verdict), **{**given, **facts})
+    return NotebookRun(verdict=Verdict(verdict), **{"ended": verdict != "PASS", **given, **facts})
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,15 @@ def test_a_pass_has_no_failure():
     done = (CellRun(number=1, heading="Run", status="completed"),)
     suite = ET.fromstring(to_junit(run_of("PASS", cells=done)).encode())
     assert (suite.attrib["failures"], suite.attrib["errors"]) == ("0", "0")
+
+
+def test_a_verdict_and_what_the_job_did_with_it_are_two_things():
+    """Nothing was required: the job ran to its end, and its verdict is no PASS for that."""
+    run = run_of("FAIL", ended=False, message="", cells=(CellRun(number=1, heading="Run", status="completed"),))
+    assert (run.exit_code, run.outcome) == (0, "ran to its end; verdict FAIL, nothing was required")
+    assert ET.fromstring(to_junit(run).encode()).attrib["failures"] == "0"
+    assert run.outcome in to_markdown(run)
+    assert run_of("PASS").outcome == "ran to its end; verdict PASS"
 
 
 def test_a_kernel_that_died_is_an_error_of_the_notebook():
