@@ -172,6 +172,31 @@ class HttpClient:
         """The cost of so many tokens, None where the price is not known."""
         return price_usd(model, usage, overrides={str(model): self._prices} if self._prices else None)
 
+    @property
+    def wire(self) -> WireFormat:
+        """How requests look on their way out, and replies on their way in."""
+        return self._wire
+
+    async def fetch(
+        self, method: str, path: str, *, data: bytes | None = None, content_type: str = "application/json"
+    ) -> bytes:
+        """What the first endpoint answers under another path, with its key; CallError where it is not status 200."""
+        access = self.accesses[0]
+        headers = {**self._wire.fields(access), "Content-Type": content_type}
+        headers |= access.key_fields(self._wire.key_header(access))
+        session, url = self._session(), f"{access.base_url}{path}"
+        try:
+            async with session.request(
+                method, url, data=data, headers=headers, allow_redirects=False, proxy=self._proxies[access.base_url]
+            ) as response:
+                body = await response.read()
+                if response.status != 200:
+                    raise self._failure(response, body.decode("utf-8", "replace"), access)
+                return body
+        except aiohttp.ClientError as error:
+            told = excerpt(f"{type(error).__name__} {error}", secrets=self._lanes.secrets, limit=200)
+            raise TransportError(f"{access.base_url}: {told}") from None
+
     async def aclose(self) -> None:
         """Close the connections of the running loop, and drop those of loops that are gone.
 

@@ -242,6 +242,7 @@ class DryRun(Shown):
     output_tokens_at_most: tuple[int | None, ...]
     cost_usd_at_most: tuple[Decimal | None, ...]
     pinned: tuple[bool, ...]
+    batched: bool = False  # whether every model has a batch API, at half the price
     texts_to_embed: int = 0
     embedding_cost_usd: Decimal | None = Decimal(0)
     notes: tuple[str, ...] = ()
@@ -257,10 +258,18 @@ class DryRun(Shown):
         known = [cost for cost in costs if cost is not None]
         return sum(known, Decimal(0)) if len(known) == len(costs) else None
 
+    @property
+    def batch_cost_usd_at_most(self) -> Decimal | None:
+        """The same through the providers' batch API, within a day; None where one has none or a price is unknown."""
+        total = self.total_cost_usd_at_most
+        return None if total is None or not self.batched else total / 2
+
     def _sentence(self) -> str:
         total = self.total_cost_usd_at_most
         why = "no max_tokens bounds it" if None in self.output_tokens_at_most else "a model has no known price"
         cost = f"an unknown amount ({why})" if total is None else f"at most ${total:,.2f}"
+        if batch := self.batch_cost_usd_at_most:
+            cost += f", or ${batch:,.2f} overnight (`llmlab batch`)"
         stored = sum(self.stored)
         said = f"{counted(sum(self.calls) - stored, 'call')} to send ({stored:,} stored already), costing {cost}."
         return " ".join([f"{said}{self._embedded()}", *self.notes])

@@ -37,8 +37,9 @@ from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
 
-__all__ = ["dry_run", "run", "run_by"]
+__all__ = ["dry_run", "planned", "run", "run_by"]
 
+BATCHED = frozenset({"openai", "anthropic"})  # providers with a batch API at half the price
 INTERRUPTED = "The run was interrupted; the same call goes on from here."
 SCORING_INTERRUPTED = "Scoring was interrupted, so there are no scores; the same call scores the stored answers."
 
@@ -260,6 +261,8 @@ def dry_run(
         input_tokens=tuple(tokens.values()),
         output_tokens_at_most=tuple(None if limit is None else limit * per_variant for limit in limits),
         cost_usd_at_most=tuple(costs),
+        batched=all(bundle.model.provider in BATCHED for bundle in plan.bundles.values())
+        and all(hasattr(client, "fetch") for client in plan.clients.values()),
         pinned=tuple(bool(bundle.model.pinned) for bundle in plan.bundles.values()),
     )
 
@@ -296,6 +299,15 @@ def _plan(
         base=means.folder,
         embedder_of=lambda model: embedder_of(model, client_of(model)),  # type: ignore[arg-type]  # it checks
     )
+
+
+def planned(means: Means, variants: Mapping[str, Bundle] | Bundle, golden: GoldenSet, *, repeats: int) -> Plan:
+    """The calls that `run` would make; what searches by embeddings embeds what it needs."""
+
+    def embedder_of(model: ModelRef, client: search.EmbeddingClient) -> search.Embedder:
+        return search.Embedder(model, client=client, store=means.store)
+
+    return _plan(means, variants, golden, repeats=repeats, app=None, embedder_of=embedder_of)
 
 
 def _left_after_embedding(plan: Plan, embedders: Mapping[str, search.Embedder], budget: Decimal) -> Decimal:

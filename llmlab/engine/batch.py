@@ -1,0 +1,395 @@
+"""Overnight at half the price: the calls of a run as files for a provider's batch API, and its answers in the store.
+
+`write_batches` makes the plan of the same `run` and writes the calls that are not stored; each is named by its call
+key. `send_batches` uploads them, `read_batches` fetches what is done, in any order, into the call store. The normal run
+replays them then: no second way through the code, and a batch that fails half-way has lost nothing. Sources:
+https://platform.openai.com/docs/guides/batch and https://platform.claude.com/docs/en/docs/build-with-claude/batch-processing
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from llmlab.base.background import run_in_background
+from llmlab.base.display import Chip, Shown
+from llmlab.base.documents import Strict, json_lines, read_bytes, write_whole
+from llmlab.base.errors import DataError, FileRuleError, LlmlabError
+from llmlab.base.numbers import counted
+from llmlab.base.private import excerpt, secrets_now
+from llmlab.bundle.bundle import Bundle, ModelRef
+from llmlab.clients.access import KeyHeader
+from llmlab.clients.anthropic import AnthropicClient
+from llmlab.clients.base import Generation, Request, Usage
+from llmlab.clients.call_store import CallStore
+from llmlab.clients.http import HttpClient
+from llmlab.clients.openai import OpenAIClient
+from llmlab.clients.wire import read_json, refused_generation
+from llmlab.engine.means import Means
+from llmlab.engine.plan import Call, estimated_tokens
+from llmlab.engine.runs import planned
+from llmlab.golden.cases import GoldenSet
+
+__all__ = ["Batches", "read_batches", "send_batches", "write_batches"]
+
+PRICE_FACTOR = Decimal("0.5")  # of both providers
+MOST_CALLS, MOST_BYTES = 50_000, 200_000_000  # OpenAI's limits; Anthropic's are higher
+POLL_EVERY_S = 30.0
+LIST, REQUESTS = "batches.json", "requests.jsonl"
+DONE = frozenset({"completed", "ended", "expired", "cancelled", "canceled", "failed"})
+
+
+class BatchFile(Strict):
+    """One file of calls: all to one model at one address.
+
+    Attributes:
+        file, calls, model: its name, how many calls it has, and to whom they go (`provider/id`).
+        wire: "chat" for chat completions, "messages" for Anthropic's.
+        base_url, key_env, key_header: where it is sent, and the NAME of the variable with the key.
+        usd_at_most: what the calls cost one by one, at most; None = not known.
+        id, state: the provider's; "sending" before it is known, "" before it is sent.
+        stored, failed: answers that came, and calls that got none, by reason.
+    """
+
+    file: str
+    calls: int
+    model: str
+    wire: Literal["chat", "messages"]
+    base_url: str
+    key_env: str | None
+    key_header: KeyHeader
+    usd_at_most: Annotated[Decimal | None, pydantic.Field(strict=False)] = None
+    id: str = ""
+    state: str = ""
+    stored: int = 0
+    failed: Mapping[str, int] = {}
+
+    @property
+    def read(self) -> bool:
+        """Whether what the provider says of every call is known."""
+        return self.stored + sum(self.failed.values()) >= self.calls
+
+    def client(self) -> HttpClient:
+        """Who asks the provider; prices are those of its public list."""
+        kind = AnthropicClient if self.wire == "messages" else OpenAIClient
+        return kind(self.base_url, api_key_env=self.key_env, key_header=self.key_header)
+
+
+class _Listed(Strict):
+    batches: Annotated[tuple[BatchFile, ...], pydantic.Field(strict=False)]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Batches(Shown):
+    """The files of a folder, and how far each is."""
+
+    folder: Path
+    files: tuple[BatchFile, ...]
+    already: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether every file was answered and read."""
+        return all(file.read for file in self.files)
+
+    def save(self) -> Batches:
+        """The same, kept in its folder."""
+        write_whole(self.folder / LIST, _Listed(batches=self.files).model_dump_json(indent=1) + "\n")
+        return self
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Batches:
+        """What `write_batches` wrote and the others kept up to date; FileRuleError where there is nothing."""
+        path = Path(folder) / LIST
+        try:
+            return cls(folder=Path(folder), files=_Listed.model_validate_json(read_bytes(path)).batches)
+        except pydantic.ValidationError as error:
+            raise FileRuleError(f"is no list of batches ({error.error_count()} mistakes)", path=path) from None
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "file": file.file,
+                "model": file.model,
+                "calls": file.calls,
+                "one by one, at most (USD)": file.usd_at_most,
+                "as a batch (USD)": None if file.usd_at_most is None else file.usd_at_most * PRICE_FACTOR,
+                "state": Chip(file.state or "written", "good" if file.stored == file.calls else "unsure"),
+                "answers stored": file.stored,
+                "no answer": "; ".join(f"{n} x {why}" for why, n in file.failed.items()),
+            }
+            for file in self.files
+        ]
+
+    def _sentence(self) -> str:
+        calls, stored = sum(file.calls for file in self.files), sum(file.stored for file in self.files)
+        failed = sum(sum(file.failed.values()) for file in self.files)
+        if not calls:
+            return f"Nothing to send: all {counted(self.already, 'call')} are stored already."
+        known = [file.usd_at_most for file in self.files if file.usd_at_most is not None]
+        total = sum(known, Decimal(0))
+        price = (
+            f", at most ${total * PRICE_FACTOR:,.2f} instead of ${total:,.2f}" if len(known) == len(self.files) else ""
+        )
+        told = f"{counted(calls, 'call')} in {counted(len(self.files), 'file')}{price}"
+        if self.done:
+            end = "the same run replays them" if not failed else "the same run replays them and asks the rest again"
+            return f"{told}: {stored:,} answered and stored, {failed:,} without an answer; {end}."
+        return f"{told}: {stored:,} answered so far."
+
+
+def write_batches(
+    variants: Mapping[str, Bundle] | Bundle, golden: GoldenSet, *, folder: str | Path, repeats: int = 1, **options: Any
+) -> Batches:
+    """The calls of `run` that are not stored, in files of at most 50,000 calls and 200 MB, one model each.
+
+    Args:
+        folder: is made; it must not hold batches yet.
+        options: client, endpoints, store and base, as of `run`.
+
+    Raises:
+        DataError: the folder has batches, or a model is reached by a client that speaks neither protocol.
+    """
+    folder = Path(folder)
+    if (folder / LIST).exists():
+        raise DataError(f"{folder} has batches already: read them, or give another folder")
+    means = Means(**options)
+    plan = planned(means, variants, golden, repeats=repeats)
+    clients = {name: client for name, client in plan.clients.items() if isinstance(client, HttpClient)}
+    if others := [name for name in plan.clients if name not in clients]:
+        raise DataError(f"{others[0]}: {plan.clients[others[0]].fingerprint} has no batch API that is known here")
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting: dict[str, list[Call]] = {}
+    already, requests = 0, []
+    with means.calls() as calls:
+        for call in _once(plan.batches()):
+            if call.key in calls.get_many([call.key]):
+                already += 1
+            elif call.request is not None:
+                model, fingerprint = plan.bundles[call.variant].model, plan.clients[call.variant].fingerprint
+                waiting.setdefault(f"{model} {fingerprint}", []).append(call)
+                requests.append(json.dumps({"key": call.key, "request": call.request.to_json()}) + "\n")
+    write_whole(folder / REQUESTS, "".join(requests))
+    files: list[BatchFile] = []
+    for some in waiting.values():
+        client = clients[some[0].variant]
+        for part, lines in _cut(some, client):
+            name = f"{len(files) + 1:03}.jsonl"
+            (folder / name).write_bytes(b"".join(lines))
+            files.append(_file(name, part, client))
+    return Batches(folder=folder, files=tuple(files), already=already).save()
+
+
+def send_batches(folder: str | Path, *, again: bool = False) -> Batches:
+    """Upload every file that was not sent yet, and start its batch; costs money.
+
+    Raises:
+        DataError: a file was being sent when the process ended, so that it may run already: look at the provider's
+            page, and send it with `again` where it is not there.
+    """
+    batches = Batches.load(folder)
+    for place, file in enumerate(batches.files):
+        if file.id:
+            continue
+        if file.state == "sending" and not again:
+            raise DataError(
+                f"{file.file} was being sent when the process ended: look at the provider's list of batches, and send "
+                "it with --again where it is not there"
+            )
+        batches = _with(batches, place, file.model_copy(update={"state": "sending"})).save()
+        found = run_in_background(partial(_sent, batches.folder, file))
+        batches = _with(batches, place, file.model_copy(update=found)).save()
+    return batches
+
+
+def read_batches(folder: str | Path, *, store: str | Path | CallStore | None = None, wait: bool = False) -> Batches:
+    """Put the answers that are there into the call store, and say which calls have none.
+
+    Args:
+        store: as of `run`.
+        wait: ask again every half minute until all are done.
+    """
+    batches = Batches.load(folder)
+    requests = {row["key"]: row["request"] for _, row in json_lines(batches.folder / REQUESTS)}
+    with Means(store=store).calls() as calls:
+        while True:
+            for place, file in enumerate(batches.files):
+                if file.id and not file.read:
+                    state, lines = run_in_background(partial(_fetched, file))
+                    found = file.model_copy(update={"state": state})
+                    batches = _with(batches, place, _kept(found, lines, requests, calls) if state in DONE else found)
+            batches.save()
+            if not wait or all(file.read or not file.id for file in batches.files):
+                return batches
+            run_in_background(partial(asyncio.sleep, POLL_EVERY_S))
+
+
+def _once(batches: Iterator[list[Call]]) -> Iterator[Call]:
+    """Every different call; DataError where a prompt cannot be filled."""
+    seen: set[str] = set()
+    for call in (call for batch in batches for call in batch):
+        if call.problem:
+            raise DataError(call.problem)
+        if call.key not in seen:
+            seen.add(call.key)
+            yield call
+
+
+def _cut(calls: list[Call], client: HttpClient) -> Iterator[tuple[list[Call], list[bytes]]]:
+    """The calls with their lines, in parts that a batch may have."""
+    part: list[Call] = []
+    lines: list[bytes] = []
+    size = 0
+    for call in calls:
+        line = _line(call, client)
+        if part and (len(part) >= MOST_CALLS or size + len(line) > MOST_BYTES):
+            yield part, lines
+            part, lines, size = [], [], 0
+        part.append(call)
+        lines.append(line)
+        size += len(line)
+    if part:
+        yield part, lines
+
+
+def _file(name: str, calls: list[Call], client: HttpClient) -> BatchFile:
+    access, wire = client.accesses[0], client.wire
+    costs = [_usd_at_most(call, client) for call in calls]
+    known = [usd for usd in costs if usd is not None]
+    return BatchFile(
+        file=name,
+        calls=len(calls),
+        model=str(calls[0].request.model) if calls[0].request else "",
+        wire="messages" if wire.name == "messages" else "chat",
+        base_url=access.base_url,
+        key_env=access.key_env,
+        key_header=access.key_header or wire.key_header(access),
+        usd_at_most=sum(known, Decimal(0)) if len(known) == len(costs) else None,
+    )
+
+
+def _line(call: Call, client: HttpClient) -> bytes:
+    if call.request is None:
+        raise ValueError("an application makes its own calls, which no batch can hold")
+    access = client.accesses[0]
+    body = client.wire.body(call.request, name=access.deployment or call.request.model.id, stream=False)
+    if client.wire.name == "messages":
+        line: dict[str, Any] = {"custom_id": call.key, "params": body}
+    else:
+        line = {"custom_id": call.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+    return json.dumps(line).encode("ascii") + b"\n"
+
+
+def _usd_at_most(call: Call, client: HttpClient) -> Decimal | None:
+    if call.request is None or call.request.sampling.max_tokens is None:
+        return None
+    size = sum(estimated_tokens(str(message["content"])) for message in call.request.messages)
+    usage = Usage(input_tokens=size, output_tokens=call.request.sampling.max_tokens)
+    return client.price_usd(call.request.model, usage)
+
+
+async def _sent(folder: Path, file: BatchFile) -> dict[str, str]:
+    """Id and state of the batch that was started."""
+    content, client = (folder / file.file).read_bytes(), file.client()
+    if file.wire == "messages":
+        body = b'{"requests":[' + b",".join(content.splitlines()) + b"]}"
+        reply = read_json(await client.fetch("POST", "/v1/messages/batches", data=body))
+        state = reply.get("processing_status", "in_progress")
+    else:
+        limit = "llmlab-batch-lines"
+        part = f'--{limit}\r\nContent-Disposition: form-data; name="{{}}"{{}}\r\n\r\n'
+        named = part.format("file", f'; filename="{file.file}"\r\nContent-Type: application/jsonl').encode("ascii")
+        form = part.format("purpose", "").encode("ascii") + b"batch\r\n" + named + content
+        sort = f"multipart/form-data; boundary={limit}"
+        data = form + f"\r\n--{limit}--\r\n".encode("ascii")
+        uploaded = read_json(await client.fetch("POST", "/files", data=data, content_type=sort))
+        about = {"input_file_id": uploaded["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        reply = read_json(await client.fetch("POST", "/batches", data=json.dumps(about).encode("ascii")))
+        state = reply.get("status", "validating")
+    await client.aclose()
+    return {"id": str(reply["id"]), "state": str(state)}
+
+
+async def _fetched(file: BatchFile) -> tuple[str, list[Mapping[str, Any]]]:
+    """The state of a batch, and its lines where it is done."""
+    client = file.client()
+    if file.wire == "messages":
+        place = f"/v1/messages/batches/{file.id}"
+        state = str(read_json(await client.fetch("GET", place)).get("processing_status"))
+        places = [f"{place}/results"] if state in DONE else []
+    else:
+        reply = read_json(await client.fetch("GET", f"/batches/{file.id}"))
+        state = str(reply.get("status"))
+        names = [reply.get("output_file_id"), reply.get("error_file_id")] if state in DONE else []
+        places = [f"/files/{name}/content" for name in names if name]
+    bodies = [await client.fetch("GET", place) for place in places]
+    await client.aclose()
+    return state, [read_json(line) for body in bodies for line in body.splitlines() if line.strip()]
+
+
+def _kept(file: BatchFile, lines: list[Mapping[str, Any]], requests: Mapping[str, str], calls: CallStore) -> BatchFile:
+    """The file with how many of its calls were answered; their answers are in the store."""
+    client, secrets, failed = file.client(), secrets_now(), Counter[str]()
+    answers: dict[str, Generation] = {}
+    for line in lines:
+        key = str(line.get("custom_id"))
+        if key not in requests:
+            failed["not of this run"] += 0  # told below by what is missing
+            continue
+        answer = _answer(line, client, Request.from_json(requests[key]).model)
+        if isinstance(answer, str):
+            failed[answer] += 1
+        else:
+            answers[key] = answer.scrubbed(secrets)
+
+    async def store() -> None:
+        await asyncio.gather(*(calls.put(key, Request.from_json(requests[key]), answers[key]) for key in answers))
+
+    run_in_background(store)
+    if silent := file.calls - len(answers) - sum(failed.values()):
+        failed["not in the provider's answer"] = silent
+    return file.model_copy(update={"stored": len(answers), "failed": {why: n for why, n in failed.items() if n}})
+
+
+def _answer(line: Mapping[str, Any], client: HttpClient, model: ModelRef) -> Generation | str:
+    """The answer in a line, at half the price; or why there is none."""
+    if "result" in line:  # Anthropic's
+        result = _mapping(line["result"])
+        if result.get("type") != "succeeded":
+            error = _mapping(_mapping(result.get("error")).get("error"))
+            return f"{result.get('type')}{': ' if error else ''}{excerpt(str(error.get('message', '')), limit=80)}"
+        status, body = 200, _mapping(result.get("message"))
+    else:
+        response = _mapping(line.get("response"))
+        status, body = int(response.get("status_code") or 0), _mapping(response.get("body"))
+        if not response:
+            error = _mapping(line.get("error"))
+            return excerpt(str(error.get("code") or error.get("message") or "no response"), limit=80)
+    if status != 200:
+        refused = refused_generation(status, json.dumps(body))
+        return refused or excerpt(f"status {status}: {_mapping(body.get('error')).get('message', '')}", limit=80)
+    try:
+        answer = client.wire.read_answer(body)
+    except LlmlabError as error:
+        return excerpt(str(error), limit=80)
+    usd = client.price_usd(model, answer["usage"])
+    return Generation(**answer, cost_usd=None if usd is None else usd * PRICE_FACTOR)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _with(batches: Batches, place: int, file: BatchFile) -> Batches:
+    files = [*batches.files]
+    files[place] = file
+    return replace(batches, files=tuple(files))
