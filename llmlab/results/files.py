@@ -33,7 +33,7 @@ __all__ = ["Manifest", "Parts", "Shard", "joined", "read_attributes", "write_att
 
 FORMAT = "llmlab-results-1"
 _FACTS = ("golden_digest", "index_digests", "complete", "failed_share_allowed", "notes", "created_at")
-PART, CASES, MANIFEST = "part.parquet", "cases.parquet", "manifest.json"
+PART, SCORES, CASES, MANIFEST = "part.parquet", "scores.parquet", "cases.parquet", "manifest.json"
 _TEXT_COLUMNS = ("text", "retrieved", "tool_calls", "explanations", "steps", "system_fingerprint")
 TEXTS_APART = "The texts stay in the parts: `show` reads those of one case from there."
 
@@ -121,23 +121,25 @@ def write_part(folder: Path, attributes: Mapping[str, Any], *, places: Mapping[s
 
     (folder / MANIFEST).unlink(missing_ok=True)
     write_attributes(folder / PART, attributes)
-    cases = list(attributes["golden"])
+    frame, cases = attributes["frame"], list(attributes["golden"])
+    light = frame.drop(columns=[name for name in _TEXT_COLUMNS if name in frame.columns])
+    light["call_key"] = _short_keys(frame["call_key"])
+    _write_frame(light, folder / SCORES, about={**_about(attributes), "cases": None, "golden": None})
     columns = {
         "case_id": [case.id for case in cases],
         "place": [places[case.id] for case in cases],
-        "cluster": [case.cluster for case in cases],
+        "cluster": pa.array([case.cluster for case in cases], pa.string()),
         "weight": [case.weight for case in cases],
-        "tags": [list(case.tags) for case in cases],
+        "tags": pa.array([json.dumps(case.tags) for case in cases]).dictionary_encode(),
     }
-    types = {"cluster": pa.string(), "tags": pa.list_(pa.string())}
     with whole_file(folder / CASES) as part:
-        pq.write_table(pa.table({name: pa.array(v, types.get(name)) for name, v in columns.items()}), part)
+        pq.write_table(pa.table(columns), part)
     manifest.model_copy(
         update={
             "indexes": dict(attributes["index_digests"]),
             "rows": len(attributes["frame"]),
             "complete": attributes["complete"],
-            "files": {name: _sha256_of(folder / name) for name in (PART, CASES)},
+            "files": {name: _sha256_of(folder / name) for name in (PART, SCORES, CASES)},
         }
     ).save(folder / MANIFEST)
 
@@ -229,22 +231,17 @@ def _with_texts(parts: Sequence[tuple[Path, Manifest]], cases: pd.DataFrame) -> 
 
 
 def _without_texts(parts: Sequence[tuple[Path, Manifest]], cases: pd.DataFrame, folder: Path) -> dict[str, Any]:
-    import pyarrow.parquet as pq
-
-    first, *others = [pq.ParquetFile(place / PART) for place, _ in parts]
-    columns = [name for name in first.schema_arrow.names if name not in _TEXT_COLUMNS]
-    about = [json.loads(file.schema_arrow.metadata[b"llmlab"]) for file in (first, *others)]
-    known = [_attributes({**one, "cases": None, "golden_digest": ""}) for one in about]
-    frames = []
-    for file in (first, *others):
-        frame = file.read(columns=columns).to_pandas()
-        frame["call_key"] = _short_keys(frame["call_key"])
-        frames.append(frame)
-    frame = _in_order(frames, cases, known[0]["bundles"])
-    ids = tuple(cases["case_id"])
-    clusters, weights = cases["cluster"].tolist(), cases["weight"].to_numpy()
-    groups = CaseGroups.of_columns(clusters, tags=map(tuple, cases["tags"]), weights=weights)
-    parts_of = Parts(folder, len(parts), ids, groups)
+    read = [_read_frame(place / SCORES) for place, _ in parts]
+    known = [_attributes({**about, "golden_digest": ""}) for _, about in read]
+    frame = _in_order([frame for frame, _ in read], cases, known[0]["bundles"])
+    of_case = cases["tags"].cat
+    kinds = [tuple(json.loads(text)) for text in of_case.categories]
+    groups = CaseGroups.of_columns(
+        list(cases["cluster"].to_numpy(dtype=object)),
+        tags=[kinds[code] for code in of_case.codes],
+        weights=cases["weight"].to_numpy(),
+    )
+    parts_of = Parts(folder, len(parts), tuple(cases["case_id"].to_numpy(dtype=object)), groups)
     facts = _facts(known)
     return {**facts, "frame": frame, "golden": None, "parts": parts_of, "notes": (*facts["notes"], TEXTS_APART)}
 
@@ -278,14 +275,15 @@ def _in_order(frames: Sequence[pd.DataFrame], cases: pd.DataFrame, variants: Map
 
 
 def _cases(paths: Sequence[Path]) -> pd.DataFrame:
-    import pandas as pd
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    cases: pd.DataFrame = pd.concat([pq.read_table(path).to_pandas() for path in paths], ignore_index=True)
-    return cases.sort_values("place", ignore_index=True)
+    table = pa.concat_tables([pq.read_table(path) for path in paths]).unify_dictionaries()
+    cases: pd.DataFrame = table.sort_by("place").to_pandas()
+    return cases
 
 
-def _short_keys(keys: pd.Series) -> NDArray[np.int64]:
+def _short_keys(keys: pd.Series[str]) -> NDArray[np.int64]:
     """The first 60 bits of each call key, 0 where there is none: enough to see which rows are the same answer."""
     return np.fromiter((int(key[:15], 16) if key else 0 for key in keys), dtype=np.int64, count=len(keys))
 
@@ -310,10 +308,15 @@ def _sha256_of(path: Path) -> str:
 
 def write_attributes(path: str | Path, attributes: Mapping[str, Any]) -> Path:
     """The path, with the rows of the frame and everything else of the results' attributes written to it."""
+    return _write_frame(attributes["frame"], Path(path), about=_about(attributes))
+
+
+def _about(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything but the frame, as plain values."""
     if (parts := attributes["parts"]) is not None:
         raise DataError(f"the texts are in {parts.folder}: load them too, Results.load(..., texts=True)")
     golden, bundles, provenance = attributes["golden"], attributes["bundles"], attributes["provenance"]
-    about = {
+    return {
         "format": FORMAT,
         "metrics": [asdict(metric) for metric in attributes["metrics"].values()],
         "bundles": {name: bundle.model_dump(mode="json") for name, bundle in bundles.items()},
@@ -323,7 +326,6 @@ def write_attributes(path: str | Path, attributes: Mapping[str, Any]) -> Path:
         "provenance": dict(provenance),
         **{name: attributes[name] for name in _FACTS},
     }
-    return _write_frame(attributes["frame"], Path(path), about=about)
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
@@ -360,9 +362,10 @@ def _write_frame(frame: pd.DataFrame, path: Path, *, about: Mapping[str, Any]) -
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pandas(frame.drop(columns="retrieved"), preserve_index=False)
-    ids = pa.array([list(row) for row in frame["retrieved"]], type=pa.list_(pa.string()))
-    table = table.add_column(list(frame.columns).index("retrieved"), "retrieved", ids)
+    table = pa.Table.from_pandas(frame.drop(columns="retrieved", errors="ignore"), preserve_index=False)
+    if "retrieved" in frame.columns:
+        ids = pa.array([list(row) for row in frame["retrieved"]], type=pa.list_(pa.string()))
+        table = table.add_column(list(frame.columns).index("retrieved"), "retrieved", ids)
     with whole_file(path) as part:
         pq.write_table(table.replace_schema_metadata({b"llmlab": json.dumps(about).encode()}), part)
     return path

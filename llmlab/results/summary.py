@@ -234,7 +234,7 @@ def best_variant(table: ScoreTable) -> str:
 def _case_mean(table: ScoreTable, column: int, values: FloatArray) -> Estimate:
     known, attempted = ~np.isnan(values), int((table.attempted[:, column] > 0).sum())
     design = table.design(known)
-    if known.sum() < 2 or (design["clusters"] is not None and np.unique(design["clusters"]).size < 2):
+    if known.sum() < 2 or (design["clusters"] is not None and np.ptp(design["clusters"]) == 0):
         value = float(np.average(values[known], weights=design["weights"])) if known.any() else None
         return Estimate(value=value, n=int(known.sum()), n_attempted=attempted, method="too few cases for an interval")
     if (bounds := table.metric.bounds) is not None:
@@ -434,8 +434,10 @@ def _seconds(frame: pd.DataFrame, table: ScoreTable, variant: str) -> pd.Series[
 
 def _of_rows(table: ScoreTable, rows: pd.Series[float] | pd.DataFrame) -> dict[str, Any]:
     """Cluster and weight of the case of each (case, repeat)."""
-    place = {case_id: i for i, case_id in enumerate(table.case_ids)}
-    chosen = [place[case_id] for case_id in rows.index.get_level_values("case_id")]
+    import pandas as pd
+
+    names, which = rows.index.levels[0], rows.index.codes[0]  # type: ignore[attr-defined]  # a MultiIndex
+    chosen = pd.Index(table.case_ids, dtype=names.dtype).get_indexer(names)[which]
     weights = np.ones(len(table.case_ids)) if table.weights is None else table.weights
     return {"clusters": table.clusters[chosen], "weights": weights[chosen]}
 
