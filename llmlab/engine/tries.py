@@ -79,7 +79,7 @@ class SideBySide(Shown):
         return [{"case": self.case.id, "became": Chip(self.became, kind), **texts}]
 
     def _sentence(self) -> str:
-        facts = ", ".join(" or ".join(fact.split("|")) for fact in self.case.expected)
+        facts = ", ".join(self.case.reference_lines)
         return f"{self.case.id}: {self.case.asked}{f' (expected: {facts})' if facts else ''}"
 
     def _repr_html_(self) -> Html:

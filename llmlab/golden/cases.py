@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from llmlab.base.display import Shown, plain
 from llmlab.base.documents import json_lines, write_whole
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Case", "GoldenSet", "is_held_out"]
 
+ExpectedIs: TypeAlias = Literal["facts", "text", "json"]
+
 _HALF_PAIR = re.compile("[\ud800-\udfff]")  # no UTF-8 file can carry half of a surrogate pair but as an escape
 _FIELDS = ("id", "inputs", "expected", "relevant", "tags", "cluster", "weight", "source")
 
@@ -36,7 +38,7 @@ class Case(Shown):
     Attributes:
         id: unique within its golden set.
         inputs: what fills the prompt's placeholders.
-        expected: facts that a right answer mentions; for exact scorers the answers that are right.
+        expected: texts (facts that a right answer mentions, or answers that are right), or any other JSON value.
         relevant: document id -> grade (1 = relevant, higher = more so).
         tags: categories to report by.
         cluster: cases that share a document, topic or conversation; None = independent of all others.
@@ -46,7 +48,7 @@ class Case(Shown):
 
     id: str
     inputs: Mapping[str, Any]
-    expected: tuple[str, ...] = ()
+    expected: Any = ()
     relevant: Mapping[str, float] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     cluster: str | None = None
@@ -62,7 +64,7 @@ class Case(Shown):
                 raise ValueError(f"{name} == {text!r}, must be text")
         kept = {
             "inputs": _inputs(self.inputs),
-            "expected": _texts(self.expected, "expected"),
+            "expected": _expected(self.expected),
             "relevant": frozen_json(_grades(self.relevant)),
             "tags": _texts(self.tags, "tags"),
             "weight": _weight(self.weight),
@@ -99,9 +101,28 @@ class Case(Shown):
         return "\n".join(f"{name}: {value}" for name, value in shown.items())
 
     @property
+    def names_expected(self) -> bool:
+        """Whether anything is expected; `{}`, 0 and false are."""
+        return self.expected not in ((), None)
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """The texts of `expected`, a number or true as JSON writes it; () where it is any other JSON value."""
+        if isinstance(self.expected, (bool, int, float)):
+            return (json.dumps(self.expected),)
+        return self.expected if _are_texts(self.expected) else ()
+
+    @property
+    def reference_lines(self) -> tuple[str, ...]:
+        """What a right answer says, a fact or a JSON value each, where `a|b` is "a or b"."""
+        if not self.facts and self.names_expected:
+            return (json.dumps(self.expected, ensure_ascii=False),)
+        return tuple(" or ".join(fact.split("|")) for fact in self.facts)
+
+    @property
     def reference(self) -> str:
         """What a right answer says, one fact per line; `a|b` is either of the two. "" where nothing is named."""
-        return "\n".join(f"- {' or '.join(fact.split('|'))}" for fact in self.expected)
+        return "\n".join(f"- {line}" for line in self.reference_lines)
 
     @property
     def relevant_ids(self) -> tuple[str, ...]:
@@ -110,7 +131,11 @@ class Case(Shown):
 
     def to_row(self) -> dict[str, Any]:
         """The case as plain values, fields at their defaults left out."""
-        row = {key: value for key, value in asdict(self).items() if value not in ((), {}, None, "")}
+        row = {
+            key: value
+            for key, value in asdict(self).items()
+            if value not in ((), {}, None, "") or (key == "expected" and self.names_expected)
+        }
         return row if self.weight != 1.0 else {key: value for key, value in row.items() if key != "weight"}
 
 
@@ -165,11 +190,13 @@ class GoldenSet(Shown):
         cluster: str | None = None,
         weight: str | None = None,
         relevant: str | None = None,
+        expected_is: ExpectedIs = "facts",
         name: str = "golden",
     ) -> GoldenSet:
         """Cases from columns of a table; without `id`, rows are numbered.
 
-        Lists in text cells are separated by `;`. In `expected`, `a|b` is one fact that may be said either way.
+        Lists in text cells are separated by `;`. In `expected`, `a|b` is one fact that may be said either way; where
+        `expected_is` "text" a cell is one text as it stands, and where it is "json" a JSON value.
         """
         columns = {"expected": expected, "tags": tags, "cluster": cluster, "weight": weight, "relevant": relevant}
         used = {key: column for key, column in columns.items() if column is not None}
@@ -179,7 +206,7 @@ class GoldenSet(Shown):
         cases = []
         for number, record in enumerate(frame.to_dict("records"), start=1):
             try:
-                row: dict[str, Any] = {key: _cell(record[column], key) for key, column in used.items()}
+                row: dict[str, Any] = {key: _cell(record[column], key, expected_is) for key, column in used.items()}
                 row["id"] = str(_present(record[id], id)) if id else f"q{number}"
                 row["inputs"] = {column: _present(record[column], column) for column in inputs}
                 cases.append(Case.from_row(row))
@@ -199,7 +226,7 @@ class GoldenSet(Shown):
 
     @classmethod
     def _from_file(cls, table: Table, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
-        path, named = table.path, [*inputs, *(name for name in columns.values() if name)]
+        path, named = table.path, [*inputs, *(name for key, name in columns.items() if name and key != "expected_is")]
         frame = table.with_columns(list(dict.fromkeys(named))).cells
         if table.text:  # spreadsheets leave empty rows behind
             frame = frame[~table.cells.map(_is_missing).all(axis="columns")]
@@ -225,7 +252,7 @@ class GoldenSet(Shown):
         import datasets
 
         rows = [
-            {"id": case.id, "expected": list(case.expected), "tags": list(case.tags), "case": _canonical(case)}
+            {"id": case.id, "expected": list(case.reference_lines), "tags": list(case.tags), "case": _canonical(case)}
             for case in self.cases
         ]
         return datasets.Dataset.from_list(rows)
@@ -350,9 +377,20 @@ def _refuse_duplicates(places: Iterable[tuple[str, str]], source: str | Path) ->
 
 def _texts(value: Any, name: str) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else value
-    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+    if not _are_texts(texts):
         raise ValueError(f"{name} == {value!r}, must be a text or a list of texts")
     return tuple(texts)
+
+
+def _expected(value: Any) -> Any:
+    try:
+        return (value,) if isinstance(value, str) else frozen_json(value)
+    except ValueError as error:
+        raise ValueError(f"expected: {error}") from None
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(text, str) for text in value)
 
 
 def _grades(value: Any) -> dict[str, float]:
@@ -392,9 +430,11 @@ def _present(value: Any, column: str) -> Any:
     return value if isinstance(value, (str, bool, int, float, list, dict)) else str(value)
 
 
-def _cell(value: Any, key: str) -> Any:
+def _cell(value: Any, key: str, expected_is: ExpectedIs) -> Any:
     if _is_missing(value):
         return None
+    if key == "expected" and isinstance(value, str) and expected_is != "facts":
+        return value.strip() if expected_is == "text" else _json(value)
     if isinstance(value, Mapping):  # Parquet fills the keys of other rows with None
         return {name: item for name, item in value.items() if item is not None}
     if key in ("expected", "tags", "relevant") and isinstance(value, str):
@@ -404,6 +444,13 @@ def _cell(value: Any, key: str) -> Any:
     if key == "cluster":
         return str(value)
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected == {text[:80]!r} is not JSON ({error})") from None
 
 
 def _canonical(case: Case) -> str:

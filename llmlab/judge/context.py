@@ -211,10 +211,10 @@ def _of_passages(case: Case, answer: Generation, blocks: Sequence[str]) -> _Row:
 
 
 def _of_facts(case: Case, answer: Generation, blocks: Sequence[str]) -> _Row:
-    if not case.expected:
+    if not case.names_expected:
         return _Row(case, answer, why="unscored: the case names nothing expected")
-    facts = [" or ".join(fact.split("|")) for fact in case.expected]
-    return _shown(case, answer, facts, passages="\n\n".join(blocks)) if blocks else _nothing(case, answer)
+    passages = "\n\n".join(blocks)
+    return _shown(case, answer, case.reference_lines, passages=passages) if blocks else _nothing(case, answer)
 
 
 _ITEMS: Mapping[str, Callable[[Case, Generation, Sequence[str]], _Row]] = {

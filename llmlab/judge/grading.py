@@ -86,7 +86,7 @@ def score(
     for answer in results.generations():
         case = golden.by_id[answer.case_id]
         known = without_a_call(answer, worst=float(rubric.scale[0]))
-        if "reference" in rubric.needs and not case.expected and answer.status != "error":
+        if "reference" in rubric.needs and not case.names_expected and answer.status != "error":
             known = math.nan, "unscored: the case names nothing expected"
         if known is None:
             materials.append(material_of(case, {"answer": answer}, judge, passages))

@@ -257,7 +257,7 @@ class CaseView(Shown):
     def _sentence(self) -> str:
         if self.case is None:
             return f"Case {self.case_id}, answer {self.repeat + 1}."
-        expected = ", ".join(self.case.expected) or "nothing stated"
+        expected = ", ".join(self.case.reference_lines) or "nothing stated"
         return f"Case {self.case_id}, answer {self.repeat + 1}: {self._asked()} Expected: {expected}."
 
     def _repr_html_(self) -> Html:
@@ -277,7 +277,7 @@ class CaseView(Shown):
     def _wanted(self) -> list[dict[str, object]]:
         """What a right answer says, and which documents it should rest on, best first."""
         case = self.case
-        expected = " · ".join(fact.replace("|", " or ") for fact in case.expected) if case else ""
+        expected = " · ".join(case.reference_lines) if case else ""
         grades = sorted(case.relevant.items(), key=lambda pair: -pair[1]) if case else []
         relevant = " · ".join(f"{doc} ({number(grade)})" for doc, grade in grades if grade > 0)
         named = {"expected": (expected or "nothing stated", "strong"), "to be retrieved": (relevant, "")}

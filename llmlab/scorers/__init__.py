@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from llmlab.scorers.refusals import not_refused as not_refused
     from llmlab.scorers.refusals import refusal as refusal
     from llmlab.scorers.similarity import similar_to_expected as similar_to_expected
+    from llmlab.scorers.structured import fenced as fenced
+    from llmlab.scorers.structured import json_equal as json_equal
+    from llmlab.scorers.structured import json_fields as json_fields
+    from llmlab.scorers.structured import label as label
+    from llmlab.scorers.structured import numbers_equal as numbers_equal
 
 __all__, __getattr__, __dir__ = face(
     __name__,
@@ -56,5 +61,6 @@ __all__, __getattr__, __dir__ = face(
         "scorers.grounding": ("cites_support", "grounded"),
         "scorers.refusals": ("not_refused", "refusal"),
         "scorers.similarity": ("similar_to_expected",),
+        "scorers.structured": ("fenced", "json_equal", "json_fields", "label", "numbers_equal"),
     },
 )

@@ -18,10 +18,14 @@ from llmlab.clients.base import ANSWER_COLUMNS, Generation
 from llmlab.golden.cases import Case
 from llmlab.scorers.source import code_digest, declared_digest
 
-__all__ = ["Score", "Scorer", "as_scorers", "score_all", "score_all_async", "scorer"]
+__all__ = ["Score", "Scorer", "UnscoredError", "as_scorers", "score_all", "score_all_async", "scorer", "texts_of"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 RESERVED = frozenset({*ANSWER_COLUMNS, "explanations"})  # every result has these
+
+
+class UnscoredError(ValueError):
+    """A scorer that raises it, with the reason, leaves the answer unscored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -81,12 +85,18 @@ class Scorer(Shown):
         """
         if self.is_async:
             raise TypeError(f"the scorer {self.name!r} is async: await scorer.later(case, generation)")
-        return self._checked(self.function(case, generation), case)
+        try:
+            return self._checked(self.function(case, generation), case)
+        except UnscoredError as why:
+            return Score(name=self.name, value=None, explanation=str(why))
 
     async def later(self, case: Case, generation: Generation) -> Score:
         """As calling it, for async functions too."""
-        judged = self.function(case, generation)
-        return self._checked(await judged if inspect.isawaitable(judged) else judged, case)
+        try:
+            judged = self.function(case, generation)
+            return self._checked(await judged if inspect.isawaitable(judged) else judged, case)
+        except UnscoredError as why:
+            return Score(name=self.name, value=None, explanation=str(why))
 
     @property
     def is_async(self) -> bool:
@@ -102,7 +112,7 @@ class Scorer(Shown):
         """The score that status and case decide without looking at the text."""
         if generation.status == "error":
             return Score(name=self.name, value=None, explanation=f"no answer: {generation.error or 'error'}")
-        if self.needs_expected and not case.expected:
+        if self.needs_expected and not case.names_expected:
             return Score(name=self.name, value=None, explanation="the case names nothing expected")
         if generation.status == "timeout":
             return Score(name=self.name, value=self.worst, explanation="timeout: counts as a failure")
@@ -186,6 +196,13 @@ def scorer(
         )
 
     return build if function is None else build(function)
+
+
+def texts_of(case: Case) -> tuple[str, ...]:
+    """The texts that a case expects; UnscoredError where it expects other JSON."""
+    if not case.facts:
+        raise UnscoredError("the case expects a JSON value, not texts; score it with json_equal or json_fields")
+    return case.facts
 
 
 def as_scorers(scorers: Sequence[Scorer | ScoreFunction]) -> tuple[Scorer, ...]:

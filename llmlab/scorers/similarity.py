@@ -11,7 +11,7 @@ from typing import TypeAlias
 from llmlab.base.errors import CallTimeoutError, TransportError
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
-from llmlab.scorers.base import Score, Scorer, scorer
+from llmlab.scorers.base import Score, Scorer, scorer, texts_of
 
 __all__ = ["Embed", "similar_to_expected"]
 
@@ -43,7 +43,7 @@ def similar_to_expected(
 
     @scorer(name=name, needs_expected=True, revision=1)
     async def similar(case: Case, generation: Generation) -> Score:
-        texts = [generation.text, *case.expected]
+        texts = [generation.text, *texts_of(case)]
         if missing := [text for text in dict.fromkeys(texts) if text not in vectors]:
             if len(vectors) + len(missing) > LARGEST_CACHE:
                 vectors.clear()

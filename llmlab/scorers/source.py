@@ -309,6 +309,8 @@ def _plain(value: Any, *, depth: int = 0) -> Any:
     if depth > DEEPEST:  # it may hold itself
         return _named(type(value))
     plain = functools.partial(_plain, depth=depth + 1)
+    if callable(value) and isinstance(digest := getattr(value, "digest", None), str):  # another scorer
+        return ["digest", digest]
     if isinstance(value, re.Pattern):
         return ["Pattern", value.pattern if isinstance(value.pattern, str) else repr(value.pattern), value.flags]
     if isinstance(value, list | tuple):

@@ -153,7 +153,7 @@ def _saying(results: Results, text: str) -> NDArray[np.bool_]:
     grid, sought = results.cells, text.lower()
     texts = {case_id: case_id for case_id in grid.case_ids}
     for case in results.golden or ():
-        texts[case.id] = "\n".join([case.id, *map(str, case.inputs.values()), *case.expected, *case.tags])
+        texts[case.id] = "\n".join([case.id, *map(str, case.inputs.values()), case.reference, *case.tags])
     asked = np.fromiter((sought in texts[one].lower() for one in grid.case_ids), bool, count=len(grid.case_ids))
     answers = np.array([sought in said.lower() for (said,) in results.answers("text")], dtype=bool)
     return asked[:, None] | grid.any_row(answers)

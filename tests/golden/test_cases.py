@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -53,7 +54,8 @@ REFUSED = [
     ('{"id": "q1"}', 1, "inputs == None"),
     ('{"id": "q1", "inputs": {}}', 1, "must be a mapping"),
     ('{"id": "q1", "inputs": "question"}', 1, "must be a mapping"),
-    ('{"id": "q1", "inputs": {"a": 1}, "expected": 5}', 1, "expected == 5"),
+    ('{"id": "q1", "inputs": {"a": 1}, "expected": {"a": 1e999}}', 1, "expected: inf is not"),
+    ('{"id": "q1", "inputs": {"a": 1}, "tags": 5}', 1, "tags == 5"),
     ('{"id": "q1", "inputs": {"a": 1}, "tags": [1]}', 1, "tags == [1]"),
     ('{"id": "q1", "inputs": {"a": 1}, "relevant": {"d": -1}}', 1, "relevant['d'] == -1"),
     ('{"id": "q1", "inputs": {"a": 1}, "relevant": {"d": true}}', 1, "relevant['d'] == True"),
@@ -141,10 +143,15 @@ def test_one_expected_text_is_one_fact_and_not_its_letters() -> None:
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
+JSON = st.recursive(
+    st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | TEXTS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2),
+    max_leaves=4,
+)
 ROWS = st.fixed_dictionaries(
     {"inputs": st.dictionaries(TEXTS, TEXTS | st.integers(-9, 9) | st.booleans(), min_size=1, max_size=2)},
     optional={
-        "expected": st.lists(TEXTS, max_size=2),
+        "expected": st.lists(TEXTS, max_size=2) | JSON,
         "tags": st.lists(TEXTS, max_size=2),
         "relevant": st.dictionaries(TEXTS, st.integers(0, 3), max_size=2),
         "cluster": TEXTS,
@@ -165,6 +172,43 @@ def test_saving_and_loading_gives_the_same_set(
     assert again.cases == golden.cases
     assert again.digest == golden.digest
     assert GoldenSet.from_hf(golden.to_hf()).digest == golden.digest
+
+
+@pytest.mark.parametrize(
+    ("expected_is", "cell", "expected"),
+    [
+        ("facts", "a; b|c", ("a", "b|c")),
+        ("text", "a; b|c ", ("a; b|c",)),
+        ("json", '{"a": "x; y"}', {"a": "x; y"}),
+        ("json", "0", 0),
+    ],
+)
+def test_a_cell_of_what_is_expected_is_facts_a_text_or_json(expected_is: Any, cell: str, expected: Any) -> None:
+    frame = pd.DataFrame({"question": ["?"], "expected": [cell]})
+    golden = GoldenSet.from_frame(frame, inputs=["question"], expected="expected", expected_is=expected_is)
+    assert golden.cases[0].expected == expected
+
+
+def test_a_cell_that_is_no_json_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "question,expected\n?,1\n??,{a\n").rename(tmp_path / "broken.csv")
+    with pytest.raises(FileRuleError, match="is not JSON") as found:
+        GoldenSet.from_csv(path, inputs=["question"], expected="expected", expected_is="json")
+    assert found.value.line == 3
+
+
+@pytest.mark.parametrize(
+    ("expected", "facts", "reference"),
+    [
+        (("a", "b|c"), ("a", "b|c"), "- a\n- b or c"),
+        ({"n": "ü"}, (), '- {"n": "ü"}'),
+        (5, ("5",), "- 5"),
+        (False, ("false",), "- false"),
+        ((), (), ""),
+        ((1, "a"), (), '- [1, "a"]'),
+    ],
+)
+def test_what_is_expected_is_shown_to_people_and_judges(expected: Any, facts: tuple[str, ...], reference: str) -> None:
+    assert (case(expected=expected).facts, case(expected=expected).reference) == (facts, reference)
 
 
 def test_half_of_a_surrogate_pair_and_nul_survive_saving(tmp_path: Path) -> None:

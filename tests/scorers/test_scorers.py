@@ -35,6 +35,10 @@ READY_MADE: list[Scorer] = [
     scorers.refusal,
     scorers.no_pii,
     scorers.word_count,
+    scorers.json_equal,
+    scorers.json_fields("a"),
+    scorers.numbers_equal(0.1),
+    scorers.label,
 ]
 UNTOUCHED_BY_EMPTY = {"not_refused", "refusal", "no_pii", "word_count"}
 
@@ -187,6 +191,12 @@ MENTIONED = [
     ("Straße", "STRASSE"),
     ("12", "there are 12, maybe 13"),
     ("12.5", "costs 12.5 euros"),
+    ("-5", "falls to \u22125 degrees"),
+    ("5", "3-5 or (2)-5"),
+    ("well-known", "a well\u2011known\u00a0fact"),
+    ('"yes"', "it says \u201eyes\u201c"),
+    ("1 000", "1\u202f000 rows"),
+    ("naive", "na\u00adive"),
 ]
 NOT_MENTIONED = [
     ("dropna", "xdropnay"),
@@ -198,6 +208,9 @@ NOT_MENTIONED = [
     ("12", "12,000 rows"),
     ("12", "112"),
     ("C", "Cython"),
+    ("5", "-5"),
+    ("5", "it is \u22125"),
+    ("-5", "3-5"),
     ("|", "a|b"),
 ]
 

@@ -233,9 +233,13 @@ def test_a_helper_in_another_cell_of_a_notebook_is_reached() -> None:
 
 CORPUS = {"d1": "dropna removes missing values."}
 SHIPPED = {
-    "exact": (1, scorers.exact, ()),
-    "contains_expected": (1, scorers.contains_expected, ()),
-    "mentions_expected": (1, scorers.mentions_expected, ()),
+    "exact": (2, scorers.exact, ()),
+    "contains_expected": (2, scorers.contains_expected, ()),
+    "mentions_expected": (2, scorers.mentions_expected, ()),
+    "json_equal": (1, scorers.json_equal, ()),
+    "json_fields": (1, scorers.json_fields("a"), ()),
+    "numbers_equal": (1, scorers.numbers_equal(0.1), ()),
+    "label": (1, scorers.label, ()),
     "not_empty": (1, scorers.not_empty, ()),
     "valid_json": (1, scorers.valid_json, ()),
     "word_count": (1, scorers.word_count, ()),
@@ -253,14 +257,18 @@ SHIPPED = {
     "similar_to_expected": (1, scorers.similar_to_expected("http://localhost:8000/v1", "m"), ()),
 }
 CODE = {
-    "exact": "e1bf003773bd59ed",
-    "contains_expected": "80dff6b38bf7e98b",
-    "mentions_expected": "e44ab54cd2edcb0a",
+    "label": "edb180f9ba5d3c2a",
+    "numbers_equal": "fc12d14d3eafd48a",
+    "json_fields": "550c6c45de85e2cb",
+    "json_equal": "a723269877ea6390",
+    "exact": "a6c0566b85989a23",
+    "contains_expected": "364613070a3dbb0a",
+    "mentions_expected": "2214eeeb3d756f6f",
     "not_empty": "edfb380782a3d5cb",
-    "valid_json": "a4358429f688b552",
+    "valid_json": "5eed4a777fa5f3b6",
     "word_count": "90a6ba61b745d394",
     "regex": "bc093625bc623287",
-    "json_schema": "a6fc7aaa84c1c1b5",
+    "json_schema": "f245e56d16becc0a",
     "calls_tool": "59f92b701a7522b4",
     "length_between": "3d0ee9ce7d516434",
     "cites_source": "9399894cff4e6b85",
@@ -270,7 +278,7 @@ CODE = {
     "no_pii": "d7c1572ab10cc7b2",
     "grounded": "2d1e5e8ecef38bfc",
     "cites_support": "c44e90e3fc8ffea7",
-    "similar_to_expected": "10b59b1b008851d4",
+    "similar_to_expected": "950a62f42eb04cc5",
 }
 
 
@@ -285,4 +293,5 @@ def test_a_shipped_scorer_whose_code_changed_was_given_a_new_revision_or_looked_
 def test_every_scorer_that_is_shipped_is_in_the_table() -> None:
     ready = {name for name in scorers.__all__ if isinstance(getattr(scorers, name), Scorer)}
     made = {"regex", "json_schema", "calls_tool", "length_between", "grounded", "cites_support", "similar_to_expected"}
+    made |= {"json_fields", "numbers_equal"}
     assert set(SHIPPED) == ready | made

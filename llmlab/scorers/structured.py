@@ -1,0 +1,285 @@
+"""Scorers of answers with a form: JSON, numbers, and the name of a class; each says what was wrong.
+
+Texts are compared without regard to how hyphens, quotes and blanks are typed; in a label case does not count either.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from llmlab.clients.base import Generation
+from llmlab.golden.cases import Case
+from llmlab.scorers.answers import compared, one_form, parsed_json, typed_alike
+from llmlab.scorers.base import Score, Scorer, UnscoredError, scorer, texts_of
+
+__all__ = ["fenced", "json_equal", "json_fields", "label", "label_of", "numbers_equal", "right_labels"]
+
+_FENCE = re.compile(r"```[\w+-]*[ \t]*\n(.*?)```", re.DOTALL)
+_AROUND_LABELS = " \t\n\"'`*_.,:;!()[]{}<>#"
+_NUMBER = re.compile(r"(?:(?<![\w)])-)?(?<![^\W_])(?<!\d[.,'])(?:\d+(?:[.,']\d+)*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
+_GROUP_BLANK = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+_SHOWN_CHARS, _SHOWN_DIFFERENCES = 60, 8
+_ROUNDING = 1e-12
+
+
+@scorer(needs_expected=True, revision=1)
+def json_equal(case: Case, generation: Generation) -> Score:
+    """1 when the answer is JSON and equals the expected value, whatever the order of keys.
+
+    >>> case = Case(id="t1", inputs={"question": "?"}, expected={"team": "billing", "urgent": False})
+    >>> json_equal(case, Generation(text='{"urgent": true, "team": "billing"}')).explanation
+    'urgent is true, expected false'
+    """
+    try:
+        said = parsed_json(generation.text)
+    except ValueError as error:
+        return _not_json(error)
+    wanted = case.expected if isinstance(said, list) else _wanted(case)  # one text may stand for a list of it
+    wrong = list(_differences(said, wanted, place="", tolerance=0.0))
+    return Score(value=not wrong, explanation=_listed(wrong))
+
+
+def json_fields(*fields: str, tolerance: float = 0.0, name: str = "json_fields") -> Scorer:
+    """Share of the expected object's fields that the answer has right; further fields of the answer do not count.
+
+    Args:
+        fields: which fields (`customer.city` is one within another); by default all that the case expects.
+        tolerance: by how much numbers may differ.
+
+    >>> case = Case(id="t1", inputs={"question": "?"}, expected={"team": "billing", "total": 12.5})
+    >>> json_fields(tolerance=0.01)(case, Generation(text='{"team": "sales", "total": 12.499}'))
+    Score(value=0.5, explanation=team is "sales", expected "billing", name=json_fields)
+    """
+    _check_tolerance(tolerance)
+
+    @scorer(name=name, needs_expected=True, revision=1)
+    def right(case: Case, generation: Generation) -> Score:
+        expected = _wanted(case)
+        if not isinstance(expected, Mapping):
+            raise UnscoredError("the case expects no JSON object, so it has no fields; score it with json_equal")
+        wanted = {field: _within(expected, field) for field in fields or expected}
+        if not (wanted := {field: value for field, value in wanted.items() if value is not _ABSENT}):
+            raise UnscoredError(f"the case expects none of the fields {', '.join(fields)}")
+        try:
+            said = parsed_json(generation.text)
+        except ValueError as error:
+            return _not_json(error)
+        found = {field: _within(said, field) for field in wanted}
+        wrong = {
+            field: differences
+            for field, value in wanted.items()
+            if (differences := list(_differences(found[field], value, place=field, tolerance=tolerance)))
+        }
+        told = [difference for differences in wrong.values() for difference in differences]
+        return Score(value=1 - len(wrong) / len(wanted), explanation=_listed(told))
+
+    return right
+
+
+def numbers_equal(tolerance: float = 0.0, *, name: str = "numbers_equal") -> Scorer:
+    """Share of the expected numbers that the answer states, each within `tolerance`.
+
+    Thousands and decimals are read as written (`1,234.50`, `1.234,50`); `1,234` is a thousand, `1.234` is not.
+
+    >>> case = Case(id="t1", inputs={"question": "?"}, expected=1234.5)
+    >>> numbers_equal(0.01)(case, Generation(text="The total is 1.234,50 EUR.")).value
+    1.0
+    """
+    _check_tolerance(tolerance)
+
+    @scorer(name=name, needs_expected=True, revision=1)
+    def stated(case: Case, generation: Generation) -> Score:
+        said = list(numbers_in(generation.text))
+        wanted = _expected_numbers(case)
+        missing = [
+            ways for ways in wanted if not any(_near(one, way, tolerance=tolerance) for one in said for way in ways)
+        ]
+        told = ", ".join(" or ".join(f"{way:g}" for way in ways) for ways in missing)
+        stated = ", ".join(f"{one:g}" for one in said[:_SHOWN_DIFFERENCES]) or "no number"
+        why = f"not stated: {told} (it states {stated})" if missing else ""
+        return Score(value=1 - len(missing) / len(wanted), explanation=why)
+
+    return stated
+
+
+@scorer(needs_expected=True, revision=1)
+def label(case: Case, generation: Generation) -> Score:
+    """1 when the whole answer is the expected class, or one of several; quotes, points and case around it are passed.
+
+    `results.classes("label")` has precision, recall and F1 of each class, and what was taken for what.
+
+    >>> case = Case(id="t1", inputs={"question": "?"}, expected="Billing")
+    >>> label(case, Generation(text="**billing**.")).value
+    1.0
+    """
+    said, right = label_of(generation.text), right_labels(case)
+    if said in right:
+        return Score(value=1.0)
+    return Score(value=0.0, explanation=f"said {_shown(said)}, expected {' or '.join(map(_shown, right))}")
+
+
+def fenced(inner: Scorer, *, name: str = "") -> Scorer:
+    """The same scorer, reading what stands in the answer's first ``` fence, where it has one.
+
+    >>> valid = fenced(json_equal)
+    >>> case = Case(id="t1", inputs={"question": "?"}, expected=[1])
+    >>> valid(case, Generation(text="Here it is:\\n```json\\n[1]\\n```")).value
+    1.0
+    """
+    if inner.is_async:
+        raise ValueError(f"the scorer {inner.name!r} is async; fenced takes plain ones")
+
+    @scorer(
+        name=name or inner.name,
+        low=inner.low,
+        high=inner.high,
+        higher_is_better=inner.higher_is_better,
+        needs_expected=inner.needs_expected,
+        empty_fails=inner.empty_fails,
+        revision=1,
+    )
+    def within(case: Case, generation: Generation) -> Score:
+        found = _FENCE.search(generation.text)
+        return inner(case, replace(generation, text=found[1].strip()) if found else generation)
+
+    return within
+
+
+def label_of(text: str) -> str:
+    """The class that an answer names, as classes are compared: folded, without quotes and points around it."""
+    return compared(text).strip(_AROUND_LABELS)
+
+
+def right_labels(case: Case) -> tuple[str, ...]:
+    """The classes that are right for a case, compared as `label_of` gives them; UnscoredError where it expects JSON."""
+    return tuple(label_of(way) for fact in texts_of(case) for way in fact.split("|"))
+
+
+def numbers_in(text: str) -> Iterator[float]:
+    """The numbers that a text states, in its order; dates and versions are none.
+
+    >>> list(numbers_in("From -5 to 1.234,50, see v2 of 12.05.2024: 3-4"))
+    [-5.0, 1234.5, 3.0, 4.0]
+    """
+    plain = _GROUP_BLANK.sub("", text)
+    for found in _NUMBER.finditer(typed_alike(plain)):
+        yield from _read(found[0])
+
+
+def _read(written: str) -> Iterator[float]:
+    body, exponent = written.lower().split("e") if "e" in written.lower() else (written, "")
+    sign, body = ("-", body[1:]) if body.startswith("-") else ("", body)
+    digits = body.replace("'", "")
+    places = [char for char in digits if char in ".,"]
+    if len(set(places)) == 2 and places.count(places[-1]) == 1:
+        parts = [digits.replace("," if places[-1] == "." else ".", "").replace(",", ".")]
+    elif len(set(places)) == 2:
+        return
+    elif places and (places[0] == "," or len(places) > 1):
+        first, *groups = re.split("[.,]", digits)
+        if all(len(group) == 3 for group in groups) and len(first) <= 3:
+            parts = [digits.replace(places[0], "")]
+        elif places[0] == ".":
+            return
+        else:
+            parts = [f"{first}.{groups[0]}"] if len(groups) == 1 else [first, *groups]
+    else:
+        parts = [digits]
+    for at, part in enumerate(parts):
+        number = float(f"{sign if at == 0 else ''}{part}{f'e{exponent}' if exponent else ''}")
+        if math.isfinite(number):
+            yield number
+
+
+def _expected_numbers(case: Case) -> list[tuple[float, ...]]:
+    """Each number that is expected, with the ways it may be stated."""
+    values = case.expected if isinstance(case.expected, tuple) else (case.expected,)
+    found = []
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise UnscoredError(f"the case expects {_shown(value)}, which is no number; score it with json_fields")
+        ways = (
+            [float(value)] if not isinstance(value, str) else [n for way in value.split("|") for n in numbers_in(way)]
+        )
+        if not ways:
+            raise UnscoredError(f"the case expects {_shown(value)}, which states no number")
+        found.append(tuple(ways))
+    return found
+
+
+_ABSENT: Any = object()
+
+
+def _wanted(case: Case) -> Any:
+    """The expected value; a single text that is JSON itself is read, else one text is that text."""
+    if not (isinstance(case.expected, tuple) and len(case.facts) == 1):
+        return case.expected
+    try:
+        return json.loads(case.facts[0])
+    except (ValueError, RecursionError):
+        return case.facts[0]
+
+
+def _within(value: Any, field: str) -> Any:
+    """The value of a field, named as it is or by a path with points."""
+    if isinstance(value, Mapping) and field in value:
+        return value[field]
+    head, point, rest = field.partition(".")
+    return _within(value[head], rest) if point and isinstance(value, Mapping) and head in value else _ABSENT
+
+
+def _differences(said: Any, wanted: Any, *, place: str, tolerance: float) -> Iterator[str]:
+    """Where a JSON value is not what is wanted, a sentence each."""
+    if isinstance(said, Mapping) and isinstance(wanted, Mapping):
+        dotted = f"{place}." if place else ""
+        for key in wanted:
+            yield from _differences(said.get(key, _ABSENT), wanted[key], place=f"{dotted}{key}", tolerance=tolerance)
+        yield from (f"{dotted}{key} is not expected" for key in said if key not in wanted)
+    elif isinstance(said, (list, tuple)) and isinstance(wanted, (list, tuple)) and len(said) == len(wanted):
+        for at, (one, other) in enumerate(zip(said, wanted, strict=True)):
+            yield from _differences(one, other, place=f"{place}[{at}]", tolerance=tolerance)
+    elif said is _ABSENT:
+        yield f"{place} is missing"
+    elif not _same(said, wanted, tolerance=tolerance):
+        yield f"{place or 'it'} is {_shown(said)}, expected {_shown(wanted)}"
+
+
+def _same(said: Any, wanted: Any, *, tolerance: float) -> bool:
+    if isinstance(said, bool) or isinstance(wanted, bool) or said is None or wanted is None:
+        return said is wanted
+    if isinstance(said, (int, float)) and isinstance(wanted, (int, float)):
+        return _near(said, wanted, tolerance=tolerance)
+    if isinstance(said, str) and isinstance(wanted, str):
+        return one_form(said) == one_form(wanted)
+    return False
+
+
+def _near(one: float, other: float, *, tolerance: float) -> bool:
+    try:
+        return abs(one - other) <= tolerance + _ROUNDING * max(abs(one), abs(other))
+    except OverflowError:  # an integer beyond all floats
+        return one == other
+
+
+def _check_tolerance(tolerance: float) -> None:
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance == {tolerance!r}, must be a number >= 0")
+
+
+def _not_json(error: ValueError) -> Score:
+    return Score(value=0.0, explanation=f"not JSON: {error}")
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+
+
+def _listed(wrong: list[str]) -> str:
+    more = f"; {len(wrong) - _SHOWN_DIFFERENCES} more" if len(wrong) > _SHOWN_DIFFERENCES else ""
+    return "; ".join(wrong[:_SHOWN_DIFFERENCES]) + more
