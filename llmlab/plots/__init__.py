@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from llmlab.plots.judge import raw_and_corrected as raw_and_corrected
     from llmlab.plots.judge import score_against_length as score_against_length
     from llmlab.plots.judge import swap_consistency as swap_consistency
+    from llmlab.plots.production import boundary as boundary
+    from llmlab.plots.production import outcomes as outcomes
     from llmlab.plots.release import timeline as timeline
     from llmlab.plots.retrieval import by_k as by_k
     from llmlab.plots.retrieval import losses as losses
@@ -30,6 +32,7 @@ __all__, __getattr__, __dir__ = face(
         "plots.comparisons": ("forest", "quality_against"),
         "plots.drawing": ("COLOURS", "Picture", "picture"),
         "plots.judge": ("agreement_matrix", "raw_and_corrected", "score_against_length", "swap_consistency"),
+        "plots.production": ("boundary", "outcomes"),
         "plots.release": ("timeline",),
         "plots.retrieval": ("by_k", "losses"),
     },

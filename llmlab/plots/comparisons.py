@@ -141,6 +141,11 @@ def _draw_panel(axes: Axes, group: Sequence[PairedRow], *, rows: Sequence[Paired
     axes.axvline(0, color=COLOURS["black"], linewidth=1)
     margins = {row.margin for row in group}
     band = margin if margin is not None else margins.pop() if len(margins) == 1 else None
+    for place, row in enumerate(reversed(group) if band is None else ()):  # each has its own
+        if row.margin is not None:
+            bound = row.margin * scale * (-1 if row.metric.higher_is_better else 1)
+            axes.plot([bound, bound], [place - 0.3, place + 0.3], color=COLOURS["blue"], linestyle=":")
+            axes.annotate(" margin", (bound, place + 0.3), fontsize=8, color=COLOURS["blue"], va="top")
     if band is not None:
         axes.axvspan(-band * scale, band * scale, color=COLOURS["sky"], alpha=0.15, linewidth=0)
         at = (-band * scale, 0.01)

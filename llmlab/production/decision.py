@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
@@ -19,7 +19,9 @@ from llmlab.base.project import git_state, named_in, utc
 from llmlab.base.verdict import Verdict, required
 from llmlab.gate.decision import Receipt, ci_facts, versions
 from llmlab.production.policy import RolloutPolicy
+from llmlab.results.comparison import PairedRow
 from llmlab.results.scores import Metric, scale_of
+from llmlab.stats.paired import PairedDifference
 from llmlab.stats.sequential import SplitCheck
 from llmlab.stats.standard_error import t_quantile
 
@@ -266,6 +268,10 @@ class RolloutDecision(Shown):
         rows = [row for reading in self.readings for row in _gaps(reading, receipt)]
         return Rows(rows=tuple(rows), sentence="" if rows else "Gate and rollout have no metric in common.")
 
+    def paired_rows(self) -> tuple[PairedRow, ...]:
+        """The outcomes as rows of a comparison, for its forest plot: those with an interval."""
+        return tuple(_paired_row(reading) for reading in self.readings if reading.read is not None)
+
     def _rows(self) -> list[dict[str, object]]:
         return [row for reading in self.readings for row in reading._rows()]
 
@@ -360,6 +366,41 @@ def _listed(readings: Iterable[Reading]) -> str:
 def _said(read: Triple, scale: float, unit: str) -> str:
     value, low, high = (end * scale for end in read)
     return f"{Interval(value, low, high)}{unit}"
+
+
+def _paired_row(reading: Reading) -> PairedRow:
+    scale = 100.0 if reading.relative else 1.0
+    value, low, high = (end * scale for end in reading.read or (0.0, 0.0, 0.0))
+    metric = replace(reading.metric, low=None, high=None, unit="%") if reading.relative else reading.metric
+    n = sum(reading.n_units)
+    difference = PairedDifference(
+        value=value,
+        low=low,
+        high=high,
+        level=reading.level,
+        se=0.0,
+        df=math.inf,
+        p_value=1.0 if reading.p_value is None else reading.p_value,
+        n=n,
+        n_clusters=n,
+        method="anytime-valid interval over units",
+    )
+    return PairedRow(
+        metric=metric,
+        baseline="baseline",
+        candidate="candidate",
+        category=None,
+        difference=difference,
+        p_adjusted=reading.p_value,
+        n_pairs=n,
+        n_attempted=n,
+        n_clusters=n,
+        scored=reading.n_units,
+        attempted=reading.n_units,
+        level=reading.level,
+        margin=None if reading.margin is None or reading.rule == "superior" else reading.margin * scale,
+        verdict=reading.verdict,
+    )
 
 
 def _days(days: float, *, more: bool = False) -> str:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.tracking.reports import LoggedReport as LoggedReport
+    from llmlab.tracking.reports import log_feedback as log_feedback
+    from llmlab.tracking.reports import log_report as log_report
     from llmlab.tracking.runs import LoggedSweep as LoggedSweep
     from llmlab.tracking.runs import bundle_json as bundle_json
     from llmlab.tracking.runs import load as load
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = face(
     __name__,
     {
+        "tracking.reports": ("LoggedReport", "log_feedback", "log_report"),
         "tracking.runs": ("LoggedSweep", "bundle_json", "load", "log", "looks", "sync"),
     },
 )

@@ -36,7 +36,7 @@ from llmlab.tracking.screening import screened
 from llmlab.tracking.spool import Decided, Entry, Picture, png
 from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, link, open_store, reported
 
-__all__ = ["LoggedSweep", "bundle_json", "load", "log", "looks", "sync"]
+__all__ = ["LoggedSweep", "bundle_json", "load", "log", "log_figures", "looks", "mlflow_name", "sync"]
 
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
 LONGEST_NOTE_CHARS = 1000
@@ -142,7 +142,7 @@ def _log(entry: Entry, root: Path) -> LoggedSweep:
         logged[variant] = _log_variant(store, experiment, variant, results, summary, common)
     run_ids = {variant: logged[variant] for variant in results.variants}
     with reported(f"decision and figures of sweep {sweep_id[:8]} cannot be logged"):
-        _log_figures(store, run_ids, entry.figures)
+        log_figures(store, run_ids.values(), entry.figures)
         _log_decision(store, run_ids, entry.decision)
         if notebook_run := entry.origin.get("llmlab.notebook_run_id"):
             store.client.set_tag(notebook_run, f"sweep_id.{sweep_id[:8]}", sweep_id)
@@ -254,7 +254,7 @@ def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
     fixed = {f"{metric}_corrected": mean for (of, metric), mean in summary.corrected.items() if of == variant}
     estimates = {**fixed, **{metric: summary.estimate(variant, metric) for metric in summary.metrics}}
     for metric, estimate in estimates.items():
-        name = _mlflow_name(metric)
+        name = mlflow_name(metric)
         means = (None, None, None) if results.failed else (estimate.value, estimate.low, estimate.high)
         figures |= dict(zip((f"mean/{name}", f"mean_ci/{name}.low", f"mean_ci/{name}.high"), means, strict=True))
         if metric in summary.metrics:
@@ -266,7 +266,7 @@ def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
     return {**defined, "n/undefined": float(len(figures) - len(defined))}
 
 
-def _mlflow_name(name: str) -> str:
+def mlflow_name(name: str) -> str:
     """The name with what MLflow takes in names of metrics and params."""
     return re.sub(r"[^\w. /-]", "_", name, flags=re.ASCII)
 
@@ -275,7 +275,7 @@ def _params(bundle: Bundle) -> dict[str, str]:
     leaves = flat(bundle.behaviour).items()
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in leaves}
     return {
-        _mlflow_name(name)[:200]: (
+        mlflow_name(name)[:200]: (
             value if len(value) <= LONGEST_PARAM_CHARS else f"{value[: LONGEST_PARAM_CHARS - 1]}…"
         )
         for name, value in texts.items()
@@ -373,13 +373,14 @@ def _find(store: Store, experiment: str, sweep_id: str) -> tuple[dict[str, str],
     return whole, torn
 
 
-def _log_figures(store: Store, run_ids: Mapping[str, str], figures: Mapping[str, Picture]) -> None:
+def log_figures(store: Store, run_ids: Iterable[str], figures: Mapping[str, Picture]) -> None:
+    """Keep figures (name -> matplotlib figure) with these runs, as PNG."""
     if not figures:
         return
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
         for name, figure in figures.items():
             (Path(folder) / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.png").write_bytes(png(figure))
-        for run_id in run_ids.values():
+        for run_id in run_ids:
             store.client.log_artifacts(run_id, folder, "figures")
 
 

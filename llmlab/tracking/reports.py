@@ -1,0 +1,116 @@
+"""A report as one MLflow run: figures, a table, texts and metrics; and feedback on traces that live in MLflow.
+
+What production says goes here: one run per decision, never a trace per request.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmlab.base.display import Shown, markdown
+from llmlab.base.private import scrub
+from llmlab.base.project import who
+from llmlab.tracking.runs import DESCRIPTION, LONGEST_NOTE_CHARS, log_figures, mlflow_name
+from llmlab.tracking.spool import Picture
+from llmlab.tracking.store import COMPLETION_TAG, link, open_store, reported
+
+__all__ = ["LoggedReport", "log_feedback", "log_report"]
+
+TABLE_FILE = "table.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LoggedReport(Shown):
+    """Where a report was logged; `was_there`: this very report had been before."""
+
+    run_id: str
+    experiment: str
+    url: str
+    was_there: bool = False
+
+    def _sentence(self) -> str:
+        return f"{'Logged before' if self.was_there else 'Logged'} in {self.experiment}: {link(self.url)}"
+
+
+def log_report(
+    name: str,
+    *,
+    digest: str,
+    experiment: str,
+    sentence: str,
+    tags: Mapping[str, str],
+    metrics: Mapping[str, float | None],
+    table: Sequence[Mapping[str, object]],
+    texts: Mapping[str, str],
+    figures: Mapping[str, Picture] | None = None,
+    root: Path | None = None,
+) -> LoggedReport:
+    """A run of its own with all that is given; the same digest is logged once.
+
+    Args:
+        digest: of what is reported.
+        texts: path in the run's artifacts -> text.
+        figures: name -> matplotlib figure, kept as PNG.
+
+    Raises:
+        StoreError: the store cannot be reached or written to.
+    """
+    from mlflow.entities import Metric
+
+    store = open_store(root)
+    url = store.url(store.experiment_id(experiment), query=f"tags.report_digest = '{digest}'")
+    if there := store.whole_runs("report_digest", digest):
+        return LoggedReport(run_id=there[0].info.run_id, experiment=experiment, url=url, was_there=True)
+    shown = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE_FILE, "type": "table"}])}
+    note = {DESCRIPTION: markdown(sentence, LONGEST_NOTE_CHARS)}
+    run_id = store.start_run(experiment, name=name, tags={**tags, **shown, **note, "report_digest": digest})
+    try:
+        with reported(f"the report {name!r} cannot be logged"):
+            known = {key: value for key, value in metrics.items() if value is not None and math.isfinite(value)}
+            store.client.log_batch(run_id, [Metric(mlflow_name(key), value, 0, 0) for key, value in known.items()])
+            for path, text in {**texts, TABLE_FILE: _table(table)}.items():
+                store.client.log_text(run_id, scrub(text), path)
+            log_figures(store, [run_id], figures or {})
+            store.client.set_tag(run_id, COMPLETION_TAG, "whole")
+    except BaseException as error:  # an interrupted cell leaves nothing open
+        store.close_after(run_id, error)
+        raise
+    store.close_run(run_id)
+    return LoggedReport(run_id=run_id, experiment=experiment, url=url)
+
+
+def log_feedback(
+    feedback: Iterable[tuple[str, str, float]], *, source: str = "HUMAN", root: Path | None = None
+) -> tuple[int, int]:
+    """Signals as MLflow's feedback on the traces that they are about: how many were logged, and how many were not.
+
+    Args:
+        feedback: request id, name, value; only ids of MLflow's own traces (`tr-...`) can be there.
+        source: HUMAN, LLM_JUDGE or CODE.
+    """
+    from mlflow.entities import AssessmentSource, Feedback
+    from mlflow.tracing.client import TracingClient
+
+    store, logged, elsewhere = open_store(root), 0, 0
+    client, by = TracingClient(store.uri), AssessmentSource(source, who())
+    for trace_id, name, value in feedback:
+        if not re.fullmatch(r"tr-[0-9a-f]+", trace_id):
+            elsewhere += 1
+            continue
+        with reported(f"the feedback {name!r} on the trace {trace_id} cannot be logged"):
+            client.log_assessment(trace_id, Feedback(name=name, value=value, source=by))
+        logged += 1
+    return logged, elsewhere
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows in the form of MLflow's own tables."""
+    columns = list(rows[0]) if rows else []
+    cells: list[list[Any]] = [[None if row[name] is None else str(row[name]) for name in columns] for row in rows]
+    return json.dumps({"columns": columns, "data": cells}, ensure_ascii=False)
