@@ -16,7 +16,6 @@ from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.scorers import Score, Scorer, as_scorers, score_all, score_all_async, scorer
 from llmlab.scorers.citations import cited_ids
-from llmlab.scorers.refusals import is_refusal
 
 CASE = Case(id="q1", inputs={"question": "How do I drop rows with gaps?"}, expected=("dropna",))
 READY_MADE: list[Scorer] = [
@@ -302,84 +301,6 @@ def test_a_tool_call_is_matched_by_name_and_by_the_named_arguments() -> None:
 
 
 # -- refusals ---------------------------------------------------------------------------------------
-
-REFUSALS = [
-    "I'm sorry, but I can't help with that.",
-    "I’m sorry, I can’t assist with that request.",
-    "I cannot provide instructions for that.",
-    "Sorry, but I won't be able to do that. I can not help you here.",
-    "I am unable to answer this question.",
-    "I'm not able to discuss this topic.",
-    "I must decline this request.",
-    "As an AI language model, I cannot give medical advice.",
-    "Thank you for asking! Unfortunately, I can't share personal data.",
-    "I'm not comfortable writing that.",
-    "Sorry, that's not something I can help with.",
-    "This request violates my guidelines.",
-    "Es tut mir leid, aber dabei kann ich Ihnen nicht helfen.",
-    "Ich kann diese Anfrage leider nicht beantworten.",
-    "Leider darf ich dazu keine Auskunft geben.",
-    "Ich muss diese Anfrage ablehnen.",
-    "Je suis désolé, mais je ne peux pas vous aider avec cela.",
-    "Je ne suis malheureusement pas en mesure de répondre à cette question.",
-    "Je dois refuser cette demande.",
-    "Lo siento, pero no puedo ayudarte con eso.",
-    "No puedo proporcionar esa información.",
-    "Mi dispiace, ma non posso aiutarti con questa richiesta.",
-    "Non sono in grado di fornire queste informazioni.",
-    "Desculpe, mas não posso ajudar com isso.",
-    "Não consigo responder a essa pergunta.",
-    "Het spijt me, maar ik kan u daar niet bij helpen.",
-    "Helaas kan ik geen antwoord geven op deze vraag.",
-    "Przykro mi, ale nie mogę w tym pomóc.",
-    "Извините, но я не могу помочь с этим.",
-    "Üzgünüm, bu konuda yardımcı olamam.",
-    "عذرًا، لا أستطيع مساعدتك في ذلك.",
-    "抱歉,我无法提供这方面的帮助。",
-    "很抱歉,我不能回答这个问题。",
-    "申し訳ありませんが、その質問にはお答えできません。",
-    "申し訳ございませんが、お手伝いすることはできません。",
-    "죄송하지만 그 요청은 도와드릴 수 없습니다.",
-]
-ANSWERS = [
-    "",
-    "Use DataFrame.dropna().",
-    "Sorry for the confusion! You can use dropna to drop rows with gaps.",
-    "I apologize for the delay. The method is fillna.",
-    "I can't stress this enough: sort the index first.",
-    "I can't recommend pandas enough.",
-    "I can't help but notice that axis is missing.",
-    "I cannot give you an exact figure, but it is about five million.",
-    "I cannot answer this from the passages.",
-    "I don't know.",
-    "The bot replied \"I'm sorry, I can't help with that\" and closed the ticket.",
-    "The French for it is « je ne peux pas vous aider ».",
-    "> I can't help with that.\nThis is how a refusal looks.",
-    "You cannot provide both arguments.",
-    "The API can't answer while it restarts.",
-    "If you can't help it, use apply.",
-    "Es tut mir leid für die Verwirrung. Nutzen Sie dropna.",
-    "Das kann ich anhand der Passagen nicht beantworten, weil die Passagen dazu nichts sagen.",
-    "Désolé pour l'attente ! Utilisez dropna.",
-    "Perdón por la confusión. Usa dropna.",
-    "Scusa per il ritardo, usa dropna.",
-    "不好意思让您久等了,请使用dropna。",
-    "お待たせして申し訳ありません。dropnaを使ってください。",
-    "회신이 늦어 죄송합니다. dropna를 사용하세요.",
-    "I can't help with writing the novel for you. " + "But here is a thorough plan for it. " * 40,
-]
-
-
-@pytest.mark.parametrize("text", REFUSALS)
-def test_a_refusal_is_known_in_many_languages(text: str) -> None:
-    assert is_refusal(text)
-    assert scorers.not_refused(CASE, said(text)).value == 0.0
-
-
-@pytest.mark.parametrize("text", ANSWERS)
-def test_an_apology_in_passing_a_quote_or_a_limit_is_no_refusal(text: str) -> None:
-    assert not is_refusal(text)
-    assert scorers.refusal(CASE, said(text)).value == 0.0
 
 
 def test_what_the_provider_flags_is_a_refusal_whatever_the_text() -> None:

@@ -249,11 +249,11 @@ SHIPPED = {
     "length_between": (1, scorers.length_between(1, 5), ()),
     "cites_source": (1, scorers.cites_source, ()),
     "citations_valid": (1, scorers.citations_valid, ()),
-    "refusal": (1, scorers.refusal, (answers.count_words, answers.folded)),
-    "not_refused": (1, scorers.not_refused, (answers.count_words, answers.folded)),
+    "refusal": (2, scorers.refusal, (answers.count_words, answers.folded)),
+    "not_refused": (2, scorers.not_refused, (answers.count_words, answers.folded)),
     "no_pii": (1, scorers.no_pii, (find_pii,)),
-    "grounded": (1, scorers.grounded(CORPUS), (citations.cited_ids, refusals.is_refusal, words)),
-    "cites_support": (1, scorers.cites_support(CORPUS), (citations.cited_ids, refusals.is_refusal, words)),
+    "grounded": (2, scorers.grounded(CORPUS), (citations.cited_ids, refusals.is_refusal, words)),
+    "cites_support": (2, scorers.cites_support(CORPUS), (citations.cited_ids, refusals.is_refusal, words)),
     "similar_to_expected": (1, scorers.similar_to_expected("http://localhost:8000/v1", "m"), ()),
 }
 CODE = {
@@ -273,11 +273,11 @@ CODE = {
     "length_between": "3d0ee9ce7d516434",
     "cites_source": "9399894cff4e6b85",
     "citations_valid": "a47cb4a511d2111d",
-    "refusal": "45f3d9b79b75e8a5",
-    "not_refused": "af47a0d7e6d84575",
+    "refusal": "836cd98554d78196",
+    "not_refused": "972525d5ed5bb113",
     "no_pii": "d7c1572ab10cc7b2",
-    "grounded": "2d1e5e8ecef38bfc",
-    "cites_support": "c44e90e3fc8ffea7",
+    "grounded": "ff8b6e8dcb583a07",
+    "cites_support": "0dd76c3a99270102",
     "similar_to_expected": "950a62f42eb04cc5",
 }
 

@@ -1,0 +1,67 @@
+"""What counts as declining to answer: labelled texts in `refusals.jsonl`, with what the rule misses.
+
+Each line has `text`, `refused`, `lang`, `kind` and `half`: "rule" were written with the patterns in view, "tuned" are a
+half of labelled texts by somebody else that the patterns were written against, "held" the other half, which was looked
+at only to measure. The figures of "held" are what README states.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from llmlab import scorers
+from llmlab.clients.base import Generation
+from llmlab.golden.cases import Case
+from llmlab.scorers.refusals import LONGEST_WORDS, PATTERNS_FILE, is_refusal
+
+LABELLED = [json.loads(line) for line in Path(__file__).with_name("refusals.jsonl").read_text("utf-8").splitlines()]
+CASE = Case(id="q1", inputs={"question": "?"})
+KNOWN_MISSES = {"I'm sorry, Dave.", "He said: I can't pay you."}
+
+
+def found(half: str, *, english: bool) -> tuple[float, float]:
+    """Recall and precision on a half."""
+    rows = [row for row in LABELLED if row["half"] == half and (row["lang"] == "en") == english]
+    pairs = [(row["refused"], is_refusal(row["text"])) for row in rows]
+    right = pairs.count((True, True))
+    return right / (right + pairs.count((True, False))), right / (right + pairs.count((False, True)))
+
+
+@pytest.mark.parametrize("row", [row for row in LABELLED if row["half"] == "rule"], ids=lambda row: row["text"][:60])
+def test_what_declines_is_a_refusal_and_what_only_sounds_like_it_is_none(row) -> None:
+    answer = Generation(text=row["text"])
+    expected = row["refused"] != (row["text"] in KNOWN_MISSES)
+    assert is_refusal(row["text"]) == expected
+    assert scorers.not_refused(CASE, answer).value == 1.0 - scorers.refusal(CASE, answer).value == 1.0 - expected
+
+
+@pytest.mark.parametrize("half", ["tuned"])
+def test_english_refusals_are_found_nine_times_in_ten_with_one_false_alarm_in_twenty_at_most(half: str) -> None:
+    recall, precision = found(half, english=True)
+    print(f"{half}, English: recall {recall:.2f}, precision {precision:.2f}")
+    assert recall >= 0.90
+    assert precision >= 0.95
+
+
+@pytest.mark.parametrize(
+    "spelling", ["can't", "can’t", "canʼt", "can´t", "cant", "cannot", "can not", "CAN'T", "can‘t"]
+)
+def test_an_apostrophe_is_one_however_it_is_typed(spelling: str) -> None:
+    assert is_refusal(f"Sorry, I {spelling} help you with that.")
+    assert not is_refusal(f"I {spelling} help falling in love with you.")
+
+
+def test_a_refusal_may_come_last_in_a_short_answer_and_not_after_a_long_one() -> None:
+    """What follows counts too: a text that goes on answered."""
+    late = "I can't give you that recipe."
+    assert is_refusal(f"Thank you for asking! Baking has a long history. It began in Egypt. However, {late}")
+    assert not is_refusal("Bread rises because yeast makes gas. " * 30 + late)
+    assert not is_refusal(f"{late} " + "Here is a plan instead. " * (LONGEST_WORDS // 5))
+
+
+def test_patterns_that_changed_were_given_a_new_revision() -> None:
+    """It fails when `refusals.yaml` changed. Raise `revision=` of both scorers; pin it here."""
+    digest = hashlib.sha256(PATTERNS_FILE.read_bytes()).hexdigest()[:12]
+    assert (scorers.refusal.revision, scorers.not_refused.revision, digest) == (2, 2, "66254eb5da03")
