@@ -20,6 +20,7 @@ import re
 import secrets as random_secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -133,6 +134,7 @@ def excerpt(text: str, *, secrets: tuple[str, ...] = (), limit: int = LONGEST_EX
     for secret in secrets:
         if secret:
             text = text.replace(secret, REMOVED)
+    text = _replaced(text, None, only=API_KEY, by=REMOVED)
     line = " ".join(_KEY_LIKE.sub(REMOVED, text).split())  # first removed, then cut: half a key is a key too
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
@@ -171,7 +173,7 @@ def find_pii(text: str) -> dict[str, int]:
     if not _worth_a_look(text):
         return {}
     found: Counter[str] = Counter()
-    for kind, needed, is_one, pattern in _KINDS:
+    for kind, needed, is_one, pattern in _kinds():
         if needed in text:
             found[kind] += sum(1 for match in pattern.finditer(text) if is_one(match[0]))
     return {kind: count for kind, count in found.items() if count}
@@ -275,7 +277,10 @@ def _is_public_ip(text: str) -> bool:
 
 
 def _is_email(text: str) -> bool:
-    return not re.search(r"[@.](?:example\.(?:com|org|net)|example|invalid|test)$", text, re.IGNORECASE)  # RFC 2606
+    """Of somebody: not at a domain that is reserved for examples, and no name under which software is fetched."""
+    return not re.search(
+        r"^git@|[@.](?:example\.(?:com|org|net)|example|invalid|test)$", text, re.IGNORECASE
+    )  # RFC 2606
 
 
 def _is_dni(text: str) -> bool:
@@ -297,25 +302,109 @@ def _is_nir(text: str) -> bool:
     return 97 - int(digits[:13]) % 97 == int(digits[13:])
 
 
+def _is_key(text: str) -> bool:
+    """Not a row of x, and not one of the examples of AWS's own documents, which end so."""
+    return len(set(text[-16:])) >= 6 and not text.endswith("EXAMPLE")
+
+
 def _looks_random(text: str) -> bool:
     """Letters of both cases or digits among letters, as keys have; not `sk-your-key-goes-here` or a row of x."""
     body = text[-24:]
     return len(set(body)) >= 10 and sum(char.isdigit() for char in body) >= 2
 
 
+# How keys of the providers begin and go on, each with where that is published. What is known by its beginning alone,
+# without a length, must also look random.
+_DETECT, _LEAKS = "detect-secrets: plugins/", "gitleaks: config/gitleaks.toml, "
+_KEY_FORMATS: tuple[tuple[str, str, str], ...] = (
+    ("sk-", r"[\w-]{20,90}T3BlbkFJ[\w-]{20,90}", f"{_DETECT}openai.py"),
+    ("sk-ant-", r"[a-z]{3,7}\d\d-[\w-]{80,120}", f"{_LEAKS}anthropic-api-key"),
+    ("sk-or-v1-", r"[0-9a-f]{64}", "openrouter.ai/docs, Authentication"),
+    ("sk-lf-", r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "langfuse.com/docs, API keys"),
+    ("sk-", r"[A-Za-z0-9]{32,64}", "api-docs.deepseek.com; platform.moonshot.ai"),
+    ("hf_", r"[A-Za-z0-9]{34,37}", f"{_LEAKS}huggingface-access-token"),
+    ("api_org_", r"[A-Za-z0-9]{34}", f"{_LEAKS}huggingface-organization-api-token"),
+    ("gsk_", r"[A-Za-z0-9]{52}", "console.groq.com/docs"),
+    ("xai-", r"[A-Za-z0-9]{80}", "docs.x.ai"),
+    ("nvapi-", r"[\w-]{64}", "docs.api.nvidia.com"),
+    ("pplx-", r"[A-Za-z0-9]{48,56}", f"{_LEAKS}perplexity-api-key"),
+    ("r8_", r"[A-Za-z0-9]{37}", "replicate.com/docs, API tokens"),
+    ("fw_", r"[A-Za-z0-9]{22,24}", "docs.fireworks.ai"),
+    ("tgp_v1_", r"[\w-]{43}", "docs.together.ai"),
+    ("csk-", r"[a-z0-9]{48}", "inference-docs.cerebras.ai"),
+    ("lsv2_", r"(?:pt|sk)_[0-9a-f]{32}_[0-9a-f]{10}", "docs.smith.langchain.com"),
+    ("AKIA", r"[A-Z0-9]{16}", f"{_DETECT}aws.py"),
+    ("ASIA", r"[A-Z0-9]{16}", "docs.aws.amazon.com, IAM identifiers"),
+    ("ABIA", r"[A-Z0-9]{16}", "docs.aws.amazon.com, IAM identifiers"),
+    ("ABSK", r"[A-Za-z0-9+/]{109,269}={0,2}", f"{_LEAKS}aws-amazon-bedrock-api-key-long-lived"),
+    ("AIza", r"[\w-]{35}", f"{_LEAKS}gcp-api-key"),
+    ("GOCSPX-", r"[\w-]{28}", "cloud.google.com/docs, OAuth client secrets"),
+    ("AccountKey=", r"[A-Za-z0-9+/]{86}==", f"{_DETECT}azure_storage_key.py"),
+    ("LTAI", r"[A-Za-z0-9]{17,21}", f"{_LEAKS}alibaba-access-key-id"),
+    ("gh", r"[pousr]_[A-Za-z0-9]{36,251}", f"{_DETECT}github_token.py"),
+    ("github_pat_", r"[A-Za-z0-9]{22}_[A-Za-z0-9]{59}", f"{_LEAKS}github-fine-grained-pat"),
+    (
+        "gl",
+        r"(?:pat|oas|dt|rt|cbt|ptt|ft|imt|agent|soat|ffct)-[\w-]{20,300}(?:\.[0-9a-z]{2}\.?[0-9a-z]{7,9})?",
+        f"{_DETECT}gitlab_token.py",
+    ),
+    ("npm_", r"[A-Za-z0-9]{36}", f"{_LEAKS}npm-access-token"),
+    ("pypi-AgE", r"[\w-]{50,1000}", f"{_DETECT}pypi_token.py"),
+    ("xox", r"[abeoprs]-(?:\d{1,14}-){1,3}[A-Za-z0-9-]{10,250}", f"{_DETECT}slack.py"),
+    ("xapp-", r"\d-[A-Z0-9]{8,14}-\d{10,14}-[a-z0-9]{40,80}", f"{_LEAKS}slack-app-token"),
+    ("hooks.slack.com/", r"(?:services|workflows|triggers)/[A-Za-z0-9+/]{43,56}", f"{_DETECT}slack.py"),
+    ("discord", r"(?:app)?\.com/api/webhooks/\d{17,20}/[\w-]{60,72}", "discord.com/developers/docs, Webhook"),
+    ("sk_", r"(?:live|test|prod)_[A-Za-z0-9]{10,247}", f"{_DETECT}stripe.py"),
+    ("rk_", r"(?:live|test|prod)_[A-Za-z0-9]{10,247}", f"{_DETECT}stripe.py"),
+    ("SG.", r"[\w-]{16,32}\.[\w-]{16,64}", f"{_DETECT}sendgrid.py"),
+    ("SK", r"[0-9a-f]{32}", f"{_DETECT}twilio.py"),
+    ("dapi", r"[0-9a-f]{32}(?:-\d)?", f"{_LEAKS}databricks-api-token"),
+    ("dop_v1_", r"[0-9a-f]{64}", f"{_LEAKS}digitalocean-pat"),
+    ("glsa_", r"[A-Za-z0-9]{32}_[A-Fa-f0-9]{8}", f"{_LEAKS}grafana-service-account-token"),
+    ("hvs.", r"[\w-]{90,120}", f"{_DETECT}hashicorp_vault_token.py"),
+    ("eyJ", r"[\w-]{10,2000}\.eyJ[\w-]{10,4000}\.[\w-]{10,1000}", f"{_DETECT}jwt.py"),
+)
+_BY_BEGINNING = (
+    "sk-",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "gsk_",
+    "hf_",
+    "xai-",
+    "nvapi-",
+    "pplx-",
+    "key-",
+)
+_AT_AN_EDGE = r"(?:(?<![\w-]{0})|(?<=\\[nrt]{0})|(?<=%[0-9A-Fa-f]{{2}}{0}))"  # also of an escape in JSON or an address
+
+
+_EMAIL = r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}(?:[A-Za-z]{2,63}|xn--[A-Za-z0-9-]{1,59})(?![\w-])"
+_NO_ADDRESS = "".join(  # what stands before the number of a section or a version
+    rf"(?<!{word}\s)" for word in ("[Ss]ection", "[Cc]hapter", "[Vv]ersion", "[Rr]elease", "[Cc]lause", "[Aa]rticle")
+)
+
+
+def _of_keys(formats: Iterable[tuple[str, str]]) -> str:
+    """One pattern for keys that begin and go on like this.
+
+    Each begins with plain letters, of which `re` makes one set that is looked for first; the edge is looked at after.
+    """
+    parts = (f"{re.escape(start)}{_AT_AN_EDGE.format(re.escape(start))}{rest}" for start, rest in formats)
+    return rf"(?:{'|'.join(parts)})(?![\w-])"
+
+
 # Every pattern starts at the edge of a token and has bounded repeats, so hostile texts cost linear time.
 # Second stands a text without which a pattern finds nothing: looking for it first is much quicker.
 _PATTERNS: tuple[tuple[str, str, Callable[[str], bool], str], ...] = (
-    (
-        API_KEY,
-        "",
-        _looks_random,
-        r"(?<![\w-])(?:sk-[\w-]{20,200}|sk-ant-[\w-]{20,200}|(?:gh[pousr]|github_pat|glpat|gsk|hf|xai|nvapi|pplx)"
-        r"[_-][\w-]{20,200}|AKIA[0-9A-Z]{16}|AIza[\w-]{35}|xox[abprs]-[\w-]{10,200}"
-        r"|eyJ[\w-]{10,2000}\.eyJ[\w-]{10,4000}\.[\w-]{10,1000})(?![\w-])",
-    ),
+    (API_KEY, "", _is_key, _of_keys([(start, rest) for start, rest, _ in _KEY_FORMATS])),
+    (API_KEY, "", _looks_random, _of_keys([(start, r"[\w-]{18,200}") for start in _BY_BEGINNING])),
     (API_KEY, "-----BEGIN ", bool, r"-----BEGIN (?:[A-Z]{2,10} ){0,2}PRIVATE KEY-----"),
-    ("email address", "@", _is_email, r"(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}"),
+    ("email address", "@", _is_email, _EMAIL),
     ("IBAN", "", _is_iban, r"(?<!\w)[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,30}"),
     ("card number", "", _luhn, r"(?<![\w.])(?<!\d )(?:4|5[1-5]|2[2-7]|3[47]|6011|65)(?:[ -]?\d){11,17}(?!\w|\.\d)"),
     ("social security number", "-", bool, r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])"),
@@ -332,35 +421,54 @@ _PATTERNS: tuple[tuple[str, str, Callable[[str], bool], str], ...] = (
     ("phone number", "+", _is_phone, r"(?<![\w+])\+[1-9](?:[ ./()-]{0,2}\d){7,14}(?!\w)"),
     ("phone number", "", _is_phone, r"(?<![\w.-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])"),
     ("phone number", "0", _is_phone, r"(?<![\w.-])(?<!\d )0\d{2,4}[ /-]\d{3,4}[ -]?\d{3,5}(?![\w-])"),
-    ("IP address", ".", _is_public_ip, r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)"),
+    (
+        "IP address",
+        ".",
+        _is_public_ip,
+        rf"(?<![\w.§])(?<!==)(?<!\w/)(?<!§\s){_NO_ADDRESS}\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?!\w|\.\d)",
+    ),
     ("IP address", ":", _is_public_ip, r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"),
 )
-_KINDS = tuple((kind, needed, is_one, re.compile(pattern)) for kind, needed, is_one, pattern in _PATTERNS)
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"\d[\d .:/()A-Fa-f+-]{5}")
 _LETTERS_AND_NUMBER = re.compile(r"\d\d[A-Z](?<=[A-Z]{6}\d\d[A-Z])")
+_STARTS = (
+    "-----BEGIN",
+    "r8_",
+    *(start for start, _, _ in _KEY_FORMATS if not {"-", "_"} & set(start) and start not in ("gh", "gl")),
+)
 _PREFIXED = re.compile(r"[-_](?<=[A-Za-z]{2}[-_])[\w-]{16}")
+
+
+@cache
+def _kinds() -> tuple[tuple[str, str, Callable[[str], bool], re.Pattern[str]], ...]:
+    """The patterns, compiled when the first text is looked at."""
+    return tuple((kind, needed, is_one, re.compile(pattern)) for kind, needed, is_one, pattern in _PATTERNS)
 
 
 def _worth_a_look(text: str) -> bool:
     """Whether any of the patterns could be in it: each look is for one character first, which costs next to nothing."""
     return (
         "@" in text
-        or any(start in text for start in ("AKIA", "AIza", "eyJ", "-----BEGIN"))
+        or any(start in text for start in _STARTS)
         or bool(("-" in text or "_" in text) and _PREFIXED.search(text))
         or bool(_DIGIT.search(text) and (_NUMBER.search(text) or _LETTERS_AND_NUMBER.search(text)))
     )
 
 
-def _replaced(text: str, key: bytes | None) -> str:
-    for kind, _, is_one, pattern in _KINDS:
+def _replaced(text: str, key: bytes | None, *, only: str = "", by: str = "") -> str:
+    for kind, needed, is_one, pattern in _kinds():
+        if (only and kind != only) or needed not in text:
+            continue
 
         def pseudonym(match: re.Match[str], kind: str = kind, is_one: Callable[[str], bool] = is_one) -> str:
             if not is_one(match[0]):
                 return match[0]
+            if key is None:
+                return by or f"[{kind}]"
             said = match[0].lower() if "@" in match[0] or ":" in match[0] else re.sub(r"[ ()/-]", "", match[0]).upper()
-            coded = hmac.new(key or b"", said.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:10]
-            return f"[{kind}]" if key is None else f"[{kind} {coded}]"
+            coded = hmac.new(key, said.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:10]
+            return f"[{kind} {coded}]"
 
         text = pattern.sub(pseudonym, text)
     return text

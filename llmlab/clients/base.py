@@ -189,11 +189,20 @@ class Generation(Shown):
     def scrubbed(self, secrets: Secrets) -> Generation:
         """The answer without these secrets (of `secrets_now`): the same object where there is nothing to remove."""
         calls = json.dumps(self.tool_calls, default=str) if self.tool_calls else ""
-        texts = (self.text, self.error, calls)
-        if not any(spelling in text for text in texts for spelling, _ in secrets) and "://" not in self.error:
+        texts = (self.text, self.error, calls, self.served_model or "", self.system_fingerprint or "", *self.steps)
+        whole = "\n".join(texts)
+        if not any(spelling in whole for spelling, _ in secrets) and "://" not in self.error:
             return self
-        text, error, calls = (scrub(text, secrets=secrets) for text in texts)
-        return replace(self, text=text, error=error, tool_calls=tuple(json.loads(calls)) if calls else ())
+        text, error, calls, model, fingerprint, *steps = (scrub(part, secrets=secrets) for part in texts)
+        return replace(
+            self,
+            text=text,
+            error=error,
+            tool_calls=tuple(json.loads(calls)) if calls else (),
+            served_model=model or self.served_model,
+            system_fingerprint=fingerprint or self.system_fingerprint,
+            steps=tuple(steps),
+        )
 
     def placed(self, **cell: Any) -> Generation:
         """The same answer in a cell of the experiment: with `_CELL_FIELDS` filled in."""

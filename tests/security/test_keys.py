@@ -39,7 +39,7 @@ ENVIRONMENT = {
     "GATEWAY_LOGIN": NAMED,
     "DATABASE_URL": f"postgresql://me:{PASSWORD}@db.invalid/x",
 }
-MODES = ("json", "html", "header", "malformed", "start", "answer", "tool", "stream")
+MODES = ("json", "html", "header", "malformed", "start", "answer", "tool", "stream", "model", "finish")
 
 
 def forms(secret: str) -> set[bytes]:
@@ -59,6 +59,11 @@ class _Echo(http.server.BaseHTTPRequestHandler):
             call = {"function": {"name": "f", "arguments": json.dumps({"key": key})}, "type": "function", "id": "1"}
             message = {"role": "assistant", "content": None, "tool_calls": [call]}
         reply = {"choices": [{"message": message, "finish_reason": "stop", "index": 0}], "model": "m", "usage": {}}
+        if mode == "model":
+            reply = {**reply, "model": f"m-{key}", "system_fingerprint": key, "id": key, "service_tier": key}
+        if mode == "finish":
+            odd = {"message": {"content": None, "refusal": key, "reasoning": key}, "finish_reason": key, "index": key}
+            reply = {**reply, "choices": [odd], "usage": {"prompt_tokens": key, key: key}, "error": None}
         basic = base64.b64encode(f"user:{key}".encode()).decode()
         status, body = {
             "json": (401, json.dumps({"error": {"message": f"Incorrect API key provided: {key} Basic {basic}"}})),

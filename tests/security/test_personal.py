@@ -100,11 +100,36 @@ def test_each_kind_is_found_and_replaced(text: str, kind: str) -> None:
         "999.1.2.3",
         "pandas 3.1.0 has 1,250 names",
         "x[1:2] and std::vector",
+        "see section 1.2.3.4 and § 1.2.3.4",
+        "Version 4.5.6.7 of it, pinned as it==4.5.6.7",
+        "Mozilla/5.0 Chrome/120.0.0.0 Safari/537.36",
+        "npm install foo@1.2.3 and actions/checkout@v4.1.0",
+        "git clone git@github.com:owner/name.git",
     ],
 )
 def test_what_looks_alike_is_left_alone(text: str) -> None:
     assert find_pii(text) == {}
     assert pseudonymised(text, key=b"k") == text
+
+
+@pytest.mark.parametrize(
+    ("reserved", "real"),
+    [
+        ("jo@example.com", "jo@example-shop.com"),
+        ("jo@mail.example.org", "jo@example.org.uk"),
+        ("jo@shop.example", "jo@example.shop"),
+        ("jo@firma.invalid", "jo@invalid.firma.de"),
+        ("jo@firma.test", "jo@test.de"),
+        ("192.0.2.17", "192.0.3.17"),
+        ("198.51.100.7", "198.51.101.7"),
+        ("203.0.113.200", "203.0.114.200"),
+        ("2001:db8::8a2e", "2001:db9::8a2e"),
+    ],
+)
+def test_what_is_reserved_for_examples_is_nobodys(reserved: str, real: str) -> None:
+    """RFC 2606, 5737 and 3849 keep these domains and addresses for documentation."""
+    assert find_pii(f"it is {reserved}, I think") == {}
+    assert len(find_pii(f"it is {real}, I think")) == 1
 
 
 def test_documentation_holds_next_to_none() -> None:
