@@ -19,7 +19,6 @@ from llmlab.bundle.bundle import RetrievalConfig
 from llmlab.search.chunking import Chunk, chunked
 from llmlab.search.corpus import Corpus
 from llmlab.search.embedding import Embedder, Embedding
-from llmlab.search.latent import Lsa
 from llmlab.search.lexical import BM25, Hit, Hybrid, Retriever, TfIdf, indexed_words
 
 __all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]
@@ -194,6 +193,8 @@ def _hybrid(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
 
 
 def _lsa(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
+    from llmlab.search.latent import Lsa  # for those who search by it
+
     return Lsa(chunks, **options)
 
 
