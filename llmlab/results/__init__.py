@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llmlab.results.scores import ScoreTable as ScoreTable
     from llmlab.results.scores import score_table as score_table
     from llmlab.results.study import cases_needed as cases_needed
+    from llmlab.results.study import classes as classes
     from llmlab.results.study import harm_by_category as harm_by_category
     from llmlab.results.study import repeats_or_cases as repeats_or_cases
     from llmlab.results.study import three_readings as three_readings
@@ -33,7 +34,7 @@ __all__, __getattr__, __dir__ = face(
         "results.results": ("Results",),
         "results.score_file": ("Scores", "read_scores"),
         "results.scores": ("Metric", "ScoreTable", "score_table"),
-        "results.study": ("cases_needed", "harm_by_category", "repeats_or_cases", "three_readings"),
+        "results.study": ("cases_needed", "classes", "harm_by_category", "repeats_or_cases", "three_readings"),
         "results.summary": ("Summary",),
     },
 )

@@ -432,12 +432,13 @@ class Results(Shown):
         digests = ", ".join(f"{name} {bundle.digest[:8]}" for name, bundle in self.bundles.items())
         golden = self.golden_digest[:8] or "unknown"
         labelled = [self.labelled(name) for name in self.labels_digests if name in self.metrics]
+        failing = figures.failing_lines(self.frame, self.metrics.values())
         return summarise(
             {name: self.table(name) for name in names},
             errors={variant: self.n_answers(variant, status="error") for variant in self.variants},
             state=self.state,
             sources=f"Golden set {golden}; bundles {digests}; {age_of(self.created_at)}.",
-            notes=(*([f"Errors: {self.common_errors}."] if self.common_errors else []), *self.notes),
+            notes=(*([f"Errors: {self.common_errors}."] if self.common_errors else []), *failing, *self.notes),
             latencies=figures.latencies(self.frame, [self.table(m) for m in figures.LATENCIES if m in self.columns]),
             corrected={(name, of.metric.name): of.mean(name).corrected for of in labelled for name in self.variants},
         )

@@ -1,7 +1,7 @@
-"""Questions that a single comparison leaves open, for notebook 02.
+"""Questions that a single table leaves open, for notebook 02.
 
 What ignoring pairs or clusters would have said, how many cases a difference needs, in which category harm can be ruled
-out, and whether repeats would help.
+out, whether repeats would help, and which class is taken for which.
 """
 
 from __future__ import annotations
@@ -11,19 +11,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llmlab.base.display import Shown, number
+from llmlab.base.display import Interval, Shown, number
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted, with_unit
 from llmlab.results.comparing import compare_tables
 from llmlab.results.results import Results
 from llmlab.results.scores import CaseDesign, ScoreTable, scale_of
+from llmlab.scorers.structured import expected_labels, label_of, said_label
 from llmlab.stats.arrays import FloatArray, paired_differences
+from llmlab.stats.bounded import share_estimate
+from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import PairedDifference, mean_difference, t_difference
 from llmlab.stats.power import POWER, Need, Spread, detectable, needed_cases, would_show
 from llmlab.stats.standard_error import StandardError, standard_error
 
-__all__ = ["Study", "cases_needed", "harm_by_category", "repeats_or_cases", "three_readings"]
+__all__ = ["Classes", "Study", "cases_needed", "classes", "harm_by_category", "repeats_or_cases", "three_readings"]
 
 TAIL = 0.025  # of the two-sided 95% interval of one comparison
 WORTH_IT = 0.8  # of what cases buy, that repeats must buy to be advised
@@ -198,3 +202,123 @@ def _reading(name: str, d: PairedDifference) -> dict[str, object]:
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else number(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Classes(Shown):
+    """How well each variant tells the classes apart, and what it takes for what.
+
+    Attributes:
+        names: the classes that the cases name, as they are first written there.
+        counts: variant -> (n_classes, n_classes + 1) answers by the right class and the class that was said, the last
+            column for whatever is no class.
+        recalls, precisions: (variant, class) -> the share with its interval over cases; no value where it is empty.
+        lost: variant -> answers that never came; they are in no count.
+    """
+
+    names: tuple[str, ...]
+    counts: Mapping[str, NDArray[np.int64]]
+    recalls: Mapping[tuple[str, str], Estimate]
+    precisions: Mapping[tuple[str, str], Estimate]
+    lost: Mapping[str, int]
+
+    def f1(self, variant: str, name: str) -> float | None:
+        """The harmonic mean of precision and recall, which is 2 right / (expected + said); None where both are 0."""
+        counts, at = self.counts[variant], self.names.index(name)
+        both = int(counts[at].sum() + counts[:, at].sum())
+        return float(2 * counts[at, at] / both) if both else None
+
+    def macro_f1(self, variant: str) -> float | None:
+        """The mean F1 of the classes that the answered cases name, each counting the same."""
+        asked = [name for name, row in zip(self.names, self.counts[variant], strict=True) if row.any()]
+        return math.fsum(self.f1(variant, name) or 0.0 for name in asked) / len(asked) if asked else None
+
+    def confusion(self, variant: str) -> Study:
+        """The right classes down and the said ones across, in answers."""
+        counts = self.counts[variant]
+        rows = [
+            {f"right class ({variant})": name}
+            | {f"said {said}": int(n) for said, n in zip((*self.names, "no class"), row, strict=True)}
+            for name, row in zip(self.names, counts, strict=True)
+        ]
+        wrong = counts.copy()
+        np.fill_diagonal(wrong, 0)
+        right, said = np.unravel_index(int(wrong.argmax()), wrong.shape)
+        taken = "no class" if said == len(self.names) else self.names[said]
+        most = (
+            f"{self.names[right]} is answered with {taken}: {wrong[right, said]:,} of {counts[right].sum():,} answers"
+        )
+        return Study(rows=tuple(rows), answer=f"Most often wrong: {most}." if wrong.any() else "No class is mistaken.")
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "variant": variant,
+                "class": name,
+                "expected": int(counts[at].sum()),
+                "said": int(counts[:, at].sum()),
+                **{
+                    what: Interval(found[variant, name].value, found[variant, name].low, found[variant, name].high)
+                    for what, found in (("precision", self.precisions), ("recall", self.recalls))
+                },
+                "F1": number(self.f1(variant, name)),
+            }
+            for variant, counts in self.counts.items()
+            for at, name in enumerate(self.names)
+        ]
+
+    def _sentence(self) -> str:
+        means = ", ".join(f"{variant} {number(self.macro_f1(variant))}" for variant in self.counts)
+        lost = [f"{n:,} of {variant}" for variant, n in self.lost.items() if n]
+        left_out = f" Answers that never came are left out: {', '.join(lost)}." if lost else ""
+        shown = 'expected and said count answers; 95% intervals over cases; `.confusion("VARIANT")` has what was said.'
+        return f"Macro F1: {means}. {shown[0].upper()}{shown[1:]}{left_out}"
+
+
+def classes(results: Results, field: str = "") -> Classes:
+    """Precision, recall and F1 of each class, and a confusion matrix, for every variant.
+
+    The classes are the texts that the cases expect, and the whole answer says one, as the scorer `label` reads it; with
+    `field` (`customer.city` is one within another) both are that field of a JSON object.
+
+    Raises:
+        DataError: these results carry no golden set, or its cases expect no class there.
+    """
+    right = {case.id: expected_labels(case, field) for case in results.golden or ()}
+    names = {label_of(name): name for ways in right.values() for name in reversed(ways)}
+    if not names:
+        raise DataError(f"no case expects a class{f' in the field {field!r}' if field else ''}")
+    place = {folded: at for at, folded in enumerate(names)}
+    counts = {variant: np.zeros((len(names), len(names) + 1), dtype=np.int64) for variant in results.variants}
+    found: dict[str, list[tuple[int, int, int]]] = {variant: [] for variant in results.variants}
+    lost = dict.fromkeys(results.variants, 0)
+    rows = results.answers("variant", "case_id", "status", "text")
+    for (variant, case_id, status, text), row in zip(rows, results.cells.cases.tolist(), strict=True):
+        ways = [place[label_of(name)] for name in right.get(case_id, ())]
+        if not ways or status == "error":
+            lost[variant] += bool(ways)
+            continue
+        said = place.get(said_label(text, field), len(names))
+        wanted = said if said in ways else ways[0]
+        counts[variant][wanted, said] += 1
+        found[variant].append((row, wanted, said))
+    table = results.table("latency_s")  # whose clusters and weights are those of every metric
+    shares: dict[bool, dict[tuple[str, str], Estimate]] = {False: {}, True: {}}
+    for variant, answered in found.items():
+        cells = np.array(answered, dtype=np.int64).reshape(-1, 3)
+        for at, name in enumerate(names.values()):
+            for of_said, column in ((False, 1), (True, 2)):
+                chosen = cells[cells[:, column] == at]
+                shares[of_said][variant, name] = _hits(chosen[:, 1] == chosen[:, 2], chosen[:, 0], table)
+    return Classes(
+        names=tuple(names.values()), counts=counts, recalls=shares[False], precisions=shares[True], lost=lost
+    )
+
+
+def _hits(right: NDArray[np.bool_], cases: NDArray[np.int64], table: ScoreTable) -> Estimate:
+    """The share of answers that are right, repeats of a case and cases of a cluster counted together."""
+    if not right.size:
+        return Estimate(value=None)
+    weights = None if table.weights is None else table.weights[cases]
+    alone = not table.clustered and np.unique(cases).size == cases.size
+    return share_estimate(right.astype(float), None if alone else table.clusters[cases], weights=weights)

@@ -6,7 +6,9 @@ Cost counts every attempt that was billed, failed ones too. Used by `Results`. T
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from llmlab.base.display import Chip, Interval, Shown, number
 from llmlab.base.errors import DataError
+from llmlab.base.private import excerpt
 from llmlab.base.project import utc
 from llmlab.results.scores import Cells, Metric, ScoreTable
 from llmlab.stats.arrays import FloatArray
@@ -35,6 +38,7 @@ __all__ = [
     "consistency",
     "cost_line",
     "cost_per_success",
+    "failing_lines",
     "latencies",
     "latency_line",
     "latency_lines",
@@ -44,6 +48,7 @@ __all__ = [
 ]
 
 WORST_SHOWN = 6
+FEWEST_FAILING = 3  # answers, before a scorer is said to fail everywhere
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -99,6 +104,10 @@ class Summary(Shown):
             *([self._worst_line()] if self.at_worst and self.state != "FAILED" else []),
             *([few] if any(None in seconds for seconds in self.latencies.values()) else []),
             *(self._weak_lines() if self.state != "FAILED" else []),
+            *(
+                ["`ll.results.classes(results)` has each class, and what was taken for what."]
+                * ("label" in self.metrics)
+            ),
             self.sources,
         )
 
@@ -201,6 +210,31 @@ def summarise(
         corrected=corrected or {},
         at_worst=at_worst,
     )
+
+
+def failing_lines(frame: pd.DataFrame, metrics: Iterable[Metric]) -> list[str]:
+    """Of each scorer that gives no answer of a variant a point, or no score at all, what it says most often."""
+    said = []
+    answered = ~frame["status"].isin(["error", "timeout"])
+    for metric in metrics:
+        worst = metric.low if metric.higher_is_better else metric.high
+        failing: dict[str, list[tuple[Any, pd.DataFrame]]] = {}
+        for variant, rows in frame[answered].groupby("variant", sort=False):
+            if len(rows) >= FEWEST_FAILING and (unscored := rows[metric.name].isna()).all():
+                failing.setdefault(f"{metric.name} scores no answer", []).append((variant, rows))
+            elif len(rows) >= FEWEST_FAILING and worst is not None and (unscored | (rows[metric.name] == worst)).all():
+                failing.setdefault(f"{metric.name} is {worst:g} for every answer", []).append((variant, rows))
+        for what, parts in failing.items():
+            reasons = Counter(json.loads(why).get(metric.name, "") for _, rows in parts for why in _reasons(rows))
+            of = f"{what} of {', '.join(str(variant) for variant, _ in parts)}"
+            reason, times = next(((why, n) for why, n in reasons.most_common() if why), ("", 0))
+            often = f"; most often ({times:,} of {sum(len(rows) for _, rows in parts):,}): {excerpt(reason, limit=200)}"
+            said.append(f"{of}{often if reason else ''}.")
+    return said
+
+
+def _reasons(rows: pd.DataFrame) -> list[str]:
+    return [why for why in rows["explanations"] if why] if "explanations" in rows.columns else []
 
 
 def case_mean(table: ScoreTable, variant: str) -> Estimate:

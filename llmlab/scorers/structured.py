@@ -17,7 +17,7 @@ from llmlab.golden.cases import Case
 from llmlab.scorers.answers import compared, one_form, parsed_json, typed_alike
 from llmlab.scorers.base import Score, Scorer, UnscoredError, scorer, texts_of
 
-__all__ = ["fenced", "json_equal", "json_fields", "label", "label_of", "numbers_equal", "right_labels"]
+__all__ = ["expected_labels", "fenced", "json_equal", "json_fields", "label", "label_of", "numbers_equal", "said_label"]
 
 _FENCE = re.compile(r"```[\w+-]*[ \t]*\n(.*?)```", re.DOTALL)
 _AROUND_LABELS = " \t\n\"'`*_.,:;!()[]{}<>#"
@@ -111,16 +111,16 @@ def numbers_equal(tolerance: float = 0.0, *, name: str = "numbers_equal") -> Sco
 def label(case: Case, generation: Generation) -> Score:
     """1 when the whole answer is the expected class, or one of several; quotes, points and case around it are passed.
 
-    `results.classes("label")` has precision, recall and F1 of each class, and what was taken for what.
+    `ll.results.classes(results)` has precision, recall and F1 of each class, and what was taken for what.
 
     >>> case = Case(id="t1", inputs={"question": "?"}, expected="Billing")
     >>> label(case, Generation(text="**billing**.")).value
     1.0
     """
-    said, right = label_of(generation.text), right_labels(case)
-    if said in right:
+    said, expected = label_of(generation.text), [way for fact in texts_of(case) for way in fact.split("|")]
+    if said in map(label_of, expected):
         return Score(value=1.0)
-    return Score(value=0.0, explanation=f"said {_shown(said)}, expected {' or '.join(map(_shown, right))}")
+    return Score(value=0.0, explanation=f"said {_shown(said)}, expected {' or '.join(map(_shown, expected))}")
 
 
 def fenced(inner: Scorer, *, name: str = "") -> Scorer:
@@ -155,9 +155,23 @@ def label_of(text: str) -> str:
     return compared(text).strip(_AROUND_LABELS)
 
 
-def right_labels(case: Case) -> tuple[str, ...]:
-    """The classes that are right for a case, compared as `label_of` gives them; UnscoredError where it expects JSON."""
-    return tuple(label_of(way) for fact in texts_of(case) for way in fact.split("|"))
+def expected_labels(case: Case, field: str = "") -> tuple[str, ...]:
+    """The classes that are right for a case, as they are written, or in a field of what it expects; () = none."""
+    if not field:
+        return tuple(way for fact in case.facts for way in fact.split("|"))
+    value = _within(_wanted(case), field)
+    return (value if isinstance(value, str) else json.dumps(value),) if isinstance(value, (str, int, float)) else ()
+
+
+def said_label(text: str, field: str = "") -> str:
+    """The class that an answer names, or its field where it is a JSON object; "" where it has none."""
+    if not field:
+        return label_of(text)
+    try:
+        value = _within(parsed_json(text), field)
+    except ValueError:
+        return ""
+    return label_of(value if isinstance(value, str) else json.dumps(value)) if value is not _ABSENT else ""
 
 
 def numbers_in(text: str) -> Iterator[float]:
