@@ -344,7 +344,8 @@ class Experiment(Shown):
     def _usual(self, own: Collection[str]) -> list[str]:
         """Shipped scorers that fit: of facts and sources where cases and bundles have them, and what the gate reads."""
         fitting = {
-            "mentions_expected": any(case.expected for case in self.explored),
+            "mentions_expected": any(case.facts for case in self.explored),
+            "json_equal": any(case.names_expected and not case.facts for case in self.explored),
             "cites_source": any(bundle.retrieval is not None for bundle in self.bundles.values()),
             "not_refused": True,
         }

@@ -1,6 +1,7 @@
 """`experiment.yaml`: what an experiment says besides its bundles, cases and gate. It may be left out.
 
-scorers: [json_equal, {length_between: {low_words: 5, high_words: 60}}]   # shipped ones; your own are in scorers.py
+scorers: [label, {json_fields: [team, total]}, {fenced: json_equal}, {length_between: {low_words: 5, high_words: 60}}]
+# shipped ones; your own are in scorers.py
 repeats: 2
 temperatures: [0.0, 0.7]          # or: as the bundles say
 corpus: {folder: docs}            # what scorers of passages read; by default that of the baseline's retrieval
@@ -79,6 +80,10 @@ def shipped_scorer(spec: str | Mapping[str, Any], *, corpus: Any) -> Scorer:
             f"no scorer {name!r} comes with llmlab (there are: {', '.join(shipped_names())}); yours go into scorers.py"
         )
     made = getattr(shipped, name)
+    if made is shipped.fenced:
+        if not isinstance(given, str) and not (isinstance(given, Mapping) and len(given) == 1):
+            raise ValueError(f"fenced takes one scorer, such as {{fenced: json_equal}}, not {given!r}")
+        return shipped.fenced(shipped_scorer(given, corpus=corpus))
     if isinstance(made, Scorer):
         if given:
             raise ValueError(f"the scorer {name} takes no arguments")

@@ -106,15 +106,25 @@ def test_a_scorers_file_that_makes_none_is_refused(folder, text, said):
 def test_shipped_scorers_are_named_with_their_arguments(folder):
     """As a name, with named arguments, or with one."""
     (folder / "experiment.yaml").write_text(
-        "scorers: [exact, {length_between: {low_words: 1, high_words: 9}}, {regex: dropna}]\n"
+        "scorers: [exact, {length_between: {low_words: 1, high_words: 9}}, {regex: dropna}, {json_fields: [a, b]},"
+        " {fenced: json_equal}, {fenced: {json_fields: {tolerance: 0.1, name: near}}}]\n"
     )
     exp = ll.Experiment.load(folder)
-    assert [one.name for one in exp.scorers] == ["exact", "length_between", "regex"]
+    names = ["exact", "length_between", "regex", "json_fields", "json_equal", "near"]
+    assert [one.name for one in exp.scorers] == names
+    assert exp.scorers[4].digest != ll.scorers.json_equal.digest
     assert exp.metric == "exact"
 
 
 @pytest.mark.parametrize(
-    "line", ["scorers: [exat]", "scorers: [{length_between: {low: 1}}]", "scorers: [{exact: 1}]", "repeats: 0"]
+    "line",
+    [
+        "scorers: [exat]",
+        "scorers: [{length_between: {low: 1}}]",
+        "scorers: [{exact: 1}]",
+        "scorers: [fenced]",
+        "repeats: 0",
+    ],
 )
 def test_an_experiment_file_that_breaks_a_rule_says_so(folder, line):
     """Before the first call."""
