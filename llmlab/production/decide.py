@@ -11,8 +11,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from llmlab.base.numbers import counted
 from llmlab.gate.policy import relative_share
 from llmlab.production.decision import Action, Reading, RolloutDecision
@@ -79,12 +77,12 @@ def _invalid(policy: RolloutPolicy, units: Enrolled) -> Iterator[str]:
 def _other_bundles(units: Enrolled, digests: Mapping[str, str]) -> Iterator[str]:
     """Whether an arm served something that is neither bundle; the other arm's is a fallback, and counts."""
     for name, served in zip(ARMS, units.bundles(), strict=True):
-        known = served[served != ""]
-        strange = known[~np.isin(known, list(digests.values()))]
-        if strange.size > CROSSED_AT_MOST * max(known.size, 1):
+        strange = {digest: n for digest, n in served.items() if digest not in digests.values()}
+        if sum(strange.values()) > CROSSED_AT_MOST * sum(served.values()):
             yield (
-                f"{strange.size:,} of {known.size:,} requests of the {name} were answered by the bundle "
-                f"{str(strange[0])[:8]}, which is neither arm's: a changed bundle is another rollout, with a new name"
+                f"{sum(strange.values()):,} of {sum(served.values()):,} requests of the {name} were answered by the "
+                f"bundle {max(strange, key=strange.__getitem__)[:8]}, which is neither arm's: a changed bundle is "
+                "another rollout, with a new name"
             )
 
 

@@ -7,6 +7,7 @@ every process on every machine says the same.
 from __future__ import annotations
 
 import hashlib
+import struct
 import time
 import warnings
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Arm", "Rollout"]
 
 _HALF, _WHOLE = 2**63, 2**64
+_PLACES = struct.Struct(">QQ").unpack_from
 
 
 class Requests(Protocol):
@@ -111,13 +113,13 @@ class Rollout(Shown):
             return self._arms[name, False]
         digest = self._salt.copy()
         digest.update(unit.encode("utf-8", "surrogatepass"))
-        bits = digest.digest()
+        first, second = _PLACES(digest.digest())
         share = (
             self._steady if self._steady is not None else self.policy.share_at(now.timestamp() if now else time.time())
         )
-        if not unit or int.from_bytes(bits[:8]) >= share * _WHOLE:
+        if not unit or first >= share * _WHOLE:
             return self._arms["baseline", False]
-        return self._arms["candidate" if int.from_bytes(bits[8:16]) < _HALF else "baseline", True]
+        return self._arms["candidate" if second < _HALF else "baseline", True]
 
     def decide(self, traces: Requests, *, now: datetime | None = None) -> RolloutDecision:
         """What to do by now, as the requests show it: SHIP, REVERT, KEEP_GOING or INVALID.

@@ -181,13 +181,16 @@ class Enrolled:
         """Days from the first request to now."""
         return 0.0 if not len(self.time_s) else (self.now_s - float(self.time_s.min())) / DAY_S
 
-    def bundles(self) -> list[NDArray[np.object_]]:
-        """The digest that each request was answered by, "" where nobody says, in baseline and candidate."""
+    def bundles(self) -> list[dict[str, int]]:
+        """Digest -> requests that it answered, where one is told, in baseline and candidate."""
+        import pandas as pd
+
         if "bundle" not in self.frame:
-            return [np.empty(0, dtype=object)] * 2
-        served = self.frame["bundle"].fillna("").to_numpy(dtype=object)[self.rows]
-        arm = self.candidate[self.units]
-        return [served[~arm], served[arm]]
+            return [{}, {}]
+        codes, digests = pd.factorize(self.frame["bundle"].fillna(""))
+        codes, arm = codes[self.rows], self.candidate[self.units]
+        counts = [np.bincount(codes[of], minlength=len(digests)).tolist() for of in (~arm, arm)]
+        return [{str(d): n for d, n in zip(digests, some, strict=True) if d and n} for some in counts]
 
     def of(self, outcome: Outcome) -> PerUnit:
         """The outcome summed per unit."""
@@ -226,14 +229,11 @@ def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> En
     if absent := [name for name in NEEDED if name not in frame]:
         raise DataError(f"these traces have no column {absent[0]!r}: a rollout needs {', '.join(NEEDED)}")
     now_s, time_s = now.timestamp(), _seconds(frame["time"])
-    arm = frame["arm"].map({"baseline": 0.0, "candidate": 1.0}).to_numpy(dtype=float, na_value=np.nan)
-    ours = (frame["rollout"].fillna("") == policy.name).to_numpy(dtype=bool) & ~np.isnan(arm)
-    future, units = time_s > now_s, frame["unit_id"].fillna("").astype(str)
-    nobody, tester = (
-        (units == "").to_numpy(dtype=bool),
-        units.isin([unit for some in policy.overrides.values() for unit in some]).to_numpy(dtype=bool),
-    )
-    timeless = np.isnan(time_s)
+    is_candidate = _equals(frame["arm"], "candidate")
+    ours = _equals(frame["rollout"], policy.name) & (is_candidate | _equals(frame["arm"], "baseline"))
+    units, future, timeless = frame["unit_id"].fillna(""), time_s > now_s, np.isnan(time_s)
+    testers = [unit for some in policy.overrides.values() for unit in some]
+    nobody, tester = _equals(units, ""), units.isin(testers).to_numpy(dtype=bool)
     keep = ours & ~future & ~nobody & ~tester & ~timeless
     left_out = {
         "of no unit": int((ours & ~future & nobody).sum()),
@@ -242,9 +242,9 @@ def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> En
         "dated later than the decision": int((ours & future).sum()),
     }
     codes, known = pd.factorize(units[keep])
-    codes, arm, time_s = codes.astype(np.int64), arm[keep], time_s[keep]
+    codes, time_s = codes.astype(np.int64), time_s[keep]
     n = len(known)
-    of_candidate = np.bincount(codes, weights=arm, minlength=n)
+    of_candidate = np.bincount(codes, weights=is_candidate[keep], minlength=n)
     requests = np.bincount(codes, minlength=n)
     crossed = (of_candidate > 0) & (of_candidate < requests)
     first_s = np.full(n, np.inf)
@@ -264,6 +264,10 @@ def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> En
         left_out=left_out,
         newest_per_day=_newest(first_s, now_s),
     )
+
+
+def _equals(column: Any, word: str) -> NDArray[np.bool_]:
+    return np.asarray((column == word).fillna(value=False), dtype=bool)
 
 
 def _seconds(times: Any) -> FloatArray:
