@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from llmlab.production.policy import RolloutPolicy as RolloutPolicy
     from llmlab.production.rollout import Arm as Arm
     from llmlab.production.rollout import Rollout as Rollout
+    from llmlab.production.shadow import Shadow as Shadow
+    from llmlab.production.shadow import compare_shadow as compare_shadow
+    from llmlab.production.shadow import stubbed as stubbed
 
 __all__, __getattr__, __dir__ = face(
     __name__,
@@ -23,5 +26,6 @@ __all__, __getattr__, __dir__ = face(
         "production.logged": ("log",),
         "production.policy": ("RolloutPolicy",),
         "production.rollout": ("Arm", "Rollout"),
+        "production.shadow": ("Shadow", "compare_shadow", "stubbed"),
     },
 )

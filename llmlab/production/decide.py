@@ -41,7 +41,12 @@ def decide(
         frame: one row per request, as `Traces.frame`.
         digests: arm -> the digest of the bundle that it should serve.
         problems: what could not be read of the traces, in a sentence.
+
+    Raises:
+        ValueError: the rollout is a shadow. DataError: a column or a metric is missing.
     """
+    if policy.mode == "shadow":
+        raise ValueError("a shadow has no second arm to decide on: compare_shadow(traces.frame, rollout=...) reads it")
     units = enrolled(frame, policy=policy, now=now)
     readings = tuple(_reading(policy, units, kind, outcome) for kind, outcome in policy.outcomes)
     reasons = (*_invalid(policy, units), *_other_bundles(units, digests))
