@@ -64,12 +64,11 @@ class PromptError(LlmlabError):
 class FloatingModelError(LlmlabError):
     """A model id that the provider may re-point, used where only a pinned one will do."""
 
+    REMEDY = "Name a pinned id, or vouch for this one in the file's `model`: pin_override: {who: ..., why: ...}"
+
     def __init__(self, *, provider: str, model_id: str, reason: str) -> None:
         self.provider, self.model_id, self.reason = provider, model_id, reason
-        super().__init__(
-            f"{provider}/{model_id} is not pinned: {reason}. Name a pinned id, or record "
-            "`pin_override: {who: ..., why: ...}` in the bundle's model"
-        )
+        super().__init__(f"{provider}/{model_id} is not pinned: {reason}. {self.REMEDY}")
 
 
 class CallError(LlmlabError):

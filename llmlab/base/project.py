@@ -18,6 +18,7 @@ __all__ = [
     "aware",
     "changed_files",
     "git_state",
+    "inside_experiment",
     "located",
     "named_in",
     "pii_policy",
@@ -51,6 +52,19 @@ def located(path: str | Path) -> Path:
     path = Path(path)
     below_root = project_root() / path
     return below_root if not path.exists() and below_root.exists() else path
+
+
+def inside_experiment(given: str, folder: Path) -> Path:
+    """A path that a file in `folder` names, from there; ValueError where it leaves the experiment.
+
+    That is the folder itself, and of `bundles/` and `judges/` the one that holds them.
+    """
+    start = folder.resolve()
+    home = start.parent if start.name in ("bundles", "judges") else start
+    path = (start / given).resolve()
+    if not path.is_relative_to(home):
+        raise ValueError(f"the path {given!r} leaves {home}; paths of a bundle stay inside its experiment")
+    return path
 
 
 def runs_folder(start: str | Path | None = None) -> Path:

@@ -7,7 +7,7 @@ infinities, dates, files over 1 MB, bad UTF-8. `bundle`, `gate`, endpoints and t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,7 +18,7 @@ import yaml
 from llmlab.base.documents import read_text
 from llmlab.base.errors import FileRuleError
 
-__all__ = ["OfFolder", "parse_yaml", "read_model", "read_yaml", "to_yaml"]
+__all__ = ["OfFolder", "broken_rule", "parse_yaml", "read_model", "read_yaml", "to_yaml"]
 
 DEEPEST_NESTING = 100
 
@@ -82,13 +82,18 @@ def read_yaml(path: str | Path) -> tuple[Any, Places]:
     return parse_yaml(read_text(path), path=path)
 
 
-def read_model(model: type[Model], path: str | Path) -> Model:
-    """The file as a pydantic model; the first broken rule is a FileRuleError with file and line."""
+def read_model(
+    model: type[Model], path: str | Path, *, completed: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+) -> Model:
+    """The file as a pydantic model; the first broken rule is a FileRuleError with file and line.
+
+    `completed` gives what the file says with what it leaves to other files.
+    """
     data, places = read_yaml(path)
     if not isinstance(data, dict):
         raise FileRuleError("must be a mapping of keys to values", path=path, line=1)
     try:
-        return model.model_validate(data)
+        return model.model_validate(completed(data) if completed else data)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = tuple(first["loc"])
@@ -99,6 +104,45 @@ def read_model(model: type[Model], path: str | Path) -> Model:
         rule = _rule(first, there.text if exact else "") + _meant(first, model)
         inside = getattr(first.get("ctx", {}).get("error"), "template_line", 0) if there.is_block else 0
         raise FileRuleError(rule, path=path, line=there.line + inside) from None
+
+
+def broken_rule(error: Any) -> str:
+    """What pydantic found wrong with a value, in our words and without its place.
+
+    >>> broken_rule({"type": "greater_than_equal", "ctx": {"ge": 0}}), broken_rule({"type": "int_type", "input": "3"})
+    ('must be >= 0', 'must be a whole number; it is text')
+    """
+    kind, facts, value = str(error["type"]), error.get("ctx", {}), error.get("input")
+    if kind in ("value_error", "assertion_error"):
+        return str(facts["error"])
+    for bound, sign in _BOUNDS.items():
+        if bound in facts:
+            limit = facts[bound]
+            return f"must be {sign} {limit:g}" if isinstance(limit, float) else f"must be {sign} {limit}"
+    if (most := facts.get("max_length")) is not None:
+        return f"must have at most {most:,}"
+    if (least := facts.get("min_length")) is not None:
+        return "must not be empty" if least == 1 else f"must have at least {least}"
+    if kind in ("literal_error", "enum"):
+        return f"must be {facts['expected']}"
+    if kind == "string_pattern_mismatch":
+        return f"must be letters, digits and signs as in the pattern {facts['pattern']}"
+    wanted = next((said for part, said in _KINDS.items() if kind.startswith(part)), "something else")
+    found = next((said for kinds, said in _FOUND if isinstance(value, kinds)), "nothing")
+    return f"must be {wanted}; it is {found}"
+
+
+_BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+_KINDS = {  # the beginning of pydantic's word -> ours
+    **{"string": "text", "int": "a whole number", "float": "a number", "decimal": "a number", "bool": "true or false"},
+    **{"list": "a list", "tuple": "a list", "set": "a list", "frozen_set": "a list", "iterable": "a list"},
+    **dict.fromkeys(("dict", "mapping", "model", "dataclass"), "a mapping of keys to values"),
+    **{"date": "a date", "none": "left out", "finite": "a finite number"},
+}
+_FOUND: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    *((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "text")),
+    *(((list, tuple), "a list"), (dict, "a mapping")),
+)
 
 
 def to_yaml(value: Any) -> str:
@@ -160,8 +204,7 @@ def _rule(error: Any, text: str) -> str:
         return f"the key {where!r} is missing"
     if error["type"] == "string_type" and isinstance(value, (int, float)):
         return f'{where}: {text} was read as a {type(value).__name__}; quote it: "{text}"'
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+    return f"{where}: {broken_rule(error)}" if where else broken_rule(error)
 
 
 def _meant(error: Any, model: type[pydantic.BaseModel]) -> str:

@@ -23,7 +23,7 @@ from llmlab.base.errors import FileRuleError
 from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model, to_yaml
 from llmlab.bundle.pinning import Pinning, judge_pin
-from llmlab.bundle.prompt import LARGEST_INTEGER, LARGEST_TEMPLATE_CHARS, Frozen, Prompt, frozen_json
+from llmlab.bundle.prompt import LARGEST_INTEGER, LARGEST_TEMPLATE_CHARS, Frozen, Prompt, from_files, frozen_json
 from llmlab.bundle.template import placeholders
 
 __all__ = [
@@ -63,13 +63,28 @@ class PinOverride(_Value):
 
 
 class ModelRef(_Value):
-    """A model's identity: provider and id; for self-hosted weights a revision or digest and the quantisation."""
+    """A model's identity: provider and id; for self-hosted weights a revision or digest and the quantisation.
+
+    In a file `provider/id` will do.
+    """
 
     provider: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     id: Word
     revision: Word | None = None
     quantisation: Word | None = None
     pin_override: PinOverride | None = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _or_in_one_text(cls, given: Any) -> Any:
+        return cls._parts(given) if isinstance(given, str) else given
+
+    @staticmethod
+    def _parts(text: str) -> dict[str, str]:
+        provider, slash, model_id = text.partition("/")
+        if not slash:
+            raise ValueError(f"{text!r} names no provider; write provider/id")
+        return {"provider": provider, "id": model_id}
 
     @classmethod
     def parse(cls, text: str) -> ModelRef:
@@ -78,10 +93,7 @@ class ModelRef(_Value):
         >>> ModelRef.parse("openai/gpt-4o-2024-08-06").id
         'gpt-4o-2024-08-06'
         """
-        provider, slash, model_id = text.partition("/")
-        if not slash:
-            raise ValueError(f"{text!r} names no provider; write provider/id")
-        return cls(provider=provider, id=model_id)
+        return cls.model_validate(cls._parts(text))
 
     @property
     def pinned(self) -> Pinning:
@@ -178,11 +190,24 @@ class RetrievalConfig(_Value):
 
 
 class Tool(_Value):
-    """A function the model may call: its name, what it is for, and the JSON schema of its arguments."""
+    """A function the model may call: its name, what it is for, and the JSON schema of its arguments.
+
+    Read in OpenAI's format too, where it stands under `function`.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     description: Text = ""
     parameters: Frozen
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _or_as_openai_writes_it(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("type") != "function":
+            return given
+        inner = given.get("function", {key: value for key, value in given.items() if key != "type"})
+        if isinstance(inner, dict) and "strict" in inner:
+            raise ValueError("`strict` is not sent to the model; leave it out")
+        return inner
 
 
 class Bundle(_Value):
@@ -200,7 +225,7 @@ class Bundle(_Value):
     @classmethod
     def load(cls, path: str | Path) -> Bundle:
         """The bundle in a YAML file; FileRuleError with file, line and rule for anything that is not one."""
-        return read_model(cls, path)
+        return read_model(cls, path, completed=lambda data: from_files(data, path))
 
     @classmethod
     def from_prompt(cls, template: str, *, model: str | ModelRef, name: str = "prompt", **changes: Any) -> Bundle:

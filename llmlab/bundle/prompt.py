@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
 
-from llmlab.base.documents import Strict
+from llmlab.base.documents import Strict, read_text
+from llmlab.base.errors import FileRuleError
+from llmlab.base.project import inside_experiment, located
 from llmlab.bundle.template import fill, placeholders
 
 __all__ = [
@@ -18,6 +21,7 @@ __all__ = [
     "Example",
     "Frozen",
     "Prompt",
+    "from_files",
     "frozen_json",
 ]
 
@@ -91,6 +95,11 @@ class Prompt(Strict):
     template: Annotated[str, Field(min_length=1, max_length=LARGEST_TEMPLATE_CHARS)]
     examples: Annotated[tuple[Example, ...], Field(strict=False)] = ()
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _or_its_template(cls, given: Any) -> Any:
+        return {"template": given} if isinstance(given, str) else given
+
     @pydantic.field_validator("system", "template")
     @classmethod
     def _is_a_template(cls, text: str) -> str:
@@ -114,3 +123,28 @@ class Prompt(Strict):
             )
         ]
         return (*start, *shots, {"role": "user", "content": fill(self.template, inputs)})
+
+
+def from_files(data: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """What a bundle's file says, with the texts that its prompt leaves to `system_file` and `template_file` put in.
+
+    Paths start at the file and stay inside its experiment; the line end that closes a file is no part of its text.
+
+    Raises:
+        FileRuleError: a file is missing or elsewhere, or the text is given twice.
+    """
+    prompt = data.get("prompt")
+    named = [key for key in ("system_file", "template_file") if isinstance(prompt, dict) and key in prompt]
+    if not isinstance(prompt, dict) or not named:
+        return data
+    texts = {key: value for key, value in prompt.items() if key not in named}
+    for key in named:
+        field = key.removesuffix("_file")
+        if field in texts:
+            raise FileRuleError(f"prompt: {field} and {key} are both given; keep one", path=path)
+        try:
+            text = read_text(inside_experiment(str(prompt[key]), located(path).parent))
+        except ValueError as error:
+            raise FileRuleError(f"prompt.{key}: {error}", path=path) from None
+        texts[field] = text.removesuffix("\n").removesuffix("\r")
+    return {**data, "prompt": texts}

@@ -17,6 +17,7 @@ import pydantic
 
 from llmlab.base.display import Chip, Html, Shown, html_note
 from llmlab.base.project import located
+from llmlab.base.yamlfile import broken_rule
 from llmlab.bundle.bundle import Bundle, load_bundles
 from llmlab.bundle.template import placeholders
 from llmlab.golden.cases import GoldenSet
@@ -87,15 +88,14 @@ def edited(bundle: Bundle, **changes: Any) -> Bundle:
     >>> edited(Bundle.from_prompt("{{ question }}", model="offline/extractive-1"), temperature=-1.0)
     Traceback (most recent call last):
     ...
-    ValueError: sampling.temperature: input should be greater than or equal to 0
+    ValueError: sampling.temperature: must be >= 0
     """
     try:
         return bundle.with_(**changes)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
-        said = str(first["msg"]).removeprefix("Value error, ")
         place = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{place}: {said[:1].lower()}{said[1:]}") from None
+        raise ValueError(f"{place}: {broken_rule(first)}") from None
 
 
 def next_version(folder: str | Path) -> tuple[Path, str]:

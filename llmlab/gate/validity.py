@@ -13,6 +13,7 @@ import numpy as np
 
 from llmlab import stats
 from llmlab.base.display import Interval
+from llmlab.base.errors import FloatingModelError
 from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.gate.corrected import label_reasons
@@ -41,7 +42,10 @@ def invalid_reasons(
     reasons += [f"the policy's metric {name!r} is not in these results (there are: {known})" for name in unknown]
     pin = results.bundles[candidate].model.pinned
     if not pin:
-        reasons.append(f"the candidate's model {results.bundles[candidate].model} is floating: {pin.reason}")
+        reasons.append(
+            f"the candidate's model {results.bundles[candidate].model} is floating: {pin.reason}. "
+            f"{FloatingModelError.REMEDY}"
+        )
     arms = list(dict.fromkeys(name for name in (baseline, candidate, anchor) if name is not None))
     reasons += _of_the_rows(policy, results, arms)
     used = [name for name in policy.metrics if name not in unknown]
@@ -154,7 +158,7 @@ def _of_the_judges(
 ) -> Iterator[str]:
     for name, record in results.provenance.judges.items():
         if name in used and record.pinned is False:
-            yield f"{name}: the judge's model {record.model} is floating"
+            yield f"{name}: the judge's model {record.model} is floating. {FloatingModelError.REMEDY}"
     if policy.judge.passport != "required":
         return
     for name, digest in judges_of(policy, results).items():

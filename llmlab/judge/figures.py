@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from llmlab.base.display import Interval, Shown, as_sentences, plain
-from llmlab.base.errors import DataError
+from llmlab.base.errors import DataError, FloatingModelError
 from llmlab.base.numbers import p_text
 from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.golden.labels import Labels
@@ -357,7 +357,10 @@ def passport(
     if now.tzinfo is None or good_for_days < 1:
         raise ValueError(f"now == {now}, good_for_days == {good_for_days}: give a time zone, and at least one day")
     if not calibration.pinned:
-        raise ValueError(f"{calibration.judge} is not pinned: what was measured may not be what judges tomorrow")
+        raise ValueError(
+            f"{calibration.judge} is not pinned: what was measured may not be what judges tomorrow. "
+            f"{FloatingModelError.REMEDY}"
+        )
     figures = _figures(calibration)
     pairwise = isinstance(calibration.only, VerdictGroup)
     wanted = (LIMITS_PREFERENCES if pairwise else LIMITS_GRADES) if limits is None else limits

@@ -29,7 +29,7 @@ from llmlab.base.documents import Strict, write_whole
 from llmlab.base.errors import FileRuleError, FloatingModelError
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
-from llmlab.bundle.prompt import Frozen, Prompt
+from llmlab.bundle.prompt import Frozen, Prompt, from_files
 from llmlab.engine.means import CallOptions
 from llmlab.golden.labels import Labels
 from llmlab.judge.against_people import AnchorCheck, calibrated, check_anchors
@@ -107,7 +107,7 @@ class Judge(Shown):
     @classmethod
     def load(cls, path: str | Path) -> Judge:
         """A judge from a YAML file; FileRuleError with file and line for whatever is not one."""
-        return read_model(_JudgeFile, path).judge()
+        return read_model(_JudgeFile, path, completed=lambda data: from_files(data, path)).judge()
 
     def save(self, path: str | Path) -> Path:
         """Write the judge as YAML, its rubric and its prompt spelt out; `load` gives the same digest.

@@ -53,7 +53,7 @@ class Registry:
         """The registered model; RegistryError where there is none of this name."""
         model = self.model(name)
         if model is None:
-            raise RegistryError(f"no model {name!r} is registered; `registry.register(bundle)` does it")
+            raise RegistryError(f"no model {name!r} is registered; `llmlab register BUNDLE.yaml` does it")
         return model
 
     def version(self, name: str, number: int) -> Any:

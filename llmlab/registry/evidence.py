@@ -81,8 +81,8 @@ def _sweep(registry: Registry, sweep_id: str, root: Path | None) -> Results:
         experiment = registry.store.client.get_experiment(runs[0].info.experiment_id).name if runs else ""
     if not runs:
         raise RegistryError(
-            f"sweep {sweep_id[:8]} is not in the store; log it with `tracking.log(results, decision)` "
-            "(an earlier run whose baseline rows were borrowed with `tracking.log(baseline_results)`)"
+            f"sweep {sweep_id[:8]} is not in the store; log it: notebook 05 and `llmlab gate --ledger` do, "
+            "and notebook 01 an earlier run whose baseline rows were borrowed"
         )
     return tracking.load(sweep_id, experiment=experiment, root=root)
 

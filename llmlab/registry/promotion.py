@@ -144,7 +144,7 @@ def _checked(
     except (FileRuleError, RegistryError) as error:
         return [str(error)], None
     if receipt is None:
-        return ["it has no receipt: gate it, and `registry.register(bundle, receipt=decision.receipt())`"], None
+        return ["it has no receipt: gate it, and `llmlab register BUNDLE.yaml --receipt FILE`"], None
     evidence = Evidence.read(receipt, experiment, passports=passports)
     return [
         *objections(registry, evidence, version, root=root),

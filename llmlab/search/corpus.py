@@ -18,7 +18,7 @@ from typing import Any
 from llmlab.base.display import Shown, plain
 from llmlab.base.documents import json_lines, read_text
 from llmlab.base.errors import FileRuleError
-from llmlab.base.project import project_root
+from llmlab.base.project import inside_experiment, project_root
 from llmlab.bundle.bundle import CorpusRef
 from llmlab.search.docstrings import package_docstrings
 
@@ -182,15 +182,11 @@ _PACKAGES: dict[str, Corpus] = {}
 
 
 def _inside(given: str, base: Path) -> Path:
-    """Below `base`, from a folder `bundles` also beside it; where nothing is there, from the project's root."""
-    start = base.resolve()
-    home = start.parent if start.name == "bundles" else start
-    path = (start / given).resolve()
-    if not path.is_relative_to(home):
-        raise ValueError(f"the corpus path {given!r} leaves {home}; paths of a bundle stay inside its experiment")
-    root = project_root(start)
+    """Where the documents are: beside the file that names them, else (older bundles) below the project's root."""
+    path, root = inside_experiment(given, base), project_root(base)
     older = (root / given).resolve()
-    return older if home != start and not path.exists() and older.exists() and older.is_relative_to(root) else path
+    is_older = base.name == "bundles" and not path.exists() and older.exists() and older.is_relative_to(root)
+    return older if is_older else path
 
 
 def _document(row: Mapping[str, Any], path: Path, line: int) -> Document:

@@ -87,7 +87,7 @@ def bundle(tmp_path: Path) -> Bundle:
         ("k: 5", "chunking: {size_words: 20, overlap_words: 20}", 11, "overlap_words == 20, must be < size_words"),
         ("name: lookup", "name: look up", 13, "tools.0.name"),
         ("provider: openai", "provider: Open AI", 3, "model.provider"),
-        ("model: {provider: openai, id: gpt-4o-2024-08-06}", "model: openai/gpt-4o", 3, "model"),
+        ("model: {provider: openai, id: gpt-4o-2024-08-06}", "model: gpt-4o", 3, "model"),
         ("model: {provider: openai, id: gpt-4o-2024-08-06}\n", "", 1, "the key 'model' is missing"),
         ("author: me", "author: !!python/name:os.system", 14, "tags are not allowed"),
         ("author: me", "author: &a me", 14, "anchors and aliases"),

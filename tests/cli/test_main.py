@@ -67,3 +67,11 @@ def test_debug_shows_the_traceback(project):
 @pytest.mark.parametrize("arguments", [["new", "mine"], ["run"], ["frobnicate"]])
 def test_a_missing_argument_or_an_unknown_command_is_exit_code_two(arguments):
     assert call(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("runn", "run"), ("audits", "audit"), ("gate_init", "gate-init")])
+def test_a_misspelt_command_is_answered_with_the_one_that_is_meant(typed, meant):
+    """As misspelt keys of a file are."""
+    called = call(typed)
+    assert called.exit_code == 2
+    assert f"Did you mean {meant!r}?" in called.output

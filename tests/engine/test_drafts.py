@@ -32,7 +32,7 @@ def test_a_prompt_that_every_case_fills_is_ready() -> None:
         ("{{ questoin }}", "did you mean {{ question }}?"),
         ("{{ question }} {{ tone }}", "'tone'"),
         ("{{ question", "line 1 of the template: is not valid Jinja2"),
-        ("", "at least 1 character"),
+        ("", "must not be empty"),
         ("{{ question }} {{ passages }}", "passages need a `retrieval:`"),
         ("{{ question | nosuch }}", "nosuch"),
         ("{{ 10 ** 9999 ** 9 }}", "line 1 of the template"),
@@ -56,7 +56,7 @@ def test_an_input_that_the_model_would_not_see_is_a_note_and_no_error() -> None:
 
 def test_what_no_bundle_may_have_is_told_in_one_line() -> None:
     """pydantic's own message is four lines long and names a web page."""
-    with pytest.raises(ValueError, match=r"^sampling\.temperature: input should be greater than or equal to 0$"):
+    with pytest.raises(ValueError, match=r"^sampling\.temperature: must be >= 0$"):
         edited(BASE, temperature=-1.0)
     with pytest.raises(ValueError, match="names no provider"):
         edited(BASE, model="gpt")

@@ -84,7 +84,7 @@ def test_baseline_rows_of_an_earlier_run_are_read_again_at_promotion(project: Pa
     assert decision.word == "PASS"
     tracking.log(alone, decision)
     version = register(alone.bundles["new"], receipt=decision.receipt())
-    with pytest.raises(RegistryError, match="baseline_results"):
+    with pytest.raises(RegistryError, match="borrowed"):
         promote(version, experiment=folder, reason="better")
     tracking.log(earlier)
     assert promote(version, experiment=folder, reason="better").version == version.number

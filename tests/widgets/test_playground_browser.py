@@ -158,7 +158,7 @@ def test_what_goes_wrong_is_said_in_place(page: Any, folder: Path) -> None:
     said(page, "temperature == 'hot', must be a number")
     typed(page, "Temperature", "-1")
     button(page, "Run").click()
-    said(page, "sampling.temperature: input should be greater than or equal to 0")
+    said(page, "sampling.temperature: must be >= 0")
     button(page, "Undo").click()
     typed(page, "Model", "gpt")
     button(page, "Run").click()
