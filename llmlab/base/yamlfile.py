@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,7 +17,7 @@ import yaml
 from llmlab.base.documents import read_text
 from llmlab.base.errors import FileRuleError
 
-__all__ = ["OfFolder", "broken_rule", "parse_yaml", "read_model", "read_yaml", "to_yaml"]
+__all__ = ["OfFolder", "parse_yaml", "read_model", "read_yaml", "to_yaml"]
 
 DEEPEST_NESTING = 100
 
@@ -95,54 +94,17 @@ def read_model(
     try:
         return model.model_validate(completed(data) if completed else data)
     except pydantic.ValidationError as error:
+        from llmlab.base.broken import said_of  # only where a file is wrong
+
         first = error.errors(include_url=False)[0]
         place = tuple(first["loc"])
         exact = place in places
         while place not in places:  # a key that is missing: the line of what it is missing from
             place = place[:-1]
         there = places[place]
-        rule = _rule(first, there.text if exact else "") + _meant(first, model)
+        rule = said_of(first, model, written=there.text if exact else "")
         inside = getattr(first.get("ctx", {}).get("error"), "template_line", 0) if there.is_block else 0
         raise FileRuleError(rule, path=path, line=there.line + inside) from None
-
-
-def broken_rule(error: Any) -> str:
-    """What pydantic found wrong with a value, in our words and without its place.
-
-    >>> broken_rule({"type": "greater_than_equal", "ctx": {"ge": 0}}), broken_rule({"type": "int_type", "input": "3"})
-    ('must be >= 0', 'must be a whole number; it is text')
-    """
-    kind, facts, value = str(error["type"]), error.get("ctx", {}), error.get("input")
-    if kind in ("value_error", "assertion_error"):
-        return str(facts["error"])
-    for bound, sign in _BOUNDS.items():
-        if bound in facts:
-            limit = facts[bound]
-            return f"must be {sign} {limit:g}" if isinstance(limit, float) else f"must be {sign} {limit}"
-    if (most := facts.get("max_length")) is not None:
-        return f"must have at most {most:,}"
-    if (least := facts.get("min_length")) is not None:
-        return "must not be empty" if least == 1 else f"must have at least {least}"
-    if kind in ("literal_error", "enum"):
-        return f"must be {facts['expected']}"
-    if kind == "string_pattern_mismatch":
-        return f"must be letters, digits and signs as in the pattern {facts['pattern']}"
-    wanted = next((said for part, said in _KINDS.items() if kind.startswith(part)), "something else")
-    found = next((said for kinds, said in _FOUND if isinstance(value, kinds)), "nothing")
-    return f"must be {wanted}; it is {found}"
-
-
-_BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-_KINDS = {  # the beginning of pydantic's word -> ours
-    **{"string": "text", "int": "a whole number", "float": "a number", "decimal": "a number", "bool": "true or false"},
-    **{"list": "a list", "tuple": "a list", "set": "a list", "frozen_set": "a list", "iterable": "a list"},
-    **dict.fromkeys(("dict", "mapping", "model", "dataclass"), "a mapping of keys to values"),
-    **{"date": "a date", "none": "left out", "finite": "a finite number"},
-}
-_FOUND: tuple[tuple[type | tuple[type, ...], str], ...] = (
-    *((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "text")),
-    *(((list, tuple), "a list"), (dict, "a mapping")),
-)
 
 
 def to_yaml(value: Any) -> str:
@@ -192,40 +154,6 @@ def _value(node: yaml.Node, place: tuple[str | int, ...], places: Places, loader
     if value is not None and not isinstance(value, (str, bool, int, float)):
         raise FileRuleError(f"{node.value!r} was read as a {type(value).__name__}; quote it", path=path, line=line)
     return value
-
-
-def _rule(error: Any, text: str) -> str:
-    """The broken rule; `text` is the value as the file has it."""
-    where = ".".join(str(part) for part in error["loc"])
-    value = error.get("input")
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {where!r}"
-    if error["type"] == "missing":
-        return f"the key {where!r} is missing"
-    if error["type"] == "string_type" and isinstance(value, (int, float)):
-        return f'{where}: {text} was read as a {type(value).__name__}; quote it: "{text}"'
-    return f"{where}: {broken_rule(error)}" if where else broken_rule(error)
-
-
-def _meant(error: Any, model: type[pydantic.BaseModel]) -> str:
-    """For an unknown key the one that is most like it, at the same place."""
-    if error["type"] != "extra_forbidden":
-        return ""
-    *outer, key = (str(part) for part in error["loc"])
-    near = get_close_matches(key, _keys(model, outer), n=1)
-    return f"; did you mean {'.'.join([*outer, near[0]])!r}?" if near else ""
-
-
-def _keys(model: type[pydantic.BaseModel], outer: list[str]) -> list[str]:
-    """The keys that the schema allows below `outer`; none where its shape is not that simple."""
-    schema = model.model_json_schema()
-    here = [schema]
-    for part in outer:
-        below = [one["properties"].get(part, {}) for one in here if "properties" in one]
-        # a value may be one of several models, or a list of one
-        kinds = (kind for one in below for kind in (one, one.get("items", {}), *one.get("anyOf", ())))
-        here = [schema["$defs"][kind["$ref"].rpartition("/")[2]] for kind in kinds if "$ref" in kind]
-    return [key for one in here for key in one.get("properties", {})]
 
 
 class _Dumper(yaml.SafeDumper):

@@ -17,7 +17,6 @@ import pydantic
 
 from llmlab.base.display import Chip, Html, Shown, html_note
 from llmlab.base.project import located
-from llmlab.base.yamlfile import broken_rule
 from llmlab.bundle.bundle import Bundle, load_bundles
 from llmlab.bundle.template import placeholders
 from llmlab.golden.cases import GoldenSet
@@ -93,6 +92,8 @@ def edited(bundle: Bundle, **changes: Any) -> Bundle:
     try:
         return bundle.with_(**changes)
     except pydantic.ValidationError as error:
+        from llmlab.base.broken import broken_rule  # only where something is wrong
+
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{place}: {broken_rule(first)}") from None
