@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from llmlab.golden import Case as Case
     from llmlab.golden import GoldenSet as GoldenSet
     from llmlab.production import Rollout as Rollout
+    from llmlab.production import Trace as Trace
+    from llmlab.production import Traces as Traces
     from llmlab.results import Results as Results
     from llmlab.results import read_scores as read_scores
     from llmlab.scorers import Score as Score
@@ -57,6 +59,7 @@ __all__, __getattr__, __dir__ = face(
         "gate.decide": ("GatePolicy",),
         "golden.cases": ("Case", "GoldenSet"),
         "production.rollout": ("Rollout",),
+        "production.traces": ("Trace", "Traces"),
         "results.results": ("Results",),
         "results.score_file": ("read_scores",),
         "scorers.base": ("Score", "scorer"),

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from llmlab.production.shadow import Shadow as Shadow
     from llmlab.production.shadow import compare_shadow as compare_shadow
     from llmlab.production.shadow import stubbed as stubbed
+    from llmlab.production.traces import Step as Step
+    from llmlab.production.traces import Trace as Trace
+    from llmlab.production.traces import Traces as Traces
 
 __all__, __getattr__, __dir__ = face(
     __name__,
@@ -27,5 +30,6 @@ __all__, __getattr__, __dir__ = face(
         "production.policy": ("RolloutPolicy",),
         "production.rollout": ("Arm", "Rollout"),
         "production.shadow": ("Shadow", "compare_shadow", "stubbed"),
+        "production.traces": ("Step", "Trace", "Traces"),
     },
 )

@@ -1,0 +1,298 @@
+"""Requests as columns: what a line of a trace file holds, and files of such lines read however torn they are.
+
+A line is one JSON object with the fields of `schema`; what may have any shape (inputs, messages, tool calls, steps) is
+a JSON text in it, so that whole blocks are read as columns. A block that is not whole is read line by line, and what
+cannot be read is counted with its place, never fatal. A line without a status brings signals for a request.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic_core import from_json
+
+from llmlab.base.display import Rows
+from llmlab.clients.base import ANSWERED
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["AMOUNTS", "SIGNAL", "TEXTS", "Problems", "blocks", "gathered", "objects", "schema", "settled", "table_of"]
+
+BLOCK_BYTES = 8_000_000
+PLACES_SHOWN = 5
+LATE_S = 3600.0
+TEXTS = (
+    *("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "status", "error", "error_code"),
+    *("served_model", "text", "inputs", "messages", "tool_calls", "steps"),
+)
+AMOUNTS = (
+    *("attempts", "latency_s", "first_token_s", "cost_usd", "prompt_tokens", "completion_tokens", "cached_tokens"),
+    *("context_tokens", "fallback"),
+)
+SIGNAL = "signals."
+STATUSES = ANSWERED | {"timeout", "error"}
+_PLACE = ("file", "line")
+
+
+class Problems:
+    """What could not be read as it stands: kind -> how many, and the first places."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._places: dict[str, list[str]] = {}
+
+    def add(self, kind: str, places: Sequence[str] = (), *, count: int | None = None) -> None:
+        """So many more of a kind (by default as many as there are places)."""
+        self._counts[kind] += len(places) if count is None else count
+        kept = self._places.setdefault(kind, [])
+        kept.extend(places[: PLACES_SHOWN - len(kept)])
+
+    def rows(self) -> Rows:
+        """One row a kind: problem, count, first places as file:line."""
+        told = [
+            {"problem": kind, "count": count, "first": ", ".join(self._places[kind])}
+            for kind, count in self._counts.items()
+            if count
+        ]
+        return Rows(rows=tuple(told), sentence="" if told else "Nothing was wrong with what was read.")
+
+
+@cache
+def schema() -> Any:
+    """The columns of a line, as Arrow's types; `signals` is a struct of numbers, of whatever names."""
+    import pyarrow as pa
+
+    found = pa.struct([("id", pa.large_string()), ("score", pa.float64())])
+    return pa.schema(
+        [
+            ("time", pa.timestamp("us", "UTC")),
+            *((name, pa.large_string()) for name in TEXTS),
+            *((name, pa.float64()) for name in AMOUNTS),
+            ("guards", pa.list_(pa.string())),
+            ("retrieved", pa.list_(found)),
+        ]
+    )
+
+
+def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The file in pieces of whole lines, each with the number of its first line."""
+    number, rest = 1, b""
+    with path.open("rb") as file:
+        while piece := file.read(BLOCK_BYTES):
+            whole, newline, rest = (rest + piece).rpartition(b"\n")
+            if newline:
+                yield number, whole.removeprefix(b"\xef\xbb\xbf") + newline
+                number += whole.count(b"\n") + 1
+    if rest.strip():
+        yield number, rest.removeprefix(b"\xef\xbb\xbf")
+
+
+def objects(
+    block: bytes, first: int, *, where: str, problems: Problems | None
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line number and object of every line that is one; the others are counted."""
+    for number, line in enumerate(block.split(b"\n"), start=first):
+        if not line.strip():
+            continue
+        try:
+            value = from_json(line)
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            yield number, value
+        elif problems is not None:
+            problems.add("torn line, or no JSON object", [f"{where}:{number}"])
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Rows as a table: fields of the schema, and `signals.NAME` as numbers."""
+    import pyarrow as pa
+
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(SIGNAL))
+    places = [("file", pa.int32()), ("line", pa.int64())]
+    wanted = pa.schema([*schema(), *((name, pa.float64()) for name in names), *places])
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=wanted)
+
+
+def gathered(
+    path: Path, file: int, *, row_of: Callable[[Mapping[str, Any]], dict[str, Any]], problems: Problems
+) -> Iterator[Any]:
+    """The tables of a file of our own lines: a block as columns, or line by line by `row_of` where it is not whole."""
+    import pyarrow as pa
+
+    for first, block in blocks(path):
+        try:
+            table = _columns(block)
+        except pa.ArrowInvalid:
+            found = objects(block, first, where=path.name, problems=problems)
+            yield table_of([{**row_of(value), "file": file, "line": number} for number, value in found])
+            continue
+        lines = np.arange(first, first + len(table))
+        if len(table) != block.count(b"\n") + (not block.endswith(b"\n")):  # some lines are empty
+            lines = np.array([n for n, line in enumerate(block.split(b"\n"), start=first) if line.strip()])
+        yield (
+            _signals_flat(table)
+            .append_column("file", pa.array(np.full(len(table), file, dtype=np.int32)))
+            .append_column("line", pa.array(lines))
+        )
+
+
+def _columns(block: bytes) -> Any:
+    import pyarrow as pa
+    from pyarrow import json
+
+    table = json.read_json(
+        io.BytesIO(block),
+        read_options=json.ReadOptions(block_size=len(block) + 1, use_threads=False),
+        parse_options=json.ParseOptions(explicit_schema=schema(), unexpected_field_behavior="infer"),
+    )
+    if table.num_rows and "signals" in table.column_names:
+        kind = table.schema.field("signals").type
+        if not (pa.types.is_struct(kind) and all(_is_number(part.type) for part in kind)):
+            raise pa.ArrowInvalid("signals that are no numbers")
+    return table
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return any(
+        is_one(kind) for is_one in (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
+    )
+
+
+def _signals_flat(table: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kept = table.select(schema().names)
+    if "signals" in table.column_names and pa.types.is_struct(table.schema.field("signals").type):
+        for place, part in enumerate(table.schema.field("signals").type):
+            column = pc.struct_field(table["signals"], place)
+            column = column.cast(pa.int64()) if pa.types.is_boolean(part.type) else column
+            kept = kept.append_column(f"{SIGNAL}{part.name}", column.cast(pa.float64()))
+    return kept
+
+
+def settled(tables: Iterable[Any], *, files: Sequence[str], problems: Problems) -> pd.DataFrame:
+    """One row per request, in order of time: signals joined, doubles and what cannot be counted with its places."""
+    import pyarrow as pa
+
+    table = pa.concat_tables([table_of([]), *tables], promote_options="default")
+    frame = table.to_pandas(types_mapper=_pandas_type, self_destruct=True)
+    del table
+    place = _Places(frame, files)
+    for name in (name for name in frame.columns if name in AMOUNTS):
+        values = frame[name].to_numpy(float)
+        wrong = ~np.isnan(values) & ~(np.isfinite(values) & (values >= 0))
+        if wrong.any():
+            problems.add(f"{name} below zero or endless, taken as missing", place.of(wrong), count=int(wrong.sum()))
+            frame[name] = np.where(wrong, np.nan, values)
+    signals = [name for name in frame.columns if name.startswith(SIGNAL)]
+    bare = (frame["status"].isna() & frame["text"].isna() & frame[signals].notna().any(axis=1)).to_numpy(bool)
+    nameless = frame["request_id"].fillna("").eq("").to_numpy()
+    timeless = frame["time"].isna().to_numpy() & ~bare
+    problems.add("line without a request_id", place.of(nameless), count=int(nameless.sum()))
+    problems.add("request without a time", place.of(timeless & ~nameless), count=int((timeless & ~nameless).sum()))
+    counts = ~nameless & ~timeless & ~bare
+    _out_of_order(frame, counts, place, problems)
+    doubled = np.zeros(len(frame), bool)
+    doubled[counts] = frame.loc[counts, "request_id"].duplicated(keep="last").to_numpy()
+    problems.add("request that came twice, the last one kept", place.of(doubled), count=int(doubled.sum()))
+    requests = frame[counts & ~doubled]
+    late = frame.loc[bare & ~nameless, ["request_id", *signals]] if bare.any() else None
+    del frame
+    if not requests["time"].is_monotonic_increasing:
+        requests = requests.sort_values("time", kind="stable")
+    requests = requests.drop(columns=list(_PLACE)).reset_index(drop=True)
+    if late is not None:
+        requests, unknown = with_signals(requests, late)
+        problems.add("signal for a request that is not here", count=unknown)
+    return _completed(requests, problems)
+
+
+class _Places:
+    def __init__(self, frame: pd.DataFrame, files: Sequence[str]) -> None:
+        self._file, self._line = frame["file"].to_numpy(), frame["line"].to_numpy()
+        self._files = files
+
+    def of(self, chosen: NDArray[np.bool_]) -> list[str]:
+        """The first places of rows, as file:line."""
+        return [
+            f"{self._files[int(self._file[i])]}:{int(self._line[i])}" for i in np.flatnonzero(chosen)[:PLACES_SHOWN]
+        ]
+
+
+def _out_of_order(frame: pd.DataFrame, counts: NDArray[np.bool_], place: _Places, problems: Problems) -> None:
+    """Counts requests that began before an earlier line of their file: by up to an hour, and by more."""
+    rows = np.flatnonzero(counts)
+    time_s, file = _seconds(frame["time"])[rows], frame["file"].to_numpy()[rows]
+    behind = np.zeros(len(rows))
+    for number in np.unique(file):
+        mine = file == number
+        behind[mine] = np.maximum.accumulate(time_s[mine]) - time_s[mine]
+    for kind, chosen in (
+        ("out of order, sorted by time", (behind > 0) & (behind <= LATE_S)),
+        ("more than an hour late, sorted by time", behind > LATE_S),
+    ):
+        there = np.zeros(len(frame), bool)
+        there[rows] = chosen
+        problems.add(kind, place.of(there), count=int(chosen.sum()))
+
+
+def _seconds(times: pd.Series[Any]) -> NDArray[np.float64]:
+    moments = times.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return np.asarray(moments.astype(np.int64) / 1e6, dtype=np.float64)
+
+
+def _completed(frame: pd.DataFrame, problems: Problems) -> pd.DataFrame:
+    """The frame with what follows from its columns: a status that is one, lengths and counts."""
+    import pyarrow.compute as pc
+
+    known = frame["status"].isin(STATUSES).to_numpy() | frame["status"].isna().to_numpy()
+    if not known.all():
+        problems.add("status that nobody knows, taken as an error", count=int((~known).sum()))
+        frame["error_code"] = frame["error_code"].where(known | frame["error_code"].notna(), frame["status"])
+        frame["status"] = frame["status"].where(known, "error")
+    texts = {name: frame[name].fillna("") for name in TEXTS if name != "status"}
+    status = frame["status"].fillna("ok")
+    retrieved, guards = (frame[name].array.__arrow_array__() for name in ("retrieved", "guards"))
+    return frame.assign(
+        **texts,
+        status=status,
+        answer_chars=frame["text"].str.len().astype(float).where(status.isin(ANSWERED)),
+        retrieved_n=pc.list_value_length(retrieved).to_pandas().astype(float).to_numpy(),
+        guards=pc.binary_join(guards, ",").to_pandas().fillna("").to_numpy(dtype=object),
+    )
+
+
+def with_signals(frame: pd.DataFrame, signals: pd.DataFrame, *, on: str = "request_id") -> tuple[pd.DataFrame, int]:
+    """The frame with signals by the column `on`, the last one of a name where several come; and how many of nobody."""
+    import pandas as pd
+
+    unknown = int((~signals[on].isin(frame[on])).sum())
+    last = signals.groupby(on, sort=False).last()
+    places = pd.Index(last.index).get_indexer(frame[on])
+    joined = frame.copy(deep=False)
+    for name in last.columns:
+        new = np.where(places >= 0, last[name].to_numpy(float, na_value=np.nan)[places], np.nan)
+        old = frame[name].to_numpy(float, na_value=np.nan) if name in frame else np.full(len(frame), np.nan)
+        joined[name] = np.where(np.isnan(new), old, new)
+    return joined, unknown
+
+
+def _pandas_type(kind: Any) -> Any:
+    import pandas as pd
+    import pyarrow as pa
+
+    if pa.types.is_large_string(kind):
+        return pd.StringDtype("pyarrow", na_value=np.nan)
+    return pd.ArrowDtype(kind) if pa.types.is_list(kind) else None

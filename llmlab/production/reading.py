@@ -1,0 +1,221 @@
+"""Trace files of whatever tool as one frame: the format is sniffed from the first object, and told."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
+
+from llmlab.base.display import Rows
+from llmlab.base.errors import DataError, FileRuleError
+from llmlab.base.numbers import counted
+from llmlab.base.project import located
+from llmlab.base.tables import read_csv
+from llmlab.production.formats import FORMATS, Format, own_format, sniffed
+from llmlab.production.lines import SIGNAL, Problems, blocks, gathered, objects, schema, settled, table_of
+from llmlab.production.spans import folded
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["from_files", "from_objects", "from_table"]
+
+ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv")
+ROWS_AT_ONCE = 10_000
+
+Placed = tuple[int, int, Mapping[str, Any]]  # file, line, object
+
+
+def from_files(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Rows, str]:
+    """The frame of all files, what was wrong, and how they were read."""
+    files = _listed(paths)
+    problems, formats, tables = Problems(), Counter[str](), []
+    foreign: list[tuple[Format, Placed]] = []
+    for number, path in enumerate(files):
+        kind, read = _opened(path, number, problems)
+        if kind is None:
+            problems.add("file with nothing in it", [path.name])
+            continue
+        formats[kind.name] += 1
+        if isinstance(read, list):
+            tables += read
+        else:
+            foreign += [(kind, placed) for placed in read]
+    names = [path.name for path in files]
+    tables += _tables(foreign, names, problems)
+    told = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in formats.items())
+    return settled(tables, files=names, problems=problems), problems.rows(), f"read as {told}"
+
+
+def from_objects(rows: Iterable[Mapping[str, Any]], *, name: str) -> tuple[pd.DataFrame, Rows]:
+    """The frame of objects of one tool that come from elsewhere than a file."""
+    problems, kind = Problems(), next(one for one in FORMATS if one.name == name)
+    placed = ((kind, (0, number, row)) for number, row in enumerate(rows, start=1))
+    return settled(_tables(placed, [name], problems), files=[name], problems=problems), problems.rows()
+
+
+def from_table(frame: pd.DataFrame, mapping: dict[str, str]) -> tuple[pd.DataFrame, Rows]:
+    """The frame of a table whose columns are mapped, or are called as ours; and what was wrong."""
+    ours = [*schema().names, "signals"]
+    if unknown := [name for name in mapping if name not in ours and not name.startswith(SIGNAL)]:
+        raise ValueError(f"{unknown[0]!r} is no field of a trace (there are: {', '.join(ours)}, {SIGNAL}NAME)")
+    if missing := [column for column in mapping.values() if column not in frame]:
+        raise DataError(f"the table has no column {missing[0]!r} (it has: {', '.join(map(str, frame.columns))})")
+    own = {str(name): str(name) for name in frame if str(name) in ours or str(name).startswith(SIGNAL)}
+    columns = {**own, **mapping}
+    if "time" not in columns:
+        raise DataError("no column says when a request began; name it: mapping={'time': ...}")
+    problems, values = Problems(), {}
+    for name, column in columns.items():
+        held = frame[column].astype(object)
+        values[name] = held.where(held.notna(), None).tolist()
+    rows = (dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True))
+    given = "request_id" in columns
+    placed = (
+        (own_format(), (0, number, row if given else {**row, "request_id": f"row-{number}"}))
+        for number, row in enumerate(rows, start=1)
+    )
+    return settled(_tables(placed, ["row"], problems), files=["row"], problems=problems), problems.rows()
+
+
+def _listed(paths: Sequence[str | Path]) -> list[Path]:
+    """The files that are meant, each once; FileRuleError where one names none."""
+    found: list[Path] = []
+    for path in paths:
+        there = located(path)
+        if there.is_dir():
+            files = [one for one in sorted(there.rglob("*")) if one.suffix in ENDINGS and one.is_file()]
+        elif glob.has_magic(str(path)) and not there.exists():
+            files = sorted(Path(one) for one in glob.glob(str(path), recursive=True))  # noqa: PTH207  # the pattern may be absolute
+        else:
+            files = [there] if there.is_file() else []
+        if not files:
+            raise FileRuleError("no trace file is there (*.jsonl, *.parquet, *.csv)", path=path)
+        found += files
+    return list(dict.fromkeys(found))
+
+
+def _opened(path: Path, number: int, problems: Problems) -> tuple[Format | None, list[Any] | Iterator[Placed]]:
+    """The format of a file, with tables where it is ours and with its objects where it is another's."""
+    rows = _of_table(path) if path.suffix in (".parquet", ".csv") else None
+    if rows is None:
+        first = next((row for _, row in _read(path, None)), None)
+        if first is None:
+            return None, []
+        kind = _known(first, path)
+        if kind is own_format():
+            return kind, list(gathered(path, number, row_of=lambda row: _own(row, problems), problems=problems))
+        return kind, ((number, line, row) for line, row in _read(path, problems))
+    if not rows:
+        return None, []
+    return _known(rows[0], path), ((number, line, row) for line, row in enumerate(rows, start=1))
+
+
+def _known(first: Mapping[str, Any], path: Path) -> Format:
+    if (kind := sniffed(first)) is None:
+        names = ", ".join(sorted(map(str, first))[:12])
+        known = ", ".join(dict.fromkeys(one.name for one in FORMATS))
+        raise FileRuleError(
+            f"is of no format that is known ({known}); its first object has {names}. "
+            "Read it with pandas, and name its columns: ll.Traces.from_frame(df, mapping={...})",
+            path=path,
+        )
+    return kind
+
+
+def _read(path: Path, problems: Problems | None) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line and object of each line; of a file that is one JSON value its objects, on line 1."""
+    whole = _whole(path)
+    if whole is not None:
+        yield from ((1, row) for row in whole)
+        return
+    for first, block in blocks(path):
+        yield from objects(block, first, where=path.name, problems=problems)
+
+
+def _whole(path: Path) -> list[Mapping[str, Any]] | None:
+    """The objects of a file that is one JSON value over several lines, or a list; None for lines."""
+    with path.open("rb") as file:
+        start = file.readline().strip().removeprefix(b"\xef\xbb\xbf")
+    if start[:1] != b"[" and start != b"{":
+        return None
+    try:
+        value = from_json(path.read_bytes())
+    except ValueError:
+        return None
+    for name in ("data", "traces", "runs"):  # a page of an API
+        if isinstance(value, dict) and isinstance(value.get(name), list):
+            value = value[name]
+    rows = value if isinstance(value, list) else [value]
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _of_table(path: Path) -> list[Mapping[str, Any]]:
+    """The rows of a Parquet or CSV file."""
+    if path.suffix == ".csv":
+        return [{str(k): v for k, v in row.items()} for row in read_csv(path).cells.to_dict("records")]
+    from pyarrow import ArrowInvalid, parquet
+
+    try:
+        rows: list[Mapping[str, Any]] = parquet.read_table(path).to_pylist()
+    except ArrowInvalid as error:
+        raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
+    return rows
+
+
+def _own(row: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    return _with_flat_signals(*own_format().read(row), problems, {k: v for k, v in row.items() if k.startswith(SIGNAL)})
+
+
+def _with_flat_signals(
+    read: dict[str, Any], wrong: list[str], problems: Problems, more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields with each signal on its own; what could not be understood is counted."""
+    given = read.pop("signals", None)
+    named = {f"{SIGNAL}{k}": v for k, v in given.items()} if isinstance(given, Mapping) else {}
+    for name, value in {**named, **more}.items():
+        if isinstance(value, (bool, int, float)):
+            read[name] = float(value)
+        elif value is not None:
+            wrong.append(name)
+    for name in wrong:
+        problems.add(f"{name} that is none, taken as missing", count=1)
+    return read
+
+
+def _tables(found: Iterable[tuple[Format, Placed]], files: Sequence[str], problems: Problems) -> Iterator[Any]:
+    """Tables of the requests and signals among objects, spans folded into requests first."""
+    rows: list[dict[str, Any]] = []
+    spans: list[dict[str, Any]] = []
+    for kind, (file, line, row) in found:
+        for part in kind.unpack(row):
+            read, wrong = kind.read(part)
+            flat = {k: v for k, v in row.items() if str(k).startswith(SIGNAL)} if kind is own_format() else {}
+            read = _with_flat_signals(read, wrong, problems, flat)
+            read |= {"file": file, "line": line}
+            (spans if kind.what == "spans" else rows).append(read)
+        if len(rows) >= ROWS_AT_ONCE:
+            yield table_of([_finished(one) for one in rows])
+            rows = []
+    requests, lost = folded(spans)
+    if lost:
+        problems.add("span without a trace or a time", count=lost)
+    yield table_of([_finished(one) for one in (*rows, *requests)])
+
+
+def _finished(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of our schema, with what follows from others: durations from moments, a status from an error."""
+    start, end, first = row.get("time"), row.pop("end", None), row.pop("first_token_at", None)
+    if start and end and "latency_s" not in row:
+        row["latency_s"] = (end - start).total_seconds()
+    if start and first and "first_token_s" not in row and first > start:
+        row["first_token_s"] = (first - start).total_seconds()
+    if "time" in row and "status" not in row:
+        row["status"] = "error" if row.get("error") else "ok"
+    if row.get("status") == "ok" and not row.get("text", "?").strip() and not row.get("tool_calls"):
+        row["status"] = "empty"
+    return row

@@ -1,0 +1,144 @@
+"""Requests of production are read however torn their files are, and nothing is dropped without being counted."""
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import llmlab as ll
+from llmlab.base.errors import DataError, FileRuleError
+
+ASKED = {
+    "request_id": "r1",
+    "time": "2026-03-02T10:00:00Z",
+    "unit_id": "u1",
+    "session_id": "s1",
+    "service": "help-desk",
+}
+ARM = {"rollout": "r1", "arm": "candidate", "bundle": "c" * 64}
+SPENT = {"latency_s": 1.2, "first_token_s": 0.4, "cost_usd": 0.0017, "prompt_tokens": 510, "completion_tokens": 42}
+ANSWER = {"status": "ok", "text": "Use dropna().", "served_model": "m-1", "retrieved": [{"id": "dropna", "score": 7.5}]}
+WHOLE = {**ASKED, **ARM, **SPENT, **ANSWER, "inputs": '{"question": "NaN?"}', "guards": ["no_pii", "grounded"]}
+
+
+def line(**changes):
+    return json.dumps({**WHOLE, **changes})
+
+
+def written(path, *lines):
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return ll.Traces.load(path)
+
+
+def problems(traces):
+    return {row["problem"]: (row["count"], row["first"]) for row in traces.problems.rows}
+
+
+def test_a_line_is_a_request_with_all_its_fields(tmp_path):
+    """The same object whether its block is read as columns or line by line."""
+    whole = written(tmp_path / "a.jsonl", line(signals={"thumbs": 0}))
+    (trace,) = whole
+    assert (trace.time, trace.inputs) == (datetime(2026, 3, 2, 10, tzinfo=UTC), {"question": "NaN?"})
+    assert (trace.answer.text, trace.answer.retrieved, trace.scores) == ("Use dropna().", ("dropna",), (7.5,))
+    assert (trace.answer.usage.input_tokens, float(trace.answer.cost_usd)) == (510, 0.0017)
+    assert (trace.guards, trace.signals, trace.arm) == (("no_pii", "grounded"), {"thumbs": 0.0}, "candidate")
+    assert whole.problems.rows == ()
+    torn = written(tmp_path / "b.jsonl", line(signals={"thumbs": 0}), '{"request_id": "r2", "ti')
+    pd.testing.assert_frame_equal(torn.frame, whole.frame)
+    assert problems(torn) == {"torn line, or no JSON object": (1, "b.jsonl:2")}
+
+
+def test_doubled_late_and_unordered_lines_are_counted_with_their_places(tmp_path):
+    """The last of two wins, all are in order of time."""
+    read = written(
+        tmp_path / "a.jsonl",
+        line(request_id="a", time="2026-03-02T12:00:00Z", text="first"),
+        line(request_id="b", time="2026-03-02T11:59:59Z"),
+        "",
+        line(request_id="c", time="2026-03-02T10:00:00Z"),
+        line(request_id="a", time="2026-03-02T12:00:00Z", text="second"),
+    )
+    assert read.frame["request_id"].tolist() == ["c", "b", "a"]
+    assert read.frame["text"].iloc[-1] == "second"
+    assert problems(read) == {
+        "out of order, sorted by time": (1, "a.jsonl:2"),
+        "more than an hour late, sorted by time": (1, "a.jsonl:4"),
+        "request that came twice, the last one kept": (1, "a.jsonl:1"),
+    }
+
+
+@pytest.mark.parametrize("torn", ["", "{nonsense"])
+def test_signals_come_later_on_lines_of_their_own(tmp_path, torn):
+    """The last one of a name counts; one for nobody is counted."""
+    signals = [
+        {"request_id": "r1", "signals": {"thumbs": 1}},
+        {"request_id": "r1", "signals": {"thumbs": 0, "edited": True}},
+    ]
+    read = written(
+        tmp_path / "a.jsonl", line(), *map(json.dumps, signals), '{"request_id": "x", "signals": {"thumbs": 1}}', torn
+    )
+    assert len(read) == 1
+    assert read.frame[["signals.thumbs", "signals.edited"]].to_numpy().tolist() == [[0.0, 1.0]]
+    assert problems(read)["signal for a request that is not here"][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"latency_s": -1}, "latency_s below zero or endless, taken as missing"),
+        ({"latency_s": "soon"}, "latency_s that is none, taken as missing"),
+        ({"time": "yesterday"}, "time that is none, taken as missing"),
+        ({"request_id": ""}, "line without a request_id"),
+        ({"status": "odd"}, "status that nobody knows, taken as an error"),
+        ({"signals": {"thumbs": "up"}}, "signals.thumbs that is none, taken as missing"),
+    ],
+)
+def test_a_value_that_cannot_be_is_counted_and_never_fatal(tmp_path, change, problem):
+    """The other requests of its block are read as they stand."""
+    read = written(tmp_path / "a.jsonl", line(request_id="r0"), line(**change))
+    assert problems(read)[problem][0] == 1
+    assert "r0" in read.frame["request_id"].tolist()
+
+
+def test_any_table_is_read_by_a_mapping():
+    """Without ids each row is a request; times without an offset are UTC."""
+    table = pd.DataFrame({"at": ["2026-03-02 10:00", "2026-03-02 11:00"], "who": ["a", None], "liked": [1, np.nan]})
+    read = ll.Traces.from_frame(table, mapping={"time": "at", "unit_id": "who", "signals.thumbs": "liked"})
+    assert read.frame["unit_id"].tolist() == ["a", ""]
+    assert str(read.frame["time"].dtype) == "datetime64[us, UTC]"
+    assert np.isnan(read.frame["answer_chars"]).all()
+    for mapping, kind in (({"tiem": "at"}, ValueError), ({"time": "then"}, DataError), ({"unit_id": "who"}, DataError)):
+        with pytest.raises(kind, match=r"tiem|then|when"):
+            ll.Traces.from_frame(table, mapping=mapping)
+
+
+def test_signals_of_a_table_are_joined_and_a_span_of_time_is_cut_out(tmp_path):
+    read = written(tmp_path / "a.jsonl", line(request_id="a"), line(request_id="b", time="2026-03-03T10:00:00Z"))
+    late = pd.DataFrame({"request_id": ["b", "z"], "quality": [0.5, 1.0]})
+    joined = read.with_signals(late)
+    assert joined.frame["signals.quality"].fillna(-1).tolist() == [-1, 0.5]
+    assert problems(joined) == {"signal for a request that is not here": (1, "")}
+    assert "signals.quality" not in read.frame
+    day = read.between(datetime(2026, 3, 3, tzinfo=UTC), datetime(2026, 3, 4, tzinfo=UTC))
+    assert day.frame["request_id"].tolist() == ["b"]
+    with pytest.raises(ValueError, match="time zone"):
+        read.between(datetime(2026, 3, 3), datetime(2026, 3, 4))  # noqa: DTZ001  # what it is about
+
+
+def test_parquet_csv_folders_and_patterns_are_read_alike(tmp_path):
+    """A frame that was saved comes back, and files together are one."""
+    whole = written(tmp_path / "a.jsonl", line(request_id="a", signals={"thumbs": 1}), line(request_id="b"))
+    whole.frame.to_parquet(tmp_path / "kept.parquet")
+    again = ll.Traces.load(tmp_path / "kept.parquet")
+    assert [t.answer for t in again] == [t.answer for t in whole]
+    assert [t.signals for t in again] == [t.signals for t in whole]
+    pd.DataFrame([{**ASKED, "latency_s": 2}]).to_csv(tmp_path / "c.csv", index=False)
+    assert ll.Traces.load(tmp_path / "c.csv").frame["latency_s"].tolist() == [2.0]
+    assert len(ll.Traces.load(tmp_path)) == len(ll.Traces.load(str(tmp_path / "*"))) == 3
+    with pytest.raises(FileRuleError, match="no trace file"):
+        ll.Traces.load(tmp_path / "none*.jsonl")
+    (tmp_path / "odd.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(FileRuleError, match="from_frame"):
+        ll.Traces.load(tmp_path / "odd.jsonl")
