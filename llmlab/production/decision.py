@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from llmlab.base.display import Interval, Rows, Shown, as_sentences, number
-from llmlab.base.documents import Sealed, Strict
+from llmlab.base.documents import Sealed
 from llmlab.base.numbers import counted, p_text, with_unit
 from llmlab.base.project import git_state, named_in, utc
 from llmlab.base.verdict import Verdict, required
@@ -49,7 +49,6 @@ _VERDICTS = {
     Action.INVALID: Verdict.INVALID,
 }
 Triple = tuple[float, float, float]
-Ends = Annotated[Triple | None, Field(strict=False)]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -122,9 +121,13 @@ class Reading(Shown):
             return f"harm of {self.amount(self.margin)} or more is ruled out"
         if self.holds:
             return "no harm was shown by the plan's end, which is no proof"
-        return (
-            self.note or f"not enough evidence{'' if self.margin is None else f' against {self.amount(self.margin)}'}"
-        )
+        return self.note or "not enough evidence"
+
+    def record(self) -> dict[str, Any]:
+        """Every number as plain JSON values."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "metric"}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+        return {**plain, "verdict": self.verdict.value, "reading": self.reading}
 
     def amount(self, value: float) -> str:
         """A value in the unit of the difference."""
@@ -236,10 +239,7 @@ class RolloutDecision(Shown):
             verdict=self.action.value,
             sentence=self.sentence,
             reasons=self.reasons,
-            readings=tuple(
-                ReceiptReading(**{name: getattr(r, name) for name in ReceiptReading.model_fields})
-                for r in self.readings
-            ),
+            readings=tuple(reading.record() for reading in self.readings),
             rollout=self.policy.name,
             policy_digest=self.policy.digest,
             digests=dict(self.digests),
@@ -279,28 +279,6 @@ class RolloutDecision(Shown):
         return "\n".join([self.sentence, *([as_sentences(self.notes)] if self.notes else [])])
 
 
-class ReceiptReading(Strict):
-    """An outcome's numbers; of shares and other metrics in the metric's own unit."""
-
-    kind: str
-    name: str
-    rule: str
-    verdict: str
-    margin: float | None
-    relative: bool
-    baseline: float | None
-    candidate: float | None
-    difference: Ends = None
-    change: Ends = None
-    level: float
-    p_value: float | None
-    n_units: Annotated[tuple[int, int], Field(strict=False)]
-    young: int
-    unscored: int
-    threshold: float | None
-    reading: str
-
-
 class RolloutReceipt(Shown, Sealed):
     """A decision on a rollout as a document; `differences` tells whether a decision made again confirms it."""
 
@@ -310,7 +288,7 @@ class RolloutReceipt(Shown, Sealed):
     verdict: Literal["SHIP", "REVERT", "KEEP_GOING", "INVALID"]
     sentence: str
     reasons: Texts = ()
-    readings: Annotated[tuple[ReceiptReading, ...], Field(strict=False)] = ()
+    readings: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
     rollout: str
     policy_digest: str
     digests: dict[str, str]
