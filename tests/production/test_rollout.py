@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from datetime import timedelta
@@ -17,6 +18,7 @@ from tests.production.made import START, policy
 
 V1 = ll.Bundle.from_prompt("Answer: {{ question }}", model="openai/gpt-4o-2024-08-06")
 V2 = ll.Bundle.from_prompt("Answer briefly: {{ question }}", model="openai/gpt-4o-2024-08-06")
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 UNITS = [f"user-{i}" for i in range(20_000)]
 
 
@@ -162,3 +164,14 @@ def test_a_baseline_that_is_nowhere_is_told(tmp_path):
         ll.Rollout.load(tmp_path / "rollout.yaml", root=tmp_path)
     assert "baseline_file" in refused.value.rule
     assert Path(refused.value.path).name == "rollout.yaml"
+
+
+def test_an_experiment_carries_its_rollout(tmp_path, monkeypatch):
+    """Names are relative to its file; where the alias does not exist yet, the file stands in, and no store is made."""
+    shutil.copytree(EXPERIMENTS, tmp_path / "experiments")
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    found = ll.Experiment.load("experiments/pandas_help").rollout
+    bundles = ll.load_bundles("experiments/pandas_help/bundles")
+    assert (found.baseline, found.candidate) == (bundles["v1"], bundles["v2"])
+    assert not (tmp_path / "mlruns").exists()
