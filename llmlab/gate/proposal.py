@@ -16,7 +16,7 @@ from llmlab.results.results import Results
 from llmlab.results.scores import Metric, scale_of
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.paired import mean_difference
-from llmlab.stats.power import POWER, Spread, detectable
+from llmlab.stats.power import POWER, Spread, detectable, would_show
 
 __all__ = ["Proposal", "propose", "propose_for_cases"]
 
@@ -46,7 +46,7 @@ def propose(results: Results, *, baseline: str, candidate: str, goal: str | None
     goal = goal or (names[0] if names else "")
     if goal not in names:
         raise ValueError(f"goal == {goal!r}, must be a bounded metric of these results ({', '.join(names) or 'none'})")
-    noise = {}
+    noise, of_goal = {}, None
     for name in names:
         table = results.table(name)
         a, b = table.values[:, table.column(baseline)], table.values[:, table.column(candidate)]
@@ -58,29 +58,40 @@ def propose(results: Results, *, baseline: str, candidate: str, goal: str | None
         except DataError as error:
             raise DataError(f"{name}: {error}") from None
         noise[name] = (Spread.of(d), d.n, d.n_clusters)
+        if name == goal and d.se:
+            of_goal = would_show(d, tail=0.025, least_value=_least_effect(table.metric))
     spent = "output_tokens" if results.total("cost_usd") is None else "cost_usd"
-    return _proposal({name: results.metric(name) for name in names}, noise, goal, f"bundles/{baseline}.yaml", spent)
+    metrics = {name: results.metric(name) for name in names}
+    return _proposal(metrics, noise, goal, of_goal, f"bundles/{baseline}.yaml", spent)
 
 
 def propose_for_cases(golden: GoldenSet, *, metric: str, baseline: str = "bundles/v1.yaml") -> Proposal:
     """A policy before anything was run: pass/fail scores are assumed, and clusters to be worth one case each."""
     clusters = len({case.cluster or f"\0{case.id}" for case in golden})
     n = len(golden)
-    noise = {metric: (Spread(sd=USUAL_SD * math.sqrt(n / clusters), cases=n, df=clusters - 1.0), n, clusters)}
-    return _proposal({metric: Metric(name=metric, low=0.0, high=1.0)}, noise, metric, baseline, "output_tokens")
+    spread, share = (
+        Spread(sd=USUAL_SD * math.sqrt(n / clusters), cases=n, df=clusters - 1.0),
+        Metric(name=metric, low=0.0, high=1.0),
+    )
+    shown = detectable(spread, tail=0.025, least_value=_least_effect(share))
+    return _proposal({metric: share}, {metric: (spread, n, clusters)}, metric, shown, baseline, "output_tokens")
 
 
 def _proposal(
-    metrics: dict[str, Metric], noise: dict[str, tuple[Spread, int, int]], goal: str, baseline: str, spent: str
+    metrics: dict[str, Metric],
+    noise: dict[str, tuple[Spread, int, int]],
+    goal: str,
+    of_goal: float | None,
+    baseline: str,
+    spent: str,
 ) -> Proposal:
     guards, remarks = [], []
     for name, metric in metrics.items():
         spread, n, clusters = noise[name]
-        span = float(metric.high or 0.0) - float(metric.low or 0.0)
+        span = metric.span or 0.0
         scale, unit = scale_of(metric)
         if name == goal:
-            least = _rounded_up(LEAST_EFFECT * span)
-            seen = "" if spread.sd == 0 else _seen(detectable(spread, tail=0.025, least_value=least) * scale, unit)
+            seen = "" if of_goal is None else _seen(of_goal * scale, unit)
             remarks.append((name, f"{counted(n, 'case')} in {counted(clusters, 'cluster')}{seen}."))
             continue
         margin = _rounded_up(_margin(spread, clusters, span, conditions=max(1, len(metrics) - 1)))
@@ -93,10 +104,14 @@ def _proposal(
         remarks.append((name, f"a margin of {shown} can be settled with 80% power if nothing differs."))
     rules = {
         "baseline": baseline,
-        "goal": {"metric": goal, "rule": "superior", "min_effect": least},
+        "goal": {"metric": goal, "rule": "superior", "min_effect": _least_effect(metrics[goal])},
         "guards": [*guards, {"metric": spent, "rule": "no_shown_harm", "margin": "10%"}],
     }
     return Proposal(policy=GatePolicy.model_validate(rules), remarks=tuple(remarks))
+
+
+def _least_effect(metric: Metric) -> float:
+    return _rounded_up(LEAST_EFFECT * (metric.span or 0.0))
 
 
 def _margin(spread: Spread, clusters: int, span: float, *, conditions: int) -> float:
