@@ -20,12 +20,9 @@ from llmlab.stats.arrays import FloatArray, Values, floats, open_unit
 __all__ = [
     "ConfidenceSequence",
     "SplitCheck",
-    "beta_binomial_sequence",
     "difference_sequence",
     "linearised_ratio",
-    "mixture_sprt",
     "ratio_sequence",
-    "running_mixture_sprt",
     "sequential_split_check",
     "split_check",
     "units_to_settle",
@@ -93,83 +90,6 @@ class SplitCheck(Shown):
         return f"The split {shown} agrees with the configured {wanted} (p {number(self.p_value)})."
 
 
-def mixture_sprt(mean: float, *, n: int, variance: float, tau2: float, null: float = 0.0) -> float:
-    """E-value of a normal stream's mean against `null`, with a N(null, tau2) mixture over alternatives.
-
-    sqrt(v / (v + n tau2)) exp(n^2 tau2 (mean - null)^2 / (2 v (v + n tau2))).
-    Source: Robbins 1970; Johari, Koomen, Pekelis & Walsh 2022, Operations Research 70.
-
-    >>> round(mixture_sprt(0.05, n=400, variance=0.25, tau2=0.01), 7)
-    1.5932027
-    """
-    if n < 1 or variance <= 0 or tau2 <= 0:
-        raise ValueError(f"n == {n}, variance == {variance}, tau2 == {tau2}: n must be >= 1, the others > 0")
-    z_squared = (mean - null) ** 2 * n / variance
-    return math.exp(min(float(_log_mixture(z_squared, n * tau2 / variance)), 709.0))
-
-
-def running_mixture_sprt(values: Values, *, variance: float, tau2: float, null: float = 0.0) -> FloatArray:
-    """E-values after each value of a stream (N,), for a plot or for a stop at the first one above 1/alpha.
-
-    >>> running_mixture_sprt([1.0, 1.0, 1.0], variance=1.0, tau2=1.0).round(3)
-    array([0.908, 1.125, 1.54 ])
-    """
-    if variance <= 0 or tau2 <= 0:
-        raise ValueError(f"variance == {variance}, tau2 == {tau2}, must be > 0")
-    stream = floats(values, "values")
-    n = np.arange(1, len(stream) + 1)
-    z_squared = (np.cumsum(stream) / n - null) ** 2 * n / variance
-    return np.exp(np.minimum(_log_mixture(z_squared, n * tau2 / variance), 709.0))
-
-
-def beta_binomial_sequence(
-    successes: int, trials: int, *, null: float = 0.5, level: float = 0.95, prior: tuple[float, float] = (1.0, 1.0)
-) -> ConfidenceSequence:
-    """A rate from one stream of passes and fails, with an interval that may be looked at after every answer.
-
-    The e-value is a beta mixture of likelihood ratios; the interval holds the nulls that it does not reject.
-    Source: Robbins 1970; Howard, Ramdas, McAuliffe & Sekhon 2021, Annals of Statistics 49.
-
-    >>> sequence = beta_binomial_sequence(60, 100)
-    >>> round(sequence.e_value, 7), round(sequence.low, 4), round(sequence.high, 4)
-    (0.9130498, 0.4408, 0.746)
-    """
-    from scipy import optimize
-
-    if not 0 <= successes <= trials:
-        raise DataError(f"{successes} successes in {trials} trials: must be between 0 and the number of trials")
-    if min(prior) <= 0:
-        raise ValueError(f"prior == {prior}, both must be > 0")
-    open_unit(null, "null")
-    failures = trials - successes
-    mixture = float(special.betaln(prior[0] + successes, prior[1] + failures) - special.betaln(*prior))
-    bound = -math.log1p(-open_unit(level, "level"))
-
-    def log_e(rate: float) -> float:
-        return mixture - float(special.xlogy(successes, rate) + special.xlog1py(failures, -rate))
-
-    centre = successes / trials if trials else 0.5
-    low, high = 0.0, 1.0
-    if successes and log_e(1e-300) > bound:
-        low = float(optimize.brentq(lambda rate: log_e(rate) - bound, 1e-300, centre, xtol=1e-14))
-    if failures and log_e(1 - 1e-16) > bound:
-        high = float(optimize.brentq(lambda rate: log_e(rate) - bound, centre, 1 - 1e-16, xtol=1e-14))
-    evidence = log_e(null)
-    return ConfidenceSequence(
-        value=centre if trials else None,
-        low=low,
-        high=high,
-        level=level,
-        null=null,
-        log_e_value=evidence,
-        p_value=math.exp(min(0.0, -evidence)),
-        n=trials,
-        n_attempted=trials,
-        method="beta-binomial confidence sequence",
-        note="" if trials else "no trials yet",
-    )
-
-
 def difference_sequence(
     baseline: Values, candidate: Values, *, planned_units: int, level: float = 0.95, null: float = 0.0
 ) -> ConfidenceSequence:
@@ -198,8 +118,9 @@ def difference_sequence(
     if value is not None and not note:
         half = math.sqrt(variance * _radius2(sum(sizes), level, planned_units))
         low, high = value - half, value + half
-        information = sum(sizes) * _tightest_rho2(1 - level, planned_units)
-        evidence = float(_log_mixture((value - null) ** 2 / variance, information))
+        information = sum(sizes) * _tightest_rho2(1 - level, planned_units)  # of a normal mixture, on the z scale
+        shrunk = information / (1 + information)
+        evidence = 0.5 * ((value - null) ** 2 / variance * shrunk - math.log1p(information))
     return ConfidenceSequence(
         value=value,
         low=low,
@@ -321,13 +242,6 @@ def sequential_split_check(counts: npt.ArrayLike, *, shares: Values, concentrati
     return _split_result(
         seen, wanted * seen.sum(), p, "sequential multinomial test", "" if seen.sum() else "no units yet"
     )
-
-
-def _log_mixture(z_squared: FloatArray | float, information: npt.NDArray[np.floating] | float) -> FloatArray:
-    """Log e-value of a z-score under a normal mixture with variance `information` on the z scale."""
-    shrunk = np.asarray(information, dtype=np.float64)
-    log_e: FloatArray = 0.5 * (z_squared * shrunk / (1 + shrunk) - np.log1p(shrunk))
-    return log_e
 
 
 def _radius2(units: float, level: float, planned_units: int) -> float:
