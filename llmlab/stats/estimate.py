@@ -88,8 +88,6 @@ def mean_estimate(
     >>> print(mean_estimate([1.0, 0.0, 1.0, 1.0, 0.0, 1.0]))
     0.7 [0.1, 1.2]
     """
-    import numpy as np
-
     error = standard_error(values, clusters, weights=weights)
     w = None if error.effective is None else np.asarray(weights, dtype=np.float64)
     mean = weighted_mean(np.asarray(values, dtype=np.float64), w)
@@ -102,7 +100,8 @@ def mean_estimate(
         level=level,
         n=error.n,
         n_attempted=error.n if n_attempted is None else n_attempted,
-        method=_mean_method(error.n_clusters, clustered=clusters is not None, weighted=w is not None),
+        method=("mean" if w is None else "weighted mean")
+        + (", t interval" if clusters is None else f", t interval, CR2 over {error.n_clusters:,} clusters"),
         notes=error.notes + (all_equal if error.se == 0 else skew_notes(values, clusters)),
     )
 
@@ -133,7 +132,10 @@ def wilson_bounds(successes: int, n: int, *, level: float = 0.95) -> tuple[float
     """
     from scipy.special import ndtri
 
-    _check_counts(successes, n)
+    if n < 1:
+        raise DataError(f"n == {n}: a rate needs at least one scored case")
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes == {successes}, must lie between 0 and n == {n}")
     return score_interval(successes / n, n, float(ndtri(0.5 + open_unit(level, "level") / 2)))
 
 
@@ -142,18 +144,6 @@ def score_interval(rate: float, n: float, z: float) -> tuple[float, float]:
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z * (rate * (1 - rate) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
     return 0.0 if rate == 0 else centre - half, 1.0 if rate == 1 else centre + half
-
-
-def _check_counts(successes: int, n: int) -> None:
-    if n < 1:
-        raise DataError(f"n == {n}: a rate needs at least one scored case")
-    if not 0 <= successes <= n:
-        raise ValueError(f"successes == {successes}, must lie between 0 and n == {n}")
-
-
-def _mean_method(n_clusters: int, *, clustered: bool, weighted: bool) -> str:
-    mean = "weighted mean" if weighted else "mean"
-    return f"{mean}, t interval, CR2 over {n_clusters:,} clusters" if clustered else f"{mean}, t interval"
 
 
 def ratio_of_sums(
@@ -170,9 +160,11 @@ def ratio_of_sums(
     x, y = _pair(numerator, denominator)
     blank = Estimate(value=None, level=open_unit(level, "level"), n=x.size, n_attempted=x.size, method=_method("ratio"))
     if not y.any():
-        return _noted(blank, None, "the denominators add up to 0 (no success): the ratio is undefined")
+        return replace(blank, notes=("the denominators add up to 0 (no success): the ratio is undefined",))
     if not x.any():
-        return _noted(blank, 0.0, "the numerators add up to 0: there is no interval around a ratio of 0")
+        return replace(
+            blank, value=0.0, notes=("the numerators add up to 0: there is no interval around a ratio of 0",)
+        )
     error = standard_error(_linearised(x, y), clusters)
     return _exp_interval(float(x.sum() / y.sum()), error, level=level, method=_method("ratio"))
 
@@ -241,10 +233,6 @@ def _exp_interval(value: float, error: StandardError, *, level: float, method: s
 
 def _method(what: str) -> str:
     return f"{what} of sums, log ratio by the delta method"
-
-
-def _noted(blank: Estimate, value: float | None, note: str) -> Estimate:
-    return replace(blank, value=value, notes=(note,))
 
 
 LEAST_BEYOND = 10  # rows beyond the quantile, per arm; with fewer the bootstrap of a quantile is fiction

@@ -167,7 +167,7 @@ class PairedDifference(Shown):
             return p if score is None or distance <= 0 else max(p, score)
         if score is not None:
             return score
-        return _least_p(self.n_clusters) / 2 if distance > 0 else 1.0
+        return float(2.0**-self.n_clusters) if distance > 0 else 1.0
 
 
 def mean_difference(
@@ -385,16 +385,11 @@ def _two_sided_p(value: float, error: StandardError) -> tuple[float, tuple[str, 
         p_value = 2 * t_tail(abs(value) / error.se, error.df)
         if error.n > 2:
             return p_value, ()
-        return max(p_value, _least_p(2)), ("two cases cannot show a difference: p is 0.5 or more",)
+        return max(p_value, 0.5), ("two cases cannot show a difference: p is 0.5 or more",)
     unit = "case" if error.n_clusters == error.n else "cluster"
     if value == 0:
         return 1.0, (f"no difference seen: the arms agree on every {unit}",)
-    return _least_p(error.n_clusters), (
+    return float(2.0 ** (1 - error.n_clusters)), (  # the smallest that flipping the signs of so many can give
         f"every {unit} differs by the same amount: the interval has no width, which is not certainty, "
         "and p is that of the sign-flip test",
     )
-
-
-def _least_p(n_clusters: int) -> float:
-    """The smallest two-sided p value that flipping the signs of so many clusters can give."""
-    return float(2.0 ** (1 - n_clusters))

@@ -168,8 +168,11 @@ def chance_to_show(need: Need, cases: float) -> float:
 
     n, spread = cases * need.share, need.spread
     counted = spread.half is not None and not spread.noise
-    if counted and (chance := _chance_of_tables(spread, math.floor(n + 1e-9), need)) is not None:
-        return chance
+    if spread.half is not None and counted:
+        shares = spread.half + spread.shift, spread.half
+        bound, least = spread.shift - need.distance / spread.step, need.least_value / spread.step
+        if (chance := _of_tables(math.floor(n + 1e-9), *shares, bound, need.tail, least)) is not None:
+            return chance
     if spread.sd == 0:
         hazard = spread.hazard(need.distance)
         return float(not hazard or hazard * n >= -math.log(need.tail) - 1e-9)
@@ -243,17 +246,9 @@ def needed_cases(needs: Sequence[Need], *, power: float = POWER, times_repeats: 
     )
 
 
-def _chance_of_tables(spread: Spread, n: int, need: Need) -> float | None:
-    """The chance that n cases show what is needed, over all tables; None where these are too many to sum up."""
-    assert spread.half is not None  # noqa: S101  # asked of counted cases only
-    return _summed_up(
-        *(n, spread.half + spread.shift, spread.half, spread.shift - need.distance / spread.step),
-        *(need.tail, need.least_value / spread.step),
-    )
-
-
 @functools.lru_cache(maxsize=4096)
-def _summed_up(n: int, up: float, down: float, bound: float, tail: float, least: float) -> float | None:
+def _of_tables(n: int, up: float, down: float, bound: float, tail: float, least: float) -> float | None:
+    """The power of n cases of which such shares gain and lose 1, over all tables; None where these are too many."""
     from scipy import special
 
     if n - 1 < TOO_FEW_DF:
