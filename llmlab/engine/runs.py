@@ -11,7 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from llmlab import search
 from llmlab.base.background import run_in_background, stopped_by
@@ -25,6 +25,7 @@ from llmlab.clients.endpoints import Reaching
 from llmlab.engine.app import App
 from llmlab.engine.freshness import freshness_of_index
 from llmlab.engine.means import Means
+from llmlab.engine.on_ray import run_on_ray
 from llmlab.engine.plan import DryRun, Plan, estimated_tokens, make_plan, price_of, query_of
 from llmlab.engine.progress import Progress, shown
 from llmlab.engine.runner import Scoring, execute
@@ -64,6 +65,8 @@ def run(
     stop: threading.Event | None = None,
     shard: str | None = None,
     out: str | Path | None = None,
+    engine: Literal["here", "ray"] = "here",
+    shards: int | None = None,
 ) -> Results:
     """Every variant's answers to every case, scored. Works in a script and inside Jupyter's running loop.
 
@@ -90,14 +93,15 @@ def run(
         shard: run one part only, such as "3/16": the cases whose sha256 falls there, with that part of budget and rate
             limits. `Results.load(out)` joins the parts when all are there.
         out: folder that a shard's results and call store are kept in, such as "results/run=2026-12-01".
+        engine: "ray" runs all of so many `shards` on a Ray cluster and joins them.
 
     Raises:
         PromptError: a case cannot fill a prompt, or a few-shot example is a golden case.
         BudgetError: a budget is given and a model's price is unknown, or embedding alone would exceed it.
         StoreError: the call store cannot be written; answers up to there are kept, and in the error's `results`.
     """
-    if (shard is None) != (out is None):
-        raise ValueError("shard and out belong together: shard='3/16', out='results/run=2026-12-01'")
+    if (shard is None and engine == "here") != (out is None) or (engine == "ray") != (shards is not None):
+        raise ValueError("shard or shards, and out belong together: shard='3/16', out='results/run=2026-12-01'")
     part = None if shard is None else Shard.parse(shard)
     wanted = _scorers_that_make(metrics, scorers)
     means = Means(
@@ -113,13 +117,22 @@ def run(
         shards=1 if part is None else part.of,
     )
     about: dict[str, Any] = {"repeats": repeats, "app": app, "failed_share_allowed": failed_share_allowed}
+    bundles = {variants.name: variants} if isinstance(variants, Bundle) else variants
+    if shards is not None and out is not None:
+        if client is not None or store is not None:
+            raise ValueError(
+                "a client and an open store cannot travel to other processes; name endpoints, and no store"
+            )
+        about |= {"endpoints": endpoints, "base": base, "budget_usd": budget_usd, "concurrency": concurrency}
+        about |= {"case_timeout_s": case_timeout_s}
+        whole: dict[str, Any] = {"scorers": wanted, "shards": shards, "out": out, "progress": progress}
+        return run_on_ray(run, bundles, golden, **whole, options=about)
     if part is None or out is None:
         return run_by(means, variants, golden, scorers=wanted, **about)
 
     def answers(cases: GoldenSet, calls: Path) -> Results:
         return run_by(replace(means, store=store or calls), variants, cases, scorers=wanted, **about)
 
-    bundles = {variants.name: variants} if isinstance(variants, Bundle) else variants
     digests = {scorer.name: scorer.digest for scorer in wanted}
     return run_shard(answers, bundles, golden, shard=part, out=out, scorers=digests, repeats=repeats)
 
