@@ -7,6 +7,7 @@ from the environment of the machine it runs on. A worker that dies is replaced, 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -61,9 +62,9 @@ def run_on_ray(
 
     if not ray.is_initialized():
         os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine takes longer than Ray expects
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     out = Path(out).absolute()
-    job = {
+    job: dict[str, Any] = {
         "bundles": {name: bundle.model_dump(mode="json") for name, bundle in bundles.items()},
         "cases": [case.to_row() for case in golden],
         "golden": {"name": golden.name, "parent": golden.parent},
@@ -71,9 +72,10 @@ def run_on_ray(
         "options": dict(options),
         "out": str(out),
     }
-    board = ray.remote(num_cpus=0)(_Board).remote()
+    board: Any = ray.remote(num_cpus=0)(_Board).remote()
     task = ray.remote(num_cpus=ANY_NODE, max_retries=RETRIES, retry_exceptions=False)(_shard)
-    shared, every = ray.put(job), [Shard(number, shards) for number in range(1, shards + 1)]
+    shared: Any = ray.put(job)
+    every = [Shard(number, shards) for number in range(1, shards + 1)]
     tasks = {task.remote(run, str(shard), shared, board): shard for shard in every}
     state = Progress(total=len(golden) * len(bundles) * int(options.get("repeats", 1)))
     waiting, broken = list(tasks), dict[str, str]()

@@ -38,17 +38,21 @@ def cluster(monkeypatch):
     monkeypatch.setenv("LOOPBACK_KEY", KEY)
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    made = []
 
     def connect(nodes=1):
-        for _ in range(nodes - 1):
-            made.add_node(num_cpus=2)
-        ray.init(address=made.address, log_to_driver=False)
+        if nodes == 1:
+            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        else:
+            made.append(Cluster(initialize_head=True, head_node_args={"num_cpus": 2}))
+            made[0].add_node(num_cpus=2)
+            ray.init(address=made[0].address, log_to_driver=False)
         return Path(ray._private.worker._global_node.get_logs_dir_path())
 
     yield connect
     ray.shutdown()
-    made.shutdown()
+    for cluster in made:
+        cluster.shutdown()
 
 
 def run(server, folder, **more):
