@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from llmlab import engine as room
 from llmlab import search
 from llmlab.base.background import run_in_background, stopped_by
 from llmlab.base.display import plain
@@ -25,14 +26,11 @@ from llmlab.clients.endpoints import Reaching
 from llmlab.engine.app import App
 from llmlab.engine.freshness import freshness_of_index
 from llmlab.engine.means import Means
-from llmlab.engine.on_ray import run_on_ray
 from llmlab.engine.plan import DryRun, Plan, estimated_tokens, make_plan, price_of, query_of
 from llmlab.engine.progress import Progress, shown
 from llmlab.engine.runner import Scoring, execute
-from llmlab.engine.shards import run_shard
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.answers import AnswerSheet, scores_of
-from llmlab.results.files import Shard
 from llmlab.results.provenance import Provenance
 from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
@@ -102,7 +100,7 @@ def run(
     """
     if (shard is None and engine == "here") != (out is None) or (engine == "ray") != (shards is not None):
         raise ValueError("shard or shards, and out belong together: shard='3/16', out='results/run=2026-12-01'")
-    part = None if shard is None else Shard.parse(shard)
+    part = None if shard is None else room.shards.Shard.parse(shard)
     wanted = _scorers_that_make(metrics, scorers)
     means = Means(
         client=client,
@@ -126,7 +124,7 @@ def run(
         about |= {"endpoints": endpoints, "base": base, "budget_usd": budget_usd, "concurrency": concurrency}
         about |= {"case_timeout_s": case_timeout_s}
         whole: dict[str, Any] = {"scorers": wanted, "shards": shards, "out": out, "progress": progress}
-        return run_on_ray(run, bundles, golden, **whole, options=about)
+        return room.on_ray.run_on_ray(run, bundles, golden, **whole, options=about)
     if part is None or out is None:
         return run_by(means, variants, golden, scorers=wanted, **about)
 
@@ -134,7 +132,7 @@ def run(
         return run_by(replace(means, store=store or calls), variants, cases, scorers=wanted, **about)
 
     digests = {scorer.name: scorer.digest for scorer in wanted}
-    return run_shard(answers, bundles, golden, shard=part, out=out, scorers=digests, repeats=repeats)
+    return room.shards.run_shard(answers, bundles, golden, shard=part, out=out, scorers=digests, repeats=repeats)
 
 
 def run_by(

@@ -17,7 +17,7 @@ from llmlab.golden.checks import check_cases
 from llmlab.results.files import MANIFEST, PART, Manifest, Shard, write_part
 from llmlab.results.results import Results
 
-__all__ = ["run_shard"]
+__all__ = ["Shard", "run_shard"]
 
 
 def run_shard(

@@ -9,6 +9,10 @@ from llmlab.base.lazy import face
 if TYPE_CHECKING:
     from llmlab.base.verdict import Conclusion as Conclusion
     from llmlab.base.verdict import Verdict as Verdict
+    from llmlab.results import cases as cases
+    from llmlab.results import files as files
+    from llmlab.results import labelled as labelled
+    from llmlab.results import summary as summary
     from llmlab.results.comparing import compare_tables as compare_tables
     from llmlab.results.comparison import Comparison as Comparison
     from llmlab.results.comparison import PairedRow as PairedRow
@@ -37,4 +41,5 @@ __all__, __getattr__, __dir__ = face(
         "results.study": ("cases_needed", "classes", "harm_by_category", "repeats_or_cases", "three_readings"),
         "results.summary": ("Summary",),
     },
+    rooms=("cases", "files", "labelled", "summary"),  # what most runs do without
 )

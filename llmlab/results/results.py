@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmlab import results as room
 from llmlab import stats
 from llmlab.base.display import Rows, Shown
 from llmlab.base.errors import DataError, RunFailedError
@@ -19,15 +20,10 @@ from llmlab.clients.base import Generation
 from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.golden.labels import Labels
 from llmlab.results import answers as sheets
-from llmlab.results import files
-from llmlab.results import summary as figures
-from llmlab.results.cases import CaseView, Flips, flips, requests_of, view, worst
 from llmlab.results.comparing import compare_tables
 from llmlab.results.comparison import Comparison
-from llmlab.results.labelled import LabelledScores, corrected_line, label_columns, label_keys
 from llmlab.results.provenance import Provenance, two_scorers
 from llmlab.results.scores import RESOURCE_METRICS, Aggregation, CaseGroups, Cells, Metric, ScoreTable, score_table
-from llmlab.results.summary import PerVariant, Summary, age_of, best_variant, summarise
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
 
 if TYPE_CHECKING:
@@ -69,7 +65,7 @@ class Results(Shown):
     provenance: Provenance = field(default_factory=Provenance)
     notes: tuple[str, ...] = ()
     created_at: str = ""
-    parts: files.Parts | None = None
+    parts: room.files.Parts | None = None
 
     def __post_init__(self) -> None:
         """A mapping that stands for the provenance, as in version 0.1, becomes one."""
@@ -269,18 +265,20 @@ class Results(Shown):
         judged_by = self.provenance.judges[name].rubric if name in self.provenance.judges else ""
         if judged_by not in ("", labels.rubric) and not labels.pairwise:
             raise DataError(f"{name!r} was judged by the rubric {judged_by!r}, the labels are by {labels.rubric!r}")
-        columns, record = label_columns(labels, self.frame, self.golden, name=name)
+        columns, record = room.labelled.label_columns(labels, self.frame, self.golden, name=name)
         known, notes = self.provenance.with_labels(name, record), dict.fromkeys([*self.notes, *record.notes(name)])
         return replace(self.with_columns(**columns), provenance=known, notes=tuple(notes))
 
-    def labelled(self, metric: str) -> LabelledScores:
+    def labelled(self, metric: str) -> room.labelled.LabelledScores:
         """A judged metric beside people's labels of it; DataError where these results carry none (`with_labels`)."""
-        return LabelledScores.of(self.frame, metric=self.metric(metric), variants=self.variants, golden=self.golden)
+        return room.labelled.LabelledScores.of(
+            self.frame, metric=self.metric(metric), variants=self.variants, golden=self.golden
+        )
 
     @property
     def label_keys(self) -> list[tuple[str, ...]]:
         """What a label of each answer is bound to, in the frame's order; DataError without a golden set."""
-        return label_keys(self.frame, self.golden)
+        return room.labelled.label_keys(self.frame, self.golden)
 
     @property
     def labels_digests(self) -> dict[str, str]:
@@ -426,20 +424,21 @@ class Results(Shown):
         groups = CaseGroups.of(ids, self.golden) if self.parts is None else self.parts.groups(ids)
         return groups.joined(self.cells.cases, keys)
 
-    def summary(self) -> Summary:
+    def summary(self) -> room.summary.Summary:
         """Each metric of each variant: mean [CI] (beside it corrected by labels, if any), tokens, cost and latency."""
         names = (*self.metrics, "input_tokens", "output_tokens", "cost_usd", "latency_s")
         digests = ", ".join(f"{name} {bundle.digest[:8]}" for name, bundle in self.bundles.items())
         golden = self.golden_digest[:8] or "unknown"
         labelled = [self.labelled(name) for name in self.labels_digests if name in self.metrics]
-        failing = figures.failing_lines(self.frame, self.metrics.values())
-        return summarise(
+        timed = [name for name in room.summary.LATENCIES if name in self.columns]
+        failing = room.summary.failing_lines(self.frame, self.metrics.values())
+        return room.summary.summarise(
             {name: self.table(name) for name in names},
             errors={variant: self.n_answers(variant, status="error") for variant in self.variants},
             state=self.state,
-            sources=f"Golden set {golden}; bundles {digests}; {age_of(self.created_at)}.",
+            sources=f"Golden set {golden}; bundles {digests}; {room.summary.age_of(self.created_at)}.",
             notes=(*([f"Errors: {self.common_errors}."] if self.common_errors else []), *failing, *self.notes),
-            latencies=figures.latencies(self.frame, [self.table(m) for m in figures.LATENCIES if m in self.columns]),
+            latencies=room.summary.latencies(self.frame, [self.table(name) for name in timed]),
             corrected={(name, of.metric.name): of.mean(name).corrected for of in labelled for name in self.variants},
         )
 
@@ -488,23 +487,24 @@ class Results(Shown):
         partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
         arms = dict.fromkeys(row.candidate for row in rows)
         costs = [self.cost_line(baseline, arm, requests_per_day=requests_per_day) for arm in arms if requests_per_day]
-        costs += figures.latency_lines(self.frame, tables, baseline, arms, level=level)
+        costs += room.summary.latency_lines(self.frame, tables, baseline, arms, level=level)
         labelled = dict.fromkeys((r.metric.name, r.candidate) for r in rows if r.metric.name in self.labels_digests)
-        costs += [corrected_line(self.labelled(name), baseline, arm, level=level) for name, arm in labelled]
-        about = {"golden_digest": self.golden_digest, "age": age_of(self.created_at)}
+        corrected = room.labelled.corrected_line
+        costs += [corrected(self.labelled(name), baseline, arm, level=level) for name, arm in labelled]
+        about = {"golden_digest": self.golden_digest, "age": room.summary.age_of(self.created_at)}
         return Comparison(rows=rows, baseline=baseline, notes=(*costs, *partial, *self.notes), **about)
 
-    def cost_per_success(self, metric: str) -> PerVariant:
+    def cost_per_success(self, metric: str) -> room.summary.PerVariant:
         """Dollars per successful answer of each variant, failed attempts included, with its interval."""
-        return figures.cost_per_success(self.metric(metric), scores=self.scores(metric), **self._billed())
+        return room.summary.cost_per_success(self.metric(metric), scores=self.scores(metric), **self._billed())
 
-    def consistency(self, metric: str) -> PerVariant:
+    def consistency(self, metric: str) -> room.summary.PerVariant:
         """The chance that two answers to the same case score the same, per variant, with its interval."""
-        return figures.consistency(scores=self.scores(metric), cells=self.cells, table=self.table(metric))
+        return room.summary.consistency(scores=self.scores(metric), cells=self.cells, table=self.table(metric))
 
     def cost_line(self, baseline: str, candidate: str, *, requests_per_day: int | None = None) -> str:
         """How the cost per answer changes, and what that makes in a month, in one sentence."""
-        return figures.cost_line(baseline, candidate, requests_per_day=requests_per_day, **self._billed())
+        return room.summary.cost_line(baseline, candidate, requests_per_day=requests_per_day, **self._billed())
 
     def _billed(self) -> dict[str, Any]:
         return {"costs": self.scores("cost_usd"), "cells": self.cells, "table": self.table("cost_usd")}
@@ -520,33 +520,33 @@ class Results(Shown):
     def best(self, metric: str) -> str:
         """The variant with the best mean, unscored answers at their worst: a place to look first, and no evidence."""
         self._require_comparable(metric, self.variants)
-        return best_variant(self.table(metric))
+        return room.summary.best_variant(self.table(metric))
 
-    def flips(self, before: str, after: str, *, metric: str | None = None) -> Flips:
+    def flips(self, before: str, after: str, *, metric: str | None = None) -> room.cases.Flips:
         """Cases that went from good to bad or from bad to good between two variants, with both answers."""
         answers = self.answers("variant", "case_id", "repeat", "text")
         texts = {(variant, case_id): text for variant, case_id, repeat, text in answers if repeat == 0}
         table = self.table(self._quality(metric))
         self._require_comparable(table.metric.name, (before, after))
-        return flips(table, before, after, texts=texts, questions=self.questions)
+        return room.cases.flips(table, before, after, texts=texts, questions=self.questions)
 
     def worst(self, n: int = 10, *, variant: str | None = None, metric: str | None = None) -> Rows:
         """The n lowest-scored answers."""
         part = self if variant is None else self.only(variants=[variant])
-        return worst(part.frame, self.metric(self._quality(metric)), n=n, questions=self.questions)
+        return room.cases.worst(part.frame, self.metric(self._quality(metric)), n=n, questions=self.questions)
 
     def _quality(self, metric: str | None) -> str:
         if metric is None and not self.metrics:
             raise ValueError("these results have no scorer; name a metric")
         return next(iter(self.metrics)) if metric is None else metric
 
-    def show(self, case_id: str, *, repeat: int = 0, store: str | Path | None = None) -> CaseView:
+    def show(self, case_id: str, *, repeat: int = 0, store: str | Path | None = None) -> room.cases.CaseView:
         """One case: what was expected, every variant's answer side by side, scores, and the exact requests.
 
         The requests come from the call store, by default that of the project; `.curl(variant)` gives one to paste.
         """
         seen, endpoints = self.view(case_id, repeat=repeat), self.provenance.endpoints
-        return replace(seen, requests=requests_of(seen.answers, endpoints=endpoints, store=store))
+        return replace(seen, requests=room.cases.requests_of(seen.answers, endpoints=endpoints, store=store))
 
     def view(
         self,
@@ -556,10 +556,10 @@ class Results(Shown):
         baseline: str | None = None,
         variants: Sequence[str] | None = None,
         outcomes: Mapping[tuple[str, str], str] | None = None,
-    ) -> CaseView:
+    ) -> room.cases.CaseView:
         """One case with these variants' answers, compared with the baseline's; `outcomes` as of `Attribution`."""
         whole = self if self.parts is None else Results.from_parquet(self.parts.file_of(case_id))
-        return view(
+        return room.cases.view(
             {variant: row for (variant, _), row in whole.rows_of(repeat, case_id=case_id).items()},
             case_id=case_id,
             case=whole.golden.by_id.get(case_id) if whole.golden else None,
@@ -572,17 +572,17 @@ class Results(Shown):
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write rows, bundles, cases and digests into one Parquet file."""
-        return files.write_attributes(path, {part.name: getattr(self, part.name) for part in fields(self)})
+        return room.files.write_attributes(path, {part.name: getattr(self, part.name) for part in fields(self)})
 
     @classmethod
     def from_parquet(cls, path: str | Path) -> Results:
         """Results that `to_parquet` wrote; FileRuleError for any other file."""
-        return cls(**files.read_attributes(path))
+        return cls(**room.files.read_attributes(path))
 
     @classmethod
     def load(cls, path: str | Path, *, texts: bool = True) -> Results:
         """Results of a file, or of a folder with shards, whose texts may stay there: ten million rows fit then."""
-        return cls(**files.joined(path, texts=texts)) if Path(path).is_dir() else cls.from_parquet(path)
+        return cls(**room.files.joined(path, texts=texts)) if Path(path).is_dir() else cls.from_parquet(path)
 
     def __repr__(self) -> str:
         return f"Results({len(self.variants)} variants x {self.n_cases} cases, {len(self.frame)} rows, {self.state})"
