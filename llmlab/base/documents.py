@@ -25,7 +25,9 @@ __all__ = [
     "Strict",
     "decoded",
     "digest_of",
+    "is_deep",
     "json_lines",
+    "plain_json",
     "read_bytes",
     "read_text",
     "whole_file",
@@ -33,6 +35,8 @@ __all__ = [
 ]
 
 LARGEST_TEXT_BYTES = 1_000_000
+DEEPEST_NESTING = 100
+TOO_DEEP = f"is nested too deeply (more than {DEEPEST_NESTING} levels)"
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -67,16 +71,38 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if not raw.strip():
             continue
         try:
-            row = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+            row = plain_json(raw.decode("utf-8"))
         except UnicodeDecodeError as error:
             raise FileRuleError(f"is not UTF-8 ({error.reason})", path=path, line=number) from None
         except json.JSONDecodeError as error:
             raise FileRuleError(f"is not a whole JSON object ({error.msg})", path=path, line=number) from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise FileRuleError(str(error), path=path, line=number) from None
         if not isinstance(row, dict):
             raise FileRuleError("must be a JSON object", path=path, line=number)
         yield number, row
+
+
+def plain_json(text: str) -> Any:
+    """The value of a JSON text; ValueError for what is none, NaN, a key given twice, and nesting beyond 100 levels."""
+    try:
+        value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    if is_deep(value):
+        raise ValueError(TOO_DEEP)
+    return value
+
+
+def is_deep(value: Any) -> bool:
+    """Whether lists and objects are nested deeper than whatever walks through them can go (100 levels)."""
+    level = [value]
+    for _ in range(DEEPEST_NESTING):
+        lists = [one.values() if isinstance(one, Mapping) else one for one in level if isinstance(one, (Mapping, list))]
+        if not lists:
+            return False
+        level = [item for items in lists for item in items if isinstance(item, (Mapping, list))]
+    return bool(level)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -153,10 +179,10 @@ class Sealed(Strict):
         """What `to_json` wrote; FileRuleError for anything else, or when it was changed since."""
         path = path or f"{cls._file}.json"
         try:
-            content = json.loads(text)
+            content = plain_json(text)
             digest = content.pop("digest")
             found = cls.model_validate(content)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FileRuleError(f"is no {cls._noun} ({str(error).splitlines()[0]})", path=path) from None
         if found.digest != digest:
             raise FileRuleError("was changed after it was written: its digest does not match", path=path)

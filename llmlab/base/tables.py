@@ -82,7 +82,7 @@ def read_parquet(path: str | Path) -> Table:
 
     try:
         return Table(cells=pd.read_parquet(io.BytesIO(read_bytes(path))), path=Path(path))
-    except ValueError as error:  # pyarrow's own error is one
+    except (ValueError, OSError, NotImplementedError, TypeError, KeyError) as error:  # pyarrow's own are such
         raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
 
 

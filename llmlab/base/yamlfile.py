@@ -14,12 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 import pydantic
 import yaml
 
-from llmlab.base.documents import read_text
+from llmlab.base.documents import DEEPEST_NESTING, TOO_DEEP, read_text
 from llmlab.base.errors import FileRuleError
 
 __all__ = ["OfFolder", "parse_yaml", "read_model", "read_yaml", "to_yaml"]
-
-DEEPEST_NESTING = 100
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 One = TypeVar("One")
@@ -55,9 +53,10 @@ def parse_yaml(text: str, *, path: str | Path) -> tuple[Any, Places]:
     ({'a': {'b': 1.1}}, Written(line=2, text='1.10', is_block=False))
     """
     places: Places = {}
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
         _refuse_tricks(text, path)
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         return (None if node is None else _value(node, (), places, loader, path)), places
     except yaml.MarkedYAMLError as error:
@@ -71,9 +70,10 @@ def parse_yaml(text: str, *, path: str | Path) -> tuple[Any, Places]:
             f"is not YAML (character {error.character:#x} is not allowed)", path=path, line=line
         ) from None
     except RecursionError:
-        raise FileRuleError("is nested too deeply", path=path) from None
+        raise FileRuleError(TOO_DEEP, path=path) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def read_yaml(path: str | Path) -> tuple[Any, Places]:
@@ -118,7 +118,7 @@ def _refuse_tricks(text: str, path: str | Path) -> None:
         line = event.start_mark.line + 1 if event.start_mark else None
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST_NESTING:  # PyYAML's time grows with the square of the depth
-            raise FileRuleError(f"is nested too deeply (more than {DEEPEST_NESTING} levels)", path=path, line=line)
+            raise FileRuleError(TOO_DEEP, path=path, line=line)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             rule = "anchors and aliases (& and *) are not allowed; write the value out"
             raise FileRuleError(rule, path=path, line=line)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from llmlab.base.documents import Strict, read_text
+from llmlab.base.documents import DEEPEST_NESTING, TOO_DEEP, Strict, read_text
 from llmlab.base.errors import FileRuleError
 from llmlab.base.project import inside_experiment, located
 from llmlab.bundle.template import fill, placeholders
@@ -50,12 +50,18 @@ def frozen_json(value: Any) -> Any:
     >>> frozen_json({"a": [1, 2]})["a"]
     (1, 2)
     """
+    return _frozen(value, DEEPEST_NESTING)
+
+
+def _frozen(value: Any, levels: int) -> Any:
+    if levels < 0:
+        raise ValueError(TOO_DEEP)
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise ValueError("keys must be text")
-        return _FrozenDict({key: frozen_json(item) for key, item in value.items()})
+        return _FrozenDict({key: _frozen(item, levels - 1) for key, item in value.items()})
     if isinstance(value, (list, tuple)):
-        return tuple(frozen_json(item) for item in value)
+        return tuple(_frozen(item, levels - 1) for item in value)
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, int):

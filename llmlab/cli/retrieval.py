@@ -44,8 +44,9 @@ def retrieval(
 ) -> None:
     """Judge a TREC run against TREC judgements, as trec_eval -c does, with intervals.
 
-    QRELS has lines `query 0 document relevance`, RUN has lines `query Q0 document rank score tag`. Ties go by
-    descending document id, queries missing from the run score 0, queries without a relevant document are left out.
+    QRELS has lines `query 0 document relevance`, or BEIR's three columns under their header; RUN has lines
+    `query Q0 document rank score tag`. Both may be gzipped. Ties go by descending document id; queries that are missing
+    from the run score 0, and so do queries without a relevant document: the mean without those stands beside.
     """
     try:
         judged = read_qrels(qrels)
@@ -53,9 +54,10 @@ def retrieval(
             "measures": measures or DEFAULT_MEASURES,
             "clusters": None if cluster is None else _read_clusters(cluster),
             "level": level,
+            "topics": "judged",
         }
         found = evaluate(judged, run, **settings)
-        if not found.n_queries:
+        if found.n_queries == found.n_without_relevant:
             raise DataError(f"{qrels}: no query has a relevant document, so there is nothing to measure")
         compared = None
         if baseline is not None:
@@ -77,11 +79,13 @@ class _BadInput(click.ClickException):
 
 
 def _json(found: RetrievalMetrics, compared: Comparison | None, per_query: bool) -> str:
-    metrics = {}
+    metrics: dict[str, dict[str, Any]] = {}
     for measure, unjudged in zip(found.measures, found.unjudged, strict=True):
         mean = found.estimate(measure)
         ci = None if mean.low is None else [mean.low, mean.high]
         metrics[str(measure)] = {"value": mean.value, "ci": ci, "n_queries": mean.n, "unjudged": unjudged}
+        if found.n_without_relevant:
+            metrics[str(measure)]["with_relevant"] = {"value": found.other_mean(measure), "n_queries": found.n_other}
     record: dict[str, Any] = {"metrics": metrics, "queries": found.counts()}
     if compared is not None:
         record["comparisons"] = compared.records()

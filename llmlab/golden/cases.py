@@ -75,6 +75,8 @@ class Case(Shown):
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Case:
         """A case from plain values; ValueError names the field and the rule it breaks."""
+        if not isinstance(row, Mapping):
+            raise ValueError(f"a case is a JSON object, not {row!r}")
         unknown = sorted(set(row) - set(_FIELDS))
         if unknown:
             raise ValueError(f"unknown key {unknown[0]!r} (known: {', '.join(_FIELDS)})")
@@ -440,7 +442,10 @@ def _cell(value: Any, key: str, expected_is: ExpectedIs) -> Any:
     if key in ("expected", "tags", "relevant") and isinstance(value, str):
         return [part.strip() for part in value.split(";") if part.strip()]
     if key == "weight":
-        return float(value)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"weight == {value!r}, must be a number") from None
     if key == "cluster":
         return str(value)
     return value.tolist() if hasattr(value, "tolist") else value

@@ -51,6 +51,8 @@ def read_parameters(notebook: Mapping[str, Any], *, path: str | Path) -> tuple[P
         statements = ast.parse(source).body
     except SyntaxError as error:
         raise FileRuleError(f"the parameters cell is not Python ({error.msg})", path=path, line=error.lineno) from None
+    except (ValueError, RecursionError, MemoryError) as error:  # a null byte, half an emoji, brackets in brackets
+        raise FileRuleError(f"the parameters cell is not Python ({error})", path=path) from None
     helps = _comments(source)
     return tuple(
         _declared(target.id, statement, helps, path)

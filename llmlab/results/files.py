@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from llmlab.base.documents import Sealed, whole_file
+from llmlab.base.documents import Sealed, is_deep, whole_file
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.bundle.bundle import Bundle
 from llmlab.golden.cases import Case, GoldenSet
@@ -27,6 +27,7 @@ from llmlab.results.scores import CaseGroups, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 __all__ = ["Manifest", "Parts", "Shard", "joined", "read_attributes", "write_attributes", "write_part"]
@@ -335,7 +336,7 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
         raise FileRuleError("was not written by Results.to_parquet; use `llmlab compare` for other tables", path=path)
     try:
         return {"frame": frame, **_attributes(about)}
-    except (KeyError, TypeError, ValueError, DataError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise FileRuleError(f"is damaged or was changed by hand ({error})", path=path) from None
 
 
@@ -384,9 +385,28 @@ def _read_frame(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         raise FileRuleError(f"cannot be read ({error.strerror or error})", path=path) from None
     try:
         about = json.loads((table.schema.metadata or {}).get(b"llmlab", b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         about = {}
+    if not isinstance(about, dict) or is_deep(about):
+        about = {}
+    if about and (odd := next((name for name in table.column_names if _is_odd(table.column(name), name)), "")):
+        raise FileRuleError(f"column {odd!r} holds something else than results do", path=path)
     frame = table.to_pandas()
     if "retrieved" in frame.columns:
         frame["retrieved"] = [tuple(ids) for ids in frame["retrieved"]]
-    return frame, about if isinstance(about, dict) else {}
+    return frame, about
+
+
+def _is_odd(column: pa.ChunkedArray, name: str) -> bool:
+    """Whether it cannot be this column of results: ids and texts are texts, what was retrieved are lists of texts."""
+    import pyarrow as pa
+
+    def is_text(kind: pa.DataType) -> bool:
+        return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+    if name == "retrieved":
+        inside = column.type.value_type if pa.types.is_list(column.type) else None
+        return inside is None or not (is_text(inside) or pa.types.is_null(inside)) or column.null_count > 0
+    if name in ("variant", "case_id", "status", "text", "error"):
+        return not is_text(column.type) or column.null_count > 0
+    return pa.types.is_nested(column.type) or pa.types.is_binary(column.type)

@@ -1,9 +1,10 @@
 """How good a ranking is: P@k, R@k, hit rate, RR, AP and nDCG, per query and on average.
 
-Definitions are trec_eval's, and agree with ir_measures and pytrec_eval, except where those are silent about what they
-leave out: here a query without relevant documents is left out and counted (they score it 0), a query missing from the
-run scores 0 (`trec_eval -c`; pytrec_eval drops it), and a document returned twice counts once (they refuse it or let
-the last one win). Tied documents keep the retriever's order; in TREC run files they follow trec_eval.
+Definitions are trec_eval's, and agree with ir_measures and pytrec_eval. A query missing from the run scores 0
+(`trec_eval -c`; pytrec_eval drops it). A query without relevant documents scores 0 where the judgements come from a
+TREC file, as there, and is left out of what is computed from cases; the other mean always stands beside. A document
+returned twice counts once (they refuse it or let the last one win). Tied documents keep the retriever's order; in
+TREC run files they follow trec_eval.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,7 @@ _SPELLING = re.compile(r"\s*([A-Za-z_]+)\s*(?:@\s*(-?\d+))?\s*")
 DEFAULT_MEASURES = ("nDCG@10", "P@10", "R@10", "HitRate@10", "RR", "AP")
 
 Floats = npt.NDArray[np.float64]
+Topics = Literal["judged", "answerable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class RetrievalMetrics(Shown):
-    """Measures of one run, per query and averaged over the queries that have a relevant document.
+    """Measures of one run, per query and averaged over queries.
 
     Attributes:
         measures: what was measured, one per column of `values`.
@@ -95,7 +97,8 @@ class RetrievalMetrics(Shown):
         clusters: the group (topic, article) of each query, or None where queries are independent.
         level: confidence level of the intervals.
         unjudged: per measure, the share of the documents it looked at that nobody judged (they count as not relevant).
-        n_without_relevant: judged queries left out because none of their documents is relevant.
+        topics: "judged", all queries with a judgement, or "answerable", those with a relevant document.
+        n_without_relevant: judged queries without a relevant document; they score 0, or are left out.
         n_missing: queries used that the run does not name; they score 0.
         n_empty: queries used for which the run names no document; they score 0.
         n_unjudged_queries: queries of the run without any judgement, left out.
@@ -109,6 +112,7 @@ class RetrievalMetrics(Shown):
     clusters: tuple[Any, ...] | None
     level: float
     unjudged: tuple[float | None, ...]
+    topics: Topics
     n_without_relevant: int
     n_missing: int
     n_empty: int
@@ -118,7 +122,7 @@ class RetrievalMetrics(Shown):
 
     @property
     def n_queries(self) -> int:
-        """Number of queries used: those with a relevant document."""
+        """Number of queries used."""
         return len(self.query_ids)
 
     def column(self, measure: str | Measure) -> Floats:
@@ -132,6 +136,15 @@ class RetrievalMetrics(Shown):
         """The average of one measure over the queries used; None where there are none."""
         values = self.column(measure)
         return float(values.mean()) if len(values) else None
+
+    @property
+    def n_other(self) -> int:
+        """Number of queries of `other_mean`."""
+        return self.n_queries + (-1 if self.topics == "judged" else 1) * self.n_without_relevant
+
+    def other_mean(self, measure: str | Measure) -> float | None:
+        """The average over the other choice of `topics`; None where there are none."""
+        return float(self.column(measure).sum()) / self.n_other if self.n_other else None
 
     def estimate(self, measure: str | Measure) -> Estimate:
         """The average with its interval within 0 and 1, cluster-robust (CR2) where queries have clusters."""
@@ -166,14 +179,24 @@ class RetrievalMetrics(Shown):
         for measure, unjudged in zip(self.measures, self.unjudged, strict=True):
             mean = self.estimate(measure)
             shown = Interval(mean.value, mean.low, mean.high)
-            rows.append({"measure": str(measure), "mean": shown, "queries": mean.n, "unjudged": unjudged})
+            row = {"measure": str(measure), "mean": shown, "queries": mean.n, "unjudged": unjudged}
+            rows.append({**row, **({self.other_name: self.other_mean(measure)} if self.n_without_relevant else {})})
         return rows
 
+    @property
+    def other_name(self) -> str:
+        """What `other_mean` is a mean over."""
+        which = "with a relevant document" if self.topics == "judged" else "judged, as trec_eval -c"
+        return f"mean over {self.n_other:,} {which}"
+
     def _sentence(self) -> str:
+        unanswerable = "without a relevant document, score 0 (the other mean leaves them out)"
+        if self.topics == "answerable":
+            unanswerable = "left out, without a relevant document"
         counts = (
             (self.n_missing, "missing from the run, score 0"),
             (self.n_empty, "with an empty result, score 0"),
-            (self.n_without_relevant, "left out, without a relevant document"),
+            (self.n_without_relevant, unanswerable),
             (self.n_unjudged_queries, "of the run left out, without judgements"),
         )
         repeated = ((self.n_repeated_documents, "document"), (self.n_repeated_judgements, "judgement"))
@@ -190,8 +213,9 @@ def evaluate(
     measures: Iterable[str | Measure] = DEFAULT_MEASURES,
     clusters: Mapping[Any, Any] | None = None,
     level: float = 0.95,
+    topics: Topics | None = None,
 ) -> RetrievalMetrics:
-    """The measures of a run against judgements, for every query that has a relevant document.
+    """The measures of a run against judgements.
 
     Args:
         qrels: a DataFrame (query_id, doc_id, relevance), {query: {document: relevance}}, or the path of a TREC file.
@@ -201,9 +225,11 @@ def evaluate(
         measures: such as "nDCG@10", "P@5", "R@10", "HitRate@5" (or "Success@5"), "RR", "AP", "nDCG_exp@10".
         clusters: {query: group} for queries that are not independent, such as questions about one article.
         level: confidence level of the intervals, 0.95 by default.
+        topics: "judged" takes every judged query, and one without a relevant document scores 0 (as trec_eval -c and
+            ir_measures); "answerable" leaves those out. By default "judged" for a TREC file of judgements.
 
     Raises:
-        ValueError: an unknown measure, or k below 1.
+        ValueError: an unknown measure or choice of topics, or k below 1.
         DataError: input from which no honest number can be computed; FileRuleError where a file breaks a rule.
 
     >>> found = evaluate({"q1": {"a": 1, "b": 1}}, {"q1": ["a", "x"]}, measures=["P@5", "R@5", "RR"])
@@ -215,6 +241,10 @@ def evaluate(
         raise ValueError(f"level == {level}, must lie between 0 and 1")
     if not wanted:
         raise ValueError("no measure was asked for, give at least one such as nDCG@10")
+    if topics is None:
+        topics = "judged" if isinstance(qrels, (str, Path)) else "answerable"
+    if topics not in ("judged", "answerable"):
+        raise ValueError(f"topics == {topics!r}, must be 'judged' or 'answerable'")
     ties = by_descending_id if isinstance(run, (str, Path)) else keep_order
     read: list[Callable[[], Any]] = [
         lambda: judgements_of(read_qrels(qrels) if isinstance(qrels, (str, Path)) else qrels),
@@ -222,15 +252,20 @@ def evaluate(
     ]
     judgements, table = on_cores(lambda reader: reader(), read)
     ranking = judged_ranking(table, judgements, ties=ties)
-    query_ids = tuple(judgements.query_ids.to_pylist())
+    values = np.column_stack([_values(measure, judgements, ranking) for measure in wanted])
+    query_ids, n_answerable = tuple(judgements.query_ids.to_pylist()), len(judgements.query_ids)
+    if topics == "judged":
+        query_ids, place = tuple(judgements.known_query_ids.to_pylist()), judgements.position
+        values = np.vstack([values, np.zeros((1, len(wanted)))])[np.where(place < 0, len(values), place)]
     return RetrievalMetrics(
         measures=wanted,
         query_ids=query_ids,
-        values=np.column_stack([_values(measure, judgements, ranking) for measure in wanted]),
+        values=values,
         clusters=None if clusters is None else _clusters_of(query_ids, clusters),
         level=level,
         unjudged=tuple(_unjudged_share(ranking, measure.cutoff) for measure in wanted),
-        n_without_relevant=len(judgements.known_query_ids) - len(query_ids),
+        topics=topics,
+        n_without_relevant=len(judgements.known_query_ids) - n_answerable,
         n_missing=ranking.n_missing,
         n_empty=ranking.n_empty,
         n_unjudged_queries=ranking.n_unjudged_queries,

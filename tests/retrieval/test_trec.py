@@ -1,5 +1,8 @@
 """TREC files: what is read, in which order ties stand, and which line is named when a rule is broken."""
 
+import gzip
+
+import ir_measures
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +14,7 @@ from llmlab.base.errors import FileRuleError
 from llmlab.retrieval.metrics import evaluate
 from llmlab.retrieval.trec import read_qrels, read_run
 
+BEIR = "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\nq2\td1\t2\n"
 RUN = "q1 Q0 d1 1 2.5 tag\nq1 Q0 d2 2 1e-1 tag\nq2 Q0 d1 1 -3 tag\n"
 
 
@@ -56,7 +60,6 @@ def test_ids_that_look_like_numbers_blanks_or_quotes_stay_text(written):
     ("text", "line", "rule"),
     [
         ("q Q0 d 1 1.0\n", 1, "5 fields, must be 6"),
-        (RUN + "q3 Q0 d 1 1.0 tag more\n", 4, "7 fields"),
         (RUN + "\nq3 Q0 d  1.0 tag\n", 5, "5 fields"),
         (RUN + "q3 Q0 d 1 nan tag\n", 4, "'nan' is not a finite number"),
         (RUN + "q3 Q0 d 1 inf tag\n", 4, "not a finite number"),
@@ -81,6 +84,10 @@ def test_a_broken_line_of_a_run_is_named_with_its_file(written, text, line, rule
         ("q 0 d 1\nq 0 e 1.5\n", 2, "'1.5' is not a whole number"),
         ("q 0 d 1\nq 0 e yes\n", 2, "not a whole number"),
         ("q 0 d 1\n\nq 0 e 1\nq 0 d 2\n", 4, "document 'd' is judged again for query 'q'"),
+        (BEIR + "q3\td\t1\tx\n", 5, "4 fields, must be 3"),
+        (BEIR + "q3\td\tyes\n", 5, "not a whole number"),
+        (BEIR + "q1\td1\t0\n", 5, "document 'd1' is judged again"),
+        ("q1 d1 1\n", 1, "3 fields, must be 4"),
     ],
 )
 def test_a_broken_line_of_judgements_is_named_with_its_file(written, text, line, rule):
@@ -88,6 +95,30 @@ def test_a_broken_line_of_judgements_is_named_with_its_file(written, text, line,
     with pytest.raises(FileRuleError, match=rule) as caught:
         read_qrels(path)
     assert (caught.value.path, caught.value.line) == (path, line)
+
+
+@pytest.mark.parametrize(
+    "text", [BEIR, BEIR.replace("\t", " "), BEIR.replace("\n", "\r\n"), gzip.compress(BEIR.encode())]
+)
+def test_beirs_three_columns_are_judgements(written, text):
+    frame = read_qrels(written(text))
+    assert frame.to_dict("list") == {
+        "query_id": ["q1", "q1", "q2"],
+        "doc_id": ["d1", "d2", "d1"],
+        "relevance": [1, 0, 2],
+    }
+
+
+@pytest.mark.parametrize("content", [gzip.compress(RUN.encode())[:20], b"\x1f\x8bnot gzip", b"\x1f\x8b"])
+def test_a_torn_gzip_file_is_refused(written, content):
+    with pytest.raises(FileRuleError, match="is not a whole gzip file"):
+        read_run(written(content))
+
+
+def test_what_unpacks_without_end_is_refused(written, monkeypatch):
+    monkeypatch.setattr("llmlab.retrieval.trec.LARGEST_UNPACKED_BYTES", 1_000)
+    with pytest.raises(FileRuleError, match="unpacks to more than 1,000 bytes"):
+        read_run(written(gzip.compress(RUN.encode() * 100)))
 
 
 def test_a_judgement_given_twice_is_kept_once(written):
@@ -149,6 +180,37 @@ def test_files_are_judged_as_pytrec_eval_judges_them(tmp_path_factory, run, data
     theirs = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg", "recip_rank", "map"}).evaluate(run)
     expected = [[theirs[query][name] for name in ("ndcg", "recip_rank", "map")] for query in found.query_ids]
     np.testing.assert_allclose(found.values, np.reshape(expected, found.values.shape), atol=1e-9)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(RUNS, st.data())
+def test_means_over_a_file_of_judgements_are_ir_measures_and_trec_evals(tmp_path_factory, run, data):
+    """Topics with judgements but no relevant document count 0, and so do topics that the run does not name."""
+    docs = sorted({doc for found in run.values() for doc in found})
+    topics = [*run, "nothing is relevant", "the run names it not"]
+    grades = {topic: data.draw(st.integers(0, 2)) for topic in topics} | {"nothing is relevant": 0}
+    qrels = {
+        topic.replace(" ", "-"): {doc: min(grade, i) for i, doc in enumerate(docs)} for topic, grade in grades.items()
+    }
+    path = tmp_path_factory.mktemp("trec") / "qrels"
+    judged = [f"{query} 0 {doc} {rel}" for query, of in qrels.items() for doc, rel in of.items()]
+    path.write_text("\n".join(judged), encoding="utf-8")
+    ordered = {
+        query: dict(sorted(found.items(), key=lambda one: one[0].encode(), reverse=True))
+        for query, found in run.items()
+    }
+    found = evaluate(path, ordered, measures=["nDCG", "AP"])
+    oracle = ir_measures.calc_aggregate([ir_measures.nDCG, ir_measures.AP], qrels, run)
+    means = [found.mean("nDCG"), found.mean("AP")]
+    assert means == pytest.approx([oracle[ir_measures.nDCG], oracle[ir_measures.AP]], abs=1e-9)
+    theirs = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg"}).evaluate(run)
+    total = sum(values["ndcg"] for values in theirs.values())
+    assert found.mean("nDCG") == pytest.approx(total / len(qrels), abs=1e-9)
+    n = sum(max(of.values()) > 0 for of in qrels.values())
+    assert (found.n_queries, found.n_other) == (len(qrels), n)
+    if n:
+        assert found.other_mean("nDCG") == pytest.approx(total / n, abs=1e-9)
+        assert found.other_mean("nDCG") == pytest.approx(evaluate(qrels, ordered, measures=["nDCG"]).mean("nDCG"))
 
 
 def test_frames_read_from_files_are_ordinary_ones(written):
