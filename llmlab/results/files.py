@@ -402,11 +402,11 @@ def _is_odd(column: pa.ChunkedArray, name: str) -> bool:
     import pyarrow as pa
 
     def is_text(kind: pa.DataType) -> bool:
-        return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
     if name == "retrieved":
         inside = column.type.value_type if pa.types.is_list(column.type) else None
         return inside is None or not (is_text(inside) or pa.types.is_null(inside)) or column.null_count > 0
     if name in ("variant", "case_id", "status", "text", "error"):
         return not is_text(column.type) or column.null_count > 0
-    return pa.types.is_nested(column.type) or pa.types.is_binary(column.type)
+    return bool(pa.types.is_nested(column.type) or pa.types.is_binary(column.type))
