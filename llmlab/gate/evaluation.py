@@ -328,15 +328,21 @@ def _floor(
         **{"kind": "floor", "metric": table.metric.name, "rule": "floor", "bound": bound, "level": price.asked},
         **{"scale": scale, "unit": unit, "higher_is_better": lower, "unscored": unscored, "attempted": attempted},
     }
+    blank = Condition(verdict=Verdict.INCONCLUSIVE, **about)
     if labelled is not None:
-        blank = Condition(verdict=Verdict.INCONCLUSIVE, **about)
-        return _corrected_floor(blank, labelled.mean(candidate), lower, price)
-    readings = [_read(table, values, design, bound, lower, price) for values, design in _values(table, arms, lower)]
-    means = [mean for mean in readings if mean is not None]
-    if len(means) < len(readings):
-        return Condition(verdict=Verdict.INCONCLUSIVE, notes=("fewer than two cases or clusters are scored",), **about)
-    last = means[-1]
-    return Condition(
+        found = labelled.mean(candidate)
+        blank = _described(blank, found)
+        if not found.differences:
+            return replace(blank, notes=(*blank.notes, found.why))
+        means = [_of_difference(d, bound, lower, price) for d in found.differences]
+    else:
+        readings = [_read(table, values, design, bound, lower, price) for values, design in _values(table, arms, lower)]
+        means = [mean for mean in readings if mean is not None]
+        if len(means) < len(readings):
+            return replace(blank, notes=("fewer than two cases or clusters are scored",))
+    last, assumed = means[-1], labelled is None and table.assumed([arm])
+    return replace(
+        blank,
         verdict=burdens.unanimous([mean.word for mean in means]),
         value=last.mean,
         low=last.low,
@@ -346,31 +352,7 @@ def _floor(
         df=last.error.df,
         n_cases=last.error.n,
         n_clusters=last.error.n_clusters,
-        notes=(*last.error.notes, *_unscored_note(unscored, attempted, assumed=table.assumed([arm]))),
-        **about,
-    )
-
-
-def _corrected_floor(blank: Condition, found: Reading, lower: bool, price: Price) -> Condition:
-    """The same for what people would say of the candidate's answers."""
-    blank = _described(blank, found)
-    if not found.differences:
-        return replace(blank, notes=(*blank.notes, found.why))
-    bound, asked = blank.bound if lower else -blank.bound, {"asked": price.asked, "confidence": price.confidence}
-    turned = found.differences if lower else [d.turned for d in found.differences]
-    d, (low, high) = found.differences[-1], found.differences[-1].ends(price.asked)
-    return replace(
-        blank,
-        verdict=burdens.unanimous([burdens.reaches(d, bound, **asked) for d in turned]),
-        value=d.value,
-        low=low,
-        high=high,
-        p_value=turned[-1].p_above(bound),
-        se=d.se,
-        df=d.df,
-        n_cases=d.n,
-        n_clusters=d.n_clusters,
-        notes=(*blank.notes, *d.notes, *_unscored_note(blank.unscored, blank.attempted, assumed=False)),
+        notes=(*blank.notes, *last.error.notes, *_unscored_note(unscored, attempted, assumed=assumed)),
     )
 
 
@@ -429,7 +411,13 @@ class _Mean(NamedTuple):
     low: float
     high: float
     p_value: float
-    error: StandardError
+    error: StandardError | PairedDifference
+
+
+def _of_difference(d: PairedDifference, bound: float, lower: bool, price: Price) -> _Mean:
+    above, at = (d, bound) if lower else (d.turned, -bound)
+    word = burdens.reaches(above, at, asked=price.asked, confidence=price.confidence)
+    return _Mean(word, d.value, *d.ends(price.asked), above.p_above(at), d)
 
 
 def _read(
@@ -440,10 +428,7 @@ def _read(
     except DataError:  # fewer than two cases or clusters
         return None
     if (bounds := table.metric.bounds) is None:
-        d = mean_difference(values, **design, level=price.asked)
-        above, at = (d, bound) if lower else (d.turned, -bound)
-        word = burdens.reaches(above, at, asked=price.asked, confidence=price.confidence)
-        return _Mean(word, d.value, d.low, d.high, above.p_above(at), error)
+        return _of_difference(mean_difference(values, **design), bound, lower, price)._replace(error=error)
     (mean, low, high), (_, least, most) = (
         _ends(share_estimate(values, **design, bounds=bounds, level=level)) for level in (price.asked, price.confidence)
     )

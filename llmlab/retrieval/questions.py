@@ -11,10 +11,10 @@ from llmlab.base.errors import DataError
 from llmlab.bundle.template import fill
 from llmlab.golden.cases import GoldenSet
 from llmlab.search.chunking import Chunk
-from llmlab.search.retrievers import Index, retriever_for
-from llmlab.stats.drift import Drift, MixDrift, distribution_drift, mix_drift
+from llmlab.search.retrievers import retriever_for
+from llmlab.stats.drift import MixDrift, mix_drift
 
-__all__ = ["NO_TOPIC", "QuestionDrift", "question_drift", "score_drift"]
+__all__ = ["NO_TOPIC", "QuestionDrift", "question_drift"]
 
 NO_TOPIC = "like no golden question"
 NEIGHBOURS = 20  # looked through for one of another cluster
@@ -86,12 +86,3 @@ def question_drift(golden: GoldenSet, questions: Sequence[str], *, query: str = 
     after = Counter(NO_TOPIC if case_id is None else golden.by_id[case_id].tags[0] for case_id in nearest)
     unlike = tuple(text for text, case_id in zip(asked, nearest, strict=True) if case_id is None)
     return QuestionDrift(mix=mix_drift(before, after), unlike=unlike)
-
-
-def score_drift(index: Index, before: Sequence[str], after: Sequence[str]) -> Drift:
-    """Whether the questions of today find worse matches than those of before: drift of the best hit's score.
-
-    A question that finds nothing scores 0. Raises DataError below two questions in either.
-    """
-    best = [[hits[0].score if hits else 0.0 for hits in index.search(queries, 1)] for queries in (before, after)]
-    return distribution_drift(*best)

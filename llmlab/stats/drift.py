@@ -1,4 +1,4 @@
-"""Has a distribution moved: of one number, such as search scores, or of a mix, such as the topics of questions.
+"""Has a mix moved, such as the topics of questions.
 
 A test says whether; the population stability index (PSI) says how far, less what it shows of two samples of this size
 that are from one distribution.
@@ -14,51 +14,12 @@ import numpy as np
 from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import p_text
-from llmlab.stats.arrays import FloatArray, Values, floats
 
-__all__ = ["Drift", "MixDrift", "distribution_drift", "mix_drift"]
+__all__ = ["MixDrift", "mix_drift"]
 
-EXACT_AT_MOST = 200
 FEWEST_EXPECTED = 5
 MODERATE, LARGE = 0.10, 0.25  # the usual reading of PSI (Siddiqi 2006, Credit Risk Scorecards)
 SHOWN_BELOW = 0.01  # p: drift is looked for again and again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Drift(Shown):
-    """How far a distribution moved, and whether that is more than chance.
-
-    Attributes:
-        ks: Kolmogorov-Smirnov statistic, the largest gap between the two cumulative distributions.
-        p_value: of the two-sample test; takes the values as independent.
-        psi: population stability index over the deciles of `before`; it says how much, not whether by chance.
-        psi_by_chance: what PSI is on average where nothing moved, (bins - 1) (1 / n_before + 1 / n_after) (Yurdakul
-            and Naranjo 2020, Journal of Risk Model Validation 14).
-        n_before, n_after: values in each sample.
-        median_before, median_after: where the middle was and is.
-    """
-
-    ks: float
-    p_value: float
-    psi: float
-    psi_by_chance: float
-    n_before: int
-    n_after: int
-    median_before: float
-    median_after: float
-
-    @property
-    def size(self) -> str:
-        """How far it moved: small, moderate or large; "" where no move is shown."""
-        return _size(self.p_value, self.psi - self.psi_by_chance)
-
-    @property
-    def moved(self) -> bool:
-        """Whether a move is shown that is not small."""
-        return self.size in ("moderate", "large")
-
-    def _sentence(self) -> str:
-        return _read(self, "", f"KS {self.ks:.2f}, p {p_text(self.p_value)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -69,7 +30,9 @@ class MixDrift(Shown):
         counts: kind -> how many before and after; rare kinds stay apart here, and are joined for the test.
         chi2, p_value: Pearson's test of homogeneity, items taken as independent; None where one kind is left, all rare
             ones counting as one.
-        psi, psi_by_chance: population stability index over the kinds, and what chance gives, as in `Drift`.
+        psi: population stability index over the kinds; it says how much, not whether by chance.
+        psi_by_chance: what PSI is on average where nothing moved, (kinds - 1) (1 / n_before + 1 / n_after) (Yurdakul
+            and Naranjo 2020, Journal of Risk Model Validation 14).
     """
 
     counts: Mapping[str, tuple[int, int]]
@@ -81,7 +44,10 @@ class MixDrift(Shown):
     @property
     def size(self) -> str:
         """How far it moved: small, moderate or large; "" where no move is shown."""
-        return _size(self.p_value, self.psi - self.psi_by_chance)
+        if self.p_value is None or self.p_value >= SHOWN_BELOW:
+            return ""
+        beyond = self.psi - self.psi_by_chance
+        return "large" if beyond >= LARGE else "moderate" if beyond >= MODERATE else "small"
 
     @property
     def moved(self) -> bool:
@@ -106,7 +72,9 @@ class MixDrift(Shown):
             if len(self.counts) == 1:
                 return "There is only one kind, so its share cannot move."
             return "There are too few of each kind to tell whether the mix moved."
-        said = _read(self, " of the mix", f"chi-square p {p_text(self.p_value)}")
+        by_chance = f"and about {self.psi_by_chance:.2f} where nothing moved"
+        figures = f"chi-square p {p_text(self.p_value)}; PSI {self.psi:.2f}, {by_chance}"
+        said = f"{f'A {self.size}' if self.size else 'No'} move of the mix is shown ({figures})."
         if not self.moved:
             return said
         rise = {kind: new - old for kind, (old, new) in self.shares.items()}
@@ -145,54 +113,3 @@ def mix_drift(before: Mapping[str, int], after: Mapping[str, int]) -> MixDrift:
         psi=float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum()),
         psi_by_chance=float((len(used) - 1) * (1 / table.sum(axis=1)).sum()),
     )
-
-
-def distribution_drift(before: Values, after: Values, *, bins: int = 10) -> Drift:
-    """How far `after` moved from `before`, shapes (n,) and (m,).
-
-    KS by scipy's `ks_2samp`. PSI = sum (a - b) ln(a / b) over bins between the quantiles of `before`, with half a value
-    added to each bin so that an empty one is not infinite. Raises DataError below two values in either.
-
-    >>> distribution_drift(range(100), range(50, 150)).ks
-    0.5
-    """
-    from scipy.stats import ks_2samp
-
-    old, new = floats(np.asarray(before), "before"), floats(np.asarray(after), "after")
-    if min(len(old), len(new)) < 2:
-        raise DataError(f"{len(old)} values before and {len(new)} after: drift needs at least two of each")
-    if bins < 2:
-        raise ValueError(f"bins == {bins}, must be >= 2")
-    both = np.concatenate([old, new])
-    exact = both.size <= EXACT_AT_MOST and np.unique(both).size == both.size  # with ties scipy's exact p is none
-    test = ks_2samp(old, new, method="exact" if exact else "asymp")
-    psi, used = _psi(old, new, bins)
-    return Drift(
-        ks=float(test.statistic),
-        p_value=float(test.pvalue),
-        psi=psi,
-        psi_by_chance=(used - 1) * (1 / len(old) + 1 / len(new)),
-        n_before=len(old),
-        n_after=len(new),
-        median_before=float(np.median(old)),
-        median_after=float(np.median(new)),
-    )
-
-
-def _size(p_value: float | None, beyond: float) -> str:
-    if p_value is None or p_value >= SHOWN_BELOW:
-        return ""
-    return "large" if beyond >= LARGE else "moderate" if beyond >= MODERATE else "small"
-
-
-def _read(drift: Drift | MixDrift, of: str, test: str) -> str:
-    figures = f"{test}; PSI {drift.psi:.2f}, and about {drift.psi_by_chance:.2f} where nothing moved"
-    return f"A {drift.size} move{of} is shown ({figures})." if drift.size else f"No move{of} is shown ({figures})."
-
-
-def _psi(before: FloatArray, after: FloatArray, bins: int) -> tuple[float, int]:
-    """PSI, and over how many bins: fewer than asked for where values are equal."""
-    cuts = np.unique(np.quantile(before, np.linspace(0, 1, bins + 1)[1:-1]))
-    places = [np.bincount(np.searchsorted(cuts, x, side="left"), minlength=len(cuts) + 1) for x in (before, after)]
-    b, a = ((count + 0.5) / (count.sum() + 0.5 * len(count)) for count in places)
-    return float(((a - b) * np.log(a / b)).sum()), len(cuts) + 1

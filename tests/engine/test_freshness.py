@@ -13,7 +13,6 @@ from llmlab.base.errors import DataError, FileRuleError, GateError
 from llmlab.bundle.bundle import CorpusRef, RetrievalConfig, load_bundles
 from llmlab.engine.freshness import check, load_manifest, manifest_of, save_manifest
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.retrieval.questions import score_drift
 from llmlab.search.corpus import Corpus, Document
 from llmlab.search.retrievers import Index, build_index
 
@@ -106,13 +105,6 @@ def test_what_is_no_manifest_is_refused(text: str, tmp_path: Path) -> None:
         load_manifest(tmp_path / "m.json")
     with pytest.raises(FileRuleError, match="cannot be read"):
         load_manifest(tmp_path / "missing.json")
-
-
-def test_drift_of_scores_sees_questions_that_the_index_does_not_know(tmp_path: Path) -> None:
-    known = index(OLD, tmp_path, "old.jsonl")
-    same = ["alpha words", "beta words", "moved text"] * 20
-    assert not score_drift(known, same, same).moved
-    assert score_drift(known, same, ["quantum chromodynamics"] * 60).moved
 
 
 def test_another_pandas_made_documents_stale_that_the_golden_questions_rest_on() -> None:
