@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Self
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError, RegistryError
@@ -23,25 +23,16 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.production.decide import decide
 from llmlab.production.decision import Action, RolloutDecision
 from llmlab.production.policy import RolloutPolicy
+from llmlab.production.traces import Traces
 from llmlab.registry.moves import Move
 from llmlab.registry.promotion import rollback
 from llmlab.registry.release import named_baseline
 from llmlab.registry.serving import load
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = ["Arm", "Rollout"]
 
 _HALF, _WHOLE = 2**63, 2**64
 _PLACES = struct.Struct(">QQ").unpack_from
-
-
-class Requests(Protocol):
-    """Production as `decide` reads it: a row per request."""
-
-    @property
-    def frame(self) -> pd.DataFrame: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +112,7 @@ class Rollout(Shown):
             return self._arms["baseline", False]
         return self._arms["candidate" if second < _HALF else "baseline", True]
 
-    def decide(self, traces: Requests, *, now: datetime | None = None) -> RolloutDecision:
+    def decide(self, traces: Traces, *, now: datetime | None = None) -> RolloutDecision:
         """What to do by now, as the requests show it: SHIP, REVERT, KEEP_GOING or INVALID.
 
         Args:
@@ -130,7 +121,8 @@ class Rollout(Shown):
         """
         digests = {"baseline": self.baseline.digest, "candidate": self.candidate.digest}
         moment = datetime.now(UTC) if now is None else aware(now)
-        return decide(self.policy, traces.frame, digests=digests, now=moment)
+        wrong = "; ".join(f"{row['problem']}: {row['count']:,}" for row in traces.problems.rows)
+        return decide(self.policy, traces.frame, digests=digests, now=moment, problems=wrong)
 
     def roll_back(self, decision: RolloutDecision, *, alias: str = "production", root: Path | None = None) -> Move:
         """The alias moved back by `registry.rollback`, after a REVERT, where it serves the candidate already.

@@ -50,17 +50,14 @@ def _negative(frame: pd.DataFrame) -> FloatArray:
     return np.asarray(negative, dtype=np.float64)
 
 
-def _filled(frame: pd.DataFrame, column: str) -> FloatArray:
-    """1 where a column says anything: a text, or a list with something in it."""
-    if column not in frame:
-        return np.full(len(frame), np.nan)
-    return frame[column].map(lambda held: held is not None and held == held and len(held) > 0).to_numpy(dtype=float)
-
-
 def _status(frame: pd.DataFrame, *words: str) -> FloatArray:
     if "status" not in frame:
         return np.full(len(frame), np.nan)
     return np.asarray(frame["status"].isin(words), dtype=np.float64)
+
+
+def _guarded(frame: pd.DataFrame) -> FloatArray:
+    return np.asarray(~_equals(frame["guards"].fillna(""), ""), dtype=np.float64)
 
 
 def _retried(frame: pd.DataFrame) -> FloatArray:
@@ -76,7 +73,7 @@ Column = Callable[["pd.DataFrame"], FloatArray]
 _METRICS: Mapping[str, tuple[Metric, Column]] = {
     "error_rate": (_share("error_rate"), lambda f: _status(f, "error", "timeout")),
     "refusal_rate": (_share("refusal_rate"), lambda f: _status(f, "refused")),
-    "guard_rate": (_share("guard_rate"), lambda f: _filled(f, "guards")),
+    "guard_rate": (_share("guard_rate"), _guarded),
     "retry_rate": (_share("retry_rate"), _retried),
     "negative_signals": (_share("negative_signals"), _negative),
     "response_rate": (_share("response_rate", higher_is_better=True), _answered),

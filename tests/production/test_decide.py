@@ -1,5 +1,6 @@
 """SHIP, REVERT, KEEP_GOING, INVALID: when each is said, on what, and how often wrongly."""
 
+import json
 import math
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+import llmlab as ll
 from llmlab.base.display import Interval
 from llmlab.base.errors import DataError, FileRuleError, GateError
 from llmlab.gate.decision import Receipt
@@ -15,6 +17,7 @@ from llmlab.production import RolloutReceipt
 from llmlab.production.decide import decide
 from llmlab.stats.sequential import difference_sequence, ratio_sequence
 from tests.production.made import DIGESTS, GUARDS, on_day, policy, traffic
+from tests.production.test_rollout import V1, V2
 
 ERRORS, COST, SLOW, UNHAPPY = GUARDS
 RAMP = {"per_day": lambda day: 3 - min(day, 8) / 4, "enrolled": lambda day: 0.1 if day < 3 else 1.0}
@@ -353,3 +356,25 @@ def test_how_often_and_when_a_rollout_is_reverted(what, trials, given):
         assert np.median(days) <= 6
     else:
         assert share <= 0.05
+
+
+def test_torn_doubled_and_late_lines_change_nothing_but_the_notes(tmp_path):
+    """Half a line, lines that came twice, lines in the wrong order: counted, and the decision is the same."""
+    frame = traffic(seed=21, days=8).drop(columns="signals.thumbs")
+    lines = [json.dumps({**row, "time": row["time"].isoformat()}) for row in frame.to_dict("records")]
+    whole, torn = tmp_path / "whole.jsonl", tmp_path / "torn.jsonl"
+    whole.write_text("\n".join(lines))
+    shuffled = [*lines[2000:], *lines[:2000], *lines[:30]]
+    torn.write_text("\n".join([*shuffled[:500], lines[7][:40], *shuffled[500:]]) + '\n{"request_id": "q')
+    rollout = ll.Rollout(policy=policy(guards=[ERRORS, COST, SLOW]), baseline=V1, candidate=V2)
+    digests = {"b" * 64: V1.digest, "c" * 64: V2.digest}
+    for path in (whole, torn):
+        text = path.read_text()
+        for old, new in digests.items():
+            text = text.replace(old, new)
+        path.write_text(text)
+    good, bad = (rollout.decide(ll.Traces.load(path), now=on_day(8)) for path in (whole, torn))
+    assert bad.readings == good.readings
+    assert good.notes == ()
+    assert "torn line, or no JSON object: 2" in bad.notes[-1]
+    assert "came twice, the last one kept: 30" in bad.notes[-1]
