@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llmlab.plots.release import timeline as timeline
     from llmlab.plots.retrieval import by_k as by_k
     from llmlab.plots.retrieval import losses as losses
+    from llmlab.plots.traffic import over_time as over_time
 
 __all__, __getattr__, __dir__ = face(
     __name__,
@@ -35,5 +36,6 @@ __all__, __getattr__, __dir__ = face(
         "plots.production": ("boundary", "outcomes"),
         "plots.release": ("timeline",),
         "plots.retrieval": ("by_k", "losses"),
+        "plots.traffic": ("over_time",),
     },
 )

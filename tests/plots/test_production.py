@@ -2,6 +2,7 @@
 
 import pytest
 
+import llmlab as ll
 from llmlab import plots
 from llmlab.production.decide import decide
 from tests.production.made import DIGESTS, on_day, policy, traffic
@@ -32,3 +33,19 @@ def test_the_boundary_is_the_interval_at_every_look():
     assert "14 looks" in figure.alt
     with pytest.raises(ValueError, match="no look"):
         plots.boundary(decisions[:1])
+
+
+@pytest.mark.parametrize(("days", "every"), [(14, "By day"), (2, "By hour")])
+def test_figures_over_time_mark_releases_and_say_what_is_not_known(days, every):
+    """Eight small pictures; the time to the first token was never recorded."""
+    frame = traffic(seed=2, days=days)
+    figure = plots.over_time(ll.Traces.from_frame(frame), releases={"v2 starts": on_day(1)})
+    assert figure._suptitle.get_text().startswith(f"{len(frame):,} requests")
+    assert figure.alt.startswith(every)
+    assert "v2 starts at 2026-03-03 00:00" in figure.alt
+    said = {axes.get_title(loc="left"): [text.get_text().strip() for text in axes.texts] for axes in figure.axes}
+    assert len(said) == 8
+    assert "not known" in said["time to first token (s)"]
+    assert all("v2 starts" in texts for texts in said.values())
+    with pytest.raises(ValueError, match="no request"):
+        plots.over_time(ll.Traces.from_frame(frame.head(0)))
