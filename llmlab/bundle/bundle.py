@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -265,6 +266,16 @@ class Bundle(_Value):
         import rfc8785
 
         return hashlib.sha256(rfc8785.dumps(self.behaviour)).hexdigest()
+
+    def request(self, **inputs: Any) -> Any:
+        """The `Request` that a service sends for these inputs: passages searched, prompt filled, tools included.
+
+        The index is built at the first one; corpus paths start from the working directory, as a service's do.
+
+        Raises:
+            PromptError: an input is missing, or the prompt or the query cannot be filled with what is given.
+        """
+        return import_module("llmlab.engine.plan").request_of(self, inputs)  # a storey above, only where it is asked
 
     def with_(self, **changes: Any) -> Bundle:
         """A changed copy. Keys are the names of fields at any level: `temperature=0.7, k=8, model="openai/..."`.

@@ -51,7 +51,8 @@ class Usage:
 class Request:
     """Everything that can change the answer, but for the endpoint (its client's `fingerprint`).
 
-    `messages` are `{"role", "content"}` mappings in order; `seed` is the bundle's seed plus the repeat.
+    `messages` are `{"role", "content"}` mappings in order; `seed` is the bundle's seed plus the repeat. `about`
+    says what the request was made of (inputs, retrieved, bundle): neither sent nor in its JSON, for who records it.
     """
 
     model: ModelRef
@@ -60,6 +61,7 @@ class Request:
     tools: tuple[Mapping[str, Any], ...] = ()
     seed: int | None = None
     repeat: int = 0
+    about: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> str:
         """The request as compact JSON, always in one order: the part of the call key that a bundle decides.

@@ -11,15 +11,16 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmlab import search
 from llmlab.base.display import Shown
+from llmlab.base.errors import PromptError
 from llmlab.base.numbers import counted
-from llmlab.bundle.bundle import Bundle, ModelRef
+from llmlab.bundle.bundle import Bundle, ModelRef, RetrievalConfig
 from llmlab.bundle.template import fill
 from llmlab.clients.base import Client, Request, Usage
 from llmlab.clients.call_store import call_key
@@ -27,7 +28,7 @@ from llmlab.engine.app import App, app_identity
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, refuse_secrets, same_requests, unasked
 
-__all__ = ["Call", "DryRun", "Plan", "estimated_tokens", "make_plan", "price_of", "query_of"]
+__all__ = ["Call", "DryRun", "Plan", "estimated_tokens", "make_plan", "price_of", "query_of", "request_of"]
 
 FIRST_BATCH, LARGEST_BATCH = 32, 256  # cases that are searched, rendered and looked up together
 CHARS_PER_BATCH = 4_000_000  # of inputs: a batch of long cases is cut earlier, for memory
@@ -224,6 +225,31 @@ def make_plan(
             if bundle.retrieval is not None
         },
     )
+
+
+def request_of(bundle: Bundle, inputs: Mapping[str, Any]) -> Request:
+    """The request of a service for these inputs; `Bundle.request` documents it."""
+    if missing := sorted(bundle.prompt.placeholders - {*inputs, "passages"}):
+        raise PromptError(f"the prompt of {bundle.name!r} needs {', '.join(missing)}: bundle.request({missing[0]}=...)")
+    about: dict[str, Any] = {"inputs": inputs, "bundle": bundle.digest}
+    try:
+        if bundle.retrieval is not None:
+            index = _serving_index(bundle.retrieval)
+            (hits,) = index.search([fill(bundle.retrieval.query, inputs)])
+            about["retrieved"] = [{"id": hit.doc_id, "score": float(hit.score)} for hit in hits]
+            inputs = {**inputs, "passages": index.passages(hits)}
+        messages = bundle.prompt.messages(inputs)
+    except ValueError as error:
+        raise PromptError(f"the prompt of {bundle.name!r}: {error}") from None
+    tools, sampling = tuple(tool.model_dump() for tool in bundle.tools), bundle.sampling
+    return Request(
+        model=bundle.model, messages=messages, sampling=sampling, tools=tools, seed=sampling.seed, about=about
+    )
+
+
+@lru_cache(maxsize=16)
+def _serving_index(config: RetrievalConfig) -> search.Index:
+    return search.build_index(config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from llmlab.production.decision import RolloutReceipt as RolloutReceipt
     from llmlab.production.logged import log as log
     from llmlab.production.policy import RolloutPolicy as RolloutPolicy
+    from llmlab.production.recorder import Recorder as Recorder
+    from llmlab.production.recorder import forget as forget
     from llmlab.production.rollout import Arm as Arm
     from llmlab.production.rollout import Rollout as Rollout
     from llmlab.production.shadow import Shadow as Shadow
@@ -28,6 +30,7 @@ __all__, __getattr__, __dir__ = face(
         "production.decision": ("Action", "Reading", "RolloutDecision", "RolloutReceipt"),
         "production.logged": ("log",),
         "production.policy": ("RolloutPolicy",),
+        "production.recorder": ("Recorder", "forget"),
         "production.rollout": ("Arm", "Rollout"),
         "production.shadow": ("Shadow", "compare_shadow", "stubbed"),
         "production.traces": ("Step", "Trace", "Traces"),

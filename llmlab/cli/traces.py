@@ -1,0 +1,28 @@
+"""`llmlab traces`: the deletion of a person's lines from trace files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from llmlab.base.numbers import counted
+from llmlab.production.recorder import forget
+
+__all__ = ["traces"]
+
+
+@click.group("traces")
+def traces() -> None:
+    """What a service recorded."""
+
+
+@traces.command("forget")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--unit", required=True, help="The person, as the service calls them, or their pseudonym.")
+def forget_unit(folder: Path, unit: str) -> None:
+    """Delete every line about a person from the trace files under FOLDER, signals included."""
+    gone = forget(folder, unit)
+    click.echo(
+        f"deleted: {counted(gone, 'line')}" if gone else "nothing is there of this person (or of this project's key)"
+    )

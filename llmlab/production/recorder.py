@@ -1,0 +1,438 @@
+"""The recorder: one line per request around any client or application, which no full disk and no odd text may break.
+
+In the request a line is made, keys are cut out of it, identifiers become pseudonyms, and it is appended to the file of
+the day. Personal data in its texts is looked for in a thread beside. Read the files with `Traces.load`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import hmac
+import json
+import logging
+import math
+import os
+import queue
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic_core import from_json
+
+from llmlab.base.documents import whole_file
+from llmlab.base.errors import CallTimeoutError
+from llmlab.base.private import Secrets, excerpt, find_pii, project_key, pseudonymised, scrub, secrets_now
+from llmlab.base.project import located, pii_policy, project_root, runs_folder
+from llmlab.clients.base import Client, Generation, Request
+
+try:
+    import fcntl
+except ImportError:  # Windows: one process writes there, and nobody forgets meanwhile
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Recorder", "forget", "pseudonym"]
+
+SECRETS_FOR_S = 1.0  # a key that comes into the environment is known after this
+WAITING_AT_MOST = 10_000  # lines whose texts are still to be looked through; more are written without their texts
+LONGEST_ERROR_CHARS = 400
+_TEXTS = ("text", "inputs", "messages", "tool_calls", "steps", "error")
+_log = logging.getLogger("llmlab")
+
+
+class ArmLike(Protocol):
+    """What `Rollout.assign` gives."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def enrolled(self) -> bool: ...
+    @property
+    def rollout(self) -> str: ...
+    @property
+    def bundle(self) -> Any: ...
+
+
+class Open:
+    """A request that is being answered: whoever knows more of it says so here.
+
+    Attributes:
+        request_id: its name, for `Recorder.signal`.
+        line: what is known of it; fields as of a line.
+    """
+
+    def __init__(self, request_id: str, **known: Any) -> None:
+        self.request_id = request_id
+        self.line: dict[str, Any] = {"request_id": request_id, **known}
+        self._began, self._calls, self._steps = time.perf_counter(), 0, list[dict[str, Any]]()
+
+    def answer(self, generation: Generation | str, *, inputs: Mapping[str, Any] | None = None, **more: Any) -> None:
+        """What an application answered, where no recorded client did; `more` are further fields of a line."""
+        if isinstance(generation, str):
+            generation = Generation(text=generation, status="ok" if generation.strip() else "empty")
+        self.line |= {**_answer(generation), **more}
+        if inputs is not None:
+            self.line["inputs"] = inputs
+
+    def guard(self, *names: str) -> None:
+        """Checks that fired."""
+        self.line["guards"] = [*self.line.get("guards", ()), *names]
+
+    def called(self, request: Request, generation: Generation, started: float) -> None:
+        """A call that was made for it; amounts of several add up, the last answer is the answer."""
+        line, told = self.line, _answer(generation)
+        self._calls += 1
+        self._steps.append(
+            {"name": str(request.model), "kind": "llm", "latency_s": generation.latency_s} | _spent(told)
+        )
+        if self._calls > 1:
+            for name in ("cost_usd", "prompt_tokens", "completion_tokens", "cached_tokens"):
+                before, now = line.pop(name, None), told[name]
+                told[name] = None if before is None or now is None else before + now
+            told["attempts"] += line.get("attempts", 1) - 1
+        if generation.first_token_s is not None:
+            told["first_token_s"] = round(started - self._began + generation.first_token_s, 6)
+        about = request.about or {}
+        told |= {name: about[name] for name in ("inputs", "retrieved", "bundle") if about.get(name)}
+        if "bundle" not in told or told["retrieved"]:  # nothing else can say what was sent
+            told["messages"] = request.messages
+        line |= {
+            name: value for name, value in told.items() if value not in (None, "", ()) or name in ("text", "error")
+        }
+
+    def ended(self, error: BaseException | None) -> dict[str, Any]:
+        """The line of it."""
+        line = self.line
+        line.setdefault("latency_s", 0.0)
+        line["latency_s"] = round(time.perf_counter() - self._began, 6)
+        if error is not None and not isinstance(error, GeneratorExit):
+            line |= _failed(error)
+        if self._calls > 1:
+            line["steps"] = self._steps
+        line.setdefault("status", "ok")
+        return line
+
+
+_current: ContextVar[Open | None] = ContextVar("request", default=None)
+
+
+class Recorder:
+    """Writes the requests of a service into daily files, a line each.
+
+    Args:
+        folder: where `SERVICE-YYYY-MM-DD.jsonl` (the day in UTC) is appended to; made when it is missing.
+        service: its name.
+        key: of the pseudonyms; by default the project's: `mlruns/pseudonyms.key`, which git ignores, made on first
+            use and readable by its owner alone. Machines that share units must share the key.
+        personal: what is done about personal data: "flag" writes a signal `personal` with the number of findings
+            behind the line, "redact" replaces it by pseudonyms before the line is written (.5 ms of CPU per kB),
+            "refuse" writes such a line without texts. By default `pii` under [tool.llmlab] in pyproject.toml, or flag.
+
+    Attributes:
+        lost: lines that could not be written; `problem` says why the last one was.
+        unlooked: lines written without their texts, because too many waited to be looked through.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, service: str = "", key: bytes | None = None, personal: str | None = None
+    ) -> None:
+        self.folder, self.service = located(folder), service
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.key = project_key(runs_folder()) if key is None else key
+        self.personal = personal or pii_policy(project_root())
+        if self.personal not in ("flag", "redact", "refuse"):
+            raise ValueError(f"personal == {personal!r}, must be flag, redact or refuse")
+        self.lost, self.unlooked, self.problem = 0, 0, ""
+        self._stem = re.sub(r"[^\w.-]", "_", service) or "requests"
+        self._file, self._day, self._torn, self._lock = -1, "", False, threading.Lock()
+        self._secrets: tuple[float, Secrets] = (-math.inf, ())
+        self._looker: tuple[int, queue.Queue[dict[str, Any]]] | None = None
+        atexit.register(self.flush, 2.0)
+
+    def client(self, client: Client) -> Client:
+        """The client, each of whose answers is recorded: in the request around it, or as one of its own."""
+        return _Recorded(client, self)
+
+    @contextlib.contextmanager
+    def request(
+        self, *, unit: str = "", session: str = "", arm: ArmLike | None = None, request_id: str = "", **more: Any
+    ) -> Iterator[Open]:
+        """Around the answering of a request: one line at its end, whatever happens; an error inside goes on.
+
+        Args:
+            unit, session: who asks, and in which conversation; written as pseudonyms.
+            arm: of `rollout.assign`; of those that are not enrolled the line names no arm.
+            request_id: by default a new one.
+            more: further fields of a line.
+        """
+        opened = Open(request_id or uuid.uuid4().hex, time=_now(), service=self.service, **more)
+        opened.line |= {"unit_id": pseudonym(unit, key=self.key), "session_id": pseudonym(session, key=self.key)}
+        if arm is not None:
+            opened.line["bundle"] = arm.bundle.digest
+            if arm.enrolled:
+                opened.line |= {"rollout": arm.rollout, "arm": arm.name}
+        before = _current.set(opened)
+        failed: BaseException | None = None
+        try:
+            yield opened
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            _current.reset(before)
+            self._put(opened.ended(failed))
+
+    def signal(self, request_id: str, **signals: float) -> None:
+        """What came later about a request: `thumbs=0`, `regenerated=1`, `conversion=1`, a judge's score.
+
+        Raises:
+            ValueError: a signal that is no finite number.
+        """
+        for name, value in signals.items():
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ValueError(f"{name} == {value!r}, must be a finite number")
+        self._write({"request_id": request_id, "time": _now(), "signals": signals})
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Waits until all texts so far are looked through; False where that takes longer."""
+        until = time.monotonic() + timeout_s
+        while self._looker and self._looker[1].unfinished_tasks and time.monotonic() < until:
+            time.sleep(0.005)
+        return not (self._looker and self._looker[1].unfinished_tasks)
+
+    def _put(self, line: dict[str, Any]) -> None:
+        """The line written now and looked through later, or the other way round where the policy says so."""
+        if self.personal == "flag":
+            self._write(line)
+        try:
+            self._waiting().put_nowait(line)
+        except queue.Full:
+            self.unlooked += 1
+            if self.personal != "flag":
+                self._write(_without_texts(line))
+
+    def _waiting(self) -> queue.Queue[dict[str, Any]]:
+        """The queue of the thread that looks for personal data; a forked process starts its own."""
+        if self._looker is None or self._looker[0] != os.getpid():
+            waiting: queue.Queue[dict[str, Any]] = queue.Queue(WAITING_AT_MOST)
+            self._looker = (os.getpid(), waiting)
+            threading.Thread(target=self._look, args=(waiting,), name="llmlab-recorder", daemon=True).start()
+        return self._looker[1]
+
+    def _look(self, waiting: queue.Queue[dict[str, Any]]) -> None:
+        while True:
+            line = waiting.get()
+            try:
+                self._looked_through(line)
+            except Exception as error:  # noqa: BLE001  # a text that breaks a look must not end all later looks
+                self._count(error)
+            waiting.task_done()
+
+    def _looked_through(self, line: dict[str, Any]) -> None:
+        if self.personal == "redact":
+            texts = {name: pseudonymised(line[name], key=self.key) for name in _TEXTS if name in line}
+            self._write({**line, **texts})
+            return
+        found = sum(find_pii(json.dumps([line[name] for name in _TEXTS if name in line], default=str)).values())
+        if self.personal == "refuse":
+            self._write(_without_texts(line) if found else line)
+        elif found:
+            self.signal(line["request_id"], personal=found)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        """One line appended; what cannot be written is counted, and never raised into a request."""
+        try:
+            coded = _coded(line, self._known_secrets()).encode("utf-8", "replace") + b"\n"
+            with self._lock:
+                self._append(coded)
+        except (OSError, TypeError, ValueError, RecursionError) as error:
+            self._count(error)
+
+    def _append(self, coded: bytes) -> None:
+        file = self._locked(time.strftime("%Y-%m-%d", time.gmtime()))
+        try:
+            coded = b"\n" + coded if self._torn else coded
+            self._torn = os.write(file, coded) < len(coded)
+        finally:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_UN)
+        if self._torn:
+            raise OSError("a line was cut short: the disk is full")
+
+    def _locked(self, day: str) -> int:
+        """The file of the day, which `forget` may not replace meanwhile; opened anew where it has."""
+        while True:
+            if self._file < 0 or day != self._day:
+                if self._file >= 0:
+                    os.close(self._file)
+                    self._file = -1
+                path = self.folder / f"{self._stem}-{day}.jsonl"
+                self._file = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
+                self._day = day
+            if fcntl is None:
+                return self._file
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+            if os.fstat(self._file).st_nlink:
+                return self._file
+            self._day = ""
+
+    def _known_secrets(self) -> Secrets:
+        now = time.monotonic()
+        if now - self._secrets[0] > SECRETS_FOR_S:
+            self._secrets = (now, secrets_now())
+        return self._secrets[1]
+
+    def _count(self, error: Exception) -> None:
+        if not self.lost:
+            _log.warning("a request could not be recorded in %s (told once): %s", self.folder, excerpt(str(error)))
+        self.lost, self.problem = self.lost + 1, excerpt(str(error))
+
+
+class _Recorded:
+    """A client whose answers are recorded; everything else is the client's own."""
+
+    def __init__(self, client: Client, recorder: Recorder) -> None:
+        self._client, self._recorder, self.fingerprint = client, recorder, client.fingerprint
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def complete(self, request: Request) -> Generation:
+        """The client's answer."""
+        opened = _current.get()
+        if opened is None:
+            with self._recorder.request():
+                return await self.complete(request)
+        started = time.perf_counter()
+        try:
+            generation = await self._client.complete(request)
+        except Exception as error:
+            opened.called(request, Generation(**_generation_of(error)), started)
+            raise
+        opened.called(request, generation, started)
+        return generation
+
+
+def pseudonym(identifier: str, *, key: bytes) -> str:
+    """What stands for an identifier in the files: equal for equal ones, and no way back without the key; "" for "".
+
+    >>> pseudonym("user-7", key=b"k") == pseudonym("user-7", key=b"k") != pseudonym("user-8", key=b"k")
+    True
+    """
+    return identifier and hmac.digest(key, identifier.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()[:16]
+
+
+def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
+    """Deletes every line about a person, signals included: how many went. Each file is replaced whole or not at all.
+
+    Args:
+        folder: of the trace files (*.jsonl).
+        unit: as the service calls the person, or the pseudonym in the files.
+        key: of the pseudonyms, by default the project's.
+    """
+    if not unit:
+        raise ValueError("unit == '', must name somebody: lines of nobody are nobody's to delete")
+    mine = {unit, pseudonym(unit, key=project_key(runs_folder()) if key is None else key)}
+    files = sorted(located(folder).rglob("*.jsonl"))
+    requests = {row["request_id"] for path in files for row in _rows(path) if row.get("unit_id") in mine}
+    return sum(_rewritten(path, lambda row: row.get("request_id") in requests) for path in files) if requests else 0
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open("rb") as file:
+        for line in file:
+            if isinstance(row := _parsed(line), dict) and isinstance(row.get("request_id"), str):
+                yield row
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return from_json(line)
+    except ValueError:  # torn: it names nobody that could be read
+        return None
+
+
+def _rewritten(path: Path, is_gone: Callable[[Mapping[str, Any]], bool]) -> int:
+    """The file without some lines; writers wait, and go on in the new file."""
+    gone = 0
+    with path.open("rb") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with whole_file(path) as part, part.open("wb") as kept:
+            part.chmod(path.stat().st_mode)
+            for line in file:
+                if isinstance(row := _parsed(line), dict) and is_gone(row):
+                    gone += 1
+                else:
+                    kept.write(line)
+            kept.flush()
+            os.fsync(kept.fileno())
+    return gone
+
+
+def _coded(line: Mapping[str, Any], secrets: Secrets) -> str:
+    """The line as JSON without keys; what may have any shape as a JSON text in it, in which keys look otherwise."""
+    shaped = (name for name in ("inputs", "messages", "tool_calls", "steps") if line.get(name))
+    free = {name: scrub(_JSON.encode(line[name]), secrets=secrets) for name in shaped}
+    return scrub(_JSON.encode({**line, **free}), secrets=secrets)
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _answer(generation: Generation) -> dict[str, Any]:
+    usage = generation.usage
+    found = generation.retrieved
+    return {
+        "status": generation.status,
+        "text": generation.text,
+        "error": generation.error[:LONGEST_ERROR_CHARS],
+        "attempts": generation.attempts,
+        "cost_usd": None if generation.cost_usd is None else float(generation.cost_usd),
+        "first_token_s": generation.first_token_s,
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "cached_tokens": usage.cached_input_tokens,
+        "served_model": generation.served_model,
+        "tool_calls": generation.tool_calls,
+        "retrieved": [{"id": name, "score": None} for name in found] if found else None,
+    }
+
+
+def _spent(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "prompt_tokens": told["prompt_tokens"],
+        "completion_tokens": told["completion_tokens"],
+        "output": told["text"],
+        "error": told["error"],
+    }
+
+
+def _generation_of(error: BaseException) -> dict[str, Any]:
+    status = "timeout" if isinstance(error, (CallTimeoutError, TimeoutError)) else "error"
+    return {
+        "status": status,
+        "error": excerpt(str(error)) or type(error).__name__,
+        "attempts": getattr(error, "attempts", 1),
+    }
+
+
+def _failed(error: BaseException) -> dict[str, Any]:
+    told = _generation_of(error)
+    code = getattr(error, "status_code", None)
+    return {"status": told["status"], "error": told["error"], "error_code": str(code or type(error).__name__)}
+
+
+def _without_texts(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name not in _TEXTS}
