@@ -37,6 +37,11 @@ AZURE_FILTERED = {
         "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"hate": {"filtered": True}}},
     }
 }
+THINKING_INLINE = {
+    "think_tags": "<think>\nHm.\n</think>\n\n{}",
+    "think_unopened": "Hm.\n</think>\n\n{}",
+    "think_unclosed": "<think>\nHm.",
+}
 STATUS_WORDS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 429: "Too Many Requests"}
 
 
@@ -224,7 +229,7 @@ def _events(mode: str, path: str, reply: dict[str, Any]) -> list[str]:
     message = choice["message"]
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     if mode == "reasoning":
-        deltas += [{"reasoning_content": "Hm."}, {"reasoning": "Hm."}]
+        deltas += [{"reasoning_content": "Hm.", "reasoning": "Hm."}]
     texts = {name: re.findall(r"\s*\S+|\s+$", message.get(name) or "") for name in ("content", "refusal")}
     deltas += [{name: part} for name, parts in texts.items() for part in parts]
     deltas += [{"tool_calls": [{"index": i, **call}]} for i, call in enumerate(message.get("tool_calls", ()))]
@@ -270,6 +275,8 @@ def _completion(server: Server, mode: str, request: dict[str, Any]) -> dict[str,
         message |= {"content": None, "refusal": "I cannot help with that."}
     if mode == "reasoning":
         message["reasoning_content"] = "Hm."
+    if mode in THINKING_INLINE:
+        message["content"] = THINKING_INLINE[mode].format(text)
     if mode == "tool_calls":
         function = {"name": "look_up", "arguments": '{"id": 7}'}
         message |= {"content": None, "tool_calls": [{"id": "c1", "type": "function", "function": function}]}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Chip",
+    "Folded",
     "Html",
     "Interval",
     "Marked",
@@ -99,6 +100,16 @@ class Marked:
 
     def __str__(self) -> str:
         return "".join(text for text, _ in self.pieces)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Folded:
+    """A text of which HTML shows only its length until it is opened."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Html(str):
@@ -428,18 +439,22 @@ def _html_cell(value: object, numeric: bool) -> str:
     if isinstance(value, Marked):
         return f"<td style='{style}white-space:pre-wrap;overflow-wrap:break-word'>{_html_marked(value)}</td>"
     text = _cell_text(value)
+    if isinstance(value, Folded):
+        return f"<td style='{style}'>{_html_folded(f'{len(text):,} characters', text)}</td>"
     if numeric:
         return f"<td style='{style}white-space:nowrap;font-variant-numeric:tabular-nums'>{escape(text)}</td>"
     if len(text) > CUT_AT_CHARS:
         style += "min-width:12em;max-width:40em;overflow-wrap:anywhere"
-        return (
-            f"<td style='{style}'><details><summary>{escape(text[:CUT_AT_CHARS])}…</summary>"
-            f"<div style='white-space:pre-wrap'>{escape(text)}</div></details></td>"
-        )
+        return f"<td style='{style}'>{_html_folded(f'{text[:CUT_AT_CHARS]}…', text)}</td>"
     if len(text) <= SHORT_CHARS:  # "448/448" in a crowded table would stretch its row over two lines
         return f"<td style='{style}white-space:nowrap'>{escape(text)}</td>"
     narrowest = "min-width:12em;" if len(text) > WORDY_CHARS else ""
     return f"<td style='{style}{narrowest}max-width:40em;overflow-wrap:break-word'>{escape(text)}</td>"
+
+
+def _html_folded(head: str, text: str) -> str:
+    shown = f"<div style='white-space:pre-wrap;overflow-wrap:anywhere'>{escape(text)}</div>"
+    return f"<details><summary>{escape(head)}</summary>{shown}</details>"
 
 
 def _html_chip(chip: Chip) -> str:

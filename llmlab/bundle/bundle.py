@@ -117,18 +117,39 @@ class ModelRef(_Value):
 
 
 class Sampling(_Value):
-    """Sampling parameters; None = not sent. `extra` is passed to the endpoint as it is."""
+    """Sampling parameters; None = not sent. `extra` is passed to the endpoint as it is.
+
+    `max_completion_tokens` counts a reasoning model's thought too, as `max_tokens` does where a wire has only that;
+    `thinking` is `{budget_tokens: 2000}`, or what else the provider takes.
+    """
 
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Count | None = None
     max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    reasoning_effort: Word | None = None
+    thinking: Frozen | None = None
     stop: Annotated[tuple[Word, ...], Field(strict=False)] = ()
     seed: Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)] | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     response_format: Frozen | None = None
     extra: Frozen = Field(default_factory=lambda: Frozen())
+
+    @pydantic.model_validator(mode="after")
+    def _one_limit(self) -> Sampling:
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise ValueError("max_tokens and max_completion_tokens bound the same; keep one")
+        budget = 1 if self.thinking is None else self.thinking.get("budget_tokens", 1)
+        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
+            raise ValueError(f"thinking.budget_tokens == {budget!r}, must be a number of tokens >= 1")
+        return self
+
+    @property
+    def tokens_at_most(self) -> int | None:
+        """The most tokens that an answer may have, its thought included; None = nothing bounds it."""
+        return self.max_tokens or self.max_completion_tokens
 
     @cached_property
     def sent(self) -> Mapping[str, Any]:
@@ -407,13 +428,18 @@ def _grid(bundles: Mapping[str, Bundle], axes: Mapping[str, Sequence[Any]]) -> I
     short = _short_names([str(model) for model in axes.get("model", ())])
     for (name, bundle), point in itertools.product(bundles.items(), itertools.product(*axes.values())):
         settings = dict(zip(axes, point, strict=True))
-        label = ",".join(f"{axis}={value}" for axis, value in settings.items() if axis != "model")
+        label = ",".join(f"{axis}={_shown(value)}" for axis, value in settings.items() if axis != "model")
         model = f"{BESIDE}{short[str(settings['model'])]}" if "model" in settings else ""
         variant = f"{name}{model}@{label}" if label else f"{name}{model}"
         if variant in seen:
             raise ValueError(f"{variant!r} occurs twice: an axis repeats a value")
         seen.add(variant)
         yield variant, bundle.with_(**settings) if settings else bundle
+
+
+def _shown(value: Any) -> Any:
+    """A value of an axis in a name: of a thinking budget its tokens, else as it is."""
+    return value["budget_tokens"] if isinstance(value, Mapping) and "budget_tokens" in value else value
 
 
 def _short_names(models: Sequence[str]) -> dict[str, str]:
@@ -450,10 +476,14 @@ def _with_field(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         raise ValueError(f"{key!r} is no field of a bundle (known: {known})")
     if data[owner] is None:
         raise ValueError(f"{key!r} belongs to {owner}, which this bundle does not have")
-    return {**data, owner: {**data[owner], key: value}}
+    other = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}.get(key)
+    kept = data[owner] if other is None else {name: item for name, item in data[owner].items() if name != other}
+    return {**data, owner: {**kept, key: value}}
 
 
-_FREE_FORM = frozenset({"extra", "options", "response_format"})  # here empty values mean something to the endpoint
+_FREE_FORM = frozenset(
+    {"extra", "options", "response_format", "thinking"}
+)  # here empty values mean something to the endpoint
 
 
 def _without_empty(value: Any) -> Any:

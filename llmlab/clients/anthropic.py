@@ -15,10 +15,12 @@ from llmlab.base.private import excerpt
 from llmlab.clients.access import Access
 from llmlab.clients.base import Request, Status, Usage
 from llmlab.clients.http import HttpClient, Settings
-from llmlab.clients.wire import WireFormat, count, inner_error, parsed, text_of, wire_sampling, word
+from llmlab.clients.wire import WireFormat, count, inner_error, parsed, text_of, thought_of, wire_sampling, word
 
 __all__ = ["AnthropicClient", "StreamedMessage", "read_answer"]
 
+DELTAS = {"text_delta": "text", "input_json_delta": "partial_json", "thinking_delta": "thinking"}
+LEAST_BUDGET_TOKENS = 1_024
 API_VERSION = "2023-06-01"
 CUT_SHORT = frozenset({"max_tokens", "model_context_window_exceeded", "pause_turn"})
 
@@ -28,7 +30,8 @@ class AnthropicClient(HttpClient):
 
     A bundle's `max_tokens` is required, a `seed` is refused (the API has none), and so is every sampling parameter
     that the model does not take: `llmlab check-model anthropic ID` lists them. A `response_format` with a JSON schema
-    is sent as `output_config`; `sampling.extra` passes as it is (`thinking`, `tool_choice`, `cache_control`, ...).
+    is sent as `output_config`, `thinking: {budget_tokens: 2000}` as the API wants it; `sampling.extra` passes as it is
+    (`tool_choice`, `cache_control`, ...).
 
     Args:
         base_url: where `/v1/messages` is (a `/v1` at its end is the same); without credentials or query.
@@ -76,6 +79,7 @@ def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> d
     return {
         "status": _status(why, text=text, acts=bool(calls)),
         "text": text or refusal,
+        "thought": thought_of({"content": blocks}),
         "tool_calls": calls,
         "usage": _usage(reply.get("usage")),
         "served_model": word(reply.get("model")),
@@ -124,15 +128,17 @@ class StreamedMessage:
             whole = "".join(self._parts[index])
             if block.get("type") == "text":
                 block["text"] = text_of(block.get("text")) + whole
+            elif block.get("type") == "thinking":
+                block["thinking"] = text_of(block.get("thinking")) + whole
             elif block.get("type") == "tool_use" and whole:
                 block["input"] = whole
         return {**self._reply, "content": [block for _, block in sorted(self._blocks.items())]}
 
     def _take_delta(self, index: int, delta: Mapping[str, Any]) -> None:
-        part = delta.get({"text_delta": "text", "input_json_delta": "partial_json"}.get(str(delta.get("type")), ""))
+        part = delta.get(DELTAS.get(str(delta.get("type")), ""))
         if isinstance(part, str) and index in self._parts:
             self._parts[index].append(part)
-            self.started = self.started or bool(part)
+            self.started = self.started or (bool(part) and delta["type"] != "thinking_delta")
 
 
 def _without_version(base_url: str) -> str:
@@ -155,6 +161,8 @@ def _body(request: Request, *, name: str, stream: bool) -> dict[str, Any]:
         raise RequestRefusedError(
             f"the Messages API wants max_tokens for {request.model}: add it to the bundle's sampling", attempts=0
         )
+    if (thinking := sampling.get("thinking")) is not None:
+        sampling = {**sampling, "thinking": _thinking(request, thinking, most_tokens=sampling["max_tokens"])}
     system, messages = _without_system(request.messages)
     body: dict[str, Any] = {"model": name, "messages": messages, **system, **sampling}
     if (wanted := body.pop("response_format", None)) is not None:
@@ -162,6 +170,23 @@ def _body(request: Request, *, name: str, stream: bool) -> dict[str, Any]:
     if request.tools:
         body["tools"] = _wire_tools(request.tools)
     return body | {"stream": True} if stream else body
+
+
+def _thinking(request: Request, wanted: Mapping[str, Any], *, most_tokens: int) -> dict[str, Any]:
+    """`{budget_tokens: 2000}` as the API wants it; RequestRefusedError for what it refuses beside a budget."""
+    budget = wanted.get("budget_tokens")
+    if budget is None:
+        return dict(wanted)
+    if not LEAST_BUDGET_TOKENS <= budget < most_tokens:
+        rule = f"from {LEAST_BUDGET_TOKENS:,} to less than max_tokens == {most_tokens:,}, which counts the thought too"
+        raise RequestRefusedError(f"thinking.budget_tokens == {budget:,}, must be {rule}", attempts=0)
+    if request.sampling.temperature not in (None, 1) or request.sampling.top_k is not None:
+        raise RequestRefusedError(
+            f"{request.model} takes no temperature but 1 and no top_k while it thinks: remove them from the bundle's "
+            "sampling, or thinking",
+            attempts=0,
+        )
+    return {"type": "enabled", **wanted}
 
 
 def _wire_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

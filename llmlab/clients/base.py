@@ -25,7 +25,7 @@ __all__ = ["ANSWERED", "ANSWER_COLUMNS", "Client", "Generation", "Request", "Sta
 Status = Literal["ok", "refused", "truncated", "empty", "timeout", "error"]
 ANSWERED: frozenset[str] = frozenset({"ok", "refused", "truncated", "empty"})  # the model's doing: stored and scored
 ANSWER_COLUMNS = (  # of every result, in their order
-    *("variant", "case_id", "repeat", "status", "text", "retrieved", "tool_calls"),
+    *("variant", "case_id", "repeat", "status", "text", "thought", "retrieved", "tool_calls"),
     *("input_tokens", "output_tokens", "cached_input_tokens", "latency_s", "first_token_s", "cost_usd"),
     *("served_model", "system_fingerprint", "cached", "attempts", "error", "steps", "call_key", "bounds"),
 )
@@ -114,6 +114,7 @@ class Generation(Shown):
         variant, case_id, repeat: which cell of the experiment this is (filled in by the run).
         status: `ok`, `refused`, `truncated`, `empty` are answers; `timeout` and `error` are none.
         text: what the model said; "" where it said nothing.
+        thought: what a reasoning model thought before, where it tells; no part of the text.
         retrieved: ids of the documents in the prompt, best first.
         tool_calls: `{"name", "arguments"}` mappings, arguments already parsed where they are JSON.
         usage: tokens billed.
@@ -135,6 +136,7 @@ class Generation(Shown):
     repeat: int = 0
     status: Status = "ok"
     text: str = ""
+    thought: str = ""
     retrieved: tuple[str, ...] = ()
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     usage: Usage = field(default_factory=Usage)
@@ -191,14 +193,23 @@ class Generation(Shown):
     def scrubbed(self, secrets: Secrets) -> Generation:
         """The answer without these secrets (of `secrets_now`): the same object where there is nothing to remove."""
         calls = json.dumps(self.tool_calls, default=str) if self.tool_calls else ""
-        texts = (self.text, self.error, calls, self.served_model or "", self.system_fingerprint or "", *self.steps)
+        texts = (
+            self.text,
+            self.thought,
+            self.error,
+            calls,
+            self.served_model or "",
+            self.system_fingerprint or "",
+            *self.steps,
+        )
         whole = "\n".join(texts)
         if not any(spelling in whole for spelling, _ in secrets) and "://" not in self.error:
             return self
-        text, error, calls, model, fingerprint, *steps = (scrub(part, secrets=secrets) for part in texts)
+        text, thought, error, calls, model, fingerprint, *steps = (scrub(part, secrets=secrets) for part in texts)
         return replace(
             self,
             text=text,
+            thought=thought,
             error=error,
             tool_calls=tuple(json.loads(calls)) if calls else (),
             served_model=model or self.served_model,

@@ -124,6 +124,12 @@ class HttpClient:
         names = " or ".join(f"${access.key_env}" for access in self.accesses if access.key_env)
         return f"{type(self).__name__}({self.fingerprint!r}, {f'key from {names}' if names else 'no key'})"
 
+    def check(self, request: Request) -> None:
+        """RequestRefusedError for what `complete` refuses before it sends anything, but for a missing key."""
+        for deployment in self._deployments:
+            self._encoded(request, deployment)
+        self._refuse_too_long(request, estimated_tokens(request) + (request.sampling.tokens_at_most or 0))
+
     async def complete(self, request: Request) -> Generation:
         """The model's answer, with usage, cost, latency of the last attempt, and how many attempts it took.
 
@@ -132,7 +138,7 @@ class HttpClient:
             TransportError, CallTimeoutError: no complete answer within the bounds of `retry`.
         """
         bodies = {deployment: self._encoded(request, deployment) for deployment in self._deployments}
-        tokens = estimated_tokens(request) + (request.sampling.max_tokens or 0)
+        tokens = estimated_tokens(request) + (request.sampling.tokens_at_most or 0)
         self._refuse_too_long(request, tokens)
         self._lanes.check_keys()  # so that a missing key is told before anything is sent
         self.price_usd(request.model, _NOTHING)  # loads the price list now, and not while others wait for replies
@@ -288,7 +294,7 @@ class HttpClient:
 
     def _refuse_too_long(self, request: Request, tokens: int) -> None:
         if self.context_tokens is not None and tokens > self.context_tokens:
-            answer = request.sampling.max_tokens or 0
+            answer = request.sampling.tokens_at_most or 0
             raise RequestRefusedError(
                 f"about {tokens - answer:,} input tokens and {answer:,} for the answer may not fit into the context "
                 f"of {self.context_tokens:,} (context_tokens); shorten the prompt, or retrieve fewer passages",

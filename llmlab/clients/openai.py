@@ -20,11 +20,25 @@ from llmlab.clients.access import Access, KeyHeader
 from llmlab.clients.base import Request, Status, Usage
 from llmlab.clients.http import HttpClient, Settings, whole_body
 from llmlab.clients.retry import Lane, with_retries
-from llmlab.clients.wire import WireFormat, count, inner_error, parsed, read_json, text_of, wire_sampling, word
+from llmlab.clients.wire import (
+    WireFormat,
+    count,
+    inner_error,
+    is_thinking,
+    parsed,
+    read_json,
+    text_of,
+    thought_of,
+    wire_sampling,
+    without_thought,
+    word,
+)
 
 __all__ = ["OpenAIClient", "StreamedReply", "read_answer", "read_vectors"]
 
 CUT_SHORT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
+THOUGHT = "reasoning_content"
+LONGEST_TAG = 12  # characters of `</reasoning>`
 WITHHELD = frozenset({"content_filter", "safety", "refusal", "recitation", "prohibited_content", "blocklist"})
 
 
@@ -90,12 +104,13 @@ def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> d
         raise TransportError(f"the reply holds no choice with a message: {excerpt(str(reply), secrets=secrets)}")
     if choice.get("error") or choice.get("finish_reason") == "error":
         raise TransportError(f"the answer ended in an error: {excerpt(str(choice.get('error')), secrets=secrets)}")
-    refusal, text = text_of(message.get("refusal")), text_of(message.get("content"))
+    refusal, (text, inline) = text_of(message.get("refusal")), without_thought(text_of(message.get("content")))
     tool_calls = _tool_calls(message.get("tool_calls"))
     finish = str(choice.get("finish_reason") or "").lower()
     return {
         "status": "refused" if refusal else _status(finish, text=text, acts=bool(tool_calls)),
         "text": text or refusal,
+        "thought": "\n".join(filter(None, (thought_of(message), inline))),
         "tool_calls": tool_calls,
         "usage": _usage(reply.get("usage")),
         "served_model": word(reply.get("model")),
@@ -130,7 +145,8 @@ class StreamedReply:
         self.started, self._secrets = False, secrets
         self._ended = False
         self._reply: dict[str, Any] = {}
-        self._parts: dict[str, list[str]] = {"content": [], "refusal": []}
+        self._parts: dict[str, list[str]] = {name: [] for name in ("content", "refusal", THOUGHT)}
+        self._thinks = True  # until the content is more than a thought in tags
         self._tool_calls: dict[int, dict[str, str]] = {}
         self._finish_reason: str | None = None
         self._choices = 0
@@ -162,13 +178,20 @@ class StreamedReply:
         delta = choice.get("delta")
         delta = delta if isinstance(delta, dict) else {}
         for name, parts in self._parts.items():
-            if part := text_of(delta.get(name)):
+            if part := thought_of(delta) if name == THOUGHT else text_of(delta.get(name)):
                 parts.append(part)
-                self.started = True
+                self.started = self.started or name == "refusal" or (name == "content" and self._answers(part))
         calls = delta.get("tool_calls")
         for index, call in enumerate(calls if isinstance(calls, list) else ()):
             if isinstance(call, dict):
                 self._take_tool_call(index, call)
+
+    def _answers(self, part: str) -> bool:
+        """Whether the content has begun to answer; while it thinks, only the end of a tag can change that."""
+        parts = self._parts["content"]
+        if self._thinks and (len(parts) < LONGEST_TAG or ">" in "".join(parts[-LONGEST_TAG:])):
+            self._thinks = is_thinking("".join(parts))
+        return not self._thinks and bool(part.strip())
 
     def _take_tool_call(self, index: int, call: Mapping[str, Any]) -> None:
         self.started = True

@@ -30,13 +30,16 @@ __all__ = [
     "count",
     "failure_of",
     "inner_error",
+    "is_thinking",
     "parsed",
     "read_json",
     "refused_generation",
     "sampling_rules",
     "sse_data",
     "text_of",
+    "thought_of",
     "wire_sampling",
+    "without_thought",
     "word",
 ]
 
@@ -44,6 +47,9 @@ RULES_FILE = Path(__file__).with_name("sampling_rules.yaml")
 RESERVED = frozenset({"model", "messages", "system", "stream", "stream_options", "tools", "n"})  # ours to set
 TRY_AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx
 NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_TAGS = ("<think>", "<thinking>", "<thought>", "<reasoning>", "[think]")
+_OPENED = re.compile(rf"\s*({'|'.join(map(re.escape, _TAGS))})", re.IGNORECASE)
+_CLOSED_LINE = re.compile(r"(?:^|(?<=\n))[ \t]*</think>|</think>(?=[ \t]*(?:\n|$))")
 _ADVICE = {
     400: "the request breaks a rule of this endpoint; change the bundle as it says",
     402: "the account has no credit left",
@@ -190,6 +196,50 @@ def text_of(content: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
+def without_thought(text: str) -> tuple[str, str]:
+    """A text as (answer, thought), where it begins with thoughts in tags: told apart, never closed, or opened unseen.
+
+    Opened unseen: the prompt's own template wrote `<think>`, so that only `</think>` on its line comes back.
+
+    >>> without_thought("<think>2 + 2</think>\\n\\n4"), without_thought("2 + 2\\n</think>\\n4")
+    (('4', '2 + 2'), ('4', '2 + 2'))
+    >>> without_thought("<think>2 + 2 is"), without_thought("4")
+    (('', '2 + 2 is'), ('4', ''))
+    """
+    thoughts = []
+    while opened := _OPENED.match(text):
+        thought, _, text = text[opened.end() :].partition(_closing(opened))
+        thoughts.append(thought.strip())
+        text = text.lstrip()
+    closed = _CLOSED_LINE.search(text) if not thoughts and "</think>" in text else None
+    if closed and "<think>" not in text[: closed.start()]:
+        return text[closed.end() :].lstrip(), text[: closed.start()].strip()
+    return text, "\n".join(filter(None, thoughts))
+
+
+def is_thinking(text: str) -> bool:
+    """Whether what came of a streamed text is no answer yet: the begin of a thought in tags, or a part of a tag.
+
+    >>> [is_thinking(text) for text in ("<thi", "<think>2 +", "<think>2</think>", "<think>2</think>4", "<b>", "4")]
+    [True, True, True, False, False, False]
+    """
+    begun = text.lstrip()
+    if any(tag.startswith(begun.lower()) for tag in _TAGS):
+        return True
+    return _OPENED.match(text) is not None and not without_thought(text)[0]
+
+
+def thought_of(message: Mapping[str, Any]) -> str:
+    """The thought that a message carries beside its text: `reasoning_content` or `reasoning`, or parts of its content.
+
+    >>> thought_of({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "2 + 2"}]}]})
+    '2 + 2'
+    """
+    beside = text_of(message.get("reasoning_content")) or text_of(message.get("reasoning"))
+    parts = content if isinstance(content := message.get("content"), list) else []
+    return beside or "".join(text_of(part.get("thinking")) for part in parts if isinstance(part, dict))
+
+
 def word(value: Any) -> str | None:
     """A text that is not empty, else None."""
     return value if isinstance(value, str) and value else None
@@ -313,6 +363,11 @@ def _error(text: str) -> Any:
     if not isinstance(body, dict):
         return None
     return body if body.get("object") == "error" else body.get("error", body.get("detail"))  # vLLM's own shape first
+
+
+def _closing(opened: re.Match[str]) -> str:
+    """The tag that ends a thought, as the one that began it is written."""
+    return f"{opened[1][0]}/{opened[1][1:]}"
 
 
 def _excerpt(body: bytes, secrets: tuple[str, ...]) -> str:

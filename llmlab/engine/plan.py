@@ -292,13 +292,24 @@ class DryRun(Shown):
 
     def _sentence(self) -> str:
         total = self.total_cost_usd_at_most
-        why = "no max_tokens bounds it" if None in self.output_tokens_at_most else "a model has no known price"
+        why = "; ".join(self._unknown())
         cost = f"an unknown amount ({why})" if total is None else f"at most ${total:,.2f}"
         if batch := self.batch_cost_usd_at_most:
             cost += f", or ${batch:,.2f} overnight (`llmlab batch`)"
         stored = sum(self.stored)
         said = f"{counted(sum(self.calls) - stored, 'call')} to send ({stored:,} stored already), costing {cost}."
         return " ".join([f"{said}{self._embedded()}", *self.notes])
+
+    def _unknown(self) -> list[str]:
+        """Why the cost is not known, what bounds no answer and what has no price apart."""
+        rows = list(zip(self.variant, self.output_tokens_at_most, self.cost_usd_at_most, strict=True))
+        endless = [name for name, limit, _ in rows if limit is None]
+        unpriced = [name for name, limit, cost in rows if cost is None and limit is not None]
+        return [
+            *([f"no max_tokens bounds the answers of {', '.join(endless)}"] if endless else []),
+            *([f"no price is known for the model of {', '.join(unpriced)}"] if unpriced else []),
+            *(["no price is known for the embedding model"] if self.embedding_cost_usd is None else []),
+        ]
 
     def _embedded(self) -> str:
         if not self.texts_to_embed:

@@ -266,6 +266,7 @@ class _Run:
             case_id=call.case.id,
             repeat=call.repeat,
             text=storable(generation.text),
+            thought=storable(generation.thought),
             retrieved=call.retrieved if call.request is not None else generation.retrieved,
             call_key=call.key,
             bounds=tuple(self._bounds(call, generation)),
@@ -287,9 +288,9 @@ class _Run:
             if math.isfinite(limit_s):
                 waited_s = next((low for _, low, _ in generation.bounds), 0.0)
                 yield "latency_s", min(waited_s, limit_s), limit_s
-        if call.request is None or bundle.sampling.max_tokens is None or client is None:
+        if call.request is None or bundle.sampling.tokens_at_most is None or client is None:
             return  # an application makes calls of its own
-        most_out, usage = bundle.sampling.max_tokens, generation.usage
+        most_out, usage = bundle.sampling.tokens_at_most, generation.usage
         one = Usage(input_tokens=1, output_tokens=1)
         priced = generation.cost_usd is None and price_of(client, bundle, one) is not None
         if usage.output_tokens is None:

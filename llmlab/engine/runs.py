@@ -17,10 +17,10 @@ from llmlab import engine as room
 from llmlab import search
 from llmlab.base.background import run_in_background, stopped_by
 from llmlab.base.display import plain
-from llmlab.base.errors import BudgetError, StoreError
+from llmlab.base.errors import BudgetError, RequestRefusedError, StoreError
 from llmlab.base.project import git_state
 from llmlab.bundle.bundle import Bundle, ModelRef
-from llmlab.clients.base import Client, Usage
+from llmlab.clients.base import Client, Request, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import Reaching
 from llmlab.engine.app import App
@@ -211,6 +211,16 @@ def _score_the_rest(scoring: Scoring, stop: threading.Event | None) -> bool:
     return True
 
 
+def _check(client: Client, request: Request, *, variant: str) -> None:
+    """RequestRefusedError, with the variant, for what the client would refuse to send."""
+    check = getattr(client, "check", None)
+    try:
+        if check is not None:
+            check(request)
+    except RequestRefusedError as error:
+        raise RequestRefusedError(f"variant {variant!r}: {error}", attempts=0) from None
+
+
 def dry_run(
     variants: Mapping[str, Bundle] | Bundle,
     golden: GoldenSet,
@@ -223,7 +233,11 @@ def dry_run(
     store: str | Path | CallStore | None = None,
     base: str | Path | None = None,
 ) -> DryRun:
-    """What `run` would send and cost, after the same checks, without a call: embeddings are estimated too."""
+    """What `run` would send and cost, after the same checks, without a call: embeddings are estimated too.
+
+    Raises:
+        RequestRefusedError: a variant cannot be sent as it is, such as with a temperature to a reasoning model.
+    """
     _scorers_that_make(metrics, scorers)
     means = Means(client=client, endpoints=endpoints, store=store, base=base)
     embedders: list[search.EstimatingEmbedder] = []
@@ -235,6 +249,7 @@ def dry_run(
     plan = _plan(means, variants, golden, repeats=repeats, app=None, embedder_of=embedder_of)
     stored, tokens = dict.fromkeys(plan.bundles, 0), dict.fromkeys(plan.bundles, 0)
     new_tokens = dict.fromkeys(plan.bundles, 0)
+    longest: dict[str, tuple[int, Request]] = {}
     with means.calls() as calls:
         for batch in plan.batches():
             found = calls.get_many([call.key for call in batch])
@@ -244,11 +259,15 @@ def dry_run(
                     if call.request is None
                     else sum(estimated_tokens(str(message["content"])) for message in call.request.messages)
                 )
+                if call.request is not None and size >= longest.get(call.variant, (0, None))[0]:
+                    longest[call.variant] = size, call.request
                 tokens[call.variant] += size
                 stored[call.variant] += call.key in found
                 new_tokens[call.variant] += 0 if call.key in found else size
+    for name, (_, request) in longest.items():
+        _check(plan.clients[name], request, variant=name)
     per_variant = len(golden) * repeats
-    limits = [bundle.sampling.max_tokens for bundle in plan.bundles.values()]
+    limits = [bundle.sampling.tokens_at_most for bundle in plan.bundles.values()]
     costs = [
         None
         if limit is None

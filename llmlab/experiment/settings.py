@@ -83,7 +83,8 @@ def shipped_scorer(spec: str | Mapping[str, Any], *, corpus: Any) -> Scorer:
     if made is shipped.fenced:
         if not isinstance(given, str) and not (isinstance(given, Mapping) and len(given) == 1):
             raise ValueError(f"fenced takes one scorer, such as {{fenced: json_equal}}, not {given!r}")
-        return shipped.fenced(shipped_scorer(given, corpus=corpus))
+        inner: Scorer = shipped.fenced(shipped_scorer(given, corpus=corpus))
+        return inner
     if isinstance(made, Scorer):
         if given:
             raise ValueError(f"the scorer {name} takes no arguments")

@@ -48,7 +48,7 @@ TEXTS_AT_ONCE = 4_096  # kept by Arrow together, as soon as all of them are ther
 SCORING_AT_ONCE = 32  # answers whose async scorers wait for an endpoint at the same time
 
 _PLAIN_COLUMNS = ("variant", "case_id", "repeat", "status", "cached", "attempts")
-_SHORT_TEXT_COLUMNS = ("served_model", "system_fingerprint", "error", "call_key")
+_OTHER_TEXT_COLUMNS = ("thought", "served_model", "system_fingerprint", "error", "call_key")
 _NUMBER_COLUMNS = ("latency_s", "first_token_s", "cost_usd")
 _TOKEN_COLUMNS = ("input_tokens", "output_tokens", "cached_input_tokens")
 _JSON_COLUMNS = ("steps", "bounds")
@@ -63,7 +63,7 @@ class AnswerSheet:
     def __init__(self, places: int, scorers: Sequence[Scorer] = ()) -> None:
         self.scorers = tuple(scorers)
         self._there = np.zeros(places, dtype=bool)
-        names = (*_PLAIN_COLUMNS, *_SHORT_TEXT_COLUMNS, *_JSON_COLUMNS, "retrieved", "tool_calls")
+        names = (*_PLAIN_COLUMNS, *_OTHER_TEXT_COLUMNS, *_JSON_COLUMNS, "retrieved", "tool_calls")
         self._lists: dict[str, list[Any]] = {name: [""] * places for name in names}
         self._numbers = {name: np.full(places, math.nan) for name in (*_NUMBER_COLUMNS, *_TOKEN_COLUMNS)}
         self._texts = _Texts(places)
@@ -78,7 +78,7 @@ class AnswerSheet:
         lists, numbers, usage = self._lists, self._numbers, generation.usage
         for name in _PLAIN_COLUMNS:
             lists[name][place] = getattr(generation, name)
-        for name in _SHORT_TEXT_COLUMNS:
+        for name in _OTHER_TEXT_COLUMNS:
             if text := getattr(generation, name):
                 lists[name][place] = storable(text)
         for name in _NUMBER_COLUMNS:
@@ -123,7 +123,7 @@ class AnswerSheet:
             else:
                 values = self._lists.pop(name)
                 values = values if rows is None else [values[row] for row in rows]
-                if name in _SHORT_TEXT_COLUMNS:
+                if name in _OTHER_TEXT_COLUMNS:
                     values = _arrow_texts([values])
                 columns[name] = pd.Series(values, dtype=object) if name == "retrieved" else values
         if self.scorers:
@@ -163,8 +163,8 @@ def content_digest(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     import pandas as pd
 
     content = frame.drop(columns=["cached"], errors="ignore")  # true the second time, for the same answers
-    if "bounds" in content.columns and not content["bounds"].any():  # older files have no such column
-        content = content.drop(columns="bounds")
+    newer = [name for name in ("bounds", "thought") if name in content.columns and not content[name].any()]
+    content = content.drop(columns=newer)  # older files have no such columns
     content = content.assign(retrieved=content["retrieved"].map("\x1f".join))
     rows = np.sort(pd.util.hash_pandas_object(content, index=False).to_numpy())
     about = {"columns": list(map(str, content.columns)), **facts}
@@ -330,7 +330,7 @@ def _generation(row: Mapping[str, Any]) -> Generation:
     cost = _number(row["cost_usd"])
     tokens = {name: _number(row[name]) for name in _TOKEN_COLUMNS}
     return Generation(
-        **{name: row[name] for name in (*_PLAIN_COLUMNS, *_SHORT_TEXT_COLUMNS, "text", "retrieved")},
+        **{name: row[name] for name in (*_PLAIN_COLUMNS, *_OTHER_TEXT_COLUMNS, "text", "retrieved")},
         latency_s=_number(row["latency_s"]),
         first_token_s=_number(row["first_token_s"]),
         cost_usd=None if cost is None else Decimal(repr(cost)),

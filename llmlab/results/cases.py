@@ -15,6 +15,7 @@ import numpy as np
 
 from llmlab.base.display import (
     Chip,
+    Folded,
     Html,
     Interval,
     Marked,
@@ -295,6 +296,8 @@ class CaseView(Shown):
             reasons, text = _reasons(row), _said(row)
             compared = base is not None and variant != self.baseline
             put("answer", variant, diffed(_said(base), text) if compared and base else Marked(((text, ""),)))
+            if thought := row.get("thought"):
+                put("thought", variant, Folded(thought))
             if variant in self.outcomes:
                 outcome = self.outcomes[variant]
                 put("outcome", variant, Chip(outcome, _OUTCOME_CHIPS.get(outcome, "bad")))

@@ -35,7 +35,7 @@ __all__ = ["Manifest", "Parts", "Shard", "joined", "read_attributes", "write_att
 FORMAT = "llmlab-results-1"
 _FACTS = ("golden_digest", "index_digests", "complete", "failed_share_allowed", "notes", "created_at")
 PART, SCORES, CASES, MANIFEST = "part.parquet", "scores.parquet", "cases.parquet", "manifest.json"
-_TEXT_COLUMNS = ("text", "retrieved", "tool_calls", "explanations", "steps", "system_fingerprint")
+_TEXT_COLUMNS = ("text", "thought", "retrieved", "tool_calls", "explanations", "steps", "system_fingerprint")
 TEXTS_APART = "The texts stay in the parts: `show` reads those of one case from there."
 
 

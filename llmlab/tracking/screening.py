@@ -24,7 +24,7 @@ from llmlab.results.results import Results
 __all__ = ["redacted_cases", "redactor", "screened"]
 
 _JSON_COLUMNS = ("explanations", "tool_calls", "steps")
-_TEXT_COLUMNS = ("case_id", "text", "error")
+_TEXT_COLUMNS = ("case_id", "text", "thought", "error")
 
 
 def screened(results: Results, *, pii: str | None, root: Path) -> Results:
@@ -89,7 +89,8 @@ def _personal(results: Results) -> tuple[Found, ...]:
 
 def _redacted(results: Results, redact: Callable[[Any], Any]) -> Results:
     golden = results.golden
-    changed: dict[str, Any] = {name: [redact(str(text)) for (text,) in results.answers(name)] for name in _TEXT_COLUMNS}
+    texts = [name for name in _TEXT_COLUMNS if name in results.columns]
+    changed: dict[str, Any] = {name: [redact(str(text)) for (text,) in results.answers(name)] for name in texts}
     for name in (name for name in _JSON_COLUMNS if name in results.columns):
         changed[name] = [json.dumps(redact(json.loads(text))) if text else text for (text,) in results.answers(name)]
     changed["retrieved"] = [redact(ids) for (ids,) in results.answers("retrieved")]

@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pydantic
 import pytest
@@ -328,6 +329,32 @@ def test_a_grid_names_every_combination_after_what_was_set(bundle: Bundle) -> No
     assert made["v1@temperature=0.0,k=5"].digest == bundle.digest
     assert list(grid(bundle, seed=[1])) == ["pandas_help@seed=1"]
     assert grid({"v1": bundle}) == {"v1": bundle}
+
+
+def test_what_reasoning_models_take_is_an_axis_and_moves_no_digest_that_was_there(bundle: Bundle) -> None:
+    """One limit takes the other's place, for both bound the same."""
+    made = grid({"v1": bundle}, reasoning_effort=["low", "high"], max_completion_tokens=[900])
+    assert list(made) == [f"v1@reasoning_effort={effort},max_completion_tokens=900" for effort in ("low", "high")]
+    assert {one.sampling.tokens_at_most for one in made.values()} == {900}
+    assert {one.sampling.max_tokens for one in made.values()} == {None}
+    assert len({one.digest for one in made.values()}) == 2
+    budgets = grid({"v1": bundle}, thinking=[{"budget_tokens": 2000}, {"type": "disabled"}])
+    assert list(budgets) == ["v1@thinking=2000", "v1@thinking={'type': 'disabled'}"]
+    assert Bundle.model_validate(budgets["v1@thinking=2000"].model_dump()).digest == budgets["v1@thinking=2000"].digest
+    assert "reasoning_effort" not in bundle.behaviour["sampling"]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "rule"),
+    [
+        ({"max_tokens": 5, "max_completion_tokens": 5}, "keep one"),
+        ({"thinking": {"budget_tokens": "many"}}, "budget_tokens == 'many'"),
+        ({"thinking": {"budget_tokens": 0}}, "budget_tokens == 0"),
+    ],
+)
+def test_a_limit_is_said_once_and_a_budget_is_a_number(sampling: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        Sampling(**sampling)
 
 
 @pytest.mark.parametrize(

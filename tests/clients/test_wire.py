@@ -11,12 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.base.errors import TransportError
+from llmlab.base.errors import RequestRefusedError, TransportError
+from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients import anthropic, openai, wire
 from llmlab.clients.anthropic import StreamedMessage
-from llmlab.clients.base import Generation
+from llmlab.clients.base import Generation, Request
 from llmlab.clients.openai import StreamedReply
-from llmlab.clients.wire import inner_error, parsed, read_json, sampling_rules, sse_data, text_of
+from llmlab.clients.wire import (
+    inner_error,
+    parsed,
+    read_json,
+    sampling_rules,
+    sse_data,
+    text_of,
+    wire_sampling,
+    without_thought,
+)
 from tests.clients.made import MESSAGES, asking
 
 JSON = st.recursive(
@@ -188,6 +198,7 @@ def test_reasoning_is_neither_the_answer_nor_its_first_token() -> None:
     assert stream.started
     answer = chat_answer(stream.reply())
     assert (answer.status, answer.text, answer.usage.input_tokens) == ("ok", "Paris", None)
+    assert answer.thought == "Hm.Hm."
 
 
 @pytest.mark.parametrize(
@@ -299,3 +310,75 @@ def test_models_from_opus_4_7_on_take_no_sampling_parameters(model_id: str, refu
     """Source: https://platform.claude.com/docs/en/about-claude/models/migration-guide."""
     told = sampling_rules("anthropic_messages", model_id)[0]
     assert any("take no sampling parameters" in sentence for sentence in told) == refused
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "thought"),
+    [
+        ("<think>a</think>b", "b", "a"),
+        ("  <THINK>\na\n</THINK>\n\nb", "b", "a"),
+        ("[THINK]a[/THINK]b", "b", "a"),
+        ("<think>a</think>\n<think>c</think>b", "b", "a\nc"),
+        ("<think></think>\n\nb", "b", ""),
+        ("<think>a", "", "a"),
+        ("a\n</think>\n\nb", "b", "a"),
+        ("a</think>\nb", "b", "a"),
+        ("b", "b", ""),
+        ("Write <think> first and </think> last.", "Write <think> first and </think> last.", ""),
+        ("The tag `</think>` ends it.", "The tag `</think>` ends it.", ""),
+        ("b <think>a</think>", "b <think>a</think>", ""),
+        ("<thinker>b", "<thinker>b", ""),
+    ],
+)
+def test_a_thought_in_tags_is_no_part_of_the_answer_and_talk_of_tags_is(text: str, answer: str, thought: str) -> None:
+    assert without_thought(text) == (answer, thought)
+
+
+@pytest.mark.parametrize("answer", ["", "Paris", "<b>Paris</b>"])
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_a_stream_has_begun_to_answer_at_the_first_character_after_the_thought(answer: str, size: int) -> None:
+    """However its tags are cut into events."""
+    whole = f"<think>{'2 > 1, ' * 40}so</think>\n{answer}"
+    reply, began = StreamedReply(), None
+    for at in range(0, len(whole), size):
+        delta = {"content": whole[at : at + size], "reasoning": "beside" * (at == 0)}
+        reply.take({"choices": [{"delta": delta}]})
+        began = at if began is None and reply.started else began
+    first = whole.rindex("\n") + 1
+    assert began == (first // size * size if answer else None)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "refused"),
+    [
+        ({"thinking": {"budget_tokens": 2000}, "max_tokens": 4000}, ""),
+        ({"thinking": {"budget_tokens": 2000}, "max_completion_tokens": 4000, "temperature": 1.0}, ""),
+        ({"thinking": {"budget_tokens": 1000}, "max_tokens": 4000}, "budget_tokens == 1,000"),
+        ({"thinking": {"budget_tokens": 4000}, "max_tokens": 4000}, "less than max_tokens"),
+        ({"thinking": {"budget_tokens": 2000}, "max_tokens": 4000, "temperature": 0.0}, "no temperature"),
+        ({"thinking": {"type": "disabled"}, "max_tokens": 400, "temperature": 0.0}, ""),
+        ({"reasoning_effort": "low", "max_tokens": 4000}, "budget_tokens"),
+    ],
+)
+def test_a_thinking_budget_is_sent_to_messages_as_they_take_it(sampling: dict[str, Any], refused: str) -> None:
+    model = ModelRef.parse("anthropic/claude-sonnet-4-5-20250929")
+    request = Request(model=model, messages=({"role": "user", "content": "?"},), sampling=Sampling(**sampling))
+    if refused:
+        with pytest.raises(RequestRefusedError, match=refused):
+            anthropic.MESSAGES.body(request, name="m", stream=False)
+        return
+    body = anthropic.MESSAGES.body(request, name="m", stream=False)
+    assert body["max_tokens"] == (sampling.get("max_tokens") or sampling["max_completion_tokens"])
+    budget = sampling["thinking"].get("budget_tokens")
+    assert body["thinking"] == ({"type": "enabled", "budget_tokens": budget} if budget else {"type": "disabled"})
+
+
+def test_openai_takes_an_effort_and_no_thinking_budget() -> None:
+    model = ModelRef.parse("openai/o3-2025-04-16")
+    effort = Sampling(reasoning_effort="low", max_completion_tokens=900)
+    assert wire_sampling(Request(model=model, messages=(), sampling=effort)) == {
+        "reasoning_effort": "low",
+        "max_completion_tokens": 900,
+    }
+    with pytest.raises(RequestRefusedError, match="reasoning_effort"):
+        wire_sampling(Request(model=model, messages=(), sampling=Sampling(thinking={"budget_tokens": 2000})))

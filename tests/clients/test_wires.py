@@ -86,6 +86,31 @@ def test_the_models_doing_becomes_a_status(
     assert loopback.stats()["requests"] == 1
 
 
+THOUGHTS = [
+    (CHAT, "ok", "ok", "echo: How?", ""),
+    (CHAT, "reasoning", "ok", "echo: How?", "Hm."),
+    (CHAT, "think_tags", "ok", "echo: How?", "Hm."),
+    (CHAT, "think_unopened", "ok", "echo: How?", "Hm."),
+    (CHAT, "think_unclosed", "empty", "", "Hm."),
+    (MESSAGES, "thinking", "ok", "echo: How?", "Hm."),
+]
+
+
+@pytest.mark.parametrize(("wire", "mode", "status", "text", "thought"), THOUGHTS, ids=str)
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_answer_is_what_follows_the_thought_and_both_are_kept(
+    loopback: Loopback, wire: Wire, mode: str, status: str, text: str, thought: str, stream: bool
+) -> None:
+    """In the store too, and a key that a thought repeats is cut out of it."""
+    loopback.set(script=[mode])
+    answer = ask(connected(loopback, wire=wire, stream=stream))
+    assert (answer.status, answer.text, answer.thought) == (status, text, thought)
+    assert Generation.from_json(answer.to_json()) == answer
+    assert ("thought" in json.loads(answer.to_json())) == bool(thought)
+    if thought:
+        assert answer.scrubbed([("Hm", "KEY")]).thought == "[KEY removed]."
+
+
 BROKEN = ["500", "503", "529", "429", "408", "reset", "truncate", "html", "bad_json", "error200", "array"]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import llmlab as ll
-from llmlab.base.errors import BudgetError, PromptError, RunFailedError
+from llmlab.base.errors import BudgetError, PromptError, RequestRefusedError, RunFailedError
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.call_store import CallStore
@@ -395,6 +395,36 @@ def test_a_dry_run_counts_what_is_stored_and_sends_nothing(store: Path) -> None:
     assert found.output_tokens_at_most == (None, 1_200)
     assert "20 calls to send (4 stored already)" in str(found)
     assert len(asked.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("model", "sampling", "refused"),
+    [
+        (
+            "openai/o3-2025-04-16",
+            {"temperature": 0.0},
+            "variant 'new': openai/o3.* cannot be sent temp",
+        ),
+        ("openai/gpt-4o-2024-08-06", {"max_tokens": 5_000}, "variant 'new': .* 5,0"),
+        ("openai/gpt-4o-2024-08-06", {}, None),
+    ],
+)
+def test_a_dry_run_refuses_what_the_endpoint_would_be_refused_with(
+    store: Path, model: str, sampling: dict[str, Any], refused: str | None
+) -> None:
+    asked = OpenAIClient("http://127.0.0.1:9/v1", context_tokens=4_000)
+    bundle = ll.Bundle.from_prompt("{{ question }}", model=model, **sampling)
+    if refused is None:
+        assert "no max_tokens bounds the answers of new" in str(ll.dry_run({"new": bundle}, golden(2), client=asked))
+        return
+    with pytest.raises(RequestRefusedError, match=refused):
+        ll.dry_run({"new": bundle}, golden(2), client=asked, store=store)
+
+
+def test_a_dry_run_tells_an_unknown_price_from_an_unknown_length(store: Path) -> None:
+    bundles = {name: BUNDLE.with_(max_tokens=limit) for name, limit in (("endless", None), ("bounded", 5))}
+    said = str(ll.dry_run(bundles, golden(2), client=FakeClient("yes"), store=store))
+    assert "(no max_tokens bounds the answers of endless; no price is known for the model of bounded)" in said
 
 
 def test_an_empty_result_has_nothing_to_hide(store: Path) -> None:

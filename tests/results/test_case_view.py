@@ -31,6 +31,24 @@ def retrieved():
     return results.scored_by([ll.scorers.mentions_expected])
 
 
+def test_a_thought_is_folded_and_no_part_of_the_answer():
+    """In the view, the frame and the file; scorers and lengths see the answer."""
+    case = ll.Case(id="q", inputs={"question": "2 + 2?"}, expected=("4",))
+    rows = [ll.Generation(variant="v1", case_id="q", text="4", thought="Not 5: <b>two</b> twice.")]
+    bundles = {"v1": ll.Bundle.from_prompt("{{ question }}", model="offline/extractive-1")}
+    scorers = [ll.scorers.exact, ll.scorers.word_count]
+    results = ll.Results.from_generations(rows, golden=ll.GoldenSet((case,)), bundles=bundles, scorers=scorers)
+    page = results.view("q")._repr_html_()
+    assert "<details><summary>24 characters</summary>" in page
+    assert "&lt;b&gt;two" in page
+    assert results.frame[["exact", "word_count"]].iloc[0].tolist() == [1.0, 1.0]
+    assert next(results.generations()).thought == rows[0].thought
+    without = results.with_columns(thought=[""])
+    assert without.digest != results.digest
+    assert without.digest == replace(results, frame=results.frame.drop(columns="thought")).digest
+    assert "details" not in without.view("q")._repr_html_()
+
+
 def test_it_says_what_was_wanted_what_was_fetched_and_what_differs():
     """Expected facts, relevant documents by grade, those fetched marked, those missing named."""
     results = retrieved()
