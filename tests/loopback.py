@@ -58,8 +58,9 @@ class Loopback:
 
     def set(self, **behaviour: Any) -> None:
         """Replace the behaviour and clear the log. Keys: latency_s, faults {mode: share}, script [mode, ...], seed,
-        retry_after (header text), hang_s, words (the answer's length), system_fingerprint, log_bodies, and by_key
-        {key: mode} for what happens to all requests with that key."""
+        retry_after (header text), hang_s, words (the answer's length), answers ([[texts, answer], ...]: the first
+        whose texts all stand in the request), system_fingerprint, log_bodies, and by_key {key: mode} for what
+        happens to all requests with that key."""
         body = json.dumps(behaviour).encode()
         with urllib.request.urlopen(f"{self.origin}/control", data=body, timeout=10):
             pass
@@ -95,6 +96,7 @@ class Server:
         self.retry_after = behaviour.get("retry_after", "0")
         self.hang_s = float(behaviour.get("hang_s", 3600.0))
         self.words = behaviour.get("words")
+        self.answers: list[tuple[list[str], str]] = behaviour.get("answers", [])
         self.system_fingerprint = behaviour.get("system_fingerprint", "fp_loopback")
         self.log_bodies = bool(behaviour.get("log_bodies", True))
         self.requests = self.connections = self.in_flight = self.in_flight_most = 0
@@ -117,6 +119,15 @@ class Server:
             if (share := share - part) < 0:
                 return mode
         return "ok"
+
+    def answer(self, request: dict[str, Any]) -> str:
+        """The answer that is set for such a request, else a text of so many words, else the last user message."""
+        told = [request.get("system", ""), *(message["content"] for message in request["messages"])]
+        known = (text for needles, text in self.answers if all(any(n in str(t) for t in told) for n in needles))
+        if (text := next(known, None)) is not None:
+            return text
+        asked = [message["content"] for message in request["messages"] if message["role"] == "user"]
+        return f"echo: {asked[-1] if asked else ''}"[:2000] if self.words is None else "word " * self.words
 
     def stats(self) -> dict[str, Any]:
         shown = ("requests", "connections", "in_flight", "in_flight_most", "log")
@@ -209,7 +220,7 @@ def _reply(server: Server, mode: str, path: str, headers: dict[str, str], reques
         return _http(200, _embeddings(request))
     reply = _completion(server, mode, request)
     if messages:
-        reply = loopback_anthropic.message(mode, request, words=server.words)
+        reply = loopback_anthropic.message(mode, request, text=server.answer(request))
     if request.get("stream"):
         sent = loopback_anthropic.events(mode, reply) if messages else _events(mode, path, reply)
         cut = sent[:3] if mode in ("truncate", "stop_stream") else sent
@@ -265,8 +276,7 @@ def _http(
 
 
 def _completion(server: Server, mode: str, request: dict[str, Any]) -> dict[str, Any]:
-    asked = [message["content"] for message in request["messages"] if message["role"] == "user"]
-    text = f"echo: {asked[-1] if asked else ''}"[:2000] if server.words is None else "word " * server.words
+    text = server.answer(request)
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     finish = {"length": "length", "content_filter": "content_filter"}.get(mode, "stop")
     if mode == "empty":

@@ -56,10 +56,8 @@ def mistake(headers: dict[str, str], request: dict[str, Any]) -> str:
     return ""
 
 
-def message(mode: str, request: dict[str, Any], *, words: int | None) -> dict[str, Any]:
-    """A whole reply: echoes the last user message."""
-    asked = [part["content"] for part in request["messages"] if part["role"] == "user"]
-    text = f"echo: {asked[-1] if asked else ''}"[:2000] if words is None else "word " * words
+def message(mode: str, request: dict[str, Any], *, text: str) -> dict[str, Any]:
+    """A whole reply that says this text."""
     content: list[dict[str, Any]] = [{"type": "text", "text": text}]
     if mode in ("empty", "refusal"):
         content = []

@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 WORDY_CHARS = 40  # longer cells are never squeezed to a word a line
+LONGEST_NAME_CHARS = 120  # a first column of such texts names the rows, and stays in sight
 SHORT_CHARS = 20  # shorter texts are never broken
 CUT_AT_CHARS = 160  # longer cells are cut, with the whole text one click away
 HTML_TEXT_LIMIT_CHARS = 20_000  # what one cell may put into a notebook file at most
@@ -66,6 +67,8 @@ _CHIP_COLOURS = {
     "neutral": ("#3d4450", "#e8eaee"),
 }
 _CELL = "padding:.25em .7em;border-bottom:1px solid var(--jp-border-color2,#ddd);vertical-align:top;"
+_STAYS = "position:sticky;left:0;z-index:1;background:var(--jp-layout-color0,#fff);"
+_LONG_NAME = "min-width:12em;max-width:18em;overflow-wrap:anywhere"
 _TABLE = (
     "border-collapse:collapse;font-size:13px;line-height:1.45;margin:.4em 0;"
     "color:var(--jp-content-font-color1,inherit);background:var(--jp-layout-color0,transparent);"
@@ -237,13 +240,19 @@ def html_table(
     if not rows:
         return Html(f"<div class='{_AS_IT_IS}'>{note}</div>" if note else "<p>(no rows)</p>")
     columns = _columns(rows)
+    stays = [_STAYS if at == 0 and _names_rows(rows, column) else "" for at, column in enumerate(columns)]
     head = "".join(
-        f"<th style='{_CELL}text-align:{'right' if _is_numeric(rows, column) else 'left'};font-weight:600'>"
+        f"<th style='{_CELL}text-align:{'right' if _is_numeric(rows, column) else 'left'};{_heading(column)}{stay}'>"
         f"{escape(column)}</th>"
-        for column in columns
+        for column, stay in zip(columns, stays, strict=True)
     )
     body = "".join(
-        "<tr>" + "".join(_html_cell(row.get(column), _is_numeric(rows, column)) for column in columns) + "</tr>"
+        "<tr>"
+        + "".join(
+            _html_cell(row.get(column), _is_numeric(rows, column), stay)
+            for column, stay in zip(columns, stays, strict=True)
+        )
+        + "</tr>"
         for row in rows[:most_rows]
     )
     more = f"<p>{_more(rows, most_rows)}</p>" if len(rows) > most_rows else ""
@@ -432,8 +441,20 @@ def _cell_text(value: object) -> str:
     return str(value)
 
 
-def _html_cell(value: object, numeric: bool) -> str:
-    style = f"{_CELL}text-align:{'right' if numeric else 'left'};"
+def _names_rows(rows: Sequence[Mapping[str, object]], column: str) -> bool:
+    """Whether a first column is short texts, which stay in sight while the others are scrolled under them."""
+    texts = [row.get(column) for row in rows]
+    return len(rows[0]) > 2 and all(isinstance(text, str) and len(text) <= LONGEST_NAME_CHARS for text in texts)
+
+
+def _heading(column: str) -> str:
+    """A heading is broken between its words first, and never overlaps the next one."""
+    longest = max(map(len, column.split()), default=0)
+    return f"font-weight:600;min-width:{min(longest, 14) * 0.65:.1f}em;overflow-wrap:anywhere;"
+
+
+def _html_cell(value: object, numeric: bool, stays: str = "") -> str:
+    style = f"{_CELL}text-align:{'right' if numeric else 'left'};{stays}"
     if isinstance(value, Chip):
         return f"<td style='{style}'>{_html_chip(value)}</td>"
     if isinstance(value, Marked):
@@ -441,6 +462,10 @@ def _html_cell(value: object, numeric: bool) -> str:
     text = _cell_text(value)
     if isinstance(value, Folded):
         return f"<td style='{style}'>{_html_folded(f'{len(text):,} characters', text)}</td>"
+    if stays:
+        return (
+            f"<td style='{style}{'white-space:nowrap' if len(text) <= SHORT_CHARS else _LONG_NAME}'>{escape(text)}</td>"
+        )
     if numeric:
         return f"<td style='{style}white-space:nowrap;font-variant-numeric:tabular-nums'>{escape(text)}</td>"
     if len(text) > CUT_AT_CHARS:

@@ -1,0 +1,123 @@
+"""Cases that are not ours go from a CSV file to a promoted bundle, through the notebooks as they are.
+
+Whatever somebody writes for their case lies in its folder: nothing else is edited.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import llmlab as ll
+from llmlab.cli import main
+from llmlab.notebook import run_notebook
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+CASES = 40
+BETTER = "Be exact."
+TEAMS = ("billing", "shipping", "returns", "other")
+GATE = """
+baseline: production
+baseline_file: bundles/v1.yaml
+goal: {{metric: {metric}, rule: superior, min_effect: 0.02}}
+floors: [{{metric: {metric}, at_least: 0.5}}]
+"""
+
+
+def extraction():
+    """Invoices to JSON on an OpenAI-like endpoint; half of the plain prompt's totals are wrong."""
+    rows, answers = [], []
+    for i in range(CASES):
+        text, right = f"Invoice {i:03d} of Acme, {i} EUR.", {"number": f"{i:03d}", "total": i}
+        rows.append({"text": text, "expected": json.dumps(right)})
+        wrong = {**right, "total": i + i % 2}
+        answers += [[[BETTER, text], json.dumps(right)], [[text], f"```json\n{json.dumps(wrong)}\n```"]]
+    return rows, answers, "scorers: [{fenced: json_equal}, valid_json]\n"
+
+
+def assistance():
+    """A help desk on an Anthropic-like endpoint, with a scorer of its own beside a shipped one."""
+    rows, answers = [], []
+    for i in range(CASES):
+        question, fact = f"How long does refund {i:03d} take?", f"{i + 2} days"
+        rows.append({"question": question, "expected": fact, "topic": f"t{i % 20}"})
+        answers += [[[BETTER, question], f"It takes {fact}."], [[question], f"It takes {fact}." if i % 2 else "Soon."]]
+    return rows, answers, "scorers: [mentions_expected, not_refused]\n"
+
+
+def classification():
+    """Tickets into teams by a reasoning model, whose thought names other teams than its answer."""
+    rows, answers = [], []
+    for i in range(CASES):
+        ticket, team = f"Ticket {i:03d}: please help.", TEAMS[i % len(TEAMS)]
+        rows.append({"question": ticket, "expected": team})
+        thought = "<think>billing or shipping or returns?</think>\n"
+        guess = team if i % 2 else TEAMS[(i + 1) % len(TEAMS)]
+        answers += [[[BETTER, ticket], f"{thought}{team}"], [[ticket], f"{thought}{guess}"]]
+    return rows, answers, "scorers: [label]\n"
+
+
+THEIRS = {
+    "invoices": (extraction, "openai/gpt-4o-2024-08-06", "json_equal", ""),
+    "helpdesk": (assistance, "anthropic/claude-haiku-4-5-20251001", "mentions_expected", "scorers.py"),
+    "tickets": (classification, "openai/o3-2025-04-16", "label", ""),
+}
+OWN_SCORER = """
+import llmlab as ll
+
+@ll.scorer
+def says_it_once(case, generation):
+    return generation.text.count("days") <= 1
+"""
+
+
+def outside(project, folder):
+    """Digests of the files that somebody could have edited outside of their folder."""
+    files = [*NOTEBOOKS.glob("*.ipynb"), *(path for path in project.rglob("*") if path.is_file())]
+    ours = (path for path in files if not path.is_relative_to(folder) and not path.is_relative_to(project / "mlruns"))
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in ours}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_a_case_of_ones_own_goes_from_a_csv_file_to_a_promoted_bundle(project, loopback, name):
+    """`llmlab new`, edits in the folder, notebooks 01, 02 and 05: the better prompt is in production."""
+    make, model, metric, own = THEIRS[name]
+    rows, answers, settings = make()
+    loopback.set(answers=answers)
+    with (project / "theirs.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    provider, _, model_id = model.partition("/")
+    asked = ["--base-url", loopback.base_url, "--provider", provider, "--model", model_id]
+    made = CliRunner().invoke(main, ["new", name, "--csv", "theirs.csv", *asked])
+    assert made.exit_code == 0, made.output
+    folder = project / "experiments" / name
+    before = outside(project, folder)
+
+    address = loopback.origin if provider == "anthropic" else loopback.base_url
+    (folder / "endpoints.yaml").write_text(f"endpoints: {{{provider}: {{base_url: '{address}', key_env: null}}}}\n")
+    (folder / "experiment.yaml").write_text(settings)
+    (folder / "gate.yaml").write_text(GATE.format(metric=metric))
+    if own:
+        (folder / own).write_text(OWN_SCORER)
+    for file, system in {"v1": "Answer.", "v2": BETTER}.items():
+        bundle = ll.Bundle.load(folder / "bundles" / f"{file}.yaml")
+        (folder / "bundles" / f"{file}.yaml").unlink()
+        bundle.with_(system=system, temperature=None).save(folder / "bundles" / f"{file}.yaml")
+
+    for notebook in ("01_compare_variants", "02_ab_significance"):
+        done = run_notebook(NOTEBOOKS / f"{notebook}.ipynb", {"experiment": f"experiments/{name}"})
+        assert (done.exit_code, done.verdict) == (0, "PASS"), done.message
+    release = {"experiment": f"experiments/{name}", "promote": "true"}
+    done = run_notebook(NOTEBOOKS / "05_gate_and_promote.ipynb", release)
+    assert (done.exit_code, done.verdict) == (0, "PASS"), done.message
+    served = ll.registry.load(f"{name}@production", require_receipt=True)
+    assert served.bundle.digest == ll.Experiment.load(folder).bundles["v2"].digest
+    assert outside(project, folder) == before
