@@ -36,6 +36,12 @@ from llmlab.search.corpus import Corpus
 __all__ = ["Experiment"]
 
 
+_PARTS = (
+    *("golden.jsonl", "bundles/*.yaml", "gate.yaml", "experiment.yaml", "endpoints.yaml", "scorers.py"),
+    *("judges/*.yaml", "labels_*.jsonl", "rollout.yaml"),
+)
+
+
 class _Labels(OfFolder[Labels]):
     def __missing__(self, kind: str) -> Labels:
         raise FileRuleError(
@@ -73,7 +79,7 @@ class Experiment(Shown):
 
     path: Path
     settings: Settings
-    asked: Asked
+    asked: Mapping[str, Any]
 
     @classmethod
     def load(cls, path: str | Path, **asked: Unpack[Asked]) -> Self:
@@ -95,7 +101,7 @@ class Experiment(Shown):
             )
         rules = folder / "experiment.yaml"
         settings = read_model(Settings, rules) if rules.is_file() else Settings()
-        return cls(path=folder, settings=settings, asked=given)  # type: ignore[arg-type]  # keys of Asked
+        return cls(path=folder, settings=settings, asked=given)
 
     @property
     def name(self) -> str:
@@ -126,7 +132,7 @@ class Experiment(Shown):
     @property
     def repeats(self) -> int:
         """Answers per variant and case."""
-        return self.asked.get("repeats", self.settings.repeats)
+        return int(self.asked.get("repeats", self.settings.repeats))
 
     @property
     def warmest(self) -> Mapping[str, Bundle]:
@@ -354,13 +360,13 @@ class Experiment(Shown):
         return list(dict.fromkeys([name for name, fits in fitting.items() if fits] + read))
 
     def _rows(self) -> list[dict[str, object]]:
-        return [
-            {
-                "experiment": self.name,
-                "variants": len(self.variants),
-                "cases": len(self.explored),
-                "baseline": self.baseline,
-                "metric": self.metric if self.asked.get("metric") or self.has_gate else "",
-                "repeats": self.repeats,
-            }
+        """What lies in the folder, as far as it is known without reading any of it."""
+        parts = {part: sorted(self.path.glob(part)) for part in _PARTS if self.path.is_dir()}
+        there: list[dict[str, object]] = [
+            {"part": part, "there": ", ".join(path.stem for path in found) if "*" in part else "yes"}
+            for part, found in parts.items()
+            if found
         ]
+        asked = [f"{name} = {value}" for name, value in self.asked.items()]
+        there += [{"part": "asked", "there": ", ".join(asked)}] if asked else []
+        return [{"part": "experiment", "there": str(self.path)}, *there]
