@@ -52,6 +52,22 @@ def test_run_all_twice_gives_the_same_numbers_and_pays_for_nothing(help_desk):
     assert Path(first.executed).stat().st_size < 5_000_000
 
 
+def test_shards_are_jobs_and_a_last_job_shows_them_joined(help_desk):
+    """What an array of jobs does; the last one asks nothing."""
+    out = str(help_desk / "results" / "run=1")
+    shared = {"first": "24", "repeats": "1", "out": out}
+    for number in (1, 2):
+        assert run_notebook(COMPARE, {**shared, "shard": f"{number}/2"}).exit_code == 0
+    assert run_notebook(COMPARE, shared).exit_code == 0
+    joined = CliRunner().invoke(main, ["join", out])
+    assert joined.exit_code == 0, joined.output
+    assert ll.Results.load(out).n_answers() == 24 * 3 * 2
+    shutil.rmtree(help_desk / "results" / "run=1" / "shard=01")
+    refused = CliRunner().invoke(main, ["join", out])
+    assert refused.exit_code == 2
+    assert "1/2" in refused.output
+
+
 def test_a_newcomer_runs_it_on_their_own_questions_with_three_edits_at_most(project, loopback):
     """`llmlab new`, then edits in the parameters cell alone, against a real endpoint that nobody prepared for it."""
     (project / "questions.csv").write_text(
