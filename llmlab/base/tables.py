@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmlab.base.documents import decoded, read_bytes, whole_file
+from llmlab.base.documents import decoded, json_lines, read_bytes, whole_file
 from llmlab.base.errors import FileRuleError
 
 if TYPE_CHECKING:
@@ -72,8 +72,20 @@ class Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """A CSV file (also with ; or tabs) or, by its ending, a Parquet file; FileRuleError for what is neither."""
-    return (read_parquet if Path(path).suffix.lower() in (".parquet", ".pq") else read_csv)(path)
+    """A CSV file (also with ; or tabs) or, by its ending, a Parquet or JSONL file; FileRuleError for what is none."""
+    readers = {".parquet": read_parquet, ".pq": read_parquet, ".jsonl": _read_json_lines}
+    return readers.get(Path(path).suffix.lower(), read_csv)(path)
+
+
+def _read_json_lines(path: str | Path) -> Table:
+    """The objects of a JSONL file as rows; a key within an object is a column too, as `outer.inner`."""
+    import pandas as pd
+
+    rows = [dict(row) for _, row in json_lines(path)]
+    for row in rows:
+        for name, part in [(name, part) for name, part in row.items() if isinstance(part, dict)]:
+            row.update({f"{name}.{key}": value for key, value in part.items() if f"{name}.{key}" not in row})
+    return Table(cells=pd.DataFrame(rows, dtype=object), path=Path(path))
 
 
 def read_parquet(path: str | Path) -> Table:

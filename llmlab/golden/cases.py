@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from llmlab.base.display import Shown, plain
 from llmlab.base.documents import json_lines, write_whole
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.private import Found, personal_in, told
-from llmlab.base.tables import Table, read_csv, read_parquet
+from llmlab.base.tables import Table, read_csv, read_parquet, read_table
 from llmlab.bundle.prompt import frozen_json
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ class GoldenSet(Shown):
         cls,
         frame: pd.DataFrame,
         *,
-        inputs: Sequence[str],
+        inputs: Sequence[str] | Mapping[str, str],
         expected: str | None = None,
         id: str | None = None,
         tags: str | None = None,
@@ -195,14 +196,15 @@ class GoldenSet(Shown):
         expected_is: ExpectedIs = "facts",
         name: str = "golden",
     ) -> GoldenSet:
-        """Cases from columns of a table; without `id`, rows are numbered.
+        """Cases from columns of a table (`inputs`: names, or placeholder -> name); without `id`, rows are numbered.
 
         Lists in text cells are separated by `;`. In `expected`, `a|b` is one fact that may be said either way; where
         `expected_is` "text" a cell is one text as it stands, and where it is "json" a JSON value.
         """
         columns = {"expected": expected, "tags": tags, "cluster": cluster, "weight": weight, "relevant": relevant}
         used = {key: column for key, column in columns.items() if column is not None}
-        for column in [*inputs, *used.values(), *([id] if id else [])]:
+        fills = inputs if isinstance(inputs, Mapping) else {column: column for column in inputs}
+        for column in [*fills.values(), *used.values(), *([id] if id else [])]:
             if column not in frame.columns:
                 raise ValueError(f"no column {column!r} in the table (it has: {', '.join(map(str, frame.columns))})")
         cases = []
@@ -210,7 +212,7 @@ class GoldenSet(Shown):
             try:
                 row: dict[str, Any] = {key: _cell(record[column], key, expected_is) for key, column in used.items()}
                 row["id"] = str(_present(record[id], id)) if id else f"q{number}"
-                row["inputs"] = {column: _present(record[column], column) for column in inputs}
+                row["inputs"] = {name: _present(record[column], column) for name, column in fills.items()}
                 cases.append(Case.from_row(row))
             except ValueError as error:
                 raise _RowError(number - 1, str(error)) from None
@@ -227,8 +229,61 @@ class GoldenSet(Shown):
         return cls._from_file(read_parquet(path), inputs=inputs, **columns)
 
     @classmethod
-    def _from_file(cls, table: Table, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
-        path, named = table.path, [*inputs, *(name for key, name in columns.items() if name and key != "expected_is")]
+    def from_promptfoo(cls, path: str | Path) -> GoldenSet:
+        """The tests of a promptfoo configuration or results file; a UserWarning says what is not carried over."""
+        from llmlab.foreign.datasets import promptfoo_cases  # only where another tool's file is read
+
+        return cls._told(promptfoo_cases(path), path)
+
+    @classmethod
+    def from_langsmith(cls, path: str | Path) -> GoldenSet:
+        """The examples of a LangSmith data set (JSON, JSONL); a UserWarning says what is not carried over."""
+        from llmlab.foreign.datasets import langsmith_cases  # only where another tool's file is read
+
+        return cls._told(langsmith_cases(path), path)
+
+    @classmethod
+    def from_langfuse(cls, path: str | Path) -> GoldenSet:
+        """The active items of a Langfuse data set (JSON, JSONL); a UserWarning says what is not carried over."""
+        from llmlab.foreign.datasets import langfuse_cases  # only where another tool's file is read
+
+        return cls._told(langfuse_cases(path), path)
+
+    @classmethod
+    def from_beir(cls, folder: str | Path, *, split: str = "test") -> GoldenSet:
+        """The judged queries of a BEIR data set (`queries.jsonl`, `qrels/SPLIT.tsv`), with the grades of documents."""
+        from llmlab.foreign.datasets import beir_cases  # only where another tool's file is read
+
+        return cls._told(beir_cases(folder, split=split), folder)
+
+    @classmethod
+    def _told(cls, read: Any, path: str | Path) -> GoldenSet:
+        if read.left_out:
+            warnings.warn(f"{Path(path).name}: {'; '.join(read.left_out)}", UserWarning, stacklevel=3)
+        return cls.of_rows(read.rows, path)
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Mapping[str, Any]], path: str | Path) -> GoldenSet:
+        """Cases of plain rows that a file held; FileRuleError with the number of the first that is none."""
+        cases = []
+        for number, row in enumerate(rows, start=1):
+            try:
+                cases.append(Case.from_row(row))
+            except ValueError as error:
+                raise FileRuleError(f"case {number}: {error}", path=path) from None
+        if not cases:
+            raise FileRuleError("has no cases", path=path)
+        return cls(tuple(cases), name=Path(path).stem)
+
+    @classmethod
+    def from_table(cls, path: str | Path, *, inputs: Sequence[str] | Mapping[str, str], **columns: Any) -> GoldenSet:
+        """Cases from a CSV, JSONL or Parquet file; `columns` as in `from_frame`, `a.b` is a key within one of JSONL."""
+        return cls._from_file(read_table(path), inputs=inputs, **columns)
+
+    @classmethod
+    def _from_file(cls, table: Table, *, inputs: Sequence[str] | Mapping[str, str], **columns: Any) -> GoldenSet:
+        asked = list(inputs.values()) if isinstance(inputs, Mapping) else inputs
+        path, named = table.path, [*asked, *(name for key, name in columns.items() if name and key != "expected_is")]
         frame = table.with_columns(list(dict.fromkeys(named))).cells
         if table.text:  # spreadsheets leave empty rows behind
             frame = frame[~table.cells.map(_is_missing).all(axis="columns")]

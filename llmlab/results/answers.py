@@ -9,8 +9,10 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,13 +31,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnswerSheet",
+    "Log",
     "answers_of",
     "bounds_of",
     "content_digest",
     "generations_of",
+    "inspect_log",
     "joined_frame",
     "metrics_of",
+    "promptfoo_log",
     "refuse_column",
+    "refuse_unknown",
     "score_columns",
     "scores_of",
     "sheet_of",
@@ -185,6 +191,58 @@ def generations_of(frame: pd.DataFrame) -> Iterator[Generation]:
     columns = {name: frame[name].tolist() if name in frame.columns else blank for name in ANSWER_COLUMNS}
     for values in zip(*columns.values(), strict=True):
         yield _generation(dict(zip(columns, values, strict=True)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """Another tool's log: its answers and cases, stand-ins for what made them, and each metric's score by cell."""
+
+    answers: Sequence[Generation]
+    golden: GoldenSet
+    bundles: Mapping[str, Bundle]
+    scores: Sequence[tuple[Metric, Mapping[tuple[str, str, int], float]]]
+    notes: tuple[str, ...]
+
+
+def inspect_log(path: str | Path) -> Log:
+    """The samples of an Inspect log."""
+    from llmlab.foreign.logs import inspect_answers  # only where another tool's log is read
+
+    return _log(inspect_answers(path), path)
+
+
+def promptfoo_log(path: str | Path) -> Log:
+    """The outputs of promptfoo's results file."""
+    from llmlab.foreign.logs import promptfoo_answers  # only where another tool's log is read
+
+    return _log(promptfoo_answers(path), path)
+
+
+def _log(read: Any, path: str | Path) -> Log:
+    usage = ("input_tokens", "output_tokens", "cached_input_tokens")
+    answers = []
+    for fields in read.answers:
+        spent = Usage(**{name: fields[name] for name in usage if name in fields})
+        cost = fields.get("cost_usd")
+        rest = {name: value for name, value in fields.items() if name not in usage and name != "cost_usd"}
+        answers.append(Generation(**rest, usage=spent, cost_usd=None if cost is None else Decimal(str(cost))))
+    cells = [(answer.variant, answer.case_id, answer.repeat) for answer in answers]
+    _refuse_twice(cells, "repeat")
+    scores = []
+    for name in dict.fromkeys(name for given in read.scores for name in given):
+        values = {cell: given[name] for cell, given in zip(cells, read.scores, strict=True) if name in given}
+        shares = all(0 <= value <= 1 for value in values.values())
+        scores.append((Metric(name=name, low=0.0 if shares else None, high=1.0 if shares else None), values))
+    golden = GoldenSet.of_rows(read.cases.rows, path)
+    bundles = {name: unknown_bundle(name) for name in dict.fromkeys(answer.variant for answer in answers)}
+    return Log(answers=answers, golden=golden, bundles=bundles, scores=scores, notes=read.left_out)
+
+
+def refuse_unknown(**asked: tuple[Collection[str] | None, Iterable[str]]) -> None:
+    """ValueError where a name is asked for that is not there; each keyword is what the names are of."""
+    for what, (wanted, there) in asked.items():
+        if unknown := sorted(set(wanted or ()) - set(there)):
+            raise ValueError(f"no {what} {unknown[0]!r} in these results (there are: {', '.join([*there][:20])})")
 
 
 def answers_of(

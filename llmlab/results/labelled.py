@@ -19,7 +19,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels, text_digest
-from llmlab.results.provenance import LabelsRecord
+from llmlab.results.provenance import JudgeRecord, LabelsRecord
 from llmlab.results.scores import Metric
 from llmlab.stats.arrays import FloatArray
 
@@ -200,15 +200,17 @@ def label_keys(frame: pd.DataFrame, golden: GoldenSet | None) -> list[tuple[str,
 
 
 def label_columns(
-    labels: Labels, frame: pd.DataFrame, golden: GoldenSet | None, *, name: str
+    labels: Labels, frame: pd.DataFrame, golden: GoldenSet | None, *, name: str, judge: JudgeRecord | None = None
 ) -> tuple[dict[str, list[float]], LabelsRecord]:
     """The columns `<name>_label` and `<name>_inclusion` of these answers, and how many labels fit one.
 
     Raises:
-        DataError: preferences, no such score, or no label that fits.
+        DataError: preferences, labels by another rubric than the judge's, no such score, or no label that fits.
     """
     if labels.pairwise:
         raise DataError("these are preferences; a corrected score needs grades of single answers")
+    if judge is not None and judge.rubric not in ("", labels.rubric):
+        raise DataError(f"{name!r} was judged by the rubric {judge.rubric!r}, the labels are by {labels.rubric!r}")
     if name not in frame.columns:
         raise DataError(f"no {name!r} in these results; judge them, or name the metric that these labels are of")
     people, chances, used = list[float](), list[float](), set[tuple[str, ...]]()

@@ -38,10 +38,8 @@ class Results(Shown):
     """Every answer of a run, one row per variant x case x repeat, with one column per scorer.
 
     Attributes:
-        frame: columns variant, case_id, repeat, status, text, retrieved, input_tokens, output_tokens,
-            cached_input_tokens, latency_s, first_token_s, cost_usd (NaN = unknown), served_model,
-            system_fingerprint, cached, attempts, error, call_key, bounds (of a number that is unknown), explanations,
-            and the scorers' (NaN = unscored).
+        frame: the fields of `Generation` as columns (tokens of its usage each one; NaN = unknown), explanations, and
+            the scorers' (NaN = unscored).
         metrics: what each score column means, in the order of the scorers.
         bundles: the variants.
         golden: the cases, None where only scores are known.
@@ -126,6 +124,24 @@ class Results(Shown):
         notes = (f"{n_silent} of {len(golden)} golden cases have no answer in the table.",) if n_silent else ()
         return cls.from_generations(answers, golden=golden, bundles=bundles, scorers=scorers, notes=notes)
 
+    @classmethod
+    def from_inspect(cls, path: str | Path) -> Results:
+        """Answers and scores of an Inspect log (`.eval`, `.json`), a variant per model; notes say what is left out."""
+        return cls._from_log(sheets.inspect_log(path))
+
+    @classmethod
+    def from_promptfoo(cls, path: str | Path) -> Results:
+        """Answers and scores of promptfoo's results file, a variant per prompt and provider; notes as above."""
+        return cls._from_log(sheets.promptfoo_log(path))
+
+    @classmethod
+    def _from_log(cls, log: sheets.Log) -> Results:
+        made = cls.from_generations(log.answers, golden=log.golden, bundles=log.bundles, notes=log.notes)
+        cells = list(made.answers("variant", "case_id", "repeat"))
+        for metric, values in log.scores:
+            made = made.with_scores(metric, [values.get(cell, np.nan) for cell in cells])
+        return made
+
     def scored_by(self, scorers: Sequence[Scorer | ScoreFunction]) -> Results:
         """The same answers with these scorers' columns added (or renewed).
 
@@ -172,13 +188,8 @@ class Results(Shown):
         metrics: Collection[str] | None = None,
     ) -> Results:
         """The part that is of these variants, cases (by id) and metrics, all by default; ValueError for unknown."""
-        for what, wanted, there in (
-            ("variant", variants, self.bundles),
-            ("case", cases, frozenset(self.cells.case_ids) if self.golden is None else self.golden.by_id),
-            ("metric", metrics, self.metrics),
-        ):
-            if unknown := sorted(set(wanted or ()) - set(there)):
-                raise ValueError(f"no {what} {unknown[0]!r} in these results (there are: {', '.join([*there][:20])})")
+        known = frozenset(self.cells.case_ids) if self.golden is None else self.golden.by_id
+        sheets.refuse_unknown(variant=(variants, self.bundles), case=(cases, known), metric=(metrics, self.metrics))
         frame, golden = self.frame, self.golden
         if variants is not None:
             frame = frame[frame["variant"].isin(variants)]
@@ -255,17 +266,12 @@ class Results(Shown):
         """The same results with people's grades beside the judge's, by which summary, comparison and gate correct.
 
         Adds the columns `<metric>_label` (mean of the labellers, NaN = none) and `<metric>_inclusion` (the probability
-        of having been chosen, NaN = not known). A label that fits no answer is counted as stale and not used. `metric`
-        is the judge's, by default the labels' rubric.
-
-        Raises:
-            DataError: preferences, labels by another rubric than the judge's, or none that fits.
+        of having been chosen, NaN = not known); stale labels are counted. `metric` is by default the labels' rubric.
+        DataError for preferences, labels by another rubric than the judge's, and where none fits.
         """
         name = metric or labels.rubric
-        judged_by = self.provenance.judges[name].rubric if name in self.provenance.judges else ""
-        if judged_by not in ("", labels.rubric) and not labels.pairwise:
-            raise DataError(f"{name!r} was judged by the rubric {judged_by!r}, the labels are by {labels.rubric!r}")
-        columns, record = room.labelled.label_columns(labels, self.frame, self.golden, name=name)
+        judge = self.provenance.judges.get(name)
+        columns, record = room.labelled.label_columns(labels, self.frame, self.golden, name=name, judge=judge)
         known, notes = self.provenance.with_labels(name, record), dict.fromkeys([*self.notes, *record.notes(name)])
         return replace(self.with_columns(**columns), provenance=known, notes=tuple(notes))
 
@@ -318,12 +324,9 @@ class Results(Shown):
     @cached_property
     def digest(self) -> str:
         """A digest over answers, scores, bundles and golden set: the same results have the same one, whenever made."""
-        facts: dict[str, Any] = {
-            "bundles": {name: bundle.digest for name, bundle in self.bundles.items()},
-            "golden": self.golden_digest,
-            "index": dict(self.index_digests),
-            "complete": self.complete,
-        }
+        bundles = {name: bundle.digest for name, bundle in self.bundles.items()}
+        facts: dict[str, Any] = {"bundles": bundles, "golden": self.golden_digest, "index": dict(self.index_digests)}
+        facts["complete"] = self.complete
         scorers = {name: metric.scorer for name, metric in self.metrics.items() if metric.scorer}
         facts |= {"scorers": [scorers, self.provenance.scorers]} if scorers else {}  # what 0.1 wrote has none
         return self.provenance.redacted_from or sheets.content_digest(self.frame, facts)
@@ -541,10 +544,7 @@ class Results(Shown):
         return next(iter(self.metrics)) if metric is None else metric
 
     def show(self, case_id: str, *, repeat: int = 0, store: str | Path | None = None) -> room.cases.CaseView:
-        """One case: what was expected, every variant's answer side by side, scores, and the exact requests.
-
-        The requests come from the call store, by default that of the project; `.curl(variant)` gives one to paste.
-        """
+        """One case: expectation, answers and scores, and the requests as the store has them (`.curl(variant)`)."""
         seen, endpoints = self.view(case_id, repeat=repeat), self.provenance.endpoints
         return replace(seen, requests=room.cases.requests_of(seen.answers, endpoints=endpoints, store=store))
 

@@ -1,0 +1,104 @@
+"""`llmlab import FILE`: another tool's data set, configuration or log as files of an experiment."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from llmlab.base.display import plain
+from llmlab.base.errors import LlmlabError
+from llmlab.base.numbers import counted
+from llmlab.bundle.bundle import Bundle
+from llmlab.foreign.datasets import promptfoo_bundles
+from llmlab.foreign.sniffing import kind_of
+from llmlab.golden.cases import GoldenSet
+from llmlab.results.results import Results
+
+__all__ = ["import_file"]
+
+_CASES: dict[str, Callable[[Path], GoldenSet]] = {
+    "beir": GoldenSet.from_beir,
+    "langfuse": GoldenSet.from_langfuse,
+    "langsmith": GoldenSet.from_langsmith,
+    "promptfoo": GoldenSet.from_promptfoo,
+}
+_RESULTS = {"inspect": Results.from_inspect, "promptfoo results": Results.from_promptfoo}
+
+
+@click.command("import")
+@click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Path(path_type=Path), help="The folder to write, imported/FILE by default.")
+@click.option("--input", "inputs", multiple=True, help="Of a table: NAME=COLUMN or COLUMN, once per placeholder.")
+@click.option("--expected", help="Of a table: the column of what is expected.")
+@click.option("--id", "id_column", help="Of a table: the column that names the case.")
+@click.option("--tags", help="Of a table: the column of categories.")
+@click.option("--cluster", help="Of a table: the column of what cases share.")
+def import_file(
+    source: Path,
+    *,
+    to: Path | None,
+    inputs: tuple[str, ...],
+    expected: str | None,
+    id_column: str | None,
+    tags: str | None,
+    cluster: str | None,
+) -> None:
+    """Write what FILE holds: golden.jsonl, and bundles/ or results.parquet where it has them.
+
+    promptfoo, LangSmith, Langfuse, Inspect and BEIR are known by what is in the file; any other CSV, JSONL or Parquet
+    file is a table whose columns are named here. What cannot be carried over is listed.
+    """
+    folder = to or Path("imported") / source.stem
+    if folder.exists():
+        raise ValueError(f"{folder} exists already; name another folder with --to")
+    kind = kind_of(source)
+    columns = {"expected": expected, "id": id_column, "tags": tags, "cluster": cluster}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        results = _RESULTS[kind](source) if kind in _RESULTS else None
+        golden = results.golden if results is not None else _golden(source, kind, inputs, columns)
+    notes = [str(one.message).partition(": ")[2] for one in told] if results is None else list(results.notes)
+    bundles = _bundles(source, folder.name, notes) if kind == "promptfoo" else {}
+    if golden is None:
+        raise ValueError(f"{source} holds no cases")
+    folder.mkdir(parents=True)
+    golden.save(folder / "golden.jsonl")
+    made = [f"golden.jsonl: {counted(len(golden), 'case')}"]
+    for name, bundle in bundles.items():
+        (folder / "bundles").mkdir(exist_ok=True)
+        bundle.save(folder / "bundles" / f"{name}.yaml")
+        made.append(f"bundles/{name}.yaml: {bundle.model}")
+    if results is not None:
+        results.to_parquet(folder / "results.parquet")
+        answers, variants = counted(results.n_answers(), "answer"), counted(len(results.variants), "variant")
+        made.append(f"results.parquet: {answers} of {variants}")
+    lines = [f"{source.name} is of {kind}; written to {folder}:" if kind != "table" else f"Written to {folder}:"]
+    lines += [f"  {line}" for line in made]
+    lines += [part for note in notes for part in note.split("; ")]
+    click.echo("\n".join(plain(line, None) for line in lines))
+
+
+def _golden(source: Path, kind: str, inputs: tuple[str, ...], columns: dict[str, str | None]) -> GoldenSet:
+    if kind in _CASES:
+        return _CASES[kind](source)
+    if not inputs:
+        raise ValueError(f"{source} is a table; say which column fills which placeholder: --input question=COLUMN")
+    named = {name: column or name for name, _, column in (one.partition("=") for one in inputs)}
+    return GoldenSet.from_table(source, inputs=named, **columns)
+
+
+def _bundles(source: Path, name: str, notes: list[str]) -> dict[str, Bundle]:
+    """The bundles of a promptfoo configuration; those that a bundle's rules refuse are noted."""
+    read, made = promptfoo_bundles(source), {}
+    notes += read.left_out
+    for stem, fields in read.fields.items():
+        sampling = {key: value for key, value in fields.items() if key not in ("template", "system", "model")}
+        try:
+            bundle = Bundle.from_prompt(fields["template"], model=fields["model"], name=name)
+            made[stem] = bundle.with_(system=fields["system"], **sampling)
+        except (LlmlabError, ValueError) as error:
+            notes.append(f"not carried over: {stem} ({error})")
+    return made

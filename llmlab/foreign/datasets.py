@@ -1,0 +1,288 @@
+"""Other tools' data sets as rows of cases: promptfoo's tests, LangSmith's examples, Langfuse's items, BEIR's queries.
+
+What a row cannot carry is counted and listed, never dropped in silence. `golden.GoldenSet.from_...` makes cases of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from llmlab.base.display import plain
+from llmlab.base.documents import decoded, json_lines, read_bytes
+from llmlab.base.errors import FileRuleError
+from llmlab.base.numbers import counted
+from llmlab.base.yamlfile import parse_yaml
+
+__all__ = [
+    "Bundles",
+    "Cases",
+    "beir_cases",
+    "document",
+    "langfuse_cases",
+    "langsmith_cases",
+    "listed",
+    "promptfoo_bundles",
+    "promptfoo_case",
+    "promptfoo_cases",
+    "shaped_by",
+]
+
+Arguments = ParamSpec("Arguments")
+Read = TypeVar("Read")
+_WHOLE_FACTS = {"equals": "text", "contains": "fact", "icontains": "fact"}
+_ENDPOINTS = {"chat", "completion", "messages", "responses"}
+_SAMPLING = {"temperature", "top_p", "max_tokens", "seed"}
+_MANY_FACTS = {"contains-all", "icontains-all", "contains-any", "icontains-any"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cases:
+    """Rows as `Case.from_row` takes them, and a sentence per thing that could not be carried over."""
+
+    rows: tuple[Mapping[str, Any], ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundles:
+    """Fields of bundles by name (template, system, model, sampling), and what could not be carried over."""
+
+    fields: Mapping[str, Mapping[str, Any]]
+    left_out: tuple[str, ...] = ()
+
+
+def document(path: str | Path) -> Any:
+    """The content of a JSON, JSON lines or YAML file; FileRuleError for anything else."""
+    if Path(path).suffix == ".jsonl":
+        return [row for _, row in json_lines(path)]
+    text = decoded(read_bytes(path), path)
+    if Path(path).suffix in (".yaml", ".yml"):
+        return parse_yaml(text, path=path)[0]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FileRuleError(f"is not JSON ({error})", path=path, line=getattr(error, "lineno", None)) from None
+
+
+def shaped_by(tool: str) -> Callable[[Callable[Arguments, Read]], Callable[Arguments, Read]]:
+    """A reader whose file has not the shape in which this tool writes it says so: a file is anybody's."""
+
+    def checked(read: Callable[Arguments, Read]) -> Callable[Arguments, Read]:
+        @functools.wraps(read)
+        def reading(*args: Arguments.args, **options: Arguments.kwargs) -> Read:
+            try:
+                return read(*args, **options)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                why = f"is not shaped as {tool} writes it ({type(error).__name__}: {plain(str(error), 80)})"
+                raise FileRuleError(why, path=str(args[0])) from None
+
+        return reading
+
+    return checked
+
+
+@shaped_by("promptfoo")
+def promptfoo_cases(path: str | Path) -> Cases:
+    """The tests of a promptfoo configuration, or those that a results file was made with."""
+    config = document(path)
+    config = config.get("config", config) if isinstance(config, Mapping) else {}
+    tests = config.get("tests")
+    if not isinstance(tests, list) or not all(isinstance(test, Mapping) for test in tests):
+        raise FileRuleError("has no list of tests; tests in a file of their own are imported from it", path=path)
+    default, left = config.get("defaultTest"), Counter[str]()
+    rows: list[dict[str, Any]] = []
+    for test in tests:
+        whole = _with_defaults(test, default if isinstance(default, Mapping) else {})
+        for inputs in _expanded(whole["vars"]):
+            rows.append(promptfoo_case(f"q{len(rows) + 1}", {**whole, "vars": inputs}, left))
+    return Cases(rows=tuple(rows), left_out=listed(left))
+
+
+@shaped_by("promptfoo")
+def promptfoo_bundles(path: str | Path) -> Bundles:
+    """The prompts of a promptfoo configuration with each of its models: fields of a bundle per pair, by name."""
+    config = document(path)
+    config = config.get("config", config) if isinstance(config, Mapping) else {}
+    left, prompts, found = Counter[str](), dict[str, Mapping[str, str]](), dict[str, Mapping[str, Any]]()
+    for number, given in enumerate(_listed(config.get("prompts")), start=1):
+        if said := _prompt(given, left):
+            prompts[f"prompt{number}"] = said
+    models = {f"model{n}": _model(given, left) for n, given in enumerate(_listed(config.get("providers")), start=1)}
+    models = {name: model for name, model in models.items() if model}
+    for (prompt, said), (model, fields) in itertools.product(prompts.items(), models.items()):
+        found[prompt if len(models) == 1 else f"{prompt}_{model}"] = {**said, **fields}
+    return Bundles(fields=found, left_out=listed(left))
+
+
+def promptfoo_case(case_id: str, test: Mapping[str, Any], left: Counter[str]) -> dict[str, Any]:
+    """One test of promptfoo as the row of a case; what it cannot carry is counted in `left`."""
+    inputs, expected = test.get("vars") or {"prompt": ""}, _asserted(test.get("assert") or (), left)
+    left.update(f"`{key}` of a test" for key in set(test) - {"vars", "assert", "description"} if test[key])
+    left["a variable that names a file (`file://`)"] += any(str(one).startswith("file://") for one in inputs.values())
+    row = {"id": case_id, "inputs": inputs, "source": str(test.get("description") or "")}
+    return row if expected is None else {**row, "expected": expected}
+
+
+@shaped_by("LangSmith")
+def langsmith_cases(path: str | Path) -> Cases:
+    """The examples of a LangSmith data set, as its exports and its client write them."""
+    left, rows = Counter[str](), list[Mapping[str, Any]]()
+    for example in _items(document(path), ("examples", "data"), path):
+        outputs, metadata = example.get("outputs") or {}, dict(example.get("metadata") or {})
+        splits = metadata.pop("dataset_split", None) or example.get("split") or ()
+        row: dict[str, Any] = {
+            "id": str(example.get("id") or f"q{len(rows) + 1}"),
+            "inputs": _inputs(example.get("inputs")),
+        }
+        row["tags"] = [splits] if isinstance(splits, str) else list(splits)
+        if outputs:
+            only = next(iter(outputs.values())) if isinstance(outputs, Mapping) and len(outputs) == 1 else outputs
+            row["expected"] = only
+        left["`metadata` of an example"] += bool(metadata)
+        left["attachments of an example"] += bool(example.get("attachments"))
+        left["an expected text with |, which separates two wordings here"] += "|" in str(row.get("expected", ""))
+        rows.append(row)
+    return Cases(rows=tuple(rows), left_out=listed(left))
+
+
+@shaped_by("Langfuse")
+def langfuse_cases(path: str | Path) -> Cases:
+    """The items of a Langfuse data set, as its API and its client write them; archived ones stay behind."""
+    left, rows = Counter[str](), list[Mapping[str, Any]]()
+    for item in _items(document(path), ("data", "items"), path):
+        item = {key.replace("_", "").lower(): value for key, value in item.items()}
+        if str(item.get("status", "")).upper() == "ARCHIVED":
+            left["an archived item"] += 1
+            continue
+        row: dict[str, Any] = {"id": str(item.get("id") or f"q{len(rows) + 1}"), "inputs": _inputs(item.get("input"))}
+        if item.get("expectedoutput") is not None:
+            row["expected"] = item["expectedoutput"]
+        row["source"] = str(item.get("sourcetraceid") or "")
+        left["`metadata` of an item"] += bool(item.get("metadata"))
+        left["an expected text with |, which separates two wordings here"] += "|" in str(row.get("expected", ""))
+        rows.append(row)
+    return Cases(rows=tuple(rows), left_out=listed(left))
+
+
+@shaped_by("BEIR")
+def beir_cases(folder: str | Path, *, split: str = "test") -> Cases:
+    """The judged queries of a BEIR data set: a folder with `queries.jsonl` and `qrels/SPLIT.tsv`."""
+    folder, left = Path(folder), Counter[str]()
+    grades: dict[str, dict[str, float]] = {}
+    qrels = folder / "qrels" / f"{split}.tsv"
+    for number, line in enumerate(decoded(read_bytes(qrels), qrels).splitlines(), start=1):
+        cells = line.split("\t")
+        if (number == 1 and cells[-1].strip() == "score") or not line.strip():
+            continue
+        try:
+            query, doc_id, grade = cells[0], cells[1], float(cells[2])
+        except (IndexError, ValueError):
+            raise FileRuleError("must be query-id, corpus-id and score", path=qrels, line=number) from None
+        if grade < 0:
+            left["a judgement below 0"] += 1
+        else:
+            grades.setdefault(query, {})[doc_id] = grade
+    rows = []
+    for _, query_row in json_lines(folder / "queries.jsonl"):
+        query = str(query_row.get("_id"))
+        left["`metadata` of a query"] += bool(query_row.get("metadata")) and query in grades
+        if query not in grades:
+            left[f"a query without a judgement in {split!r}"] += 1
+            continue
+        rows.append({"id": query, "inputs": {"question": query_row.get("text")}, "relevant": grades.pop(query)})
+    left["a judged query that queries.jsonl lacks"] += len(grades)
+    return Cases(rows=tuple(rows), left_out=listed(left))
+
+
+def listed(left: Mapping[str, int]) -> tuple[str, ...]:
+    """What was left out, the most frequent first: one sentence each."""
+    ordered = sorted(left.items(), key=lambda pair: (-pair[1], pair[0]))
+    return tuple(f"not carried over: {what} ({counted(n, 'time')})" for what, n in ordered if n)
+
+
+def _listed(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [] if given is None else [given]
+
+
+def _prompt(given: Any, left: Counter[str]) -> dict[str, str]:
+    """A prompt's text, or of a chat its system and user messages."""
+    raw = given.get("raw") if isinstance(given, Mapping) else given
+    if not isinstance(raw, str) or raw.startswith("file://"):
+        left["a prompt in a file or made by code"] += 1
+        return {}
+    if not raw.lstrip().startswith("["):
+        return {"template": raw, "system": ""}
+    try:
+        messages = [(one["role"], one["content"]) for one in json.loads(raw)]
+    except (ValueError, TypeError, KeyError):
+        return {"template": raw, "system": ""}
+    if [role for role, _ in messages] not in (["user"], ["system", "user"]):
+        left["a chat prompt with more than a system and a user message"] += 1
+        return {}
+    return {"template": messages[-1][1], "system": messages[0][1] if len(messages) == 2 else ""}
+
+
+def _model(given: Any, left: Counter[str]) -> dict[str, Any]:
+    """`openai:chat:gpt-4o` as provider and model, with the sampling that a bundle has."""
+    named, config = (given.get("id"), given.get("config")) if isinstance(given, Mapping) else (given, None)
+    provider, _, rest = str(named).partition(":")
+    first, _, model = rest.partition(":")
+    model = model if first in _ENDPOINTS and model else rest
+    if not model or provider in ("file", "http", "https", "exec", "python"):
+        left[f"the provider {named!r}, which names no model"] += 1
+        return {}
+    config = config if isinstance(config, Mapping) else {}
+    left.update(f"`{key}` of a provider" for key in config if key not in _SAMPLING)
+    return {"model": f"{provider}/{model}", **{key: value for key, value in config.items() if key in _SAMPLING}}
+
+
+def _items(content: Any, names: Sequence[str], path: str | Path) -> Iterator[Mapping[str, Any]]:
+    if isinstance(content, Mapping):
+        content = next((content[name] for name in names if isinstance(content.get(name), list)), [content])
+    for number, item in enumerate(content, start=1):
+        if not isinstance(item, Mapping):
+            raise FileRuleError(f"item {number} is no object", path=path)
+        yield item
+
+
+def _inputs(given: Any) -> Mapping[str, Any]:
+    """A mapping as it stands; a text is the question."""
+    if isinstance(given, Mapping):
+        return given
+    return {"question" if isinstance(given, str) else "input": given}
+
+
+def _with_defaults(test: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
+    given = {**(default.get("vars") or {}), **(test.get("vars") or {})}
+    return {**test, "vars": given, "assert": [*(default.get("assert") or ()), *(test.get("assert") or ())]}
+
+
+def _expanded(given: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    """One mapping per combination of the values of lists, as promptfoo runs them."""
+    values = [value if isinstance(value, list) else [value] for value in given.values()]
+    return (dict(zip(given, chosen, strict=True)) for chosen in itertools.product(*values))
+
+
+def _asserted(checks: Sequence[Any], left: Counter[str]) -> Any:
+    """What the assertions on a test expect as facts or one JSON value; the other assertions are counted."""
+    facts: list[str] = []
+    for check in checks:
+        kind, value = (check.get("type"), check.get("value")) if isinstance(check, Mapping) else (str(check), None)
+        many = [str(one) for one in value] if isinstance(value, list) else str(value).split(",")
+        if kind == "equals" and isinstance(value, Mapping):
+            return value
+        if kind in _WHOLE_FACTS and isinstance(value, (str, int, float)) and "|" not in str(value):
+            facts.append(str(value))
+        elif kind in _MANY_FACTS and value and not any("|" in one for one in many):
+            many = [one.strip() for one in many]
+            facts += many if kind.endswith("all") else ["|".join(many)]
+        else:
+            left[f"an assertion of type {kind!r}"] += 1
+    return facts or None

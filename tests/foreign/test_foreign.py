@@ -1,0 +1,231 @@
+"""Files that other tools wrote themselves become cases, prompts and results; what cannot be carried over is listed."""
+
+import contextlib
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import llmlab as ll
+from llmlab.base.errors import FileRuleError, LlmlabError
+from llmlab.bundle.bundle import Bundle
+from llmlab.cli.imports import import_file
+from llmlab.foreign.sniffing import kind_of
+
+FILES = Path(__file__).parent / "files"
+
+
+def rows(golden):
+    return {case.id: case.to_row() for case in golden}
+
+
+@pytest.fixture
+def beir(tmp_path):
+    """Two queries of BEIR's layout, one of them not judged in this split."""
+    folder = tmp_path / "nfcorpus"
+    (folder / "qrels").mkdir(parents=True)
+    queries = [
+        {"_id": "PLAIN-1", "text": "Do eggs harm?", "metadata": {"url": "x"}},
+        {"_id": "PLAIN-2", "text": "Why?"},
+    ]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(query) + "\n" for query in queries))
+    judged = "query-id\tcorpus-id\tscore\nPLAIN-1\tMED-10\t2\nPLAIN-1\tMED-11\t0\n"
+    (folder / "qrels" / "test.tsv").write_text(judged)
+    return folder
+
+
+def test_the_tests_of_promptfoo_become_cases_with_what_their_assertions_expect():
+    """Defaults are merged in, a list of values is a test each, and `contains-any` is one fact said either way."""
+    with pytest.warns(UserWarning, match=r"type 'latency' \(3 times\).*`metadata` of a test \(2 times\)"):
+        golden = ll.GoldenSet.from_promptfoo(FILES / "promptfooconfig.yaml")
+    first = {"id": "q1", "inputs": {"hint": "think", "country": "France"}, "source": "plain"}
+    assert rows(golden)["q1"] == {**first, "expected": ("paris", "Paris|Lutetia")}
+    assert [case.inputs["country"] for case in golden] == ["France", "Italy", "Spain"]
+    with pytest.warns(UserWarning, match="latency"):
+        assert ll.GoldenSet.from_promptfoo(FILES / "promptfoo_results.json").digest == golden.digest
+
+
+def test_the_examples_of_langsmith_become_cases():
+    """One output is what is expected, several are a JSON value, splits are tags."""
+    with pytest.warns(UserWarning, match="metadata"):
+        golden = ll.GoldenSet.from_langsmith(FILES / "langsmith.json")
+    first, second, third = golden
+    assert (first.inputs, first.expected, first.tags) == (
+        {"question": "Capital of France?"},
+        ("Paris",),
+        ("base", "easy"),
+    )
+    assert second.expected == {"prime": True, "reason": "no divisor"}
+    assert second.inputs["messages"][0]["content"] == "7?"
+    assert not third.names_expected
+
+
+def test_the_active_items_of_langfuse_become_cases():
+    """A text is the question, an object the inputs; an archived item is counted and left."""
+    with pytest.warns(UserWarning, match=r"archived item \(1 time\)"):
+        golden = ll.GoldenSet.from_langfuse(FILES / "langfuse.json")
+    assert rows(golden) == {
+        "i1": {"id": "i1", "inputs": {"question": "Capital of France?"}, "expected": ("Paris",), "source": "trace-1"},
+        "i2": {"id": "i2", "inputs": {"country": "Italy", "year": 2026}, "expected": {"capital": "Rome"}},
+    }
+
+
+def test_the_judged_queries_of_beir_become_cases_with_grades(beir):
+    """Queries that the split does not judge are counted."""
+    with pytest.warns(UserWarning, match=r"without a judgement in 'test' \(1 time\)"):
+        (case,) = ll.GoldenSet.from_beir(beir)
+    assert (case.id, case.question, dict(case.relevant)) == ("PLAIN-1", "Do eggs harm?", {"MED-10": 2, "MED-11": 0})
+    (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nPLAIN-1\tMED-10\n")
+    with pytest.raises(FileRuleError) as refused:
+        ll.GoldenSet.from_beir(beir)
+    assert refused.value.line == 2
+
+
+@pytest.mark.parametrize("suffix", ["eval", "json"])
+def test_an_inspect_log_becomes_results(suffix):
+    """Epochs are repeats, marks are numbers, stop reasons statuses, several targets one fact said either way."""
+    results = ll.Results.from_inspect(FILES / f"demo.{suffix}")
+    assert results.variants == ("mockllm/model",)
+    assert list(results.metrics) == ["includes", "length"]
+    said = {(case, repeat): (status, text, right) for case, repeat, status, text, right in results.answers(
+        "case_id", "repeat", "status", "text", "includes")}  # fmt: skip
+    assert said["capital", 0] == ("ok", "Paris.", 1.0)
+    if suffix == "eval":
+        assert said["capital", 1] == ("ok", "Lyon", 0.0)
+        assert [said["river", 1][0], said["3", 0][0]] == ["truncated", "refused"]
+        assert results.golden.by_id["river"].expected == ("Tiber|Tevere",)
+        assert results.golden.by_id["river"].inputs["messages"][0]["role"] == "system"
+        assert results.total("input_tokens") == 60
+    assert any("`metadata` of a sample" in note for note in results.notes)
+
+
+def test_promptfoo_results_become_results_that_can_be_compared():
+    """A variant per prompt and provider, its scores as metrics; a failed assertion is a score and no error."""
+    results = ll.Results.from_promptfoo(FILES / "promptfoo_results.json")
+    assert results.variants == ("echo, The capital of {{country}} is Paris.", "echo, brief")
+    assert results.scores("promptfoo_pass").tolist() == [1, 1, 0, 0, 0, 0]
+    assert results.n_answers(status="error") == 0
+    assert results.total("cost_usd") is None  # promptfoo writes 0 where it knows no price
+    assert "no difference" in str(results.compare(results.variants[0], metrics=["promptfoo_score"])).lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "written"),
+    [
+        ("promptfoo_results.json", "promptfoo results", {"golden.jsonl", "results.parquet"}),
+        ("demo.eval", "inspect", {"golden.jsonl", "results.parquet"}),
+        ("langsmith.json", "langsmith", {"golden.jsonl"}),
+        ("langfuse.json", "langfuse", {"golden.jsonl"}),
+        ("promptfooconfig.yaml", "promptfoo", {"golden.jsonl"}),  # echo is no model
+    ],
+)
+def test_the_command_knows_whose_file_it_is_and_lists_what_it_left(name, kind, written, tmp_path):
+    done = CliRunner().invoke(import_file, [str(FILES / name), "--to", str(tmp_path / "new")], catch_exceptions=False)
+    assert kind_of(FILES / name) == kind
+    assert {path.name for path in (tmp_path / "new").iterdir()} == written
+    assert kind in done.output
+    assert "not carried over" in done.output
+    assert len(ll.GoldenSet.load(tmp_path / "new" / "golden.jsonl")) > 0
+
+
+def test_prompts_and_models_of_promptfoo_become_bundles(tmp_path):
+    """One file per pair; chat prompts keep their system message, what a bundle cannot hold is listed."""
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "{{country}}?"}]
+    asked = {"temperature": 0, "tools": []}
+    config = {
+        "prompts": ["Capital of {{country}}?", json.dumps(chat), "file://other.txt"],
+        "providers": [{"id": "openai:chat:gpt-4o-2024-08-06", "config": asked}, "ollama:chat:llama3:8b"],
+        "tests": [{"vars": {"country": "Peru"}}],
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    done = CliRunner().invoke(import_file, [str(tmp_path / "config.json"), "--to", str(tmp_path / "new")])
+    made = {path.stem: Bundle.load(path) for path in (tmp_path / "new" / "bundles").glob("*.yaml")}
+    assert {stem: str(bundle.model) for stem, bundle in made.items()} == {
+        **{"prompt1_model1": "openai/gpt-4o-2024-08-06", "prompt2_model1": "openai/gpt-4o-2024-08-06"},
+        **{"prompt1_model2": "ollama/llama3:8b", "prompt2_model2": "ollama/llama3:8b"},
+    }
+    assert made["prompt2_model1"].prompt.system == "Be brief."
+    assert made["prompt1_model1"].sampling.temperature == 0
+    for what in ("a prompt in a file", "`tools` of a provider"):
+        assert what in done.output
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_any_other_table_is_read_by_a_mapping_of_columns(suffix, tmp_path):
+    import pandas as pd
+
+    table = pd.DataFrame({"Nr": ["a1", "a2"], "Frage": ["Why?", "How?"], "Antwort": ["so", "thus; slowly"]})
+    path = tmp_path / f"fragen.{suffix}"
+    if suffix == "csv":
+        table.to_csv(path, sep=";", index=False)
+    elif suffix == "jsonl":
+        lines = [{"data": {"Frage": q}, "Nr": n, "Antwort": a.split("; ")} for n, q, a in table.itertuples(index=False)]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    else:
+        table.to_parquet(path)
+    column = "data.Frage" if suffix == "jsonl" else "Frage"
+    given = ["--input", f"question={column}", "--expected", "Antwort", "--id", "Nr"]
+    done = CliRunner().invoke(import_file, [str(path), "--to", str(tmp_path / "new"), *given], catch_exceptions=False)
+    assert done.exit_code == 0
+    golden = ll.GoldenSet.load(tmp_path / "new" / "golden.jsonl")
+    assert rows(golden)["a2"] == {"id": "a2", "inputs": {"question": "How?"}, "expected": ("thus", "slowly")}
+    with pytest.raises(ValueError, match="--input"):
+        CliRunner().invoke(import_file, [str(path), "--to", str(tmp_path / "other")], catch_exceptions=False)
+
+
+READERS = [
+    ll.GoldenSet.from_promptfoo,
+    ll.GoldenSet.from_langsmith,
+    ll.GoldenSet.from_langfuse,
+    ll.GoldenSet.from_beir,
+    ll.Results.from_inspect,
+    ll.Results.from_promptfoo,
+    kind_of,
+]
+HOSTILE = r"""
+[]
+{}
+null
+7
+"x"
+[1]
+[[]]
+{"tests": 1}
+{"tests": [1]}
+{"tests": [{"vars": 3}]}
+{"tests": [{"assert": 3, "vars": {"a": []}}]}
+{"data": {}}
+[{"id": [1]}]
+[{"inputs": 1, "outputs": 2}]
+{"eval": 1, "samples": [{}]}
+{"samples": 3, "eval": {}}
+{"eval": {}, "samples": [{"output": 3, "scores": [1]}]}
+{"eval": {"model": 1}, "samples": [{"epoch": "x", "input": 3}]}
+{"results": {"results": [1]}}
+{"results": {"results": [{}]}}
+"""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("text", [*HOSTILE.splitlines(), "\ud800", "[" * 100_000], ids=lambda text: text[:40])
+@pytest.mark.parametrize("suffix", ["json", "yaml", "jsonl", "eval"])
+def test_whatever_a_file_holds_it_is_read_or_refused_and_nothing_else_happens(text, suffix, tmp_path):
+    path = tmp_path / f"file.{suffix}"
+    path.write_bytes(text.strip().encode("utf-8", "surrogatepass"))
+    for read in READERS:
+        with contextlib.suppress(LlmlabError):
+            read(path)
+
+
+def test_a_torn_or_foreign_archive_is_no_log(tmp_path):
+    torn = (FILES / "demo.eval").read_bytes()
+    (tmp_path / "torn.eval").write_bytes(torn[: len(torn) // 2])
+    shutil.copy(FILES / "demo.json", tmp_path / "json.eval")
+    with zipfile.ZipFile(tmp_path / "other.eval", "w") as packed:
+        packed.writestr("hello.txt", "hello")
+    for name in ("torn", "json", "other"):
+        with pytest.raises(FileRuleError):
+            ll.Results.from_inspect(tmp_path / f"{name}.eval")
