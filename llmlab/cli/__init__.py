@@ -39,7 +39,7 @@ COMMANDS = {
     "export": ("llmlab.cli.registry:export", "Write a registered bundle and its receipt as one JSON file."),
     "server": ("llmlab.cli.tracking:server", "Start a tracking server for a team, bound to this machine."),
     "batch": ("llmlab.cli.batch:batch", "Ask an experiment overnight, at half the price."),
-    "join": ("llmlab.cli.join:join", "Join the shards of a run and show its scores."),
+    "join": ("llmlab.cli.batch:join", "Join the shards of a run and show its scores."),
     "traces": ("llmlab.cli.traces:traces", "Delete what was recorded of a person."),
     "sync": ("llmlab.cli.tracking:sync", "Log what was kept while the tracking store was away."),
 }
