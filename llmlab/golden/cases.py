@@ -451,7 +451,7 @@ def _are_texts(value: Any) -> bool:
 
 
 def _grades(value: Any) -> dict[str, float]:
-    grades = dict.fromkeys(value, 1) if isinstance(value, (list, tuple)) else value
+    grades = dict.fromkeys(value, 1) if _are_texts(value) else value
     if not isinstance(grades, Mapping):
         raise ValueError(f"relevant == {value!r}, must map document ids to grades")
     for doc_id, grade in grades.items():

@@ -335,6 +335,8 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
     if about.get("format") != FORMAT:
         raise FileRuleError("was not written by Results.to_parquet; use `llmlab compare` for other tables", path=path)
     try:
+        if lacking := sorted({"variant", "case_id", "status", "retrieved"} - set(frame.columns)):
+            raise ValueError(f"column {lacking[0]!r} is missing")
         return {"frame": frame, **_attributes(about)}
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise FileRuleError(f"is damaged or was changed by hand ({error})", path=path) from None
