@@ -23,6 +23,7 @@ from llmlab.base.project import located
 __all__ = [
     "Sealed",
     "Strict",
+    "broken_rule",
     "decoded",
     "digest_of",
     "is_deep",
@@ -138,6 +139,12 @@ def write_whole(path: str | Path, text: str) -> Path:
     return Path(path)
 
 
+def broken_rule(error: pydantic.ValidationError) -> str:
+    """The first rule that a document breaks, and where in it; what stands there stays out."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))))
+
+
 class Strict(pydantic.BaseModel):
     """Fields that are frozen and taken as they are: nothing unknown, nothing converted, no NaN."""
 
@@ -182,6 +189,10 @@ class Sealed(Strict):
             content = plain_json(text)
             digest = content.pop("digest")
             found = cls.model_validate(content)
+        except json.JSONDecodeError as error:
+            raise FileRuleError(f"is no {cls._noun} ({error.msg})", path=path, line=error.lineno) from None
+        except pydantic.ValidationError as error:
+            raise FileRuleError(f"is no {cls._noun} ({broken_rule(error)})", path=path) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FileRuleError(f"is no {cls._noun} ({str(error).splitlines()[0]})", path=path) from None
         if found.digest != digest:

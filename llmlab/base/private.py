@@ -57,10 +57,18 @@ CASES_SHOWN = 5
 Secrets = tuple[tuple[str, str], ...]  # (spelling, name of its variable), longest first
 
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:API_?KEYS?|KEYS?|TOKENS?|SECRETS?|PASSWORDS?|PASSWD|PASS|PASSPHRASE|PAT|AUTH|CREDENTIALS?)(?:_?\d+)?$",
+    r"(?:^|_)(?:KEYS?|TOKENS?|PASS|PASSPHRASE|PAT|AUTH|CREDENTIALS?|DSN|CONN(?:ECTION)?_?STR(?:ING)?|WEBHOOK(?:_URL)?)"
+    r"(?:_?\d+)?$"
+    r"|(?:API_?KEYS?|SECRETS?|PASSWORDS?|PASSWD|MYSQL_PWD|ACCESS_?TOKENS?)"
+    r"(?:_?\d+|_(?!DIR|ENV|FILE|HEADER|LENGTH|MANAGER|NAME|PATH|POLICY|STORE|URL)\w+)?$",
     re.IGNORECASE,
 )
-_IN_AN_ADDRESS = re.compile(r"(?<=://)([^\s/?#:@\"'<>\\]{0,200}):([^\s/?#@\"'<>\\]{1,200})(?=@)")
+_IN_AN_ADDRESS = re.compile(
+    r"(?<=://)(?P<user>[^\s/?#:@\"'<>\\]{0,200}):(?P<password>[^\s/?#@\"'<>\\]{1,200})(?=@)"
+    r"|(?<=[?&])(?P<name>(?i:(?:\w{1,20}[-_])?(?:key|token|sig|signature|secret|password)|apikey))="
+    r"(?P<value>[^\s&#\"'<>\\\[]{1,2000})"
+)
+_IN_A_CONNECTION = re.compile(r"(?i:(?:password|pwd|\w*key|\w*signature|secret))\s*=\s*([^;\s]{1,500})")
 _KEY_LIKE = re.compile(
     r"\b(?:sk|pk|rk|gsk|hf|xai|nvapi|pplx|key|ghp|glpat|AIza|AKIA)[-_]?[A-Za-z0-9*][\w*.-]{7,}"
     r"|(?i:\bbearer\s+)[^\s\"',}]+"
@@ -111,7 +119,11 @@ def scrub(text: str, *, secrets: Secrets | None = None) -> str:
     for spelling, name in secrets_now() if secrets is None else secrets:
         if spelling in text:
             text = text.replace(spelling, f"[{name} removed]")
-    return _IN_AN_ADDRESS.sub("[password removed]", text) if "://" in text else text
+    return _IN_AN_ADDRESS.sub(_without, text) if "://" in text else text
+
+
+def _without(found: re.Match[str]) -> str:
+    return "[password removed]" if found["name"] is None else f"{found['name']}=[key removed]"
 
 
 def holds_secret(text: str) -> str:
@@ -230,11 +242,18 @@ def project_key(folder: Path) -> bytes:
 
 
 def _secret_parts(name: str, value: str) -> Iterator[str]:
+    """The value of a secret variable, and what is secret in any other: passwords and keys of addresses."""
     value = value.strip()
+    is_address = "://" in value
     if name in _REMEMBERED or _SECRET_NAME.search(name):
         yield value
-    for _, password in _IN_AN_ADDRESS.findall(value) if "://" in value else ():
-        yield from {password, unquote(password)}
+        yield from _IN_A_CONNECTION.findall(value) if ";" in value else ()
+        if is_address:  # a webhook's last part, a DSN's first one, and no host
+            parts = re.split(r"[/@]", value.partition("://")[2])
+            yield from (part for part in parts if len(part) >= SHORTEST_START_CHARS and "." not in part)
+    for found in _IN_AN_ADDRESS.finditer(value) if is_address else ():
+        secret = found["password"] or found["value"]
+        yield from {secret, unquote(secret)}
 
 
 def _spellings(secret: str) -> set[str]:

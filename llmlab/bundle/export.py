@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 import pydantic
 
-from llmlab.base.documents import Strict, read_bytes, write_whole
+from llmlab.base.documents import Strict, broken_rule, read_bytes, write_whole
 from llmlab.base.errors import FileRuleError
 from llmlab.bundle.bundle import Bundle
 
@@ -46,9 +46,7 @@ class Exported(Strict):
         try:
             return cls.model_validate_json(read_bytes(path))
         except pydantic.ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise FileRuleError(f"is no export, or was changed: {where} {first['msg']}".strip(), path=path) from None
+            raise FileRuleError(f"is no export, or was changed: {broken_rule(error)}", path=path) from None
 
     def save(self, path: str | Path) -> Path:
         """Write the file: whole, or not at all."""

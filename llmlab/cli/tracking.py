@@ -23,6 +23,7 @@ import click
 from llmlab import tracking
 from llmlab.base.display import plain
 from llmlab.base.errors import StoreError
+from llmlab.base.private import scrub
 from llmlab.base.project import runs_folder
 from llmlab.tracking.store import Store, open_store
 
@@ -42,7 +43,14 @@ def ui(port: int) -> None:
         click.echo(f"The tracking store is a server that runs already: {store.url()}")
         return
     log = runs_folder() / "ui.log"
-    _run_server("ui", _ui_command(store, port), port=port, log=log, say=lambda address: _links(store, address))
+    _run_server(
+        "ui",
+        _ui_command(store, port),
+        port=port,
+        log=log,
+        say=lambda address: _links(store, address),
+        environment={"MLFLOW_BACKEND_STORE_URI": store.uri, "MLFLOW_TRACKING_URI": ""},  # a password stays out of `ps`
+    )
 
 
 @click.command("server")
@@ -89,9 +97,8 @@ def sync() -> None:
 def _ui_command(store: Store, port: int) -> Sequence[str]:
     """The server on the store, one worker: it serves one person."""
     artifacts = [] if store.artifacts is None else ["--default-artifact-root", store.artifacts.as_uri()]
-    places = ["--backend-store-uri", store.uri, *artifacts]
     served = ["--host", HOST, "--port", str(port), "--workers", "1"]
-    return [sys.executable, "-m", "mlflow", "ui", *places, *served]
+    return [sys.executable, "-m", "mlflow", "ui", *artifacts, *served]
 
 
 def _links(store: Store, address: str) -> str:
@@ -101,7 +108,7 @@ def _links(store: Store, address: str) -> str:
         for found in store.client.search_experiments(max_results=50)
         if found.experiment_id != "0"
     ]
-    head = f"MLflow shows {plain(store.uri, None)} at {address}"
+    head = f"MLflow shows {plain(scrub(store.uri), None)} at {address}"
     return "\n".join([head, *runs, f"  registered models: {address}/#/models", "Stop with Ctrl+C."])
 
 

@@ -22,7 +22,7 @@ import pydantic
 
 from llmlab.base.background import run_in_background
 from llmlab.base.display import Chip, Shown
-from llmlab.base.documents import Strict, json_lines, read_bytes, write_whole
+from llmlab.base.documents import Strict, broken_rule, json_lines, read_bytes, write_whole
 from llmlab.base.errors import DataError, FileRuleError, LlmlabError
 from llmlab.base.numbers import counted
 from llmlab.base.private import excerpt, secrets_now
@@ -113,7 +113,7 @@ class Batches(Shown):
         try:
             return cls(folder=Path(folder), files=_Listed.model_validate_json(read_bytes(path)).batches)
         except pydantic.ValidationError as error:
-            raise FileRuleError(f"is no list of batches ({error.error_count()} mistakes)", path=path) from None
+            raise FileRuleError(f"is no list of batches ({broken_rule(error)})", path=path) from None
 
     def _rows(self) -> list[dict[str, object]]:
         return [

@@ -79,6 +79,9 @@ class Store(Shown):
     uri: str
     artifacts: Path | None
 
+    def _rows(self) -> list[dict[str, object]]:
+        return [{"uri": _without_password(self.uri), "artifacts": self.artifacts}]
+
     @property
     def client(self) -> MlflowClient:
         """MLflow's own client on this store; it knows nothing of "active runs"."""

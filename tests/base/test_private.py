@@ -10,17 +10,79 @@ from llmlab.base.private import excerpt, holds_secret, scrub, scrub_frame
 
 @pytest.mark.parametrize(
     "name",
-    ["OPENAI_API_KEY", "HF_TOKEN", "DB_PASSWORD", "CLIENT_SECRET", "TOKEN", "my_apikey", "AWS_SECRET_ACCESS_KEY"],
+    [
+        *("OPENAI_API_KEY", "HF_TOKEN", "DB_PASSWORD", "CLIENT_SECRET", "TOKEN", "my_apikey", "AWS_SECRET_ACCESS_KEY"),
+        *("PGPASSWORD", "OPENAI_API_KEY_PROD", "SENTRY_DSN", "AZURE_STORAGE_CONNECTION_STRING", "SLACK_WEBHOOK_URL"),
+        *(
+            "MYSQL_PWD",
+            "GITHUB_PAT",
+            "API_KEY_2",
+            "SECRET_OF_THE_TEAM",
+            "DB_CONN_STR",
+            "GCP_CREDENTIALS",
+            "ACCESS_TOKEN_EU",
+        ),
+    ],
 )
 def test_the_value_of_a_secret_variable_is_cut_out(name, monkeypatch):
     monkeypatch.setenv(name, "canary-4711")
     assert scrub("the key is canary-4711.") == f"the key is [{name} removed]."
 
 
-@pytest.mark.parametrize("name", ["KEYBOARD", "HOME", "TOKENIZERS_PARALLELISM", "MONKEY_NAME"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "KEYBOARD",
+        "HOME",
+        "PWD",
+        "OLDPWD",
+        "TOKENIZERS_PARALLELISM",
+        "MONKEY_NAME",
+        "API_KEY_FILE",
+        "PASSWORD_STORE_DIR",
+    ],
+)
 def test_other_variables_are_left_alone(name, monkeypatch):
     monkeypatch.setenv(name, "canary-4711")
     assert scrub("canary-4711") == "canary-4711"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "SENTRY_DSN",
+            "https://4f8acanary4711@o1.ingest.sentry.invalid/42",
+            "GET /api?sentry_key=4f8acanary4711 failed",
+        ),
+        ("STORE_CONNECTION_STRING", "Server=db;User=me;Password=canary4711;", "login failed with canary4711"),
+        ("STORE_CONN_STR", "AccountName=a;AccountKey=canary4711kEy==;Suffix=x", "401 for canary4711kEy=="),
+        ("HOOK_WEBHOOK_URL", "https://hooks.invalid/services/T0/B0/canary4711abc", "no_service: B0/canary4711abc"),
+        ("DATABASE_URL", "postgresql://me:canary%3D4711@db.invalid/x", "password is canary=4711"),
+        ("INDEX_URL", "https://search.invalid/v1?api-key=canary4711", "bad key canary4711"),
+    ],
+)
+def test_what_is_secret_inside_a_value_is_cut_out_alone(name, value, said, monkeypatch):
+    """Of a DSN, a connection string, a webhook or an address, also where only that part is repeated."""
+    monkeypatch.setenv(name, value)
+    for text in (said, f"could not reach {value}", json.dumps({"url": value})):
+        assert "4711" not in scrub(text)
+    assert (
+        scrub("see hooks.invalid, db.invalid and search.invalid") == "see hooks.invalid, db.invalid and search.invalid"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "scrubbed"),
+    [
+        ("POST https://x.invalid/v1?api-key=abc123&limit=9", "POST https://x.invalid/v1?api-key=[key removed]&limit=9"),
+        ('"https://x.invalid/?a=1&sig=a%2Fb"', '"https://x.invalid/?a=1&sig=[key removed]"'),
+        ("https://x.invalid/?token=abc", "https://x.invalid/?token=[key removed]"),
+        ("https://x.invalid/?page=3&monkey=abc", "https://x.invalid/?page=3&monkey=abc"),
+    ],
+)
+def test_a_key_in_the_query_of_an_address_is_cut_out_whoever_set_it(text, scrubbed):
+    assert scrub(text) == scrubbed
 
 
 def test_a_short_value_is_a_word_and_stays(monkeypatch):

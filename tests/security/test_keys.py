@@ -22,10 +22,12 @@ from llmlab import registry, tracking
 from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.export import Exported
+from llmlab.cli import tracking as tracking_commands
 from llmlab.clients.base import Generation
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.retry import RetryPolicy
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.tracking.store import Store
 from tests.notebook.notebooks import code, write
 from tests.registry.made import judged
 
@@ -33,6 +35,7 @@ KEY = "canaryA7/Zq+8xT-never-write-this-k3Y9wQ"  # of a variable named like a ke
 NAMED = "canaryB2-known-only-by-the-client-8d7F"  # of a variable that only a client's key_env names
 PASSWORD = "canaryC5-in-an-address-p4Ssw0rd"
 PASTED = "sk-proj-" + "canaryD9aB3xY7qLmZ2kW8vT5nR1"
+QUERY = "canaryE6-in-the-query-of-an-address-w3Rt9"  # of no variable
 SECRETS = (KEY, NAMED, PASSWORD)
 ENVIRONMENT = {
     "SOME_API_KEY": KEY,
@@ -208,6 +211,13 @@ def test_a_pasted_key_that_no_variable_holds_is_flagged_too(project: Path) -> No
         registry.register(bundle(f"{PASTED} {{{{ question }}}}"))
 
 
+def test_the_password_of_the_store_is_in_no_command_line_and_no_repr() -> None:
+    """`ps` shows command lines to everybody on the machine, and a page's line goes into terminals and logs."""
+    store = Store(uri=f"postgresql://me:{PASSWORD}@db.invalid/x", artifacts=None)
+    command = tracking_commands._ui_command(store, 5000)
+    assert PASSWORD not in f"{command} {store!r} {store} {store._repr_html_()}"
+
+
 NOTEBOOK = """
 import os, sys, logging
 print(os.environ["SOME_API_KEY"], os.environ["DATABASE_URL"])
@@ -252,12 +262,15 @@ def test_no_key_is_in_anything_that_a_whole_project_writes(project: Path, secret
         bundle=served.bundle,
         exported_at="2026-01-01T00:00:00+00:00",
     ).save(project / "export.json")
-    path = write(project / "leaky.ipynb", code("token: str = 'x'", "parameters"), code(NOTEBOOK, "report"))
+    parameters = code("token: str = 'x'\nbase_url: str = ''", "parameters")
+    path = write(project / "leaky.ipynb", parameters, code(NOTEBOOK, "report"))
     command = ["-m", "llmlab.cli", "run", str(path), "-p", "token", KEY, "--junit", "j.xml", "--markdown", "m.md"]
+    command += ["-p", "base_url", f"https://models.invalid/v1?api-key={QUERY}"]
     done = subprocess.run([sys.executable, *command], cwd=project, capture_output=True, check=False, timeout=200)
     assert done.returncode == 2, done.stderr
     (project / "said.txt").write_bytes(done.stdout + done.stderr)
     source = path.read_bytes()
     assert leaks(project) == []
+    assert not [path for path in project.rglob("*") if path.is_file() and QUERY.encode() in path.read_bytes()]
     assert source == path.read_bytes()
     assert b"removed]" in (project / "m.md").read_bytes()
