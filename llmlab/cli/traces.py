@@ -1,4 +1,4 @@
-"""`llmlab traces`: the deletion of a person's lines from trace files."""
+"""`llmlab traces`: the figures of trace files, and the deletion of a person's lines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from llmlab.base.numbers import counted
 from llmlab.production.recorder import forget
+from llmlab.production.traces import Traces
 
 __all__ = ["traces"]
 
@@ -15,6 +16,14 @@ __all__ = ["traces"]
 @click.group("traces")
 def traces() -> None:
     """What a service recorded."""
+
+
+@traces.command("figures")
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--by", default="", help="day, hour, service, bundle, arm or another column; by default all together.")
+def figures(paths: tuple[str, ...], by: str) -> None:
+    """Read trace files of any known tool and show what the field watches, each figure with its n."""
+    click.echo(str(Traces.load(paths).figures(by=by or None)))
 
 
 @traces.command("forget")

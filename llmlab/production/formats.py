@@ -1,24 +1,28 @@
-"""What other tools call the fields of a request: one table per format, our field -> (their paths, converter).
+"""What other tools call the fields of a request: the tables of `formats.yaml`, and what their converters do.
 
-A path names the parts of a nested object with `/` between them; a JSON text on the way is read. The first path that
-has a value is taken. Formats of spans are folded into requests by `spans`.
+A JSON text on the way of a path is read. Formats of spans are folded into requests by `reading`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from llmlab.base.project import utc
+from llmlab.base.yamlfile import read_yaml
 
-__all__ = ["FORMATS", "Format", "amount", "asked", "json_text", "moment", "said", "sniffed", "text", "value_at"]
+__all__ = ["Format", "formats", "own_format", "sniffed"]
 
 Field = tuple[tuple[str, ...], Callable[[Any], Any]]
+Unpack = Callable[[Mapping[str, Any]], Iterator[Mapping[str, Any]]]
+What = Literal["requests", "spans", "signals"]
+TABLES = Path(__file__).with_name("formats.yaml")
 LONGEST_NUMBER_CHARS = 40
 DEEPEST = 12
 _WRAPPINGS = (
@@ -41,9 +45,9 @@ class Format:
 
     name: str
     sign: tuple[str, ...]
-    what: Literal["requests", "spans", "signals"]
+    what: What
     fields: Mapping[str, Field]
-    unpack: Callable[[Mapping[str, Any]], Iterator[Mapping[str, Any]]] = lambda row: iter((row,))
+    unpack: Unpack = lambda row: iter((row,))
 
     def read(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Our fields of an object, and the names of those whose value could not be understood."""
@@ -53,9 +57,10 @@ class Format:
                 if (value := value_at(row, path)) is None:
                     continue
                 try:
-                    read[name] = convert(value)
-                    break
-                except (ValueError, TypeError, OverflowError):
+                    if (converted := convert(value)) is not None:
+                        read[name] = converted
+                        break
+                except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
                     wrong.append(name)
         return read, wrong
 
@@ -70,7 +75,7 @@ def value_at(value: Any, path: str) -> Any:
             value = value[int(part)]
         else:
             return None
-    return None if value in ("", [], {}) or value != value else value
+    return None if value in ("", {}) or value != value else value
 
 
 def _opened(value: Any) -> Any:
@@ -104,10 +109,6 @@ def amount(value: Any) -> float:
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return float(value.strip().lower() == "true")
     return float(value)
-
-
-def _ms(value: Any) -> float:
-    return amount(value) / 1000
 
 
 def moment(value: Any) -> datetime:
@@ -148,13 +149,13 @@ def said(value: Any, depth: int = 0) -> str:
     return "" if value is None else str(value)
 
 
-def conversation(value: Any) -> str:
-    """Messages as a JSON list of {"role", "content"}; ValueError where there are none."""
+def conversation(value: Any) -> str | None:
+    """Messages as a JSON list of {"role", "content"}; None where there are none."""
     value = _opened(value)
     value = value.get("messages") if isinstance(value, Mapping) else value
     value = value[0] if isinstance(value, list) and value and isinstance(value[0], list) else value
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
-        raise ValueError("no messages")
+        return None
     inner = [one["message"] if isinstance(one.get("message"), Mapping) else one for one in value]
     told = [
         {
@@ -169,14 +170,8 @@ def conversation(value: Any) -> str:
 def asked(value: Any) -> str:
     """Inputs as a JSON object: what is one stays, of messages the last of the user is the question."""
     value = _opened(value)
-    try:
-        users = [
-            one["content"]
-            for one in json.loads(conversation(value))
-            if one["role"] in ("user", "human", "HumanMessage")
-        ]
-    except ValueError:
-        users = []
+    told = json.loads(conversation(value) or "[]")
+    users = [one["content"] for one in told if one["role"] in ("user", "human", "HumanMessage")]
     if users:
         value = {"question": users[-1]}
     elif not isinstance(value, Mapping):
@@ -184,7 +179,7 @@ def asked(value: Any) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)
 
 
-def _succeeded(value: Any) -> str:
+def _status(value: Any) -> str:
     """The status of an answer: by a word, or by a code of HTTP."""
     word = str(value).lower()
     if word.isdigit():
@@ -192,8 +187,11 @@ def _succeeded(value: Any) -> str:
     return {"success": "ok", "failure": "error", "ok": "ok", "completed": "ok"}.get(word, word)
 
 
-def _failed_code(value: Any) -> str:
-    return str(value) if not str(value).isdigit() or int(value) >= 400 else ""
+def _kind(value: Any) -> str:
+    """What a span is of, in one word for all conventions: llm, retriever, tool, guardrail, ..."""
+    word = str(value).lower()
+    llm = ("chat", "text_completion", "generate_content", "chat_model", "generation", "completion", "llm")
+    return "llm" if word in llm else {"retrieval": "retriever", "execute_tool": "tool"}.get(word, word)
 
 
 def _guards(value: Any) -> list[str]:
@@ -232,96 +230,232 @@ def documents(value: Any) -> list[dict[str, Any]]:
     return found
 
 
-_OWN: dict[str, Field] = {
-    "time": (("time",), moment),
-    **{
-        name: ((name,), text)
-        for name in (
-            *("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "status", "error"),
-            *("error_code", "served_model", "text"),
-        )
-    },
-    "inputs": (("inputs",), asked),
-    **{name: ((name,), json_text) for name in ("messages", "tool_calls", "steps")},
-    **{
-        name: ((name,), amount)
-        for name in (
-            *("attempts", "latency_s", "first_token_s", "cost_usd", "prompt_tokens", "completion_tokens"),
-            *("cached_tokens", "context_tokens", "fallback"),
-        )
-    },
-    "guards": (("guards",), _guards),
-    "retrieved": (("retrieved",), documents),
-    "signals": (("signals",), lambda value: _opened(value)),
-}
-_LITELLM: dict[str, Field] = {
-    "request_id": (("id", "litellm_call_id", "trace_id"), text),
-    "time": (("startTime",), moment),
-    "end": (("endTime",), moment),
-    "first_token_at": (("completionStartTime",), moment),
-    "latency_s": (("response_time",), amount),
-    "status": (("status",), _succeeded),
-    "error": (("error_str", "error_information/error_message"), text),
-    "error_code": (("error_information/error_code", "error_information/error_class"), text),
-    "attempts": (("metadata/attempted_retries",), lambda value: 1 + amount(value)),
-    "fallback": (("metadata/attempted_fallbacks",), lambda value: float(amount(value) > 0)),
-    "served_model": (("model",), text),
-    "text": (("response",), said),
-    "inputs": (("messages",), asked),
-    "messages": (("messages",), conversation),
-    "tool_calls": (("response/choices/0/message/tool_calls",), json_text),
-    "prompt_tokens": (("prompt_tokens",), amount),
-    "completion_tokens": (("completion_tokens",), amount),
-    "cached_tokens": (
-        (
-            "metadata/usage_object/prompt_tokens_details/cached_tokens",
-            "metadata/usage_object/cache_read_input_tokens",
-        ),
-        amount,
-    ),
-    "cost_usd": (("response_cost",), amount),
-    "unit_id": (("end_user", "metadata/user_api_key_end_user_id", "metadata/user_api_key_user_id"), text),
-    "session_id": (("session_id", "metadata/session_id", "trace_id"), text),
-    "service": (("metadata/service", "model_group"), text),
-    "guards": (("guardrail_information",), _guards),
-}
-_HELICONE: dict[str, Field] = {
-    "request_id": (("request_id",), text),
-    "time": (("request_created_at",), moment),
-    "latency_s": (("delay_ms",), _ms),
-    "first_token_s": (("time_to_first_token",), _ms),
-    "status": (("response_status",), _succeeded),
-    "error_code": (("response_status",), _failed_code),
-    "error": (("response_body/error/message", "response_body/error"), text),
-    "served_model": (("response_model", "request_model"), text),
-    "text": (("response_body",), said),
-    "inputs": (("request_body",), asked),
-    "messages": (("request_body",), conversation),
-    "tool_calls": (("response_body/choices/0/message/tool_calls",), json_text),
-    "prompt_tokens": (("prompt_tokens",), amount),
-    "completion_tokens": (("completion_tokens",), amount),
-    "cached_tokens": (("prompt_cache_read_tokens",), amount),
-    "cost_usd": (("cost", "costUSD", "cost_usd"), amount),
-    "unit_id": (("request_user_id",), text),
-    "session_id": (("request_properties/Helicone-Session-Id",), text),
-    "bundle": (("prompt_version",), text),
-    "signals.thumbs": (("feedback_rating",), amount),
-    "signals": (("scores",), lambda value: _opened(value)),
-}
+def tree(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes with dots in their names as nested objects; numbered parts as lists.
 
-FORMATS = (
-    Format(name="LiteLLM", sign=("call_type", "startTime"), what="requests", fields=_LITELLM),
-    Format(name="Helicone", sign=("request_created_at",), what="requests", fields=_HELICONE),
-    Format(name="llmlab", sign=("request_id",), what="requests", fields=_OWN),
+    >>> tree({"a.b": 1, "m.0.role": "user", "m.1.role": "tool"})
+    {'a': {'b': 1}, 'm': [{'role': 'user'}, {'role': 'tool'}]}
+    """
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *outer, last = str(name).split(".")[:DEEPEST]
+        place = nested
+        for part in outer:
+            there = place.setdefault(part, {})
+            if not isinstance(there, dict):
+                there = place[part] = {"": there}
+            place = there
+        value = tree(value) if isinstance(value, Mapping) else value
+        if isinstance(value, list):
+            value = [tree(one) if isinstance(one, Mapping) else one for one in value]
+        there = place.get(last)
+        if isinstance(there, dict):
+            there |= value if isinstance(value, dict) else {"": value}
+        else:
+            place[last] = value
+    listed: dict[str, Any] = _listed(nested)
+    return listed
+
+
+def _listed(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    parts = {name: _listed(part) for name, part in value.items()}
+    if parts and all(name.isdigit() for name in parts):
+        return [parts[name] for name in sorted(parts, key=int)]
+    return parts
+
+
+def _otlp(line: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The spans of a line of OTLP as JSON."""
+    for group in line.get("resourceSpans") or ():
+        resource = tree(_attributes((group.get("resource") or {}).get("attributes")))
+        for scope in group.get("scopeSpans") or group.get("instrumentationLibrarySpans") or ():
+            for span in scope.get("spans") or ():
+                status = span.get("status") or {}
+                events = [(e.get("name"), _attributes(e.get("attributes"))) for e in span.get("events") or ()]
+                yield {
+                    "trace_id": span.get("traceId"),
+                    "span_id": span.get("spanId"),
+                    "parent_id": span.get("parentSpanId"),
+                    "name": span.get("name"),
+                    "start": span.get("startTimeUnixNano"),
+                    "end": span.get("endTimeUnixNano"),
+                    "failed": status.get("code") in (2, "2", "STATUS_CODE_ERROR") or None,
+                    "message": status.get("message"),
+                    "resource": resource,
+                    **_with_events(_attributes(span.get("attributes")), events),
+                }
+
+
+def _attributes(listed: Any) -> dict[str, Any]:
+    return {one["key"]: _any_value(one.get("value") or {}) for one in listed or () if "key" in one}
+
+
+def _any_value(value: Mapping[str, Any]) -> Any:
+    """A value of OTLP, whose type is its name; whole numbers come as texts."""
+    for kind, held in value.items():
+        if kind == "arrayValue":
+            return [_any_value(one) for one in held.get("values") or ()]
+        if kind == "kvlistValue":
+            return _attributes(held.get("values"))
+        return int(held) if kind == "intValue" else held
+    return None
+
+
+def _span_json(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A span as OpenTelemetry's SDK, OpenInference's exporters and Phoenix write it, nested or as columns."""
+    row = {**row, **tree({k: v for k, v in row.items() if "." in str(k)})}
+    status, context = row.get("status"), row.get("context") or {}
+    code = status.get("status_code") if isinstance(status, Mapping) else row.get("status_code")
+    attributes = row.get("attributes") or {}
+    events = [(e.get("name"), e.get("attributes") or {}) for e in _opened(row.get("events")) or ()]
+    yield {
+        **{name: _hex(context.get(name)) for name in ("trace_id", "span_id")},
+        "parent_id": _hex(row.get("parent_id")),
+        "name": row.get("name"),
+        "start": row.get("start_time"),
+        "end": row.get("end_time"),
+        "failed": str(code).upper().endswith("ERROR") or None,
+        "message": status.get("description") if isinstance(status, Mapping) else row.get("status_message"),
+        "resource": tree((row.get("resource") or {}).get("attributes") or {}),
+        **_with_events(attributes, events),
+    }
+
+
+def _hex(name: Any) -> Any:
+    return name.removeprefix("0x") if isinstance(name, str) else name
+
+
+def _with_events(attributes: Mapping[str, Any], events: Sequence[tuple[Any, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Attributes as a tree `a`, with the messages and the scores that conventions put into events."""
+    sent: list[Any] = []
+    answered: list[Any] = []
+    signals: dict[str, Any] = {}
+    more: dict[str, Any] = {}
+    for name, held in events:
+        if name == "gen_ai.client.inference.operation.details":
+            more |= held
+        elif name == "gen_ai.choice":
+            answered.append(_opened(held.get("message") or held.get("content") or ""))
+        elif name == "gen_ai.content.prompt":
+            sent.append({"role": "user", "content": held.get("gen_ai.prompt")})
+        elif name == "gen_ai.content.completion":
+            answered.append(held.get("gen_ai.completion"))
+        elif name == "gen_ai.evaluation.result" and "gen_ai.evaluation.score.value" in held:
+            signals[str(held.get("gen_ai.evaluation.name"))] = held["gen_ai.evaluation.score.value"]
+        elif str(name).startswith("gen_ai.") and str(name).endswith(".message"):
+            sent.append({"role": str(name).split(".")[1], "content": _opened(held.get("content"))})
+        elif name == "exception":
+            more.setdefault("error.type", held.get("exception.type"))
+    found = tree({**more, **attributes})
+    if sent or answered:
+        messages = found.setdefault("gen_ai", {})
+        if sent:
+            messages.setdefault("input", {}).setdefault("messages", sent)
+        if answered:
+            messages.setdefault("output", {}).setdefault("messages", answered)
+    return {"a": found, "signals": signals or None}
+
+
+def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The spans of a trace as MLflow's `Trace.to_dict` gives it; user, session, feedback and tags are its root's."""
+    about = trace.get("info") or {}
+    meta = {**(about.get("trace_metadata") or about.get("request_metadata") or {}), **(about.get("tags") or {})}
+    kept = {name: meta[name] for name in ("mlflow.trace.user", "mlflow.trace.session") if name in meta}
+    kept |= {name: meta[name] for name in ("llmlab.arm", "llmlab.bundle") if name in meta}
+    signals = {}
+    for one in about.get("assessments") or ():
+        value = (one.get("feedback") or {}).get("value")
+        if isinstance(value, (bool, int, float)) and one.get("valid", True):
+            signals[str(one.get("assessment_name") or one.get("name"))] = value
+    for span in (trace.get("data") or {}).get("spans") or ():
+        root = not span.get("parent_span_id") and not span.get("parent_id")
+        status = span.get("status") or {}
+        code = status.get("code") if isinstance(status, Mapping) else span.get("status_code")
+        held = {name: _opened(value) for name, value in (span.get("attributes") or {}).items()}
+        held = {name: json.loads(v) if isinstance(v, str) and v[:1] == '"' else v for name, v in held.items()}
+        yield {
+            "trace_id": about.get("client_request_id") or about.get("trace_id") or about.get("request_id"),
+            "span_id": span.get("span_id") or (span.get("context") or {}).get("span_id"),
+            "parent_id": span.get("parent_span_id") or span.get("parent_id"),
+            "name": span.get("name"),
+            "start": span.get("start_time_unix_nano") or span.get("start_time"),
+            "end": span.get("end_time_unix_nano") or span.get("end_time"),
+            "failed": str(code).upper().endswith("ERROR") or None,
+            "message": status.get("message") if isinstance(status, Mapping) else span.get("status_message"),
+            "a": _mlflow_documents(tree({**held, **(kept if root else {})})),
+            "signals": signals if root else None,
+        }
+
+
+def _mlflow_documents(found: dict[str, Any]) -> dict[str, Any]:
+    """A retriever's outputs are its documents."""
+    mlflow = found.get("mlflow", {})
+    if str(mlflow.get("spanType")).upper() == "RETRIEVER":
+        found["documents"] = mlflow.get("spanOutputs")
+    return found
+
+
+_CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
+    "text": text,
+    "json": json_text,
+    "amount": amount,
+    "milliseconds": lambda value: amount(value) / 1000,
+    "moment": moment,
+    "answer": said,
+    "inputs": asked,
+    "messages": conversation,
+    "documents": documents,
+    "guards": _guards,
+    "kind": _kind,
+    "status": _status,
+    "code": lambda value: str(value) if not str(value).isdigit() or int(value) >= 400 else "",
+    "flag": bool,
+    "error_level": lambda value: value == "ERROR",
+    "retries": lambda value: 1 + amount(value),
+    "any": lambda value: float(amount(value) > 0),
+    "object": _opened,
+    "averages": lambda value: {name: one["avg"] for name, one in _opened(value).items()},
+}
+_SPANS: tuple[tuple[str, tuple[str, ...], Unpack], ...] = (
+    ("OTLP", ("resourceSpans",), _otlp),
+    ("MLflow", ("info", "data"), _mlflow),
+    ("Phoenix", ("context.trace_id",), _span_json),
+    ("OpenTelemetry", ("context", "attributes"), _span_json),
+)
+_OTHERS: tuple[tuple[str, What, tuple[str, ...]], ...] = (
+    ("LangSmith", "spans", ("run_type",)),
+    ("LangSmith feedback", "signals", ("run_id", "key", "score")),
+    ("Langfuse scores", "signals", ("data_type", "value", "name")),
+    ("Langfuse scores", "signals", ("dataType", "value", "name")),
+    ("LiteLLM", "requests", ("call_type", "startTime")),
+    ("Langfuse", "spans", ("id", "type", "start_time")),
+    ("Langfuse", "spans", ("id", "type", "startTime")),
+    ("Helicone", "requests", ("request_created_at",)),
+    ("llmlab", "requests", ("request_id",)),
 )
 
 
 @cache
+def formats() -> tuple[Format, ...]:
+    """All that are known, in the order in which an object is tried; our own is the last."""
+    tables, _ = read_yaml(TABLES)
+    fields = {
+        name: {field: (tuple(paths), _CONVERTERS[convert]) for field, (convert, *paths) in table.items()}
+        for name, table in tables.items()
+    }
+    spans = (
+        Format(name=n, sign=sign, what="spans", fields=fields["spans"], unpack=unpack) for n, sign, unpack in _SPANS
+    )
+    return (*spans, *(Format(name=n, sign=sign, what=what, fields=fields[n]) for n, what, sign in _OTHERS))
+
+
 def own_format() -> Format:
     """The format of our own lines."""
-    return FORMATS[-1]
+    return formats()[-1]
 
 
 def sniffed(row: Mapping[str, Any]) -> Format | None:
     """The format that an object is of, None for none that is known."""
-    return next((one for one in FORMATS if all(name in row for name in one.sign)), None)
+    return next((one for one in formats() if all(name in row for name in one.sign)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,14 +16,13 @@ from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.project import located
 from llmlab.base.tables import read_csv
-from llmlab.production.formats import FORMATS, Format, own_format, sniffed
+from llmlab.production.formats import Format, formats, own_format, sniffed
 from llmlab.production.lines import SIGNAL, Problems, blocks, gathered, objects, schema, settled, table_of
-from llmlab.production.spans import folded
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["from_files", "from_objects", "from_table"]
+__all__ = ["folded", "from_files", "from_objects", "from_table"]
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv")
 ROWS_AT_ONCE = 10_000
@@ -33,27 +33,27 @@ Placed = tuple[int, int, Mapping[str, Any]]  # file, line, object
 def from_files(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Rows, str]:
     """The frame of all files, what was wrong, and how they were read."""
     files = _listed(paths)
-    problems, formats, tables = Problems(), Counter[str](), []
+    problems, kinds, tables = Problems(), Counter[str](), []
     foreign: list[tuple[Format, Placed]] = []
     for number, path in enumerate(files):
         kind, read = _opened(path, number, problems)
         if kind is None:
             problems.add("file with nothing in it", [path.name])
             continue
-        formats[kind.name] += 1
+        kinds[kind.name] += 1
         if isinstance(read, list):
             tables += read
         else:
             foreign += [(kind, placed) for placed in read]
     names = [path.name for path in files]
     tables += _tables(foreign, names, problems)
-    told = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in formats.items())
+    told = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in kinds.items())
     return settled(tables, files=names, problems=problems), problems.rows(), f"read as {told}"
 
 
 def from_objects(rows: Iterable[Mapping[str, Any]], *, name: str) -> tuple[pd.DataFrame, Rows]:
     """The frame of objects of one tool that come from elsewhere than a file."""
-    problems, kind = Problems(), next(one for one in FORMATS if one.name == name)
+    problems, kind = Problems(), next(one for one in formats() if one.name == name)
     placed = ((kind, (0, number, row)) for number, row in enumerate(rows, start=1))
     return settled(_tables(placed, [name], problems), files=[name], problems=problems), problems.rows()
 
@@ -118,7 +118,7 @@ def _opened(path: Path, number: int, problems: Problems) -> tuple[Format | None,
 def _known(first: Mapping[str, Any], path: Path) -> Format:
     if (kind := sniffed(first)) is None:
         names = ", ".join(sorted(map(str, first))[:12])
-        known = ", ".join(dict.fromkeys(one.name for one in FORMATS))
+        known = ", ".join(dict.fromkeys(one.name for one in formats()))
         raise FileRuleError(
             f"is of no format that is known ({known}); its first object has {names}. "
             "Read it with pandas, and name its columns: ll.Traces.from_frame(df, mapping={...})",
@@ -192,11 +192,17 @@ def _tables(found: Iterable[tuple[Format, Placed]], files: Sequence[str], proble
     rows: list[dict[str, Any]] = []
     spans: list[dict[str, Any]] = []
     for kind, (file, line, row) in found:
-        for part in kind.unpack(row):
+        try:
+            parts = list(kind.unpack(row))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            problems.add(f"object that is not as {kind.name} writes it", [f"{files[file]}:{line}"])
+            continue
+        for part in parts:
             read, wrong = kind.read(part)
             flat = {k: v for k, v in row.items() if str(k).startswith(SIGNAL)} if kind is own_format() else {}
-            read = _with_flat_signals(read, wrong, problems, flat)
-            read |= {"file": file, "line": line}
+            if kind.what == "signals" and "name" in read and "value" in read:
+                read = {"request_id": read.get("request_id", ""), f"{SIGNAL}{read['name']}": read["value"]}
+            read = _with_flat_signals(read, wrong, problems, flat) | {"file": file, "line": line}
             (spans if kind.what == "spans" else rows).append(read)
         if len(rows) >= ROWS_AT_ONCE:
             yield table_of([_finished(one) for one in rows])
@@ -212,10 +218,106 @@ def _finished(row: dict[str, Any]) -> dict[str, Any]:
     start, end, first = row.get("time"), row.pop("end", None), row.pop("first_token_at", None)
     if start and end and "latency_s" not in row:
         row["latency_s"] = (end - start).total_seconds()
-    if start and first and "first_token_s" not in row and first > start:
+    if start and first and "first_token_s" not in row and start < first and first != end:  # else it was no stream
         row["first_token_s"] = (first - start).total_seconds()
     if "time" in row and "status" not in row:
         row["status"] = "error" if row.get("error") else "ok"
     if row.get("status") == "ok" and not row.get("text", "?").strip() and not row.get("tool_calls"):
         row["status"] = "empty"
     return row
+
+
+def folded(spans: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Spans as one request per trace, and how many belong to none or have no time.
+
+    The root is the request: when, what was asked and answered, how long. Calls of a model are its steps, whose tokens
+    and costs add up (those that contain others are left to them); retrievers say what was retrieved, and failed calls
+    below the root are attempts.
+    """
+    traces: dict[str, list[dict[str, Any]]] = {}
+    lost = 0
+    for span in spans:
+        if span.get("trace_id") and span.get("time"):
+            traces.setdefault(span["trace_id"], []).append(span)
+        else:
+            lost += 1
+    return [_request(trace_id, some) for trace_id, some in traces.items()], lost
+
+
+def _request(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
+    spans = sorted({one.get("span_id", id(one)): one for one in spans}.values(), key=lambda one: one["time"])
+    ids = {one.get("span_id") for one in spans}
+    root = next((one for one in spans if one.get("parent_id") not in ids), spans[0])
+    models = [one for one in spans if one.get("kind") == "llm"]
+    outer = {_above(one, spans, models) for one in models}
+    models = [one for one in models if one.get("span_id") not in outer] or [root]
+    last = models[-1]
+    made = {name: value for one in reversed(spans) for name, value in one.items() if name in _OF_ANY}
+    made |= {name: value for one in spans for name, value in one.items() if name.startswith(SIGNAL)}
+    made |= {name: root[name] for name in _OF_ROOT if name in root}
+    for name in ("inputs", "messages", "text", "tool_calls", "served_model"):
+        found = [one[name] for one in ((root, last) if name in ("inputs", "text") else (last, root)) if name in one]
+        made |= {name: found[0]} if found else {}
+    for name in _ADDED:
+        amounts = [one.get(name) for one in models]
+        if all(value is None for value in amounts) and name in root:
+            amounts = [root[name]]
+        if (known := [value for value in amounts if value is not None]) and (name != "cost_usd" or None not in amounts):
+            made[name] = sum(known)
+    if (first := _first_token(last, root)) is not None:
+        made["first_token_s"] = first
+    retrievers = [one for one in spans if one.get("kind") == "retriever"]
+    documents = {one["id"]: one for span in retrievers for one in span.get("retrieved", ())}
+    below = [one for one in spans if one is not root]
+    failed = [one for one in spans if one.get("failed")]
+    told = next((one for one in (root, *failed) if one.get("error") or one.get("error_code")), {})
+    if root.get("failed"):
+        made |= {"status": "error", "error": told.get("error", "failed"), "error_code": told.get("error_code", "")}
+    fired = [one["name"] for one in below if one.get("kind") == "guardrail" and _fired(one)]
+    return {
+        **made,
+        "request_id": trace_id,
+        "attempts": 1 + sum(bool(one.get("failed")) for one in models if one is not root),
+        "steps": json.dumps([_step(one) for one in below]),
+        **({"retrieved": list(documents.values())} if retrievers else {}),
+        **({"guards": fired} if fired else {}),
+    }
+
+
+_OF_ROOT = ("time", "end", "file", "line", "unit_id", "session_id", "service", "bundle", "arm")
+_OF_ANY = ("unit_id", "session_id", "service", "bundle", "arm")
+_ADDED = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")
+_FIRED = ("fail", "block", "flagged", "intervened", "reject", "denied")
+
+
+def _above(span: Mapping[str, Any], spans: Sequence[Mapping[str, Any]], models: Sequence[Mapping[str, Any]]) -> Any:
+    """The id of the nearest call of a model that a span lies in, None for none."""
+    by_id, calls = {one.get("span_id"): one for one in spans}, {one.get("span_id") for one in models}
+    seen = set()
+    while (parent := span.get("parent_id")) in by_id and parent not in seen:
+        if parent in calls:
+            return parent
+        seen.add(parent)
+        span = by_id[parent]
+    return None
+
+
+def _first_token(last: Mapping[str, Any], root: Mapping[str, Any]) -> float | None:
+    """Seconds from the request's begin to the first token of its last answer."""
+    if (moment := last.get("first_token_at", root.get("first_token_at"))) is not None:
+        return max(float((moment - root["time"]).total_seconds()), 0.0)
+    if (seconds := last.get("first_token_s")) is not None:
+        return float((last["time"] - root["time"]).total_seconds()) + float(seconds)
+    return None
+
+
+def _fired(span: Mapping[str, Any]) -> bool:
+    return bool(span.get("failed")) or any(word in str(span.get("text", "")).lower() for word in _FIRED)
+
+
+def _step(span: Mapping[str, Any]) -> dict[str, Any]:
+    took = (span["end"] - span["time"]).total_seconds() if span.get("end") else None
+    kept = {
+        name: span[name] for name in ("name", "kind", "prompt_tokens", "completion_tokens", "error") if name in span
+    }
+    return {**kept, "latency_s": took, "output": span.get("text", "")}

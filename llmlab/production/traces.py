@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -20,8 +20,10 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.base.project import aware
 from llmlab.clients.base import Generation, Usage
+from llmlab.production.figures import Figures, figures_of
 from llmlab.production.lines import SIGNAL, with_signals
-from llmlab.production.reading import from_files, from_table
+from llmlab.production.reading import from_files, from_objects, from_table
+from llmlab.tracking.reports import read_traces
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,6 +131,16 @@ class Traces(Shown):
         made, problems = from_table(frame, dict(mapping or {}))
         return cls(frame=made, problems=problems, source="read from a table")
 
+    @classmethod
+    def from_mlflow(cls, experiment: str, *, root: Path | None = None) -> Self:
+        """The requests that live as traces in an experiment of MLflow, whole: its short form cuts texts.
+
+        Raises:
+            StoreError: the store cannot be read, or has no such experiment.
+        """
+        frame, problems = from_objects(read_traces(experiment, root=root), name="MLflow")
+        return cls(frame=frame, problems=problems, source=f"read from MLflow's experiment {experiment}")
+
     def with_signals(self, frame: pd.DataFrame, *, on: str = "request_id") -> Self:
         """The traces with signals that came later: every other column of the table is one, NaN = nothing said.
 
@@ -152,6 +164,27 @@ class Traces(Shown):
         times = self.frame["time"]
         chosen = (times >= aware(start)) & (times < aware(end))
         return replace(self, frame=self.frame[chosen].reset_index(drop=True))
+
+    def figures(
+        self,
+        by: str | None = None,
+        *,
+        maturity: Mapping[str, timedelta] | None = None,
+        now: datetime | None = None,
+    ) -> Figures:
+        """What the field watches, as one table with the n of each figure.
+
+        Args:
+            by: hour, day (in UTC), service, bundle, arm, model or another column of the frame; None = all together.
+            maturity: signal -> age from which its silence counts; younger requests are left out of it, and counted.
+            now: the moment that ages are reckoned to (with its time zone), by default this one.
+
+        Raises:
+            DataError: no requests, no such column or signal, or more than 1,000 groups.
+        """
+        wrong = sum(int(str(row["count"])) for row in self.problems.rows)
+        moment = None if now is None else aware(now)
+        return figures_of(self.frame, by=by, maturity=maturity, now=moment, problems=wrong)
 
     def __len__(self) -> int:
         return len(self.frame)

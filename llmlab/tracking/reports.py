@@ -8,19 +8,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llmlab.base.display import Shown, markdown
+from llmlab.base.errors import StoreError
 from llmlab.base.private import scrub
 from llmlab.base.project import who
 from llmlab.tracking.runs import DESCRIPTION, LONGEST_NOTE_CHARS, log_figures, mlflow_name
 from llmlab.tracking.spool import Picture
-from llmlab.tracking.store import COMPLETION_TAG, link, open_store, reported
+from llmlab.tracking.store import COMPLETION_TAG, link, open_store, pages, reported
 
-__all__ = ["LoggedReport", "log_feedback", "log_report"]
+__all__ = ["LoggedReport", "log_feedback", "log_report", "read_traces"]
 
 TABLE_FILE = "table.json"
 
@@ -107,6 +109,17 @@ def log_feedback(
             client.log_assessment(trace_id, Feedback(name=name, value=value, source=by))
         logged += 1
     return logged, elsewhere
+
+
+def read_traces(experiment: str, *, root: Path | None = None) -> Iterator[Mapping[str, Any]]:
+    """Every trace of an experiment with its spans, as MLflow's `Trace.to_dict` gives it; StoreError without one."""
+    store = open_store(root)
+    with reported(f"the traces of {experiment!r} cannot be read"):
+        found = store.client.get_experiment_by_name(experiment)
+        if found is None:
+            raise StoreError(f"the tracking store has no experiment {experiment!r}")
+        search = partial(store.client.search_traces, locations=[found.experiment_id], include_spans=True)
+        yield from (trace.to_dict() for trace in pages(lambda token: search(page_token=token)))
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:

@@ -1,0 +1,269 @@
+"""What the field watches, as one table: traffic, errors, times, tokens, money, checks, feedback, each with its n.
+
+A figure of nothing is missing, never zero; a percentile needs so many requests that one lies beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from llmlab.base.display import Shown
+from llmlab.base.errors import DataError
+from llmlab.base.numbers import counted, number
+from llmlab.production.lines import SIGNAL
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Figure", "Figures", "figures_of"]
+
+GROUPS_AT_MOST = 1000
+GROUPS_SHOWN, CODES_SHOWN = 7, 20
+DAY = timedelta(days=1)
+FAILED = ("error", "timeout")
+NEW_CODE = "error codes not seen before the last day"
+_SUCCESS = ("conversion", "success", "task_success", "resolved")
+_PERIODS = {"hour": "h", "day": "D"}
+_COLUMNS = {"unit": "unit_id", "session": "session_id", "model": "served_model"}
+
+
+class Figure(NamedTuple):
+    """A number of a group with what it is over; None where nothing is known."""
+
+    name: str
+    value: float | None
+    n: int
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Figures(Shown):
+    """Figures of production by group.
+
+    Attributes:
+        by: what the groups are of, "" = all together.
+        groups: (name, its figures), times in order.
+        new_codes: error codes that the last day brought, with their number.
+        young: signal -> requests left out because they are younger than its maturity.
+        problems: how much was wrong with what was read.
+    """
+
+    by: str
+    groups: tuple[tuple[str, tuple[Figure, ...]], ...]
+    new_codes: Mapping[str, int]
+    young: Mapping[str, int]
+    problems: int = 0
+
+    def __getitem__(self, name: str) -> Figure:
+        """The figure of this name, of the last group."""
+        return next(figure for figure in self.groups[-1][1] if figure.name == name)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per group and figure: by, figure, value, n, unit."""
+        import pandas as pd
+
+        rows = [(group, *figure) for group, figures in self.groups for figure in figures]
+        return pd.DataFrame(rows, columns=["by", "figure", "value", "n", "unit"])
+
+    def _rows(self) -> list[dict[str, object]]:
+        shown = self.groups[-GROUPS_SHOWN:]
+        if not self.by:
+            return [{"figure": f.name, "value": f.value, "unit": f.unit, "n": f.n} for f in shown[0][1]]
+        names = dict.fromkeys((figure.name, figure.unit) for _, figures in shown for figure in figures)
+        held = {group: {figure.name: figure for figure in figures} for group, figures in shown}
+        return [
+            {"figure": name, "unit": unit, **{group: _cell(held[group].get(name)) for group, _ in shown}}
+            for name, unit in names
+        ]
+
+    def _sentence(self) -> str:
+        last = {figure.name: figure for figure in self.groups[-1][1]}
+        requests, errors = last["requests"], last["error rate"]
+        where = f"{self.groups[-1][0]}: " if self.by else ""
+        said = [f"{where}{counted(requests.n, 'request')}, {number((errors.value or 0) * 100)}% of them failed."]
+        if self.new_codes:
+            told = ", ".join(f"{code} ({count:,})" for code, count in self.new_codes.items())
+            said.append(f"{NEW_CODE[0].upper()}{NEW_CODE[1:]}: {told}.")
+        said += [
+            f"{name}: {counted(n, 'request')} younger than its maturity left out." for name, n in self.young.items()
+        ]
+        if len(self.groups) > GROUPS_SHOWN:
+            said.append(f"The last {GROUPS_SHOWN} of {len(self.groups):,}; to_frame() has all.")
+        if self.problems:
+            said.append(f"{counted(self.problems, 'line')} of the files had problems (`traces.problems`).")
+        return " ".join(said)
+
+
+def figures_of(
+    frame: pd.DataFrame,
+    *,
+    by: str | None = None,
+    maturity: Mapping[str, timedelta] | None = None,
+    now: datetime | None = None,
+    problems: int = 0,
+) -> Figures:
+    """The figures of a frame of requests; `Traces.figures` documents it."""
+    if not len(frame):
+        raise DataError("no request is there to make figures of")
+    moment = datetime.now(UTC) if now is None else now
+    frame = frame.assign(error_code=_codes(frame))
+    young: dict[str, int] = {}
+    for name, age in (maturity or {}).items():
+        column = f"{SIGNAL}{name}"
+        if column not in frame:
+            raise DataError(f"no signal {name!r} is there (there are: {', '.join(_signals(frame)) or 'none'})")
+        fresh = (frame["time"] > moment - age).to_numpy()
+        young[name] = int(fresh.sum())
+        frame[column] = np.where(fresh, np.nan, frame[column])
+        frame[f"_mature.{name}"] = ~fresh
+    codes = frame["error_code"][frame["error_code"] != ""].value_counts()
+    groups = tuple((name, tuple(_figures(part, list(codes.index[:CODES_SHOWN])))) for name, part in _groups(frame, by))
+    return Figures(
+        by=by or "",
+        groups=groups,
+        new_codes=_new_codes(frame),
+        young={name: n for name, n in young.items() if n},
+        problems=problems,
+    )
+
+
+def _groups(frame: pd.DataFrame, by: str | None) -> Iterator[tuple[str, pd.DataFrame]]:
+    if by is None:
+        return iter((("all", frame),))
+    if by in _PERIODS:
+        times = frame["time"].dt.floor(_PERIODS[by]).dt.strftime("%Y-%m-%d" if by == "day" else "%Y-%m-%d %H:00")
+    elif (column := _COLUMNS.get(by, by)) in frame:
+        times = frame[column].astype(str).replace("", "(none)")
+    else:
+        raise DataError(f"by == {by!r}, must be {', '.join((*_PERIODS, *_COLUMNS))} or a column of the frame")
+    if (n := times.nunique()) > GROUPS_AT_MOST:
+        raise DataError(f"by == {by!r} makes {n:,} groups, at most {GROUPS_AT_MOST:,} can be read; take fewer requests")
+    return ((str(name), part) for name, part in frame.groupby(times, sort=True))
+
+
+def _codes(frame: pd.DataFrame) -> NDArray[np.object_]:
+    """The code of each failed request: as it was told, else its status."""
+    code, failed = frame["error_code"].to_numpy(dtype=object), frame["status"].isin(FAILED).to_numpy()
+    return np.where(failed, np.where(code == "", frame["status"].to_numpy(dtype=object), code), "")
+
+
+def _new_codes(frame: pd.DataFrame) -> dict[str, int]:
+    """Codes whose first request lies in the last day, where there is more than a day to compare with."""
+    first, last = frame["time"].iloc[0], frame["time"].iloc[-1]
+    if last - first <= DAY:
+        return {}
+    failed = frame[frame["error_code"] != ""]
+    seen = failed.groupby("error_code")["time"].agg(["min", "count"])
+    new = seen[seen["min"] > last - DAY]
+    return {str(code): int(n) for code, n in new["count"].items()}
+
+
+def _signals(frame: pd.DataFrame) -> list[str]:
+    return [str(name).removeprefix(SIGNAL) for name in frame if str(name).startswith(SIGNAL)]
+
+
+def _figures(part: pd.DataFrame, codes: list[str]) -> Iterator[Figure]:
+    n = len(part)
+    status = part["status"].to_numpy(dtype=object)
+    yield Figure("requests", float(n), n)
+    for name, column in (("units", "unit_id"), ("sessions", "session_id")):
+        known = part[column][part[column] != ""]
+        yield Figure(name, float(known.nunique()) if len(known) else None, len(known))
+    yield _share("error rate", np.isin(status, FAILED))
+    error_codes = part["error_code"].to_numpy(dtype=object)
+    for code in codes:
+        yield _share(f"errors {code}", error_codes == code)
+    yield _share("retries", _held(part, "attempts") > 1, known=~np.isnan(_held(part, "attempts")))
+    yield from _times(part)
+    yield from _tokens(part)
+    yield from _costs(part)
+    yield _share("refusals", status == "refused")
+    yield _share("guards fired", part["guards"].to_numpy(dtype=object) != "")
+    yield _share("fallbacks", _held(part, "fallback") > 0, known=~np.isnan(_held(part, "fallback")))
+    yield _quantile("answer length p50", _held(part, "answer_chars"), 0.5, "characters")
+    found = _held(part, "retrieved_n")
+    yield _share("retrieval hits", found > 0, known=~np.isnan(found))
+    yield from _feedback(part)
+    asked = part[part["session_id"] != ""]
+    ended = asked.drop_duplicates("session_id", keep="last")["status"] if len(asked) else asked["status"]
+    yield _share("sessions that ended without an answer", ~ended.isin(["ok", "truncated"]).to_numpy())
+
+
+def _times(part: pd.DataFrame) -> Iterator[Figure]:
+    for name, column in (("latency", "latency_s"), ("time to first token", "first_token_s")):
+        for q in (0.5, 0.95, 0.99):
+            yield _quantile(f"{name} p{q * 100:.0f}", _held(part, column), q, "s")
+
+
+def _tokens(part: pd.DataFrame) -> Iterator[Figure]:
+    sent, answered, cached = (_held(part, name) for name in ("prompt_tokens", "completion_tokens", "cached_tokens"))
+    for name, values in (("tokens in", sent), ("tokens out", answered), ("tokens cached", cached)):
+        yield _sum(name, values)
+    took = _held(part, "latency_s")
+    yield _quantile("tokens per second p50", answered / np.where(took > 0, took, np.nan), 0.5)
+    room = _held(part, "context_tokens")
+    yield _quantile("context used p95", sent / np.where(room > 0, room, np.nan), 0.95, "share")
+
+
+def _costs(part: pd.DataFrame) -> Iterator[Figure]:
+    cost = _held(part, "cost_usd")
+    known = ~np.isnan(cost)
+    total, n = float(cost[known].sum()), int(known.sum())
+    yield _sum("cost", cost, "USD")
+    days = max((part["time"].iloc[-1] - part["time"].iloc[0]) / DAY, 1.0)
+    owned = known & (part["unit_id"] != "").to_numpy()
+    users, paid = part["unit_id"][owned].nunique(), float(cost[owned].sum())
+    good = [_held(part, f"{SIGNAL}{name}") for name in _SUCCESS]
+    done = int((np.nansum(np.stack(good), axis=0)[known] > 0).sum())
+    yield Figure("cost per user", paid / users if users else None, int(owned.sum()), "USD")
+    for name, over in (("request", n), ("day", days), ("successful task", done)):
+        yield Figure(f"cost per {name}", total / over if n and over else None, n, "USD")
+    services = part.assign(cost_usd=cost)[known].groupby("service")["cost_usd"].agg(["sum", "count"])
+    for service, row in services.iterrows():
+        if str(service):
+            yield Figure(f"cost of {service}", float(row["sum"]), int(row["count"]), "USD")
+
+
+def _feedback(part: pd.DataFrame) -> Iterator[Figure]:
+    """What people and judges said: each signal's mean over those who said something, and how many did."""
+    for name in sorted(_signals(part)):
+        values = _held(part, f"{SIGNAL}{name}")
+        mature = part[f"_mature.{name}"].to_numpy(bool) if f"_mature.{name}" in part else np.ones(len(part), bool)
+        said = values[~np.isnan(values)]
+        label = "groundedness" if name.startswith("ground") else f"feedback {name}"
+        yield Figure(label, float(said.mean()) if len(said) else None, len(said), "mean")
+        yield _share(f"response rate {name}", ~np.isnan(values), known=mature)
+
+
+def _held(part: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    if column not in part:
+        return np.full(len(part), np.nan)
+    return part[column].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _share(name: str, hits: NDArray[np.bool_], *, known: NDArray[np.bool_] | None = None) -> Figure:
+    hits = hits if known is None else hits[known]
+    return Figure(name, float(hits.mean()) if len(hits) else None, len(hits), "share")
+
+
+def _sum(name: str, values: NDArray[np.float64], unit: str = "tokens") -> Figure:
+    known = values[~np.isnan(values)]
+    return Figure(name, float(known.sum()) if len(known) else None, len(known), unit)
+
+
+def _quantile(name: str, values: NDArray[np.float64], q: float, unit: str = "") -> Figure:
+    known = values[~np.isnan(values)]
+    enough = len(known) >= 1 / (1 - q) - 1e-9 if q > 0.5 else len(known) > 0
+    return Figure(name, float(np.quantile(known, q)) if enough else None, len(known), unit)
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None:
+        return "–"
+    return f"{'–' if figure.value is None else number(figure.value)} ({figure.n:,})"

@@ -1,0 +1,214 @@
+"""Traces of other tools become the same requests: files that the tools wrote, else the examples of their documentation.
+
+`exports/` holds what opentelemetry-sdk 1.45 (its own JSON, and OTLP by its encoder) and litellm 1.110 wrote.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import llmlab as ll
+from llmlab.production.reading import folded
+from llmlab.tracking.store import open_store
+
+EXPORTS = Path(__file__).with_name("exports")
+QUESTION, ANSWER, MODEL = "How do I drop NaN rows?", "Use dropna().", "gpt-4o-2024-08-06"
+MESSAGES = [{"role": "user", "content": QUESTION}]
+BEGAN, ENDED = "2026-11-20T10:00:00", "2026-11-20T10:00:01.2"
+PHOENIX = {
+    "openinference.span.kind": "LLM",
+    "llm.model_name": MODEL,
+    "input.value": QUESTION,
+    "llm.input_messages.0.message.role": "user",
+    "llm.input_messages.0.message.content": QUESTION,
+    "llm.output_messages.0.message.content": ANSWER,
+    "llm.token_count.prompt": 510,
+    "llm.token_count.completion": 42,
+    "llm.cost.total": 0.0017,
+    "user.id": "u7",
+    "session.id": "s1",
+}
+SPAN = {"parent_id": None, "name": "chat", "start_time": BEGAN, "end_time": ENDED, "status_code": "OK"}
+LANGFUSE = {
+    "id": "o1",
+    "trace_id": "t1",
+    "type": "GENERATION",
+    "parent_observation_id": "",
+    "start_time": "2026-11-20 10:00:00.000000",
+    "end_time": "2026-11-20 10:00:01.200000",
+    "input": json.dumps(MESSAGES),
+    "output": ANSWER,
+    "provided_model_name": MODEL,
+    "usage_details": {"input": 510, "output": 42, "total": 552},
+    "total_cost": 0.0017,
+    "user_id": "u7",
+    "session_id": "s1",
+    "level": "DEFAULT",
+}
+LANGFUSE_API = {
+    "id": "o1",
+    "traceId": "t1",
+    "type": "GENERATION",
+    "parentObservationId": None,
+    "startTime": "2026-11-20T10:00:00.000Z",
+    "endTime": "2026-11-20T10:00:01.200Z",
+    "input": MESSAGES,
+    "output": {"role": "assistant", "content": ANSWER},
+    "model": MODEL,
+    "usageDetails": {"input": 510, "output": 42},
+    "costDetails": {"total": 0.0017},
+    "userId": "u7",
+    "sessionId": "s1",
+}
+LANGSMITH = {
+    "id": "0191a",
+    "trace_id": "0191a",
+    "parent_run_id": None,
+    "run_type": "llm",
+    "start_time": BEGAN,
+    "end_time": ENDED,
+    "inputs": {"messages": MESSAGES},
+    "outputs": {"generations": [[{"text": ANSWER}]]},
+    "status": "success",
+    "prompt_tokens": 510,
+    "completion_tokens": 42,
+    "total_cost": "0.0017",
+    "extra": {"metadata": {"ls_model_name": MODEL, "thread_id": "s1", "user_id": "u7"}},
+    "feedback_stats": {"thumbs": {"n": 1, "avg": 0.0}},
+}
+HELICONE = {
+    "request_id": "r1",
+    "request_created_at": f"{BEGAN}Z",
+    "response_status": 200,
+    "request_model": MODEL,
+    "response_model": MODEL,
+    "request_body": {"messages": MESSAGES},
+    "response_body": {"choices": [{"message": {"content": ANSWER}}]},
+    "delay_ms": 1200,
+    "time_to_first_token": 410,
+    "prompt_tokens": 510,
+    "completion_tokens": 42,
+    "costUSD": 0.0017,
+    "request_user_id": "u7",
+    "request_properties": {"Helicone-Session-Id": "s1"},
+    "feedback_rating": False,
+}
+SCORE = {"id": "s", "trace_id": "t1", "name": "thumbs", "value": 0, "data_type": "BOOLEAN", "source": "API"}
+FEEDBACK = {"run_id": "0191a", "key": "edited", "score": 1}
+COLUMNS = {**{f"attributes.{name}": value for name, value in PHOENIX.items()}, **SPAN}
+
+
+@pytest.mark.parametrize(
+    ("tool", "rows", "signals"),
+    [
+        ("OpenTelemetry", [{**SPAN, "context": {"trace_id": "5b8e", "span_id": "e1"}, "attributes": PHOENIX}], {}),
+        ("Phoenix", [{**COLUMNS, "context.trace_id": "5b8e", "context.span_id": "e1"}], {}),
+        ("Langfuse", [LANGFUSE], {}),
+        ("Langfuse", [LANGFUSE_API], {}),
+        ("LangSmith", [LANGSMITH], {"thumbs": 0.0}),
+        ("Helicone", [HELICONE], {"thumbs": 0.0}),
+    ],
+)
+@pytest.mark.parametrize("as_list", [False, True])
+def test_one_request_reads_alike_from_every_tool(tmp_path, tool, rows, signals, as_list):
+    """From lines, and from the one JSON list or page of an API."""
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps({"data": rows}, indent=1) if as_list else "\n".join(map(json.dumps, rows)))
+    read = ll.Traces.load(path)
+    (trace,) = read
+    answer = trace.answer
+    assert (read.source, read.problems.rows) == (f"read as {tool} (1 file)", ())
+    assert (trace.inputs, answer.text, answer.served_model) == ({"question": QUESTION}, ANSWER, MODEL)
+    assert (answer.usage.input_tokens, answer.usage.output_tokens, float(answer.cost_usd)) == (510, 42, 0.0017)
+    assert (answer.latency_s, answer.status, trace.unit_id, trace.session_id) == (1.2, "ok", "u7", "s1")
+    assert (f"{trace.time:%Y-%m-%dT%H:%M:%S}", trace.messages, trace.signals) == (BEGAN, tuple(MESSAGES), signals)
+
+
+@pytest.mark.parametrize("name", ["otlp", "opentelemetry_sdk"])
+def test_spans_of_opentelemetry_in_all_three_conventions_are_requests(name):
+    """Messages in attributes, in events, and in the oldest attributes; a failed call is an attempt."""
+    new, events, oldest = ll.Traces.load(EXPORTS / f"{name}.jsonl")
+    for trace in (new, events, oldest):
+        assert (trace.inputs, trace.answer.text) == ({"question": QUESTION}, ANSWER)
+        assert (trace.answer.usage.input_tokens, trace.answer.usage.output_tokens) == (510, 42)
+        assert (trace.service, trace.answer.served_model) == ("help-desk", MODEL)
+    assert (new.answer.attempts, new.answer.status, new.answer.latency_s) == (2, "ok", 3.0)
+    assert (new.answer.first_token_s, new.answer.usage.cached_input_tokens) == (1.25, 128)
+    assert (new.answer.retrieved, new.scores) == (("dropna", "fillna"), (0.9, 0.4))
+    assert (new.unit_id, new.session_id, new.signals) == ("u7", "s1", {"grounded": 1.0})
+    assert [(step.kind, step.error) for step in new.steps] == [("retriever", ""), ("llm", "rate limit"), ("llm", "")]
+
+
+def test_what_litellm_logs_is_read():
+    """A call that went well, and one that was refused by a rate limit."""
+    good, bad = ll.Traces.load(EXPORTS / "litellm.jsonl")
+    assert (good.inputs, good.answer.text, good.unit_id) == ({"question": QUESTION}, ANSWER, "u7")
+    assert (good.answer.served_model, good.answer.status) == (MODEL, "ok")
+    assert float(good.answer.cost_usd) > 0
+    assert good.answer.usage.output_tokens > 0
+    assert (bad.answer.status, bad.unit_id) == ("error", "u8")
+    assert ll.Traces.load(EXPORTS / "litellm.jsonl").frame["error_code"].tolist() == ["", "429"]
+
+
+def test_scores_of_other_files_join_their_traces(tmp_path):
+    """Langfuse's scores and LangSmith's feedback come apart from what they are about."""
+    for name, rows in {"a": [LANGFUSE], "b": [SCORE], "c": [LANGSMITH], "d": [FEEDBACK]}.items():
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    read = ll.Traces.load(tmp_path)
+    assert [trace.signals for trace in read] == [{"thumbs": 0.0}, {"thumbs": 0.0, "edited": 1.0}]
+    assert "Langfuse scores (1 file)" in read.source
+
+
+def test_calls_that_contain_calls_are_not_added_up_twice():
+    """A framework's span and the client's below it are one call."""
+    at = ll.Traces.load(EXPORTS / "otlp.jsonl").frame["time"].iloc[0].to_pydatetime()
+    spent = {"kind": "llm", "trace_id": "t", "time": at, "prompt_tokens": 10, "cost_usd": 0.1}
+    spans = [
+        {"trace_id": "t", "span_id": "root", "time": at, "kind": "chain"},
+        {**spent, "span_id": "outer", "parent_id": "root"},
+        {**spent, "span_id": "inner", "parent_id": "outer"},
+        {**spent, "span_id": "inner", "parent_id": "outer"},  # exported twice
+        {**spent, "span_id": "second", "parent_id": "root"},
+        {"span_id": "nobody's", "time": at},
+    ]
+    (request,), lost = folded(spans)
+    assert (request["prompt_tokens"], request["cost_usd"], lost) == (20, 0.2, 1)
+    circle = [{**spent, "span_id": "a", "parent_id": "b"}, {**spent, "span_id": "b", "parent_id": "a"}]
+    assert len(folded(circle)[0]) == 1
+
+
+def test_hostile_lines_are_counted(tmp_path):
+    """Of the wrong shape everywhere, deep, or endless."""
+    odd = ['{"resourceSpans": 7}', '{"resourceSpans": [{"scopeSpans": [{"spans": [7]}]}]}', "[" * 5000, "null"]
+    lines = [*(EXPORTS / "otlp.jsonl").read_text().splitlines(), *odd]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    read = ll.Traces.load(tmp_path / "a.jsonl")
+    assert len(read) == 3
+    assert sum(row["count"] for row in read.problems.rows) == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # of MLflow's own
+def test_traces_that_live_in_mlflow_are_read_whole(project):
+    """Longer than its previews, with feedback, user and session."""
+    import mlflow
+    from mlflow.entities import AssessmentSource
+
+    store, long = open_store(project), "word " * 1000
+    mlflow.set_tracking_uri(store.uri)
+    where = {"experiment_id": store.experiment_id("served")}
+    root = mlflow.start_span_no_context("answer", inputs={"question": long}, span_type="CHAIN", **where)
+    found = mlflow.start_span_no_context("search", parent_span=root, span_type="RETRIEVER")
+    found.end(outputs=[{"page_content": "x", "metadata": {"doc_uri": "dropna"}}])
+    call = mlflow.start_span_no_context("call", parent_span=root, span_type="CHAT_MODEL", inputs={"messages": MESSAGES})
+    call.set_attribute("mlflow.chat.tokenUsage", {"input_tokens": 510, "output_tokens": 42, "total_tokens": 552})
+    call.end(outputs={"choices": [{"message": {"content": ANSWER}}]})
+    root.end(outputs=long)
+    mlflow.flush_trace_async_logging()
+    mlflow.log_feedback(trace_id=root.trace_id, name="thumbs", value=False, source=AssessmentSource("HUMAN", "x"))
+    read = ll.Traces.from_mlflow("served", root=project)
+    (trace,) = read
+    assert (trace.request_id, trace.inputs, trace.answer.text) == (root.trace_id, {"question": long}, long)
+    assert (trace.answer.retrieved, trace.answer.usage.input_tokens) == (("dropna",), 510)
+    assert trace.signals == {"thumbs": 0.0}
+    assert read.problems.rows == ()
