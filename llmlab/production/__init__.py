@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from llmlab.production.shadow import Shadow as Shadow
     from llmlab.production.shadow import compare_shadow as compare_shadow
     from llmlab.production.shadow import stubbed as stubbed
+    from llmlab.production.simulated import Truth as Truth
+    from llmlab.production.simulated import simulate as simulate
     from llmlab.production.traces import Step as Step
     from llmlab.production.traces import Trace as Trace
     from llmlab.production.traces import Traces as Traces
@@ -35,6 +37,7 @@ __all__, __getattr__, __dir__ = face(
         "production.recorder": ("Recorder", "forget"),
         "production.rollout": ("Arm", "Rollout"),
         "production.shadow": ("Shadow", "compare_shadow", "stubbed"),
+        "production.simulated": ("Truth", "simulate"),
         "production.traces": ("Step", "Trace", "Traces"),
     },
 )

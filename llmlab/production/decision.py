@@ -16,7 +16,7 @@ from llmlab.base.display import Interval, Rows, Shown, as_sentences, number
 from llmlab.base.documents import Sealed
 from llmlab.base.numbers import counted, p_text, with_unit
 from llmlab.base.project import git_state, named_in, utc
-from llmlab.base.verdict import Verdict, required
+from llmlab.base.verdict import Conclusion, Verdict, required
 from llmlab.gate.decision import Receipt, ci_facts, versions
 from llmlab.production.policy import RolloutPolicy
 from llmlab.results.comparison import PairedRow
@@ -226,6 +226,11 @@ class RolloutDecision(Shown):
     def paragraph(self) -> str:
         """The decision for somebody who does not read tables."""
         return _paragraph(self)
+
+    @property
+    def conclusion(self) -> Conclusion:
+        """The verdict with the paragraph, as a notebook shows it."""
+        return Conclusion(word=self.verdict, sentence=self.paragraph)
 
     def require(self, how: str) -> Self:
         """This decision; with `how` "pass" a GateError unless it is SHIP, with "none" never."""

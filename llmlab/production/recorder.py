@@ -110,8 +110,7 @@ class Open:
     def ended(self, error: BaseException | None) -> dict[str, Any]:
         """The line of it."""
         line = self.line
-        line.setdefault("latency_s", 0.0)
-        line["latency_s"] = round(time.perf_counter() - self._began, 6)
+        line.setdefault("latency_s", round(time.perf_counter() - self._began, 6))  # unless somebody said another
         if error is not None and not isinstance(error, GeneratorExit):
             line |= _failed(error)
         if self._calls > 1:

@@ -1,0 +1,54 @@
+"""The way of a request: assigned, answered, recorded, read, decided; with a truth that is known."""
+
+from datetime import UTC, datetime
+
+import llmlab as ll
+from llmlab.production import Truth, simulate
+from tests.production.made import policy
+
+QUESTIONS = [f"question {i}?" for i in range(5)]
+START = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def rollout(**changes):
+    v1, v2 = (ll.Bundle.from_prompt(f"{{{{ question }}}} {n}", model="openai/gpt-4o-2024-08-06") for n in "12")
+    return ll.Rollout(policy=policy(**changes), baseline=v1, candidate=v2)
+
+
+def served(rules, *, units_a_day=150, **truth):
+    client = ll.FakeClient("an answer")
+    return simulate(
+        rules,
+        client,
+        questions=QUESTIONS,
+        start=START,
+        days=4,
+        units_a_day=units_a_day,
+        seed=3,
+        baseline=Truth(),
+        **truth,
+    )
+
+
+def test_what_is_planted_in_the_candidate_is_reverted(project):
+    """One error in three, through the real assignment, client, recorder and reader."""
+    rules = rollout(planned_units=500)
+    requests = served(rules, candidate=Truth(errors=0.3))
+    decision = rules.decide(requests, now=datetime(2026, 1, 9, tzinfo=UTC))
+    assert decision.action == "REVERT"
+    assert decision.readings[0].difference[1] < 0.29 < decision.readings[0].difference[2]
+    assert decision.n_requests == len(requests)
+
+
+def test_only_enrolled_users_are_analysed_and_their_arm_is_that_of_their_name(project):
+    """A fifth is enrolled; the recorder writes no arm for the others, and pseudonyms for all."""
+    rules = rollout(enrol=[{"share": 0.2}])
+    rows = served(rules, candidate=Truth()).to_frame()
+    arms = rows.groupby("unit_id")["arm"].first().value_counts(normalize=True)
+    assert 0.7 < arms[""] < 0.9
+    assert not rows["unit_id"].str.startswith("user-").any()
+    inside = rows[rows["arm"] != ""]
+    digests = {"baseline": rules.baseline.digest, "candidate": rules.candidate.digest}
+    assert (inside["bundle"] == inside["arm"].map(digests)).all()
+    assert set(rows.loc[rows["arm"] == "", "bundle"]) == {rules.baseline.digest}
+    assert rows.groupby("unit_id")["arm"].nunique().max() == 1
