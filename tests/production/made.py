@@ -25,7 +25,15 @@ def policy(**changes):
 
 
 def traffic(
-    *, seed, days=30, units_a_day=600, returning=0.4, errors=(0.01, 0.01), per_day=lambda day: 1.0, enrolled=None
+    *,
+    seed,
+    days=30,
+    units_a_day=600,
+    returning=0.4,
+    errors=(0.01, 0.01),
+    per_day=lambda day: 1.0,
+    enrolled=None,
+    rollout="r1",
 ):
     """One row per request. `units_a_day` in both arms; `errors` per arm; `per_day` multiplies the errors of a day.
 
@@ -56,7 +64,7 @@ def traffic(
             "request_id": np.char.add("q", np.arange(len(unit)).astype(str)),
             "time": pd.Timestamp(START) + pd.to_timedelta(day * 86_400 + rng.uniform(0, 86_400, len(unit)), unit="s"),
             "unit_id": np.char.add("u", unit.astype(str)),
-            "rollout": "r1",
+            "rollout": rollout,
             "arm": np.where(candidate, "candidate", "baseline"),
             "bundle": np.where(candidate, DIGESTS["candidate"], DIGESTS["baseline"]),
             "status": np.where(failed, "error", "ok"),
