@@ -14,6 +14,8 @@ from llmlab.base.lazy import face
 if TYPE_CHECKING:
     from llmlab.experiment.addresses import Addresses as Addresses
     from llmlab.experiment.folder import Experiment as Experiment
+    from llmlab.experiment.served import Truth as Truth
+    from llmlab.experiment.served import simulate as simulate
     from llmlab.experiment.settings import Settings as Settings
 
 __all__, __getattr__, __dir__ = face(
@@ -21,6 +23,7 @@ __all__, __getattr__, __dir__ = face(
     {
         "experiment.addresses": ("Addresses",),
         "experiment.folder": ("Experiment",),
+        "experiment.served": ("Truth", "simulate"),
         "experiment.settings": ("Settings",),
     },
 )

@@ -12,17 +12,15 @@ if TYPE_CHECKING:
     from llmlab.production.decision import RolloutDecision as RolloutDecision
     from llmlab.production.decision import RolloutReceipt as RolloutReceipt
     from llmlab.production.figures import Figures as Figures
-    from llmlab.production.logged import log as log
     from llmlab.production.policy import RolloutPolicy as RolloutPolicy
     from llmlab.production.recorder import Recorder as Recorder
     from llmlab.production.recorder import forget as forget
     from llmlab.production.rollout import Arm as Arm
     from llmlab.production.rollout import Rollout as Rollout
+    from llmlab.production.rollout import log as log
     from llmlab.production.shadow import Shadow as Shadow
     from llmlab.production.shadow import compare_shadow as compare_shadow
     from llmlab.production.shadow import stubbed as stubbed
-    from llmlab.production.simulated import Truth as Truth
-    from llmlab.production.simulated import simulate as simulate
     from llmlab.production.traces import Step as Step
     from llmlab.production.traces import Trace as Trace
     from llmlab.production.traces import Traces as Traces
@@ -32,12 +30,10 @@ __all__, __getattr__, __dir__ = face(
     {
         "production.decision": ("Action", "Reading", "RolloutDecision", "RolloutReceipt"),
         "production.figures": ("Figures",),
-        "production.logged": ("log",),
         "production.policy": ("RolloutPolicy",),
         "production.recorder": ("Recorder", "forget"),
-        "production.rollout": ("Arm", "Rollout"),
+        "production.rollout": ("Arm", "Rollout", "log"),
         "production.shadow": ("Shadow", "compare_shadow", "stubbed"),
-        "production.simulated": ("Truth", "simulate"),
         "production.traces": ("Step", "Trace", "Traces"),
     },
 )

@@ -10,6 +10,7 @@ import hashlib
 import struct
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,15 +22,17 @@ from llmlab.base.errors import FileRuleError, RegistryError
 from llmlab.base.project import aware, located
 from llmlab.bundle.bundle import Bundle
 from llmlab.production.decide import decide
-from llmlab.production.decision import Action, RolloutDecision
+from llmlab.production.decision import Action, Reading, RolloutDecision
 from llmlab.production.policy import RolloutPolicy
 from llmlab.production.traces import Traces
 from llmlab.registry.moves import Move
 from llmlab.registry.promotion import rollback
 from llmlab.registry.release import named_baseline
 from llmlab.registry.serving import load
+from llmlab.tracking.reports import LoggedReport, log_report
+from llmlab.tracking.spool import Picture
 
-__all__ = ["Arm", "Rollout"]
+__all__ = ["Arm", "Rollout", "log"]
 
 _HALF, _WHOLE = 2**63, 2**64
 _PLACES = struct.Struct(">QQ").unpack_from
@@ -176,3 +179,48 @@ class Rollout(Shown):
 
     def _sentence(self) -> str:
         return self.policy._sentence()
+
+
+def log(
+    decision: RolloutDecision,
+    *,
+    experiment: str | None = None,
+    figures: Mapping[str, Picture] | None = None,
+    root: Path | None = None,
+) -> LoggedReport:
+    """The decision as one MLflow run: outcomes as metrics and as a table, rules, receipt, paragraph, figures.
+
+    Args:
+        experiment: by default the rollout's name.
+        figures: name -> matplotlib figure.
+    """
+    receipt = decision.receipt()
+    digests = {f"{arm}_digest": digest for arm, digest in decision.digests.items()}
+    tags = {"llmlab.kind": "rollout", "rollout": decision.policy.name, "action": decision.action.value, **digests}
+    counts = {"n/units.baseline": decision.n_units[0], "n/units.candidate": decision.n_units[1]}
+    return log_report(
+        f"{decision.policy.name} {decision.now:%Y-%m-%d %H:%M}",
+        digest=receipt.digest,
+        experiment=experiment or decision.policy.name,
+        sentence=decision.sentence,
+        tags={**tags, "policy_digest": decision.policy.digest},
+        metrics={**counts, "days": decision.days, **{k: v for r in decision.readings for k, v in _metrics(r).items()}},
+        table=decision._rows(),
+        texts={
+            "rollout/rollout.yaml": decision.policy.to_yaml(),
+            "rollout/receipt.json": receipt.to_json(),
+            "rollout/decision.txt": f"{decision}\n\n{decision.paragraph}\n",
+        },
+        figures=figures,
+        root=root,
+    )
+
+
+def _metrics(reading: Reading) -> dict[str, float | None]:
+    value, low, high = reading.read or (None, None, None)
+    ends = {f"difference/{reading.name}": value, f"ci/{reading.name}.low": low, f"ci/{reading.name}.high": high}
+    return {
+        **ends,
+        f"mean/{reading.name}.baseline": reading.baseline,
+        f"mean/{reading.name}.candidate": reading.candidate,
+    }

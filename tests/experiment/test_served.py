@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import llmlab as ll
-from llmlab.production import Truth, simulate
+from llmlab.experiment import Truth, simulate
 from tests.production.made import policy
 
 QUESTIONS = [f"question {i}?" for i in range(5)]
