@@ -36,11 +36,12 @@ _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The rows of a file: texts of CSV, values of Parquet. `text` is the CSV, for the line of a row."""
+    """The rows of a file: texts of CSV, values of Parquet and JSONL. `text` (of CSV) or `lines` place a row."""
 
     cells: pd.DataFrame
     path: Path
     text: str = ""
+    lines: tuple[int, ...] = ()
 
     def with_columns(self, names: Sequence[str]) -> Table:
         """The table with these columns alone; FileRuleError where one is not there, or is there twice."""
@@ -63,6 +64,8 @@ class Table:
 
     def line_of(self, row: int) -> int | None:
         """The line on which the row (0 = the first one of data) begins; None for Parquet."""
+        if self.lines:
+            return self.lines[row]
         rows = islice(_numbered(self.text), row + 1, None)  # after the header
         return next((line for line, _ in rows), None)
 
@@ -81,11 +84,12 @@ def _read_json_lines(path: str | Path) -> Table:
     """The objects of a JSONL file as rows; a key within an object is a column too, as `outer.inner`."""
     import pandas as pd
 
-    rows = [dict(row) for _, row in json_lines(path)]
+    numbered = list(json_lines(path))
+    rows = [dict(row) for _, row in numbered]
     for row in rows:
         for name, part in [(name, part) for name, part in row.items() if isinstance(part, dict)]:
             row.update({f"{name}.{key}": value for key, value in part.items() if f"{name}.{key}" not in row})
-    return Table(cells=pd.DataFrame(rows, dtype=object), path=Path(path))
+    return Table(cells=pd.DataFrame(rows, dtype=object), path=Path(path), lines=tuple(line for line, _ in numbered))
 
 
 def read_parquet(path: str | Path) -> Table:

@@ -1,179 +1,244 @@
-"""`llmlab new NAME --csv questions.csv`: an experiment of one's own, ready for notebook 01."""
+"""`llmlab new NAME --csv tickets.csv`: an experiment of one's own, for what is really in the file."""
 
 from __future__ import annotations
 
-import csv
 import re
 import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import click
 
 from llmlab.base.display import plain
-from llmlab.base.documents import read_text
-from llmlab.base.errors import FileRuleError
+from llmlab.base.errors import FileRuleError, RequestRefusedError
 from llmlab.base.numbers import counted
 from llmlab.base.private import holds_secret
 from llmlab.base.project import project_root
-from llmlab.base.tables import separator_of
+from llmlab.base.tables import Table, read_table
+from llmlab.base.yamlfile import to_yaml
 from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
 from llmlab.bundle.prompt import Prompt
+from llmlab.clients.base import Request
+from llmlab.clients.endpoints import PROVIDERS
+from llmlab.clients.wire import wire_sampling
+from llmlab.gate.proposal import propose_for_cases
 from llmlab.golden.cases import GoldenSet
 
 __all__ = ["new"]
 
-_QUESTION = ("question", "questions", "query", "prompt", "input", "user_input", "instruction", "text", "frage")
-_EXPECTED = (
-    *("expected", "expected_answer", "answer", "answers", "ground_truth", "reference", "reference_answer"),
-    *("gold", "target", "correct_answer", "output", "antwort"),
+Kind = Literal["nothing", "facts", "numbers", "label", "json"]
+
+# names of columns as people write them, in English, German, French, Spanish, Italian, Dutch and Portuguese
+_QUESTION = (
+    *("question", "questions", "query", "prompt", "input", "user_input", "instruction", "frage", "pregunta", "domanda"),
+    *("vraag", "pergunta", "anfrage"),
 )
-_OPTIONAL = {"id": ("id", "case_id", "qid"), "tags": ("tags", "tag", "category"), "cluster": ("cluster", "topic")}
-_PROVIDERS = {  # part of the host's name -> provider, as the pinning rules know it
+_BESIDE = ("context", "kontext", "contexte", "contexto", "contesto", "passage", "document", "dokument", "history")
+_TEXTS = (
+    *("subject", "betreff", "objet", "asunto", "oggetto", "onderwerp", "assunto", "title", "titel"),
+    *(
+        "text",
+        "texte",
+        "texto",
+        "testo",
+        "tekst",
+        "message",
+        "nachricht",
+        "mensaje",
+        "messaggio",
+        "bericht",
+        "mensagem",
+    ),
+    *("body", "inhalt", "content", "description", "beschreibung", "ticket", "anliegen", "email", "e_mail", "mail"),
+    *("review", "comment", "kommentar", "sentence", "satz"),
+)
+_EXPECTED = (
+    *("expected", "expected_answer", "expected_output", "answer", "answers", "ground_truth", "reference", "gold"),
+    *("reference_answer", "target", "correct_answer", "output", "completion", "solution", "label", "labels", "class"),
+    *("intent", "sentiment", "erwartet", "erwartete_antwort", "antwort", "soll", "lösung", "ergebnis", "klasse"),
+    *("réponse", "reponse", "attendu", "classe", "respuesta", "esperado", "clase", "risposta", "atteso", "antwoord"),
+    *("verwacht", "resposta"),
+)
+_OPTIONAL = {
+    "id": ("id", "case_id", "qid", "nr", "ticket_id", "ticket_nr", "ticketnummer"),
+    "tags": (
+        *("tags", "tag", "category", "categories", "topic", "theme", "type", "kategorie", "thema", "rubrik", "bereich"),
+        *("typ", "art", "catégorie", "categorie", "thème", "categoría", "categoria", "tema", "language", "sprache"),
+    ),
+    "cluster": ("cluster", "group", "gruppe", "conversation_id", "dialog_id", "thread_id", "session_id", "document_id"),
+}
+_HOSTS = {  # part of the host's name -> provider, as the pinning rules know it
+    **{urlsplit(address).netloc: name for name, (address, _) in PROVIDERS.items() if "127.0.0.1" not in address},
     "openai.azure.com": "azure",
-    "api.openai.com": "openai",
-    "anthropic.com": "anthropic",
-    "generativelanguage.googleapis": "google",
+    "services.ai.azure.com": "azure",
     "aiplatform.googleapis": "vertex",
-    "mistral.ai": "mistral",
-    "cohere": "cohere",
     "bedrock": "bedrock",
-    "groq.com": "groq",
-    "together": "together",
-    "fireworks": "fireworks",
-    "openrouter": "openrouter",
     "deepinfra": "deepinfra",
     "cerebras": "cerebras",
     "x.ai": "xai",
-    "deepseek": "deepseek",
-    "huggingface": "huggingface",
     ":11434": "ollama",
 }
-LONG_ANSWER_CHARS = 80
+_THINKS = re.compile(
+    r"(?i)\b(?:o\d|r1|qwq|qwen-?3|gpt-oss|magistral)|think|reason"
+)  # of models that we have no rule of
+LONG_ANSWER_CHARS, LONGEST_LABEL_CHARS = 80, 40
+MOST_LABELS, CASES_PER_LABEL = 20, 3
+FEW_CLUSTERS = 15  # below, Student's t alone makes an interval a tenth wider, and most gains do not show
+ANSWER_TOKENS, TOKENS_WITH_THOUGHT = 400, 4_000
+OWN_KEY = "LLM_API_KEY"  # for an address that belongs to no provider
 
-_PLAIN = "Answer the question."
-_BRIEF = "Answer the question in one or two sentences. Name the facts that matter. Say so when you do not know."
-_GATE = """\
-baseline: bundles/v1.yaml
-goal: {{metric: {metric}, rule: superior, min_effect: 0.02}}
-guards:
-  - {{metric: not_refused, rule: non_inferior, margin: 0.02}}
-  - {{metric: output_tokens, rule: no_shown_harm, margin: 20%}}
-floors: [{{metric: {metric}, at_least: 0.5}}]  # the lower end of the interval must clear it
-confidence: 0.95
-unscored_at_most: 0.05
+_METRICS: dict[Kind, tuple[str, ...]] = {
+    "nothing": (),
+    "facts": ("mentions_expected",),
+    "numbers": ("numbers_equal",),
+    "label": ("label",),
+    "json": ("json_fields", "json_equal"),
+}
+_SAID: dict[Kind, str] = {
+    "facts": "facts that an answer mentions (mentions_expected)",
+    "numbers": "numbers that an answer states (numbers_equal)",
+    "label": "classes (label)",
+    "json": "JSON (json_fields, json_equal)",
+}
+_EXPERIMENT = """\
+scorers: {scorers}
+temperatures: as the bundles say   # or a list to try, such as [0.0, 0.7]
+repeats: 1                         # answers per case
 """
+_SCORERS_NOTE = {
+    "json": "# {fenced: json_fields} also reads what stands in a ``` fence, {json_fields: [a, b]} these fields alone\n",
+    "numbers": "# {numbers_equal: 0.01} lets numbers differ by a hundredth\n",
+}
 _README = """\
 # {name}
 
-{cases} from `{csv}`, asked to `{model}`.
+{cases} from `{file}`, asked to `{model}`. Expected: {expected}.
 
-    llmlab run notebooks/01_compare_variants.ipynb -p experiment {folder} -p base_url {base_url}{metric}
-
-or set the same names in that notebook's parameters cell. The key is read from the environment and never written here.
+    llmlab run notebooks/01_compare_variants.ipynb -p experiment {folder}
 
 - `bundles/v1.yaml` and `bundles/v2.yaml` are two prompts to start from: change them, or add a third file.
-- `golden.jsonl` holds the questions. `expected` lists the facts that a right answer mentions; short ones work best.
+- `golden.jsonl` holds the cases, `experiment.yaml` names the scorers, and `endpoints.yaml` the address, if it is there.
 - `gate.yaml` says what a candidate must prove before it replaces `v1`.
+- Scorers of your own go into `scorers.py`: `@ll.scorer` above a function `(case, generation)`.
+- Keys are read from the environment and never written here.
 - {pin}
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """Which column is what."""
+
+    inputs: tuple[str, ...]
+    expected: str | None
+    id: str | None
+    tags: str | None
+    cluster: str | None
+
+    @property
+    def said(self) -> str:
+        """As `question = Frage, expected = Antwort`."""
+        names = {_input_name(column, self.inputs): column for column in self.inputs}
+        rest = {"expected": self.expected, "id": self.id, "tags": self.tags, "cluster": self.cluster}
+        return ", ".join(f"{key} = {column}" for key, column in (names | rest).items() if column)
+
+    @property
+    def used(self) -> set[str | None]:
+        """The columns that are read."""
+        return {*self.inputs, self.expected, self.id, self.tags, self.cluster}
+
+
 @click.command("new")
 @click.argument("name")
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path), required=True, help="Questions, one per row.")
-@click.option("--base-url", required=True, help="An OpenAI-compatible endpoint, such as http://localhost:11434/v1.")
-@click.option("--model", "model_id", required=True, help="The model to ask there, by the id that the endpoint knows.")
+@click.option("--csv", "path", type=click.Path(path_type=Path), required=True, help="Cases: CSV, JSONL or Parquet.")
+@click.option("--model", "model_id", required=True, help="The model to ask, by the id that the endpoint knows.")
+@click.option("--base-url", help="Its endpoint, such as http://localhost:11434/v1; without, --model is provider/id.")
 @click.option("--provider", help="Whose model ids these are; guessed from the address by default.")
+@click.option("--key-env", help=f"NAME of the variable that holds the key; {OWN_KEY} for an address of your own.")
 @click.option("--question", help="Column of the question; guessed by default.")
-@click.option("--expected", help="Column of the expected facts (`a; b`, or `a|b` for one said two ways).")
+@click.option("--input", "inputs", multiple=True, help="Column that goes into the prompt; repeatable.")
+@click.option("--expected", help="Column of what is expected (of facts: `a; b`, or `a|b` for one said two ways).")
+@click.option("--expected-is", type=click.Choice(["facts", "numbers", "label", "json"]), help="Guessed by default.")
+@click.option("--id", "id_column", help="Column of the case's id.")
+@click.option("--tags", help="Column of categories to report by; a topic is one.")
+@click.option("--cluster", help="Column of what makes cases depend on each other: a conversation, a document.")
 def new(
     name: str,
     *,
-    csv_path: Path,
-    base_url: str,
+    path: Path,
     model_id: str,
+    base_url: str | None,
     provider: str | None,
+    key_env: str | None,
     question: str | None,
+    inputs: tuple[str, ...],
     expected: str | None,
+    expected_is: Kind | None,
+    id_column: str | None,
+    tags: str | None,
+    cluster: str | None,
 ) -> None:
-    """Write experiments/NAME: two bundles, the golden set, a gate and what to run next."""
+    """Write experiments/NAME: two bundles, the cases, scorers, a gate that they can settle, and what to run next."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,59}", name):
         raise ValueError(f"NAME == {name!r}, must be letters, digits, - and _ (it becomes a folder and a model's name)")
     folder = project_root() / "experiments" / name
     if folder.exists():
         raise ValueError(f"experiments/{name} exists already; choose another name, or delete it first")
-    if not model_id.strip():
-        raise ValueError("--model is empty, must be the id that the endpoint knows, such as llama3.1:8b")
-    model = ModelRef(provider=provider or _provider_of(base_url), id=model_id)
-    golden, notes = _golden_set(csv_path, name=name, question=question, expected=expected)
-    has_expected = any(case.expected for case in golden)
-    metric = "mentions_expected" if has_expected else "not_refused"
+    model = _model(model_id, base_url, provider)
+    table = read_table(path)
+    given = {"question": question, "expected": expected, "id": id_column, "tags": tags, "cluster": cluster}
+    columns = _understood(table, inputs=inputs, given=given)
+    kind = _kind(table, columns.expected) if expected_is is None or columns.expected is None else expected_is
+    golden = _golden_set(table, columns, kind, name=name)
+    sampling, about_model = _sampling(model)
+    names = _METRICS[kind]
+    gate = propose_for_cases(golden, metric=[*names, "not_refused"][0], guards=["not_refused"] if names else [])
     pin = f"The model is {'pinned' if model.pinned else 'not pinned'}: {model.pinned.reason}."
     readme = _README.format(
         name=name,
-        cases=counted(len(golden), "question"),
-        csv=csv_path.name,
+        cases=counted(len(golden), "case"),
+        file=path.name,
         model=model,
+        expected=_SAID.get(kind, "nothing is named"),
         folder=f"experiments/{name}",
-        base_url=base_url,
-        metric="" if has_expected else f" -p metric {metric}",
         pin=pin,
     )
-    files = {"README.md": readme, "gate.yaml": _GATE.format(metric=metric)}
-    _write(folder, files, bundles=_bundles(name, model), golden=golden)
-    _say(
-        [f"experiments/{name} has {counted(len(golden), 'question')} and two prompts.", *notes, pin, "", *_next(readme)]
-    )
+    files = {
+        "README.md": readme,
+        "gate.yaml": gate.to_yaml(),
+        "experiment.yaml": _SCORERS_NOTE.get(kind, "")
+        + _EXPERIMENT.format(scorers=f"[{', '.join([*names, 'not_refused'])}]"),
+    }
+    if base_url:
+        files["endpoints.yaml"], about_key = _endpoints(model, base_url, key_env)
+    else:
+        about_key = f"The key is read from {key}." if (key := PROVIDERS[model.provider][1]) else ""
+    bundles = _bundles(name, model, sampling, golden=golden, columns=columns, kind=kind)
+    _write(folder, files, bundles=bundles, golden=golden)
+    notes = _notes(table, columns, kind, golden)
+    said = [f"gate.yaml: {metric}: {remark}" for metric, remark in gate.remarks]
+    head = f"experiments/{name} has {counted(len(golden), 'case')} and two prompts."
+    lines = [head, *notes, *said, *about_model, pin, *([about_key] if about_key else []), "", *_next(readme)]
+    click.echo("\n".join(plain(line, None) for line in lines))
 
 
-def _golden_set(
-    path: Path, *, name: str, question: str | None, expected: str | None
-) -> tuple[GoldenSet, Sequence[str]]:
-    """The cases, each with the one input `question`, and what was understood of the file's columns."""
-    columns = _columns(path)
-    asked = question or _guess(_QUESTION, columns)
-    if asked is None:
-        raise FileRuleError(
-            f"no column looks like the question (there are: {', '.join(columns)}); name it with --question", path=path
-        )
-    answer = expected or _guess(_EXPECTED, [column for column in columns if column != asked])
-    rest = {key: _guess(names, columns) for key, names in _OPTIONAL.items()}
-    loaded = GoldenSet.from_csv(path, inputs=[asked], expected=answer, **rest)
-    cases = tuple(replace(case, inputs={"question": case.inputs[asked]}, source=path.name) for case in loaded)
-    used = {"question": asked, "expected": answer, **rest}
-    notes = ["Columns: " + ", ".join(f"{key} = {column}" for key, column in used.items() if column) + "."]
-    if unused := [column for column in columns if column not in used.values()]:
-        notes.append(f"Not used: {', '.join(unused)}.")
-    if answer is None:
-        notes.append("No column of expected answers: only refusals, length and cost can be compared (see --expected).")
-    elif any(len(fact) > LONG_ANSWER_CHARS for case in cases for fact in case.expected):
-        notes.append(
-            "Some expected answers are whole sentences, which answers seldom repeat word by word: cut them to the "
-            "facts that matter, separated by semicolons, or score with similar_to_expected."
-        )
-    return GoldenSet(cases, name=name), notes
-
-
-def _columns(path: Path) -> list[str]:
-    text = read_text(path)
-    header = next(csv.reader(text.splitlines(), delimiter=separator_of(text)), [])
-    if not header:
-        raise FileRuleError("is empty", path=path)
-    if len(set(header)) < len(header):
-        raise FileRuleError("names a column twice", path=path, line=1)
-    return header
-
-
-def _guess(names: Sequence[str], columns: Sequence[str]) -> str | None:
-    """The first of the names that a column bears, however it is spelt."""
-    bare = {re.sub(r"[\s_-]+", "_", column.strip().lower()): column for column in reversed(columns)}
-    return next((bare[name] for name in names if name in bare), None)
+def _model(model_id: str, base_url: str | None, provider: str | None) -> ModelRef:
+    if not model_id.strip():
+        raise ValueError("--model is empty, must be the id that the endpoint knows, such as llama3.1:8b")
+    if base_url:
+        owner = provider or _provider_of(base_url)
+        prefix = f"{owner}/" if owner != "openrouter" else ""  # whose ids have a slash
+        return ModelRef(provider=owner, id=model_id.removeprefix(prefix))
+    model = ModelRef(provider=provider, id=model_id) if provider else ModelRef.parse(model_id)
+    if model.provider not in PROVIDERS:
+        raise ValueError(f"no address is known for the provider {model.provider!r}; name it with --base-url")
+    return model
 
 
 def _provider_of(base_url: str) -> str:
@@ -183,21 +248,213 @@ def _provider_of(base_url: str) -> str:
     if parts.username or parts.password or parts.query or (secret := holds_secret(base_url)):
         where = f" (it holds the value of {secret})" if not (parts.username or parts.password or parts.query) else ""
         raise ValueError(f"--base-url must not carry a key{where}: keys stay in the environment")
-    return next((name for part, name in _PROVIDERS.items() if part in parts.netloc.lower()), "vllm")
+    return next((name for part, name in _HOSTS.items() if part in parts.netloc.lower()), "vllm")
 
 
-def _bundles(name: str, model: ModelRef) -> dict[str, Bundle]:
-    prompts = {"v1": ("1.0.0", _PLAIN), "v2": ("2.0.0", _BRIEF)}
+def _understood(table: Table, *, inputs: Sequence[str], given: Mapping[str, str | None]) -> _Columns:
+    """The columns that were named, and guesses for the others; FileRuleError where nothing looks like an input."""
+    there = [str(column) for column in table.cells.columns]
+    if len(set(there)) < len(there):
+        raise FileRuleError("names a column twice", path=table.path, line=1)
+    for column in (*inputs, *filter(None, given.values())):
+        table.with_columns([column])
+    taken = {*inputs, *filter(None, given.values())}
+    free = [column for column in there if column not in taken]
+    asked = list(inputs)
+    if given["question"]:
+        asked.insert(0, given["question"])
+    elif not inputs:
+        question = _guess(_QUESTION, free)
+        asked = [question, *_all_like(_BESIDE, free)] if question else _all_like(_TEXTS, free)
+    if not asked:
+        raise FileRuleError(
+            f"no column looks like the question (there are: {', '.join(there)}); name it with --question, or what goes "
+            "into the prompt with --input, which may be repeated",
+            path=table.path,
+        )
+    free = [column for column in free if column not in asked]
+    expected = given["expected"] or _guess(_EXPECTED, free)
+    rest = {key: given[key] or _guess(names, [c for c in free if c != expected]) for key, names in _OPTIONAL.items()}
+    return _Columns(inputs=tuple(asked), expected=expected, **rest)
+
+
+def _guess(names: Sequence[str], columns: Sequence[str]) -> str | None:
+    """The first of the names that a column bears, however it is spelt."""
+    bare = {_bare(column): column for column in reversed(columns)}
+    return next((bare[name] for name in names if name in bare), None)
+
+
+def _all_like(names: Sequence[str], columns: Sequence[str]) -> list[str]:
+    return [column for column in columns if _bare(column) in names]
+
+
+def _bare(column: str) -> str:
+    return re.sub(r"[\s_-]+", "_", column.strip().lower())
+
+
+def _input_name(column: str, inputs: Sequence[str]) -> str:
+    """The placeholder of an input: `question` where there is one, else the column's name with what may stand in one."""
+    if len(inputs) == 1 or _bare(column) in _QUESTION:
+        return "question"
+    name = re.sub(r"\W+", "_", _bare(column)).strip("_") or "input"
+    return f"input_{name}" if name[0].isdigit() else name
+
+
+def _kind(table: Table, column: str | None) -> Kind:
+    """What the values of the expected column are."""
+    if column is None:
+        return "nothing"
+    values = [value for value in table.cells[column].tolist() if value is not None and value == value]
+    texts = [text for value in values if (text := str(value).strip())]
+    if any(isinstance(value, dict) for value in values) or sum(text[0] in "{[" for text in texts) > len(texts) / 2:
+        return "json"
+    labels = {text.casefold() for text in texts}
+    short = all(len(text) <= LONGEST_LABEL_CHARS and not re.search("[;|\n]", text) for text in texts)
+    if short and 2 <= len(labels) <= MOST_LABELS and len(texts) >= CASES_PER_LABEL * len(labels):
+        return "label"
+    numeric = texts and all(re.fullmatch(r"-?\d+(?:[.,]\d+)*", text) for text in texts)
+    return "numbers" if numeric else "facts"
+
+
+def _golden_set(table: Table, columns: _Columns, kind: Kind, *, name: str) -> GoldenSet:
+    """The cases, each input under its placeholder's name."""
+    names = {_input_name(column, columns.inputs): column for column in columns.inputs}
+    if len(names) < len(columns.inputs):
+        raise FileRuleError(f"inputs would be called alike: {', '.join(columns.inputs)}; rename one", path=table.path)
+    rest: dict[str, Any] = {"expected": columns.expected, "id": columns.id, "tags": columns.tags}
+    rest |= {"cluster": columns.cluster, "expected_is": {"json": "json", "label": "text"}.get(kind, "facts")}
+    loaded = GoldenSet.from_table(table.path, inputs=names, **rest)
+    return GoldenSet(tuple(replace(case, source=table.path.name) for case in loaded), name=name)
+
+
+def _notes(table: Table, columns: _Columns, kind: Kind, golden: GoldenSet) -> list[str]:
+    """What was understood, and what to look at."""
+    notes = [f"Columns: {columns.said}."]
+    parts = {c for c in table.cells.columns if c.rpartition(".")[0] in table.cells.columns}  # keys within another
+    if unused := [str(column) for column in table.cells.columns if column not in columns.used | parts]:
+        notes.append(f"Not used: {', '.join(unused)}.")
+    if columns.expected is None:
+        notes.append("No column of expected answers: only refusals, length and cost can be compared (see --expected).")
+    else:
+        named = f": {', '.join(_labels(golden))}" if kind == "label" else ""
+        notes.append(f"Expected are {_SAID[kind]}{named}. If that is wrong: --expected-is.")
+    if kind == "facts" and any(len(fact) > LONG_ANSWER_CHARS for case in golden for fact in case.facts):
+        notes.append(
+            "Some expected answers are whole sentences, which answers seldom repeat word by word: cut them to the "
+            "facts that matter, separated by semicolons, or score with similar_to_expected."
+        )
+    if columns.tags and columns.cluster is None:
+        notes.append(
+            f"{columns.tags} is a tag to report by. Where cases of one depend on each other: --cluster {columns.tags}."
+        )
+    clusters = len({case.cluster or f"\0{case.id}" for case in golden})
+    if clusters < FEW_CLUSTERS:
+        what = "independent cases" if columns.cluster is None else f"clusters of {columns.cluster}"
+        notes.append(
+            f"Only {clusters} {what}: below about {FEW_CLUSTERS} few differences can be told from chance; add cases."
+        )
+    return notes
+
+
+def _labels(golden: GoldenSet) -> list[str]:
+    """The classes in the order of the file, as they are first written."""
+    labels: dict[str, str] = {}
+    for case in golden:
+        for fact in case.facts:
+            labels.setdefault(fact.casefold(), fact)
+    return list(labels.values())
+
+
+def _sampling(model: ModelRef) -> tuple[Sampling, list[str]]:
+    """Temperature 0 and a limit, as the model takes them, and what is said of it."""
+    rules = {"anthropic": "anthropic_messages"}.get(model.provider, model.provider)
+    usual = Sampling(temperature=0.0, max_tokens=ANSWER_TOKENS)
+    try:
+        wire_sampling(Request(model=model, messages=(), sampling=usual), rules=rules)
+        cold = True
+    except RequestRefusedError:
+        cold = False
+    if cold and not _THINKS.search(model.id):
+        return usual, []
+    sampling = Sampling(temperature=0.0 if cold else None, max_tokens=TOKENS_WITH_THOUGHT)
+    why = "it thinks first, and the limit counts the thought" if cold else "it takes no temperature, as it thinks first"
+    return sampling, [f"{model}: {why}; max_tokens is {TOKENS_WITH_THOUGHT:,}."]
+
+
+def _bundles(
+    name: str, model: ModelRef, sampling: Sampling, *, golden: GoldenSet, columns: _Columns, kind: Kind
+) -> dict[str, Bundle]:
+    names = {_input_name(column, columns.inputs): column for column in columns.inputs}
+    blocks = [f"{column.strip()}:\n{{{{ {placeholder} }}}}" for placeholder, column in names.items()]
+    template = "\n\n".join(blocks) if len(names) > 1 else "{{ question }}"
+    systems = {"v1": "1.0.0", "v2": "2.0.0"}
     return {
         stem: Bundle(
             name=name,
             version=version,
             model=model,
-            prompt=Prompt(system=system, template="{{ question }}"),
-            sampling=Sampling(temperature=0.0, max_tokens=400),
+            prompt=Prompt(system=system, template=template),
+            sampling=sampling,
         )
-        for stem, (version, system) in prompts.items()
+        for (stem, version), system in zip(systems.items(), _systems(golden, kind), strict=True)
     }
+
+
+def _systems(golden: GoldenSet, kind: Kind) -> tuple[str, str]:
+    """Two system prompts that ask for what is expected: a plain one, and one that says more."""
+    if kind == "label":
+        labels = _literal(", ".join(_labels(golden)))
+        return (
+            f"Answer with one of these classes: {labels}.",
+            f"Decide which one class fits best, by what the text is mainly about. Classes: {labels}.\n"
+            "Answer with the name of that class and nothing else: no sentence, no quotes, no explanation.",
+        )
+    if kind == "json":
+        fields = {
+            key: value for case in golden if isinstance(case.expected, Mapping) for key, value in case.expected.items()
+        }
+        what = f"JSON object with the fields {', '.join(fields)}" if fields else "JSON value"
+        typed = ", ".join(f"{key} ({_type(value)})" for key, value in fields.items())
+        more = f"one object with exactly these fields: {typed}" if fields else "one value"
+        return (
+            _literal(f"Answer with one {what} and nothing else."),
+            _literal(
+                f"Read the whole text first, then answer in JSON: {more}.\n"
+                "Use null for what the text does not say. No fence, no comment, no text around the JSON."
+            ),
+        )
+    if kind == "numbers":
+        return "Answer with the number.", "Answer with the number alone, in digits: no unit, no sentence."
+    return (
+        "Answer the question.",
+        "Answer the question in one or two sentences. Name the facts that matter. Say so when you do not know.",
+    )
+
+
+def _literal(text: str) -> str:
+    """A text that no template reads as its own."""
+    return re.sub(r"[{}]", "", text)
+
+
+def _type(value: Any) -> str:
+    names = {bool: "true or false", int: "number", float: "number", str: "text", tuple: "list"}
+    return names.get(type(value), "object" if isinstance(value, Mapping) else "null or a value")
+
+
+def _endpoints(model: ModelRef, base_url: str, key_env: str | None) -> tuple[str, str]:
+    """The text of `endpoints.yaml`, and where the key is read from. No well-known key goes to an unknown address."""
+    host = urlsplit(base_url).hostname or ""
+    public, usual = PROVIDERS.get(model.provider, ("", None))
+    key = key_env or OWN_KEY
+    if not key_env and (host in ("localhost", "::1") or host.startswith("127.")):
+        key = ""
+    elif not key_env and urlsplit(public).netloc == urlsplit(base_url).netloc:
+        key = usual or ""
+    elif not key_env and model.provider == "azure":
+        key = "AZURE_OPENAI_API_KEY"
+    entry = {"endpoints": {model.provider: {"base_url": base_url.rstrip("/"), "key_env": key or None}}}
+    said = f"The key is read from {key}" + ("" if key_env else " (--key-env names another variable)")
+    return to_yaml(entry), f"{said}." if key else "No key is sent to this machine (--key-env names one)."
 
 
 def _write(folder: Path, files: dict[str, str], *, bundles: dict[str, Bundle], golden: GoldenSet) -> None:
@@ -219,7 +476,3 @@ def _next(readme: str) -> Sequence[str]:
     started = sys.argv[0]
     elsewhere = Path(started).name == "llmlab" and shutil.which("llmlab") != started  # not on the PATH
     return ("Next:", f"  {shlex.quote(started)}{command.removeprefix('llmlab')}" if elsewhere else f"  {command}")
-
-
-def _say(lines: Sequence[str]) -> None:
-    click.echo("\n".join(plain(line, None) for line in lines))

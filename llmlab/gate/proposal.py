@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from llmlab.stats.power import POWER, Spread, detectable, would_show
 
 __all__ = ["Proposal", "propose", "propose_for_cases"]
 
+LARGEST_MARGIN = 0.1  # share of a metric's range above which nobody would call it harmless
 USUAL_SD = 0.45  # of the difference per case of pass/fail scores: 20% of the cases change sides
 LEAST_EFFECT = 0.02  # share of a metric's range below which a gain is hardly worth a release
 
@@ -65,16 +67,20 @@ def propose(results: Results, *, baseline: str, candidate: str, goal: str | None
     return _proposal(metrics, noise, goal, of_goal, f"bundles/{baseline}.yaml", spent)
 
 
-def propose_for_cases(golden: GoldenSet, *, metric: str, baseline: str = "bundles/v1.yaml") -> Proposal:
-    """A policy before anything was run: pass/fail scores are assumed, and clusters to be worth one case each."""
+def propose_for_cases(
+    golden: GoldenSet, *, metric: str, baseline: str = "bundles/v1.yaml", guards: Sequence[str] = ()
+) -> Proposal:
+    """A policy before anything was run: pass/fail scores are assumed, and clusters to be worth one case each.
+
+    `guards` are further metrics from 0 to 1; each gets a margin that these cases can settle, or is watched for harm.
+    """
     clusters = len({case.cluster or f"\0{case.id}" for case in golden})
     n = len(golden)
-    spread, share = (
-        Spread(sd=USUAL_SD * math.sqrt(n / clusters), cases=n, df=clusters - 1.0),
-        Metric(name=metric, low=0.0, high=1.0),
-    )
-    shown = detectable(spread, tail=0.025, least_value=_least_effect(share))
-    return _proposal({metric: share}, {metric: (spread, n, clusters)}, metric, shown, baseline, "output_tokens")
+    spread = Spread(sd=USUAL_SD * math.sqrt(n / clusters), cases=n, df=max(1.0, clusters - 1.0))
+    shares = {name: Metric(name=name, low=0.0, high=1.0) for name in (metric, *guards)}
+    shown = detectable(spread, tail=0.025, least_value=_least_effect(shares[metric]))
+    noise = dict.fromkeys(shares, (spread, n, clusters))
+    return _proposal(shares, noise, metric, shown, baseline, "output_tokens")
 
 
 def _proposal(
@@ -92,11 +98,14 @@ def _proposal(
         scale, unit = scale_of(metric)
         if name == goal:
             seen = "" if of_goal is None else _seen(of_goal * scale, unit)
+            if of_goal is not None and of_goal >= span > 0:
+                seen = "; no gain that there can be shows with 80% power: add cases that are independent of these"
             remarks.append((name, f"{counted(n, 'case')} in {counted(clusters, 'cluster')}{seen}."))
             continue
         margin = _rounded_up(_margin(spread, clusters, span, conditions=max(1, len(metrics) - 1)))
-        if margin >= span / 2:
-            remarks.append((name, "no margin worth having can be settled, so it is only watched for shown harm."))
+        if margin > LARGEST_MARGIN * span:
+            said = with_unit(number(LARGEST_MARGIN * span * scale), unit)
+            remarks.append((name, f"no margin up to {said} can be settled, so it is only watched for shown harm."))
             guards.append({"metric": name, "rule": "no_shown_harm", "margin": _rounded_up(span / 20)})
             continue
         guards.append({"metric": name, "rule": "non_inferior", "margin": margin})

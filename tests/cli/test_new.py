@@ -1,8 +1,12 @@
 """An experiment of one's own from a CSV file, or a clear word why not."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
+import llmlab as ll
+from llmlab.base.errors import LlmlabError
 from llmlab.bundle.bundle import load_bundles
 from llmlab.cli import main
 from llmlab.golden.cases import GoldenSet
@@ -16,7 +20,8 @@ def call(project):
     (project / "q.csv").write_text(CSV)
 
     def new(name="mine", *extra, csv="q.csv", url="http://localhost:11434/v1", model="llama3.1:8b"):
-        arguments = ["new", name, "--csv", csv, "--base-url", url, "--model", model, *extra]
+        address = [] if url is None else ["--base-url", url]
+        arguments = ["new", name, "--csv", csv, *address, "--model", model, *extra]
         return CliRunner().invoke(main, arguments)
 
     return new
@@ -110,8 +115,9 @@ def test_without_expected_answers_the_gate_asks_for_something_else(call, project
     (project / "asked.csv").write_text("question\nwhy?\n")
     done = call(csv="asked.csv")
     assert "No column of expected answers" in done.output
-    assert "goal: {metric: not_refused" in (project / "experiments/mine/gate.yaml").read_text()
-    assert "-p metric not_refused" in done.output
+    exp = ll.Experiment.load(project / "experiments/mine")
+    assert (exp.metric, [one.name for one in exp.scorers]) == ("not_refused", ["not_refused"])
+    assert "no gain that there can be shows" in done.output
 
 
 @pytest.mark.parametrize(
@@ -153,3 +159,153 @@ def test_a_file_as_people_have_them_is_read(call, project):
         ("Warum, bitte?", ("Darum",)),
         ("Wie viel?", ("1,5|1.5",)),
     ]
+
+
+TEAMS = ("Abrechnung", "Technik", "Versand")
+
+
+def tickets(n=40, **columns):
+    """A spreadsheet's CSV: semicolons, German headings, and these further columns of texts by row."""
+    lines = [";".join(["Nr", "Betreff", "Nachricht", *columns])]
+    for i in range(n):
+        cells = [f"T-{i}", f"{TEAMS[i % 3]}: Problem {i}", f"Meine Rechnung {i}, bitte prüfen."]
+        lines.append(";".join([*cells, *(f'"{make(i)}"' for make in columns.values())]))
+    return "\n".join(lines) + "\n"
+
+
+def quoted(value):
+    """JSON in a cell of CSV."""
+    return json.dumps(value, ensure_ascii=False).replace('"', '""')
+
+
+def test_json_that_is_expected_is_extracted_from_several_inputs(call, project):
+    """Two inputs, an id, a topic that is a tag; scorers of JSON; one prompt names the fields with their types."""
+    wanted = {"Erwartet": lambda i: quoted({"team": TEAMS[i % 3], "dringend": i % 2 == 0}), "Thema": lambda i: "a; b"}
+    (project / "tickets.csv").write_text(tickets(**wanted))
+    done = call(csv="tickets.csv")
+    assert done.exit_code == 0, done.stderr
+    exp = ll.Experiment.load(project / "experiments/mine")
+    case = exp.golden.cases[1]
+    assert dict(case.inputs) == {"betreff": "Technik: Problem 1", "nachricht": "Meine Rechnung 1, bitte prüfen."}
+    assert (case.id, case.expected, case.tags, case.cluster) == (
+        "T-1",
+        {"team": "Technik", "dringend": False},
+        ("a", "b"),
+        None,
+    )
+    assert [one.name for one in exp.scorers] == ["json_fields", "json_equal", "not_refused"]
+    assert (exp.metric, exp.temperatures, exp.baseline) == ("json_fields", (), "v1")
+    assert "team (text), dringend (true or false)" in exp.bundles["v2"].prompt.system
+    assert exp.bundles["v1"].prompt.placeholders == {"betreff", "nachricht"}
+    assert "Thema is a tag" in done.output
+    assert exp.dry_run().calls == (40, 40)
+
+
+@pytest.mark.parametrize("column", ["Klasse", "label", "sentiment"])
+def test_few_short_values_are_classes(call, project, column):
+    (project / "classes.csv").write_text(tickets(**{column: lambda i: TEAMS[i % 3]}))
+    done = call(csv="classes.csv")
+    exp = ll.Experiment.load(project / "experiments/mine")
+    assert (exp.metric, exp.golden.cases[0].expected) == ("label", ("Abrechnung",))
+    assert "Expected are classes (label): Abrechnung, Technik, Versand." in done.output
+    assert all("Abrechnung, Technik, Versand" in bundle.prompt.system for bundle in exp.bundles.values())
+
+
+@pytest.mark.parametrize(
+    ("make", "extra", "metric"),
+    [
+        (lambda i: str(i), (), "numbers_equal"),
+        (lambda i: f"fact {i}", (), "mentions_expected"),
+        (lambda i: TEAMS[i % 3], ("--expected-is", "facts"), "mentions_expected"),
+        (lambda i: str(i), ("--expected-is", "json"), "json_fields"),
+    ],
+)
+def test_what_is_expected_decides_the_scorer_and_may_be_said(call, project, make, extra, metric):
+    (project / "own.csv").write_text(tickets(Antwort=make))
+    assert call("mine", *extra, csv="own.csv").exit_code == 0
+    assert ll.Experiment.load(project / "experiments/mine").metric == metric
+
+
+def test_a_broken_cell_of_json_is_refused_with_its_line(call, project):
+    (project / "broken.csv").write_text(tickets(Erwartet=lambda i: "{team" if i == 7 else quoted({"team": "a"})))
+    refused = call(csv="broken.csv").stderr
+    assert "is not JSON" in refused
+    assert "broken.csv:9:" in refused
+    assert not (project / "experiments").exists()
+
+
+def test_foreign_lines_of_json_are_read_with_columns_named(call, project):
+    rows = [{"uid": f"u{i}", "text": f"t{i}", "gold": {"a": None, "b": i}, "more": [1]} for i in range(20)]
+    (project / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    done = call("mine", "--input", "text", "--id", "uid", "--expected", "gold", csv="rows.jsonl")
+    assert done.exit_code == 0, done.stderr
+    case = ll.Experiment.load(project / "experiments/mine").golden.cases[3]
+    assert (case.id, dict(case.inputs), case.expected) == ("u3", {"question": "t3"}, {"a": None, "b": 3})
+    assert "Not used: more." in done.output
+    (project / "rows.jsonl").write_text('{"text": "a"}\n\n{"text": ""}\n')
+    assert "rows.jsonl:3:" in call("other", "--input", "text", csv="rows.jsonl").stderr
+
+
+def test_a_topic_is_the_cluster_when_asked_and_few_clusters_are_told(call, project):
+    (project / "own.csv").write_text(tickets(Antwort=lambda i: f"f{i}", Thema=lambda i: f"thema {i % 5}"))
+    done = call("mine", "--cluster", "Thema", csv="own.csv")
+    assert "Only 5 clusters of Thema: below about 15" in done.output
+    golden = ll.Experiment.load(project / "experiments/mine").golden
+    assert {(case.cluster, case.tags) for case in golden} == {(f"thema {i}", ()) for i in range(5)}
+    assert "Only" not in call("many", csv="own.csv").output
+
+
+@pytest.mark.parametrize(("n", "rule"), [(40, "no_shown_harm"), (500, "non_inferior")])
+def test_the_gate_asks_for_no_margin_above_ten_points(call, project, n, rule):
+    (project / "own.csv").write_text(tickets(n, Antwort=lambda i: f"f{i}"))
+    call(csv="own.csv")
+    guards = {guard.metric: guard for guard in ll.Experiment.load(project / "experiments/mine").gate.guards}
+    assert guards["not_refused"].rule == rule
+    assert 0 < guards["not_refused"].margin <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("model", "url", "temperature", "limit"),
+    [
+        ("openai/gpt-4o-2024-08-06", None, 0.0, 400),
+        ("openai/o3-2025-04-16", None, None, 4_000),
+        ("anthropic/claude-opus-4-7", None, None, 4_000),
+        ("qwen3:8b", "http://localhost:11434/v1", 0.0, 4_000),
+    ],
+)
+def test_a_model_is_sent_what_it_takes(call, project, model, url, temperature, limit):
+    """And the dry run, which makes the checks of a run, has nothing to refuse."""
+    done = call(model=model, url=url)
+    assert done.exit_code == 0, done.stderr
+    exp = ll.Experiment.load(project / "experiments/mine")
+    sampling = exp.bundles["v1"].sampling
+    assert (sampling.temperature, sampling.max_tokens) == (temperature, limit)
+    exp.dry_run()
+    with pytest.raises(LlmlabError, match="temperature"):
+        exp.dry_run({"hot": exp.bundles["v1"].with_(model="openai/o3-2025-04-16", temperature=0.5)})
+
+
+@pytest.mark.parametrize(
+    ("url", "extra", "key"),
+    [
+        ("http://localhost:8000/v1", (), None),
+        ("https://api.openai.com/v1", (), "OPENAI_API_KEY"),
+        ("https://llm.firma.example/v1", (), "LLM_API_KEY"),
+        ("https://llm.firma.example/v1", ("--key-env", "FIRMA_KEY"), "FIRMA_KEY"),
+        ("https://mine.openai.azure.com/openai/v1", (), "AZURE_OPENAI_API_KEY"),
+    ],
+)
+def test_the_address_is_written_with_a_key_that_may_go_there(call, project, url, extra, key):
+    """A well-known key goes to its provider alone, or loading the folder would refuse it."""
+    done = call("mine", *extra, url=url, model="some-model")
+    exp = ll.Experiment.load(project / "experiments/mine")
+    endpoint = exp.endpoints.endpoint_for(exp.bundles["v1"].model)
+    assert (endpoint.base_url, endpoint.key_env) == (url, key)
+    assert (f"read from {key}" if key else "No key is sent") in done.output
+
+
+def test_without_an_address_the_provider_must_be_known(call, project):
+    assert "write provider/id" in call(url=None, model="gpt-4o").stderr
+    assert "no address is known for the provider 'acme'" in call(url=None, model="acme/gpt").stderr
+    assert call(url=None, model="openai/gpt-4o-2024-08-06").exit_code == 0
+    assert not (project / "experiments/mine/endpoints.yaml").exists()
