@@ -492,12 +492,12 @@ def _cell(value: Any, key: str, expected_is: ExpectedIs) -> Any:
         return None
     if key == "expected" and isinstance(value, str) and expected_is != "facts":
         return value.strip() if expected_is == "text" else _json(value)
-    if isinstance(value, Mapping):  # Parquet fills the keys of other rows with None
-        return (
-            value
-            if (key, expected_is) == ("expected", "json")
-            else {name: item for name, item in value.items() if item is not None}
-        )
+    if isinstance(value, Mapping):
+        null_counts = (key, expected_is) == (
+            "expected",
+            "json",
+        )  # elsewhere Parquet fills the keys of other rows with it
+        return {name: item for name, item in value.items() if null_counts or item is not None}
     if key in ("expected", "tags", "relevant") and isinstance(value, str):
         return [part.strip() for part in value.split(";") if part.strip()]
     if key == "weight":
