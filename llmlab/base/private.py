@@ -63,10 +63,9 @@ _SECRET_NAME = re.compile(
     r"(?:_?\d+|_(?!DIR|ENV|FILE|HEADER|LENGTH|MANAGER|NAME|PATH|POLICY|STORE|URL)\w+)?$",
     re.IGNORECASE,
 )
-_IN_AN_ADDRESS = re.compile(
-    r"(?<=://)(?P<user>[^\s/?#:@\"'<>\\]{0,200}):(?P<password>[^\s/?#@\"'<>\\]{1,200})(?=@)"
-    r"|(?<=[?&])(?P<name>(?i:(?:\w{1,20}[-_])?(?:key|token|sig|signature|secret|password)|apikey))="
-    r"(?P<value>[^\s&#\"'<>\\\[]{1,2000})"
+_IN_AN_ADDRESS = re.compile(r"://[^\s/?#:@\"'<>\\]{0,200}:([^\s/?#@\"'<>\\]{1,200})(?=@)")
+_IN_A_QUERY = re.compile(
+    r"([?&](?i:(?:\w{1,20}[-_])?(?:key|token|sig|signature|secret|password)|apikey))=([^\s&#\"'<>\\\[]{1,2000})"
 )
 _IN_A_CONNECTION = re.compile(r"(?i:(?:password|pwd|\w*key|\w*signature|secret))\s*=\s*([^;\s]{1,500})")
 _KEY_LIKE = re.compile(
@@ -119,11 +118,9 @@ def scrub(text: str, *, secrets: Secrets | None = None) -> str:
     for spelling, name in secrets_now() if secrets is None else secrets:
         if spelling in text:
             text = text.replace(spelling, f"[{name} removed]")
-    return _IN_AN_ADDRESS.sub(_without, text) if "://" in text else text
-
-
-def _without(found: re.Match[str]) -> str:
-    return "[password removed]" if found["name"] is None else f"{found['name']}=[key removed]"
+    if "://" not in text:
+        return text
+    return _IN_A_QUERY.sub(r"\1=[key removed]", _IN_AN_ADDRESS.sub("://[password removed]", text))
 
 
 def holds_secret(text: str) -> str:
@@ -146,7 +143,8 @@ def excerpt(text: str, *, secrets: tuple[str, ...] = (), limit: int = LONGEST_EX
     for secret in secrets:
         if secret:
             text = text.replace(secret, REMOVED)
-    text = _replaced(text, None, only=API_KEY, by=REMOVED)
+    if _may_hold_key(text):
+        text = _replaced(text, None, only=API_KEY, by=REMOVED)
     line = " ".join(_KEY_LIKE.sub(REMOVED, text).split())  # first removed, then cut: half a key is a key too
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
@@ -157,7 +155,11 @@ def scrub_frame(frame: pd.DataFrame) -> pd.DataFrame:
     for column in frame.columns:
         texts = [value if isinstance(value, str) else "" for value in frame[column].tolist()]
         whole = "\n".join(texts)
-        if any(spelling in whole for spelling, _ in secrets) or _IN_AN_ADDRESS.search(whole):
+        if (
+            any(spelling in whole for spelling, _ in secrets)
+            or _IN_AN_ADDRESS.search(whole)
+            or _IN_A_QUERY.search(whole)
+        ):
             changed[column] = [
                 scrub(value, secrets=secrets) if isinstance(value, str) else value for value in frame[column].tolist()
             ]
@@ -186,7 +188,7 @@ def find_pii(text: str) -> dict[str, int]:
         return {}
     found: Counter[str] = Counter()
     for kind, needed, is_one, pattern in _kinds():
-        if needed in text:
+        if any(part in text for part in needed):
             found[kind] += sum(1 for match in pattern.finditer(text) if is_one(match[0]))
     return {kind: count for kind, count in found.items() if count}
 
@@ -244,16 +246,17 @@ def project_key(folder: Path) -> bytes:
 def _secret_parts(name: str, value: str) -> Iterator[str]:
     """The value of a secret variable, and what is secret in any other: passwords and keys of addresses."""
     value = value.strip()
-    is_address = "://" in value
-    if name in _REMEMBERED or _SECRET_NAME.search(name):
+    is_secret, is_address = name in _REMEMBERED or _SECRET_NAME.search(name) is not None, "://" in value
+    if is_secret:
         yield value
-        yield from _IN_A_CONNECTION.findall(value) if ";" in value else ()
-        if is_address:  # a webhook's last part, a DSN's first one, and no host
-            parts = re.split(r"[/@]", value.partition("://")[2])
-            yield from (part for part in parts if len(part) >= SHORTEST_START_CHARS and "." not in part)
-    for found in _IN_AN_ADDRESS.finditer(value) if is_address else ():
-        secret = found["password"] or found["value"]
-        yield from {secret, unquote(secret)}
+    if is_secret and ";" in value:
+        yield from _IN_A_CONNECTION.findall(value)
+    if is_secret and is_address:  # a webhook's last part, a DSN's first one, and no host
+        parts = re.split(r"[/@]", value.partition("://")[2])
+        yield from (part for part in parts if len(part) >= SHORTEST_START_CHARS and "." not in part)
+    if is_address:
+        for secret in [*_IN_AN_ADDRESS.findall(value), *(key for _, key in _IN_A_QUERY.findall(value))]:
+            yield from {secret, unquote(secret)}
 
 
 def _spellings(secret: str) -> set[str]:
@@ -352,19 +355,17 @@ _KEY_FORMATS: tuple[tuple[str, str, str], ...] = (
     ("tgp_v1_", r"[\w-]{43}", "docs.together.ai"),
     ("csk-", r"[a-z0-9]{48}", "inference-docs.cerebras.ai"),
     ("lsv2_", r"(?:pt|sk)_[0-9a-f]{32}_[0-9a-f]{10}", "docs.smith.langchain.com"),
-    ("AKIA", r"[A-Z0-9]{16}", f"{_DETECT}aws.py"),
-    ("ASIA", r"[A-Z0-9]{16}", "docs.aws.amazon.com, IAM identifiers"),
-    ("ABIA", r"[A-Z0-9]{16}", "docs.aws.amazon.com, IAM identifiers"),
+    ("AKIA ASIA ABIA", r"[A-Z0-9]{16}", f"{_DETECT}aws.py; docs.aws.amazon.com, IAM identifiers"),
     ("ABSK", r"[A-Za-z0-9+/]{109,269}={0,2}", f"{_LEAKS}aws-amazon-bedrock-api-key-long-lived"),
     ("AIza", r"[\w-]{35}", f"{_LEAKS}gcp-api-key"),
     ("GOCSPX-", r"[\w-]{28}", "cloud.google.com/docs, OAuth client secrets"),
     ("AccountKey=", r"[A-Za-z0-9+/]{86}==", f"{_DETECT}azure_storage_key.py"),
     ("LTAI", r"[A-Za-z0-9]{17,21}", f"{_LEAKS}alibaba-access-key-id"),
-    ("gh", r"[pousr]_[A-Za-z0-9]{36,251}", f"{_DETECT}github_token.py"),
+    ("ghp_ gho_ ghu_ ghs_ ghr_", r"[A-Za-z0-9]{36,251}", f"{_DETECT}github_token.py"),
     ("github_pat_", r"[A-Za-z0-9]{22}_[A-Za-z0-9]{59}", f"{_LEAKS}github-fine-grained-pat"),
     (
-        "gl",
-        r"(?:pat|oas|dt|rt|cbt|ptt|ft|imt|agent|soat|ffct)-[\w-]{20,300}(?:\.[0-9a-z]{2}\.?[0-9a-z]{7,9})?",
+        "glpat- gloas- gldt- glrt- glcbt- glptt- glft- glimt- glagent- glsoat- glffct-",
+        r"[\w-]{20,300}(?:\.[0-9a-z]{2}\.?[0-9a-z]{7,9})?",
         f"{_DETECT}gitlab_token.py",
     ),
     ("npm_", r"[A-Za-z0-9]{36}", f"{_LEAKS}npm-access-token"),
@@ -373,8 +374,7 @@ _KEY_FORMATS: tuple[tuple[str, str, str], ...] = (
     ("xapp-", r"\d-[A-Z0-9]{8,14}-\d{10,14}-[a-z0-9]{40,80}", f"{_LEAKS}slack-app-token"),
     ("hooks.slack.com/", r"(?:services|workflows|triggers)/[A-Za-z0-9+/]{43,56}", f"{_DETECT}slack.py"),
     ("discord", r"(?:app)?\.com/api/webhooks/\d{17,20}/[\w-]{60,72}", "discord.com/developers/docs, Webhook"),
-    ("sk_", r"(?:live|test|prod)_[A-Za-z0-9]{10,247}", f"{_DETECT}stripe.py"),
-    ("rk_", r"(?:live|test|prod)_[A-Za-z0-9]{10,247}", f"{_DETECT}stripe.py"),
+    ("sk_ rk_", r"(?:live|test|prod)_[A-Za-z0-9]{10,247}", f"{_DETECT}stripe.py"),
     ("SG.", r"[\w-]{16,32}\.[\w-]{16,64}", f"{_DETECT}sendgrid.py"),
     ("SK", r"[0-9a-f]{32}", f"{_DETECT}twilio.py"),
     ("dapi", r"[0-9a-f]{32}(?:-\d)?", f"{_LEAKS}databricks-api-token"),
@@ -399,12 +399,16 @@ _BY_BEGINNING = (
     "pplx-",
     "key-",
 )
+_STARTS = (*dict.fromkeys(start for starts, *_ in _KEY_FORMATS for start in starts.split()), *_BY_BEGINNING)
+_PLAIN_STARTS = ("r8_", *(start for start in _STARTS if not {"-", "_"} & set(start)))
+_DIGITLESS = ("AKIA", "ASIA", "ABIA", "AIza", "LTAI", "hooks.slack.com/", "-----BEGIN ")  # short: one may lack digits
+_PREFIXED = re.compile(r"[-_](?<=[A-Za-z]{2}[-_])[\w-]{16}")  # how all others begin
 _AT_AN_EDGE = r"(?:(?<![\w-]{0})|(?<=\\[nrt]{0})|(?<=%[0-9A-Fa-f]{{2}}{0}))"  # also of an escape in JSON or an address
 
 
 _EMAIL = r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}(?:[A-Za-z]{2,63}|xn--[A-Za-z0-9-]{1,59})(?![\w-])"
 _NO_ADDRESS = "".join(  # what stands before the number of a section or a version
-    rf"(?<!{word}\s)" for word in ("[Ss]ection", "[Cc]hapter", "[Vv]ersion", "[Rr]elease", "[Cc]lause", "[Aa]rticle")
+    rf"(?<!{word}\s\d)" for word in ("[Ss]ection", "[Cc]hapter", "[Vv]ersion", "[Rr]elease", "[Cc]lause", "[Aa]rticle")
 )
 
 
@@ -417,67 +421,79 @@ def _of_keys(formats: Iterable[tuple[str, str]]) -> str:
     return rf"(?:{'|'.join(parts)})(?![\w-])"
 
 
-# Every pattern starts at the edge of a token and has bounded repeats, so hostile texts cost linear time.
+# Every pattern starts at the edge of a token and has bounded repeats, so hostile texts cost linear time. Its first
+# character stands before the look at the edge: `re` skips to such a one, where it would look at every edge.
 # Second stands a text without which a pattern finds nothing: looking for it first is much quicker.
-_PATTERNS: tuple[tuple[str, str, Callable[[str], bool], str], ...] = (
-    (API_KEY, "", _is_key, _of_keys([(start, rest) for start, rest, _ in _KEY_FORMATS])),
-    (API_KEY, "", _looks_random, _of_keys([(start, r"[\w-]{18,200}") for start in _BY_BEGINNING])),
-    (API_KEY, "-----BEGIN ", bool, r"-----BEGIN (?:[A-Z]{2,10} ){0,2}PRIVATE KEY-----"),
-    ("email address", "@", _is_email, _EMAIL),
-    ("IBAN", "", _is_iban, r"(?<!\w)[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,30}"),
-    ("card number", "", _luhn, r"(?<![\w.])(?<!\d )(?:4|5[1-5]|2[2-7]|3[47]|6011|65)(?:[ -]?\d){11,17}(?!\w|\.\d)"),
-    ("social security number", "-", bool, r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])"),
-    ("national id", "", _is_dni, r"(?<![\w-])(?:\d{8}|[XYZ]\d{7})[A-HJ-NP-TV-Z](?![\w-])"),
-    ("national id", "", _is_codice_fiscale, r"(?<!\w)[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z](?!\w)"),
-    ("national id", "", _is_nir, r"(?<![\w.-])[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?\d\d ?\d{3} ?\d{3} ?\d\d(?![\w.-])"),
-    ("national id", "-", _luhn, r"(?<![\w-])\d\d(?:0[1-9]|1[0-2])(?:[06][1-9]|[1278]\d|[39][01])-\d{4}(?![\w-])"),
+_PATTERNS: tuple[tuple[str, tuple[str, ...], Callable[[str], bool], str], ...] = (
+    (
+        API_KEY,
+        _STARTS,
+        _is_key,
+        _of_keys([(start, rest) for starts, rest, _ in _KEY_FORMATS for start in starts.split()]),
+    ),
+    (API_KEY, _BY_BEGINNING, _looks_random, _of_keys([(start, r"[\w-]{18,200}") for start in _BY_BEGINNING])),
+    (API_KEY, ("-----BEGIN ",), bool, r"-----BEGIN (?:[A-Z]{2,10} ){0,2}PRIVATE KEY-----"),
+    ("email address", ("@",), _is_email, _EMAIL),
+    ("IBAN", ("",), _is_iban, r"(?<!\w)[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,30}"),
+    ("card number", ("",), _luhn, r"(?<![\w.])(?<!\d )(?:4|5[1-5]|2[2-7]|3[47]|6011|65)(?:[ -]?\d){11,17}(?!\w|\.\d)"),
+    ("social security number", ("-",), bool, r"\d(?<![\w-]\d)(?<!9)\d\d(?<!000|666)-(?!00)\d\d-(?!0000)\d{4}(?![\w-])"),
+    ("national id", ("",), _is_dni, r"(?<![\w-])(?:\d{8}|[XYZ]\d{7})[A-HJ-NP-TV-Z](?![\w-])"),
+    ("national id", ("",), _is_codice_fiscale, r"(?<!\w)[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z](?!\w)"),
+    ("national id", ("",), _is_nir, r"(?<![\w.-])[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?\d\d ?\d{3} ?\d{3} ?\d\d(?![\w.-])"),
+    ("national id", ("-",), _luhn, r"\d(?<![\w-]\d)\d(?:0[1-9]|1[0-2])(?:[06][1-9]|[1278]\d|[39][01])-\d{4}(?![\w-])"),
     (
         "national id",
-        "",
+        ("",),
         bool,
         r"(?<!\w)(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z]{2} ?\d\d ?\d\d ?\d\d ?[A-D](?!\w)",
     ),
-    ("phone number", "+", _is_phone, r"(?<![\w+])\+[1-9](?:[ ./()-]{0,2}\d){7,14}(?!\w)"),
-    ("phone number", "", _is_phone, r"(?<![\w.-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])"),
-    ("phone number", "0", _is_phone, r"(?<![\w.-])(?<!\d )0\d{2,4}[ /-]\d{3,4}[ -]?\d{3,5}(?![\w-])"),
+    ("phone number", ("+",), _is_phone, r"\+(?<![\w+]\+)[1-9](?:[ ./()-]{0,2}\d){7,14}(?!\w)"),
+    (
+        "phone number",
+        ("",),
+        _is_phone,
+        r"[\d(](?<![\w.-][\d(])(?:(?<=\()\d{3}\) ?|(?<!\()\d\d[-. ])\d{3}[-. ]\d{4}(?![\w-])",
+    ),
+    ("phone number", ("0",), _is_phone, r"0(?<![\w.-]0)(?<!\d 0)\d{2,4}[ /-]\d{3,4}[ -]?\d{3,5}(?![\w-])"),
     (
         "IP address",
-        ".",
+        (".",),
         _is_public_ip,
-        rf"(?<![\w.§])(?<!==)(?<!\w/)(?<!§\s){_NO_ADDRESS}\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?!\w|\.\d)",
+        rf"\d(?<![\w.§]\d)(?<!==\d)(?<!\w/\d)(?<!§\s\d){_NO_ADDRESS}\d{{0,2}}(?:\.\d{{1,3}}){{3}}(?!\w|\.\d)",
     ),
-    ("IP address", ":", _is_public_ip, r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"),
+    ("IP address", (":",), _is_public_ip, r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"),
 )
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"\d[\d .:/()A-Fa-f+-]{5}")
 _LETTERS_AND_NUMBER = re.compile(r"\d\d[A-Z](?<=[A-Z]{6}\d\d[A-Z])")
-_STARTS = (
-    "-----BEGIN",
-    "r8_",
-    *(start for start, _, _ in _KEY_FORMATS if not {"-", "_"} & set(start) and start not in ("gh", "gl")),
-)
-_PREFIXED = re.compile(r"[-_](?<=[A-Za-z]{2}[-_])[\w-]{16}")
 
 
 @cache
-def _kinds() -> tuple[tuple[str, str, Callable[[str], bool], re.Pattern[str]], ...]:
+def _kinds() -> tuple[tuple[str, tuple[str, ...], Callable[[str], bool], re.Pattern[str]], ...]:
     """The patterns, compiled when the first text is looked at."""
     return tuple((kind, needed, is_one, re.compile(pattern)) for kind, needed, is_one, pattern in _PATTERNS)
+
+
+def _may_hold_key(text: str) -> bool:
+    return (
+        any(start in text for start in _DIGITLESS)
+        or bool(("-" in text or "_" in text) and _PREFIXED.search(text))
+        or bool(_DIGIT.search(text) and any(start in text for start in _PLAIN_STARTS))
+    )
 
 
 def _worth_a_look(text: str) -> bool:
     """Whether any of the patterns could be in it: each look is for one character first, which costs next to nothing."""
     return (
         "@" in text
-        or any(start in text for start in _STARTS)
-        or bool(("-" in text or "_" in text) and _PREFIXED.search(text))
+        or _may_hold_key(text)
         or bool(_DIGIT.search(text) and (_NUMBER.search(text) or _LETTERS_AND_NUMBER.search(text)))
     )
 
 
 def _replaced(text: str, key: bytes | None, *, only: str = "", by: str = "") -> str:
     for kind, needed, is_one, pattern in _kinds():
-        if (only and kind != only) or needed not in text:
+        if (only and kind != only) or not any(part in text for part in needed):
             continue
 
         def pseudonym(match: re.Match[str], kind: str = kind, is_one: Callable[[str], bool] = is_one) -> str:
