@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from llmlab.base.tables import read_table
+from llmlab.experiment.folder import Experiment
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 
 __all__ = ["calibrate"]
@@ -16,7 +17,7 @@ _JUDGE = "\0judge"  # a column's name that no table has
 
 
 @click.command("calibrate")
-@click.argument("verdicts", type=click.Path(path_type=Path))
+@click.argument("verdicts", metavar="VERDICTS|EXPERIMENT", type=click.Path(path_type=Path))
 @click.option("--label", help="Pairwise: column of the human verdict (1 or 2).")
 @click.option("--order1", help="Pairwise: column of the winner where output 1 was shown first (1, 2 or tie).")
 @click.option("--order2", help="Pairwise: column of the winner where output 2 was shown first, mapped back.")
@@ -26,7 +27,9 @@ _JUDGE = "\0judge"  # a column's name that no table has
 @click.option("--author2", help="Pairwise: column of who wrote output 2.")
 @click.option("--judge-author", help="Pairwise: the judge's name among the authors, or the column that holds it.")
 @click.option("--human", help="Pointwise: column of the human label.")
-@click.option("--judge", "judge_column", help="Pointwise: column of the judge's score.")
+@click.option(
+    "--judge", "judge_column", help="Pointwise: column of the judge's score; of an experiment the judge's name."
+)
 @click.option("--length", help="Pointwise: column of the answer's length.")
 @click.option("--cluster", help="Column of groups of rows that are not independent.")
 @click.option("--by", multiple=True, help="Column to split by; repeatable.")
@@ -54,8 +57,15 @@ def calibrate(
     VERDICTS is a CSV, TSV or Parquet file of any tool's verdicts. Pairwise: --label, --order1 and --order2, winners as
     1, 2 or tie, already mapped back to the outputs; with authors also whether the judge prefers its own. Pointwise:
     --human and --judge. A tie or a missing verdict is not right and stays in n; rows without a human label are left out
-    and counted.
+    and counted. Of an EXPERIMENT's folder a judge is measured against its labels_pointwise.jsonl.
     """
+    if verdicts.is_dir():
+        exp = Experiment.load(verdicts)
+        judge = exp.judge(judge_column or "")
+        answers = exp.run(exp.bundles, exp.golden, repeats=1).require_complete()
+        found = judge.calibrate(exp.labels["pointwise"], answers, endpoints=exp.endpoints)
+        click.echo(json.dumps({"groups": found.records()}, allow_nan=False, indent=1) if as_json else str(found))
+        return
     pairwise, pointwise = [label, order1, order2], [human, judge_column]
     authorship, lengths = [author1, author2, judge_author], [length1, length2]
     whole = all(all(group) or not any(group) for group in (authorship, lengths))

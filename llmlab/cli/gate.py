@@ -8,6 +8,7 @@ import click
 
 from llmlab import registry, tracking
 from llmlab.base.display import plain
+from llmlab.experiment.folder import Experiment
 from llmlab.gate import GatePolicy
 from llmlab.gate.looks import COUNTED, NOT_ASKED, Ledger
 from llmlab.gate.proposal import Proposal, propose, propose_for_cases
@@ -24,9 +25,9 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command("gate")
-@click.argument("results_path", metavar="RESULTS.parquet", type=_FILE)
-@click.option("--policy", "policy_path", type=_FILE, required=True, help="The rules: gate.yaml.")
-@click.option("--candidate", required=True, help="Variant that wants to be released.")
+@click.argument("results_path", metavar="RESULTS.parquet|EXPERIMENT", type=_FILE)
+@click.option("--policy", "policy_path", type=_FILE, help="The rules: gate.yaml; by default the experiment's.")
+@click.option("--candidate", help="Variant that wants to be released; of an experiment a bundle, by name or file.")
 @click.option("--baseline", help="Variant to beat; none = floors only. By default the file that the policy names.")
 @click.option("--anchor", help="Variant that stands for the policy's anchor.")
 @click.option("--baseline-results", type=_FILE, help="An earlier run that has the baseline's rows.")
@@ -45,8 +46,8 @@ _FILE = click.Path(path_type=Path)
 def gate(
     results_path: Path,
     *,
-    policy_path: Path,
-    candidate: str,
+    policy_path: Path | None,
+    candidate: str | None,
     baseline: str | None,
     anchor: str | None,
     baseline_results: Path | None,
@@ -59,15 +60,23 @@ def gate(
     receipt: Path | None,
     as_json: bool,
 ) -> None:
-    """May CANDIDATE replace the baseline, by the rules of the policy?
+    """May CANDIDATE replace the baseline, by the rules of the policy? An experiment is asked first.
 
     Exit code: 0 pass, 1 fail, 3 inconclusive, 2 invalid or a mistake in the call.
     """
     for report in (junit, markdown, receipt):  # said before the work, not after
         if report is not None and not report.absolute().parent.is_dir():
             raise ValueError(f"the folder of {report} does not exist")
-    policy = GatePolicy.load(policy_path)
-    results = _labelled(policy, Results.from_parquet(results_path), policy_path.parent, labels)
+    if results_path.is_dir():
+        policy_path = policy_path or results_path / "gate.yaml"
+        policy = GatePolicy.load(policy_path)
+        results = _asked(Experiment.load(results_path), policy, candidate or "")
+        candidate, baseline = "candidate", baseline or ("baseline" if "baseline" in results.variants else "none")
+    elif policy_path is None or candidate is None:
+        raise click.UsageError("name --policy and --candidate for results, or an experiment's folder")
+    else:
+        policy, results = GatePolicy.load(policy_path), Results.from_parquet(results_path)
+    results = _labelled(policy, results, policy_path.parent, labels)
     known = _known(policy, results, candidate, ledger)
     decision = policy.decide(
         results,
@@ -111,6 +120,15 @@ def gate_init(
     for metric, said in proposal.remarks:
         click.echo(plain(f"{metric}: {said}", None))
     click.echo(f"Written to {plain(path, None)}: read it, and change what your users would not forgive.")
+
+
+def _asked(exp: Experiment, policy: GatePolicy, candidate: str) -> Results:
+    """Candidate and baseline on the cases that the gate reads, graded by the judges that it reads."""
+    variants = registry.arms(policy, exp.bundle(candidate), experiment=exp.path)
+    judging = [judge for judge in exp.judges.values() if judge.metric in policy.metrics]
+    scored = set(policy.metrics) - {judge.metric for judge in judging}
+    golden = policy.held_out(exp.golden)
+    return exp.judged(exp.run(variants, golden, metrics=scored).require_complete(), *judging)
 
 
 def _labelled(policy: GatePolicy, results: Results, folder: Path, labels: tuple[Path, ...]) -> Results:

@@ -9,7 +9,7 @@ import click
 from llmlab import registry
 from llmlab.base.display import plain
 from llmlab.base.errors import RegistryError
-from llmlab.bundle.bundle import Bundle
+from llmlab.bundle.bundle import Bundle, load_bundles
 from llmlab.gate import Receipt
 from llmlab.results.passport import JudgePassport
 
@@ -76,25 +76,29 @@ def rollback(name: str, *, alias: str, to: int | None, reason: str) -> None:
 
 
 @click.command("history")
-@click.argument("name")
+@click.argument("name", metavar="NAME|EXPERIMENT")
 def history(name: str) -> None:
-    """List every move of the aliases of NAME, oldest first."""
-    click.echo(str(registry.history(name)))
+    """List every move of the aliases of NAME, or of an experiment's bundles, oldest first."""
+    for one in _names(name):
+        click.echo(str(registry.history(one)))
 
 
 @click.command("audit")
-@click.argument("name", required=False)
+@click.argument("name", metavar="[NAME|EXPERIMENT]", required=False)
 def audit(name: str | None) -> None:
     """Check registered bundles (all, or those of NAME) against digests, receipts and history. For CI and cron.
 
     Exit code: 0 nothing wrong, 1 something is.
     """
-    found = registry.audit(name)
-    for finding in found.findings:
-        said = f"{finding.kind}: {finding.model} {finding.about}: {finding.what}"
-        click.echo(plain(said, None), err=finding.kind == "wrong")
-    click.echo(plain(found._sentence(), None))
-    raise SystemExit(1 if found.wrong else 0)
+    wrong = False
+    for one in [None] if name is None else _names(name):
+        found = registry.audit(one)
+        for finding in found.findings:
+            said = f"{finding.kind}: {finding.model} {finding.about}: {finding.what}"
+            click.echo(plain(said, None), err=finding.kind == "wrong")
+        click.echo(plain(found._sentence(), None))
+        wrong = wrong or bool(found.wrong)
+    raise SystemExit(1 if wrong else 0)
 
 
 @click.command("export")
@@ -103,6 +107,13 @@ def audit(name: str | None) -> None:
 def export(reference: str, path: Path) -> None:
     """Write the verified bundle of NAME@ALIAS and its receipt as one JSON file, which needs no MLflow to be read."""
     click.echo(f"Written: {plain(registry.export(reference, path), None)}")
+
+
+def _names(text: str) -> list[str]:
+    """A model's name, or those that the bundles of an experiment's folder have; its scorers are not run."""
+    if not (Path(text) / "bundles").is_dir():
+        return [text]
+    return sorted({bundle.name for bundle in load_bundles(Path(text) / "bundles").values()})
 
 
 def _refused(error: RegistryError) -> None:

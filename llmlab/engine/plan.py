@@ -198,8 +198,6 @@ def make_plan(
     if not bundles:
         raise ValueError("no variants to run")
     refuse_secrets(bundles, golden)
-    for note in golden.personal_notes:
-        warnings.warn(note, RuntimeWarning, stacklevel=4)
     if app is not None:
         return Plan(bundles=bundles, golden=golden, repeats=repeats, app=app, identity=app_identity(app))
     if client_of is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -157,6 +158,8 @@ def run_by(
         )
 
     plan = _plan(means, variants, golden, repeats=repeats, app=app, embedder_of=embedder_of)
+    for note in _personal_notes(golden) if golden.digest not in _TOLD else ():
+        warnings.warn(note, RuntimeWarning, stacklevel=3)
     budget = means.budget
     if budget is not None:
         _require_prices(plan)
@@ -282,7 +285,7 @@ def dry_run(
     embedding = [one.cost_usd([text]) for (_, text), one in texts.items()]
     known = [cost for cost in embedding if cost is not None]
     return DryRun(
-        notes=plan.notes,
+        notes=(*plan.notes, *_personal_notes(golden)),
         texts_to_embed=len(texts),
         embedding_cost_usd=sum(known, Decimal(0)) if len(known) == len(embedding) else None,
         variant=tuple(plan.bundles),
@@ -295,6 +298,15 @@ def dry_run(
         and all(hasattr(client, "fetch") for client in plan.clients.values()),
         pinned=tuple(bool(bundle.model.pinned) for bundle in plan.bundles.values()),
     )
+
+
+def _personal_notes(golden: GoldenSet) -> tuple[str, ...]:
+    """What a golden set holds of people, told by whichever of `dry_run` and `run` comes first."""
+    _TOLD.add(golden.digest)
+    return golden.personal_notes
+
+
+_TOLD: set[str] = set()  # digests of the golden sets of which this process said it
 
 
 def _scorers_that_make(metrics: Collection[str], scorers: Sequence[Scorer | ScoreFunction]) -> tuple[Scorer, ...]:

@@ -348,9 +348,9 @@ class GoldenSet(Shown):
     @property
     def personal_notes(self) -> tuple[str, ...]:
         """What a reader must know of that: one sentence, or none."""
-        where = f"{len(self.personal):,} of {len(self):,} cases of {self.name!r}: {told(self.personal)}"
-        advice = 'it is sent and stored; tracking.log(..., pii="redact") keeps pseudonyms in what is logged'
-        return (f"PERSONAL DATA in {where}; {advice}.",) if self.personal else ()
+        where = f"{len(self.personal):,} of {len(self):,} cases: {told(self.personal)}"
+        advice = 'sent and stored as they are; pii = "redact" under [tool.llmlab] logs pseudonyms instead'
+        return (f"Personal data in {where}; {advice}.",) if self.personal else ()
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ class Results(Shown):
             bundles=dict(bundles),
             golden=golden,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            **facts | {"notes": (*facts.get("notes", ()), *golden.personal_notes)},
+            **facts,
         )
 
     @classmethod

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -206,13 +207,14 @@ def by_k(
     Each value is what a config with that k would score: the first k hits, a document that comes twice counted once.
 
     Raises:
-        DataError: no case of the golden set names a relevant document.
+        DataError: no case names a relevant document, or one names a document that no variant's corpus has.
         ValueError: k below 1, or a variant without retrieval.
     """
     if k < 1:
         raise ValueError(f"k == {k}, must be >= 1")
     names = [name.partition("@")[0] for name in measures]
     indexes = {variant: _index(variant, given, base) for variant, given in variants.items()}
+    _require_documents(golden, {name for index in indexes.values() for name in index.corpus.by_id})
     fetched: dict[tuple[str, str], list[str]] = {}
     for variant, index in indexes.items():
         queries = [fill(index.config.query, case.inputs) for case in golden]
@@ -261,6 +263,16 @@ def _index(variant: str, given: Bundle | RetrievalConfig | Index, base: str | Pa
     if config is None:
         raise ValueError(f"the variant {variant!r} retrieves nothing: its bundle has no `retrieval`")
     return config if isinstance(config, Index) else build_index(config, base=base)
+
+
+def _require_documents(golden: GoldenSet, known: set[str]) -> None:
+    """DataError for a relevant document that is nowhere: nothing could ever fetch it, and every variant would lose."""
+    for case in golden:
+        for name in case.relevant_ids:
+            if name not in known:
+                near = get_close_matches(name, known, n=1, cutoff=0.5)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise DataError(f"case {case.id!r} names {name!r} as relevant, which is in no document{hint}")
 
 
 def _parsed(measures: Iterable[str | Measure]) -> list[Measure]:

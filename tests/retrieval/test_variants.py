@@ -125,3 +125,16 @@ def test_impossible_requests_are_refused(folder):
     with pytest.raises(ValueError, match="was not measured"):
         of_results(run({"v1": {"q1": [["a"]]}})).estimate("v1", "AP")
     assert by_k({"v1": config}, golden, k=50, base=folder).estimate("v1", "P@50").value == pytest.approx(3 / 100)
+
+
+def test_a_relevant_document_that_is_nowhere_is_refused_with_the_one_that_is_meant(tmp_path):
+    """Nothing could ever fetch it: the conclusion would turn round in silence."""
+    (tmp_path / "refunds.md").write_text("# Refunds\n\nRefunds take ten days.")
+    (tmp_path / "returns.md").write_text("# Returns\n\nReturns are free.")
+    config = RetrievalConfig.model_validate({"corpus": {"folder": "."}, "k": 1})
+    cases = [
+        Case(id=f"q{i}", inputs={"question": "Refunds?"}, relevant={name: 1})
+        for i, name in enumerate(("refunds.md", "refund.md"))
+    ]
+    with pytest.raises(DataError, match=r"'q1' names 'refund\.md' .* did you mean 'refunds\.md'\?"):
+        by_k({"v": config}, GoldenSet(tuple(cases)), base=tmp_path)
