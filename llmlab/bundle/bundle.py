@@ -59,8 +59,8 @@ class _Value(Strict):
 class PinOverride(_Value):
     """Who vouches for a floating model id, and why."""
 
-    who: Word
-    why: Word
+    who: Annotated[Word, Field(pattern=r"\S")]
+    why: Annotated[Word, Field(pattern=r"\S")]
 
 
 class ModelRef(_Value):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> P
     rules = _rules()
     name = provider.lower().replace("-", "_")
     family = rules["aliases"].get(name, name)
+    if family not in ("fake", "offline") and (doubt := _doubt(model_id) or _doubt(revision or "")):
+        return Pinning(provider=provider, model_id=model_id, pinned=False, reason=doubt)
     subjects = [model_id] if revision is None else [f"{model_id}@@{revision}", model_id]
     for rule in rules["providers"].get(family, ()):
         if any(re.fullmatch(rule["match"], subject, flags=re.IGNORECASE) for subject in subjects):
@@ -74,6 +77,20 @@ def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> P
         f"no rule of {family} knows this id" if family in rules["providers"] else f"unknown provider (known: {known})"
     )
     return Pinning(provider=provider, model_id=model_id, pinned=False, reason=unknown)
+
+
+def _doubt(name: str) -> str:
+    """Why no rule may call this name pinned, "" where there is no reason."""
+    if not name.isascii():
+        return "it holds letters that are no ASCII, and some of them only look like it"
+    if re.search(r"(?<![a-z])latest(?![a-z])", name, re.IGNORECASE):
+        return "latest is what its provider moves to newer snapshots"
+    for found in re.finditer(r"(?<!\d)(20\d\d)(-?)(\d\d)\2(\d\d)(?!\d)", name):
+        try:
+            date(int(found[1]), int(found[3]), int(found[4]))
+        except ValueError:
+            return f"{found[0]} is no date"
+    return ""
 
 
 @cache

@@ -13,15 +13,27 @@ from typing import Any, Unpack
 from llmlab.base.errors import RequestRefusedError, TransportError
 from llmlab.base.private import excerpt
 from llmlab.clients.access import Access
-from llmlab.clients.base import Request, Status, Usage
+from llmlab.clients.base import Request, Usage
 from llmlab.clients.http import HttpClient, Settings
-from llmlab.clients.wire import WireFormat, count, inner_error, parsed, text_of, thought_of, wire_sampling, word
+from llmlab.clients.wire import (
+    WireFormat,
+    count,
+    family_of,
+    inner_error,
+    parsed,
+    status_of,
+    text_of,
+    thought_of,
+    wire_sampling,
+    word,
+)
 
 __all__ = ["AnthropicClient", "StreamedMessage", "read_answer"]
 
 DELTAS = {"text_delta": "text", "input_json_delta": "partial_json", "thinking_delta": "thinking"}
 LEAST_BUDGET_TOKENS = 1_024
 API_VERSION = "2023-06-01"
+WITHHELD = frozenset({"refusal", "guardrail_intervened", "content_filtered"})  # the last two are Bedrock's
 CUT_SHORT = frozenset({"max_tokens", "model_context_window_exceeded", "pause_turn"})
 
 
@@ -77,7 +89,7 @@ def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> d
     why, details = reply.get("stop_reason"), reply.get("stop_details")
     refusal = text_of(details.get("explanation")) if why == "refusal" and isinstance(details, dict) else ""
     return {
-        "status": _status(why, text=text, acts=bool(calls)),
+        "status": status_of(family_of(why), withheld=WITHHELD, cut_short=CUT_SHORT, text=text, acts=bool(calls)),
         "text": text or refusal,
         "thought": thought_of({"content": blocks}),
         "tool_calls": calls,
@@ -222,14 +234,6 @@ def _output_format(wanted: Any) -> dict[str, Any]:
             attempts=0,
         )
     return {"type": "json_schema", "schema": own["schema"]}
-
-
-def _status(why: Any, *, text: str, acts: bool) -> Status:
-    if why == "refusal":
-        return "refused"
-    if str(why) in CUT_SHORT:
-        return "truncated"
-    return "ok" if text.strip() or acts else "empty"
 
 
 def _usage(usage: Any) -> Usage:

@@ -16,7 +16,7 @@ import os
 import shlex
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar, Unpack
 from urllib.parse import urlsplit
@@ -32,7 +32,16 @@ from llmlab.clients.access import Access, AccessSettings
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.prices import Price, price_usd
 from llmlab.clients.retry import Lane, Lanes, NeverReachedError, RetryPolicy, with_retries
-from llmlab.clients.wire import Stream, WireFormat, failure_of, read_json, refused_generation, sse_data
+from llmlab.clients.wire import (
+    Stream,
+    WireFormat,
+    failure_of,
+    read_json,
+    refused_generation,
+    sse_data,
+    sse_end,
+    whole_characters,
+)
 
 __all__ = ["HttpClient", "Settings", "estimated_tokens", "whole_body"]
 
@@ -218,7 +227,12 @@ class HttpClient:
         return self._wire.body(request, name=deployment or request.model.id, stream=self.stream)
 
     def _encoded(self, request: Request, deployment: str | None) -> bytes:
-        return json.dumps(self._body(request, deployment)).encode("ascii")
+        body = self._body(request, deployment)
+        encoded = json.dumps(body).encode("ascii")
+        if b"\\ud" in encoded and whole_characters(body) != body:
+            what = "half of a character (a lone surrogate)"
+            raise RequestRefusedError(f"the request holds {what}; mend the question or the prompt", attempts=0)
+        return encoded
 
     async def _attempt(self, model: ModelRef, body: bytes, lane: Lane, number: int) -> Generation:
         secrets, started_s, first_token_s = self._lanes.secrets, time.perf_counter(), None
@@ -227,10 +241,10 @@ class HttpClient:
             nonlocal first_token_s
             if response.status != 200:
                 text = (await whole_body(response)).decode("utf-8", "replace")
-                if (refused := refused_generation(response.status, text)) is not None:
+                if (refused := refused_generation(response.status, text, secrets=secrets)) is not None:
                     return refused
                 raise self._failure(response, text, lane.access)
-            if self.stream and response.content_type == "text/event-stream":
+            if self.stream and response.content_type in ("text/event-stream", "text/plain"):
                 stream = self._wire.stream(secrets)
                 first_token_s = await _streamed(response, stream, started_s, secrets)
                 return stream.reply()
@@ -240,7 +254,7 @@ class HttpClient:
         latency_s = time.perf_counter() - started_s
         if isinstance(reply, Generation):
             return dataclasses.replace(reply, attempts=number)
-        answer = self._wire.read_answer(reply, secrets=secrets)
+        answer = whole_characters(self._wire.read_answer(reply, secrets=secrets))
         return Generation(
             **answer,
             latency_s=latency_s,
@@ -260,6 +274,11 @@ class HttpClient:
             async with session.post(url, data=body, headers=headers, allow_redirects=False, proxy=proxy) as response:
                 self._reached = True
                 return await read(response)
+        except aiohttp.ClientConnectorCertificateError:
+            told = f"the certificate of {access.base_url} is not trusted here"
+            raise RequestRefusedError(
+                f"{told}; name your authority's file in SSL_CERT_FILE, or mend base_url"
+            ) from None
         except aiohttp.ClientConnectorError as error:
             why = os.strerror(number) if (number := error.errno or 0) > 0 else error.strerror
             kind = TransportError if self._reached or number != errno.ECONNREFUSED else NeverReachedError
@@ -316,14 +335,19 @@ async def _streamed(
     async for received in response.content.iter_any():
         size = _bounded(size + len(received))
         values, rest = sse_data(received, rest)
-        for value in values:
-            if value == b"[DONE]":
-                stream.end()
-            else:
-                stream.take(read_json(value, secrets=secrets))
+        _take(values, stream, secrets)
         if first_token_s is None and stream.started:
             first_token_s = time.perf_counter() - started_s
+    _take(sse_end(rest), stream, secrets)
     return first_token_s
+
+
+def _take(values: Iterable[bytes], stream: Stream, secrets: tuple[str, ...]) -> None:
+    for value in values:
+        if value == b"[DONE]":
+            stream.end()
+        else:
+            stream.take(read_json(value, secrets=secrets))
 
 
 def _bounded(size: int) -> int:

@@ -17,16 +17,18 @@ from llmlab.base.errors import TransportError
 from llmlab.base.private import excerpt
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.access import Access, KeyHeader
-from llmlab.clients.base import Request, Status, Usage
+from llmlab.clients.base import Request, Usage
 from llmlab.clients.http import HttpClient, Settings, whole_body
 from llmlab.clients.retry import Lane, with_retries
 from llmlab.clients.wire import (
     WireFormat,
     count,
+    family_of,
     inner_error,
     is_thinking,
     parsed,
     read_json,
+    status_of,
     text_of,
     thought_of,
     wire_sampling,
@@ -102,13 +104,16 @@ def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> d
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         raise TransportError(f"the reply holds no choice with a message: {excerpt(str(reply), secrets=secrets)}")
-    if choice.get("error") or choice.get("finish_reason") == "error":
+    if choice.get("error"):
         raise TransportError(f"the answer ended in an error: {excerpt(str(choice.get('error')), secrets=secrets)}")
     refusal, (text, inline) = text_of(message.get("refusal")), without_thought(text_of(message.get("content")))
-    tool_calls = _tool_calls(message.get("tool_calls"))
-    finish = str(choice.get("finish_reason") or "").lower()
+    old = message.get("function_call")  # of the years before tools
+    tool_calls = _tool_calls(message.get("tool_calls") or ([{"function": old}] if old else None))
+    finish = family_of(choice.get("finish_reason"))
     return {
-        "status": "refused" if refusal else _status(finish, text=text, acts=bool(tool_calls)),
+        "status": "refused"
+        if refusal
+        else status_of(finish, withheld=WITHHELD, cut_short=CUT_SHORT, text=text, acts=bool(tool_calls)),
         "text": text or refusal,
         "thought": "\n".join(filter(None, (thought_of(message), inline))),
         "tool_calls": tool_calls,
@@ -147,7 +152,7 @@ class StreamedReply:
         self._reply: dict[str, Any] = {}
         self._parts: dict[str, list[str]] = {name: [] for name in ("content", "refusal", THOUGHT)}
         self._thinks = True  # until the content is more than a thought in tags
-        self._tool_calls: dict[int, dict[str, str]] = {}
+        self._tool_calls: list[dict[str, Any]] = []
         self._finish_reason: str | None = None
         self._choices = 0
 
@@ -160,7 +165,7 @@ class StreamedReply:
         if not self._ended and self._finish_reason is None:
             raise TransportError("the stream stopped before its end")
         message: dict[str, Any] = {name: "".join(parts) for name, parts in self._parts.items()}
-        message["tool_calls"] = [{"function": call} for _, call in sorted(self._tool_calls.items())]
+        message["tool_calls"] = [{"function": call} for call in sorted(self._tool_calls, key=lambda one: one["index"])]
         return {**self._reply, "choices": [{"message": message, "finish_reason": self._finish_reason}]}
 
     def take(self, event: dict[str, Any]) -> None:
@@ -181,10 +186,10 @@ class StreamedReply:
             if part := thought_of(delta) if name == THOUGHT else text_of(delta.get(name)):
                 parts.append(part)
                 self.started = self.started or name == "refusal" or (name == "content" and self._answers(part))
-        calls = delta.get("tool_calls")
-        for index, call in enumerate(calls if isinstance(calls, list) else ()):
-            if isinstance(call, dict):
-                self._take_tool_call(index, call)
+        calls = delta.get("tool_calls") or [{"index": 0, "function": delta.get("function_call")}]
+        for call in calls if isinstance(calls, list) else ():
+            if isinstance(call, dict) and isinstance(function := call.get("function"), dict):
+                self._take_tool_call(call, function)
 
     def _answers(self, part: str) -> bool:
         """Whether the content has begun to answer; while it thinks, only the end of a tag can change that."""
@@ -193,14 +198,36 @@ class StreamedReply:
             self._thinks = is_thinking("".join(parts))
         return not self._thinks and bool(part.strip())
 
-    def _take_tool_call(self, index: int, call: Mapping[str, Any]) -> None:
+    def _take_tool_call(self, call: Mapping[str, Any], function: Mapping[str, Any]) -> None:
         self.started = True
-        place = count(call.get("index"))
-        whole = self._tool_calls.setdefault(index if place is None else place, {"name": "", "arguments": ""})
-        function = call.get("function")
-        for name in whole:
-            part = function.get(name) if isinstance(function, dict) else None
-            whole[name] += part if isinstance(part, str) else json.dumps(part) if part else ""
+        whole = self._begun(word(call.get("id")), count(call.get("index")), word(function.get("name")))
+        if whole is None:
+            place = count(call.get("index"))
+            whole = {"index": len(self._tool_calls) if place is None else place, "name": "", "arguments": ""}
+            self._tool_calls.append(whole)
+        whole["id"] = word(call.get("id")) or whole.get("id")
+        for name in ("name", "arguments"):
+            part = function.get(name)
+            part = part if isinstance(part, str) else json.dumps(part) if part else ""
+            if name == "arguments" or part != whole["name"]:  # some servers repeat the name
+                whole[name] += part
+
+    def _begun(self, own: str | None, index: int | None, name: str | None) -> dict[str, Any] | None:
+        """The call that a part goes on with, by id, then by index; None where it begins another.
+
+        Some servers give all calls index 0 and tell them apart by id; some give each part of one call a new id, but
+        only its first a name; some give neither id nor index, and whole calls.
+        """
+        same = [one for one in self._tool_calls if own is not None and one["id"] == own]
+        if same:
+            return same[-1]
+        near = [one for one in self._tool_calls if index is None or one["index"] == index]
+        last = near[-1] if near else None
+        if last is None or name is None:
+            return last
+        another = own is not None and last["id"] is not None
+        complete = last["arguments"] != "" and isinstance(parsed(last["arguments"]), dict)
+        return None if another or complete or index is None else last
 
 
 def _url(access: Access, model: ModelRef, what: str = "chat/completions") -> str:
@@ -244,14 +271,6 @@ def _wire_tools(tools: tuple[Mapping[str, Any], ...]) -> list[dict[str, Any]]:
     return [dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)} for tool in tools]
 
 
-def _status(finish: str, *, text: str, acts: bool) -> Status:
-    if finish in WITHHELD:
-        return "refused"
-    if finish in CUT_SHORT:
-        return "truncated"
-    return "ok" if text.strip() or acts else "empty"
-
-
 def _tool_calls(calls: Any) -> tuple[dict[str, Any], ...]:
     found = [call.get("function") for call in calls or () if isinstance(call, dict)] if isinstance(calls, list) else []
     return tuple(
@@ -266,9 +285,14 @@ def _usage(usage: Any) -> Usage:
         return Usage()
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("prompt_cache_hit_tokens")
+    given, output, total = (count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    details = usage.get("completion_tokens_details")
+    thought = count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    if thought and total is not None and output is not None and total >= (given or 0) + output + thought:
+        output += thought  # xAI counts them beside; the total shows it
     return Usage(
-        input_tokens=count(usage.get("prompt_tokens")),
-        output_tokens=count(usage.get("completion_tokens")),
+        input_tokens=given,
+        output_tokens=output,
         cached_input_tokens=count(cached),
     )
 

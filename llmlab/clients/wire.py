@@ -21,7 +21,7 @@ from llmlab.base.private import excerpt
 from llmlab.base.yamlfile import read_yaml
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.access import Access, KeyHeader
-from llmlab.clients.base import LARGEST_CACHE, Generation, Request
+from llmlab.clients.base import LARGEST_CACHE, Generation, Request, Status
 from llmlab.clients.retry import retry_after_s
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "WireFormat",
     "count",
     "failure_of",
+    "family_of",
     "inner_error",
     "is_thinking",
     "parsed",
@@ -36,8 +37,11 @@ __all__ = [
     "refused_generation",
     "sampling_rules",
     "sse_data",
+    "sse_end",
+    "status_of",
     "text_of",
     "thought_of",
+    "whole_characters",
     "wire_sampling",
     "without_thought",
     "word",
@@ -46,7 +50,13 @@ __all__ = [
 RULES_FILE = Path(__file__).with_name("sampling_rules.yaml")
 RESERVED = frozenset({"model", "messages", "system", "stream", "stream_options", "tools", "n"})  # ours to set
 TRY_AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx
-NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "402"})
+# codes that mean the provider's policy: OpenAI, Azure (with its inner code), Alibaba's Model Studio
+POLICY = frozenset({"invalid_prompt", "content_policy_violation", "moderation_blocked", "content_filter"})
+POLICY |= {"responsibleaipolicyviolation", "data_inspection_failed", "datainspectionfailed"}
+BROKEN_OFF = frozenset({"error", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource"})
+_HALVES = re.compile("[\ud800-\udfff]")
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body)\b", re.IGNORECASE)
 _TAGS = ("<think>", "<thinking>", "<thought>", "<reasoning>", "[think]")
 _OPENED = re.compile(rf"\s*({'|'.join(map(re.escape, _TAGS))})", re.IGNORECASE)
 _CLOSED_LINE = re.compile(r"(?:^|(?<=\n))[ \t]*</think>|</think>(?=[ \t]*(?:\n|$))")
@@ -154,7 +164,10 @@ def read_json(body: bytes, *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
     """The JSON object in a body that came with status 200; TransportError where it is none."""
     try:
         reply = json.loads(body)
-    except ValueError:  # HTML from a proxy, a torn body, bad UTF-8
+    except ValueError:  # a page, a torn body, bad UTF-8
+        if _PAGE.match(body):
+            told = f"the address answers with a web page: {_excerpt(body, secrets)}"
+            raise RequestRefusedError(f"{told} (check base_url; most servers want /v1 at its end)") from None
         raise TransportError(f"the reply is not JSON: {_excerpt(body, secrets)}") from None
     except RecursionError:
         raise TransportError("the reply is nested too deeply") from None
@@ -167,22 +180,72 @@ def sse_data(received: bytes, rest: bytes) -> tuple[Iterator[bytes], bytes]:
     """The `data` of the server-sent events that are complete, and the bytes that are not yet.
 
     `error` fields, which llama.cpp sends instead of data, come out like data.
-    Source: HTML standard, section 9.2.6; both wire formats keep an event's data on one line.
+    Source: HTML standard, section 9.2.6. Lines may end in LF, CRLF or CR; data on several lines are joined where
+    they are one JSON value, because some servers leave out the empty line between events.
 
     >>> values, rest = sse_data(b'data: {"a": 1}\\n\\ndata: [DO', b"")
     >>> list(values), rest
     ([b'{"a": 1}'], b'data: [DO')
     """
-    *lines, rest = (rest + received).split(b"\n")
-    fields = (line.partition(b":") for line in lines)  # comments keep the line open; event names are in the data too
-    return (value.strip() for name, _, value in fields if name in (b"data", b"error") and value.strip()), rest
+    whole = rest + received
+    held = b"\r" if whole.endswith(b"\r") else b""  # LF may follow
+    lines = whole[: len(whole) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    *events, rest = lines.split(b"\n\n")
+    return (value for event in events for value in _data_of(event)), rest + held
+
+
+def sse_end(rest: bytes) -> Iterator[bytes]:
+    """The `data` of a last event that no empty line follows; a line that was cut is no data."""
+    whole = rest.replace(b"\r", b"\n")
+    return _data_of(whole[: whole.rfind(b"\n") + 1])
+
+
+def whole_characters(value: Any) -> Any:
+    """The same value with halves of characters joined in its texts, and a half on its own replaced.
+
+    >>> whole_characters({"text": "\\ud83d\\ude00", "id": "a\\ud83d"})
+    {'text': '😀', 'id': 'a\ufffd'}
+    """
+    if isinstance(value, str):
+        halves = _HALVES.search(value)
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if halves else value
+    if isinstance(value, dict):
+        return {whole_characters(key): whole_characters(part) for key, part in value.items()}
+    return type(value)(map(whole_characters, value)) if type(value) in (list, tuple) else value
+
+
+def family_of(finish: Any) -> str:
+    """A finish reason without what follows its first word; TransportError where the provider broke the answer off.
+
+    >>> family_of("content_filter: RECITATION"), family_of(None)
+    ('content_filter', '')
+    """
+    first = re.split(r"[:;\s]", str(finish or "").strip().lower().replace("-", "_"))[0]
+    if first in BROKEN_OFF:
+        raise TransportError(f"the provider broke the answer off: {excerpt(str(finish))}")
+    return first
 
 
 def inner_error(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> None:
     """Raise the TransportError of a reply or event that is one: `{"error": ...}`, or `{"object": "error", ...}`."""
     error = reply.get("error") or (reply if "error" in (reply.get("object"), reply.get("type")) else None)
     if error:
-        raise TransportError(f"status 200, but an error inside: {excerpt(str(error), secrets=secrets)}")
+        told = f"status 200, but an error inside: {excerpt(str(error), secrets=secrets)}"
+        code = str(error.get("code") or error.get("type") or "").lower() if isinstance(error, dict) else ""
+        if code in NO_CREDIT:
+            raise RequestRefusedError(f"{told} (the account has no credit left)")
+        if "unexpected endpoint" in str(error).lower():  # LM Studio
+            raise RequestRefusedError(f"{told} (check base_url; most servers want /v1 at its end)")
+        raise TransportError(told)
+
+
+def status_of(finish: str, *, withheld: frozenset[str], cut_short: frozenset[str], text: str, acts: bool) -> Status:
+    """What became of an answer that ended for this reason; one that calls a tool needs no text."""
+    if finish in withheld:
+        return "refused"
+    if finish in cut_short:
+        return "truncated"
+    return "ok" if text.strip() or acts else "empty"
 
 
 def text_of(content: Any) -> str:
@@ -246,7 +309,11 @@ def word(value: Any) -> str | None:
 
 
 def count(value: Any) -> int | None:
-    """A number of tokens, else None."""
+    """A number of tokens, also written as a text or with a decimal point; else None."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
@@ -260,11 +327,15 @@ def parsed(text: Any) -> Any:
     return value
 
 
-def refused_generation(status: int, text: str) -> Generation | None:
-    """Azure answers a filtered prompt with status 400: to whoever asked, that is a refusal. Else None."""
-    if status == 400 and _code(text) == "content_filter":
-        return Generation(status="refused", error="the provider's content filter refused the prompt")
-    return None
+def refused_generation(status: int, text: str, *, secrets: tuple[str, ...] = ()) -> Generation | None:
+    """A refusal where the CODE of an HTTP error means the provider's policy, with the provider's words; else None."""
+    error = _error(text)
+    inner = error.get("innererror") if isinstance(error, dict) else None
+    codes = {_code(text).lower(), str(inner.get("code")).lower() if isinstance(inner, dict) else ""}
+    if status not in (400, 403) or not codes & POLICY:
+        return None
+    said = excerpt(whole_characters(_message(text)), secrets=secrets)
+    return Generation(status="refused", error=f"the provider's content filter refused the prompt: {said}")
 
 
 def failure_of(
@@ -368,6 +439,19 @@ def _error(text: str) -> Any:
 def _closing(opened: re.Match[str]) -> str:
     """The tag that ends a thought, as the one that began it is written."""
     return f"{opened[1][0]}/{opened[1][1:]}"
+
+
+def _data_of(event: bytes) -> Iterator[bytes]:
+    fields = (line.removeprefix(b"\xef\xbb\xbf").partition(b":") for line in event.split(b"\n"))
+    found = [value.strip() for name, _, value in fields if name in (b"data", b"error") and value.strip()]
+    if len(found) < 2:
+        return iter(found)
+    joined = b"\n".join(found)
+    try:
+        json.loads(joined)
+    except (ValueError, RecursionError):
+        return iter(found)
+    return iter([joined])
 
 
 def _excerpt(body: bytes, secrets: tuple[str, ...]) -> str:
