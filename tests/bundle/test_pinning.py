@@ -79,6 +79,8 @@ bedrock openai.gpt-oss-120b-1:0
 bedrock arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-3-haiku-20240307-v1:0
 xai grok-4-0709
 xai grok-2-vision-1212
+alibaba qwen-plus-2025-04-28
+qwen qwq-plus-2025-03-05
 """
 FLOATING = """
 offline extractive-2
@@ -143,6 +145,15 @@ ollama llama3.1:8b-instruct-q4_K_M
 huggingface meta-llama/Llama-3.1-8B-Instruct
 vllm Qwen/Qwen2.5-7B-Instruct
 elsewhere gpt-4o-2024-08-06
+openai gpt-4о-2024-08-06
+openai gpt-4o-2024-02-31
+openai gpt-latest-2024-08-06
+anthropic claude-sonnet-4-20251399
+alibaba qwen-plus
+alibaba qwen-plus-latest
+nvidia meta/llama-3.1-70b-instruct
+watsonx ibm/granite-3-8b-instruct
+cloudflare @cf/meta/llama-3.1-8b-instruct
 """
 BY_REVISION = [
     ("azure", "my-deployment", "2024-08-06", True),
@@ -192,6 +203,13 @@ def test_a_revision_pins_where_the_provider_serves_by_it(
 
 def test_the_table_covers_enough_real_ids() -> None:
     assert len(table(PINNED)) + len(table(FLOATING)) >= 60
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_an_override_that_names_nobody_or_no_reason_is_refused(blank: str) -> None:
+    for said in ({"who": blank, "why": "own gateway"}, {"who": "Ada", "why": blank}):
+        with pytest.raises(ValueError):
+            PinOverride(**said)
 
 
 def test_an_unknown_provider_is_floating_and_told_which_are_known() -> None:
