@@ -52,7 +52,7 @@ def boundary(decisions: Sequence[RolloutDecision], outcome: str | None = None) -
     figure, (axes,) = picture(height_inches=3.4)
     with styled():
         _draw_looks(axes, looks)
-        last, first = looks[-1][1], next((d for d in decisions if d.action != Action.KEEP_GOING), None)
+        last, first = looks[-1][1], next((d for d, r in looks if _settles(d, r)), None)
         when = (
             f"{first.action.value} on day {first.days:.0f}" if first else f"no decision by day {looks[-1][0].days:.0f}"
         )
@@ -76,7 +76,7 @@ def _draw_looks(axes: Axes, looks: Sequence[tuple[RolloutDecision, Reading]]) ->
         axes.annotate("margin ", (1, bound), xycoords=_RIGHT, fontsize=8, color=COLOURS["vermillion"], **_ABOVE)
     axes.annotate("no difference ", (1, 0), xycoords=_RIGHT, fontsize=8, **_ABOVE)
     for action, (shape, colour) in _MARKS.items():
-        at = next((i for i, (decision, _) in enumerate(looks) if decision.action == action), None)
+        at = next((i for i, (d, r) in enumerate(looks) if d.action == action and _settles(d, r)), None)
         if at is not None:
             axes.plot(days[at], values[at], shape, color=COLOURS[colour], markersize=9, zorder=3)
             axes.annotate(action.value, (days[at], values[at]), (4, 8), textcoords="offset points", fontsize=8)
@@ -84,6 +84,11 @@ def _draw_looks(axes: Axes, looks: Sequence[tuple[RolloutDecision, Reading]]) ->
     axes.set_xlabel(f"days since the first request ({reading.level:.0%} interval that holds at every look)")
     axes.set_ylabel(f"candidate - baseline ({unit.strip() or 'difference'})")
     axes.set_xlim(0, days[-1] * 1.02)
+
+
+def _settles(decision: RolloutDecision, reading: Reading) -> bool:
+    """Whether there is a decision, and a REVERT because of this outcome."""
+    return decision.action != Action.KEEP_GOING and (decision.action != Action.REVERT or reading.reverts)
 
 
 def _limits(lows: Sequence[float], highs: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
