@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from llmlab.base.numbers import counted
+from llmlab.base.numbers import counted, number
 from llmlab.gate.policy import relative_share
 from llmlab.production.decision import Action, Reading, RolloutDecision
 from llmlab.production.policy import Outcome, RolloutPolicy
@@ -193,6 +193,12 @@ def _action(policy: RolloutPolicy, readings: Sequence[Reading], *, over: bool) -
 
 
 def _notes(units: Enrolled, readings: Sequence[Reading], problems: str) -> Iterator[str]:
+    if units.silent_days > 1:
+        yield f"the last request came {number(units.silent_days, 2)} days ago: is the rollout still recorded?"
+    if any(reading.name == "negative_signals" for reading in readings):
+        replies = units.of(Outcome(metric="response_rate", rule="no_shown_harm"))
+        baseline, candidate = (arm.mean or 0.0 for arm in (replies.baseline, replies.candidate))
+        yield f"feedback came on {baseline:.1%} in the baseline and {candidate:.1%} in the candidate"
     yield from (f"{counted(n, 'request')} {why} not analysed" for why, n in units.left_out.items() if n)
     if units.crossed:
         yield f"{counted(units.crossed, 'unit')} of {units.n_seen:,} seen in both arms and dropped"

@@ -178,6 +178,11 @@ class Enrolled:
         """Days from the first request to now."""
         return 0.0 if not len(self.time_s) else (self.now_s - float(self.time_s.min())) / DAY_S
 
+    @property
+    def silent_days(self) -> float:
+        """Days since the last request."""
+        return 0.0 if not len(self.time_s) else (self.now_s - float(self.time_s.max())) / DAY_S
+
     def bundles(self) -> list[dict[str, int]]:
         """Digest -> requests that it answered, where one is told, in baseline and candidate."""
         import pandas as pd

@@ -210,7 +210,7 @@ def test_who_is_not_analysed_is_counted():
     decision = decided(more, day=8, overrides={"candidate": ["tester-1"]})
     assert decision.readings == whole.readings
     counts = {"7 requests of testers", "9 requests of no unit", "11 requests dated later than the decision"}
-    assert {f"{count} not analysed" for count in counts} == set(decision.notes)
+    assert {f"{count} not analysed" for count in counts} == set(decision.notes) - set(whole.notes)
 
 
 def test_a_changed_bundle_under_the_same_name_is_invalid_and_a_fallback_is_not():
@@ -237,6 +237,19 @@ def test_traces_that_do_not_say_who_when_or_which_arm_are_refused(column):
     """With the column that is missing."""
     with pytest.raises(DataError, match=column):
         decided(traffic(seed=1, days=1).drop(columns=column))
+
+
+def test_silence_and_the_share_of_answers_with_feedback_stand_beside_the_verdict():
+    """A recorder that stopped three days ago is told; complaints are read with how many replied at all."""
+    frame = traffic(seed=1, days=5)
+    silent, replies = decided(frame, day=8).notes
+    assert silent.startswith("the last request came 3 days ago")
+    shares = frame["signals.thumbs"].notna().groupby(frame["arm"]).mean()
+    assert (
+        replies
+        == f"feedback came on {shares['baseline']:.1%} in the baseline and {shares['candidate']:.1%} in the candidate"
+    )
+    assert decided(frame, day=5, guards=[ERRORS]).notes == ()
 
 
 def test_a_metric_that_nobody_knows_is_refused_with_those_there_are():
