@@ -6,7 +6,6 @@ A JSON text on the way of a path is read. Formats of spans are folded into reque
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -122,9 +121,9 @@ def moment(value: Any) -> datetime:
     if isinstance(value, str) and not value.lstrip("-").replace(".", "", 1).isdigit():
         return utc(value)
     number = amount(value)
-    if not math.isfinite(number):
+    scale = next((scale for scale in (1, 1e3, 1e6, 1e9) if abs(number) / scale < 1e11), None)
+    if scale is None:
         raise ValueError(f"{value!r} is no moment")
-    scale = next(scale for scale in (1, 1e3, 1e6, 1e9, math.inf) if abs(number) / scale < 1e11)
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=number / scale)
 
 

@@ -130,55 +130,45 @@ def gathered(
 
     for first, block in blocks(path):
         try:
-            table = _columns(block)
-        except pa.ArrowInvalid:
+            table, texts = _columns(block), block.split(b"\n")
+            lines = np.array([number for number, text in enumerate(texts, start=first) if text.strip()])
+            if len(table) != len(lines):
+                raise pa.ArrowInvalid("two objects on a line")
+        except (pa.ArrowException, UnicodeDecodeError):
             found = objects(block, first, where=path.name, problems=problems)
             yield table_of([{**row_of(value), "file": file, "line": number} for number, value in found])
             continue
-        lines = np.arange(first, first + len(table))
-        if len(table) != block.count(b"\n") + (not block.endswith(b"\n")):  # some lines are empty
-            lines = np.array([n for n, line in enumerate(block.split(b"\n"), start=first) if line.strip()])
         yield (
-            _signals_flat(table)
-            .append_column("file", pa.array(np.full(len(table), file, dtype=np.int32)))
-            .append_column("line", pa.array(lines))
+            table.append_column("file", pa.array(np.full(len(table), file, dtype=np.int32))).append_column(
+                "line", pa.array(lines)
+            )
         )
 
 
 def _columns(block: bytes) -> Any:
+    """The block as a table, each signal a column of its own; Arrow's or Unicode's error where it is not whole."""
     import pyarrow as pa
+    import pyarrow.compute as pc
     from pyarrow import json
 
+    block.decode()  # Arrow takes any bytes for text
     table = json.read_json(
         io.BytesIO(block),
         read_options=json.ReadOptions(block_size=len(block) + 1, use_threads=False),
         parse_options=json.ParseOptions(explicit_schema=schema(), unexpected_field_behavior="infer"),
     )
-    if table.num_rows and "signals" in table.column_names:
-        kind = table.schema.field("signals").type
-        if not (pa.types.is_struct(kind) and all(_is_number(part.type) for part in kind)):
-            raise pa.ArrowInvalid("signals that are no numbers")
-    return table
-
-
-def _is_number(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return any(
-        is_one(kind) for is_one in (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
-    )
-
-
-def _signals_flat(table: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     kept = table.select(schema().names)
-    if "signals" in table.column_names and pa.types.is_struct(table.schema.field("signals").type):
-        for place, part in enumerate(table.schema.field("signals").type):
-            column = pc.struct_field(table["signals"], place)
-            column = column.cast(pa.int64()) if pa.types.is_boolean(part.type) else column
-            kept = kept.append_column(f"{SIGNAL}{part.name}", column.cast(pa.float64()))
+    found = {name: table[name] for name in table.column_names if name.startswith(SIGNAL)}
+    if "signals" in table.column_names and not pa.types.is_null(kind := table.schema.field("signals").type):
+        if not pa.types.is_struct(kind):
+            raise pa.ArrowInvalid("signals that are no object")
+        found |= {f"{SIGNAL}{part.name}": pc.struct_field(table["signals"], i) for i, part in enumerate(kind)}
+    for name, column in found.items():
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.int64())
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_null(column.type)):
+            raise pa.ArrowInvalid(f"{name} that is no number")
+        kept = kept.append_column(name, column.cast(pa.float64()))
     return kept
 
 

@@ -39,6 +39,7 @@ def problems(traces):
 def test_a_line_is_a_request_with_all_its_fields(tmp_path):
     """The same object whether its block is read as columns or line by line."""
     whole = written(tmp_path / "a.jsonl", line(signals={"thumbs": 0}))
+    pd.testing.assert_frame_equal(written(tmp_path / "flat.jsonl", line(**{"signals.thumbs": 0})).frame, whole.frame)
     (trace,) = whole
     assert (trace.time, trace.inputs) == (datetime(2026, 3, 2, 10, tzinfo=UTC), {"question": "NaN?"})
     assert (trace.answer.text, trace.answer.retrieved, trace.scores) == ("Use dropna().", ("dropna",), (7.5,))
@@ -142,3 +143,26 @@ def test_parquet_csv_folders_and_patterns_are_read_alike(tmp_path):
     (tmp_path / "odd.jsonl").write_text('{"a": 1}\n')
     with pytest.raises(FileRuleError, match="from_frame"):
         ll.Traces.load(tmp_path / "odd.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("bad", "requests"),
+    [
+        (b'{"request_id": "x", "status": "ok", "text": "\xff"}', 1),
+        (line(request_id="a").encode() + line(request_id="b").encode(), 1),
+        (line(text="\ud800").encode(), 1),
+        (line(time=-1e30).encode(), 1),
+        (line(latency_s=float("nan")).encode(), 2),
+        (line(text="a\0b\r").encode(), 2),
+        (line(signals=[1]).encode(), 2),
+        (b'{"request_id": ' + b"[" * 100_000, 1),
+    ],
+)
+def test_no_bytes_are_fatal(tmp_path, bad, requests):
+    """No UTF-8, two objects on a line, half a surrogate, endless numbers and depths."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join([b"", line(request_id="r0").encode(), bad, b" "]))
+    read = ll.Traces.load(path)
+    assert len(read) == len(list(read)) == requests
+    assert read.figures()["requests"].n == requests
+    assert bool(read.problems.rows) == (requests == 1)
