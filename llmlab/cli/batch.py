@@ -1,17 +1,24 @@
-"""`llmlab batch`: an experiment's calls overnight at half the price; the same run replays them."""
+"""`llmlab batch` and `join`: runs that go elsewhere and come back in parts; `llmlab calls`: stored answers."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from llmlab.base.display import text_table
+from llmlab.base.numbers import counted
+from llmlab.base.project import runs_folder
+from llmlab.clients.call_store import CallStore
 from llmlab.engine.batch import Batches, read_batches, send_batches, write_batches
+from llmlab.engine.means import Means
+from llmlab.engine.runs import planned
 from llmlab.experiment import Experiment
 from llmlab.results.results import Results
 
-__all__ = ["batch", "join"]
+__all__ = ["batch", "calls", "join"]
 
 FILE = click.Path(path_type=Path)
 
@@ -73,3 +80,61 @@ def join(folder: Path, *, out: Path | None, texts: bool) -> None:
     click.echo(str(results.summary()))
     if out is not None:
         click.echo(f"written to {results.to_parquet(out)}")
+
+
+@click.group("calls", invoke_without_command=True)
+@click.option("--store", type=FILE, help="The call store, by default mlruns/calls.sqlite.")
+@click.pass_context
+def calls(context: click.Context, *, store: Path | None) -> None:
+    """What answers are stored, of which models, since when, and what they cost."""
+    context.obj = store or runs_folder() / "calls.sqlite"
+    if context.invoked_subcommand is not None:
+        return
+    with CallStore(context.obj) as kept:
+        stored = kept.by_model()
+    rows = [
+        {
+            "model": of.model or "(applications)",
+            "answers": f"{of.answers:,}",
+            "cost (USD)": f"{of.cost_usd:,.4f}" + (f" and {of.unpriced:,} without a price" if of.unpriced else ""),
+            "MB": f"{of.n_bytes / 1e6:,.1f}",
+            "first": _day(of.first_at),
+            "last": _day(of.last_at),
+        }
+        for of in stored
+    ]
+    click.echo(text_table(rows) if rows else "Nothing is stored yet.")
+    total, answers = sum(of.cost_usd for of in stored), sum(of.answers for of in stored)
+    click.echo(f"{counted(answers, 'answer')} that cost ${total:,.4f}; a run that asks the same again pays nothing.")
+
+
+@calls.command()
+@click.argument("experiment", type=FILE, required=False)
+@click.option("--variant", help="Answers of this bundle of EXPERIMENT, as it is now.")
+@click.option("--model", help="Answers of this model, provider/id.")
+@click.option("--since", type=click.DateTime(), help="Asked at this time (UTC) or later.")
+@click.pass_obj
+def forget(
+    store: Path, *, experiment: Path | None, variant: str | None, model: str | None, since: datetime | None
+) -> None:
+    """Delete answers, so that the next run asks, and pays, for them again."""
+    if (experiment is None) != (variant is None):
+        raise ValueError("--variant needs the experiment's folder, and the folder needs --variant")
+    keys = None
+    if experiment is not None and variant is not None:
+        exp = Experiment.load(experiment)
+        means = Means(endpoints=exp.endpoints, base=exp.base, store=store)
+        parts = (f"{variant}@", f"{variant} · ")  # at several temperatures, on several models
+        chosen = {name: of for name, of in exp.variants.items() if name == variant or name.startswith(parts)}
+        if not chosen:
+            raise ValueError(f"no variant {variant!r} in {experiment} (there are: {', '.join(exp.variants)})")
+        plan = planned(means, chosen, exp.explored, repeats=exp.repeats)
+        keys = [call.key for batch in plan.batches() for call in batch if call.key]
+    moment = None if since is None else since.replace(tzinfo=UTC)
+    with CallStore(store) as kept:
+        gone = kept.forget(keys=keys, model=model, since=moment)
+    click.echo(f"{counted(gone, 'answer')} forgotten; the next run asks for them again.")
+
+
+def _day(seconds: int | None) -> str:
+    return "before 0.2" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

@@ -21,6 +21,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -29,10 +30,10 @@ from typing import Any, NamedTuple
 from llmlab.base.errors import StoreError
 from llmlab.clients.base import Generation, Request
 
-__all__ = ["CallStore", "call_key"]
+__all__ = ["CallStore", "StoredCalls", "call_key"]
 
 APPLICATION_ID = 0x6C6C6D6C  # "llml": marks the file as ours
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no `asked_at`; it is added where it is missing
 BUSY_TIMEOUT_S = 60.0
 KEYS_PER_QUERY = 500
 ROWS_PER_COMMIT = 1_000
@@ -41,7 +42,15 @@ NETWORK_FILESYSTEMS = re.compile(
     r"fuse\.(sshfs|ceph|glusterfs|s3fs|gcsfuse|rclone|davfs2?|smbnetfs|blobfuse2?|juicefs)"
 )
 OTHERS = "calls.d"  # folder beside the store with those of others
-_COLUMNS = "calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, request BLOB)"
+_FIRST_COLUMNS = "calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, request BLOB"
+_COLUMNS = f"{_FIRST_COLUMNS}, asked_at INTEGER)"
+
+
+_MODEL = """CASE WHEN length(request) THEN json_extract(CAST(request AS TEXT), '$.model.provider') || '/' ||
+    json_extract(CAST(request AS TEXT), '$.model.id') ELSE '' END"""
+_COST = "json_extract(CAST(answer AS TEXT), '$.cost_usd')"
+_BY_MODEL = f"""SELECT {_MODEL}, count(*), coalesce(sum(CAST({_COST} AS REAL)), 0), sum({_COST} IS NULL),
+    sum(length(answer) + length(request)), min(asked_at), max(asked_at) FROM calls GROUP BY 1"""  # noqa: S608 - our own words
 
 
 def call_key(fingerprint: str, request: Request) -> str:
@@ -57,9 +66,24 @@ def call_key(fingerprint: str, request: Request) -> str:
 
 
 class _Write(NamedTuple):
-    row: tuple[str, bytes, int, bytes]  # in the order of the columns
+    row: tuple[str, bytes, int, bytes, int]  # in the order of the columns
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[None]
+
+
+class StoredCalls(NamedTuple):
+    """What is stored of one model: answers, dollars that they cost (and how many have no price), size and times.
+
+    Times are seconds since 1970, None where version 0.1 kept all of them.
+    """
+
+    model: str
+    answers: int
+    cost_usd: float
+    unpriced: int
+    n_bytes: int
+    first_at: int | None
+    last_at: int | None
 
 
 class CallStore:
@@ -138,7 +162,7 @@ class CallStore:
         done: asyncio.Future[None] = loop.create_future()
         answer = generation.to_json().encode("ascii")
         asked = b"" if request is None else request.to_json().encode("ascii")
-        row = (key, answer, _checksum(key, answer), asked)
+        row = (key, answer, _checksum(key, answer), asked, int(time.time()))
         if self._writer is None:
             self._start_writer()
         self._queue.put(_Write(row, loop, done))
@@ -155,6 +179,42 @@ class CallStore:
         except sqlite3.DatabaseError:  # on a damaged page
             return None
         return rows[0][0].decode("ascii", "replace") if rows and rows[0][0] and isinstance(rows[0][0], bytes) else None
+
+    def by_model(self) -> list[StoredCalls]:
+        """What is stored and what it cost, per model, the dearest first."""
+        rows = self._fetch(_BY_MODEL, [])
+        return sorted((StoredCalls(*row) for row in rows), key=lambda stored: (-stored.cost_usd, stored.model))
+
+    def forget(
+        self, *, keys: Iterable[str] | None = None, model: str | None = None, since: datetime | None = None
+    ) -> int:
+        """Delete the answers that fit all that is given, so that they are asked for again; how many there were.
+
+        Args:
+            keys: call keys.
+            model: `provider/id`.
+            since: asked at this time or later; answers that version 0.1 kept have no time and stay.
+        """
+        self.check()
+        rules = {
+            f"{_MODEL} = ?": model,
+            "asked_at >= ?": None if since is None else int(since.timestamp()),
+        }
+        given = {rule: value for rule, value in rules.items() if value is not None}
+        if keys is None and not given:
+            raise ValueError("say which answers to forget: keys, model or since")
+        where = " AND ".join(given) or "1"
+        try:
+            with contextlib.closing(_connected(self.path)) as connection:
+                if keys is None:
+                    return connection.execute(f"DELETE FROM calls WHERE {where}", [*given.values()]).rowcount  # noqa: S608 - our own words
+                one = f"DELETE FROM calls WHERE key = ? AND {where}"  # noqa: S608 - our own words
+                connection.execute("BEGIN IMMEDIATE")
+                gone = sum(connection.execute(one, [key, *given.values()]).rowcount for key in keys)
+                connection.execute("COMMIT")
+                return gone
+        except sqlite3.Error as error:
+            raise StoreError(_what_to_do(self.path, error)) from error
 
     def __len__(self) -> int:
         return int(self._fetch("SELECT count(*) FROM calls", [])[0][0])
@@ -239,7 +299,7 @@ class CallStore:
     def _commit(self, connection: sqlite3.Connection, batch: list[_Write]) -> None:
         """One statement for the whole batch, its own transaction: each statement more would fight for the GIL."""
         torn = [write.row[0] for write in batch if write.row[0] in self._torn]
-        rows = ",".join(["(?, ?, ?, ?)"] * len(batch))
+        rows = ",".join(["(?, ?, ?, ?, ?)"] * len(batch))
         try:
             for key in torn:
                 connection.execute("DELETE FROM calls WHERE key = ?", (key,))
@@ -327,13 +387,15 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if (found != APPLICATION_ID and tables) or version > FORMAT_VERSION:
         what = "an SQLite database, but no call store" if version <= FORMAT_VERSION else f"of a newer format, {version}"
         raise StoreError(f"{path} is {what}; give another path, or use the llmlab that wrote it")
-    if tables not in ([], [f"CREATE TABLE {_COLUMNS}"]):
+    if tables not in ([], [f"CREATE TABLE {_FIRST_COLUMNS})"], [f"CREATE TABLE {_COLUMNS}"]):
         raise sqlite3.DatabaseError("malformed table")
     if _write_ahead(connection) != "wal":
         raise StoreError(f"{path} lies on a filesystem without write-ahead logging; give a path on a local disk")
-    if not tables:
+    if version < FORMAT_VERSION:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"CREATE TABLE IF NOT EXISTS {_COLUMNS}")
+        if "asked_at" not in [name for _, name, *_ in connection.execute("PRAGMA table_info(calls)")]:
+            connection.execute("ALTER TABLE calls ADD COLUMN asked_at INTEGER")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
         connection.execute("COMMIT")

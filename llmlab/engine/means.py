@@ -50,6 +50,8 @@ class Means:
         case_timeout_s: bound on one case with all its attempts; by default the client's own, else ten minutes.
         progress: whether to show a progress bar, or a function that is called with the figures now and then.
         stop: an event that another thread sets to interrupt the run, as Ctrl+C does in the thread that called it.
+        fresh: a word under which answers are asked for anew; "" = stored ones are replayed.
+        shards: how many runs share budget and rate limits.
     """
 
     client: Client | None = None
@@ -61,7 +63,8 @@ class Means:
     case_timeout_s: float | None = None
     progress: bool | Callable[[Progress], None] = True
     stop: threading.Event | None = None
-    shards: int = 1  # that share budget and rate limits
+    fresh: str = ""
+    shards: int = 1
 
     def __post_init__(self) -> None:
         """ValueError names what cannot be."""

@@ -77,6 +77,7 @@ class Plan:
         repeats: answers per variant and case.
         clients: the client of each variant; empty where an application answers.
         indexes: the index of each variant that retrieves.
+        fresh: a word that is in every key, so that answers stored without it are not replayed; "" = they are.
         app, identity: the application under test, and the entry point, commit and source it is known by.
         notes: what must be known before the first call, such as cases that send one and the same request.
     """
@@ -86,6 +87,7 @@ class Plan:
     repeats: int
     clients: Mapping[str, Client] = field(default_factory=dict)
     indexes: Mapping[str, search.Index] = field(default_factory=dict)
+    fresh: str = ""
     app: App | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -158,7 +160,7 @@ class Plan:
             "id": case.id,
             "inputs": case.inputs,
         }  # an application sees the whole case; scoring decides on the rest
-        about = [self.identity, self.bundles[variant].behaviour, asked, repeat]
+        about = [self.identity, self.bundles[variant].behaviour, asked, repeat, *([self.fresh] if self.fresh else [])]
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -168,10 +170,16 @@ class Plan:
 
     @cached_property
     def _fixed(self) -> dict[str, tuple[Any, Any, tuple[Mapping[str, Any], ...], str]]:
-        """Variant -> what its requests have in common: model, sampling, tools, and the endpoint's fingerprint."""
+        """Variant -> what its requests have in common: model, sampling, tools, and who answers (anew, if asked)."""
+        anew = f" fresh {self.fresh}" if self.fresh else ""
         return {
-            name: (b.model, b.sampling, tuple(tool.model_dump() for tool in b.tools), self.clients[name].fingerprint)
-            for name, b in self.bundles.items()
+            name: (
+                bundle.model,
+                bundle.sampling,
+                tuple(tool.model_dump() for tool in bundle.tools),
+                f"{self.clients[name].fingerprint}{anew}",
+            )
+            for name, bundle in self.bundles.items()
         }
 
 

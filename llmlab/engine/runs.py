@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from types import FrameType
@@ -62,6 +63,7 @@ def run(
     failed_share_allowed: float = 0.2,
     progress: bool | Callable[[Progress], None] = True,
     stop: threading.Event | None = None,
+    fresh: bool | str = False,
     shard: str | None = None,
     out: str | Path | None = None,
     engine: Literal["here", "ray"] = "here",
@@ -89,6 +91,8 @@ def run(
         failed_share_allowed: above this share of rows without an answer the results say FAILED.
         progress: whether to show a progress bar, or a function that is called with the figures now and then.
         stop: an event that another thread sets to interrupt this run, as Ctrl+C does in the thread that called it.
+        fresh: ask again for what is stored already, as after an update of a model that kept its name. The new answers
+            are kept too, under this word (the time, where it is True), which the results name.
         shard: run one part only, such as "3/16": the cases whose sha256 falls there, with that part of budget and rate
             limits. `Results.load(out)` joins the parts when all are there.
         out: folder that a shard's results and call store are kept in, such as "results/run=2026-12-01".
@@ -113,6 +117,7 @@ def run(
         case_timeout_s=case_timeout_s,
         progress=progress,
         stop=stop,
+        fresh=datetime.now(UTC).isoformat(timespec="milliseconds") if fresh is True else fresh or "",
         shards=1 if part is None else part.of,
     )
     about: dict[str, Any] = {"repeats": repeats, "app": app, "failed_share_allowed": failed_share_allowed}
@@ -123,7 +128,7 @@ def run(
                 "a client and an open store cannot travel to other processes; name endpoints, and no store"
             )
         about |= {"endpoints": endpoints, "base": base, "budget_usd": budget_usd, "concurrency": concurrency}
-        about |= {"case_timeout_s": case_timeout_s}
+        about |= {"case_timeout_s": case_timeout_s, "fresh": means.fresh}
         whole: dict[str, Any] = {"scorers": wanted, "shards": shards, "out": out, "progress": progress}
         return room.on_ray.run_on_ray(run, bundles, golden, **whole, options=about)
     if part is None or out is None:
@@ -332,7 +337,7 @@ def _plan(
     if means.client is not None and app is not None:
         raise ValueError("client and app are both given; an application makes its own calls")
     client_of, answering = means.clients(), means.answering()
-    return make_plan(
+    plan = make_plan(
         variants,
         golden,
         repeats=repeats,
@@ -341,6 +346,8 @@ def _plan(
         base=means.folder,
         embedder_of=lambda model: embedder_of(model, client_of(model)),  # type: ignore[arg-type]  # it checks
     )
+    told = f"Asked anew as fresh={means.fresh!r}; the same word replays these answers."
+    return replace(plan, fresh=means.fresh, notes=(*plan.notes, told)) if means.fresh else plan
 
 
 def planned(means: Means, variants: Mapping[str, Bundle] | Bundle, golden: GoldenSet, *, repeats: int) -> Plan:

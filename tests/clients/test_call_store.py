@@ -13,6 +13,7 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.base.errors import StoreError
-from llmlab.bundle.bundle import ModelRef, Sampling
+from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
+from llmlab.clients import call_store
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
+from llmlab.clients.fake import FakeClient
+from llmlab.engine.runs import run
+from llmlab.golden.cases import Case, GoldenSet
 
 MODEL = ModelRef.parse("openai/gpt-4o-2024-08-06")
 ANSWER = Generation(
@@ -109,7 +114,8 @@ def test_another_endpoint_misses_the_store() -> None:
 
 def test_every_field_of_a_request_is_in_its_key() -> None:
     """A field added to Request later is in the key without anybody remembering it."""
-    assert set(json.loads(BASE.to_json())) == {field.name for field in dataclasses.fields(Request)}
+    asked = {field.name for field in dataclasses.fields(Request)} - {"about"}  # what a recorder may know besides
+    assert set(json.loads(BASE.to_json())) == asked
 
 
 def test_composed_and_decomposed_letters_are_different_requests() -> None:
@@ -338,7 +344,8 @@ def test_a_full_disk_fails_the_put_and_everything_after_it(tmp_path: Path) -> No
 
 WORKER = """
 import asyncio, sys
-from llmlab.bundle.bundle import ModelRef, Sampling
+from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
+from llmlab.clients import call_store
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.base import Generation, Request
 
@@ -465,3 +472,61 @@ def test_a_store_of_others_that_is_none_or_damaged_is_told_once_and_left_out(tmp
     connection.close()
     with pytest.warns(RuntimeWarning, match="notes"), CallStore(tmp_path / "calls.sqlite") as store:
         assert store.get_many(["a"]) == {}
+
+
+def test_a_store_of_version_one_is_read_and_gets_a_column_for_times(tmp_path: Path) -> None:
+    kept(tmp_path / "later.sqlite", a="old")
+    with sqlite3.connect(tmp_path / "later.sqlite") as later:
+        row = later.execute("SELECT key, answer, checksum, request FROM calls").fetchone()
+    later.close()
+    older = sqlite3.connect(tmp_path / "calls.sqlite", isolation_level=None)
+    older.execute("CREATE TABLE calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, request BLOB)")
+    older.execute("INSERT INTO calls VALUES (?, ?, ?, ?)", row)
+    older.execute(f"PRAGMA application_id = {call_store.APPLICATION_ID}")
+    older.execute("PRAGMA user_version = 1")
+    older.close()
+    kept(tmp_path / "calls.sqlite", b="new")
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        assert {key: answer.text for key, answer in store.get_many(["a", "b"]).items()} == {"a": "old", "b": "new"}
+        (stored,) = store.by_model()
+        assert (stored.answers, stored.unpriced) == (2, 2)
+        assert stored.last_at is not None
+
+
+def test_what_is_stored_is_counted_by_model_and_forgotten_on_request(tmp_path: Path) -> None:
+    bundles = {
+        name: Bundle.from_prompt(f"{name} {{{{ question }}}}", model=model)
+        for name, model in {"v1": "vllm/tiny", "v2": "vllm/large"}.items()
+    }
+    golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"{i}?"}) for i in range(5)))
+    client = FakeClient("yes", price_usd=Decimal("0.5"))
+    run(bundles, golden, client=client, store=tmp_path / "calls.sqlite", progress=False)
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        assert {s.model: (s.answers, s.cost_usd) for s in store.by_model()} == {
+            "vllm/tiny": (5, 2.5),
+            "vllm/large": (5, 2.5),
+        }
+        assert store.forget(model="vllm/tiny") == 5
+        assert store.forget(since=datetime.now(UTC) + timedelta(hours=1)) == 0
+        assert store.forget(since=datetime.now(UTC) - timedelta(hours=1), model="vllm/tiny") == 0
+        assert len(store) == 5
+        with pytest.raises(ValueError, match="which answers"):
+            store.forget()
+    asked = len(client.requests)
+    run(bundles, golden, client=client, store=tmp_path / "calls.sqlite", progress=False)
+    assert len(client.requests) == asked + 5
+
+
+def test_fresh_asks_again_and_its_word_replays_what_came(tmp_path: Path) -> None:
+    bundle = Bundle.from_prompt("{{ question }}", model="vllm/tiny")
+    golden = GoldenSet((Case(id="q", inputs={"question": "?"}),))
+    client = FakeClient("yes")
+    about: dict[str, Any] = {"client": client, "store": tmp_path / "calls.sqlite", "progress": False}
+    run(bundle, golden, **about)
+    anew = run(bundle, golden, fresh=True, **about)
+    assert len(client.requests) == 2
+    (note,) = (note for note in anew.notes if "fresh=" in note)
+    word = note.split("'")[1]
+    assert run(bundle, golden, fresh=word, **about).frame["cached"].all()
+    assert run(bundle, golden, **about).frame["cached"].all()
+    assert len(client.requests) == 2

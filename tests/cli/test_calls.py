@@ -1,0 +1,40 @@
+"""`llmlab calls`: what is stored and what it cost, and forgetting by variant, model and time."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import llmlab as ll
+from llmlab.cli import main
+
+
+@pytest.fixture
+def asked(project):
+    """A project whose demo was asked ten questions."""
+    shutil.copytree(Path(__file__).parents[2] / "experiments", project / "experiments")
+    exp = ll.Experiment.load("experiments/pandas_help", first=10)
+    exp.run(repeats=1, progress=False)
+    return project
+
+
+def says(*arguments):
+    done = CliRunner().invoke(main, ["calls", *arguments])
+    return done.exit_code, done.output
+
+
+def test_what_is_stored_is_shown_and_forgotten_by_what_it_was_of(asked):
+    assert "60 answers" in says()[1]
+    assert says("forget", "experiments/pandas_help", "--variant", "v2")[1].startswith("20 answers")
+    assert "40 answers" in says()[1]
+    assert says("forget", "--since", "2100-01-01")[1].startswith("0 answers")
+    assert says("forget", "--model", "offline/extractive-1", "--since", "2020-01-01")[1].startswith("40 answers")
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--variant", "v2"), ("experiments/pandas_help", "--variant", "v9"), ("experiments/pandas_help",)]
+)
+def test_what_is_not_said_is_not_forgotten(asked, arguments):
+    assert says("forget", *arguments)[0] == 2
+    assert "60 answers" in says()[1]
