@@ -42,7 +42,6 @@ COMMANDS = {
     "join": ("llmlab.cli.batch:join", "Join the shards of a run and show its scores."),
     "traces": ("llmlab.cli.traces:traces", "Show the figures of trace files, or forget a person."),
     "calls": ("llmlab.cli.batch:calls", "Show what answers are stored and what they cost, or forget some."),
-    "traces": ("llmlab.cli.traces:traces", "Delete what was recorded of a person."),
     "sync": ("llmlab.cli.tracking:sync", "Log what was kept while the tracking store was away."),
 }
 INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of the signal, as shells say it
