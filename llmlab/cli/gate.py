@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import click
 
@@ -166,7 +168,17 @@ def _from_folder(folder: Path, goal: str | None) -> Proposal:
     golden = GoldenSet.load(folder / "golden.jsonl")
     files = sorted((folder / "bundles").glob("*.yaml"))
     baseline = f"bundles/{files[0].name}" if files else "bundles/v1.yaml"
-    return propose_for_cases(golden, metric=goal or "mentions_expected", baseline=baseline)
+    return propose_for_cases(golden, metric=goal or _first_scorer(folder, golden), baseline=baseline)
+
+
+def _first_scorer(folder: Path, golden: GoldenSet) -> str:
+    """The first that `experiment.yaml` names, else the one that fits the cases; no code of the folder is run."""
+    spec: Any = next(iter(Experiment.load(folder).settings.scorers or ()), None)
+    while isinstance(spec, Mapping):
+        name, given = next(iter(spec.items()))
+        spec = given if name == "fenced" else name
+    fitting = "mentions_expected" if any(case.facts for case in golden) else "json_equal"
+    return spec or (fitting if any(case.names_expected for case in golden) else "not_refused")
 
 
 def _from_results(source: Path, goal: str | None, baseline: str | None, candidate: str | None) -> Proposal:

@@ -123,6 +123,26 @@ def test_gate_init_reads_an_experiments_cases(tmp_path):
     assert GatePolicy.load(tmp_path / "gate.yaml").goal.metric == "right"
 
 
+@pytest.mark.parametrize(
+    ("expected", "settings", "goal"),
+    [
+        (("a",), "", "mentions_expected"),
+        ({"a": 1}, "", "json_equal"),
+        ((), "", "not_refused"),
+        ({"a": 1}, "scorers: [{fenced: {json_fields: [a]}}]", "json_fields"),
+    ],
+)
+def test_gate_init_takes_the_scorer_that_the_experiment_has(tmp_path, expected, settings, goal):
+    """Without running the folder's own code."""
+    cases = tuple(Case(id=f"q{i}", inputs={"question": "?"}, expected=expected) for i in range(20))
+    GoldenSet(cases).save(tmp_path / "golden.jsonl")
+    (tmp_path / "experiment.yaml").write_text(settings or "repeats: 1")
+    (tmp_path / "scorers.py").write_text("raise SystemExit(9)")
+    done = CliRunner().invoke(main, ["gate-init", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert GatePolicy.load(tmp_path / "gate.yaml").goal.metric == goal
+
+
 @pytest.mark.slow
 def test_a_gate_that_fails_under_papermill_sets_the_exit_code_and_keeps_the_notebook(project):
     """FAULTS 71, with a real decision."""

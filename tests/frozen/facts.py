@@ -43,7 +43,12 @@ def bundles() -> dict[str, ll.Bundle]:
     models = [MODEL, "anthropic/claude-3-5-sonnet-20241022"]
     return {
         **loaded,
-        **ll.grid(pair, temperature=[0.0, 0.7], model=models),
+        **{  # as a grid of models was named then
+            f"{name}@temperature={temperature},model={model}": bundle.with_(temperature=temperature, model=model)
+            for name, bundle in pair.items()
+            for temperature in (0.0, 0.7)
+            for model in models
+        },
         **ll.grid({"retrieval": loaded["retrieval"]}, k=[1, 5]),
         "changed": loaded["sampling"].with_(seed=8, stop=()),
         "from_prompt": ll.Bundle.from_prompt("{{ question }}", model=MODEL, name="desk", max_tokens=9),
