@@ -44,6 +44,7 @@ __all__ = [
     "scrub_frame",
     "secrets_now",
     "told",
+    "without_keys",
 ]
 
 SHORTEST_SECRET_CHARS = 6  # shorter values are words such as "none", and would be cut out of innocent text
@@ -143,10 +144,19 @@ def excerpt(text: str, *, secrets: tuple[str, ...] = (), limit: int = LONGEST_EX
     for secret in secrets:
         if secret:
             text = text.replace(secret, REMOVED)
-    if _may_hold_key(text):
-        text = _replaced(text, None, only=API_KEY, by=REMOVED)
-    line = " ".join(_KEY_LIKE.sub(REMOVED, text).split())  # first removed, then cut: half a key is a key too
+    line = " ".join(
+        _KEY_LIKE.sub(REMOVED, without_keys(text)).split()
+    )  # first removed, then cut: half a key is a key too
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def without_keys(text: str) -> str:
+    """The text without what has the form of a provider's key, whoever knew it.
+
+    >>> without_keys("export TOKEN=ghp_" + "a1B2" * 9)
+    'export TOKEN=[key removed]'
+    """
+    return _replaced(text, None, only=API_KEY, by=REMOVED) if _may_hold_key(text) else text
 
 
 def scrub_frame(frame: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.documents import write_whole
-from llmlab.base.private import scrub
+from llmlab.base.private import scrub, without_keys
 from llmlab.base.project import pii_policy, project_root
 from llmlab.tracking.screening import redactor
 
@@ -26,7 +26,7 @@ class _Keeper:
 
     def write(self, text: str, path: str) -> None:
         target = Path(path.removeprefix(SCHEME))
-        notebook = cut_outputs(_screened(json.loads(scrub(text)), project_root(target.parent)))
+        notebook = cut_outputs(_screened(json.loads(without_keys(scrub(text))), project_root(target.parent)))
         write_whole(target, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
     def pretty_path(self, path: str) -> str:

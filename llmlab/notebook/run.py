@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.errors import FileRuleError, GateError
-from llmlab.base.private import scrub
+from llmlab.base.private import scrub, without_keys
 from llmlab.base.project import git_state, project_root
 from llmlab.base.verdict import Verdict
 from llmlab.notebook.keeping import SCHEME, keep_html, register_keeper
@@ -61,7 +61,7 @@ def run_notebook(
         run_id = store.start_run(EXPERIMENT, name=path.stem, tags=_tags(path, root))
         try:
             executed = _place(path, root, run_id, output)
-            store.log_params(run_id, {name: scrub(str(value))[:LONGEST_PARAM_CHARS] for name, value in values.items()})
+            store.log_params(run_id, {name: _shown(str(value))[:LONGEST_PARAM_CHARS] for name, value in values.items()})
             environment = {NOTEBOOK_RUN_ID: run_id, NOTEBOOK: _name(path, root)}
             started = time.monotonic()
             verdict, ended, message = _execute(
@@ -144,7 +144,7 @@ def _execute(
             ensure_event_loop().set_exception_handler(lambda _loop, _context: None)  # the cell's task dies unheard
             raise
         except (DeadKernelError, CellControlSignal) as error:
-            return Verdict.BROKEN, True, f"the kernel ended: {scrub(str(error))}"
+            return Verdict.BROKEN, True, f"the kernel ended: {_shown(str(error))}"
         told = _told(verdict_file)
     return (Verdict(told["verdict"]) if told else None), False, ""
 
@@ -158,10 +158,10 @@ def _told(verdict_file: Path) -> dict[str, Any]:
 def _verdict_of(error: Any, verdict_file: Path) -> tuple[Verdict, bool, str]:
     told = _told(verdict_file)
     if told.get("ended"):
-        return Verdict(told["verdict"]), True, scrub(told["message"])
+        return Verdict(told["verdict"]), True, _shown(told["message"])
     if error.ename == GateError.__name__:  # the extension did not load: the text still says it
-        return verdict_word(GateError(error.evalue)), True, scrub(error.evalue)
-    return Verdict.BROKEN, True, scrub(f"{error.ename}: {error.evalue}")
+        return verdict_word(GateError(error.evalue)), True, _shown(error.evalue)
+    return Verdict.BROKEN, True, _shown(f"{error.ename}: {error.evalue}")
 
 
 def _tables(notebook: Mapping[str, Any]) -> Iterator[str]:
@@ -225,6 +225,11 @@ def _place(path: Path, root: Path, run_id: str, output: str | Path | None) -> Pa
 
 def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _shown(text: str) -> str:
+    """What the kernel said, without what is secret here and what looks like a key that only the kernel knew."""
+    return without_keys(scrub(text))
 
 
 def _tags(path: Path, root: Path) -> dict[str, str]:

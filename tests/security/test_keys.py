@@ -222,13 +222,15 @@ NOTEBOOK = """
 import os, sys, logging
 print(os.environ["SOME_API_KEY"], os.environ["DATABASE_URL"])
 print(os.environ["SOME_API_KEY"], file=sys.stderr)
+os.environ["ONLY_HERE"] = "sk-proj-" + "canaryD9aB3xY7qLmZ2kW8vT5nR1"
+print(os.environ["ONLY_HERE"])
 logging.getLogger().error("key %s", os.environ["SOME_API_KEY"])
 from IPython.display import HTML, display
 import base64, html
 display(HTML(html.escape(os.environ["SOME_API_KEY"])), {"key": os.environ["SOME_API_KEY"]})
 print(base64.b64encode(("user:" + os.environ["SOME_API_KEY"]).encode()).decode())
 def call(key):
-    raise RuntimeError(f"401 for {key}, {os.environ['DATABASE_URL']}")
+    raise RuntimeError(f"401 for {key}, {os.environ['DATABASE_URL']}, {os.environ['ONLY_HERE']}")
 call(os.environ["SOME_API_KEY"])
 """
 
@@ -271,6 +273,7 @@ def test_no_key_is_in_anything_that_a_whole_project_writes(project: Path, secret
     (project / "said.txt").write_bytes(done.stdout + done.stderr)
     source = path.read_bytes()
     assert leaks(project) == []
-    assert not [path for path in project.rglob("*") if path.is_file() and QUERY.encode() in path.read_bytes()]
+    for text in (QUERY, PASTED):
+        assert not [path for path in project.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
     assert source == path.read_bytes()
     assert b"removed]" in (project / "m.md").read_bytes()
