@@ -101,7 +101,15 @@ def read_notebook(path: Path) -> Any:
         nbformat.validate(notebook)
     except OSError as error:
         raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
-    except (ValueError, nbformat.ValidationError, AttributeError, KeyError, TypeError, RecursionError) as error:
+    except (
+        ValueError,
+        nbformat.ValidationError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        AssertionError,
+    ) as error:
         first = str(error).partition("\n")[0]
         raise FileRuleError(f"is not a Jupyter notebook ({first})", path=path) from None
     return notebook
