@@ -5,6 +5,7 @@ Loading reads YAML and nothing else. `scorers.py` runs when scorers are first us
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self, TypedDict, Unpack
 
 from llmlab.base.display import Shown
-from llmlab.base.errors import FileRuleError
+from llmlab.base.errors import FileRuleError, RequestRefusedError
 from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model
 from llmlab.bundle.bundle import BESIDE, Bundle, CorpusRef, grid, load_bundles
-from llmlab.clients.base import Client
+from llmlab.clients.base import Client, Request
 from llmlab.clients.endpoints import client_for
+from llmlab.clients.wire import wire_sampling
 from llmlab.engine.plan import DryRun
 from llmlab.engine.runs import dry_run, run
 from llmlab.experiment.addresses import Addresses
@@ -117,6 +119,8 @@ class Experiment(Shown):
             bundles = grid(bundles, model=models)
         elif models:
             bundles = {name: bundle.with_(model=models[0]) for name, bundle in bundles.items()}
+        if models:
+            bundles = {name: _without_refused(bundle) for name, bundle in bundles.items()}
         return OfFolder(folder, bundles)
 
     @cached_property
@@ -370,3 +374,17 @@ class Experiment(Shown):
         asked = [f"{name} = {value}" for name, value in self.asked.items()]
         there += [{"part": "asked", "there": ", ".join(asked)}] if asked else []
         return [{"part": "experiment", "there": str(self.path)}, *there]
+
+
+def _without_refused(bundle: Bundle) -> Bundle:
+    """A bundle that was put on another model, without the temperature and the like that this one does not take."""
+    rules = {"anthropic": "anthropic_messages"}.get(bundle.model.provider, bundle.model.provider)
+    try:
+        wire_sampling(Request(model=bundle.model, messages=(), sampling=bundle.sampling), rules=rules)
+    except RequestRefusedError as error:
+        given = [name for name in ("temperature", "top_p", "top_k") if getattr(bundle.sampling, name) is not None]
+        if given:
+            said = f"{error}: {bundle.name} {bundle.version} is asked there without {', '.join(given)}"
+            warnings.warn(said, RuntimeWarning, stacklevel=4)
+            return bundle.with_(**dict.fromkeys(given))
+    return bundle

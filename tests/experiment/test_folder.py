@@ -72,6 +72,18 @@ def test_several_models_have_short_names(folder):
     assert (exp.baseline, exp.reference) == ("plain · small", "plain · small")
 
 
+def test_a_prompt_put_on_a_model_that_takes_no_temperature_is_asked_without_and_says_so(folder):
+    """Of the models that the bundles name nothing is changed."""
+    with pytest.warns(RuntimeWarning, match="without temperature"):
+        bundles = ll.Experiment.load(folder, models=["openai/o3-2025-04-16", "openai/gpt-4.1-2025-04-14"]).bundles
+    assert {name: bundle.sampling.temperature for name, bundle in bundles.items()} == {
+        "json · o3": None,
+        "json · gpt-4.1": 0.0,
+        "plain · o3": None,
+        "plain · gpt-4.1": 0.0,
+    }
+
+
 def test_loading_runs_no_code_and_scorers_run_once_when_first_used(folder, capsys):
     """A folder from a colleague is YAML until its scorers are needed."""
     (folder / "scorers.py").write_text(OWN)
