@@ -16,7 +16,7 @@ from llmlab.base.documents import Strict
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Usage
 
-__all__ = ["Price", "price_usd"]
+__all__ = ["Price", "context_tokens", "price_usd"]
 
 MILLION = Decimal(1_000_000)
 SELF_HOSTED = frozenset({"offline", "ollama", "vllm", "sglang", "tgi", "llamacpp", "lmstudio"})  # on no public list
@@ -53,6 +53,22 @@ def price_usd(model: ModelRef, usage: Usage, *, overrides: Mapping[str, Price] |
     cost += cached * (price.input if price.cached_input is None else price.cached_input)
     cost += written * (price.input if price.cache_write is None else price.cache_write)
     return cost / MILLION
+
+
+@lru_cache(maxsize=1024)
+def context_tokens(model_id: str) -> int | None:
+    """How many tokens the list says that a model takes in, None where it does not.
+
+    >>> context_tokens("gpt-4o-2024-08-06"), context_tokens("my-own") is None
+    (128000, True)
+    """
+    import genai_prices
+
+    try:
+        listed = genai_prices.calc_price(genai_prices.Usage(), model_ref=model_id).model
+    except LookupError:
+        return None
+    return None if listed.context_window is None else int(listed.context_window)
 
 
 def _cache(usage: Usage) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import numpy as np
 from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted, number
+from llmlab.clients.prices import context_tokens
 from llmlab.production.lines import SIGNAL
 
 if TYPE_CHECKING:
@@ -208,6 +209,9 @@ def _tokens(part: pd.DataFrame) -> Iterator[Figure]:
     took = _held(part, "latency_s")
     yield _quantile("tokens per second p50", answered / np.where(took > 0, took, np.nan), 0.5)
     room = _held(part, "context_tokens")
+    if np.isnan(room).any():  # as the price list says of the model that answered
+        listed = {name: context_tokens(name) or np.nan for name in part["served_model"].unique() if name}
+        room = np.where(np.isnan(room), part["served_model"].map(listed).to_numpy(float, na_value=np.nan), room)
     yield _quantile("context used p95", sent / np.where(room > 0, room, np.nan), 0.95, "share")
 
 

@@ -39,7 +39,6 @@ AMOUNTS = (
 )
 SIGNAL = "signals."
 STATUSES = ANSWERED | {"timeout", "error"}
-_PLACE = ("file", "line")
 
 
 class Problems:
@@ -179,63 +178,42 @@ def settled(tables: Iterable[Any], *, files: Sequence[str], problems: Problems) 
     table = pa.concat_tables([table_of([]), *tables], promote_options="default")
     frame = table.to_pandas(types_mapper=_pandas_type, self_destruct=True)
     del table
-    place = _Places(frame, files)
-    for name in (name for name in frame.columns if name in AMOUNTS):
+    file, line = frame.pop("file").to_numpy(), frame.pop("line").to_numpy()
+
+    def told(kind: str, chosen: NDArray[np.bool_]) -> None:
+        first = np.flatnonzero(chosen)[:PLACES_SHOWN]
+        problems.add(kind, [f"{files[int(file[i])]}:{int(line[i])}" for i in first], count=int(chosen.sum()))
+
+    for name in AMOUNTS:
         values = frame[name].to_numpy(float)
         wrong = ~np.isnan(values) & ~(np.isfinite(values) & (values >= 0))
-        if wrong.any():
-            problems.add(f"{name} below zero or endless, taken as missing", place.of(wrong), count=int(wrong.sum()))
-            frame[name] = np.where(wrong, np.nan, values)
+        told(f"{name} below zero or endless, taken as missing", wrong)
+        frame[name] = np.where(wrong, np.nan, values) if wrong.any() else values
     signals = [name for name in frame.columns if name.startswith(SIGNAL)]
     bare = (frame["status"].isna() & frame["text"].isna() & frame[signals].notna().any(axis=1)).to_numpy(bool)
     nameless = frame["request_id"].fillna("").eq("").to_numpy()
-    timeless = frame["time"].isna().to_numpy() & ~bare
-    problems.add("line without a request_id", place.of(nameless), count=int(nameless.sum()))
-    problems.add("request without a time", place.of(timeless & ~nameless), count=int((timeless & ~nameless).sum()))
-    counts = ~nameless & ~timeless & ~bare
-    _out_of_order(frame, counts, place, problems)
+    timeless = frame["time"].isna().to_numpy() & ~bare & ~nameless
+    told("line without a request_id", nameless)
+    told("request without a time", timeless)
+    requests = ~nameless & ~timeless & ~bare
+    behind_s = np.zeros(len(frame))
+    for mine in (np.flatnonzero(requests & (file == number)) for number in range(len(files))):
+        time_s = _seconds(frame["time"].iloc[mine])
+        behind_s[mine] = np.maximum.accumulate(time_s) - time_s
+    told("out of order, sorted by time", (behind_s > 0) & (behind_s <= LATE_S))
+    told("more than an hour late, sorted by time", behind_s > LATE_S)
     doubled = np.zeros(len(frame), bool)
-    doubled[counts] = frame.loc[counts, "request_id"].duplicated(keep="last").to_numpy()
-    problems.add("request that came twice, the last one kept", place.of(doubled), count=int(doubled.sum()))
-    requests = frame[counts & ~doubled]
-    late = frame.loc[bare & ~nameless, ["request_id", *signals]] if bare.any() else None
-    del frame
-    if not requests["time"].is_monotonic_increasing:
-        requests = requests.sort_values("time", kind="stable")
-    requests = requests.drop(columns=list(_PLACE)).reset_index(drop=True)
-    if late is not None:
-        requests, unknown = with_signals(requests, late)
+    doubled[requests] = frame.loc[requests, "request_id"].duplicated(keep="last").to_numpy()
+    told("request that came twice, the last one kept", doubled)
+    late = frame.loc[bare & ~nameless, ["request_id", *signals]]
+    frame = frame[requests & ~doubled]
+    if not frame["time"].is_monotonic_increasing:
+        frame = frame.sort_values("time", kind="stable")
+    frame = frame.reset_index(drop=True)
+    if len(late):
+        frame, unknown = with_signals(frame, late)
         problems.add("signal for a request that is not here", count=unknown)
-    return _completed(requests, problems)
-
-
-class _Places:
-    def __init__(self, frame: pd.DataFrame, files: Sequence[str]) -> None:
-        self._file, self._line = frame["file"].to_numpy(), frame["line"].to_numpy()
-        self._files = files
-
-    def of(self, chosen: NDArray[np.bool_]) -> list[str]:
-        """The first places of rows, as file:line."""
-        return [
-            f"{self._files[int(self._file[i])]}:{int(self._line[i])}" for i in np.flatnonzero(chosen)[:PLACES_SHOWN]
-        ]
-
-
-def _out_of_order(frame: pd.DataFrame, counts: NDArray[np.bool_], place: _Places, problems: Problems) -> None:
-    """Counts requests that began before an earlier line of their file: by up to an hour, and by more."""
-    rows = np.flatnonzero(counts)
-    time_s, file = _seconds(frame["time"])[rows], frame["file"].to_numpy()[rows]
-    behind = np.zeros(len(rows))
-    for number in np.unique(file):
-        mine = file == number
-        behind[mine] = np.maximum.accumulate(time_s[mine]) - time_s[mine]
-    for kind, chosen in (
-        ("out of order, sorted by time", (behind > 0) & (behind <= LATE_S)),
-        ("more than an hour late, sorted by time", behind > LATE_S),
-    ):
-        there = np.zeros(len(frame), bool)
-        there[rows] = chosen
-        problems.add(kind, place.of(there), count=int(chosen.sum()))
+    return _completed(frame, problems)
 
 
 def _seconds(times: pd.Series[Any]) -> NDArray[np.float64]:

@@ -99,3 +99,12 @@ def test_silence_of_young_requests_is_no_answer_yet():
     for given in ({"by": "colour"}, {"maturity": {"smiles": timedelta(1)}}):
         with pytest.raises(DataError, match=r"colour|smiles"):
             ll.Traces.from_frame(ROWS).figures(**given)
+
+
+def test_the_share_of_the_context_is_by_the_list_where_nobody_says():
+    """gpt-4o takes 128,000 tokens; of a model of one's own nobody knows."""
+    rows = pd.DataFrame(
+        {"time": [START] * 40, "prompt_tokens": 12_800, "served_model": ["gpt-4o-2024-08-06", "own"] * 20}
+    )
+    figure = ll.Traces.from_frame(rows).figures()["context used p95"]
+    assert (figure.value, figure.n) == (pytest.approx(0.1), 20)
