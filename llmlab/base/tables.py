@@ -1,13 +1,20 @@
 """Tables that people hand over, and CSV that a spreadsheet shows and does not run.
 
 Spreadsheets run what begins with = + - @ (in their full width too), a tab or a line end as a formula, and what stands
-in an answer or an id is anybody's (OWASP, "CSV Injection"): such cells are written after an apostrophe, and lose it
-here. Numbers stay numbers. Golden sets, scores and verdicts are read by the one reader, whose errors name file, line
-and rule.
+in an answer or an id is anybody's (OWASP, "CSV Injection"): such cells are written after an apostrophe and a word
+joiner, and lose both here; an apostrophe alone is somebody's own and stays. Numbers stay numbers. Golden sets, scores
+and verdicts are read by the one reader, whose errors name file, line and rule:
+
+- UTF-8, and UTF-16 with its mark; anything else is refused with what to do.
+- Commas, semicolons or tabs. Beside the latter two a comma within a number is the decimal sign, unless points stand
+  in the same column.
+- An id is its text, and outer blanks do not count where ids are compared; a whole number in a column of floats is that
+  number (1.0 is "1"), while "01", "1" and a "1.0" that stands in a CSV file are three.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import io
@@ -25,12 +32,25 @@ from llmlab.base.errors import FileRuleError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Table", "csv_cell", "read_back", "read_csv", "read_parquet", "read_table", "separator_of", "write_csv"]
+__all__ = [
+    "Table",
+    "csv_cell",
+    "read_back",
+    "read_csv",
+    "read_parquet",
+    "read_table",
+    "separator_of",
+    "texts_of",
+    "with_points",
+    "write_csv",
+]
 
 COLUMNS_SHOWN = 20
 LONGEST_HEADER_CHARS = 100_000  # the rest of a file is not looked through for its separator
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+_GUARD = "'\u2060"  # an apostrophe as spreadsheets ask for it, and a mark that nobody types
+_FORMULA = re.compile(rf"(?:{_GUARD})*[=+\-@\t\r\n＝＋－＠]")
+_DECIMAL_COMMA = r"\s*[+-]?\d+,\d+\s*"
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 
 
@@ -60,7 +80,8 @@ class Table:
 
         if not self.text:
             return self
-        return replace(self, cells=pd.read_csv(io.StringIO(self.cells.to_csv(index=False))))
+        pointed = self.cells.apply(lambda column: with_points(column, self.text))
+        return replace(self, cells=pd.read_csv(io.StringIO(pointed.to_csv(index=False))))
 
     def line_of(self, row: int) -> int | None:
         """The line on which the row (0 = the first one of data) begins; None for Parquet."""
@@ -72,6 +93,22 @@ class Table:
     def refused(self, row: int, rule: str) -> FileRuleError:
         """The error that this row breaks the rule, with its line; row 1 is the first one of data for people."""
         return FileRuleError(f"row {row + 1}: {rule}", path=self.path, line=self.line_of(row))
+
+
+def with_points(column: pd.Series[Any], text: str) -> pd.Series[Any]:
+    """A column of a CSV file (its `text`) with points for decimal commas, where commas are no separators."""
+    texts = column.fillna("").astype(str)
+    numbers = texts.str.fullmatch(_DECIMAL_COMMA)
+    if not text or separator_of(text) == "," or not numbers.any() or texts.str.fullmatch(r".*\d\.\d.*").any():
+        return column
+    return column.where(~numbers, texts.str.replace(",", "."))
+
+
+def texts_of(column: pd.Series[Any]) -> pd.Series[str]:
+    """A column of ids or labels as texts; whole numbers in a column of floats without a point."""
+    if column.dtype.kind == "f" and not (column.dropna() % 1).any():
+        column = column.astype("Int64")
+    return column.astype(str)
 
 
 def read_table(path: str | Path) -> Table:
@@ -106,7 +143,7 @@ def read_csv(path: str | Path) -> Table:
     """The table in a CSV file, every cell a text; FileRuleError, with its line, for one that is not whole."""
     import pandas as pd
 
-    text = decoded(read_bytes(path), path)
+    text = _decoded(read_bytes(path), path)
     if not text.strip():
         raise FileRuleError("is empty: its first line must name the columns", path=path)
     separator = separator_of(text)
@@ -122,6 +159,24 @@ def read_csv(path: str | Path) -> Table:
     if len(header) == len(frame.columns):  # pandas numbers columns of one name
         frame.columns = pd.Index(header)
     return Table(cells=read_back(frame), path=Path(path), text=text)
+
+
+def _decoded(raw: bytes, path: str | Path) -> str:
+    """UTF-8, or UTF-16 that says so; FileRuleError with what to do for what spreadsheets write otherwise."""
+    if raw.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise FileRuleError('is an Excel workbook; save it as "CSV UTF-8"', path=path)
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return raw.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise FileRuleError(f"is torn UTF-16 ({error.reason})", path=path) from None
+    if b"\0" in raw[:1000]:
+        raise FileRuleError('is neither UTF-8 nor UTF-16 with its mark; save it as "CSV UTF-8"', path=path, line=1)
+    try:
+        return decoded(raw, path)
+    except FileRuleError as error:
+        advice = f'{error.rule}, maybe Windows-1252; save it as "CSV UTF-8"'
+        raise FileRuleError(advice, path=path, line=error.line) from None
 
 
 def _numbered(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -143,27 +198,27 @@ def _longer_than_the_header(text: str) -> int | None:
 
 
 def csv_cell(value: Any) -> Any:
-    """The value as a spreadsheet may read it: lists joined, texts that begin like a formula after an apostrophe.
+    """The value as a spreadsheet may read it: lists joined, texts that begin like a formula after `_GUARD`.
 
     >>> [csv_cell(value) for value in ("=1+1", "-0.5", -0.5, ("a", "b"), "'=1")]
-    ["'=1+1", '-0.5', -0.5, 'a; b', "''=1"]
+    ["'\\u2060=1+1", '-0.5', -0.5, 'a; b', "'=1"]
     """
     if isinstance(value, (list, tuple)):
         value = "; ".join(map(str, value))
     if isinstance(value, (bool, int, float)) or value is None:
         return value
     text = str(value)
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+    return f"{_GUARD}{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def read_back(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table without the apostrophes that `csv_cell` set, in cells and names of columns."""
+    """The table without the marks that `csv_cell` set, in cells and names of columns."""
     if not frame.columns.is_unique:  # whoever reads it will refuse it
         return frame
     texts = {
         name: [_read(value) for value in frame[name].tolist()]
         for name in frame.columns
-        if frame[name].map(lambda value: isinstance(value, str) and value.startswith("'")).any()
+        if frame[name].map(lambda value: isinstance(value, str) and value.startswith(_GUARD)).any()
     }
     return frame.assign(**texts).rename(columns=_read) if texts or any(map(_is_marked, frame.columns)) else frame
 
@@ -189,8 +244,8 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> Path:
 
 
 def _is_marked(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("'") and _FORMULA.match(value) is not None
+    return isinstance(value, str) and value.startswith(_GUARD) and _FORMULA.match(value) is not None
 
 
 def _read(value: Any) -> Any:
-    return value[1:] if _is_marked(value) else value
+    return value[len(_GUARD) :] if _is_marked(value) else value

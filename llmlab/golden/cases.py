@@ -17,7 +17,7 @@ from llmlab.base.display import Shown, plain
 from llmlab.base.documents import json_lines, write_whole
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.private import Found, personal_in, told
-from llmlab.base.tables import Table, read_csv, read_parquet, read_table
+from llmlab.base.tables import Table, read_csv, read_parquet, read_table, texts_of, with_points
 from llmlab.bundle.prompt import frozen_json
 
 if TYPE_CHECKING:
@@ -207,11 +207,14 @@ class GoldenSet(Shown):
         for column in [*fills.values(), *used.values(), *([id] if id else [])]:
             if column not in frame.columns:
                 raise ValueError(f"no column {column!r} in the table (it has: {', '.join(map(str, frame.columns))})")
-        cases = []
+        cases, ids = [], texts_of(frame[id]).tolist() if id else []
         for number, record in enumerate(frame.to_dict("records"), start=1):
             try:
                 row: dict[str, Any] = {key: _cell(record[column], key, expected_is) for key, column in used.items()}
-                row["id"] = str(_present(record[id], id)) if id else f"q{number}"
+                row["id"] = f"q{number}"
+                if id:
+                    _present(record[id], id)
+                    row["id"] = ids[number - 1]
                 row["inputs"] = {name: _present(record[column], column) for name, column in fills.items()}
                 cases.append(Case.from_row(row))
             except ValueError as error:
@@ -289,6 +292,8 @@ class GoldenSet(Shown):
             frame = frame[~table.cells.map(_is_missing).all(axis="columns")]
         if frame.empty:
             raise FileRuleError("has no cases", path=path)
+        if weight := columns.get("weight"):
+            frame = frame.assign(**{weight: with_points(frame[weight], table.text)})
         places = frame.index.tolist()
         try:
             return cls.from_frame(frame, inputs=inputs, name=path.stem, **columns)

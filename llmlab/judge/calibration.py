@@ -98,7 +98,7 @@ def calibrate_scores(
     1
     """
     _require_columns(frame, [human, judge, length, cluster, *by])
-    levels = _scale_of(frame, human, judge) if scale is None else list(scale)
+    levels = _scale_of(frame, human, judge) if scale is None else [_level(one) for one in scale]
     boot = {"resamples": resamples, "seed": seed, "level": level}
     columns = _GradeColumns(human, judge, length, cluster)
     return Calibration(
@@ -365,11 +365,11 @@ def _scale_of(frame: pd.DataFrame, human: str, judge: str) -> list[Any]:
 
 
 def _level(value: Any) -> Any:
-    """A cell as a level: whole numbers as int, other numbers as float, anything else as text."""
+    """A cell as a level: whole numbers as int, other numbers as float, anything else as words in small letters."""
     try:
         number = float(value)
     except (TypeError, ValueError):
-        return str(value).strip()
+        return " ".join(str(value).split()).casefold()
     return int(number) if number == int(number) else number
 
 

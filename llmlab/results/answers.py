@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 
 from llmlab.base.background import run_in_background
 from llmlab.base.errors import DataError
+from llmlab.base.tables import texts_of
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage
 from llmlab.golden.cases import Case, GoldenSet
@@ -246,7 +247,7 @@ def refuse_unknown(**asked: tuple[Collection[str] | None, Iterable[str]]) -> Non
 
 
 def answers_of(
-    frame: pd.DataFrame, *, case_ids: Container[str], columns: tuple[str, str, str, str]
+    frame: pd.DataFrame, *, case_ids: Collection[str], columns: tuple[str, str, str, str]
 ) -> list[Generation]:
     """Answers made elsewhere, out of the named columns for variant, case, text and (may be absent) repeat.
 
@@ -257,7 +258,9 @@ def answers_of(
     if missing := [column for column in (variant, case_id, text) if column not in frame.columns]:
         raise DataError(f"the table has no column {missing[0]!r} (it has: {', '.join(map(str, frame.columns))})")
     repeats = frame[repeat].tolist() if repeat in frame.columns else [0] * len(frame)
-    cells = list(zip(frame[variant].astype(str), frame[case_id].astype(str), map(_whole, repeats), strict=True))
+    by_text = {name.strip(): name for name in case_ids}  # no two differ in outer blanks alone
+    asked = [by_text.get(name.strip(), name) for name in texts_of(frame[case_id])]
+    cells = list(zip(frame[variant].astype(str), asked, map(_whole, repeats), strict=True))
     if unknown := sorted({case for _, case, _ in cells if case not in case_ids}):
         raise DataError(f"the golden set has no case {unknown[0]!r} (ids that it lacks: {len(unknown):,})")
     _refuse_twice(cells, repeat)

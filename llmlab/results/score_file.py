@@ -16,7 +16,7 @@ import numpy as np
 from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
-from llmlab.base.tables import Table, read_table
+from llmlab.base.tables import Table, read_table, texts_of, with_points
 from llmlab.results.comparing import compare_tables
 from llmlab.results.comparison import Comparison
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
@@ -192,7 +192,7 @@ def _are_shares(scores: NDArray[np.float64], *, higher_is_better: bool) -> bool:
 def _labels(table: Table, column: str) -> pd.Series[str]:
     """A column as texts without outer spaces; FileRuleError names the first row where there is none."""
     given = table.cells[column]
-    texts = given.astype(str).str.strip()
+    texts = texts_of(given).str.strip()
     empty = (given.isna() | (texts == "")).to_numpy(dtype=bool)
     if empty.any():
         raise table.refused(_first(empty), f"column {column!r} is empty ({int(empty.sum())} such rows)")
@@ -224,7 +224,7 @@ def _numbers(table: Table, column: str) -> NDArray[np.float64]:
     """A column of scores, NaN where it is empty; FileRuleError names the first row that is no finite number."""
     import pandas as pd
 
-    given = table.cells[column]
+    given = with_points(table.cells[column], table.text)
     numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
     for place in np.flatnonzero(np.isnan(numbers) & given.notna().to_numpy(dtype=bool)):
         word = str(given.iloc[place]).strip().lower()
@@ -235,7 +235,8 @@ def _numbers(table: Table, column: str) -> NDArray[np.float64]:
     wrong = np.isinf(numbers)
     if wrong.any():
         row = _first(wrong)
-        rule = f"column {column!r} holds {given.iloc[row]!r}, must be a number or empty ({int(wrong.sum())} such rows)"
+        must = "must be a number (0.5, not 0,5) or empty"
+        rule = f"column {column!r} holds {given.iloc[row]!r}, {must} ({int(wrong.sum())} such rows)"
         raise table.refused(row, rule)
     return numbers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from llmlab.base.errors import FileRuleError
 from llmlab.base.tables import csv_cell, read_back, read_table, write_csv
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.judge import calibrate_scores
+from llmlab.results import Results, read_scores
 from tests.made_results import made
 from tests.payloads import FORMULAS
 from tests.security.everything import answers_with
@@ -102,6 +105,78 @@ def test_a_table_is_read_by_its_ending_and_names_columns_that_are_missing_or_the
     for name, rule in (("t", "2 columns called 't'"), ("m", "no column 'm'")):
         with pytest.raises(FileRuleError, match=rule):
             twice.with_columns([name])
+
+
+DIALECT = "id;text;score\na;\"it's; '=fine'\";0,5\nb;Größe;1\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom", "utf-16-be-bom"])
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_dialects_are_read_alike_everywhere(encoding: str, separator: str, tmp_path: Path) -> None:
+    """Golden sets, compared scores and calibrated verdicts: one reader, text as it is, a comma as the decimal sign."""
+    marks = {"utf-16-le-bom": codecs.BOM_UTF16_LE, "utf-16-be-bom": codecs.BOM_UTF16_BE}
+    raw = DIALECT.replace(";", separator).replace(f"s{separator} ", "s; ").encode(encoding.removesuffix("-bom"))
+    path = tmp_path / "table.csv"
+    path.write_bytes(marks.get(encoding, b"") + raw)
+    golden = GoldenSet.from_csv(path, inputs=["text"], id="id", weight="score")
+    assert [(case.id, case.inputs["text"], case.weight) for case in golden] == [
+        ("a", "it's; '=fine'", 0.5),
+        ("b", "Größe", 1.0),
+    ]
+    assert read_scores(path, id="id", baseline="score", unit="s").table.values.ravel().tolist() == [0.5, 1.0]
+    assert read_table(path).with_numbers().cells["score"].tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "rule"),
+    [
+        (DIALECT.encode("cp1252"), "Windows-1252"),
+        (DIALECT.encode("utf-16")[2:], "UTF-16"),
+        (b"PK\x03\x04rest", "Excel"),
+        (b"\xd0\xcf\x11\xe0rest", "Excel"),
+        (codecs.BOM_UTF16_LE + b"a", "torn"),
+    ],
+    ids=["cp1252", "utf-16 without its mark", "xlsx", "xls", "torn utf-16"],
+)
+def test_other_dialects_are_refused_alike_with_what_to_write_instead(raw: bytes, rule: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(raw)
+    readers = [
+        lambda: GoldenSet.from_csv(path, inputs=["text"]),
+        lambda: read_scores(path, id="id", baseline="score"),
+        lambda: read_table(path),
+    ]
+    for read in readers:
+        with pytest.raises(FileRuleError) as refused:
+            read()
+        assert rule in refused.value.rule
+        assert rule == "torn" or "CSV UTF-8" in refused.value.rule
+
+
+def test_a_decimal_comma_is_none_where_commas_separate_or_points_stand_in_the_column(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for text in ('id,score\na,"0,5"\nb,1\n', "id;score\na;0,5\nb;1.5\n"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(FileRuleError, match=r"0\.5, not 0,5") as refused:
+            read_scores(path, id="id", baseline="score")
+        assert refused.value.line == 2
+
+
+def test_ids_are_texts_and_whole_numbers_among_floats_are_those_numbers(tmp_path: Path) -> None:
+    """Blanks around an id do not count, and 7.0 of a column of floats is "7"; "07" and a "7.0" in CSV are others."""
+    (tmp_path / "t.csv").write_text("id,q\n 7 ,a\n07,b\n7.0,c\n", encoding="utf-8")
+    golden = GoldenSet.from_csv(tmp_path / "t.csv", inputs=["q"], id="id")
+    assert list(golden.by_id) == [" 7 ", "07", "7.0"]
+    frame = pd.DataFrame({"id": [7.0, 8.0], "q": ["a", "b"], "variant": "v", "text": ["x", None]})
+    assert list(GoldenSet.from_frame(frame, inputs=["q"], id="id").by_id) == ["7", "8"]
+    answers = Results.from_frame(frame[:1], golden=golden, case_id="id")
+    assert [case for (case,) in answers.answers("case_id")] == [" 7 "]
+
+
+def test_labels_are_compared_as_words() -> None:
+    table = pd.DataFrame({"human": ["Good", "bad ", "GOOD", "bad"], "judge": ["good", "Bad", " good", "good"]})
+    found = calibrate_scores(table, resamples=50).only
+    assert list(found.matrix.labels) == ["bad", "good"]
 
 
 def test_columns_of_numbers_are_numbers_when_asked_and_a_gap_in_them_is_nan(tmp_path: Path) -> None:
