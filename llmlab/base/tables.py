@@ -97,9 +97,11 @@ class Table:
 
 def with_points(column: pd.Series[Any], text: str) -> pd.Series[Any]:
     """A column of a CSV file (its `text`) with points for decimal commas, where commas are no separators."""
+    if not text or separator_of(text) == ",":
+        return column
     texts = column.fillna("").astype(str)
     numbers = texts.str.fullmatch(_DECIMAL_COMMA)
-    if not text or separator_of(text) == "," or not numbers.any() or texts.str.fullmatch(r".*\d\.\d.*").any():
+    if not numbers.any() or texts.str.fullmatch(r".*\d\.\d.*").any():
         return column
     return column.where(~numbers, texts.str.replace(",", "."))
 

@@ -207,14 +207,14 @@ class GoldenSet(Shown):
         for column in [*fills.values(), *used.values(), *([id] if id else [])]:
             if column not in frame.columns:
                 raise ValueError(f"no column {column!r} in the table (it has: {', '.join(map(str, frame.columns))})")
-        cases, ids = [], texts_of(frame[id]).tolist() if id else []
+        cases, ids = [], texts_of(frame[id]).tolist() if id and frame[id].dtype.kind == "f" else None
         for number, record in enumerate(frame.to_dict("records"), start=1):
             try:
                 row: dict[str, Any] = {key: _cell(record[column], key, expected_is) for key, column in used.items()}
                 row["id"] = f"q{number}"
                 if id:
-                    _present(record[id], id)
-                    row["id"] = ids[number - 1]
+                    given = str(_present(record[id], id))
+                    row["id"] = given if ids is None else ids[number - 1]
                 row["inputs"] = {name: _present(record[column], column) for name, column in fills.items()}
                 cases.append(Case.from_row(row))
             except ValueError as error:
