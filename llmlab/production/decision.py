@@ -330,8 +330,8 @@ class RolloutReceipt(Shown, Sealed):
             {
                 "verdict": Action(self.verdict).value,
                 "rollout": self.rollout,
-                "candidate": self.digests["candidate"][:8],
-                "baseline": self.digests["baseline"][:8],
+                "candidate": self.digests.get("candidate", "")[:8],
+                "baseline": self.digests.get("baseline", "")[:8],
                 "policy": self.policy_digest[:8],
                 "decided for": self.decided_at,
                 "receipt": self.digest[:8],
