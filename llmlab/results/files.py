@@ -406,6 +406,8 @@ def _is_odd(column: pa.ChunkedArray, name: str) -> bool:
     def is_text(kind: pa.DataType) -> bool:
         return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
+    if not len(column):  # of a run that was stopped at once, where nothing has a type
+        return False
     if name == "retrieved":
         inside = column.type.value_type if pa.types.is_list(column.type) else None
         return inside is None or not (is_text(inside) or pa.types.is_null(inside)) or column.null_count > 0
