@@ -188,6 +188,11 @@ class HttpClient:
         return price_usd(model, usage, overrides={str(model): self._prices} if self._prices else None)
 
     @property
+    def rests_s(self) -> float:
+        """How much longer no call is sent, because the provider asked for it; 0 while calls are."""
+        return self._lanes.rests_s
+
+    @property
     def wire(self) -> WireFormat:
         """How requests look on their way out, and replies on their way in."""
         return self._wire

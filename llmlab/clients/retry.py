@@ -1,9 +1,10 @@
 """The ONE retry layer: which endpoint is asked next and how fast, which failures are tried again, and when to stop.
 
 A lane is one endpoint with one key and its own limits; a client has one or several, taken in turn. The freest is next.
-A 429, 5xx or broken connection lets its lane rest while the others go on; a refused key takes it out with a warning
-until the run ends. Back-off is exponential with jitter; a 429 holds back every call of its lane for as long as its
-Retry-After says (up to a cap). Two bounds: each attempt, and the whole call with all its attempts. Used by `http`.
+A 5xx or broken connection lets one of several lanes rest while the others go on; a refused key takes it out with a
+warning until the run ends. Back-off is exponential with jitter. One stray 429 delays its own call, by its Retry-After
+(up to a cap); a second within that time holds back every call of the lane, until a call that was sent after the first
+is answered after all. Two bounds: each attempt, and the whole call with all its attempts. Used by `http`.
 A plain loop: a retry library costs a tenth of a millisecond for each call that needs none.
 """
 
@@ -32,6 +33,7 @@ Answer = TypeVar("Answer")
 WORTH_ANOTHER = (TransportError, CallTimeoutError)
 ATTEMPTS_UNREACHED = 2  # a server that is not there does not come while one waits
 BURST_S = 1.0  # at most this many seconds' worth may go out at once
+LOOK_AGAIN_S = 0.1  # a pause may end early
 TOO_MANY_REQUESTS = 429
 KEY_REFUSED = frozenset({401, 402, 403, TOO_MANY_REQUESTS})  # as a RequestRefusedError, 429 means: no credit left
 
@@ -80,15 +82,15 @@ class RateLimits:
     def __init__(self, *, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
         self._requests = _Budget(requests_per_minute)
         self._tokens = _Budget(tokens_per_minute)
-        self._resume_at_s = 0.0
+        self._resume_at_s = self._spread_s = 0.0
 
     async def enter(self, tokens: int) -> float:
         """Wait for this request's turn, and for a pause to end; returns the seconds waited."""
         asked_s = time.monotonic()
         await self.queue(tokens)
-        while (pause_s := self._resume_at_s - time.monotonic()) > 0:
-            jitter_s = random.uniform(0, min(1.0, pause_s / 4))  # so that not all wake at once
-            await asyncio.sleep(pause_s + jitter_s)
+        later = random.random()  # so that not all wake at once
+        while (pause_s := self._resume_at_s + later * self._spread_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(pause_s, LOOK_AGAIN_S))
         return time.monotonic() - asked_s
 
     async def queue(self, tokens: int) -> None:
@@ -109,12 +111,20 @@ class RateLimits:
         return max(self._requests.wait_s(now_s), self._tokens.wait_s(now_s), self._resume_at_s - now_s)
 
     def pause(self, seconds: float) -> None:
-        """Hold back every call of this client for so long: one 429 speaks for all of them."""
+        """Hold back every call of this client for so long."""
         self._resume_at_s = max(self._resume_at_s, time.monotonic() + seconds)
+        self._spread_s = min(1.0, seconds / 4)
+
+    def resume(self) -> None:
+        """End the pause."""
+        self._resume_at_s = self._spread_s = 0.0
 
     def correct(self, *, estimated: int, used: int) -> None:
         """Replace the estimate that `enter` reserved by what the endpoint counted."""
         self._tokens.give_back(estimated - used)
+
+
+_SEEN = ("_before_s", "_refused_at_s", "_refused_until_s")  # of the last 429, and of the one before
 
 
 class Lane:
@@ -126,7 +136,7 @@ class Lane:
         out: why it is not used any more, "" while it is.
     """
 
-    __slots__ = ("access", "failures", "in_flight", "limits", "out", "turn")
+    __slots__ = (*_SEEN, "access", "failures", "in_flight", "limits", "out", "turn")
 
     def __init__(self, access: Access) -> None:
         self.access = access
@@ -135,6 +145,29 @@ class Lane:
         )
         self.in_flight = self.failures = self.turn = 0
         self.out = ""
+        self._refused_at_s = self._before_s = self._refused_until_s = 0.0
+
+    def answered(self, *, sent_s: float) -> bool:
+        """Whether an answer ends a pause: it was sent after the last 429 but one, so both were strays."""
+        self.failures = 0
+        if sent_s <= self._before_s or self.limits.rests_s <= 0:
+            return False
+        self._refused_until_s = 0.0
+        self.limits.resume()
+        return True
+
+    def limit_reached(self, seconds: float) -> bool:
+        """Whether a 429 that asks for so long speaks for all calls: it is the second within one such time."""
+        now_s = time.monotonic()
+        reached = now_s < self._refused_until_s
+        self._before_s, self._refused_at_s = self._refused_at_s, now_s
+        self._refused_until_s = max(self._refused_until_s, now_s + seconds)
+        return reached
+
+    @property
+    def asks_s(self) -> float:
+        """How much longer a call waits that this lane has refused: until its pause ends, and the last 429's time."""
+        return max(self.limits.rests_s, self._refused_until_s - time.monotonic())
 
     @property
     def full(self) -> bool:
@@ -177,16 +210,26 @@ class Lanes:
         if self._keyed and all(lane.out for lane in self.all):
             raise self._none_left(None)
 
-    async def enter(self, tokens: int, attempts: int = 0) -> tuple[Lane, float]:
+    @property
+    def rests_s(self) -> float:
+        """How much longer every lane rests, 0 while one does not."""
+        return min((lane.limits.rests_s for lane in self.all if not lane.out), default=0.0)
+
+    async def enter(self, tokens: int, *, attempts: int = 0, but: Lane | None = None) -> tuple[Lane, float]:
         """The lane for the next request, once its turn has come, and the seconds waited for it.
 
-        RequestRefusedError when no lane is left, after so many `attempts` of this call.
+        Args:
+            attempts: how many this call has made.
+            but: a lane that has just refused this call, not asked where there is another.
+
+        Raises:
+            RequestRefusedError: no lane is left.
         """
         if self._alone is not None:
             return self._alone, await self._alone.limits.enter(tokens)
         asked_s = time.monotonic()
         while True:
-            lane = self._freest(attempts)
+            lane = self._freest(attempts, but)
             if lane is None or lane.limits.rests_s > 0:
                 await self._change(None if lane is None else lane.limits.rests_s)
                 continue
@@ -207,22 +250,32 @@ class Lanes:
             lane.in_flight -= 1
             self._wake()
 
+    def answered(self, lane: Lane, *, sent_s: float) -> None:
+        """A request that was sent then has its answer."""
+        if lane.answered(sent_s=sent_s):
+            self._wake(len(self._waiting))
+
     def rest(
         self, lane: Lane, error: CallError, *, number: int, asked_s: float, back_off_s: Callable[[int], float]
     ) -> float:
         """What a failed attempt means for its lane; returns the seconds until the call may be tried again.
 
-        A lane alone is paused for all its calls by a 429 only. One of several rests after any failure, longer each
-        time (`back_off_s` of the failures in a row), and the call goes to another at once where one does not rest.
+        A stray 429 delays its own call alone; a second pauses its lane. One of several lanes rests after any other
+        failure, longer each time (`back_off_s` of the failures in a row), and the call goes to another at once where
+        one does not rest.
         """
+        limited, usable = error.status_code == TOO_MANY_REQUESTS, [other for other in self.all if not other.out]
         if len(self.all) == 1:
             wait_s = back_off_s(number)
-            if error.status_code == TOO_MANY_REQUESTS:
+            if limited and lane.limit_reached(max(asked_s, wait_s)):
                 lane.limits.pause(max(asked_s, wait_s))
             return asked_s + wait_s
+        rest_s = max(asked_s, back_off_s(lane.failures + 1))
+        if limited and not lane.limit_reached(rest_s):
+            return min((other.asks_s for other in usable), default=rest_s)
         lane.failures += lane.limits.rests_s <= 0
-        lane.limits.pause(max(asked_s, back_off_s(lane.failures)))
-        return min((other.limits.rests_s for other in self.all if not other.out), default=0.0)
+        lane.limits.pause(rest_s)
+        return self.rests_s
 
     def without(self, lane: Lane, error: CallError) -> CallError | None:
         """None where the error speaks against the lane and not the request, which may then go through another.
@@ -256,11 +309,12 @@ class Lanes:
             attempts=attempts,
         )
 
-    def _freest(self, attempts: int) -> Lane | None:
+    def _freest(self, attempts: int, but: Lane | None) -> Lane | None:
         """The lane that can be asked soonest, of several the least loaded; None where all are full."""
         usable = [lane for lane in self.all if not lane.out]
         if not usable:
             raise self._none_left(None, attempts)
+        usable = [lane for lane in usable if lane is not but] or usable
         free = [lane for lane in usable if not lane.full]
         return min(free, key=lambda lane: (lane.limits.wait_s(), lane.in_flight, lane.turn), default=None)
 
@@ -295,9 +349,9 @@ async def with_retries(
         CallError: at once, for anything that another attempt cannot mend.
     """
     loop = asyncio.get_running_loop()
-    deadline_s, number = loop.time() + policy.case_timeout_s, 0
+    deadline_s, number, refused_by = loop.time() + policy.case_timeout_s, 0, None
     while True:
-        lane, waited_s = await lanes.enter(tokens, number)
+        lane, waited_s = await lanes.enter(tokens, attempts=number, but=refused_by)
         deadline_s += waited_s  # our own waiting is not the endpoint's time
         number += 1
         sent_s = loop.time()
@@ -306,7 +360,7 @@ async def with_retries(
         try:
             async with asyncio.timeout_at(min(attempt_ends_s, deadline_s)):
                 answer = await attempt(lane, number)
-            lane.failures = 0
+            lanes.answered(lane, sent_s=sent_s)
             return answer
         except TimeoutError:
             bound = "attempt_timeout_s" if attempt_ends_s <= deadline_s else "case_timeout_s"
@@ -316,6 +370,7 @@ async def with_retries(
         finally:
             lanes.leave(lane)
         took_s = loop.time() - sent_s
+        refused_by = lane if failed.status_code == TOO_MANY_REQUESTS else None
         wait_s, final = _after(failed, lane, number, policy=policy, lanes=lanes)
         if final is not None or loop.time() + wait_s >= deadline_s:  # raised out here: what was received is not shown
             raise _told(final or failed, attempts=number, waited_s=took_s)

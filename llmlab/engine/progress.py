@@ -5,6 +5,7 @@ A terminal and a live notebook get tqdm's bar; a log (CI, a notebook run as a jo
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -31,6 +32,7 @@ class Progress:
         total, done, cached, errors: cells of the experiment; `errors` have no answer, timeouts included.
         borrowed: how many of the cached answers each call store of others gave.
         spent_usd: what this run paid; a cached answer counts nothing.
+        waits_s: how much longer every call to one provider waits, because it refuses more for now.
         stopped: why no further call is sent, "" while there is no such reason.
         store_error: why an answer could not be kept.
     """
@@ -41,6 +43,7 @@ class Progress:
     errors: int = 0
     borrowed: Counter[str] = field(default_factory=Counter)
     spent_usd: Decimal = Decimal(0)
+    waits_s: float = 0.0
     stopped: str = ""
     store_error: StoreError | None = None
 
@@ -52,7 +55,16 @@ class Progress:
         """
         left = "" if left_s is None else f", {int(left_s) // 60}:{int(left_s) % 60:02} left"
         found = f"{self.cached:,} cached, {self.errors:,} errors"
-        return f"{self.done:,} of {self.total:,} calls ({found}), ${self.spent_usd:.4f} spent{left}"
+        return f"{self.done:,} of {self.total:,} calls ({found}), ${self.spent_usd:.4f} spent{self.waiting}{left}"
+
+    @property
+    def waiting(self) -> str:
+        """That a provider is waited for, and how long, "" while none is.
+
+        >>> Progress(total=2, waits_s=11.2).waiting
+        ', waits 12 s (rate limit)'
+        """
+        return f", waits {math.ceil(self.waits_s)} s (rate limit)" if self.waits_s > 0 else ""
 
 
 @contextmanager
@@ -90,6 +102,7 @@ def _bar(progress: Progress) -> Iterator[Callable[[], None]]:
 
         def update() -> None:
             spent = f"${progress.spent_usd:.4f}"
+            bar.set_description(f"run{progress.waiting}", refresh=False)
             bar.set_postfix(cached=progress.cached, errors=progress.errors, spent=spent, refresh=False)
             bar.update(progress.done - bar.n)
 

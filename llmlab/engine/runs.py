@@ -170,6 +170,11 @@ def run_by(
         _require_prices(plan)
         budget = _left_after_embedding(plan, embedders, budget)
     state, scoring = Progress(total=len(plan)), Scoring(AnswerSheet(len(plan), wanted))
+
+    def tick() -> None:
+        state.waits_s = max((getattr(client, "rests_s", 0.0) for client in plan.clients.values()), default=0.0)
+        refresh()
+
     interrupted = False
     with (
         stopped_by(means.stop),
@@ -188,13 +193,15 @@ def run_by(
                     budget_usd=budget,
                     case_timeout_s=means.case_timeout_s,
                 ),
-                on_tick=refresh,
+                on_tick=tick,
             )
         except KeyboardInterrupt:
             interrupted = True
             state.stopped = state.stopped or (INTERRUPTED if state.done < state.total else "")
         except StoreError as error:
             state.store_error, state.stopped = error, str(error)
+        finally:
+            state.waits_s = 0.0
     if interrupted and state.done == state.total:  # it was the scoring that somebody did not want to wait for
         scored = not scoring.waiting
     else:
