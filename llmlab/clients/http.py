@@ -31,7 +31,7 @@ from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.access import Access, AccessSettings
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.prices import Price, price_usd
-from llmlab.clients.retry import Lane, Lanes, NeverReachedError, RetryPolicy, with_retries
+from llmlab.clients.retry import Lane, Lanes, NeverReachedError, RetryPolicy, UnusableEndpointError, with_retries
 from llmlab.clients.wire import (
     Stream,
     WireFormat,
@@ -281,7 +281,7 @@ class HttpClient:
                 return await read(response)
         except aiohttp.ClientConnectorCertificateError:
             told = f"the certificate of {access.base_url} is not trusted here"
-            raise RequestRefusedError(
+            raise UnusableEndpointError(
                 f"{told}; name your authority's file in SSL_CERT_FILE, or mend base_url"
             ) from None
         except aiohttp.ClientConnectorError as error:

@@ -27,7 +27,16 @@ from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError,
 from llmlab.base.private import remember
 from llmlab.clients.access import Access
 
-__all__ = ["Lane", "Lanes", "NeverReachedError", "RateLimits", "RetryPolicy", "retry_after_s", "with_retries"]
+__all__ = [
+    "Lane",
+    "Lanes",
+    "NeverReachedError",
+    "RateLimits",
+    "RetryPolicy",
+    "UnusableEndpointError",
+    "retry_after_s",
+    "with_retries",
+]
 
 Answer = TypeVar("Answer")
 WORTH_ANOTHER = (TransportError, CallTimeoutError)
@@ -40,6 +49,10 @@ KEY_REFUSED = frozenset({401, 402, 403, TOO_MANY_REQUESTS})  # as a RequestRefus
 
 class NeverReachedError(TransportError):
     """A connection was refused at an address where nothing has answered yet: soon given up."""
+
+
+class UnusableEndpointError(RequestRefusedError):
+    """No API is at this address, its certificate is not trusted, or the account is empty: so for every request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +295,8 @@ class Lanes:
 
         The lane is out from now on. Else the error to end with: this one, or that no lane is left.
         """
-        if len(self.all) == 1 or error.status_code not in KEY_REFUSED:
+        unusable = isinstance(error, UnusableEndpointError) or error.status_code in KEY_REFUSED
+        if len(self.all) == 1 or not unusable:
             return error
         self._take_out(lane, str(error))
         return self._none_left(error) if all(other.out for other in self.all) else None

@@ -22,7 +22,7 @@ from llmlab.base.yamlfile import read_yaml
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.access import Access, KeyHeader
 from llmlab.clients.base import LARGEST_CACHE, Generation, Request, Status
-from llmlab.clients.retry import retry_after_s
+from llmlab.clients.retry import UnusableEndpointError, retry_after_s
 
 __all__ = [
     "Stream",
@@ -167,7 +167,7 @@ def read_json(body: bytes, *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
     except ValueError:  # a page, a torn body, bad UTF-8
         if _PAGE.match(body):
             told = f"the address answers with a web page: {_excerpt(body, secrets)}"
-            raise RequestRefusedError(f"{told} (check base_url; most servers want /v1 at its end)") from None
+            raise UnusableEndpointError(f"{told} (check base_url; most servers want /v1 at its end)") from None
         raise TransportError(f"the reply is not JSON: {_excerpt(body, secrets)}") from None
     except RecursionError:
         raise TransportError("the reply is nested too deeply") from None
@@ -233,9 +233,9 @@ def inner_error(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> N
         told = f"status 200, but an error inside: {excerpt(str(error), secrets=secrets)}"
         code = str(error.get("code") or error.get("type") or "").lower() if isinstance(error, dict) else ""
         if code in NO_CREDIT:
-            raise RequestRefusedError(f"{told} (the account has no credit left)")
+            raise UnusableEndpointError(f"{told} (the account has no credit left)")
         if "unexpected endpoint" in str(error).lower():  # LM Studio
-            raise RequestRefusedError(f"{told} (check base_url; most servers want /v1 at its end)")
+            raise UnusableEndpointError(f"{told} (check base_url; most servers want /v1 at its end)")
         raise TransportError(told)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import Any
 
@@ -89,7 +90,50 @@ def test_a_429_pauses_its_own_key_only(loopback: Loopback, keys: dict[str, str])
     assert max(outcome.attempts for outcome in outcomes) == 2
 
 
-@pytest.mark.parametrize("mode", ["500", "reset", "html"])
+@pytest.mark.parametrize("n_endpoints", [1, 2])
+def test_a_stray_429_slows_its_own_call_alone(loopback: Loopback, n_endpoints: int) -> None:
+    """FAULTS 4: the call waits its Retry-After, or goes to another endpoint at once; all others go on."""
+    loopback.set(script=["ok"] * 4 + ["429"], retry_after="1", latency_s=0.01)
+    others = [Access(base_url=loopback.base_url, deployment=f"other {i}") for i in range(n_endpoints - 1)]
+    client = OpenAIClient(loopback.base_url, api_key_env=None, in_turn=others, retry=QUICK)
+    assert answers(ask_all(client, 60, in_flight=4)) == 60
+    log = loopback.stats()["log"]
+    [refused_s] = [entry["time_s"] for entry in log if entry["mode"] == "429"]
+    after_s = [entry["time_s"] - refused_s for entry in log]
+    assert sum(0 < late_s < 0.9 for late_s in after_s) >= 54
+    assert sum(late_s >= 1.0 for late_s in after_s) == (n_endpoints == 1)
+
+
+def test_a_second_429_within_the_time_of_the_first_pauses_the_endpoint() -> None:
+    lane = Lanes([Access(base_url="http://a")]).all[0]
+    assert [lane.limit_reached(60), lane.limit_reached(0.0), lane.limit_reached(60)] == [False, True, True]
+    lane = Lanes([Access(base_url="http://a")]).all[0]
+    assert [lane.limit_reached(0.0), lane.limit_reached(60)] == [False, False]
+
+
+def test_a_pause_ends_with_an_answer_to_what_was_sent_after_the_first_429() -> None:
+    """Two strays are no limit; an answer to what was sent before them says nothing."""
+    lanes = Lanes([Access(base_url="http://a")])
+    [lane], before_s = lanes.all, time.monotonic()
+    lane.limit_reached(60)
+    between_s = time.monotonic() + 1e-6
+    assert lane.limit_reached(60)
+    lane.limits.pause(60)
+
+    async def enter_after(sent_s: float) -> None:
+        waiting = asyncio.create_task(lanes.enter(1))
+        await asyncio.sleep(0)
+        lanes.answered(lane, sent_s=sent_s)
+        await asyncio.wait_for(waiting, 5 if sent_s == between_s else 0.3)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(enter_after(before_s))
+    assert lanes.rests_s > 50
+    asyncio.run(enter_after(between_s))
+    assert lanes.rests_s == 0
+
+
+@pytest.mark.parametrize("mode", ["500", "reset"])
 def test_a_key_that_fails_fast_does_not_draw_the_calls_to_itself(
     loopback: Loopback, keys: dict[str, str], mode: str
 ) -> None:
@@ -107,7 +151,7 @@ def test_a_server_that_is_gone_is_passed_over(loopback: Loopback) -> None:
     assert answers(ask_all(client, 20, in_flight=4)) == 20
 
 
-@pytest.mark.parametrize("mode", ["401", "402", "403", "no_credit"])
+@pytest.mark.parametrize("mode", ["401", "402", "403", "no_credit", "html"])
 def test_a_refused_key_is_out_with_one_warning_while_the_others_go_on(
     loopback: Loopback, keys: dict[str, str], mode: str
 ) -> None:

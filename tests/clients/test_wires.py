@@ -181,8 +181,8 @@ def test_a_hanging_attempt_is_cut_off_and_a_call_ends_at_the_bound_of_the_case(l
     assert loopback.stats()["requests"] <= raised.value.attempts <= 3
 
 
-def test_a_429_holds_every_call_back_for_as_long_as_it_says(loopback: Loopback, wire: Wire) -> None:
-    """After the first 429 nothing new goes out for Retry-After, from any call of this client."""
+def test_two_429_hold_every_call_back_for_as_long_as_they_say(loopback: Loopback, wire: Wire) -> None:
+    """After the second within one Retry-After nothing new goes out for as long, from any call of this client."""
     loopback.set(script=["429"] * 2, retry_after="0.5")
     client = connected(loopback, wire=wire)
 

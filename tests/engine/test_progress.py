@@ -56,12 +56,13 @@ def test_a_notebook_that_runs_as_a_job_gets_the_line_as_output(
 
 
 def test_a_terminal_gets_a_bar_with_all_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Terminal()
+    terminal, state = Terminal(), halfway()
+    state.waits_s = 11.2
     monkeypatch.setattr(sys, "stderr", terminal)
-    with shown(halfway()) as refresh:
+    with shown(state) as refresh:
         refresh()
     last = terminal.getvalue().replace("\n", "").rpartition("\r")[2] or terminal.getvalue()
-    for part in ("100/200", "cached=40", "errors=3", "spent=$0.1234"):
+    for part in ("waits 12 s (rate limit)", "100/200", "cached=40", "errors=3", "spent=$0.1234"):
         assert part in last
     assert "nan" not in last.lower()
 

@@ -69,6 +69,15 @@ def until(condition: Any, what: str) -> None:
     raise AssertionError(f"waited in vain for {what}")
 
 
+def test_a_run_tells_that_it_waits_for_a_rate_limit(loopback: Loopback, store: Path) -> None:
+    loopback.set(script=["429"] * 4, retry_after="1")
+    asked, seen = OpenAIClient(loopback.base_url, api_key_env=None), list[float]()
+    bundle = Bundle.from_prompt("{{ question }}", model="vllm/tiny")
+    ll.run(bundle, golden(4), client=asked, store=store, progress=lambda progress: seen.append(progress.waits_s))
+    assert 0 < max(seen) <= 1
+    assert seen[-1] == 0
+
+
 class Interrupted:
     """Answers some calls; then the user presses Ctrl+C, and the next call hangs."""
 
