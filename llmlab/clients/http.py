@@ -253,7 +253,7 @@ class HttpClient:
                 stream = self._wire.stream(secrets)
                 first_token_s = await _streamed(response, stream, started_s, secrets)
                 return stream.reply()
-            return read_json(await whole_body(response), secrets=secrets)
+            return read_json(await whole_body(response), secrets=secrets, known=lane.known)
 
         reply = await self._send(self._wire.url(lane.access, model), body, lane.access, read)
         latency_s = time.perf_counter() - started_s

@@ -146,10 +146,11 @@ class Lane:
     Attributes:
         in_flight: calls that are under way or wait for this lane's limits.
         failures: failures since its last answer; those that happen while it rests do not count.
+        known: whether it has answered.
         out: why it is not used any more, "" while it is.
     """
 
-    __slots__ = (*_SEEN, "access", "failures", "in_flight", "limits", "out", "turn")
+    __slots__ = (*_SEEN, "access", "failures", "in_flight", "known", "limits", "out", "turn")
 
     def __init__(self, access: Access) -> None:
         self.access = access
@@ -157,12 +158,12 @@ class Lane:
             requests_per_minute=access.requests_per_minute, tokens_per_minute=access.tokens_per_minute
         )
         self.in_flight = self.failures = self.turn = 0
-        self.out = ""
+        self.out, self.known = "", False
         self._refused_at_s = self._before_s = self._refused_until_s = 0.0
 
     def answered(self, *, sent_s: float) -> bool:
         """Whether an answer ends a pause: it was sent after the last 429 but one, so both were strays."""
-        self.failures = 0
+        self.failures, self.known = 0, True
         if sent_s <= self._before_s or self.limits.rests_s <= 0:
             return False
         self._refused_until_s = 0.0

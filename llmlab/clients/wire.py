@@ -160,12 +160,15 @@ def sampling_rules(rules: str, model_id: str) -> tuple[tuple[str, ...], str]:
     return tuple(told.values()), source
 
 
-def read_json(body: bytes, *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The JSON object in a body that came with status 200; TransportError where it is none."""
+def read_json(body: bytes, *, secrets: tuple[str, ...] = (), known: bool = False) -> dict[str, Any]:
+    """The JSON object in a body that came with status 200; TransportError where it is none.
+
+    A web page from an address that is not `known` to answer is an UnusableEndpointError.
+    """
     try:
         reply = json.loads(body)
     except ValueError:  # a page, a torn body, bad UTF-8
-        if _PAGE.match(body):
+        if _PAGE.match(body) and not known:
             told = f"the address answers with a web page: {_excerpt(body, secrets)}"
             raise UnusableEndpointError(f"{told} (check base_url; most servers want /v1 at its end)") from None
         raise TransportError(f"the reply is not JSON: {_excerpt(body, secrets)}") from None
