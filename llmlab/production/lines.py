@@ -122,7 +122,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def gathered(
-    path: Path, file: int, *, row_of: Callable[[Mapping[str, Any]], dict[str, Any]], problems: Problems
+    path: Path, file: int, *, row_of: Callable[[Mapping[str, Any], str], dict[str, Any]], problems: Problems
 ) -> Iterator[Any]:
     """The tables of a file of our own lines: a block as columns, or line by line by `row_of` where it is not whole."""
     import pyarrow as pa
@@ -135,7 +135,8 @@ def gathered(
                 raise pa.ArrowInvalid("two objects on a line")
         except (pa.ArrowException, UnicodeDecodeError):
             found = objects(block, first, where=path.name, problems=problems)
-            yield table_of([{**row_of(value), "file": file, "line": number} for number, value in found])
+            rows = ({**row_of(value, f"{path.name}:{number}"), "line": number} for number, value in found)
+            yield table_of([{**row, "file": file} for row in rows])
             continue
         yield (
             table.append_column("file", pa.array(np.full(len(table), file, dtype=np.int32))).append_column(

@@ -6,6 +6,7 @@ import glob
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,9 @@ def _opened(path: Path, number: int, problems: Problems) -> tuple[Format | None,
             return None, []
         kind = _known(first, path)
         if kind is own_format():
-            return kind, list(gathered(path, number, row_of=lambda row: _own(row, problems), problems=problems))
+            return kind, list(
+                gathered(path, number, row_of=partial(_understood, own_format(), problems=problems), problems=problems)
+            )
         return kind, ((number, line, row) for line, row in _read(path, problems))
     if not rows:
         return None, []
@@ -167,23 +170,20 @@ def _of_table(path: Path) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _own(row: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
-    return _with_flat_signals(*own_format().read(row), problems, {k: v for k, v in row.items() if k.startswith(SIGNAL)})
-
-
-def _with_flat_signals(
-    read: dict[str, Any], wrong: list[str], problems: Problems, more: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The fields with each signal on its own; what could not be understood is counted."""
+def _understood(kind: Format, row: Mapping[str, Any], place: str, *, problems: Problems) -> dict[str, Any]:
+    """Our fields of an object, each signal on its own; what could not be understood is counted."""
+    read, wrong = kind.read(row)
     given = read.pop("signals", None)
-    named = {f"{SIGNAL}{k}": v for k, v in given.items()} if isinstance(given, Mapping) else {}
-    for name, value in {**named, **more}.items():
+    named = {f"{SIGNAL}{name}": value for name, value in given.items()} if isinstance(given, Mapping) else {}
+    if kind is own_format():
+        named |= {name: value for name, value in row.items() if str(name).startswith(SIGNAL)}
+    for name, value in named.items():
         if isinstance(value, (bool, int, float)):
             read[name] = float(value)
         elif value is not None:
             wrong.append(name)
     for name in wrong:
-        problems.add(f"{name} that is none, taken as missing", count=1)
+        problems.add(f"{name} that is none, taken as missing", [place])
     return read
 
 
@@ -192,18 +192,17 @@ def _tables(found: Iterable[tuple[Format, Placed]], files: Sequence[str], proble
     rows: list[dict[str, Any]] = []
     spans: list[dict[str, Any]] = []
     for kind, (file, line, row) in found:
+        place = f"{files[file]}:{line}"
         try:
             parts = list(kind.unpack(row))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            problems.add(f"object that is not as {kind.name} writes it", [f"{files[file]}:{line}"])
+            problems.add(f"object that is not as {kind.name} writes it", [place])
             continue
         for part in parts:
-            read, wrong = kind.read(part)
-            flat = {k: v for k, v in row.items() if str(k).startswith(SIGNAL)} if kind is own_format() else {}
+            read = _understood(kind, part, place, problems=problems)
             if kind.what == "signals" and "name" in read and "value" in read:
                 read = {"request_id": read.get("request_id", ""), f"{SIGNAL}{read['name']}": read["value"]}
-            read = _with_flat_signals(read, wrong, problems, flat) | {"file": file, "line": line}
-            (spans if kind.what == "spans" else rows).append(read)
+            (spans if kind.what == "spans" else rows).append({**read, "file": file, "line": line})
         if len(rows) >= ROWS_AT_ONCE:
             yield table_of([_finished(one) for one in rows])
             rows = []

@@ -99,7 +99,7 @@ def test_signals_come_later_on_lines_of_their_own(tmp_path, torn):
 def test_a_value_that_cannot_be_is_counted_and_never_fatal(tmp_path, change, problem):
     """The other requests of its block are read as they stand."""
     read = written(tmp_path / "a.jsonl", line(request_id="r0"), line(**change))
-    assert problems(read)[problem][0] == 1
+    assert problems(read)[problem] == (1, "a.jsonl:2" if "nobody" not in problem else "")
     assert "r0" in read.frame["request_id"].tolist()
 
 
