@@ -60,6 +60,9 @@ def test_a_revert_can_take_the_alias_back(project):
     for bundle in (v1, v2):
         version = registry.register(bundle, root=project)
         registry.promote(version, experiment="x", reason="a test", force=True, root=project)
+    v1.save(project / "v1.yaml")
+    (project / "rollout.yaml").write_text(policy(baseline="production", candidate="v1.yaml").to_yaml())
+    assert production.Rollout.load(project / "rollout.yaml", root=project).baseline == v2  # what the alias serves
     bad = decided(errors=(0.01, 0.05))
     with pytest.raises(ValueError, match="must be REVERT"):
         rollout.roll_back(decided(), root=project)
