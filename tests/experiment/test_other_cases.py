@@ -22,12 +22,6 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CASES = 40
 BETTER = "Be exact."
 TEAMS = ("billing", "shipping", "returns", "other")
-GATE = """
-baseline: production
-baseline_file: bundles/v1.yaml
-goal: {{metric: {metric}, rule: superior, min_effect: 0.02}}
-floors: [{{metric: {metric}, at_least: 0.5}}]
-"""
 
 
 def extraction():
@@ -37,8 +31,8 @@ def extraction():
         text, right = f"Invoice {i:03d} of Acme, {i} EUR.", {"number": f"{i:03d}", "total": i}
         rows.append({"text": text, "expected": json.dumps(right)})
         wrong = {**right, "total": i + i % 2}
-        answers += [[[BETTER, text], json.dumps(right)], [[text], f"```json\n{json.dumps(wrong)}\n```"]]
-    return rows, answers, "scorers: [{fenced: json_equal}, valid_json]\n"
+        answers += [[[BETTER, text], json.dumps(right)], [[text], json.dumps(wrong)]]
+    return rows, answers
 
 
 def assistance():
@@ -47,8 +41,11 @@ def assistance():
     for i in range(CASES):
         question, fact = f"How long does refund {i:03d} take?", f"{i + 2} days"
         rows.append({"question": question, "expected": fact, "topic": f"t{i % 20}"})
-        answers += [[[BETTER, question], f"It takes {fact}."], [[question], f"It takes {fact}." if i % 2 else "Soon."]]
-    return rows, answers, "scorers: [mentions_expected, not_refused]\n"
+        answers += [
+            [[BETTER, question], f"It takes {fact}."],
+            [[question], f"It takes {fact}." if i % 2 else "It takes some days."],
+        ]
+    return rows, answers
 
 
 def classification():
@@ -60,14 +57,9 @@ def classification():
         thought = "<think>billing or shipping or returns?</think>\n"
         guess = team if i % 2 else TEAMS[(i + 1) % len(TEAMS)]
         answers += [[[BETTER, ticket], f"{thought}{team}"], [[ticket], f"{thought}{guess}"]]
-    return rows, answers, "scorers: [label]\n"
+    return rows, answers
 
 
-THEIRS = {
-    "invoices": (extraction, "openai/gpt-4o-2024-08-06", "json_equal", ""),
-    "helpdesk": (assistance, "anthropic/claude-haiku-4-5-20251001", "mentions_expected", "scorers.py"),
-    "tickets": (classification, "openai/o3-2025-04-16", "label", ""),
-}
 OWN_SCORER = """
 import llmlab as ll
 
@@ -75,6 +67,11 @@ import llmlab as ll
 def says_it_once(case, generation):
     return generation.text.count("days") <= 1
 """
+THEIRS = {
+    "invoices": (extraction, "openai/gpt-4o-2024-08-06", ""),
+    "helpdesk": (assistance, "anthropic/claude-haiku-4-5-20251001", OWN_SCORER),
+    "tickets": (classification, "openai/o3-2025-04-16", ""),
+}
 
 
 def outside(project, folder):
@@ -87,30 +84,27 @@ def outside(project, folder):
 @pytest.mark.parametrize("name", THEIRS)
 def test_a_case_of_ones_own_goes_from_a_csv_file_to_a_promoted_bundle(project, loopback, name):
     """`llmlab new`, edits in the folder, notebooks 01, 02 and 05: the better prompt is in production."""
-    make, model, metric, own = THEIRS[name]
-    rows, answers, settings = make()
+    make, model, scorers = THEIRS[name]
+    rows, answers = make()
     loopback.set(answers=answers)
     with (project / "theirs.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     provider, _, model_id = model.partition("/")
-    asked = ["--base-url", loopback.base_url, "--provider", provider, "--model", model_id]
+    address = loopback.origin if provider == "anthropic" else loopback.base_url
+    asked = ["--base-url", address, "--provider", provider, "--model", model_id]
     made = CliRunner().invoke(main, ["new", name, "--csv", "theirs.csv", *asked])
     assert made.exit_code == 0, made.output
     folder = project / "experiments" / name
     before = outside(project, folder)
 
-    address = loopback.origin if provider == "anthropic" else loopback.base_url
-    (folder / "endpoints.yaml").write_text(f"endpoints: {{{provider}: {{base_url: '{address}', key_env: null}}}}\n")
-    (folder / "experiment.yaml").write_text(settings)
-    (folder / "gate.yaml").write_text(GATE.format(metric=metric))
-    if own:
-        (folder / own).write_text(OWN_SCORER)
-    for file, system in {"v1": "Answer.", "v2": BETTER}.items():
+    for file, system in {"v1": "Answer.", "v2": BETTER}.items():  # all that somebody edits for their case
         bundle = ll.Bundle.load(folder / "bundles" / f"{file}.yaml")
         (folder / "bundles" / f"{file}.yaml").unlink()
-        bundle.with_(system=system, temperature=None).save(folder / "bundles" / f"{file}.yaml")
+        bundle.with_(system=system).save(folder / "bundles" / f"{file}.yaml")
+    if scorers:
+        (folder / "scorers.py").write_text(scorers)
 
     for notebook in ("01_compare_variants", "02_ab_significance"):
         done = run_notebook(NOTEBOOKS / f"{notebook}.ipynb", {"experiment": f"experiments/{name}"})
