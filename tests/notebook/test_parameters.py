@@ -77,6 +77,8 @@ def test_source_kept_as_a_list_of_lines_is_read_too():
         ("mixed", "12", 12),
         ("mixed", "twelve", "twelve"),
         ("anything", "text", "text"),
+        ("temperatures", "0.7", [0.7]),
+        ("temperatures", "0, 0.7", [0, 0.7]),
     ],
 )
 def test_a_text_is_read_by_the_declared_type(name, text, value):
@@ -100,7 +102,6 @@ def test_a_text_is_read_by_the_declared_type(name, text, value):
         ("widgets", "maybe", "true or false"),
         ("widgets", 1, "true or false"),
         ("title", 3, "text"),
-        ("temperatures", "0.7", "a list"),
         ("temperatures", "[0.7", "a list"),
         ("temperatures", "[NaN]", "a list"),
         ("temperatures", '["0.7"]', "a list"),
