@@ -67,3 +67,12 @@ def test_the_other_notebooks_of_judges_run_to_their_end(project, name):
     (project / "experiments" / "pandas_help" / "bundles" / "v3.yaml").unlink()  # its topic search takes long to build
     done = run_notebook(ROOT / "notebooks" / f"{name}.ipynb")
     assert (done.exit_code, done.message) == (0, "")
+
+
+def test_without_pairwise_labels_the_part_about_people_is_left_out(project):
+    """The judge still chooses; nothing says yet how far it can be trusted."""
+    shutil.copytree(ROOT / "experiments", project / "experiments")
+    (project / "experiments" / "pandas_help" / "bundles" / "v3.yaml").unlink()  # its topic search takes long to build
+    (project / "experiments" / "pandas_help" / "labels_pairwise.jsonl").unlink()
+    done = run_notebook(ROOT / "notebooks" / "03b_pairwise_judge.ipynb", {"first": 10})
+    assert (done.exit_code, done.verdict) == (0, "INCONCLUSIVE"), done.message
