@@ -205,6 +205,7 @@ def _reply(server: Server, mode: str, path: str, headers: dict[str, str], reques
     fixed: dict[str, tuple[int, Any]] = {
         "error200": (200, {"type": "error", "error": overloaded} if messages else {"error": overloaded}),
         "array": (200, [1, 2]),
+        "policy200": (200, {"error": {"code": "data_inspection_failed", "message": "inappropriate content"}}),
         "no_choices": (200, {"id": "x", "choices": []}),
         "content_filter_400": (400, AZURE_FILTERED),
         "no_credit": (429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}),

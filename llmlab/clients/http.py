@@ -35,6 +35,7 @@ from llmlab.clients.retry import Lane, Lanes, NeverReachedError, RetryPolicy, Un
 from llmlab.clients.wire import (
     Stream,
     WireFormat,
+    WithheldError,
     failure_of,
     read_json,
     refused_generation,
@@ -255,11 +256,14 @@ class HttpClient:
                 return stream.reply()
             return read_json(await whole_body(response), secrets=secrets, known=lane.known)
 
-        reply = await self._send(self._wire.url(lane.access, model), body, lane.access, read)
-        latency_s = time.perf_counter() - started_s
-        if isinstance(reply, Generation):
-            return dataclasses.replace(reply, attempts=number)
-        answer = whole_characters(self._wire.read_answer(reply, secrets=secrets))
+        try:
+            reply = await self._send(self._wire.url(lane.access, model), body, lane.access, read)
+            latency_s = time.perf_counter() - started_s
+            if isinstance(reply, Generation):
+                return dataclasses.replace(reply, attempts=number)
+            answer = whole_characters(self._wire.read_answer(reply, secrets=secrets))
+        except WithheldError as error:
+            return Generation(status="refused", error=str(error), attempts=number)
         return Generation(
             **answer,
             latency_s=latency_s,

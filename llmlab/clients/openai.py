@@ -287,14 +287,26 @@ def _usage(usage: Any) -> Usage:
     cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("prompt_cache_hit_tokens")
     given, output, total = (count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     details = usage.get("completion_tokens_details")
-    thought = count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
-    if thought and total is not None and output is not None and total >= (given or 0) + output + thought:
-        output += thought  # xAI counts them beside; the total shows it
-    return Usage(
-        input_tokens=given,
-        output_tokens=output,
-        cached_input_tokens=count(cached),
-    )
+    thought = count((details if isinstance(details, dict) else usage).get("reasoning_tokens"))
+    if output is not None:
+        output += _beside(given, output, total, thought)
+    return Usage(input_tokens=given, output_tokens=output, cached_input_tokens=count(cached))
+
+
+def _beside(given: int | None, output: int, total: int | None, thought: int | None) -> int:
+    """Tokens of a thought that are not among the output: the total shows it, or that they are more than all of it.
+
+    xAI and Google count so, and Google does not say how many they were.
+
+    >>> _beside(100, 5, 305, 200), _beside(100, 5, 305, None), _beside(100, 205, 305, 200), _beside(100, 5, None, 200)
+    (200, 200, 0, 200)
+    """
+    if total is None:
+        return thought if thought and thought > output else 0
+    surplus = total - output - (given or 0)
+    if thought is None:
+        return max(surplus, 0) if given is not None else 0
+    return thought if surplus >= thought else 0
 
 
 CHAT_COMPLETIONS = WireFormat(

@@ -27,6 +27,7 @@ from llmlab.clients.retry import UnusableEndpointError, retry_after_s
 __all__ = [
     "Stream",
     "WireFormat",
+    "WithheldError",
     "count",
     "failure_of",
     "family_of",
@@ -68,6 +69,10 @@ _ADVICE = {
     413: "the request is too large; shorten the prompt",
     422: "a value has the wrong form for this endpoint; change the bundle as it says",
 }
+
+
+class WithheldError(CallError):
+    """A refusal of the provider's that came as an error; `http` makes it the answer that it is."""
 
 
 class Stream(Protocol):
@@ -230,9 +235,14 @@ def family_of(finish: Any) -> str:
 
 
 def inner_error(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> None:
-    """Raise the TransportError of a reply or event that is one: `{"error": ...}`, or `{"object": "error", ...}`."""
+    """Raise the error of a reply or event that is one: `{"error": ...}`, or `{"object": "error", ...}`.
+
+    A WithheldError where its code means the provider's policy, else a TransportError, or why no attempt can help.
+    """
     error = reply.get("error") or (reply if "error" in (reply.get("object"), reply.get("type")) else None)
     if error:
+        if (refused := refused_generation(200, json.dumps(reply), secrets=secrets)) is not None:
+            raise WithheldError(refused.error)
         told = f"status 200, but an error inside: {excerpt(str(error), secrets=secrets)}"
         code = str(error.get("code") or error.get("type") or "").lower() if isinstance(error, dict) else ""
         if code in NO_CREDIT:
@@ -315,7 +325,7 @@ def count(value: Any) -> int | None:
     """A number of tokens, also written as a text or with a decimal point; else None."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value):
         return int(value)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and value < 1e15:
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
@@ -331,11 +341,17 @@ def parsed(text: Any) -> Any:
 
 
 def refused_generation(status: int, text: str, *, secrets: tuple[str, ...] = ()) -> Generation | None:
-    """A refusal where the CODE of an HTTP error means the provider's policy, with the provider's words; else None."""
+    """A refusal where the CODE of an error means the provider's policy, with the provider's words; else None.
+
+    So it may come as an HTTP error, or inside status 200, where a stream has begun.
+    """
     error = _error(text)
-    inner = error.get("innererror") if isinstance(error, dict) else None
-    codes = {_code(text).lower(), str(inner.get("code")).lower() if isinstance(inner, dict) else ""}
-    if status not in (400, 403) or not codes & POLICY:
+    if status not in (200, 400, 403) or not isinstance(error, dict):
+        return None
+    inner, more = error.get("innererror"), error.get("metadata")
+    codes = {str(one.get(key)).lower() for one in (error, inner) if isinstance(one, dict) for key in ("code", "type")}
+    flagged = isinstance(more, dict) and "flagged_input" in more  # OpenRouter's moderation has no code of its own
+    if not codes & POLICY and not flagged:
         return None
     said = excerpt(whole_characters(_message(text)), secrets=secrets)
     return Generation(status="refused", error=f"the provider's content filter refused the prompt: {said}")
@@ -434,9 +450,11 @@ def _error(text: str) -> Any:
         body = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    body = body[0] if isinstance(body, list) and body else body  # Google's
     if not isinstance(body, dict):
         return None
-    return body if body.get("object") == "error" else body.get("error", body.get("detail"))  # vLLM's own shape first
+    bare = body.get("object") == "error"  # vLLM's own shape, which has everything at the top, as Alibaba's
+    return body if bare else body.get("error", body.get("detail", body if "code" in body else None))
 
 
 def _closing(opened: re.Match[str]) -> str:

@@ -60,6 +60,8 @@ class Case(Shown):
         """ValueError names the field and the rule it breaks; what is kept cannot be changed."""
         if not isinstance(self.id, str) or not self.id.strip():
             raise ValueError(f"id == {self.id!r}, must be a non-empty text")
+        if _HALF_PAIR.search(self.id):
+            raise ValueError(f"id == {self.id!r}, must hold no half of a surrogate pair: nothing could be stored")
         for name, text in (("cluster", self.cluster or ""), ("source", self.source)):
             if not isinstance(text, str):
                 raise ValueError(f"{name} == {text!r}, must be text")

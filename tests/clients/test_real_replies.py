@@ -186,14 +186,48 @@ def test_other_errors_stay_errors_whatever_they_say(code: str) -> None:
     assert refused_generation(400, failed(code)) is None
 
 
-def test_an_inner_code_of_azure_means_policy_too() -> None:
-    assert refused_generation(400, failed("", innererror={"code": "ResponsibleAIPolicyViolation"})) is not None
+FLAGGED = {
+    "message": "Flagged by our policy.",
+    "code": 403,
+    "metadata": {"reasons": ["violence"], "flagged_input": "x"},
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        pytest.param(400, json.loads(AZURES), id="Azure, inside"),
+        pytest.param(400, {"code": "DataInspectionFailed", "message": "Flagged by our policy."}, id="Alibaba, bare"),
+        pytest.param(400, [json.loads(failed("content_filter"))], id="in a list, as Google's are"),
+        pytest.param(403, {"error": FLAGGED}, id="OpenRouter's moderation"),
+    ],
+)
+def test_a_code_that_means_policy_is_found_in_every_shape_of_errors(status: int, body: Any) -> None:
+    answer = refused_generation(status, json.dumps(body))
+    assert answer is not None
+    assert answer.error.endswith("Flagged by our policy.")
+
+
+@pytest.mark.parametrize("wire", CLIENTS, ids=str)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_policy_code_inside_status_200_is_a_refusal_and_asked_for_once(
+    loopback: Loopback, wire: Wire, stream: bool
+) -> None:
+    """Alibaba says so once its stream has begun: https://www.alibabacloud.com/help/en/model-studio/error-code"""
+    loopback.set(script=["policy200"])
+    answer = ask(connected(loopback, wire=wire, stream=stream))
+    assert (answer.status, answer.text, answer.attempts) == ("refused", "", 1)
+    assert "inappropriate" in answer.error
 
 
 USAGES = [
     pytest.param(5, {"reasoning_tokens": 200}, 208, 205, id="beside (xAI)"),
     pytest.param(205, {"reasoning_tokens": 200}, 208, 205, id="inside (OpenAI)"),
     pytest.param(205, {"reasoning_tokens": 200}, None, 205, id="no total"),
+    pytest.param(5, {"reasoning_tokens": 200}, None, 205, id="no total, and more than all"),
+    pytest.param(5, None, 208, 205, id="beside, and not said how many (Google)"),
+    pytest.param(5, {"reasoning_tokens": 0}, 208, 5, id="a total that nothing explains"),
+    pytest.param(1e300, None, None, None, id="more than anybody can count"),
     pytest.param("5", None, "8", 5, id="texts"),
     pytest.param(5.0, None, 8.0, 5, id="decimal points"),
     pytest.param("five", None, 8, None, id="words"),

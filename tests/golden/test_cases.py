@@ -51,6 +51,7 @@ REFUSED = [
     ('{"id": 1, "inputs": {"a": 1}}', 1, "id == 1, must be a non-empty text"),
     ('{"id": " ", "inputs": {"a": 1}}', 1, "must be a non-empty text"),
     ('{"inputs": {"a": 1}}', 1, "id == None"),
+    (r'{"id": "a\ud83d", "inputs": {"a": 1}}', 1, "half of a surrogate pair"),
     ('{"id": "q1"}', 1, "inputs == None"),
     ('{"id": "q1", "inputs": {}}', 1, "must be a mapping"),
     ('{"id": "q1", "inputs": "question"}', 1, "must be a mapping"),
