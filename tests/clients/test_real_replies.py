@@ -186,6 +186,7 @@ def test_other_errors_stay_errors_whatever_they_say(code: str) -> None:
     assert refused_generation(400, failed(code)) is None
 
 
+AZURES = failed("", innererror={"code": "ResponsibleAIPolicyViolation"})
 FLAGGED = {
     "message": "Flagged by our policy.",
     "code": 403,
