@@ -59,8 +59,8 @@ class _Value(Strict):
 class PinOverride(_Value):
     """Who vouches for a floating model id, and why."""
 
-    who: Annotated[Word, Field(pattern=r"\S")]
-    why: Annotated[Word, Field(pattern=r"\S")]
+    who: Annotated[Word, Field(pattern=r"\w")]
+    why: Annotated[Word, Field(pattern=r"\w")]
 
 
 class ModelRef(_Value):

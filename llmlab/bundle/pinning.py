@@ -69,9 +69,14 @@ def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> P
         return Pinning(provider=provider, model_id=model_id, pinned=False, reason=doubt)
     subjects = [model_id] if revision is None else [f"{model_id}@@{revision}", model_id]
     for rule in rules["providers"].get(family, ()):
-        if any(re.fullmatch(rule["match"], subject, flags=re.IGNORECASE) for subject in subjects):
-            why, source = rule["why"], rule.get("source", "")
-            return Pinning(provider=provider, model_id=model_id, pinned=rule["pinned"], reason=why, source=source)
+        fitting = (re.fullmatch(rule["match"], subject, flags=re.IGNORECASE) for subject in subjects)
+        if (found := next(filter(None, fitting), None)) is not None:
+            pinned, why = rule["pinned"], rule["why"]
+            if no_date := _no_date(2000, **found.groupdict()):  # a leap year: the id does not say which
+                pinned, why = False, no_date
+            return Pinning(
+                provider=provider, model_id=model_id, pinned=pinned, reason=why, source=rule.get("source", "")
+            )
     known = ", ".join(sorted({*rules["providers"], *rules["aliases"]} - {"fake", "hosts"}))  # no provider's name
     unknown = (
         f"no rule of {family} knows this id" if family in rules["providers"] else f"unknown provider (known: {known})"
@@ -85,11 +90,16 @@ def _doubt(name: str) -> str:
         return "it holds letters that are no ASCII, and some of them only look like it"
     if re.search(r"(?<![a-z])latest(?![a-z])", name, re.IGNORECASE):
         return "latest is what its provider moves to newer snapshots"
-    for found in re.finditer(r"(?<!\d)(20\d\d)(-?)(\d\d)\2(\d\d)(?!\d)", name):
-        try:
-            date(int(found[1]), int(found[3]), int(found[4]))
-        except ValueError:
-            return f"{found[0]} is no date"
+    found = re.finditer(r"(?<!\d)(20\d\d)(-?)(\d\d)\2(\d\d)(?!\d)", name)
+    return next(filter(None, (_no_date(int(one[1]), one[3], one[4]) for one in found)), "")
+
+
+def _no_date(year: int, month: str | None = None, day: str | None = None) -> str:
+    """That there is no such day, "" where there is, or where nothing is said of it."""
+    try:
+        date(year, int(month or 1), int(day or 1))
+    except ValueError:
+        return f"there is no day {day or 1} of month {month}"
     return ""
 
 

@@ -83,6 +83,11 @@ alibaba qwen-plus-2025-04-28
 qwen qwq-plus-2025-03-05
 """
 FLOATING = """
+openai gpt-4-0631
+openai gpt-3.5-turbo-0230
+google gemini-2.5-pro-preview-02-30
+google gemini-2.5-flash-preview-13-2025
+x-ai grok-4-0732
 offline extractive-2
 openai gpt-4o
 openai gpt-4o-mini
@@ -205,7 +210,7 @@ def test_the_table_covers_enough_real_ids() -> None:
     assert len(table(PINNED)) + len(table(FLOATING)) >= 60
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u200b", "-"])
 def test_an_override_that_names_nobody_or_no_reason_is_refused(blank: str) -> None:
     for said in ({"who": blank, "why": "own gateway"}, {"who": "Ada", "why": blank}):
         with pytest.raises(ValueError):

@@ -271,6 +271,27 @@ def test_values_that_still_pass_are_told() -> None:
     assert "no temperature above 1: the Messages API takes 0 to 1" in sampling_rules("anthropic_messages", "x")[0]
 
 
+@pytest.mark.parametrize(
+    ("model", "highest"),
+    [
+        ("openai/gpt-4o-2024-08-06", 2),
+        ("google/gemini-2.5-flash", 2),
+        ("mistral/mistral-large-2411", 1.5),
+        ("anthropic/claude-haiku-4-5-20251001", 1),
+        ("x-ai/grok-4-0709", 2),
+        ("qwen/qwen-max-2025-01-25", 2),
+        ("cloudflare/@cf/meta/llama-3.1-8b-instruct", 5),
+    ],
+)
+def test_a_temperature_out_of_a_providers_range_is_refused_before_any_call(model: str, highest: float) -> None:
+    """The range's source stands with each rule in sampling_rules.yaml."""
+    asked = [asking(model=model, sampling=Sampling(temperature=value)) for value in (highest, highest + 0.1)]
+    assert wire_sampling(asked[0])["temperature"] == highest
+    with pytest.raises(RequestRefusedError, match=f"temperature == {highest + 0.1}") as raised:
+        wire_sampling(asked[1])
+    assert raised.value.attempts == 0
+
+
 def test_a_provider_without_rules_takes_everything() -> None:
     assert sampling_rules("vllm", "any") == ((), "")
 
