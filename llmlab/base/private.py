@@ -153,7 +153,7 @@ def excerpt(text: str, *, secrets: tuple[str, ...] = (), limit: int = LONGEST_EX
 def without_keys(text: str) -> str:
     """The text without what has the form of a provider's key, whoever knew it.
 
-    >>> without_keys("export TOKEN=ghp_" + "a1B2" * 9)
+    >>> without_keys("export TOKEN=ghp_" + "1aB2cD3eF4gH5iJ6kL7mN8oP9qR0sT1uV2wX")
     'export TOKEN=[key removed]'
     """
     return _replaced(text, None, only=API_KEY, by=REMOVED) if _may_hold_key(text) else text

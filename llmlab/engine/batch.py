@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
@@ -23,7 +24,7 @@ import pydantic
 from llmlab.base.background import run_in_background
 from llmlab.base.display import Chip, Shown
 from llmlab.base.documents import Strict, broken_rule, json_lines, read_bytes, write_whole
-from llmlab.base.errors import DataError, FileRuleError, LlmlabError
+from llmlab.base.errors import DataError, FileRuleError, LlmlabError, RequestRefusedError
 from llmlab.base.numbers import counted
 from llmlab.base.private import excerpt, secrets_now
 from llmlab.bundle.bundle import Bundle, ModelRef
@@ -41,6 +42,7 @@ from llmlab.golden.cases import GoldenSet
 
 __all__ = ["Batches", "read_batches", "send_batches", "write_batches"]
 
+WIRES: dict[str, Literal["chat", "messages"]] = {"": "chat", "messages": "messages"}  # by the name of a wire format
 PRICE_FACTOR = Decimal("0.5")  # of both providers
 MOST_CALLS, MOST_BYTES = 50_000, 200_000_000  # OpenAI's limits; Anthropic's are higher
 POLL_EVERY_S = 30.0
@@ -86,6 +88,7 @@ class BatchFile(Strict):
 
 class _Listed(Strict):
     batches: Annotated[tuple[BatchFile, ...], pydantic.Field(strict=False)]
+    already: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -103,7 +106,9 @@ class Batches(Shown):
 
     def save(self) -> Batches:
         """The same, kept in its folder."""
-        write_whole(self.folder / LIST, _Listed(batches=self.files).model_dump_json(indent=1) + "\n")
+        write_whole(
+            self.folder / LIST, _Listed(batches=self.files, already=self.already).model_dump_json(indent=1) + "\n"
+        )
         return self
 
     @classmethod
@@ -111,7 +116,8 @@ class Batches(Shown):
         """What `write_batches` wrote and the others kept up to date; FileRuleError where there is nothing."""
         path = Path(folder) / LIST
         try:
-            return cls(folder=Path(folder), files=_Listed.model_validate_json(read_bytes(path)).batches)
+            listed = _Listed.model_validate_json(read_bytes(path))
+            return cls(folder=Path(folder), files=listed.batches, already=listed.already)
         except pydantic.ValidationError as error:
             raise FileRuleError(f"is no list of batches ({broken_rule(error)})", path=path) from None
 
@@ -164,7 +170,11 @@ def write_batches(
         raise DataError(f"{folder} has batches already: read them, or give another folder")
     means = Means(**options)
     plan = planned(means, variants, golden, repeats=repeats)
-    clients = {name: client for name, client in plan.clients.items() if isinstance(client, HttpClient)}
+    clients = {
+        name: client
+        for name, client in plan.clients.items()
+        if isinstance(client, HttpClient) and client.wire.name in WIRES
+    }
     if others := [name for name in plan.clients if name not in clients]:
         raise DataError(f"{others[0]}: {plan.clients[others[0]].fingerprint} has no batch API that is known here")
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,7 +216,11 @@ def send_batches(folder: str | Path, *, again: bool = False) -> Batches:
                 "it with --again where it is not there"
             )
         batches = _with(batches, place, file.model_copy(update={"state": "sending"})).save()
-        found = run_in_background(partial(_sent, batches.folder, file))
+        try:
+            found = run_in_background(partial(_sent, batches.folder, file))
+        except RequestRefusedError:  # nothing has begun: it may be sent again
+            _with(batches, place, file).save()
+            raise
         batches = _with(batches, place, file.model_copy(update=found)).save()
     return batches
 
@@ -269,7 +283,7 @@ def _file(name: str, calls: list[Call], client: HttpClient) -> BatchFile:
         file=name,
         calls=len(calls),
         model=str(calls[0].request.model) if calls[0].request else "",
-        wire="messages" if wire.name == "messages" else "chat",
+        wire=WIRES[wire.name],
         base_url=access.base_url,
         key_env=access.key_env,
         key_header=access.key_header or wire.key_header(access),
@@ -299,7 +313,12 @@ def _usd_at_most(call: Call, client: HttpClient) -> Decimal | None:
 
 async def _sent(folder: Path, file: BatchFile) -> dict[str, str]:
     """Id and state of the batch that was started."""
-    content, client = (folder / file.file).read_bytes(), file.client()
+    content = (folder / file.file).read_bytes()
+    async with aclosing(file.client()) as client:
+        return await _started(content, file, client)
+
+
+async def _started(content: bytes, file: BatchFile, client: HttpClient) -> dict[str, str]:
     if file.wire == "messages":
         body = b'{"requests":[' + b",".join(content.splitlines()) + b"]}"
         reply = read_json(await client.fetch("POST", "/v1/messages/batches", data=body))
@@ -315,24 +334,22 @@ async def _sent(folder: Path, file: BatchFile) -> dict[str, str]:
         about = {"input_file_id": uploaded["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
         reply = read_json(await client.fetch("POST", "/batches", data=json.dumps(about).encode("ascii")))
         state = reply.get("status", "validating")
-    await client.aclose()
     return {"id": str(reply["id"]), "state": str(state)}
 
 
 async def _fetched(file: BatchFile) -> tuple[str, list[Mapping[str, Any]]]:
     """The state of a batch, and its lines where it is done."""
-    client = file.client()
-    if file.wire == "messages":
-        place = f"/v1/messages/batches/{file.id}"
-        state = str(read_json(await client.fetch("GET", place)).get("processing_status"))
-        places = [f"{place}/results"] if state in DONE else []
-    else:
-        reply = read_json(await client.fetch("GET", f"/batches/{file.id}"))
-        state = str(reply.get("status"))
-        names = [reply.get("output_file_id"), reply.get("error_file_id")] if state in DONE else []
-        places = [f"/files/{name}/content" for name in names if name]
-    bodies = [await client.fetch("GET", place) for place in places]
-    await client.aclose()
+    async with aclosing(file.client()) as client:
+        if file.wire == "messages":
+            place = f"/v1/messages/batches/{file.id}"
+            state = str(read_json(await client.fetch("GET", place)).get("processing_status"))
+            places = [f"{place}/results"] if state in DONE else []
+        else:
+            reply = read_json(await client.fetch("GET", f"/batches/{file.id}"))
+            state = str(reply.get("status"))
+            names = [reply.get("output_file_id"), reply.get("error_file_id")] if state in DONE else []
+            places = [f"/files/{name}/content" for name in names if name]
+        bodies = [await client.fetch("GET", place) for place in places]
     return state, [read_json(line) for body in bodies for line in body.splitlines() if line.strip()]
 
 
@@ -343,8 +360,7 @@ def _kept(file: BatchFile, lines: list[Mapping[str, Any]], requests: Mapping[str
     for line in lines:
         key = str(line.get("custom_id"))
         if key not in requests:
-            failed["not of this run"] += 0  # told below by what is missing
-            continue
+            raise DataError(f"the provider's answer to {file.file} has a line that is not of this run ({key[:12]})")
         answer = _answer(line, client, Request.from_json(requests[key]).model)
         if isinstance(answer, str):
             failed[answer] += 1

@@ -103,8 +103,15 @@ def run(
         BudgetError: a budget is given and a model's price is unknown, or embedding alone would exceed it.
         StoreError: the call store cannot be written; answers up to there are kept, and in the error's `results`.
     """
-    if (shard is None and engine == "here") != (out is None) or (engine == "ray") != (shards is not None):
-        raise ValueError("shard or shards, and out belong together: shard='3/16', out='results/run=2026-12-01'")
+    if engine == "ray" and (shards is None or out is None or (client, store, stop, shard) != (None,) * 4):
+        raise ValueError(
+            "engine='ray' takes shards=16 and out='results/run=2026-12-01', and no client, store, stop or shard, which "
+            "cannot travel to other processes: name endpoints"
+        )
+    if engine == "here" and (shards is not None or (shard is None) != (out is None)):
+        raise ValueError(
+            "shard and out belong together: shard='3/16', out='results/run=2026-12-01'; shards=16 is for engine='ray'"
+        )
     part = None if shard is None else room.shards.Shard.parse(shard)
     wanted = _scorers_that_make(metrics, scorers)
     means = Means(
@@ -123,10 +130,6 @@ def run(
     about: dict[str, Any] = {"repeats": repeats, "app": app, "failed_share_allowed": failed_share_allowed}
     bundles = {variants.name: variants} if isinstance(variants, Bundle) else variants
     if shards is not None and out is not None:
-        if client is not None or store is not None:
-            raise ValueError(
-                "a client and an open store cannot travel to other processes; name endpoints, and no store"
-            )
         about |= {"endpoints": endpoints, "base": base, "budget_usd": budget_usd, "concurrency": concurrency}
         about |= {"case_timeout_s": case_timeout_s, "fresh": means.fresh}
         whole: dict[str, Any] = {"scorers": wanted, "shards": shards, "out": out, "progress": progress}

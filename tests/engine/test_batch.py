@@ -199,3 +199,16 @@ def test_both_prices_are_said_before(asked, tmp_path):
     assert dry.batch_cost_usd_at_most == dry.total_cost_usd_at_most / 2
     fake = ll.dry_run(bundle, GOLDEN, client=ll.FakeClient("yes", price_usd=1), store=tmp_path / "other.sqlite")
     assert fake.batch_cost_usd_at_most is None
+
+
+def test_a_refused_upload_may_be_sent_again_and_what_was_stored_is_remembered(asked, provider, tmp_path, monkeypatch):
+    _, bundle, client = asked
+    folder, store = tmp_path / "night", tmp_path / "calls.sqlite"
+    batches.write_batches(bundle, GOLDEN, folder=folder, client=client, store=store)
+    monkeypatch.setattr(provider, "reply", lambda *_: (_ for _ in ()).throw(ConnectionError))
+    with pytest.raises(LlmlabError):
+        batches.send_batches(folder)
+    monkeypatch.undo()
+    ll.run(bundle, GOLDEN, client=ll.FakeClient("x", fingerprint=client.fingerprint), store=store, progress=False)
+    nothing = batches.write_batches(bundle, GOLDEN, folder=tmp_path / "none", client=client, store=store)
+    assert nothing.already == batches.Batches.load(tmp_path / "none").already == 6

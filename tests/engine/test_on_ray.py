@@ -130,8 +130,9 @@ def test_what_cannot_travel_is_refused_before_ray_is_started(tmp_path):
     about = {"engine": "ray", "shards": 2, "out": tmp_path / "run=1"}
     with pytest.raises(ValueError, match="endpoints"):
         ll.run(BUNDLES, GOLDEN, client=ll.FakeClient("yes"), **about)
-    with pytest.raises(ValueError, match="belong together"):
-        ll.run(BUNDLES, GOLDEN, engine="ray")
+    for wrong in ({"engine": "ray"}, {"shards": 2}, {**about, "shard": "1/2"}, {"shard": "1/2"}):
+        with pytest.raises(ValueError, match="shards=16"):
+            ll.run(BUNDLES, GOLDEN, **wrong)
     assert not ray.is_initialized()
 
 
