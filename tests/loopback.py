@@ -58,9 +58,9 @@ class Loopback:
 
     def set(self, **behaviour: Any) -> None:
         """Replace the behaviour and clear the log. Keys: latency_s, faults {mode: share}, script [mode, ...], seed,
-        retry_after (header text), hang_s, words (the answer's length), answers ([[texts, answer], ...]: the first
-        whose texts all stand in the request), system_fingerprint, log_bodies, and by_key {key: mode} for what
-        happens to all requests with that key."""
+        retry_after (header text), hang_s, words (the answer's length), words_400 (an error's text), answers
+        ([[texts, answer], ...]: the first whose texts all stand in the request), system_fingerprint, log_bodies, and
+        by_key {key: mode} for what happens to all requests with that key."""
         body = json.dumps(behaviour).encode()
         with urllib.request.urlopen(f"{self.origin}/control", data=body, timeout=10):
             pass
@@ -96,6 +96,7 @@ class Server:
         self.retry_after = behaviour.get("retry_after", "0")
         self.hang_s = float(behaviour.get("hang_s", 3600.0))
         self.words = behaviour.get("words")
+        self.words_400 = str(behaviour.get("words_400", ""))
         self.answers: list[tuple[list[str], str]] = behaviour.get("answers", [])
         self.system_fingerprint = behaviour.get("system_fingerprint", "fp_loopback")
         self.log_bodies = bool(behaviour.get("log_bodies", True))
@@ -205,6 +206,7 @@ def _reply(server: Server, mode: str, path: str, headers: dict[str, str], reques
     fixed: dict[str, tuple[int, Any]] = {
         "error200": (200, {"type": "error", "error": overloaded} if messages else {"error": overloaded}),
         "array": (200, [1, 2]),
+        "says_400": (400, {"error": {"message": server.words_400, "code": None}}),
         "policy200": (200, {"error": {"code": "data_inspection_failed", "message": "inappropriate content"}}),
         "no_choices": (200, {"id": "x", "choices": []}),
         "content_filter_400": (400, AZURE_FILTERED),

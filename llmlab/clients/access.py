@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypedDict
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pydantic
 from pydantic import ConfigDict, Field
 
 from llmlab.base.documents import Strict
 from llmlab.base.errors import RequestRefusedError
-from llmlab.base.private import Secret
+from llmlab.base.private import API_KEY, Secret, find_pii
 
-__all__ = ["Access", "AccessSettings", "KeyHeader", "Name", "Positive"]
+__all__ = ["NOT_SENT", "Access", "AccessSettings", "KeyHeader", "Name", "Positive"]
 
 KeyHeader = Literal["bearer", "api-key", "x-api-key"]
+NOT_SENT = "-"  # before parameters that are left out, in a fingerprint
 Positive = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(min_length=1)]
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_ADDED = re.compile(r"/(?:chat/completions|completions|embeddings|messages|(?<=/v1/)models)/*$")  # by a client
+_DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/*$")
+_HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,79}")
+_SAME_ANSWERS = frozenset({"stream_options"})
 _USUAL_KEY = "OPENAI_API_KEY"  # what a client looks for where nobody names a key
 _THIS_MACHINE = re.compile(r"https?://(?:localhost|127(?:\.\d+){3}|\[::1\])(?:[:/]|$)")
 
@@ -32,15 +38,29 @@ def _base_address(base_url: str) -> str:
         raise ValueError("base_url must be an http(s) address such as https://api.openai.com/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError(f"base_url of {host} must hold no credentials, query or fragment; name the key's variable")
+    if parts.path.rstrip("/").endswith("/responses"):
+        raise ValueError(f"base_url of {host} must end before /responses, which is another API: drop that part")
     shown = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port not in (None, _DEFAULT_PORTS[scheme]) else ""
     return f"{scheme}://{shown}{port}{parts.path.rstrip('/')}"
 
 
 def _variable_name(name: str | None) -> str | None:
-    if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,79}", name):  # keys have small letters in them
+    if name is not None and (API_KEY in find_pii(name) or not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,79}", name)):
         raise ValueError("must be the NAME of an environment variable in capitals, such as OPENAI_API_KEY")
     return name
+
+
+def _pairs(headers: Any) -> Any:
+    return tuple(headers.items()) if isinstance(headers, Mapping) else headers
+
+
+def _header_names(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    for name, variable in headers:
+        if not _HEADER.fullmatch(name) or API_KEY in find_pii(name):
+            raise ValueError("must map names of header fields to NAMES of environment variables")
+        _variable_name(variable)
+    return headers
 
 
 class AccessSettings(TypedDict, total=False):
@@ -52,18 +72,23 @@ class AccessSettings(TypedDict, total=False):
     requests_per_minute: float | None
     tokens_per_minute: float | None
     max_in_flight: int | None
+    headers: Mapping[str, str] | tuple[tuple[str, str], ...]
+    drop: tuple[str, ...]
 
 
 class Access(Strict):
     """One way into a model: an endpoint, the NAME of the variable that holds its key, and what it allows.
 
     Attributes:
-        base_url: as of the client; without credentials or query.
+        base_url: as of the client; without credentials. As a portal shows it, it may name deployment and version.
         key_env: read from the environment at each call; None for an endpoint without a key.
         deployment: what this endpoint calls the model, where that is not the model's id.
         api_version: of Azure's paths; of Anthropic's header.
         key_header: how the key is sent, None = as is usual there (`Authorization: Bearer` is "bearer").
         requests_per_minute, tokens_per_minute, max_in_flight: its own limits; None = no limit.
+        headers: more header fields, each with the NAME of the environment variable that holds its value.
+        drop: parameters that this endpoint refuses, and that are not sent (`stream_options`, `seed`, ...). In the
+            fingerprint where that may change an answer.
 
     >>> Access(base_url="HTTPS://API.openai.com:443/v1/", key_env="MY_KEY").shown
     'https://api.openai.com/v1 with the key in MY_KEY'
@@ -79,11 +104,44 @@ class Access(Strict):
     requests_per_minute: Positive | None = None
     tokens_per_minute: Positive | None = None
     max_in_flight: Annotated[int, Field(ge=1)] | None = None
+    headers: Annotated[
+        tuple[tuple[str, str], ...],
+        pydantic.BeforeValidator(_pairs),
+        pydantic.AfterValidator(_header_names),
+        Field(strict=False),
+    ] = ()
+    drop: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _as_pasted(cls, raw: Any) -> Any:
+        """Without what a client adds, and with the deployment and version that Azure's portal writes into it."""
+        if not isinstance(raw, dict) or not isinstance(address := raw.get("base_url"), str):
+            return raw
+        address, _, query = address.strip().partition("?")
+        found = {"base_url": _ADDED.sub("", address)}
+        if set(asked := parse_qs(query)) == {"api-version"}:
+            found["api_version"], query = asked["api-version"][-1], ""
+        if (deployment := _DEPLOYMENT.search(found["base_url"])) is not None:
+            found |= {"deployment": unquote(deployment[1]), "base_url": found["base_url"][: deployment.start()]}
+        for name in ("api_version", "deployment"):
+            if raw.get(name) not in (None, found.get(name, raw.get(name))):
+                raise ValueError(f"{name} == {raw[name]!r}, but base_url says {found[name]!r}: drop one of them")
+        return {**raw, **found, "base_url": found["base_url"] + (f"?{query}" if query else "")}
+
+    @pydantic.field_validator("drop")
+    @classmethod
+    def _may_be_left_out(cls, drop: tuple[str, ...]) -> tuple[str, ...]:
+        if needed := {"model", "messages", "stream"} & set(drop):
+            raise ValueError(f"must not hold {', '.join(sorted(needed))}: no request is whole without")
+        return tuple(sorted(set(drop)))
 
     @property
     def fingerprint(self) -> str:
-        """What can change an answer: address, deployment and API version; not the key, and no limit."""
-        return " ".join(part for part in (self.base_url, self.deployment, self.api_version) if part)
+        """What can change an answer: address, deployment, API version and what is not sent; no key and no limit."""
+        without = ",".join(name for name in self.drop if name not in _SAME_ANSWERS)
+        dropped = f"{NOT_SENT}{without}" if without else ""
+        return " ".join(part for part in (self.base_url, self.deployment, self.api_version, dropped) if part)
 
     @property
     def shown(self) -> str:
@@ -94,6 +152,21 @@ class Access(Strict):
     def key(self) -> Secret:
         """The key as the environment has it now, "" where there is none. Never kept, shown or logged."""
         return Secret(os.environ.get(self.key_env, "").strip() if self.key_env else "")
+
+    @property
+    def secret_variables(self) -> tuple[str, ...]:
+        """Names of the variables whose values are shown nowhere."""
+        return (*filter(None, [self.key_env]), *(variable for _, variable in self.headers))
+
+    @property
+    def more_fields(self) -> dict[str, str]:
+        """The other header fields; RequestRefusedError for a variable that is not set or holds more than one line."""
+        fields = {name: Secret(os.environ.get(variable, "").strip()) for name, variable in self.headers}
+        for name, variable in self.headers:
+            if not fields[name] or not fields[name].isprintable():
+                what = "no line of text" if fields[name] else "not set"
+                raise RequestRefusedError(f"{variable} for the header {name} of {self.base_url} is {what}", attempts=0)
+        return dict(fields)
 
     @property
     def lacks_key(self) -> bool:

@@ -155,7 +155,7 @@ class StreamedMessage:
 
 def _without_version(base_url: str) -> str:
     """One spelling of an address that is also written with its version."""
-    return base_url.rstrip("/").removesuffix("/v1")
+    return base_url.rstrip("/").removesuffix("/messages").removesuffix("/v1")
 
 
 def _fields(access: Access) -> Mapping[str, str]:

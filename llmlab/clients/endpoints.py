@@ -24,7 +24,7 @@ from llmlab.base.documents import Strict
 from llmlab.base.errors import RequestRefusedError
 from llmlab.base.yamlfile import read_model
 from llmlab.bundle.bundle import ModelRef
-from llmlab.clients.access import Access, AccessSettings, Name, Positive
+from llmlab.clients.access import NOT_SENT, Access, AccessSettings, Name, Positive
 from llmlab.clients.base import Client, Request
 from llmlab.clients.offline import OfflineClient, OfflineJudge
 from llmlab.clients.prices import Price
@@ -154,9 +154,11 @@ def curl_for(request: Request, fingerprint: str) -> str | None:
     from llmlab.clients.openai import OpenAIClient  # loads aiohttp
 
     versions = [part for part in more if part[:4].isdigit()]
-    deployment = next((part for part in more if part not in versions), None)
+    drop = next((tuple(part[1:].split(",")) for part in more if part.startswith(NOT_SENT)), ())
+    deployment = next((part for part in more if part not in versions and not part.startswith(NOT_SENT)), None)
     key_env = dict(PROVIDERS.values()).get(base_url, UNKNOWN_KEY)
-    client = OpenAIClient(base_url, api_key_env=key_env, deployment=deployment, api_version=next(iter(versions), None))
+    version = next(iter(versions), None)
+    client = OpenAIClient(base_url, api_key_env=key_env, deployment=deployment, api_version=version, drop=drop)
     return client.curl(request)
 
 

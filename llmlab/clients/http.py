@@ -117,15 +117,16 @@ class HttpClient:
         **own: Unpack[AccessSettings],
     ) -> None:
         try:
-            first = Access(base_url=base_url, key_env=api_key_env, **own)
+            first = Access.model_validate({"base_url": base_url, "key_env": api_key_env, **own})
         except pydantic.ValidationError as error:  # shorter, and with the argument's own name
-            rules = ((one["loc"][0], one["msg"].removeprefix("Value error, ")) for one in error.errors())
+            names = [one["loc"][0] if one["loc"] else "base_url" for one in error.errors()]
+            rules = zip(names, (one["msg"].removeprefix("Value error, ") for one in error.errors()), strict=True)
             told = "; ".join(f"{'api_key_env' if name == 'key_env' else name}: {rule}" for name, rule in rules)
             raise ValueError(told) from None
         self.accesses, self._wire, self._prices = (first, *in_turn), wire, prices
         self.context_tokens, self.stream, self.retry = context_tokens, stream, retry or RetryPolicy()
         self.fingerprint = _fingerprint(self.accesses, wire, group)
-        self._deployments = {access.deployment for access in self.accesses}
+        self._shapes = {(access.deployment, access.drop) for access in self.accesses}
         self._lanes, self._reached = Lanes(self.accesses), False
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
         self._proxies: dict[str, str | None] = {}
@@ -136,8 +137,8 @@ class HttpClient:
 
     def check(self, request: Request) -> None:
         """RequestRefusedError for what `complete` refuses before it sends anything, but for a missing key."""
-        for deployment in self._deployments:
-            self._encoded(request, deployment)
+        for shape in self._shapes:
+            self._encoded(request, *shape)
         self._refuse_too_long(request, estimated_tokens(request) + (request.sampling.tokens_at_most or 0))
 
     async def complete(self, request: Request) -> Generation:
@@ -147,14 +148,14 @@ class HttpClient:
             RequestRefusedError: before sending, where the request cannot be sent as it is; or the endpoint refused it.
             TransportError, CallTimeoutError: no complete answer within the bounds of `retry`.
         """
-        bodies = {deployment: self._encoded(request, deployment) for deployment in self._deployments}
+        bodies = {shape: self._encoded(request, *shape) for shape in self._shapes}
         tokens = estimated_tokens(request) + (request.sampling.tokens_at_most or 0)
         self._refuse_too_long(request, tokens)
         self._lanes.check_keys()  # so that a missing key is told before anything is sent
         self.price_usd(request.model, _NOTHING)  # loads the price list now, and not while others wait for replies
 
         async def attempt(lane: Lane, number: int) -> Generation:
-            answer = await self._attempt(request.model, bodies[lane.access.deployment], lane, number)
+            answer = await self._attempt(request.model, bodies[lane.access.deployment, lane.access.drop], lane, number)
             if (used := answer.usage).input_tokens is not None:
                 lane.limits.correct(estimated=tokens, used=used.input_tokens + (used.output_tokens or 0))
             return answer
@@ -171,7 +172,7 @@ class HttpClient:
 
     def body(self, request: Request) -> dict[str, Any]:
         """What is sent, as plain JSON values; RequestRefusedError for a parameter that cannot be."""
-        return self._body(request, self.accesses[0].deployment)
+        return self._body(request, self.accesses[0].deployment, self.accesses[0].drop)
 
     def curl(self, request: Request) -> str:
         """The exact request as a shell command; the key is named as a variable, never written out."""
@@ -181,6 +182,7 @@ class HttpClient:
             header = access.key_header or self._wire.key_header(access)
             name, prefix = ("Authorization", "Bearer ") if header == "bearer" else (header, "")
             fields.append(f'-H "{name}: {prefix}${{{access.key_env}}}"')
+        fields += [f'-H "{name}: ${{{variable}}}"' for name, variable in access.headers]
         body = shlex.quote(json.dumps(self.body(request)))
         return " ".join(["curl", shlex.quote(self._wire.url(access, request.model)), *fields, "-d", body])
 
@@ -204,7 +206,7 @@ class HttpClient:
         """What the first endpoint answers under another path, with its key; CallError where it is not status 200."""
         access = self.accesses[0]
         headers = {**self._wire.fields(access), "Content-Type": content_type}
-        headers |= access.key_fields(self._wire.key_header(access))
+        headers |= access.more_fields | access.key_fields(self._wire.key_header(access))
         session, url = self._session(), f"{access.base_url}{path}"
         try:
             async with session.request(
@@ -229,11 +231,12 @@ class HttpClient:
                 await session.close()
                 del self._sessions[loop]
 
-    def _body(self, request: Request, deployment: str | None) -> dict[str, Any]:
-        return self._wire.body(request, name=deployment or request.model.id, stream=self.stream)
+    def _body(self, request: Request, deployment: str | None, drop: tuple[str, ...]) -> dict[str, Any]:
+        body = self._wire.body(request, name=deployment or request.model.id, stream=self.stream)
+        return {name: value for name, value in body.items() if name not in drop} if drop else body
 
-    def _encoded(self, request: Request, deployment: str | None) -> bytes:
-        body = self._body(request, deployment)
+    def _encoded(self, request: Request, deployment: str | None, drop: tuple[str, ...]) -> bytes:
+        body = self._body(request, deployment, drop)
         encoded = json.dumps(body).encode("ascii")
         if b"\\ud" in encoded and whole_characters(body) != body:
             what = "half of a character (a lone surrogate)"
@@ -276,7 +279,8 @@ class HttpClient:
         self, url: str, body: bytes, access: Access, read: Callable[[aiohttp.ClientResponse], Awaitable[Read]]
     ) -> Read:
         """What `read` makes of the response; TransportError for a refused or reset connection, a torn body, no HTTP."""
-        headers = {**self._wire.fields(access), **access.key_fields(self._wire.key_header(access))}
+        fields = self._wire.fields(access)
+        headers = {**fields, **access.more_fields, **access.key_fields(self._wire.key_header(access))}
         try:
             session = self._session()
             proxy = self._proxies[access.base_url]

@@ -240,7 +240,7 @@ def _url(access: Access, model: ModelRef, what: str = "chat/completions") -> str
     if access.api_version is None:
         return f"{access.base_url}/{what}"
     version = f"?api-version={quote(access.api_version, safe='')}"
-    if access.base_url.endswith("/openai/v1"):
+    if access.base_url.endswith(("/openai/v1", "/models")):  # the latter of Azure AI Foundry
         return f"{access.base_url}/{what}{version}"
     name = quote(access.deployment or model.id, safe="")
     return f"{access.base_url}/openai/deployments/{name}/{what}{version}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import random
 import time
 import warnings
@@ -24,7 +25,7 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError
-from llmlab.base.private import remember
+from llmlab.base.private import Secret, remember
 from llmlab.clients.access import Access
 
 __all__ = [
@@ -200,7 +201,8 @@ class Lanes:
     def __init__(self, accesses: Sequence[Access]) -> None:
         if not accesses:
             raise ValueError("no access given, must be one or more")
-        for name in filter(None, (access.key_env for access in accesses)):
+        self._variables = dict.fromkeys(name for access in accesses for name in access.secret_variables)
+        for name in self._variables:
             remember(name)
         self.all = tuple(Lane(access) for access in accesses)
         self._keyed = tuple(lane for lane in self.all if lane.access.key_env)
@@ -212,7 +214,7 @@ class Lanes:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every key there is now, for scrubbing."""
-        return tuple([key for lane in self._keyed if (key := lane.access.key)])
+        return tuple([key for name in self._variables if (key := Secret(os.environ.get(name, "").strip()))])
 
     def check_keys(self) -> None:
         """Take out lanes whose key is not set; RequestRefusedError when none is left (of one lane: its own error)."""

@@ -61,6 +61,10 @@ _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body)\b", re.IG
 _TAGS = ("<think>", "<thinking>", "<thought>", "<reasoning>", "[think]")
 _OPENED = re.compile(rf"\s*({'|'.join(map(re.escape, _TAGS))})", re.IGNORECASE)
 _CLOSED_LINE = re.compile(r"(?:^|(?<=\n))[ \t]*</think>|</think>(?=[ \t]*(?:\n|$))")
+_PARAMETERS = ("stream_options", "tools", "tool_choice", "logprobs", *(Sampling.model_fields.keys() - {"extra"}))
+_NOT_TAKEN = re.compile(
+    r"(?i)un(?:supported|recogni[sz]ed|known|expected)|not (?:supported|permitted|allowed)|extra (?:inputs?|fields?)"
+)
 _ADVICE = {
     400: "the request breaks a rule of this endpoint; change the bundle as it says",
     402: "the account has no credit left",
@@ -368,6 +372,8 @@ def failure_of(
     if status in TRY_AGAIN or status >= 500:
         return TransportError(told, status_code=status, retry_after_s=retry_after_s(headers))
     advice = _ADVICE.get(status, "sending it again cannot help")
+    if status in (400, 422) and (name := _not_taken(said)):
+        advice = f"it does not take {name}: remove it from the bundle, or write drop: [{name}] in endpoints.yaml"
     if status == 401:
         wrong = f"the key in {key_env} is wrong or expired"
         unset = f"it wants a key: set the environment variable {key_env}"
@@ -432,6 +438,16 @@ def _all_rules() -> dict[str, dict[str, Any]]:
     rules: dict[str, dict[str, Any]]
     rules, _ = read_yaml(RULES_FILE)
     return rules
+
+
+def _not_taken(said: str) -> str:
+    """The parameter that an endpoint says it does not take, "" where it says nothing of that kind.
+
+    >>> _not_taken("Unsupported parameter: 'stream_options'"), _not_taken("temperature must be at most 1")
+    ('stream_options', '')
+    """
+    named = re.search(rf"\b({'|'.join(_PARAMETERS)})\b", said)
+    return named[1] if named and _NOT_TAKEN.search(said) else ""
 
 
 def _message(text: str) -> str:
