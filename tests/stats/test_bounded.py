@@ -224,7 +224,7 @@ def graded(size: str) -> Iterator[Rate]:
         "5 repeats": (repeats(5, 0.1), -0.1 * 8 / 9),
     }
     ns = {"small": [20, 100], "medium": [5, 20, 50, 100, 300], "full": [5, 10, 20, 30, 50, 100, 200, 300, 500, 1000]}
-    chosen = list(kinds.items())[:2] if size == "small" else list(kinds.items())
+    chosen = list(kinds.items())[:4:2] if size == "small" else list(kinds.items())  # one gains, one harms
     for cell, (draw, truth) in chosen:
         for n in ns[size]:
             made = functools.partial(lambda rng, draw, n: draw(rng, n), draw=draw, n=n)
