@@ -72,11 +72,18 @@ def test_a_killed_build_keeps_what_had_arrived(embedder: Embedder, loopback: Loo
     assert 22 <= len(sent(loopback)) <= 64
 
 
-@pytest.mark.parametrize("mode", ["500", "html", "error200", "array", "no_choices", "reset"])
+@pytest.mark.parametrize("mode", ["500", "error200", "array", "no_choices", "reset"])
 def test_a_broken_reply_is_tried_again_and_never_kept(mode: str, embedder: Embedder, loopback: Loopback) -> None:
     loopback.set(script=[mode])
     assert embedder(["a b"]).shape == (1, 256)
     assert loopback.stats()["requests"] == 2
+
+
+def test_a_web_page_is_a_wrong_address_and_told_at_once(embedder: Embedder, loopback: Loopback) -> None:
+    loopback.set(script=["html"])
+    with pytest.raises(CallError, match="base_url"):
+        embedder(["a b"])
+    assert loopback.stats()["requests"] == 1
 
 
 def test_a_server_that_stays_broken_is_told(embedder: Embedder, loopback: Loopback) -> None:
