@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmlab.base.errors import BudgetError, DataError, RequestRefusedError, TransportError
+from llmlab.base.errors import BudgetError, CallError, DataError, RequestRefusedError, TransportError
 from llmlab.bundle.bundle import Bundle, CorpusRef, ModelRef, RetrievalConfig
 from llmlab.clients.base import Usage
 from llmlab.clients.call_store import CallStore
