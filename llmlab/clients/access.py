@@ -24,6 +24,7 @@ Name = Annotated[str, Field(min_length=1)]
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ADDED = re.compile(r"/(?:chat/completions|completions|embeddings|messages|(?<=/v1/)models)/*$")  # by a client
 _DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/*$")
+_AZURES = re.compile(r"(\.azure\.com)/openai/*$")  # its portal's; what follows depends on the version
 _HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,79}")
 _SAME_ANSWERS = frozenset({"stream_options"})
 _USUAL_KEY = "OPENAI_API_KEY"  # what a client looks for where nobody names a key
@@ -119,7 +120,7 @@ class Access(Strict):
         if not isinstance(raw, dict) or not isinstance(address := raw.get("base_url"), str):
             return raw
         address, _, query = address.strip().partition("?")
-        found = {"base_url": _ADDED.sub("", address)}
+        found = {"base_url": _AZURES.sub(r"\1", _ADDED.sub("", address))}
         if set(asked := parse_qs(query)) == {"api-version"}:
             found["api_version"], query = asked["api-version"][-1], ""
         if (deployment := _DEPLOYMENT.search(found["base_url"])) is not None:

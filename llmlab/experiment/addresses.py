@@ -89,9 +89,11 @@ class Addresses:
     def _require_own_keys(self, path: Path, model: ModelRef, endpoint: Endpoint) -> None:
         own = {_origin(access.base_url) for _, endpoints in (*self.first, *self.last) for access in _all(endpoints)}
         for access in endpoint.accesses:
-            key_env, origin = access.key_env, _origin(access.base_url)
-            if key_env is None or origin in own or _belongs(key_env, origin):
+            origin = _origin(access.base_url)
+            foreign = [name for name in access.secret_variables if not _belongs(name, origin)]
+            if not foreign or origin in own:
                 continue
+            key_env = foreign[0]
             raise FileRuleError(
                 f"would send the key in {key_env} to {access.base_url}, which is no address of that key's provider. If "
                 f"it is yours, add to experiments/{FILE} of your project, or to the file that {PER_ENVIRONMENT} names: "

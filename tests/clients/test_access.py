@@ -24,6 +24,10 @@ PASTED = [
     (f"{DEPLOYED}/chat/completions?api-version=2024-10-21", f"{DEPLOYED}/chat/completions?api-version=2024-10-21"),
     (f"{DEPLOYED}?api-version=2024-10-21", f"{DEPLOYED}/chat/completions?api-version=2024-10-21"),
     (f"{FOUNDRY}/chat/completions?api-version=2024-05-01", f"{FOUNDRY}/chat/completions?api-version=2024-05-01"),
+    (
+        f"{AZURE}/openai?api-version=2024-10-21",
+        f"{DEPLOYED}/chat/completions?api-version=2024-10-21".replace("/d/", "/gpt-4o/"),
+    ),
     (f"{AZURE}/openai/v1/", f"{AZURE}/openai/v1/chat/completions"),
     ("https://api.openai.com/v1/chat/completions", "https://api.openai.com/v1/chat/completions"),
     ("https://api.openai.com/v1/models", "https://api.openai.com/v1/chat/completions"),

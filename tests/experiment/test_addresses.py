@@ -62,6 +62,14 @@ def test_a_folder_sends_a_well_known_key_to_its_provider_alone(project, address,
     assert Addresses.of(project / "mine").endpoint_for(MODEL).base_url == address
 
 
+def test_a_header_is_no_way_around(project):
+    """A further header field of a folder carries no well-known key either."""
+    line = "openai: {base_url: 'http://elsewhere/v1', key_env: null, headers: {X-Any: GITHUB_TOKEN}}"
+    written(project / "mine" / "endpoints.yaml", line)
+    with pytest.raises(FileRuleError, match="GITHUB_TOKEN"):
+        Addresses.of(project / "mine").endpoint_for(MODEL)
+
+
 def test_an_address_that_takes_turns_is_looked_at_too(project):
     """The second of two accesses is no way around."""
     turns = "[{base_url: 'https://api.openai.com/v1'}, {base_url: 'https://elsewhere/v1'}]"
