@@ -85,9 +85,9 @@ class Figures(Shown):
 
     def _sentence(self) -> str:
         last = {figure.name: figure for figure in self.groups[-1][1]}
-        requests, errors = last["requests"], last["error rate"]
-        where = f"{self.groups[-1][0]}: " if self.by else ""
-        said = [f"{where}{counted(requests.n, 'request')}, {number((errors.value or 0) * 100)}% of them failed."]
+        where, said = f"{self.groups[-1][0]}: " if self.by else "", []
+        if (errors := last.get("error rate")) is not None and errors.value is not None:
+            said.append(f"{where}{counted(errors.n, 'request')}, {number(errors.value * 100)}% of them failed.")
         if self.new_codes:
             told = ", ".join(f"{code} ({count:,})" for code, count in self.new_codes.items())
             said.append(f"{NEW_CODE[0].upper()}{NEW_CODE[1:]}: {told}.")

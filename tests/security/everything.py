@@ -34,6 +34,7 @@ from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.results.score_file import Scores
+from llmlab.results.study import Classes
 from llmlab.scorers import Score, scorer
 from llmlab.search.corpus import Corpus, Document
 
@@ -89,6 +90,8 @@ def everything(text: str) -> dict[str, Any]:
         **_retrieval(text),
         "Corpus": Corpus(documents=(Document(id=text, text=text, title=text),), name=text),
         "Index": _index(text),
+        "Traces": _traces(text),
+        "Classes": dataclasses.replace(_built(Classes, text), counts={text: np.array([[2, 1]])}),
         **_tries(results, text),
         **_widgets(results, text),
         "Picture": None,  # a picture; its alt text is shown by the notebook
@@ -163,6 +166,16 @@ def _widgets(results: Results, text: str) -> dict[str, Any]:
         "Labeller": labeller,
         "Playground": Playground(plain, results.golden, FakeClient({}), results=results, name=text),
     }
+
+
+def _traces(text: str) -> Any:
+    from llmlab.production.traces import Traces
+
+    fields = ("request_id", "unit_id", "session_id", "service", "arm", "bundle", "text", "error", "served_model")
+    frame = pd.DataFrame([{"time": DATE, **dict.fromkeys(fields, text)}])
+    found = Traces.from_frame(frame, mapping={name: name for name in ("time", *fields)})
+    problems = dataclasses.replace(found.problems, rows=({"problem": text, "count": 1, "first": text},))
+    return dataclasses.replace(found, problems=problems, source=text)
 
 
 def _calibration(text: str) -> Any:
