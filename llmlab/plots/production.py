@@ -46,7 +46,7 @@ def boundary(decisions: Sequence[RolloutDecision], outcome: str | None = None) -
         ValueError: no decision has an interval of this outcome.
     """
     name = outcome or _most_telling(decisions[-1])
-    looks = [(d, r) for d in decisions for r in d.readings if r.name == name and r.read is not None]
+    looks = [(d, r) for d in decisions for r in d.readings if r.name == name and r.effect is not None]
     if not looks:
         raise ValueError(f"no look has an interval of {name!r}")
     figure, (axes,) = picture(height_inches=3.4)
@@ -66,7 +66,7 @@ def _draw_looks(axes: Axes, looks: Sequence[tuple[RolloutDecision, Reading]]) ->
     reading = looks[-1][1]
     scale, unit = (100.0, "%") if reading.relative else scale_of(reading.metric)
     days = [decision.days for decision, _ in looks]
-    values, lows, highs = ([ends[i] * scale for _, r in looks if (ends := r.read) is not None] for i in range(3))
+    values, lows, highs = ([ends[i] * scale for _, r in looks if (ends := r.effect) is not None] for i in range(3))
     axes.fill_between(days, lows, highs, color=COLOURS["sky"], alpha=0.3, linewidth=0)
     axes.plot(days, values, "-", color=COLOURS["blue"])
     axes.axhline(0, color=COLOURS["black"], linewidth=1)

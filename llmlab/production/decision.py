@@ -62,6 +62,7 @@ class Reading(Shown):
         baseline, candidate: means over requests (or units); None where there are none.
         difference, change: candidate - baseline, and that as a share of the baseline, each with its interval that holds
             at every look; None where nothing can be said yet.
+        level: the confidence of each interval.
         p_value: of no difference, at every look at once, times the number of outcomes.
         harm: whether harm above zero is shown. `ruled_out`: whether harm of the margin is ruled out.
         holds: whether it lets the candidate through by now.
@@ -106,7 +107,7 @@ class Reading(Shown):
         return self.harm and not self.ruled_out
 
     @property
-    def read(self) -> Triple | None:
+    def effect(self) -> Triple | None:
         """The difference in the scale of its margin."""
         return self.change if self.relative else self.difference
 
@@ -134,7 +135,7 @@ class Reading(Shown):
         scale, unit = (100.0, "%") if self.relative else scale_of(self.metric)
         return with_unit(number(float(f"{value * scale:.3g}")), unit)
 
-    def level_of(self, value: float | None) -> str | None:
+    def mean_text(self, value: float | None) -> str | None:
         """A mean of an arm in the metric's unit."""
         if value is None:
             return None
@@ -143,15 +144,15 @@ class Reading(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         scale, unit = (100.0, "%") if self.relative else scale_of(self.metric)
-        read = None if self.read is None else _said(self.read, scale, unit)
+        effect = None if self.effect is None else _said(self.effect, scale, unit)
         return [
             {
                 "outcome": self.name if self.kind != "goal" else f"goal: {self.name}",
                 "rule": self.rule.replace("_", "-"),
                 "verdict": self.verdict.chip,
-                "baseline": self.level_of(self.baseline),
-                "candidate": self.level_of(self.candidate),
-                f"difference [{self.level:.0%} at every look]": read,
+                "baseline": self.mean_text(self.baseline),
+                "candidate": self.mean_text(self.candidate),
+                f"difference [{_percent(self.level)} at every look]": effect,
                 "margin": None if self.margin is None else self.amount(self.margin),
                 "p (all looks, all outcomes)": p_text(self.p_value),
                 "means": self.reading,
@@ -263,7 +264,8 @@ class RolloutDecision(Shown):
     def gap(self, receipt: Receipt) -> Rows:
         """What production shows beyond what the gate did, on the metrics that both have: a difference of differences.
 
-        Its interval takes the far end of both (95% each), so that it holds at 90% and more however often one looks.
+        Its interval takes the far end of both, each at the rollout's `confidence`, so that it holds at 2 confidence - 1
+        and more (90% from 95%; Bonferroni) however often one looks.
 
         Raises:
             ValueError: the receipt is for another candidate.
@@ -275,7 +277,11 @@ class RolloutDecision(Shown):
 
     def paired_rows(self) -> tuple[PairedRow, ...]:
         """The outcomes as rows of a comparison, for its forest plot: those with an interval."""
-        return tuple(_paired_row(reading) for reading in self.readings if reading.read is not None)
+        return tuple(
+            _paired_row(reading, effect, p_value=reading.p_value)
+            for reading in self.readings
+            if (effect := reading.effect) is not None and reading.p_value is not None
+        )
 
     def _rows(self) -> list[dict[str, object]]:
         return [row for reading in self.readings for row in reading._rows()]
@@ -328,7 +334,8 @@ class RolloutReceipt(Shown, Sealed):
     def _rows(self) -> list[dict[str, object]]:
         return [
             {
-                "verdict": Action(self.verdict).value,
+                "action": self.verdict,
+                "verdict": Action(self.verdict).verdict.chip,
                 "rollout": self.rollout,
                 "candidate": self.digests.get("candidate", "")[:8],
                 "baseline": self.digests.get("baseline", "")[:8],
@@ -351,9 +358,13 @@ def _said(read: Triple, scale: float, unit: str) -> str:
     return f"{Interval(value, low, high)}{unit}"
 
 
-def _paired_row(reading: Reading) -> PairedRow:
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
+
+
+def _paired_row(reading: Reading, effect: Triple, *, p_value: float) -> PairedRow:
     scale = 100.0 if reading.relative else 1.0
-    value, low, high = (end * scale for end in reading.read or (0.0, 0.0, 0.0))
+    value, low, high = (end * scale for end in effect)
     metric = replace(reading.metric, low=None, high=None, unit="%") if reading.relative else reading.metric
     n = sum(reading.n_units)
     difference = PairedDifference(
@@ -361,9 +372,9 @@ def _paired_row(reading: Reading) -> PairedRow:
         low=low,
         high=high,
         level=reading.level,
-        se=0.0,
+        se=(high - low) / 2 / t_quantile((1 + reading.level) / 2, math.inf),  # that a single look would have
         df=math.inf,
-        p_value=1.0 if reading.p_value is None else reading.p_value,
+        p_value=p_value,
         n=n,
         n_clusters=n,
         method="anytime-valid interval over units",
@@ -374,7 +385,7 @@ def _paired_row(reading: Reading) -> PairedRow:
         candidate="candidate",
         category=None,
         difference=difference,
-        p_adjusted=reading.p_value,
+        p_adjusted=p_value,
         n_pairs=n,
         n_attempted=n,
         n_clusters=n,
@@ -397,7 +408,7 @@ def _gaps(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
         same = condition.metric == reading.name.removeprefix("signals.") and condition.category is None
         if not same or condition.rule == "floor" or condition.value is None or not condition.se or read is None:
             continue
-        half = t_quantile(0.975, condition.df or math.inf) * condition.se
+        half = t_quantile((1 + reading.level) / 2, condition.df or math.inf) * condition.se
         value, low, high = read
         gap = value - condition.value
         scale, unit = (100.0, "%") if condition.relative else scale_of(reading.metric)
@@ -405,9 +416,9 @@ def _gaps(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
         offline = (condition.value, condition.value - half, condition.value + half)
         yield {
             "metric": reading.name,
-            "gate [95%]": _said(offline, scale, unit),
-            f"production [{reading.level:.0%}]": _said(read, scale, unit),
-            "gap [90%]": _said(ends, scale, unit),
+            f"gate [{_percent(reading.level)}]": _said(offline, scale, unit),
+            f"production [{_percent(reading.level)}]": _said(read, scale, unit),
+            f"gap [{_percent(2 * reading.level - 1)}]": _said(ends, scale, unit),
             "means": "they differ" if ends[1] > 0 or ends[2] < 0 else "not shown to differ",
         }
         return
@@ -429,7 +440,7 @@ def _paragraph(decision: RolloutDecision) -> str:
         f"{counted(decision.n_requests, 'request')}."
     )
     said = [
-        f"{r.name} went from {r.level_of(r.baseline)} to {r.level_of(r.candidate)}: {r.reading}."
+        f"{r.name} went from {r.mean_text(r.baseline)} to {r.mean_text(r.candidate)}: {r.reading}."
         for r in decision.readings
         if r.baseline is not None and r.candidate is not None
     ]

@@ -217,7 +217,7 @@ def log(
 
 
 def _metrics(reading: Reading) -> dict[str, float | None]:
-    value, low, high = reading.read or (None, None, None)
+    value, low, high = reading.effect or (None, None, None)
     ends = {f"difference/{reading.name}": value, f"ci/{reading.name}.low": low, f"ci/{reading.name}.high": high}
     return {
         **ends,

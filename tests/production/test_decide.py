@@ -310,7 +310,8 @@ def test_the_paragraph_names_people_numbers_and_what_to_do():
     assert all(part in said for part in ("users of r1", "error_rate went from", "Take the candidate back now"))
 
 
-def test_the_gap_between_gate_and_production_has_an_interval():
+@pytest.mark.parametrize(("confidence", "column"), [(0.95, "gap [90%]"), (0.99, "gap [98%]")])
+def test_the_gap_between_gate_and_production_has_an_interval(confidence, column):
     """On the metric that both have: much better offline, no better in production; the far ends of both."""
     receipt = Receipt.load(FROZEN / "receipt-pass.json")
     right = next(c for c in receipt.conditions if c.metric == "right")
@@ -319,11 +320,11 @@ def test_the_gap_between_gate_and_production_has_an_interval():
     guard = {"metric": "signals.right", "margin": 0.1}
     digests = {**DIGESTS, "candidate": receipt.bundle_digest}
     frame["bundle"] = frame["arm"].map(digests)
-    decision = decide(policy(guards=[guard, ERRORS]), frame, digests=digests, now=on_day(20))
+    decision = decide(policy(guards=[guard, ERRORS], confidence=confidence), frame, digests=digests, now=on_day(20))
     (row,) = decision.gap(receipt).rows
-    produced, half = decision.readings[0].difference, stats.t.ppf(0.975, right.df) * right.se
+    produced, half = decision.readings[0].difference, stats.t.ppf((1 + confidence) / 2, right.df) * right.se
     expected = Interval(produced[0] - right.value, produced[1] - right.value - half, produced[2] - right.value + half)
-    assert (row["metric"], row["gap [90%]"], row["means"]) == ("signals.right", str(expected), "they differ")
+    assert (row["metric"], row[column], row["means"]) == ("signals.right", str(expected), "they differ")
     with pytest.raises(ValueError, match="is for the bundle"):
         decided(frame).gap(receipt)
 
