@@ -100,7 +100,7 @@ def word_count(case: Case, generation: Generation) -> int:
     return count_words(generation.text)
 
 
-@scorer(empty_fails=False, revision=1)
+@scorer(empty_fails=False, revision=2)
 def no_pii(case: Case, generation: Generation) -> Score:
     """1 when no email, phone, IBAN, card or national id number, public IP address or API key is in the answer.
 
