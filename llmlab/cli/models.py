@@ -15,6 +15,7 @@ from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.bundle.catalogue import Catalogue, expiries
 from llmlab.bundle.pinning import judge_pin
 from llmlab.clients.wire import sampling_rules
+from llmlab.experiment.addresses import rules_of
 from llmlab.notebook import run_notebook
 
 __all__ = ["check_model", "models"]
@@ -107,8 +108,7 @@ def check_model(provider: str, model_id: str, *, revision: str | None) -> None:
 
 
 def _tell_sampling(provider: str, model_id: str) -> None:
-    rules = {"anthropic": "anthropic_messages"}.get(provider, provider)  # its own API is what a client asks
-    refused, source = sampling_rules(rules, model_id)
+    refused, source = sampling_rules(rules_of(provider), model_id)
     for sentence in refused:
         click.echo(f"Sampling: {sentence}")
     if refused and source:

@@ -27,6 +27,7 @@ from llmlab.bundle.prompt import Prompt
 from llmlab.clients.base import Request
 from llmlab.clients.endpoints import PROVIDERS
 from llmlab.clients.wire import wire_sampling
+from llmlab.experiment.addresses import rules_of
 from llmlab.gate.proposal import propose_for_cases
 from llmlab.golden.cases import GoldenSet
 
@@ -367,10 +368,9 @@ def _labels(golden: GoldenSet) -> list[str]:
 
 def _sampling(model: ModelRef) -> tuple[Sampling, list[str]]:
     """Temperature 0 and a limit, as the model takes them, and what is said of it."""
-    rules = {"anthropic": "anthropic_messages"}.get(model.provider, model.provider)
     usual = Sampling(temperature=0.0, max_tokens=ANSWER_TOKENS)
     try:
-        wire_sampling(Request(model=model, messages=(), sampling=usual), rules=rules)
+        wire_sampling(Request(model=model, messages=(), sampling=usual), rules=rules_of(model.provider))
         cold = True
     except RequestRefusedError:
         cold = False

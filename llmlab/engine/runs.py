@@ -43,6 +43,7 @@ __all__ = ["dry_run", "planned", "run", "run_by"]
 BATCHED = frozenset({"openai", "anthropic"})  # providers with a batch API at half the price
 INTERRUPTED = "The run was interrupted; the same call goes on from here."
 SCORING_INTERRUPTED = "Scoring was interrupted, so there are no scores; the same call scores the stored answers."
+_TOLD: set[str] = set()  # digests of the golden sets whose personal data this process has told of
 
 
 def run(
@@ -171,7 +172,7 @@ def run_by(
     budget = means.budget
     if budget is not None:
         _require_prices(plan)
-        budget = _left_after_embedding(plan, embedders, budget)
+        budget = _pay_for_embedding(plan, embedders, budget)
     state, scoring = Progress(total=len(plan)), Scoring(AnswerSheet(len(plan), wanted))
 
     def tick() -> None:
@@ -316,12 +317,9 @@ def dry_run(
 
 
 def _personal_notes(golden: GoldenSet) -> tuple[str, ...]:
-    """What a golden set holds of people, told by whichever of `dry_run` and `run` comes first."""
+    """What a golden set holds of people: each `dry_run` notes it, and `run` warns of it where neither told before."""
     _TOLD.add(golden.digest)
     return golden.personal_notes
-
-
-_TOLD: set[str] = set()  # digests of the golden sets of which this process said it
 
 
 def _scorers_that_make(metrics: Collection[str], scorers: Sequence[Scorer | ScoreFunction]) -> tuple[Scorer, ...]:
@@ -369,8 +367,12 @@ def planned(means: Means, variants: Mapping[str, Bundle] | Bundle, golden: Golde
     return _plan(means, variants, golden, repeats=repeats, app=None, embedder_of=embedder_of)
 
 
-def _left_after_embedding(plan: Plan, embedders: Mapping[str, search.Embedder], budget: Decimal) -> Decimal:
-    """What is left for calls when the texts are embedded and the questions will be; BudgetError where nothing is."""
+def _pay_for_embedding(plan: Plan, embedders: Mapping[str, search.Embedder], budget: Decimal) -> Decimal:
+    """Reserve what the questions' embeddings cost, lift the embedders' own limits, and give what calls may cost.
+
+    Raises:
+        BudgetError: nothing is left.
+    """
     for index in {index.digest: index for index in plan.indexes.values()}.values():
         if (model := index.config.embedding) is not None and (embedder := embedders.get(str(model))) is not None:
             prefix = index.config.options.get("query_prefix", "")
@@ -433,8 +435,8 @@ def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_a
         provenance=Provenance.of({**known, **plan.identity}),
         notes=(*([state.stopped] if state.stopped else []), *plan.notes),
     )
-    changed = () if scored else (SCORING_INTERRUPTED,)
-    return replace(results, notes=(*results.notes, *_silent_updates(results), *changed))
+    unscored = () if scored else (SCORING_INTERRUPTED,)
+    return replace(results, notes=(*results.notes, *_silent_updates(results), *unscored))
 
 
 def _freshness(plan: Plan) -> dict[str, Any]:
@@ -444,7 +446,7 @@ def _freshness(plan: Plan) -> dict[str, Any]:
 
 
 def _silent_updates(results: Results) -> list[str]:
-    """Whether a provider changed the model since the stored answers of a variant."""
+    """A sentence for each variant whose provider changed the model since its stored answers."""
     notes = []
     for what, column in (("model", "served_model"), ("system fingerprint", "system_fingerprint")):
         before, now = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
@@ -453,7 +455,7 @@ def _silent_updates(results: Results) -> list[str]:
                 (before if cached else now)[variant].add(served)
         notes += [
             f"SILENT UPDATE: {variant} was answered by {what} {_listed(known)} before and by {_listed(new)} now; "
-            "run it again with a new call store before you compare."
+            "run it again with fresh=True before you compare."
             for variant, known in before.items()
             if (new := now[variant] - known)
         ]

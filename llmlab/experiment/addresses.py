@@ -18,9 +18,9 @@ from llmlab.base.errors import FileRuleError
 from llmlab.base.project import project_root
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.access import Access
-from llmlab.clients.endpoints import PROVIDERS, Endpoint, Endpoints, load_endpoints
+from llmlab.clients.endpoints import PROVIDERS, USUAL, Endpoint, Endpoints, load_endpoints
 
-__all__ = ["Addresses"]
+__all__ = ["Addresses", "rules_of"]
 
 PER_ENVIRONMENT = "LLMLAB_ENDPOINTS"
 FILE = "endpoints.yaml"
@@ -74,6 +74,13 @@ class Addresses:
                 return found
         return Endpoints().endpoint_for(model)
 
+    def rules_for(self, model: ModelRef) -> str:
+        """Whose sampling rules hold for this model where it is reached."""
+        files = (*self.first, *self.folder, *self.last)
+        named = (entry for _, endpoints in files if (entry := endpoints.entry_for(model)) is not None)
+        found = self._by_hand(model) if self.base_url else next(named, None)
+        return rules_of(model.provider, wire_format="" if found is None else found.wire_format)
+
     def _by_hand(self, model: ModelRef) -> Endpoint:
         """The entry of the user's files for that address, else one with the key that is usual for its wire."""
         address = Access(base_url=self.base_url)
@@ -100,6 +107,16 @@ class Addresses:
                 f'"{model}": {{base_url: {access.base_url}, key_env: {key_env}}}',
                 path=path,
             )
+
+
+def rules_of(provider: str, *, wire_format: str = "") -> str:
+    """Whose sampling rules hold: of Anthropic's own API over its wire ("" = the usual one), else the provider's.
+
+    >>> rules_of("anthropic"), rules_of("anthropic", wire_format="chat_completions")
+    ('anthropic_messages', 'anthropic')
+    """
+    wire = wire_format or USUAL.get(provider, {}).get("wire_format")
+    return "anthropic_messages" if wire == "messages" else provider
 
 
 def _read(path: Path) -> tuple[tuple[Path, Endpoints], ...]:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any, Self, TypedDict, Unpack
 
@@ -120,7 +121,10 @@ class Experiment(Shown):
         elif models:
             bundles = {name: bundle.with_(model=models[0]) for name, bundle in bundles.items()}
         if models:
-            bundles = {name: _without_refused(bundle) for name, bundle in bundles.items()}
+            bundles = {
+                name: _without_refused(bundle, rules=self.endpoints.rules_for(bundle.model))
+                for name, bundle in bundles.items()
+            }
         return OfFolder(folder, bundles)
 
     @cached_property
@@ -161,12 +165,20 @@ class Experiment(Shown):
 
     @cached_property
     def baseline(self) -> str:
-        """The bundle to beat: as asked, else the file that the gate names, else the first."""
+        """The bundle to beat: as asked, else the file that the gate names, else the first.
+
+        An alias of the registry (`production`) is no file, and without a `baseline_file` the first bundle stands in.
+
+        Raises:
+            FileRuleError: the gate names a file (*.yaml) that the folder has not.
+        """
         if asked := self.asked.get("baseline"):
             return self._bundle_called(asked)
         places = (self.gate.baseline, self.gate.baseline_file) if self.has_gate else ()
-        stems = [PurePosixPath(place).stem for place in places if place]
-        return next((name for stem in stems for name in self._called(stem)), next(iter(self.bundles)))
+        for place in map(PurePosixPath, filter(None, places)):
+            if place.suffix in (".yaml", ".yml") or self._called(place.stem):
+                return self._bundle_called(place.stem)
+        return next(iter(self.bundles))
 
     @cached_property
     def candidate(self) -> str:
@@ -345,11 +357,9 @@ class Experiment(Shown):
         return [bundle for bundle in self.bundles if bundle == name or bundle.startswith(f"{name}{BESIDE}")]
 
     def _bundle_called(self, name: str) -> str:
-        """The bundle of this name, on the first of several models."""
+        """The bundle of this name, on the first of several models; FileRuleError, which says which there are, else."""
         found = self._called(name)
-        if not found:
-            self.bundles[name]  # FileRuleError says which there are
-        return found[0]
+        return found[0] if found else OfFolder(self.path / "bundles", {name: name for name in self.bundles})[name]
 
     def _usual(self, own: Collection[str]) -> list[str]:
         """Shipped scorers that fit: of facts and sources where cases and bundles have them, and what the gate reads."""
@@ -376,15 +386,28 @@ class Experiment(Shown):
         return [{"part": "experiment", "there": str(self.path)}, *there]
 
 
-def _without_refused(bundle: Bundle) -> Bundle:
-    """A bundle that was put on another model, without the temperature and the like that this one does not take."""
-    rules = {"anthropic": "anthropic_messages"}.get(bundle.model.provider, bundle.model.provider)
+def _without_refused(bundle: Bundle, *, rules: str) -> Bundle:
+    """A bundle that was put on another model, without the fewest of temperature and the like that it refuses.
+
+    What is refused with all of them gone stays: the client names it, and the variant, before the first call.
+    """
+    refused = _refused(bundle, rules=rules)
+    given = [name for name in ("top_k", "top_p", "temperature") if getattr(bundle.sampling, name) is not None]
+    for gone in (chosen for n in range(1, len(given) + 1) for chosen in combinations(given, n) if refused):
+        without = bundle.with_(**dict.fromkeys(gone))
+        if not _refused(without, rules=rules):
+            told = f"{refused}: {bundle.name} {bundle.version} is asked there without {', '.join(gone)}"
+            warnings.warn(told, RuntimeWarning, stacklevel=4)
+            return without
+    if refused:
+        warnings.warn(f"{refused} ({bundle.name} {bundle.version})", RuntimeWarning, stacklevel=4)
+    return bundle
+
+
+def _refused(bundle: Bundle, *, rules: str) -> str:
+    """Why the bundle's model does not take its sampling; "" where it does."""
     try:
         wire_sampling(Request(model=bundle.model, messages=(), sampling=bundle.sampling), rules=rules)
     except RequestRefusedError as error:
-        given = [name for name in ("temperature", "top_p", "top_k") if getattr(bundle.sampling, name) is not None]
-        if given:
-            said = f"{error}: {bundle.name} {bundle.version} is asked there without {', '.join(given)}"
-            warnings.warn(said, RuntimeWarning, stacklevel=4)
-            return bundle.with_(**dict.fromkeys(given))
-    return bundle
+        return str(error)
+    return ""

@@ -84,6 +84,25 @@ def test_a_prompt_put_on_a_model_that_takes_no_temperature_is_asked_without_and_
     }
 
 
+@pytest.mark.parametrize(("wire", "left"), [("messages", (0.5, None, 20)), ("chat_completions", (0.5, None, None))])
+def test_only_what_another_model_refuses_is_left_out(folder, wire, left):
+    """Anthropic takes a temperature or a top_p, not both, and a top_k over its own API alone."""
+    (path,) = (folder / "bundles").glob("plain*")
+    path.write_text(ll.Bundle.load(path).with_(temperature=0.5, top_p=0.9, top_k=20).to_yaml())
+    entry = f"{{base_url: http://127.0.0.1:9/v1, wire_format: {wire}}}"
+    (folder / "endpoints.yaml").write_text(f"endpoints: {{anthropic: {entry}}}\n")
+    with pytest.warns(RuntimeWarning, match="is asked there without top_"):
+        sampling = ll.Experiment.load(folder, models=["anthropic/claude-haiku-4-5-20251001"]).bundle("plain").sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k) == left
+
+
+def test_a_baseline_file_that_is_not_there_is_refused(folder):
+    """It does not become the first bundle."""
+    (folder / "gate.yaml").write_text("baseline: bundles/plian.yaml\ngoal: {metric: not_refused, rule: superior}\n")
+    with pytest.raises(FileRuleError, match="plian"):
+        _ = ll.Experiment.load(folder).baseline
+
+
 def test_loading_runs_no_code_and_scorers_run_once_when_first_used(folder, capsys):
     """A folder from a colleague is YAML until its scorers are needed."""
     (folder / "scorers.py").write_text(OWN)
