@@ -40,7 +40,7 @@ _SENTENCE = re.compile(r"[^.!?。！？]+[.!?。！？]*")
 _APOSTROPHES = re.compile("[\u02bc\u2018\u2019\u201b\u00b4\u0060\uff07]")
 _UNSEEN = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _CONTRACTIONS = (
-    (re.compile(r"\bca(?:n't|nt|n not)\b"), "cannot"),
+    (re.compile(r"\bca(?:n't|nt|n not|nn+ot)\b"), "cannot"),
     (re.compile(r"\bwo(?:n't|nt)\b"), "will not"),
     (re.compile(r"\b(do|does|would|could|should|must|is|are|was|were|have|has)(?:n't|nt)\b"), r"\1 not"),
     (re.compile(r"\bi'?m\b"), "i am"),
@@ -64,30 +64,35 @@ def is_refusal(text: str) -> bool:
         return False
     unquoted = _QUOTED.sub(" ", _UNSEEN.sub("", text[: 4 * OPENING_CHARS]))
     start = _written_out(folded(_APOSTROPHES.sub("'", unquoted)))
-    for introduced in _patterns("introduces"):
-        start = introduced.split(start, maxsplit=1)[0]
+    for _, introducing in _patterns("introduces"):
+        for introduced in introducing:
+            start = introduced.split(start, maxsplit=1)[0]
     short = words <= SHORT_WORDS
     places = _SENTENCE.findall(start) if short else _SENTENCE.findall(start[:OPENING_CHARS])[:OPENING_SENTENCES]
     own = [sentence.strip() for sentence in places if not _any("reports", sentence.strip())]
     whole = start.strip(" .!")
-    if any(_any("says", sentence) for sentence in own) or any(one.fullmatch(whole) for one in _patterns("alone")):
+    if any(_any("says", sentence) for sentence in own) or any(
+        one.fullmatch(whole) for _, alone in _patterns("alone") for one in alone
+    ):
         return True
-    return short and any(_any("hints", sentence) for sentence in own) and not _any("substance", text.casefold())
+    return short and not _any("substance", text.casefold()) and any(_any("hints", sentence) for sentence in own)
 
 
 def _any(kind: str, text: str) -> bool:
-    return any(pattern.search(text) for pattern in _patterns(kind))
+    return any(cue.search(text) and any(one.search(text) for one in patterns) for cue, patterns in _patterns(kind))
 
 
 @cache
-def _patterns(kind: str) -> tuple[re.Pattern[str], ...]:
-    """The patterns of one kind in every language, with the words of each written into them."""
+def _patterns(kind: str) -> tuple[tuple[re.Pattern[str], tuple[re.Pattern[str], ...]], ...]:
+    """The patterns of one kind by language, with the words of each written into them, behind the language's cue."""
     languages, _ = read_yaml(PATTERNS_FILE)
     found = []
     for language in languages.values():
         words = {name: f"(?:{'|'.join(some)})" for name, some in language.get("words", {}).items()}
-        found += [_filled(said, words) for said in language.get(kind, ())]
-    return tuple(re.compile(pattern.replace("…", "[^.!?。！？]")) for pattern in found)
+        filled = [_filled(said, words).replace("…", "[^.!?。！？]") for said in language.get(kind, ())]
+        cue = language.get("cue", "") if kind == "says" else ""
+        found.append((re.compile(cue), tuple(re.compile(pattern) for pattern in filled)))
+    return tuple(found)
 
 
 def _filled(pattern: str, words: Mapping[str, str]) -> str:

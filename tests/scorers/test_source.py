@@ -273,11 +273,11 @@ CODE = {
     "length_between": "3d0ee9ce7d516434",
     "cites_source": "9399894cff4e6b85",
     "citations_valid": "a47cb4a511d2111d",
-    "refusal": "065ec97573b0b04d",
-    "not_refused": "08d7106a5852df84",
+    "refusal": "9b65301766a1009a",
+    "not_refused": "0178f97bc782dea3",
     "no_pii": "b06b1066b87131fe",
-    "grounded": "8c588a3b7fcd41d1",
-    "cites_support": "02f1440bbb542c8c",
+    "grounded": "4ad26cc4295da109",
+    "cites_support": "369420b671313cc6",
     "similar_to_expected": "950a62f42eb04cc5",
 }
 
