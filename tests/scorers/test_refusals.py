@@ -50,7 +50,7 @@ def test_what_declines_is_a_refusal_and_what_only_sounds_like_it_is_none(row) ->
         ("tuned", True, (0.99, 1.00)),
         ("tuned", False, (1.00, 1.00)),
         ("held", False, (0.95, 0.95)),
-        ("refusals_held2", True, (0.82, 0.98)),
+        ("refusals_held2", True, (0.83, 0.99)),
     ],
 )
 def test_recall_and_precision_are_those_that_are_stated(half, english, figures) -> None:

@@ -273,11 +273,11 @@ CODE = {
     "length_between": "3d0ee9ce7d516434",
     "cites_source": "9399894cff4e6b85",
     "citations_valid": "a47cb4a511d2111d",
-    "refusal": "9b65301766a1009a",
-    "not_refused": "0178f97bc782dea3",
+    "refusal": "343cfc3a2210ac5b",
+    "not_refused": "2a093fee523aeec4",
     "no_pii": "b06b1066b87131fe",
-    "grounded": "4ad26cc4295da109",
-    "cites_support": "369420b671313cc6",
+    "grounded": "d219655e46380067",
+    "cites_support": "fc097ca7ad9ffab8",
     "similar_to_expected": "950a62f42eb04cc5",
 }
 
