@@ -43,7 +43,7 @@ ui: $(READY)  ## open MLflow on the logged runs (PORT=5000)
 server: $(READY)  ## start a tracking server for a team, bound to this machine (PORT=5000)
 	@$(BIN)/llmlab server --port $(PORT)
 
-test: $(READY)  ## the tests that take a minute or two
+test: $(READY)  ## the tests that take some minutes
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile -p no:benchmark -m 'not slow and not browser and not bench and not nightly'
 
 test-all: $(READY)  ## the slow ones too: kills, notebooks, a real browser
