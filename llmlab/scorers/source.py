@@ -104,7 +104,7 @@ class _Reached:
                     self.follow(statement, tree, home)
             elif name in home:
                 self.parts[name] = None
-                value = home[name]
+                value = "" if name == "__file__" else home[name]  # where a file lies is nothing that it does
                 mine = getattr(value, "__module__", None) == home.get("__name__")
                 self.parts[name] = self.value(value) if mine or not callable(value) else _named(value)
 

@@ -198,6 +198,12 @@ def test_closures_objects_partials_and_lambdas_are_told_apart_by_what_they_hold(
     assert code_digest(mine.good, ["low"]) != code_digest(mine.good, ["high"])
 
 
+def test_a_checkout_in_another_place_changes_nothing(tmp_path: Path) -> None:
+    text = "from pathlib import Path\nWORDS = Path(__file__).with_name('words.txt')\ndef good(case, generation):\n"
+    text += "    return float(WORDS.exists())\n"
+    assert digest(text, tmp_path / "here") == digest(text, tmp_path / "there")
+
+
 def test_a_scorer_with_and_without_its_decorator_is_one_scorer(tmp_path: Path) -> None:
     plain = "def good(case, generation):\n    return 1.0\n"
     decorated = f"from llmlab.scorers import scorer\n\n@scorer(low=0, high=1)\n{plain}"
@@ -273,11 +279,11 @@ CODE = {
     "length_between": "3d0ee9ce7d516434",
     "cites_source": "9399894cff4e6b85",
     "citations_valid": "a47cb4a511d2111d",
-    "refusal": "343cfc3a2210ac5b",
-    "not_refused": "2a093fee523aeec4",
+    "refusal": "4bdec5cbf8a189ca",
+    "not_refused": "2ed81ccf07a8732d",
     "no_pii": "b06b1066b87131fe",
-    "grounded": "d219655e46380067",
-    "cites_support": "fc097ca7ad9ffab8",
+    "grounded": "62c5bb06086d115a",
+    "cites_support": "85e26b60901f6e17",
     "similar_to_expected": "950a62f42eb04cc5",
 }
 
