@@ -217,10 +217,11 @@ def _create(registry: Registry, bundle: Bundle, root: Path | None) -> Version:
 
 
 def _run_of(registry: Registry, bundle: Bundle) -> str:
-    """The newest run that logged this bundle whole, "" where there is none."""
+    """The newest run that logged this bundle whole, and pinned, for it is served from there; "" where there is none."""
     with reported("the runs of this bundle cannot be searched"):
         runs = registry.store.whole_runs("bundle_digest", bundle.digest)
-    named = [run for run in runs if run.data.tags.get("bundle_name") == bundle.name]
+    wanted = [run for run in runs if run.data.tags.get("bundle_name") == bundle.name]
+    named = [run for run in wanted if run.data.tags.get("model_pinned") != "false"]
     return str(named[0].info.run_id) if named else ""
 
 

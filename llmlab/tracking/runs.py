@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
@@ -132,7 +132,8 @@ def sync(root: Path | None = None) -> list[LoggedSweep]:
 def _log(entry: Entry, root: Path) -> LoggedSweep:
     results, experiment = entry.results, entry.experiment
     store, sweep_id = open_store(root), results.digest
-    logged, torn = _find(store, experiment, sweep_id)
+    pinned = [name for name, bundle in results.bundles.items() if bundle.model.pinned.pinned]
+    logged, torn = _find(store, experiment, sweep_id, pinned=pinned)
     with reported(f"sweep {sweep_id[:8]} cannot be logged"):
         for run_id in torn:  # what a process left behind that died while it logged
             store.client.delete_run(run_id)
@@ -362,13 +363,25 @@ def _variant_tags(variant: str, bundle: Bundle, results: Results) -> dict[str, s
     }
 
 
-def _find(store: Store, experiment: str, sweep_id: str) -> tuple[dict[str, str], list[str]]:
-    """Runs of this sweep that were logged whole, by variant; and those that were torn."""
+def _find(
+    store: Store, experiment: str, sweep_id: str, *, pinned: Collection[str] = ()
+) -> tuple[dict[str, str], list[str]]:
+    """Runs of this sweep that were logged whole, by variant; and those that were torn.
+
+    Who vouches for a floating model is in no digest: a run from before stands for none of the variants that are
+    `pinned` now, and goes behind one from after.
+    """
     with reported(f"experiment {experiment!r} cannot be searched"):
         holder = store.client.get_experiment_by_name(experiment)
         query = f"tags.sweep_id = '{re.sub(r'[^0-9a-f]', '', sweep_id)}'"
         runs = store.client.search_runs([holder.experiment_id], query, max_results=1000) if holder else []
-    whole = {run.data.tags["variant"]: run.info.run_id for run in runs if run.data.tags.get(COMPLETION_TAG) == "whole"}
+    floating_first = sorted(runs, key=lambda run: run.data.tags.get("model_pinned") != "false")
+    whole = {
+        run.data.tags["variant"]: run.info.run_id
+        for run in floating_first
+        if run.data.tags.get(COMPLETION_TAG) == "whole"
+        and not (run.data.tags["variant"] in pinned and run.data.tags.get("model_pinned") == "false")
+    }
     torn = [r.info.run_id for r in runs if r.data.tags.get(COMPLETION_TAG) != "whole" and r.info.status != "RUNNING"]
     return whole, torn
 

@@ -12,12 +12,15 @@ import pytest
 
 from llmlab import tracking
 from llmlab.base.errors import RegistryError
-from llmlab.gate import GatePolicy, Receipt
+from llmlab.bundle.bundle import ModelRef, PinOverride
+from llmlab.gate import Decision, GatePolicy, Receipt
 from llmlab.gate.policy import Floor
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.registry import audit, history, load, promote, register, rollback
 from llmlab.registry.connection import open_registry
 from llmlab.registry.evidence import _floor_mean
+from llmlab.registry.release import ledger
+from llmlab.results.results import Results
 from tests.made_results import made, with_numbers
 from tests.registry.made import POLICY, alias_now, bundle, gated, judged
 
@@ -31,6 +34,28 @@ def test_a_bundle_whose_receipt_holds_is_promoted_and_served(project: Path) -> N
     served = load("qa@production", require_receipt=True)
     assert served.bundle.digest == results.bundles["new"].digest == history("qa").last("production").digest
     assert not audit("qa").findings
+
+
+def test_a_floating_model_that_is_vouched_for_after_its_first_gate_is_promoted_and_served_so(project: Path) -> None:
+    """The same answers, hence the same digests: what was logged before does not stand for what somebody vouches for."""
+    made_before, _, folder = judged(project)
+
+    def asked_of(**model: Any) -> tuple[Results, Decision]:
+        ref = ModelRef(provider="vllm", id="my-model", **model)
+        bundles = {name: one.with_(model=ref) for name, one in made_before.bundles.items()}
+        results = replace(made_before, bundles=bundles)
+        policy = GatePolicy.load(folder / "gate.yaml")
+        looks = ledger(policy, bundles["new"], root=project)
+        decision = policy.decide(results, baseline="old", candidate="new", looks=looks)
+        tracking.log(results, decision, root=project)
+        return results, decision
+
+    assert asked_of()[1].word == "INVALID"
+    results, decision = asked_of(pin_override=PinOverride(who="anna", why="our own server"))
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    promote(version, alias="production", experiment=folder, reason="better")
+    asked_of()  # a colleague's run without the line takes nothing back
+    assert load("qa@production", require_receipt=True).bundle.model.pinned.overridden_by == "anna"
 
 
 def test_a_bundle_without_a_receipt_is_not_promoted(project: Path) -> None:
