@@ -264,7 +264,14 @@ class Experiment(Shown):
     @cached_property
     def rollout(self) -> Rollout:
         """Who gets the candidate in production, and what it must show there: `rollout.yaml`."""
-        return Rollout.load(self.path / "rollout.yaml")
+        path = self.path / "rollout.yaml"
+        if not path.is_file():
+            raise FileRuleError(
+                "is not there; it says who gets the candidate and what it must show: name, baseline, candidate, enrol, "
+                "goal, guards, planned_units (as in experiments/pandas_help/rollout.yaml)",
+                path=path,
+            )
+        return Rollout.load(path)
 
     @cached_property
     def judges(self) -> Mapping[str, Judge]:
@@ -282,7 +289,8 @@ class Experiment(Shown):
         elif which or self.judges:
             judge = self.judges[which] if which else next(iter(self.judges.values()))
         else:
-            raise FileRuleError("has no judge (*.yaml), a rubric and a model to ask", path=self.path / "judges")
+            rule = "has no judge (*.yaml): a rubric and a model to ask (as in experiments/pandas_help/judges)"
+            raise FileRuleError(rule, path=self.path / "judges")
         return judge.with_(model=model) if model else judge
 
     @property

@@ -74,7 +74,7 @@ class Rollout(Shown):
     def load(cls, path: str | Path, *, root: Path | None = None) -> Self:
         """The rollout in a file; bundles are named relative to it, an alias is that of the candidate's model.
 
-        Warns where the plan takes long because units are few.
+        Warns where the plan takes long because units are few, and where the candidate is the baseline already.
 
         Raises:
             FileRuleError: the file breaks a rule, or a bundle is not there. RegistryError: no such alias.
@@ -88,6 +88,9 @@ class Rollout(Shown):
             raise FileRuleError(rule, path=path)
         if "few" in policy.forecast:
             warnings.warn(f"{path}: {policy.forecast}", UserWarning, stacklevel=2)
+        if candidate.digest == baseline.digest:  # no error: a service goes on after the promotion that ends a rollout
+            told = f"{policy.candidate} is what {policy.baseline} serves already, so both arms are one; name the next"
+            warnings.warn(f"{path}: {told}", UserWarning, stacklevel=2)
         return cls(policy=policy, baseline=baseline, candidate=candidate)
 
     @property

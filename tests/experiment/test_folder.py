@@ -181,6 +181,15 @@ def test_a_folder_without_cases_says_how_to_make_one(project):
         ll.Experiment.load(project)
 
 
+def test_a_part_that_a_folder_lacks_is_told_with_what_it_holds(folder):
+    exp = ll.Experiment.load(folder)
+    with pytest.raises(FileRuleError, match=r"candidate, enrol, goal.*pandas_help/rollout\.yaml") as refused:
+        _ = exp.rollout
+    assert refused.value.path == exp.path / "rollout.yaml"
+    with pytest.raises(FileRuleError, match="pandas_help/judges"):
+        exp.judge()
+
+
 def test_paths_start_at_the_file_that_names_them(folder):
     """A bundle's corpus beside its folder, that of experiment.yaml below its own; neither leaves the experiment."""
     (folder / "docs").mkdir()

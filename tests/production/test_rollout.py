@@ -155,6 +155,16 @@ def test_few_units_are_said_at_load_with_the_weeks_they_need(tmp_path):
     assert policy(units_a_day=6000).forecast.endswith("about 1 week.")
 
 
+def test_a_candidate_that_is_served_already_is_told_and_still_served(tmp_path):
+    """A service that loads the rollout goes on after the promotion that ends it."""
+    for name in ("v1", "v2"):
+        V2.save(tmp_path / f"{name}.yaml")
+    (tmp_path / "rollout.yaml").write_text(policy().to_yaml())
+    with pytest.warns(UserWarning, match="serves already"):
+        loaded = ll.Rollout.load(tmp_path / "rollout.yaml")
+    assert {loaded.assign(unit).bundle.digest for unit in UNITS[:50]} == {V2.digest}
+
+
 def test_a_baseline_that_is_nowhere_is_told(tmp_path):
     """An alias that the registry does not have wants a file that stands in."""
     V2.save(tmp_path / "v2.yaml")
