@@ -202,6 +202,8 @@ def make_plan(
     """
     if repeats < 1:
         raise ValueError(f"repeats == {repeats}, must be >= 1")
+    if not isinstance(variants, (Bundle, Mapping)):
+        raise TypeError("variants must be a bundle, or bundles by name such as {'baseline': old, 'candidate': new}")
     bundles = {variants.name: variants} if isinstance(variants, Bundle) else dict(variants)
     if not bundles:
         raise ValueError("no variants to run")

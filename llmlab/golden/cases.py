@@ -396,6 +396,11 @@ class GoldenSet(Shown):
         """This set with cases added, and this set's digest as its parent."""
         return replace(self, cases=(*self.cases, *cases), parent=self.digest)
 
+    def newer(self, proposed: GoldenSet) -> GoldenSet | None:
+        """The cases that a proposed set adds to this one or has otherwise; None where there are none."""
+        ids = {case.id for case in proposed if self.by_id.get(case.id) != case}
+        return proposed.only(ids=ids) if ids else None
+
     def __len__(self) -> int:
         return len(self.cases)
 

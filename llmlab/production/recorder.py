@@ -312,7 +312,7 @@ class _Recorded:
         started = time.perf_counter()
         try:
             generation = await self._client.complete(request)
-        except Exception as error:
+        except Exception as error:  # recorded as the call that failed, and raised again
             opened.called(request, Generation(**_generation_of(error)), started)
             raise
         opened.called(request, generation, started)

@@ -105,6 +105,11 @@ def test_nothing_to_run_is_said() -> None:
         planned(PLAIN, repeats=0)
 
 
+def test_variants_without_names_are_told_how_they_are_given() -> None:
+    with pytest.raises(TypeError, match="baseline"):
+        planned([PLAIN])  # type: ignore[arg-type]
+
+
 def test_an_application_is_asked_under_a_key_of_its_code_bundle_and_case() -> None:
     def answer(case: Case, bundle: Bundle) -> str:
         return "yes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,15 @@ def test_a_hugging_face_dataset_becomes_cases_by_its_columns() -> None:
     dataset = datasets.Dataset.from_dict({"q": ["a", "b"], "answers": [["x"], ["y", "z"]]})
     golden = GoldenSet.from_hf(dataset, inputs=["q"], expected="answers")
     assert [c.expected for c in golden] == [("x",), ("y", "z")]
+
+
+def test_the_newer_part_of_a_proposed_set_is_what_it_adds_or_has_otherwise() -> None:
+    golden = GoldenSet((case("q1"), case("q2")))
+    proposed = GoldenSet((case("q1"), replace(case("q2"), expected=("another",)), case("q3")))
+    newer = golden.newer(proposed)
+    assert newer is not None
+    assert [found.id for found in newer] == ["q2", "q3"]
+    assert golden.newer(golden) is None
 
 
 def test_a_smaller_or_grown_set_names_its_parent() -> None:

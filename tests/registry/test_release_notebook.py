@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llmlab.bundle.bundle import Bundle
 from llmlab.gate import Receipt
+from llmlab.golden.cases import GoldenSet
 from llmlab.notebook import run_notebook
 from llmlab.registry import audit, load
 from llmlab.registry.connection import open_registry
@@ -22,8 +24,11 @@ RELEASE = ROOT / "notebooks" / "05_gate_and_promote.ipynb"
 def test_an_improvement_is_released_once_and_a_harmful_change_moves_nothing(project: Path) -> None:
     """Unchanged it passes and promotes nothing; with `promote` production moves; a worse candidate exits with 1."""
     shutil.copytree(ROOT / "experiments", project / "experiments")
-    first = run_notebook(RELEASE)
+    golden = GoldenSet.load(project / "experiments/pandas_help/golden.jsonl")
+    golden.grown([replace(golden.cases[0], id="incident-1")]).save(project / "proposed.jsonl")
+    first = run_notebook(RELEASE, {"added": "proposed.jsonl"})
     assert (first.exit_code, first.verdict) == (0, "PASS"), first.message
+    assert any(" 1/1" in table for table in first.tables)  # beside, and in no number of the gate
     registry = open_registry()
     assert registry.model("pandas_help").aliases == {}
 
