@@ -67,7 +67,7 @@ __all__, __getattr__, __dir__ = face(
         "scorers.base": ("Score", "scorer"),
     },
     rooms=(
-        *("bundle", "clients", "engine", "experiment", "gate", "golden", "judge", "notebook", "plots", "production"),
-        *("registry", "results", "retrieval", "scorers", "search", "simulate", "tracking", "widgets"),
+        *("bundle", "clients", "engine", "experiment", "gate", "golden", "guards", "judge", "notebook", "plots"),
+        *("production", "registry", "results", "retrieval", "scorers", "search", "simulate", "tracking", "widgets"),
     ),
 )

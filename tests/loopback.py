@@ -1,7 +1,7 @@
 """A model server on 127.0.0.1, in a process of its own, that misbehaves on request.
 
-It speaks chat completions as OpenAI, Azure and self-hosted servers do, embeddings, and Anthropic's Messages API
-(`tests.loopback_anthropic`), by the path that is asked.
+It speaks chat completions as OpenAI, Azure and self-hosted servers do, embeddings, moderations (`kill` is flagged), and
+Anthropic's Messages API (`tests.loopback_anthropic`), by the path that is asked.
 
 Answers are deterministic (`echo: ` and the last user message). Faults are set over HTTP, as shares of the requests
 (chosen by a hash of seed, body and how often that body came, so that the order of calls does not matter) or as a
@@ -221,6 +221,10 @@ def _reply(server: Server, mode: str, path: str, headers: dict[str, str], reques
         return _http(status, body)
     if path.endswith("/embeddings"):
         return _http(200, _embeddings(request))
+    if path.endswith("/moderations"):
+        hit = "kill" in request["input"]
+        verdict = {"flagged": hit, "categories": {"violence": hit, "hate": False}}
+        return _http(200, {"id": "modr-1", "model": request["model"], "results": [verdict]})
     reply = _completion(server, mode, request)
     if messages:
         reply = loopback_anthropic.message(mode, request, text=server.answer(request))

@@ -20,7 +20,7 @@ from llmlab.base.display import Shown
 from llmlab.base.private import Secrets, scrub
 from llmlab.bundle.bundle import ModelRef, Sampling
 
-__all__ = ["ANSWERED", "ANSWER_COLUMNS", "Client", "Generation", "Request", "Status", "Usage"]
+__all__ = ["ANSWERED", "ANSWER_COLUMNS", "GUARDED", "Client", "Generation", "Request", "Status", "Usage"]
 
 Status = Literal["ok", "refused", "truncated", "empty", "timeout", "error"]
 ANSWERED: frozenset[str] = frozenset({"ok", "refused", "truncated", "empty"})  # the model's doing: stored and scored
@@ -32,6 +32,7 @@ ANSWER_COLUMNS = (  # of every result, in their order
 
 Value = TypeVar("Value")
 LARGEST_CACHE = 1_000
+GUARDED = "guards="  # in the fingerprint of a client behind guards, before their digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,7 @@ class Generation(Shown):
         cached: True when this came from the call store; latency and cost are then the original ones.
         attempts: how many requests were sent for it, retries included.
         error: what went wrong, without keys.
-        steps: names of the calls an application made.
+        steps: names of the calls an application made, and `guard:NAME` of each guard that fired.
         call_key: where the call store keeps it.
         bounds: (name, lowest, highest) of those of latency_s, cost_usd, output_tokens and input_tokens that are not
             known but cannot be anything (filled in by the run).

@@ -25,7 +25,7 @@ from llmlab.base.errors import RequestRefusedError
 from llmlab.base.yamlfile import read_model
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.access import NOT_SENT, Access, AccessSettings, Name, Positive
-from llmlab.clients.base import Client, Request
+from llmlab.clients.base import GUARDED, Client, Request
 from llmlab.clients.offline import OfflineClient, OfflineJudge
 from llmlab.clients.prices import Price
 from llmlab.clients.retry import RetryPolicy
@@ -149,8 +149,8 @@ def curl_for(request: Request, fingerprint: str) -> str | None:
     so that whoever pastes the command sends no provider's key to another.
     """
     base_url, *more = fingerprint.split(" ")
-    if not base_url.startswith(("http://", "https://")):
-        return None
+    if not base_url.startswith(("http://", "https://")) or any(part.startswith(GUARDED) for part in more):
+        return None  # of a client behind guards nobody can tell what was sent
     from llmlab.clients.openai import OpenAIClient  # loads aiohttp
 
     versions = [part for part in more if part[:4].isdigit()]

@@ -152,6 +152,7 @@ class Plan:
             tools=tools,
             seed=None if sampling.seed is None else sampling.seed + repeat,
             repeat=repeat,
+            about={"inputs": case.inputs, "retrieved": [{"id": name, "score": None} for name in filled.retrieved]},
         )
         return Call(place, variant, case, repeat, filled.retrieved, call_key(fingerprint, request), request)
 

@@ -31,7 +31,7 @@ PLACES_SHOWN = 5
 LATE_S = 3600.0
 TEXTS = (
     *("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "status", "error", "error_code"),
-    *("served_model", "text", "inputs", "messages", "tool_calls", "steps"),
+    *("guarded_by", "served_model", "text", "inputs", "messages", "tool_calls", "steps"),
 )
 AMOUNTS = (
     *("attempts", "latency_s", "first_token_s", "cost_usd", "prompt_tokens", "completion_tokens", "cached_tokens"),

@@ -77,18 +77,21 @@ class Open:
         """What an application answered, where no recorded client did; `more` are further fields of a line."""
         if isinstance(generation, str):
             generation = Generation(text=generation, status="ok" if generation.strip() else "empty")
+        self.guard(*_fired(generation))
         self.line |= {**_answer(generation), **more}
         if inputs is not None:
             self.line["inputs"] = inputs
 
     def guard(self, *names: str) -> None:
         """Checks that fired."""
-        self.line["guards"] = [*self.line.get("guards", ()), *names]
+        if names:
+            self.line["guards"] = [*self.line.get("guards", ()), *names]
 
     def called(self, request: Request, generation: Generation, started: float) -> None:
         """A call that was made for it; amounts of several add up, the last answer is the answer."""
         line, told = self.line, _answer(generation)
         self._calls += 1
+        self.guard(*_fired(generation))
         self._steps.append(
             {"name": str(request.model), "kind": "llm", "latency_s": generation.latency_s} | _spent(told)
         )
@@ -310,6 +313,8 @@ class _Recorded:
             with self._recorder.request():
                 return await self.complete(request)
         started = time.perf_counter()
+        if digest := getattr(self._client, "guards_digest", ""):
+            opened.line["guarded_by"] = digest
         try:
             generation = await self._client.complete(request)
         except Exception as error:  # recorded as the call that failed, and raised again
@@ -388,6 +393,11 @@ _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _fired(generation: Generation) -> list[str]:
+    """The guards that fired on it, as `guards.guarded` tells them."""
+    return [step.removeprefix("guard:") for step in generation.steps if step.startswith("guard:")]
 
 
 def _answer(generation: Generation) -> dict[str, Any]:

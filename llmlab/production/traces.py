@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Step", "Trace", "Traces"]
 
 ROWS_SHOWN = 10
+_NAMES = ("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "guarded_by")
 _SHOWN = ("time", "request_id", "unit_id", "service", "arm", "status", "latency_s", "cost_usd", "text")
 
 
@@ -63,6 +64,7 @@ class Trace(Shown):
         bundle: digest of what answered.
         messages: the prompt as sent, where it is known.
         guards: checks that fired.
+        guarded_by: digest of the guards that its client applied, "" = none, or unknown.
         signals: thumbs, regenerated, edited, conversion, judge scores.
         scores: of the retrieved documents, in their order, None = unknown.
         steps: the calls an application made for it.
@@ -80,6 +82,7 @@ class Trace(Shown):
     bundle: str = ""
     messages: tuple[Mapping[str, Any], ...] = ()
     guards: tuple[str, ...] = ()
+    guarded_by: str = ""
     signals: Mapping[str, float] = field(default_factory=dict)
     scores: tuple[float | None, ...] = ()
     steps: tuple[Step, ...] = ()
@@ -223,7 +226,7 @@ def _trace(row: Mapping[str, Any]) -> Trace:
     found = row["retrieved"] if isinstance(row["retrieved"], (list, np.ndarray)) else ()
     steps = tuple(Step(**step) for step in _json(row["steps"], []))
     return Trace(
-        **{name: row[name] for name in ("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle")},
+        **{name: row[name] for name in _NAMES},
         time=row["time"].to_pydatetime(),
         inputs=_json(row["inputs"], {}),
         messages=tuple(_json(row["messages"], [])),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from llmlab.base.private import find_pii
+from llmlab.base.private import find_pii, pseudonymised, without_keys
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.scorers.base import Score, Scorer, scorer, texts_of
@@ -24,7 +24,9 @@ __all__ = [
     "json_schema",
     "length_between",
     "mentions_expected",
+    "no_keys",
     "no_pii",
+    "no_terms",
     "not_empty",
     "one_form",
     "parsed_json",
@@ -100,7 +102,11 @@ def word_count(case: Case, generation: Generation) -> int:
     return count_words(generation.text)
 
 
-@scorer(empty_fails=False, revision=2)
+def _without_personal(text: str) -> str:
+    return str(pseudonymised(text, key=None))
+
+
+@scorer(empty_fails=False, revision=2, redact=_without_personal)
 def no_pii(case: Case, generation: Generation) -> Score:
     """1 when no email, phone, IBAN, card or national id number, public IP address or API key is in the answer.
 
@@ -109,6 +115,34 @@ def no_pii(case: Case, generation: Generation) -> Score:
     kinds = find_pii(generation.text)
     listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
     return Score(value=not kinds, explanation=f"found {listed}" if kinds else "")
+
+
+@scorer(empty_fails=False, revision=1, redact=without_keys)
+def no_keys(case: Case, generation: Generation) -> bool:
+    """1 when nothing in the answer has the form of a provider's API key."""
+    return without_keys(generation.text) == generation.text
+
+
+def no_terms(*terms: str, name: str = "no_terms") -> Scorer:
+    """1 when none of these words or phrases stands in the answer on its own, whatever case and spacing.
+
+    >>> no_rivals = no_terms("acme", "big corp", name="no_rivals")
+    >>> no_rivals(Case(id="q1", inputs={"question": "?"}), Generation(text="Ask Big  Corp.")).value
+    0.0
+    """
+    wanted = tuple(dict.fromkeys(compared(term) for term in terms if term.strip()))
+    if not wanted:
+        raise ValueError(f"terms == {terms}, must be one word or phrase at least")
+    parts = (r"\s+".join(map(re.escape, term.split())) for term in sorted(wanted, key=len, reverse=True))
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(parts)})(?!\w)", re.IGNORECASE)
+
+    @scorer(name=name, empty_fails=False, revision=1, redact=lambda text: pattern.sub("[removed]", text))
+    def free_of(case: Case, generation: Generation) -> Score:
+        answer = compared(generation.text)
+        found = [term for term in wanted if _mentions(answer, term)]
+        return Score(value=not found, explanation=f"found {', '.join(found)}" if found else "")
+
+    return free_of
 
 
 def regex(pattern: str, *, name: str = "regex") -> Scorer:

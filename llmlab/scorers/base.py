@@ -53,6 +53,7 @@ class Scorer(Shown):
         needs_expected: a case without `expected` is unscored.
         empty_fails: an answer without text or tool call gets the worst value, without a call of the function.
         revision: stands for the code where the scorer declares one; 0 = the code stands for itself.
+        redact: the text without what the scorer finds in it, where it can say that (for guards; not in the digest).
         digest: sha256 of name, bounds, the plain values that the function closes over, and the revision or else the
             code: the function and what it reaches in its file, without comments, docstrings and layout.
 
@@ -68,6 +69,7 @@ class Scorer(Shown):
     needs_expected: bool = False
     empty_fails: bool = True
     revision: int = 0
+    redact: Callable[[str], str] | None = None
     digest: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -153,6 +155,7 @@ def scorer(
     empty_fails: bool = True,
     name: str | None = None,
     revision: int = 0,
+    redact: Callable[[str], str] | None = None,
 ) -> Callable[[ScoreFunction], Scorer]: ...
 def scorer(
     function: ScoreFunction | None = None,
@@ -164,6 +167,7 @@ def scorer(
     empty_fails: bool = True,
     name: str | None = None,
     revision: int = 0,
+    redact: Callable[[str], str] | None = None,
 ) -> Scorer | Callable[[ScoreFunction], Scorer]:
     """A `Scorer` out of a plain or async function `(Case, Generation) -> Score | float | bool | None`.
 
@@ -193,6 +197,7 @@ def scorer(
             needs_expected=needs_expected,
             empty_fails=empty_fails,
             revision=revision,
+            redact=redact,
         )
 
     return build if function is None else build(function)

@@ -1,0 +1,24 @@
+"""Guards: scorers with a side and an action, what they catch, and a second model for what a check fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmlab.base.lazy import face
+
+if TYPE_CHECKING:
+    from llmlab.guards.applying import Guard as Guard
+    from llmlab.guards.applying import guard as guard
+    from llmlab.guards.applying import guarded as guarded
+    from llmlab.guards.measuring import GuardMeasures as GuardMeasures
+    from llmlab.guards.measuring import LabelledText as LabelledText
+    from llmlab.guards.measuring import injections as injections
+    from llmlab.guards.measuring import measure as measure
+
+__all__, __getattr__, __dir__ = face(
+    __name__,
+    {
+        "guards.applying": ("Guard", "guard", "guarded"),
+        "guards.measuring": ("GuardMeasures", "LabelledText", "injections", "measure"),
+    },
+)
