@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from llmlab import scorers
-from llmlab.base.private import find_pii
+from llmlab.base.private import find_pii, without_keys
 from llmlab.base.words import words
 from llmlab.scorers import Scorer, answers, citations, refusals
 from llmlab.scorers import source as the_module
@@ -258,6 +258,10 @@ SHIPPED = {
     "refusal": (3, scorers.refusal, (answers.count_words, answers.folded)),
     "not_refused": (3, scorers.not_refused, (answers.count_words, answers.folded)),
     "no_pii": (2, scorers.no_pii, (find_pii,)),
+    "no_keys": (1, scorers.no_keys, (without_keys,)),
+    "no_terms": (1, scorers.no_terms("a"), ()),
+    "no_injection_markers": (1, scorers.no_injection_markers, ()),
+    "moderated": (1, scorers.moderated(), ()),
     "grounded": (3, scorers.grounded(CORPUS), (citations.cited_ids, refusals.is_refusal, words)),
     "cites_support": (3, scorers.cites_support(CORPUS), (citations.cited_ids, refusals.is_refusal, words)),
     "similar_to_expected": (1, scorers.similar_to_expected("http://localhost:8000/v1", "m"), ()),
@@ -282,6 +286,10 @@ CODE = {
     "refusal": "4bdec5cbf8a189ca",
     "not_refused": "2ed81ccf07a8732d",
     "no_pii": "b06b1066b87131fe",
+    "no_keys": "4be96ccfb00a17c8",
+    "no_terms": "731aeca003c2e566",
+    "no_injection_markers": "3520df90d742e276",
+    "moderated": "d9b1aacecb222e2b",
     "grounded": "62c5bb06086d115a",
     "cites_support": "85e26b60901f6e17",
     "similar_to_expected": "950a62f42eb04cc5",
@@ -299,5 +307,5 @@ def test_a_shipped_scorer_whose_code_changed_was_given_a_new_revision_or_looked_
 def test_every_scorer_that_is_shipped_is_in_the_table() -> None:
     ready = {name for name in scorers.__all__ if isinstance(getattr(scorers, name), Scorer)}
     made = {"regex", "json_schema", "calls_tool", "length_between", "grounded", "cites_support", "similar_to_expected"}
-    made |= {"json_fields", "numbers_equal"}
+    made |= {"json_fields", "numbers_equal", "no_terms", "moderated"}
     assert set(SHIPPED) == ready | made
