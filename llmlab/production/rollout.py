@@ -1,38 +1,54 @@
-"""A rollout: which arm a unit is in, and what to do by now.
+"""A rollout: which arm a unit is in, and what to do by now: SHIP, REVERT, KEEP_GOING or INVALID.
 
 A unit's place depends on nothing but the rollout's name and its own, so that nobody who is in an arm ever moves, and
-every process on every machine says the same.
+every process on every machine says the same. Every interval of a decision holds whenever it is looked at, so that
+deciding daily, or hourly, costs nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError, RegistryError
+from llmlab.base.numbers import counted, number
 from llmlab.base.project import aware, located
 from llmlab.bundle.bundle import Bundle
-from llmlab.production.decide import decide
+from llmlab.gate.policy import relative_share
 from llmlab.production.decision import Action, Reading, RolloutDecision
-from llmlab.production.policy import RolloutPolicy
+from llmlab.production.policy import Outcome, RolloutPolicy
 from llmlab.production.traces import Traces
+from llmlab.production.units import ARMS, Enrolled, PerUnit, enrolled, metric_of
 from llmlab.registry.moves import Move
 from llmlab.registry.promotion import rollback
 from llmlab.registry.release import named_baseline
 from llmlab.registry.serving import load
+from llmlab.stats.sequential import (
+    FEWEST_UNITS,
+    ConfidenceSequence,
+    difference_sequence,
+    ratio_sequence,
+    units_to_settle,
+)
 from llmlab.tracking.reports import LoggedReport, log_report
 from llmlab.tracking.spool import Picture
 
-__all__ = ["Arm", "Rollout", "log"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Arm", "Rollout", "decide", "log"]
+
+CROSSED_AT_MOST = 0.001  # of the units: more means that the assignment is not what the rules say
 
 _HALF, _WHOLE = 2**63, 2**64
 _PLACES = struct.Struct(">QQ").unpack_from
@@ -182,6 +198,185 @@ class Rollout(Shown):
 
     def _sentence(self) -> str:
         return self.policy._sentence()
+
+
+def decide(
+    policy: RolloutPolicy, frame: pd.DataFrame, *, digests: Mapping[str, str], now: datetime, problems: str = ""
+) -> RolloutDecision:
+    """The decision on a rollout as its requests show it at a moment.
+
+    Args:
+        frame: one row per request, as `Traces.frame`.
+        digests: arm -> the digest of the bundle that it should serve.
+        problems: what could not be read of the traces, in a sentence.
+
+    Raises:
+        ValueError: the rollout is a shadow. DataError: a column or a metric is missing.
+    """
+    if policy.mode == "shadow":
+        raise ValueError("a shadow has no second arm to decide on: compare_shadow(traces.frame, rollout=...) reads it")
+    units = enrolled(frame, policy=policy, now=now)
+    readings = tuple(_reading(policy, units, kind, outcome) for kind, outcome in policy.outcomes)
+    reasons = (*_invalid(policy, units), *_other_bundles(units, digests))
+    action, ended = _action(policy, readings, over=_plan_is_over(policy, sum(units.n_units), units.days))
+    waits = [reading.days_more for reading in readings if not reading.holds]
+    foreseen = [days for days in waits if days is not None]
+    return RolloutDecision(
+        action=Action.INVALID if reasons else action,
+        readings=readings,
+        reasons=reasons,
+        policy=policy,
+        digests=dict(digests),
+        n_units=units.n_units,
+        n_requests=len(units.rows),
+        days=units.days,
+        days_more=max(foreseen) if waits and len(foreseen) == len(waits) else None,
+        ended=ended and not reasons,
+        split=units.split,
+        notes=tuple(_notes(units, readings, problems)),
+        now=now,
+    )
+
+
+def _invalid(policy: RolloutPolicy, units: Enrolled) -> Iterator[str]:
+    if not units.n_seen:
+        yield f"no request of the rollout {policy.name!r} is in these traces: does the recorder write it?"
+    if units.split.blocks:
+        yield units.split._sentence().removesuffix(".")
+    if units.crossed > CROSSED_AT_MOST * units.n_seen:
+        yield f"{counted(units.crossed, 'unit')} of {units.n_seen:,} were seen in both arms (at most 0.1% may be)"
+
+
+def _other_bundles(units: Enrolled, digests: Mapping[str, str]) -> Iterator[str]:
+    """Whether an arm served something that is neither bundle; the other arm's is a fallback, and counts."""
+    for name, served in zip(ARMS, units.bundles(), strict=True):
+        strange = {digest: n for digest, n in served.items() if digest not in digests.values()}
+        if sum(strange.values()) > CROSSED_AT_MOST * sum(served.values()):
+            yield (
+                f"{sum(strange.values()):,} of {sum(served.values()):,} requests of the {name} were answered by the "
+                f"bundle {max(strange, key=strange.__getitem__)[:8]}, which is neither arm's: a changed bundle is "
+                "another rollout, with a new name"
+            )
+
+
+def _reading(policy: RolloutPolicy, units: Enrolled, kind: str, outcome: Outcome) -> Reading:
+    metric, per = metric_of(outcome), units.of(outcome)
+    harm_sign = -1.0 if metric.higher_is_better else 1.0
+    relative = relative_share(outcome.margin)
+    margin = relative if isinstance(outcome.margin, str) else outcome.margin
+    sequence, change, note = _sequences(policy, per, share=metric.bounded)
+    difference = None
+    if sequence is not None and sequence.value is not None and sequence.low is not None and sequence.high is not None:
+        difference = (sequence.value, sequence.low, sequence.high)
+    if difference is not None and relative is not None and change is None:
+        note = "too little is known of the baseline to take a share of it"
+    p_value = None
+    if sequence is not None and sequence.p_value is not None:
+        p_value = min(1.0, sequence.p_value * len(policy.outcomes))
+    shown = p_value is not None and p_value <= 1 - policy.confidence
+    harm = shown and difference is not None and harm_sign * difference[0] > 0
+    read = change if relative is not None else difference
+    bound = outcome.min_effect if outcome.rule == "superior" else margin
+    reading = Reading(
+        kind=kind,
+        name=outcome.name,
+        metric=metric,
+        rule=outcome.rule,
+        margin=bound,
+        relative=relative is not None,
+        baseline=per.baseline.mean,
+        candidate=per.candidate.mean,
+        difference=difference,
+        change=change,
+        level=policy.confidence,
+        p_value=p_value,
+        harm=harm,
+        ruled_out=outcome.rule != "superior" and _below(read, margin, harm_sign),
+        holds=False,
+        n_units=(len(per.baseline.sums), len(per.candidate.sums)),
+        young=per.young,
+        unscored=per.unscored,
+        threshold=per.threshold,
+        note=note,
+    )
+    if _holds(policy, units, reading, harm_sign):
+        return replace(reading, holds=True)
+    return replace(reading, days_more=_days_more(policy, units, reading, sequence))
+
+
+def _sequences(
+    policy: RolloutPolicy, per: PerUnit, *, share: bool
+) -> tuple[ConfidenceSequence | None, tuple[float, float, float] | None, str]:
+    """The difference, the change as a share of the baseline, and why there is none."""
+    sizes = len(per.baseline.sums), len(per.candidate.sums)
+    if min(sizes) < FEWEST_UNITS:
+        return None, None, f"{sizes[0]:,} and {sizes[1]:,} units: nothing is said below {FEWEST_UNITS} per arm"
+    arms = (per.baseline, per.candidate)
+    baseline, candidate = (arm.linearised(share=share) for arm in arms)
+    planned, level = policy.planned_units, policy.confidence
+    sequence = difference_sequence(baseline, candidate, planned_units=planned, level=level)
+    return sequence, ratio_sequence(baseline, candidate, planned_units=planned, level=level), sequence.note
+
+
+def _below(read: tuple[float, float, float] | None, margin: float | None, harm_sign: float) -> bool:
+    """Whether the harmful end of the interval lies within the margin."""
+    return read is not None and margin is not None and max(harm_sign * read[1], harm_sign * read[2]) < margin
+
+
+def _holds(policy: RolloutPolicy, units: Enrolled, reading: Reading, harm_sign: float) -> bool:
+    if reading.rule == "superior":
+        gain = None if reading.difference is None else [-harm_sign * x for x in reading.difference]
+        return gain is not None and min(gain) > 0 and gain[0] >= (reading.margin or 0.0)
+    if reading.rule == "non_inferior" or reading.ruled_out:
+        return reading.ruled_out
+    return not reading.harm and _plan_is_over(policy, sum(reading.n_units), units.days)
+
+
+def _plan_is_over(policy: RolloutPolicy, n_units: int, days: float) -> bool:
+    return n_units >= policy.planned_units and days >= policy.at_least_days
+
+
+def _days_more(
+    policy: RolloutPolicy, units: Enrolled, reading: Reading, sequence: ConfidenceSequence | None
+) -> float | None:
+    """Days until an outcome holds if nothing differs, at the pace of the last week; None where nobody can tell."""
+    n, needed, wait = sum(reading.n_units), float(policy.planned_units), policy.at_least_days - units.days
+    if reading.rule != "no_shown_harm" and sequence is not None:
+        margin = (reading.margin or 0.0) * (abs(reading.baseline or 0.0) if reading.relative else 1.0)
+        if reading.rule == "superior" and reading.difference is not None:
+            margin = abs(reading.difference[0])  # if what is seen is the truth
+        needed, wait = units_to_settle(sequence, margin=margin, planned_units=policy.planned_units), 0.0
+    days = max((needed - n) / units.newest_per_day if units.newest_per_day else math.inf, wait, 0.0)
+    return days if math.isfinite(days) else None
+
+
+def _action(policy: RolloutPolicy, readings: Sequence[Reading], *, over: bool) -> tuple[Action, bool]:
+    """What the outcomes say together, and whether the plan's end had to say it."""
+    if any(reading.reverts for reading in readings):
+        return Action.REVERT, False
+    if all(reading.holds for reading in readings):
+        return Action.SHIP, False
+    measured = all(reading.difference is not None and not reading.harm for reading in readings)
+    return Action.SHIP if over and measured and policy.at_end == "ship_if_no_harm" else Action.KEEP_GOING, over
+
+
+def _notes(units: Enrolled, readings: Sequence[Reading], problems: str) -> Iterator[str]:
+    if units.silent_days > 1:
+        yield f"the last request came {number(units.silent_days, 2)} days ago: is the rollout still recorded?"
+    if any(reading.name == "negative_signals" for reading in readings):
+        replies = units.of(Outcome(metric="response_rate", rule="no_shown_harm"))
+        baseline, candidate = (arm.mean or 0.0 for arm in (replies.baseline, replies.candidate))
+        yield f"feedback came on {baseline:.1%} in the baseline and {candidate:.1%} in the candidate"
+    yield from (f"{counted(n, 'request')} {why} not analysed" for why, n in units.left_out.items() if n)
+    if units.crossed:
+        yield f"{counted(units.crossed, 'unit')} of {units.n_seen:,} seen in both arms and dropped"
+    for reading in readings:
+        if reading.young:
+            yield f"{reading.name}: {counted(reading.young, 'unit')} too young for it"
+        if reading.unscored:
+            yield f"{reading.name}: {counted(reading.unscored, 'request')} without a value"
+    if problems:
+        yield problems
 
 
 def log(

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import llmlab as ll
-from llmlab.production.decide import decide
+from llmlab.production.rollout import decide
 from tests.production.made import DIGESTS, on_day, policy, traffic
 
 pytestmark = pytest.mark.bench

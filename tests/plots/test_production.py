@@ -4,7 +4,7 @@ import pytest
 
 import llmlab as ll
 from llmlab import plots
-from llmlab.production.decide import decide
+from llmlab.production.rollout import decide
 from tests.production.made import DIGESTS, on_day, policy, traffic
 
 

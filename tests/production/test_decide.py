@@ -14,7 +14,7 @@ from llmlab.base.display import Interval
 from llmlab.base.errors import DataError, FileRuleError, GateError
 from llmlab.gate.decision import Receipt
 from llmlab.production import RolloutReceipt
-from llmlab.production.decide import decide
+from llmlab.production.rollout import decide
 from llmlab.stats.sequential import difference_sequence, ratio_sequence
 from tests.production.made import DIGESTS, GUARDS, on_day, policy, traffic
 from tests.production.test_rollout import V1, V2

@@ -8,7 +8,7 @@ import pytest
 from llmlab import production, registry, tracking
 from llmlab.base.errors import RegistryError
 from llmlab.bundle.bundle import Bundle
-from llmlab.production.decide import decide
+from llmlab.production.rollout import decide
 from llmlab.tracking.store import open_store
 from tests.production.made import DIGESTS, on_day, policy, traffic
 

@@ -10,7 +10,7 @@ import pytest
 import llmlab as ll
 from llmlab.base.errors import DataError
 from llmlab.production import Shadow, compare_shadow, stubbed
-from llmlab.production.decide import decide
+from llmlab.production.rollout import decide
 from tests.production.made import DIGESTS, on_day, policy
 from tests.production.test_rollout import V2, rollout
 
