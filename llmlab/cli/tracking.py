@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -25,7 +26,8 @@ from llmlab.base.display import plain
 from llmlab.base.errors import StoreError
 from llmlab.base.private import scrub
 from llmlab.base.project import runs_folder
-from llmlab.tracking.store import Store, open_store
+from llmlab.tracking.page import VIEW, VIEW_TAG
+from llmlab.tracking.store import UI_PORT, Store, open_store, ui_runs
 
 __all__ = ["server", "sync", "ui"]
 
@@ -35,22 +37,17 @@ STOP_TIMEOUT_S = 5.0
 
 
 @click.command("ui")
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=UI_PORT, show_default=True)
 def ui(port: int) -> None:
     """Show the logged runs in MLflow's pages until you press Ctrl+C."""
     store = open_store()
     if store.uri.startswith("http"):
         click.echo(f"The tracking store is a server that runs already: {store.url()}")
         return
-    log = runs_folder() / "ui.log"
-    _run_server(
-        "ui",
-        _ui_command(store, port),
-        port=port,
-        log=log,
-        say=lambda address: _links(store, address),
-        environment={"MLFLOW_BACKEND_STORE_URI": store.uri, "MLFLOW_TRACKING_URI": ""},  # a password stays out of `ps`
-    )
+    hidden = {"MLFLOW_BACKEND_STORE_URI": store.uri, "MLFLOW_TRACKING_URI": ""}  # a password stays out of `ps`
+    command, log = _ui_command(store, port), runs_folder() / "ui.log"
+    with ui_runs(port):
+        _run_server("ui", command, port=port, log=log, say=partial(_links, store), environment=hidden)
 
 
 @click.command("server")
@@ -104,7 +101,8 @@ def _ui_command(store: Store, port: int) -> Sequence[str]:
 def _links(store: Store, address: str) -> str:
     """The home page, the table of runs of each experiment of ours, and the registry (which the default menu hides)."""
     runs = [
-        f"  {plain(found.name)}: {address}/#/experiments/{found.experiment_id}/runs?compareRunsMode=CHART"
+        f"  {plain(found.name)}: {address}/#/experiments/{found.experiment_id}/runs?"
+        + (f"viewStateShareKey={VIEW}" if VIEW_TAG in found.tags else "compareRunsMode=CHART")
         for found in store.client.search_experiments(max_results=50)
         if found.experiment_id != "0"
     ]

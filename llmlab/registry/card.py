@@ -26,6 +26,7 @@ def card(bundle: Bundle, receipt: Receipt | None, *, registered: str) -> str:
     retrieval = "none"
     if bundle.retrieval is not None:
         fields = bundle.retrieval.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        fields |= {"retriever": bundle.retrieval.retriever, "k": bundle.retrieval.k}  # said even where they are usual
         retrieval = json.dumps(fields, ensure_ascii=False)
     parts = [
         f"**{markdown(bundle.name)} {markdown(bundle.version)}** · digest {markdown_code(bundle.digest)}",

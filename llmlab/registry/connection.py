@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from llmlab.base.errors import RegistryError
-from llmlab.tracking.store import UI_ADDRESS, Store, open_store, pages, reported
+from llmlab.tracking.store import Store, open_store, pages, reported
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -99,10 +99,7 @@ class Registry:
 
     def url(self, name: str, number: int | None = None) -> str:
         """MLflow's page of a model or of one version, which its default navigation hides."""
-        base = self.uri.rstrip("/") if self.uri.startswith("http") else UI_ADDRESS
-        if "@" in base:  # a password belongs in no link
-            base = self.store.url()
-        page = f"{base}/#/models/{quote(name, safe='')}"
+        page = f"{self.store.url()}/#/models/{quote(name, safe='')}"
         return page if number is None else f"{page}/versions/{number}"
 
 

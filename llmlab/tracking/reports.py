@@ -18,7 +18,8 @@ from llmlab.base.display import Shown, markdown
 from llmlab.base.errors import StoreError
 from llmlab.base.private import scrub
 from llmlab.base.project import who
-from llmlab.tracking.runs import DESCRIPTION, LONGEST_NOTE_CHARS, log_figures, mlflow_name
+from llmlab.tracking.page import LONGEST_NOTE_CHARS
+from llmlab.tracking.runs import DESCRIPTION, log_figures, mlflow_name
 from llmlab.tracking.spool import Picture
 from llmlab.tracking.store import COMPLETION_TAG, link, open_store, pages, reported
 

@@ -32,6 +32,7 @@ from llmlab.gate.looks import Look
 from llmlab.golden.cases import is_held_out
 from llmlab.results.results import Results
 from llmlab.tracking import spool
+from llmlab.tracking.page import LONGEST_NOTE_CHARS, VIEW_TAG, Page, view
 from llmlab.tracking.screening import screened
 from llmlab.tracking.spool import Decided, Entry, Picture, png
 from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, link, open_store, reported
@@ -39,11 +40,11 @@ from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Sta
 __all__ = ["LoggedSweep", "bundle_json", "load", "log", "log_figures", "looks", "mlflow_name", "sync"]
 
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
-LONGEST_NOTE_CHARS = 1000
 LONGEST_CELL_CHARS = 2_000
 MOST_TABLE_ROWS = 2_000
 CASES_FILE = "cases.parquet"
 TABLE_FILE = "cases.json"
+COMPARISON_FILE = "comparison.html"
 _STATUS: dict[str, Status] = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
 DESCRIPTION = "mlflow.note.content"  # shown above a run, as Markdown
 LOOK_TAG = "look."  # on the candidate's run: the ledger of what was decided, which a fresh checkout sees
@@ -138,9 +139,17 @@ def _log(entry: Entry, root: Path) -> LoggedSweep:
         for run_id in torn:  # what a process left behind that died while it logged
             store.client.delete_run(run_id)
     missing = [variant for variant in results.variants if variant not in logged]
-    common, summary = {**_common_tags(results), **entry.origin}, results.summary() if missing else None
-    for variant in missing:
-        logged[variant] = _log_variant(store, experiment, variant, results, summary, common)
+    if missing:
+        page, summary = Page.of(results, entry.decision), results.summary()
+        common = {**_common_tags(results), **entry.origin, "goal_metric": page.goal}
+        with reported(f"experiment {experiment!r} cannot be written to"):
+            store.client.set_experiment_tag(store.experiment_id(experiment), VIEW_TAG, view())
+        notebook = _notebook_page(store, entry.origin.get("llmlab.notebook_run_id", ""))
+        for variant in missing:
+            note = page.note(variant, results, experiment=experiment, notebook=notebook)
+            logged[variant] = _log_variant(
+                store, experiment, variant, results, page, summary, {**common, DESCRIPTION: note}
+            )
     run_ids = {variant: logged[variant] for variant in results.variants}
     with reported(f"decision and figures of sweep {sweep_id[:8]} cannot be logged"):
         log_figures(store, run_ids.values(), entry.figures)
@@ -212,16 +221,23 @@ def bundle_json(bundle: Bundle) -> str:
     return json.dumps(bundle.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
 
 
+def _notebook_page(store: Store, run_id: str) -> str:
+    """The page of a notebook's run, whose artifacts hold the executed notebook and its HTML; "" outside of one."""
+    if not re.fullmatch("[0-9a-f]{32}", run_id):
+        return ""
+    with reported(f"the run {run_id} of the notebook cannot be read"):
+        return f"#/experiments/{store.client.get_run(run_id).info.experiment_id}/runs/{run_id}/artifacts"
+
+
 def _log_variant(
-    store: Store, experiment: str, variant: str, results: Results, summary: Any, common: Mapping[str, str]
+    store: Store, experiment: str, variant: str, results: Results, page: Page, summary: Any, common: Mapping[str, str]
 ) -> str:
     bundle = results.bundles[variant]
     tags = {key: text for key, text in {**common, **_variant_tags(variant, bundle, results)}.items() if text}
-    about = f"{markdown(bundle)} on {markdown(bundle.model)}, bundle {bundle.digest[:8]}, in {markdown(experiment)}."
-    run_id = store.start_run(experiment, name=variant, tags={**tags, DESCRIPTION: about})
+    run_id = store.start_run(experiment, name=variant, tags=tags)
     try:
         with reported(f"variant {variant!r} cannot be logged"):
-            _write(store, run_id, variant, results, summary)
+            _write(store, run_id, variant, results, page, summary)
     except BaseException as error:  # an interrupted cell leaves nothing open, and is logged anew when it runs again
         store.close_after(run_id, error)
         raise
@@ -229,29 +245,33 @@ def _log_variant(
     return run_id
 
 
-def _write(store: Store, run_id: str, variant: str, results: Results, summary: Any) -> None:
+def _write(store: Store, run_id: str, variant: str, results: Results, page: Page, summary: Any) -> None:
     """Everything of one run, the completion tag last."""
     from mlflow.entities import Metric, Param
 
-    metrics = [Metric(name, value, 0, 0) for name, value in _metrics(variant, results, summary).items()]
+    metrics = [Metric(name, value, 0, 0) for name, value in _metrics(variant, results, page, summary).items()]
     params = [Param(name, value) for name, value in _params(results.bundles[variant]).items()]
     store.client.log_batch(run_id, metrics=metrics, params=params)
     if results.golden is not None:
         store.client.log_inputs(run_id, [_dataset(results)])
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
         _write_artifacts(Path(folder), variant, results)
+        if page.comparison is not None:
+            (Path(folder) / COMPARISON_FILE).write_text(scrub(page.comparison._repr_html_()), encoding="utf-8")
         store.client.log_artifacts(run_id, folder)
     store.client.set_tag(run_id, COMPLETION_TAG, "whole")
 
 
-def _metrics(variant: str, results: Results, summary: Any) -> dict[str, float]:
-    """Means under `mean/`, their intervals under `mean_ci/`, counts under `n/`: MLflow makes each a section of charts.
+def _metrics(variant: str, results: Results, page: Page, summary: Any) -> dict[str, float]:
+    """The goal's figures under `goal/`, means under `mean/`, intervals under `mean_ci/`, counts under `n/`.
 
-    The sections stand in the order of the alphabet, and names without a slash after them all. A mean corrected by
-    people's labels stands beside the raw one. What is undefined is left out and counted: MLflow breaks on NaN and inf.
+    MLflow makes each a section of charts, in the order of the alphabet, and names without a slash come after them all.
+    A mean corrected by people's labels stands beside the raw one. What is undefined is left out and counted: MLflow
+    breaks on NaN and inf.
     """
     errors = results.n_answers(variant, status="error")
-    figures: dict[str, float | None] = {"n/rows": results.n_answers(variant), "n/errors": errors}
+    figures = page.figures(variant, results, summary)
+    figures |= {"n/rows": results.n_answers(variant), "n/errors": errors}
     fixed = {f"{metric}_corrected": mean for (of, metric), mean in summary.corrected.items() if of == variant}
     estimates = {**fixed, **{metric: summary.estimate(variant, metric) for metric in summary.metrics}}
     for metric, estimate in estimates.items():

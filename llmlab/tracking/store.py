@@ -6,6 +6,7 @@ The store is found from the project root and not from the current folder, for a 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -27,7 +28,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from llmlab.base.display import Shown, plain
 from llmlab.base.errors import StoreError
 from llmlab.base.private import scrub
-from llmlab.base.project import project_root, who
+from llmlab.base.project import project_root, runs_folder, who
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,7 +50,8 @@ __all__ = [
 COMPLETION_TAG = "llmlab.logged"  # "whole" once everything of a run has been written
 NOTEBOOK_RUN_ID = "LLMLAB_NOTEBOOK_RUN_ID"  # environment of a notebook's kernel: the MLflow run that stands for it
 NOTEBOOK = "LLMLAB_NOTEBOOK"  # and the notebook's path, as reports name it
-UI_ADDRESS = "http://127.0.0.1:5000"  # where `llmlab ui` shows a local store
+UI_PORT = 5000  # where `llmlab ui` shows a local store, if nothing else is said
+UI_FILE = "ui.json"  # in mlruns/, while it runs
 PROBE_TIMEOUT_S = 5.0  # a dead server or a held lock is reported after this long
 MIGRATION_TIMEOUT_S = 120.0
 
@@ -160,7 +162,7 @@ class Store(Shown):
 
         On a local store it opens once `llmlab ui` runs.
         """
-        base = _without_password(self.uri).rstrip("/") if self.uri.startswith("http") else UI_ADDRESS
+        base = _without_password(self.uri).rstrip("/") if self.uri.startswith("http") else ui_address()
         if not experiment_id:
             return base
         search = f"&searchFilter={quote(query, safe='')}" if query else ""
@@ -344,13 +346,34 @@ def _check_artifacts(uri: str) -> None:
         )
 
 
+def ui_address() -> str:
+    """Where `llmlab ui` of this project shows a local store: on the port that it runs on, else on its usual one."""
+    try:
+        shown = json.loads((runs_folder() / UI_FILE).read_text(encoding="utf-8"))
+        port = int(shown["port"]) if _is_alive(shown) else UI_PORT
+    except (OSError, ValueError, KeyError, TypeError):  # it does not run
+        port = UI_PORT
+    return f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def ui_runs(port: int) -> Iterator[None]:
+    """Links of this project name this port meanwhile."""
+    file = runs_folder() / UI_FILE
+    file.write_text(json.dumps({**_process_tags(), "port": port}), encoding="utf-8")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
 def link(url: str) -> str:
     """The address of a page as a sentence names it: of a local store with the command that serves it.
 
-    >>> link("http://127.0.0.1:5000/#/models/a")
-    'http://127.0.0.1:5000/#/models/a (while `llmlab ui` runs)'
+    >>> link("https://mlflow.example.org/#/models/a")
+    'https://mlflow.example.org/#/models/a'
     """
-    return f"{url} (while `llmlab ui` runs)" if url.startswith(f"{UI_ADDRESS}/") else url
+    return f"{url} (while `llmlab ui` runs)" if url.startswith(f"{ui_address()}/") else url
 
 
 @cache

@@ -34,7 +34,7 @@ def test_an_improvement_is_released_once_and_a_harmful_change_moves_nothing(proj
 
     released = run_notebook(RELEASE, {"promote": "true", "reason": "names more of the right functions"})
     assert released.exit_code == 0, released.message
-    assert registry.model("pandas_help").aliases == {"production": 1}
+    assert registry.model("pandas_help").aliases == {"staging": 1, "production": 1}
     assert [int(found.version) for found in registry.versions("pandas_help")] == [1]
     receipt = read_receipt(registry, resolve(registry, "pandas_help@production"))
     assert isinstance(receipt, Receipt)
@@ -48,5 +48,5 @@ def test_an_improvement_is_released_once_and_a_harmful_change_moves_nothing(proj
     refused = run_notebook(RELEASE, {"candidate": "harmful.yaml", "promote": "true"})
     assert (refused.exit_code, refused.verdict) == (1, "FAIL"), refused.message
     assert refused.executed.exists()
-    assert registry.model("pandas_help").aliases == {"production": 1}
+    assert registry.model("pandas_help").aliases == {"staging": 1, "production": 1}
     assert len(registry.versions("pandas_help")) == 1

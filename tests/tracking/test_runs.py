@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from llmlab import tracking
+from llmlab.base.display import markdown
 from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
@@ -230,7 +231,26 @@ def test_figures_and_a_decision_are_added_to_what_is_there(logged, tmp_path):
     assert "gate" not in logged.client.get_run(sweep.run_ids["v1"]).data.tags
     notes = [logged.client.get_run(run_id).data.tags["mlflow.note.content"] for run_id in sweep.run_ids.values()]
     assert [f"Gate: {decision.word}" in note for note in notes] == [name == "v2" for name in sweep.run_ids]
-    assert all("bundle " in note for note in notes)
+
+
+def test_a_runs_page_says_what_changed_and_by_how_much_and_a_list_begins_with_the_goal(logged, tmp_path):
+    """The same words and numbers as `diff`, `compare` and `summary` give."""
+    results, (row, *_) = logged.results, logged.results.compare("v1", metrics=["correct"])
+    run = logged.client.get_run(logged.sweep.run_ids["v2"])
+    note = run.data.tags["mlflow.note.content"]
+    assert markdown(results.bundles["v1"].diff(results.bundles["v2"])._sentence(), None) in note
+    assert markdown(row.sentence, None) in note
+    assert run.data.tags["goal_metric"] == "correct"
+    estimate = results.summary().estimate("v2", "correct")
+    assert run.data.metrics["goal/mean"] == pytest.approx(estimate.value)
+    assert run.data.metrics["goal/mean.low"] == pytest.approx(estimate.low)
+    assert run.data.metrics["goal/n"] == results.summary().rows["v2", "correct"][0]
+    path = logged.client.download_artifacts(run.info.run_id, "comparison.html", str(tmp_path))
+    assert "correct" in Path(path).read_text(encoding="utf-8")
+    tags = logged.client.get_experiment(run.info.experiment_id).tags
+    shown = json.loads(tags["mlflow.sharedViewState.llmlab"])["selectedColumns"]
+    names = {f"metrics.`{name}`" for name in run.data.metrics} | {f"tags.`{name}`" for name in (*run.data.tags, "gate")}
+    assert set(shown) <= names
 
 
 def test_partial_results_say_so(project):

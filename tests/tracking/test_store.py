@@ -13,7 +13,7 @@ import pytest
 
 from llmlab.base.errors import StoreError
 from llmlab.tracking import store as mlstore
-from llmlab.tracking.store import check_writable, open_store, pages, store_uri
+from llmlab.tracking.store import check_writable, link, open_store, pages, store_uri, ui_runs
 
 
 @pytest.fixture
@@ -183,6 +183,16 @@ def _run_with(store, facts):
 
 def _status(store, run_id):
     return store.client.get_run(run_id).info.status
+
+
+def test_links_name_the_port_on_which_the_pages_run(project):
+    store = open_store(project)
+    with ui_runs(5057):
+        assert store.url("1").startswith("http://127.0.0.1:5057/#/")
+        assert link(store.url() + "/").endswith("(while `llmlab ui` runs)")
+    assert store.url() == "http://127.0.0.1:5000"
+    (project / "mlruns" / "ui.json").write_text('{"port": 5057, "llmlab.pid": "1"}')  # of one that was killed
+    assert store.url() == "http://127.0.0.1:5000"
 
 
 def test_every_page_of_a_search_is_read():
