@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from llmlab.gate import GatePolicy as GatePolicy
     from llmlab.golden import Case as Case
     from llmlab.golden import GoldenSet as GoldenSet
+    from llmlab.production import Fallback as Fallback
     from llmlab.production import Recorder as Recorder
     from llmlab.production import Rollout as Rollout
     from llmlab.production import Trace as Trace
@@ -59,6 +60,7 @@ __all__, __getattr__, __dir__ = face(
         "experiment.folder": ("Experiment",),
         "gate.decide": ("GatePolicy",),
         "golden.cases": ("Case", "GoldenSet"),
+        "production.fallback": ("Fallback",),
         "production.recorder": ("Recorder",),
         "production.rollout": ("Rollout",),
         "production.traces": ("Trace", "Traces"),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from llmlab.production.decision import Reading as Reading
     from llmlab.production.decision import RolloutDecision as RolloutDecision
     from llmlab.production.decision import RolloutReceipt as RolloutReceipt
+    from llmlab.production.fallback import Fallback as Fallback
     from llmlab.production.figures import Figures as Figures
     from llmlab.production.policy import RolloutPolicy as RolloutPolicy
     from llmlab.production.recorder import Recorder as Recorder
@@ -29,6 +30,7 @@ __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "production.decision": ("Action", "Reading", "RolloutDecision", "RolloutReceipt"),
+        "production.fallback": ("Fallback",),
         "production.figures": ("Figures",),
         "production.policy": ("RolloutPolicy",),
         "production.recorder": ("Recorder", "forget"),

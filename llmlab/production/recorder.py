@@ -38,7 +38,7 @@ try:
 except ImportError:  # Windows: one process writes there, and nobody forgets meanwhile
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Recorder", "forget", "pseudonym"]
+__all__ = ["Recorder", "forget", "open_request", "pseudonym"]
 
 SECRETS_FOR_S = 1.0  # a key that comes into the environment is known after this
 WAITING_AT_MOST = 10_000  # lines whose texts are still to be looked through; more are written without their texts
@@ -123,6 +123,11 @@ class Open:
 
 
 _current: ContextVar[Open | None] = ContextVar("request", default=None)
+
+
+def open_request() -> Open | None:
+    """The request that is being answered here, None outside of every `Recorder.request`."""
+    return _current.get()
 
 
 class Recorder:
@@ -308,7 +313,7 @@ class _Recorded:
 
     async def complete(self, request: Request) -> Generation:
         """The client's answer."""
-        opened = _current.get()
+        opened = open_request()
         if opened is None:
             with self._recorder.request():
                 return await self.complete(request)
