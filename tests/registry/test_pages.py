@@ -17,6 +17,7 @@ import pytest
 
 from llmlab.registry import audit, promote, register, rollback
 from llmlab.registry.connection import open_registry
+from llmlab.tracking.page import VIEW
 from tests.jupyterlab import chromium_page
 from tests.registry.made import HOSTILE, alias_now, bundle, free_port, judged
 
@@ -76,7 +77,9 @@ def test_digest_verdict_and_alias_are_on_the_pages_and_a_flip_by_clicking_is_fou
         page.goto(f"{address}/#/experiments/{experiment_id}/runs?compareRunsMode=CHART")
         for variant in ("old", "new"):
             page.get_by_text(variant, exact=True).first.wait_for()
-        page.get_by_text("right").first.wait_for()
+        page.get_by_text("goal/mean").first.wait_for()
+        page.goto(f"{address}/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}")
+        page.get_by_text("goal/mean.low").first.wait_for()
         page.screenshot(path=pictures / "runs.png")
 
         page.goto(f"{address}/#/models/help_desk__history/versions/1")
