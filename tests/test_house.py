@@ -272,3 +272,10 @@ def test_public_names_are_declared(name):
     assigned = [node.targets[0] for node in TREES[name].body if isinstance(node, ast.Assign)]
     assert any(getattr(target, "id", "") == "__all__" for target in assigned), "no __all__"
     assert ast.get_docstring(TREES[name])
+
+
+def test_each_promise_of_contributing_names_a_test_that_exists():
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(named) > 80
+    for file, test in named:
+        assert re.search(rf"def {test}\(", (PACKAGE.parent / "tests" / file).read_text(encoding="utf-8")), (file, test)
