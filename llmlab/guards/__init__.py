@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from llmlab.guards.applying import Guard as Guard
     from llmlab.guards.applying import guard as guard
     from llmlab.guards.applying import guarded as guarded
+    from llmlab.guards.escalating import Cascade as Cascade
+    from llmlab.guards.escalating import Frontier as Frontier
+    from llmlab.guards.escalating import cascade as cascade
+    from llmlab.guards.escalating import frontier as frontier
     from llmlab.guards.measuring import GuardMeasures as GuardMeasures
     from llmlab.guards.measuring import LabelledText as LabelledText
     from llmlab.guards.measuring import injections as injections
@@ -19,6 +23,7 @@ __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "guards.applying": ("Guard", "guard", "guarded"),
+        "guards.escalating": ("Cascade", "Frontier", "cascade", "frontier"),
         "guards.measuring": ("GuardMeasures", "LabelledText", "injections", "measure"),
     },
 )

@@ -12,6 +12,7 @@ from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
     from llmlab.plots.comparisons import forest as forest
+    from llmlab.plots.comparisons import frontier as frontier
     from llmlab.plots.comparisons import quality_against as quality_against
     from llmlab.plots.drawing import COLOURS as COLOURS
     from llmlab.plots.drawing import Picture as Picture
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = face(
     __name__,
     {
-        "plots.comparisons": ("forest", "quality_against"),
+        "plots.comparisons": ("forest", "frontier", "quality_against"),
         "plots.drawing": ("COLOURS", "Picture", "picture"),
         "plots.judge": ("agreement_matrix", "raw_and_corrected", "score_against_length", "swap_consistency"),
         "plots.production": ("boundary", "outcomes"),

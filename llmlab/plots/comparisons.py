@@ -12,6 +12,7 @@ from matplotlib.transforms import Bbox
 from llmlab.base.display import plain
 from llmlab.base.numbers import counted
 from llmlab.base.verdict import Verdict
+from llmlab.guards.escalating import Frontier
 from llmlab.plots.drawing import (
     COLOURS,
     CYCLE,
@@ -31,7 +32,7 @@ from llmlab.results.scores import scale_of
 from llmlab.results.summary import case_mean
 from llmlab.stats.estimate import Estimate
 
-__all__ = ["forest", "quality_against"]
+__all__ = ["forest", "frontier", "quality_against"]
 
 LONGEST_METRIC_CHARS = 90
 LABEL_LINE_CHARS = 32
@@ -131,6 +132,35 @@ def quality_against(results: Results, *, metric: str | None = None, against: str
     missing = [name for name, *_ in points if name not in {shown_name for shown_name, *_ in shown}]
     lost = f" Without a value: {', '.join(missing)}." if missing else ""
     figure.alt = plain(f"{quality} against {against} per variant, with 95% intervals. {values}.{lost}", None)
+    return figure
+
+
+def frontier(found: Frontier) -> Picture:
+    """Quality against cost of the two bundles and the cascades between them, with 95% intervals.
+
+    The dashed line is what sending answers to the strong bundle at random would give: a check that is worth its calls
+    lies above it.
+    """
+    scale, unit = scale_of(found.quality.metric)
+    called = {name: f"{share:.0%}" for name, share in found.shares.items()}
+    called |= {name: name for name in (found.cheap, found.strong)}
+    points = [(called[name], case_mean(found.cost, name), case_mean(found.quality, name)) for name in called]
+    shown = [point for point in points if point[1].value is not None and point[2].value is not None]
+    figure, (axes,) = picture(height_inches=4.2)
+    with styled():
+        ends = [(_value(x), _value(y) * scale) for name, x, y in shown if name in (found.cheap, found.strong)]
+        axes.plot(*zip(*ends, strict=True), linestyle="--", color=COLOURS["grey"], linewidth=1)
+        for point in shown:
+            colour = COLOURS["black" if point[0] in (found.cheap, found.strong) else "blue"]
+            _draw_point(axes, point, scale, colour=colour, number="")
+        axes.margins(0.15)
+        figure.supxlabel(f"Blue: cascades, with the share of answers that {found.strong} gives", fontsize=9)
+        axes.set_xlabel(f"{found.cost.metric.name.replace('_', ' ')} per answer, with 95% intervals")
+        axes.set_ylabel(f"{plain(found.quality.metric.name, 40)}{f' ({unit.strip()})' if unit else ''}")
+        titled(figure, found._sentence().split("\n")[0])
+        _label_points(figure, axes, shown, scale)
+    values = "; ".join(f"{name}: {y} at {x}" for name, x, y in shown)
+    figure.alt = plain(f"Quality against cost of {found.cheap}, {found.strong} and cascades between. {values}.", None)
     return figure
 
 

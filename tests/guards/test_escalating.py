@@ -1,0 +1,202 @@
+"""A cascade asks the strong bundle where a check fails; what that buys is reckoned without a call, as it would run."""
+
+import asyncio
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+import llmlab as ll
+from llmlab.base.errors import DataError
+from llmlab.guards import cascade, frontier
+from llmlab.results.summary import case_mean
+from tests.made_results import made, with_numbers
+
+CHEAP = ll.Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-mini-2024-07-18", name="cheap")
+STRONG = ll.Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", name="strong")
+
+
+@ll.scorer
+def sure(case, generation):
+    """Whether the answer sounds sure; unscored where it says nothing of it."""
+    return None if "?" in generation.text else "unsure" not in generation.text
+
+
+@ll.scorer(needs_expected=True)
+def right(case, generation):
+    return case.facts[0] in generation.text
+
+
+def priced(results):
+    """10 tokens for each answer of the cheap bundle, 50 for the strong one's."""
+    tokens = {"cheap": 10, "strong": 50}
+    return with_numbers(results, output_tokens=[tokens[variant] for (variant,) in results.answers("variant")])
+
+
+def worked(times=10, **changes):
+    """Of each 8 cases the cheap bundle has 4 right, the strong one all; the check fails two of the wrong, one right."""
+    cheap, strong = [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0] * times, [1.0] * 8 * times
+    results = made({"cheap": cheap, "strong": strong}, **changes)
+    results = priced(results)
+    fails = {f"q{i:03}" for i in range(8 * times) if i % 8 in (0, 4, 5)}
+    return results.scored_by([ll.scorer(name="check")(lambda case, generation: case.id not in fails)])
+
+
+def test_a_cascade_s_quality_cost_and_share_are_those_worked_by_hand():
+    """Right: 4 and 2 more of 8. Cost: 10, and 50 for 3 of 8. Made up: half of the gap by 3 of 8 answers."""
+    found = frontier(worked(), cheap="cheap", strong="strong", check="check", cost="output_tokens")
+    assert found.quality.variants == ("cheap", "check < 1", "strong")
+    assert [case_mean(found.quality, name).value for name in found.quality.variants] == [0.5, 0.75, 1.0]
+    assert [case_mean(found.cost, name).value for name in found.cost.variants] == [10.0, 10 + 50 * 3 / 8, 50.0]
+    assert dict(found.shares) == {"cheap": 0.0, "check < 1": 0.375, "strong": 1.0}
+    assert dict(found.recovered) == {"cheap": 0.0, "check < 1": 0.5, "strong": 1.0}
+    assert found.share_for(0.5) == pytest.approx(0.375)
+    assert found.share_for(0.8) == pytest.approx(0.375 + 0.625 * 0.6)
+    assert found.differences["check < 1"].reading == "worse"
+    assert "38% for 50% of the gap" in str(found)
+
+
+def test_a_check_that_knows_nothing_makes_up_what_chance_would():
+    """At any threshold the part of the gap is about the share of answers: 2,000 cases, a check of random numbers."""
+    rng = np.random.default_rng(5)
+    cheap, strong = (rng.random(2_000) < rate for rate in (0.4, 0.9))
+    noise = dict(zip((f"q{i:03}" for i in range(2_000)), rng.random(2_000).tolist(), strict=True))
+    results = made({"cheap": cheap.astype(float).tolist(), "strong": strong.astype(float).tolist()})
+    results = with_numbers(results, output_tokens=[10] * 4_000)
+    results = results.scored_by([ll.scorer(name="noise")(lambda case, generation: noise[case.id])])
+    found = frontier(results, cheap="cheap", strong="strong", check="noise", cost="output_tokens")
+    assert len(found.shares) == 8
+    assert max(abs(found.recovered[name] - share) for name, share in found.shares.items()) < 0.06
+
+
+def test_nothing_is_made_up_where_the_strong_bundle_is_not_shown_to_be_better():
+    results = with_numbers(made({"cheap": [1.0, 0.0] * 20, "strong": [0.0, 1.0] * 20}), output_tokens=[10] * 80)
+    results = results.scored_by([ll.scorer(name="check")(lambda case, generation: case.id < "q020")])
+    found = frontier(results, cheap="cheap", strong="strong", check="check", cost="output_tokens")
+    assert (dict(found.recovered), found.share_for(0.5)) == ({}, None)
+    assert "not shown to be better" in str(found)
+
+
+def test_where_low_is_good_the_check_sends_on_what_is_high():
+    results = worked().scored_by([ll.scorer(name="doubt", higher_is_better=False)(lambda case, _: case.id < "q040")])
+    found = frontier(results, cheap="cheap", strong="strong", check="doubt", cost="output_tokens")
+    assert found.shares["doubt > 0"] == 0.5
+
+
+def test_unscored_answers_stay_and_lost_ones_are_no_gain():
+    """A lost score is missing in the cascade that would have used it, and an answer without a partner is counted."""
+    scores = {"cheap": [1.0] * 20 + [0.0] * 20, "strong": [1.0] * 38 + [None, 1.0]}
+    results = priced(made(scores))
+    checks = {f"q{i:03}": None if i < 10 else i < 20 for i in range(40)}
+    results = results.scored_by([ll.scorer(name="check")(lambda case, generation: checks[case.id])])
+    found = frontier(results, cheap="cheap", strong="strong", check="check", cost="output_tokens")
+    assert found.shares["check < 1"] == 0.5
+    assert np.isnan(found.quality.values[:, 1]).sum() == 1
+    some = results.rows_where([not (variant == "strong" and case == "q000") for variant, case in _cells(results)])
+    assert frontier(some, cheap="cheap", strong="strong", check="check", cost="output_tokens").left_out == 1
+
+
+def _cells(results):
+    return results.answers("variant", "case_id")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "told"),
+    [
+        ({"check": "right"}, ValueError, "quality itself"),
+        ({"cheap": "weak"}, ValueError, "weak"),
+        ({"cost": "cost_usd"}, DataError, "output_tokens"),
+    ],
+)
+def test_what_cannot_be_reckoned_is_refused(changes, error, told):
+    asked = {"cheap": "cheap", "strong": "strong", "check": "check", "metric": "right", "cost": "output_tokens"}
+    with pytest.raises(error, match=told):
+        frontier(worked(times=1), **{**asked, **changes})
+
+
+def test_a_check_that_never_differs_is_refused():
+    results = worked(times=1).scored_by([ll.scorer(name="same")(lambda case, generation: 1)])
+    with pytest.raises(DataError, match="same of every"):
+        frontier(results, cheap="cheap", strong="strong", check="same", cost="output_tokens")
+
+
+# -- as an application -----------------------------------------------------------------------------
+
+
+class Service:
+    """Two models: the cheap one is right on even questions, unsure on every third, and costs a tenth."""
+
+    fingerprint = "service"
+
+    def __init__(self):
+        self.asked = []
+
+    async def complete(self, request):
+        number = int(request.messages[-1]["content"].split()[-1])
+        strong = request.model.id == STRONG.model.id
+        self.asked.append((number, strong))
+        text = f"yes {number}" if strong or number % 2 == 0 else f"no {number}"
+        text += " unsure" if not strong and number % 3 == 0 else ""
+        cost, usage = Decimal("0.10" if strong else "0.01"), ll.Usage(input_tokens=3, output_tokens=4)
+        return ll.Generation(text=text, cost_usd=cost, latency_s=0.2, usage=usage)
+
+
+GOLDEN = ll.GoldenSet([ll.Case(id=f"q{i:02}", inputs={"question": f"number {i}"}, expected="yes") for i in range(60)])
+
+
+def run(tmp_path, variants, **options):
+    return ll.run(variants, GOLDEN, scorers=[right, sure], store=tmp_path / "calls.sqlite", progress=False, **options)
+
+
+def test_an_application_s_answers_and_costs_are_those_that_were_reckoned(tmp_path):
+    """The same cascade twice: from the two arms without a call, and as it ran."""
+    service = Service()
+    arms = run(tmp_path, {"cheap": CHEAP, "strong": STRONG}, client=service)
+    service.asked.clear()
+    app = cascade(STRONG, check=sure, through=lambda client: service)
+    ran = run(tmp_path, {"cascade": CHEAP}, app=app)
+    assert sum(strong for _, strong in service.asked) == 20
+    found = frontier(arms.joined(ran), cheap="cheap", strong="strong", check="sure", measured=["cascade"])
+    assert found.shares["cascade"] == found.shares["sure < 1"] == pytest.approx(1 / 3)
+    for table in (found.quality, found.cost):
+        assert table.values[:, table.column("cascade")] == pytest.approx(table.values[:, table.column("sure < 1")])
+
+
+def test_a_sent_on_answer_adds_up_what_both_took():
+    service = Service()
+    app = cascade(STRONG, check=sure, through=lambda client: service)
+    first, second = (asyncio.run(app(GOLDEN.by_id[name], CHEAP)) for name in ("q01", "q03"))
+    assert (first.text, first.steps, first.cost_usd) == ("no 1", ("cheap",), Decimal("0.01"))
+    assert (second.text, second.steps, second.cost_usd) == ("yes 3", ("cheap", "strong"), Decimal("0.11"))
+    assert (second.usage.input_tokens, second.latency_s, second.attempts) == (6, 0.4, 2)
+
+
+def test_another_strong_bundle_or_check_is_another_application(tmp_path):
+    """Stored answers of one cascade are never replayed for another; those of the same one are."""
+    service = Service()
+    asked = []
+    for strong, check in (
+        (STRONG, sure),
+        (STRONG, sure),
+        (STRONG.with_(temperature=0.5), sure),
+        (STRONG, ll.scorers.not_empty),
+    ):
+        service.asked.clear()
+        run(tmp_path, {"cascade": CHEAP}, app=cascade(strong, check=check, through=service_of(service)))
+        asked.append(len(service.asked))
+    assert asked == [80, 0, 80, 60]
+
+
+def service_of(service):
+    class Through:
+        def __call__(self, client):
+            return service
+
+    return Through()
+
+
+def test_the_picture_says_what_the_table_says():
+    found = frontier(worked(), cheap="cheap", strong="strong", check="check", cost="output_tokens")
+    figure = ll.plots.frontier(found)
+    assert figure.png().startswith(b"\x89PNG")
+    assert "38%: 0.75" in figure.alt
