@@ -39,9 +39,15 @@ class GitState:
 
 
 def project_root(start: str | Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the working directory) with a pyproject.toml, else `start`."""
+    """The nearest folder at or above `start` (default: the working directory) with a pyproject.toml, else `start`.
+
+    Without any pyproject.toml the folder above `notebooks/` counts, if it has `experiments/`: an installed llmlab needs
+    no project file, and a kernel starts in its notebook's folder.
+    """
     here = Path(start or Path.cwd()).resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
+    above = here.parents if "notebooks" in (here.name, here.parent.name) else ()
+    beside = next((folder for folder in above if (folder / "experiments").is_dir()), here)
+    return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), beside)
 
 
 def located(path: str | Path) -> Path:

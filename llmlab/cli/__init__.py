@@ -22,6 +22,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "run": ("llmlab.cli.run:run", "Execute a notebook as a job: checked parameters, a verdict, kept copies."),
     "new": ("llmlab.cli.new:new", "Start an experiment of your own from a CSV file of questions."),
+    "notebooks": ("llmlab.cli.run:notebooks", "Copy the notebooks that come with llmlab into a folder."),
     "import": ("llmlab.cli.imports:import_file", "Turn another tool's file into cases, prompts or results."),
     "ui": ("llmlab.cli.tracking:ui", "Show the logged runs in MLflow's pages, on this machine only."),
     "check-model": ("llmlab.cli.models:check_model", "Say whether a model id is pinned, and why."),

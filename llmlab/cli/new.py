@@ -121,7 +121,7 @@ _README = """\
 
 {cases} from `{file}`, asked to `{model}`. Expected: {expected}.
 
-    llmlab run notebooks/01_compare_variants.ipynb -p experiment {folder}
+    llmlab run {folder}
 
 - `bundles/v1.yaml` and `bundles/v2.yaml` are two prompts to start from: change them, or add a third file.
 - `golden.jsonl` holds the cases, `experiment.yaml` names the scorers, and `endpoints.yaml` the address, if it is there.

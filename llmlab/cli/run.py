@@ -16,13 +16,14 @@ from llmlab.notebook import (
     read_notebook,
     read_parameters,
     run_notebook,
+    template,
     to_junit,
     to_markdown,
 )
 
-__all__ = ["run"]
+__all__ = ["notebooks", "run"]
 
-COMPARE = "notebooks/01_compare_variants.ipynb"
+COMPARE = "01_compare_variants.ipynb"
 
 
 @click.command("run")
@@ -49,7 +50,7 @@ def run(
     """
     given = dict(parameters)
     if notebook.is_dir():
-        notebook, given = project_root() / COMPARE, {"experiment": str(notebook), **given}
+        notebook, given = _compare_notebook(), {"experiment": str(notebook), **given}
     if list_only:
         _list_parameters(notebook)
         return
@@ -69,6 +70,25 @@ def run(
         markdown.write_text(to_markdown(done), encoding="utf-8")
     _print(done)
     raise SystemExit(done.exit_code)
+
+
+@click.command("notebooks")
+@click.argument("folder", type=click.Path(path_type=Path), default="notebooks")
+def notebooks(folder: Path) -> None:
+    """Copy the notebooks that come with llmlab into FOLDER (notebooks/); what is there already stays as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in sorted(template().glob("*.ipynb")):
+        place = folder / source.name
+        kept = place.exists()
+        if not kept:
+            place.write_bytes(source.read_bytes())
+        click.echo(f"{plain(place, None)}{' is there already, and stays' if kept else ''}")
+
+
+def _compare_notebook() -> Path:
+    """The project's own copy of notebook 01, else the one that comes with llmlab."""
+    own = project_root() / "notebooks" / COMPARE
+    return own if own.exists() else template(COMPARE)
 
 
 def _experiment(notebook: Path, given: dict[str, str]) -> Experiment:

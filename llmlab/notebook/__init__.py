@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llmlab.notebook.parameters import read_parameters as read_parameters
     from llmlab.notebook.run import read_notebook as read_notebook
     from llmlab.notebook.run import run_notebook as run_notebook
+    from llmlab.notebook.run import template as template
 
 __all__, __getattr__, __dir__ = face(
     __name__,
@@ -29,6 +30,6 @@ __all__, __getattr__, __dir__ = face(
         "base.project": ("located", "runs_folder"),
         "notebook.outcome": ("CellRun", "NotebookRun", "to_junit", "to_markdown"),
         "notebook.parameters": ("Parameter", "parse_parameters", "read_parameters"),
-        "notebook.run": ("read_notebook", "run_notebook"),
+        "notebook.run": ("read_notebook", "run_notebook", "template"),
     },
 )

@@ -89,6 +89,13 @@ def run_notebook(
     return run
 
 
+def template(name: str = "") -> Path:
+    """One of the notebooks that come with llmlab, or their folder: the installed package's, else the checkout's."""
+    package = Path(__file__).parents[1]
+    installed = package / "notebooks"
+    return (installed if installed.is_dir() else package.parent / "notebooks") / name
+
+
 def read_notebook(path: Path) -> Any:
     """The notebook in a file, in today's format; FileRuleError for anything else."""
     import nbformat

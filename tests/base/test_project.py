@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmlab import Bundle, GoldenSet, load_bundles
-from llmlab.base.project import aware, located, utc
+from llmlab.base.project import aware, located, project_root, utc
 from llmlab.gate import GatePolicy
 from llmlab.judge import Labels
 from llmlab.results.summary import age_of
@@ -112,3 +112,12 @@ def test_no_module_asks_the_clock_without_a_zone() -> None:
         assert not re.search(r"datetime\.now\(\)|utcnow\(|fromtimestamp\([^,)]*\)|date\.today\(", path.read_text()), (
             path
         )
+
+
+def test_without_a_project_file_a_notebook_finds_the_experiments_beside_its_folder(tmp_path):
+    for folder in ("experiments/mine", "notebooks/work", "else/where"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert project_root(tmp_path) == tmp_path
+    assert project_root(tmp_path / "notebooks") == tmp_path
+    assert project_root(tmp_path / "notebooks" / "work") == tmp_path
+    assert project_root(tmp_path / "else" / "where") == tmp_path / "else" / "where"

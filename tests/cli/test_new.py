@@ -42,7 +42,7 @@ def test_everything_that_notebook_01_needs_is_written(call, project):
     assert {str(bundle.model) for bundle in bundles.values()} == {"ollama/llama3.1:8b"}
     assert bundles["v1"].prompt.placeholders == {"question"}
     assert "baseline: bundles/v1.yaml" in (folder / "gate.yaml").read_text()
-    assert "llmlab run notebooks/01_compare_variants.ipynb -p experiment experiments/mine" in done.output
+    assert "llmlab run experiments/mine" in done.output
     assert [path.name for path in (project / "experiments").iterdir()] == ["mine"]
 
 
@@ -56,7 +56,7 @@ def test_what_was_understood_of_the_columns_is_said(call):
 def test_the_next_command_is_called_as_this_one_was(call, monkeypatch):
     """Who started it from an environment that is not on the PATH has no other `llmlab`."""
     monkeypatch.setattr("sys.argv", [".venv/bin/llmlab"])
-    assert "  .venv/bin/llmlab run notebooks/01" in call().output
+    assert "  .venv/bin/llmlab run experiments/mine" in call().output
 
 
 def test_an_experiment_is_never_overwritten(call, project):
