@@ -1,27 +1,30 @@
 # Everything a person or a CI job runs. `make help` explains; the first use of any target sets up .venv/.
 PYTHON ?= python3
-BIN := .venv/bin
-READY := .venv/.ready
+VENV := .venv
+LOCK := requirements.lock
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OTHERS := python3.12 python3.13 python3.14
 NOTEBOOK := notebooks/01_compare_variants.ipynb
 PORT ?= 5000
 # A shell or image that forbids bytecode would compile 2,500 modules at every start, which is most of a short job.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab ui server test test-all nightly check bench lock clean
+.PHONY: help setup demo lab ui server test test-all nightly versions check docs bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## make .venv/ with the locked versions (every other target does it too)
 
-$(READY): requirements.lock pyproject.toml
+$(READY): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Installing the locked packages into .venv/ (once; under a minute with a quick network) ..."
-	@awk '/^[^ ]/ {of_uv = /^uv==/} of_uv' requirements.lock > .venv/uv.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked packages into $(VENV)/ (once; under a minute with a quick network) ..."
+	@awk '/^[^ ]/ {of_uv = /^uv==/} of_uv' requirements.lock > $(VENV)/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(LOCK)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
@@ -53,10 +56,20 @@ test-all: $(READY)  ## the slow ones too: kills, notebooks, a real browser
 nightly: $(READY)  ## the simulations in full, with the rates that they give
 	@$(BIN)/python -m pytest -q -n auto -p no:benchmark -m nightly -rP --no-header
 
+versions: $(READY)  ## the tests on other Pythons (OTHERS=...) and on the lowest versions that pyproject.toml allows
+	@for each in $(OTHERS); do command -v $$each > /dev/null || { echo "$$each is not here"; continue; }; \
+		$(MAKE) --no-print-directory test VENV=.venv-$$each PYTHON=$$each || exit 1; done
+	@$(BIN)/uv pip compile --quiet --resolution lowest-direct --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 --extra dev pyproject.toml -o .venv-lowest.lock
+	@$(MAKE) --no-print-directory test VENV=.venv-lowest LOCK=.venv-lowest.lock
+
 check: $(READY)  ## lint, formatting and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: $(READY)  ## a reference of every public name, made from the docstrings (docs/index.html)
+	@$(BIN)/python -m pdoc --docformat google -o docs llmlab $(subst /,.,$(patsubst %/,%,$(filter-out %__pycache__/,$(wildcard llmlab/*/)))) '!llmlab\.\w+\.'
 
 bench: $(READY)  ## the speed promises, as ratios within one run
 	@$(BIN)/python -m pytest -q tests/bench -m bench -r s --tb no --no-header
@@ -66,4 +79,4 @@ lock: $(READY)  ## renew requirements.lock from pyproject.toml
 		--python-version 3.11 --extra dev pyproject.toml -o requirements.lock
 
 clean:  ## remove .venv/ and caches (mlruns/ stays)
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
