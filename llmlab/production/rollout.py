@@ -30,8 +30,8 @@ from llmlab.production.policy import Outcome, RolloutPolicy
 from llmlab.production.traces import Traces
 from llmlab.production.units import ARMS, Enrolled, PerUnit, enrolled, metric_of
 from llmlab.registry.moves import Move
-from llmlab.registry.promotion import rollback
 from llmlab.registry.release import named_baseline
+from llmlab.registry.rollbacks import rollback
 from llmlab.registry.serving import load
 from llmlab.stats.sequential import (
     FEWEST_UNITS,

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from llmlab.registry.audits import audit as audit
     from llmlab.registry.moves import History as History
     from llmlab.registry.moves import Move as Move
-    from llmlab.registry.promotion import history as history
     from llmlab.registry.promotion import promote as promote
-    from llmlab.registry.promotion import rollback as rollback
     from llmlab.registry.release import arms as arms
     from llmlab.registry.release import ledger as ledger
+    from llmlab.registry.rollbacks import history as history
+    from llmlab.registry.rollbacks import rollback as rollback
     from llmlab.registry.serving import Served as Served
     from llmlab.registry.serving import export as export
     from llmlab.registry.serving import load as load
@@ -35,8 +35,9 @@ __all__, __getattr__, __dir__ = face(
     {
         "registry.audits": ("Audit", "Finding", "audit"),
         "registry.moves": ("History", "Move"),
-        "registry.promotion": ("history", "promote", "rollback"),
+        "registry.promotion": ("promote",),
         "registry.release": ("arms", "ledger"),
+        "registry.rollbacks": ("history", "rollback"),
         "registry.serving": ("Served", "export", "load", "released"),
         "registry.versions": ("Version", "register"),
     },

@@ -13,8 +13,9 @@ from llmlab.base.errors import FileRuleError, RegistryError, StoreError
 from llmlab.base.numbers import counted
 from llmlab.base.verdict import Verdict
 from llmlab.registry.connection import HISTORY, Registry, open_registry
-from llmlab.registry.moves import History, make_move, settle
+from llmlab.registry.moves import UNREADABLE, History, make_move, settle
 from llmlab.registry.versions import Version, read_bundle, read_receipt, sha256
+from llmlab.tracking.store import reported
 
 __all__ = ["Audit", "Finding", "audit"]
 
@@ -72,7 +73,10 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
         versions = registry.versions(model)
         n_versions += len(versions)
         findings += [finding for held in versions for finding in _version(registry, held)]
-        findings += _aliases(registry, model)
+        try:
+            findings += _aliases(registry, model)
+        except (RegistryError, StoreError) as error:  # one that cannot be looked through hides no other
+            findings.append(Finding(model=model, about="aliases", kind="wrong", what=str(error)))
     return Audit(findings=tuple(findings), models=names, n_versions=n_versions)
 
 
@@ -113,11 +117,11 @@ def _version(registry: Registry, held: Any) -> Iterator[Finding]:
 def _aliases(registry: Registry, name: str) -> Iterator[Finding]:
     """Each alias against the last valid move of it."""
     past = settle(registry, name)
-    yield from (
-        Finding(model=name, about=f"move {number}", kind="wrong", what="its record was edited by hand")
-        for number in past.damaged
-    )
+    yield from (Finding(model=name, about=f"move {number}", kind="wrong", what=UNREADABLE) for number in past.damaged)
     for move in past.moves:
+        if move.number in past.void:
+            what = f"it was never finished, and version {move.version} was deleted: it is void"
+            yield Finding(model=name, about=f"move {move.number}", kind="noted", what=what)
         if move.forced and move.number not in past.lost:
             what = f"{move.who} forced {move.alias} to version {move.version}: {move.reason}"
             yield Finding(model=name, about=f"move {move.number}", kind="noted", what=what)
@@ -126,14 +130,22 @@ def _aliases(registry: Registry, name: str) -> Iterator[Finding]:
         kind, what = _alias(registry, past, alias, numbers.get(alias))
         if kind:
             yield Finding(model=name, about=alias, kind=kind, what=what)
+        if trashed := _trashed(registry, name, numbers.get(alias)):
+            yield Finding(model=name, about=alias, kind="wrong", what=trashed)
 
 
 def _alias(registry: Registry, past: History, alias: str, number: int | None) -> tuple[str, str]:
     """What is wrong with an alias, or adopted: the kind of finding and its words, "" where it is as the last move."""
+    last, held = past.last(alias), None if number is None else registry.version(past.name, number)
     if number is None:
-        return "wrong", "the alias was removed by hand; promote or roll back"
-    last, held = past.last(alias), registry.version(past.name, number)
-    digest = held.tags.get("digest", "") if held is not None else ""
+        if last is None:  # only lost moves
+            return "", ""
+        gone = registry.version(past.name, last.version) is None
+        how = f"went with version {last.version}, which was deleted" if gone else "was removed by hand"
+        return "wrong", f"the alias {how}; promote or roll back"
+    if held is None:
+        return "wrong", f"it points to version {number}, which was deleted; promote or roll back"
+    digest = held.tags.get("digest", "")
     if last is not None and last.version == number:
         edited = f"version {number} has digest {digest[:8] or 'none'}, moved was {last.digest[:8]}: its tag was edited"
         return ("wrong", edited) if digest != last.digest else ("", "")
@@ -151,6 +163,21 @@ def _alias(registry: Registry, past: History, alias: str, number: int | None) ->
     )
     make_move(registry, past.name, move, target=held, known=past)
     return "adopted", f"{by_hand}; its receipt passes, so it was adopted"
+
+
+def _trashed(registry: Registry, name: str, number: int | None) -> str:
+    """That the run an alias rests on is in MLflow's trash, "" where it is not."""
+    held = None if number is None else registry.version(name, number)
+    if held is None or not held.run_id:
+        return ""
+    with reported(f"run {held.run_id} cannot be read"):
+        run = registry.store.client.get_run(held.run_id)
+    if run.info.lifecycle_stage != "deleted":
+        return ""
+    return (
+        f"its bundle lies in run {held.run_id}, which is in MLflow's trash, and `mlflow gc` would delete it; "
+        f"`mlflow runs restore --run-id {held.run_id}`"
+    )
 
 
 def _why_not(registry: Registry, held: Any) -> str:

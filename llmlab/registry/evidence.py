@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from llmlab import tracking
-from llmlab.base.errors import DataError, RegistryError
+from llmlab.base.errors import DataError, RegistryError, StoreError
 from llmlab.base.project import project_root
 from llmlab.base.verdict import Verdict
 from llmlab.gate.decide import GatePolicy
@@ -68,7 +68,7 @@ def objections(registry: Registry, evidence: Evidence, version: Version, *, root
         results = _sweep(registry, receipt.results_digest, root)
         borrowed = receipt.earlier_baseline.get("results_digest")
         earlier = _sweep(registry, borrowed, root) if borrowed else None
-    except (DataError, RegistryError) as error:
+    except (DataError, RegistryError, StoreError) as error:
         yield f"the cases that it rests on cannot be read: {error}"
         return
     yield from _recomputed(evidence, results, earlier, root)

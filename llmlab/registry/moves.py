@@ -12,10 +12,12 @@ import hashlib
 import itertools
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+import pydantic
 
 from llmlab.base.display import Chip, Shown, markdown
 from llmlab.base.errors import RegistryError
@@ -24,11 +26,12 @@ from llmlab.base.project import who
 from llmlab.registry.connection import HISTORY, Registry, retried
 from llmlab.tracking.store import link, reported
 
-__all__ = ["History", "Kind", "Move", "make_move", "now", "read_history", "settle"]
+__all__ = ["UNREADABLE", "History", "Kind", "Move", "make_move", "now", "read_history", "settle"]
 
 Kind = Literal["promote", "rollback", "adopt"]
 LONGEST_REASON_CHARS = 500
 SETTLED = "settled"  # the tag of a move whose alias has been set
+UNREADABLE = "its record was edited by hand, or is a newer llmlab's"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -66,11 +69,14 @@ class Move(Shown):
         return f"FORCED {self.kind.upper()}" if self.forced else self.kind
 
     def _rows(self) -> list[dict[str, object]]:
-        return [_row(self, lost=False)]
+        return [_row(self)]
 
     def _sentence(self) -> str:
         came = "" if self.before is None else f" from version {self.before}"
         return f"{self.alias} moved{came} to version {self.version} ({self.word} by {self.who}): {self.reason}"
+
+
+_RECORD = pydantic.TypeAdapter(Move)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -79,14 +85,20 @@ class History(Shown):
 
     Attributes:
         moves: all of them, oldest first.
-        lost: numbers of those that lost a race.
-        damaged: numbers of those whose record was edited.
+        lost: numbers of those that lost a race, and of those that are void.
+        void: numbers of those that were never finished, since their version was deleted.
+        damaged: numbers of those whose record cannot be read: it was edited, or a newer llmlab wrote it.
+        pointed: where the aliases point in the store, None where nobody asked.
+        deleted: the versions, among those that were moved to, that are not there any more.
     """
 
     name: str
     moves: tuple[Move, ...] = ()
     lost: frozenset[int] = frozenset()
+    void: frozenset[int] = frozenset()
     damaged: tuple[int, ...] = ()
+    pointed: Mapping[str, int] | None = None
+    deleted: frozenset[int] = frozenset()
     url: str = ""
 
     def valid(self, alias: str) -> tuple[Move, ...]:
@@ -102,14 +114,15 @@ class History(Shown):
         """Every alias that was ever moved."""
         return tuple(dict.fromkeys(move.alias for move in self.moves))
 
-    def way_back(self, alias: str, current: int | None) -> Move | None:
-        """The move to the newest earlier version that no rollback has left since; None where there is none."""
+    def ways_back(self, alias: str, current: int | None) -> tuple[int, ...]:
+        """The earlier versions that no rollback has left since, the newest first."""
         left: set[int] = {current} if current is not None else set()
         for move in self.valid(alias):
             left.discard(move.version)
             if move.kind == "rollback" and move.before is not None:
                 left.add(move.before)
-        return next((m for m in reversed(self.valid(alias)) if m.version not in left and m.version != current), None)
+        known = dict.fromkeys(move.version for move in reversed(self.valid(alias)))
+        return tuple(number for number in known if number not in left and number != current)
 
     def next_move(self, alias: str, *, kind: Kind, to: Any, before: int | None, reason: str, **more: Any) -> Move:
         """The move of the alias to MLflow's version `to` that would follow the last valid one: not yet made."""
@@ -128,13 +141,29 @@ class History(Shown):
         )
 
     def _rows(self) -> list[dict[str, object]]:
-        return [_row(move, lost=move.number in self.lost) for move in self.moves]
+        return [_row(move, lost=move.number in self.lost, void=move.number in self.void) for move in self.moves]
 
     def _sentence(self) -> str:
-        if not self.moves:
+        if not (self.moves or self.damaged):
             return f"No alias of {self.name} was ever moved by llmlab."
-        today = [f"{alias} is version {last.version}" for alias in self.aliases if (last := self.last(alias))]
-        return f"{'; '.join(today)}. {link(self.url)}"
+        said = [where for alias in dict.fromkeys([*self.aliases, *(self.pointed or ())]) if (where := self._at(alias))]
+        said += [
+            f"move {m.number} is void: version {m.version} was deleted" for m in self.moves if m.number in self.void
+        ]
+        said += [f"move {number} cannot be read: {UNREADABLE}" for number in self.damaged]
+        return f"{'; '.join(said)}. {link(self.url)}"
+
+    def _at(self, alias: str) -> str:
+        """Where the alias points now, and what the last move said where that is something else."""
+        last = self.last(alias)
+        now_at = (last and last.version) if self.pointed is None else self.pointed.get(alias)
+        if last is None or last.version == now_at:
+            return "" if now_at is None else f"{alias} is version {now_at}{'' if last else ', set by hand'}"
+        is_gone = last.version in self.deleted
+        came = f"the last move was to version {last.version}{', which was deleted' if is_gone else ''}"
+        if now_at is None:
+            return f"{alias} is {'gone' if is_gone else 'removed by hand'} ({came})"
+        return f"{alias} is version {now_at}, set by hand ({came})"
 
 
 def read_history(registry: Registry, name: str, *, known: History | None = None) -> History:
@@ -148,10 +177,12 @@ def read_history(registry: Registry, name: str, *, known: History | None = None)
             damaged.append(int(held.version))
         else:
             moves.append(move)
+    void = {m.number for m in moves if not m.settled and registry.version(name, m.version) is None}
     return History(
         name=name,
         moves=tuple(moves),
-        lost=_lost(moves),
+        lost=_lost(moves, void),
+        void=frozenset(void),
         damaged=tuple(damaged),
         url=registry.url(name + HISTORY),
     )
@@ -190,6 +221,8 @@ def make_move(registry: Registry, name: str, move: Move, *, target: Any, known: 
         number = retried(lambda: _write(registry, name, move, target, again=next(attempts) > 0))
     history = read_history(registry, name, known=known)
     if number in history.lost:  # then another one followed the same move before it
+        if number in history.void:
+            raise RegistryError(f"version {move.version} of {name} was deleted meanwhile; {move.alias} was not moved")
         winner = next(m for m in history.valid(move.alias) if m.number > move.follows)
         raise RegistryError(
             f"{move.alias} of {name} was not moved to version {move.version}: {winner.who} moved it to version "
@@ -209,8 +242,10 @@ def _point(registry: Registry, name: str, alias: str, history: History) -> None:
     while True:
         last = history.last(alias)
         assert last is not None  # noqa: S101  # the caller wrote or saw a valid move
+        there = registry.version(name, last.version) is not None  # deleted after it was finished: the audit tells
         with reported(f"{alias!r} of {name!r} cannot be set to version {last.version} (the next command finishes it)"):
-            retried(registry.client.set_registered_model_alias, name, alias, str(last.version))
+            if there:
+                retried(registry.client.set_registered_model_alias, name, alias, str(last.version))
         history = read_history(registry, name, known=history)
         newest = history.last(alias)
         if newest is not None and newest.number == last.number:
@@ -250,43 +285,44 @@ def _write(registry: Registry, name: str, move: Move, target: Any, *, again: boo
 
 
 def _read(held: Any) -> Move | None:
-    """The move that a version of the history records, None where it was edited."""
+    """The move that a version of the history records, None where it cannot be read."""
     tags: Mapping[str, str] = held.tags
     record = tags.get("move", "")
     if hashlib.sha256(record.encode()).hexdigest() != tags.get("move_digest"):
         return None
     try:
-        return Move(**json.loads(record), number=int(held.version), settled=tags.get(SETTLED) == "yes")
-    except (TypeError, ValueError):
+        move = _RECORD.validate_json(record, strict=True)  # facts that a newer llmlab added are left out
+    except ValueError:
         return None
+    return replace(move, number=int(held.version), settled=tags.get(SETTLED) == "yes")
 
 
-def _lost(moves: Sequence[Move]) -> frozenset[int]:
-    """Numbers of the moves that do not follow the last valid one of their alias.
+def _lost(moves: Sequence[Move], void: Set[int]) -> frozenset[int]:
+    """Numbers of the moves that are void, or do not follow the last valid one of their alias.
 
-    A move whose predecessor was deleted or edited by hand counts, if it came after the last valid one.
+    A move whose predecessor was deleted, edited by hand or void counts, if it came after the last valid one.
     """
-    readable = {move.number for move in moves}
+    readable = {move.number for move in moves} - void
     last: dict[str, int] = {}
     lost = set()
     for move in moves:
         before = last.get(move.alias, 0)
         gone = move.follows not in readable and move.follows > before
-        if move.follows == before or gone:
+        if move.number not in void and (move.follows == before or gone):
             last[move.alias] = move.number
         else:
             lost.add(move.number)
     return frozenset(lost)
 
 
-def _row(move: Move, *, lost: bool) -> dict[str, object]:
+def _row(move: Move, *, lost: bool = False, void: bool = False) -> dict[str, object]:
     colours = {"promote": "good", "rollback": "unsure", "adopt": "neutral"}
     moved = Chip(move.word, "bad" if move.forced else colours[move.kind])
     return {
         "move": move.number,
         "when": move.when,
         "alias": move.alias,
-        "what": Chip("lost the race", "neutral") if lost else moved,
+        "what": Chip("void" if void else "lost the race", "neutral") if lost else moved,
         "from": move.before,
         "to": move.version,
         "bundle": move.digest[:8],

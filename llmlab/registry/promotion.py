@@ -1,7 +1,4 @@
-"""An alias moved on to a version whose receipt still holds (or by force, which stands in capitals), or moved back.
-
-Back takes a second, whatever else is broken: no receipt, golden set or passport is asked for.
-"""
+"""An alias moved on to a version whose receipt still holds, or by force, which stands in capitals."""
 
 from __future__ import annotations
 
@@ -9,18 +6,19 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from llmlab.base.errors import FileRuleError, RegistryError
+from llmlab.base.errors import DataError, FileRuleError, RegistryError, StoreError
 from llmlab.base.project import who
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
 from llmlab.gate.decision import Receipt
-from llmlab.registry.connection import Registry, alias_of, open_registry
+from llmlab.registry.connection import Registry, open_registry
 from llmlab.registry.evidence import Evidence, objections
 from llmlab.registry.moves import History, Move, make_move, settle
+from llmlab.registry.rollbacks import check_call, pointed
 from llmlab.registry.versions import Version, read_bundle, read_receipt, resolve
 from llmlab.results.passport import JudgePassport
 
-__all__ = ["history", "promote", "rollback"]
+__all__ = ["promote"]
 
 
 def promote(
@@ -48,16 +46,15 @@ def promote(
     Raises:
         RegistryError: the receipt does not hold, with every reason; or somebody else moved the alias first.
     """
-    _check(alias, reason)
+    check_call(alias, reason)
     registry = open_registry(root)
     target = resolve(registry, version)
     past = settle(registry, target.name)  # what this promotion follows: whoever moves the alias from here on wins
-    before = _pointed(registry, target.name, alias)
+    before = pointed(registry, target.name).get(alias)
     bundle = read_bundle(registry, target)  # a changed artifact is refused, by force too
     if before == target.number and (last := past.last(alias)) is not None and last.version == before:
         raise RegistryError(f"{alias} of {target.name} is version {before} already")
-    against, receipt = _checked(registry, target, alias, Path(experiment), past, passports, root)
-    against += _expired(bundle, Path(experiment)) if receipt is not None else []
+    against, receipt = _checked(registry, target, bundle, alias, Path(experiment), past, passports, root)
     listed = "; ".join(against)
     if against and not force:
         raise RegistryError(
@@ -76,62 +73,10 @@ def promote(
     return make_move(registry, target.name, move, target=held_by, known=past)
 
 
-def rollback(
-    name: str, *, alias: str = "production", to: int | None = None, reason: str, root: Path | None = None
-) -> Move:
-    """The move of the alias to the newest earlier version that no rollback has left, or to version `to`.
-
-    Raises:
-        RegistryError: there is nothing to go back to, or somebody else moved the alias meanwhile.
-    """
-    _check(alias, reason)
-    registry = open_registry(root)
-    past = settle(registry, name)
-    current = _pointed(registry, name, alias)
-    number = _earlier(past, alias, current) if to is None else to
-    target = registry.version(name, number)
-    if target is None:
-        raise RegistryError(f"{name!r} has no version {number}; nothing was moved")
-    if number == current:
-        raise RegistryError(f"{alias} of {name} is version {current} already")
-    move = past.next_move(alias, kind="rollback", to=target, before=current, reason=reason)
-    return make_move(registry, name, move, target=target, known=past)
-
-
-def history(name: str, *, root: Path | None = None) -> History:
-    """Every move of the aliases of `name`, oldest first; a move that a crash left half made is finished."""
-    registry = open_registry(root)
-    registry.known_model(name)
-    return settle(registry, name)
-
-
-def _check(alias: str, reason: str) -> None:
-    alias_of(alias)
-    if not reason.strip():
-        raise ValueError("reason is empty; say why, for those who read the history")
-
-
-def _pointed(registry: Registry, name: str, alias: str) -> int | None:
-    """The version that the alias points to now, None where it does not exist."""
-    aliases = registry.known_model(name).aliases
-    return int(aliases[alias]) if alias in aliases else None
-
-
-def _earlier(past: History, alias: str, current: int | None) -> int:
-    if current is None:
-        raise RegistryError(f"{past.name} has no alias {alias!r}, so there is nothing to roll back")
-    back = past.way_back(alias, current)
-    if back is None:
-        raise RegistryError(
-            f"{alias} of {past.name} has no earlier version that no rollback has left, so it stays at version "
-            f"{current}; name one with `to`"
-        )
-    return back.version
-
-
 def _checked(
     registry: Registry,
     version: Version,
+    bundle: Bundle,
     alias: str,
     experiment: Path,
     past: History,
@@ -139,17 +84,20 @@ def _checked(
     root: Path | None,
 ) -> tuple[list[str], Receipt | None]:
     """Every objection to the receipt, and the receipt."""
+    receipt = None
     try:
         receipt = read_receipt(registry, version)
-    except (FileRuleError, RegistryError) as error:
-        return [str(error)], None
-    if receipt is None:
-        return ["it has no receipt: gate it, and `llmlab register BUNDLE.yaml --receipt FILE`"], None
-    evidence = Evidence.read(receipt, experiment, passports=passports)
-    return [
-        *objections(registry, evidence, version, root=root),
-        *_broken_rules(version, alias, evidence, past),
-    ], receipt
+        if receipt is None:
+            return ["it has no receipt: gate it, and `llmlab register BUNDLE.yaml --receipt FILE`"], None
+        evidence = Evidence.read(receipt, experiment, passports=passports)
+        against = [
+            *objections(registry, evidence, version, root=root),
+            *_broken_rules(version, alias, evidence, past),
+            *_expired(bundle, experiment),
+        ]
+    except (FileRuleError, RegistryError, StoreError, DataError) as error:  # then force still moves the alias
+        against = [str(error)]
+    return against, receipt
 
 
 def _broken_rules(version: Version, alias: str, evidence: Evidence, past: History) -> Iterator[str]:

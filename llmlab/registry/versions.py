@@ -12,7 +12,7 @@ from typing import Any
 import pydantic
 
 from llmlab.base.display import Chip, Shown
-from llmlab.base.errors import FloatingModelError, RegistryError
+from llmlab.base.errors import FileRuleError, FloatingModelError, RegistryError, StoreError
 from llmlab.base.project import git_state, who
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
@@ -89,6 +89,8 @@ class Version(Shown):
 def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | None = None) -> Version:
     """The bundle as a registered version over its run's artifacts; the same digest is the same version.
 
+    A version whose artifact was changed or lost gets it back; a damaged receipt is replaced by the one given.
+
     Args:
         receipt: of a gate's decision on this bundle; a newer one is added to the version that is there.
         root: the project, by default the one around the current folder.
@@ -105,8 +107,7 @@ def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | Non
     if receipt is not None:
         _check_receipt(receipt, bundle.digest)
     registry = open_registry(root)
-    version = find(registry, bundle.name, bundle.digest) or _create(registry, bundle, root)
-    read_bundle(registry, version)  # one that is there already is only handed out if it still is what it was
+    version = _whole(registry, find(registry, bundle.name, bundle.digest) or _create(registry, bundle, root), bundle)
     return version if receipt is None else _add_receipt(registry, version, bundle, receipt)
 
 
@@ -150,7 +151,8 @@ def read_bundle(registry: Registry, version: Version) -> Bundle:
         bundle = Bundle.model_validate_json(text)
     except pydantic.ValidationError:
         raise RegistryError(
-            f"bundle.json of {where} was changed: it is no bundle any more. Nothing was loaded"
+            f"bundle.json of {where} was changed: it is no bundle any more. Nothing was loaded; roll back, or register "
+            "the bundle anew"
         ) from None
     if not version.digest or bundle.digest != version.digest:
         raise RegistryError(
@@ -216,6 +218,17 @@ def _create(registry: Registry, bundle: Bundle, root: Path | None) -> Version:
     return Version.of(registry, copy)
 
 
+def _whole(registry: Registry, version: Version, bundle: Bundle) -> Version:
+    """The version, whose artifact is written again from the bundle of its digest where it is not what it was."""
+    try:
+        read_bundle(registry, version)
+    except (RegistryError, StoreError):
+        with reported(f"bundle.json of version {version.number} of {version.name!r} cannot be written again"):
+            registry.store.client.log_text(version.run_id, bundle_json(bundle), f"{FOLDER}/bundle.json")
+        read_bundle(registry, version)
+    return version
+
+
 def _run_of(registry: Registry, bundle: Bundle) -> str:
     """The newest run that logged this bundle whole, and pinned, for it is served from there; "" where there is none."""
     with reported("the runs of this bundle cannot be searched"):
@@ -238,7 +251,10 @@ def _own_run(registry: Registry, bundle: Bundle) -> str:
 
 def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: Receipt) -> Version:
     """The receipt beside the bundle, then the tags that name it; an older one than the newest is only kept."""
-    newest = read_receipt(registry, version)
+    try:
+        newest = read_receipt(registry, version)
+    except (FileRuleError, RegistryError, StoreError):  # damaged or lost: replaced
+        newest = None
     if newest is not None and (newest.digest == receipt.digest or newest.decided_at() > receipt.decided_at()):
         return version
     number = str(version.number)

@@ -1,0 +1,244 @@
+"""What a registry that was harmed still does: each harm is told, and everything else goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmlab.base.errors import RegistryError, StoreError
+from llmlab.registry import audit, history, promote, register, rollback
+from llmlab.registry.connection import HISTORY, Registry
+from llmlab.registry.moves import Move, now
+from llmlab.registry.versions import Version, read_bundle
+from tests.registry.made import alias_now, bundle, gated, judged, moved, registered, released
+
+
+def half(registry: Registry, version: int, *, follows: int, **other: Any) -> None:
+    """A move as its process writes it before it dies; `other` facts as an older, newer or bent llmlab writes them."""
+    move = Move(
+        alias="production", kind="promote", before=1, version=version, digest="d", follows=follows, who="w",
+        when=now(), reason="r",
+    )  # fmt: skip
+    fields = {name: fact for name, fact in asdict(move).items() if name not in ("number", "settled")} | other
+    row(registry, json.dumps(fields))
+
+
+def row(registry: Registry, record: str) -> None:
+    """A version of the history with this record, and the digest that belongs to it."""
+    source = registry.version("qa", 1)
+    registry.client.create_model_version(
+        f"qa{HISTORY}",
+        source=source.source,
+        run_id=source.run_id,
+        tags={"move": record, "move_digest": hashlib.sha256(record.encode()).hexdigest()},
+        await_creation_for=0,
+    )
+
+
+def artifact(registry: Registry, root: Path, number: int, pattern: str) -> Path:
+    """A file of the run of a version."""
+    run_id = registry.version("qa", number).run_id
+    return next((root / "mlruns" / "artifacts").rglob(f"{run_id}/**/{pattern}"))
+
+
+def test_a_half_made_move_to_a_version_that_was_deleted_since_is_void(project: Path) -> None:
+    """It stands in the history as lost; looking, auditing, moving on and moving back go on."""
+    registry, (one, two, three) = registered(project, 3)
+    moved(registry, one)
+    half(registry, two.number, follows=1)
+    registry.client.delete_model_version("qa", "2")
+    past = history("qa")
+    assert (past.lost, past.last("production").version) == ({2}, 1)
+    assert "version 2 was deleted" in str(past)
+    assert any("version 2 was deleted" in finding.what for finding in audit("qa").findings)
+    assert moved(registry, three).number == 3
+    assert rollback("qa", reason="r").version == 1
+    assert history("qa").lost == {2}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "",
+        "[]",
+        "null",
+        '{"alias": "production"}',
+        json.dumps({**asdict(Move(alias="production", kind="promote", before=1, version=2, digest="d", follows=1,
+                                  who="w", when="t", reason="r")), "version": "two", "follows": "one"}),
+        json.dumps({**asdict(Move(alias="production", kind="promote", before=1, version=2, digest="d", follows=1,
+                                  who="w", when="t", reason="r")), "kind": "of a newer llmlab"}),
+    ],
+)  # fmt: skip
+def test_a_row_of_the_history_that_cannot_be_read_is_counted_as_damaged(record: str, project: Path) -> None:
+    """Malformed, or of a newer llmlab: told, and no hindrance to anything."""
+    registry, _ = released(project, 2)
+    row(registry, record)
+    past = history("qa")
+    assert past.damaged == (3,)
+    assert "move 3 cannot be read" in str(past)
+    assert any(finding.about == "move 3" for finding in audit("qa").wrong)
+    assert rollback("qa", reason="r").number == 4
+    assert alias_now(registry) == 1
+    assert moved(registry, registry_version(registry, 2)).version == 2
+
+
+def registry_version(registry: Registry, number: int) -> Any:
+    return Version.of(registry, registry.version("qa", number))
+
+
+def test_a_move_with_facts_of_a_newer_llmlab_is_read_without_them(project: Path) -> None:
+    """An older checkout must not take it for no move at all."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    half(registry, two.number, follows=1, weather="rain")
+    assert history("qa").last("production").version == 2
+    assert alias_now(registry) == 2
+
+
+def test_history_names_what_the_store_says_after_a_move_by_hand(project: Path) -> None:
+    """Set, or removed: the sentence has today's version, and the last move beside it."""
+    registry, _ = released(project, 2)
+    assert "production is version 2." in str(history("qa"))
+    registry.client.set_registered_model_alias("qa", "production", "1")
+    assert "production is version 1, set by hand (the last move was to version 2)" in str(history("qa"))
+    registry.client.delete_registered_model_alias("qa", "production")
+    assert "production is removed by hand (the last move was to version 2)" in str(history("qa"))
+
+
+def test_a_rollback_puts_back_an_alias_that_was_removed_by_hand(project: Path) -> None:
+    """What is undone is the removal."""
+    registry, _ = released(project, 2)
+    registry.client.delete_registered_model_alias("qa", "production")
+    back = rollback("qa", reason="who did this?")
+    assert (back.before, back.version) == (None, 2)
+    assert alias_now(registry) == 2
+    assert audit("qa").wrong == ()
+
+
+def test_a_deleted_production_version_is_told_and_rolled_back_from(project: Path) -> None:
+    """MLflow takes its alias away with it."""
+    registry, _ = released(project, 3)
+    registry.client.delete_model_version("qa", "3")
+    assert "the last move was to version 3, which was deleted" in str(history("qa"))
+    assert any("version 3, which was deleted" in finding.what for finding in audit("qa").wrong)
+    back = rollback("qa", reason="it is gone")
+    assert back.version == 2
+    assert "version 3 was deleted" in back.reason
+    assert alias_now(registry) == 2
+
+
+def test_a_rollback_names_what_it_skips_and_prefers_what_can_be_read(project: Path) -> None:
+    """Deleted and damaged versions are no way back; why stands in the history."""
+    registry, _ = released(project, 4)
+    registry.client.delete_model_version("qa", "3")
+    artifact(registry, project, 2, "bundle.json").write_text("{}", encoding="utf-8")
+    back = rollback("qa", reason="complaints")
+    assert back.version == 1
+    assert "version 3 was deleted" in back.reason
+    assert "bundle.json of version 2" in back.reason
+
+
+def test_a_rollback_without_a_readable_way_back_moves_nothing_and_offers_to_name_one(project: Path) -> None:
+    """A version that a person names is taken although it cannot be read: they may know better."""
+    registry, _ = released(project, 2)
+    file = artifact(registry, project, 1, "bundle.json")
+    file.write_text("{}", encoding="utf-8")
+    with pytest.raises(RegistryError, match=r"bundle.json of version 1.*--to"):
+        rollback("qa", reason="r")
+    assert alias_now(registry) == 2
+    assert rollback("qa", to=1, reason="I mend it now").version == 1
+
+
+def test_a_rollback_to_a_version_that_was_forced_says_so(project: Path) -> None:
+    """Whoever goes back to it should know that no receipt held it up."""
+    registry, _ = registered(project, 2)
+    (project / "gone").mkdir()
+    promote("qa/1", experiment=project / "gone", reason="the demo is now", force=True)
+    moved(registry, registry_version(registry, 2))
+    assert "version 1 was made production by force" in rollback("qa", reason="r").reason
+
+
+def test_registering_a_damaged_bundle_anew_mends_it(project: Path) -> None:
+    """The same version, with the content that its digest asks for."""
+    registry, (one,) = released(project, 1)
+    for harm in (lambda file: file.write_text("{}", encoding="utf-8"), lambda file: file.unlink()):
+        harm(artifact(registry, project, 1, "bundle.json"))
+        with pytest.raises((RegistryError, StoreError), match=r"register the bundle anew|cannot be read"):
+            read_bundle(registry, one)
+        assert register(bundle(k=0)).number == one.number
+        assert read_bundle(registry, one).digest == one.digest
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone"])
+def test_a_new_receipt_replaces_a_damaged_one(harm: str, project: Path) -> None:
+    """Neither a cut file nor a missing one stands in the way of gating again; force works until then."""
+    results, decision, folder = judged(project)
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    registry, _ = registered(project, 0)
+    for file in (project / "mlruns" / "artifacts").rglob("receipts/*.json"):
+        file.write_text(file.read_text(encoding="utf-8")[:200], encoding="utf-8") if harm == "cut" else file.unlink()
+    assert audit("qa").wrong
+    assert promote(version, experiment=folder, reason="now", force=True).forced
+    register(results.bundles["new"], receipt=decision.receipt())
+    assert audit("qa").wrong == ()
+    assert alias_now(registry) == version.number
+
+
+def test_force_works_where_the_evidence_itself_is_gone(project: Path) -> None:
+    """Logged cases, golden set or policy: what is missing is the objection, in the history."""
+    version, folder = gated(project)
+    shutil.rmtree(folder)
+    with pytest.raises(RegistryError, match=r"gate\.yaml"):
+        promote(version, experiment=folder, reason="r")
+    assert "gate.yaml" in promote(version, experiment=folder, reason="r", force=True).reason
+
+
+def test_force_works_where_the_logged_cases_are_gone(project: Path) -> None:
+    """A store that was cleaned up."""
+    version, folder = gated(project)
+    for file in (project / "mlruns" / "artifacts").rglob("cases.parquet"):
+        file.unlink()
+    with pytest.raises(RegistryError, match="cases that it rests on cannot be read"):
+        promote(version, experiment=folder, reason="r")
+    assert promote(version, experiment=folder, reason="r", force=True).forced
+
+
+def test_an_audit_warns_while_production_rests_on_a_run_in_the_trash(project: Path) -> None:
+    """`mlflow gc` would delete the bundle that users are served with."""
+    registry, (one, _) = released(project, 2)
+    registry.client.delete_run(one.run_id)
+    assert audit("qa").wrong == ()
+    rollback("qa", reason="r")
+    (finding,) = audit("qa").wrong
+    assert "MLflow's trash" in finding.what
+    assert one.run_id in finding.what
+    registry.client.restore_run(one.run_id)
+    assert audit("qa").wrong == ()
+
+
+def test_one_model_that_cannot_be_audited_hides_no_other(project: Path) -> None:
+    """An alias in MLflow's tables that points to no version, and a model beside it with a damaged bundle."""
+    import sqlite3
+
+    registry, _ = released(project, 1)
+    _, (other,) = released_as(project, "zz")
+    with sqlite3.connect(project / "mlruns" / "mlflow.db") as database:
+        database.execute("UPDATE registered_model_aliases SET version = 77 WHERE name = 'qa'")
+    next((project / "mlruns" / "artifacts").rglob(f"{other.run_id}/**/bundle.json")).write_text("{}", encoding="utf-8")
+    found = audit()
+    assert {finding.model for finding in found.wrong} == {"qa", "zz"}
+    assert any("version 77, which was deleted" in finding.what for finding in found.wrong)
+    assert rollback("qa", reason="r").version == 1
+    assert alias_now(registry) == 1
+
+
+def released_as(root: Path, name: str) -> Any:
+    registry, versions = registered(root, 1, name=name)
+    moved(registry, versions[0])
+    return registry, versions
