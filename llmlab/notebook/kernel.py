@@ -2,7 +2,8 @@
 
 The kernel is always the interpreter that runs llmlab, whatever kernels are installed on the machine. It loads this
 module as an IPython extension: an exception crosses papermill only as a name and a text, so the verdict of a gate is
-written to a small file, and tables that llmlab shows get a text form that a terminal can print.
+written to a small file, tables that llmlab shows get a text form that a terminal can print, and no output leaves the
+kernel with a secret of its environment.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from typing import Any
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import GateError
+from llmlab.base.private import Secrets, scrub, secrets_now
 from llmlab.base.verdict import Verdict
 
 __all__ = ["VERDICT_FILE", "kernel_manager_class", "load_ipython_extension", "verdict_word"]
 
 VERDICT_FILE = "LLMLAB_VERDICT_FILE"
+_OUTPUTS = {"stream", "display_data", "execute_result", "update_display_data", "error"}
 SHUTDOWN_WAIT_S = 2.0  # an interrupted job has five seconds in all
 
 
@@ -56,6 +59,7 @@ def load_ipython_extension(shell: Any) -> None:
 
     shell.display_formatter.formatters["text/plain"] = TableText(parent=shell.display_formatter)
     shell.events.register("post_run_cell", _report_verdict)
+    _scrub_outputs(shell.kernel.session)
 
 
 def verdict_word(error: GateError) -> Verdict:
@@ -64,6 +68,27 @@ def verdict_word(error: GateError) -> Verdict:
     text = str(getattr(verdict, "value", verdict) if verdict is not None else error)
     word = re.search(r"\b(INVALID|INCONCLUSIVE|FAIL)\b", text)
     return Verdict(word[1]) if word else Verdict.INVALID
+
+
+def _scrub_outputs(session: Any) -> None:
+    """What the kernel sends as output leaves it without secrets: the job knows none that a cell has set or named."""
+    serialize = session.serialize
+
+    def scrubbed(message: Mapping[str, Any], ident: Any = None) -> Any:
+        if message["header"]["msg_type"] in _OUTPUTS:
+            secrets = secrets_now()
+            message = {**message, "content": _without(secrets, message["content"])}
+        return serialize(message, ident)
+
+    session.serialize = scrubbed
+
+
+def _without(secrets: Secrets, value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub(value, secrets=secrets)
+    if isinstance(value, Mapping):
+        return {key: _without(secrets, inner) for key, inner in value.items()}
+    return [_without(secrets, inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _report_verdict(result: Any) -> None:

@@ -25,6 +25,27 @@ raise GateError("not good enough", decision=SimpleNamespace(verdict=verdict))
 """
 
 
+HIDDEN = """
+import os
+from IPython.display import HTML, display
+os.environ["DEPLOY_TOKEN"] = "-".join(["qv7", "mint", "8813", "harbour"])  # a key that only this kernel knows
+print("printed", os.environ["DEPLOY_TOKEN"])
+display(HTML(f"<b>{os.environ['DEPLOY_TOKEN']}</b>"))
+{"value": os.environ["DEPLOY_TOKEN"]}
+"""
+
+
+@pytest.mark.slow
+def test_a_key_that_only_the_kernel_knew_is_in_nothing_that_is_kept(project):
+    raising = code("raise ValueError(os.environ['DEPLOY_TOKEN'])")
+    done = run_notebook(write(project / "02.ipynb", code("x: int = 1", "parameters"), code(HIDDEN, "report"), raising))
+    assert done.exit_code == 2
+    assert "DEPLOY_TOKEN removed" in done.executed.read_text(encoding="utf-8")
+    for path in project.rglob("*"):
+        assert not path.is_file() or b"qv7-mint-8813-harbour" not in path.read_bytes(), path
+    assert "qv7-mint" not in repr(done.tables) + done.message
+
+
 @pytest.mark.slow
 def test_a_notebook_that_runs_to_its_end_passes_and_is_kept_without_keys(project, monkeypatch):
     """Types of parameters, interpreter, folder, tables for the terminal, copies, artifacts: one run shows all."""
