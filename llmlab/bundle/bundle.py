@@ -214,22 +214,20 @@ class RetrievalConfig(_Value):
 class Tool(_Value):
     """A function the model may call: its name, what it is for, and the JSON schema of its arguments.
 
-    Read in OpenAI's format too, where it stands under `function`.
+    Read in OpenAI's format too, where it stands under `function`; `strict` holds the model to the schema.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     description: Text = ""
-    parameters: Frozen
+    parameters: Frozen = Field(default_factory=lambda: Frozen({"type": "object", "properties": {}}))
+    strict: bool | None = None
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _or_as_openai_writes_it(cls, given: Any) -> Any:
         if not isinstance(given, dict) or given.get("type") != "function":
             return given
-        inner = given.get("function", {key: value for key, value in given.items() if key != "type"})
-        if isinstance(inner, dict) and "strict" in inner:
-            raise ValueError("`strict` is not sent to the model; leave it out")
-        return inner
+        return given.get("function", {key: value for key, value in given.items() if key != "type"})
 
 
 class Bundle(_Value):

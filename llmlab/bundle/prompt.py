@@ -13,7 +13,8 @@ from pydantic import Field
 from llmlab.base.documents import DEEPEST_NESTING, TOO_DEEP, Strict, read_text
 from llmlab.base.errors import FileRuleError
 from llmlab.base.project import inside_experiment, located
-from llmlab.bundle.template import fill, placeholders
+from llmlab.bundle.chat import turns
+from llmlab.bundle.template import fill, pieces, placeholders
 
 __all__ = [
     "LARGEST_INTEGER",
@@ -117,18 +118,24 @@ class Prompt(Strict):
         """Names that system text and template need."""
         return placeholders(self.system) | placeholders(self.template)
 
-    def messages(self, inputs: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
-        """The chat messages for one case: system, examples, question. Inputs are inserted literally."""
+    def messages(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+        """The chat messages for one case: system, examples, history, question. Inputs are inserted literally.
+
+        A list of chat messages among the inputs becomes messages, a picture a part of one; other lists and mappings
+        are inserted as JSON.
+        """
         start = [{"role": "system", "content": fill(self.system, inputs)}] if self.system else []
         shots = [
             message
             for example in self.examples
             for message in (
-                {"role": "user", "content": fill(self.template, example.inputs)},
+                *turns(pieces(self.template, example.inputs)),
                 {"role": "assistant", "content": example.output},
             )
         ]
-        return (*start, *shots, {"role": "user", "content": fill(self.template, inputs)})
+        asked = turns(pieces(self.template, inputs))
+        told = next((i for i, message in enumerate(asked) if message["role"] != "system"), len(asked))
+        return (*start, *asked[:told], *shots, *asked[told:])
 
 
 def from_files(data: dict[str, Any], path: str | Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ makes and every round of a loop is paid for out of one bound, which is a count a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, cast
@@ -20,7 +21,7 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import pass_context
 
-__all__ = ["LARGEST_PROMPT_CHARS", "TemplateRuleError", "fill", "placeholders"]
+__all__ = ["LARGEST_PROMPT_CHARS", "Inserted", "TemplateRuleError", "fill", "pieces", "placeholders"]
 
 LARGEST_PROMPT_CHARS = 10_000_000  # of a filled template, and of all texts that are made on the way
 LONGEST_NUMBER = 10**300
@@ -46,6 +47,7 @@ PARTS = _named(
     "Template Output TemplateData If For Assign Name Const List Tuple Dict Pair Getattr Getitem Slice Filter Test "
     "Keyword Compare Operand And Or Not CondExpr Concat Add Sub Mul Div FloorDiv Mod Neg Pos"
 )
+_OF_TEXTS = _named("capitalize e escape lower string title trim truncate upper wordcount")
 _OF_LOOPS = _named("index index0 revindex revindex0 first last length previtem nextitem")
 _EACH, _JOINED = "(each)", "(joined)"  # filters of our own, whose names no template can write
 _METER = "(meter)"
@@ -58,6 +60,20 @@ class TemplateRuleError(ValueError):
     def __init__(self, rule: str, *, line: int) -> None:
         self.rule, self.template_line = rule, line
         super().__init__(f"line {line} of the template: {rule}")
+
+
+class Inserted(str):
+    """A value of the case that is no text, as JSON; `value` is the value itself, for whoever puts it in otherwise."""
+
+    value: Any
+
+    def __new__(cls, value: Any) -> Inserted:
+        made = super().__new__(cls, json.dumps(value, ensure_ascii=False))
+        made.value = value
+        return made
+
+    def __str__(self) -> str:
+        return self  # so that it comes out of the template as what it is
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -90,6 +106,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 def _finalize(value: Any) -> Any:
+    if isinstance(value, (list, tuple, Mapping, bool, type(None))):
+        return Inserted(value)
     if isinstance(value, _PLAIN):
         return value
     raise SecurityError(f"a {type(value).__name__} is no text; end it with `| list` or `| join(', ')`")
@@ -118,8 +136,17 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
     >>> fill("Q: {{ question }}", {"question": "what is {{ secret }}?"})
     'Q: what is {{ secret }}?'
     """
+    return "".join(pieces(text, values))
+
+
+def pieces(text: str, values: Mapping[str, Any]) -> list[str]:
+    """The texts that a filled template is joined of, in order; values that are no text are `Inserted`.
+
+    >>> pieces("{{ history }}{{ n }}", {"history": [], "n": 5})
+    ['[]', '5']
+    """
     if "{" not in text:
-        return text
+        return [text]
     meter = [LARGEST_PROMPT_CHARS]
     try:
         template = _read(text)[0]
@@ -130,7 +157,7 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
             if meter[0] < 0:
                 raise _too_long()
             parts.append(part)
-        return "".join(parts)
+        return parts
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the template cannot be filled: {error}") from None
 
@@ -291,10 +318,11 @@ def _growth(context: Context, name: str, value: Any, args: tuple[Any, ...], opti
         separator, items = len(str(argument(0, "d", ""))), value
         value = []
         for item in items:
-            _spend(context, separator + len(str(_finalize(item))))
-            value.append(item)
-    elif name == "string":
-        _finalize(value)
+            text = str(_finalize(item))
+            _spend(context, separator + len(text))
+            value.append(item if argument(1, "attribute", None) else text)
+    elif name in _OF_TEXTS:
+        value = _finalize(value)
     return value
 
 

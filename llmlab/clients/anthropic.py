@@ -166,7 +166,8 @@ def _fields(access: Access) -> Mapping[str, str]:
 def _body(request: Request, *, name: str, stream: bool) -> dict[str, Any]:
     """What is sent, as plain JSON values; RequestRefusedError for what cannot be.
 
-    System messages go into `system`, stop texts into `stop_sequences`, a response format into `output_config`.
+    System messages go into `system`, pictures and tool calls into blocks of the API's own, stop texts into
+    `stop_sequences`, a response format into `output_config`.
     """
     sampling = wire_sampling(request, rules="anthropic_messages")
     if "max_tokens" not in sampling:
@@ -209,17 +210,72 @@ def _wire_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     own = [tool.get("function", tool) for tool in tools]
     return [
-        {key: tool[key] for key in ("name", "description") if tool.get(key)} | {"input_schema": tool["parameters"]}
+        {key: tool[key] for key in ("name", "description", "strict") if tool.get(key)}
+        | {"input_schema": tool["parameters"]}
         for tool in own
     ]
 
 
 def _without_system(messages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
-    system = [message for message in messages if message.get("role") == "system"]
+    system = [message for message in messages if message.get("role") in ("system", "developer")]
     if list(messages[: len(system)]) != system:
         raise RequestRefusedError("a system message comes after others; put it first", attempts=0)
     text = "\n\n".join(text_of(message.get("content")) for message in system)
-    return {"system": text} if text else {}, list(messages[len(system) :])
+    sent: list[Mapping[str, Any]] = []
+    for message in map(_wire_message, messages[len(system) :]):
+        if sent and message["role"] == sent[-1]["role"] == "user" and _holds_results(sent[-1]):
+            more = message["content"]
+            more = [{"type": "text", "text": more}] if isinstance(more, str) else more
+            sent[-1] = {"role": "user", "content": [*sent[-1]["content"], *more]}  # all results go in one message
+        else:
+            sent.append(message)
+    return {"system": text} if text else {}, sent
+
+
+def _holds_results(message: Mapping[str, Any]) -> bool:
+    content = message["content"]
+    return isinstance(content, list) and any(block.get("type") == "tool_result" for block in content)
+
+
+def _wire_message(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message in OpenAI's form as the API wants it; one that has its form already stays as it is.
+
+    >>> _wire_message({"role": "tool", "tool_call_id": "call_1", "content": "4"})
+    {'role': 'user', 'content': [{'type': 'tool_result', 'tool_use_id': 'call_1', 'content': '4'}]}
+    """
+    content = message.get("content")
+    blocks = [_block(part) for part in content] if isinstance(content, (list, tuple)) else content
+    if message.get("role") == "tool":
+        result = {"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": blocks}
+        return {"role": "user", "content": [result]}
+    if not (calls := message.get("tool_calls")):
+        return message if blocks is content else {**message, "content": blocks}
+    said = [{"type": "text", "text": blocks}] if isinstance(blocks, str) and blocks.strip() else blocks or []
+    used = [
+        {
+            "type": "tool_use",
+            "id": call.get("id"),
+            "name": _mapping(call.get("function")).get("name"),
+            "input": parsed(_mapping(call.get("function")).get("arguments") or "{}"),
+        }
+        for call in calls
+    ]
+    return {"role": message.get("role"), "content": [*(said if isinstance(said, list) else []), *used]}
+
+
+def _block(part: Any) -> Any:
+    """A part of a message as a block; RequestRefusedError for sound and files in OpenAI's form."""
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind in ("input_audio", "file"):
+        raise RequestRefusedError(f"a part of type {kind} cannot be sent to the Messages API", attempts=0)
+    if kind != "image_url":
+        return part
+    url = str(_mapping(part["image_url"]).get("url"))
+    head, comma, data = url.partition(";base64,")
+    if not comma:
+        return {"type": "image", "source": {"type": "url", "url": url}}
+    source = {"type": "base64", "media_type": head.removeprefix("data:").partition(";")[0], "data": data}
+    return {"type": "image", "source": source}
 
 
 def _output_format(wanted: Any) -> dict[str, Any]:
@@ -251,7 +307,7 @@ def _usage(usage: Any) -> Usage:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return value if isinstance(value, Mapping) else {}
 
 
 def _given(usage: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ an SDK takes a few lines. `engine` fills in variant, case and repeat; a client l
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from decimal import Decimal
+from itertools import pairwise
 from json.encoder import encode_basestring_ascii
 from operator import attrgetter
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -20,7 +21,17 @@ from llmlab.base.display import Shown
 from llmlab.base.private import Secrets, scrub
 from llmlab.bundle.bundle import ModelRef, Sampling
 
-__all__ = ["ANSWERED", "ANSWER_COLUMNS", "GUARDED", "Client", "Generation", "Request", "Status", "Usage"]
+__all__ = [
+    "ANSWERED",
+    "ANSWER_COLUMNS",
+    "GUARDED",
+    "Client",
+    "Generation",
+    "Request",
+    "Status",
+    "Usage",
+    "estimated_chars",
+]
 
 Status = Literal["ok", "refused", "truncated", "empty", "timeout", "error"]
 ANSWERED: frozenset[str] = frozenset({"ok", "refused", "truncated", "empty"})  # the model's doing: stored and scored
@@ -32,6 +43,7 @@ ANSWER_COLUMNS = (  # of every result, in their order
 
 Value = TypeVar("Value")
 LARGEST_CACHE = 1_000
+CHARS_PER_PICTURE = 4_000  # about 1,000 tokens, what a picture of a megapixel comes to
 GUARDED = "guards="  # in the fingerprint of a client behind guards, before their digest
 
 
@@ -77,6 +89,52 @@ class Request:
             f'"seed":{"null" if self.seed is None else self.seed},"tools":{tools}}}'
         )
 
+    def in_turns(self) -> tuple[tuple[Mapping[str, Any], ...], ...]:
+        """The messages cut where a user's words follow a user's: what comes before is answered first, by a run.
+
+        >>> from llmlab.bundle.bundle import Sampling
+        >>> twice = ({"role": "user", "content": "Hi"}, {"role": "user", "content": "And you?"})
+        >>> len(Request(model=ModelRef.parse("openai/x"), messages=twice, sampling=Sampling()).in_turns())
+        2
+        """
+        roles = [message.get("role") for message in self.messages]
+        cuts = [i for i in range(1, len(roles)) if roles[i] == roles[i - 1] == "user"]
+        if not cuts:
+            return (self.messages,)
+        return tuple(self.messages[start:end] for start, end in pairwise([0, *cuts, len(roles)]))
+
+    def after(self, answer: Generation, *messages: Mapping[str, Any] | str) -> Request:
+        """The request that goes on after an answer: with the results of its tool calls in order, or the user's words.
+
+        A text is the result of the next tool call, or of the user where no call is left.
+
+        >>> from llmlab.bundle.bundle import Sampling
+        >>> request = Request(model=ModelRef.parse("openai/x"), messages=(), sampling=Sampling())
+        >>> calls = ({"name": "add", "arguments": {"a": 1}},)
+        >>> [m["role"] for m in request.after(Generation(tool_calls=calls), "2", "and now?").messages]
+        ['assistant', 'tool', 'user']
+        """
+        calls = [
+            {
+                "id": f"call_{len(self.messages)}_{place}",  # ours: what a provider calls it is kept nowhere
+                "type": "function",
+                "function": {"name": call["name"], "arguments": _COMPACT.encode(call["arguments"])},
+            }
+            for place, call in enumerate(answer.tool_calls)
+        ]
+        said = {"role": "assistant", "content": answer.text, **({"tool_calls": calls} if calls else {})}
+        waiting, more = [call["id"] for call in calls], list[Mapping[str, Any]]()
+        for message in messages:
+            if isinstance(message, Mapping):
+                more.append(message)
+            elif waiting:
+                more.append({"role": "tool", "tool_call_id": waiting.pop(0), "content": message})
+            else:
+                more.append({"role": "user", "content": message})
+        if waiting:
+            raise ValueError(f"{len(messages)} results for {len(calls)} tool calls; give each its own, in their order")
+        return replace(self, messages=(*self.messages, said, *more))
+
     @classmethod
     def from_json(cls, text: str) -> Request:
         """The request that `to_json` wrote, for example to show it as a command again."""
@@ -84,6 +142,20 @@ class Request:
         model, sampling = ModelRef(**kept.pop("model")), Sampling(**kept.pop("sampling"))
         messages, tools = tuple(kept.pop("messages")), tuple(kept.pop("tools"))
         return cls(model=model, sampling=sampling, messages=messages, tools=tools, **kept)
+
+
+def estimated_chars(message: Mapping[str, Any]) -> int:
+    """Characters of a message, for estimates of its tokens; a picture or file counts for 4,000, whatever its size.
+
+    >>> picture = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    >>> estimated_chars({"role": "user", "content": [{"type": "text", "text": "what?"}, picture]})
+    4005
+    """
+    content, calls = message.get("content") or "", message.get("tool_calls")
+    parts = [content] if isinstance(content, str) else content
+    texts = [part if isinstance(part, str) else part.get("text") for part in parts]
+    size = sum(CHARS_PER_PICTURE if text is None else len(text) for text in texts)
+    return size + (len(json.dumps(calls)) if calls else 0)
 
 
 def _message_json(message: Mapping[str, Any]) -> str:
@@ -218,12 +290,49 @@ class Generation(Shown):
             steps=tuple(steps),
         )
 
+    @classmethod
+    def of_calls(cls, answers: Mapping[str, Generation]) -> Generation:
+        """One answer of several calls in a row, each a step by its name: the last one's text, all of their amounts.
+
+        What is unknown of one call is unknown of all. Its steps say what each call but the last answered.
+
+        >>> answers = {"turn 1": Generation(text="Hello", latency_s=1.0), "turn 2": Generation(text="4", latency_s=0.5)}
+        >>> whole = Generation.of_calls(answers)
+        >>> whole.text, whole.latency_s, whole.steps
+        ('4', 1.5, ('turn 1: Hello', 'turn 2'))
+        """
+        if not answers:
+            raise ValueError("of_calls of no answers; give at least one")
+        *names, end = answers
+        every, last = list(answers.values()), answers[end]
+        usage = {part.name: _sum(getattr(one.usage, part.name) for one in every) for part in fields(Usage)}
+        return replace(
+            last,
+            usage=Usage(**usage),
+            latency_s=_sum(one.latency_s for one in every),
+            first_token_s=every[0].first_token_s,
+            cost_usd=_sum(one.cost_usd for one in every),
+            attempts=sum(one.attempts for one in every),
+            steps=(*(f"{name}: {_said(answers[name])}" for name in names), end),
+        )
+
     def placed(self, **cell: Any) -> Generation:
         """The same answer in a cell of the experiment: with `_CELL_FIELDS` filled in."""
         copy = _OPEN_GENERATION(*_VALUES(self))
         for name, value in cell.items():
             setattr(copy, name, value)
         return _filled(copy, Generation)
+
+
+def _sum(amounts: Iterable[Any]) -> Any:
+    """Their sum; None where one is unknown."""
+    known = list(amounts)
+    return None if None in known else sum(known[1:], known[0])
+
+
+def _said(answer: Generation) -> str:
+    calls = (f"{call['name']}({_COMPACT.encode(call['arguments'])})" for call in answer.tool_calls)
+    return " ".join(filter(None, (answer.text, *calls)))
 
 
 def _open(frozen: type) -> Any:

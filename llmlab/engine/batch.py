@@ -30,7 +30,7 @@ from llmlab.base.private import excerpt, secrets_now
 from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.clients.access import KeyHeader
 from llmlab.clients.anthropic import AnthropicClient
-from llmlab.clients.base import Generation, Request, Usage
+from llmlab.clients.base import Generation, Request, Usage, estimated_chars
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.http import HttpClient
 from llmlab.clients.openai import OpenAIClient
@@ -294,6 +294,10 @@ def _file(name: str, calls: list[Call], client: HttpClient) -> BatchFile:
 def _line(call: Call, client: HttpClient) -> bytes:
     if call.request is None:
         raise ValueError("an application makes its own calls, which no batch can hold")
+    if len(call.request.in_turns()) > 1:
+        raise ValueError(
+            f"case {call.case.id!r} has user turns that wait for answers, which no batch can hold; use run"
+        )
     access = client.accesses[0]
     body = client.wire.body(call.request, name=access.deployment or call.request.model.id, stream=False)
     if client.wire.name == "messages":
@@ -306,7 +310,7 @@ def _line(call: Call, client: HttpClient) -> bytes:
 def _usd_at_most(call: Call, client: HttpClient) -> Decimal | None:
     if call.request is None or call.request.sampling.max_tokens is None:
         return None
-    size = sum(estimated_tokens(str(message["content"])) for message in call.request.messages)
+    size = sum(estimated_tokens(estimated_chars(message)) for message in call.request.messages)
     usage = Usage(input_tokens=size, output_tokens=call.request.sampling.max_tokens)
     return client.price_usd(call.request.model, usage)
 

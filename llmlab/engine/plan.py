@@ -21,17 +21,30 @@ from llmlab.base.display import Shown
 from llmlab.base.errors import PromptError
 from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle, ModelRef, RetrievalConfig
-from llmlab.bundle.template import fill
-from llmlab.clients.base import Client, Request, Usage
+from llmlab.bundle.chat import turns
+from llmlab.bundle.prompt import Prompt
+from llmlab.bundle.template import fill, pieces
+from llmlab.clients.base import Client, Request, Usage, estimated_chars
 from llmlab.clients.call_store import call_key
 from llmlab.engine.app import App, app_identity
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.golden.checks import check_cases, refuse_secrets, same_requests, unasked
+from llmlab.golden.checks import check_cases, refuse_secrets, same_requests, sent_as_json, unasked
 
-__all__ = ["Call", "DryRun", "Plan", "estimated_tokens", "make_plan", "price_of", "query_of", "request_of"]
+__all__ = [
+    "Call",
+    "DryRun",
+    "Plan",
+    "estimated_tokens",
+    "make_plan",
+    "price_of",
+    "query_of",
+    "request_of",
+    "tokens_by_part",
+]
 
 FIRST_BATCH, LARGEST_BATCH = 32, 256  # cases that are searched, rendered and looked up together
 CHARS_PER_BATCH = 4_000_000  # of inputs: a batch of long cases is cut earlier, for memory
+PARTS = ("system", "examples", "history", "passages", "question")  # of a prompt, in their order
 CHARS_PER_TOKEN = 4  # the usual rule of thumb, for estimates only
 
 
@@ -49,6 +62,7 @@ class Call(NamedTuple):
     key: str
     request: Request | None  # None: an application makes its own, or the prompt could not be filled
     problem: str = ""  # why the prompt could not be filled
+    passages_chars: int = 0  # how much of the prompt was fetched
 
 
 class Filled(NamedTuple):
@@ -57,6 +71,7 @@ class Filled(NamedTuple):
     messages: tuple[Mapping[str, Any], ...] = ()
     retrieved: tuple[str, ...] = ()
     problem: str = ""
+    passages_chars: int = 0
 
 
 class Found(NamedTuple):
@@ -154,7 +169,8 @@ class Plan:
             repeat=repeat,
             about={"inputs": case.inputs, "retrieved": [{"id": name, "score": None} for name in filled.retrieved]},
         )
-        return Call(place, variant, case, repeat, filled.retrieved, call_key(fingerprint, request), request)
+        key = call_key(fingerprint, request)
+        return Call(place, variant, case, repeat, filled.retrieved, key, request, "", filled.passages_chars)
 
     def _app_key(self, variant: str, case: Case, repeat: int) -> str:
         asked = {
@@ -169,6 +185,10 @@ class Plan:
         """Variant -> what its prompts are made of."""
         return {name: bundle.model_dump_json(include={"prompt", "retrieval"}) for name, bundle in self.bundles.items()}
 
+    def answered_by(self, variant: str) -> str:
+        """The fingerprint of who answers for a variant, as it is in its call keys."""
+        return self._fixed[variant][3]
+
     @cached_property
     def _fixed(self) -> dict[str, tuple[Any, Any, tuple[Mapping[str, Any], ...], str]]:
         """Variant -> what its requests have in common: model, sampling, tools, and who answers (anew, if asked)."""
@@ -177,7 +197,7 @@ class Plan:
             name: (
                 bundle.model,
                 bundle.sampling,
-                tuple(tool.model_dump() for tool in bundle.tools),
+                tuple(tool.model_dump(exclude_none=True) for tool in bundle.tools),
                 f"{self.clients[name].fingerprint}{anew}",
             )
             for name, bundle in self.bundles.items()
@@ -215,7 +235,8 @@ def make_plan(
         raise ValueError("a plan needs client_of, or an app")
     for name, bundle in bundles.items():
         check_cases(bundle, golden, variant=name)
-    notes = tuple(filter(None, (unasked(bundles, golden), same_requests(bundles.values(), golden))))
+    told = (unasked(bundles, golden), same_requests(bundles.values(), golden), sent_as_json(bundles, golden))
+    notes = tuple(filter(None, told))
     for note in notes:
         warnings.warn(note, RuntimeWarning, stacklevel=4)
     return Plan(
@@ -250,7 +271,7 @@ def request_of(bundle: Bundle, inputs: Mapping[str, Any]) -> Request:
         messages = bundle.prompt.messages(inputs)
     except ValueError as error:
         raise PromptError(f"the prompt of {bundle.name!r}: {error}") from None
-    tools, sampling = tuple(tool.model_dump() for tool in bundle.tools), bundle.sampling
+    tools, sampling = tuple(tool.model_dump(exclude_none=True) for tool in bundle.tools), bundle.sampling
     return Request(
         model=bundle.model, messages=messages, sampling=sampling, tools=tools, seed=sampling.seed, about=about
     )
@@ -266,6 +287,8 @@ class DryRun(Shown):
     """What a run would send: per variant calls, how many of them are stored already, tokens and cost.
 
     Tokens are estimated from characters (4 per token); output tokens are `max_tokens`, so cost is an upper bound.
+    `input_tokens_of` says of which part of the prompt they are: system, examples, history (the answers to earlier turns
+    of a conversation at their longest), passages, question.
     Texts and questions whose embeddings are not stored yet are counted for all variants together; until they are
     there, prompts are taken to hold passages of middling length.
     """
@@ -277,6 +300,7 @@ class DryRun(Shown):
     output_tokens_at_most: tuple[int | None, ...]
     cost_usd_at_most: tuple[Decimal | None, ...]
     pinned: tuple[bool, ...]
+    input_tokens_of: tuple[Mapping[str, int], ...]
     batched: bool = False  # whether every model has a batch API, at half the price
     texts_to_embed: int = 0
     embedding_cost_usd: Decimal | None = Decimal(0)
@@ -284,7 +308,11 @@ class DryRun(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         names = ("variant", "calls", "stored", "input_tokens", "output_tokens_at_most", "cost_usd_at_most", "pinned")
-        return [dict(zip(names, row, strict=True)) for row in zip(*(getattr(self, n) for n in names), strict=True)]
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*(getattr(self, n) for n in names), strict=True)]
+        parts = [part for part in PARTS if any(tokens[part] for tokens in self.input_tokens_of)]
+        for row, tokens in zip(rows, self.input_tokens_of, strict=True):
+            row["of which"] = ", ".join(f"{part} {tokens[part]:,}" for part in parts)
+        return rows
 
     @property
     def total_cost_usd_at_most(self) -> Decimal | None:
@@ -328,9 +356,39 @@ class DryRun(Shown):
         return f" That includes {counted(self.texts_to_embed, 'text')} to embed, for {shown}."
 
 
-def estimated_tokens(text: str) -> int:
-    """Tokens of a text by the rule of thumb of four characters each."""
-    return -(-len(text) // CHARS_PER_TOKEN)
+def estimated_tokens(chars: int) -> int:
+    """Tokens of so many characters by the rule of thumb of four each."""
+    return -(-chars // CHARS_PER_TOKEN)
+
+
+def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
+    """Estimated input tokens of one call by part of its prompt, all of `PARTS`.
+
+    In a conversation each turn sends again what was said before it, with answers as long as they may get.
+    """
+    if call.request is None:
+        return dict.fromkeys(PARTS, 0)
+    n_turns, messages = len(call.request.in_turns()), call.request.messages
+    sizes = [estimated_tokens(estimated_chars(message)) for message in messages]
+    told = next((i for i, one in enumerate(messages) if one["role"] != "system"), len(messages) - 1)
+    shots = min(told + _example_messages(bundle.prompt), len(messages) - 1)
+    passages = min(estimated_tokens(call.passages_chars), sizes[-1])
+    once = dict(
+        zip(
+            PARTS,
+            (sum(sizes[:told]), sum(sizes[told:shots]), sum(sizes[shots:-1]), passages, sizes[-1] - passages),
+            strict=True,
+        )
+    )
+    if n_turns == 1:
+        return once
+    answers = (bundle.sampling.tokens_at_most or 0) * n_turns * (n_turns - 1) // 2
+    return {part: tokens * n_turns + (answers if part == "history" else 0) for part, tokens in once.items()}
+
+
+@lru_cache(maxsize=64)
+def _example_messages(prompt: Prompt) -> int:
+    return sum(len(turns(pieces(prompt.template, one.inputs))) + 1 for one in prompt.examples)
 
 
 def price_of(client: Client, bundle: Bundle, usage: Usage) -> Decimal | None:
@@ -363,6 +421,7 @@ def _filled(bundle: Bundle, case: Case, values: Mapping[str, Any], found: Found 
     if found.problem:
         return Filled(problem=found.problem)
     try:
-        return Filled(bundle.prompt.messages(values), found.retrieved)
+        shown = len(found.passages) if "passages" in bundle.prompt.placeholders else 0
+        return Filled(bundle.prompt.messages(values), found.retrieved, passages_chars=shown)
     except ValueError as error:
         return Filled(problem=f"the prompt of case {case.id!r}: {error}")

@@ -10,16 +10,17 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llmlab.base.background import collecting_rarely, in_thread
 from llmlab.base.display import plain
 from llmlab.base.errors import CallError, CallTimeoutError, StoreError
 from llmlab.base.private import secrets_now
 from llmlab.clients.base import Client, Generation, Request, Usage
-from llmlab.clients.call_store import CallStore
+from llmlab.clients.call_store import CallStore, call_key
 from llmlab.clients.retry import RetryPolicy
 from llmlab.engine.app import ask
 from llmlab.engine.plan import Call, Plan, price_of
@@ -152,6 +153,7 @@ class _Run:
         self.budget_usd = budget_usd
         self.in_flight: dict[str, asyncio.Future[None]] = {}
         self.kept: set[str] = set()  # keys that this run has stored
+        self.turns: dict[str, list[str]] = {}  # key of a conversation -> keys of its turns, stored until it is
         self.secrets = secrets_now()
         self.answers = self.failures = self.denials = 0  # of calls that were sent
         self.timeouts_s = {name: case_timeout_s or _own_bound(plan.clients.get(name)) for name in plan.bundles}
@@ -217,6 +219,8 @@ class _Run:
             if generation.answered:
                 await self.store.put(call.key, call.request, generation)
                 self.kept.add(call.key)
+                if turns := self.turns.pop(call.key, None):
+                    await in_thread(lambda: self.store.forget(keys=turns))
         except (TypeError, ValueError) as error:  # made by a user's client or application
             generation = Generation(status="error", error=_told(f"the answer cannot be stored: {error}"))
         except StoreError:
@@ -251,13 +255,43 @@ class _Run:
 
     async def _asked(self, call: Call) -> Generation:
         if call.request is not None:
-            answer = await self.plan.clients[call.variant].complete(call.request)
-            if not isinstance(answer, Generation):
-                raise TypeError(f"the client returned {type(answer).__name__}, must be a Generation")
-            return answer
+            turns = call.request.in_turns()
+            return await (self._conversed(call, turns) if len(turns) > 1 else self._sent(call, call.request))
         if self.plan.app is None:
             raise ValueError("a call without a request needs an application")
         return await ask(self.plan.app, call.case, self.plan.bundles[call.variant])
+
+    async def _conversed(self, call: Call, turns: Sequence[tuple[Mapping[str, Any], ...]]) -> Generation:
+        """The answer to the last of the user's turns, each sent with the answers to those before it."""
+        assert call.request is not None  # noqa: S101  # it was cut into these turns
+        request = replace(call.request, messages=turns[0])
+        answers: dict[str, Generation] = {}
+        for place, turn in enumerate([*turns[1:], ()], start=1):
+            answer = await self._turn(call, request, last=not turn)
+            answers[f"turn {place}"] = answer
+            if not (turn and answer.answered):
+                break
+            request = request.after(answer, *turn)
+        return Generation.of_calls(answers)
+
+    async def _turn(self, call: Call, request: Request, *, last: bool) -> Generation:
+        """One answer within a conversation, on disk until all of it is: whoever asks again pays for none twice."""
+        if last:
+            return await self._sent(call, request)
+        key = call_key(self.plan.answered_by(call.variant), request)
+        if (found := self.store.get_many([key]).get(key)) is not None:
+            return found
+        answer = (await self._sent(call, request)).scrubbed(self.secrets)
+        if answer.answered:
+            await self.store.put(key, request, answer)
+            self.turns.setdefault(call.key, []).append(key)
+        return answer
+
+    async def _sent(self, call: Call, request: Request) -> Generation:
+        answer = await self.plan.clients[call.variant].complete(request)
+        if not isinstance(answer, Generation):
+            raise TypeError(f"the client returned {type(answer).__name__}, must be a Generation")
+        return answer
 
     def _keep(self, call: Call, generation: Generation) -> None:
         progress = self.progress
@@ -290,14 +324,15 @@ class _Run:
                 yield "latency_s", min(waited_s, limit_s), limit_s
         if call.request is None or bundle.sampling.tokens_at_most is None or client is None:
             return  # an application makes calls of its own
-        most_out, usage = bundle.sampling.tokens_at_most, generation.usage
+        n_turns = len(call.request.in_turns())
+        most_out, usage = n_turns * bundle.sampling.tokens_at_most, generation.usage
         one = Usage(input_tokens=1, output_tokens=1)
         priced = generation.cost_usd is None and price_of(client, bundle, one) is not None
         if usage.output_tokens is None:
             yield "output_tokens", 0.0, float(most_out)
         if usage.input_tokens is not None and not priced:
             return  # before the request is written out
-        most_in = _most_tokens(call.request)
+        most_in = n_turns * (_most_tokens(call.request) + (n_turns - 1) * bundle.sampling.tokens_at_most)
         if usage.input_tokens is None:
             yield "input_tokens", 0.0, float(most_in)
         price = price_of(client, bundle, Usage(input_tokens=most_in, output_tokens=most_out)) if priced else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +28,7 @@ from llmlab.clients.endpoints import Reaching
 from llmlab.engine.app import App
 from llmlab.engine.freshness import freshness_of_index
 from llmlab.engine.means import Means
-from llmlab.engine.plan import DryRun, Plan, estimated_tokens, make_plan, price_of, query_of
+from llmlab.engine.plan import DryRun, Plan, make_plan, price_of, query_of, tokens_by_part
 from llmlab.engine.progress import Progress, shown
 from llmlab.engine.runner import Scoring, execute
 from llmlab.golden.cases import GoldenSet
@@ -266,23 +266,25 @@ def dry_run(
         return embedders[-1]
 
     plan = _plan(means, variants, golden, repeats=repeats, app=None, embedder_of=embedder_of)
-    stored, tokens = dict.fromkeys(plan.bundles, 0), dict.fromkeys(plan.bundles, 0)
-    new_tokens = dict.fromkeys(plan.bundles, 0)
+    stored, turns, new_turns = (dict.fromkeys(plan.bundles, 0) for _ in range(3))
+    new_tokens, tokens_of = dict.fromkeys(plan.bundles, 0), {name: Counter[str]() for name in plan.bundles}
     longest: dict[str, tuple[int, Request]] = {}
     with means.calls() as calls:
         for batch in plan.batches():
             found = calls.get_many([call.key for call in batch])
             for call in batch:
-                size = (
-                    0
-                    if call.request is None
-                    else sum(estimated_tokens(str(message["content"])) for message in call.request.messages)
-                )
+                parts, n_turns = tokens_by_part(call, plan.bundles[call.variant]), 1
+                size = sum(parts.values())
+                if call.request is not None:
+                    n_turns = len(call.request.in_turns())
                 if call.request is not None and size >= longest.get(call.variant, (0, None))[0]:
                     longest[call.variant] = size, call.request
-                tokens[call.variant] += size
+                tokens_of[call.variant].update(parts)
+                turns[call.variant] += n_turns
                 stored[call.variant] += call.key in found
-                new_tokens[call.variant] += 0 if call.key in found else size
+                if call.key not in found:
+                    new_tokens[call.variant] += size
+                    new_turns[call.variant] += n_turns
     for name, (_, request) in longest.items():
         _check(plan.clients[name], request, variant=name)
     per_variant = len(golden) * repeats
@@ -293,7 +295,7 @@ def dry_run(
         else price_of(
             plan.clients[name],
             bundle,
-            Usage(input_tokens=new_tokens[name], output_tokens=limit * (per_variant - stored[name])),
+            Usage(input_tokens=new_tokens[name], output_tokens=limit * new_turns[name]),
         )
         for (name, bundle), limit in zip(plan.bundles.items(), limits, strict=True)
     ]
@@ -307,8 +309,11 @@ def dry_run(
         variant=tuple(plan.bundles),
         calls=(per_variant,) * len(plan.bundles),
         stored=tuple(stored.values()),
-        input_tokens=tuple(tokens.values()),
-        output_tokens_at_most=tuple(None if limit is None else limit * per_variant for limit in limits),
+        input_tokens=tuple(tokens.total() for tokens in tokens_of.values()),
+        input_tokens_of=tuple(tokens_of.values()),
+        output_tokens_at_most=tuple(
+            None if limit is None else limit * n for limit, n in zip(limits, turns.values(), strict=True)
+        ),
         cost_usd_at_most=tuple(costs),
         batched=all(bundle.model.provider in BATCHED for bundle in plan.bundles.values())
         and all(hasattr(client, "fetch") for client in plan.clients.values()),

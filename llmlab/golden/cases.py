@@ -18,6 +18,7 @@ from llmlab.base.documents import json_lines, write_whole
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.private import Found, personal_in, told
 from llmlab.base.tables import Table, read_csv, read_parquet, read_table, texts_of, with_points
+from llmlab.bundle.chat import of_messages, said, with_pictures
 from llmlab.bundle.prompt import frozen_json
 
 if TYPE_CHECKING:
@@ -77,18 +78,27 @@ class Case(Shown):
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Case:
-        """A case from plain values; ValueError names the field and the rule it breaks."""
+        """A case from plain values; ValueError names the field and the rule it breaks.
+
+        `messages`, a conversation that ends with the user's words, is the inputs `history` and `question`.
+        """
         if not isinstance(row, Mapping):
             raise ValueError(f"a case is a JSON object, not {row!r}")
+        if (messages := row.get("messages")) is not None:
+            row = {name: value for name, value in row.items() if name != "messages"}
+            others = _inputs(row["inputs"]) if row.get("inputs") is not None else {}
+            if clash := {"history", "question"} & set(others):
+                raise ValueError(f"messages and the input {min(clash)!r} are both given; keep one")
+            row["inputs"] = {**of_messages(messages), **others}
         unknown = sorted(set(row) - set(_FIELDS))
         if unknown:
-            raise ValueError(f"unknown key {unknown[0]!r} (known: {', '.join(_FIELDS)})")
+            raise ValueError(f"unknown key {unknown[0]!r} (known: {', '.join([*_FIELDS, 'messages'])})")
         return cls(**{"id": None, "inputs": None, **{key: value for key, value in row.items() if value is not None}})
 
     @property
     def asked(self) -> str:
         """All inputs in one line, for tables."""
-        return " | ".join(map(str, self.inputs.values()))
+        return " | ".join(map(said, self.inputs.values()))
 
     @property
     def content(self) -> str:
@@ -101,8 +111,8 @@ class Case(Shown):
     def question(self) -> str:
         """What was asked, as text: the input called `question`, or all inputs as `name: value` lines."""
         if set(self.inputs) == {"question"}:
-            return str(self.inputs["question"])
-        shown = {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in self.inputs.items()}
+            return said(self.inputs["question"])
+        shown = {name: said(value) for name, value in self.inputs.items() if value != ()}
         return "\n".join(f"{name}: {value}" for name, value in shown.items())
 
     @property
@@ -176,7 +186,7 @@ class GoldenSet(Shown):
         cases = []
         for line, row in rows:
             try:
-                cases.append(Case.from_row(row))
+                cases.append(Case.from_row(with_pictures(row, path.parent)))
             except ValueError as error:
                 raise FileRuleError(str(error), path=path, line=line) from None
         places = [(case.id, f"line {line}") for case, (line, _) in zip(cases, rows, strict=True)]
@@ -412,7 +422,14 @@ class GoldenSet(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         return [
-            {"id": c.id, **c.inputs, "expected": c.expected, "tags": c.tags, "cluster": c.cluster} for c in self.cases
+            {
+                "id": c.id,
+                **{k: said(v) for k, v in c.inputs.items()},
+                "expected": c.expected,
+                "tags": c.tags,
+                "cluster": c.cluster,
+            }
+            for c in self.cases
         ]
 
     def _sentence(self) -> str:

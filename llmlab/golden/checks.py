@@ -15,10 +15,11 @@ from typing import Any
 from llmlab.base.errors import DataError, PromptError
 from llmlab.base.private import API_KEY, find_pii, secrets_now
 from llmlab.bundle.bundle import Bundle
-from llmlab.bundle.template import fill, placeholders
+from llmlab.bundle.chat import is_chat, is_parts
+from llmlab.bundle.template import Inserted, fill, pieces, placeholders
 from llmlab.golden.cases import Case, GoldenSet
 
-__all__ = ["check_cases", "leaks", "refuse_secrets", "same_requests", "unasked", "unfilled"]
+__all__ = ["check_cases", "leaks", "refuse_secrets", "same_requests", "sent_as_json", "unasked", "unfilled"]
 
 PASSAGES = "passages"  # what retrieval fills in
 GROUPS_SHOWN = 3
@@ -165,6 +166,28 @@ def unasked(bundles: Mapping[str, Bundle], golden: GoldenSet) -> str:
                 f"variant {variant!r} shows the model nothing of the cases (they have: {', '.join(sorted(inputs))})"
             )
     return "; ".join(told)
+
+
+def sent_as_json(bundles: Mapping[str, Bundle], golden: GoldenSet) -> str:
+    """A sentence on values of the first case that are no text and are sent as JSON; "" where there are none.
+
+    >>> golden = GoldenSet((Case(id="q1", inputs={"docs": ["a", "b"]}),))
+    >>> sent_as_json({"v1": Bundle.from_prompt("{{ docs }}", model="offline/extractive-1")}, golden)
+    'variant \'v1\' sends ["a", "b"], as JSON; {% for %} or | join(", ") makes it a text'
+    """
+    for variant, bundle in bundles.items():
+        values = {PASSAGES: "", **golden.cases[0].inputs}
+        for text in (bundle.prompt.system, bundle.prompt.template):
+            for piece in pieces(text, values):
+                if (
+                    isinstance(piece, Inserted)
+                    and piece.value
+                    and not any(known(value) for known in (is_chat, is_parts) for value in (piece.value, [piece.value]))
+                ):
+                    return (
+                        f'variant {variant!r} sends {piece[:60]}, as JSON; {{% for %}} or | join(", ") makes it a text'
+                    )
+    return ""
 
 
 def _used(bundle: Bundle) -> frozenset[str]:

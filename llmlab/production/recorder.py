@@ -31,6 +31,7 @@ from llmlab.base.documents import whole_file
 from llmlab.base.errors import CallTimeoutError
 from llmlab.base.private import Secrets, excerpt, find_pii, project_key, pseudonymised, scrub, secrets_now
 from llmlab.base.project import located, pii_policy, project_root, runs_folder
+from llmlab.bundle.chat import short_media
 from llmlab.clients.base import Client, Generation, Request
 
 try:
@@ -387,9 +388,12 @@ def _rewritten(path: Path, is_gone: Callable[[Mapping[str, Any]], bool]) -> int:
 
 
 def _coded(line: Mapping[str, Any], secrets: Secrets) -> str:
-    """The line as JSON without keys; what may have any shape as a JSON text in it, in which keys look otherwise."""
+    """The line as JSON without keys; what may have any shape as a JSON text in it, in which keys look otherwise.
+
+    Pictures and files inside are named by kind and size.
+    """
     shaped = (name for name in ("inputs", "messages", "tool_calls", "steps") if line.get(name))
-    free = {name: scrub(_JSON.encode(line[name]), secrets=secrets) for name in shaped}
+    free = {name: scrub(short_media(_JSON.encode(line[name])), secrets=secrets) for name in shaped}
     return scrub(_JSON.encode({**line, **free}), secrets=secrets)
 
 

@@ -31,6 +31,7 @@ from llmlab.base.display import (
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.base.project import runs_folder
+from llmlab.bundle.chat import short_media
 from llmlab.clients.base import Request
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import curl_for
@@ -262,7 +263,8 @@ class CaseView(Shown):
         return f"Case {self.case_id}, answer {self.repeat + 1}: {self._asked()} Expected: {expected}."
 
     def _repr_html_(self) -> Html:
-        requests: list[dict[str, object]] = [{"variant": v, "request": text} for v, text in self.requests.items()]
+        told = {variant: short_media(text) for variant, text in self.requests.items()}
+        requests: list[dict[str, object]] = [{"variant": variant, "request": text} for variant, text in told.items()]
         tags = self.case.tags if self.case else ()
         above = " · ".join([self.case_id, f"answer {self.repeat + 1}", *tags])
         return html_of(

@@ -27,6 +27,7 @@ from llmlab.base.private import scrub, scrub_frame
 from llmlab.base.project import git_state, project_root
 from llmlab.base.yamlfile import to_yaml
 from llmlab.bundle.bundle import Bundle, flat
+from llmlab.bundle.chat import short_media
 from llmlab.gate.decision import Decision
 from llmlab.gate.looks import Look
 from llmlab.golden.cases import is_held_out
@@ -324,7 +325,7 @@ def _case_table(part: Results) -> str:
     rows = pd.DataFrame(list(islice(part.answers(*columns), MOST_TABLE_ROWS)), columns=columns)
     shown = rows.assign(text=rows["text"].str.slice(0, LONGEST_CELL_CHARS), retrieved=rows["retrieved"].map(" ".join))
     if part.golden is not None:
-        inputs = {case.id: json.dumps(dict(case.inputs), ensure_ascii=False) for case in part.golden}
+        inputs = {case.id: short_media(json.dumps(dict(case.inputs), ensure_ascii=False)) for case in part.golden}
         shown.insert(1, "inputs", scrub_frame(shown["case_id"].map(inputs).to_frame("inputs"))["inputs"])
     split = json.loads(shown.to_json(orient="split", index=False))
     return json.dumps({"columns": split["columns"], "data": split["data"]}, ensure_ascii=False)

@@ -88,7 +88,7 @@ def test_a_judges_texts_lie_in_files_too(tmp_path):
         ("sampling: [0.7]", "sampling: must be a mapping of keys to values; it is a list"),
         ("tools: {name: find}", "tools: must be a list; it is a mapping"),
         ("tools: [{name: find, parameters: [a]}]", "must be a mapping"),
-        ("tools: [{type: function, function: {name: f, parameters: {}, strict: true}}]", "`strict` is not sent"),
+        ("tools: [{type: web_search}]", "the key 'tools.0.name' is missing"),
         ("retrieval: {corpus: {package: pandas}, distinct_by: word}", "must be 'document' or 'group'"),
         ("retrieval: {corpus: docs}", "retrieval.corpus: must be a mapping"),
         ("metadata: text", "must be a mapping"),
