@@ -144,8 +144,8 @@ def guarded(client: Client, guards: Sequence[Guard]) -> Client:
     """The client behind these guards, in their order: for `ll.run(client=...)`, a service, or an application.
 
     The digest of the guards is part of its fingerprint, so guarded and unguarded answers never stand for each other in
-    the call store; a recorder around it writes which guards fired. What a guard on the output withholds is gone: it is
-    in no trace and no call store.
+    the call store; a recorder around it writes which guards fired, and the request as they let it through (one that was
+    refused as it came). What a guard on the output withholds is gone: it is in no trace and no call store.
 
     >>> import asyncio
     >>> from llmlab.clients.fake import FakeClient
@@ -181,10 +181,15 @@ class _Guarded:
 
     async def complete(self, request: Request) -> Generation:
         """The client's answer, or what a guard puts in its place."""
+        return await self.complete_telling(request, lambda sent: None)
+
+    async def complete_telling(self, request: Request, sent: Callable[[Request], object]) -> Generation:
+        """The same, where a recorder is to be told what the guards made of the request before it goes out."""
         passing = _Passing(request)
         for one in self._guards:
             if one.side == "input" and (withheld := await passing.asked(one)) is not None:
                 return withheld
+        sent(passing.request)
         answer = await self._client.complete(passing.request)
         for one in self._guards:
             if one.side == "output":

@@ -321,12 +321,13 @@ class _Recorded:
         started = time.perf_counter()
         if digest := getattr(self._client, "guards_digest", ""):
             opened.line["guarded_by"] = digest
+        sent, telling = [request], getattr(self._client, "complete_telling", None)  # guards may change what is sent
         try:
-            generation = await self._client.complete(request)
+            generation = await (telling(request, sent.append) if telling else self._client.complete(request))
         except Exception as error:  # recorded as the call that failed, and raised again
-            opened.called(request, Generation(**_generation_of(error)), started)
+            opened.called(sent[-1], Generation(**_generation_of(error)), started)
             raise
-        opened.called(request, generation, started)
+        opened.called(sent[-1], generation, started)
         return generation
 
 

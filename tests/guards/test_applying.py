@@ -1,11 +1,14 @@
 """A guard reads one side and does one thing; a guarded client is another client to the call store and to a trace."""
 
 import asyncio
+import contextlib
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 import llmlab as ll
+from llmlab.base.errors import TransportError
 from llmlab.guards import Guard, guard, guarded
 
 BUNDLE = ll.Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", name="qa")
@@ -193,6 +196,25 @@ def test_a_trace_names_the_guards_that_were_there_and_those_that_fired(tmp_path)
     assert first.answer.text == "You said: I am [email address], how do I drop NaN?"
 
 
+@pytest.mark.parametrize("bundle", [BUNDLE, None], ids=["named", "unknown"])
+def test_what_a_guard_took_out_is_in_no_trace_either(tmp_path, bundle):
+    """The line has the request as it was sent, whether the call was answered or failed."""
+    recorder = ll.Recorder(tmp_path, service="desk", key=b"k" * 32)
+    request = BUNDLE.request(question=MAIL)
+    request = request if bundle else replace(request, about=None)
+
+    def fails(request):
+        raise TransportError("down", status_code=503)
+
+    for replies in (echo, fails):
+        client = recorder.client(guarded(ll.FakeClient(replies), [guard(ll.scorers.no_pii, then="redact")]))
+        with contextlib.suppress(TransportError):
+            asyncio.run(client.complete(request))
+    written = "".join(path.read_text() for path in tmp_path.glob("*.jsonl"))
+    assert "jo@firma.de" not in written
+    assert written.count("I am [email address], how do I drop NaN?") == 3
+
+
 def test_an_application_s_answer_brings_its_guards_into_the_trace(tmp_path):
     recorder = ll.Recorder(tmp_path, service="desk", key=b"k" * 32)
     with recorder.request() as request:
@@ -230,6 +252,25 @@ def test_a_moderation_endpoint_is_a_guard_like_any_other(loopback):
     found, broken = asyncio.run(statuses())
     assert found == ["refused", "ok", "ok"]
     assert (broken.status, broken.steps) == ("refused", ("guard:moderated (broken)",))
+
+
+@pytest.mark.parametrize(
+    ("scorer", "good", "bad"),
+    [
+        (ll.scorers.json_schema({"type": "object"}), "{}", "[]"),
+        (ll.scorers.grounded({"d1": "dropna removes rows."}), "dropna removes rows.", "sum adds up columns."),
+        (ll.scorers.not_refused, "Use dropna.", "I cannot help with that."),
+    ],
+    ids=["schema", "groundedness", "refusal"],
+)
+def test_scorers_of_answers_are_guards_of_the_output(scorer, good, bad):
+    """A service whose answer has another form, no support, or is a refusal, says something else instead."""
+    instead = []
+    for text in (good, bad):
+        said = ll.Generation(text=text, retrieved=("d1",))
+        answer, _ = ask(guard(scorer, side="output", then="answer", text="Ask the desk."), replies=lambda _, s=said: s)
+        instead.append(answer.text == "Ask the desk.")
+    assert instead == [False, True]
 
 
 @pytest.mark.parametrize(
