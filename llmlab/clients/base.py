@@ -24,6 +24,7 @@ from llmlab.bundle.bundle import ModelRef, Sampling
 __all__ = [
     "ANSWERED",
     "ANSWER_COLUMNS",
+    "FIRED",
     "GUARDED",
     "Client",
     "Generation",
@@ -44,6 +45,7 @@ ANSWER_COLUMNS = (  # of every result, in their order
 Value = TypeVar("Value")
 LARGEST_CACHE = 1_000
 CHARS_PER_PICTURE = 4_000  # about 1,000 tokens, what a picture of a megapixel comes to
+FIRED = "guard:"  # begins the step that names a guard that fired
 GUARDED = "guards="  # in the fingerprint of a client behind guards, before their digest
 
 
@@ -294,7 +296,8 @@ class Generation(Shown):
     def of_calls(cls, answers: Mapping[str, Generation]) -> Generation:
         """One answer of several calls in a row, each a step by its name: the last one's text, all of their amounts.
 
-        What is unknown of one call is unknown of all. Its steps say what each call but the last answered.
+        What is unknown of one call is unknown of all. Its steps say what each call but the last answered, and which
+        guards fired.
 
         >>> answers = {"turn 1": Generation(text="Hello", latency_s=1.0), "turn 2": Generation(text="4", latency_s=0.5)}
         >>> whole = Generation.of_calls(answers)
@@ -313,7 +316,11 @@ class Generation(Shown):
             first_token_s=every[0].first_token_s,
             cost_usd=_sum(one.cost_usd for one in every),
             attempts=sum(one.attempts for one in every),
-            steps=(*(f"{name}: {_said(answers[name])}" for name in names), end),
+            steps=(
+                *(f"{name}: {_said(answers[name])}" for name in names),
+                end,
+                *(step for one in every for step in one.steps if step.startswith(FIRED)),
+            ),
         )
 
     def placed(self, **cell: Any) -> Generation:

@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from llmlab.base.display import Shown
-from llmlab.clients.base import GUARDED, Client, Generation, Request, Status, Usage
+from llmlab.clients.base import FIRED, GUARDED, Client, Generation, Request, Status, Usage
 from llmlab.golden.cases import Case
 from llmlab.scorers.base import Scorer
 from llmlab.scorers.source import code_digest
@@ -31,6 +31,7 @@ SIDES: tuple[Side, ...] = ("input", "output")
 ACTIONS: tuple[Action, ...] = ("refuse", "answer", "redact", "append", "flag")
 REFUSAL = "I cannot help with this request."
 _READ_ROLES = frozenset({"user", "tool"})  # the rest of a prompt is ours
+_NO_TEXTS = frozenset({"type", "role", "image_url", "input_audio", "file"})  # in parts of messages
 _OF_THE_CLIENT = frozenset({"aclose", "price_usd", "rests_s", "retry"})  # nothing that asks a model
 
 
@@ -249,7 +250,7 @@ class _Passing:
 
     def _noted(self, one: Guard, verdict: Verdict) -> bool:
         if verdict.fires or verdict.broken:
-            self.fired.append(f"guard:{one.name}{' (broken)' if verdict.broken else ''}")
+            self.fired.append(f"{FIRED}{one.name}{' (broken)' if verdict.broken else ''}")
         return verdict.fires
 
     async def _judged(self, one: Guard, texts: Iterable[Generation]) -> Verdict:
@@ -270,7 +271,7 @@ def _instead(one: Guard, answer: Generation) -> Generation:
 def _texts(request: Request) -> list[Generation]:
     """Every text that users and tools wrote."""
     contents = [message.get("content") for message in request.messages if message.get("role") in _READ_ROLES]
-    parts = [part for content in contents for part in (content if isinstance(content, list) else [content])]
+    parts = [part for content in contents for part in (content if isinstance(content, (list, tuple)) else [content])]
     texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     return [Generation(text=text) for text in texts if isinstance(text, str)]
 
@@ -287,10 +288,9 @@ def _redacted(request: Request, one: Guard) -> Request:
 
 
 def _each(value: Any, redact: Callable[[str], str]) -> Any:
-    """A JSON value with every text in it redacted; types of parts and addresses of pictures are left alone."""
+    """A JSON value with every text in it redacted; names of kinds, pictures and files are left alone."""
     if isinstance(value, str):
-        return redact(value)
+        return value if value.startswith("data:") else redact(value)
     if isinstance(value, Mapping):
-        kept = ("type", "image_url")
-        return {name: item if name in kept else _each(item, redact) for name, item in value.items()}
+        return {name: item if name in _NO_TEXTS else _each(item, redact) for name, item in value.items()}
     return [_each(item, redact) for item in value] if isinstance(value, (list, tuple)) else value

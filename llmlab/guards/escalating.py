@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import Bundle
-from llmlab.clients.base import Client, Generation, Usage
+from llmlab.clients.base import Client, Generation
 from llmlab.clients.endpoints import Reaching, client_for
 from llmlab.golden.cases import Case
 from llmlab.guards.applying import Guard, guard
@@ -57,17 +57,20 @@ class Cascade:
 
     async def __call__(self, case: Case, bundle: Bundle) -> Generation:
         """The cheap answer, or the strong one with what both of them took."""
-        first = await self._asked(case, bundle, CHEAP)
+        first = await self._asked(case, bundle)
         verdict = await self.check.judge(case, first)
         if not verdict.fires:
-            return first
-        return _together(first, await self._asked(case, self.strong, STRONG))
+            return Generation.of_calls({CHEAP: first})
+        second = await self._asked(case, self.strong)
+        waited_s = (first.latency_s, second.first_token_s)  # nobody sees the first answer
+        seen_s = None if None in waited_s else sum(filter(None, waited_s))
+        return replace(Generation.of_calls({CHEAP: first, STRONG: second}), first_token_s=seen_s)
 
-    async def _asked(self, case: Case, bundle: Bundle, step: str) -> Generation:
+    async def _asked(self, case: Case, bundle: Bundle) -> Generation:
         request = bundle.request(**case.inputs)
         answer = await self.through(client_for(bundle.model, self.endpoints)).complete(request)
         found = tuple(one["id"] for one in (request.about or {}).get("retrieved", ()))
-        return replace(answer, retrieved=answer.retrieved or found, steps=(*answer.steps, step))
+        return replace(answer, retrieved=answer.retrieved or found)
 
 
 def cascade(
@@ -203,10 +206,10 @@ def frontier(
         raise DataError(f"{cost} is zero or unknown for {strong!r}; name another: cost='output_tokens'")
     arms = {cheap: _Arm(scores[first], costs[first], shared, 0.0)}
     for limit in _limits(direction * checked[first], check):
-        sent = direction * checked[first] < limit  # not where it is unscored: NaN is below nothing
         name = f"{check} {'<' if direction > 0 else '>'} {direction * limit:.3g}"
-        spent = costs[first] + np.where(sent, costs[second], 0.0)
-        arms[name] = _Arm(np.where(sent, scores[second], scores[first]), spent, shared, float(sent.mean()))
+        sent = direction * checked[first] < limit  # not where it is unscored: NaN is below nothing
+        answered = np.where(sent, scores[second], scores[first])
+        arms[name] = _Arm(answered, costs[first] + np.where(sent, costs[second], 0.0), shared, float(sent.mean()))
     for name in measured:
         own = np.array(list(rows[name].values()))
         arms[name] = _Arm(scores[own], costs[own], list(rows[name]), _sent_share(results, name))
@@ -275,25 +278,6 @@ def _table(results: Results, metric: str, arms: Mapping[str, _Arm], values: Sequ
         variants=tuple(arms),
         groups=whole.taken(used),
     )
-
-
-def _together(first: Generation, second: Generation) -> Generation:
-    """The second answer with what both took; an amount that is unknown for one is unknown."""
-    spent = (first.usage, second.usage)
-    usage = {name: _sum([getattr(one, name) for one in spent]) for name in Usage.__dataclass_fields__}
-    return replace(
-        second,
-        usage=Usage(**usage),
-        cost_usd=_sum([first.cost_usd, second.cost_usd]),
-        latency_s=_sum([first.latency_s, second.latency_s]),
-        first_token_s=_sum([first.latency_s, second.first_token_s]),
-        attempts=first.attempts + second.attempts,
-        steps=(*first.steps, *second.steps),
-    )
-
-
-def _sum(amounts: Sequence[Any]) -> Any:
-    return None if None in amounts else sum(amounts)
 
 
 def _shown(table: ScoreTable, variant: str) -> Interval:

@@ -32,7 +32,7 @@ from llmlab.base.errors import CallTimeoutError
 from llmlab.base.private import Secrets, excerpt, find_pii, project_key, pseudonymised, scrub, secrets_now
 from llmlab.base.project import located, pii_policy, project_root, runs_folder
 from llmlab.bundle.chat import short_media
-from llmlab.clients.base import Client, Generation, Request
+from llmlab.clients.base import FIRED, Client, Generation, Request
 
 try:
     import fcntl
@@ -407,7 +407,7 @@ def _now() -> str:
 
 def _fired(generation: Generation) -> list[str]:
     """The guards that fired on it, as `guards.guarded` tells them."""
-    return [step.removeprefix("guard:") for step in generation.steps if step.startswith("guard:")]
+    return [step.removeprefix(FIRED) for step in generation.steps if step.startswith(FIRED)]
 
 
 def _answer(generation: Generation) -> dict[str, Any]:

@@ -196,6 +196,20 @@ def test_a_trace_names_the_guards_that_were_there_and_those_that_fired(tmp_path)
     assert first.answer.text == "You said: I am [email address], how do I drop NaN?"
 
 
+def test_guards_of_every_turn_of_a_conversation_are_told(tmp_path):
+    """Two turns of a user are two calls through the guards; the one that fired on the first answer is not lost."""
+    case = ll.Case(
+        id="q1", inputs={"question": [{"role": "user", "content": text} for text in ("My tax?", "And NaN?")]}
+    )
+    client = guarded(
+        ll.FakeClient(lambda request: "Pay tax." if len(request.messages) == 1 else "Use dropna."),
+        [guard(ADVICE, side="output", then="flag")],
+    )
+    store = tmp_path / "calls.sqlite"
+    (answer,) = ll.run(BUNDLE, ll.GoldenSet([case]), client=client, store=store, progress=False).generations()
+    assert (answer.text, answer.steps) == ("Use dropna.", ("turn 1: Pay tax.", "turn 2", "guard:no_tax"))
+
+
 @pytest.mark.parametrize("bundle", [BUNDLE, None], ids=["named", "unknown"])
 def test_what_a_guard_took_out_is_in_no_trace_either(tmp_path, bundle):
     """The line has the request as it was sent, whether the call was answered or failed."""

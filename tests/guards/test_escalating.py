@@ -167,7 +167,11 @@ def test_a_sent_on_answer_adds_up_what_both_took():
     app = cascade(STRONG, check=sure, through=lambda client: service)
     first, second = (asyncio.run(app(GOLDEN.by_id[name], CHEAP)) for name in ("q01", "q03"))
     assert (first.text, first.steps, first.cost_usd) == ("no 1", ("cheap",), Decimal("0.01"))
-    assert (second.text, second.steps, second.cost_usd) == ("yes 3", ("cheap", "strong"), Decimal("0.11"))
+    assert (second.text, second.steps, second.cost_usd) == (
+        "yes 3",
+        ("cheap: no 3 unsure", "strong"),
+        Decimal("0.11"),
+    )
     assert (second.usage.input_tokens, second.latency_s, second.attempts) == (6, 0.4, 2)
 
 
