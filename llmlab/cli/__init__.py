@@ -9,6 +9,7 @@ import difflib
 import importlib
 import importlib.util
 import os
+import traceback
 from typing import Any
 
 import click
@@ -91,6 +92,11 @@ class _LazyGroup(click.Group):
                 raise
             said = " ".join(str(error).split()) or type(error).__name__
             click.echo(f"llmlab: {plain(scrub(said), None)}", err=True)
+            ctx.exit(2)
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except Exception:  # noqa: BLE001  # whatever else breaks: Python's own exit code is 1, which a job reads as FAIL
+            click.echo(scrub(traceback.format_exc()), err=True)
             ctx.exit(2)
 
 

@@ -6,7 +6,6 @@ MLflow's server is a child that is bound to this machine and ends with the comma
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import signal
 import socket
@@ -27,6 +26,7 @@ from llmlab.base.errors import StoreError
 from llmlab.base.private import scrub
 from llmlab.base.project import runs_folder
 from llmlab.tracking.page import VIEW, VIEW_TAG
+from llmlab.tracking.reach import with_driver
 from llmlab.tracking.store import UI_PORT, Store, open_store, ui_runs
 
 __all__ = ["server", "sync", "ui"]
@@ -67,7 +67,7 @@ def server(port: int, *, workers: int, artifacts: Path | None, hosts: tuple[str,
     folder = runs_folder()
     artifacts = (artifacts or folder / "server-artifacts").resolve()
     artifacts.mkdir(parents=True, exist_ok=True)
-    backend = _with_driver(os.environ.get("MLFLOW_BACKEND_STORE_URI", "") or f"sqlite:///{folder / 'server.db'}")
+    backend = with_driver(os.environ.get("MLFLOW_BACKEND_STORE_URI", "") or f"sqlite:///{folder / 'server.db'}")
     allowed = [f"{name}:{port}" for name in (HOST, "localhost")] + list(hosts)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     command += ["--workers", str(workers), "--artifacts-destination", artifacts.as_uri()]
@@ -108,17 +108,6 @@ def _links(store: Store, address: str) -> str:
     ]
     head = f"MLflow shows {plain(scrub(store.uri), None)} at {address}"
     return "\n".join([head, *runs, f"  registered models: {address}/#/models", "Stop with Ctrl+C."])
-
-
-def _with_driver(uri: str) -> str:
-    """A PostgreSQL address with the driver that is installed; SQLAlchemy's own choice changes with its version."""
-    prefix, bare, rest = uri.partition("postgresql://")
-    if prefix or not bare:
-        return uri
-    drivers = [name for name in ("psycopg", "psycopg2") if importlib.util.find_spec(name)]
-    if not drivers:
-        raise StoreError("no driver for PostgreSQL is installed; `pip install psycopg2-binary`")
-    return f"postgresql+{drivers[0]}://{rest}"
 
 
 def _said(address: str, artifacts: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import re
 import time
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from llmlab.base.errors import RegistryError
-from llmlab.tracking.store import Store, open_store, pages, reported
+from llmlab.base.project import project_root
+from llmlab.tracking.store import Store, client_of, named_uri, open_store, opened, pages, reported
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,11 +39,7 @@ class Registry:
     @property
     def client(self) -> MlflowClient:
         """MLflow's client on this registry."""
-        if self.uri == self.store.uri:
-            return self.store.client
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self.store.uri, registry_uri=self.uri)
+        return client_of(self.store.uri, self.uri)
 
     def model(self, name: str) -> Any:
         """The registered model, or None where there is none of this name."""
@@ -105,8 +101,11 @@ class Registry:
 
 def open_registry(root: Path | None = None) -> Registry:
     """The registry of this project; StoreError where it cannot be reached."""
-    store = open_store(root)
-    return Registry(store=store, uri=os.environ.get("MLFLOW_REGISTRY_URI", "").strip() or store.uri)
+    root = project_root() if root is None else root
+    store, uri = open_store(root), named_uri("MLFLOW_REGISTRY_URI", root)
+    if uri:
+        opened(store.uri, uri)
+    return Registry(store=store, uri=uri or store.uri)
 
 
 def retried(write: Callable[..., Answer], *arguments: Any, **named: Any) -> Answer:

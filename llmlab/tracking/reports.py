@@ -19,6 +19,7 @@ from llmlab.base.errors import StoreError
 from llmlab.base.private import scrub
 from llmlab.base.project import who
 from llmlab.tracking.page import LONGEST_NOTE_CHARS
+from llmlab.tracking.reach import patient
 from llmlab.tracking.runs import DESCRIPTION, log_figures, mlflow_name
 from llmlab.tracking.spool import Picture
 from llmlab.tracking.store import COMPLETION_TAG, link, open_store, pages, reported
@@ -101,7 +102,7 @@ def log_feedback(
     from mlflow.tracing.client import TracingClient
 
     store, logged, elsewhere = open_store(root), 0, 0
-    client, by = TracingClient(store.uri), AssessmentSource(source, who())
+    client, by = patient(store.uri, TracingClient(store.uri)), AssessmentSource(source, who())
     for trace_id, name, value in feedback:
         if not re.fullmatch(r"tr-[0-9a-f]+", trace_id):
             elsewhere += 1

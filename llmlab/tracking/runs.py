@@ -214,7 +214,7 @@ def _contents_of(store: Store, run: Any) -> frozenset[str]:
 
 def _cases_of(store: Store, run_id: str) -> Results:
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
-        return Results.from_parquet(store.client.download_artifacts(run_id, CASES_FILE, folder))
+        return Results.from_parquet(store.bulk.download_artifacts(run_id, CASES_FILE, folder))
 
 
 def bundle_json(bundle: Bundle) -> str:
@@ -259,7 +259,7 @@ def _write(store: Store, run_id: str, variant: str, results: Results, page: Page
         _write_artifacts(Path(folder), variant, results)
         if page.comparison is not None:
             (Path(folder) / COMPARISON_FILE).write_text(scrub(page.comparison._repr_html_()), encoding="utf-8")
-        store.client.log_artifacts(run_id, folder)
+        store.bulk.log_artifacts(run_id, folder)
     store.client.set_tag(run_id, COMPLETION_TAG, "whole")
 
 
@@ -415,7 +415,7 @@ def log_figures(store: Store, run_ids: Iterable[str], figures: Mapping[str, Pict
         for name, figure in figures.items():
             (Path(folder) / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.png").write_bytes(png(figure))
         for run_id in run_ids:
-            store.client.log_artifacts(run_id, folder, "figures")
+            store.bulk.log_artifacts(run_id, folder, "figures")
 
 
 def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Decided | None) -> None:

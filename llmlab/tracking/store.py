@@ -11,24 +11,29 @@ import logging
 import os
 import platform
 import re
-import sqlite3
 import threading
-import urllib.error
-import urllib.request
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 from llmlab.base.display import Shown, plain
 from llmlab.base.errors import StoreError
 from llmlab.base.private import scrub
 from llmlab.base.project import project_root, runs_folder, who
+from llmlab.tracking.reach import (
+    TRANSFER_S,
+    check_artifacts,
+    check_store,
+    patient,
+    sqlite_path,
+    with_driver,
+    without_password,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,8 +45,11 @@ __all__ = [
     "Status",
     "Store",
     "check_writable",
+    "client_of",
     "link",
+    "named_uri",
     "open_store",
+    "opened",
     "reported",
     "store_exists",
     "store_uri",
@@ -52,7 +60,6 @@ NOTEBOOK_RUN_ID = "LLMLAB_NOTEBOOK_RUN_ID"  # environment of a notebook's kernel
 NOTEBOOK = "LLMLAB_NOTEBOOK"  # and the notebook's path, as reports name it
 UI_PORT = 5000  # where `llmlab ui` shows a local store, if nothing else is said
 UI_FILE = "ui.json"  # in mlruns/, while it runs
-PROBE_TIMEOUT_S = 5.0  # a dead server or a held lock is reported after this long
 MIGRATION_TIMEOUT_S = 120.0
 
 _DEFAULTS = {
@@ -82,12 +89,17 @@ class Store(Shown):
     artifacts: Path | None
 
     def _rows(self) -> list[dict[str, object]]:
-        return [{"uri": _without_password(self.uri), "artifacts": self.artifacts}]
+        return [{"uri": without_password(self.uri), "artifacts": self.artifacts}]
 
     @property
     def client(self) -> MlflowClient:
         """MLflow's own client on this store; it knows nothing of "active runs"."""
-        return _client(self.uri)
+        return client_of(self.uri, self.uri)
+
+    @property
+    def bulk(self) -> MlflowClient:
+        """The client for files of any size, which are given longer."""
+        return patient(self.uri, self.client, longest_s=TRANSFER_S)
 
     def experiment_id(self, name: str) -> str:
         """The id of the experiment with this name, created with its own artifact folder on first use."""
@@ -162,7 +174,7 @@ class Store(Shown):
 
         On a local store it opens once `llmlab ui` runs.
         """
-        base = _without_password(self.uri).rstrip("/") if self.uri.startswith("http") else ui_address()
+        base = without_password(self.uri).rstrip("/") if self.uri.startswith("http") else ui_address()
         if not experiment_id:
             return base
         search = f"&searchFilter={quote(query, safe='')}" if query else ""
@@ -186,49 +198,54 @@ def store_uri(root: Path | None = None) -> str:
     A relative sqlite path is read from the project root. StoreError for a folder store, which MLflow no longer takes.
     """
     root = project_root() if root is None else root
-    given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    if not given:
-        return f"sqlite:///{root / 'mlruns' / 'mlflow.db'}"
+    return named_uri("MLFLOW_TRACKING_URI", root) or f"sqlite:///{root / 'mlruns' / 'mlflow.db'}"
+
+
+def named_uri(variable: str, root: Path) -> str:
+    """The address that a variable of the environment names, read from the project root; "" where it names none."""
+    given = os.environ.get(variable, "").strip()
     scheme = given.partition(":")[0].lower() if ":" in given else ""
-    if scheme in ("", "file"):
+    if given and scheme in ("", "file"):
         raise StoreError(
-            f"MLFLOW_TRACKING_URI is {plain(_without_password(given))}, a folder, which MLflow no longer writes to; "
+            f"{variable} is {plain(without_password(given))}, a folder, which MLflow no longer writes to; "
             "unset it, or name sqlite:///path/to/mlflow.db or the http address of a server"
         )
-    if scheme == "sqlite" and (path := _sqlite_path(given)) is not None:
+    if scheme == "sqlite" and (path := sqlite_path(given)) is not None:
         return f"sqlite:///{root / path}"  # an absolute path stays as it is
-    return given
+    return with_driver(given)
 
 
 def store_exists(root: Path | None = None) -> bool:
     """Whether the project has a tracking store: a server, or a database file that is there."""
-    path = _sqlite_path(store_uri(root))
+    path = sqlite_path(store_uri(root))
     return path is None or path.is_file()
 
 
 def check_writable(root: Path | None = None) -> None:
     """Nothing, where the store can be written to; StoreError with what to do within 10 seconds where it cannot."""
-    uri = store_uri(root)
-    if uri.startswith(("http://", "https://")):
-        _check_server(uri)
-    elif (path := _sqlite_path(uri)) is not None:
-        _check_sqlite(path)
+    check_store(store_uri(root))
 
 
 def open_store(root: Path | None = None) -> Store:
     """The store of this project, probed, and migrated once whatever number of processes come at the same time."""
     root = project_root() if root is None else root
     uri = store_uri(root)
-    check_writable(root)
-    path, remote = _sqlite_path(uri), uri.startswith(("http", "databricks"))
+    path, remote = sqlite_path(uri), uri.startswith(("http", "databricks"))
     beside = path.parent if path is not None else root / "mlruns"
     artifacts = None if remote else beside / "artifacts"
     store = Store(uri=uri, artifacts=artifacts)
-    with reported(f"the tracking store {_without_password(uri)} cannot be opened"), _first_use:
-        _client(uri)
-        if uri.startswith(("http://", "https://")):
-            _check_artifacts(uri)
+    opened(uri)
+    if uri.startswith(("http://", "https://")):
+        check_artifacts(uri)
     return store
+
+
+def opened(uri: str, registry_uri: str | None = None) -> MlflowClient:
+    """MLflow's client on a store that was probed and, once by whatever number of processes, migrated."""
+    for one in dict.fromkeys((uri, registry_uri or uri)):
+        check_store(one)
+    with reported(f"the store {without_password(registry_uri or uri)} cannot be opened"), _first_use:
+        return client_of(uri, registry_uri or uri)
 
 
 @contextmanager
@@ -254,17 +271,18 @@ def pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
 
 
 @cache
-def _client(uri: str) -> MlflowClient:
+def client_of(uri: str, registry_uri: str) -> MlflowClient:
+    """MLflow's client on these two, which `opened` opened; it is made once, and migrates what is new."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    with warnings.catch_warnings(), _migration_lock(_sqlite_path(uri)):
+    with warnings.catch_warnings(), _migration_lock(sqlite_path(registry_uri)):
         warnings.simplefilter("ignore")  # MLflow's import and its migrations warn about their own libraries
         from mlflow import MlflowClient
 
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        if not uri.startswith(("http", "databricks")):
-            client.search_registered_models(max_results=1)  # the registry opens the same tables a second time
-    return client
+        client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
+        if not registry_uri.startswith(("http", "databricks")):  # the registry opens the same tables a second time
+            patient(registry_uri, client, longest_s=MIGRATION_TIMEOUT_S).search_registered_models(max_results=1)
+    return patient(registry_uri, client)
 
 
 @contextmanager
@@ -287,63 +305,6 @@ def _migration_lock(path: Path | None) -> Iterator[None]:
         ) from None
     finally:
         chatter.setLevel(level)
-
-
-def _check_sqlite(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-            raise StoreError(
-                f"{path} cannot be written to; change its permissions or set MLFLOW_TRACKING_URI to a store that can"
-            )
-        if path.exists() and path.stat().st_size:
-            with closing(sqlite3.connect(path, timeout=PROBE_TIMEOUT_S, isolation_level=None)) as database:
-                database.execute("BEGIN IMMEDIATE")
-                database.execute("ROLLBACK")
-    except sqlite3.Error as error:
-        raise StoreError(
-            f"{path} cannot be written to ({error}); close the program that holds it, or restore it from a backup"
-        ) from error
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written to ({error.strerror})") from error
-
-
-def _check_server(uri: str) -> None:
-    shown = _without_password(uri)
-    try:
-        with urllib.request.urlopen(f"{shown.rstrip('/')}/health", timeout=PROBE_TIMEOUT_S):  # noqa: S310 - http(s) only, checked by the caller
-            return
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            return  # something answers; whether it lets us in, MLflow's own call will say
-        raise StoreError(
-            f"the MLflow server {shown} answers with status {error.code}; mend it, or unset MLFLOW_TRACKING_URI "
-            "to work on the local store"
-        ) from None
-    except (OSError, ValueError) as error:
-        reason = plain(str(getattr(error, "reason", error)))
-        raise StoreError(
-            f"the MLflow server {shown} does not answer ({reason}); start it, or unset MLFLOW_TRACKING_URI "
-            "to work on the local store"
-        ) from error
-
-
-@cache
-def _check_artifacts(uri: str) -> None:
-    """Nothing, where a server takes artifacts (or does not hand them on at all); asked once by each process."""
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request
-
-    place = f"/api/2.0/mlflow-artifacts/artifacts/llmlab-probe/{uuid.uuid4().hex}"
-    once = {"max_retries": 0, "timeout": PROBE_TIMEOUT_S, "raise_on_status": False}
-    status = http_request(get_default_host_creds(uri), place, "PUT", data=b"probe", **once).status_code
-    if status == 200:
-        http_request(get_default_host_creds(uri), place, "DELETE", **once)
-    elif status not in (401, 403, 404, 501, 503):  # 503: clients write their artifacts elsewhere by themselves
-        raise StoreError(
-            f"the MLflow server {_without_password(uri)} cannot store artifacts (status {status}); mend its "
-            "--artifacts-destination, or unset MLFLOW_TRACKING_URI to work on the local store"
-        )
 
 
 def ui_address() -> str:
@@ -407,15 +368,3 @@ def _is_alive(tags: Mapping[str, str]) -> bool:
 
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", platform.node()) or "unknown"
-
-
-def _sqlite_path(uri: str) -> Path | None:
-    """The file behind a sqlite URI (relative when it is), None for any other store."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
-
-
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri

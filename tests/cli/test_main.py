@@ -75,3 +75,11 @@ def test_a_misspelt_command_is_answered_with_the_one_that_is_meant(typed, meant)
     called = call(typed)
     assert called.exit_code == 2
     assert f"Did you mean {meant!r}?" in called.output
+
+
+def test_a_command_that_breaks_exits_with_2_and_shows_where(monkeypatch):
+    """A job reads 1 as FAIL, a verdict on the candidate."""
+    monkeypatch.setitem(COMMANDS, "check-model", ("llmlab.cli.batch:nothing_of_this_name", ""))
+    done = call("check-model", "a")
+    assert done.exit_code == 2
+    assert "AttributeError" in done.output

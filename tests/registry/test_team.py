@@ -22,7 +22,7 @@ import pytest
 from llmlab.base.errors import StoreError
 from llmlab.registry import audit, history, load
 from llmlab.registry.connection import open_registry
-from llmlab.tracking import store as mlstore
+from llmlab.tracking import reach
 from tests.registry.made import alias_now, free_port, moved, registered
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -169,6 +169,6 @@ def test_two_processes_promote_at_once_while_the_server_is_killed_and_history_an
     folder = team.root / "mlruns" / "server-artifacts"  # a server that cannot store artifacts is found at the door
     shutil.rmtree(folder)
     folder.write_text("in the way", encoding="utf-8")
-    mlstore._check_artifacts.cache_clear()
+    reach.check_artifacts.cache_clear()
     with pytest.raises(StoreError, match="cannot store artifacts"):
         open_registry()

@@ -1,0 +1,172 @@
+"""No store stalls anybody: whatever answers at its address, or does not, is told within a bound."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from llmlab import tracking
+from llmlab.base.errors import StoreError
+from llmlab.registry import load, rollback
+from llmlab.tracking import reach
+from llmlab.tracking.reach import within
+from llmlab.tracking.store import check_writable, open_store
+from tests.made_results import made
+from tests.registry.made import free_port
+
+HEALTHY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK"
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 22\r\nConnection: close\r\n\r\n<html>sign in</html>  "
+NONSENSE = b"\x00\xff 220 smtp ready\r\n" * 9
+PROMISED_S = 10.0  # what a test may take at most, although its bounds are shorter
+
+
+class Odd(socketserver.ThreadingTCPServer):
+    """A server whose answers are odd: `probed` to the questions that llmlab asks first, `asked` to MLflow's own."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, probed: str, asked: str) -> None:
+        self.probed, self.asked, self.n_asked, self.over = probed, asked, 0, threading.Event()
+        super().__init__(("127.0.0.1", 0), _Answer)
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Answer(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        server: Odd = self.server  # type: ignore[assignment]
+        head = self.request.recv(65536)
+        probed = b"/health" in head or b"llmlab-probe" in head
+        server.n_asked += not probed
+        kind = server.probed if probed else server.asked
+        if kind == "mute":
+            server.over.wait(20)
+        elif kind == "drips":
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not server.over.wait(0.05):
+                try:
+                    self.request.sendall(b" ")
+                except OSError:  # it hung up
+                    return
+        else:
+            self.request.sendall(
+                {"healthy": HEALTHY, "page": PAGE, "nonsense": b"\x00\xff 220 smtp ready\r\n" * 9}[kind]
+            )
+
+
+Serve = Callable[[str, str], Odd]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Starts an odd server that the tracking URI names, with bounds of a test."""
+    running: list[Odd] = []
+    monkeypatch.setattr(reach, "PROBE_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(reach, "SILENCE_S", 0.6)
+
+    def start(probed: str, asked: str) -> Odd:
+        server = Odd(probed, asked)
+        running.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        return server
+
+    yield start
+    for server in running:
+        server.over.set()
+        server.shutdown()
+        server.server_close()
+
+
+ODD = [("mute", "mute"), ("drips", "drips"), ("nonsense", "nonsense"), ("page", "page"),
+       ("healthy", "mute"), ("healthy", "drips"), ("healthy", "nonsense"), ("healthy", "page")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("probed", "asked"), ODD)
+def test_load_and_rollback_are_told_in_time(probed: str, asked: str, serve: Serve, project: Path) -> None:
+    """A StoreError, whatever MLflow itself would raise, or wait for."""
+    serve(probed, asked)
+    begun = time.monotonic()
+    with pytest.raises(StoreError):
+        load("qa@production")
+    with pytest.raises(StoreError):
+        rollback("qa", reason="r")
+    assert time.monotonic() - begun < PROMISED_S
+
+
+@pytest.mark.parametrize(("probed", "asked"), [("drips", "drips"), ("healthy", "drips"), ("healthy", "page")])
+def test_results_are_kept_in_time(probed: str, asked: str, serve: Serve, project: Path) -> None:
+    """What could not be logged is in the spool."""
+    serve(probed, asked)
+    begun = time.monotonic()
+    with pytest.warns(RuntimeWarning, match="Nothing is lost"):
+        tracking.log(made({"a": [1.0, 0.0], "b": [1.0, 1.0]}), root=project)
+    assert time.monotonic() - begun < PROMISED_S
+    assert len(list((project / "mlruns" / "spool").iterdir())) == 1
+
+
+def test_a_store_that_owes_an_answer_is_not_waited_for_again_within_one_call(serve: Serve, project: Path) -> None:
+    """Closing a run on it, say: the bound is of the silence and not of each question."""
+    server = serve("healthy", "mute")
+    client = open_store(project).client
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            client.search_experiments()
+    assert server.n_asked == 1
+
+
+def test_a_web_page_is_told_as_one(serve: Serve, project: Path) -> None:
+    """A proxy that asks for a sign-in answers 200 to everything."""
+    serve("page", "page")
+    with pytest.raises(StoreError, match="web page"):
+        check_writable(project)
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_postgresql_that_is_down_is_told_in_time(
+    listens: bool, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow would try for 106 seconds; the password is in no message."""
+    pytest.importorskip("psycopg2")
+    monkeypatch.setattr(reach, "PROBE_TIMEOUT_S", 0.5)
+    port = free_port()
+    mute = socket.create_server(("127.0.0.1", port)) if listens else None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://u:canary-7f3a9c@127.0.0.1:{port}/mlflow")
+    begun = time.monotonic()
+    for ask in (lambda: load("qa@production"), lambda: rollback("qa", reason="r"), check_writable):
+        with pytest.raises(StoreError, match="does not answer") as told:
+            ask()
+        assert "canary-7f3a9c" not in str(told.value)
+    assert time.monotonic() - begun < PROMISED_S
+    if mute is not None:
+        mute.close()
+
+
+@pytest.mark.parametrize("uri", ["postgresql://u:canary-7f3a9c@h/d", "mysql+nodriver://u:canary-7f3a9c@h/d",
+                                 "mysql+pymysql://u:canary-7f3a9c@127.0.0.1/d"])  # fmt: skip
+def test_a_missing_driver_is_a_sentence(uri: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no traceback, which a job would take for a verdict."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(__import__("sys").modules, "pymysql", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(StoreError, match=r"driver|dialect|plugin") as told:
+        open_store(project)
+    assert "canary-7f3a9c" not in str(told.value)
+
+
+def test_within_gives_what_was_asked_for_or_raises_what_it_raised() -> None:
+    """The thread beside is not seen."""
+    assert within(5, lambda: 3) == 3
+    with pytest.raises(KeyError):
+        within(5, lambda: {}["nothing"])
+    with pytest.raises(TimeoutError, match=r"0\.01 s"):
+        within(0.01, threading.Event().wait)
