@@ -104,9 +104,11 @@ def audit(name: str | None) -> None:
 @click.command("export")
 @click.argument("reference", metavar="NAME@ALIAS")
 @click.argument("path", type=FILE)
-def export(reference: str, path: Path) -> None:
+@click.option("--require-receipt", is_flag=True, help="Write nothing unless its receipt was checked, and held.")
+def export(reference: str, path: Path, *, require_receipt: bool) -> None:
     """Write the verified bundle of NAME@ALIAS and its receipt as one JSON file, which needs no MLflow to be read."""
-    click.echo(f"Written: {plain(registry.export(reference, path), None)}")
+    written = registry.export(reference, path, require_receipt=require_receipt)
+    click.echo(f"Written: {plain(written, None)}")
 
 
 def _names(text: str) -> list[str]:

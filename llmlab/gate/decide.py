@@ -116,6 +116,10 @@ class GatePolicy(Rules):
             look=replace(look, verdict=word),
             notes=_notes(self, results, baseline, borrowed),
             facts={**_facts(self, results, passports, borrowed, **arms), "results_digest": asked_with},
+            documents={
+                f"policy-{self.digest}.json": self.model_dump_json(),
+                **{f"passport-{passport.digest}.json": passport.to_json() for passport in passports},
+            },
             **arms,
         )
 

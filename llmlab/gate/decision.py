@@ -12,6 +12,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from importlib import metadata
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -58,6 +59,7 @@ class Decision(Shown):
         notes: what a reader must know besides.
         look: this decision as the ledger keeps it.
         facts: digests, versions and origins, for the receipt.
+        documents: policy and passports by file name, as JSON: what the receipt names by digest.
     """
 
     word: Verdict
@@ -74,6 +76,7 @@ class Decision(Shown):
     look: Look
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    documents: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -115,16 +118,9 @@ class Decision(Shown):
     def receipt(self, **facts: Any) -> Receipt:
         """The decision as a JSON document with every digest and number.
 
-        Commit, author, CI facts and versions are read from around us; `facts` replace any field.
+        Commit, author, CI facts and versions are read from around us, once; `facts` replace any field.
         """
-        git, needed, labels = git_state(), self.needed_cases, self.needed_labels
-        around = {
-            "commit": git.commit,
-            "dirty": git.dirty or self.facts["dirty"],
-            "author": named_in(os.environ) or git.author or self.facts["author"],
-            "ci": ci_facts(os.environ),
-            "versions": versions(),
-        }
+        needed, labels = self.needed_cases, self.needed_labels
         return Receipt(
             verdict=self.word,  # type: ignore[arg-type]  # one of the four, checked by pydantic
             sentence=self.sentence,
@@ -145,8 +141,20 @@ class Decision(Shown):
             asked_confidence=self.price.asked,
             ledger=self.price.state,
             created_at=self.look.made_at,
-            **{**self.facts, **around, **facts},
+            **{**self.facts, **self._around, **facts},
         )
+
+    @cached_property
+    def _around(self) -> dict[str, Any]:
+        """Where it was decided, read once: the receipt that is logged and the one that is registered are the same."""
+        git = git_state()
+        return {
+            "commit": git.commit,
+            "dirty": git.dirty or self.facts["dirty"],
+            "author": named_in(os.environ) or git.author or self.facts["author"],
+            "ci": ci_facts(os.environ),
+            "versions": versions(),
+        }
 
     def __repr__(self) -> str:
         return f"Decision({self.word}: {plain(self.sentence, None)})"
@@ -304,7 +312,7 @@ class Receipt(Shown, Sealed):
 _RECOMPUTED = (
     *("verdict", "candidate", "baseline", "anchor", "bundle_digest", "baseline_digest", "anchor_digest"),
     *("golden_digest", "index_digest", "index_freshness", "policy_digest", "results_digest", "judges", "scorers"),
-    *("labels", "look", "candidates_tried"),
+    *("labels", "passports", "look", "candidates_tried"),
 )
 
 

@@ -164,9 +164,12 @@ def _of_the_judges(
     for name, digest in judges_of(policy, results).items():
         if name not in used:
             continue
-        checks = [passport.valid(now, digest) for passport in passports if passport.judge_digest == digest]
-        if not checks:
+        shown = [passport for passport in passports if passport.judge_digest == digest]
+        checks = [passport.valid(now, digest) for passport in shown if passport.limits]
+        if not shown:
             yield f"{name} is judged by {digest[:8] or 'an unknown judge'}, which has no passport"
+        elif not checks:
+            yield f"{name}: the passport of judge {digest[:8]} states no limits, so it vouches for nothing"
         elif not any(checks):
             yield f"{name}: the passport of judge {digest[:8]} does not hold ({'; '.join(checks[0].failures)})"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 from llmlab.base.display import Chip, Shown
 from llmlab.base.errors import FileRuleError, RegistryError, StoreError
 from llmlab.base.numbers import counted
-from llmlab.base.verdict import Verdict
+from llmlab.base.project import utc
 from llmlab.registry.connection import HISTORY, Registry, open_registry
-from llmlab.registry.moves import UNREADABLE, History, make_move, settle
+from llmlab.registry.evidence import Evidence, check
+from llmlab.registry.moves import UNREADABLE, History, Move, make_move, settle
 from llmlab.registry.versions import Version, read_bundle, read_receipt, sha256
 from llmlab.tracking.store import reported
 
@@ -61,8 +62,8 @@ class Audit(Shown):
 def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
     """Every registered bundle (or those of one model) against its digest, receipt, description and history.
 
-    A move that a crash left half made is finished. An alias that was set by hand is adopted into the history where
-    its version carries a valid passing receipt; otherwise it is reported.
+    A move that a crash left half made is finished, and the check that each alias rests on is made again. An alias that
+    was set by hand is adopted into the history where the receipt of its version holds; otherwise it is reported.
     """
     registry = open_registry(root)
     names = _models(registry) if name is None else (name,)
@@ -74,7 +75,7 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
         n_versions += len(versions)
         findings += [finding for held in versions for finding in _version(registry, held)]
         try:
-            findings += _aliases(registry, model)
+            findings += _aliases(registry, model, root)
         except (RegistryError, StoreError) as error:  # one that cannot be looked through hides no other
             findings.append(Finding(model=model, about="aliases", kind="wrong", what=str(error)))
     return Audit(findings=tuple(findings), models=names, n_versions=n_versions)
@@ -114,7 +115,7 @@ def _version(registry: Registry, held: Any) -> Iterator[Finding]:
         )
 
 
-def _aliases(registry: Registry, name: str) -> Iterator[Finding]:
+def _aliases(registry: Registry, name: str, root: Path | None) -> Iterator[Finding]:
     """Each alias against the last valid move of it."""
     past = settle(registry, name)
     yield from (Finding(model=name, about=f"move {number}", kind="wrong", what=UNREADABLE) for number in past.damaged)
@@ -127,14 +128,14 @@ def _aliases(registry: Registry, name: str) -> Iterator[Finding]:
             yield Finding(model=name, about=f"move {move.number}", kind="noted", what=what)
     numbers = {alias: int(number) for alias, number in registry.model(name).aliases.items()}
     for alias in sorted({*past.aliases, *numbers}):
-        kind, what = _alias(registry, past, alias, numbers.get(alias))
+        kind, what = _alias(registry, past, alias, numbers.get(alias), root)
         if kind:
             yield Finding(model=name, about=alias, kind=kind, what=what)
         if trashed := _trashed(registry, name, numbers.get(alias)):
             yield Finding(model=name, about=alias, kind="wrong", what=trashed)
 
 
-def _alias(registry: Registry, past: History, alias: str, number: int | None) -> tuple[str, str]:
+def _alias(registry: Registry, past: History, alias: str, number: int | None, root: Path | None) -> tuple[str, str]:
     """What is wrong with an alias, or adopted: the kind of finding and its words, "" where it is as the last move."""
     last, held = past.last(alias), None if number is None else registry.version(past.name, number)
     if number is None:
@@ -148,21 +149,51 @@ def _alias(registry: Registry, past: History, alias: str, number: int | None) ->
     digest = held.tags.get("digest", "")
     if last is not None and last.version == number:
         edited = f"version {number} has digest {digest[:8] or 'none'}, moved was {last.digest[:8]}: its tag was edited"
-        return ("wrong", edited) if digest != last.digest else ("", "")
+        return ("wrong", edited) if digest != last.digest else _again(registry, past, alias, held, root)
     before = "nothing" if last is None else f"version {last.version}"
     by_hand = f"it was set to version {number} by hand, the history says {before}"
-    if why_not := _why_not(registry, held):
-        return "wrong", f"{by_hand}; {why_not}: roll back, or gate it"
+    return _adopted(registry, past, alias, held, by_hand, root)
+
+
+def _again(registry: Registry, past: History, alias: str, held: Any, root: Path | None) -> tuple[str, str]:
+    """Whether what the version was brought here on still holds: as of then, by the policy that the gate logged."""
+    version = Version.of(registry, held)
+    move = past.check_of(alias, version.number, version.digest)
+    if move is None or move.forced or not move.receipt:  # nothing was claimed
+        return "", ""
+    if not move.held:
+        return _adopted(registry, past, alias, held, "an earlier version of llmlab adopted it without a check", root)
+    if not move.outcome:
+        return "noted", "an earlier version of llmlab checked its receipt, and kept nothing to check it by again"
+    against, found = _checked(registry, replace(version, receipt=move.receipt), past, alias, move, root)
+    if not against and found["golden"] == move.golden and found["evidence"] != move.evidence:
+        against = ["it rests on something else than what was checked"]
+    said = f"the check of move {move.number} does not hold any more: {'; '.join(against)}"
+    return ("wrong", said) if against else ("", "")
+
+
+def _adopted(
+    registry: Registry, past: History, alias: str, held: Any, found: str, root: Path | None
+) -> tuple[str, str]:
+    """A version that is where no checked move brought it: into the history where its receipt holds."""
+    last = past.last(alias)
+    against, checked = _checked(registry, Version.of(registry, held), past, alias, None, root)
+    before = next((move for move in reversed(past.valid(alias)) if move.policy), None)
+    if not against and before is not None and before.policy != checked["policy"]:
+        against = ["it was gated by another policy than the last release: `llmlab promote` asks gate.yaml"]
+    if against:
+        return "wrong", f"{found}; {'; '.join(against)}: roll back, or gate it"
     move = past.next_move(
         alias,
         kind="adopt",
         to=held,
         before=last.version if last else None,
         reason="set by hand in MLflow, found by the audit",
-        receipt=held.tags.get("receipt", ""),
+        outcome="holds",
+        **checked,
     )
     make_move(registry, past.name, move, target=held, known=past)
-    return "adopted", f"{by_hand}; its receipt passes, so it was adopted"
+    return "adopted", f"{found}; its receipt holds, so it was adopted"
 
 
 def _trashed(registry: Registry, name: str, number: int | None) -> str:
@@ -180,14 +211,18 @@ def _trashed(registry: Registry, name: str, number: int | None) -> str:
     )
 
 
-def _why_not(registry: Registry, held: Any) -> str:
-    """Why a version that an alias was set to by hand cannot be adopted, "" where it can."""
-    version = Version.of(registry, held)
+def _checked(
+    registry: Registry, version: Version, past: History, alias: str, move: Move | None, root: Path | None
+) -> tuple[list[str], dict[str, str]]:
+    """What speaks against the receipt of a version (as of a move, or now), and what a move says of the check."""
     try:
         read_bundle(registry, version)
         receipt = read_receipt(registry, version)
+        if receipt is None:
+            return ["it has no receipt"], {}
+        evidence = Evidence.logged(registry, receipt, now=None if move is None else utc(move.when))
     except (RegistryError, StoreError, FileRuleError) as error:
-        return str(error)
-    if receipt is None:
-        return "it has no receipt"
-    return "" if receipt.verdict == Verdict.PASS else f"its receipt says {receipt.verdict}"
+        return [str(error)], {}
+    by = None if move is None else move.who
+    found = check(registry, evidence, version, alias=alias, past=past, approver=by, root=root)
+    return list(found.against), {**evidence.named, "evidence": found.evidence}

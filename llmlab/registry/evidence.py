@@ -1,17 +1,31 @@
-"""Whether a receipt still holds: its verdict recomputed from the logged cases, for today's golden set and policy."""
+"""Whether a receipt still holds: what it says against what its run logged, the verdict recomputed from the cases.
+
+The check is made once, by a promotion or an adoption; its outcome and the digest of what it read stand in the move,
+which `load`, `export` and `history` believe. `audit` makes it again.
+
+What it finds: a receipt, a cases file, a policy, a passport or a look that was edited, alone or together with every
+digest inside it. What somebody can still forge who may write all of the store: scores of scorers of their own and of
+judges, with answers, run, look, receipt and move that fit them; commit, author and CI; and the moves themselves. A
+key in LLMLAB_SIGNING_KEY, which CI alone has, closes the last two: receipts and moves that it signed are not made
+without it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydantic
 
-from llmlab import tracking
-from llmlab.base.errors import DataError, RegistryError, StoreError
+from llmlab import scorers, tracking
+from llmlab.base.errors import DataError, FileRuleError, RegistryError, StoreError
 from llmlab.base.project import project_root
 from llmlab.base.verdict import Verdict
 from llmlab.gate.decide import GatePolicy
@@ -20,24 +34,29 @@ from llmlab.gate.policy import Floor, age_limit
 from llmlab.gate.validity import judges_of
 from llmlab.golden.cases import GoldenSet
 from llmlab.registry.connection import Registry
+from llmlab.registry.moves import History
 from llmlab.registry.release import ledger
-from llmlab.registry.versions import Version
+from llmlab.registry.versions import Version, text_of
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
+from llmlab.tracking.runs import MEASURED_TAG, RECEIPT_TAG, measured_by
 from llmlab.tracking.screening import redacted_cases
 from llmlab.tracking.store import reported
 
-__all__ = ["Evidence", "objections"]
+__all__ = ["Check", "Evidence", "check"]
+
+CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a promotion is judged by: the receipt, and today's golden set and policy."""
+    """What a receipt is checked by: golden set (None = the logged one), policy and passports, as of a moment."""
 
     receipt: Receipt
     policy: GatePolicy
-    golden: GoldenSet
+    golden: GoldenSet | None = None
     passports: tuple[JudgePassport, ...] = ()
+    now: datetime
 
     @classmethod
     def read(cls, receipt: Receipt, experiment: str | Path, *, passports: Sequence[JudgePassport] = ()) -> Evidence:
@@ -49,42 +68,157 @@ class Evidence:
             policy=policy,
             golden=policy.held_out(GoldenSet.load(folder / "golden.jsonl")),
             passports=tuple(passports),
+            now=datetime.now(UTC),
         )
 
+    @classmethod
+    def logged(cls, registry: Registry, receipt: Receipt, *, now: datetime | None = None) -> Evidence:
+        """With policy and passports as the gate logged them, by the digests that the receipt names.
 
-def objections(registry: Registry, evidence: Evidence, version: Version, *, root: Path | None = None) -> Iterator[str]:
-    """Why the receipt does not carry this version today; nothing when it does."""
-    receipt, policy = evidence.receipt, evidence.policy
+        Raises:
+            RegistryError: they are not there, or are not what they were. StoreError: the store is away.
+        """
+        runs = _runs(registry, receipt.results_digest)
+        run_id = next((run.info.run_id for run in runs if run.data.tags.get("variant") == receipt.candidate), "")
+        policy = text_of(registry, run_id, f"gate/policy-{receipt.policy_digest}.json", what="the policy of its gate")
+        names = sorted(set(receipt.passports.values()))
+        texts = [text_of(registry, run_id, f"gate/passport-{name}.json", what="a passport") for name in names]
+        try:
+            rules = GatePolicy.model_validate_json(policy)
+            passports = tuple(JudgePassport.from_json(text) for text in texts)
+        except (pydantic.ValidationError, FileRuleError) as error:
+            raise RegistryError(f"what its gate logged was changed: {str(error).splitlines()[0]}") from None
+        return cls(receipt=receipt, policy=rules, passports=passports, now=now or datetime.now(UTC))
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Digests of receipt, policy and golden set, as a move names them."""
+        golden = self.receipt.golden_digest if self.golden is None else self.golden.digest
+        return {"receipt": self.receipt.digest, "policy": self.policy.digest, "golden": golden}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What a check found against a receipt, and the digest of all that it read."""
+
+    against: tuple[str, ...]
+    evidence: str
+
+
+def check(
+    registry: Registry,
+    evidence: Evidence,
+    version: Version,
+    *,
+    alias: str,
+    past: History,
+    approver: str | None = None,
+    root: Path | None = None,
+) -> Check:
+    """Every reason why the receipt does not carry this version to this alias; none when it does.
+
+    Args:
+        past: the moves that the policy's rules of promotion ask about.
+        approver: who asks for the move, None where nobody knows.
+    """
+    receipt = evidence.receipt
+    against = [*_of_the_receipt(evidence, version), *_broken_rules(evidence, version, alias, past, approver)]
+    read: list[Results] = []
+    try:
+        runs = _runs(registry, receipt.results_digest)
+        read.append(_sweep(registry, receipt.results_digest, root))
+        borrowed = receipt.earlier_baseline.get("results_digest")
+        read += [_sweep(registry, borrowed, root)] if borrowed else []
+    except (DataError, RegistryError, StoreError) as error:
+        against.append(f"the cases that it rests on cannot be read: {error}")
+    else:
+        results, earlier = read[0], next(iter(read[1:]), None)
+        against += _as_logged(registry, evidence, runs, results)
+        against += _recomputed(evidence, results, earlier, root)
+        against += [said for part in read for said in _rescored(evidence.policy, part)]
+        grown, newer = _grown(registry, evidence, results, root)
+        against += grown
+        read += [newer] if newer is not None else []
+    facts = [evidence.named, *(part.digest for part in read)]
+    return Check(against=tuple(against), evidence=hashlib.sha256(json.dumps(facts).encode()).hexdigest())
+
+
+def _of_the_receipt(evidence: Evidence, version: Version) -> Iterator[str]:
+    """What speaks against it before anything is computed."""
+    receipt, policy, now = evidence.receipt, evidence.policy, evidence.now
     if receipt.verdict != Verdict.PASS:
         yield f"its receipt says {receipt.verdict}: {receipt.sentence}"
     if receipt.bundle_digest != version.digest:
         yield f"the receipt is for the bundle {receipt.bundle_digest[:8]}, this is {version.digest[:8]}"
     if receipt.policy_digest != policy.digest:
         yield "gate.yaml changed since the receipt was made: gate again"
-    age = datetime.now(UTC) - receipt.decided_at()
+    age = now - receipt.decided_at()
     if age > age_limit(policy.receipt_max_age):
         yield f"the receipt is {age.days} days old, receipt_max_age is {policy.receipt_max_age}: gate again"
-    try:
-        results = _sweep(registry, receipt.results_digest, root)
-        borrowed = receipt.earlier_baseline.get("results_digest")
-        earlier = _sweep(registry, borrowed, root) if borrowed else None
-    except (DataError, RegistryError, StoreError) as error:
-        yield f"the cases that it rests on cannot be read: {error}"
-        return
-    yield from _recomputed(evidence, results, earlier, root)
-    yield from _grown(registry, evidence, results, root)
+    if -age > CLOCKS_DIFFER:
+        yield f"the receipt is of {receipt.created_at}, which is yet to come: a date or a clock is wrong"
+    shown = {passport.digest for passport in evidence.passports}
+    for judge, digest in receipt.passports.items():
+        if digest not in shown:
+            yield f"it rests on the passport {digest[:8]} of judge {judge[:8]}, which was not shown"
 
 
-def _sweep(registry: Registry, sweep_id: str, root: Path | None) -> Results:
+def _broken_rules(
+    evidence: Evidence, version: Version, alias: str, past: History, approver: str | None
+) -> Iterator[str]:
+    """What the policy asks for besides a receipt."""
+    rules, receipt = evidence.policy.promotion, evidence.receipt
+    if rules.clean_commit and (receipt.dirty or not receipt.commit):
+        yield "the policy asks for a clean commit, and the gate ran on a tree with changes"
+    if rules.ci and not receipt.ci:
+        yield "the policy asks for a CI run, and the gate ran outside of CI"
+    if rules.approver_not_author and approver in (None, "", receipt.author):
+        yield f"the policy asks for an approver other than the author ({receipt.author})"
+    earlier = rules.after_alias
+    if earlier and alias != earlier and not any(move.version == version.number for move in past.valid(earlier)):
+        yield f"the policy asks for {earlier} first, which never was version {version.number}"
+
+
+def _runs(registry: Registry, sweep_id: str) -> list[Any]:
     with reported(f"sweep {sweep_id[:8]} cannot be searched"):
         runs = registry.store.whole_runs("sweep_id", sweep_id)
-        experiment = registry.store.client.get_experiment(runs[0].info.experiment_id).name if runs else ""
     if not runs:
         raise RegistryError(
             f"sweep {sweep_id[:8]} is not in the store; log it: notebook 05 and `llmlab gate --ledger` do, "
             "and notebook 01 an earlier run whose baseline rows were borrowed"
         )
+    return runs
+
+
+def _sweep(registry: Registry, sweep_id: str, root: Path | None) -> Results:
+    holder = _runs(registry, sweep_id)[0].info.experiment_id
+    with reported(f"sweep {sweep_id[:8]} cannot be searched"):
+        experiment = registry.store.client.get_experiment(holder).name
     return tracking.load(sweep_id, experiment=experiment, root=root)
+
+
+def _as_logged(registry: Registry, evidence: Evidence, runs: Sequence[Any], results: Results) -> Iterator[str]:
+    """Whether a gate logged this very receipt, and whether its cases were scored by what the run says."""
+    receipt = evidence.receipt
+    own = [run for run in runs if run.data.tags.get("variant") == receipt.candidate]
+    if not any(_has_logged(registry, run, receipt) for run in own):
+        yield "no gate logged this receipt: gate again, with the ledger (`llmlab gate --ledger`, or notebook 05)"
+    if evidence.policy.promotion.clean_commit and any(run.data.tags.get("git_dirty") == "true" for run in own):
+        yield "the policy asks for a clean commit, and the run was made on a tree with changes"
+    for run in runs:
+        variant, said = run.data.tags.get("variant", ""), run.data.tags.get(MEASURED_TAG)
+        if variant in results.bundles and said is not None and said != measured_by(results, variant):
+            yield f"scorers, judges or index of {variant} are not those that its run logged"
+
+
+def _has_logged(registry: Registry, run: Any, receipt: Receipt) -> bool:
+    """By a tag, or (as before 0.2) as the run's one receipt."""
+    if f"{RECEIPT_TAG}{receipt.digest}" in run.data.tags:
+        return True
+    if any(name.startswith(RECEIPT_TAG) for name in run.data.tags) or "gate" not in run.data.tags:
+        return False
+    text = text_of(registry, run.info.run_id, "gate/receipt.json", what="the receipt that the run logged")
+    return Receipt.from_json(text).digest == receipt.digest
 
 
 def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, root: Path | None) -> Iterator[str]:
@@ -93,13 +227,14 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
     `earlier` is the run that the baseline's rows were borrowed from, if they were.
     """
     receipt = evidence.receipt
+    named = set(receipt.passports.values())
     decision = evidence.policy.decide(
         results,
         candidate=receipt.candidate,
         baseline=receipt.baseline or None,
         anchor=receipt.anchor or None,
         looks=ledger(evidence.policy, results.bundles[receipt.candidate], root=root),
-        passports=evidence.passports,
+        passports=[passport for passport in evidence.passports if passport.digest in named],
         baseline_results=earlier,
         now=receipt.decided_at(),
     )
@@ -109,31 +244,46 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
         yield f"the logged cases say {decision.word}: {decision.sentence}"
 
 
-def _grown(registry: Registry, evidence: Evidence, results: Results, root: Path | None) -> Iterator[str]:
-    """Today's golden set must be the receipt's, or hold all its cases and some more that pass too."""
+def _rescored(policy: GatePolicy, results: Results) -> Iterator[str]:
+    """Scores that a shipped scorer, which needs case and answer alone, does not give again; of one's own, none."""
+    if results.golden is None or results.provenance.redacted_from:  # the answers are not those that were scored
+        return
+    for metric in policy.metrics:
+        shipped = getattr(scorers, metric) if metric in scorers.__all__ and metric in results.metrics else None
+        if not isinstance(shipped, scorers.Scorer) or set(results.scorers_of(metric).values()) != {shipped.digest}:
+            continue
+        again = results.scored_by([shipped]).scores(metric)
+        if differ := int((~np.isclose(again, results.scores(metric), equal_nan=True)).sum()):
+            yield f"{differ} logged scores of {metric} are not what it gives for the logged answers"
+
+
+def _grown(
+    registry: Registry, evidence: Evidence, results: Results, root: Path | None
+) -> tuple[list[str], Results | None]:
+    """Today's golden set must be the receipt's, or hold all its cases and some more that pass too (and where)."""
     results = evidence.policy.held_out(results)
     today, before = evidence.golden, results.golden
-    if today.digest == evidence.receipt.golden_digest:
-        return
+    if today is None or today.digest == evidence.receipt.golden_digest:
+        return [], None
     if results.provenance.redacted_from:  # personal data was logged as pseudonyms: compare like with like
         today = redacted_cases(today, root=root or project_root())
-        evidence = replace(evidence, golden=today)
     if before is None:
-        yield "golden.jsonl changed, and the logged results do not hold the cases they were run on: gate again"
-        return
+        return ["golden.jsonl changed, and the logged results do not hold the cases they were run on: gate again"], None
     changed = [case.id for case in before if today.by_id.get(case.id) != case]
     if changed:
-        yield f"{len(changed)} cases of golden.jsonl changed or went since the receipt ({changed[0]!r}): gate again"
-        return
+        said = f"{len(changed)} cases of golden.jsonl changed or went since the receipt ({changed[0]!r}): gate again"
+        return [said], None
     added = [case.id for case in today if case.id not in before.by_id]
-    newer = _with_cases(registry, evidence, added, root)
+    newer = _with_cases(registry, evidence, today, added, root)
     if newer is None:
-        yield f"golden.jsonl has grown by {len(added)} cases that this bundle has not answered: run and log them"
-    else:
-        yield from _added_fail(evidence, newer, added)
+        said = f"golden.jsonl has grown by {len(added)} cases that this bundle has not answered: run and log them"
+        return [said], None
+    return _added_fail(evidence, newer, added), newer
 
 
-def _with_cases(registry: Registry, evidence: Evidence, added: Sequence[str], root: Path | None) -> Results | None:
+def _with_cases(
+    registry: Registry, evidence: Evidence, today: GoldenSet, added: Sequence[str], root: Path | None
+) -> Results | None:
     """The newest logged results in which the candidate (and the baseline) answered the added cases."""
     receipt = evidence.receipt
     with reported("the runs of this bundle cannot be searched"):
@@ -141,7 +291,7 @@ def _with_cases(registry: Registry, evidence: Evidence, added: Sequence[str], ro
     for sweep_id in dict.fromkeys(run.data.tags["sweep_id"] for run in runs if "sweep_id" in run.data.tags):
         results = _sweep(registry, sweep_id, root)
         same = results.golden is not None and all(
-            results.golden.by_id.get(case_id) == evidence.golden.by_id[case_id] for case_id in added
+            results.golden.by_id.get(case_id) == today.by_id[case_id] for case_id in added
         )
         names = {bundle.digest: name for name, bundle in results.bundles.items()}
         same = same and all(

@@ -45,6 +45,9 @@ class Move(Shown):
         follows: the move it follows, 0 for the first.
         receipt: digest of the receipt it rests on, "" where it needs or has none.
         forced: whether it was made against the gate.
+        outcome: of the check of its receipt, "" where none was made (a rollback, a move of an earlier version).
+        evidence: digest of all that the check read.
+        policy, golden, experiment: digests of the rules and the cases of the check, and the folder they came from.
         move_id: tells a repeated write from a second move.
     """
 
@@ -60,8 +63,19 @@ class Move(Shown):
     reason: str
     receipt: str = ""
     forced: bool = False
+    outcome: Literal["", "holds", "does not hold"] = ""
+    evidence: str = ""
+    policy: str = ""
+    golden: str = ""
+    experiment: str = ""
     move_id: str = ""
     settled: bool = False
+
+    @property
+    def held(self) -> bool:
+        """Whether the receipt that it rests on was checked, and held; earlier versions checked whom they promoted."""
+        earlier = self.kind == "promote" and bool(self.receipt) and not self.forced
+        return self.outcome == "holds" or (not self.outcome and earlier)
 
     @property
     def word(self) -> str:
@@ -108,6 +122,11 @@ class History(Shown):
     def last(self, alias: str) -> Move | None:
         """The move that decides where the alias points now."""
         return next(reversed(self.valid(alias)), None)
+
+    def check_of(self, alias: str, version: int, digest: str) -> Move | None:
+        """The newest move that brought this very version to the alias on a check of its receipt, or by force."""
+        moves = (move for move in reversed(self.valid(alias)) if move.kind != "rollback")
+        return next((move for move in moves if (move.version, move.digest) == (version, digest)), None)
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -327,6 +346,7 @@ def _row(move: Move, *, lost: bool = False, void: bool = False) -> dict[str, obj
         "to": move.version,
         "bundle": move.digest[:8],
         "receipt": move.receipt[:8] or None,
+        "check": move.outcome or None,
         "who": move.who,
         "reason": move.reason,
     }

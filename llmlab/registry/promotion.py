@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from llmlab.base.errors import DataError, FileRuleError, RegistryError, StoreError
-from llmlab.base.project import who
+from llmlab.base.project import located, project_root, who
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
-from llmlab.gate.decision import Receipt
 from llmlab.registry.connection import Registry, open_registry
-from llmlab.registry.evidence import Evidence, objections
+from llmlab.registry.evidence import Evidence, check
 from llmlab.registry.moves import History, Move, make_move, settle
 from llmlab.registry.rollbacks import check_call, pointed
 from llmlab.registry.versions import Version, read_bundle, read_receipt, resolve
@@ -54,7 +53,7 @@ def promote(
     bundle = read_bundle(registry, target)  # a changed artifact is refused, by force too
     if before == target.number and (last := past.last(alias)) is not None and last.version == before:
         raise RegistryError(f"{alias} of {target.name} is version {before} already")
-    against, receipt = _checked(registry, target, bundle, alias, Path(experiment), past, passports, root)
+    against, checked = _checked(registry, target, bundle, alias, Path(experiment), past, passports, root)
     listed = "; ".join(against)
     if against and not force:
         raise RegistryError(
@@ -67,8 +66,9 @@ def promote(
         to=held_by,
         before=before,
         reason=f"{reason} [AGAINST: {listed}]" if against else reason,
-        receipt=receipt.digest if receipt is not None else "",
         forced=bool(against),
+        outcome="does not hold" if against else "holds",
+        **checked,
     )
     return make_move(registry, target.name, move, target=held_by, known=past)
 
@@ -82,36 +82,26 @@ def _checked(
     past: History,
     passports: Sequence[JudgePassport],
     root: Path | None,
-) -> tuple[list[str], Receipt | None]:
-    """Every objection to the receipt, and the receipt."""
-    receipt = None
+) -> tuple[list[str], dict[str, str]]:
+    """Every objection to the receipt, and what the move says of the check of it."""
+    named: dict[str, str] = {}
     try:
         receipt = read_receipt(registry, version)
         if receipt is None:
-            return ["it has no receipt: gate it, and `llmlab register BUNDLE.yaml --receipt FILE`"], None
+            return ["it has no receipt: gate it, and `llmlab register BUNDLE.yaml --receipt FILE`"], named
+        named = {"receipt": receipt.digest, "experiment": _from_root(experiment, root)}
         evidence = Evidence.read(receipt, experiment, passports=passports)
-        against = [
-            *objections(registry, evidence, version, root=root),
-            *_broken_rules(version, alias, evidence, past),
-            *_expired(bundle, experiment),
-        ]
+        found = check(registry, evidence, version, alias=alias, past=past, approver=who(), root=root)
     except (FileRuleError, RegistryError, StoreError, DataError) as error:  # then force still moves the alias
-        against = [str(error)]
-    return against, receipt
+        return [str(error)], named
+    against = [*found.against, *_expired(bundle, experiment)]
+    return against, {**named, **evidence.named, "evidence": found.evidence}
 
 
-def _broken_rules(version: Version, alias: str, evidence: Evidence, past: History) -> Iterator[str]:
-    """What the policy asks for besides a receipt."""
-    rules, receipt = evidence.policy.promotion, evidence.receipt
-    if rules.clean_commit and (receipt.dirty or not receipt.commit):
-        yield "the policy asks for a clean commit, and the gate ran on a tree with changes"
-    if rules.ci and not receipt.ci:
-        yield "the policy asks for a CI run, and the gate ran outside of CI"
-    if rules.approver_not_author and who() in ("", receipt.author):
-        yield f"the policy asks for an approver other than the author ({receipt.author})"
-    earlier = rules.after_alias
-    if earlier and alias != earlier and not any(move.version == version.number for move in past.valid(earlier)):
-        yield f"the policy asks for {earlier} first, which never was version {version.number}"
+def _from_root(folder: Path, root: Path | None) -> str:
+    """The folder as a colleague has it too, from the project's root."""
+    place, home = located(folder).resolve(), root or project_root()
+    return (place.relative_to(home) if place.is_relative_to(home) else place).as_posix()
 
 
 def _expired(bundle: Bundle, experiment: Path) -> list[str]:

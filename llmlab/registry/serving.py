@@ -17,8 +17,9 @@ from llmlab.base.errors import RegistryError, StoreError
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.export import Exported
-from llmlab.registry.connection import name_and_alias, open_registry
-from llmlab.registry.moves import now
+from llmlab.gate.decision import Receipt
+from llmlab.registry.connection import Registry, name_and_alias, open_registry
+from llmlab.registry.moves import now, read_history
 from llmlab.registry.versions import Version, read_bundle, read_receipt, resolve
 from llmlab.tracking.store import store_uri
 
@@ -67,7 +68,7 @@ def load(reference: str, *, require_receipt: bool = False, max_age_s: float = 30
     when; it is asked again after another `max_age_s`.
 
     Args:
-        require_receipt: refuse a bundle without a valid passing receipt (forced, or an alias that was set by hand).
+        require_receipt: refuse a bundle whose receipt no promotion (or audit) of this alias checked, or found wanting.
 
     Raises:
         RegistryError: no such alias, a bundle or receipt that was changed, or no passing receipt.
@@ -93,14 +94,20 @@ def load(reference: str, *, require_receipt: bool = False, max_age_s: float = 30
         return served
 
 
-def export(reference: str, path: str | Path, *, root: Path | None = None) -> Path:
+def export(reference: str, path: str | Path, *, require_receipt: bool = False, root: Path | None = None) -> Path:
     """The verified bundle of `name@alias` with its receipt as one JSON file, which `llmlab.bundle.Exported` reads.
 
-    A service needs pydantic for that, and neither MLflow nor Jupyter.
+    A service needs pydantic for that, and neither MLflow nor Jupyter. The receipt is the one that was checked when the
+    alias was moved; without one the file has none, and with `require_receipt` nothing is written.
+
+    Raises:
+        RegistryError: no such alias, a bundle or receipt that was changed, or a receipt is required and none held.
     """
     registry = open_registry(root)
     version = resolve(registry, reference)
-    receipt = read_receipt(registry, version)
+    receipt, lacks = checked_receipt(registry, version, name_and_alias(reference)[1])
+    if require_receipt and lacks:
+        raise RegistryError(f"{reference} is version {version.number}, which {lacks}: it is not exported")
     exported = Exported(
         reference=reference,
         version=version.number,
@@ -125,6 +132,20 @@ def released(*, root: Path | None = None) -> dict[str, Bundle]:
     return bundles
 
 
+def checked_receipt(registry: Registry, version: Version, alias: str) -> tuple[Receipt | None, str]:
+    """The receipt that this version was brought to the alias on, if its check held, and otherwise what it lacks."""
+    newest = read_receipt(registry, version)
+    if newest is None:
+        return None, "has no receipt"
+    if newest.verdict != Verdict.PASS:
+        return None, f"has a receipt that says {newest.verdict}"
+    move = read_history(registry, version.name).check_of(alias, version.number, version.digest)
+    if move is None or not move.held:
+        how = "that nobody checked (`llmlab audit` does)" if move is None or not move.forced else "that did not hold"
+        return None, f"has a receipt {how}"
+    return read_receipt(registry, replace(version, receipt=move.receipt)), ""
+
+
 def _ask(reference: str, known: Served | None, *, require_receipt: bool, root: Path | None) -> Served:
     registry = open_registry(root)
     version = resolve(registry, reference)
@@ -132,8 +153,7 @@ def _ask(reference: str, known: Served | None, *, require_receipt: bool, root: P
         return replace(known, checked_s=time.monotonic(), stale="")
     bundle = read_bundle(registry, version)
     if require_receipt:
-        receipt = read_receipt(registry, version)
-        if receipt is None or receipt.verdict != Verdict.PASS:
-            lacks = "has no receipt" if receipt is None else f"has a receipt that says {receipt.verdict}"
+        _, lacks = checked_receipt(registry, version, name_and_alias(reference)[1])
+        if lacks:
             raise RegistryError(f"{reference} is version {version.number}, which {lacks}: it is not served")
     return Served(bundle=bundle, reference=reference, version=version, checked_s=time.monotonic())

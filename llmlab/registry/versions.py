@@ -24,7 +24,7 @@ from llmlab.registry.moves import now
 from llmlab.tracking.runs import bundle_json
 from llmlab.tracking.store import COMPLETION_TAG, link, reported
 
-__all__ = ["Version", "find", "read_bundle", "read_receipt", "register", "resolve"]
+__all__ = ["Version", "find", "read_bundle", "read_receipt", "register", "resolve", "text_of"]
 
 EXPERIMENT = "registered"  # where a bundle that was never run gets a run of its own
 FOLDER = "bundle"
@@ -285,9 +285,13 @@ def _artifact(registry: Registry, version: Version, path: str) -> str:
     where = f"version {version.number} of {version.name!r}"
     if not version.run_id:
         raise RegistryError(f"{where} was not registered by llmlab: it has no run")
-    what = f"{path} of {where}"
+    return text_of(registry, version.run_id, path, what=f"{path} of {where}")
+
+
+def text_of(registry: Registry, run_id: str, path: str, *, what: str) -> str:
+    """The text of a file of a run; StoreError where it cannot be read, RegistryError where it is no text any more."""
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder, reported(f"{what} cannot be read"):
-        place = Path(registry.store.client.download_artifacts(version.run_id, path, folder))
+        place = Path(registry.store.client.download_artifacts(run_id, path, folder))
         try:
             return place.read_text(encoding="utf-8")
         except UnicodeDecodeError:

@@ -7,6 +7,7 @@ COMPLETION_TAG is written last: whoever reads a run looks for it, since MLflow's
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -38,7 +39,7 @@ from llmlab.tracking.screening import screened
 from llmlab.tracking.spool import Decided, Entry, Picture, png
 from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, link, open_store, reported
 
-__all__ = ["LoggedSweep", "bundle_json", "load", "log", "log_figures", "looks", "mlflow_name", "sync"]
+__all__ = ["LoggedSweep", "bundle_json", "load", "log", "log_figures", "looks", "measured_by", "mlflow_name", "sync"]
 
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
 LONGEST_CELL_CHARS = 2_000
@@ -48,6 +49,8 @@ TABLE_FILE = "cases.json"
 COMPARISON_FILE = "comparison.html"
 _STATUS: dict[str, Status] = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
 DESCRIPTION = "mlflow.note.content"  # shown above a run, as Markdown
+MEASURED_TAG = "measured_by"
+RECEIPT_TAG = "receipt."  # on the candidate's run: the digest of each receipt that was made of its decisions
 LOOK_TAG = "look."  # on the candidate's run: the ledger of what was decided, which a fresh checkout sees
 
 
@@ -359,6 +362,15 @@ def _origin(results: Results, root: Path) -> dict[str, str]:
     }
 
 
+def measured_by(results: Results, variant: str) -> str:
+    """A digest of what made the scores of a variant, beside its answers: scorers, judges, how true its index was."""
+    made = {name: results.scorers_of(name)[variant] for name in results.metrics}
+    judges = {name: metric.judge for name, metric in results.metrics.items() if metric.judge}
+    judges |= {name: record.digest for name, record in results.provenance.judges.items()}
+    facts = [made, judges, dict(results.provenance.index_freshness.get(variant, {}))]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
 def _common_tags(results: Results) -> dict[str, str]:
     return {
         "sweep_id": results.digest,
@@ -379,6 +391,7 @@ def _variant_tags(variant: str, bundle: Bundle, results: Results) -> dict[str, s
         "bundle_version": bundle.version,
         "bundle_digest": bundle.digest,
         "index_digest": results.index_digests.get(variant, ""),
+        MEASURED_TAG: measured_by(results, variant),
         "model": str(bundle.model),
         "model_pinned": str(bundle.model.pinned.pinned).lower(),
     }
@@ -432,6 +445,9 @@ def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Decided | 
     if candidate:
         look = decision.look
         store.client.log_text(candidate, scrub(decision.receipt.to_json()), "gate/receipt.json")
+        for name, text in decision.documents.items():
+            store.client.log_text(candidate, scrub(text), f"gate/{name}")
+        store.client.set_tag(candidate, f"{RECEIPT_TAG}{decision.receipt.digest}", decision.receipt.created_at)
         key = f"{LOOK_TAG}{look.results_digest[:12]}.{look.policy_digest[:12]}.{look.bundle_digest[:12]}"
         if key not in store.client.get_run(candidate).data.tags:  # the same look again is no second one
             store.client.set_tag(candidate, key, json.dumps(look.to_record()))

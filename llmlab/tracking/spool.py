@@ -43,6 +43,7 @@ class Decided:
     text: str
     look: Look
     receipt: Receipt
+    documents: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, decision: Decision) -> Decided:
@@ -53,6 +54,7 @@ class Decided:
             text=str(decision),
             look=decision.look,
             receipt=decision.receipt(),
+            documents=decision.documents,
         )
 
     @classmethod
@@ -60,12 +62,13 @@ class Decided:
         """What `to_record` wrote."""
         look, receipt = Look.from_record(record["look"]), Receipt.from_json(record["receipt"])
         named = {name: record[name] for name in ("verdict", "candidate", "text")}
-        return cls(**named, look=look, receipt=receipt)
+        return cls(**named, look=look, receipt=receipt, documents=record.get("documents", {}))
 
     def to_record(self) -> dict[str, Any]:
         """What a JSON file may hold of it."""
         named = {"verdict": self.verdict, "candidate": self.candidate, "text": self.text}
-        return {**named, "look": self.look.to_record(), "receipt": self.receipt.to_json()}
+        kept = {"receipt": self.receipt.to_json(), "documents": dict(self.documents)}
+        return {**named, "look": self.look.to_record(), **kept}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

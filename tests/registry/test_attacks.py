@@ -1,0 +1,192 @@
+"""A colleague in a hurry who may write to the store: what was edited is not promoted, adopted, served or exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from llmlab import scorers, tracking
+from llmlab.base.errors import RegistryError
+from llmlab.bundle.export import Exported
+from llmlab.gate import Decision, GatePolicy, JudgePassport, Receipt
+from llmlab.golden.cases import GoldenSet
+from llmlab.registry import audit, export, history, load, promote, register
+from llmlab.registry.connection import open_registry
+from llmlab.results.passport import Limit, Measured
+from llmlab.results.results import Results
+from tests.made_results import experiment, made
+from tests.registry.made import POLICY, bundle, gated, judged
+
+
+def resealed(receipt: Receipt, **edits: object) -> Receipt:
+    """The receipt with these fields edited, and a digest that fits them."""
+    content = json.loads(receipt.to_json()) | edits
+    del content["digest"]
+    return Receipt.model_validate_json(json.dumps(content))
+
+
+def failed(project: Path) -> tuple[Receipt, Path]:
+    """A FAIL that somebody edited to PASS and sealed again, conditions too, registered; and the experiment's folder."""
+    results, decision, folder = judged(project, better=-1)
+    assert decision.word == "FAIL"
+    receipt = decision.receipt()
+    passing = [json.loads(c.model_dump_json()) | {"verdict": "PASS"} for c in receipt.conditions]
+    forged = resealed(receipt, verdict="PASS", conditions=passing)
+    register(results.bundles["new"], receipt=forged)
+    return forged, folder
+
+
+def by_hand(number: int = 1) -> None:
+    """Production set in MLflow's pages."""
+    open_registry().client.set_registered_model_alias("qa", "production", str(number))
+
+
+def test_a_fail_edited_to_pass_is_not_promoted_adopted_served_or_exported(project: Path, tmp_path: Path) -> None:
+    """Through every door; by force it goes, in capitals, and is not served to those who ask for a receipt."""
+    forged, folder = failed(project)
+    with pytest.raises(RegistryError, match=r"no gate logged this receipt.*logged cases give another verdict"):
+        promote("qa/1", experiment=folder, reason="r")
+    by_hand()
+    with pytest.raises(RegistryError, match="nobody checked"):
+        load("qa@production", require_receipt=True)
+    (finding,) = audit("qa").wrong
+    assert "the logged cases say FAIL" in finding.what
+    assert history("qa").moves == ()
+    assert Exported.load(export("qa@production", tmp_path / "qa.json")).receipt is None
+    with pytest.raises(RegistryError, match="it is not exported"):
+        export("qa@production", tmp_path / "no.json", require_receipt=True)
+    open_registry().client.delete_registered_model_alias("qa", "production")
+    move = promote("qa/1", experiment=folder, reason="a fire", force=True)
+    assert (move.outcome, move.receipt) == ("does not hold", forged.digest)
+    with pytest.raises(RegistryError, match="did not hold"):
+        load("qa@production", require_receipt=True)
+    assert Exported.load(export("qa@production", tmp_path / "forced.json")).receipt is None
+
+
+def test_a_checked_release_is_served_exported_and_checked_again(project: Path, tmp_path: Path) -> None:
+    """The move names receipt, policy, golden set, folder and the digest of all that was read."""
+    version, folder = gated(project)
+    move = promote(version, experiment=folder, reason="r")
+    assert (move.outcome, move.held, move.experiment) == ("holds", True, "experiment")
+    assert move.policy == GatePolicy.load(folder / "gate.yaml").digest
+    assert move.golden == GoldenSet.load(folder / "golden.jsonl").digest
+    assert load("qa@production", require_receipt=True).version.number == 1
+    held = Exported.load(export("qa@production", tmp_path / "qa.json", require_receipt=True)).receipt
+    assert held is not None
+    assert held["policy_digest"] == move.policy
+    assert audit("qa").findings == ()
+
+
+def test_a_receipt_that_is_edited_after_the_check_is_not_served(project: Path) -> None:
+    """A better one, resealed, under the version's tag: the move rests on another; the audit says what is wrong."""
+    version, folder = gated(project)
+    promote(version, experiment=folder, reason="r")
+    registry = open_registry()
+    (file,) = (project / "mlruns" / "artifacts").rglob(f"{version.receipt}.json")
+    better = resealed(Receipt.load(file), author="nobody")
+    better.save(file.with_name(f"{better.digest}.json"))
+    file.unlink()
+    registry.client.set_model_version_tag("qa", "1", "receipt", better.digest)
+    with pytest.raises(Exception, match="cannot be read"):
+        load("qa@production", require_receipt=True)
+    assert any("check of move 1 does not hold any more" in finding.what for finding in audit("qa").wrong)
+
+
+def edited_scores(project: Path) -> None:
+    for file in (project / "mlruns" / "artifacts").rglob("cases.parquet"):
+        results = Results.from_parquet(file)
+        results.with_columns(right=0.0).to_parquet(file)
+
+
+def edited_policy(project: Path) -> None:
+    (file,) = (project / "mlruns" / "artifacts").rglob("policy-*.json")
+    file.write_text(file.read_text(encoding="utf-8").replace("0.3", "0.0"), encoding="utf-8")
+
+
+def edited_scorers(project: Path) -> None:
+    for run in open_registry().store.search("tags.variant = 'new'"):
+        open_registry().store.client.set_tag(run.info.run_id, "measured_by", "0" * 64)
+
+
+@pytest.mark.parametrize("edit", [edited_scores, edited_policy, edited_scorers])
+def test_the_audit_checks_again_what_a_release_rests_on(project: Path, edit: Callable[[Path], None]) -> None:
+    """Cases, policy and scorers as they were logged."""
+    version, folder = gated(project)
+    promote(version, experiment=folder, reason="r")
+    edit(project)
+    assert any("check of move 1 does not hold any more" in finding.what for finding in audit("qa").wrong)
+
+
+@pytest.mark.parametrize(
+    ("edits", "rule", "message"),
+    [
+        ({"author": "somebody else"}, "approver_not_author: true", "no gate logged this receipt"),
+        ({"dirty": False, "commit": "f" * 40}, "clean_commit: true", "no gate logged this receipt"),
+        ({"ci": {"system": "CI"}}, "ci: true", "no gate logged this receipt"),
+        ({"created_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}, "ci: false", "yet to come"),
+    ],
+)
+def test_what_a_receipt_says_of_its_origin_is_what_the_gate_logged(
+    project: Path, edits: dict[str, object], rule: str, message: str
+) -> None:
+    """Author, commit, CI and dates; a clock may be five minutes fast."""
+    version, folder = gated(project, receipt=edits, policy=f"{POLICY}promotion: {{{rule}}}\n")
+    with pytest.raises(RegistryError, match=message):
+        promote(version, experiment=folder, reason="r")
+
+
+def test_scores_that_a_shipped_scorer_does_not_give_for_the_logged_answers_are_told(project: Path) -> None:
+    """Answers that are wrong, under scores, digests and a receipt that all agree with each other."""
+    results = replace(made({"old": [0.0] * 60, "new": [0.0] * 60}), bundles={"old": bundle(k=1), "new": bundle(k=2)})
+    scored = results.scored_by([scorers.exact])
+    forged = scored.with_columns(exact=[float(name == "new") for name in scored.frame["variant"]])
+    folder = experiment(project, POLICY.replace("metric: right", "metric: exact"), results.golden)
+    decision = GatePolicy.load(folder / "gate.yaml").decide(forged, baseline="old", candidate="new")
+    assert decision.word == "PASS"
+    tracking.log(forged, decision)
+    version = register(forged.bundles["new"], receipt=decision.receipt())
+    with pytest.raises(RegistryError, match="60 logged scores of exact are not what it gives"):
+        promote(version, experiment=folder, reason="r")
+
+
+def with_passport(project: Path, **more: object) -> tuple[Decision, Results, JudgePassport, Path]:
+    """A gate on a judged metric with a passport."""
+    results, judge = made({"old": [0.0] * 60, "new": [1.0] * 60}), "j" * 64
+    results = replace(results, bundles={"old": bundle(k=1), "new": bundle(k=2)})
+    folder = experiment(project, POLICY.replace("not required", "required"), results.golden)
+    results = replace(results, metrics={"right": replace(results.metric("right"), judge=judge)})
+    now = datetime.now(UTC)
+    passport = JudgePassport(
+        judge_digest=judge,
+        labels_digest="l" * 64,
+        metrics={"kappa": Measured(value=0.7)},
+        created_at=(now - timedelta(days=1)).isoformat(),
+        expires_at=(now + timedelta(days=9)).isoformat(),
+        **{"limits": {"kappa": Limit(at_least=0.6)}, **more},
+    )
+    policy = GatePolicy.load(folder / "gate.yaml")
+    decision = policy.decide(results, baseline="old", candidate="new", passports=[passport])
+    tracking.log(results, decision)
+    return decision, results, passport, folder
+
+
+def test_a_passport_is_the_one_that_the_receipt_names(project: Path) -> None:
+    """Another one of the same judge does not stand in for it; the audit reads the one that was logged."""
+    decision, results, passport, folder = with_passport(project)
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    kinder = passport.model_copy(update={"limits": {"kappa": Limit(at_least=0.1)}})
+    with pytest.raises(RegistryError, match=r"rests on the passport .* which was not shown"):
+        promote(version, experiment=folder, reason="r", passports=[kinder])
+    promote(version, experiment=folder, reason="r", passports=[passport])
+    assert audit("qa").findings == ()
+
+
+def test_a_passport_without_limits_vouches_for_nothing(project: Path) -> None:
+    """Where the policy asks for one."""
+    decision, *_ = with_passport(project, limits={})
+    assert "states no limits" in decision.sentence
