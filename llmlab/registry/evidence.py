@@ -39,7 +39,7 @@ from llmlab.registry.release import ledger
 from llmlab.registry.versions import Version, text_of
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
-from llmlab.tracking.runs import MEASURED_TAG, RECEIPT_TAG, measured_by
+from llmlab.tracking.runs import MEASURED_TAG, ORIGIN_TAG, measured_by, origin, origin_tag
 from llmlab.tracking.screening import redacted_cases
 from llmlab.tracking.store import reported
 
@@ -122,7 +122,7 @@ def check(
         approver: who asks for the move, None where nobody knows.
     """
     receipt = evidence.receipt
-    against = [*_of_the_receipt(evidence, version), *_broken_rules(evidence, version, alias, past, approver)]
+    against = [*_of_the_receipt(evidence, version)]
     read: list[Results] = []
     try:
         runs = _runs(registry, receipt.results_digest)
@@ -133,7 +133,14 @@ def check(
         against.append(f"the cases that it rests on cannot be read: {error}")
     else:
         results, earlier = read[0], next(iter(read[1:]), None)
-        against += _as_logged(registry, evidence, runs, results)
+        own = [run for run in runs if run.data.tags.get("variant") == receipt.candidate]
+        decided = _where_decided(registry, own, receipt)
+        if decided is None:
+            against.append(
+                "no gate logged this decision: gate again, with the ledger (notebook 05, `llmlab gate --ledger`)"
+            )
+        against += _broken_rules(evidence.policy, decided or receipt, own, version, alias, past, approver)
+        against += _otherwise_made(runs, results)
         against += _recomputed(evidence, results, earlier, root)
         against += [said for part in read for said in _rescored(evidence.policy, part)]
         grown, newer = _grown(registry, evidence, results, root)
@@ -164,11 +171,18 @@ def _of_the_receipt(evidence: Evidence, version: Version) -> Iterator[str]:
 
 
 def _broken_rules(
-    evidence: Evidence, version: Version, alias: str, past: History, approver: str | None
+    policy: GatePolicy,
+    receipt: Receipt,
+    runs: Sequence[Any],
+    version: Version,
+    alias: str,
+    past: History,
+    approver: str | None,
 ) -> Iterator[str]:
-    """What the policy asks for besides a receipt."""
-    rules, receipt = evidence.policy.promotion, evidence.receipt
-    if rules.clean_commit and (receipt.dirty or not receipt.commit):
+    """What the policy asks for besides a receipt; `receipt` and `runs` say where it was decided and made."""
+    rules = policy.promotion
+    dirty = receipt.dirty or any(run.data.tags.get("git_dirty") == "true" for run in runs)
+    if rules.clean_commit and (dirty or not receipt.commit):
         yield "the policy asks for a clean commit, and the gate ran on a tree with changes"
     if rules.ci and not receipt.ci:
         yield "the policy asks for a CI run, and the gate ran outside of CI"
@@ -197,28 +211,26 @@ def _sweep(registry: Registry, sweep_id: str, root: Path | None) -> Results:
     return tracking.load(sweep_id, experiment=experiment, root=root)
 
 
-def _as_logged(registry: Registry, evidence: Evidence, runs: Sequence[Any], results: Results) -> Iterator[str]:
-    """Whether a gate logged this very receipt, and whether its cases were scored by what the run says."""
-    receipt = evidence.receipt
-    own = [run for run in runs if run.data.tags.get("variant") == receipt.candidate]
-    if not any(_has_logged(registry, run, receipt) for run in own):
-        yield "no gate logged this receipt: gate again, with the ledger (`llmlab gate --ledger`, or notebook 05)"
-    if evidence.policy.promotion.clean_commit and any(run.data.tags.get("git_dirty") == "true" for run in own):
-        yield "the policy asks for a clean commit, and the run was made on a tree with changes"
+def _otherwise_made(runs: Sequence[Any], results: Results) -> Iterator[str]:
+    """Variants whose scores were made by something else than their runs say."""
     for run in runs:
         variant, said = run.data.tags.get("variant", ""), run.data.tags.get(MEASURED_TAG)
         if variant in results.bundles and said is not None and said != measured_by(results, variant):
             yield f"scorers, judges or index of {variant} are not those that its run logged"
 
 
-def _has_logged(registry: Registry, run: Any, receipt: Receipt) -> bool:
-    """By a tag, or (as before 0.2) as the run's one receipt."""
-    if f"{RECEIPT_TAG}{receipt.digest}" in run.data.tags:
-        return True
-    if any(name.startswith(RECEIPT_TAG) for name in run.data.tags) or "gate" not in run.data.tags:
-        return False
-    text = text_of(registry, run.info.run_id, "gate/receipt.json", what="the receipt that the run logged")
-    return Receipt.from_json(text).digest == receipt.digest
+def _where_decided(registry: Registry, own: Sequence[Any], receipt: Receipt) -> Receipt | None:
+    """The receipt with commit, author, CI and date as the candidate's runs logged them; None where none did."""
+    for run in own:
+        if text := run.data.tags.get(origin_tag(receipt)):
+            return receipt.model_copy(update=json.loads(text))
+    for run in own:  # before 0.2 a run kept one receipt and no tags
+        if "gate" in run.data.tags and not any(tag.startswith(ORIGIN_TAG) for tag in run.data.tags):
+            text = text_of(registry, run.info.run_id, "gate/receipt.json", what="the receipt that the run logged")
+            logged = Receipt.from_json(text)
+            if logged.created_at == receipt.created_at:
+                return receipt.model_copy(update=origin(logged))
+    return None
 
 
 def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, root: Path | None) -> Iterator[str]:

@@ -29,7 +29,7 @@ from llmlab.base.project import git_state, project_root
 from llmlab.base.yamlfile import to_yaml
 from llmlab.bundle.bundle import Bundle, flat
 from llmlab.bundle.chat import short_media
-from llmlab.gate.decision import Decision
+from llmlab.gate.decision import Decision, Receipt
 from llmlab.gate.looks import Look
 from llmlab.golden.cases import is_held_out
 from llmlab.results.results import Results
@@ -39,7 +39,19 @@ from llmlab.tracking.screening import screened
 from llmlab.tracking.spool import Decided, Entry, Picture, png
 from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, link, open_store, reported
 
-__all__ = ["LoggedSweep", "bundle_json", "load", "log", "log_figures", "looks", "measured_by", "mlflow_name", "sync"]
+__all__ = [
+    "LoggedSweep",
+    "bundle_json",
+    "load",
+    "log",
+    "log_figures",
+    "looks",
+    "measured_by",
+    "mlflow_name",
+    "origin",
+    "origin_tag",
+    "sync",
+]
 
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
 LONGEST_CELL_CHARS = 2_000
@@ -50,7 +62,7 @@ COMPARISON_FILE = "comparison.html"
 _STATUS: dict[str, Status] = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
 DESCRIPTION = "mlflow.note.content"  # shown above a run, as Markdown
 MEASURED_TAG = "measured_by"
-RECEIPT_TAG = "receipt."  # on the candidate's run: the digest of each receipt that was made of its decisions
+ORIGIN_TAG = "decided."  # on the candidate's run: where each decision on it was made, by its moment
 LOOK_TAG = "look."  # on the candidate's run: the ledger of what was decided, which a fresh checkout sees
 
 
@@ -371,6 +383,16 @@ def measured_by(results: Results, variant: str) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
+def origin_tag(receipt: Receipt) -> str:
+    """The tag that says where the decision of a receipt was made."""
+    return ORIGIN_TAG + re.sub(r"\D", "", receipt.created_at)
+
+
+def origin(receipt: Receipt) -> dict[str, Any]:
+    """What a receipt says of where it was made, as the run keeps it."""
+    return {name: getattr(receipt, name) for name in ("created_at", "commit", "dirty", "author", "ci")}
+
+
 def _common_tags(results: Results) -> dict[str, str]:
     return {
         "sweep_id": results.digest,
@@ -447,7 +469,7 @@ def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Decided | 
         store.client.log_text(candidate, scrub(decision.receipt.to_json()), "gate/receipt.json")
         for name, text in decision.documents.items():
             store.client.log_text(candidate, scrub(text), f"gate/{name}")
-        store.client.set_tag(candidate, f"{RECEIPT_TAG}{decision.receipt.digest}", decision.receipt.created_at)
+        store.client.set_tag(candidate, origin_tag(decision.receipt), json.dumps(origin(decision.receipt)))
         key = f"{LOOK_TAG}{look.results_digest[:12]}.{look.policy_digest[:12]}.{look.bundle_digest[:12]}"
         if key not in store.client.get_run(candidate).data.tags:  # the same look again is no second one
             store.client.set_tag(candidate, key, json.dumps(look.to_record()))

@@ -49,7 +49,7 @@ def by_hand(number: int = 1) -> None:
 def test_a_fail_edited_to_pass_is_not_promoted_adopted_served_or_exported(project: Path, tmp_path: Path) -> None:
     """Through every door; by force it goes, in capitals, and is not served to those who ask for a receipt."""
     forged, folder = failed(project)
-    with pytest.raises(RegistryError, match=r"no gate logged this receipt.*logged cases give another verdict"):
+    with pytest.raises(RegistryError, match=r"logged cases give another verdict"):
         promote("qa/1", experiment=folder, reason="r")
     by_hand()
     with pytest.raises(RegistryError, match="nobody checked"):
@@ -125,16 +125,19 @@ def test_the_audit_checks_again_what_a_release_rests_on(project: Path, edit: Cal
 @pytest.mark.parametrize(
     ("edits", "rule", "message"),
     [
-        ({"author": "somebody else"}, "approver_not_author: true", "no gate logged this receipt"),
-        ({"dirty": False, "commit": "f" * 40}, "clean_commit: true", "no gate logged this receipt"),
-        ({"ci": {"system": "CI"}}, "ci: true", "no gate logged this receipt"),
+        ({"author": "somebody else"}, "approver_not_author: true", r"an approver other than the author \(me\)"),
+        ({"dirty": False, "commit": "f" * 40}, "clean_commit: true", "asks for a clean commit"),
+        ({"ci": {"system": "CI"}}, "ci: true", "asks for a CI run"),
+        ({"created_at": "2099-01-01T00:00:00+00:00"}, "ci: false", "no gate logged this decision"),
         ({"created_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}, "ci: false", "yet to come"),
     ],
 )
 def test_what_a_receipt_says_of_its_origin_is_what_the_gate_logged(
-    project: Path, edits: dict[str, object], rule: str, message: str
+    project: Path, monkeypatch: pytest.MonkeyPatch, edits: dict[str, object], rule: str, message: str
 ) -> None:
     """Author, commit, CI and dates; a clock may be five minutes fast."""
+    monkeypatch.setenv("LLMLAB_WHO", "me")
+    monkeypatch.delenv("CI", raising=False)
     version, folder = gated(project, receipt=edits, policy=f"{POLICY}promotion: {{{rule}}}\n")
     with pytest.raises(RegistryError, match=message):
         promote(version, experiment=folder, reason="r")
