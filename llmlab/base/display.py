@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from llmlab.base.documents import write_whole
 from llmlab.base.numbers import MISSING, Interval, number
 from llmlab.base.tables import write_csv
 
@@ -160,6 +161,13 @@ class Shown:
     def to_csv(self, path: str | Path) -> Path:
         """Write `to_frame()` as CSV, in which no cell is a formula; llmlab reads such cells back as they were."""
         return write_csv(self._csv_frame(), path)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained page, without scripts, to send to a colleague; of results every answer is in it."""
+        rows = [] if type(self)._csv_frame is Shown._csv_frame else self._csv_frame().to_dict("records")
+        named = [{str(name): value for name, value in row.items()} for row in rows]
+        every = html_table(named, most_rows=len(named)) if named else ""
+        return write_whole(path, _html_page(type(self).__name__, self._repr_html_(), every))
 
     def _csv_frame(self) -> pd.DataFrame:
         return self.to_frame()
@@ -398,6 +406,13 @@ def text_table(rows: Sequence[Mapping[str, object]], *, most_rows: int = ROW_LIM
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(names), line(["─" * width for width in widths]), *map(line, cells), *more])
+
+
+def _html_page(title: str, *parts: str) -> str:
+    """A whole page around pieces that are HTML already."""
+    style = "body{font:14px/1.5 system-ui,sans-serif;margin:2em auto;max-width:80em;padding:0 1em}"
+    head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{style}</style>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n"
 
 
 def _changes(before: str, after: str) -> Iterator[tuple[str, str, str]]:

@@ -12,6 +12,7 @@ from llmlab.base.project import project_root
 from llmlab.experiment.folder import Asked, Experiment
 from llmlab.notebook import (
     NotebookRun,
+    keep_html,
     parse_parameters,
     read_notebook,
     read_parameters,
@@ -32,6 +33,7 @@ COMPARE = "01_compare_variants.ipynb"
 @click.option("--output", type=click.Path(path_type=Path), help="Keep the executed notebook here (*.ipynb).")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML here.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write a Markdown summary here.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write one page without code here, to send to others.")
 @click.option("--dry-run", is_flag=True, help="Say what its experiment would send and cost, ask nothing, and stop.")
 @click.option("--list", "list_only", is_flag=True, help="List the notebook's parameters and stop.")
 def run(
@@ -41,6 +43,7 @@ def run(
     output: Path | None,
     junit: Path | None,
     markdown: Path | None,
+    report: Path | None,
     dry_run: bool,
     list_only: bool,
 ) -> None:
@@ -60,14 +63,16 @@ def run(
     if dry_run:
         click.echo(str(_experiment(notebook, given).dry_run()))
         return
-    for report in (junit, markdown):  # said before an hour of work, not after
-        if report is not None and not report.absolute().parent.is_dir():
-            raise ValueError(f"the folder of {report} does not exist")
+    for file in (junit, markdown, report):  # said before an hour of work, not after
+        if file is not None and not file.absolute().parent.is_dir():
+            raise ValueError(f"the folder of {file} does not exist")
     done = run_notebook(notebook, given, output=output, progress=sys.stderr.isatty())
     if junit is not None:
         junit.write_text(to_junit(done), encoding="utf-8")
     if markdown is not None:
         markdown.write_text(to_markdown(done), encoding="utf-8")
+    if report is not None:
+        keep_html(done.executed, report=report)
     _print(done)
     raise SystemExit(done.exit_code)
 

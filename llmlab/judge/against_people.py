@@ -27,6 +27,7 @@ from llmlab.judge.asking import Instrument, family
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 from llmlab.judge.figures import Calibration
 from llmlab.judge.grading import prefer, score, verdict_frame
+from llmlab.results.labelled import label_keys
 from llmlab.results.provenance import JudgeRecord
 from llmlab.results.results import Results
 from llmlab.stats.agreement import cohen_kappa, mcnemar, paired_table
@@ -234,7 +235,8 @@ def check_anchors(
 def _grades(labels: Labels, results: Results, metric: str, used: Used) -> Iterator[dict[str, Any]]:
     """One row per label and answer text: the same text in two variants is one thing that was labelled."""
     cases = results.golden.by_id if results.golden else {}
-    for key, (text, grade) in zip(results.label_keys, results.answers("text", metric), strict=True):
+    keys = label_keys(results.frame, results.golden)
+    for key, (text, grade) in zip(keys, results.answers("text", metric), strict=True):
         case = cases[key[0]]
         for place, label in enumerate(labels.by_key.get(key, ())):
             if (key, place) not in used:
@@ -272,7 +274,7 @@ def _judged(judge: Instrument, labels: Labels, results: Results, name: str, opti
     """The results, where this judge gave the metric already; else what people labelled of them, judged now."""
     if name in results.metrics and results.metric(name).judge == judge.digest:
         return [results]
-    keys = results.label_keys
+    keys = label_keys(results.frame, results.golden)
     read = {(key[0], digest) for key in labels.by_key for digest in key[2:]}
     # Nothing is paid for but the answers that a label is of.
     labelled = results.rows_where([(case_id, answer) in read for case_id, _, answer in keys])
@@ -291,7 +293,7 @@ def _judged(judge: Instrument, labels: Labels, results: Results, name: str, opti
 
 def _has_a_label(labels: Labels, results: Results, pair: tuple[str, str]) -> bool:
     digests: dict[tuple[str, str], set[str]] = {}
-    for (variant,), key in zip(results.answers("variant"), results.label_keys, strict=True):
+    for (variant,), key in zip(results.answers("variant"), label_keys(results.frame, results.golden), strict=True):
         digests.setdefault((variant, key[0]), set()).add(key[2])
     for case_id, _, one, other in labels.by_key:
         first, second = (digests.get((variant, case_id), set()) for variant in pair)
@@ -322,7 +324,7 @@ def _as_read(labels: Labels) -> Results:
 def _mcnemar(anchors: Results, labels: Labels, then: np.ndarray, now: np.ndarray) -> float | None:
     """McNemar's exact p on right then against right now, over labelled answers, each case once."""
     right: dict[str, tuple[float, float]] = {}
-    for i, key in enumerate(anchors.label_keys):
+    for i, key in enumerate(label_keys(anchors.frame, anchors.golden)):
         if key in labels.by_key and not np.isnan(then[i] + now[i]):
             wanted = labels.by_key[key][0].value
             right.setdefault(key[0], (float(then[i] == wanted), float(now[i] == wanted)))

@@ -21,6 +21,7 @@ from llmlab.base.numbers import counted
 from llmlab.golden.labels import Label, Labels, Worklist, read_labels, same_way_round, text_digest, write_labels
 from llmlab.judge.asking import passages_of
 from llmlab.judge.rubrics import Rubric
+from llmlab.results.labelled import label_keys
 from llmlab.results.results import Results
 from llmlab.stats.agreement import agreement, cohen_kappa
 from llmlab.stats.arrays import FloatArray
@@ -441,7 +442,8 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
     >>> found.pairs[0].same.value, len(found.disagreements)
     (0.0, 1)
     """
-    texts = dict(zip(results.label_keys, (text for (text,) in results.answers("text")), strict=True))
+    keys = label_keys(results.frame, results.golden)
+    texts = dict(zip(keys, (text for (text,) in results.answers("text")), strict=True))
     cases = results.golden.by_id if results.golden else {}
     given: dict[tuple[str, ...], dict[str, Label]] = {}
     for label in map(same_way_round, labels):

@@ -13,6 +13,7 @@ from llmlab.base.lazy import face
 if TYPE_CHECKING:
     from llmlab.base.project import located as located
     from llmlab.base.project import runs_folder as runs_folder
+    from llmlab.notebook.keeping import keep_html as keep_html
     from llmlab.notebook.outcome import CellRun as CellRun
     from llmlab.notebook.outcome import NotebookRun as NotebookRun
     from llmlab.notebook.outcome import to_junit as to_junit
@@ -28,6 +29,7 @@ __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "base.project": ("located", "runs_folder"),
+        "notebook.keeping": ("keep_html",),
         "notebook.outcome": ("CellRun", "NotebookRun", "to_junit", "to_markdown"),
         "notebook.parameters": ("Parameter", "parse_parameters", "read_parameters"),
         "notebook.run": ("read_notebook", "run_notebook", "template"),

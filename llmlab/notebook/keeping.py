@@ -57,14 +57,25 @@ def cut_outputs(notebook: dict[str, Any], *, limit_bytes: int = LARGEST_OUTPUTS_
     return notebook
 
 
-def keep_html(executed: Path) -> Path:
-    """A self-contained HTML copy beside the executed notebook, which loads no script from anywhere."""
+def keep_html(executed: Path, *, report: Path | None = None) -> Path:
+    """A self-contained HTML copy beside the executed notebook, which loads no script from anywhere.
+
+    A `report` goes where it says, and has texts, tables and figures without the code.
+    """
     import nbformat
     from nbconvert import HTMLExporter
 
-    html = executed.with_suffix(".html")
+    html = report or executed.with_suffix(".html")
     exporter = HTMLExporter(
-        mathjax_url="", require_js_url="", jquery_url="", widget_renderer_url="", mermaid_js_url="", embed_images=True
+        mathjax_url="",
+        require_js_url="",
+        jquery_url="",
+        widget_renderer_url="",
+        mermaid_js_url="",
+        embed_images=True,
+        exclude_input=report is not None,
+        exclude_input_prompt=report is not None,
+        exclude_output_prompt=report is not None,
     )
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("widgets", None)  # live ones load scripts from a CDN: static HTML or text stays of them

@@ -21,6 +21,7 @@ from llmlab.base.background import run_in_background
 from llmlab.base.errors import DataError
 from llmlab.base.tables import texts_of
 from llmlab.bundle.bundle import Bundle
+from llmlab.bundle.chat import said
 from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.scores import Cells, Metric
@@ -36,6 +37,7 @@ __all__ = [
     "answers_of",
     "bounds_of",
     "content_digest",
+    "explanations_of",
     "generations_of",
     "inspect_log",
     "joined_frame",
@@ -48,6 +50,7 @@ __all__ = [
     "sheet_of",
     "storable",
     "unknown_bundle",
+    "with_cases",
     "with_reasons",
 ]
 
@@ -372,9 +375,28 @@ def joined_frame(frames: Sequence[pd.DataFrame], *, variants: Sequence[str]) -> 
     return frame.iloc[np.lexsort((cells.columns, frame["repeat"].to_numpy(), cells.cases))].reset_index(drop=True)
 
 
-def with_reasons(before: Sequence[str], name: str, reasons: Sequence[str]) -> list[str]:
-    """The explanations of answers with the reason of one more score each."""
-    pairs = zip(before, reasons, strict=True)
+def explanations_of(frame: pd.DataFrame) -> list[str]:
+    """The explanations of a frame's answers; "" where it has none."""
+    return frame["explanations"].tolist() if "explanations" in frame.columns else [""] * len(frame)
+
+
+def with_cases(frame: pd.DataFrame, golden: GoldenSet | None) -> pd.DataFrame:
+    """A frame of answers with what was asked (`input.NAME`), what was expected and the tags of each case."""
+    cases = [golden.by_id.get(case_id) if golden is not None else None for case_id in frame["case_id"]]
+    names = dict.fromkeys(name for case in golden or () for name in case.inputs)
+    columns: dict[str, list[str]] = {
+        f"input.{name}": [said(case.inputs[name]) if case and name in case.inputs else "" for case in cases]
+        for name in names
+    }
+    if golden is not None:
+        columns["expected"] = ["; ".join(case.reference_lines) if case else "" for case in cases]
+        columns["tags"] = ["; ".join(case.tags) if case else "" for case in cases]
+    return frame.assign(**columns)
+
+
+def with_reasons(frame: pd.DataFrame, name: str, reasons: Sequence[str]) -> list[str]:
+    """The explanations of a frame's answers with the reason of one more score each."""
+    pairs = zip(explanations_of(frame), reasons, strict=True)
     return [json.dumps({**json.loads(old or "{}"), name: storable(reason)}) for old, reason in pairs]
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from llmlab.bundle.chat import short_media
 from llmlab.clients.base import Request
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import curl_for
-from llmlab.golden.cases import Case
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.scores import Metric, ScoreTable
 from llmlab.stats.arrays import paired_differences
 
@@ -47,6 +47,7 @@ __all__ = [
     "CaseView",
     "Flip",
     "Flips",
+    "Which",
     "flips",
     "good_cells",
     "requests_of",
@@ -64,11 +65,13 @@ class Flip(Shown):
 
     case_id: str
     question: str
-    became: str  # good or bad
+    became: str  # good or bad; better or worse where any change counts
     before: float
     after: float
     before_text: str
     after_text: str
+    expected: str = ""
+    reason: str = ""  # why the answer after has its score, where the scorer says
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -76,14 +79,17 @@ class Flips(Shown):
     """The cases that changed sides between two variants, the harmed ones first.
 
     Attributes:
-        good_when: the score from which on a case counts as good; from which down with `good_below`.
+        good_when: the score from which on a case counts as good; from which down with `good_below`; None where any
+            change of the score counts.
         n_cases, n_unscored: cases that both variants have a score for, and those they have not.
     """
+
+    _most_rows: ClassVar[int] = 15
 
     metric: str
     before: str
     after: str
-    good_when: float
+    good_when: float | None
     n_cases: int
     flips: tuple[Flip, ...]
     n_unscored: int = 0
@@ -91,13 +97,13 @@ class Flips(Shown):
 
     @property
     def harmed(self) -> tuple[Flip, ...]:
-        """Cases that went from good to bad."""
-        return tuple(flip for flip in self.flips if flip.became == "bad")
+        """Cases that went from good to bad, or got worse."""
+        return tuple(flip for flip in self.flips if flip.became in ("bad", "worse"))
 
     @property
     def mended(self) -> tuple[Flip, ...]:
-        """Cases that went from bad to good."""
-        return tuple(flip for flip in self.flips if flip.became == "good")
+        """Cases that went from bad to good, or got better."""
+        return tuple(flip for flip in self.flips if flip.became in ("good", "better"))
 
     def __len__(self) -> int:
         return len(self.flips)
@@ -106,12 +112,14 @@ class Flips(Shown):
         return f"Flips({plain(self._sentence(), None)})"
 
     def _rows(self) -> list[dict[str, object]]:
+        known = [name for name in ("expected", "reason") if any(getattr(flip, name) for flip in self.flips)]
         return [
             {
                 "case": flip.case_id,
                 "question": flip.question,
-                "became": Chip(flip.became, flip.became),
+                "became": Chip(flip.became, "good" if flip.became in ("good", "better") else "bad"),
                 "score": f"{number(flip.before)} → {number(flip.after)}",
+                **{name: getattr(flip, name) for name in known},
                 f"answer of {self.before}": flip.before_text,
                 f"answer of {self.after}": flip.after_text,
             }
@@ -121,12 +129,21 @@ class Flips(Shown):
     def _sentence(self) -> str:
         kept = self.n_cases - len(self.flips)
         lost = f" {counted(self.n_unscored, 'case')} without a score in both are left out." if self.n_unscored else ""
-        side = "its side" if kept == 1 else "their side"
+        side, good, bad = f"on {'its side' if kept == 1 else 'their side'}", "good", "bad"
+        rule = f"good from {self.good_when:g}{' down' if self.good_below else ''}" if self.good_when is not None else ""
+        if not rule:
+            side, good, bad, rule = "as it was" if kept == 1 else "as they were", "better", "worse", "any change"
         return (
-            f"From {self.before} to {self.after}, {counted(len(self.mended), 'case')} became good, "
-            f"{len(self.harmed):,} became bad and {kept:,} stayed on {side} ({self.metric}, good from "
-            f"{self.good_when:g}{' down' if self.good_below else ''}).{lost}"
+            f"From {self.before} to {self.after}, {counted(len(self.mended), 'case')} became {good}, "
+            f"{len(self.harmed):,} became {bad} and {kept:,} stayed {side} ({self.metric}, {rule}).{lost}"
         )
+
+
+class Which(TypedDict, total=False):
+    """Which cases count as flips: those that cross a threshold of one's own, or all whose score changed."""
+
+    threshold: float | None
+    any_change: bool
 
 
 def flips(
@@ -134,42 +151,58 @@ def flips(
     before: str,
     after: str,
     *,
-    texts: Mapping[tuple[str, str], str],
-    questions: Mapping[str, str],
+    rows: Mapping[tuple[str, str], Mapping[str, Any]],
+    golden: GoldenSet | None = None,
+    threshold: float | None = None,
+    any_change: bool = False,
 ) -> Flips:
-    """Cases on different sides of the middle of the metric's range (repeats averaged).
+    """Cases on different sides of a threshold, or whose score changed at all (repeats averaged).
 
     Args:
-        texts: (variant, case id) -> the first answer.
-        questions: case id -> what was asked.
+        rows: (variant, case id) -> the row of the results' frame with the first answer.
+        golden: the cases, for what was asked and expected.
+        threshold: the score from which on a case is good; the middle of the metric's range by default.
+        any_change: every case whose score changed, whatever side it is on.
     """
-    metric = table.metric
-    good_when = _threshold(metric)
+    if any_change and threshold is not None:
+        raise ValueError(f"threshold == {threshold:g} with any_change=True; give one of the two")
+    metric, sign = table.metric, 1 if table.metric.higher_is_better else -1
+    good_when = None if any_change else _threshold(metric) if threshold is None else float(threshold)
     places = [table.column(before), table.column(after)]
     a, b = (table.values[:, place] for place in places)
     both = ~(np.isnan(a) | np.isnan(b))
-    was, now = good_cells(table)[:, places].T
-    changed = [
+    if good_when is None:
+        change = sign * paired_differences(b, a)
+        changed, words = both & (change != 0), ("better", "worse")
+        mended = change > 0
+    else:
+        was, mended = good_cells(table, good_when)[:, places].T
+        changed, words = both & (was != mended), ("good", "bad")
+    known = golden.by_id if golden is not None else {}
+    found = [
         Flip(
             case_id=case_id,
-            question=questions.get(case_id, ""),
-            became="good" if now[i] else "bad",
+            question=case.asked if case else "",
+            became=words[0 if mended[i] else 1],
             before=float(a[i]),
             after=float(b[i]),
-            before_text=texts.get((before, case_id), ""),
-            after_text=texts.get((after, case_id), ""),
+            before_text=rows.get((before, case_id), {}).get("text", ""),
+            after_text=row.get("text", ""),
+            expected=" · ".join(case.reference_lines) if case else "",
+            reason=_reasons(row).get(metric.name, ""),
         )
-        for i in np.flatnonzero(both & (was != now))
+        for i in np.flatnonzero(changed)
         for case_id in [table.case_ids[i]]
+        for row, case in [(rows.get((after, case_id), {}), known.get(case_id))]
     ]
-    changed.sort(key=lambda flip: (flip.became != "bad", -abs(flip.after - flip.before)))
+    found.sort(key=lambda flip: (flip.became in ("good", "better"), -abs(flip.after - flip.before)))
     return Flips(
         metric=metric.name,
         before=before,
         after=after,
         good_when=good_when,
         n_cases=int(both.sum()),
-        flips=tuple(changed),
+        flips=tuple(found),
         n_unscored=int((~both).sum()),
         good_below=not metric.higher_is_better,
     )
@@ -198,20 +231,22 @@ def worst(frame: pd.DataFrame, metric: Metric, *, n: int, questions: Mapping[str
     return Rows(rows=tuple(rows), sentence=f"The {answers} that {metric.name} rates worst.{left_out}")
 
 
-def good_cells(table: ScoreTable) -> NDArray[np.bool_]:
-    """Shape (cases, variants): whether the mean score lies in the better half of the metric's range; NaN is not good.
+def good_cells(table: ScoreTable, good_when: float | None = None) -> NDArray[np.bool_]:
+    """Shape (cases, variants): whether the mean score reaches this, the middle of the range by default; NaN does not.
 
     Raises:
         ValueError: the metric has no bounds, so nobody knows which half is better.
     """
-    above = paired_differences(table.values, np.full(table.values.shape, _threshold(table.metric)))
+    above = paired_differences(
+        table.values, np.full(table.values.shape, _threshold(table.metric) if good_when is None else good_when)
+    )
     good: NDArray[np.bool_] = above >= 0 if table.metric.higher_is_better else above <= 0
     return good
 
 
 def _threshold(metric: Metric) -> float:
     if metric.low is None or metric.high is None:
-        raise ValueError(f"{metric.name} has no bounds, so no case of it is good or bad; name another metric")
+        raise ValueError(f"{metric.name} has no bounds, so none is good or bad; give threshold= or any_change=True")
     return (metric.low + metric.high) / 2
 
 

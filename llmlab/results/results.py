@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -154,7 +154,7 @@ class Results(Shown):
         wanted, by_id = as_scorers(scorers), self.golden.by_id
         metrics = {**self.metrics, **sheets.metrics_of(wanted)}
         pairs = ((by_id[answer.case_id], answer) for answer in self.generations())
-        columns = sheets.score_columns(wanted, pairs, explanations=self._explanations())
+        columns = sheets.score_columns(wanted, pairs, explanations=sheets.explanations_of(self.frame))
         made = {name: of.scorer for name, of in self.metrics.items()} | dict.fromkeys(sheets.metrics_of(wanted))
         known = self.provenance.with_scorers(self.provenance.scorers, metrics=made)
         return replace(self.with_columns(**columns), metrics=metrics, provenance=known)
@@ -170,15 +170,12 @@ class Results(Shown):
         sheets.refuse_column(metric.name)
         columns: dict[str, Any] = {metric.name: np.asarray(values, dtype=float)}
         if explanations is not None:
-            columns["explanations"] = sheets.with_reasons(self._explanations(), metric.name, explanations)
+            columns["explanations"] = sheets.with_reasons(self.frame, metric.name, explanations)
         return replace(self.with_columns(**columns), metrics={**self.metrics, metric.name: metric})
 
     def with_columns(self, **columns: Any) -> Results:
         """The same answers with these columns of the frame set, each in the frame's order."""
         return replace(self, frame=self.frame.assign(**columns))
-
-    def _explanations(self) -> list[str]:
-        return self.frame["explanations"].tolist() if "explanations" in self.frame.columns else [""] * len(self.frame)
 
     def only(
         self,
@@ -256,11 +253,9 @@ class Results(Shown):
     def holdout(self, share: float) -> Results:
         """The rows of the cases in the `GoldenSet.holdout` of this share; ValueError where it is empty."""
         held = {case_id for case_id, content in self.contents.items() if is_held_out(content, share)}
-        if self.golden is None:
-            raise DataError("these results carry no golden set, so no part of its cases can be taken")
         if not held:
-            raise ValueError(f"the {share:.0%} holdout of these {len(self.golden)} cases is empty")
-        return self if len(held) == len(self.golden) else self.only(cases=held)
+            raise ValueError(f"the {share:.0%} holdout of these {len(self.contents)} cases is empty")
+        return self if len(held) == len(self.contents) else self.only(cases=held)
 
     def with_labels(self, labels: Labels, *, metric: str | None = None) -> Results:
         """The same results with people's grades beside the judge's, by which summary, comparison and gate correct.
@@ -280,11 +275,6 @@ class Results(Shown):
         return room.labelled.LabelledScores.of(
             self.frame, metric=self.metric(metric), variants=self.variants, golden=self.golden
         )
-
-    @property
-    def label_keys(self) -> list[tuple[str, ...]]:
-        """What a label of each answer is bound to, in the frame's order; DataError without a golden set."""
-        return room.labelled.label_keys(self.frame, self.golden)
 
     @property
     def labels_digests(self) -> dict[str, str]:
@@ -324,9 +314,8 @@ class Results(Shown):
     @cached_property
     def digest(self) -> str:
         """A digest over answers, scores, bundles and golden set: the same results have the same one, whenever made."""
-        bundles = {name: bundle.digest for name, bundle in self.bundles.items()}
-        facts: dict[str, Any] = {"bundles": bundles, "golden": self.golden_digest, "index": dict(self.index_digests)}
-        facts["complete"] = self.complete
+        facts: dict[str, Any] = {"bundles": {name: bundle.digest for name, bundle in self.bundles.items()}}
+        facts |= {"golden": self.golden_digest, "index": dict(self.index_digests), "complete": self.complete}
         scorers = {name: metric.scorer for name, metric in self.metrics.items() if metric.scorer}
         facts |= {"scorers": [scorers, self.provenance.scorers]} if scorers else {}  # what 0.1 wrote has none
         return self.provenance.redacted_from or sheets.content_digest(self.frame, facts)
@@ -427,8 +416,13 @@ class Results(Shown):
         groups = CaseGroups.of(ids, self.golden) if self.parts is None else self.parts.groups(ids)
         return groups.joined(self.cells.cases, keys)
 
-    def summary(self) -> room.summary.Summary:
-        """Each metric of each variant: mean [CI] (beside it corrected by labels, if any), tokens, cost and latency."""
+    def summary(self, *, by: str | None = None) -> room.summary.Summary:
+        """Each metric of each variant: mean [CI] (beside it corrected by labels, if any), tokens, cost and latency.
+
+        `by="tags"` has it per tag of the cases too: many intervals, of which some are wide by chance alone.
+        """
+        if by is not None:
+            return room.summary.by_tag(self, by)
         names = (*self.metrics, "input_tokens", "output_tokens", "cost_usd", "latency_s")
         digests = ", ".join(f"{name} {bundle.digest[:8]}" for name, bundle in self.bundles.items())
         golden = self.golden_digest[:8] or "unknown"
@@ -525,13 +519,16 @@ class Results(Shown):
         self._require_comparable(metric, self.variants)
         return room.summary.best_variant(self.table(metric))
 
-    def flips(self, before: str, after: str, *, metric: str | None = None) -> room.cases.Flips:
-        """Cases that went from good to bad or from bad to good between two variants, with both answers."""
-        answers = self.answers("variant", "case_id", "repeat", "text")
-        texts = {(variant, case_id): text for variant, case_id, repeat, text in answers if repeat == 0}
+    def flips(
+        self, before: str, after: str, *, metric: str | None = None, **which: Unpack[room.cases.Which]
+    ) -> room.cases.Flips:
+        """Cases that went from good to bad or back between two variants, with both answers, what was expected and why.
+
+        Good is a score from `threshold` on, by default the middle of the range; or `any_change` of a score counts.
+        """
         table = self.table(self._quality(metric))
         self._require_comparable(table.metric.name, (before, after))
-        return room.cases.flips(table, before, after, texts=texts, questions=self.questions)
+        return room.cases.flips(table, before, after, rows=self.rows_of(), golden=self.golden, **which)
 
     def worst(self, n: int = 10, *, variant: str | None = None, metric: str | None = None) -> Rows:
         """The n lowest-scored answers."""
@@ -597,4 +594,4 @@ class Results(Shown):
         return self.summary()._rows()
 
     def _csv_frame(self) -> pd.DataFrame:
-        return self.frame
+        return sheets.with_cases(self.frame, self.golden)

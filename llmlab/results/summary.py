@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from llmlab.base.display import Chip, Interval, Shown, number
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import counted
 from llmlab.base.private import excerpt
 from llmlab.base.project import utc
+from llmlab.golden.cases import GoldenSet
 from llmlab.results.scores import Cells, Metric, ScoreTable
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.bounded import share_estimate
@@ -34,6 +36,7 @@ __all__ = [
     "Summary",
     "age_of",
     "best_variant",
+    "by_tag",
     "case_mean",
     "consistency",
     "cost_line",
@@ -51,6 +54,17 @@ WORST_SHOWN = 6
 FEWEST_FAILING = 3  # answers, before a scorer is said to fail everywhere
 
 
+class Tagged(Protocol):
+    """What `by_tag` needs of results."""
+
+    @property
+    def golden(self) -> GoldenSet | None: ...
+    @property
+    def cells(self) -> Cells: ...
+    def only(self, *, cases: Collection[str]) -> Tagged: ...
+    def summary(self) -> Summary: ...
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Summary(Shown):
     """One line per variant.
@@ -64,6 +78,7 @@ class Summary(Shown):
         sources: what the numbers come from: golden digest, bundle digests, age.
         latencies: (variant, latency_s or first_token_s) -> p50, p95, p99; None where too few answers lie beyond it.
         corrected: (variant, metric) -> a judge's mean corrected by people's labels, where the results carry labels.
+        tags: tag -> the same of its cases alone, where it was asked for.
         at_worst: (variant, metric) -> the mean with every unscored answer at its worst, where some are unscored.
     """
 
@@ -78,13 +93,16 @@ class Summary(Shown):
     latencies: Mapping[tuple[str, str], tuple[float | None, ...]] = field(default_factory=dict)
     corrected: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
     at_worst: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
+    tags: Mapping[str, Summary] = field(default_factory=dict)
 
     def estimate(self, variant: str, metric: str) -> Estimate:
         """The mean of a metric for a variant."""
         return self.estimates[variant, metric]
 
     def _rows(self) -> list[dict[str, object]]:
-        return [self._row(variant) for variant in self.variants]
+        rows = [self._row(variant) for variant in self.variants]
+        parts = [{"tag": tag, **row} for tag, part in self.tags.items() for row in part._rows()]
+        return [*({"tag": "all cases", **row} for row in rows), *parts] if self.tags else rows
 
     def lines(self) -> tuple[str, ...]:
         """What must be known to read the table, a sentence a line."""
@@ -210,6 +228,28 @@ def summarise(
         corrected=corrected or {},
         at_worst=at_worst,
     )
+
+
+def by_tag(results: Tagged, by: str) -> Summary:
+    """The summary of results, with that of each tag of their cases.
+
+    Raises:
+        ValueError: `by` is not "tags", or no case has one.
+    """
+    if by != "tags":
+        raise ValueError(f"by == {by!r}, must be 'tags' or None")
+    cases: dict[str, list[str]] = {}
+    for case in results.golden or ():
+        for tag in case.tags:
+            cases.setdefault(tag, []).append(case.id)
+    if not cases:
+        raise ValueError("no case of these results has a tag")
+    there = set(results.cells.case_ids)
+    parts = {tag: [case_id for case_id in ids if case_id in there] for tag, ids in cases.items()}
+    tags = {tag: results.only(cases=ids).summary() for tag, ids in parts.items() if ids}
+    many = f"{counted(len(tags), 'tag')}, each with 95% intervals of its own: some lie apart by chance alone."
+    whole = results.summary()
+    return replace(whole, tags=tags, notes=(*whole.notes, many))
 
 
 def failing_lines(frame: pd.DataFrame, metrics: Iterable[Metric]) -> list[str]:

@@ -52,12 +52,17 @@ def test_a_job_prints_its_tables_and_writes_its_reports(project):
         code("print('v1  0.71 [0.66, 0.76]\\x1b[31m')", "report"),
         code("from llmlab.base.errors import GateError\nraise GateError('FAIL: worse by 0.1')"),
     )
-    done = call(path, "--junit", "j.xml", "--markdown", "s.md", "--output", "out/kept.ipynb")
+    reports = ("--junit", "j.xml", "--markdown", "s.md", "--report", "r.html")
+    done = call(path, *reports, "--output", "out/kept.ipynb")
     assert done.exit_code == 1
     assert "v1  0.71 [0.66, 0.76]\\x1b[31m" in done.stdout
     assert "05.ipynb: FAIL (cell 2, Decide): FAIL: worse by 0.1" in done.stderr
     assert ET.parse(project / "j.xml").getroot().attrib["failures"] == "1"
     assert "05: FAIL" in (project / "s.md").read_text()
+    page = (project / "r.html").read_text()
+    assert "Decide" in page
+    assert "0.71 [0.66, 0.76]" in page
+    assert "import GateError" not in page
     assert (project / "out" / "kept.ipynb").exists()
     assert (project / "out" / "kept.html").exists()
 

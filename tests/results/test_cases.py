@@ -45,3 +45,30 @@ def test_worst_are_the_lowest_scored_and_never_the_unscored():
         results.worst(0)
     with pytest.raises(ValueError, match="no variant"):
         results.worst(1, variant="v9")
+
+
+def test_a_threshold_of_ones_own_decides_and_any_change_shows_all_that_moved():
+    results = made({"v1": [0.5, 0.9, 0.2, 0.2], "v2": [0.9, 0.7, 0.4, 0.2]})
+    assert [flip.case_id for flip in results.flips("v1", "v2", threshold=0.8).flips] == ["q001", "q000"]
+    moved = results.flips("v1", "v2", any_change=True)
+    assert [(flip.case_id, flip.became) for flip in moved.flips] == [
+        ("q001", "worse"),
+        ("q000", "better"),
+        ("q002", "better"),
+    ]
+    assert (len(moved.harmed), len(moved.mended), moved.good_when) == (1, 2, None)
+    with pytest.raises(ValueError, match="one of the two"):
+        results.flips("v1", "v2", threshold=0.8, any_change=True)
+    unbounded = made({"v1": [1, 2], "v2": [2, 1]}, low=None, high=None)
+    assert len(unbounded.flips("v1", "v2", threshold=1.5)) == len(unbounded.flips("v1", "v2", any_change=True)) == 2
+
+
+def test_flips_say_what_was_expected_and_why_and_show_fifteen_at_once():
+    n = 20
+    found = made({"v1": [1] * n, "v2": [0] * n})
+    reasons = ["because"] * len(found.frame)
+    found = found.with_scores(found.metrics["right"], found.scores("right"), explanations=reasons).flips("v1", "v2")
+    assert {(flip.expected, flip.reason) for flip in found.flips} == {("yes", "because")}
+    assert found._repr_html_().count("<tr>") == 1 + 15
+    assert "5 more" in found._repr_html_()
+    assert len(found.to_frame()) == n

@@ -123,3 +123,16 @@ def test_quantiles_of_latency_and_first_token_stand_beside_the_means():
     assert summary.latencies["v1", "first_token_s"][0] == pytest.approx(expected[0] / 10)
     assert "p95 takes 200 answers" in str(summary)
     assert not made({"v1": [1.0] * 300}).summary().latencies
+
+
+def test_a_summary_by_tags_has_the_figures_of_each_tags_cases_and_of_all():
+    tags = [["a"], ["a"], ["b"], []]
+    found = made({"v1": [1, 0, 1, 1]}, tags=tags).summary(by="tags")
+    assert [(row["tag"], row["variant"]) for row in found._rows()] == [("all cases", "v1"), ("a", "v1"), ("b", "v1")]
+    assert found.tags["a"].estimate("v1", "right").value == 0.5
+    assert found.estimate("v1", "right").value == 0.75
+    assert "2 tags" in str(found)
+    with pytest.raises(ValueError, match="must be 'tags'"):
+        made({"v1": [1]}).summary(by="model")
+    with pytest.raises(ValueError, match="no case of these results has a tag"):
+        made({"v1": [1]}).summary(by="tags")
