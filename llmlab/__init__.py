@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from llmlab.results import read_scores as read_scores
     from llmlab.scorers import Score as Score
     from llmlab.scorers import scorer as scorer
+    from llmlab.watch import Watch as Watch
 
 __all__, __getattr__, __dir__ = face(
     __name__,
@@ -67,9 +68,11 @@ __all__, __getattr__, __dir__ = face(
         "results.results": ("Results",),
         "results.score_file": ("read_scores",),
         "scorers.base": ("Score", "scorer"),
+        "watch.report": ("Watch",),
     },
     rooms=(
         *("bundle", "clients", "engine", "experiment", "gate", "golden", "guards", "judge", "notebook", "plots"),
-        *("production", "registry", "results", "retrieval", "scorers", "search", "simulate", "tracking", "widgets"),
+        *("production", "registry", "results", "retrieval", "scorers", "search", "simulate", "tracking", "watch"),
+        *("widgets",),
     ),
 )

@@ -18,7 +18,8 @@ FACES = [path for path in MODULES if path.name == "__init__.py"]
 # From the ground up. A file imports from rooms before its own, and from its own without a circle.
 ROOMS = [
     *("base", "foreign", "stats", "bundle", "golden", "clients", "search", "scorers", "results", "engine"),
-    *("guards", "judge", "retrieval", "simulate", "gate", "tracking", "registry", "production", "experiment"),
+    *("guards", "judge", "retrieval", "simulate", "gate", "tracking", "registry", "production"),
+    *("watch", "experiment"),
     *("plots", "widgets", "notebook", "cli"),
 ]
 # The thread of the bundle: what somebody needs who runs, gates and promotes.

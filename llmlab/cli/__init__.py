@@ -43,6 +43,7 @@ COMMANDS = {
     "batch": ("llmlab.cli.batch:batch", "Ask an experiment overnight, at half the price."),
     "join": ("llmlab.cli.batch:join", "Join the shards of a run and show its scores."),
     "traces": ("llmlab.cli.traces:traces", "Show the figures of trace files, or forget a person."),
+    "watch": ("llmlab.cli.traces:watch", "Say whether production is as it was, and what to do if not."),
     "calls": ("llmlab.cli.batch:calls", "Show what answers are stored and what they cost, or forget some."),
     "sync": ("llmlab.cli.tracking:sync", "Log what was kept while the tracking store was away."),
 }

@@ -35,13 +35,14 @@ from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
 from llmlab.scorers.base import Scorer
 from llmlab.search.corpus import Corpus
+from llmlab.watch.report import Watch
 
 __all__ = ["Experiment"]
 
 
 _PARTS = (
     *("golden.jsonl", "bundles/*.yaml", "gate.yaml", "experiment.yaml", "endpoints.yaml", "scorers.py"),
-    *("judges/*.yaml", "labels_*.jsonl", "rollout.yaml"),
+    *("judges/*.yaml", "labels_*.jsonl", "rollout.yaml", "watch.yaml"),
 )
 
 
@@ -272,6 +273,18 @@ class Experiment(Shown):
                 path=path,
             )
         return Rollout.load(path)
+
+    @cached_property
+    def watch(self) -> Watch:
+        """What must not happen in production: `watch.yaml`."""
+        path = self.path / "watch.yaml"
+        if not path.is_file():
+            raise FileRuleError(
+                "is not there; it says what must not happen, and `{}` is the field's usual rules, with the "
+                "pages of experiments/runbooks (as in experiments/pandas_help/watch.yaml)",
+                path=path,
+            )
+        return Watch.load(path)
 
     @cached_property
     def judges(self) -> Mapping[str, Judge]:

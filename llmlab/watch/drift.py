@@ -1,0 +1,290 @@
+"""Do people ask, and does the service answer and find, as before: one value per unit and day, in two windows.
+
+Tests over requests are wrong by construction: five requests a person, and Kolmogorov-Smirnov cries in three of four
+quiet weeks. So a unit counts once a day, and the days before tell as much as there were units in them. An alert needs
+a test (Holm over the columns), a size beyond chance, and both in each of the last two days.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmlab.base.numbers import counted, number
+from llmlab.base.words import words
+from llmlab.golden.cases import GoldenSet
+from llmlab.retrieval.questions import NO_TOPIC
+from llmlab.search.chunking import Chunk
+from llmlab.search.retrievers import retriever_for
+from llmlab.stats.burdens import holm
+from llmlab.stats.drift import MODERATE, MixDrift, mix_drift
+from llmlab.watch.policy import WatchPolicy, page_of_drift
+from llmlab.watch.readings import Reading, State
+from llmlab.watch.windows import Requests, Traffic, question_of
+
+__all__ = ["Embed", "Topics", "read_drift"]
+
+DAY = timedelta(days=1)
+BINS = 10  # of a number: tenths of the days before
+SHARE_UP = 0.02  # of units: what a new topic must bring
+UNLIKE = 0.10  # of golden questions are less like those of other clusters than what counts as none of them
+NEIGHBOURS = 20
+_NEW, _KNOWN = "like no golden question", "known"
+
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topics:
+    """The tags of a golden set as topics; `of` gives that of a question by its words, or `NO_TOPIC`."""
+
+    golden: GoldenSet
+
+    def of(self, questions: Sequence[str]) -> list[str]:
+        """The first tag of the golden question most like each."""
+        new = [text for text in dict.fromkeys(questions) if text not in self._found]
+        self._found.update((text, self._topic(text, hits)) for text, hits in zip(new, self._near(new, 1), strict=True))
+        return [self._found[text] for text in questions]
+
+    @cached_property
+    def _found(self) -> dict[str, str]:
+        """Topics of this report: two columns and two days ask for the same questions."""
+        return {}
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        return [" ".join(map(str, case.inputs.values())) for case in self.golden]
+
+    @cached_property
+    def _retriever(self) -> object:
+        chunks = [Chunk(doc_id=c.id, position=0, text=t) for c, t in zip(self.golden, self._texts, strict=True)]
+        return retriever_for("tfidf", chunks)
+
+    def _near(self, texts: Sequence[str], k: int) -> list[list[tuple[str, float]]]:
+        found = self._retriever.search(texts, k)  # type: ignore[attr-defined]  # a Retriever, which is a Protocol
+        return [[(hit.doc_id, hit.score) for hit in hits] for hits in found]
+
+    @cached_property
+    def _clusters_of_word(self) -> Mapping[str, set[str]]:
+        held = defaultdict[str, set[str]](set)
+        for case, text in zip(self.golden, self._texts, strict=True):
+            for word in words(text):
+                held[word].add(case.cluster or case.id)
+        return held
+
+    def _known(self, text: str, *, without: str = "") -> float:
+        """The share of its words that golden questions (of other clusters) have."""
+        asked = words(text)
+        return sum(bool(self._clusters_of_word.get(w, set()) - {without}) for w in asked) / max(len(asked), 1)
+
+    @cached_property
+    def _least(self) -> float:
+        """What golden questions of other clusters are like, but for the least like tenth."""
+        likes = []
+        for case, text, hits in zip(self.golden, self._texts, self._near(self._texts, NEIGHBOURS), strict=True):
+            own = case.cluster or case.id
+            others = (score for name, score in hits if (self.golden.by_id[name].cluster or name) != own)
+            likes.append(next(others, 0.0) * self._known(text, without=own))
+        return float(np.quantile(likes, UNLIKE))
+
+    def _topic(self, text: str, hits: Sequence[tuple[str, float]]) -> str:
+        if not hits or hits[0][1] * self._known(text) < self._least:
+            return NO_TOPIC
+        return (*self.golden.by_id[hits[0][0]].tags, "without a tag")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Moved:
+    """A column in one window against the days before it."""
+
+    mix: MixDrift
+    n_units: int
+    medians: tuple[float, float] | None
+
+    def large_enough(self, column: str) -> bool:
+        if column == "new_topic":
+            old, new = self.mix.shares.get(_NEW, (0.0, 0.0))
+            return new - old >= SHARE_UP
+        return self.mix.psi - self.mix.psi_by_chance >= MODERATE
+
+    def told(self) -> str:
+        if self.medians is not None:
+            return f"median {number(self.medians[0], 3)} before, {number(self.medians[1], 3)} now"
+        rise = {kind: new - old for kind, (old, new) in self.mix.shares.items()}
+        most = _NEW if _NEW in rise and _KNOWN in rise else max(rise, key=lambda kind: abs(rise[kind]))
+        old, new = self.mix.shares[most]
+        return f"{most}: {old:.1%} of units before, {new:.1%} now"
+
+
+def read_drift(
+    traffic: Traffic, policy: WatchPolicy, *, golden: GoldenSet | None, embed: Embed | None = None
+) -> Iterator[Reading]:
+    """A reading for each column that can be read; topics need a golden set with tags, embeddings a model."""
+    topics = Topics(golden=golden) if golden is not None and any(case.tags for case in golden) else None
+    likeness = _Likeness(golden, embed) if golden is not None and embed is not None else None
+    valued: dict[str, Values | None] = {name: _values_of(name, topics, likeness) for name in policy.drift}
+    windows = [_Days.of(traffic, back) for back in (0, 1)]
+    least, alpha = policy.at_least, policy.alpha(DAY)
+    found: dict[str, list[_Moved]] = {}
+    for name, values in valued.items():
+        blank = Reading(metric=f"{name} drift", state=State.UNKNOWN, runbook=page_of_drift(name))
+        if values is None:
+            continue
+        moved = [_moved(name, days, values) for days in windows]
+        if any(one is None or min(sum(c) for c in zip(*one.mix.counts.values(), strict=True)) < least for one in moved):
+            fewest = min((one.n_units for one in moved if one is not None), default=0)
+            if any(one is not None for one in moved) or len(windows[0].last):
+                told = f"{counted(fewest, 'unit')} in a day; at least {least} are needed in each of two, and before"
+                yield replace(blank, n_units=fewest, n=fewest, what=told)
+            continue
+        found[name] = [one for one in moved if one is not None]
+    worst_p = [max(1.0 if one.mix.p_value is None else one.mix.p_value for one in both) for both in found.values()]
+    for (column, both), p_value in zip(found.items(), holm(worst_p) if worst_p else (), strict=True):
+        yield _read(column, both, p_value, alpha=alpha, values=valued[column], traffic=traffic, last=windows[0].last)
+
+
+def _read(
+    name: str,
+    both: Sequence[_Moved],
+    p_value: float,
+    *,
+    alpha: float,
+    values: Values | None,
+    traffic: Traffic,
+    last: Requests,
+) -> Reading:
+    sizes = [one.large_enough(name) for one in both]
+    alone = (both[0].mix.p_value or 1.0) <= alpha and sizes[0]
+    state = State.ALERT if p_value <= alpha and all(sizes) else State.WATCH if alone else State.QUIET
+    mix, n_units = both[0].mix, both[0].n_units
+    psi = f"PSI {number(mix.psi, 2)} ({number(mix.psi_by_chance, 2)} by chance)"
+    return Reading(
+        metric=f"{name} drift",
+        state=state,
+        value=mix.psi,
+        limit=MODERATE + mix.psi_by_chance,
+        window="2 days",
+        n=n_units,
+        n_units=n_units,
+        what=f"{both[0].told()}; {psi}",
+        since=_began(name, traffic, values) if state is State.ALERT and values else None,
+        runbook=page_of_drift(name),
+        unit="PSI",
+        rows=_of_new_topic(last, values) if name == "new_topic" and state is State.ALERT else (),
+    )
+
+
+Values = Callable[[Requests], "NDArray[np.float64] | list[str]"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Days:
+    """A day, and the days that it is held against, one request of each unit in each."""
+
+    last: Requests
+    before: tuple[Requests, ...]
+
+    @classmethod
+    def of(cls, traffic: Traffic, back: int) -> _Days:
+        last, before = traffic.last(DAY, windows_ago=back), traffic.days_before(DAY, windows_ago=back)
+        firsts = (one.first_of_each_unit().thinned() for one in (last, *before))
+        return cls(last=next(firsts), before=tuple(firsts))
+
+    @cached_property
+    def units_before(self) -> tuple[int, int]:
+        """Distinct units in the days before, and those of each day added up."""
+        units = [unit for one in self.before for unit in one.frame["unit_id"].where(one.frame["unit_id"] != "", None)]
+        named = [unit for unit in units if isinstance(unit, str)]
+        return len(set(named)) + len(units) - len(named), len(units)
+
+
+def _moved(name: str, days: _Days, values: Values) -> _Moved | None:
+    now, earlier = values(days.last), [values(one) for one in days.before]
+    distinct, all_days = days.units_before
+    if not len(now) or not all_days:
+        return None
+    medians = None
+    if isinstance(now, np.ndarray):
+        before = np.concatenate([np.asarray(one, dtype=np.float64) for one in earlier])
+        before, now = before[~np.isnan(before)], now[~np.isnan(now)]
+        if not before.size or not now.size:
+            return None
+        medians = (float(np.median(before)), float(np.median(now)))
+        edges = np.unique(np.quantile(before, np.arange(1, BINS) / BINS))
+        old, new = (Counter(map(str, np.searchsorted(edges, x, side="left"))) for x in (before, now))
+    else:
+        old, new = Counter(kind for one in earlier for kind in one), Counter(now)
+    share = distinct / all_days
+    scaled = {kind: round(n * share) for kind, n in old.items()}
+    if not sum(scaled.values()):
+        return None
+    return _Moved(mix=mix_drift(scaled, new), n_units=sum(new.values()), medians=medians)
+
+
+def _values_of(name: str, topics: Topics | None, likeness: _Likeness | None) -> Values | None:
+    if name in ("topic", "new_topic"):
+        if topics is None:
+            return None
+        if name == "topic":
+            return lambda some: topics.of(question_of(some))
+        return lambda some: [_NEW if one == NO_TOPIC else _KNOWN for one in topics.of(question_of(some))]
+    if name == "question_embedding":
+        return None if likeness is None else lambda some: likeness.of(question_of(some))
+    return _NUMBERS[name]
+
+
+def _lengths(texts: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([len(text.split()) or np.nan for text in texts], dtype=np.float64)
+
+
+def _best_scores(some: Requests) -> NDArray[np.float64]:
+    """The best score that each request's search gave, NaN where none is told."""
+    held = (
+        [one["score"] for one in found] if isinstance(found, list | np.ndarray) else []
+        for found in some.frame["retrieved"]
+    )
+    known = ([score for score in scores if score is not None] for scores in held)
+    return np.array([max(scores, default=np.nan) for scores in known], dtype=np.float64)
+
+
+_NUMBERS: Mapping[str, Values] = {
+    "question_words": lambda some: _lengths(question_of(some)),
+    "answer_words": lambda some: _lengths(
+        [t if s == "ok" else "" for t, s in zip(some.frame["text"], some.frame["status"], strict=True)]
+    ),
+    "retrieval_score": _best_scores,
+}
+
+
+class _Likeness:
+    """How near a question lies to the nearest golden one, by embeddings."""
+
+    def __init__(self, golden: GoldenSet, embed: Embed) -> None:
+        self._embed = embed
+        self._golden = embed([" ".join(map(str, case.inputs.values())) for case in golden])
+
+    def of(self, questions: Sequence[str]) -> NDArray[np.float64]:
+        near = self._embed([question or " " for question in questions]) @ self._golden.T
+        return np.asarray(near.max(axis=1), dtype=np.float64)
+
+
+def _began(name: str, traffic: Traffic, values: Values) -> datetime:
+    """The begin of the first of the days, up to a week back, that moved without a break."""
+    back = 2
+    while back < 7:
+        moved = _moved(name, _Days.of(traffic, back), values)
+        if moved is None or not moved.large_enough(name):
+            break
+        back += 1
+    return traffic.now - back * DAY
+
+
+def _of_new_topic(last: Requests, values: Values | None, most: int = 300) -> tuple[str, ...]:
+    new = np.array(values(last)) == _NEW if values else np.zeros(len(last), bool)
+    return tuple(last.frame["request_id"].iloc[np.flatnonzero(new)[:most]])

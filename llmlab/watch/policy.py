@@ -1,0 +1,236 @@
+"""`watch.yaml`: what must not happen in production, over which window, and the page that says what to do. Values only.
+
+Without rules the field's usual ones hold: quality down by more than 5%, twice the complaints, refusals, cost or p99
+latency, more than 1% errors, another model under the same name, an index older than a week.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import pydantic
+from pydantic import Field
+
+from llmlab.base.display import Shown
+from llmlab.base.documents import Strict, digest_of
+from llmlab.base.errors import FileRuleError
+from llmlab.base.numbers import counted
+from llmlab.base.yamlfile import read_model, to_yaml
+from llmlab.gate.policy import Age, Margin, Word, age_limit, relative_share
+
+__all__ = ["DRIFTS", "FACTS", "Reference", "WatchPolicy", "WatchRule"]
+
+Drift = Literal["question_words", "topic", "new_topic", "answer_words", "retrieval_score", "question_embedding"]
+FACTS = ("served_model", "index_lag_days")
+_HOURLY = frozenset({"error_rate", "latency_s", "first_token_s", "cost_usd"})
+WEEK = timedelta(days=7)
+_PAGES: Mapping[str, str] = {
+    **dict.fromkeys(("error_rate", "latency_s", "first_token_s", "retry_rate"), "provider-outage.md"),
+    **dict.fromkeys(("cost_usd", "input_tokens", "output_tokens"), "cost-spike.md"),
+    **dict.fromkeys(("served_model", "answer_words"), "silent-model-update.md"),
+    **dict.fromkeys(("injection_markers", "guard_rate"), "prompt-injection.md"),
+    **dict.fromkeys(("index_lag_days", "retrieval_score"), "stale-index.md"),
+    **dict.fromkeys(("topic", "new_topic", "question_words", "question_embedding"), "new-topic.md"),
+}
+DRIFTS: tuple[Drift, ...] = ("question_words", "topic", "new_topic", "answer_words", "retrieval_score")
+
+
+class Reference(Strict):
+    """What a window is held against: so many days before it, or of them those of the same day of the week."""
+
+    days: Annotated[int, Field(ge=1)] = 28
+    same_weekdays: bool = True
+
+    @pydantic.model_validator(mode="after")
+    def _has_one_of_its_weekdays(self) -> Self:
+        if self.same_weekdays and self.days < WEEK.days:
+            raise ValueError(f"days == {self.days} hold no other day of the same weekday; say same_weekdays: false")
+        return self
+
+
+class WatchRule(Strict):
+    """A metric and what it must not do; exactly one of `above`, `over`, `worse_by`, `budget_usd` and `changed`.
+
+    Attributes:
+        metric: of `production.units`, `quality` (the signal of that name), `signals.NAME`, `injection_markers`, or a
+            fact: `served_model`, `index_lag_days`.
+        above: a limit in the metric's unit; of a quantile that of the quantile itself.
+        over: a limit as a multiple of the baseline (2x); of `cost_usd` what all requests of a window cost together.
+        worse_by: the harm that is tolerated: a share of the baseline as 5%, or a number in the metric's unit.
+        quantile: read this quantile, and not the mean.
+        budget_usd: what a window may cost, all together or service by service.
+        changed: nothing may answer that did not before, under the same bundle.
+        window: 1h or 1d, by default an hour for errors, times and cost, a day for all else; one that holds fewer than
+            `at_least` requests is doubled, up to a day.
+        at_least: requests before anything but an alert is said.
+        runbook: a page of the policy's `runbooks`.
+    """
+
+    metric: Word
+    above: float | None = None
+    over: Annotated[str, Field(pattern=r"^\d+(\.\d+)?x$")] | None = None
+    worse_by: Margin | None = None
+    quantile: Annotated[float, Field(gt=0.5, lt=1)] | None = None
+    budget_usd: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    changed: Literal[True] | None = None
+    window: Annotated[str, Field(pattern=r"^[1-9]\d*[hd]$")] | None = None
+    at_least: Annotated[int, Field(ge=1)] | None = None
+    runbook: Word | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _asks_one_thing(self) -> Self:
+        asked = [n for n in ("above", "over", "worse_by", "budget_usd", "changed") if getattr(self, n) is not None]
+        if len(asked) != 1:
+            said = " and ".join(asked) or "nothing"
+            raise ValueError(f"asks for {said}; a rule has one of above, over, worse_by, budget_usd, changed")
+        fits = {"changed": "served_model", "budget_usd": "cost_usd"}.get(asked[0], self.metric)
+        if self.metric != fits:
+            raise ValueError(f"{asked[0]} belongs to {fits}, not to {self.metric}")
+        if self.metric in FACTS and asked[0] not in ("changed", "above"):
+            raise ValueError(f"{self.metric} is a fact and has no {asked[0]}")
+        if self.quantile is not None and asked[0] not in ("above", "over"):
+            raise ValueError("a quantile is read `over` a multiple of the baseline's, or `above` a number")
+        return self
+
+    @property
+    def length(self) -> timedelta:
+        """Of the window."""
+        text = self.window or ("1h" if self.metric in _HOURLY else "1d")
+        return age_limit(re.sub(r"(\d+)([hd])", lambda m: f"{m[1]} {'hour' if m[2] == 'h' else 'day'}", text))
+
+    @property
+    def factor(self) -> float | None:
+        """What `over` multiplies the baseline by."""
+        return None if self.over is None else float(self.over.removesuffix("x"))
+
+    @property
+    def tolerated(self) -> tuple[float, bool] | None:
+        """The harm of `worse_by`, and whether it is a share of the baseline."""
+        if self.worse_by is None:
+            return None
+        share = relative_share(self.worse_by)
+        return (float(self.worse_by), False) if share is None else (share, True)
+
+    @property
+    def page(self) -> str:
+        """The runbook's file."""
+        return self.runbook or _PAGES.get(self.metric, "quality-drop.md")
+
+    @property
+    def is_total(self) -> bool:
+        """Whether it reads what all requests of a window cost together."""
+        return self.metric == "cost_usd" and self.quantile is None and (self.over or self.budget_usd) is not None
+
+    @property
+    def name(self) -> str:
+        """The metric, with the quantile where one is read."""
+        return self.metric if self.quantile is None else f"{self.metric} p{100 * self.quantile:g}"
+
+    @property
+    def limit(self) -> str:
+        """What it asks, in its own words."""
+        asked = ((n, getattr(self, n)) for n in ("above", "over", "worse_by", "budget_usd", "changed"))
+        return ", ".join(f"{name} {value}" for name, value in asked if value is not None)
+
+
+_USUAL = (
+    {"metric": "quality", "worse_by": "5%"},
+    {"metric": "negative_signals", "over": "2x"},
+    {"metric": "refusal_rate", "over": "2x"},
+    {"metric": "error_rate", "above": 0.01},
+    {"metric": "latency_s", "quantile": 0.99, "over": "2x"},
+    {"metric": "cost_usd", "over": "2x"},
+    {"metric": "cost_usd", "over": "2x", "window": "1d"},
+    {"metric": "guard_rate", "over": "2x"},
+    {"metric": "injection_markers", "over": "2x"},
+    {"metric": "served_model", "changed": True},
+    {"metric": "index_lag_days", "above": 7.0},
+)
+USUAL = tuple(WatchRule.model_validate(rule) for rule in _USUAL)
+
+
+class WatchPolicy(Shown, Strict):
+    """What is watched.
+
+    Attributes:
+        reference: what the last window is held against.
+        at_least: requests in a window before anything but an alert is said of it.
+        false_alarms: share of quiet weeks that may bring an alert, for all rules and looks together.
+        runbooks: folder of the pages, from the file's own on.
+        rules: by default the field's usual ones, of which those that nobody records are left out.
+        drift: what is looked for drift, by day.
+        ended_after: how old the last request may be; older, and the report says too little data.
+    """
+
+    reference: Reference = Reference()
+    at_least: Annotated[int, Field(ge=1)] = 100
+    false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    runbooks: Word = "../runbooks"
+    rules: Annotated[tuple[WatchRule, ...], Field(strict=False)] = ()
+    drift: Annotated[tuple[Drift, ...], Field(strict=False)] = DRIFTS
+    ended_after: Age = "1 day"
+
+    @pydantic.model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        keys = [(rule.name, rule.length, rule.budget_usd is not None) for rule in self.rules]
+        if twice := [key[0] for key in keys if keys.count(key) > 1]:
+            raise ValueError(f"{twice[0]} has two rules over the same window")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The rules in a YAML file; FileRuleError with file, line and rule, also for a runbook that is not there."""
+        policy = read_model(cls, path)
+        folder = Path(path).parent / policy.runbooks
+        pages = dict.fromkeys([*(rule.page for rule in policy.watched), *map(page_of_drift, policy.drift)])
+        if missing := [page for page in pages if not (folder / page).is_file()]:
+            raise FileRuleError(f"the runbook {missing[0]} is not in {folder}; an alert must name a page", path=path)
+        return policy
+
+    @property
+    def watched(self) -> tuple[WatchRule, ...]:
+        """The rules, by default the usual ones."""
+        return self.rules or USUAL
+
+    def alpha(self, length: timedelta) -> float:
+        """The chance of a false alarm that one look over such a window may take, of one rule."""
+        families = len(self.watched) + bool(self.drift)
+        return self.false_alarms / families / max(WEEK / length, 1.0)
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) over the rules, defaults included."""
+        return digest_of(self)
+
+    def to_yaml(self) -> str:
+        """The rules as they are written in `watch.yaml`, defaults left out."""
+        return to_yaml(self.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "metric": rule.name,
+                "limit": rule.limit,
+                "window": "1 day" if rule.length == timedelta(days=1) else counted(int(rule.length / _HOUR), "hour"),
+                "runbook": rule.page,
+            }
+            for rule in self.watched
+        ]
+
+    def _sentence(self) -> str:
+        drift = f" Drift of {', '.join(self.drift)}." if self.drift else ""
+        before = f"the {self.reference.days} days before"
+        days = f"the same weekdays of {before}" if self.reference.same_weekdays else before
+        return f"The last window against {days}; alerts in at most {self.false_alarms:.0%} of quiet weeks.{drift}"
+
+
+_HOUR = timedelta(hours=1)
+
+
+def page_of_drift(column: str) -> str:
+    """The runbook's file of a drift."""
+    return _PAGES[column]

@@ -1,0 +1,425 @@
+"""What each rule of a watch reads of the traffic: quiet, WATCH, ALERT, or too little data.
+
+ALERT when the bound crosses the limit, WATCH when the point does. Bounds are one-sided, over units (requests of one
+person are alike), at a level that all looks of a week and all rules share. Totals and facts have no bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import numpy as np
+
+from llmlab.base.display import Chip, Shown
+from llmlab.base.numbers import counted, number
+from llmlab.base.verdict import Verdict
+from llmlab.production.lines import SIGNAL
+from llmlab.results.scores import Metric, scale_of
+from llmlab.stats.arrays import FloatArray, GroupIndex
+from llmlab.stats.bounded import effective_cases
+from llmlab.stats.standard_error import StandardError, standard_error, t_quantile
+from llmlab.watch.policy import WatchPolicy, WatchRule
+from llmlab.watch.windows import Requests, Traffic, metric_named, values_named
+
+__all__ = ["Reading", "State", "read_rule", "share_bounds"]
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MOST_ROWS = 300  # request ids that a reading names
+FEWEST_UNITS = 5  # below, no bound is worth its name
+
+
+class State(StrEnum):
+    """What is said of a rule, the worst first."""
+
+    ALERT = "ALERT"
+    WATCH = "WATCH"
+    UNKNOWN = "TOO LITTLE DATA"
+    QUIET = "quiet"
+
+    @property
+    def chip(self) -> Chip:
+        """The word in its colour."""
+        return Chip(self.value, {"ALERT": "bad", "quiet": "good"}.get(self.value, "unsure"))
+
+    @property
+    def verdict(self) -> Verdict:
+        """ALERT fails, too little data is no verdict; WATCH is nobody's alarm."""
+        return {State.ALERT: Verdict.FAIL, State.UNKNOWN: Verdict.INCONCLUSIVE}.get(self, Verdict.PASS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Reading(Shown):
+    """One rule as it stands.
+
+    Attributes:
+        metric: what was read, such as `latency_s p99`.
+        state: ALERT, WATCH, too little data or quiet.
+        value: of the last window, None = unknown; `bound` its end towards the limit, None = a total or a fact.
+        limit: what it is held against; `baseline` the reference's own value.
+        window: how long it is.
+        n, n_units: requests with a value, and the units that made them.
+        what: value and limit in words.
+        since: when it began, as far as the requests tell.
+        runbook: the page that says what to do.
+        unit: of the numbers.
+        rows: request ids of those that made it so, at most a few hundred.
+    """
+
+    metric: str
+    state: State
+    value: float | None = None
+    bound: float | None = None
+    limit: float | None = None
+    baseline: float | None = None
+    window: str = ""
+    n: int = 0
+    n_units: int = 0
+    what: str = ""
+    since: datetime | None = None
+    runbook: str = ""
+    unit: str = ""
+    rows: tuple[str, ...] = ()
+
+    def _rows(self) -> list[dict[str, object]]:
+        alarmed = self.state in (State.ALERT, State.WATCH)
+        return [
+            {
+                "state": self.state.chip,
+                "metric": self.metric,
+                "what": self.what,
+                "since (UTC)": f"{self.since:%Y-%m-%d %H:%M}" if self.since and alarmed else None,
+                "window": self.window,
+                "requests": self.n,
+                "runbook": self.runbook if alarmed else None,
+            }
+        ]
+
+
+def read_rule(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Iterator[Reading]:
+    """What a rule reads; nothing where a usual rule asks for what nobody records.
+
+    Raises:
+        DataError: no such metric.
+    """
+    if rule.metric == "served_model":
+        found = [_served(rule, traffic)]
+    elif rule.metric == "index_lag_days":
+        found = [_lag(rule, traffic)]
+    elif rule.budget_usd is not None:
+        found = list(_budget(rule, traffic))
+    else:
+        found = [_spent(rule, traffic, policy) if rule.is_total else _measured(rule, traffic, policy)]
+    yield from (reading for reading in found if reading.n or policy.rules)
+
+
+def share_bounds(values: FloatArray, units: GroupIndex, *, alpha: float) -> tuple[float, float]:
+    """The two one-sided bounds of a share, each missed with the chance alpha, requests of one unit being alike.
+
+    Clopper and Pearson's at the effective number of requests (Korn and Graubard 1998): normal ones are far too hopeful
+    this far out. (0, 1) below five units.
+
+    >>> low, high = share_bounds(np.array([1.0] * 3 + [0.0] * 97), np.arange(100), alpha=0.025)
+    >>> round(low, 4), round(high, 4)
+    (0.0062, 0.0852)
+    """
+    from scipy.stats import beta
+
+    n = len(values)
+    if n == 0 or units.max(initial=0) + 1 < FEWEST_UNITS:
+        return 0.0, 1.0
+    error = standard_error(values, units)
+    sides = (values, 1 - values)
+    size = effective_cases(values, None, of_case=units, variance=error.se**2, sides=sides)
+    if error.n_clusters == n:
+        size = float(n)  # nobody asked twice
+    hits = float(values.mean()) * size
+    low = float(beta.ppf(alpha, hits, size - hits + 1)) if hits > 0 else 0.0
+    high = float(beta.isf(alpha, hits + 1, size - hits)) if hits < size else 1.0
+    return low, high
+
+
+def _lengths(rule: WatchRule, traffic: Traffic, *, least: int) -> list[timedelta]:
+    """The rule's window, doubled up to a day until it holds requests enough: a small service has no busy hour."""
+    lengths = [rule.length]
+    while lengths[-1] < DAY and len(traffic.last(lengths[-1])) < least:
+        lengths.append(min(2 * lengths[-1], DAY))
+    return lengths
+
+
+def _blank(rule: WatchRule, now: _Seen, length: timedelta) -> Reading:
+    over = counted(round(length / HOUR), "hour") if length < DAY else counted(length.days, "day")
+    return Reading(
+        metric=rule.name, state=State.UNKNOWN, n=now.n, n_units=now.n_units, runbook=rule.page, window=over
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The requests of a window that have a value, and the values."""
+
+    requests: Requests
+    values: FloatArray
+
+    @classmethod
+    def of(cls, name: str, requests: Requests) -> _Seen:
+        some = requests.thinned() if name == "injection_markers" else requests
+        values = values_named(name, some)
+        known = ~np.isnan(values)
+        return cls(some[known], values[known])
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @property
+    def n_units(self) -> int:
+        return int(self.requests.units.max(initial=-1)) + 1
+
+    def error(self) -> StandardError | None:
+        return standard_error(self.values, self.requests.units) if self.n_units >= FEWEST_UNITS else None
+
+    def above(self, threshold: float) -> FloatArray:
+        return (self.values > threshold).astype(np.float64)
+
+
+def _measured(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Reading:
+    metric, least = metric_named(rule.metric), rule.at_least or policy.at_least
+    lengths = _lengths(rule, traffic, least=least)
+    alpha = policy.alpha(rule.length) / len(lengths)
+    found = (_over(rule, traffic, length, metric, least=least, alpha=alpha) for length in lengths)
+    read = list(found)
+    return next((one for one in read if one.state is State.ALERT), read[-1])
+
+
+def _over(rule: WatchRule, traffic: Traffic, length: timedelta, metric: Metric, *, least: int, alpha: float) -> Reading:
+    now = _Seen.of(rule.metric, traffic.last(length))
+    before = _Seen.of(rule.metric, traffic.before(length)) if rule.above is None else None
+    blank = _blank(rule, now, length)
+    if before is not None and before.n < least:
+        return replace(blank, what=f"{counted(before.n, 'request')} before it, at least {least} are needed")
+    if not now.n:
+        return replace(blank, what="no request of the window has a value")
+    if rule.quantile is not None:
+        read = _quantile(rule, metric, now, before, alpha=alpha)
+    elif rule.worse_by is None and metric.bounded:
+        read = _share(rule, metric, now, before, alpha=alpha)
+    else:
+        read = _mean(rule, metric, now, before, alpha=alpha)
+    return _settled(blank, read, metric, least=least)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """A value with its bound against a limit; `harm` is each request's, whose mean crosses `harm_limit` with it."""
+
+    value: float
+    bound: float | None
+    limit: float
+    baseline: float | None
+    seen: _Seen
+    harm: FloatArray
+    harm_limit: float
+    sign: float = 1.0
+
+
+def _share(rule: WatchRule, metric: Metric, now: _Seen, before: _Seen | None, *, alpha: float) -> _Read:
+    """A share against a limit; of a multiple of the baseline both errors count (MOVER; Zou and Donner 2008)."""
+    value, low = float(now.values.mean()), share_bounds(now.values, now.requests.units, alpha=alpha)[0]
+    limit, baseline, reach = rule.above or 0.0, None, value - low
+    if before is not None:
+        factor, baseline = rule.factor or 1.0, float(before.values.mean())
+        limit = factor * baseline
+        high = share_bounds(before.values, before.requests.units, alpha=alpha)[1]
+        reach = math.hypot(reach, factor * (high - baseline))
+    return _Read(
+        value=value, bound=value - reach, limit=limit, baseline=baseline,
+        seen=now, harm=now.values, harm_limit=limit,
+    )  # fmt: skip
+
+
+def _quantile(rule: WatchRule, metric: Metric, now: _Seen, before: _Seen | None, *, alpha: float) -> _Read:
+    """The quantile lies above a limit where more than 1 - q of the requests do: that share has an exact bound."""
+    q, baseline = rule.quantile or 0.99, None
+    limit = rule.above if rule.above is not None else 0.0
+    if before is not None:
+        baseline = float(np.quantile(before.values, q))
+        limit = (rule.factor or 1.0) * baseline
+    slow = now.above(limit)
+    low, _ = share_bounds(slow, now.requests.units, alpha=alpha)
+    value = float(np.quantile(now.values, q))
+    return _Read(
+        value=value, bound=None if low <= 1 - q else value, limit=limit, baseline=baseline,
+        seen=now, harm=slow, harm_limit=1 - q,
+    )  # fmt: skip
+
+
+def _mean(rule: WatchRule, metric: Metric, now: _Seen, before: _Seen | None, *, alpha: float) -> _Read:
+    """A mean against a limit; `worse_by` puts the limit beside the baseline's mean, whose own error counts."""
+    sign = -1.0 if metric.higher_is_better else 1.0
+    value, error = float(now.values.mean()), now.error()
+    limit, baseline, factor, other = rule.above or 0.0, None, 0.0, None
+    if before is not None:
+        baseline, other = float(before.values.mean()), before.error()
+        harm, relative = rule.tolerated or ((rule.factor or 1.0) - 1.0, True)
+        factor = 1 + sign * harm if relative else 1.0
+        limit = baseline * factor if relative else baseline + sign * harm
+    bound = None
+    if error is not None and (before is None or other is not None):
+        spread = math.hypot(error.se, factor * other.se if other is not None else 0.0)
+        df = min(error.df, other.df if other is not None else math.inf)
+        bound = value - sign * t_quantile(1 - alpha, df) * spread
+    return _Read(
+        value=value, bound=bound, limit=limit, baseline=baseline,
+        seen=now, harm=sign * now.values, harm_limit=sign * limit, sign=sign,
+    )  # fmt: skip
+
+
+def _settled(blank: Reading, read: _Read, metric: Metric, *, least: int) -> Reading:
+    crossed = read.sign * (read.value - read.limit) > 0
+    sure = read.bound is not None and read.sign * (read.bound - read.limit) > 0
+    state = State.ALERT if sure and crossed else State.UNKNOWN if blank.n < least else State.QUIET
+    if crossed and state is State.QUIET:
+        state = State.WATCH
+    scale, unit = scale_of(metric)
+    said = [f"{_amount(read.value, metric)} of {counted(blank.n, 'request')}", f"limit {_amount(read.limit, metric)}"]
+    if read.baseline is not None:
+        said.append(f"before {_amount(read.baseline, metric)}")
+    if state is State.UNKNOWN:
+        said.append(f"at least {least} requests are needed")
+    return replace(
+        blank,
+        state=state,
+        value=read.value,
+        bound=read.bound,
+        limit=read.limit,
+        baseline=read.baseline,
+        what="; ".join(said),
+        since=_since(read) if crossed else None,
+        unit="share" if scale == 100 else unit.strip(),
+        rows=_worst(read) if crossed else (),
+    )
+
+
+def _since(read: _Read) -> datetime | None:
+    """Where the harm begins to add up (Page 1954): the lowest CUSUM, halfway from the limit to what is seen."""
+    beyond = np.cumsum(read.harm - (read.harm_limit + float(read.harm.mean())) / 2)
+    start = 0 if beyond.min(initial=0.0) >= 0 else int(beyond.argmin()) + 1
+    return _time(read.seen.requests, min(start, len(beyond) - 1))
+
+
+def _worst(read: _Read, most: int = MOST_ROWS) -> tuple[str, ...]:
+    order = np.argsort(-read.harm, kind="stable")[:most]
+    harmful = order[read.harm[order] > read.harm_limit]
+    return tuple(read.seen.requests.frame["request_id"].iloc[harmful])
+
+
+def _spent(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Reading:
+    """What the requests of a window cost together, against the middle one of the same windows before.
+
+    A total has no bound: the window is doubled until the windows before it hold requests enough as well.
+    """
+    least, metric, length = rule.at_least or policy.at_least, metric_named("cost_usd"), rule.length
+    while True:
+        earlier = [_Seen.of("cost_usd", one) for one in traffic.same_windows_before(length)]
+        n_before = int(np.median([one.n for one in earlier] or [0]))
+        if length >= DAY or min(n_before, len(traffic.last(length))) >= least:
+            break
+        length = min(2 * length, DAY)
+    now = _Seen.of("cost_usd", traffic.last(length))
+    blank = _blank(rule, now, length)
+    if not now.n:
+        return replace(blank, what="no request of the window has a cost")
+    if n_before < least:
+        return replace(blank, what=f"{counted(n_before, 'request')} in such a window before, {least} are needed")
+    baseline, total = float(np.median([one.values.sum() for one in earlier])), float(now.values.sum())
+    limit = (rule.factor or 1.0) * baseline
+    read = _Read(
+        value=total, bound=total if now.n >= least else None, limit=limit, baseline=baseline,
+        seen=now, harm=now.values, harm_limit=limit / now.n,
+    )  # fmt: skip
+    return _settled(blank, read, metric, least=least)
+
+
+def _budget(rule: WatchRule, traffic: Traffic) -> Iterator[Reading]:
+    """Service by service, or all together: a budget needs no minimum of requests."""
+    window, budget, metric = traffic.last(rule.length), rule.budget_usd, metric_named("cost_usd")
+    for service, limit in budget.items() if isinstance(budget, dict) else (("", budget or 0.0),):
+        part = window if not service else window[(window.frame["service"] == service).to_numpy(bool)]
+        now = _Seen.of("cost_usd", part)
+        total = float(now.values.sum())
+        name = f"cost_usd of {service}" if service else "cost_usd, budget"
+        blank = replace(_blank(rule, now, rule.length), metric=name)
+        if not now.n:
+            yield replace(blank, what="no request of the window has a cost")
+            continue
+        read = _Read(
+            value=total, bound=total, limit=limit, baseline=None,
+            seen=now, harm=now.values, harm_limit=limit / now.n,
+        )  # fmt: skip
+        yield _settled(blank, read, metric, least=0)
+
+
+def _served(rule: WatchRule, traffic: Traffic) -> Reading:
+    """Whether a bundle is answered for by a model that did not before; a new bundle may bring a new model."""
+    now, before = (_answered(some) for some in (traffic.last(rule.length), traffic.all_before(rule.length)))
+    blank = _blank(rule, _Seen(now, np.zeros(len(now))), rule.length)
+    if not len(now) or not len(before):
+        return replace(blank, what="no request says which model served it, in the window or before it")
+    key, known = (some.frame["bundle"] + " " + some.frame["served_model"] for some in (now, before))
+    is_new = now.frame["bundle"].isin(before.frame["bundle"].unique()) & ~key.isin(known.unique())
+    new = now[is_new.to_numpy(bool)]
+    names = ", ".join((new if len(new) else now).frame["served_model"].unique())
+    if not len(new):
+        return replace(blank, state=State.QUIET, what=f"served by {names}, as before")
+    earlier = before.frame["served_model"][before.frame["bundle"].isin(new.frame["bundle"].unique())].unique()
+    return replace(
+        blank,
+        state=State.ALERT,
+        value=float(len(new)),
+        what=f"{names} answered {counted(len(new), 'request')}; before it was {', '.join(earlier)}",
+        since=_time(new, 0),
+        rows=tuple(new.frame["request_id"].iloc[-MOST_ROWS:]),
+    )
+
+
+def _answered(some: Requests) -> Requests:
+    """Those that say which model served them, without those of a stand-in bundle."""
+    stand_in = (some.frame["fallback"].fillna(0) > 0).to_numpy(bool)
+    return some[(some.frame["served_model"] != "").to_numpy(bool) & ~stand_in]
+
+
+def _lag(rule: WatchRule, traffic: Traffic) -> Reading:
+    """How old the index was that the last request searched: the signal `index_lag_days`."""
+    column, limit = f"{SIGNAL}index_lag_days", rule.above or 0.0
+    seen = _Seen.of(column, traffic.last(timedelta(days=traffic.reference.days)))
+    lately = _Seen.of(column, traffic.last(rule.length))
+    blank = replace(_blank(rule, lately, rule.length), unit="days")
+    if not lately.n:
+        return replace(blank, what="no request says how old the index was (the signal index_lag_days)")
+    lag, beyond = float(lately.values[-1]), seen.values > limit
+    began = len(beyond) - int(np.argmin(beyond[::-1])) if not beyond.all() else 0
+    old = lag > limit
+    return replace(
+        blank,
+        state=State.ALERT if old else State.QUIET,
+        value=lag,
+        limit=limit,
+        what=f"{number(lag, 3)} days old; limit {number(limit)} days",
+        since=_time(seen.requests, began) if old else None,
+        rows=tuple(lately.requests.frame["request_id"].iloc[-MOST_ROWS:]) if old else (),
+    )
+
+
+def _time(requests: Requests, place: int) -> datetime:
+    moment: datetime = requests.times[place].astype("datetime64[us]").item()
+    return moment.replace(tzinfo=UTC)
+
+
+def _amount(value: float, metric: Metric) -> str:
+    if metric.bounded:
+        return f"{number(100 * value, 3)}%"
+    return f"{number(value, 3)}{f' {metric.unit}' if metric.unit else ''}"

@@ -1,0 +1,284 @@
+"""A watch and its report: alerts first, with since when and which page says what to do; texts for other machines.
+
+llmlab is no pager: the circuit breaker acts, Prometheus alerts on the text file, and the report explains.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from llmlab.base.display import Rows, Shown, as_sentences, markdown, markdown_table, plain
+from llmlab.base.errors import DataError
+from llmlab.base.numbers import counted
+from llmlab.base.project import aware, located
+from llmlab.base.verdict import Verdict, required
+from llmlab.gate.policy import age_limit
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.production.traces import Trace, Traces
+from llmlab.results.answers import unknown_bundle
+from llmlab.results.results import Results
+from llmlab.watch.drift import Embed, read_drift
+from llmlab.watch.policy import WatchPolicy
+from llmlab.watch.readings import Reading, State, read_rule
+from llmlab.watch.windows import Requests, Traffic, values_named
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Watch", "WatchReport"]
+
+_ORDER = list(State)
+_MOST_BUNDLES = 20
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Watch(Shown):
+    """Rules of what must not happen in production, and what its traffic is held against.
+
+    Attributes:
+        policy: the rules.
+        golden: the cases whose tags are the topics, None = topics are not read.
+        name: of the experiment.
+        embed: texts to vectors, for `question_embedding` (`ll.search.Embedder`); None = it is not read.
+    """
+
+    policy: WatchPolicy
+    golden: GoldenSet | None = None
+    name: str = ""
+    embed: Embed | None = None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The watch in a file (`watch.yaml`), with the golden set beside it where there is one.
+
+        Raises:
+            FileRuleError: the file breaks a rule, or names a runbook that is not there.
+        """
+        path = located(path)
+        golden = path.parent / "golden.jsonl"
+        return cls(
+            policy=WatchPolicy.load(path),
+            golden=GoldenSet.load(golden) if golden.is_file() else None,
+            name=path.resolve().parent.name,
+        )
+
+    def report(self, traces: Traces, *, now: datetime | None = None) -> WatchReport:
+        """What the last window says against the days before.
+
+        Args:
+            traces: of production, of the reference's days and the window; those of a shadow are left out.
+            now: the moment that windows end at (with its time zone), by default that of the last request.
+
+        Raises:
+            DataError: no request, or a rule names a metric that nobody knows.
+        """
+        frame = traces.to_frame()
+        frame = frame[(frame["arm"] != "shadow").to_numpy(bool)]
+        if frame.empty:
+            raise DataError("no request is there to report on")
+        last = frame["time"].iloc[-1].to_pydatetime()
+        moment = last + timedelta(microseconds=1) if now is None else aware(now)
+        traffic = Traffic(frame=frame, now=moment, reference=self.policy.reference)
+        readings = [reading for rule in self.policy.watched for reading in read_rule(rule, traffic, self.policy)]
+        drifts = list(read_drift(traffic, self.policy, golden=self.golden, embed=self.embed))
+        day = traffic.last(timedelta(days=1))
+        return WatchReport(
+            readings=tuple(sorted([*readings, *drifts], key=lambda r: _ORDER.index(r.state))),
+            policy=self.policy,
+            name=self.name,
+            now=moment,
+            last=last,
+            day=day.frame,
+            notes=tuple(_notes(self.policy, readings, traffic, traces)),
+        )
+
+    def _rows(self) -> list[dict[str, object]]:
+        return self.policy._rows()
+
+    def _sentence(self) -> str:
+        return self.policy._sentence()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class WatchReport(Shown):
+    """What the last window says.
+
+    Attributes:
+        readings: every rule and drift, alerts first.
+        policy, name: the rules, and the experiment's name.
+        now, last: the moment that windows end at, and that of the last request.
+        day: the requests of the last day, one row each.
+        notes: what a reader must know.
+    """
+
+    readings: tuple[Reading, ...]
+    policy: WatchPolicy
+    name: str
+    now: datetime
+    last: datetime
+    day: pd.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def alerts(self) -> tuple[Reading, ...]:
+        """Those whose bound crossed its limit."""
+        return tuple(reading for reading in self.readings if reading.state is State.ALERT)
+
+    @property
+    def verdict(self) -> Verdict:
+        """FAIL with an alert, INCONCLUSIVE where a rule has too little data, else PASS."""
+        found = {reading.state.verdict for reading in self.readings}
+        if Verdict.FAIL in found:
+            return Verdict.FAIL
+        silent = self.now - self.last > age_limit(self.policy.ended_after)
+        return Verdict.INCONCLUSIVE if silent or Verdict.INCONCLUSIVE in found or not found else Verdict.PASS
+
+    @property
+    def exit_code(self) -> int:
+        """0 quiet, 1 alert, 3 too little data."""
+        return self.verdict.exit_code
+
+    @property
+    def sentence(self) -> str:
+        """The report in one sentence."""
+        said = {state: [r.metric for r in self.readings if r.state is state] for state in State}
+        head = {
+            Verdict.FAIL: f"{counted(len(self.alerts), 'alert')}: {', '.join(said[State.ALERT])}",
+            Verdict.INCONCLUSIVE: "No alert, and too little data to call it quiet",
+        }.get(self.verdict, "Quiet")
+        tail = f"; to look at: {', '.join(said[State.WATCH])}" if said[State.WATCH] else ""
+        return f"{head}{tail} (until {self.now:%Y-%m-%d %H:%M} UTC)."
+
+    def require(self, how: str) -> Self:
+        """This report; with `how` "pass" a GateError unless it is quiet, with "none" never."""
+        required(self.verdict, how, sentence=self.sentence, decision=self)
+        return self
+
+    def worst(self, n: int = 20) -> Results:
+        """The n requests of the last day to look at first, as `ll.widgets.Explorer` takes them.
+
+        First those that made an alert, then failures, complaints, refusals, fired guards and low quality.
+        """
+        frame = self.day.assign(_badness=_badness(self.day, self.readings))
+        chosen = frame.sort_values("_badness", ascending=False, kind="stable").head(n)
+        return _as_results(chosen, self.readings)
+
+    def to_junit(self) -> str:
+        """JUnit XML with one test per rule and drift: an alert is a failure, too little data is skipped."""
+        counts = {
+            "tests": len(self.readings),
+            "failures": len(self.alerts),
+            "skipped": sum(r.state is State.UNKNOWN for r in self.readings),
+        }
+        suite = ET.Element("testsuite", {"name": "llmlab watch", **{key: str(n) for key, n in counts.items()}})
+        for reading in self.readings:
+            case = ET.SubElement(suite, "testcase", {"classname": "watch", "name": plain(reading.metric), "time": "0"})
+            if reading.state is State.ALERT:
+                said = {"type": reading.state.value, "message": plain(f"{reading.what} ({reading.runbook})", 500)}
+                ET.SubElement(case, "failure", said)
+            elif reading.state is State.UNKNOWN:
+                ET.SubElement(case, "skipped", {"message": plain(reading.what, 500)})
+        ET.indent(suite)
+        return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+    def to_markdown(self) -> str:
+        """The report for a chat or an issue."""
+        parts = [f"## Watch: {self.verdict}", markdown(self.sentence, None), markdown_table(self._rows())]
+        return "\n\n".join([*parts, *(markdown(note, None) for note in self.notes)]) + "\n"
+
+    def to_prometheus(self) -> str:
+        """Prometheus' text format: states, and the last day's requests, failures and cost by the bundle's digest."""
+        return "\n".join(_exposed(self)) + "\n"
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [row for reading in self.readings for row in reading._rows()]
+
+    def _sentence(self) -> str:
+        return "\n".join([self.sentence, *([as_sentences(self.notes)] if self.notes else [])])
+
+
+def _notes(policy: WatchPolicy, readings: list[Reading], traffic: Traffic, traces: Traces) -> Iterator[str]:
+    silent = traffic.now - traffic.frame["time"].iloc[-1].to_pydatetime()
+    if silent > age_limit(policy.ended_after):
+        yield f"the last request came {silent.days} days ago: does the service still record"
+    if not policy.rules:
+        read = {reading.metric for reading in readings}
+        unread = [rule.name for rule in policy.watched if rule.name not in read]
+        if unread:
+            yield f"not watched, because no request says anything of it: {', '.join(unread)}"
+    yield from (f"{row['problem']}: {row['count']:,}" for row in traces.problems.rows)
+
+
+def _badness(day: pd.DataFrame, readings: tuple[Reading, ...]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    requests = Requests(frame=day)
+    alarmed = {name for reading in readings if reading.state is State.ALERT for name in reading.rows}
+    total = 16.0 * day["request_id"].isin(alarmed).to_numpy(np.float64)
+    weights = {"error_rate": 8.0, "negative_signals": 4.0, "refusal_rate": 2.0, "guard_rate": 2.0, "quality": -1.0}
+    for name, weight in weights.items():
+        total += weight * np.nan_to_num(values_named(name, requests), nan=0.0)
+    return np.asarray(total, dtype=np.float64)
+
+
+def _as_results(frame: pd.DataFrame, readings: tuple[Reading, ...]) -> Results:
+    """Requests as the answers of one variant, each request a case whose tags say what is wrong with it."""
+    traces = Traces(frame=frame.reset_index(drop=True), problems=Rows(rows=()), source="the worst of a report")
+    why = {name: reading.metric for reading in reversed(readings) for name in reading.rows}
+    found = list(traces)
+    cases = tuple(_case(trace, why.get(trace.request_id, "")) for trace in found)
+    answers = [replace(trace.answer, variant="production", case_id=trace.request_id, repeat=0) for trace in found]
+    golden = GoldenSet(cases=cases)
+    bundles = {"production": unknown_bundle("production")}
+    return Results.from_generations(answers, golden=golden, bundles=bundles, failed_share_allowed=1.0)
+
+
+def _case(trace: Trace, alert: str) -> Case:
+    tags = [tag for tag in (alert, *trace.guards, "complaint" if trace.signals.get("thumbs", 1) <= 0 else "") if tag]
+    inputs: Mapping[str, object] = trace.inputs or {"question": "(not recorded)"}
+    return Case(id=trace.request_id, inputs=dict(inputs), tags=tuple(tags), cluster=trace.unit_id or None)
+
+
+def _exposed(report: WatchReport) -> Iterator[str]:
+    def line(name: str, value: float, **labels: str) -> str:
+        told = ",".join(f'{key}="{_label(text)}"' for key, text in {"experiment": report.name, **labels}.items())
+        return f"{name}{{{told}}} {value:.10g}"
+
+    yield "# HELP llmlab_watch_state 0 quiet, 1 to look at, 2 alert, -1 too little data."
+    yield "# TYPE llmlab_watch_state gauge"
+    states = {State.QUIET: 0, State.WATCH: 1, State.ALERT: 2, State.UNKNOWN: -1}
+    for reading in report.readings:
+        yield line(
+            "llmlab_watch_state",
+            states[reading.state],
+            metric=reading.metric,
+            window=reading.window,
+            runbook=reading.runbook,
+        )
+    yield "# HELP llmlab_watch_value The last window's value of a rule, in its own unit."
+    yield "# TYPE llmlab_watch_value gauge"
+    yield from (
+        line("llmlab_watch_value", reading.value, metric=reading.metric, window=reading.window)
+        for reading in report.readings
+        if reading.value is not None
+    )
+    yield "# TYPE llmlab_watch_last_request_seconds gauge"
+    yield line("llmlab_watch_last_request_seconds", report.last.timestamp())
+    yield "# HELP llmlab_watch_day The last day's requests, failures and cost in USD, by the bundle that answered."
+    yield "# TYPE llmlab_watch_day gauge"
+    groups = report.day.groupby("bundle", sort=True)
+    largest = groups.size().sort_values(ascending=False).index[:_MOST_BUNDLES]
+    for bundle in largest:
+        part = Requests(frame=groups.get_group(bundle))
+        figures = {"requests": float(len(part)), "failures": float(values_named("error_rate", part).sum())}
+        figures["cost_usd"] = float(np.nansum(values_named("cost_usd", part)))
+        yield from (line("llmlab_watch_day", n, bundle=str(bundle), figure=name) for name, n in figures.items())
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

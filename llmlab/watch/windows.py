@@ -1,0 +1,199 @@
+"""The last window of the traffic, what it is held against, and what each request counts in a metric.
+
+Times of the same weekdays: people ask other things on Sundays. Texts are read of at most 20,000 requests a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmlab.base.errors import DataError
+from llmlab.clients.base import Generation
+from llmlab.golden.cases import Case
+from llmlab.production.lines import SIGNAL
+from llmlab.production.policy import Outcome
+from llmlab.production.units import metric_of, values_of
+from llmlab.results.scores import Metric
+from llmlab.scorers.safety import no_injection_markers
+from llmlab.stats.arrays import FloatArray, GroupIndex
+from llmlab.watch.policy import Reference
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Requests", "Traffic", "metric_named", "question_of", "values_named"]
+
+TEXTS_AT_MOST = 20_000
+DAY = timedelta(days=1)
+_OWN = {
+    "quality": Metric(name="quality", higher_is_better=True),
+    "injection_markers": Metric(name="injection_markers", low=0.0, high=1.0, higher_is_better=False),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requests:
+    """Some requests: their rows in order of time, and a code of each row's unit (of nobody, a unit of its own)."""
+
+    frame: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @cached_property
+    def units(self) -> GroupIndex:
+        """(rows,) a number for each unit."""
+        import pandas as pd
+
+        codes, known = pd.factorize(self.frame["unit_id"])
+        nobody = np.flatnonzero((self.frame["unit_id"] == "").to_numpy(bool))
+        codes = codes.astype(np.intp)
+        codes[nobody] = len(known) + np.arange(len(nobody))
+        return np.unique(codes, return_inverse=True)[1].astype(np.intp)
+
+    @property
+    def times(self) -> NDArray[np.datetime64]:
+        """(rows,) when they began, in UTC."""
+        return _utc(self.frame["time"])
+
+    def first_of_each_unit(self) -> Requests:
+        """One request of each unit, its first: requests of one person are alike."""
+        return Requests(frame=self.frame.iloc[np.unique(self.units, return_index=True)[1]])
+
+    def thinned(self) -> Requests:
+        """At most 20,000 of them, evenly over time."""
+        if len(self) <= TEXTS_AT_MOST:
+            return self
+        kept = np.linspace(0, len(self) - 1, TEXTS_AT_MOST).astype(np.intp)
+        return Requests(frame=self.frame.iloc[kept])
+
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> Requests:
+        return Requests(frame=self.frame[chosen])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """All requests up to a moment.
+
+    Attributes:
+        frame: one row per request in order of time, as `Traces.frame`.
+        now: the moment that windows end at.
+        reference: what they are held against.
+    """
+
+    frame: pd.DataFrame
+    now: datetime
+    reference: Reference
+
+    @cached_property
+    def _times(self) -> NDArray[np.datetime64]:
+        return _utc(self.frame["time"])
+
+    def last(self, length: timedelta, *, windows_ago: int = 0) -> Requests:
+        """The last window of this length, or one so many windows before it."""
+        end = self.now - windows_ago * length
+        return self._between([(end - length, end)])
+
+    def before(self, length: timedelta, *, windows_ago: int = 0) -> Requests:
+        """What the window is held against: the whole days that end with it on its weekday, or all days before."""
+        return self._between(list(self._days(self.now - windows_ago * length, max(length, DAY))))
+
+    def all_before(self, length: timedelta) -> Requests:
+        """All requests of the reference's days before the window: a model that served on any weekday is no news."""
+        end = self.now - length
+        return self._between([(end - timedelta(days=self.reference.days), end)])
+
+    def days_before(self, length: timedelta, *, windows_ago: int = 0) -> list[Requests]:
+        """The same, day by day."""
+        end = self.now - windows_ago * length
+        return [self._between([span]) for span in self._days(end, max(length, DAY))]
+
+    def same_windows_before(self, length: timedelta) -> list[Requests]:
+        """Windows of this length that end a day, or a week, or more of them before now, where there were requests."""
+        stops = [stop for _, stop in self._days(self.now, max(length, DAY))]
+        return [there for stop in stops if len(there := self._between([(stop - length, stop)]))]
+
+    def _days(self, end: datetime, length: timedelta) -> Iterator[tuple[datetime, datetime]]:
+        step = timedelta(days=7) if self.reference.same_weekdays else DAY
+        step *= -(-length // step)
+        for back in range(1, timedelta(days=self.reference.days) // step + 1):
+            yield end - back * step - length, end - back * step
+
+    def _between(self, spans: list[tuple[datetime, datetime]]) -> Requests:
+        import pandas as pd
+
+        key = tuple(spans)
+        if key not in self._held:
+            ends = [
+                (np.searchsorted(self._times, _moment(a)), np.searchsorted(self._times, _moment(b))) for a, b in spans
+            ]
+            parts = [self.frame.iloc[start:stop] for start, stop in sorted(ends)] or [self.frame.iloc[:0]]
+            self._held[key] = Requests(frame=parts[0] if len(parts) == 1 else pd.concat(parts))
+        return self._held[key]
+
+    @cached_property
+    def _held(self) -> dict[tuple[tuple[datetime, datetime], ...], Requests]:
+        """What was cut out, by its spans: rules share their windows."""
+        return {}
+
+
+def metric_named(name: str) -> Metric:
+    """What the numbers of a metric mean; DataError for one that nobody knows."""
+    if name in _OWN:
+        return _OWN[name]
+    try:
+        return metric_of(Outcome(metric=name, rule="no_shown_harm"))
+    except DataError as error:
+        raise DataError(f"{error}, quality, {', '.join(n for n in _OWN if n != 'quality')}") from None
+
+
+def values_named(name: str, requests: Requests) -> FloatArray:
+    """One number per request, NaN where it has none."""
+    if name == "injection_markers":
+        return np.array([_marked(text) for text in question_of(requests)], dtype=np.float64)
+    column = f"{SIGNAL}quality" if name == "quality" else name
+    if column.startswith(SIGNAL) and column not in requests.frame:
+        return np.full(len(requests), np.nan)
+    return values_of(requests.frame, Outcome(metric=column, rule="no_shown_harm"))
+
+
+def question_of(requests: Requests) -> list[str]:
+    """What each request asked, all its inputs as one text."""
+    return [_question(inputs) for inputs in requests.frame["inputs"]]
+
+
+@lru_cache(maxsize=65_536)
+def _question(inputs: str) -> str:
+    from pydantic_core import from_json
+
+    try:
+        value: Any = from_json(inputs) if inputs else ""
+    except ValueError:
+        value = inputs
+    return " ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
+
+
+@lru_cache(maxsize=65_536)
+def _marked(text: str) -> float:
+    """Whether one of the phrases of prompt injections stands in it."""
+    score = no_injection_markers(_NO_CASE, Generation(text=text))
+    return 1.0 - float(getattr(score, "value", 1.0) or 0.0)
+
+
+_NO_CASE = Case(id="asked", inputs={"question": "-"})
+
+
+def _utc(times: Any) -> NDArray[np.datetime64]:
+    moments: NDArray[np.datetime64] = times.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return moments
+
+
+def _moment(moment: datetime) -> np.datetime64:
+    return np.datetime64(int(moment.timestamp() * 1e6), "us")
