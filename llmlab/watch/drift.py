@@ -107,6 +107,12 @@ class _Moved:
     n_units: int
     medians: tuple[float, float] | None
 
+    @property
+    def fewest(self) -> int:
+        """Units in the day, or in those before it, whichever are fewer."""
+        before, now = (sum(pair[side] for pair in self.mix.counts.values()) for side in (0, 1))
+        return min(before, now)
+
     def large_enough(self, column: str) -> bool:
         if column == "new_topic":
             old, new = self.mix.shares.get(_NEW, (0.0, 0.0))
@@ -137,13 +143,15 @@ def read_drift(
         if values is None:
             continue
         moved = [_moved(name, days, values) for days in windows]
-        if any(one is None or min(sum(c) for c in zip(*one.mix.counts.values(), strict=True)) < least for one in moved):
-            fewest = min((one.n_units for one in moved if one is not None), default=0)
-            if any(one is not None for one in moved) or len(windows[0].last):
-                told = f"{counted(fewest, 'unit')} in a day; at least {least} are needed in each of two, and before"
-                yield replace(blank, n_units=fewest, n=fewest, what=told)
+        known = [one for one in moved if one is not None]
+        if not known and "drift" not in policy.model_fields_set:
             continue
-        found[name] = [one for one in moved if one is not None]
+        if len(known) < len(windows) or any(one.fewest < least for one in known):
+            fewest = min((one.fewest for one in known), default=0)
+            told = f"{counted(fewest, 'unit')} in a day or before it; {least} are needed in each of two days"
+            yield replace(blank, n_units=fewest, n=fewest, what=told)
+            continue
+        found[name] = known
     worst_p = [max(1.0 if one.mix.p_value is None else one.mix.p_value for one in both) for both in found.values()]
     for (column, both), p_value in zip(found.items(), holm(worst_p) if worst_p else (), strict=True):
         yield _read(column, both, p_value, alpha=alpha, values=valued[column], traffic=traffic, last=windows[0].last)
@@ -199,7 +207,7 @@ class _Days:
     @cached_property
     def units_before(self) -> tuple[int, int]:
         """Distinct units in the days before, and those of each day added up."""
-        units = [unit for one in self.before for unit in one.frame["unit_id"].where(one.frame["unit_id"] != "", None)]
+        units = [unit for one in self.before for unit in one.rows["unit_id"].where(one.rows["unit_id"] != "", None)]
         named = [unit for unit in units if isinstance(unit, str)]
         return len(set(named)) + len(units) - len(named), len(units)
 
@@ -232,8 +240,10 @@ def _values_of(name: str, topics: Topics | None, likeness: _Likeness | None) -> 
         if topics is None:
             return None
         if name == "topic":
-            return lambda some: topics.of(question_of(some))
-        return lambda some: [_NEW if one == NO_TOPIC else _KNOWN for one in topics.of(question_of(some))]
+            return lambda some: topics.of([*filter(None, question_of(some))])
+        return lambda some: [
+            _NEW if one == NO_TOPIC else _KNOWN for one in topics.of([*filter(None, question_of(some))])
+        ]
     if name == "question_embedding":
         return None if likeness is None else lambda some: likeness.of(question_of(some))
     return _NUMBERS[name]
@@ -247,7 +257,7 @@ def _best_scores(some: Requests) -> NDArray[np.float64]:
     """The best score that each request's search gave, NaN where none is told."""
     held = (
         [one["score"] for one in found] if isinstance(found, list | np.ndarray) else []
-        for found in some.frame["retrieved"]
+        for found in some.rows["retrieved"]
     )
     known = ([score for score in scores if score is not None] for scores in held)
     return np.array([max(scores, default=np.nan) for scores in known], dtype=np.float64)
@@ -256,7 +266,7 @@ def _best_scores(some: Requests) -> NDArray[np.float64]:
 _NUMBERS: Mapping[str, Values] = {
     "question_words": lambda some: _lengths(question_of(some)),
     "answer_words": lambda some: _lengths(
-        [t if s == "ok" else "" for t, s in zip(some.frame["text"], some.frame["status"], strict=True)]
+        [t if s == "ok" else "" for t, s in zip(some.rows["text"], some.rows["status"], strict=True)]
     ),
     "retrieval_score": _best_scores,
 }
@@ -286,5 +296,6 @@ def _began(name: str, traffic: Traffic, values: Values) -> datetime:
 
 
 def _of_new_topic(last: Requests, values: Values | None, most: int = 300) -> tuple[str, ...]:
-    new = np.array(values(last)) == _NEW if values else np.zeros(len(last), bool)
-    return tuple(last.frame["request_id"].iloc[np.flatnonzero(new)[:most]])
+    asked = last[np.array([bool(text) for text in question_of(last)])]
+    new = np.array(values(asked)) == _NEW if values else np.zeros(len(asked), bool)
+    return tuple(asked.rows["request_id"].iloc[np.flatnonzero(new)[:most]])

@@ -314,7 +314,7 @@ def _since(read: _Read) -> datetime | None:
 def _worst(read: _Read, most: int = MOST_ROWS) -> tuple[str, ...]:
     order = np.argsort(-read.harm, kind="stable")[:most]
     harmful = order[read.harm[order] > read.harm_limit]
-    return tuple(read.seen.requests.frame["request_id"].iloc[harmful])
+    return tuple(read.seen.requests.rows["request_id"].iloc[harmful])
 
 
 def _spent(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Reading:
@@ -348,7 +348,7 @@ def _budget(rule: WatchRule, traffic: Traffic) -> Iterator[Reading]:
     """Service by service, or all together: a budget needs no minimum of requests."""
     window, budget, metric = traffic.last(rule.length), rule.budget_usd, metric_named("cost_usd")
     for service, limit in budget.items() if isinstance(budget, dict) else (("", budget or 0.0),):
-        part = window if not service else window[(window.frame["service"] == service).to_numpy(bool)]
+        part = window if not service else window[(window.rows["service"] == service).to_numpy(bool)]
         now = _Seen.of("cost_usd", part)
         total = float(now.values.sum())
         name = f"cost_usd of {service}" if service else "cost_usd, budget"
@@ -369,27 +369,27 @@ def _served(rule: WatchRule, traffic: Traffic) -> Reading:
     blank = _blank(rule, _Seen(now, np.zeros(len(now))), rule.length)
     if not len(now) or not len(before):
         return replace(blank, what="no request says which model served it, in the window or before it")
-    key, known = (some.frame["bundle"] + " " + some.frame["served_model"] for some in (now, before))
-    is_new = now.frame["bundle"].isin(before.frame["bundle"].unique()) & ~key.isin(known.unique())
+    key, known = (some.rows["bundle"] + " " + some.rows["served_model"] for some in (now, before))
+    is_new = now.rows["bundle"].isin(before.rows["bundle"].unique()) & ~key.isin(known.unique())
     new = now[is_new.to_numpy(bool)]
-    names = ", ".join((new if len(new) else now).frame["served_model"].unique())
+    names = ", ".join((new if len(new) else now).rows["served_model"].unique())
     if not len(new):
         return replace(blank, state=State.QUIET, what=f"served by {names}, as before")
-    earlier = before.frame["served_model"][before.frame["bundle"].isin(new.frame["bundle"].unique())].unique()
+    earlier = before.rows["served_model"][before.rows["bundle"].isin(new.rows["bundle"].unique())].unique()
     return replace(
         blank,
         state=State.ALERT,
         value=float(len(new)),
         what=f"{names} answered {counted(len(new), 'request')}; before it was {', '.join(earlier)}",
         since=_time(new, 0),
-        rows=tuple(new.frame["request_id"].iloc[-MOST_ROWS:]),
+        rows=tuple(new.rows["request_id"].iloc[-MOST_ROWS:]),
     )
 
 
 def _answered(some: Requests) -> Requests:
     """Those that say which model served them, without those of a stand-in bundle."""
-    stand_in = (some.frame["fallback"].fillna(0) > 0).to_numpy(bool)
-    return some[(some.frame["served_model"] != "").to_numpy(bool) & ~stand_in]
+    stand_in = (some.rows["fallback"].fillna(0) > 0).to_numpy(bool)
+    return some[(some.rows["served_model"] != "").to_numpy(bool) & ~stand_in]
 
 
 def _lag(rule: WatchRule, traffic: Traffic) -> Reading:
@@ -410,7 +410,7 @@ def _lag(rule: WatchRule, traffic: Traffic) -> Reading:
         limit=limit,
         what=f"{number(lag, 3)} days old; limit {number(limit)} days",
         since=_time(seen.requests, began) if old else None,
-        rows=tuple(lately.requests.frame["request_id"].iloc[-MOST_ROWS:]) if old else (),
+        rows=tuple(lately.requests.rows["request_id"].iloc[-MOST_ROWS:]) if old else (),
     )
 
 

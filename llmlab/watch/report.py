@@ -85,7 +85,7 @@ class Watch(Shown):
             raise DataError("no request is there to report on")
         last = frame["time"].iloc[-1].to_pydatetime()
         moment = last + timedelta(microseconds=1) if now is None else aware(now)
-        traffic = Traffic(frame=frame, now=moment, reference=self.policy.reference)
+        traffic = Traffic(rows=frame, now=moment, reference=self.policy.reference)
         readings = [reading for rule in self.policy.watched for reading in read_rule(rule, traffic, self.policy)]
         drifts = list(read_drift(traffic, self.policy, golden=self.golden, embed=self.embed))
         day = traffic.last(timedelta(days=1))
@@ -95,7 +95,7 @@ class Watch(Shown):
             name=self.name,
             now=moment,
             last=last,
-            day=day.frame,
+            day=day.rows,
             notes=tuple(_notes(self.policy, readings, traffic, traces)),
         )
 
@@ -205,7 +205,7 @@ class WatchReport(Shown):
 
 
 def _notes(policy: WatchPolicy, readings: list[Reading], traffic: Traffic, traces: Traces) -> Iterator[str]:
-    silent = traffic.now - traffic.frame["time"].iloc[-1].to_pydatetime()
+    silent = traffic.now - traffic.rows["time"].iloc[-1].to_pydatetime()
     if silent > age_limit(policy.ended_after):
         yield f"the last request came {silent.days} days ago: does the service still record"
     if not policy.rules:
@@ -217,7 +217,7 @@ def _notes(policy: WatchPolicy, readings: list[Reading], traffic: Traffic, trace
 
 
 def _badness(day: pd.DataFrame, readings: tuple[Reading, ...]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    requests = Requests(frame=day)
+    requests = Requests(rows=day)
     alarmed = {name for reading in readings if reading.state is State.ALERT for name in reading.rows}
     total = 16.0 * day["request_id"].isin(alarmed).to_numpy(np.float64)
     weights = {"error_rate": 8.0, "negative_signals": 4.0, "refusal_rate": 2.0, "guard_rate": 2.0, "quality": -1.0}
@@ -274,7 +274,7 @@ def _exposed(report: WatchReport) -> Iterator[str]:
     groups = report.day.groupby("bundle", sort=True)
     largest = groups.size().sort_values(ascending=False).index[:_MOST_BUNDLES]
     for bundle in largest:
-        part = Requests(frame=groups.get_group(bundle))
+        part = Requests(rows=groups.get_group(bundle))
         figures = {"requests": float(len(part)), "failures": float(values_named("error_rate", part).sum())}
         figures["cost_usd"] = float(np.nansum(values_named("cost_usd", part)))
         yield from (line("llmlab_watch_day", n, bundle=str(bundle), figure=name) for name, n in figures.items())

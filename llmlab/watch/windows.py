@@ -42,18 +42,18 @@ _OWN = {
 class Requests:
     """Some requests: their rows in order of time, and a code of each row's unit (of nobody, a unit of its own)."""
 
-    frame: pd.DataFrame
+    rows: pd.DataFrame
 
     def __len__(self) -> int:
-        return len(self.frame)
+        return len(self.rows)
 
     @cached_property
     def units(self) -> GroupIndex:
         """(rows,) a number for each unit."""
         import pandas as pd
 
-        codes, known = pd.factorize(self.frame["unit_id"])
-        nobody = np.flatnonzero((self.frame["unit_id"] == "").to_numpy(bool))
+        codes, known = pd.factorize(self.rows["unit_id"])
+        nobody = np.flatnonzero((self.rows["unit_id"] == "").to_numpy(bool))
         codes = codes.astype(np.intp)
         codes[nobody] = len(known) + np.arange(len(nobody))
         return np.unique(codes, return_inverse=True)[1].astype(np.intp)
@@ -61,21 +61,21 @@ class Requests:
     @property
     def times(self) -> NDArray[np.datetime64]:
         """(rows,) when they began, in UTC."""
-        return _utc(self.frame["time"])
+        return _utc(self.rows["time"])
 
     def first_of_each_unit(self) -> Requests:
         """One request of each unit, its first: requests of one person are alike."""
-        return Requests(frame=self.frame.iloc[np.unique(self.units, return_index=True)[1]])
+        return Requests(rows=self.rows.iloc[np.unique(self.units, return_index=True)[1]])
 
     def thinned(self) -> Requests:
         """At most 20,000 of them, evenly over time."""
         if len(self) <= TEXTS_AT_MOST:
             return self
         kept = np.linspace(0, len(self) - 1, TEXTS_AT_MOST).astype(np.intp)
-        return Requests(frame=self.frame.iloc[kept])
+        return Requests(rows=self.rows.iloc[kept])
 
     def __getitem__(self, chosen: NDArray[np.bool_]) -> Requests:
-        return Requests(frame=self.frame[chosen])
+        return Requests(rows=self.rows[chosen])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,18 +83,18 @@ class Traffic:
     """All requests up to a moment.
 
     Attributes:
-        frame: one row per request in order of time, as `Traces.frame`.
+        rows: one per request in order of time, as `Traces.frame`.
         now: the moment that windows end at.
         reference: what they are held against.
     """
 
-    frame: pd.DataFrame
+    rows: pd.DataFrame
     now: datetime
     reference: Reference
 
     @cached_property
     def _times(self) -> NDArray[np.datetime64]:
-        return _utc(self.frame["time"])
+        return _utc(self.rows["time"])
 
     def last(self, length: timedelta, *, windows_ago: int = 0) -> Requests:
         """The last window of this length, or one so many windows before it."""
@@ -134,8 +134,8 @@ class Traffic:
             ends = [
                 (np.searchsorted(self._times, _moment(a)), np.searchsorted(self._times, _moment(b))) for a, b in spans
             ]
-            parts = [self.frame.iloc[start:stop] for start, stop in sorted(ends)] or [self.frame.iloc[:0]]
-            self._held[key] = Requests(frame=parts[0] if len(parts) == 1 else pd.concat(parts))
+            parts = [self.rows.iloc[start:stop] for start, stop in sorted(ends)] or [self.rows.iloc[:0]]
+            self._held[key] = Requests(rows=parts[0] if len(parts) == 1 else pd.concat(parts))
         return self._held[key]
 
     @cached_property
@@ -159,14 +159,14 @@ def values_named(name: str, requests: Requests) -> FloatArray:
     if name == "injection_markers":
         return np.array([_marked(text) for text in question_of(requests)], dtype=np.float64)
     column = f"{SIGNAL}quality" if name == "quality" else name
-    if column.startswith(SIGNAL) and column not in requests.frame:
+    if column.startswith(SIGNAL) and column not in requests.rows:
         return np.full(len(requests), np.nan)
-    return values_of(requests.frame, Outcome(metric=column, rule="no_shown_harm"))
+    return values_of(requests.rows, Outcome(metric=column, rule="no_shown_harm"))
 
 
 def question_of(requests: Requests) -> list[str]:
     """What each request asked, all its inputs as one text."""
-    return [_question(inputs) for inputs in requests.frame["inputs"]]
+    return [_question(inputs) for inputs in requests.rows["inputs"]]
 
 
 @lru_cache(maxsize=65_536)
