@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from llmlab.scorers.answers import json_schema as json_schema
     from llmlab.scorers.answers import length_between as length_between
     from llmlab.scorers.answers import mentions_expected as mentions_expected
-    from llmlab.scorers.answers import no_keys as no_keys
     from llmlab.scorers.answers import no_pii as no_pii
-    from llmlab.scorers.answers import no_terms as no_terms
     from llmlab.scorers.answers import not_empty as not_empty
     from llmlab.scorers.answers import regex as regex
     from llmlab.scorers.answers import valid_json as valid_json
@@ -37,6 +35,8 @@ if TYPE_CHECKING:
     from llmlab.scorers.refusals import refusal as refusal
     from llmlab.scorers.safety import moderated as moderated
     from llmlab.scorers.safety import no_injection_markers as no_injection_markers
+    from llmlab.scorers.safety import no_keys as no_keys
+    from llmlab.scorers.safety import no_terms as no_terms
     from llmlab.scorers.similarity import similar_to_expected as similar_to_expected
     from llmlab.scorers.structured import fenced as fenced
     from llmlab.scorers.structured import json_equal as json_equal
@@ -54,9 +54,7 @@ __all__, __getattr__, __dir__ = face(
             "json_schema",
             "length_between",
             "mentions_expected",
-            "no_keys",
             "no_pii",
-            "no_terms",
             "not_empty",
             "regex",
             "valid_json",
@@ -66,7 +64,7 @@ __all__, __getattr__, __dir__ = face(
         "scorers.citations": ("citations_valid", "cites_source"),
         "scorers.grounding": ("cites_support", "grounded"),
         "scorers.refusals": ("not_refused", "refusal"),
-        "scorers.safety": ("moderated", "no_injection_markers"),
+        "scorers.safety": ("moderated", "no_injection_markers", "no_keys", "no_terms"),
         "scorers.similarity": ("similar_to_expected",),
         "scorers.structured": ("fenced", "json_equal", "json_fields", "label", "numbers_equal"),
     },

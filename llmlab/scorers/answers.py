@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from llmlab.base.private import find_pii, pseudonymised, without_keys
+from llmlab.base.private import find_pii, pseudonymised
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.scorers.base import Score, Scorer, scorer, texts_of
@@ -23,10 +23,9 @@ __all__ = [
     "folded",
     "json_schema",
     "length_between",
+    "mentions",
     "mentions_expected",
-    "no_keys",
     "no_pii",
-    "no_terms",
     "not_empty",
     "one_form",
     "parsed_json",
@@ -75,7 +74,7 @@ def mentions_expected(case: Case, generation: Generation) -> Score:
     0.5
     """
     answer, expected = compared(generation.text), texts_of(case)
-    missing = [fact for fact in expected if not any(_mentions(answer, way) for way in _ways(fact))]
+    missing = [fact for fact in expected if not any(mentions(answer, way) for way in _ways(fact))]
     share = (len(expected) - len(missing)) / len(expected)
     return Score(value=share, explanation=_list_missing(missing))
 
@@ -115,34 +114,6 @@ def no_pii(case: Case, generation: Generation) -> Score:
     kinds = find_pii(generation.text)
     listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
     return Score(value=not kinds, explanation=f"found {listed}" if kinds else "")
-
-
-@scorer(empty_fails=False, revision=1, redact=without_keys)
-def no_keys(case: Case, generation: Generation) -> bool:
-    """1 when nothing in the answer has the form of a provider's API key."""
-    return without_keys(generation.text) == generation.text
-
-
-def no_terms(*terms: str, name: str = "no_terms") -> Scorer:
-    """1 when none of these words or phrases stands in the answer on its own, whatever case and spacing.
-
-    >>> no_rivals = no_terms("acme", "big corp", name="no_rivals")
-    >>> no_rivals(Case(id="q1", inputs={"question": "?"}), Generation(text="Ask Big  Corp.")).value
-    0.0
-    """
-    wanted = tuple(dict.fromkeys(compared(term) for term in terms if term.strip()))
-    if not wanted:
-        raise ValueError(f"terms == {terms}, must be one word or phrase at least")
-    parts = (r"\s+".join(map(re.escape, term.split())) for term in sorted(wanted, key=len, reverse=True))
-    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(parts)})(?!\w)", re.IGNORECASE)
-
-    @scorer(name=name, empty_fails=False, revision=1, redact=lambda text: pattern.sub("[removed]", text))
-    def free_of(case: Case, generation: Generation) -> Score:
-        answer = compared(generation.text)
-        found = [term for term in wanted if _mentions(answer, term)]
-        return Score(value=not found, explanation=f"found {', '.join(found)}" if found else "")
-
-    return free_of
 
 
 def regex(pattern: str, *, name: str = "regex") -> Scorer:
@@ -253,7 +224,7 @@ def _ways(fact: str) -> tuple[str, ...]:
     return tuple(compared(way) for way in fact.split("|") if way.strip())
 
 
-def _mentions(answer: str, words: str) -> bool:
+def mentions(answer: str, words: str) -> bool:
     """Whether the words stand in the answer on their own; no pattern is made of them: that costs milliseconds each."""
     at = answer.find(words)
     while at >= 0:

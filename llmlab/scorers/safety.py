@@ -1,4 +1,4 @@
-"""Scorers for what must not go in or out: marks of a prompt injection, and what a moderation endpoint flags.
+"""Scorers for what must not go in or out: keys, blocked terms, marks of an injection, what a moderation flags.
 
 Like every scorer they read the text of a `Generation`; on the input side of a guard that is what users wrote. Marks
 are phrases that many injections share. Most have none, and some honest texts have one: `guards.measure` says how many.
@@ -14,15 +14,16 @@ from collections.abc import Collection
 from typing import Protocol
 
 from llmlab.base.errors import TransportError
+from llmlab.base.private import without_keys
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Generation
 from llmlab.clients.endpoints import client_for
 from llmlab.clients.wire import read_json
 from llmlab.golden.cases import Case
-from llmlab.scorers.answers import typed_alike
+from llmlab.scorers.answers import compared, mentions, typed_alike
 from llmlab.scorers.base import Score, Scorer, scorer
 
-__all__ = ["moderated", "no_injection_markers"]
+__all__ = ["moderated", "no_injection_markers", "no_keys", "no_terms"]
 
 MODERATION = "openai/omni-moderation-latest"
 TIMEOUT_S = 10.0
@@ -58,6 +59,34 @@ class Endpoint(Protocol):
     fingerprint: str
 
     async def fetch(self, method: str, path: str, *, data: bytes | None = None) -> bytes: ...
+
+
+@scorer(empty_fails=False, revision=1, redact=without_keys)
+def no_keys(case: Case, generation: Generation) -> bool:
+    """1 when nothing in the answer has the form of a provider's API key."""
+    return without_keys(generation.text) == generation.text
+
+
+def no_terms(*terms: str, name: str = "no_terms") -> Scorer:
+    """1 when none of these words or phrases stands in the answer on its own, whatever case and spacing.
+
+    >>> no_rivals = no_terms("acme", "big corp", name="no_rivals")
+    >>> no_rivals(Case(id="q1", inputs={"question": "?"}), Generation(text="Ask Big  Corp.")).value
+    0.0
+    """
+    wanted = tuple(dict.fromkeys(compared(term) for term in terms if term.strip()))
+    if not wanted:
+        raise ValueError(f"terms == {terms}, must be one word or phrase at least")
+    parts = (r"\s+".join(map(re.escape, term.split())) for term in sorted(wanted, key=len, reverse=True))
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(parts)})(?!\w)", re.IGNORECASE)
+
+    @scorer(name=name, empty_fails=False, revision=1, redact=lambda text: pattern.sub("[removed]", text))
+    def free_of(case: Case, generation: Generation) -> Score:
+        answer = compared(generation.text)
+        found = [term for term in wanted if mentions(answer, term)]
+        return Score(value=not found, explanation=f"found {', '.join(found)}" if found else "")
+
+    return free_of
 
 
 @scorer(empty_fails=False, revision=1)
