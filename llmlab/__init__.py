@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from llmlab.results import read_scores as read_scores
     from llmlab.scorers import Score as Score
     from llmlab.scorers import scorer as scorer
+    from llmlab.tracking import compare_runs as compare_runs
     from llmlab.watch import Watch as Watch
 
 __all__, __getattr__, __dir__ = face(
@@ -68,6 +69,7 @@ __all__, __getattr__, __dir__ = face(
         "results.results": ("Results",),
         "results.score_file": ("read_scores",),
         "scorers.base": ("Score", "scorer"),
+        "tracking.changes": ("compare_runs",),
         "watch.report": ("Watch",),
     },
     rooms=(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.tracking.changes import RunChanges as RunChanges
+    from llmlab.tracking.changes import compare_runs as compare_runs
     from llmlab.tracking.reports import LoggedReport as LoggedReport
     from llmlab.tracking.reports import log_feedback as log_feedback
     from llmlab.tracking.reports import log_report as log_report
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = face(
     __name__,
     {
+        "tracking.changes": ("RunChanges", "compare_runs"),
         "tracking.reports": ("LoggedReport", "log_feedback", "log_report"),
         "tracking.runs": ("LoggedSweep", "bundle_json", "load", "log", "looks", "sync"),
     },
