@@ -17,8 +17,19 @@ from llmlab.base.errors import DataError
 from llmlab.base.project import utc
 from llmlab.base.verdict import Verdict
 
-__all__ = ["COUNTED", "NONE_HERE", "NOT_ASKED", "Ledger", "Look", "Price", "level_of_look", "price_of_looking"]
+__all__ = [
+    "COUNTED",
+    "MISSING",
+    "NONE_HERE",
+    "NOT_ASKED",
+    "Ledger",
+    "Look",
+    "Price",
+    "level_of_look",
+    "price_of_looking",
+]
 
+MISSING = "MISSING"  # the verdict of a look that the ledger numbered and has no more
 COUNTED, NONE_HERE, NOT_ASKED = "counted", "no ledger here", "--no-ledger"  # what a receipt says of earlier looks
 SAME_FAMILY_FROM = 0.5  # share of the smaller golden set's cases that both have
 KEYS = {"bundle_digest": "candidate_digest"}  # what an entry calls it, since version 0.1
@@ -133,6 +144,7 @@ class Price(Shown):
         asked: what the claims that let a candidate through are read at.
         after: what the next look would read them at, for planning: no other where nobody counts.
         state: what the ledger says of itself.
+        missing: how many of the looks are gone from the ledger; they count.
     """
 
     look: int
@@ -142,14 +154,16 @@ class Price(Shown):
     asked: float
     after: float
     state: str = COUNTED
+    missing: int = 0
 
     def _sentence(self) -> str:
+        gone = f"Of these, {self.missing} went from the ledger, which somebody tidied. " if self.missing else ""
         unread = f"Earlier looks were not counted: {self.state}." if self.state in (NONE_HERE, NOT_ASKED) else ""
         if self.asked == self.confidence:
             return unread
         tried = f", {self.candidates} candidates tried in it" if self.candidates > 1 else ""
         asked = f"Proof is asked for at confidence {self.asked:.4g} instead of {self.confidence:g}"
-        return f"{asked}: look {self.look} of this release cycle{tried}. {unread}".strip()
+        return f"{asked}: look {self.look} of this release cycle{tried}. {gone}{unread}".strip()
 
 
 def level_of_look(look: int, *, confidence: float, declared: int | None = None) -> float:
@@ -195,6 +209,7 @@ def price_of_looking(
         asked=asked,
         after=after if state == COUNTED else asked,
         state=state,
+        missing=sum(look.verdict == MISSING for look in looks),
     )
 
 

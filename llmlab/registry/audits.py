@@ -16,6 +16,7 @@ from llmlab.registry.connection import HISTORY, Registry, open_registry
 from llmlab.registry.evidence import Evidence, check
 from llmlab.registry.moves import UNREADABLE, History, Move, make_move, settle
 from llmlab.registry.versions import Version, read_bundle, read_receipt, sha256
+from llmlab.tracking.ledger import gaps
 from llmlab.tracking.store import reported
 
 __all__ = ["Audit", "Finding", "audit"]
@@ -74,6 +75,12 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
         versions = registry.versions(model)
         n_versions += len(versions)
         findings += [finding for held in versions for finding in _version(registry, held)]
+        findings += [
+            Finding(
+                model=model, about="looks", kind="wrong", what=f"{look.results_digest} went from the ledger; it counts"
+            )
+            for look in gaps(registry.store, model)
+        ]
         try:
             findings += _aliases(registry, model, root)
         except (RegistryError, StoreError) as error:  # one that cannot be looked through hides no other

@@ -9,6 +9,7 @@ from llmlab.base.lazy import face
 if TYPE_CHECKING:
     from llmlab.tracking.changes import RunChanges as RunChanges
     from llmlab.tracking.changes import compare_runs as compare_runs
+    from llmlab.tracking.ledger import looks as looks
     from llmlab.tracking.reports import LoggedReport as LoggedReport
     from llmlab.tracking.reports import log_feedback as log_feedback
     from llmlab.tracking.reports import log_report as log_report
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from llmlab.tracking.runs import bundle_json as bundle_json
     from llmlab.tracking.runs import load as load
     from llmlab.tracking.runs import log as log
-    from llmlab.tracking.runs import looks as looks
     from llmlab.tracking.runs import sync as sync
 
 __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "tracking.changes": ("RunChanges", "compare_runs"),
+        "tracking.ledger": ("looks",),
         "tracking.reports": ("LoggedReport", "log_feedback", "log_report"),
-        "tracking.runs": ("LoggedSweep", "bundle_json", "load", "log", "looks", "sync"),
+        "tracking.runs": ("LoggedSweep", "bundle_json", "load", "log", "sync"),
     },
 )

@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
@@ -30,10 +30,9 @@ from llmlab.base.yamlfile import to_yaml
 from llmlab.bundle.bundle import Bundle, flat
 from llmlab.bundle.chat import short_media
 from llmlab.gate.decision import Decision, Receipt
-from llmlab.gate.looks import Look
-from llmlab.golden.cases import is_held_out
 from llmlab.results.results import Results
 from llmlab.tracking import spool
+from llmlab.tracking.ledger import CASES_FILE, cases_of, keep_look
 from llmlab.tracking.page import LONGEST_NOTE_CHARS, VIEW_TAG, Page, view
 from llmlab.tracking.screening import screened
 from llmlab.tracking.spool import Decided, Entry, Picture, png
@@ -45,7 +44,6 @@ __all__ = [
     "load",
     "log",
     "log_figures",
-    "looks",
     "measured_by",
     "mlflow_name",
     "origin",
@@ -56,14 +54,12 @@ __all__ = [
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
 LONGEST_CELL_CHARS = 2_000
 MOST_TABLE_ROWS = 2_000
-CASES_FILE = "cases.parquet"
 TABLE_FILE = "cases.json"
 COMPARISON_FILE = "comparison.html"
 _STATUS: dict[str, Status] = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
 DESCRIPTION = "mlflow.note.content"  # shown above a run, as Markdown
 MEASURED_TAG = "measured_by"
 ORIGIN_TAG = "decided."  # on the candidate's run: where each decision on it was made, by its moment
-LOOK_TAG = "look."  # on the candidate's run: the ledger of what was decided, which a fresh checkout sees
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -187,49 +183,9 @@ def load(sweep_id: str, *, experiment: str, root: Path | None = None) -> Results
     if not logged:
         raise DataError(f"no sweep {sweep_id!r} was logged whole in experiment {experiment!r}")
     with reported(f"sweep {sweep_id[:8]} cannot be read"):
-        parts = [_cases_of(store, run_id) for run_id in logged.values()]
+        parts = [cases_of(store, run_id) for run_id in logged.values()]
     *others, last = sorted(parts, key=lambda part: part.provenance.sweep_variants.index(part.variants[0]))
     return replace(last.joined(*others), provenance=replace(last.provenance, sweep_variants=()))
-
-
-def looks(*golden_digests: str, name: str = "", root: Path | None = None) -> tuple[Look, ...]:
-    """Every decision of a gate that was logged on these golden sets, or of bundles of this name; oldest first.
-
-    `registry.ledger` gives what `decide(looks=...)` wants.
-    """
-    store, runs = open_store(root), dict[str, Any]()
-    queries = [f"tags.golden_digest = '{re.sub(r'[^0-9a-f]', '', digest)}'" for digest in golden_digests]
-    queries += [f"tags.bundle_name = '{name}' and tags.gate LIKE '%'"] if re.fullmatch(r"[\w.-]+", name) else []
-    with reported("the ledger of looks cannot be read"):
-        for query in queries:
-            runs |= {run.info.run_id: run for run in store.search(query)}
-        every = list(_looks_of(store, runs.values()))
-    return tuple(sorted(every, key=lambda look: look.made_at))
-
-
-def _looks_of(store: Store, runs: Iterable[Any]) -> Iterator[Look]:
-    """The looks that these runs keep, each once, with what the cases were that they judged."""
-    contents: dict[str, frozenset[str]] = {}
-    texts = {text: run for run in runs for key, text in run.data.tags.items() if key.startswith(LOOK_TAG)}
-    for text, run in texts.items():
-        digest = run.data.tags.get("golden_digest", "")
-        if digest not in contents:  # one download for each golden set
-            contents[digest] = _contents_of(store, run)
-        look = Look.from_record(json.loads(text))
-        share = float(look.holdout or 1)
-        yield replace(look, cases=frozenset(c for c in contents[digest] if share == 1 or is_held_out(c, share)))
-
-
-def _contents_of(store: Store, run: Any) -> frozenset[str]:
-    """`Case.content` of the cases of a run; none where somebody removed them, and only its golden digest tells then."""
-    if not any(file.path == CASES_FILE for file in store.client.list_artifacts(run.info.run_id)):
-        return frozenset()
-    return frozenset(_cases_of(store, run.info.run_id).contents.values())
-
-
-def _cases_of(store: Store, run_id: str) -> Results:
-    with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
-        return Results.from_parquet(store.bulk.download_artifacts(run_id, CASES_FILE, folder))
 
 
 def bundle_json(bundle: Bundle) -> str:
@@ -465,11 +421,8 @@ def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Decided | 
             store.client.set_tag(run_id, DESCRIPTION, f"{before}\n\n{note}".strip())
         store.client.log_text(run_id, scrub(decision.text), "gate/decision.txt")
     if candidate:
-        look = decision.look
         store.client.log_text(candidate, scrub(decision.receipt.to_json()), "gate/receipt.json")
         for name, text in decision.documents.items():
             store.client.log_text(candidate, scrub(text), f"gate/{name}")
         store.client.set_tag(candidate, origin_tag(decision.receipt), json.dumps(origin(decision.receipt)))
-        key = f"{LOOK_TAG}{look.results_digest[:12]}.{look.policy_digest[:12]}.{look.bundle_digest[:12]}"
-        if key not in store.client.get_run(candidate).data.tags:  # the same look again is no second one
-            store.client.set_tag(candidate, key, json.dumps(look.to_record()))
+        keep_look(store, candidate, decision.look)

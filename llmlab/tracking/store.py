@@ -71,6 +71,7 @@ _DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+_VIEWS = {False: 1, True: 3}  # MLflow's ViewType: what is there, and what is in the trash too
 _first_use = threading.Lock()
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -180,11 +181,16 @@ class Store(Shown):
         search = f"&searchFilter={quote(query, safe='')}" if query else ""
         return f"{base}/#/experiments/{experiment_id}/runs?compareRunsMode=CHART{search}"
 
-    def search(self, query: str) -> list[Any]:
-        """Every run of every experiment that MLflow's query finds."""
-        every = pages(lambda token: self.client.search_experiments(max_results=1000, page_token=token))
-        ids = [experiment.experiment_id for experiment in every]
-        return list(pages(lambda token: self.client.search_runs(ids, query, max_results=1000, page_token=token)))
+    def experiments(self, *, trash: bool = False) -> list[Any]:
+        """Every experiment, those in MLflow's trash on request."""
+        ask, view = self.client.search_experiments, _VIEWS[trash]
+        return list(pages(lambda token: ask(view_type=view, max_results=1000, page_token=token)))
+
+    def search(self, query: str, *, trash: bool = False) -> list[Any]:
+        """Every run of every experiment that MLflow's query finds, those in its trash on request."""
+        ids = [experiment.experiment_id for experiment in self.experiments(trash=trash)]
+        ask, view = self.client.search_runs, _VIEWS[trash]
+        return list(pages(lambda token: ask(ids, query, view, max_results=1000, page_token=token)))
 
     def whole_runs(self, tag: str, value: str) -> list[Any]:
         """The runs with this tag that were logged whole, the newest first."""
