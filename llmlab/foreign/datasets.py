@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from llmlab.base.display import plain
 from llmlab.base.documents import decoded, json_lines, read_bytes
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
+from llmlab.base.project import inside_experiment
+from llmlab.base.tables import read_csv
 from llmlab.base.yamlfile import parse_yaml
 
 __all__ = [
@@ -93,16 +96,59 @@ def promptfoo_cases(path: str | Path) -> Cases:
     """The tests of a promptfoo configuration, or those that a results file was made with."""
     config = document(path)
     config = config.get("config", config) if isinstance(config, Mapping) else {}
-    tests = config.get("tests")
-    if not isinstance(tests, list) or not all(isinstance(test, Mapping) for test in tests):
-        raise FileRuleError("has no list of tests; tests in a file of their own are imported from it", path=path)
     default, left = config.get("defaultTest"), Counter[str]()
+    tests = _tests(config.get("tests"), path, left)
     rows: list[dict[str, Any]] = []
     for test in tests:
         whole = _with_defaults(test, default if isinstance(default, Mapping) else {})
         for inputs in _expanded(whole["vars"]):
             rows.append(promptfoo_case(f"q{len(rows) + 1}", {**whole, "vars": inputs}, left))
     return Cases(rows=tuple(rows), left_out=listed(left))
+
+
+def _tests(given: Any, path: str | Path, left: Counter[str]) -> list[Mapping[str, Any]]:
+    """The tests of a configuration, with those that it names by a file (`tests.csv`, `file://tests/*.yaml`) put in."""
+    found: list[Mapping[str, Any]] = []
+    for test in [given] if isinstance(given, (str, Mapping)) else given or ():
+        if isinstance(test, Mapping) and "path" not in test:
+            found.append(test)
+            continue
+        name = str(test["path"] if isinstance(test, Mapping) else test).removeprefix("file://")
+        if not name.endswith((".yaml", ".yml", ".json", ".jsonl", ".csv")):
+            left[f"tests that code or another place makes ({plain(name, 60)})"] += 1
+            continue
+        folder = Path(path).parent
+        inside_experiment(name, folder)
+        for file in sorted(folder.glob(name)) or [folder / name]:
+            found += _csv_tests(file, left) if file.suffix == ".csv" else _listed(document(file))
+    if not found:
+        raise FileRuleError("has no list of tests", path=path)
+    return found
+
+
+def _csv_tests(path: Path, left: Counter[str]) -> Iterator[Mapping[str, Any]]:
+    """A row per test: a column per variable, and `__expected`, `__expected1`, ... as promptfoo writes them."""
+    for _, row in read_csv(path).cells.iterrows():
+        cells = {str(name): str(value) for name, value in row.items()}
+        asserts = [value for name, value in cells.items() if re.fullmatch(r"__expected\d*", name) and value.strip()]
+        for name in cells:
+            if name.startswith("__") and not re.fullmatch(r"__expected\d*", name) and cells[name].strip():
+                left[f"{name} of a CSV file"] += 1
+        variables = {name: value for name, value in cells.items() if not name.startswith("__")}
+        yield {"vars": variables, "assert": [_written(one) for one in asserts]}
+
+
+def _written(text: str) -> dict[str, Any]:
+    """An assertion as a cell has it: `TYPE: VALUE`, or the text itself.
+
+    >>> _written("contains: Paris"), _written("Paris")
+    ({'type': 'contains', 'value': 'Paris'}, {'type': 'equals', 'value': 'Paris'})
+    """
+    kind, colon, value = text.partition(":")
+    if colon and re.fullmatch(r"(not-)?[a-z]+(-[a-z]+)*(\(.*\))?", kind.strip()):
+        many = kind.strip() in _MANY_FACTS
+        return {"type": kind.strip(), "value": [one.strip() for one in value.split(",")] if many else value.strip()}
+    return {"type": "equals", "value": text}
 
 
 @shaped_by("promptfoo")

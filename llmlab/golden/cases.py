@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -316,10 +318,25 @@ class GoldenSet(Shown):
 
     @classmethod
     def from_hf(cls, dataset: datasets.Dataset, *, inputs: Sequence[str] = (), **columns: Any) -> GoldenSet:
-        """Cases from a Hugging Face dataset: one that `to_hf` made, or any with the named columns."""
+        """Cases from a Hugging Face dataset: one that `to_hf` made, or any with the named columns.
+
+        A class is its name, not its number; pictures are parts of a message. ValueError for a DatasetDict: name a split.
+        """
+        if isinstance(dataset, Mapping):
+            splits = ", ".join(map(str, dataset))
+            raise ValueError(
+                f"this has the splits {splits}; give one of them, such as dataset[{next(iter(dataset))!r}]"
+            )
         if not inputs and "case" in dataset.column_names:
             return cls(tuple(Case.from_row(json.loads(text)) for text in dataset["case"]))
-        return cls.from_frame(dataset.to_pandas(), inputs=inputs, **columns)
+        import pandas as pd  # heavy; most golden sets are JSONL
+
+        asked = list(inputs.values()) if isinstance(inputs, Mapping) else inputs
+        named = {*asked, *(name for key, name in columns.items() if key not in ("expected_is", "name"))}
+        some = dataset.select_columns([name for name in dataset.column_names if name in named])
+        rows = [{name: _as_read(row[name], feature) for name, feature in some.features.items()} for row in some]
+        frame = pd.DataFrame(rows, columns=some.column_names or None, dtype=object)
+        return cls.from_frame(frame, inputs=inputs, **columns)
 
     def to_hf(self) -> datasets.Dataset:
         """The cases as a Hugging Face dataset: readable columns, and the whole case as JSON in `case`."""
@@ -512,8 +529,36 @@ def _is_missing(value: Any) -> bool:
 def _present(value: Any, column: str) -> Any:
     if _is_missing(value):
         raise ValueError(f"column {column!r} is empty")
-    value = value.tolist() if hasattr(value, "tolist") else value
+    value = _native(value)
     return value if isinstance(value, (str, bool, int, float, list, dict)) else str(value)
+
+
+def _native(value: Any) -> Any:
+    """A cell of any depth as plain values: arrays are lists, days and times their ISO text."""
+    if isinstance(value, Mapping):
+        return {str(key): _native(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_native(item) for item in value]
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _as_read(value: Any, feature: Any) -> Any:
+    """A value of a Hugging Face dataset as a person reads it, by the type that the library has for it."""
+    if value is None:
+        return None
+    if hasattr(feature, "int2str"):
+        return feature.int2str(value) if value >= 0 else None  # -1: nobody labelled it
+    if type(feature).__name__ == "Image":
+        held = BytesIO()
+        value.save(held, format="PNG")
+        url = f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"
+        return {"type": "image_url", "image_url": {"url": url}}
+    if isinstance(feature, Mapping):
+        return {name: _as_read(value[name], inner) for name, inner in feature.items()}
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    return [_as_read(item, inner) for item in value] if inner is not None and isinstance(value, list) else value
 
 
 def _cell(value: Any, key: str, expected_is: ExpectedIs) -> Any:
@@ -526,7 +571,7 @@ def _cell(value: Any, key: str, expected_is: ExpectedIs) -> Any:
             "expected",
             "json",
         )  # elsewhere Parquet fills the keys of other rows with it
-        return {name: item for name, item in value.items() if null_counts or item is not None}
+        return {name: _native(item) for name, item in value.items() if null_counts or item is not None}
     if key in ("expected", "tags", "relevant") and isinstance(value, str):
         return [part.strip() for part in value.split(";") if part.strip()]
     if key == "weight":
@@ -534,9 +579,7 @@ def _cell(value: Any, key: str, expected_is: ExpectedIs) -> Any:
             return float(value)
         except (TypeError, ValueError):
             raise ValueError(f"weight == {value!r}, must be a number") from None
-    if key == "cluster":
-        return str(value)
-    return value.tolist() if hasattr(value, "tolist") else value
+    return str(value) if key == "cluster" else _native(value)
 
 
 def _json(text: str) -> Any:

@@ -229,3 +229,32 @@ def test_a_torn_or_foreign_archive_is_no_log(tmp_path):
     for name in ("torn", "json", "other"):
         with pytest.raises(FileRuleError):
             ll.Results.from_inspect(tmp_path / f"{name}.eval")
+
+
+@pytest.mark.parametrize("tests", ["tests.csv", "file://tests.csv", "[file://tests.csv]"])
+def test_tests_of_promptfoo_in_a_file_of_their_own_are_read(tmp_path, tests):
+    (tmp_path / "promptfooconfig.yaml").write_text(f"prompts: ['{{{{q}}}}']\ntests: {tests}\n", encoding="utf-8")
+    rows = 'q,__expected,__expected2,__description\nCapital?,contains: Paris,,first\nSum?,4,"icontains-any: four,4",\n'
+    (tmp_path / "tests.csv").write_text(rows, encoding="utf-8")
+    with pytest.warns(UserWarning, match="__description"):
+        golden = ll.GoldenSet.from_promptfoo(tmp_path / "promptfooconfig.yaml")
+    assert [dict(case.inputs) for case in golden] == [{"q": "Capital?"}, {"q": "Sum?"}]
+    assert golden.cases[0].expected == ("Paris",)
+
+
+def test_tests_in_yaml_by_a_pattern_are_read_and_those_of_code_are_listed(tmp_path):
+    tests = "[file://more/*.yaml, 'file://make.py', {vars: {q: '0?'}}]"
+    (tmp_path / "promptfooconfig.yaml").write_text(f"tests: {tests}\n", encoding="utf-8")
+    (tmp_path / "more").mkdir()
+    for n in (1, 2):
+        (tmp_path / "more" / f"{n}.yaml").write_text(f"- vars: {{q: '{n}?'}}\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match="make.py"):
+        golden = ll.GoldenSet.from_promptfoo(tmp_path / "promptfooconfig.yaml")
+    assert [case.inputs["q"] for case in golden] == ["1?", "2?", "0?"]
+
+
+def test_a_configuration_reads_no_tests_from_outside_its_folder(tmp_path):
+    for name in ("../tests.csv", "/etc/tests.csv"):
+        (tmp_path / "promptfooconfig.yaml").write_text(f"tests: {name}\n", encoding="utf-8")
+        with pytest.raises(FileRuleError):
+            ll.GoldenSet.from_promptfoo(tmp_path / "promptfooconfig.yaml")

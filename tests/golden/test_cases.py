@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from llmlab.base.errors import FileRuleError
+from llmlab.bundle.prompt import frozen_json
 from llmlab.golden.cases import Case, GoldenSet
 
 GOOD = '{"id": "q1", "inputs": {"question": "one?"}}'
@@ -337,3 +340,49 @@ def test_a_set_shows_itself_escaped() -> None:
     assert "<script>" not in golden._repr_html_()
     assert "\x1b" not in str(golden)
     assert "1 cases in 1 clusters" in str(golden)
+
+
+def test_a_hugging_face_dataset_is_read_as_a_person_reads_it() -> None:
+    """Classes by name, nested lists and mappings, numbers that stay whole beside missing ones, days as text."""
+    features = datasets.Features(
+        {
+            "q": datasets.Value("string"),
+            "turns": [{"who": datasets.ClassLabel(names=["user", "bot"]), "words": [datasets.Value("string")]}],
+            "n": datasets.Value("int64"),
+            "day": datasets.Value("date32"),
+            "label": datasets.ClassLabel(names=["no", "yes"]),
+        }
+    )
+    rows = {
+        "q": ["a", "b"],
+        "turns": [[{"who": 0, "words": ["x", "y"]}], []],
+        "n": [3, 4],
+        "day": [date(2026, 1, 2), date(2026, 1, 3)],
+        "label": [1, 0],
+    }
+    dataset = datasets.Dataset.from_dict(rows, features=features)
+    golden = GoldenSet.from_hf(dataset, inputs=["q", "turns", "n", "day"], expected="label")
+    assert golden.cases[0].inputs == frozen_json(
+        {"q": "a", "turns": [{"who": "user", "words": ["x", "y"]}], "n": 3, "day": "2026-01-02"}
+    )
+    assert [c.expected for c in golden] == [("yes",), ("no",)]
+    with pytest.raises(ValueError, match="the splits train, test; give one"):
+        GoldenSet.from_hf(datasets.DatasetDict(train=dataset, test=dataset), inputs=["q"])
+    with pytest.raises(ValueError, match="no column 'answer'"):
+        GoldenSet.from_hf(dataset, inputs=["q"], expected="answer")
+
+
+def test_a_picture_of_a_hugging_face_dataset_is_a_part_of_the_prompt() -> None:
+    picture = Image.new("RGB", (2, 2))
+    dataset = datasets.Dataset.from_dict(
+        {"picture": [picture]}, features=datasets.Features({"picture": datasets.Image()})
+    )
+    (case,) = GoldenSet.from_hf(dataset, inputs=["picture"])
+    assert case.inputs["picture"]["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+def test_nested_columns_of_parquet_are_plain_values_at_any_depth(tmp_path: Path) -> None:
+    path = tmp_path / "cases.parquet"
+    pd.DataFrame({"q": [[{"a": [1, 2]}]], "e": [{"b": [[True]]}]}).to_parquet(path)
+    golden = GoldenSet.from_parquet(path, inputs=["q"], expected="e", expected_is="json")
+    assert golden.cases[0] == Case(id="q1", inputs={"q": [{"a": [1, 2]}]}, expected={"b": [[True]]})
