@@ -320,7 +320,7 @@ class GoldenSet(Shown):
     def from_hf(cls, dataset: datasets.Dataset, *, inputs: Sequence[str] = (), **columns: Any) -> GoldenSet:
         """Cases from a Hugging Face dataset: one that `to_hf` made, or any with the named columns.
 
-        A class is its name, not its number; pictures are parts of a message. ValueError for a DatasetDict: name a split.
+        A class is its name, not its number; a picture a part of a message. ValueError for a DatasetDict: name a split.
         """
         if isinstance(dataset, Mapping):
             splits = ", ".join(map(str, dataset))
@@ -534,14 +534,14 @@ def _present(value: Any, column: str) -> Any:
 
 
 def _native(value: Any) -> Any:
-    """A cell of any depth as plain values: arrays are lists, days and times their ISO text."""
+    """A cell of any depth as plain values: arrays are lists, days and times texts."""
     if isinstance(value, Mapping):
         return {str(key): _native(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
         return [_native(item) for item in value]
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    return str(value) if hasattr(value, "isoformat") else value
 
 
 def _as_read(value: Any, feature: Any) -> Any:
