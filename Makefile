@@ -57,8 +57,8 @@ nightly: $(READY)  ## the simulations in full, with the rates that they give
 	@$(BIN)/python -m pytest -q -n auto -p no:benchmark -m nightly -rP --no-header
 
 versions: $(READY)  ## the tests on other Pythons (OTHERS=...) and on the lowest versions that pyproject.toml allows
-	@for each in $(OTHERS); do command -v $$each > /dev/null || { echo "$$each is not here"; continue; }; \
-		$(MAKE) --no-print-directory test VENV=.venv-$$each PYTHON=$$each || exit 1; done
+	@for each in $(OTHERS); do $$each -c '' 2> /dev/null || { echo "$$each is not here"; continue; }; \
+		$(MAKE) --no-print-directory test VENV=.venv-$${each##*/} PYTHON=$$each || exit 1; done
 	@$(BIN)/uv pip compile --quiet --resolution lowest-direct --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--python-version 3.11 --extra dev pyproject.toml -o .venv-lowest.lock
 	@$(MAKE) --no-print-directory test VENV=.venv-lowest LOCK=.venv-lowest.lock
