@@ -309,9 +309,9 @@ class DryRun(Shown):
     def _rows(self) -> list[dict[str, object]]:
         names = ("variant", "calls", "stored", "input_tokens", "output_tokens_at_most", "cost_usd_at_most", "pinned")
         rows = [dict(zip(names, row, strict=True)) for row in zip(*(getattr(self, n) for n in names), strict=True)]
-        parts = [part for part in PARTS if any(tokens[part] for tokens in self.input_tokens_of)]
+        parts = [part for part in PARTS if any(tokens.get(part) for tokens in self.input_tokens_of)]
         for row, tokens in zip(rows, self.input_tokens_of, strict=True):
-            row["of which"] = ", ".join(f"{part} {tokens[part]:,}" for part in parts)
+            row["of which"] = ", ".join(f"{part} {tokens.get(part, 0):,}" for part in parts)
         return rows
 
     @property

@@ -31,6 +31,7 @@ from llmlab.base.display import Shown
 from llmlab.bundle.bundle import Bundle
 from llmlab.gate import GatePolicy, Receipt
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.guards import Frontier, LabelledText, guard, measure
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.results.score_file import Scores
@@ -92,6 +93,7 @@ def everything(text: str) -> dict[str, Any]:
         "Index": _index(text),
         "Traces": _traces(text),
         "Classes": dataclasses.replace(_built(Classes, text), counts={text: np.array([[2, 1]])}),
+        **_guards(results, text),
         **_tries(results, text),
         **_widgets(results, text),
         "Picture": None,  # a picture; its alt text is shown by the notebook
@@ -101,6 +103,26 @@ def everything(text: str) -> dict[str, Any]:
         name: special[name] if name in special else _built(cls, text)
         for name, cls in made.items()
         if special.get(name, cls) is not None
+    }
+
+
+def _guards(results: Results, text: str) -> dict[str, Any]:
+    @scorer(name="fires")
+    def fires(_case: Case, generation: Any) -> Score:
+        return Score(value=float("bad" not in generation.text), explanation=text)
+
+    table = results.table("right")
+    labelled = [LabelledText(text=f"{text} {word}", bad=word == "bad", group=text) for word in ("bad", "good")]
+    return {
+        "GuardMeasures": measure(labelled, [guard(fires)]),
+        "Frontier": Frontier(
+            cheap=text,
+            strong=f"{text}3",
+            check=text,
+            quality=table,
+            cost=table,
+            shares=dict.fromkeys(table.variants, 0.5),
+        ),
     }
 
 
