@@ -105,3 +105,21 @@ def test_what_installs_the_lock_and_builds_the_package_is_pinned_by_hash():
     for line in recipe.splitlines():
         if "pip install" in line:
             assert "--require-hashes" in line or "--no-deps --no-build-isolation" in line, line
+
+
+def test_asking_again_keeps_no_answers_and_passes_what_is_not_shown_to_differ(tmp_path):
+    """A cached call store would hide what it looks for; exit code 1 fails the job, 3 does not."""
+    name = "llmlab-again.yml"
+    workflow = yaml.safe_load((ROOT / ".github/workflows" / name).read_text(encoding="utf-8"))
+    assert workflow[True]["schedule"]  # YAML reads the key `on` as true
+    found = steps(name, "again")
+    assert not any("actions/cache" in step.get("uses", "") for step in found)
+    (step,) = [step for step in found if "fresh true" in step.get("run", "")]
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    program = tmp_path / ".venv" / "bin" / "llmlab"
+    for said, code in ((0, 0), (1, 1), (2, 2), (3, 0)):
+        program.write_text(f"#!/bin/sh\ntouch again.md\nexit {said}\n")
+        program.chmod(0o755)
+        given = {"GITHUB_STEP_SUMMARY": "summary.md", "EXPERIMENT": EXPERIMENT, "PATH": "/usr/bin:/bin"}
+        done = subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path, env=given, check=False)
+        assert done.returncode == code

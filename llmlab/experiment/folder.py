@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path, PurePosixPath
@@ -31,10 +32,13 @@ from llmlab.golden.labels import Labels
 from llmlab.judge.grading import score
 from llmlab.judge.judges import Judge
 from llmlab.production.rollout import Rollout
+from llmlab.registry.release import named_baseline
 from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
 from llmlab.scorers.base import Scorer
 from llmlab.search.corpus import Corpus
+from llmlab.tracking.runs import last_logged
+from llmlab.tracking.store import store_exists
 from llmlab.watch.report import Watch
 
 __all__ = ["Experiment"]
@@ -344,6 +348,26 @@ class Experiment(Shown):
         A misspelt metric costs nothing: it is refused before the first call. `options` are those of `ll.run`.
         """
         return run(**self._with_usual(variants, golden, options))
+
+    @property
+    def served(self) -> Bundle:
+        """What production serves by the gate's rules; the baseline where nobody promoted anything, or has a gate."""
+        usual = self.bundles[self.baseline]
+        found = named_baseline(self.gate, usual.name, self.path) if self.has_gate else None
+        return usual if found is None else found
+
+    def asked_again(self, **options: Any) -> Results:
+        """What production serves, asked anew, and its last logged run before it: has the model changed under its name?
+
+        No stored answer is replayed for the new one. Where no run was logged, the stored answers stand for it.
+        `options` are those of `ll.run`.
+        """
+        bundle, golden = self.served, self.explored
+        before = last_logged(bundle, golden) if store_exists() else None
+        if before is None:
+            before = self.run({f"{bundle.version} as stored": bundle}, golden, **options)
+        asked = f"{bundle.version} asked {datetime.now(UTC).isoformat(' ', 'milliseconds').removesuffix('+00:00')}"
+        return self.run({asked: bundle}, golden, **{**options, "fresh": True}).joined(before)
 
     def dry_run(
         self,

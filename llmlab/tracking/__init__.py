@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmlab.tracking.reports import log_report as log_report
     from llmlab.tracking.runs import LoggedSweep as LoggedSweep
     from llmlab.tracking.runs import bundle_json as bundle_json
+    from llmlab.tracking.runs import last_logged as last_logged
     from llmlab.tracking.runs import load as load
     from llmlab.tracking.runs import log as log
     from llmlab.tracking.runs import sync as sync
@@ -25,6 +26,6 @@ __all__, __getattr__, __dir__ = face(
         "tracking.changes": ("RunChanges", "compare_runs"),
         "tracking.ledger": ("looks",),
         "tracking.reports": ("LoggedReport", "log_feedback", "log_report"),
-        "tracking.runs": ("LoggedSweep", "bundle_json", "load", "log", "sync"),
+        "tracking.runs": ("LoggedSweep", "bundle_json", "last_logged", "load", "log", "sync"),
     },
 )

@@ -30,6 +30,7 @@ from llmlab.base.yamlfile import to_yaml
 from llmlab.bundle.bundle import Bundle, flat
 from llmlab.bundle.chat import short_media
 from llmlab.gate.decision import Decision, Receipt
+from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.tracking import spool
 from llmlab.tracking.ledger import CASES_FILE, cases_of, keep_look
@@ -186,6 +187,16 @@ def load(sweep_id: str, *, experiment: str, root: Path | None = None) -> Results
         parts = [cases_of(store, run_id) for run_id in logged.values()]
     *others, last = sorted(parts, key=lambda part: part.provenance.sweep_variants.index(part.variants[0]))
     return replace(last.joined(*others), provenance=replace(last.provenance, sweep_variants=()))
+
+
+def last_logged(bundle: Bundle, golden: GoldenSet, *, root: Path | None = None) -> Results | None:
+    """The newest results of this bundle on these cases that were logged whole; None where none were."""
+    store = open_store(root)
+    with reported(f"the runs of {bundle.name} cannot be searched"):
+        runs = store.whole_runs("bundle_digest", bundle.digest)
+        same = (run.info.run_id for run in runs if run.data.tags.get("golden_digest") == golden.digest)
+        newest = next(same, None)
+        return None if newest is None else cases_of(store, newest)
 
 
 def bundle_json(bundle: Bundle) -> str:
