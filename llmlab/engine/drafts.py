@@ -121,6 +121,7 @@ def save_next(
     bundle: Bundle,
     folder: str | Path,
     *,
+    stem: str = "",
     notes: str = "",
     tried: Iterable[str] = (),
     golden: GoldenSet | None = None,
@@ -129,12 +130,15 @@ def save_next(
 
     Args:
         bundle: what is saved; its metadata go along, but for the notes.
+        stem: the file's name without `.yaml`; by default the next one.
         notes: what a reader should know of this version.
         tried: digests of the candidates that it was chosen among on `golden`, earlier ones are kept.
 
     Raises:
-        ValueError: the folder holds this very behaviour already.
+        ValueError: the folder holds this very behaviour, or a file of this name, already, or the name is none.
     """
+    if stem and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", stem):
+        raise ValueError(f"file == {stem!r}, must be of letters, digits, _, - and .")
     folder = located(folder)
     folder.mkdir(parents=True, exist_ok=True)
     known = load_bundles(folder) if any(folder.glob("*.y*ml")) else {}
@@ -146,12 +150,15 @@ def save_next(
         metadata[TRIED] = _counted(bundle.metadata.get(TRIED), golden, {*tried, bundle.digest})
     while True:
         path, version = next_version(folder)
+        path = folder / f"{stem}.yaml" if stem else path
         text = edited(bundle, version=version, metadata=metadata).to_yaml()
         try:
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)
-        except FileExistsError:  # somebody else saved at the same moment
-            continue
+        except FileExistsError:
+            if stem:
+                raise ValueError(f"{path.name} is there already, and stays; give another name") from None
+            continue  # somebody else saved at the same moment
         return path
 
 

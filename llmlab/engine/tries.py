@@ -154,31 +154,43 @@ class Try(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         became = [pair.became for pair in self.side_by_side()]
+        better = f"{became.count('better')}, {became.count('worse')}"
+        return [{**self._row(self.name, better), "try": str(self.number), "changes": _short(self.changes)}]
+
+    def baseline_row(self) -> dict[str, object]:
+        """What the baseline did on the cases of this try."""
+        return {**self._row(self.baseline, ""), "try": self.baseline, "changes": f"on the cases of {self.name}"}
+
+    def _row(self, variant: str, better: str) -> dict[str, object]:
         summary = self.results.summary()
-        row: dict[str, object] = {"try": str(self.number), "changes": _short(self.changes)}
+        row: dict[str, object] = {"try": "", "changes": ""}
         if self.results.state != "complete":
             row["state"] = Chip(self.results.state, "bad" if self.results.failed else "unsure")
-        row["cases"] = len(became)
+        row["cases"] = len(self.results.golden or ())
         for metric in self.results.metrics:
-            row[metric] = _interval(summary, self.name, metric, failed=self.results.failed)
+            row[metric] = _interval(summary, variant, metric, failed=self.results.failed)
         if self.results.metrics:
-            row["better, worse"] = f"{became.count('better')}, {became.count('worse')}"
+            row["better, worse"] = better
         for metric, title, least in SPENT:
-            value = summary.estimate(self.name, metric).value
+            value = summary.estimate(variant, metric).value
             row |= {title: Interval(value)} if value is not None and value >= least else {}
-        return [row]
+        return row
 
     def _sentence(self) -> str:
         return " ".join(plain(note, None) for note in self.results.notes)
 
     def _repr_html_(self) -> Html:
-        pairs = self.side_by_side()
-        shown = [pair for pair in pairs if pair.problem or pair.texts[0] != pair.texts[1]]
-        same = [pair.case.id for pair in pairs if pair not in shown]
-        if not same:
-            return html_of(*shown)
+        pairs, lost = self.side_by_side(), dict[str, list[str]]()
+        for pair in pairs:
+            if pair.problem:
+                lost.setdefault(pair.problem, []).append(pair.case.id)
+        shown = [pair for pair in pairs if not pair.problem and pair.texts[0] != pair.texts[1]]
+        same = [pair.case.id for pair in pairs if not pair.problem and pair not in shown]
+        chip = Chip("no answer", "bad")
+        told = [html_note(f"{problem} ({', '.join(ids)})", chip=chip) for problem, ids in lost.items()]
         who = f"{self.name} and {self.baseline}"
-        return html_of(*shown, f"{who} answer {counted(len(same), 'case')} word for word alike: {', '.join(same)}.")
+        alike = f"{who} answer {counted(len(same), 'case')} word for word alike: {', '.join(same)}."
+        return html_of(*told, *shown, *([alike] if same else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -228,6 +240,15 @@ class Tries(Shown):
             raise ValueError(f"number == {number}, must be from 0 to {len(self.done)}")
         return replace(self, at=number)
 
+    def by(self, metric: str) -> Tries:
+        """The same tries, of which this metric says whether an answer became better or worse."""
+        done = []
+        for one in self.done:
+            known = one.results.metrics
+            first = {metric: known[metric]} if metric in known else {}
+            done.append(replace(one, results=replace(one.results, metrics={**first, **known})))
+        return replace(self, done=tuple(done))
+
     def with_try(self, bundle: Bundle, results: Results) -> Tries:
         """One more try, which is then the one that is shown; nothing is dropped."""
         changes = tuple(field for field, _, _ in self.baseline.diff(bundle).changes)
@@ -237,7 +258,8 @@ class Tries(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         rows = [(one, row) for one in self.done for row in one._rows()]
-        return [row | {"try": f"{'▸ ' if one.number == self.at else ''}{row['try']}"} for one, row in rows]
+        base = [(self.shown or self.done[-1]).baseline_row()] if self.done else []
+        return [*base, *(row | {"try": f"{'▸ ' if one.number == self.at else ''}{row['try']}"} for one, row in rows)]
 
     def _sentence(self) -> str:
         if not self.done:
@@ -315,7 +337,9 @@ def _answered(one: Try) -> bool:
 
 
 def _short(changes: Sequence[str]) -> str:
-    return ", ".join(field.rpartition(".")[2] for field in changes) or "no change"
+    whole = "sampling.response_format"  # one thing, whatever keys of it changed
+    names = (whole if field.startswith(whole) else field for field in changes)
+    return ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in names)) or "no change"
 
 
 def _interval(summary: Any, variant: str, metric: str, *, failed: bool) -> Interval | None:

@@ -17,6 +17,8 @@ import ipywidgets as w
 from IPython.display import publish_display_data
 
 from llmlab.base.display import Chip, Html, html_note, html_of, html_table, html_widget
+from llmlab.base.errors import FileRuleError
+from llmlab.base.yamlfile import parse_yaml, to_yaml
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Client
 from llmlab.engine.drafts import PromptCheck, check_prompt, edited, next_version, save_next
@@ -27,7 +29,7 @@ from llmlab.experiment.folder import Experiment
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.scorers.answers import mentions_expected
-from llmlab.scorers.base import ScoreFunction, Scorer
+from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
 from llmlab.widgets.parts import Report, button, column, field, indented, row, small_field, text_area, when_settled
 
 __all__ = ["Playground"]
@@ -80,7 +82,7 @@ class Playground:
         self.tries = Tries(baseline=bundle, name=name or "baseline", golden=golden)
         self.saved: Path | None = None
         self._results, self._folder, self._draft = results, folder, bundle
-        self._scorers = scorers or (mentions_expected,)
+        self._scorers = as_scorers(scorers or (mentions_expected,))
         self._thread = threading.Thread()
         self._report, self._stop, self._busy = Report(), threading.Event(), False
         given = {"concurrency": CONCURRENCY, **options, "client": client, "progress": self._tell, "stop": self._stop}
@@ -93,17 +95,21 @@ class Playground:
     def bundle(self) -> Bundle:
         """The bundle as the form has it now; ValueError where a field holds what no bundle may."""
         now = self.tries.bundle
-        given: dict[str, Any] = {"system": self.system.value, "template": self.template.value}
-        given |= {"model": self.model.value.strip(), "temperature": _number(self.temperature.value, "temperature")}
-        if now.retrieval is not None:
-            given["k"] = self.k.value
         shown = _fields(now)
-        changes = {key: value for key, value in given.items() if value != shown[key]}
+        typed = {key: getattr(self, key).value for key in shown}
+        changes = {key: _read(key, text) for key, text in typed.items() if text != _text(key, shown[key])}
+        if now.sampling.max_completion_tokens is not None and "max_tokens" in changes:
+            changes["max_completion_tokens"] = changes.pop("max_tokens")
+        changes = {key: value for key, value in changes.items() if key not in shown or value != shown[key]}
         return edited(now, **changes) if changes else now
 
     @property
     def check(self) -> PromptCheck:
-        """Whether every case fills the prompt as it stands in the form."""
+        """Whether what stands in the form makes a bundle, and every case fills its prompt."""
+        try:
+            _ = self.bundle
+        except ValueError as error:
+            return PromptCheck(errors=(str(error),))
         return check_prompt(
             self.tries.baseline, self.tries.golden, system=self.system.value, template=self.template.value
         )
@@ -119,16 +125,24 @@ class Playground:
         self.template = text_area("Template", rows=5)
         self.model = field(w.Text, "Model")
         self.temperature = small_field(w.Text, "Temperature", placeholder="not sent")
+        self.max_tokens = small_field(w.Text, "Max tokens", placeholder="not sent")
+        self.reasoning_effort = small_field(w.Text, "Effort", placeholder="not sent")
+        self.examples = text_area("Examples", rows=4, placeholder="- inputs: {question: ...}\n  output: ...")
+        self.response_format = text_area("Response", rows=4, placeholder="type: json_object")
+        names = [scorer.name for scorer in self._scorers]
+        self.metric = field(w.Dropdown, "Better by", options=names)
+        self.metric.observe(lambda _: self._on_metric(), names="value")
+        self.file = field(w.Text, "File")
         self.k = small_field(w.BoundedIntText, "Passages k", min=1, max=1000)
         self.how = field(w.Dropdown, "Try on", options=[RANDOM, *([TAG] if golden.tags else []), FAILING])
         self.tag = field(w.Dropdown, "Tag", options=golden.tags)
         self.size = small_field(w.BoundedIntText, "Cases", min=1, max=len(golden), value=min(size, len(golden)))
         self.seed = small_field(w.IntText, "Seed", value=seed)
         self.checked, self.status, self.to_save = indented(html_widget()), indented(html_widget()), html_widget()
-        for box in (self.system, self.template, self.model, self.temperature, self.k):
-            box.observe(lambda _: self._show_undo(), names="value")
-        for text in (self.system, self.template):
-            text.observe(lambda _: self._show_check(), names="value")
+        for box in self._boxes():
+            box.observe(lambda _: self._show_typed(), names="value")
+        for box in (self.model, self.temperature, self.max_tokens, self.reasoning_effort):
+            box.on_msg(self._on_key)
         self.how.observe(lambda _: self._show_sample(), names="value")
 
     def _make_buttons(self) -> None:
@@ -144,12 +158,17 @@ class Playground:
         self.save = button("Save as bundle …", self._on_save, tooltip=saves, width_px=140)
         self.confirm = button("Write it", lambda: self._in_place(self._write), style="success")
         self.cancel = button("Cancel", self._hide_save)
-        self.saving = indented(column([self.to_save, row(self.confirm, self.cancel)]))
-        settings = [self.model, self.temperature, *([self.k] if self.tries.baseline.retrieval is not None else [])]
+        self.saving = indented(column([self.to_save, row(self.file, self.confirm, self.cancel)]))
+        settings = [self.temperature, *([self.k] if self.tries.baseline.retrieval is not None else [])]
+        settings += [self.max_tokens, self.reasoning_effort]
+        start = self.tries.baseline
+        self.more = w.Accordion([column([self.examples, self.response_format])])
+        self.more.set_title(0, "Examples and response format, in YAML")
+        self.more.selected_index = 0 if start.prompt.examples or start.sampling.response_format else None
         self.form = column(
             [
-                *(self.system, self.template, self.checked),
-                *(row(*settings), row(self.how, self.size, self.seed, self.tag)),
+                *(self.system, self.template, self.more, self.checked),
+                *(row(self.model, *settings), row(self.how, self.size, self.seed, self.tag), self.metric),
                 indented(row(self.run, self.stop, self.undo, self.redo, self.save)),
                 *(self.status, self.saving, self.history),
             ]
@@ -159,10 +178,23 @@ class Playground:
     def _fill(self) -> None:
         """The form as the try that is shown has it."""
         for key, value in _fields(self.tries.bundle).items():
-            getattr(self, key).value = "" if value is None else str(value) if key == "temperature" else value
+            getattr(self, key).value = _text(key, value)
         self._show_check()
         self._show_sample()
         self._show_state()
+
+    def _boxes(self) -> list[Any]:
+        return [getattr(self, key) for key in _fields(self.tries.baseline)]
+
+    def _show_typed(self) -> None:
+        self._show_undo()
+        self._show_check()
+
+    def _on_metric(self) -> None:
+        chosen = self.metric.value
+        self._scorers = tuple(sorted(self._scorers, key=lambda scorer: scorer.name != chosen))
+        self.tries = self.tries.by(chosen)
+        self._show_report()
 
     def _show_check(self) -> None:
         self.checked.value = html_of(self.check)
@@ -223,6 +255,10 @@ class Playground:
                 f"{'' if isinstance(error, ValueError) else f'{type(error).__name__}: '}{error}", Chip("error", "bad")
             )
 
+    def _on_key(self, _: Any, said: Mapping[str, Any], __: Any) -> None:
+        if said.get("event") == "submit" and not self.run.disabled:  # Enter
+            self._on_run()
+
     def _on_run(self) -> None:
         self._hide_save()
         when_settled(lambda: self._in_place(self._start), seen=self._typed)
@@ -230,9 +266,9 @@ class Playground:
     def _start(self) -> None:
         if self._busy:
             return
-        bundle, sample = self.bundle, self._sample()
         if not self.check:
-            raise ValueError("the prompt has errors, see above")
+            raise ValueError("nothing was asked: the form has an error, see above")
+        bundle, sample = self.bundle, self._sample()
         self._stop.clear()
         self._busy = True
         self._show_state()
@@ -281,15 +317,14 @@ class Playground:
         when_settled(lambda: self._in_place(self._ask_to_save), seen=self._typed)
 
     def _typed(self) -> tuple[Any, ...]:
-        boxes = (self.system, self.template, self.model, self.temperature, self.k, self.size, self.seed)
-        return tuple(box.value for box in boxes)
+        return tuple(box.value for box in (*self._boxes(), self.size, self.seed))
 
     def _ask_to_save(self) -> None:
         bundle, (path, version) = self.bundle, next_version(self._folder or "")
         if not self.tries.baseline.diff(bundle).changes:
             self._hide_save()
             raise ValueError(f"nothing changed: the form is {self.tries.name} as it was; change a field first")
-        self._draft = bundle  # what is written is what was shown
+        self._draft, self.file.value = bundle, path.stem  # what is written is what was shown
         self.to_save.value = html_of(
             html_note(f"{path.name}, version {version}, compared with {self.tries.name}:", chip=Chip("new file")),
             self.tries.baseline.diff(edited(bundle, version=version)),
@@ -301,7 +336,8 @@ class Playground:
         which = f"try {shown.number} of {len(tries.done)}" if shown and shown.bundle == bundle else "not tried"
         fields = ", ".join(name for name, _, _ in tries.baseline.diff(bundle).changes)
         notes = f"From {tries.name} in the Playground ({which}). Changed: {fields}."
-        path = save_next(bundle, self._folder or "", notes=notes, tried=tries.candidates, golden=tries.golden)
+        about: dict[str, Any] = {"notes": notes, "tried": tries.candidates, "golden": tries.golden}
+        path = save_next(bundle, self._folder or "", stem=self.file.value.strip(), **about)
         self.saved = path
         self._hide_save()
         self._say(f"{path.name} written to {path.parent}.", Chip("saved", "good"))
@@ -326,14 +362,40 @@ class Playground:
 
 def _fields(bundle: Bundle) -> Mapping[str, Any]:
     """What the form shows of a bundle."""
-    shown: dict[str, Any] = {"system": bundle.prompt.system, "template": bundle.prompt.template}
-    shown |= {"model": str(bundle.model), "temperature": bundle.sampling.temperature}
+    prompt, sampling = bundle.prompt, bundle.sampling
+    shown: dict[str, Any] = {"system": prompt.system, "template": prompt.template, "model": str(bundle.model)}
+    shown |= {"temperature": sampling.temperature, "max_tokens": sampling.tokens_at_most}
+    shown |= {"reasoning_effort": sampling.reasoning_effort}
+    shown |= {"examples": [one.model_dump(mode="json") for one in prompt.examples]}
+    shown |= {"response_format": sampling.model_dump(mode="json")["response_format"]}
     return shown | ({"k": bundle.retrieval.k} if bundle.retrieval is not None else {})
+
+
+def _text(key: str, value: Any) -> Any:
+    """A value as its field has it: a text, but for numbers in fields of numbers."""
+    if value is None or value == []:
+        return ""
+    if isinstance(value, (list, dict)):
+        return to_yaml(value)
+    return value if key == "k" else str(value)
+
+
+def _read(key: str, text: Any) -> Any:
+    """What a field says; ValueError where it says nothing that a bundle may have."""
+    if key in ("temperature", "max_tokens"):
+        return _number(text, key)
+    if key in ("examples", "response_format"):
+        try:
+            value = parse_yaml(text, path=key)[0]
+        except FileRuleError as error:
+            raise ValueError(str(error)) from None
+        return [] if value is None and key == "examples" else value
+    return text.strip() or None if key == "reasoning_effort" else text.strip() if key == "model" else text
 
 
 def _number(text: str, name: str) -> float | None:
     try:
-        return float(text) if text.strip() else None
+        return (int if name == "max_tokens" else float)(text) if text.strip() else None
     except ValueError:
         raise ValueError(f"{name} == {text!r}, must be a number, or empty to send none") from None
 
@@ -341,8 +403,8 @@ def _number(text: str, name: str) -> float | None:
 def _outcome(tries: Tries) -> tuple[str, Chip]:
     results = tries.done[-1].results
     if results.failed:
-        errors = [error for status, error in results.answers("status", "error") if status == "error"]
-        return f"{len(errors)} of {results.n_answers()} calls gave no answer. {errors[0]}", Chip("failed", "bad")
+        lost = results.n_answers(status="error")
+        return f"{lost} of {results.n_answers()} calls gave no answer, see below.", Chip("failed", "bad")
     if not results.complete:
         return "Stopped. Every answer that arrived is kept; Run goes on from there.", Chip("stopped", "unsure")
     return tries.done[-1].outcome, Chip("done", "good")

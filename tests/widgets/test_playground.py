@@ -129,3 +129,92 @@ def test_a_job_skips_the_widget_cells(project: Path) -> None:
     widgets = [cell for cell in cells if "skip-execution" in cell["metadata"].get("tags", [])]
     assert widgets
     assert all(not cell["outputs"] and cell["execution_count"] is None for cell in widgets)
+
+
+def test_every_setting_of_a_bundle_that_has_a_field_is_read_from_it(playground: Playground) -> None:
+    """What is not touched stays; an empty field sends nothing."""
+    playground.max_tokens.value, playground.reasoning_effort.value = "200", "low"
+    playground.examples.value = "- inputs: {question: 'One?'}\n  output: 'two'"
+    playground.response_format.value = "type: json_object"
+    bundle = playground.bundle
+    assert (bundle.sampling.max_tokens, bundle.sampling.reasoning_effort) == (200, "low")
+    assert bundle.prompt.examples[0].output == "two"
+    assert bundle.sampling.response_format == {"type": "json_object"}
+    again = Playground(bundle, GOLDEN, FakeClient("x"))
+    assert again.bundle == bundle
+    again.examples.value = again.response_format.value = again.max_tokens.value = ""
+    assert again.bundle.behaviour == BASE.with_(reasoning_effort="low").behaviour
+    assert again.more.selected_index == 0
+    bound = Playground(BASE.with_(max_completion_tokens=50), GOLDEN, FakeClient("x"))
+    bound.max_tokens.value = "60"
+    assert (bound.bundle.sampling.max_completion_tokens, bound.bundle.sampling.max_tokens) == (60, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "why"),
+    [
+        ("model", "gpt", "names no provider"),
+        ("max_tokens", "many", "must be a number"),
+        ("max_tokens", "0", "must be &gt;= 1"),
+        ("examples", "- [", "examples"),
+        ("response_format", "json", "response_format"),
+    ],
+)
+def test_a_form_with_an_error_is_not_ready_and_says_it_once(
+    playground: Playground, field: str, text: str, why: str
+) -> None:
+    assert "ready" in playground.checked.value
+    getattr(playground, field).value = text
+    assert "ready" not in playground.checked.value
+    assert why in playground.checked.value
+    playground.run.click()
+    assert why not in playground.status.value
+    assert "see above" in playground.status.value
+    assert not playground.tries.done
+
+
+def test_the_metric_that_decides_is_chosen_and_the_baseline_has_its_row(tmp_path: Path) -> None:
+    from llmlab import scorers
+
+    client = FakeClient(lambda request: request.messages[0]["content"])
+    wanted = [scorers.mentions_expected, scorers.not_empty]
+    playground = Playground(BASE, GOLDEN, client, name="v1", scorers=wanted, size=5, store=tmp_path / "calls.sqlite")
+    tried(playground, "Be short.")
+    base, row = playground.tries._rows()
+    assert (base["try"], base["mentions_expected"].value, row["better, worse"]) == ("v1", 0, "5, 0")
+    playground.metric.value = "not_empty"
+    assert playground.tries._rows()[1]["better, worse"] == "0, 0"
+    tried(playground, "Be short!")
+    assert next(iter(playground.tries.done[1].results.metrics)) == "not_empty"
+
+
+def test_one_error_of_all_calls_is_told_once(tmp_path: Path) -> None:
+    from llmlab.base.errors import TransportError
+
+    def dead(_: object) -> str:
+        raise TransportError("the line is dead")
+
+    playground = Playground(BASE, GOLDEN, FakeClient(dead), name="v1", store=tmp_path / "calls.sqlite")
+    tried(playground, "Be short.")
+    assert f"{playground.status.value}{playground.tries._repr_html_()}".count("the line is dead") == 1
+
+
+def test_a_bundle_is_saved_under_a_name_of_ones_own_and_over_nothing(playground: Playground, tmp_path: Path) -> None:
+    tried(playground, "Be short.")
+    playground.save.click()
+    assert playground.file.value == "v2"
+    for name, why in (("v1", "is there already"), ("../x", "must be of letters")):
+        playground.file.value = name
+        playground.confirm.click()
+        assert why in playground.status.value
+        playground.save.click()
+    playground.file.value = "short-answers"
+    playground.confirm.click()
+    assert load_bundles(tmp_path)["short-answers"].prompt.system == "Be short."
+
+
+def test_enter_in_a_field_of_one_line_runs_the_try(playground: Playground) -> None:
+    playground.system.value = "Be short."
+    playground.temperature._handle_custom_msg({"event": "submit"}, [])
+    playground.wait()
+    assert len(playground.tries.done) == 1

@@ -32,8 +32,8 @@ class Slow:
 playground = ll.widgets.Playground(bundle, golden, Slow(), name="v1", store="{folder}/slow.sqlite")
 playground"""
 DEAD = """def dead(request):
-    raise ll.errors.TransportError("the line is dead <img src=x onerror=alert(1)>")
-import llmlab.base.errors
+    raise TransportError("the line was cut <img src=x onerror=alert(1)>".replace("was cut", "is dead"))
+from llmlab.base.errors import TransportError
 playground = ll.widgets.Playground(
     bundle, golden, ll.FakeClient(dead), name="v1", folder="{folder}", store="{folder}/dead.sqlite"
 )
@@ -84,7 +84,7 @@ def test_a_prompt_is_typed_run_read_taken_back_and_saved(page: Any, folder: Path
     typed(page, "Template", "{{ questoin }}")
     said(page, "did you mean {{ question }}?")
     button(page, "Run").click()
-    said(page, "the prompt has errors, see above")
+    said(page, "the form has an error, see above")
     typed(page, "Template", "{{ question }}\n\n{{ passages }}")
     said(page, "Every case fills the prompt.")
 
@@ -150,7 +150,7 @@ def test_what_goes_wrong_is_said_in_place(page: Any, folder: Path) -> None:
     """A dead line, a field that holds no number, a model without a provider, nothing to save: no traceback anywhere."""
     opened(page, DEAD, theme="JupyterLab Dark")
     button(page, "Run").click()
-    said(page, "16 of 16 calls gave no answer.")
+    said(page, "16 of 16 calls gave no answer")
     said(page, "the line is dead")
     screenshot(page, "playground-dead")
     typed(page, "Temperature", "hot")
@@ -163,6 +163,7 @@ def test_what_goes_wrong_is_said_in_place(page: Any, folder: Path) -> None:
     typed(page, "Model", "gpt")
     button(page, "Run").click()
     said(page, "names no provider")
+    said(page, "the form has an error, see above")
     button(page, "Undo").click()
     page.wait_for_function("() => document.querySelector('.widget-text input').value === 'offline/extractive-1'")
     button(page, "Save").click()
@@ -170,4 +171,48 @@ def test_what_goes_wrong_is_said_in_place(page: Any, folder: Path) -> None:
     button(page, "Write it").wait_for(state="hidden")
     shown = page.inner_text("body")
     assert "Traceback" not in shown
+    assert page.alerts == []
+
+
+OWN = """import json, pathlib, subprocess, sys
+rows = ["text,answer", '"Order 7: 2 nails","{""id"": 7, ""n"": 2}"', '"Order 8: 3 nuts","{""id"": 8, ""n"": 3}"']
+pathlib.Path("orders.csv").write_text("\\n".join(rows))
+subprocess.run([sys.executable, "-m", "llmlab.cli", "new", "orders", "--csv", "orders.csv", "--expected-is", "json",
+    "--model", "vllm/tiny", "--base-url", "http://localhost:9/v1"], check=True, capture_output=True)
+import llmlab as ll
+exp = ll.Experiment.load("experiments/orders")"""
+OWN_FORM = """def answer(request):
+    asked = json.dumps(request.messages)
+    n = 2 if "nails" in asked else 3
+    return json.dumps({"id": 7 if n == 2 else 8, "n": n if "JSON object" in asked else 0})
+playground = ll.widgets.Playground(exp, client=ll.FakeClient(answer), store="orders.sqlite")
+playground"""
+
+
+def test_an_experiment_of_ones_own_with_json_is_tried_by_keyboard(page: Any) -> None:
+    """`llmlab new` over two orders: another metric, a limit, a response format, Enter, a name of one's own."""
+    path = page.lab.write("own.ipynb", OWN, OWN_FORM)
+    open_notebook(page, path)
+    run_all(page)
+    button(page, "Run").wait_for()
+    said(page, "Every case fills the prompt.")
+    typed(page, "System", "Answer with a JSON object.")
+    page.get_by_text("Examples and response format, in YAML").click()
+    typed(page, "Response", "type: json_object")
+    typed(page, "Model", "tiny")
+    said(page, "names no provider")
+    typed(page, "Model", "vllm/tiny")
+    said(page, "Every case fills the prompt.")
+    typed(page, "Max tokens", "60")
+    page.keyboard.press("Enter")
+    said(page, "try 1 against")
+    said(page, "on the cases of try 1")
+    page.set_viewport_size({"width": 1120, "height": 1400})
+    screenshot(page, "playground-own")
+    button(page, "Save").click()
+    typed(page, "File", "as-json")
+    screenshot(page, "playground-own-saving")
+    button(page, "Write it").click()
+    said(page, "as-json.yaml written to")
+    assert not unwanted(cell_outputs(page)[-1])
     assert page.alerts == []
