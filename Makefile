@@ -11,7 +11,7 @@ PORT ?= 5000
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab ui server test test-all nightly versions check docs bench lock clean
+.PHONY: help setup demo local lab ui server test test-all nightly versions check docs bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ demo: $(READY)  ## compare variants: run notebook 01 (BASE_URL=... MODEL=provide
 	@$(BIN)/llmlab run $(NOTEBOOK) $(ASKED)
 	@echo
 	@echo "Next: 'make lab' opens the notebook, 'make ui' shows the logged runs and bundles in MLflow."
+
+local: $(READY)  ## install a small language model that runs on this machine (150 MB)
+	@$(BIN)/llmlab local setup
 
 lab: $(READY)  ## open copies of the notebooks in JupyterLab (in notebooks/work/; what you changed there stays)
 	@mkdir -p notebooks/work

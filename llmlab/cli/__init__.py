@@ -27,6 +27,7 @@ COMMANDS = {
     "import": ("llmlab.cli.imports:import_file", "Turn another tool's file into cases, prompts or results."),
     "ui": ("llmlab.cli.tracking:ui", "Show the logged runs in MLflow's pages, on this machine only."),
     "check-model": ("llmlab.cli.models:check_model", "Say whether a model id is pinned, and why."),
+    "local": ("llmlab.cli.models:local", "Install or serve a small language model on this machine."),
     "retrieval": ("llmlab.cli.retrieval:retrieval", "Judge a search engine's run, or compare two."),
     "compare": ("llmlab.cli.compare:compare", "Compare variants of results that exist already."),
     "gate-init": ("llmlab.cli.gate:gate_init", "Write a gate for an experiment, with what it can detect."),

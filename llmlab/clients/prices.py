@@ -19,7 +19,9 @@ from llmlab.clients.base import Usage
 __all__ = ["Price", "context_tokens", "price_usd"]
 
 MILLION = Decimal(1_000_000)
-SELF_HOSTED = frozenset({"offline", "ollama", "vllm", "sglang", "tgi", "llamacpp", "lmstudio"})  # on no public list
+SELF_HOSTED = frozenset(
+    {"offline", "local", "ollama", "vllm", "sglang", "tgi", "llamacpp", "lmstudio"}
+)  # on no public list
 Amount = Annotated[Decimal, Field(ge=0, strict=False)]
 
 

@@ -21,7 +21,7 @@ from llmlab.base.errors import CallError, CallTimeoutError, StoreError
 from llmlab.base.private import secrets_now
 from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
-from llmlab.clients.retry import RetryPolicy
+from llmlab.clients.retry import RetryPolicy, UnusableEndpointError
 from llmlab.engine.app import ask
 from llmlab.engine.plan import Call, Plan, price_of
 from llmlab.engine.progress import Progress
@@ -242,7 +242,7 @@ class _Run:
             bounds = _waited(waited_s)
             return Generation(status="timeout", error=text, attempts=getattr(error, "attempts", 1), bounds=bounds)
         except CallError as error:
-            self.denials += error.status_code in DENIED
+            self.denials += error.status_code in DENIED or isinstance(error, UnusableEndpointError)
             bounds = _waited(error.waited_s)
             return Generation(status="error", error=_told(error), attempts=error.attempts, bounds=bounds)
         except asyncio.CancelledError:

@@ -1,0 +1,1 @@
+"""Local: a small language model on this machine, installed by one command, started when asked and shared."""
