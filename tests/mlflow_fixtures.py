@@ -27,6 +27,7 @@ def project(_migrated_database: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     (root / "mlruns").mkdir(parents=True)
     (root / "pyproject.toml").touch()
     shutil.copy(_migrated_database, root / "mlruns" / "mlflow.db")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("MLFLOW_TRACKING_URI", "GITHUB_ACTIONS", "GITLAB_CI", "LLMLAB_SIGNING_KEY"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(root)
     return root

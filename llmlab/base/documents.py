@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import pydantic
@@ -27,10 +29,12 @@ __all__ = [
     "decoded",
     "digest_of",
     "is_deep",
+    "is_forged",
     "json_lines",
     "plain_json",
     "read_bytes",
     "read_text",
+    "signature",
     "whole_file",
     "write_whole",
 ]
@@ -151,9 +155,20 @@ class Strict(pydantic.BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def digest_of(content: pydantic.BaseModel, *, leave_out: Collection[str] = ()) -> str:
-    """sha256 (hex) over all fields of a value but those to `leave_out`, defaults included."""
-    return _sha256(content.model_dump(mode="json", exclude=set(leave_out)))
+def digest_of(content: pydantic.BaseModel, *, leave_out: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """sha256 (hex) over all fields of a value but those to `leave_out` (as pydantic's `exclude`), defaults included."""
+    return _sha256(content.model_dump(mode="json", exclude=dict(leave_out)))
+
+
+def signature(text: str) -> str:
+    """HMAC-SHA256 (hex) of a text by the key in LLMLAB_SIGNING_KEY; "" where there is none."""
+    key = os.environ.get("LLMLAB_SIGNING_KEY", "")
+    return hmac.new(key.encode(), text.encode(), "sha256").hexdigest() if key else ""
+
+
+def is_forged(text: str, signed: str) -> bool:
+    """Whether there is a key here, and the text was not signed by it."""
+    return not hmac.compare_digest((signature(text) or signed).encode(), signed.encode())
 
 
 class Sealed(Strict):

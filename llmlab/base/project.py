@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 __all__ = [
     "GitState",
+    "actor",
     "aware",
     "changed_files",
     "git_state",
@@ -27,6 +29,13 @@ __all__ = [
     "utc",
     "who",
 ]
+
+
+_CI_ACTORS = {
+    "GITHUB_ACTIONS": "GITHUB_ACTOR",
+    "GITLAB_CI": "GITLAB_USER_LOGIN",
+    "BUILDKITE": "BUILDKITE_BUILD_CREATOR",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,19 +112,36 @@ def git_state(folder: str | Path | None = None) -> GitState:
 
 
 def named_in(environment: Mapping[str, str]) -> str:
-    """Who acts, as the environment names them: LLMLAB_WHO, else who started the CI's job; "" where it says nothing.
+    """Who acts: who started the CI's job, else whom the tracking server logs in, else LLMLAB_WHO; "" where none says.
 
-    >>> named_in({"GITHUB_ACTOR": "anna", "LLMLAB_WHO": " "})
+    >>> named_in({"GITHUB_ACTIONS": "true", "GITHUB_ACTOR": "anna", "LLMLAB_WHO": "bert"})
     'anna'
     """
-    found = (environment.get(name, "").strip() for name in ("LLMLAB_WHO", "GITHUB_ACTOR", "GITLAB_USER_LOGIN"))
-    return next((name[:200] for name in found if name), "")
+    return next(iter(_named_in(environment)), ("", ""))[0]
 
 
 def who() -> str:
-    """The person or job that acts: named in the environment, else the commits' author, or the account."""
-    email = named_in(os.environ) or _git("config", "user.email", folder=None)
-    return (email or os.environ.get("USER") or os.environ.get("USERNAME") or "unknown")[:200]
+    """The person or job that acts: as `named_in`, else the commits' author, or the account."""
+    return actor()[0]
+
+
+def actor() -> tuple[str, str]:
+    """Who acts, and who says so: a variable of CI's or of the tracking server's log-in, or one that anybody may set."""
+    email, account = _git("config", "user.email", folder=None), os.environ.get("USER") or os.environ.get("USERNAME")
+    others = [(email, "git's user.email"), (account, "the account")]
+    known = [*_named_in(os.environ), *((name[:200], by) for name, by in others if name)]
+    return next(iter(known), ("unknown", ""))
+
+
+def _named_in(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Names with the variable that says them, the most reliable first."""
+    wanted = [actor for system, actor in _CI_ACTORS.items() if environment.get(system)]
+    server = urlsplit(environment.get("MLFLOW_TRACKING_URI", ""))
+    at_server = server.scheme in ("http", "https")
+    wanted += [*(["MLFLOW_TRACKING_USERNAME"] if at_server else []), "LLMLAB_WHO"]
+    found = [(environment.get(name, "").strip()[:200], name) for name in wanted]
+    url_user = (unquote(server.username)[:200], "MLFLOW_TRACKING_URI") if at_server and server.username else ("", "")
+    return [(name, by) for name, by in (*found[:-1], url_user, found[-1]) if name]
 
 
 def utc(text: str) -> datetime:

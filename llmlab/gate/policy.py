@@ -184,12 +184,13 @@ class IndexRule(Strict):
 
 
 class Promotion(Strict):
-    """What promotion asks for besides a passing receipt; the registry reads it."""
+    """What promotion asks for besides a passing receipt; `signed`: by the key of CI (LLMLAB_SIGNING_KEY)."""
 
     clean_commit: bool = False
     ci: bool = False
     approver_not_author: bool = False
     after_alias: Word | None = None
+    signed: bool = False
 
 
 class Rules(Shown, Strict):
@@ -256,7 +257,8 @@ class Rules(Shown, Strict):
     @property
     def digest(self) -> str:
         """sha256 (hex) over the rules, defaults included; those of `_LATER` count where they are given."""
-        return digest_of(self, leave_out={name for name in _LATER if getattr(self, name) is None})
+        later: dict[str, Any] = {name: True for name in _LATER if getattr(self, name) is None}
+        return digest_of(self, leave_out=later | ({} if self.promotion.signed else {"promotion": {"signed"}}))
 
     @property
     def alias(self) -> str:

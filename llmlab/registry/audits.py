@@ -133,6 +133,11 @@ def _aliases(registry: Registry, name: str, root: Path | None) -> Iterator[Findi
         if move.forced and move.number not in past.lost:
             what = f"{move.who} forced {move.alias} to version {move.version}: {move.reason}"
             yield Finding(model=name, about=f"move {move.number}", kind="noted", what=what)
+    for alias in past.aliases:
+        newest = next((m for m in reversed(past.valid(alias)) if m.policy), None)
+        if newest is not None and (changed := past.changed(newest)):
+            what = f"{alias} was moved to version {newest.version} under {changed} than the time before"
+            yield Finding(model=name, about=f"move {newest.number}", kind="noted", what=what)
     numbers = {alias: int(number) for alias, number in registry.model(name).aliases.items()}
     for alias in sorted({*past.aliases, *numbers}):
         kind, what = _alias(registry, past, alias, numbers.get(alias), root)
@@ -169,7 +174,8 @@ def _again(registry: Registry, past: History, alias: str, held: Any, root: Path 
     if move is None or move.forced or not move.receipt:  # nothing was claimed
         return "", ""
     if not move.held:
-        return _adopted(registry, past, alias, held, "an earlier version of llmlab adopted it without a check", root)
+        why = "was not signed by this key" if move.forged else "was adopted by an earlier llmlab, without a check"
+        return _adopted(registry, past, alias, held, f"it {why}", root)
     if not move.outcome:
         return "noted", "an earlier version of llmlab checked its receipt, and kept nothing to check it by again"
     against, found = _checked(registry, replace(version, receipt=move.receipt), past, alias, move, root)

@@ -25,6 +25,7 @@ import numpy as np
 import pydantic
 
 from llmlab import scorers, tracking
+from llmlab.base.documents import is_forged, signature
 from llmlab.base.errors import DataError, FileRuleError, RegistryError, StoreError
 from llmlab.base.project import project_root
 from llmlab.base.verdict import Verdict
@@ -39,7 +40,7 @@ from llmlab.registry.release import ledger
 from llmlab.registry.versions import Version, text_of
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
-from llmlab.tracking.runs import MEASURED_TAG, ORIGIN_TAG, measured_by, origin, origin_tag
+from llmlab.tracking.runs import MEASURED_TAG, ORIGIN_TAG, measured_by, origin, origin_tag, signed_text
 from llmlab.tracking.screening import redacted_cases
 from llmlab.tracking.store import reported
 
@@ -134,7 +135,9 @@ def check(
     else:
         results, earlier = read[0], next(iter(read[1:]), None)
         own = [run for run in runs if run.data.tags.get("variant") == receipt.candidate]
-        decided = _where_decided(registry, own, receipt)
+        decided, signed = _where_decided(registry, own, receipt)
+        if not signed:
+            against.append("its decision is not signed by the key in LLMLAB_SIGNING_KEY: gate in CI")
         if decided is None:
             against.append(
                 "no gate logged this decision: gate again, with the ledger (notebook 05, `llmlab gate --ledger`)"
@@ -184,6 +187,8 @@ def _broken_rules(
     dirty = receipt.dirty or any(run.data.tags.get("git_dirty") == "true" for run in runs)
     if rules.clean_commit and (dirty or not receipt.commit):
         yield "the policy asks for a clean commit, and the gate ran on a tree with changes"
+    if rules.signed and not signature(""):
+        yield "the policy asks for a signed decision, and LLMLAB_SIGNING_KEY is not here to tell: promote in CI"
     if rules.ci and not receipt.ci:
         yield "the policy asks for a CI run, and the gate ran outside of CI"
     if rules.approver_not_author and approver in (None, "", receipt.author):
@@ -219,18 +224,24 @@ def _otherwise_made(runs: Sequence[Any], results: Results) -> Iterator[str]:
             yield f"scorers, judges or index of {variant} are not those that its run logged"
 
 
-def _where_decided(registry: Registry, own: Sequence[Any], receipt: Receipt) -> Receipt | None:
-    """The receipt with commit, author, CI and date as the candidate's runs logged them; None where none did."""
+def _where_decided(registry: Registry, own: Sequence[Any], receipt: Receipt) -> tuple[Receipt | None, bool]:
+    """The receipt with commit, author, CI and date as the candidate's runs logged them, None where none did.
+
+    And whether they were signed as the key here signs, if there is one.
+    """
     for run in own:
         if text := run.data.tags.get(origin_tag(receipt)):
-            return receipt.model_copy(update=json.loads(text))
+            said = json.loads(text)
+            signed = said.pop("signature", "")
+            decided = receipt.model_copy(update=said)
+            return decided, not is_forged(signed_text(decided), signed)
     for run in own:  # before 0.2 a run kept one receipt and no tags
         if "gate" in run.data.tags and not any(tag.startswith(ORIGIN_TAG) for tag in run.data.tags):
             text = text_of(registry, run.info.run_id, "gate/receipt.json", what="the receipt that the run logged")
             logged = Receipt.from_json(text)
             if logged.created_at == receipt.created_at:
-                return receipt.model_copy(update=origin(logged))
-    return None
+                return receipt.model_copy(update=origin(logged)), not signature("")
+    return None, True
 
 
 def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, root: Path | None) -> Iterator[str]:

@@ -20,9 +20,10 @@ from typing import Any, Literal
 import pydantic
 
 from llmlab.base.display import Chip, Shown, markdown
+from llmlab.base.documents import is_forged, signature
 from llmlab.base.errors import RegistryError
 from llmlab.base.private import scrub
-from llmlab.base.project import who
+from llmlab.base.project import actor
 from llmlab.registry.connection import HISTORY, Registry, retried
 from llmlab.tracking.store import link, reported
 
@@ -48,6 +49,8 @@ class Move(Shown):
         outcome: of the check of its receipt, "" where none was made (a rollback, a move of an earlier version).
         evidence: digest of all that the check read.
         policy, golden, experiment: digests of the rules and the cases of the check, and the folder they came from.
+        named_by: who says that it was `who`: CI's variable or the tracking server's, or one that anybody may set.
+        forged: whether there is a key (LLMLAB_SIGNING_KEY) here by which it was not signed.
         move_id: tells a repeated write from a second move.
     """
 
@@ -68,6 +71,8 @@ class Move(Shown):
     policy: str = ""
     golden: str = ""
     experiment: str = ""
+    named_by: str = ""
+    forged: bool = False
     move_id: str = ""
     settled: bool = False
 
@@ -75,7 +80,12 @@ class Move(Shown):
     def held(self) -> bool:
         """Whether the receipt that it rests on was checked, and held; earlier versions checked whom they promoted."""
         earlier = self.kind == "promote" and bool(self.receipt) and not self.forced
-        return self.outcome == "holds" or (not self.outcome and earlier)
+        return not self.forged and (self.outcome == "holds" or (not self.outcome and earlier))
+
+    @property
+    def by(self) -> str:
+        """Who made it, and who says so."""
+        return f"{self.who}, as {self.named_by} says" if self.named_by else self.who
 
     @property
     def word(self) -> str:
@@ -87,7 +97,7 @@ class Move(Shown):
 
     def _sentence(self) -> str:
         came = "" if self.before is None else f" from version {self.before}"
-        return f"{self.alias} moved{came} to version {self.version} ({self.word} by {self.who}): {self.reason}"
+        return f"{self.alias} moved{came} to version {self.version} ({self.word} by {self.by}): {self.reason}"
 
 
 _RECORD = pydantic.TypeAdapter(Move)
@@ -128,6 +138,13 @@ class History(Shown):
         moves = (move for move in reversed(self.valid(alias)) if move.kind != "rollback")
         return next((move for move in moves if (move.version, move.digest) == (version, digest)), None)
 
+    def changed(self, move: Move) -> str:
+        """What a checked move was made under that the one before it was not: policy, golden set, folder; "" = none."""
+        before = next((m for m in reversed(self.valid(move.alias)) if m.policy and m.number < move.number), None)
+        words = {"policy": "another policy", "golden": "another golden set", "experiment": "another folder"}
+        both = {} if before is None else {name: {getattr(move, name), getattr(before, name)} - {""} for name in words}
+        return ", ".join(words[name] for name, values in both.items() if len(values) == 2)
+
     @property
     def aliases(self) -> tuple[str, ...]:
         """Every alias that was ever moved."""
@@ -145,7 +162,7 @@ class History(Shown):
 
     def next_move(self, alias: str, *, kind: Kind, to: Any, before: int | None, reason: str, **more: Any) -> Move:
         """The move of the alias to MLflow's version `to` that would follow the last valid one: not yet made."""
-        last = self.last(alias)
+        last, (name, by) = self.last(alias), actor()
         return Move(
             alias=alias,
             kind=kind,
@@ -153,14 +170,18 @@ class History(Shown):
             version=int(to.version),
             digest=to.tags.get("digest", ""),
             follows=last.number if last else 0,
-            who=who(),
+            who=name,
+            named_by=by,
             when=now(),
             reason=reason,
             **more,
         )
 
     def _rows(self) -> list[dict[str, object]]:
-        return [_row(move, lost=move.number in self.lost, void=move.number in self.void) for move in self.moves]
+        return [
+            _row(move, lost=move.number in self.lost, void=move.number in self.void, under=self.changed(move))
+            for move in self.moves
+        ]
 
     def _sentence(self) -> str:
         if not (self.moves or self.damaged):
@@ -283,9 +304,10 @@ def _write(registry: Registry, name: str, move: Move, target: Any, *, again: boo
     earlier = registry.versions(name + HISTORY, query=f"tags.move_id = '{move.move_id}'") if again else []
     if earlier:
         return int(earlier[0].version)
-    fields = {name: fact for name, fact in asdict(move).items() if name not in ("number", "settled")}
+    fields = {name: fact for name, fact in asdict(move).items() if name not in ("number", "settled", "forged")}
     record = json.dumps(fields, sort_keys=True, ensure_ascii=False)
     tags = {"move": record, "move_digest": hashlib.sha256(record.encode()).hexdigest(), "move_id": move.move_id}
+    tags |= {"signature": signed} if (signed := signature(f"{name}{HISTORY} {record}")) else {}
     came = "which did not exist" if move.before is None else f"from version {move.before}"
     follows = f"Follows move {move.follows}." if move.follows else "The first move of this alias."
     written = registry.client.create_model_version(
@@ -295,7 +317,7 @@ def _write(registry: Registry, name: str, move: Move, target: Any, *, again: boo
         tags=tags,
         description=(
             f"**{markdown(move.word)}** `{move.alias}`, {came}, to version {move.version} "
-            f"(digest `{move.digest[:8]}`), by {markdown(move.who)} at {move.when}: {markdown(move.reason, None)}"
+            f"(digest `{move.digest[:8]}`), by {markdown(move.by)} at {move.when}: {markdown(move.reason, None)}"
             f"\n\n{follows}"
         ),
         await_creation_for=0,
@@ -313,7 +335,8 @@ def _read(held: Any) -> Move | None:
         move = _RECORD.validate_json(record, strict=True)  # facts that a newer llmlab added are left out
     except ValueError:
         return None
-    return replace(move, number=int(held.version), settled=tags.get(SETTLED) == "yes")
+    forged = is_forged(f"{held.name} {record}", tags.get("signature", ""))
+    return replace(move, number=int(held.version), settled=tags.get(SETTLED) == "yes", forged=forged)
 
 
 def _lost(moves: Sequence[Move], void: Set[int]) -> frozenset[int]:
@@ -334,7 +357,7 @@ def _lost(moves: Sequence[Move], void: Set[int]) -> frozenset[int]:
     return frozenset(lost)
 
 
-def _row(move: Move, *, lost: bool = False, void: bool = False) -> dict[str, object]:
+def _row(move: Move, *, lost: bool = False, void: bool = False, under: str = "") -> dict[str, object]:
     colours = {"promote": "good", "rollback": "unsure", "adopt": "neutral"}
     moved = Chip(move.word, "bad" if move.forced else colours[move.kind])
     return {
@@ -347,6 +370,7 @@ def _row(move: Move, *, lost: bool = False, void: bool = False) -> dict[str, obj
         "bundle": move.digest[:8],
         "receipt": move.receipt[:8] or None,
         "check": move.outcome or None,
-        "who": move.who,
+        "under": under or None,
+        "who": move.by,
         "reason": move.reason,
     }

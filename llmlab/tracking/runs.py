@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.display import Shown, markdown
+from llmlab.base.documents import signature
 from llmlab.base.errors import DataError, StoreError
 from llmlab.base.private import scrub, scrub_frame
 from llmlab.base.project import git_state, project_root
@@ -49,6 +50,7 @@ __all__ = [
     "mlflow_name",
     "origin",
     "origin_tag",
+    "signed_text",
     "sync",
 ]
 
@@ -355,6 +357,12 @@ def origin_tag(receipt: Receipt) -> str:
     return ORIGIN_TAG + re.sub(r"\D", "", receipt.created_at)
 
 
+def signed_text(receipt: Receipt) -> str:
+    """What of a decision CI signs: what was judged by what, where, and how it ended."""
+    what = (receipt.verdict, receipt.bundle_digest, receipt.results_digest, receipt.policy_digest)
+    return json.dumps([*what, origin(receipt)], sort_keys=True)
+
+
 def origin(receipt: Receipt) -> dict[str, Any]:
     """What a receipt says of where it was made, as the run keeps it."""
     return {name: getattr(receipt, name) for name in ("created_at", "commit", "dirty", "author", "ci")}
@@ -435,5 +443,6 @@ def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Decided | 
         store.client.log_text(candidate, scrub(decision.receipt.to_json()), "gate/receipt.json")
         for name, text in decision.documents.items():
             store.client.log_text(candidate, scrub(text), f"gate/{name}")
-        store.client.set_tag(candidate, origin_tag(decision.receipt), json.dumps(origin(decision.receipt)))
+        said = {**origin(decision.receipt), "signature": signature(signed_text(decision.receipt))}
+        store.client.set_tag(candidate, origin_tag(decision.receipt), json.dumps(said))
         keep_look(store, candidate, decision.look)

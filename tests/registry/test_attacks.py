@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -193,3 +194,77 @@ def test_a_passport_without_limits_vouches_for_nothing(project: Path) -> None:
     """Where the policy asks for one."""
     decision, *_ = with_passport(project, limits={})
     assert "states no limits" in decision.sentence
+
+
+def unsigned(registry: Any) -> None:
+    registry.client.delete_model_version_tag("qa__history", "1", "signature")
+
+
+def signed_by_another(registry: Any) -> None:
+    registry.client.set_model_version_tag("qa__history", "1", "signature", "é" * 64)
+
+
+@pytest.mark.parametrize("edit", [unsigned, signed_by_another])
+def test_with_the_key_of_ci_a_move_without_its_signature_is_not_believed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, edit: Callable[[Any], None]
+) -> None:
+    """Where the key is not, nothing can tell; where it is, the audit checks anew, and signs what holds."""
+    monkeypatch.setenv("LLMLAB_SIGNING_KEY", "a key that CI alone has")
+    version, folder = gated(project, policy=f"{POLICY}promotion: {{signed: true}}\n")
+    promote(version, experiment=folder, reason="r")
+    assert load("qa@production", require_receipt=True, max_age_s=0).version.number == 1
+    assert audit("qa").findings == ()
+    edit(open_registry())
+    assert (history("qa").moves[0].forged, history("qa").moves[0].held) == (True, False)
+    (finding,) = audit("qa").findings
+    assert (finding.kind, "not signed by this key" in finding.what) == ("adopted", True)
+    assert audit("qa").findings == ()
+
+
+def test_a_decision_that_ci_did_not_sign_is_not_promoted_in_ci(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made without the key: refused with it; and without it where the policy asks for signatures."""
+    version, folder = gated(project, policy=f"{POLICY}promotion: {{signed: true}}\n")
+    with pytest.raises(RegistryError, match="LLMLAB_SIGNING_KEY is not here"):
+        promote(version, experiment=folder, reason="r")
+    monkeypatch.setenv("LLMLAB_SIGNING_KEY", "a key that CI alone has")
+    with pytest.raises(RegistryError, match="its decision is not signed"):
+        promote(version, experiment=folder, reason="r")
+
+
+def test_a_signed_decision_whose_commit_was_edited_is_not_promoted(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the run's tag and in the receipt both: the signature is of what CI saw."""
+    monkeypatch.setenv("LLMLAB_SIGNING_KEY", "a key that CI alone has")
+    version, folder = gated(project, receipt={"commit": "f" * 40, "author": "CI itself"})
+    store = open_registry().store
+    (run,) = store.search("tags.variant = 'new'")
+    (tag,) = [key for key in run.data.tags if key.startswith("decided.")]
+    forged = json.loads(run.data.tags[tag]) | {"commit": "f" * 40, "author": "CI itself"}
+    store.client.set_tag(run.info.run_id, tag, json.dumps(forged))
+    with pytest.raises(RegistryError, match="its decision is not signed"):
+        promote(version, experiment=folder, reason="r")
+
+
+def test_history_and_audit_tell_a_release_under_another_policy_or_golden_set(project: Path) -> None:
+    """Than the release before it."""
+    first, folder = gated(project)
+    promote(first, experiment=folder, reason="r")
+    second, folder = gated(project, better=0.45, k=1, n=100, policy=POLICY.replace("0.05", "0.5"))
+    promote(second, experiment=folder, reason="r")
+    past = history("qa")
+    assert [past.changed(move) for move in past.moves] == ["", "another policy, another golden set"]
+    (finding,) = audit("qa").findings
+    assert (finding.kind, "under another policy, another golden set" in finding.what) == ("noted", True)
+
+
+def test_a_move_says_who_made_it_and_who_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In CI whoever started the job; a name that anybody may set is called what it is."""
+    monkeypatch.setenv("LLMLAB_WHO", "the boss")
+    version, folder = gated(project)
+    assert promote(version, experiment=folder, reason="r").by == "the boss, as LLMLAB_WHO says"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_ACTOR", "anna")
+    move = promote(version, alias="staging", experiment=folder, reason="r")
+    assert move.by == "anna, as GITHUB_ACTOR says"
+    assert "the boss, as LLMLAB_WHO says" in str(history("qa"))
