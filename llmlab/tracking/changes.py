@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.display import Html, Shown, html_of, html_table, text_table
+from llmlab.base.display import Html, Shown, html_of, html_table
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.results.comparison import Comparison
@@ -50,8 +50,7 @@ class RunChanges(Shown):
         return "\n".join([f"From the run of {self.ages[0]} to that of {self.ages[1]}, on {of}.{same}", *self.notes])
 
     def __str__(self) -> str:
-        changes = text_table(self._rows()) if self.changes else ""
-        return "\n\n".join(filter(None, [changes, self._sentence(), *map(str, self.comparisons.values())]))
+        return "\n\n".join([Shown.__str__(self), *map(str, self.comparisons.values())])
 
     def _repr_html_(self) -> Html:
         return html_of(html_table(self._rows(), caption=self._sentence()), *self.comparisons.values())
