@@ -60,7 +60,7 @@ def grounded(corpus: Texts, *, supported_from: float = SUPPORTED_FROM, name: str
     known = _Corpus(corpus)
     digest, least = known.digest, _share(supported_from)
 
-    @scorer(name=name, revision=3)
+    @scorer(name=name, revision=4)
     def judge(case: Case, generation: Generation) -> Score:
         stated = [] if says_nothing(generation) else statements(generation.text)
         if not stated:
@@ -92,7 +92,7 @@ def cites_support(
     known = _Corpus(corpus)
     digest, least = known.digest, _share(supported_from)
 
-    @scorer(name=name, revision=3)
+    @scorer(name=name, revision=4)
     def judge(case: Case, generation: Generation) -> Score:
         pairs = [
             (text, doc_id)
