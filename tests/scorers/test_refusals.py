@@ -64,7 +64,21 @@ def test_recall_and_precision_are_those_that_are_stated(half, english, figures) 
 
 
 @pytest.mark.parametrize(
-    "spelling", ["can't", "can’t", "canʼt", "can´t", "cant", "cannot", "can not", "CAN'T", "can‘t", "can&#39;t", "**can't**", "_cannot_"]
+    "spelling",
+    [
+        "can't",
+        "can’t",
+        "canʼt",
+        "can´t",
+        "cant",
+        "cannot",
+        "can not",
+        "CAN'T",
+        "can‘t",
+        "can&#39;t",
+        "**can't**",
+        "_cannot_",
+    ],
 )
 def test_an_apostrophe_is_one_however_it_is_typed(spelling: str) -> None:
     assert is_refusal(f"Sorry, I {spelling} help you with that.")
