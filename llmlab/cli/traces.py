@@ -58,7 +58,7 @@ def watch(
     markdown: Path | None,
     prometheus: Path | None,
 ) -> None:
-    """Is production as it was, by the rules in EXPERIMENT's watch.yaml? For cron: reads traces, and asks nobody.
+    """Is production as it was, by the rules in EXPERIMENT's watch.yaml? For cron: reads traces, and asks no model.
 
     Exit code: 0 quiet, 1 alert, 3 too little data, 2 broken or a mistake in the call.
     """

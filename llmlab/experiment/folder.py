@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import combinations
@@ -37,6 +37,7 @@ from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
 from llmlab.scorers.base import Scorer
 from llmlab.search.corpus import Corpus
+from llmlab.search.embedding import Embedder
 from llmlab.tracking.runs import last_logged
 from llmlab.tracking.store import store_exists
 from llmlab.watch.report import Watch
@@ -288,7 +289,11 @@ class Experiment(Shown):
                 "pages of experiments/runbooks (as in experiments/pandas_help/watch.yaml)",
                 path=path,
             )
-        return Watch.load(path)
+        watch = Watch.load(path)
+        if "question_embedding" not in watch.policy.drift or (at := self.bundles[self.baseline].retrieval) is None:
+            return watch
+        model, client = at.embedding, None if at.embedding is None else client_for(at.embedding, self.endpoints)
+        return watch if model is None else replace(watch, embed=Embedder(model, client=client))  # type: ignore[arg-type]  # it checks
 
     @cached_property
     def judges(self) -> Mapping[str, Judge]:

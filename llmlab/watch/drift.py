@@ -140,11 +140,13 @@ def read_drift(
     found: dict[str, list[_Moved]] = {}
     for name, values in valued.items():
         blank = Reading(metric=f"{name} drift", state=State.UNKNOWN, runbook=page_of_drift(name))
-        if values is None:
-            continue
-        moved = [_moved(name, days, values) for days in windows]
+        moved = [_moved(name, days, values) for days in windows] if values is not None else []
         known = [one for one in moved if one is not None]
         if not known and "drift" not in policy.model_fields_set:
+            continue
+        if values is None:
+            needs = "an embedding model" if name == "question_embedding" else "a golden set whose cases have tags"
+            yield replace(blank, what=f"it needs {needs}")
             continue
         if len(known) < len(windows) or any(one.fewest < least for one in known):
             fewest = min((one.fewest for one in known), default=0)
@@ -168,9 +170,9 @@ def _read(
     last: Requests,
 ) -> Reading:
     sizes = [one.large_enough(name) for one in both]
-    alone = (both[0].mix.p_value or 1.0) <= alpha and sizes[0]
-    state = State.ALERT if p_value <= alpha and all(sizes) else State.WATCH if alone else State.QUIET
     mix, n_units = both[0].mix, both[0].n_units
+    alone = mix.p_value is not None and mix.p_value <= alpha and sizes[0]
+    state = State.ALERT if p_value <= alpha and all(sizes) else State.WATCH if alone else State.QUIET
     psi = f"PSI {number(mix.psi, 2)} ({number(mix.psi_by_chance, 2)} by chance)"
     return Reading(
         metric=f"{name} drift",

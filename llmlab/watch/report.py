@@ -96,7 +96,7 @@ class Watch(Shown):
             now=moment,
             last=last,
             day=day.rows,
-            notes=tuple(_notes(self.policy, readings, traffic, traces)),
+            notes=tuple(_notes(self.policy, [*readings, *drifts], traffic, traces)),
         )
 
     def _rows(self) -> list[dict[str, object]]:
@@ -208,11 +208,10 @@ def _notes(policy: WatchPolicy, readings: list[Reading], traffic: Traffic, trace
     silent = traffic.now - traffic.rows["time"].iloc[-1].to_pydatetime()
     if silent > age_limit(policy.ended_after):
         yield f"the last request came {silent.days} days ago: does the service still record"
-    if not policy.rules:
-        read = {reading.metric for reading in readings}
-        unread = [rule.name for rule in policy.watched if rule.name not in read]
-        if unread:
-            yield f"not watched, because no request says anything of it: {', '.join(unread)}"
+    usual = [] if policy.rules else [rule.name for rule in policy.watched]
+    usual += [] if "drift" in policy.model_fields_set else [f"{column} drift" for column in policy.drift]
+    if unread := [name for name in usual if name not in {reading.metric for reading in readings}]:
+        yield f"not watched, because no request says anything of it: {', '.join(unread)}"
     yield from (f"{row['problem']}: {row['count']:,}" for row in traces.problems.rows)
 
 
