@@ -11,7 +11,7 @@ PORT ?= 5000
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local lab ui server test test-all nightly versions check docs bench lock clean
+.PHONY: help setup demo local demo-local lab ui server test test-all nightly versions check docs bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,10 @@ demo: $(READY)  ## compare variants: run notebook 01 (BASE_URL=... MODEL=provide
 
 local: $(READY)  ## install a small language model that runs on this machine (150 MB)
 	@$(BIN)/llmlab local setup
+
+demo-local: local  ## notebook 01 on real tokens: 40 messages, three prompts, two temperatures, on this machine
+	@echo "240 calls to a small language model: some minutes on two quiet cores, seconds the next time (they are stored)."
+	@$(BIN)/llmlab run $(NOTEBOOK) -p experiment experiments/orders -p first 40 -p repeats 1 -p temperatures "[0.0, 0.8]"
 
 lab: $(READY)  ## open copies of the notebooks in JupyterLab (in notebooks/work/; what you changed there stays)
 	@mkdir -p notebooks/work

@@ -210,7 +210,9 @@ class GoldenSet(Shown):
         expected_is: ExpectedIs = "facts",
         name: str = "golden",
     ) -> GoldenSet:
-        """Cases from columns of a table (`inputs`: names, or placeholder -> name); without `id`, rows are numbered.
+        """Cases from columns of a table (`inputs`: names, or placeholder -> name).
+
+        Without `id` the cases are called as a column "id" says, unless that is an input; without one they are numbered.
 
         Lists in text cells are separated by `;`. In `expected`, `a|b` is one fact that may be said either way; where
         `expected_is` "text" a cell is one text as it stands, and where it is "json" a JSON value.
@@ -218,16 +220,17 @@ class GoldenSet(Shown):
         columns = {"expected": expected, "tags": tags, "cluster": cluster, "weight": weight, "relevant": relevant}
         used = {key: column for key, column in columns.items() if column is not None}
         fills = inputs if isinstance(inputs, Mapping) else {column: column for column in inputs}
-        for column in [*fills.values(), *used.values(), *([id] if id else [])]:
+        named = id or ("id" if "id" in frame.columns and "id" not in fills.values() else None)
+        for column in [*fills.values(), *used.values(), *([named] if named else [])]:
             if column not in frame.columns:
                 raise ValueError(f"no column {column!r} in the table (it has: {', '.join(map(str, frame.columns))})")
-        cases, ids = [], texts_of(frame[id]).tolist() if id and frame[id].dtype.kind == "f" else None
+        cases, ids = [], texts_of(frame[named]).tolist() if named and frame[named].dtype.kind == "f" else None
         for number, record in enumerate(frame.to_dict("records"), start=1):
             try:
                 row: dict[str, Any] = {key: _cell(record[column], key, expected_is) for key, column in used.items()}
                 row["id"] = f"q{number}"
-                if id:
-                    given = str(_present(record[id], id))
+                if named:
+                    given = str(_present(record[named], named))
                     row["id"] = given if ids is None else ids[number - 1]
                 row["inputs"] = {name: _present(record[column], column) for name, column in fills.items()}
                 cases.append(Case.from_row(row))

@@ -386,3 +386,11 @@ def test_nested_columns_of_parquet_are_plain_values_at_any_depth(tmp_path: Path)
     pd.DataFrame({"q": [[{"a": [1, 2]}]], "e": [{"b": [[True]]}]}).to_parquet(path)
     golden = GoldenSet.from_parquet(path, inputs=["q"], expected="e", expected_is="json")
     assert golden.cases[0] == Case(id="q1", inputs={"q": [{"a": [1, 2]}]}, expected={"b": [[True]]})
+
+
+def test_a_column_called_id_names_the_cases_unless_it_is_an_input() -> None:
+    frame = pd.DataFrame({"id": ["a7", "b9"], "question": ["x?", "y?"]})
+    assert list(GoldenSet.from_frame(frame, inputs=["question"]).by_id) == ["a7", "b9"]
+    assert list(GoldenSet.from_frame(frame, inputs=["id"]).by_id) == ["q1", "q2"]
+    with pytest.raises(FileRuleError, match="a7"):
+        GoldenSet.from_frame(pd.concat([frame, frame]), inputs=["question"])
