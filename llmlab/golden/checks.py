@@ -19,7 +19,16 @@ from llmlab.bundle.chat import is_chat, is_parts
 from llmlab.bundle.template import Inserted, fill, pieces, placeholders
 from llmlab.golden.cases import Case, GoldenSet
 
-__all__ = ["check_cases", "leaks", "refuse_secrets", "same_requests", "sent_as_json", "unasked", "unfilled"]
+__all__ = [
+    "check_cases",
+    "leaks",
+    "refuse_secrets",
+    "same_requests",
+    "sent_as_json",
+    "signature",
+    "unasked",
+    "unfilled",
+]
 
 PASSAGES = "passages"  # what retrieval fills in
 GROUPS_SHOWN = 3
@@ -209,6 +218,15 @@ def _gap(text: str, values: Mapping[str, Any], name: str, *, try_it: bool) -> st
         hint = "; passages need a `retrieval:` in the bundle" if missing == [PASSAGES] else ""
         return f"{name} needs {', '.join(map(repr, missing))}, which is not among the inputs ({has}){hint}"
     return ""
+
+
+def signature(inputs: Mapping[str, Any]) -> str:
+    """What a case asks, but for case, spacing and punctuation: of two with one signature, one is nearly the other.
+
+    >>> signature({"question": "What is NA ?"}) == signature({"question": "what is  na"})
+    True
+    """
+    return _signature(inputs, inputs)
 
 
 def _signature(inputs: Mapping[str, Any], used: Iterable[str]) -> str:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from llmlab.production.decision import RolloutReceipt as RolloutReceipt
     from llmlab.production.fallback import Fallback as Fallback
     from llmlab.production.figures import Figures as Figures
+    from llmlab.production.harvest import Harvest as Harvest
+    from llmlab.production.lines import Step as Step
+    from llmlab.production.lines import Trace as Trace
     from llmlab.production.policy import RolloutPolicy as RolloutPolicy
     from llmlab.production.recorder import Recorder as Recorder
     from llmlab.production.recorder import forget as forget
@@ -22,8 +25,6 @@ if TYPE_CHECKING:
     from llmlab.production.shadow import Shadow as Shadow
     from llmlab.production.shadow import compare_shadow as compare_shadow
     from llmlab.production.shadow import stubbed as stubbed
-    from llmlab.production.traces import Step as Step
-    from llmlab.production.traces import Trace as Trace
     from llmlab.production.traces import Traces as Traces
 
 __all__, __getattr__, __dir__ = face(
@@ -32,10 +33,12 @@ __all__, __getattr__, __dir__ = face(
         "production.decision": ("Action", "Reading", "RolloutDecision", "RolloutReceipt"),
         "production.fallback": ("Fallback",),
         "production.figures": ("Figures",),
+        "production.harvest": ("Harvest",),
+        "production.lines": ("Step", "Trace"),
         "production.policy": ("RolloutPolicy",),
         "production.recorder": ("Recorder", "forget"),
         "production.rollout": ("Arm", "Rollout", "log"),
         "production.shadow": ("Shadow", "compare_shadow", "stubbed"),
-        "production.traces": ("Step", "Trace", "Traces"),
+        "production.traces": ("Traces",),
     },
 )

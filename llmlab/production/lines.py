@@ -1,4 +1,4 @@
-"""Requests as columns: what a line of a trace file holds, and files of such lines read however torn they are.
+"""Requests as values (`Trace`) and as columns: what a line of a trace file holds, and files of such lines, torn or not.
 
 A line is one JSON object with the fields of `schema`; what may have any shape (inputs, messages, tool calls, steps) is
 a JSON text in it, so that whole blocks are read as columns. A block that is not whole is read line by line, and what
@@ -8,8 +8,12 @@ cannot be read is counted with its place, never fatal. A line without a status b
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +21,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic_core import from_json
 
-from llmlab.base.display import Rows
-from llmlab.clients.base import ANSWERED
+from llmlab.base.display import Rows, Shown
+from llmlab.base.errors import DataError
+from llmlab.base.project import project_root
+from llmlab.clients.base import ANSWERED, Generation, Usage
+from llmlab.golden.cases import Case
+from llmlab.tracking.screening import redactor
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["AMOUNTS", "SIGNAL", "TEXTS", "Problems", "blocks", "gathered", "objects", "schema", "settled", "table_of"]
+__all__ = [
+    "AMOUNTS",
+    "SIGNAL",
+    "TEXTS",
+    "Problems",
+    "Step",
+    "Trace",
+    "blocks",
+    "gathered",
+    "objects",
+    "schema",
+    "settled",
+    "table_of",
+    "trace_of",
+]
 
 BLOCK_BYTES = 8_000_000
 PLACES_SHOWN = 5
@@ -38,7 +60,90 @@ AMOUNTS = (
     *("context_tokens", "fallback"),
 )
 SIGNAL = "signals."
+_NAMES = ("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "guarded_by")
 STATUSES = ANSWERED | {"timeout", "error"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A call that an application made for a request: its name, kind (llm, retriever, tool, ...) and what it gave."""
+
+    name: str = ""
+    kind: str = ""
+    latency_s: float | None = None
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
+    output: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Trace(Shown):
+    """One request of production.
+
+    Attributes:
+        request_id: its name.
+        time: when it began, in UTC.
+        inputs: what was asked.
+        answer: what came back, or the reason why nothing did.
+        unit_id: what was randomised, a pseudonym.
+        session_id: the conversation it belongs to.
+        service: who served it.
+        rollout, arm: the rollout by name ("" = none), and baseline, candidate, shadow, or "" = not enrolled.
+        bundle: digest of what answered.
+        messages: the prompt as sent, where it is known.
+        guards: checks that fired.
+        guarded_by: digest of the guards that its client applied, "" = none, or unknown.
+        signals: thumbs, regenerated, edited, conversion, judge scores.
+        scores: of the retrieved documents, in their order, None = unknown.
+        steps: the calls an application made for it.
+    """
+
+    request_id: str
+    time: datetime
+    inputs: Mapping[str, Any]
+    answer: Generation
+    unit_id: str = ""
+    session_id: str = ""
+    service: str = ""
+    rollout: str = ""
+    arm: str = ""
+    bundle: str = ""
+    messages: tuple[Mapping[str, Any], ...] = ()
+    guards: tuple[str, ...] = ()
+    guarded_by: str = ""
+    signals: Mapping[str, float] = field(default_factory=dict)
+    scores: tuple[float | None, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+    def to_case(self, *, expected: Any = (), postmortem: str = "", root: Path | None = None) -> Case:
+        """This request as a case, personal data replaced: for `golden.grown([...])`.
+
+        Args:
+            expected: what is expected of an answer, as in a golden set.
+            postmortem: the page that says what happened; it is the case's source, and `incident` its tag.
+            root: the project whose pseudonyms are used, by default the one around the current folder.
+
+        Raises:
+            DataError: the request was recorded without its inputs.
+        """
+        if not self.inputs:
+            raise DataError(f"request {self.request_id!r} was recorded without its inputs, so it cannot be asked again")
+        redact = redactor(project_root() if root is None else root)
+        return Case(
+            id=self.request_id,
+            inputs=redact(dict(self.inputs)),
+            expected=expected,
+            tags=("incident",) if postmortem else (),
+            cluster=self.session_id or self.unit_id or None,
+            source=f"post-mortem {postmortem}" if postmortem else "production",
+        )
+
+    def _rows(self) -> list[dict[str, object]]:
+        answer = self.answer
+        about = {"text": answer.text, "error": answer.error, "latency_s": answer.latency_s, "cost_usd": answer.cost_usd}
+        who = {name: getattr(self, name) for name in ("time", "request_id", "unit_id", "service", "arm")}
+        return [{**who, "inputs": dict(self.inputs), "status": answer.status, **about}]
 
 
 class Problems:
@@ -265,3 +370,62 @@ def _pandas_type(kind: Any) -> Any:
     if pa.types.is_large_string(kind):
         return pd.StringDtype("pyarrow", na_value=np.nan)
     return pd.ArrowDtype(kind) if pa.types.is_list(kind) else None
+
+
+def trace_of(row: Mapping[str, Any]) -> Trace:
+    """A row of the frame as a value."""
+    cost = _known(row["cost_usd"])
+    tokens = [_known(row[name]) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")]
+    usage = Usage(
+        **{
+            name: None if count is None else int(count)
+            for name, count in zip(("input_tokens", "output_tokens", "cached_input_tokens"), tokens, strict=True)
+        }
+    )
+    found = row["retrieved"] if isinstance(row["retrieved"], (list, np.ndarray)) else ()
+    steps = tuple(Step(**step) for step in _json(row["steps"], []))
+    return Trace(
+        **{name: row[name] for name in _NAMES},
+        time=row["time"].to_pydatetime(),
+        inputs=_json(row["inputs"], {}),
+        messages=tuple(_json(row["messages"], [])),
+        guards=tuple(filter(None, row["guards"].split(","))),
+        signals={
+            name.removeprefix(SIGNAL): value
+            for name, value in row.items()
+            if name.startswith(SIGNAL) and value == value
+        },
+        scores=tuple(_known(one["score"]) for one in found),
+        steps=steps,
+        answer=Generation(
+            status=row["status"],
+            text=row["text"],
+            retrieved=tuple(one["id"] or "" for one in found),
+            tool_calls=tuple(_json(row["tool_calls"], [])),
+            usage=usage,
+            cost_usd=None if cost is None else Decimal(repr(cost)),
+            served_model=row["served_model"] or None,
+            attempts=int(_known(row["attempts"]) or 1),
+            error=row["error"],
+            steps=tuple(step.name for step in steps),
+            latency_s=_known(row["latency_s"]),
+            first_token_s=_known(row["first_token_s"]),
+        ),
+    )
+
+
+def _known(value: Any) -> float | None:
+    return None if value is None or value != value else float(value)
+
+
+def _json(text: str, default: Any) -> Any:
+    """The value of a JSON text that has the type of the default, else a value of that type with the text in it."""
+    if not text:
+        return default
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    if isinstance(value, type(default)):
+        return value
+    return {"input": value} if isinstance(default, dict) else []

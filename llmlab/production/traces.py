@@ -1,15 +1,13 @@
-"""What users asked and got: one request as a `Trace`, all of them as `Traces`.
+"""What users asked and got, all requests together.
 
 `Traces` is to production what `Results` is to a run: one frame with a row per request, and what was wrong with it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,79 +17,21 @@ from llmlab.base.display import Rows, Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.base.project import aware
-from llmlab.clients.base import Generation, Usage
+from llmlab.bundle.bundle import Bundle
+from llmlab.golden.cases import GoldenSet
 from llmlab.production.figures import Figures, figures_of
-from llmlab.production.lines import SIGNAL, with_signals
+from llmlab.production.harvest import Harvest, harvested
+from llmlab.production.lines import SIGNAL, Trace, trace_of, with_signals
 from llmlab.production.reading import from_files, from_objects, from_table
 from llmlab.tracking.reports import read_traces
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Step", "Trace", "Traces"]
+__all__ = ["Traces"]
 
 ROWS_SHOWN = 10
-_NAMES = ("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "guarded_by")
 _SHOWN = ("time", "request_id", "unit_id", "service", "arm", "status", "latency_s", "cost_usd", "text")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """A call that an application made for a request: its name, kind (llm, retriever, tool, ...) and what it gave."""
-
-    name: str = ""
-    kind: str = ""
-    latency_s: float | None = None
-    prompt_tokens: float | None = None
-    completion_tokens: float | None = None
-    output: str = ""
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Trace(Shown):
-    """One request of production.
-
-    Attributes:
-        request_id: its name.
-        time: when it began, in UTC.
-        inputs: what was asked.
-        answer: what came back, or the reason why nothing did.
-        unit_id: what was randomised, a pseudonym.
-        session_id: the conversation it belongs to.
-        service: who served it.
-        rollout, arm: the rollout by name ("" = none), and baseline, candidate, shadow, or "" = not enrolled.
-        bundle: digest of what answered.
-        messages: the prompt as sent, where it is known.
-        guards: checks that fired.
-        guarded_by: digest of the guards that its client applied, "" = none, or unknown.
-        signals: thumbs, regenerated, edited, conversion, judge scores.
-        scores: of the retrieved documents, in their order, None = unknown.
-        steps: the calls an application made for it.
-    """
-
-    request_id: str
-    time: datetime
-    inputs: Mapping[str, Any]
-    answer: Generation
-    unit_id: str = ""
-    session_id: str = ""
-    service: str = ""
-    rollout: str = ""
-    arm: str = ""
-    bundle: str = ""
-    messages: tuple[Mapping[str, Any], ...] = ()
-    guards: tuple[str, ...] = ()
-    guarded_by: str = ""
-    signals: Mapping[str, float] = field(default_factory=dict)
-    scores: tuple[float | None, ...] = ()
-    steps: tuple[Step, ...] = ()
-
-    def _rows(self) -> list[dict[str, object]]:
-        answer = self.answer
-        about = {"text": answer.text, "error": answer.error, "latency_s": answer.latency_s, "cost_usd": answer.cost_usd}
-        who = {name: getattr(self, name) for name in ("time", "request_id", "unit_id", "service", "arm")}
-        return [{**who, "inputs": dict(self.inputs), "status": answer.status, **about}]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -189,13 +129,43 @@ class Traces(Shown):
         moment = None if now is None else aware(now)
         return figures_of(self.frame, by=by, maturity=maturity, now=moment, problems=wrong)
 
+    def harvest(
+        self,
+        n: int = 200,
+        *,
+        more_of: Mapping[str, float] | None = None,
+        seed: int = 0,
+        golden: GoldenSet | None = None,
+        bundles: Iterable[Bundle] = (),
+        root: Path | None = None,
+    ) -> Harvest:
+        """A worklist of about n requests, drawn by chance with known probabilities: candidates for the golden set.
+
+        Requests that ask the same but for case, spacing and punctuation are drawn once at most; those of a shadow are
+        left out. Personal data is replaced by the project's pseudonyms before anything is kept.
+
+        Args:
+            n: how many are expected.
+            more_of: what is drawn so many times as often: `thumbs_down`, a status such as `refused`, a guard that
+                fired, a signal above 0, or `low_NAME` for a signal below .5 (`low_groundedness`).
+            golden: whose questions are left out, because they are asked already.
+            bundles: whose few-shot examples are left out, because a prompt gives them away.
+
+        Raises:
+            DataError: nothing is left to draw from. ValueError: no such request to want more of.
+        """
+        frame = self.frame[(self.frame["arm"] != "shadow").to_numpy(bool)].reset_index(drop=True)
+        traces = list(replace(self, frame=frame))
+        about: dict[str, Any] = {"golden": golden, "bundles": bundles, "root": root}
+        return harvested(frame, traces, n=n, more_of=more_of or {}, seed=seed, **about)
+
     def __len__(self) -> int:
         return len(self.frame)
 
     def __iter__(self) -> Iterator[Trace]:
         for start in range(0, len(self.frame), 1000):
             for row in self.frame[start : start + 1000].to_dict("records"):
-                yield _trace({str(name): value for name, value in row.items()})
+                yield trace_of({str(name): value for name, value in row.items()})
 
     def to_frame(self) -> pd.DataFrame:
         """The frame."""
@@ -212,61 +182,3 @@ class Traces(Shown):
             said += f", {self.frame['time'].iloc[0]:%Y-%m-%d %H:%M} to {self.frame['time'].iloc[-1]:%Y-%m-%d %H:%M} UTC"
         wrong = "; ".join(f"{row['problem']}: {row['count']:,}" for row in self.problems.rows)
         return f"{said}. {wrong}" if wrong else f"{said}."
-
-
-def _trace(row: Mapping[str, Any]) -> Trace:
-    cost = _known(row["cost_usd"])
-    tokens = [_known(row[name]) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")]
-    usage = Usage(
-        **{
-            name: None if count is None else int(count)
-            for name, count in zip(("input_tokens", "output_tokens", "cached_input_tokens"), tokens, strict=True)
-        }
-    )
-    found = row["retrieved"] if isinstance(row["retrieved"], (list, np.ndarray)) else ()
-    steps = tuple(Step(**step) for step in _json(row["steps"], []))
-    return Trace(
-        **{name: row[name] for name in _NAMES},
-        time=row["time"].to_pydatetime(),
-        inputs=_json(row["inputs"], {}),
-        messages=tuple(_json(row["messages"], [])),
-        guards=tuple(filter(None, row["guards"].split(","))),
-        signals={
-            name.removeprefix(SIGNAL): value
-            for name, value in row.items()
-            if name.startswith(SIGNAL) and value == value
-        },
-        scores=tuple(_known(one["score"]) for one in found),
-        steps=steps,
-        answer=Generation(
-            status=row["status"],
-            text=row["text"],
-            retrieved=tuple(one["id"] or "" for one in found),
-            tool_calls=tuple(_json(row["tool_calls"], [])),
-            usage=usage,
-            cost_usd=None if cost is None else Decimal(repr(cost)),
-            served_model=row["served_model"] or None,
-            attempts=int(_known(row["attempts"]) or 1),
-            error=row["error"],
-            steps=tuple(step.name for step in steps),
-            latency_s=_known(row["latency_s"]),
-            first_token_s=_known(row["first_token_s"]),
-        ),
-    )
-
-
-def _known(value: Any) -> float | None:
-    return None if value is None or value != value else float(value)
-
-
-def _json(text: str, default: Any) -> Any:
-    """The value of a JSON text that has the type of the default, else a value of that type with the text in it."""
-    if not text:
-        return default
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    if isinstance(value, type(default)):
-        return value
-    return {"input": value} if isinstance(default, dict) else []

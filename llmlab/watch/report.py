@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -21,8 +21,9 @@ from llmlab.base.project import aware, located
 from llmlab.base.verdict import Verdict, required
 from llmlab.gate.policy import age_limit
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.production.traces import Trace, Traces
-from llmlab.results.answers import unknown_bundle
+from llmlab.production.harvest import as_results
+from llmlab.production.lines import Trace
+from llmlab.production.traces import Traces
 from llmlab.results.results import Results
 from llmlab.watch.drift import Embed, read_drift
 from llmlab.watch.policy import WatchPolicy
@@ -230,11 +231,7 @@ def _as_results(frame: pd.DataFrame, readings: tuple[Reading, ...]) -> Results:
     traces = Traces(frame=frame.reset_index(drop=True), problems=Rows(rows=()), source="the worst of a report")
     why = {name: reading.metric for reading in reversed(readings) for name in reading.rows}
     found = list(traces)
-    cases = tuple(_case(trace, why.get(trace.request_id, "")) for trace in found)
-    answers = [replace(trace.answer, variant="production", case_id=trace.request_id, repeat=0) for trace in found]
-    golden = GoldenSet(cases=cases)
-    bundles = {"production": unknown_bundle("production")}
-    return Results.from_generations(answers, golden=golden, bundles=bundles, failed_share_allowed=1.0)
+    return as_results(found, [_case(trace, why.get(trace.request_id, "")) for trace in found])
 
 
 def _case(trace: Trace, alert: str) -> Case:

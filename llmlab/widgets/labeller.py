@@ -15,10 +15,12 @@ import ipywidgets as w
 
 from llmlab.base.display import Chip, Html, html_note, html_of, html_widget
 from llmlab.base.errors import LlmlabError
+from llmlab.base.project import runs_folder, who
 from llmlab.golden.labels import Labels, Worklist
 from llmlab.judge.labelling import LabellerAgreement, Session, between_labellers, label_grades, label_preferences
 from llmlab.judge.rubrics import Rubric
 from llmlab.judge.rubrics import rubric as ready_rubric
+from llmlab.production.harvest import Harvest
 from llmlab.results.results import Results
 from llmlab.widgets.parts import button, column, row
 
@@ -38,12 +40,12 @@ class Labeller:
 
     def __init__(
         self,
-        results: Results,
-        chosen: Worklist | Sequence[str] | None,
-        rubric: str | Rubric,
-        path: str | Path,
+        results: Results | Harvest,
+        chosen: Worklist | Sequence[str] | None = None,
+        rubric: str | Rubric = "correctness",
+        path: str | Path = "",
         *,
-        labeller: str,
+        labeller: str = "",
         kind: Literal["pointwise", "pairwise"] = "pointwise",
         seed: int = 0,
         base: str | Path | None = None,
@@ -51,15 +53,22 @@ class Labeller:
         """A form over what is still to be labelled.
 
         Args:
+            results: the answers; or a harvest of production, whose worklist it is then.
             chosen: a worklist of `to_label`, case ids, or None for all cases.
             rubric: whose levels are the grades; the name of a ready one, or your own.
-            path: a JSONL file of labels; what it holds already is kept and resumed.
-            labeller: who labels: labels of two people are told apart by it.
+            path: a JSONL file of labels, by default `mlruns/labels_RUBRIC.jsonl`; what it holds already is kept and
+                resumed.
+            labeller: who labels, by default the account: labels of two people are told apart by it.
             kind: `pointwise` grades one answer, `pairwise` chooses the better of two.
             seed: of the order, and of the sides of a pair.
             base: the folder that relative corpus paths start from, for rubrics that need the passages.
         """
-        self._results, self._rubric = results, ready_rubric(rubric) if isinstance(rubric, str) else rubric
+        self._rubric = ready_rubric(rubric) if isinstance(rubric, str) else rubric
+        if isinstance(results, Harvest):
+            chosen = results.worklist(self._rubric.name) if chosen is None else chosen
+            results = results.results
+        self._results = results
+        path, labeller = path or runs_folder() / f"labels_{self._rubric.name}.jsonl", labeller or who()
         about: dict[str, Any] = {"rubric": self._rubric, "path": path, "labeller": labeller, "seed": seed, "base": base}
         self.session: Session = OPENERS[kind](results, chosen, **about)
         self._make()
