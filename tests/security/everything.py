@@ -38,6 +38,8 @@ from llmlab.results.score_file import Scores
 from llmlab.results.study import Classes
 from llmlab.scorers import Score, scorer
 from llmlab.search.corpus import Corpus, Document
+from llmlab.watch.policy import WatchPolicy
+from llmlab.watch.report import Watch
 
 __all__ = ["answers_with", "classes", "everything", "modules"]
 
@@ -92,6 +94,8 @@ def everything(text: str) -> dict[str, Any]:
         "Corpus": Corpus(documents=(Document(id=text, text=text, title=text),), name=text),
         "Index": _index(text),
         "Traces": _traces(text),
+        "WatchPolicy": WatchPolicy(),
+        "Watch": Watch(policy=WatchPolicy(), name=text),
         "Classes": dataclasses.replace(_built(Classes, text), counts={text: np.array([[2, 1]])}),
         **_guards(results, text),
         **_tries(results, text),
