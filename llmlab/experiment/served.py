@@ -1,4 +1,4 @@
-"""Traffic of a service with a known truth, through the real path: assignment, client, recorder. For notebook 06.
+"""Traffic of a service with a known truth, through the real path: assignment, client, recorder. For 06 and 07.
 
 Answers come from the experiment's own client, each asked once; what goes wrong, how long it takes and who complains is
 planted per arm, so that a decision can be held against what is true.
@@ -64,6 +64,7 @@ def simulate(
     start: datetime = datetime(2026, 1, 5, tzinfo=UTC),
     days: int = 14,
     units_a_day: int = 600,
+    last_day: Truth | None = None,
     seed: int,
 ) -> Traces:
     """What a service wrote that served these questions under a rollout, with each arm's truth planted.
@@ -71,9 +72,11 @@ def simulate(
     Args:
         client: asked once for each question and bundle.
         start, days, units_a_day: from when on, how long, and how many users come on an average day.
+        last_day: what is true of both arms on the last day, an incident; None = the same as before.
     """
     rng = np.random.default_rng(seed)
     truths, planted = {"baseline": baseline, "candidate": candidate}, _Planted(client, rng)
+    begins = start + timedelta(days=days - 1)
     visits = _visits(rng, start=start, days=days, units_a_day=units_a_day)
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
         recorder = Recorder(folder, service="simulated", key=b"simulated")
@@ -82,7 +85,7 @@ def simulate(
         async def serve() -> None:
             for moment, user in visits:
                 arm, question = rollout.assign(user, now=moment), questions[int(rng.integers(len(questions)))]
-                planted.truth = truths[arm.name]
+                planted.truth = last_day if last_day and moment >= begins else truths[arm.name]
                 if (key := (arm.bundle.digest, question)) not in requests:
                     requests[key] = arm.bundle.request(question=question)
                 with suppress(TransportError), recorder.request(unit=user, arm=arm) as opened:
