@@ -1,19 +1,22 @@
 """What an application reads: the bundle behind an alias, verified, cached, and kept while MLflow is down.
 
-Loading never writes.
+Loading never writes, and whoever has a verified bundle waits for nobody: the registry is asked beside.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 import warnings
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import RegistryError, StoreError
+from llmlab.base.project import project_root
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.export import Exported
@@ -25,9 +28,13 @@ from llmlab.tracking.store import store_uri
 
 __all__ = ["Served", "export", "load", "released"]
 
+Key = tuple[str, str, bool]
 _lock = threading.Lock()
-_cache: dict[tuple[str, str, bool], Served] = {}
-_asked: dict[tuple[str, str, bool], float] = {}  # when, by `time.monotonic()`, even if there was no answer
+_cache: dict[Key, Served] = {}
+_asked: dict[Key, float] = {}  # when, by `time.monotonic()`, even if there was no answer
+_asking: dict[tuple[int, Key], Future[Served]] = {}  # under way, by process: a fork has none of its parent's threads
+_refused: set[Key] = set()  # the last answer was a RegistryError: whoever comes next waits, and is told
+_told: dict[Key, Served] = {}  # what was warned of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -64,34 +71,31 @@ class Served(Shown):
 def load(reference: str, *, require_receipt: bool = False, max_age_s: float = 30.0, root: Path | None = None) -> Served:
     """The bundle that `name@alias` points to, verified; asked anew when the last answer is older than `max_age_s`.
 
-    While the registry cannot be reached, the last verified bundle is served with a warning, and `stale` says since
-    when; it is asked again after another `max_age_s`.
+    Only the first load waits for the registry. From then on the last verified bundle is served at once and the registry
+    is asked beside; `max_age_s=0` waits for what it says now. While it cannot be reached, a warning and `stale` say
+    since when; it is asked again after another `max_age_s`.
 
     Args:
-        require_receipt: refuse a bundle whose receipt no promotion (or audit) of this alias checked, or found wanting.
+        require_receipt: refuse a bundle without a valid passing receipt (forced, or an alias that was set by hand).
 
     Raises:
-        RegistryError: no such alias, a bundle or receipt that was changed, or no passing receipt.
+        RegistryError: no such alias, a bundle or receipt that was changed, or no passing receipt; what was found beside
+            is raised by the next load.
         StoreError: the registry cannot be reached, and nothing was loaded from it before.
     """
     name_and_alias(reference)
+    root = project_root() if root is None else root
     key = (store_uri(root), reference, require_receipt)
     with _lock:
         known = _cache.get(key)
-        if known is not None:
-            since_s = time.monotonic() - _asked.get(key, 0.0) if known.stale else known.age_s
-            if since_s <= max_age_s:
-                return known
-        _asked[key] = time.monotonic()
-        try:
-            served = _ask(reference, known, require_receipt=require_receipt, root=root)
-        except StoreError as error:
-            if known is None:
-                raise
-            served = replace(known, stale=f"{error}. Served from memory, verified {known.age_s:.0f} s ago")
-            warnings.warn(f"{reference}: {served.stale}", RuntimeWarning, stacklevel=2)
-        _cache[key] = served
-        return served
+        if known is not None and key not in _refused and time.monotonic() - _asked[key] <= max_age_s:
+            return _said(key, known)
+        asking = _asking.get((os.getpid(), key)) if max_age_s > 0 else None
+        if asking is None:
+            asking = _ask_beside(key, known, root)
+        if known is not None and key not in _refused and max_age_s > 0:
+            return _said(key, known)
+    return _said(key, asking.result())
 
 
 def export(reference: str, path: str | Path, *, require_receipt: bool = False, root: Path | None = None) -> Path:
@@ -144,6 +148,52 @@ def checked_receipt(registry: Registry, version: Version, alias: str) -> tuple[R
         how = "that nobody checked (`llmlab audit` does)" if move is None or not move.forced else "that did not hold"
         return None, f"has a receipt {how}"
     return read_receipt(registry, replace(version, receipt=move.receipt)), ""
+
+
+def _said(key: Key, served: Served) -> Served:
+    """What is served, with one warning where it may be out of date."""
+    if served.stale and _told.get(key) is not served:
+        _told[key] = served
+        warnings.warn(f"{served.reference}: {served.stale}", RuntimeWarning, stacklevel=3)
+    return served
+
+
+def _ask_beside(key: Key, known: Served | None, root: Path) -> Future[Served]:
+    """What the registry will have answered to a thread of its own, which keeps it for those who come later."""
+    asking: Future[Served] = Future()
+    here = (os.getpid(), key)
+    _asked[key], _asking[here] = time.monotonic(), asking
+
+    def ask() -> None:
+        try:
+            served = _kept(key, known, root)
+        except Exception as error:  # noqa: BLE001  # raised where it is waited for
+            asking.set_exception(error)
+        else:
+            asking.set_result(served)
+        with _lock:
+            if _asking.get(here) is asking:
+                del _asking[here]
+
+    threading.Thread(target=ask, name="llmlab-load", daemon=True).start()
+    return asking
+
+
+def _kept(key: Key, known: Served | None, root: Path) -> Served:
+    """The registry's answer, or what is `known` where there is none, in the cache."""
+    _, reference, require_receipt = key
+    try:
+        served = _ask(reference, known, require_receipt=require_receipt, root=root)
+    except StoreError as error:
+        if known is None:
+            raise
+        served = replace(known, stale=f"{error}. Served from memory, verified {known.age_s:.0f} s ago")
+    except RegistryError:
+        _refused.add(key)
+        raise
+    _refused.discard(key)
+    _cache[key] = served
+    return served
 
 
 def _ask(reference: str, known: Served | None, *, require_receipt: bool, root: Path | None) -> Served:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,57 @@ def test_without_anything_loaded_before_a_dead_registry_is_an_error(project: Pat
     (project / "mlruns" / "mlflow.db").write_bytes(b"no database" * 200)
     with pytest.raises(StoreError, match="cannot be"):
         load("never@production")
+
+
+def test_whoever_has_a_bundle_waits_for_nobody_and_the_registry_is_asked_beside(project: Path) -> None:
+    """Eight threads are served at once while the store hangs, one question is under way, and its answer is used."""
+    registry, (one, two) = registered(project, 2)
+    moved(registry, one)
+    load("qa@production")
+    moved(registry, two)
+    with sqlite3.connect(project / "mlruns" / "mlflow.db", isolation_level=None) as holder:
+        holder.execute("BEGIN EXCLUSIVE")  # nobody can read until it ends
+        begun = time.monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            served = list(pool.map(lambda _: load("qa@production", max_age_s=1e-9).version.number, range(8)))
+        assert served == [1] * 8
+        assert time.monotonic() - begun < 1
+        assert sum(thread.name == "llmlab-load" for thread in threading.enumerate()) == 1
+        holder.execute("ROLLBACK")
+    for thread in threading.enumerate():
+        if thread.name == "llmlab-load":
+            thread.join(20)
+    assert load("qa@production").version.number == 2
+
+
+def test_what_was_found_beside_is_told_by_the_next_load(project: Path) -> None:
+    """An alias that is gone is no reason to serve the old bundle for ever."""
+    registry, _ = released(project, 1)
+    load("qa@production")
+    registry.client.delete_registered_model_alias("qa", "production")
+    load("qa@production", max_age_s=1e-9)
+    for thread in threading.enumerate():
+        if thread.name == "llmlab-load":
+            thread.join(20)
+    with pytest.raises(RegistryError, match="has no alias"):
+        load("qa@production")
+    registry.client.set_registered_model_alias("qa", "production", "1")
+    assert load("qa@production").version.number == 1
+
+
+def test_eight_first_loads_fail_together(project: Path) -> None:
+    """Where the store is away none waits for the others' turns."""
+    (project / "mlruns" / "mlflow.db").write_bytes(b"no database" * 200)
+
+    def attempt(_: int) -> str:
+        try:
+            load("first@production")
+        except StoreError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all("mlflow.db" in told for told in pool.map(attempt, range(8)))
 
 
 @pytest.mark.parametrize(
