@@ -109,6 +109,7 @@ class CallStore:
         self._writer: threading.Thread | None = None
         _refuse_network_filesystem(self.path, Path(mounts))
         self._reader = _opened(self.path)
+        self._inode = self.path.stat().st_ino
         self._others = dict(_others(self.path.parent / OTHERS))
         self.borrowed: dict[str, str] = {}  # key -> whose store it was read from
 
@@ -118,6 +119,12 @@ class CallStore:
             raise StoreError(self._broken)
         if os.getpid() != self._process:
             raise StoreError(f"{self.path} was opened by another process; open a CallStore of your own after a fork")
+        try:
+            there = self.path.stat().st_ino == self._inode
+        except OSError:
+            there = False
+        if not there:
+            raise StoreError(f"the call store {self.path} was deleted or replaced while it was in use; run again")
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Generation]:
         """The stored answers among `keys`, marked `cached`; a damaged entry is left out with a warning."""

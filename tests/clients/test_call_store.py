@@ -530,3 +530,15 @@ def test_fresh_asks_again_and_its_word_replays_what_came(tmp_path: Path) -> None
     assert run(bundle, golden, fresh=word, **about).frame["cached"].all()
     assert run(bundle, golden, **about).frame["cached"].all()
     assert len(client.requests) == 2
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_store_that_is_deleted_under_a_process_is_told_before_the_next_paid_call(replaced, tmp_path):
+    """SQLite itself would go on writing into a file that nobody can open any more."""
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        store.check()
+        (tmp_path / "calls.sqlite").rename(tmp_path / "gone")
+        if replaced:
+            CallStore(tmp_path / "calls.sqlite").close()
+        with pytest.raises(StoreError, match="deleted or replaced"):
+            store.check()
