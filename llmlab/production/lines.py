@@ -135,7 +135,7 @@ class Trace(Shown):
             inputs=redact(dict(self.inputs)),
             expected=expected,
             tags=("incident",) if postmortem else (),
-            cluster=self.session_id or self.unit_id or None,
+            cluster=redact(self.session_id or self.unit_id) or None,
             source=f"post-mortem {postmortem}" if postmortem else "production",
         )
 

@@ -1,5 +1,7 @@
 """Requests of production become cases: drawn with known probabilities, and only once somebody said what is right."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,6 +121,9 @@ def test_personal_data_is_replaced_before_anything_is_kept(project):
     assert "r0 (email address)" in harvest.redacted
     (trace, *_) = traces
     assert "jo.smith" not in str(trace.to_case(expected="a reply"))
+    named = replace(trace, unit_id="jo.smith@firma.de").to_case()
+    assert "jo.smith" not in str(named.to_row())
+    assert named.cluster == replace(trace, unit_id="jo.smith@firma.de").to_case().cluster
 
 
 def test_a_case_enters_the_golden_set_with_an_expectation_or_a_label(project, tmp_path):
