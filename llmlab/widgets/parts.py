@@ -8,12 +8,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as w
+from anywidget import AnyWidget
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
+from traitlets import Int
 
 from llmlab.base.display import Shown, html_of
 
-__all__ = ["Report", "button", "column", "field", "indented", "row", "small_field", "text_area", "when_settled"]
+__all__ = [
+    "CtrlEnter",
+    "Report",
+    "button",
+    "column",
+    "field",
+    "indented",
+    "row",
+    "small_field",
+    "text_area",
+    "when_settled",
+]
 
 LABEL_PX = 92
 SETTLES_S = 0.2
@@ -50,6 +63,32 @@ def field(kind: Any, label: str, *, width_px: int = 290, **options: Any) -> Any:
 def small_field(kind: Any, label: str, **options: Any) -> Any:
     """An input for a number, to stand beside others."""
     return _labelled(kind, label, width="162px", **options)
+
+
+class CtrlEnter(AnyWidget):
+    """Ctrl+Enter (or Cmd+Enter) in any field of the form that this stands in: ipywidgets tells of no such key."""
+
+    _esm = """
+    export default {
+      render({ model, el }) {
+        const pressed = (event) => {
+          const form = el.closest(".llmlab-form");
+          if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !form?.contains(event.target)) return;
+          event.preventDefault();
+          event.stopPropagation();
+          model.set("times", model.get("times") + 1);
+          model.save_changes();
+        };
+        document.addEventListener("keydown", pressed, true);
+        return () => document.removeEventListener("keydown", pressed, true);
+      },
+    };
+    """
+    times = Int(0).tag(sync=True)
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        super().__init__()
+        self.observe(lambda _: do(), names="times")
 
 
 def button(label: str, do: Callable[[], None], *, style: str = "", tooltip: str = "", width_px: int = 84) -> Any:

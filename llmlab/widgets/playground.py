@@ -30,7 +30,18 @@ from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.scorers.answers import mentions_expected
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
-from llmlab.widgets.parts import Report, button, column, field, indented, row, small_field, text_area, when_settled
+from llmlab.widgets.parts import (
+    CtrlEnter,
+    Report,
+    button,
+    column,
+    field,
+    indented,
+    row,
+    small_field,
+    text_area,
+    when_settled,
+)
 
 __all__ = ["Playground"]
 
@@ -146,7 +157,9 @@ class Playground:
         self.how.observe(lambda _: self._show_sample(), names="value")
 
     def _make_buttons(self) -> None:
-        self.run = button("Run", self._on_run, style="primary", tooltip="Ask these cases; stored answers are free")
+        self.run = button(
+            "Run", self._on_run, style="primary", tooltip="Ask these cases (Ctrl+Enter); stored answers are free"
+        )
         self.stop = button("Stop", self._on_stop, tooltip="Stop now; every answer received is kept")
         self.undo = button("Undo", self._on_undo, tooltip="Back to the try before; first, what was not run")
         self.redo = button("Redo", lambda: self._go(self.tries.redo()), tooltip="Forth to the next try")
@@ -170,9 +183,10 @@ class Playground:
                 *(self.system, self.template, self.more, self.checked),
                 *(row(self.model, *settings), row(self.how, self.size, self.seed, self.tag), self.metric),
                 indented(row(self.run, self.stop, self.undo, self.redo, self.save)),
-                *(self.status, self.saving, self.history),
+                *(self.status, self.saving, self.history, CtrlEnter(self._on_run)),
             ]
         )
+        self.form.add_class("llmlab-form")
         self._hide_save()
 
     def _fill(self) -> None:
@@ -260,6 +274,8 @@ class Playground:
             self._on_run()
 
     def _on_run(self) -> None:
+        if self._busy:
+            return
         self._hide_save()
         when_settled(lambda: self._in_place(self._start), seen=self._typed)
 

@@ -177,10 +177,10 @@ def test_what_goes_wrong_is_said_in_place(page: Any, folder: Path) -> None:
 OWN = """import json, pathlib, subprocess, sys
 rows = ["text,answer", '"Order 7: 2 nails","{""id"": 7, ""n"": 2}"', '"Order 8: 3 nuts","{""id"": 8, ""n"": 3}"']
 pathlib.Path("orders.csv").write_text("\\n".join(rows))
-subprocess.run([sys.executable, "-m", "llmlab.cli", "new", "orders", "--csv", "orders.csv", "--expected-is", "json",
+subprocess.run([sys.executable, "-m", "llmlab.cli", "new", "mine_orders", "--csv", "orders.csv", "--expected-is", "json",
     "--model", "vllm/tiny", "--base-url", "http://localhost:9/v1"], check=True, capture_output=True)
 import llmlab as ll
-exp = ll.Experiment.load("experiments/orders")"""
+exp = ll.Experiment.load("experiments/mine_orders")"""
 OWN_FORM = """def answer(request):
     asked = json.dumps(request.messages)
     n = 2 if "nails" in asked else 3
@@ -216,3 +216,13 @@ def test_an_experiment_of_ones_own_with_json_is_tried_by_keyboard(page: Any) -> 
     said(page, "as-json.yaml written to")
     assert not unwanted(cell_outputs(page)[-1])
     assert page.alerts == []
+
+
+def test_ctrl_enter_in_a_field_runs_and_asks_nothing_twice(page: Any, folder: Path) -> None:
+    """The field keeps its text, and JupyterLab does not run its cell for it."""
+    opened(page, FORM)
+    typed(page, "System", "Answer in one sentence.")
+    page.keyboard.press("Control+Enter")
+    said(page, "try 1")
+    assert box(page, "System").input_value() == "Answer in one sentence."
+    assert "error" not in " ".join(cell_outputs(page)).lower()
