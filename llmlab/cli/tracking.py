@@ -27,7 +27,7 @@ from llmlab.base.private import scrub
 from llmlab.base.project import runs_folder
 from llmlab.tracking.page import VIEW, VIEW_TAG
 from llmlab.tracking.reach import with_driver
-from llmlab.tracking.store import UI_PORT, Store, open_store, ui_runs
+from llmlab.tracking.store import UI_PORT, Store, open_store, settle_here, ui_runs
 
 __all__ = ["server", "sync", "ui"]
 
@@ -83,8 +83,11 @@ def server(port: int, *, workers: int, artifacts: Path | None, hosts: tuple[str,
 
 
 @click.command("sync")
-def sync() -> None:
+@click.option("--here", is_flag=True, help="First point the store of a copied or moved project to the files beside it.")
+def sync(*, here: bool) -> None:
     """Log the results that wait in mlruns/spool/; what is logged leaves it, and nothing is logged twice."""
+    if here:
+        click.echo(f"{settle_here():,} places in the store now name this folder.")
     done = tracking.sync()
     for sweep in done:
         click.echo(sweep._sentence())

@@ -182,7 +182,7 @@ def sent_as_json(bundles: Mapping[str, Bundle], golden: GoldenSet) -> str:
 
     >>> golden = GoldenSet((Case(id="q1", inputs={"docs": ["a", "b"]}),))
     >>> sent_as_json({"v1": Bundle.from_prompt("{{ docs }}", model="offline/extractive-1")}, golden)
-    'variant \'v1\' sends ["a", "b"], as JSON; {% for %} or | join(", ") makes it a text'
+    'variant \\'v1\\' sends ["a", "b"], as JSON; {% for %} or | join(", ") makes it a text'
     """
     for variant, bundle in bundles.items():
         values = {PASSAGES: "", **golden.cases[0].inputs}

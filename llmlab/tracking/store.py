@@ -11,15 +11,16 @@ import logging
 import os
 import platform
 import re
+import sqlite3
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from llmlab.base.display import Shown, plain
 from llmlab.base.errors import StoreError
@@ -72,6 +73,12 @@ _DEFAULTS = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _VIEWS = {False: 1, True: 3}  # MLflow's ViewType: what is there, and what is in the trash too
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 _first_use = threading.Lock()
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -124,7 +131,17 @@ class Store(Shown):
                 f"the experiment {name!r} was deleted; restore it with "
                 f"`mlflow experiments restore --experiment-id {experiment.experiment_id}` or name another"
             )
+        self._refuse_elsewhere(name, experiment.artifact_location)
         return str(experiment.experiment_id)
+
+    def _refuse_elsewhere(self, name: str, location: str) -> None:
+        """A copied or moved project would write into the one that its database came from."""
+        if self.artifacts is None or sqlite_path(self.uri) is None or _below(location, self.artifacts):
+            return
+        raise StoreError(
+            f"the files of experiment {name!r} lie in {location}, not in {self.artifacts}: this project was copied or "
+            "moved, or is mounted elsewhere. Nothing was written; `llmlab sync --here` points its store to this folder"
+        )
 
     def start_run(self, experiment: str, *, name: str, tags: Mapping[str, str]) -> str:
         """The id of a new RUNNING run that names its process, so that it can be closed if that process dies."""
@@ -225,6 +242,36 @@ def store_exists(root: Path | None = None) -> bool:
     """Whether the project has a tracking store: a server, or a database file that is there."""
     path = sqlite_path(store_uri(root))
     return path is None or path.is_file()
+
+
+def settle_here(root: Path | None = None) -> int:
+    """Point everything in a local store of this project to the files beside it; how many places were changed.
+
+    After the project was copied or moved with its `mlruns/`; what lies elsewhere stays there.
+
+    Raises:
+        StoreError: the store is a server, or there is none.
+    """
+    store = open_store(root)
+    path = sqlite_path(store.uri)
+    if path is None or store.artifacts is None:
+        raise StoreError(f"the store {without_password(store.uri)} is no file of this project: nothing was changed")
+    changed, here = 0, store.artifacts.as_uri()
+    with reported("the places of artifacts cannot be changed"), closing(sqlite3.connect(path)) as database, database:
+        kept = database.execute("select name, artifact_location from experiments where experiment_id != 0").fetchall()
+        roots = {at.removesuffix(f"/{quote(name, safe='')}") for name, at in kept if not _below(at, store.artifacts)}
+        for root_elsewhere in roots:
+            for table, column in _PLACES:
+                there = (root_elsewhere, here, f"{root_elsewhere}/")
+                change = f"update {table} set {column} = replace({column}, ?, ?) where instr({column}, ?) = 1"  # noqa: S608  # our own names
+                changed += database.execute(change, there).rowcount
+    return changed
+
+
+def _below(location: str, folder: Path) -> bool:
+    """Whether a file's address, or path, lies in the folder."""
+    place = Path(unquote(urlsplit(location).path))
+    return place.is_relative_to(folder) or place.is_relative_to(folder.resolve())
 
 
 def check_writable(root: Path | None = None) -> None:

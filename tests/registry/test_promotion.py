@@ -169,6 +169,8 @@ def test_what_a_receipt_or_the_policy_lacks_is_told_and_nothing_moves(
 ) -> None:
     """A FAIL, cases that say otherwise or are not there; and what a policy may ask for besides a receipt."""
     monkeypatch.setenv("LLMLAB_WHO", "me")
+    for name in ("CI", "GITHUB_ACTIONS", "GITLAB_CI"):  # nobody's job, wherever this test runs
+        monkeypatch.delenv(name, raising=False)
     rules = f"promotion: {{{options['rule']}}}\n" if "rule" in options else ""
     better = {name: value for name, value in options.items() if name != "rule"}
     version, folder = gated(project, receipt=receipt, policy=POLICY + rules, **better)

@@ -1,6 +1,7 @@
 """The tracking store: found, opened once by many, never hanging, never leaving runs open."""
 
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from llmlab.base.errors import StoreError
 from llmlab.tracking import reach
 from llmlab.tracking import store as mlstore
-from llmlab.tracking.store import check_writable, link, open_store, pages, store_uri, ui_runs
+from llmlab.tracking.store import check_writable, link, open_store, pages, settle_here, store_uri, ui_runs
 
 
 @pytest.fixture
@@ -57,6 +58,25 @@ def test_an_experiment_is_our_own_with_its_artifacts_beside_the_database(project
     assert store.experiment_id("pandas_help") == experiment_id
     location = store.client.get_experiment(experiment_id).artifact_location
     assert location == (project / "mlruns" / "artifacts" / "pandas_help").as_uri()
+
+
+def test_a_copied_project_does_not_write_into_the_original_and_can_be_settled(project, monkeypatch, tmp_path):
+    """Neither does a moved one go on as if nothing had happened."""
+    store = open_store()
+    run = store.start_run("pandas_help", name="a", tags={})
+    store.client.log_text(run, "here", "note.txt")
+    copied = tmp_path / "copy"
+    shutil.copytree(project, copied)
+    monkeypatch.chdir(copied)
+    there = open_store(copied)
+    with pytest.raises(StoreError, match="copied or moved"):
+        there.start_run("pandas_help", name="b", tags={})
+    assert len(store.client.search_runs([store.experiment_id("pandas_help")])) == 1
+    assert settle_here(copied) == 2
+    assert there.client.get_run(run).info.artifact_uri.startswith(copied.as_uri())
+    assert store.client.get_run(run).info.artifact_uri.startswith(project.as_uri())
+    assert there.start_run("pandas_help", name="b", tags={})
+    assert settle_here(copied) == 0
 
 
 @pytest.mark.parametrize("name", ["Default", "", "  "])

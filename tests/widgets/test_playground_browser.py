@@ -177,10 +177,10 @@ def test_what_goes_wrong_is_said_in_place(page: Any, folder: Path) -> None:
 OWN = """import json, pathlib, subprocess, sys
 rows = ["text,answer", '"Order 7: 2 nails","{""id"": 7, ""n"": 2}"', '"Order 8: 3 nuts","{""id"": 8, ""n"": 3}"']
 pathlib.Path("orders.csv").write_text("\\n".join(rows))
-subprocess.run([sys.executable, "-m", "llmlab.cli", "new", "mine_orders", "--csv", "orders.csv", "--expected-is", "json",
+subprocess.run([sys.executable, "-m", "llmlab.cli", "new", "own", "--csv", "orders.csv", "--expected-is", "json",
     "--model", "vllm/tiny", "--base-url", "http://localhost:9/v1"], check=True, capture_output=True)
 import llmlab as ll
-exp = ll.Experiment.load("experiments/mine_orders")"""
+exp = ll.Experiment.load("experiments/own")"""
 OWN_FORM = """def answer(request):
     asked = json.dumps(request.messages)
     n = 2 if "nails" in asked else 3
