@@ -87,10 +87,11 @@ class Interrupted:
         self.left = answers
 
     async def complete(self, request: Request) -> Generation:
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-            await asyncio.sleep(3600)
         self.left -= 1
+        if self.left == -1:  # once, however many calls are in flight
+            os.kill(os.getpid(), signal.SIGINT)
+        if self.left < 0:
+            await asyncio.sleep(3600)
         return Generation(text="yes")
 
 
@@ -159,9 +160,12 @@ def test_an_interrupt_while_scoring_keeps_the_answers(store: Path) -> None:
 
 
 def test_an_interrupt_while_a_judge_is_awaited_ends_soon(store: Path) -> None:
+    pressed = iter([signal.SIGINT])  # once, however many answers are scored
+
     @scorer
     async def hanging(case: Case, generation: Generation) -> bool:
-        os.kill(os.getpid(), signal.SIGINT)
+        for number in pressed:
+            os.kill(os.getpid(), number)
         await asyncio.sleep(3600)
         return True
 
