@@ -12,6 +12,7 @@ import inspect
 import json
 import sys
 import time
+import tokenize
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType
@@ -126,7 +127,7 @@ def _names(code: CodeType) -> set[str]:
 def _source(function: FunctionType) -> str:
     try:
         return inspect.getsource(function)
-    except (OSError, TypeError):  # typed at a prompt
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):  # typed at a prompt, or its file was changed since
         return f"{function.__qualname__} {_instructions(function.__code__)}"
 
 

@@ -122,3 +122,12 @@ def test_a_changed_tree_is_named_dirty_and_each_change_counts(tmp_path: Path, mo
     assert [identity["dirty"] for identity in found] == [False, True, True, True]
     assert len({identity["changes"] for identity in found}) == 4
     del sys.modules["their_app"]
+
+
+def test_a_file_that_is_no_python_any_more_is_no_error(tmp_path: Path) -> None:
+    """It was edited, half-way, since it was imported: the instructions that run are what it is known by."""
+    file = tmp_path / "pipeline.py"
+    names: dict[str, Any] = {"__name__": "pipeline"}
+    exec(compile("def answer(case, bundle):\n    return 'a'\n", str(file), "exec"), names)
+    file.write_text("def answer(case, bundle):\n    return (\n")
+    assert source(names["answer"])
