@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import resource
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,14 @@ def measured(record_property: Callable[[str, object], None]) -> Measured:
         record_property(NAME, (promise, *shown, "met" if met else "MISSED"))
 
     return record
+
+
+def peak_bytes() -> int:
+    """The most memory that this process had: on Linux a child's `ru_maxrss` begins at what its parent had."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of macOS, in bytes
+    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -57,15 +57,16 @@ def test_twelve_variants_by_five_metrics_by_ten_thousand_cases(measured):
 
 
 SCRIPT = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from click.testing import CliRunner
 from llmlab.cli import main
+from tests.bench.conftest import peak_bytes
 start = time.process_time()
 arguments = ["compare", sys.argv[1], "--baseline", "a", "--candidate", "b", "--id", "id", "--cluster", "doc"]
 done = CliRunner().invoke(main, [*arguments, "--by", "tag", *sys.argv[2:]])
 assert done.exit_code == 0, done.output
-print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+print(time.process_time() - start, peak_bytes() / 2**30)
 """
 
 

@@ -83,11 +83,12 @@ def test_stored_calls_replay_at_twenty_thousand_per_second(tmp_path: Path, measu
 
 
 MEMORY = """
-import resource, sys
+import sys
+from tests.bench.conftest import peak_bytes
 from tests.bench.test_bench_run import *
 results = ll.run(BUNDLE, questions(STORED), client=Ready(2_000), store=sys.argv[1], progress=False, concurrency=128)
 assert results.complete and len(results.frame) == STORED and results.frame["text"].str.len().min() >= 2_000
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_bytes())
 """
 
 

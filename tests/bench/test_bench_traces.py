@@ -15,14 +15,14 @@ import llmlab as ll
 pytestmark = pytest.mark.bench
 START = datetime(2026, 3, 2, tzinfo=UTC)
 READ = """
-import json, resource, sys, time
+import json, sys, time
 import llmlab as ll
+from tests.bench.conftest import peak_bytes
 
 traces = ll.Traces.load(sys.argv[1])
 figures = [traces.figures(by) for by in (None, "day", "arm")]
-spent = resource.getrusage(resource.RUSAGE_SELF)
 found = {row["problem"]: row["count"] for row in traces.problems.rows}
-said = [len(traces), spent.ru_utime + spent.ru_stime, spent.ru_maxrss / 2**20, found, figures[0]["feedback thumbs"].n]
+said = [len(traces), time.process_time(), peak_bytes() / 2**30, found, figures[0]["feedback thumbs"].n]
 print(json.dumps(said))
 """
 
