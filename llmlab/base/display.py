@@ -56,6 +56,7 @@ LONGEST_NAME_CHARS = 120  # a first column of such texts names the rows, and sta
 SHORT_CHARS = 20  # shorter texts are never broken
 CUT_AT_CHARS = 160  # longer cells are cut, with the whole text one click away
 HTML_TEXT_LIMIT_CHARS = 20_000  # what one cell may put into a notebook file at most
+MOST_FIELDS_ABREAST = 4
 ROW_LIMIT = 60
 COMPARED_CHARS = 20_000  # of each text that is compared with another
 SHARED_AT_LEAST = 0.25  # of the words of the shorter text: below, marking each change would hide both
@@ -67,8 +68,9 @@ _CHIP_COLOURS = {
     "unsure": ("#6b4a00", "#fdf0c8"),
     "neutral": ("#3d4450", "#e8eaee"),
 }
-_CELL = "padding:.25em .7em;border-bottom:1px solid var(--jp-border-color2,#ddd);vertical-align:top;"
-_STAYS = "position:sticky;left:0;z-index:1;background:var(--jp-layout-color0,#fff);"
+_QUIET = "var(--jp-content-font-color2,#777)"  # read on white and on black
+_CELL = "padding:.25em .7em;border-bottom:1px solid var(--jp-border-color2,#8886);vertical-align:top;"
+_STAYS = "position:sticky;left:0;z-index:1;background:var(--jp-layout-color0,var(--vscode-editor-background,Canvas));"
 _LONG_NAME = "min-width:12em;max-width:18em;overflow-wrap:anywhere"
 _TABLE = (
     "border-collapse:collapse;font-size:13px;line-height:1.45;margin:.4em 0;"
@@ -81,7 +83,7 @@ _MARKS = {
     "came": ("ins", "background:#d8f3e8;color:#0b6b50;text-decoration:underline 1px;text-underline-offset:2px"),
     "good": ("b", "background:#d8f3e8;color:#0b6b50;border-radius:.3em;padding:0 .25em"),
     "strong": ("b", ""),
-    "quiet": ("span", "color:var(--jp-content-font-color2,#666)"),
+    "quiet": ("span", f"color:{_QUIET}"),
 }
 
 
@@ -145,14 +147,20 @@ class Shown:
         more = f", ... {len(rows)} rows" if len(rows) > 1 else ""
         return f"{type(self).__name__}({head}{more})"
 
+    def _table(self) -> list[dict[str, object]]:
+        """The rows as they are shown: what is one record of many fields has a line per field."""
+        rows = self._rows()
+        if type(self)._rows is Shown._rows and len(rows[0]) > MOST_FIELDS_ABREAST:
+            return [{"field": name, "value": value} for name, value in rows[0].items()]
+        return rows
+
     def __str__(self) -> str:
-        table = text_table(self._rows(), most_rows=self._most_rows)
+        table = text_table(self._table(), most_rows=self._most_rows)
         said = [plain(line, None) for line in self._sentence().split("\n")]
         return "\n".join(part for part in (table, *said) if part)
 
     def _repr_html_(self) -> str:
-        rows, said = self._rows(), self._sentence()
-        return html_table(rows, caption=said, most_rows=self._most_rows)
+        return html_table(self._table(), caption=self._sentence(), most_rows=self._most_rows)
 
     def to_frame(self) -> pd.DataFrame:
         """The same rows as a pandas DataFrame."""
@@ -350,11 +358,7 @@ def both_sides(before: str, after: str) -> tuple[Marked, Marked]:
 
 def html_heading(text: str, *, note: str = "") -> Html:
     """A line of text that stands out, with a quiet line above it."""
-    quiet = (
-        f"<div style='font-size:12px;line-height:1.4;color:var(--jp-content-font-color2,#666)'>{escape(note)}</div>"
-        if note
-        else ""
-    )
+    quiet = f"<div style='font-size:12px;line-height:1.4;color:{_QUIET}'>{escape(note)}</div>" if note else ""
     style = "font-size:16px;line-height:1.4;font-weight:600;white-space:pre-wrap;overflow-wrap:anywhere"
     return Html(f"<div class='{_AS_IT_IS}'>{quiet}<div style='{style}'>{escape(text)}</div></div>")
 

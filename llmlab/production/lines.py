@@ -143,7 +143,8 @@ class Trace(Shown):
         answer = self.answer
         about = {"text": answer.text, "error": answer.error, "latency_s": answer.latency_s, "cost_usd": answer.cost_usd}
         who = {name: getattr(self, name) for name in ("time", "request_id", "unit_id", "service", "arm")}
-        return [{**who, "inputs": dict(self.inputs), "status": answer.status, **about}]
+        fields = {**who, "inputs": dict(self.inputs), "status": answer.status, **about}
+        return [{"field": name, "value": value} for name, value in fields.items()]
 
 
 class Problems:
