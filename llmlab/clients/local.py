@@ -35,12 +35,14 @@ class LocalClient:
 
     Attributes:
         fingerprint: the model's file by its sha256, the server's version and settings.
+        single_slot: whether one answer is worked on at a time: prompts that begin alike are quicker in a row, and a
+            repeat at temperature 0 is a copy.
     """
 
     retry = RetryPolicy(attempts=4, first_wait_s=0.05, longest_wait_s=0.2)  # it drops idle connections unasked
 
     def __init__(self, model: LocalModel) -> None:
-        self.model, self.fingerprint = model, model.fingerprint
+        self.model, self.fingerprint, self.single_slot = model, model.fingerprint, model.slots == 1
         self._key_env = f"LLMLAB_LOCAL_KEY_{hashlib.sha256(self.fingerprint.encode()).hexdigest()[:12].upper()}"
         self._idle = self._client(NOWHERE)
         self._running: WeakKeyDictionary[asyncio.AbstractEventLoop, _Running] = WeakKeyDictionary()

@@ -1,6 +1,7 @@
 """Which calls a run will make, in which order, and what they may cost: every prompt filled before one is sent.
 
-Arms are interleaved (all variants of a case before the next case), so that a slow hour of a provider hits all alike.
+Arms are interleaved (all variants of a case before the next case), so that a slow hour of a provider hits all alike. A
+server with a single slot keeps the last prompt alone: there the calls of a batch that begin alike are made in a row.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, lru_cache
 from itertools import count
@@ -108,10 +109,17 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.bundles) * len(self.golden) * self.repeats
+        return len(self.golden) * sum(map(self.asked_of, self.bundles))
+
+    def asked_of(self, variant: str) -> int:
+        """Answers per case: `repeats`, or one where every further one would be a copy of the first."""
+        return 1 if self.bundles[variant].sampling.temperature == 0 and self._in_a_row(variant) else self.repeats
+
+    def _in_a_row(self, variant: str) -> bool:
+        return getattr(self.clients.get(variant), "single_slot", False)
 
     def batches(self) -> Iterator[list[Call]]:
-        """The calls in interleaved order, some cases at a time: few at first, so that the first call goes out soon."""
+        """The calls in their order, some cases at a time: few at first, so that the first call goes out soon."""
         batch: list[Case] = []
         chars, size, places = 0, FIRST_BATCH, count()
         for case in self.golden.cases:
@@ -137,12 +145,14 @@ class Plan:
             if recipe not in filled:
                 filled[recipe] = self._filled(variant, cases, searched)
         columns = [(variant, filled[recipe]) for variant, recipe in self._recipes.items()]
-        return [
+        calls = [
             self._call(next(places), variant, case, repeat, column[i])
             for i, case in enumerate(cases)
             for repeat in range(self.repeats)
             for variant, column in columns
+            if repeat < self.asked_of(variant)
         ]
+        return sorted(calls, key=lambda call: self._recipes[call.variant] if self._in_a_row(call.variant) else "")
 
     def _filled(self, variant: str, cases: Sequence[Case], searched: dict[str, list[Found]]) -> list[Filled]:
         bundle, index = self.bundles[variant], self.indexes.get(variant)
@@ -239,7 +249,7 @@ def make_plan(
     notes = tuple(filter(None, told))
     for note in notes:
         warnings.warn(note, RuntimeWarning, stacklevel=4)
-    return Plan(
+    plan = Plan(
         notes=notes,
         bundles=bundles,
         golden=golden,
@@ -255,6 +265,10 @@ def make_plan(
             if bundle.retrieval is not None
         },
     )
+    if once := [name for name in bundles if plan.asked_of(name) < repeats]:
+        copies = f"Asked once, because a repeat at temperature 0 is a copy there: {', '.join(once)}."
+        plan = replace(plan, notes=(*notes, copies))
+    return plan
 
 
 def request_of(bundle: Bundle, inputs: Mapping[str, Any]) -> Request:

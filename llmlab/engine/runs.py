@@ -287,7 +287,6 @@ def dry_run(
                     new_turns[call.variant] += n_turns
     for name, (_, request) in longest.items():
         _check(plan.clients[name], request, variant=name)
-    per_variant = len(golden) * repeats
     limits = [bundle.sampling.tokens_at_most for bundle in plan.bundles.values()]
     costs = [
         None
@@ -307,7 +306,7 @@ def dry_run(
         texts_to_embed=len(texts),
         embedding_cost_usd=sum(known, Decimal(0)) if len(known) == len(embedding) else None,
         variant=tuple(plan.bundles),
-        calls=(per_variant,) * len(plan.bundles),
+        calls=tuple(len(golden) * plan.asked_of(name) for name in plan.bundles),
         stored=tuple(stored.values()),
         input_tokens=tuple(tokens.total() for tokens in tokens_of.values()),
         input_tokens_of=tuple(tokens_of.values()),

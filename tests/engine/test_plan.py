@@ -47,6 +47,23 @@ def test_arms_are_interleaved_case_by_case() -> None:
     assert len(plan) == len(calls) == 20
 
 
+class SingleSlot(FakeClient):
+    """A server that keeps the last prompt alone."""
+
+    single_slot = True
+
+
+def test_with_one_slot_calls_that_begin_alike_are_made_in_a_row_and_copies_are_not_asked_for() -> None:
+    other = Bundle.from_prompt("Briefly: {{ question }}", model="vllm/tiny")
+    variants = grid({"a": PLAIN, "b": other}, temperature=[0.0, 0.8])
+    plan = make_plan(variants, GOLDEN, repeats=2, client_of=lambda _: SingleSlot("yes"))
+    (calls,) = plan.batches()
+    assert [(call.case.id, call.repeat) for call in calls[:4]] == [("q0", 0), ("q0", 0), ("q0", 1), ("q1", 0)]
+    assert [call.variant[0] for call in calls] in (["a"] * 15 + ["b"] * 15, ["b"] * 15 + ["a"] * 15)
+    assert sorted(call.place for call in calls) == list(range(len(plan)))
+    assert any("a@temperature=0.0, b@temperature=0.0" in note for note in plan.notes)
+
+
 def test_every_cell_has_its_own_key_but_for_equal_bundles() -> None:
     (calls,) = planned({"a": PLAIN, "b": PLAIN.with_(temperature=0.5), "c": PLAIN}, repeats=2).batches()
     assert len({call.key for call in calls}) == 5 * 2 * 2

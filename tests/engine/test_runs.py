@@ -69,6 +69,27 @@ def until(condition: Any, what: str) -> None:
     raise AssertionError(f"waited in vain for {what}")
 
 
+class SingleSlot(FakeClient):
+    """A server on which a repeat at temperature 0 is a copy."""
+
+    single_slot = True
+
+
+def test_copies_are_not_asked_for_and_a_case_counts_once_however_often_it_was_asked(
+    store: Path, tmp_path: Path
+) -> None:
+    variants = ll.grid(Bundle.from_prompt("{{ question }}", model="vllm/tiny"), temperature=[0.0, 0.8])
+    one: dict[str, Any] = {"repeats": 3, "client": SingleSlot("yes"), "store": store}
+    assert ll.dry_run(variants, golden(4), **one).calls == (4, 12)
+    for part in ("1/2", "2/2"):
+        kept: dict[str, Any] = {"shard": part, "out": tmp_path / "out", "progress": False}
+        ll.run(variants, golden(4), scorers=[ll.scorers.not_empty], **kept, **one)
+    assert ll.dry_run(variants, golden(4), **one).stored == (4, 12)
+    table = Results.load(tmp_path / "out").require_complete().table("not_empty")
+    assert table.attempted.tolist() == [[1, 3]] * 4
+    assert table.values.tolist() == [[1.0, 1.0]] * 4
+
+
 def test_a_run_tells_that_it_waits_for_a_rate_limit(loopback: Loopback, store: Path) -> None:
     loopback.set(script=["429"] * 4, retry_after="1")
     asked, seen = OpenAIClient(loopback.base_url, api_key_env=None), list[float]()
