@@ -6,12 +6,10 @@ from pathlib import Path
 
 import click
 
-from llmlab import registry
+from llmlab import gate, registry
 from llmlab.base.display import plain
 from llmlab.base.errors import RegistryError
 from llmlab.bundle.bundle import Bundle, load_bundles
-from llmlab.gate import Receipt
-from llmlab.results.passport import JudgePassport
 
 __all__ = ["audit", "export", "history", "promote", "register", "rollback"]
 
@@ -25,7 +23,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--receipt", type=FILE, help="A receipt that the gate wrote.")
 def register(bundle: Path, *, receipt: Path | None) -> None:
     """Register the BUNDLE of a YAML file as a version in MLflow; the same digest is the same version."""
-    click.echo(str(registry.register(Bundle.load(bundle), receipt=Receipt.load(receipt) if receipt else None)))
+    click.echo(str(registry.register(Bundle.load(bundle), receipt=gate.Receipt.load(receipt) if receipt else None)))
 
 
 @click.command("promote")
@@ -48,7 +46,7 @@ def promote(
             alias=alias,
             experiment=experiment,
             reason=reason,
-            passports=[JudgePassport.load(path) for path in passports],
+            passports=[gate.JudgePassport.load(path) for path in passports],
             force=force,
         )
     except RegistryError as error:

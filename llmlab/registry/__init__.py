@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llmlab.registry.moves import History as History
     from llmlab.registry.moves import Move as Move
     from llmlab.registry.promotion import promote as promote
+    from llmlab.registry.registering import register as register
     from llmlab.registry.release import arms as arms
     from llmlab.registry.release import ledger as ledger
     from llmlab.registry.rollbacks import history as history
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from llmlab.registry.serving import load as load
     from llmlab.registry.serving import released as released
     from llmlab.registry.versions import Version as Version
-    from llmlab.registry.versions import register as register
 
 __all__, __getattr__, __dir__ = face(
     __name__,
@@ -36,9 +36,10 @@ __all__, __getattr__, __dir__ = face(
         "registry.audits": ("Audit", "Finding", "audit"),
         "registry.moves": ("History", "Move"),
         "registry.promotion": ("promote",),
+        "registry.registering": ("register",),
         "registry.release": ("arms", "ledger"),
         "registry.rollbacks": ("history", "rollback"),
         "registry.serving": ("Served", "export", "load", "released"),
-        "registry.versions": ("Version", "register"),
+        "registry.versions": ("Version",),
     },
 )

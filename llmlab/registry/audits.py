@@ -15,7 +15,8 @@ from llmlab.base.project import utc
 from llmlab.registry.connection import HISTORY, Registry, open_registry
 from llmlab.registry.evidence import Evidence, check
 from llmlab.registry.moves import UNREADABLE, History, Move, make_move, settle
-from llmlab.registry.versions import Version, read_bundle, read_receipt, sha256
+from llmlab.registry.registering import read_receipt
+from llmlab.registry.versions import Version, read_bundle, sha256
 from llmlab.tracking.ledger import gaps
 from llmlab.tracking.store import reported
 

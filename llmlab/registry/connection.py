@@ -14,7 +14,9 @@ from urllib.parse import quote
 
 from llmlab.base.errors import RegistryError
 from llmlab.base.project import project_root
-from llmlab.tracking.store import Store, client_of, named_uri, open_store, opened, pages, reported
+from llmlab.registry.light import light_client
+from llmlab.tracking.reach import check_store, patient, store_errors
+from llmlab.tracking.store import Store, client_of, named_uri, open_store, opened, pages, reported, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,11 +37,17 @@ class Registry:
 
     store: Store
     uri: str
+    light: MlflowClient | None = None
 
     @property
     def client(self) -> MlflowClient:
-        """MLflow's client on this registry."""
-        return client_of(self.store.uri, self.uri)
+        """MLflow's client on this registry, or the light one, which has a rollback's calls alone."""
+        return client_of(self.store.uri, self.uri) if self.light is None else self.light
+
+    @property
+    def files(self) -> MlflowClient:
+        """The client that reads what a run has kept."""
+        return self.store.client if self.light is None else self.light
 
     def model(self, name: str) -> Any:
         """The registered model, or None where there is none of this name."""
@@ -81,13 +89,12 @@ class Registry:
 
     def create_model(self, name: str, description: str) -> None:
         """Make the registered model, where it is not there yet."""
-        from mlflow.exceptions import MlflowException
 
         def create() -> None:
             try:
                 self.client.create_registered_model(name, description=description)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            except store_errors() as error:
+                if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
                     raise
 
         with reported(f"the registered model {name!r} cannot be made"):
@@ -99,9 +106,16 @@ class Registry:
         return page if number is None else f"{page}/versions/{number}"
 
 
-def open_registry(root: Path | None = None) -> Registry:
-    """The registry of this project; StoreError where it cannot be reached."""
+def open_registry(root: Path | None = None, *, light: bool = False) -> Registry:
+    """The registry of this project; StoreError where it cannot be reached.
+
+    With `light` it is reached without MLflow, where that is possible, for a rollback's calls.
+    """
     root = project_root() if root is None else root
+    if light and not named_uri("MLFLOW_REGISTRY_URI", root) and (client := light_client(store_uri(root))) is not None:
+        store = Store(uri=store_uri(root), artifacts=None)
+        check_store(store.uri)
+        return Registry(store=store, uri=store.uri, light=patient(store.uri, client))
     store, uri = open_store(root), named_uri("MLFLOW_REGISTRY_URI", root)
     if uri:
         opened(store.uri, uri)
@@ -113,13 +127,10 @@ def retried(write: Callable[..., Answer], *arguments: Any, **named: Any) -> Answ
 
     A clash writes nothing.
     """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import OperationalError
-
     for attempt in range(RETRIES):
         try:
             return write(*arguments, **named)
-        except (MlflowException, OperationalError) as error:
+        except store_errors() as error:
             if attempt == RETRIES - 1 or not any(clash in str(error) for clash in _CLASHES):
                 raise
             time.sleep(random.uniform(0.01, 0.05) * 2**attempt)
@@ -159,12 +170,10 @@ def require_name(name: str) -> str:
 
 
 def _unless_missing(ask: Callable[[], Any], what: str) -> Any:
-    from mlflow.exceptions import MlflowException
-
     with reported(what):
         try:
             return ask()
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        except store_errors() as error:
+            if getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise

@@ -13,8 +13,9 @@ from llmlab.bundle.catalogue import Catalogue
 from llmlab.registry.connection import Registry, open_registry
 from llmlab.registry.evidence import Evidence, check
 from llmlab.registry.moves import History, Move, make_move, settle
+from llmlab.registry.registering import read_receipt
 from llmlab.registry.rollbacks import check_call, pointed
-from llmlab.registry.versions import Version, read_bundle, read_receipt, resolve
+from llmlab.registry.versions import Version, read_bundle, resolve
 from llmlab.results.passport import JudgePassport
 
 __all__ = ["promote"]

@@ -30,7 +30,7 @@ def rollback(
         RegistryError: there is nothing to go back to, or somebody else moved the alias meanwhile.
     """
     check_call(alias, reason)
-    registry = open_registry(root)
+    registry = open_registry(root, light=True)
     past = settle(registry, name)
     current = pointed(registry, name).get(alias)
     target, remarks = _earlier(registry, past, alias, current) if to is None else _named(registry, name, to)
@@ -48,7 +48,7 @@ def history(name: str, *, root: Path | None = None) -> History:
 
     A move that a crash left half made is finished.
     """
-    registry = open_registry(root)
+    registry = open_registry(root, light=True)
     registry.known_model(name)
     past = settle(registry, name)
     there = {int(held.version) for held in registry.versions(name)}

@@ -23,7 +23,8 @@ from llmlab.bundle.export import Exported
 from llmlab.gate.decision import Receipt
 from llmlab.registry.connection import Registry, name_and_alias, open_registry
 from llmlab.registry.moves import now, read_history
-from llmlab.registry.versions import Version, read_bundle, read_receipt, resolve
+from llmlab.registry.registering import read_receipt
+from llmlab.registry.versions import Version, read_bundle, resolve
 from llmlab.tracking.store import store_uri
 
 __all__ = ["Served", "export", "load", "released"]

@@ -10,6 +10,7 @@ import http.client
 import importlib.util
 import os
 import sqlite3
+import sys
 import threading
 import time
 import urllib.error
@@ -35,6 +36,7 @@ __all__ = [
     "check_store",
     "patient",
     "sqlite_path",
+    "store_errors",
     "with_driver",
     "within",
     "without_password",
@@ -43,6 +45,7 @@ __all__ = [
 PROBE_TIMEOUT_S = 5.0  # a dead server or a held lock is reported after this long
 SILENCE_S = 8.0  # and a store that says nothing after this long, whatever was asked
 TRANSFER_S = 120.0  # files may take longer
+_ERRORS = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError"}
 _silent_since: dict[str, float] = {}  # by address: `time.monotonic()` when it was asked what it has not answered
 Answer = TypeVar("Answer")
 
@@ -100,7 +103,7 @@ def check_artifacts(uri: str) -> None:
     """Nothing, where a server takes artifacts (or does not hand them on at all); asked once by each process."""
     try:
         status = within(PROBE_TIMEOUT_S, lambda: _put_probe(uri))
-    except _refusals() as error:
+    except store_errors() as error:
         what = f"the MLflow server {without_password(uri)} cannot store artifacts"
         raise StoreError(f"{what} ({plain(scrub(str(error)), 200)})") from error
     if status not in (200, 401, 403, 404, 501, 503):  # 503: clients write their artifacts elsewhere by themselves
@@ -144,22 +147,20 @@ def _asked(uri: str, ask: Callable[..., Any], longest_s: float | None, *argument
         answer = within(left, lambda: ask(*arguments, **named))
     except TimeoutError:
         raise
-    except _refusals():
+    except Exception as error:
+        if not isinstance(error, (StoreError, *store_errors())):  # whatever MLflow trips over in an answer that is none
+            raise OSError(f"what it answers is not MLflow's ({type(error).__name__}: {error})") from error
         if time.monotonic() - now < 1:  # it said no; what took longer is a network that fails
             _silent_since.pop(uri, None)
         raise
-    except Exception as error:  # whatever MLflow trips over in an answer that is none
-        raise OSError(f"what it answers is not MLflow's ({type(error).__name__}: {error})") from error
     _silent_since.pop(uri, None)
     return answer
 
 
-@cache
-def _refusals() -> tuple[type[Exception], ...]:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return (OSError, StoreError, MlflowException, SQLAlchemyError)
+def store_errors() -> tuple[type[Exception], ...]:
+    """What a store's client raises: of MLflow and SQLAlchemy only where they were imported, for that takes seconds."""
+    loaded = [(sys.modules.get(module), name) for module, name in _ERRORS.items()]
+    return (OSError, *(getattr(module, name) for module, name in loaded if module is not None))
 
 
 def _check_sqlite(path: Path) -> None:

@@ -32,6 +32,7 @@ from llmlab.tracking.reach import (
     check_store,
     patient,
     sqlite_path,
+    store_errors,
     with_driver,
     without_password,
 )
@@ -304,12 +305,9 @@ def opened(uri: str, registry_uri: str | None = None) -> MlflowClient:
 @contextmanager
 def reported(what: str) -> Iterator[None]:
     """Turns what MLflow, its database or the network raises into a StoreError that says what could not be done."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except store_errors() as error:
         first = str(error).strip().partition("\n")[0]
         raise StoreError(f"{what}: {plain(scrub(first), 300)}") from error
 

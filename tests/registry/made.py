@@ -14,8 +14,9 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.gate import Decision, GatePolicy, Look
 from llmlab.registry.connection import Registry, open_registry
 from llmlab.registry.moves import Move, make_move, now, settle
+from llmlab.registry.registering import register
 from llmlab.registry.release import ledger
-from llmlab.registry.versions import Version, register
+from llmlab.registry.versions import Version
 from llmlab.results.results import Results
 from tests.made_results import experiment, made
 

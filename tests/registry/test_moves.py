@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -274,17 +273,6 @@ def test_a_read_only_store_is_told_and_nothing_moves(project: Path) -> None:
     with pytest.raises(StoreError, match="cannot be written"):
         rollback("qa", reason="r")
     assert alias_now(registry) == 2
-
-
-@pytest.mark.bench
-def test_a_rollback_costs_less_than_a_second(project: Path) -> None:
-    """CPU of this process, which waits for nobody: the store is a file. 50 moves stand in the history."""
-    registry, (one, two) = registered(project, 2)
-    for version in [one, two] * 25:
-        moved(registry, version)
-    begun = time.process_time()
-    rollback("qa", reason="complaints")
-    assert time.process_time() - begun < 1.0
 
 
 def _half(registry: Any, version: int, *, follows: int) -> None:

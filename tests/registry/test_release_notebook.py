@@ -14,7 +14,8 @@ from llmlab.golden.cases import GoldenSet
 from llmlab.notebook import run_notebook
 from llmlab.registry import audit, load
 from llmlab.registry.connection import open_registry
-from llmlab.registry.versions import read_receipt, resolve
+from llmlab.registry.registering import read_receipt
+from llmlab.registry.versions import resolve
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
