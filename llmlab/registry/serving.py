@@ -89,12 +89,13 @@ def load(reference: str, *, require_receipt: bool = False, max_age_s: float = 30
     key = (store_uri(root), reference, require_receipt)
     with _lock:
         known = _cache.get(key)
-        if known is not None and key not in _refused and time.monotonic() - _asked[key] <= max_age_s:
+        is_good = known is not None and key not in _refused  # as it is now: the answer may come while this runs
+        if known is not None and is_good and time.monotonic() - _asked[key] <= max_age_s:
             return _said(key, known)
         asking = _asking.get((os.getpid(), key)) if max_age_s > 0 else None
         if asking is None:
             asking = _ask_beside(key, known, root)
-        if known is not None and key not in _refused and max_age_s > 0:
+        if known is not None and is_good and max_age_s > 0:
             return _said(key, known)
     return _said(key, asking.result())
 
