@@ -11,7 +11,7 @@ PORT ?= 5000
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local demo-local lab ui server test test-all nightly versions check docs bench lock clean
+.PHONY: help setup demo local demo-local lab ui server test test-all nightly versions check docs pictures bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ check: $(READY)  ## lint, formatting and types
 
 docs: $(READY)  ## a reference of every public name, made from the docstrings (docs/index.html)
 	@$(BIN)/python -m pdoc --docformat google -o docs llmlab $(subst /,.,$(patsubst %/,%,$(filter-out %__pycache__/,$(wildcard llmlab/*/)))) '!llmlab\.\w+\.'
+
+pictures: local  ## take the README's pictures anew (Chromium is needed), to look at each
+	@$(BIN)/python -m tests.pictures
 
 bench: $(READY)  ## the speed promises, as ratios within one run
 	@$(BIN)/python -m pytest -q tests/bench -m bench -r s --tb no --no-header

@@ -1,6 +1,7 @@
 """The pictures of the README and its pages, taken anew: `make pictures`. Chromium is needed.
 
-The figures are those of notebook 01 as `make demo` runs it; the others are what the browser tests see on their way.
+The figures are those of notebook 01 as `make demo` and `make demo-local` run it; the others are what the browser tests
+see on their way.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from llmlab.notebook import run_notebook
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / ".github" / "images"
-FIGURES = ("differences", "quality_against_tokens")  # in the order in which notebook 01 draws them
+FIGURES = {  # in the order in which notebook 01 draws them -> its parameters
+    ("differences", "quality_against_tokens"): {},
+    ("orders",): {"experiment": "experiments/orders", "first": "40"},
+}
 SEEN = {  # what a browser test keeps -> the picture
     "playground": "playground",
     "explorer": "explorer",
@@ -30,12 +34,13 @@ def take_figures() -> None:
     """From the executed notebook."""
     import nbformat
 
-    run = run_notebook(ROOT / "notebooks" / "01_compare_variants.ipynb")
-    notebook = nbformat.read(run.executed, as_version=4)
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    drawn = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
-    for name, picture in zip(FIGURES, drawn, strict=False):
-        (IMAGES / f"{name}.png").write_bytes(base64.b64decode(picture))
+    for names, parameters in FIGURES.items():
+        run = run_notebook(ROOT / "notebooks" / "01_compare_variants.ipynb", parameters)
+        notebook = nbformat.read(run.executed, as_version=4)
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+        drawn = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+        for name, picture in zip(names, drawn, strict=False):
+            (IMAGES / f"{name}.png").write_bytes(base64.b64decode(picture))
 
 
 def take_pages() -> None:

@@ -50,6 +50,15 @@ class LocalClient:
     def __repr__(self) -> str:
         return f"LocalClient({self.fingerprint!r})"
 
+    @property
+    def absent(self) -> str:
+        """What this machine lacks to run the model, with the command that mends it; "" = nothing."""
+        try:
+            self.model.require_ready()
+        except LocalModelError as error:
+            return str(error)
+        return ""
+
     def check(self, request: Request) -> None:
         """RequestRefusedError for what `complete` refuses before it sends anything."""
         if request.tools:

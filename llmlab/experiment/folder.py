@@ -342,6 +342,10 @@ class Experiment(Shown):
         """The client that reaches the baseline's model; FileRuleError where its key may not go there."""
         return client_for(self.bundles[self.baseline].model, self.endpoints)
 
+    def lacking(self, bundle: Bundle) -> str:
+        """What this machine lacks to run the bundle's model, with the command that mends it; "" = nothing is known."""
+        return str(getattr(client_for(bundle.model, self.endpoints), "absent", ""))
+
     def run(
         self,
         variants: Mapping[str, Bundle] | Bundle | None = None,

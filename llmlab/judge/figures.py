@@ -200,6 +200,13 @@ class ScoreGroup(Shown):
     @property
     def sentences(self) -> tuple[str, ...]:
         """What the figures mean."""
+        columns = zip(*self.matrix.counts, strict=True)
+        given = [level for level, column in zip(self.matrix.labels, columns, strict=True) if any(column)]
+        if len(given) == 1 and self.matrix.n == self.n > 1 and sum(map(any, self.matrix.counts)) > 1:
+            return (
+                f"The judge gave all {self.n:,} answers the grade {given[0]}, right or wrong: it tells good from bad "
+                "no better than chance (AUC 0.50), and only people's labels say anything here.",
+            )
         lean = self.leaning
         said = "The judge is not shown to be more lenient or stricter than people."
         if lean.low is not None and lean.high is not None and not lean.low <= 0 <= lean.high:

@@ -134,7 +134,7 @@ class Judge(Shown):
         """
         bundle = self.bundle.with_(**changes)
         if "model" in changes and "response_format" not in changes:
-            wanted = JSON_REPLY if bundle.model.provider in JSON_PROVIDERS else None
+            wanted = _reply_format(bundle.model.provider, self.rubric, pairs=self.kind == "pairwise")
             bundle = self.bundle.with_(**changes, response_format=wanted)
         return replace(self, bundle=bundle)
 
@@ -305,9 +305,18 @@ def _bundle(
     system = f"You {task} by this rubric and by nothing else.\n\n{asked.text}"
     bundle = Bundle.from_prompt(template, model=model, name=f"judge_{asked.name}{suffix}")
     sampling: dict[str, Any] = {"temperature": 0.0, "max_tokens": MAX_TOKENS}
-    if bundle.model.provider in JSON_PROVIDERS:
-        sampling["response_format"] = JSON_REPLY
+    if (wanted := _reply_format(bundle.model.provider, asked, pairs=bool(suffix))) is not None:
+        sampling["response_format"] = wanted
     return bundle.with_(version="1.0.0", system=system, **{**sampling, **changes})
+
+
+def _reply_format(provider: str, asked: Rubric, *, pairs: bool) -> Mapping[str, Any] | None:
+    """JSON where a provider can; on this machine the verdict alone, which a small model writes only when held to it."""
+    if provider != "local":
+        return JSON_REPLY if provider in JSON_PROVIDERS else None
+    name, verdicts = ("winner", ["A", "B", "tie"]) if pairs else ("score", list(asked.scale))
+    fields = {"type": "object", "properties": {name: {"enum": verdicts}}, "required": [name]}
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": {**fields, "additionalProperties": False}}}
 
 
 def _is_framed(template: str, name: str) -> bool:

@@ -364,9 +364,10 @@ def _cluster_resamples(
 def _undefined(shares: FloatArray, n: int) -> str:
     if n < 2:
         return f"{n} labelled {'pair' if n == 1 else 'pairs'}: kappa needs at least 2"
-    for rater, margin in (("people", shares.sum(axis=1)), ("the judge", shares.sum(axis=0))):
+    advice = "; label items of the other kind too"
+    for rater, margin, then in (("people", shares.sum(axis=1), advice), ("the judge", shares.sum(axis=0), "")):
         if (margin > 0).sum() < 2:
-            return f"{rater} gave every item the same label: kappa is undefined; label items of the other kind too"
+            return f"{rater} gave every item the same label: kappa is undefined{then}"
     return ""
 
 

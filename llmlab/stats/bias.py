@@ -25,6 +25,7 @@ from llmlab.stats.estimate import Estimate
 __all__ = ["BiasSlope", "LogitFit", "PositionBias", "length_slope", "logit_fit", "position_bias", "self_preference"]
 
 _STEPS = 50
+_NO_NOISE = 1e-9  # a standard error of rounding alone
 _SEPARATED = 25.0  # a linear predictor beyond this means fitted probabilities of 0 or 1
 
 
@@ -108,6 +109,9 @@ class PositionBias(Shown):
         if self.p_value is None:
             return f"No verdict followed the position in {self.n:,} pairs."
         followed = self.first + self.second
+        if followed == self.n > 1 and 0 in (self.first, self.second):
+            place = "first" if self.first else "second"
+            return f"The judge named the {place} answer in all {self.n:,} pairs, whichever it was: it compares nothing."
         verdicts = f"{followed:,} verdict{'' if followed == 1 else 's'}"
         text = f"Of {verdicts} that followed the position, {self.first:,} went to the first "
         if self.p_value >= 0.05:
@@ -308,6 +312,8 @@ def _slope(
     parts: dict[str, float | None] = dict.fromkeys(("value", "se", "low", "high", "p_value", "gold", "gold_p_value"))
     if isinstance(fit, str):
         note = fit
+    elif min(fit.se[-1], fit.se[1]) < _NO_NOISE:
+        note = "no pair differs from another, as where every verdict follows the position"
     else:
         value, se, gold, gold_se = (float(part[i]) for i in (-1, 1) for part in (fit.coefficients, fit.se))
         half = _quantile(fit.df, level) * se

@@ -138,6 +138,27 @@ def test_few_labels_or_one_class_give_no_kappa_and_say_so():
     assert calibrate_verdicts(table.head(1)).only.record()["kappa"] is None
 
 
+def test_a_judge_with_one_grade_for_everything_is_said_to_know_nothing():
+    """Not that it is lenient or strict: what differs is only what people said."""
+    table = pd.DataFrame({"human": [1, 5, 2, 4] * 10, "judge": [1] * 40, "length": range(40)})
+    (said,) = calibrate_scores(table, scale=range(1, 6), length="length", resamples=50).only.sentences
+    assert "grade 1" in said
+    knows = table.assign(judge=[1, 5, 1, 5] * 10)
+    assert not any("chance" in one for one in calibrate_scores(knows, scale=range(1, 6), resamples=50).only.sentences)
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_chooser_that_names_one_place_alone_compares_nothing(place):
+    """Its slope of length has a standard error of zero, which is no proof of anything."""
+    words = [5, 9, 7, 3] * 5
+    orders = {"label": [1, 2] * 10, "order1": [place] * 20, "order2": [3 - place] * 20}
+    table = pd.DataFrame({**orders, "a": words, "b": words[::-1], "cluster": [n // 2 for n in range(20)]})
+    found = calibrate_verdicts(table, length1="a", length2="b", cluster="cluster", resamples=50).only
+    assert (found.position.first, found.position.second) == ((20, 0) if place == 1 else (0, 20))
+    assert (found.length.value, found.length.p_value) == (None, None)
+    assert ("first", "second")[place - 1] in found.sentences[0]
+
+
 def test_pointwise_figures_agree_with_scikit_learn():
     """Quadratic and unweighted kappa over a scale of five."""
     from sklearn.metrics import cohen_kappa_score

@@ -182,6 +182,19 @@ def test_a_judge_asks_for_json_where_the_endpoint_has_it():
     assert ll.judge.Judge.pointwise("tone", model="offline/overlap-judge-1").bundle.sampling.response_format is None
 
 
+@pytest.mark.parametrize(
+    ("judge", "verdicts"),
+    [
+        (ll.judge.Judge.pointwise("tone", model=PINNED), {"score": {"enum": (1, 2, 3, 4, 5)}}),
+        (ll.judge.Judge.pairwise("tone", model=PINNED), {"winner": {"enum": ("A", "B", "tie")}}),
+    ],
+)
+def test_a_small_model_is_held_to_the_verdict_alone(judge, verdicts):
+    """Left to itself it writes other things, of which none is read."""
+    small = judge.with_(model="local/smollm2-135m-instruct")
+    assert small.bundle.sampling.response_format["json_schema"]["schema"]["properties"] == verdicts
+
+
 def test_a_bundle_of_ones_own_must_hold_the_rubric_and_frame_the_answer():
     """An unframed answer could speak to the judge."""
     ready = ll.judge.Judge.pointwise("relevance", model=PINNED)

@@ -27,7 +27,7 @@ def test_a_judge_that_fails_its_limits_fails_the_job_when_asked(project):
     """Every cell runs, and the last one sets the exit code."""
     shutil.copytree(ROOT / "experiments", project / "experiments")
     (project / "experiments" / "pandas_help" / "bundles" / "v3.yaml").unlink()  # its topic search takes long to build
-    done = run_notebook(JUDGE, {"kappa_at_least": "0.99", "require": "pass"})
+    done = run_notebook(JUDGE, {"kappa_at_least": "0.99", "second_model": "", "require": "pass"})
     assert (done.verdict, done.exit_code) == ("FAIL", 1)
     assert "must be at least 0.99" in done.message
     assert all(cell.status == "completed" for cell in done.cells[:-1])
@@ -65,7 +65,7 @@ def test_the_other_notebooks_of_judges_run_to_their_end(project, name):
     """The chooser follows the order and fails its limits; answers without a label are left: neither is required."""
     shutil.copytree(ROOT / "experiments", project / "experiments")
     (project / "experiments" / "pandas_help" / "bundles" / "v3.yaml").unlink()  # its topic search takes long to build
-    done = run_notebook(ROOT / "notebooks" / f"{name}.ipynb")
+    done = run_notebook(ROOT / "notebooks" / f"{name}.ipynb", {"second_model": ""} if name.startswith("03b") else {})
     assert (done.exit_code, done.message) == (0, "")
 
 
