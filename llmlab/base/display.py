@@ -469,7 +469,7 @@ def _names_rows(rows: Sequence[Mapping[str, object]], column: str) -> bool:
 def _heading(column: str) -> str:
     """A heading is broken between its words first, and never overlaps the next one."""
     longest = max(map(len, column.split()), default=0)
-    return f"font-weight:600;min-width:{min(longest, 16) * 0.7 + 0.5:.1f}em;overflow-wrap:anywhere;"
+    return f"font-weight:600;min-width:{min(longest, 22) * 0.65 + 0.5:.1f}em;overflow-wrap:anywhere;"
 
 
 def _html_cell(value: object, numeric: bool, stays: str = "") -> str:

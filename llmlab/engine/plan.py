@@ -349,7 +349,9 @@ class DryRun(Shown):
             cost += f", or ${batch:,.2f} overnight (`llmlab batch`)"
         stored = sum(self.stored)
         said = f"{counted(sum(self.calls) - stored, 'call')} to send ({stored:,} stored already), costing {cost}."
-        return " ".join([f"{said}{self._embedded()}", *self.notes])
+        floating = ", ".join(name for name, pinned in zip(self.variant, self.pinned, strict=True) if not pinned)
+        told = [f"The model of {floating} is not pinned, and a gate releases no such bundle."] if floating else []
+        return " ".join([f"{said}{self._embedded()}", *told, *self.notes])
 
     def _unknown(self) -> list[str]:
         """Why the cost is not known, what bounds no answer and what has no price apart."""

@@ -435,7 +435,7 @@ class Experiment(Shown):
             for part, found in parts.items()
             if found
         ]
-        asked = [f"{name} = {value}" for name, value in self.asked.items()]
+        asked = [f"{name} = {value}" for name, value in self.asked.items() if value or name == "temperatures"]
         there += [{"part": "asked", "there": ", ".join(asked)}] if asked else []
         return [{"part": "experiment", "there": str(self.path)}, *there]
 

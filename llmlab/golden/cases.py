@@ -454,7 +454,8 @@ class GoldenSet(Shown):
 
     def _sentence(self) -> str:
         clusters = len({case.cluster or f"\0{case.id}" for case in self.cases})
-        return f"{len(self)} cases in {clusters} clusters, {len(self.tags)} tags, digest {self.digest[:8]}."
+        tags = f", {len(self.tags)} tags" if self.tags else ""
+        return f"{len(self)} cases in {clusters} clusters{tags}, digest {self.digest[:8]}."
 
 
 class _RowError(ValueError):

@@ -132,6 +132,8 @@ def _curve_title(measured: RunMetrics, name: str) -> str:
 
 def _loss_title(attribution: Attribution) -> str:
     counts = {v: [attribution.count(cell, v) for cell in CELLS] for v in attribution.variants}
+    if not any(g or f for _, g, f, _ in counts.values()):
+        return "No variant loses a case, to retrieval or to generation"
     sides = {(f > g) - (f < g) for _, g, f, _ in counts.values()}
     if len(counts) == 1:
         ((variant, (_, g, f, _)),) = counts.items()

@@ -110,7 +110,8 @@ class Attribution(Shown):
                 wrong[tag] = float(np.isin(column[chosen], (1, 2)).mean())
                 rows.append({"tag": tag, "cases": int(chosen.sum()), **self._shares(chosen, column)})
         rows.sort(key=lambda row: -wrong[str(row["tag"])])
-        return Rows(rows=tuple(rows), sentence=f"Where the cases of {name} are, per tag, most failures first.")
+        said = f"Where the cases of {name} are, per tag, most failures first." if rows else "No case has a tag."
+        return Rows(rows=tuple(rows), sentence=said)
 
     def quality(self, metric: str) -> Rows:
         """The mean of any metric of the run where enough was fetched and where it was not, per variant."""

@@ -202,7 +202,7 @@ def _document(row: Mapping[str, Any], path: Path, line: int) -> Document:
 
 def _markdown_files(root: Path) -> list[Path]:
     if not root.is_dir():
-        raise FileRuleError("is not a folder", path=root)
+        raise FileRuleError("is not a folder (paths start at the file that names them)", path=root)
     found, inside = [], root.resolve()
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):

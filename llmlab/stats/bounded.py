@@ -34,7 +34,14 @@ from numpy.typing import ArrayLike
 from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums, open_unit
 from llmlab.stats.estimate import Estimate, score_interval, wilson_rate
-from llmlab.stats.standard_error import StandardError, case_weights, standard_error, t_quantile, t_tail, weighted_mean
+from llmlab.stats.standard_error import (
+    StandardError,
+    case_weights,
+    standard_error,
+    t_quantile,
+    t_tail,
+    weighted_mean,
+)
 
 __all__ = [
     "BoundedMean",
@@ -353,7 +360,8 @@ def _read(
     groups, sides = None if clusters is None else of_case, (values, 1 - values)
     size = effective_cases(values, w, of_case=groups, variance=error.se**2, sides=sides)
     spread = weighted_mean((values - mean) ** 2, w) * n / (n - 1)
-    return _Read(n, mean, size if passed or spread == 0 else size * mean * (1 - mean) / spread, False, error)
+    is_constant = spread <= DUST**2  # rounding is not variation: ten thirds are not certain
+    return _Read(n, mean, size if passed or is_constant else size * mean * (1 - mean) / spread, False, error)
 
 
 def _unscaled(share: float | None, bounds: tuple[float, float]) -> float | None:

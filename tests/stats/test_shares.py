@@ -83,3 +83,12 @@ def test_graded_scores_keep_within_0_and_1_too(scores):
 def test_what_is_no_share_is_refused(hits):
     with pytest.raises(DataError, match="each between 0 and 1"):
         share_estimate(hits)
+
+
+@pytest.mark.parametrize("share", [1 / k for k in range(2, 24)])
+def test_equal_scores_are_no_certainty_whatever_rounding_makes_of_their_mean(share: float) -> None:
+    """Ten thirds have a variance of 1e-33, and an interval as wide as ten halves have."""
+    estimate = share_estimate([share] * 10)
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert estimate.high - estimate.low > 0.35
