@@ -98,7 +98,7 @@ def test_a_broken_line_of_judgements_is_named_with_its_file(written, text, line,
 
 
 @pytest.mark.parametrize(
-    "text", [BEIR, BEIR.replace("\t", " "), BEIR.replace("\n", "\r\n"), gzip.compress(BEIR.encode())]
+    "text", [BEIR, BEIR.replace("\t", " "), BEIR.replace("\n", "\r\n"), gzip.compress(BEIR.encode(), mtime=0)]
 )
 def test_beirs_three_columns_are_judgements(written, text):
     frame = read_qrels(written(text))
@@ -109,7 +109,7 @@ def test_beirs_three_columns_are_judgements(written, text):
     }
 
 
-@pytest.mark.parametrize("content", [gzip.compress(RUN.encode())[:20], b"\x1f\x8bnot gzip", b"\x1f\x8b"])
+@pytest.mark.parametrize("content", [gzip.compress(RUN.encode(), mtime=0)[:20], b"\x1f\x8bnot gzip", b"\x1f\x8b"])
 def test_a_torn_gzip_file_is_refused(written, content):
     with pytest.raises(FileRuleError, match="is not a whole gzip file"):
         read_run(written(content))
@@ -118,7 +118,7 @@ def test_a_torn_gzip_file_is_refused(written, content):
 def test_what_unpacks_without_end_is_refused(written, monkeypatch):
     monkeypatch.setattr("llmlab.retrieval.trec.LARGEST_UNPACKED_BYTES", 1_000)
     with pytest.raises(FileRuleError, match="unpacks to more than 1,000 bytes"):
-        read_run(written(gzip.compress(RUN.encode() * 100)))
+        read_run(written(gzip.compress(RUN.encode() * 100, mtime=0)))
 
 
 def test_a_judgement_given_twice_is_kept_once(written):
