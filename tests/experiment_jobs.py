@@ -18,10 +18,10 @@ from typing import Any
 import llmlab as ll
 from llmlab.base.errors import StoreError
 from llmlab.bundle.bundle import Bundle
+from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import Price
-from llmlab.clients.retry import RetryPolicy
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.results import Results
 

@@ -8,6 +8,7 @@ LlmlabError
 │   ├── TransportError     network, rate limit, 5xx, broken body: worth another attempt
 │   ├── CallTimeoutError   an attempt or a whole case took longer than its bound
 │   └── RequestRefusedError  the endpoint or model cannot take this request: never retried
+│       └── UnusableEndpointError  nor any other: a wrong address, certificate or account
 ├── BudgetError            a budget that cannot be kept, refused before the first call
 ├── RunFailedError         too many rows failed for the run to mean anything
 ├── StoreError             the call store or the tracking store cannot be used
@@ -37,6 +38,7 @@ __all__ = [
     "RunFailedError",
     "StoreError",
     "TransportError",
+    "UnusableEndpointError",
 ]
 
 
@@ -101,6 +103,10 @@ class CallTimeoutError(CallError):
 
 class RequestRefusedError(CallError):
     """The endpoint or model cannot take this request as it is; sending it again cannot help."""
+
+
+class UnusableEndpointError(RequestRefusedError):
+    """No API is at this address, its certificate is not trusted, or the account is empty: so for every request."""
 
 
 class BudgetError(LlmlabError):

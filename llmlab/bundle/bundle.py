@@ -28,6 +28,7 @@ from llmlab.bundle.prompt import LARGEST_INTEGER, LARGEST_TEMPLATE_CHARS, Frozen
 from llmlab.bundle.template import placeholders
 
 __all__ = [
+    "TRIED",
     "Bundle",
     "BundleDiff",
     "Chunking",
@@ -228,6 +229,9 @@ class Tool(_Value):
         if not isinstance(given, dict) or given.get("type") != "function":
             return given
         return given.get("function", {key: value for key, value in given.items() if key != "type"})
+
+
+TRIED = "tried"  # in a bundle's metadata: golden digest -> digests of the candidates that were tried on it
 
 
 class Bundle(_Value):

@@ -1,10 +1,12 @@
-"""Where an endpoint is and how it is entered: its address in one spelling, the name of its key, and its own limits."""
+"""Where an endpoint is and how it is entered: address, name of its key, its own limits, and when a call is given up."""
 
 from __future__ import annotations
 
 import os
+import random
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypedDict
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -15,7 +17,7 @@ from llmlab.base.documents import Strict
 from llmlab.base.errors import RequestRefusedError
 from llmlab.base.private import API_KEY, Secret, find_pii
 
-__all__ = ["NOT_SENT", "Access", "AccessSettings", "KeyHeader", "Name", "Positive"]
+__all__ = ["NOT_SENT", "Access", "AccessSettings", "KeyHeader", "Name", "Positive", "RetryPolicy"]
 
 KeyHeader = Literal["bearer", "api-key", "x-api-key"]
 NOT_SENT = "-"  # before parameters that are left out, in a fingerprint
@@ -29,6 +31,36 @@ _HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,79}")
 _SAME_ANSWERS = frozenset({"stream_options"})
 _USUAL_KEY = "OPENAI_API_KEY"  # what a client looks for where nobody names a key
 _THIS_MACHINE = re.compile(r"https?://(?:localhost|127(?:\.\d+){3}|\[::1\])(?:[:/]|$)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Bounds of one call.
+
+    Attributes:
+        attempts: requests sent for one call at most.
+        attempt_timeout_s: one attempt, from sending to its last byte.
+        case_timeout_s: the whole call with its attempts and back-off; waiting for our own rate limit is left out.
+        first_wait_s, longest_wait_s: back-off doubles from the first to the longest, each with jitter.
+        retry_after_cap_s: a longer Retry-After is cut to this.
+    """
+
+    attempts: int = 5
+    attempt_timeout_s: float = 120.0
+    case_timeout_s: float = 300.0
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 30.0
+    retry_after_cap_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("attempts", "attempt_timeout_s", "case_timeout_s", "longest_wait_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} == {getattr(self, name)}, must be > 0")
+
+    def back_off_s(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row, with jitter."""
+        longest_s = min(self.longest_wait_s, self.first_wait_s * 2.0 ** (failures - 1))
+        return random.uniform(longest_s / 2, longest_s)
 
 
 def _base_address(base_url: str) -> str:

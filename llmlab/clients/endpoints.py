@@ -25,11 +25,10 @@ from llmlab.base.documents import Strict
 from llmlab.base.errors import RequestRefusedError
 from llmlab.base.yamlfile import read_model
 from llmlab.bundle.bundle import ModelRef
-from llmlab.clients.access import NOT_SENT, Access, AccessSettings, Name, Positive
+from llmlab.clients.access import NOT_SENT, Access, AccessSettings, Name, Positive, RetryPolicy
 from llmlab.clients.base import GUARDED, Client, Request
 from llmlab.clients.offline import OfflineClient, OfflineJudge
 from llmlab.clients.prices import Price
-from llmlab.clients.retry import RetryPolicy
 
 __all__ = ["Endpoint", "Endpoints", "Reaching", "client_for", "curl_for", "load_endpoints"]
 

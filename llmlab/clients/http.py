@@ -25,13 +25,13 @@ from weakref import WeakKeyDictionary
 import aiohttp
 import pydantic
 
-from llmlab.base.errors import CallError, RequestRefusedError, TransportError
+from llmlab.base.errors import CallError, RequestRefusedError, TransportError, UnusableEndpointError
 from llmlab.base.private import excerpt
 from llmlab.bundle.bundle import ModelRef
-from llmlab.clients.access import Access, AccessSettings
+from llmlab.clients.access import Access, AccessSettings, RetryPolicy
 from llmlab.clients.base import Generation, Request, Usage, estimated_chars
 from llmlab.clients.prices import Price, price_usd
-from llmlab.clients.retry import Lane, Lanes, NeverReachedError, RetryPolicy, UnusableEndpointError, with_retries
+from llmlab.clients.retry import Lane, Lanes, NeverReachedError, with_retries
 from llmlab.clients.wire import (
     Stream,
     WireFormat,

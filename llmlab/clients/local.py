@@ -14,12 +14,12 @@ from decimal import Decimal
 from weakref import WeakKeyDictionary
 
 from llmlab.base.background import in_thread
-from llmlab.base.errors import RequestRefusedError, TransportError
+from llmlab.base.errors import RequestRefusedError, TransportError, UnusableEndpointError
 from llmlab.bundle.bundle import ModelRef
+from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import Price
-from llmlab.clients.retry import RetryPolicy, UnusableEndpointError
 from llmlab.local.server import Lease, hold
 from llmlab.local.setup import LocalModel, LocalModelError
 

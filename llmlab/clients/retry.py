@@ -19,22 +19,19 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError
+from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError, UnusableEndpointError
 from llmlab.base.private import Secret, remember
-from llmlab.clients.access import Access
+from llmlab.clients.access import Access, RetryPolicy
 
 __all__ = [
     "Lane",
     "Lanes",
     "NeverReachedError",
     "RateLimits",
-    "RetryPolicy",
-    "UnusableEndpointError",
     "retry_after_s",
     "with_retries",
 ]
@@ -50,40 +47,6 @@ KEY_REFUSED = frozenset({401, 402, 403, TOO_MANY_REQUESTS})  # as a RequestRefus
 
 class NeverReachedError(TransportError):
     """A connection was refused at an address where nothing has answered yet: soon given up."""
-
-
-class UnusableEndpointError(RequestRefusedError):
-    """No API is at this address, its certificate is not trusted, or the account is empty: so for every request."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """Bounds of one call.
-
-    Attributes:
-        attempts: requests sent for one call at most.
-        attempt_timeout_s: one attempt, from sending to its last byte.
-        case_timeout_s: the whole call with its attempts and back-off; waiting for our own rate limit is left out.
-        first_wait_s, longest_wait_s: back-off doubles from the first to the longest, each with jitter.
-        retry_after_cap_s: a longer Retry-After is cut to this.
-    """
-
-    attempts: int = 5
-    attempt_timeout_s: float = 120.0
-    case_timeout_s: float = 300.0
-    first_wait_s: float = 0.5
-    longest_wait_s: float = 30.0
-    retry_after_cap_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        for name in ("attempts", "attempt_timeout_s", "case_timeout_s", "longest_wait_s"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} == {getattr(self, name)}, must be > 0")
-
-    def back_off_s(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row, with jitter."""
-        longest_s = min(self.longest_wait_s, self.first_wait_s * 2.0 ** (failures - 1))
-        return random.uniform(longest_s / 2, longest_s)
 
 
 class RateLimits:

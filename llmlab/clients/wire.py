@@ -16,13 +16,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from llmlab.base.errors import CallError, RequestRefusedError, TransportError
+from llmlab.base.errors import CallError, RequestRefusedError, TransportError, UnusableEndpointError
 from llmlab.base.private import excerpt
 from llmlab.base.yamlfile import read_yaml
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.access import Access, KeyHeader
 from llmlab.clients.base import LARGEST_CACHE, Generation, Request, Status
-from llmlab.clients.retry import UnusableEndpointError, retry_after_s
+from llmlab.clients.retry import retry_after_s
 
 __all__ = [
     "Stream",

@@ -17,14 +17,13 @@ import pydantic
 
 from llmlab.base.display import Chip, Html, Shown, html_note
 from llmlab.base.project import located
-from llmlab.bundle.bundle import Bundle, load_bundles
+from llmlab.bundle.bundle import TRIED, Bundle, load_bundles
 from llmlab.bundle.template import placeholders
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.checks import PASSAGES, unfilled
 
-__all__ = ["PromptCheck", "check_prompt", "edited", "next_version", "save_next", "tried_before"]
+__all__ = ["PromptCheck", "check_prompt", "edited", "next_version", "save_next"]
 
-TRIED = "tried"  # in a bundle's metadata: golden digest -> digests of the candidates that were tried on it
 NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)$")
 
 
@@ -160,14 +159,6 @@ def save_next(
                 raise ValueError(f"{path.name} is there already, and stays; give another name") from None
             continue  # somebody else saved at the same moment
         return path
-
-
-def tried_before(bundle: Bundle, golden_digests: Iterable[str]) -> frozenset[str]:
-    """Digests of the candidates that a bundle was chosen among on any of these golden sets, by its own metadata."""
-    tried = bundle.metadata.get(TRIED)
-    if not isinstance(tried, Mapping):
-        return frozenset()
-    return frozenset(str(digest) for golden in golden_digests for digest in tried.get(golden, ()))
 
 
 def _counted(before: Any, golden: GoldenSet, digests: set[str]) -> dict[str, list[str]]:

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 from llmlab.base.background import collecting_rarely, in_thread
 from llmlab.base.display import plain
-from llmlab.base.errors import CallError, CallTimeoutError, StoreError
+from llmlab.base.errors import CallError, CallTimeoutError, StoreError, UnusableEndpointError
 from llmlab.base.private import secrets_now
+from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
-from llmlab.clients.retry import RetryPolicy, UnusableEndpointError
 from llmlab.engine.app import ask
 from llmlab.engine.plan import Call, Plan, price_of
 from llmlab.engine.progress import Progress

@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from llmlab import golden
 from llmlab.base.errors import DataError
 from llmlab.base.project import aware
 from llmlab.base.verdict import Verdict
-from llmlab.engine.drafts import tried_before
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import corrected_metrics
 from llmlab.gate.decision import Decision
 from llmlab.gate.evaluation import evaluate
-from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking
+from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking, tried_before
 from llmlab.gate.policy import Rules
 from llmlab.gate.validity import earlier_reasons, invalid_reasons, judges_of
-from llmlab.golden.labels import Labels
 from llmlab.results.comparing import SAVED_AT_LEAST, more_repeats
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
@@ -40,7 +39,7 @@ class GatePolicy(Rules):
             FileRuleError: a file is missing or holds no labels. DataError: no label in it fits an answer.
         """
         for name in self.judge.labels:
-            results = results.with_labels(Labels.load(Path(folder) / name))
+            results = results.with_labels(golden.Labels.load(Path(folder) / name))
         return results
 
     def decide(

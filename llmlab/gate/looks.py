@@ -16,6 +16,7 @@ from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
 from llmlab.base.project import utc
 from llmlab.base.verdict import Verdict
+from llmlab.bundle.bundle import TRIED, Bundle
 
 __all__ = [
     "COUNTED",
@@ -27,6 +28,7 @@ __all__ = [
     "Price",
     "level_of_look",
     "price_of_looking",
+    "tried_before",
 ]
 
 MISSING = "MISSING"  # the verdict of a look that the ledger numbered and has no more
@@ -215,3 +217,11 @@ def price_of_looking(
 
 def _alike(look: Look, this: Look) -> bool:
     return look.name in ("", this.name) and look.alias in ("", this.alias)
+
+
+def tried_before(bundle: Bundle, golden_digests: Iterable[str]) -> frozenset[str]:
+    """Digests of the candidates that a bundle was chosen among on any of these golden sets, by its own metadata."""
+    tried = bundle.metadata.get(TRIED)
+    if not isinstance(tried, Mapping):
+        return frozenset()
+    return frozenset(str(digest) for golden in golden_digests for digest in tried.get(golden, ()))

@@ -9,10 +9,13 @@ from llmlab.base.lazy import face
 if TYPE_CHECKING:
     from llmlab.golden.cases import Case as Case
     from llmlab.golden.cases import GoldenSet as GoldenSet
+    from llmlab.golden.labels import Label as Label
+    from llmlab.golden.labels import Labels as Labels
 
 __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "golden.cases": ("Case", "GoldenSet"),
+        "golden.labels": ("Label", "Labels"),
     },
 )

@@ -17,14 +17,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError, StoreError, TransportError
+from llmlab.base.errors import (
+    CallError,
+    CallTimeoutError,
+    RequestRefusedError,
+    StoreError,
+    TransportError,
+    UnusableEndpointError,
+)
 from llmlab.base.project import located
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
 from llmlab.clients.base import Client, Generation, Request
 from llmlab.clients.endpoints import Reaching, client_for
-from llmlab.clients.retry import KEY_REFUSED, TOO_MANY_REQUESTS, UnusableEndpointError
+from llmlab.clients.retry import KEY_REFUSED, TOO_MANY_REQUESTS
 from llmlab.clients.wire import wire_sampling
 from llmlab.production.recorder import open_request
 from llmlab.registry.connection import open_registry

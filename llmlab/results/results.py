@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from llmlab import golden as people
 from llmlab import results as room
 from llmlab import stats
 from llmlab.base.display import Rows, Shown
@@ -18,7 +19,6 @@ from llmlab.base.errors import DataError, RunFailedError
 from llmlab.bundle.bundle import Bundle, axes
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import GoldenSet, is_held_out
-from llmlab.golden.labels import Labels
 from llmlab.results import answers as sheets
 from llmlab.results.comparing import compare_tables
 from llmlab.results.comparison import Comparison
@@ -257,7 +257,7 @@ class Results(Shown):
             raise ValueError(f"the {share:.0%} holdout of these {len(self.contents)} cases is empty")
         return self if len(held) == len(self.contents) else self.only(cases=held)
 
-    def with_labels(self, labels: Labels, *, metric: str | None = None) -> Results:
+    def with_labels(self, labels: people.Labels, *, metric: str | None = None) -> Results:
         """The same results with people's grades beside the judge's, by which summary, comparison and gate correct.
 
         Adds the columns `<metric>_label` (mean of the labellers, NaN = none) and `<metric>_inclusion` (the probability

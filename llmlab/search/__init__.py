@@ -9,6 +9,7 @@ from llmlab.base.lazy import face
 if TYPE_CHECKING:
     from llmlab.search.corpus import Corpus as Corpus
     from llmlab.search.embedding import Embedder as Embedder
+    from llmlab.search.embedding import Embedding as Embedding
     from llmlab.search.embedding import EmbeddingClient as EmbeddingClient
     from llmlab.search.embedding import EstimatingEmbedder as EstimatingEmbedder
     from llmlab.search.retrievers import Index as Index
@@ -19,7 +20,7 @@ __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "search.corpus": ("Corpus",),
-        "search.embedding": ("Embedder", "EmbeddingClient", "EstimatingEmbedder"),
+        "search.embedding": ("Embedder", "Embedding", "EmbeddingClient", "EstimatingEmbedder"),
         "search.retrievers": ("Index", "build_index", "register_retriever"),
     },
 )

@@ -14,11 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from llmlab import search
 from llmlab.base.display import html_table, plain
 from llmlab.bundle.bundle import RetrievalConfig
 from llmlab.search.chunking import Chunk, chunked
 from llmlab.search.corpus import Corpus
-from llmlab.search.embedding import Embedder, Embedding
 from llmlab.search.lexical import BM25, Hit, Hybrid, Retriever, TfIdf, indexed_words
 
 __all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]
@@ -113,7 +113,9 @@ class Index:
         return html_table(rows, caption=f"{len(self.corpus):,} documents in {len(self.chunks):,} chunks.")
 
 
-def build_index(config: RetrievalConfig, *, base: str | Path | None = None, embedder: Embedder | None = None) -> Index:
+def build_index(
+    config: RetrievalConfig, *, base: str | Path | None = None, embedder: search.Embedder | None = None
+) -> Index:
     """The index that a bundle's retrieval config describes; what it shares with an earlier one is built once.
 
     Paths in the config are relative to `base` (by default the working directory) and may not leave it. `embedder`
@@ -124,7 +126,7 @@ def build_index(config: RetrievalConfig, *, base: str | Path | None = None, embe
     options = dict(config.options)
     if config.embedding is not None:
         if embedder is None:
-            embedder = Embedder(config.embedding)
+            embedder = search.Embedder(config.embedding)
         options["embedder"] = embedder
         key += f" {embedder.fingerprint}"
     built = _BUILT.get(key)
@@ -201,7 +203,7 @@ def _lsa(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
 def _embedding(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
     if "embedder" not in options:
         raise ValueError("the retriever 'embedding' needs a model: add `embedding: {provider: ..., id: ...}`")
-    return Embedding(chunks, **options)
+    return search.Embedding(chunks, **options)
 
 
 RETRIEVERS: dict[str, Builder] = {

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from llmlab.bundle.bundle import ModelRef, Sampling
+from llmlab.clients.access import RetryPolicy
 from llmlab.clients.anthropic import AnthropicClient
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.http import HttpClient
 from llmlab.clients.openai import OpenAIClient
-from llmlab.clients.retry import RetryPolicy
 from tests.loopback import Loopback
 
 T = TypeVar("T")

@@ -11,10 +11,10 @@ import pytest
 
 from llmlab.base.errors import CallError, RequestRefusedError, TransportError
 from llmlab.bundle.bundle import ModelRef, Sampling
-from llmlab.clients.access import Access
+from llmlab.clients.access import Access, RetryPolicy
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.openai import OpenAIClient
-from llmlab.clients.retry import Lanes, RetryPolicy
+from llmlab.clients.retry import Lanes
 from tests.loopback import Loopback
 
 QUICK = RetryPolicy(attempts=4, first_wait_s=0.01, longest_wait_s=0.05)

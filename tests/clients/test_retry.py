@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError
-from llmlab.clients.access import Access
-from llmlab.clients.retry import Lane, Lanes, NeverReachedError, RateLimits, RetryPolicy, retry_after_s, with_retries
+from llmlab.clients.access import Access, RetryPolicy
+from llmlab.clients.retry import Lane, Lanes, NeverReachedError, RateLimits, retry_after_s, with_retries
 
 QUICK = RetryPolicy(attempts=4, first_wait_s=0.001, longest_wait_s=0.002)
 

@@ -13,11 +13,11 @@ import pytest
 from llmlab.base.errors import CallError, CallTimeoutError, LlmlabError, RequestRefusedError, TransportError
 from llmlab.bundle.bundle import Sampling
 from llmlab.clients import http
+from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Client, Generation, Usage
 from llmlab.clients.http import HttpClient, estimated_tokens
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import Price
-from llmlab.clients.retry import RetryPolicy
 from tests.clients.made import CHAT, MESSAGES, QUICK, WIRES, Wire, ask, ask_all, asking, connected, everything, run
 from tests.loopback import Loopback
 

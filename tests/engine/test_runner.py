@@ -13,12 +13,12 @@ import pytest
 
 from llmlab.base.errors import StoreError, TransportError
 from llmlab.bundle.bundle import Bundle
+from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Client, Generation, Request
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.fake import FakeClient
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import Price
-from llmlab.clients.retry import RetryPolicy
 from llmlab.engine.app import App
 from llmlab.engine.plan import Plan, make_plan
 from llmlab.engine.progress import Progress

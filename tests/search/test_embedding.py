@@ -13,12 +13,12 @@ import pytest
 
 from llmlab.base.errors import BudgetError, CallError, DataError, RequestRefusedError, TransportError
 from llmlab.bundle.bundle import Bundle, CorpusRef, ModelRef, RetrievalConfig
+from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import load_endpoints
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import price_usd
-from llmlab.clients.retry import RetryPolicy
 from llmlab.engine.runs import dry_run, run
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.search.chunking import Chunk

@@ -23,9 +23,9 @@ from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.export import Exported
 from llmlab.cli import tracking as tracking_commands
+from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Generation
 from llmlab.clients.openai import OpenAIClient
-from llmlab.clients.retry import RetryPolicy
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.tracking.store import Store
 from tests.notebook.notebooks import code, write
