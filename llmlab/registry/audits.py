@@ -12,10 +12,11 @@ from llmlab.base.display import Chip, Shown
 from llmlab.base.errors import FileRuleError, RegistryError, StoreError
 from llmlab.base.numbers import counted
 from llmlab.base.project import utc
+from llmlab.base.verdict import Verdict
 from llmlab.registry.connection import HISTORY, Registry, open_registry
 from llmlab.registry.evidence import Evidence, check
-from llmlab.registry.moves import UNREADABLE, History, Move, make_move, settle
-from llmlab.registry.registering import read_receipt
+from llmlab.registry.moves import UNREADABLE, History, Move, make_move, read_history, settle
+from llmlab.registry.registering import UNCHECKED, read_receipt, stamped
 from llmlab.registry.versions import Version, read_bundle, sha256
 from llmlab.tracking.ledger import gaps
 from llmlab.tracking.store import reported
@@ -75,7 +76,8 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
         registry.known_model(model)
         versions = registry.versions(model)
         n_versions += len(versions)
-        findings += [finding for held in versions for finding in _version(registry, held)]
+        past = read_history(registry, model)
+        findings += [finding for held in versions for finding in _version(registry, past, held)]
         findings += [
             Finding(
                 model=model, about="looks", kind="wrong", what=f"{look.results_digest} went from the ledger; it counts"
@@ -98,7 +100,7 @@ def _models(registry: Registry) -> tuple[str, ...]:
     return tuple(name for name in names if name in ours)
 
 
-def _version(registry: Registry, held: Any) -> Iterator[Finding]:
+def _version(registry: Registry, past: History, held: Any) -> Iterator[Finding]:
     """A version's artifact, receipt, tags and description."""
     version = Version.of(registry, held)
     wrong = partial(Finding, model=version.name, about=f"version {version.number}", kind="wrong")
@@ -113,7 +115,11 @@ def _version(registry: Registry, held: Any) -> Iterator[Finding]:
         edited.append("description")
     try:
         receipt = read_receipt(registry, version)
-        edited += ["gate"] if version.gate != (receipt.verdict if receipt else "") else []
+        said = receipt.verdict if receipt else ""
+        edited += ["gate"] if version.gate not in (said, f"{said}{UNCHECKED}" if said == Verdict.PASS else said) else []
+        if version.gate == Verdict.PASS and not any(_brought(move, version) for move in past.moves):
+            what = "its page says PASS, and nobody has checked its receipt: `llmlab promote` does"
+            yield Finding(model=version.name, about=f"version {version.number}", kind="noted", what=what)
         edited += ["index_digest"] if version.index_digest != (receipt.index_digest if receipt else "") else []
     except (RegistryError, StoreError, FileRuleError) as error:
         yield wrong(what=str(error))
@@ -121,6 +127,11 @@ def _version(registry: Registry, held: Any) -> Iterator[Finding]:
         yield wrong(
             what=f"{', '.join(edited)} was edited by hand; registering the bundle with a new receipt writes it again"
         )
+
+
+def _brought(move: Move, version: Version) -> bool:
+    """Whether a move claims a check of this very version's receipt."""
+    return move.kind != "rollback" and not move.forced and (move.version, move.digest) == (version.number, version.digest)
 
 
 def _aliases(registry: Registry, name: str, root: Path | None) -> Iterator[Finding]:
@@ -197,6 +208,9 @@ def _adopted(
         against = ["it was gated by another policy than the last release: `llmlab promote` asks gate.yaml"]
     if against:
         return "wrong", f"{found}; {'; '.join(against)}: roll back, or gate it"
+    version = Version.of(registry, held)
+    if (receipt := read_receipt(registry, version)) is not None:
+        stamped(registry, version, read_bundle(registry, version), receipt, checked=True)
     move = past.next_move(
         alias,
         kind="adopt",

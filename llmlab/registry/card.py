@@ -16,12 +16,13 @@ LONGEST_CARD_CHARS = 5_000  # MLflow's column for it; PostgreSQL refuses more
 LONGEST_PROMPT_CHARS = 1_200
 
 
-def card(bundle: Bundle, receipt: Receipt | None, *, registered: str) -> str:
+def card(bundle: Bundle, receipt: Receipt | None, *, registered: str, checked: bool = False) -> str:
     """The Markdown of a version: verdict and conditions first, then what it is made of, who registered it and when.
 
     Args:
         receipt: the newest one, None where there is none.
         registered: who, when, from which commit.
+        checked: whether the receipt was held against what its run logged, and holds.
     """
     retrieval = "none"
     if bundle.retrieval is not None:
@@ -30,7 +31,7 @@ def card(bundle: Bundle, receipt: Receipt | None, *, registered: str) -> str:
         retrieval = json.dumps(fields, ensure_ascii=False)
     parts = [
         f"**{markdown(bundle.name)} {markdown(bundle.version)}** · digest {markdown_code(bundle.digest)}",
-        *(["Gate: **no receipt yet**."] if receipt is None else [_judged(receipt), _conditions(receipt)]),
+        *(["Gate: **no receipt yet**."] if receipt is None else [_judged(receipt, checked), _conditions(receipt)]),
         "**Model** " + markdown_code(str(bundle.model)) + f": {markdown(bundle.model.pinned.reason, None)}",
         f"**Sampling** {markdown_code(json.dumps(dict(bundle.sampling.sent), ensure_ascii=False))}",
         f"**Retrieval** {markdown_code(retrieval)}",
@@ -41,10 +42,13 @@ def card(bundle: Bundle, receipt: Receipt | None, *, registered: str) -> str:
     return scrub(f"{head}\n\n{_prompt(bundle, max(room, 0))}")[:LONGEST_CARD_CHARS]
 
 
-def _judged(receipt: Receipt) -> str:
+def _judged(receipt: Receipt, checked: bool) -> str:
     by = f" by {receipt.author}" if receipt.author else ""
     judged = f"{receipt.sentence} Judged {receipt.created_at[:16]}{by}, receipt {receipt.digest[:8]}."
-    return f"Gate: **{markdown(receipt.verdict)}**. {markdown(judged, None)}"
+    doubt = (
+        "" if checked or receipt.verdict != Verdict.PASS else " by its receipt, which `llmlab promote` has yet to check"
+    )
+    return f"Gate: **{markdown(receipt.verdict)}**{doubt}. {markdown(judged, None)}"
 
 
 def _conditions(receipt: Receipt) -> str:

@@ -13,7 +13,7 @@ from llmlab.bundle.catalogue import Catalogue
 from llmlab.registry.connection import Registry, open_registry
 from llmlab.registry.evidence import Evidence, check
 from llmlab.registry.moves import History, Move, make_move, settle
-from llmlab.registry.registering import read_receipt
+from llmlab.registry.registering import read_receipt, stamped
 from llmlab.registry.rollbacks import check_call, pointed
 from llmlab.registry.versions import Version, read_bundle, resolve
 from llmlab.results.passport import JudgePassport
@@ -60,6 +60,8 @@ def promote(
         raise RegistryError(
             f"version {target.number} of {target.name} cannot become {alias}: {listed}. Nothing was moved"
         )
+    if not against and (receipt := read_receipt(registry, target)) is not None:
+        stamped(registry, target, bundle, receipt, checked=True)
     held_by = registry.version(target.name, target.number)
     move = past.next_move(
         alias,

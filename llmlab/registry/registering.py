@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llmlab.base.errors import FileRuleError, FloatingModelError, RegistryError, StoreError
 from llmlab.base.project import git_state, who
+from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
 from llmlab.gate.decision import Receipt
 from llmlab.golden.checks import refuse_secrets
@@ -18,8 +19,9 @@ from llmlab.registry.versions import FOLDER, Version, artifact, find, read_bundl
 from llmlab.tracking.runs import bundle_json
 from llmlab.tracking.store import COMPLETION_TAG, reported
 
-__all__ = ["read_receipt", "register"]
+__all__ = ["UNCHECKED", "read_receipt", "register", "stamped"]
 
+UNCHECKED = ", not checked"  # behind a receipt's PASS on a version's page, until a promotion or an audit checked it
 EXPERIMENT = "registered"  # where a bundle that was never run gets a run of its own
 
 
@@ -143,18 +145,25 @@ def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: 
         newest = None
     if newest is not None and (newest.digest == receipt.digest or newest.decided_at() > receipt.decided_at()):
         return version
-    number = str(version.number)
-    with reported(f"the receipt of version {number} of {version.name!r} cannot be kept"):
+    with reported(f"the receipt of version {version.number} of {version.name!r} cannot be kept"):
         registry.store.client.log_text(version.run_id, receipt.to_json(), _receipt_path(receipt.digest))
+    return stamped(registry, version, bundle, receipt, checked=False)
+
+
+def stamped(registry: Registry, version: Version, bundle: Bundle, receipt: Receipt, *, checked: bool) -> Version:
+    """The version, on whose page stands what its receipt says, and that it was `checked` or has yet to be."""
+    number = str(version.number)
+    with reported(f"the verdict on version {number} of {version.name!r} cannot be written"):
         registered = _registered(registry.client.get_model_version(version.name, number).tags)
-        description = card(bundle, receipt, registered=registered)
-        tags = {"gate": receipt.verdict, "description_digest": sha256(description)}
+        description = card(bundle, receipt, registered=registered, checked=checked)
+        word = receipt.verdict + ("" if checked or receipt.verdict != Verdict.PASS else UNCHECKED)
+        tags = {"gate": word, "description_digest": sha256(description)}
         tags |= {"index_digest": receipt.index_digest} if receipt.index_digest else {}
         tags |= {"receipt": receipt.digest}  # last: it is what the others are read by
         retried(registry.client.update_model_version, version.name, number, description)
         for key, value in tags.items():
             retried(registry.client.set_model_version_tag, version.name, number, key, value)
-    return replace(version, gate=receipt.verdict, receipt=receipt.digest, index_digest=receipt.index_digest)
+    return replace(version, gate=word, receipt=receipt.digest, index_digest=receipt.index_digest)
 
 
 def _registered(tags: Mapping[str, str]) -> str:

@@ -69,6 +69,34 @@ def test_a_fail_edited_to_pass_is_not_promoted_adopted_served_or_exported(projec
     assert Exported.load(export("qa@production", tmp_path / "forced.json")).receipt is None
 
 
+def shown(number: int = 1) -> tuple[str, str]:
+    """The tag and the description that MLflow's page of a version shows."""
+    held = open_registry().client.get_model_version("qa", str(number))
+    return held.tags["gate"], held.description.split("\n\n")[1]
+
+
+def test_a_page_says_of_a_pass_whether_somebody_checked_it(project: Path) -> None:
+    """A forged receipt that was registered is not one; what was checked is; a tag written by hand is noted."""
+    failed(project)
+    tag, told = shown()
+    assert tag == "PASS, not checked"
+    assert "has yet to check" in told
+    open_registry().client.set_model_version_tag("qa", "1", "gate", "PASS")
+    assert any("nobody has checked" in finding.what for finding in audit("qa").findings)
+
+
+def test_a_promotion_and_an_adoption_write_on_the_page_that_they_checked(project: Path) -> None:
+    version, folder = gated(project)
+    assert shown()[0] == version.gate == "PASS, not checked"
+    by_hand()
+    assert [finding.kind for finding in audit("qa").findings] == ["adopted"]
+    assert shown()[0] == "PASS"
+    assert "has yet to check" not in shown()[1]
+    promote(version, alias="staging", experiment=folder, reason="r")
+    assert shown()[0] == "PASS"
+    assert audit("qa").findings == ()
+
+
 def test_a_checked_release_is_served_exported_and_checked_again(project: Path, tmp_path: Path) -> None:
     """The move names receipt, policy, golden set, folder and the digest of all that was read."""
     version, folder = gated(project)
