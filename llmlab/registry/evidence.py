@@ -6,9 +6,9 @@ which `load`, `export` and `history` believe. `audit` makes it again.
 What it finds: a receipt, a cases file, a policy, a passport or a look that was edited, alone or together with every
 digest inside it. What somebody can still forge who may write all of the store: scores of scorers of their own and of
 judges, with answers, run, look, receipt and move that fit them; how fresh an index is; commit, author and CI; and the
-moves themselves. A key in LLMLAB_SIGNING_KEY, which CI alone has, closes that for `promote` and `audit` in CI, but for
-the freshness: decisions (answers and scores by their digest) and moves that it signed are not made without it. A
-service has no key and cannot tell: it believes the moves that the last audit in CI believed.
+moves themselves. A key in LLMLAB_SIGNING_KEY, which CI alone has, closes that for `promote` and `audit` in CI:
+decisions (answers and scores by their digest, freshness) and moves that it signed are not made without it. A service
+has no key and cannot tell: it believes the moves that the last audit in CI believed.
 """
 
 from __future__ import annotations

@@ -358,9 +358,10 @@ def origin_tag(receipt: Receipt) -> str:
 
 
 def signed_text(receipt: Receipt) -> str:
-    """What of a decision CI signs: what was judged by what, where, and how it ended."""
+    """What of a decision CI signs: what was judged by what, where, how it ended, and how true the index was."""
     what = (receipt.verdict, receipt.bundle_digest, receipt.results_digest, receipt.policy_digest)
-    return json.dumps([*what, origin(receipt)], sort_keys=True)
+    index = [receipt.index_freshness] if receipt.index_freshness else []
+    return json.dumps([*what, origin(receipt), *index], sort_keys=True)
 
 
 def origin(receipt: Receipt) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from llmlab.registry import audit, export, history, load, promote, register
 from llmlab.registry.connection import open_registry
 from llmlab.results.passport import Limit, Measured
 from llmlab.results.results import Results
+from llmlab.tracking.runs import signed_text
 from tests.made_results import experiment, made
 from tests.registry.made import POLICY, bundle, gated, judged
 
@@ -272,6 +273,16 @@ def test_a_signed_decision_whose_commit_was_edited_is_not_promoted(
     store.client.set_tag(run.info.run_id, tag, json.dumps(forged))
     with pytest.raises(RegistryError, match="its decision is not signed"):
         promote(version, experiment=folder, reason="r")
+
+
+def test_how_true_an_index_was_is_part_of_what_ci_signs(project: Path) -> None:
+    """A stale index that was edited to a fresh one has no signature; without an index nothing changes."""
+    _, decision, _ = judged(project)
+    receipt = decision.receipt()
+    stale, fresh = (
+        receipt.model_copy(update={"index_freshness": {"lag_s": s, "stale_share": 0.0}}) for s in (9e6, 0.0)
+    )
+    assert len({signed_text(receipt), signed_text(stale), signed_text(fresh)}) == 3
 
 
 def test_history_and_audit_tell_a_release_under_another_policy_or_golden_set(project: Path) -> None:
