@@ -131,7 +131,9 @@ def _version(registry: Registry, past: History, held: Any) -> Iterator[Finding]:
 
 def _brought(move: Move, version: Version) -> bool:
     """Whether a move claims a check of this very version's receipt."""
-    return move.kind != "rollback" and not move.forced and (move.version, move.digest) == (version.number, version.digest)
+    return (
+        move.kind != "rollback" and not move.forced and (move.version, move.digest) == (version.number, version.digest)
+    )
 
 
 def _aliases(registry: Registry, name: str, root: Path | None) -> Iterator[Finding]:

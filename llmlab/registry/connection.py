@@ -65,6 +65,10 @@ class Registry:
         what = f"version {number} of {name!r} cannot be read"
         return _unless_missing(lambda: self.client.get_model_version(name, str(number)), what)
 
+    def run_exists(self, run_id: str) -> bool:
+        """Whether the store has this run, in MLflow's trash or outside."""
+        return _unless_missing(lambda: self.store.client.get_run(run_id), f"run {run_id} cannot be read") is not None
+
     def models(self) -> list[str]:
         """The names of all registered models."""
         with reported("the registered models cannot be listed"):

@@ -28,7 +28,8 @@ EXPERIMENT = "registered"  # where a bundle that was never run gets a run of its
 def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | None = None) -> Version:
     """The bundle as a registered version over its run's artifacts; the same digest is the same version.
 
-    A version whose artifact was changed or lost gets it back; a damaged receipt is replaced by the one given.
+    A version whose artifact was changed or lost gets it back; a damaged receipt is replaced by the one given. Where the
+    version's run was deleted for good (`mlflow gc`), a new version takes its place.
 
     Args:
         receipt: of a gate's decision on this bundle; a newer one is added to the version that is there.
@@ -46,7 +47,9 @@ def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | Non
     if receipt is not None:
         _check_receipt(receipt, bundle.digest)
     registry = open_registry(root)
-    version = _whole(registry, find(registry, bundle.name, bundle.digest) or _create(registry, bundle, root), bundle)
+    held = find(registry, bundle.name, bundle.digest)
+    version = _whole(registry, held, bundle) if held is not None and not _is_lost(registry, held) else None
+    version = version or _whole(registry, _create(registry, bundle, root), bundle)
     return version if receipt is None else _add_receipt(registry, version, bundle, receipt)
 
 
@@ -115,6 +118,15 @@ def _whole(registry: Registry, version: Version, bundle: Bundle) -> Version:
             registry.store.client.log_text(version.run_id, bundle_json(bundle), f"{FOLDER}/bundle.json")
         read_bundle(registry, version)
     return version
+
+
+def _is_lost(registry: Registry, version: Version) -> bool:
+    """Whether a version's run is gone for good, and its files with it; then it is not found by its digest any more."""
+    if registry.run_exists(version.run_id):
+        return False
+    with reported(f"version {version.number} of {version.name!r}, whose run is gone, cannot be put aside"):
+        retried(registry.client.set_model_version_tag, version.name, str(version.number), "digest", "")
+    return True
 
 
 def _run_of(registry: Registry, bundle: Bundle) -> str:

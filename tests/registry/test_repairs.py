@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 
 from llmlab.base.errors import RegistryError, StoreError
-from llmlab.registry import audit, history, promote, register, rollback
+from llmlab.registry import audit, history, load, promote, register, rollback
 from llmlab.registry.connection import HISTORY, Registry
 from llmlab.registry.moves import Move, now
 from llmlab.registry.versions import Version, read_bundle
@@ -242,3 +245,25 @@ def released_as(root: Path, name: str) -> Any:
     registry, versions = registered(root, 1, name=name)
     moved(registry, versions[0])
     return registry, versions
+
+
+@pytest.mark.slow
+def test_a_bundle_whose_run_was_deleted_for_good_is_registered_as_a_new_version(project: Path) -> None:
+    """By `mlflow gc`, which takes the files too: the old version is told as what it is, and can be left behind."""
+    registry, (one, two) = released(project, 2)
+    registry.store.client.delete_run(two.run_id)
+    uri = registry.store.uri
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--run-ids", two.run_id]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=project, env={**os.environ, "MLFLOW_TRACKING_URI": uri}
+    )
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(StoreError):
+        load("qa@production")
+    again = register(bundle(k=1))
+    assert (again.number, again.digest) == (3, two.digest)
+    assert register(bundle(k=1)).number == 3
+    assert [finding.about for finding in audit("qa").wrong][:1] == ["version 2"]
+    assert rollback("qa", to=3, reason="the same bundle, whole").version == 3
+    assert load("qa@production", max_age_s=0).bundle.digest == two.digest
+    assert rollback("qa", reason="further back").version == one.number

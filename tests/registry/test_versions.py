@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmlab.base.errors import DataError, FloatingModelError
+from llmlab.base.errors import DataError, FloatingModelError, StoreError
 from llmlab.bundle.bundle import Bundle
 from llmlab.registry import register
 from llmlab.registry.connection import open_registry
@@ -121,3 +121,17 @@ def test_the_registry_may_lie_elsewhere_than_the_runs(project: Path, monkeypatch
     register(bundle())
     monkeypatch.delenv("MLFLOW_REGISTRY_URI")
     assert open_registry().model("qa") is None
+
+
+def test_a_relative_address_of_the_registry_is_read_from_the_project_wherever_one_stands(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook runs in `notebooks/`, and would make a registry of its own there; a folder is refused as one."""
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:///other.db")
+    (project / "notebooks").mkdir()
+    monkeypatch.chdir(project / "notebooks")
+    register(bundle())
+    assert [path.parent for path in project.rglob("other.db")] == [project]
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "mlruns")
+    with pytest.raises(StoreError, match="a folder"):
+        register(bundle(k=1))
