@@ -63,10 +63,10 @@ def test_02_and_05_read_what_a_real_model_said(orders: Path) -> None:
     assert (compared.exit_code, compared.message) == (0, "")
     answers = stored(orders)
     assert answers == 6 * 2 * (2 + 1)  # two bundles, two repeats at .8, one at 0
-    gated = run_notebook(NOTEBOOKS / "05_gate_and_promote.ipynb", {**ORDERS, "require": "none"})
+    gated = run_notebook(NOTEBOOKS / "05_gate_and_promote.ipynb", {**ORDERS, "first": "20", "require": "none"})
     assert gated.exit_code == 0, gated.message
     assert gated.verdict in ("PASS", "FAIL", "INCONCLUSIVE")
-    assert stored(orders) == answers  # the release asks at temperature 0 what 02 has asked
+    assert stored(orders) == answers + 2 * (20 - 6)  # the release asks at temperature 0, as 02 did
 
 
 @pytest.mark.nightly
@@ -102,3 +102,15 @@ def test_two_kernels_at_once_share_one_server_and_lose_nothing(orders: Path, mod
             process.kill()
             process.communicate()
     assert stored(orders) == 4 * 3 * (1 + 2)
+
+
+@pytest.mark.nightly
+def test_03_refuses_a_real_model_that_grades_everything_alike(project: Path, model: LocalModel) -> None:
+    shutil.copytree(ROOT / "experiments", project / "experiments")
+    (project / "experiments" / "pandas_help" / "bundles" / "v3.yaml").unlink()  # its topic search takes long to build
+    done = run_notebook(NOTEBOOKS / "03_judge_calibration.ipynb", {"second_cases": "4"})
+    assert done.exit_code == 0, done.message
+    second = "\n".join(done.tables)
+    assert "AUC 0.50" in second
+    assert "kappa is undefined" in second
+    assert "the labels alone count" in second
