@@ -25,7 +25,7 @@ from llmlab.clients.wire import wire_sampling
 from llmlab.engine.plan import DryRun
 from llmlab.engine.runs import dry_run, run
 from llmlab.experiment.addresses import Addresses
-from llmlab.experiment.settings import Settings, own_scorers, shipped_scorer
+from llmlab.experiment.settings import Settings, own_scorers
 from llmlab.gate.decide import GatePolicy
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels
@@ -36,6 +36,7 @@ from llmlab.registry.release import named_baseline
 from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
 from llmlab.scorers.base import Scorer
+from llmlab.scorers.shipped import shipped_scorer
 from llmlab.search.corpus import Corpus
 from llmlab.search.embedding import Embedder
 from llmlab.tracking.runs import last_logged

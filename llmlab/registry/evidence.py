@@ -13,10 +13,11 @@ has no key and cannot tell: it believes the moves that the last audit in CI beli
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,7 @@ from llmlab.base.documents import is_forged, signature
 from llmlab.base.errors import DataError, FileRuleError, RegistryError, StoreError
 from llmlab.base.project import project_root
 from llmlab.base.verdict import Verdict
+from llmlab.base.yamlfile import read_yaml
 from llmlab.gate.decide import GatePolicy
 from llmlab.gate.decision import Receipt
 from llmlab.gate.policy import Floor, age_limit
@@ -41,6 +43,7 @@ from llmlab.registry.release import ledger
 from llmlab.registry.versions import Version, text_of
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
+from llmlab.scorers.shipped import shipped_scorer
 from llmlab.tracking.runs import MEASURED_TAG, ORIGIN_TAG, measured_by, origin, origin_tag, signed_text
 from llmlab.tracking.screening import redacted_cases
 from llmlab.tracking.store import reported
@@ -58,6 +61,7 @@ class Evidence:
     policy: GatePolicy
     golden: GoldenSet | None = None
     passports: tuple[JudgePassport, ...] = ()
+    made: tuple[scorers.Scorer, ...] = ()  # shipped ones with arguments, which need case and answer alone
     now: datetime
 
     @classmethod
@@ -70,6 +74,7 @@ class Evidence:
             policy=policy,
             golden=policy.held_out(GoldenSet.load(folder / "golden.jsonl")),
             passports=tuple(passports),
+            made=_made(folder / "experiment.yaml"),
             now=datetime.now(UTC),
         )
 
@@ -146,7 +151,7 @@ def check(
         against += _broken_rules(evidence.policy, decided or receipt, own, version, alias, past, approver)
         against += _otherwise_made(runs, results)
         against += _recomputed(evidence, results, earlier, root)
-        against += [said for part in read for said in _rescored(evidence.policy, part)]
+        against += [said for part in read for said in _rescored(evidence, part)]
         grown, newer = _grown(registry, evidence, results, root)
         against += grown
         read += [newer] if newer is not None else []
@@ -268,12 +273,27 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
         yield f"the logged cases say {decision.word}: {decision.sentence}"
 
 
-def _rescored(policy: GatePolicy, results: Results) -> Iterator[str]:
+def _made(path: Path) -> tuple[scorers.Scorer, ...]:
+    """The shipped scorers of an `experiment.yaml`, without those of passages and those that cannot be made."""
+    given, _ = read_yaml(path) if path.is_file() else ({}, None)
+    specs, made = given.get("scorers") if isinstance(given, Mapping) else None, []
+    for spec in specs or ():
+        with contextlib.suppress(ValueError, TypeError):  # what cannot be made has scored nothing
+            made.append(shipped_scorer(spec, corpus=_no_corpus))
+    return tuple(made)
+
+
+def _no_corpus() -> None:
+    raise ValueError("scores of passages are held to their digest")
+
+
+def _rescored(evidence: Evidence, results: Results) -> Iterator[str]:
     """Scores that a shipped scorer, which needs case and answer alone, does not give again; of one's own, none."""
     if results.golden is None or results.provenance.redacted_from:  # the answers are not those that were scored
         return
-    for metric in policy.metrics:
-        shipped = getattr(scorers, metric) if metric in scorers.__all__ and metric in results.metrics else None
+    known = {name: getattr(scorers, name) for name in scorers.__all__} | {one.name: one for one in evidence.made}
+    for metric in evidence.policy.metrics:
+        shipped = known.get(metric) if metric in results.metrics else None
         if not isinstance(shipped, scorers.Scorer) or set(results.scorers_of(metric).values()) != {shipped.digest}:
             continue
         again = results.scored_by([shipped]).scores(metric)

@@ -173,17 +173,27 @@ def test_what_a_receipt_says_of_its_origin_is_what_the_gate_logged(
         promote(version, experiment=folder, reason="r")
 
 
-def test_scores_that_a_shipped_scorer_does_not_give_for_the_logged_answers_are_told(project: Path) -> None:
-    """Answers that are wrong, under scores, digests and a receipt that all agree with each other."""
+@pytest.mark.parametrize(
+    ("scorer", "line"),
+    [
+        (scorers.exact, "exact"),
+        (scorers.length_between(low_words=50, high_words=60), "length_between: {low_words: 50, high_words: 60}"),
+    ],
+)
+def test_scores_that_a_shipped_scorer_does_not_give_for_the_logged_answers_are_told(
+    project: Path, scorer: scorers.Scorer, line: str
+) -> None:
+    """Answers that are wrong, under scores, digests and a receipt that all agree; arguments are the folder's."""
     results = replace(made({"old": [0.0] * 60, "new": [0.0] * 60}), bundles={"old": bundle(k=1), "new": bundle(k=2)})
-    scored = results.scored_by([scorers.exact])
-    forged = scored.with_columns(exact=[float(name == "new") for name in scored.frame["variant"]])
-    folder = experiment(project, POLICY.replace("metric: right", "metric: exact"), results.golden)
+    scored = results.scored_by([scorer])
+    forged = scored.with_columns(**{scorer.name: [float(name == "new") for name in scored.frame["variant"]]})
+    folder = experiment(project, POLICY.replace("metric: right", f"metric: {scorer.name}"), results.golden)
+    (folder / "experiment.yaml").write_text(f"scorers: [{{{line}}}]\n" if ":" in line else f"scorers: [{line}]\n")
     decision = GatePolicy.load(folder / "gate.yaml").decide(forged, baseline="old", candidate="new")
     assert decision.word == "PASS"
     tracking.log(forged, decision)
     version = register(forged.bundles["new"], receipt=decision.receipt())
-    with pytest.raises(RegistryError, match="60 logged scores of exact are not what it gives"):
+    with pytest.raises(RegistryError, match=f"60 logged scores of {scorer.name} are not what it gives"):
         promote(version, experiment=folder, reason="r")
 
 
