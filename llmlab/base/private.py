@@ -1,9 +1,9 @@
 """What may not leak, found in texts and taken out: keys by value and shape, personal data by form and checksum.
 
 A variable of the environment is secret by its name, because a client reads its key from it (`remember`), or because its
-value is an address with a password in it, of which only the password counts. Personal data is named by kind, or
-replaced by pseudonyms: whoever has the project's key gets the same one for the same value, nobody gets the value back.
-What has no fixed form (names, postal addresses) is not found: no finding is no proof.
+value is a webhook or an address with a password in it, of which only the password counts. Personal data is named by
+kind, or replaced by pseudonyms: whoever has the project's key gets the same one for the same value, nobody gets the
+value back. What has no fixed form (names, postal addresses) is not found: no finding is no proof.
 """
 
 from __future__ import annotations
@@ -58,12 +58,13 @@ CASES_SHOWN = 5
 Secrets = tuple[tuple[str, str], ...]  # (spelling, name of its variable), longest first
 
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:KEYS?|TOKENS?|PASS|PASSPHRASE|PAT|AUTH|CREDENTIALS?|DSN|CONN(?:ECTION)?_?STR(?:ING)?|WEBHOOK(?:_URL)?)"
-    r"(?:_?\d+)?$"
+    r"(?:^|_)(?:KEYS?|TOKENS?|PASS|PASSPHRASE|PAT|AUTH|CREDENTIALS?|DSN|CONN(?:ECTION)?_?STR(?:ING)?|COOKIE"
+    r"|(?:WEB)?HOOK(?:_URL)?)(?:_?\d+)?$"
     r"|(?:API_?KEYS?|SECRETS?|PASSWORDS?|PASSWD|MYSQL_PWD|ACCESS_?TOKENS?)"
     r"(?:_?\d+|_(?!DIR|ENV|FILE|HEADER|LENGTH|MANAGER|NAME|PATH|POLICY|STORE|URL)\w+)?$",
     re.IGNORECASE,
 )
+_WEBHOOK = re.compile(r"https?://\S*\b(?:hooks?|webhook\w*)\b", re.IGNORECASE)  # its path is the key
 _IN_AN_ADDRESS = re.compile(r"://[^\s/?#:@\"'<>\\]{0,200}:([^\s/?#@\"'<>\\]{1,200})(?=@)")
 _IN_A_QUERY = re.compile(
     r"([?&](?i:(?:\w{1,20}[-_])?(?:key|token|sig|signature|secret|password)|apikey))=([^\s&#\"'<>\\\[]{1,2000})"
@@ -256,7 +257,8 @@ def project_key(folder: Path) -> bytes:
 def _secret_parts(name: str, value: str) -> Iterator[str]:
     """The value of a secret variable, and what is secret in any other: passwords and keys of addresses."""
     value = value.strip()
-    is_secret, is_address = name in _REMEMBERED or _SECRET_NAME.search(name) is not None, "://" in value
+    is_secret = name in _REMEMBERED or (_SECRET_NAME.search(name) or _WEBHOOK.match(value)) is not None
+    is_address = "://" in value
     if is_secret:
         yield value
     if is_secret and ";" in value:

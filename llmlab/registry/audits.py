@@ -130,10 +130,9 @@ def _version(registry: Registry, past: History, held: Any) -> Iterator[Finding]:
 
 
 def _brought(move: Move, version: Version) -> bool:
-    """Whether a move claims a check of this very version's receipt."""
-    return (
-        move.kind != "rollback" and not move.forced and (move.version, move.digest) == (version.number, version.digest)
-    )
+    """Whether a move claims a check of the receipt that this very version names."""
+    same = (move.version, move.digest, move.receipt) == (version.number, version.digest, version.receipt)
+    return move.kind != "rollback" and not move.forced and same
 
 
 def _aliases(registry: Registry, name: str, root: Path | None) -> Iterator[Finding]:

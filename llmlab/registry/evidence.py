@@ -48,7 +48,7 @@ from llmlab.tracking.runs import MEASURED_TAG, ORIGIN_TAG, measured_by, origin, 
 from llmlab.tracking.screening import redacted_cases
 from llmlab.tracking.store import reported
 
-__all__ = ["Check", "Evidence", "check"]
+__all__ = ["CLOCKS_DIFFER", "Check", "Evidence", "check"]
 
 CLOCKS_DIFFER = timedelta(minutes=5)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from llmlab.base.errors import FileRuleError, FloatingModelError, RegistryError, StoreError
@@ -14,6 +15,7 @@ from llmlab.gate.decision import Receipt
 from llmlab.golden.checks import refuse_secrets
 from llmlab.registry.card import card
 from llmlab.registry.connection import Registry, open_registry, require_name, retried
+from llmlab.registry.evidence import CLOCKS_DIFFER
 from llmlab.registry.moves import now
 from llmlab.registry.versions import FOLDER, Version, artifact, find, read_bundle, sha256
 from llmlab.tracking.runs import bundle_json
@@ -155,7 +157,8 @@ def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: 
         newest = read_receipt(registry, version)
     except (FileRuleError, RegistryError, StoreError):  # damaged or lost: replaced
         newest = None
-    if newest is not None and (newest.digest == receipt.digest or newest.decided_at() > receipt.decided_at()):
+    latest = datetime.now(UTC) + CLOCKS_DIFFER  # one of a date yet to come keeps no other out
+    if newest and (newest.digest == receipt.digest or receipt.decided_at() < newest.decided_at() <= latest):
         return version
     with reported(f"the receipt of version {version.number} of {version.name!r} cannot be kept"):
         registry.store.client.log_text(version.run_id, receipt.to_json(), _receipt_path(receipt.digest))

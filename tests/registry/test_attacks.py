@@ -86,6 +86,25 @@ def test_a_page_says_of_a_pass_whether_somebody_checked_it(project: Path) -> Non
     assert any("nobody has checked" in finding.what for finding in audit("qa").findings)
 
 
+def test_a_later_receipt_is_not_checked_by_the_move_that_checked_the_one_before(project: Path) -> None:
+    results, decision, folder = judged(project)
+    receipt = decision.receipt()
+    promote(register(results.bundles["new"], receipt=receipt), experiment=folder, reason="r")
+    later = receipt.decided_at() + timedelta(seconds=30)
+    register(results.bundles["new"], receipt=resealed(receipt, created_at=later.isoformat()))
+    assert shown()[0] == "PASS, not checked"
+    open_registry().client.set_model_version_tag("qa", "1", "gate", "PASS")
+    assert any("nobody has checked" in finding.what for finding in audit("qa").findings)
+
+
+def test_a_receipt_of_a_date_yet_to_come_keeps_no_other_out(project: Path) -> None:
+    results, decision, folder = judged(project)
+    new, receipt = results.bundles["new"], decision.receipt()
+    register(new, receipt=resealed(receipt, created_at="2999-01-01T00:00:00+00:00"))
+    assert register(new, receipt=receipt).receipt == receipt.digest
+    assert promote("qa/1", experiment=folder, reason="r").outcome == "holds"
+
+
 def test_a_promotion_and_an_adoption_write_on_the_page_that_they_checked(project: Path) -> None:
     version, folder = gated(project)
     assert shown()[0] == version.gate == "PASS, not checked"
