@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from llmlab.base.lazy import face
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from llmlab import scorers as scorers
