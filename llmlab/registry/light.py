@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
-from llmlab.tracking.reach import SILENCE_S, sqlite_path
+from llmlab.tracking.reach import SILENCE_S, sqlite_path, trust
 from llmlab.tracking.store import client_of
 
 __all__ = ["light_client"]
@@ -32,7 +32,8 @@ MISSING, THERE = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 LOCK_S = 5.0  # another writer is waited for so long
 TRANSIENT = (429, 500, 502, 503, 504)  # asked once more, as MLflow does here
 OURS = "MLFLOW_TRACKING_"
-UNKNOWN = ("AUTH", "AWS_SIGV4", "CLIENT_CERT_PATH", "SERVER_CERT_PATH", "INSECURE_TLS")
+UNKNOWN = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_WORKSPACE", "NETRC")
+FILES = ("~/.mlflow/credentials", "~/.netrc", "~/_netrc")  # who is let in, as MLflow and requests read it
 _FILTER = re.compile(r"name = '([^']*)'(?: and tags\.(\w+) = '([^']*)')?")
 
 
@@ -53,15 +54,12 @@ class Page(list[Any]):
 def light_client(uri: str) -> FileRegistry | ServerRegistry | None:
     """A client on this store; None where only MLflow's own will do."""
     path = sqlite_path(uri)
-    if os.environ.get("MLFLOW_WORKSPACE"):
+    if any(map(os.environ.get, UNKNOWN)):
         return None
     if path is not None:
         return FileRegistry(path) if "?" not in uri and _schema(path) == SCHEMA else None
     plain = uri.startswith(("http://", "https://")) and "@" not in uri
-    unknown = (
-        any(os.environ.get(OURS + name) for name in UNKNOWN) or Path("~/.mlflow/credentials").expanduser().exists()
-    )
-    return ServerRegistry(uri) if plain and not unknown else None
+    return ServerRegistry(uri) if plain and not any(Path(name).expanduser().exists() for name in FILES) else None
 
 
 class FileRegistry:
@@ -248,7 +246,7 @@ class ServerRegistry:
     def _send(self, place: str, body: bytes | None = None, *, again: bool = True) -> bytes:
         request = urllib.request.Request(self._uri + place, body, self._headers)  # noqa: S310  # http(s), see light_client
         try:
-            with urllib.request.urlopen(request, timeout=SILENCE_S) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=SILENCE_S, context=trust(self._uri)) as answer:  # noqa: S310
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
             if error.code in TRANSIENT and again:

@@ -10,6 +10,7 @@ import http.client
 import importlib.util
 import os
 import sqlite3
+import ssl
 import sys
 import threading
 import time
@@ -37,6 +38,7 @@ __all__ = [
     "patient",
     "sqlite_path",
     "store_errors",
+    "trust",
     "with_driver",
     "within",
     "without_password",
@@ -131,6 +133,32 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
 
 
+def trust(address: str) -> ssl.SSLContext | None:
+    """What MLflow's own client trusts and shows at an https address: as the environment says, else certifi's."""
+    if not address.startswith("https://"):
+        return None
+    names = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    bundle = next(filter(None, map(os.environ.get, names)), "")
+    is_blind = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
+    return _trusted(bundle, os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH", ""), is_blind)
+
+
+@cache
+def _trusted(bundle: str, shown: str, is_blind: bool) -> ssl.SSLContext:
+    import certifi
+
+    place = Path(bundle or certifi.where())
+    try:
+        context = ssl.create_default_context(cafile=None if place.is_dir() else place, capath=bundle or None)
+        if shown:
+            context.load_cert_chain(shown)
+    except OSError as error:
+        raise StoreError(f"a certificate that the environment names cannot be read: {plain(str(error))}") from error
+    if is_blind:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def without_password(uri: str) -> str:
     """The address as it may be shown."""
     parts = urlsplit(uri)
@@ -204,7 +232,8 @@ def _check_server(uri: str) -> None:
 
 
 def _health(address: str) -> bytes:
-    with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=PROBE_TIMEOUT_S) as answer:  # noqa: S310 - http(s) only, checked by the caller
+    address = f"{address.rstrip('/')}/health"
+    with urllib.request.urlopen(address, timeout=PROBE_TIMEOUT_S, context=trust(address)) as answer:  # noqa: S310 - http(s) only, checked by the caller
         return bytes(answer.read(100))
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from llmlab import tracking
 from llmlab.base.errors import StoreError
 from llmlab.registry import load, rollback
 from llmlab.tracking import reach
-from llmlab.tracking.reach import within
+from llmlab.tracking.reach import check_store, within
 from llmlab.tracking.store import check_writable, open_store
 from tests.made_results import made
 from tests.registry.made import free_port
@@ -161,6 +169,55 @@ def test_a_missing_driver_is_a_sentence(uri: str, project: Path, monkeypatch: py
     with pytest.raises(StoreError, match=r"driver|dialect|plugin") as told:
         open_store(project)
     assert "canary-7f3a9c" not in str(told.value)
+
+
+@pytest.fixture
+def over_tls(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A server with a certificate that nobody else has signed: its address and the certificate."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a company's own")])
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    place = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+    signed = made.add_extension(place, critical=False).sign(key, hashes.SHA256())
+    pem, secret = tmp_path / "own.pem", tmp_path / "key.pem"
+    pem.write_bytes(signed.public_bytes(Encoding.PEM))
+    secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, secret)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Well)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_port}", pem
+    server.shutdown()
+    server.server_close()
+
+
+class _Well(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"OK")
+
+    def log_message(self, *_arguments: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "MLFLOW_TRACKING_SERVER_CERT_PATH"])
+def test_a_server_is_trusted_whose_certificate_the_environment_names_and_no_other(
+    variable: str, over_tls: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As MLflow's own client does: a company's certificate, none at all by word, or a file that is not there."""
+    address, pem = over_tls
+    with pytest.raises(StoreError, match="certificate"):
+        check_store(address)
+    monkeypatch.setenv(variable, str(pem))
+    check_store(address)
+    monkeypatch.setenv(variable, "nowhere.pem")
+    with pytest.raises(StoreError, match="cannot be read"):
+        check_store(address)
+    monkeypatch.delenv(variable)
+    monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
+    check_store(address)
 
 
 def test_within_gives_what_was_asked_for_or_raises_what_it_raised() -> None:
