@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -152,13 +153,18 @@ def _own_run(registry: Registry, bundle: Bundle) -> str:
 
 
 def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: Receipt) -> Version:
-    """The receipt beside the bundle, then the tags that name it; an older one than the newest is only kept."""
+    """The receipt beside the bundle, then the tags that name it; the newest stays where an older one is given."""
     try:
         newest = read_receipt(registry, version)
     except (FileRuleError, RegistryError, StoreError):  # damaged or lost: replaced
         newest = None
     latest = datetime.now(UTC) + CLOCKS_DIFFER  # one of a date yet to come keeps no other out
-    if newest and (newest.digest == receipt.digest or receipt.decided_at() < newest.decided_at() <= latest):
+    if newest and newest.digest == receipt.digest:
+        return version
+    if newest and receipt.decided_at() < newest.decided_at() <= latest:
+        kept = f"{newest.digest[:8]} of {newest.created_at[:16]}"
+        told = f"version {version.number} of {version.name} keeps its receipt {kept}, for the one given is older"
+        warnings.warn(told, RuntimeWarning, stacklevel=3)
         return version
     with reported(f"the receipt of version {version.number} of {version.name!r} cannot be kept"):
         registry.store.client.log_text(version.run_id, receipt.to_json(), _receipt_path(receipt.digest))
