@@ -186,7 +186,9 @@ class Fallback:
         if not self.gated:
             why = "could not be asked for a" if self.gated is None else "has no"
             told = f"the backup {stands_in.name} {stands_in.version} on {stands_in.model} is not known to be good: "
-            told += f"the registry {why} passing gate of it; gate it as you would a candidate"
+            told += (
+                f"the registry {why} passing gate of it that was checked; gate and promote it as you would a candidate"
+            )
             warnings.warn(told, RuntimeWarning, stacklevel=2)
 
     async def ask(self, **inputs: object) -> Generation:
@@ -264,7 +266,7 @@ def _named(primary: Bundle, catalogue: Path) -> Bundle:
 
 
 def _gated(bundle: Bundle, root: Path | None) -> bool | None:
-    """Whether the registry has this very bundle with a passing gate; None where it cannot be asked."""
+    """Whether the registry has this very bundle with a passing gate that was checked; None where it cannot be asked."""
     if not store_exists(root):
         return False
     try:

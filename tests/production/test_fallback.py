@@ -18,7 +18,7 @@ import llmlab as ll
 from llmlab.base.errors import CallError, CallTimeoutError, PromptError, RequestRefusedError, TransportError
 from llmlab.clients.endpoints import load_endpoints
 from llmlab.production.fallback import Breaker
-from llmlab.registry import load
+from llmlab.registry import load, promote
 from tests.registry import made as registry
 
 PRIMARY = ll.Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", name="qa", temperature=0.0)
@@ -422,8 +422,8 @@ def test_aliases_are_followed_and_a_backup_that_passed_its_gate_warns_nobody(pro
     """Two served bundles of the registry, each looked up again as its alias moves."""
     held, (one, two) = registry.registered(project, 2)
     registry.moved(held, one)
-    passed, _ = registry.gated(project)
-    registry.moved(held, passed, alias="standby")
+    passed, folder = registry.gated(project)
+    promote(passed, alias="standby", experiment=folder, reason="a second one")
     client = ll.FakeClient("yes")
     fallback = ll.Fallback("qa@production", "qa@standby", through=lambda _: client)
     assert fallback.gated is True
