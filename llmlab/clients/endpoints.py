@@ -49,7 +49,7 @@ PROVIDERS: dict[str, tuple[str, str | None]] = {  # addresses, and where each ke
     "x-ai": ("https://api.x.ai/v1", "XAI_API_KEY"),
 }
 USUAL: dict[str, dict[str, str]] = {"anthropic": {"wire_format": "messages"}, "azure": {"key_header": "api-key"}}
-LOCAL = re.compile(r"smollm2-135m-instruct$|path:")  # else an entry that a user called `local`
+LOCAL = re.compile(r"smollm2-135m-instruct$|wordllama-256$|path:")  # else an entry that a user called `local`
 UNKNOWN_KEY = "API_KEY"  # in a command for an address that nobody knows
 
 
@@ -169,6 +169,10 @@ def curl_for(request: Request, fingerprint: str) -> str | None:
 def _local_client(model_id: str, revision: str | None) -> Client:
     from llmlab.clients.local import LocalClient  # loads aiohttp, which only those need who ask a model
     from llmlab.local.setup import LocalModel  # needed with it alone
+    from llmlab.local.vectors import VECTORS, LocalVectors  # needed with it alone
+
+    if model_id == VECTORS:
+        return LocalVectors()
 
     return LocalClient(LocalModel.of(model_id, revision=revision))
 

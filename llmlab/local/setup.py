@@ -21,7 +21,7 @@ from pathlib import Path
 from llmlab.base.errors import LlmlabError
 from llmlab.base.project import located
 
-__all__ = ["LocalModel", "LocalModelError", "install", "package_file"]
+__all__ = ["LocalModel", "LocalModelError", "install", "package_file", "sha256_of"]
 
 LOCK = Path(__file__).with_name("requirements.lock")
 OWN = "path:"  # before a GGUF of the user's own
@@ -69,7 +69,7 @@ class LocalModel:
                 raise LocalModelError(f"local/{model_id} {asked} is not known: there is local/{SMALL} ({SMALL_SHA256})")
             return cls(name=SMALL, path=package_file(*SMALL_FILE), sha256=SMALL_SHA256)
         path = located(model_id.removeprefix(OWN))
-        return cls(name=path.stem, path=path.absolute(), sha256=asked or _sha256(path))
+        return cls(name=path.stem, path=path.absolute(), sha256=asked or sha256_of(path))
 
     @property
     def fingerprint(self) -> str:
@@ -90,7 +90,7 @@ class LocalModel:
             )
         if self.path is None:
             raise LocalModelError(f"{self.name} is not installed: {GET_IT}")
-        if (found := _sha256(self.path)) != self.sha256:
+        if (found := sha256_of(self.path)) != self.sha256:
             raise LocalModelError(
                 f"{self.path.name} has the sha256 {found[:12]}..., not {self.sha256[:12]}...: it is cut off or "
                 "another one; install it again (`llmlab local setup --again`), or name its own sha256 as revision"
@@ -103,7 +103,7 @@ class LocalModel:
 def package_file(package: str, name: str) -> Path | None:
     """A file of an installed package, found without importing it; None where it is not there."""
     spec = importlib.util.find_spec(package)
-    path = None if spec is None or spec.origin is None else Path(spec.origin).with_name(name)
+    path = None if spec is None or spec.origin is None else Path(spec.origin).parent / name
     return path if path is not None and path.is_file() else None
 
 
@@ -143,7 +143,8 @@ def _lacking(cpuinfo: Path) -> list[str]:
     return [flag for flag in CPU_FLAGS if flag not in flags]
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of a file, in hex; LocalModelError where it cannot be read."""
     try:
         found = path.stat()
     except OSError as error:

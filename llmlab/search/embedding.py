@@ -209,13 +209,20 @@ class Embedding:
     """Cosine similarity of embeddings.
 
     Some models want to be told which is which: `query_prefix` and `document_prefix` (such as "query: ") are put ahead.
+    Of each passage the first `chars` are read; the mean of a long text's words is near that of any other.
     """
 
     def __init__(
-        self, chunks: Sequence[Chunk], *, embedder: Embedder, query_prefix: str = "", document_prefix: str = ""
+        self,
+        chunks: Sequence[Chunk],
+        *,
+        embedder: Embedder,
+        query_prefix: str = "",
+        document_prefix: str = "",
+        chars: int | None = None,
     ) -> None:
         self._chunks, self._embedder, self._query_prefix = chunks, embedder, query_prefix
-        self._vectors = embedder([document_prefix + indexed_text(chunk) for chunk in chunks])
+        self._vectors = embedder([document_prefix + indexed_text(chunk)[:chars] for chunk in chunks])
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """The k nearest chunks whose cosine is above zero; an empty query finds nothing."""

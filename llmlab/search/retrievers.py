@@ -24,6 +24,7 @@ from llmlab.search.lexical import BM25, Hit, Hybrid, Retriever, TfIdf, indexed_w
 __all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]
 
 BY_WORDS = frozenset({"bm25", "lsa", "tfidf"})  # these cannot index a text without a Latin letter or digit
+OF_VECTORS = ("embedder", "query_prefix", "document_prefix", "chars")  # a hybrid's options for its vectors
 FETCHED_PER_KEPT = 4  # how many more chunks are asked for where some will be dropped as repetitions
 
 Builder = Callable[[Sequence[Chunk], Mapping[str, Any]], Retriever]
@@ -185,8 +186,8 @@ def retriever_for(name: str, chunks: Sequence[Chunk], *, options: Mapping[str, A
 
 
 def _hybrid(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
-    rest = {key: value for key, value in options.items() if key not in ("of", "embedder")}
-    embedder = {"embedder": options["embedder"]} if "embedder" in options else {}
+    rest = {key: value for key, value in options.items() if key not in ("of", *OF_VECTORS)}
+    embedder = {key: options[key] for key in OF_VECTORS if key in options} if "embedder" in options else {}
     fused = options.get("of", ("bm25", "embedding" if embedder else "lsa"))
     if embedder and "embedding" not in fused:
         raise ValueError(f"`embedding` is set, but the hybrid fuses {', '.join(fused)}; drop it, or add it to `of`")

@@ -1,0 +1,96 @@
+"""Vectors of texts on this machine: the mean of a text's token vectors, as WordLlama's table of 256 numbers has them.
+
+The table is read without the package that brings it: a safetensors file of 32,000 x 256 halves beside a tokenizer's
+file, both held to their sha256. A thousand texts take a quarter of a second, and nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmlab.base.errors import RequestRefusedError
+from llmlab.local.setup import GET_IT, LocalModelError, package_file, sha256_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["VECTORS", "LocalVectors"]
+
+VECTORS = "wordllama-256"
+TABLE = ("wordllama", "weights/l2_supercat_256.safetensors")
+TABLE_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
+TOKENS = ("wordllama", "tokenizers/l2_supercat_tokenizer_config.json")
+TOKENS_SHA256 = "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68"
+TOKENIZER_PACKAGE = "tokenizers"
+
+
+class LocalVectors:
+    """An `EmbeddingClient`: 256 numbers a text, free of charge; a text without a known token has zeros."""
+
+    fingerprint = f"local sha256:{TABLE_SHA256} mean of tokens"
+
+    async def embed(self, _model: Any, texts: Sequence[str]) -> list[list[float]]:
+        """One vector per text, in their order.
+
+        Raises:
+            LocalModelError: table or tokenizer are not installed, or not those that llmlab names.
+        """
+        return [self._mean(encoded.ids).tolist() for encoded in self._tokenizer.encode_batch(list(texts), **_PLAIN)]
+
+    async def complete(self, _request: Any) -> Any:
+        """RequestRefusedError: it gives no answers."""
+        raise RequestRefusedError(f"local/{VECTORS} makes vectors of texts, no answers: name it under `embedding`")
+
+    def price_usd(self, _model: Any, _usage: Any) -> Decimal:
+        """Nothing."""
+        return Decimal(0)
+
+    def require_ready(self) -> None:
+        """Nothing, where the vectors are here; LocalModelError else."""
+        _ = self._table, self._tokenizer
+
+    def _mean(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        table = self._table
+        return table[list(ids)].mean(axis=0) if ids else np.zeros(table.shape[1], dtype=np.float32)
+
+    @cached_property
+    def _table(self) -> NDArray[np.float32]:
+        """Shape (tokens, 256)."""
+        content = _checked(TABLE, TABLE_SHA256)
+        head = int.from_bytes(content[:8], "little")
+        (tensor,) = (value for name, value in json.loads(content[8 : 8 + head]).items() if name != "__metadata__")
+        first, last = tensor["data_offsets"]
+        numbers = np.frombuffer(content[8 + head + first : 8 + head + last], dtype=np.float16)
+        return numbers.reshape(tensor["shape"]).astype(np.float32)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        if importlib.util.find_spec(TOKENIZER_PACKAGE) is None:
+            raise LocalModelError(f"the tokenizer of {VECTORS} is not installed: {GET_IT}")
+        tokenizers = importlib.import_module(TOKENIZER_PACKAGE)
+        return tokenizers.Tokenizer.from_str(_checked(TOKENS, TOKENS_SHA256).decode())
+
+
+_PLAIN = {"add_special_tokens": False}
+
+
+def _checked(place: tuple[str, str], sha256: str) -> bytes:
+    """The content of a package's file; LocalModelError where it is not there, or not the one that llmlab names."""
+    path = package_file(*place)
+    if path is None:
+        raise LocalModelError(f"{VECTORS} is not installed: {GET_IT}")
+    if (found := sha256_of(path)) != sha256:
+        raise LocalModelError(
+            f"{path.name} has the sha256 {found[:12]}..., not {sha256[:12]}...: install it again "
+            "(`llmlab local setup --again`)"
+        )
+    return path.read_bytes()
