@@ -25,7 +25,7 @@ from llmlab.base.yamlfile import to_yaml
 from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
 from llmlab.bundle.prompt import Prompt
 from llmlab.clients.base import Request
-from llmlab.clients.endpoints import PROVIDERS
+from llmlab.clients.endpoints import LOCAL, PROVIDERS
 from llmlab.clients.wire import wire_sampling
 from llmlab.experiment.addresses import rules_of
 from llmlab.gate.proposal import propose_for_cases
@@ -219,7 +219,7 @@ def new(
     if base_url:
         files["endpoints.yaml"], about_key = _endpoints(model, base_url, key_env)
     else:
-        about_key = f"The key is read from {key}." if (key := PROVIDERS[model.provider][1]) else ""
+        about_key = f"The key is read from {key}." if (key := PROVIDERS.get(model.provider, ("", None))[1]) else ""
     bundles = _bundles(name, model, sampling, golden=golden, columns=columns, kind=kind)
     _write(folder, files, bundles=bundles, golden=golden)
     notes = _notes(table, columns, kind, golden)
@@ -237,7 +237,8 @@ def _model(model_id: str, base_url: str | None, provider: str | None) -> ModelRe
         prefix = f"{owner}/" if owner != "openrouter" else ""  # whose ids have a slash
         return ModelRef(provider=owner, id=model_id.removeprefix(prefix))
     model = ModelRef(provider=provider, id=model_id) if provider else ModelRef.parse(model_id)
-    if model.provider not in PROVIDERS:
+    is_here = model.provider == "local" and LOCAL.match(model.id)
+    if not is_here and model.provider not in PROVIDERS:
         raise ValueError(f"no address is known for the provider {model.provider!r}; name it with --base-url")
     return model
 

@@ -27,6 +27,16 @@ def call(project):
     return new
 
 
+def test_a_model_on_this_machine_needs_no_address_and_no_key(call, project):
+    """Where nobody has an endpoint yet; it is priced at nothing and pinned by its file."""
+    said = call(url=None, model="local/smollm2-135m-instruct")
+    assert said.exit_code == 0, said.output
+    assert not (project / "experiments" / "mine" / "endpoints.yaml").exists()
+    asked = ll.Experiment.load("experiments/mine").dry_run()
+    assert asked.pinned == (True, True)
+    assert asked.total_cost_usd_at_most == 0
+
+
 def test_everything_that_notebook_01_needs_is_written(call, project):
     done = call()
     assert done.exit_code == 0, done.output
