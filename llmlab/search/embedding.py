@@ -221,6 +221,8 @@ class Embedding:
         document_prefix: str = "",
         chars: int | None = None,
     ) -> None:
+        if chars is not None and (type(chars) is not int or chars < 1):
+            raise ValueError(f"chars == {chars!r}, must be a whole number >= 1")
         self._chunks, self._embedder, self._query_prefix = chunks, embedder, query_prefix
         self._vectors = embedder([document_prefix + indexed_text(chunk)[:chars] for chunk in chunks])
 

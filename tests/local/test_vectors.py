@@ -12,7 +12,7 @@ from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.local import vectors
 from llmlab.local.setup import LocalModelError, package_file
 from llmlab.local.vectors import LocalVectors
-from llmlab.search import Embedder
+from llmlab.search import Embedder, Embedding
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "pandas_help"
 MODEL = ModelRef.parse("local/wordllama-256")
@@ -38,6 +38,12 @@ def test_a_model_of_vectors_is_pinned_and_gives_no_answers(tmp_path: Path) -> No
     golden = ll.GoldenSet((ll.Case(id="q", inputs={"question": "?"}),))
     results = ll.run(bundle, golden, store=tmp_path / "c.sqlite", progress=False, failed_share_allowed=1.0)
     assert "no answers" in results.frame["error"].iloc[0]
+
+
+@pytest.mark.parametrize("chars", [0, -5, True, "200", 1.5])
+def test_a_share_of_a_passage_that_is_none_is_refused(chars: object) -> None:
+    with pytest.raises(ValueError, match="chars"):
+        Embedding((), embedder=Embedder(MODEL), chars=chars)  # type: ignore[arg-type]  # as YAML may give it
 
 
 def test_what_is_absent_or_another_file_is_a_sentence_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
