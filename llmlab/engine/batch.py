@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 
@@ -36,7 +36,7 @@ from llmlab.clients.http import HttpClient
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.wire import read_json, refused_generation
 from llmlab.engine.means import Means
-from llmlab.engine.plan import Call, estimated_tokens
+from llmlab.engine.plan import Call, estimated_tokens, total_usd
 from llmlab.engine.runs import planned
 from llmlab.golden.cases import GoldenSet
 
@@ -84,6 +84,13 @@ class BatchFile(Strict):
         """Who asks the provider; prices are those of its public list."""
         kind = AnthropicClient if self.wire == "messages" else OpenAIClient
         return kind(self.base_url, api_key_env=self.key_env, key_header=self.key_header)
+
+
+class Line(NamedTuple):
+    """A call as the provider reads it in a file, and what it asks."""
+
+    request: Request
+    content: bytes
 
 
 class _Listed(Strict):
@@ -141,11 +148,8 @@ class Batches(Shown):
         failed = sum(sum(file.failed.values()) for file in self.files)
         if not calls:
             return f"Nothing to send: all {counted(self.already, 'call')} are stored already."
-        known = [file.usd_at_most for file in self.files if file.usd_at_most is not None]
-        total = sum(known, Decimal(0))
-        price = (
-            f", at most ${total * PRICE_FACTOR:,.2f} instead of ${total:,.2f}" if len(known) == len(self.files) else ""
-        )
+        total = total_usd(file.usd_at_most for file in self.files)
+        price = "" if total is None else f", at most ${total * PRICE_FACTOR:,.2f} instead of ${total:,.2f}"
         told = f"{counted(calls, 'call')} in {counted(len(self.files), 'file')}{price}"
         if self.done:
             end = "the same run replays them" if not failed else "the same run replays them and asks the rest again"
@@ -170,32 +174,28 @@ def write_batches(
         raise DataError(f"{folder} has batches already: read them, or give another folder")
     means = Means(**options)
     plan = planned(means, variants, golden, repeats=repeats)
-    clients = {
-        name: client
-        for name, client in plan.clients.items()
-        if isinstance(client, HttpClient) and client.wire.name in WIRES
-    }
-    if others := [name for name in plan.clients if name not in clients]:
+    able = {name: of for name, of in plan.clients.items() if isinstance(of, HttpClient) and of.wire.name in WIRES}
+    if others := [name for name in plan.clients if name not in able]:
         raise DataError(f"{others[0]}: {plan.clients[others[0]].fingerprint} has no batch API that is known here")
     folder.mkdir(parents=True, exist_ok=True)
-    waiting: dict[str, list[Call]] = {}
+    waiting: dict[str, tuple[HttpClient, list[Line]]] = {}
     already, requests = 0, []
     with means.calls() as calls:
-        for call in _once(plan.batches()):
+        for call, request in _once(plan.batches()):
             if call.key in calls.get_many([call.key]):
                 already += 1
-            elif call.request is not None:
-                model, fingerprint = plan.bundles[call.variant].model, plan.clients[call.variant].fingerprint
-                waiting.setdefault(f"{model} {fingerprint}", []).append(call)
-                requests.append(json.dumps({"key": call.key, "request": call.request.to_json()}) + "\n")
+                continue
+            client = able[call.variant]
+            _, lines = waiting.setdefault(f"{request.model} {client.fingerprint}", (client, []))
+            lines.append(_line(call, request, client))
+            requests.append(json.dumps({"key": call.key, "request": request.to_json()}) + "\n")
     write_whole(folder / REQUESTS, "".join(requests))
     files: list[BatchFile] = []
-    for some in waiting.values():
-        client = clients[some[0].variant]
-        for part, lines in _cut(some, client):
+    for client, lines in waiting.values():
+        for part in _cut(lines):
             name = f"{len(files) + 1:03}.jsonl"
-            (folder / name).write_bytes(b"".join(lines))
-            files.append(_file(name, part, client))
+            (folder / name).write_bytes(b"".join(line.content for line in part))
+            files.append(_file(name, [line.request for line in part], client))
     return Batches(folder=folder, files=tuple(files), already=already).save()
 
 
@@ -247,79 +247,69 @@ def read_batches(folder: str | Path, *, store: str | Path | CallStore | None = N
             run_in_background(partial(asyncio.sleep, POLL_EVERY_S))
 
 
-def _once(batches: Iterator[list[Call]]) -> Iterator[Call]:
-    """Every different call; DataError where a prompt cannot be filled."""
+def _once(batches: Iterator[list[Call]]) -> Iterator[tuple[Call, Request]]:
+    """Every different call with its request; DataError where a prompt cannot be filled."""
     seen: set[str] = set()
     for call in (call for batch in batches for call in batch):
-        if call.problem:
+        if call.request is None:
             raise DataError(call.problem)
         if call.key not in seen:
             seen.add(call.key)
-            yield call
+            yield call, call.request
 
 
-def _cut(calls: list[Call], client: HttpClient) -> Iterator[tuple[list[Call], list[bytes]]]:
-    """The calls with their lines, in parts that a batch may have."""
-    part: list[Call] = []
-    lines: list[bytes] = []
+def _cut(lines: list[Line]) -> Iterator[list[Line]]:
+    """The lines in parts that a batch may have."""
+    part: list[Line] = []
     size = 0
-    for call in calls:
-        line = _line(call, client)
-        if part and (len(part) >= MOST_CALLS or size + len(line) > MOST_BYTES):
-            yield part, lines
-            part, lines, size = [], [], 0
-        part.append(call)
-        lines.append(line)
-        size += len(line)
+    for line in lines:
+        if part and (len(part) >= MOST_CALLS or size + len(line.content) > MOST_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(line)
+        size += len(line.content)
     if part:
-        yield part, lines
+        yield part
 
 
-def _file(name: str, calls: list[Call], client: HttpClient) -> BatchFile:
+def _file(name: str, requests: list[Request], client: HttpClient) -> BatchFile:
     access, wire = client.accesses[0], client.wire
-    costs = [_usd_at_most(call, client) for call in calls]
-    known = [usd for usd in costs if usd is not None]
     return BatchFile(
         file=name,
-        calls=len(calls),
-        model=str(calls[0].request.model) if calls[0].request else "",
+        calls=len(requests),
+        model=str(requests[0].model),
         wire=WIRES[wire.name],
         base_url=access.base_url,
         key_env=access.key_env,
         key_header=access.key_header or wire.key_header(access),
-        usd_at_most=sum(known, Decimal(0)) if len(known) == len(costs) else None,
+        usd_at_most=total_usd(_usd_at_most(request, client) for request in requests),
     )
 
 
-def _line(call: Call, client: HttpClient) -> bytes:
-    if call.request is None:
-        raise ValueError("an application makes its own calls, which no batch can hold")
-    if len(call.request.in_turns()) > 1:
+def _line(call: Call, request: Request, client: HttpClient) -> Line:
+    if len(request.in_turns()) > 1:
         raise ValueError(
             f"case {call.case.id!r} has user turns that wait for answers, which no batch can hold; use run"
         )
-    access = client.accesses[0]
-    body = client.wire.body(call.request, name=access.deployment or call.request.model.id, stream=False)
+    body = client.wire.body(request, name=client.accesses[0].deployment or request.model.id, stream=False)
     if client.wire.name == "messages":
         line: dict[str, Any] = {"custom_id": call.key, "params": body}
     else:
         line = {"custom_id": call.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
-    return json.dumps(line).encode("ascii") + b"\n"
+    return Line(request, json.dumps(line).encode("ascii") + b"\n")
 
 
-def _usd_at_most(call: Call, client: HttpClient) -> Decimal | None:
-    if call.request is None or call.request.sampling.max_tokens is None:
+def _usd_at_most(request: Request, client: HttpClient) -> Decimal | None:
+    if request.sampling.max_tokens is None:
         return None
-    size = sum(estimated_tokens(estimated_chars(message)) for message in call.request.messages)
-    usage = Usage(input_tokens=size, output_tokens=call.request.sampling.max_tokens)
-    return client.price_usd(call.request.model, usage)
+    size = sum(estimated_tokens(estimated_chars(message)) for message in request.messages)
+    return client.price_usd(request.model, Usage(input_tokens=size, output_tokens=request.sampling.max_tokens))
 
 
 async def _sent(folder: Path, file: BatchFile) -> dict[str, str]:
     """Id and state of the batch that was started."""
-    content = (folder / file.file).read_bytes()
     async with aclosing(file.client()) as client:
-        return await _started(content, file, client)
+        return await _started((folder / file.file).read_bytes(), file, client)
 
 
 async def _started(content: bytes, file: BatchFile, client: HttpClient) -> dict[str, str]:
@@ -410,6 +400,4 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _with(batches: Batches, place: int, file: BatchFile) -> Batches:
-    files = [*batches.files]
-    files[place] = file
-    return replace(batches, files=tuple(files))
+    return replace(batches, files=(*batches.files[:place], file, *batches.files[place + 1 :]))

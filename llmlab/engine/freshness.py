@@ -16,7 +16,7 @@ from typing import Any
 
 from llmlab import search
 from llmlab.base.display import Interval, Rows, Shown
-from llmlab.base.documents import write_whole
+from llmlab.base.documents import read_bytes, write_whole
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.project import utc
@@ -151,24 +151,22 @@ class Freshness(Shown):
         row: dict[str, object] = {"index of": self.built_from, "corpus": self.now, **counts}
         row["unchanged"] = self.n_unchanged
         row["lag"] = None if self.lag_s is None else f"{self.lag_s / DAY_S:,.1f} days"
-        if self.stale_share is not None:
-            row["questions with stale documents"] = Interval(
-                self.stale_share.value, self.stale_share.low, self.stale_share.high, "%"
-            )
+        if (share := self.stale_share) is not None:
+            row["questions with stale documents"] = Interval(share.value, share.low, share.high, "%")
         return [row]
 
     def _sentence(self) -> str:
         if self.fresh:
-            said = f"The index of {self.built_from} is up to date."
+            state = f"The index of {self.built_from} is up to date."
         else:
-            said = (
+            state = (
                 f"Since the index of {self.built_from}, {counted(len(self.changed), 'document')} changed, "
                 f"{len(self.added):,} came and {len(self.deleted):,} went; "
                 f"{self.n_unchanged + len(self.renamed):,} are as they were."
             )
         if self.stale_share is not None:
-            said += f" {len(self.stale):,} of {counted(self.stale_share.n, 'question')} rest on a stale document."
-        return " ".join([said, self._moved()]).strip()
+            state += f" {len(self.stale):,} of {counted(self.stale_share.n, 'question')} rest on a stale document."
+        return f"{state} {self._moved()}".strip()
 
     def _moved(self) -> str:
         if self.left is None or self.entered is None:
@@ -206,15 +204,13 @@ def save_manifest(
 def load_manifest(path: str | Path) -> dict[str, Any]:
     """A manifest that `save_manifest` wrote; FileRuleError for anything else."""
     try:
-        found: dict[str, Any] = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
+        manifest: dict[str, Any] = json.loads(read_bytes(path))
     except ValueError as error:
         raise FileRuleError(f"is not JSON ({error})", path=path) from None
-    documents = found.get("documents") if isinstance(found, dict) else None
+    documents = manifest.get("documents") if isinstance(manifest, dict) else None
     if not isinstance(documents, dict) or not all(isinstance(value, str) for value in documents.values()):
         raise FileRuleError("is no index manifest: it has no `documents` with their hashes", path=path)
-    return found
+    return manifest
 
 
 def check(
@@ -250,9 +246,14 @@ def check(
     changed = tuple(name for name, value in before.items() if name in here and here[name] != value)
     added = tuple(d.id for d in corpus if not {d.id, *d.aliases} & before.keys() and today[d.id] not in old_hashes)
     deleted = tuple(name for name in gone if before[name] not in new_of)
-    stale = _stale_cases(golden, {*changed, *deleted, *added})
+    concerned = {*changed, *deleted, *added}
+    of_cases = {case.id: tuple(name for name in case.relevant_ids if name in concerned) for case in golden or ()}
+    stale = {case_id: names for case_id, names in of_cases.items() if names}
     left, entered, k = _moves(known, golden, index)
-    lag_s = _lag_s(known, now) if changed or added or deleted else 0.0
+    built_at = str(known.get("built_at") or "")
+    lag_s: float | None = 0.0
+    if concerned:
+        lag_s = ((now or datetime.now(UTC)) - utc(built_at)).total_seconds() if built_at else None
     return Freshness(
         built_from=_called(known.get("corpus_name"), known.get("corpus_version")),
         now=_called(corpus.name, corpus.version),
@@ -261,7 +262,7 @@ def check(
         deleted=deleted,
         renamed=renamed,
         n_unchanged=len(before) - len(changed) - len(gone),
-        built_at=str(known.get("built_at") or ""),
+        built_at=built_at,
         lag_s=lag_s,
         golden=golden,
         stale=stale,
@@ -299,17 +300,6 @@ def _hash(text: str) -> str:
 
 def _called(name: Any, version: Any) -> str:
     return " ".join(str(part) for part in (name or "corpus", version) if part)
-
-
-def _lag_s(manifest: Mapping[str, Any], now: datetime | None) -> float | None:
-    if not (built_at := manifest.get("built_at")):
-        return None
-    return ((now or datetime.now(UTC)) - utc(built_at)).total_seconds()
-
-
-def _stale_cases(golden: GoldenSet | None, stale: set[str]) -> dict[str, tuple[str, ...]]:
-    names_of = {case.id: tuple(name for name in case.relevant_ids if name in stale) for case in golden or ()}
-    return {case_id: names for case_id, names in names_of.items() if names}
 
 
 def _stale_share(golden: GoldenSet, stale: Mapping[str, Any], level: float) -> Estimate:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -41,6 +41,7 @@ __all__ = [
     "query_of",
     "request_of",
     "tokens_by_part",
+    "total_usd",
 ]
 
 FIRST_BATCH, LARGEST_BATCH = 32, 256  # cases that are searched, rendered and looked up together
@@ -144,27 +145,23 @@ class Plan:
         for variant, recipe in self._recipes.items():  # variants that differ in sampling alone share what is filled
             if recipe not in filled:
                 filled[recipe] = self._filled(variant, cases, searched)
-        columns = [(variant, filled[recipe]) for variant, recipe in self._recipes.items()]
         calls = [
-            self._call(next(places), variant, case, repeat, column[i])
+            self._call(next(places), variant, case, repeat, filled[recipe][i])
             for i, case in enumerate(cases)
             for repeat in range(self.repeats)
-            for variant, column in columns
+            for variant, recipe in self._recipes.items()
             if repeat < self.asked_of(variant)
         ]
         return sorted(calls, key=lambda call: self._recipes[call.variant] if self._in_a_row(call.variant) else "")
 
     def _filled(self, variant: str, cases: Sequence[Case], searched: dict[str, list[Found]]) -> list[Filled]:
-        bundle, index = self.bundles[variant], self.indexes.get(variant)
+        prompt, index = self.bundles[variant].prompt, self.indexes.get(variant)
         if index is None:
-            return [_filled(bundle, case, case.inputs) for case in cases]
+            return [_filled(prompt, case) for case in cases]
         config = index.config.model_dump_json()
         if config not in searched:
             searched[config] = _searched(index, cases)
-        return [
-            _filled(bundle, case, {**case.inputs, "passages": found.passages}, found)
-            for case, found in zip(cases, searched[config], strict=True)
-        ]
+        return [_filled(prompt, case, found) for case, found in zip(cases, searched[config], strict=True)]
 
     def _call(self, place: int, variant: str, case: Case, repeat: int, filled: Filled) -> Call:
         if filled.problem:
@@ -183,10 +180,7 @@ class Plan:
         return Call(place, variant, case, repeat, filled.retrieved, key, request, "", filled.passages_chars)
 
     def _app_key(self, variant: str, case: Case, repeat: int) -> str:
-        asked = {
-            "id": case.id,
-            "inputs": case.inputs,
-        }  # an application sees the whole case; scoring decides on the rest
+        asked = {"id": case.id, "inputs": case.inputs}  # it sees the whole case; scoring decides on the rest
         about = [self.identity, self.bundles[variant].behaviour, asked, repeat, *([self.fresh] if self.fresh else [])]
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
@@ -249,22 +243,12 @@ def make_plan(
     notes = tuple(filter(None, told))
     for note in notes:
         warnings.warn(note, RuntimeWarning, stacklevel=4)
-    plan = Plan(
-        notes=notes,
-        bundles=bundles,
-        golden=golden,
-        repeats=repeats,
-        clients={name: client_of(bundle) for name, bundle in bundles.items()},
-        indexes={
-            name: search.build_index(
-                bundle.retrieval,
-                base=base,
-                embedder=embedder_of(model) if embedder_of and (model := bundle.retrieval.embedding) else None,
-            )
-            for name, bundle in bundles.items()
-            if bundle.retrieval is not None
-        },
-    )
+    clients = {name: client_of(bundle) for name, bundle in bundles.items()}
+    indexes = {}
+    for name, config in ((name, bundle.retrieval) for name, bundle in bundles.items() if bundle.retrieval):
+        embedder = embedder_of(config.embedding) if embedder_of and config.embedding else None
+        indexes[name] = search.build_index(config, base=base, embedder=embedder)
+    plan = Plan(bundles=bundles, golden=golden, repeats=repeats, clients=clients, indexes=indexes, notes=notes)
     if once := [name for name in bundles if plan.asked_of(name) < repeats]:
         copies = f"Asked once, because a repeat at temperature 0 is a copy there: {', '.join(once)}."
         plan = replace(plan, notes=(*notes, copies))
@@ -331,9 +315,7 @@ class DryRun(Shown):
     @property
     def total_cost_usd_at_most(self) -> Decimal | None:
         """Upper bound of what the run would cost, embeddings included; None when a model's price is unknown."""
-        costs = [*self.cost_usd_at_most, self.embedding_cost_usd]
-        known = [cost for cost in costs if cost is not None]
-        return sum(known, Decimal(0)) if len(known) == len(costs) else None
+        return total_usd([*self.cost_usd_at_most, self.embedding_cost_usd])
 
     @property
     def batch_cost_usd_at_most(self) -> Decimal | None:
@@ -389,13 +371,8 @@ def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
     told = next((i for i, one in enumerate(messages) if one["role"] != "system"), len(messages) - 1)
     shots = min(told + _example_messages(bundle.prompt), len(messages) - 1)
     passages = min(estimated_tokens(call.passages_chars), sizes[-1])
-    once = dict(
-        zip(
-            PARTS,
-            (sum(sizes[:told]), sum(sizes[told:shots]), sum(sizes[shots:-1]), passages, sizes[-1] - passages),
-            strict=True,
-        )
-    )
+    before = sum(sizes[:told]), sum(sizes[told:shots]), sum(sizes[shots:-1])
+    once = dict(zip(PARTS, (*before, passages, sizes[-1] - passages), strict=True))
     if n_turns == 1:
         return once
     answers = (bundle.sampling.tokens_at_most or 0) * n_turns * (n_turns - 1) // 2
@@ -407,13 +384,20 @@ def _example_messages(prompt: Prompt) -> int:
     return sum(len(turns(pieces(prompt.template, one.inputs))) + 1 for one in prompt.examples)
 
 
+def total_usd(costs: Iterable[Decimal | None]) -> Decimal | None:
+    """The sum of these costs, None where one of them is unknown."""
+    total = Decimal(0)
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total
+
+
 def price_of(client: Client, bundle: Bundle, usage: Usage) -> Decimal | None:
     """What this usage costs at a client, None = unknown."""
     price = getattr(client, "price_usd", None)
     return None if price is None else price(bundle.model, usage)
-
-
-NOTHING_FOUND = Found((), "", "")
 
 
 def _searched(index: search.Index, cases: Sequence[Case]) -> list[Found]:
@@ -433,11 +417,16 @@ def query_of(index: search.Index, case: Case) -> tuple[str, str]:
         return "", f"the retrieval query of case {case.id!r}: {error}"
 
 
-def _filled(bundle: Bundle, case: Case, values: Mapping[str, Any], found: Found = NOTHING_FOUND) -> Filled:
+def _filled(prompt: Prompt, case: Case, found: Found | None = None) -> Filled:
+    """The prompt of a case; `found` is what was searched for it, None where the bundle searches nothing."""
+    if found is None:
+        found, values = Found((), "", ""), case.inputs
+    else:
+        values = {**case.inputs, "passages": found.passages}
     if found.problem:
         return Filled(problem=found.problem)
     try:
-        shown = len(found.passages) if "passages" in bundle.prompt.placeholders else 0
-        return Filled(bundle.prompt.messages(values), found.retrieved, passages_chars=shown)
+        shown = len(found.passages) if "passages" in prompt.placeholders else 0
+        return Filled(prompt.messages(values), found.retrieved, passages_chars=shown)
     except ValueError as error:
         return Filled(problem=f"the prompt of case {case.id!r}: {error}")

@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llmlab.base.background import collecting_rarely, in_thread
 from llmlab.base.display import plain
@@ -135,7 +135,8 @@ async def execute(
             task.cancel()
         await asyncio.gather(feeder, *workers, scorer, return_exceptions=True)
         for client in {id(client): client for client in plan.clients.values()}.values():
-            await _closed(client)
+            if (close := getattr(client, "aclose", None)) is not None:
+                await close()
 
 
 class _Run:
@@ -166,9 +167,8 @@ class _Run:
             while not self.progress.stopped and (batch := await ahead) is not None:
                 ahead = asyncio.create_task(in_thread(self._prepared, batches))
                 await self._hand_out(queue, *batch)
-                while (
-                    len(self.scoring.waiting) > MOST_WAITING
-                ):  # replayed faster than scored: they would fill the memory
+                # replayed faster than scored, they would fill the memory
+                while len(self.scoring.waiting) > MOST_WAITING:
                     await self.scoring.some()
         finally:
             ahead.cancel()
@@ -255,18 +255,17 @@ class _Run:
 
     async def _asked(self, call: Call) -> Generation:
         if call.request is not None:
-            turns = call.request.in_turns()
-            return await (self._conversed(call, turns) if len(turns) > 1 else self._sent(call, call.request))
-        if self.plan.app is None:
-            raise ValueError("a call without a request needs an application")
+            one_turn = len(call.request.in_turns()) == 1
+            return await (self._sent if one_turn else self._conversed)(call, call.request)
+        assert self.plan.app is not None  # noqa: S101  # no other plan has calls without a request
         return await ask(self.plan.app, call.case, self.plan.bundles[call.variant])
 
-    async def _conversed(self, call: Call, turns: Sequence[tuple[Mapping[str, Any], ...]]) -> Generation:
+    async def _conversed(self, call: Call, request: Request) -> Generation:
         """The answer to the last of the user's turns, each sent with the answers to those before it."""
-        assert call.request is not None  # noqa: S101  # it was cut into these turns
-        request = replace(call.request, messages=turns[0])
+        first, *later = request.in_turns()
+        request = replace(request, messages=first)
         answers: dict[str, Generation] = {}
-        for place, turn in enumerate([*turns[1:], ()], start=1):
+        for place, turn in enumerate([*later, ()], start=1):
             answer = await self._turn(call, request, last=not turn)
             answers[f"turn {place}"] = answer
             if not (turn and answer.answered):
@@ -332,7 +331,8 @@ class _Run:
             yield "output_tokens", 0.0, float(most_out)
         if usage.input_tokens is not None and not priced:
             return  # before the request is written out
-        most_in = n_turns * (_most_tokens(call.request) + (n_turns - 1) * bundle.sampling.tokens_at_most)
+        most_tokens = len(call.request.to_json())  # a token is a byte or more, and the JSON has every byte and role
+        most_in = n_turns * (most_tokens + (n_turns - 1) * bundle.sampling.tokens_at_most)
         if usage.input_tokens is None:
             yield "input_tokens", 0.0, float(most_in)
         price = price_of(client, bundle, Usage(input_tokens=most_in, output_tokens=most_out)) if priced else None
@@ -366,17 +366,6 @@ def _own_bound(client: Client | None) -> float | None:
 def _waited(waited_s: float) -> tuple[tuple[str, float, float], ...]:
     """The bounds of a latency that was not the whole one."""
     return (("latency_s", waited_s, math.inf),)
-
-
-def _most_tokens(request: Request) -> int:
-    """More input tokens than a request can have: a token is a byte or more, and the JSON has every byte and role."""
-    return len(request.to_json())
-
-
-async def _closed(client: Client) -> None:
-    close = getattr(client, "aclose", None)
-    if close is not None:
-        await close()
 
 
 def _told(error: object) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -28,7 +29,7 @@ from llmlab.clients.endpoints import Reaching
 from llmlab.engine.app import App
 from llmlab.engine.freshness import freshness_of_index
 from llmlab.engine.means import Means
-from llmlab.engine.plan import DryRun, Plan, make_plan, price_of, query_of, tokens_by_part
+from llmlab.engine.plan import DryRun, Plan, make_plan, price_of, query_of, tokens_by_part, total_usd
 from llmlab.engine.progress import Progress, shown
 from llmlab.engine.runner import Scoring, execute
 from llmlab.golden.cases import GoldenSet
@@ -159,14 +160,13 @@ def run_by(
     wanted = as_scorers(scorers)
     embedders: dict[str, search.Embedder] = {}
 
-    def embedder_of(model: ModelRef, client: search.EmbeddingClient) -> search.Embedder:
+    def embedder_of(model: ModelRef, *, client: search.EmbeddingClient) -> search.Embedder:
         spent = sum((embedder.spent_usd for embedder in embedders.values()), Decimal(0))
         left = None if means.budget is None else means.budget - spent
-        return embedders.setdefault(
-            str(model), search.Embedder(model, client=client, store=means.store, budget_usd=left)
-        )
+        embedder = search.Embedder(model, client=client, store=means.store, budget_usd=left)
+        return embedders.setdefault(str(model), embedder)
 
-    plan = _plan(means, variants, golden, repeats=repeats, app=app, embedder_of=embedder_of)
+    plan = planned(means, variants, golden, repeats=repeats, app=app, embedder_of=embedder_of)
     for note in _personal_notes(golden) if golden.digest not in _TOLD else ():
         warnings.warn(note, RuntimeWarning, stacklevel=3)
     budget = means.budget
@@ -261,11 +261,11 @@ def dry_run(
     means = Means(client=client, endpoints=endpoints, store=store, base=base)
     embedders: list[search.EstimatingEmbedder] = []
 
-    def embedder_of(model: ModelRef, client: search.EmbeddingClient) -> search.Embedder:
+    def embedder_of(model: ModelRef, *, client: search.EmbeddingClient) -> search.Embedder:
         embedders.append(search.EstimatingEmbedder(model, client=client, store=means.store))
         return embedders[-1]
 
-    plan = _plan(means, variants, golden, repeats=repeats, app=None, embedder_of=embedder_of)
+    plan = planned(means, variants, golden, repeats=repeats, embedder_of=embedder_of)
     stored, turns, new_turns = (dict.fromkeys(plan.bundles, 0) for _ in range(3))
     new_tokens, tokens_of = dict.fromkeys(plan.bundles, 0), {name: Counter[str]() for name in plan.bundles}
     longest: dict[str, tuple[int, Request]] = {}
@@ -277,8 +277,8 @@ def dry_run(
                 size = sum(parts.values())
                 if call.request is not None:
                     n_turns = len(call.request.in_turns())
-                if call.request is not None and size >= longest.get(call.variant, (0, None))[0]:
-                    longest[call.variant] = size, call.request
+                    if size >= longest.get(call.variant, (0, None))[0]:
+                        longest[call.variant] = size, call.request
                 tokens_of[call.variant].update(parts)
                 turns[call.variant] += n_turns
                 stored[call.variant] += call.key in found
@@ -288,23 +288,15 @@ def dry_run(
     for name, (_, request) in longest.items():
         _check(plan.clients[name], request, variant=name)
     limits = [bundle.sampling.tokens_at_most for bundle in plan.bundles.values()]
-    costs = [
-        None
-        if limit is None
-        else price_of(
-            plan.clients[name],
-            bundle,
-            Usage(input_tokens=new_tokens[name], output_tokens=limit * new_turns[name]),
-        )
-        for (name, bundle), limit in zip(plan.bundles.items(), limits, strict=True)
-    ]
-    texts = {(str(one.model), text): one for one in embedders for text in one.counted}
-    embedding = [one.cost_usd([text]) for (_, text), one in texts.items()]
-    known = [cost for cost in embedding if cost is not None]
+    costs = []
+    for (name, bundle), limit in zip(plan.bundles.items(), limits, strict=True):
+        usage = Usage(input_tokens=new_tokens[name], output_tokens=(limit or 0) * new_turns[name])
+        costs.append(None if limit is None else price_of(plan.clients[name], bundle, usage))
+    texts = {(str(embedder.model), text): embedder for embedder in embedders for text in embedder.counted}
     return DryRun(
         notes=(*plan.notes, *_personal_notes(golden)),
         texts_to_embed=len(texts),
-        embedding_cost_usd=sum(known, Decimal(0)) if len(known) == len(embedding) else None,
+        embedding_cost_usd=total_usd(embedder.cost_usd([text]) for (_, text), embedder in texts.items()),
         variant=tuple(plan.bundles),
         calls=tuple(len(golden) * plan.asked_of(name) for name in plan.bundles),
         stored=tuple(stored.values()),
@@ -328,27 +320,29 @@ def _personal_notes(golden: GoldenSet) -> tuple[str, ...]:
 
 def _scorers_that_make(metrics: Collection[str], scorers: Sequence[Scorer | ScoreFunction]) -> tuple[Scorer, ...]:
     """The scorers; ValueError for a metric that will be read and that none of them makes."""
-    made = as_scorers(scorers)
-    known = [*(one.name for one in made), *RESOURCE_METRICS]
+    checked = as_scorers(scorers)
+    known = [*(scorer.name for scorer in checked), *RESOURCE_METRICS]
     if unknown := [name for name in metrics if name not in known]:
         raise ValueError(
             f"no scorer makes the metric {unknown[0]!r} (there are: {', '.join(known)}); nothing was asked"
         )
-    return made
+    return checked
 
 
-def _plan(
+def planned(
     means: Means,
     variants: Mapping[str, Bundle] | Bundle,
     golden: GoldenSet,
     *,
     repeats: int,
-    app: App | None,
-    embedder_of: Callable[[ModelRef, search.EmbeddingClient], search.Embedder],
+    app: App | None = None,
+    embedder_of: Callable[..., search.Embedder] | None = None,
 ) -> Plan:
+    """The calls that `run` would make; `embedder_of(model, client=...)` embeds what an index needs."""
     if means.client is not None and app is not None:
         raise ValueError("client and app are both given; an application makes its own calls")
     client_of, answering = means.clients(), means.answering()
+    embed = embedder_of or partial(search.Embedder, store=means.store)
     plan = make_plan(
         variants,
         golden,
@@ -356,19 +350,10 @@ def _plan(
         client_of=lambda bundle: answering or client_of(bundle.model),
         app=app,
         base=means.folder,
-        embedder_of=lambda model: embedder_of(model, client_of(model)),  # type: ignore[arg-type]  # it checks
+        embedder_of=lambda model: embed(model, client=client_of(model)),
     )
     told = f"Asked anew as fresh={means.fresh!r}; the same word replays these answers."
     return replace(plan, fresh=means.fresh, notes=(*plan.notes, told)) if means.fresh else plan
-
-
-def planned(means: Means, variants: Mapping[str, Bundle] | Bundle, golden: GoldenSet, *, repeats: int) -> Plan:
-    """The calls that `run` would make; what searches by embeddings embeds what it needs."""
-
-    def embedder_of(model: ModelRef, client: search.EmbeddingClient) -> search.Embedder:
-        return search.Embedder(model, client=client, store=means.store)
-
-    return _plan(means, variants, golden, repeats=repeats, app=None, embedder_of=embedder_of)
 
 
 def _pay_for_embedding(plan: Plan, embedders: Mapping[str, search.Embedder], budget: Decimal) -> Decimal:
@@ -427,7 +412,11 @@ def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_a
         "endpoints": {name: client.fingerprint for name, client in plan.clients.items()},
         "commit": git.commit,
         "dirty": git.dirty,
-        "index_freshness": _freshness(plan),
+        "index_freshness": {
+            name: record
+            for name, index in plan.indexes.items()
+            if (record := freshness_of_index(index, plan.golden))  # nothing is known of an index from elsewhere
+        },
     }
     results = Results.from_sheet(
         sheet if scored else sheet.without_scores(),
@@ -437,16 +426,10 @@ def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_a
         complete=scored and state.done == len(plan),
         failed_share_allowed=failed_share_allowed,
         provenance=Provenance.of({**known, **plan.identity}),
-        notes=(*([state.stopped] if state.stopped else []), *plan.notes),
+        notes=(*filter(None, [state.stopped]), *plan.notes),
     )
     unscored = () if scored else (SCORING_INTERRUPTED,)
     return replace(results, notes=(*results.notes, *_silent_updates(results), *unscored))
-
-
-def _freshness(plan: Plan) -> dict[str, Any]:
-    """What is known of how true each variant's index is."""
-    known = {name: freshness_of_index(index, plan.golden) for name, index in plan.indexes.items()}
-    return {name: record for name, record in known.items() if record}
 
 
 def _silent_updates(results: Results) -> list[str]:

@@ -121,18 +121,12 @@ class Try(Shown):
         """Each case of the sample: the worse ones first, then the better ones, then the others."""
         rows = self.results.rows_of()
         metrics = tuple(self.results.metrics)
-        found = [
-            SideBySide(
-                case=case,
-                names=(self.baseline, self.name),
-                rows=(rows.get((self.baseline, case.id)), rows.get((self.name, case.id))),
-                metrics=metrics,
-                became=self._became(rows.get((self.baseline, case.id)), rows.get((self.name, case.id))),
-            )
-            for case in self.results.golden or ()
-        ]
+        names, pairs = (self.baseline, self.name), list[SideBySide]()
+        for case in self.results.golden or ():
+            both = rows.get((self.baseline, case.id)), rows.get((self.name, case.id))
+            pairs.append(SideBySide(case=case, names=names, rows=both, metrics=metrics, became=self._became(*both)))
         order = ["worse", "better", "unknown", "same"]
-        return tuple(sorted(found, key=lambda pair: (order.index(pair.became), pair.texts[0] == pair.texts[1])))
+        return tuple(sorted(pairs, key=lambda pair: (order.index(pair.became), pair.texts[0] == pair.texts[1])))
 
     def _became(self, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
         if not self.results.metrics or before is None or after is None:
@@ -149,8 +143,8 @@ class Try(Shown):
         """How many cases became better and worse, in a sentence."""
         became = [pair.became for pair in self.side_by_side()]
         counts = {word: became.count(word) for word in ("better", "worse", "same", "unknown")}
-        said = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-        return f"{self.name} against {self.baseline}: {said} of {counted(len(became), 'case')}."
+        listed = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        return f"{self.name} against {self.baseline}: {listed} of {counted(len(became), 'case')}."
 
     def _rows(self) -> list[dict[str, object]]:
         became = [pair.became for pair in self.side_by_side()]
@@ -168,7 +162,8 @@ class Try(Shown):
             row["state"] = Chip(self.results.state, "bad" if self.results.failed else "unsure")
         row["cases"] = len(self.results.golden or ())
         for metric in self.results.metrics:
-            row[metric] = _interval(summary, variant, metric, failed=self.results.failed)
+            mean = summary.estimate(variant, metric)
+            row[metric] = None if self.results.failed else Interval(mean.value, mean.low, mean.high)
         if self.results.metrics:
             row["better, worse"] = better
         for metric, title, least in SPENT:
@@ -223,8 +218,8 @@ class Tries(Shown):
     @property
     def candidates(self) -> frozenset[str]:
         """Digests of the bundles that showed an answer and are not the baseline: what a gate has to count."""
-        answered = {one.bundle.digest for one in self.done if _answered(one)}
-        return frozenset(answered - {self.baseline.digest})
+        answered = (done for done in self.done if done.results.n_answers(done.name) and not done.results.failed)
+        return frozenset({done.bundle.digest for done in answered} - {self.baseline.digest})
 
     def undo(self) -> Tries:
         """One try back; the baseline stays."""
@@ -243,36 +238,40 @@ class Tries(Shown):
     def by(self, metric: str) -> Tries:
         """The same tries, of which this metric says whether an answer became better or worse."""
         done = []
-        for one in self.done:
-            known = one.results.metrics
+        for earlier in self.done:
+            known = earlier.results.metrics
             first = {metric: known[metric]} if metric in known else {}
-            done.append(replace(one, results=replace(one.results, metrics={**first, **known})))
+            done.append(replace(earlier, results=replace(earlier.results, metrics={**first, **known})))
         return replace(self, done=tuple(done))
 
     def with_try(self, bundle: Bundle, results: Results) -> Tries:
         """One more try, which is then the one that is shown; nothing is dropped."""
         changes = tuple(field for field, _, _ in self.baseline.diff(bundle).changes)
         number = len(self.done) + 1
-        made = Try(number=number, bundle=bundle, results=results, baseline=self.name, changes=changes)
-        return replace(self, done=(*self.done, made), at=number)
+        latest = Try(number=number, bundle=bundle, results=results, baseline=self.name, changes=changes)
+        return replace(self, done=(*self.done, latest), at=number)
 
     def _rows(self) -> list[dict[str, object]]:
-        rows = [(one, row) for one in self.done for row in one._rows()]
         base = [(self.shown or self.done[-1]).baseline_row()] if self.done else []
-        return [*base, *(row | {"try": f"{'▸ ' if one.number == self.at else ''}{row['try']}"} for one, row in rows)]
+        rows = [
+            {**row, "try": f"{'▸ ' if done is self.shown else ''}{row['try']}"}
+            for done in self.done
+            for row in done._rows()
+        ]
+        return [*base, *rows]
 
     def _sentence(self) -> str:
         if not self.done:
             return "Nothing was tried yet."
         k = len(self.candidates)
-        notes = [note for note in [self.shown._sentence() if self.shown else ""] if note]
         price = (
             f"{counted(k, 'candidate')} tried on this golden set. Whichever is saved carries that number, and its gate "
             f"divides alpha by it: the more you try, the more it has to show."
             if k > 1
             else "A candidate chosen among several pays for all of them at its gate: save what you mean to keep."
         )
-        return "\n".join([*notes, price])
+        notes = self.shown._sentence() if self.shown else ""
+        return f"{notes}\n{price}" if notes else price
 
     def _repr_html_(self) -> Html:
         table = Html(Shown._repr_html_(self))
@@ -332,16 +331,7 @@ def failing_cases(results: Results, *, bundle: Bundle | None = None) -> tuple[st
     return tuple(case_id for case_id, failing in zip(table.case_ids, fails, strict=True) if failing)
 
 
-def _answered(one: Try) -> bool:
-    return bool(one.results.n_answers(one.name) and not one.results.failed)
-
-
 def _short(changes: Sequence[str]) -> str:
     whole = "sampling.response_format"  # one thing, whatever keys of it changed
     names = (whole if field.startswith(whole) else field for field in changes)
     return ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in names)) or "no change"
-
-
-def _interval(summary: Any, variant: str, metric: str, *, failed: bool) -> Interval | None:
-    found = summary.estimate(variant, metric)
-    return None if failed else Interval(found.value, found.low, found.high)
