@@ -12,7 +12,7 @@ from llmlab.base.display import text_table
 from llmlab.base.numbers import counted
 from llmlab.base.project import runs_folder
 from llmlab.clients.call_store import CallStore
-from llmlab.engine.batch import Batches, read_batches, send_batches, write_batches
+from llmlab.engine.batch import read_batches, send_batches, write_batches
 from llmlab.engine.means import Means
 from llmlab.engine.runs import planned
 from llmlab.experiment import Experiment
@@ -40,7 +40,7 @@ def write(experiment: Path, *, folder: Path, store: Path | None, first: int | No
     """Write the calls that are not stored yet into files, with what they would cost."""
     exp = Experiment.load(experiment, first=first or 0)
     about: dict[str, Any] = {"endpoints": exp.endpoints, "base": exp.base, "store": store}
-    _tell(write_batches(exp.variants, exp.explored, folder=folder, repeats=exp.repeats, **about))
+    click.echo(str(write_batches(exp.variants, exp.explored, folder=folder, repeats=exp.repeats, **about)))
 
 
 @batch.command()
@@ -48,7 +48,7 @@ def write(experiment: Path, *, folder: Path, store: Path | None, first: int | No
 @click.option("--again", is_flag=True, help="Also a file that was being sent when the process ended.")
 def send(folder: Path, *, again: bool) -> None:
     """Upload the files and start their batches. This costs money."""
-    _tell(send_batches(folder, again=again))
+    click.echo(str(send_batches(folder, again=again)))
 
 
 @batch.command()
@@ -58,18 +58,14 @@ def send(folder: Path, *, again: bool) -> None:
 def read(folder: Path, *, store: Path | None, wait: bool) -> None:
     """Fetch what is answered into the call store. Exit code 3 while something is still on its way."""
     batches = read_batches(folder, store=store, wait=wait)
-    _tell(batches)
+    click.echo(str(batches))
     if not batches.done:
         raise SystemExit(3)
 
 
-def _tell(batches: Batches) -> None:
-    click.echo(str(batches))
-
-
 @click.command("join")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Write the whole run into this Parquet file.")
+@click.argument("folder", type=FILE)
+@click.option("--out", type=FILE, help="Write the whole run into this Parquet file.")
 @click.option("--texts/--no-texts", default=True, show_default=True, help="Leave texts in the parts: for huge runs.")
 def join(folder: Path, *, out: Path | None, texts: bool) -> None:
     """Join the shards under FOLDER (shard=01, shard=02, ...) and show the scores of the whole run.
@@ -130,9 +126,8 @@ def forget(
             raise ValueError(f"no variant {variant!r} in {experiment} (there are: {', '.join(exp.variants)})")
         plan = planned(means, chosen, exp.explored, repeats=exp.repeats)
         keys = [call.key for batch in plan.batches() for call in batch if call.key]
-    moment = None if since is None else since.replace(tzinfo=UTC)
     with CallStore(store) as kept:
-        gone = kept.forget(keys=keys, model=model, since=moment)
+        gone = kept.forget(keys=keys, model=model, since=since.replace(tzinfo=UTC) if since else None)
     click.echo(f"{counted(gone, 'answer')} forgotten; the next run asks for them again.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -37,13 +38,6 @@ _JUDGE = "\0judge"  # a column's name that no table has
 def calibrate(
     verdicts: Path,
     *,
-    label: str | None,
-    order1: str | None,
-    order2: str | None,
-    length1: str | None,
-    length2: str | None,
-    author1: str | None,
-    author2: str | None,
     judge_author: str | None,
     human: str | None,
     judge_column: str | None,
@@ -51,6 +45,7 @@ def calibrate(
     cluster: str | None,
     by: tuple[str, ...],
     as_json: bool,
+    **pairwise: Any,
 ) -> None:
     """How far do a judge's verdicts agree with people's, and what else moves the judge?
 
@@ -59,42 +54,28 @@ def calibrate(
     --human and --judge. A tie or a missing verdict is not right and stays in n; rows without a human label are left out
     and counted. Of an EXPERIMENT's folder a judge is measured against its labels_pointwise.jsonl.
     """
+    winners = [pairwise[name] for name in ("label", "order1", "order2")]
+    authorship = [pairwise["author1"], pairwise["author2"], judge_author]
+    lengths = [pairwise["length1"], pairwise["length2"]]
+    whole = all(all(group) or not any(group) for group in (authorship, lengths))
     if verdicts.is_dir():
         exp = Experiment.load(verdicts)
-        judge = exp.judge(judge_column or "")
         answers = exp.run(exp.bundles, exp.golden, repeats=1).require_complete()
-        found = judge.calibrate(exp.labels["pointwise"], answers, endpoints=exp.endpoints)
-        click.echo(json.dumps({"groups": found.records()}, allow_nan=False, indent=1) if as_json else str(found))
-        return
-    pairwise, pointwise = [label, order1, order2], [human, judge_column]
-    authorship, lengths = [author1, author2, judge_author], [length1, length2]
-    whole = all(all(group) or not any(group) for group in (authorship, lengths))
-    if all(pairwise) and not any([*pointwise, length]) and whole:
+        labels = exp.labels["pointwise"]
+        calibration = exp.judge(judge_column or "").calibrate(labels, answers, endpoints=exp.endpoints)
+    elif all(winners) and not any([human, judge_column, length]) and whole:
         table = read_table(verdicts).with_numbers().cells
         if judge_author is not None and judge_author not in table.columns:
             table, judge_author = table.assign(**{_JUDGE: judge_author}), _JUDGE
-        found = calibrate_verdicts(
-            table,
-            label=str(label),
-            order1=str(order1),
-            order2=str(order2),
-            length1=length1,
-            length2=length2,
-            author1=author1,
-            author2=author2,
-            judge=judge_author,
-            cluster=cluster,
-            by=by,
-        )
-    elif all(pointwise) and not any([*pairwise, *lengths, *authorship]):
+        calibration = calibrate_verdicts(table, judge=judge_author, cluster=cluster, by=by, **pairwise)
+    elif human and judge_column and not any([*winners, *lengths, *authorship]):
         table = read_table(verdicts).with_numbers().cells
-        found = calibrate_scores(
-            table, human=str(human), judge=str(judge_column), length=length, cluster=cluster, by=by
-        )
+        calibration = calibrate_scores(table, human=human, judge=judge_column, length=length, cluster=cluster, by=by)
     else:
         raise click.UsageError(
             "name --label, --order1 and --order2 for pairwise verdicts (with both of --length1 and --length2 or "
             "neither, and --author1, --author2 and --judge-author together or not at all), or --human and --judge "
             "for scores"
         )
-    click.echo(json.dumps({"groups": found.records()}, allow_nan=False, indent=1) if as_json else str(found))
+    records = {"groups": calibration.records()}
+    click.echo(json.dumps(records, allow_nan=False, indent=1) if as_json else str(calibration))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,14 +19,14 @@ __all__ = ["compare"]
 @click.argument("scores", type=click.Path(path_type=Path))
 @click.option("--baseline", required=True, help="Variant to compare with.")
 @click.option("--candidate", "candidates", multiple=True, help="Variant to judge; repeatable. Tidy: all by default.")
-@click.option("--id", "id_column", required=True, help="Column that names the case.")
+@click.option("--id", required=True, help="Column that names the case.")
 @click.option("--cluster", help="Column of groups of cases (document, task) that are not independent.")
-@click.option("--by", help="Column of categories to compare within, too.")
+@click.option("--by", "category", help="Column of categories to compare within, too.")
 @click.option("--weight", help="Column of how many cases of production each case stands for; the same in all its rows.")
 @click.option("--margin", type=float, help="Harm that may be tolerated; adds a verdict by the non-inferior rule.")
-@click.option("--variant-column", help="For a tidy table (a row per score): column that names the variant.")
-@click.option("--score-column", help="For a tidy table: column of the score.")
-@click.option("--repeat-column", help="For a tidy table: column that numbers several answers to one case.")
+@click.option("--variant-column", "variant", help="For a tidy table (a row per score): column that names the variant.")
+@click.option("--score-column", "score", help="For a tidy table: column of the score.")
+@click.option("--repeat-column", "repeat", help="For a tidy table: column that numbers several answers to one case.")
 @click.option("--low", type=float, help="The lowest score there can be; with --high 1, 0 makes shares of scores.")
 @click.option("--high", type=float, help="The highest score there can be.")
 @click.option("--unit", default="", help="What the scores are counted in (USD, s, tokens).")
@@ -35,19 +37,13 @@ def compare(
     *,
     baseline: str,
     candidates: tuple[str, ...],
-    id_column: str,
-    cluster: str | None,
-    by: str | None,
-    weight: str | None,
     margin: float | None,
-    variant_column: str | None,
-    score_column: str | None,
-    repeat_column: str | None,
     low: float | None,
     high: float | None,
     unit: str,
     lower_is_better: bool,
     as_json: bool,
+    **columns: Any,
 ) -> None:
     """Is a candidate better than the baseline, by how much, and how sure is that?
 
@@ -57,36 +53,22 @@ def compare(
     scores are counted and left out; a duplicate id, or a cell that is no number, is refused with its row. Scores of 0
     and 1, and others that reach from 0 to 1, are said in points of 100; all else in its own unit.
     """
-    _check_usage(candidates, variant_column=variant_column, score_column=score_column, repeat_column=repeat_column)
+    _check_usage(candidates, columns)
     if low is not None and high is not None and not low < high:
         raise click.UsageError(f"--low {low:g} must be below --high {high:g}")
-    read = read_scores(
-        scores,
-        id=id_column,
-        baseline=baseline,
-        candidates=candidates,
-        cluster=cluster,
-        category=by,
-        weight=weight,
-        variant=variant_column,
-        score=score_column,
-        repeat=repeat_column,
-        higher_is_better=not lower_is_better,
-        bounds=(low, high),
-        unit=unit,
-    )
-    comparison = read.compare(baseline, candidates=candidates, by_category=by is not None, margin=margin)
+    about: dict[str, Any] = {"higher_is_better": not lower_is_better, "bounds": (low, high), "unit": unit}
+    read = read_scores(scores, baseline=baseline, candidates=candidates, **about, **columns)
+    by_category = columns["category"] is not None
+    comparison = read.compare(baseline, candidates=candidates, by_category=by_category, margin=margin)
     click.echo(_json(comparison) if as_json else str(comparison))
 
 
-def _check_usage(
-    candidates: tuple[str, ...], *, variant_column: str | None, score_column: str | None, repeat_column: str | None
-) -> None:
-    if (variant_column is None) != (score_column is None):
+def _check_usage(candidates: tuple[str, ...], columns: Mapping[str, Any]) -> None:
+    if (columns["variant"] is None) != (columns["score"] is None):
         raise click.UsageError("a tidy table needs both --variant-column and --score-column")
-    if variant_column is None and not candidates:
+    if columns["variant"] is None and not candidates:
         raise click.UsageError("name at least one --candidate: a column of the table")
-    if variant_column is None and repeat_column is not None:
+    if columns["variant"] is None and columns["repeat"] is not None:
         raise click.UsageError("--repeat-column is for tidy tables: name --variant-column and --score-column too")
 
 

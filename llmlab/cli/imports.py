@@ -33,7 +33,7 @@ _RESULTS = {"inspect": Results.from_inspect, "promptfoo results": Results.from_p
 @click.option("--to", type=click.Path(path_type=Path), help="The folder to write, imported/FILE by default.")
 @click.option("--input", "inputs", multiple=True, help="Of a table: NAME=COLUMN or COLUMN, once per placeholder.")
 @click.option("--expected", help="Of a table: the column of what is expected.")
-@click.option("--id", "id_column", help="Of a table: the column that names the case.")
+@click.option("--id", help="Of a table: the column that names the case.")
 @click.option("--tags", help="Of a table: the column of categories.")
 @click.option("--cluster", help="Of a table: the column of what cases share.")
 def import_file(
@@ -41,10 +41,7 @@ def import_file(
     *,
     to: Path | None,
     inputs: tuple[str, ...],
-    expected: str | None,
-    id_column: str | None,
-    tags: str | None,
-    cluster: str | None,
+    **columns: str | None,
 ) -> None:
     """Write what FILE holds: golden.jsonl, and bundles/ or results.parquet where it has them.
 
@@ -55,28 +52,27 @@ def import_file(
     if folder.exists():
         raise ValueError(f"{folder} exists already; name another folder with --to")
     kind = kind_of(source)
-    columns = {"expected": expected, "id": id_column, "tags": tags, "cluster": cluster}
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         results = _RESULTS[kind](source) if kind in _RESULTS else None
         golden = results.golden if results is not None else _golden(source, kind, inputs, columns)
-    notes = [str(one.message).partition(": ")[2] for one in told] if results is None else list(results.notes)
+    notes = [str(warning.message).partition(": ")[2] for warning in told] if results is None else list(results.notes)
     bundles = _bundles(source, folder.name, notes) if kind == "promptfoo" else {}
     if golden is None:
         raise ValueError(f"{source} holds no cases")
     folder.mkdir(parents=True)
     golden.save(folder / "golden.jsonl")
-    made = [f"golden.jsonl: {counted(len(golden), 'case')}"]
+    written = [f"golden.jsonl: {counted(len(golden), 'case')}"]
     for name, bundle in bundles.items():
         (folder / "bundles").mkdir(exist_ok=True)
         bundle.save(folder / "bundles" / f"{name}.yaml")
-        made.append(f"bundles/{name}.yaml: {bundle.model}")
+        written.append(f"bundles/{name}.yaml: {bundle.model}")
     if results is not None:
         results.to_parquet(folder / "results.parquet")
         answers, variants = counted(results.n_answers(), "answer"), counted(len(results.variants), "variant")
-        made.append(f"results.parquet: {answers} of {variants}")
+        written.append(f"results.parquet: {answers} of {variants}")
     lines = [f"{source.name} is of {kind}; written to {folder}:" if kind != "table" else f"Written to {folder}:"]
-    lines += [f"  {line}" for line in made]
+    lines += [f"  {line}" for line in written]
     lines += [part for note in notes for part in note.split("; ")]
     click.echo("\n".join(plain(line, None) for line in lines))
 
@@ -92,13 +88,13 @@ def _golden(source: Path, kind: str, inputs: tuple[str, ...], columns: dict[str,
 
 def _bundles(source: Path, name: str, notes: list[str]) -> dict[str, Bundle]:
     """The bundles of a promptfoo configuration; those that a bundle's rules refuse are noted."""
-    read, made = promptfoo_bundles(source), {}
+    read, bundles = promptfoo_bundles(source), {}
     notes += read.left_out
     for stem, fields in read.fields.items():
         sampling = {key: value for key, value in fields.items() if key not in ("template", "system", "model")}
         try:
             bundle = Bundle.from_prompt(fields["template"], model=fields["model"], name=name)
-            made[stem] = bundle.with_(system=fields["system"], **sampling)
+            bundles[stem] = bundle.with_(system=fields["system"], **sampling)
         except (LlmlabError, ValueError) as error:
             notes.append(f"not carried over: {stem} ({error})")
-    return made
+    return bundles

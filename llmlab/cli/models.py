@@ -56,22 +56,17 @@ def models(
 
 
 def _expiring(catalogue: Catalogue, within: int) -> int:
-    found = expiries(catalogue, today=datetime.now(UTC).date(), within_days=within, released=_released())
-    if not found:
+    soon = expiries(catalogue, today=datetime.now(UTC).date(), within_days=within, released=registry.released())
+    if not soon:
         click.echo(f"Nothing in the catalogue expires within {within} days.")
         return 0
-    click.echo(text_table([row for expiry in found for row in expiry._rows()]))
-    touched = [expiry for expiry in found if expiry.bundles]
+    click.echo(text_table([row for expiry in soon for row in expiry._rows()]))
+    touched = [expiry for expiry in soon if expiry.bundles]
     for expiry in touched:
         if expiry.fallback:
-            said = f"llmlab models --fallback {shlex.quote(expiry.model)} --bundle FILE"
-            click.echo(f"Try the fallback of {plain(expiry.model)}: {said}")
+            command = f"llmlab models --fallback {shlex.quote(expiry.model)} --bundle FILE"
+            click.echo(f"Try the fallback of {plain(expiry.model)}: {command}")
     return 1 if any(expiry.past for expiry in touched) else 0
-
-
-def _released() -> dict[str, Bundle]:
-    """Every aliased bundle of the registry, by its reference."""
-    return registry.released()
 
 
 def _run_fallback(catalogue: Catalogue, model: str, path: Path, experiment: Path) -> int:
@@ -102,21 +97,16 @@ def check_model(provider: str, model_id: str, *, revision: str | None) -> None:
     Exit code: 0 pinned, 1 floating.
     """
     verdict = judge_pin(provider, model_id, revision=revision)
-    click.echo(
-        f"{plain(provider)}/{plain(model_id)} is {'pinned' if verdict else 'floating'}: {plain(verdict.reason, None)}"
-    )
+    word = "pinned" if verdict else "floating"
+    click.echo(f"{plain(provider)}/{plain(model_id)} is {word}: {plain(verdict.reason, None)}")
     if verdict.source:
         click.echo(f"Read from {plain(verdict.source, None)}")
-    _tell_sampling(provider, model_id)
-    raise SystemExit(0 if verdict else 1)
-
-
-def _tell_sampling(provider: str, model_id: str) -> None:
     refused, source = sampling_rules(rules_of(provider), model_id)
     for sentence in refused:
         click.echo(f"Sampling: {sentence}")
     if refused and source:
         click.echo(f"Read from {source}")
+    raise SystemExit(0 if verdict else 1)
 
 
 @click.group("local")

@@ -43,19 +43,8 @@ _QUESTION = (
 _BESIDE = ("context", "kontext", "contexte", "contexto", "contesto", "passage", "document", "dokument", "history")
 _TEXTS = (
     *("subject", "betreff", "objet", "asunto", "oggetto", "onderwerp", "assunto", "title", "titel"),
-    *(
-        "text",
-        "texte",
-        "texto",
-        "testo",
-        "tekst",
-        "message",
-        "nachricht",
-        "mensaje",
-        "messaggio",
-        "bericht",
-        "mensagem",
-    ),
+    *("text", "texte", "texto", "testo", "tekst"),
+    *("message", "nachricht", "mensaje", "messaggio", "bericht", "mensagem"),
     *("body", "inhalt", "content", "description", "beschreibung", "ticket", "anliegen", "email", "e_mail", "mail"),
     *("review", "comment", "kommentar", "sentence", "satz"),
 )
@@ -85,9 +74,8 @@ _HOSTS = {  # part of the host's name -> provider, as the pinning rules know it
     "x.ai": "xai",
     ":11434": "ollama",
 }
-_THINKS = re.compile(
-    r"(?i)\b(?:o\d|r1|qwq|qwen-?3|gpt-oss|magistral)|think|reason"
-)  # of models that we have no rule of
+# names of models that think and that we have no rule of
+_THINKS = re.compile(r"(?i)\b(?:o\d|r1|qwq|qwen-?3|gpt-oss|magistral)|think|reason")
 LONG_ANSWER_CHARS, LONGEST_LABEL_CHARS = 80, 40
 MOST_LABELS, CASES_PER_LABEL = 20, 3
 FEW_CLUSTERS = 15  # below, Student's t alone makes an interval a tenth wider, and most gains do not show
@@ -134,9 +122,9 @@ _README = """\
 
 @dataclass(frozen=True, kw_only=True)
 class _Columns:
-    """Which column is what."""
+    """Which column is what; `inputs` by the placeholder that each fills."""
 
-    inputs: tuple[str, ...]
+    inputs: Mapping[str, str]
     expected: str | None
     id: str | None
     tags: str | None
@@ -145,14 +133,13 @@ class _Columns:
     @property
     def said(self) -> str:
         """As `question = Frage, expected = Antwort`."""
-        names = {_input_name(column, self.inputs): column for column in self.inputs}
         rest = {"expected": self.expected, "id": self.id, "tags": self.tags, "cluster": self.cluster}
-        return ", ".join(f"{key} = {column}" for key, column in (names | rest).items() if column)
+        return ", ".join(f"{key} = {column}" for key, column in {**self.inputs, **rest}.items() if column)
 
     @property
     def used(self) -> set[str | None]:
         """The columns that are read."""
-        return {*self.inputs, self.expected, self.id, self.tags, self.cluster}
+        return {*self.inputs.values(), self.expected, self.id, self.tags, self.cluster}
 
 
 @click.command("new")
@@ -166,7 +153,7 @@ class _Columns:
 @click.option("--input", "inputs", multiple=True, help="Column that goes into the prompt; repeatable.")
 @click.option("--expected", help="Column of what is expected (of facts: `a; b`, or `a|b` for one said two ways).")
 @click.option("--expected-is", type=click.Choice(["facts", "numbers", "label", "json"]), help="Guessed by default.")
-@click.option("--id", "id_column", help="Column of the case's id.")
+@click.option("--id", help="Column of the case's id.")
 @click.option("--tags", help="Column of categories to report by; a topic is one.")
 @click.option("--cluster", help="Column of what makes cases depend on each other: a conversation, a document.")
 def new(
@@ -177,13 +164,9 @@ def new(
     base_url: str | None,
     provider: str | None,
     key_env: str | None,
-    question: str | None,
     inputs: tuple[str, ...],
-    expected: str | None,
     expected_is: Kind | None,
-    id_column: str | None,
-    tags: str | None,
-    cluster: str | None,
+    **named: str | None,
 ) -> None:
     """Write experiments/NAME: two bundles, the cases, scorers, a gate that they can settle, and what to run next."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,59}", name):
@@ -193,8 +176,7 @@ def new(
         raise ValueError(f"experiments/{name} exists already; choose another name, or delete it first")
     model = _model(model_id, base_url, provider)
     table = read_table(path)
-    given = {"question": question, "expected": expected, "id": id_column, "tags": tags, "cluster": cluster}
-    columns = _understood(table, inputs=inputs, given=given)
+    columns = _understood(table, inputs=inputs, named=named)
     kind = _kind(table, columns.expected) if expected_is is None or columns.expected is None else expected_is
     golden = _golden_set(table, columns, kind, name=name)
     sampling, about_model = _sampling(model)
@@ -253,18 +235,17 @@ def _provider_of(base_url: str) -> str:
     return next((name for part, name in _HOSTS.items() if part in parts.netloc.lower()), "vllm")
 
 
-def _understood(table: Table, *, inputs: Sequence[str], given: Mapping[str, str | None]) -> _Columns:
+def _understood(table: Table, *, inputs: Sequence[str], named: Mapping[str, str | None]) -> _Columns:
     """The columns that were named, and guesses for the others; FileRuleError where nothing looks like an input."""
     there = [str(column) for column in table.cells.columns]
     if len(set(there)) < len(there):
         raise FileRuleError("names a column twice", path=table.path, line=1)
-    for column in (*inputs, *filter(None, given.values())):
-        table.with_columns([column])
-    taken = {*inputs, *filter(None, given.values())}
+    taken = [*inputs, *filter(None, named.values())]
+    table.with_columns(taken)
     free = [column for column in there if column not in taken]
     asked = list(inputs)
-    if given["question"]:
-        asked.insert(0, given["question"])
+    if named["question"]:
+        asked.insert(0, named["question"])
     elif not inputs:
         question = _guess(_QUESTION, free)
         asked = [question, *_all_like(_BESIDE, free)] if question else _all_like(_TEXTS, free)
@@ -275,9 +256,12 @@ def _understood(table: Table, *, inputs: Sequence[str], given: Mapping[str, str 
             path=table.path,
         )
     free = [column for column in free if column not in asked]
-    expected = given["expected"] or _guess(_EXPECTED, free)
-    rest = {key: given[key] or _guess(names, [c for c in free if c != expected]) for key, names in _OPTIONAL.items()}
-    return _Columns(inputs=tuple(asked), expected=expected, **rest)
+    expected = named["expected"] or _guess(_EXPECTED, free)
+    rest = {key: named[key] or _guess(names, [c for c in free if c != expected]) for key, names in _OPTIONAL.items()}
+    by_name = {_input_name(column, asked): column for column in asked}
+    if len(by_name) < len(asked):
+        raise FileRuleError(f"inputs would be called alike: {', '.join(asked)}; rename one", path=table.path)
+    return _Columns(inputs=by_name, expected=expected, **rest)
 
 
 def _guess(names: Sequence[str], columns: Sequence[str]) -> str | None:
@@ -320,12 +304,9 @@ def _kind(table: Table, column: str | None) -> Kind:
 
 def _golden_set(table: Table, columns: _Columns, kind: Kind, *, name: str) -> GoldenSet:
     """The cases, each input under its placeholder's name."""
-    names = {_input_name(column, columns.inputs): column for column in columns.inputs}
-    if len(names) < len(columns.inputs):
-        raise FileRuleError(f"inputs would be called alike: {', '.join(columns.inputs)}; rename one", path=table.path)
     rest: dict[str, Any] = {"expected": columns.expected, "id": columns.id, "tags": columns.tags}
     rest |= {"cluster": columns.cluster, "expected_is": {"json": "json", "label": "text"}.get(kind, "facts")}
-    loaded = GoldenSet.from_table(table.path, inputs=names, **rest)
+    loaded = GoldenSet.from_table(table.path, inputs=columns.inputs, **rest)
     return GoldenSet(tuple(replace(case, source=table.path.name) for case in loaded), name=name)
 
 
@@ -385,19 +366,12 @@ def _sampling(model: ModelRef) -> tuple[Sampling, list[str]]:
 def _bundles(
     name: str, model: ModelRef, sampling: Sampling, *, golden: GoldenSet, columns: _Columns, kind: Kind
 ) -> dict[str, Bundle]:
-    names = {_input_name(column, columns.inputs): column for column in columns.inputs}
-    blocks = [f"{column.strip()}:\n{{{{ {placeholder} }}}}" for placeholder, column in names.items()]
-    template = "\n\n".join(blocks) if len(names) > 1 else "{{ question }}"
-    systems = {"v1": "1.0.0", "v2": "2.0.0"}
+    blocks = [f"{column.strip()}:\n{{{{ {placeholder} }}}}" for placeholder, column in columns.inputs.items()]
+    template = "\n\n".join(blocks) if len(blocks) > 1 else "{{ question }}"
+    prompts = [Prompt(system=system, template=template) for system in _systems(golden, kind)]
     return {
-        stem: Bundle(
-            name=name,
-            version=version,
-            model=model,
-            prompt=Prompt(system=system, template=template),
-            sampling=sampling,
-        )
-        for (stem, version), system in zip(systems.items(), _systems(golden, kind), strict=True)
+        f"v{number}": Bundle(name=name, version=f"{number}.0.0", model=model, prompt=prompt, sampling=sampling)
+        for number, prompt in enumerate(prompts, start=1)
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -40,7 +42,7 @@ def promote(
 
     Exit code: 0 moved, 1 refused, 2 a mistake in the call.
     """
-    try:
+    with _refusals():
         move = registry.promote(
             version,
             alias=alias,
@@ -49,10 +51,7 @@ def promote(
             passports=[gate.JudgePassport.load(path) for path in passports],
             force=force,
         )
-    except RegistryError as error:
-        _refused(error)
-    else:
-        click.echo(plain(move._sentence(), None))
+    click.echo(plain(move._sentence(), None))
 
 
 @click.command("rollback")
@@ -65,20 +64,17 @@ def rollback(name: str, *, alias: str, to: int | None, reason: str) -> None:
 
     Exit code: 0 moved, 1 refused, 2 a mistake in the call.
     """
-    try:
+    with _refusals():
         move = registry.rollback(name, alias=alias, to=to, reason=reason)
-    except RegistryError as error:
-        _refused(error)
-    else:
-        click.echo(plain(move._sentence(), None))
+    click.echo(plain(move._sentence(), None))
 
 
 @click.command("history")
 @click.argument("name", metavar="NAME|EXPERIMENT")
 def history(name: str) -> None:
     """List every move of the aliases of NAME, or of an experiment's bundles, oldest first."""
-    for one in _names(name):
-        click.echo(str(registry.history(one)))
+    for model in _names(name):
+        click.echo(str(registry.history(model)))
 
 
 @click.command("audit")
@@ -88,15 +84,13 @@ def audit(name: str | None) -> None:
 
     Exit code: 0 nothing wrong, 1 something is.
     """
-    wrong = False
-    for one in [None] if name is None else _names(name):
-        found = registry.audit(one)
-        for finding in found.findings:
-            said = f"{finding.kind}: {finding.model} {finding.about}: {finding.what}"
-            click.echo(plain(said, None), err=finding.kind == "wrong")
-        click.echo(plain(found._sentence(), None))
-        wrong = wrong or bool(found.wrong)
-    raise SystemExit(1 if wrong else 0)
+    audits = [registry.audit(model) for model in ([None] if name is None else _names(name))]
+    for done in audits:
+        for finding in done.findings:
+            line = f"{finding.kind}: {finding.model} {finding.about}: {finding.what}"
+            click.echo(plain(line, None), err=finding.kind == "wrong")
+        click.echo(plain(done._sentence(), None))
+    raise SystemExit(1 if any(done.wrong for done in audits) else 0)
 
 
 @click.command("export")
@@ -116,6 +110,11 @@ def _names(text: str) -> list[str]:
     return sorted({bundle.name for bundle in load_bundles(Path(text) / "bundles").values()})
 
 
-def _refused(error: RegistryError) -> None:
-    click.echo(f"refused: {plain(' '.join(str(error).split()), None)}", err=True)
-    raise SystemExit(1)
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Inside, a refusal is one line and exit code 1."""
+    try:
+        yield
+    except RegistryError as error:
+        click.echo(f"refused: {plain(' '.join(str(error).split()), None)}", err=True)
+        raise SystemExit(1) from None

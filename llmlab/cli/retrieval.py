@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from llmlab.base.display import plain
-from llmlab.base.errors import DataError, FileRuleError, LlmlabError
+from llmlab.base.documents import decoded, read_bytes
+from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.tables import csv_cell
 from llmlab.results.comparison import Comparison
@@ -48,34 +49,22 @@ def retrieval(
     `query Q0 document rank score tag`. Both may be gzipped. Ties go by descending document id; queries that are missing
     from the run score 0, and so do queries without a relevant document: the mean without those stands beside.
     """
-    try:
-        judged = read_qrels(qrels)
-        settings: dict[str, Any] = {
-            "measures": measures or DEFAULT_MEASURES,
-            "clusters": None if cluster is None else _read_clusters(cluster),
-            "level": level,
-            "topics": "judged",
-        }
-        found = evaluate(judged, run, **settings)
-        if found.n_queries == found.n_without_relevant:
-            raise DataError(f"{qrels}: no query has a relevant document, so there is nothing to measure")
-        compared = None
-        if baseline is not None:
-            names = _names(run, baseline)
-            base = evaluate(judged, baseline, **settings)
-            compared = compare_runs(found, base, candidate_name=names[0], baseline_name=names[1])
-    except (LlmlabError, ValueError) as error:
-        raise _BadInput(plain(error, None)) from None
-    click.echo(_json(found, compared, per_query) if as_json else _text(found, compared, per_query))
-
-
-class _BadInput(click.ClickException):
-    """Shown as one line on stderr; the process exits with 2."""
-
-    exit_code = 2
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"llmlab: {self.message}", file=file, err=file is None)
+    judged = read_qrels(qrels)
+    settings: dict[str, Any] = {
+        "measures": measures or DEFAULT_MEASURES,
+        "clusters": None if cluster is None else _read_clusters(cluster),
+        "level": level,
+        "topics": "judged",
+    }
+    metrics = evaluate(judged, run, **settings)
+    if metrics.n_queries == metrics.n_without_relevant:
+        raise DataError(f"{qrels}: no query has a relevant document, so there is nothing to measure")
+    compared = None
+    if baseline is not None:
+        names = _names(run, baseline)
+        base = evaluate(judged, baseline, **settings)
+        compared = compare_runs(metrics, base, candidate_name=names[0], baseline_name=names[1])
+    click.echo(_json(metrics, compared, per_query) if as_json else _text(metrics, compared, per_query))
 
 
 def _json(found: RetrievalMetrics, compared: Comparison | None, per_query: bool) -> str:
@@ -110,13 +99,8 @@ def _text(found: RetrievalMetrics, compared: Comparison | None, per_query: bool)
 
 def _read_clusters(path: Path) -> dict[str, str]:
     """The group of each query: two fields a line, apart by a comma or spaces; a header may stand first."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise FileRuleError(f"cannot be read: {reason}", path=path) from None
     groups: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(decoded(read_bytes(path), path).splitlines(), start=1):
         fields = [field.strip() for field in (line.split(",") if "," in line else line.split())]
         if not line.strip() or (number == 1 and fields[0].lower() in HEADER_WORDS):
             continue

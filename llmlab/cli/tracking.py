@@ -132,7 +132,7 @@ def _run_server(
     port: int,
     log: Path,
     say: Callable[[str], str],
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str],
 ) -> None:
     """Run a server until Ctrl+C or SIGTERM.
 
@@ -146,14 +146,11 @@ def _run_server(
         StoreError: the port is taken, or the server ended or did not answer.
     """
     _refuse_taken(name, port)
+    calm = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # else six more processes that nothing uses
     with log.open("wb") as messages:
         server = subprocess.Popen(  # noqa: S603  # our own interpreter, no shell
             command,
-            env={
-                **os.environ,
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # six more processes that nothing uses
-                **(environment or {}),
-            },
+            env={**os.environ, **calm, **environment},
             stdout=messages,
             stderr=messages,
             start_new_session=True,  # Ctrl+C reaches this process only, which then stops the server and its worker

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from llmlab.cli.retrieval import retrieval
+from llmlab.cli import main
 from tests.real_data import real
 
 QRELS = "q1 0 a 1\nq2 0 b 1\nq2 0 c 1\nq3 0 d 1\nq4 0 e 0\n"
@@ -23,7 +23,7 @@ def files(tmp_path):
 
 
 def called(*arguments):
-    return CliRunner().invoke(retrieval, list(arguments))
+    return CliRunner().invoke(main, ["retrieval", *arguments])
 
 
 def test_json_holds_value_interval_and_number_of_queries_of_each_metric(files):
