@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import ipywidgets as w
@@ -13,14 +14,15 @@ from llmlab.results.cases import CaseView
 from llmlab.results.results import Results
 from llmlab.retrieval.attribution import CELLS, Attribution
 from llmlab.widgets.filter import FLIPS, ORDERS, choices, matching
-from llmlab.widgets.parts import button, column, field, row
+from llmlab.widgets.parts import beside, button, column, field, row
 
 __all__ = ["Explorer"]
 
 ANY = "any"
-FILTER_PX = 270
 LISTED = 200  # cases in the list at once, around the one that is shown
 STATIC_ROWS = 25
+
+_filter_field = partial(field, width="270px")
 
 
 class Explorer:
@@ -82,22 +84,19 @@ class Explorer:
         self.variant = _filter_field(w.Dropdown, "Variant", options=_or_any(offered.variants))
         self.tag = _filter_field(w.Dropdown, "Tag", options=_or_any(offered.tags))
         self.status = _filter_field(w.Dropdown, "Status", options=_or_any(offered.statuses))
-        self.metric = _filter_field(
-            w.Dropdown, "Score", options=offered.metrics, value=metric or next(iter(offered.metrics), None)
-        )
-        self.range = _filter_field(w.FloatRangeSlider, "Score in", step=0.01, readout_format=".2f")
-        self.range.layout.width = f"{FILTER_PX + 80}px"  # both ends of the read-out have room
+        by = metric or next(iter(offered.metrics), None)
+        self.metric = _filter_field(w.Dropdown, "Score", options=offered.metrics, value=by)
+        # both ends of the read-out have room
+        self.range = field(w.FloatRangeSlider, "Score in", width="350px", step=0.01, readout_format=".2f")
         self.order = _filter_field(w.Dropdown, "Order", options=ORDERS)
         self.flipped = _filter_field(w.Dropdown, "Flipped", options=_or_any(FLIPS))
         self.baseline = _filter_field(w.Dropdown, "Baseline", options=offered.variants, value=baseline)
-        known = set((self._outcomes or {}).values())
-        occurring = tuple(cell for cell in CELLS if cell in known)
+        occurring = tuple(cell for cell in CELLS if cell in (self._outcomes or {}).values())
         self.outcome = _filter_field(w.Dropdown, "Outcome", options=_or_any(occurring))
         self.repeat = _filter_field(w.BoundedIntText, "Answer", min=1, max=max(offered.repeats, 1), value=1)
         self.metric.observe(lambda _: self._set_range(), names="value")
-        self._filters = [self.text, self.variant, self.tag, self.status, self.metric, self.range, self.order]
-        self._filters += [self.flipped, self.baseline, self.outcome]
-        for box in self._filters:
+        filters = [self.text, self.variant, self.tag, self.status, self.metric, self.range, self.order]
+        for box in [*filters, self.flipped, self.baseline, self.outcome]:
             box.observe(lambda _: self._filter(), names="value")
         self.repeat.observe(lambda _: self._show(), names="value")
 
@@ -105,13 +104,7 @@ class Explorer:
         self.found, self.shown = html_widget(), html_widget()
         self.list = w.Select(rows=6, layout=w.Layout(width="auto"))
         self.list.observe(lambda change: self._go(change["new"]), names="value")
-        self.number = w.BoundedIntText(
-            description="Case",
-            min=1,
-            continuous_update=True,
-            style={"description_width": "initial"},
-            layout=w.Layout(width="120px"),
-        )
+        self.number = beside(w.BoundedIntText, "Case", "120px", min=1, continuous_update=True)
         self.number.observe(lambda change: self._go(change["new"] - 1), names="value")
         self.previous = button("◀ Previous", lambda: self.step(-1), tooltip="The case before", width_px=110)
         self.next = button("Next ▶", lambda: self.step(1), tooltip="The next case", width_px=110)
@@ -198,10 +191,6 @@ class Explorer:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         live = dict(self.form._repr_mimebundle_())
         return {**live, "text/html": self._repr_html_(), "text/plain": f"Explorer({self._sentence()})"}
-
-
-def _filter_field(kind: Any, label: str, **options: Any) -> Any:
-    return field(kind, label, width_px=FILTER_PX, **options)
 
 
 def _or_any(names: tuple[str, ...]) -> list[tuple[str, str]]:

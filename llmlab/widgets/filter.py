@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -23,8 +23,8 @@ __all__ = ["FLIPS", "ORDERS", "Choices", "Flipped", "Order", "choices", "matchin
 
 Flipped = Literal["good to bad", "bad to good", "either way"]
 Order = Literal["as asked", "lowest first", "highest first"]
-FLIPS: tuple[Flipped, ...] = ("good to bad", "bad to good", "either way")
-ORDERS: tuple[Order, ...] = ("as asked", "lowest first", "highest first")
+FLIPS: tuple[Flipped, ...] = get_args(Flipped)
+ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,6 @@ class Choices:
     tags: tuple[str, ...]
     statuses: tuple[str, ...]
     metrics: tuple[str, ...]
-    flippable: tuple[str, ...]  # metrics with bounds: of the others nobody knows what is good
     repeats: int
     n_cases: int
     ranges: Mapping[str, tuple[float, float]]  # of each metric; of the scores that occur where it has no bounds
@@ -50,7 +49,6 @@ def choices(results: Results) -> Choices:
         tags=tuple(tags),
         statuses=tuple(status for status, _ in Counter(status for status, _ in answers).most_common()),
         metrics=tuple(results.metrics),
-        flippable=tuple(name for name, metric in results.metrics.items() if metric.bounded),
         repeats=max((repeat + 1 for _, repeat in answers), default=0),
         n_cases=results.n_cases,
         ranges={name: _range(metric, results.scores(name)) for name, metric in results.metrics.items()},
@@ -113,9 +111,8 @@ def matching(
         return tuple(np.array(grid.case_ids, dtype=object)[cells.any(axis=1)])
     table = results.table(metric or next(iter(results.metrics), "(no scorer)"))
     if low is not None or high is not None:
-        cells &= (table.values >= (-np.inf if low is None else low)) & (
-            table.values <= (np.inf if high is None else high)
-        )
+        least, most = -np.inf if low is None else low, np.inf if high is None else high
+        cells &= (table.values >= least) & (table.values <= most)
     if flipped is not None:
         cells &= _flipped(table, baseline or results.variants[0], flipped)
     return tuple(np.array(grid.case_ids, dtype=object)[_ordered(cells, table.values, order)])
@@ -130,14 +127,8 @@ def _range(metric: Metric, scores: NDArray[np.float64]) -> tuple[float, float]:
 
 def _check(results: Results, **given: str | None) -> None:
     there = choices(results)
-    known = {
-        "variant": there.variants,
-        "baseline": there.variants,
-        "tag": there.tags,
-        "status": there.statuses,
-        "order": ORDERS,
-        "flipped": FLIPS,
-    }
+    known: dict[str, tuple[str, ...]] = {"order": ORDERS, "flipped": FLIPS, "tag": there.tags, "status": there.statuses}
+    known |= {"variant": there.variants, "baseline": there.variants}
     for name, value in given.items():
         if value is not None and value not in known[name]:
             raise ValueError(f"{name} == {value!r}, must be one of {', '.join(known[name]) or '(there is none)'}")

@@ -22,11 +22,12 @@ from llmlab.judge.rubrics import Rubric
 from llmlab.judge.rubrics import rubric as ready_rubric
 from llmlab.production.harvest import Harvest
 from llmlab.results.results import Results
-from llmlab.widgets.parts import button, column, row
+from llmlab.widgets.parts import beside, button, column, row
 
 __all__ = ["Labeller"]
 
 OPENERS = {"pointwise": label_grades, "pairwise": label_preferences}
+SIDES: dict[Any, str] = {"left": "the left answer is better", "right": "the right answer is better", "tie": "a tie"}
 
 
 class Labeller:
@@ -91,17 +92,18 @@ class Labeller:
         question = f"Which is better? {self._rubric.question}" if session.pairwise else self._rubric.question
         self.bar = w.IntProgress(max=len(session.items), layout=w.Layout(width="160px"))
         self.done, self.item, self.said, self.agreed = html_widget(), html_widget(), html_widget(), html_widget()
-        self.grades = {key: button(key, self._presser(key), width_px=44) for key in session.keys}
-        anchors: dict[Any, str] = dict(self._rubric.anchors) if not session.pairwise else _SIDES
-        notes = {key: html_widget(html_note(anchors[session.keys[key]])) for key in session.keys}
-        levels = [row(grade, notes[key]) for key, grade in self.grades.items()]
-        self.keys = _beside("Keys", "220px", placeholder=" ".join([*session.keys, "u", "s", "b", "n"]))
+        self.grades = {key: button(key, partial(self.press, key), width_px=44) for key in session.keys}
+        anchors: dict[Any, str] = dict(self._rubric.anchors) if not session.pairwise else SIDES
+        levels = [row(grade, html_widget(html_note(anchors[session.keys[key]]))) for key, grade in self.grades.items()]
+        self.keys = beside(w.Text, "Keys", "220px", placeholder=" ".join([*session.keys, "u", "s", "b", "n"]))
         self.keys.observe(lambda change: self._on_key(change["new"]), names="value")
-        self.note = _beside("Note", "420px", continuous_update=False, placeholder="optional, saved with the grade")
+        self.note = beside(
+            w.Text, "Note", "420px", continuous_update=False, placeholder="optional, saved with the grade"
+        )
         self.note.observe(lambda _: self.keys.focus(), names="value")
-        self.undo = button("Undo (u)", self._presser("u"), tooltip="Take the last label back, also on disk")
-        self.skip = button("Skip (s)", self._presser("s"), tooltip="Leave it open; it comes again at the end")
-        self.back = button("Back (b)", self._presser("b"), tooltip="Show the one before; its label stays")
+        self.undo = button("Undo (u)", partial(self.press, "u"), tooltip="Take the last label back, also on disk")
+        self.skip = button("Skip (s)", partial(self.press, "s"), tooltip="Leave it open; it comes again at the end")
+        self.back = button("Back (b)", partial(self.press, "b"), tooltip="Show the one before; its label stays")
         compare = partial(self._in_place, self._compare)
         self.compare = button("Agreement", compare, tooltip="Once all is labelled", width_px=110)
         self.form = column(
@@ -115,9 +117,6 @@ class Labeller:
                 self.agreed,
             ]
         )
-
-    def _presser(self, key: str) -> Callable[[], None]:
-        return lambda: self.press(key)
 
     def _on_key(self, typed: str) -> None:
         if not typed:
@@ -163,17 +162,8 @@ class Labeller:
         """The same content where no widget lives."""
         about = f"Where widgets live, as in JupyterLab, this is a form. Labels are kept in {self.session.path}."
         shown = [self.session.current] if self.session.current is not None else []
-        return html_of(f"{self._progress()}", *shown, self._rubric, about)
+        return html_of(self._progress(), *shown, self._rubric, about)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         live = dict(self.form._repr_mimebundle_())
         return {**live, "text/html": self._repr_html_(), "text/plain": f"Labeller({self.session.progress} labelled)"}
-
-
-_SIDES: dict[Any, str] = {"left": "the left answer is better", "right": "the right answer is better", "tie": "a tie"}
-
-
-def _beside(label: str, width: str, **options: Any) -> Any:
-    """A field right behind its label."""
-    about = {"style": {"description_width": "initial"}, "layout": w.Layout(width=width)}
-    return w.Text(description=label, **about, **options)

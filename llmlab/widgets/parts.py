@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import ipywidgets as w
@@ -18,6 +19,7 @@ from llmlab.base.display import Shown, html_of
 __all__ = [
     "CtrlEnter",
     "Report",
+    "beside",
     "button",
     "column",
     "field",
@@ -50,19 +52,20 @@ class Report:
         self._there = True
 
 
-def text_area(label: str, *, rows: int, placeholder: str = "") -> Any:
-    """A text that may be long, as wide as the form."""
-    return _labelled(w.Textarea, label, width="calc(100% - 8px)", rows=rows, placeholder=placeholder)
-
-
-def field(kind: Any, label: str, *, width_px: int = 290, **options: Any) -> Any:
+def field(kind: Any, label: str, *, width: str = "290px", **options: Any) -> Any:
     """An input of ipywidgets' kind (`Text`, `Dropdown`, ...) behind its label."""
-    return _labelled(kind, label, width=f"{width_px}px", **options)
+    look = {"style": {"description_width": f"{LABEL_PX}px"}, "layout": w.Layout(width=width)}
+    return kind(description=label, **look, **options)
 
 
-def small_field(kind: Any, label: str, **options: Any) -> Any:
-    """An input for a number, to stand beside others."""
-    return _labelled(kind, label, width="162px", **options)
+def beside(kind: Any, label: str, width: str, **options: Any) -> Any:
+    """An input right behind its label."""
+    look = {"style": {"description_width": "initial"}, "layout": w.Layout(width=width)}
+    return kind(description=label, **look, **options)
+
+
+small_field = partial(field, width="162px")  # to stand beside others
+text_area = partial(field, w.Textarea, width="calc(100% - 8px)")  # as wide as the form
 
 
 class CtrlEnter(AnyWidget):
@@ -131,8 +134,3 @@ def row(*children: Any) -> Any:
 def column(children: Sequence[Any]) -> Any:
     """Widgets below each other."""
     return w.VBox(children, layout=w.Layout(width="100%", max_width="1000px", grid_gap="4px"))
-
-
-def _labelled(kind: Any, label: str, *, width: str, **options: Any) -> Any:
-    look = {"style": {"description_width": f"{LABEL_PX}px"}, "layout": w.Layout(width=width)}
-    return kind(description=label, **look, **options)

@@ -96,8 +96,8 @@ class Playground:
         self._scorers = as_scorers(scorers or (mentions_expected,))
         self._thread = threading.Thread()
         self._report, self._stop, self._busy = Report(), threading.Event(), False
-        given = {"concurrency": CONCURRENCY, **options, "client": client, "progress": self._tell, "stop": self._stop}
-        self._means = Means(**given)
+        options = {"concurrency": CONCURRENCY, **options, "progress": self._tell, "stop": self._stop}
+        self._means = Means(client=client, **options)
         self._make_fields(size, seed)
         self._make_buttons()
         self._fill()
@@ -151,30 +151,27 @@ class Playground:
         self.seed = small_field(w.IntText, "Seed", value=seed)
         self.checked, self.status, self.to_save = indented(html_widget()), indented(html_widget()), html_widget()
         for box in self._boxes():
-            box.observe(lambda _: self._show_typed(), names="value")
+            box.observe(lambda _: self._show_undo(), names="value")
+            box.observe(lambda _: self._show_check(), names="value")
         for box in (self.model, self.temperature, self.max_tokens, self.reasoning_effort):
             box.on_msg(self._on_key)
-        self.how.observe(lambda _: self._show_sample(), names="value")
+        self.how.observe(lambda _: self._show_tag(), names="value")
 
     def _make_buttons(self) -> None:
-        self.run = button(
-            "Run", self._on_run, style="primary", tooltip="Ask these cases (Ctrl+Enter); stored answers are free"
-        )
+        hint = "Ask these cases (Ctrl+Enter); stored answers are free"
+        self.run = button("Run", self._on_run, style="primary", tooltip=hint)
         self.stop = button("Stop", self._on_stop, tooltip="Stop now; every answer received is kept")
         self.undo = button("Undo", self._on_undo, tooltip="Back to the try before; first, what was not run")
         self.redo = button("Redo", lambda: self._go(self.tries.redo()), tooltip="Forth to the next try")
-        self.history = field(w.Dropdown, "Show", width_px=330)
+        self.history = field(w.Dropdown, "Show", width="330px")
         self.history.observe(lambda change: self._on_history(change["new"]), names="value")
-        saves = (
-            "As the next version, after you saw the diff" if self._folder else "Nowhere: give Playground(folder=...)"
-        )
-        self.save = button("Save as bundle …", self._on_save, tooltip=saves, width_px=140)
+        hint = "As the next version, after you saw the diff" if self._folder else "Nowhere: give Playground(folder=...)"
+        self.save = button("Save as bundle …", self._on_save, tooltip=hint, width_px=140)
         self.confirm = button("Write it", lambda: self._in_place(self._write), style="success")
         self.cancel = button("Cancel", self._hide_save)
         self.saving = indented(column([self.to_save, row(self.file, self.confirm, self.cancel)]))
-        settings = [self.temperature, *([self.k] if self.tries.baseline.retrieval is not None else [])]
-        settings += [self.max_tokens, self.reasoning_effort]
         start = self.tries.baseline
+        settings = [self.temperature, *([self.k] if start.retrieval else []), self.max_tokens, self.reasoning_effort]
         self.more = w.Accordion([column([self.examples, self.response_format])])
         self.more.set_title(0, "Examples and response format, in YAML")
         self.more.selected_index = 0 if start.prompt.examples or start.sampling.response_format else None
@@ -194,15 +191,11 @@ class Playground:
         for key, value in _fields(self.tries.bundle).items():
             getattr(self, key).value = _text(key, value)
         self._show_check()
-        self._show_sample()
+        self._show_tag()
         self._show_state()
 
     def _boxes(self) -> list[Any]:
         return [getattr(self, key) for key in _fields(self.tries.baseline)]
-
-    def _show_typed(self) -> None:
-        self._show_undo()
-        self._show_check()
 
     def _on_metric(self) -> None:
         chosen = self.metric.value
@@ -213,7 +206,7 @@ class Playground:
     def _show_check(self) -> None:
         self.checked.value = html_of(self.check)
 
-    def _show_sample(self) -> None:
+    def _show_tag(self) -> None:
         self.tag.layout.display = "" if self.how.value == TAG else "none"
 
     def _show_state(self) -> None:
@@ -265,9 +258,8 @@ class Playground:
         try:
             do()
         except Exception as error:  # noqa: BLE001  # whatever a client or a scorer raises belongs into the form
-            self._say(
-                f"{'' if isinstance(error, ValueError) else f'{type(error).__name__}: '}{error}", Chip("error", "bad")
-            )
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            self._say(f"{kind}{error}", Chip("error", "bad"))
 
     def _on_key(self, _: Any, said: Mapping[str, Any], __: Any) -> None:
         if said.get("event") == "submit" and not self.run.disabled:  # Enter
@@ -353,10 +345,9 @@ class Playground:
         fields = ", ".join(name for name, _, _ in tries.baseline.diff(bundle).changes)
         notes = f"From {tries.name} in the Playground ({which}). Changed: {fields}."
         about: dict[str, Any] = {"notes": notes, "tried": tries.candidates, "golden": tries.golden}
-        path = save_next(bundle, self._folder or "", stem=self.file.value.strip(), **about)
-        self.saved = path
+        self.saved = save_next(bundle, self._folder or "", stem=self.file.value.strip(), **about)
         self._hide_save()
-        self._say(f"{path.name} written to {path.parent}.", Chip("saved", "good"))
+        self._say(f"{self.saved.name} written to {self.saved.parent}.", Chip("saved", "good"))
 
     def _hide_save(self) -> None:
         self.saving.layout.display = "none"
@@ -379,11 +370,16 @@ class Playground:
 def _fields(bundle: Bundle) -> Mapping[str, Any]:
     """What the form shows of a bundle."""
     prompt, sampling = bundle.prompt, bundle.sampling
-    shown: dict[str, Any] = {"system": prompt.system, "template": prompt.template, "model": str(bundle.model)}
-    shown |= {"temperature": sampling.temperature, "max_tokens": sampling.tokens_at_most}
-    shown |= {"reasoning_effort": sampling.reasoning_effort}
-    shown |= {"examples": [one.model_dump(mode="json") for one in prompt.examples]}
-    shown |= {"response_format": sampling.model_dump(mode="json")["response_format"]}
+    shown: dict[str, Any] = {
+        "system": prompt.system,
+        "template": prompt.template,
+        "model": str(bundle.model),
+        "temperature": sampling.temperature,
+        "max_tokens": sampling.tokens_at_most,
+        "reasoning_effort": sampling.reasoning_effort,
+        "examples": [example.model_dump(mode="json") for example in prompt.examples],
+        "response_format": sampling.model_dump(mode="json")["response_format"],
+    }
     return shown | ({"k": bundle.retrieval.k} if bundle.retrieval is not None else {})
 
 
