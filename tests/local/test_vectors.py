@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import llmlab as ll
@@ -30,6 +31,21 @@ def test_texts_that_mean_the_same_lie_near_each_other(tmp_path: Path) -> None:
     assert np.allclose(np.linalg.norm(found[:3], axis=1), 1)
     assert not found[3].any()
     assert found[0] @ found[1] > 0.3 > found[0] @ found[2]
+
+
+@here
+@pytest.mark.local
+def test_they_score_how_near_an_answer_lies_to_what_was_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    golden = ll.GoldenSet((ll.Case(id="q", inputs={"question": "?"}, expected="remove missing rows"),))
+    texts = {"near": "drop rows with gaps", "far": "a histogram"}
+    frame = pd.DataFrame([{"variant": name, "case_id": "q", "text": text} for name, text in texts.items()])
+    results = ll.Results.from_frame(frame, golden=golden)
+    scored = results.scored_by([ll.scorers.similar_to_expected("local/wordllama-256")])
+    value = dict(scored.answers("variant", "similar_to_expected"))
+    assert value["near"] > 0.3 > value["far"]
 
 
 def test_a_model_of_vectors_is_pinned_and_gives_no_answers(tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 from aiohttp import web
 from hypothesis import given, settings
@@ -457,6 +460,33 @@ def test_similarity_is_the_cosine_with_the_closest_expected_text_and_texts_are_e
     assert sorted(asked) == sorted({"use dropna", "remove rows", "drop them", "remove them"})
     with pytest.raises(TypeError, match="await"):
         similar(case, said("x"))
+
+
+def test_similarity_takes_a_plain_function_an_array_and_an_awaitable_of_any_callable() -> None:
+    def lists(texts: Sequence[str]) -> list[list[float]]:
+        return [[1.0, 0.0] if "drop" in text else [0.6, 0.8] for text in texts]
+
+    class Embedding:
+        def __call__(self, texts: Sequence[str]) -> Any:
+            return np.array(lists(texts), dtype=np.float32)
+
+    async def later(texts: Sequence[str]) -> list[list[float]]:
+        return lists(texts)
+
+    made = [
+        scorers.similar_to_expected(embed, name=name)
+        for name, embed in {"lists": lists, "array": Embedding(), "later": lambda texts: later(texts)}.items()
+    ]
+    scores = asyncio.run(score_all_async(made, facts("use dropna"), said("remove rows")))
+    assert {name: score.value for name, score in scores.items()} == pytest.approx(dict.fromkeys(scores, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), [(("http://localhost/v1",), "model"), (("local/wordllama-256", "m"), "base URL")]
+)
+def test_similarity_needs_a_model_at_an_address_and_nowhere_else(arguments: tuple[str, ...], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        scorers.similar_to_expected(*arguments)
 
 
 def test_similarity_asks_a_real_endpoint_and_a_fault_there_is_an_unscored_row() -> None:

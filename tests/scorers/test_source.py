@@ -292,7 +292,7 @@ CODE = {
     "moderated": "d9b1aacecb222e2b",
     "grounded": "5966275dfda3ae5e",
     "cites_support": "da6db79b7f49cab3",
-    "similar_to_expected": "950a62f42eb04cc5",
+    "similar_to_expected": "193cff453abb57c5",
 }
 
 

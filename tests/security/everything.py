@@ -61,7 +61,7 @@ def classes() -> list[type]:
 
     def add(cls: type) -> None:
         for sub in cls.__subclasses__():
-            if sub.__module__.startswith("llmlab.") and getattr(sys.modules[sub.__module__], sub.__name__) is sub:
+            if sub.__module__.startswith("llmlab.") and getattr(sys.modules[sub.__module__], sub.__name__, None) is sub:
                 found[sub] = None  # a class with slots was made twice
             add(sub)
 
