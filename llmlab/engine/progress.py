@@ -116,11 +116,12 @@ def _bar(progress: Progress) -> Iterator[Callable[[], None]]:
 @contextmanager
 def _lines(progress: Progress) -> Iterator[Callable[[], None]]:
     """A line every ten seconds, and one at the end: into a job's notebook as output, elsewhere as a message."""
-    stream = sys.stdout if JOB in os.environ else sys.stderr
+    in_job = JOB in os.environ
+    stream, over = (sys.stdout, "\r") if in_job else (sys.stderr, "\n")  # in a notebook the next line takes its place
     began_s = last_s = time.monotonic()
 
-    def write(left_s: float | None) -> None:
-        stream.write(f"run: {progress.sentence(left_s=left_s)}\n")
+    def write(left_s: float | None, end: str) -> None:
+        stream.write(f"run: {progress.sentence(left_s=left_s)}{end}")
         stream.flush()
 
     def update() -> None:
@@ -129,9 +130,9 @@ def _lines(progress: Progress) -> Iterator[Callable[[], None]]:
         if now_s - last_s < LINE_EVERY_S:
             return
         last_s, sent = now_s, progress.done - progress.cached  # what is stored takes no time
-        write((now_s - began_s) / sent * (progress.total - progress.done) if sent else None)
+        write((now_s - began_s) / sent * (progress.total - progress.done) if sent else None, over)
 
     try:
         yield update
     finally:
-        write(None)
+        write(None, "\n")

@@ -343,9 +343,15 @@ class Experiment(Shown):
         """The client that reaches the baseline's model; FileRuleError where its key may not go there."""
         return client_for(self.bundles[self.baseline].model, self.endpoints)
 
-    def lacking(self, bundle: Bundle) -> str:
-        """What this machine lacks to run the bundle's model, with the command that mends it; "" = nothing is known."""
-        return str(getattr(client_for(bundle.model, self.endpoints), "absent", ""))
+    def lacking(self, bundle: Bundle | str) -> str:
+        """What this machine lacks to run a bundle, or that of a file in the folder, with the command; "" = nothing."""
+        if isinstance(bundle, str):
+            if not (self.path / bundle).is_file():
+                return f"{bundle} is not in {self.path.name}."
+            bundle = Bundle.load(self.path / bundle)
+        models = (bundle.model, bundle.retrieval.embedding if bundle.retrieval else None)
+        asked = [client_for(model, self.endpoints) for model in models if model is not None]
+        return next(filter(None, (str(getattr(client, "absent", "")) for client in asked)), "")
 
     def run(
         self,

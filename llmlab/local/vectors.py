@@ -38,6 +38,15 @@ class LocalVectors:
 
     fingerprint = f"local sha256:{TABLE_SHA256} mean of tokens"
 
+    @property
+    def absent(self) -> str:
+        """What this machine lacks to make them, with the command that mends it; "" = nothing."""
+        try:
+            self.require_ready()
+        except LocalModelError as error:
+            return str(error)
+        return ""
+
     async def embed(self, _model: Any, texts: Sequence[str]) -> list[list[float]]:
         """One vector per text, in their order.
 

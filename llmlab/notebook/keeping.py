@@ -64,6 +64,7 @@ def keep_html(executed: Path, *, report: Path | None = None) -> Path:
     """
     import nbformat
     from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     html = report or executed.with_suffix(".html")
     exporter = HTMLExporter(
@@ -77,6 +78,7 @@ def keep_html(executed: Path, *, report: Path | None = None) -> Path:
         exclude_input_prompt=report is not None,
         exclude_output_prompt=report is not None,
     )
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)  # of a run's progress the last line
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("widgets", None)  # live ones load scripts from a CDN: static HTML or text stays of them
     for output in _outputs(notebook):

@@ -3,9 +3,10 @@
 import copy
 import json
 
+import nbformat
 import pytest
 
-from llmlab.notebook.keeping import SCHEME, cut_outputs, register_keeper
+from llmlab.notebook.keeping import SCHEME, cut_outputs, keep_html, register_keeper
 
 
 def notebook(*outputs):
@@ -47,6 +48,18 @@ def test_an_endless_row_of_outputs_is_cut():
 @pytest.mark.parametrize("size", [10_000, 400_000, 3_000_000])
 def test_many_outputs_of_any_size_end_below_five_megabytes(size):
     assert len(json.dumps(cut_outputs(notebook(*[stream("y" * size)] * 40)))) < 5_000_000
+
+
+def test_of_the_progress_of_a_run_the_html_has_the_last_line(tmp_path):
+    path = tmp_path / "a.ipynb"
+    cell = nbformat.v4.new_code_cell(
+        "", outputs=[nbformat.v4.new_output("stream", text="run: 1 of 2 calls, 0:20 left\r")]
+    )
+    cell.outputs.append(nbformat.v4.new_output("stream", text="run: 2 of 2 calls\n"))
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    html = keep_html(path).read_text()
+    assert "run: 2 of 2 calls" in html
+    assert "0:20 left" not in html
 
 
 def test_papermill_writes_through_scrubbing(tmp_path, monkeypatch):
