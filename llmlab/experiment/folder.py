@@ -347,7 +347,7 @@ class Experiment(Shown):
         """What this machine lacks to run a bundle, or that of a file in the folder, with the command; "" = nothing."""
         if isinstance(bundle, str):
             if not (self.path / bundle).is_file():
-                return f"{bundle} is not in {self.path.name}."
+                return f"{bundle} is not in {self.path.name}." if bundle else "No bundle was named."
             bundle = Bundle.load(self.path / bundle)
         models = (bundle.model, bundle.retrieval.embedding if bundle.retrieval else None)
         asked = [client_for(model, self.endpoints) for model in models if model is not None]
