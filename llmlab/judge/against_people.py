@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from llmlab.base.numbers import p_text
 from llmlab.bundle.bundle import ModelRef
 from llmlab.engine.means import CallOptions
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.golden.labels import Labels, text_digest
+from llmlab.golden.labels import Label, Labels, text_digest
 from llmlab.judge.asking import Instrument, family
 from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
 from llmlab.judge.figures import Calibration
@@ -125,7 +126,7 @@ def calibrate(
     rows = [row for part in every for row in (_pairs if labels.pairwise else _grades)(labels, part, name, used)]
     lost = len(labels) - len(used)
     if not used:
-        raise DataError(f"none of the {lost} labels fits: the questions or answers have changed since they were made")
+        raise _none_fits(labels)
     frame = pd.DataFrame(rows)
     if by == "tags":
         frame = frame.explode("tags")
@@ -238,11 +239,9 @@ def _grades(labels: Labels, results: Results, metric: str, used: Used) -> Iterat
     keys = label_keys(results.frame, results.golden)
     for key, (text, grade) in zip(keys, results.answers("text", metric), strict=True):
         case = cases[key[0]]
-        for place, label in enumerate(labels.by_key.get(key, ())):
-            if (key, place) not in used:
-                used.add((key, place))
-                about = {"tags": case.tags, "cluster": case.cluster or case.id}
-                yield {**about, "human": label.value, "judge": grade, "words": len(text.split())}
+        about = {"tags": case.tags, "cluster": case.cluster or case.id}
+        for label in _unused(labels, key, used):
+            yield {**about, "human": label.value, "judge": grade, "words": len(text.split())}
 
 
 def _pairs(labels: Labels, results: Results, metric: str, used: Used) -> Iterator[dict[str, Any]]:
@@ -252,12 +251,22 @@ def _pairs(labels: Labels, results: Results, metric: str, used: Used) -> Iterato
         case = cases[str(row["case_id"])]
         one, two = text_digest(row["output_1"]), text_digest(row["output_2"])
         for answers, turned in (((one, two), {1: 1, 2: 2}), ((two, one), {1: 2, 2: 1})):
-            key = (case.id, text_digest(case.question), *answers)
-            for place, label in enumerate(labels.by_key.get(key, ())):
-                if (key, place) not in used:
-                    used.add((key, place))
-                    winner = "tie" if label.value == "tie" else turned[int(label.value or 0)]
-                    yield {**{str(name): cell for name, cell in row.items()}, "tags": case.tags, "label": winner}
+            for label in _unused(labels, (case.id, text_digest(case.question), *answers), used):
+                winner = "tie" if label.value == "tie" else turned[int(label.value or 0)]
+                yield {**{str(name): cell for name, cell in row.items()}, "tags": case.tags, "label": winner}
+
+
+def _unused(labels: Labels, key: tuple[str, ...], used: Used) -> Iterator[Label]:
+    """The labels of one thing that no row has been made of; they are used from now on."""
+    for place, label in enumerate(labels.by_key.get(key, ())):
+        if (key, place) not in used:
+            used.add((key, place))
+            yield label
+
+
+def _none_fits(labels: Labels) -> DataError:
+    changed = "the questions or answers have changed since they were made"
+    return DataError(f"none of the {len(labels)} labels fits: {changed}")
 
 
 def _authors(frame: pd.DataFrame, model: str) -> dict[str, str]:
@@ -279,27 +288,26 @@ def _judged(judge: Instrument, labels: Labels, results: Results, name: str, opti
     # Nothing is paid for but the answers that a label is of.
     labelled = results.rows_where([(case_id, answer) in read for case_id, _, answer in keys])
     if not labelled.n_answers():
-        raise DataError(
-            f"none of the {len(labels)} labels fits: the questions or answers have changed since they were made"
-        )
-    results = labelled
+        raise _none_fits(labels)
     if judge.kind == "pointwise":
-        return [score(results, judge, name=name, **options)]
-    pairs = [pair for pair in itertools.combinations(results.variants, 2) if _has_a_label(labels, results, pair)]
-    if not pairs:
-        raise DataError(f"none of the {len(labels)} labels is of two answers here: they have changed since")
-    return [prefer(results, a, b, judge, name=name, **options) for a, b in pairs]
+        return [score(labelled, judge, name=name, **options)]
+    if not (pairs := _labelled_pairs(labels, labelled)):
+        raise _none_fits(labels)
+    return [prefer(labelled, a, b, judge, name=name, **options) for a, b in pairs]
 
 
-def _has_a_label(labels: Labels, results: Results, pair: tuple[str, str]) -> bool:
-    digests: dict[tuple[str, str], set[str]] = {}
-    for (variant,), key in zip(results.answers("variant"), label_keys(results.frame, results.golden), strict=True):
-        digests.setdefault((variant, key[0]), set()).add(key[2])
-    for case_id, _, one, other in labels.by_key:
-        first, second = (digests.get((variant, case_id), set()) for variant in pair)
-        if (one in first and other in second) or (other in first and one in second):
-            return True
-    return False
+def _labelled_pairs(labels: Labels, results: Results) -> list[tuple[str, str]]:
+    """The pairs of variants of which people compared some answers."""
+    said_by: defaultdict[tuple[str, str], set[str]] = defaultdict(set)  # case and text -> variants
+    keys = label_keys(results.frame, results.golden)
+    for (variant,), (case_id, _, text) in zip(results.answers("variant"), keys, strict=True):
+        said_by[case_id, text].add(variant)
+    compared = {
+        frozenset(pair)
+        for case_id, _, one, other in labels.by_key
+        for pair in itertools.product(said_by[case_id, one], said_by[case_id, other])
+    }
+    return [pair for pair in itertools.combinations(results.variants, 2) if frozenset(pair) in compared]
 
 
 def _as_read(labels: Labels) -> Results:
@@ -338,8 +346,7 @@ def _drifted(kappa: Estimate, shift: Estimate, p: float | None) -> str:
     reasons = []
     if kappa.high is not None and kappa.high < KAPPA_AT_LEAST:
         reasons.append(f"its agreement with itself is {kappa}, below {KAPPA_AT_LEAST}")
-    moved = shift.low is not None and shift.high is not None and not shift.low <= 0 <= shift.high
-    if moved:
+    if shift.low is not None and shift.high is not None and not shift.low <= 0 <= shift.high:
         reasons.append(f"its scores moved by {shift.value:.2g} on average")
     if p is not None and p < 1 - LEVEL:
         reasons.append(f"it is right on other cases than before (McNemar p {p_text(p)})")

@@ -18,8 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-import numpy as np
-
 from llmlab.base.errors import DataError
 from llmlab.base.project import project_root
 from llmlab.bundle.bundle import Bundle, ModelRef
@@ -80,30 +78,19 @@ _FAMILIES = {
 
 
 class Instrument(Protocol):
-    """What is asked, and how its replies are read: a `Judge`, as those see it who ask one."""
+    """What is asked, and how its replies are read: a `Judge`, which says what each part is, as its askers see it."""
 
     @property
-    def bundle(self) -> Bundle:
-        """Prompt, pinned model and sampling."""
-
+    def bundle(self) -> Bundle: ...
     @property
-    def rubric(self) -> Rubric:
-        """The question, the scale and what must be shown beside the answer."""
-
+    def rubric(self) -> Rubric: ...
     @property
-    def kind(self) -> Literal["pointwise", "pairwise"]:
-        """Whether it grades one answer or names the better of two."""
-
+    def kind(self) -> Literal["pointwise", "pairwise"]: ...
     @property
-    def digest(self) -> str:
-        """What metrics, labels and passports are bound to."""
-
+    def digest(self) -> str: ...
     @property
-    def metric(self) -> str:
-        """The column that it fills."""
-
-    def parse(self, reply: str, *, judged: Sequence[str] = ()) -> Verdict:
-        """The verdict in a reply, or None with the reason; none that stands in the texts `judged` is the judge's."""
+    def metric(self) -> str: ...
+    def parse(self, reply: str, *, judged: Sequence[str] = ()) -> Verdict: ...
 
 
 class Opinion(NamedTuple):
@@ -162,9 +149,13 @@ def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: Call
 
 
 def attached(
-    results: Results, judge: Instrument, asked: Asked, *, metric: Metric, values: Sequence[float], texts: Sequence[str]
+    results: Results, judge: Instrument, asked: Asked, *, graded: Sequence[tuple[float, str]], name: str | None = None
 ) -> Results:
-    """The results with the judge's metric as a column, its words in `explanations`, and what was asked on record."""
+    """The results with the judge's metric as a column, its words in `explanations`, and what was asked on record.
+
+    `graded` is each answer's score (NaN = unscored) and the words that belong to it; `name` is the metric's.
+    """
+    metric, values = judge_metric(judge, name=name), [value for value, _ in graded]
     record = JudgeRecord(
         digest=judge.digest,
         model=str(judge.bundle.model),
@@ -173,10 +164,10 @@ def attached(
         rubric=judge.rubric.name,
         calls=asked.calls,
         cost_usd=asked.cost_usd,
-        unscored=int(np.isnan(np.array(values, dtype=float)).sum()),
+        unscored=sum(map(math.isnan, values)),
     )
     return replace(
-        results.with_scores(metric, values, explanations=texts),
+        results.with_scores(metric, values, explanations=[words for _, words in graded]),
         complete=results.complete and asked.complete,
         provenance=results.provenance.with_judge(metric.name, record),
         notes=tuple(dict.fromkeys([*results.notes, *asked.notes])),

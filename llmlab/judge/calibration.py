@@ -98,12 +98,11 @@ def calibrate_scores(
     1
     """
     _require_columns(frame, [human, judge, length, cluster, *by])
-    levels = _scale_of(frame, human, judge) if scale is None else [_level(one) for one in scale]
+    levels = _scale_of(frame, human, judge) if scale is None else list(map(_level, scale))
     boot = {"resamples": resamples, "seed": seed, "level": level}
     columns = _GradeColumns(human, judge, length, cluster)
-    return Calibration(
-        groups=tuple(_score_group(group, rows, columns, levels, boot) for group, rows in _split(frame, by))
-    )
+    groups = (_score_group(group, rows, columns, levels, boot) for group, rows in _split(frame, by))
+    return Calibration(groups=tuple(groups))
 
 
 class _PairColumns(NamedTuple):
@@ -138,9 +137,9 @@ def _verdict_group(
     gold, one, two = ([values[i] for i in decided] for values in (gold, one, two))
     used, level = rows.iloc[decided], boot["level"]
     clusters, all_clusters = _cells(used, columns.cluster), _cells(rows.iloc[labelled], columns.cluster)
-    lengths = [None if name is None else _lengths_of(used, name) for name in columns.lengths]
-    sized = {} if None in columns.lengths else {"lengths_1": lengths[0], "lengths_2": lengths[1]}
-    slope = length_slope(one, two, gold=gold, clusters=clusters, level=level, **sized) if sized else None  # type: ignore[arg-type]  # neither is None
+    lengths = [_lengths_of(used, name) for name in columns.lengths if name is not None]
+    sized: dict[str, Any] = {"lengths_1": lengths[0], "lengths_2": lengths[1]} if len(lengths) == 2 else {}
+    slope = length_slope(one, two, gold=gold, clusters=clusters, level=level, **sized) if sized else None
     position = position_bias(one, two, gold=gold, clusters=clusters, level=level)
     wrong = [winner if winner in (1, 2) else 3 - human for winner, human in zip(one, gold, strict=True)]
     return VerdictGroup(
@@ -178,7 +177,8 @@ def _own(
     judges, first, second = (used[name].tolist() for name in columns.authorship)
     items = _cells(used, columns.cluster) or list(range(len(gold)))
     turned = {1: 2, 2: 1}
-    sizes = {key: np.concatenate([lengths[key], lengths[other]]) for key, other in _SWAPPED.items() if key in lengths}
+    swapped = zip(lengths.items(), [*lengths.values()][::-1], strict=True)
+    sizes = {name: np.concatenate([size, other]) for (name, size), other in swapped}
     return self_preference(
         [*verdicts[0], *(turned.get(one, one) for one in verdicts[1])],
         gold=[*gold, *(turned[one] for one in gold)],
@@ -189,9 +189,6 @@ def _own(
         level=level,
         **sizes,
     )
-
-
-_SWAPPED = {"lengths_1": "lengths_2", "lengths_2": "lengths_1"}
 
 
 def _score_group(
@@ -233,8 +230,8 @@ def _cells(rows: pd.DataFrame, column: str | None) -> list[Any] | None:
 
 def _count(clusters: list[Any] | None) -> int | None:
     """How many groups there are, None where every row is one of its own."""
-    groups = None if clusters is None else len(set(clusters))
-    return None if groups is None or groups == len(clusters or ()) else groups
+    groups = len(set(clusters or ()))
+    return groups if clusters and groups < len(clusters) else None
 
 
 def _by_rule(one: Any, two: Any) -> Any:
@@ -260,7 +257,7 @@ def _leaning(
     span: float,
 ) -> tuple[Estimate, Estimate | None]:
     """Mean of judge - human, and its slope on length; `span` is how far two grades can lie apart."""
-    both = [i for i, (h, j) in enumerate(zip(gold, judged, strict=True)) if h is not None and j is not None]
+    both = [i for i, grade in enumerate(judged) if grade is not None]
     excess = np.array([float(judged[i]) - float(gold[i]) for i in both])
     groups = None if clusters is None else [clusters[i] for i in both]
     if len(both) < 2 or (groups is not None and len(set(groups)) < 2):
@@ -339,17 +336,13 @@ def _is_empty(value: Any) -> bool:
 
 def _winners(column: Any, name: str) -> list[Any]:
     """1, 2, "tie" or None, out of numbers and texts."""
-    known = {"1": 1, "2": 2, "1.0": 1, "2.0": 2, "tie": "tie"}
-    found: list[Any] = []
-    for row, value in enumerate(column.tolist(), start=1):
-        if _is_empty(value):
-            found.append(None)
-            continue
-        winner = known.get(str(value).strip().lower())
-        if winner is None:
-            raise DataError(f"{name}, row {row} of its group: {plain(value, 40)!r} must be 1, 2, tie or empty")
-        found.append(winner)
-    return found
+    known = {None: None, "1": 1, "2": 2, "1.0": 1, "2.0": 2, "tie": "tie"}
+    values = column.tolist()
+    cells = [None if _is_empty(value) else str(value).strip().lower() for value in values]
+    if strange := [row for row, cell in enumerate(cells) if cell not in known]:
+        row, value = strange[0] + 1, plain(values[strange[0]], 40)
+        raise DataError(f"{name}, row {row} of its group: {value!r} must be 1, 2, tie or empty")
+    return [known[cell] for cell in cells]
 
 
 def _scale_of(frame: pd.DataFrame, human: str, judge: str) -> list[Any]:
@@ -357,11 +350,9 @@ def _scale_of(frame: pd.DataFrame, human: str, judge: str) -> list[Any]:
     seen = {_level(value) for name in (human, judge) for value in frame[name].tolist() if not _is_empty(value)}
     if len(seen) < 2:
         raise DataError(f"{human!r} and {judge!r} hold {len(seen)} different labels, two are the least to compare")
-    if all(isinstance(one, int) for one in seen) and max(seen) - min(seen) <= 100:
+    if all(isinstance(level, int) for level in seen) and max(seen) - min(seen) <= 100:
         return list(range(min(seen), max(seen) + 1))
-    if all(isinstance(one, (int, float)) for one in seen):
-        return sorted(seen)
-    return sorted(seen, key=str)
+    return sorted(seen, key=None if all(isinstance(level, (int, float)) for level in seen) else str)
 
 
 def _level(value: Any) -> Any:
@@ -375,9 +366,7 @@ def _level(value: Any) -> Any:
 
 def _levels_of(column: Any, levels: Sequence[Any], name: str) -> list[Any]:
     """A column as levels of the scale, None where it is empty; DataError for anything off the scale."""
-    known = set(levels)
-    found = [None if _is_empty(value) else _level(value) for value in column.tolist()]
-    strange = next((one for one in found if one is not None and one not in known), None)
-    if strange is not None:
-        raise DataError(f"{name}: {plain(strange, 40)!r} is not on the scale {list(levels)}")
-    return found
+    known, cells = {None, *levels}, [None if _is_empty(value) else _level(value) for value in column.tolist()]
+    if strange := [level for level in cells if level not in known]:
+        raise DataError(f"{name}: {plain(strange[0], 40)!r} is not on the scale {list(levels)}")
+    return cells

@@ -12,7 +12,7 @@ each single verdict can be labelled by people. Without a judge, `scorers.grounde
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias, Unpack
@@ -28,7 +28,6 @@ from llmlab.judge.asking import (
     ask,
     attached,
     check_judgeable,
-    judge_metric,
     passage_blocks_of,
     warn_of_kinship,
     without_a_call,
@@ -43,36 +42,35 @@ __all__ = ["CONTEXT_RUBRICS", "context_judge", "context_verdicts", "score_contex
 
 NO_PASSAGES = "(nothing was retrieved)"
 SHOWN_CHARS = 200  # of a statement that is not supported, in the explanation
+_OF_OWN_WORDS = {"judged_groundedness"}  # of what the model wrote itself; passages and expected facts are not
 
 Texts: TypeAlias = Corpus | Mapping[str, str] | None
 
 
-def _yes_or_no(name: str, question: str, no: str, yes: str, *needs: str) -> Rubric:
-    return Rubric(name=f"judged_{name}", question=question, anchors=((0, no), (1, yes)), needs=needs)
-
-
+_ASKED = {  # the question, what no means, what yes means, and what is shown beside the answer
+    "groundedness": (
+        "The answer holds one statement. Do the passages support it?",
+        "no: they say otherwise, say only part of it, or do not speak of it, however true it may be",
+        "yes: it follows from what the passages say",
+        ("passages",),
+    ),
+    "context_precision": (
+        "The answer holds one passage that a search returned. Does it help to answer the question?",
+        "no: it is about something else, or says nothing that an answer needs",
+        "yes: an answer can rest on it, wholly or in part",
+        (),
+    ),
+    "context_recall": (
+        "The answer names one fact that a right answer to the question needs. Can it be found in the passages?",
+        "no: somebody who reads the passages alone would not learn it",
+        "yes: the passages say it, in whatever words",
+        ("passages",),
+    ),
+}
 CONTEXT_RUBRICS: Mapping[str, Rubric] = MappingProxyType(
     {
-        "groundedness": _yes_or_no(
-            "groundedness",
-            "The answer holds one statement. Do the passages support it?",
-            "no: they say otherwise, say only part of it, or do not speak of it, however true it may be",
-            "yes: it follows from what the passages say",
-            "passages",
-        ),
-        "context_precision": _yes_or_no(
-            "context_precision",
-            "The answer holds one passage that a search returned. Does it help to answer the question?",
-            "no: it is about something else, or says nothing that an answer needs",
-            "yes: an answer can rest on it, wholly or in part",
-        ),
-        "context_recall": _yes_or_no(
-            "context_recall",
-            "The answer names one fact that a right answer to the question needs. Can it be found in the passages?",
-            "no: somebody who reads the passages alone would not learn it",
-            "yes: the passages say it, in whatever words",
-            "passages",
-        ),
+        name: Rubric(name=f"judged_{name}", question=question, anchors=((0, no), (1, yes)), needs=needs)
+        for name, (question, no, yes, needs) in _ASKED.items()
     }
 )
 
@@ -115,15 +113,11 @@ def score_context(
         DataError: the results carry no golden set, or the passages cannot be found again.
     """
     rows = _rows(results, judge, corpus, base)
-    if judge.rubric.name == "judged_groundedness":  # statements are the model's own words; passages and facts are not
-        results = warn_of_kinship(results, judge)
+    results = warn_of_kinship(results, judge) if judge.rubric.name in _OF_OWN_WORDS else results
     asked = ask(judge, [material for row in rows for material in row.materials], options)
-    waiting, values, texts = iter(asked.opinions), list[float](), list[str]()
-    for row in rows:
-        value, why = _share(row, [next(waiting) for _ in row.materials])
-        values.append(value)
-        texts.append(why)
-    return attached(results, judge, asked, metric=judge_metric(judge), values=values, texts=texts)
+    waiting = iter(asked.opinions)
+    graded = [_share(row, [next(waiting) for _ in row.materials]) for row in rows]
+    return attached(results, judge, asked, graded=graded)
 
 
 def context_verdicts(
@@ -140,31 +134,25 @@ def context_verdicts(
     metric of `score_context`, which rests on these verdicts. What is stored is not asked again.
     """
     rows = _rows(results, judge, corpus, base)
-    if judge.rubric.name == "judged_groundedness":  # statements are the model's own words; passages and facts are not
-        results = warn_of_kinship(results, judge)
-    cases, generations, seen = dict[str, Case](), list[Generation](), set[tuple[str, str]]()
-    materials = list[dict[str, str]]()
+    results = warn_of_kinship(results, judge) if judge.rubric.name in _OF_OWN_WORDS else results
+    cases: dict[str, Case] = {}
+    materials: dict[tuple[str, str], dict[str, str]] = {}  # by variant and case: what repeats say twice is one case
     for row in rows:
         for material in row.materials:
             shown = {name: text for name, text in material.items() if name != "answer"}
             case_id = f"{row.case.id}/{text_digest(repr(sorted(material.items())))}"
-            if (row.answer.variant, case_id) in seen:
-                continue
-            seen.add((row.answer.variant, case_id))
             cluster = row.case.cluster or row.case.id
             cases[case_id] = Case(id=case_id, inputs=shown, tags=row.case.tags, cluster=cluster)
-            generations.append(Generation(variant=row.answer.variant, case_id=case_id, text=material["answer"]))
-            materials.append(material)
+            materials[row.answer.variant, case_id] = material
     if not cases:
         raise DataError("there is nothing to judge: no answer states anything that was retrieved or expected")
     golden = GoldenSet(tuple(cases.values()), name=f"verdicts of {judge.metric}")
-    single = Results.from_generations(generations, golden=golden, bundles=results.bundles, notes=results.notes)
-    asked = ask(judge, materials, options)
-    by_item = dict(zip(_keys(generations), asked.opinions, strict=True))
-    opinions = [by_item[key] for key in _keys(single.generations())]
-    values = [math.nan if one.value is None else float(one.value) for one in opinions]
-    said = [one.text for one in opinions]
-    return attached(single, judge, asked, metric=judge_metric(judge), values=values, texts=said)
+    answers = [Generation(variant=v, case_id=case_id, text=m["answer"]) for (v, case_id), m in materials.items()]
+    single = Results.from_generations(answers, golden=golden, bundles=results.bundles, notes=results.notes)
+    asked = ask(judge, list(materials.values()), options)
+    opinions = dict(zip(materials, asked.opinions, strict=True))
+    graded = [opinions[answer.variant, answer.case_id].graded for answer in single.generations()]
+    return attached(single, judge, asked, graded=graded)
 
 
 class _Row(NamedTuple):
@@ -249,7 +237,3 @@ def _share(row: _Row, opinions: Sequence[Opinion]) -> tuple[float, str]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]} …"
-
-
-def _keys(answers: Iterable[Generation]) -> list[tuple[str, str]]:
-    return [(answer.variant, answer.case_id) for answer in answers]

@@ -18,6 +18,7 @@ from llmlab.base.numbers import p_text
 from llmlab.base.verdict import Conclusion, Verdict
 from llmlab.golden.labels import Labels
 from llmlab.judge.asking import Instrument
+from llmlab.results.labelled import LabelledScores
 from llmlab.results.passport import JudgePassport, Limit, Measured
 from llmlab.results.results import Results
 from llmlab.stats.agreement import FEW_LABELS, ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa
@@ -92,10 +93,8 @@ class VerdictGroup(Shown):
             "first_position": place.first,
             "second_position": place.second,
             "position_p": place.p_value,
-            "kappa": self.kappa.value,
-            "kappa_ci": _ends(self.kappa),
-            "kappa_both": self.kappa_both.value,
-            "kappa_both_ci": _ends(self.kappa_both),
+            **_with_ends("kappa", self.kappa),
+            **_with_ends("kappa_both", self.kappa_both),
             **_slope_record("length_slope", self.length),
             "gold_slope": self.length.gold if self.length else None,
             **_slope_record("own_slope", self.own),
@@ -105,8 +104,7 @@ class VerdictGroup(Shown):
         }
 
     def _rows(self) -> list[dict[str, object]]:
-        place = self.position
-        slope, own = self.length, self.own
+        place, slope, own = self.position, self.length, self.own
         return [
             {
                 **self.group,
@@ -167,14 +165,11 @@ class ScoreGroup(Shown):
             "clusters": self.clusters,
             "missing": self.missing,
             "unlabelled": self.unlabelled,
-            "agreement": self.agreement.value,
-            "agreement_ci": _ends(self.agreement),
-            "kappa": self.kappa.value,
-            "kappa_ci": _ends(self.kappa),
+            **_with_ends("agreement", self.agreement),
+            **_with_ends("kappa", self.kappa),
             "kappa_method": self.kappa.method,
             "kappa_unweighted": self.kappa_unweighted.value,
-            "leaning": self.leaning.value,
-            "leaning_ci": _ends(self.leaning),
+            **_with_ends("leaning", self.leaning),
             "labels": list(self.matrix.labels),
             "confusion": [list(row) for row in self.matrix.counts],
             "sensitivity": self.rates.sensitivity.value if self.rates else None,
@@ -207,15 +202,12 @@ class ScoreGroup(Shown):
                 f"The judge gave all {self.n:,} answers the grade {given[0]}, right or wrong: it tells good from bad "
                 "no better than chance (AUC 0.50), and only people's labels say anything here.",
             )
-        lean = self.leaning
-        said = "The judge is not shown to be more lenient or stricter than people."
-        if lean.low is not None and lean.high is not None and not lean.low <= 0 <= lean.high:
-            leaning = "more lenient" if lean.low > 0 else "stricter"
-            said = f"The judge is {leaning} than people by {abs(lean.value or 0):.2g}."
-        slope, moved = self.length, ""
-        if slope is not None and slope.low is not None and slope.high is not None and not slope.low <= 0 <= slope.high:
-            moved = f"It {'favours long' if slope.low > 0 else 'favours short'} answers beyond what people do."
-        return tuple(part for part in (said, moved, as_sentences(self.kappa.notes)) if part)
+        leaning = "The judge is not shown to be more lenient or stricter than people."
+        if way := _direction(self.leaning, "more lenient", "stricter"):
+            leaning = f"The judge is {way} than people by {abs(self.leaning.value or 0):.2g}."
+        way = _direction(self.length, "long", "short")
+        favours = f"It favours {way} answers beyond what people do." if way else ""
+        return tuple(filter(None, (leaning, favours, as_sentences(self.kappa.notes))))
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -429,7 +421,7 @@ def corrected(results: Results, metric: str, labels: Labels | None = None, *, le
     >>> round(found.raw.value, 1), round(found.corrected.value, 1)
     (3.5, 3.0)
     """
-    scores = _labelled(results, labels, metric).labelled(metric)
+    scores = _labelled(results, labels, metric)
     means = {variant: scores.mean(variant, level=level) for variant in results.variants}
     return Corrected(metric=metric, by_variant=means, by_rates=scores.rates(level=level))
 
@@ -462,7 +454,7 @@ def corrected_difference(
     >>> found.raw.low > 0.3, found.corrected.low < 0 < found.corrected.high
     (True, True)
     """
-    scores = _labelled(results, labels, metric).labelled(metric)
+    scores = _labelled(results, labels, metric)
     return scores.difference(baseline=baseline, candidate=candidate, case_ids=case_ids, level=level)
 
 
@@ -486,8 +478,7 @@ def corrected_rate(
     >>> found.corrected.low < 0.9 < found.corrected.high
     True
     """
-    scores = _labelled(results, labels, metric).labelled(metric)
-    return scores.rate(variant, passes_from=passes_from, level=level)
+    return _labelled(results, labels, metric).rate(variant, passes_from=passes_from, level=level)
 
 
 def _slope_record(name: str, slope: BiasSlope | None) -> dict[str, float | None]:
@@ -499,8 +490,16 @@ def _value(estimate: Estimate | None) -> float | None:
     return None if estimate is None else estimate.value
 
 
-def _ends(estimate: Estimate) -> list[float] | None:
-    return None if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
+def _with_ends(name: str, estimate: Estimate) -> dict[str, Any]:
+    ends = None if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
+    return {name: estimate.value, f"{name}_ci": ends}
+
+
+def _direction(estimate: Estimate | None, above: str, below: str) -> str:
+    """The word for an interval that lies above or below 0, "" for any other."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ""
+    return above if estimate.low > 0 else below if estimate.high < 0 else ""
 
 
 def _interval(estimate: Estimate | None) -> Interval | None:
@@ -529,5 +528,5 @@ def _measured(figure: Estimate | BiasSlope) -> Measured:
     return Measured(value=figure.value, low=figure.low, high=figure.high, level=figure.level, n=figure.n, note=note)
 
 
-def _labelled(results: Results, labels: Labels | None, metric: str) -> Results:
-    return results if labels is None else results.with_labels(labels, metric=metric)
+def _labelled(results: Results, labels: Labels | None, metric: str) -> LabelledScores:
+    return (results if labels is None else results.with_labels(labels, metric=metric)).labelled(metric)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
@@ -21,13 +22,11 @@ from llmlab.judge.asking import (
     attached,
     check_judgeable,
     family,
-    judge_metric,
     material_of,
     passages_of,
     warn_of_kinship,
     without_a_call,
 )
-from llmlab.judge.parsing import TIE
 from llmlab.results.results import Results
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["prefer", "score", "verdict_frame"]
 
-_FROM_A = {(1, 1): 1.0, (2, 2): 0.0}
+_FROM_A: Mapping[tuple[object, object], float] = {(1, 1): 1.0, (2, 2): 0.0}  # all else that was said is a tie
 _VERDICT_COLUMNS = (
     *("case_id", "repeat", "cluster", "output_1", "output_2", "order1", "order2", "words_1", "words_2"),
     *("author_1", "author_2"),
@@ -65,18 +64,15 @@ def score(
         DataError: the results carry no golden set, or the passages cannot be found again.
 
     >>> import tempfile
-    >>> import pandas as pd
     >>> from llmlab.clients.fake import FakeClient
-    >>> from llmlab.golden.cases import Case, GoldenSet
     >>> from llmlab.judge.judges import Judge
-    >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Which function drops gaps?"}),))
-    >>> answers = pd.DataFrame({"variant": ["v1"], "case_id": ["q1"], "text": ["dropna"]})
+    >>> from llmlab.simulate import judged_results
+    >>> answers = judged_results(1, labelled=1, seed=1).results
     >>> judge = Judge.pointwise("relevance", model="openai/gpt-4o-2024-08-06")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     means = {"client": FakeClient('{"score": 4}'), "store": f"{folder}/calls.sqlite", "progress": False}
-    ...     judged = score(Results.from_frame(answers, golden=golden), judge, **means)
-    >>> judged.frame["relevance"].tolist()
-    [4.0]
+    ...     score(answers, judge, **means).scores("relevance")
+    array([4., 4.])
     """
     golden, rubric = check_judgeable(results, judge, "pointwise"), judge.rubric
     results = warn_of_kinship(results, judge)
@@ -93,9 +89,7 @@ def score(
         decided.append(known)
     asked = ask(judge, materials, options)
     opinions = iter(asked.opinions)
-    graded = [known or next(opinions).graded for known in decided]
-    values, texts = zip(*graded, strict=True) if graded else ((), ())
-    return attached(results, judge, asked, metric=judge_metric(judge, name=name), values=values, texts=texts)
+    return attached(results, judge, asked, graded=[known or next(opinions).graded for known in decided], name=name)
 
 
 def prefer(
@@ -121,18 +115,15 @@ def prefer(
     A judge that always names the first answer prefers none:
 
     >>> import tempfile
-    >>> import pandas as pd
     >>> from llmlab.clients.fake import FakeClient
-    >>> from llmlab.golden.cases import Case, GoldenSet
     >>> from llmlab.judge.judges import Judge
-    >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Which function drops gaps?"}),))
-    >>> answers = pd.DataFrame({"variant": ["v1", "v2"], "case_id": "q1", "text": ["dropna", "fillna"]})
+    >>> from llmlab.simulate import judged_results
+    >>> answers = judged_results(1, labelled=1, seed=1).results
     >>> judge = Judge.pairwise("relevance", model="openai/gpt-4o-2024-08-06")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     means = {"client": FakeClient('{"winner": "A"}'), "store": f"{folder}/calls.sqlite", "progress": False}
-    ...     found = prefer(Results.from_frame(answers, golden=golden), "v1", "v2", judge, **means)
-    >>> found.frame["relevance_preferred"].tolist()
-    [0.5, 0.5]
+    ...     prefer(answers, "v1", "v2", judge, **means).scores("relevance_preferred")
+    array([0.5, 0.5])
     """
     golden = check_judgeable(results, judge, "pairwise")
     if a == b or not {a, b} <= set(results.variants):
@@ -152,12 +143,12 @@ def prefer(
     asked = ask(judge, materials, options)
     opinions = iter(asked.opinions)
     outcomes = {cell: known or _outcome(next(opinions), next(opinions)) for cell, known in settled.items()}
-    values, texts = [], []
+    graded = []
     for g in two.generations():
         outcome = outcomes[g.case_id, g.repeat]
-        values.append(outcome.value if g.variant == a else 1.0 - outcome.value)
-        texts.append(json.dumps({"a": a, "b": b, **outcome._asdict()} | {"value": None}))
-    return attached(two, judge, asked, metric=judge_metric(judge, name=name), values=values, texts=texts)
+        words = json.dumps({"a": a, "b": b, **outcome._asdict()} | {"value": None})
+        graded.append((outcome.value if g.variant == a else 1.0 - outcome.value, words))
+    return attached(two, judge, asked, graded=graded, name=name)
 
 
 def verdict_frame(results: Results, metric: str) -> pd.DataFrame:
@@ -173,24 +164,17 @@ def verdict_frame(results: Results, metric: str) -> pd.DataFrame:
     texts = results.answers("variant", "case_id", "repeat", "text")
     answers = {(variant, case_id, repeat): text for variant, case_id, repeat, text in texts}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for case_id, repeat, said in results.answers("case_id", "repeat", "explanations"):
-        record = json.loads(json.loads(said)[metric])
+    for case_id, repeat, words in results.answers("case_id", "repeat", "explanations"):
+        record = json.loads(json.loads(words)[metric])
         if record["order1"] is None and record["order2"] is None and record["settled"]:
             continue  # the judge was not asked
-        one, other = (answers.get((record[side], case_id, repeat), "") for side in ("a", "b"))
-        rows[case_id, repeat] = {
-            "case_id": case_id,
-            "repeat": repeat,
-            "cluster": results.golden.by_id[case_id].cluster or case_id,
-            "output_1": one,
-            "output_2": other,
-            "order1": record["order1"],
-            "order2": record["order2"],
-            "words_1": len(one.split()),
-            "words_2": len(other.split()),
-            "author_1": family(results.bundles[record["a"]].model),
-            "author_2": family(results.bundles[record["b"]].model),
-        }
+        row = {"case_id": case_id, "repeat": repeat, "cluster": results.golden.by_id[case_id].cluster or case_id}
+        row |= {"order1": record["order1"], "order2": record["order2"]}
+        for place, variant in ((1, record["a"]), (2, record["b"])):
+            text = answers.get((variant, case_id, repeat), "")
+            row |= {f"output_{place}": text, f"words_{place}": len(text.split())}
+            row[f"author_{place}"] = family(results.bundles[variant].model)
+        rows[case_id, repeat] = row
     return pd.DataFrame(list(rows.values()), columns=list(_VERDICT_COLUMNS))
 
 
@@ -210,7 +194,7 @@ def _outcome(first: Opinion, second: Opinion) -> _Outcome:
     raw = (first.text[:RAW_CHARS], second.text[:RAW_CHARS])
     if one is None or two is None:
         return _Outcome(math.nan, one, two, "", raw)
-    return _Outcome(_FROM_A.get((one, two), 0.5) if TIE not in (one, two) else 0.5, one, two, "", raw)  # type: ignore[arg-type]  # both are 1 or 2 here
+    return _Outcome(_FROM_A.get((one, two), 0.5), one, two, "", raw)
 
 
 def _settled(one: Generation | None, other: Generation | None) -> _Outcome | None:

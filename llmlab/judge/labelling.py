@@ -8,7 +8,7 @@ the next item is shown. Used by `widgets.Labeller`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -326,8 +326,6 @@ def to_label(
     >>> len(todo), len({case_id for case_id, *_ in todo.items})
     (12, 6)
     """
-    if results.golden is None:
-        raise DataError("these results carry no golden set, so there is no question to show")
     table = results.table(metric)
     done = {label.case_id for label in labels or ()}
     open_ = np.array([i for i, case_id in enumerate(table.case_ids) if case_id not in done], dtype=int)
@@ -342,17 +340,12 @@ def to_label(
     picks = order[np.minimum(np.searchsorted(edges, rng.random() + np.arange(n), side="right"), cases - 1)]
     footing = 1.0 if cases == len(table.case_ids) else (cases / n) * (1 - cases / len(table.case_ids))
     chosen = {table.case_ids[open_[i]]: min(1.0, float(chances[i]) * footing) for i in picks}
-    answers: dict[tuple[str, str], None] = {}
-    for case_id, text, status in results.answers("case_id", "text", "status"):
-        if case_id in chosen and status != "error":
-            answers[case_id, text] = None
-    listed = list(answers)
-    shuffled = sorted(rng.permutation(len(listed)), key=lambda i: list(chosen).index(listed[i][0]))
-    items = ((*listed[i], chosen[listed[i][0]]) for i in shuffled)
-    by_id, record = results.golden.by_id, results.provenance.judges.get(metric)
+    answers = [answer for answer in dict.fromkeys(_answers(results)) if answer[0] in chosen]
+    shuffled = sorted(rng.permutation(len(answers)), key=lambda i: list(chosen).index(answers[i][0]))
+    record = results.provenance.judges.get(metric)
     return Worklist(
         rubric=record.rubric if record is not None and record.rubric else metric,
-        items=tuple((case_id, by_id[case_id].question, text, p) for case_id, text, p in items),
+        items=tuple((*answers[i], chosen[answers[i][0]]) for i in shuffled),
     )
 
 
@@ -376,19 +369,12 @@ def label_grades(
     Raises:
         DataError: no golden set, nothing to label, or a worklist whose answers are not in the results.
     """
-    beside = _material(results, rubric, base)
+    item_of, rng = _items_of(results, rubric, base), np.random.default_rng(seed)
     items = [
-        Item(
-            key=(case_id, text_digest(question), text_digest(text)),
-            question=question,
-            answers=(text,),
-            beside=beside(case_id, [text]),
-            inclusion=inclusion,
-        )
-        for case_id, question, text, inclusion in _listed(results, chosen)
+        item_of(case_id, question, (text,), chance) for case_id, question, text, chance in _listed(results, chosen)
     ]
-    order = np.random.default_rng(seed).permutation(len(items))
-    return _session(results, [items[i] for i in order], rubric, path, labeller, seed)
+    shuffled = [items[i] for i in rng.permutation(len(items))]
+    return _session(results, shuffled, rubric=rubric, path=path, labeller=labeller, seed=seed)
 
 
 def label_preferences(
@@ -405,25 +391,16 @@ def label_preferences(
 
     Arguments and errors as for `label_grades`.
     """
-    beside, rng = _material(results, rubric, base), np.random.default_rng(seed)
-    items = []
-    for (case_id, question, inclusion), group in itertools.groupby(
+    item_of, rng = _items_of(results, rubric, base), np.random.default_rng(seed)
+    items: list[Item] = []
+    for (case_id, question, chance), group in itertools.groupby(
         sorted(_listed(results, chosen), key=lambda row: row[0]), key=lambda row: (row[0], row[1], row[3])
     ):
         texts = sorted((text for _, _, text, _ in group), key=text_digest)
-        for pair in itertools.combinations(texts, 2):
-            turned = bool(rng.random() < 0.5)
-            items.append(
-                Item(
-                    key=(case_id, text_digest(question), *map(text_digest, pair)),
-                    question=question,
-                    answers=pair[::-1] if turned else pair,
-                    turned=turned,
-                    beside=beside(case_id, pair),
-                    inclusion=inclusion,
-                )
-            )
-    return _session(results, [items[i] for i in rng.permutation(len(items))], rubric, path, labeller, seed)
+        pairs = itertools.combinations(texts, 2)
+        items += [item_of(case_id, question, pair, chance, turned=bool(rng.random() < 0.5)) for pair in pairs]
+    shuffled = [items[i] for i in rng.permutation(len(items))]
+    return _session(results, shuffled, rubric=rubric, path=path, labeller=labeller, seed=seed)
 
 
 def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level: float = 0.95) -> LabellerAgreement:
@@ -447,7 +424,7 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
     cases = results.golden.by_id if results.golden else {}
     given: dict[tuple[str, ...], dict[str, Label]] = {}
     for label in map(same_way_round, labels):
-        if all((*label.key[:2], answer) in texts for answer in label.key[2:]):
+        if _are_here(label.key, texts):
             given.setdefault(label.key, {})[label.labeller or "unnamed"] = label
     people = sorted({name for theirs in given.values() for name in theirs})
     scale: list[Any] = [1, 2, "tie"] if labels.pairwise else list(rubric.scale)
@@ -475,15 +452,14 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
     return LabellerAgreement(rubric=labels.rubric, pairs=tuple(pairs), disagreements=tuple(rows))
 
 
-def _session(
-    results: Results, items: Sequence[Item], rubric: Rubric, path: str | Path, labeller: str, seed: int
-) -> Session:
+def _session(results: Results, items: Sequence[Item], **about: Any) -> Session:
     known = {(case_id, text_digest(question), text_digest(text)) for case_id, question, text in _answers(results)}
+    return Session(items, fits=lambda key: _are_here(key, known), **about)
 
-    def fits(key: tuple[str, ...]) -> bool:
-        return all((*key[:2], answer) in known for answer in key[2:])
 
-    return Session(items, rubric=rubric, path=path, labeller=labeller, seed=seed, fits=fits)
+def _are_here(key: tuple[str, ...], known: Container[tuple[str, ...]]) -> bool:
+    """Whether all that a label is of is known, answer by answer."""
+    return all((*key[:2], answer) in known for answer in key[2:])
 
 
 def _listed(results: Results, chosen: Chosen) -> list[_Answer]:
@@ -509,25 +485,32 @@ def _answers(results: Results) -> Iterator[tuple[str, str, str]]:
             yield case_id, asked[case_id], text
 
 
-def _material(
-    results: Results, rubric: Rubric, base: str | Path | None
-) -> Callable[[str, Sequence[str]], tuple[tuple[str, str], ...]]:
-    """What the rubric needs to be shown beside answers to a case: the same that a judge is shown."""
+def _items_of(results: Results, rubric: Rubric, base: str | Path | None) -> Callable[..., Item]:
+    """What makes an item of answers to a case, with all that a judge is shown beside them."""
     passages: dict[tuple[str, str], str] = {}
     if "passages" in rubric.needs:
         shown = passages_of(results, base=base)
         rows = results.answers("variant", "case_id", "text")
         passages = {(case_id, text): shown[variant, case_id] for variant, case_id, text in rows}
 
-    def beside(case_id: str, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
-        shown_beside = []
+    def item(
+        case_id: str, question: str, texts: tuple[str, ...], chance: float | None, *, turned: bool = False
+    ) -> Item:
+        beside = []
         if "reference" in rubric.needs and results.golden is not None:
-            shown_beside.append(("Reference", results.golden.by_id[case_id].reference or "(the case names none)"))
+            beside.append(("Reference", results.golden.by_id[case_id].reference or "(the case names none)"))
         if passages:
-            shown_beside.append(("Passages", "\n\n".join(sorted({passages[case_id, text] for text in texts}))))
-        return tuple(shown_beside)
+            beside.append(("Passages", "\n\n".join(sorted({passages[case_id, text] for text in texts}))))
+        return Item(
+            key=(case_id, text_digest(question), *map(text_digest, texts)),
+            question=question,
+            answers=texts[::-1] if turned else texts,
+            turned=turned,
+            beside=tuple(beside),
+            inclusion=chance,
+        )
 
-    return beside
+    return item
 
 
 def _interest(results: Results, metric: str, against: str | None, threshold: float | None) -> FloatArray:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from llmlab.base.display import Shown, plain
 
@@ -29,6 +29,7 @@ LONGEST_REPLY_CHARS = 100_000  # a longer one is no verdict but a fault
 LONGEST_LONE_CHARS = 80
 MOST_OBJECTS = 50  # places where a closing JSON object is looked for
 TIE = "tie"
+Scale: TypeAlias = tuple[int, ...] | range
 
 _THINKING = re.compile(r"<(think|thinking|reasoning|scratchpad)>.*?(?:</\1>|\Z)", re.IGNORECASE | re.DOTALL)
 _THOUGHT_BEFORE = re.compile(
@@ -101,7 +102,7 @@ class _Grammar(NamedTuple):
     correction: re.Pattern[str]
     loose: re.Pattern[str]  # what a correction might name
     keys: frozenset[str]
-    scale: tuple[int, ...] | range | None  # None: a preference
+    scale: Scale | None  # None: a preference
 
 
 def parse_score(reply: str, *, scale: Sequence[int], name: str = "score", judged: Sequence[str] = ()) -> Verdict:
@@ -148,8 +149,6 @@ def _parsed(reply: str, grammar: _Grammar, judged: Sequence[str]) -> Verdict:
 
 
 def _agreed(statements: list[_Statement]) -> Verdict:
-    if len(statements) == 1:
-        return Verdict(value=statements[0].value, reason=statements[0].why)
     if not statements:
         return Verdict(value=None, reason="no verdict in the reply")
     if unread := next((one.why for one in statements if one.value is None), ""):
@@ -166,12 +165,12 @@ def _bare_words(text: str) -> str:
 
 def _stands_in(words: str, material: Sequence[str]) -> bool:
     """Whether one of the texts says something word for word; of a mere value, whether that is all it says."""
-    said = _bare_words(words) if material else ""
+    said = _bare_words(words)
     named = any(letter.isalpha() for letter in said) and len(said.split()) > 1
     return any(said in text if named else said == text for text in material)
 
 
-def _other_scale(text: str, scale: tuple[int, ...] | range | None, material: Sequence[str]) -> str:
+def _other_scale(text: str, scale: Scale | None, material: Sequence[str]) -> str:
     """The scale that the judge says it uses, where that is not the rubric's."""
     if scale is None or not any(word in text.lower() for word in ("scale", "where")):
         return ""
@@ -237,9 +236,7 @@ def _on_the_last_line(prose: str, grammar: _Grammar) -> list[_Statement]:
     if lone is None or grammar.lone.fullmatch(above) or above[-1] in ":?,{[(¤" or _attributed(above):
         return []
     end = len(prose)
-    return [
-        _read(lone["value"], lone["of"], grammar, final=True, words=f"{above}\n{last}")._replace(start=end, end=end)
-    ]
+    return [_read(lone["value"], lone["of"], grammar, final=True, words=f"{above}\n{last}", place=(end, end))]
 
 
 def _sentence_start(text: str, place: int) -> int:
@@ -325,7 +322,7 @@ def _of_json(value: Any, grammar: _Grammar, *, final: bool, words: str) -> list[
     return [_of_value(item, grammar, final=final, words=words) for item in finals or given]
 
 
-def _is_top(item: Any, scale: tuple[int, ...] | range) -> bool:
+def _is_top(item: Any, scale: Scale) -> bool:
     """Whether what a reply calls its scale ends where the rubric's does: 5, "5", "1-5"."""
     ends = [int(part) for part in re.findall(r"[0-9]{1,6}", str(item))]
     return ends in ([scale[-1]], [scale[0], scale[-1]])
@@ -346,35 +343,35 @@ def _of_value(item: Any, grammar: _Grammar, *, final: bool, words: str) -> _Stat
 
 
 def _of_prose(match: re.Match[str], prose: str, grammar: _Grammar, *, final: bool) -> _Statement:
-    place = match.span()
+    if why := _unclear(match, prose, grammar.scale):
+        return _Statement(None, why, final, match[0], *match.span())
+    return _read(match["value"], match["of"], grammar, final=final, words=match[0], place=match.span())
+
+
+def _unclear(match: re.Match[str], prose: str, scale: Scale | None) -> str:
+    """Why a statement is no clear verdict by what stands in it and after it, "" where it is one."""
     if match["value"] is None:
-        said = plain(match[0].strip(), 40)
-        return _Statement(None, f"{said!r} gives no readable verdict", final, match[0], *place)
+        return f"{plain(match[0].strip(), 40)!r} gives no readable verdict"
     shown = match.groupdict().get("range")
-    if (
-        shown is not None
-        and grammar.scale is not None
-        and re.search("[0-9]", shown)
-        and not _is_top(shown, grammar.scale)
-    ):
-        return _Statement(None, f"the reply names another scale, {plain(shown, 30)}", final, match[0], *place)
+    if shown is not None and scale is not None and re.search("[0-9]", shown) and not _is_top(shown, scale):
+        return f"the reply names another scale, {plain(shown, 30)}"
     line_end = prose.find("\n", match.end("value"))
     rest = prose[match.end() : line_end if line_end >= 0 else len(prose)]
     sentence, _, after = rest.partition(". ")
     hedged = _HEDGED.search(sentence) or _HEDGED.match(after.lstrip())
-    if (other := _OTHER_SCALE.match(rest)) and grammar.scale is not None and int(other[1][:9]) != grammar.scale[-1]:
-        return _Statement(None, f"the reply names another scale, up to {plain(other[1], 20)}", final, match[0], *place)
+    if (other := _OTHER_SCALE.match(rest)) and scale is not None and int(other[1][:9]) != scale[-1]:
+        return f"the reply names another scale, up to {plain(other[1], 20)}"
     if not _END.match(prose, match.end()) or hedged or _SECOND_NUMBER.match(rest):
-        said = plain(match[0].strip() + rest, 60)
-        return _Statement(None, f"{said!r} is not one clear verdict", final, match[0], *place)
-    return _read(match["value"], match["of"], grammar, final=final, words=match[0])._replace(
-        start=place[0], end=place[1]
-    )
+        return f"{plain(match[0].strip() + rest, 60)!r} is not one clear verdict"
+    return ""
 
 
-def _read(value: str, of: str | None, grammar: _Grammar, *, final: bool, words: str) -> _Statement:
+def _read(
+    value: str, of: str | None, grammar: _Grammar, *, final: bool, words: str, place: tuple[int, int] = (0, 0)
+) -> _Statement:
+    """The verdict that a value is, or why it is none; `place` is where in the prose it stands."""
     if grammar.scale is None:
-        return _Statement(TIE if value.lower() == TIE else value, "", final, words)
+        return _Statement(TIE if value.lower() == TIE else value, "", final, words, *place)
     low, high = grammar.scale[0], grammar.scale[-1]
     whole = re.fullmatch(r"([-−]?(?:0|[1-9][0-9]{0,5}))(?:\.0+)?", value)
     if of is not None and int(of) != high:
@@ -384,8 +381,8 @@ def _read(value: str, of: str | None, grammar: _Grammar, *, final: bool, words: 
     elif (level := int(whole[1].replace("−", "-"))) not in grammar.scale:
         why = f"{level} is out of the scale {low} to {high}"
     else:
-        return _Statement(level, "", final, words)
-    return _Statement(None, why, final, words)
+        return _Statement(level, "", final, words, *place)
+    return _Statement(None, why, final, words, *place)
 
 
 def _without_quotes(prose: str) -> str:
@@ -469,7 +466,7 @@ def _hint(*words: str) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=256)
-def _score_grammar(scale: tuple[int, ...] | range, name: str) -> _Grammar:
+def _score_grammar(scale: Scale, name: str) -> _Grammar:
     if not len(scale):
         raise ValueError("the scale has no levels")
     own = re.escape(name).replace("_", "[_ ]")
@@ -494,19 +491,7 @@ def _preference_grammar() -> _Grammar:
     )
     lone = re.compile(rf"[*_`\s]*(?:\[\[)?\s*{_CHOICE}\s*(?:\]\])?{_LONE_SUFFIX}[*_`\s]*[.!]?[*_`]*")
     keys = frozenset({"winner", "verdict", "preference", "preferred", "better", "choice"})
-    hint = _hint(
-        "winner",
-        "verdict",
-        "prefer",
-        "better",
-        "choice",
-        "choose",
-        "pick",
-        "judg",
-        "decision",
-        "it is a",
-        "it's a",
-        "it’s a",
-    )
+    words = ("winner", "verdict", "prefer", "better", "choice", "choose", "pick", "judg", "decision")
+    hint = _hint(*words, "it is a", "it's a", "it’s a")
     correction, loose = _correction(_CHOICE + _LONE_SUFFIX), re.compile(r"\b(?:[AB]|tie)\b")
     return _Grammar(lone, hint, _statement(labels, given, _CHOICE), correction, loose, keys, None)
