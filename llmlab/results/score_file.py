@@ -6,7 +6,7 @@ refused with its row, where row 1 is the first one after the header.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,30 +70,6 @@ class Scores(Shown):
         return f"{counted(len(self.table.case_ids), 'case')} scored on {self.table.metric.name}."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Columns:
-    """Which column of a table is what; `variant` and `score` are given for a tidy table, None for a wide one."""
-
-    id: str
-    cluster: str | None = None
-    category: str | None = None
-    weight: str | None = None
-    variant: str | None = None
-    score: str | None = None
-    repeat: str | None = None
-
-    @property
-    def tidy(self) -> bool:
-        """Whether each row is one score of one variant."""
-        return self.variant is not None
-
-    @property
-    def named(self) -> list[str]:
-        """Every column that is named here."""
-        every = (self.id, self.cluster, self.category, self.weight, self.variant, self.score, self.repeat)
-        return [name for name in every if name is not None]
-
-
 def read_scores(
     path: str | Path,
     *,
@@ -112,7 +88,7 @@ def read_scores(
 ) -> Scores:
     """The scores of baseline and candidates (tidy: of all variants where none is named), joined by id.
 
-    Without `bounds` and `unit` scores are taken as shares where nothing else can be meant (`_are_shares`); others are
+    Without `bounds` and `unit` scores are taken as shares where nothing else can be meant (`_bounds_of`); others are
     plain numbers without bounds, which dollars and seconds below 1 are too.
 
     Args:
@@ -128,47 +104,38 @@ def read_scores(
         FileRuleError: no such file, column or variant; an empty or duplicate id; a score that is no number, or beyond
             the bounds; a weight that is not above 0, or that differs within a case.
     """
-    columns = _Columns(
-        id=id, cluster=cluster, category=category, weight=weight, variant=variant, score=score, repeat=repeat
-    )
-    wide = () if columns.tidy else (baseline, *candidates)
-    named = [*columns.named, *wide]
+    import pandas as pd
+
+    wide = () if variant is not None else (baseline, *candidates)
+    asked = (id, cluster, category, weight, variant, score, repeat, *wide)
+    named = [name for name in asked if name is not None]
     if twice := sorted({name for name in named if named.count(name) > 1}):
         raise ValueError(f"column {twice[0]!r} is named for two things")
     table = read_table(path).with_columns(named)
     if table.cells.empty:
         raise FileRuleError("has no rows", path=path)
-    case_codes, case_ids = _cases(table, columns)
-    if columns.tidy:
-        variant_codes, variants = _variants(table, columns, wanted=(baseline, *candidates) if candidates else ())
-        if baseline not in variants:
-            raise FileRuleError(f"no variant {baseline!r} (there are: {_listed(variants)})", path=path)
-        scores, kept = _numbers(table, str(columns.score)), variant_codes >= 0
-        scores, rows, variant_codes = scores[kept], case_codes[kept], variant_codes[kept]
-        _refuse_twice(table, columns, kept=kept, case_codes=rows, variant_codes=variant_codes)
+    case_codes, case_ids = pd.factorize(_labels(table, id))
+    if variant is not None:
+        variants = _variants(table, variant, baseline=baseline, candidates=candidates)
+        of_variant = pd.Index(variants).get_indexer(pd.Index(_labels(table, variant)))
+        kept = np.flatnonzero(of_variant >= 0)
+        scores, of_case, of_variant = _numbers(table, str(score))[kept], case_codes[kept], of_variant[kept]
+        _refuse_twice(table, id, repeat, cells=of_case * len(variants) + of_variant, rows=kept)
     else:
-        variants = wide
-        scores = np.concatenate([_numbers(table, name) for name in variants])
-        rows = np.tile(case_codes, len(variants))
-        variant_codes = np.repeat(np.arange(len(variants)), len(table.cells))
-    if np.isnan(scores).all():
-        raise FileRuleError("no row has a score, so there is nothing to compare", path=path)
-    low, high = bounds
-    if bounds == (None, None) and not unit and _are_shares(scores, higher_is_better=higher_is_better):
-        low, high = 0.0, 1.0
-    least, most = float(np.nanmin(scores)), float(np.nanmax(scores))
-    if (low is not None and least < low) or (high is not None and most > high):
-        raise FileRuleError(f"scores reach from {least:g} to {most:g}, beyond the bounds that are named", path=path)
-    table_of_scores = score_table(
-        Metric(name=columns.score or "score", low=low, high=high, higher_is_better=higher_is_better, unit=unit),
+        _refuse_repeated(table, id, case_codes, advice="give each case one row, or name its variant column")
+        variants, scores = wide, np.concatenate([_numbers(table, name) for name in wide])
+        of_case, of_variant = np.tile(case_codes, len(wide)), np.repeat(np.arange(len(wide)), len(table.cells))
+    low, high = _bounds_of(scores, bounds, guess=not unit, higher_is_better=higher_is_better, path=table.path)
+    scored = score_table(
+        Metric(name=score or "score", low=low, high=high, higher_is_better=higher_is_better, unit=unit),
         scores=scores,
-        case_codes=rows,
-        variant_codes=variant_codes,
-        case_ids=case_ids,
+        case_codes=of_case,
+        variant_codes=of_variant,
+        case_ids=case_ids.to_numpy(dtype=object).tolist(),
         variants=variants,
-        groups=_groups(table, columns, case_codes=case_codes, n_cases=len(case_ids)),
+        groups=_groups(table, case_codes, id=id, cluster=cluster, category=category, weight=weight),
     )
-    return Scores(table=table_of_scores)
+    return Scores(table=scored)
 
 
 def _how_read(table: ScoreTable) -> tuple[str, ...]:
@@ -181,155 +148,140 @@ def _how_read(table: ScoreTable) -> tuple[str, ...]:
     return ("These are read as plain numbers. Name --low 0 --high 1 if they are shares, and --unit for all others.",)
 
 
-def _are_shares(scores: NDArray[np.float64], *, higher_is_better: bool) -> bool:
-    """Whether all are 0 or 1, or lie in between and reach both ends; what should be low is a cost unless 0 or 1."""
+def _bounds_of(
+    scores: NDArray[np.float64],
+    bounds: tuple[float | None, float | None],
+    *,
+    guess: bool,
+    higher_is_better: bool,
+    path: Path,
+) -> tuple[float | None, float | None]:
+    """The bounds that are named; else, with `guess`, those of shares where all are 0 or 1, or reach from 0 to 1.
+
+    What should be low and lies between 0 and 1 is a cost. FileRuleError where there is no score, or one is beyond.
+    """
     known = scores[~np.isnan(scores)]
-    if np.isin(known, (0.0, 1.0)).all():
-        return True
-    return higher_is_better and bool(known.min() == 0 and known.max() == 1)
+    if not known.size:
+        raise FileRuleError("no row has a score, so there is nothing to compare", path=path)
+    (low, high), least, most = bounds, float(known.min()), float(known.max())
+    reaches = higher_is_better and (least, most) == (0, 1)
+    if guess and bounds == (None, None) and (reaches or np.isin(known, (0.0, 1.0)).all()):
+        low, high = 0.0, 1.0
+    if (low is not None and least < low) or (high is not None and most > high):
+        raise FileRuleError(f"scores reach from {least:g} to {most:g}, beyond the bounds that are named", path=path)
+    return low, high
 
 
 def _labels(table: Table, column: str) -> pd.Series[str]:
     """A column as texts without outer spaces; FileRuleError names the first row where there is none."""
-    given = table.cells[column]
-    texts = texts_of(given).str.strip()
-    empty = (given.isna() | (texts == "")).to_numpy(dtype=bool)
+    texts = texts_of(table.cells[column]).str.strip()
+    empty = (table.cells[column].isna() | (texts == "")).to_numpy(dtype=bool)
     if empty.any():
-        raise table.refused(_first(empty), f"column {column!r} is empty ({int(empty.sum())} such rows)")
+        raise table.refused(int(np.argmax(empty)), f"column {column!r} is empty ({int(empty.sum())} such rows)")
     return texts
 
 
-def _cases(table: Table, columns: _Columns) -> tuple[NDArray[np.int64], list[str]]:
-    import pandas as pd
-
-    codes, ids = pd.factorize(_labels(table, columns.id))
-    if not columns.tidy:
-        _refuse_repeated(codes, table, columns.id, "give each case one row, or name its variant column")
-    return codes.astype(np.int64), ids.to_numpy(dtype=object).tolist()
-
-
-def _variants(table: Table, columns: _Columns, *, wanted: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The variant of each row as a code, -1 for one that is not wanted."""
-    import pandas as pd
-
-    labels = _labels(table, str(columns.variant))
-    there = tuple(str(name) for name in labels.unique())
-    if absent := [name for name in wanted if name not in there]:
-        raise FileRuleError(f"no variant {absent[0]!r} (there are: {_listed(there)})", path=table.path)
-    names = tuple(wanted) or there
-    return pd.Index(names).get_indexer(pd.Index(labels)).astype(np.int64), names
-
-
 def _numbers(table: Table, column: str) -> NDArray[np.float64]:
-    """A column of scores, NaN where it is empty; FileRuleError names the first row that is no finite number."""
+    """A column of numbers, NaN where it is empty; FileRuleError names the first row that is no finite number."""
     import pandas as pd
 
     given = with_points(table.cells[column], table.text)
     numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
     for place in np.flatnonzero(np.isnan(numbers) & given.notna().to_numpy(dtype=bool)):
         word = str(given.iloc[place]).strip().lower()
-        if word in TRUTH_WORDS:
-            numbers[place] = TRUTH_WORDS[word]
-        elif word not in EMPTY_WORDS:
-            numbers[place] = np.inf
-    wrong = np.isinf(numbers)
-    if wrong.any():
-        row = _first(wrong)
-        must = "must be a number (0.5, not 0,5) or empty"
-        rule = f"column {column!r} holds {given.iloc[row]!r}, {must} ({int(wrong.sum())} such rows)"
-        raise table.refused(row, rule)
+        numbers[place] = np.nan if word in EMPTY_WORDS else TRUTH_WORDS.get(word, np.inf)
+    _refuse_cells(table, column, np.isinf(numbers), must="must be a number (0.5, not 0,5) or empty")
     return numbers
 
 
+def _refuse_cells(table: Table, column: str, wrong: NDArray[np.bool_], *, must: str) -> None:
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        cell = table.cells[column].iloc[row]
+        raise table.refused(row, f"column {column!r} holds {cell!r}, {must} ({int(wrong.sum())} such rows)")
+
+
+def _variants(table: Table, column: str, *, baseline: str, candidates: Sequence[str]) -> tuple[str, ...]:
+    """The variants that are named, or all where no candidate is; FileRuleError for one that is not there."""
+    there = tuple(str(name) for name in _labels(table, column).unique())
+    if absent := [name for name in (baseline, *candidates) if name not in there]:
+        more = f" and {len(there) - NAMES_SHOWN:,} more" if len(there) > NAMES_SHOWN else ""
+        listed = ", ".join(there[:NAMES_SHOWN]) + more
+        raise FileRuleError(f"no variant {absent[0]!r} (there are: {listed})", path=table.path)
+    return (baseline, *candidates) if candidates else there
+
+
 def _refuse_twice(
-    table: Table,
-    columns: _Columns,
-    *,
-    kept: NDArray[np.bool_],
-    case_codes: NDArray[np.int64],
-    variant_codes: NDArray[np.int64],
+    table: Table, column: str, repeat: str | None, *, cells: NDArray[np.int64], rows: NDArray[np.intp]
 ) -> None:
+    """FileRuleError where two of these rows are the same repeat of the same cell."""
     import pandas as pd
 
-    cells = case_codes * (int(variant_codes.max()) + 1) + variant_codes
-    if columns.repeat is not None:
-        repeats, labels = pd.factorize(_labels(table, columns.repeat)[kept])
+    if repeat is not None:
+        repeats, labels = pd.factorize(_labels(table, repeat).iloc[rows])
         cells = cells * len(labels) + repeats
     advice = "name the column of repeats (--repeat-column), or keep one"
-    _refuse_repeated(cells, table, columns.id, advice, kept=kept)
+    _refuse_repeated(table, column, cells, advice=advice, rows=rows)
 
 
 def _refuse_repeated(
-    codes: NDArray[Any], table: Table, column: str, advice: str, *, kept: NDArray[np.bool_] | None = None
+    table: Table, column: str, codes: NDArray[Any], *, advice: str, rows: NDArray[np.intp] | None = None
 ) -> None:
+    """FileRuleError where two of these rows (None = all) have the same code."""
     import pandas as pd
 
     repeated = pd.Series(codes).duplicated().to_numpy()
     if repeated.any():
         at = int(np.argmax(repeated))
-        before = int(np.flatnonzero(codes == codes[at])[0])
-        rows = np.arange(len(table.cells)) if kept is None else np.flatnonzero(kept)
-        first, second = int(rows[before]), int(rows[at])
+        pair = np.array([int(np.argmax(codes == codes[at])), at])
+        first, second = map(int, pair if rows is None else rows[pair])
         name, n = table.cells[column].iloc[second], int(repeated.sum())
         rule = f"rows {first + 1} and {second + 1} are both {name!r} ({n} duplicates): {advice}"
         raise FileRuleError(rule, path=table.path, line=table.line_of(second))
 
 
-def _weights(
-    table: Table, columns: _Columns, *, case_codes: NDArray[np.int64], n_cases: int
-) -> NDArray[np.float64] | None:
-    """The weight of each case; None where no column is named, or all weigh the same."""
-    if columns.weight is None:
-        return None
-    given = _numbers(table, columns.weight)
-    wrong = ~(given > 0)
-    if wrong.any():
-        row = _first(wrong)
-        raise table.refused(
-            row,
-            f"column {columns.weight!r} holds {table.cells[columns.weight].iloc[row]!r}, must be a number above 0 "
-            f"({int(wrong.sum())} such rows); leave out a case that stands for nothing",
-        )
-    weights = np.zeros(n_cases)
-    weights[case_codes[::-1]] = given[::-1]  # so that the first row of a case counts
-    differs = weights[case_codes] != given
-    if differs.any():
-        row = _first(differs)
-        case, first = table.cells[columns.id].iloc[row], weights[case_codes[row]]
-        rule = f"{case!r} weighs {given[row]:g}, and {first:g} in a row before: give a case one weight"
-        raise table.refused(row, rule)
-    return weights if np.ptp(weights) > 0 else None
+def _groups(
+    table: Table,
+    case_codes: NDArray[np.int64],
+    *,
+    id: str,
+    cluster: str | None,
+    category: str | None,
+    weight: str | None,
+) -> CaseGroups:
+    """Cluster, category and weight of each case, which all of its rows must agree on."""
+    import pandas as pd
 
+    first_row = np.zeros(int(case_codes.max()) + 1, dtype=np.int64)
+    first_row[case_codes[::-1]] = np.arange(len(case_codes))[::-1]
 
-def _groups(table: Table, columns: _Columns, *, case_codes: NDArray[np.int64], n_cases: int) -> CaseGroups:
-    def per_case(column: str) -> tuple[NDArray[np.int64], list[str]]:
-        import pandas as pd
-
-        codes, labels = pd.factorize(_labels(table, column))
-        of_case = np.zeros(n_cases, dtype=np.int64)
-        of_case[case_codes[::-1]] = codes[::-1]  # so that the first row of a case counts
-        differs = of_case[case_codes] != codes
+    def per_case(values: NDArray[Any], rule: Callable[[Any, Any], str]) -> NDArray[Any]:
+        differs = values[first_row][case_codes] != values
         if differs.any():
-            row = _first(differs)
-            case, first = table.cells[columns.id].iloc[row], labels[of_case[case_codes[row]]]
-            rule = f"{case!r} has {column!r} {labels[codes[row]]!r}, and {first!r} in a row before"
-            raise table.refused(row, rule)
-        return of_case, [str(label) for label in labels]
+            row = int(np.argmax(differs))
+            before = values[first_row[case_codes[row]]]
+            raise table.refused(row, f"{table.cells[id].iloc[row]!r} {rule(values[row], before)}")
+        return values[first_row]
 
-    clusters = np.arange(n_cases) if columns.cluster is None else per_case(columns.cluster)[0]
-    tags: tuple[tuple[str, ...], ...] = ((),) * n_cases
-    if columns.category is not None:
-        codes, labels = per_case(columns.category)
+    def labelled(column: str) -> tuple[NDArray[np.int64], list[str]]:
+        codes, labels = pd.factorize(_labels(table, column))
+        of_case = per_case(
+            codes, lambda code, before: f"has {column!r} {labels[code]!r}, and {labels[before]!r} in a row before"
+        )
+        return of_case.astype(np.int64), [str(label) for label in labels]
+
+    clusters = np.arange(len(first_row)) if cluster is None else labelled(cluster)[0]
+    tags: tuple[tuple[str, ...], ...] = ((),) * len(first_row)
+    if category is not None:
+        codes, labels = labelled(category)
         singles = [(label,) for label in labels]
         tags = tuple(singles[code] for code in codes.tolist())
-    weights = _weights(table, columns, case_codes=case_codes, n_cases=n_cases)
-    return CaseGroups(clusters=clusters, clustered=columns.cluster is not None, tags=tags, weights=weights)
-
-
-def _first(mask: NDArray[np.bool_]) -> int:
-    return int(np.argmax(mask))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(map(str, names[:NAMES_SHOWN])) + more
+    weights = None
+    if weight is not None:
+        given = _numbers(table, weight)
+        _refuse_cells(table, weight, ~(given > 0), must="must be a number above 0; leave out what stands for nothing")
+        weights = per_case(
+            given, lambda later, before: f"weighs {later:g}, and {before:g} in a row before: give a case one weight"
+        )
+        weights = weights if np.ptp(weights) > 0 else None
+    return CaseGroups(clusters=clusters, clustered=cluster is not None, tags=tags, weights=weights)
