@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from llmlab.base.display import Interval
+from llmlab.base.display import Interval, Rows
 from llmlab.base.project import located
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.endpoints import client_for
 from llmlab.clients.local import LocalClient
 from llmlab.experiment.folder import Experiment
 from llmlab.results.results import Results
-from llmlab.results.study import Study
 from llmlab.stats.estimate import mean_estimate
 
 __all__ = ["prompt_cache"]
 
 
-def prompt_cache(folder: str | Path, *, first: int = 24, slots: int = 4, repeats: int = 3) -> Study:
+def prompt_cache(folder: str | Path, *, first: int = 24, slots: int = 4, repeats: int = 3) -> Rows:
     """The candidate of an experiment at temperature 0, asked without a cache, with it, and by a server of more slots.
 
     Args:
@@ -27,16 +26,16 @@ def prompt_cache(folder: str | Path, *, first: int = 24, slots: int = 4, repeats
         repeats: how often the server of several slots is asked.
     """
     if not (located(folder) / "golden.jsonl").is_file():
-        return Study(rows=(), answer=f"{folder} is not here; name an experiment on a model of this machine.")
+        return Rows(rows=(), sentence=f"{folder} is not here; name an experiment on a model of this machine.")
     exp = Experiment.load(folder, first=first)
     bundle = exp.bundle().with_(temperature=0.0)
     client = client_for(bundle.model, exp.endpoints)
     if not isinstance(client, LocalClient):
-        return Study(
-            rows=(), answer=f"{bundle.model} does not run on this machine, so its cache is not ours to turn off."
+        return Rows(
+            rows=(), sentence=f"{bundle.model} does not run on this machine, so its cache is not ours to turn off."
         )
     if lacking := exp.lacking(bundle):
-        return Study(rows=(), answer=lacking)
+        return Rows(rows=(), sentence=lacking)
     runs = _runs(exp, bundle, client, slots=slots, repeats=repeats)
     texts = [dict(run.answers("case_id", "text")) for run in runs.values()]
     alone, several = texts[0], texts[2:]
@@ -46,12 +45,12 @@ def prompt_cache(folder: str | Path, *, first: int = 24, slots: int = 4, repeats
     differ = sum(len({said[case] for said in several}) > 1 for case in alone)
     rows = zip(runs, others, means, strict=True)
     values = [mean.value for mean in means if mean.value is not None]
-    return Study(
+    return Rows(
         rows=tuple(
             {"asked": asked, "texts unlike those without": n, exp.metric: Interval(mean.value, mean.low, mean.high)}
             for asked, n, mean in rows
         ),
-        answer=f"One prompt, {len(alone)} cases, temperature 0: with the cache {others[1]} answers have another text "
+        sentence=f"One prompt, {len(alone)} cases, temperature 0: with the cache {others[1]} answers have another text "
         f"than without, and with {slots} slots {differ} differ between repeats. The mean lies between "
         f"{min(values):.2f} and {max(values):.2f}. An interval that takes one repeat for the truth tells what other "
         "cases would change, and nothing of this.",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmlab.base.display import Interval, Shown, number
+from llmlab.base.display import Interval, Rows, Shown, number
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted, with_unit
 from llmlab.results.comparing import compare_tables
@@ -27,94 +27,70 @@ from llmlab.stats.paired import PairedDifference, mean_difference, t_difference
 from llmlab.stats.power import POWER, Need, Spread, detectable, needed_cases, would_show
 from llmlab.stats.standard_error import StandardError, standard_error
 
-__all__ = ["Classes", "Study", "cases_needed", "classes", "harm_by_category", "repeats_or_cases", "three_readings"]
+__all__ = ["Classes", "cases_needed", "classes", "harm_by_category", "repeats_or_cases", "three_readings"]
 
 TAIL = 0.025  # of the two-sided 95% interval of one comparison
 WORTH_IT = 0.8  # of what cases buy, that repeats must buy to be advised
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Study(Shown):
-    """A table that answers one question, and the answer in a sentence."""
-
-    rows: tuple[Mapping[str, object], ...]
-    answer: str
-
-    def _rows(self) -> list[dict[str, object]]:
-        return [dict(row) for row in self.rows]
-
-    def _sentence(self) -> str:
-        return self.answer
-
-
-def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Study:
+def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Rows:
     """The same difference read three ways: as two samples, as pairs, and as pairs in clusters."""
     a, b, design = _pairs(table, baseline, candidate)
-    d, bounds = paired_differences(b, a, scale=table.metric.span), table.metric.change_bounds
-    paired = mean_difference(d, weights=design["weights"], bounds=bounds)
+    paired = _difference(table, baseline, candidate, clustered=False)
     se = math.hypot(*(standard_error(arm, weights=design["weights"]).se for arm in (a, b)))
     unpaired = StandardError(se=se, df=2.0 * a.size - 2, n=a.size, n_clusters=a.size, estimator="CR2")
     alone = t_difference(paired.value, unpaired, level=0.95, method="two samples, t test")
     rows = [_reading("two samples", alone), _reading("pairs, cases independent", paired)]
     last = paired
     if table.clustered:
-        last = mean_difference(d, **design, bounds=bounds)
+        last = _difference(table, baseline, candidate)
         rows.append(_reading("pairs in clusters (CR2)", last))
     changed = table.clustered and (paired.p_value < 0.05) != (last.p_value < 0.05)
     answer = "The clusters change the decision." if changed else "All that counts is the last line."
-    return Study(
-        rows=tuple(rows), answer=f"{answer} {counted(a.size, 'case')} in {counted(last.n_clusters, 'cluster')}."
+    return Rows(
+        rows=tuple(rows), sentence=f"{answer} {counted(a.size, 'case')} in {counted(last.n_clusters, 'cluster')}."
     )
 
 
-def cases_needed(table: ScoreTable, baseline: str, candidate: str, *, differences: Sequence[float]) -> Study:
+def cases_needed(table: ScoreTable, baseline: str, candidate: str, *, differences: Sequence[float]) -> Rows:
     """How many cases like these show a true difference of each size with 80% power, clusters and weights included."""
     d = _difference(table, baseline, candidate)
     if d.se == 0:
-        return Study(rows=(), answer="Nothing varies between these cases, so that nothing can be planned from them.")
+        return Rows(rows=(), sentence="Nothing varies between these cases, so that nothing can be planned from them.")
     scale, unit = scale_of(table.metric)
+    needs = {size: Need(name="", distance=size, spread=Spread.of(d, shift=size), tail=TAIL) for size in differences}
+    needed = {size: needed_cases([need]).likely for size, need in needs.items()}
     rows = [
         {
             f"true difference{f' ({unit.strip()})' if unit else ''}": number(size * scale),
-            "cases needed": (needed := _needed(d, size)),
+            "cases needed": n,
             "you have": d.n,
-            "missing": max(0, needed - d.n),
+            "missing": max(0, n - d.n),
         }
-        for size in differences
+        for size, n in needed.items()
     ]
     have = f"the {counted(d.n, 'case')} you have"
     if (seen := would_show(d, tail=TAIL)) is None:
-        return Study(rows=tuple(rows), answer=f"{have[0].upper()}{have[1:]} are too few for any difference to show.")
+        return Rows(rows=tuple(rows), sentence=f"{have[0].upper()}{have[1:]} are too few for any difference to show.")
     shown = f"{number(float(f'{seen * scale:.2g}'))}{unit}"
     answer = f"If the true difference is {shown}, {have} show it with {POWER:.0%} power"
-    return Study(rows=tuple(rows), answer=f"{answer}; smaller ones are easily missed.")
+    return Rows(rows=tuple(rows), sentence=f"{answer}; smaller ones are easily missed.")
 
 
-def _needed(d: PairedDifference, difference: float) -> int:
-    need = Need(name="", distance=difference, spread=Spread.of(d, shift=difference), tail=TAIL)
-    return needed_cases([need]).likely
-
-
-def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin: float) -> Study:
+def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin: float) -> Rows:
     """Per category the difference, and whether harm of `margin` or more is ruled out, with and without clusters."""
-    a, b = table.values[:, table.column(baseline)], table.values[:, table.column(candidate)]
-    known = ~(np.isnan(a) | np.isnan(b))
-    sign = 1.0 if table.metric.higher_is_better else -1.0
-    rows, ruled_out = [], 0
     margins = {table.metric.name: margin}
     compared = compare_tables([table], baseline, candidates=[candidate], by_tag=True, margin=margins)
     by_tag = {row.category: row for row in compared}
+    rows, ruled_out = [], 0
     for tag, mask in table.categories().items():
-        chosen = mask & known
-        try:
-            design = table.design(chosen)
-            gains = sign * paired_differences(b[chosen], a[chosen], scale=table.metric.span)
-            iid = mean_difference(gains, weights=design["weights"], bounds=table.metric.change_bounds)
-            d = mean_difference(gains, **design, bounds=table.metric.change_bounds)
-        except DataError:
-            rows.append({"category": tag, "cases": int(chosen.sum()), "verdict": "too few cases or clusters"})
+        row = by_tag[tag]
+        if row.difference is None:
+            rows.append({"category": tag, "cases": row.n_pairs, "verdict": "too few cases or clusters"})
             continue
-        shown, lost = by_tag[tag].verdict == "PASS", by_tag[tag].unscored
+        alone = _difference(table, baseline, candidate, chosen=mask, clustered=False)
+        d, iid = (x if table.metric.higher_is_better else x.turned for x in (row.difference, alone))
+        shown, lost = row.verdict == "PASS", row.unscored
         open_ = f"open; {counted(lost, 'unscored answer')} at their worst" if lost else "open"
         ruled_out += shown
         rows.append(
@@ -131,26 +107,26 @@ def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin
     scale, unit = scale_of(table.metric)
     harm = with_unit(number(margin * scale), unit)
     answer = f"Harm of {harm} is ruled out in {ruled_out} of {counted(len(rows), 'category')}."
-    return Study(rows=tuple(rows), answer=answer)
+    return Rows(rows=tuple(rows), sentence=answer)
 
 
-def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, candidate: str) -> Study:
+def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, candidate: str) -> Rows:
     """Whether twice the repeats or twice the cases would show more, with the clusters and weights that the cases have.
 
     Per answer a new case is never worse than a repeat; repeats are advised where they buy at least 80% of what cases
     do, since they need no new labels.
     """
     if results is None:
-        return Study(rows=(), answer="One score per case: without repeats nobody can tell whether they would help.")
+        return Rows(rows=(), sentence="One score per case: without repeats nobody can tell whether they would help.")
     table = results.table(metric)
     columns = [table.column(name) for name in (baseline, candidate)]
     first, second = table.values[:, columns].T
     noise = table.repeat_noise(~(np.isnan(first) | np.isnan(second)), columns)
     if noise is None:
-        return Study(rows=(), answer="One answer per case: run with repeats=2 or more to see whether they help.")
+        return Rows(rows=(), sentence="One answer per case: run with repeats=2 or more to see whether they help.")
     d = _difference(table, baseline, candidate)
     if d.se == 0:
-        return Study(rows=(), answer="Every difference is the same: neither repeats nor cases would show more.")
+        return Rows(rows=(), sentence="Every difference is the same: neither repeats nor cases would show more.")
     spread = Spread.of(d, noise=min(1.0, noise[0] / (d.n * d.se**2)))
     plans = {
         "now": (d.n, spread),
@@ -168,25 +144,36 @@ def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, can
     )
     worth_it = now - repeats >= WORTH_IT * (now - cases)
     answer += "repeats buy almost as much, and need no new labels." if worth_it else "new cases buy more."
-    return Study(
+    return Rows(
         rows=tuple(
             {"plan": name, "cases": n, f"shows{unit and f' ({unit.strip()})'}": number(seen[name] * scale, 2)}
             for name, (n, _) in plans.items()
         ),
-        answer=answer + (f" No number of repeats gets below {limit}." if least else ""),
+        sentence=answer + (f" No number of repeats gets below {limit}." if least else ""),
     )
 
 
-def _pairs(table: ScoreTable, baseline: str, candidate: str) -> tuple[FloatArray, FloatArray, CaseDesign]:
-    a, b = table.values[:, table.column(baseline)], table.values[:, table.column(candidate)]
-    known = ~(np.isnan(a) | np.isnan(b))
+def _pairs(
+    table: ScoreTable, baseline: str, candidate: str, chosen: NDArray[np.bool_] | None = None
+) -> tuple[FloatArray, FloatArray, CaseDesign]:
+    """The scores of both, and the design, of the cases among these that both have a score for."""
+    a, b = table.values[:, [table.column(baseline), table.column(candidate)]].T
+    known = ~(np.isnan(a) | np.isnan(b)) & (True if chosen is None else chosen)
     return a[known], b[known], table.design(known)
 
 
-def _difference(table: ScoreTable, baseline: str, candidate: str) -> PairedDifference:
-    a, b, design = _pairs(table, baseline, candidate)
-    gains = paired_differences(b, a, scale=table.metric.span)
-    return mean_difference(gains, **design, bounds=table.metric.change_bounds)
+def _difference(
+    table: ScoreTable,
+    baseline: str,
+    candidate: str,
+    *,
+    chosen: NDArray[np.bool_] | None = None,
+    clustered: bool = True,
+) -> PairedDifference:
+    a, b, design = _pairs(table, baseline, candidate, chosen)
+    d = paired_differences(b, a, scale=table.metric.span)
+    clusters = design["clusters"] if clustered else None
+    return mean_difference(d, clusters=clusters, weights=design["weights"], bounds=table.metric.change_bounds)
 
 
 def _reading(name: str, d: PairedDifference) -> dict[str, object]:
@@ -233,7 +220,7 @@ class Classes(Shown):
         asked = [name for name, row in zip(self.names, self.counts[variant], strict=True) if row.any()]
         return math.fsum(self.f1(variant, name) or 0.0 for name in asked) / len(asked) if asked else None
 
-    def confusion(self, variant: str) -> Study:
+    def confusion(self, variant: str) -> Rows:
         """The right classes down and the said ones across, in answers."""
         counts = self.counts[variant]
         rows = [
@@ -248,7 +235,7 @@ class Classes(Shown):
         most = (
             f"{self.names[right]} is answered with {taken}: {wrong[right, said]:,} of {counts[right].sum():,} answers"
         )
-        return Study(rows=tuple(rows), answer=f"Most often wrong: {most}." if wrong.any() else "No class is mistaken.")
+        return Rows(rows=tuple(rows), sentence=f"Most often wrong: {most}." if wrong.any() else "No class is mistaken.")
 
     def _rows(self) -> list[dict[str, object]]:
         return [

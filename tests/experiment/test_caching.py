@@ -19,8 +19,8 @@ def test_where_there_is_no_such_model_the_answer_says_what_is_missing(tmp_path: 
     (tmp_path / "bundles").mkdir()
     ll.GoldenSet((ll.Case(id="q1", inputs={"question": "Why?"}),)).save(tmp_path / "golden.jsonl")
     ll.Bundle.from_prompt("{{ question }}", model="offline/extractive-1").save(tmp_path / "bundles" / "v1.yaml")
-    assert "offline/extractive-1" in ll.experiment.prompt_cache(tmp_path).answer
-    assert "nowhere" in ll.experiment.prompt_cache(tmp_path / "nowhere").answer
+    assert "offline/extractive-1" in ll.experiment.prompt_cache(tmp_path).sentence
+    assert "nowhere" in ll.experiment.prompt_cache(tmp_path / "nowhere").sentence
     gone = dataclasses.replace(LocalModel.of("smollm2-135m-instruct"), path=None)
     assert "llmlab local setup" in LocalClient(gone).absent
 
@@ -36,4 +36,4 @@ def test_each_way_of_asking_is_measured_and_stored(
     assert [row["asked"] for row in found.rows] == ["without cache", "1 slot", "2 slots, repeat 1", "2 slots, repeat 2"]
     assert found.rows[0]["texts unlike those without"] == 0
     assert all(0 <= int(str(row["texts unlike those without"])) <= 3 for row in found.rows)
-    assert ll.experiment.prompt_cache(ORDERS, first=3, slots=2, repeats=2).answer == found.answer
+    assert ll.experiment.prompt_cache(ORDERS, first=3, slots=2, repeats=2).sentence == found.sentence

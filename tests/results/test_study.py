@@ -28,7 +28,7 @@ def test_clusters_change_the_decision_on_livebench(livebench):
     found = three_readings(livebench, GPT, SONNET)
     assert [row["standard error"] for row in found.rows] == ["0.01912", "0.0136", "0.01958"]
     assert (found.rows[1]["p"], found.rows[2]["p"], found.rows[2]["df"]) == ("0.02478", "0.1417", "13.51")
-    assert "change the decision" in found.answer
+    assert "change the decision" in found.sentence
 
 
 def test_harm_in_livebenchs_categories_is_open(livebench):
@@ -49,7 +49,7 @@ def test_harm_is_not_ruled_out_where_what_is_unscored_may_hold_it():
     table = made({"a": base, "b": [*moved[:156], *[None] * 4]}, tags=tags).table("right")
     found = harm_by_category(table, "a", "b", margin=0.05)
     assert [row["verdict"] for row in found.rows] == ["harm ruled out", "open; 4 unscored answers at their worst"]
-    assert "in 1 of 2 categories" in found.answer
+    assert "in 1 of 2 categories" in found.sentence
 
 
 def test_cases_needed_are_millers_formula():
@@ -61,15 +61,15 @@ def test_cases_needed_are_millers_formula():
 
 def test_nothing_can_be_planned_from_cases_that_do_not_vary():
     table = made({"a": [0.5] * 20, "b": [0.5] * 20}).table("right")
-    assert "Nothing varies" in cases_needed(table, "a", "b", differences=[0.03]).answer
+    assert "Nothing varies" in cases_needed(table, "a", "b", differences=[0.03]).sentence
 
 
 def test_repeats_are_weighed_against_cases_where_there_are_repeats():
     noisy = {"a": [1.0, 0.0, 1.0] * 20, "b": [1.0, 1.0, 0.0] * 20}
-    assert "repeats" in repeats_or_cases(made(noisy, repeats=3), "right", baseline="a", candidate="b").answer
+    assert "repeats" in repeats_or_cases(made(noisy, repeats=3), "right", baseline="a", candidate="b").sentence
     once = made({"a": [1.0, 0.0], "b": [0.0, 0.0]})
-    assert "repeats=2" in repeats_or_cases(once, "right", baseline="a", candidate="b").answer
-    assert "nobody can tell" in repeats_or_cases(None, "right", baseline="a", candidate="b").answer
+    assert "repeats=2" in repeats_or_cases(once, "right", baseline="a", candidate="b").sentence
+    assert "nobody can tell" in repeats_or_cases(None, "right", baseline="a", candidate="b").sentence
 
 
 def test_only_the_clustered_test_keeps_its_promise():
