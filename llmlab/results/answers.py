@@ -10,9 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,21 +31,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnswerSheet",
-    "Log",
     "answers_of",
     "bounds_of",
     "content_digest",
     "explanations_of",
     "generations_of",
-    "inspect_log",
     "joined_frame",
+    "logged_answers",
+    "logged_scores",
     "metrics_of",
-    "promptfoo_log",
     "refuse_column",
     "refuse_unknown",
     "score_columns",
     "scores_of",
     "sheet_of",
+    "stand_ins",
     "storable",
     "unknown_bundle",
     "with_cases",
@@ -189,57 +187,56 @@ def unknown_bundle(name: str) -> Bundle:
     return Bundle.from_prompt("(made elsewhere)", model=f"elsewhere/{safe}", name=f"v_{safe}")
 
 
+def stand_ins(answers: Iterable[Generation]) -> dict[str, Bundle]:
+    """An `unknown_bundle` for each variant of answers that were made elsewhere."""
+    return {name: unknown_bundle(name) for name in dict.fromkeys(answer.variant for answer in answers)}
+
+
 def generations_of(frame: pd.DataFrame) -> Iterator[Generation]:
     """The answers of a frame's rows, in its order."""
     blank = [""] * len(frame)  # a file of an older version has no bounds
     columns = {name: frame[name].tolist() if name in frame.columns else blank for name in ANSWER_COLUMNS}
     for values in zip(*columns.values(), strict=True):
-        yield _generation(dict(zip(columns, values, strict=True)))
+        row = dict(zip(columns, values, strict=True))
+        cost, *tokens = (_number(row[name]) for name in ("cost_usd", *_TOKEN_COLUMNS))
+        counts = (None if count is None else int(count) for count in tokens)
+        yield Generation(
+            **{name: row[name] for name in (*_PLAIN_COLUMNS, *_OTHER_TEXT_COLUMNS, "text", "retrieved")},
+            latency_s=_number(row["latency_s"]),
+            first_token_s=_number(row["first_token_s"]),
+            cost_usd=None if cost is None else Decimal(repr(cost)),
+            usage=Usage(**dict(zip(_TOKEN_COLUMNS, counts, strict=True))),
+            tool_calls=tuple(json.loads(row["tool_calls"] or "[]")),
+            steps=tuple(json.loads(row["steps"] or "[]")),
+            bounds=tuple(map(tuple, json.loads(row["bounds"] or "[]"))),
+        )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
-    """Another tool's log: its answers and cases, stand-ins for what made them, and each metric's score by cell."""
-
-    answers: Sequence[Generation]
-    golden: GoldenSet
-    bundles: Mapping[str, Bundle]
-    scores: Sequence[tuple[Metric, Mapping[tuple[str, str, int], float]]]
-    notes: tuple[str, ...]
-
-
-def inspect_log(path: str | Path) -> Log:
-    """The samples of an Inspect log."""
-    from llmlab.foreign.logs import inspect_answers  # only where another tool's log is read
-
-    return _log(inspect_answers(path), path)
-
-
-def promptfoo_log(path: str | Path) -> Log:
-    """The outputs of promptfoo's results file."""
-    from llmlab.foreign.logs import promptfoo_answers  # only where another tool's log is read
-
-    return _log(promptfoo_answers(path), path)
-
-
-def _log(read: Any, path: str | Path) -> Log:
-    usage = ("input_tokens", "output_tokens", "cached_input_tokens")
+def logged_answers(rows: Iterable[Mapping[str, Any]]) -> list[Generation]:
+    """The answers of another tool's log; DataError where two are the same variant, case and repeat."""
     answers = []
-    for fields in read.answers:
-        spent = Usage(**{name: fields[name] for name in usage if name in fields})
+    for fields in rows:
+        usage = Usage(**{name: fields[name] for name in _TOKEN_COLUMNS if name in fields})
         cost = fields.get("cost_usd")
-        rest = {name: value for name, value in fields.items() if name not in usage and name != "cost_usd"}
-        answers.append(Generation(**rest, usage=spent, cost_usd=None if cost is None else Decimal(str(cost))))
-    cells = [(answer.variant, answer.case_id, answer.repeat) for answer in answers]
-    _refuse_twice(cells, "repeat")
-    scores = []
-    for name in dict.fromkeys(name for given in read.scores for name in given):
-        values = {cell: given[name] for cell, given in zip(cells, read.scores, strict=True) if name in given}
-        shares = all(0 <= value <= 1 for value in values.values())
-        scores.append((Metric(name=name, low=0.0 if shares else None, high=1.0 if shares else None), values))
-    golden = GoldenSet.of_rows(read.cases.rows, path)
-    bundles = {name: unknown_bundle(name) for name in dict.fromkeys(answer.variant for answer in answers)}
-    return Log(answers=answers, golden=golden, bundles=bundles, scores=scores, notes=read.left_out)
+        rest = {name: value for name, value in fields.items() if name not in (*_TOKEN_COLUMNS, "cost_usd")}
+        answers.append(Generation(**rest, usage=usage, cost_usd=None if cost is None else Decimal(str(cost))))
+    _refuse_twice(((answer.variant, answer.case_id, answer.repeat) for answer in answers), "repeat")
+    return answers
+
+
+def logged_scores(
+    answers: Sequence[Generation], scores: Sequence[Mapping[str, float]], *, frame: pd.DataFrame
+) -> Iterator[tuple[Metric, NDArray[np.float64]]]:
+    """Each metric of another tool's log, and its score of each row of a frame with the same answers, NaN = unscored.
+
+    Scores that all lie between 0 and 1 are shares.
+    """
+    of_cell = {(a.variant, a.case_id, a.repeat): known for a, known in zip(answers, scores, strict=True)}
+    of_row = [of_cell[cell] for cell in frame[["variant", "case_id", "repeat"]].itertuples(index=False, name=None)]
+    for name in dict.fromkeys(name for known in scores for name in known):
+        values = np.array([known.get(name, np.nan) for known in of_row])
+        low, high = (None, None) if ((values < 0) | (values > 1)).any() else (0.0, 1.0)
+        yield Metric(name=name, low=low, high=high), values
 
 
 def refuse_unknown(**asked: tuple[Collection[str] | None, Iterable[str]]) -> None:
@@ -324,16 +321,16 @@ def score_columns(
 
 def metrics_of(scorers: Iterable[Scorer]) -> dict[str, Metric]:
     """What each scorer's column means, by name."""
-    metrics = {}
-    for scorer in scorers:
-        metrics[scorer.name] = Metric(
+    return {
+        scorer.name: Metric(
             name=scorer.name,
             low=scorer.low,
             high=scorer.high,
             higher_is_better=scorer.higher_is_better,
             scorer=scorer.digest,
         )
-    return metrics
+        for scorer in scorers
+    }
 
 
 def refuse_column(name: str) -> None:
@@ -407,21 +404,6 @@ def storable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode(errors="backslashreplace").decode()
     return text
-
-
-def _generation(row: Mapping[str, Any]) -> Generation:
-    cost = _number(row["cost_usd"])
-    tokens = {name: _number(row[name]) for name in _TOKEN_COLUMNS}
-    return Generation(
-        **{name: row[name] for name in (*_PLAIN_COLUMNS, *_OTHER_TEXT_COLUMNS, "text", "retrieved")},
-        latency_s=_number(row["latency_s"]),
-        first_token_s=_number(row["first_token_s"]),
-        cost_usd=None if cost is None else Decimal(repr(cost)),
-        usage=Usage(**{name: None if count is None else int(count) for name, count in tokens.items()}),
-        tool_calls=tuple(json.loads(row["tool_calls"] or "[]")),
-        steps=tuple(json.loads(row["steps"] or "[]")),
-        bounds=tuple((name, low, high) for name, low, high in json.loads(row["bounds"] or "[]")),
-    )
 
 
 def _arrow(texts: Sequence[str]) -> Any:

@@ -51,12 +51,12 @@ __all__ = [
     "flips",
     "good_cells",
     "requests_of",
-    "view",
     "worst",
 ]
 
 _STATUS_CHIPS = {"ok": "good", "refused": "unsure", "truncated": "unsure", "empty": "bad", "timeout": "bad"}
 _OUTCOME_CHIPS = {"right": "good", "lucky": "unsure"}
+_MENDED, _HARMED = ("good", "better"), ("bad", "worse")  # what a case became
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -98,12 +98,12 @@ class Flips(Shown):
     @property
     def harmed(self) -> tuple[Flip, ...]:
         """Cases that went from good to bad, or got worse."""
-        return tuple(flip for flip in self.flips if flip.became in ("bad", "worse"))
+        return tuple(flip for flip in self.flips if flip.became in _HARMED)
 
     @property
     def mended(self) -> tuple[Flip, ...]:
         """Cases that went from bad to good, or got better."""
-        return tuple(flip for flip in self.flips if flip.became in ("good", "better"))
+        return tuple(flip for flip in self.flips if flip.became in _MENDED)
 
     def __len__(self) -> int:
         return len(self.flips)
@@ -117,7 +117,7 @@ class Flips(Shown):
             {
                 "case": flip.case_id,
                 "question": flip.question,
-                "became": Chip(flip.became, "good" if flip.became in ("good", "better") else "bad"),
+                "became": Chip(flip.became, "good" if flip.became in _MENDED else "bad"),
                 "score": f"{number(flip.before)} → {number(flip.after)}",
                 **{name: getattr(flip, name) for name in known},
                 f"answer of {self.before}": flip.before_text,
@@ -173,17 +173,18 @@ def flips(
     both = ~(np.isnan(a) | np.isnan(b))
     if good_when is None:
         change = sign * paired_differences(b, a)
-        changed, words = both & (change != 0), ("better", "worse")
-        mended = change > 0
+        changed, mended = both & (change != 0), change > 0
     else:
         was, mended = good_cells(table, good_when)[:, places].T
-        changed, words = both & (was != mended), ("good", "bad")
-    known = golden.by_id if golden is not None else {}
-    found = [
-        Flip(
+        changed = both & (was != mended)
+    cases, changes = golden.by_id if golden is not None else {}, []
+    for i in np.flatnonzero(changed):
+        case_id = table.case_ids[i]
+        case, row = cases.get(case_id), rows.get((after, case_id), {})
+        flip = Flip(
             case_id=case_id,
             question=case.asked if case else "",
-            became=words[0 if mended[i] else 1],
+            became=(_MENDED if mended[i] else _HARMED)[good_when is None],
             before=float(a[i]),
             after=float(b[i]),
             before_text=rows.get((before, case_id), {}).get("text", ""),
@@ -191,18 +192,15 @@ def flips(
             expected=" · ".join(case.reference_lines) if case else "",
             reason=_reasons(row).get(metric.name, ""),
         )
-        for i in np.flatnonzero(changed)
-        for case_id in [table.case_ids[i]]
-        for row, case in [(rows.get((after, case_id), {}), known.get(case_id))]
-    ]
-    found.sort(key=lambda flip: (flip.became in ("good", "better"), -abs(flip.after - flip.before)))
+        changes.append(flip)
+    changes.sort(key=lambda flip: (flip.became in _MENDED, -abs(flip.after - flip.before)))
     return Flips(
         metric=metric.name,
         before=before,
         after=after,
         good_when=good_when,
         n_cases=int(both.sum()),
-        flips=tuple(found),
+        flips=tuple(changes),
         n_unscored=int((~both).sum()),
         good_below=not metric.higher_is_better,
     )
@@ -266,9 +264,9 @@ class CaseView(Shown):
     repeat: int
     answers: Mapping[str, Mapping[str, Any]]
     metrics: tuple[str, ...]
-    requests: Mapping[str, str]
-    baseline: str = ""
-    outcomes: Mapping[str, str] = field(default_factory=dict)
+    baseline: str
+    outcomes: Mapping[str, str]
+    requests: Mapping[str, str] = field(default_factory=dict)
 
     def curl(self, variant: str) -> str:
         """The exact request as a shell command that can be pasted; the key is a variable, never a value."""
@@ -295,7 +293,7 @@ class CaseView(Shown):
         if self.case is None:
             return f"Case {self.case_id}, answer {self.repeat + 1}."
         expected = ", ".join(self.case.reference_lines) or "nothing stated"
-        return f"Case {self.case_id}, answer {self.repeat + 1}: {self._asked()} Expected: {expected}."
+        return f"Case {self.case_id}, answer {self.repeat + 1}: {self.case.asked} Expected: {expected}."
 
     def _repr_html_(self) -> Html:
         told = {variant: short_media(text) for variant, text in self.requests.items()}
@@ -303,23 +301,11 @@ class CaseView(Shown):
         tags = self.case.tags if self.case else ()
         above = " · ".join([self.case_id, f"answer {self.repeat + 1}", *tags])
         return html_of(
-            html_heading(self._asked() or self.case_id, note=above),
-            html_table(self._wanted(), even=True) if self.case else html_of(),
+            html_heading((self.case and self.case.asked) or self.case_id, note=above),
+            html_table(_wanted(self.case), even=True) if self.case else html_of(),
             html_table(self._beside_each_other(), even=True),
             *([html_table(requests)] if requests else []),
         )
-
-    def _asked(self) -> str:
-        return self.case.asked if self.case else ""
-
-    def _wanted(self) -> list[dict[str, object]]:
-        """What a right answer says, and which documents it should rest on, best first."""
-        case = self.case
-        expected = " · ".join(case.reference_lines) if case else ""
-        grades = sorted(case.relevant.items(), key=lambda pair: -pair[1]) if case else []
-        relevant = " · ".join(f"{doc} ({number(grade)})" for doc, grade in grades if grade > 0)
-        named = {"expected": (expected or "nothing stated", "strong"), "to be retrieved": (relevant, "")}
-        return [{"": name, " ": Marked((text,))} for name, text in named.items() if text[0]]
 
     def _beside_each_other(self) -> list[dict[str, object]]:
         """One row per thing to know, one column per variant."""
@@ -339,7 +325,9 @@ class CaseView(Shown):
                 outcome = self.outcomes[variant]
                 put("outcome", variant, Chip(outcome, _OUTCOME_CHIPS.get(outcome, "bad")))
             for metric in self.metrics:
-                score = Marked(((number(row[metric]), "strong"), (_after(reasons.get(metric)), "quiet")))
+                score = Marked(
+                    ((number(row[metric]), "strong"), (f"\n{reasons[metric]}" if reasons.get(metric) else "", "quiet"))
+                )
                 put(metric, variant, score, scored=True)
             put("retrieved", variant, self._fetched(row["retrieved"]))
             put("status", variant, Chip(row["status"], _STATUS_CHIPS.get(row["status"], "bad")))
@@ -358,38 +346,13 @@ class CaseView(Shown):
         return Marked((*lines, (f"\nnot retrieved: {missing}", "quiet")) if missing else tuple(lines))
 
 
-def view(
-    rows: Mapping[str, Mapping[str, Any]],
-    *,
-    case_id: str,
-    case: Case | None,
-    repeat: int,
-    metrics: tuple[str, ...],
-    variants: Sequence[str],
-    baseline: str | None = None,
-    outcomes: Mapping[tuple[str, str], str] | None = None,
-    requests: Mapping[str, str] | None = None,
-) -> CaseView:
-    """One case with the answers of these variants, compared with the baseline's, by default the first that is there.
-
-    Args:
-        rows: variant -> the row of the results' frame that answers the case.
-        outcomes: (variant, case id) -> what became of the answer, such as "retrieval failure".
-        requests: variant -> the exact request, as `requests_of` finds them.
-    """
-    if not rows:
-        raise ValueError(f"no answer {repeat} to a case {case_id!r} in these results")
-    first = baseline or next(iter(rows))
-    return CaseView(
-        case=case,
-        case_id=case_id,
-        repeat=repeat,
-        answers={name: rows[name] for name in dict.fromkeys([first, *variants]) if name in rows},
-        metrics=metrics,
-        requests=requests or {},
-        baseline=first,
-        outcomes={name: outcomes[name, case_id] for name in rows if outcomes and (name, case_id) in outcomes},
-    )
+def _wanted(case: Case) -> list[dict[str, object]]:
+    """What a right answer says, and which documents it should rest on, best first."""
+    grades = sorted(case.relevant.items(), key=lambda pair: -pair[1])
+    relevant = " · ".join(f"{doc} ({number(grade)})" for doc, grade in grades if grade > 0)
+    expected = (" · ".join(case.reference_lines) or "nothing stated", "strong")
+    named = {"expected": expected, "to be retrieved": (relevant, "")}
+    return [{"": name, " ": Marked((text,))} for name, text in named.items() if text[0]]
 
 
 def requests_of(
@@ -401,7 +364,7 @@ def requests_of(
         return {}
     with CallStore(path) as calls:
         kept = {name: calls.request_json(row["call_key"]) for name, row in rows.items() if row["call_key"]}
-    return {variant: _command(text, endpoints.get(variant, "")) for variant, text in kept.items() if text}
+    return {name: _command(text, endpoints.get(name, "")) for name, text in kept.items() if text}
 
 
 def _command(request_json: str, fingerprint: str) -> str:
@@ -413,10 +376,6 @@ def _command(request_json: str, fingerprint: str) -> str:
 def _said(row: Mapping[str, Any]) -> str:
     """What there is to read of an answer: its text, else the error, else the tools it called."""
     return str(row["text"] or row["error"] or row["tool_calls"])
-
-
-def _after(reason: str | None) -> str:
-    return f"\n{reason}" if reason else ""
 
 
 def _reasons(row: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llmlab.base.display import Chip, Interval, Shown, frame, number
 from llmlab.base.numbers import counted, more_cases, p_text, rounded_count, with_unit
 from llmlab.base.verdict import Conclusion, Verdict
-from llmlab.results.scores import BEYOND_SEEN, Metric, above_share, scale_of
+from llmlab.results.scores import BEYOND_SEEN, Metric, above_share, scale_of, two_digits
 from llmlab.stats.paired import PairedDifference
 
 if TYPE_CHECKING:
@@ -388,7 +388,7 @@ def unless(tipping: Tipping, unit: str) -> str:
     """What lost answers would have to be for a claim to fall, as a clause."""
     verb = {"s": "took", "USD": "cost"}.get(unit, "was" if tipping.answers == 1 else "were")
     more, lost = "over" if tipping.above else "under", counted(tipping.answers, "lost answer")
-    value = with_unit(_two_digits(tipping.value), f" {unit}" if unit else "")
+    value = with_unit(two_digits(tipping.value), f" {unit}" if unit else "")
     return f"it holds unless the {lost} of {tipping.arm} {verb} {more} {value} on average"
 
 
@@ -407,7 +407,7 @@ def _what_is_missed(row: PairedRow, d: PairedDifference) -> str:
     if row.detectable is None:
         return f"{_cases(row)} that all differ by the same amount cannot tell more"
     scale, unit = scale_of(row.metric)
-    missed = with_unit(_two_digits(row.detectable * scale), unit)
+    missed = with_unit(two_digits(row.detectable * scale), unit)
     return f"with {_cases(row)} a true difference under {missed} is easily missed"
 
 
@@ -487,7 +487,3 @@ def _ends_said(d: PairedDifference, scale: float) -> str:
         return _ends(d, scale)
     low, high = (end.removeprefix("-") for end in _ends(d, scale).split(" to "))
     return f"{high} to {low} lower" if d.high <= 0 else f"{low} lower to {high} higher"
-
-
-def _two_digits(value: float) -> str:
-    return number(float(f"{value:.2g}"))

@@ -19,6 +19,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels, text_digest
+from llmlab.results.comparison import PairedRow
 from llmlab.results.provenance import JudgeRecord, LabelsRecord
 from llmlab.results.scores import Metric
 from llmlab.stats.arrays import FloatArray
@@ -228,12 +229,12 @@ def label_columns(
     return {f"{name}_label": people, f"{name}_inclusion": chances}, record
 
 
-def corrected_line(scores: LabelledScores, baseline: str, candidate: str, *, level: float = 0.95) -> str:
-    """A sentence with the corrected difference, to stand beside the raw one."""
-    difference = scores.difference(baseline=baseline, candidate=candidate, level=level)
+def corrected_line(scores: LabelledScores, row: PairedRow) -> str:
+    """A sentence with the corrected difference, to stand beside a row's raw one."""
+    difference = scores.difference(baseline=row.baseline, candidate=row.candidate, level=row.level)
     text = str(difference.corrected) if difference.corrected.value is not None else "unknown"
     why = "; ".join(difference.corrected.notes)
     return (
-        f"Corrected by people's labels of {counted(difference.n_labelled, 'case')}, {candidate} - {baseline} on "
-        f"{scores.metric.name} is {text} (the judge alone: {difference.raw}){f'; {why}' if why else ''}."
+        f"Corrected by people's labels of {counted(difference.n_labelled, 'case')}, {row.candidate} - {row.baseline} "
+        f"on {scores.metric.name} is {text} (the judge alone: {difference.raw}){f'; {why}' if why else ''}."
     )

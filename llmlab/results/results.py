@@ -28,7 +28,7 @@ from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Results"]
 
@@ -119,28 +119,31 @@ class Results(Shown):
             DataError: a column is missing, a case is not in the golden set, or two rows answer the same thing.
         """
         answers = sheets.answers_of(frame, case_ids=golden.by_id, columns=(variant, case_id, text, repeat))
-        bundles = {name: sheets.unknown_bundle(name) for name in dict.fromkeys(answer.variant for answer in answers)}
         n_silent = len(golden) - len({answer.case_id for answer in answers})
         notes = (f"{n_silent} of {len(golden)} golden cases have no answer in the table.",) if n_silent else ()
+        bundles = sheets.stand_ins(answers)
         return cls.from_generations(answers, golden=golden, bundles=bundles, scorers=scorers, notes=notes)
 
     @classmethod
     def from_inspect(cls, path: str | Path) -> Results:
         """Answers and scores of an Inspect log (`.eval`, `.json`), a variant per model; notes say what is left out."""
-        return cls._from_log(sheets.inspect_log(path))
+        return cls._from_log("inspect", path)
 
     @classmethod
     def from_promptfoo(cls, path: str | Path) -> Results:
         """Answers and scores of promptfoo's results file, a variant per prompt and provider; notes as above."""
-        return cls._from_log(sheets.promptfoo_log(path))
+        return cls._from_log("promptfoo", path)
 
     @classmethod
-    def _from_log(cls, log: sheets.Log) -> Results:
-        made = cls.from_generations(log.answers, golden=log.golden, bundles=log.bundles, notes=log.notes)
-        cells = list(made.answers("variant", "case_id", "repeat"))
-        for metric, values in log.scores:
-            made = made.with_scores(metric, [values.get(cell, np.nan) for cell in cells])
-        return made
+    def _from_log(cls, tool: str, path: str | Path) -> Results:
+        from llmlab.foreign import logs  # only where another tool's log is read
+
+        log = {"inspect": logs.inspect_answers, "promptfoo": logs.promptfoo_answers}[tool](path)
+        answers, golden = sheets.logged_answers(log.answers), GoldenSet.of_rows(log.cases.rows, path)
+        results = cls.from_generations(answers, golden=golden, bundles=sheets.stand_ins(answers), notes=log.left_out)
+        for metric, values in sheets.logged_scores(answers, log.scores, frame=results.frame):
+            results = results.with_scores(metric, values)
+        return results
 
     def scored_by(self, scorers: Sequence[Scorer | ScoreFunction]) -> Results:
         """The same answers with these scorers' columns added (or renewed).
@@ -159,13 +162,7 @@ class Results(Shown):
         known = self.provenance.with_scorers(self.provenance.scorers, metrics=made)
         return replace(self.with_columns(**columns), metrics=metrics, provenance=known)
 
-    def with_scores(
-        self,
-        metric: Metric,
-        values: Sequence[float] | NDArray[np.float64],
-        *,
-        explanations: Sequence[str] | None = None,
-    ) -> Results:
+    def with_scores(self, metric: Metric, values: ArrayLike, *, explanations: Sequence[str] | None = None) -> Results:
         """The same answers with one more metric, in the frame's order (NaN = unscored), and why each has its score."""
         sheets.refuse_column(metric.name)
         columns: dict[str, Any] = {metric.name: np.asarray(values, dtype=float)}
@@ -428,13 +425,13 @@ class Results(Shown):
         golden = self.golden_digest[:8] or "unknown"
         labelled = [self.labelled(name) for name in self.labels_digests if name in self.metrics]
         timed = [name for name in room.summary.LATENCIES if name in self.columns]
-        failing = room.summary.failing_lines(self.frame, self.metrics.values())
+        known_errors = [f"Errors: {self.common_errors}."] if self.common_errors else []
         return room.summary.summarise(
             {name: self.table(name) for name in names},
             errors={variant: self.n_answers(variant, status="error") for variant in self.variants},
             state=self.state,
             sources=f"Golden set {golden}; bundles {digests}; {room.summary.age_of(self.created_at)}.",
-            notes=(*([f"Errors: {self.common_errors}."] if self.common_errors else []), *failing, *self.notes),
+            notes=(*known_errors, *room.summary.failing_lines(self.frame, self.metrics.values()), *self.notes),
             latencies=room.summary.latencies(self.frame, [self.table(name) for name in timed]),
             corrected={(name, of.metric.name): of.mean(name).corrected for of in labelled for name in self.variants},
         )
@@ -484,10 +481,11 @@ class Results(Shown):
         partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
         arms = dict.fromkeys(row.candidate for row in rows)
         costs = [self.cost_line(baseline, arm, requests_per_day=requests_per_day) for arm in arms if requests_per_day]
-        costs += room.summary.latency_lines(self.frame, tables, baseline, arms, level=level)
-        labelled = dict.fromkeys((r.metric.name, r.candidate) for r in rows if r.metric.name in self.labels_digests)
-        corrected = room.labelled.corrected_line
-        costs += [corrected(self.labelled(name), baseline, arm, level=level) for name, arm in labelled]
+        timed = [table for table in tables if table.metric.name in room.summary.LATENCIES]
+        later = room.summary.latency_line
+        costs += [later(self.frame, table, baseline, arm, level=level) for table in timed for arm in arms]
+        labelled = [row for row in rows if row.category is None and row.metric.name in self.labels_digests]
+        costs += [room.labelled.corrected_line(self.labelled(row.metric.name), row) for row in labelled]
         about = {"golden_digest": self.golden_digest, "age": room.summary.age_of(self.created_at)}
         return Comparison(rows=rows, baseline=baseline, notes=(*costs, *partial, *self.notes), **about)
 
@@ -556,15 +554,19 @@ class Results(Shown):
     ) -> room.cases.CaseView:
         """One case with these variants' answers, compared with the baseline's; `outcomes` as of `Attribution`."""
         whole = self if self.parts is None else Results.from_parquet(self.parts.file_of(case_id))
-        return room.cases.view(
-            {variant: row for (variant, _), row in whole.rows_of(repeat, case_id=case_id).items()},
-            case_id=case_id,
+        rows = {variant: row for (variant, _), row in whole.rows_of(repeat, case_id=case_id).items()}
+        if not rows:
+            raise ValueError(f"no answer {repeat} to a case {case_id!r} in these results")
+        first = baseline or next(iter(rows))
+        shown = dict.fromkeys([first, *(self.variants if variants is None else variants)])
+        return room.cases.CaseView(
             case=whole.golden.by_id.get(case_id) if whole.golden else None,
+            case_id=case_id,
             repeat=repeat,
+            answers={name: rows[name] for name in shown if name in rows},
             metrics=tuple(self.metrics),
-            variants=self.variants if variants is None else variants,
-            baseline=baseline,
-            outcomes=outcomes,
+            baseline=first,
+            outcomes={name: outcomes[name, case_id] for name in rows if outcomes and (name, case_id) in outcomes},
         )
 
     def to_parquet(self, path: str | Path) -> Path:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 import numpy as np
 
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import number
 from llmlab.golden.cases import GoldenSet
 from llmlab.stats.estimate import Aggregation, reduce_repeats
 from llmlab.stats.standard_error import effective_size
@@ -35,6 +36,7 @@ __all__ = [
     "above_share",
     "scale_of",
     "score_table",
+    "two_digits",
 ]
 
 # A lost answer that nothing bounds may be worse than any seen: it is taken so many standard deviations beyond. False
@@ -477,3 +479,12 @@ def scale_of(metric: Metric) -> tuple[float, str]:
     if metric.low == 0 and metric.high == 1:
         return 100.0, " points"
     return 1.0, f" {metric.unit}" if metric.unit else ""
+
+
+def two_digits(value: float) -> str:
+    """A number with two significant digits, for what is known no better.
+
+    >>> two_digits(0.0346), two_digits(1234.0)
+    ('0.035', '1,200')
+    """
+    return number(float(f"{value:.2g}"))

@@ -18,7 +18,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted, with_unit
 from llmlab.results.comparing import compare_tables
 from llmlab.results.results import Results
-from llmlab.results.scores import CaseDesign, ScoreTable, scale_of
+from llmlab.results.scores import CaseDesign, ScoreTable, scale_of, two_digits
 from llmlab.scorers.structured import expected_labels, label_of, said_label
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.bounded import share_estimate
@@ -72,7 +72,7 @@ def cases_needed(table: ScoreTable, baseline: str, candidate: str, *, difference
     have = f"the {counted(d.n, 'case')} you have"
     if (seen := would_show(d, tail=TAIL)) is None:
         return Rows(rows=tuple(rows), sentence=f"{have[0].upper()}{have[1:]} are too few for any difference to show.")
-    shown = f"{number(float(f'{seen * scale:.2g}'))}{unit}"
+    shown = f"{two_digits(seen * scale)}{unit}"
     answer = f"If the true difference is {shown}, {have} show it with {POWER:.0%} power"
     return Rows(rows=tuple(rows), sentence=f"{answer}; smaller ones are easily missed.")
 

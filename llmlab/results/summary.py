@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,8 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.base.private import excerpt
 from llmlab.base.project import utc
-from llmlab.golden.cases import GoldenSet
-from llmlab.results.scores import Cells, Metric, ScoreTable
+from llmlab.results.answers import explanations_of
+from llmlab.results.scores import Cells, Metric, ScoreTable, two_digits
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate, mean_estimate, quantile, quantile_difference, ratio_change, ratio_of_sums
@@ -44,7 +44,6 @@ __all__ = [
     "failing_lines",
     "latencies",
     "latency_line",
-    "latency_lines",
     "latency_quantiles",
     "summarise",
     "worst_case_mean",
@@ -52,17 +51,6 @@ __all__ = [
 
 WORST_SHOWN = 6
 FEWEST_FAILING = 3  # answers, before a scorer is said to fail everywhere
-
-
-class Tagged(Protocol):
-    """What `by_tag` needs of results."""
-
-    @property
-    def golden(self) -> GoldenSet | None: ...
-    @property
-    def cells(self) -> Cells: ...
-    def only(self, *, cases: Collection[str]) -> Tagged: ...
-    def summary(self) -> Summary: ...
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -140,7 +128,7 @@ class Summary(Shown):
 
     def _worst_line(self) -> str:
         said = [
-            f"{_RESOURCES.get(metric, metric)} of {variant} {Interval(found.value, found.low, found.high)}"
+            f"{_RESOURCES.get(metric, metric)} of {variant} {found}"
             for (variant, metric), found in self.at_worst.items()
         ]
         more = f"; {len(said) - WORST_SHOWN} more in `at_worst`" if len(said) > WORST_SHOWN else ""
@@ -190,21 +178,10 @@ _RESOURCES = {
 }
 
 
-def summarise(
-    tables: Mapping[str, ScoreTable],
-    *,
-    errors: Mapping[str, int],
-    state: str,
-    sources: str,
-    notes: tuple[str, ...] = (),
-    latencies: Mapping[tuple[str, str], tuple[float | None, ...]] | None = None,
-    corrected: Mapping[tuple[str, str], Estimate] | None = None,
-) -> Summary:
+def summarise(tables: Mapping[str, ScoreTable], *, notes: tuple[str, ...], **facts: Any) -> Summary:
     """The summary of the scores of a run, by the same reduction of repeats that comparisons use.
 
-    Args:
-        tables: metric -> its scores, in the order of the columns.
-        errors, state, sources, notes, latencies, corrected: see `Summary`.
+    `tables` are the scores by metric, in the order of the columns; `facts` are further attributes of the summary.
     """
     variants = next(iter(tables.values())).variants
     estimates, rows, at_worst = {}, {}, {}
@@ -220,17 +197,13 @@ def summarise(
         metrics=tuple(tables),
         estimates=estimates,
         rows=rows,
-        errors=errors,
-        state=state,
-        sources=sources,
-        notes=(*notes, *([weighting] if weighting else [])),
-        latencies=latencies or {},
-        corrected=corrected or {},
         at_worst=at_worst,
+        notes=(*notes, *([weighting] if weighting else [])),
+        **facts,
     )
 
 
-def by_tag(results: Tagged, by: str) -> Summary:
+def by_tag(results: Any, by: str) -> Summary:  # of `Results`, which imports this file
     """The summary of results, with that of each tag of their cases.
 
     Raises:
@@ -238,17 +211,12 @@ def by_tag(results: Tagged, by: str) -> Summary:
     """
     if by != "tags":
         raise ValueError(f"by == {by!r}, must be 'tags' or None")
-    cases: dict[str, list[str]] = {}
-    for case in results.golden or ():
-        for tag in case.tags:
-            cases.setdefault(tag, []).append(case.id)
-    if not cases:
+    if not (categories := results.table("latency_s").categories()):
         raise ValueError("no case of these results has a tag")
-    there = set(results.cells.case_ids)
-    parts = {tag: [case_id for case_id in ids if case_id in there] for tag, ids in cases.items()}
-    tags = {tag: results.only(cases=ids).summary() for tag, ids in parts.items() if ids}
+    case_ids = np.array(results.cells.case_ids, dtype=object)
+    tags = {tag: results.only(cases=case_ids[mask].tolist()).summary() for tag, mask in categories.items()}
     many = f"{counted(len(tags), 'tag')}, each with 95% intervals of its own: some lie apart by chance alone."
-    whole = results.summary()
+    whole: Summary = results.summary()
     return replace(whole, tags=tags, notes=(*whole.notes, many))
 
 
@@ -265,16 +233,14 @@ def failing_lines(frame: pd.DataFrame, metrics: Iterable[Metric]) -> list[str]:
             elif len(rows) >= FEWEST_FAILING and worst is not None and (unscored | (rows[metric.name] == worst)).all():
                 failing.setdefault(f"{metric.name} is {worst:g} for every answer", []).append((variant, rows))
         for what, parts in failing.items():
-            reasons = Counter(json.loads(why).get(metric.name, "") for _, rows in parts for why in _reasons(rows))
+            reasons = Counter(
+                json.loads(why).get(metric.name, "") for _, rows in parts for why in explanations_of(rows) if why
+            )
             of = f"{what} of {', '.join(str(variant) for variant, _ in parts)}"
             reason, times = next(((why, n) for why, n in reasons.most_common() if why), ("", 0))
             often = f"; most often ({times:,} of {sum(len(rows) for _, rows in parts):,}): {excerpt(reason, limit=200)}"
             said.append(f"{of}{often if reason else ''}.")
     return said
-
-
-def _reasons(rows: pd.DataFrame) -> list[str]:
-    return [why for why in rows["explanations"] if why] if "explanations" in rows.columns else []
 
 
 def case_mean(table: ScoreTable, variant: str) -> Estimate:
@@ -434,8 +400,8 @@ def cost_line(
         return f"Cost: an answer of {candidate} costs ${number(mean_b)}, one of {baseline} ${number(mean_a)}."
     ratio, low, high = (100 * ((end or 0.0) - 1) for end in (change.value, change.low, change.high))
     word = "more" if ratio >= 0 else "less"
-    said = f"Cost: {candidate} costs {_two_digits(abs(ratio))}% {word} per answer than {baseline}"
-    said += f" (95% CI {_signed(low)}% to {_signed(high)}%)"
+    said = f"Cost: {candidate} costs {two_digits(abs(ratio))}% {word} per answer than {baseline}"
+    said += " (95% CI {}% to {}%)".format(*("+" * (end >= 0) + two_digits(end) for end in (low, high)))
     if requests_per_day is None:
         return f"{said}."
     extra = (float(cost_b.sum() / n_b.sum()) - float(cost_a.sum() / n_a.sum())) * requests_per_day * DAYS_PER_MONTH
@@ -465,14 +431,6 @@ def latency_quantiles(frame: pd.DataFrame, table: ScoreTable, variant: str) -> t
         except DataError:
             quantiles.append(None)
     return tuple(quantiles)
-
-
-def latency_lines(
-    frame: pd.DataFrame, tables: Iterable[ScoreTable], baseline: str, candidates: Iterable[str], *, level: float = 0.95
-) -> list[str]:
-    """A `latency_line` for each of these tables that is of a latency, and each candidate."""
-    timed = [table for table in tables if table.metric.name in LATENCIES]
-    return [latency_line(frame, table, baseline, name, level=level) for table in timed for name in candidates]
 
 
 def latency_line(frame: pd.DataFrame, table: ScoreTable, baseline: str, candidate: str, *, level: float = 0.95) -> str:
@@ -508,8 +466,6 @@ def _seconds(frame: pd.DataFrame, table: ScoreTable, variant: str) -> pd.Series[
 
 def _of_rows(table: ScoreTable, rows: pd.Series[float] | pd.DataFrame) -> dict[str, Any]:
     """Cluster and weight of the case of each (case, repeat)."""
-    import pandas as pd
-
     names, which = rows.index.levels[0], rows.index.codes[0]  # type: ignore[attr-defined]  # a MultiIndex
     chosen = pd.Index(table.case_ids, dtype=names.dtype).get_indexer(names)[which]
     weights = np.ones(len(table.case_ids)) if table.weights is None else table.weights
@@ -517,7 +473,7 @@ def _of_rows(table: ScoreTable, rows: pd.Series[float] | pd.DataFrame) -> dict[s
 
 
 def _per_case(
-    variant: str, counted: NDArray[Any], *, costs: FloatArray, cells: Cells, table: ScoreTable
+    variant: str, counts: NDArray[Any], *, costs: FloatArray, cells: Cells, table: ScoreTable
 ) -> tuple[FloatArray | None, FloatArray, NDArray[np.int64] | None]:
     """Cost (None = unknown) and count per case of a variant, times the case's weight, and the cases' clusters."""
     column = table.column(variant)
@@ -526,12 +482,4 @@ def _per_case(
     weights = np.ones(1) if design["weights"] is None else design["weights"]
     known = not np.isnan(costs[cells.columns == column]).any()
     billed = cells.sums(costs)[asked, column] * weights if known else None
-    return billed, cells.sums(counted)[asked, column] * weights, design["clusters"]
-
-
-def _two_digits(value: float) -> str:
-    return number(float(f"{value:.2g}"))
-
-
-def _signed(value: float) -> str:
-    return f"{'-' if value < 0 else '+'}{_two_digits(abs(value))}"
+    return billed, cells.sums(counts)[asked, column] * weights, design["clusters"]
