@@ -40,7 +40,7 @@ local: $(READY)  ## install a small language model that runs on this machine (15
 	@$(BIN)/llmlab local setup
 
 demo-local: local  ## notebook 01 on real tokens: 40 messages, three prompts, two temperatures, on this machine
-	@echo "360 calls to a small language model on this machine: two to seven minutes, by how busy two cores are; seconds the next time."
+	@echo "360 calls to a small language model on this machine: under four minutes on two idle cores, longer on busy ones; seconds the next time."
 	@$(BIN)/llmlab run $(NOTEBOOK) -p experiment experiments/orders -p first 40
 
 lab: $(READY)  ## open copies of the notebooks in JupyterLab (in notebooks/work/; what you changed there stays)

@@ -282,6 +282,8 @@ class _Likeness:
         self._golden = embed([" ".join(map(str, case.inputs.values())) for case in golden])
 
     def of(self, questions: Sequence[str]) -> NDArray[np.float64]:
+        if not questions:
+            return np.empty(0)
         near = self._embed([question or " " for question in questions]) @ self._golden.T
         return np.asarray(near.max(axis=1), dtype=np.float64)
 

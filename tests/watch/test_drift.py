@@ -5,6 +5,10 @@ import pytest
 
 import llmlab as ll
 from llmlab.base.words import words
+from llmlab.bundle.bundle import ModelRef
+from llmlab.local.setup import package_file
+from llmlab.local.vectors import TABLE
+from llmlab.search import Embedder
 from llmlab.watch.drift import NO_TOPIC, Topics
 from tests.watch.incidents import GOLDEN, NEW_TOPIC
 from tests.watch.test_rules import NOW, rules, traffic
@@ -80,6 +84,18 @@ def test_embeddings_are_read_where_there_is_a_model():
     new = asked(lambda day, place: f"{NEW_TOPIC[place % 5]} {place}" if day >= 27 and place % 3 == 0 else usual(place))
     reading = read(traffic(days=DAYS, inputs=new), "question_embedding", embed=embed)
     assert (reading.state, reading.runbook) == ("ALERT", "new-topic.md")
+
+
+@pytest.mark.local
+@pytest.mark.skipif(package_file(*TABLE) is None, reason="`llmlab local setup` has not been run")
+def test_vectors_of_this_machine_tell_a_new_topic_from_the_usual_questions(tmp_path):
+    embed = Embedder(ModelRef.parse("local/wordllama-256"), store=tmp_path / "c.sqlite")
+    new = asked(lambda day, place: f"{NEW_TOPIC[place % 5]} {place}" if day >= 27 and place % 3 == 0 else usual(place))
+    same = asked(lambda _day, place: usual(place))
+    states = [
+        read(traffic(days=DAYS, inputs=inputs), "question_embedding", embed=embed).state for inputs in (new, same)
+    ]
+    assert states == ["ALERT", "quiet"]
 
 
 @pytest.mark.parametrize(("column", "needs"), [("question_embedding", "model"), ("topic", "golden set")])
