@@ -12,7 +12,6 @@ from typing import Any, Unpack
 
 from llmlab.base.errors import RequestRefusedError, TransportError
 from llmlab.base.private import excerpt
-from llmlab.clients.access import Access
 from llmlab.clients.base import Request, Usage
 from llmlab.clients.http import HttpClient, Settings
 from llmlab.clients.wire import (
@@ -127,7 +126,8 @@ class StreamedMessage:
         elif kind == "content_block_delta":
             self._take_delta(index, _mapping(event.get("delta")))
         elif kind == "message_delta" and self._reply is not None:
-            usage = {**_mapping(self._reply.get("usage")), **_given(_mapping(event.get("usage")))}  # cumulative
+            counts = {name: tokens for name, tokens in _mapping(event.get("usage")).items() if tokens is not None}
+            usage = {**_mapping(self._reply.get("usage")), **counts}  # cumulative
             self._reply |= {**_mapping(event.get("delta")), "usage": usage}
         elif kind == "message_stop":
             self._ended = True
@@ -156,11 +156,6 @@ class StreamedMessage:
 def _without_version(base_url: str) -> str:
     """One spelling of an address that is also written with its version."""
     return base_url.rstrip("/").removesuffix("/messages").removesuffix("/v1")
-
-
-def _fields(access: Access) -> Mapping[str, str]:
-    """Header fields of every request, but for the key."""
-    return {"Content-Type": "application/json", "anthropic-version": access.api_version or API_VERSION}
 
 
 def _body(request: Request, *, name: str, stream: bool) -> dict[str, Any]:
@@ -310,14 +305,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _given(usage: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in usage.items() if value is not None}
-
-
 MESSAGES = WireFormat(
     name="messages",
     url=lambda access, model: f"{access.base_url}/v1/messages",
-    fields=_fields,
+    fields=lambda access: {"anthropic-version": access.api_version or API_VERSION},
     key_header=lambda access: "x-api-key",
     body=_body,
     stream=StreamedMessage,

@@ -267,30 +267,14 @@ class Generation(Shown):
 
     def scrubbed(self, secrets: Secrets) -> Generation:
         """The answer without these secrets (of `secrets_now`): the same object where there is nothing to remove."""
-        calls = json.dumps(self.tool_calls, default=str) if self.tool_calls else ""
-        texts = (
-            self.text,
-            self.thought,
-            self.error,
-            calls,
-            self.served_model or "",
-            self.system_fingerprint or "",
-            *self.steps,
-        )
-        whole = "\n".join(texts)
+        calls = json.dumps(self.tool_calls, default=str)
+        texts = {name: value for name in _TEXTS if (value := getattr(self, name))}
+        whole = "\n".join([*texts.values(), calls, *self.steps])
         if not any(spelling in whole for spelling, _ in secrets) and "://" not in self.error:
             return self
-        text, thought, error, calls, model, fingerprint, *steps = (scrub(part, secrets=secrets) for part in texts)
-        return replace(
-            self,
-            text=text,
-            thought=thought,
-            error=error,
-            tool_calls=tuple(json.loads(calls)) if calls else (),
-            served_model=model or self.served_model,
-            system_fingerprint=fingerprint or self.system_fingerprint,
-            steps=tuple(steps),
-        )
+        clean: dict[str, Any] = {name: scrub(value, secrets=secrets) for name, value in texts.items()}
+        clean["tool_calls"] = tuple(json.loads(scrub(calls, secrets=secrets)))
+        return replace(self, **clean, steps=tuple(scrub(step, secrets=secrets) for step in self.steps))
 
     @classmethod
     def of_calls(cls, answers: Mapping[str, Generation]) -> Generation:
@@ -361,6 +345,7 @@ def _filled(value: Any, frozen: type[Value]) -> Value:
 _OPEN_GENERATION, _OPEN_USAGE = _open(Generation), _open(Usage)
 _DEFAULTS = {part.name: part.default for part in fields(_OPEN_GENERATION)}
 _VALUES = attrgetter(*_DEFAULTS)
+_TEXTS = ("text", "thought", "error", "served_model", "system_fingerprint")  # where a key may be repeated
 _CELL_FIELDS = frozenset({"variant", "case_id", "repeat", "retrieved", "cached", "call_key", "bounds"})
 _KEPT_DEFAULTS = {name: v for name, v in _DEFAULTS.items() if name not in _CELL_FIELDS | {"status", "text"}}
 _COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
@@ -382,4 +367,3 @@ class Client(Protocol):
 
     async def complete(self, request: Request) -> Generation:
         """The model's answer."""
-        ...

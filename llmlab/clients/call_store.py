@@ -24,7 +24,6 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from llmlab.base.errors import StoreError
@@ -132,11 +131,11 @@ class CallStore:
         found: dict[str, Generation] = {}
         wanted = iter(keys)
         while batch := list(islice(wanted, KEYS_PER_QUERY)):
-            for key, answer, checksum in self._rows(batch):
-                if checksum == _checksum(key, answer):
-                    found[key] = Generation.from_json(answer.decode("ascii"), cached=True, call_key=key)
+            for row in self._rows(batch):
+                if (answer := _whole(*row)) is None:
+                    self._warn_torn(row[0])
                 else:
-                    self._warn_torn(key)
+                    found[row[0]] = answer
             for name in list(self._others):
                 if missing := [key for key in batch if key not in found]:
                     others = self._borrowed(name, missing)
@@ -146,18 +145,15 @@ class CallStore:
 
     def _borrowed(self, name: str, keys: list[str]) -> dict[str, Generation]:
         """The answers that another store has; one that cannot be read is told once and left out from then on."""
-        found = {}
         try:
             with self._lock:
                 rows = self._others[name].execute(_query(keys), keys).fetchall()
-            for key, answer, checksum in rows:
-                if checksum == _checksum(key, answer):
-                    found[key] = Generation.from_json(answer.decode("ascii"), cached=True, call_key=key)
+            return {row[0]: answer for row in rows if (answer := _whole(*row)) is not None}
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             told = f"{OTHERS}/{name}.sqlite cannot be read ({error}) and is left out"
             warnings.warn(told, RuntimeWarning, stacklevel=3)
-            self._others.pop(name, None)
-        return found
+            del self._others[name]
+            return {}
 
     async def put(self, key: str, request: Request | None, generation: Generation) -> None:
         """Keep the answer; returns when it is on disk. The first answer under a key stays.
@@ -210,14 +206,13 @@ class CallStore:
         given = {rule: value for rule, value in rules.items() if value is not None}
         if keys is None and not given:
             raise ValueError("say which answers to forget: keys, model or since")
-        where = " AND ".join(given) or "1"
+        bound = [*given.values()]
+        rows = [bound] if keys is None else [[*bound, key] for key in keys]
+        where = " AND ".join([*given, *(["key = ?"] if keys is not None else [])])
         try:
             with contextlib.closing(_connected(self.path)) as connection:
-                if keys is None:
-                    return connection.execute(f"DELETE FROM calls WHERE {where}", [*given.values()]).rowcount  # noqa: S608 - our own words
-                one = f"DELETE FROM calls WHERE key = ? AND {where}"  # noqa: S608 - our own words
                 connection.execute("BEGIN IMMEDIATE")
-                gone = sum(connection.execute(one, [key, *given.values()]).rowcount for key in keys)
+                gone = connection.executemany(f"DELETE FROM calls WHERE {where}", rows).rowcount  # noqa: S608 - our own words
                 connection.execute("COMMIT")
                 return gone
         except sqlite3.Error as error:
@@ -242,7 +237,7 @@ class CallStore:
     def __enter__(self) -> CallStore:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -362,7 +357,14 @@ def _others(folder: Path) -> Iterator[tuple[str, sqlite3.Connection]]:
 
 
 def _checksum(key: str, answer: bytes) -> int:
-    return zlib.crc32(answer, zlib.crc32(key.encode())) if isinstance(answer, bytes) else -1
+    return zlib.crc32(answer, zlib.crc32(key.encode()))
+
+
+def _whole(key: str, answer: Any, checksum: Any) -> Generation | None:
+    """The answer that a row holds, None where it is damaged."""
+    if not isinstance(answer, bytes) or checksum != _checksum(key, answer):
+        return None
+    return Generation.from_json(answer.decode("ascii"), cached=True, call_key=key)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -370,9 +372,8 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        connection = _connected(path)
         with contextlib.ExitStack() as unless_prepared:
-            unless_prepared.callback(connection.close)
+            connection = unless_prepared.enter_context(contextlib.closing(_connected(path)))
             _prepare(connection, path)
             unless_prepared.pop_all()
     except (OSError, sqlite3.Error) as error:

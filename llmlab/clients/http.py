@@ -51,7 +51,6 @@ TOKENS_PER_MESSAGE = 8
 CONNECT_TIMEOUT_S = 30.0
 LARGEST_REPLY_BYTES = 64_000_000
 Read = TypeVar("Read")
-_NOTHING = Usage(input_tokens=0, output_tokens=0)
 
 
 def estimated_tokens(request: Request) -> int:
@@ -103,6 +102,7 @@ class HttpClient:
         fingerprint: names what answers, without secrets; the same whichever of several endpoints or keys is asked.
             It is the address (with deployment and API version); of several different ones all of them, sorted; or
             `group`, where that is given, so that endpoints can be added without paying for stored answers again.
+        wire: how requests look on their way out, and replies on their way in.
     """
 
     def __init__(
@@ -122,11 +122,13 @@ class HttpClient:
         try:
             first = Access.model_validate({"base_url": base_url, "key_env": api_key_env, **own})
         except pydantic.ValidationError as error:  # shorter, and with the argument's own name
-            names = [one["loc"][0] if one["loc"] else "base_url" for one in error.errors()]
-            rules = zip(names, (one["msg"].removeprefix("Value error, ") for one in error.errors()), strict=True)
-            told = "; ".join(f"{'api_key_env' if name == 'key_env' else name}: {rule}" for name, rule in rules)
-            raise ValueError(told) from None
-        self.accesses, self._wire, self._prices = (first, *in_turn), wire, prices
+            broken = []
+            for rule in error.errors():
+                name = rule["loc"][0] if rule["loc"] else "base_url"
+                name = "api_key_env" if name == "key_env" else name
+                broken.append(f"{name}: {rule['msg'].removeprefix('Value error, ')}")
+            raise ValueError("; ".join(broken)) from None
+        self.accesses, self.wire, self._prices = (first, *in_turn), wire, prices
         self.context_tokens, self.stream, self.retry = context_tokens, stream, retry or RetryPolicy()
         self.fingerprint = _fingerprint(self.accesses, wire, group)
         self._shapes = {(access.deployment, access.drop) for access in self.accesses}
@@ -142,7 +144,7 @@ class HttpClient:
         """RequestRefusedError for what `complete` refuses before it sends anything, but for a missing key."""
         for shape in self._shapes:
             self._encoded(request, *shape)
-        self._refuse_too_long(request, estimated_tokens(request) + (request.sampling.tokens_at_most or 0))
+        self._tokens_that_fit(request)
 
     async def complete(self, request: Request) -> Generation:
         """The model's answer, with usage, cost, latency of the last attempt, and how many attempts it took.
@@ -152,10 +154,11 @@ class HttpClient:
             TransportError, CallTimeoutError: no complete answer within the bounds of `retry`.
         """
         bodies = {shape: self._encoded(request, *shape) for shape in self._shapes}
-        tokens = estimated_tokens(request) + (request.sampling.tokens_at_most or 0)
-        self._refuse_too_long(request, tokens)
+        tokens = self._tokens_that_fit(request)
         self._lanes.check_keys()  # so that a missing key is told before anything is sent
-        self.price_usd(request.model, _NOTHING)  # loads the price list now, and not while others wait for replies
+        self.price_usd(
+            request.model, Usage(input_tokens=0, output_tokens=0)
+        )  # loads the price list now, and not while others wait for replies
 
         async def attempt(lane: Lane, number: int) -> Generation:
             answer = await self._attempt(request.model, bodies[lane.access.deployment, lane.access.drop], lane, number)
@@ -180,14 +183,15 @@ class HttpClient:
     def curl(self, request: Request) -> str:
         """The exact request as a shell command; the key is named as a variable, never written out."""
         access = self.accesses[0]
-        fields = [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in self._wire.fields(access).items()]
+        plain = {"Content-Type": "application/json", **self.wire.fields(access)}
+        fields = [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in plain.items()]
         if access.key_env:
-            header = access.key_header or self._wire.key_header(access)
+            header = access.key_header or self.wire.key_header(access)
             name, prefix = ("Authorization", "Bearer ") if header == "bearer" else (header, "")
             fields.append(f'-H "{name}: {prefix}${{{access.key_env}}}"')
         fields += [f'-H "{name}: ${{{variable}}}"' for name, variable in access.headers]
         body = shlex.quote(json.dumps(self.body(request)))
-        return " ".join(["curl", shlex.quote(self._wire.url(access, request.model)), *fields, "-d", body])
+        return " ".join(["curl", shlex.quote(self.wire.url(access, request.model)), *fields, "-d", body])
 
     def price_usd(self, model: ModelRef, usage: Usage) -> Decimal | None:
         """The cost of so many tokens, None where the price is not known."""
@@ -198,30 +202,21 @@ class HttpClient:
         """How much longer no call is sent, because the provider asked for it; 0 while calls are."""
         return self._lanes.rests_s
 
-    @property
-    def wire(self) -> WireFormat:
-        """How requests look on their way out, and replies on their way in."""
-        return self._wire
-
     async def fetch(
         self, method: str, path: str, *, data: bytes | None = None, content_type: str = "application/json"
     ) -> bytes:
         """What the first endpoint answers under another path, with its key; CallError where it is not status 200."""
         access = self.accesses[0]
-        headers = {**self._wire.fields(access), "Content-Type": content_type}
-        headers |= access.more_fields | access.key_fields(self._wire.key_header(access))
-        session, url = self._session(), f"{access.base_url}{path}"
-        try:
-            async with session.request(
-                method, url, data=data, headers=headers, allow_redirects=False, proxy=self._proxies[access.base_url]
-            ) as response:
-                body = await response.read()
-                if response.status != 200:
-                    raise self._failure(response, body.decode("utf-8", "replace"), access)
-                return body
-        except aiohttp.ClientError as error:
-            told = excerpt(f"{type(error).__name__} {error}", secrets=self._lanes.secrets, limit=200)
-            raise TransportError(f"{access.base_url}: {told}") from None
+
+        async def read(response: aiohttp.ClientResponse) -> bytes:
+            body = await response.read()
+            if response.status != 200:
+                raise self._failure(response, body.decode("utf-8", "replace"), access)
+            return body
+
+        return await self._send(
+            f"{access.base_url}{path}", data, access, read, method=method, content_type=content_type
+        )
 
     async def aclose(self) -> None:
         """Close the connections of the running loop, and drop those of loops that are gone.
@@ -235,7 +230,7 @@ class HttpClient:
                 del self._sessions[loop]
 
     def _body(self, request: Request, deployment: str | None, drop: tuple[str, ...]) -> dict[str, Any]:
-        body = self._wire.body(request, name=deployment or request.model.id, stream=self.stream)
+        body = self.wire.body(request, name=deployment or request.model.id, stream=self.stream)
         return {name: value for name, value in body.items() if name not in drop} if drop else body
 
     def _encoded(self, request: Request, deployment: str | None, drop: tuple[str, ...]) -> bytes:
@@ -257,17 +252,17 @@ class HttpClient:
                     return refused
                 raise self._failure(response, text, lane.access)
             if self.stream and response.content_type in ("text/event-stream", "text/plain"):
-                stream = self._wire.stream(secrets)
+                stream = self.wire.stream(secrets)
                 first_token_s = await _streamed(response, stream, started_s, secrets)
                 return stream.reply()
             return read_json(await whole_body(response), secrets=secrets, known=lane.known)
 
         try:
-            reply = await self._send(self._wire.url(lane.access, model), body, lane.access, read)
+            reply = await self._send(self.wire.url(lane.access, model), body, lane.access, read)
             latency_s = time.perf_counter() - started_s
             if isinstance(reply, Generation):
                 return dataclasses.replace(reply, attempts=number)
-            answer = whole_characters(self._wire.read_answer(reply, secrets=secrets))
+            answer = whole_characters(self.wire.read_answer(reply, secrets=secrets))
         except WithheldError as error:
             return Generation(status="refused", error=str(error), attempts=number)
         return Generation(
@@ -279,15 +274,24 @@ class HttpClient:
         )
 
     async def _send(
-        self, url: str, body: bytes, access: Access, read: Callable[[aiohttp.ClientResponse], Awaitable[Read]]
+        self,
+        url: str,
+        body: bytes | None,
+        access: Access,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[Read]],
+        *,
+        method: str = "POST",
+        content_type: str = "application/json",
     ) -> Read:
         """What `read` makes of the response; TransportError for a refused or reset connection, a torn body, no HTTP."""
-        fields = self._wire.fields(access)
-        headers = {**fields, **access.more_fields, **access.key_fields(self._wire.key_header(access))}
+        headers = {"Content-Type": content_type, **self.wire.fields(access), **access.more_fields}
+        headers |= access.key_fields(self.wire.key_header(access))
         try:
             session = self._session()
             proxy = self._proxies[access.base_url]
-            async with session.post(url, data=body, headers=headers, allow_redirects=False, proxy=proxy) as response:
+            async with session.request(
+                method, url, data=body, headers=headers, allow_redirects=False, proxy=proxy
+            ) as response:
                 self._reached = True
                 return await read(response)
         except aiohttp.ClientConnectorCertificateError:
@@ -327,14 +331,16 @@ class HttpClient:
             )
         return session
 
-    def _refuse_too_long(self, request: Request, tokens: int) -> None:
-        if self.context_tokens is not None and tokens > self.context_tokens:
-            answer = request.sampling.tokens_at_most or 0
+    def _tokens_that_fit(self, request: Request) -> int:
+        """About how many tokens request and answer have; RequestRefusedError where the context may not hold them."""
+        asked, answer = estimated_tokens(request), request.sampling.tokens_at_most or 0
+        if self.context_tokens is not None and asked + answer > self.context_tokens:
             raise RequestRefusedError(
-                f"about {tokens - answer:,} input tokens and {answer:,} for the answer may not fit into the context "
+                f"about {asked:,} input tokens and {answer:,} for the answer may not fit into the context "
                 f"of {self.context_tokens:,} (context_tokens); shorten the prompt, or retrieve fewer passages",
                 attempts=0,
             )
+        return asked + answer
 
 
 def _fingerprint(accesses: Sequence[Access], wire: WireFormat, group: str | None) -> str:

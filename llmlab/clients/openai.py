@@ -312,7 +312,7 @@ def _beside(given: int | None, output: int, total: int | None, thought: int | No
 CHAT_COMPLETIONS = WireFormat(
     name="",  # keys of the call store are older than other formats
     url=_url,
-    fields=lambda access: {"Content-Type": "application/json"},
+    fields=lambda access: {},
     key_header=_key_header,
     body=_body,
     stream=StreamedReply,

@@ -101,9 +101,6 @@ class RateLimits:
         self._tokens.give_back(estimated - used)
 
 
-_SEEN = ("_before_s", "_refused_at_s", "_refused_until_s")  # of the last 429, and of the one before
-
-
 class Lane:
     """One access with its limits, and how it fares.
 
@@ -114,8 +111,6 @@ class Lane:
         out: why it is not used any more, "" while it is.
     """
 
-    __slots__ = (*_SEEN, "access", "failures", "in_flight", "known", "limits", "out", "turn")
-
     def __init__(self, access: Access) -> None:
         self.access = access
         self.limits = RateLimits(
@@ -123,7 +118,7 @@ class Lane:
         )
         self.in_flight = self.failures = self.turn = 0
         self.out, self.known = "", False
-        self._refused_at_s = self._before_s = self._refused_until_s = 0.0
+        self._refused_at_s = self._before_s = self._refused_until_s = 0.0  # of the last 429, and of the one before
 
     def answered(self, *, sent_s: float) -> bool:
         """Whether an answer ends a pause: it was sent after the last 429 but one, so both were strays."""
@@ -147,11 +142,6 @@ class Lane:
         """How much longer a call waits that this lane has refused: until its pause ends, and the last 429's time."""
         return max(self.limits.rests_s, self._refused_until_s - time.monotonic())
 
-    @property
-    def full(self) -> bool:
-        """Whether as many calls are in flight as the access allows."""
-        return self.access.max_in_flight is not None and self.in_flight >= self.access.max_in_flight
-
 
 class Lanes:
     """The lanes of one client.
@@ -162,13 +152,10 @@ class Lanes:
     """
 
     def __init__(self, accesses: Sequence[Access]) -> None:
-        if not accesses:
-            raise ValueError("no access given, must be one or more")
         self._variables = dict.fromkeys(name for access in accesses for name in access.secret_variables)
         for name in self._variables:
             remember(name)
         self.all = tuple(Lane(access) for access in accesses)
-        self._keyed = tuple(lane for lane in self.all if lane.access.key_env)
         first = self.all[0]
         self._alone = first if len(self.all) == 1 and first.access.max_in_flight is None else None
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -181,12 +168,12 @@ class Lanes:
 
     def check_keys(self) -> None:
         """Take out lanes whose key is not set; RequestRefusedError when none is left (of one lane: its own error)."""
-        for lane in self._keyed:
+        for lane in self.all:
             if not lane.out and lane.access.lacks_key:
                 if len(self.all) == 1:
                     lane.access.key_fields("bearer")  # raises
                 self._take_out(lane, "the environment variable is not set")
-        if self._keyed and all(lane.out for lane in self.all):
+        if all(lane.out for lane in self.all):
             raise self._none_left(None)
 
     @property
@@ -295,7 +282,7 @@ class Lanes:
         if not usable:
             raise self._none_left(None, attempts)
         usable = [lane for lane in usable if lane is not but] or usable
-        free = [lane for lane in usable if not lane.full]
+        free = [lane for lane in usable if lane.in_flight < (lane.access.max_in_flight or math.inf)]
         return min(free, key=lambda lane: (lane.limits.wait_s(), lane.in_flight, lane.turn), default=None)
 
     async def _change(self, timeout_s: float | None) -> None:

@@ -86,15 +86,12 @@ class Stream(Protocol):
 
     def take(self, event: dict[str, Any]) -> None:
         """Take in one event."""
-        ...
 
     def end(self) -> None:
         """The stream said that it is over."""
-        ...
 
     def reply(self) -> dict[str, Any]:
         """The reply that would have come in one piece; TransportError when it stopped before its end."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +101,7 @@ class WireFormat:
     Attributes:
         name: goes ahead of the addresses in a client's fingerprint, so that formats are told apart.
         url: where a request for a model goes.
-        fields: header fields of every request, but for the key.
+        fields: header fields of every request, but for the key and the content's type.
         key_header: how the key is sent, where the access does not say.
         body: what is sent, with the model called `name`; RequestRefusedError for a parameter that cannot be.
         stream: made with the secrets, it takes in the events of one streamed reply.
@@ -248,8 +245,7 @@ def inner_error(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> N
         if (refused := refused_generation(200, json.dumps(reply), secrets=secrets)) is not None:
             raise WithheldError(refused.error)
         told = f"status 200, but an error inside: {excerpt(str(error), secrets=secrets)}"
-        code = str(error.get("code") or error.get("type") or "").lower() if isinstance(error, dict) else ""
-        if code in NO_CREDIT:
+        if _code(error) in NO_CREDIT:
             raise UnusableEndpointError(f"{told} (the account has no credit left)")
         if "unexpected endpoint" in str(error).lower():  # LM Studio
             raise UnusableEndpointError(f"{told} (check base_url; most servers want /v1 at its end)")
@@ -288,7 +284,8 @@ def without_thought(text: str) -> tuple[str, str]:
     """
     thoughts = []
     while opened := _OPENED.match(text):
-        thought, _, text = text[opened.end() :].partition(_closing(opened))
+        tag = opened[1]  # which is closed as it was written
+        thought, _, text = text[opened.end() :].partition(f"{tag[0]}/{tag[1:]}")
         thoughts.append(thought.strip())
         text = text.lstrip()
     closed = _CLOSED_LINE.search(text) if not thoughts and "</think>" in text else None
@@ -349,7 +346,7 @@ def refused_generation(status: int, text: str, *, secrets: tuple[str, ...] = ())
 
     So it may come as an HTTP error, or inside status 200, where a stream has begun.
     """
-    error = _error(text)
+    error, message = _error(text)
     if status not in (200, 400, 403) or not isinstance(error, dict):
         return None
     inner, more = error.get("innererror"), error.get("metadata")
@@ -357,7 +354,7 @@ def refused_generation(status: int, text: str, *, secrets: tuple[str, ...] = ())
     flagged = isinstance(more, dict) and "flagged_input" in more  # OpenRouter's moderation has no code of its own
     if not codes & POLICY and not flagged:
         return None
-    said = excerpt(whole_characters(_message(text)), secrets=secrets)
+    said = excerpt(whole_characters(message), secrets=secrets)
     return Generation(status="refused", error=f"the provider's content filter refused the prompt: {said}")
 
 
@@ -365,9 +362,10 @@ def failure_of(
     status: int, text: str, *, headers: Mapping[str, str], where: str, key_env: str | None, secrets: tuple[str, ...]
 ) -> CallError:
     """The error to raise: TransportError where another attempt may help, RequestRefusedError with advice elsewhere."""
-    said = excerpt(_message(text), secrets=secrets)
+    error, message = _error(text)
+    said = excerpt(message, secrets=secrets)
     told = f"{where} answered {status}" + (f": {said}" if said else "")
-    if status == 429 and _code(text) in NO_CREDIT:
+    if status == 429 and _code(error) in NO_CREDIT:
         return RequestRefusedError(f"{told} (the account has no credit left)", status_code=status)
     if status in TRY_AGAIN or status >= 500:
         return TransportError(told, status_code=status, retry_after_s=retry_after_s(headers))
@@ -402,7 +400,7 @@ def _sent(model: ModelRef, sampling: Sampling, seed: int | None, rules: str) -> 
         both = level.get("not_both", ())
         if both and all(name in given for name in both):
             raise _refusal(model, " and ".join(both), "it takes only one of them")
-    return {renamed.get(name, name): _plain(value) for name, value in given.items()}
+    return {renamed.get(name, name): list(v) if isinstance(v, tuple) else v for name, v in given.items()}
 
 
 def _passes(value: Any, rule: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
@@ -416,10 +414,6 @@ def _refusal(model: ModelRef, what: str, why: str) -> RequestRefusedError:
     return RequestRefusedError(
         f"{model} cannot be sent {what}: {why}. Remove it from the bundle's sampling", attempts=0
     )
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _rules_for(name: str, model_id: str) -> Iterator[dict[str, Any]]:
@@ -450,32 +444,23 @@ def _not_taken(said: str) -> str:
     return named[1] if named and _NOT_TAKEN.search(said) else ""
 
 
-def _message(text: str) -> str:
-    error = _error(text)
-    message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) and message else text
+def _code(error: Any) -> str:
+    return str(error.get("code") or error.get("type") or "").lower() if isinstance(error, dict) else ""
 
 
-def _code(text: str) -> str:
-    error = _error(text)
-    return str(error.get("code") or error.get("type") or "") if isinstance(error, dict) else ""
-
-
-def _error(text: str) -> Any:
+def _error(text: str) -> tuple[Any, str]:
+    """The error in a body, None where there is none, and what it says: its message, or the whole text."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        return None
+        return None, text
     body = body[0] if isinstance(body, list) and body else body  # Google's
     if not isinstance(body, dict):
-        return None
+        return None, text
     bare = body.get("object") == "error"  # vLLM's own shape, which has everything at the top, as Alibaba's
-    return body if bare else body.get("error", body.get("detail", body if "code" in body else None))
-
-
-def _closing(opened: re.Match[str]) -> str:
-    """The tag that ends a thought, as the one that began it is written."""
-    return f"{opened[1][0]}/{opened[1][1:]}"
+    error = body if bare else body.get("error", body.get("detail", body if "code" in body else None))
+    message = error.get("message") if isinstance(error, dict) else error
+    return error, message if isinstance(message, str) and message else text
 
 
 def _data_of(event: bytes) -> Iterator[bytes]:
