@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -100,11 +100,11 @@ class ModelRef(_Value):
     @property
     def pinned(self) -> Pinning:
         """Whether this id will keep naming the same weights, with the reason; an override is recorded in it."""
-        found = judge_pin(self.provider, self.id, revision=self.revision)
-        if found.pinned or self.pin_override is None:
-            return found
+        verdict = judge_pin(self.provider, self.id, revision=self.revision)
+        if verdict.pinned or self.pin_override is None:
+            return verdict
         who, why = self.pin_override.who, self.pin_override.why
-        reason = f"{found.reason}; {who} vouches for it: {why}"
+        reason = f"{verdict.reason}; {who} vouches for it: {why}"
         return Pinning(provider=self.provider, model_id=self.id, pinned=True, reason=reason, overridden_by=who)
 
     @cached_property
@@ -402,7 +402,17 @@ def grid(variants: Mapping[str, Bundle] | Bundle, **axes: Sequence[Any]) -> dict
     for axis, values in axes.items():
         if isinstance(values, str) or not len(values):
             raise ValueError(f"{axis} == {values!r}, must be a non-empty list of values to try")
-    return dict(_grid(bundles, axes))
+    short = _short_names([str(model) for model in axes.get("model", ())])
+    combined: dict[str, Bundle] = {}
+    for (name, bundle), point in itertools.product(bundles.items(), itertools.product(*axes.values())):
+        settings = dict(zip(axes, point, strict=True))
+        label = ",".join(f"{axis}={_shown(value)}" for axis, value in settings.items() if axis != "model")
+        model = f"{BESIDE}{short[str(settings['model'])]}" if "model" in settings else ""
+        variant = f"{name}{model}@{label}" if label else f"{name}{model}"
+        if variant in combined:
+            raise ValueError(f"{variant!r} occurs twice: an axis repeats a value")
+        combined[variant] = bundle.with_(**settings) if settings else bundle
+    return combined
 
 
 def axes(variants: Mapping[str, Bundle]) -> dict[str, tuple[Any, ...]]:
@@ -415,28 +425,15 @@ def axes(variants: Mapping[str, Bundle]) -> dict[str, tuple[Any, ...]]:
     {'temperature': (0.0, 0.7)}
     """
     prompts: dict[Prompt, str] = {}
-    found: dict[str, list[Any]] = {"prompt": [], "model": [], **{name: [] for name in Sampling.model_fields}}
     for name, bundle in variants.items():
-        called = name.partition("@")[0].partition(BESIDE)[0]
-        found["prompt"].append(prompts.setdefault(bundle.prompt, called))
-        found["model"].append(str(bundle.model))
-        for parameter in Sampling.model_fields:
-            found[parameter].append(getattr(bundle.sampling, parameter))
-    return {name: tuple(column) for name, column in found.items() if any(one != column[0] for one in column)}
-
-
-def _grid(bundles: Mapping[str, Bundle], axes: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, Bundle]]:
-    seen: set[str] = set()
-    short = _short_names([str(model) for model in axes.get("model", ())])
-    for (name, bundle), point in itertools.product(bundles.items(), itertools.product(*axes.values())):
-        settings = dict(zip(axes, point, strict=True))
-        label = ",".join(f"{axis}={_shown(value)}" for axis, value in settings.items() if axis != "model")
-        model = f"{BESIDE}{short[str(settings['model'])]}" if "model" in settings else ""
-        variant = f"{name}{model}@{label}" if label else f"{name}{model}"
-        if variant in seen:
-            raise ValueError(f"{variant!r} occurs twice: an axis repeats a value")
-        seen.add(variant)
-        yield variant, bundle.with_(**settings) if settings else bundle
+        prompts.setdefault(bundle.prompt, name.partition("@")[0].partition(BESIDE)[0])
+    bundles = variants.values()
+    columns: dict[str, tuple[Any, ...]] = {
+        "prompt": tuple(prompts[bundle.prompt] for bundle in bundles),
+        "model": tuple(str(bundle.model) for bundle in bundles),
+        **{name: tuple(getattr(bundle.sampling, name) for bundle in bundles) for name in Sampling.model_fields},
+    }
+    return {name: column for name, column in columns.items() if any(value != column[0] for value in column)}
 
 
 def _shown(value: Any) -> Any:
@@ -478,14 +475,13 @@ def _with_field(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         raise ValueError(f"{key!r} is no field of a bundle (known: {known})")
     if data[owner] is None:
         raise ValueError(f"{key!r} belongs to {owner}, which this bundle does not have")
-    other = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}.get(key)
-    kept = data[owner] if other is None else {name: item for name, item in data[owner].items() if name != other}
+    replaced = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}.get(key)
+    kept = {name: item for name, item in data[owner].items() if name != replaced}
     return {**data, owner: {**kept, key: value}}
 
 
-_FREE_FORM = frozenset(
-    {"extra", "options", "response_format", "thinking"}
-)  # here empty values mean something to the endpoint
+# here empty values mean something to the endpoint
+_FREE_FORM = frozenset({"extra", "options", "response_format", "thinking"})
 
 
 def _without_empty(value: Any) -> Any:

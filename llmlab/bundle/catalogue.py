@@ -6,7 +6,7 @@ migration is a gated change like any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,11 +18,9 @@ from pydantic import Field
 from llmlab.base.display import Chip, Shown
 from llmlab.base.documents import Strict
 from llmlab.base.yamlfile import read_model
-from llmlab.bundle.bundle import Bundle, ModelRef
+from llmlab.bundle.bundle import Bundle, ModelRef, Word
 
 __all__ = ["Catalogue", "Expiry", "KnownModel", "expiries"]
-
-Word = Annotated[str, Field(min_length=1, max_length=400)]
 
 
 def _day(value: Any) -> Any:
@@ -114,11 +112,11 @@ class Catalogue(Shown, Strict):
             {
                 "model": known.name,
                 "deployed to": known.deployed_to,
-                "since": _text(known.deployed_at),
-                "until": _text(known.deprecation_date),
+                "since": known.deployed_at,
+                "until": known.deprecation_date,
                 "fallback": known.fallback,
                 "scores": ", ".join(f"{name} {value:g}" for name, value in known.scores.items()) or None,
-                "changelog read": _text(known.changelog.last_read) if known.changelog else None,
+                "changelog read": known.changelog.last_read if known.changelog else None,
             }
             for known in self.models
         ]
@@ -141,7 +139,7 @@ class Expiry(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         left = Chip(f"{-self.days} days past" if self.past else f"{self.days} days", "bad" if self.past else "unsure")
-        row: dict[str, object] = {"model": self.model, "until": _text(self.deprecation_date), "left": left}
+        row: dict[str, object] = {"model": self.model, "until": self.deprecation_date, "left": left}
         return [{**row, "fallback": self.fallback, "touches": self.bundles}]
 
 
@@ -153,28 +151,22 @@ def expiries(
     Args:
         released: reference such as `pandas_help@production` -> bundle; those that depend on the model are named.
     """
-    found = []
+    models = {
+        reference: (bundle.model, bundle.retrieval.embedding if bundle.retrieval else None)
+        for reference, bundle in (released or {}).items()
+    }
+    expiring = []
     for known in catalogue.models:
         if known.deprecation_date is None or (days := (known.deprecation_date - today).days) > within_days:
             continue
-        found.append(
+        touched = [reference for reference, used in models.items() if any(map(known.serves, filter(None, used)))]
+        expiring.append(
             Expiry(
                 model=known.name,
                 deprecation_date=known.deprecation_date,
                 days=days,
                 fallback=known.fallback,
-                bundles=tuple(sorted(_touched(known, (released or {}).items()))),
+                bundles=tuple(sorted(touched)),
             )
         )
-    return tuple(sorted(found, key=lambda expiry: expiry.days))
-
-
-def _touched(known: KnownModel, released: Iterable[tuple[str, Bundle]]) -> Iterable[str]:
-    for reference, bundle in released:
-        embedding = bundle.retrieval.embedding if bundle.retrieval else None
-        if known.serves(bundle.model) or (embedding is not None and known.serves(embedding)):
-            yield reference
-
-
-def _text(day: date | None) -> str | None:
-    return None if day is None else day.isoformat()
+    return tuple(sorted(expiring, key=lambda expiry: expiry.days))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,8 @@ class Pinning(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         verdict = Chip("pinned", "good") if self.pinned else Chip("floating", "bad")
-        return [
-            {
-                "provider": self.provider,
-                "model": self.model_id,
-                "verdict": verdict,
-                "why": self.reason,
-                "source": self.source,
-            }
-        ]
+        row: dict[str, object] = {"provider": self.provider, "model": self.model_id, "verdict": verdict}
+        return [{**row, "why": self.reason, "source": self.source}]
 
 
 def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> Pinning:
@@ -62,11 +55,12 @@ def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> P
     >>> judge_pin("openai", "gpt-4o").pinned, judge_pin("openai", "gpt-4o-2024-08-06").pinned
     (False, True)
     """
+    verdict = partial(Pinning, provider=provider, model_id=model_id)
     rules = _rules()
     name = provider.lower().replace("-", "_")
     family = rules["aliases"].get(name, name)
     if family not in ("fake", "offline") and (doubt := _doubt(model_id) or _doubt(revision or "")):
-        return Pinning(provider=provider, model_id=model_id, pinned=False, reason=doubt)
+        return verdict(pinned=False, reason=doubt)
     subjects = [model_id] if revision is None else [f"{model_id}@@{revision}", model_id]
     for rule in rules["providers"].get(family, ()):
         fitting = (re.fullmatch(rule["match"], subject, flags=re.IGNORECASE) for subject in subjects)
@@ -74,14 +68,12 @@ def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> P
             pinned, why = rule["pinned"], rule["why"]
             if no_date := _no_date(2000, **found.groupdict()):  # a leap year: the id does not say which
                 pinned, why = False, no_date
-            return Pinning(
-                provider=provider, model_id=model_id, pinned=pinned, reason=why, source=rule.get("source", "")
-            )
+            return verdict(pinned=pinned, reason=why, source=rule.get("source", ""))
     known = ", ".join(sorted({*rules["providers"], *rules["aliases"]} - {"fake", "hosts"}))  # no provider's name
     unknown = (
         f"no rule of {family} knows this id" if family in rules["providers"] else f"unknown provider (known: {known})"
     )
-    return Pinning(provider=provider, model_id=model_id, pinned=False, reason=unknown)
+    return verdict(pinned=False, reason=unknown)
 
 
 def _doubt(name: str) -> str:
@@ -90,8 +82,8 @@ def _doubt(name: str) -> str:
         return "it holds letters that are no ASCII, and some of them only look like it"
     if re.search(r"(?<![a-z])latest(?![a-z])", name, re.IGNORECASE):
         return "latest is what its provider moves to newer snapshots"
-    found = re.finditer(r"(?<!\d)(20\d\d)(-?)(\d\d)\2(\d\d)(?!\d)", name)
-    return next(filter(None, (_no_date(int(one[1]), one[3], one[4]) for one in found)), "")
+    days = re.finditer(r"(?<!\d)(20\d\d)(-?)(\d\d)\2(\d\d)(?!\d)", name)
+    return next(filter(None, (_no_date(int(day[1]), day[3], day[4]) for day in days)), "")
 
 
 def _no_date(year: int, month: str | None = None, day: str | None = None) -> str:
@@ -105,6 +97,5 @@ def _no_date(year: int, month: str | None = None, day: str | None = None) -> str
 
 @cache
 def _rules() -> dict[str, dict[str, Any]]:
-    rules: dict[str, dict[str, Any]]
-    rules, _ = read_yaml(RULES_FILE)
+    rules: dict[str, dict[str, Any]] = read_yaml(RULES_FILE)[0]
     return rules

@@ -68,9 +68,9 @@ class Inserted(str):
     value: Any
 
     def __new__(cls, value: Any) -> Inserted:
-        made = super().__new__(cls, json.dumps(value, ensure_ascii=False))
-        made.value = value
-        return made
+        text = super().__new__(cls, json.dumps(value, ensure_ascii=False))
+        text.value = value
+        return text
 
     def __str__(self) -> str:
         return self  # so that it comes out of the template as what it is
@@ -147,30 +147,24 @@ def pieces(text: str, values: Mapping[str, Any]) -> list[str]:
     """
     if "{" not in text:
         return [text]
-    meter = [LARGEST_PROMPT_CHARS]
     try:
         template = _read(text)[0]
-        context = template.new_context({**values, _METER: meter})
+        context = template.new_context({**values, _METER: [LARGEST_PROMPT_CHARS]})
         parts = []
         for part in template.root_render_func(context):
-            meter[0] -= len(part)
-            if meter[0] < 0:
-                raise _too_long()
+            _spend(context, len(part))
             parts.append(part)
         return parts
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the template cannot be filled: {error}") from None
 
 
-def _too_long() -> SecurityError:
-    return SecurityError(f"it makes more than {LARGEST_PROMPT_CHARS:,} characters of text, or too many rounds of loops")
-
-
 def _spend(context: Context, chars: int) -> None:
     meter = context[_METER]
     meter[0] -= chars
     if meter[0] < 0:
-        raise _too_long()
+        rule = f"it makes more than {LARGEST_PROMPT_CHARS:,} characters of text, or too many rounds of loops"
+        raise SecurityError(rule)
 
 
 @lru_cache(maxsize=512)
@@ -227,12 +221,9 @@ def _broken_rule(node: nodes.Node) -> str:
         case nodes.List() | nodes.Tuple() | nodes.Dict() if getattr(node, "ctx", "load") == "load":
             if not all(map(_is_constant, node.iter_child_nodes())):
                 return "a list that is written out holds texts and numbers alone"
-    name = type(node).__name__
-    return (
-        ""
-        if name in PARTS
-        else f"{name} is not allowed; a template has {{{{ values }}}}, {{% if %}}, {{% for %}}, {{% set %}} and filters"
-    )
+    if (name := type(node).__name__) in PARTS:
+        return ""
+    return f"{name} is not allowed; a template has {{{{ values }}}}, {{% if %}}, {{% for %}}, {{% set %}} and filters"
 
 
 def _broken_rule_of_call(node: nodes.Filter | nodes.Test) -> str:
@@ -279,9 +270,9 @@ def _joined(node: nodes.Concat) -> nodes.Filter:
 
 
 def _filter(node: nodes.Node, name: str, args: list[nodes.Expr]) -> nodes.Filter:
-    made = nodes.Filter(cast("nodes.Expr", node), name, args, [], None, None, lineno=node.lineno)
-    made.set_environment(_ENVIRONMENT)
-    return made
+    metered = nodes.Filter(cast("nodes.Expr", node), name, args, [], None, None, lineno=node.lineno)
+    metered.set_environment(_ENVIRONMENT)
+    return metered
 
 
 @pass_context
@@ -332,10 +323,10 @@ def _metered(name: str) -> Callable[..., Any]:
     @pass_context
     def metered(context: Context, value: Any, *args: Any, **options: Any) -> Any:
         value = _growth(context, name, value, args, options)
-        made = _JINJA.call_filter(name, value, args, options, context=context, eval_ctx=context.eval_ctx)
-        if isinstance(made, (str, list)):
-            _spend(context, len(made))
-        return made
+        result = _JINJA.call_filter(name, value, args, options, context=context, eval_ctx=context.eval_ctx)
+        if isinstance(result, (str, list)):
+            _spend(context, len(result))
+        return result
 
     return metered
 

@@ -159,11 +159,8 @@ def _without_version(base_url: str) -> str:
 
 
 def _body(request: Request, *, name: str, stream: bool) -> dict[str, Any]:
-    """What is sent, as plain JSON values; RequestRefusedError for what cannot be.
-
-    System messages go into `system`, pictures and tool calls into blocks of the API's own, stop texts into
-    `stop_sequences`, a response format into `output_config`.
-    """
+    # system messages go into `system`, pictures and tool calls into blocks of the API's own, stop texts into
+    # `stop_sequences`, a response format into `output_config`
     sampling = wire_sampling(request, rules="anthropic_messages")
     if "max_tokens" not in sampling:
         raise RequestRefusedError(

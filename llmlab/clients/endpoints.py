@@ -173,7 +173,6 @@ def _local_client(model_id: str, revision: str | None) -> Client:
 
     if model_id == VECTORS:
         return LocalVectors()
-
     return LocalClient(LocalModel.of(model_id, revision=revision))
 
 

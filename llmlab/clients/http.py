@@ -383,7 +383,5 @@ def _bounded(size: int) -> int:
 def _proxy(url: str) -> str | None:
     """The proxy that the environment names for this address (aiohttp's own look-up would also send netrc passwords)."""
     parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    if urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    return proxies.get(parts.scheme)
+    bypassed = urllib.request.proxy_bypass(parts.hostname or "")
+    return None if bypassed else urllib.request.getproxies().get(parts.scheme)

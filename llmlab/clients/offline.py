@@ -21,10 +21,10 @@ import math
 import random
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llmlab.base.errors import RequestRefusedError
 from llmlab.base.words import words
@@ -111,8 +111,7 @@ class OfflineJudge:
         """The verdict as JSON. RequestRefusedError for another model or a prompt that holds nothing to judge."""
         _refuse_what_it_cannot_take(request, self.fingerprint, frozenset({"temperature", "max_tokens"}))
         started_s = time.perf_counter()
-        system = " ".join(message["content"] for message in request.messages if message["role"] == "system")
-        text = _judged(system, request.messages[-1]["content"])
+        text = _judged(_system_text(request), request.messages[-1]["content"])
         input_tokens = _tokens(sum(len(message["content"]) for message in request.messages))
         return _generation(request, text, "ok", input_tokens=input_tokens, started_s=started_s)
 
@@ -137,14 +136,12 @@ def sentences_of(doc_id: str, passage: str) -> tuple[frozenset[str], tuple[Sente
     >>> [(s.name, s.text) for s in sentences_of("DataFrame.dropna", "Remove missing values. See ``fillna``.")[1]]
     [('DataFrame.dropna', 'Remove missing values.'), ('DataFrame.dropna', 'See `fillna`.')]
     """
-    title = frozenset(words(doc_id))
-    found = tuple(
-        Sentence(
-            text, frozenset(words(text)) | (title if name == _name(doc_id) else frozenset(words(name))), name, weight
-        )
+    title, own = frozenset(words(doc_id)), _name(doc_id)
+    sentences = tuple(
+        Sentence(text, (title if name == own else frozenset(words(name))).union(words(text)), name, weight)
         for name, text, weight in _said(doc_id, passage)
     )
-    return title.union(*(sentence.words for sentence in found)), found
+    return title.union(*(sentence.words for sentence in sentences)), sentences
 
 
 def plain_text(text: str) -> str:
@@ -155,16 +152,6 @@ def plain_text(text: str) -> str:
     """
     text = _ROLE.sub(r"`\1`", text.replace("``", "`"))
     return " ".join(text.split())
-
-
-class _Task(NamedTuple):
-    """What a prompt asks for."""
-
-    question: str
-    passages: tuple[tuple[str, str], ...]
-    n_sentences: int
-    cites: bool
-    admits: bool
 
 
 class _Candidate(NamedTuple):
@@ -178,11 +165,14 @@ class _Candidate(NamedTuple):
 
 
 def _answer(request: Request) -> str:
-    task = _task(request.messages)
-    if not task.passages:
+    asked = [message["content"] for message in request.messages if message["role"] == "user"]
+    instructions, question, prompt = _question_of(asked[-1] if asked else "")
+    _, passages = _passages(prompt)
+    if not passages:
         return NO_PASSAGES
-    candidates = _candidates(task)
-    if not candidates or (task.admits and max(c.passage_share for c in candidates) < KNOWN_FROM):
+    told = f"{_system_text(request)} {instructions}"
+    candidates = _candidates(question, passages)
+    if not candidates or (_ADMIT.search(told) and max(c.passage_share for c in candidates) < KNOWN_FROM):
         return NOT_KNOWN
     temperature = request.sampling.temperature or 0.0
     if temperature > 0:
@@ -190,25 +180,15 @@ def _answer(request: Request) -> str:
     distinct: dict[str, _Candidate] = {}
     for candidate in candidates:
         distinct.setdefault(candidate.sentence.text, candidate)
-    return _prose(list(distinct.values())[: task.n_sentences], cites=task.cites)
-
-
-def _task(messages: Sequence[Mapping[str, Any]]) -> _Task:
-    system = " ".join(message["content"] for message in messages if message["role"] == "system")
-    prompt = next((message["content"] for message in reversed(messages) if message["role"] == "user"), "")
-    instructions, question, prompt = _question_of(prompt)
-    told = f"{system} {instructions}"
     if count := _SENTENCE_COUNT.search(told):
         n_sentences = _NUMBERS.get(count[1].lower()) or int(count[1])
     else:
         n_sentences = 1 if _BRIEF.search(told) else SENTENCES
-    return _Task(
-        question=question,
-        passages=_passages(prompt)[1],
-        n_sentences=n_sentences,
-        cites=_CITE.search(told) is not None,
-        admits=_ADMIT.search(told) is not None,
-    )
+    return _prose(list(distinct.values())[:n_sentences], cites=_CITE.search(told) is not None)
+
+
+def _system_text(request: Request) -> str:
+    return " ".join(message["content"] for message in request.messages if message["role"] == "system")
 
 
 def _question_of(prompt: str) -> tuple[str, str, str]:
@@ -228,23 +208,24 @@ def _question_of(prompt: str) -> tuple[str, str, str]:
     return "", question, before
 
 
-def _passages(prompt: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+def _passages(prompt: str) -> tuple[str, list[tuple[str, str]]]:
     """What stands ahead of the passages, and each passage as (doc_id, text): blocks `[doc_id] text`."""
     head, *blocks = f"\n\n{prompt.lstrip()}".split("\n\n[")
-    found: list[list[str]] = [["", head]]
+    passages = [("", head)]
     for block in blocks:
         doc_id, mark, text = block.partition("] ")
         if mark and not _NO_ID.search(doc_id):
-            found.append([doc_id, text])
-        else:
-            found[-1][1] += f"\n\n[{block}"  # a bracket inside a passage
-    return found[0][1], tuple((doc_id, text) for doc_id, text in found[1:])
+            passages.append((doc_id, text))
+        else:  # a bracket inside a passage
+            doc_id, text = passages.pop()
+            passages.append((doc_id, f"{text}\n\n[{block}"))
+    return passages[0][1], passages[1:]
 
 
-def _candidates(task: _Task) -> list[_Candidate]:
+def _candidates(question: str, passages: Sequence[tuple[str, str]]) -> list[_Candidate]:
     """Sentences that share a word with the question, best first; equal ones in the order of the prompt."""
-    asked = set(words(task.question))
-    split = [(doc_id, *sentences_of(doc_id, text)) for doc_id, text in task.passages]
+    asked = set(words(question))
+    split = [(doc_id, *sentences_of(doc_id, text)) for doc_id, text in passages]
     frequency = {word: sum(word in passage_words for _, passage_words, _ in split) for word in asked}
     weight = {word: math.log1p(len(split) / (1 + frequency[word])) for word in asked}
     total = sum(weight.values()) or 1.0

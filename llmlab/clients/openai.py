@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Unpack
 from urllib.parse import quote
 
@@ -132,8 +133,8 @@ def read_vectors(reply: Mapping[str, Any], *, n: int, secrets: tuple[str, ...] =
     inner_error(reply, secrets=secrets)
     listed = reply.get("data")
     rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
-    found = {row.get("index", place): row.get("embedding") for place, row in enumerate(rows)}
-    vectors = [found.get(place) for place in range(n)]
+    by_index = {row.get("index", place): row.get("embedding") for place, row in enumerate(rows)}
+    vectors = [by_index.get(place) for place in range(n)]
     if len(rows) != n or not all(isinstance(vector, list) and vector for vector in vectors):
         raise TransportError(f"the reply has {len(rows)} vectors for {n} texts, or some are empty")
     return [[float(part) for part in vector or ()] for vector in vectors]
@@ -165,7 +166,7 @@ class StreamedReply:
         if not self._ended and self._finish_reason is None:
             raise TransportError("the stream stopped before its end")
         message: dict[str, Any] = {name: "".join(parts) for name, parts in self._parts.items()}
-        message["tool_calls"] = [{"function": call} for call in sorted(self._tool_calls, key=lambda one: one["index"])]
+        message["tool_calls"] = [{"function": call} for call in sorted(self._tool_calls, key=itemgetter("index"))]
         return {**self._reply, "choices": [{"message": message, "finish_reason": self._finish_reason}]}
 
     def take(self, event: dict[str, Any]) -> None:
@@ -218,10 +219,10 @@ class StreamedReply:
         Some servers give all calls index 0 and tell them apart by id; some give each part of one call a new id, but
         only its first a name; some give neither id nor index, and whole calls.
         """
-        same = [one for one in self._tool_calls if own is not None and one["id"] == own]
+        same = [call for call in self._tool_calls if own is not None and call["id"] == own]
         if same:
             return same[-1]
-        near = [one for one in self._tool_calls if index is None or one["index"] == index]
+        near = [call for call in self._tool_calls if index is None or call["index"] == index]
         last = near[-1] if near else None
         if last is None or name is None:
             return last
@@ -247,36 +248,27 @@ def _url(access: Access, model: ModelRef, what: str = "chat/completions") -> str
 
 
 def _key_header(access: Access) -> KeyHeader:
-    """How the key is sent, where the access does not say."""
     azure = access.api_version is not None or ".azure.com/" in f"{access.base_url}/"
     return "api-key" if azure else "bearer"
 
 
 def _body(request: Request, *, name: str, stream: bool) -> dict[str, Any]:
-    """What is sent, as plain JSON values; RequestRefusedError for a parameter that cannot be."""
     body: dict[str, Any] = {"model": name, "messages": list(request.messages), **wire_sampling(request)}
     if request.tools:
-        body["tools"] = _wire_tools(request.tools)
+        body["tools"] = [
+            dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)} for tool in request.tools
+        ]
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     return body
 
 
-def _wire_tools(tools: tuple[Mapping[str, Any], ...]) -> list[dict[str, Any]]:
-    """Tools as the protocol wants them: each a `function` with name, description and parameters.
-
-    >>> _wire_tools(({"name": "f", "parameters": {}},))
-    [{'type': 'function', 'function': {'name': 'f', 'parameters': {}}}]
-    """
-    return [dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)} for tool in tools]
-
-
 def _tool_calls(calls: Any) -> tuple[dict[str, Any], ...]:
-    found = [call.get("function") for call in calls or () if isinstance(call, dict)] if isinstance(calls, list) else []
+    listed = calls if isinstance(calls, list) else []
     return tuple(
         {"name": str(function.get("name", "")), "arguments": parsed(function.get("arguments"))}
-        for function in found
-        if isinstance(function, dict)
+        for call in listed
+        if isinstance(call, dict) and isinstance(function := call.get("function"), dict)
     )
 
 
@@ -297,9 +289,6 @@ def _beside(given: int | None, output: int, total: int | None, thought: int | No
     """Tokens of a thought that are not among the output: the total shows it, or that they are more than all of it.
 
     xAI and Google count so, and Google does not say how many they were.
-
-    >>> _beside(100, 5, 305, 200), _beside(100, 5, 305, None), _beside(100, 205, 305, 200), _beside(100, 5, None, 200)
-    (200, 200, 0, 200)
     """
     if total is None:
         return thought if thought and thought > output else 0

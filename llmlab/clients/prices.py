@@ -19,9 +19,8 @@ from llmlab.clients.base import Usage
 __all__ = ["Price", "context_tokens", "price_usd"]
 
 MILLION = Decimal(1_000_000)
-SELF_HOSTED = frozenset(
-    {"offline", "local", "ollama", "vllm", "sglang", "tgi", "llamacpp", "lmstudio"}
-)  # on no public list
+# on no public list
+SELF_HOSTED = frozenset({"offline", "local", "ollama", "vllm", "sglang", "tgi", "llamacpp", "lmstudio"})
 Amount = Annotated[Decimal, Field(ge=0, strict=False)]
 
 
@@ -94,8 +93,7 @@ def _listed(provider: str, model_id: str) -> Price | Callable[[Usage], Decimal |
             cache_read_tokens=cached,
             cache_write_tokens=written,
         )
-        found = genai_prices.calc_price(tokens, model_ref=model_id, provider_id=provider)
-        return Decimal(found.total_price)
+        return Decimal(genai_prices.calc_price(tokens, model_ref=model_id, provider_id=provider).total_price)
 
     try:
         listed = genai_prices.calc_price(genai_prices.Usage(), model_ref=model_id, provider_id=provider).model_price

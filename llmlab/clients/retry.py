@@ -406,15 +406,13 @@ class _Budget:
 
     def reserve(self, amount: float, *, now_s: float) -> float:
         """Seconds to wait until `amount` units are free."""
-        if not self._unit_s:
-            return 0.0
         wait_s = self.wait_s(now_s)
         self._free_at_s = max(self._free_at_s, now_s - BURST_S) + amount * self._unit_s
         return wait_s
 
     def wait_s(self, now_s: float) -> float:
         """Seconds until the next unit is free."""
-        return max(0.0, self._free_at_s - now_s) if self._unit_s else 0.0
+        return max(0.0, self._free_at_s - now_s)
 
     def give_back(self, amount: float) -> None:
         self._free_at_s -= amount * self._unit_s

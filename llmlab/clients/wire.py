@@ -429,8 +429,7 @@ def _rules_for(name: str, model_id: str) -> Iterator[dict[str, Any]]:
 
 @cache
 def _all_rules() -> dict[str, dict[str, Any]]:
-    rules: dict[str, dict[str, Any]]
-    rules, _ = read_yaml(RULES_FILE)
+    rules: dict[str, dict[str, Any]] = read_yaml(RULES_FILE)[0]
     return rules
 
 

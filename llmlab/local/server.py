@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -143,13 +142,13 @@ def _start(model: LocalModel, state: Path, *, timeout_s: float) -> None:
             start_new_session=True,  # Ctrl+C in a terminal is not for it
             text=True,
         )
-    if (why := _waited_for(process, json.dumps(asked), timeout_s)) is not None:
-        raise LocalModelError(f"the server of {model.alias} did not start: {why(state)}")
+    if why := _hindrance(process, json.dumps(asked), state, timeout_s):
+        raise LocalModelError(f"the server of {model.alias} did not start: {why}")
     threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie
 
 
-def _waited_for(process: subprocess.Popen[str], asked: str, timeout_s: float) -> Callable[[Path], str] | None:
-    """None once it is ready, else what tells why it is not."""
+def _hindrance(process: subprocess.Popen[str], asked: str, state: Path, timeout_s: float) -> str:
+    """Why it is not ready, "" once it is."""
     late = threading.Event()
 
     def end() -> None:
@@ -163,7 +162,7 @@ def _waited_for(process: subprocess.Popen[str], asked: str, timeout_s: float) ->
             process.stdin.write(f"{asked}\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             if process.stdout.readline() == "ready\n":  # type: ignore[union-attr]
-                return None
+                return ""
     except BrokenPipeError:
         pass  # it ended before it had read
     finally:
@@ -171,10 +170,10 @@ def _waited_for(process: subprocess.Popen[str], asked: str, timeout_s: float) ->
     process.kill()
     code = process.wait()
     if late.is_set():
-        return lambda _: f"nothing within {timeout_s:g} s, so it was ended; is enough memory free?"
+        return f"nothing within {timeout_s:g} s, so it was ended; is enough memory free?"
     if code == -getattr(signal, "SIGILL", 0) and code:
-        return lambda _: f"this processor does not know its instructions ({', '.join(CPU_FLAGS)})"
-    return _last_words
+        return f"this processor does not know its instructions ({', '.join(CPU_FLAGS)})"
+    return _last_words(state)
 
 
 def _last_words(state: Path) -> str:

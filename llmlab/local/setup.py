@@ -21,7 +21,7 @@ from pathlib import Path
 from llmlab.base.errors import LlmlabError
 from llmlab.base.project import located
 
-__all__ = ["LocalModel", "LocalModelError", "install", "package_file", "sha256_of"]
+__all__ = ["LocalModel", "LocalModelError", "checked", "install", "package_file", "sha256_of"]
 
 LOCK = Path(__file__).with_name("requirements.lock")
 OWN = "path:"  # before a GGUF of the user's own
@@ -88,16 +88,10 @@ class LocalModel:
                 f"this processor lacks {', '.join(lacking)}, which the model's server needs; "
                 "use the offline stand-in, or a server on another machine (base_url)"
             )
-        if self.path is None:
-            raise LocalModelError(f"{self.name} is not installed: {GET_IT}")
-        if (found := sha256_of(self.path)) != self.sha256:
-            raise LocalModelError(
-                f"{self.path.name} has the sha256 {found[:12]}..., not {self.sha256[:12]}...: it is cut off or "
-                "another one; install it again (`llmlab local setup --again`), or name its own sha256 as revision"
-            )
+        path = checked(self.path, self.sha256, name=self.name, or_else=", or name its own sha256 as revision")
         if importlib.util.find_spec(SERVER_PACKAGE) is None:
             raise LocalModelError(f"the server of local models is not installed: {GET_IT}")
-        return self.path
+        return path
 
 
 def package_file(package: str, name: str) -> Path | None:
@@ -105,6 +99,18 @@ def package_file(package: str, name: str) -> Path | None:
     spec = importlib.util.find_spec(package)
     path = None if spec is None or spec.origin is None else Path(spec.origin).parent / name
     return path if path is not None and path.is_file() else None
+
+
+def checked(path: Path | None, sha256: str, *, name: str, or_else: str = "") -> Path:
+    """The file of what is called `name`; LocalModelError where it is not there, or not the one that it should be."""
+    if path is None:
+        raise LocalModelError(f"{name} is not installed: {GET_IT}")
+    if (actual := sha256_of(path)) != sha256:
+        raise LocalModelError(
+            f"{path.name} has the sha256 {actual[:12]}..., not {sha256[:12]}...: it is cut off or another one; "
+            f"install it again (`llmlab local setup --again`){or_else}"
+        )
+    return path
 
 
 def install(*, again: bool = False) -> None:
@@ -146,10 +152,10 @@ def _lacking(cpuinfo: Path) -> list[str]:
 def sha256_of(path: Path) -> str:
     """Of a file, in hex; LocalModelError where it cannot be read."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise LocalModelError(f"{path} cannot be read ({error.strerror}): name a GGUF file after {OWN}") from None
-    return _hashed(path, found.st_size, found.st_mtime_ns)
+    return _hashed(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=16)

@@ -7,7 +7,6 @@ file, both held to their sha256. A thousand texts take a quarter of a second, an
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmlab.base.errors import RequestRefusedError
-from llmlab.local.setup import GET_IT, LocalModelError, package_file, sha256_of
+from llmlab.local.setup import GET_IT, LocalModelError, checked, package_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +52,8 @@ class LocalVectors:
         Raises:
             LocalModelError: table or tokenizer are not installed, or not those that llmlab names.
         """
-        return [self._mean(encoded.ids).tolist() for encoded in self._tokenizer.encode_batch(list(texts), **_PLAIN)]
+        encoded_texts = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [self._mean(encoded.ids).tolist() for encoded in encoded_texts]
 
     async def complete(self, _request: Any) -> Any:
         """RequestRefusedError: it gives no answers."""
@@ -74,7 +74,7 @@ class LocalVectors:
     @cached_property
     def _table(self) -> NDArray[np.float32]:
         """Shape (tokens, 256)."""
-        content = _checked(TABLE, TABLE_SHA256)
+        content = _content(TABLE, TABLE_SHA256)
         head = int.from_bytes(content[:8], "little")
         (tensor,) = (value for name, value in json.loads(content[8 : 8 + head]).items() if name != "__metadata__")
         first, last = tensor["data_offsets"]
@@ -86,20 +86,8 @@ class LocalVectors:
         if importlib.util.find_spec(TOKENIZER_PACKAGE) is None:
             raise LocalModelError(f"the tokenizer of {VECTORS} is not installed: {GET_IT}")
         tokenizers = importlib.import_module(TOKENIZER_PACKAGE)
-        return tokenizers.Tokenizer.from_str(_checked(TOKENS, TOKENS_SHA256).decode())
+        return tokenizers.Tokenizer.from_str(_content(TOKENS, TOKENS_SHA256).decode())
 
 
-_PLAIN = {"add_special_tokens": False}
-
-
-def _checked(place: tuple[str, str], sha256: str) -> bytes:
-    """The content of a package's file; LocalModelError where it is not there, or not the one that llmlab names."""
-    path = package_file(*place)
-    if path is None:
-        raise LocalModelError(f"{VECTORS} is not installed: {GET_IT}")
-    if (found := sha256_of(path)) != sha256:
-        raise LocalModelError(
-            f"{path.name} has the sha256 {found[:12]}..., not {sha256[:12]}...: install it again "
-            "(`llmlab local setup --again`)"
-        )
-    return path.read_bytes()
+def _content(place: tuple[str, str], sha256: str) -> bytes:
+    return checked(package_file(*place), sha256, name=VECTORS).read_bytes()
