@@ -183,14 +183,11 @@ def langsmith_cases(path: str | Path) -> Cases:
     for example in _items(document(path), ("examples", "data"), path):
         outputs, metadata = example.get("outputs") or {}, dict(example.get("metadata") or {})
         splits = metadata.pop("dataset_split", None) or example.get("split") or ()
-        row: dict[str, Any] = {
-            "id": str(example.get("id") or f"q{len(rows) + 1}"),
-            "inputs": _inputs(example.get("inputs")),
-        }
+        row = {"id": str(example.get("id") or f"q{len(rows) + 1}"), "inputs": _inputs(example.get("inputs"))}
         row["tags"] = [splits] if isinstance(splits, str) else list(splits)
         if outputs:
-            only = next(iter(outputs.values())) if isinstance(outputs, Mapping) and len(outputs) == 1 else outputs
-            row["expected"] = only
+            one = isinstance(outputs, Mapping) and len(outputs) == 1
+            row["expected"] = next(iter(outputs.values())) if one else outputs
         left["`metadata` of an example"] += bool(metadata)
         left["attachments of an example"] += bool(example.get("attachments"))
         left["an expected text with |, which separates two wordings here"] += "|" in str(row.get("expected", ""))

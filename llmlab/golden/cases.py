@@ -179,7 +179,7 @@ class GoldenSet(Shown):
         _refuse_duplicates([(case.id, f"case {i + 1}") for i, case in enumerate(self.cases)], self.name)
 
     @classmethod
-    def load(cls, path: str | Path, *, parent: str = "") -> GoldenSet:
+    def load(cls, path: str | Path) -> GoldenSet:
         """Cases from JSONL, one object per line; FileRuleError with file and line for anything else."""
         path = Path(path)
         rows = list(json_lines(path))
@@ -193,7 +193,7 @@ class GoldenSet(Shown):
                 raise FileRuleError(str(error), path=path, line=line) from None
         places = [(case.id, f"line {line}") for case, (line, _) in zip(cases, rows, strict=True)]
         _refuse_duplicates(places, path)
-        return cls(tuple(cases), name=path.stem, parent=parent)
+        return cls(tuple(cases), name=path.stem)
 
     @classmethod
     def from_frame(
@@ -441,16 +441,11 @@ class GoldenSet(Shown):
         return f"GoldenSet({plain(self.name)}, {len(self)} cases, {len(self.tags)} tags, digest={self.digest[:8]})"
 
     def _rows(self) -> list[dict[str, object]]:
-        return [
-            {
-                "id": c.id,
-                **{k: said(v) for k, v in c.inputs.items()},
-                "expected": c.expected,
-                "tags": c.tags,
-                "cluster": c.cluster,
-            }
-            for c in self.cases
-        ]
+        rows: list[dict[str, object]] = []
+        for c in self.cases:
+            inputs = {name: said(value) for name, value in c.inputs.items()}
+            rows.append({"id": c.id, **inputs, "expected": c.expected, "tags": c.tags, "cluster": c.cluster})
+        return rows
 
     def _sentence(self) -> str:
         clusters = len({case.cluster or f"\0{case.id}" for case in self.cases})
@@ -571,10 +566,8 @@ def _cell(value: Any, key: str, expected_is: ExpectedIs) -> Any:
     if key == "expected" and isinstance(value, str) and expected_is != "facts":
         return value.strip() if expected_is == "text" else _json(value)
     if isinstance(value, Mapping):
-        null_counts = (key, expected_is) == (
-            "expected",
-            "json",
-        )  # elsewhere Parquet fills the keys of other rows with it
+        # Elsewhere Parquet fills the keys of other rows with null.
+        null_counts = key == "expected" and expected_is == "json"
         return {name: _native(item) for name, item in value.items() if null_counts or item is not None}
     if key in ("expected", "tags", "relevant") and isinstance(value, str):
         return [part.strip() for part in value.split(";") if part.strip()]

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from llmlab.base.errors import DataError, PromptError
@@ -37,27 +37,26 @@ LEAKS_SHOWN = 20
 _SINGLE_BRACES = re.compile(r"(?<!\{)\{ *(\w+) *\}(?!\})")
 
 
-def check_cases(bundle: Bundle, golden: GoldenSet, *, variant: str, bundle_path: str | Path | None = None) -> None:
+def check_cases(bundle: Bundle, golden: GoldenSet, *, variant: str) -> None:
     """Nothing, when every case fills the bundle's templates and none is one of its few-shot examples.
 
     Raises:
-        PromptError: names the bundle, the golden set, the first case and how many others.
+        PromptError: names the variant, the golden set, the first case and how many others.
     """
-    place = f"variant {variant!r}" if bundle_path is None else f"variant {variant!r} ({bundle_path})"
     if missing := unfilled(bundle, golden):
         case_id, why = missing[0]
-        others = tuple(dict.fromkeys(case_id for case_id, _ in missing))
-        has = f"{_who(case_id, golden)}{_and_more(others)}"
-        raise PromptError(f"{place}: {why}, with {has}", variant=variant, case_ids=others)
-    if found := leaks(bundle, golden):
-        each = [f"example {number} is {how} case {case_id!r}" for number, case_id, how in found]
+        case_ids = tuple(dict.fromkeys(case_id for case_id, _ in missing))
+        case = f"case {case_id!r} of the golden set {golden.name!r}" if case_id else f"(golden set {golden.name!r})"
+        more = f" (and {len(case_ids) - 1:,} more)" if len(case_ids) > 1 else ""
+        raise PromptError(f"variant {variant!r}: {why}, with {case}{more}", variant=variant, case_ids=case_ids)
+    if leaking := leaks(bundle, golden):
+        each = [f"example {number} is {how} case {case_id!r}" for number, case_id, how in leaking]
         more = f" and {len(each) - LEAKS_SHOWN:,} more" if len(each) > LEAKS_SHOWN else ""
         raise PromptError(
-            f"{place} shows the model answers of the golden set {golden.name!r}: "
-            f"{', '.join(each[:LEAKS_SHOWN])}{more}; "
-            "take them out of the examples or out of the golden set",
+            f"variant {variant!r} shows the model answers of the golden set {golden.name!r}: "
+            f"{', '.join(each[:LEAKS_SHOWN])}{more}; take them out of the examples or out of the golden set",
             variant=variant,
-            case_ids=tuple(dict.fromkeys(case_id for _, case_id, _ in found)),
+            case_ids=tuple(dict.fromkeys(case_id for _, case_id, _ in leaking)),
         )
 
 
@@ -69,8 +68,7 @@ def refuse_secrets(bundles: Mapping[str, Bundle], golden: GoldenSet | None, *mor
     Raises:
         DataError: names the place and the variable, or says that a bundle holds something that looks like a key.
     """
-    secrets = secrets_now()
-    places = [(f"bundle {name!r}", bundle.model_dump_json()) for name, bundle in bundles.items()]
+    secrets, places = secrets_now(), [(f"bundle {name!r}", b.model_dump_json()) for name, b in bundles.items()]
     for place, text in places:
         if API_KEY in find_pii(text):
             raise DataError(f"{place} contains what looks like an API key, which is never sent or written; take it out")
@@ -184,18 +182,13 @@ def sent_as_json(bundles: Mapping[str, Bundle], golden: GoldenSet) -> str:
     >>> sent_as_json({"v1": Bundle.from_prompt("{{ docs }}", model="offline/extractive-1")}, golden)
     'variant \\'v1\\' sends ["a", "b"], as JSON; {% for %} or | join(", ") makes it a text'
     """
+    values = {PASSAGES: "", **golden.cases[0].inputs}
     for variant, bundle in bundles.items():
-        values = {PASSAGES: "", **golden.cases[0].inputs}
-        for text in (bundle.prompt.system, bundle.prompt.template):
-            for piece in pieces(text, values):
-                if (
-                    isinstance(piece, Inserted)
-                    and piece.value
-                    and not any(known(value) for known in (is_chat, is_parts) for value in (piece.value, [piece.value]))
-                ):
-                    return (
-                        f'variant {variant!r} sends {piece[:60]}, as JSON; {{% for %}} or | join(", ") makes it a text'
-                    )
+        texts = (bundle.prompt.system, bundle.prompt.template)
+        for piece in itertools.chain.from_iterable(pieces(text, values) for text in texts):
+            value = piece.value if isinstance(piece, Inserted) else None
+            if value and not any(known(part) for known in (is_chat, is_parts) for part in (value, [value])):
+                return f'variant {variant!r} sends {piece[:60]}, as JSON; {{% for %}} or | join(", ") makes it a text'
     return ""
 
 
@@ -245,11 +238,3 @@ def _normal(value: Any) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
-
-
-def _who(case_id: str, golden: GoldenSet) -> str:
-    return f"case {case_id!r} of the golden set {golden.name!r}" if case_id else f"(golden set {golden.name!r})"
-
-
-def _and_more(case_ids: tuple[str, ...]) -> str:
-    return f" (and {len(case_ids) - 1:,} more)" if len(case_ids) > 1 else ""

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, TypedDict, Unpack, overload
 
 from llmlab.base.display import Shown
 from llmlab.clients.base import ANSWER_COLUMNS, Generation
@@ -73,8 +73,18 @@ class Scorer(Shown):
     digest: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        _check(self)
-        bounds = [None if bound is None else float(bound) for bound in (self.low, self.high)]
+        low, high = self.low, self.high
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"scorer name == {self.name!r}, must be letters, digits, _ . -; give one with name=...")
+        if self.name in RESERVED:
+            raise ValueError(f"scorer name == {self.name!r} is a column of every result; give another with name=...")
+        if any(bound is not None and not math.isfinite(bound) for bound in (low, high)):
+            raise ValueError(
+                f"{self.name}: bounds must be finite, or None where there is none (low={low}, high={high})"
+            )
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"{self.name}: low == {low}, must be below high == {high}")
+        bounds = [None if bound is None else float(bound) for bound in (low, high)]
         declared = [self.name, *bounds, self.higher_is_better, self.needs_expected, self.empty_fails, self.revision]
         object.__setattr__(self, "digest", (declared_digest if self.revision else code_digest)(self.function, declared))
 
@@ -143,31 +153,25 @@ class Scorer(Shown):
         return [{"scorer": self.name, "low": self.low, "high": self.high, "direction": better}]
 
 
+class Declared(TypedDict, total=False):
+    """What a scorer may declare: the fields of `Scorer`, with its defaults; the name is the function's."""
+
+    low: float | None
+    high: float | None
+    higher_is_better: bool
+    needs_expected: bool
+    empty_fails: bool
+    name: str
+    revision: int
+    redact: Callable[[str], str]
+
+
 @overload
 def scorer(function: ScoreFunction) -> Scorer: ...
 @overload
+def scorer(**declared: Unpack[Declared]) -> Callable[[ScoreFunction], Scorer]: ...
 def scorer(
-    *,
-    low: float | None = 0.0,
-    high: float | None = 1.0,
-    higher_is_better: bool = True,
-    needs_expected: bool = False,
-    empty_fails: bool = True,
-    name: str | None = None,
-    revision: int = 0,
-    redact: Callable[[str], str] | None = None,
-) -> Callable[[ScoreFunction], Scorer]: ...
-def scorer(
-    function: ScoreFunction | None = None,
-    *,
-    low: float | None = 0.0,
-    high: float | None = 1.0,
-    higher_is_better: bool = True,
-    needs_expected: bool = False,
-    empty_fails: bool = True,
-    name: str | None = None,
-    revision: int = 0,
-    redact: Callable[[str], str] | None = None,
+    function: ScoreFunction | None = None, **declared: Unpack[Declared]
 ) -> Scorer | Callable[[ScoreFunction], Scorer]:
     """A `Scorer` out of a plain or async function `(Case, Generation) -> Score | float | bool | None`.
 
@@ -187,18 +191,9 @@ def scorer(
     """
 
     def build(plain: ScoreFunction) -> Scorer:
-        called = name or str(getattr(plain, "__name__", type(plain).__name__))
-        return Scorer(
-            name=called,
-            function=plain,
-            low=low,
-            high=high,
-            higher_is_better=higher_is_better,
-            needs_expected=needs_expected,
-            empty_fails=empty_fails,
-            revision=revision,
-            redact=redact,
-        )
+        called = declared.get("name") or str(getattr(plain, "__name__", type(plain).__name__))
+        fields: Declared = {**declared, "name": called}
+        return Scorer(function=plain, **fields)
 
     return build if function is None else build(function)
 
@@ -229,10 +224,7 @@ def score_all(scorers: Sequence[Scorer], case: Case, generation: Generation) -> 
 
 async def score_all_async(scorers: Sequence[Scorer], case: Case, generation: Generation) -> dict[str, Score]:
     """As `score_all`, with async scorers awaited one after the other."""
-    scores = {}
-    for metric in scorers:
-        scores[metric.name] = metric._decided(case, generation) or await _awaited(metric, case, generation)
-    return scores
+    return {m.name: m._decided(case, generation) or await _awaited(m, case, generation) for m in scorers}
 
 
 def _tried(metric: Scorer, case: Case, generation: Generation) -> Score:
@@ -251,15 +243,3 @@ async def _awaited(metric: Scorer, case: Case, generation: Generation) -> Score:
 
 def _unscored(metric: Scorer, error: Exception) -> Score:
     return Score(name=metric.name, value=None, explanation=f"the scorer raised {type(error).__name__}: {error}"[:1000])
-
-
-def _check(metric: Scorer) -> None:
-    called, low, high = metric.name, metric.low, metric.high
-    if not _NAME.fullmatch(called):
-        raise ValueError(f"scorer name == {called!r}, must be letters, digits, _ . -; give one with name=...")
-    if called in RESERVED:
-        raise ValueError(f"scorer name == {called!r} is a column of every result; give another with name=...")
-    if any(bound is not None and not math.isfinite(bound) for bound in (low, high)):
-        raise ValueError(f"{called}: bounds must be finite, or None where there is none (low={low}, high={high})")
-    if low is not None and high is not None and not low < high:
-        raise ValueError(f"{called}: low == {low}, must be below high == {high}")

@@ -74,12 +74,7 @@ def grounded(corpus: Texts, *, supported_from: float = SUPPORTED_FROM, name: str
     return judge
 
 
-def cites_support(
-    corpus: Iterable[Document] | Mapping[str, str],
-    *,
-    supported_from: float = SUPPORTED_FROM,
-    name: str = "cites_support",
-) -> Scorer:
+def cites_support(corpus: Texts, *, supported_from: float = SUPPORTED_FROM, name: str = "cites_support") -> Scorer:
     """Share of the citations `[id]` whose document was retrieved and holds the key terms of the cited statement.
 
     Unscored when nothing is cited (see `cites_source` for whether anything is).

@@ -8,6 +8,7 @@ are looked up where the function runs; what comes from other modules is known by
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import functools
 import hashlib
@@ -70,7 +71,8 @@ class _Reached:
         return _plain(value)
 
     def instance(self, value: Any) -> Any:
-        return ["object", self.code(type(value)), {name: _plain(item) for name, item in _attributes(value)}]
+        attributes = sorted(getattr(value, "__dict__", {}).items())
+        return ["object", self.code(type(value)), {name: _plain(item) for name, item in attributes}]
 
     def code(self, value: types.FunctionType | type) -> Any:
         """The tree of a function or class; what it reaches goes to `parts`."""
@@ -134,16 +136,12 @@ def _first_line(node: Any) -> int:
 
 
 def _cells(value: Any) -> list[tuple[str, Any]]:
-    code, cells = getattr(value, "__code__", None), getattr(value, "__closure__", None) or ()
-    names = code.co_freevars if code is not None else ()
-    return [(name, cell.cell_contents) for name, cell in zip(names, cells, strict=True) if _is_full(cell)]
-
-
-def _is_full(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None or True
-    except ValueError:  # a name that is bound later
-        return False
+    code, closure = getattr(value, "__code__", None), getattr(value, "__closure__", None) or ()
+    cells = []
+    for name, cell in zip(code.co_freevars if code is not None else (), closure, strict=True):
+        with contextlib.suppress(ValueError):  # a name that is bound later
+            cells.append((name, cell.cell_contents))
+    return cells
 
 
 def _bare(node: ast.AST) -> ast.AST:
@@ -290,11 +288,8 @@ def _joined(values: list[ast.expr]) -> list[Any]:
 
 
 def _undocumented(node: ast.AST) -> ast.AST:
-    body = getattr(node, "body", None)
-    if isinstance(node, _DOCUMENTED) and body and isinstance(body[0], ast.Expr):
-        value = body[0].value
-        if isinstance(value, ast.Constant) and isinstance(value.value, str):
-            return type(node)(**{**dict(ast.iter_fields(node)), "body": body[1:]})
+    if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+        return type(node)(**{**dict(ast.iter_fields(node)), "body": node.body[1:]})
     return node
 
 
@@ -325,7 +320,3 @@ def _plain(value: Any, *, depth: int = 0) -> Any:
 def _named(value: Any) -> list[str]:
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", type(value).__qualname__)
     return ["name", f"{getattr(value, '__module__', '')}.{name}"]
-
-
-def _attributes(value: Any) -> list[tuple[str, Any]]:
-    return sorted(vars(value).items()) if hasattr(value, "__dict__") else []

@@ -134,20 +134,11 @@ def fenced(inner: Scorer, *, name: str = "") -> Scorer:
     if inner.is_async:
         raise ValueError(f"the scorer {inner.name!r} is async; fenced takes plain ones")
 
-    @scorer(
-        name=name or inner.name,
-        low=inner.low,
-        high=inner.high,
-        higher_is_better=inner.higher_is_better,
-        needs_expected=inner.needs_expected,
-        empty_fails=inner.empty_fails,
-        revision=1,
-    )
     def within(case: Case, generation: Generation) -> Score:
-        found = _FENCE.search(generation.text)
-        return inner(case, replace(generation, text=found[1].strip()) if found else generation)
+        fence = _FENCE.search(generation.text)
+        return inner(case, replace(generation, text=fence[1].strip()) if fence else generation)
 
-    return within
+    return replace(inner, name=name or inner.name, function=within, revision=1, redact=None)
 
 
 def label_of(text: str) -> str:

@@ -31,9 +31,9 @@ def test_a_prompt_that_every_case_fills_passes() -> None:
 
 def test_a_misspelt_placeholder_is_refused_with_both_places() -> None:
     with pytest.raises(PromptError) as found:
-        check_cases(asks("{{ qestion }}"), cases("a", "b"), variant="v1", bundle_path="bundles/v1.yaml")
+        check_cases(asks("{{ qestion }}"), cases("a", "b"), variant="v1")
     message = str(found.value)
-    for part in ("'v1'", "bundles/v1.yaml", "'qestion'", "(question)", "'q1'", "'golden'", "and 1 more"):
+    for part in ("'v1'", "'qestion'", "(question)", "'q1'", "'golden'", "and 1 more"):
         assert part in message
     assert (found.value.variant, found.value.case_ids) == ("v1", ("q1", "q2"))
 
@@ -93,8 +93,8 @@ def test_an_example_that_is_a_golden_case_leaks(example: str, how: str | None) -
     assert found == (((2, "q2", how),) if how else ())
     if how:
         with pytest.raises(PromptError) as error:
-            check_cases(bundle, cases("Something else?", "How do I drop rows?"), variant="v1", bundle_path="v1.yaml")
-        for part in ("'v1'", "v1.yaml", "example 2", how, "'q2'", "'golden'", "take them out"):
+            check_cases(bundle, cases("Something else?", "How do I drop rows?"), variant="v1")
+        for part in ("'v1'", "example 2", how, "'q2'", "'golden'", "take them out"):
             assert part in str(error.value)
 
 
