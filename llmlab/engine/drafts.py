@@ -15,7 +15,7 @@ from typing import Any
 
 import pydantic
 
-from llmlab.base.display import Chip, Html, Shown, html_note
+from llmlab.base.display import Chip, Html, Shown, html_note, html_of
 from llmlab.base.project import located
 from llmlab.bundle.bundle import TRIED, Bundle, load_bundles
 from llmlab.bundle.template import placeholders
@@ -40,35 +40,30 @@ class PromptCheck(Shown):
     def _sentence(self) -> str:
         return "\n".join([*self.errors, *self.warnings]) or "Every case fills the prompt."
 
-    def _rows(self) -> list[dict[str, object]]:
-        return [{"prompt": chip, "why": text} for chip, text in self._lines()]
+    def _lines(self) -> list[tuple[str, Chip]]:
+        errors = [(text, Chip("error", "bad")) for text in self.errors]
+        return [*errors, *((text, Chip("note", "unsure")) for text in self.warnings)]
 
-    def _lines(self) -> list[tuple[Chip, str]]:
-        errors = [(Chip("error", "bad"), text) for text in self.errors]
-        return [*errors, *((Chip("note", "unsure"), text) for text in self.warnings)]
+    def _rows(self) -> list[dict[str, object]]:
+        return [{"prompt": chip, "why": text} for text, chip in self._lines()]
 
     def _repr_html_(self) -> Html:
-        lines = self._lines() or [(Chip("ready", "good"), self._sentence())]
-        return Html("".join(html_note(text, chip=chip) for chip, text in lines))
+        lines = self._lines() or [(self._sentence(), Chip("ready", "good"))]
+        return html_of(*(html_note(text, chip=chip) for text, chip in lines))
 
 
-def check_prompt(bundle: Bundle, golden: GoldenSet, *, system: str, template: str) -> PromptCheck:
-    """What a changed prompt lacks: names that no case has, and inputs that the model would not see.
+def check_prompt(bundle: Bundle, golden: GoldenSet) -> PromptCheck:
+    """What a bundle's prompt lacks: names that no case has, and inputs that the model would not see.
 
     >>> from llmlab import Case
-    >>> bundle = Bundle.from_prompt("{{ question }}", model="offline/extractive-1")
-    >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Why?"}),))
-    >>> check_prompt(bundle, golden, system="", template="{{ questoin }}").errors[0]
+    >>> bundle = Bundle.from_prompt("{{ questoin }}", model="offline/extractive-1")
+    >>> check_prompt(bundle, GoldenSet((Case(id="q1", inputs={"question": "Why?"}),))).errors[0]
     "the template needs 'questoin', which is not among the inputs (question); did you mean {{ question }}?"
     """
-    try:
-        changed = edited(bundle, system=system, template=template)
-    except ValueError as error:
-        return PromptCheck(errors=(str(error),))
     shared = set.intersection(*(set(case.inputs) for case in golden))
     offered = shared | ({PASSAGES} if bundle.retrieval is not None else set())
-    used = changed.prompt.placeholders
-    if gaps := unfilled(changed, golden):
+    used = bundle.prompt.placeholders
+    if gaps := unfilled(bundle, golden):
         meant = [near[0] for name in sorted(used - offered) if (near := difflib.get_close_matches(name, offered, 1))]
         hint = f"; did you mean {', '.join(f'{{{{ {name} }}}}' for name in meant)}?" if meant else ""
         more = f" ({len(gaps):,} of {len(golden):,} cases)" if 1 < len(gaps) < len(golden) else ""
@@ -162,6 +157,7 @@ def save_next(
 
 
 def _counted(before: Any, golden: GoldenSet, digests: set[str]) -> dict[str, list[str]]:
+    """What was tried before on each golden set, and these digests on this one and its parent."""
     kept = {str(key): list(value) for key, value in before.items()} if isinstance(before, Mapping) else {}
     for digest in filter(None, (golden.digest, golden.parent)):
         kept[digest] = sorted({*kept.get(digest, ()), *digests})

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from llmlab.base.errors import FileRuleError
@@ -32,31 +33,35 @@ _WELL_KNOWN = re.compile(  # keys that most people have under this name, of mode
 )
 
 
+class EndpointsFile(NamedTuple):
+    """An endpoints.yaml, and whether it is the user's or the folder's, which may come from somebody else."""
+
+    path: Path
+    endpoints: Endpoints
+    of_user: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Addresses:
     """The endpoints of an experiment: `endpoint_for` a model gives the first fitting one that may have its key.
 
     Attributes:
         base_url: an address that was given by hand, where every model is asked; "" = as the files say.
-        own: the user's files by path, those asked before the folder's and those after it.
-        folder: the folder's own file.
+        files: in the order in which they are asked.
     """
 
     base_url: str = ""
-    first: tuple[tuple[Path, Endpoints], ...] = ()
-    folder: tuple[tuple[Path, Endpoints], ...] = ()
-    last: tuple[tuple[Path, Endpoints], ...] = ()
+    files: tuple[EndpointsFile, ...]
 
     @classmethod
     def of(cls, folder: Path, *, base_url: str = "") -> Addresses:
         """As the environment, the folder and the project have them now; files that are not there say nothing."""
-        named, shared = os.environ.get(PER_ENVIRONMENT, "").strip(), project_root() / "experiments" / FILE
-        return cls(
-            base_url=base_url,
-            first=((Path(named), load_endpoints(named)),) if named else (),
-            folder=_read(folder / FILE),
-            last=_read(shared),
-        )
+        places = [(folder / FILE, False), (project_root() / "experiments" / FILE, True)]
+        places = [(path, of_user) for path, of_user in places if path.is_file()]
+        if named := os.environ.get(PER_ENVIRONMENT, "").strip():  # one that is not there is an error
+            places.insert(0, (Path(named), True))
+        files = tuple(EndpointsFile(path, load_endpoints(path), of_user) for path, of_user in places)
+        return cls(base_url=base_url, files=files)
 
     def endpoint_for(self, model: ModelRef) -> Endpoint:
         """How this model is reached.
@@ -67,34 +72,38 @@ class Addresses:
         """
         if self.base_url:
             return self._by_hand(model)
-        for path, endpoints in (*self.first, *self.folder, *self.last):
-            if (found := endpoints.entry_for(model)) is not None:
-                if (path, endpoints) in self.folder:
-                    self._require_own_keys(path, model, found)
-                return found
+        for file, entry in self._entries(model):
+            if not file.of_user:
+                self._require_own_keys(file.path, model, entry)
+            return entry
         return Endpoints().endpoint_for(model)
 
     def rules_for(self, model: ModelRef) -> str:
         """Whose sampling rules hold for this model where it is reached."""
-        files = (*self.first, *self.folder, *self.last)
-        named = (entry for _, endpoints in files if (entry := endpoints.entry_for(model)) is not None)
-        found = self._by_hand(model) if self.base_url else next(named, None)
-        return rules_of(model.provider, wire_format="" if found is None else found.wire_format)
+        named = next((entry for _, entry in self._entries(model)), None)
+        reached = self._by_hand(model) if self.base_url else named
+        return rules_of(model.provider, wire_format="" if reached is None else reached.wire_format)
+
+    def _entries(self, model: ModelRef) -> Iterator[tuple[EndpointsFile, Endpoint]]:
+        for file in self.files:
+            if (entry := file.endpoints.entry_for(model)) is not None:
+                yield file, entry
 
     def _by_hand(self, model: ModelRef) -> Endpoint:
         """The entry of the user's files for that address, else one with the key that is usual for its wire."""
         address = Access(base_url=self.base_url)
-        for _, endpoints in (*self.first, *self.folder, *self.last):
-            if (found := endpoints.entry_for(model)) is not None and found.base_url == address.base_url:
-                return found
-        known = Endpoints.model_validate({"endpoints": {model.provider: {"base_url": self.base_url}}})
-        found = known.endpoint_for(model)
+        for _, entry in self._entries(model):
+            if entry.base_url == address.base_url:
+                return entry
+        typed = Endpoints.model_validate({"endpoints": {model.provider: {"base_url": self.base_url}}})
+        endpoint = typed.endpoint_for(model)
         public, key_env = PROVIDERS.get(model.provider, ("", None))
-        usual = key_env if _origin(public) == _origin(self.base_url) else USUAL_KEYS[found.wire_format]
-        return found.model_copy(update={"key_env": usual})
+        usual = key_env if _origin(public) == _origin(self.base_url) else USUAL_KEYS[endpoint.wire_format]
+        return endpoint.model_copy(update={"key_env": usual})
 
     def _require_own_keys(self, path: Path, model: ModelRef, endpoint: Endpoint) -> None:
-        own = {_origin(access.base_url) for _, endpoints in (*self.first, *self.last) for access in _all(endpoints)}
+        entries = (entry for file in self.files if file.of_user for entry in file.endpoints.endpoints.values())
+        own = {_origin(access.base_url) for entry in entries for access in entry.accesses}
         for access in endpoint.accesses:
             origin = _origin(access.base_url)
             foreign = [name for name in access.secret_variables if not _belongs(name, origin)]
@@ -117,14 +126,6 @@ def rules_of(provider: str, *, wire_format: str = "") -> str:
     """
     wire = wire_format or USUAL.get(provider, {}).get("wire_format")
     return "anthropic_messages" if wire == "messages" else provider
-
-
-def _read(path: Path) -> tuple[tuple[Path, Endpoints], ...]:
-    return ((path, load_endpoints(path)),) if path.is_file() else ()
-
-
-def _all(endpoints: Endpoints) -> Iterator[Access]:
-    return (access for entry in endpoints.endpoints.values() for access in entry.accesses)
 
 
 def _origin(address: str) -> tuple[str, str]:

@@ -31,9 +31,8 @@ def prompt_cache(folder: str | Path, *, first: int = 24, slots: int = 4, repeats
     bundle = exp.bundle().with_(temperature=0.0)
     client = client_for(bundle.model, exp.endpoints)
     if not isinstance(client, LocalClient):
-        return Rows(
-            rows=(), sentence=f"{bundle.model} does not run on this machine, so its cache is not ours to turn off."
-        )
+        elsewhere = f"{bundle.model} does not run on this machine, so its cache is not ours to turn off."
+        return Rows(rows=(), sentence=elsewhere)
     if lacking := exp.lacking(bundle):
         return Rows(rows=(), sentence=lacking)
     runs = _runs(exp, bundle, client, slots=slots, repeats=repeats)

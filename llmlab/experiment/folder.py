@@ -18,7 +18,7 @@ from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError, RequestRefusedError
 from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model
-from llmlab.bundle.bundle import BESIDE, Bundle, CorpusRef, grid, load_bundles
+from llmlab.bundle.bundle import BESIDE, Bundle, grid, load_bundles
 from llmlab.clients.base import Client, Request
 from llmlab.clients.endpoints import client_for
 from llmlab.clients.wire import wire_sampling
@@ -123,16 +123,15 @@ class Experiment(Shown):
         """Every prompt by its file's name; on each of several `models` as "prompt · model"."""
         folder, models = self.path / "bundles", list(self.asked.get("models", ()))
         bundles: Mapping[str, Bundle] = load_bundles(folder)
+        if not models:
+            return OfFolder(folder, bundles)
         if len(models) > 1:
             bundles = grid(bundles, model=models)
-        elif models:
+        else:
             bundles = {name: bundle.with_(model=models[0]) for name, bundle in bundles.items()}
-        if models:
-            bundles = {
-                name: _without_refused(bundle, rules=self.endpoints.rules_for(bundle.model))
-                for name, bundle in bundles.items()
-            }
-        return OfFolder(folder, bundles)
+        rules_for = self.endpoints.rules_for
+        taken = {name: _without_refused(of, rules=rules_for(of.model)) for name, of in bundles.items()}
+        return OfFolder(folder, taken)
 
     @cached_property
     def variants(self) -> Mapping[str, Bundle]:
@@ -202,24 +201,26 @@ class Experiment(Shown):
     @cached_property
     def metric(self) -> str:
         """The metric that decides: as asked, else what the gate is about, else the first scorer's."""
-        asked = self.asked.get("metric") or (self._decided_by if self.has_gate else "")
-        return asked or self.scorers[0].name
+        if asked := self.asked.get("metric"):
+            return str(asked)
+        if not self.has_gate:
+            return self.scorers[0].name
+        return self.gate.goal.metric if self.gate.goal is not None else self.gate.metrics[0]
 
     @cached_property
     def golden(self) -> GoldenSet:
         """The cases, or the first so many where that was asked."""
-        return self._first(GoldenSet.load(self.path / "golden.jsonl"))
+        return self._first(self._cases)
 
     @cached_property
     def explored(self) -> GoldenSet:
         """The cases that everybody may read: all but the gate's holdout."""
-        golden = GoldenSet.load(self.path / "golden.jsonl")
-        return self._first(self.gate.explored(golden) if self.has_gate else golden)
+        return self._first(self.gate.explored(self._cases) if self.has_gate else self._cases)
 
     @cached_property
     def held_out(self) -> GoldenSet:
         """The cases that the gate reads: its holdout, or all where it keeps none."""
-        return self._first(self.gate.held_out(GoldenSet.load(self.path / "golden.jsonl")))
+        return self._first(self.gate.held_out(self._cases))
 
     @cached_property
     def scorers(self) -> tuple[Scorer, ...]:
@@ -232,10 +233,10 @@ class Experiment(Shown):
         named = self.settings.scorers
         specs = self._usual({one.name for one in own}) if named is None else named
         try:
-            made = [shipped_scorer(spec, corpus=lambda: self.corpus) for spec in specs]
+            shipped = [shipped_scorer(spec, corpus=lambda: self.corpus) for spec in specs]
         except ValueError as error:
             raise FileRuleError(f"scorers: {error}", path=self.path / "experiment.yaml") from None
-        return (*made, *own)
+        return (*shipped, *own)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -245,8 +246,7 @@ class Experiment(Shown):
         retrieval = self.bundles[self.baseline].retrieval
         if retrieval is None:
             raise FileRuleError("names no corpus, and neither does the baseline", path=self.path / "experiment.yaml")
-        ref: CorpusRef = retrieval.corpus
-        return Corpus.load(ref, base=self.base)
+        return Corpus.load(retrieval.corpus, base=self.base)
 
     @property
     def base(self) -> Path:
@@ -261,40 +261,32 @@ class Experiment(Shown):
     @cached_property
     def gate(self) -> GatePolicy:
         """The rules of a release; FileRuleError where there is no `gate.yaml`, or it breaks a rule."""
-        if not self.has_gate:
-            raise FileRuleError(
-                f"is not there; `llmlab gate-init {self.path}` writes one that these cases can settle",
-                path=self.path / "gate.yaml",
-            )
-        return GatePolicy.load(self.path / "gate.yaml")
+        remedy = f"`llmlab gate-init {self.path}` writes one that these cases can settle"
+        return GatePolicy.load(self._required("gate.yaml", remedy))
 
     @cached_property
     def rollout(self) -> Rollout:
         """Who gets the candidate in production, and what it must show there: `rollout.yaml`."""
-        path = self.path / "rollout.yaml"
-        if not path.is_file():
-            raise FileRuleError(
-                "is not there; it says who gets the candidate and what it must show: name, baseline, candidate, enrol, "
-                "goal, guards, planned_units (as in experiments/pandas_help/rollout.yaml)",
-                path=path,
-            )
-        return Rollout.load(path)
+        remedy = (
+            "it says who gets the candidate and what it must show: name, baseline, candidate, enrol, goal, guards, "
+            "planned_units (as in experiments/pandas_help/rollout.yaml)"
+        )
+        return Rollout.load(self._required("rollout.yaml", remedy))
 
     @cached_property
     def watch(self) -> Watch:
         """What must not happen in production: `watch.yaml`."""
-        path = self.path / "watch.yaml"
-        if not path.is_file():
-            raise FileRuleError(
-                "is not there; it says what must not happen, and `{}` is the field's usual rules, with the "
-                "pages of experiments/runbooks (as in experiments/pandas_help/watch.yaml)",
-                path=path,
-            )
-        watch = Watch.load(path)
-        if "question_embedding" not in watch.policy.drift or (at := self.bundles[self.baseline].retrieval) is None:
+        remedy = (
+            "it says what must not happen, and `{}` is the field's usual rules, with the pages of experiments/runbooks "
+            "(as in experiments/pandas_help/watch.yaml)"
+        )
+        watch = Watch.load(self._required("watch.yaml", remedy))
+        if "question_embedding" not in watch.policy.drift:
             return watch
-        model, client = at.embedding, None if at.embedding is None else client_for(at.embedding, self.endpoints)
-        return watch if model is None else replace(watch, embed=Embedder(model, client=client))  # type: ignore[arg-type]  # it checks
+        retrieval = self.bundles[self.baseline].retrieval
+        if retrieval is None or (model := retrieval.embedding) is None:
+            return watch
+        return replace(watch, embed=Embedder(model, client=client_for(model, self.endpoints)))  # type: ignore[arg-type]  # it checks
 
     @cached_property
     def judges(self) -> Mapping[str, Judge]:
@@ -369,8 +361,7 @@ class Experiment(Shown):
     def served(self) -> Bundle:
         """What production serves by the gate's rules; the baseline where nobody promoted anything, or has a gate."""
         usual = self.bundles[self.baseline]
-        found = named_baseline(self.gate, usual.name, self.path) if self.has_gate else None
-        return usual if found is None else found
+        return (named_baseline(self.gate, usual.name, self.path) if self.has_gate else None) or usual
 
     def asked_again(self, **options: Any) -> Results:
         """What production serves, asked anew, and its last logged run before it: has the model changed under its name?
@@ -407,12 +398,19 @@ class Experiment(Shown):
             **options,
         }
 
+    def _required(self, file: str, remedy: str) -> Path:
+        """The path of a file of the folder; FileRuleError with what to do where it is not there."""
+        path = self.path / file
+        if not path.is_file():
+            raise FileRuleError(f"is not there; {remedy}", path=path)
+        return path
+
+    @cached_property
+    def _cases(self) -> GoldenSet:
+        return GoldenSet.load(self.path / "golden.jsonl")
+
     def _first(self, golden: GoldenSet) -> GoldenSet:
         return golden.only(first=self.asked.get("first"))
-
-    @property
-    def _decided_by(self) -> str:
-        return self.gate.goal.metric if self.gate.goal is not None else self.gate.metrics[0]
 
     def _called(self, name: str) -> list[str]:
         return [bundle for bundle in self.bundles if bundle == name or bundle.startswith(f"{name}{BESIDE}")]

@@ -27,8 +27,6 @@ from llmlab.scorers.base import Scorer
 
 __all__ = ["Settings", "own_scorers"]
 
-AS_THE_BUNDLES_SAY = "as the bundles say"
-
 
 class Settings(Strict):
     """What an `experiment.yaml` says.
@@ -48,8 +46,8 @@ class Settings(Strict):
     @pydantic.field_validator("temperatures", mode="before")
     @classmethod
     def _or_as_the_bundles_say(cls, given: Any) -> Any:
-        if isinstance(given, str) and given != AS_THE_BUNDLES_SAY:
-            raise ValueError(f"{given!r}, must be a list such as [0.0, 0.7], or: {AS_THE_BUNDLES_SAY}")
+        if isinstance(given, str) and given != "as the bundles say":
+            raise ValueError(f"{given!r}, must be a list such as [0.0, 0.7], or: as the bundles say")
         return () if isinstance(given, str) else given
 
     @pydantic.field_validator("scorers")

@@ -118,12 +118,9 @@ class Playground:
     def check(self) -> PromptCheck:
         """Whether what stands in the form makes a bundle, and every case fills its prompt."""
         try:
-            _ = self.bundle
+            return check_prompt(self.bundle, self.tries.golden)
         except ValueError as error:
             return PromptCheck(errors=(str(error),))
-        return check_prompt(
-            self.tries.baseline, self.tries.golden, system=self.system.value, template=self.template.value
-        )
 
     def wait(self) -> None:
         """Return when nothing runs any more."""
