@@ -92,28 +92,10 @@ def _raise_if_stopped() -> None:
         raise KeyboardInterrupt
 
 
-class _Thresholds:
-    """Those of the garbage collector, as they were before the first of several runs at once."""
+class _Collector:
+    """How many runs at once want fewer collections, and the thresholds from before the first of them."""
 
-    def __init__(self) -> None:
-        self._lock, self._runs, self._before = threading.Lock(), 0, gc.get_threshold()
-
-    def raise_(self) -> None:
-        with self._lock:
-            self._runs += 1
-            if self._runs == 1:
-                self._before = gc.get_threshold()
-                if 0 < self._before[0] < OBJECTS_PER_COLLECTION:  # 0: somebody has switched it off
-                    gc.set_threshold(OBJECTS_PER_COLLECTION, *self._before[1:])
-
-    def put_back(self) -> None:
-        with self._lock:
-            self._runs -= 1
-            if self._runs == 0:
-                gc.set_threshold(*self._before)
-
-
-_THRESHOLDS = _Thresholds()
+    lock, runs, before = threading.Lock(), 0, gc.get_threshold()
 
 
 @contextlib.contextmanager
@@ -127,11 +109,19 @@ def collecting_rarely() -> Iterator[None]:
     >>> gc.get_threshold() == before
     True
     """
-    _THRESHOLDS.raise_()
+    with _Collector.lock:
+        _Collector.runs += 1
+        if _Collector.runs == 1:
+            _Collector.before = gc.get_threshold()
+            if 0 < _Collector.before[0] < OBJECTS_PER_COLLECTION:  # 0: somebody has switched it off
+                gc.set_threshold(OBJECTS_PER_COLLECTION, *_Collector.before[1:])
     try:
         yield
     finally:
-        _THRESHOLDS.put_back()
+        with _Collector.lock:
+            _Collector.runs -= 1
+            if _Collector.runs == 0:
+                gc.set_threshold(*_Collector.before)
 
 
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:

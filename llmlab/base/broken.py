@@ -16,7 +16,7 @@ _KINDS = {  # the beginning of pydantic's word -> ours
     **dict.fromkeys(("dict", "mapping", "model", "dataclass"), "a mapping of keys to values"),
     **{"date": "a date", "none": "left out", "finite": "a finite number"},
 }
-_FOUND: tuple[tuple[type | tuple[type, ...], str], ...] = (
+_GIVEN: tuple[tuple[type | tuple[type, ...], str], ...] = (
     *((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "text")),
     *(((list, tuple), "a list"), (dict, "a mapping")),
 )
@@ -56,9 +56,9 @@ def broken_rule(error: Any) -> str:
         return f"must be {facts['expected']}"
     if kind == "string_pattern_mismatch":
         return f"must be letters, digits and signs as in the pattern {facts['pattern']}"
-    wanted = next((said for part, said in _KINDS.items() if kind.startswith(part)), "something else")
-    found = next((said for kinds, said in _FOUND if isinstance(value, kinds)), "nothing")
-    return f"must be {wanted}; it is {found}"
+    wanted = next((words for part, words in _KINDS.items() if kind.startswith(part)), "something else")
+    given = next((words for kinds, words in _GIVEN if isinstance(value, kinds)), "nothing")
+    return f"must be {wanted}; it is {given}"
 
 
 def _meant(error: Any, model: type[pydantic.BaseModel]) -> str:
@@ -73,8 +73,8 @@ def _keys(model: type[pydantic.BaseModel], outer: list[str]) -> list[str]:
     schema = model.model_json_schema()
     here = [schema]
     for part in outer:
-        below = [one["properties"].get(part, {}) for one in here if "properties" in one]
+        below = [level["properties"].get(part, {}) for level in here if "properties" in level]
         # a value may be one of several models, or a list of one
-        kinds = (kind for one in below for kind in (one, one.get("items", {}), *one.get("anyOf", ())))
+        kinds = (kind for value in below for kind in (value, value.get("items", {}), *value.get("anyOf", ())))
         here = [schema["$defs"][kind["$ref"].rpartition("/")[2]] for kind in kinds if "$ref" in kind]
-    return [key for one in here for key in one.get("properties", {})]
+    return [key for level in here for key in level.get("properties", {})]

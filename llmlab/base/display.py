@@ -156,8 +156,8 @@ class Shown:
 
     def __str__(self) -> str:
         table = text_table(self._table(), most_rows=self._most_rows)
-        said = [plain(line, None) for line in self._sentence().split("\n")]
-        return "\n".join(part for part in (table, *said) if part)
+        sentences = [plain(line, None) for line in self._sentence().split("\n")]
+        return "\n".join(filter(None, (table, *sentences)))
 
     def _repr_html_(self) -> str:
         return html_table(self._table(), caption=self._sentence(), most_rows=self._most_rows)
@@ -203,15 +203,15 @@ class Rows(Shown):
         return self.sentence
 
 
-def escape(value: object, limit: int | None = HTML_TEXT_LIMIT_CHARS) -> str:
-    """Text that is safe inside HTML elements and quoted attributes; at most `limit` characters of it.
+def escape(value: object) -> str:
+    """Text that is safe inside HTML elements and quoted attributes; at most 20,000 characters of it.
 
     >>> escape('<script>alert("x")</script>')
     '&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;'
     """
     text = str(value)
-    if limit is not None and len(text) > limit:
-        text = f"{text[:limit]}… ({len(text):,} characters in all)"
+    if len(text) > HTML_TEXT_LIMIT_CHARS:
+        text = f"{text[:HTML_TEXT_LIMIT_CHARS]}… ({len(text):,} characters in all)"
     return html.escape(_printable(text, keep="\n\t"), quote=True)
 
 
@@ -238,11 +238,10 @@ def frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
     """Rows as a pandas DataFrame (pandas is imported here, on first use)."""
     import pandas as pd
 
-    flat = [
-        {key: str(value) if isinstance(value, (Chip, Interval)) else value for key, value in row.items()}
-        for row in rows
-    ]
-    return pd.DataFrame(flat)
+    def flat(value: object) -> object:
+        return str(value) if isinstance(value, (Chip, Interval)) else value
+
+    return pd.DataFrame([{key: flat(value) for key, value in row.items()} for row in rows])
 
 
 def html_table(
@@ -256,19 +255,14 @@ def html_table(
     if not rows:
         return Html(f"<div class='{_AS_IT_IS}'>{note}</div>" if note else "<p>(no rows)</p>")
     columns = _columns(rows)
-    stays = [_STAYS if at == 0 and _names_rows(rows, column) else "" for at, column in enumerate(columns)]
+    stays = {columns[0]: _STAYS} if _names_rows(rows, columns[0]) else {}
+    looks = [(column, _is_numeric(rows, column), stays.get(column, "")) for column in columns]
     head = "".join(
-        f"<th style='{_CELL}text-align:{'right' if _is_numeric(rows, column) else 'left'};{_heading(column)}{stay}'>"
-        f"{escape(column)}</th>"
-        for column, stay in zip(columns, stays, strict=True)
+        f"<th style='{_aligned(numeric)}{_heading(column)}{stay}'>{escape(column)}</th>"
+        for column, numeric, stay in looks
     )
     body = "".join(
-        "<tr>"
-        + "".join(
-            _html_cell(row.get(column), _is_numeric(rows, column), stay)
-            for column, stay in zip(columns, stays, strict=True)
-        )
-        + "</tr>"
+        f"<tr>{''.join(_html_cell(row.get(column), numeric, stay) for column, numeric, stay in looks)}</tr>"
         for row in rows[:most_rows]
     )
     more = f"<p>{_more(rows, most_rows)}</p>" if len(rows) > most_rows else ""
@@ -365,10 +359,9 @@ def html_heading(text: str, *, note: str = "") -> Html:
 
 def html_note(text: str, *, chip: Chip | None = None) -> Html:
     """One line of text behind a chip, for what a form says in place."""
-    said = f"{_html_chip(chip)} " if chip is not None else ""
-    return Html(
-        f"<div class='{_AS_IT_IS}' style='line-height:1.6;font-size:13px;margin-top:.4em'>{said}{escape(text)}</div>"
-    )
+    head = f"{_html_chip(chip)} " if chip is not None else ""
+    style = "line-height:1.6;font-size:13px;margin-top:.4em"
+    return Html(f"<div class='{_AS_IT_IS}' style='{style}'>{head}{escape(text)}</div>")
 
 
 def html_of(*parts: object) -> Html:
@@ -472,28 +465,30 @@ def _heading(column: str) -> str:
     return f"font-weight:600;min-width:{min(longest, 22) * 0.65 + 0.5:.1f}em;overflow-wrap:anywhere;"
 
 
-def _html_cell(value: object, numeric: bool, stays: str = "") -> str:
-    style = f"{_CELL}text-align:{'right' if numeric else 'left'};{stays}"
+def _html_cell(value: object, numeric: bool, stays: str) -> str:
+    text, width, shown = _cell_text(value), "", None
     if isinstance(value, Chip):
-        return f"<td style='{style}'>{_html_chip(value)}</td>"
-    if isinstance(value, Marked):
-        return f"<td style='{style}white-space:pre-wrap;overflow-wrap:break-word'>{_html_marked(value)}</td>"
-    text = _cell_text(value)
-    if isinstance(value, Folded):
-        return f"<td style='{style}'>{_html_folded(f'{len(text):,} characters', text)}</td>"
-    if stays:
-        return (
-            f"<td style='{style}{'white-space:nowrap' if len(text) <= SHORT_CHARS else _LONG_NAME}'>{escape(text)}</td>"
-        )
-    if numeric:
-        return f"<td style='{style}white-space:nowrap;font-variant-numeric:tabular-nums'>{escape(text)}</td>"
-    if len(text) > CUT_AT_CHARS:
-        style += "min-width:12em;max-width:40em;overflow-wrap:anywhere"
-        return f"<td style='{style}'>{_html_folded(f'{text[:CUT_AT_CHARS]}…', text)}</td>"
-    if len(text) <= SHORT_CHARS:  # "448/448" in a crowded table would stretch its row over two lines
-        return f"<td style='{style}white-space:nowrap'>{escape(text)}</td>"
-    narrowest = "min-width:12em;" if len(text) > WORDY_CHARS else ""
-    return f"<td style='{style}{narrowest}max-width:40em;overflow-wrap:break-word'>{escape(text)}</td>"
+        shown = _html_chip(value)
+    elif isinstance(value, Marked):
+        width, shown = "white-space:pre-wrap;overflow-wrap:break-word", _html_marked(value)
+    elif isinstance(value, Folded):
+        shown = _html_folded(f"{len(text):,} characters", text)
+    elif stays:
+        width = "white-space:nowrap" if len(text) <= SHORT_CHARS else _LONG_NAME
+    elif numeric:
+        width = "white-space:nowrap;font-variant-numeric:tabular-nums"
+    elif len(text) > CUT_AT_CHARS:
+        width = "min-width:12em;max-width:40em;overflow-wrap:anywhere"
+        shown = _html_folded(f"{text[:CUT_AT_CHARS]}…", text)
+    elif len(text) <= SHORT_CHARS:  # "448/448" in a crowded table would stretch its row over two lines
+        width = "white-space:nowrap"
+    else:
+        width = f"{'min-width:12em;' if len(text) > WORDY_CHARS else ''}max-width:40em;overflow-wrap:break-word"
+    return f"<td style='{_aligned(numeric)}{stays}{width}'>{escape(text) if shown is None else shown}</td>"
+
+
+def _aligned(numeric: bool) -> str:
+    return f"{_CELL}text-align:{'right' if numeric else 'left'};"
 
 
 def _html_folded(head: str, text: str) -> str:
@@ -508,19 +503,19 @@ def _html_chip(chip: Chip) -> str:
 
 
 def _html_marked(text: Marked) -> str:
-    return "".join(_html_piece(piece, _MARKS[kind]) if kind else escape(piece) for piece, kind in text.pieces)
+    return "".join(_html_piece(piece, *_MARKS[kind]) if kind else escape(piece) for piece, kind in text.pieces)
 
 
-def _html_piece(text: str, mark: tuple[str, str]) -> str:
+def _html_piece(text: str, tag: str, style: str) -> str:
     """A piece that stands out, without the white space at its end."""
-    end = text[len(text.rstrip()) :]
-    return f"<{mark[0]} style='{mark[1]}'>{escape(text.rstrip())}</{mark[0]}>{escape(end)}"
+    bare = text.rstrip()
+    return f"<{tag} style='{style}'>{escape(bare)}</{tag}>{escape(text[len(bare) :])}"
 
 
 def _printable(text: str, *, keep: str) -> str:
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char in keep or (char == " ") else _visible(char) for char in text)
+    return "".join(char if char.isprintable() or char in keep else _visible(char) for char in text)
 
 
 def _visible(char: str) -> str:

@@ -145,9 +145,8 @@ def excerpt(text: str, *, secrets: tuple[str, ...] = (), limit: int = LONGEST_EX
     for secret in secrets:
         if secret:
             text = text.replace(secret, REMOVED)
-    line = " ".join(
-        _KEY_LIKE.sub(REMOVED, without_keys(text)).split()
-    )  # first removed, then cut: half a key is a key too
+    # first removed, then cut: half a key is a key too
+    line = " ".join(_KEY_LIKE.sub(REMOVED, without_keys(text)).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -164,16 +163,10 @@ def scrub_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """The table with every text cell scrubbed; the table itself where there is nothing to remove."""
     changed, secrets = {}, secrets_now()
     for column in frame.columns:
-        texts = [value if isinstance(value, str) else "" for value in frame[column].tolist()]
-        whole = "\n".join(texts)
-        if (
-            any(spelling in whole for spelling, _ in secrets)
-            or _IN_AN_ADDRESS.search(whole)
-            or _IN_A_QUERY.search(whole)
-        ):
-            changed[column] = [
-                scrub(value, secrets=secrets) if isinstance(value, str) else value for value in frame[column].tolist()
-            ]
+        values = frame[column].tolist()
+        whole = "\n".join(value for value in values if isinstance(value, str))  # searched at once, which is quicker
+        if scrub(whole, secrets=secrets) != whole:
+            changed[column] = [scrub(value, secrets=secrets) if isinstance(value, str) else value for value in values]
     return frame.assign(**changed) if changed else frame
 
 
@@ -311,10 +304,8 @@ def _is_public_ip(text: str) -> bool:
 
 
 def _is_email(text: str) -> bool:
-    """Of somebody: not at a domain that is reserved for examples, and no name under which software is fetched."""
-    return not re.search(
-        r"^git@|[@.](?:example\.(?:com|org|net)|example|invalid|test)$", text, re.IGNORECASE
-    )  # RFC 2606
+    """Of somebody: at no domain reserved for examples (RFC 2606), and no name under which software is fetched."""
+    return not re.search(r"^git@|[@.](?:example\.(?:com|org|net)|example|invalid|test)$", text, re.IGNORECASE)
 
 
 def _is_dni(text: str) -> bool:
@@ -395,23 +386,12 @@ _KEY_FORMATS: tuple[tuple[str, str, str], ...] = (
     ("hvs.", r"[\w-]{90,120}", f"{_DETECT}hashicorp_vault_token.py"),
     ("eyJ", r"[\w-]{10,2000}\.eyJ[\w-]{10,4000}\.[\w-]{10,1000}", f"{_DETECT}jwt.py"),
 )
+_BY_FORMAT = [(start, rest) for starts, rest, _ in _KEY_FORMATS for start in starts.split()]
 _BY_BEGINNING = (
-    "sk-",
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "glpat-",
-    "gsk_",
-    "hf_",
-    "xai-",
-    "nvapi-",
-    "pplx-",
-    "key-",
+    *("sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gsk_", "hf_", "xai-", "nvapi-"),
+    *("pplx-", "key-"),
 )
-_STARTS = (*dict.fromkeys(start for starts, *_ in _KEY_FORMATS for start in starts.split()), *_BY_BEGINNING)
+_STARTS = (*dict(_BY_FORMAT), *_BY_BEGINNING)
 _PLAIN_STARTS = ("r8_", *(start for start in _STARTS if not {"-", "_"} & set(start)))
 _DIGITLESS = ("AKIA", "ASIA", "ABIA", "AIza", "LTAI", "hooks.slack.com/", "-----BEGIN ")  # short: one may lack digits
 _PREFIXED = re.compile(r"[-_](?<=[A-Za-z]{2}[-_])[\w-]{16}")  # how all others begin
@@ -437,12 +417,7 @@ def _of_keys(formats: Iterable[tuple[str, str]]) -> str:
 # character stands before the look at the edge: `re` skips to such a one, where it would look at every edge.
 # Second stands a text without which a pattern finds nothing: looking for it first is much quicker.
 _PATTERNS: tuple[tuple[str, tuple[str, ...], Callable[[str], bool], str], ...] = (
-    (
-        API_KEY,
-        _STARTS,
-        _is_key,
-        _of_keys([(start, rest) for starts, rest, _ in _KEY_FORMATS for start in starts.split()]),
-    ),
+    (API_KEY, _STARTS, _is_key, _of_keys(_BY_FORMAT)),
     (API_KEY, _BY_BEGINNING, _looks_random, _of_keys([(start, r"[\w-]{18,200}") for start in _BY_BEGINNING])),
     (API_KEY, ("-----BEGIN ",), bool, r"-----BEGIN (?:[A-Z]{2,10} ){0,2}PRIVATE KEY-----"),
     ("email address", ("@",), _is_email, _EMAIL),
@@ -487,20 +462,16 @@ def _kinds() -> tuple[tuple[str, tuple[str, ...], Callable[[str], bool], re.Patt
 
 
 def _may_hold_key(text: str) -> bool:
-    return (
-        any(start in text for start in _DIGITLESS)
-        or bool(("-" in text or "_" in text) and _PREFIXED.search(text))
-        or bool(_DIGIT.search(text) and any(start in text for start in _PLAIN_STARTS))
-    )
+    if any(start in text for start in _DIGITLESS) or (("-" in text or "_" in text) and _PREFIXED.search(text)):
+        return True
+    return bool(_DIGIT.search(text) and any(start in text for start in _PLAIN_STARTS))
 
 
 def _worth_a_look(text: str) -> bool:
     """Whether any of the patterns could be in it: each look is for one character first, which costs next to nothing."""
-    return (
-        "@" in text
-        or _may_hold_key(text)
-        or bool(_DIGIT.search(text) and (_NUMBER.search(text) or _LETTERS_AND_NUMBER.search(text)))
-    )
+    if "@" in text or _may_hold_key(text):
+        return True
+    return bool(_DIGIT.search(text) and (_NUMBER.search(text) or _LETTERS_AND_NUMBER.search(text)))
 
 
 def _replaced(text: str, key: bytes | None, *, only: str = "", by: str = "") -> str:

@@ -82,9 +82,9 @@ def inside_experiment(given: str, folder: Path) -> Path:
     return path
 
 
-def runs_folder(start: str | Path | None = None) -> Path:
+def runs_folder() -> Path:
     """`mlruns/` of the project, made when it is missing: call store, tracking store, spool, executed notebooks."""
-    folder = project_root(start) / "mlruns"
+    folder = project_root() / "mlruns"
     folder.mkdir(exist_ok=True)
     return folder
 
@@ -95,10 +95,10 @@ def pii_policy(root: Path) -> str:
         read = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no project, or a file that others will complain about
         return "flag"
-    found = read.get("tool", {}).get("llmlab", {}).get("pii", "flag")
-    if found not in ("flag", "redact", "refuse"):
-        raise ValueError(f"[tool.llmlab] pii = {found!r} in pyproject.toml, must be flag, redact or refuse")
-    return str(found)
+    policy = read.get("tool", {}).get("llmlab", {}).get("pii", "flag")
+    if policy not in ("flag", "redact", "refuse"):
+        raise ValueError(f"[tool.llmlab] pii = {policy!r} in pyproject.toml, must be flag, redact or refuse")
+    return str(policy)
 
 
 def git_state(folder: str | Path | None = None) -> GitState:

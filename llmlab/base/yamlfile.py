@@ -60,15 +60,11 @@ def parse_yaml(text: str, *, path: str | Path) -> tuple[Any, Places]:
         node = loader.get_single_node()
         return (None if node is None else _value(node, (), places, loader, path)), places
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise FileRuleError(
-            f"is not YAML ({error.problem})", path=path, line=None if mark is None else mark.line + 1
-        ) from None
+        line = None if error.problem_mark is None else error.problem_mark.line + 1
+        raise FileRuleError(f"is not YAML ({error.problem})", path=path, line=line) from None
     except yaml.reader.ReaderError as error:
-        line = text[: error.position].count("\n") + 1
-        raise FileRuleError(
-            f"is not YAML (character {error.character:#x} is not allowed)", path=path, line=line
-        ) from None
+        rule, line = f"is not YAML (character {error.character:#x} is not allowed)", text[: error.position].count("\n")
+        raise FileRuleError(rule, path=path, line=line + 1) from None
     except RecursionError:
         raise FileRuleError(TOO_DEEP, path=path) from None
     finally:

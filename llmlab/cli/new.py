@@ -207,7 +207,7 @@ def new(
     notes = _notes(table, columns, kind, golden)
     said = [f"gate.yaml: {metric}: {remark}" for metric, remark in gate.remarks]
     head = f"experiments/{name} has {counted(len(golden), 'case')} and two prompts."
-    lines = [head, *notes, *said, *about_model, pin, *([about_key] if about_key else []), "", *_next(readme)]
+    lines = [head, *notes, *said, *about_model, pin, *([about_key] if about_key else []), "", "Next:", _next(name)]
     click.echo("\n".join(plain(line, None) for line in lines))
 
 
@@ -446,8 +446,8 @@ def _write(folder: Path, files: dict[str, str], *, bundles: dict[str, Bundle], g
         part.rename(folder)
 
 
-def _next(readme: str) -> Sequence[str]:
-    command = next(line.strip() for line in readme.splitlines() if line.startswith("    llmlab run"))
+def _next(name: str) -> str:
+    """The next command, called as this one was where that is not the one on the PATH."""
     started = sys.argv[0]
-    elsewhere = Path(started).name == "llmlab" and shutil.which("llmlab") != started  # not on the PATH
-    return ("Next:", f"  {shlex.quote(started)}{command.removeprefix('llmlab')}" if elsewhere else f"  {command}")
+    elsewhere = Path(started).name == "llmlab" and shutil.which("llmlab") != started
+    return f"  {shlex.quote(started) if elsewhere else 'llmlab'} run experiments/{name}"

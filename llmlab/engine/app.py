@@ -58,7 +58,10 @@ def app_identity(app: App) -> dict[str, Any]:
     `source` covers functions and plain values that it refers to, so that a function typed into a notebook is
     another one after a change; `changes` the Python files that differ from the commit.
     """
-    target = inspect.unwrap(_innermost(app))
+    innermost: Any = app
+    while isinstance(innermost, functools.partial):
+        innermost = innermost.func
+    target = inspect.unwrap(innermost)
     code = target if isinstance(target, (FunctionType, MethodType)) else type(target)
     file = Path(getattr(sys.modules.get(code.__module__), "__file__", None) or "")
     folder = file.parent if file.is_file() else None
@@ -70,10 +73,6 @@ def app_identity(app: App) -> dict[str, Any]:
         "dirty": git.dirty,
         "changes": _changes(folder) if git.dirty else "",
     }
-
-
-def _innermost(app: Any) -> Any:
-    return _innermost(app.func) if isinstance(app, functools.partial) else app
 
 
 def _sources(value: Any, seen: set[int]) -> Iterator[str]:
@@ -113,10 +112,10 @@ def _referred(function: FunctionType) -> Iterator[Any]:
         except ValueError:  # not filled yet
             continue
     for name in sorted(_names(function.__code__)):
-        found = function.__globals__.get(name)
-        if isinstance(found, (*PLAIN, list, tuple, dict)) or getattr(found, "__module__", "") == function.__module__:
+        value = function.__globals__.get(name)
+        if isinstance(value, (*PLAIN, list, tuple, dict)) or getattr(value, "__module__", "") == function.__module__:
             yield name
-            yield found
+            yield value
 
 
 def _names(code: CodeType) -> set[str]:

@@ -10,15 +10,15 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llmlab.base.background import collecting_rarely, in_thread
 from llmlab.base.display import plain
 from llmlab.base.errors import CallError, CallTimeoutError, StoreError, UnusableEndpointError
-from llmlab.base.private import secrets_now
+from llmlab.base.private import Secrets, secrets_now
 from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
@@ -120,7 +120,9 @@ async def execute(
         budget_usd: no call is sent once this much was spent.
         case_timeout_s: bound on one case with all its attempts; None = the client's own, else ten minutes.
     """
-    run = _Run(plan, store, progress, scoring, budget_usd=budget_usd, case_timeout_s=case_timeout_s)
+    timeouts_s = {name: case_timeout_s or _own_bound(plan.clients.get(name)) for name in plan.bundles}
+    about: dict[str, Any] = {"progress": progress, "scoring": scoring, "budget_usd": budget_usd}
+    run = _Run(plan=plan, store=store, timeouts_s=timeouts_s, **about)
     queue: asyncio.Queue[Call | None] = asyncio.Queue(maxsize=2 * concurrency)
     workers = [asyncio.create_task(run.work(queue)) for _ in range(min(concurrency, len(plan)))]
     feeder, answered = asyncio.create_task(run.feed(queue, len(workers))), asyncio.Event()
@@ -139,25 +141,21 @@ async def execute(
                 await close()
 
 
+@dataclass(kw_only=True)
 class _Run:
-    def __init__(
-        self,
-        plan: Plan,
-        store: CallStore,
-        progress: Progress,
-        scoring: Scoring,
-        *,
-        budget_usd: Decimal | None,
-        case_timeout_s: float | None,
-    ) -> None:
-        self.plan, self.store, self.progress, self.scoring = plan, store, progress, scoring
-        self.budget_usd = budget_usd
-        self.in_flight: dict[str, asyncio.Future[None]] = {}
-        self.kept: set[str] = set()  # keys that this run has stored
-        self.turns: dict[str, list[str]] = {}  # key of a conversation -> keys of its turns, stored until it is
-        self.secrets = secrets_now()
-        self.answers = self.failures = self.denials = 0  # of calls that were sent
-        self.timeouts_s = {name: case_timeout_s or _own_bound(plan.clients.get(name)) for name in plan.bundles}
+    plan: Plan
+    store: CallStore
+    progress: Progress
+    scoring: Scoring
+    budget_usd: Decimal | None
+    timeouts_s: Mapping[str, float | None]  # of each variant
+    in_flight: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)  # keys that this run has stored
+    turns: dict[str, list[str]] = field(default_factory=dict)  # key of a conversation -> of its turns, until it is kept
+    secrets: Secrets = field(default_factory=secrets_now)
+    answers: int = 0  # of calls that were sent, as are failures and denials
+    failures: int = 0
+    denials: int = 0
 
     async def feed(self, queue: asyncio.Queue[Call | None], n_workers: int) -> None:
         """Hand out the calls that are not stored; replay those that are. One batch is prepared ahead."""
