@@ -1,8 +1,11 @@
-"""Real MLflow stores for tests: migrated once per session, copied per test."""
+"""Real MLflow stores for tests: migrated once per session, and as good as new for each test."""
 
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,13 +23,52 @@ def _migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "mlruns" / "mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def _emptied_root(_migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Gives the root of an empty project: the same one again, so that MLflow's client, and all the SQL that it has
+
+    compiled, is there already; another one where a test left a database that cannot be written over.
+    """
+    used: list[tuple[Path, int]] = []  # and the database's inode, which MLflow's client holds open
+
+    def emptied() -> Path:
+        root, inode = used[-1] if used else (None, 0)
+        if root is not None and _restored(root / "mlruns" / "mlflow.db", inode, _migrated_database):
+            keep = root / "mlruns"
+            for path in [*root.iterdir(), *keep.iterdir()]:
+                if path not in (keep, keep / "mlflow.db"):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        else:
+            root = tmp_path_factory.mktemp("of_tests") / "project"
+            (root / "mlruns").mkdir(parents=True)
+            shutil.copy(_migrated_database, root / "mlruns" / "mlflow.db")
+            used.append((root, (root / "mlruns" / "mlflow.db").stat().st_ino))
+        (root / "pyproject.toml").touch()
+        return root
+
+    return emptied
+
+
+def _restored(database: Path, inode: int, template: Path) -> bool:
+    """Whether the file, if it is still the one that it was, could be made a copy of the template."""
+    if not database.is_file() or database.stat().st_ino != inode:
+        return False
+    try:
+        with closing(sqlite3.connect(template)) as source, closing(sqlite3.connect(database, timeout=1)) as target:
+            source.backup(target)
+    except sqlite3.Error:
+        return False
+    return True
+
+
 @pytest.fixture
-def project(_migrated_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(_emptied_root: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """The root of an empty project with an empty tracking store, which is the current folder too."""
-    root = tmp_path / "project"
-    (root / "mlruns").mkdir(parents=True)
-    (root / "pyproject.toml").touch()
-    shutil.copy(_migrated_database, root / "mlruns" / "mlflow.db")
+    from llmlab.registry import serving
+
+    root = _emptied_root()
+    for known in (serving._cache, serving._asked, serving._asking, serving._refused, serving._told):
+        known.clear()  # it may be the root of another test before
     for name in ("MLFLOW_TRACKING_URI", "GITHUB_ACTIONS", "GITLAB_CI", "LLMLAB_SIGNING_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(root)

@@ -12,7 +12,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -413,6 +413,7 @@ def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     return True
 
 
+@cache
 def versions() -> dict[str, str]:
     """Of Python and of the packages that a verdict rests on."""
     versions = {"python": platform.python_version()}

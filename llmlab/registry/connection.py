@@ -44,10 +44,9 @@ class Registry:
         """MLflow's client on this registry, or the light one, which has a rollback's calls alone."""
         return client_of(self.store.uri, self.uri) if self.light is None else self.light
 
-    @property
-    def files(self) -> MlflowClient:
-        """The client that reads what a run has kept."""
-        return self.store.client if self.light is None else self.light
+    def file(self, run_id: str, path: str, folder: str) -> str:
+        """The place of a file of a run, on this machine or fetched into the folder."""
+        return (self.store.file if self.light is None else self.light.download_artifacts)(run_id, path, folder)
 
     def model(self, name: str) -> Any:
         """The registered model, or None where there is none of this name."""

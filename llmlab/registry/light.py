@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from llmlab.tracking.reach import SILENCE_S, sqlite_path, trust
-from llmlab.tracking.store import client_of
+from llmlab.tracking.store import client_of, local_file
 
 __all__ = ["light_client"]
 
@@ -150,7 +150,8 @@ class FileRegistry:
             row = database.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
         if row is None:
             raise RefusedError(MISSING, f"Run with id={run_id} not found")
-        return _fetched(f"sqlite:///{self._path}", run_id, row["artifact_uri"], path, folder)
+        here, uri = local_file(row["artifact_uri"], path), f"sqlite:///{self._path}"
+        return here or str(client_of(uri, uri).download_artifacts(run_id, path, folder))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -229,9 +230,11 @@ class ServerRegistry:
         self._tell("model-versions/set-tag", name=name, version=version, key=key, value=value)
 
     def download_artifacts(self, run_id: str, path: str, folder: str) -> str:
-        place = urlsplit(self._ask("runs/get", run_id=run_id)["run"]["info"]["artifact_uri"])
+        artifact_uri = self._ask("runs/get", run_id=run_id)["run"]["info"]["artifact_uri"]
+        place = urlsplit(artifact_uri)
         if place.scheme != "mlflow-artifacts" or place.netloc:
-            return _fetched(self._uri, run_id, place.geturl(), path, folder)
+            here = local_file(artifact_uri, path)
+            return here or str(client_of(self._uri, self._uri).download_artifacts(run_id, path, folder))
         address = f"/api/2.0/mlflow-artifacts/artifacts/{quote(unquote(place.path).strip('/'))}/{quote(path)}"
         kept = Path(folder) / Path(path).name
         kept.write_bytes(self._send(address))
@@ -268,17 +271,6 @@ def _version_of(said: Mapping[str, Any]) -> Any:
     named = {name: said.get(name, "") for name in ("name", "version", "source", "run_id")}
     tags = {tag["key"]: tag.get("value", "") for tag in said.get("tags", ())}
     return SimpleNamespace(**named, tags=tags, aliases=list(said.get("aliases", ())))
-
-
-def _fetched(uri: str, run_id: str, artifact_uri: str, path: str, folder: str) -> str:
-    """A file of a run: where it lies on this machine, or as MLflow fetches it from a bucket."""
-    parts = urlsplit(artifact_uri)
-    if parts.scheme not in ("", "file"):
-        return str(client_of(uri, uri).download_artifacts(run_id, path, folder))
-    place = Path(unquote(parts.path) if parts.scheme else artifact_uri) / path
-    if not place.is_file():
-        raise OSError(f"No such artifact: '{path}'")
-    return str(place)
 
 
 def _schema(path: Path) -> str:

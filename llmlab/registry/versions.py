@@ -140,7 +140,7 @@ def artifact(registry: Registry, version: Version, path: str) -> str:
 def text_of(registry: Registry, run_id: str, path: str, *, what: str) -> str:
     """The text of a file of a run; StoreError where it cannot be read, RegistryError where it is no text any more."""
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder, reported(f"{what} cannot be read"):
-        place = Path(registry.files.download_artifacts(run_id, path, folder))
+        place = Path(registry.file(run_id, path, folder))
         try:
             return place.read_text(encoding="utf-8")
         except UnicodeDecodeError:

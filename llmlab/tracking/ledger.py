@@ -20,6 +20,7 @@ from llmlab.base.project import utc
 from llmlab.gate.looks import MISSING, Look
 from llmlab.golden.cases import is_held_out
 from llmlab.results.results import Results
+from llmlab.tracking.reach import TRANSFER_S
 from llmlab.tracking.store import Store, open_store, reported
 
 __all__ = ["CASES_FILE", "cases_of", "gaps", "keep_look", "looks"]
@@ -73,7 +74,7 @@ def gaps(store: Store, name: str) -> tuple[Look, ...]:
 def cases_of(store: Store, run_id: str) -> Results:
     """The results that a run of one variant keeps."""
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
-        return Results.from_parquet(store.bulk.download_artifacts(run_id, CASES_FILE, folder))
+        return Results.from_parquet(store.file(run_id, CASES_FILE, folder, longest_s=TRANSFER_S))
 
 
 def _numbers(experiment: Any) -> dict[int, str]:

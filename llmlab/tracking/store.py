@@ -49,6 +49,7 @@ __all__ = [
     "check_writable",
     "client_of",
     "link",
+    "local_file",
     "named_uri",
     "open_store",
     "opened",
@@ -109,6 +110,12 @@ class Store(Shown):
     def bulk(self) -> MlflowClient:
         """The client for files of any size, which are given longer."""
         return patient(self.uri, self.client, longest_s=TRANSFER_S)
+
+    def file(self, run_id: str, path: str, folder: str, *, longest_s: float | None = None) -> str:
+        """The place of a file of a run: where it lies on this machine, else in the folder, as MLflow fetches it."""
+        here = None if self.artifacts is None else local_file(self.client.get_run(run_id).info.artifact_uri, path)
+        client = patient(self.uri, self.client, longest_s=longest_s)
+        return here or str(client.download_artifacts(run_id, path, folder))
 
     def experiment_id(self, name: str) -> str:
         """The id of the experiment with this name, created with its own artifact folder on first use."""
@@ -267,6 +274,17 @@ def settle_here(root: Path | None = None) -> int:
                 change = f"update {table} set {column} = replace({column}, ?, ?) where instr({column}, ?) = 1"  # noqa: S608  # our own names
                 changed += database.execute(change, there).rowcount
     return changed
+
+
+def local_file(artifact_uri: str, path: str) -> str | None:
+    """Where a file of a run's artifacts lies on this machine, None where it does not; OSError where it is gone."""
+    parts = urlsplit(artifact_uri)
+    if parts.scheme not in ("", "file"):
+        return None
+    place = Path(unquote(parts.path) if parts.scheme else artifact_uri) / path
+    if not place.is_file():
+        raise OSError(f"No such artifact: '{path}'")
+    return str(place)
 
 
 def _below(location: str, folder: Path) -> bool:

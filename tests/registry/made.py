@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import socket
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from llmlab import tracking
 from llmlab.bundle.bundle import Bundle
@@ -21,6 +26,42 @@ from llmlab.results.results import Results
 from tests.made_results import experiment, made
 
 HOSTILE = "</code>`` <img src=x onerror=alert(1)> [x](javascript:alert(1)) | ![y](http://evil.example/z.png) \x1b[31m"
+URIS = {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"}
+Asked = ParamSpec("Asked")
+Built = TypeVar("Built")
+
+
+def built_once(build: Callable[Asked, Built]) -> Callable[Asked, Built]:
+    """What `build(root, ...)` makes of an empty project is kept, and copied for the next test that asks for the same.
+
+    The same is also said of the environment, which is in receipts and tags; on a store that is in use, or is not the
+    project's own, it is built.
+    """
+    kept: dict[str, tuple[Path, Built]] = {}
+
+    def copied(source: Path, target: Path) -> None:
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("mlflow.db*"))
+        with (
+            closing(sqlite3.connect(source / "mlruns" / "mlflow.db")) as ours,
+            closing(sqlite3.connect(target / "mlruns" / "mlflow.db")) as theirs,
+        ):
+            ours.backup(theirs)  # into the file that MLflow's client holds open
+
+    @wraps(build)
+    def build_or_copy(*args: Asked.args, **options: Asked.kwargs) -> Built:
+        root: Any = args[0]
+        if (root / "mlruns" / "artifacts").exists() or "looks" in options or URIS & set(os.environ):
+            return build(*args, **options)
+        key = repr((args, options, sorted((k, v) for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST")))
+        if key in kept:
+            copied(kept[key][0], root)
+        else:
+            built, place = build(*args, **options), root.parent / f"{build.__name__}_{len(kept)}"
+            copied(root, place)
+            kept[key] = place, built
+        return kept[key][1]
+
+    return build_or_copy
 
 
 def bundle(*, k: int = 0, name: str = "qa", template: str = "{{ question }}") -> Bundle:
@@ -29,6 +70,7 @@ def bundle(*, k: int = 0, name: str = "qa", template: str = "{{ question }}") ->
     return first.with_(max_tokens=100 + k)
 
 
+@built_once
 def registered(root: Path, n: int, *, name: str = "qa") -> tuple[Registry, list[Version]]:
     """A registry with `n` versions of one model."""
     versions = [register(bundle(k=k, name=name), root=root) for k in range(n)]
@@ -54,6 +96,7 @@ def moved(registry: Registry, version: Version, *, alias: str = "production", fo
     return make_move(registry, version.name, move, target=registry.version(version.name, version.number), known=history)
 
 
+@built_once
 def released(root: Path, n: int) -> tuple[Registry, list[Version]]:
     """A registry with `n` versions of one model, each of which was production in its turn."""
     registry, versions = registered(root, n)
@@ -62,6 +105,7 @@ def released(root: Path, n: int) -> tuple[Registry, list[Version]]:
     return registry, versions
 
 
+@built_once
 def gated(root: Path, *, receipt: Mapping[str, object] | None = None, **options: Any) -> tuple[Version, Path]:
     """The candidate of `judged(root, **options)`, registered with its receipt (some facts replaced), and the folder."""
     results, decision, folder = judged(root, **options)
@@ -91,11 +135,12 @@ judge: {passport: not required}
 """
 
 
+@built_once
 def judged(
     root: Path,
     *,
     better: float = 0.4,
-    n: int = 120,
+    n: int = 40,
     policy: str = POLICY,
     name: str = "qa",
     k: int = 0,
