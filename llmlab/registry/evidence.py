@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from llmlab import scorers, tracking
+from llmlab import scorers
 from llmlab.base.documents import is_forged, signature
 from llmlab.base.errors import DataError, FileRuleError, RegistryError, StoreError
 from llmlab.base.project import project_root
@@ -44,8 +44,8 @@ from llmlab.registry.versions import Version, text_of
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.scorers.shipped import shipped_scorer
-from llmlab.tracking.runs import MEASURED_TAG, ORIGIN_TAG, measured_by, origin, origin_tag, signed_text
-from llmlab.tracking.screening import redacted_cases
+from llmlab.tracking.runs import MEASURED_TAG, ORIGIN_TAG, measured_by, origin, origin_tag, signed_text, sweep_of
+from llmlab.tracking.screening import redacted_cases, redactor
 from llmlab.tracking.store import reported
 
 __all__ = ["CLOCKS_DIFFER", "Check", "Evidence", "check"]
@@ -133,9 +133,9 @@ def check(
     read: list[Results] = []
     try:
         runs = _runs(registry, receipt.results_digest)
-        read.append(_sweep(registry, receipt.results_digest, root))
+        read.append(sweep_of(runs[0], root=root))
         borrowed = receipt.earlier_baseline.get("results_digest")
-        read += [_sweep(registry, borrowed, root)] if borrowed else []
+        read += [sweep_of(_runs(registry, borrowed)[0], root=root)] if borrowed else []
     except (DataError, RegistryError, StoreError) as error:
         against.append(f"the cases that it rests on cannot be read: {error}")
     else:
@@ -213,13 +213,6 @@ def _runs(registry: Registry, sweep_id: str) -> list[Any]:
             "and notebook 01 an earlier run whose baseline rows were borrowed"
         )
     return runs
-
-
-def _sweep(registry: Registry, sweep_id: str, root: Path | None) -> Results:
-    holder = _runs(registry, sweep_id)[0].info.experiment_id
-    with reported(f"sweep {sweep_id[:8]} cannot be searched"):
-        experiment = registry.store.client.get_experiment(holder).name
-    return tracking.load(sweep_id, experiment=experiment, root=root)
 
 
 def _otherwise_made(runs: Sequence[Any], results: Results) -> Iterator[str]:
@@ -310,7 +303,7 @@ def _grown(
     if today is None or today.digest == evidence.receipt.golden_digest:
         return [], None
     if results.provenance.redacted_from:  # personal data was logged as pseudonyms: compare like with like
-        today = redacted_cases(today, root=root or project_root())
+        today = redacted_cases(today, redactor(root or project_root()))
     if before is None:
         return ["golden.jsonl changed, and the logged results do not hold the cases they were run on: gate again"], None
     changed = [case.id for case in before if today.by_id.get(case.id) != case]
@@ -332,16 +325,14 @@ def _with_cases(
     receipt = evidence.receipt
     with reported("the runs of this bundle cannot be searched"):
         runs = registry.store.whole_runs("bundle_digest", receipt.bundle_digest)
-    for sweep_id in dict.fromkeys(run.data.tags["sweep_id"] for run in runs if "sweep_id" in run.data.tags):
-        results = _sweep(registry, sweep_id, root)
-        same = results.golden is not None and all(
-            results.golden.by_id.get(case_id) == today.by_id[case_id] for case_id in added
-        )
-        names = {bundle.digest: name for name, bundle in results.bundles.items()}
-        same = same and all(
-            set(results.scorers_of(metric).values()) == {version} for metric, version in receipt.scorers.items()
-        )
-        if same and receipt.bundle_digest in names and (receipt.baseline_digest in {"", *names}):
+    for run in {run.data.tags["sweep_id"]: run for run in runs if "sweep_id" in run.data.tags}.values():
+        results = sweep_of(run, root=root)
+        if (
+            results.golden is not None
+            and all(results.golden.by_id.get(case_id) == today.by_id[case_id] for case_id in added)
+            and all(set(results.scorers_of(metric).values()) == {by} for metric, by in receipt.scorers.items())
+            and {receipt.bundle_digest, receipt.baseline_digest} <= {"", *(b.digest for b in results.bundles.values())}
+        ):
             return results
     return None
 

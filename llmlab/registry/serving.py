@@ -25,6 +25,7 @@ from llmlab.registry.connection import Registry, name_and_alias, open_registry
 from llmlab.registry.moves import now, read_history
 from llmlab.registry.registering import read_receipt
 from llmlab.registry.versions import Version, read_bundle, resolve
+from llmlab.tracking.reach import beside
 from llmlab.tracking.store import store_uri
 
 __all__ = ["Served", "export", "load", "released"]
@@ -162,22 +163,17 @@ def _said(key: Key, served: Served) -> Served:
 
 def _ask_beside(key: Key, known: Served | None, root: Path) -> Future[Served]:
     """What the registry will have answered to a thread of its own, which keeps it for those who come later."""
-    asking: Future[Served] = Future()
-    here = (os.getpid(), key)
-    _asked[key], _asking[here] = time.monotonic(), asking
+    here, _asked[key] = (os.getpid(), key), time.monotonic()
 
-    def ask() -> None:
+    def ask() -> Served:
         try:
-            served = _kept(key, known, root)
-        except Exception as error:  # noqa: BLE001  # raised where it is waited for
-            asking.set_exception(error)
-        else:
-            asking.set_result(served)
-        with _lock:
-            if _asking.get(here) is asking:
-                del _asking[here]
+            return _kept(key, known, root)
+        finally:
+            with _lock:  # which the caller holds until this question is the one in `_asking`
+                if _asking.get(here) is asking:
+                    del _asking[here]
 
-    threading.Thread(target=ask, name="llmlab-load", daemon=True).start()
+    asking = _asking[here] = beside(ask, name="llmlab-load")
     return asking
 
 

@@ -12,7 +12,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.results.comparison import Comparison
 from llmlab.results.results import Results
-from llmlab.tracking.runs import load
+from llmlab.tracking.runs import sweep_of
 from llmlab.tracking.store import open_store, reported
 
 __all__ = ["RunChanges", "compare_runs"]
@@ -78,7 +78,10 @@ def compare_runs(
     cases = _same_cases(before, after)
     if not cases:
         raise DataError("no case is the same in both runs, so their scores cannot be compared")
-    notes = [f"Only in the {which} run: {', '.join(names)}." for which, names in _alone(before, after) if names]
+    notes = []
+    for which, run, other in (("old", before, after), ("new", after, before)):
+        alone = [name for name in (*run.variants, *run.metrics) if name not in (*other.variants, *other.metrics)]
+        notes += [f"Only in the {which} run: {', '.join(alone)}."] if alone else []
     comparisons = {}
     for name in shared:
         arms = [run.only(variants=[name], cases=cases) for run in (before, after)]
@@ -88,7 +91,7 @@ def compare_runs(
         if metrics := [metric for metric in pair.metrics if metric not in refused]:
             comparisons[name] = pair.compare(f"{name}{BEFORE}", metrics=metrics)
     return RunChanges(
-        changes=(*_of_all(before, after), *(one for name in shared for one in _of_variant(name, before, after))),
+        changes=(*_of_all(before, after), *(row for name in shared for row in _of_variant(name, before, after))),
         comparisons=comparisons,
         n_cases=len(cases),
         notes=tuple(notes),
@@ -98,38 +101,27 @@ def compare_runs(
 
 def _same_cases(before: Results, after: Results) -> list[str]:
     """Ids of the cases that both runs asked, with the same inputs and expectations where they are known."""
-    old, new = before.contents, after.contents
-    there = set(before.cells.case_ids)
-    return [
-        case_id
-        for case_id in after.cells.case_ids
-        if case_id in there and (not old or not new or old.get(case_id) == new.get(case_id))
-    ]
-
-
-def _alone(before: Results, after: Results) -> Iterator[tuple[str, list[str]]]:
-    yield "old", [name for name in (*before.variants, *before.metrics) if name not in (*after.variants, *after.metrics)]
-    yield "new", [name for name in (*after.variants, *after.metrics) if name not in (*before.variants, *before.metrics)]
+    old, new, there = before.contents, after.contents, set(before.cells.case_ids)
+    shared = [case_id for case_id in after.cells.case_ids if case_id in there]
+    return [case_id for case_id in shared if not old or not new or old.get(case_id) == new.get(case_id)]
 
 
 def _renamed(results: Results, name: str) -> Results:
     called, known = f"{name}{BEFORE}", results.provenance
-    return replace(
-        results.with_columns(variant=[called] * results.n_answers()),
-        bundles={called: results.bundles[name]},
-        index_digests={},
-        provenance=replace(known, scorers={called: known.scorers[name]} if name in known.scorers else {}),
-    )
+    scorers = {called: known.scorers[name]} if name in known.scorers else {}
+    renamed = results.with_columns(variant=[called] * results.n_answers())
+    bundles, provenance = {called: results.bundles[name]}, replace(known, scorers=scorers)
+    return replace(renamed, bundles=bundles, index_digests={}, provenance=provenance)
 
 
 def _of_all(before: Results, after: Results) -> Iterator[tuple[str, str, Any, Any]]:
     old, new = before.contents, after.contents
     if old and new:
-        added, gone = [one for one in new if one not in old], [one for one in old if one not in new]
-        other = [one for one in new if one in old and old[one] != new[one]]
-        said = [f"{n} {what}" for n, what in ((len(added), "added"), (len(gone), "gone"), (len(other), "changed")) if n]
-        if said:
-            yield "", "cases", len(old), f"{len(new)} ({', '.join(said)})"
+        both = old.keys() & new.keys()
+        counts = {"added": len(new) - len(both), "gone": len(old) - len(both)}
+        counts["changed"] = sum(old[case_id] != new[case_id] for case_id in both)
+        if any(counts.values()):
+            yield "", "cases", len(old), f"{len(new)} ({', '.join(f'{n} {what}' for what, n in counts.items() if n)})"
     for what in ("commit", "app", "source"):
         a, b = getattr(before.provenance, what), getattr(after.provenance, what)
         if a != b:
@@ -160,13 +152,9 @@ def _last_logged(new: Results, root: Path | None) -> Results:
     with reported("the runs that were logged before cannot be read"):
         runs = [run for name in sorted(names) for run in store.whole_runs("bundle_name", name)]
         runs.sort(key=lambda run: int(run.info.start_time), reverse=True)
-        tried = set()
-        for run in runs:
-            sweep = run.data.tags.get("sweep_id", "")
-            if sweep and sweep != new.digest and sweep not in tried:
-                tried.add(sweep)
-                experiment = store.client.get_experiment(run.info.experiment_id).name
-                found = load(sweep, experiment=experiment, root=root)
-                if not new.created_at or found.created_at <= new.created_at:
-                    return found
+    for sweep_id, run in {run.data.tags.get("sweep_id", ""): run for run in runs}.items():
+        if sweep_id not in ("", new.digest):
+            results = sweep_of(run, root=root)
+            if not new.created_at or results.created_at <= new.created_at:
+                return results
     raise DataError(f"no run of {', '.join(sorted(names))} was logged before this one; give the old results themselves")

@@ -58,8 +58,8 @@ def looks(*golden_digests: str, name: str = "", root: Path | None = None) -> tup
             runs |= {run.info.run_id: run for run in store.search(query, trash=True)}
         tags = [tag for run in runs.values() for tag in run.data.tags.items()]
         found = [Look.from_record(json.loads(text)) for key, text in tags if key.startswith(LOOK_TAG)]
-        numbered = [look for experiment in store.experiments(trash=True) for look in _numbered(experiment)]
-        found += [look for look in numbered if look.golden_digest in golden_digests or (name and look.name == name)]
+        for look in _numbered(store):
+            found += [look] if look.golden_digest in golden_digests or (name and look.name == name) else []
         every = _with_cases(store, list(runs.values()), list(dict.fromkeys(found)))
     return tuple(sorted(every, key=lambda look: utc(look.made_at)))
 
@@ -67,8 +67,7 @@ def looks(*golden_digests: str, name: str = "", root: Path | None = None) -> tup
 def gaps(store: Store, name: str) -> tuple[Look, ...]:
     """The looks at bundles of this name that are missing from both places."""
     with reported("the ledger of looks cannot be read"):
-        numbered = [look for experiment in store.experiments(trash=True) for look in _numbered(experiment)]
-    return tuple(look for look in numbered if look.verdict == MISSING and look.name == name)
+        return tuple(look for look in _numbered(store) if look.verdict == MISSING and look.name == name)
 
 
 def cases_of(store: Store, run_id: str) -> Results:
@@ -83,17 +82,18 @@ def _numbers(experiment: Any) -> dict[int, str]:
     return {int(match[1]): experiment.tags[key] for key, match in found.items() if match}
 
 
-def _numbered(experiment: Any) -> Iterator[Look]:
-    """The looks of an experiment; one that is missing is like the next, and came just before it."""
-    texts, following = _numbers(experiment), None
-    for number in range(max(texts, default=0), 0, -1):
-        if number in texts:
-            following = Look.from_record(json.loads(texts[number]))
-            yield following
-        elif following is not None:
-            made_at = (utc(following.made_at) - timedelta(milliseconds=1)).isoformat(timespec="milliseconds")
-            gone = f"look {number} of experiment {experiment.name}"
-            yield replace(following, results_digest=gone, verdict=MISSING, made_at=made_at, beside="", tried="")
+def _numbered(store: Store) -> Iterator[Look]:
+    """The looks of every experiment; one that is missing is like the next, and came just before it."""
+    for experiment in store.experiments(trash=True):
+        texts, following = _numbers(experiment), None
+        for number in range(max(texts, default=0), 0, -1):
+            if number in texts:
+                following = Look.from_record(json.loads(texts[number]))
+                yield following
+            elif following is not None:
+                made_at = (utc(following.made_at) - timedelta(milliseconds=1)).isoformat(timespec="milliseconds")
+                gone = f"look {number} of experiment {experiment.name}"
+                yield replace(following, results_digest=gone, verdict=MISSING, made_at=made_at, beside="", tried="")
 
 
 def _with_cases(store: Store, runs: Sequence[Any], found: Sequence[Look]) -> Iterator[Look]:

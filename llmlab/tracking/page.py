@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from llmlab.base.display import markdown
 from llmlab.base.errors import DataError, RunFailedError
 from llmlab.results.comparison import Comparison
 from llmlab.results.results import Results
+from llmlab.results.summary import Summary
+from llmlab.stats.estimate import Estimate
 from llmlab.tracking.spool import Decided
 
 __all__ = ["LONGEST_NOTE_CHARS", "VIEW", "VIEW_TAG", "Page", "view"]
@@ -29,14 +30,17 @@ class Page:
     """What the pages of one sweep's runs have in common.
 
     Attributes:
+        results, summary: of the sweep.
         goal: the metric that decides, by the gate's goal or else the first one; "" where there is none.
         baseline: the variant that the others are told against.
         comparison: of the others with it; None where nothing can be compared.
     """
 
+    results: Results
+    summary: Summary
     goal: str
     baseline: str
-    comparison: Comparison | None = None
+    comparison: Comparison | None
 
     @classmethod
     def of(cls, results: Results, decision: Decided | None) -> Page:
@@ -50,17 +54,16 @@ class Page:
         if not results.failed and goal and len(results.variants) > 1:
             with suppress(DataError, RunFailedError):  # the summary says why; a page goes on without
                 compared = results.compare(baseline)
-        return cls(goal=goal, baseline=baseline, comparison=compared)
+        return cls(results=results, summary=results.summary(), goal=goal, baseline=baseline, comparison=compared)
 
-    def note(self, variant: str, results: Results, *, experiment: str, notebook: str = "") -> str:
+    def note(self, variant: str, *, experiment: str, notebook: str) -> str:
         """The description of a variant's run, as Markdown: what it is, what it changes, and what came of it."""
-        bundle = results.bundles[variant]
+        results, bundle = self.results, self.results.bundles[variant]
         what = f"on {bundle.model}, digest {bundle.digest[:8]}, in {experiment}."
         told = []
         if variant != self.baseline:
             changed = results.bundles[self.baseline].diff(bundle)._sentence()
-            found = self.comparison or ()
-            rows = [row for row in found if (row.candidate, row.metric.name) == (variant, self.goal)]
+            rows = [row for row in self.comparison or () if (row.candidate, row.metric.name) == (variant, self.goal)]
             told = [f"Against {self.baseline}. {changed}", *(row.sentence for row in rows)]
         if results.failed:
             told.append("The run FAILED: too few answers came back for any mean.")
@@ -68,13 +71,16 @@ class Page:
         parts += [markdown(text, LONGEST_NOTE_CHARS) for text in told]
         return "\n\n".join([*parts, *([f"[The notebook that ran it]({notebook})"] if notebook else [])])
 
-    def figures(self, variant: str, results: Results, summary: Any) -> dict[str, float | None]:
+    def mean(self, estimate: Estimate) -> tuple[float | None, float | None, float | None]:
+        """An estimate with its interval; a run that FAILED has none."""
+        return (None, None, None) if self.results.failed else (estimate.value, estimate.low, estimate.high)
+
+    def figures(self, variant: str) -> dict[str, float | None]:
         """Mean and interval of the goal, cases with a score and the cost, under `goal/`."""
         if not self.goal:
             return {}
-        estimate = summary.estimate(variant, self.goal)
-        mean = (None, None, None) if results.failed else (estimate.value, estimate.low, estimate.high)
-        n, cost = summary.rows[variant, self.goal][0], results.total("cost_usd", variants=[variant])
+        mean = self.mean(self.summary.estimate(variant, self.goal))
+        n, cost = self.summary.rows[variant, self.goal][0], self.results.total("cost_usd", variants=[variant])
         return dict(zip((f"goal/{name}" for name in _GOAL), (*mean, n, cost), strict=True))
 
 

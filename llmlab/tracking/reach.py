@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TRANSFER_S",
+    "beside",
     "check_artifacts",
     "check_store",
     "patient",
@@ -68,25 +70,26 @@ def patient(uri: str, client: Any, *, longest_s: float | None = None) -> MlflowC
     return client if sqlite_path(uri) is not None else cast("MlflowClient", _Patient(uri, client, longest_s))
 
 
-def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
-    """What `ask()` returns or raises; TimeoutError, and a thread left behind, where that takes longer."""
-    done: list[tuple[Answer | None, BaseException | None]] = []
+def beside(ask: Callable[[], Answer], *, name: str = "llmlab-store") -> Future[Answer]:
+    """What `ask()` will have returned or raised in a thread of its own, which the process does not wait for."""
+    answer: Future[Answer] = Future()
 
     def run() -> None:
         try:
-            done.append((ask(), None))
+            answer.set_result(ask())
         except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
-            done.append((None, error))
+            answer.set_exception(error)
 
-    thread = threading.Thread(target=run, name="llmlab-store", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not done:
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return answer
+
+
+def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
+    """What `ask()` returns or raises; TimeoutError, and a thread left behind, where that takes longer."""
+    answer = beside(ask)
+    if not wait([answer], seconds).done:
         raise TimeoutError(f"no answer within {seconds:.3g} s")
-    answer, error = done[0]
-    if error is not None:
-        raise error
-    return cast("Answer", answer)
+    return answer.result()
 
 
 def check_store(uri: str) -> None:

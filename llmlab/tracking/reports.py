@@ -21,7 +21,7 @@ from llmlab.base.project import who
 from llmlab.tracking.page import LONGEST_NOTE_CHARS
 from llmlab.tracking.reach import patient
 from llmlab.tracking.runs import DESCRIPTION, log_figures, mlflow_name
-from llmlab.tracking.spool import Picture
+from llmlab.tracking.spool import Picture, drawn
 from llmlab.tracking.store import COMPLETION_TAG, link, open_store, pages, reported
 
 __all__ = ["LoggedReport", "log_feedback", "log_report", "read_traces"]
@@ -80,7 +80,7 @@ def log_report(
             store.client.log_batch(run_id, [Metric(mlflow_name(key), value, 0, 0) for key, value in known.items()])
             for path, text in {**texts, TABLE_FILE: _table(table)}.items():
                 store.client.log_text(run_id, scrub(text), path)
-            log_figures(store, [run_id], figures or {})
+            log_figures(store, [run_id], drawn(figures))
             store.client.set_tag(run_id, COMPLETION_TAG, "whole")
     except BaseException as error:  # an interrupted cell leaves nothing open
         store.close_after(run_id, error)

@@ -37,7 +37,7 @@ from llmlab.tracking import spool
 from llmlab.tracking.ledger import CASES_FILE, cases_of, keep_look
 from llmlab.tracking.page import LONGEST_NOTE_CHARS, VIEW_TAG, Page, view
 from llmlab.tracking.screening import screened
-from llmlab.tracking.spool import Decided, Entry, Picture, png
+from llmlab.tracking.spool import Decided, Entry, Picture, drawn
 from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, link, open_store, reported
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "origin",
     "origin_tag",
     "signed_text",
+    "sweep_of",
     "sync",
 ]
 
@@ -124,7 +125,7 @@ def log(
         results=results,
         decision=Decided.of(decision) if decision is not None else None,
         experiment=experiment,
-        figures=figures or {},
+        figures=drawn(figures),
         origin=_origin(results, root),
     )
     try:
@@ -155,16 +156,14 @@ def _log(entry: Entry, root: Path) -> LoggedSweep:
             store.client.delete_run(run_id)
     missing = [variant for variant in results.variants if variant not in logged]
     if missing:
-        page, summary = Page.of(results, entry.decision), results.summary()
+        page = Page.of(results, entry.decision)
         common = {**_common_tags(results), **entry.origin, "goal_metric": page.goal}
         with reported(f"experiment {experiment!r} cannot be written to"):
             store.client.set_experiment_tag(store.experiment_id(experiment), VIEW_TAG, view())
         notebook = _notebook_page(store, entry.origin.get("llmlab.notebook_run_id", ""))
         for variant in missing:
-            note = page.note(variant, results, experiment=experiment, notebook=notebook)
-            logged[variant] = _log_variant(
-                store, experiment, variant, results, page, summary, {**common, DESCRIPTION: note}
-            )
+            tags = {**common, DESCRIPTION: page.note(variant, experiment=experiment, notebook=notebook)}
+            logged[variant] = _log_variant(store, experiment, variant, page, tags)
     run_ids = {variant: logged[variant] for variant in results.variants}
     with reported(f"decision and figures of sweep {sweep_id[:8]} cannot be logged"):
         log_figures(store, run_ids.values(), entry.figures)
@@ -191,6 +190,13 @@ def load(sweep_id: str, *, experiment: str, root: Path | None = None) -> Results
     return replace(last.joined(*others), provenance=replace(last.provenance, sweep_variants=()))
 
 
+def sweep_of(run: Any, *, root: Path | None) -> Results:
+    """The results that an MLflow run is a variant of, with all of their variants."""
+    with reported(f"the experiment of run {run.info.run_id} cannot be read"):
+        experiment = open_store(root).client.get_experiment(run.info.experiment_id).name
+    return load(run.data.tags["sweep_id"], experiment=experiment, root=root)
+
+
 def last_logged(bundle: Bundle, golden: GoldenSet, *, root: Path | None = None) -> Results | None:
     """The newest results of this bundle on these cases that were logged whole; None where none were."""
     store = open_store(root)
@@ -214,27 +220,25 @@ def _notebook_page(store: Store, run_id: str) -> str:
         return f"#/experiments/{store.client.get_run(run_id).info.experiment_id}/runs/{run_id}/artifacts"
 
 
-def _log_variant(
-    store: Store, experiment: str, variant: str, results: Results, page: Page, summary: Any, common: Mapping[str, str]
-) -> str:
-    bundle = results.bundles[variant]
-    tags = {key: text for key, text in {**common, **_variant_tags(variant, bundle, results)}.items() if text}
+def _log_variant(store: Store, experiment: str, variant: str, page: Page, common: Mapping[str, str]) -> str:
+    tags = {key: text for key, text in {**common, **_variant_tags(variant, page.results)}.items() if text}
     run_id = store.start_run(experiment, name=variant, tags=tags)
     try:
         with reported(f"variant {variant!r} cannot be logged"):
-            _write(store, run_id, variant, results, page, summary)
+            _write(store, run_id, variant, page)
     except BaseException as error:  # an interrupted cell leaves nothing open, and is logged anew when it runs again
         store.close_after(run_id, error)
         raise
-    store.close_run(run_id, _STATUS[results.state])
+    store.close_run(run_id, _STATUS[page.results.state])
     return run_id
 
 
-def _write(store: Store, run_id: str, variant: str, results: Results, page: Page, summary: Any) -> None:
+def _write(store: Store, run_id: str, variant: str, page: Page) -> None:
     """Everything of one run, the completion tag last."""
     from mlflow.entities import Metric, Param
 
-    metrics = [Metric(name, value, 0, 0) for name, value in _metrics(variant, results, page, summary).items()]
+    results = page.results
+    metrics = [Metric(name, value, 0, 0) for name, value in _metrics(variant, page).items()]
     params = [Param(name, value) for name, value in _params(results.bundles[variant]).items()]
     store.client.log_batch(run_id, metrics=metrics, params=params)
     if results.golden is not None:
@@ -247,22 +251,21 @@ def _write(store: Store, run_id: str, variant: str, results: Results, page: Page
     store.client.set_tag(run_id, COMPLETION_TAG, "whole")
 
 
-def _metrics(variant: str, results: Results, page: Page, summary: Any) -> dict[str, float]:
+def _metrics(variant: str, page: Page) -> dict[str, float]:
     """The goal's figures under `goal/`, means under `mean/`, intervals under `mean_ci/`, counts under `n/`.
 
     MLflow makes each a section of charts, in the order of the alphabet, and names without a slash come after them all.
     A mean corrected by people's labels stands beside the raw one. What is undefined is left out and counted: MLflow
     breaks on NaN and inf.
     """
-    errors = results.n_answers(variant, status="error")
-    figures = page.figures(variant, results, summary)
-    figures |= {"n/rows": results.n_answers(variant), "n/errors": errors}
+    results, summary, figures = page.results, page.summary, page.figures(variant)
+    figures |= {"n/rows": results.n_answers(variant), "n/errors": results.n_answers(variant, status="error")}
     fixed = {f"{metric}_corrected": mean for (of, metric), mean in summary.corrected.items() if of == variant}
     estimates = {**fixed, **{metric: summary.estimate(variant, metric) for metric in summary.metrics}}
     for metric, estimate in estimates.items():
         name = mlflow_name(metric)
-        means = (None, None, None) if results.failed else (estimate.value, estimate.low, estimate.high)
-        figures |= dict(zip((f"mean/{name}", f"mean_ci/{name}.low", f"mean_ci/{name}.high"), means, strict=True))
+        names = (f"mean/{name}", f"mean_ci/{name}.low", f"mean_ci/{name}.high")
+        figures |= dict(zip(names, page.mean(estimate), strict=True))
         if metric in summary.metrics:
             scored, attempted = summary.rows[variant, metric]
             figures |= {f"n/{name}.scored": scored, f"n/{name}.attempted": attempted}
@@ -382,7 +385,8 @@ def _common_tags(results: Results) -> dict[str, str]:
     }
 
 
-def _variant_tags(variant: str, bundle: Bundle, results: Results) -> dict[str, str]:
+def _variant_tags(variant: str, results: Results) -> dict[str, str]:
+    bundle = results.bundles[variant]
     return {
         "variant": variant,
         "bundle_name": bundle.name,
@@ -418,13 +422,13 @@ def _find(
     return whole, torn
 
 
-def log_figures(store: Store, run_ids: Iterable[str], figures: Mapping[str, Picture]) -> None:
-    """Keep figures (name -> matplotlib figure) with these runs, as PNG."""
+def log_figures(store: Store, run_ids: Iterable[str], figures: Mapping[str, bytes]) -> None:
+    """Keep figures (name -> PNG) with these runs."""
     if not figures:
         return
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
         for name, figure in figures.items():
-            (Path(folder) / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.png").write_bytes(png(figure))
+            (Path(folder) / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.png").write_bytes(figure)
         for run_id in run_ids:
             store.bulk.log_artifacts(run_id, folder, "figures")
 
@@ -432,18 +436,19 @@ def log_figures(store: Store, run_ids: Iterable[str], figures: Mapping[str, Pict
 def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Decided | None) -> None:
     if decision is None:
         return
-    note = markdown(f"Gate: {decision.verdict}. {decision.receipt.sentence}".strip(), LONGEST_NOTE_CHARS)
-    candidate = run_ids.get(decision.candidate)
+    receipt = decision.receipt
+    note = markdown(f"Gate: {receipt.verdict}. {receipt.sentence}", LONGEST_NOTE_CHARS)
+    candidate = run_ids.get(receipt.candidate)
     for run_id in [candidate] if candidate else run_ids.values():
-        store.client.set_tag(run_id, "gate", decision.verdict)
+        store.client.set_tag(run_id, "gate", receipt.verdict)
         before = store.client.get_run(run_id).data.tags.get(DESCRIPTION, "")
         if note not in before:
             store.client.set_tag(run_id, DESCRIPTION, f"{before}\n\n{note}".strip())
         store.client.log_text(run_id, scrub(decision.text), "gate/decision.txt")
     if candidate:
-        store.client.log_text(candidate, scrub(decision.receipt.to_json()), "gate/receipt.json")
+        store.client.log_text(candidate, scrub(receipt.to_json()), "gate/receipt.json")
         for name, text in decision.documents.items():
             store.client.log_text(candidate, scrub(text), f"gate/{name}")
-        said = {**origin(decision.receipt), "signature": signature(signed_text(decision.receipt))}
-        store.client.set_tag(candidate, origin_tag(decision.receipt), json.dumps(said))
+        signed = {**origin(receipt), "signature": signature(signed_text(receipt))}
+        store.client.set_tag(candidate, origin_tag(receipt), json.dumps(signed))
         keep_look(store, candidate, decision.look)

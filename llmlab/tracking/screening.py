@@ -72,9 +72,9 @@ def redactor(root: Path) -> Callable[[Any], Any]:
     return partial(pseudonymised, key=project_key(folder))
 
 
-def redacted_cases(golden: GoldenSet, *, root: Path) -> GoldenSet:
+def redacted_cases(golden: GoldenSet, redact: Callable[[Any], Any]) -> GoldenSet:
     """The golden set as "redact" logs it: to compare what was logged with what there is today."""
-    return _with_pseudonyms(golden, redactor(root))
+    return replace(golden, cases=tuple(Case.from_row(redact(case.to_row())) for case in golden))
 
 
 def _personal(results: Results) -> tuple[Found, ...]:
@@ -91,13 +91,12 @@ def _personal(results: Results) -> tuple[Found, ...]:
 
 
 def _redacted(results: Results, redact: Callable[[Any], Any]) -> Results:
-    golden = results.golden
     texts = [name for name in _TEXT_COLUMNS if name in results.columns]
     changed: dict[str, Any] = {name: [redact(str(text)) for (text,) in results.answers(name)] for name in texts}
     for name in (name for name in _JSON_COLUMNS if name in results.columns):
         changed[name] = [json.dumps(redact(json.loads(text))) if text else text for (text,) in results.answers(name)]
     changed["retrieved"] = [redact(ids) for (ids,) in results.answers("retrieved")]
-    shown = None if golden is None else _with_pseudonyms(golden, redact)
+    shown = None if results.golden is None else redacted_cases(results.golden, redact)
     contents = dict(zip([case.id for case in shown or ()], results.contents.values(), strict=True))
     return replace(
         results.with_columns(**changed),
@@ -105,7 +104,3 @@ def _redacted(results: Results, redact: Callable[[Any], Any]) -> Results:
         notes=tuple(redact(note) for note in results.notes),
         provenance=replace(results.provenance, redacted_from=results.digest, contents=contents),
     )
-
-
-def _with_pseudonyms(golden: GoldenSet, redact: Callable[[Any], Any]) -> GoldenSet:
-    return replace(golden, cases=tuple(Case.from_row(redact(case.to_row())) for case in golden))

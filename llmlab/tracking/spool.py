@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
@@ -21,7 +21,7 @@ from llmlab.gate.decision import Decision, Receipt
 from llmlab.gate.looks import Look
 from llmlab.results.results import Results
 
-__all__ = ["Decided", "Entry", "Picture", "keep", "png", "spooled"]
+__all__ = ["Decided", "Entry", "Picture", "drawn", "keep", "spooled"]
 
 FOLDER = "spool"
 
@@ -38,47 +38,28 @@ class Picture(Protocol):
 class Decided:
     """A decision as far as logging needs it, with its receipt as of the time it was made."""
 
-    verdict: str
-    candidate: str
     text: str
     look: Look
     receipt: Receipt
-    documents: Mapping[str, str] = field(default_factory=dict)
+    documents: Mapping[str, str]
 
     @classmethod
     def of(cls, decision: Decision) -> Decided:
         """What is kept of this decision."""
-        return cls(
-            verdict=decision.word,
-            candidate=decision.candidate,
-            text=str(decision),
-            look=decision.look,
-            receipt=decision.receipt(),
-            documents=decision.documents,
-        )
+        receipt, documents = decision.receipt(), decision.documents
+        return cls(text=str(decision), look=decision.look, receipt=receipt, documents=documents)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Decided:
         """What `to_record` wrote."""
         look, receipt = Look.from_record(record["look"]), Receipt.from_json(record["receipt"])
-        named = {name: record[name] for name in ("verdict", "candidate", "text")}
-        return cls(**named, look=look, receipt=receipt, documents=record.get("documents", {}))
+        return cls(text=record["text"], look=look, receipt=receipt, documents=record.get("documents", {}))
 
     def to_record(self) -> dict[str, Any]:
         """What a JSON file may hold of it."""
-        named = {"verdict": self.verdict, "candidate": self.candidate, "text": self.text}
+        named = {"verdict": self.receipt.verdict, "candidate": self.receipt.candidate, "text": self.text}
         kept = {"receipt": self.receipt.to_json(), "documents": dict(self.documents)}
         return {**named, "look": self.look.to_record(), **kept}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Png:
-    """A picture that is drawn already."""
-
-    content: bytes
-
-    def savefig(self, fname: Any, **_: Any) -> None:
-        fname.write(self.content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,21 +71,24 @@ class Entry:
         decision: a gate's decision on it, or None.
         experiment: where to log it.
         origin: tags that say where and by which code the results were made.
-        figures: name -> picture.
+        figures: name -> picture, as PNG.
     """
 
     results: Results
     decision: Decided | None
     experiment: str
     origin: Mapping[str, str]
-    figures: Mapping[str, Picture] = field(default_factory=dict)
+    figures: Mapping[str, bytes]
 
 
-def png(figure: Picture) -> bytes:
-    """A figure as a PNG file."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150, bbox_inches="tight")
-    return picture.getvalue()
+def drawn(figures: Mapping[str, Picture] | None) -> dict[str, bytes]:
+    """Figures as PNG files."""
+    files = {}
+    for name, figure in (figures or {}).items():
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=150, bbox_inches="tight")
+        files[name] = picture.getvalue()
+    return files
 
 
 def keep(entry: Entry, root: Path) -> Path:
@@ -116,7 +100,7 @@ def keep(entry: Entry, root: Path) -> Path:
         part.mkdir(parents=True)
         replace(results, frame=scrub_frame(results.frame)).to_parquet(part / "results.parquet")
         for title, figure in entry.figures.items():
-            (part / f"{quote(title, safe='')}.png").write_bytes(png(figure))
+            (part / f"{quote(title, safe='')}.png").write_bytes(figure)
         decision = entry.decision.to_record() if entry.decision is not None else None
         about = {"experiment": entry.experiment, "origin": dict(entry.origin), "decision": decision}
         (part / "about.json").write_text(scrub(json.dumps(about, ensure_ascii=False)) + "\n", encoding="utf-8")
@@ -144,7 +128,7 @@ def _read(path: Path) -> Entry:
             decision=Decided.from_record(about["decision"]) if about["decision"] is not None else None,
             experiment=about["experiment"],
             origin=about.get("origin", {}),
-            figures={unquote(file.stem): _Png(content=file.read_bytes()) for file in sorted(path.glob("*.png"))},
+            figures={unquote(file.stem): file.read_bytes() for file in sorted(path.glob("*.png"))},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileRuleError(f"is damaged ({error}); look at it, and remove it", path=path) from None

@@ -46,7 +46,6 @@ __all__ = [
     "NOTEBOOK_RUN_ID",
     "Status",
     "Store",
-    "check_writable",
     "client_of",
     "link",
     "local_file",
@@ -74,7 +73,7 @@ _DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-_VIEWS = {False: 1, True: 3}  # MLflow's ViewType: what is there, and what is in the trash too
+_VIEWS = {False: 1, True: 3}  # by whether the trash is meant too: MLflow's ViewType
 _PLACES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -139,17 +138,13 @@ class Store(Shown):
                 f"the experiment {name!r} was deleted; restore it with "
                 f"`mlflow experiments restore --experiment-id {experiment.experiment_id}` or name another"
             )
-        self._refuse_elsewhere(name, experiment.artifact_location)
+        location, is_own_file = experiment.artifact_location, sqlite_path(self.uri) is not None
+        if self.artifacts is not None and is_own_file and not _below(location, self.artifacts):
+            raise StoreError(  # a copied or moved project would write into the one that its database came from
+                f"the files of experiment {name!r} lie in {location}, not in {self.artifacts}: this project was copied "
+                "or moved, or is mounted elsewhere. Nothing was written; `llmlab sync --here` points its store here"
+            )
         return str(experiment.experiment_id)
-
-    def _refuse_elsewhere(self, name: str, location: str) -> None:
-        """A copied or moved project would write into the one that its database came from."""
-        if self.artifacts is None or sqlite_path(self.uri) is None or _below(location, self.artifacts):
-            return
-        raise StoreError(
-            f"the files of experiment {name!r} lie in {location}, not in {self.artifacts}: this project was copied or "
-            "moved, or is mounted elsewhere. Nothing was written; `llmlab sync --here` points its store to this folder"
-        )
 
     def start_run(self, experiment: str, *, name: str, tags: Mapping[str, str]) -> str:
         """The id of a new RUNNING run that names its process, so that it can be closed if that process dies."""
@@ -293,23 +288,16 @@ def _below(location: str, folder: Path) -> bool:
     return place.is_relative_to(folder) or place.is_relative_to(folder.resolve())
 
 
-def check_writable(root: Path | None = None) -> None:
-    """Nothing, where the store can be written to; StoreError with what to do within 10 seconds where it cannot."""
-    check_store(store_uri(root))
-
-
 def open_store(root: Path | None = None) -> Store:
     """The store of this project, probed, and migrated once whatever number of processes come at the same time."""
     root = project_root() if root is None else root
     uri = store_uri(root)
     path, remote = sqlite_path(uri), uri.startswith(("http", "databricks"))
     beside = path.parent if path is not None else root / "mlruns"
-    artifacts = None if remote else beside / "artifacts"
-    store = Store(uri=uri, artifacts=artifacts)
     opened(uri)
     if uri.startswith(("http://", "https://")):
         check_artifacts(uri)
-    return store
+    return Store(uri=uri, artifacts=None if remote else beside / "artifacts")
 
 
 def opened(uri: str, registry_uri: str | None = None) -> MlflowClient:

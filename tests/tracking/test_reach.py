@@ -24,7 +24,7 @@ from llmlab.base.errors import StoreError
 from llmlab.registry import load, rollback
 from llmlab.tracking import reach
 from llmlab.tracking.reach import check_store, within
-from llmlab.tracking.store import check_writable, open_store
+from llmlab.tracking.store import open_store, store_uri
 from tests.made_results import made
 from tests.registry.made import free_port
 
@@ -136,7 +136,7 @@ def test_a_web_page_is_told_as_one(serve: Serve, project: Path) -> None:
     """A proxy that asks for a sign-in answers 200 to everything."""
     serve("page", "page")
     with pytest.raises(StoreError, match="web page"):
-        check_writable(project)
+        check_store(store_uri(project))
 
 
 @pytest.mark.parametrize("listens", [True, False])
@@ -150,7 +150,7 @@ def test_a_postgresql_that_is_down_is_told_in_time(
     mute = socket.create_server(("127.0.0.1", port)) if listens else None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://u:canary-7f3a9c@127.0.0.1:{port}/mlflow")
     begun = time.monotonic()
-    for ask in (lambda: load("qa@production"), lambda: rollback("qa", reason="r"), check_writable):
+    for ask in (lambda: load("qa@production"), lambda: rollback("qa", reason="r"), open_store):
         with pytest.raises(StoreError, match="does not answer") as told:
             ask()
         assert "canary-7f3a9c" not in str(told.value)

@@ -15,7 +15,8 @@ import pytest
 from llmlab.base.errors import StoreError
 from llmlab.tracking import reach
 from llmlab.tracking import store as mlstore
-from llmlab.tracking.store import check_writable, link, open_store, pages, settle_here, store_uri, ui_runs
+from llmlab.tracking.reach import check_store
+from llmlab.tracking.store import link, open_store, pages, settle_here, store_uri, ui_runs
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_a_server_that_is_not_there_is_reported(monkeypatch, tmp_path):
         port = taken.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
     with pytest.raises(StoreError, match=r"does not answer .*unset MLFLOW_TRACKING_URI") as caught:
-        check_writable(tmp_path)
+        check_store(store_uri(tmp_path))
     assert "secret" not in str(caught.value)
 
 
@@ -125,21 +126,21 @@ def test_a_database_that_another_program_holds_is_reported(project, monkeypatch)
     with closing(sqlite3.connect(project / "mlruns" / "mlflow.db", isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreError, match=r"locked.*close the program that holds it"):
-            check_writable()
+            check_store(store_uri())
         holder.execute("ROLLBACK")
-    check_writable()
+    check_store(store_uri())
 
 
 def test_a_file_that_is_no_database_is_reported(project):
     (project / "mlruns" / "mlflow.db").write_text("not a database, but long enough to be taken for one" * 20)
     with pytest.raises(StoreError, match="cannot be written to"):
-        check_writable()
+        check_store(store_uri())
 
 
 def test_a_place_that_cannot_be_written_to_is_reported(no_uri, tmp_path):
     (tmp_path / "mlruns").write_text("a file where a folder should be")
     with pytest.raises(StoreError, match="cannot be written to"):
-        check_writable(tmp_path)
+        check_store(store_uri(tmp_path))
 
 
 def test_runs_of_dead_processes_are_closed_as_killed_and_living_ones_are_not(project):
