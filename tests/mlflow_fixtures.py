@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -25,40 +26,38 @@ def _migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def _emptied_root(_migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Gives the root of an empty project: the same one again, so that MLflow's client, and all the SQL that it has
+    """Gives the root of an empty project: the same one again, whose MLflow client has compiled its SQL already.
 
-    compiled, is there already; another one where a test left a database that cannot be written over.
+    Another one where a test left a database that cannot be written over, or a second one that a client knows of.
     """
     used: list[tuple[Path, int]] = []  # and the database's inode, which MLflow's client holds open
 
     def emptied() -> Path:
-        root, inode = used[-1] if used else (None, 0)
-        if root is not None and _restored(root / "mlruns" / "mlflow.db", inode, _migrated_database):
-            keep = root / "mlruns"
-            for path in [*root.iterdir(), *keep.iterdir()]:
-                if path not in (keep, keep / "mlflow.db"):
-                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        else:
+        if not used or not _restored(*used[-1], template=_migrated_database):
             root = tmp_path_factory.mktemp("of_tests") / "project"
             (root / "mlruns").mkdir(parents=True)
-            shutil.copy(_migrated_database, root / "mlruns" / "mlflow.db")
-            used.append((root, (root / "mlruns" / "mlflow.db").stat().st_ino))
+            used.append((root, Path(shutil.copy(_migrated_database, root / "mlruns")).stat().st_ino))
+        root, _ = used[-1]
+        kept = (root / "mlruns", root / "mlruns" / "mlflow.db")
+        for path in [*root.iterdir(), *kept[0].iterdir()]:
+            if path not in kept:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         (root / "pyproject.toml").touch()
         return root
 
     return emptied
 
 
-def _restored(database: Path, inode: int, template: Path) -> bool:
-    """Whether the file, if it is still the one that it was, could be made a copy of the template."""
-    if not database.is_file() or database.stat().st_ino != inode:
+def _restored(root: Path, inode: int, *, template: Path) -> bool:
+    """Whether the project's database is still the file that it was, and could be made a copy of the template."""
+    database = root / "mlruns" / "mlflow.db"
+    if [*root.rglob("*.db")] != [database] or database.stat().st_ino != inode:
         return False
-    try:
-        with closing(sqlite3.connect(template)) as source, closing(sqlite3.connect(database, timeout=1)) as target:
+    with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(template)) as source:
+        with closing(sqlite3.connect(database, timeout=1)) as target:
             source.backup(target)
-    except sqlite3.Error:
-        return False
-    return True
+            return True
+    return False
 
 
 @pytest.fixture

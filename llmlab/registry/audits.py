@@ -57,9 +57,8 @@ class Audit(Shown):
 
     def _sentence(self) -> str:
         looked_at = f"{counted(len(self.models), 'model')}, {counted(self.n_versions, 'version')}"
-        return (
-            f"{looked_at}: {len(self.wrong)} wrong, {counted(len(self.findings) - len(self.wrong), 'other finding')}."
-        )
+        others = counted(len(self.findings) - len(self.wrong), "other finding")
+        return f"{looked_at}: {len(self.wrong)} wrong, {others}."
 
 
 def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
@@ -78,16 +77,13 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
         n_versions += len(versions)
         past = read_history(registry, model)
         findings += [finding for held in versions for finding in _version(registry, past, held)]
-        findings += [
-            Finding(
-                model=model, about="looks", kind="wrong", what=f"{look.results_digest} went from the ledger; it counts"
-            )
-            for look in gaps(registry.store, model)
-        ]
+        wrong = partial(Finding, model=model, kind="wrong")
+        for look in gaps(registry.store, model):
+            findings.append(wrong(about="looks", what=f"{look.results_digest} went from the ledger; it counts"))
         try:
             findings += _aliases(registry, model, root)
         except (RegistryError, StoreError) as error:  # one that cannot be looked through hides no other
-            findings.append(Finding(model=model, about="aliases", kind="wrong", what=str(error)))
+            findings.append(wrong(about="aliases", what=str(error)))
     return Audit(findings=tuple(findings), models=names, n_versions=n_versions)
 
 
@@ -103,11 +99,11 @@ def _models(registry: Registry) -> tuple[str, ...]:
 def _version(registry: Registry, past: History, held: Any) -> Iterator[Finding]:
     """A version's artifact, receipt, tags and description."""
     version = Version.of(registry, held)
-    wrong = partial(Finding, model=version.name, about=f"version {version.number}", kind="wrong")
+    about = partial(Finding, model=version.name, about=f"version {version.number}")
     try:
         bundle = read_bundle(registry, version)
     except (RegistryError, StoreError) as error:
-        yield wrong(what=str(error))
+        yield about(kind="wrong", what=str(error))
         return
     tags = {"bundle_version": bundle.version, "model": str(bundle.model)}
     edited = [name for name, value in tags.items() if held.tags.get(name) != value]
@@ -119,14 +115,13 @@ def _version(registry: Registry, past: History, held: Any) -> Iterator[Finding]:
         edited += ["gate"] if version.gate not in (said, f"{said}{UNCHECKED}" if said == Verdict.PASS else said) else []
         if version.gate == Verdict.PASS and not any(_brought(move, version) for move in past.moves):
             what = "its page says PASS, and nobody has checked its receipt: `llmlab promote` does"
-            yield Finding(model=version.name, about=f"version {version.number}", kind="noted", what=what)
+            yield about(kind="noted", what=what)
         edited += ["index_digest"] if version.index_digest != (receipt.index_digest if receipt else "") else []
     except (RegistryError, StoreError, FileRuleError) as error:
-        yield wrong(what=str(error))
+        yield about(kind="wrong", what=str(error))
     if edited:
-        yield wrong(
-            what=f"{', '.join(edited)} was edited by hand; registering the bundle with a new receipt writes it again"
-        )
+        mended = "registering the bundle with a new receipt writes it again"
+        yield about(kind="wrong", what=f"{', '.join(edited)} was edited by hand; {mended}")
 
 
 def _brought(move: Move, version: Version) -> bool:
@@ -139,18 +134,15 @@ def _aliases(registry: Registry, name: str, root: Path | None) -> Iterator[Findi
     """Each alias against the last valid move of it."""
     past = settle(registry, name)
     yield from (Finding(model=name, about=f"move {number}", kind="wrong", what=UNREADABLE) for number in past.damaged)
+    noted = partial(Finding, model=name, kind="noted")
     for move in past.moves:
+        about, to = f"move {move.number}", f"version {move.version}"
         if move.number in past.void:
-            what = f"it was never finished, and version {move.version} was deleted: it is void"
-            yield Finding(model=name, about=f"move {move.number}", kind="noted", what=what)
+            yield noted(about=about, what=f"it was never finished, and {to} was deleted: it is void")
         if move.forced and move.number not in past.lost:
-            what = f"{move.who} forced {move.alias} to version {move.version}: {move.reason}"
-            yield Finding(model=name, about=f"move {move.number}", kind="noted", what=what)
-    for alias in past.aliases:
-        newest = next((m for m in reversed(past.valid(alias)) if m.policy), None)
-        if newest is not None and (changed := past.changed(newest)):
-            what = f"{alias} was moved to version {newest.version} under {changed} than the time before"
-            yield Finding(model=name, about=f"move {newest.number}", kind="noted", what=what)
+            yield noted(about=about, what=f"{move.who} forced {move.alias} to {to}: {move.reason}")
+        if move == past.last_checked(move.alias) and (changed := past.changed(move)):
+            yield noted(about=about, what=f"{move.alias} was moved to {to} under {changed} than the time before")
     numbers = {alias: int(number) for alias, number in registry.model(name).aliases.items()}
     for alias in sorted({*past.aliases, *numbers}):
         kind, what = _alias(registry, past, alias, numbers.get(alias), root)
@@ -191,11 +183,11 @@ def _again(registry: Registry, past: History, alias: str, held: Any, root: Path 
         return _adopted(registry, past, alias, held, f"it {why}", root)
     if not move.outcome:
         return "noted", "an earlier version of llmlab checked its receipt, and kept nothing to check it by again"
-    against, found = _checked(registry, replace(version, receipt=move.receipt), past, alias, move, root)
-    if not against and found["golden"] == move.golden and found["evidence"] != move.evidence:
+    against, checked = _checked(registry, replace(version, receipt=move.receipt), past, alias, move, root)
+    if not against and checked["golden"] == move.golden and checked["evidence"] != move.evidence:
         against = ["it rests on something else than what was checked"]
-    said = f"the check of move {move.number} does not hold any more: {'; '.join(against)}"
-    return ("wrong", said) if against else ("", "")
+    failed = f"the check of move {move.number} does not hold any more: {'; '.join(against)}"
+    return ("wrong", failed) if against else ("", "")
 
 
 def _adopted(
@@ -203,13 +195,13 @@ def _adopted(
 ) -> tuple[str, str]:
     """A version that is where no checked move brought it: into the history where its receipt holds."""
     last = past.last(alias)
-    against, checked = _checked(registry, Version.of(registry, held), past, alias, None, root)
-    before = next((move for move in reversed(past.valid(alias)) if move.policy), None)
+    version = Version.of(registry, held)
+    against, checked = _checked(registry, version, past, alias, None, root)
+    before = past.last_checked(alias)
     if not against and before is not None and before.policy != checked["policy"]:
         against = ["it was gated by another policy than the last release: `llmlab promote` asks gate.yaml"]
     if against:
         return "wrong", f"{found}; {'; '.join(against)}: roll back, or gate it"
-    version = Version.of(registry, held)
     if (receipt := read_receipt(registry, version)) is not None:
         stamped(registry, version, read_bundle(registry, version), receipt, checked=True)
     move = past.next_move(
@@ -234,10 +226,8 @@ def _trashed(registry: Registry, name: str, number: int | None) -> str:
         run = registry.store.client.get_run(held.run_id)
     if run.info.lifecycle_stage != "deleted":
         return ""
-    return (
-        f"its bundle lies in run {held.run_id}, which is in MLflow's trash, and `mlflow gc` would delete it; "
-        f"`mlflow runs restore --run-id {held.run_id}`"
-    )
+    where = f"its bundle lies in run {held.run_id}, which is in MLflow's trash, and `mlflow gc` would delete it"
+    return f"{where}; `mlflow runs restore --run-id {held.run_id}`"
 
 
 def _checked(
@@ -252,6 +242,5 @@ def _checked(
         evidence = Evidence.logged(registry, receipt, now=None if move is None else utc(move.when))
     except (RegistryError, StoreError, FileRuleError) as error:
         return [str(error)], {}
-    by = None if move is None else move.who
-    found = check(registry, evidence, version, alias=alias, past=past, approver=by, root=root)
-    return list(found.against), {**evidence.named, "evidence": found.evidence}
+    approver = None if move is None else move.who
+    return check(registry, evidence, version, alias=alias, past=past, approver=approver, root=root)

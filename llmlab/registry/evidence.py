@@ -14,7 +14,6 @@ has no key and cannot tell: it believes the moves that the last audit in CI beli
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +39,7 @@ from llmlab.golden.cases import GoldenSet
 from llmlab.registry.connection import Registry
 from llmlab.registry.moves import History
 from llmlab.registry.release import ledger
-from llmlab.registry.versions import Version, text_of
+from llmlab.registry.versions import Version, sha256, text_of
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.scorers.shipped import shipped_scorer
@@ -48,7 +47,7 @@ from llmlab.tracking.runs import MEASURED_TAG, ORIGIN_TAG, measured_by, origin, 
 from llmlab.tracking.screening import redacted_cases, redactor
 from llmlab.tracking.store import reported
 
-__all__ = ["CLOCKS_DIFFER", "Check", "Evidence", "check"]
+__all__ = ["CLOCKS_DIFFER", "Evidence", "check"]
 
 CLOCKS_DIFFER = timedelta(minutes=5)
 
@@ -97,20 +96,6 @@ class Evidence:
             raise RegistryError(f"what its gate logged was changed: {str(error).splitlines()[0]}") from None
         return cls(receipt=receipt, policy=rules, passports=passports, now=now or datetime.now(UTC))
 
-    @property
-    def named(self) -> dict[str, str]:
-        """Digests of receipt, policy and golden set, as a move names them."""
-        golden = self.receipt.golden_digest if self.golden is None else self.golden.digest
-        return {"receipt": self.receipt.digest, "policy": self.policy.digest, "golden": golden}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """What a check found against a receipt, and the digest of all that it read."""
-
-    against: tuple[str, ...]
-    evidence: str
-
 
 def check(
     registry: Registry,
@@ -121,8 +106,10 @@ def check(
     past: History,
     approver: str | None = None,
     root: Path | None = None,
-) -> Check:
-    """Every reason why the receipt does not carry this version to this alias; none when it does.
+) -> tuple[list[str], dict[str, str]]:
+    """Every reason why the receipt does not carry this version to this alias, and what a move names of the check.
+
+    That is the digests of receipt, policy, golden set and `evidence`: of all that was read.
 
     Args:
         past: the moves that the policy's rules of promotion ask about.
@@ -155,8 +142,9 @@ def check(
         grown, newer = _grown(registry, evidence, results, root)
         against += grown
         read += [newer] if newer is not None else []
-    facts = [evidence.named, *(part.digest for part in read)]
-    return Check(against=tuple(against), evidence=hashlib.sha256(json.dumps(facts).encode()).hexdigest())
+    golden = receipt.golden_digest if evidence.golden is None else evidence.golden.digest
+    named = {"receipt": receipt.digest, "policy": evidence.policy.digest, "golden": golden}
+    return against, {**named, "evidence": sha256(json.dumps([named, *(part.digest for part in read)]))}
 
 
 def _of_the_receipt(evidence: Evidence, version: Version) -> Iterator[str]:
@@ -268,9 +256,9 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
 
 def _made(path: Path) -> tuple[scorers.Scorer, ...]:
     """The shipped scorers of an `experiment.yaml`, without those of passages and those that cannot be made."""
-    given, _ = read_yaml(path) if path.is_file() else ({}, None)
-    specs, made = given.get("scorers") if isinstance(given, Mapping) else None, []
-    for spec in specs or ():
+    content, _ = read_yaml(path) if path.is_file() else ({}, None)
+    made = []
+    for spec in (content.get("scorers") if isinstance(content, Mapping) else None) or ():
         with contextlib.suppress(ValueError, TypeError):  # what cannot be made has scored nothing
             made.append(shipped_scorer(spec, corpus=_no_corpus))
     return tuple(made)
@@ -284,7 +272,7 @@ def _rescored(evidence: Evidence, results: Results) -> Iterator[str]:
     """Scores that a shipped scorer, which needs case and answer alone, does not give again; of one's own, none."""
     if results.golden is None or results.provenance.redacted_from:  # the answers are not those that were scored
         return
-    known = {name: getattr(scorers, name) for name in scorers.__all__} | {one.name: one for one in evidence.made}
+    known = {name: getattr(scorers, name) for name in scorers.__all__} | {made.name: made for made in evidence.made}
     for metric in evidence.policy.metrics:
         shipped = known.get(metric) if metric in results.metrics else None
         if not isinstance(shipped, scorers.Scorer) or set(results.scorers_of(metric).values()) != {shipped.digest}:
@@ -306,15 +294,14 @@ def _grown(
         today = redacted_cases(today, redactor(root or project_root()))
     if before is None:
         return ["golden.jsonl changed, and the logged results do not hold the cases they were run on: gate again"], None
-    changed = [case.id for case in before if today.by_id.get(case.id) != case]
-    if changed:
-        said = f"{len(changed)} cases of golden.jsonl changed or went since the receipt ({changed[0]!r}): gate again"
-        return [said], None
+    if changed := [case.id for case in before if today.by_id.get(case.id) != case]:
+        how = f"{len(changed)} cases of golden.jsonl changed or went since the receipt ({changed[0]!r})"
+        return [f"{how}: gate again"], None
     added = [case.id for case in today if case.id not in before.by_id]
     newer = _with_cases(registry, evidence, today, added, root)
     if newer is None:
-        said = f"golden.jsonl has grown by {len(added)} cases that this bundle has not answered: run and log them"
-        return [said], None
+        how = f"golden.jsonl has grown by {len(added)} cases that this bundle has not answered"
+        return [f"{how}: run and log them"], None
     return _added_fail(evidence, newer, added), newer
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import uuid
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
@@ -133,14 +134,19 @@ class History(Shown):
         """The move that decides where the alias points now."""
         return next(reversed(self.valid(alias)), None)
 
-    def check_of(self, alias: str, version: int, digest: str) -> Move | None:
-        """The newest move that brought this very version to the alias on a check of its receipt, or by force."""
-        moves = (move for move in reversed(self.valid(alias)) if move.kind != "rollback")
-        return next((move for move in moves if (move.version, move.digest) == (version, digest)), None)
+    def check_of(self, alias: str, version: int, digest: str | None = None) -> Move | None:
+        """The newest move that brought this version to the alias: on a check of its receipt, or by force."""
+        moves = (move for move in reversed(self.valid(alias)) if move.kind != "rollback" and move.version == version)
+        return next((move for move in moves if digest in (None, move.digest)), None)
+
+    def last_checked(self, alias: str, *, before: float = math.inf) -> Move | None:
+        """The newest move of the alias (with a number under `before`) that names the policy of its check."""
+        moves = (move for move in reversed(self.valid(alias)) if move.policy)
+        return next((move for move in moves if move.number < before), None)
 
     def changed(self, move: Move) -> str:
         """What a checked move was made under that the one before it was not: policy, golden set, folder; "" = none."""
-        before = next((m for m in reversed(self.valid(move.alias)) if m.policy and m.number < move.number), None)
+        before = self.last_checked(move.alias, before=move.number)
         words = {"policy": "another policy", "golden": "another golden set", "experiment": "another folder"}
         both = {} if before is None else {name: {getattr(move, name), getattr(before, name)} - {""} for name in words}
         return ", ".join(words[name] for name, values in both.items() if len(values) == 2)

@@ -92,19 +92,14 @@ def _checked(
         receipt = read_receipt(registry, version)
         if receipt is None:
             return ["it has no receipt: gate it, and `llmlab register BUNDLE.yaml --receipt FILE`"], named
-        named = {"receipt": receipt.digest, "experiment": _from_root(experiment, root)}
+        place, home = located(experiment).resolve(), root or project_root()
+        folder = place.relative_to(home) if place.is_relative_to(home) else place  # as a colleague has it too
+        named = {"receipt": receipt.digest, "experiment": folder.as_posix()}
         evidence = Evidence.read(receipt, experiment, passports=passports)
-        found = check(registry, evidence, version, alias=alias, past=past, approver=who(), root=root)
+        against, checked = check(registry, evidence, version, alias=alias, past=past, approver=who(), root=root)
     except (FileRuleError, RegistryError, StoreError, DataError) as error:  # then force still moves the alias
         return [str(error)], named
-    against = [*found.against, *_expired(bundle, experiment)]
-    return against, {**named, **evidence.named, "evidence": found.evidence}
-
-
-def _from_root(folder: Path, root: Path | None) -> str:
-    """The folder as a colleague has it too, from the project's root."""
-    place, home = located(folder).resolve(), root or project_root()
-    return (place.relative_to(home) if place.is_relative_to(home) else place).as_posix()
+    return [*against, *_expired(bundle, experiment)], named | checked
 
 
 def _expired(bundle: Bundle, experiment: Path) -> list[str]:

@@ -36,7 +36,7 @@ def rollback(
     target, remarks = _earlier(registry, past, alias, current) if to is None else _named(registry, name, to)
     if int(target.version) == current:
         raise RegistryError(f"{alias} of {name} is version {current} already")
-    if _was_forced(past, alias, int(target.version)):
+    if (brought := past.check_of(alias, int(target.version))) is not None and brought.forced:
         remarks.append(f"version {target.version} was made {alias} by force")
     noted = f"{reason} [{'; '.join(remarks)}]" if remarks else reason
     move = past.next_move(alias, kind="rollback", to=target, before=current, reason=noted)
@@ -101,8 +101,3 @@ def _unreadable(registry: Registry, held: Any) -> str:
     except (RegistryError, StoreError) as error:
         return str(error)
     return ""
-
-
-def _was_forced(past: History, alias: str, number: int) -> bool:
-    made = [move for move in past.valid(alias) if move.version == number and move.kind != "rollback"]
-    return bool(made) and made[-1].forced
