@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -53,11 +52,12 @@ def _restored(root: Path, inode: int, *, template: Path) -> bool:
     database = root / "mlruns" / "mlflow.db"
     if [*root.rglob("*.db")] != [database] or database.stat().st_ino != inode:
         return False
-    with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(template)) as source:
-        with closing(sqlite3.connect(database, timeout=1)) as target:
+    try:
+        with closing(sqlite3.connect(template)) as source, closing(sqlite3.connect(database, timeout=1)) as target:
             source.backup(target)
-            return True
-    return False
+    except sqlite3.Error:
+        return False
+    return True
 
 
 @pytest.fixture

@@ -43,27 +43,23 @@ class LabelledMetric:
 
     def difference(self, *, baseline: str, candidate: str, case_ids: Collection[str]) -> Reading:
         """candidate - baseline over these cases."""
-        scores = self.results.labelled(self.metric)
-        found = scores.difference(baseline=baseline, candidate=candidate, case_ids=case_ids)
-        span = self._high - self._low
-        return self._reading(found, (baseline, candidate), case_ids, worst=-span, best=span)
+        scores, (low, high) = self.results.labelled(self.metric), self._bounds
+        correction = scores.difference(baseline=baseline, candidate=candidate, case_ids=case_ids)
+        return self._reading(correction, (baseline, candidate), case_ids, worst=low - high, best=high - low)
 
     def mean(self, candidate: str) -> Reading:
         """The candidate's mean."""
-        found = self.results.labelled(self.metric).mean(candidate)
-        every = set(self.results.cells.case_ids)
-        return self._reading(found, (candidate,), every, worst=self._low, best=self._high)
+        correction, (low, high) = self.results.labelled(self.metric).mean(candidate), self._bounds
+        return self._reading(correction, (candidate,), self.results.cells.case_ids, worst=low, best=high)
 
     @property
-    def _low(self) -> float:
-        return float(self.results.metric(self.metric).low or 0.0)
-
-    @property
-    def _high(self) -> float:
-        return float(self.results.metric(self.metric).high or 0.0)
+    def _bounds(self) -> tuple[float, float]:
+        bounds = self.results.metric(self.metric).bounds
+        assert bounds is not None  # noqa: S101  # `label_reasons` lets nothing else be read
+        return bounds
 
     def _reading(
-        self, found: stats.Correction, arms: Sequence[str], case_ids: Collection[str], *, worst: float, best: float
+        self, correction: stats.Correction, arms: Sequence[str], case_ids: Collection[str], *, worst: float, best: float
     ) -> Reading:
         columns = ("variant", "case_id", "repeat", self.metric, f"{self.metric}_label")
         chosen, unscored, labelled = frozenset(case_ids), dict[tuple[str, int], bool](), set[str]()
@@ -71,28 +67,28 @@ class LabelledMetric:
             if variant in arms and case_id in chosen:
                 unscored[case_id, repeat] = unscored.get((case_id, repeat), False) or math.isnan(score)
                 labelled |= set() if math.isnan(label) else {case_id}
-        value = found.corrected.value
-        if value is None or found.se is None or found.df is None:
-            return Reading((), found, "; ".join(found.corrected.notes))
+        corrected, se, df = correction.corrected, correction.se, correction.df
+        if corrected.value is None or se is None or df is None:
+            return Reading((), correction, "; ".join(corrected.notes))
         by_id = {} if self.results.golden is None else self.results.golden.by_id
         weights = [by_id[case_id].weight if case_id in by_id else 1.0 for case_id, _ in unscored]
         lost = float(np.average(list(unscored.values()), weights=weights))
         blank = PairedDifference(
-            value=value,
-            low=value,
-            high=value,
-            level=found.corrected.level,
-            se=found.se,
-            df=found.df if math.isfinite(found.df) else max(1.0, found.n_labelled - 1.0),  # t, a little wider
+            value=corrected.value,
+            low=corrected.value,
+            high=corrected.value,
+            level=corrected.level,
+            se=se,
+            df=df if math.isfinite(df) else max(1.0, correction.n_labelled - 1.0),  # t, a little wider
             p_value=1.0,
             n=len({case_id for case_id, _ in unscored}),
             n_clusters=len(labelled),
-            method=found.corrected.method,
-            notes=found.corrected.notes,
+            method=corrected.method,
+            notes=corrected.notes,
         )
         ends = [(0.0, 0.0)] if not lost else [(0.0, 0.0), (lost, best), (lost, worst)]
-        made = [replace(blank, value=(1 - u) * value + u * end, se=(1 - u) * found.se) for u, end in ends]
-        return Reading(tuple(_with_test(one, (worst, best)) for one in made), found, "")
+        read = [replace(blank, value=(1 - u) * corrected.value + u * end, se=(1 - u) * se) for u, end in ends]
+        return Reading(tuple(_with_test(d, (worst, best)) for d in read), correction, "")
 
 
 class MoreLabels(NamedTuple):
@@ -105,12 +101,11 @@ class MoreLabels(NamedTuple):
     @property
     def sentence(self) -> str:
         """What to do."""
-        more = f"About {rounded_count(self.labels)} more labels would settle it"
-        if self.cases is None:
-            half = "half of them on each arm's answers to the same cases"
-            return f"{more} with {POWER:.0%} power if {self.truth}, {half}."
-        cases = f"with about {self.cases:,} cases in all: labels alone would not do"
-        return f"{more} with {POWER:.0%} power if {self.truth}, {cases}."
+        how = "half of them on each arm's answers to the same cases"
+        if self.cases is not None:
+            how = f"with about {self.cases:,} cases in all: labels alone would not do"
+        labels = rounded_count(self.labels)
+        return f"About {labels} more labels would settle it with {POWER:.0%} power if {self.truth}, {how}."
 
 
 def more_labels(found: stats.Correction, *, need: Need, n_cases: int) -> MoreLabels | None:
@@ -150,15 +145,14 @@ def label_reasons(
 ) -> Iterator[str]:
     """Why the corrected estimates that the policy asks for cannot be had; nothing where they can."""
     for kind, name, part in policy.readings:
-        if not policy.is_corrected(name, part, judged) or name not in results.metrics:
-            continue
-        other = anchor if kind == "anchor" else baseline
-        arms = [candidate] if kind == "floor" else [arm for arm in (other, candidate) if arm is not None]
-        yield from _why_not(policy, results, name, judged=judged, arms=arms, kind=kind)
+        if policy.is_corrected(name, part, judged) and name in results.metrics:
+            other = {"floor": None, "anchor": anchor}.get(kind, baseline)
+            arms = [arm for arm in (other, candidate) if arm is not None]
+            yield from _why_not(policy, results, name, judged=judged, arms=arms)
 
 
 def _why_not(
-    policy: Rules, results: Results, name: str, *, judged: Collection[str], arms: Sequence[str], kind: str
+    policy: Rules, results: Results, name: str, *, judged: Collection[str], arms: Sequence[str]
 ) -> Iterator[str]:
     if name not in judged:
         yield f"{name} is to be decided on its corrected estimate, but no judge gave it: there is nothing to correct"
@@ -188,15 +182,14 @@ def _too_few(policy: Rules, results: Results, name: str, arms: Sequence[str]) ->
     counts = {arm: len({case_id for case_id, _ in cell}) for arm, cell in zip(arms, cells, strict=True)}
     wanted = f"the policy wants {policy.judge.labels_at_least}"
     if len(arms) > 1 and 0 in counts.values() and any(counts.values()):
-        there = next(arm for arm in arms if counts[arm])
-        missing = next(arm for arm in arms if not counts[arm])
+        missing, there = sorted(arms, key=lambda arm: counts[arm])
         yield (
             f"{name}: only answers of {there} are labelled, none of {missing}; a corrected difference needs labels on "
             f"both arms' answers to the same cases ({wanted}{gone})"
         )
     elif len(arms) > 1:
-        said = ", ".join(f"{arm} {count:,}" for arm, count in counts.items())
-        yield f"{name}: {counted(both, 'case')} labelled in both arms ({said}), {wanted}{gone}"
+        per_arm = ", ".join(f"{arm} {count:,}" for arm, count in counts.items())
+        yield f"{name}: {counted(both, 'case')} labelled in both arms ({per_arm}), {wanted}{gone}"
     else:
         yield f"{name}: {counted(both, 'answer')} of {arms[0]} labelled, {wanted}{gone}"
 

@@ -80,11 +80,13 @@ class GatePolicy(Rules):
             reasons += earlier_reasons(self, results, earlier, baseline=baseline, candidate=candidate, now=now)
             results = joined
             borrowed = {"results_digest": earlier.digest, "created_at": earlier.created_at}
-        anchor = _anchor(self, results, anchor)
-        _check_names(results, candidate=candidate, baseline=baseline, anchor=anchor)
+        if anchor is None and self.anchor is not None:
+            stem = PurePosixPath(self.anchor.bundle).stem
+            anchor = stem if stem in results.variants else None
+        arms: dict[str, Any] = {"candidate": candidate, "baseline": baseline, "anchor": anchor}
+        _check_names(results, **arms)
         if self.timeouts == "missing":
             results = _without_timeouts(results)
-        arms: dict[str, Any] = {"candidate": candidate, "baseline": baseline, "anchor": anchor}
         reasons += invalid_reasons(self, results, passports=passports, now=now, **arms)
         look, price = _look(self, results, Ledger.of(looks), now, results_digest=asked_with, **arms)
         judged = judges_of(self, results)
@@ -96,10 +98,9 @@ class GatePolicy(Rules):
             }
             people = corrected_metrics(self, results, judged)
             conditions = evaluate(self, tables, price=price, labelled=people, judged=judged, **arms)
-        word = Verdict.INVALID
-        if not reasons:
-            verdicts, worst_first = {c.verdict for c in conditions}, (Verdict.FAIL, Verdict.INCONCLUSIVE)
-            word = next((verdict for verdict in worst_first if verdict in verdicts), Verdict.PASS)
+        verdicts = {c.verdict for c in conditions} | ({Verdict.INVALID} if reasons else set())
+        worst_first = (Verdict.INVALID, Verdict.FAIL, Verdict.INCONCLUSIVE)
+        word = next((verdict for verdict in worst_first if verdict in verdicts), Verdict.PASS)
         n_cases = results.n_cases
         needs = _needs(conditions, price, n_cases=n_cases) if word == Verdict.INCONCLUSIVE else []
         needed = _needed(needs)
@@ -121,13 +122,6 @@ class GatePolicy(Rules):
             },
             **arms,
         )
-
-
-def _anchor(policy: Rules, results: Results, anchor: str | None) -> str | None:
-    if anchor is not None or policy.anchor is None:
-        return anchor
-    stem = PurePosixPath(policy.anchor.bundle).stem
-    return stem if stem in results.variants else None
 
 
 def _check_names(results: Results, **arms: str | None) -> None:
@@ -258,7 +252,7 @@ def _facts(
         "policy_digest": policy.digest,
         "results_created_at": results.created_at,
         "judges": judges,
-        "scorers": {n: made for n in policy.metrics if (made := results.scorers_of(n)[candidate])},
+        "scorers": {n: digest for n in policy.metrics if (digest := results.scorers_of(n)[candidate])},
         "labels": {n: d for n, d in results.labels_digests.items() if n in corrected_metrics(policy, results, judges)},
         "passports": {p.judge_digest: p.digest for p in passports if p.judge_digest in judges.values()},
         "endpoint": origin.endpoints.get(candidate, ""),

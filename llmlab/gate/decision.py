@@ -91,10 +91,8 @@ class Decision(Shown):
     @property
     def needed_labels(self) -> MoreLabels | None:
         """Labels still wanted for the open corrected condition that needs most; None where there is none to plan."""
-        open_ = [
-            c.more_labels for c in self.conditions if c.verdict == Verdict.INCONCLUSIVE and c.more_labels is not None
-        ]
-        return max(open_, key=lambda more: more.labels, default=None)
+        open_ = [c.more_labels for c in self.conditions if c.verdict == Verdict.INCONCLUSIVE]
+        return max((more for more in open_ if more is not None), key=lambda more: more.labels, default=None)
 
     @property
     def sentence(self) -> str:
@@ -269,11 +267,6 @@ class Receipt(Shown, Sealed):
     versions: dict[str, str] = Field(default_factory=dict)
     created_at: str
 
-    @property
-    def passed(self) -> bool:
-        """Whether the verdict is PASS."""
-        return self.verdict == Verdict.PASS
-
     def decided_at(self) -> datetime:
         """When it was decided; hand it to `GatePolicy.decide(now=...)` to decide again."""
         return utc(self.created_at)
@@ -333,18 +326,18 @@ def _sentence(decision: Decision) -> str:
     who = f"{decision.candidate}{against}"
     if decision.word == Verdict.INVALID:
         return f"No verdict on {who}: {'; '.join(decision.reasons)}."
-    broken = [c for c in decision.conditions if c.verdict == Verdict.FAIL]
-    open_ = [c for c in decision.conditions if c.verdict == Verdict.INCONCLUSIVE]
+    deciding = [c for c in decision.conditions if c.verdict == decision.word]
     if decision.word == Verdict.FAIL:
-        said = "; ".join(f"{c.name}, {c.reading}" for c in broken)
-        return f"{who} breaks {counted(len(broken), 'condition')}: {said}."
+        broken = "; ".join(f"{c.name}, {c.reading}" for c in deciding)
+        return f"{who} breaks {counted(len(deciding), 'condition')}: {broken}."
     if decision.word == Verdict.INCONCLUSIVE:
-        said = "; ".join(_open(c) for c in open_)
-        return f"Not enough evidence on {who}: {said}. {_what_settles(decision)}".strip()
-    proved = [c for c in decision.conditions if c.verdict == Verdict.PASS and c.rule != "no_shown_harm"]
-    rest = [c for c in decision.conditions if c.verdict == Verdict.PASS and c.rule == "no_shown_harm"]
+        labels = decision.needed_labels
+        settles = filter(None, (_cases_that_settle(decision), labels.sentence if labels else ""))
+        return f"Not enough evidence on {who}: {'; '.join(map(_open, deciding))}. {' '.join(settles)}".strip()
+    proved = [c for c in deciding if c.rule != "no_shown_harm"]
+    n_rest = len(deciding) - len(proved)
     unjudged = sum(c.verdict == Verdict.NOT_JUDGED for c in decision.conditions)
-    more = f" Only not shown harmful, which is no proof: {counted(len(rest), 'condition')}." if rest else ""
+    more = f" Only not shown harmful, which is no proof: {counted(n_rest, 'condition')}." if n_rest else ""
     gone = f" Not judged for want of a baseline: {counted(unjudged, 'condition')}." if unjudged else ""
     names = "; ".join(f"{c.name} ({c.reading})" for c in proved)
     return f"{who} holds every condition. {f'Proved: {names}.' if proved else 'Nothing was proved.'}{more}{gone}"
@@ -359,17 +352,12 @@ def _open(condition: Condition) -> str:
 def _weak(conditions: tuple[Condition, ...]) -> list[str]:
     """What weakens the conditions, categories in one line."""
     judged = [c for c in conditions if c.verdict != Verdict.NOT_JUDGED]
-    said = dict.fromkeys(f"{c.name}: {note}." for c in judged if c.kind != "category" for note in c.notes)
+    lines = dict.fromkeys(f"{c.name}: {note}." for c in judged if c.kind != "category" for note in c.notes)
     parts = [c for c in judged if c.kind == "category"]
     few = sum(c.df is None or c.df < FEW_DF for c in parts)
-    few_said = f"{few} of {counted(len(parts), 'category')} {'rests' if few == 1 else 'rest'} on"
-    line = f"{few_said} fewer than {FEW_DF:g} effective degrees of freedom: read with care."
-    return [*said, *([line] if few else [])]
-
-
-def _what_settles(decision: Decision) -> str:
-    labels = decision.needed_labels
-    return " ".join(part for part in (_cases_that_settle(decision), labels.sentence if labels else "") if part)
+    rest = f"{few} of {counted(len(parts), 'category')} {'rests' if few == 1 else 'rest'}"
+    line = f"{rest} on fewer than {FEW_DF:g} effective degrees of freedom: read with care."
+    return [*lines, *([line] if few else [])]
 
 
 def _cases_that_settle(decision: Decision) -> str:

@@ -44,13 +44,13 @@ def evaluate(
     baseline: str | None,
     anchor: str | None,
     price: Price,
-    labelled: Mapping[str, LabelledMetric] | None = None,
-    judged: Collection[str] = (),
+    labelled: Mapping[str, LabelledMetric],
+    judged: Collection[str],
 ) -> tuple[Condition, ...]:
     """Every condition of the policy, in the order of the file; `labelled` holds the metrics that are corrected."""
     conditions: list[Condition] = []
     for kind, metric, part in policy.readings:
-        people = (labelled or {}).get(metric) if policy.is_corrected(metric, part, judged) else None
+        people = labelled.get(metric) if policy.is_corrected(metric, part, judged) else None
         if isinstance(part, Floor):
             table = tables[metric]
             conditions.append(_floor(part, table, candidate=candidate, baseline=baseline, price=price, labelled=people))
@@ -77,36 +77,34 @@ class _Reader:
         candidate: str,
         baseline: str | None,
         price: Price,
-        labelled: LabelledMetric | None = None,
+        labelled: LabelledMetric | None,
     ) -> None:
         self.table, self.metric, self.price, self.labelled = table, table.metric, price, labelled
         self.candidate = table.column(candidate)
         self.baseline = None if baseline is None else table.column(baseline)
-        self.span = table.metric.span
+        self.columns = [self.candidate] if self.baseline is None else [self.baseline, self.candidate]
         self.read: dict[bytes, Reading] = {}
-        self.everything = np.ones(len(table.case_ids), dtype=bool)
 
     def judged(self, part: Requirement, *, kind: str) -> Condition:
         """A goal, guard or anchor."""
-        return self._finished(self._begun(part, kind, None, self.everything), part, self.everything, tests=1)
+        everything = np.ones(len(self.table.case_ids), dtype=bool)
+        return self._finished(self._begun(part, kind, None, everything), part, everything, tests=1)
 
     def by_category(self, part: Requirement) -> Iterator[Condition]:
         """The same within every tag; the p values of shown harm adjusted by Holm."""
         chosen = self.table.categories()
-        begun = {tag: self._begun(part, "category", tag, mask) for tag, mask in chosen.items()}
-        adjusted = None
+        adjusted: Sequence[Sequence[float] | None] = [None] * len(chosen)
         if part.rule == "no_shown_harm" and self.baseline is not None:
             adjusted = self._holm([self._differences(part, mask) for mask in chosen.values()], part)
-        for i, (tag, mask) in enumerate(chosen.items()):
-            p = None if adjusted is None else adjusted[i]
-            yield self._finished(begun[tag], part, mask, tests=len(chosen), harm=p)
+        for (tag, mask), harm in zip(chosen.items(), adjusted, strict=True):
+            yield self._finished(self._begun(part, "category", tag, mask), part, mask, tests=len(chosen), harm=harm)
 
     # -- differences ---------------------------------------------------------------------------------------------
 
     def _differences(self, part: Requirement, chosen: NDArray[np.bool_]) -> list[PairedDifference | None]:
         """As seen, and with what is unscored at its best and at its worst; turned so that more is better."""
-        if (found := self._corrected(chosen)) is not None:
-            return list(found.differences) or [None]
+        if (reading := self._corrected(chosen)) is not None:
+            return list(reading.differences) or [None]
         return [self._turned(part, *arms) for arms in self._pairs(chosen)]
 
     def _corrected(self, chosen: NDArray[np.bool_]) -> Reading | None:
@@ -124,7 +122,7 @@ class _Reader:
         a, b = table.values[:, base], table.values[:, arm]
         known = chosen & ~(np.isnan(a) | np.isnan(b))
         yield a[known], b[known], table.design(known)
-        if (ends := table.pessimistic(self._columns(), chosen)) is not None:
+        if (ends := table.pessimistic(self.columns, chosen)) is not None:
             low, high = ends
             pairs = [(low[:, 0], high[:, 1]), (high[:, 0], low[:, 1])]
             for first, second in pairs if self.metric.higher_is_better else reversed(pairs):
@@ -136,7 +134,7 @@ class _Reader:
         try:
             if share is None:
                 better, worse = (arm, base) if up else (base, arm)
-                d = paired_differences(better, worse, scale=self.span)
+                d = paired_differences(better, worse, scale=self.metric.span)
                 return mean_difference(d, **design, bounds=self.metric.change_bounds, level=level)
             change, bounds = -share if up else share, self.metric.bounds
             relative = relative_margin_difference(base, arm, margin=change, **design, bounds=bounds, level=level)
@@ -159,6 +157,7 @@ class _Reader:
     def _begun(self, part: Requirement, kind: str, category: str | None, chosen: NDArray[np.bool_]) -> Condition:
         """The condition before anything is read."""
         share, (scale, unit), asked = relative_share(part.margin), scale_of(self.metric), self.price.asked
+        attempted = int(np.maximum(self.table.attempted[chosen][:, self.columns], 1).sum())
         bound = part.min_effect if part.rule == "superior" else share if share is not None else float(part.margin or 0)
         return Condition(
             kind=kind,
@@ -172,8 +171,8 @@ class _Reader:
             scale=scale if share is None else 100.0,
             unit=unit,
             higher_is_better=self.metric.higher_is_better,
-            unscored=self._attempted(chosen) - int(self.table.scored[chosen][:, self._columns()].sum()),
-            attempted=self._attempted(chosen),
+            unscored=attempted - int(self.table.scored[chosen][:, self.columns].sum()),
+            attempted=attempted,
         )
 
     def _finished(
@@ -187,13 +186,13 @@ class _Reader:
     ) -> Condition:
         if self.baseline is None:
             return replace(begun, notes=("there is no baseline to compare with",))
-        made = self._differences(part, chosen)
-        ds = [d for d in made if d is not None]
+        ways = self._differences(part, chosen)
         margin = 0.0 if begun.relative else begun.bound
+        ds = [d for d in ways if d is not None]
         words = [
-            self._word(part, d, margin, None if harm is None else harm[i]) for i, d in enumerate(made) if d is not None
+            self._word(part, d, margin, None if harm is None else harm[i]) for i, d in enumerate(ways) if d is not None
         ]
-        if len(ds) < len(made) or not ds:
+        if len(ds) < len(ways):
             harmless = part.rule == "no_shown_harm" and Verdict.FAIL not in words
             verdict = Verdict.PASS if harmless else Verdict.INCONCLUSIVE
             note = "fewer than two cases or clusters are scored in both, so that no harm could have been seen"
@@ -202,7 +201,7 @@ class _Reader:
             return blank if corrected is None else _described(replace(blank, notes=(corrected.why,)), corrected)
         verdict, d = burdens.unanimous(words), ds[-1]
         pairs = list(self._pairs(chosen))[-1]
-        assumed = self.table.assumed(self._columns(), chosen)
+        assumed = self.table.assumed(self.columns, chosen)
         notes = (*d.notes, *_unscored_note(begun.unscored, begun.attempted, assumed=assumed))
         if assumed and verdict == Verdict.PASS:
             notes += self._unless(part, chosen)
@@ -224,21 +223,21 @@ class _Reader:
             "non_inferior": [(0.0 if share is not None else -float(part.margin or 0.0), 1 - asked)],
         }.get(part.rule, [])
         times, arms = 1.0 - sign * (share or 0.0), (self.table, self.baseline, self.candidate, chosen)
-        found = [tipping_of(*arms, sign=sign, above=above, alpha=alpha, times=times) for above, alpha in claims]
-        points = [point for point in found if point is not None]
-        first = min(points, key=lambda point: point.value if point.above else -point.value, default=None)
+        points = [tipping_of(*arms, sign=sign, above=above, alpha=alpha, times=times) for above, alpha in claims]
+        known = (point for point in points if point is not None)
+        first = min(known, key=lambda point: point.value if point.above else -point.value, default=None)
         return () if first is None else (unless(first, self.metric.unit),)
 
     def _with_noise(self, shown: Condition, chosen: NDArray[np.bool_]) -> Condition:
         """The condition with what more repeats could take away of its variance, where repeats let that be told."""
-        known = chosen & (self.table.scored[:, self._columns()] > 0).all(axis=1)
-        found = self.table.repeat_noise(known, self._columns()) if known.any() and not shown.relative else None
-        if found is None or shown.plan is None or not shown.se:
+        known = chosen & (self.table.scored[:, self.columns] > 0).all(axis=1)
+        told = self.table.repeat_noise(known, self.columns) if known.any() and not shown.relative else None
+        if told is None or shown.plan is None or not shown.se:
             return shown
-        noise = min(1.0, found[0] / (shown.n_cases * shown.se**2))
-        return replace(
-            shown, repeats=found[1], plan=replace(shown.plan, spread=replace(shown.plan.spread, noise=noise))
-        )
+        variance, repeats = told
+        noise = min(1.0, variance / (shown.n_cases * shown.se**2))
+        plan = replace(shown.plan, spread=replace(shown.plan.spread, noise=noise))
+        return replace(shown, repeats=repeats, plan=plan)
 
     def _word(self, part: Requirement, d: PairedDifference, margin: float, harm: float | None) -> Verdict:
         asked = {"asked": self.price.asked, "confidence": self.price.confidence}
@@ -260,49 +259,41 @@ class _Reader:
         p = d.p_below(-margin) if harm is None else harm[-1]
         return p, (1 - self.price.confidence) / 2 / tests
 
-    def _shown(self, found: Condition, d: PairedDifference, pairs: tuple[Any, Any, Any], tail: float) -> Condition:
+    def _shown(self, begun: Condition, d: PairedDifference, pairs: tuple[Any, Any, Any], tail: float) -> Condition:
         """Value, interval and what could be missed, in the unit that people read."""
         base_mean = float(np.average(pairs[0], weights=pairs[2]["weights"]))
-        up = self.metric.higher_is_better
+        up, span, rule = self.metric.higher_is_better, self.metric.span, begun.rule
         read = d if up else d.turned
-        value, (low, high) = read.value, read.ends(found.level)
-        reach = would_show(d, tail=tail, least_value=found.bound if found.rule == "superior" else 0.0) if d.se else None
-        found = replace(found, plan=self._plan(found, d, tail, found.bound * (base_mean if found.relative else 1.0)))
-        if found.relative:
+        value, (low, high) = read.value, read.ends(begun.level)
+        reach = would_show(d, tail=tail, least_value=begun.bound if rule == "superior" else 0.0) if d.se else None
+        planned = replace(begun, plan=self._plan(begun, d, tail, begun.bound * (base_mean if begun.relative else 1.0)))
+        if begun.relative:
             if base_mean == 0:
-                return found
-            shift = -found.bound if up else found.bound
+                return planned
+            shift = -begun.bound if up else begun.bound
             value, low, high = (end / base_mean + shift for end in (value, low, high))
             reach = None if reach is None else reach / base_mean
         if reach is not None:
-            reach += found.bound if found.rule == "no_shown_harm" else 0.0
-            if found.rule == "non_inferior" or (self.span is not None and reach > self.span):
+            reach += begun.bound if rule == "no_shown_harm" else 0.0
+            if rule == "non_inferior" or (span is not None and reach > span):
                 reach = None  # not asked, or beyond what can happen
-        return replace(found, value=value, low=low, high=high, missed=reach)
+        return replace(planned, value=value, low=low, high=high, missed=reach)
 
-    def _plan(self, found: Condition, d: PairedDifference, tail: float, bound: float) -> Need | None:
+    def _plan(self, begun: Condition, d: PairedDifference, tail: float, bound: float) -> Need | None:
         """What would settle it: a margin if nothing differs; a goal if the gain lies beyond `min_effect`.
 
         Where nothing varied it is the cases without which harm (or a gain) of `bound` may have gone unseen.
         """
-        if found.rule == "no_shown_harm" or bound <= 0:
+        if begun.rule == "no_shown_harm" or bound <= 0:
             return None
-        need = Need(name=found.name, distance=bound, spread=Spread.of(d), tail=tail)
+        need = Need(name=begun.name, distance=bound, spread=Spread.of(d), tail=tail)
         if d.se == 0 and not need.spread.hazard(bound):
             return None
-        if found.rule != "superior" or d.se == 0:
+        if begun.rule != "superior" or d.se == 0:
             return need
         gain = burdens.PLANNED_GAIN * bound
-        truth = f"the true gain on {self.metric.name} is {found._amount(gain)}"
+        truth = f"the true gain on {self.metric.name} is {begun._amount(gain)}"
         return replace(need, distance=gain, spread=Spread.of(d, shift=gain), least_value=bound, truth=truth)
-
-    # -- counts --------------------------------------------------------------------------------------------------
-
-    def _columns(self) -> list[int]:
-        return [self.candidate] if self.baseline is None else [self.baseline, self.candidate]
-
-    def _attempted(self, chosen: NDArray[np.bool_]) -> int:
-        return int(np.maximum(self.table.attempted[chosen][:, self._columns()], 1).sum())
 
 
 def _floor(
@@ -310,9 +301,9 @@ def _floor(
     table: ScoreTable,
     *,
     candidate: str,
-    baseline: str | None = None,
+    baseline: str | None,
     price: Price,
-    labelled: LabelledMetric | None = None,
+    labelled: LabelledMetric | None,
 ) -> Condition:
     """The candidate's mean against a bound: the two-sided interval must clear it, of shares the one `summary` shows.
 
@@ -330,11 +321,11 @@ def _floor(
     }
     blank = Condition(verdict=Verdict.INCONCLUSIVE, **about)
     if labelled is not None:
-        found = labelled.mean(candidate)
-        blank = _described(blank, found)
-        if not found.differences:
-            return replace(blank, notes=(*blank.notes, found.why))
-        means = [_of_difference(d, bound, lower, price) for d in found.differences]
+        corrected = labelled.mean(candidate)
+        blank = _described(blank, corrected)
+        if not corrected.differences:
+            return replace(blank, notes=(*blank.notes, corrected.why))
+        means = [_of_difference(d, bound, lower, price) for d in corrected.differences]
     else:
         readings = [_read(table, values, design, bound, lower, price) for values, design in _values(table, arms, lower)]
         means = [mean for mean in readings if mean is not None]
@@ -356,12 +347,12 @@ def _floor(
     )
 
 
-def _described(condition: Condition, found: Reading) -> Condition:
+def _described(condition: Condition, reading: Reading) -> Condition:
     """The condition as one on a corrected estimate: how, on how many labels, beside what, and what would settle it.
 
     An open one is planned in further labels, not in cases.
     """
-    correction, more = found.correction, None
+    correction, more = reading.correction, None
     if condition.verdict == Verdict.INCONCLUSIVE and condition.plan is not None:
         more = more_labels(correction, need=condition.plan, n_cases=condition.n_cases)
     return replace(
@@ -439,8 +430,7 @@ def _read(
     return _Mean(Verdict.INCONCLUSIVE if error.df < TOO_FEW_DF else word, mean, low, high, p_value, error)
 
 
-def _ends(found: Estimate) -> tuple[float, float, float]:
-    value, low, high = found.value, found.low, found.high
-    if value is None or low is None or high is None:
-        raise DataError(f"no interval: {'; '.join(found.notes)}")
-    return value, low, high
+def _ends(share: Estimate) -> tuple[float, float, float]:
+    if share.value is None or share.low is None or share.high is None:
+        raise DataError(f"no interval: {'; '.join(share.notes)}")
+    return share.value, share.low, share.high

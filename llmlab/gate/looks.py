@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime
 from typing import Any
 
 from llmlab.base.display import Shown
@@ -77,13 +76,10 @@ class Look(Shown):
             raise DataError(f"the ledger of looks has an entry that is none (keys: {', '.join(map(str, record))})")
         return cls(**{names[key]: value for key, value in record.items()}, cases=frozenset(cases))
 
-    def same_as(self, other: Look) -> bool:
-        """Whether both judged the same candidate of the same results by the same policy."""
-        return (self.results_digest, self.policy_digest, self.bundle_digest) == (
-            other.results_digest,
-            other.policy_digest,
-            other.bundle_digest,
-        )
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What two looks have in common that judged the same candidate of the same results by the same policy."""
+        return self.results_digest, self.policy_digest, self.bundle_digest
 
     def shares_cases_with(self, other: Look) -> bool:
         """Whether the two golden sets are the same, or have at least half of the smaller one's cases in common."""
@@ -123,15 +119,14 @@ class Ledger(Shown):
         A look that judged the same candidate of the same results by the same policy is this look. Besides the last
         promotion, a PASS of what is now the `baseline` (a digest) ends a cycle, for those who release by hand.
         """
-        told = [look for look in self.looks if look.verdict != Verdict.INVALID and _alike(look, this)]
-        first = min((utc(look.made_at) for look in told if look.same_as(this)), default=utc(this.made_at))
-        before = [look for look in told if utc(look.made_at) < first and not look.same_as(this)]
+        told = [look for look in self.looks if look.verdict != Verdict.INVALID]
+        told = [look for look in told if look.name in ("", this.name) and look.alias in ("", this.alias)]
+        first = min((utc(look.made_at) for look in told if look.key == this.key), default=utc(this.made_at))
+        before = [look for look in told if utc(look.made_at) < first and look.key != this.key]
         passed = [look.made_at for look in before if look.verdict == Verdict.PASS and look.bundle_digest == baseline]
-        ends: list[datetime] = [end for end in map(utc, (*self.promotions, *passed)) if end < first]
-        since = max(ends, default=None)
-        return tuple(
-            look for look in before if (since is None or utc(look.made_at) > since) and look.shares_cases_with(this)
-        )
+        ends = [end for end in map(utc, (*self.promotions, *passed)) if end < first]
+        since = [look for look in before if not ends or utc(look.made_at) > max(ends)]
+        return tuple(look for look in since if look.shares_cases_with(this))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -204,7 +199,7 @@ def price_of_looking(
     number = len(counted) + len(only_tried)
     asked, after = (level_of_look(k, confidence=confidence, declared=declared) for k in (number, number + 1))
     return Price(
-        look=1 + len({(look.results_digest, look.policy_digest, look.bundle_digest) for look in looks}),
+        look=1 + len({look.key for look in looks}),
         candidates=len(judged | only_tried),
         counted=number,
         confidence=confidence,
@@ -213,10 +208,6 @@ def price_of_looking(
         state=state,
         missing=sum(look.verdict == MISSING for look in looks),
     )
-
-
-def _alike(look: Look, this: Look) -> bool:
-    return look.name in ("", this.name) and look.alias in ("", this.alias)
 
 
 def tried_before(bundle: Bundle, golden_digests: Iterable[str]) -> frozenset[str]:

@@ -268,8 +268,7 @@ class Rules(Shown, Strict):
     @property
     def held_share(self) -> float:
         """The share of the cases that the gate alone reads; 0 where it reads what everybody reads."""
-        held = self.holdout
-        return 0.0 if held is None else held if isinstance(held, float | int) else relative_share(held) or 0.0
+        return 0.0 if self.holdout is None else relative_share(self.holdout) or float(self.holdout)
 
     @property
     def readings(self) -> tuple[tuple[str, str, Requirement | Floor | Categories | Anchor], ...]:

@@ -35,11 +35,11 @@ class Proposal(Shown):
 
     def to_yaml(self) -> str:
         """The policy as a file, with what it can detect in comments above it."""
-        remarks = "".join(f"# {metric}: {' '.join(said.split())}\n" for metric, said in self.remarks)
+        remarks = "".join(f"# {metric}: {' '.join(remark.split())}\n" for metric, remark in self.remarks)
         return remarks + self.policy.to_yaml()
 
     def _rows(self) -> list[dict[str, object]]:
-        return [{"metric": metric, "these cases": said} for metric, said in self.remarks]
+        return [{"metric": metric, "these cases": remark} for metric, remark in self.remarks]
 
 
 def propose(results: Results, *, baseline: str, candidate: str, goal: str | None = None) -> Proposal:
@@ -97,15 +97,18 @@ def _proposal(
         span = metric.span or 0.0
         scale, unit = scale_of(metric)
         if name == goal:
-            seen = "" if of_goal is None else _seen(of_goal * scale, unit)
+            seen = ""
+            if of_goal is not None:
+                gain = with_unit(number(float(f"{of_goal * scale:.2g}")), unit)
+                seen = f"; a true gain of {gain} shows with 80% power, smaller ones are easily missed"
             if of_goal is not None and of_goal >= span > 0:
                 seen = "; no gain that there can be shows with 80% power: add cases that are independent of these"
             remarks.append((name, f"{counted(n, 'case')} in {counted(clusters, 'cluster')}{seen}."))
             continue
         margin = _rounded_up(_margin(spread, clusters, span, conditions=max(1, len(metrics) - 1)))
         if margin > LARGEST_MARGIN * span:
-            said = with_unit(number(LARGEST_MARGIN * span * scale), unit)
-            remarks.append((name, f"no margin up to {said} can be settled, so it is only watched for shown harm."))
+            largest = with_unit(number(LARGEST_MARGIN * span * scale), unit)
+            remarks.append((name, f"no margin up to {largest} can be settled, so it is only watched for shown harm."))
             guards.append({"metric": name, "rule": "no_shown_harm", "margin": _rounded_up(span / 20)})
             continue
         guards.append({"metric": name, "rule": "non_inferior", "margin": margin})
@@ -128,11 +131,6 @@ def _margin(spread: Spread, clusters: int, span: float, *, conditions: int) -> f
     if spread.sd > 0:
         return detectable(spread, tail=0.05, power=POWER ** (1 / conditions))
     return float(span * (1 - 0.05 ** (1 / clusters)))
-
-
-def _seen(value: float, unit: str) -> str:
-    gain = with_unit(number(float(f"{value:.2g}")), unit)
-    return f"; a true gain of {gain} shows with 80% power, smaller ones are easily missed"
 
 
 def _rounded_up(value: float) -> float:

@@ -32,8 +32,7 @@ LONGEST_TAG_CHARS = 4_900  # of an experiment; a run's may be longer
 
 def keep_look(store: Store, run_id: str, look: Look) -> None:
     """Write a look into both places; the same look again is no second one."""
-    run, made = store.client.get_run(run_id), (look.results_digest, look.policy_digest, look.bundle_digest)
-    key = ".".join(digest[:12] for digest in made)
+    run, key = store.client.get_run(run_id), ".".join(digest[:12] for digest in look.key)
     if f"{LOOK_TAG}{key}" in run.data.tags:
         return
     experiment = store.client.get_experiment(run.info.experiment_id)
