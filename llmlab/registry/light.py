@@ -174,14 +174,7 @@ class FileRegistry:
         which = (row["name"], row["version"])
         tags = database.execute("SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", which)
         aliases = database.execute("SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ?", which)
-        return SimpleNamespace(
-            name=row["name"],
-            version=row["version"],
-            source=row["source"],
-            run_id=row["run_id"],
-            tags={tag["key"]: tag["value"] for tag in tags},
-            aliases=[alias["alias"] for alias in aliases],
-        )
+        return _version_of({**row, "tags": map(dict, tags), "aliases": (alias for (alias,) in aliases)})
 
 
 class ServerRegistry:
@@ -198,7 +191,7 @@ class ServerRegistry:
 
     def get_registered_model(self, name: str) -> Any:
         model = self._ask("registered-models/get", name=name)["registered_model"]
-        aliases = {one["alias"]: one["version"] for one in model.get("aliases", ())}
+        aliases = {alias["alias"]: alias["version"] for alias in model.get("aliases", ())}
         return SimpleNamespace(name=name, aliases=aliases)
 
     def get_model_version(self, name: str, version: str) -> Any:
@@ -267,10 +260,10 @@ def _refusal(error: urllib.error.HTTPError) -> OSError:
         return OSError(f"it answers with status {error.code} ({error.reason})")
 
 
-def _version_of(said: Mapping[str, Any]) -> Any:
-    named = {name: said.get(name, "") for name in ("name", "version", "source", "run_id")}
-    tags = {tag["key"]: tag.get("value", "") for tag in said.get("tags", ())}
-    return SimpleNamespace(**named, tags=tags, aliases=list(said.get("aliases", ())))
+def _version_of(held: Mapping[str, Any]) -> Any:
+    named = {name: held.get(name, "") for name in ("name", "version", "source", "run_id")}
+    tags = {tag["key"]: tag.get("value", "") for tag in held.get("tags", ())}
+    return SimpleNamespace(**named, tags=tags, aliases=list(held.get("aliases", ())))
 
 
 def _schema(path: Path) -> str:

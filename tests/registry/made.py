@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -17,15 +18,19 @@ from typing import Any, ParamSpec, TypeVar
 from llmlab import tracking
 from llmlab.bundle.bundle import Bundle
 from llmlab.gate import Decision, GatePolicy, Look
-from llmlab.registry.connection import Registry, open_registry
+from llmlab.registry.connection import HISTORY, Registry, open_registry
 from llmlab.registry.moves import Move, make_move, now, settle
 from llmlab.registry.registering import register
 from llmlab.registry.release import ledger
-from llmlab.registry.versions import Version
+from llmlab.registry.versions import Version, sha256
 from llmlab.results.results import Results
 from tests.made_results import experiment, made
 
 HOSTILE = "</code>`` <img src=x onerror=alert(1)> [x](javascript:alert(1)) | ![y](http://evil.example/z.png) \x1b[31m"
+RECORD = {  # of a move, as a history holds it
+    **{"alias": "production", "kind": "promote", "before": 1, "version": 2, "digest": "d", "follows": 1},
+    **{"who": "w", "when": "t", "reason": "r"},
+}
 URIS = {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"}
 Asked = ParamSpec("Asked")
 Built = TypeVar("Built")
@@ -79,27 +84,18 @@ def registered(root: Path, n: int, *, name: str = "qa") -> tuple[Registry, list[
 
 def moved(registry: Registry, version: Version, *, alias: str = "production", follows: int | None = None) -> Move:
     """The alias moved as `promote` does once its checks are done."""
-    history = settle(registry, version.name)
-    last = history.last(alias)
+    history, target = settle(registry, version.name), registry.version(version.name, version.number)
     before = registry.model(version.name).aliases.get(alias)
-    move = Move(
-        alias=alias,
-        kind="promote",
-        before=None if before is None else int(before),
-        version=version.number,
-        digest=version.digest,
-        follows=(last.number if last else 0) if follows is None else follows,
-        who="somebody",
-        when=now(),
-        reason="a test",
-    )
-    return make_move(registry, version.name, move, target=registry.version(version.name, version.number), known=history)
+    before = None if before is None else int(before)
+    move = history.next_move(alias, kind="promote", to=target, before=before, reason="a test")
+    move = replace(move, who="somebody", follows=move.follows if follows is None else follows)
+    return make_move(registry, version.name, move, target=target, known=history)
 
 
 @built_once
-def released(root: Path, n: int) -> tuple[Registry, list[Version]]:
+def released(root: Path, n: int, *, name: str = "qa") -> tuple[Registry, list[Version]]:
     """A registry with `n` versions of one model, each of which was production in its turn."""
-    registry, versions = registered(root, n)
+    registry, versions = registered(root, n, name=name)
     for version in versions:
         moved(registry, version)
     return registry, versions
@@ -111,6 +107,33 @@ def gated(root: Path, *, receipt: Mapping[str, object] | None = None, **options:
     results, decision, folder = judged(root, **options)
     replaced = decision.receipt().model_copy(update=dict(receipt or {}))
     return register(results.bundles["new"], receipt=replaced), folder
+
+
+def half(registry: Registry, version: int, *, follows: int, **facts: Any) -> None:
+    """A move as its process writes it before it dies; other `facts` as an older, newer or bent llmlab writes them."""
+    row(registry, json.dumps({**RECORD, "version": version, "follows": follows, "when": now(), **facts}))
+
+
+def row(registry: Registry, record: str) -> None:
+    """A version of the history with this record, and the digest that belongs to it."""
+    source = registry.version("qa", 1)
+    registry.client.create_model_version(
+        f"qa{HISTORY}",
+        source=source.source,
+        run_id=source.run_id,
+        tags={"move": record, "move_digest": sha256(record)},
+        await_creation_for=0,
+    )
+
+
+def version_of(registry: Registry, number: int) -> Version:
+    """A version of the model as it is now."""
+    return Version.of(registry, registry.version("qa", number))
+
+
+def artifact(root: Path, pattern: str, *, run_id: str = "") -> Path:
+    """A file that the store keeps of a run, or of any."""
+    return next((root / "mlruns" / "artifacts").rglob(f"{run_id}/**/{pattern}" if run_id else pattern))
 
 
 def free_port() -> int:

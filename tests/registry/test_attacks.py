@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +21,7 @@ from llmlab.results.passport import Limit, Measured
 from llmlab.results.results import Results
 from llmlab.tracking.runs import signed_text
 from tests.made_results import experiment, made
-from tests.registry.made import POLICY, bundle, gated, judged
+from tests.registry.made import POLICY, artifact, bundle, gated, judged
 
 
 def resealed(receipt: Receipt, **edits: object) -> Receipt:
@@ -106,10 +105,13 @@ def test_a_receipt_of_a_date_yet_to_come_keeps_no_other_out(project: Path) -> No
 
 
 def test_a_promotion_and_an_adoption_write_on_the_page_that_they_checked(project: Path) -> None:
+    """MLflow's page is a real way to promote."""
     version, folder = gated(project)
     assert shown()[0] == version.gate == "PASS, not checked"
     by_hand()
     assert [finding.kind for finding in audit("qa").findings] == ["adopted"]
+    move = history("qa").last("production")
+    assert (move.kind, move.version, move.receipt) == ("adopt", 1, version.receipt)
     assert shown()[0] == "PASS"
     assert "has yet to check" not in shown()[1]
     promote(version, alias="staging", experiment=folder, reason="r")
@@ -118,16 +120,17 @@ def test_a_promotion_and_an_adoption_write_on_the_page_that_they_checked(project
 
 
 def test_a_checked_release_is_served_exported_and_checked_again(project: Path, tmp_path: Path) -> None:
-    """The move names receipt, policy, golden set, folder and the digest of all that was read."""
+    """One digest all the way; the move names receipt, policy, golden set, folder and what was read."""
     version, folder = gated(project)
     move = promote(version, experiment=folder, reason="r")
+    assert (move.version, move.before, move.digest) == (1, None, bundle(k=200).digest)
     assert (move.outcome, move.held, move.experiment) == ("holds", True, "experiment")
     assert move.policy == GatePolicy.load(folder / "gate.yaml").digest
     assert move.golden == GoldenSet.load(folder / "golden.jsonl").digest
-    assert load("qa@production", require_receipt=True).version.number == 1
+    assert load("qa@production", require_receipt=True).bundle.digest == move.digest
     held = Exported.load(export("qa@production", tmp_path / "qa.json", require_receipt=True)).receipt
     assert held is not None
-    assert held["policy_digest"] == move.policy
+    assert (held["policy_digest"], held["digest"]) == (move.policy, move.receipt)
     assert audit("qa").findings == ()
 
 
@@ -135,8 +138,7 @@ def test_a_receipt_that_is_edited_after_the_check_is_not_served(project: Path) -
     """A better one, resealed, under the version's tag: the move rests on another; the audit says what is wrong."""
     version, folder = gated(project)
     promote(version, experiment=folder, reason="r")
-    registry = open_registry()
-    (file,) = (project / "mlruns" / "artifacts").rglob(f"{version.receipt}.json")
+    registry, file = open_registry(), artifact(project, f"{version.receipt}.json")
     better = resealed(Receipt.load(file), author="nobody")
     better.save(file.with_name(f"{better.digest}.json"))
     file.unlink()
@@ -147,19 +149,19 @@ def test_a_receipt_that_is_edited_after_the_check_is_not_served(project: Path) -
 
 
 def edited_scores(project: Path) -> None:
-    for file in (project / "mlruns" / "artifacts").rglob("cases.parquet"):
-        results = Results.from_parquet(file)
-        results.with_columns(right=0.0).to_parquet(file)
+    file = artifact(project, "cases.parquet")
+    Results.from_parquet(file).with_columns(right=0.0).to_parquet(file)
 
 
 def edited_policy(project: Path) -> None:
-    (file,) = (project / "mlruns" / "artifacts").rglob("policy-*.json")
+    file = artifact(project, "policy-*.json")
     file.write_text(file.read_text(encoding="utf-8").replace("0.3", "0.0"), encoding="utf-8")
 
 
-def edited_scorers(project: Path) -> None:
-    for run in open_registry().store.search("tags.variant = 'new'"):
-        open_registry().store.client.set_tag(run.info.run_id, "measured_by", "0" * 64)
+def edited_scorers(_project: Path) -> None:
+    store = open_registry().store
+    (run,) = store.search("tags.variant = 'new'")
+    store.client.set_tag(run.info.run_id, "measured_by", "0" * 64)
 
 
 @pytest.mark.parametrize("edit", [edited_scores, edited_policy, edited_scorers])
@@ -254,17 +256,9 @@ def test_a_passport_without_limits_vouches_for_nothing(project: Path) -> None:
     assert "states no limits" in decision.sentence
 
 
-def unsigned(registry: Any) -> None:
-    registry.client.delete_model_version_tag("qa__history", "1", "signature")
-
-
-def signed_by_another(registry: Any) -> None:
-    registry.client.set_model_version_tag("qa__history", "1", "signature", "é" * 64)
-
-
-@pytest.mark.parametrize("edit", [unsigned, signed_by_another])
+@pytest.mark.parametrize("signature", ["", "é" * 64], ids=["unsigned", "signed by another"])
 def test_with_the_key_of_ci_a_move_without_its_signature_is_not_believed(
-    project: Path, monkeypatch: pytest.MonkeyPatch, edit: Callable[[Any], None]
+    project: Path, monkeypatch: pytest.MonkeyPatch, signature: str
 ) -> None:
     """Where the key is not, nothing can tell; where it is, the audit checks anew, and signs what holds."""
     monkeypatch.setenv("LLMLAB_SIGNING_KEY", "a key that CI alone has")
@@ -272,7 +266,7 @@ def test_with_the_key_of_ci_a_move_without_its_signature_is_not_believed(
     promote(version, experiment=folder, reason="r")
     assert load("qa@production", require_receipt=True, max_age_s=0).version.number == 1
     assert audit("qa").findings == ()
-    edit(open_registry())
+    open_registry().client.set_model_version_tag("qa__history", "1", "signature", signature)
     assert (history("qa").moves[0].forged, history("qa").moves[0].held) == (True, False)
     (finding,) = audit("qa").findings
     assert (finding.kind, "not signed by this key" in finding.what) == ("adopted", True)

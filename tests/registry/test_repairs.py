@@ -2,52 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
+import sqlite3
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from llmlab.base.errors import RegistryError, StoreError
 from llmlab.registry import audit, history, load, promote, register, rollback
-from llmlab.registry.connection import HISTORY, Registry
-from llmlab.registry.moves import Move, now
-from llmlab.registry.versions import Version, read_bundle
-from tests.registry.made import alias_now, bundle, gated, judged, moved, registered, released
-
-
-def half(registry: Registry, version: int, *, follows: int, **other: Any) -> None:
-    """A move as its process writes it before it dies; `other` facts as an older, newer or bent llmlab writes them."""
-    move = Move(
-        alias="production", kind="promote", before=1, version=version, digest="d", follows=follows, who="w",
-        when=now(), reason="r",
-    )  # fmt: skip
-    fields = {name: fact for name, fact in asdict(move).items() if name not in ("number", "settled")} | other
-    row(registry, json.dumps(fields))
-
-
-def row(registry: Registry, record: str) -> None:
-    """A version of the history with this record, and the digest that belongs to it."""
-    source = registry.version("qa", 1)
-    registry.client.create_model_version(
-        f"qa{HISTORY}",
-        source=source.source,
-        run_id=source.run_id,
-        tags={"move": record, "move_digest": hashlib.sha256(record.encode()).hexdigest()},
-        await_creation_for=0,
-    )
-
-
-def artifact(registry: Registry, root: Path, number: int, pattern: str) -> Path:
-    """A file of the run of a version."""
-    run_id = registry.version("qa", number).run_id
-    return next((root / "mlruns" / "artifacts").rglob(f"{run_id}/**/{pattern}"))
+from llmlab.registry.connection import open_registry
+from llmlab.registry.versions import read_bundle
+from tests.registry.made import (
+    RECORD,
+    alias_now,
+    artifact,
+    bundle,
+    gated,
+    half,
+    judged,
+    moved,
+    registered,
+    released,
+    row,
+    version_of,
+)
 
 
 def test_a_half_made_move_to_a_version_that_was_deleted_since_is_void(project: Path) -> None:
@@ -72,12 +53,10 @@ def test_a_half_made_move_to_a_version_that_was_deleted_since_is_void(project: P
         "[]",
         "null",
         '{"alias": "production"}',
-        json.dumps({**asdict(Move(alias="production", kind="promote", before=1, version=2, digest="d", follows=1,
-                                  who="w", when="t", reason="r")), "version": "two", "follows": "one"}),
-        json.dumps({**asdict(Move(alias="production", kind="promote", before=1, version=2, digest="d", follows=1,
-                                  who="w", when="t", reason="r")), "kind": "of a newer llmlab"}),
+        json.dumps({**RECORD, "version": "two", "follows": "one"}),
+        json.dumps({**RECORD, "kind": "of a newer llmlab"}),
     ],
-)  # fmt: skip
+)
 def test_a_row_of_the_history_that_cannot_be_read_is_counted_as_damaged(record: str, project: Path) -> None:
     """Malformed, or of a newer llmlab: told, and no hindrance to anything."""
     registry, _ = released(project, 2)
@@ -88,11 +67,7 @@ def test_a_row_of_the_history_that_cannot_be_read_is_counted_as_damaged(record: 
     assert any(finding.about == "move 3" for finding in audit("qa").wrong)
     assert rollback("qa", reason="r").number == 4
     assert alias_now(registry) == 1
-    assert moved(registry, registry_version(registry, 2)).version == 2
-
-
-def registry_version(registry: Registry, number: int) -> Any:
-    return Version.of(registry, registry.version("qa", number))
+    assert moved(registry, version_of(registry, 2)).version == 2
 
 
 def test_a_move_with_facts_of_a_newer_llmlab_is_read_without_them(project: Path) -> None:
@@ -140,7 +115,7 @@ def test_a_rollback_names_what_it_skips_and_prefers_what_can_be_read(project: Pa
     """Deleted and damaged versions are no way back; why stands in the history."""
     registry, _ = released(project, 4)
     registry.client.delete_model_version("qa", "3")
-    artifact(registry, project, 2, "bundle.json").write_text("{}", encoding="utf-8")
+    artifact(project, "bundle.json", run_id=version_of(registry, 2).run_id).write_text("{}", encoding="utf-8")
     back = rollback("qa", reason="complaints")
     assert back.version == 1
     assert "version 3 was deleted" in back.reason
@@ -149,9 +124,8 @@ def test_a_rollback_names_what_it_skips_and_prefers_what_can_be_read(project: Pa
 
 def test_a_rollback_without_a_readable_way_back_moves_nothing_and_offers_to_name_one(project: Path) -> None:
     """A version that a person names is taken although it cannot be read: they may know better."""
-    registry, _ = released(project, 2)
-    file = artifact(registry, project, 1, "bundle.json")
-    file.write_text("{}", encoding="utf-8")
+    registry, (one, _) = released(project, 2)
+    artifact(project, "bundle.json", run_id=one.run_id).write_text("{}", encoding="utf-8")
     with pytest.raises(RegistryError, match=r"bundle.json of version 1.*--to"):
         rollback("qa", reason="r")
     assert alias_now(registry) == 2
@@ -163,7 +137,7 @@ def test_a_rollback_to_a_version_that_was_forced_says_so(project: Path) -> None:
     registry, _ = registered(project, 2)
     (project / "gone").mkdir()
     promote("qa/1", experiment=project / "gone", reason="the demo is now", force=True)
-    moved(registry, registry_version(registry, 2))
+    moved(registry, version_of(registry, 2))
     assert "version 1 was made production by force" in rollback("qa", reason="r").reason
 
 
@@ -171,7 +145,7 @@ def test_registering_a_damaged_bundle_anew_mends_it(project: Path) -> None:
     """The same version, with the content that its digest asks for."""
     registry, (one,) = released(project, 1)
     for harm in (lambda file: file.write_text("{}", encoding="utf-8"), lambda file: file.unlink()):
-        harm(artifact(registry, project, 1, "bundle.json"))
+        harm(artifact(project, "bundle.json", run_id=one.run_id))
         with pytest.raises((RegistryError, StoreError), match=r"register the bundle anew|cannot be read"):
             read_bundle(registry, one)
         assert register(bundle(k=0)).number == one.number
@@ -183,33 +157,27 @@ def test_a_new_receipt_replaces_a_damaged_one(harm: str, project: Path) -> None:
     """Neither a cut file nor a missing one stands in the way of gating again; force works until then."""
     results, decision, folder = judged(project)
     version = register(results.bundles["new"], receipt=decision.receipt())
-    registry, _ = registered(project, 0)
     for file in (project / "mlruns" / "artifacts").rglob("receipts/*.json"):
         file.write_text(file.read_text(encoding="utf-8")[:200], encoding="utf-8") if harm == "cut" else file.unlink()
     assert audit("qa").wrong
     assert promote(version, experiment=folder, reason="now", force=True).forced
     register(results.bundles["new"], receipt=decision.receipt())
     assert audit("qa").wrong == ()
-    assert alias_now(registry) == version.number
+    assert alias_now(open_registry()) == version.number
 
 
-def test_force_works_where_the_evidence_itself_is_gone(project: Path) -> None:
-    """Logged cases, golden set or policy: what is missing is the objection, in the history."""
+@pytest.mark.parametrize(
+    ("gone", "told"), [("gate.yaml", "gate.yaml"), ("cases.parquet", "cases that it rests on cannot be read")]
+)
+def test_force_works_where_the_evidence_itself_is_gone(gone: str, told: str, project: Path) -> None:
+    """Golden set, policy or logged cases, in a store that was cleaned up: what is missing stands in the history."""
     version, folder = gated(project)
-    shutil.rmtree(folder)
-    with pytest.raises(RegistryError, match=r"gate\.yaml"):
-        promote(version, experiment=folder, reason="r")
-    assert "gate.yaml" in promote(version, experiment=folder, reason="r", force=True).reason
-
-
-def test_force_works_where_the_logged_cases_are_gone(project: Path) -> None:
-    """A store that was cleaned up."""
-    version, folder = gated(project)
-    for file in (project / "mlruns" / "artifacts").rglob("cases.parquet"):
+    for file in project.rglob(gone):
         file.unlink()
-    with pytest.raises(RegistryError, match="cases that it rests on cannot be read"):
+    with pytest.raises(RegistryError, match=told):
         promote(version, experiment=folder, reason="r")
-    assert promote(version, experiment=folder, reason="r", force=True).forced
+    move = promote(version, experiment=folder, reason="r", force=True)
+    assert (move.forced, told in move.reason) == (True, True)
 
 
 def test_an_audit_warns_while_production_rests_on_a_run_in_the_trash(project: Path) -> None:
@@ -227,24 +195,16 @@ def test_an_audit_warns_while_production_rests_on_a_run_in_the_trash(project: Pa
 
 def test_one_model_that_cannot_be_audited_hides_no_other(project: Path) -> None:
     """An alias in MLflow's tables that points to no version, and a model beside it with a damaged bundle."""
-    import sqlite3
-
     registry, _ = released(project, 1)
-    _, (other,) = released_as(project, "zz")
+    _, (other,) = released(project, 1, name="zz")
     with sqlite3.connect(project / "mlruns" / "mlflow.db") as database:
         database.execute("UPDATE registered_model_aliases SET version = 77 WHERE name = 'qa'")
-    next((project / "mlruns" / "artifacts").rglob(f"{other.run_id}/**/bundle.json")).write_text("{}", encoding="utf-8")
+    artifact(project, "bundle.json", run_id=other.run_id).write_text("{}", encoding="utf-8")
     found = audit()
     assert {finding.model for finding in found.wrong} == {"qa", "zz"}
     assert any("version 77, which was deleted" in finding.what for finding in found.wrong)
     assert rollback("qa", reason="r").version == 1
     assert alias_now(registry) == 1
-
-
-def released_as(root: Path, name: str) -> Any:
-    registry, versions = registered(root, 1, name=name)
-    moved(registry, versions[0])
-    return registry, versions
 
 
 @pytest.mark.slow

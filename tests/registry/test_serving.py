@@ -16,8 +16,15 @@ import pytest
 
 from llmlab.base.errors import FileRuleError, RegistryError, StoreError
 from llmlab.bundle.export import Exported
-from llmlab.registry import export, load, promote, register
-from tests.registry.made import judged, moved, registered, released
+from llmlab.registry import export, load, promote
+from tests.registry.made import artifact, gated, moved, registered, released
+
+
+def answered() -> None:
+    """Waits for what is asked beside."""
+    for thread in threading.enumerate():
+        if thread.name == "llmlab-load":
+            thread.join(20)
 
 
 def test_a_warm_load_asks_nobody_and_states_its_age(project: Path) -> None:
@@ -35,7 +42,7 @@ def test_an_unchanged_alias_is_not_downloaded_again(project: Path) -> None:
     """Only the alias is asked for; the verified bundle stays."""
     released(project, 1)
     first = load("qa@production")
-    next((project / "mlruns" / "artifacts").rglob("bundle.json")).unlink()
+    artifact(project, "bundle.json").unlink()
     assert load("qa@production", max_age_s=0).bundle is first.bundle
 
 
@@ -78,9 +85,7 @@ def test_whoever_has_a_bundle_waits_for_nobody_and_the_registry_is_asked_beside(
         assert time.monotonic() - begun < 1
         assert sum(thread.name == "llmlab-load" for thread in threading.enumerate()) == 1
         holder.execute("ROLLBACK")
-    for thread in threading.enumerate():
-        if thread.name == "llmlab-load":
-            thread.join(20)
+    answered()
     assert load("qa@production").version.number == 2
 
 
@@ -90,9 +95,7 @@ def test_what_was_found_beside_is_told_by_the_next_load(project: Path) -> None:
     load("qa@production")
     registry.client.delete_registered_model_alias("qa", "production")
     load("qa@production", max_age_s=1e-9)
-    for thread in threading.enumerate():
-        if thread.name == "llmlab-load":
-            thread.join(20)
+    answered()
     with pytest.raises(RegistryError, match="has no alias"):
         load("qa@production")
     registry.client.set_registered_model_alias("qa", "production", "1")
@@ -126,8 +129,7 @@ def test_an_alias_that_does_not_exist_is_told(project: Path, reference: str, mes
 
 def test_an_export_is_read_without_mlflow_jupyter_or_numpy(project: Path, tmp_path: Path) -> None:
     """In an interpreter that has pydantic, YAML, Jinja and the digest's canonical JSON, and nothing else."""
-    results, decision, folder = judged(project)
-    version = register(results.bundles["new"], receipt=decision.receipt())
+    version, folder = gated(project)
     promote(version, experiment=folder, reason="r")
     file = export("qa@production", tmp_path / "qa.json")
     site = tmp_path / "site"
@@ -138,23 +140,12 @@ def test_an_export_is_read_without_mlflow_jupyter_or_numpy(project: Path, tmp_pa
     )
     for name in needed:
         spec = importlib.util.find_spec(name)
-        assert spec is not None
-        assert spec.origin is not None
         origin = Path(spec.origin)
         place = origin.parent if origin.name == "__init__.py" else origin
         (site / place.name).symlink_to(place)
-    code = (
-        "import sys; from llmlab.bundle.export import Exported; e = Exported.load(sys.argv[1]); print(e.bundle.digest)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", code, str(file)],
-        env={**os.environ, "PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert done.stdout.strip() == version.digest
+    code = "import sys; from llmlab.bundle.export import Exported; print(Exported.load(sys.argv[1]).bundle.digest)"
+    command, environment = [sys.executable, "-S", "-c", code, str(file)], {**os.environ, "PYTHONPATH": str(site)}
+    assert subprocess.check_output(command, env=environment, text=True, timeout=60).strip() == version.digest
 
 
 def test_an_export_that_was_changed_is_refused(project: Path, tmp_path: Path) -> None:
