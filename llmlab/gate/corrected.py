@@ -14,7 +14,7 @@ import numpy as np
 
 from llmlab import stats
 from llmlab.base.numbers import counted, rounded_count
-from llmlab.gate.policy import Rules
+from llmlab.gate.policy import Arms, Rules
 from llmlab.results.results import Results
 from llmlab.stats.bounded import bounded_mean
 from llmlab.stats.paired import PairedDifference
@@ -134,21 +134,12 @@ def corrected_metrics(policy: Rules, results: Results, judged: Collection[str]) 
     return {name: LabelledMetric(results=results, metric=name) for name in names}
 
 
-def label_reasons(
-    policy: Rules,
-    results: Results,
-    *,
-    judged: Collection[str],
-    candidate: str,
-    baseline: str | None,
-    anchor: str | None,
-) -> Iterator[str]:
+def label_reasons(policy: Rules, results: Results, arms: Arms, *, judged: Collection[str]) -> Iterator[str]:
     """Why the corrected estimates that the policy asks for cannot be had; nothing where they can."""
     for kind, name, part in policy.readings:
         if policy.is_corrected(name, part, judged) and name in results.metrics:
-            other = {"floor": None, "anchor": anchor}.get(kind, baseline)
-            arms = [arm for arm in (other, candidate) if arm is not None]
-            yield from _why_not(policy, results, name, judged=judged, arms=arms)
+            read = [arm for arm in (arms.other(kind), arms.candidate) if arm is not None]
+            yield from _why_not(policy, results, name, judged=judged, arms=read)
 
 
 def _why_not(

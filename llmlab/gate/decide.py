@@ -19,7 +19,7 @@ from llmlab.gate.corrected import corrected_metrics
 from llmlab.gate.decision import Decision
 from llmlab.gate.evaluation import evaluate
 from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking, tried_before
-from llmlab.gate.policy import Rules
+from llmlab.gate.policy import Arms, Rules
 from llmlab.gate.validity import earlier_reasons, invalid_reasons, judges_of
 from llmlab.results.comparing import SAVED_AT_LEAST, more_repeats
 from llmlab.results.passport import JudgePassport
@@ -83,12 +83,12 @@ class GatePolicy(Rules):
         if anchor is None and self.anchor is not None:
             stem = PurePosixPath(self.anchor.bundle).stem
             anchor = stem if stem in results.variants else None
-        arms: dict[str, Any] = {"candidate": candidate, "baseline": baseline, "anchor": anchor}
-        _check_names(results, **arms)
+        arms = Arms(candidate=candidate, baseline=baseline, anchor=anchor)
+        _check_names(results, arms)
         if self.timeouts == "missing":
             results = _without_timeouts(results)
-        reasons += invalid_reasons(self, results, passports=passports, now=now, **arms)
-        look, price = _look(self, results, Ledger.of(looks), now, results_digest=asked_with, **arms)
+        reasons += invalid_reasons(self, results, arms, passports=passports, now=now)
+        look, price = _look(self, results, arms, Ledger.of(looks), now, results_digest=asked_with)
         judged = judges_of(self, results)
         conditions: tuple[Condition, ...] = ()
         if not reasons:
@@ -97,7 +97,7 @@ class GatePolicy(Rules):
                 for name in self.metrics
             }
             people = corrected_metrics(self, results, judged)
-            conditions = evaluate(self, tables, price=price, labelled=people, judged=judged, **arms)
+            conditions = evaluate(self, tables, arms, price=price, labelled=people, judged=judged)
         verdicts = {c.verdict for c in conditions} | ({Verdict.INVALID} if reasons else set())
         worst_first = (Verdict.INVALID, Verdict.FAIL, Verdict.INCONCLUSIVE)
         word = next((verdict for verdict in worst_first if verdict in verdicts), Verdict.PASS)
@@ -115,21 +115,21 @@ class GatePolicy(Rules):
             price=price,
             look=replace(look, verdict=word),
             notes=_notes(self, results, baseline, borrowed),
-            facts={**_facts(self, results, passports, borrowed, **arms), "results_digest": asked_with},
+            facts={**_facts(self, results, arms, passports, borrowed), "results_digest": asked_with},
             documents={
                 f"policy-{self.digest}.json": self.model_dump_json(),
                 **{f"passport-{passport.digest}.json": passport.to_json() for passport in passports},
             },
-            **arms,
+            **arms._asdict(),
         )
 
 
-def _check_names(results: Results, **arms: str | None) -> None:
-    for role, name in arms.items():
+def _check_names(results: Results, arms: Arms) -> None:
+    for role, name in arms._asdict().items():
         if name is not None and name not in results.variants:
             raise ValueError(f"no variant {name!r} for the {role} in these results ({', '.join(results.variants)})")
-    if arms["candidate"] == arms["baseline"]:
-        raise ValueError(f"{arms['candidate']!r} is both candidate and baseline")
+    if arms.candidate == arms.baseline:
+        raise ValueError(f"{arms.candidate!r} is both candidate and baseline")
 
 
 def _without_timeouts(results: Results) -> Results:
@@ -139,18 +139,10 @@ def _without_timeouts(results: Results) -> Results:
 
 
 def _look(
-    policy: Rules,
-    results: Results,
-    ledger: Ledger,
-    now: datetime,
-    *,
-    results_digest: str,
-    candidate: str,
-    baseline: str | None,
-    anchor: str | None,
+    policy: Rules, results: Results, arms: Arms, ledger: Ledger, now: datetime, *, results_digest: str
 ) -> tuple[Look, Price]:
-    digests = {name: bundle.digest for name, bundle in results.bundles.items()}
-    fixed = {digests[name] for name in (baseline, anchor) if name is not None}
+    candidate, digests = arms.candidate, {name: bundle.digest for name, bundle in results.bundles.items()}
+    fixed = {digests[name] for name in (arms.baseline, arms.anchor) if name is not None}
     this = Look(
         results_digest=results_digest,
         policy_digest=policy.digest,
@@ -164,7 +156,7 @@ def _look(
         holdout=str(policy.held_share or ""),
         cases=frozenset(results.contents.values()),
     )
-    looks = ledger.cycle(this, baseline="" if baseline is None else digests[baseline])
+    looks = ledger.cycle(this, baseline="" if arms.baseline is None else digests[arms.baseline])
     sets = {look.golden_digest for look in (*looks, this)} | {results.golden.parent if results.golden else ""}
     tried = tried_before(results.bundles[candidate], sets - {""}) - fixed  # in the Playground
     this = replace(this, tried=_listed(tried - {digests[candidate]}))
@@ -228,15 +220,9 @@ def _notes(policy: Rules, results: Results, baseline: str | None, borrowed: dict
 
 
 def _facts(
-    policy: Rules,
-    results: Results,
-    passports: Sequence[JudgePassport],
-    borrowed: dict[str, Any],
-    *,
-    candidate: str,
-    baseline: str | None,
-    anchor: str | None,
+    policy: Rules, results: Results, arms: Arms, passports: Sequence[JudgePassport], borrowed: dict[str, Any]
 ) -> dict[str, Any]:
+    candidate, baseline, anchor = arms
     bundle, origin = results.bundles[candidate], results.provenance
     judges = judges_of(policy, results)
     return {

@@ -20,7 +20,7 @@ from llmlab.base.verdict import Verdict
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import LabelledMetric, Reading, more_labels
 from llmlab.gate.looks import Price
-from llmlab.gate.policy import Categories, Floor, Requirement, Rules, relative_share
+from llmlab.gate.policy import Arms, Categories, Floor, Requirement, Rules, relative_share
 from llmlab.results.comparing import tipping_of
 from llmlab.results.comparison import unless
 from llmlab.results.scores import BEYOND_SEEN, CaseDesign, ScoreTable, scale_of
@@ -39,10 +39,8 @@ __all__ = ["evaluate"]
 def evaluate(
     policy: Rules,
     tables: Mapping[str, ScoreTable],
+    arms: Arms,
     *,
-    candidate: str,
-    baseline: str | None,
-    anchor: str | None,
     price: Price,
     labelled: Mapping[str, LabelledMetric],
     judged: Collection[str],
@@ -52,11 +50,9 @@ def evaluate(
     for kind, metric, part in policy.readings:
         people = labelled.get(metric) if policy.is_corrected(metric, part, judged) else None
         if isinstance(part, Floor):
-            table = tables[metric]
-            conditions.append(_floor(part, table, candidate=candidate, baseline=baseline, price=price, labelled=people))
+            conditions.append(_floor(part, tables[metric], arms, price=price, labelled=people))
             continue
-        other = anchor if kind == "anchor" else baseline
-        reader = _Reader(tables[metric], candidate=candidate, baseline=other, price=price, labelled=people)
+        reader = _Reader(tables[metric], arms.candidate, arms.other(kind), price=price, labelled=people)
         if isinstance(part, Requirement):
             conditions.append(reader.judged(part, kind=kind))
         elif isinstance(part, Categories):
@@ -73,9 +69,9 @@ class _Reader:
     def __init__(
         self,
         table: ScoreTable,
-        *,
         candidate: str,
         baseline: str | None,
+        *,
         price: Price,
         labelled: LabelledMetric | None,
     ) -> None:
@@ -296,21 +292,13 @@ class _Reader:
         return replace(need, distance=gain, spread=Spread.of(d, shift=gain), least_value=bound, truth=truth)
 
 
-def _floor(
-    floor: Floor,
-    table: ScoreTable,
-    *,
-    candidate: str,
-    baseline: str | None,
-    price: Price,
-    labelled: LabelledMetric | None,
-) -> Condition:
+def _floor(floor: Floor, table: ScoreTable, arms: Arms, *, price: Price, labelled: LabelledMetric | None) -> Condition:
     """The candidate's mean against a bound: the two-sided interval must clear it, of shares the one `summary` shows.
 
     An unscored answer that nothing bounds is taken beyond the worst that either arm has.
     """
-    lower, arm = floor.at_least is not None, table.column(candidate)
-    arms = [arm] if baseline is None else [arm, table.column(baseline)]
+    lower, arm = floor.at_least is not None, table.column(arms.candidate)
+    columns = [arm] if arms.baseline is None else [arm, table.column(arms.baseline)]
     bound = float(floor.at_least if floor.at_least is not None else floor.at_most or 0.0)
     attempted = int(np.maximum(table.attempted[:, arm], 1).sum())
     unscored = attempted - int(table.scored[:, arm].sum())
@@ -321,13 +309,15 @@ def _floor(
     }
     blank = Condition(verdict=Verdict.INCONCLUSIVE, **about)
     if labelled is not None:
-        corrected = labelled.mean(candidate)
+        corrected = labelled.mean(arms.candidate)
         blank = _described(blank, corrected)
         if not corrected.differences:
             return replace(blank, notes=(*blank.notes, corrected.why))
         means = [_of_difference(d, bound, lower, price) for d in corrected.differences]
     else:
-        readings = [_read(table, values, design, bound, lower, price) for values, design in _values(table, arms, lower)]
+        readings = [
+            _read(table, values, design, bound, lower, price) for values, design in _values(table, columns, lower)
+        ]
         means = [mean for mean in readings if mean is not None]
         if len(means) < len(readings):
             return replace(blank, notes=("fewer than two cases or clusters are scored",))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 import pydantic
 from pydantic import Field
@@ -24,6 +24,7 @@ from llmlab.results.scores import Aggregation
 
 __all__ = [
     "Anchor",
+    "Arms",
     "Categories",
     "Floor",
     "IndexRule",
@@ -44,6 +45,23 @@ Judgeable = TypeVar("Judgeable", GoldenSet, Results)
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(minute|hour|day|week)s?")
 _UNITS = {"minute": 60.0, "hour": 3_600.0, "day": 86_400.0, "week": 604_800.0}
+
+
+class Arms(NamedTuple):
+    """The variants of a decision: who is judged, and against whom; None where there is no such other."""
+
+    candidate: str
+    baseline: str | None
+    anchor: str | None
+
+    @property
+    def names(self) -> list[str]:
+        """The baseline, the candidate and the anchor, each once, as far as they are there."""
+        return list(dict.fromkeys(arm for arm in (self.baseline, self.candidate, self.anchor) if arm is not None))
+
+    def other(self, kind: str) -> str | None:
+        """What a condition of this kind is read against; a floor is of the candidate alone."""
+        return {"floor": None, "anchor": self.anchor}.get(kind, self.baseline)
 
 
 def relative_share(margin: float | str | None) -> float | None:

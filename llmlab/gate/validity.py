@@ -17,7 +17,7 @@ from llmlab.base.errors import FloatingModelError
 from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.gate.corrected import label_reasons
-from llmlab.gate.policy import Rules, age_limit
+from llmlab.gate.policy import Arms, Rules, age_limit
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.results.scores import above_share
@@ -26,33 +26,26 @@ __all__ = ["earlier_reasons", "invalid_reasons", "judges_of"]
 
 
 def invalid_reasons(
-    policy: Rules,
-    results: Results,
-    *,
-    candidate: str,
-    baseline: str | None,
-    anchor: str | None,
-    passports: Sequence[JudgePassport],
-    now: datetime,
+    policy: Rules, results: Results, arms: Arms, *, passports: Sequence[JudgePassport], now: datetime
 ) -> list[str]:
     """Why no verdict can rest on these results; empty where one can."""
-    reasons = [*_of_the_run(results), *_of_the_policy(policy, results, baseline=baseline, anchor=anchor)]
+    candidate, reasons = arms.candidate, [*_of_the_run(results)]
+    if arms.baseline is None and not policy.floors_only:
+        reasons.append(f"the policy compares with {policy.baseline!r} and no baseline was given")
+    if policy.anchor is not None and arms.anchor is None:
+        reasons.append(f"no variant stands for the policy's anchor {policy.anchor.bundle!r}; run it too and name it")
     unknown = [name for name in policy.metrics if name not in results.measured]
     known = ", ".join(results.metrics)
     reasons += [f"the policy's metric {name!r} is not in these results (there are: {known})" for name in unknown]
-    pin = results.bundles[candidate].model.pinned
-    if not pin:
-        reasons.append(
-            f"the candidate's model {results.bundles[candidate].model} is floating: {pin.reason}. "
-            f"{FloatingModelError.REMEDY}"
-        )
-    arms = list(dict.fromkeys(name for name in (baseline, candidate, anchor) if name is not None))
-    reasons += _of_the_rows(policy, results, arms)
+    model = results.bundles[candidate].model
+    if not model.pinned:
+        floating = f"the candidate's model {model} is floating: {model.pinned.reason}"
+        reasons.append(f"{floating}. {FloatingModelError.REMEDY}")
+    reasons += _of_the_rows(policy, results, arms.names)
     used = [name for name in policy.metrics if name not in unknown]
-    reasons += _of_the_scores(policy, results, used, candidate=candidate, arms=arms)
+    reasons += _of_the_scores(policy, results, used, arms)
     reasons += _of_the_judges(policy, results, used, passports, now)
-    judged = judges_of(policy, results)
-    reasons += label_reasons(policy, results, judged=judged, candidate=candidate, baseline=baseline, anchor=anchor)
+    reasons += label_reasons(policy, results, arms, judged=judges_of(policy, results))
     reasons += _of_the_index(policy, results, candidate, now)
     return list(dict.fromkeys(reasons))
 
@@ -64,12 +57,10 @@ def earlier_reasons(
     reasons = []
     if earlier.golden_digest != results.golden_digest:
         reasons.append("the earlier baseline answered another golden set; run the baseline again")
-    made = _moment(earlier.created_at)
-    if made is None or now - made > age_limit(policy.max_baseline_age):
-        age = f"from {earlier.created_at}" if made else "of unknown age"
-        reasons.append(
-            f"the earlier baseline run is {age}, older than {policy.max_baseline_age}; run the baseline again"
-        )
+    made_at = _moment(earlier.created_at)
+    if made_at is None or now - made_at > age_limit(policy.max_baseline_age):
+        age = f"{f'from {earlier.created_at}' if made_at else 'of unknown age'}, older than {policy.max_baseline_age}"
+        reasons.append(f"the earlier baseline run is {age}; run the baseline again")
     if earlier.state != "complete":
         reasons.append(f"the earlier baseline run is {earlier.state}")
     both = [name for name in policy.metrics if name in results.metrics and name in earlier.metrics]
@@ -78,10 +69,9 @@ def earlier_reasons(
     same_model = earlier.bundles[baseline].model.identity == results.bundles[candidate].model.identity
     then, today = earlier.served(baseline), results.served(candidate)
     if same_model and set(then) != set(today):
-        reasons.append(
-            f"{results.bundles[candidate].model} was served as {', '.join(sorted(then)) or 'unknown'} then and as "
-            f"{', '.join(sorted(today)) or 'unknown'} now; run the baseline again"
-        )
+        was, is_now = (", ".join(sorted(names)) or "unknown" for names in (then, today))
+        served = f"{results.bundles[candidate].model} was served as {was} then and as {is_now} now"
+        reasons.append(f"{served}; run the baseline again")
     return reasons
 
 
@@ -97,18 +87,11 @@ def _of_the_run(results: Results) -> Iterator[str]:
         yield f"the run is {results.state}"
     if not results.golden_digest:
         yield "the results name no golden set"
-    made = results.provenance
-    if made.app and made.dirty:
-        yield f"the application {made.app} was run from a tree with uncommitted changes"
-    if made.app and not made.commit:
-        yield f"the application {made.app} is at no known commit"
-
-
-def _of_the_policy(policy: Rules, results: Results, *, baseline: str | None, anchor: str | None) -> Iterator[str]:
-    if baseline is None and not policy.floors_only:
-        yield f"the policy compares with {policy.baseline!r} and no baseline was given"
-    if policy.anchor is not None and anchor is None:
-        yield f"no variant stands for the policy's anchor {policy.anchor.bundle!r}; run it too and name it"
+    origin = results.provenance
+    if origin.app and origin.dirty:
+        yield f"the application {origin.app} was run from a tree with uncommitted changes"
+    if origin.app and not origin.commit:
+        yield f"the application {origin.app} is at no known commit"
 
 
 def _of_the_rows(policy: Rules, results: Results, arms: Sequence[str]) -> Iterator[str]:
@@ -131,18 +114,16 @@ def _of_the_rows(policy: Rules, results: Results, arms: Sequence[str]) -> Iterat
             yield f"{arm} was answered by {' and '.join(served)}: the model changed under us, run it again"
 
 
-def _of_the_scores(
-    policy: Rules, results: Results, used: Sequence[str], *, candidate: str, arms: Sequence[str]
-) -> Iterator[str]:
+def _of_the_scores(policy: Rules, results: Results, used: Sequence[str], arms: Arms) -> Iterator[str]:
     compared = {part.metric for part in (policy.goal, *policy.guards) if part is not None}
     if results.failed:
         return
     for name in used:
-        if two := results.not_comparable(name, arms):
+        if two := results.not_comparable(name, arms.names):
             yield two
         table = results.table(name)
         only_floors = name not in compared and policy.categories is None and policy.anchor is None
-        for arm in [candidate] if only_floors else arms:
+        for arm in [arms.candidate] if only_floors else arms.names:
             column = table.column(arm)
             attempted = int(table.attempted[:, column].clip(min=1).sum())
             unscored = attempted - int(table.scored[:, column].sum())
