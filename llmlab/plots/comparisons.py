@@ -16,6 +16,7 @@ from llmlab.guards.escalating import Frontier
 from llmlab.plots.drawing import (
     COLOURS,
     CYCLE,
+    LONGEST_LABEL_CHARS,
     WIDTH_INCHES,
     Picture,
     arms,
@@ -24,6 +25,7 @@ from llmlab.plots.drawing import (
     stacked,
     styled,
     titled,
+    told_apart,
     wrapped,
 )
 from llmlab.results.comparison import Comparison, PairedRow
@@ -36,6 +38,7 @@ __all__ = ["forest", "frontier", "quality_against"]
 
 LONGEST_METRIC_CHARS = 90
 LABEL_LINE_CHARS = 32
+LONGEST_CANDIDATE_CHARS = 60  # fits in three lines wherever they break
 TITLE_NAME_CHARS = 32
 MOST_DIRECT_LABELS = 6  # more points than this, or longer names, get numbers and a key below
 LONGEST_DIRECT_LABEL_CHARS = 24
@@ -103,8 +106,10 @@ def quality_against(results: Results, *, metric: str | None = None, against: str
     key_lines = 0 if direct else -(-len(shown) // _key_columns(shown))
     figure, (axes,) = picture(height_inches=4.2 + 0.2 * key_lines)
     with styled():
+        named_apart = told_apart([name for name, *_ in shown], LONGEST_LABEL_CHARS)
         for i, point in enumerate(shown):
-            _draw_point(axes, point, scale, colour=CYCLE[i % len(CYCLE)], number="" if direct else str(i + 1))
+            key = "" if direct else f"{i + 1}  {named_apart[point[0]]}"
+            _draw_point(axes, point, scale, colour=CYCLE[i % len(CYCLE)], key=key)
         axes.margins(0.15)
         words, named = against.replace("_usd", " (USD)").replace("_s", " (s)").replace("_", " "), plain(quality, 40)
         axes.set_xlabel(f"{words} per answer, with 95% intervals")
@@ -152,7 +157,7 @@ def frontier(found: Frontier) -> Picture:
         axes.plot(*zip(*ends, strict=True), linestyle="--", color=COLOURS["grey"], linewidth=1)
         for point in shown:
             colour = COLOURS["black" if point[0] in (found.cheap, found.strong) else "blue"]
-            _draw_point(axes, point, scale, colour=colour, number="")
+            _draw_point(axes, point, scale, colour=colour, key="")
         axes.margins(0.15)
         figure.supxlabel(f"Blue: cascades, with the share of answers that {found.strong} gives", fontsize=9)
         axes.set_xlabel(f"{found.cost.metric.name.replace('_', ' ')} per answer, with 95% intervals")
@@ -179,7 +184,7 @@ def _draw_panel(axes: Axes, group: Sequence[PairedRow], *, rows: Sequence[Paired
     if band is not None:
         axes.axvspan(-band * scale, band * scale, color=COLOURS["sky"], alpha=0.15, linewidth=0)
         at = (-band * scale, 0.01)
-        axes.annotate("margin ", at, xycoords=("data", "axes fraction"), ha="right", fontsize=8, color=COLOURS["blue"])
+        axes.annotate(" margin", at, xycoords=("data", "axes fraction"), fontsize=8, color=COLOURS["blue"])
     axes.set_yticks(range(len(group)), [_label(row, rows) for row in reversed(group)], fontsize=9)
     axes.set_ylim(-0.7, len(group) - 0.3)
     about = f"difference from {short_name(group[0].baseline, 40)}{f' ({unit.strip()})' if unit else ''}"
@@ -218,8 +223,8 @@ def _draw_row(axes: Axes, row: PairedRow, place: int) -> None:
     axes.annotate(shown, (1.01, place), xycoords=across, fontsize=8, va="center", color=colour)
 
 
-def _draw_point(axes: Axes, point: Point, scale: float, *, colour: str, number: str) -> None:
-    name, x, y = point
+def _draw_point(axes: Axes, point: Point, scale: float, *, colour: str, key: str) -> None:
+    _, x, y = point
     at = (_value(x), _value(y) * scale)
     axes.errorbar(
         *at,
@@ -228,12 +233,12 @@ def _draw_point(axes: Axes, point: Point, scale: float, *, colour: str, number: 
         fmt="o",
         color=colour,
         capsize=3,
-        markersize=13 if number else 6,
-        label=f"{number}  {short_name(name)}" if number else "_",
+        markersize=13 if key else 6,
+        label=key or "_",
     )
-    if number:
+    if key:
         ink = "black" if colour in (COLOURS["orange"], COLOURS["sky"], COLOURS["purple"]) else "white"
-        axes.annotate(number, at, ha="center", va="center", fontsize=8, color=ink, fontweight="bold", zorder=5)
+        axes.annotate(key.split()[0], at, ha="center", va="center", fontsize=8, color=ink, fontweight="bold", zorder=5)
 
 
 def _label_points(figure: Picture, axes: Axes, shown: Sequence[Point], scale: float) -> None:
@@ -274,7 +279,8 @@ def _value(estimate: Estimate) -> float:
 
 
 def _label(row: PairedRow, rows: Sequence[PairedRow]) -> str:
-    parts = [short_name(row.candidate)]
+    candidates = [*dict.fromkeys(other.candidate for other in rows)]
+    parts = [told_apart(candidates, LONGEST_CANDIDATE_CHARS)[row.candidate]]
     if len({other.metric.name for other in rows}) > 1:
         parts.append(plain(row.metric.name, LONGEST_METRIC_CHARS))
     if row.category is not None:

@@ -28,6 +28,7 @@ __all__ = [
     "stacked",
     "styled",
     "titled",
+    "told_apart",
     "wrapped",
 ]
 
@@ -124,6 +125,25 @@ def short_name(text: str, longest: int = LONGEST_LABEL_CHARS) -> str:
     safe = plain(text, None)
     half = longest // 2 - 1
     return safe if len(safe) <= longest else f"{safe[:half]}…{safe[-half:]}"
+
+
+def told_apart(names: Sequence[str], longest: int) -> dict[str, str]:
+    """Each name as `short_name`; where that makes two alike, without what all begin and end with."""
+    short = {name: short_name(name, longest) for name in names}
+    if len(set(short.values())) == len(short):
+        return short
+    whole = [plain(name, None) for name in names]
+    begin, end = _n_alike(whole), _n_alike([name[::-1] for name in whole])
+    own = {name: f"…{safe[begin : len(safe) - end]}…" for name, safe in zip(names, whole, strict=True)}
+    short = {name: text if len(text) <= longest else f"{text[: longest - 1]}…" for name, text in own.items()}
+    if len(set(short.values())) == len(short):
+        return short
+    return {name: f"{i}. {text[: longest - 4]}" for i, (name, text) in enumerate(short.items(), 1)}
+
+
+def _n_alike(texts: Sequence[str]) -> int:
+    """With how many characters all begin."""
+    return next((i for i, letters in enumerate(zip(*texts, strict=False)) if len(set(letters)) > 1), 0)
 
 
 def arms(value: float, low: float | None, high: float | None, scale: float = 1.0) -> list[list[float]] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from llmlab.base.display import plain
-from llmlab.plots.drawing import CYCLE, Picture, arms, beside, picture, short_name, styled, titled
+from llmlab.plots.drawing import CYCLE, Picture, arms, beside, picture, short_name, styled, titled, told_apart
 from llmlab.retrieval.attribution import CELLS, Attribution
 from llmlab.retrieval.variants import RunMetrics
 
@@ -16,6 +16,7 @@ __all__ = ["by_k", "losses"]
 NAMES = {"P": "precision", "R": "recall", "HitRate": "questions with a hit", "Success": "questions with a hit"}
 MOST_VARIANTS = len(CYCLE)
 LONGEST_NAME_CHARS = 24
+LEGEND_CHARS = 96  # side by side below a figure
 LABEL_GAP = 0.055  # of the panel's height, between the names at the ends of two lines
 
 
@@ -38,7 +39,7 @@ def by_k(measured: RunMetrics) -> Picture:
         for axes, (name, ks) in zip(panels, drawn.items(), strict=True):
             _draw_curves(axes, measured, name, ks)
             axes.set_title(NAMES.get(name, name), fontsize=10)
-            axes.set_xlabel("k, documents fetched (dot: the k in use)", fontsize=9)
+            axes.set_xlabel("k (dot: in use)", fontsize=9)
             axes.set_ylim(bottom=0)
             axes.set_xlim(min(ks), max(ks) * 1.16)
             _label_ends(axes, measured, name, ks)
@@ -55,11 +56,12 @@ def by_k(measured: RunMetrics) -> Picture:
 def losses(attribution: Attribution) -> Picture:
     """The share of cases in each cell of the attribution, a mark per variant with its 95% interval."""
     variants = _few(attribution.variants)
+    called = told_apart(variants, LONGEST_NAME_CHARS)
     figure, (axes,) = picture(height_inches=1.9 + 0.75 * len(CELLS) * max(1.0, len(variants) / 4))
     with styled():
         for i, variant in enumerate(variants):
             shares = [attribution.share(cell, variant) for cell in CELLS]
-            label: str | None = _short(variant)
+            label: str | None = called[variant]
             for place, (cell, share) in enumerate(zip(CELLS, shares, strict=True)):
                 if share.value is None:
                     continue
@@ -74,7 +76,8 @@ def losses(attribution: Attribution) -> Picture:
         axes.set_xlim(left=0)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"share of the cases (%), with {attribution.level:.0%} intervals; numbers are cases")
-        figure.legend(loc="outside lower left", ncols=min(4, len(variants)), fontsize=9, frameon=False)
+        columns = LEGEND_CHARS // (max(map(len, called.values())) + 6)
+        figure.legend(loc="outside lower left", ncols=min(columns, len(variants)), fontsize=9, frameon=False)
         titled(figure, _loss_title(attribution))
     figure.alt = plain(f"What became of the cases. {attribution._sentence()}", None)
     return figure
@@ -103,7 +106,7 @@ def _draw_curves(axes: Axes, measured: RunMetrics, name: str, ks: Sequence[int])
 
 def _label_ends(axes: Axes, measured: RunMetrics, name: str, ks: Sequence[int]) -> None:
     """Names at the right ends of the lines, pushed apart where they would cover each other."""
-    top = axes.get_ylim()[1]
+    top, called = axes.get_ylim()[1], told_apart(measured.variants, LONGEST_NAME_CHARS)
     ends = [
         (measured.estimate(variant, f"{name}@{max(ks)}").value or 0.0, variant, colour)
         for variant, colour in zip(measured.variants, CYCLE, strict=False)
@@ -112,7 +115,7 @@ def _label_ends(axes: Axes, measured: RunMetrics, name: str, ks: Sequence[int]) 
     for value, variant, colour in sorted(ends):
         at = max(value, lowest)
         lowest = at + LABEL_GAP * top
-        beside(axes, _short(variant), (max(ks), at), colour=colour, size=9)
+        beside(axes, called[variant], (max(ks), at), colour=colour, size=9)
 
 
 def _curve_title(measured: RunMetrics, name: str) -> str:
@@ -124,10 +127,11 @@ def _curve_title(measured: RunMetrics, name: str) -> str:
     ]
     if not reached:
         return f"{NAMES.get(name, name).capitalize()} by the number of documents fetched"
+    called = told_apart(measured.variants, LONGEST_NAME_CHARS)
     (value, best, k), *others = sorted(reached, key=lambda entry: -entry[0])
-    rest = ", ".join(f"{_short(variant)} {other:.0%} at {at}" for other, variant, at in others[:3])
+    rest = ", ".join(f"{called[variant]} {other:.0%} at {at}" for other, variant, at in others[:3])
     what = "of the relevant documents" if name == "R" else NAMES.get(name, name)
-    return f"{_short(best)} fetches {value:.0%} {what} at its k of {k}{f' ({rest})' if rest else ''}"
+    return f"{called[best]} fetches {value:.0%} {what} at its k of {k}{f' ({rest})' if rest else ''}"
 
 
 def _loss_title(attribution: Attribution) -> str:
@@ -137,12 +141,12 @@ def _loss_title(attribution: Attribution) -> str:
     sides = {(f > g) - (f < g) for _, g, f, _ in counts.values()}
     if len(counts) == 1:
         ((variant, (_, g, f, _)),) = counts.items()
-        return f"{_short(variant)} loses {f:,} cases to retrieval and {g:,} to generation"
+        return f"{short_name(variant, LONGEST_NAME_CHARS)} loses {f:,} cases to retrieval and {g:,} to generation"
     if sides == {1}:
         return "Every variant loses more cases to retrieval than to generation"
     if sides == {-1}:
         return "Every variant loses more cases to generation than to retrieval"
-    return "What loses most, retrieval or generation, differs between the variants"
+    return "Neither retrieval nor generation loses most with every variant"
 
 
 def _some(ks: Sequence[int]) -> list[int]:
@@ -155,7 +159,3 @@ def _few(variants: tuple[str, ...]) -> tuple[str, ...]:
             f"{len(variants)} variants are more than one figure can tell apart ({MOST_VARIANTS}); choose some"
         )
     return variants
-
-
-def _short(name: str) -> str:
-    return short_name(name, LONGEST_NAME_CHARS)

@@ -69,10 +69,10 @@ def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None)
 
 
 def _finish(axes: Axes, releases: Mapping[str, datetime]) -> None:
-    for name, moment in releases.items():
-        at = float(mdates.date2num(moment))
+    for i, (name, moment) in enumerate(releases.items()):
+        at, height = float(mdates.date2num(moment)), 0.98 - 0.1 * (i % 4)  # two on one day are told apart
         axes.axvline(at, color=COLOURS["vermillion"], linestyle="--", linewidth=1)
-        axes.annotate(f" {plain(name, 20)}", (at, 0.98), xycoords=("data", "axes fraction"), fontsize=7, va="top")
+        axes.annotate(f" {plain(name, 20)}", (at, height), xycoords=("data", "axes fraction"), fontsize=7, va="top")
     axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
     axes.xaxis.get_offset_text().set_fontsize(7)
     axes.tick_params(labelsize=7)

@@ -94,8 +94,8 @@ def test_the_title_states_the_finding():
 def test_the_margin_is_drawn_and_verdicts_are_words():
     """The band comes with the comparison."""
     results = made({"v1": [0.1, 0.2] * 20, "v2": [0.8, 0.9] * 20})
-    assert {"margin ", "PASS"} <= set(texts(plots.forest(results.compare("v1", margin=0.05))))
-    assert "margin " not in texts(plots.forest(results.compare("v1")))
+    assert {" margin", "PASS"} <= set(texts(plots.forest(results.compare("v1", margin=0.05))))
+    assert " margin" not in texts(plots.forest(results.compare("v1")))
 
 
 def test_metrics_in_different_units_get_their_own_panels():

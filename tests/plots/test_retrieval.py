@@ -44,13 +44,23 @@ def test_losses_draw_any_names_and_count_the_cases(names):
     assert "3 retrieval failures and 1 generation failure" in figure.alt
 
 
+@pytest.mark.parametrize("end", [" of all that were tried@temperature=0.0", ""])
+def test_six_long_names_that_begin_and_end_alike_are_told_apart(end):
+    names = [f"claims-assistant-2026 · openai/gpt-4o-mini with a {word} prompt{end}" for word in "abcdef"]
+    figure = plots.losses(attribute(made({name: [R, G, F, L] for name in names})))
+    figure.png()
+    (legend,) = figure.legends
+    assert len({text.get_text() for text in legend.get_texts()}) == 6
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+
+
 @pytest.mark.parametrize(
     ("cells", "title"),
     [
         ({"v1": [R, F, F, G]}, "v1 loses 2 cases to retrieval and 1 to generation"),
         ({"v1": [F, F, G], "v2": [F, F, R]}, "Every variant loses more cases to retrieval than to generation"),
         ({"v1": [G, G, R], "v2": [G, F, G]}, "Every variant loses more cases to generation than to retrieval"),
-        ({"v1": [G, G, R], "v2": [F, F, G]}, "What loses most, retrieval or generation, differs between the variants"),
+        ({"v1": [G, G, R], "v2": [F, F, G]}, "Neither retrieval nor generation loses most with every variant"),
     ],
 )
 def test_the_title_states_the_finding(cells, title):
