@@ -181,7 +181,7 @@ def _client(endpoint: Endpoint) -> Client:
     from llmlab.clients.anthropic import AnthropicClient  # both load aiohttp, which only those need who ask a model
     from llmlab.clients.openai import OpenAIClient  # loads aiohttp, as above
 
-    bounds = {name: getattr(endpoint, name) for name in ("attempts", "attempt_timeout_s", "case_timeout_s")}
+    bounds = endpoint.model_dump(include={"attempts", "attempt_timeout_s", "case_timeout_s"}, exclude_none=True)
     first, *others = endpoint.accesses
     own = {name: getattr(first, name) for name in AccessSettings.__annotations__}
     client = AnthropicClient if endpoint.wire_format == "messages" else OpenAIClient
@@ -194,7 +194,7 @@ def _client(endpoint: Endpoint) -> Client:
         prices=endpoint.prices,
         context_tokens=endpoint.context_tokens,
         stream=endpoint.stream,
-        retry=RetryPolicy(**{name: value for name, value in bounds.items() if value is not None}),
+        retry=RetryPolicy(**bounds),
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import dataclasses
 import errno
 import json
 import os
@@ -156,9 +155,8 @@ class HttpClient:
         bodies = {shape: self._encoded(request, *shape) for shape in self._shapes}
         tokens = self._tokens_that_fit(request)
         self._lanes.check_keys()  # so that a missing key is told before anything is sent
-        self.price_usd(
-            request.model, Usage(input_tokens=0, output_tokens=0)
-        )  # loads the price list now, and not while others wait for replies
+        # loads the price list now, and not while others wait for replies
+        self.price_usd(request.model, Usage(input_tokens=0, output_tokens=0))
 
         async def attempt(lane: Lane, number: int) -> Generation:
             answer = await self._attempt(request.model, bodies[lane.access.deployment, lane.access.drop], lane, number)
@@ -244,12 +242,12 @@ class HttpClient:
     async def _attempt(self, model: ModelRef, body: bytes, lane: Lane, number: int) -> Generation:
         secrets, started_s, first_token_s = self._lanes.secrets, time.perf_counter(), None
 
-        async def read(response: aiohttp.ClientResponse) -> dict[str, Any] | Generation:
+        async def read(response: aiohttp.ClientResponse) -> dict[str, Any]:
             nonlocal first_token_s
             if response.status != 200:
                 text = (await whole_body(response)).decode("utf-8", "replace")
                 if (refused := refused_generation(response.status, text, secrets=secrets)) is not None:
-                    return refused
+                    raise WithheldError(refused.error)
                 raise self._failure(response, text, lane.access)
             if self.stream and response.content_type in ("text/event-stream", "text/plain"):
                 stream = self.wire.stream(secrets)
@@ -260,8 +258,6 @@ class HttpClient:
         try:
             reply = await self._send(self.wire.url(lane.access, model), body, lane.access, read)
             latency_s = time.perf_counter() - started_s
-            if isinstance(reply, Generation):
-                return dataclasses.replace(reply, attempts=number)
             answer = whole_characters(self.wire.read_answer(reply, secrets=secrets))
         except WithheldError as error:
             return Generation(status="refused", error=str(error), attempts=number)

@@ -21,7 +21,6 @@ __all__ = ["proof_of"]
 LINGER_S = 2.0
 LOOK_EVERY_S = 0.2
 MOST_TOKENS = 512  # of an answer whose request sets no bound
-THREADS = "threads"
 
 
 def proof_of(key: str) -> bytes:
@@ -35,7 +34,7 @@ def _serve(asked: dict[str, Any]) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path, params.model_alias = asked["path"], {asked["alias"]}
     params.n_parallel, params.n_ctx = asked["slots"], asked["slots"] * asked["context_tokens"]
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = asked[THREADS]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = asked["threads"]
     params.port, params.api_keys, params.cors_origins, params.ui = 0, [asked["key"]], "", False
     params.n_predict, params.cache_ram_mib, params.verbosity = MOST_TOKENS, 0, 1
     params.fit_params = False  # else the context would depend on the memory that is free

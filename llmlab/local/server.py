@@ -47,9 +47,6 @@ class Lease:
         self._connection = connection
         self.url, self.key, self.pid = f"{url}/v1", key, pid
 
-    def __repr__(self) -> str:
-        return f"Lease({self.url!r}, pid={self.pid})"
-
     def __del__(self) -> None:
         self.release()
 
@@ -67,18 +64,16 @@ class Lease:
         self._connection.close()
 
 
-def hold(model: LocalModel, *, folder: Path | None = None, start_timeout_s: float = START_TIMEOUT_S) -> Lease:
+def hold(model: LocalModel, *, start_timeout_s: float = START_TIMEOUT_S) -> Lease:
     """A lease at the model's server, started where none runs.
 
     Args:
-        folder: where state files lie; by default one of this user's on this machine.
         start_timeout_s: after which a start that hangs is ended.
 
     Raises:
         LocalModelError: the model is absent or not what it should be, or the server does not start.
     """
-    folder = folder or _own_folder()
-    state = folder / f"{hashlib.sha256(model.fingerprint.encode()).hexdigest()[:16]}.json"
+    state = _own_folder() / f"{hashlib.sha256(model.fingerprint.encode()).hexdigest()[:16]}.json"
     try:
         with FileLock(state.with_suffix(".lock"), timeout=2 * start_timeout_s):
             found = _attached(state)
@@ -128,7 +123,7 @@ def _start(model: LocalModel, state: Path, *, timeout_s: float) -> None:
         "alias": model.alias,
         "slots": model.slots,
         "context_tokens": model.context_tokens,
-        child.THREADS: os.cpu_count() or 1,
+        "threads": os.cpu_count() or 1,
         "key": secrets.token_hex(16),
         "state": str(state),
     }

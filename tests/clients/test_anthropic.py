@@ -125,7 +125,3 @@ def test_tokens_read_from_and_written_into_the_cache_are_input_tokens(loopback: 
 
 def test_it_does_not_embed() -> None:
     assert not hasattr(AnthropicClient(), "embed")
-
-
-def test_its_address_has_one_spelling() -> None:
-    assert AnthropicClient().fingerprint == AnthropicClient("https://api.anthropic.com/v1/").fingerprint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,13 +14,14 @@ from llmlab.clients.anthropic import AnthropicClient
 from llmlab.clients.endpoints import Endpoints, client_for, load_endpoints
 from llmlab.clients.openai import OpenAIClient
 
+OPENAI = ("https://api.openai.com/v1", "OPENAI_API_KEY")
 EXAMPLE = Path(__file__).parents[2] / "experiments" / "endpoints.yaml"
 
 
-def written(tmp_path: Path, text: str) -> Path:
+def loaded(tmp_path: Path, text: str) -> Endpoints:
     path = tmp_path / "endpoints.yaml"
     path.write_text(text)
-    return path
+    return load_endpoints(path)
 
 
 def openai_client(model: str, endpoints: Endpoints | None = None) -> OpenAIClient:
@@ -56,14 +58,14 @@ def test_anthropic_is_reached_by_its_own_api_unless_told_otherwise(tmp_path: Pat
     assert isinstance(native, AnthropicClient)
     assert native.accesses[0].key_env == "ANTHROPIC_API_KEY"
     text = "endpoints: {anthropic: {base_url: 'https://api.anthropic.com/v1', wire_format: chat_completions}}"
-    compatible = client_for(model, load_endpoints(written(tmp_path, text)))
+    compatible = client_for(model, loaded(tmp_path, text))
     assert isinstance(compatible, OpenAIClient)
     assert compatible.fingerprint != native.fingerprint
 
 
 def test_any_provider_may_offer_the_messages_api(tmp_path: Path) -> None:
     text = "endpoints: {vllm: {base_url: 'http://here:8000/', wire_format: messages, key_header: bearer}}"
-    client = client_for(ModelRef.parse("vllm/llama"), load_endpoints(written(tmp_path, text)))
+    client = client_for(ModelRef.parse("vllm/llama"), loaded(tmp_path, text))
     assert isinstance(client, AnthropicClient)
     assert client.fingerprint == "messages http://here:8000"
 
@@ -79,7 +81,7 @@ def test_what_one_in_turn_does_not_say_it_takes_from_the_entry(tmp_path: Path) -
             "      - {key_env: KEY_B, requests_per_minute: 60, max_in_flight: 4}",
         ]
     )
-    client = openai_client("openai/x", load_endpoints(written(tmp_path, text)))
+    client = openai_client("openai/x", loaded(tmp_path, text))
     assert [(a.base_url, a.key_env, a.requests_per_minute, a.max_in_flight) for a in client.accesses] == [
         ("https://api.openai.com/v1", "KEY_A", 500, None),
         ("https://api.openai.com/v1", "KEY_B", 60, 4),
@@ -87,21 +89,18 @@ def test_what_one_in_turn_does_not_say_it_takes_from_the_entry(tmp_path: Path) -
     assert client.fingerprint == "https://api.openai.com/v1"
 
 
-def test_a_usual_key_goes_to_none_of_several_other_addresses(tmp_path: Path) -> None:
-    text = "endpoints: {openai: {in_turn: [{base_url: 'http://a/v1'}, {requests_per_minute: 5}]}}"
-    there, usual = openai_client("openai/x", load_endpoints(written(tmp_path, text))).accesses
-    assert (there.key_env, usual.key_env) == (None, "OPENAI_API_KEY")
-
-
-def test_a_known_provider_may_leave_the_address_out(tmp_path: Path) -> None:
-    endpoints = load_endpoints(written(tmp_path, "endpoints: {openai: {requests_per_minute: 60}}"))
-    client = openai_client("openai/x", endpoints)
-    assert (client.fingerprint, client.accesses[0].key_env) == ("https://api.openai.com/v1", "OPENAI_API_KEY")
-
-
-def test_a_key_goes_to_another_address_only_when_it_is_named(tmp_path: Path) -> None:
-    endpoints = load_endpoints(written(tmp_path, "endpoints: {openai: {base_url: 'http://elsewhere/v1'}}"))
-    assert openai_client("openai/x", endpoints).accesses[0].key_env is None
+@pytest.mark.parametrize(
+    ("entry", "reached"),
+    [
+        ("{requests_per_minute: 60}", [OPENAI]),
+        ("{base_url: 'http://elsewhere/v1'}", [("http://elsewhere/v1", None)]),
+        ("{in_turn: [{base_url: 'http://a/v1'}, {requests_per_minute: 5}]}", [("http://a/v1", None), OPENAI]),
+    ],
+)
+def test_a_usual_key_goes_to_its_own_address_alone(tmp_path: Path, entry: str, reached: list[Any]) -> None:
+    """A provider that is known may leave its address out; a key goes elsewhere only when it is named."""
+    client = openai_client("openai/x", loaded(tmp_path, f"endpoints: {{openai: {entry}}}"))
+    assert [(access.base_url, access.key_env) for access in client.accesses] == reached
 
 
 def test_an_unknown_provider_is_told_what_to_write() -> None:
@@ -124,15 +123,13 @@ def test_the_best_fitting_entry_wins(tmp_path: Path) -> None:
             "  vllm/llama-3: {base_url: 'http://exact'}",
         ]
     )
-    endpoints = load_endpoints(written(tmp_path, text))
-    found = {
-        model: endpoints.endpoint_for(ModelRef.parse(f"vllm/{model}")).base_url for model in ("llama-3", "llama-4", "x")
-    }
-    assert found == {"llama-3": "http://exact", "llama-4": "http://pattern", "x": "http://all"}
+    endpoints = loaded(tmp_path, text)
+    for model, url in {"llama-3": "http://exact", "llama-4": "http://pattern", "x": "http://all"}.items():
+        assert endpoints.endpoint_for(ModelRef.parse(f"vllm/{model}")).base_url == url
 
 
 def test_models_behind_one_entry_share_its_rate_limit(tmp_path: Path) -> None:
-    endpoints = load_endpoints(written(tmp_path, "endpoints: {vllm: {base_url: 'http://a', requests_per_minute: 5}}"))
+    endpoints = loaded(tmp_path, "endpoints: {vllm: {base_url: 'http://a', requests_per_minute: 5}}")
     assert openai_client("vllm/one", endpoints) is openai_client("vllm/two", endpoints)
 
 
@@ -163,23 +160,22 @@ def test_models_behind_one_entry_share_its_rate_limit(tmp_path: Path) -> None:
 def test_a_broken_rule_is_named_with_its_line_and_never_shows_a_secret(
     tmp_path: Path, entry: str, line: int, rule: str
 ) -> None:
-    path = written(tmp_path, f"endpoints:\n  acme:\n    {entry}\n")
     with pytest.raises(FileRuleError, match=rule) as raised:
-        load_endpoints(path)
+        loaded(tmp_path, f"endpoints:\n  acme:\n    {entry}\n")
     assert raised.value.line == line
     assert "hunter2" not in str(raised.value)
 
 
 def test_prices_are_exact(tmp_path: Path) -> None:
     text = "endpoints: {vllm: {base_url: 'http://a', prices: {input: 0.1, output: 0.4}}}"
-    prices = load_endpoints(written(tmp_path, text)).endpoints["vllm"].prices
+    prices = loaded(tmp_path, text).endpoints["vllm"].prices
     assert prices is not None
     assert (prices.input, prices.output) == (Decimal("0.1"), Decimal("0.4"))
 
 
 def test_the_fingerprint_changes_with_what_can_change_an_answer_and_with_nothing_else(tmp_path: Path) -> None:
     def fingerprint(entry: str) -> str:
-        return load_endpoints(written(tmp_path, f"endpoints: {{vllm: {{{entry}}}}}")).fingerprint
+        return loaded(tmp_path, f"endpoints: {{vllm: {{{entry}}}}}").fingerprint
 
     base = fingerprint("base_url: 'http://a/v1'")
     assert base == fingerprint("base_url: 'HTTP://A/v1/', key_env: OTHER, requests_per_minute: 5, stream: true")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from llmlab.base.errors import CallError, RequestRefusedError, TransportError
-from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.access import Access, RetryPolicy
-from llmlab.clients.base import Generation, Request
+from llmlab.clients.base import Generation
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.retry import Lanes
+from tests.clients.made import asking
 from tests.loopback import Loopback
 
 QUICK = RetryPolicy(attempts=4, first_wait_s=0.01, longest_wait_s=0.05)
@@ -28,11 +28,6 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     for name, key in KEYS.items():
         monkeypatch.setenv(name, key)
     return KEYS
-
-
-def asking(i: int = 0) -> Request:
-    messages = ({"role": "user", "content": f"question {i}"},)
-    return Request(model=ModelRef.parse("vllm/tiny"), messages=messages, sampling=Sampling())
 
 
 def with_keys(loopback: Loopback, *names: str, retry: RetryPolicy = QUICK, **limits: Any) -> OpenAIClient:
@@ -49,7 +44,7 @@ def ask_all(client: OpenAIClient, n: int, in_flight: int = 8) -> list[Generation
         async def work() -> None:
             for i in left:
                 try:
-                    found.append(await client.complete(asking(i)))
+                    found.append(await client.complete(asking(f"question {i}")))
                 except CallError as error:
                     found.append(error)
 

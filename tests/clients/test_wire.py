@@ -155,17 +155,6 @@ def test_a_stream_without_an_answers_end_is_no_answer(received: tuple[bytes, ...
         streamed(*received).reply()
 
 
-@settings(max_examples=30)
-@given(text=st.text(max_size=30), cuts=st.lists(st.integers(0, 400), max_size=6))
-def test_a_stream_reads_the_same_however_it_is_cut(text: str, cuts: list[int]) -> None:
-    events: list[dict[str, Any]] = [{"choices": [{"delta": {"content": letter}}]} for letter in text]
-    events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
-    whole = sent(*events).replace(b"\n", b"\r\n") + b"data: [DONE]\n\n"
-    ends = [*sorted(cuts), len(whole)]
-    parts = [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    assert chat_answer(streamed(*parts).reply()).text == text
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -180,13 +169,6 @@ def test_an_error_inside_a_stream_is_no_answer(error: bytes) -> None:
     """Several servers send [DONE] after it as after any answer."""
     with pytest.raises(TransportError, match="lost"):
         streamed(sent({"choices": [{"delta": {"content": "half"}}]}), error, b"data: [DONE]\n\n")
-
-
-def test_tool_calls_streamed_in_pieces_are_put_together() -> None:
-    pieces = ({"name": "f", "arguments": ""}, {"arguments": '{"a"'}, {"arguments": ": 1}"})
-    events = [{"choices": [{"delta": {"tool_calls": [{"index": 0, "function": piece}]}}]} for piece in pieces]
-    reply = streamed(sent(*events), b"data: [DONE]\n\n").reply()
-    assert chat_answer(reply).tool_calls == ({"name": "f", "arguments": {"a": 1}},)
 
 
 def test_reasoning_is_neither_the_answer_nor_its_first_token() -> None:
