@@ -24,8 +24,7 @@ from llmlab.base.errors import FileRuleError
 from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model, to_yaml
 from llmlab.bundle.pinning import Pinning, judge_pin
-from llmlab.bundle.prompt import LARGEST_INTEGER, LARGEST_TEMPLATE_CHARS, Frozen, Prompt, from_files, frozen_json
-from llmlab.bundle.template import placeholders
+from llmlab.bundle.prompt import IS_TEMPLATE, LARGEST_INTEGER, Frozen, Prompt, Text, from_files, frozen_json
 
 __all__ = [
     "TRIED",
@@ -46,7 +45,6 @@ __all__ = [
 BESIDE = " · "  # between a prompt and its model in a variant's name
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)*$", max_length=120)]
 Word = Annotated[str, Field(min_length=1, max_length=400)]
-Text = Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 
 
@@ -198,18 +196,12 @@ class RetrievalConfig(_Value):
     corpus: CorpusRef
     retriever: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "bm25"
     k: Annotated[int, Field(ge=1, le=1000)] = 5
-    query: Text = "{{ question }}"
+    query: Annotated[Text, IS_TEMPLATE] = "{{ question }}"
     distinct_by: Literal["document", "group"] | None = None
     passage_chars: Annotated[int, Field(ge=50)] | None = None
     chunking: Chunking | None = None
     embedding: ModelRef | None = None
     options: Frozen = Field(default_factory=lambda: Frozen())
-
-    @pydantic.field_validator("query")
-    @classmethod
-    def _is_a_template(cls, text: str) -> str:
-        placeholders(text)
-        return text
 
 
 class Tool(_Value):

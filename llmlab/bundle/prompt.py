@@ -17,11 +17,12 @@ from llmlab.bundle.chat import turns
 from llmlab.bundle.template import fill, pieces, placeholders
 
 __all__ = [
+    "IS_TEMPLATE",
     "LARGEST_INTEGER",
-    "LARGEST_TEMPLATE_CHARS",
     "Example",
     "Frozen",
     "Prompt",
+    "Text",
     "from_files",
     "frozen_json",
 ]
@@ -85,33 +86,34 @@ def _as_frozen(value: Any) -> _FrozenDict:
     return frozen
 
 
+def _as_template(text: str) -> str:
+    placeholders(text)
+    return text
+
+
 Frozen = Annotated[_FrozenDict, pydantic.PlainValidator(_as_frozen)]
+Text = Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)]
+IS_TEMPLATE = pydantic.AfterValidator(_as_template)
 
 
 class Example(Strict):
     """A few-shot example: the inputs that fill the template, and the answer the model should have given."""
 
     inputs: Frozen
-    output: Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)]
+    output: Text
 
 
 class Prompt(Strict):
     """System text, user template and few-shot examples, all Jinja2 over a case's inputs (and `passages`)."""
 
-    system: Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)] = ""
-    template: Annotated[str, Field(min_length=1, max_length=LARGEST_TEMPLATE_CHARS)]
+    system: Annotated[Text, IS_TEMPLATE] = ""
+    template: Annotated[Text, Field(min_length=1), IS_TEMPLATE]
     examples: Annotated[tuple[Example, ...], Field(strict=False)] = ()
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _or_its_template(cls, given: Any) -> Any:
         return {"template": given} if isinstance(given, str) else given
-
-    @pydantic.field_validator("system", "template")
-    @classmethod
-    def _is_a_template(cls, text: str) -> str:
-        placeholders(text)
-        return text
 
     @property
     def placeholders(self) -> frozenset[str]:

@@ -14,9 +14,11 @@ from llmlab.clients.anthropic import AnthropicClient
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.http import HttpClient
 from llmlab.clients.openai import OpenAIClient
+from llmlab.clients.wire import Stream, read_json, sse_data, sse_end
 from tests.loopback import Loopback
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Stream)
 QUICK = RetryPolicy(attempts=3, first_wait_s=0.01, longest_wait_s=0.02)
 
 
@@ -78,6 +80,20 @@ def ask_all(client: HttpClient, requests: Sequence[Request]) -> list[Generation 
         return await asyncio.gather(*map(client.complete, requests), return_exceptions=True)
 
     return run(client, gather())
+
+
+def put_together(stream: S, *parts: bytes) -> S:
+    """The stream, after it took in what arrived in these parts."""
+    values, rest = list[bytes](), b""
+    for part in parts:
+        complete, rest = sse_data(part, rest)
+        values += complete
+    for value in [*values, *sse_end(rest)]:
+        if value == b"[DONE]":
+            stream.end()
+        else:
+            stream.take(read_json(value))
+    return stream
 
 
 def everything(error: BaseException) -> str:

@@ -22,12 +22,10 @@ PASTED = {"base_url": "http://a", "key_env": "sk-hunter2"}
 KEYS = {name: f"canary-{name.lower()}-no-usual-shape" for name in ("KEY_A", "KEY_B", "KEY_C")}
 
 
-@pytest.fixture
-def keys(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Three keys in the environment."""
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, key in KEYS.items():
         monkeypatch.setenv(name, key)
-    return KEYS
 
 
 def with_keys(loopback: Loopback, *names: str, retry: RetryPolicy = QUICK, **limits: Any) -> OpenAIClient:
@@ -65,18 +63,18 @@ def used(loopback: Loopback) -> Counter[str]:
     return Counter(names.get(entry["headers"].get("authorization"), "") for entry in loopback.stats()["log"])
 
 
-def test_calls_spread_evenly_over_keys(loopback: Loopback, keys: dict[str, str]) -> None:
+def test_calls_spread_evenly_over_keys(loopback: Loopback) -> None:
     loopback.set(latency_s=0.01)
     assert answers(ask_all(with_keys(loopback, *KEYS), 60)) == 60
     assert min(used(loopback)[name] for name in KEYS) >= 15
 
 
-def test_calls_one_after_the_other_take_turns(loopback: Loopback, keys: dict[str, str]) -> None:
+def test_calls_one_after_the_other_take_turns(loopback: Loopback) -> None:
     ask_all(with_keys(loopback, *KEYS), 6, in_flight=1)
     assert used(loopback) == dict.fromkeys(KEYS, 2)
 
 
-def test_a_429_pauses_its_own_key_only(loopback: Loopback, keys: dict[str, str]) -> None:
+def test_a_429_pauses_its_own_key_only(loopback: Loopback) -> None:
     """A Retry-After of a minute on one of two keys: everything is answered at once by the other."""
     loopback.set(by_key={KEYS["KEY_A"]: "429"}, retry_after="60")
     outcomes = ask_all(with_keys(loopback, "KEY_A", "KEY_B"), 40, in_flight=4)
@@ -129,9 +127,7 @@ def test_a_pause_ends_with_an_answer_to_what_was_sent_after_the_first_429() -> N
 
 
 @pytest.mark.parametrize("mode", ["500", "reset"])
-def test_a_key_that_fails_fast_does_not_draw_the_calls_to_itself(
-    loopback: Loopback, keys: dict[str, str], mode: str
-) -> None:
+def test_a_key_that_fails_fast_does_not_draw_the_calls_to_itself(loopback: Loopback, mode: str) -> None:
     """The least loaded endpoint is the one that fails at once; it rests longer after each failure."""
     loopback.set(by_key={KEYS["KEY_A"]: mode}, latency_s=0.01)
     policy = RetryPolicy(attempts=4, first_wait_s=0.2, longest_wait_s=30)
@@ -147,9 +143,7 @@ def test_a_server_that_is_gone_is_passed_over(loopback: Loopback) -> None:
 
 
 @pytest.mark.parametrize("mode", ["401", "402", "403", "no_credit", "html"])
-def test_a_refused_key_is_out_with_one_warning_while_the_others_go_on(
-    loopback: Loopback, keys: dict[str, str], mode: str
-) -> None:
+def test_a_refused_key_is_out_with_one_warning_while_the_others_go_on(loopback: Loopback, mode: str) -> None:
     loopback.set(by_key={KEYS["KEY_B"]: mode})
     with pytest.warns(RuntimeWarning, match=r"key in KEY_B is out for this run \(2 others go on\)") as warned:
         outcomes = ask_all(with_keys(loopback, *KEYS), 40, in_flight=1)
@@ -159,7 +153,7 @@ def test_a_refused_key_is_out_with_one_warning_while_the_others_go_on(
     assert "canary" not in str(warned[0].message)
 
 
-def test_the_last_key_out_ends_in_an_error_that_names_them_all(loopback: Loopback, keys: dict[str, str]) -> None:
+def test_the_last_key_out_ends_in_an_error_that_names_them_all(loopback: Loopback) -> None:
     loopback.set(faults={"401": 1.0})
     client = with_keys(loopback, "KEY_A", "KEY_B")
     with pytest.warns(RuntimeWarning, match="is out"):
@@ -175,7 +169,7 @@ def test_the_last_key_out_ends_in_an_error_that_names_them_all(loopback: Loopbac
 
 
 def test_a_key_that_is_not_set_is_out_before_anything_is_sent(
-    loopback: Loopback, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KEY_A")
     client = with_keys(loopback, "KEY_A", "KEY_B")
@@ -197,14 +191,14 @@ def test_no_key_set_at_all_is_told_without_a_request(loopback: Loopback, monkeyp
     assert loopback.stats()["requests"] == 0
 
 
-def test_a_request_that_breaks_a_rule_takes_no_key_out(loopback: Loopback, keys: dict[str, str]) -> None:
+def test_a_request_that_breaks_a_rule_takes_no_key_out(loopback: Loopback) -> None:
     loopback.set(script=["400"])
     outcomes = ask_all(with_keys(loopback, "KEY_A", "KEY_B"), 5, in_flight=1)
     assert answers(outcomes) == 4
     assert loopback.stats()["requests"] == 5
 
 
-def test_attempts_are_bounded_over_all_keys_together(loopback: Loopback, keys: dict[str, str]) -> None:
+def test_attempts_are_bounded_over_all_keys_together(loopback: Loopback) -> None:
     """FAULTS 5, 17: several keys do not multiply the attempts."""
     loopback.set(faults={"429": 1.0}, retry_after="0.01")
     outcomes = ask_all(with_keys(loopback, *KEYS), 6)
@@ -212,7 +206,7 @@ def test_attempts_are_bounded_over_all_keys_together(loopback: Loopback, keys: d
     assert loopback.stats()["requests"] == 6 * 4
 
 
-def test_no_more_calls_are_in_flight_than_each_key_allows(loopback: Loopback, keys: dict[str, str]) -> None:
+def test_no_more_calls_are_in_flight_than_each_key_allows(loopback: Loopback) -> None:
     loopback.set(latency_s=0.02)
     assert answers(ask_all(with_keys(loopback, "KEY_A", "KEY_B", max_in_flight=2), 30, in_flight=16)) == 30
     assert loopback.stats()["in_flight_most"] == 4
@@ -232,7 +226,7 @@ def test_waiting_for_a_place_is_not_the_endpoints_time(loopback: Loopback) -> No
     assert answers(ask_all(client, 10, in_flight=10)) == 10
 
 
-def test_each_key_has_its_own_requests_per_minute(loopback: Loopback, keys: dict[str, str]) -> None:
+def test_each_key_has_its_own_requests_per_minute(loopback: Loopback) -> None:
     """Ten a second for one and twenty for the other: the faster takes about twice as many."""
     slow = {"base_url": loopback.base_url, "requests_per_minute": 600.0}
     fast = Access(base_url=loopback.base_url, key_env="KEY_B", requests_per_minute=1200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,16 +15,9 @@ from llmlab.clients import anthropic, openai
 from llmlab.clients.anthropic import StreamedMessage
 from llmlab.clients.base import Generation
 from llmlab.clients.openai import StreamedReply
-from llmlab.clients.wire import (
-    inner_error,
-    read_json,
-    refused_generation,
-    sse_data,
-    sse_end,
-    whole_characters,
-)
+from llmlab.clients.wire import inner_error, refused_generation, whole_characters
 from tests.clients.made import WIRES as CLIENTS
-from tests.clients.made import Wire, ask, asking, connected
+from tests.clients.made import Wire, ask, asking, connected, put_together
 from tests.loopback import Loopback
 
 USED = {"prompt_tokens": 3, "completion_tokens": 5}
@@ -74,17 +68,8 @@ def test_any_legal_cutting_of_a_stream_is_the_same_answer(
     if stream is StreamedMessage:
         body = body.replace(b"data: [DONE]", b"")
     cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=8)))
-    pieces, rest, start = stream(), b"", 0
-    values: list[bytes] = []
-    for stop in [*cuts, len(body)]:
-        found, rest = sse_data(body[start:stop], rest)
-        values, start = values + list(found), stop
-    for value in values + list(sse_end(rest)):
-        if value == b"[DONE]":
-            pieces.end()
-        else:
-            pieces.take(read_json(value))
-    answer = Generation(**whole_characters(read(pieces.reply())))
+    parts = [body[start:stop] for start, stop in pairwise([0, *cuts, len(body)])]
+    answer = Generation(**whole_characters(read(put_together(stream(), *parts).reply())))
     assert (answer.status, answer.text) == ("ok", "Grüße 😀")
     assert answer.tool_calls == ({"name": "f", "arguments": {"id": 7}},)
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (3, 5)

@@ -27,7 +27,7 @@ from llmlab.clients.wire import (
     wire_sampling,
     without_thought,
 )
-from tests.clients.made import MESSAGES, asking
+from tests.clients.made import MESSAGES, asking, put_together
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -128,31 +128,18 @@ def chat_answer(reply: dict[str, Any]) -> Generation:
     return Generation(**openai.read_answer(reply))
 
 
-def streamed(*parts: bytes) -> StreamedReply:
-    """The stream put together from bytes as they arrived."""
-    stream, rest = StreamedReply(), b""
-    for part in parts:
-        values, rest = sse_data(part, rest)
-        for value in values:
-            if value == b"[DONE]":
-                stream.end()
-            else:
-                stream.take(read_json(value))
-    return stream
-
-
 def sent(*events: dict[str, Any]) -> bytes:
     return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
 
 
 @pytest.mark.parametrize(
     "received",
-    [(sent({"choices": [{"delta": {"content": "half an ans"}}]}),), (b": ok\n\ndata: [DONE]\n\n",)],
+    [sent({"choices": [{"delta": {"content": "half an ans"}}]}), b": ok\n\ndata: [DONE]\n\n"],
     ids=["torn", "said nothing"],
 )
-def test_a_stream_without_an_answers_end_is_no_answer(received: tuple[bytes, ...]) -> None:
+def test_a_stream_without_an_answers_end_is_no_answer(received: bytes) -> None:
     with pytest.raises(TransportError, match="stopped before its end"):
-        streamed(*received).reply()
+        put_together(StreamedReply(), received).reply()
 
 
 @pytest.mark.parametrize(
@@ -168,13 +155,13 @@ def test_a_stream_without_an_answers_end_is_no_answer(received: tuple[bytes, ...
 def test_an_error_inside_a_stream_is_no_answer(error: bytes) -> None:
     """Several servers send [DONE] after it as after any answer."""
     with pytest.raises(TransportError, match="lost"):
-        streamed(sent({"choices": [{"delta": {"content": "half"}}]}), error, b"data: [DONE]\n\n")
+        put_together(StreamedReply(), sent({"choices": [{"delta": {"content": "half"}}]}), error, b"data: [DONE]\n\n")
 
 
 def test_reasoning_is_neither_the_answer_nor_its_first_token() -> None:
     """vLLM and llama.cpp send it as `reasoning_content`, others as `reasoning`; a role-only chunk comes first."""
     deltas = [{"role": "assistant", "content": None}, {"reasoning_content": "Hm."}, {"reasoning": "Hm."}]
-    stream = streamed(sent(*[{"choices": [{"delta": delta}]} for delta in deltas]))
+    stream = put_together(StreamedReply(), sent(*[{"choices": [{"delta": delta}]} for delta in deltas]))
     assert not stream.started
     stream.take({"choices": [{"delta": {"content": "Paris"}, "finish_reason": "stop"}]})
     assert stream.started
