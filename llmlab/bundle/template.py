@@ -96,7 +96,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "+" and isinstance(left, str) and isinstance(right, str):
-            _spend(context, len(left) + len(right))
+            _spend(context[_METER], len(left) + len(right))
         elif not all(isinstance(side, (int, float)) for side in (left, right)):
             raise SecurityError(f"{operator} is only for numbers")
         result = super().call_binop(context, operator, left, right)
@@ -149,18 +149,17 @@ def pieces(text: str, values: Mapping[str, Any]) -> list[str]:
         return [text]
     try:
         template = _read(text)[0]
-        context = template.new_context({**values, _METER: [LARGEST_PROMPT_CHARS]})
+        meter = [LARGEST_PROMPT_CHARS]
         parts = []
-        for part in template.root_render_func(context):
-            _spend(context, len(part))
+        for part in template.root_render_func(template.new_context({**values, _METER: meter})):
+            _spend(meter, len(part))
             parts.append(part)
         return parts
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the template cannot be filled: {error}") from None
 
 
-def _spend(context: Context, chars: int) -> None:
-    meter = context[_METER]
+def _spend(meter: list[int], chars: int) -> None:
     meter[0] -= chars
     if meter[0] < 0:
         rule = f"it makes more than {LARGEST_PROMPT_CHARS:,} characters of text, or too many rounds of loops"
@@ -277,19 +276,20 @@ def _filter(node: nodes.Node, name: str, args: list[nodes.Expr]) -> nodes.Filter
 
 @pass_context
 def _each(context: Context, values: Iterable[Any], cost: int) -> Iterator[Any]:
+    meter = context[_METER]
     for value in values:
-        _spend(context, cost)
+        _spend(meter, cost)
         yield value
 
 
 @pass_context
 def _join_texts(context: Context, values: list[Any]) -> str:
     texts = [str(_finalize(value)) for value in values]
-    _spend(context, sum(map(len, texts)))
+    _spend(context[_METER], sum(map(len, texts)))
     return "".join(texts)
 
 
-def _growth(context: Context, name: str, value: Any, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+def _growth(meter: list[int], name: str, value: Any, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
     """The value that a filter may be given; SecurityError where its arguments would make too much of it."""
 
     def argument(place: int, key: str, default: Any) -> Any:
@@ -297,10 +297,10 @@ def _growth(context: Context, name: str, value: Any, args: tuple[Any, ...], opti
 
     if name == "replace":
         value, old, new = str(_finalize(value)), str(argument(0, "old", "")), str(argument(1, "new", ""))
-        _spend(context, value.count(old) * len(new))
+        _spend(meter, value.count(old) * len(new))
     elif name == "indent":
         width, value = argument(0, "width", 4), str(_finalize(value))
-        _spend(context, (value.count("\n") + 1) * max(0, width if isinstance(width, int) else len(str(width))))
+        _spend(meter, (value.count("\n") + 1) * max(0, width if isinstance(width, int) else len(str(width))))
     elif name in ("tojson", "round"):
         amount = argument(0, "indent" if name == "tojson" else "precision", 0)
         if isinstance(amount, int) and not 0 <= amount <= 20:
@@ -310,7 +310,7 @@ def _growth(context: Context, name: str, value: Any, args: tuple[Any, ...], opti
         value = []
         for item in items:
             text = str(_finalize(item))
-            _spend(context, separator + len(text))
+            _spend(meter, separator + len(text))
             value.append(item if argument(1, "attribute", None) else text)
     elif name in _OF_TEXTS:
         value = _finalize(value)
@@ -322,10 +322,11 @@ def _metered(name: str) -> Callable[..., Any]:
 
     @pass_context
     def metered(context: Context, value: Any, *args: Any, **options: Any) -> Any:
-        value = _growth(context, name, value, args, options)
+        meter = context[_METER]
+        value = _growth(meter, name, value, args, options)
         result = _JINJA.call_filter(name, value, args, options, context=context, eval_ctx=context.eval_ctx)
         if isinstance(result, (str, list)):
-            _spend(context, len(result))
+            _spend(meter, len(result))
         return result
 
     return metered
