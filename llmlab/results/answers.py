@@ -22,7 +22,7 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.chat import said
 from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.results.scores import Cells, Metric
+from llmlab.results.scores import Metric
 from llmlab.scorers.base import RESERVED, Score, Scorer, score_all, score_all_async
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ __all__ = [
     "logged_answers",
     "logged_scores",
     "metrics_of",
+    "ordered_frame",
     "refuse_column",
     "refuse_unknown",
     "score_columns",
@@ -364,12 +365,21 @@ def _explained(before: str, scores: Mapping[str, Score]) -> str:
 
 def joined_frame(frames: Sequence[pd.DataFrame], *, variants: Sequence[str]) -> pd.DataFrame:
     """The rows of all, sorted by case (as they first occur), repeat and variant."""
+    frame = ordered_frame(frames, variants=variants)
+    return frame.fillna({name: "" for name in ("explanations", "bounds") if name in frame.columns})
+
+
+def ordered_frame(
+    frames: Sequence[pd.DataFrame], *, variants: Iterable[str], case_ids: pd.Series[str] | None = None
+) -> pd.DataFrame:
+    """The rows of all, sorted by case (in this order; None = as they first occur), repeat and variant."""
     import pandas as pd
 
     frame = pd.concat(frames, ignore_index=True)
-    frame = frame.fillna({name: "" for name in ("explanations", "bounds") if name in frame.columns})
-    cells = Cells.of(frame, variants)
-    return frame.iloc[np.lexsort((cells.columns, frame["repeat"].to_numpy(), cells.cases))].reset_index(drop=True)
+    cases = frame["case_id"].drop_duplicates() if case_ids is None else case_ids
+    places = pd.Index(cases).get_indexer(pd.Index(frame["case_id"]))
+    columns = pd.Index([*variants]).get_indexer(pd.Index(frame["variant"]))
+    return frame.take(np.lexsort((columns, frame["repeat"].to_numpy(), places))).reset_index(drop=True)
 
 
 def explanations_of(frame: pd.DataFrame) -> list[str]:

@@ -124,17 +124,17 @@ def tipping_of(
 
 def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:
     table, base, arm, chosen = pairs
-    a, b = table.values[chosen, base], table.values[chosen, arm]
-    tried = np.maximum(table.attempted[chosen][:, [base, arm]], 1).sum(axis=0)
-    scored = table.scored[chosen][:, [base, arm]].sum(axis=0)
+    columns, span = [base, arm], table.metric.span
+    a, b = table.values[chosen][:, columns].T
+    tried = table.attempted[chosen][:, columns].clip(min=1).sum(axis=0)
+    scored = table.scored[chosen][:, columns].sum(axis=0)
     paired = ~(np.isnan(a) | np.isnan(b))
     both = chosen.copy()
     both[chosen] = paired
-    paired_values = paired_differences(b[paired], a[paired], scale=table.metric.span)
-    difference = _difference(table, paired_values, both, level)
+    difference = _difference(table, paired_differences(b[paired], a[paired], scale=span), both, level)
     lowest = highest = None
-    if (ends := table.pessimistic([base, arm], chosen)) is not None:
-        (low, high), span = ends, table.metric.span
+    if (ends := table.pessimistic(columns, chosen)) is not None:
+        low, high = ends
         lowest = _difference(table, paired_differences(low[:, 1], high[:, 0], scale=span), chosen, level)
         highest = _difference(table, paired_differences(high[:, 1], low[:, 0], scale=span), chosen, level)
     row = PairedRow(
@@ -145,7 +145,7 @@ def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:
         difference=difference,
         lowest=lowest,
         highest=highest,
-        assumed=table.assumed([base, arm], chosen),
+        assumed=table.assumed(columns, chosen),
         p_adjusted=None if difference is None else difference.p_value,
         n_pairs=int(paired.sum()),
         n_attempted=int(chosen.sum()),
@@ -154,8 +154,9 @@ def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:
         attempted=(int(tried[0]), int(tried[1])),
         level=level,
     )
-    if difference and difference.se and (found := table.repeat_noise(both, [base, arm])):
-        row = replace(row, repeats=found[1], noise=min(1.0, found[0] / (difference.n * difference.se**2)))
+    if difference and difference.se and (known := table.repeat_noise(both, columns)):
+        noise, repeats = known
+        row = replace(row, repeats=repeats, noise=min(1.0, noise / (difference.n * difference.se**2)))
     same_lost = bool((np.isnan(a) == np.isnan(b)).all())
     return replace(row, notes=missing_notes(row, same_cases_lost=same_lost))
 
@@ -170,20 +171,19 @@ def _difference(
     return mean_difference(values, **design, bounds=table.metric.change_bounds, level=level)
 
 
-def _as_family(found: Sequence[tuple[_Pairs, PairedRow]]) -> list[PairedRow]:
+def _as_family(family: Sequence[tuple[_Pairs, PairedRow]]) -> list[PairedRow]:
     """Holm's p of each row, again at worst, and what it would show if it alone differed: then held to alpha / rows."""
-    tested = [row for _, row in found if row.p_adjusted is not None]
+    tested = [row for _, row in family if row.p_adjusted is not None]
     adjusted = iter(holm([row.p_adjusted or 0.0 for row in tested]))
-    at_worst, made = iter(holm([_p_at_worst(row) for row in tested])), []
-    for pairs, row in found:
+    at_worst, rows = iter(holm([_p_at_worst(row) for row in tested])), []
+    for pairs, row in family:
         d, shown = row.difference, None
         if d is not None and d.se > 0 and not d.too_few_clusters:
             shown = would_show(d, tail=(1 - row.level) / 2 / len(tested))
         if row.p_adjusted is not None:
             row = replace(row, p_adjusted=next(adjusted), p_at_worst=next(at_worst))
-        row = replace(row, detectable=shown)
-        made.append(replace(row, tipping=pairs.tipping(row)))
-    return made
+        rows.append(replace(row, detectable=shown, tipping=pairs.tipping(row)))
+    return rows
 
 
 def _p_at_worst(row: PairedRow) -> float:
@@ -232,12 +232,11 @@ def _judged(row: PairedRow, margin: float | None) -> PairedRow:
     d = row.difference
     if d is None or row.too_many_unscored:
         return replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE)
-    found = [d, row.lowest or d, row.highest or d]
-    turned = found if row.metric.higher_is_better else [one.turned for one in found]
-    words = [non_inferior(one, margin=margin, asked=row.level, confidence=row.level) for one in turned]
-    if (verdict := unanimous(words)) != Verdict.INCONCLUSIVE:
-        return replace(row, margin=margin, verdict=verdict)
-    if words[0] != Verdict.INCONCLUSIVE:  # what is open is the unscored answers, not the cases
+    ends = [d, row.lowest or d, row.highest or d]
+    turned = ends if row.metric.higher_is_better else [end.turned for end in ends]
+    words = [non_inferior(end, margin=margin, asked=row.level, confidence=row.level) for end in turned]
+    verdict = unanimous(words)
+    if verdict != Verdict.INCONCLUSIVE or words[0] != verdict:  # or open for the unscored answers, not for the cases
         return replace(row, margin=margin, verdict=verdict)
     spread = Spread.of(turned[0], noise=row.noise or 0.0)
     need = [Need(name=row.metric.name, distance=margin, spread=spread, tail=1 - row.level)]
@@ -246,5 +245,4 @@ def _judged(row: PairedRow, margin: float | None) -> PairedRow:
         repeats, now = more_repeats(row.repeats)
         then = needed_cases(need, times_repeats=repeats / now).likely
         instead = (repeats, now, then) if then < (1 - SAVED_AT_LEAST) * needed else None
-    open_ = replace(row, margin=margin, verdict=Verdict.INCONCLUSIVE, needed_cases=needed)
-    return replace(open_, needed_with_repeats=instead)
+    return replace(row, margin=margin, verdict=verdict, needed_cases=needed, needed_with_repeats=instead)

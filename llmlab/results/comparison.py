@@ -132,7 +132,30 @@ class PairedRow(Shown):
     @property
     def sentence(self) -> str:
         """What the row means, for somebody who does not read p values."""
-        return _row_sentence(self)
+        place = _place(self)
+        d = self.difference
+        if d is None:
+            return f"{self.candidate} against {self.baseline} on {place}: {_too_few(self)}."
+        if self.verdict is None and d.se == 0 and d.value == 0:
+            return (
+                f"No difference seen between {self.candidate} and {self.baseline} on {place}: all {_units(self)} tie."
+            )
+        scale, unit = scale_of(self.metric)
+        found = f"{self.candidate} {_compared(self, d)}"
+        if self.verdict is not None:
+            return f"{found}: {_margin_reading(self, d)}."
+        if self.undone:
+            return f"{found}, but {_undoing(self, scale, unit)}: not enough evidence."
+        if self.significant:
+            return f"{found}, larger than case-sampling noise{_unless(self)}."
+        tried = f"; p {p_text(self.p_adjusted)} with all that were tried" if d.p_value < 1 - d.level else ""
+        seen = f"{_size_said(d, scale, unit)} in each of them"
+        if d.low < d.high:
+            seen = f"{d.level:.0%} CI {_ends(d, scale)}{unit}"
+        return (
+            f"Not enough evidence that {self.candidate} differs from {self.baseline} on {place} "
+            f"({seen}{tried}); {_what_is_missed(self, d)}."
+        )
 
     def record(self) -> dict[str, Any]:
         """The row as plain JSON values, in the words of `llmlab compare --json`."""
@@ -253,8 +276,18 @@ class Comparison(Shown):
         return frame([row._columns() for row in self.rows])
 
     def lines(self) -> tuple[str, ...]:
-        """What it means, a sentence a line."""
-        return _lines(self)
+        """What it means, a sentence a line: findings, then what weakens them, then how they were computed."""
+        if not self.rows:
+            return ("Nothing to compare: there is no other variant.", *self.notes)
+        whole = [row for row in self.rows if row.category is None]
+        parts = [row for row in self.rows if row.category is not None and row.reading in ("better", "worse")]
+        said = [row.sentence for row in (*whole[:SENTENCES_SHOWN], *parts[:SENTENCES_SHOWN])]
+        if len(whole) > SENTENCES_SHOWN:
+            said.append(f"The other {counted(len(whole) - SENTENCES_SHOWN, 'row')} over all cases: see the table.")
+        weak = list(dict.fromkeys(note for row in self.rows for note in row.notes))
+        if len(weak) > NOTES_SHOWN:
+            weak[NOTES_SHOWN:] = [f"There are {len(weak) - NOTES_SHOWN} more such notes, each in its row's `notes`."]
+        return (*said, *weak, *self.notes, _how(self))
 
     def __iter__(self) -> Iterator[PairedRow]:
         return iter(self.rows)
@@ -276,47 +309,6 @@ class Comparison(Shown):
 
 _ORDER = ("metric", "candidate", "category", "", "clusters", "unscored", "would show (80% power)")
 _PLACES = {name: place for place, name in enumerate(_ORDER)}
-
-
-def _row_sentence(row: PairedRow) -> str:
-    """One sentence on one row: the size and interval, and whether that is more than noise or within the margin."""
-    place = _place(row)
-    d = row.difference
-    if d is None:
-        return f"{row.candidate} against {row.baseline} on {place}: {_too_few(row)}."
-    if row.verdict is None and d.se == 0 and d.value == 0:
-        return f"No difference seen between {row.candidate} and {row.baseline} on {place}: all {_units(row)} tie."
-    scale, unit = scale_of(row.metric)
-    found = f"{row.candidate} {_compared(row, d)}"
-    if row.verdict is not None:
-        return f"{found}: {_margin_reading(row, d)}."
-    if row.undone:
-        return f"{found}, but {_undoing(row, scale, unit)}: not enough evidence."
-    if row.significant:
-        return f"{found}, larger than case-sampling noise{_unless(row)}."
-    tried = f"; p {p_text(row.p_adjusted)} with all that were tried" if d.p_value < 1 - d.level else ""
-    seen = f"{_size_said(d, scale, unit)} in each of them"
-    if d.low < d.high:
-        seen = f"{d.level:.0%} CI {_ends(d, scale)}{unit}"
-    return (
-        f"Not enough evidence that {row.candidate} differs from {row.baseline} on {place} "
-        f"({seen}{tried}); {_what_is_missed(row, d)}."
-    )
-
-
-def _lines(comparison: Comparison) -> tuple[str, ...]:
-    """A comparison in words, a sentence a line: findings, then what weakens them, then how they were computed."""
-    if not comparison.rows:
-        return ("Nothing to compare: there is no other variant.", *comparison.notes)
-    whole = [row for row in comparison.rows if row.category is None]
-    parts = [row for row in comparison.rows if row.category is not None and row.reading in ("better", "worse")]
-    said = [row.sentence for row in (*whole[:SENTENCES_SHOWN], *parts[:SENTENCES_SHOWN])]
-    if len(whole) > SENTENCES_SHOWN:
-        said.append(f"The other {counted(len(whole) - SENTENCES_SHOWN, 'row')} over all cases: see the table.")
-    weak = list(dict.fromkeys(note for row in comparison.rows for note in row.notes))
-    if len(weak) > NOTES_SHOWN:
-        weak[NOTES_SHOWN:] = [f"There are {len(weak) - NOTES_SHOWN} more such notes, each in its row's `notes`."]
-    return (*said, *weak, *comparison.notes, _how(comparison))
 
 
 def missing_notes(row: PairedRow, *, same_cases_lost: bool) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from llmlab.base.documents import Sealed, is_deep, whole_file
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.bundle.bundle import Bundle
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.answers import ordered_frame
 from llmlab.results.provenance import Provenance
 from llmlab.results.scores import CaseGroups, Metric
 
@@ -228,13 +229,16 @@ def _with_texts(parts: Sequence[tuple[Path, Manifest]], cases: pd.DataFrame) -> 
     first = read[0]
     whole = tuple(by_id[case_id] for case_id in cases["case_id"])
     golden = replace(first["golden"], cases=whole, parent=parts[0][1].parent)
-    return {**_facts(read), "golden": golden, "frame": _in_order([a["frame"] for a in read], cases, first["bundles"])}
+    frames = [attributes["frame"] for attributes in read]
+    frame = ordered_frame(frames, variants=first["bundles"], case_ids=cases["case_id"])
+    return {**_facts(read), "golden": golden, "frame": frame}
 
 
 def _without_texts(parts: Sequence[tuple[Path, Manifest]], cases: pd.DataFrame, folder: Path) -> dict[str, Any]:
     read = [_read_frame(place / SCORES) for place, _ in parts]
     known = [_attributes({**about, "golden_digest": ""}) for _, about in read]
-    frame = _in_order([frame for frame, _ in read], cases, known[0]["bundles"])
+    frames = [frame for frame, _ in read]
+    frame = ordered_frame(frames, variants=known[0]["bundles"], case_ids=cases["case_id"])
     of_case = cases["tags"].cat
     kinds = [tuple(json.loads(text)) for text in of_case.categories]
     groups = CaseGroups.of_columns(
@@ -262,17 +266,6 @@ def _facts(read: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "complete": all(attributes["complete"] for attributes in read),
         "created_at": max(attributes["created_at"] for attributes in read),
     }
-
-
-def _in_order(frames: Sequence[pd.DataFrame], cases: pd.DataFrame, variants: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows of all parts as one run has them: by the case's place in the golden set, then repeat and variant."""
-    import pandas as pd
-
-    frame = pd.concat(frames, ignore_index=True)
-    places = pd.Index(cases["case_id"]).get_indexer(pd.Index(frame["case_id"]))
-    columns = pd.Index([*variants]).get_indexer(pd.Index(frame["variant"]))
-    order = np.lexsort((columns, frame["repeat"].to_numpy(), places))
-    return frame.take(order).reset_index(drop=True)
 
 
 def _cases(paths: Sequence[Path]) -> pd.DataFrame:

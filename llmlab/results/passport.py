@@ -49,17 +49,16 @@ class Limit(Strict):
 
     def failure(self, name: str, measured: Measured | None) -> str:
         """Why the figure breaks this limit, "" where it keeps it; what was not measured breaks it."""
-        lower, bound = self.at_least is not None, self.at_least if self.at_least is not None else self.at_most
         if measured is None:
             return f"{name} was not measured"
-        end = measured.low if lower else measured.high
-        found = measured.value if self.by == "value" else end
-        said = f"{'the worse end of the interval of ' if self.by == 'interval' else ''}{name}"
-        if found is None or bound is None:
-            return f"{said} is undefined{f' ({measured.note})' if measured.note else ''}"
-        if (found < bound) if lower else (found > bound):
+        lower, bound = self.at_least is not None, self.at_most if self.at_least is None else self.at_least
+        value = measured.value if self.by == "value" else measured.low if lower else measured.high
+        what = f"{'the worse end of the interval of ' if self.by == 'interval' else ''}{name}"
+        if value is None or bound is None:
+            return f"{what} is undefined{f' ({measured.note})' if measured.note else ''}"
+        if (value < bound) if lower else (value > bound):
             return (
-                f"{said} is {number(float(f'{found:.3g}'))}, must be at {'least' if lower else 'most'} {number(bound)}"
+                f"{what} is {number(float(f'{value:.3g}'))}, must be at {'least' if lower else 'most'} {number(bound)}"
             )
         return ""
 
@@ -131,31 +130,18 @@ class JudgePassport(Shown, Sealed):
         return PassportCheck(failures=tuple(failure for failure in failures if failure))
 
     def _rows(self) -> list[dict[str, object]]:
-        return [
-            {
-                "figure": name,
-                "measured": Interval(figure.value, figure.low, figure.high),
-                "labels": figure.n,
-                "limit": _limit_text(self.limits.get(name)),
-                "kept": _kept(self.limits.get(name), name, figure),
-            }
-            for name, figure in self.metrics.items()
-        ]
+        rows: list[dict[str, object]] = []
+        for name, figure in self.metrics.items():
+            limit, measured = self.limits.get(name), Interval(figure.value, figure.low, figure.high)
+            kept = limit and (Chip("no", "bad") if limit.failure(name, figure) else Chip("yes", "good"))
+            told = limit and (
+                f"at least {limit.at_least:g}" if limit.at_least is not None else f"at most {limit.at_most:g}"
+            )
+            rows.append({"figure": name, "measured": measured, "labels": figure.n, "limit": told, "kept": kept})
+        return rows
 
     def _sentence(self) -> str:
         return (
             f"Judge {self.judge or self.judge_digest[:8]}, labels {self.labels_digest[:8]}, "
             f"good from {self.created_at} to {self.expires_at}."
         )
-
-
-def _limit_text(limit: Limit | None) -> str | None:
-    if limit is None:
-        return None
-    return f"at least {limit.at_least:g}" if limit.at_least is not None else f"at most {limit.at_most:g}"
-
-
-def _kept(limit: Limit | None, name: str, figure: Measured) -> Chip | None:
-    if limit is None:
-        return None
-    return Chip("no", "bad") if limit.failure(name, figure) else Chip("yes", "good")

@@ -65,7 +65,7 @@ class Metric:
     @property
     def bounded(self) -> bool:
         """Whether the pessimistic value of a missing row is known."""
-        return self.low is not None and self.high is not None
+        return self.bounds is not None
 
     @property
     def span(self) -> float | None:
@@ -220,7 +220,7 @@ class AtEnd(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTable(CaseGroups):
-    """One metric of a run as arrays.
+    """One metric of a run as arrays, with the groups of its cases.
 
     Attributes:
         metric: what the numbers mean.
@@ -228,10 +228,6 @@ class ScoreTable(CaseGroups):
         variants: n_variants names.
         values: (n_cases, n_variants) scores, repeats aggregated; NaN where no repeat was scored.
         scored, attempted: (n_cases, n_variants) counts of repeats.
-        clusters: (n_cases,) cluster codes; a case without a cluster is its own.
-        clustered: whether any two cases share a cluster.
-        tags: tags of each case.
-        weights: how many production cases each stands for; None = all the same.
         lowest, highest: `values` with every unscored repeat at its own low or high, else the metric's; None = nothing
             is unscored. `pessimistic` reads them.
         least, most: (n_variants,) `BEYOND_SEEN` below the lowest and above the highest score of an answer, NaN where
