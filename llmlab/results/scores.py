@@ -471,7 +471,11 @@ def _check_bounds(metric: Metric, scores: NDArray[np.float64]) -> None:
 
 
 def scale_of(metric: Metric) -> tuple[float, str]:
-    """How a metric's numbers are said: shares as points of 100, others in their unit."""
+    """How a metric's numbers are said: shares as points of 100, others in their unit.
+
+    >>> scale_of(Metric(name="m", low=0, high=1)), scale_of(Metric(name="m", low=1, high=5, unit="USD"))
+    ((100.0, ' points'), (1.0, ' USD'))
+    """
     if metric.low == 0 and metric.high == 1:
         return 100.0, " points"
     return 1.0, f" {metric.unit}" if metric.unit else ""

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -13,7 +12,7 @@ from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.results.answers import TEXTS_AT_ONCE, AnswerSheet, answers_of, generations_of, scores_of
+from llmlab.results.answers import TEXTS_AT_ONCE, AnswerSheet, answers_of, scores_of
 from llmlab.results.results import Results
 from llmlab.scorers import Score, scorer
 
@@ -40,14 +39,6 @@ FULL = Generation(
 BARE = Generation(variant="v1", case_id="q2", status="error", error="no route")
 
 
-def sheet_of(*generations):
-    """A sheet with these answers in its first places."""
-    sheet = AnswerSheet(len(generations))
-    for place, generation in enumerate(generations):
-        sheet.put(place, generation)
-    return sheet
-
-
 def results(*generations):
     """Results of these answers."""
     golden = GoldenSet(tuple(Case(id=name, inputs={"question": "?"}) for name in ("q1", "q2")))
@@ -57,7 +48,7 @@ def results(*generations):
 
 def test_an_answer_survives_the_frame_and_back():
     """Every field, with the lone surrogate written as its escape; unknown stays unknown and is no zero."""
-    back = list(generations_of(sheet_of(FULL, BARE).frame()))
+    back = list(results(FULL, BARE).generations())
     assert back[0].text == "drop\x00na \\ud800 ✓"
     assert back[0].retrieved == ("DataFrame.dropna", "a\\udfff")
     for name in ("usage", "cost_usd", "latency_s", "tool_calls", "steps", "status", "cached", "attempts", "repeat"):
@@ -107,8 +98,8 @@ def read(frame, repeat="repeat"):
 
 def test_answers_made_elsewhere_get_a_status():
     """Empty is an answer that failed; missing is no answer."""
-    found = read(table(("v1", "q1", "yes", 0), ("v1", "q2", " ", 0), ("v2", "q1", None, 0), ("v2", "q2", pd.NA, 0)))
-    assert [answer.status for answer in found] == ["ok", "empty", "error", "error"]
+    answers = read(table(("v1", "q1", "yes", 0), ("v1", "q2", " ", 0), ("v2", "q1", None, 0), ("v2", "q2", pd.NA, 0)))
+    assert [answer.status for answer in answers] == ["ok", "empty", "error", "error"]
 
 
 def test_a_second_answer_needs_its_repeat():
@@ -131,13 +122,10 @@ def test_unknown_cases_and_columns_are_named():
         read(table(("v1", "q1", "a", 0)).drop(columns="text"))
 
 
-CASE = Case(id="q1", inputs={"question": "?"}, expected=("yes",))
-
-
 def test_scores_of_others_are_kept_beside_new_explanations():
     before = '{"other": "why", "said": "old"}'
-    found = results(replace(FULL, variant="v1")).with_columns(explanations=[before])
-    (again,) = found.scored_by([scorer(lambda case, generation: None, name="said")]).answers("said", "explanations")
+    scored = results(FULL).with_columns(explanations=[before])
+    (again,) = scored.scored_by([scorer(lambda case, generation: None, name="said")]).answers("said", "explanations")
     assert math.isnan(again[0])
     assert '"other": "why"' in again[1]
     assert "old" not in again[1]
@@ -151,6 +139,6 @@ def test_async_scorers_are_awaited_inside_a_running_loop_too():
         return 1.0
 
     async def in_jupyter():
-        return list(scores_of([slow], [(CASE, FULL)] * 3))
+        return list(scores_of([slow], [(Case(id="q1", inputs={"question": "?"}), FULL)] * 3))
 
     assert [scores["slow"].value for scores in asyncio.run(in_jupyter())] == [1.0] * 3

@@ -16,33 +16,36 @@ from llmlab.clients.base import Generation, Request
 from llmlab.clients.call_store import CallStore, call_key
 from tests.made_results import made
 
-ENDPOINT = "https://llm.example/v1"
+
+def asked_once(*rows, scorers, **case):
+    """Results of these answers to one case."""
+    golden = ll.GoldenSet((ll.Case(id="q", **case),))
+    bundles = {row.variant: ll.Bundle.from_prompt("{{ question }}", model="offline/extractive-1") for row in rows}
+    return ll.Results.from_generations(rows, golden=golden, bundles=bundles, scorers=scorers)
 
 
 def retrieved():
     """One case, two variants: the first fetched nothing relevant, the second did."""
-    case = ll.Case(id="q", inputs={"question": "Gaps?"}, expected=("dropna|drop",), relevant={"a": 1, "b": 2, "c": 0})
-    rows = [
+    return asked_once(
         ll.Generation(variant="v1", case_id="q", text="Use fillna for all gaps.", retrieved=("x", "c")),
         ll.Generation(variant="v2", case_id="q", text="Use dropna for all gaps.", retrieved=("b",)),
-    ]
-    bundles = {name: ll.Bundle.from_prompt("{{ question }}", model="offline/extractive-1") for name in ("v1", "v2")}
-    results = ll.Results.from_generations(rows, golden=ll.GoldenSet((case,)), bundles=bundles)
-    return results.scored_by([ll.scorers.mentions_expected])
+        scorers=[ll.scorers.mentions_expected],
+        inputs={"question": "Gaps?"},
+        expected=("dropna|drop",),
+        relevant={"a": 1, "b": 2, "c": 0},
+    )
 
 
 def test_a_thought_is_folded_and_no_part_of_the_answer():
     """In the view, the frame and the file; scorers and lengths see the answer."""
-    case = ll.Case(id="q", inputs={"question": "2 + 2?"}, expected=("4",))
-    rows = [ll.Generation(variant="v1", case_id="q", text="4", thought="Not 5: <b>two</b> twice.")]
-    bundles = {"v1": ll.Bundle.from_prompt("{{ question }}", model="offline/extractive-1")}
+    row = ll.Generation(variant="v1", case_id="q", text="4", thought="Not 5: <b>two</b> twice.")
     scorers = [ll.scorers.exact, ll.scorers.word_count]
-    results = ll.Results.from_generations(rows, golden=ll.GoldenSet((case,)), bundles=bundles, scorers=scorers)
+    results = asked_once(row, scorers=scorers, inputs={"question": "2 + 2?"}, expected=("4",))
     page = results.view("q")._repr_html_()
     assert "<details><summary>24 characters</summary>" in page
     assert "&lt;b&gt;two" in page
     assert results.frame[["exact", "word_count"]].iloc[0].tolist() == [1.0, 1.0]
-    assert next(results.generations()).thought == rows[0].thought
+    assert next(results.generations()).thought == row.thought
     without = results.with_columns(thought=[""])
     assert without.digest != results.digest
     assert without.digest == replace(results, frame=results.frame.drop(columns="thought")).digest
@@ -114,10 +117,10 @@ def test_a_case_is_shown_with_question_expectation_answers_and_reasons():
         page.curl("v1")
 
 
-def with_requests(tmp_path, endpoint):
-    """Results of two variants whose requests are in a call store."""
+def pasted(folder, endpoint):
+    """The second of two variants whose requests to this endpoint are in a call store, as its case shows it."""
     results, keys = made({"v1": [0.4], "v2": [0.2]}), {}
-    with CallStore(tmp_path / "calls.sqlite") as store:
+    with CallStore(folder / "calls.sqlite") as store:
         for variant in results.variants:
             request = Request(
                 model=ModelRef.parse("openai/gpt-4o-2024-08-06"),
@@ -126,34 +129,31 @@ def with_requests(tmp_path, endpoint):
             )
             keys[variant] = call_key(endpoint, request)
             asyncio.run(store.put(keys[variant], request, Generation(text="x")))
-    frame = results.frame.assign(call_key=[keys[variant] for variant in results.frame["variant"]])
-    return replace(results, frame=frame, provenance={"endpoints": dict.fromkeys(results.variants, endpoint)})
+    results = results.with_columns(call_key=[keys[variant] for variant in results.frame["variant"]])
+    results = replace(results, provenance={"endpoints": dict.fromkeys(results.variants, endpoint)})
+    page = results.show("q000", store=folder / "calls.sqlite")
+    assert "request" in page._repr_html_()
+    return page.curl("v2")
 
 
-def test_the_exact_request_can_be_pasted_as_curl(tmp_path):
-    """One shell command; texts are quoted, the key is a variable's name."""
-    page = with_requests(tmp_path, ENDPOINT).show("q000", store=tmp_path / "calls.sqlite")
-    words = shlex.split(page.curl("v2"))
-    assert words[:2] == ["curl", f"{ENDPOINT}/chat/completions"]
+@pytest.mark.parametrize(
+    ("address", "variables"),
+    [
+        ("https://api.openai.com/v1", ["${OPENAI_API_KEY}"]),
+        ("https://api.groq.com/openai/v1", ["${GROQ_API_KEY}"]),
+        ("http://127.0.0.1:11434/v1", []),
+        ("https://llm.example/v1", ["${API_KEY}"]),  # whose address that is nobody knows
+    ],
+)
+def test_the_exact_request_can_be_pasted_as_curl(tmp_path, address, variables):
+    """One shell command; texts are quoted, the key is a variable's name: that of the address, of no other provider."""
+    command = pasted(tmp_path, address)
+    words = shlex.split(command)
+    assert words[:2] == ["curl", f"{address}/chat/completions"]
     assert any("it's v2 `$(rm -rf /)`" in word for word in words)
-    assert '"Authorization: Bearer ${API_KEY}"' in page.curl("v2")  # whose address that is nobody knows
-    assert "curl" in page._repr_html_()
-
-
-def test_a_command_to_paste_names_no_provider_s_key_for_another(tmp_path):
-    """OpenAI's address gets OpenAI's variable, Groq's its own, a server on this machine none."""
-    named = {
-        "https://api.openai.com/v1": "${OPENAI_API_KEY}",
-        "https://api.groq.com/openai/v1": "${GROQ_API_KEY}",
-        "http://127.0.0.1:11434/v1": "",
-    }
-    for place, (address, variable) in enumerate(named.items()):
-        folder = tmp_path / str(place)
-        folder.mkdir()
-        command = with_requests(folder, address).show("q000", store=folder / "calls.sqlite").curl("v2")
-        assert re.findall(r"\$\{\w+\}", command) == ([variable] if variable else [])
+    assert re.findall(r"\$\{\w+\}", command) == variables
+    assert [word for word in words if "Bearer" in word] == [f"Authorization: Bearer {name}" for name in variables]
 
 
 def test_a_request_that_went_to_no_url_is_shown_as_json(tmp_path):
-    page = with_requests(tmp_path, "offline/extractive-1").show("q000", store=tmp_path / "calls.sqlite")
-    assert '"gpt-4o-2024-08-06"' in page.curl("v1")
+    assert json.loads(pasted(tmp_path, "offline/extractive-1"))["model"]["id"] == "gpt-4o-2024-08-06"

@@ -32,12 +32,17 @@ def test_the_sleep_data_through_results_give_the_t_test():
     assert row.reading == "better"
 
 
-def test_rounding_is_never_a_finding():
-    """0.1 + 0.2 against 0.3 in every case, as a score and as a cost that is exactly 10% higher."""
-    noisy = made({"one": [0.3] * 40, "two": [0.1 + 0.2] * 40})
-    row = noisy.compare("one").row("right")
-    assert (row.difference.value, row.difference.p_value, row.reading) == (0.0, 1.0, "not enough evidence")
-    assert row.sentence.startswith("No difference seen")
+@pytest.mark.parametrize(("one", "two"), [(0.3, 0.1 + 0.2), (0.5, 0.5)])
+def test_all_ties_are_no_difference_seen_and_rounding_is_never_a_finding(one, two):
+    """p 1, no NaN, no smallest detectable difference made up."""
+    row = made({"one": [one] * 12, "two": [two] * 12}).compare("one").row("right")
+    assert (row.difference.value, row.difference.p_value, row.p_adjusted, row.detectable) == (0.0, 1.0, 1.0, None)
+    assert row.sentence == "No difference seen between two and one on right: all 12 cases tie."
+    assert row.reading == "not enough evidence"
+    assert "nan" not in str(row).lower()
+
+
+def test_a_cost_that_is_exactly_the_margin_higher_is_not_beyond_it():
     assert relative_margin_difference([0.3] * 40, [0.33] * 40, margin=0.1).p_value == 1.0
 
 
@@ -106,13 +111,15 @@ def test_a_claim_falls_where_its_sentence_says(lost_in, grouped):
     ruled_out = made(lost, **how).compare("quick", margin=margin).row("wait")
     assert (ruled_out.verdict, ruled_out.tipping.answers) == ("FAIL", 3)
     beyond = 1e-4 if row.tipping.above else -1e-4
+
+    def at(value, baseline, **asked):
+        taken = {name: [value if v is None else v for v in s] for name, s in lost.items()}
+        return made(taken, **how).compare(baseline, **asked).row("wait")
+
     for end, verdict in ((-beyond, "FAIL"), (beyond, "INCONCLUSIVE")):
-        value = ruled_out.tipping.value + end
-        taken = {name: [value if v is None else v for v in s] for name, s in lost.items()}
-        assert made(taken, **how).compare("quick", margin=margin).row("wait").verdict == verdict
-    for value, reading in ((row.tipping.value - beyond, "better"), (row.tipping.value + beyond, "not enough evidence")):
-        taken = {name: [value if v is None else v for v in s] for name, s in lost.items()}
-        assert made(taken, **how).compare("slow").row("wait").reading == reading
+        assert at(ruled_out.tipping.value + end, "quick", margin=margin).verdict == verdict
+    for end, reading in ((-beyond, "better"), (beyond, "not enough evidence")):
+        assert at(row.tipping.value + end, "slow").reading == reading
 
 
 def test_unscored_answers_at_their_worst_are_read_with_all_that_were_tried():
@@ -184,14 +191,6 @@ def test_power_is_kept_where_few_are_lost_at_random():
     assert called >= 0.96
 
 
-def test_all_ties_are_no_difference_seen():
-    """p 1, no NaN, no smallest detectable difference made up."""
-    row = made({"a": [0.5] * 12, "b": [0.5] * 12}).compare("a").row("right")
-    assert (row.difference.value, row.p_adjusted, row.detectable) == (0, 1.0, None)
-    assert row.sentence == "No difference seen between b and a on right: all 12 cases tie."
-    assert "nan" not in str(row).lower()
-
-
 def test_the_same_difference_everywhere_is_stated_as_such():
     """Zero variance is not certainty: were a fifth of all cases to fall to 0, 12 would show none with p .069."""
     scores = {"a": [0.25] * 12, "b": [0.5] * 12}
@@ -251,11 +250,8 @@ def test_margins_give_verdicts_by_the_non_inferior_rule():
     arms = {"base": base, "same": base + rng.normal(0, 0.02, 200), "worse": base - 0.2 + rng.normal(0, 0.02, 200)}
     arms["noisy"] = base + rng.uniform(-0.4, 0.4, 200)
     compared = made({k: np.clip(v, 0, 1).tolist() for k, v in arms.items()}).compare("base", margin=0.02)
-    assert [compared.row("right", name).verdict for name in ("same", "worse", "noisy")] == [
-        "PASS",
-        "FAIL",
-        "INCONCLUSIVE",
-    ]
+    verdicts = [compared.row("right", name).verdict for name in ("same", "worse", "noisy")]
+    assert verdicts == ["PASS", "FAIL", "INCONCLUSIVE"]
     assert compared.row("right", "noisy").needed_cases > 200
     assert "more cases would do if nothing differs" in compared.row("right", "noisy").sentence
 
@@ -279,14 +275,11 @@ def test_where_repeats_make_the_noise_more_of_them_are_offered_instead_of_cases(
 
 
 def test_for_lower_is_better_the_signs_turn():
-    rng = np.random.default_rng(4)
-    low = rng.random(50).tolist()
-    high = [value + 1 for value in low]
-    compared = made({"cheap": low, "dear": high}, low=0.0, high=3.0, higher_is_better=False)
-    assert compared.compare("cheap").row("right").reading == "worse"
-    assert compared.compare("dear").row("right").reading == "better"
-    assert compared.compare("cheap", margin=0.1).row("right").verdict == "FAIL"
-    assert compared.compare("dear", margin=0.1).row("right").verdict == "PASS"
+    low = np.random.default_rng(4).random(50)
+    results = made({"cheap": low.tolist(), "dear": (low + 1).tolist()}, low=0.0, high=3.0, higher_is_better=False)
+    for baseline, reading, verdict in (("cheap", "worse", "FAIL"), ("dear", "better", "PASS")):
+        assert results.compare(baseline).row("right").reading == reading
+        assert results.compare(baseline, margin=0.1).row("right").verdict == verdict
 
 
 def test_a_margin_without_bounds_must_name_its_metric():
@@ -311,10 +304,13 @@ def test_verdicts_name_a_metric_that_is_there():
 def test_many_candidates_are_judged_together():
     rng = np.random.default_rng(6)
     base = rng.random(60) * 0.3 + 0.3
-    up, down = (base + 0.2 + rng.normal(0, 0.01, 60)).tolist(), (base - 0.2 + rng.normal(0, 0.01, 60)).tolist()
-    assert made({"a": base.tolist(), "b": up, "c": down}).compare("a").verdict("right").word == "PASS"
-    assert made({"a": base.tolist(), "b": down, "c": down}).compare("a").verdict("right").word == "FAIL"
-    mixed = made({"a": base.tolist(), "b": base.tolist(), "c": down}).compare("a").verdict("right")
+    up, down = ((base + shift + rng.normal(0, 0.01, 60)).tolist() for shift in (0.2, -0.2))
+
+    def verdict(b, c):
+        return made({"a": base.tolist(), "b": b, "c": c}).compare("a").verdict("right")
+
+    assert (verdict(up, down).word, verdict(down, down).word) == ("PASS", "FAIL")
+    mixed = verdict(base.tolist(), down)
     assert (mixed.word, "any of 2 candidates" in mixed.sentence) == ("INCONCLUSIVE", True)
     with pytest.raises(GateError, match="INCONCLUSIVE"):
         mixed.require("pass")

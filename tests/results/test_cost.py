@@ -10,17 +10,13 @@ from llmlab.results.summary import latency_line, latency_quantiles
 from tests.made_results import made, with_numbers
 
 
-def test_cost_per_success_counts_every_attempt():
-    """4 dollars for 20 answers of which half are good: 40 cents each."""
-    results = with_numbers(made({"a": [1.0, 0.0] * 10}), cost_usd=[0.2] * 20)
-    found = results.cost_per_success("right").estimate("a")
-    assert found.value == pytest.approx(0.4)
-    assert found.low < 0.4 < found.high
-
-
-def test_an_unscored_answer_costs_and_is_no_success():
-    results = with_numbers(made({"a": [1.0, None] * 10}), cost_usd=[0.2] * 20)
-    assert results.cost_per_success("right").estimate("a").value == pytest.approx(0.4)
+@pytest.mark.parametrize("bad", [0.0, None])
+def test_cost_per_success_counts_every_attempt(bad):
+    """4 dollars for 20 answers of which half are good: 40 cents each; an unscored one costs and is no success."""
+    results = with_numbers(made({"a": [1.0, bad] * 10}), cost_usd=[0.2] * 20)
+    cost = results.cost_per_success("right").estimate("a")
+    assert cost.value == pytest.approx(0.4)
+    assert cost.low < 0.4 < cost.high
 
 
 @pytest.mark.parametrize(
@@ -38,16 +34,13 @@ def test_a_metric_without_bounds_has_no_successes():
 
 
 def test_consistency_is_the_chance_that_two_answers_agree():
-    """Per case 1, 0 and 1/3 of the pairs agree... here: always, never, always."""
+    """Per case 1, 0 and 1/3 of the pairs agree... here: always, never, always. Without repeats it says what to do."""
     scores = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0] * 5
-    found = made({"a": scores}, repeats=2).consistency("right").estimate("a")
-    assert (found.value, found.n) == (pytest.approx(2 / 3), 15)
-
-
-def test_without_repeats_consistency_says_what_to_do():
-    found = made({"a": [1.0, 0.0]}).consistency("right").estimate("a")
-    assert found.value is None
-    assert "repeats=2" in found.notes[0]
+    agree = made({"a": scores}, repeats=2).consistency("right").estimate("a")
+    assert (agree.value, agree.n) == (pytest.approx(2 / 3), 15)
+    once = made({"a": [1.0, 0.0]}).consistency("right").estimate("a")
+    assert once.value is None
+    assert "repeats=2" in once.notes[0]
 
 
 def test_the_bill_is_a_ratio_with_its_interval_and_an_amount():

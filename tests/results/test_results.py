@@ -49,12 +49,8 @@ def long_enough(_case, generation):
 
 def test_rows_are_sorted_by_case_then_repeat_then_variant():
     """Whatever order the answers arrived in, the same run gives the same frame."""
-    assert results().frame[["case_id", "variant"]].to_numpy().tolist() == [
-        ["q1", "v1"],
-        ["q1", "v2"],
-        ["q2", "v1"],
-        ["q2", "v2"],
-    ]
+    cells = results().answers("case_id", "variant")
+    assert list(cells) == [("q1", "v1"), ("q1", "v2"), ("q2", "v1"), ("q2", "v2")]
 
 
 def test_scorers_add_a_column_each_with_what_it_means():
@@ -66,31 +62,21 @@ def test_scorers_add_a_column_each_with_what_it_means():
         found.metric("nothing")
 
 
-def test_scoring_again_keeps_the_other_scorers():
-    once = results()
-    again = once.scored_by([long_enough])
-    assert list(again.metrics) == [*once.metrics, "long_enough"]
+def test_scoring_again_keeps_the_other_scorers_and_every_column():
+    """`status` as a metric would overwrite the run."""
+    again = results().scored_by([long_enough])
+    assert list(again.metrics) == [*results().metrics, "long_enough"]
     assert again.frame["long_enough"].tolist() == [1] * 4
-    why = json.loads(again.frame["explanations"].iloc[2])
-    assert "mentions_expected" in why
-
-
-def test_a_scorer_may_not_be_called_like_a_column():
-    """`status` or `text` as a metric would overwrite the run."""
+    assert "mentions_expected" in json.loads(again.frame["explanations"].iloc[2])
     with pytest.raises(ValueError, match="'status'"):
-        results().scored_by([reads("status")])
+        again.scored_by([reads("status")])
 
 
-def test_results_without_cases_cannot_be_scored():
+def test_without_cases_nothing_is_scored_and_without_a_bundle_nothing_read():
     with pytest.raises(DataError, match="no golden set"):
         replace(results(), golden=None).scored_by([scorers.not_empty])
-
-
-def test_a_variant_without_a_bundle_is_refused():
-    found = results()
-    odd = replace(found, frame=found.frame.assign(variant="v9"))
     with pytest.raises(DataError, match="'v9'"):
-        odd.table("not_empty")
+        results().with_columns(variant="v9").table("not_empty")
 
 
 @pytest.mark.parametrize(("n_errors", "state"), [(0, "complete"), (20, "complete"), (21, "FAILED")])
@@ -112,10 +98,8 @@ def test_above_the_allowed_share_of_errors_a_run_is_failed(n_errors, state):
 
 
 def test_a_failed_run_compares_nothing_and_a_partial_one_says_so():
-    frame = results().frame
-    failed = replace(results(), frame=frame.assign(status="error"))
     with pytest.raises(RunFailedError, match="100% of 4 rows"):
-        failed.compare("v1")
+        results().with_columns(status="error").compare("v1")
     partial = results(complete=False)
     assert partial.state == "partial"
     assert "Partial results" in str(partial.compare("v1"))

@@ -71,22 +71,19 @@ def test_a_summary_names_its_sources_and_age():
     assert "made just now" in line
 
 
-def test_notes_are_lines_of_their_own():
-    text = str(replace(made(SCORES), notes=("SILENT UPDATE: v1.",)).summary())
-    assert "SILENT UPDATE: v1." in text.splitlines()
+def test_notes_are_lines_of_their_own_and_say_why_answers_are_missing():
+    """Whoever sees "FAILED" wants to know whether the key is wrong or the server is down."""
+    results = replace(made(SCORES), notes=("SILENT UPDATE: v1.",))
+    assert "SILENT UPDATE: v1." in str(results.summary()).splitlines()
+    failed = results.with_columns(status="error", error="nothing answers at http://127.0.0.1:8000/v1")
+    assert "Errors: 8 x nothing answers at" in str(failed.summary())
 
 
 @pytest.mark.parametrize(
-    ("ago", "words"),
-    [
-        (timedelta(seconds=5), "just now"),
-        (timedelta(minutes=2), "2 minutes ago"),
-        (timedelta(hours=1), "1 hour ago"),
-        (timedelta(days=40), "40 days ago"),
-    ],
+    ("seconds", "words"), [(5, "just now"), (120, "2 minutes ago"), (3_600, "1 hour ago"), (40 * 86_400, "40 days ago")]
 )
-def test_ages_are_said_in_words(ago, words):
-    moment = (datetime.now(UTC) - ago).isoformat()
+def test_ages_are_said_in_words(seconds, words):
+    moment = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
     assert words in age_of(moment)
     assert moment in age_of(moment)
     assert age_of("") == "made at an unknown time"
@@ -105,13 +102,6 @@ def test_no_interval_of_a_mean_reaches_beyond_what_its_metric_can_be():
     found = slow.summary().estimate("v1", "latency_s")
     assert found.low == 0
     assert found.high > found.value
-
-
-def test_a_summary_says_why_answers_are_missing():
-    """Whoever sees "FAILED" wants to know whether the key is wrong or the server is down."""
-    results = made({"v1": [1.0, 0.0]})
-    frame = results.frame.assign(status="error", error="nothing answers at http://127.0.0.1:8000/v1")
-    assert "Errors: 2 x nothing answers at" in str(replace(results, frame=frame).summary())
 
 
 def test_quantiles_of_latency_and_first_token_stand_beside_the_means():
