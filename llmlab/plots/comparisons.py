@@ -77,9 +77,8 @@ def forest(comparison: Comparison, *, margin: float | None = None, most_rows: in
         left_out = {"further rows": len(drawable) - len(rows), "with too few cases": len(comparison) - len(drawable)}
         if notes := [f"{count} {what}" for what, count in left_out.items() if count]:
             figure.supxlabel(f"Not drawn: {' and '.join(notes)}.", fontsize=9)
-        titled(figure, _forest_title(rows, comparison.baseline))
-    figure.alt = plain(f"Forest plot. {' '.join(row.sentence for row in rows)}", None)
-    return figure
+    sentences = " ".join(row.sentence for row in rows)
+    return titled(figure, _forest_title(rows, comparison.baseline), alt=f"Forest plot. {sentences}")
 
 
 def _nothing_drawn(comparison: Comparison) -> Picture:
@@ -87,10 +86,7 @@ def _nothing_drawn(comparison: Comparison) -> Picture:
     figure = Picture(figsize=(WIDTH_INCHES, 0.8), dpi=120)
     why = "two cases, in different clusters, must be scored in both variants" if len(comparison) else "no candidate"
     sentence = f"No difference from {short_name(comparison.baseline, TITLE_NAME_CHARS)} can be drawn: {why}"
-    with styled():
-        titled(figure, sentence)
-    figure.alt = plain(f"{sentence}.", None)
-    return figure
+    return titled(figure, sentence, alt=f"{sentence}.")
 
 
 def quality_against(results: Results, *, metric: str | None = None, against: str = "output_tokens") -> Picture:
@@ -122,8 +118,12 @@ def quality_against(results: Results, *, metric: str | None = None, against: str
             for i, (name, *_) in enumerate(shown, 1)
         }
         head = f"{called[best[0]]} has the {rank} mean {named}"
-        tail = "and the lowest" if best is least else f"; {called[least[0]]} the lowest"
-        titled(figure, f"{head}{' ' if best is least else ''}{tail} {words}")
+        tail = " and the lowest" if best is least else f"; {called[least[0]]} the lowest"
+        values = ", ".join(f"{name}: {quality} {y}, {against} {x}" for name, x, y in shown)
+        missing = [point[0] for point in points if point not in shown]
+        lost = f" Without a value: {', '.join(missing)}." if missing else ""
+        alt = f"{quality} against {against} per variant, with 95% intervals. {values}.{lost}"
+        titled(figure, f"{head}{tail} {words}", alt=alt)  # first, for it takes room from the labels
         if left_out := sum(int((table.attempted.clip(min=1) - table.scored).sum()) for table in (across, up)):
             without = f"Left out: {counted(left_out, 'unknown number')}"
             figure.supxlabel(f"{without}. The summary has the means with them at their worst.", fontsize=9)
@@ -133,10 +133,6 @@ def quality_against(results: Results, *, metric: str | None = None, against: str
             figure.legend(
                 loc="outside lower left", ncols=_key_columns(shown), fontsize=8, frameon=False, handlelength=1
             )
-    values = ", ".join(f"{name}: {quality} {y}, {against} {x}" for name, x, y in shown)
-    missing = [name for name, *_ in points if name not in {shown_name for shown_name, *_ in shown}]
-    lost = f" Without a value: {', '.join(missing)}." if missing else ""
-    figure.alt = plain(f"{quality} against {against} per variant, with 95% intervals. {values}.{lost}", None)
     return figure
 
 
@@ -149,7 +145,7 @@ def frontier(found: Frontier) -> Picture:
     scale, unit = scale_of(found.quality.metric)
     called = {name: f"{share:.0%}" for name, share in found.shares.items()}
     called |= {name: name for name in (found.cheap, found.strong)}
-    points = [(called[name], case_mean(found.cost, name), case_mean(found.quality, name)) for name in called]
+    points = [(word, case_mean(found.cost, name), case_mean(found.quality, name)) for name, word in called.items()]
     shown = [point for point in points if point[1].value is not None and point[2].value is not None]
     figure, (axes,) = picture(height_inches=4.2)
     with styled():
@@ -162,10 +158,10 @@ def frontier(found: Frontier) -> Picture:
         figure.supxlabel(f"Blue: cascades, with the share of answers that {found.strong} gives", fontsize=9)
         axes.set_xlabel(f"{found.cost.metric.name.replace('_', ' ')} per answer, with 95% intervals")
         axes.set_ylabel(f"{plain(found.quality.metric.name, 40)}{f' ({unit.strip()})' if unit else ''}")
-        titled(figure, found._sentence().split("\n")[0])
+        values = "; ".join(f"{name}: {y} at {x}" for name, x, y in shown)
+        alt = f"Quality against cost of {found.cheap}, {found.strong} and cascades between. {values}."
+        titled(figure, found._sentence().split("\n")[0], alt=alt)
         _label_points(figure, axes, shown, scale)
-    values = "; ".join(f"{name}: {y} at {x}" for name, x, y in shown)
-    figure.alt = plain(f"Quality against cost of {found.cheap}, {found.strong} and cascades between. {values}.", None)
     return figure
 
 

@@ -109,10 +109,13 @@ def beside(axes: Axes, text: str, at: tuple[float, float], *, colour: str, size:
     axes.annotate(text, at, xytext=(5, 0), textcoords="offset points", va="center", fontsize=size, color=colour)
 
 
-def titled(figure: Picture, text: str) -> None:
-    """Give the figure its title: what was found, in at most three lines."""
-    lines = wrapped(text, TITLE_LINE_CHARS, lines=3)
-    figure.suptitle(lines, x=0.01, ha="left", fontsize=11, fontweight="bold", color=COLOURS["black"])
+def titled(figure: Picture, text: str, *, alt: str) -> Picture:
+    """The figure with its title (what was found, in at most three lines) and its words for who cannot see it."""
+    with styled():
+        lines = wrapped(text, TITLE_LINE_CHARS, lines=3)
+        figure.suptitle(lines, x=0.01, ha="left", fontsize=11, fontweight="bold", color=COLOURS["black"])
+    figure.alt = plain(alt, None)
+    return figure
 
 
 def wrapped(text: str, width: int, *, lines: int | None = None) -> str:

@@ -36,12 +36,11 @@ def agreement_matrix(calibration: Calibration) -> Picture:
         axes.set_xlabel("judge")
         axes.set_ylabel("people")
         axes.grid(visible=False)
-        titled(figure, f"Judge and people give the same label in {_percent(same)} of {matrix.n:,} pairs")
     rows = [
         f"people {label}: {', '.join(map(str, row))}" for label, row in zip(matrix.labels, matrix.counts, strict=True)
     ]
-    figure.alt = plain(f"Counts of labels, judge's labels {matrix.labels} across. {'; '.join(rows)}.", None)
-    return figure
+    title = f"Judge and people give the same label in {_percent(same)} of {matrix.n:,} pairs"
+    return titled(figure, title, alt=f"Counts of labels, judge's labels {matrix.labels} across. {'; '.join(rows)}.")
 
 
 def swap_consistency(calibration: Calibration) -> Picture:
@@ -73,10 +72,9 @@ def swap_consistency(calibration: Calibration) -> Picture:
         axes.invert_yaxis()
         axes.set_xlim(0, 108)
         axes.set_xlabel("% of pairs, with 95% intervals")
-        titled(figure, place._sentence().rstrip("."))
     outcomes = ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
-    figure.alt = plain(f"Swap consistency of {place.n:,} pairs: {outcomes}.", None)
-    return figure
+    alt = f"Swap consistency of {place.n:,} pairs: {outcomes}."
+    return titled(figure, place._sentence().rstrip("."), alt=alt)
 
 
 def score_against_length(labels: Labels, results: Results, *, metric: str | None = None) -> Picture:
@@ -107,11 +105,10 @@ def score_against_length(labels: Labels, results: Results, *, metric: str | None
         axes.set_xlabel("words of the answer")
         axes.set_ylabel("judge - people, in levels")
         axes.annotate("as people", (1, 0), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
-        rises = excess[bins == bins.max()].mean() - excess[bins == bins.min()].mean()
-        head = f"What the judge gives beyond people {'rises' if rises > 0 else 'does not rise'} with length"
-        titled(figure, f"{head}: {rises:+.1f} levels from the shortest quarter to the longest")
-    figure.alt = plain(f"judge minus people by length, means with 95% intervals: {'; '.join(means)}.", None)
-    return figure
+    rises = excess[bins == bins.max()].mean() - excess[bins == bins.min()].mean()
+    head = f"What the judge gives beyond people {'rises' if rises > 0 else 'does not rise'} with length"
+    title = f"{head}: {rises:+.1f} levels from the shortest quarter to the longest"
+    return titled(figure, title, alt=f"judge minus people by length, means with 95% intervals: {'; '.join(means)}.")
 
 
 def raw_and_corrected(corrected: Corrected) -> Picture:
@@ -134,11 +131,10 @@ def raw_and_corrected(corrected: Corrected) -> Picture:
         axes.invert_yaxis()
         axes.set_xlabel(f"mean {plain(corrected.metric, 40)}, 95% intervals")
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        gaps = {v: abs((corrected[v].raw.value or 0) - (corrected[v].corrected.value or 0)) for v in variants}
-        worst = max(gaps, key=lambda name: gaps[name])
-        titled(figure, f"Labels move the judge's score most for {plain(worst, 32)}: by {gaps[worst]:.2g}")
-    figure.alt = plain(f"Raw and corrected scores. {'; '.join(estimates)}.", None)
-    return figure
+    gaps = {v: abs((corrected[v].raw.value or 0) - (corrected[v].corrected.value or 0)) for v in variants}
+    worst = max(gaps, key=lambda name: gaps[name])
+    title = f"Labels move the judge's score most for {plain(worst, 32)}: by {gaps[worst]:.2g}"
+    return titled(figure, title, alt=f"Raw and corrected scores. {'; '.join(estimates)}.")
 
 
 def _percent(share: Estimate) -> str:

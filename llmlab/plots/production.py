@@ -29,10 +29,8 @@ def outcomes(decision: RolloutDecision) -> Picture:
         ValueError: no outcome has an interval yet.
     """
     figure = forest(Comparison(rows=decision.paired_rows(), baseline="baseline"))
-    with styled():
-        titled(figure, f"{decision.action.value}: {_short(decision)}")
-    figure.alt = plain(f"Forest plot of a rollout, candidate minus baseline. {decision.sentence}", None)
-    return figure
+    alt = f"Forest plot of a rollout, candidate minus baseline. {decision.sentence}"
+    return titled(figure, f"{decision.action.value}: {_short(decision)}", alt=alt)
 
 
 def boundary(decisions: Sequence[RolloutDecision], outcome: str | None = None) -> Picture:
@@ -52,14 +50,11 @@ def boundary(decisions: Sequence[RolloutDecision], outcome: str | None = None) -
     figure, (axes,) = picture(height_inches=3.4)
     with styled():
         _draw_looks(axes, looks)
-        last, first = looks[-1][1], next((d for d, r in looks if _settles(d, r)), None)
-        when = (
-            f"{first.action.value} on day {first.days:.0f}" if first else f"no decision by day {looks[-1][0].days:.0f}"
-        )
-        titled(figure, f"{plain(name)}: {when}; {last.reading}")
+    last, first = looks[-1][1], next((d for d, r in looks if _settles(d, r)), None)
+    when = f"{first.action.value} on day {first.days:.0f}" if first else f"no decision by day {looks[-1][0].days:.0f}"
     ends = [f"day {d.days:.1f}: {d.action.value}, {r._rows()[0]['candidate']}" for d, r in looks]
-    figure.alt = plain(f"Difference of {name} over {len(looks)} looks with its margin. {'; '.join(ends)}.", None)
-    return figure
+    alt = f"Difference of {name} over {len(looks)} looks with its margin. {'; '.join(ends)}."
+    return titled(figure, f"{plain(name)}: {when}; {last.reading}", alt=alt)
 
 
 def _draw_looks(axes: Axes, looks: Sequence[tuple[RolloutDecision, Reading]]) -> None:
@@ -103,11 +98,10 @@ def _most_telling(decision: RolloutDecision) -> str:
 
 
 def _short(decision: RolloutDecision) -> str:
-    named = [r.name for r in decision.readings if r.reverts] or [r.name for r in decision.readings if not r.holds]
-    if decision.action == Action.INVALID:
-        return "nothing may be concluded"
-    what = " and ".join(named[:3])
+    reverted = [r.name for r in decision.readings if r.reverts]
+    what = " and ".join((reverted or [r.name for r in decision.readings if not r.holds])[:3])
     return {
+        Action.INVALID: "nothing may be concluded",
         Action.REVERT: f"{what} got worse",
         Action.SHIP: "every margin is ruled out or no harm was shown",
         Action.KEEP_GOING: f"{what} not settled yet",

@@ -30,10 +30,9 @@ def timeline(history: History, *, alias: str = "production") -> Picture:
     figure, (axes,) = picture(height_inches=3.0)
     with styled():
         _draw(axes, moves)
-        titled(figure, _title(moves, plain(history.name), plain(alias)))
     listed = "; ".join(f"{move.when[:10]} {move.word} to version {move.version} by {move.who}" for move in moves)
-    figure.alt = plain(f"Moves of {alias} of {history.name}: {listed}.", None)
-    return figure
+    title = _title(moves, plain(history.name), plain(alias))
+    return titled(figure, title, alt=f"Moves of {alias} of {history.name}: {listed}.")
 
 
 def _draw(axes: Axes, moves: tuple[Move, ...]) -> None:

@@ -14,7 +14,6 @@ from llmlab.retrieval.variants import RunMetrics
 __all__ = ["by_k", "losses"]
 
 NAMES = {"P": "precision", "R": "recall", "HitRate": "questions with a hit", "Success": "questions with a hit"}
-MOST_VARIANTS = len(CYCLE)
 LONGEST_NAME_CHARS = 24
 LEGEND_CHARS = 96  # side by side below a figure
 LABEL_GAP = 0.055  # of the panel's height, between the names at the ends of two lines
@@ -43,14 +42,13 @@ def by_k(measured: RunMetrics) -> Picture:
             axes.set_ylim(bottom=0)
             axes.set_xlim(min(ks), max(ks) * 1.16)
             _label_ends(axes, measured, name, ks)
-        titled(figure, _curve_title(measured, "R" if "R" in drawn else next(iter(drawn))))
     estimates = [
         f"{plain(variant)}: " + ", ".join(f"{name}@{k} {measured.estimate(variant, f'{name}@{k}')}" for k in _some(ks))
         for variant in variants
         for name, ks in drawn.items()
     ]
-    figure.alt = plain(f"Measures by k with {measured.level:.0%} bands. {'; '.join(estimates)}.", None)
-    return figure
+    alt = f"Measures by k with {measured.level:.0%} bands. {'; '.join(estimates)}."
+    return titled(figure, _curve_title(measured, "R" if "R" in drawn else next(iter(drawn))), alt=alt)
 
 
 def losses(attribution: Attribution) -> Picture:
@@ -78,9 +76,7 @@ def losses(attribution: Attribution) -> Picture:
         axes.set_xlabel(f"share of the cases (%), with {attribution.level:.0%} intervals; numbers are cases")
         columns = LEGEND_CHARS // (max(map(len, called.values())) + 6)
         figure.legend(loc="outside lower left", ncols=min(columns, len(variants)), fontsize=9, frameon=False)
-        titled(figure, _loss_title(attribution))
-    figure.alt = plain(f"What became of the cases. {attribution._sentence()}", None)
-    return figure
+    return titled(figure, _loss_title(attribution), alt=f"What became of the cases. {attribution._sentence()}")
 
 
 _CELL_LABELS = {
@@ -138,14 +134,13 @@ def _loss_title(attribution: Attribution) -> str:
     counts = {v: [attribution.count(cell, v) for cell in CELLS] for v in attribution.variants}
     if not any(g or f for _, g, f, _ in counts.values()):
         return "No variant loses a case, to retrieval or to generation"
-    sides = {(f > g) - (f < g) for _, g, f, _ in counts.values()}
     if len(counts) == 1:
         ((variant, (_, g, f, _)),) = counts.items()
         return f"{short_name(variant, LONGEST_NAME_CHARS)} loses {f:,} cases to retrieval and {g:,} to generation"
-    if sides == {1}:
-        return "Every variant loses more cases to retrieval than to generation"
-    if sides == {-1}:
-        return "Every variant loses more cases to generation than to retrieval"
+    sides = {(f > g) - (f < g) for _, g, f, _ in counts.values()}
+    if sides in ({1}, {-1}):
+        more, less = ("retrieval", "generation") if sides == {1} else ("generation", "retrieval")
+        return f"Every variant loses more cases to {more} than to {less}"
     return "Neither retrieval nor generation loses most with every variant"
 
 
@@ -154,8 +149,6 @@ def _some(ks: Sequence[int]) -> list[int]:
 
 
 def _few(variants: tuple[str, ...]) -> tuple[str, ...]:
-    if len(variants) > MOST_VARIANTS:
-        raise ValueError(
-            f"{len(variants)} variants are more than one figure can tell apart ({MOST_VARIANTS}); choose some"
-        )
+    if len(variants) > len(CYCLE):
+        raise ValueError(f"{len(variants)} variants are more than a figure can tell apart ({len(CYCLE)}); choose some")
     return variants

@@ -59,13 +59,12 @@ def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None)
             axes.set_title(title, fontsize=9)
         for axes in places:
             _finish(axes, releases or {})
-        every = "hour" if days < HOURLY_DAYS else "day"
-        failed = float(np.nanmean(values_of(frame, Outcome(metric="error_rate", rule="no_shown_harm"))))
-        titled(figure, f"{counted(len(frame), 'request')} in {max(days, 1 / 24):.1f} days, {failed:.1%} of them failed")
+    every = "hour" if days < HOURLY_DAYS else "day"
+    failed = float(np.nanmean(values_of(frame, Outcome(metric="error_rate", rule="no_shown_harm"))))
+    title = f"{counted(len(frame), 'request')} in {max(days, 1 / 24):.1f} days, {failed:.1%} of them failed"
     marked = "; ".join(f"{name} at {moment:%Y-%m-%d %H:%M}" for name, moment in (releases or {}).items())
     drawn = "requests, latency, time to first token, cost, tokens, errors, refusals and guards, complaints"
-    figure.alt = plain(f"By {every}: {drawn}. Releases: {marked or 'none'}.", None)
-    return figure
+    return titled(figure, title, alt=f"By {every}: {drawn}. Releases: {marked or 'none'}.")
 
 
 def _finish(axes: Axes, releases: Mapping[str, datetime]) -> None:
@@ -81,7 +80,8 @@ def _finish(axes: Axes, releases: Mapping[str, datetime]) -> None:
 
 def _draw_amounts(places: Sequence[Axes], frame: pd.DataFrame, period: pd.Series[Any]) -> None:
     by = frame.groupby(period)
-    places[0].bar(by.size().index, by.size(), width=0.8 * _width(period), color=COLOURS["blue"])
+    days = 1 / 24 if (period.dt.hour > 0).any() else 1.0  # that a bar stands for
+    places[0].bar(by.size().index, by.size(), width=0.8 * days, color=COLOURS["blue"])
     places[0].set_title("requests", fontsize=9)
     shown: dict[str, list[tuple[str, str, float]]] = {
         "latency (s)": [(f"p{100 * q:g}", "latency_s", q) for q in (0.5, 0.95, 0.99)],
@@ -111,8 +111,3 @@ def _draw_rate(axes: Axes, frame: pd.DataFrame, period: pd.Series[Any], metric: 
     ends = np.array([score_interval(rate, count, Z_95) for rate, count in zip(mean, n, strict=True) if count])
     axes.fill_between(mean.index[n > 0], *(100 * ends.T), color=CYCLE[place], alpha=0.15, linewidth=0)
     _draw_line(axes, 100 * mean, place, label=metric.partition("_")[0])
-
-
-def _width(period: pd.Series[Any]) -> float:
-    """Days that a bar stands for."""
-    return 1 / 24 if (period.dt.hour > 0).any() else 1.0

@@ -4,6 +4,8 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from llmlab import plots
 from tests.made_results import HOSTILE, made, with_numbers
@@ -27,9 +29,7 @@ def size(png):
 
 def texts(figure):
     """Every text that a figure shows."""
-    import matplotlib.text
-
-    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
 @pytest.mark.parametrize(
@@ -57,21 +57,16 @@ def test_names_are_literal_text():
     """`$x_1$` is a name, not mathematics."""
     figure = plots.forest(arms(["v1", "$x_1$"]).compare("v1"))
     assert "$x_1$" in texts(figure)
-    import matplotlib.text
-
-    assert not any(text.get_parse_math() for text in figure.findobj(matplotlib.text.Text) if "$" in text.get_text())
+    assert not any(text.get_parse_math() for text in figure.findobj(Text) if "$" in text.get_text())
 
 
 def test_every_label_lies_inside_the_picture():
     """At the house width, with names as long as grids make them."""
-    import matplotlib.text
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     names = [f"prompt_with_citations_and_a_name_{i}@temperature=0.7,max_tokens={i}00" for i in range(5)]
     for figure in (plots.forest(arms(names).compare(names[0])), plots.quality_against(arms(names))):
         FigureCanvasAgg(figure).draw()
         width, height = figure.bbox.width, figure.bbox.height
-        for text in figure.findobj(matplotlib.text.Text):
+        for text in figure.findobj(Text):
             if text.get_visible() and any(letter.isalpha() for letter in text.get_text()):
                 box = text.get_window_extent()
                 assert box.x0 >= -2, text
@@ -82,12 +77,14 @@ def test_every_label_lies_inside_the_picture():
 def test_the_title_states_the_finding():
     """Names where they are few, numbers where they are many."""
     clear = made({"v1": [0.1, 0.2] * 20, "v2": [0.8, 0.9] * 20, "v3": [0.8, 0.7] * 20, "v4": [0.9, 0.7] * 20})
-    few = plots.forest(clear.compare("v1", candidates=["v2"]))
-    assert "v2 is better than v1 on right" in texts(few)
-    assert "3 variants are better than v1 on right" in texts(plots.forest(clear.compare("v1")))
-    assert "v1 is worse than v2 on right" in texts(plots.forest(clear.compare("v2", candidates=["v1"])))
     tie = plots.forest(made({"v1": [0.5] * 9, "v2": [0.5] * 9}).compare("v1"))
-    assert "Not enough evidence that anything differs from v1" in texts(tie)
+    for figure, title in [
+        (plots.forest(clear.compare("v1", candidates=["v2"])), "v2 is better than v1 on right"),
+        (plots.forest(clear.compare("v1")), "3 variants are better than v1 on right"),
+        (plots.forest(clear.compare("v2", candidates=["v1"])), "v1 is worse than v2 on right"),
+        (tie, "Not enough evidence that anything differs from v1"),
+    ]:
+        assert title in texts(figure)
     assert "all 9 cases tie" in tie.alt
 
 
@@ -108,22 +105,19 @@ def test_metrics_in_different_units_get_their_own_panels():
 def test_rows_that_are_not_drawn_are_counted():
     """A picture drops nothing in silence."""
     results = made({"v1": [0.1, 0.9, 0.5], "v2": [0.2, 0.3, 0.4], "v3": [None, None, 0.5]})
-    assert any("1 with too few cases" in text for text in texts(plots.forest(results.compare("v1"))))
-    assert (
-        any("1 further rows" in text for text in texts(plots.forest(results.compare("v1"), most_rows=0 + 1))) is False
-    )
+    drawn = texts(plots.forest(results.compare("v1"), most_rows=1))
+    assert any("1 with too few cases" in text for text in drawn)
+    assert not any("further rows" in text for text in drawn)
     many = arms([f"v{i}" for i in range(6)])
     assert any("3 further rows" in text for text in texts(plots.forest(many.compare("v0"), most_rows=2)))
 
 
 def test_nothing_to_draw_is_said():
     """Instead of empty axes; a comparison's figure says it itself, so that a first try on few cases goes on."""
-    few = plots.forest(made({"v1": [0.5], "v2": [0.6]}).compare("v1"))
-    assert "No difference from v1 can be drawn: two cases" in few.alt
-    assert (
-        "No difference from v1 can be drawn: no candidate" in plots.forest(made({"v1": [0.5, 0.6]}).compare("v1")).alt
-    )
-    assert not few.axes
+    for scores, why in (({"v1": [0.5], "v2": [0.6]}, "two cases"), ({"v1": [0.5, 0.6]}, "no candidate")):
+        figure = plots.forest(made(scores).compare("v1"))
+        assert f"No difference from v1 can be drawn: {why}" in figure.alt
+        assert not figure.axes
     with pytest.raises(ValueError, match="nothing to draw"):
         plots.quality_against(made({"v1": [0.5, 0.6]}))
 

@@ -29,10 +29,8 @@ def test_the_title_says_what_the_alias_is_and_what_happened() -> None:
     """Rollbacks and forced moves are counted; the alt text names each move."""
     moves = (move(1, 1, "promote"), move(2, 2, "promote", forced=True), move(3, 1, "rollback"))
     figure = timeline(History(name="pandas_help", moves=moves))
-    assert (
-        " ".join(figure.get_suptitle().split())
-        == "production of pandas_help is version 1 after 3 moves (1 rolled back, 1 FORCED)"
-    )
+    title = "production of pandas_help is version 1 after 3 moves (1 rolled back, 1 FORCED)"
+    assert " ".join(figure.get_suptitle().split()) == title
     assert "2026-03-02 FORCED PROMOTE to version 2 by anna" in figure.alt
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["version 1", "version 2"]
 
@@ -47,7 +45,7 @@ def test_lost_moves_are_not_drawn_and_many_moves_are_cut_to_the_newest() -> None
 def test_hostile_names_are_drawn_as_text() -> None:
     """Neither mathtext nor control characters."""
     figure = timeline(History(name="$x_1$\x1b[31m", moves=(move(1, 1, "promote", who="$\\frac{1}{0$\x1b"),)))
-    figure.savefig(__import__("io").BytesIO(), format="png")
+    assert figure.png()
     assert "\x1b" not in figure.alt
 
 
