@@ -389,15 +389,16 @@ def explanations_of(frame: pd.DataFrame) -> list[str]:
 
 def with_cases(frame: pd.DataFrame, golden: GoldenSet | None) -> pd.DataFrame:
     """A frame of answers with what was asked (`input.NAME`), what was expected and the tags of each case."""
-    cases = [golden.by_id.get(case_id) if golden is not None else None for case_id in frame["case_id"]]
-    names = dict.fromkeys(name for case in golden or () for name in case.inputs)
+    if golden is None:
+        return frame
+    cases = [golden.by_id.get(case_id) for case_id in frame["case_id"]]
+    names = dict.fromkeys(name for case in golden for name in case.inputs)
     columns: dict[str, list[str]] = {
         f"input.{name}": [said(case.inputs[name]) if case and name in case.inputs else "" for case in cases]
         for name in names
     }
-    if golden is not None:
-        columns["expected"] = ["; ".join(case.reference_lines) if case else "" for case in cases]
-        columns["tags"] = ["; ".join(case.tags) if case else "" for case in cases]
+    columns["expected"] = ["; ".join(case.reference_lines) if case else "" for case in cases]
+    columns["tags"] = ["; ".join(case.tags) if case else "" for case in cases]
     return frame.assign(**columns)
 
 

@@ -254,18 +254,14 @@ class Comparison(Shown):
         if not rows:
             known = ", ".join(dict.fromkeys(row.metric.name for row in self.rows))
             raise ValueError(f"no row for a metric {metric!r} in this comparison (there are: {known})")
-        better = [row for row in rows if row.reading == "better"]
-        if better:
+        if better := [row for row in rows if row.reading == "better"]:
             best = max(better, key=lambda row: abs(row.difference.value) if row.difference else 0.0)
             return Conclusion(word=Verdict.PASS, sentence=best.sentence)
-        if len(rows) == 1:
-            return Conclusion(
-                word=Verdict.FAIL if rows[0].reading == "worse" else Verdict.INCONCLUSIVE, sentence=rows[0].sentence
-            )
-        if all(row.reading == "worse" for row in rows):
-            return Conclusion(word=Verdict.FAIL, sentence=f"Every candidate is worse than {self.baseline} on {metric}.")
-        sentence = f"Not enough evidence that any of {len(rows)} candidates is better than {self.baseline} on {metric}."
-        return Conclusion(word=Verdict.INCONCLUSIVE, sentence=sentence)
+        all_worse, sentence = all(row.reading == "worse" for row in rows), rows[0].sentence
+        if len(rows) > 1:
+            none_better = f"Not enough evidence that any of {len(rows)} candidates is better than"
+            sentence = f"{'Every candidate is worse than' if all_worse else none_better} {self.baseline} on {metric}."
+        return Conclusion(word=Verdict.FAIL if all_worse else Verdict.INCONCLUSIVE, sentence=sentence)
 
     def records(self) -> list[dict[str, Any]]:
         """Every row as plain JSON values."""
@@ -389,13 +385,12 @@ def _unless(row: PairedRow) -> str:
 
 
 def _what_is_missed(row: PairedRow, d: PairedDifference) -> str:
+    units = counted(row.n_clusters, "cluster" if row.n_clusters != row.n_pairs else "case")
     if d.too_few_clusters:
-        groups = "cluster" if row.n_clusters != row.n_pairs else "case"
         alike = "" if d.effective is None else f", which tell as much as {d.independent:,.1f} equal ones,"
-        return f"{counted(row.n_clusters, groups)}{alike} are too few for a verdict"
+        return f"{units}{alike} are too few for a verdict"
     if row.detectable is None and d.se > 0:
-        groups = counted(row.n_clusters, "cluster" if row.n_clusters != row.n_pairs else "case")
-        return f"{groups} are too few for any difference to show"
+        return f"{units} are too few for any difference to show"
     if row.detectable is None:
         return f"{_cases(row)} that all differ by the same amount cannot tell more"
     scale, unit = scale_of(row.metric)
@@ -453,10 +448,10 @@ def _how(comparison: Comparison) -> str:
 
 def _weighting(rows: Sequence[PairedRow]) -> str:
     """That cases are weighted, and what that leaves of them, by the row with the most."""
-    found = [row.difference for row in rows if row.difference is not None and row.difference.effective is not None]
-    if not found:
+    weighted = [row.difference for row in rows if row.difference and row.difference.effective is not None]
+    if not weighted:
         return ""
-    d = max(found, key=lambda d: d.n)
+    d = max(weighted, key=lambda difference: difference.n)
     units = counted(d.n_clusters, "case" if d.n_clusters == d.n else "cluster")
     return f"cases weighted by what they stand for ({units} tell as much as {d.independent:,.0f} equal ones); "
 

@@ -19,6 +19,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels, text_digest
+from llmlab.results.answers import refuse_unknown
 from llmlab.results.comparison import PairedRow
 from llmlab.results.provenance import JudgeRecord, LabelsRecord
 from llmlab.results.scores import Metric
@@ -94,25 +95,22 @@ class LabelledScores:
         Raises:
             ValueError: no such variant. DataError: the two answered no case in common.
         """
-        arms = []
-        wanted = None if case_ids is None else set(case_ids)
+        refuse_unknown(variant=((baseline, candidate), self.variants))
+        wanted, arms = None if case_ids is None else set(case_ids), []
         for name in (baseline, candidate):
-            if name not in self.variants:
-                raise ValueError(f"no variant {name!r} in these results (there are: {', '.join(self.variants)})")
             cells = self._cells(self.variant == name)
             arms.append({cell: row for cell, row in cells if wanted is None or cell[0] in wanted})
         shared = [cell for cell in arms[0] if cell in arms[1]]
         if not shared:
             raise DataError(f"{baseline!r} and {candidate!r} answered no case in common")
-        one, two = (np.array([arm[cell] for cell in shared]) for arm in arms)
-        human = [self.human[rows] for rows in (one, two)]
+        a, b = (np.array([arm[cell] for cell in shared]) for arm in arms)
         return stats.ppi_difference(
-            self.judged[one],
-            self.judged[two],
-            human_baseline=human[0],
-            human_candidate=human[1],
+            self.judged[a],
+            self.judged[b],
+            human_baseline=self.human[a],
+            human_candidate=self.human[b],
             level=level,
-            **self._design(one, human[0] + human[1]),
+            **self._design(a, self.human[a] + self.human[b]),
         )
 
     def rate(
@@ -150,11 +148,8 @@ class LabelledScores:
         Error rates need a scale of two levels, and answers that were chosen by nothing but chance: a choice by the
         judge's score shifts them. Weights and clusters have no such interval.
         """
-        low, high = self.metric.low, self.metric.high
-        design = self._design(np.arange(len(self.judged)), self.human)
-        if low is None or high is None or high - low != 1:
-            return {}
-        if design["inclusion"] is not None or design["weights"] is not None:
+        design, levels = self._design(np.arange(len(self.judged)), self.human), self.metric.bounds
+        if levels is None or self.metric.span != 1 or design["inclusion"] is not None or design["weights"] is not None:
             return {}
         of = {variant: self.variant == variant for variant in self.variants}
         rest = ~np.isnan(self.judged) & np.isnan(self.human)
@@ -162,7 +157,7 @@ class LabelledScores:
             return {}
         if any(map(self._share_clusters, of.values())):
             return {}
-        return {variant: self.rate(variant, passes_from=high, own_labels=True, level=level) for variant in of}
+        return {variant: self.rate(variant, passes_from=levels[1], own_labels=True, level=level) for variant in of}
 
     def cells(self, variant: str) -> set[tuple[str, int]]:
         """(case id, repeat) of the variant's answers that judge and people have both scored."""

@@ -120,7 +120,12 @@ def read_scores(
         of_variant = pd.Index(variants).get_indexer(pd.Index(_labels(table, variant)))
         kept = np.flatnonzero(of_variant >= 0)
         scores, of_case, of_variant = _numbers(table, str(score))[kept], case_codes[kept], of_variant[kept]
-        _refuse_twice(table, id, repeat, cells=of_case * len(variants) + of_variant, rows=kept)
+        cells = of_case * len(variants) + of_variant
+        if repeat is not None:
+            repeats, labels = pd.factorize(_labels(table, repeat).iloc[kept])
+            cells = cells * len(labels) + repeats
+        advice = "name the column of repeats (--repeat-column), or keep one"
+        _refuse_repeated(table, id, cells, advice=advice, rows=kept)
     else:
         _refuse_repeated(table, id, case_codes, advice="give each case one row, or name its variant column")
         variants, scores = wide, np.concatenate([_numbers(table, name) for name in wide])
@@ -141,9 +146,8 @@ def read_scores(
 def _how_read(table: ScoreTable) -> tuple[str, ...]:
     """A sentence where plain numbers between 0 and 1 may be shares, and may be dollars."""
     metric = table.metric
-    if metric.unit or metric.low is not None or metric.high is not None:
-        return ()
-    if np.nanmin(table.values) < 0 or np.nanmax(table.values) > 1:
+    told = metric.unit or metric.low is not None or metric.high is not None
+    if told or np.nanmin(table.values) < 0 or np.nanmax(table.values) > 1:
         return ()
     return ("These are read as plain numbers. Name --low 0 --high 1 if they are shares, and --unit for all others.",)
 
@@ -209,19 +213,6 @@ def _variants(table: Table, column: str, *, baseline: str, candidates: Sequence[
         listed = ", ".join(there[:NAMES_SHOWN]) + more
         raise FileRuleError(f"no variant {absent[0]!r} (there are: {listed})", path=table.path)
     return (baseline, *candidates) if candidates else there
-
-
-def _refuse_twice(
-    table: Table, column: str, repeat: str | None, *, cells: NDArray[np.int64], rows: NDArray[np.intp]
-) -> None:
-    """FileRuleError where two of these rows are the same repeat of the same cell."""
-    import pandas as pd
-
-    if repeat is not None:
-        repeats, labels = pd.factorize(_labels(table, repeat).iloc[rows])
-        cells = cells * len(labels) + repeats
-    advice = "name the column of repeats (--repeat-column), or keep one"
-    _refuse_repeated(table, column, cells, advice=advice, rows=rows)
 
 
 def _refuse_repeated(

@@ -99,21 +99,21 @@ class Summary(Shown):
             "partial": "Partial results: run the same cell again to resume.",
         }
         unknown = [_RESOURCES[name] for name in self.metrics if name in _RESOURCES and self._unknown(name)]
-        labelled = bool(self.corrected)
+        classes = ["`ll.results.classes(results)` has each class, and what was taken for what."]
         few = "A quantile needs ten answers beyond it: p95 takes 200 answers, p99 1,000."
         reading = "Means over cases with 95% intervals; scored counts answers with a score of those attempted."
         return (
             *([state[self.state]] if self.state in state else []),
             *self.notes,
-            *(["Corrected is what people would say, by the judge and some labels of theirs (PPI++)."] * labelled),
+            *(
+                ["Corrected is what people would say, by the judge and some labels of theirs (PPI++)."]
+                * bool(self.corrected)
+            ),
             reading + (f" Unknown for every variant: {', '.join(unknown)}." if unknown else ""),
             *([self._worst_line()] if self.at_worst and self.state != "FAILED" else []),
             *([few] if any(None in seconds for seconds in self.latencies.values()) else []),
             *(self._weak_lines() if self.state != "FAILED" else []),
-            *(
-                ["`ll.results.classes(results)` has each class, and what was taken for what."]
-                * ("label" in self.metrics)
-            ),
+            *(classes if "label" in self.metrics else []),
             self.sources,
         )
 
@@ -127,14 +127,10 @@ class Summary(Shown):
         return [f"{where}: {note}." for where, note in zip(shown, places, strict=True)]
 
     def _worst_line(self) -> str:
-        said = [
-            f"{_RESOURCES.get(metric, metric)} of {variant} {found}"
-            for (variant, metric), found in self.at_worst.items()
-        ]
-        more = f"; {len(said) - WORST_SHOWN} more in `at_worst`" if len(said) > WORST_SHOWN else ""
-        return (
-            f"The means leave unscored answers out; with those at their worst: {'; '.join(said[:WORST_SHOWN])}{more}."
-        )
+        means = [f"{_RESOURCES.get(m, m)} of {variant} {mean}" for (variant, m), mean in self.at_worst.items()]
+        more = f"; {len(means) - WORST_SHOWN} more in `at_worst`" if len(means) > WORST_SHOWN else ""
+        shown = "; ".join(means[:WORST_SHOWN])
+        return f"The means leave unscored answers out; with those at their worst: {shown}{more}."
 
     def _row(self, variant: str) -> dict[str, object]:
         row: dict[str, object] = {"variant": variant}
@@ -153,15 +149,11 @@ class Summary(Shown):
             seconds = self.latencies.get((variant, metric), (None,) * 3)
             # blanks that do not break: a cell of three lines would stretch its row
             row[f"{LATENCIES[metric]} p50 / p95 / p99 (s)"] = "\u00a0/\u00a0".join(number(one, 2) for one in seconds)
-        if self._scored_alike():  # one column says it for all scorers
-            scored = {"": next(iter(scored.values()))}
+        if all(len({self.rows[name, metric] for metric in scored}) == 1 for name in self.variants):
+            scored = {"": next(iter(scored.values()))}  # one column says it for all scorers
         for metric, (known, attempted) in scored.items():
             row[f"scored ({metric})" if metric else "scored"] = f"{known:,}/{attempted:,}"
         return row | ({"errors": self.errors[variant]} if any(self.errors.values()) else {})
-
-    def _scored_alike(self) -> bool:
-        scorers = [metric for metric in self.metrics if metric not in _RESOURCES]
-        return all(len({self.rows[variant, metric] for metric in scorers}) == 1 for variant in self.variants)
 
     def _unknown(self, metric: str) -> bool:
         return all(self.estimates[variant, metric].value is None for variant in self.variants)

@@ -60,15 +60,13 @@ def test_a_scorer_that_fails_on_the_bad_half_does_not_lift_a_variant_into_pass()
     rng = np.random.default_rng(5)
     old = (rng.random(80) < 0.5).astype(float).tolist()
     new = [1.0 if i % 2 == 0 else None for i in range(80)]
-    compared = made({"old": old, "new": new}).compare("old")
+    results = made({"old": old, "new": new})
+    compared, margin = results.compare("old"), results.compare("old", margin=0.05).row("right")
     row = compared.row("right")
-    assert row.significant
-    assert row.undone
-    assert compared.verdict("right").word == "INCONCLUSIVE"
+    assert (row.significant, row.undone, compared.verdict("right").word) == (True, True, "INCONCLUSIVE")
     assert "40 unscored answers could undo that" in row.sentence
     assert "lose different cases" in str(compared)
     assert (row.n_pairs, row.n_attempted, row.unscored) == (40, 80, 40)
-    margin = made({"old": old, "new": new}).compare("old", margin=0.05).row("right")
     assert margin.verdict == "INCONCLUSIVE"
     assert "since 40 answers have no score (at their worst -" in margin.sentence
 
@@ -220,12 +218,8 @@ def test_pairs_are_joined_by_id_and_what_is_missing_is_named():
     """A variant that lacks two cases loses two pairs, whatever the order of rows."""
     results = made({"a": [0, 0, 0, 1, 1, 0], "b": [1, 1, 1, 1, 0, 1]})
     frame = results.frame[~((results.frame["variant"] == "b") & results.frame["case_id"].isin(["q001", "q004"]))]
-    shuffled = type(results)(
-        frame=frame.sample(frac=1, random_state=1).reset_index(drop=True),
-        metrics=results.metrics,
-        bundles=results.bundles,
-    )
-    row = shuffled.compare("a").row("right")
+    shuffled = frame.sample(frac=1, random_state=1).reset_index(drop=True)
+    row = replace(results, frame=shuffled, golden=None).compare("a").row("right")
     assert (row.n_pairs, row.n_attempted, row.unscored) == (4, 6, 2)
     assert row.difference.value == 0.75
 
@@ -262,8 +256,7 @@ def test_where_repeats_make_the_noise_more_of_them_are_offered_instead_of_cases(
     means = np.repeat(rng.uniform(0.4, 0.6, 100), 2)
     noisy = {name: np.clip(means + rng.normal(0, 0.2, 200), 0, 1).tolist() for name in ("base", "other")}
     row = made(noisy, repeats=2).compare("base", margin=0.02).row("right")
-    assert row.verdict == "INCONCLUSIVE"
-    assert row.noise == pytest.approx(1, abs=0.2)
+    assert (row.verdict, row.noise) == ("INCONCLUSIVE", pytest.approx(1, abs=0.2))
     repeats, now, then = row.needed_with_repeats
     assert (repeats, now) == (5, 2)
     assert then == pytest.approx(row.needed_cases * (1 - row.noise * 3 / 5), abs=2)

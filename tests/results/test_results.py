@@ -83,10 +83,8 @@ def test_without_cases_nothing_is_scored_and_without_a_bundle_nothing_read():
 def test_above_the_allowed_share_of_errors_a_run_is_failed(n_errors, state):
     """20% by default."""
     golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"q": i}) for i in range(100)))
-    rows = [
-        Generation(variant="v1", case_id=f"q{i}", text="x", status="error" if i < n_errors else "ok", error="HTTP 500")
-        for i in range(100)
-    ]
+    failed = {"status": "error", "error": "HTTP 500"}
+    rows = [Generation(variant="v1", case_id=f"q{i}", text="x", **(failed if i < n_errors else {})) for i in range(100)]
     found = Results.from_generations(rows, golden=golden, bundles={"v1": BUNDLES["v1"]}).scored_by([scorers.not_empty])
     assert found.state == state
     assert found.frame["not_empty"].isna().sum() == n_errors
@@ -119,9 +117,8 @@ def test_a_run_without_rows_is_failed_and_shows_itself():
 
 def test_a_parquet_file_gives_the_same_results_back(tmp_path):
     """Rows, cases, bundles with their digests, facts and notes."""
-    before = results(
-        index_digests={"v1": "abc"}, provenance={"commit": "f00", "endpoints": {"v1": "x"}}, notes=("careful",)
-    )
+    provenance = {"commit": "f00", "endpoints": {"v1": "x"}}
+    before = results(index_digests={"v1": "abc"}, provenance=provenance, notes=("careful",))
     after = Results.from_parquet(before.to_parquet(tmp_path / "r.parquet"))
     pd.testing.assert_frame_equal(after.frame, before.frame)
     assert {name: b.digest for name, b in after.bundles.items()} == {name: b.digest for name, b in BUNDLES.items()}
@@ -176,12 +173,9 @@ def test_other_peoples_parquet_and_changed_files_are_refused(tmp_path):
 
 def test_answers_made_elsewhere_are_scored_by_the_same_scorers():
     """One row per answer; cases without an answer are counted."""
-    frame = pd.DataFrame(
-        {"model": ["a b", "a_b"], "id": ["q1", "q1"], "answer": ["dropna", "no idea"], "other": [1, 2]}
-    )
-    found = Results.from_frame(
-        frame, golden=GOLDEN, scorers=[scorers.mentions_expected], variant="model", case_id="id", text="answer"
-    )
+    rows = {"model": ["a b", "a_b"], "id": ["q1", "q1"], "answer": ["dropna", "no idea"], "other": [1, 2]}
+    named = {"variant": "model", "case_id": "id", "text": "answer"}
+    found = Results.from_frame(pd.DataFrame(rows), golden=GOLDEN, scorers=[scorers.mentions_expected], **named)
     assert found.variants == ("a b", "a_b")
     assert found.bundles["a b"].digest != found.bundles["a_b"].digest
     assert found.frame["mentions_expected"].tolist() == [1, 0]
@@ -232,8 +226,7 @@ def test_resources_are_metrics_too():
     found = with_numbers(made({"a": [1, 1], "b": [1, 1]}), cost_usd=[1, 2, 2, None], output_tokens=[10, 20, 30, 50])
     rows = found.compare("a", metrics=["output_tokens", "cost_usd"])
     assert rows.row("output_tokens").difference.value == 15
-    assert rows.row("cost_usd").difference is None
-    assert rows.row("cost_usd").n_pairs == 1
+    assert (rows.row("cost_usd").difference, rows.row("cost_usd").n_pairs) == (None, 1)
 
 
 def test_results_show_themselves_as_their_summary():
@@ -254,14 +247,14 @@ def test_hostile_names_are_escaped_wherever_results_show_themselves():
     found = Results.from_generations(rows, golden=golden, bundles=bundles, notes=(HOSTILE,))
     found = found.scored_by([long_enough])
     compared = found.compare("v1", by="tags")
-    shown = [found, compared, compared.rows[0], compared.verdict(next(iter(found.metrics))), found.worst(3)]
-    shown += [found.flips("v1", HOSTILE), found.flips("v1", HOSTILE).flips[0], found.show(golden.cases[0].id)]
-    for value in shown:
-        assert "<script" not in value._repr_html_()
-        assert "alert(1)" in value._repr_html_() or value is found
-        for text in (str(value), repr(value)):
-            assert "\x1b" not in text
-            assert "\x00" not in text
+    flips = found.flips("v1", HOSTILE)
+    shown = [compared, compared.rows[0], compared.verdict("long_enough"), found.worst(3), flips, flips.flips[0]]
+    for value in (found, *shown, found.show(golden.cases[0].id)):
+        page, text = value._repr_html_(), f"{value}{value!r}"
+        assert "<script" not in page
+        assert "alert(1)" in page or value is found
+        assert "\x1b" not in text
+        assert "\x00" not in text
 
 
 def test_the_frame_of_a_comparison_is_numbers():

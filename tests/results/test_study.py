@@ -65,11 +65,10 @@ def test_nothing_can_be_planned_from_cases_that_do_not_vary():
 
 
 def test_repeats_are_weighed_against_cases_where_there_are_repeats():
-    noisy = {"a": [1.0, 0.0, 1.0] * 20, "b": [1.0, 1.0, 0.0] * 20}
-    assert "repeats" in repeats_or_cases(made(noisy, repeats=3), "right", baseline="a", candidate="b").sentence
+    noisy = made({"a": [1.0, 0.0, 1.0] * 20, "b": [1.0, 1.0, 0.0] * 20}, repeats=3)
     once = made({"a": [1.0, 0.0], "b": [0.0, 0.0]})
-    assert "repeats=2" in repeats_or_cases(once, "right", baseline="a", candidate="b").sentence
-    assert "nobody can tell" in repeats_or_cases(None, "right", baseline="a", candidate="b").sentence
+    for results, said in ((noisy, "repeats"), (once, "repeats=2"), (None, "nobody can tell")):
+        assert said in repeats_or_cases(results, "right", baseline="a", candidate="b").sentence
 
 
 def test_only_the_clustered_test_keeps_its_promise():
