@@ -13,6 +13,9 @@ def test_flips_are_counted_harmed_first():
     assert (found.flips[0].before_text, found.flips[0].after_text) == ("1.0", "0.0")
     assert "1 case became good, 1 became bad and 2 stayed" in str(found)
     assert "1 case without a score in both" in str(found)
+    none = made({"v1": [1, 0], "v2": [1, 0]}).flips("v1", "v2")
+    assert str(none).startswith("From v1 to v2, 0 cases became good")
+    assert "2 stayed" in none._repr_html_()
 
 
 def test_flips_of_a_lower_is_better_metric_turn_around():
@@ -26,12 +29,6 @@ def test_flips_need_a_bounded_metric_and_known_variants():
         made({"v1": [1, 2], "v2": [2, 1]}, low=None, high=None).flips("v1", "v2")
     with pytest.raises(ValueError, match="no variant 'v3'"):
         made({"v1": [1, 0], "v2": [0, 1]}).flips("v1", "v3")
-
-
-def test_no_flips_is_a_sentence():
-    found = made({"v1": [1, 0], "v2": [1, 0]}).flips("v1", "v2")
-    assert str(found).startswith("From v1 to v2, 0 cases became good")
-    assert "2 stayed" in found._repr_html_()
 
 
 def test_worst_are_the_lowest_scored_and_never_the_unscored():

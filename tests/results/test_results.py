@@ -247,6 +247,7 @@ def test_hostile_names_are_escaped_wherever_results_show_themselves():
     found = Results.from_generations(rows, golden=golden, bundles=bundles, notes=(HOSTILE,))
     found = found.scored_by([long_enough])
     compared = found.compare("v1", by="tags")
+    assert "\\x1b[31m" in str(compared)
     flips = found.flips("v1", HOSTILE)
     shown = [compared, compared.rows[0], compared.verdict("long_enough"), found.worst(3), flips, flips.flips[0]]
     for value in (found, *shown, found.show(golden.cases[0].id)):

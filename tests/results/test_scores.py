@@ -81,11 +81,6 @@ def test_clusters_and_tags_come_from_the_golden_set():
     assert {tag: mask.tolist() for tag, mask in found.categories().items()} == {"a": [True, True], "b": [False, True]}
 
 
-def test_an_unknown_variant_is_named_with_those_there_are():
-    with pytest.raises(ValueError, match="v0, v1"):
-        table([1], [0], [0]).column("v9")
-
-
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.sampled_from([0.0, 0.5, 1.0, NAN])), min_size=1))
 def test_counts_and_bounds_hold_for_any_rows(rows):
     """Every row is counted once, and the value lies between its bounds."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.base.numbers import rounded_count
-from tests.made_results import HOSTILE, made, with_numbers
+from tests.made_results import made, with_numbers
 
 
 def sentence(scores, **changes):
@@ -69,13 +69,6 @@ def test_a_comparison_says_findings_first_and_how_last():
     assert "4 more such notes" in lines[-2]
     assert "Holm, the family is 8 rows over all cases" in lines[-1]
     assert "cases independent" in lines[-1]
-
-
-def test_hostile_names_stay_one_line_on_screen():
-    """Sentences hold names as they are; what shows them escapes them."""
-    text = str(made({"v1": [0.1, 0.2, 0.4], HOSTILE: [0.3, 0.3, 0.3]}).compare("v1"))
-    assert "\x1b" not in text
-    assert "\\x1b[31m" in text
 
 
 BOUNDS = {"shares": (0, 1), "dollars": (0, None), "grades": (1, 5)}
