@@ -31,7 +31,7 @@ from llmlab.judge.grading import prefer, score, verdict_frame
 from llmlab.results.labelled import label_keys
 from llmlab.results.provenance import JudgeRecord
 from llmlab.results.results import Results
-from llmlab.stats.agreement import cohen_kappa, mcnemar, paired_table
+from llmlab.stats.agreement import cohen_kappa, mcnemar
 from llmlab.stats.estimate import Estimate, mean_estimate
 
 if TYPE_CHECKING:
@@ -338,8 +338,7 @@ def _mcnemar(anchors: Results, labels: Labels, then: np.ndarray, now: np.ndarray
             right.setdefault(key[0], (float(then[i] == wanted), float(now[i] == wanted)))
     if len(right) < 2:
         return None
-    before, after = zip(*right.values(), strict=True)
-    return mcnemar(paired_table(before, after)).p_exact
+    return mcnemar(*zip(*right.values(), strict=True))
 
 
 def _drifted(kappa: Estimate, shift: Estimate, p: float | None) -> str:

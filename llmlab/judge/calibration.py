@@ -19,7 +19,7 @@ from llmlab.stats.agreement import agreement, cohen_kappa, confusion_matrix, jud
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.bias import BiasSlope, length_slope, position_bias, self_preference
 from llmlab.stats.estimate import Estimate, mean_estimate
-from llmlab.stats.standard_error import clustered_fit, contrast
+from llmlab.stats.standard_error import clustered_contrast
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -268,8 +268,8 @@ def _leaning(
     standard = (lengths[both] - lengths[both].mean()) / lengths[both].std(ddof=1)
     names = np.array(groups if groups is not None else both, dtype=object).astype(str)
     index = np.unique(names, return_inverse=True)[1].astype(np.intp)
-    fit = clustered_fit(np.stack([np.ones(len(both)), standard], axis=1), response=excess, clusters=index)
-    slope = contrast(fit, np.array([0.0, 1.0]), level=level)
+    design = np.stack([np.ones(len(both)), standard], axis=1)
+    slope = clustered_contrast(design, [0.0, 1.0], response=excess, clusters=index, level=level)
     ends: dict[str, Any] = {"value": slope.value, "low": slope.low, "high": slope.high, "level": level}
     return lean, _on_the_scale(Estimate(**ends, n=len(both), method="slope per sd of length"), span)
 

@@ -38,7 +38,7 @@ def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Rows:
     a, b, design = _pairs(table, baseline, candidate)
     paired = _difference(table, baseline, candidate, clustered=False)
     se = math.hypot(*(standard_error(arm, weights=design["weights"]).se for arm in (a, b)))
-    unpaired = StandardError(se=se, df=2.0 * a.size - 2, n=a.size, n_clusters=a.size, estimator="CR2")
+    unpaired = StandardError(se=se, df=2.0 * a.size - 2, n=a.size, n_clusters=a.size)
     alone = t_difference(paired.value, unpaired, level=0.95, method="two samples, t test")
     rows = [_reading("two samples", alone), _reading("pairs, cases independent", paired)]
     last = paired

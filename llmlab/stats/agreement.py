@@ -12,21 +12,29 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.typing import ArrayLike
 from scipy import special
 
 from llmlab.base.display import Shown, as_sentences, number
 from llmlab.base.errors import DataError
-from llmlab.stats.arrays import FloatArray, GroupIndex, Values, cluster_sums, codes, floats, open_unit
+from llmlab.stats.arrays import (
+    FloatArray,
+    GroupIndex,
+    Values,
+    cluster_sums,
+    codes,
+    drawn_counts,
+    is_missing,
+    open_unit,
+    places,
+)
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate, mean_estimate, wilson_bounds
+from llmlab.stats.standard_error import two_sided
 
 __all__ = [
     "ConfusionMatrix",
     "JudgeRates",
     "LabelsNeeded",
-    "McNemar",
-    "PairedTable",
     "agreement",
     "cohen_kappa",
     "confusion_matrix",
@@ -34,11 +42,9 @@ __all__ = [
     "kappa_bootstrap",
     "labels_for_kappa",
     "mcnemar",
-    "paired_table",
 ]
 
 FEW_LABELS = 30  # below, a normal interval of kappa is rough, and it is said
-_YOUDEN = "Youden's J, Newcombe's hybrid interval"
 _WEIGHTS = {"unweighted": 0, "linear": 1, "quadratic": 2}
 
 
@@ -96,13 +102,12 @@ class LabelsNeeded(Shown):
     half_width: float
     level: float
     expected: float
-    what: str
     clustered: bool = False
 
     def _sentence(self) -> str:
         where = ", in clusters like these," if self.clustered else ""
         return (
-            f"About {self.labels:,} labels{where} give {self.what} to within ±{number(self.half_width)} "
+            f"About {self.labels:,} labels{where} give kappa to within ±{number(self.half_width)} "
             f"({self.level:.0%} interval) if it is about {self.expected:.2g}."
         )
 
@@ -136,7 +141,7 @@ def agreement(
     """
     cells, scored, size = _cells(human, judge, labels)
     same = cells[scored] // size == cells[scored] % size
-    groups = None if clusters is None else codes(clusters, "clusters", length=len(cells))[0][scored]
+    groups = _groups(clusters, scored)
     return replace(_rate(same, groups, level, "share of equal labels"), n_attempted=len(cells))
 
 
@@ -171,7 +176,7 @@ def cohen_kappa(
     if why := _undefined(shares, n):
         return replace(blank, notes=(why,))
     value, influence = _kappa(shares, share)
-    groups = None if clusters is None else codes(clusters, "clusters", length=len(cells))[0][scored]
+    groups = _groups(clusters, scored)
     rough = (f"{n} labels only: the interval is rough",) if n < FEW_LABELS else ()
     if np.trace(shares) > 1 - 1e-12:
         chance = float((share * np.outer(shares.sum(axis=1), shares.sum(axis=0))).sum())
@@ -210,11 +215,12 @@ def kappa_bootstrap(
     if plain.value is None or plain.value == 1.0:
         return plain  # undefined, or Wilson's bound: resamples of equal labels would all be equal
     rng, share = np.random.default_rng(seed), _agreement_weights(size, weights)
-    if clusters is None:
+    groups = _groups(clusters, scored)
+    if groups is None:
         counts = np.bincount(cells[scored], minlength=size * size)
         tables = rng.multinomial(plain.n, counts / plain.n, size=resamples).astype(float)
     else:
-        kept = np.unique(codes(clusters, "clusters", length=len(cells))[0][scored], return_inverse=True)[1]
+        kept = np.unique(groups, return_inverse=True)[1]
         tables = _cluster_resamples(cells[scored], kept, size * size, resamples, rng)
     values = _kappas(tables.reshape(resamples, size, size), share)
     defined = values[~np.isnan(values)]
@@ -239,19 +245,19 @@ def judge_rates(
     >>> rates.sensitivity.value, round(rates.specificity.value, 3)
     (0.5, 0.667)
     """
-    if len(human) != len(judge):
-        raise DataError(f"human has {len(human)} labels, judge {len(judge)}: one of each per item is needed")
-    scored = np.array([not (_no(h) or _no(j)) for h, j in zip(human, judge, strict=True)], dtype=bool)
-    passed, said = (np.array([bool(x == positive) for x in side], dtype=bool)[scored] for side in (human, judge))
-    groups = None if clusters is None else codes(clusters, "clusters", length=len(human))[0][scored]
-    right = passed == said
+    _require_pairs(human, judge)
+    scored = np.array([not (is_missing(h) or is_missing(j)) for h, j in zip(human, judge, strict=True)], dtype=bool)
+    passed, by_judge = (np.array([bool(x == positive) for x in side], dtype=bool)[scored] for side in (human, judge))
+    groups = _groups(clusters, scored)
+    right = passed == by_judge
     sensitivity, specificity = (
         _rate(right[kind], None if groups is None else groups[kind], level, what)
         for kind, what in ((passed, "sensitivity"), (~passed, "specificity"))
     )
-    found = Estimate(value=None, level=level, n=int(scored.sum()), n_attempted=len(human), method=_YOUDEN)
+    method = "Youden's J, Newcombe's hybrid interval"
+    blank = Estimate(value=None, level=level, n=int(scored.sum()), n_attempted=len(human), method=method)
     together = 0.0 if groups is None else _together(right, passed, groups)
-    youden = _youden(found, sensitivity, specificity, together=together)
+    youden = _youden(blank, sensitivity, specificity, together=together)
     return JudgeRates(sensitivity=sensitivity, specificity=specificity, youden=youden)
 
 
@@ -279,8 +285,8 @@ def labels_for_kappa(
     _, influence = _kappa(table, _agreement_weights(len(share), weights))
     centre = float((table * influence).sum())
     variance = float((table * (influence - centre) ** 2).sum())
-    n = math.ceil((_normal(level) / half_width) ** 2 * variance)
-    return LabelsNeeded(labels=max(2, n), half_width=half_width, level=level, expected=expected, what="kappa")
+    n = math.ceil((two_sided(level) / half_width) ** 2 * variance)
+    return LabelsNeeded(labels=max(2, n), half_width=half_width, level=level, expected=expected)
 
 
 def _cells(human: Values, judge: Values, labels: Sequence[Any]) -> tuple[GroupIndex, npt.NDArray[np.bool_], int]:
@@ -288,24 +294,21 @@ def _cells(human: Values, judge: Values, labels: Sequence[Any]) -> tuple[GroupIn
     place = {label: i for i, label in enumerate(labels)}
     if len(place) < 2 or len(place) < len(labels):
         raise DataError(f"labels == {list(labels)}: the scale needs at least two labels, each once")
-    if len(human) != len(judge):
-        raise DataError(f"human has {len(human)} labels, judge {len(judge)}: one of each per item is needed")
-    first, second = _places(human, place, "human"), _places(judge, place, "judge")
+    _require_pairs(human, judge)
+    rule = f" is not on the scale {list(place)}"
+    first, second = places(human, place, name="human", rule=rule), places(judge, place, name="judge", rule=rule)
     scored = (first >= 0) & (second >= 0)
     return first * len(place) + second, scored, len(place)
 
 
-def _places(values: Values, place: dict[Any, int], name: str) -> GroupIndex:
-    plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    index = np.array([-1 if _no(value) else place.get(value, -2) for value in plain], dtype=np.intp)
-    if (index == -2).any():
-        row = int(np.flatnonzero(index == -2)[0])
-        raise DataError(f"{name}[{row}] == {plain[row]!r} is not on the scale {list(place)}")
-    return index
+def _require_pairs(human: Values, judge: Values) -> None:
+    if len(human) != len(judge):
+        raise DataError(f"human has {len(human)} labels, judge {len(judge)}: one of each per item is needed")
 
 
-def _no(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def _groups(clusters: Values | None, scored: npt.NDArray[np.bool_]) -> GroupIndex | None:
+    """The clusters of the scored pairs, numbered over all pairs."""
+    return None if clusters is None else codes(clusters, "clusters", length=len(scored))[0][scored]
 
 
 def _agreement_weights(size: int, weights: str) -> FloatArray:
@@ -331,7 +334,7 @@ def _half_width(influence: FloatArray, groups: GroupIndex | None, level: float) 
     if float(np.ptp(influence)) < 1e-12:
         return None, ("no variation among the pairs: there is no interval",)
     if groups is None:
-        return _normal(level) * float(influence.std()) / math.sqrt(len(influence)), ()
+        return two_sided(level) * float(influence.std()) / math.sqrt(len(influence)), ()
     if len(np.unique(groups)) < 2:
         return None, ("one cluster only: there is no interval",)
     clustered = mean_estimate(influence, groups, level=level)
@@ -355,9 +358,7 @@ def _cluster_resamples(
     tables, chunk = np.empty((resamples, size)), max(1, 2_000_000 // groups)
     for start in range(0, resamples, chunk):
         rows = min(chunk, resamples - start)
-        drawn = rng.integers(0, groups, (rows, groups)) + groups * np.arange(rows)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups)
-        tables[start : start + rows] = times @ per_cluster
+        tables[start : start + rows] = drawn_counts(rng, rows, n_clusters=groups) @ per_cluster
     return tables
 
 
@@ -388,105 +389,28 @@ def _together(right: npt.NDArray[np.bool_], passed: npt.NDArray[np.bool_], group
     return float(one @ two) / spread if spread > 0 else 0.0
 
 
-def _youden(found: Estimate, sensitivity: Estimate, specificity: Estimate, *, together: float) -> Estimate:
+def _youden(blank: Estimate, sensitivity: Estimate, specificity: Estimate, *, together: float) -> Estimate:
     if sensitivity.value is None or specificity.value is None:
         why = "people passed all or failed all items: labels of both kinds are needed"
-        return replace(found, notes=(why,))
+        return replace(blank, notes=(why,))
     value = sensitivity.value + specificity.value - 1
     if None in (sensitivity.low, specificity.low):
         notes = tuple(dict.fromkeys((*sensitivity.notes, *specificity.notes)))
-        return replace(found, value=value, notes=notes)
+        return replace(blank, value=value, notes=notes)
     ends = np.array([(rate.low, rate.high) for rate in (sensitivity, specificity)], dtype=float)
     a, b = np.abs(ends - np.array([[sensitivity.value], [specificity.value]]))
     down, up = np.sqrt(np.maximum(a**2 + b**2 + 2 * together * a * b, 0.0))
-    return replace(found, value=value, low=max(-1.0, value - float(down)), high=min(1.0, value + float(up)))
+    return replace(blank, value=value, low=max(-1.0, value - float(down)), high=min(1.0, value + float(up)))
 
 
-def _normal(level: float) -> float:
-    return float(special.ndtri(0.5 + open_unit(level, "level") / 2))
+def mcnemar(baseline: npt.ArrayLike, candidate: npt.ArrayLike) -> float:
+    """McNemar's exact p (1947) of two vectors of passes over the same cases: do as many get better as get worse?
 
+    Two-sided binomial over the cases on which the arms disagree; without one it is 1.
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class PairedTable(Shown):
-    """How many cases passed in both arms, in one of them, in neither."""
-
-    both: int
-    only_baseline: int
-    only_candidate: int
-    neither: int
-
-    def __post_init__(self) -> None:
-        if min(self.both, self.only_baseline, self.only_candidate, self.neither) < 0:
-            raise ValueError(f"counts must be 0 or more: {self!r}")
-        if self.n == 0:
-            raise DataError("no cases: a paired table needs at least one case that both arms answered")
-
-    @property
-    def n(self) -> int:
-        """All cases."""
-        return self.both + self.only_baseline + self.only_candidate + self.neither
-
-    @property
-    def difference(self) -> float:
-        """Candidate's share minus baseline's share."""
-        return (self.only_candidate - self.only_baseline) / self.n
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class McNemar(Shown):
-    """McNemar's test of equal shares, from the cases on which the arms disagree.
-
-    Attributes:
-        n, n_discordant: cases, and those on which the arms disagree.
-        p_exact: two-sided binomial p; never too small, often too large.
-        p_mid: the mid-p version, close to the nominal rate (Fagerland, Lydersen and Laake 2013).
-        chi2, p_chi2: the large-sample version without continuity correction.
+    >>> round(mcnemar([1, 1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1, 0]), 4)
+    0.2188
     """
-
-    n: int
-    n_discordant: int
-    p_exact: float
-    p_mid: float
-    chi2: float
-    p_chi2: float
-
-
-def paired_table(baseline: ArrayLike, candidate: ArrayLike) -> PairedTable:
-    """The four counts from two vectors of 0 and 1 over the same cases, shape (n,).
-
-    >>> paired_table([1, 1, 0, 0], [1, 0, 1, 1])
-    PairedTable(both=1, only_baseline=1, only_candidate=2, neither=0)
-    """
-    a, b = floats(baseline, "baseline"), floats(candidate, "candidate")
-    if a.shape != b.shape:
-        raise ValueError(f"baseline has {a.size} cases, candidate {b.size}: pair them by id first")
-    if not (np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all()):
-        raise ValueError("paired_table needs 0 and 1, one answer per case: use `mean_difference` for other scores")
-    neither, only_candidate, only_baseline, both = np.bincount((2 * a + b).astype(np.intp), minlength=4).tolist()
-    return PairedTable(both=both, only_baseline=only_baseline, only_candidate=only_candidate, neither=neither)
-
-
-def mcnemar(table: PairedTable) -> McNemar:
-    """McNemar's test (1947): are the two kinds of disagreement equally likely? No disagreement gives p = 1.
-
-    >>> round(mcnemar(PairedTable(both=794, only_baseline=150, only_candidate=86, neither=570)).chi2, 6)
-    17.355932
-    """
-    from scipy.special import bdtr, chdtrc, gammaln
-
-    fewer = min(table.only_baseline, table.only_candidate)
-    discordant = table.only_baseline + table.only_candidate
-    if discordant == 0:
-        return McNemar(n=table.n, n_discordant=0, p_exact=1.0, p_mid=1.0, chi2=0.0, p_chi2=1.0)
-    log_ways = gammaln(discordant + 1) - gammaln(fewer + 1) - gammaln(discordant - fewer + 1)
-    at_observed = math.exp(log_ways - discordant * math.log(2))
-    tail = float(bdtr(fewer, discordant, 0.5))
-    chi2 = (table.only_candidate - table.only_baseline) ** 2 / discordant
-    return McNemar(
-        n=table.n,
-        n_discordant=discordant,
-        p_exact=min(1.0, 2 * tail),
-        p_mid=min(1.0, 2 * tail - at_observed),
-        chi2=chi2,
-        p_chi2=float(chdtrc(1, chi2)),
-    )
+    before, after = np.asarray(baseline, dtype=bool), np.asarray(candidate, dtype=bool)
+    worse, better = int((before & ~after).sum()), int((after & ~before).sum())
+    return min(1.0, 2 * float(special.bdtr(min(worse, better), worse + better, 0.5)))

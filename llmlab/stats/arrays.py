@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,13 @@ __all__ = [
     "cluster_codes",
     "cluster_sums",
     "codes",
+    "column_sums",
+    "drawn_counts",
     "floats",
+    "is_missing",
     "open_unit",
     "paired_differences",
+    "places",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -53,12 +57,10 @@ def floats(
         raise DataError(f"{len(array)} {cases} in {name}: at least {at_least} are needed; add cases")
     if np.isfinite(array).all():
         return array
-    if np.isinf(array).any():
-        raise DataError(
-            f"{name}[{int(np.flatnonzero(np.isinf(array))[0])}] is infinite: leave it out or mark it unscored"
-        )
+    if len(infinite := np.flatnonzero(np.isinf(array))):
+        raise DataError(f"{name}[{infinite[0]}] is infinite: leave it out or mark it unscored")
     if not gaps:
-        raise DataError(f"{name}[{int(np.flatnonzero(np.isnan(array))[0])}] is missing: leave the row out and count it")
+        raise DataError(f"{name}[{np.isnan(array).argmax()}] is missing: leave the row out and count it")
     return array
 
 
@@ -72,12 +74,27 @@ def paired_differences(candidate: npt.ArrayLike, baseline: npt.ArrayLike, *, sca
     >>> paired_differences([0.1 + 0.2, 0.5], [0.3, 0.4]).round(3).tolist()
     [0.0, 0.1]
     """
-    one, two = np.asarray(candidate, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
-    found: FloatArray = one - two
-    sizes = np.maximum(np.abs(one), np.abs(two))
+    b, a = np.asarray(candidate, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    differences: FloatArray = b - a
+    sizes = np.maximum(np.abs(b), np.abs(a))
     largest = max(float(np.fmax.reduce(sizes, axis=None, initial=0.0)), scale or 0.0)
-    found[np.abs(found) <= np.maximum(ROUNDED_OFF * sizes, ROUNDED_OFF_SCALE * largest)] = 0.0
-    return found
+    differences[np.abs(differences) <= np.maximum(ROUNDED_OFF * sizes, ROUNDED_OFF_SCALE * largest)] = 0.0
+    return differences
+
+
+def is_missing(label: Any) -> bool:
+    """Whether a row carries no label: None or NaN."""
+    return label is None or (isinstance(label, float) and math.isnan(label))
+
+
+def places(labels: Values, known: Mapping[Any, int], *, name: str, rule: str) -> GroupIndex:
+    """The number that `known` has for each label, -1 where it is missing (None or NaN); DataError for another label."""
+    plain = _plain(labels)
+    index = [-1 if is_missing(label) else known.get(label, -2) for label in plain]
+    if -2 in index:
+        row = index.index(-2)
+        raise DataError(f"{name}[{row}] == {plain[row]!r}{rule}")
+    return np.array(index, dtype=np.intp)
 
 
 def codes(labels: Values, name: str, *, length: int) -> tuple[GroupIndex, list[Any]]:
@@ -89,10 +106,10 @@ def codes(labels: Values, name: str, *, length: int) -> tuple[GroupIndex, list[A
     >>> codes(["b", "a", "b"], "task", length=3)
     (array([0, 1, 0]), ['b', 'a'])
     """
-    plain = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
+    plain = _plain(labels)
     if len(plain) != length:
         raise DataError(f"{name} has {len(plain)} values where {length} are needed: one per row")
-    gone = [row for row, label in enumerate(plain) if label is None or (isinstance(label, float) and math.isnan(label))]
+    gone = [row for row, label in enumerate(plain) if is_missing(label)]
     if gone:
         raise DataError(f"{name}[{gone[0]}] is missing: give every row a label (rows without one: {len(gone):,})")
     numbers: dict[Any, int] = {}
@@ -108,13 +125,13 @@ def cluster_codes(labels: npt.ArrayLike, *, n: int) -> GroupIndex:
     >>> cluster_codes(["b", "a", "b"], n=3).tolist()
     [0, 1, 0]
     """
-    given: npt.NDArray[Any] = np.asarray(labels)
-    if given.ndim == 1 and len(given) == n and given.dtype.kind in "iu":
-        if n and given.min() >= 0 and given.max() < n:
-            filled = np.bincount(given) > 0
-            return given.astype(np.intp, copy=False) if filled.all() else (np.cumsum(filled) - 1)[given]
-        return np.unique(given, return_inverse=True)[1].astype(np.intp, copy=False)
-    return codes(given, "clusters", length=n)[0]
+    numbers: npt.NDArray[Any] = np.asarray(labels)
+    if numbers.ndim == 1 and len(numbers) == n and numbers.dtype.kind in "iu":
+        if n and numbers.min() >= 0 and numbers.max() < n:
+            filled = np.bincount(numbers) > 0
+            return numbers.astype(np.intp, copy=False) if filled.all() else (np.cumsum(filled) - 1)[numbers]
+        return np.unique(numbers, return_inverse=True)[1].astype(np.intp, copy=False)
+    return codes(numbers, "clusters", length=n)[0]
 
 
 def cluster_sums(values: FloatArray, of_case: GroupIndex) -> FloatArray:
@@ -122,8 +139,25 @@ def cluster_sums(values: FloatArray, of_case: GroupIndex) -> FloatArray:
     return np.bincount(of_case, weights=values).astype(np.float64, copy=False)
 
 
+def column_sums(rows: FloatArray, clusters: GroupIndex) -> FloatArray:
+    """The sum of each column in each cluster, shape (G, columns)."""
+    return np.stack([cluster_sums(column, clusters) for column in rows.T], axis=1)
+
+
+def drawn_counts(rng: np.random.Generator, resamples: int, *, n_clusters: int) -> FloatArray:
+    """How often each cluster is drawn where as many are drawn as there are, shape (resamples, n_clusters)."""
+    draws = rng.integers(0, n_clusters, size=(resamples, n_clusters))
+    draws += np.arange(resamples)[:, None] * n_clusters
+    counts = np.bincount(draws.ravel(), minlength=resamples * n_clusters)
+    return counts.reshape(resamples, n_clusters).astype(np.float64)
+
+
 def open_unit(value: float, name: str) -> float:
     """The value, which must lie strictly between 0 and 1 (a level, a power, a share)."""
     if not 0.0 < value < 1.0:
         raise ValueError(f"{name} == {value}, must lie between 0 and 1")
     return float(value)
+
+
+def _plain(values: Values) -> list[Any]:
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)

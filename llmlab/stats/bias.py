@@ -6,7 +6,6 @@ Verdicts name the winning output as 1, 2 or "tie", already mapped back: in order
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +17,20 @@ from scipy import special
 from llmlab.base.display import Interval, Shown, as_sentences
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import p_text
-from llmlab.stats.arrays import FloatArray, GroupIndex, Values, cluster_sums, codes, floats, open_unit
+from llmlab.stats.arrays import (
+    FloatArray,
+    GroupIndex,
+    Values,
+    cluster_sums,
+    codes,
+    column_sums,
+    floats,
+    open_unit,
+    places,
+)
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
+from llmlab.stats.standard_error import t_tail, two_sided
 
 __all__ = ["BiasSlope", "LogitFit", "PositionBias", "length_slope", "logit_fit", "position_bias", "self_preference"]
 
@@ -72,7 +82,7 @@ def logit_fit(design: npt.ArrayLike, *, outcomes: FloatArray, clusters: GroupInd
     if groups < 2:
         return "one cluster only: nothing can be said about others"
     scores = x * (outcomes - fitted)[:, None]
-    sums = np.stack([np.bincount(clusters, weights=column, minlength=groups) for column in scores.T], axis=1)
+    sums = column_sums(scores, clusters)
     robust = covariance @ (sums.T @ sums) @ covariance * (groups / (groups - 1) * (rows - 1) / (rows - terms))
     return LogitFit(coefficients=beta, se=np.sqrt(np.diag(robust)), df=groups - 1.0)
 
@@ -184,9 +194,7 @@ def position_bias(
     leaning = np.where((one == 1) & (two == 2), 1.0, 0.0) - np.where((one == 2) & (two == 1), 1.0, 0.0)
     right: list[Estimate | None] = [None, None, None]
     if gold is not None:
-        wanted = _verdicts(gold, "gold")
-        if len(wanted) != n or not np.isin(wanted, (1, 2)).all():
-            raise DataError("gold must name output 1 or 2 for every pair: leave unlabelled pairs out")
+        wanted = _gold(gold, n)
         hits = (one == wanted, two == wanted, (one == wanted) & (two == wanted))
         right = [share_estimate(hit, groups, level=level) for hit in hits]
     return PositionBias(
@@ -224,10 +232,7 @@ def length_slope(
     (True, 'the outcome is settled by the covariates (separation): slopes are infinite')
     """
     n = len(gold)
-    difference = floats(lengths_1, "lengths_1", length=n) - floats(lengths_2, "lengths_2", length=n)
-    sd = float(difference.std(ddof=1)) if n > 1 else 0.0
-    longer = np.tanh(difference / sd) if sd > 0 else np.zeros(n)
-    design = np.stack([np.ones(n), _gold(gold), longer], axis=1)
+    design = np.stack([np.ones(n), 1.0 * (_gold(gold, n) == 1), _longer(lengths_1, lengths_2, n)], axis=1)
     orders = [_verdicts(order1, "order1")] + ([] if order2 is None else [_verdicts(order2, "order2")])
     by = clusters if clusters is not None else (None if order2 is None else range(n))
     which = "order 1" if order2 is None else "both orders"
@@ -265,10 +270,9 @@ def self_preference(
     ]
     if any(len(column) != n for column in wrote):
         raise DataError(f"{len(wrote[0])} and {len(wrote[1])} authors for {n} verdicts: one of each per verdict")
-    columns = [np.ones(n), _gold(gold)]
+    columns = [np.ones(n), 1.0 * (_gold(gold, n) == 1)]
     if lengths_1 is not None and lengths_2 is not None:
-        difference = floats(lengths_1, "lengths_1", length=n) - floats(lengths_2, "lengths_2", length=n)
-        columns.append(np.tanh(difference / difference.std(ddof=1)) if np.ptp(difference) > 0 else np.zeros(n))
+        columns.append(_longer(lengths_1, lengths_2, n))
     note = "One judge only: its liking is told from its quality by the human verdict alone."
     if len(names) > 1:
         columns += [(wrote[0] == author) * 1.0 - (wrote[1] == author) for author in range(1, len(place))]
@@ -316,9 +320,10 @@ def _slope(
         note = "no pair differs from another, as where every verdict follows the position"
     else:
         value, se, gold, gold_se = (float(part[i]) for i in (-1, 1) for part in (fit.coefficients, fit.se))
-        half = _quantile(fit.df, level) * se
+        half = two_sided(level, fit.df) * se
         parts = {"value": value, "se": se, "low": value - half, "high": value + half}
-        parts |= {"p_value": _p(value / se, fit.df), "gold": gold, "gold_p_value": _p(gold / gold_se, fit.df)}
+        p_value, gold_p_value = (2 * t_tail(abs(statistic), fit.df) for statistic in (value / se, gold / gold_se))
+        parts |= {"p_value": p_value, "gold": gold, "gold_p_value": gold_p_value}
     return BiasSlope(
         what=what,
         n=int(scored.sum()),
@@ -332,20 +337,21 @@ def _slope(
 
 
 def _verdicts(values: Values, name: str) -> npt.NDArray[np.intp]:
-    plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    missing = [value is None or (isinstance(value, float) and math.isnan(value)) for value in plain]
-    index = [_MISSING if gone else _CODES.get(value, -2) for value, gone in zip(plain, missing, strict=True)]
-    if -2 in index:
-        row = index.index(-2)
-        raise DataError(f"{name}[{row}] == {plain[row]!r}, must be 1, 2, 'tie' or missing")
-    return np.array(index, dtype=np.intp)
+    return places(values, _CODES, name=name, rule=", must be 1, 2, 'tie' or missing")
 
 
-def _gold(gold: Values) -> FloatArray:
-    verdicts = _verdicts(gold, "gold")
-    if not np.isin(verdicts, (1, 2)).all():
+def _gold(gold: Values, n: int) -> npt.NDArray[np.intp]:
+    winners = _verdicts(gold, "gold")
+    if len(winners) != n or not np.isin(winners, (1, 2)).all():
         raise DataError("gold must name output 1 or 2 for every pair: leave unlabelled pairs out")
-    return np.where(verdicts == 1, 1.0, 0.0)
+    return winners
+
+
+def _longer(lengths_1: Values, lengths_2: Values, n: int) -> FloatArray:
+    """How much longer output 1 is, in standard deviations of that difference, squeezed between -1 and 1."""
+    difference = floats(lengths_1, "lengths_1", length=n) - floats(lengths_2, "lengths_2", length=n)
+    varies = n > 1 and np.ptp(difference) > 0
+    return np.tanh(difference / difference.std(ddof=1)) if varies else np.zeros(n)
 
 
 def _flipped_p(sums: FloatArray) -> float:
@@ -366,11 +372,3 @@ def _flipped_p(sums: FloatArray) -> float:
         characteristic *= np.cos(size * angles) ** count
     chances = np.fft.ifft(characteristic).real  # of the sums 0, 1, .. total, -total, .. -1
     return float(min(1.0, max(0.0, 2 * chances[seen : total + 1].sum())))
-
-
-def _quantile(df: float, level: float) -> float:
-    return float(special.ndtri(0.5 + level / 2) if math.isinf(df) else special.stdtrit(df, 0.5 + level / 2))
-
-
-def _p(statistic: float, df: float) -> float:
-    return float(2 * (special.ndtr(-abs(statistic)) if math.isinf(df) else special.stdtr(df, -abs(statistic))))

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmlab.base.errors import DataError
-from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums, open_unit
+from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums
 from llmlab.stats.estimate import Estimate, score_interval, wilson_rate
 from llmlab.stats.standard_error import (
     StandardError,
@@ -40,6 +40,7 @@ from llmlab.stats.standard_error import (
     standard_error,
     t_quantile,
     t_tail,
+    two_sided,
     weighted_mean,
 )
 
@@ -277,14 +278,14 @@ def share_estimate(
     0.75 [0.30, 0.95] 0.50 [0.04, 0.96]
     """
     read = _read(scores, clusters, weights, bounds)
-    n, attempted = read.n, read.n if n_attempted is None else n_attempted
+    n = read.n
     if read.independent_hits:
         found = wilson_rate(round(read.share * n), n, level=level)
     elif read.error is None:
-        method, note = "share", "all cases are in one cluster: no interval without a second independent one"
-        found = Estimate(value=read.share, level=level, n=n, method=method, notes=(note,))
+        note = "all cases are in one cluster: no interval without a second independent one"
+        found = Estimate(value=read.share, level=level, n=n, method="share", notes=(note,))
     else:
-        low, high = score_interval(read.share, read.size, read.quantile(0.5 + open_unit(level, "level") / 2))
+        low, high = score_interval(read.share, read.size, two_sided(level, read.error.df))
         over = "" if clusters is None else f" of {read.error.n_clusters:,} clusters"
         name = "share" if read.error.effective is None else "weighted share"
         found = Estimate(
@@ -297,10 +298,11 @@ def share_estimate(
             notes=read.error.notes,
         )
     if bounds != (0.0, 1.0):
-        value, low_end, high_end = (_unscaled(end, bounds) for end in (found.value, found.low, found.high))
+        span, shares = bounds[1] - bounds[0], (found.value, found.low, found.high)
+        value, low_end, high_end = (None if share is None else bounds[0] + share * span for share in shares)
         method = found.method.replace("share", "mean", 1)
         found = replace(found, value=value, low=low_end, high=high_end, method=method)
-    return replace(found, n_attempted=attempted)
+    return replace(found, n_attempted=n if n_attempted is None else n_attempted)
 
 
 def share_p_above(
@@ -319,7 +321,8 @@ def share_p_above(
     read, share = _read(scores, clusters, weights, bounds), (bound - bounds[0]) / (bounds[1] - bounds[0])
     if not 0 < share < 1 or (read.error is None and not read.independent_hits):
         return 0.0 if share < 0 else 1.0
-    return read.tail((read.share - share) / (share * (1 - share) / read.size) ** 0.5)
+    score = (read.share - share) / (share * (1 - share) / read.size) ** 0.5
+    return t_tail(score, math.inf if read.error is None else read.error.df)
 
 
 class _Read(NamedTuple):
@@ -330,16 +333,6 @@ class _Read(NamedTuple):
     size: float
     independent_hits: bool
     error: StandardError | None
-
-    def quantile(self, probability: float) -> float:
-        from scipy.special import ndtri
-
-        return float(ndtri(probability)) if self.error is None else t_quantile(probability, self.error.df)
-
-    def tail(self, statistic: float) -> float:
-        from scipy.special import ndtr
-
-        return float(ndtr(-statistic)) if self.error is None else t_tail(statistic, self.error.df)
 
 
 def _read(
@@ -362,7 +355,3 @@ def _read(
     spread = weighted_mean((values - mean) ** 2, w) * n / (n - 1)
     is_constant = spread <= DUST**2  # rounding is not variation: ten thirds are not certain
     return _Read(n, mean, size if passed or is_constant else size * mean * (1 - mean) / spread, False, error)
-
-
-def _unscaled(share: float | None, bounds: tuple[float, float]) -> float | None:
-    return None if share is None else bounds[0] + share * (bounds[1] - bounds[0])

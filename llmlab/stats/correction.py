@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError
 from llmlab.stats.agreement import JudgeRates
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit, paired_differences
 from llmlab.stats.estimate import Estimate, wilson_rate
-from llmlab.stats.standard_error import FEW_DF, case_weights, clustered_fit, contrast, skew_notes
+from llmlab.stats.standard_error import FEW_DF, case_weights, clustered_contrast, skew_notes, two_sided
 
 __all__ = ["Correction", "ppi_difference", "ppi_mean", "rogan_gladen"]
 
@@ -109,7 +108,7 @@ def rogan_gladen(judged_passes: int, n: int, *, rates: JudgeRates, level: float 
     >>> round(found.value, 6), round(found.low, 6), round(found.high, 6)
     (0.866667, 0.798201, 0.958136)
     """
-    z2 = float(special.ndtri(0.5 + open_unit(level, "level") / 2)) ** 2
+    z2 = two_sided(level) ** 2
     sensitivity, specificity, youden = rates.sensitivity, rates.specificity, rates.youden
     raw = wilson_rate(judged_passes, n, level=level)
     blank = Estimate(value=None, level=level, n=n, n_attempted=n, method="Rogan-Gladen, interval of Lee et al.")
@@ -325,7 +324,7 @@ def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float, _Error |
     method = "CR2 and t, cross-fitted lambda" if few else "CR2 and t"
     if not few and not sample.clustered and sample.weights is None and estimate.low is not None:
         se = math.sqrt(float(lam**2 * whole.var() / len(whole) + residual.var() / n))
-        half, value = float(special.ndtri(0.5 + level / 2)) * se, estimate.value or 0.0
+        half, value = two_sided(level) * se, estimate.value or 0.0
         estimate, method = replace(estimate, low=value - half, high=value + half), "large-sample normal interval"
         error = _Error(se, math.inf)
     return replace(estimate, n=len(sample.judged), method=method), lam, error
@@ -339,21 +338,20 @@ def _sum_of_means(
     part = np.repeat(np.arange(len(parts)), [len(rows) for rows in parts])
     index = np.unique(index, return_inverse=True)[1].astype(np.intp)
     design = (part[:, None] == np.arange(len(parts))).astype(float)
-    fit = clustered_fit(design, response=values, clusters=index, weights=weights)
-    one = contrast(fit, np.ones(len(parts)), level=level)
+    fit = clustered_contrast(design, np.ones(len(parts)), response=values, clusters=index, weights=weights, level=level)
     why = ""
     if fit.determined_by_one:
         why = "all of them lie in one cluster: there is no interval; label cases of other clusters"
-    elif one.se == 0:
+    elif fit.se == 0:
         why = "no variation was seen, which is not certainty: there is no interval; label more cases"
     if why:
         error = None if fit.determined_by_one else _Error(0.0, float(len(values) - 1))
-        return Estimate(value=one.value, level=level, n=len(values), notes=(why,)), error
+        return Estimate(value=fit.value, level=level, n=len(values), notes=(why,)), error
     notes: tuple[str, ...] = ()
-    if one.df < FEW_DF:
-        notes = (f"few labels or clusters ({one.df:.1f} effective degrees of freedom): read the interval with care",)
-    found = Estimate(value=one.value, low=one.low, high=one.high, level=level, n=len(values), notes=notes)
-    return found, _Error(one.se, one.df)
+    if fit.df < FEW_DF:
+        notes = (f"few labels or clusters ({fit.df:.1f} effective degrees of freedom): read the interval with care",)
+    estimate = Estimate(value=fit.value, low=fit.low, high=fit.high, level=level, n=len(values), notes=notes)
+    return estimate, _Error(fit.se, fit.df)
 
 
 def _mean_and_error(

@@ -169,7 +169,7 @@ def _design(
 
     _centred = {name: (np.eye(len(own)) - 1 / len(own))[:, 1:] for name, own in levels.items()}
     columns = {
-        name: pd.Series([str(one) for one in column], dtype=pd.CategoricalDtype(pd.Index(levels[name])))
+        name: pd.Series([str(level) for level in column], dtype=pd.CategoricalDtype(pd.Index(levels[name])))
         for name, column in factors.items()
     }
     centred = re.sub(r"[A-Za-z_]\w*", lambda name: f"C({name[0]}, _centred['{name[0]}'])", formula)

@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from llmlab.base.display import Interval, Shown, as_sentences
 from llmlab.base.errors import DataError
-from llmlab.stats.arrays import FloatArray, cluster_codes, floats, open_unit
+from llmlab.stats.arrays import FloatArray, cluster_codes, drawn_counts, floats, open_unit
 from llmlab.stats.standard_error import (
     StandardError,
     case_weights,
     skew_notes,
     standard_error,
-    t_quantile,
+    two_sided,
     weighted_mean,
 )
 
@@ -91,7 +91,7 @@ def mean_estimate(
     error = standard_error(values, clusters, weights=weights)
     w = None if error.effective is None else np.asarray(weights, dtype=np.float64)
     mean = weighted_mean(np.asarray(values, dtype=np.float64), w)
-    half = t_quantile(0.5 + open_unit(level, "level") / 2, error.df) * error.se
+    half = two_sided(level, error.df) * error.se
     all_equal = ("all cases have the same value: the interval has no width, which is not certainty",)
     return Estimate(
         value=mean,
@@ -113,15 +113,8 @@ def wilson_rate(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     0.31 [0.26, 0.37]
     """
     low, high = wilson_bounds(successes, n, level=level)
-    return Estimate(
-        value=successes / n,
-        low=low,
-        high=high,
-        level=level,
-        n=n,
-        n_attempted=n,
-        method="share, Wilson interval",
-    )
+    method = "share, Wilson interval"
+    return Estimate(value=successes / n, low=low, high=high, level=level, n=n, n_attempted=n, method=method)
 
 
 def wilson_bounds(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
@@ -130,13 +123,11 @@ def wilson_bounds(successes: int, n: int, *, level: float = 0.95) -> tuple[float
     >>> [round(end, 4) for end in wilson_bounds(0, 20)]
     [0.0, 0.1611]
     """
-    from scipy.special import ndtri
-
     if n < 1:
         raise DataError(f"n == {n}: a rate needs at least one scored case")
     if not 0 <= successes <= n:
         raise ValueError(f"successes == {successes}, must lie between 0 and n == {n}")
-    return score_interval(successes / n, n, float(ndtri(0.5 + open_unit(level, "level") / 2)))
+    return score_interval(successes / n, n, two_sided(level))
 
 
 def score_interval(rate: float, n: float, z: float) -> tuple[float, float]:
@@ -158,15 +149,15 @@ def ratio_of_sums(
     3.2 [2.4, 4.4]
     """
     x, y = _pair(numerator, denominator)
-    blank = Estimate(value=None, level=open_unit(level, "level"), n=x.size, n_attempted=x.size, method=_method("ratio"))
+    method = f"ratio {OF_SUMS}"
+    blank = Estimate(value=None, level=open_unit(level, "level"), n=x.size, n_attempted=x.size, method=method)
     if not y.any():
         return replace(blank, notes=("the denominators add up to 0 (no success): the ratio is undefined",))
     if not x.any():
-        return replace(
-            blank, value=0.0, notes=("the numerators add up to 0: there is no interval around a ratio of 0",)
-        )
+        note = "the numerators add up to 0: there is no interval around a ratio of 0"
+        return replace(blank, value=0.0, notes=(note,))
     error = standard_error(_linearised(x, y), clusters)
-    return _exp_interval(float(x.sum() / y.sum()), error, level=level, method=_method("ratio"))
+    return _exp_interval(float(x.sum() / y.sum()), error, level=level, method=method)
 
 
 def ratio_change(
@@ -184,31 +175,20 @@ def ratio_change(
     >>> print(ratio_change(arm_a, arm_b))
     1.08 [0.97, 1.21]
     """
-    (x_a, y_a), (x_b, y_b) = _arms(baseline, candidate)
+    (x_a, y_a), (x_b, y_b) = _pair(*baseline), _pair(*candidate)
+    if not (x_a.any() and y_a.any() and x_b.any() and y_b.any()):
+        raise DataError("costs or successes of an arm add up to 0: the change of the ratio is undefined")
     error = standard_error(_linearised(x_b, y_b) - _linearised(x_a, y_a), clusters)
     change = float(x_b.sum() / y_b.sum()) / float(x_a.sum() / y_a.sum())
-    return _exp_interval(change, error, level=level, method=_method("ratio of two paired ratios"))
+    return _exp_interval(change, error, level=level, method=f"ratio of two paired ratios {OF_SUMS}")
 
 
 def _pair(numerator: ArrayLike, denominator: ArrayLike) -> tuple[FloatArray, FloatArray]:
     x = floats(numerator, "numerator", at_least=2)
-    y = floats(denominator, "denominator", at_least=2)
-    if x.shape != y.shape:
-        raise ValueError(f"{x.size} numerators for {y.size} denominators: one of each per case")
+    y = floats(denominator, "denominator", length=x.size)
     if (x < 0).any() or (y < 0).any():
         raise ValueError("numerators and denominators must be 0 or more")
     return x, y
-
-
-def _arms(
-    baseline: tuple[ArrayLike, ArrayLike], candidate: tuple[ArrayLike, ArrayLike]
-) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
-    arm_a, arm_b = _pair(*baseline), _pair(*candidate)
-    if arm_a[0].shape != arm_b[0].shape:
-        raise ValueError(f"baseline has {arm_a[0].size} cases, candidate {arm_b[0].size}: pair them by id first")
-    if not all(part.any() for part in (*arm_a, *arm_b)):
-        raise DataError("costs or successes of an arm add up to 0: the change of the ratio is undefined")
-    return arm_a, arm_b
 
 
 def _linearised(x: FloatArray, y: FloatArray) -> FloatArray:
@@ -218,7 +198,7 @@ def _linearised(x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def _exp_interval(value: float, error: StandardError, *, level: float, method: str) -> Estimate:
-    reach = math.exp(t_quantile(0.5 + open_unit(level, "level") / 2, error.df) * error.se)
+    reach = math.exp(two_sided(level, error.df) * error.se)
     return Estimate(
         value=value,
         low=value / reach,
@@ -231,10 +211,7 @@ def _exp_interval(value: float, error: StandardError, *, level: float, method: s
     )
 
 
-def _method(what: str) -> str:
-    return f"{what} of sums, log ratio by the delta method"
-
-
+OF_SUMS = "of sums, log ratio by the delta method"
 LEAST_BEYOND = 10  # rows beyond the quantile, per arm; with fewer the bootstrap of a quantile is fiction
 LEAST_CLUSTERS = 10
 CHUNK_BYTES = 1 << 24
@@ -249,11 +226,13 @@ def quantile(values: ArrayLike, *, q: float, weights: ArrayLike | None = None) -
     190.0
     """
     x = np.asarray(values, dtype=np.float64)
-    _refuse_thin_tails(x.size, q=q)
-    found = float(_weighted_quantiles(x, _weights(weights, x.size)[None], q)[0])
-    if math.isinf(found):
+    beyond = min(open_unit(q, "q"), 1 - q)
+    if int(x.size * beyond + 1e-9) < LEAST_BEYOND:
+        raise DataError(f"{int(np.ceil(LEAST_BEYOND / beyond - 1e-9)):,} answers are needed, there are {x.size:,}")
+    value = float(_weighted_quantiles(x, _weights(weights, x.size)[None], q)[0])
+    if math.isinf(value):
         raise DataError(f"more than {1 - q:.2g} of the answers are lost")
-    return found
+    return value
 
 
 def quantile_difference(
@@ -290,7 +269,7 @@ def quantile_difference(
     rows = max(1, CHUNK_BYTES // (8 * a.size))
     for start in range(0, n_resamples, rows):
         part = ends[:, start : start + rows]
-        drawn = _cluster_weights(rng, part.shape[1], n_clusters=n_clusters)[:, codes] * of_row
+        drawn = drawn_counts(rng, part.shape[1], n_clusters=n_clusters)[:, codes] * of_row
         part[:] = _weighted_quantiles(a, drawn, q), _weighted_quantiles(b, drawn, q)
     if np.isinf(ends).any(axis=0).mean() > tail / 2:
         raise DataError(f"with the answers that are lost the {100 * q:g}% quantile may lie anywhere")
@@ -309,23 +288,8 @@ def quantile_difference(
 
 
 def _weights(weights: ArrayLike | None, n: int) -> FloatArray:
-    found = case_weights(weights, n=n)
-    return np.ones(n) if found is None else found
-
-
-def _refuse_thin_tails(n: int, *, q: float) -> None:
-    beyond = int(n * min(open_unit(q, "q"), 1 - q) + 1e-9)
-    if beyond < LEAST_BEYOND:
-        need = int(np.ceil(LEAST_BEYOND / min(q, 1 - q) - 1e-9))
-        raise DataError(f"{need:,} answers are needed, there are {n:,}")
-
-
-def _cluster_weights(rng: np.random.Generator, n_resamples: int, *, n_clusters: int) -> FloatArray:
-    """How often each cluster was drawn, shape (n_resamples, n_clusters)."""
-    draws = rng.integers(0, n_clusters, size=(n_resamples, n_clusters))
-    draws += np.arange(n_resamples)[:, None] * n_clusters
-    counts = np.bincount(draws.ravel(), minlength=n_resamples * n_clusters)
-    return counts.reshape(n_resamples, n_clusters).astype(np.float64)
+    scaled = case_weights(weights, n=n)
+    return np.ones(n) if scaled is None else scaled
 
 
 def _weighted_quantiles(values: FloatArray, weights: FloatArray, q: float) -> FloatArray:
@@ -353,9 +317,7 @@ def reduce_repeats(
     """
     if aggregation not in ("mean", "majority", "all", "any"):
         raise ValueError(f"aggregation == {aggregation!r}, must be mean, majority, all or any")
-    x, codes = floats(scores, "scores", at_least=0), _case_codes(case_codes, n_cases=n_cases)
-    if x.size != codes.size:
-        raise ValueError(f"{x.size} scores for {codes.size} case codes: one of each per row")
+    x, codes = floats(scores, "scores"), np.asarray(case_codes)
     if aggregation != "mean" and not np.isin(x, (0.0, 1.0)).all():
         raise ValueError(f"aggregation {aggregation!r} needs scores of 0 and 1: use the mean, or a pass mark first")
     counts = np.bincount(codes, minlength=n_cases or 0)
@@ -385,9 +347,7 @@ def consistency(
     >>> consistency([1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2]).value
     0.6666666666666666
     """
-    x, codes = floats(scores, "scores", at_least=0), _case_codes(case_codes, n_cases=None)
-    if x.size != codes.size:
-        raise ValueError(f"{x.size} scores for {codes.size} case codes: one of each per row")
+    x, codes = floats(scores, "scores"), np.asarray(case_codes)
     repeats = np.bincount(codes).astype(np.float64)
     values, value_codes = np.unique(x, return_inverse=True)
     pairs, same = np.unique(codes * values.size + value_codes, return_counts=True)
@@ -396,14 +356,5 @@ def consistency(
     if np.count_nonzero(repeated) < 2:
         raise DataError("fewer than two cases have repeats: run with repeats=2 or more to see how steady answers are")
     share = equal[repeated] / (repeats[repeated] * (repeats[repeated] - 1))
-    labels, counts = (None if given is None else np.asarray(given)[repeated] for given in (clusters, weights))
-    return mean_estimate(share, labels, weights=counts, level=level, n_attempted=int(np.count_nonzero(repeats)))
-
-
-def _case_codes(case_codes: ArrayLike, *, n_cases: int | None) -> NDArray[np.intp]:
-    codes = np.asarray(case_codes)
-    if codes.ndim != 1 or (codes.size and codes.dtype.kind not in "iu"):
-        raise ValueError("case codes must be a vector of integers 0 to n_cases - 1")
-    if codes.size and (codes.min() < 0 or (n_cases is not None and codes.max() >= n_cases)):
-        raise ValueError(f"case codes run from {codes.min()} to {codes.max()}, must lie within 0 to n_cases - 1")
-    return codes.astype(np.intp, copy=False)
+    of_case, counts = (None if design is None else np.asarray(design)[repeated] for design in (clusters, weights))
+    return mean_estimate(share, of_case, weights=counts, level=level, n_attempted=int(np.count_nonzero(repeats)))

@@ -33,25 +33,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from llmlab.base.display import Interval, Shown, as_sentences
-from llmlab.stats.arrays import (
-    FloatArray,
-    GroupIndex,
-    cluster_codes,
-    cluster_sums,
-    floats,
-    open_unit,
-    paired_differences,
-)
+from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums, floats, paired_differences
 from llmlab.stats.bounded import ENOUGH, FAR, BoundedMean, bounded_mean, carriers, effective_cases, enough_differ
 from llmlab.stats.standard_error import (
     TOO_FEW_DF,
-    Estimator,
     StandardError,
     standard_error,
     t_quantile,
     t_tail,
+    two_sided,
     weighted_mean,
 )
 
@@ -136,7 +129,7 @@ class PairedDifference(Shown):
 
     def ends(self, level: float) -> tuple[float, float]:
         """The two ends of that interval."""
-        half = t_quantile(0.5 + open_unit(level, "level") / 2, self.df) * self.se
+        half = two_sided(level, self.df) * self.se
         low, high = self.value - half, self.value + half
         if self.bounded is not None:
             least, most = self.bounded.ends((1 - level) / 2)
@@ -177,7 +170,6 @@ def mean_difference(
     weights: ArrayLike | None = None,
     bounds: tuple[float, float] | None = None,
     level: float = 0.95,
-    estimator: Estimator = "CR2",
 ) -> PairedDifference:
     """The mean of per-case differences (candidate minus baseline, shape (n,)) with a test and interval.
 
@@ -196,11 +188,11 @@ def mean_difference(
     0.020 [-0.020, 0.060], p = 0.625 0.02 [-0.03, 0.08], p = 0.625
     """
     d = floats(differences, "differences", at_least=2)
-    found = _mean(d, clusters, weights=weights, bounds=bounds, level=level, estimator=estimator)
-    units = d if found.effective is None else d * np.asarray(weights, dtype=np.float64)
+    mean = _mean(d, clusters, weights=weights, bounds=bounds, level=level)
+    units = d if mean.effective is None else d * np.asarray(weights, dtype=np.float64)
     if bounds is not None and np.isin(np.abs(d), (0.0, bounds[1])).all():
-        found = replace(found, step=bounds[1])
-    return _with_signs(found, units if clusters is None else cluster_sums(units, cluster_codes(clusters, n=d.size)))
+        mean = replace(mean, step=bounds[1])
+    return _with_signs(mean, units if clusters is None else cluster_sums(units, cluster_codes(clusters, n=d.size)))
 
 
 def sign_flips(units: FloatArray) -> float:
@@ -220,7 +212,7 @@ def sign_flips(units: FloatArray) -> float:
 
 def t_difference(value: float, error: StandardError, *, level: float, method: str) -> PairedDifference:
     """A PairedDifference from an estimate and its standard error; the degenerate cases are settled here."""
-    half = t_quantile(0.5 + open_unit(level, "level") / 2, error.df) * error.se
+    half = two_sided(level, error.df) * error.se
     p_value, notes = _two_sided_p(value, error)
     return PairedDifference(
         value=value,
@@ -245,19 +237,18 @@ def _mean(
     weights: ArrayLike | None,
     bounds: tuple[float, float] | None,
     level: float,
-    estimator: Estimator = "CR2",
 ) -> PairedDifference:
     """The mean with the tests that hold at any bound; those of "no difference" alone are not among them."""
-    error = standard_error(d, clusters, weights=weights, estimator=estimator)
-    way = f"{estimator} over {error.n_clusters:,} clusters" if clusters is not None else "cases independent"
-    mean = "mean" if error.effective is None else "weighted mean"
+    error = standard_error(d, clusters, weights=weights)
+    way = f"CR2 over {error.n_clusters:,} clusters" if clusters is not None else "cases independent"
+    name = "mean" if error.effective is None else "weighted mean"
     w = None if error.effective is None else np.asarray(weights, dtype=np.float64)
-    found = t_difference(weighted_mean(d, w), error, level=level, method=f"{mean} paired difference, t test, {way}")
+    by_t = t_difference(weighted_mean(d, w), error, level=level, method=f"{name} paired difference, t test, {way}")
     of_case = None if clusters is None else cluster_codes(clusters, n=d.size)
     if bounds is not None:
-        return _with_bounds(found, d, of_case, w, bounds)
-    few = error.se > 0 and d.size >= ENOUGH_FOR_T and carriers(d - found.value, w, of_case) < FEW_CARRY
-    return replace(found, notes=(*found.notes, FAR_OFF)) if few else found
+        return _with_bounds(by_t, d, of_case, w, bounds)
+    few = error.se > 0 and d.size >= ENOUGH_FOR_T and carriers(d - by_t.value, w, of_case) < FEW_CARRY
+    return replace(by_t, notes=(*by_t.notes, FAR_OFF)) if few else by_t
 
 
 def _with_signs(found: PairedDifference, units: FloatArray) -> PairedDifference:
@@ -300,8 +291,6 @@ def tables_above(gained: FloatArray, lost: FloatArray, *, n: int, bound: float, 
     >>> tables_above(np.array([7.0, 5.0]), np.array([0.0, 0.0]), n=100, bound=0.0, tail=0.025)
     array([ True, False])
     """
-    from scipy import special
-
     q, bound = t_quantile(1 - tail, n - 1), max(bound, -1.0)
     mean, differ, reach = (gained - lost) / n, gained + lost, (gained - lost) / n - bound
     se = np.sqrt(np.maximum(differ - n * mean**2, 0.0) / (n - 1) / n)
@@ -339,9 +328,7 @@ def relative_margin_difference(
     (-0.225, 0.029)
     """
     base = floats(baseline, "baseline", at_least=2)
-    cand = floats(candidate, "candidate", at_least=2)
-    if base.shape != cand.shape:
-        raise ValueError(f"baseline has {base.size} cases, candidate {cand.size}: pair them by id first")
+    cand = floats(candidate, "candidate", length=base.size)
     if bounds is not None:
         ends = [(1 + margin) * end for end in bounds]
         bounds = bounds[0] - max(ends), bounds[1] - min(ends)
@@ -373,11 +360,10 @@ def tipping_point(
     at_0, square, both = (error.se**2 for error in errors)
     mean, rise, t2 = weighted_mean(d, w), weighted_mean(slope, w), t_quantile(1 - alpha, errors[0].df) ** 2
     parts = [rise**2 - t2 * square, 2 * mean * rise - t2 * (both - at_0 - square), mean**2 - t2 * at_0]
-    roots = [
-        (float(x.real), abs(float(x.imag))) for x in np.roots(parts)
-    ]  # a double one, at alpha .5, to half the digits
-    there = [x for x, off in roots if off < 1e-6 * (1 + abs(x)) and mean + rise * x > -1e-6 * abs(mean)]
-    return None if not there else max(there) if rise < 0 else min(there)
+    # A double root, at alpha .5, is right to half the digits.
+    real = [float(x.real) for x in np.roots(parts) if abs(float(x.imag)) < 1e-6 * (1 + abs(float(x.real)))]
+    there = [x for x in real if mean + rise * x > -1e-6 * abs(mean)]
+    return (max if rise < 0 else min)(there, default=None)
 
 
 def _two_sided_p(value: float, error: StandardError) -> tuple[float, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy import special
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
@@ -71,8 +72,6 @@ class Spread:
         >>> round(Spread.of(mean_difference([0.1, 0.3, -0.2, 0.0, 0.4])).sd, 4)
         0.254
         """
-        from scipy import special  # slow to import, and only plans need it
-
         c4 = math.sqrt(2 / d.df) * float(special.poch(d.df / 2, 0.5))
         se, gains = d.se, bool(shift and d.step)
         if gains:
@@ -97,13 +96,9 @@ class Spread:
     def with_repeats(self, times: float) -> Spread:
         """The spread if each case had `times` as many repeats (infinite: noiseless ones)."""
         left = 1 - self.noise + self.noise / times
-        return (
-            self
-            if left == 1
-            else replace(
-                self, half=None, sd=self.sd * math.sqrt(left), noise=self.noise / times / left if left else 0.0
-            )
-        )
+        if left == 1:
+            return self
+        return replace(self, half=None, sd=self.sd * math.sqrt(left), noise=self.noise / times / left if left else 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,11 +159,9 @@ def chance_to_show(need: Need, cases: float) -> float:
     >>> round(chance_to_show(Need(name="goal", distance=0.2, spread=Spread(sd=1.0), tail=0.025), 198.1508), 4)
     0.8
     """
-    from scipy import special  # slow to import, and only plans need it
-
     n, spread = cases * need.share, need.spread
     counted = spread.half is not None and not spread.noise
-    if spread.half is not None and counted:
+    if counted and spread.half is not None:
         shares = spread.half + spread.shift, spread.half
         bound, least = spread.shift - need.distance / spread.step, need.least_value / spread.step
         if (chance := _of_tables(math.floor(n + 1e-9), *shares, bound, need.tail, least)) is not None:
@@ -177,9 +170,8 @@ def chance_to_show(need: Need, cases: float) -> float:
         hazard = spread.hazard(need.distance)
         return float(not hazard or hazard * n >= -math.log(need.tail) - 1e-9)
     df, se = min(max((spread.df + 1) * n / spread.cases - 1, 1e-3), 1e9), spread.sd / math.sqrt(n)
-    drawn = np.sqrt(special.chdtri(df, 0.5 - _NODES) / df)
     wider = 1.0 if counted else spread.at_bound(need.distance)
-    reach = np.maximum(float(special.stdtrit(df, 1 - need.tail)) * drawn * wider, need.least_value / se)
+    reach = np.maximum(float(special.stdtrit(df, 1 - need.tail)) * _drawn(df) * wider, need.least_value / se)
     return float(_WEIGHTS @ special.ndtr(need.distance / se - reach))
 
 
@@ -246,23 +238,27 @@ def needed_cases(needs: Sequence[Need], *, power: float = POWER, times_repeats: 
     )
 
 
+@functools.lru_cache(maxsize=64)  # a search asks for one number of cases at many distances
+def _drawn(df: float) -> FloatArray:
+    """What standard errors are drawn, in the true one, at the nodes."""
+    drawn: FloatArray = np.sqrt(special.chdtri(df, 0.5 - _NODES) / df)
+    return drawn
+
+
 @functools.lru_cache(maxsize=4096)
 def _of_tables(n: int, up: float, down: float, bound: float, tail: float, least: float) -> float | None:
     """The power of n cases of which such shares gain and lose 1, over all tables; None where these are too many."""
-    from scipy import special
-
     if n - 1 < TOO_FEW_DF:
         return 0.0
-    ranges = [_likely_counts(n, share) for share in (up, down)]
-    if math.prod(len(counts) for counts in ranges) > MOST_TABLES:
+    gains, losses = _likely_counts(n, up), _likely_counts(n, down)
+    if len(gains) * len(losses) > MOST_TABLES:
         return None
-    gained, lost = (counts.ravel() for counts in np.meshgrid(*ranges))
+    gained, lost = (counts.ravel() for counts in np.meshgrid(gains, losses))
     possible = gained + lost <= n
     gained, lost = gained[possible], lost[possible]
-    parts = (gained, up), (lost, down), (n - gained - lost, max(0.0, 1 - up - down))
-    chances = np.exp(
-        special.gammaln(n + 1) + sum(special.xlogy(count, share) - special.gammaln(count + 1) for count, share in parts)
-    )
+    alike = np.arange(max(0.0, n - gains[-1] - losses[-1]), n + 1)
+    parts = (gained, gains, up), (lost, losses, down), (n - gained - lost, alike, max(0.0, 1 - up - down))
+    chances = np.exp(special.gammaln(n + 1) + sum(_log_parts(*part) for part in parts))
     shown = tables_above(gained, lost, n=n, bound=bound, tail=tail) & ((gained - lost) / n - bound >= least - 1e-12)
     return float(chances[shown].sum())
 
@@ -271,6 +267,13 @@ def _likely_counts(n: int, share: float) -> FloatArray:
     """All but one in a million of the numbers of cases that can differ."""
     middle, sd = n * share, math.sqrt(n * share)
     return np.arange(max(0, math.floor(middle - 5 * sd)), min(n, math.ceil(middle + 5 * sd + 5)) + 1.0)
+
+
+def _log_parts(counts: FloatArray, counted: FloatArray, share: float) -> FloatArray:
+    """log(share^count / count!) of each of the `counts`, worked out once for each of the whole numbers `counted`."""
+    logs = special.xlogy(counted, share) - special.gammaln(counted + 1)
+    of_each: FloatArray = logs[(counts - counted[0]).astype(np.intp)]
+    return of_each
 
 
 @functools.lru_cache(maxsize=64)
@@ -301,11 +304,11 @@ def _cases(needs: Sequence[Need], power: float) -> int:
     def excess(cases: float) -> float:
         return _joint(needs, cases) - power
 
-    found = math.ceil(_solved(excess, start=start) - 1e-6)
+    reached = math.ceil(_solved(excess, start=start) - 1e-6)
     if all(need.spread.half is None for need in needs):
-        return found
-    step = max(1, found // 100)
-    enough = found + found // 4 + step
+        return reached
+    step = max(1, reached // 100)
+    enough = reached + reached // 4 + step
     while excess(enough) < 0:
         enough += step
     while enough - step >= start and excess(enough - step) >= 0:
@@ -319,8 +322,6 @@ def _joint(needs: Sequence[Need], cases: float) -> float:
 
 def _with_sd(need: Need, probability: float) -> Need:
     """With the standard deviation at one end of its central 80% chi-square interval, where it was estimated."""
-    from scipy import special  # slow to import, and only plans need it
-
     spread = need.spread
     df = spread.df if spread.half is None else min(spread.df, 4 * spread.half * spread.cases)  # a count of so many
     square = df / float(special.chdtri(df, probability)) if df > 0 else 1.0

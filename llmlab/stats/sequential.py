@@ -29,22 +29,22 @@ __all__ = [
 ]
 
 SRM_ALPHA = 0.001  # a split that fails at this level blocks every verdict on it
+Z_OF_80_PERCENT = 0.84
 FEWEST_UNITS = 50  # per arm, below which the asymptotic sequence says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ConfidenceSequence(Shown):
-    """A value with an interval that holds at every look at once; `e_value` is against `null`.
+    """A value with an interval that holds at every look at once.
 
-    `log_e_value` is kept because e-values outgrow floats; `p_value` = min(1, 1 / e) is valid at any stopping time.
-    Ends are None where nothing can be said yet, with the reason in `note`.
+    `log_e_value`, of the e-value against no difference, is kept because e-values outgrow floats; `p_value` = min(1,
+    1 / e) is valid at any stopping time. Ends are None where nothing can be said yet, with the reason in `note`.
     """
 
     value: float | None
     low: float | None
     high: float | None
     level: float
-    null: float
     log_e_value: float | None
     p_value: float | None
     n: int
@@ -52,18 +52,11 @@ class ConfidenceSequence(Shown):
     method: str
     note: str = ""
 
-    @property
-    def e_value(self) -> float | None:
-        """The e-value, at most the largest float; None where undefined."""
-        return None if self.log_e_value is None else math.exp(min(self.log_e_value, 709.0))
-
     def _sentence(self) -> str:
         if self.low is None or self.high is None or self.log_e_value is None:
             return self.note
-        if self.log_e_value >= -math.log1p(-self.level):
-            verdict = f"differs from {number(self.null)}, whenever you look"
-        else:
-            verdict = f"is not shown to differ from {number(self.null)}"
+        differs = self.log_e_value >= -math.log1p(-self.level)
+        verdict = "differs from 0, whenever you look" if differs else "is not shown to differ from 0"
         return f"{Interval(self.value, self.low, self.high)} {verdict}. {self.note}".rstrip()
 
 
@@ -91,7 +84,7 @@ class SplitCheck(Shown):
 
 
 def difference_sequence(
-    baseline: Values, candidate: Values, *, planned_units: int, level: float = 0.95, null: float = 0.0
+    baseline: Values, candidate: Values, *, planned_units: int, level: float = 0.95
 ) -> ConfidenceSequence:
     """candidate - baseline over randomised units, with an interval that may be looked at every day.
 
@@ -107,9 +100,7 @@ def difference_sequence(
     if planned_units < 2:
         raise ValueError(f"planned_units == {planned_units}, must be >= 2")
     open_unit(level, "level")
-    arms = [floats(arm, name, gaps=True) for arm, name in ((baseline, "baseline"), (candidate, "candidate"))]
-    attempted = sum(map(len, arms))
-    arms = [arm[~np.isnan(arm)] for arm in arms]
+    arms = _scored(baseline, candidate)
     sizes = [len(arm) for arm in arms]
     value = float(arms[1].mean() - arms[0].mean()) if min(sizes) else None
     variance = sum(float(arm.var(ddof=1)) / len(arm) for arm in arms) if min(sizes) >= 2 else 0.0
@@ -120,17 +111,16 @@ def difference_sequence(
         low, high = value - half, value + half
         information = sum(sizes) * _tightest_rho2(1 - level, planned_units)  # of a normal mixture, on the z scale
         shrunk = information / (1 + information)
-        evidence = 0.5 * ((value - null) ** 2 / variance * shrunk - math.log1p(information))
+        evidence = 0.5 * (value**2 / variance * shrunk - math.log1p(information))
     return ConfidenceSequence(
         value=value,
         low=low,
         high=high,
         level=level,
-        null=null,
         log_e_value=evidence,
         p_value=None if evidence is None else math.exp(min(0.0, -evidence)),
         n=sum(sizes),
-        n_attempted=attempted,
+        n_attempted=len(baseline) + len(candidate),
         method="asymptotic confidence sequence of the difference",
         note=note,
     )
@@ -148,10 +138,7 @@ def ratio_sequence(
     >>> [round(x, 3) for x in ratio_sequence([1, 3] * 200, [1, 2, 3, 4] * 100, planned_units=800)]
     [0.25, 0.129, 0.385]
     """
-    arms = [
-        arm[~np.isnan(arm)]
-        for arm in (floats(baseline, "baseline", gaps=True), floats(candidate, "candidate", gaps=True))
-    ]
+    arms = _scored(baseline, candidate)
     sizes = [len(arm) for arm in arms]
     if min(sizes) < FEWEST_UNITS:
         return None
@@ -164,7 +151,7 @@ def ratio_sequence(
     return c / b - 1, (b * c - spread) / square - 1, (b * c + spread) / square - 1
 
 
-def units_to_settle(sequence: ConfidenceSequence, *, margin: float, planned_units: int, power_z: float = 0.84) -> float:
+def units_to_settle(sequence: ConfidenceSequence, *, margin: float, planned_units: int) -> float:
     """Units in all after which a sequence of no difference would rule `margin` out, with 80% power; inf beyond 1e9.
 
     >>> day = difference_sequence([0, 1] * 400, [1, 1, 1, 0] * 200, planned_units=2000)
@@ -174,10 +161,11 @@ def units_to_settle(sequence: ConfidenceSequence, *, margin: float, planned_unit
     if sequence.low is None or sequence.high is None or margin <= 0:
         return math.inf
     half2 = ((sequence.high - sequence.low) / 2) ** 2
-    one = half2 / _radius2(sequence.n, sequence.level, planned_units) * sequence.n  # variance times units
+    spread2 = half2 / _radius2(sequence.n, sequence.level, planned_units) * sequence.n  # variance times units
     units = float(sequence.n)
     while units < 1e9:
-        if math.sqrt(one / units) * (math.sqrt(_radius2(units, sequence.level, planned_units)) + power_z) <= margin:
+        reach = math.sqrt(_radius2(units, sequence.level, planned_units)) + Z_OF_80_PERCENT
+        if math.sqrt(spread2 / units) * reach <= margin:
             return units
         units *= 1.02
     return math.inf
@@ -211,12 +199,11 @@ def split_check(counts: Values, *, shares: Values) -> SplitCheck:
     """
     seen, wanted = _split(np.asarray(counts), shares)
     expected = wanted * seen.sum()
-    p, note = None, ""
     if expected.min() < 5:
         note = f"{number(float(expected.min()))} units expected in the smallest arm, the test needs 5: no check yet"
-    else:
-        p = float(special.chdtrc(len(seen) - 1, ((seen - expected) ** 2 / expected).sum()))
-    return _split_result(seen, expected, p, "chi-square", note)
+        return _split_result(seen, expected, None, "chi-square", note)
+    p = float(special.chdtrc(len(seen) - 1, ((seen - expected) ** 2 / expected).sum()))
+    return _split_result(seen, expected, p, "chi-square", "")
 
 
 def sequential_split_check(counts: npt.ArrayLike, *, shares: Values, concentration: float = 10_000.0) -> SplitCheck:
@@ -239,9 +226,13 @@ def sequential_split_check(counts: npt.ArrayLike, *, shares: Values, concentrati
     log_e = special.gammaln(concentration) - special.gammaln(concentration + totals)
     log_e = log_e + (special.gammaln(prior + looks) - special.gammaln(prior) - special.xlogy(looks, wanted)).sum(axis=1)
     p = math.exp(min(0.0, -float(log_e.max())))
-    return _split_result(
-        seen, wanted * seen.sum(), p, "sequential multinomial test", "" if seen.sum() else "no units yet"
-    )
+    note = "" if seen.sum() else "no units yet"
+    return _split_result(seen, wanted * seen.sum(), p, "sequential multinomial test", note)
+
+
+def _scored(baseline: Values, candidate: Values) -> list[FloatArray]:
+    arms = (floats(arm, name, gaps=True) for arm, name in ((baseline, "baseline"), (candidate, "candidate")))
+    return [arm[~np.isnan(arm)] for arm in arms]
 
 
 def _radius2(units: float, level: float, planned_units: int) -> float:

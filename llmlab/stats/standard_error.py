@@ -6,40 +6,36 @@ case in which each is a cluster of its own. A weight says how many cases of prod
 that the case was measured better. So the working model is one of equal variances (as clubSandwich has it for weighted
 least squares), and twenty cases of which one carries nearly all weight tell about as much as one.
 
-`clustered_fit` is the same for least squares with covariates: with an intercept alone it is the clustered mean, with
-every row its own cluster it is HC2.
+`clustered_contrast` is the same for least squares with covariates: with an intercept alone it is the clustered mean,
+with every row its own cluster it is HC2.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 from scipy import special
 
 from llmlab.base.errors import DataError
-from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums, floats
+from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums, column_sums, floats, open_unit
 
 __all__ = [
     "FEW_DF",
     "TOO_FEW_DF",
-    "ClusteredFit",
     "Contrast",
-    "Estimator",
     "StandardError",
     "bell_mccaffrey_df",
     "case_weights",
-    "clustered_fit",
-    "contrast",
+    "clustered_contrast",
     "effective_size",
     "skew_notes",
     "standard_error",
     "t_quantile",
     "t_tail",
+    "two_sided",
     "weighted_cr2",
     "weighted_mean",
 ]
@@ -119,8 +115,6 @@ TOO_FEW_DF = 4.0  # below: a verdict should not rest on it
 SKEWED_FROM = 0.3
 DUST = 1e-10  # a standard error below this share of the largest value is rounding
 
-Estimator = Literal["CR0", "CR1", "CR2"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandardError:
@@ -131,7 +125,6 @@ class StandardError:
         df: degrees of freedom for Student's t.
         n, n_clusters: cases, and clusters they come in (equal to `n` for independent cases).
         effective: where cases are weighted, how many equal clusters tell as much (Kish); None = all count the same.
-        estimator: CR0 (no correction), CR1 (times G / (G - 1)) or CR2 (Bell and McCaffrey).
         notes: plain sentences on what weakens it.
     """
 
@@ -139,24 +132,18 @@ class StandardError:
     df: float
     n: int
     n_clusters: int
-    estimator: Estimator
     effective: float | None = None
     notes: tuple[str, ...] = ()
 
 
 def standard_error(
-    values: ArrayLike,
-    clusters: ArrayLike | None = None,
-    *,
-    weights: ArrayLike | None = None,
-    estimator: Estimator = "CR2",
+    values: ArrayLike, clusters: ArrayLike | None = None, *, weights: ArrayLike | None = None
 ) -> StandardError:
     """The cluster-robust standard error of `mean(values)`, shape (n,), with its degrees of freedom.
 
     With S_c the sum of residuals in cluster c of n_c cases, CR2 is sqrt(sum_c S_c^2 / (1 - n_c/n)) / n (Bell and
-    McCaffrey 2002; Pustejovsky and Tipton 2018 for the intercept-only model) with their degrees of freedom; CR0 and
-    CR1 leave the correction out or use G / (G - 1), and take G - 1. Without `clusters` CR2 is sd / sqrt(n), n - 1.
-    With `weights` that differ it is the standard error of sum(w x) / sum(w), see `weighted`.
+    McCaffrey 2002; Pustejovsky and Tipton 2018 for the intercept-only model) with their degrees of freedom. Without
+    `clusters` it is sd / sqrt(n), n - 1; with `weights` that differ that of sum(w x) / sum(w), see `weighted_cr2`.
 
     Raises DataError below two cases or clusters, for NaN or infinity, and for weights that are not above 0.
 
@@ -165,8 +152,6 @@ def standard_error(
     >>> round(standard_error([0.2, 0.4, 0.1, 0.9], ["a", "a", "b", "b"]).se, 4)
     0.1
     """
-    if estimator not in ("CR0", "CR1", "CR2"):
-        raise ValueError(f"estimator == {estimator!r}, must be CR0, CR1 or CR2")
     x = floats(values, "values", at_least=2)
     n, w = x.size, case_weights(weights, n=x.size)
     scale = max(float(x.max()), -float(x.min())) or 1.0  # squares of what is left neither overflow nor vanish
@@ -177,10 +162,7 @@ def standard_error(
     n_clusters = scores.size
     if n_clusters < 2:
         raise DataError(f"all {n} cases are in one cluster: no standard error without a second independent one")
-    if estimator != "CR2":
-        factor = n_clusters / (n_clusters - 1) if estimator == "CR1" else 1.0
-        variance, df = float(scores @ scores) * factor, n_clusters - 1.0
-    elif w is not None:
+    if w is not None:
         variance, df = weighted_cr2(residuals / scale, w, np.arange(n) if of_case is None else of_case)
     else:
         sizes = np.ones(n) if of_case is None else np.bincount(of_case).astype(np.float64)
@@ -191,7 +173,6 @@ def standard_error(
         df=df,
         n=n,
         n_clusters=n_clusters,
-        estimator=estimator,
         effective=None if w is None else effective_size(w if of_case is None else cluster_sums(w, of_case)),
         notes=_few_df_notes(df, n_clusters, "cases" if n_clusters == n else "clusters"),
     )
@@ -245,17 +226,22 @@ def skew_notes(values: ArrayLike, clusters: ArrayLike | None = None) -> tuple[st
 
 
 def t_quantile(probability: float, df: float) -> float:
-    """The quantile of Student's t with `df` degrees of freedom, which need not be whole."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, probability))
+    """The quantile of Student's t with `df` degrees of freedom, which need not be whole; infinite: the normal one."""
+    return float(special.ndtri(probability) if math.isinf(df) else special.stdtrit(df, probability))
 
 
 def t_tail(statistic: float, df: float) -> float:
-    """P(T > statistic) for Student's t with `df` degrees of freedom."""
-    from scipy.special import stdtr
+    """P(T > statistic) for Student's t with `df` degrees of freedom; infinite: the normal one."""
+    return float(special.ndtr(-statistic) if math.isinf(df) else special.stdtr(df, -statistic))
 
-    return float(stdtr(df, -statistic))
+
+def two_sided(level: float, df: float = math.inf) -> float:
+    """How many standard errors a two-sided interval at this level reaches to either side.
+
+    >>> round(two_sided(0.95), 4), round(two_sided(0.95, 9), 4)
+    (1.96, 2.2622)
+    """
+    return t_quantile(0.5 + open_unit(level, "level") / 2, df)
 
 
 def _few_df_notes(df: float, units: int, of: str) -> tuple[str, ...]:
@@ -268,46 +254,40 @@ def _few_df_notes(df: float, units: int, of: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusteredFit:
-    """Coefficients and what their uncertainty is made of, in the basis where the design is orthonormal."""
-
-    coefficients: FloatArray
-    root: FloatArray  # (K, K): coefficients = root @ orthonormal coefficients
-    scores: FloatArray  # (G, K): adjusted score of each cluster
-    leverage: FloatArray  # (G, K, K)
-    adjustment: FloatArray  # (G, K, K): (I - leverage)^(-1/2)
-    determined_by_one: bool  # a coefficient hangs on a single cluster
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """A linear combination of coefficients; `se` 0 means no variation was seen; `p` None where undefined."""
+    """A combination of coefficients; `se` 0 = no variation was seen, `determined_by_one` = it hangs on one cluster."""
 
     value: float
     se: float
     df: float
     low: float
     high: float
-    p_value: float | None
+    determined_by_one: bool
 
 
-def clustered_fit(
-    design: npt.ArrayLike, *, response: FloatArray, clusters: GroupIndex, weights: FloatArray | None = None
-) -> ClusteredFit:
-    """(Weighted) least squares of `response` (N) on `design` (N, K) with rows in `clusters` numbered 0..G-1.
+def clustered_contrast(
+    design: ArrayLike,
+    combination: ArrayLike,
+    *,
+    response: FloatArray,
+    clusters: GroupIndex,
+    weights: FloatArray | None = None,
+    level: float = 0.95,
+) -> Contrast:
+    """sum(combination * coefficients) of (weighted) least squares of `response` (N) on `design` (N, K).
 
-    CR2 with an identity working model: Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, J. Bus. Econ. Stat. 36.
-    A design that was demeaned within cases is right where clusters hold whole cases. The K x K form of the
-    adjustment, (I - Z_g Z_g')^(-1/2) Z_g = Z_g (I - Z_g' Z_g)^(-1/2), keeps it vectorised over clusters.
+    Rows are in `clusters` numbered 0..G-1. CR2 with an identity working model and Satterthwaite degrees of freedom:
+    Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, J. Bus. Econ. Stat. 36. The K x K form of the adjustment,
+    (I - Z_g Z_g')^(-1/2) Z_g = Z_g (I - Z_g' Z_g)^(-1/2), keeps it vectorised over clusters.
 
     Raises:
         DataError: columns of the design are linearly dependent.
 
-    >>> fit = clustered_fit([[1.0]] * 4, response=np.array([0.0, 1.0, 1.0, 2.0]), clusters=np.arange(4))
-    >>> round(contrast(fit, [1.0]).se, 6), round(contrast(fit, [1.0]).df, 6)
+    >>> fit = clustered_contrast([[1.0]] * 4, [1.0], response=np.array([0.0, 1.0, 1.0, 2.0]), clusters=np.arange(4))
+    >>> round(fit.se, 6), round(fit.df, 6)
     (0.408248, 3.0)
     """
-    matrix = np.asarray(design, dtype=float)
+    matrix, combination = np.asarray(design, dtype=float), np.asarray(combination, dtype=float)
     if weights is not None:
         scale = np.sqrt(weights)
         matrix, response = matrix * scale[:, None], response * scale
@@ -316,50 +296,30 @@ def clustered_fit(
     left, singular, right = np.linalg.svd(matrix / lengths, full_matrices=False)
     if len(singular) < matrix.shape[1] or singular[-1] < 1e-10 * max(singular[0], 1e-300):
         raise DataError("columns of the design depend on each other: some effect cannot be told from the others")
-    root = (right.T / singular) / lengths[:, None]
+    root = (right.T / singular) / lengths[:, None]  # coefficients = root @ those of the orthonormal columns
     orthonormal = left.T @ response
-    groups, terms = int(clusters.max()) + 1, matrix.shape[1]
+    terms = matrix.shape[1]
     residual = response - left @ orthonormal
     residual[np.abs(residual) < 1e-12 * np.abs(response).max()] = 0.0  # rounding is not variation
-    scores = _cluster_sums(left * residual[:, None], clusters, groups)
     products = (left[:, :, None] * left[:, None, :]).reshape(len(left), terms * terms)
-    leverage = _cluster_sums(products, clusters, groups).reshape(groups, terms, terms)
+    leverage = column_sums(products, clusters).reshape(-1, terms, terms)
     values, vectors = np.linalg.eigh(np.eye(terms) - leverage)
     alone = values < 1e-9
     inverse = np.where(alone, 0.0, 1.0 / np.sqrt(np.where(alone, 1.0, values)))
     adjustment = (vectors * inverse[:, None, :]) @ vectors.transpose(0, 2, 1)
-    return ClusteredFit(
-        coefficients=root @ orthonormal,
-        root=root,
-        scores=np.einsum("gij,gj->gi", adjustment, scores),
-        leverage=leverage,
-        adjustment=adjustment,
-        determined_by_one=bool(alone.any()),
-    )
+    scores = np.einsum("gij,gj->gi", adjustment, column_sums(left * residual[:, None], clusters))
+    direction = root.T @ combination
+    value, df = float(combination @ (root @ orthonormal)), _freedom(adjustment @ direction, leverage)
+    se = math.sqrt(float(((scores @ direction) ** 2).sum()))
+    half = two_sided(level, df) * se
+    return Contrast(value=value, se=se, df=df, low=value - half, high=value + half, determined_by_one=bool(alone.any()))
 
 
-def contrast(fit: ClusteredFit, weights: npt.ArrayLike, *, level: float = 0.95) -> Contrast:
-    """Value, CR2 standard error, Satterthwaite degrees of freedom and t interval of sum(weights * coefficients)."""
-    combination = np.asarray(weights, dtype=float)
-    value = float(combination @ fit.coefficients)
-    direction = fit.root.T @ combination
-    se = math.sqrt(float(((fit.scores @ direction) ** 2).sum()))
-    df = _freedom(fit, direction)
-    half = float(special.stdtrit(df, 0.5 + level / 2)) * se
-    p = float(2 * special.stdtr(df, -abs(value) / se)) if se > 0 else (1.0 if value == 0 else None)
-    return Contrast(value=value, se=se, df=df, low=value - half, high=value + half, p_value=p)
-
-
-def _freedom(fit: ClusteredFit, direction: FloatArray) -> float:
+def _freedom(adjusted: FloatArray, leverage: FloatArray) -> float:
     """tr(M)^2 / tr(M M) with M = diag(|p_g|^2) - W W' for p_g = Z_g adj_g b and w_g = leverage_g adj_g b."""
-    adjusted = fit.adjustment @ direction
-    pulled = np.einsum("gij,gj->gi", fit.leverage, adjusted)
+    pulled = np.einsum("gij,gj->gi", leverage, adjusted)
     own = np.einsum("gi,gi->g", adjusted, pulled)
     shared = (pulled**2).sum(axis=1)
     trace = float((own - shared).sum())
     square = float((own**2 - 2 * own * shared).sum() + ((pulled.T @ pulled) ** 2).sum())
     return max(1.0, trace**2 / square) if square > 0 and trace > 0 else 1.0
-
-
-def _cluster_sums(rows: FloatArray, clusters: GroupIndex, groups: int) -> FloatArray:
-    return np.stack([np.bincount(clusters, weights=column, minlength=groups) for column in rows.T], axis=1)

@@ -10,7 +10,6 @@ import statsmodels.formula.api as smf
 from llmlab.base.errors import DataError
 from llmlab.stats.effects import factor_effects
 from llmlab.stats.paired import mean_difference
-from llmlab.stats.standard_error import standard_error
 
 GRID = {"prompt": ["v1"] * 3 + ["v2"] * 3, "model": ["a", "b", "c"] * 2}
 UNEVEN = np.repeat(np.arange(10), [200] + [20] * 9)
@@ -34,7 +33,7 @@ def test_a_two_level_factor_is_the_paired_difference_of_its_marginal_means():
 
 
 def test_coefficients_are_those_of_statsmodels_with_a_constant_per_case():
-    """On the long table with C(case); its cluster errors are CR1's, which ours equal where we ask for CR1."""
+    """On the long table with C(case); its cluster errors are CR1's, which CR2's equal where clusters have one size."""
     values, codes = scores(1, np.arange(40)), np.repeat(np.arange(8), 5)
     found = factor_effects(values, factors=GRID, formula="prompt * model", clusters=codes)
     table = pd.DataFrame({"y": values.ravel(), "case": np.repeat(np.arange(40), 6), "group": np.repeat(codes, 6)})
@@ -44,9 +43,8 @@ def test_coefficients_are_those_of_statsmodels_with_a_constant_per_case():
     terms = {"prompt=v2": "p", "model=b": "b", "prompt=v2 x model=c": "p:c"}
     for ours, theirs in terms.items():
         assert found[ours].difference.value == pytest.approx(oracle.params[theirs])
-    cr1 = standard_error(values[:, 3:].mean(axis=1) - values[:, :3].mean(axis=1), codes, estimator="CR1").se
     small_sample = (240 - 1) / (240 - len(oracle.params))
-    assert cr1 * small_sample**0.5 == pytest.approx(oracle.bse["p"])
+    assert found["prompt=v2"].difference.se * small_sample**0.5 == pytest.approx(oracle.bse["p"])
 
 
 def test_a_planted_interaction_is_found_and_said():

@@ -191,10 +191,8 @@ def test_intervals_and_p_values_agree(d):
             assert (result.p_value < 0.05) == (result.low > 0 or result.high < 0)
         for level in (0.9, 0.99):
             low, high = result.ends(level)
-            assert result.p_above(low) == pytest.approx((1 - level) / 2, abs=1e-6) or low in (
-                -1,
-                0,
-            )  # at 0 by their signs
+            # At 0 by their signs.
+            assert result.p_above(low) == pytest.approx((1 - level) / 2, abs=1e-6) or low in (-1, 0)
             assert result.p_below(high) == pytest.approx((1 - level) / 2, abs=1e-6) or high in (0, 1)
             assert result.turned.ends(level) == pytest.approx((-high, -low))
             read, computed = result.interval(level), mean_difference(d, bounds=bounds, level=level)
@@ -246,7 +244,7 @@ def test_relative_margin_counts_the_baselines_noise():
     cand = base * rng.normal(1.03, 0.1, 80)
     result = relative_margin_difference(base, cand, margin=0.10)
     assert result.p_below(0) == pytest.approx(stats.ttest_1samp(cand - 1.1 * base, 0, alternative="less").pvalue)
-    with pytest.raises(ValueError, match="pair them by id"):
+    with pytest.raises(DataError, match="candidate has 79 values where 80"):
         relative_margin_difference(base, cand[:-1], margin=0.1)
 
 

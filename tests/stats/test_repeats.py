@@ -43,12 +43,6 @@ def test_votes_need_pass_or_fail():
         reduce_repeats([0.5, 1.0], [0, 0], aggregation="median")
 
 
-@pytest.mark.parametrize("codes", [[0, 5], [-1, 0], [0.0, 1.0], [0]])
-def test_wrong_case_codes_are_named(codes):
-    with pytest.raises(ValueError, match="case codes"):
-        reduce_repeats([0.5, 1.0], codes, n_cases=2)
-
-
 def test_consistency_is_the_share_of_equal_pairs():
     """Cases with answers 111, 110, 10: 3/3, 1/3 and 0/1 pairs agree; a case asked once is only counted."""
     result = consistency([1, 1, 1, 1, 1, 0, 1, 0, 1], [0, 0, 0, 1, 1, 1, 2, 2, 3])

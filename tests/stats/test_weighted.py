@@ -51,18 +51,16 @@ def test_independent_cases_are_clusters_of_one():
     assert standard_error(x, codes, weights=even).se == pytest.approx(by_matrices(x, codes, even)[0], rel=1e-12)
 
 
-@pytest.mark.parametrize("estimator", ["CR0", "CR1"])
-def test_cr0_and_cr1_are_those_of_weighted_least_squares(estimator):
-    """statsmodels WLS with clustered covariance; its mean is the weighted mean."""
+def test_where_clusters_weigh_alike_it_is_that_of_statsmodels_weighted_least_squares():
+    """Equal clusters with the same weights in each: CR2 is CR1, which is CR0 times G / (G - 1)."""
     import statsmodels.api as sm
 
-    x, codes, w = sample(5, [4, 9, 2, 6, 1, 8])
-    fit = sm.WLS(x, np.ones(x.size), weights=w).fit(
-        cov_type="cluster", cov_kwds={"groups": codes, "use_correction": False}
-    )
-    factor = 6 / 5 if estimator == "CR1" else 1.0
-    found = mean_difference(x, codes, weights=w, estimator=estimator)
-    assert (found.value, found.se) == (pytest.approx(fit.params[0]), pytest.approx(fit.bse[0] * factor**0.5))
+    x, codes, _ = sample(5, [4] * 6)
+    w = np.tile([0.5, 1.0, 2.0, 4.0], 6)
+    grouped = {"groups": codes, "use_correction": False}
+    fit = sm.WLS(x, np.ones(x.size), weights=w).fit(cov_type="cluster", cov_kwds=grouped)
+    found = mean_difference(x, codes, weights=w)
+    assert (found.value, found.se) == pytest.approx((fit.params[0], fit.bse[0] * (6 / 5) ** 0.5))
 
 
 @pytest.mark.parametrize("clusters", [None, [0, 0, 1, 1, 2, 2, 3, 4]])
