@@ -91,7 +91,10 @@ class Attribution(Shown):
         known = column != UNKNOWN
         if not known.any():
             return Estimate(value=None, level=self.level, n_attempted=len(column), method="no case can be attributed")
-        return share_estimate(column[known] == _place(cell), **self.groups.design(known), level=self.level)
+        return self._share(cell, column, known)
+
+    def _share(self, cell: str, column: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Estimate:
+        return share_estimate(column[chosen] == _place(cell), **self.groups.design(chosen), level=self.level)
 
     def cases(self, cell: str, variant: str | None = None) -> Rows:
         """The cases in a cell: what was asked, fetched, should have been fetched, and answered."""
@@ -108,10 +111,11 @@ class Attribution(Shown):
             chosen = np.array([tag in tags for tags in self.groups.tags]) & (column != UNKNOWN)
             if chosen.any():
                 wrong[tag] = float(np.isin(column[chosen], (1, 2)).mean())
-                rows.append({"tag": tag, "cases": int(chosen.sum()), **self._shares(chosen, column)})
+                shares = {cell: _shown(self._share(cell, column, chosen), "%") for cell in CELLS}
+                rows.append({"tag": tag, "cases": int(chosen.sum()), **shares})
         rows.sort(key=lambda row: -wrong[str(row["tag"])])
-        said = f"Where the cases of {name} are, per tag, most failures first." if rows else "No case has a tag."
-        return Rows(rows=tuple(rows), sentence=said)
+        sentence = f"Where the cases of {name} are, per tag, most failures first." if rows else "No case has a tag."
+        return Rows(rows=tuple(rows), sentence=sentence)
 
     def quality(self, metric: str) -> Rows:
         """The mean of any metric of the run where enough was fetched and where it was not, per variant."""
@@ -131,9 +135,8 @@ class Attribution(Shown):
 
     def transition(self, before: str, after: str) -> Transition:
         """Where the cases went between two variants."""
-        return Transition(
-            attribution=self, before=before, after=after, moves=np.stack([self._column(before), self._column(after)])
-        )
+        moves = np.stack([self._column(before), self._column(after)])
+        return Transition(attribution=self, before=before, after=after, moves=moves)
 
     def _variant(self, variant: str | None) -> str:
         if variant is None and len(self.variants) == 1:
@@ -146,12 +149,6 @@ class Attribution(Shown):
         column: NDArray[np.int64] = self.cells[:, self.variants.index(self._variant(variant))]
         return column
 
-    def _shares(self, chosen: NDArray[np.bool_], column: NDArray[np.int64]) -> dict[str, object]:
-        design = self.groups.design(chosen)
-        cells = enumerate(CELLS)
-        shares = {cell: share_estimate(column[chosen] == i, **design, level=self.level) for i, cell in cells}
-        return {cell: _shown(estimate, "%") for cell, estimate in shares.items()}
-
     def _rows(self) -> list[dict[str, object]]:
         rows = []
         for name in self.variants:
@@ -161,8 +158,8 @@ class Attribution(Shown):
             for cell in CELLS:
                 row[cell] = f"{self.count(cell, name):,} ({_shown(self.share(cell, name), '%')})"
             row["cases"] = int(known.sum())
-            if self._unscored(name):
-                row["unscored"] = self._unscored(name)
+            if unscored := self._unscored(name):
+                row["unscored"] = unscored
             rows.append(row)
         return rows
 
@@ -306,7 +303,8 @@ def attribute(
     right = table.values >= good if meaning.higher_is_better else table.values <= good
     cells = np.where(right, np.where(fetched >= 0.5, 0, 3), np.where(fetched >= 0.5, 1, 2))
     cells[np.isnan(table.values) | np.isnan(fetched) | ~judged[:, None]] = UNKNOWN
-    silent = [variant for variant in table.variants if not _retrieves(results, variant)]
+    retrieving = {variant for variant, ids in results.answers("variant", "retrieved") if ids}
+    silent = [variant for variant in table.variants if variant not in retrieving]
     return Attribution(
         results=results,
         metric=name,
@@ -399,10 +397,6 @@ def _mean(values: NDArray[np.float64], groups: CaseGroups, chosen: NDArray[np.bo
         value = float(np.average(values, weights=design["weights"])) if len(values) else None
         return Estimate(value=value, level=level, n=len(values))
     return mean_estimate(values, **design, level=level)
-
-
-def _retrieves(results: Results, variant: str) -> bool:
-    return any(name == variant and ids for name, ids in results.answers("variant", "retrieved"))
 
 
 def _shown(estimate: Estimate, unit: str = "") -> Interval:

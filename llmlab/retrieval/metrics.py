@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MEASURES", "Measure", "RetrievalMetrics", "evaluate", "parse_measure"]
 
 NAMES = ("P", "R", "HitRate", "Success", "RR", "AP", "nDCG", "nDCG_exp")
+DEEPEST = np.iinfo(np.int64).max
 NEED_CUTOFF = frozenset({"P", "R", "HitRate", "Success"})
 
 ELSEWHERE = {  # as other tools call them
@@ -148,13 +149,11 @@ class RetrievalMetrics(Shown):
 
     def estimate(self, measure: str | Measure) -> Estimate:
         """The average with its interval within 0 and 1, cluster-robust (CR2) where queries have clusters."""
-        values = self.column(measure)
-        if len(values) < 2 or (self.clusters is not None and len(set(self.clusters)) < 2):
-            note = "an interval needs at least two independent queries"
-            n = len(values)
-            return Estimate(
-                value=self.mean(measure), level=self.level, n=n, n_attempted=n, method="mean", notes=(note,)
-            )
+        values, n = self.column(measure), self.n_queries
+        if n < 2 or (self.clusters is not None and len(set(self.clusters)) < 2):
+            notes = ("an interval needs at least two independent queries",)
+            value = self.mean(measure)
+            return Estimate(value=value, level=self.level, n=n, n_attempted=n, method="mean", notes=notes)
         return share_estimate(values, self.clusters, level=self.level)
 
     def per_query(self) -> pd.DataFrame:
@@ -180,14 +179,11 @@ class RetrievalMetrics(Shown):
             mean = self.estimate(measure)
             shown = Interval(mean.value, mean.low, mean.high)
             row = {"measure": str(measure), "mean": shown, "queries": mean.n, "unjudged": unjudged}
-            rows.append({**row, **({self.other_name: self.other_mean(measure)} if self.n_without_relevant else {})})
+            if self.n_without_relevant:
+                which = "with a relevant document" if self.topics == "judged" else "judged, as trec_eval -c"
+                row[f"mean over {self.n_other:,} {which}"] = self.other_mean(measure)
+            rows.append(row)
         return rows
-
-    @property
-    def other_name(self) -> str:
-        """What `other_mean` is a mean over."""
-        which = "with a relevant document" if self.topics == "judged" else "judged, as trec_eval -c"
-        return f"mean over {self.n_other:,} {which}"
 
     def _sentence(self) -> str:
         unanswerable = "without a relevant document, score 0 (the other mean leaves them out)"
@@ -200,10 +196,10 @@ class RetrievalMetrics(Shown):
             (self.n_unjudged_queries, "of the run left out, without judgements"),
         )
         repeated = ((self.n_repeated_documents, "document"), (self.n_repeated_judgements, "judgement"))
-        said = [f"{self.n_queries:,} {'query' if self.n_queries == 1 else 'queries'}"]
-        said += [f"{count:,} {what}" for count, what in counts if count]
-        said += [f"{counted(count, noun)} given again, counted once" for count, noun in repeated if count]
-        return "; ".join(said) + "."
+        facts = [f"{self.n_queries:,} {'query' if self.n_queries == 1 else 'queries'}"]
+        facts += [f"{count:,} {what}" for count, what in counts if count]
+        facts += [f"{counted(count, noun)} given again, counted once" for count, noun in repeated if count]
+        return "; ".join(facts) + "."
 
 
 def evaluate(
@@ -261,7 +257,7 @@ def evaluate(
         measures=wanted,
         query_ids=query_ids,
         values=values,
-        clusters=None if clusters is None else _clusters_of(query_ids, clusters),
+        clusters=_clusters_of(query_ids, clusters),
         level=level,
         unjudged=tuple(_unjudged_share(ranking, measure.cutoff) for measure in wanted),
         topics=topics,
@@ -294,7 +290,7 @@ def parse_measure(text: str | Measure) -> Measure:
 
 def _values(measure: Measure, judgements: Judgements, ranking: JudgedRanking) -> Floats:
     """One value per query, in [0, 1]."""
-    n, cutoff = len(judgements.query_ids), measure.cutoff or np.iinfo(np.int64).max
+    n, cutoff = len(judgements.query_ids), measure.cutoff or DEEPEST
     seen = (ranking.relevance > 0) & (ranking.rank < cutoff)
     query, rank = ranking.query[seen], ranking.rank[seen]
     hits = np.bincount(query, minlength=n).astype(float)
@@ -332,13 +328,14 @@ def _sums(query: Any, weights: Floats, n: int) -> Floats:
 
 def _unjudged_share(ranking: JudgedRanking, cutoff: int | None) -> float | None:
     """Share of the documents in the top k, over all queries, that have no judgement; None where nothing came back."""
-    deepest = cutoff or np.iinfo(np.int64).max
+    deepest = cutoff or DEEPEST
     returned = int(np.minimum(ranking.depth, deepest).sum())
-    judged = int((ranking.rank < deepest).sum())
-    return 1 - judged / returned if returned else None
+    return 1 - int((ranking.rank < deepest).sum()) / returned if returned else None
 
 
-def _clusters_of(query_ids: tuple[Any, ...], clusters: Mapping[Any, Any]) -> tuple[Any, ...]:
+def _clusters_of(query_ids: tuple[Any, ...], clusters: Mapping[Any, Any] | None) -> tuple[Any, ...] | None:
+    if clusters is None:
+        return None
     lacking = [query for query in query_ids if query not in clusters]
     if lacking:
         raise DataError(
@@ -348,7 +345,5 @@ def _clusters_of(query_ids: tuple[Any, ...], clusters: Mapping[Any, Any]) -> tup
 
 
 def _hint(name: str) -> str:
-    meant = [known for known in NAMES if known.lower() == name.lower()] or [
-        ours for theirs, ours in ELSEWHERE.items() if theirs == name.lower()
-    ]
-    return f" (meant {meant[0]}?)" if meant else ""
+    meant = next((known for known in NAMES if known.lower() == name.lower()), ELSEWHERE.get(name.lower()))
+    return f" (meant {meant}?)" if meant else ""

@@ -159,29 +159,33 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
     if (blocks := _blocks(query, n)) is not None:
         own, query = blocks
         asked = _renumbered(judgements, own)
-    elif (rows := _grouped_rows(query)) is not None:
+    elif len(query) and (query[0] < 0 or bool((query[1:] < query[:-1]).any())):
+        rows = np.argsort(query, kind="stable")[int((query < 0).sum()) :]  # each query's together, without those of -1
         query, doc_ids = query[rows], doc_ids.take(pa.array(rows))
         score = None if score is None else score[rows]
 
     def ranked(part: slice) -> tuple[Ints, Ints, Floats, Ints]:
         return _ranked_part(query[part], doc_ids[part], None if score is None else score[part], asked, ties)
 
-    parts = on_cores(ranked, _parts(query))
-    nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
-    found, rank, relevance, again = (np.concatenate(column) for column in zip(nothing, *parts, strict=True))
+    none = np.zeros(0, np.int64)
+    parts = [(none, none, np.zeros(0), none), *on_cores(ranked, _parts(query))]
+    found, rank, relevance, again = (np.concatenate(column) for column in zip(*parts, strict=True))
     again = own[again][own[again] >= 0]
     depth = np.zeros(n, np.int64)
     depth[own[own >= 0]] = np.bincount(query, minlength=len(own))[own >= 0]
     depth -= np.bincount(again, minlength=n)
     by_query = np.argsort(own[found], kind="stable")
-    n_named = int((depth > 0).sum()) if named is None else _n_known(named, judgements)
+    n_named = n_returned = int((depth > 0).sum())
+    if named is not None:
+        places = codes_in(named, judgements.known_query_ids, what="query ids")
+        n_named = int((judgements.position[places[places >= 0]] >= 0).sum())
     return JudgedRanking(
         query=own[found][by_query],
         rank=rank[by_query],
         relevance=relevance[by_query],
         depth=depth,
         n_missing=len(depth) - n_named,
-        n_empty=n_named - int((depth > 0).sum()),
+        n_empty=n_named - n_returned,
         n_unjudged_queries=n_unjudged,
         n_repeated=len(again),
     )
@@ -189,7 +193,7 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
 
 def place_in_group(group: Ints) -> Ints:
     """0, 1, 2, ... within each run of equal values of a sorted array."""
-    count = np.bincount(group) if len(group) else np.zeros(0, np.int64)
+    count = np.bincount(group)
     start = np.cumsum(count) - count
     return np.arange(len(group)) - start[group]
 
@@ -203,9 +207,8 @@ def id_array(values: Any, *, what: str) -> pa.Array:
     try:
         ids = values if isinstance(values, pa.ChunkedArray) else pa.array(values, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(
-            f"{what} are of mixed types ({error}); make them all text, for example with .astype(str)"
-        ) from None
+        hint = "make them all text, for example with .astype(str)"
+        raise DataError(f"{what} are of mixed types ({error}); {hint}") from None
     if isinstance(ids, pa.ChunkedArray):
         ids = ids.combine_chunks()
     if pa.types.is_dictionary(ids.type):
@@ -313,13 +316,6 @@ def _renumbered(judgements: Judgements, own: Ints) -> Judgements:
     return replace(judgements, query=query[rows], doc_ids=doc_ids, relevance=judgements.relevance[rows])
 
 
-def _grouped_rows(query: npt.NDArray[np.int32]) -> Ints | None:
-    """Row numbers that bring each query's rows together and leave out those marked -1; None where nothing moves."""
-    if not len(query) or (query[0] >= 0 and bool((query[1:] >= query[:-1]).all())):
-        return None
-    return np.argsort(query, kind="stable")[int((query < 0).sum()) :]
-
-
 def _parts(query: npt.NDArray[np.int32]) -> list[slice]:
     """Slices of about PART_ROWS rows that cut no query in two, so that memory stays bounded."""
     cuts = [0]
@@ -345,7 +341,8 @@ def _ranked_part(
     )
     if repeats or not same:  # a document came twice, or two keys collided
         keys, wanted = _exact_pair_keys(group, doc_ids, asked, asked_ids)
-        new = _first_seen(keys[order])
+        new = np.zeros(len(order), np.bool_)
+        new[np.unique(keys[order], return_index=True)[1]] = True
         again, group, order = group[~new] + first, group[new], order[new]
         place, found, _ = _places(wanted, keys[order])
     by_rank = np.argsort(place)
@@ -391,13 +388,6 @@ def _ranked(group: Ints, descending: Floats, key: Callable[[Ints], Ints]) -> Int
     return order
 
 
-def _first_seen(keys: Ints) -> npt.NDArray[np.bool_]:
-    """True at the first of each key."""
-    first = np.zeros(len(keys), np.bool_)
-    first[np.unique(keys, return_index=True)[1]] = True
-    return first
-
-
 def _first_judgements(query: Ints, doc_ids: pa.Array, relevance: Floats, query_ids: pa.Array) -> Ints:
     """Rows of the first judgement of each (query, document); DataError where a later one says something else."""
     keys, _ = _exact_pair_keys(query, doc_ids, query[:0], doc_ids[:0])
@@ -410,11 +400,6 @@ def _first_judgements(query: Ints, doc_ids: pa.Array, relevance: Floats, query_i
             f"{relevance[at][back][row]:g} and {relevance[row]:g}; keep one"
         )
     return np.sort(at)
-
-
-def _n_known(named: pa.Array, judgements: Judgements) -> int:
-    known = codes_in(named, judgements.known_query_ids, what="query ids")
-    return int((judgements.position[known[known >= 0]] >= 0).sum())
 
 
 def _columns(table: Any, *, number: str) -> tuple[pa.Array, pa.Array, Floats | None, pa.Array | None]:
@@ -480,9 +465,8 @@ def _fingerprint(ids: pa.Array) -> npt.NDArray[np.uint64]:
     padded = np.concatenate([padding, np.frombuffer(text or b"", np.uint8)[bounds[0] : bounds[-1]], padding])
     words = np.ndarray(len(padded) - 7, np.dtype("<u8"), buffer=padded, strides=(1,))  # every eight bytes, overlapping
     length = end - start
-    mixed: npt.NDArray[np.uint64] = words[
-        np.maximum(end - 8, start + 8)
-    ]  # the eight before the last, or from the start of a shorter text
+    # The eight bytes before the last eight, or those from the start of a shorter text.
+    mixed: npt.NDArray[np.uint64] = words[np.maximum(end - 8, start + 8)]
     mixed *= _MIX
     mixed *= length > 8
     mixed ^= words[end] >> ((8 - np.minimum(length, 8)) * 8).view(np.uint64)

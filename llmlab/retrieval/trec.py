@@ -12,10 +12,10 @@ import gzip
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["read_qrels", "read_run"]
 
-QRELS_FIELDS = ("query_id", "iteration", "doc_id", "relevance")
-BEIR_FIELDS = ("query_id", "doc_id", "relevance")
-RUN_FIELDS = ("query_id", "Q0", "doc_id", "rank", "score", "tag")
-
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
 HEAD_BYTES, SCAN_BYTES = 1 << 12, 1 << 19
@@ -43,8 +39,22 @@ Bytes = npt.NDArray[np.uint8]
 
 _BEIR_HEADER = re.compile(rb"query[-_]?id\s+(?:corpus|doc)[-_]?id\s+(?:score|relevance|label)\s*", re.IGNORECASE)
 
-_WHOLE = re.compile(rb"[+-]?\d{1,18}")
+
+class _Kind(NamedTuple):
+    """A kind of file: its fields, and the one that is a number, with the spelling that is one."""
+
+    fields: tuple[str, ...]
+    number: str
+    type: pa.DataType
+    spelling: re.Pattern[bytes]
+    rule: str
+
+
+_WHOLE = ("relevance", pa.int64(), re.compile(rb"[+-]?\d{1,18}"), "a whole number")
+QRELS = _Kind(("query_id", "iteration", "doc_id", "relevance"), *_WHOLE)
+BEIR = _Kind(("query_id", "doc_id", "relevance"), *_WHOLE)
 _DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+RUN = _Kind(("query_id", "Q0", "doc_id", "rank", "score", "tag"), "score", pa.float64(), _DECIMAL, "a finite number")
 
 
 def read_qrels(path: str | Path) -> pd.DataFrame:
@@ -58,11 +68,11 @@ def read_qrels(path: str | Path) -> pd.DataFrame:
             and line.
     """
     path, content = Path(path), _content(path)
-    fields = BEIR_FIELDS if _BEIR_HEADER.fullmatch(_first_line(content)) else QRELS_FIELDS
-    table = _read(path, content, fields, {"relevance": pa.int64()}, _qrels_number)
+    kind = BEIR if _BEIR_HEADER.fullmatch(_first_line(content)) else QRELS
+    table = _read(path, content, kind)
     query, _ = encode(id_array(table["query_id"], what="query ids"))
     if pairs_repeat(query, id_array(table["doc_id"], what="document ids")):
-        table = table.take(_first_judgements(path, content, table, header=fields is BEIR_FIELDS))
+        table = table.take(_first_judgements(path, content, table, header=kind is BEIR))
     return _frame(table)
 
 
@@ -76,7 +86,7 @@ def read_run(path: str | Path) -> pd.DataFrame:
         FileRuleError: a line without six fields, a score that is not a finite number, or a file that cannot be read;
             names file and line.
     """
-    table = _read(Path(path), _content(path), RUN_FIELDS, {"score": pa.float64()}, _run_number)
+    table = _read(Path(path), _content(path), RUN)
     return _frame(table.set_column(2, "score", pa.array(table["score"].to_numpy().astype(np.float32))))
 
 
@@ -102,22 +112,16 @@ def _first_line(content: Bytes) -> bytes:
     return content[:HEAD_BYTES].tobytes().removeprefix(BYTE_ORDER_MARK).split(b"\n", 1)[0]
 
 
-def _read(
-    path: Path,
-    content: Bytes,
-    fields: tuple[str, ...],
-    number: dict[str, pa.DataType],
-    parse: Callable[[Path, int, bytes], float],
-) -> pa.Table:
+def _read(path: Path, content: Bytes, kind: _Kind) -> pa.Table:
     """The id columns and the number of a file, or FileRuleError."""
     from pyarrow import csv
 
-    wanted = ["query_id", "doc_id", *number]
-    types = {name: pa.large_string() for name in fields} | number
+    wanted = ["query_id", "doc_id", kind.number]
+    types = {name: pa.large_string() for name in kind.fields} | {kind.number: kind.type}
     separator = _separator(content[:HEAD_BYTES].tobytes())
-    more = len(_first_line(content).split()) - len(fields) if fields is RUN_FIELDS else 0
-    names = [*fields, *(f"more_{i}" for i in range(more))]
-    header = int(fields is BEIR_FIELDS)
+    more = len(_first_line(content).split()) - len(kind.fields) if kind is RUN else 0
+    names = [*kind.fields, *(f"more_{i}" for i in range(more))]
+    header = int(kind is BEIR)
     if separator is not None:
         try:
             table = csv.read_csv(
@@ -127,11 +131,11 @@ def _read(
                 convert_options=csv.ConvertOptions(column_types=types, include_columns=wanted, null_values=[]),
             )
             n_fields = (len(table) + header) * len(names)
-            if np.isfinite(table[wanted[-1]].to_numpy()).all() and _is_plain(content, n_fields):
+            if np.isfinite(table[kind.number].to_numpy()).all() and _is_plain(content, n_fields):
                 return table
         except pa.ArrowInvalid:
             pass  # the slow reader below says which line, or reads what Arrow is stricter about
-    return _read_lines(path, content, fields, types, parse)
+    return _read_lines(path, content, kind)
 
 
 def _separator(head: bytes) -> str | None:
@@ -157,28 +161,26 @@ def _is_plain(content: Bytes, n_fields: int) -> bool:
     return None not in found and sum(filter(None, found)) == n_fields - (content[-1] > 32)
 
 
-def _read_lines(
-    path: Path,
-    content: Bytes,
-    fields: tuple[str, ...],
-    types: dict[str, pa.DataType],
-    parse: Callable[[Path, int, bytes], float],
-) -> pa.Table:
+def _read_lines(path: Path, content: Bytes, kind: _Kind) -> pa.Table:
     """The same table, read line by line. Raises FileRuleError at the first line that breaks a rule."""
-    queries, documents, numbers = [], [], []
-    document, at = fields.index("doc_id"), fields.index("score" if fields is RUN_FIELDS else "relevance")
-    for line, parts in _numbered(content, header=fields is BEIR_FIELDS):
-        if len(parts) != len(fields) and not (fields is RUN_FIELDS and len(parts) > len(fields)):
+    queries, documents, numbers, fields = list[str](), list[str](), list[float](), kind.fields
+    document, at = fields.index("doc_id"), fields.index(kind.number)
+    as_number = float if kind is RUN else int
+    for line, parts in _numbered(content, header=kind is BEIR):
+        if len(parts) != len(fields) and not (kind is RUN and len(parts) > len(fields)):
             rule = f"{counted(len(parts), 'field')}, must be {len(fields)}: {' '.join(fields)}, apart by spaces or tabs"
-            raise FileRuleError(rule + _other_kind(len(parts), fields), path=path, line=line)
+            raise FileRuleError(rule + _other_kind(len(parts), kind), path=path, line=line)
         try:
             queries.append(parts[0].decode())
             documents.append(parts[document].decode())
         except UnicodeDecodeError:
             raise FileRuleError("not UTF-8 text", path=path, line=line) from None
-        numbers.append(parse(path, line, parts[at]))
-    columns = {"query_id": queries, "doc_id": documents, fields[at]: numbers}
-    return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+        if kind.spelling.fullmatch(parts[at]) is None or math.isinf(float(parts[at])):
+            rule = f"{kind.number} {parts[at].decode(errors='replace')!r} is not {kind.rule}"
+            raise FileRuleError(rule, path=path, line=line)
+        numbers.append(as_number(parts[at]))
+    ids = {"query_id": pa.array(queries, pa.large_string()), "doc_id": pa.array(documents, pa.large_string())}
+    return pa.table({**ids, kind.number: pa.array(numbers, kind.type)})
 
 
 def _numbered(content: Bytes, *, header: bool) -> Iterator[tuple[int, list[bytes]]]:
@@ -189,22 +191,10 @@ def _numbered(content: Bytes, *, header: bool) -> Iterator[tuple[int, list[bytes
             yield line, parts
 
 
-def _other_kind(n: int, fields: tuple[str, ...]) -> str:
+def _other_kind(n: int, kind: _Kind) -> str:
     """What the line may be instead: the two kinds of file are easily exchanged."""
-    asked = {len(QRELS_FIELDS): "are these judgements", len(RUN_FIELDS): "is this a run"}
-    return f" ({asked[n]}? The judgements come first, then the run)" if n in asked and n != len(fields) else ""
-
-
-def _qrels_number(path: Path, line: int, text: bytes) -> int:
-    if _WHOLE.fullmatch(text) is None:
-        raise FileRuleError(f"relevance {text.decode(errors='replace')!r} is not a whole number", path=path, line=line)
-    return int(text)
-
-
-def _run_number(path: Path, line: int, text: bytes) -> float:
-    if _DECIMAL.fullmatch(text) is None or math.isinf(float(text)):
-        raise FileRuleError(f"score {text.decode(errors='replace')!r} is not a finite number", path=path, line=line)
-    return float(text)
+    asked = {len(QRELS.fields): "are these judgements", len(RUN.fields): "is this a run"}
+    return f" ({asked[n]}? The judgements come first, then the run)" if n in asked and n != len(kind.fields) else ""
 
 
 def _first_judgements(path: Path, content: Bytes, table: pa.Table, *, header: bool) -> pa.Array:

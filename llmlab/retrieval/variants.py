@@ -24,6 +24,7 @@ from llmlab.results.results import Results
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
 from llmlab.retrieval.metrics import Measure, RetrievalMetrics, evaluate, parse_measure
 from llmlab.search.retrievers import Index, build_index
+from llmlab.stats.arrays import codes
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
 
@@ -104,21 +105,15 @@ class RunMetrics(Shown):
         )
         return Comparison(rows=rows, baseline=baseline)
 
-    def best(self, measure: str | Measure) -> str:
-        """The variant with the highest mean: a place to look first, not evidence. What is not measured counts as 0."""
-        table = self.table(measure)
-        means = np.average(np.nan_to_num(table.values), axis=0, weights=table.weights)
-        return self.variants[int(np.argmax(means))]
-
     def worst(self, n: int = 10, *, variant: str, measure: str | Measure) -> Rows:
         """The n lowest cases of a variant: what it fetched, and what it should have fetched and did not."""
         if n < 1:
             raise ValueError(f"n == {n}, must be >= 1")
         table = self.table(measure)
         values = table.values[:, table.column(variant)]
-        order = [int(i) for i in np.argsort(values, kind="stable") if not np.isnan(values[i])][:n]
+        order = np.argsort(values, kind="stable")  # NaN last
         rows = []
-        for i in order:
+        for i in order[: min(n, int((~np.isnan(values)).sum()))]:
             case, got = self.golden.by_id[table.case_ids[i]], self.fetched.get((variant, table.case_ids[i]), ())
             wanted = sorted(case.relevant_ids, key=case.relevant.__getitem__, reverse=True)
             rows.append(
@@ -149,16 +144,14 @@ class RunMetrics(Shown):
         deepest = max(self.tables, key=lambda measure: measure.cutoff or 10**9)
         shares = [(name, self.unjudged[name, deepest]) for name in self.variants]
         blind = ", ".join(f"{share:.0%} of {name}'s" for name, share in shares if share)
-        said = [f"Means over {counted(len(table.case_ids), 'case')} with {self.level:.0%} intervals."]
-        said += [f"{counted(self.n_without_relevant, 'case')} without a relevant document are left out."] * bool(
-            self.n_without_relevant
-        )
-        said += [f"{counted(self.n_unknown, 'answer')} without a record of what was retrieved are left out."] * bool(
-            self.n_unknown
-        )
+        lines = [f"Means over {counted(len(table.case_ids), 'case')} with {self.level:.0%} intervals."]
+        if self.n_without_relevant:
+            lines.append(f"{counted(self.n_without_relevant, 'case')} without a relevant document are left out.")
+        if self.n_unknown:
+            lines.append(f"{counted(self.n_unknown, 'answer')} without a record of what was retrieved are left out.")
         if blind:
-            said.append(f"Nobody judged {blind} documents ({deepest}); they count as not relevant.")
-        return " ".join(said)
+            lines.append(f"Nobody judged {blind} documents ({deepest}); they count as not relevant.")
+        return " ".join(lines)
 
 
 def of_results(
@@ -181,7 +174,9 @@ def of_results(
             n_unknown += 1
         else:
             rows.append((variant, case_id, tuple(ids)))
-    wanted = _parsed(measures)
+    wanted = dict.fromkeys(map(parse_measure, measures))
+    if not wanted:
+        raise ValueError("no measure was asked for, give at least one such as nDCG@10")
     k_used = {name: bundle.retrieval.k for name, bundle in results.bundles.items() if bundle.retrieval}
     return _measured(
         dict.fromkeys(wanted, rows),
@@ -275,13 +270,6 @@ def _require_documents(golden: GoldenSet, known: set[str]) -> None:
                 raise DataError(f"case {case.id!r} names {name!r} as relevant, which is in no document{hint}")
 
 
-def _parsed(measures: Iterable[str | Measure]) -> list[Measure]:
-    parsed = list(dict.fromkeys(map(parse_measure, measures)))
-    if not parsed:
-        raise ValueError("no measure was asked for, give at least one such as nDCG@10")
-    return parsed
-
-
 def _measured(
     rows: Mapping[Measure, Sequence[Fetched]],
     golden: GoldenSet,
@@ -294,7 +282,10 @@ def _measured(
     case_ids, groups = golden.judged_ids, CaseGroups.of(golden.judged_ids, golden)
     judged = {case_id: dict(golden.by_id[case_id].relevant) for case_id in case_ids}
     tables, unjudged = dict[Measure, ScoreTable](), dict[tuple[str, Measure], float | None]()
-    for together in _alike(rows):
+    alike: dict[int, list[Measure]] = {}  # measures of the same rankings, so that each ranking is judged once
+    for measure, some in rows.items():
+        alike.setdefault(id(some), []).append(measure)
+    for together in alike.values():
         cells = [row for row in rows[together[0]] if row[1] in judged]
         scored = {variant: _evaluated(variant, cells, judged, together) for variant in variants}
         for measure in together:
@@ -325,14 +316,6 @@ def _measured(
     )
 
 
-def _alike(rows: Mapping[Measure, Sequence[Fetched]]) -> list[list[Measure]]:
-    """Measures of the same rankings together, so that each ranking is judged once."""
-    groups: dict[int, list[Measure]] = {}
-    for measure, some in rows.items():
-        groups.setdefault(id(some), []).append(measure)
-    return list(groups.values())
-
-
 def _evaluated(
     variant: str, cells: Sequence[Fetched], judged: Mapping[str, Mapping[str, float]], measures: Sequence[Measure]
 ) -> RetrievalMetrics | None:
@@ -353,9 +336,6 @@ def _score_table(
     measure: Measure, candidate: RetrievalMetrics, baseline: RetrievalMetrics, names: tuple[str, str]
 ) -> ScoreTable:
     n = candidate.n_queries
-    codes: dict[object, int] = {}
-    labels = range(n) if candidate.clusters is None else candidate.clusters
-    clusters = np.array([codes.setdefault(label, len(codes)) for label in labels], dtype=np.int64)
     once = np.ones((n, 2), np.int64)
     return ScoreTable(
         metric=Metric(name=str(measure), low=0.0, high=1.0),
@@ -364,7 +344,7 @@ def _score_table(
         values=np.column_stack([baseline.column(measure), candidate.column(measure)]),
         scored=once,
         attempted=once,
-        clusters=clusters,
+        clusters=codes(range(n) if candidate.clusters is None else candidate.clusters, "clusters", length=n)[0],
         clustered=candidate.clusters is not None,
         tags=((),) * n,
     )
