@@ -64,10 +64,11 @@ class Corpus(Shown):
         if not self.documents:
             raise ValueError(f"the corpus {self.name!r} has no documents")
         seen: set[str] = set()
-        for name in (name for document in self.documents for name in (document.id, *document.aliases)):
-            if name in seen:
-                raise ValueError(f"the corpus {self.name!r} has the id {name!r} twice")
-            seen.add(name)
+        for document in self.documents:
+            for name in (document.id, *document.aliases):
+                if name in seen:
+                    raise ValueError(f"the corpus {self.name!r} has the id {name!r} twice")
+                seen.add(name)
 
     @classmethod
     def load(cls, ref: CorpusRef, *, base: str | Path) -> Corpus:
@@ -97,29 +98,27 @@ class Corpus(Shown):
         'Series.str.contains'
         """
         if name not in _PACKAGES:
-            found = package_docstrings(name)
+            documented = package_docstrings(name)
             documents = tuple(
                 Document(id=names[0], text=text, title=names[0], group=names[0].rpartition(".")[2], aliases=names[1:])
-                for names, text in found.texts
+                for names, text in documented.texts
             )
-            _PACKAGES[name] = cls(documents=documents, name=name, version=found.version)
+            _PACKAGES[name] = cls(documents=documents, name=name, version=documented.version)
         return _PACKAGES[name]
 
     @classmethod
     def from_jsonl(cls, path: str | Path) -> Corpus:
         """Documents from JSONL: `{"id", "text"[, "title", "group"]}`; FileRuleError with file and line for else."""
-        path, documents = Path(path), []
-        lines: dict[str, int] = {}
+        path = Path(path)
+        known: dict[str, tuple[int, Document]] = {}
         for line, row in json_lines(path):
             document = _document(row, path, line)
-            if document.id in lines:
-                rule = f"duplicate id {document.id!r} (first on line {lines[document.id]})"
-                raise FileRuleError(rule, path=path, line=line)
-            lines[document.id] = line
-            documents.append(document)
-        if not documents:
+            first, _ = known.setdefault(document.id, (line, document))
+            if first != line:
+                raise FileRuleError(f"duplicate id {document.id!r} (first on line {first})", path=path, line=line)
+        if not known:
             raise FileRuleError("has no documents", path=path)
-        return cls(documents=tuple(documents), name=path.stem)
+        return cls(documents=tuple(document for _, document in known.values()), name=path.stem)
 
     @classmethod
     def from_folder(cls, path: str | Path) -> Corpus:
@@ -203,13 +202,12 @@ def _document(row: Mapping[str, Any], path: Path, line: int) -> Document:
 def _markdown_files(root: Path) -> list[Path]:
     if not root.is_dir():
         raise FileRuleError("is not a folder (paths start at the file that names them)", path=root)
-    found, inside = [], root.resolve()
+    markdown = []
     for folder, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            path = Path(folder) / name
+        for path in (Path(folder) / name for name in (*folders, *files)):
             if path.is_symlink():
-                if not path.resolve().is_relative_to(inside):
+                if not path.resolve().is_relative_to(root.resolve()):
                     raise FileRuleError(f"is a link that leaves {root}; copy the file into the folder", path=path)
-            elif name in files and path.suffix == ".md":
-                found.append(path)
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+            elif path.suffix == ".md" and path.name in files:
+                markdown.append(path)
+    return sorted(markdown, key=lambda path: path.relative_to(root).as_posix())

@@ -14,8 +14,7 @@ import types
 import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmlab.base.errors import DataError
 
@@ -24,8 +23,7 @@ __all__ = ["PackageDocstrings", "package_docstrings"]
 Name = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageDocstrings:
+class PackageDocstrings(NamedTuple):
     """What a package documents: `texts` holds, for each distinct text, its names (the best first) and the text."""
 
     version: str
@@ -121,6 +119,6 @@ def _belongs(thing: Any, root: str) -> bool:
 def _return_names(thing: Any) -> set[str]:
     """The words of a return annotation; `type[X]` hands out a class, not one of its instances."""
     annotations = getattr(thing.fget if isinstance(thing, property) else thing, "__annotations__", None)
-    said = annotations.get("return", "") if isinstance(annotations, dict) else ""
-    text = said if isinstance(said, str) else getattr(said, "__name__", str(said))
+    annotation = annotations.get("return", "") if isinstance(annotations, dict) else ""
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
     return set() if re.match(r"type\w*\[", text) else set(re.findall(r"\w+", text))

@@ -134,7 +134,8 @@ class Embedder:
         waiting, parts = iter(texts), []
         while some := list(islice(waiting, TEXTS_PER_ROUND)):
             keys = {text: call_key(self.fingerprint, self._request(text)) for text in some}
-            known = {key: _decoded(kept.text) for key, kept in store.get_many(set(keys.values())).items()}
+            stored = store.get_many(set(keys.values()))
+            known = {key: np.frombuffer(base64.b64decode(kept.text), dtype="<f4") for key, kept in stored.items()}
             if missing := [text for text, key in keys.items() if key not in known]:
                 self.afford(missing)
                 with ThreadPoolExecutor(1) as thread:  # its own loop, so that a running one is left alone
@@ -197,12 +198,12 @@ class EstimatingEmbedder(Embedder):
         self._made_up = bool(missing)
         if missing:
             longest = max(map(len, texts)) + 1
-            found = _normalised(np.array([[1.0, len(text) / longest] for text in texts], np.float32))
+            vectors = _normalised(np.array([[1.0, len(text) / longest] for text in texts], np.float32))
         else:
-            found = self._real(texts)
-        if self._middle is None and len(found):
-            self._middle = _normalised(found.mean(axis=0, keepdims=True))[0]
-        return found
+            vectors = self._real(texts)
+        if self._middle is None and len(vectors):
+            self._middle = _normalised(vectors.mean(axis=0, keepdims=True))[0]
+        return vectors
 
 
 class Embedding:
@@ -239,10 +240,6 @@ class Embedding:
         return [list(found.get(query, ())) for query in queries]
 
 
-def _decoded(text: str) -> NDArray[np.float32]:
-    return np.frombuffer(base64.b64decode(text), dtype="<f4")
-
-
 def _stacked(rows: Sequence[NDArray[np.float32]], model: ModelRef) -> NDArray[np.float32]:
     sizes = {row.size for row in rows}
     if len(sizes) > 1 or 0 in sizes:
@@ -255,5 +252,5 @@ def _stacked(rows: Sequence[NDArray[np.float32]], model: ModelRef) -> NDArray[np
 
 def _normalised(table: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths = np.linalg.norm(table, axis=1, keepdims=True) if table.size else np.ones((0, 1), np.float32)
-    found: NDArray[np.float32] = (table / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return found
+    unit: NDArray[np.float32] = (table / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return unit

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -51,26 +51,23 @@ class Lsa:
             self._space = _decomposed(chunks, dimensions)
             return
         path = runs_folder() / "indexes" / f"{_digest(chunks, dimensions)}.npz"
-        found = _read(path)
-        self._space = found or _decomposed(chunks, dimensions)
-        if found is None:
+        kept = _read(path)
+        self._space = kept or _decomposed(chunks, dimensions)
+        if kept is None:
             _keep(self._space, path)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Chunks whose direction in the reduced space is near the query's; a query of unknown words finds nothing."""
-        found: list[list[Hit]] = []
+        hits: list[list[Hit]] = []
         for counts in batches(queries, self._space.vocabulary):
-            similar = _unit(self._weighted(counts) @ self._space.axes.T) @ self._space.directions
-            found += [
+            weighted = counts.astype(np.float64)
+            weighted.data = (1 + np.log(weighted.data)) * self._space.weights[weighted.indices]
+            similar = _unit(weighted @ self._space.axes.T) @ self._space.directions
+            hits += [
                 best_hits(self._chunks, np.flatnonzero(row > 0), row[row > 0], k) if is_known else []
                 for row, is_known in zip(similar.round(9), counts.getnnz(axis=1), strict=True)
             ]
-        return found
-
-    def _weighted(self, counts: Any) -> Any:
-        weighted = counts.astype(np.float64)
-        weighted.data = (1 + np.log(weighted.data)) * self._space.weights[weighted.indices]
-        return weighted
+        return hits
 
 
 def _decomposed(chunks: Sequence[Chunk], dimensions: int) -> _Space:
@@ -93,10 +90,10 @@ def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _digest(chunks: Sequence[Chunk], dimensions: int) -> str:
-    found = counted(tuple(chunks))
-    about = "\n".join([FORMAT, version("scikit-learn"), str(dimensions), *found.vocabulary])
+    indexed = counted(tuple(chunks))
+    about = "\n".join([FORMAT, version("scikit-learn"), str(dimensions), *indexed.vocabulary])
     content = hashlib.sha256(about.encode())
-    content.update(found.ends.tobytes() + b"\n" + found.ids.tobytes())
+    content.update(indexed.ends.tobytes() + b"\n" + indexed.ids.tobytes())
     return content.hexdigest()
 
 

@@ -7,6 +7,7 @@ A retriever is anything with `search(queries, k)`; a vector database of one's ow
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -104,11 +105,10 @@ class Hybrid:
         return [self._fused(lists)[:k] for lists in rankings]
 
     def _fused(self, lists: Sequence[Sequence[Hit]]) -> list[Hit]:
-        total: dict[tuple[str, int], float] = {}
+        total: dict[tuple[str, int], float] = defaultdict(float)
         for hits in lists:
             for rank, hit in enumerate(hits, start=1):
-                key = (hit.doc_id, hit.position)
-                total[key] = total.get(key, 0.0) + 1.0 / (self._c + rank)
+                total[hit.doc_id, hit.position] += 1.0 / (self._c + rank)
         best = sorted(total.items(), key=lambda entry: -entry[1])
         return [Hit(doc_id, score, position) for (doc_id, position), score in best]
 

@@ -89,9 +89,8 @@ class Index:
     def passages(self, hits: Iterable[Hit]) -> str:
         """The hits as they stand in a prompt: `[doc_id] text`, separated by blank lines, cut to `passage_chars`."""
         limit = self.config.passage_chars
-        return "\n\n".join(
-            f"[{hit.doc_id}] {_cut(self._texts.get((hit.doc_id, hit.position), ''), limit)}" for hit in hits
-        )
+        texts = ((hit.doc_id, self._texts.get((hit.doc_id, hit.position), "")) for hit in hits)
+        return "\n\n".join(f"[{doc_id}] {_cut(text, limit)}" for doc_id, text in texts)
 
     @cached_property
     def _texts(self) -> dict[tuple[str, int], str]:
@@ -105,9 +104,8 @@ class Index:
         return list(best.values())
 
     def __repr__(self) -> str:
-        return (
-            f"Index({plain(self.corpus.name)}, {self.config.retriever}, {len(self.chunks):,} chunks, {self.digest[:8]})"
-        )
+        name, size = plain(self.corpus.name), f"{len(self.chunks):,} chunks"
+        return f"Index({name}, {self.config.retriever}, {size}, {self.digest[:8]})"
 
     def _repr_html_(self) -> str:
         rows = [{"field": key, "value": value} for key, value in self.manifest.items() if key != "documents"]
@@ -123,12 +121,9 @@ def build_index(
     gives the vectors of the config's `embedding` model; by default from the model's own endpoint.
     """
     corpus = Corpus.load(config.corpus, base="." if base is None else base)
-    key = _digest(corpus, config)
-    options = dict(config.options)
+    key, options = _digest(corpus, config), dict(config.options)
     if config.embedding is not None:
-        if embedder is None:
-            embedder = search.Embedder(config.embedding)
-        options["embedder"] = embedder
+        embedder = options["embedder"] = embedder or search.Embedder(config.embedding)
         key += f" {embedder.fingerprint}"
     built = _BUILT.get(key)
     if built is None:

@@ -60,24 +60,15 @@ def judged_verdicts(
     scale = float(difference.std(ddof=1)) if n > 1 else 1.0
     liked = own * ((authors[0] == "judge").astype(float) - (authors[1] == "judge"))
     fixed = quality * (1.5 - label) + length * np.tanh(difference / scale) + liked
-    picks = []
-    for side in (1.0, -1.0):
+    table = pd.DataFrame({"label": label})
+    for order, side in (("order1", 1.0), ("order2", -1.0)):
         chance = 1 / (1 + np.exp(-(fixed + side * position)))
         pick = np.where(rng.random(n) < chance, 1, 2).astype(object)
         pick[rng.random(n) < missing] = None
-        picks.append(pick)
-    return pd.DataFrame(
-        {
-            "label": label,
-            "order1": picks[0],
-            "order2": picks[1],
-            "words_1": words[0],
-            "words_2": words[1],
-            "author_1": authors[0],
-            "author_2": authors[1],
-            "judge": "judge",
-        }
-    )
+        table[order] = pick
+    table["words_1"], table["words_2"] = words
+    table["author_1"], table["author_2"] = authors
+    return table.assign(judge="judge")
 
 
 def judged_scores(
@@ -168,17 +159,14 @@ def judged_results(
     if max(map(abs, kindness)) > 1 - noise or abs(gain) > 1 - differ or not 1 <= labelled <= n:
         raise ValueError(f"kindness {kindness}, gain {gain}, noise {noise}, labelled {labelled}: out of range")
     rng = np.random.default_rng(seed)
-    one, other = (3 + _one_level(np.full(n, mean), differ, rng) for mean in (0.0, gain))
-    people = {"v1": one, "v2": other}
+    people = {v: 3 + _one_level(np.full(n, mean), differ, rng) for v, mean in (("v1", 0.0), ("v2", gain))}
     judge = Judge.pointwise("correctness", model=JUDGE)
     golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"{i}?"}, expected=("yes",)) for i in range(n)))
     rows = [{"variant": v, "case_id": f"q{i}", "text": f"{v} on {i}"} for i in range(n) for v in people]
     answers = Results.from_frame(pd.DataFrame(rows), golden=golden)
-    graded = {
-        v: grades + _one_level(np.full(n, k), noise, rng)
-        for (v, grades), k in zip(people.items(), kindness, strict=True)
-    }
-    scores = [float(np.clip(graded[row["variant"]][int(row["case_id"][1:])], 1, 5)) for row in rows]
+    moved = zip(people.values(), kindness, strict=True)
+    graded = [np.clip(grades + _one_level(np.full(n, k), noise, rng), 1, 5) for grades, k in moved]
+    scores = np.stack(graded, axis=1, dtype=float).ravel().tolist()  # as the rows: case by case, v1 before v2
     metric = judge_metric(judge)
     record = JudgeRecord(digest=judge.digest, model=JUDGE, pinned=True, kind="pointwise", rubric="correctness")
     results = replace(
