@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from scipy.stats import chi2_contingency
 
 from llmlab.base.errors import DataError
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.retrieval.questions import NO_TOPIC, question_drift
-from llmlab.stats.drift import mix_drift
 
 HELP = Path(__file__).parents[2] / "experiments" / "pandas_help"
 
@@ -51,14 +49,3 @@ def test_without_questions_or_tags_there_is_nothing_to_compare(golden):
         question_drift(golden, ["  "])
     with pytest.raises(DataError, match="have no tags"):
         question_drift(GoldenSet((Case(id="q", inputs={"question": "why"}),)), ["why"])
-
-
-def test_the_mix_is_tested_as_scipy_does_and_rare_kinds_are_joined():
-    before, after = {"a": 60, "b": 30, "c": 2}, {"a": 30, "b": 60, "d": 3}
-    found = mix_drift(before, after)
-    assert found.p_value == pytest.approx(chi2_contingency([[60, 30, 2], [30, 60, 3]], correction=False).pvalue)
-    assert found.counts["d"] == (0, 3)
-    assert found.moved
-    assert mix_drift({"a": 5}, {"a": 9}).p_value is None
-    with pytest.raises(DataError, match="needs some of each"):
-        mix_drift({"a": 5}, {})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmlab.base.errors import DataError
-from llmlab.stats.bias import length_slope, position_bias, self_preference
+from llmlab.stats.bias import length_slope, logit_fit, position_bias, self_preference
 from tests.real_data import llmbar
 
 
@@ -142,3 +142,20 @@ def test_a_planted_self_preference_is_recovered(judges):
     assert found.low > 0.3
     assert "follows its own answers" in str(found)
     assert ("One judge only" in found.note) == (judges == 1)
+
+
+# -- logistic regression against statsmodels ---------------------------------------------------------------------------
+
+
+def test_logit_agrees_with_statsmodels():
+    api = pytest.importorskip("statsmodels.api")
+    rng = np.random.default_rng(6)
+    design = np.column_stack([np.ones(300), rng.normal(0, 1, (300, 2))])
+    outcomes = (rng.random(300) < 1 / (1 + np.exp(-design @ [0.2, 1.0, -0.5]))).astype(float)
+    clusters = rng.integers(0, 40, 300)
+    plain, robust = logit_fit(design, outcomes=outcomes), logit_fit(design, outcomes=outcomes, clusters=clusters)
+    oracle = api.Logit(outcomes, design)
+    assert plain.coefficients == pytest.approx(oracle.fit(disp=0).params)
+    assert plain.se == pytest.approx(oracle.fit(disp=0).bse)
+    clustered = oracle.fit(disp=0, cov_type="cluster", cov_kwds={"groups": clusters})
+    assert robust.se == pytest.approx(clustered.bse)

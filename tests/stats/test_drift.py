@@ -33,5 +33,16 @@ def test_the_stability_index_by_hand():
     assert found.psi == pytest.approx(sum((x - y) * math.log(x / y) for x, y in zip(a, b, strict=True)))
     assert found.p_value == pytest.approx(chi2_contingency([[50, 50], [20, 80]], correction=False).pvalue)
     assert found.moved
-    with pytest.raises(DataError, match="0 before"):
-        mix_drift({}, {"a": 1})
+
+
+def test_rare_kinds_are_joined_for_the_test_and_stay_apart_in_the_counts():
+    found = mix_drift({"a": 60, "b": 30, "c": 2}, {"a": 30, "b": 60, "d": 3})
+    assert found.p_value == pytest.approx(chi2_contingency([[60, 30, 2], [30, 60, 3]], correction=False).pvalue)
+    assert found.counts["d"] == (0, 3)
+    assert mix_drift({"a": 5}, {"a": 9}).p_value is None
+
+
+@pytest.mark.parametrize(("before", "after"), [({}, {"a": 1}), ({"a": 5}, {})])
+def test_a_side_without_any_is_refused(before, after):
+    with pytest.raises(DataError, match="needs some of each"):
+        mix_drift(before, after)

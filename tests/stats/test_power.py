@@ -150,35 +150,49 @@ def margin_held(n, differ, margin, draws, seed=0):
     return float(np.mean([burdens.non_inferior(d, margin=margin) == "PASS" for d in arms]))
 
 
-@pytest.mark.parametrize("design", ["eight clusters", "five candidates"])
-def test_what_would_show_shows(design):
-    """80% in 240 draws, within three standard errors."""
-    assert shown_share(DESIGNS[design], 240) == pytest.approx(0.8, abs=0.08)
+def trials(quick, nightly, *, draws=300, within=0.08):
+    """Few draws of some designs in every run, 2,000 of all every night: draws, tolerance and seed behind the design."""
+    every_night = [pytest.param(*design, 2_000, 0.03, 1, marks=pytest.mark.nightly) for design in nightly]
+    return [*((*design, draws, within, 0) for design in quick), *every_night]
 
 
-def test_a_goal_passes_with_the_cases_planned_for_it():
-    assert passed_share(sd=0.3, min_effect=0.1, draws=400) == pytest.approx(0.8, abs=0.06)
+@pytest.mark.parametrize(
+    ("design", "draws", "within", "seed"),
+    trials([("eight clusters",), ("five candidates",)], [(name,) for name in DESIGNS], draws=240),
+)
+def test_what_would_show_shows(design, draws, within, seed):
+    """80%, within three standard errors."""
+    rate = shown_share(DESIGNS[design], draws, seed=seed)
+    print(f"would show at 80% power, {design}: {rate:.1%}")
+    assert rate == pytest.approx(0.8, abs=within)
 
 
-def test_plans_for_pass_fail_scores_keep_their_promise():
-    assert shown_gains(300, 0.1, draws=300) == pytest.approx(0.8, abs=0.08)
-    assert margin_held(200, 0.2, 0.05, draws=300) == pytest.approx(0.8, abs=0.08)
+@pytest.mark.parametrize(
+    ("sd", "min_effect", "draws", "within", "seed"),
+    trials([(0.3, 0.1)], [(0.5, 0.1), (0.4, 0.05), (0.2, 0.02)], draws=400, within=0.06),
+)
+def test_a_goal_passes_with_the_cases_planned_for_it(sd, min_effect, draws, within, seed):
+    rate = passed_share(sd, min_effect, draws, seed=seed)
+    print(f"superior at {burdens.PLANNED_GAIN} x min_effect {min_effect}, sd {sd}: {rate:.1%}")
+    assert rate == pytest.approx(0.8, abs=within)
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize(("n", "differ"), [(100, 0.3), (300, 0.1), (100, 0.1), (30, 0.2)])
-def test_gains_that_would_show_are_shown(n, differ):
-    rate = shown_gains(n, differ, 2_000, seed=1)
+@pytest.mark.parametrize(
+    ("n", "differ", "draws", "within", "seed"), trials([(300, 0.1)], [(100, 0.3), (300, 0.1), (100, 0.1), (30, 0.2)])
+)
+def test_gains_that_would_show_are_shown(n, differ, draws, within, seed):
+    rate = shown_gains(n, differ, draws, seed=seed)
     print(f"would show at 80% power, pass/fail, {n} cases, {differ:.0%} differ by chance: {rate:.1%}")
-    assert rate == pytest.approx(0.8, abs=0.03)
+    assert rate == pytest.approx(0.8, abs=within)
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize(("n", "differ"), [(200, 0.2), (100, 0.1), (100, 0.04)])
-def test_margins_are_settled_with_the_cases_planned_for_them(n, differ):
-    rate = margin_held(n, differ, 0.05, 2_000, seed=1)
+@pytest.mark.parametrize(
+    ("n", "differ", "draws", "within", "seed"), trials([(200, 0.2)], [(200, 0.2), (100, 0.1), (100, 0.04)])
+)
+def test_margins_are_settled_with_the_cases_planned_for_them(n, differ, draws, within, seed):
+    rate = margin_held(n, differ, 0.05, draws, seed=seed)
     print(f"margin .05 settled if nothing differs, pass/fail, {differ:.0%} differ, planned on {n} cases: {rate:.1%}")
-    assert rate == pytest.approx(0.8, abs=0.03)
+    assert rate == pytest.approx(0.8, abs=within)
 
 
 def counted(gained, lost, n):
@@ -209,39 +223,14 @@ def test_the_cases_planned_for_sparse_scores_are_the_fewest_that_keep_the_power(
     assert chance_to_show(guard, needed.likely - 2) < 0.8
 
 
-def planned_and_seen(lost, n, margin, draws):
-    """The power that a plan states for its number of cases, and the share of draws of that number that pass."""
+@pytest.mark.parametrize(
+    ("lost", "n", "margin", "draws", "within"),
+    [(*SPARSE[2], 300, 0.07), *(pytest.param(*plan, 2_000, 0.03, marks=pytest.mark.nightly) for plan in SPARSE)],
+)
+def test_a_plan_states_the_power_that_it_has(lost, n, margin, draws, within):
     rng, spread = np.random.default_rng(2), Spread.of(counted(lost, lost, n))
     needed = needed_cases([Need(name="m", distance=margin, spread=spread, tail=0.05)])
     arms = (pass_fail(rng, needed.likely, spread.half, spread.half) for _ in range(draws))
-    return needed.power, float(np.mean([burdens.non_inferior(d, margin=margin) == "PASS" for d in arms]))
-
-
-@pytest.mark.parametrize(("lost", "n", "margin"), SPARSE[2:3])
-def test_a_plan_states_the_power_that_it_has(lost, n, margin):
-    stated, seen = planned_and_seen(lost, n, margin, 300)
-    assert seen == pytest.approx(stated, abs=0.07)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize(("lost", "n", "margin"), SPARSE)
-def test_a_plan_states_the_power_that_it_has_within_three_points(lost, n, margin):
-    stated, seen = planned_and_seen(lost, n, margin, 2_000)
-    print(f"margin {margin}, {lost} of {n} lost: planned power {stated:.1%}, seen {seen:.1%}")
-    assert seen == pytest.approx(stated, abs=0.03)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("design", DESIGNS)
-def test_what_would_show_shows_within_three_points(design):
-    rate = shown_share(DESIGNS[design], 2_000, seed=1)
-    print(f"would show at 80% power, {design}: {rate:.1%}")
-    assert rate == pytest.approx(0.8, abs=0.03)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize(("sd", "min_effect"), [(0.5, 0.1), (0.4, 0.05), (0.2, 0.02)])
-def test_a_goal_passes_with_the_cases_planned_for_it_within_three_points(sd, min_effect):
-    rate = passed_share(sd, min_effect, 2_000, seed=1)
-    print(f"superior at {burdens.PLANNED_GAIN} x min_effect {min_effect}, sd {sd}: {rate:.1%}")
-    assert rate == pytest.approx(0.8, abs=0.03)
+    seen = float(np.mean([burdens.non_inferior(d, margin=margin) == "PASS" for d in arms]))
+    print(f"margin {margin}, {lost} of {n} lost: planned power {needed.power:.1%}, seen {seen:.1%}")
+    assert seen == pytest.approx(needed.power, abs=within)
