@@ -59,7 +59,7 @@ def _flips(decision: Decision, results: Results) -> list[str]:
     metric = _flip_metric(decision.conditions, results)
     if metric is None or decision.baseline is None:
         return []
-    found = results.flips(decision.baseline, decision.candidate, metric=metric)
+    flips = results.flips(decision.baseline, decision.candidate, metric=metric)
     rows: list[dict[str, object]] = [
         {
             "case": flip.case_id,
@@ -68,9 +68,9 @@ def _flips(decision: Decision, results: Results) -> list[str]:
             "score": f"{number(flip.before)} → {number(flip.after)}",
             "answer": plain(flip.after_text, SHOWN_CHARS),
         }
-        for flip in found.flips[:MOST_FLIPS]
+        for flip in flips.flips[:MOST_FLIPS]
     ]
-    return [markdown(found._sentence(), None), markdown_table(rows)]
+    return [markdown(flips._sentence(), None), markdown_table(rows)]
 
 
 def _flip_metric(conditions: tuple[Condition, ...], results: Results) -> str | None:

@@ -45,9 +45,8 @@ def card(bundle: Bundle, receipt: Receipt | None, *, registered: str, checked: b
 def _judged(receipt: Receipt, checked: bool) -> str:
     by = f" by {receipt.author}" if receipt.author else ""
     judged = f"{receipt.sentence} Judged {receipt.created_at[:16]}{by}, receipt {receipt.digest[:8]}."
-    doubt = (
-        "" if checked or receipt.verdict != Verdict.PASS else " by its receipt, which `llmlab promote` has yet to check"
-    )
+    is_open = receipt.verdict == Verdict.PASS and not checked
+    doubt = " by its receipt, which `llmlab promote` has yet to check" if is_open else ""
     return f"Gate: **{markdown(receipt.verdict)}**{doubt}. {markdown(judged, None)}"
 
 
@@ -70,12 +69,8 @@ def _conditions(receipt: Receipt) -> str:
 
 
 def _prompt(bundle: Bundle, room: int) -> str:
-    texts = [("System", bundle.prompt.system), ("Template", bundle.prompt.template)]
     blocks = []
-    for title, text in texts:
-        if not text:
-            continue
-        if len(text) > room // 2:
-            text = f"{text[: room // 2]}… ({len(text):,} characters; the whole is in bundle.json)"
-        blocks.append(f"**{title}**\n\n{markdown_block(text)}")
+    for title, text in (("System", bundle.prompt.system), ("Template", bundle.prompt.template)):
+        cut = f"{text[: room // 2]}… ({len(text):,} characters; the whole is in bundle.json)"
+        blocks += [f"**{title}**\n\n{markdown_block(cut if len(text) > room // 2 else text)}"] if text else []
     return "\n\n".join(blocks)

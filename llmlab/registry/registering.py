@@ -20,7 +20,7 @@ from llmlab.registry.evidence import CLOCKS_DIFFER
 from llmlab.registry.moves import now
 from llmlab.registry.versions import FOLDER, Version, artifact, find, read_bundle, sha256
 from llmlab.tracking.runs import bundle_json
-from llmlab.tracking.store import COMPLETION_TAG, reported
+from llmlab.tracking.store import reported
 
 __all__ = ["UNCHECKED", "read_receipt", "register", "stamped"]
 
@@ -137,18 +137,14 @@ def _run_of(registry: Registry, bundle: Bundle) -> str:
     with reported("the runs of this bundle cannot be searched"):
         runs = registry.store.whole_runs("bundle_digest", bundle.digest)
     wanted = [run for run in runs if run.data.tags.get("bundle_name") == bundle.name]
-    named = [run for run in wanted if run.data.tags.get("model_pinned") != "false"]
-    return str(named[0].info.run_id) if named else ""
+    return next((str(run.info.run_id) for run in wanted if run.data.tags.get("model_pinned") != "false"), "")
 
 
 def _own_run(registry: Registry, bundle: Bundle) -> str:
-    store = registry.store
+    name, what = f"{bundle.name} {bundle.version}", f"the bundle {bundle.name!r}"
     tags = {"llmlab.kind": "registered", "bundle_digest": bundle.digest, "bundle_name": bundle.name}
-    run_id = store.start_run(EXPERIMENT, name=f"{bundle.name} {bundle.version}", tags=tags)
-    with reported(f"the bundle {bundle.name!r} cannot be logged"):
-        store.client.log_text(run_id, bundle_json(bundle), f"{FOLDER}/bundle.json")
-        store.client.set_tag(run_id, COMPLETION_TAG, "whole")
-    store.close_run(run_id)
+    with registry.store.run(EXPERIMENT, name=name, tags=tags, what=what) as run_id:
+        registry.store.client.log_text(run_id, bundle_json(bundle), f"{FOLDER}/bundle.json")
     return run_id
 
 
@@ -173,11 +169,11 @@ def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: 
 
 def stamped(registry: Registry, version: Version, bundle: Bundle, receipt: Receipt, *, checked: bool) -> Version:
     """The version, on whose page stands what its receipt says, and that it was `checked` or has yet to be."""
-    number = str(version.number)
+    number, is_open = str(version.number), receipt.verdict == Verdict.PASS and not checked
+    word = f"{receipt.verdict}{UNCHECKED if is_open else ''}"
     with reported(f"the verdict on version {number} of {version.name!r} cannot be written"):
         registered = _registered(registry.client.get_model_version(version.name, number).tags)
         description = card(bundle, receipt, registered=registered, checked=checked)
-        word = receipt.verdict + ("" if checked or receipt.verdict != Verdict.PASS else UNCHECKED)
         tags = {"gate": word, "description_digest": sha256(description)}
         tags |= {"index_digest": receipt.index_digest} if receipt.index_digest else {}
         tags |= {"receipt": receipt.digest}  # last: it is what the others are read by

@@ -113,19 +113,15 @@ def resolve(registry: Registry, reference: Version | str) -> Version:
 def read_bundle(registry: Registry, version: Version) -> Bundle:
     """The bundle in a version's artifacts; RegistryError unless it has the digest that it was registered with."""
     text = artifact(registry, version, f"{FOLDER}/bundle.json")
-    where = f"version {version.number} of {version.name!r}"
+    file = f"bundle.json of version {version.number} of {version.name!r}"
+    remedy = "Nothing was loaded; roll back, or register the bundle anew"
     try:
         bundle = Bundle.model_validate_json(text)
     except pydantic.ValidationError:
-        raise RegistryError(
-            f"bundle.json of {where} was changed: it is no bundle any more. Nothing was loaded; roll back, or register "
-            "the bundle anew"
-        ) from None
+        raise RegistryError(f"{file} was changed: it is no bundle any more. {remedy}") from None
     if not version.digest or bundle.digest != version.digest:
-        raise RegistryError(
-            f"bundle.json of {where} has digest {bundle.digest[:8]}, registered was {version.digest[:8] or 'nothing'}: "
-            "it was changed afterwards. Nothing was loaded; roll back, or register the bundle anew"
-        )
+        differs = f"has digest {bundle.digest[:8]}, registered was {version.digest[:8] or 'nothing'}"
+        raise RegistryError(f"{file} {differs}: it was changed afterwards. {remedy}")
     return bundle
 
 

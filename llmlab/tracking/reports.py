@@ -22,7 +22,7 @@ from llmlab.tracking.page import LONGEST_NOTE_CHARS
 from llmlab.tracking.reach import patient
 from llmlab.tracking.runs import DESCRIPTION, log_figures, mlflow_name
 from llmlab.tracking.spool import Picture, drawn
-from llmlab.tracking.store import COMPLETION_TAG, link, open_store, pages, reported
+from llmlab.tracking.store import link, open_store, pages, reported
 
 __all__ = ["LoggedReport", "log_feedback", "log_report", "read_traces"]
 
@@ -73,19 +73,13 @@ def log_report(
         return LoggedReport(run_id=there[0].info.run_id, experiment=experiment, url=url, was_there=True)
     shown = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE_FILE, "type": "table"}])}
     note = {DESCRIPTION: markdown(sentence, LONGEST_NOTE_CHARS)}
-    run_id = store.start_run(experiment, name=name, tags={**tags, **shown, **note, "report_digest": digest})
-    try:
-        with reported(f"the report {name!r} cannot be logged"):
-            known = {key: value for key, value in metrics.items() if value is not None and math.isfinite(value)}
-            store.client.log_batch(run_id, [Metric(mlflow_name(key), value, 0, 0) for key, value in known.items()])
-            for path, text in {**texts, TABLE_FILE: _table(table)}.items():
-                store.client.log_text(run_id, scrub(text), path)
-            log_figures(store, [run_id], drawn(figures))
-            store.client.set_tag(run_id, COMPLETION_TAG, "whole")
-    except BaseException as error:  # an interrupted cell leaves nothing open
-        store.close_after(run_id, error)
-        raise
-    store.close_run(run_id)
+    tags = {**tags, **shown, **note, "report_digest": digest}
+    with store.run(experiment, name=name, tags=tags, what=f"the report {name!r}") as run_id:
+        known = {key: value for key, value in metrics.items() if value is not None and math.isfinite(value)}
+        store.client.log_batch(run_id, [Metric(mlflow_name(key), value, 0, 0) for key, value in known.items()])
+        for path, text in {**texts, TABLE_FILE: _table(table)}.items():
+            store.client.log_text(run_id, scrub(text), path)
+        log_figures(store, [run_id], drawn(figures))
     return LoggedReport(run_id=run_id, experiment=experiment, url=url)
 
 

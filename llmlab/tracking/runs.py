@@ -222,19 +222,13 @@ def _notebook_page(store: Store, run_id: str) -> str:
 
 def _log_variant(store: Store, experiment: str, variant: str, page: Page, common: Mapping[str, str]) -> str:
     tags = {key: text for key, text in {**common, **_variant_tags(variant, page.results)}.items() if text}
-    run_id = store.start_run(experiment, name=variant, tags=tags)
-    try:
-        with reported(f"variant {variant!r} cannot be logged"):
-            _write(store, run_id, variant, page)
-    except BaseException as error:  # an interrupted cell leaves nothing open, and is logged anew when it runs again
-        store.close_after(run_id, error)
-        raise
-    store.close_run(run_id, _STATUS[page.results.state])
+    what, status = f"variant {variant!r}", _STATUS[page.results.state]
+    with store.run(experiment, name=variant, tags=tags, what=what, status=status) as run_id:
+        _write(store, run_id, variant, page)
     return run_id
 
 
 def _write(store: Store, run_id: str, variant: str, page: Page) -> None:
-    """Everything of one run, the completion tag last."""
     from mlflow.entities import Metric, Param
 
     results = page.results
@@ -248,7 +242,6 @@ def _write(store: Store, run_id: str, variant: str, page: Page) -> None:
         if page.comparison is not None:
             (Path(folder) / COMPARISON_FILE).write_text(scrub(page.comparison._repr_html_()), encoding="utf-8")
         store.bulk.log_artifacts(run_id, folder)
-    store.client.set_tag(run_id, COMPLETION_TAG, "whole")
 
 
 def _metrics(variant: str, page: Page) -> dict[str, float]:

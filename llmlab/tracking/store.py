@@ -154,6 +154,25 @@ class Store(Shown):
             run = self.client.create_run(experiment_id, run_name=name, tags={**tags, **_process_tags()})
         return str(run.info.run_id)
 
+    @contextmanager
+    def run(
+        self, experiment: str, *, name: str, tags: Mapping[str, str], what: str, status: Status = "FINISHED"
+    ) -> Iterator[str]:
+        """The id of a new run that is marked as whole and closed at the end; what is raised closes it too.
+
+        So an interrupted cell leaves nothing open, and is logged anew when it runs again. `what` cannot be logged, says
+        the StoreError.
+        """
+        run_id = self.start_run(experiment, name=name, tags=tags)
+        try:
+            with reported(f"{what} cannot be logged"):
+                yield run_id
+                self.client.set_tag(run_id, COMPLETION_TAG, "whole")
+        except BaseException as error:
+            self.close_after(run_id, error)
+            raise
+        self.close_run(run_id, status)
+
     def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         """Write the params of a run in one batch."""
         from mlflow.entities import Param
