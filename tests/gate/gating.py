@@ -36,16 +36,16 @@ def policy(**rules) -> GatePolicy:
     return GatePolicy.model_validate({"baseline": "bundles/v1.yaml", **rules})
 
 
-def superior(min_effect=0.02):
-    return {"metric": "right", "rule": "superior", "min_effect": min_effect}
+def superior(min_effect=0.02, **more):
+    return {"metric": "right", "rule": "superior", "min_effect": min_effect, **more}
 
 
-def non_inferior(margin=0.05):
-    return {"metric": "right", "rule": "non_inferior", "margin": margin}
+def non_inferior(margin=0.05, **more):
+    return {"metric": "right", "rule": "non_inferior", "margin": margin, **more}
 
 
-def no_shown_harm(margin=0.05):
-    return {"metric": "right", "rule": "no_shown_harm", "margin": margin}
+def no_shown_harm(margin=0.05, **more):
+    return {"metric": "right", "rule": "no_shown_harm", "margin": margin, **more}
 
 
 def decided(rules, results, **settings):

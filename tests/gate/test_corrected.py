@@ -2,38 +2,31 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
 import llmlab as ll
-from llmlab.gate import GatePolicy
 from llmlab.gate.corrected import LabelledMetric, more_labels
 from llmlab.golden.labels import text_digest
 from llmlab.simulate import judged_results
 from llmlab.stats.correction import ppi_difference
 from llmlab.stats.power import Need, Spread
+from tests.gate import gating
 from tests.made_results import with_cases
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 NAME = "correctness"
 
 
+superior = partial(gating.superior, 0.05, metric=NAME)
+non_inferior = partial(gating.non_inferior, metric=NAME)
+decided = partial(gating.decided, now=NOW)
+
+
 def policy(*, judge=(), **rules):
     """A policy on the judged metric, decided on corrected estimates."""
-    how = {"passport": "not required", "decide_on": "corrected", **dict(judge)}
-    return GatePolicy.model_validate({"baseline": "bundles/v1.yaml", "judge": how, **rules})
-
-
-def superior(min_effect=0.05, **more):
-    return {"metric": NAME, "rule": "superior", "min_effect": min_effect, **more}
-
-
-def non_inferior(margin, **more):
-    return {"metric": NAME, "rule": "non_inferior", "margin": margin, **more}
-
-
-def decided(rules, results):
-    return rules.decide(results, baseline="v1", candidate="v2", now=NOW)
+    return gating.policy(judge={"passport": "not required", "decide_on": "corrected", **dict(judge)}, **rules)
 
 
 def labelled(planted):
@@ -87,7 +80,7 @@ def test_non_inferiority_reads_the_corrected_interval(margin, gain, word):
 def test_shown_harm_is_what_people_would_say(gain, word):
     """The judge hides the harm by its kindness."""
     planted = judged_results(400, labelled=150, seed=6, gain=gain, kindness=(0.0, 0.6))
-    guard = {"metric": NAME, "rule": "no_shown_harm", "margin": 0.1}
+    guard = gating.no_shown_harm(0.1, metric=NAME)
     assert decided(policy(goal=guard), labelled(planted)).word == word
 
 
@@ -172,7 +165,7 @@ def test_what_cannot_be_corrected_is_invalid_and_says_why(kind, rules, why):
 def test_what_rules_scored_has_nothing_to_correct(kind):
     results = replace(kind.results, frame=kind.results.frame.assign(right=1.0))
     results = replace(results, metrics={**results.metrics, "right": ll.results.Metric(name="right", low=0, high=1)})
-    goal = {"metric": "right", "rule": "no_shown_harm", "margin": 0.1, "estimate": "corrected"}
+    goal = gating.no_shown_harm(estimate="corrected")
     assert "no judge gave it" in decided(policy(goal=goal), results).sentence
 
 

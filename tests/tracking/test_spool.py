@@ -113,7 +113,7 @@ def test_a_key_in_an_answer_does_not_reach_the_spool(project: Path, monkeypatch:
     leaky = results.frame.assign(error="401 for key canary-0ddba11")
     broken = Broken(project)
     with pytest.warns(RuntimeWarning, match="llmlab sync"):
-        tracking.log(type(results)(**{**vars(results), "frame": leaky}), experiment="e")
+        tracking.log(replace(results, frame=leaky), experiment="e")
     written = [path.read_bytes() for path in (project / "mlruns" / "spool").rglob("*") if path.is_file()]
     assert not any(b"canary-0ddba11" in content for content in written)
     broken.mend()
