@@ -27,7 +27,6 @@ from llmlab.results.scores import BEYOND_SEEN, CaseDesign, ScoreTable, scale_of
 from llmlab.stats import burdens
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.bounded import share_estimate, share_p_above
-from llmlab.stats.burdens import holm
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
 from llmlab.stats.power import Need, Spread, would_show
@@ -145,7 +144,7 @@ class _Reader:
         columns = []
         for way in range(width):
             d_of = [ds[min(way, len(ds) - 1)] for ds in families]
-            columns.append(holm([1.0 if d is None else d.p_below(-margin) for d in d_of]))
+            columns.append(burdens.holm([1.0 if d is None else d.p_below(-margin) for d in d_of]))
         return [list(row) for row in zip(*columns, strict=True)]
 
     # -- conditions ----------------------------------------------------------------------------------------------

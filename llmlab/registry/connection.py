@@ -166,9 +166,8 @@ def name_and_alias(reference: str) -> tuple[str, str]:
 def require_name(name: str) -> str:
     """The name, if it can be a registered model's and not a history's."""
     if not _NAME.fullmatch(name) or name.endswith(HISTORY):
-        raise RegistryError(
-            f"{name!r} cannot be registered: letters, digits, _, - and dots, and not ending in {HISTORY}"
-        )
+        rule = f"letters, digits, _, - and dots, and not ending in {HISTORY}"
+        raise RegistryError(f"{name!r} cannot be registered: {rule}")
     return name
 
 

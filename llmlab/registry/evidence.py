@@ -132,9 +132,8 @@ def check(
         if not signed:
             against.append("its decision is not signed by the key in LLMLAB_SIGNING_KEY: gate in CI")
         if decided is None:
-            against.append(
-                "no gate logged this decision: gate again, with the ledger (notebook 05, `llmlab gate --ledger`)"
-            )
+            how = "with the ledger (notebook 05, `llmlab gate --ledger`)"
+            against.append(f"no gate logged this decision: gate again, {how}")
         against += _broken_rules(evidence.policy, decided or receipt, own, version, alias, past, approver)
         against += _otherwise_made(runs, results)
         against += _recomputed(evidence, results, earlier, root)
@@ -196,10 +195,8 @@ def _runs(registry: Registry, sweep_id: str) -> list[Any]:
     with reported(f"sweep {sweep_id[:8]} cannot be searched"):
         runs = registry.store.whole_runs("sweep_id", sweep_id)
     if not runs:
-        raise RegistryError(
-            f"sweep {sweep_id[:8]} is not in the store; log it: notebook 05 and `llmlab gate --ledger` do, "
-            "and notebook 01 an earlier run whose baseline rows were borrowed"
-        )
+        who = "notebook 05 and `llmlab gate --ledger` do, notebook 01 an earlier run whose baseline rows were borrowed"
+        raise RegistryError(f"sweep {sweep_id[:8]} is not in the store; log it: {who}")
     return runs
 
 

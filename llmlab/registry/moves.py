@@ -192,12 +192,11 @@ class History(Shown):
     def _sentence(self) -> str:
         if not (self.moves or self.damaged):
             return f"No alias of {self.name} was ever moved by llmlab."
-        said = [where for alias in dict.fromkeys([*self.aliases, *(self.pointed or ())]) if (where := self._at(alias))]
-        said += [
-            f"move {m.number} is void: version {m.version} was deleted" for m in self.moves if m.number in self.void
-        ]
-        said += [f"move {number} cannot be read: {UNREADABLE}" for number in self.damaged]
-        return f"{'; '.join(said)}. {link(self.url)}"
+        facts = [self._at(alias) for alias in dict.fromkeys([*self.aliases, *(self.pointed or ())])]
+        void = [move for move in self.moves if move.number in self.void]
+        facts += [f"move {move.number} is void: version {move.version} was deleted" for move in void]
+        facts += [f"move {number} cannot be read: {UNREADABLE}" for number in self.damaged]
+        return f"{'; '.join(filter(None, facts))}. {link(self.url)}"
 
     def _at(self, alias: str) -> str:
         """Where the alias points now, and what the last move said where that is something else."""
@@ -223,15 +222,9 @@ def read_history(registry: Registry, name: str, *, known: History | None = None)
             damaged.append(int(held.version))
         else:
             moves.append(move)
-    void = {m.number for m in moves if not m.settled and registry.version(name, m.version) is None}
-    return History(
-        name=name,
-        moves=tuple(moves),
-        lost=_lost(moves, void),
-        void=frozenset(void),
-        damaged=tuple(damaged),
-        url=registry.url(name + HISTORY),
-    )
+    void = frozenset(m.number for m in moves if not m.settled and registry.version(name, m.version) is None)
+    lost, url = _lost(moves, void), registry.url(name + HISTORY)
+    return History(name=name, moves=tuple(moves), lost=lost, void=void, damaged=tuple(damaged), url=url)
 
 
 def settle(registry: Registry, name: str) -> History:
@@ -259,9 +252,8 @@ def make_move(registry: Registry, name: str, move: Move, *, target: Any, known: 
     """
     move = replace(move, move_id=uuid.uuid4().hex, reason=scrub(move.reason)[:LONGEST_REASON_CHARS])
     if not move.follows:
-        registry.create_model(
-            name + HISTORY, f"Every move of an alias of {name}. llmlab writes it; change nothing here."
-        )
+        about = f"Every move of an alias of {name}. llmlab writes it; change nothing here."
+        registry.create_model(name + HISTORY, about)
     with reported(f"the move of {move.alias!r} cannot be written"):
         attempts = itertools.count()
         number = retried(lambda: _write(registry, name, move, target, again=next(attempts) > 0))

@@ -55,11 +55,9 @@ def promote(
     if before == target.number and (last := past.last(alias)) is not None and last.version == before:
         raise RegistryError(f"{alias} of {target.name} is version {before} already")
     against, checked = _checked(registry, target, bundle, alias, Path(experiment), past, passports, root)
-    listed = "; ".join(against)
+    listed, which = "; ".join(against), f"version {target.number} of {target.name}"
     if against and not force:
-        raise RegistryError(
-            f"version {target.number} of {target.name} cannot become {alias}: {listed}. Nothing was moved"
-        )
+        raise RegistryError(f"{which} cannot become {alias}: {listed}. Nothing was moved")
     if not against and (receipt := read_receipt(registry, target)) is not None:
         stamped(registry, target, bundle, receipt, checked=True)
     held_by = registry.version(target.name, target.number)

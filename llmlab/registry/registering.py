@@ -62,19 +62,17 @@ def read_receipt(registry: Registry, version: Version) -> Receipt | None:
         return None
     receipt = Receipt.from_json(artifact(registry, version, _receipt_path(version.receipt)))
     if receipt.digest != version.receipt:
-        raise RegistryError(
-            f"the receipt of version {version.number} of {version.name!r} has digest {receipt.digest[:8]}, the "
-            f"version's tag says {version.receipt[:8]}: one of them was edited"
-        )
+        which = f"the receipt of version {version.number} of {version.name!r}"
+        differs = f"has digest {receipt.digest[:8]}, the version's tag says {version.receipt[:8]}"
+        raise RegistryError(f"{which} {differs}: one of them was edited")
     _check_receipt(receipt, version.digest)
     return receipt
 
 
 def _check_receipt(receipt: Receipt, digest: str) -> None:
     if receipt.bundle_digest != digest:
-        raise RegistryError(
-            f"the receipt is for the bundle {receipt.bundle_digest[:8]}, this one is {digest[:8]}: gate this bundle"
-        )
+        which = f"the receipt is for the bundle {receipt.bundle_digest[:8]}, this one is {digest[:8]}"
+        raise RegistryError(f"{which}: gate this bundle")
 
 
 def _create(registry: Registry, bundle: Bundle, root: Path | None) -> Version:

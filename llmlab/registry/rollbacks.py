@@ -81,10 +81,8 @@ def _earlier(registry: Registry, past: History, alias: str, current: int | None)
         skipped.append(wrong)
     stays = "is not there" if current is None else f"stays at version {current}"
     passed_over = f" (skipped: {'; '.join(skipped)})" if skipped else ""
-    raise RegistryError(
-        f"{alias} of {past.name} has no earlier version that no rollback has left{passed_over}, so it {stays}; "
-        "name one with `--to`"
-    )
+    none = f"{alias} of {past.name} has no earlier version that no rollback has left{passed_over}"
+    raise RegistryError(f"{none}, so it {stays}; name one with `--to`")
 
 
 def _named(registry: Registry, name: str, number: int) -> tuple[Any, list[str]]:

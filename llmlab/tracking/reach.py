@@ -49,6 +49,7 @@ __all__ = [
 PROBE_TIMEOUT_S = 5.0  # a dead server or a held lock is reported after this long
 SILENCE_S = 8.0  # and a store that says nothing after this long, whatever was asked
 TRANSFER_S = 120.0  # files may take longer
+ELSE_LOCAL = "unset MLFLOW_TRACKING_URI to work on the local store"
 _ERRORS = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError"}
 _silent_since: dict[str, float] = {}  # by address: `time.monotonic()` when it was asked what it has not answered
 Answer = TypeVar("Answer")
@@ -106,16 +107,13 @@ def check_store(uri: str) -> None:
 @cache
 def check_artifacts(uri: str) -> None:
     """Nothing, where a server takes artifacts (or does not hand them on at all); asked once by each process."""
+    what = f"the MLflow server {without_password(uri)} cannot store artifacts"
     try:
         status = within(PROBE_TIMEOUT_S, lambda: _put_probe(uri))
     except store_errors() as error:
-        what = f"the MLflow server {without_password(uri)} cannot store artifacts"
         raise StoreError(f"{what} ({plain(scrub(str(error)), 200)})") from error
     if status not in (200, 401, 403, 404, 501, 503):  # 503: clients write their artifacts elsewhere by themselves
-        raise StoreError(
-            f"the MLflow server {without_password(uri)} cannot store artifacts (status {status}); mend its "
-            "--artifacts-destination, or unset MLFLOW_TRACKING_URI to work on the local store"
-        )
+        raise StoreError(f"{what} (status {status}); mend its --artifacts-destination, or {ELSE_LOCAL}")
 
 
 def with_driver(uri: str) -> str:
@@ -198,17 +196,15 @@ def _check_sqlite(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-            raise StoreError(
-                f"{path} cannot be written to; change its permissions or set MLFLOW_TRACKING_URI to a store that can"
-            )
+            mend = "change its permissions or set MLFLOW_TRACKING_URI to a store that can"
+            raise StoreError(f"{path} cannot be written to; {mend}")
         if path.exists() and path.stat().st_size:
             with closing(sqlite3.connect(path, timeout=PROBE_TIMEOUT_S, isolation_level=None)) as database:
                 database.execute("BEGIN IMMEDIATE")
                 database.execute("ROLLBACK")
     except sqlite3.Error as error:
-        raise StoreError(
-            f"{path} cannot be written to ({error}); close the program that holds it, or restore it from a backup"
-        ) from error
+        mend = "close the program that holds it, or restore it from a backup"
+        raise StoreError(f"{path} cannot be written to ({error}); {mend}") from error
     except OSError as error:
         raise StoreError(f"{path} cannot be written to ({error.strerror})") from error
 
@@ -220,16 +216,12 @@ def _check_server(uri: str) -> None:
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             return  # something answers; whether it lets us in, MLflow's own call will say
-        raise StoreError(
-            f"the MLflow server {shown} answers with status {error.code}; mend it, or unset MLFLOW_TRACKING_URI "
-            "to work on the local store"
-        ) from None
+        told = f"the MLflow server {shown} answers with status {error.code}"
+        raise StoreError(f"{told}; mend it, or {ELSE_LOCAL}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = plain(str(getattr(error, "reason", error)))
-        raise StoreError(
-            f"the MLflow server {shown} does not answer ({reason}); start it, or unset MLFLOW_TRACKING_URI "
-            "to work on the local store"
-        ) from error
+        told = f"the MLflow server {shown} does not answer ({reason})"
+        raise StoreError(f"{told}; start it, or {ELSE_LOCAL}") from error
     if b"<" in said:
         raise StoreError(f"{shown} answers with a web page, not as an MLflow server does; name another address")
 
@@ -254,10 +246,7 @@ def _check_database(uri: str) -> None:
         raise StoreError(f"the driver for {shown} is not installed ({error}); install it") from None
     except (SQLAlchemyError, OSError) as error:
         first = plain(scrub(str(error).partition("\n")[0]), 200)
-        raise StoreError(
-            f"the database {shown} does not answer ({first}); start it, or unset MLFLOW_TRACKING_URI to work on the "
-            "local store"
-        ) from error
+        raise StoreError(f"the database {shown} does not answer ({first}); start it, or {ELSE_LOCAL}") from error
 
 
 def _put_probe(uri: str) -> int:

@@ -14,6 +14,7 @@ from llmlab.base.errors import DataError
 from llmlab.gate import Decision, Receipt
 from llmlab.results.results import Results
 from llmlab.scorers import Scorer
+from tests.gate import gating
 from tests.gate.gating import gateable, policy, superior
 
 N = 60
@@ -43,7 +44,7 @@ def run_of(variant: str, answer: str, scorer: Scorer) -> Results:
 
 
 def decided(results: Results, **more: Any) -> Decision:
-    return policy(goal=superior(), max_baseline_age="9 days").decide(results, baseline="v1", candidate="v2", **more)
+    return gating.decided(policy(goal=superior(), max_baseline_age="9 days"), results, **more)
 
 
 def test_a_changed_scorer_proves_nothing_and_scoring_both_again_is_free() -> None:
@@ -99,6 +100,6 @@ def test_joined_scorers_survive_the_file(tmp_path: Path) -> None:
 def test_a_metric_that_cannot_be_in_the_results_makes_the_gate_say_what_can() -> None:
     results = gateable({"v1": [0.0] * N, "v2": [1.0] * N})
     for name in ("wrong", "steps", "text"):
-        decision = policy(goal={**superior(), "metric": name}).decide(results, baseline="v1", candidate="v2")
+        decision = gating.decided(policy(goal=superior(metric=name)), results)
         assert decision.word == "INVALID"
         assert f"{name!r} is not in these results (there are: right)" in decision.sentence
