@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -42,6 +43,9 @@ def _emptied_root(_migrated_database: Path, tmp_path_factory: pytest.TempPathFac
             if path not in kept:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         (root / "pyproject.toml").touch()
+        for name, module in list(sys.modules.items()):  # of a folder's own scorers, say
+            if (getattr(module, "__file__", None) or "").startswith(f"{root}/"):
+                del sys.modules[name]
         return root
 
     return emptied
