@@ -295,8 +295,9 @@ def local_file(artifact_uri: str, path: str) -> str | None:
     parts = urlsplit(artifact_uri)
     if parts.scheme not in ("", "file"):
         return None
-    place = Path(unquote(parts.path) if parts.scheme else artifact_uri) / path
-    if not place.is_file():
+    folder = Path(os.path.normpath(unquote(parts.path) if parts.scheme else artifact_uri))
+    place = Path(os.path.normpath(folder / path))  # what a receipt or a tag names may be anybody's
+    if not place.is_relative_to(folder) or not place.is_file():
         raise OSError(f"No such artifact: '{path}'")
     return str(place)
 

@@ -16,7 +16,7 @@ from llmlab.base.errors import StoreError
 from llmlab.tracking import reach
 from llmlab.tracking import store as mlstore
 from llmlab.tracking.reach import check_store
-from llmlab.tracking.store import link, open_store, pages, settle_here, store_uri, ui_runs
+from llmlab.tracking.store import link, local_file, open_store, pages, settle_here, store_uri, ui_runs
 
 
 @pytest.fixture
@@ -78,6 +78,19 @@ def test_a_copied_project_does_not_write_into_the_original_and_can_be_settled(pr
     assert store.client.get_run(run).info.artifact_uri.startswith(project.as_uri())
     assert there.start_run("pandas_help", name="b", tags={})
     assert settle_here(copied) == 0
+
+
+@pytest.mark.parametrize("path", ["../secret.json", "/etc/hostname", "gate/../../secret.json", "gate", "none.json"])
+def test_no_name_of_a_file_leads_out_of_the_artifacts_of_its_run(path, tmp_path):
+    """Or to what is no file; a digest in a receipt or a tag is part of such names."""
+    (tmp_path / "secret.json").touch()
+    (tmp_path / "run" / "gate").mkdir(parents=True)
+    (tmp_path / "run" / "a b.json").touch()
+    for uri in ((tmp_path / "run").as_uri(), str(tmp_path / "run")):
+        assert local_file(uri, "a b.json") == str(tmp_path / "run" / "a b.json")
+        with pytest.raises(OSError, match="No such artifact"):
+            local_file(uri, path)
+    assert local_file("s3://bucket/run", "a b.json") is None
 
 
 @pytest.mark.parametrize("name", ["Default", "", "  "])
