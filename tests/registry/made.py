@@ -8,6 +8,10 @@ import os
 import shutil
 import socket
 import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -141,6 +145,24 @@ def free_port() -> int:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def serving(*command: str, root: Path, port: int, **environment: str) -> subprocess.Popen[bytes]:
+    """A command that serves MLflow's pages, once it answers at this port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llmlab.cli", *command, "--port", str(port)],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        cwd=root,
+    )
+    ends = time.monotonic() + 240
+    while True:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+            return process
+        log = root / "mlruns" / "server.log"
+        assert process.poll() is None, log.read_text() if log.exists() else command
+        assert time.monotonic() < ends
+        time.sleep(0.3)
 
 
 def alias_now(registry: Registry, name: str = "qa", alias: str = "production") -> int:

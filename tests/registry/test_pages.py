@@ -5,10 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,7 @@ from llmlab.registry import audit, promote, register, rollback
 from llmlab.registry.connection import open_registry
 from llmlab.tracking.page import VIEW
 from tests.jupyterlab import chromium_page
-from tests.registry.made import HOSTILE, alias_now, bundle, free_port, judged
+from tests.registry.made import HOSTILE, alias_now, bundle, free_port, judged, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -35,15 +31,8 @@ def page() -> Iterator[Any]:
 def served(project: Path) -> Iterator[str]:
     """The address of `llmlab ui` on the project."""
     port = free_port()
-    command = [sys.executable, "-m", "llmlab.cli", "ui", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, env={**os.environ})
+    server = serving("ui", root=project, port=port)
     try:
-        ends = time.monotonic() + 180
-        while time.monotonic() < ends:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                break
-            assert server.poll() is None
-            time.sleep(0.3)
         yield f"http://127.0.0.1:{port}"
     finally:
         server.send_signal(signal.SIGTERM)

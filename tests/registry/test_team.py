@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -23,7 +22,7 @@ from llmlab.base.errors import StoreError
 from llmlab.registry import audit, history, load
 from llmlab.registry.connection import open_registry
 from llmlab.tracking import reach
-from tests.registry.made import alias_now, free_port, moved, registered
+from tests.registry.made import alias_now, free_port, moved, registered, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -100,19 +99,8 @@ class Team:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "llmlab.cli", "server", "--port", str(self.port), "--workers", "1"],
-            env={**os.environ, "MLFLOW_BACKEND_STORE_URI": self.database},
-            stdout=subprocess.DEVNULL,
-            cwd=self.root,
-        )
-        ends = time.monotonic() + 240
-        while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/health", timeout=2):
-                return
-            assert self.process.poll() is None, (self.root / "mlruns" / "server.log").read_text()
-            assert time.monotonic() < ends
-            time.sleep(0.3)
+        database = {"MLFLOW_BACKEND_STORE_URI": self.database}
+        self.process = serving("server", "--workers", "1", root=self.root, port=self.port, **database)
 
     def stop(self) -> None:
         """End it."""
