@@ -1,21 +1,16 @@
-"""`judge.calibrate(labels)` and `judge.check_anchors(...)`: the judge asks for what it has not judged yet."""
+"""`judge.calibrate(labels)`: the judge asks for what it has not judged yet."""
 
 import pytest
 
 import llmlab as ll
 from llmlab.base.errors import DataError
-from llmlab.golden.labels import Label, Labels, text_digest
-from tests.judge.judged import answered, blocks, grade
-from tests.judge.test_labels import MODEL, by_digit, judged, label, many
+from llmlab.golden.labels import Labels, text_digest
+from tests.judge.judged import MODEL, answered, blocks, grade, judged, label, many, means, preferences
 
 
 @pytest.fixture
 def judge():
     return ll.judge.Judge.pointwise("correctness", model=MODEL)
-
-
-def means(tmp_path, replies=by_digit):
-    return {"client": ll.FakeClient(replies), "store": tmp_path / "c.sqlite", "progress": False}
 
 
 def test_judged_results_are_measured_without_a_call(judge, tmp_path):
@@ -50,18 +45,9 @@ def test_another_judges_scores_are_not_taken_for_its_own(judge, tmp_path):
 def test_labels_that_hold_their_texts_need_no_results(tmp_path):
     """As `Worklist.save` writes them; the judge is asked what people were asked."""
     judge = ll.judge.Judge.pointwise("relevance", model=MODEL)
-    people = [
-        Label(
-            rubric="relevance",
-            case_id=f"q{i // 2}",
-            question=text_digest("Why?"),
-            answer=text_digest(f"{i % 5 + 1} so {i}"),
-            value=i % 5 + 1,
-            asked="Why?",
-            text=f"{i % 5 + 1} so {i}",
-        )
-        for i in range(10)
-    ]
+    about = {"rubric": "relevance", "question": text_digest("Why?"), "asked": "Why?"}
+    texts = [f"{i % 5 + 1} so {i}" for i in range(10)]
+    people = [label(f"q{i // 2}", text, int(text[0]), text=text, **about) for i, text in enumerate(texts)]
     found = judge.calibrate(Labels(tuple(people)), **means(tmp_path))
     assert (found.only.n, found.only.agreement.value) == (10, 1.0)
     changed = [people[0].model_copy(update={"text": "something else"}), *people[1:]]
@@ -80,21 +66,10 @@ def test_a_chooser_is_measured_on_preferences_of_every_pair_that_has_labels(tmp_
     chooser = ll.judge.Judge.pairwise("correctness", model=MODEL)
     n = 8
     texts = {name: [f"{name} says {i}" for i in range(n)] for name in ("v1", "v2", "v3")}
-    people = tuple(
-        Label(
-            rubric="correctness",
-            case_id=f"q{i}",
-            question=text_digest(f"Question {i}?"),
-            answer_1=text_digest(texts["v3"][i]),
-            answer_2=text_digest(texts["v1"][i]),
-            value=1 + i % 2,
-        )
-        for i in range(n)
-    )
     asked = means(
         tmp_path, lambda request: '{"winner": "A"}' if "v3" in blocks(request)["Answer A"] else '{"winner": "B"}'
     )
-    found = chooser.calibrate(Labels(people), answered(texts), **asked)
+    found = chooser.calibrate(preferences(texts, "v3", "v1"), answered(texts), **asked)
     assert len(asked["client"].requests) == 2 * n
     assert found.only.n == n
     assert found.only.position.accuracy_both.value == 0.5
@@ -117,17 +92,3 @@ def test_labels_that_fit_nothing_cost_nothing(judge, tmp_path):
     with pytest.raises(DataError, match="none of the 1 labels fits"):
         judge.calibrate(Labels((label("q0", "gone", 3),)), answered({"v1": ["3 here"]}), **asked)
     assert asked["client"].requests == []
-
-
-def test_a_steady_judge_keeps_its_anchors_and_a_changed_one_is_found(judge, tmp_path):
-    """`judge.check_anchors` asks again; what is stored is not used."""
-    texts, labels = many()
-    anchors = judged({"v1": texts}, judge, tmp_path)
-    same = judge.check_anchors(anchors, labels=labels, client=ll.FakeClient(by_digit), progress=False)
-    assert same
-    assert same.p_mcnemar == 1.0
-    moved = judge.check_anchors(
-        anchors, client=ll.FakeClient(lambda r: grade(max(1, int(blocks(r)["Answer"][0]) - 1))), progress=False
-    )
-    assert not moved
-    assert "its scores moved by" in moved.drifted

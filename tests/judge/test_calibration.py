@@ -1,24 +1,22 @@
 """Calibration: METHODS' figures on the real verdicts of six judges, and honest answers where little is known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import llmlab as ll
 from llmlab.base.errors import DataError
 from llmlab.judge import calibrate_scores, calibrate_verdicts
 from llmlab.judge.calibration import RESAMPLES
 from llmlab.simulate import judged_grades
 from llmlab.stats.correction import ppi_mean
+from tests.judge.judged import MODEL, answered, blocks, means, preferences
 
 VERDICTS = Path(__file__).parents[2] / "../shared/data/llmbar_verdicts.csv"
-COLUMNS = {
-    "order1": "winner_order1",
-    "order2": "winner_order2",
-    "length1": "words_1",
-    "length2": "words_2",
-}
+COLUMNS = {"order1": "winner_order1", "order2": "winner_order2", "length1": "words_1", "length2": "words_2"}
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +122,11 @@ def test_rows_without_a_label_and_human_ties_are_left_out_and_counted():
     ],
 )
 def test_tables_that_cannot_be_read_are_refused_with_the_reason(table, message):
-    """Names what is wrong."""
     with pytest.raises(DataError, match=message):
         calibrate_verdicts(table)
 
 
 def test_few_labels_or_one_class_give_no_kappa_and_say_so():
-    """Undefined, never NaN."""
     table = verdicts(label=[1, 1, 1], order1=[1, 2, 1], order2=[1, 1, 1])
     record = calibrate_verdicts(table).only.record()
     assert record["kappa"] is None
@@ -209,13 +205,7 @@ def test_what_is_said_about_how_many_labels_are_enough_is_near_the_width_found()
 
 def test_self_preference_is_looked_for_where_the_judges_family_wrote_some_answers(tmp_path):
     """A judge of OpenAI's family that always names the answer of OpenAI's model, whatever people say."""
-    from dataclasses import replace
-
-    import llmlab as ll
-    from llmlab.golden.labels import Label, Labels, text_digest
-    from tests.judge.judged import answered, blocks
-
-    n, judge = 60, ll.judge.Judge.pairwise("correctness", model="openai/gpt-4o-2024-08-06")
+    n, judge = 60, ll.judge.Judge.pairwise("correctness", model=MODEL)
     texts = {"own": [f"own says {i}" for i in range(n)], "other": [f"other says {i}" for i in range(n)]}
     texts = {"own": [*texts["own"][:30], *texts["other"][30:]], "other": [*texts["other"][:30], *texts["own"][30:]]}
     results = answered(texts)
@@ -229,23 +219,12 @@ def test_self_preference_is_looked_for_where_the_judges_family_wrote_some_answer
         first = ("own" in blocks(request)["Answer A"]) == (number < 30)
         return '{"winner": "A"}' if first != (number % 7 == 0) else '{"winner": "B"}'
 
-    people = tuple(
-        Label(
-            rubric="correctness",
-            case_id=f"q{i}",
-            question=text_digest(f"Question {i}?"),
-            answer_1=text_digest(texts["own"][i]),
-            answer_2=text_digest(texts["other"][i]),
-            value=1 + i % 2,
-        )
-        for i in range(n)
-    )
-    means = {"client": ll.FakeClient(own_one), "store": tmp_path / "c.sqlite", "progress": False}
+    people, asked = preferences(texts, "own", "other"), means(tmp_path, own_one)
     with pytest.warns(UserWarning, match="same family"):
-        found = judge.calibrate(Labels(people), results, **means)
+        found = judge.calibrate(people, results, **asked)
     assert found.only.own.low > 0
     neutral = replace(results, bundles={**bundles, "own": bundles["other"]})
-    assert judge.calibrate(Labels(people), neutral, **means).only.own is None
+    assert judge.calibrate(people, neutral, **asked).only.own is None
 
 
 def test_fewer_than_ten_independent_items_have_a_kappa_without_an_interval():

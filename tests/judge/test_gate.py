@@ -7,7 +7,7 @@ import pytest
 import llmlab as ll
 from llmlab.gate import GatePolicy
 from llmlab.results.passport import Limit
-from tests.judge.test_labels import MODEL, by_digit, judged, label
+from tests.judge.judged import MODEL, judged, label
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 POLICY = """
@@ -25,19 +25,14 @@ def arms(tmp_path):
     )
     path = tmp_path / "gate.yaml"
     path.write_text(POLICY)
-    return judge, judged(texts, judge, tmp_path, by_digit), labels, GatePolicy.load(path)
-
-
-def reasons(decision):
-    return str(decision)
+    return judge, judged(texts, judge, tmp_path), labels, GatePolicy.load(path)
 
 
 def test_without_a_passport_the_gate_is_invalid(arms):
-    """And says which judge has none."""
     _, results, _, policy = arms
     decision = policy.decide(results, baseline="v1", candidate="v2", now=NOW)
     assert decision.word == "INVALID"
-    assert "passport" in reasons(decision)
+    assert "passport" in str(decision)
 
 
 def test_the_judges_own_passport_is_accepted_and_anothers_is_not(arms):
@@ -46,7 +41,7 @@ def test_the_judges_own_passport_is_accepted_and_anothers_is_not(arms):
     limits = {"kappa": Limit(at_least=0.5)}
     passport = ll.judge.passport(ll.judge.calibrate(labels, results), now=NOW, limits=limits)
     given = policy.decide(results, baseline="v1", candidate="v2", now=NOW, passports=[passport])
-    assert "passport" not in reasons(given)
+    assert "passport" not in str(given)
     stranger = passport.model_copy(update={"judge_digest": "f" * 64})
     refused = policy.decide(results, baseline="v1", candidate="v2", now=NOW, passports=[stranger])
     assert refused.word == "INVALID"

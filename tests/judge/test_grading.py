@@ -9,9 +9,7 @@ import pytest
 import llmlab as ll
 from llmlab.base.errors import BudgetError, TransportError
 from llmlab.clients.base import Generation
-from tests.judge.judged import answered, blocks, grade
-
-MODEL = "openai/gpt-4o-2024-08-06"
+from tests.judge.judged import MODEL, answered, blocks, grade, means
 
 
 @pytest.fixture
@@ -20,9 +18,8 @@ def judge():
 
 
 def scored(results, judge, replies, tmp_path, **options):
-    client = ll.FakeClient(replies)
-    judged = ll.judge.score(results, judge, client=client, store=tmp_path / "c.sqlite", progress=False, **options)
-    return judged, client
+    asked = means(tmp_path, replies)
+    return ll.judge.score(results, judge, **asked, **options), asked["client"]
 
 
 def by_reading(request):
@@ -138,6 +135,5 @@ def test_judged_results_survive_parquet(judge, tmp_path):
 
 
 def test_a_pairwise_judge_does_not_grade(tmp_path):
-    """And says what it is for."""
     with pytest.raises(ValueError, match="prefer"):
         scored(answered({"v1": ["a"]}), ll.judge.Judge.pairwise("tone", model=MODEL), grade(3), tmp_path)

@@ -6,9 +6,7 @@ import math
 import pytest
 
 import llmlab as ll
-from tests.judge.judged import answered, blocks
-
-MODEL = "openai/gpt-4o-2024-08-06"
+from tests.judge.judged import MODEL, answered, blocks, means
 
 
 @pytest.fixture
@@ -17,10 +15,10 @@ def judge():
 
 
 def preferred(results, judge, replies, tmp_path):
-    client = ll.FakeClient(replies)
-    found = ll.judge.prefer(results, "v1", "v2", judge, client=client, store=tmp_path / "c.sqlite", progress=False)
+    asked = means(tmp_path, replies)
+    found = ll.judge.prefer(results, "v1", "v2", judge, **asked)
     scores = {v: found.frame.loc[found.frame["variant"] == v, judge.metric].tolist() for v in ("v1", "v2")}
-    return found, scores, client
+    return found, scores, asked["client"]
 
 
 def winner(name):
@@ -40,16 +38,10 @@ def test_the_same_winner_in_both_orders_is_a_preference(judge, tmp_path):
     assert len(client.requests) == 2
 
 
-@pytest.mark.parametrize("reply", ["A", "B", "tie"])
-def test_a_judge_that_follows_the_position_gives_a_tie(judge, tmp_path, reply):
-    """Always the first, always the second, or a tie twice: half a point each."""
-    _, scores, _ = preferred(answered({"v1": ["x"], "v2": ["y"]}), judge, winner(reply), tmp_path)
-    assert scores == {"v1": [0.5], "v2": [0.5]}
-
-
-def test_a_tie_in_one_order_is_a_tie(judge, tmp_path):
-    """A preference has to hold in both orders."""
-    replies = lambda request: winner("A" if blocks(request)["Answer A"] == "x" else "tie")  # noqa: E731 - a line
+@pytest.mark.parametrize(("x_first", "y_first"), [("A", "A"), ("B", "B"), ("tie", "tie"), ("A", "tie")])
+def test_a_preference_has_to_hold_in_both_orders(judge, tmp_path, x_first, y_first):
+    """Always the first, always the second, a tie twice or once: half a point each."""
+    replies = lambda request: winner(x_first if blocks(request)["Answer A"] == "x" else y_first)  # noqa: E731 - a line
     _, scores, _ = preferred(answered({"v1": ["x"], "v2": ["y"]}), judge, replies, tmp_path)
     assert scores == {"v1": [0.5], "v2": [0.5]}
 
@@ -92,6 +84,5 @@ def test_long_replies_do_not_break_the_record(judge, tmp_path):
 
 
 def test_two_variants_that_exist_are_needed(judge, tmp_path):
-    """Named in the message."""
     with pytest.raises(ValueError, match="must be two of v1"):
         ll.judge.prefer(answered({"v1": ["x"]}), "v1", "v3", judge)

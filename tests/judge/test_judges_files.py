@@ -2,7 +2,6 @@
 
 import pytest
 
-import llmlab as ll
 from llmlab.base.errors import FileRuleError
 from llmlab.judge import Judge
 
@@ -43,6 +42,7 @@ def test_what_a_file_leaves_out_is_the_standard_judges(tmp_path):
 def test_a_rubric_of_ones_own_is_read_worst_level_first(tmp_path):
     judge = Judge.load(written(tmp_path, OWN))
     assert (judge.kind, judge.rubric.scale, judge.metric) == ("pairwise", (0, 1, 2), "polite_preferred")
+    assert judge.parse('{"winner": "A"}').value == "A"
 
 
 @pytest.mark.parametrize("text", [SHORT, OWN])
@@ -96,17 +96,9 @@ def test_a_rubric_that_is_none_is_refused(tmp_path, change, rule):
 
 
 def test_a_changed_judge_needs_a_new_version_to_overwrite_its_file(tmp_path):
-    """As with bundles."""
     path = Judge.load(written(tmp_path, SHORT)).save(tmp_path / "kept.yaml")
     other = Judge.load(written(tmp_path, SHORT.replace("0.0", "0.5"), "other.yaml"))
     with pytest.raises(FileRuleError, match="new version"):
         other.save(path)
     newer = Judge.load(written(tmp_path, SHORT.replace("0.0", "0.5").replace("1.2.0", "1.3.0"), "newer.yaml"))
     assert Judge.load(newer.save(path)).digest == newer.digest
-
-
-def test_a_judge_from_a_file_judges(tmp_path):
-    """The file's judge is a judge like any other."""
-    judge = Judge.load(written(tmp_path, OWN))
-    assert judge.parse('{"winner": "A"}').value == "A"
-    assert isinstance(judge, ll.judge.Judge)

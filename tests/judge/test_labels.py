@@ -13,18 +13,10 @@ from llmlab.base.errors import DataError, FileRuleError
 from llmlab.golden.labels import text_digest
 from llmlab.results.passport import Limit
 from llmlab.simulate import judged_results, judged_verdicts
-from tests.judge.judged import answered, blocks, grade
+from tests.judge.judged import MODEL, answered, blocks, by_digit, grade, judged, label, many
 
-MODEL = "openai/gpt-4o-2024-08-06"
 FOLDER = Path(__file__).parents[2] / "experiments/pandas_help"
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
-
-
-def label(case, text, value, **more):
-    question = text_digest(f"Question {case.removeprefix('q')}?")
-    return ll.judge.Label(
-        rubric="correctness", case_id=case, question=question, answer=text_digest(text), value=value, **more
-    )
 
 
 def written(path, rows):
@@ -35,25 +27,6 @@ def written(path, rows):
 @pytest.fixture
 def judge():
     return ll.judge.Judge.pointwise("correctness", model=MODEL)
-
-
-def by_digit(request):
-    """A judge that grades an answer by the digit it starts with."""
-    return grade(int(blocks(request)["Answer"][0]))
-
-
-def judged(answers, judge, tmp_path, replies=by_digit, **known):
-    results = answered(answers, **known)
-    return ll.judge.score(results, judge, client=ll.FakeClient(replies), store=tmp_path / "c.sqlite", progress=False)
-
-
-def many(n=40):
-    """Results and labels of n answers: the judge says a digit, people one less where it is odd."""
-    texts = [f"{i % 5 + 1} answer {i}" for i in range(n)]
-    people = [max(1, int(text[0]) - i % 2) for i, text in enumerate(texts)]
-    return texts, ll.judge.Labels(
-        tuple(label(f"q{i}", t, v) for i, (t, v) in enumerate(zip(texts, people, strict=True)))
-    )
 
 
 def test_labels_survive_the_file(tmp_path):
@@ -79,7 +52,6 @@ def test_labels_survive_the_file(tmp_path):
     ],
 )
 def test_a_line_that_is_no_label_is_refused_with_its_number(tmp_path, change, rule):
-    """File, line and rule."""
     good = {"rubric": "tone", "case_id": "q1", "question": "a", "answer": "b", "value": 3}
     with pytest.raises(FileRuleError, match=rule) as refused:
         ll.judge.Labels.load(written(tmp_path / "l.jsonl", [good, {**good, **change}]))
@@ -87,7 +59,6 @@ def test_a_line_that_is_no_label_is_refused_with_its_number(tmp_path, change, ru
 
 
 def test_grades_and_preferences_do_not_mix(tmp_path):
-    """One file for each."""
     good = {"rubric": "tone", "case_id": "q1", "question": "a", "answer": "b", "value": 3}
     pair = {"rubric": "tone", "case_id": "q1", "question": "a", "answer_1": "b", "answer_2": "c", "value": "tie"}
     with pytest.raises(FileRuleError, match="several rubrics or kinds"):
@@ -121,7 +92,6 @@ def test_per_tag_every_tag_has_its_group(judge, tmp_path):
 
 
 def test_a_rule_is_not_calibrated_as_a_judge(tmp_path):
-    """Only metrics that a judge gave."""
     texts, labels = many()
     results = answered({"v1": texts}).scored_by([ll.scorers.mentions_expected])
     with pytest.raises(DataError, match="not given by one judge"):
@@ -191,13 +161,14 @@ def test_anchors_tell_a_steady_judge_from_one_that_changed(judge, tmp_path):
     """The same answers judged again, without the call store: a provider's silent change is found."""
     texts, labels = many(60)
     anchors = judged({"v1": texts}, judge, tmp_path)
-    steady = ll.judge.check_anchors(anchors, judge, labels=labels, client=ll.FakeClient(by_digit), progress=False)
+    steady = judge.check_anchors(anchors, labels=labels, client=ll.FakeClient(by_digit), progress=False)
     assert steady
-    assert (steady.n, steady.changed) == (60, 0)
+    assert (steady.n, steady.changed, steady.p_mcnemar) == (60, 0, 1.0)
     kinder = ll.FakeClient(lambda request: grade(min(5, int(blocks(request)["Answer"][0]) + 1)))
     changed = ll.judge.check_anchors(anchors, judge, labels=labels, client=kinder, progress=False)
     assert not changed
     assert changed.shift.value == pytest.approx(0.8)
+    assert "its scores moved by" in changed.drifted
     assert "Calibrate it again" in str(changed)
     other = ll.judge.Judge.pointwise("tone", model=MODEL)
     with pytest.raises(DataError, match="another judge"):
