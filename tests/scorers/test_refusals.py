@@ -63,23 +63,10 @@ def test_recall_and_precision_are_those_that_are_stated(half, english, figures) 
     assert tuple(round(figure, 2) for figure in recall_and_precision(rows)) == figures
 
 
-@pytest.mark.parametrize(
-    "spelling",
-    [
-        "can't",
-        "can’t",
-        "canʼt",
-        "can´t",
-        "cant",
-        "cannot",
-        "can not",
-        "CAN'T",
-        "can‘t",
-        "can&#39;t",
-        "**can't**",
-        "_cannot_",
-    ],
-)
+SPELLINGS = "can't|can’t|canʼt|can´t|cant|cannot|can not|CAN'T|can‘t|can&#39;t|**can't**|_cannot_"
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.split("|"))
 def test_an_apostrophe_is_one_however_it_is_typed(spelling: str) -> None:
     assert is_refusal(f"Sorry, I {spelling} help you with that.")
     assert not is_refusal(f"I {spelling} help falling in love with you.")

@@ -76,10 +76,7 @@ def test_the_digest_of_a_scorer_follows_its_source_and_what_it_closes_over() -> 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.5, -0.1])
 def test_a_value_that_is_no_score_is_an_error_naming_scorer_and_case(value: float) -> None:
-    @scorer(low=0, high=1)
-    def broken(case: Case, generation: Generation) -> float:
-        return value
-
+    broken = scorer(name="broken", low=0, high=1)(lambda case, generation: value)
     with pytest.raises(ValueError, match=r"scorer 'broken', case 'q1'"):
         broken(CASE, said("x"))
     found = score_all([broken], CASE, said("x"))["broken"]
@@ -137,14 +134,10 @@ def test_a_lambda_needs_a_name_and_a_name_is_used_once() -> None:
 
 
 @pytest.mark.parametrize("one", READY_MADE, ids=lambda one: one.name)
-def test_an_error_row_is_unscored_by_every_scorer(one: Scorer) -> None:
-    found = score_all([one], CASE, Generation(status="error", error="HTTP 500"))[one.name]
-    assert found.value is None
-    assert "HTTP 500" in found.explanation
-
-
-@pytest.mark.parametrize("one", READY_MADE, ids=lambda one: one.name)
-def test_a_timeout_gets_the_worst_value_where_there_is_one(one: Scorer) -> None:
+def test_an_error_row_is_unscored_by_every_scorer_and_a_timeout_gets_the_worst_value(one: Scorer) -> None:
+    lost = score_all([one], CASE, Generation(status="error", error="HTTP 500"))[one.name]
+    assert lost.value is None
+    assert "HTTP 500" in lost.explanation
     assert score_all([one], CASE, Generation(status="timeout"))[one.name].value == one.worst
 
 
@@ -172,6 +165,7 @@ def test_a_refused_answer_is_scored_as_text() -> None:
     refused = said("I can't help, but see dropna.", status="refused")
     found = score_all([scorers.mentions_expected, scorers.refusal], CASE, refused)
     assert {name: score.value for name, score in found.items()} == {"mentions_expected": 1.0, "refusal": 1.0}
+    assert scorers.refusal(CASE, said("", status="refused")).value == 1.0
 
 
 # -- facts ------------------------------------------------------------------------------------------
@@ -217,14 +211,11 @@ NOT_MENTIONED = [
 ]
 
 
-@pytest.mark.parametrize(("fact", "answer"), MENTIONED)
-def test_a_fact_is_mentioned_as_a_whole_word(fact: str, answer: str) -> None:
-    assert scorers.mentions_expected(facts(fact), said(answer)).value == 1.0
-
-
-@pytest.mark.parametrize(("fact", "answer"), NOT_MENTIONED)
-def test_a_part_of_a_word_is_no_mention(fact: str, answer: str) -> None:
-    assert scorers.mentions_expected(facts(fact), said(answer)).value == 0.0
+@pytest.mark.parametrize(
+    ("fact", "answer", "share"), [*((*pair, 1.0) for pair in MENTIONED), *((*pair, 0.0) for pair in NOT_MENTIONED)]
+)
+def test_a_fact_is_mentioned_as_a_whole_word_and_not_as_a_part_of_one(fact: str, answer: str, share: float) -> None:
+    assert scorers.mentions_expected(facts(fact), said(answer)).value == share
 
 
 def test_the_share_of_mentioned_facts_is_the_value_and_the_missing_ones_are_named() -> None:
@@ -303,13 +294,6 @@ def test_a_tool_call_is_matched_by_name_and_by_the_named_arguments() -> None:
     assert [scorers.calls_tool(name, arguments)(CASE, made).value for name, arguments in wanted] == [1, 1, 0, 1, 0, 0]
 
 
-# -- refusals ---------------------------------------------------------------------------------------
-
-
-def test_what_the_provider_flags_is_a_refusal_whatever_the_text() -> None:
-    assert scorers.refusal(CASE, said("", status="refused")).value == 1.0
-
-
 # -- citations --------------------------------------------------------------------------------------
 
 
@@ -340,14 +324,8 @@ def test_a_number_is_a_citation_only_where_documents_are_numbered() -> None:
 
 def test_words_in_brackets_are_prose_unless_documents_are_named_by_plain_words() -> None:
     dotted, plain = ("DataFrame.dropna",), ("concat", "merge")
-    for text in (
-        "labels of [index, columns]",
-        "pass [optional] ones",
-        "a dtype [int64, float32]",
-        "[0.5, 1.5]",
-        "[sic]",
-    ):
-        assert cited_ids(text, known=dotted) == ()
+    prose = "labels of [index, columns], pass [optional] ones, a dtype [int64, float32], [0.5, 1.5], [sic]"
+    assert cited_ids(prose, known=dotted) == ()
     assert cited_ids("by [index, columns]", known=plain) == ()  # a list of unknown plain words
     assert cited_ids("see [join]", known=plain) == ("join",)  # spelt as the documents are, and not one of them
     assert cited_ids("see [merge, join]", known=plain) == ("merge", "join")  # beside one that is known
@@ -370,13 +348,13 @@ def test_a_document_that_was_made_up_is_an_invalid_citation(invented: str, known
 
 
 def test_citations_are_valid_when_all_were_retrieved_and_unscored_when_there_are_none() -> None:
-    def judged(text: str) -> tuple[float | None, float | None]:
+    for text, cites, valid in (
+        ("Use it [DataFrame.dropna].", 1.0, 1.0),
+        ("Use it [DataFrame.dropna], [DataFrame.fillna].", 1.0, 0.0),
+        ("Use it.", 0.0, None),
+    ):
         answer = said(text, retrieved=("DataFrame.dropna", "Series.dropna"))
-        return scorers.cites_source(CASE, answer).value, scorers.citations_valid(CASE, answer).value
-
-    assert judged("Use it [DataFrame.dropna].") == (1.0, 1.0)
-    assert judged("Use it [DataFrame.dropna], [DataFrame.fillna].") == (1.0, 0.0)
-    assert judged("Use it.") == (0.0, None)
+        assert (scorers.cites_source(CASE, answer).value, scorers.citations_valid(CASE, answer).value) == (cites, valid)
 
 
 # -- personal data ----------------------------------------------------------------------------------
@@ -391,25 +369,8 @@ def test_personal_data_is_counted_by_kind_and_never_repeated_in_the_explanation(
 
 # -- hostile texts ----------------------------------------------------------------------------------
 
-HOSTILE = [
-    "a",
-    "a.",
-    "1 ",
-    "1-",
-    "0 12",
-    "[",
-    "[a ",
-    "`",
-    "``` ",
-    '"',
-    "'a ",
-    "AA00 ",
-    "a@",
-    "@a.",
-    "+1 ",
-    "a:",
-    "\ud800\0",
-]
+HOSTILE = ["a", "a.", "1 ", "1-", "0 12", "[", "[a ", "`", "``` ", '"', "'a ", "AA00 ", "a@", "@a.", "+1 ", "a:"]
+HOSTILE += ["\ud800\0"]
 
 
 @pytest.mark.parametrize("piece", HOSTILE)

@@ -144,10 +144,7 @@ def test_every_python_gives_the_pinned_digest(python: str, tmp_path: Path) -> No
         ("LIMIT: float = 0.5", "LIMIT = (0.50)"),
         ("[\"a\", 'b']", "['a', 'b',]"),
         ("UNUSED = 3", "UNUSED = 4\n\ndef more(): return UNUSED"),
-        (
-            "from json import dumps, loads as read",
-            "from json import JSONDecodeError, dumps\nfrom json import loads as read",
-        ),
+        ("from json import dumps, loads", "from json import JSONDecodeError, dumps\nfrom json import loads"),
     ],
 )
 def test_comments_docstrings_layout_annotations_and_what_is_not_reached_change_nothing(
@@ -184,15 +181,10 @@ def test_a_change_of_what_it_does_or_reaches_changes_the_digest(before: str, aft
 
 def test_closures_objects_partials_and_lambdas_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
     mine = loaded(MINE, tmp_path)
-    different: list[Any] = [
-        *(mine.factory(2), mine.factory(3), mine.Counted(1), mine.Counted(2), mine.Counted(1).__call__),
-        *(
-            functools.partial(mine.good, 1),
-            functools.partial(mine.good, 2),
-            lambda c, g: g.text > "a",
-            lambda c, g: g.text > "b",
-        ),
-    ]
+    different: list[Any] = [mine.factory(2), mine.factory(3), mine.Counted(1).__call__]
+    different += [mine.Counted(1), mine.Counted(2)]
+    different += [functools.partial(mine.good, number) for number in (1, 2)]
+    different += [lambda c, g: g.text > "a", lambda c, g: g.text > "b"]
     assert len({code_digest(one, []) for one in different}) == len(different)
     assert code_digest(mine.factory(2), []) == code_digest(mine.factory(2), [])
     assert code_digest(mine.good, ["low"]) != code_digest(mine.good, ["high"])
@@ -238,70 +230,43 @@ def test_a_helper_in_another_cell_of_a_notebook_is_reached() -> None:
 # -- scorers that llmlab ships: a revision instead of their code ------------------------------------
 
 CORPUS = {"d1": "dropna removes missing values."}
-SHIPPED = {
-    "exact": (2, scorers.exact, ()),
-    "contains_expected": (2, scorers.contains_expected, ()),
-    "mentions_expected": (2, scorers.mentions_expected, ()),
-    "json_equal": (1, scorers.json_equal, ()),
-    "json_fields": (1, scorers.json_fields("a"), ()),
-    "numbers_equal": (1, scorers.numbers_equal(0.1), ()),
-    "label": (1, scorers.label, ()),
-    "not_empty": (1, scorers.not_empty, ()),
-    "valid_json": (1, scorers.valid_json, ()),
-    "word_count": (1, scorers.word_count, ()),
-    "regex": (1, scorers.regex("a"), ()),
-    "json_schema": (1, scorers.json_schema({"type": "object"}), ()),
-    "calls_tool": (1, scorers.calls_tool("lookup"), ()),
-    "length_between": (1, scorers.length_between(1, 5), ()),
-    "cites_source": (1, scorers.cites_source, ()),
-    "citations_valid": (1, scorers.citations_valid, ()),
-    "refusal": (4, scorers.refusal, (answers.count_words, answers.folded)),
-    "not_refused": (4, scorers.not_refused, (answers.count_words, answers.folded)),
-    "no_pii": (2, scorers.no_pii, (find_pii,)),
-    "no_keys": (1, scorers.no_keys, (without_keys,)),
-    "no_terms": (1, scorers.no_terms("a"), ()),
-    "no_injection_markers": (1, scorers.no_injection_markers, ()),
-    "moderated": (1, scorers.moderated(), ()),
-    "grounded": (4, scorers.grounded(CORPUS), (citations.cited_ids, refusals.is_refusal, words)),
-    "cites_support": (4, scorers.cites_support(CORPUS), (citations.cited_ids, refusals.is_refusal, words)),
-    "similar_to_expected": (1, scorers.similar_to_expected("http://localhost:8000/v1", "m"), ()),
-}
-CODE = {
-    "label": "700d16489b6c6b59",
-    "numbers_equal": "fc12d14d3eafd48a",
-    "json_fields": "550c6c45de85e2cb",
-    "json_equal": "a723269877ea6390",
-    "exact": "a6c0566b85989a23",
-    "contains_expected": "364613070a3dbb0a",
-    "mentions_expected": "3aa1c0b76808def1",
-    "not_empty": "edfb380782a3d5cb",
-    "valid_json": "5eed4a777fa5f3b6",
-    "word_count": "90a6ba61b745d394",
-    "regex": "bc093625bc623287",
-    "json_schema": "f245e56d16becc0a",
-    "calls_tool": "59f92b701a7522b4",
-    "length_between": "3d0ee9ce7d516434",
-    "cites_source": "9399894cff4e6b85",
-    "citations_valid": "a47cb4a511d2111d",
-    "refusal": "c8cd4317ebbbb970",
-    "not_refused": "aae92b673f2cbf07",
-    "no_pii": "b06b1066b87131fe",
-    "no_keys": "4be96ccfb00a17c8",
-    "no_terms": "3a5da2b873f7fd42",
-    "no_injection_markers": "3520df90d742e276",
-    "moderated": "d9b1aacecb222e2b",
-    "grounded": "5966275dfda3ae5e",
-    "cites_support": "da6db79b7f49cab3",
-    "similar_to_expected": "193cff453abb57c5",
+GROUNDING = (citations.cited_ids, refusals.is_refusal, words)
+SHIPPED = {  # the revision, the digest of the code, the scorer, and what it reaches in other files
+    "exact": (2, "a6c0566b85989a23", scorers.exact, ()),
+    "contains_expected": (2, "364613070a3dbb0a", scorers.contains_expected, ()),
+    "mentions_expected": (2, "3aa1c0b76808def1", scorers.mentions_expected, ()),
+    "json_equal": (1, "a723269877ea6390", scorers.json_equal, ()),
+    "json_fields": (1, "550c6c45de85e2cb", scorers.json_fields("a"), ()),
+    "numbers_equal": (1, "fc12d14d3eafd48a", scorers.numbers_equal(0.1), ()),
+    "label": (1, "700d16489b6c6b59", scorers.label, ()),
+    "not_empty": (1, "edfb380782a3d5cb", scorers.not_empty, ()),
+    "valid_json": (1, "5eed4a777fa5f3b6", scorers.valid_json, ()),
+    "word_count": (1, "90a6ba61b745d394", scorers.word_count, ()),
+    "regex": (1, "bc093625bc623287", scorers.regex("a"), ()),
+    "json_schema": (1, "f245e56d16becc0a", scorers.json_schema({"type": "object"}), ()),
+    "calls_tool": (1, "59f92b701a7522b4", scorers.calls_tool("lookup"), ()),
+    "length_between": (1, "3d0ee9ce7d516434", scorers.length_between(1, 5), ()),
+    "cites_source": (1, "9399894cff4e6b85", scorers.cites_source, ()),
+    "citations_valid": (1, "a47cb4a511d2111d", scorers.citations_valid, ()),
+    "refusal": (4, "c8cd4317ebbbb970", scorers.refusal, (answers.count_words, answers.folded)),
+    "not_refused": (4, "aae92b673f2cbf07", scorers.not_refused, (answers.count_words, answers.folded)),
+    "no_pii": (2, "b06b1066b87131fe", scorers.no_pii, (find_pii,)),
+    "no_keys": (1, "4be96ccfb00a17c8", scorers.no_keys, (without_keys,)),
+    "no_terms": (1, "3a5da2b873f7fd42", scorers.no_terms("a"), ()),
+    "no_injection_markers": (1, "3520df90d742e276", scorers.no_injection_markers, ()),
+    "moderated": (1, "d9b1aacecb222e2b", scorers.moderated(), ()),
+    "grounded": (4, "5966275dfda3ae5e", scorers.grounded(CORPUS), GROUNDING),
+    "cites_support": (4, "da6db79b7f49cab3", scorers.cites_support(CORPUS), GROUNDING),
+    "similar_to_expected": (1, "193cff453abb57c5", scorers.similar_to_expected("http://localhost:8000/v1", "m"), ()),
 }
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_scorer_whose_code_changed_was_given_a_new_revision_or_looked_at(name: str) -> None:
     """It fails when the code changed. Does any answer get another score? Raise `revision=` here and there; pin it."""
-    revision, made, reached = SHIPPED[name]
-    code = code_digest(made.function, [code_digest(one, []) for one in reached])[:16]
-    assert (made.name, made.revision, code) == (name, revision, CODE[name])
+    revision, code, made, reached = SHIPPED[name]
+    now = code_digest(made.function, [code_digest(one, []) for one in reached])[:16]
+    assert (made.name, made.revision, now) == (name, revision, code)
 
 
 def test_every_scorer_that_is_shipped_is_in_the_table() -> None:
