@@ -22,17 +22,10 @@ from pydantic import Field
 from llmlab.base.display import Shown, plain
 from llmlab.base.documents import Strict, json_lines, write_whole
 from llmlab.base.errors import DataError, FileRuleError
+from llmlab.base.numbers import counted
 from llmlab.base.verdict import Conclusion, Verdict
 
-__all__ = [
-    "Label",
-    "Labels",
-    "Worklist",
-    "read_labels",
-    "same_way_round",
-    "text_digest",
-    "write_labels",
-]
+__all__ = ["Label", "Labels", "Worklist", "read_labels", "same_way_round", "text_digest", "write_labels"]
 
 DIGEST_CHARS = 16
 
@@ -174,27 +167,17 @@ class Worklist(Shown):
         there = read_labels(path) if Path(path).exists() else ()
         if given := sum(label.value is not None for label in there):
             raise DataError(f"{path} holds {given} labels with a value, which would be lost; name another file")
-        lines = (
-            Label(
-                rubric=self.rubric,
-                case_id=case_id,
-                question=text_digest(question),
-                answer=text_digest(answer),
-                value=None,
-                inclusion=inclusion,
-                asked=question,
-                text=answer,
-            )
-            for case_id, question, answer, inclusion in self.items
-        )
-        return write_labels(lines, path)
+        labels = []
+        for case_id, asked, text, inclusion in self.items:
+            of = {"case_id": case_id, "question": text_digest(asked), "answer": text_digest(text)}
+            labels.append(Label(rubric=self.rubric, **of, value=None, inclusion=inclusion, asked=asked, text=text))
+        return write_labels(labels, path)
 
     def verdict(self) -> Conclusion:
         """PASS where nothing is left to label, else INCONCLUSIVE: how the notebook of labels ends."""
         if not self.items:
             return Conclusion(word=Verdict.PASS, sentence="Every answer has a label.")
-        noun = "answer" if len(self) == 1 else "answers"
-        return Conclusion(word=Verdict.INCONCLUSIVE, sentence=f"{len(self):,} {noun} without a label.")
+        return Conclusion(word=Verdict.INCONCLUSIVE, sentence=f"{counted(len(self), 'answer')} without a label.")
 
     def __len__(self) -> int:
         return len(self.items)

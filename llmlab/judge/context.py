@@ -12,7 +12,7 @@ each single verdict can be labelled by people. Without a judge, `scorers.grounde
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias, Unpack
@@ -73,6 +73,7 @@ CONTEXT_RUBRICS: Mapping[str, Rubric] = MappingProxyType(
         for name, (question, no, yes, needs) in _ASKED.items()
     }
 )
+_NAMES = frozenset(rubric.name for rubric in CONTEXT_RUBRICS.values())
 
 
 def context_judge(about: str | Rubric, *, model: str | ModelRef, **changes: Any) -> Judge:
@@ -84,7 +85,7 @@ def context_judge(about: str | Rubric, *, model: str | ModelRef, **changes: Any)
     'judged_groundedness'
     """
     one = CONTEXT_RUBRICS.get(about) if isinstance(about, str) else about
-    if one is None or one.name not in _ITEMS or one.scale != (0, 1):
+    if one is None or one.name not in _NAMES or one.scale != (0, 1):
         known = ", ".join(CONTEXT_RUBRICS)
         raise ValueError(f"about == {about!r}, must be one of {known}, or a rubric named judged_<one of them>, 0 to 1")
     return Judge.pointwise(one, model=model, **changes)
@@ -167,14 +168,13 @@ class _Row(NamedTuple):
 
 def _rows(results: Results, judge: Judge, corpus: Texts, base: str | Path | None) -> list[_Row]:
     golden = check_judgeable(results, judge, "pointwise")
-    if judge.rubric.name not in _ITEMS:
+    if judge.rubric.name not in _NAMES:
         raise ValueError(f"{judge.metric!r} is no judge of context; make one with `context_judge`")
     indexed = passage_blocks_of(results, base=base) if corpus is None else {}
     rows = []
     for answer in results.generations():
-        case = golden.by_id[answer.case_id]
-        blocks = indexed[answer.variant, case.id] if corpus is None else _blocks(answer, corpus)
-        rows.append(_ITEMS[judge.rubric.name](case, answer, blocks))
+        blocks = indexed[answer.variant, answer.case_id] if corpus is None else _blocks(answer, corpus)
+        rows.append(_row(judge.rubric, golden.by_id[answer.case_id], answer, blocks))
     return rows
 
 
@@ -185,42 +185,26 @@ def _blocks(answer: Generation, corpus: Corpus | Mapping[str, str]) -> tuple[str
     return tuple(f"[{doc_id}] {text if isinstance(text, str) else text.text}" for doc_id, text in texts)
 
 
-def _of_statements(case: Case, answer: Generation, blocks: Sequence[str]) -> _Row:
-    if (known := without_a_call(answer, worst=0.0)) is not None:
-        return _Row(case, answer, value=known[0], why=known[1])
-    said = [] if says_nothing(answer) else statements(answer.text)
-    if not said:
-        return _Row(case, answer, why="unscored: the answer states nothing that could be supported")
-    return _shown(case, answer, said, passages="\n\n".join(blocks)) if blocks else _nothing(case, answer)
-
-
-def _of_passages(case: Case, answer: Generation, blocks: Sequence[str]) -> _Row:
-    return _shown(case, answer, blocks) if blocks else _nothing(case, answer)
-
-
-def _of_facts(case: Case, answer: Generation, blocks: Sequence[str]) -> _Row:
-    if not case.names_expected:
-        return _Row(case, answer, why="unscored: the case names nothing expected")
-    passages = "\n\n".join(blocks)
-    return _shown(case, answer, case.reference_lines, passages=passages) if blocks else _nothing(case, answer)
-
-
-_ITEMS: Mapping[str, Callable[[Case, Generation, Sequence[str]], _Row]] = {
-    "judged_groundedness": _of_statements,
-    "judged_context_precision": _of_passages,
-    "judged_context_recall": _of_facts,
-}
-
-
-def _shown(case: Case, answer: Generation, items: Sequence[str], **more: str) -> _Row:
-    question = case.question
-    return _Row(case, answer, tuple({"question": question, "answer": item, **more} for item in items))
-
-
-def _nothing(case: Case, answer: Generation) -> _Row:
-    if answer.status in ("error", "timeout"):
-        return _Row(case, answer, why="unscored: nobody knows what was retrieved")
-    return _Row(case, answer, value=0.0, why=NO_PASSAGES)
+def _row(rubric: Rubric, case: Case, answer: Generation, blocks: Sequence[str]) -> _Row:
+    """What to ask of an answer for which these passages were retrieved, or the score that is known without."""
+    items, shown = blocks, {"question": case.question}
+    if rubric.name == "judged_groundedness":
+        if (known := without_a_call(answer, worst=0.0)) is not None:
+            return _Row(case, answer, (), *known)
+        items = [] if says_nothing(answer) else statements(answer.text)
+        if not items:
+            return _Row(case, answer, why="unscored: the answer states nothing that could be supported")
+    elif rubric.name == "judged_context_recall":
+        items = case.reference_lines
+        if not case.names_expected:
+            return _Row(case, answer, why="unscored: the case names nothing expected")
+    if not blocks:
+        lost = answer.status in ("error", "timeout")
+        unknown = "unscored: nobody knows what was retrieved"
+        return _Row(case, answer, why=unknown) if lost else _Row(case, answer, value=0.0, why=NO_PASSAGES)
+    if rubric.name != "judged_context_precision":
+        shown["passages"] = "\n\n".join(blocks)
+    return _Row(case, answer, tuple({**shown, "answer": item} for item in items))
 
 
 def _share(row: _Row, opinions: Sequence[Opinion]) -> tuple[float, str]:

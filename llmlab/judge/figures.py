@@ -459,13 +459,7 @@ def corrected_difference(
 
 
 def corrected_rate(
-    results: Results,
-    metric: str,
-    labels: Labels | None = None,
-    *,
-    variant: str,
-    passes_from: int,
-    level: float = 0.95,
+    results: Results, metric: str, labels: Labels | None = None, *, variant: str, passes_from: int, level: float = 0.95
 ) -> Correction:
     """The share of answers that people would pass, by Rogan-Gladen: refused where the judge does not know passes.
 

@@ -12,11 +12,6 @@ from llmlab.scorers.base import Scorer
 __all__ = ["shipped_scorer"]
 
 
-def shipped_names() -> list[str]:
-    """The scorers that come with llmlab, and those that are made with arguments."""
-    return [name for name in shipped.__all__ if _is_scorer(getattr(shipped, name))]
-
-
 def shipped_scorer(spec: str | Mapping[str, Any], *, corpus: Any) -> Scorer:
     """The scorer that a line of `experiment.yaml` names; `corpus()` gives the documents, where it reads them.
 
@@ -24,10 +19,10 @@ def shipped_scorer(spec: str | Mapping[str, Any], *, corpus: Any) -> Scorer:
         ValueError: the arguments do not fit.
     """
     name, given = (spec, {}) if isinstance(spec, str) else next(iter(spec.items()))
-    if name not in shipped_names():
-        raise ValueError(
-            f"no scorer {name!r} comes with llmlab (there are: {', '.join(shipped_names())}); yours go into scorers.py"
-        )
+    known = [each for each in shipped.__all__ if _is_scorer(getattr(shipped, each))]
+    if name not in known:
+        there = ", ".join(known)
+        raise ValueError(f"no scorer {name!r} comes with llmlab (there are: {there}); yours go into scorers.py")
     made = getattr(shipped, name)
     if made is shipped.fenced:
         if not isinstance(given, str) and not (isinstance(given, Mapping) and len(given) == 1):
@@ -52,6 +47,7 @@ def shipped_scorer(spec: str | Mapping[str, Any], *, corpus: Any) -> Scorer:
 
 
 def _is_scorer(value: Any) -> bool:
+    """Whether it is one, or makes one with arguments."""
     if isinstance(value, Scorer):
         return True
     made = getattr(value, "__annotations__", {}).get("return")
