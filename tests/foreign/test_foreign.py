@@ -27,11 +27,8 @@ def beir(tmp_path):
     """Two queries of BEIR's layout, one of them not judged in this split."""
     folder = tmp_path / "nfcorpus"
     (folder / "qrels").mkdir(parents=True)
-    queries = [
-        {"_id": "PLAIN-1", "text": "Do eggs harm?", "metadata": {"url": "x"}},
-        {"_id": "PLAIN-2", "text": "Why?"},
-    ]
-    (folder / "queries.jsonl").write_text("".join(json.dumps(query) + "\n" for query in queries))
+    first = {"_id": "PLAIN-1", "text": "Do eggs harm?", "metadata": {"url": "x"}}
+    (folder / "queries.jsonl").write_text(f'{json.dumps(first)}\n{{"_id": "PLAIN-2", "text": "Why?"}}\n')
     judged = "query-id\tcorpus-id\tscore\nPLAIN-1\tMED-10\t2\nPLAIN-1\tMED-11\t0\n"
     (folder / "qrels" / "test.tsv").write_text(judged)
     return folder
@@ -53,11 +50,8 @@ def test_the_examples_of_langsmith_become_cases():
     with pytest.warns(UserWarning, match="metadata"):
         golden = ll.GoldenSet.from_langsmith(FILES / "langsmith.json")
     first, second, third = golden
-    assert (first.inputs, first.expected, first.tags) == (
-        {"question": "Capital of France?"},
-        ("Paris",),
-        ("base", "easy"),
-    )
+    asked = {"question": "Capital of France?"}
+    assert (first.inputs, first.expected, first.tags) == (asked, ("Paris",), ("base", "easy"))
     assert second.expected == {"prime": True, "reason": "no divisor"}
     assert second.inputs["messages"][0]["content"] == "7?"
     assert not third.names_expected

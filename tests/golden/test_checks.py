@@ -9,11 +9,13 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, leaks, unasked, unfilled
 
-RETRIEVAL = {"corpus": {"package": "pandas"}}
-
 
 def asks(template: str, **changes: object) -> Bundle:
     return Bundle.from_prompt(template, model="offline/extractive-1", **changes)
+
+
+def searches(template: str, *, query: str = "{{ question }}", **changes: object) -> Bundle:
+    return asks(template, retrieval={"corpus": {"package": "pandas"}, "query": query}, **changes)
 
 
 def cases(*questions: str, **inputs: object) -> GoldenSet:
@@ -43,20 +45,11 @@ def test_a_misspelt_placeholder_is_refused_with_both_places() -> None:
     [
         (asks("{{ question }}", system="{{ role }}"), "the system text needs 'role'"),
         (asks("{{ question }} {{ passages }}"), "passages need a `retrieval:` in the bundle"),
-        (
-            asks("{{ question }}", retrieval={**RETRIEVAL, "query": "{{ search }}"}),
-            "the retrieval query needs 'search'",
-        ),
-        (
-            asks("{{ question }}", retrieval={**RETRIEVAL, "query": "{{ passages }}"}),
-            "retrieval query needs 'passages'",
-        ),
+        (searches("{{ question }}", query="{{ search }}"), "the retrieval query needs 'search'"),
+        (searches("{{ question }}", query="{{ passages }}"), "retrieval query needs 'passages'"),
         (asks("{{ question.title.x }}"), "cannot be filled"),
         (asks("{{ question }} {{ lang }}", examples=examples("x")), "the template with example 1 needs 'lang'"),
-        (
-            asks("{{ question }} {{ passages }}", retrieval=RETRIEVAL, examples=examples("x")),
-            "the template with example 1 needs 'passages'",
-        ),
+        (searches("{{ question }} {{ passages }}", examples=examples("x")), "template with example 1 needs 'passages'"),
     ],
 )
 def test_whatever_cannot_be_filled_is_named(bundle: Bundle, rule: str) -> None:
@@ -72,7 +65,7 @@ def test_only_the_cases_that_lack_an_input_are_named() -> None:
 
 
 def test_passages_are_there_with_retrieval_and_optional_placeholders_may_be_missing() -> None:
-    assert unfilled(asks("{{ question }} {{ passages }}", retrieval=RETRIEVAL), cases("a")) == ()
+    assert unfilled(searches("{{ question }} {{ passages }}"), cases("a")) == ()
     assert unfilled(asks("{{ question }}{% if hint is defined %}{{ hint }}{% endif %}"), cases("a", "b")) == ()
 
 
@@ -124,7 +117,7 @@ def test_a_prompt_that_leaves_the_case_out_is_told(template: str, said: str) -> 
 
 def test_only_the_inputs_that_the_prompt_uses_are_compared() -> None:
     shots = examples("a", passages="[x] y", note="other")
-    bundle = asks("{{ question }} {{ passages }}", retrieval=RETRIEVAL, examples=shots)
+    bundle = searches("{{ question }} {{ passages }}", examples=shots)
     assert leaks(bundle, cases("A!", source="s")) == ((1, "q1", "nearly the same as"),)
     per_language = asks("{{ question }} {{ lang }}", examples=examples("a", lang="de"))
     assert leaks(per_language, cases("a", lang="en")) == ()

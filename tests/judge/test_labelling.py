@@ -74,7 +74,6 @@ def test_undo_gives_an_earlier_value_back(tmp_path):
 
 
 def test_what_is_skipped_comes_again_at_the_end(tmp_path):
-    """Nothing is lost by skipping."""
     session = grading(tmp_path / "labels.jsonl")
     skipped = session.current
     session.skip()
@@ -87,14 +86,12 @@ def test_what_is_skipped_comes_again_at_the_end(tmp_path):
 
 
 def test_the_order_is_shuffled_and_only_the_seed_changes_it(tmp_path):
-    """Same seed, same order."""
     orders = [[item.key for item in grading(tmp_path / "x.jsonl", seed=seed).items] for seed in (1, 1, 2)]
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == sorted(orders[2])
 
 
 def test_an_item_tells_neither_variant_nor_score_nor_what_others_said(tmp_path):
-    """Blind: nothing of it is in what a labeller is shown."""
     results = answered({"variant-one": ["a0"], "variant-two": ["b0"]})
     results = results.scored_by([ll.scorers.mentions_expected])
     grading(tmp_path / "labels.jsonl", labeller="ben", results=results).give(4, note="bens note")
@@ -260,20 +257,18 @@ def test_a_note_with_odd_line_ends_stays_one_line(tmp_path):
     assert len(Labels.load(tmp_path / "x.jsonl")) == 2
 
 
-def labelled_by_two(path):
+def test_two_labellers_agreement_has_kappa_and_the_cases_they_differ_on(tmp_path):
+    """One of forty differs, from 1 to 5; kappa is scikit-learn's, with quadratic weights as for a judge."""
+    from sklearn.metrics import cohen_kappa_score
+
     results = answered({"v1": [f"a{i}" for i in range(40)]}, clusters=[f"c{i // 2}" for i in range(40)])
     for name in ("anna", "ben"):
-        session = grading(path, labeller=name, results=results)
+        session = grading(tmp_path / "x.jsonl", labeller=name, results=results)
         while (item := session.current) is not None:
             level = int(item.key[0][1:]) % 5 + 1
             session.give(5 if name == "ben" and item.key[0] == "q0" else level, note=f"{name} says")
-    return results
-
-
-def test_two_labellers_agreement_has_kappa_and_the_cases_they_differ_on(tmp_path):
-    """One of forty differs, from 1 to 5."""
-    results = labelled_by_two(tmp_path / "x.jsonl")
-    found = between_labellers(Labels.load(tmp_path / "x.jsonl"), results, rubric=TONE)
+    labels = Labels.load(tmp_path / "x.jsonl")
+    found = between_labellers(labels, results, rubric=TONE)
     (pair,) = found.pairs
     assert (pair.first, pair.second, pair.kappa.n) == ("anna", "ben", 40)
     assert pair.same.value == pytest.approx(39 / 40)
@@ -282,17 +277,9 @@ def test_two_labellers_agreement_has_kappa_and_the_cases_they_differ_on(tmp_path
     assert (row["case"], row["anna"], row["ben"]) == ("q0", "1", "5")
     assert "1 label differ" in str(found)
     assert "a0" in found._repr_html_()
-
-
-def test_kappa_of_two_labellers_is_scikit_learns(tmp_path):
-    """Quadratic weights, as for a judge against people."""
-    from sklearn.metrics import cohen_kappa_score
-
-    results = labelled_by_two(tmp_path / "x.jsonl")
-    labels = Labels.load(tmp_path / "x.jsonl")
     said = pd.DataFrame([(label.case_id, label.labeller, label.value) for label in labels]).pivot(index=0, columns=1)[2]
     expected = cohen_kappa_score(said["anna"], said["ben"], weights="quadratic")
-    assert between_labellers(labels, results, rubric=TONE).pairs[0].kappa.value == pytest.approx(expected)
+    assert pair.kappa.value == pytest.approx(expected)
 
 
 def test_agreement_without_two_labellers_is_a_sentence(tmp_path):

@@ -1,5 +1,6 @@
 """Labels bound to what was read: passports, corrections and what to label next rest on them."""
 
+import contextlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -39,6 +40,9 @@ def test_labels_survive_the_file(tmp_path):
     assert ll.judge.Labels.load(written(tmp_path / "w.jsonl", rows)).waiting == 1
 
 
+GRADE = {"rubric": "tone", "case_id": "q1", "question": "a", "answer": "b", "value": 3}
+
+
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
@@ -52,17 +56,15 @@ def test_labels_survive_the_file(tmp_path):
     ],
 )
 def test_a_line_that_is_no_label_is_refused_with_its_number(tmp_path, change, rule):
-    good = {"rubric": "tone", "case_id": "q1", "question": "a", "answer": "b", "value": 3}
     with pytest.raises(FileRuleError, match=rule) as refused:
-        ll.judge.Labels.load(written(tmp_path / "l.jsonl", [good, {**good, **change}]))
+        ll.judge.Labels.load(written(tmp_path / "l.jsonl", [GRADE, {**GRADE, **change}]))
     assert refused.value.line == 2
 
 
 def test_grades_and_preferences_do_not_mix(tmp_path):
-    good = {"rubric": "tone", "case_id": "q1", "question": "a", "answer": "b", "value": 3}
     pair = {"rubric": "tone", "case_id": "q1", "question": "a", "answer_1": "b", "answer_2": "c", "value": "tie"}
     with pytest.raises(FileRuleError, match="several rubrics or kinds"):
-        ll.judge.Labels.load(written(tmp_path / "l.jsonl", [good, pair]))
+        ll.judge.Labels.load(written(tmp_path / "l.jsonl", [GRADE, pair]))
 
 
 def test_a_calibration_is_bound_to_judge_and_labels(judge, tmp_path):
@@ -245,11 +247,10 @@ def test_the_offline_judge_is_found_out_by_the_maintainers_labels(tmp_path):
     judge = ll.judge.Judge.pairwise("correctness", model="offline/overlap-judge-1")
     pairs = [ll.judge.prefer(results, *two, judge, store=store, progress=False) for two in (("v1", "v2"), ("v2", "v3"))]
     labels = ll.judge.Labels.load(FOLDER / "labels_pairwise.jsonl")
-    try:
+    group = None
+    with contextlib.suppress(DataError):
         group = ll.judge.calibrate(labels, pairs).only
-    except DataError:
-        pytest.skip("another pandas is installed than the labels were made with")
-    if group.n < 30:
+    if group is None or group.n < 30:
         pytest.skip("another pandas is installed than the labels were made with")
     assert group.position.first > group.position.second == 0
     assert group.length.value > 0
