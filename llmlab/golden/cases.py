@@ -148,12 +148,9 @@ class Case(Shown):
 
     def to_row(self) -> dict[str, Any]:
         """The case as plain values, fields at their defaults left out."""
-        row = {
-            key: value
-            for key, value in asdict(self).items()
-            if value not in ((), {}, None, "") or (key == "expected" and self.names_expected)
-        }
-        return row if self.weight != 1.0 else {key: value for key, value in row.items() if key != "weight"}
+        kept = {"expected": self.names_expected, "weight": self.weight != 1.0}
+        row = asdict(self)
+        return {key: value for key, value in row.items() if kept.get(key, value not in ((), {}, None, ""))}
 
 
 @dataclass(frozen=True, repr=False)
@@ -251,33 +248,28 @@ class GoldenSet(Shown):
     @classmethod
     def from_promptfoo(cls, path: str | Path) -> GoldenSet:
         """The tests of a promptfoo configuration or results file; a UserWarning says what is not carried over."""
-        from llmlab.foreign.datasets import promptfoo_cases  # only where another tool's file is read
-
-        return cls._told(promptfoo_cases(path), path)
+        return cls._read_by("promptfoo_cases", path)
 
     @classmethod
     def from_langsmith(cls, path: str | Path) -> GoldenSet:
         """The examples of a LangSmith data set (JSON, JSONL); a UserWarning says what is not carried over."""
-        from llmlab.foreign.datasets import langsmith_cases  # only where another tool's file is read
-
-        return cls._told(langsmith_cases(path), path)
+        return cls._read_by("langsmith_cases", path)
 
     @classmethod
     def from_langfuse(cls, path: str | Path) -> GoldenSet:
         """The active items of a Langfuse data set (JSON, JSONL); a UserWarning says what is not carried over."""
-        from llmlab.foreign.datasets import langfuse_cases  # only where another tool's file is read
-
-        return cls._told(langfuse_cases(path), path)
+        return cls._read_by("langfuse_cases", path)
 
     @classmethod
     def from_beir(cls, folder: str | Path, *, split: str = "test") -> GoldenSet:
         """The judged queries of a BEIR data set (`queries.jsonl`, `qrels/SPLIT.tsv`), with the grades of documents."""
-        from llmlab.foreign.datasets import beir_cases  # only where another tool's file is read
-
-        return cls._told(beir_cases(folder, split=split), folder)
+        return cls._read_by("beir_cases", folder, split=split)
 
     @classmethod
-    def _told(cls, read: Any, path: str | Path) -> GoldenSet:
+    def _read_by(cls, reader: str, path: str | Path, **options: str) -> GoldenSet:
+        from llmlab.foreign import datasets as foreign  # only where another tool's file is read
+
+        read = getattr(foreign, reader)(path, **options)
         if read.left_out:
             warnings.warn(f"{Path(path).name}: {'; '.join(read.left_out)}", UserWarning, stacklevel=3)
         return cls.of_rows(read.rows, path)
