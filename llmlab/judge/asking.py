@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from llmlab.base.errors import DataError
 from llmlab.base.project import project_root
@@ -37,6 +37,7 @@ from llmlab.search.retrievers import build_index
 __all__ = [
     "Asked",
     "Instrument",
+    "Kind",
     "Opinion",
     "ask",
     "attached",
@@ -51,6 +52,7 @@ __all__ = [
     "without_a_call",
 ]
 
+Kind: TypeAlias = Literal["pointwise", "pairwise"]  # whether a judge grades one answer or names the better of two
 CODE_CHARS = 16
 NO_TEXT = "(no text: the model refused to answer)"
 SHOWN_CHARS = 4_000  # of a judge's reply, kept beside the score
@@ -85,7 +87,7 @@ class Instrument(Protocol):
     @property
     def rubric(self) -> Rubric: ...
     @property
-    def kind(self) -> Literal["pointwise", "pairwise"]: ...
+    def kind(self) -> Kind: ...
     @property
     def digest(self) -> str: ...
     @property
@@ -174,7 +176,7 @@ def attached(
     )
 
 
-def check_judgeable(results: Results, judge: Instrument, kind: str) -> GoldenSet:
+def check_judgeable(results: Results, judge: Instrument, kind: Kind) -> GoldenSet:
     """The cases of the results; DataError or ValueError where this judge cannot judge them."""
     if judge.kind != kind:
         verb = {"pointwise": "`score`", "pairwise": "`prefer`"}

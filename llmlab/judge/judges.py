@@ -33,6 +33,7 @@ from llmlab.bundle.prompt import Frozen, Prompt, from_files
 from llmlab.engine.means import CallOptions
 from llmlab.golden.labels import Labels
 from llmlab.judge.against_people import AnchorCheck, calibrated, check_anchors
+from llmlab.judge.asking import Kind
 from llmlab.judge.figures import Calibration
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
 from llmlab.judge.rubrics import Rubric, rubric
@@ -56,7 +57,6 @@ _ASK = {
 }
 _ANSWERS = {"pointwise": ("answer",), "pairwise": ("answer_a", "answer_b")}
 _TITLES = {"answer_a": "Answer A", "answer_b": "Answer B"}  # others are called as they are, with a capital
-Kind = Literal["pointwise", "pairwise"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

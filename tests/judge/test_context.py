@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
-import pandas as pd
 import pytest
 
 import llmlab as ll
@@ -23,9 +22,8 @@ from llmlab.judge.context import CONTEXT_RUBRICS, context_judge, context_verdict
 from llmlab.results.passport import Limit
 from llmlab.results.results import Results
 from tests.gate.gating import policy
-from tests.judge.judged import blocks, grade
+from tests.judge.judged import MODEL, blocks, grade
 
-MODEL = "openai/gpt-4o-2024-08-06"
 ANSWERS = "anthropic/claude-sonnet-4-5-20250929"
 TEXTS = {"dropna": "dropna removes missing values", "sort": "sort orders rows", "cats": "cats purr at night"}
 GOLDEN = GoldenSet(
@@ -81,6 +79,7 @@ def test_each_statement_is_asked_once_and_the_second_time_for_nothing(results, t
 
 def test_precision_asks_of_every_passage_and_recall_of_every_expected_fact(results, tmp_path):
     """The question shares `values`/`rows` with the right passage; the facts are read in the passages."""
+    results = results.scored_by([ll.scorers.grounded(TEXTS)])
     precision = asked(results, context_judge("context_precision", model=MODEL), tmp_path, base=tmp_path)
     assert precision.frame["judged_context_precision"].tolist() == [1.0, 1.0]
     recall = asked(precision, context_judge("context_recall", model=MODEL), tmp_path, base=tmp_path)
@@ -88,7 +87,7 @@ def test_precision_asks_of_every_passage_and_recall_of_every_expected_fact(resul
     assert values[0] == 0.5  # dropna is there, neither axis nor how is
     assert math.isnan(values[1])  # nothing is expected
     assert "names nothing expected" in recall.frame["explanations"][1]
-    assert {"judged_context_precision", "judged_context_recall"} <= set(recall.metrics)
+    assert {"grounded", "judged_context_precision", "judged_context_recall"} <= set(recall.metrics)
     assert all(name.startswith("judged_") for name in (rubric.name for rubric in CONTEXT_RUBRICS.values()))
 
 
@@ -114,7 +113,8 @@ def test_status_decides_without_a_call(tmp_path):
         Generation(case_id="q4", text="It flies."),
     ]
     bundle = Bundle.from_prompt("{{ question }}", model=ANSWERS, name="app")
-    given = Results.from_generations([_in("v1", one) for one in answers], golden=golden, bundles={"v1": bundle})
+    answers = [replace(answer, variant="v1") for answer in answers]
+    given = Results.from_generations(answers, golden=golden, bundles={"v1": bundle})
     judge, client = context_judge("groundedness", model=MODEL), FakeClient(careful)
     values = asked(given, judge, tmp_path, client=client, corpus=TEXTS).frame["judged_groundedness"].tolist()
     assert [None if math.isnan(value) else value for value in values] == [None, 0.0, 0.0, None, 0.0]
@@ -122,10 +122,6 @@ def test_status_decides_without_a_call(tmp_path):
     recall = context_judge("context_recall", model=MODEL)
     values = asked(given, recall, tmp_path, client=client, corpus=TEXTS).frame["judged_context_recall"].tolist()
     assert [None if math.isnan(value) else value for value in values] == [None, None, 0.0, 0.0, 0.0]
-
-
-def _in(variant, answer):
-    return replace(answer, variant=variant)
 
 
 def test_an_application_brings_its_own_texts(tmp_path):
@@ -155,19 +151,12 @@ def test_single_verdicts_are_labelled_and_give_the_passport_that_the_gate_asks_f
     single = context_verdicts(results, judge, **means)
     assert single.frame["judged_groundedness"].tolist() == [1.0, 0.0, 1.0]
     assert len(ll.judge.to_label(single, 2, metric="judged_groundedness")) == 2
-    labels = Labels(
-        tuple(
-            Label(
-                rubric="judged_groundedness",
-                case_id=row.case_id,
-                question=text_digest(single.golden.by_id[row.case_id].question),
-                answer=text_digest(row.text),
-                value=int("boss" not in row.text),
-            )
-            for row in single.generations()
-        )
-    )
-    measured = ll.judge.calibrate(labels, single)
+    labels = []
+    for row in single.generations():
+        question, answer = text_digest(single.golden.by_id[row.case_id].question), text_digest(row.text)
+        about = {"rubric": "judged_groundedness", "case_id": row.case_id, "question": question, "answer": answer}
+        labels.append(Label(**about, value=int("boss" not in row.text)))
+    measured = ll.judge.calibrate(Labels(tuple(labels)), single)
     now = datetime(2026, 11, 21, tzinfo=UTC)
     passport = ll.judge.passport(measured, now=now, limits={"kappa": Limit(at_least=0.1)})
     judged = asked(results, judge, tmp_path, base=tmp_path)
@@ -183,15 +172,3 @@ def test_only_judges_of_context_score_context(results):
         score_context(results, ll.judge.Judge.pointwise("relevance", model=MODEL))
     with pytest.raises(ValueError, match="groundedness, context_precision, context_recall"):
         context_judge("truth", model=MODEL)
-
-
-def test_the_lexical_check_and_the_judge_stand_side_by_side(results, tmp_path):
-    both = asked(
-        results.scored_by([ll.scorers.grounded(TEXTS)]),
-        context_judge("groundedness", model=MODEL),
-        tmp_path,
-        base=tmp_path,
-    )
-    assert {"grounded", "judged_groundedness"} <= set(both.metrics)
-    assert isinstance(both.frame, pd.DataFrame)
-    assert both.metrics["grounded"].judge != both.metrics["judged_groundedness"].judge
