@@ -50,13 +50,13 @@ _RULE = (
 )
 _TASK = {"pointwise": "grade an answer", "pairwise": "name the better of two answers"}
 _ASK = {
-    "pointwise": 'Reply with one JSON object and nothing else: {"reason": "<one sentence>", "score": <one level of the '
-    "scale>}",
-    "pairwise": 'Reply with one JSON object and nothing else: {"reason": "<one sentence>", "winner": "A", "B" or '
-    '"tie"}. The order in which the answers stand means nothing, and neither does their length.',
+    "pointwise": "Reply with one JSON object and nothing else: "
+    '{"reason": "<one sentence>", "score": <one level of the scale>}',
+    "pairwise": "Reply with one JSON object and nothing else: "
+    '{"reason": "<one sentence>", "winner": "A", "B" or "tie"}. '
+    "The order in which the answers stand means nothing, and neither does their length.",
 }
 _ANSWERS = {"pointwise": ("answer",), "pairwise": ("answer_a", "answer_b")}
-_TITLES = {"answer_a": "Answer A", "answer_b": "Answer B"}  # others are called as they are, with a capital
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -280,7 +280,7 @@ def _bundle(asked: Rubric, kind: Kind, model: str | ModelRef, changes: Mapping[s
     """The standard prompt: each part between its marks, then the rule and what to reply."""
     blocks = []
     for part in ("question", *asked.needs, *_ANSWERS[kind]):
-        title = _TITLES.get(part, part.title())
+        title = part.replace("_", " ").title()
         blocks.append(f"[{title} {{{{ code }}}}]\n{{{{ {part} }}}}\n[end of {title.lower()} {{{{ code }}}}]")
     template = "\n\n".join([*blocks, f"{_RULE}\n{_ASK[kind]}"])
     system = f"You {_TASK[kind]} by this rubric and by nothing else.\n\n{asked.text}"

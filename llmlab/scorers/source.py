@@ -262,16 +262,12 @@ def _normal(node: Any) -> Any:
             if name not in _LEFT_OUT
             and value is not None
             and value != []
-            and not (name == "format_spec" and _blank(value))
+            and not (name == "format_spec" and isinstance(value, ast.JoinedStr) and not _joined(value.values))
         ]
         return [type(node).__name__, *sorted(fields, key=lambda field: str(field[0]))]
     if isinstance(node, list):
         return list(map(_normal, node))
     return node if isinstance(node, str | int | None) else repr(node)
-
-
-def _blank(value: Any) -> bool:
-    return isinstance(value, ast.JoinedStr) and not _joined(value.values)
 
 
 def _joined(values: list[ast.expr]) -> list[Any]:
