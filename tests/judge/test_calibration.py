@@ -98,7 +98,6 @@ def test_a_tie_or_a_missing_verdict_is_not_right_and_stays_in_n():
 
 @pytest.mark.parametrize("empty", [None, float("nan"), "", "NA", " null "])
 def test_every_way_to_write_nothing_is_missing(empty):
-    """As other tools write it."""
     table = verdicts(label=[1, 2, 1], order1=["1", "2", empty], order2=["1.0", " TIE ", "2"])
     assert calibrate_verdicts(table, resamples=0).only.missing == 1
 
@@ -291,6 +290,5 @@ def test_a_length_that_is_no_number_is_refused_with_its_row(cell, said):
 
 
 def test_a_row_without_a_human_label_needs_no_length():
-    """It is left out before lengths are read."""
     table = pd.DataFrame({"human": [1, 0, 1, 0, 1, None], "judge": [1, 0, 0, 1, 1, 1], "size": [3, 1, 2, 5, 4, None]})
     assert calibrate_scores(table, length="size", resamples=50).only.length is not None

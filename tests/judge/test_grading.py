@@ -40,7 +40,6 @@ def test_every_answer_gets_a_grade_and_the_metric_carries_the_judge(judge, tmp_p
 
 
 def test_an_unreadable_reply_is_unscored_with_its_raw_text_kept(judge, tmp_path):
-    """Never a default; the reason stands beside it."""
     judged, _ = scored(answered({"v1": ["Use dropna."]}), judge, "Score: 4 or 5", tmp_path)
     assert math.isnan(judged.frame["correctness"][0])
     said = json.loads(judged.frame["explanations"][0])["correctness"]
@@ -51,14 +50,12 @@ def test_an_unreadable_reply_is_unscored_with_its_raw_text_kept(judge, tmp_path)
 
 @pytest.mark.parametrize("status", ["refused", "truncated", "empty"])
 def test_a_judge_that_does_not_finish_gives_no_score(judge, tmp_path, status):
-    """Even where a number stands in what it said."""
     text = "" if status == "empty" else '{"score": 5}'
     judged, _ = scored(answered({"v1": ["a"]}), judge, Generation(status=status, text=text), tmp_path)
     assert math.isnan(judged.frame["correctness"][0])
 
 
 def test_a_judge_that_cannot_be_reached_gives_no_score(judge, tmp_path):
-    """A network fault is an error, not a bad grade."""
 
     def down(_request):
         raise TransportError("no route")
@@ -77,7 +74,6 @@ def test_what_needs_no_judge_is_not_asked(judge, tmp_path):
 
 
 def test_a_case_without_a_reference_is_unscored_by_a_rubric_that_needs_one(judge, tmp_path):
-    """The judge is not asked to guess what is right."""
     judged, client = scored(answered({"v1": ["a"]}, expected=()), judge, by_reading, tmp_path)
     assert math.isnan(judged.frame["correctness"][0])
     assert not client.requests
@@ -116,7 +112,6 @@ def test_a_judge_of_the_candidates_family_warns(tmp_path):
 
 
 def test_two_judges_stand_side_by_side_under_names_of_their_own(judge, tmp_path):
-    """Each with its digest and its words."""
     other = ll.judge.Judge.pointwise("correctness", model="anthropic/claude-3-5-haiku-20241022")
     results, _ = scored(answered({"v1": ["a"]}), judge, grade(2), tmp_path)
     results, _ = scored(results, other, grade(4), tmp_path, name="second")
@@ -127,7 +122,6 @@ def test_two_judges_stand_side_by_side_under_names_of_their_own(judge, tmp_path)
 
 
 def test_judged_results_survive_parquet(judge, tmp_path):
-    """Judge's digest, provenance and words included."""
     judged, _ = scored(answered({"v1": ["a"]}), judge, "no idea \x00", tmp_path)
     back = ll.Results.from_parquet(judged.to_parquet(tmp_path / "r.parquet"))
     assert back.metrics["correctness"].judge == judge.digest

@@ -194,7 +194,6 @@ def test_a_small_model_is_held_to_the_verdict_alone(judge, verdicts):
 
 
 def test_a_bundle_of_ones_own_must_hold_the_rubric_and_frame_the_answer():
-    """An unframed answer could speak to the judge."""
     ready = ll.judge.Judge.pointwise("relevance", model=PINNED)
     with pytest.raises(ValueError, match="between two lines"):
         ll.judge.Judge(bundle=ready.bundle.with_(template="{{ answer }}"), rubric=ready.rubric)
@@ -212,7 +211,6 @@ def test_a_bundle_of_ones_own_must_hold_the_rubric_and_frame_the_answer():
     ],
 )
 def test_a_rubric_with_gaps_is_refused(anchors, rule):
-    """Levels one apart, an anchor for each, and no placeholders."""
     with pytest.raises(ValueError, match=rule):
         ll.judge.Rubric(name="mine", question="?", anchors=anchors)
 

@@ -106,7 +106,6 @@ def test_what_the_rubric_needs_is_shown_beside_the_answer(tmp_path):
 
 
 def test_a_worklist_gives_its_answers_and_their_probability(tmp_path):
-    """What `to_label` chose, stored with each label."""
     results = answered(ANSWERS).scored_by([ll.scorers.mentions_expected])
     chosen = ll.judge.to_label(results, 2, metric="mentions_expected")
     session = label_grades(results, chosen, rubric=TONE, path=tmp_path / "x.jsonl", labeller="a")
@@ -126,7 +125,6 @@ def test_a_saved_worklist_can_be_the_file_that_is_labelled(tmp_path):
 
 
 def test_stale_labels_are_counted_and_not_used(tmp_path):
-    """An answer that reads differently now has to be labelled again."""
     path = tmp_path / "labels.jsonl"
     session = grading(path)
     for _ in range(7):
@@ -283,7 +281,6 @@ def test_two_labellers_agreement_has_kappa_and_the_cases_they_differ_on(tmp_path
 
 
 def test_agreement_without_two_labellers_is_a_sentence(tmp_path):
-    """And stale labels take no part."""
     session = grading(tmp_path / "x.jsonl")
     session.give(3)
     found = between_labellers(Labels.load(tmp_path / "x.jsonl"), answered(ANSWERS), rubric=TONE)

@@ -77,7 +77,6 @@ def test_a_calibration_is_bound_to_judge_and_labels(judge, tmp_path):
 
 
 def test_stale_labels_are_counted_and_not_used(judge, tmp_path):
-    """A changed answer has no label any more."""
     texts, labels = many()
     found = ll.judge.calibrate(labels, judged({"v1": ["3 new", *texts[1:]]}, judge, tmp_path))
     assert found.only.n == 39
@@ -87,7 +86,6 @@ def test_stale_labels_are_counted_and_not_used(judge, tmp_path):
 
 
 def test_per_tag_every_tag_has_its_group(judge, tmp_path):
-    """A case counts in each of its tags."""
     texts, labels = many()
     found = ll.judge.calibrate(labels, judged({"v1": texts}, judge, tmp_path), by="tags")
     assert {group.group["tags"]: group.n for group in found} == {"even": 20, "odd": 20}
@@ -117,7 +115,6 @@ def test_a_passport_says_each_limit_that_it_fails(judge, tmp_path):
 
 
 def test_a_floating_judge_gets_no_passport(tmp_path):
-    """Nor one whose verdicts were made elsewhere."""
     floating = ll.judge.Judge.pointwise("correctness", model="openai/gpt-4o")
     texts, labels = many()
     found = ll.judge.calibrate(labels, judged({"v1": texts}, floating, tmp_path))
@@ -128,7 +125,6 @@ def test_a_floating_judge_gets_no_passport(tmp_path):
 
 
 def test_the_corrected_score_is_what_people_say_when_all_is_labelled(judge, tmp_path):
-    """And lies beside the judge's own."""
     texts, labels = many()
     found = ll.judge.corrected(judged({"v1": texts}, judge, tmp_path), "correctness", labels)["v1"]
     assert found.corrected.value == pytest.approx(np.mean([one.value for one in labels]))

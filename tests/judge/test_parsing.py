@@ -335,7 +335,6 @@ def test_any_text_gives_a_level_of_the_scale_or_a_reason(reply):
 @given(st.integers(-1000, 1000))
 @settings(max_examples=60, deadline=None)
 def test_a_number_counts_only_on_the_scale(number):
-    """Written alone, as prose and as JSON."""
     wanted = number if number in FIVE else None
     for reply in (f"{number}", f"Score: {number}", f'{{"score": {number}}}', f"So so.\n**Score:** {number}\n"):
         assert parse_score(reply, scale=FIVE).value == wanted
