@@ -19,30 +19,12 @@ from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.scorers import Score, Scorer, as_scorers, score_all, score_all_async, scorer
 from llmlab.scorers.citations import cited_ids
+from tests.scorers.test_source import SHIPPED
 
 CASE = Case(id="q1", inputs={"question": "How do I drop rows with gaps?"}, expected=("dropna",))
-READY_MADE: list[Scorer] = [
-    scorers.exact,
-    scorers.contains_expected,
-    scorers.mentions_expected,
-    scorers.regex("dropna"),
-    scorers.valid_json,
-    scorers.json_schema({"type": "object"}),
-    scorers.calls_tool("lookup"),
-    scorers.length_between(1, 50),
-    scorers.cites_source,
-    scorers.citations_valid,
-    scorers.not_empty,
-    scorers.not_refused,
-    scorers.refusal,
-    scorers.no_pii,
-    scorers.word_count,
-    scorers.json_equal,
-    scorers.json_fields("a"),
-    scorers.numbers_equal(0.1),
-    scorers.label,
-]
-UNTOUCHED_BY_EMPTY = {"not_refused", "refusal", "no_pii", "word_count"}
+READY_MADE: list[Scorer] = [made for _, _, made, _ in SHIPPED.values() if not made.is_async]
+OF_EMPTY = dict.fromkeys(["not_refused", "no_pii", "no_keys", "no_terms", "no_injection_markers"], 1.0)
+OF_EMPTY |= {"refusal": 0.0, "word_count": 0.0}
 
 
 def said(text: str, **fields: object) -> Generation:
@@ -145,8 +127,7 @@ def test_an_error_row_is_unscored_by_every_scorer_and_a_timeout_gets_the_worst_v
 @pytest.mark.parametrize("text", ["", " \n\t"])
 def test_an_empty_answer_fails_every_quality_scorer_and_is_no_refusal(one: Scorer, text: str) -> None:
     found = score_all([one], CASE, said(text, status="empty"))[one.name].value
-    expected = {"not_refused": 1.0, "refusal": 0.0, "no_pii": 1.0, "word_count": 0.0}
-    assert found == expected[one.name] if one.name in UNTOUCHED_BY_EMPTY else found == one.worst
+    assert found == OF_EMPTY.get(one.name, one.worst)
 
 
 def test_an_answer_that_only_calls_a_tool_is_not_empty() -> None:
