@@ -7,7 +7,7 @@ Verdicts name the winning output as 1, 2 or "tie", already mapped back: in order
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -138,13 +138,13 @@ class BiasSlope(Shown):
     """
 
     what: str
-    value: float | None
-    se: float | None
-    low: float | None
-    high: float | None
-    p_value: float | None
-    gold: float | None
-    gold_p_value: float | None
+    value: float | None = None
+    se: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    gold: float | None = None
+    gold_p_value: float | None = None
     n: int
     n_attempted: int
     clusters: int
@@ -312,28 +312,18 @@ def _slope(
         index = np.tile(codes(list(clusters), "clusters", length=n)[0], len(orders))[scored]
         groups = np.unique(index, return_inverse=True)[1].astype(np.intp)
         count = int(groups.max()) + 1 if len(groups) else 0
+    about = {"n": int(scored.sum()), "n_attempted": len(picks), "clusters": count}
+    blank = BiasSlope(what=what, **about, level=level, method=method, note=note)
     fit = logit_fit(stacked[scored], outcomes=(picks[scored] == 1).astype(float), clusters=groups)
-    parts: dict[str, float | None] = dict.fromkeys(("value", "se", "low", "high", "p_value", "gold", "gold_p_value"))
     if isinstance(fit, str):
-        note = fit
-    elif min(fit.se[-1], fit.se[1]) < _NO_NOISE:
-        note = "no pair differs from another, as where every verdict follows the position"
-    else:
-        value, se, gold, gold_se = (float(part[i]) for i in (-1, 1) for part in (fit.coefficients, fit.se))
-        half = two_sided(level, fit.df) * se
-        parts = {"value": value, "se": se, "low": value - half, "high": value + half}
-        p_value, gold_p_value = (2 * t_tail(abs(statistic), fit.df) for statistic in (value / se, gold / gold_se))
-        parts |= {"p_value": p_value, "gold": gold, "gold_p_value": gold_p_value}
-    return BiasSlope(
-        what=what,
-        n=int(scored.sum()),
-        n_attempted=len(picks),
-        clusters=count,
-        level=level,
-        method=method,
-        note=note,
-        **parts,
-    )
+        return replace(blank, note=fit)
+    if min(fit.se[-1], fit.se[1]) < _NO_NOISE:
+        return replace(blank, note="no pair differs from another, as where every verdict follows the position")
+    value, se, gold, gold_se = (float(part[i]) for i in (-1, 1) for part in (fit.coefficients, fit.se))
+    half = two_sided(level, fit.df) * se
+    p_value, gold_p_value = (2 * t_tail(abs(statistic), fit.df) for statistic in (value / se, gold / gold_se))
+    read = replace(blank, value=value, se=se, low=value - half, high=value + half, p_value=p_value)
+    return replace(read, gold=gold, gold_p_value=gold_p_value)
 
 
 def _verdicts(values: Values, name: str) -> npt.NDArray[np.intp]:

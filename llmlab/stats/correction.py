@@ -113,22 +113,23 @@ def rogan_gladen(judged_passes: int, n: int, *, rates: JudgeRates, level: float 
     raw = wilson_rate(judged_passes, n, level=level)
     blank = Estimate(value=None, level=level, n=n, n_attempted=n, method="Rogan-Gladen, interval of Lee et al.")
     labels = sensitivity.n + specificity.n
-    refusal = ""
     if sensitivity.value is None or specificity.value is None or youden.value is None or youden.low is None:
         refusal = "; ".join(youden.notes) or "the judge's error rates are unknown"
+        corrected = replace(blank, notes=(refusal,))
     elif youden.low <= 0:
-        refusal = (
-            f"the interval of Youden's J ({youden}) reaches 0, so the judge is not shown to know passes from fails; "
-            "use `ppi_mean`"
+        reaches = (
+            f"the interval of Youden's J ({youden}) reaches 0, so the judge is not shown to know passes from fails"
         )
-    found = replace(blank, notes=(refusal,))
-    if not refusal:
-        value = (judged_passes / n + (specificity.value or 0.0) - 1) / (youden.value or 1.0)
+        corrected = replace(blank, notes=(f"{reaches}; use `ppi_mean`",))
+    else:
+        value = (judged_passes / n + specificity.value - 1) / youden.value
         low, high = _lee(judged_passes, n, sensitivity, specificity, z2)
-        found = replace(blank, value=min(1.0, max(0.0, value)), low=low, high=high)
+        corrected = replace(blank, value=min(1.0, max(0.0, value)), low=low, high=high)
     why = "the labels are no sample of these cases: they tell the judge's errors, not this rate"
     labels_only = replace(blank, n=labels, n_attempted=labels, method="labels alone", notes=(why,))
-    return Correction(corrected=found, raw=raw, labels_only=labels_only, lam=None, n_labelled=labels, n_unlabelled=n)
+    return Correction(
+        corrected=corrected, raw=raw, labels_only=labels_only, lam=None, n_labelled=labels, n_unlabelled=n
+    )
 
 
 def ppi_mean(
@@ -236,9 +237,9 @@ def _ppi(
     n, n_all = len(sample.human), len(sample.judged)
     lost = int((np.isnan(f) & ~np.isnan(y)).sum())
     notes = (f"{lost:,} labelled cases have no judge score and are not used",) if lost else ()
-    raw, _ = _mean_and_error(sample.judged, sample.clusters, sample.stands_for, level=level)
-    labels_only, labels_error = _mean_and_error(sample.human, sample.label_clusters, sample.weights, level=level)
-    method, lam, error = f"PPI++ {what}", None, None
+    raw, _ = _sum_of_means([sample.judged], [sample.clusters], weights=sample.stands_for, level=level)
+    labels_only, of_labels = _sum_of_means([sample.human], [sample.label_clusters], weights=sample.weights, level=level)
+    method, lam, error = f"PPI++ {what}", None, _Error(None, None)
     if n < 2:
         why = (f"{n} labelled {'case' if n == 1 else 'cases'}: a correction needs at least 2",)
         corrected = Estimate(value=None, level=level, n=n_all, n_attempted=attempted, method=method, notes=notes + why)
@@ -258,9 +259,9 @@ def _ppi(
         lam=lam,
         n_labelled=n,
         n_unlabelled=n_all - n,
-        se=error.se if error else None,
-        df=error.df if error else None,
-        labels_se=labels_error.se if labels_error else None,
+        se=error.se,
+        df=error.df,
+        labels_se=of_labels.se,
     )
 
 
@@ -298,13 +299,13 @@ def _rare_notes(sample: _Sample, lam: float, what: str) -> tuple[str, ...]:
 
 
 class _Error(NamedTuple):
-    """Standard error and degrees of freedom of an estimate that has an interval."""
+    """Standard error and degrees of freedom; None where an estimate has none."""
 
-    se: float
-    df: float
+    se: float | None
+    df: float | None
 
 
-def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float, _Error | None]:
+def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float, _Error]:
     n, few = len(sample.human), len(sample.human) < FEW_LABELS
     per_label = _cross_fitted(sample) if few else np.full(n, _lambda(sample, np.ones(n, dtype=bool)))
     lam = float(np.average(per_label, weights=sample.weights))
@@ -312,12 +313,12 @@ def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float, _Error |
     base = np.ones(len(sample.judged), dtype=bool) if sample.weights is not None else ~sample.labelled
     whole = sample.judged[base]
     if not len(whole):
-        estimate, error = _mean_and_error(residual, sample.label_clusters, sample.weights, level=level)
+        estimate, error = _sum_of_means([residual], [sample.label_clusters], weights=sample.weights, level=level)
         return replace(estimate, n=len(sample.judged), method="all cases are labelled"), lam, error
     own = np.ones(len(whole)) if sample.stands_for is None else sample.stands_for
     estimate, error = _sum_of_means(
         [lam * whole, residual],
-        clusters=[sample.clusters[base], sample.label_clusters],
+        [sample.clusters[base], sample.label_clusters],
         weights=np.concatenate([own, np.ones(n) if sample.weights is None else sample.weights]),
         level=level,
     )
@@ -331,10 +332,12 @@ def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float, _Error |
 
 
 def _sum_of_means(
-    parts: list[FloatArray], *, clusters: list[GroupIndex], weights: FloatArray | None, level: float
-) -> tuple[Estimate, _Error | None]:
+    parts: list[FloatArray], clusters: list[GroupIndex], *, weights: FloatArray | None, level: float
+) -> tuple[Estimate, _Error]:
     """The sum of the (weighted) means of the parts, whose rows may share clusters; no interval from one cluster."""
     values, index = np.concatenate(parts), np.concatenate(clusters)
+    if not len(values):
+        return Estimate(value=None, level=level, notes=("nothing was scored",)), _Error(None, None)
     part = np.repeat(np.arange(len(parts)), [len(rows) for rows in parts])
     index = np.unique(index, return_inverse=True)[1].astype(np.intp)
     design = (part[:, None] == np.arange(len(parts))).astype(float)
@@ -345,21 +348,13 @@ def _sum_of_means(
     elif fit.se == 0:
         why = "no variation was seen, which is not certainty: there is no interval; label more cases"
     if why:
-        error = None if fit.determined_by_one else _Error(0.0, float(len(values) - 1))
+        error = _Error(None, None) if fit.determined_by_one else _Error(0.0, float(len(values) - 1))
         return Estimate(value=fit.value, level=level, n=len(values), notes=(why,)), error
     notes: tuple[str, ...] = ()
     if fit.df < FEW_DF:
         notes = (f"few labels or clusters ({fit.df:.1f} effective degrees of freedom): read the interval with care",)
     estimate = Estimate(value=fit.value, low=fit.low, high=fit.high, level=level, n=len(values), notes=notes)
     return estimate, _Error(fit.se, fit.df)
-
-
-def _mean_and_error(
-    values: FloatArray, clusters: GroupIndex, weights: FloatArray | None, *, level: float
-) -> tuple[Estimate, _Error | None]:
-    if not len(values):
-        return Estimate(value=None, level=level, n=0, notes=("nothing was scored",)), None
-    return _sum_of_means([values], clusters=[clusters], weights=weights, level=level)
 
 
 def _lambda(sample: _Sample, rows: npt.NDArray[np.bool_]) -> float:
@@ -373,10 +368,9 @@ def _lambda(sample: _Sample, rows: npt.NDArray[np.bool_]) -> float:
         best = covariance / ((1 + n / rest) * float(everything.var(ddof=1)))
     else:
         share = sample.weights[rows] / sample.weights[rows].sum() * len(everything)
-        used = np.zeros(len(everything))
-        used[np.flatnonzero(sample.labelled)[rows]] = share * (f - np.average(f, weights=share))
-        own = np.zeros(len(everything))
-        own[np.flatnonzero(sample.labelled)[rows]] = share * (y - np.average(y, weights=share))
+        used, own = np.zeros((2, len(everything)))
+        for part, scores in ((used, f), (own, y)):
+            part[np.flatnonzero(sample.labelled)[rows]] = share * (scores - np.average(scores, weights=share))
         stands_for = np.ones(len(everything)) if sample.stands_for is None else sample.stands_for
         judge = stands_for * (everything - np.average(everything, weights=stands_for)) - used
         best = -float(own @ judge) / max(float(judge @ judge), 1e-300)
