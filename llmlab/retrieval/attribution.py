@@ -111,7 +111,7 @@ class Attribution(Shown):
             chosen = np.array([tag in tags for tags in self.groups.tags]) & (column != UNKNOWN)
             if chosen.any():
                 wrong[tag] = float(np.isin(column[chosen], (1, 2)).mean())
-                shares = {cell: _shown(self._share(cell, column, chosen), "%") for cell in CELLS}
+                shares = {cell: self._share(cell, column, chosen).interval("%") for cell in CELLS}
                 rows.append({"tag": tag, "cases": int(chosen.sum()), **shares})
         rows.sort(key=lambda row: -wrong[str(row["tag"])])
         sentence = f"Where the cases of {name} are, per tag, most failures first." if rows else "No case has a tag."
@@ -127,7 +127,7 @@ class Attribution(Shown):
             row: dict[str, object] = {"variant": name}
             for label, chosen in (("fetched", fetched), ("not fetched", ~fetched & (column != UNKNOWN))):
                 scored = chosen & ~np.isnan(values)
-                row[f"{metric}, {label}"] = _shown(_mean(values[scored], self.groups, scored, self.level))
+                row[f"{metric}, {label}"] = _mean(values[scored], self.groups, scored, self.level).interval()
                 row[f"cases, {label}"] = int(scored.sum())
             rows.append(row)
         sentence = f"{metric} where enough relevant text was fetched, and where it was not; {self.level:.0%} intervals."
@@ -156,7 +156,7 @@ class Attribution(Shown):
             known = column != UNKNOWN
             row: dict[str, object] = {"variant": name}
             for cell in CELLS:
-                row[cell] = f"{self.count(cell, name):,} ({_shown(self.share(cell, name), '%')})"
+                row[cell] = f"{self.count(cell, name):,} ({self.share(cell, name).interval('%')})"
             row["cases"] = int(known.sum())
             if unscored := self._unscored(name):
                 row["unscored"] = unscored
@@ -397,10 +397,6 @@ def _mean(values: NDArray[np.float64], groups: CaseGroups, chosen: NDArray[np.bo
         value = float(np.average(values, weights=design["weights"])) if len(values) else None
         return Estimate(value=value, level=level, n=len(values))
     return mean_estimate(values, **design, level=level)
-
-
-def _shown(estimate: Estimate, unit: str = "") -> Interval:
-    return Interval(estimate.value, estimate.low, estimate.high, unit)
 
 
 def _middle(metric: Metric) -> float:

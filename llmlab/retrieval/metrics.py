@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from llmlab.base.display import Interval, Shown, frame
+from llmlab.base.display import Shown, frame
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.retrieval.rankings import (
@@ -177,8 +177,7 @@ class RetrievalMetrics(Shown):
         rows = []
         for measure, unjudged in zip(self.measures, self.unjudged, strict=True):
             mean = self.estimate(measure)
-            shown = Interval(mean.value, mean.low, mean.high)
-            row = {"measure": str(measure), "mean": shown, "queries": mean.n, "unjudged": unjudged}
+            row = {"measure": str(measure), "mean": mean.interval(), "queries": mean.n, "unjudged": unjudged}
             if self.n_without_relevant:
                 which = "with a relevant document" if self.topics == "judged" else "judged, as trec_eval -c"
                 row[f"mean over {self.n_other:,} {which}"] = self.other_mean(measure)

@@ -131,13 +131,9 @@ class RunMetrics(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         return [
-            {"variant": variant, **{str(measure): self._cell(variant, measure) for measure in self.tables}}
-            for variant in self.variants
+            {"variant": name, **{str(measure): self.estimate(name, measure).interval() for measure in self.tables}}
+            for name in self.variants
         ]
-
-    def _cell(self, variant: str, measure: Measure) -> Interval:
-        mean = self.estimate(variant, measure)
-        return Interval(mean.value, mean.low, mean.high)
 
     def _sentence(self) -> str:
         table = next(iter(self.tables.values()))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmlab.base.display import Interval, Shown
+from llmlab.base.display import Shown
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import wilson_rate
 from llmlab.stats.paired import mean_difference
@@ -40,7 +40,7 @@ class FalsePositives(Shown):
             {
                 "test": name,
                 "takes as independent": self.takes[name],
-                "false alarms [95% CI]": Interval(rate.value, rate.low, rate.high, "%"),
+                "false alarms [95% CI]": rate.interval("%"),
                 "promised": "5%",
             }
             for name, rate in shares.items()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llmlab.base.display import Interval, Shown
+from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
 from llmlab.stats.agreement import JudgeRates
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit, paired_differences
@@ -80,8 +80,8 @@ class Correction(Shown):
     def _rows(self) -> list[dict[str, object]]:
         shown = (("corrected", self.corrected), ("judge alone", self.raw), ("labels alone", self.labels_only))
         return [
-            {"score": name, "value": Interval(one.value, one.low, one.high), "cases": one.n, "method": one.method}
-            for name, one in shown
+            {"score": name, "value": estimate.interval(), "cases": estimate.n, "method": estimate.method}
+            for name, estimate in shown
         ]
 
     def _sentence(self) -> str:

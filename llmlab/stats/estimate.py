@@ -65,8 +65,12 @@ class Estimate(Shown):
     method: str = ""
     notes: tuple[str, ...] = ()
 
+    def interval(self, unit: str = "") -> Interval:
+        """Value and ends, as a table shows them."""
+        return Interval(self.value, self.low, self.high, unit)
+
     def __str__(self) -> str:
-        return str(Interval(self.value, self.low, self.high))
+        return str(self.interval())
 
     def _sentence(self) -> str:
         return as_sentences(self.notes)
