@@ -56,9 +56,8 @@ def test_ids_that_look_like_numbers_blanks_or_quotes_stay_text(written):
     assert frame["relevance"].tolist() == [1, 2, 0]
 
 
-@pytest.mark.parametrize(
-    ("text", "line", "rule"),
-    [
+BROKEN = {
+    read_run: [
         ("q Q0 d 1 1.0\n", 1, "5 fields, must be 6"),
         (RUN + "\nq3 Q0 d  1.0 tag\n", 5, "5 fields"),
         (RUN + "q3 Q0 d 1 nan tag\n", 4, "'nan' is not a finite number"),
@@ -68,18 +67,7 @@ def test_ids_that_look_like_numbers_blanks_or_quotes_stay_text(written):
         (RUN + "q3 Q0 d 1 1_0 tag\n", 4, "not a finite number"),
         (RUN.encode() + b"q3 Q0 d\xff 1 1 tag\n", 4, "not UTF-8 text"),
     ],
-)
-def test_a_broken_line_of_a_run_is_named_with_its_file(written, text, line, rule):
-    path = written(text)
-    with pytest.raises(FileRuleError, match=rule) as caught:
-        read_run(path)
-    assert (caught.value.path, caught.value.line) == (path, line)
-    assert f"{path}:{line}: " in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "line", "rule"),
-    [
+    read_qrels: [
         ("q 0 d\n", 1, "3 fields, must be 4: query_id iteration doc_id relevance"),
         ("q 0 d 1\nq 0 e 1.5\n", 2, "'1.5' is not a whole number"),
         ("q 0 d 1\nq 0 e yes\n", 2, "not a whole number"),
@@ -89,12 +77,18 @@ def test_a_broken_line_of_a_run_is_named_with_its_file(written, text, line, rule
         (BEIR + "q1\td1\t0\n", 5, "document 'd1' is judged again"),
         ("q1 d1 1\n", 1, "3 fields, must be 4"),
     ],
+}
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "line", "rule"), [(read, *case) for read, cases in BROKEN.items() for case in cases]
 )
-def test_a_broken_line_of_judgements_is_named_with_its_file(written, text, line, rule):
+def test_a_broken_line_is_named_with_its_file(written, read, text, line, rule):
     path = written(text)
     with pytest.raises(FileRuleError, match=rule) as caught:
-        read_qrels(path)
+        read(path)
     assert (caught.value.path, caught.value.line) == (path, line)
+    assert f"{path}:{line}: " in str(caught.value)
 
 
 @pytest.mark.parametrize(

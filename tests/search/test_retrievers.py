@@ -11,7 +11,7 @@ import pytest
 from llmlab.base.words import words
 from llmlab.bundle.bundle import Chunking, CorpusRef, RetrievalConfig
 from llmlab.search.chunking import Chunk
-from llmlab.search.corpus import Corpus, Document
+from llmlab.search.corpus import Corpus
 from llmlab.search.lexical import Hybrid
 from llmlab.search.retrievers import RETRIEVERS, Hit, Index, build_index, register_retriever, retriever_for
 
@@ -169,9 +169,3 @@ def test_the_manifest_names_corpus_recipe_and_documents() -> None:
     assert index.manifest["retriever"] == "bm25"
     assert len(index.manifest["documents"]["DataFrame.dropna"]) == 16
     assert index.manifest["n_chunks"] == len(index.corpus)
-
-
-def test_a_corpus_of_another_order_ties_in_that_order() -> None:
-    documents = tuple(Document(id=name, text="equal text") for name in ("z", "a"))
-    chunks = [Chunk(doc_id=d.id, position=0, text=d.text) for d in documents]
-    assert [hit.doc_id for hit in retriever_for("bm25", chunks).search(["equal"], 2)[0]] == ["z", "a"]

@@ -7,11 +7,6 @@ from llmlab.base.errors import DataError
 from llmlab.stats.arrays import codes, floats, paired_differences
 
 
-def test_codes_number_groups_in_order_of_appearance():
-    index, labels = codes(np.array(["b", "a", "b"]), "task", length=3)
-    assert (index.tolist(), labels) == ([0, 1, 0], ["b", "a"])
-
-
 @pytest.mark.parametrize("labels", [["a", None], np.array([1.0, np.nan])])
 def test_a_row_without_a_label_is_refused(labels):
     with pytest.raises(DataError, match=r"task\[1\] is missing"):
