@@ -256,7 +256,7 @@ def _of_tables(n: int, up: float, down: float, bound: float, tail: float, least:
     gained, lost = (counts.ravel() for counts in np.meshgrid(gains, losses))
     possible = gained + lost <= n
     gained, lost = gained[possible], lost[possible]
-    alike = np.arange(max(0.0, n - gains[-1] - losses[-1]), n + 1)
+    alike = np.arange(max(0.0, n - gains[-1] - losses[-1]), n - gains[0] - losses[0] + 1)
     parts = (gained, gains, up), (lost, losses, down), (n - gained - lost, alike, max(0.0, 1 - up - down))
     chances = np.exp(special.gammaln(n + 1) + sum(_log_parts(*part) for part in parts))
     shown = tables_above(gained, lost, n=n, bound=bound, tail=tail) & ((gained - lost) / n - bound >= least - 1e-12)
