@@ -86,7 +86,7 @@ def mean_estimate(
 ) -> Estimate:
     """The mean over cases, shape (n,), with a t interval from the CR2 standard error.
 
-    `values` holds one number per case (reduce repeats first, see `repeats`); `n_attempted` counts cases that were
+    `values` holds one number per case (see `reduce_repeats`); `n_attempted` counts cases that were
     tried, unscored ones included. Raises DataError below two cases or clusters, ValueError for NaN.
 
     >>> print(mean_estimate([1.0, 0.0, 1.0, 1.0, 0.0, 1.0]))

@@ -173,7 +173,7 @@ def mean_difference(
 ) -> PairedDifference:
     """The mean of per-case differences (candidate minus baseline, shape (n,)) with a test and interval.
 
-    Each case counts once: reduce its repeats first (`repeats.reduce_repeats`). Cases that share a cluster label are
+    Each case counts once: reduce its repeats first (`estimate.reduce_repeats`). Cases that share a cluster label are
     not taken as independent (CR2 with Bell-McCaffrey degrees of freedom; without clusters Student's paired t, Miller
     2024, arXiv 2411.00640). The estimand: the mean difference over cases drawn like these; with `weights`, over the
     production cases that they stand for (equal weights change nothing). `bounds` are those of a difference, -1 and 1
