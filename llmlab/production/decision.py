@@ -48,6 +48,12 @@ _VERDICTS = {
     Action.KEEP_GOING: Verdict.INCONCLUSIVE,
     Action.INVALID: Verdict.INVALID,
 }
+_ADVICE = {
+    Action.SHIP: "Give the candidate to everybody.",
+    Action.REVERT: "Take the candidate back now.",
+    Action.KEEP_GOING: "Change nothing yet, and look again as often as you like.",
+    Action.INVALID: "Conclude nothing from these numbers before this is mended.",
+}
 Triple = tuple[float, float, float]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -112,6 +118,11 @@ class Reading(Shown):
         return self.change if self.relative else self.difference
 
     @property
+    def _scale(self) -> tuple[float, str]:
+        """What the effect is multiplied by to be said, and its unit."""
+        return (100.0, "%") if self.relative else scale_of(self.metric)
+
+    @property
     def reading(self) -> str:
         """What is shown, in a clause."""
         if self.reverts:
@@ -132,7 +143,7 @@ class Reading(Shown):
 
     def amount(self, value: float) -> str:
         """A value in the unit of the difference."""
-        scale, unit = (100.0, "%") if self.relative else scale_of(self.metric)
+        scale, unit = self._scale
         return with_unit(number(float(f"{value * scale:.3g}")), unit)
 
     def mean_text(self, value: float | None) -> str | None:
@@ -140,11 +151,9 @@ class Reading(Shown):
         if value is None:
             return None
         scale, unit = scale_of(self.metric)
-        return f"{number(100 * value, 3)}%" if scale == 100 else f"{number(value, 3)}{unit}"
+        return number(scale * value, 3) + ("%" if scale == 100 else unit)
 
     def _rows(self) -> list[dict[str, object]]:
-        scale, unit = (100.0, "%") if self.relative else scale_of(self.metric)
-        effect = None if self.effect is None else _said(self.effect, scale, unit)
         return [
             {
                 "outcome": self.name if self.kind != "goal" else f"goal: {self.name}",
@@ -152,7 +161,7 @@ class Reading(Shown):
                 "verdict": self.verdict.chip,
                 "baseline": self.mean_text(self.baseline),
                 "candidate": self.mean_text(self.candidate),
-                f"difference [{_percent(self.level)} at every look]": effect,
+                f"difference [{_percent(self.level)} at every look]": self.effect and _shown(self.effect, *self._scale),
                 "margin": None if self.margin is None else self.amount(self.margin),
                 "p (all looks, all outcomes)": p_text(self.p_value),
                 "means": self.reading,
@@ -213,20 +222,29 @@ class RolloutDecision(Shown):
         if self.action == Action.REVERT:
             return f"REVERT: {_listed(r for r in self.readings if r.reverts)}."
         if self.action == Action.SHIP:
-            how = (
-                "the plan has ended without harm shown, and at_end says ship" if self.ended else _listed(self.readings)
-            )
-            return f"SHIP: {how}."
+            harmless = "the plan has ended without harm shown, and at_end says ship"
+            return f"SHIP: {harmless if self.ended else _listed(self.readings)}."
         open_ = _listed(r for r in self.readings if not r.holds)
         if self.ended:
             return f"KEEP_GOING: the plan has ended without a proof, and at_end keeps the baseline ({open_})."
-        when = "nobody can tell how long" if self.days_more is None else f"about {_days(self.days_more, more=True)}"
+        when = "nobody can tell how long" if self.days_more is None else f"about {_days(self.days_more, 'more day')}"
         return f"KEEP_GOING ({when}): {open_}."
 
     @property
     def paragraph(self) -> str:
         """The decision for somebody who does not read tables."""
-        return _paragraph(self)
+        old, new = self.n_units
+        means = [
+            f"{r.name} went from {r.mean_text(r.baseline)} to {r.mean_text(r.candidate)}: {r.reading}."
+            for r in self.readings
+            if r.baseline is not None and r.candidate is not None
+        ]
+        head = (
+            f"For {_days(self.days, 'day')}, {counted(old + new, self.policy.unit)} of {self.policy.name} were given "
+            f"the old version ({old:,}) or the new one ({new:,}) by lot; they made "
+            f"{counted(self.n_requests, 'request')}."
+        )
+        return " ".join([head, *means, self.sentence, _ADVICE[self.action]])
 
     @property
     def conclusion(self) -> Conclusion:
@@ -272,16 +290,13 @@ class RolloutDecision(Shown):
         """
         if receipt.bundle_digest != self.digests["candidate"]:
             raise ValueError(f"the receipt is for the bundle {receipt.bundle_digest[:8]}, not for this candidate")
-        rows = [row for reading in self.readings for row in _gaps(reading, receipt)]
-        return Rows(rows=tuple(rows), sentence="" if rows else "Gate and rollout have no metric in common.")
+        rows = tuple(row for reading in self.readings for row in _gaps(reading, receipt))
+        return Rows(rows=rows, sentence="" if rows else "Gate and rollout have no metric in common.")
 
     def paired_rows(self) -> tuple[PairedRow, ...]:
         """The outcomes as rows of a comparison, for its forest plot: those with an interval."""
-        return tuple(
-            _paired_row(reading, effect, p_value=reading.p_value)
-            for reading in self.readings
-            if (effect := reading.effect) is not None and reading.p_value is not None
-        )
+        rows = map(_paired_row, self.readings)
+        return tuple(row for row in rows if row is not None)
 
     def _rows(self) -> list[dict[str, object]]:
         return [row for reading in self.readings for row in reading._rows()]
@@ -325,11 +340,8 @@ class RolloutReceipt(Shown, Sealed):
         """
         again = decision.receipt()
         around = {"commit", "dirty", "author", "ci", "versions", "format", "notes"}
-        return tuple(
-            name
-            for name in type(self).model_fields
-            if name not in around and getattr(again, name) != getattr(self, name)
-        )
+        asked = (name for name in type(self).model_fields if name not in around)
+        return tuple(name for name in asked if getattr(again, name) != getattr(self, name))
 
     def _rows(self) -> list[dict[str, object]]:
         return [
@@ -353,8 +365,8 @@ def _listed(readings: Iterable[Reading]) -> str:
     return "; ".join(f"{reading.name}: {reading.reading}" for reading in readings)
 
 
-def _said(read: Triple, scale: float, unit: str) -> str:
-    value, low, high = (end * scale for end in read)
+def _shown(effect: Triple, scale: float, unit: str) -> str:
+    value, low, high = (end * scale for end in effect)
     return f"{Interval(value, low, high)}{unit}"
 
 
@@ -362,9 +374,12 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g}%"
 
 
-def _paired_row(reading: Reading, effect: Triple, *, p_value: float) -> PairedRow:
+def _paired_row(reading: Reading) -> PairedRow | None:
+    """The outcome as a row of a comparison, None where it has no interval."""
+    if reading.effect is None or reading.p_value is None:
+        return None
     scale = 100.0 if reading.relative else 1.0
-    value, low, high = (end * scale for end in effect)
+    value, low, high = (end * scale for end in reading.effect)
     metric = replace(reading.metric, low=None, high=None, unit="%") if reading.relative else reading.metric
     n = sum(reading.n_units)
     difference = PairedDifference(
@@ -374,7 +389,7 @@ def _paired_row(reading: Reading, effect: Triple, *, p_value: float) -> PairedRo
         level=reading.level,
         se=(high - low) / 2 / t_quantile((1 + reading.level) / 2, math.inf),  # that a single look would have
         df=math.inf,
-        p_value=p_value,
+        p_value=reading.p_value,
         n=n,
         n_clusters=n,
         method="anytime-valid interval over units",
@@ -385,7 +400,7 @@ def _paired_row(reading: Reading, effect: Triple, *, p_value: float) -> PairedRo
         candidate="candidate",
         category=None,
         difference=difference,
-        p_adjusted=p_value,
+        p_adjusted=reading.p_value,
         n_pairs=n,
         n_attempted=n,
         n_clusters=n,
@@ -397,8 +412,8 @@ def _paired_row(reading: Reading, effect: Triple, *, p_value: float) -> PairedRo
     )
 
 
-def _days(days: float, *, more: bool = False) -> str:
-    return counted(max(1, math.ceil(days)), "more day" if more else "day")
+def _days(days: float, noun: str) -> str:
+    return counted(max(1, math.ceil(days)), noun)
 
 
 def _gaps(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
@@ -416,32 +431,9 @@ def _gaps(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
         offline = (condition.value, condition.value - half, condition.value + half)
         yield {
             "metric": reading.name,
-            f"gate [{_percent(reading.level)}]": _said(offline, scale, unit),
-            f"production [{_percent(reading.level)}]": _said(read, scale, unit),
-            f"gap [{_percent(2 * reading.level - 1)}]": _said(ends, scale, unit),
+            f"gate [{_percent(reading.level)}]": _shown(offline, scale, unit),
+            f"production [{_percent(reading.level)}]": _shown(read, scale, unit),
+            f"gap [{_percent(2 * reading.level - 1)}]": _shown(ends, scale, unit),
             "means": "they differ" if ends[1] > 0 or ends[2] < 0 else "not shown to differ",
         }
         return
-
-
-_ADVICE = {
-    Action.SHIP: "Give the candidate to everybody.",
-    Action.REVERT: "Take the candidate back now.",
-    Action.KEEP_GOING: "Change nothing yet, and look again as often as you like.",
-    Action.INVALID: "Conclude nothing from these numbers before this is mended.",
-}
-
-
-def _paragraph(decision: RolloutDecision) -> str:
-    units, unit = sum(decision.n_units), decision.policy.unit
-    head = (
-        f"For {_days(decision.days)}, {counted(units, unit)} of {decision.policy.name} were given the old version "
-        f"({decision.n_units[0]:,}) or the new one ({decision.n_units[1]:,}) by lot; they made "
-        f"{counted(decision.n_requests, 'request')}."
-    )
-    said = [
-        f"{r.name} went from {r.mean_text(r.baseline)} to {r.mean_text(r.candidate)}: {r.reading}."
-        for r in decision.readings
-        if r.baseline is not None and r.candidate is not None
-    ]
-    return " ".join([head, *said, decision.sentence, _ADVICE[decision.action]])

@@ -5,10 +5,10 @@ A figure of nothing is missing, never zero; a percentile needs so many requests 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,11 +16,13 @@ from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted, number
 from llmlab.clients.prices import context_tokens
-from llmlab.production.lines import SIGNAL
+from llmlab.production.lines import SIGNAL, numbers_of, signals_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+
+    from llmlab.stats.arrays import FloatArray
 
 __all__ = ["Figure", "Figures", "figures_of"]
 
@@ -28,7 +30,6 @@ GROUPS_AT_MOST = 1000
 GROUPS_SHOWN, CODES_SHOWN = 7, 20
 DAY = timedelta(days=1)
 FAILED = ("error", "timeout")
-NEW_CODE = "error codes not seen before the last day"
 _SUCCESS = ("conversion", "success", "task_success", "resolved")
 _PERIODS = {"hour": "h", "day": "D"}
 _COLUMNS = {"unit": "unit_id", "session": "session_id", "model": "served_model"}
@@ -84,13 +85,11 @@ class Figures(Shown):
         ]
 
     def _sentence(self) -> str:
-        last = {figure.name: figure for figure in self.groups[-1][1]}
-        where, said = f"{self.groups[-1][0]}: " if self.by else "", []
-        if (errors := last.get("error rate")) is not None and errors.value is not None:
-            said.append(f"{where}{counted(errors.n, 'request')}, {number(errors.value * 100)}% of them failed.")
+        where, errors = f"{self.groups[-1][0]}: " if self.by else "", self["error rate"]
+        said = [f"{where}{counted(errors.n, 'request')}, {number(100 * (errors.value or 0))}% of them failed."]
         if self.new_codes:
-            told = ", ".join(f"{code} ({count:,})" for code, count in self.new_codes.items())
-            said.append(f"{NEW_CODE[0].upper()}{NEW_CODE[1:]}: {told}.")
+            codes = ", ".join(f"{code} ({count:,})" for code, count in self.new_codes.items())
+            said.append(f"Error codes not seen before the last day: {codes}.")
         said += [
             f"{name}: {counted(n, 'request')} younger than its maturity left out." for name, n in self.young.items()
         ]
@@ -118,7 +117,7 @@ def figures_of(
     for name, age in (maturity or {}).items():
         column = f"{SIGNAL}{name}"
         if column not in frame:
-            raise DataError(f"no signal {name!r} is there (there are: {', '.join(_signals(frame)) or 'none'})")
+            raise DataError(f"no signal {name!r} is there (there are: {', '.join(signals_of(frame)) or 'none'})")
         fresh = (frame["time"] > moment - age).to_numpy()
         young[name] = int(fresh.sum())
         frame[column] = np.where(fresh, np.nan, frame[column])
@@ -165,10 +164,6 @@ def _new_codes(frame: pd.DataFrame) -> dict[str, int]:
     return {str(code): int(n) for code, n in new["count"].items()}
 
 
-def _signals(frame: pd.DataFrame) -> list[str]:
-    return [str(name).removeprefix(SIGNAL) for name in frame if str(name).startswith(SIGNAL)]
-
-
 def _figures(part: pd.DataFrame, codes: list[str]) -> Iterator[Figure]:
     n = len(part)
     status = part["status"].to_numpy(dtype=object)
@@ -180,35 +175,30 @@ def _figures(part: pd.DataFrame, codes: list[str]) -> Iterator[Figure]:
     error_codes = part["error_code"].to_numpy(dtype=object)
     for code in codes:
         yield _share(f"errors {code}", error_codes == code)
-    yield _share("retries", _held(part, "attempts") > 1, known=~np.isnan(_held(part, "attempts")))
-    yield from _times(part)
+    yield _share_above("retries", numbers_of(part, "attempts"), 1)
+    for name, column in (("latency", "latency_s"), ("time to first token", "first_token_s")):
+        for q in (0.5, 0.95, 0.99):
+            yield _quantile(f"{name} p{q * 100:.0f}", numbers_of(part, column), q, "s")
     yield from _tokens(part)
     yield from _costs(part)
     yield _share("refusals", status == "refused")
     yield _share("guards fired", part["guards"].to_numpy(dtype=object) != "")
-    yield _share("fallbacks", _held(part, "fallback") > 0, known=~np.isnan(_held(part, "fallback")))
-    yield _quantile("answer length p50", _held(part, "answer_chars"), 0.5, "characters")
-    found = _held(part, "retrieved_n")
-    yield _share("retrieval hits", found > 0, known=~np.isnan(found))
+    yield _share_above("fallbacks", numbers_of(part, "fallback"), 0)
+    yield _quantile("answer length p50", numbers_of(part, "answer_chars"), 0.5, "characters")
+    yield _share_above("retrieval hits", numbers_of(part, "retrieved_n"), 0)
     yield from _feedback(part)
-    asked = part[part["session_id"] != ""]
-    ended = asked.drop_duplicates("session_id", keep="last")["status"] if len(asked) else asked["status"]
+    ended = part[part["session_id"] != ""].drop_duplicates("session_id", keep="last")["status"]
     yield _share("sessions that ended without an answer", ~ended.isin(["ok", "truncated"]).to_numpy())
 
 
-def _times(part: pd.DataFrame) -> Iterator[Figure]:
-    for name, column in (("latency", "latency_s"), ("time to first token", "first_token_s")):
-        for q in (0.5, 0.95, 0.99):
-            yield _quantile(f"{name} p{q * 100:.0f}", _held(part, column), q, "s")
-
-
 def _tokens(part: pd.DataFrame) -> Iterator[Figure]:
-    sent, answered, cached = (_held(part, name) for name in ("prompt_tokens", "completion_tokens", "cached_tokens"))
-    for name, values in (("tokens in", sent), ("tokens out", answered), ("tokens cached", cached)):
-        yield _sum(name, values)
-    took = _held(part, "latency_s")
+    sent, answered = numbers_of(part, "prompt_tokens"), numbers_of(part, "completion_tokens")
+    yield _figure("tokens in", sent, np.sum, "tokens")
+    yield _figure("tokens out", answered, np.sum, "tokens")
+    yield _figure("tokens cached", numbers_of(part, "cached_tokens"), np.sum, "tokens")
+    took = numbers_of(part, "latency_s")
     yield _quantile("tokens per second p50", answered / np.where(took > 0, took, np.nan), 0.5)
-    room = _held(part, "context_tokens")
+    room = numbers_of(part, "context_tokens")
     if np.isnan(room).any():  # as the price list says of the model that answered
         listed = {name: context_tokens(name) or np.nan for name in part["served_model"].unique() if name}
         room = np.where(np.isnan(room), part["served_model"].map(listed).to_numpy(float, na_value=np.nan), room)
@@ -216,14 +206,14 @@ def _tokens(part: pd.DataFrame) -> Iterator[Figure]:
 
 
 def _costs(part: pd.DataFrame) -> Iterator[Figure]:
-    cost = _held(part, "cost_usd")
+    cost = numbers_of(part, "cost_usd")
     known = ~np.isnan(cost)
     total, n = float(cost[known].sum()), int(known.sum())
-    yield _sum("cost", cost, "USD")
+    yield _figure("cost", cost, np.sum, "USD")
     days = max((part["time"].iloc[-1] - part["time"].iloc[0]) / DAY, 1.0)
     owned = known & (part["unit_id"] != "").to_numpy()
     users, paid = part["unit_id"][owned].nunique(), float(cost[owned].sum())
-    good = [_held(part, f"{SIGNAL}{name}") for name in _SUCCESS]
+    good = [numbers_of(part, f"{SIGNAL}{name}") for name in _SUCCESS]
     done = int((np.nansum(np.stack(good), axis=0)[known] > 0).sum())
     yield Figure("cost per user", paid / users if users else None, int(owned.sum()), "USD")
     for name, over in (("request", n), ("day", days), ("successful task", done)):
@@ -236,35 +226,33 @@ def _costs(part: pd.DataFrame) -> Iterator[Figure]:
 
 def _feedback(part: pd.DataFrame) -> Iterator[Figure]:
     """What people and judges said: each signal's mean over those who said something, and how many did."""
-    for name in sorted(_signals(part)):
-        values = _held(part, f"{SIGNAL}{name}")
+    for name in sorted(signals_of(part)):
+        values = numbers_of(part, f"{SIGNAL}{name}")
         mature = part[f"_mature.{name}"].to_numpy(bool) if f"_mature.{name}" in part else np.ones(len(part), bool)
-        said = values[~np.isnan(values)]
         label = "groundedness" if name.startswith("ground") else f"feedback {name}"
-        yield Figure(label, float(said.mean()) if len(said) else None, len(said), "mean")
-        yield _share(f"response rate {name}", ~np.isnan(values), known=mature)
+        yield _figure(label, values, np.mean, "mean")
+        yield _share(f"response rate {name}", ~np.isnan(values)[mature])
 
 
-def _held(part: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    if column not in part:
-        return np.full(len(part), np.nan)
-    return part[column].to_numpy(dtype=np.float64, na_value=np.nan)
+def _share(name: str, hits: NDArray[np.bool_]) -> Figure:
+    return _figure(name, hits.astype(np.float64), np.mean, "share")
 
 
-def _share(name: str, hits: NDArray[np.bool_], *, known: NDArray[np.bool_] | None = None) -> Figure:
-    hits = hits if known is None else hits[known]
-    return Figure(name, float(hits.mean()) if len(hits) else None, len(hits), "share")
+def _share_above(name: str, values: FloatArray, limit: float) -> Figure:
+    return _share(name, values[~np.isnan(values)] > limit)
 
 
-def _sum(name: str, values: NDArray[np.float64], unit: str = "tokens") -> Figure:
+def _quantile(name: str, values: FloatArray, q: float, unit: str = "") -> Figure:
+    least = 1 / (1 - q) - 1e-9 if q > 0.5 else 1
+    return _figure(name, values, lambda known: np.quantile(known, q), unit, least=least)
+
+
+def _figure(
+    name: str, values: FloatArray, of: Callable[[FloatArray], np.floating[Any]], unit: str, *, least: float = 1
+) -> Figure:
+    """What `of` makes of the values that are known, None where they are fewer than `least`."""
     known = values[~np.isnan(values)]
-    return Figure(name, float(known.sum()) if len(known) else None, len(known), unit)
-
-
-def _quantile(name: str, values: NDArray[np.float64], q: float, unit: str = "") -> Figure:
-    known = values[~np.isnan(values)]
-    enough = len(known) >= 1 / (1 - q) - 1e-9 if q > 0.5 else len(known) > 0
-    return Figure(name, float(np.quantile(known, q)) if enough else None, len(known), unit)
+    return Figure(name, float(of(known)) if len(known) >= least else None, len(known), unit)
 
 
 def _cell(figure: Figure | None) -> str:

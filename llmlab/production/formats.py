@@ -46,7 +46,7 @@ class Format:
     sign: tuple[str, ...]
     what: What
     fields: Mapping[str, Field]
-    unpack: Unpack = lambda row: iter((row,))
+    unpack: Unpack
 
     def read(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Our fields of an object, and the names of those whose value could not be understood."""
@@ -105,9 +105,8 @@ def amount(value: Any) -> float:
     """
     if isinstance(value, str) and len(value) > LONGEST_NUMBER_CHARS:
         raise ValueError("too long for a number")
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return float(value.strip().lower() == "true")
-    return float(value)
+    word = value.strip().lower() if isinstance(value, str) else ""
+    return float(word == "true" if word in ("true", "false") else value)
 
 
 def moment(value: Any) -> datetime:
@@ -139,12 +138,12 @@ def said(value: Any, depth: int = 0) -> str:
     if depth > DEEPEST:
         return ""
     if isinstance(value, list):
-        texts = [one for one in (said(part, depth + 1) for part in value) if one]
+        texts = list(filter(None, (said(part, depth + 1) for part in value)))
         roles = any(isinstance(part, Mapping) and "role" in part for part in value)
-        return (texts[-1] if roles else "\n".join(texts)) if texts else ""
+        return "\n".join(texts[-1:] if roles else texts)
     if isinstance(value, Mapping):
-        found = (said(value[name], depth + 1) for name in _WRAPPINGS if value.get(name))
-        return next((one for one in found if one), "" if depth else json.dumps(value, default=str, ensure_ascii=False))
+        inner = filter(None, (said(value[name], depth + 1) for name in _WRAPPINGS if value.get(name)))
+        return next(inner, "" if depth else text(value))
     return "" if value is None else str(value)
 
 
@@ -153,29 +152,25 @@ def conversation(value: Any) -> str | None:
     value = _opened(value)
     value = value.get("messages") if isinstance(value, Mapping) else value
     value = value[0] if isinstance(value, list) and value and isinstance(value[0], list) else value
-    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+    if not isinstance(value, list) or not all(isinstance(message, Mapping) for message in value):
         return None
-    inner = [one["message"] if isinstance(one.get("message"), Mapping) else one for one in value]
-    told = [
-        {
-            "role": str(one.get("role") or one.get("type") or ""),
-            "content": said(one.get("content") or one.get("parts") or one.get("kwargs")),
-        }
-        for one in inner
-    ]
-    return json.dumps(told, ensure_ascii=False)
+    messages = []
+    for outer in value:
+        message = outer["message"] if isinstance(outer.get("message"), Mapping) else outer
+        role = str(message.get("role") or message.get("type") or "")
+        content = said(message.get("content") or message.get("parts") or message.get("kwargs"))
+        messages.append({"role": role, "content": content})
+    return json.dumps(messages, ensure_ascii=False)
 
 
 def asked(value: Any) -> str:
     """Inputs as a JSON object: what is one stays, of messages the last of the user is the question."""
     value = _opened(value)
-    told = json.loads(conversation(value) or "[]")
-    users = [one["content"] for one in told if one["role"] in ("user", "human", "HumanMessage")]
+    messages = json.loads(conversation(value) or "[]")
+    users = [message["content"] for message in messages if message["role"] in ("user", "human", "HumanMessage")]
     if users:
         value = {"question": users[-1]}
-    elif not isinstance(value, Mapping):
-        value = {"question": said(value)}
-    return json.dumps(value, default=str, ensure_ascii=False)
+    return text(value if isinstance(value, Mapping) else {"question": said(value)})
 
 
 def _status(value: Any) -> str:
@@ -183,7 +178,7 @@ def _status(value: Any) -> str:
     word = str(value).lower()
     if word.isdigit():
         word = "ok" if int(word) < 400 else "timeout" if int(word) in (408, 504) else "error"
-    return {"success": "ok", "failure": "error", "ok": "ok", "completed": "ok"}.get(word, word)
+    return {"success": "ok", "failure": "error", "completed": "ok"}.get(word, word)
 
 
 def _kind(value: Any) -> str:
@@ -196,37 +191,34 @@ def _kind(value: Any) -> str:
 def _guards(value: Any) -> list[str]:
     """Names of the checks that fired, of a list of names or of LiteLLM's guardrails."""
     value = _opened(value)
-    listed = value if isinstance(value, list) else str(value).split(",") if isinstance(value, str) else [value]
+    listed = value if isinstance(value, list) else value.split(",") if isinstance(value, str) else [value]
     names = []
-    for one in listed:
-        if isinstance(one, Mapping):
-            if str(one.get("guardrail_status", "")).lower() not in ("", "success", "not_run"):
-                names.append(str(one.get("guardrail_name", "guard")))
-        elif str(one):
-            names.append(str(one))
-    return names
+    for guard in listed:
+        if not isinstance(guard, Mapping):
+            names.append(str(guard))
+        elif str(guard.get("guardrail_status", "")).lower() not in ("", "success", "not_run"):
+            names.append(str(guard.get("guardrail_name", "guard")))
+    return list(filter(None, names))
 
 
 def documents(value: Any) -> list[dict[str, Any]]:
     """Retrieved documents as {"id", "score"}, of ids or of objects that have one."""
-    found = []
+    retrieved = []
     value = _opened(value)
-    for one in value if isinstance(value, list) else []:
-        one = one.get("document", one) if isinstance(one, Mapping) else {"id": one}
-        kept = {name.rpartition(".")[2]: part for name, part in one.items()}
-        about = kept.get("metadata")
+    for listed in value if isinstance(value, list) else []:
+        document = listed.get("document", listed) if isinstance(listed, Mapping) else {"id": listed}
+        document = {name.rpartition(".")[2]: part for name, part in document.items()}
+        about = document.get("metadata")
         meta: Mapping[str, Any] = about if isinstance(about, Mapping) else {}
-        name = next(
-            (
-                n
-                for n in (kept.get("id"), meta.get("id"), meta.get("doc_id"), meta.get("doc_uri"), meta.get("source"))
-                if n is not None
-            ),
-            "",
+        names = (document.get("id"), *(meta.get(name) for name in ("id", "doc_id", "doc_uri", "source")))
+        score = document.get("score", meta.get("score"))
+        retrieved.append(
+            {
+                "id": next((str(name) for name in names if name is not None), ""),
+                "score": None if score is None else amount(score),
+            }
         )
-        score = kept.get("score", meta.get("score"))
-        found.append({"id": str(name), "score": None if score is None else amount(score)})
-    return found
+    return retrieved
 
 
 def tree(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -307,7 +299,6 @@ def _span_json(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     row = {**row, **tree({k: v for k, v in row.items() if "." in str(k)})}
     status, context = row.get("status"), row.get("context") or {}
     code = status.get("status_code") if isinstance(status, Mapping) else row.get("status_code")
-    attributes = row.get("attributes") or {}
     events = [(e.get("name"), e.get("attributes") or {}) for e in _opened(row.get("events")) or ()]
     yield {
         **{name: _hex(context.get(name)) for name in ("trace_id", "span_id")},
@@ -318,7 +309,7 @@ def _span_json(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         "failed": str(code).upper().endswith("ERROR") or None,
         "message": status.get("description") if isinstance(status, Mapping) else row.get("status_message"),
         "resource": tree((row.get("resource") or {}).get("attributes") or {}),
-        **_with_events(attributes, events),
+        **_with_events(row.get("attributes") or {}, events),
     }
 
 
@@ -328,10 +319,8 @@ def _hex(name: Any) -> Any:
 
 def _with_events(attributes: Mapping[str, Any], events: Sequence[tuple[Any, Mapping[str, Any]]]) -> dict[str, Any]:
     """Attributes as a tree `a`, with the messages and the scores that conventions put into events."""
-    sent: list[Any] = []
-    answered: list[Any] = []
-    signals: dict[str, Any] = {}
-    more: dict[str, Any] = {}
+    sent, answered = list[Any](), list[Any]()
+    signals, more = dict[str, Any](), dict[str, Any]()
     for name, held in events:
         if name == "gen_ai.client.inference.operation.details":
             more |= held
@@ -347,33 +336,33 @@ def _with_events(attributes: Mapping[str, Any], events: Sequence[tuple[Any, Mapp
             sent.append({"role": str(name).split(".")[1], "content": _opened(held.get("content"))})
         elif name == "exception":
             more.setdefault("error.type", held.get("exception.type"))
-    found = tree({**more, **attributes})
-    if sent or answered:
-        messages = found.setdefault("gen_ai", {})
-        if sent:
-            messages.setdefault("input", {}).setdefault("messages", sent)
-        if answered:
-            messages.setdefault("output", {}).setdefault("messages", answered)
-    return {"a": found, "signals": signals or None}
+    nested = tree({**more, **attributes})
+    for side, messages in (("input", sent), ("output", answered)):
+        if messages:
+            nested.setdefault("gen_ai", {}).setdefault(side, {}).setdefault("messages", messages)
+    return {"a": nested, "signals": signals or None}
 
 
 def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The spans of a trace as MLflow's `Trace.to_dict` gives it; user, session, feedback and tags are its root's."""
     about = trace.get("info") or {}
     meta = {**(about.get("trace_metadata") or about.get("request_metadata") or {}), **(about.get("tags") or {})}
-    kept = {name: meta[name] for name in ("mlflow.trace.user", "mlflow.trace.session") if name in meta}
-    kept |= {name: meta[name] for name in ("llmlab.arm", "llmlab.bundle") if name in meta}
+    known = ("mlflow.trace.user", "mlflow.trace.session", "llmlab.arm", "llmlab.bundle")
+    kept = {name: meta[name] for name in known if name in meta}
     signals = {}
-    for one in about.get("assessments") or ():
-        value = (one.get("feedback") or {}).get("value")
-        if isinstance(value, (bool, int, float)) and one.get("valid", True):
-            signals[str(one.get("assessment_name") or one.get("name"))] = value
+    for assessment in about.get("assessments") or ():
+        value = (assessment.get("feedback") or {}).get("value")
+        if isinstance(value, (bool, int, float)) and assessment.get("valid", True):
+            signals[str(assessment.get("assessment_name") or assessment.get("name"))] = value
     for span in (trace.get("data") or {}).get("spans") or ():
         root = not span.get("parent_span_id") and not span.get("parent_id")
         status = span.get("status") or {}
         code = status.get("code") if isinstance(status, Mapping) else span.get("status_code")
         held = {name: _opened(value) for name, value in (span.get("attributes") or {}).items()}
         held = {name: json.loads(v) if isinstance(v, str) and v[:1] == '"' else v for name, v in held.items()}
+        nested = tree({**held, **(kept if root else {})})
+        if str(nested.get("mlflow", {}).get("spanType")).upper() == "RETRIEVER":  # its outputs are the documents
+            nested["documents"] = nested["mlflow"].get("spanOutputs")
         yield {
             "trace_id": about.get("client_request_id") or about.get("trace_id") or about.get("request_id"),
             "span_id": span.get("span_id") or (span.get("context") or {}).get("span_id"),
@@ -383,17 +372,13 @@ def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             "end": span.get("end_time_unix_nano") or span.get("end_time"),
             "failed": str(code).upper().endswith("ERROR") or None,
             "message": status.get("message") if isinstance(status, Mapping) else span.get("status_message"),
-            "a": _mlflow_documents(tree({**held, **(kept if root else {})})),
+            "a": nested,
             "signals": signals if root else None,
         }
 
 
-def _mlflow_documents(found: dict[str, Any]) -> dict[str, Any]:
-    """A retriever's outputs are its documents."""
-    mlflow = found.get("mlflow", {})
-    if str(mlflow.get("spanType")).upper() == "RETRIEVER":
-        found["documents"] = mlflow.get("spanOutputs")
-    return found
+def _alone(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield row
 
 
 _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
@@ -417,22 +402,20 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
     "object": _opened,
     "averages": lambda value: {name: one["avg"] for name, one in _opened(value).items()},
 }
-_SPANS: tuple[tuple[str, tuple[str, ...], Unpack], ...] = (
-    ("OTLP", ("resourceSpans",), _otlp),
-    ("MLflow", ("info", "data"), _mlflow),
-    ("Phoenix", ("context.trace_id",), _span_json),
-    ("OpenTelemetry", ("context", "attributes"), _span_json),
-)
-_OTHERS: tuple[tuple[str, What, tuple[str, ...]], ...] = (
-    ("LangSmith", "spans", ("run_type",)),
-    ("LangSmith feedback", "signals", ("run_id", "key", "score")),
-    ("Langfuse scores", "signals", ("data_type", "value", "name")),
-    ("Langfuse scores", "signals", ("dataType", "value", "name")),
-    ("LiteLLM", "requests", ("call_type", "startTime")),
-    ("Langfuse", "spans", ("id", "type", "start_time")),
-    ("Langfuse", "spans", ("id", "type", "startTime")),
-    ("Helicone", "requests", ("request_created_at",)),
-    ("llmlab", "requests", ("request_id",)),
+_KNOWN: tuple[tuple[str, What, tuple[str, ...], Unpack], ...] = (
+    ("OTLP", "spans", ("resourceSpans",), _otlp),
+    ("MLflow", "spans", ("info", "data"), _mlflow),
+    ("Phoenix", "spans", ("context.trace_id",), _span_json),
+    ("OpenTelemetry", "spans", ("context", "attributes"), _span_json),
+    ("LangSmith", "spans", ("run_type",), _alone),
+    ("LangSmith feedback", "signals", ("run_id", "key", "score"), _alone),
+    ("Langfuse scores", "signals", ("data_type", "value", "name"), _alone),
+    ("Langfuse scores", "signals", ("dataType", "value", "name"), _alone),
+    ("LiteLLM", "requests", ("call_type", "startTime"), _alone),
+    ("Langfuse", "spans", ("id", "type", "start_time"), _alone),
+    ("Langfuse", "spans", ("id", "type", "startTime"), _alone),
+    ("Helicone", "requests", ("request_created_at",), _alone),
+    ("llmlab", "requests", ("request_id",), _alone),
 )
 
 
@@ -444,10 +427,10 @@ def formats() -> tuple[Format, ...]:
         name: {field: (tuple(paths), _CONVERTERS[convert]) for field, (convert, *paths) in table.items()}
         for name, table in tables.items()
     }
-    spans = (
-        Format(name=n, sign=sign, what="spans", fields=fields["spans"], unpack=unpack) for n, sign, unpack in _SPANS
+    return tuple(
+        Format(name=name, sign=sign, what=what, fields=fields.get(name, fields["spans"]), unpack=unpack)
+        for name, what, sign, unpack in _KNOWN
     )
-    return (*spans, *(Format(name=n, sign=sign, what=what, fields=fields[n]) for n, what, sign in _OTHERS))
 
 
 def own_format() -> Format:
@@ -457,4 +440,4 @@ def own_format() -> Format:
 
 def sniffed(row: Mapping[str, Any]) -> Format | None:
     """The format that an object is of, None for none that is known."""
-    return next((one for one in formats() if all(name in row for name in one.sign)), None)
+    return next((known for known in formats() if all(name in row for name in known.sign)), None)

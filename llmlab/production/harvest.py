@@ -21,7 +21,7 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import signature
 from llmlab.golden.labels import Labels, Worklist
-from llmlab.production.lines import SIGNAL, STATUSES, Trace
+from llmlab.production.lines import SIGNAL, STATUSES, Trace, numbers_of, signals_of
 from llmlab.results.answers import unknown_bundle
 from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray
@@ -57,11 +57,10 @@ class Harvest(Shown):
 
     def worklist(self, rubric: str) -> Worklist:
         """The answers for people to label by this rubric, as `Labeller` and `calibrate` read them."""
-        asked = {case.id: case.question for case in self._golden}
-        rows = dict.fromkeys(self.results.answers("case_id", "text"))
-        return Worklist(
-            rubric=rubric, items=tuple((case, asked[case], text, self.inclusion[case]) for case, text in rows)
-        )
+        questions = {case.id: case.question for case in self._golden}
+        answers = dict.fromkeys(self.results.answers("case_id", "text"))
+        items = tuple((case, questions[case], text, self.inclusion[case]) for case, text in answers)
+        return Worklist(rubric=rubric, items=items)
 
     def ready(self, *, expected: Mapping[str, Any] | None = None, labels: Labels | None = None) -> tuple[Case, ...]:
         """The cases that somebody has said something of, for `golden.grown(...)`; the others stay in the worklist.
@@ -73,15 +72,12 @@ class Harvest(Shown):
         Raises:
             ValueError: an expectation for a case that is not here.
         """
-        said = dict(expected or {})
-        if unknown := sorted(set(said) - set(self.inclusion)):
+        expected = expected or {}
+        if unknown := sorted(set(expected) - set(self.inclusion)):
             raise ValueError(f"no case {unknown[0]!r} in this harvest of {len(self.inclusion):,}")
-        graded = {label.case_id for label in labels or () if label.value is not None}
-        return tuple(
-            replace(case, expected=said.get(case.id, case.expected))
-            for case in self._golden
-            if case.id in said or case.id in graded
-        )
+        known = {*expected, *(label.case_id for label in labels or () if label.value is not None)}
+        cases = (case for case in self._golden if case.id in known)
+        return tuple(replace(case, expected=expected.get(case.id, case.expected)) for case in cases)
 
     @property
     def _golden(self) -> GoldenSet:
@@ -127,20 +123,24 @@ def harvested(
     inclusion = _drawn(groups, factors, n=n, rng=np.random.default_rng(seed))
     root = project_root() if root is None else root
     redact = redactor(root)
-    found = [traces[row] for row in inclusion]
-    personal = personal_in((trace.request_id, [trace.inputs, trace.answer.text]) for trace in found)
-    cases, answers = [], []
-    for row, probability in inclusion.items():
-        trace = traces[row]
-        cases.append(replace(trace.to_case(root=root), tags=why[row], weight=1 / probability))
-        text, error = redact(trace.answer.text), redact(trace.answer.error)
-        answers.append(replace(trace, answer=replace(trace.answer, text=text, error=error)))
-    if not cases:
+    if not inclusion:
         raise DataError(f"nothing was drawn with seed == {seed}: n == {n} is an expected number; ask for more")
-    ids = {case.id: probability for case, probability in zip(cases, inclusion.values(), strict=True)}
-    n_requests = sum(len(rows) for rows in groups)
-    results = as_results(answers, cases)
-    return Harvest(results=results, inclusion=ids, n_requests=n_requests, left_out=left_out, redacted=told(personal))
+    drawn = [traces[row] for row in inclusion]
+    cases = [
+        replace(traces[row].to_case(root=root), tags=why[row], weight=1 / probability)
+        for row, probability in inclusion.items()
+    ]
+    answers = [
+        replace(trace, answer=replace(trace.answer, text=redact(trace.answer.text), error=redact(trace.answer.error)))
+        for trace in drawn
+    ]
+    return Harvest(
+        results=as_results(answers, cases),
+        inclusion={traces[row].request_id: probability for row, probability in inclusion.items()},
+        n_requests=sum(map(len, groups)),
+        left_out=left_out,
+        redacted=told(personal_in((trace.request_id, [trace.inputs, trace.answer.text]) for trace in drawn)),
+    )
 
 
 def as_results(traces: Iterable[Trace], cases: Iterable[Case]) -> Results:
@@ -155,7 +155,7 @@ def _factors(frame: pd.DataFrame, more_of: Mapping[str, float]) -> tuple[FloatAr
     factors = np.ones(len(frame))
     why: list[tuple[str, ...]] = [()] * len(frame)
     for name, factor in more_of.items():
-        if not (isinstance(factor, int | float) and factor >= 1 and np.isfinite(factor)):
+        if not (isinstance(factor, int | float) and 1 <= factor < np.inf):
             raise ValueError(f"more_of[{name!r}] == {factor!r}, must be a number >= 1: ten times as often is 10")
         wanted = _wanted(frame, name)
         factors = np.where(wanted, np.maximum(factors, factor), factors)
@@ -165,20 +165,20 @@ def _factors(frame: pd.DataFrame, more_of: Mapping[str, float]) -> tuple[FloatAr
 
 def _wanted(frame: pd.DataFrame, name: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Whether each request is one of these: by status, thumbs, a guard that fired, or a signal (`low_` below .5)."""
-    signal = name.removeprefix("low_").removeprefix("signals.")
-    guards = set(",".join(frame["guards"].unique()).split(",")) - {""}
+    signal = name.removeprefix("low_").removeprefix(SIGNAL)
+    fired, signals = [set(names.split(",")) - {""} for names in frame["guards"]], signals_of(frame)
     if name in ("thumbs_down", "thumbs_up"):
-        thumbs = frame["signals.thumbs"].to_numpy(float) if "signals.thumbs" in frame else np.full(len(frame), np.nan)
-        return np.asarray(thumbs <= 0 if name == "thumbs_down" else thumbs > 0)
-    if f"signals.{signal}" in frame:
-        values = frame[f"signals.{signal}"].to_numpy(float)
-        return np.asarray(values < LOW if name.startswith("low_") else values > 0)
+        thumbs = numbers_of(frame, "signals.thumbs")
+        return thumbs <= 0 if name == "thumbs_down" else thumbs > 0
+    if signal in signals:
+        values = numbers_of(frame, f"{SIGNAL}{signal}")
+        return values < LOW if name.startswith("low_") else values > 0
+    guards = set().union(*fired)
     if name in guards:
-        return np.array([name in fired.split(",") for fired in frame["guards"]])
+        return np.array([name in names for names in fired])
     if name in STATUSES:
         return np.asarray(frame["status"] == name)
-    signals = [str(one).removeprefix(SIGNAL) for one in frame.columns if str(one).startswith(SIGNAL)]
-    known = ("thumbs_down", "thumbs_up", *STATUSES, *sorted(guards), *signals, *(f"low_{one}" for one in signals))
+    known = ("thumbs_down", "thumbs_up", *STATUSES, *sorted(guards), *signals, *(f"low_{name}" for name in signals))
     raise ValueError(f"more_of names {name!r}, must be one of {', '.join(known)}")
 
 
@@ -213,13 +213,13 @@ def _drawn(groups: list[list[int]], factors: FloatArray, *, n: int, rng: np.rand
     sizes = np.array([factors[rows].sum() for rows in groups])
     probabilities = inclusion_probabilities(sizes, n=n)
     drawn = np.flatnonzero(rng.random(len(groups)) < probabilities)
-    found: dict[int, float] = {}
+    inclusion: dict[int, float] = {}
     for group in drawn:
         rows = groups[group]
         shares = factors[rows] / sizes[group]
         place = int(rng.choice(len(rows), p=shares))
-        found[rows[place]] = float(probabilities[group] * shares[place])
-    return found
+        inclusion[rows[place]] = float(probabilities[group] * shares[place])
+    return inclusion
 
 
 def inclusion_probabilities(sizes: FloatArray, *, n: int) -> FloatArray:

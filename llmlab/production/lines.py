@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +26,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.project import project_root
 from llmlab.clients.base import ANSWERED, Generation, Usage
 from llmlab.golden.cases import Case
+from llmlab.stats.arrays import FloatArray
 from llmlab.tracking.screening import redactor
 
 if TYPE_CHECKING:
@@ -41,9 +42,12 @@ __all__ = [
     "Trace",
     "blocks",
     "gathered",
+    "numbers_of",
     "objects",
     "schema",
+    "seconds_of",
     "settled",
+    "signals_of",
     "table_of",
     "trace_of",
 ]
@@ -140,10 +144,9 @@ class Trace(Shown):
         )
 
     def _rows(self) -> list[dict[str, object]]:
-        answer = self.answer
-        about = {"text": answer.text, "error": answer.error, "latency_s": answer.latency_s, "cost_usd": answer.cost_usd}
-        who = {name: getattr(self, name) for name in ("time", "request_id", "unit_id", "service", "arm")}
-        fields = {**who, "inputs": dict(self.inputs), "status": answer.status, **about}
+        fields = {name: getattr(self, name) for name in ("time", "request_id", "unit_id", "service", "arm")}
+        fields["inputs"] = dict(self.inputs)
+        fields |= {name: getattr(self.answer, name) for name in ("status", "text", "error", "latency_s", "cost_usd")}
         return [{"field": name, "value": value} for name, value in fields.items()]
 
 
@@ -152,12 +155,12 @@ class Problems:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._places: dict[str, list[str]] = {}
+        self._places = defaultdict[str, list[str]](list)
 
     def add(self, kind: str, places: Sequence[str] = (), *, count: int | None = None) -> None:
         """So many more of a kind (by default as many as there are places)."""
         self._counts[kind] += len(places) if count is None else count
-        kept = self._places.setdefault(kind, [])
+        kept = self._places[kind]
         kept.extend(places[: PLACES_SHOWN - len(kept)])
 
     def rows(self) -> Rows:
@@ -200,9 +203,7 @@ def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
         yield number, rest.removeprefix(b"\xef\xbb\xbf")
 
 
-def objects(
-    block: bytes, first: int, *, where: str, problems: Problems | None
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def objects(block: bytes, first: int, *, where: str, problems: Problems) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Line number and object of every line that is one; the others are counted."""
     for number, line in enumerate(block.split(b"\n"), start=first):
         if not line.strip():
@@ -213,18 +214,18 @@ def objects(
             value = None
         if isinstance(value, dict):
             yield number, value
-        elif problems is not None:
+        else:
             problems.add("torn line, or no JSON object", [f"{where}:{number}"])
 
 
-def table_of(rows: Sequence[Mapping[str, Any]]) -> Any:
+def table_of(rows: Sequence[dict[str, Any]]) -> Any:
     """Rows as a table: fields of the schema, and `signals.NAME` as numbers."""
     import pyarrow as pa
 
     names = dict.fromkeys(name for row in rows for name in row if name.startswith(SIGNAL))
     places = [("file", pa.int32()), ("line", pa.int64())]
     wanted = pa.schema([*schema(), *((name, pa.float64()) for name in names), *places])
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=wanted)
+    return pa.Table.from_pylist(rows, schema=wanted)
 
 
 def gathered(
@@ -240,15 +241,14 @@ def gathered(
             if len(table) != len(lines):
                 raise pa.ArrowInvalid("two objects on a line")
         except (pa.ArrowException, UnicodeDecodeError):
-            found = objects(block, first, where=path.name, problems=problems)
-            rows = ({**row_of(value, f"{path.name}:{number}"), "line": number} for number, value in found)
-            yield table_of([{**row, "file": file} for row in rows])
-            continue
-        yield (
-            table.append_column("file", pa.array(np.full(len(table), file, dtype=np.int32))).append_column(
-                "line", pa.array(lines)
+            placed = objects(block, first, where=path.name, problems=problems)
+            rows = (
+                {**row_of(value, f"{path.name}:{number}"), "file": file, "line": number} for number, value in placed
             )
-        )
+            yield table_of(list(rows))
+            continue
+        table = table.append_column("file", pa.array(np.full(len(table), file, dtype=np.int32)))
+        yield table.append_column("line", pa.array(lines))
 
 
 def _columns(block: bytes) -> Any:
@@ -296,7 +296,7 @@ def settled(tables: Iterable[Any], *, files: Sequence[str], problems: Problems) 
         wrong = ~np.isnan(values) & ~(np.isfinite(values) & (values >= 0))
         told(f"{name} below zero or endless, taken as missing", wrong)
         frame[name] = np.where(wrong, np.nan, values) if wrong.any() else values
-    signals = [name for name in frame.columns if name.startswith(SIGNAL)]
+    signals = [f"{SIGNAL}{name}" for name in signals_of(frame)]
     bare = (frame["status"].isna() & frame["text"].isna() & frame[signals].notna().any(axis=1)).to_numpy(bool)
     nameless = frame["request_id"].fillna("").eq("").to_numpy()
     timeless = frame["time"].isna().to_numpy() & ~bare & ~nameless
@@ -305,7 +305,7 @@ def settled(tables: Iterable[Any], *, files: Sequence[str], problems: Problems) 
     requests = ~nameless & ~timeless & ~bare
     behind_s = np.zeros(len(frame))
     for mine in (np.flatnonzero(requests & (file == number)) for number in range(len(files))):
-        time_s = _seconds(frame["time"].iloc[mine])
+        time_s = seconds_of(frame["time"].iloc[mine])
         behind_s[mine] = np.maximum.accumulate(time_s) - time_s
     told("out of order, sorted by time", (behind_s > 0) & (behind_s <= LATE_S))
     told("more than an hour late, sorted by time", behind_s > LATE_S)
@@ -323,9 +323,24 @@ def settled(tables: Iterable[Any], *, files: Sequence[str], problems: Problems) 
     return _completed(frame, problems)
 
 
-def _seconds(times: pd.Series[Any]) -> NDArray[np.float64]:
-    moments = times.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
-    return np.asarray(moments.astype(np.int64) / 1e6, dtype=np.float64)
+def seconds_of(times: pd.Series[Any]) -> FloatArray:
+    """Moments as seconds since 1970, NaN where there is none; a time without an offset is UTC."""
+    import pandas as pd
+
+    moments = pd.to_datetime(times, utc=True).dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
+
+
+def numbers_of(frame: pd.DataFrame, column: str) -> FloatArray:
+    """A column as numbers, NaN where nothing is known; all NaN where there is no such column."""
+    if column not in frame:
+        return np.full(len(frame), np.nan)
+    return frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def signals_of(frame: pd.DataFrame) -> list[str]:
+    """The signals that a frame has, by their names."""
+    return [str(name).removeprefix(SIGNAL) for name in frame if str(name).startswith(SIGNAL)]
 
 
 def _completed(frame: pd.DataFrame, problems: Problems) -> pd.DataFrame:
@@ -358,9 +373,8 @@ def with_signals(frame: pd.DataFrame, signals: pd.DataFrame, *, on: str = "reque
     places = pd.Index(last.index).get_indexer(frame[on])
     joined = frame.copy(deep=False)
     for name in last.columns:
-        new = np.where(places >= 0, last[name].to_numpy(float, na_value=np.nan)[places], np.nan)
-        old = frame[name].to_numpy(float, na_value=np.nan) if name in frame else np.full(len(frame), np.nan)
-        joined[name] = np.where(np.isnan(new), old, new)
+        new = np.where(places >= 0, numbers_of(last, name)[places], np.nan)
+        joined[name] = np.where(np.isnan(new), numbers_of(frame, name), new)
     return joined, unknown
 
 
@@ -376,14 +390,9 @@ def _pandas_type(kind: Any) -> Any:
 def trace_of(row: Mapping[str, Any]) -> Trace:
     """A row of the frame as a value."""
     cost = _known(row["cost_usd"])
-    tokens = [_known(row[name]) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")]
-    usage = Usage(
-        **{
-            name: None if count is None else int(count)
-            for name, count in zip(("input_tokens", "output_tokens", "cached_input_tokens"), tokens, strict=True)
-        }
-    )
-    found = row["retrieved"] if isinstance(row["retrieved"], (list, np.ndarray)) else ()
+    counts = [_known(row[name]) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")]
+    sent, answered, cached = (None if count is None else int(count) for count in counts)
+    retrieved = row["retrieved"] if isinstance(row["retrieved"], (list, np.ndarray)) else ()
     steps = tuple(Step(**step) for step in _json(row["steps"], []))
     return Trace(
         **{name: row[name] for name in _NAMES},
@@ -396,14 +405,14 @@ def trace_of(row: Mapping[str, Any]) -> Trace:
             for name, value in row.items()
             if name.startswith(SIGNAL) and value == value
         },
-        scores=tuple(_known(one["score"]) for one in found),
+        scores=tuple(_known(document["score"]) for document in retrieved),
         steps=steps,
         answer=Generation(
             status=row["status"],
             text=row["text"],
-            retrieved=tuple(one["id"] or "" for one in found),
+            retrieved=tuple(document["id"] or "" for document in retrieved),
             tool_calls=tuple(_json(row["tool_calls"], [])),
-            usage=usage,
+            usage=Usage(input_tokens=sent, output_tokens=answered, cached_input_tokens=cached),
             cost_usd=None if cost is None else Decimal(repr(cost)),
             served_model=row["served_model"] or None,
             attempts=int(_known(row["attempts"]) or 1),

@@ -24,6 +24,7 @@ from llmlab.gate.policy import Age, Margin, Rule, Word, age_limit
 
 __all__ = ["Enrolment", "Outcome", "RolloutPolicy"]
 
+Multiple = Annotated[str, Field(pattern=r"^\d+(\.\d+)?x$")]  # such as 2x
 FEW_UNITS_A_DAY = 100  # below, doubled errors take months to be seen
 
 
@@ -53,7 +54,7 @@ class Outcome(Strict):
     margin: Margin | None = None
     min_effect: Annotated[float, Field(ge=0)] = 0.0
     quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
-    over: Annotated[str, Field(pattern=r"^\d+(\.\d+)?x$")] | None = None
+    over: Multiple | None = None
     per: Literal["request", "unit"] = "request"
     maturity: Age | None = None
     higher_is_better: bool | None = None
@@ -194,9 +195,7 @@ class RolloutPolicy(Shown, Strict):
         ]
 
     def _sentence(self) -> str:
-        steps = ", ".join(
-            f"{step.share:.0%}{f' for {step.hours:g} hours' if step.hours else ''}" for step in self.enrol
-        )
+        steps = ", ".join(f"{s.share:.0%}{f' for {s.hours:g} hours' if s.hours else ''}" for s in self.enrol)
         late = len(self.enrol) > 1 and self.start is None
         wait = " The first share stays until `start` says when its hours began." if late else ""
         against = f"{self.name}: {self.candidate} against {self.baseline}"

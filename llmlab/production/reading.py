@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def from_files(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Rows, str]:
 
 def from_objects(rows: Iterable[Mapping[str, Any]], *, name: str) -> tuple[pd.DataFrame, Rows]:
     """The frame of objects of one tool that come from elsewhere than a file."""
-    problems, kind = Problems(), next(one for one in formats() if one.name == name)
+    problems, kind = Problems(), next(known for known in formats() if known.name == name)
     placed = ((kind, (0, number, row)) for number, row in enumerate(rows, start=1))
     return settled(_tables(placed, [name], problems), files=[name], problems=problems), problems.rows()
 
@@ -75,53 +76,49 @@ def from_table(frame: pd.DataFrame, mapping: dict[str, str]) -> tuple[pd.DataFra
         held = frame[column].astype(object)
         values[name] = held.where(held.notna(), None).tolist()
     rows = (dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True))
-    given = "request_id" in columns
     placed = (
-        (own_format(), (0, number, row if given else {**row, "request_id": f"row-{number}"}))
-        for number, row in enumerate(rows, start=1)
+        (own_format(), (0, number, {"request_id": f"row-{number}", **row})) for number, row in enumerate(rows, start=1)
     )
     return settled(_tables(placed, ["row"], problems), files=["row"], problems=problems), problems.rows()
 
 
 def _listed(paths: Sequence[str | Path]) -> list[Path]:
     """The files that are meant, each once; FileRuleError where one names none."""
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         there = located(path)
         if there.is_dir():
-            files = [one for one in sorted(there.rglob("*")) if one.suffix in ENDINGS and one.is_file()]
+            meant = [file for file in sorted(there.rglob("*")) if file.suffix in ENDINGS and file.is_file()]
         elif glob.has_magic(str(path)) and not there.exists():
-            files = sorted(Path(one) for one in glob.glob(str(path), recursive=True))  # noqa: PTH207  # the pattern may be absolute
+            meant = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207  # the pattern may be absolute
         else:
-            files = [there] if there.is_file() else []
-        if not files:
+            meant = [there] if there.is_file() else []
+        if not meant:
             raise FileRuleError("no trace file is there (*.jsonl, *.parquet, *.csv)", path=path)
-        found += files
-    return list(dict.fromkeys(found))
+        files += meant
+    return list(dict.fromkeys(files))
 
 
 def _opened(path: Path, number: int, problems: Problems) -> tuple[Format | None, list[Any] | Iterator[Placed]]:
     """The format of a file, with tables where it is ours and with its objects where it is another's."""
-    rows = _of_table(path) if path.suffix in (".parquet", ".csv") else None
-    if rows is None:
-        first = next((row for _, row in _read(path, None)), None)
-        if first is None:
-            return None, []
-        kind = _known(first, path)
-        if kind is own_format():
-            return kind, list(
-                gathered(path, number, row_of=partial(_understood, own_format(), problems=problems), problems=problems)
-            )
-        return kind, ((number, line, row) for line, row in _read(path, problems))
-    if not rows:
+    table = _of_table(path) if path.suffix in (".parquet", ".csv") else None
+    rows = _read(path, Problems()) if table is None else iter(enumerate(table, start=1))
+    first = next(rows, None)
+    if first is None:
         return None, []
-    return _known(rows[0], path), ((number, line, row) for line, row in enumerate(rows, start=1))
+    kind = _known(first[1], path)
+    if table is None and kind is own_format():
+        return kind, list(
+            gathered(path, number, row_of=partial(_understood, kind, problems=problems), problems=problems)
+        )
+    rows = _read(path, problems) if table is None else enumerate(table, start=1)
+    return kind, ((number, line, row) for line, row in rows)
 
 
 def _known(first: Mapping[str, Any], path: Path) -> Format:
     if (kind := sniffed(first)) is None:
         names = ", ".join(sorted(map(str, first))[:12])
-        known = ", ".join(dict.fromkeys(one.name for one in formats()))
+        known = ", ".join(dict.fromkeys(known.name for known in formats()))
         raise FileRuleError(
             f"is of no format that is known ({known}); its first object has {names}. "
             "Read it with pandas, and name its columns: ll.Traces.from_frame(df, mapping={...})",
@@ -130,10 +127,9 @@ def _known(first: Mapping[str, Any], path: Path) -> Format:
     return kind
 
 
-def _read(path: Path, problems: Problems | None) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _read(path: Path, problems: Problems) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Line and object of each line; of a file that is one JSON value its objects, on line 1."""
-    whole = _whole(path)
-    if whole is not None:
+    if (whole := _whole(path)) is not None:
         yield from ((1, row) for row in whole)
         return
     for first, block in blocks(path):
@@ -187,11 +183,10 @@ def _understood(kind: Format, row: Mapping[str, Any], place: str, *, problems: P
     return read
 
 
-def _tables(found: Iterable[tuple[Format, Placed]], files: Sequence[str], problems: Problems) -> Iterator[Any]:
+def _tables(placed: Iterable[tuple[Format, Placed]], files: Sequence[str], problems: Problems) -> Iterator[Any]:
     """Tables of the requests and signals among objects, spans folded into requests first."""
-    rows: list[dict[str, Any]] = []
-    spans: list[dict[str, Any]] = []
-    for kind, (file, line, row) in found:
+    rows, spans = list[dict[str, Any]](), list[dict[str, Any]]()
+    for kind, (file, line, row) in placed:
         place = f"{files[file]}:{line}"
         try:
             parts = list(kind.unpack(row))
@@ -204,12 +199,12 @@ def _tables(found: Iterable[tuple[Format, Placed]], files: Sequence[str], proble
                 read = {"request_id": read.get("request_id", ""), f"{SIGNAL}{read['name']}": read["value"]}
             (spans if kind.what == "spans" else rows).append({**read, "file": file, "line": line})
         if len(rows) >= ROWS_AT_ONCE:
-            yield table_of([_finished(one) for one in rows])
+            yield table_of(list(map(_finished, rows)))
             rows = []
     requests, lost = folded(spans)
     if lost:
         problems.add("span without a trace or a time", count=lost)
-    yield table_of([_finished(one) for one in (*rows, *requests)])
+    yield table_of(list(map(_finished, (*rows, *requests))))
 
 
 def _finished(row: dict[str, Any]) -> dict[str, Any]:
@@ -233,68 +228,61 @@ def folded(spans: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
     and costs add up (those that contain others are left to them); retrievers say what was retrieved, and failed calls
     below the root are attempts.
     """
-    traces: dict[str, list[dict[str, Any]]] = {}
-    lost = 0
+    traces = defaultdict[str, list[dict[str, Any]]](list)
     for span in spans:
         if span.get("trace_id") and span.get("time"):
-            traces.setdefault(span["trace_id"], []).append(span)
-        else:
-            lost += 1
-    return [_request(trace_id, some) for trace_id, some in traces.items()], lost
+            traces[span["trace_id"]].append(span)
+    return [_request(trace_id, some) for trace_id, some in traces.items()], len(spans) - sum(map(len, traces.values()))
 
 
 def _request(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
-    spans = sorted({one.get("span_id", id(one)): one for one in spans}.values(), key=lambda one: one["time"])
-    ids = {one.get("span_id") for one in spans}
-    root = next((one for one in spans if one.get("parent_id") not in ids), spans[0])
-    models = [one for one in spans if one.get("kind") == "llm"]
-    outer = {_above(one, spans, models) for one in models}
-    models = [one for one in models if one.get("span_id") not in outer] or [root]
-    last = models[-1]
-    made = {name: value for one in reversed(spans) for name, value in one.items() if name in _OF_ANY}
-    made |= {name: value for one in spans for name, value in one.items() if name.startswith(SIGNAL)}
-    made |= {name: root[name] for name in _OF_ROOT if name in root}
+    spans = sorted({span.get("span_id", id(span)): span for span in spans}.values(), key=itemgetter("time"))
+    ids = {span.get("span_id") for span in spans}
+    root = next((span for span in spans if span.get("parent_id") not in ids), spans[0])
+    calls = [span for span in spans if span.get("kind") == "llm"]
+    outer = {_above(call, spans, calls) for call in calls}
+    calls = [call for call in calls if call.get("span_id") not in outer] or [root]
+    last = calls[-1]
+    request = {name: value for span in reversed(spans) for name, value in span.items() if name in _OF_ANY}
+    request |= {name: value for span in spans for name, value in span.items() if name.startswith(SIGNAL)}
+    request |= {name: root[name] for name in (*_OF_ANY, "time", "end", "file", "line") if name in root}
     for name in ("inputs", "messages", "text", "tool_calls", "served_model"):
-        found = [one[name] for one in ((root, last) if name in ("inputs", "text") else (last, root)) if name in one]
-        made |= {name: found[0]} if found else {}
+        first, second = (root, last) if name in ("inputs", "text") else (last, root)
+        if name in first or name in second:
+            request[name] = first[name] if name in first else second[name]
     for name in _ADDED:
-        amounts = [one.get(name) for one in models]
+        amounts = [call.get(name) for call in calls]
         if all(value is None for value in amounts) and name in root:
             amounts = [root[name]]
         if (known := [value for value in amounts if value is not None]) and (name != "cost_usd" or None not in amounts):
-            made[name] = sum(known)
-    if (first := _first_token(last, root)) is not None:
-        made["first_token_s"] = first
-    retrievers = [one for one in spans if one.get("kind") == "retriever"]
-    documents = {one["id"]: one for span in retrievers for one in span.get("retrieved", ())}
-    below = [one for one in spans if one is not root]
-    failed = [one for one in spans if one.get("failed")]
-    told = next((one for one in (root, *failed) if one.get("error") or one.get("error_code")), {})
+            request[name] = sum(known)
+    if (first_token_s := _first_token(last, root)) is not None:
+        request["first_token_s"] = first_token_s
+    if retrievers := [span for span in spans if span.get("kind") == "retriever"]:
+        documents = {document["id"]: document for span in retrievers for document in span.get("retrieved", ())}
+        request["retrieved"] = list(documents.values())
     if root.get("failed"):
-        made |= {"status": "error", "error": told.get("error", "failed"), "error_code": told.get("error_code", "")}
-    fired = [one["name"] for one in below if one.get("kind") == "guardrail" and _fired(one)]
-    return {
-        **made,
-        "request_id": trace_id,
-        "attempts": 1 + sum(bool(one.get("failed")) for one in models if one is not root),
-        "steps": json.dumps([_step(one) for one in below]),
-        **({"retrieved": list(documents.values())} if retrievers else {}),
-        **({"guards": fired} if fired else {}),
-    }
+        failed = [root, *(span for span in spans if span.get("failed"))]
+        told = next((span for span in failed if span.get("error") or span.get("error_code")), {})
+        request |= {"status": "error", "error": told.get("error", "failed"), "error_code": told.get("error_code", "")}
+    below = [span for span in spans if span is not root]
+    if fired := [span["name"] for span in below if span.get("kind") == "guardrail" and _fired(span)]:
+        request["guards"] = fired
+    attempts = 1 + sum(bool(call.get("failed")) for call in calls if call is not root)
+    return {**request, "request_id": trace_id, "attempts": attempts, "steps": json.dumps(list(map(_step, below)))}
 
 
-_OF_ROOT = ("time", "end", "file", "line", "unit_id", "session_id", "service", "bundle", "arm")
 _OF_ANY = ("unit_id", "session_id", "service", "bundle", "arm")
 _ADDED = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")
 _FIRED = ("fail", "block", "flagged", "intervened", "reject", "denied")
 
 
-def _above(span: Mapping[str, Any], spans: Sequence[Mapping[str, Any]], models: Sequence[Mapping[str, Any]]) -> Any:
+def _above(span: Mapping[str, Any], spans: Sequence[Mapping[str, Any]], calls: Sequence[Mapping[str, Any]]) -> Any:
     """The id of the nearest call of a model that a span lies in, None for none."""
-    by_id, calls = {one.get("span_id"): one for one in spans}, {one.get("span_id") for one in models}
+    by_id, ids = {other.get("span_id"): other for other in spans}, {call.get("span_id") for call in calls}
     seen = set()
     while (parent := span.get("parent_id")) in by_id and parent not in seen:
-        if parent in calls:
+        if parent in ids:
             return parent
         seen.add(parent)
         span = by_id[parent]
@@ -316,7 +304,5 @@ def _fired(span: Mapping[str, Any]) -> bool:
 
 def _step(span: Mapping[str, Any]) -> dict[str, Any]:
     took = (span["end"] - span["time"]).total_seconds() if span.get("end") else None
-    kept = {
-        name: span[name] for name in ("name", "kind", "prompt_tokens", "completion_tokens", "error") if name in span
-    }
-    return {**kept, "latency_s": took, "output": span.get("text", "")}
+    names = ("name", "kind", "prompt_tokens", "completion_tokens", "error")
+    return {**{n: span[n] for n in names if n in span}, "latency_s": took, "output": span.get("text", "")}

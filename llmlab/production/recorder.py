@@ -19,11 +19,11 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
@@ -39,6 +39,9 @@ try:
 except ImportError:  # Windows: one process writes there, and nobody forgets meanwhile
     fcntl = None  # type: ignore[assignment]
 
+if TYPE_CHECKING:
+    from llmlab.production.rollout import Arm
+
 __all__ = ["Recorder", "forget", "open_request", "pseudonym"]
 
 SECRETS_FOR_S = 1.0  # a key that comes into the environment is known after this
@@ -46,19 +49,6 @@ WAITING_AT_MOST = 10_000  # lines whose texts are still to be looked through; mo
 LONGEST_ERROR_CHARS = 400
 _TEXTS = ("text", "inputs", "messages", "tool_calls", "steps", "error")
 _log = logging.getLogger("llmlab")
-
-
-class ArmLike(Protocol):
-    """What `Rollout.assign` gives."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def enrolled(self) -> bool: ...
-    @property
-    def rollout(self) -> str: ...
-    @property
-    def bundle(self) -> Any: ...
 
 
 class Open:
@@ -93,9 +83,9 @@ class Open:
         line, told = self.line, _answer(generation)
         self._calls += 1
         self.guard(*_fired(generation))
-        self._steps.append(
-            {"name": str(request.model), "kind": "llm", "latency_s": generation.latency_s} | _spent(told)
-        )
+        step = {"name": str(request.model), "kind": "llm", "latency_s": generation.latency_s, "output": told["text"]}
+        step |= {name: told[name] for name in ("prompt_tokens", "completion_tokens", "error")}
+        self._steps.append(step)
         if self._calls > 1:
             for name in ("cost_usd", "prompt_tokens", "completion_tokens", "cached_tokens"):
                 before, now = line.pop(name, None), told[name]
@@ -107,16 +97,16 @@ class Open:
         told |= {name: about[name] for name in ("inputs", "retrieved", "bundle") if about.get(name)}
         if "bundle" not in told or told["retrieved"]:  # nothing else can say what was sent
             told["messages"] = request.messages
-        line |= {
-            name: value for name, value in told.items() if value not in (None, "", ()) or name in ("text", "error")
-        }
+        line |= {k: value for k, value in told.items() if value not in (None, "", ()) or k in ("text", "error")}
 
     def ended(self, error: BaseException | None) -> dict[str, Any]:
         """The line of it."""
         line = self.line
         line.setdefault("latency_s", round(time.perf_counter() - self._began, 6))  # unless somebody said another
         if error is not None and not isinstance(error, GeneratorExit):
-            line |= _failed(error)
+            told = _generation_of(error)
+            code = getattr(error, "status_code", None) or type(error).__name__
+            line |= {"status": told["status"], "error": told["error"], "error_code": str(code)}
         if self._calls > 1:
             line["steps"] = self._steps
         line.setdefault("status", "ok")
@@ -170,7 +160,7 @@ class Recorder:
 
     @contextlib.contextmanager
     def request(
-        self, *, unit: str = "", session: str = "", arm: ArmLike | None = None, request_id: str = "", **more: Any
+        self, *, unit: str = "", session: str = "", arm: Arm | None = None, request_id: str = "", **more: Any
     ) -> Iterator[Open]:
         """Around the answering of a request: one line at its end, whatever happens; an error inside goes on.
 
@@ -352,26 +342,24 @@ def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
         raise ValueError("unit == '', must name somebody: lines of nobody are nobody's to delete")
     mine = {unit, pseudonym(unit, key=project_key(runs_folder()) if key is None else key)}
     files = sorted(located(folder).rglob("*.jsonl"))
-    requests = {row["request_id"] for path in files for row in _rows(path) if row.get("unit_id") in mine}
-    return sum(_rewritten(path, lambda row: row.get("request_id") in requests) for path in files) if requests else 0
+    requests: set[str] = set()
+    for path in files:
+        with path.open("rb") as file:
+            requests |= {row["request_id"] for row in map(_parsed, file) if row.get("unit_id") in mine}
+    return sum(_without(path, requests) for path in files) if requests else 0
 
 
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open("rb") as file:
-        for line in file:
-            if isinstance(row := _parsed(line), dict) and isinstance(row.get("request_id"), str):
-                yield row
-
-
-def _parsed(line: bytes) -> Any:
+def _parsed(line: bytes) -> Mapping[str, Any]:
+    """The object of a line; nothing of one that is torn: it names nobody that could be read."""
     try:
-        return from_json(line)
-    except ValueError:  # torn: it names nobody that could be read
-        return None
+        row = from_json(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) and isinstance(row.get("request_id"), str) else {}
 
 
-def _rewritten(path: Path, is_gone: Callable[[Mapping[str, Any]], bool]) -> int:
-    """The file without some lines; writers wait, and go on in the new file."""
+def _without(path: Path, requests: set[str]) -> int:
+    """How many lines of these requests the file had, which is without them now; writers wait, and go on in it."""
     gone = 0
     with path.open("rb") as file:
         if fcntl is not None:
@@ -379,7 +367,7 @@ def _rewritten(path: Path, is_gone: Callable[[Mapping[str, Any]], bool]) -> int:
         with whole_file(path) as part, part.open("wb") as kept:
             part.chmod(path.stat().st_mode)
             for line in file:
-                if isinstance(row := _parsed(line), dict) and is_gone(row):
+                if _parsed(line).get("request_id") in requests:
                     gone += 1
                 else:
                     kept.write(line)
@@ -412,7 +400,6 @@ def _fired(generation: Generation) -> list[str]:
 
 def _answer(generation: Generation) -> dict[str, Any]:
     usage = generation.usage
-    found = generation.retrieved
     return {
         "status": generation.status,
         "text": generation.text,
@@ -425,32 +412,16 @@ def _answer(generation: Generation) -> dict[str, Any]:
         "cached_tokens": usage.cached_input_tokens,
         "served_model": generation.served_model,
         "tool_calls": generation.tool_calls,
-        "retrieved": [{"id": name, "score": None} for name in found] if found else None,
-    }
-
-
-def _spent(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "prompt_tokens": told["prompt_tokens"],
-        "completion_tokens": told["completion_tokens"],
-        "output": told["text"],
-        "error": told["error"],
+        "retrieved": [{"id": name, "score": None} for name in generation.retrieved] or None,
     }
 
 
 def _generation_of(error: BaseException) -> dict[str, Any]:
-    status = "timeout" if isinstance(error, (CallTimeoutError, TimeoutError)) else "error"
     return {
-        "status": status,
+        "status": "timeout" if isinstance(error, (CallTimeoutError, TimeoutError)) else "error",
         "error": excerpt(str(error)) or type(error).__name__,
         "attempts": getattr(error, "attempts", 1),
     }
-
-
-def _failed(error: BaseException) -> dict[str, Any]:
-    told = _generation_of(error)
-    code = getattr(error, "status_code", None)
-    return {"status": told["status"], "error": told["error"], "error_code": str(code or type(error).__name__)}
 
 
 def _without_texts(line: Mapping[str, Any]) -> dict[str, Any]:

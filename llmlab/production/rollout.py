@@ -12,6 +12,7 @@ import math
 import struct
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -127,9 +128,9 @@ class Rollout(Shown):
         digest = self._salt.copy()
         digest.update(unit.encode("utf-8", "surrogatepass"))
         first, second = _PLACES(digest.digest())
-        share = (
-            self._steady if self._steady is not None else self.policy.share_at(now.timestamp() if now else time.time())
-        )
+        share = self._steady
+        if share is None:
+            share = self.policy.share_at(now.timestamp() if now else time.time())
         if not unit or first >= share * _WHOLE:
             return self._arms["baseline", False]
         return self._arms["candidate" if second < _HALF else "baseline", True]
@@ -143,8 +144,7 @@ class Rollout(Shown):
         """
         digests = {"baseline": self.baseline.digest, "candidate": self.candidate.digest}
         moment = datetime.now(UTC) if now is None else aware(now)
-        wrong = "; ".join(f"{row['problem']}: {row['count']:,}" for row in traces.problems.rows)
-        return decide(self.policy, traces.frame, digests=digests, now=moment, problems=wrong)
+        return decide(self.policy, traces.frame, digests=digests, now=moment, problems="; ".join(traces.wrong))
 
     def roll_back(self, decision: RolloutDecision, *, alias: str = "production", root: Path | None = None) -> Move:
         """The alias moved back by `registry.rollback`, after a REVERT, where it serves the candidate already.
@@ -179,19 +179,15 @@ class Rollout(Shown):
     @cached_property
     def _arms(self) -> dict[tuple[str, bool], Arm]:
         """The few values that every unit shares: a million units need no million arms."""
-        bundles = {"baseline": self.baseline, "candidate": self.candidate}
-        shadows = self.policy.mode == "shadow"
-        return {
-            (name, enrolled): Arm(
-                name="baseline" if shadows and enrolled else name,
-                bundle=self.baseline if shadows and enrolled else bundle,
-                enrolled=enrolled,
-                rollout=self.name,
-                shadow=self.candidate if shadows and enrolled else None,
-            )
-            for name, bundle in bundles.items()
+        arms = {
+            (name, enrolled): Arm(name=name, bundle=bundle, enrolled=enrolled, rollout=self.name)
+            for name, bundle in (("baseline", self.baseline), ("candidate", self.candidate))
             for enrolled in (False, True)
         }
+        if self.policy.mode == "shadow":
+            mirrored = replace(arms["baseline", True], shadow=self.candidate)
+            arms |= {("baseline", True): mirrored, ("candidate", True): mirrored}
+        return arms
 
     def _rows(self) -> list[dict[str, object]]:
         return self.policy._rows()
@@ -219,8 +215,8 @@ def decide(
     readings = tuple(_reading(policy, units, kind, outcome) for kind, outcome in policy.outcomes)
     reasons = (*_invalid(policy, units), *_other_bundles(units, digests))
     action, ended = _action(policy, readings, over=_plan_is_over(policy, sum(units.n_units), units.days))
-    waits = [reading.days_more for reading in readings if not reading.holds]
-    foreseen = [days for days in waits if days is not None]
+    waits = [math.inf if reading.days_more is None else reading.days_more for reading in readings if not reading.holds]
+    days_more = max(waits, default=math.inf)
     return RolloutDecision(
         action=Action.INVALID if reasons else action,
         readings=readings,
@@ -230,7 +226,7 @@ def decide(
         n_units=units.n_units,
         n_requests=len(units.rows),
         days=units.days,
-        days_more=max(foreseen) if waits and len(foreseen) == len(waits) else None,
+        days_more=days_more if math.isfinite(days_more) else None,
         ended=ended and not reasons,
         split=units.split,
         notes=tuple(_notes(units, readings, problems)),
@@ -250,12 +246,13 @@ def _invalid(policy: RolloutPolicy, units: Enrolled) -> Iterator[str]:
 def _other_bundles(units: Enrolled, digests: Mapping[str, str]) -> Iterator[str]:
     """Whether an arm served something that is neither bundle; the other arm's is a fallback, and counts."""
     for name, served in zip(ARMS, units.bundles(), strict=True):
-        strange = {digest: n for digest, n in served.items() if digest not in digests.values()}
-        if sum(strange.values()) > CROSSED_AT_MOST * sum(served.values()):
+        strange = Counter({digest: n for digest, n in served.items() if digest not in digests.values()})
+        n, n_strange = sum(served.values()), strange.total()
+        if n_strange > CROSSED_AT_MOST * n:
+            (most, _), *_ = strange.most_common(1)
             yield (
-                f"{sum(strange.values()):,} of {sum(served.values()):,} requests of the {name} were answered by the "
-                f"bundle {max(strange, key=strange.__getitem__)[:8]}, which is neither arm's: a changed bundle is "
-                "another rollout, with a new name"
+                f"{n_strange:,} of {n:,} requests of the {name} were answered by the bundle {most[:8]}, which is "
+                "neither arm's: a changed bundle is another rollout, with a new name"
             )
 
 
@@ -265,14 +262,13 @@ def _reading(policy: RolloutPolicy, units: Enrolled, kind: str, outcome: Outcome
     relative = relative_share(outcome.margin)
     margin = relative if isinstance(outcome.margin, str) else outcome.margin
     sequence, change, note = _sequences(policy, per, share=metric.bounded)
-    difference = None
-    if sequence is not None and sequence.value is not None and sequence.low is not None and sequence.high is not None:
-        difference = (sequence.value, sequence.low, sequence.high)
+    difference, p_value = None, None
+    if sequence is not None:
+        value, low, high, p_alone = sequence.value, sequence.low, sequence.high, sequence.p_value
+        difference = None if value is None or low is None or high is None else (value, low, high)
+        p_value = None if p_alone is None else min(1.0, p_alone * len(policy.outcomes))
     if difference is not None and relative is not None and change is None:
         note = "too little is known of the baseline to take a share of it"
-    p_value = None
-    if sequence is not None and sequence.p_value is not None:
-        p_value = min(1.0, sequence.p_value * len(policy.outcomes))
     shown = p_value is not None and p_value <= 1 - policy.confidence
     harm = shown and difference is not None and harm_sign * difference[0] > 0
     read = change if relative is not None else difference
@@ -291,7 +287,12 @@ def _reading(policy: RolloutPolicy, units: Enrolled, kind: str, outcome: Outcome
         level=policy.confidence,
         p_value=p_value,
         harm=harm,
-        ruled_out=outcome.rule != "superior" and _below(read, margin, harm_sign),
+        ruled_out=(
+            outcome.rule != "superior"
+            and read is not None
+            and margin is not None
+            and max(harm_sign * read[1], harm_sign * read[2]) < margin  # the harmful end of the interval
+        ),
         holds=False,
         n_units=(len(per.baseline.sums), len(per.candidate.sums)),
         young=per.young,
@@ -311,16 +312,10 @@ def _sequences(
     sizes = len(per.baseline.sums), len(per.candidate.sums)
     if min(sizes) < FEWEST_UNITS:
         return None, None, f"{sizes[0]:,} and {sizes[1]:,} units: nothing is said below {FEWEST_UNITS} per arm"
-    arms = (per.baseline, per.candidate)
-    baseline, candidate = (arm.linearised(share=share) for arm in arms)
+    baseline, candidate = per.baseline.linearised(share=share), per.candidate.linearised(share=share)
     planned, level = policy.planned_units, policy.confidence
     sequence = difference_sequence(baseline, candidate, planned_units=planned, level=level)
     return sequence, ratio_sequence(baseline, candidate, planned_units=planned, level=level), sequence.note
-
-
-def _below(read: tuple[float, float, float] | None, margin: float | None, harm_sign: float) -> bool:
-    """Whether the harmful end of the interval lies within the margin."""
-    return read is not None and margin is not None and max(harm_sign * read[1], harm_sign * read[2]) < margin
 
 
 def _holds(policy: RolloutPolicy, units: Enrolled, reading: Reading, harm_sign: float) -> bool:
@@ -395,14 +390,19 @@ def log(
     receipt = decision.receipt()
     digests = {f"{arm}_digest": digest for arm, digest in decision.digests.items()}
     tags = {"llmlab.kind": "rollout", "rollout": decision.policy.name, "action": decision.action.value, **digests}
-    counts = {"n/units.baseline": decision.n_units[0], "n/units.candidate": decision.n_units[1]}
+    metrics: dict[str, float | None] = {f"n/units.{arm}": n for arm, n in zip(ARMS, decision.n_units, strict=True)}
+    for reading in decision.readings:
+        effect = reading.effect or (None, None, None)
+        names = (f"difference/{reading.name}", f"ci/{reading.name}.low", f"ci/{reading.name}.high")
+        metrics |= zip(names, effect, strict=True)
+        metrics |= {f"mean/{reading.name}.{arm}": getattr(reading, arm) for arm in ARMS}
     return log_report(
         f"{decision.policy.name} {decision.now:%Y-%m-%d %H:%M}",
         digest=receipt.digest,
         experiment=experiment or decision.policy.name,
         sentence=decision.sentence,
         tags={**tags, "policy_digest": decision.policy.digest},
-        metrics={**counts, "days": decision.days, **{k: v for r in decision.readings for k, v in _metrics(r).items()}},
+        metrics={**metrics, "days": decision.days},
         table=decision._rows(),
         texts={
             "rollout/rollout.yaml": decision.policy.to_yaml(),
@@ -412,13 +412,3 @@ def log(
         figures=figures,
         root=root,
     )
-
-
-def _metrics(reading: Reading) -> dict[str, float | None]:
-    value, low, high = reading.effect or (None, None, None)
-    ends = {f"difference/{reading.name}": value, f"ci/{reading.name}.low": low, f"ci/{reading.name}.high": high}
-    return {
-        **ends,
-        f"mean/{reading.name}.baseline": reading.baseline,
-        f"mean/{reading.name}.candidate": reading.candidate,
-    }

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,17 +25,13 @@ from llmlab.results.scores import CaseGroups, ScoreTable, score_table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from llmlab.production.recorder import Recorder
+
 __all__ = ["Shadow", "compare_shadow", "stubbed"]
 
 SUFFIX = ":shadow"  # of the request id of the second answer
 METRICS = ("error_rate", "refusal_rate", "cost_usd", "latency_s", "output_tokens")
 Tools = Mapping[str, Callable[..., Any]]
-
-
-class Records(Protocol):
-    """A recorder, as a shadow uses it."""
-
-    def request(self, *, unit: str, arm: Arm, request_id: str) -> AbstractContextManager[Any]: ...
 
 
 def stubbed(tools: Tools, *, side_effects: Collection[str]) -> Tools:
@@ -64,7 +59,7 @@ class Shadow:
     """
 
     def __init__(
-        self, recorder: Records, *, tools: Tools | None = None, side_effects: Collection[str] = (), at_most: int = 8
+        self, recorder: Recorder, *, tools: Tools | None = None, side_effects: Collection[str] = (), at_most: int = 8
     ) -> None:
         self.tools = stubbed(tools or {}, side_effects=side_effects)
         self.recorder, self.at_most, self.dropped, self.failed = recorder, at_most, 0, 0
@@ -84,7 +79,13 @@ class Shadow:
         if len(self._running) >= self.at_most:
             self.dropped += 1
             return
-        task = asyncio.get_running_loop().create_task(self._answer(arm, arm.shadow, answer, unit, request_id))
+        mirrored = Arm(name="shadow", bundle=arm.shadow, enrolled=True, rollout=arm.rollout)
+
+        async def second() -> None:
+            with self.recorder.request(unit=unit, arm=mirrored, request_id=request_id + SUFFIX):
+                await answer(mirrored.bundle, self.tools)
+
+        task = asyncio.get_running_loop().create_task(second())
         self._running.add(task)
         task.add_done_callback(self._ended)
 
@@ -92,18 +93,6 @@ class Shadow:
         """Wait for what is in flight, before a service stops."""
         while self._running:
             await asyncio.wait(self._running)
-
-    async def _answer(
-        self,
-        arm: Arm,
-        bundle: Bundle,
-        answer: Callable[[Bundle, Tools], Awaitable[Generation]],
-        unit: str,
-        request_id: str,
-    ) -> None:
-        mirrored = Arm(name="shadow", bundle=bundle, enrolled=True, rollout=arm.rollout)
-        with self.recorder.request(unit=unit, arm=mirrored, request_id=request_id + SUFFIX):
-            await answer(bundle, self.tools)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -71,8 +71,8 @@ class Traces(Shown):
         Raises:
             DataError: a column is not there, or none says when. ValueError: no such field.
         """
-        made, problems = from_table(frame, dict(mapping or {}))
-        return cls(frame=made, problems=problems, source="read from a table")
+        requests, problems = from_table(frame, dict(mapping or {}))
+        return cls(frame=requests, problems=problems, source="read from a table")
 
     @classmethod
     def from_mlflow(cls, experiment: str, *, root: Path | None = None) -> Self:
@@ -155,9 +155,16 @@ class Traces(Shown):
             DataError: nothing is left to draw from. ValueError: no such request to want more of.
         """
         frame = self.frame[(self.frame["arm"] != "shadow").to_numpy(bool)].reset_index(drop=True)
-        traces = list(replace(self, frame=frame))
-        about: dict[str, Any] = {"golden": golden, "bundles": bundles, "root": root}
-        return harvested(frame, traces, n=n, more_of=more_of or {}, seed=seed, **about)
+        return harvested(
+            frame,
+            list(replace(self, frame=frame)),
+            n=n,
+            more_of=more_of or {},
+            seed=seed,
+            golden=golden,
+            bundles=bundles,
+            root=root,
+        )
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -176,9 +183,13 @@ class Traces(Shown):
         return [{name: None if value != value else value for name, value in row.items()} for row in first]  # type: ignore[misc]  # mypy: names are texts
 
     def _sentence(self) -> str:
-        n, units = len(self.frame), self.frame["unit_id"].replace("", np.nan).nunique()
-        said = f"{counted(n, 'request')} of {counted(units, 'unit')}, {self.source}"
-        if n:
-            said += f", {self.frame['time'].iloc[0]:%Y-%m-%d %H:%M} to {self.frame['time'].iloc[-1]:%Y-%m-%d %H:%M} UTC"
-        wrong = "; ".join(f"{row['problem']}: {row['count']:,}" for row in self.problems.rows)
-        return f"{said}. {wrong}" if wrong else f"{said}."
+        times, units = self.frame["time"], self.frame["unit_id"].replace("", np.nan).nunique()
+        said = f"{counted(len(times), 'request')} of {counted(units, 'unit')}, {self.source}"
+        if len(times):
+            said += f", {times.iloc[0]:%Y-%m-%d %H:%M} to {times.iloc[-1]:%Y-%m-%d %H:%M} UTC"
+        return " ".join([f"{said}.", *filter(None, ["; ".join(self.wrong)])])
+
+    @property
+    def wrong(self) -> list[str]:
+        """What was wrong with the files, and how much of it, as notes."""
+        return [f"{row['problem']}: {row['count']:,}" for row in self.problems.rows]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from llmlab.base.errors import DataError
+from llmlab.production.lines import numbers_of, seconds_of
 from llmlab.production.policy import Outcome, RolloutPolicy
 from llmlab.results.scores import RESOURCE_METRICS, Metric
 from llmlab.stats.arrays import FloatArray
@@ -29,81 +30,56 @@ ARMS = ("baseline", "candidate")
 NEEDED = ("time", "unit_id", "arm", "rollout")
 
 
-def _share(name: str, *, higher_is_better: bool = False) -> Metric:
-    return Metric(name=name, low=0.0, high=1.0, higher_is_better=higher_is_better)
-
-
-def _seen(frame: pd.DataFrame, column: str) -> FloatArray:
-    """A column as numbers, NaN where there is none."""
-    if column not in frame:
-        return np.full(len(frame), np.nan)
-    return frame[column].to_numpy(dtype=float, na_value=np.nan)
-
-
-def _negative(frame: pd.DataFrame) -> FloatArray:
+def _negative(frame: pd.DataFrame) -> NDArray[np.bool_]:
     """Thumbs down, regenerated or edited: over all requests, as who says nothing differs between arms too."""
-    negative = (
-        (_seen(frame, "signals.thumbs") <= 0)
-        | (_seen(frame, "signals.regenerated") > 0)
-        | (_seen(frame, "signals.edited") > 0)
-    )
-    return np.asarray(negative, dtype=np.float64)
+    thumbs, regenerated, edited = (numbers_of(frame, f"signals.{name}") for name in ("thumbs", "regenerated", "edited"))
+    return (thumbs <= 0) | (regenerated > 0) | (edited > 0)
 
 
-def _status(frame: pd.DataFrame, *words: str) -> FloatArray:
-    if "status" not in frame:
-        return np.full(len(frame), np.nan)
-    return np.asarray(frame["status"].isin(words), dtype=np.float64)
-
-
-def _guarded(frame: pd.DataFrame) -> FloatArray:
-    return np.asarray(~_equals(frame["guards"].fillna(""), ""), dtype=np.float64)
+def _status(frame: pd.DataFrame, *words: str) -> Any:
+    return frame["status"].isin(words) if "status" in frame else np.full(len(frame), np.nan)
 
 
 def _retried(frame: pd.DataFrame) -> FloatArray:
-    attempts = _seen(frame, "attempts")
-    return np.asarray(np.where(np.isnan(attempts), np.nan, attempts > 1), dtype=np.float64)
+    attempts = numbers_of(frame, "attempts")
+    return np.where(np.isnan(attempts), np.nan, attempts > 1)
 
 
-def _answered(frame: pd.DataFrame) -> FloatArray:
-    return np.asarray(~np.isnan(_seen(frame, "signals.thumbs")), dtype=np.float64)
-
-
-Column = Callable[["pd.DataFrame"], FloatArray]
-_METRICS: Mapping[str, tuple[Metric, Column]] = {
-    "error_rate": (_share("error_rate"), lambda f: _status(f, "error", "timeout")),
-    "refusal_rate": (_share("refusal_rate"), lambda f: _status(f, "refused")),
-    "guard_rate": (_share("guard_rate"), _guarded),
-    "retry_rate": (_share("retry_rate"), _retried),
-    "negative_signals": (_share("negative_signals"), _negative),
-    "response_rate": (_share("response_rate", higher_is_better=True), _answered),
-    **{
-        name: (RESOURCE_METRICS[name], lambda f, name=name: _seen(f, name))  # type: ignore[misc]  # mypy: a default
-        for name in ("cost_usd", "latency_s", "first_token_s")
-    },
-    "input_tokens": (RESOURCE_METRICS["input_tokens"], lambda f: _seen(f, "prompt_tokens")),
-    "output_tokens": (RESOURCE_METRICS["output_tokens"], lambda f: _seen(f, "completion_tokens")),
+_SHARES: Mapping[str, Callable[[pd.DataFrame], Any]] = {
+    "error_rate": lambda frame: _status(frame, "error", "timeout"),
+    "refusal_rate": lambda frame: _status(frame, "refused"),
+    "guard_rate": lambda frame: ~_equals(frame["guards"].fillna(""), ""),
+    "retry_rate": _retried,
+    "negative_signals": _negative,
+    "response_rate": lambda frame: ~np.isnan(numbers_of(frame, "signals.thumbs")),
+}
+_COLUMNS = {  # of what a request takes
+    **{name: name for name in ("cost_usd", "latency_s", "first_token_s")},
+    "input_tokens": "prompt_tokens",
+    "output_tokens": "completion_tokens",
 }
 
 
 def metric_of(outcome: Outcome) -> Metric:
     """What the numbers of an outcome mean; a share where it counts requests beyond a quantile."""
+    name, known = outcome.metric, (*_SHARES, *_COLUMNS)
+    if name not in known and not name.startswith("signals."):
+        raise DataError(f"no metric {name!r} (there are: {', '.join(known)}, and signals.NAME)")
     if outcome.quantile is not None:
-        return _share(outcome.name)
-    if outcome.metric.startswith("signals."):
-        up = outcome.higher_is_better is not False
-        return Metric(name=outcome.name, higher_is_better=up)
-    if outcome.metric not in _METRICS:
-        raise DataError(f"no metric {outcome.metric!r} (there are: {', '.join(_METRICS)}, and signals.NAME)")
-    found = _METRICS[outcome.metric][0]
-    return replace(found, name=outcome.name, high=None) if outcome.per == "unit" else found
+        return Metric(name=outcome.name, low=0.0, high=1.0, higher_is_better=False)
+    if name in _COLUMNS:
+        return replace(RESOURCE_METRICS[name], name=outcome.name)
+    if name not in _SHARES:
+        return Metric(name=outcome.name, higher_is_better=outcome.higher_is_better is not False)
+    high = 1.0 if outcome.per == "request" else None
+    return Metric(name=outcome.name, low=0.0, high=high, higher_is_better=name == "response_rate")
 
 
 def values_of(frame: pd.DataFrame, outcome: Outcome) -> FloatArray:
     """One number per request, NaN where it has none."""
-    if outcome.metric.startswith("signals."):
-        return _seen(frame, outcome.metric)
-    return _METRICS[outcome.metric][1](frame)
+    if outcome.metric in _SHARES:
+        return np.asarray(_SHARES[outcome.metric](frame), dtype=np.float64)
+    return numbers_of(frame, _COLUMNS.get(outcome.metric, outcome.metric))
 
 
 class ArmUnits(NamedTuple):
@@ -230,7 +206,7 @@ def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> En
 
     if absent := [name for name in NEEDED if name not in frame]:
         raise DataError(f"these traces have no column {absent[0]!r}: a rollout needs {', '.join(NEEDED)}")
-    now_s, time_s = now.timestamp(), _seconds(frame["time"])
+    now_s, time_s = now.timestamp(), seconds_of(frame["time"])
     is_candidate = _equals(frame["arm"], "candidate")
     ours = _equals(frame["rollout"], policy.name) & (is_candidate | _equals(frame["arm"], "baseline"))
     units, future, timeless = frame["unit_id"].fillna(""), time_s > now_s, np.isnan(time_s)
@@ -270,14 +246,6 @@ def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> En
 
 def _equals(column: Any, word: str) -> NDArray[np.bool_]:
     return np.asarray((column == word).fillna(value=False), dtype=bool)
-
-
-def _seconds(times: Any) -> FloatArray:
-    """Moments as seconds since 1970; a time without an offset is UTC."""
-    import pandas as pd
-
-    moments = pd.to_datetime(times, utc=True).dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
-    return np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
 
 
 def _split(first_s: FloatArray, candidate: NDArray[np.bool_], *, now_s: float, planned: int) -> SplitCheck:

@@ -213,7 +213,7 @@ def _notes(policy: WatchPolicy, readings: list[Reading], traffic: Traffic, trace
     usual += [] if "drift" in policy.model_fields_set else [f"{column} drift" for column in policy.drift]
     if unread := [name for name in usual if name not in {reading.metric for reading in readings}]:
         yield f"not watched, because no request says anything of it: {', '.join(unread)}"
-    yield from (f"{row['problem']}: {row['count']:,}" for row in traces.problems.rows)
+    yield from traces.wrong
 
 
 def _badness(day: pd.DataFrame, readings: tuple[Reading, ...]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

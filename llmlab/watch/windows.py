@@ -159,8 +159,6 @@ def values_named(name: str, requests: Requests) -> FloatArray:
     if name == "injection_markers":
         return np.array([_marked(text) for text in question_of(requests)], dtype=np.float64)
     column = f"{SIGNAL}quality" if name == "quality" else name
-    if column.startswith(SIGNAL) and column not in requests.rows:
-        return np.full(len(requests), np.nan)
     return values_of(requests.rows, Outcome(metric=column, rule="no_shown_harm"))
 
 
