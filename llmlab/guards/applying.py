@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from llmlab.base.display import Shown
 from llmlab.clients.base import FIRED, GUARDED, Client, Generation, Request, Status, Usage
@@ -27,8 +27,6 @@ __all__ = ["Action", "Guard", "Side", "guard", "guarded"]
 
 Side = Literal["input", "output"]
 Action = Literal["refuse", "answer", "redact", "append", "flag"]
-SIDES: tuple[Side, ...] = ("input", "output")
-ACTIONS: tuple[Action, ...] = ("refuse", "answer", "redact", "append", "flag")
 REFUSAL = "I cannot help with this request."
 _READ_ROLES = frozenset({"user", "tool"})  # the rest of a prompt is ours
 _NO_TEXTS = frozenset({"type", "role", "image_url", "input_audio", "file"})  # in parts of messages
@@ -124,7 +122,7 @@ def guard(
     >>> guard(no_pii, side="output", then="flag")
     Guard(guard=no_pii, side=output, fires where=no_pii < 1, then=flag, text=)
     """
-    for what, value, known in (("side", side, SIDES), ("then", then, ACTIONS)):
+    for what, value, known in (("side", side, get_args(Side)), ("then", then, get_args(Action))):
         if value not in known:
             raise ValueError(f"{what} == {value!r}, must be one of {', '.join(known)}")
     if scorer.needs_expected:
@@ -133,12 +131,13 @@ def guard(
         raise ValueError(f"{scorer.name} cannot say what to take out; give it @scorer(redact=...), text -> text")
     if then in ("answer", "append") and not text.strip():
         raise ValueError(f"text == {text!r}, must say what to {then}")
-    best = scorer.high if scorer.higher_is_better else scorer.low
-    if limit is None and best is None:
+    if limit is None:  # the best that it can give
+        limit = scorer.high if scorer.higher_is_better else scorer.low
+    if limit is None:
         raise ValueError(f"{scorer.name} has no best value; say from where on it fires: limit=...")
-    chosen = float(limit if limit is not None else best or 0.0)
-    refusal = text or (REFUSAL if then in ("refuse", "redact") else "")
-    return Guard(scorer=scorer, side=side, then=then, limit=chosen, text=refusal, when_broken=when_broken)
+    if then in ("refuse", "redact"):
+        text = text or REFUSAL
+    return Guard(scorer=scorer, side=side, then=then, limit=float(limit), text=text, when_broken=when_broken)
 
 
 def guarded(client: Client, guards: Sequence[Guard]) -> Client:
@@ -167,7 +166,7 @@ class _Guarded:
 
     def __init__(self, client: Client, guards: tuple[Guard, ...]) -> None:
         self._client, self._guards = client, guards
-        self.guards_digest = hashlib.sha256(" ".join(one.digest for one in guards).encode()).hexdigest()
+        self.guards_digest = hashlib.sha256(" ".join(guard.digest for guard in guards).encode()).hexdigest()
         self.fingerprint = f"{client.fingerprint} {GUARDED}{self.guards_digest}"
 
     def __getattr__(self, name: str) -> Any:
@@ -187,14 +186,14 @@ class _Guarded:
     async def complete_telling(self, request: Request, sent: Callable[[Request], object]) -> Generation:
         """The same, where a recorder is to be told what the guards made of the request before it goes out."""
         passing = _Passing(request)
-        for one in self._guards:
-            if one.side == "input" and (withheld := await passing.asked(one)) is not None:
+        for guard in self._guards:
+            if guard.side == "input" and (withheld := await passing.asked(guard)) is not None:
                 return withheld
         sent(passing.request)
         answer = await self._client.complete(passing.request)
-        for one in self._guards:
-            if one.side == "output":
-                answer = await passing.answered(one, answer)
+        for guard in self._guards:
+            if guard.side == "output":
+                answer = await passing.answered(guard, answer)
         text = "\n\n".join(filter(None, (answer.text, *passing.appended)))
         return replace(answer, text=text, steps=(*answer.steps, *passing.fired))
 
@@ -211,61 +210,57 @@ class _Passing:
     def __init__(self, request: Request) -> None:
         self.request, self.fired, self.appended = request, list[str](), list[str]()
         self._began_s = time.perf_counter()
-        self._about = request.about or {}
-        found = self._about.get("retrieved") or ()
-        self._retrieved = tuple(str(one["id"]) if isinstance(one, Mapping) else str(one) for one in found)
-        inputs = json.loads(json.dumps(self._about.get("inputs") or {"text": ""}, default=str))
+        about = request.about or {}
+        found = about.get("retrieved") or ()
+        self._retrieved = tuple(str(hit["id"]) if isinstance(hit, Mapping) else str(hit) for hit in found)
+        inputs = json.loads(json.dumps(about.get("inputs") or {"text": ""}, default=str))
         self._case = Case(id="request", inputs=inputs)
 
-    async def asked(self, one: Guard) -> Generation | None:
+    async def asked(self, guard: Guard) -> Generation | None:
         """The guard on what is asked: the answer where there is to be no call."""
-        verdict = await self._judged(one, _texts(self.request))
-        if not self._noted(one, verdict) or one.then == "flag":
+        verdict = await self._judged(guard, _texts(self.request))
+        if self._goes_on(guard, verdict):
             return None
-        if one.then == "append":
-            self.appended.append(one.text)
-            return None
-        if one.then == "redact" and not verdict.broken:
-            self.request = _redacted(self.request, one)
-            if not (await self._judged(one, _texts(self.request))).fires:
+        if guard.then == "redact" and not verdict.broken:
+            self.request = _redacted(self.request, guard)
+            if not (await self._judged(guard, _texts(self.request))).fires:
                 return None
         spent, took_s = Usage(input_tokens=0, output_tokens=0), time.perf_counter() - self._began_s
         unasked = Generation(usage=spent, cost_usd=Decimal(0), attempts=0, latency_s=took_s, steps=tuple(self.fired))
-        return _instead(one, unasked)
+        return _instead(guard, unasked)
 
-    async def answered(self, one: Guard, answer: Generation) -> Generation:
+    async def answered(self, guard: Guard, answer: Generation) -> Generation:
         """The guard on the answer: the answer that it leaves."""
-        verdict = await self._judged(one, [answer])
-        if not self._noted(one, verdict) or one.then == "flag":
+        verdict = await self._judged(guard, [answer])
+        if self._goes_on(guard, verdict):
             return answer
-        if one.then == "append":
-            self.appended.append(one.text)
-            return answer
-        if one.then == "redact" and one.scorer.redact is not None and not verdict.broken:
-            redact = one.scorer.redact
+        if guard.then == "redact" and (redact := guard.scorer.redact) is not None and not verdict.broken:
             cut = replace(answer, text=redact(answer.text), thought=redact(answer.thought))
-            if not (await self._judged(one, [cut])).fires:
+            if not (await self._judged(guard, [cut])).fires:
                 return cut
-        return _instead(one, answer)
+        return _instead(guard, answer)
 
-    def _noted(self, one: Guard, verdict: Verdict) -> bool:
+    def _goes_on(self, guard: Guard, verdict: Verdict) -> bool:
+        """Whether the text stays as it is; what fired is noted, and what is to be appended."""
         if verdict.fires or verdict.broken:
-            self.fired.append(f"{FIRED}{one.name}{' (broken)' if verdict.broken else ''}")
-        return verdict.fires
+            self.fired.append(f"{FIRED}{guard.name}{' (broken)' if verdict.broken else ''}")
+        if verdict.fires and guard.then == "append":
+            self.appended.append(guard.text)
+        return not verdict.fires or guard.then in ("flag", "append")
 
-    async def _judged(self, one: Guard, texts: Iterable[Generation]) -> Verdict:
+    async def _judged(self, guard: Guard, texts: Iterable[Generation]) -> Verdict:
         """The guard's verdict on several texts: the first on which it fires or breaks."""
         verdict = Verdict(False)
         for text in texts:
-            verdict = await one.judge(self._case, replace(text, retrieved=text.retrieved or self._retrieved))
+            verdict = await guard.judge(self._case, replace(text, retrieved=text.retrieved or self._retrieved))
             if verdict.fires or verdict.broken:
                 break
         return verdict
 
 
-def _instead(one: Guard, answer: Generation) -> Generation:
-    status: Status = "ok" if one.then == "answer" else "refused"
-    return replace(answer, status=status, text=one.text, thought="", tool_calls=())
+def _instead(guard: Guard, answer: Generation) -> Generation:
+    status: Status = "ok" if guard.then == "answer" else "refused"
+    return replace(answer, status=status, text=guard.text, thought="", tool_calls=())
 
 
 def _texts(request: Request) -> list[Generation]:
@@ -276,9 +271,9 @@ def _texts(request: Request) -> list[Generation]:
     return [Generation(text=text) for text in texts if isinstance(text, str)]
 
 
-def _redacted(request: Request, one: Guard) -> Request:
+def _redacted(request: Request, guard: Guard) -> Request:
     """The request without what the guard finds, in its messages and in what is told about it."""
-    redact = one.scorer.redact or str
+    redact = guard.scorer.redact or str
     messages = tuple(
         {**message, "content": _each(message.get("content"), redact)} if message.get("role") in _READ_ROLES else message
         for message in request.messages

@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError
@@ -28,6 +27,7 @@ from llmlab.results.results import Results
 from llmlab.results.scores import ScoreTable, score_table
 from llmlab.results.summary import case_mean
 from llmlab.scorers.base import Scorer
+from llmlab.stats.arrays import FloatArray
 
 __all__ = ["Cascade", "Frontier", "cascade", "frontier"]
 
@@ -43,14 +43,15 @@ class Cascade:
     Attributes:
         strong: the second bundle.
         check: reads the first answer.
-        known: digests of both, by which the call store tells one cascade from another.
+        endpoints, through: as of `ll.Fallback`.
+        known: digests of both bundle and check, by which the call store tells one cascade from another.
     """
 
     strong: Bundle
     check: Guard
-    endpoints: Reaching | None = None
-    through: Callable[[Client], Client] = field(default=lambda client: client)
-    known: str = field(init=False, default="")
+    endpoints: Reaching | None
+    through: Callable[[Client], Client]
+    known: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "known", f"{self.strong.digest} {self.check.digest}")
@@ -58,8 +59,7 @@ class Cascade:
     async def __call__(self, case: Case, bundle: Bundle) -> Generation:
         """The cheap answer, or the strong one with what both of them took."""
         first = await self._asked(case, bundle)
-        verdict = await self.check.judge(case, first)
-        if not verdict.fires:
+        if not (await self.check.judge(case, first)).fires:
             return Generation.of_calls({CHEAP: first})
         second = await self._asked(case, self.strong)
         waited_s = (first.latency_s, second.first_token_s)  # nobody sees the first answer
@@ -69,8 +69,8 @@ class Cascade:
     async def _asked(self, case: Case, bundle: Bundle) -> Generation:
         request = bundle.request(**case.inputs)
         answer = await self.through(client_for(bundle.model, self.endpoints)).complete(request)
-        found = tuple(one["id"] for one in (request.about or {}).get("retrieved", ()))
-        return replace(answer, retrieved=answer.retrieved or found)
+        sent = tuple(passage["id"] for passage in (request.about or {}).get("retrieved", ()))
+        return replace(answer, retrieved=answer.retrieved or sent)
 
 
 def cascade(
@@ -90,8 +90,7 @@ def cascade(
         endpoints, through: as of `ll.Fallback`.
     """
     fires = guard(check, side="output", then="flag", limit=limit)
-    given = {} if through is None else {"through": through}
-    return Cascade(strong=strong, check=fires, endpoints=endpoints, **given)
+    return Cascade(strong=strong, check=fires, endpoints=endpoints, through=through or (lambda client: client))
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -125,7 +124,7 @@ class Frontier(Shown):
         gap = self.differences[self.cheap]
         if gap.reading != "worse":
             return {}
-        means = {name: case_mean(self.quality, name).value or 0.0 for name in self.quality.variants}
+        means = _means(self.quality)
         low, high = means[self.cheap], means[self.strong]
         return {name: (mean - low) / (high - low) for name, mean in means.items()}
 
@@ -147,11 +146,16 @@ class Frontier(Shown):
                 f"to {self.strong}": f"{self.shares[name]:.0%}",
                 self.quality.metric.name: _shown(self.quality, name),
                 f"{self.cost.metric.name} per answer": _shown(self.cost, name),
-                f"- {self.strong}": _difference(self.differences.get(name)),
+                f"- {self.strong}": self._difference(name),
                 "of the gap": f"{self.recovered[name]:.0%}" if name in self.recovered else None,
             }
             for name in self.quality.variants
         ]
+
+    def _difference(self, name: str) -> Interval | None:
+        row = self.differences.get(name)
+        d = None if row is None else row.difference
+        return None if d is None else Interval(d.value, d.low, d.high)
 
     def _sentence(self) -> str:
         if not self.recovered:
@@ -160,9 +164,8 @@ class Frontier(Shown):
         told = " and ".join(f"{share:.0%} for {part:.0%} of the gap" for part, share in needed.items())
         at_random = " and ".join(f"{part:.0%}" for part in needed)
         said = f"By {self.check}, {self.strong} has to answer {told} (at random {at_random})."
-        costs = {name: case_mean(self.cost, name).value or 0.0 for name in self.cost.variants}
-        dearer = sum(cost > costs[self.strong] for cost in costs.values())
-        if dearer:
+        costs = _means(self.cost)
+        if dearer := sum(cost > costs[self.strong] for cost in costs.values()):
             said += f" {dearer} of {len(costs) - 2} cascades cost more than {self.strong} alone."
         if self.left_out:
             said += f" {self.left_out:,} answers had no partner."
@@ -212,28 +215,28 @@ def frontier(
         arms[name] = _Arm(answered, costs[first] + np.where(sent, costs[second], 0.0), shared, float(sent.mean()))
     for name in measured:
         own = np.array(list(rows[name].values()))
-        arms[name] = _Arm(scores[own], costs[own], list(rows[name]), _sent_share(results, name))
+        sent_on = [STRONG in answer.steps for answer in results.generations() if answer.variant == name]
+        arms[name] = _Arm(scores[own], costs[own], list(rows[name]), sum(sent_on) / len(sent_on))
     arms[strong] = _Arm(scores[second], costs[second], shared, 1.0)
     return Frontier(
         cheap=cheap,
         strong=strong,
         check=check,
-        quality=_table(results, quality, arms, [arm.scores for arm in arms.values()]),
-        cost=_table(results, cost, arms, [arm.costs for arm in arms.values()]),
+        quality=_table(results, quality, arms, np.concatenate([arm.scores for arm in arms.values()])),
+        cost=_table(results, cost, arms, np.concatenate([arm.costs for arm in arms.values()])),
         shares={name: arm.share for name, arm in arms.items()},
         left_out=len(rows[cheap]) + len(rows[strong]) - 2 * len(shared),
     )
 
 
 Cell = tuple[int, int]  # code of the case, repeat
-Numbers = npt.NDArray[np.float64]
 
 
 class _Arm(NamedTuple):
     """A variant, real or made up: a score and a cost for each of its cells, and the share of the strong bundle."""
 
-    scores: Numbers
-    costs: Numbers
+    scores: FloatArray
+    costs: FloatArray
     cells: list[Cell]
     share: float
 
@@ -247,10 +250,10 @@ def _rows_of(results: Results, variant: str) -> dict[Cell, int]:
     return {(int(codes[row]), int(repeats[row])): int(row) for row in chosen}
 
 
-def _limits(checked: Numbers, check: str) -> Numbers:
+def _limits(checked: FloatArray, check: str) -> FloatArray:
     """Values below which a cheap answer may be sent on, so that at each other ones are; DataError without any."""
     known = checked[~np.isnan(checked)]
-    limits: Numbers = np.unique(known)[1:]
+    limits: FloatArray = np.unique(known)[1:]
     if not len(limits):
         raise DataError(f"{check} says the same of every cheap answer, so nothing would be sent on by it")
     if len(limits) > MOST_THRESHOLDS:  # about as many more answers at each
@@ -259,19 +262,13 @@ def _limits(checked: Numbers, check: str) -> Numbers:
     return limits
 
 
-def _sent_share(results: Results, variant: str) -> float:
-    """The share of a cascade's answers that the strong bundle gave."""
-    of = [STRONG in answer.steps for answer in results.generations() if answer.variant == variant]
-    return sum(of) / len(of)
-
-
-def _table(results: Results, metric: str, arms: Mapping[str, _Arm], values: Sequence[Numbers]) -> ScoreTable:
+def _table(results: Results, metric: str, arms: Mapping[str, _Arm], scores: FloatArray) -> ScoreTable:
     codes = np.array([code for arm in arms.values() for code, _ in arm.cells])
     used, cases = np.unique(codes, return_inverse=True)
     whole = results.table(metric)
     return score_table(
         results.metric(metric),
-        scores=np.concatenate(values),
+        scores=scores,
         case_codes=cases.astype(np.int64),
         variant_codes=np.repeat(np.arange(len(arms)), [len(arm.cells) for arm in arms.values()]).astype(np.int64),
         case_ids=[whole.case_ids[code] for code in used],
@@ -281,10 +278,9 @@ def _table(results: Results, metric: str, arms: Mapping[str, _Arm], values: Sequ
 
 
 def _shown(table: ScoreTable, variant: str) -> Interval:
-    found = case_mean(table, variant)
-    return Interval(found.value, found.low, found.high)
+    mean = case_mean(table, variant)
+    return Interval(mean.value, mean.low, mean.high)
 
 
-def _difference(row: PairedRow | None) -> Interval | None:
-    found = row.difference if row is not None else None
-    return None if found is None else Interval(found.value, found.low, found.high)
+def _means(table: ScoreTable) -> dict[str, float]:
+    return {name: case_mean(table, name).value or 0.0 for name in table.variants}

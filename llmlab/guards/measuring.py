@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,24 +93,19 @@ class GuardMeasures(Shown):
 
     def of(self, guard: str, group: str = ALL) -> GuardMeasure:
         """The figures of a guard on a group of texts, by default on all."""
-        found = next((row for row in self.rows if (row.guard, row.group) == (guard, group)), None)
-        if found is None:
-            known = ", ".join(dict.fromkeys(f"{row.guard} on {row.group}" for row in self.rows))
+        figures = {(row.guard, row.group): row for row in self.rows}
+        if (guard, group) not in figures:
+            known = ", ".join(f"{name} on {texts}" for name, texts in figures)
             raise ValueError(f"no figures of {guard!r} on {group!r} (there are: {known})")
-        return found
+        return figures[guard, group]
 
     def mistakes(self, guard: str, *, n: int = 10) -> Rows:
         """Texts that a guard got wrong, false alarms first, with what it found."""
-        pairs = zip(self.texts, self.verdicts[guard], strict=True)
-        wrong = [(text, said) for text, said in pairs if said.fires != text.bad and not said.unscored]
         rows = [
-            {
-                "mistake": "missed" if text.bad else "false alarm",
-                "group": text.group,
-                "text": text.text,
-                "why": said.why,
-            }
-            for text, said in sorted(wrong, key=lambda pair: pair[0].bad)
+            {"mistake": kind, "group": text.group, "text": text.text, "why": verdict.why}
+            for kind, bad in (("false alarm", False), ("missed", True))
+            for text, verdict in zip(self.texts, self.verdicts[guard], strict=True)
+            if text.bad == bad and verdict.fires != bad and not verdict.unscored
         ]
         told = f"{counted(len(rows), 'mistake')} of {guard} on {len(self.texts):,} texts."
         return Rows(rows=tuple(rows[:n]), sentence=told)
@@ -156,17 +151,20 @@ def measure(labelled: Sequence[LabelledText], guards: Sequence[Guard], *, level:
     >>> measure(texts, [guard(no_pii)]).of("no_pii").recall.value
     1.0
     """
-    names = [one.name for one in guards]
+    names = [guard.name for guard in guards]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"guards == {names}, must be one or more, each with a name of its own")
     if not 0 < sum(text.bad for text in labelled) < len(labelled):
         raise DataError("a labelled set needs both texts on which a guard should fire and others")
     judged = run_in_background(lambda: _judged(labelled, guards))
     verdicts = dict(zip(names, judged, strict=True))
-    rows = [row for name in names for row in _by_group(name, labelled, verdicts[name], level=level)]
-    if len(names) > 1:
-        together = tuple(_together(row) for row in zip(*judged, strict=True))
-        rows += _by_group(ANY, labelled, together, level=level)
+    together = {ANY: tuple(map(_together, zip(*judged, strict=True)))} if len(names) > 1 else {}
+    groups = dict.fromkeys(text.group for text in labelled)
+    rows = [
+        _figures(name, group, labelled, said, level=level)
+        for name, said in {**verdicts, **together}.items()
+        for group in (ALL, *(groups if len(groups) > 1 else ()))
+    ]
     return GuardMeasures(rows=tuple(rows), texts=tuple(labelled), verdicts=verdicts)
 
 
@@ -197,44 +195,28 @@ def injections() -> tuple[LabelledText, ...]:
 async def _judged(labelled: Sequence[LabelledText], guards: Sequence[Guard]) -> list[tuple[Verdict, ...]]:
     places, case = asyncio.Semaphore(AT_ONCE), Case(id="text", inputs={"text": ""})
 
-    async def one(guard: Guard, text: LabelledText) -> Verdict:
+    async def verdict(guard: Guard, text: LabelledText) -> Verdict:
         async with places:
             return await guard.judge(case, Generation(text=text.text, retrieved=text.retrieved))
 
-    return [tuple(await asyncio.gather(*(one(guard, text) for text in labelled))) for guard in guards]
+    return [tuple(await asyncio.gather(*(verdict(guard, text) for text in labelled))) for guard in guards]
 
 
 def _together(verdicts: Sequence[Verdict]) -> Verdict:
     """All guards as one: it fires where any does, and has no verdict where none fires and any has none."""
-    fires = any(one.fires and not one.broken for one in verdicts)
-    return Verdict(fires, "", not fires and any(one.unscored for one in verdicts))
-
-
-def _by_group(
-    name: str, labelled: Sequence[LabelledText], verdicts: Sequence[Verdict], *, level: float
-) -> Iterator[GuardMeasure]:
-    groups = list(dict.fromkeys(text.group for text in labelled))
-    for group in (ALL, *(groups if len(groups) > 1 else ())):
-        chosen = [group in (ALL, text.group) for text in labelled]
-        yield _figures(name, group, labelled, verdicts, chosen=np.array(chosen), level=level)
+    fires = any(verdict.fires and not verdict.broken for verdict in verdicts)
+    return Verdict(fires, "", not fires and any(verdict.unscored for verdict in verdicts))
 
 
 def _figures(
-    name: str,
-    group: str,
-    labelled: Sequence[LabelledText],
-    verdicts: Sequence[Verdict],
-    *,
-    chosen: Bools,
-    level: float,
+    name: str, group: str, labelled: Sequence[LabelledText], verdicts: Sequence[Verdict], *, level: float
 ) -> GuardMeasure:
-    bad, fired = (np.array(column) for column in ([t.bad for t in labelled], [v.fires for v in verdicts]))
-    unscored = np.array([verdict.unscored for verdict in verdicts])
+    bad, chosen = np.array([(text.bad, group in (ALL, text.group)) for text in labelled]).T
+    fired, unscored = np.array([(verdict.fires, verdict.unscored) for verdict in verdicts]).T
     clusters = np.array([text.cluster or f"\0{place}" for place, text in enumerate(labelled)], dtype=object)
-    kept = chosen & ~unscored
 
     def share(hits: Bools, of: Bools) -> Estimate:
-        rows = kept & of
+        rows = chosen & ~unscored & of
         if not rows.any():
             return Estimate(value=None, level=level, notes=("no such text",))
         named = clusters[rows]

@@ -19,6 +19,7 @@ from llmlab.base.project import git_state, named_in, utc
 from llmlab.base.verdict import Conclusion, Verdict, required
 from llmlab.gate.decision import Receipt, ci_facts, versions
 from llmlab.production.policy import RolloutPolicy
+from llmlab.production.units import told
 from llmlab.results.comparison import PairedRow
 from llmlab.results.scores import Metric, scale_of
 from llmlab.stats.paired import PairedDifference
@@ -148,10 +149,7 @@ class Reading(Shown):
 
     def mean_text(self, value: float | None) -> str | None:
         """A mean of an arm in the metric's unit."""
-        if value is None:
-            return None
-        scale, unit = scale_of(self.metric)
-        return number(scale * value, 3) + ("%" if scale == 100 else unit)
+        return None if value is None else told(value, self.metric)
 
     def _rows(self) -> list[dict[str, object]]:
         return [

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import number
 from llmlab.production.lines import numbers_of, seconds_of
 from llmlab.production.policy import Outcome, RolloutPolicy
-from llmlab.results.scores import RESOURCE_METRICS, Metric
+from llmlab.results.scores import RESOURCE_METRICS, Metric, scale_of
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.sequential import SplitCheck, linearised_ratio, sequential_split_check
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["ArmUnits", "Enrolled", "PerUnit", "enrolled", "metric_of", "values_of"]
+__all__ = ["ArmUnits", "Enrolled", "PerUnit", "enrolled", "metric_of", "told", "values_of"]
 
 DAY_S = 86_400
 ARMS = ("baseline", "candidate")
@@ -73,6 +74,12 @@ def metric_of(outcome: Outcome) -> Metric:
         return Metric(name=outcome.name, higher_is_better=outcome.higher_is_better is not False)
     high = 1.0 if outcome.per == "request" else None
     return Metric(name=outcome.name, low=0.0, high=high, higher_is_better=name == "response_rate")
+
+
+def told(value: float, metric: Metric) -> str:
+    """A value of a metric in its unit, a share in percent."""
+    scale, unit = scale_of(metric)
+    return number(scale * value, 3) + ("%" if scale == 100 else unit)
 
 
 def values_of(frame: pd.DataFrame, outcome: Outcome) -> FloatArray:

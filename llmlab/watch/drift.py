@@ -8,9 +8,9 @@ a test (Holm over the columns), a size beyond chance, and both in each of the la
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 
 import numpy as np
@@ -18,19 +18,18 @@ from numpy.typing import NDArray
 
 from llmlab.base.numbers import counted, number
 from llmlab.base.words import words
-from llmlab.golden.cases import GoldenSet
+from llmlab.golden.cases import Case, GoldenSet
 from llmlab.retrieval.questions import NO_TOPIC
 from llmlab.search.chunking import Chunk
-from llmlab.search.retrievers import retriever_for
+from llmlab.search.retrievers import Retriever, retriever_for
 from llmlab.stats.burdens import holm
 from llmlab.stats.drift import MODERATE, MixDrift, mix_drift
-from llmlab.watch.policy import WatchPolicy, page_of_drift
-from llmlab.watch.readings import Reading, State
+from llmlab.watch.policy import DAY, PAGES, WEEK, WatchPolicy
+from llmlab.watch.readings import MOST_ROWS, Reading, State
 from llmlab.watch.windows import Requests, Traffic, question_of
 
 __all__ = ["Embed", "Topics", "read_drift"]
 
-DAY = timedelta(days=1)
 BINS = 10  # of a number: tenths of the days before
 SHARE_UP = 0.02  # of units: what a new topic must bring
 UNLIKE = 0.10  # of golden questions are less like those of other clusters than what counts as none of them
@@ -48,27 +47,26 @@ class Topics:
 
     def of(self, questions: Sequence[str]) -> list[str]:
         """The first tag of the golden question most like each."""
-        new = [text for text in dict.fromkeys(questions) if text not in self._found]
-        self._found.update((text, self._topic(text, hits)) for text, hits in zip(new, self._near(new, 1), strict=True))
-        return [self._found[text] for text in questions]
+        new = [text for text in dict.fromkeys(questions) if text not in self._asked]
+        self._asked.update((text, self._topic(text, hits)) for text, hits in zip(new, self._near(new, 1), strict=True))
+        return [self._asked[text] for text in questions]
 
     @cached_property
-    def _found(self) -> dict[str, str]:
+    def _asked(self) -> dict[str, str]:
         """Topics of this report: two columns and two days ask for the same questions."""
         return {}
 
     @cached_property
     def _texts(self) -> list[str]:
-        return [" ".join(map(str, case.inputs.values())) for case in self.golden]
+        return [_text(case) for case in self.golden]
 
     @cached_property
-    def _retriever(self) -> object:
+    def _retriever(self) -> Retriever:
         chunks = [Chunk(doc_id=c.id, position=0, text=t) for c, t in zip(self.golden, self._texts, strict=True)]
         return retriever_for("tfidf", chunks)
 
     def _near(self, texts: Sequence[str], k: int) -> list[list[tuple[str, float]]]:
-        found = self._retriever.search(texts, k)  # type: ignore[attr-defined]  # a Retriever, which is a Protocol
-        return [[(hit.doc_id, hit.score) for hit in hits] for hits in found]
+        return [[(hit.doc_id, hit.score) for hit in hits] for hits in self._retriever.search(texts, k)]
 
     @cached_property
     def _clusters_of_word(self) -> Mapping[str, set[str]]:
@@ -103,6 +101,7 @@ class Topics:
 class _Moved:
     """A column in one window against the days before it."""
 
+    column: str
     mix: MixDrift
     n_units: int
     medians: tuple[float, float] | None
@@ -113,8 +112,10 @@ class _Moved:
         before, now = (sum(pair[side] for pair in self.mix.counts.values()) for side in (0, 1))
         return min(before, now)
 
-    def large_enough(self, column: str) -> bool:
-        if column == "new_topic":
+    @property
+    def is_large(self) -> bool:
+        """Whether its size lies beyond chance."""
+        if self.column == "new_topic":
             old, new = self.mix.shares.get(_NEW, (0.0, 0.0))
             return new - old >= SHARE_UP
         return self.mix.psi - self.mix.psi_by_chance >= MODERATE
@@ -133,46 +134,45 @@ def read_drift(
 ) -> Iterator[Reading]:
     """A reading for each column that can be read; topics need a golden set with tags, embeddings a model."""
     topics = Topics(golden=golden) if golden is not None and any(case.tags for case in golden) else None
-    likeness = _Likeness(golden, embed) if golden is not None and embed is not None else None
-    valued: dict[str, Values | None] = {name: _values_of(name, topics, likeness) for name in policy.drift}
+    nearness = _nearness(golden, embed) if golden is not None and embed is not None else None
+    valued: dict[str, Values | None] = {name: _values_of(name, topics, nearness) for name in policy.drift}
     windows = [_Days.of(traffic, back) for back in (0, 1)]
     least, alpha = policy.at_least, policy.alpha(DAY)
-    found: dict[str, list[_Moved]] = {}
+    read: dict[str, list[_Moved]] = {}
     for name, values in valued.items():
-        blank = Reading(metric=f"{name} drift", state=State.UNKNOWN, runbook=page_of_drift(name))
+        blank = Reading(metric=f"{name} drift", state=State.UNKNOWN, runbook=PAGES[name])
         moved = [_moved(name, days, values) for days in windows] if values is not None else []
-        known = [one for one in moved if one is not None]
+        known = [days for days in moved if days is not None]
+        fewest = min((days.fewest for days in known), default=0)
         if not known and "drift" not in policy.model_fields_set:
             continue
         if values is None:
             needs = "an embedding model" if name == "question_embedding" else "a golden set whose cases have tags"
             yield replace(blank, what=f"it needs {needs}")
-            continue
-        if len(known) < len(windows) or any(one.fewest < least for one in known):
-            fewest = min((one.fewest for one in known), default=0)
-            told = f"{counted(fewest, 'unit')} in a day or before it; {least} are needed in each of two days"
-            yield replace(blank, n_units=fewest, n=fewest, what=told)
-            continue
-        found[name] = known
-    worst_p = [max(1.0 if one.mix.p_value is None else one.mix.p_value for one in both) for both in found.values()]
-    for (column, both), p_value in zip(found.items(), holm(worst_p) if worst_p else (), strict=True):
-        yield _read(column, both, p_value, alpha=alpha, values=valued[column], traffic=traffic, last=windows[0].last)
+        elif len(known) < len(windows) or fewest < least:
+            what = f"{counted(fewest, 'unit')} in a day or before it; {least} are needed in each of two days"
+            yield replace(blank, n_units=fewest, n=fewest, what=what)
+        else:
+            read[name] = known
+    worst_p = [max(1.0 if days.mix.p_value is None else days.mix.p_value for days in both) for both in read.values()]
+    for (name, both), p_value in zip(read.items(), holm(worst_p) if worst_p else (), strict=True):
+        state = _state(both, p_value, alpha=alpha)
+        reading = _read(name, both[0], state)
+        if (values := valued[name]) is not None and state is State.ALERT:
+            rows = _of_new_topic(windows[0].last, values) if name == "new_topic" else ()
+            reading = replace(reading, since=_began(name, traffic, values), rows=rows)
+        yield reading
 
 
-def _read(
-    name: str,
-    both: Sequence[_Moved],
-    p_value: float,
-    *,
-    alpha: float,
-    values: Values | None,
-    traffic: Traffic,
-    last: Requests,
-) -> Reading:
-    sizes = [one.large_enough(name) for one in both]
-    mix, n_units = both[0].mix, both[0].n_units
-    alone = mix.p_value is not None and mix.p_value <= alpha and sizes[0]
-    state = State.ALERT if p_value <= alpha and all(sizes) else State.WATCH if alone else State.QUIET
+def _state(both: Sequence[_Moved], p_value: float, *, alpha: float) -> State:
+    if p_value <= alpha and all(days.is_large for days in both):
+        return State.ALERT
+    alone = both[0].mix.p_value
+    return State.WATCH if alone is not None and alone <= alpha and both[0].is_large else State.QUIET
+
+
+def _read(name: str, moved: _Moved, state: State) -> Reading:
+    mix = moved.mix
     psi = f"PSI {number(mix.psi, 2)} ({number(mix.psi_by_chance, 2)} by chance)"
     return Reading(
         metric=f"{name} drift",
@@ -180,13 +180,11 @@ def _read(
         value=mix.psi,
         limit=MODERATE + mix.psi_by_chance,
         window="2 days",
-        n=n_units,
-        n_units=n_units,
-        what=f"{both[0].told()}; {psi}",
-        since=_began(name, traffic, values) if state is State.ALERT and values else None,
-        runbook=page_of_drift(name),
+        n=moved.n_units,
+        n_units=moved.n_units,
+        what=f"{moved.told()}; {psi}",
+        runbook=PAGES[name],
         unit="PSI",
-        rows=_of_new_topic(last, values) if name == "new_topic" and state is State.ALERT else (),
     )
 
 
@@ -198,30 +196,29 @@ class _Days:
     """A day, and the days that it is held against, one request of each unit in each."""
 
     last: Requests
-    before: tuple[Requests, ...]
+    before: list[Requests]
 
     @classmethod
     def of(cls, traffic: Traffic, back: int) -> _Days:
-        last, before = traffic.last(DAY, windows_ago=back), traffic.days_before(DAY, windows_ago=back)
-        firsts = (one.first_of_each_unit().thinned() for one in (last, *before))
-        return cls(last=next(firsts), before=tuple(firsts))
+        days = (traffic.last(DAY, windows_ago=back), *traffic.days_before(days_ago=back))
+        last, *before = (day.first_of_each_unit().thinned() for day in days)
+        return cls(last=last, before=before)
 
     @cached_property
     def units_before(self) -> tuple[int, int]:
-        """Distinct units in the days before, and those of each day added up."""
-        units = [unit for one in self.before for unit in one.rows["unit_id"].where(one.rows["unit_id"] != "", None)]
-        named = [unit for unit in units if isinstance(unit, str)]
-        return len(set(named)) + len(units) - len(named), len(units)
+        """Distinct units in the days before, and those of each day added up; each request of nobody is one."""
+        units = [unit for day in self.before for unit in day.rows["unit_id"]]
+        return len({*units} - {""}) + units.count(""), len(units)
 
 
 def _moved(name: str, days: _Days, values: Values) -> _Moved | None:
-    now, earlier = values(days.last), [values(one) for one in days.before]
+    now, earlier = values(days.last), [values(day) for day in days.before]
     distinct, all_days = days.units_before
     if not len(now) or not all_days:
         return None
     medians = None
     if isinstance(now, np.ndarray):
-        before = np.concatenate([np.asarray(one, dtype=np.float64) for one in earlier])
+        before = np.concatenate([np.asarray(day, dtype=np.float64) for day in earlier])
         before, now = before[~np.isnan(before)], now[~np.isnan(now)]
         if not before.size or not now.size:
             return None
@@ -229,77 +226,73 @@ def _moved(name: str, days: _Days, values: Values) -> _Moved | None:
         edges = np.unique(np.quantile(before, np.arange(1, BINS) / BINS))
         old, new = (Counter(map(str, np.searchsorted(edges, x, side="left"))) for x in (before, now))
     else:
-        old, new = Counter(kind for one in earlier for kind in one), Counter(now)
+        old, new = Counter(kind for day in earlier for kind in day), Counter(now)
     share = distinct / all_days
     scaled = {kind: round(n * share) for kind, n in old.items()}
     if not sum(scaled.values()):
         return None
-    return _Moved(mix=mix_drift(scaled, new), n_units=sum(new.values()), medians=medians)
+    return _Moved(column=name, mix=mix_drift(scaled, new), n_units=sum(new.values()), medians=medians)
 
 
-def _values_of(name: str, topics: Topics | None, likeness: _Likeness | None) -> Values | None:
-    if name in ("topic", "new_topic"):
-        if topics is None:
-            return None
-        if name == "topic":
-            return lambda some: topics.of([*filter(None, question_of(some))])
-        return lambda some: [
-            _NEW if one == NO_TOPIC else _KNOWN for one in topics.of([*filter(None, question_of(some))])
-        ]
+def _values_of(name: str, topics: Topics | None, nearness: Values | None) -> Values | None:
     if name == "question_embedding":
-        return None if likeness is None else lambda some: likeness.of(question_of(some))
-    return _NUMBERS[name]
+        return nearness
+    if name not in ("topic", "new_topic"):
+        return _NUMBERS[name]
+    if topics is None:
+        return None
+
+    def topic(some: Requests) -> list[str]:
+        return topics.of([*filter(None, question_of(some))])
+
+    return topic if name == "topic" else lambda some: [_NEW if of == NO_TOPIC else _KNOWN for of in topic(some)]
 
 
-def _lengths(texts: Sequence[str]) -> NDArray[np.float64]:
+def _lengths(texts: Iterable[str]) -> NDArray[np.float64]:
     return np.array([len(text.split()) or np.nan for text in texts], dtype=np.float64)
 
 
 def _best_scores(some: Requests) -> NDArray[np.float64]:
     """The best score that each request's search gave, NaN where none is told."""
-    held = (
-        [one["score"] for one in found] if isinstance(found, list | np.ndarray) else []
-        for found in some.rows["retrieved"]
-    )
-    known = ([score for score in scores if score is not None] for scores in held)
-    return np.array([max(scores, default=np.nan) for scores in known], dtype=np.float64)
+    listed = (found if isinstance(found, list | np.ndarray) else () for found in some.rows["retrieved"])
+    scores = ([document["score"] for document in found if document["score"] is not None] for found in listed)
+    return np.array([max(known, default=np.nan) for known in scores], dtype=np.float64)
 
 
 _NUMBERS: Mapping[str, Values] = {
     "question_words": lambda some: _lengths(question_of(some)),
-    "answer_words": lambda some: _lengths(
-        [t if s == "ok" else "" for t, s in zip(some.rows["text"], some.rows["status"], strict=True)]
-    ),
+    "answer_words": lambda some: _lengths(some.rows["text"].where(some.rows["status"] == "ok", "")),
     "retrieval_score": _best_scores,
 }
 
 
-class _Likeness:
+def _nearness(golden: GoldenSet, embed: Embed) -> Values:
     """How near a question lies to the nearest golden one, by embeddings."""
+    asked = embed([_text(case) for case in golden])
 
-    def __init__(self, golden: GoldenSet, embed: Embed) -> None:
-        self._embed = embed
-        self._golden = embed([" ".join(map(str, case.inputs.values())) for case in golden])
-
-    def of(self, questions: Sequence[str]) -> NDArray[np.float64]:
-        if not questions:
+    def near(some: Requests) -> NDArray[np.float64]:
+        if not len(some):
             return np.empty(0)
-        near = self._embed([question or " " for question in questions]) @ self._golden.T
-        return np.asarray(near.max(axis=1), dtype=np.float64)
+        likeness = embed([question or " " for question in question_of(some)]) @ asked.T
+        return np.asarray(likeness.max(axis=1), dtype=np.float64)
+
+    return near
+
+
+def _text(case: Case) -> str:
+    return " ".join(map(str, case.inputs.values()))
 
 
 def _began(name: str, traffic: Traffic, values: Values) -> datetime:
     """The begin of the first of the days, up to a week back, that moved without a break."""
-    back = 2
-    while back < 7:
+    for back in range(2, 7):
         moved = _moved(name, _Days.of(traffic, back), values)
-        if moved is None or not moved.large_enough(name):
-            break
-        back += 1
-    return traffic.now - back * DAY
+        if moved is None or not moved.is_large:
+            return traffic.now - back * DAY
+    return traffic.now - WEEK
 
 
-def _of_new_topic(last: Requests, values: Values | None, most: int = 300) -> tuple[str, ...]:
+def _of_new_topic(last: Requests, values: Values) -> tuple[str, ...]:
     asked = last[np.array([bool(text) for text in question_of(last)])]
-    new = np.array(values(asked)) == _NEW if values else np.zeros(len(asked), bool)
-    return tuple(asked.rows["request_id"].iloc[np.flatnonzero(new)[:most]])
+    new = np.array(values(asked)) == _NEW
+    return tuple(asked.rows["request_id"].iloc[np.flatnonzero(new)[:MOST_ROWS]])

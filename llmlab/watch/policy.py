@@ -6,7 +6,6 @@ latency, more than 1% errors, another model under the same name, an index older 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -16,19 +15,20 @@ import pydantic
 from pydantic import Field
 
 from llmlab.base.display import Shown
-from llmlab.base.documents import Strict, digest_of
+from llmlab.base.documents import Strict
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.yamlfile import read_model, to_yaml
-from llmlab.gate.policy import Age, Margin, Word, age_limit, relative_share
+from llmlab.gate.policy import Age, Margin, Word, relative_share
+from llmlab.production.policy import Multiple
 
-__all__ = ["DRIFTS", "FACTS", "Reference", "WatchPolicy", "WatchRule"]
+__all__ = ["DRIFTS", "PAGES", "Reference", "WatchPolicy", "WatchRule", "duration"]
 
 Drift = Literal["question_words", "topic", "new_topic", "answer_words", "retrieval_score", "question_embedding"]
-FACTS = ("served_model", "index_lag_days")
+_FACTS = ("served_model", "index_lag_days")
 _HOURLY = frozenset({"error_rate", "latency_s", "first_token_s", "cost_usd"})
-WEEK = timedelta(days=7)
-_PAGES: Mapping[str, str] = {
+HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
+PAGES: Mapping[str, str] = {
     **dict.fromkeys(("error_rate", "latency_s", "first_token_s", "retry_rate"), "provider-outage.md"),
     **dict.fromkeys(("cost_usd", "input_tokens", "output_tokens"), "cost-spike.md"),
     **dict.fromkeys(("served_model", "answer_words"), "silent-model-update.md"),
@@ -37,6 +37,16 @@ _PAGES: Mapping[str, str] = {
     **dict.fromkeys(("topic", "new_topic", "question_words", "question_embedding"), "new-topic.md"),
 }
 DRIFTS: tuple[Drift, ...] = ("question_words", "topic", "new_topic", "answer_words", "retrieval_score")
+_ASKED = ("above", "over", "worse_by", "budget_usd", "changed")
+
+
+def duration(length: timedelta) -> str:
+    """A length of time in whole days, or in hours.
+
+    >>> duration(timedelta(hours=8)), duration(timedelta(days=1))
+    ('8 hours', '1 day')
+    """
+    return counted(round(length / HOUR), "hour") if length % DAY else counted(length.days, "day")
 
 
 class Reference(Strict):
@@ -72,7 +82,7 @@ class WatchRule(Strict):
 
     metric: Word
     above: float | None = None
-    over: Annotated[str, Field(pattern=r"^\d+(\.\d+)?x$")] | None = None
+    over: Multiple | None = None
     worse_by: Margin | None = None
     quantile: Annotated[float, Field(gt=0.5, lt=1)] | None = None
     budget_usd: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] | None = None
@@ -83,14 +93,13 @@ class WatchRule(Strict):
 
     @pydantic.model_validator(mode="after")
     def _asks_one_thing(self) -> Self:
-        asked = [n for n in ("above", "over", "worse_by", "budget_usd", "changed") if getattr(self, n) is not None]
+        asked = [name for name in _ASKED if getattr(self, name) is not None]
         if len(asked) != 1:
-            said = " and ".join(asked) or "nothing"
-            raise ValueError(f"asks for {said}; a rule has one of above, over, worse_by, budget_usd, changed")
+            raise ValueError(f"asks for {' and '.join(asked) or 'nothing'}; a rule has one of {', '.join(_ASKED)}")
         fits = {"changed": "served_model", "budget_usd": "cost_usd"}.get(asked[0], self.metric)
         if self.metric != fits:
             raise ValueError(f"{asked[0]} belongs to {fits}, not to {self.metric}")
-        if self.metric in FACTS and asked[0] not in ("changed", "above"):
+        if self.metric in _FACTS and asked[0] not in ("changed", "above"):
             raise ValueError(f"{self.metric} is a fact and has no {asked[0]}")
         if self.quantile is not None and asked[0] not in ("above", "over"):
             raise ValueError("a quantile is read `over` a multiple of the baseline's, or `above` a number")
@@ -99,26 +108,26 @@ class WatchRule(Strict):
     @property
     def length(self) -> timedelta:
         """Of the window."""
-        text = self.window or ("1h" if self.metric in _HOURLY else "1d")
-        return age_limit(re.sub(r"(\d+)([hd])", lambda m: f"{m[1]} {'hour' if m[2] == 'h' else 'day'}", text))
+        window = self.window or ("1h" if self.metric in _HOURLY else "1d")
+        return int(window[:-1]) * (HOUR if window.endswith("h") else DAY)
 
     @property
-    def factor(self) -> float | None:
+    def factor(self) -> float:
         """What `over` multiplies the baseline by."""
-        return None if self.over is None else float(self.over.removesuffix("x"))
+        return float((self.over or "1x").removesuffix("x"))
 
     @property
-    def tolerated(self) -> tuple[float, bool] | None:
-        """The harm of `worse_by`, and whether it is a share of the baseline."""
+    def tolerated(self) -> tuple[float, bool]:
+        """The harm that `worse_by` or `over` tolerates, and whether it is a share of the baseline."""
         if self.worse_by is None:
-            return None
+            return self.factor - 1, True
         share = relative_share(self.worse_by)
         return (float(self.worse_by), False) if share is None else (share, True)
 
     @property
     def page(self) -> str:
         """The runbook's file."""
-        return self.runbook or _PAGES.get(self.metric, "quality-drop.md")
+        return self.runbook or PAGES.get(self.metric, "quality-drop.md")
 
     @property
     def is_total(self) -> bool:
@@ -133,24 +142,22 @@ class WatchRule(Strict):
     @property
     def limit(self) -> str:
         """What it asks, in its own words."""
-        asked = ((n, getattr(self, n)) for n in ("above", "over", "worse_by", "budget_usd", "changed"))
-        return ", ".join(f"{name} {value}" for name, value in asked if value is not None)
+        return next(f"{name} {value}" for name in _ASKED if (value := getattr(self, name)) is not None)
 
 
-_USUAL = (
-    {"metric": "quality", "worse_by": "5%"},
-    {"metric": "negative_signals", "over": "2x"},
-    {"metric": "refusal_rate", "over": "2x"},
-    {"metric": "error_rate", "above": 0.01},
-    {"metric": "latency_s", "quantile": 0.99, "over": "2x"},
-    {"metric": "cost_usd", "over": "2x"},
-    {"metric": "cost_usd", "over": "2x", "window": "1d"},
-    {"metric": "guard_rate", "over": "2x"},
-    {"metric": "injection_markers", "over": "2x"},
-    {"metric": "served_model", "changed": True},
-    {"metric": "index_lag_days", "above": 7.0},
+USUAL = (
+    WatchRule(metric="quality", worse_by="5%"),
+    WatchRule(metric="negative_signals", over="2x"),
+    WatchRule(metric="refusal_rate", over="2x"),
+    WatchRule(metric="error_rate", above=0.01),
+    WatchRule(metric="latency_s", quantile=0.99, over="2x"),
+    WatchRule(metric="cost_usd", over="2x"),
+    WatchRule(metric="cost_usd", over="2x", window="1d"),
+    WatchRule(metric="guard_rate", over="2x"),
+    WatchRule(metric="injection_markers", over="2x"),
+    WatchRule(metric="served_model", changed=True),
+    WatchRule(metric="index_lag_days", above=7.0),
 )
-USUAL = tuple(WatchRule.model_validate(rule) for rule in _USUAL)
 
 
 class WatchPolicy(Shown, Strict):
@@ -186,7 +193,7 @@ class WatchPolicy(Shown, Strict):
         """The rules in a YAML file; FileRuleError with file, line and rule, also for a runbook that is not there."""
         policy = read_model(cls, path)
         folder = Path(path).parent / policy.runbooks
-        pages = dict.fromkeys([*(rule.page for rule in policy.watched), *map(page_of_drift, policy.drift)])
+        pages = (*(rule.page for rule in policy.watched), *(PAGES[column] for column in policy.drift))
         if missing := [page for page in pages if not (folder / page).is_file()]:
             raise FileRuleError(f"the runbook {missing[0]} is not in {folder}; an alert must name a page", path=path)
         return policy
@@ -201,23 +208,13 @@ class WatchPolicy(Shown, Strict):
         families = len(self.watched) + bool(self.drift)
         return self.false_alarms / families / max(WEEK / length, 1.0)
 
-    @property
-    def digest(self) -> str:
-        """sha256 (hex) over the rules, defaults included."""
-        return digest_of(self)
-
     def to_yaml(self) -> str:
         """The rules as they are written in `watch.yaml`, defaults left out."""
         return to_yaml(self.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
 
     def _rows(self) -> list[dict[str, object]]:
         return [
-            {
-                "metric": rule.name,
-                "limit": rule.limit,
-                "window": "1 day" if rule.length == timedelta(days=1) else counted(int(rule.length / _HOUR), "hour"),
-                "runbook": rule.page,
-            }
+            {"metric": rule.name, "limit": rule.limit, "window": duration(rule.length), "runbook": rule.page}
             for rule in self.watched
         ]
 
@@ -226,11 +223,3 @@ class WatchPolicy(Shown, Strict):
         before = f"the {self.reference.days} days before"
         days = f"the same weekdays of {before}" if self.reference.same_weekdays else before
         return f"The last window against {days}; alerts in at most {self.false_alarms:.0%} of quiet weeks.{drift}"
-
-
-_HOUR = timedelta(hours=1)
-
-
-def page_of_drift(column: str) -> str:
-    """The runbook's file of a drift."""
-    return _PAGES[column]

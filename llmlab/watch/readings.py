@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import numpy as np
@@ -18,16 +18,16 @@ from llmlab.base.display import Chip, Shown
 from llmlab.base.numbers import counted, number
 from llmlab.base.verdict import Verdict
 from llmlab.production.lines import SIGNAL
-from llmlab.results.scores import Metric, scale_of
+from llmlab.production.units import told
+from llmlab.results.scores import Metric
 from llmlab.stats.arrays import FloatArray, GroupIndex
 from llmlab.stats.bounded import effective_cases
 from llmlab.stats.standard_error import StandardError, standard_error, t_quantile
-from llmlab.watch.policy import WatchPolicy, WatchRule
+from llmlab.watch.policy import DAY, WatchPolicy, WatchRule, duration
 from llmlab.watch.windows import Requests, Traffic, metric_named, values_named
 
 __all__ = ["Reading", "State", "read_rule", "share_bounds"]
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MOST_ROWS = 300  # request ids that a reading names
 FEWEST_UNITS = 5  # below, no bound is worth its name
 
@@ -151,10 +151,8 @@ def _lengths(rule: WatchRule, traffic: Traffic, *, least: int) -> list[timedelta
 
 
 def _blank(rule: WatchRule, now: _Seen, length: timedelta) -> Reading:
-    over = counted(round(length / HOUR), "hour") if length < DAY else counted(length.days, "day")
-    return Reading(
-        metric=rule.name, state=State.UNKNOWN, n=now.n, n_units=now.n_units, runbook=rule.page, window=over
-    )  # fmt: skip
+    state, window = State.UNKNOWN, duration(length)
+    return Reading(metric=rule.name, state=state, n=now.n, n_units=now.n_units, runbook=rule.page, window=window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,21 +180,17 @@ class _Seen:
     def error(self) -> StandardError | None:
         return standard_error(self.values, self.requests.units) if self.n_units >= FEWEST_UNITS else None
 
-    def above(self, threshold: float) -> FloatArray:
-        return (self.values > threshold).astype(np.float64)
-
 
 def _measured(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Reading:
-    metric, least = metric_named(rule.metric), rule.at_least or policy.at_least
+    least = rule.at_least or policy.at_least
     lengths = _lengths(rule, traffic, least=least)
     alpha = policy.alpha(rule.length) / len(lengths)
-    found = (_over(rule, traffic, length, metric, least=least, alpha=alpha) for length in lengths)
-    read = list(found)
-    return next((one for one in read if one.state is State.ALERT), read[-1])
+    readings = [_over(rule, traffic, length, least=least, alpha=alpha) for length in lengths]
+    return next((reading for reading in readings if reading.state is State.ALERT), readings[-1])
 
 
-def _over(rule: WatchRule, traffic: Traffic, length: timedelta, metric: Metric, *, least: int, alpha: float) -> Reading:
-    now = _Seen.of(rule.metric, traffic.last(length))
+def _over(rule: WatchRule, traffic: Traffic, length: timedelta, *, least: int, alpha: float) -> Reading:
+    metric, now = metric_named(rule.metric), _Seen.of(rule.metric, traffic.last(length))
     before = _Seen.of(rule.metric, traffic.before(length)) if rule.above is None else None
     blank = _blank(rule, now, length)
     if before is not None and before.n < least:
@@ -204,11 +198,11 @@ def _over(rule: WatchRule, traffic: Traffic, length: timedelta, metric: Metric, 
     if not now.n:
         return replace(blank, what="no request of the window has a value")
     if rule.quantile is not None:
-        read = _quantile(rule, metric, now, before, alpha=alpha)
+        read = _quantile(rule, rule.quantile, now, before, alpha=alpha)
     elif rule.worse_by is None and metric.bounded:
-        read = _share(rule, metric, now, before, alpha=alpha)
+        read = _share(rule, now, before, alpha=alpha)
     else:
-        read = _mean(rule, metric, now, before, alpha=alpha)
+        read = _mean(rule, now, before, alpha=alpha, sign=-1.0 if metric.higher_is_better else 1.0)
     return _settled(blank, read, metric, least=least)
 
 
@@ -216,55 +210,46 @@ def _over(rule: WatchRule, traffic: Traffic, length: timedelta, metric: Metric, 
 class _Read:
     """A value with its bound against a limit; `harm` is each request's, whose mean crosses `harm_limit` with it."""
 
+    seen: _Seen
     value: float
     bound: float | None
     limit: float
     baseline: float | None
-    seen: _Seen
     harm: FloatArray
     harm_limit: float
     sign: float = 1.0
 
 
-def _share(rule: WatchRule, metric: Metric, now: _Seen, before: _Seen | None, *, alpha: float) -> _Read:
+def _share(rule: WatchRule, now: _Seen, before: _Seen | None, *, alpha: float) -> _Read:
     """A share against a limit; of a multiple of the baseline both errors count (MOVER; Zou and Donner 2008)."""
     value, low = float(now.values.mean()), share_bounds(now.values, now.requests.units, alpha=alpha)[0]
     limit, baseline, reach = rule.above or 0.0, None, value - low
     if before is not None:
-        factor, baseline = rule.factor or 1.0, float(before.values.mean())
-        limit = factor * baseline
-        high = share_bounds(before.values, before.requests.units, alpha=alpha)[1]
-        reach = math.hypot(reach, factor * (high - baseline))
+        baseline, high = float(before.values.mean()), share_bounds(before.values, before.requests.units, alpha=alpha)[1]
+        limit, reach = rule.factor * baseline, math.hypot(reach, rule.factor * (high - baseline))
     return _Read(
-        value=value, bound=value - reach, limit=limit, baseline=baseline,
-        seen=now, harm=now.values, harm_limit=limit,
-    )  # fmt: skip
+        seen=now, value=value, bound=value - reach, limit=limit, baseline=baseline, harm=now.values, harm_limit=limit
+    )
 
 
-def _quantile(rule: WatchRule, metric: Metric, now: _Seen, before: _Seen | None, *, alpha: float) -> _Read:
+def _quantile(rule: WatchRule, q: float, now: _Seen, before: _Seen | None, *, alpha: float) -> _Read:
     """The quantile lies above a limit where more than 1 - q of the requests do: that share has an exact bound."""
-    q, baseline = rule.quantile or 0.99, None
-    limit = rule.above if rule.above is not None else 0.0
-    if before is not None:
-        baseline = float(np.quantile(before.values, q))
-        limit = (rule.factor or 1.0) * baseline
-    slow = now.above(limit)
+    baseline = None if before is None else float(np.quantile(before.values, q))
+    limit = rule.above or 0.0 if baseline is None else rule.factor * baseline
+    slow = (now.values > limit).astype(np.float64)
     low, _ = share_bounds(slow, now.requests.units, alpha=alpha)
     value = float(np.quantile(now.values, q))
-    return _Read(
-        value=value, bound=None if low <= 1 - q else value, limit=limit, baseline=baseline,
-        seen=now, harm=slow, harm_limit=1 - q,
-    )  # fmt: skip
+    bound = None if low <= 1 - q else value
+    return _Read(seen=now, value=value, bound=bound, limit=limit, baseline=baseline, harm=slow, harm_limit=1 - q)
 
 
-def _mean(rule: WatchRule, metric: Metric, now: _Seen, before: _Seen | None, *, alpha: float) -> _Read:
+def _mean(rule: WatchRule, now: _Seen, before: _Seen | None, *, alpha: float, sign: float) -> _Read:
     """A mean against a limit; `worse_by` puts the limit beside the baseline's mean, whose own error counts."""
-    sign = -1.0 if metric.higher_is_better else 1.0
     value, error = float(now.values.mean()), now.error()
     limit, baseline, factor, other = rule.above or 0.0, None, 0.0, None
     if before is not None:
         baseline, other = float(before.values.mean()), before.error()
-        harm, relative = rule.tolerated or ((rule.factor or 1.0) - 1.0, True)
+        harm, relative = rule.tolerated
         factor = 1 + sign * harm if relative else 1.0
         limit = baseline * factor if relative else baseline + sign * harm
     bound = None
@@ -273,9 +258,15 @@ def _mean(rule: WatchRule, metric: Metric, now: _Seen, before: _Seen | None, *, 
         df = min(error.df, other.df if other is not None else math.inf)
         bound = value - sign * t_quantile(1 - alpha, df) * spread
     return _Read(
-        value=value, bound=bound, limit=limit, baseline=baseline,
-        seen=now, harm=sign * now.values, harm_limit=sign * limit, sign=sign,
-    )  # fmt: skip
+        seen=now,
+        value=value,
+        bound=bound,
+        limit=limit,
+        baseline=baseline,
+        harm=sign * now.values,
+        harm_limit=sign * limit,
+        sign=sign,
+    )
 
 
 def _settled(blank: Reading, read: _Read, metric: Metric, *, least: int) -> Reading:
@@ -284,10 +275,9 @@ def _settled(blank: Reading, read: _Read, metric: Metric, *, least: int) -> Read
     state = State.ALERT if sure and crossed else State.UNKNOWN if blank.n < least else State.QUIET
     if crossed and state is State.QUIET:
         state = State.WATCH
-    scale, unit = scale_of(metric)
-    said = [f"{_amount(read.value, metric)} of {counted(blank.n, 'request')}", f"limit {_amount(read.limit, metric)}"]
+    said = [f"{told(read.value, metric)} of {counted(blank.n, 'request')}", f"limit {told(read.limit, metric)}"]
     if read.baseline is not None:
-        said.append(f"before {_amount(read.baseline, metric)}")
+        said.append(f"before {told(read.baseline, metric)}")
     if state is State.UNKNOWN:
         said.append(f"at least {least} requests are needed")
     return replace(
@@ -299,7 +289,7 @@ def _settled(blank: Reading, read: _Read, metric: Metric, *, least: int) -> Read
         baseline=read.baseline,
         what="; ".join(said),
         since=_since(read) if crossed else None,
-        unit="share" if scale == 100 else unit.strip(),
+        unit="share" if metric.bounded else metric.unit,
         rows=_worst(read) if crossed else (),
     )
 
@@ -322,45 +312,38 @@ def _spent(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Reading:
 
     A total has no bound: the window is doubled until the windows before it hold requests enough as well.
     """
-    least, metric, length = rule.at_least or policy.at_least, metric_named("cost_usd"), rule.length
+    least, length = rule.at_least or policy.at_least, rule.length
     while True:
-        earlier = [_Seen.of("cost_usd", one) for one in traffic.same_windows_before(length)]
-        n_before = int(np.median([one.n for one in earlier] or [0]))
+        earlier = [_Seen.of("cost_usd", window) for window in traffic.same_windows_before(length)]
+        n_before = int(np.median([seen.n for seen in earlier] or [0]))
         if length >= DAY or min(n_before, len(traffic.last(length))) >= least:
             break
         length = min(2 * length, DAY)
     now = _Seen.of("cost_usd", traffic.last(length))
     blank = _blank(rule, now, length)
-    if not now.n:
-        return replace(blank, what="no request of the window has a cost")
-    if n_before < least:
+    if now.n and n_before < least:
         return replace(blank, what=f"{counted(n_before, 'request')} in such a window before, {least} are needed")
-    baseline, total = float(np.median([one.values.sum() for one in earlier])), float(now.values.sum())
-    limit = (rule.factor or 1.0) * baseline
-    read = _Read(
-        value=total, bound=total if now.n >= least else None, limit=limit, baseline=baseline,
-        seen=now, harm=now.values, harm_limit=limit / now.n,
-    )  # fmt: skip
-    return _settled(blank, read, metric, least=least)
+    baseline = float(np.median([seen.values.sum() for seen in earlier])) if earlier else 0.0
+    return _total(blank, now, limit=rule.factor * baseline, baseline=baseline, least=least)
 
 
 def _budget(rule: WatchRule, traffic: Traffic) -> Iterator[Reading]:
     """Service by service, or all together: a budget needs no minimum of requests."""
-    window, budget, metric = traffic.last(rule.length), rule.budget_usd, metric_named("cost_usd")
+    window, budget = traffic.last(rule.length), rule.budget_usd
     for service, limit in budget.items() if isinstance(budget, dict) else (("", budget or 0.0),):
         part = window if not service else window[(window.rows["service"] == service).to_numpy(bool)]
         now = _Seen.of("cost_usd", part)
-        total = float(now.values.sum())
         name = f"cost_usd of {service}" if service else "cost_usd, budget"
-        blank = replace(_blank(rule, now, rule.length), metric=name)
-        if not now.n:
-            yield replace(blank, what="no request of the window has a cost")
-            continue
-        read = _Read(
-            value=total, bound=total, limit=limit, baseline=None,
-            seen=now, harm=now.values, harm_limit=limit / now.n,
-        )  # fmt: skip
-        yield _settled(blank, read, metric, least=0)
+        yield _total(replace(_blank(rule, now, rule.length), metric=name), now, limit=limit, baseline=None, least=0)
+
+
+def _total(blank: Reading, now: _Seen, *, limit: float, baseline: float | None, least: int) -> Reading:
+    if not now.n:
+        return replace(blank, what="no request of the window has a cost")
+    total = float(now.values.sum())
+    bound, each = total if now.n >= least else None, limit / now.n
+    read = _Read(seen=now, value=total, bound=bound, limit=limit, baseline=baseline, harm=now.values, harm_limit=each)
+    return _settled(blank, read, metric_named("cost_usd"), least=least)
 
 
 def _served(rule: WatchRule, traffic: Traffic) -> Reading:
@@ -401,7 +384,7 @@ def _lag(rule: WatchRule, traffic: Traffic) -> Reading:
     if not lately.n:
         return replace(blank, what="no request says how old the index was (the signal index_lag_days)")
     lag, beyond = float(lately.values[-1]), seen.values > limit
-    began = len(beyond) - int(np.argmin(beyond[::-1])) if not beyond.all() else 0
+    began = 0 if beyond.all() else len(beyond) - int(np.argmin(beyond[::-1]))
     old = lag > limit
     return replace(
         blank,
@@ -415,11 +398,5 @@ def _lag(rule: WatchRule, traffic: Traffic) -> Reading:
 
 
 def _time(requests: Requests, place: int) -> datetime:
-    moment: datetime = requests.times[place].astype("datetime64[us]").item()
-    return moment.replace(tzinfo=UTC)
-
-
-def _amount(value: float, metric: Metric) -> str:
-    if metric.bounded:
-        return f"{number(100 * value, 3)}%"
-    return f"{number(value, 3)}{f' {metric.unit}' if metric.unit else ''}"
+    moment: datetime = requests.rows["time"].iloc[place].to_pydatetime()
+    return moment

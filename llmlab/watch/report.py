@@ -6,7 +6,7 @@ llmlab is no pager: the circuit breaker acts, Prometheus alerts on the text file
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,8 +25,9 @@ from llmlab.production.harvest import as_results
 from llmlab.production.lines import Trace
 from llmlab.production.traces import Traces
 from llmlab.results.results import Results
+from llmlab.stats.arrays import FloatArray
 from llmlab.watch.drift import Embed, read_drift
-from llmlab.watch.policy import WatchPolicy
+from llmlab.watch.policy import DAY, WatchPolicy
 from llmlab.watch.readings import Reading, State, read_rule
 from llmlab.watch.windows import Requests, Traffic, values_named
 
@@ -88,16 +89,15 @@ class Watch(Shown):
         moment = last + timedelta(microseconds=1) if now is None else aware(now)
         traffic = Traffic(rows=frame, now=moment, reference=self.policy.reference)
         readings = [reading for rule in self.policy.watched for reading in read_rule(rule, traffic, self.policy)]
-        drifts = list(read_drift(traffic, self.policy, golden=self.golden, embed=self.embed))
-        day = traffic.last(timedelta(days=1))
+        readings += read_drift(traffic, self.policy, golden=self.golden, embed=self.embed)
         return WatchReport(
-            readings=tuple(sorted([*readings, *drifts], key=lambda r: _ORDER.index(r.state))),
+            readings=tuple(sorted(readings, key=lambda reading: _ORDER.index(reading.state))),
             policy=self.policy,
             name=self.name,
             now=moment,
             last=last,
-            day=day.rows,
-            notes=tuple(_notes(self.policy, [*readings, *drifts], traffic, traces)),
+            day=traffic.last(DAY).rows,
+            notes=(*_notes(self.policy, readings, silent=moment - last), *traces.wrong),
         )
 
     def _rows(self) -> list[dict[str, object]]:
@@ -135,11 +135,11 @@ class WatchReport(Shown):
     @property
     def verdict(self) -> Verdict:
         """FAIL with an alert, INCONCLUSIVE where a rule has too little data, else PASS."""
-        found = {reading.state.verdict for reading in self.readings}
-        if Verdict.FAIL in found:
+        verdicts = {reading.state.verdict for reading in self.readings}
+        if Verdict.FAIL in verdicts:
             return Verdict.FAIL
         silent = self.now - self.last > age_limit(self.policy.ended_after)
-        return Verdict.INCONCLUSIVE if silent or Verdict.INCONCLUSIVE in found or not found else Verdict.PASS
+        return Verdict.INCONCLUSIVE if silent or Verdict.INCONCLUSIVE in verdicts or not verdicts else Verdict.PASS
 
     @property
     def exit_code(self) -> int:
@@ -149,12 +149,15 @@ class WatchReport(Shown):
     @property
     def sentence(self) -> str:
         """The report in one sentence."""
-        said = {state: [r.metric for r in self.readings if r.state is state] for state in State}
+        alerts, watched = (
+            ", ".join(reading.metric for reading in self.readings if reading.state is state)
+            for state in (State.ALERT, State.WATCH)
+        )
         head = {
-            Verdict.FAIL: f"{counted(len(self.alerts), 'alert')}: {', '.join(said[State.ALERT])}",
+            Verdict.FAIL: f"{counted(len(self.alerts), 'alert')}: {alerts}",
             Verdict.INCONCLUSIVE: "No alert, and too little data to call it quiet",
         }.get(self.verdict, "Quiet")
-        tail = f"; to look at: {', '.join(said[State.WATCH])}" if said[State.WATCH] else ""
+        tail = f"; to look at: {watched}" if watched else ""
         return f"{head}{tail} (until {self.now:%Y-%m-%d %H:%M} UTC)."
 
     def require(self, how: str) -> Self:
@@ -167,9 +170,11 @@ class WatchReport(Shown):
 
         First those that made an alert, then failures, complaints, refusals, fired guards and low quality.
         """
-        frame = self.day.assign(_badness=_badness(self.day, self.readings))
-        chosen = frame.sort_values("_badness", ascending=False, kind="stable").head(n)
-        return _as_results(chosen, self.readings)
+        worst = np.argsort(-_badness(self.day, self.readings), kind="stable")[:n]
+        frame = self.day.iloc[worst].reset_index(drop=True)
+        requests = list(Traces(frame=frame, problems=Rows(rows=()), source="the worst of a report"))
+        alerts = {name: reading.metric for reading in reversed(self.readings) for name in reading.rows}
+        return as_results(requests, [_case(trace, alerts.get(trace.request_id, "")) for trace in requests])
 
     def to_junit(self) -> str:
         """JUnit XML with one test per rule and drift: an alert is a failure, too little data is skipped."""
@@ -205,39 +210,30 @@ class WatchReport(Shown):
         return "\n".join([self.sentence, *([as_sentences(self.notes)] if self.notes else [])])
 
 
-def _notes(policy: WatchPolicy, readings: list[Reading], traffic: Traffic, traces: Traces) -> Iterator[str]:
-    silent = traffic.now - traffic.rows["time"].iloc[-1].to_pydatetime()
+def _notes(policy: WatchPolicy, readings: Sequence[Reading], *, silent: timedelta) -> Iterator[str]:
     if silent > age_limit(policy.ended_after):
         yield f"the last request came {silent.days} days ago: does the service still record"
     usual = [] if policy.rules else [rule.name for rule in policy.watched]
     usual += [] if "drift" in policy.model_fields_set else [f"{column} drift" for column in policy.drift]
     if unread := [name for name in usual if name not in {reading.metric for reading in readings}]:
         yield f"not watched, because no request says anything of it: {', '.join(unread)}"
-    yield from traces.wrong
 
 
-def _badness(day: pd.DataFrame, readings: tuple[Reading, ...]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _badness(day: pd.DataFrame, readings: Sequence[Reading]) -> FloatArray:
     requests = Requests(rows=day)
     alarmed = {name for reading in readings if reading.state is State.ALERT for name in reading.rows}
     total = 16.0 * day["request_id"].isin(alarmed).to_numpy(np.float64)
     weights = {"error_rate": 8.0, "negative_signals": 4.0, "refusal_rate": 2.0, "guard_rate": 2.0, "quality": -1.0}
     for name, weight in weights.items():
-        total += weight * np.nan_to_num(values_named(name, requests), nan=0.0)
+        total += weight * np.nan_to_num(values_named(name, requests))
     return np.asarray(total, dtype=np.float64)
 
 
-def _as_results(frame: pd.DataFrame, readings: tuple[Reading, ...]) -> Results:
-    """Requests as the answers of one variant, each request a case whose tags say what is wrong with it."""
-    traces = Traces(frame=frame.reset_index(drop=True), problems=Rows(rows=()), source="the worst of a report")
-    why = {name: reading.metric for reading in reversed(readings) for name in reading.rows}
-    found = list(traces)
-    return as_results(found, [_case(trace, why.get(trace.request_id, "")) for trace in found])
-
-
 def _case(trace: Trace, alert: str) -> Case:
+    """A request as a case whose tags say what is wrong with it."""
     tags = [tag for tag in (alert, *trace.guards, "complaint" if trace.signals.get("thumbs", 1) <= 0 else "") if tag]
-    inputs: Mapping[str, object] = trace.inputs or {"question": "(not recorded)"}
-    return Case(id=trace.request_id, inputs=dict(inputs), tags=tuple(tags), cluster=trace.unit_id or None)
+    inputs = dict(trace.inputs) or {"question": "(not recorded)"}
+    return Case(id=trace.request_id, inputs=inputs, tags=tuple(tags), cluster=trace.unit_id or None)
 
 
 def _exposed(report: WatchReport) -> Iterator[str]:
@@ -249,13 +245,8 @@ def _exposed(report: WatchReport) -> Iterator[str]:
     yield "# TYPE llmlab_watch_state gauge"
     states = {State.QUIET: 0, State.WATCH: 1, State.ALERT: 2, State.UNKNOWN: -1}
     for reading in report.readings:
-        yield line(
-            "llmlab_watch_state",
-            states[reading.state],
-            metric=reading.metric,
-            window=reading.window,
-            runbook=reading.runbook,
-        )
+        labels = {"metric": reading.metric, "window": reading.window, "runbook": reading.runbook}
+        yield line("llmlab_watch_state", states[reading.state], **labels)
     yield "# HELP llmlab_watch_value The last window's value of a rule, in its own unit."
     yield "# TYPE llmlab_watch_value gauge"
     yield from (
@@ -268,8 +259,7 @@ def _exposed(report: WatchReport) -> Iterator[str]:
     yield "# HELP llmlab_watch_day The last day's requests, failures and cost in USD, by the bundle that answered."
     yield "# TYPE llmlab_watch_day gauge"
     groups = report.day.groupby("bundle", sort=True)
-    largest = groups.size().sort_values(ascending=False).index[:_MOST_BUNDLES]
-    for bundle in largest:
+    for bundle in groups.size().sort_values(ascending=False).index[:_MOST_BUNDLES]:
         part = Requests(rows=groups.get_group(bundle))
         figures = {"requests": float(len(part)), "failures": float(values_named("error_rate", part).sum())}
         figures["cost_usd"] = float(np.nansum(values_named("cost_usd", part)))

@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic_core import from_json
 
 from llmlab.base.errors import DataError
 from llmlab.clients.base import Generation
@@ -22,7 +23,7 @@ from llmlab.production.units import metric_of, values_of
 from llmlab.results.scores import Metric
 from llmlab.scorers.safety import no_injection_markers
 from llmlab.stats.arrays import FloatArray, GroupIndex
-from llmlab.watch.policy import Reference
+from llmlab.watch.policy import DAY, Reference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Requests", "Traffic", "metric_named", "question_of", "values_named"]
 
 TEXTS_AT_MOST = 20_000
-DAY = timedelta(days=1)
 _OWN = {
     "quality": Metric(name="quality", higher_is_better=True),
     "injection_markers": Metric(name="injection_markers", low=0.0, high=1.0, higher_is_better=False),
@@ -57,11 +57,6 @@ class Requests:
         codes = codes.astype(np.intp)
         codes[nobody] = len(known) + np.arange(len(nobody))
         return np.unique(codes, return_inverse=True)[1].astype(np.intp)
-
-    @property
-    def times(self) -> NDArray[np.datetime64]:
-        """(rows,) when they began, in UTC."""
-        return _utc(self.rows["time"])
 
     def first_of_each_unit(self) -> Requests:
         """One request of each unit, its first: requests of one person are alike."""
@@ -94,26 +89,26 @@ class Traffic:
 
     @cached_property
     def _times(self) -> NDArray[np.datetime64]:
-        return _utc(self.rows["time"])
+        times: NDArray[np.datetime64] = self.rows["time"].dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+        return times
 
     def last(self, length: timedelta, *, windows_ago: int = 0) -> Requests:
         """The last window of this length, or one so many windows before it."""
         end = self.now - windows_ago * length
         return self._between([(end - length, end)])
 
-    def before(self, length: timedelta, *, windows_ago: int = 0) -> Requests:
+    def before(self, length: timedelta) -> Requests:
         """What the window is held against: the whole days that end with it on its weekday, or all days before."""
-        return self._between(list(self._days(self.now - windows_ago * length, max(length, DAY))))
+        return self._between(list(self._days(self.now, max(length, DAY))))
 
     def all_before(self, length: timedelta) -> Requests:
         """All requests of the reference's days before the window: a model that served on any weekday is no news."""
         end = self.now - length
         return self._between([(end - timedelta(days=self.reference.days), end)])
 
-    def days_before(self, length: timedelta, *, windows_ago: int = 0) -> list[Requests]:
-        """The same, day by day."""
-        end = self.now - windows_ago * length
-        return [self._between([span]) for span in self._days(end, max(length, DAY))]
+    def days_before(self, *, days_ago: int) -> list[Requests]:
+        """What the day so many days ago is held against, day by day."""
+        return [self._between([span]) for span in self._days(self.now - days_ago * DAY, DAY)]
 
     def same_windows_before(self, length: timedelta) -> list[Requests]:
         """Windows of this length that end a day, or a week, or more of them before now, where there were requests."""
@@ -131,11 +126,11 @@ class Traffic:
 
         key = tuple(spans)
         if key not in self._held:
-            ends = [
-                (np.searchsorted(self._times, _moment(a)), np.searchsorted(self._times, _moment(b))) for a, b in spans
-            ]
-            parts = [self.rows.iloc[start:stop] for start, stop in sorted(ends)] or [self.rows.iloc[:0]]
-            self._held[key] = Requests(rows=parts[0] if len(parts) == 1 else pd.concat(parts))
+            parts = []
+            for begin, end in sorted(spans):
+                start, stop = np.searchsorted(self._times, [_moment(begin), _moment(end)])
+                parts.append(self.rows.iloc[start:stop])
+            self._held[key] = Requests(rows=parts[0] if len(parts) == 1 else pd.concat(parts or [self.rows.iloc[:0]]))
         return self._held[key]
 
     @cached_property
@@ -151,7 +146,7 @@ def metric_named(name: str) -> Metric:
     try:
         return metric_of(Outcome(metric=name, rule="no_shown_harm"))
     except DataError as error:
-        raise DataError(f"{error}, quality, {', '.join(n for n in _OWN if n != 'quality')}") from None
+        raise DataError(f"{error}, {', '.join(_OWN)}") from None
 
 
 def values_named(name: str, requests: Requests) -> FloatArray:
@@ -169,8 +164,6 @@ def question_of(requests: Requests) -> list[str]:
 
 @lru_cache(maxsize=65_536)
 def _question(inputs: str) -> str:
-    from pydantic_core import from_json
-
     try:
         value: Any = from_json(inputs) if inputs else ""
     except ValueError:
@@ -186,11 +179,6 @@ def _marked(text: str) -> float:
 
 
 _NO_CASE = Case(id="asked", inputs={"question": "-"})
-
-
-def _utc(times: Any) -> NDArray[np.datetime64]:
-    moments: NDArray[np.datetime64] = times.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
-    return moments
 
 
 def _moment(moment: datetime) -> np.datetime64:

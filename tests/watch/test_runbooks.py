@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 import llmlab as ll
 from llmlab.cli import main
-from llmlab.watch.policy import DRIFTS, page_of_drift
+from llmlab.watch.policy import DRIFTS
+from llmlab.watch.policy import PAGES as DRIFT_PAGES
 from tests.watch.test_rules import traffic
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,7 @@ def test_a_page_says_signal_action_escalation_and_rollback(path):
 
 
 def test_every_alert_has_its_page_and_every_page_its_alert():
-    named = {rule.page for rule in ll.watch.WatchPolicy().watched} | {page_of_drift(column) for column in DRIFTS}
+    named = {rule.page for rule in ll.watch.WatchPolicy().watched} | {DRIFT_PAGES[column] for column in DRIFTS}
     assert named == {path.name for path in PAGES}
 
 
