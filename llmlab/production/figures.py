@@ -112,21 +112,22 @@ def figures_of(
     if not len(frame):
         raise DataError("no request is there to make figures of")
     moment = datetime.now(UTC) if now is None else now
-    frame = frame.assign(error_code=_codes(frame))
+    failed, told = frame["status"].isin(FAILED), frame["error_code"]
+    frame = frame.assign(error_code=told.where(told != "", frame["status"]).where(failed, ""))  # else by its status
     young: dict[str, int] = {}
     for name, age in (maturity or {}).items():
         column = f"{SIGNAL}{name}"
         if column not in frame:
             raise DataError(f"no signal {name!r} is there (there are: {', '.join(signals_of(frame)) or 'none'})")
-        fresh = (frame["time"] > moment - age).to_numpy()
-        young[name] = int(fresh.sum())
-        frame[column] = np.where(fresh, np.nan, frame[column])
-        frame[f"_mature.{name}"] = ~fresh
+        mature = frame["time"] <= moment - age
+        young[name] = int((~mature).sum())
+        frame[column] = frame[column].where(mature)
+        frame[f"_mature.{name}"] = mature
     codes = frame["error_code"][frame["error_code"] != ""].value_counts()
-    groups = tuple((name, tuple(_figures(part, list(codes.index[:CODES_SHOWN])))) for name, part in _groups(frame, by))
+    shown = list(codes.index[:CODES_SHOWN])
     return Figures(
         by=by or "",
-        groups=groups,
+        groups=tuple((name, tuple(_figures(part, shown))) for name, part in _groups(frame, by)),
         new_codes=_new_codes(frame),
         young={name: n for name, n in young.items() if n},
         problems=problems,
@@ -145,12 +146,6 @@ def _groups(frame: pd.DataFrame, by: str | None) -> Iterator[tuple[str, pd.DataF
     if (n := times.nunique()) > GROUPS_AT_MOST:
         raise DataError(f"by == {by!r} makes {n:,} groups, at most {GROUPS_AT_MOST:,} can be read; take fewer requests")
     return ((str(name), part) for name, part in frame.groupby(times, sort=True))
-
-
-def _codes(frame: pd.DataFrame) -> NDArray[np.object_]:
-    """The code of each failed request: as it was told, else its status."""
-    code, failed = frame["error_code"].to_numpy(dtype=object), frame["status"].isin(FAILED).to_numpy()
-    return np.where(failed, np.where(code == "", frame["status"].to_numpy(dtype=object), code), "")
 
 
 def _new_codes(frame: pd.DataFrame) -> dict[str, int]:

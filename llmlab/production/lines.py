@@ -347,7 +347,7 @@ def _completed(frame: pd.DataFrame, problems: Problems) -> pd.DataFrame:
     """The frame with what follows from its columns: a status that is one, lengths and counts."""
     import pyarrow.compute as pc
 
-    known = frame["status"].isin(STATUSES).to_numpy() | frame["status"].isna().to_numpy()
+    known = frame["status"].isin(STATUSES) | frame["status"].isna()
     if not known.all():
         problems.add("status that nobody knows, taken as an error", count=int((~known).sum()))
         frame["error_code"] = frame["error_code"].where(known | frame["error_code"].notna(), frame["status"])

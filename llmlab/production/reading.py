@@ -305,4 +305,5 @@ def _fired(span: Mapping[str, Any]) -> bool:
 def _step(span: Mapping[str, Any]) -> dict[str, Any]:
     took = (span["end"] - span["time"]).total_seconds() if span.get("end") else None
     names = ("name", "kind", "prompt_tokens", "completion_tokens", "error")
-    return {**{n: span[n] for n in names if n in span}, "latency_s": took, "output": span.get("text", "")}
+    kept = {name: span[name] for name in names if name in span}
+    return {**kept, "latency_s": took, "output": span.get("text", "")}

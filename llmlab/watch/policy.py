@@ -22,10 +22,10 @@ from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.gate.policy import Age, Margin, Word, relative_share
 from llmlab.production.policy import Multiple
 
-__all__ = ["DRIFTS", "PAGES", "Reference", "WatchPolicy", "WatchRule", "duration"]
+__all__ = ["DRIFTS", "FACTS", "PAGES", "Reference", "WatchPolicy", "WatchRule", "duration"]
 
 Drift = Literal["question_words", "topic", "new_topic", "answer_words", "retrieval_score", "question_embedding"]
-_FACTS = ("served_model", "index_lag_days")
+FACTS = ("served_model", "index_lag_days")
 _HOURLY = frozenset({"error_rate", "latency_s", "first_token_s", "cost_usd"})
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 PAGES: Mapping[str, str] = {
@@ -99,7 +99,7 @@ class WatchRule(Strict):
         fits = {"changed": "served_model", "budget_usd": "cost_usd"}.get(asked[0], self.metric)
         if self.metric != fits:
             raise ValueError(f"{asked[0]} belongs to {fits}, not to {self.metric}")
-        if self.metric in _FACTS and asked[0] not in ("changed", "above"):
+        if self.metric in FACTS and asked[0] not in ("changed", "above"):
             raise ValueError(f"{self.metric} is a fact and has no {asked[0]}")
         if self.quantile is not None and asked[0] not in ("above", "over"):
             raise ValueError("a quantile is read `over` a multiple of the baseline's, or `above` a number")

@@ -23,7 +23,7 @@ from llmlab.results.scores import Metric
 from llmlab.stats.arrays import FloatArray, GroupIndex
 from llmlab.stats.bounded import effective_cases
 from llmlab.stats.standard_error import StandardError, standard_error, t_quantile
-from llmlab.watch.policy import DAY, WatchPolicy, WatchRule, duration
+from llmlab.watch.policy import DAY, FACTS, WatchPolicy, WatchRule, duration
 from llmlab.watch.windows import Requests, Traffic, metric_named, values_named
 
 __all__ = ["Reading", "State", "read_rule", "share_bounds"]
@@ -105,15 +105,13 @@ def read_rule(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Iterato
     Raises:
         DataError: no such metric.
     """
-    if rule.metric == "served_model":
-        found = [_served(rule, traffic)]
-    elif rule.metric == "index_lag_days":
-        found = [_lag(rule, traffic)]
-    elif rule.budget_usd is not None:
-        found = list(_budget(rule, traffic))
+    if rule.budget_usd is not None:
+        readings = list(_budget(rule, traffic))
+    elif rule.metric in FACTS:
+        readings = [_served(rule, traffic) if rule.metric == "served_model" else _lag(rule, traffic)]
     else:
-        found = [_spent(rule, traffic, policy) if rule.is_total else _measured(rule, traffic, policy)]
-    yield from (reading for reading in found if reading.n or policy.rules)
+        readings = [_spent(rule, traffic, policy) if rule.is_total else _measured(rule, traffic, policy)]
+    yield from (reading for reading in readings if reading.n or policy.rules)
 
 
 def share_bounds(values: FloatArray, units: GroupIndex, *, alpha: float) -> tuple[float, float]:
@@ -140,14 +138,6 @@ def share_bounds(values: FloatArray, units: GroupIndex, *, alpha: float) -> tupl
     low = float(beta.ppf(alpha, hits, size - hits + 1)) if hits > 0 else 0.0
     high = float(beta.isf(alpha, hits + 1, size - hits)) if hits < size else 1.0
     return low, high
-
-
-def _lengths(rule: WatchRule, traffic: Traffic, *, least: int) -> list[timedelta]:
-    """The rule's window, doubled up to a day until it holds requests enough: a small service has no busy hour."""
-    lengths = [rule.length]
-    while lengths[-1] < DAY and len(traffic.last(lengths[-1])) < least:
-        lengths.append(min(2 * lengths[-1], DAY))
-    return lengths
 
 
 def _blank(rule: WatchRule, now: _Seen, length: timedelta) -> Reading:
@@ -182,8 +172,10 @@ class _Seen:
 
 
 def _measured(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Reading:
-    least = rule.at_least or policy.at_least
-    lengths = _lengths(rule, traffic, least=least)
+    """Over the rule's window, doubled up to a day until it holds requests enough: a small service has no busy hour."""
+    least, lengths = rule.at_least or policy.at_least, [rule.length]
+    while lengths[-1] < DAY and len(traffic.last(lengths[-1])) < least:
+        lengths.append(min(2 * lengths[-1], DAY))
     alpha = policy.alpha(rule.length) / len(lengths)
     readings = [_over(rule, traffic, length, least=least, alpha=alpha) for length in lengths]
     return next((reading for reading in readings if reading.state is State.ALERT), readings[-1])
@@ -348,7 +340,7 @@ def _total(blank: Reading, now: _Seen, *, limit: float, baseline: float | None, 
 
 def _served(rule: WatchRule, traffic: Traffic) -> Reading:
     """Whether a bundle is answered for by a model that did not before; a new bundle may bring a new model."""
-    now, before = (_answered(some) for some in (traffic.last(rule.length), traffic.all_before(rule.length)))
+    now, before = _answered(traffic.last(rule.length)), _answered(traffic.all_before(rule.length))
     blank = _blank(rule, _Seen(now, np.zeros(len(now))), rule.length)
     if not len(now) or not len(before):
         return replace(blank, what="no request says which model served it, in the window or before it")

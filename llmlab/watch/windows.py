@@ -87,11 +87,6 @@ class Traffic:
     now: datetime
     reference: Reference
 
-    @cached_property
-    def _times(self) -> NDArray[np.datetime64]:
-        times: NDArray[np.datetime64] = self.rows["time"].dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
-        return times
-
     def last(self, length: timedelta, *, windows_ago: int = 0) -> Requests:
         """The last window of this length, or one so many windows before it."""
         end = self.now - windows_ago * length
@@ -127,8 +122,8 @@ class Traffic:
         key = tuple(spans)
         if key not in self._held:
             parts = []
-            for begin, end in sorted(spans):
-                start, stop = np.searchsorted(self._times, [_moment(begin), _moment(end)])
+            for span in sorted(spans):
+                start, stop = self.rows["time"].searchsorted(list(span))
                 parts.append(self.rows.iloc[start:stop])
             self._held[key] = Requests(rows=parts[0] if len(parts) == 1 else pd.concat(parts or [self.rows.iloc[:0]]))
         return self._held[key]
@@ -179,7 +174,3 @@ def _marked(text: str) -> float:
 
 
 _NO_CASE = Case(id="asked", inputs={"question": "-"})
-
-
-def _moment(moment: datetime) -> np.datetime64:
-    return np.datetime64(int(moment.timestamp() * 1e6), "us")
