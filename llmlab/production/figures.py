@@ -17,12 +17,11 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted, number
 from llmlab.clients.prices import context_tokens
 from llmlab.production.lines import SIGNAL, numbers_of, signals_of
+from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
-
-    from llmlab.stats.arrays import FloatArray
 
 __all__ = ["Figure", "Figures", "figures_of"]
 

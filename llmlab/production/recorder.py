@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pydantic_core import from_json
 
@@ -39,9 +39,6 @@ try:
 except ImportError:  # Windows: one process writes there, and nobody forgets meanwhile
     fcntl = None  # type: ignore[assignment]
 
-if TYPE_CHECKING:
-    from llmlab.production.rollout import Arm
-
 __all__ = ["Recorder", "forget", "open_request", "pseudonym"]
 
 SECRETS_FOR_S = 1.0  # a key that comes into the environment is known after this
@@ -49,6 +46,19 @@ WAITING_AT_MOST = 10_000  # lines whose texts are still to be looked through; mo
 LONGEST_ERROR_CHARS = 400
 _TEXTS = ("text", "inputs", "messages", "tool_calls", "steps", "error")
 _log = logging.getLogger("llmlab")
+
+
+class ArmLike(Protocol):
+    """What `Rollout.assign` gives; a service that only records loads no rollout."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def enrolled(self) -> bool: ...
+    @property
+    def rollout(self) -> str: ...
+    @property
+    def bundle(self) -> Any: ...
 
 
 class Open:
@@ -160,7 +170,7 @@ class Recorder:
 
     @contextlib.contextmanager
     def request(
-        self, *, unit: str = "", session: str = "", arm: Arm | None = None, request_id: str = "", **more: Any
+        self, *, unit: str = "", session: str = "", arm: ArmLike | None = None, request_id: str = "", **more: Any
     ) -> Iterator[Open]:
         """Around the answering of a request: one line at its end, whatever happens; an error inside goes on.
 

@@ -16,6 +16,7 @@ from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation
 from llmlab.production.policy import Outcome
+from llmlab.production.recorder import Recorder
 from llmlab.production.rollout import Arm
 from llmlab.production.units import metric_of, values_of
 from llmlab.results.comparing import compare_tables
@@ -24,8 +25,6 @@ from llmlab.results.scores import CaseGroups, ScoreTable, score_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from llmlab.production.recorder import Recorder
 
 __all__ = ["Shadow", "compare_shadow", "stubbed"]
 

@@ -58,6 +58,11 @@ def test_a_withheld_answer_keeps_what_it_cost_and_nothing_of_what_it_said():
     assert (answer.cost_usd, answer.usage) == (Decimal("0.02"), told.usage)
 
 
+@pytest.fixture
+def recorder(tmp_path):
+    return ll.Recorder(tmp_path, service="desk", key=b"k" * 32)
+
+
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_a_guard_answers_instead_appends_or_only_flags_on_either_side(side):
     question = "What of my tax?"
@@ -116,12 +121,10 @@ def test_an_unscored_text_passes():
 
 def test_users_and_tools_are_read_and_our_own_words_are_not():
     """The whole conversation, texts among parts and results of tools; not the system's and the assistant's messages."""
+    parts = [{"type": "text", "text": MAIL}, {"type": "image_url", "image_url": {"url": "x@y.de"}}]
     turns = (
         {"role": "system", "content": "Our mail is desk@firma.de."},
-        {
-            "role": "user",
-            "content": [{"type": "text", "text": MAIL}, {"type": "image_url", "image_url": {"url": "x@y.de"}}],
-        },
+        {"role": "user", "content": parts},
         {"role": "assistant", "content": "Write to desk@firma.de."},
         {"role": "tool", "tool_call_id": "1", "content": "found: anna@firma.de"},
     )
@@ -130,8 +133,7 @@ def test_users_and_tools_are_read_and_our_own_words_are_not():
     asyncio.run(guarded(client, [guard(ll.scorers.no_pii, then="redact")]).complete(request))
     sent = client.requests[0].messages
     assert [sent[0], sent[2]] == [turns[0], turns[2]]
-    assert sent[1]["content"][0]["text"] == "I am [email address], how do I drop NaN?"
-    assert sent[1]["content"][1] == turns[1]["content"][1]
+    assert sent[1]["content"] == [{**parts[0], "text": "I am [email address], how do I drop NaN?"}, parts[1]]
     assert sent[3]["content"] == "found: [email address]"
 
 
@@ -171,20 +173,17 @@ def test_a_run_keeps_guarded_and_unguarded_answers_apart(tmp_path):
 def test_output_guards_know_what_was_retrieved_in_a_run_and_online(tmp_path):
     """A citation of a document that was not in the prompt is caught in both places."""
     experiment = ll.Experiment.load("experiments/pandas_help", first=1)
-    valid = guard(ll.scorers.citations_valid, side="output", then="refuse")
+    valid, bundle = guard(ll.scorers.citations_valid, side="output", then="refuse"), experiment.bundles["v1"]
     client = guarded(ll.FakeClient("Use it [made.up_one]."), [valid])
-    results = experiment.run(
-        {"v1": experiment.bundles["v1"]}, client=client, store=tmp_path / "calls.sqlite", progress=False
-    )
-    request = experiment.bundles["v1"].request(question="How do I drop rows?")
+    results = experiment.run({"v1": bundle}, client=client, store=tmp_path / "calls.sqlite", progress=False)
+    request = bundle.request(question="How do I drop rows?")
     assert [answer.status for answer in results.generations()] == ["refused"] * 2
     assert asyncio.run(client.complete(request)).status == "refused"
     own = ll.FakeClient(lambda request: f"Use it [{request.about['retrieved'][0]['id']}].")
     assert asyncio.run(guarded(own, [valid]).complete(request)).status == "ok"
 
 
-def test_a_trace_names_the_guards_that_were_there_and_those_that_fired(tmp_path):
-    recorder = ll.Recorder(tmp_path, service="desk", key=b"k" * 32)
+def test_a_trace_names_the_guards_that_were_there_and_those_that_fired(recorder, tmp_path):
     guards = [guard(ll.scorers.no_pii, then="redact"), guard(ADVICE, side="output", then="flag")]
     behind = guarded(ll.FakeClient(echo), guards)
     client = recorder.client(behind)
@@ -198,22 +197,18 @@ def test_a_trace_names_the_guards_that_were_there_and_those_that_fired(tmp_path)
 
 def test_guards_of_every_turn_of_a_conversation_are_told(tmp_path):
     """Two turns of a user are two calls through the guards; the one that fired on the first answer is not lost."""
-    case = ll.Case(
-        id="q1", inputs={"question": [{"role": "user", "content": text} for text in ("My tax?", "And NaN?")]}
-    )
-    client = guarded(
-        ll.FakeClient(lambda request: "Pay tax." if len(request.messages) == 1 else "Use dropna."),
-        [guard(ADVICE, side="output", then="flag")],
-    )
+    turns = [{"role": "user", "content": text} for text in ("My tax?", "And NaN?")]
+    case = ll.Case(id="q1", inputs={"question": turns})
+    service = ll.FakeClient(lambda request: "Pay tax." if len(request.messages) == 1 else "Use dropna.")
+    client = guarded(service, [guard(ADVICE, side="output", then="flag")])
     store = tmp_path / "calls.sqlite"
     (answer,) = ll.run(BUNDLE, ll.GoldenSet([case]), client=client, store=store, progress=False).generations()
     assert (answer.text, answer.steps) == ("Use dropna.", ("turn 1: Pay tax.", "turn 2", "guard:no_tax"))
 
 
 @pytest.mark.parametrize("bundle", [BUNDLE, None], ids=["named", "unknown"])
-def test_what_a_guard_took_out_is_in_no_trace_either(tmp_path, bundle):
+def test_what_a_guard_took_out_is_in_no_trace_either(recorder, tmp_path, bundle):
     """The line has the request as it was sent, whether the call was answered or failed."""
-    recorder = ll.Recorder(tmp_path, service="desk", key=b"k" * 32)
     request = BUNDLE.request(question=MAIL)
     request = request if bundle else replace(request, about=None)
 
@@ -229,8 +224,7 @@ def test_what_a_guard_took_out_is_in_no_trace_either(tmp_path, bundle):
     assert written.count("I am [email address], how do I drop NaN?") == 3
 
 
-def test_an_application_s_answer_brings_its_guards_into_the_trace(tmp_path):
-    recorder = ll.Recorder(tmp_path, service="desk", key=b"k" * 32)
+def test_an_application_s_answer_brings_its_guards_into_the_trace(recorder, tmp_path):
     with recorder.request() as request:
         answer, _ = ask(guard(ll.scorers.no_pii, then="flag"))
         request.answer(answer, inputs={"question": MAIL})

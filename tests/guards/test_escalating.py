@@ -33,18 +33,26 @@ def priced(results):
     return with_numbers(results, output_tokens=[tokens[variant] for (variant,) in results.answers("variant")])
 
 
-def worked(times=10, **changes):
+def checked(results, says, name="check", **options):
+    """The results with a check, which knows a case by its number."""
+    return results.scored_by([ll.scorer(name=name, **options)(lambda case, generation: says(int(case.id[1:])))])
+
+
+def worked(times=10):
     """Of each 8 cases the cheap bundle has 4 right, the strong one all; the check fails two of the wrong, one right."""
-    cheap, strong = [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0] * times, [1.0] * 8 * times
-    results = made({"cheap": cheap, "strong": strong}, **changes)
-    results = priced(results)
-    fails = {f"q{i:03}" for i in range(8 * times) if i % 8 in (0, 4, 5)}
-    return results.scored_by([ll.scorer(name="check")(lambda case, generation: case.id not in fails)])
+    results = priced(made({"cheap": [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0] * times, "strong": [1.0] * 8 * times}))
+    return checked(results, lambda number: number % 8 not in (0, 4, 5))
+
+
+def reckoned(results, **changes):
+    return frontier(
+        results, **{"cheap": "cheap", "strong": "strong", "check": "check", "cost": "output_tokens", **changes}
+    )
 
 
 def test_a_cascade_s_quality_cost_and_share_are_those_worked_by_hand():
     """Right: 4 and 2 more of 8. Cost: 10, and 50 for 3 of 8. Made up: half of the gap by 3 of 8 answers."""
-    found = frontier(worked(), cheap="cheap", strong="strong", check="check", cost="output_tokens")
+    found = reckoned(worked())
     assert found.quality.variants == ("cheap", "check < 1", "strong")
     assert [case_mean(found.quality, name).value for name in found.quality.variants] == [0.5, 0.75, 1.0]
     assert [case_mean(found.cost, name).value for name in found.cost.variants] == [10.0, 10 + 50 * 3 / 8, 50.0]
@@ -60,64 +68,49 @@ def test_a_check_that_knows_nothing_makes_up_what_chance_would():
     """At any threshold the part of the gap is about the share of answers: 2,000 cases, a check of random numbers."""
     rng = np.random.default_rng(5)
     cheap, strong = (rng.random(2_000) < rate for rate in (0.4, 0.9))
-    noise = dict(zip((f"q{i:03}" for i in range(2_000)), rng.random(2_000).tolist(), strict=True))
+    noise = rng.random(2_000).tolist()
     results = made({"cheap": cheap.astype(float).tolist(), "strong": strong.astype(float).tolist()})
-    results = with_numbers(results, output_tokens=[10] * 4_000)
-    results = results.scored_by([ll.scorer(name="noise")(lambda case, generation: noise[case.id])])
-    found = frontier(results, cheap="cheap", strong="strong", check="noise", cost="output_tokens")
+    found = reckoned(checked(with_numbers(results, output_tokens=[10] * 4_000), noise.__getitem__))
     assert len(found.shares) == 8
     assert max(abs(found.recovered[name] - share) for name, share in found.shares.items()) < 0.06
 
 
 def test_nothing_is_made_up_where_the_strong_bundle_is_not_shown_to_be_better():
     results = with_numbers(made({"cheap": [1.0, 0.0] * 20, "strong": [0.0, 1.0] * 20}), output_tokens=[10] * 80)
-    results = results.scored_by([ll.scorer(name="check")(lambda case, generation: case.id < "q020")])
-    found = frontier(results, cheap="cheap", strong="strong", check="check", cost="output_tokens")
+    found = reckoned(checked(results, lambda number: number < 20))
     assert (dict(found.recovered), found.share_for(0.5)) == ({}, None)
     assert "not shown to be better" in str(found)
 
 
 def test_where_low_is_good_the_check_sends_on_what_is_high():
-    results = worked().scored_by([ll.scorer(name="doubt", higher_is_better=False)(lambda case, _: case.id < "q040")])
-    found = frontier(results, cheap="cheap", strong="strong", check="doubt", cost="output_tokens")
-    assert found.shares["doubt > 0"] == 0.5
+    results = checked(worked(), lambda number: number < 40, name="doubt", higher_is_better=False)
+    assert reckoned(results, check="doubt").shares["doubt > 0"] == 0.5
 
 
 def test_unscored_answers_stay_and_lost_ones_are_no_gain():
     """A lost score is missing in the cascade that would have used it, and an answer without a partner is counted."""
     scores = {"cheap": [1.0] * 20 + [0.0] * 20, "strong": [1.0] * 38 + [None, 1.0]}
-    results = priced(made(scores))
-    checks = {f"q{i:03}": None if i < 10 else i < 20 for i in range(40)}
-    results = results.scored_by([ll.scorer(name="check")(lambda case, generation: checks[case.id])])
-    found = frontier(results, cheap="cheap", strong="strong", check="check", cost="output_tokens")
+    results = checked(priced(made(scores)), lambda number: None if number < 10 else number < 20)
+    found = reckoned(results)
     assert found.shares["check < 1"] == 0.5
     assert np.isnan(found.quality.values[:, 1]).sum() == 1
-    some = results.rows_where([not (variant == "strong" and case == "q000") for variant, case in _cells(results)])
-    assert frontier(some, cheap="cheap", strong="strong", check="check", cost="output_tokens").left_out == 1
-
-
-def _cells(results):
-    return results.answers("variant", "case_id")
+    some = results.rows_where([cell != ("strong", "q000") for cell in results.answers("variant", "case_id")])
+    assert reckoned(some).left_out == 1
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "told"),
     [
-        ({"check": "right"}, ValueError, "quality itself"),
+        ({"check": "right", "metric": "right"}, ValueError, "quality itself"),
         ({"cheap": "weak"}, ValueError, "weak"),
         ({"cost": "cost_usd"}, DataError, "output_tokens"),
+        ({"check": "same"}, DataError, "same of every"),
     ],
 )
 def test_what_cannot_be_reckoned_is_refused(changes, error, told):
-    asked = {"cheap": "cheap", "strong": "strong", "check": "check", "metric": "right", "cost": "output_tokens"}
+    """A check that is the quality, an unknown variant, a cost that nobody knows, a check that never differs."""
     with pytest.raises(error, match=told):
-        frontier(worked(times=1), **{**asked, **changes})
-
-
-def test_a_check_that_never_differs_is_refused():
-    results = worked(times=1).scored_by([ll.scorer(name="same")(lambda case, generation: 1)])
-    with pytest.raises(DataError, match="same of every"):
-        frontier(results, cheap="cheap", strong="strong", check="same", cost="output_tokens")
+        reckoned(checked(worked(times=1), lambda number: 1, name="same"), **changes)
 
 
 # -- as an application -----------------------------------------------------------------------------
@@ -156,7 +149,7 @@ def test_an_application_s_answers_and_costs_are_those_that_were_reckoned(tmp_pat
     app = cascade(STRONG, check=sure, through=lambda client: service)
     ran = run(tmp_path, {"cascade": CHEAP}, app=app)
     assert sum(strong for _, strong in service.asked) == 20
-    found = frontier(arms.joined(ran), cheap="cheap", strong="strong", check="sure", measured=["cascade"])
+    found = reckoned(arms.joined(ran), check="sure", cost="cost_usd", measured=["cascade"])
     assert found.shares["cascade"] == found.shares["sure < 1"] == pytest.approx(1 / 3)
     for table in (found.quality, found.cost):
         assert table.values[:, table.column("cascade")] == pytest.approx(table.values[:, table.column("sure < 1")])
@@ -167,40 +160,28 @@ def test_a_sent_on_answer_adds_up_what_both_took():
     app = cascade(STRONG, check=sure, through=lambda client: service)
     first, second = (asyncio.run(app(GOLDEN.by_id[name], CHEAP)) for name in ("q01", "q03"))
     assert (first.text, first.steps, first.cost_usd) == ("no 1", ("cheap",), Decimal("0.01"))
-    assert (second.text, second.steps, second.cost_usd) == (
-        "yes 3",
-        ("cheap: no 3 unsure", "strong"),
-        Decimal("0.11"),
-    )
+    assert (second.text, second.cost_usd) == ("yes 3", Decimal("0.11"))
+    assert second.steps == ("cheap: no 3 unsure", "strong")
     assert (second.usage.input_tokens, second.latency_s, second.attempts) == (6, 0.4, 2)
 
 
 def test_another_strong_bundle_or_check_is_another_application(tmp_path):
     """Stored answers of one cascade are never replayed for another; those of the same one are."""
-    service = Service()
-    asked = []
-    for strong, check in (
-        (STRONG, sure),
-        (STRONG, sure),
-        (STRONG.with_(temperature=0.5), sure),
-        (STRONG, ll.scorers.not_empty),
-    ):
-        service.asked.clear()
-        run(tmp_path, {"cascade": CHEAP}, app=cascade(strong, check=check, through=service_of(service)))
-        asked.append(len(service.asked))
-    assert asked == [80, 0, 80, 60]
+    service, other = Service(), STRONG.with_(temperature=0.5)
 
-
-def service_of(service):
     class Through:
         def __call__(self, client):
             return service
 
-    return Through()
+    asked = []
+    for strong, check in ((STRONG, sure), (STRONG, sure), (other, sure), (STRONG, ll.scorers.not_empty)):
+        service.asked.clear()
+        run(tmp_path, {"cascade": CHEAP}, app=cascade(strong, check=check, through=Through()))
+        asked.append(len(service.asked))
+    assert asked == [80, 0, 80, 60]
 
 
 def test_the_picture_says_what_the_table_says():
-    found = frontier(worked(), cheap="cheap", strong="strong", check="check", cost="output_tokens")
-    figure = ll.plots.frontier(found)
+    figure = ll.plots.frontier(reckoned(worked()))
     assert figure.png().startswith(b"\x89PNG")
     assert "38%: 0.75" in figure.alt
