@@ -32,10 +32,9 @@ def test_a_place_is_read_off_two_halves_of_one_digest():
     for unit in UNITS[:200]:
         bits = hashlib.sha256(f"r1:{unit}".encode()).digest()
         first, second = int.from_bytes(bits[:8]), int.from_bytes(bits[8:16])
-        name = "candidate" if first < 2**63 and second < 2**63 else "baseline"
-        assert half.assign(unit) == Arm(
-            name=name, bundle=V2 if name == "candidate" else V1, enrolled=first < 2**63, rollout="r1"
-        )
+        enrolled = first < 2**63
+        name, bundle = ("candidate", V2) if enrolled and second < 2**63 else ("baseline", V1)
+        assert half.assign(unit) == Arm(name=name, bundle=bundle, enrolled=enrolled, rollout="r1")
 
 
 def test_nobody_in_an_arm_moves_when_the_share_grows():
@@ -95,10 +94,9 @@ def test_the_share_grows_by_the_hours_since_the_start():
 def test_testers_and_nobody_are_not_enrolled():
     """A tester always gets the same arm and is never analysed; a request of no unit gets the baseline."""
     tested = rollout(overrides={"candidate": ["tester-1"], "baseline": ["tester-2"]})
-    assert [(tested.assign(u).name, tested.assign(u).enrolled) for u in ("tester-1", "tester-2", "")] == [
-        ("candidate", False),
-        ("baseline", False),
-        ("baseline", False),
+    arms = [tested.assign(unit) for unit in ("tester-1", "tester-2", "")]
+    assert [(arm.name, arm.enrolled) for arm in arms] == [
+        (name, False) for name in ("candidate", "baseline", "baseline")
     ]
     with pytest.raises(TypeError, match="must be a text"):
         tested.assign(7)
