@@ -257,7 +257,10 @@ class Recorder:
     def _write(self, line: dict[str, Any]) -> None:
         """One line appended; what cannot be written is counted, and never raised into a request."""
         try:
-            coded = _coded(line, self._known_secrets()).encode("utf-8", "replace") + b"\n"
+            now = time.monotonic()
+            if now - self._secrets[0] > SECRETS_FOR_S:
+                self._secrets = (now, secrets_now())
+            coded = _coded(line, self._secrets[1]).encode("utf-8", "replace") + b"\n"
             with self._lock:
                 self._append(coded)
         except (OSError, TypeError, ValueError, RecursionError) as error:
@@ -290,12 +293,6 @@ class Recorder:
             if os.fstat(self._file).st_nlink:
                 return self._file
             self._day = ""
-
-    def _known_secrets(self) -> Secrets:
-        now = time.monotonic()
-        if now - self._secrets[0] > SECRETS_FOR_S:
-            self._secrets = (now, secrets_now())
-        return self._secrets[1]
 
     def _count(self, error: Exception) -> None:
         if not self.lost:

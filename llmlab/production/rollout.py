@@ -123,8 +123,8 @@ class Rollout(Shown):
         """
         if not isinstance(unit, str):
             raise TypeError(f"unit == {unit!r}, must be a text: 7 and '7' would be two units to other services")
-        if (name := self._testers.get(unit)) is not None:
-            return self._arms[name, False]
+        if (arm := self._testers.get(unit)) is not None:
+            return arm
         digest = self._salt.copy()
         digest.update(unit.encode("utf-8", "surrogatepass"))
         first, second = _PLACES(digest.digest())
@@ -164,8 +164,8 @@ class Rollout(Shown):
         return rollback(self.candidate.name, alias=alias, reason=decision.sentence, root=root)
 
     @cached_property
-    def _testers(self) -> dict[str, str]:
-        return {unit: arm for arm, units in self.policy.overrides.items() for unit in units}
+    def _testers(self) -> dict[str, Arm]:
+        return {unit: self._arms[arm, False] for arm, units in self.policy.overrides.items() for unit in units}
 
     @cached_property
     def _salt(self) -> hashlib._Hash:

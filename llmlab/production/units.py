@@ -229,9 +229,9 @@ def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> En
     codes, known = pd.factorize(units[keep])
     codes, time_s = codes.astype(np.int64), time_s[keep]
     n = len(known)
-    of_candidate = np.bincount(codes, weights=is_candidate[keep], minlength=n)
-    requests = np.bincount(codes, minlength=n)
-    crossed = (of_candidate > 0) & (of_candidate < requests)
+    requests, of_candidate = np.bincount(codes, minlength=n), np.bincount(codes[is_candidate[keep]], minlength=n)
+    candidate = of_candidate > 0
+    crossed = candidate & (of_candidate < requests)
     first_s = np.full(n, np.inf)
     np.minimum.at(first_s, codes, time_s)
     stays = ~crossed[codes]
@@ -239,11 +239,11 @@ def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> En
         frame=frame,
         rows=np.flatnonzero(keep)[stays],
         units=codes[stays],
-        candidate=(of_candidate > 0) & ~crossed,
+        candidate=candidate & ~crossed,
         time_s=time_s[stays],
         now_s=now_s,
-        split=_split(first_s[~crossed], (of_candidate > 0)[~crossed], now_s=now_s, planned=policy.planned_units),
-        n_units=(int((~crossed & (of_candidate == 0)).sum()), int((~crossed & (of_candidate > 0)).sum())),
+        split=_split(first_s[~crossed], candidate[~crossed], now_s=now_s, planned=policy.planned_units),
+        n_units=(int((~crossed & ~candidate).sum()), int((~crossed & candidate).sum())),
         n_seen=n,
         crossed=int(crossed.sum()),
         left_out=left_out,
