@@ -26,18 +26,19 @@ def recorder(folder, **changes):
     return ll.Recorder(folder, **{"service": "help-desk", "key": KEY, "personal": "flag", **changes})
 
 
+def answering(folder, replies="yes", **changes):
+    """A recorder, and a client that it records."""
+    recorded = recorder(folder, **changes)
+    return recorded, recorded.client(ll.FakeClient(replies))
+
+
 def asked(client, question="How do I drop NaN?", bundle=BUNDLE):
     return asyncio.run(client.complete(bundle.request(question=question)))
 
 
-def lines(folder):
-    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
-
-
 def test_a_request_around_a_client_is_one_line_that_traces_read(tmp_path):
     """Who asked in which arm, what was sent, and what came back; people only as pseudonyms."""
-    recorded = recorder(tmp_path)
-    client = recorded.client(ll.FakeClient(lambda request: "Use dropna()."))
+    recorded, client = answering(tmp_path, "Use dropna().")
     arm = Arm(name="candidate", bundle=BUNDLE, enrolled=True, rollout="r1")
     with recorded.request(unit="anna", session="s1", arm=arm) as request:
         asked(client)
@@ -53,8 +54,7 @@ def test_a_request_around_a_client_is_one_line_that_traces_read(tmp_path):
 
 def test_a_tester_is_in_no_arm_and_a_call_alone_is_a_request_too(tmp_path):
     """Whoever is not enrolled is recorded, and analysed by no rollout."""
-    recorded = recorder(tmp_path)
-    client = recorded.client(ll.FakeClient(lambda request: "yes"))
+    recorded, client = answering(tmp_path)
     with recorded.request(unit="t", arm=Arm(name="candidate", bundle=BUNDLE, enrolled=False, rollout="r1")):
         asked(client)
     asked(client)
@@ -65,8 +65,7 @@ def test_a_tester_is_in_no_arm_and_a_call_alone_is_a_request_too(tmp_path):
 
 def test_calls_of_one_request_add_up_and_an_application_says_what_it_knows(tmp_path):
     """Several calls are steps; guards and fields of its own come along."""
-    recorded = recorder(tmp_path)
-    client = recorded.client(ll.FakeClient(lambda request: "yes"))
+    recorded, client = answering(tmp_path)
     with recorded.request(unit="u") as request:
         alone = [asked(client, "a"), asked(client, "b")]
         request.guard("no_pii")
@@ -81,16 +80,13 @@ def test_calls_of_one_request_add_up_and_an_application_says_what_it_knows(tmp_p
 
 def test_an_error_is_recorded_and_goes_on(tmp_path):
     """With its code, and without the key that it repeats."""
-    recorded = recorder(tmp_path)
 
-    class Broken:
-        fingerprint = "broken"
+    def broken(request):
+        raise TransportError("busy: sk-abcdefgh12345678", status_code=503, attempts=3)
 
-        async def complete(self, request):
-            raise TransportError("busy: sk-abcdefgh12345678", status_code=503, attempts=3)
-
+    recorded, client = answering(tmp_path, broken)
     with pytest.raises(TransportError):
-        asked(recorded.client(Broken()))
+        asked(client)
     with pytest.raises(KeyError), recorded.request():
         raise KeyError("of the application")
     first, second = ll.Traces.load(tmp_path).frame[["status", "error_code", "error", "attempts"]].to_numpy().tolist()
@@ -100,8 +96,10 @@ def test_an_error_is_recorded_and_goes_on(tmp_path):
 
 def test_keys_of_the_environment_never_reach_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("SHOP_API_KEY", 'a"secret-value-9')
-    asked(recorder(tmp_path).client(ll.FakeClient(lambda request: request.messages[-1]["content"])), 'a"secret-value-9')
-    (line,) = lines(tmp_path)
+    _, client = answering(tmp_path, lambda request: request.messages[-1]["content"])
+    asked(client, 'a"secret-value-9')
+    (path,) = tmp_path.glob("*.jsonl")
+    line = json.loads(path.read_text())
     assert line["text"] == "[SHOP_API_KEY removed]"
     assert "secret-value" not in json.dumps(line)
 
@@ -116,8 +114,8 @@ def test_keys_of_the_environment_never_reach_the_file(tmp_path, monkeypatch):
 )
 def test_personal_data_is_looked_for_beside_the_request(tmp_path, policy, text, signals):
     """Counted, replaced by pseudonyms, or kept out, as the policy says."""
-    recorded = recorder(tmp_path, personal=policy)
-    asked(recorded.client(ll.FakeClient(lambda request: "Write to jo@firma.de")), "Who is jo@firma.de?")
+    recorded, client = answering(tmp_path, "Write to jo@firma.de", personal=policy)
+    asked(client, "Who is jo@firma.de?")
     assert recorded.flush()
     (trace,) = ll.Traces.load(tmp_path)
     assert len(trace.answer.text) == len(text)
@@ -127,8 +125,7 @@ def test_personal_data_is_looked_for_beside_the_request(tmp_path, policy, text, 
 
 def test_a_full_disk_breaks_no_request_and_is_counted(tmp_path, monkeypatch, caplog):
     """A line cut short stays torn; the next one begins on a line of its own."""
-    recorded, write = recorder(tmp_path), os.write
-    client = recorded.client(ll.FakeClient(lambda request: "yes"))
+    (recorded, client), write = answering(tmp_path), os.write
     asked(client)
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:20]))
     assert asked(client).text == "yes"
