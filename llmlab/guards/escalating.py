@@ -43,23 +43,24 @@ class Cascade:
     Attributes:
         strong: the second bundle.
         check: reads the first answer.
-        endpoints, through: as of `ll.Fallback`.
-        known: digests of both bundle and check, by which the call store tells one cascade from another.
+        known: digests of both, by which the call store tells one cascade from another.
     """
 
     strong: Bundle
     check: Guard
-    endpoints: Reaching | None
-    through: Callable[[Client], Client]
-    known: str = field(init=False)
+    endpoints: Reaching | None = None
+    through: Callable[[Client], Client] = field(default=lambda client: client)
+    known: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "known", f"{self.strong.digest} {self.check.digest}")
 
+    # this code and the default of `through` are part of what stored answers are known by (`engine.app`)
     async def __call__(self, case: Case, bundle: Bundle) -> Generation:
         """The cheap answer, or the strong one with what both of them took."""
         first = await self._asked(case, bundle)
-        if not (await self.check.judge(case, first)).fires:
+        verdict = await self.check.judge(case, first)
+        if not verdict.fires:
             return Generation.of_calls({CHEAP: first})
         second = await self._asked(case, self.strong)
         waited_s = (first.latency_s, second.first_token_s)  # nobody sees the first answer
@@ -69,8 +70,8 @@ class Cascade:
     async def _asked(self, case: Case, bundle: Bundle) -> Generation:
         request = bundle.request(**case.inputs)
         answer = await self.through(client_for(bundle.model, self.endpoints)).complete(request)
-        sent = tuple(passage["id"] for passage in (request.about or {}).get("retrieved", ()))
-        return replace(answer, retrieved=answer.retrieved or sent)
+        found = tuple(one["id"] for one in (request.about or {}).get("retrieved", ()))
+        return replace(answer, retrieved=answer.retrieved or found)
 
 
 def cascade(
@@ -90,7 +91,8 @@ def cascade(
         endpoints, through: as of `ll.Fallback`.
     """
     fires = guard(check, side="output", then="flag", limit=limit)
-    return Cascade(strong=strong, check=fires, endpoints=endpoints, through=through or (lambda client: client))
+    given = {} if through is None else {"through": through}
+    return Cascade(strong=strong, check=fires, endpoints=endpoints, **given)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

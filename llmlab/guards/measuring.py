@@ -55,7 +55,7 @@ class LabelledText(Shown):
     retrieved: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardMeasure:
     """One guard on one group of texts.
 
