@@ -28,6 +28,8 @@ from llmlab.results.scores import ScoreTable, score_table
 from llmlab.results.summary import case_mean
 from llmlab.scorers.base import Scorer
 from llmlab.stats.arrays import FloatArray
+from llmlab.stats.estimate import Estimate
+from llmlab.stats.paired import PairedDifference
 
 __all__ = ["Cascade", "Frontier", "cascade", "frontier"]
 
@@ -142,22 +144,18 @@ class Frontier(Shown):
         return None
 
     def _rows(self) -> list[dict[str, object]]:
+        differences = {name: row.difference for name, row in self.differences.items()}
         return [
             {
                 "variant": name,
                 f"to {self.strong}": f"{self.shares[name]:.0%}",
-                self.quality.metric.name: _shown(self.quality, name),
-                f"{self.cost.metric.name} per answer": _shown(self.cost, name),
-                f"- {self.strong}": self._difference(name),
+                self.quality.metric.name: _interval(case_mean(self.quality, name)),
+                f"{self.cost.metric.name} per answer": _interval(case_mean(self.cost, name)),
+                f"- {self.strong}": _interval(differences.get(name)),
                 "of the gap": f"{self.recovered[name]:.0%}" if name in self.recovered else None,
             }
             for name in self.quality.variants
         ]
-
-    def _difference(self, name: str) -> Interval | None:
-        row = self.differences.get(name)
-        d = None if row is None else row.difference
-        return None if d is None else Interval(d.value, d.low, d.high)
 
     def _sentence(self) -> str:
         if not self.recovered:
@@ -279,9 +277,8 @@ def _table(results: Results, metric: str, arms: Mapping[str, _Arm], scores: Floa
     )
 
 
-def _shown(table: ScoreTable, variant: str) -> Interval:
-    mean = case_mean(table, variant)
-    return Interval(mean.value, mean.low, mean.high)
+def _interval(found: Estimate | PairedDifference | None) -> Interval | None:
+    return None if found is None else Interval(found.value, found.low, found.high)
 
 
 def _means(table: ScoreTable) -> dict[str, float]:
