@@ -249,9 +249,9 @@ def _other_bundles(units: Enrolled, digests: Mapping[str, str]) -> Iterator[str]
         strange = Counter({digest: n for digest, n in served.items() if digest not in digests.values()})
         n, n_strange = sum(served.values()), strange.total()
         if n_strange > CROSSED_AT_MOST * n:
-            (most, _), *_ = strange.most_common(1)
+            digest = strange.most_common(1)[0][0]
             yield (
-                f"{n_strange:,} of {n:,} requests of the {name} were answered by the bundle {most[:8]}, which is "
+                f"{n_strange:,} of {n:,} requests of the {name} were answered by the bundle {digest[:8]}, which is "
                 "neither arm's: a changed bundle is another rollout, with a new name"
             )
 
