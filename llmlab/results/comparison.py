@@ -295,8 +295,8 @@ class Comparison(Shown):
         lines = [line for row in self.rows for line in row._rows()]
         if len({row.metric.name for row in self.rows}) == 1:  # named in every sentence; the room is better used
             lines = [{key: value for key, value in line.items() if key != "metric"} for line in lines]
-        order = list(dict.fromkeys(key for line in lines for key in line))
-        order.sort(key=lambda key: _PLACES.get(key, _PLACES[""]))
+        keys = dict.fromkeys(key for line in lines for key in line)
+        order = sorted(keys, key=lambda key: _PLACES.get(key, _PLACES[""]))
         return [{key: line.get(key, "all" if key == "category" else None) for key in order} for line in lines]
 
     def _sentence(self) -> str:

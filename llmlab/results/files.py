@@ -29,7 +29,6 @@ from llmlab.results.scores import CaseGroups, Metric
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from numpy.typing import NDArray
 
 __all__ = ["Manifest", "Parts", "Shard", "joined", "read_attributes", "write_attributes", "write_part"]
 
@@ -125,7 +124,8 @@ def write_part(folder: Path, attributes: Mapping[str, Any], *, places: Mapping[s
     write_attributes(folder / PART, attributes)
     frame, cases = attributes["frame"], list(attributes["golden"])
     light = frame.drop(columns=[name for name in _TEXT_COLUMNS if name in frame.columns])
-    light["call_key"] = _short_keys(frame["call_key"])
+    keys = (int(key[:15], 16) if key else 0 for key in frame["call_key"])  # 60 bits tell which rows are one answer
+    light["call_key"] = np.fromiter(keys, dtype=np.int64, count=len(frame))
     _write_frame(light, folder / SCORES, about={**_about(attributes), "cases": None, "golden": None})
     columns = {
         "case_id": [case.id for case in cases],
@@ -202,8 +202,9 @@ def _checked(folder: Path) -> list[tuple[Path, Manifest]]:
         raise FileRuleError(f"{', '.join(cut)}: not finished (no manifest); {_again(cut)}", path=folder)
     parts = [(place, Manifest.load(place / MANIFEST)) for place in found]
     shards = [Shard.parse(manifest.shard) for _, manifest in parts]
-    usual = Counter(_identity(manifest) for _, manifest in parts).most_common(1)[0][0]
-    model = next(manifest for _, manifest in parts if _identity(manifest) == usual)
+    about = {"golden", "bundles", "scorers", "indexes", "repeats"}
+    runs = [json.dumps(manifest.model_dump(include=about), sort_keys=True) for _, manifest in parts]
+    model = parts[runs.index(Counter(runs).most_common(1)[0][0])][1]  # of the run that most parts are of
     for (place, manifest), shard in zip(parts, shards, strict=True):
         if other := manifest.other_than(model) or (f"{shard.of} shards" * (shard.of != Shard.parse(model.shard).of)):
             raise FileRuleError(f"{place.name} is a part of another run: {other}; move it away", path=folder)
@@ -275,16 +276,6 @@ def _cases(paths: Sequence[Path]) -> pd.DataFrame:
     table = pa.concat_tables([pq.read_table(path) for path in paths]).unify_dictionaries()
     cases: pd.DataFrame = table.sort_by("place").to_pandas()
     return cases
-
-
-def _short_keys(keys: pd.Series[str]) -> NDArray[np.int64]:
-    """The first 60 bits of each call key, 0 where there is none: enough to see which rows are the same answer."""
-    return np.fromiter((int(key[:15], 16) if key else 0 for key in keys), dtype=np.int64, count=len(keys))
-
-
-def _identity(manifest: Manifest) -> str:
-    about = manifest.model_dump(include={"golden", "bundles", "scorers", "indexes", "repeats"})
-    return json.dumps(about, sort_keys=True)
 
 
 def _briefly(value: Any) -> str:

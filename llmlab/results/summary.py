@@ -271,10 +271,10 @@ def _case_mean(table: ScoreTable, column: int, values: FloatArray) -> Estimate:
         return Estimate(value=value, n=int(known.sum()), n_attempted=attempted, method="too few cases for an interval")
     if (bounds := table.metric.bounds) is not None:
         return share_estimate(values[known], **design, bounds=bounds, n_attempted=attempted)
-    found = mean_estimate(values[known], **design, n_attempted=attempted)
-    if found.low is not None and (low := table.metric.low) is not None:
-        found = replace(found, low=max(found.low, low))  # no latency is negative
-    return found
+    estimate = mean_estimate(values[known], **design, n_attempted=attempted)
+    if estimate.low is not None and (low := table.metric.low) is not None:
+        estimate = replace(estimate, low=max(estimate.low, low))  # no latency is negative
+    return estimate
 
 
 def age_of(created_at: str) -> str:
@@ -284,8 +284,7 @@ def age_of(created_at: str) -> str:
     seconds = (datetime.now(UTC) - utc(created_at)).total_seconds()
     for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= size:
-            count = int(seconds // size)
-            return f"made {count} {unit}{'s' if count > 1 else ''} ago ({created_at})"
+            return f"made {counted(int(seconds // size), unit)} ago ({created_at})"
     return f"made just now ({created_at})"
 
 
