@@ -7,41 +7,23 @@ import pytest
 
 from llmlab.base.private import excerpt, holds_secret, scrub, scrub_frame
 
+SECRET_NAMES = """
+OPENAI_API_KEY HF_TOKEN DB_PASSWORD CLIENT_SECRET TOKEN my_apikey AWS_SECRET_ACCESS_KEY PGPASSWORD OPENAI_API_KEY_PROD
+SENTRY_DSN AZURE_STORAGE_CONNECTION_STRING SLACK_WEBHOOK_URL MYSQL_PWD GITHUB_PAT API_KEY_2 SECRET_OF_THE_TEAM
+DB_CONN_STR GCP_CREDENTIALS ACCESS_TOKEN_EU
+"""
+OTHER_NAMES = """
+KEYBOARD HOME PWD OLDPWD TOKENIZERS_PARALLELISM MONKEY_NAME API_KEY_FILE PASSWORD_STORE_DIR
+"""
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("OPENAI_API_KEY", "HF_TOKEN", "DB_PASSWORD", "CLIENT_SECRET", "TOKEN", "my_apikey", "AWS_SECRET_ACCESS_KEY"),
-        *("PGPASSWORD", "OPENAI_API_KEY_PROD", "SENTRY_DSN", "AZURE_STORAGE_CONNECTION_STRING", "SLACK_WEBHOOK_URL"),
-        *(
-            "MYSQL_PWD",
-            "GITHUB_PAT",
-            "API_KEY_2",
-            "SECRET_OF_THE_TEAM",
-            "DB_CONN_STR",
-            "GCP_CREDENTIALS",
-            "ACCESS_TOKEN_EU",
-        ),
-    ],
-)
+
+@pytest.mark.parametrize("name", SECRET_NAMES.split())
 def test_the_value_of_a_secret_variable_is_cut_out(name, monkeypatch):
     monkeypatch.setenv(name, "canary-4711")
     assert scrub("the key is canary-4711.") == f"the key is [{name} removed]."
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "KEYBOARD",
-        "HOME",
-        "PWD",
-        "OLDPWD",
-        "TOKENIZERS_PARALLELISM",
-        "MONKEY_NAME",
-        "API_KEY_FILE",
-        "PASSWORD_STORE_DIR",
-    ],
-)
+@pytest.mark.parametrize("name", OTHER_NAMES.split())
 def test_other_variables_are_left_alone(name, monkeypatch):
     monkeypatch.setenv(name, "canary-4711")
     assert scrub("canary-4711") == "canary-4711"
@@ -50,11 +32,7 @@ def test_other_variables_are_left_alone(name, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        (
-            "SENTRY_DSN",
-            "https://4f8acanary4711@o1.ingest.sentry.invalid/42",
-            "GET /api?sentry_key=4f8acanary4711 failed",
-        ),
+        ("SENTRY_DSN", "https://4f8acanary4711@o1.sentry.invalid/42", "GET /api?sentry_key=4f8acanary4711 failed"),
         ("STORE_CONNECTION_STRING", "Server=db;User=me;Password=canary4711;", "login failed with canary4711"),
         ("STORE_CONN_STR", "AccountName=a;AccountKey=canary4711kEy==;Suffix=x", "401 for canary4711kEy=="),
         ("HOOK_WEBHOOK_URL", "https://hooks.invalid/services/T0/B0/canary4711abc", "no_service: B0/canary4711abc"),
@@ -70,9 +48,8 @@ def test_what_is_secret_inside_a_value_is_cut_out_alone(name, value, said, monke
     monkeypatch.setenv(name, value)
     for text in (said, f"could not reach {value}", json.dumps({"url": value})):
         assert "4711" not in scrub(text)
-    assert (
-        scrub("see hooks.invalid, db.invalid and search.invalid") == "see hooks.invalid, db.invalid and search.invalid"
-    )
+    hosts = "see hooks.invalid, db.invalid and search.invalid"
+    assert scrub(hosts) == hosts
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """`llmlab calibrate`: any tool's verdicts, in the JSON that others read."""
 
 import json
+from functools import partial
 
 import pytest
-from click.testing import CliRunner
 
-from llmlab.cli import main
 from llmlab.simulate import judged_verdicts
+from tests.cli.calling import llmlab
 from tests.real_data import real
 
 KEYS = {
@@ -16,8 +16,7 @@ KEYS = {
 }  # fmt: skip
 
 
-def called(*arguments):
-    return CliRunner().invoke(main, ["calibrate", *map(str, arguments)])
+called = partial(llmlab, "calibrate")
 
 
 @pytest.fixture

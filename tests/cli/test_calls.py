@@ -4,10 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 import llmlab as ll
-from llmlab.cli import main
+from tests.cli.calling import llmlab
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def asked(project):
 
 
 def says(*arguments):
-    done = CliRunner().invoke(main, ["calls", *arguments])
+    done = llmlab("calls", *arguments)
     return done.exit_code, done.output
 
 

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
-from llmlab.cli import main
+from tests.cli.calling import llmlab
 from tests.real_data import GPT, SONNET, real
 
 LIVEBENCH = ("--baseline", GPT, "--candidate", SONNET, "--id", "question_id")
@@ -26,7 +25,7 @@ TIDY = ("--baseline", "one", "--id", "patient", "--variant-column", "drug", "--s
 
 def run(*arguments, code=0):
     """What the command prints; standard error where it is refused."""
-    result = CliRunner().invoke(main, ["compare", *map(str, arguments)])
+    result = llmlab("compare", *arguments)
     assert result.exit_code == code, result.output
     return result.stdout if code == 0 else result.stderr
 
@@ -261,5 +260,4 @@ def test_a_weight_that_varies_within_a_case_is_refused(tmp_path):
 
 def test_an_empty_file_is_said_to_be_empty(tmp_path):
     (tmp_path / "scores.csv").touch()
-    arguments = ["compare", str(tmp_path / "scores.csv"), "--baseline", "A", "--candidate", "B", "--id", "id"]
-    assert "is empty: its first line must name the columns" in CliRunner().invoke(main, arguments).stderr
+    assert "is empty: its first line must name the columns" in run(tmp_path / "scores.csv", *WIDE, code=2)

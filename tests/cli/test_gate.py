@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from llmlab.cli import main
 from llmlab.gate import GatePolicy, Receipt
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.notebook import run_notebook
+from tests.cli.calling import llmlab
 from tests.gate.gating import gateable, noisy
 from tests.made_results import HOSTILE, with_numbers
 from tests.notebook.notebooks import code, text, write
@@ -30,7 +29,7 @@ def desk(tmp_path, monkeypatch):
 def run(*arguments, effect=0.02, rules=None):
     """The command's result with this policy."""
     Path("gate.yaml").write_text(rules or RULES.format(effect=effect), encoding="utf-8")
-    return CliRunner().invoke(main, ["gate", "r.parquet", "--policy", "gate.yaml", *arguments])
+    return llmlab("gate", "r.parquet", "--policy", "gate.yaml", *arguments)
 
 
 @pytest.mark.usefixtures("desk")
@@ -106,18 +105,18 @@ def test_without_a_store_the_decision_says_that_nothing_was_counted(desk, monkey
 
 
 def test_gate_init_writes_margins_that_these_cases_can_settle(desk):
-    done = CliRunner().invoke(main, ["gate-init", "r.parquet", "--output", "new.yaml"])
+    done = llmlab("gate-init", "r.parquet", "--output", "new.yaml")
     assert done.exit_code == 0, done.output
     assert GatePolicy.load(desk / "new.yaml").goal.metric == "right"
     assert "shows with 80% power" in (desk / "new.yaml").read_text()
-    again = CliRunner().invoke(main, ["gate-init", "r.parquet", "--output", "new.yaml"])
+    again = llmlab("gate-init", "r.parquet", "--output", "new.yaml")
     assert (again.exit_code, "exists" in again.stderr) == (2, True)
 
 
 def test_gate_init_reads_an_experiments_cases(tmp_path):
     golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": "?"}) for i in range(100)))
     golden.save(tmp_path / "golden.jsonl")
-    done = CliRunner().invoke(main, ["gate-init", str(tmp_path), "--goal", "right"])
+    done = llmlab("gate-init", tmp_path, "--goal", "right")
     assert done.exit_code == 0, done.output
     assert "a true gain of 13 points" in (tmp_path / "gate.yaml").read_text()  # 2.8 x .45 / 10
     assert GatePolicy.load(tmp_path / "gate.yaml").goal.metric == "right"
@@ -138,7 +137,7 @@ def test_gate_init_takes_the_scorer_that_the_experiment_has(tmp_path, expected, 
     GoldenSet(cases).save(tmp_path / "golden.jsonl")
     (tmp_path / "experiment.yaml").write_text(settings or "repeats: 1")
     (tmp_path / "scorers.py").write_text("raise SystemExit(9)")
-    done = CliRunner().invoke(main, ["gate-init", str(tmp_path)])
+    done = llmlab("gate-init", tmp_path)
     assert done.exit_code == 0, done.output
     assert GatePolicy.load(tmp_path / "gate.yaml").goal.metric == goal
 

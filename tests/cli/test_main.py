@@ -4,17 +4,13 @@ import subprocess
 import sys
 
 import pytest
-from click.testing import CliRunner
 
 from llmlab.cli import COMMANDS, main
-
-
-def call(*arguments):
-    return CliRunner().invoke(main, list(arguments))
+from tests.cli.calling import llmlab
 
 
 def test_help_lists_the_commands_that_exist():
-    shown = call("--help").output
+    shown = llmlab("--help").output
     for name in ("run", "new", "ui", "check-model"):
         assert f"\n  {name} " in shown
 
@@ -44,13 +40,13 @@ def test_every_command_that_exists_can_be_loaded():
     [("openai", "gpt-4o-2024-08-06", 0, "pinned"), ("openai", "gpt-4o", 1, "floating"), ("nobody", "x", 1, "floating")],
 )
 def test_check_model_says_the_verdict_and_why(provider, model_id, code, word):
-    done = call("check-model", provider, model_id)
+    done = llmlab("check-model", provider, model_id)
     assert done.exit_code == code
     assert f"{provider}/{model_id} is {word}: " in done.output
 
 
 def test_a_mistake_is_one_line_on_stderr_without_a_traceback(project):
-    done = call("run", "no\x1b[31mwhere.ipynb")
+    done = llmlab("run", "no\x1b[31mwhere.ipynb")
     assert done.exit_code == 2
     assert done.stderr.startswith("llmlab: ")
     assert done.stderr.count("\n") == 1
@@ -60,19 +56,19 @@ def test_a_mistake_is_one_line_on_stderr_without_a_traceback(project):
 
 
 def test_debug_shows_the_traceback(project):
-    done = call("--debug", "run", "nowhere.ipynb")
+    done = llmlab("--debug", "run", "nowhere.ipynb")
     assert type(done.exception).__name__ == "FileRuleError"
 
 
 @pytest.mark.parametrize("arguments", [["new", "mine"], ["run"], ["frobnicate"]])
 def test_a_missing_argument_or_an_unknown_command_is_exit_code_two(arguments):
-    assert call(*arguments).exit_code == 2
+    assert llmlab(*arguments).exit_code == 2
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("runn", "run"), ("audits", "audit"), ("gate_init", "gate-init")])
 def test_a_misspelt_command_is_answered_with_the_one_that_is_meant(typed, meant):
     """As misspelt keys of a file are."""
-    called = call(typed)
+    called = llmlab(typed)
     assert called.exit_code == 2
     assert f"Did you mean {meant!r}?" in called.output
 
@@ -80,6 +76,6 @@ def test_a_misspelt_command_is_answered_with_the_one_that_is_meant(typed, meant)
 def test_a_command_that_breaks_exits_with_2_and_shows_where(monkeypatch):
     """A job reads 1 as FAIL, a verdict on the candidate."""
     monkeypatch.setitem(COMMANDS, "check-model", ("llmlab.cli.batch:nothing_of_this_name", ""))
-    done = call("check-model", "a")
+    done = llmlab("check-model", "a")
     assert done.exit_code == 2
     assert "AttributeError" in done.output

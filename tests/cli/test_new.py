@@ -3,13 +3,12 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
 import llmlab as ll
 from llmlab.base.errors import LlmlabError
 from llmlab.bundle.bundle import load_bundles
-from llmlab.cli import main
 from llmlab.golden.cases import GoldenSet
+from tests.cli.calling import llmlab
 
 CSV = "Question,Expected Answer,category,note\nWhat is 1+1?,2,math,x\nCapital of France?,Paris,geography,\n"
 
@@ -21,8 +20,7 @@ def call(project):
 
     def new(name="mine", *extra, csv="q.csv", url="http://localhost:11434/v1", model="llama3.1:8b"):
         address = [] if url is None else ["--base-url", url]
-        arguments = ["new", name, "--csv", csv, *address, "--model", model, *extra]
-        return CliRunner().invoke(main, arguments)
+        return llmlab("new", name, "--csv", csv, *address, "--model", model, *extra)
 
     return new
 

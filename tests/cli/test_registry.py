@@ -5,15 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from click.testing import CliRunner, Result
-
-from llmlab.cli import main
 from llmlab.registry.connection import open_registry
+from tests.cli.calling import llmlab
 from tests.registry.made import HOSTILE, judged, moved, registered
-
-
-def llmlab(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def test_a_release_from_bundle_file_to_export(project: Path, tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from llmlab.cli import main
+from tests.cli.calling import llmlab
 from tests.real_data import real
 
 QRELS = "q1 0 a 1\nq2 0 b 1\nq2 0 c 1\nq3 0 d 1\nq4 0 e 0\n"
@@ -22,8 +22,7 @@ def files(tmp_path):
     return {path.stem: str(path) for path in tmp_path.iterdir()}
 
 
-def called(*arguments):
-    return CliRunner().invoke(main, ["retrieval", *arguments])
+called = partial(llmlab, "retrieval")
 
 
 def test_json_holds_value_interval_and_number_of_queries_of_each_metric(files):

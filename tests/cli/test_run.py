@@ -6,17 +6,15 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from functools import partial
 
 import pytest
-from click.testing import CliRunner
 
-from llmlab.cli import main
 from llmlab.tracking.store import open_store
+from tests.cli.calling import llmlab
 from tests.notebook.notebooks import code, text, write
 
-
-def call(*arguments):
-    return CliRunner().invoke(main, ["run", *map(str, arguments)])
+call = partial(llmlab, "run")
 
 
 def test_parameters_can_be_listed_without_running(project):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from llmlab.bundle.bundle import Bundle
-from llmlab.cli import main
+from tests.cli.calling import llmlab
 
 URI = "mysql+nodriver://anna:canary-7f3a9c@127.0.0.1/mlflow"
 NAMED = ["--alias", "production", "--reason", "complaints"]
@@ -33,7 +32,7 @@ def test_a_missing_driver_is_a_sentence_and_exit_code_2(
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "notebook.ipynb").write_text(NOTEBOOK)
     Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", name="qa").save(tmp_path / "bundle.yaml")
-    said = CliRunner().invoke(main, [command, *COMMANDS[command]])
+    said = llmlab(command, *COMMANDS[command])
     assert said.exit_code == 2, said.output
     assert "driver" in said.output
     assert "Traceback" not in said.output

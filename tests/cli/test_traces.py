@@ -1,9 +1,7 @@
 """`llmlab traces`: a person is forgotten."""
 
-from click.testing import CliRunner
-
 import llmlab as ll
-from llmlab.cli import main
+from tests.cli.calling import llmlab
 
 
 def test_a_person_is_forgotten_on_the_command_line(tmp_path, monkeypatch):
@@ -11,7 +9,6 @@ def test_a_person_is_forgotten_on_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with ll.Recorder("traces").request(unit="anna"):
         pass
-    told = CliRunner().invoke(main, ["traces", "forget", "traces", "--unit", "anna"])
+    told = llmlab("traces", "forget", "traces", "--unit", "anna")
     assert (told.exit_code, told.output) == (0, "deleted: 1 line\n")
-    again = CliRunner().invoke(main, ["traces", "forget", "traces", "--unit", "anna"])
-    assert "nothing is there" in again.output
+    assert "nothing is there" in llmlab("traces", "forget", "traces", "--unit", "anna").output

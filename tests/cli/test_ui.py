@@ -9,17 +9,16 @@ from contextlib import closing
 
 import psutil
 import pytest
-from click.testing import CliRunner
 
-from llmlab.cli import main
 from llmlab.tracking.store import open_store
+from tests.cli.calling import llmlab
 from tests.registry.made import free_port
 
 
 def test_a_taken_port_is_said_with_another_one(project):
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        done = CliRunner().invoke(main, ["ui", "--port", str(port)])
+        done = llmlab("ui", "--port", port)
     assert done.exit_code == 2
     assert f"llmlab ui --port {port + 1}" in done.stderr
 

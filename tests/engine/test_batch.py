@@ -98,14 +98,29 @@ def asked(request, provider, monkeypatch):
     return request.param, bundle, kind(f"{provider.url}/v1")
 
 
-def test_the_same_run_replays_what_a_batch_answered_at_half_the_price(asked, provider, tmp_path):
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "calls.sqlite"
+
+
+@pytest.fixture
+def night(tmp_path):
+    return tmp_path / "night"
+
+
+@pytest.fixture
+def write(asked, store, night):
+    """`write_batches` of the run, for the folder `night` where no other is named."""
+    _, bundle, client = asked
+    return lambda folder=night, by=client: batches.write_batches(bundle, GOLDEN, folder=folder, client=by, store=store)
+
+
+def test_the_same_run_replays_what_a_batch_answered_at_half_the_price(asked, provider, write, night, store):
     kind, bundle, client = asked
-    store = tmp_path / "calls.sqlite"
-    written = batches.write_batches(bundle, GOLDEN, folder=tmp_path / "night", client=client, store=store)
-    assert [(file.calls, file.state) for file in written.files] == [(6, "")]
-    assert "of-" not in "".join(path.read_text() for path in (tmp_path / "night").iterdir())
-    batches.send_batches(tmp_path / "night")
-    assert batches.read_batches(tmp_path / "night", store=store).done
+    assert [(file.calls, file.state) for file in write().files] == [(6, "")]
+    assert "of-" not in "".join(path.read_text() for path in night.iterdir())
+    batches.send_batches(night)
+    assert batches.read_batches(night, store=store).done
     asked_before = len(provider.seen)
     results = ll.run(bundle, GOLDEN, scorers=[ll.scorers.mentions_expected], client=client, store=store, progress=False)
     assert len(provider.seen) == asked_before
@@ -117,97 +132,84 @@ def test_the_same_run_replays_what_a_batch_answered_at_half_the_price(asked, pro
     assert all(fields.get(header[0]) == header[1] for _, _, fields, _ in provider.seen)
 
 
-def test_what_failed_expired_or_is_not_there_is_counted_and_asked_again_by_the_run(asked, provider, tmp_path):
-    _, bundle, client = asked
+def test_what_failed_expired_or_is_not_there_is_counted_and_asked_again_by_the_run(
+    provider, write, night, store, tmp_path
+):
     provider.fate = {1: "failed", 2: "expired", 4: "silent"}
-    store = tmp_path / "calls.sqlite"
-    batches.write_batches(bundle, GOLDEN, folder=tmp_path / "night", client=client, store=store)
-    batches.send_batches(tmp_path / "night")
-    read = batches.read_batches(tmp_path / "night", store=store)
+    write()
+    batches.send_batches(night)
+    read = batches.read_batches(night, store=store)
     (file,) = read.files
-    assert (file.stored, sum(file.failed.values()), len(file.failed)) == (3, 3, 3)
-    assert read.done
-    again = batches.write_batches(bundle, GOLDEN, folder=tmp_path / "again", client=client, store=store)
+    assert (file.stored, sum(file.failed.values()), len(file.failed), read.done) == (3, 3, 3, True)
+    again = write(tmp_path / "again")
     assert (again.files[0].calls, again.already) == (3, 3)
 
 
-def test_a_batch_on_its_way_is_asked_for_again_later(asked, provider, tmp_path):
-    _, bundle, client = asked
-    store, provider.state = tmp_path / "calls.sqlite", "in_progress"
-    batches.write_batches(bundle, GOLDEN, folder=tmp_path / "night", client=client, store=store)
-    batches.send_batches(tmp_path / "night")
-    assert not batches.read_batches(tmp_path / "night", store=store).done
+def test_a_batch_on_its_way_is_asked_for_again_later(provider, write, night, store):
+    provider.state = "in_progress"
+    write()
+    batches.send_batches(night)
+    assert not batches.read_batches(night, store=store).done
     provider.state = "done"
-    assert batches.read_batches(tmp_path / "night", store=store).done
+    assert batches.read_batches(night, store=store).done
     before = len(provider.seen)
-    assert batches.read_batches(tmp_path / "night", store=store).done
+    assert batches.read_batches(night, store=store).done
     assert len(provider.seen) == before
 
 
-def test_a_file_is_sent_once_and_one_that_was_being_sent_is_not_sent_blindly_again(asked, provider, tmp_path):
-    _, bundle, client = asked
-    folder = tmp_path / "night"
-    written = batches.write_batches(bundle, GOLDEN, folder=folder, client=client, store=tmp_path / "calls.sqlite")
-    (file,) = written.files
-    batches.Batches(folder=folder, files=(file.model_copy(update={"state": "sending"}),)).save()
+def test_a_file_is_sent_once_and_one_that_was_being_sent_is_not_sent_blindly_again(provider, write, night):
+    (file,) = write().files
+    batches.Batches(folder=night, files=(file.model_copy(update={"state": "sending"}),)).save()
     with pytest.raises(DataError, match="--again"):
-        batches.send_batches(folder)
-    batches.send_batches(folder, again=True)
+        batches.send_batches(night)
+    batches.send_batches(night, again=True)
     before = len(provider.seen)
-    batches.send_batches(folder)
+    batches.send_batches(night)
     assert len(provider.seen) == before
 
 
-def test_files_are_cut_at_the_providers_limits(asked, tmp_path, monkeypatch):
-    _, bundle, client = asked
-    monkeypatch.setattr(batches, "MOST_CALLS", 4)
-    written = batches.write_batches(bundle, GOLDEN, folder=tmp_path / "a", client=client, store=tmp_path / "s.sqlite")
-    assert [file.calls for file in written.files] == [4, 2]
-    monkeypatch.setattr(batches, "MOST_BYTES", 1)
-    written = batches.write_batches(bundle, GOLDEN, folder=tmp_path / "b", client=client, store=tmp_path / "s.sqlite")
-    assert [file.calls for file in written.files] == [1] * 6
+@pytest.mark.parametrize(("limit", "most", "calls"), [("MOST_CALLS", 4, [4, 2]), ("MOST_BYTES", 1, [1] * 6)])
+def test_files_are_cut_at_the_providers_limits(write, monkeypatch, limit, most, calls):
+    monkeypatch.setattr(batches, limit, most)
+    assert [file.calls for file in write().files] == calls
 
 
-def test_a_folder_is_not_written_over_and_a_client_without_batches_is_refused(asked, tmp_path):
-    _, bundle, client = asked
-    store = tmp_path / "calls.sqlite"
-    batches.write_batches(bundle, GOLDEN, folder=tmp_path / "night", client=client, store=store)
+def test_a_folder_is_not_written_over_and_a_client_without_batches_is_refused(write, tmp_path):
+    write()
     with pytest.raises(DataError, match="already"):
-        batches.write_batches(bundle, GOLDEN, folder=tmp_path / "night", client=client, store=store)
+        write()
     with pytest.raises(DataError, match="no batch API"):
-        batches.write_batches(bundle, GOLDEN, folder=tmp_path / "fake", client=ll.FakeClient("yes"), store=store)
+        write(tmp_path / "fake", by=ll.FakeClient("yes"))
 
 
-def test_a_broken_list_or_a_refused_key_is_said(asked, provider, tmp_path, monkeypatch):
-    _, bundle, client = asked
-    folder = tmp_path / "night"
-    batches.write_batches(bundle, GOLDEN, folder=folder, client=client, store=tmp_path / "calls.sqlite")
+def test_a_broken_list_or_a_refused_key_is_said(asked, write, night, monkeypatch):
+    write()
     monkeypatch.delenv("OPENAI_API_KEY")
     monkeypatch.delenv("ANTHROPIC_API_KEY")
-    if client.accesses[0].key_env == "ANTHROPIC_API_KEY":
+    if asked[0] == "messages":
         with pytest.raises(LlmlabError, match="ANTHROPIC_API_KEY"):
-            batches.send_batches(folder)
-    (folder / "batches.json").write_text("{}")
+            batches.send_batches(night)
+    (night / "batches.json").write_text("{}")
     with pytest.raises(LlmlabError):
-        batches.send_batches(folder)
+        batches.send_batches(night)
 
 
-def test_both_prices_are_said_before(asked, tmp_path):
+def test_both_prices_are_said_before(asked, store, tmp_path):
     _, bundle, client = asked
-    dry = ll.dry_run(bundle, GOLDEN, client=client, store=tmp_path / "calls.sqlite")
+    dry = ll.dry_run(bundle, GOLDEN, client=client, store=store)
     assert dry.batch_cost_usd_at_most == dry.total_cost_usd_at_most / 2
     fake = ll.dry_run(bundle, GOLDEN, client=ll.FakeClient("yes", price_usd=1), store=tmp_path / "other.sqlite")
     assert fake.batch_cost_usd_at_most is None
 
 
-def test_a_refused_upload_may_be_sent_again_and_what_was_stored_is_remembered(asked, provider, tmp_path, monkeypatch):
+def test_a_refused_upload_may_be_sent_again_and_what_was_stored_is_remembered(
+    asked, provider, write, night, store, tmp_path, monkeypatch
+):
     _, bundle, client = asked
-    folder, store = tmp_path / "night", tmp_path / "calls.sqlite"
-    batches.write_batches(bundle, GOLDEN, folder=folder, client=client, store=store)
+    write()
     monkeypatch.setattr(provider, "reply", lambda *_: (_ for _ in ()).throw(ConnectionError))
     with pytest.raises(LlmlabError):
-        batches.send_batches(folder)
+        batches.send_batches(night)
     monkeypatch.undo()
     ll.run(bundle, GOLDEN, client=ll.FakeClient("x", fingerprint=client.fingerprint), store=store, progress=False)
-    nothing = batches.write_batches(bundle, GOLDEN, folder=tmp_path / "none", client=client, store=store)
-    assert nothing.already == batches.Batches.load(tmp_path / "none").already == 6
+    assert write(tmp_path / "none").already == batches.Batches.load(tmp_path / "none").already == 6

@@ -158,7 +158,6 @@ def test_it_runs_inside_a_running_loop_and_leaves_it_alone(store: Path) -> None:
 
 def test_an_interrupt_gives_partial_results_that_the_same_call_completes(store: Path) -> None:
     """FAULTS 2 and 68: a kernel's interrupt is a KeyboardInterrupt in the main thread."""
-
     partial = ll.run(BUNDLE, golden(40), client=Interrupted(20), store=store, concurrency=1, scorers=[same])
     assert (partial.complete, partial.state, len(partial.frame)) == (False, "partial", 20)
     assert "the same call goes on from here" in " ".join(partial.notes)
@@ -250,11 +249,8 @@ def test_ctrl_c_ends_a_script_with_what_there_is(loopback: Loopback, store: Path
 def test_sigterm_ends_the_process_with_143(loopback: Loopback, store: Path, kind: str) -> None:
     """FAULTS 3: within seconds, whatever hangs, and every answer that had arrived is kept."""
     loopback.set(script=["ok"] * 5 + ["hang"] * 100)
-    if kind == "calls that hang":
-        arguments: list[object] = ["whole", loopback.base_url, store, 50]
-    else:
-        arguments = ["hanging_app", store]
-    with job(*arguments) as process:
+    calls = ("whole", loopback.base_url, store, 50)
+    with job(*(calls if kind == "calls that hang" else ("hanging_app", store))) as process:
         until(lambda: loopback.stats()["requests"] >= 9 or Path(f"{store}.asked").exists(), "calls in flight")
         sent_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
@@ -434,11 +430,7 @@ def test_a_dry_run_counts_what_is_stored_and_sends_nothing(store: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "sampling", "refused"),
     [
-        (
-            "openai/o3-2025-04-16",
-            {"temperature": 0.0},
-            "variant 'new': openai/o3.* cannot be sent temp",
-        ),
+        ("openai/o3-2025-04-16", {"temperature": 0.0}, "variant 'new': openai/o3.* cannot be sent temp"),
         ("openai/gpt-4o-2024-08-06", {"max_tokens": 5_000}, "variant 'new': .* 5,0"),
         ("openai/gpt-4o-2024-08-06", {}, None),
     ],
@@ -463,10 +455,8 @@ def test_a_dry_run_tells_an_unknown_price_from_an_unknown_length(store: Path) ->
 
 def test_an_empty_result_has_nothing_to_hide(store: Path) -> None:
     """A run that is stopped before its first answer still gives a frame that can be read."""
-
     results = ll.run(BUNDLE, golden(9), client=Interrupted(0), store=store, scorers=[same])
-    assert not results.complete
-    assert results.failed
+    assert (results.complete, results.failed) == (False, True)
 
 
 @pytest.mark.parametrize("name", ["steps", "tool_calls", "bounds", "variant", "explanations"])

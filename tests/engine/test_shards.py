@@ -9,6 +9,8 @@ import pytest
 
 import llmlab as ll
 from llmlab.base.errors import DataError, FileRuleError
+from llmlab.clients.http import HttpClient
+from llmlab.engine.means import Means
 from llmlab.results.files import Shard
 from tests.loopback import Loopback
 
@@ -68,9 +70,8 @@ def test_joined_shards_are_the_run_without_shards_to_the_last_bit(parts, tmp_pat
     others.mkdir()
     for number in (1, 2, 3):
         shutil.copy(parts / f"shard=0{number}" / "calls.sqlite", others / f"{number}.sqlite")
-    whole = ll.run(
-        BUNDLES, GOLDEN, scorers=[even], client=client(), repeats=2, store=tmp_path / "calls.sqlite", progress=False
-    )
+    store = tmp_path / "calls.sqlite"
+    whole = ll.run(BUNDLES, GOLDEN, scorers=[even], client=client(), repeats=2, store=store, progress=False)
     assert joined.digest == whole.digest
     assert joined.golden.digest == whole.golden.digest
     assert joined.golden_digest == whole.golden_digest
@@ -84,12 +85,9 @@ def test_joined_shards_are_the_run_without_shards_to_the_last_bit(parts, tmp_pat
 def test_figures_without_texts_are_those_with_them_and_a_case_is_fetched_from_its_part(parts):
     whole, light = ll.Results.load(parts), ll.Results.load(parts, texts=False)
     assert "text" not in light.columns
-    for part in ("all", "odd"):
-        mine, theirs = (results.compare("v1", by="tags") for results in (light, whole))
-        rows = [row for row in mine if row.category == (None if part == "all" else part)]
-        assert [row.record() for row in rows] == [
-            row.record() for row in theirs if row.category == (None if part == "all" else part)
-        ]
+    mine, theirs = (results.compare("v1", by="tags") for results in (light, whole))
+    assert {None, "odd"} <= {row.category for row in mine}
+    assert [row.record() for row in mine] == [row.record() for row in theirs]
     assert light.only(cases=["q3", "q7", "q8"]).table("even").values.tolist() == (
         whole.only(cases=["q3", "q7", "q8"]).table("even").values.tolist()
     )
@@ -183,24 +181,13 @@ def test_more_shards_than_the_cases_fill_are_refused(tmp_path):
 
 
 def test_an_example_that_is_a_case_of_another_shard_is_a_leak_too(tmp_path):
-    bundle = ll.Bundle.model_validate(
-        {
-            **BUNDLES["v1"].model_dump(mode="json"),
-            "prompt": {
-                "template": "{{ question }}",
-                "examples": [{"inputs": {"question": "question 7?"}, "output": "yes"}],
-            },
-        }
-    )
+    bundle = BUNDLES["v1"].with_(examples=[{"inputs": {"question": "question 7?"}, "output": "yes"}])
     for number in (1, 2, 3):
         with pytest.raises(ll.LlmlabError):
             run(tmp_path, f"{number}/3", bundles={"v1": bundle})
 
 
 def test_limits_and_budget_are_divided_by_the_number_of_shards():
-    from llmlab.clients.http import HttpClient
-    from llmlab.engine.means import Means
-
     limited = ll.OpenAIClient("http://127.0.0.1:9/v1", requests_per_minute=60, tokens_per_minute=9_000, max_in_flight=8)
     means = Means(client=limited, budget_usd=6, shards=3)
     own = means.answering()

@@ -7,18 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 import llmlab as ll
-from llmlab.cli import main
+from tests.cli.calling import llmlab
 
 ROOT = Path(__file__).parents[2]
 DEMO = "experiments/pandas_help"
 HOSTILE = "from pathlib import Path\nPath('ran').touch()\n"
-
-
-def call(*arguments: str):
-    return CliRunner().invoke(main, list(arguments))
 
 
 @pytest.fixture
@@ -36,21 +31,21 @@ def demo(project):
 def test_a_folder_is_gated_calibrated_and_estimated(demo):
     """What the notebooks ask of it, from a shell."""
     compare = str(ROOT / "notebooks" / "01_compare_variants.ipynb")
-    estimated = call("run", compare, "-p", "first", "10", "--dry-run")
+    estimated = llmlab("run", compare, "-p", "first", "10", "--dry-run")
     assert "80 calls to send" in estimated.output, estimated.output
-    gated = call("gate", DEMO, "--no-ledger", "--json")
+    gated = llmlab("gate", DEMO, "--no-ledger", "--json")
     assert gated.exit_code in (0, 1, 3), gated.output
     assert json.loads(gated.stdout)["candidate"] == "candidate"
-    measured = call("calibrate", DEMO, "--json")
+    measured = llmlab("calibrate", DEMO, "--json")
     assert json.loads(measured.stdout)["groups"], measured.output
-    assert call("calibrate", DEMO, "--judge", "correctnes").exit_code == 2
+    assert llmlab("calibrate", DEMO, "--judge", "correctnes").exit_code == 2
 
 
 @pytest.mark.parametrize("command", [("audit", DEMO), ("history", DEMO), ("gate-init", DEMO, "--output", "g.yaml")])
 def test_commands_that_only_look_run_no_code_of_the_folder(demo, command):
     """Nor does importing llmlab, or loading the folder."""
     (demo / DEMO / "scorers.py").write_text(HOSTILE)
-    called = call(*command)
+    called = llmlab(*command)
     assert called.exit_code in (0, 2), called.output
     exp = ll.Experiment.load(DEMO)
     assert exp.bundles
@@ -65,6 +60,6 @@ def test_commands_that_only_look_run_no_code_of_the_folder(demo, command):
 
 def test_a_gate_of_results_names_what_it_lacks(project):
     """Of a folder both are known."""
-    called = call("gate", "results.parquet", "--candidate", "v2")
+    called = llmlab("gate", "results.parquet", "--candidate", "v2")
     assert called.exit_code == 2
     assert "--policy" in called.output

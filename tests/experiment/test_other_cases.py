@@ -11,11 +11,10 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 import llmlab as ll
-from llmlab.cli import main
 from llmlab.notebook import run_notebook
+from tests.cli.calling import llmlab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -94,7 +93,7 @@ def test_a_case_of_ones_own_goes_from_a_csv_file_to_a_promoted_bundle(project, l
     provider, _, model_id = model.partition("/")
     address = loopback.origin if provider == "anthropic" else loopback.base_url
     asked = ["--base-url", address, "--provider", provider, "--model", model_id]
-    made = CliRunner().invoke(main, ["new", name, "--csv", "theirs.csv", *asked])
+    made = llmlab("new", name, "--csv", "theirs.csv", *asked)
     assert made.exit_code == 0, made.output
     folder = project / "experiments" / name
     before = outside(project, folder)
