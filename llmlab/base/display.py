@@ -523,5 +523,4 @@ def _visible(char: str) -> str:
 
 
 def _longest_run(text: str) -> int:
-    """The most backticks in a row."""
-    return max(map(len, "".join(char if char == "`" else " " for char in text).split()), default=0)
+    return max(map(len, re.findall("`+", text)), default=0)

@@ -287,7 +287,6 @@ def _input_name(column: str, inputs: Sequence[str]) -> str:
 
 
 def _kind(table: Table, column: str | None) -> Kind:
-    """What the values of the expected column are."""
     if column is None:
         return "nothing"
     values = [value for value in table.cells[column].tolist() if value is not None and value == value]
@@ -303,7 +302,6 @@ def _kind(table: Table, column: str | None) -> Kind:
 
 
 def _golden_set(table: Table, columns: _Columns, kind: Kind, *, name: str) -> GoldenSet:
-    """The cases, each input under its placeholder's name."""
     rest: dict[str, Any] = {"expected": columns.expected, "id": columns.id, "tags": columns.tags}
     rest |= {"cluster": columns.cluster, "expected_is": {"json": "json", "label": "text"}.get(kind, "facts")}
     loaded = GoldenSet.from_table(table.path, inputs=columns.inputs, **rest)
@@ -311,7 +309,6 @@ def _golden_set(table: Table, columns: _Columns, kind: Kind, *, name: str) -> Go
 
 
 def _notes(table: Table, columns: _Columns, kind: Kind, golden: GoldenSet) -> list[str]:
-    """What was understood, and what to look at."""
     notes = [f"Columns: {columns.said}."]
     parts = {c for c in table.cells.columns if c.rpartition(".")[0] in table.cells.columns}  # keys within another
     if unused := [str(column) for column in table.cells.columns if column not in columns.used | parts]:

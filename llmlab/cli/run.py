@@ -53,13 +53,15 @@ def run(
     """
     given = dict(parameters)
     if notebook.is_dir():
-        notebook, given = _compare_notebook(), {"experiment": str(notebook), **given}
+        own = project_root() / "notebooks" / COMPARE  # else the one that comes with llmlab
+        notebook, given = own if own.exists() else template(COMPARE), {"experiment": str(notebook), **given}
     if list_only:
-        _list_parameters(notebook)
+        declared = read_parameters(read_notebook(notebook), path=notebook)
+        rows = [{"name": p.name, "type": p.type, "default": repr(p.default), "help": p.help} for p in declared]
+        click.echo(text_table(rows, longest=160) or f"{plain(notebook.name)} has no parameters")
         return
-    if len(dict(parameters)) < len(parameters):
-        twice = next(name for i, (name, _) in enumerate(parameters) if name in dict(parameters[:i]))
-        raise ValueError(f"parameter {twice!r} is given twice")
+    if twice := [name for i, (name, _) in enumerate(parameters) if name in dict(parameters[:i])]:
+        raise ValueError(f"parameter {twice[0]!r} is given twice")
     if dry_run:
         click.echo(str(_experiment(notebook, given).dry_run()))
         return
@@ -67,10 +69,9 @@ def run(
         if file is not None and not file.absolute().parent.is_dir():
             raise ValueError(f"the folder of {file} does not exist")
     done = run_notebook(notebook, given, output=output, progress=sys.stderr.isatty())
-    if junit is not None:
-        junit.write_text(to_junit(done), encoding="utf-8")
-    if markdown is not None:
-        markdown.write_text(to_markdown(done), encoding="utf-8")
+    for path, text in ((junit, to_junit), (markdown, to_markdown)):
+        if path is not None:
+            path.write_text(text(done), encoding="utf-8")
     if report is not None:
         keep_html(done.executed, report=report)
     _print(done)
@@ -90,24 +91,12 @@ def notebooks(folder: Path) -> None:
         click.echo(f"{plain(place, None)}{' is there already, and stays' if kept else ''}")
 
 
-def _compare_notebook() -> Path:
-    """The project's own copy of notebook 01, else the one that comes with llmlab."""
-    own = project_root() / "notebooks" / COMPARE
-    return own if own.exists() else template(COMPARE)
-
-
 def _experiment(notebook: Path, given: dict[str, str]) -> Experiment:
     """The experiment that the notebook would load with these parameters."""
     declared = read_parameters(read_notebook(notebook), path=notebook)
     values = {p.name: p.default for p in declared} | parse_parameters(declared, given, path=notebook)
     asked = {name: values[name] for name in Asked.__annotations__ if name in values}
     return Experiment.load(values["experiment"], **asked)
-
-
-def _list_parameters(notebook: Path) -> None:
-    declared = read_parameters(read_notebook(notebook), path=notebook)
-    rows = [{"name": p.name, "type": p.type, "default": repr(p.default), "help": p.help} for p in declared]
-    click.echo(text_table(rows, longest=160) or f"{plain(notebook.name)} has no parameters")
 
 
 def _print(done: NotebookRun) -> None:

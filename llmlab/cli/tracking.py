@@ -77,7 +77,7 @@ def server(port: int, *, workers: int, artifacts: Path | None, hosts: tuple[str,
         command,
         port=port,
         log=folder / "server.log",
-        say=lambda address: _said(address, artifacts),
+        say=lambda address: _server_text(address, artifacts),
         environment={"MLFLOW_BACKEND_STORE_URI": backend, "MLFLOW_TRACKING_URI": ""},  # a password stays out of `ps`
     )
 
@@ -113,7 +113,7 @@ def _links(store: Store, address: str) -> str:
     return "\n".join([head, *runs, f"  registered models: {address}/#/models", "Stop with Ctrl+C."])
 
 
-def _said(address: str, artifacts: Path) -> str:
+def _server_text(address: str, artifacts: Path) -> str:
     kind = "PostgreSQL" if os.environ.get("MLFLOW_BACKEND_STORE_URI", "").startswith("postgresql") else "a local file"
     return "\n".join(
         [
@@ -134,16 +134,9 @@ def _run_server(
     say: Callable[[str], str],
     environment: Mapping[str, str],
 ) -> None:
-    """Run a server until Ctrl+C or SIGTERM.
+    """Run a server until Ctrl+C or SIGTERM, its own messages in `log`; `say` gives what is printed once it answers.
 
-    Args:
-        name: of the `llmlab` command, for the advice to take another port.
-        log: where the server's own messages go.
-        say: from its address to what is printed once it answers.
-        environment: variables for it alone; a password belongs here, not into the command.
-
-    Raises:
-        StoreError: the port is taken, or the server ended or did not answer.
+    `name` is that of the `llmlab` command, for the advice to take another port.
     """
     _refuse_taken(name, port)
     calm = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # else six more processes that nothing uses
@@ -172,7 +165,6 @@ def _interrupt(_signal: int, _frame: object) -> None:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server and whatever it started."""
     import psutil
 
     try:

@@ -217,11 +217,11 @@ def send_batches(folder: str | Path, *, again: bool = False) -> Batches:
             )
         batches = _with(batches, place, file.model_copy(update={"state": "sending"})).save()
         try:
-            found = run_in_background(partial(_sent, batches.folder, file))
+            started = run_in_background(partial(_sent, batches.folder, file))
         except RequestRefusedError:  # nothing has begun: it may be sent again
             _with(batches, place, file).save()
             raise
-        batches = _with(batches, place, file.model_copy(update=found)).save()
+        batches = _with(batches, place, file.model_copy(update=started)).save()
     return batches
 
 
@@ -239,8 +239,8 @@ def read_batches(folder: str | Path, *, store: str | Path | CallStore | None = N
             for place, file in enumerate(batches.files):
                 if file.id and not file.read:
                     state, lines = run_in_background(partial(_fetched, file))
-                    found = file.model_copy(update={"state": state})
-                    batches = _with(batches, place, _kept(found, lines, requests, calls) if state in DONE else found)
+                    now = file.model_copy(update={"state": state})
+                    batches = _with(batches, place, _kept(now, lines, requests, calls) if state in DONE else now)
             batches.save()
             if not wait or all(file.read or not file.id for file in batches.files):
                 return batches
@@ -259,7 +259,6 @@ def _once(batches: Iterator[list[Call]]) -> Iterator[tuple[Call, Request]]:
 
 
 def _cut(lines: list[Line]) -> Iterator[list[Line]]:
-    """The lines in parts that a batch may have."""
     part: list[Line] = []
     size = 0
     for line in lines:
@@ -308,27 +307,26 @@ def _usd_at_most(request: Request, client: HttpClient) -> Decimal | None:
 
 async def _sent(folder: Path, file: BatchFile) -> dict[str, str]:
     """Id and state of the batch that was started."""
+    content = (folder / file.file).read_bytes()
     async with aclosing(file.client()) as client:
-        return await _started((folder / file.file).read_bytes(), file, client)
-
-
-async def _started(content: bytes, file: BatchFile, client: HttpClient) -> dict[str, str]:
-    if file.wire == "messages":
-        body = b'{"requests":[' + b",".join(content.splitlines()) + b"]}"
-        reply = read_json(await client.fetch("POST", "/v1/messages/batches", data=body))
-        state = reply.get("processing_status", "in_progress")
-    else:
-        limit = "llmlab-batch-lines"
-        part = f'--{limit}\r\nContent-Disposition: form-data; name="{{}}"{{}}\r\n\r\n'
-        named = part.format("file", f'; filename="{file.file}"\r\nContent-Type: application/jsonl').encode("ascii")
-        form = part.format("purpose", "").encode("ascii") + b"batch\r\n" + named + content
-        sort = f"multipart/form-data; boundary={limit}"
-        data = form + f"\r\n--{limit}--\r\n".encode("ascii")
-        uploaded = read_json(await client.fetch("POST", "/files", data=data, content_type=sort))
+        if file.wire == "messages":
+            body = b'{"requests":[' + b",".join(content.splitlines()) + b"]}"
+            reply = read_json(await client.fetch("POST", "/v1/messages/batches", data=body))
+            return {"id": str(reply["id"]), "state": str(reply.get("processing_status", "in_progress"))}
+        form, sort = _upload_form(file.file, content)
+        uploaded = read_json(await client.fetch("POST", "/files", data=form, content_type=sort))
         about = {"input_file_id": uploaded["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
         reply = read_json(await client.fetch("POST", "/batches", data=json.dumps(about).encode("ascii")))
-        state = reply.get("status", "validating")
-    return {"id": str(reply["id"]), "state": str(state)}
+        return {"id": str(reply["id"]), "state": str(reply.get("status", "validating"))}
+
+
+def _upload_form(name: str, content: bytes) -> tuple[bytes, str]:
+    """OpenAI's form for a file of a batch, and its content type."""
+    limit = "llmlab-batch-lines"
+    part = f'--{limit}\r\nContent-Disposition: form-data; name="{{}}"{{}}\r\n\r\n'
+    named = part.format("file", f'; filename="{name}"\r\nContent-Type: application/jsonl').encode("ascii")
+    form = part.format("purpose", "").encode("ascii") + b"batch\r\n" + named + content
+    return form + f"\r\n--{limit}--\r\n".encode("ascii"), f"multipart/form-data; boundary={limit}"
 
 
 async def _fetched(file: BatchFile) -> tuple[str, list[Mapping[str, Any]]]:

@@ -67,7 +67,6 @@ class Means:
     shards: int = 1
 
     def __post_init__(self) -> None:
-        """ValueError names what cannot be."""
         if self.concurrency < 1:
             raise ValueError(f"concurrency == {self.concurrency}, must be >= 1")
         if (budget := self.budget) is not None and not (budget.is_finite() and budget > 0):

@@ -357,11 +357,7 @@ def planned(
 
 
 def _pay_for_embedding(plan: Plan, embedders: Mapping[str, search.Embedder], budget: Decimal) -> Decimal:
-    """Reserve what the questions' embeddings cost, lift the embedders' own limits, and give what calls may cost.
-
-    Raises:
-        BudgetError: nothing is left.
-    """
+    """Reserve what the questions' embeddings cost, lift the embedders' own limits, and give what calls may cost."""
     for index in {index.digest: index for index in plan.indexes.values()}.values():
         if (model := index.config.embedding) is not None and (embedder := embedders.get(str(model))) is not None:
             prefix = index.config.options.get("query_prefix", "")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path, PurePosixPath
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, TypeAlias, TypedDict, Unpack
 
 from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError, RequestRefusedError
@@ -45,6 +45,7 @@ from llmlab.watch.report import Watch
 
 __all__ = ["Experiment"]
 
+Variants: TypeAlias = Mapping[str, Bundle] | Bundle | None  # None = those of the folder
 
 _PARTS = (
     *("golden.jsonl", "bundles/*.yaml", "gate.yaml", "experiment.yaml", "endpoints.yaml", "scorers.py"),
@@ -345,12 +346,7 @@ class Experiment(Shown):
         asked = [client_for(model, self.endpoints) for model in models if model is not None]
         return next(filter(None, (str(getattr(client, "absent", "")) for client in asked)), "")
 
-    def run(
-        self,
-        variants: Mapping[str, Bundle] | Bundle | None = None,
-        golden: GoldenSet | None = None,
-        **options: Any,
-    ) -> Results:
+    def run(self, variants: Variants = None, golden: GoldenSet | None = None, **options: Any) -> Results:
         """What `ll.run` gives: all variants on the explored cases, with the scorers, repeats and means of the folder.
 
         A misspelt metric costs nothing: it is refused before the first call. `options` are those of `ll.run`.
@@ -376,18 +372,11 @@ class Experiment(Shown):
         asked = f"{bundle.version} asked {datetime.now(UTC).isoformat(' ', 'milliseconds').removesuffix('+00:00')}"
         return self.run({asked: bundle}, golden, **{**options, "fresh": True}).joined(before)
 
-    def dry_run(
-        self,
-        variants: Mapping[str, Bundle] | Bundle | None = None,
-        golden: GoldenSet | None = None,
-        **options: Any,
-    ) -> DryRun:
+    def dry_run(self, variants: Variants = None, golden: GoldenSet | None = None, **options: Any) -> DryRun:
         """What `run` would send and cost, after the same checks, without a call; `options` as of `ll.dry_run`."""
         return dry_run(**self._with_usual(variants, golden, options))
 
-    def _with_usual(
-        self, variants: Mapping[str, Bundle] | Bundle | None, golden: GoldenSet | None, options: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _with_usual(self, variants: Variants, golden: GoldenSet | None, options: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "variants": self.variants if variants is None else variants,
             "golden": self.explored if golden is None else golden,
@@ -434,15 +423,13 @@ class Experiment(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         """What lies in the folder, as far as it is known without reading any of it."""
-        parts = {part: sorted(self.path.glob(part)) for part in _PARTS if self.path.is_dir()}
-        there: list[dict[str, object]] = [
-            {"part": part, "there": ", ".join(path.stem for path in found) if "*" in part else "yes"}
-            for part, found in parts.items()
-            if found
-        ]
+        parts = {part: paths for part in _PARTS if (paths := sorted(self.path.glob(part)))}
+        there = {
+            part: ", ".join(path.stem for path in paths) if "*" in part else "yes" for part, paths in parts.items()
+        }
         asked = [f"{name} = {value}" for name, value in self.asked.items() if value or name == "temperatures"]
-        there += [{"part": "asked", "there": ", ".join(asked)}] if asked else []
-        return [{"part": "experiment", "there": str(self.path)}, *there]
+        there = {"experiment": str(self.path), **there, "asked": ", ".join(asked)}
+        return [{"part": part, "there": said} for part, said in there.items() if said]
 
 
 def _without_refused(bundle: Bundle, *, rules: str) -> Bundle:

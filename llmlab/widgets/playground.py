@@ -184,7 +184,6 @@ class Playground:
         self._hide_save()
 
     def _fill(self) -> None:
-        """The form as the try that is shown has it."""
         for key, value in _fields(self.tries.bundle).items():
             getattr(self, key).value = _text(key, value)
         self._show_check()
@@ -365,7 +364,6 @@ class Playground:
 
 
 def _fields(bundle: Bundle) -> Mapping[str, Any]:
-    """What the form shows of a bundle."""
     prompt, sampling = bundle.prompt, bundle.sampling
     shown: dict[str, Any] = {
         "system": prompt.system,
