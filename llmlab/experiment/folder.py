@@ -423,10 +423,8 @@ class Experiment(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         """What lies in the folder, as far as it is known without reading any of it."""
-        parts = {part: paths for part in _PARTS if (paths := sorted(self.path.glob(part)))}
-        there = {
-            part: ", ".join(path.stem for path in paths) if "*" in part else "yes" for part, paths in parts.items()
-        }
+        stems = {part: ", ".join(sorted(path.stem for path in self.path.glob(part))) for part in _PARTS}
+        there = {part: names if "*" in part else "yes" for part, names in stems.items() if names}
         asked = [f"{name} = {value}" for name, value in self.asked.items() if value or name == "temperatures"]
         there = {"experiment": str(self.path), **there, "asked": ", ".join(asked)}
         return [{"part": part, "there": said} for part, said in there.items() if said]
