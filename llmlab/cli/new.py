@@ -96,7 +96,7 @@ _SAID: dict[Kind, str] = {
     "json": "JSON (json_fields, json_equal)",
 }
 _EXPERIMENT = """\
-scorers: {scorers}
+scorers: [{scorers}]
 temperatures: as the bundles say   # or a list to try, such as [0.0, 0.7]
 repeats: 1                         # answers per case
 """
@@ -109,7 +109,7 @@ _README = """\
 
 {cases} from `{file}`, asked to `{model}`. Expected: {expected}.
 
-    llmlab run {folder}
+    llmlab run experiments/{name}
 
 - `bundles/v1.yaml` and `bundles/v2.yaml` are two prompts to start from: change them, or add a third file.
 - `golden.jsonl` holds the cases, `experiment.yaml` names the scorers, and `endpoints.yaml` the address, if it is there.
@@ -189,14 +189,12 @@ def new(
         file=path.name,
         model=model,
         expected=_SAID.get(kind, "nothing is named"),
-        folder=f"experiments/{name}",
         pin=pin,
     )
     files = {
         "README.md": readme,
         "gate.yaml": gate.to_yaml(),
-        "experiment.yaml": _SCORERS_NOTE.get(kind, "")
-        + _EXPERIMENT.format(scorers=f"[{', '.join([*names, 'not_refused'])}]"),
+        "experiment.yaml": _SCORERS_NOTE.get(kind, "") + _EXPERIMENT.format(scorers=", ".join([*names, "not_refused"])),
     }
     if base_url:
         files["endpoints.yaml"], about_key = _endpoints(model, base_url, key_env)

@@ -87,10 +87,10 @@ class BatchFile(Strict):
 
 
 class Line(NamedTuple):
-    """A call as the provider reads it in a file, and what it asks."""
+    """A call as the provider reads it in a file, and what it costs one by one."""
 
-    request: Request
     content: bytes
+    usd_at_most: Decimal | None
 
 
 class _Listed(Strict):
@@ -113,9 +113,8 @@ class Batches(Shown):
 
     def save(self) -> Batches:
         """The same, kept in its folder."""
-        write_whole(
-            self.folder / LIST, _Listed(batches=self.files, already=self.already).model_dump_json(indent=1) + "\n"
-        )
+        listed = _Listed(batches=self.files, already=self.already)
+        write_whole(self.folder / LIST, listed.model_dump_json(indent=1) + "\n")
         return self
 
     @classmethod
@@ -178,7 +177,7 @@ def write_batches(
     if others := [name for name in plan.clients if name not in able]:
         raise DataError(f"{others[0]}: {plan.clients[others[0]].fingerprint} has no batch API that is known here")
     folder.mkdir(parents=True, exist_ok=True)
-    waiting: dict[str, tuple[HttpClient, list[Line]]] = {}
+    waiting: dict[tuple[str, str], tuple[HttpClient, list[Line]]] = {}  # by model and who answers
     already, requests = 0, []
     with means.calls() as calls:
         for call, request in _once(plan.batches()):
@@ -186,16 +185,16 @@ def write_batches(
                 already += 1
                 continue
             client = able[call.variant]
-            _, lines = waiting.setdefault(f"{request.model} {client.fingerprint}", (client, []))
+            _, lines = waiting.setdefault((str(request.model), client.fingerprint), (client, []))
             lines.append(_line(call, request, client))
             requests.append(json.dumps({"key": call.key, "request": request.to_json()}) + "\n")
     write_whole(folder / REQUESTS, "".join(requests))
     files: list[BatchFile] = []
-    for client, lines in waiting.values():
+    for (model, _), (client, lines) in waiting.items():
         for part in _cut(lines):
             name = f"{len(files) + 1:03}.jsonl"
             (folder / name).write_bytes(b"".join(line.content for line in part))
-            files.append(_file(name, [line.request for line in part], client))
+            files.append(_file(name, part, model=model, client=client))
     return Batches(folder=folder, files=tuple(files), already=already).save()
 
 
@@ -271,17 +270,17 @@ def _cut(lines: list[Line]) -> Iterator[list[Line]]:
         yield part
 
 
-def _file(name: str, requests: list[Request], client: HttpClient) -> BatchFile:
+def _file(name: str, lines: list[Line], *, model: str, client: HttpClient) -> BatchFile:
     access, wire = client.accesses[0], client.wire
     return BatchFile(
         file=name,
-        calls=len(requests),
-        model=str(requests[0].model),
+        calls=len(lines),
+        model=model,
         wire=WIRES[wire.name],
         base_url=access.base_url,
         key_env=access.key_env,
         key_header=access.key_header or wire.key_header(access),
-        usd_at_most=total_usd(_usd_at_most(request, client) for request in requests),
+        usd_at_most=total_usd(line.usd_at_most for line in lines),
     )
 
 
@@ -295,14 +294,11 @@ def _line(call: Call, request: Request, client: HttpClient) -> Line:
         line: dict[str, Any] = {"custom_id": call.key, "params": body}
     else:
         line = {"custom_id": call.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
-    return Line(request, json.dumps(line).encode("ascii") + b"\n")
-
-
-def _usd_at_most(request: Request, client: HttpClient) -> Decimal | None:
-    if request.sampling.max_tokens is None:
-        return None
-    size = sum(estimated_tokens(estimated_chars(message)) for message in request.messages)
-    return client.price_usd(request.model, Usage(input_tokens=size, output_tokens=request.sampling.max_tokens))
+    usd, most = None, request.sampling.max_tokens
+    if most is not None:
+        size = sum(estimated_tokens(estimated_chars(message)) for message in request.messages)
+        usd = client.price_usd(request.model, Usage(input_tokens=size, output_tokens=most))
+    return Line(json.dumps(line).encode("ascii") + b"\n", usd)
 
 
 async def _sent(folder: Path, file: BatchFile) -> dict[str, str]:

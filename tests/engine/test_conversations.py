@@ -33,11 +33,8 @@ def test_each_turn_is_sent_with_the_answers_before_it_and_all_of_them_are_counte
     client, store = ll.FakeClient(counting), tmp_path / "calls.sqlite"
     results = ll.run(BUNDLE, GOLDEN, client=client, store=store, progress=False)
     (answer,) = results.generations()
-    assert [[m["role"] for m in request.messages][-2:] for request in client.requests] == [
-        ["user"],
-        ["assistant", "user"],
-        ["assistant", "user"],
-    ]
+    roles = [[message["role"] for message in request.messages][-2:] for request in client.requests]
+    assert roles == [["user"], ["assistant", "user"], ["assistant", "user"]]
     assert answer.text == "of 5"
     assert answer.steps == ("turn 1: of 1", "turn 2: of 3", "turn 3")
     assert (answer.usage.input_tokens, answer.cost_usd, answer.latency_s) == (9, 3, 1.5)

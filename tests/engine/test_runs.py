@@ -29,6 +29,7 @@ from llmlab.engine.progress import Progress
 from llmlab.golden.cases import Case
 from llmlab.results.results import Results
 from llmlab.scorers import scorer
+from tests.engine.test_plan import SingleSlot
 from tests.experiment_jobs import BUNDLE, client, golden
 from tests.loopback import Loopback
 
@@ -69,16 +70,10 @@ def until(condition: Any, what: str) -> None:
     raise AssertionError(f"waited in vain for {what}")
 
 
-class SingleSlot(FakeClient):
-    """A server on which a repeat at temperature 0 is a copy."""
-
-    single_slot = True
-
-
 def test_copies_are_not_asked_for_and_a_case_counts_once_however_often_it_was_asked(
     store: Path, tmp_path: Path
 ) -> None:
-    variants = ll.grid(Bundle.from_prompt("{{ question }}", model="vllm/tiny"), temperature=[0.0, 0.8])
+    variants = ll.grid(BUNDLE, temperature=[0.0, 0.8])
     one: dict[str, Any] = {"repeats": 3, "client": SingleSlot("yes"), "store": store}
     assert ll.dry_run(variants, golden(4), **one).calls == (4, 12)
     for part in ("1/2", "2/2"):
@@ -93,8 +88,7 @@ def test_copies_are_not_asked_for_and_a_case_counts_once_however_often_it_was_as
 def test_a_run_tells_that_it_waits_for_a_rate_limit(loopback: Loopback, store: Path) -> None:
     loopback.set(script=["429"] * 4, retry_after="1")
     asked, seen = OpenAIClient(loopback.base_url, api_key_env=None), list[float]()
-    bundle = Bundle.from_prompt("{{ question }}", model="vllm/tiny")
-    ll.run(bundle, golden(4), client=asked, store=store, progress=lambda progress: seen.append(progress.waits_s))
+    ll.run(BUNDLE, golden(4), client=asked, store=store, progress=lambda progress: seen.append(progress.waits_s))
     assert 0 < max(seen) <= 1
     assert seen[-1] == 0
 
@@ -199,7 +193,7 @@ class Slow:
     fingerprint = "slow"
 
     async def complete(self, request: Request) -> Generation:
-        if "q0" not in str(request.messages[-1]["content"]):
+        if "question 0" not in str(request.messages[-1]["content"]):
             await asyncio.sleep(3600)
         return Generation(text="yes")
 
@@ -218,16 +212,15 @@ def test_an_event_that_another_thread_sets_stops_a_run_and_keeps_what_arrived(st
         asked.append(case.id)
         return 1.0
 
-    cases = ll.GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"q{i}?"}) for i in range(3)))
     options: dict[str, Any] = {"client": Slow(), "store": store, "progress": tell, "stop": stop}
-    results = ll.run(BUNDLE, cases, scorers=[ll.scorers.not_refused], **options)
+    results = ll.run(BUNDLE, golden(3), scorers=[ll.scorers.not_refused], **options)
     assert not results.complete
     assert list(results.frame["case_id"]) == ["q0"]
     assert list(results.frame["not_refused"]) == [1.0]
     assert seen[-1] == 1
     with CallStore(store) as calls:
         assert len(calls) == 1
-    again = ll.run(BUNDLE, cases.only(ids=["q0"]), scorers=[judged], **options)
+    again = ll.run(BUNDLE, golden(3).only(ids=["q0"]), scorers=[judged], **options)
     assert not asked
     assert "judged" not in again.frame
     assert "no scores" in again.notes[-1]

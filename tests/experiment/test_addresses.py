@@ -62,19 +62,21 @@ def test_a_folder_sends_a_well_known_key_to_its_provider_alone(project, address,
     assert Addresses.of(project / "mine").endpoint_for(MODEL).base_url == address
 
 
-def test_a_header_is_no_way_around(project):
-    """A further header field of a folder carries no well-known key either."""
-    line = "openai: {base_url: 'http://elsewhere/v1', key_env: null, headers: {X-Any: GITHUB_TOKEN}}"
-    written(project / "mine" / "endpoints.yaml", line)
-    with pytest.raises(FileRuleError, match="GITHUB_TOKEN"):
-        Addresses.of(project / "mine").endpoint_for(MODEL)
+TURNS = "[{base_url: 'https://api.openai.com/v1'}, {base_url: 'https://elsewhere/v1'}]"
 
 
-def test_an_address_that_takes_turns_is_looked_at_too(project):
-    """The second of two accesses is no way around."""
-    turns = "[{base_url: 'https://api.openai.com/v1'}, {base_url: 'https://elsewhere/v1'}]"
-    written(project / "mine" / "endpoints.yaml", f"openai: {{key_env: OPENAI_API_KEY, in_turn: {turns}}}")
-    with pytest.raises(FileRuleError, match="elsewhere"):
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ("base_url: 'http://elsewhere/v1', key_env: null, headers: {X-Any: GITHUB_TOKEN}", "GITHUB_TOKEN"),
+        (f"key_env: OPENAI_API_KEY, in_turn: {TURNS}", "elsewhere"),
+    ],
+    ids=["a further header", "the second of two accesses"],
+)
+def test_there_is_no_way_around(project, fields, named):
+    """No well-known key goes elsewhere in a header field, or to an address that takes turns."""
+    written(project / "mine" / "endpoints.yaml", f"openai: {{{fields}}}")
+    with pytest.raises(FileRuleError, match=named):
         Addresses.of(project / "mine").endpoint_for(MODEL)
 
 

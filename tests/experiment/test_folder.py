@@ -25,10 +25,8 @@ def folder(project):
     made = project / "experiments" / "capitals"
     (made / "bundles").mkdir(parents=True)
     for name, system in {"json": "Answer as JSON.", "plain": "Answer."}.items():
-        bundle = ll.Bundle.from_prompt(
-            "{{ question }}", model="openai/gpt-4o-2024-08-06", name="capitals", system=system, temperature=0.0
-        )
-        bundle.save(made / "bundles" / f"{name}.yaml")
+        about = {"model": "openai/gpt-4o-2024-08-06", "name": "capitals", "system": system, "temperature": 0.0}
+        ll.Bundle.from_prompt("{{ question }}", **about).save(made / "bundles" / f"{name}.yaml")
     cases = [{"id": f"q{i}", "inputs": {"question": f"Capital {i}?"}, "expected": [f"city {i}"]} for i in range(6)]
     (made / "golden.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
     return made
@@ -76,12 +74,8 @@ def test_a_prompt_put_on_a_model_that_takes_no_temperature_is_asked_without_and_
     """Of the models that the bundles name nothing is changed."""
     with pytest.warns(RuntimeWarning, match="without temperature"):
         bundles = ll.Experiment.load(folder, models=["openai/o3-2025-04-16", "openai/gpt-4.1-2025-04-14"]).bundles
-    assert {name: bundle.sampling.temperature for name, bundle in bundles.items()} == {
-        "json · o3": None,
-        "json · gpt-4.1": 0.0,
-        "plain · o3": None,
-        "plain · gpt-4.1": 0.0,
-    }
+    temperatures = {name: bundle.sampling.temperature for name, bundle in bundles.items()}
+    assert temperatures == {"json · o3": None, "json · gpt-4.1": 0.0, "plain · o3": None, "plain · gpt-4.1": 0.0}
 
 
 @pytest.mark.parametrize(("wire", "left"), [("messages", (0.5, None, 20)), ("chat_completions", (0.5, None, None))])
@@ -147,16 +141,10 @@ def test_shipped_scorers_are_named_with_their_arguments(folder):
     assert exp.metric == "exact"
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "scorers: [exat]",
-        "scorers: [{length_between: {low: 1}}]",
-        "scorers: [{exact: 1}]",
-        "scorers: [fenced]",
-        "repeats: 0",
-    ],
-)
+WRONG_SCORERS = ("exat", "{length_between: {low: 1}}", "{exact: 1}", "fenced")
+
+
+@pytest.mark.parametrize("line", [*(f"scorers: [{scorer}]" for scorer in WRONG_SCORERS), "repeats: 0"])
 def test_an_experiment_file_that_breaks_a_rule_says_so(folder, line):
     """Before the first call."""
     (folder / "experiment.yaml").write_text(line)

@@ -16,18 +16,8 @@ def rollout(**changes):
 
 
 def served(rules, *, units_a_day=150, **truth):
-    client = ll.FakeClient("an answer")
-    return simulate(
-        rules,
-        client,
-        questions=QUESTIONS,
-        start=START,
-        days=4,
-        units_a_day=units_a_day,
-        seed=3,
-        baseline=Truth(),
-        **truth,
-    )
+    about = {"questions": QUESTIONS, "start": START, "days": 4, "seed": 3, "baseline": Truth()}
+    return simulate(rules, ll.FakeClient("an answer"), units_a_day=units_a_day, **about, **truth)
 
 
 def test_what_is_planted_in_the_candidate_is_reverted(project):
