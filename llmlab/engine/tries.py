@@ -54,7 +54,7 @@ class SideBySide(Shown):
 
     @property
     def problem(self) -> str:
-        """Why there is no answer to compare, "" where there are two."""
+        """Why there is no answer to compare (it is then not shown beside the other), "" where there are two."""
         for name, row in zip(self.names, self.rows, strict=True):
             if row is None:
                 return f"{name}: no answer arrived before the run was stopped"
@@ -83,8 +83,6 @@ class SideBySide(Shown):
         return f"{self.case.id}: {self.case.asked}{f' (expected: {facts})' if facts else ''}"
 
     def _repr_html_(self) -> Html:
-        if self.problem:
-            return html_of(html_note(self._sentence(), chip=Chip("no answer", "bad")), html_note(self.problem))
         head = html_note(self._sentence(), chip=Chip(self.became, BECAME.get(self.became, "neutral")))
         before, after = self.texts
         return html_of(head, html_diff(before, after, before_name=self.figures(0), after_name=self.figures(1)))
@@ -149,15 +147,15 @@ class Try(Shown):
     def _rows(self) -> list[dict[str, object]]:
         became = [pair.became for pair in self.side_by_side()]
         better = f"{became.count('better')}, {became.count('worse')}"
-        return [{**self._row(self.name, better), "try": str(self.number), "changes": _short(self.changes)}]
+        return [self._row(self.name, title=str(self.number), changes=_short(self.changes), better=better)]
 
     def baseline_row(self) -> dict[str, object]:
         """What the baseline did on the cases of this try."""
-        return {**self._row(self.baseline, ""), "try": self.baseline, "changes": f"on the cases of {self.name}"}
+        return self._row(self.baseline, title=self.baseline, changes=f"on the cases of {self.name}", better="")
 
-    def _row(self, variant: str, better: str) -> dict[str, object]:
+    def _row(self, variant: str, *, title: str, changes: str, better: str) -> dict[str, object]:
         summary = self.results.summary()
-        row: dict[str, object] = {"try": "", "changes": ""}
+        row: dict[str, object] = {"try": title, "changes": changes}
         if self.results.state != "complete":
             row["state"] = Chip(self.results.state, "bad" if self.results.failed else "unsure")
         row["cases"] = len(self.results.golden or ())
@@ -166,21 +164,23 @@ class Try(Shown):
             row[metric] = None if self.results.failed else Interval(mean.value, mean.low, mean.high)
         if self.results.metrics:
             row["better, worse"] = better
-        for metric, title, least in SPENT:
+        for metric, heading, least in SPENT:
             value = summary.estimate(variant, metric).value
-            row |= {title: Interval(value)} if value is not None and value >= least else {}
+            row |= {heading: Interval(value)} if value is not None and value >= least else {}
         return row
 
     def _sentence(self) -> str:
         return " ".join(plain(note, None) for note in self.results.notes)
 
     def _repr_html_(self) -> Html:
-        pairs, lost = self.side_by_side(), dict[str, list[str]]()
-        for pair in pairs:
+        lost, same, shown = dict[str, list[str]](), list[str](), list[SideBySide]()
+        for pair in self.side_by_side():
             if pair.problem:
                 lost.setdefault(pair.problem, []).append(pair.case.id)
-        shown = [pair for pair in pairs if not pair.problem and pair.texts[0] != pair.texts[1]]
-        same = [pair.case.id for pair in pairs if not pair.problem and pair not in shown]
+            elif pair.texts[0] == pair.texts[1]:
+                same.append(pair.case.id)
+            else:
+                shown.append(pair)
         chip = Chip("no answer", "bad")
         told = [html_note(f"{problem} ({', '.join(ids)})", chip=chip) for problem, ids in lost.items()]
         who = f"{self.name} and {self.baseline}"
