@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -181,16 +180,15 @@ class Explorer:
 
     def _repr_html_(self) -> Html:
         """The same content where no widget lives: what matches, and the case that is shown."""
-        rows: list[Mapping[str, object]] = [
-            {"case": case_id, "question": self._results.questions.get(case_id, "")} for case_id in self.matches
-        ]
+        questions = self._results.questions
+        rows = [{"case": case_id, "question": questions.get(case_id, "")} for case_id in self.matches]
+        shown = [self.case, html_table(rows, most_rows=STATIC_ROWS)] if rows else []
         about = "Where widgets live, as in JupyterLab, this is a form that filters and steps through the cases."
-        listed = [html_table(rows, most_rows=STATIC_ROWS)] if rows else []
-        return html_of(f"{self._sentence()}.", *([self.case] if self.case else []), *listed, about)
+        return html_of(f"{self._sentence()}.", *shown, about)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        live = dict(self.form._repr_mimebundle_())
-        return {**live, "text/html": self._repr_html_(), "text/plain": f"Explorer({self._sentence()})"}
+        static = {"text/html": self._repr_html_(), "text/plain": f"Explorer({self._sentence()})"}
+        return {**self.form._repr_mimebundle_(), **static}
 
 
 def _or_any(names: tuple[str, ...]) -> list[tuple[str, str]]:
