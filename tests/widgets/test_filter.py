@@ -147,13 +147,8 @@ def test_a_hundred_thousand_rows_are_filtered_in_a_fraction_of_the_time_it_takes
         tuple(ll.Case(id=f"q{i}", inputs={"question": f"How {i}?"}, tags=(f"t{i % 9}",)) for i in range(n))
     )
     scores = np.random.default_rng(0).random(2 * n).round(3)
-    rows = pd.DataFrame(
-        {
-            "variant": np.repeat(["v1", "v2"], n),
-            "case_id": [f"q{i}" for i in range(n)] * 2,
-            "text": scores.astype(str),
-        }
-    )
+    ids = [f"q{i}" for i in range(n)] * 2
+    rows = pd.DataFrame({"variant": np.repeat(["v1", "v2"], n), "case_id": ids, "text": scores.astype(str)})
     start = time.perf_counter()
     results = Results.from_frame(rows, golden=golden, scorers=[reads("right")])
     made_s = time.perf_counter() - start

@@ -9,7 +9,8 @@ import pytest
 from llmlab.local.setup import LocalModel
 from tests.jupyterlab import cell_outputs, open_notebook, run_all, screenshot, unwanted
 from tests.local.conftest import model as model  # the fixture
-from tests.widgets.test_playground_browser import button, said, typed
+from tests.widgets.test_explorer_browser import said
+from tests.widgets.test_playground_browser import button, typed
 
 pytestmark = [pytest.mark.browser, pytest.mark.local, pytest.mark.nightly, pytest.mark.timeout(400)]
 ORDERS = """import llmlab as ll
@@ -25,9 +26,8 @@ def test_a_prompt_is_tried_on_a_real_model_stopped_in_mid_answer_and_run_again(p
     open_notebook(page, page.lab.write("tries.ipynb", ORDERS, FORM))
     run_all(page)
     said(page, "Every case fills the prompt.")
-    typed(
-        page, "System", "Read the order's number and date out of the message, as JSON with the fields order and date."
-    )
+    system = "Read the order's number and date out of the message, as JSON with the fields order and date."
+    typed(page, "System", system)
     button(page, "Run").click()
     button(page, "Stop").click()
     said(page, "stopped")

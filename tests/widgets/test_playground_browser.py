@@ -10,6 +10,7 @@ import pytest
 
 from llmlab import Bundle
 from tests.jupyterlab import ROOT, JupyterLab, cell_outputs, open_notebook, run_all, screenshot, unwanted
+from tests.widgets.test_explorer_browser import said
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 SETUP = """import llmlab as ll
@@ -70,11 +71,6 @@ def typed(page: Any, label: str, text: str) -> None:
     box(page, label).click()
     page.keyboard.press("Control+A")
     page.keyboard.type(text)
-
-
-def said(page: Any, text: str) -> None:
-    """Wait until the text is on the page."""
-    page.get_by_text(text).first.wait_for()
 
 
 def test_a_prompt_is_typed_run_read_taken_back_and_saved(page: Any, folder: Path) -> None:
