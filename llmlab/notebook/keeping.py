@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from llmlab.tracking.screening import redactor
 __all__ = ["SCHEME", "cut_outputs", "keep_html", "register_keeper"]
 
 SCHEME = "llmlab-kept:"  # papermill hands paths that start like this to the keeper below
+WRITE_EVERY_S = 1.0
 LARGEST_OUTPUTS_BYTES = 4_000_000
 KEPT_OF_CUT_CHARS = 2_000
 MOST_OUTPUTS_OF_A_CELL = 500
@@ -22,10 +25,21 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class _Keeper:
-    """papermill's way to write a notebook: through scrubbing and cutting, to a file that is whole or not there."""
+    """papermill's way to write a notebook: through scrubbing and cutting, to a file that is whole or not there.
+
+    It writes at the begin and the end of every cell. Of those within a second the first is kept, and the last of all.
+    """
+
+    def __init__(self) -> None:
+        self._written_s: dict[Path, float] = {}
 
     def write(self, text: str, path: str) -> None:
-        target = Path(path.removeprefix(SCHEME))
+        target, now_s = Path(path.removeprefix(SCHEME)), time.monotonic()
+        about = json.loads(text).get("metadata", {}).get("papermill", {})
+        runs = about.get("start_time") and not about.get("end_time")
+        if runs and now_s - self._written_s.get(target, -math.inf) < WRITE_EVERY_S:
+            return
+        self._written_s[target] = now_s
         notebook = cut_outputs(_screened(json.loads(without_keys(scrub(text))), project_root(target.parent)))
         write_whole(target, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 

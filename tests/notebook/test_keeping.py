@@ -50,6 +50,20 @@ def test_many_outputs_of_any_size_end_below_five_megabytes(size):
     assert len(json.dumps(cut_outputs(notebook(*[stream("y" * size)] * 40)))) < 5_000_000
 
 
+def test_of_writes_within_a_second_the_first_and_the_last_are_kept(tmp_path):
+    from papermill.iorw import papermill_io
+
+    register_keeper()
+    running, ended = (
+        {"start_time": "2026-01-01", "end_time": None},
+        {"start_time": "2026-01-01", "end_time": "2026-01-02"},
+    )
+    for text, about in (("one", running), ("two", running), ("three", ended), ("four", ended)):
+        content = {**notebook(stream(text)), "metadata": {"papermill": about}}
+        papermill_io.write(json.dumps(content), f"{SCHEME}{tmp_path}/a.ipynb")
+        assert ("one" if text == "two" else text) in (tmp_path / "a.ipynb").read_text()
+
+
 def test_of_the_progress_of_a_run_the_html_has_the_last_line(tmp_path):
     path = tmp_path / "a.ipynb"
     cell = nbformat.v4.new_code_cell(
