@@ -17,6 +17,7 @@ from llmlab.gate.proposal import Proposal, propose, propose_for_cases
 from llmlab.gate.report import to_junit, to_markdown
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels
+from llmlab.notebook.outcome import told_in
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.tracking.store import open_store
@@ -69,26 +70,27 @@ def gate(
     for report in (junit, markdown, receipt):  # said before the work, not after
         if report is not None and not report.absolute().parent.is_dir():
             raise ValueError(f"the folder of {report} does not exist")
-    if results_path.is_dir():
-        policy_path = policy_path or results_path / "gate.yaml"
-        policy = GatePolicy.load(policy_path)
-        results = _asked(Experiment.load(results_path), policy, candidate or "")
-        candidate, baseline = "candidate", baseline or ("baseline" if "baseline" in results.variants else "none")
-    elif policy_path is None or candidate is None:
-        raise click.UsageError("name --policy and --candidate for results, or an experiment's folder")
-    else:
-        policy, results = GatePolicy.load(policy_path), Results.from_parquet(results_path)
-    results = _labelled(policy, results, policy_path.parent, labels)
-    known = _known(policy, results, candidate, ledger)
-    decision = policy.decide(
-        results,
-        candidate=candidate,
-        baseline=_baseline(policy, results, baseline),
-        anchor=anchor,
-        looks=known,
-        passports=[JudgePassport.load(path) for path in passports],
-        baseline_results=None if baseline_results is None else Results.from_parquet(baseline_results),
-    )
+    with told_in(junit, markdown, name="gate"):
+        if results_path.is_dir():
+            policy_path = policy_path or results_path / "gate.yaml"
+            policy = GatePolicy.load(policy_path)
+            results = _asked(Experiment.load(results_path), policy, candidate or "")
+            candidate, baseline = "candidate", baseline or ("baseline" if "baseline" in results.variants else "none")
+        elif policy_path is None or candidate is None:
+            raise click.UsageError("name --policy and --candidate for results, or an experiment's folder")
+        else:
+            policy, results = GatePolicy.load(policy_path), Results.from_parquet(results_path)
+        results = _labelled(policy, results, policy_path.parent, labels)
+        known = _known(policy, results, candidate, ledger)
+        decision = policy.decide(
+            results,
+            candidate=candidate,
+            baseline=_baseline(policy, results, baseline),
+            anchor=anchor,
+            looks=known,
+            passports=[JudgePassport.load(path) for path in passports],
+            baseline_results=None if baseline_results is None else Results.from_parquet(baseline_results),
+        )
     document = decision.receipt()
     texts = {junit: to_junit(decision), receipt: document.to_json()}
     texts[markdown] = to_markdown(decision, results, requests_per_day=requests_per_day)

@@ -113,11 +113,17 @@ _README = """\
 
 - `bundles/v1.yaml` and `bundles/v2.yaml` are two prompts to start from: change them, or add a third file.
 - `golden.jsonl` holds the cases, `experiment.yaml` names the scorers, and `endpoints.yaml` the address, if it is there.
-- `gate.yaml` says what a candidate must prove before it replaces `v1`.
-- Scorers of your own go into `scorers.py`: `@ll.scorer` above a function `(case, generation)`.
+- `gate.yaml` says what a candidate must prove before it replaces what is in production, and `v1` while nothing is.
+- Scorers of your own go into `scorers.py`: `@ll.scorer` above a function `(case, generation)` that gives a yes or no or
+  a number from 0 to 1; another range is declared, `@ll.scorer(low=0, high=100)`.
 - Keys are read from the environment and never written here.
 - {pin}
 """
+
+_VOUCH = (
+    " Until it is, the gate says INVALID. If nobody but you can change what the endpoint serves, vouch for it in the "
+    "bundles: `model: {provider: ..., id: ..., pin_override: {who: YOU, why: our own server}}`."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +189,7 @@ def new(
     names = _METRICS[kind]
     gate = propose_for_cases(golden, metric=[*names, "not_refused"][0], guards=["not_refused"] if names else [])
     pin = f"The model is {'pinned' if model.pinned else 'not pinned'}: {model.pinned.reason}."
+    pin += "" if model.pinned else _VOUCH
     readme = _README.format(
         name=name,
         cases=counted(len(golden), "case"),

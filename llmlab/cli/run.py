@@ -21,6 +21,7 @@ from llmlab.notebook import (
     to_junit,
     to_markdown,
 )
+from llmlab.notebook.outcome import told_in
 
 __all__ = ["notebooks", "run"]
 
@@ -68,7 +69,8 @@ def run(
     for file in (junit, markdown, report):  # said before an hour of work, not after
         if file is not None and not file.absolute().parent.is_dir():
             raise ValueError(f"the folder of {file} does not exist")
-    done = run_notebook(notebook, given, output=output, progress=sys.stderr.isatty())
+    with told_in(junit, markdown, name=notebook.stem):
+        done = run_notebook(notebook, given, output=output, progress=sys.stderr.isatty())
     for path, text in ((junit, to_junit), (markdown, to_markdown)):
         if path is not None:
             path.write_text(text(done), encoding="utf-8")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -33,6 +34,8 @@ __all__ = ["server", "sync", "ui"]
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 180.0  # MLflow imports for long on a busy machine
+SLOW_START_S = 5.0  # after which the server's own errors are told
+_ERROR = re.compile(r"\b\w*(Error|refused|FATAL)\b")
 STOP_TIMEOUT_S = 5.0
 
 
@@ -190,13 +193,25 @@ def _refuse_taken(name: str, port: int) -> None:
 
 
 def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    ends = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < ends:
+    began_s = time.monotonic()
+    told = ""
+    while (waited_s := time.monotonic() - began_s) < START_TIMEOUT_S:
         if server.poll() is not None:
-            raise StoreError(f"MLflow's server ended with code {server.returncode}; its messages are in {log}")
+            why = f": {last}" if (last := _last_error(log)) else ""
+            raise StoreError(f"MLflow's server ended with code {server.returncode}{why}; its messages are in {log}")
+        if waited_s > SLOW_START_S and (last := _last_error(log)) != told:
+            told = last
+            click.echo(f"The server is not up yet; its last message of an error: {last}", err=True)
         try:
             with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2):  # our own server
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise StoreError(f"MLflow's server did not answer on port {port} within {START_TIMEOUT_S:.0f} s")
+    why = f": {told}" if told else ""
+    raise StoreError(f"MLflow's server did not answer on port {port} within {START_TIMEOUT_S:.0f} s{why}")
+
+
+def _last_error(log: Path) -> str:
+    """The last line of a server's messages that tells an error, "" where there is none."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((plain(scrub(line.strip()), 300) for line in reversed(lines) if _ERROR.search(line)), "")

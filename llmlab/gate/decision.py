@@ -365,7 +365,8 @@ def _cases_that_settle(decision: Decision) -> str:
     if needed is None:
         return ""
     more = needed.likely - decision.n_cases
-    span = f"between {rounded_count(needed.low)} and {rounded_count(needed.high)}"
+    low, high = rounded_count(needed.low), rounded_count(needed.high)
+    span = f"between {low} and {high}" if low != high else high
     if more <= 0:
         return (
             f"{decision.n_cases:,} cases would usually do if {needed.truth} ({span} are needed with "

@@ -115,7 +115,8 @@ def _proposal(
         shown = with_unit(number(margin * scale), unit)
         remarks.append((name, f"a margin of {shown} can be settled with 80% power if nothing differs."))
     rules = {
-        "baseline": baseline,
+        "baseline": "production",
+        "baseline_file": baseline,
         "goal": {"metric": goal, "rule": "superior", "min_effect": _least_effect(metrics[goal])},
         "guards": [*guards, {"metric": spent, "rule": "no_shown_harm", "margin": "10%"}],
     }

@@ -6,16 +6,18 @@ Texts in JUnit XML and in the Markdown summary are untrusted.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llmlab.base.display import Shown, markdown, markdown_block, plain
+from llmlab.base.errors import LlmlabError
 from llmlab.base.private import scrub
 from llmlab.base.verdict import Verdict
 
-__all__ = ["CellRun", "NotebookRun", "to_junit", "to_markdown"]
+__all__ = ["CellRun", "NotebookRun", "to_junit", "to_markdown", "told_in"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,24 @@ def to_junit(run: NotebookRun) -> str:
         suite.set("tests", str(len(run.cells) + 1))
     ET.indent(suite)
     return scrub(ET.tostring(suite, encoding="unicode", xml_declaration=True)) + "\n"
+
+
+@contextmanager
+def told_in(junit: Path | None, markdown_path: Path | None, *, name: str) -> Iterator[None]:
+    """What ends a job before its verdict stands in its reports too, where else an older verdict would be read."""
+    try:
+        yield
+    except (LlmlabError, ValueError, OSError) as error:
+        message = plain(scrub(str(error)) or type(error).__name__, None)
+        if markdown_path is not None:
+            block = markdown_block(message, language="text")
+            markdown_path.write_text(f"## {markdown(name)}: no verdict, it broke\n\n{block}\n", encoding="utf-8")
+        if junit is not None:
+            suite = ET.Element("testsuite", {"name": plain(name), "tests": "1", "errors": "1", "failures": "0"})
+            case = ET.SubElement(suite, "testcase", {"classname": plain(name), "name": "job", "time": "0"})
+            ET.SubElement(case, "error", {"type": str(Verdict.BROKEN), "message": message})
+            junit.write_text(ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n", encoding="utf-8")
+        raise
 
 
 def to_markdown(run: NotebookRun) -> str:

@@ -368,7 +368,8 @@ def _read_frame(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     except pa.ArrowException as error:
         raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
     except OSError as error:
-        raise FileRuleError(f"cannot be read ({error.strerror or error})", path=path) from None
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or error
+        raise FileRuleError(f"cannot be read ({why})", path=path) from None
     try:
         about = json.loads((table.schema.metadata or {}).get(b"llmlab", b"{}"))
     except (ValueError, RecursionError):

@@ -98,7 +98,7 @@ class Scorer(Shown):
         if self.is_async:
             raise TypeError(f"the scorer {self.name!r} is async: await scorer.later(case, generation)")
         try:
-            return self._checked(self.function(case, generation), case)
+            return self._checked(self.function(case, generation))
         except UnscoredError as why:
             return Score(name=self.name, value=None, explanation=str(why))
 
@@ -106,7 +106,7 @@ class Scorer(Shown):
         """As calling it, for async functions too."""
         try:
             judged = self.function(case, generation)
-            return self._checked(await judged if inspect.isawaitable(judged) else judged, case)
+            return self._checked(await judged if inspect.isawaitable(judged) else judged)
         except UnscoredError as why:
             return Score(name=self.name, value=None, explanation=str(why))
 
@@ -133,19 +133,21 @@ class Scorer(Shown):
             return Score(name=self.name, value=self.worst, explanation="the answer is empty")
         return None
 
-    def _checked(self, judged: Any, case: Case) -> Score:
+    def _checked(self, judged: Any) -> Score:
         value, explanation = (judged.value, judged.explanation) if isinstance(judged, Score) else (judged, "")
         if value is None:
             return Score(name=self.name, value=None, explanation=explanation or "the scorer gave no value")
-        where = f"scorer {self.name!r}, case {case.id!r}"
+        where = f"scorer {self.name!r}"  # not the case: what is said of many answers is counted by its words
         if not hasattr(value, "__float__") or isinstance(value, str):
             raise TypeError(f"{where}: gave {value!r}, must be a number, a bool, a Score or None")
         number = float(value)
         if not math.isfinite(number):
             raise ValueError(f"{where}: gave {number}, must be finite; return None where there is no score")
         if (self.low is not None and number < self.low) or (self.high is not None and number > self.high):
-            bounds = f"low={self.low}, high={self.high}"
-            raise ValueError(f"{where}: gave {number}, out of its bounds {bounds}; declare them with @scorer({bounds})")
+            raise ValueError(
+                f"{where}: gave {number}, out of its bounds low={self.low}, high={self.high}; "
+                "declare those that it has, such as @scorer(low=0, high=100)"
+            )
         return Score(name=self.name, value=number, explanation=explanation)
 
     def _rows(self) -> list[dict[str, object]]:

@@ -334,8 +334,20 @@ def reported(what: str) -> Iterator[None]:
     try:
         yield
     except store_errors() as error:
-        first = str(error).strip().partition("\n")[0]
-        raise StoreError(f"{what}: {plain(scrub(first), 300)}") from error
+        first = str(error).strip().partition("\n")[0].partition(" Response body: '<")[0]  # else a page of HTML
+        advice = next((advice for code, advice in _ADVICE.items() if f"{code} " in first), "")
+        raise StoreError(f"{advice}{what}: {plain(scrub(first), 300)}") from error
+
+
+_REFUSED = (
+    "MLflow's server refuses you: set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; "
+)
+_ADVICE = {  # what the server said -> what to do
+    "error code 401": _REFUSED,
+    "error code 403": _REFUSED,
+    "too many 503": "MLflow's server is there, but not ready (is its database up?); ",
+    "error code 503": "MLflow's server is there, but not ready (is its database up?); ",
+}
 
 
 def pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:

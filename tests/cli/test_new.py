@@ -49,7 +49,9 @@ def test_everything_that_notebook_01_needs_is_written(call, project):
     assert bundles["v1"].digest != bundles["v2"].digest
     assert {str(bundle.model) for bundle in bundles.values()} == {"ollama/llama3.1:8b"}
     assert bundles["v1"].prompt.placeholders == {"question"}
-    assert "baseline: bundles/v1.yaml" in (folder / "gate.yaml").read_text()
+    gate = (folder / "gate.yaml").read_text()
+    assert "baseline: production" in gate
+    assert "baseline_file: bundles/v1.yaml" in gate
     assert "llmlab run experiments/mine" in done.output
     assert [path.name for path in (project / "experiments").iterdir()] == ["mine"]
 
