@@ -160,6 +160,7 @@ def _run_server(
         pass
     finally:
         _stop(server)
+        server.wait()
         signal.signal(signal.SIGTERM, before)
 
 

@@ -49,6 +49,7 @@ PROVIDERS: dict[str, tuple[str, str | None]] = {  # addresses, and where each ke
     "x-ai": ("https://api.x.ai/v1", "XAI_API_KEY"),
 }
 USUAL: dict[str, dict[str, str]] = {"anthropic": {"wire_format": "messages"}, "azure": {"key_header": "api-key"}}
+API_VERSION = re.compile(r"\d{4}-\d\d-\d\d(-preview)?|preview|latest")  # Azure's
 LOCAL = re.compile(r"smollm2-135m-instruct$|wordllama-256$|path:")  # else an entry that a user called `local`
 UNKNOWN_KEY = "API_KEY"  # in a command for an address that nobody knows
 
@@ -156,9 +157,9 @@ def curl_for(request: Request, fingerprint: str) -> str | None:
         return None  # of a client behind guards nobody can tell what was sent
     from llmlab.clients.openai import OpenAIClient  # loads aiohttp
 
-    versions = [part for part in more if part[:4].isdigit()]
+    versions = [part for part in more if API_VERSION.fullmatch(part)]
     drop = next((tuple(part[1:].split(",")) for part in more if part.startswith(NOT_SENT)), ())
-    deployment = next((part for part in more if part not in versions and not part.startswith(NOT_SENT)), None)
+    deployment = " ".join(part for part in more if part not in versions and not part.startswith(NOT_SENT)) or None
     key_env = dict(PROVIDERS.values()).get(base_url, UNKNOWN_KEY)
     version = next(iter(versions), None)
     client = OpenAIClient(base_url, api_key_env=key_env, deployment=deployment, api_version=version, drop=drop)

@@ -293,9 +293,14 @@ class GoldenSet(Shown):
         return cls._from_file(read_table(path), inputs=inputs, **columns)
 
     @classmethod
-    def _from_file(cls, table: Table, *, inputs: Sequence[str] | Mapping[str, str], **columns: Any) -> GoldenSet:
+    def _from_file(
+        cls, table: Table, *, inputs: Sequence[str] | Mapping[str, str], name: str = "", **columns: Any
+    ) -> GoldenSet:
         asked = list(inputs.values()) if isinstance(inputs, Mapping) else inputs
-        path, named = table.path, [*asked, *(name for key, name in columns.items() if name and key != "expected_is")]
+        path, named = (
+            table.path,
+            [*asked, *(column for key, column in columns.items() if column and key != "expected_is")],
+        )
         frame = table.with_columns(list(dict.fromkeys(named))).cells
         if table.text:  # spreadsheets leave empty rows behind
             frame = frame[~table.cells.map(_is_missing).all(axis="columns")]
@@ -305,7 +310,7 @@ class GoldenSet(Shown):
             frame = frame.assign(**{weight: with_points(frame[weight], table.text)})
         places = frame.index.tolist()
         try:
-            return cls.from_frame(frame, inputs=inputs, name=path.stem, **columns)
+            return cls.from_frame(frame, inputs=inputs, name=name or path.stem, **columns)
         except _RowError as error:
             raise table.refused(places[error.row], error.rule) from None
         except FileRuleError as error:

@@ -173,6 +173,8 @@ def calibrated(
         results = _as_read(labels)
     every = [results] if isinstance(results, Results) else list(results)
     judged = [part for answers in every for part in _judged(judge, labels, answers, name, options)]
+    if not judged:
+        raise _none_fits(labels)
     return calibrate(labels, judged, metric=name, by=by, level=level)
 
 
@@ -280,7 +282,7 @@ def _authors(frame: pd.DataFrame, model: str) -> dict[str, str]:
 
 
 def _judged(judge: Instrument, labels: Labels, results: Results, name: str, options: CallOptions) -> list[Results]:
-    """The results, where this judge gave the metric already; else what people labelled of them, judged now."""
+    """The results, where this judge gave the metric already; else what people labelled of them (if any), judged now."""
     if name in results.metrics and results.metric(name).judge == judge.digest:
         return [results]
     keys = label_keys(results.frame, results.golden)
@@ -288,11 +290,10 @@ def _judged(judge: Instrument, labels: Labels, results: Results, name: str, opti
     # Nothing is paid for but the answers that a label is of.
     labelled = results.rows_where([(case_id, answer) in read for case_id, _, answer in keys])
     if not labelled.n_answers():
-        raise _none_fits(labels)
+        return []
     if judge.kind == "pointwise":
         return [score(labelled, judge, name=name, **options)]
-    if not (pairs := _labelled_pairs(labels, labelled)):
-        raise _none_fits(labels)
+    pairs = _labelled_pairs(labels, labelled)
     return [prefer(labelled, a, b, judge, name=name, **options) for a, b in pairs]
 
 

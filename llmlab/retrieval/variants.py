@@ -105,6 +105,12 @@ class RunMetrics(Shown):
         )
         return Comparison(rows=rows, baseline=baseline)
 
+    def best(self, measure: str | Measure) -> str:
+        """The variant with the highest mean: a place to look first, not evidence. What is not measured counts as 0."""
+        table = self.table(measure)
+        means = np.average(np.nan_to_num(table.values), axis=0, weights=table.weights)
+        return self.variants[int(np.argmax(means))]
+
     def worst(self, n: int = 10, *, variant: str, measure: str | Measure) -> Rows:
         """The n lowest cases of a variant: what it fetched, and what it should have fetched and did not."""
         if n < 1:

@@ -13,6 +13,7 @@ import pytest
 from llmlab.tracking.store import open_store
 from tests.cli.calling import llmlab
 from tests.notebook.notebooks import code, text, write
+from tests.registry.made import free_port
 
 call = partial(llmlab, "run")
 
@@ -40,6 +41,17 @@ def test_a_mistake_is_said_before_anything_runs(arguments, said, project):
     assert done.exit_code == 2
     assert said in done.stderr
     assert not (project / "ran").exists()
+
+
+def test_what_ends_a_job_before_its_verdict_stands_in_its_reports(project, monkeypatch):
+    """Else the comment of a pull request keeps the PASS of an older push."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    path = write(project / "05.ipynb", text("## Decide"), code("pass"))
+    done = call(path, "--junit", "j.xml", "--markdown", "s.md")
+    assert done.exit_code == 2
+    assert ET.parse(project / "j.xml").getroot().attrib["errors"] == "1"
+    assert "## 05: no verdict, it broke" in (project / "s.md").read_text()
+    assert "127.0.0.1" in (project / "s.md").read_text()
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from contextlib import closing
 import psutil
 import pytest
 
+from llmlab.cli import tracking as serving
 from llmlab.tracking.store import open_store
 from tests.cli.calling import llmlab
 from tests.registry.made import free_port
@@ -21,6 +22,16 @@ def test_a_taken_port_is_said_with_another_one(project):
         done = llmlab("ui", "--port", port)
     assert done.exit_code == 2
     assert f"llmlab ui --port {port + 1}" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_come_up_says_why_while_one_waits(project, monkeypatch):
+    monkeypatch.setattr(serving, "START_TIMEOUT_S", 40.0)
+    database = f"postgresql://mlflow@127.0.0.1:{free_port()}/mlflow"
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", database)
+    done = llmlab("server", "--port", str(free_port()))
+    assert done.exit_code == 2
+    assert "refused" in done.stderr
 
 
 @pytest.mark.slow

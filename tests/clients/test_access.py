@@ -12,7 +12,7 @@ from llmlab.base.errors import FileRuleError, RequestRefusedError
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.access import Access
 from llmlab.clients.anthropic import AnthropicClient
-from llmlab.clients.endpoints import client_for, curl_for, load_endpoints
+from llmlab.clients.endpoints import UNKNOWN_KEY, client_for, curl_for, load_endpoints
 from llmlab.clients.openai import OpenAIClient
 from tests.clients.made import WIRES, Wire, ask, asking, connected
 from tests.loopback import Loopback
@@ -104,6 +104,15 @@ def test_what_an_endpoint_refuses_is_not_sent_and_in_the_fingerprint_where_it_ma
     assert without.fingerprint == plain.fingerprint
     assert seedless.fingerprint == f"{plain.fingerprint} -seed,temperature"
     assert "seed" not in (curl_for(asking(seed=3), seedless.fingerprint) or "")
+
+
+@pytest.mark.parametrize("deployment", [None, "gpt", "2024-model", "my model"])
+@pytest.mark.parametrize("version", [None, "preview", "2024-10-21"])
+def test_a_stored_request_goes_again_where_it_went(deployment: str | None, version: str | None) -> None:
+    client = OpenAIClient("https://one.invalid/openai/v1", deployment=deployment, api_version=version)
+    again = curl_for(asking(), client.fingerprint)
+    assert again is not None
+    assert again.replace(UNKNOWN_KEY, "KEY") == client.curl(asking()).replace("OPENAI_API_KEY", "KEY")
 
 
 def test_what_may_be_left_out_is_read_from_a_file(tmp_path: Path) -> None:

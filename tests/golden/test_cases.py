@@ -224,6 +224,7 @@ def test_csv_columns_become_cases_and_semicolons_separate_lists(tmp_path: Path) 
     about: dict[str, Any] = {"expected": ("a|A", "b"), "tags": ("x", "y"), "cluster": "c1", "weight": 2.5}
     first = Case(id="k1", inputs={"question": 'one, or "two"?'}, relevant={"d1": 1, "d2": 1}, **about)
     assert golden.cases == (first, Case(id="007", inputs={"question": "three?"}))
+    assert (golden.name, GoldenSet.from_csv(path, inputs=["question"], name="mine").name) == ("questions", "mine")
     assert golden.name == "questions"
     assert [c.id for c in GoldenSet.from_csv(path, inputs=["question"])] == ["q1", "q2"]
 

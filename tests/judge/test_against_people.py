@@ -86,6 +86,12 @@ def test_labels_of_another_kind_or_rubric_are_refused(kind, rubric, message):
         made(rubric, model=MODEL).calibrate(labels, answered({"v1": ["1"]}))
 
 
+def test_of_several_results_those_without_a_labelled_answer_are_left_out(judge, tmp_path):
+    texts, labels = many()
+    both = judge.calibrate(labels, [answered({"v1": texts}), answered({"v2": ["nobody read 3"]})], **means(tmp_path))
+    assert both.only.n == 40
+
+
 def test_labels_that_fit_nothing_cost_nothing(judge, tmp_path):
     """Nobody is asked about answers that nobody labelled."""
     asked = means(tmp_path)

@@ -52,6 +52,16 @@ def test_a_folder_store_is_refused_with_what_to_do(folder, monkeypatch, tmp_path
         store_uri(tmp_path)
 
 
+@pytest.mark.parametrize(("status", "advice"), [(401, "MLFLOW_TRACKING_TOKEN"), (403, "MLFLOW_TRACKING_TOKEN")])
+def test_a_server_that_refuses_is_told_with_what_it_wants_and_without_its_page(status, advice):
+    from mlflow.exceptions import MlflowException
+
+    page = f"API request failed with error code {status} != 200. Response body: '<html><h1>No</h1></html>'"
+    with pytest.raises(StoreError, match=advice) as told, mlstore.reported("runs cannot be closed"):
+        raise MlflowException(page)
+    assert "<html>" not in str(told.value)
+
+
 def test_an_experiment_is_our_own_with_its_artifacts_beside_the_database(project):
     store = open_store()
     experiment_id = store.experiment_id("pandas_help")
