@@ -124,7 +124,7 @@ def forget(
         chosen = {name: of for name, of in exp.variants.items() if name == variant or name.startswith(parts)}
         if not chosen:
             raise ValueError(f"no variant {variant!r} in {experiment} (there are: {', '.join(exp.variants)})")
-        plan = planned(means, chosen, exp.explored, repeats=exp.repeats)
+        plan = planned(means, chosen, exp.golden, repeats=exp.repeats)
         keys = [call.key for batch in plan.batches() for call in batch if call.key]
     with CallStore(store) as kept:
         gone = kept.forget(keys=keys, model=model, since=since.replace(tzinfo=UTC) if since else None)

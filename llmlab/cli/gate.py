@@ -17,7 +17,7 @@ from llmlab.gate.proposal import Proposal, propose, propose_for_cases
 from llmlab.gate.report import to_junit, to_markdown
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels
-from llmlab.notebook.outcome import told_in
+from llmlab.notebook.outcome import check_reports, told_in
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.tracking.store import open_store
@@ -67,9 +67,7 @@ def gate(
 
     Exit code: 0 pass, 1 fail, 3 inconclusive, 2 invalid or a mistake in the call.
     """
-    for report in (junit, markdown, receipt):  # said before the work, not after
-        if report is not None and not report.absolute().parent.is_dir():
-            raise ValueError(f"the folder of {report} does not exist")
+    check_reports(junit, markdown, receipt)  # said before the work, not after
     with told_in(junit, markdown, name="gate"):
         if results_path.is_dir():
             policy_path = policy_path or results_path / "gate.yaml"

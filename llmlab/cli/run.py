@@ -21,7 +21,7 @@ from llmlab.notebook import (
     to_junit,
     to_markdown,
 )
-from llmlab.notebook.outcome import told_in
+from llmlab.notebook.outcome import check_reports, told_in
 
 __all__ = ["notebooks", "run"]
 
@@ -66,9 +66,7 @@ def run(
     if dry_run:
         click.echo(str(_experiment(notebook, given).dry_run()))
         return
-    for file in (junit, markdown, report):  # said before an hour of work, not after
-        if file is not None and not file.absolute().parent.is_dir():
-            raise ValueError(f"the folder of {file} does not exist")
+    check_reports(junit, markdown, report)  # said before an hour of work, not after
     with told_in(junit, markdown, name=notebook.stem):
         done = run_notebook(notebook, given, output=output, progress=sys.stderr.isatty())
     for path, text in ((junit, to_junit), (markdown, to_markdown)):

@@ -10,6 +10,7 @@ import click
 from llmlab.base.documents import write_whole
 from llmlab.base.numbers import counted
 from llmlab.experiment.folder import Experiment
+from llmlab.notebook.outcome import check_reports
 from llmlab.production.recorder import forget
 from llmlab.production.traces import Traces
 
@@ -62,6 +63,7 @@ def watch(
 
     Exit code: 0 quiet, 1 alert, 3 too little data, 2 broken or a mistake in the call.
     """
+    check_reports(junit, markdown, prometheus)
     now = datetime.now(UTC) if until is None else until.replace(tzinfo=UTC)
     report = Experiment.load(experiment).watch.report(Traces.load(paths), now=now)
     texts = {junit: report.to_junit, markdown: report.to_markdown, prometheus: report.to_prometheus}

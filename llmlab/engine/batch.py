@@ -294,7 +294,7 @@ def _line(call: Call, request: Request, client: HttpClient) -> Line:
         line: dict[str, Any] = {"custom_id": call.key, "params": body}
     else:
         line = {"custom_id": call.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
-    usd, most = None, request.sampling.max_tokens
+    usd, most = None, request.sampling.tokens_at_most
     if most is not None:
         size = sum(estimated_tokens(estimated_chars(message)) for message in request.messages)
         usd = client.price_usd(request.model, Usage(input_tokens=size, output_tokens=most))

@@ -209,7 +209,9 @@ def frontier(
         raise DataError(f"{cost} is zero or unknown for {strong!r}; name another: cost='output_tokens'")
     arms = {cheap: _Arm(scores[first], costs[first], shared, 0.0)}
     for limit in _limits(direction * checked[first], check):
-        name = f"{check} {'<' if direction > 0 else '>'} {direction * limit:.3g}"
+        sign = "<" if direction > 0 else ">"
+        short, whole = (f"{check} {sign} {direction * limit:{digits}}" for digits in (".3g", ".9g"))
+        name = whole if short in arms else short
         sent = direction * checked[first] < limit  # not where it is unscored: NaN is below nothing
         answered = np.where(sent, scores[second], scores[first])
         arms[name] = _Arm(answered, costs[first] + np.where(sent, costs[second], 0.0), shared, float(sent.mean()))

@@ -17,7 +17,7 @@ from llmlab.base.errors import LlmlabError
 from llmlab.base.private import scrub
 from llmlab.base.verdict import Verdict
 
-__all__ = ["CellRun", "NotebookRun", "to_junit", "to_markdown", "told_in"]
+__all__ = ["CellRun", "NotebookRun", "check_reports", "to_junit", "to_markdown", "told_in"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +114,15 @@ def to_junit(run: NotebookRun) -> str:
         suite.set("tests", str(len(run.cells) + 1))
     ET.indent(suite)
     return scrub(ET.tostring(suite, encoding="unicode", xml_declaration=True)) + "\n"
+
+
+def check_reports(*files: Path | None) -> None:
+    """ValueError for a report whose folder is not there, or that two would be written to."""
+    there = [file.absolute() for file in files if file is not None]
+    if missing := next((file for file in there if not file.parent.is_dir()), None):
+        raise ValueError(f"the folder of {missing} does not exist")
+    if twice := next((file for i, file in enumerate(there) if file in there[:i]), None):
+        raise ValueError(f"{twice} is named for two reports, of which only one would be kept")
 
 
 @contextmanager

@@ -48,18 +48,19 @@ def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None)
     if frame.empty:
         raise ValueError("there is no request to draw")
     days = (frame["time"].max() - frame["time"].min()).total_seconds() / 86_400
-    period = frame["time"].dt.floor("h" if days < HOURLY_DAYS else "D")
+    hourly = days < HOURLY_DAYS
+    period = frame["time"].dt.floor("h" if hourly else "D")
     with styled():
         figure = Picture(figsize=(WIDTH_INCHES, 6.6), dpi=120, layout="constrained")
         places = list(figure.subplots(4, 2, sharex=True).flat)
-        _draw_amounts(places, frame, period)
+        _draw_amounts(places, frame, period, hourly=hourly)
         for axes, (title, metrics) in zip(places[5:], _RATES.items(), strict=True):
             for place, metric in enumerate(metrics):
                 _draw_rate(axes, frame, period, metric, place=place)
             axes.set_title(title, fontsize=9)
         for axes in places:
             _finish(axes, releases or {})
-    every = "hour" if days < HOURLY_DAYS else "day"
+    every = "hour" if hourly else "day"
     failed = float(np.nanmean(values_of(frame, Outcome(metric="error_rate", rule="no_shown_harm"))))
     title = f"{counted(len(frame), 'request')} in {max(days, 1 / 24):.1f} days, {failed:.1%} of them failed"
     marked = "; ".join(f"{name} at {moment:%Y-%m-%d %H:%M}" for name, moment in (releases or {}).items())
@@ -78,10 +79,9 @@ def _finish(axes: Axes, releases: Mapping[str, datetime]) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _draw_amounts(places: Sequence[Axes], frame: pd.DataFrame, period: pd.Series[Any]) -> None:
+def _draw_amounts(places: Sequence[Axes], frame: pd.DataFrame, period: pd.Series[Any], *, hourly: bool) -> None:
     by = frame.groupby(period)
-    days = 1 / 24 if (period.dt.hour > 0).any() else 1.0  # that a bar stands for
-    places[0].bar(by.size().index, by.size(), width=0.8 * days, color=COLOURS["blue"])
+    places[0].bar(by.size().index, by.size(), width=0.8 / (24 if hourly else 1), color=COLOURS["blue"])
     places[0].set_title("requests", fontsize=9)
     shown: dict[str, list[tuple[str, str, float]]] = {
         "latency (s)": [(f"p{100 * q:g}", "latency_s", q) for q in (0.5, 0.95, 0.99)],

@@ -201,8 +201,13 @@ def _numbers(table: Table, column: str) -> NDArray[np.float64]:
 def _refuse_cells(table: Table, column: str, wrong: NDArray[np.bool_], *, must: str) -> None:
     if wrong.any():
         row = int(np.argmax(wrong))
-        cell = table.cells[column].iloc[row]
+        cell = _plain_value(table.cells[column].iloc[row])
         raise table.refused(row, f"column {column!r} holds {cell!r}, {must} ({int(wrong.sum())} such rows)")
+
+
+def _plain_value(cell: Any) -> Any:
+    """A cell as Python has it: of a Parquet file it is a number of numpy, which names its type."""
+    return cell.item() if isinstance(cell, np.generic) else cell
 
 
 def _variants(table: Table, column: str, *, baseline: str, candidates: Sequence[str]) -> tuple[str, ...]:
@@ -226,7 +231,7 @@ def _refuse_repeated(
         at = int(np.argmax(repeated))
         pair = np.array([int(np.argmax(codes == codes[at])), at])
         first, second = map(int, pair if rows is None else rows[pair])
-        name, n = table.cells[column].iloc[second], int(repeated.sum())
+        name, n = _plain_value(table.cells[column].iloc[second]), int(repeated.sum())
         rule = f"rows {first + 1} and {second + 1} are both {name!r} ({n} duplicates): {advice}"
         raise FileRuleError(rule, path=table.path, line=table.line_of(second))
 

@@ -23,6 +23,17 @@ def says(*arguments):
     return done.exit_code, done.output
 
 
+def test_answers_that_only_the_gate_reads_are_forgotten_too(asked):
+    with Path("experiments/pandas_help/gate.yaml").open("a", encoding="utf-8") as gate:
+        gate.write("holdout: 0.5\n")
+    exp = ll.Experiment.load("experiments/pandas_help")
+    assert 0 < len(exp.held_out) < len(exp.golden)
+    exp.run({"v2": exp.bundles["v2"]}, exp.held_out, repeats=1, progress=False)
+    assert says("forget", "experiments/pandas_help", "--variant", "v2")[0] == 0
+    again = exp.dry_run({"v2": exp.bundles["v2"]}, exp.held_out, repeats=1)
+    assert sum(again.stored) == 0
+
+
 def test_what_is_stored_is_shown_and_forgotten_by_what_it_was_of(asked):
     assert "60 answers" in says()[1]
     unsaid = ((), ("--variant", "v2"), ("experiments/pandas_help", "--variant", "v9"), ("experiments/pandas_help",))

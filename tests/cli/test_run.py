@@ -33,6 +33,7 @@ def test_parameters_can_be_listed_without_running(project):
         (["-p", "repeat", "1"], "did you mean 'repeats'?"),
         (["-p", "repeats", "1", "-p", "repeats", "2"], "given twice"),
         (["--junit", "nowhere/x.xml"], "does not exist"),
+        (["--junit", "x", "--markdown", "x"], "two reports"),
     ],
 )
 def test_a_mistake_is_said_before_anything_runs(arguments, said, project):

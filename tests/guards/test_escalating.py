@@ -64,6 +64,11 @@ def test_a_cascade_s_quality_cost_and_share_are_those_worked_by_hand():
     assert "38% for 50% of the gap" in str(found)
 
 
+def test_thresholds_that_round_alike_keep_a_name_each():
+    found = reckoned(checked(worked(), lambda number: 0.33331 + 0.00001 * (number % 4), name="sure"), check="sure")
+    assert len(found.shares) == 2 + 3  # a threshold between each two of four values
+
+
 def test_a_check_that_knows_nothing_makes_up_what_chance_would():
     """At any threshold the part of the gap is about the share of answers: 2,000 cases, a check of random numbers."""
     rng = np.random.default_rng(5)
