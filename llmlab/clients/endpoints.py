@@ -185,7 +185,11 @@ def _client(endpoint: Endpoint) -> Client:
     bounds = endpoint.model_dump(include={"attempts", "attempt_timeout_s", "case_timeout_s"}, exclude_none=True)
     first, *others = endpoint.accesses
     own = {name: getattr(first, name) for name in AccessSettings.__annotations__}
-    client = AnthropicClient if endpoint.wire_format == "messages" else OpenAIClient
+    by_wire: dict[str, type[AnthropicClient | OpenAIClient]] = {
+        "messages": AnthropicClient,
+        "chat_completions": OpenAIClient,
+    }
+    client = by_wire[endpoint.wire_format]
     return client(
         first.base_url,
         api_key_env=first.key_env,

@@ -82,7 +82,7 @@ class BatchFile(Strict):
 
     def client(self) -> HttpClient:
         """Who asks the provider; prices are those of its public list."""
-        kind = AnthropicClient if self.wire == "messages" else OpenAIClient
+        kind: type[AnthropicClient | OpenAIClient] = {"messages": AnthropicClient, "chat": OpenAIClient}[self.wire]
         return kind(self.base_url, api_key_env=self.key_env, key_header=self.key_header)
 
 

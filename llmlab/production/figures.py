@@ -84,8 +84,12 @@ class Figures(Shown):
         ]
 
     def _sentence(self) -> str:
-        where, errors = f"{self.groups[-1][0]}: " if self.by else "", self["error rate"]
-        said = [f"{where}{counted(errors.n, 'request')}, {number(100 * (errors.value or 0))}% of them failed."]
+        where = f"{self.groups[-1][0]}: " if self.by else ""
+        said = [
+            f"{where}{counted(figure.n, 'request')}, {number(100 * figure.value)}% of them failed."
+            for figure in self.groups[-1][1]
+            if figure.name == "error rate" and figure.value is not None
+        ]
         if self.new_codes:
             codes = ", ".join(f"{code} ({count:,})" for code, count in self.new_codes.items())
             said.append(f"Error codes not seen before the last day: {codes}.")

@@ -72,8 +72,8 @@ def log_report(
     if there := store.whole_runs("report_digest", digest):
         return LoggedReport(run_id=there[0].info.run_id, experiment=experiment, url=url, was_there=True)
     shown = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE_FILE, "type": "table"}])}
-    note = {DESCRIPTION: markdown(sentence, LONGEST_NOTE_CHARS)}
-    tags = {**tags, **shown, **note, "report_digest": digest}
+    note = {DESCRIPTION: markdown(scrub(sentence), LONGEST_NOTE_CHARS)}
+    tags = {**{key: scrub(value) for key, value in tags.items()}, **shown, **note, "report_digest": digest}
     with store.run(experiment, name=name, tags=tags, what=f"the report {name!r}") as run_id:
         known = {key: value for key, value in metrics.items() if value is not None and math.isfinite(value)}
         store.client.log_batch(run_id, [Metric(mlflow_name(key), value, 0, 0) for key, value in known.items()])

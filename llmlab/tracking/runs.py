@@ -430,7 +430,7 @@ def _log_decision(store: Store, run_ids: Mapping[str, str], decision: Decided | 
     if decision is None:
         return
     receipt = decision.receipt
-    note = markdown(f"Gate: {receipt.verdict}. {receipt.sentence}", LONGEST_NOTE_CHARS)
+    note = markdown(scrub(f"Gate: {receipt.verdict}. {receipt.sentence}"), LONGEST_NOTE_CHARS)
     candidate = run_ids.get(receipt.candidate)
     for run_id in [candidate] if candidate else run_ids.values():
         store.client.set_tag(run_id, "gate", receipt.verdict)

@@ -41,6 +41,16 @@ def screened(results: Results, *, pii: str | None, root: Path) -> Results:
     policy = pii or pii_policy(root)
     if policy not in ("flag", "redact", "refuse"):
         raise ValueError(f"pii == {policy!r}, must be 'flag', 'redact' or 'refuse'")
+    prompts = [name for name, bundle in results.bundles.items() if find_pii(bundle.prompt.model_dump_json())]
+    if prompts and policy == "refuse":
+        raise DataError(f"personal data in the prompt of {prompts[0]}: nothing was logged; take it out of the bundle")
+    if prompts:
+        warnings.warn(
+            f"Personal data is logged with the prompt of {', '.join(prompts)}, which its digest says word by word: "
+            "take it out of the bundle, if it is not meant to be there",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     personal = _personal(results)
     if not personal:
         return results
@@ -82,7 +92,7 @@ def _personal(results: Results) -> tuple[Found, ...]:
     kinds: dict[str, dict[str, None]] = {}
     for case_id, of_case in results.golden.personal if results.golden is not None else ():
         kinds[case_id] = dict.fromkeys(of_case)
-    columns = [name for name in (*_TEXT_COLUMNS, *_JSON_COLUMNS) if name in results.columns]
+    columns = [name for name in (*_TEXT_COLUMNS, *_JSON_COLUMNS, "retrieved") if name in results.columns]
     for texts in results.answers(*columns):
         if of_answer := find_pii("\n".join(map(str, texts))):
             case_id = pseudonymised(str(texts[columns.index("case_id")]), key=None)

@@ -255,7 +255,7 @@ SHIPPED = {  # the revision, the digest of the code, the scorer, and what it rea
     "no_terms": (1, "3a5da2b873f7fd42", scorers.no_terms("a"), ()),
     "no_injection_markers": (1, "3520df90d742e276", scorers.no_injection_markers, ()),
     "moderated": (1, "d9b1aacecb222e2b", scorers.moderated(), ()),
-    "grounded": (4, "5966275dfda3ae5e", scorers.grounded(CORPUS), GROUNDING),
+    "grounded": (4, "0d5571daef9155e8", scorers.grounded(CORPUS), GROUNDING),
     "cites_support": (4, "da6db79b7f49cab3", scorers.cites_support(CORPUS), GROUNDING),
     "similar_to_expected": (1, "193cff453abb57c5", scorers.similar_to_expected("http://localhost:8000/v1", "m"), ()),
 }
