@@ -255,18 +255,23 @@ SHIPPED = {  # the revision, the digest of the code, the scorer, and what it rea
     "no_terms": (1, "3a5da2b873f7fd42", scorers.no_terms("a"), ()),
     "no_injection_markers": (1, "3520df90d742e276", scorers.no_injection_markers, ()),
     "moderated": (1, "d9b1aacecb222e2b", scorers.moderated(), ()),
-    "grounded": (4, "0d5571daef9155e8", scorers.grounded(CORPUS), GROUNDING),
+    "grounded": (4, "5966275dfda3ae5e", scorers.grounded(CORPUS), GROUNDING),
     "cites_support": (4, "da6db79b7f49cab3", scorers.cites_support(CORPUS), GROUNDING),
     "similar_to_expected": (1, "193cff453abb57c5", scorers.similar_to_expected("http://localhost:8000/v1", "m"), ()),
+}
+
+
+CODES = {  # before any test uses one: `grounded` keeps what it has read of its corpus
+    name: code_digest(made.function, [code_digest(one, []) for one in reached])[:16]
+    for name, (_, _, made, reached) in SHIPPED.items()
 }
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_scorer_whose_code_changed_was_given_a_new_revision_or_looked_at(name: str) -> None:
     """It fails when the code changed. Does any answer get another score? Raise `revision=` here and there; pin it."""
-    revision, code, made, reached = SHIPPED[name]
-    now = code_digest(made.function, [code_digest(one, []) for one in reached])[:16]
-    assert (made.name, made.revision, now) == (name, revision, code)
+    revision, code, made, _ = SHIPPED[name]
+    assert (made.name, made.revision, CODES[name]) == (name, revision, code)
 
 
 def test_every_scorer_that_is_shipped_is_in_the_table() -> None:
