@@ -189,6 +189,11 @@ class Rows(Shown):
     sentence: str = ""
 
     @property
+    def answer(self) -> str:
+        """The sentence, by the name that studies had for it in 0.2."""
+        return self.sentence
+
+    @property
     def case_ids(self) -> tuple[str, ...]:
         """Ids of the cases in the table, in its order, each once."""
         return tuple(dict.fromkeys(str(row["case"]) for row in self.rows if "case" in row))
@@ -255,7 +260,7 @@ def html_table(
     if not rows:
         return Html(f"<div class='{_AS_IT_IS}'>{note}</div>" if note else "<p>(no rows)</p>")
     columns = _columns(rows)
-    stays = {columns[0]: _STAYS} if _names_rows(rows, columns[0]) else {}
+    stays = {column: _STAYS for column in columns[:1] if _names_rows(rows, column)}
     looks = [(column, _is_numeric(rows, column), stays.get(column, "")) for column in columns]
     head = "".join(
         f"<th style='{_aligned(numeric)}{_heading(column)}{stay}'>{escape(column)}</th>"

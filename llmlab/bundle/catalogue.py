@@ -112,14 +112,18 @@ class Catalogue(Shown, Strict):
             {
                 "model": known.name,
                 "deployed to": known.deployed_to,
-                "since": known.deployed_at,
-                "until": known.deprecation_date,
+                "since": _text(known.deployed_at),
+                "until": _text(known.deprecation_date),
                 "fallback": known.fallback,
                 "scores": ", ".join(f"{name} {value:g}" for name, value in known.scores.items()) or None,
-                "changelog read": known.changelog.last_read if known.changelog else None,
+                "changelog read": _text(known.changelog.last_read) if known.changelog else None,
             }
             for known in self.models
         ]
+
+
+def _text(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -139,7 +143,7 @@ class Expiry(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         left = Chip(f"{-self.days} days past" if self.past else f"{self.days} days", "bad" if self.past else "unsure")
-        row: dict[str, object] = {"model": self.model, "until": self.deprecation_date, "left": left}
+        row: dict[str, object] = {"model": self.model, "until": _text(self.deprecation_date), "left": left}
         return [{**row, "fallback": self.fallback, "touches": self.bundles}]
 
 

@@ -84,13 +84,15 @@ def audit(name: str | None) -> None:
 
     Exit code: 0 nothing wrong, 1 something is.
     """
-    audits = [registry.audit(model) for model in ([None] if name is None else _names(name))]
-    for done in audits:
+    wrong = False
+    for model in [None] if name is None else _names(name):  # told one by one: a name that is not registered hides none
+        done = registry.audit(model)
         for finding in done.findings:
             line = f"{finding.kind}: {finding.model} {finding.about}: {finding.what}"
             click.echo(plain(line, None), err=finding.kind == "wrong")
         click.echo(plain(done._sentence(), None))
-    raise SystemExit(1 if any(done.wrong for done in audits) else 0)
+        wrong = wrong or bool(done.wrong)
+    raise SystemExit(1 if wrong else 0)
 
 
 @click.command("export")

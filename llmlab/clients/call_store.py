@@ -145,15 +145,18 @@ class CallStore:
 
     def _borrowed(self, name: str, keys: list[str]) -> dict[str, Generation]:
         """The answers that another store has; one that cannot be read is told once and left out from then on."""
+        found: dict[str, Generation] = {}
         try:
             with self._lock:
                 rows = self._others[name].execute(_query(keys), keys).fetchall()
-            return {row[0]: answer for row in rows if (answer := _whole(*row)) is not None}
+            for row in rows:
+                if (answer := _whole(*row)) is not None:
+                    found[row[0]] = answer
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             told = f"{OTHERS}/{name}.sqlite cannot be read ({error}) and is left out"
             warnings.warn(told, RuntimeWarning, stacklevel=3)
-            del self._others[name]
-            return {}
+            self._others.pop(name, None)  # another thread may have taken it out
+        return found
 
     async def put(self, key: str, request: Request | None, generation: Generation) -> None:
         """Keep the answer; returns when it is on disk. The first answer under a key stays.

@@ -49,7 +49,7 @@ PROVIDERS: dict[str, tuple[str, str | None]] = {  # addresses, and where each ke
     "x-ai": ("https://api.x.ai/v1", "XAI_API_KEY"),
 }
 USUAL: dict[str, dict[str, str]] = {"anthropic": {"wire_format": "messages"}, "azure": {"key_header": "api-key"}}
-API_VERSION = re.compile(r"\d{4}-\d\d-\d\d(-preview)?|preview|latest")  # Azure's
+API_VERSION = re.compile(r"\d{4}-\d\d-\d\d(-preview)?|preview|latest", re.IGNORECASE)  # Azure's
 LOCAL = re.compile(r"smollm2-135m-instruct$|wordllama-256$|path:")  # else an entry that a user called `local`
 UNKNOWN_KEY = "API_KEY"  # in a command for an address that nobody knows
 
@@ -157,11 +157,11 @@ def curl_for(request: Request, fingerprint: str) -> str | None:
         return None  # of a client behind guards nobody can tell what was sent
     from llmlab.clients.openai import OpenAIClient  # loads aiohttp
 
-    versions = [part for part in more if API_VERSION.fullmatch(part)]
     drop = next((tuple(part[1:].split(",")) for part in more if part.startswith(NOT_SENT)), ())
-    deployment = " ".join(part for part in more if part not in versions and not part.startswith(NOT_SENT)) or None
+    named = [part for part in more if not part.startswith(NOT_SENT)]
+    version = named.pop() if named and API_VERSION.fullmatch(named[-1]) else None  # it stands last
+    deployment = " ".join(named) or None
     key_env = dict(PROVIDERS.values()).get(base_url, UNKNOWN_KEY)
-    version = next(iter(versions), None)
     client = OpenAIClient(base_url, api_key_env=key_env, deployment=deployment, api_version=version, drop=drop)
     return client.curl(request)
 

@@ -83,6 +83,8 @@ class SideBySide(Shown):
         return f"{self.case.id}: {self.case.asked}{f' (expected: {facts})' if facts else ''}"
 
     def _repr_html_(self) -> Html:
+        if self.problem:
+            return html_of(html_note(self._sentence(), chip=Chip("no answer", "bad")), html_note(self.problem))
         head = html_note(self._sentence(), chip=Chip(self.became, BECAME.get(self.became, "neutral")))
         before, after = self.texts
         return html_of(head, html_diff(before, after, before_name=self.figures(0), after_name=self.figures(1)))

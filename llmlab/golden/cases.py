@@ -176,7 +176,7 @@ class GoldenSet(Shown):
         _refuse_duplicates([(case.id, f"case {i + 1}") for i, case in enumerate(self.cases)], self.name)
 
     @classmethod
-    def load(cls, path: str | Path) -> GoldenSet:
+    def load(cls, path: str | Path, *, parent: str = "") -> GoldenSet:
         """Cases from JSONL, one object per line; FileRuleError with file and line for anything else."""
         path = Path(path)
         rows = list(json_lines(path))
@@ -190,7 +190,7 @@ class GoldenSet(Shown):
                 raise FileRuleError(str(error), path=path, line=line) from None
         places = [(case.id, f"line {line}") for case, (line, _) in zip(cases, rows, strict=True)]
         _refuse_duplicates(places, path)
-        return cls(tuple(cases), name=path.stem)
+        return cls(tuple(cases), name=path.stem, parent=parent)
 
     @classmethod
     def from_frame(

@@ -267,8 +267,9 @@ def _unused(labels: Labels, key: tuple[str, ...], used: Used) -> Iterator[Label]
 
 
 def _none_fits(labels: Labels) -> DataError:
-    changed = "the questions or answers have changed since they were made"
-    return DataError(f"none of the {len(labels)} labels fits: {changed}")
+    fits = "is of two answers here" if labels.pairwise else "fits"
+    changed = "the questions or answers have changed since they were made, or a variant is left out"
+    return DataError(f"none of the {len(labels)} labels {fits}: {changed}")
 
 
 def _authors(frame: pd.DataFrame, model: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,19 +28,38 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 class _Keeper:
     """papermill's way to write a notebook: through scrubbing and cutting, to a file that is whole or not there.
 
-    It writes at the begin and the end of every cell. Of those within a second the first is kept, and the last of all.
+    It writes at the begin and the end of every cell. Of those within a second the first is kept at once, and the last
+    when the second is over: a job that is killed during a long cell has what the quick cells before it said.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._late: dict[Path, str] = {}  # what waits for the end of its second
         self._written_s: dict[Path, float] = {}
 
     def write(self, text: str, path: str) -> None:
         target, now_s = Path(path.removeprefix(SCHEME)), time.monotonic()
         about = json.loads(text).get("metadata", {}).get("papermill", {})
         runs = about.get("start_time") and not about.get("end_time")
-        if runs and now_s - self._written_s.get(target, -math.inf) < WRITE_EVERY_S:
-            return
-        self._written_s[target] = now_s
+        with self._lock:
+            wait_s = self._written_s.get(target, -math.inf) + WRITE_EVERY_S - now_s
+            if not runs or wait_s <= 0:
+                self._late.pop(target, None)
+                self._keep(text, target)
+                return
+            if target not in self._late:
+                timer = threading.Timer(wait_s, self._write_late, (target,))
+                timer.daemon = True
+                timer.start()
+            self._late[target] = text
+
+    def _write_late(self, target: Path) -> None:
+        with self._lock:
+            if (text := self._late.pop(target, None)) is not None:  # else a later one was written
+                self._keep(text, target)
+
+    def _keep(self, text: str, target: Path) -> None:
+        self._written_s[target] = time.monotonic()
         notebook = cut_outputs(_screened(json.loads(without_keys(scrub(text))), project_root(target.parent)))
         write_whole(target, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.display import Shown, markdown, markdown_block, plain
-from llmlab.base.errors import LlmlabError
 from llmlab.base.private import scrub
 from llmlab.base.verdict import Verdict
 
@@ -130,7 +129,7 @@ def told_in(junit: Path | None, markdown_path: Path | None, *, name: str) -> Ite
     """What ends a job before its verdict stands in its reports too, where else an older verdict would be read."""
     try:
         yield
-    except (LlmlabError, ValueError, OSError) as error:
+    except (Exception, KeyboardInterrupt) as error:
         message = plain(scrub(str(error)) or type(error).__name__, None)
         if markdown_path is not None:
             block = markdown_block(message, language="text")

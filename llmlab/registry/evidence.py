@@ -43,7 +43,16 @@ from llmlab.registry.versions import Version, sha256, text_of
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.scorers.shipped import shipped_scorer
-from llmlab.tracking.runs import MEASURED_TAG, ORIGIN_TAG, measured_by, origin, origin_tag, signed_text, sweep_of
+from llmlab.tracking.runs import (
+    MEASURED_TAG,
+    ORIGIN_TAG,
+    measured_by,
+    newest_of_sweeps,
+    origin,
+    origin_tag,
+    signed_text,
+    sweep_of,
+)
 from llmlab.tracking.screening import redacted_cases, redactor
 from llmlab.tracking.store import reported
 
@@ -309,7 +318,7 @@ def _with_cases(
     receipt = evidence.receipt
     with reported("the runs of this bundle cannot be searched"):
         runs = registry.store.whole_runs("bundle_digest", receipt.bundle_digest)
-    for run in {run.data.tags["sweep_id"]: run for run in runs if "sweep_id" in run.data.tags}.values():
+    for run in newest_of_sweeps(runs).values():
         results = sweep_of(run, root=root)
         if (
             results.golden is not None

@@ -180,6 +180,9 @@ def scorer(
     Its code is part of what it measures: scores of two versions are not compared. With a `revision` (1, 2, ...)
     that number stands for the code, and is raised by hand when it gives other scores.
 
+    Declared are `low` (0), `high` (1), `higher_is_better` (True), `needs_expected` (False), `empty_fails` (True),
+    `name` (the function's), `revision` (0: its code) and `redact` (None), as fields of `Scorer`.
+
     Raises:
         ValueError: the name cannot be a metric's name, or low is not below high.
 

@@ -23,6 +23,7 @@ from llmlab.stats.arrays import (
     cluster_sums,
     codes,
     drawn_counts,
+    floats,
     is_missing,
     open_unit,
     places,
@@ -411,6 +412,10 @@ def mcnemar(baseline: npt.ArrayLike, candidate: npt.ArrayLike) -> float:
     >>> round(mcnemar([1, 1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1, 0]), 4)
     0.2188
     """
-    before, after = np.asarray(baseline, dtype=bool), np.asarray(candidate, dtype=bool)
-    worse, better = int((before & ~after).sum()), int((after & ~before).sum())
+    before, after = floats(baseline, "baseline"), floats(candidate, "candidate")
+    if before.shape != after.shape:
+        raise ValueError(f"baseline has {before.size} cases, candidate {after.size}: pair them by id first")
+    if not np.isin((before, after), (0.0, 1.0)).all():
+        raise ValueError("mcnemar needs 0 and 1, one answer per case: use `mean_difference` for other scores")
+    worse, better = int((before > after).sum()), int((after > before).sum())
     return min(1.0, 2 * float(special.bdtr(min(worse, better), worse + better, 0.5)))

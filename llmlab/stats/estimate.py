@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from llmlab.base.display import Interval, Shown, as_sentences
 from llmlab.base.errors import DataError
-from llmlab.stats.arrays import FloatArray, cluster_codes, drawn_counts, floats, open_unit
+from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, drawn_counts, floats, open_unit
 from llmlab.stats.standard_error import (
     StandardError,
     case_weights,
@@ -180,6 +180,8 @@ def ratio_change(
     1.08 [0.97, 1.21]
     """
     (x_a, y_a), (x_b, y_b) = _pair(*baseline), _pair(*candidate)
+    if x_a.size != x_b.size:
+        raise ValueError(f"baseline has {x_a.size} cases, candidate {x_b.size}: pair them by id first")
     if not (x_a.any() and y_a.any() and x_b.any() and y_b.any()):
         raise DataError("costs or successes of an arm add up to 0: the change of the ratio is undefined")
     error = standard_error(_linearised(x_b, y_b) - _linearised(x_a, y_a), clusters)
@@ -321,7 +323,7 @@ def reduce_repeats(
     """
     if aggregation not in ("mean", "majority", "all", "any"):
         raise ValueError(f"aggregation == {aggregation!r}, must be mean, majority, all or any")
-    x, codes = floats(scores, "scores"), np.asarray(case_codes)
+    x, codes = _rows_of_cases(scores, case_codes, n_cases)
     if aggregation != "mean" and not np.isin(x, (0.0, 1.0)).all():
         raise ValueError(f"aggregation {aggregation!r} needs scores of 0 and 1: use the mean, or a pass mark first")
     counts = np.bincount(codes, minlength=n_cases or 0)
@@ -351,7 +353,7 @@ def consistency(
     >>> consistency([1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2]).value
     0.6666666666666666
     """
-    x, codes = floats(scores, "scores"), np.asarray(case_codes)
+    x, codes = _rows_of_cases(scores, case_codes)
     repeats = np.bincount(codes).astype(np.float64)
     values, value_codes = np.unique(x, return_inverse=True)
     pairs, same = np.unique(codes * values.size + value_codes, return_counts=True)
@@ -362,3 +364,16 @@ def consistency(
     share = equal[repeated] / (repeats[repeated] * (repeats[repeated] - 1))
     of_case, counts = (None if design is None else np.asarray(design)[repeated] for design in (clusters, weights))
     return mean_estimate(share, of_case, weights=counts, level=level, n_attempted=int(np.count_nonzero(repeats)))
+
+
+def _rows_of_cases(
+    scores: ArrayLike, case_codes: ArrayLike, n_cases: int | None = None
+) -> tuple[FloatArray, GroupIndex]:
+    x, codes = floats(scores, "scores"), np.asarray(case_codes)
+    if codes.ndim != 1 or (codes.size and codes.dtype.kind not in "iu"):
+        raise ValueError("case codes must be a vector of integers 0 to n_cases - 1")
+    if codes.size and (codes.min() < 0 or (n_cases is not None and codes.max() >= n_cases)):
+        raise ValueError(f"case codes run from {codes.min()} to {codes.max()}, must lie within 0 to n_cases - 1")
+    if x.size != codes.size:
+        raise ValueError(f"{x.size} scores for {codes.size} case codes: one of each per row")
+    return x, codes.astype(np.intp, copy=False)

@@ -328,7 +328,9 @@ def relative_margin_difference(
     (-0.225, 0.029)
     """
     base = floats(baseline, "baseline", at_least=2)
-    cand = floats(candidate, "candidate", length=base.size)
+    cand = floats(candidate, "candidate", at_least=2)
+    if base.shape != cand.shape:
+        raise ValueError(f"baseline has {base.size} cases, candidate {cand.size}: pair them by id first")
     if bounds is not None:
         ends = [(1 + margin) * end for end in bounds]
         bounds = bounds[0] - max(ends), bounds[1] - min(ends)

@@ -12,7 +12,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.results.comparison import Comparison
 from llmlab.results.results import Results
-from llmlab.tracking.runs import sweep_of
+from llmlab.tracking.runs import newest_of_sweeps, sweep_of
 from llmlab.tracking.store import open_store, reported
 
 __all__ = ["RunChanges", "compare_runs"]
@@ -152,8 +152,8 @@ def _last_logged(new: Results, root: Path | None) -> Results:
     with reported("the runs that were logged before cannot be read"):
         runs = [run for name in sorted(names) for run in store.whole_runs("bundle_name", name)]
         runs.sort(key=lambda run: int(run.info.start_time), reverse=True)
-    for sweep_id, run in {run.data.tags.get("sweep_id", ""): run for run in runs}.items():
-        if sweep_id not in ("", new.digest):
+    for sweep_id, run in newest_of_sweeps(runs).items():
+        if sweep_id != new.digest:
             results = sweep_of(run, root=root)
             if not new.created_at or results.created_at <= new.created_at:
                 return results

@@ -48,6 +48,7 @@ __all__ = [
     "log_figures",
     "measured_by",
     "mlflow_name",
+    "newest_of_sweeps",
     "origin",
     "origin_tag",
     "signed_text",
@@ -195,6 +196,15 @@ def sweep_of(run: Any, *, root: Path | None) -> Results:
     with reported(f"the experiment of run {run.info.run_id} cannot be read"):
         experiment = open_store(root).client.get_experiment(run.info.experiment_id).name
     return load(run.data.tags["sweep_id"], experiment=experiment, root=root)
+
+
+def newest_of_sweeps(runs: Iterable[Any]) -> dict[str, Any]:
+    """Of runs, the newest first, the first of each sweep by its id: a sweep may be logged twice, whole or redacted."""
+    newest: dict[str, Any] = {}
+    for run in runs:
+        if sweep_id := run.data.tags.get("sweep_id", ""):
+            newest.setdefault(sweep_id, run)
+    return newest
 
 
 def last_logged(bundle: Bundle, golden: GoldenSet, *, root: Path | None = None) -> Results | None:

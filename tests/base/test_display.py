@@ -155,4 +155,5 @@ def test_a_diff_marks_words_that_went_and_came() -> None:
 
 def test_an_empty_table_says_so() -> None:
     assert "no rows" in html_table([])
+    assert "<table" in html_table([{}])
     assert text_table([]) == ""

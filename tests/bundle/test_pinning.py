@@ -258,3 +258,7 @@ def test_a_verdict_shows_itself_escaped() -> None:
     assert "<script>" not in found._repr_html_()
     assert "floating" in str(found)
     assert list(frame(found._rows())["verdict"]) == ["floating"]
+
+
+def test_the_tables_cover_enough_real_ids() -> None:
+    assert len(table(PINNED)) + len(table(FLOATING)) >= 60

@@ -106,8 +106,8 @@ def test_what_an_endpoint_refuses_is_not_sent_and_in_the_fingerprint_where_it_ma
     assert "seed" not in (curl_for(asking(seed=3), seedless.fingerprint) or "")
 
 
-@pytest.mark.parametrize("deployment", [None, "gpt", "2024-model", "my model"])
-@pytest.mark.parametrize("version", [None, "preview", "2024-10-21"])
+@pytest.mark.parametrize("deployment", [None, "gpt", "2024-model", "my model", "my latest model"])
+@pytest.mark.parametrize("version", [None, "preview", "2024-10-21", "2025-01-01-Preview"])
 def test_a_stored_request_goes_again_where_it_went(deployment: str | None, version: str | None) -> None:
     client = OpenAIClient("https://one.invalid/openai/v1", deployment=deployment, api_version=version)
     again = curl_for(asking(), client.fingerprint)

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import threading
 import unicodedata
+import zlib
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -382,6 +384,21 @@ def test_a_cancelled_waiter_loses_nothing(tmp_path: Path) -> None:
         asyncio.run(cancel_while_writing(store))
     with CallStore(tmp_path / "c") as store:
         assert "k" in store.get_many(["k"])
+
+
+def test_of_another_store_all_is_read_up_to_what_is_no_answer(tmp_path: Path) -> None:
+    """A right checksum over an answer of another version; and a second thread that finds the store left out."""
+    (tmp_path / "calls.d").mkdir()
+    kept(tmp_path / "calls.d" / "other.sqlite", a="of a", b="of b", c="of c")
+    odd = b'{"text": 1, "nope": 2}'
+    changed = (odd, zlib.crc32(odd, zlib.crc32(b"c")))
+    with closing(sqlite3.connect(tmp_path / "calls.d" / "other.sqlite")) as other, other:
+        other.execute("UPDATE calls SET answer = ?, checksum = ? WHERE key = 'c'", changed)
+    with CallStore(tmp_path / "c.sqlite") as store:
+        with pytest.warns(RuntimeWarning, match="left out"):
+            assert set(store.get_many("abc")) == {"a", "b"}
+        with pytest.warns(RuntimeWarning, match="left out"):
+            assert store._borrowed("other", ["a"]) == {}
 
 
 def test_a_closed_store_says_so_and_closes_twice(tmp_path: Path) -> None:

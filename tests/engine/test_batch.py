@@ -8,6 +8,7 @@ import pytest
 
 import llmlab as ll
 from llmlab.base.errors import DataError, LlmlabError
+from llmlab.clients.call_store import CallStore
 from llmlab.engine import batch as batches
 
 GOLDEN = ll.GoldenSet(
@@ -196,7 +197,9 @@ def test_a_broken_list_or_a_refused_key_is_said(asked, write, night, monkeypatch
 
 def test_both_prices_are_said_before(asked, store, tmp_path):
     _, bundle, client = asked
-    dry = ll.dry_run(bundle, GOLDEN, client=client, store=store)
+    with CallStore(store) as opened:
+        dry = ll.dry_run(bundle, GOLDEN, client=client, store=opened)
+        assert len(opened) == 0  # it is still open
     assert dry.batch_cost_usd_at_most == dry.total_cost_usd_at_most / 2
     fake = ll.dry_run(bundle, GOLDEN, client=ll.FakeClient("yes", price_usd=1), store=tmp_path / "other.sqlite")
     assert fake.batch_cost_usd_at_most is None

@@ -56,6 +56,7 @@ def test_a_try_stands_beside_the_baseline_the_worse_cases_first(start: Tries, op
     assert became == ["q2 better", "q3 better", "q5 unknown", "q0 same", "q1 same", "q4 same"]
     assert pairs[0].texts == ("No idea.", "It is fact 2.")
     assert "the line is dead" in pairs[2].problem
+    assert "the line is dead" in pairs[2]._repr_html_()
     assert tries.done[0].outcome == "try 1 against v1: 2 better, 3 same, 1 unknown of 6 cases."
     page = tries._repr_html_()
     assert "word for word alike: q0, q1, q4" in page

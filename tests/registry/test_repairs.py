@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -167,17 +168,30 @@ def test_a_new_receipt_replaces_a_damaged_one(harm: str, project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gone", "told"), [("gate.yaml", "gate.yaml"), ("cases.parquet", "cases that it rests on cannot be read")]
+    ("gone", "told"),
+    [
+        ("gate.yaml", "gate.yaml"),
+        ("experiment", "gate.yaml"),
+        ("cases.parquet", "cases that it rests on cannot be read"),
+    ],
 )
 def test_force_works_where_the_evidence_itself_is_gone(gone: str, told: str, project: Path) -> None:
     """Golden set, policy or logged cases, in a store that was cleaned up: what is missing stands in the history."""
     version, folder = gated(project)
-    for file in project.rglob(gone):
-        file.unlink()
+    for path in list(project.rglob(gone)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(RegistryError, match=told):
         promote(version, experiment=folder, reason="r")
     move = promote(version, experiment=folder, reason="r", force=True)
     assert (move.forced, told in move.reason) == (True, True)
+
+
+def test_a_version_that_was_deleted_is_no_way_back(project: Path) -> None:
+    registry, _ = released(project, 2)
+    registry.client.delete_model_version("qa", "1")
+    with pytest.raises(RegistryError, match="version 1 was deleted"):
+        rollback("qa", reason="r")
+    assert alias_now(registry) == 2
 
 
 def test_an_audit_warns_while_production_rests_on_a_run_in_the_trash(project: Path) -> None:

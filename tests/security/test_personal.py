@@ -197,6 +197,22 @@ def test_flag_warns_and_logs_as_it_is(project: Path) -> None:
     assert tracking.load(logged.sweep_id, experiment=logged.experiment).frame["text"][0] == f"Ask {EMAIL}."
 
 
+def test_a_prompt_that_holds_it_is_told_and_refused_where_the_policy_is_to_refuse(project: Path) -> None:
+    """It is logged word by word under any other policy: its digest says what it is."""
+    golden = ll.GoldenSet((Case(id="q2", inputs={"question": "How are you?"}),))
+    bundle = ll.Bundle.from_prompt(
+        f"{{{{ question }}}} Answer as {EMAIL} would.", model="offline/extractive-1", name="qa"
+    )
+    results = ll.run(bundle, golden, progress=False)
+    before = written(project)
+    with pytest.raises(DataError, match="prompt") as error:
+        tracking.log(results, pii="refuse")
+    assert EMAIL not in str(error.value)
+    assert written(project) == before
+    with pytest.warns(RuntimeWarning, match="prompt"):
+        tracking.log(results, pii="redact")
+
+
 @pytest.mark.parametrize("by", ["argument", "project"])
 def test_redact_logs_pseudonyms_that_stay_the_same_from_run_to_run(by: str, project: Path) -> None:
     """The sweep keeps its id, so that the same results are logged once under any policy."""

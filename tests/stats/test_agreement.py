@@ -200,3 +200,16 @@ def test_mcnemar_matches_statsmodels(counts):
 
     expected = oracle(np.reshape(counts, (2, 2)), exact=True).pvalue if counts[1] + counts[2] else 1
     assert mcnemar(*arms(*counts)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arm", "error", "said"),
+    [
+        ([0.5, 1], ValueError, "mean_difference"),
+        ([1, 1, 1], ValueError, "pair them by id"),
+        ([None, 1], DataError, r"candidate\[0\] is missing"),
+    ],
+)
+def test_what_mcnemar_cannot_count_is_refused(arm, error, said):
+    with pytest.raises(error, match=said):
+        mcnemar([0, 1], arm)

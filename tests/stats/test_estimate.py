@@ -241,6 +241,14 @@ def test_wrong_arguments_are_named():
         ratio_of_sums([-1.0, 2.0], [1, 1])
     with pytest.raises(DataError, match="denominator has 2 values where 3"):
         ratio_of_sums([1.0, 2.0, 3.0], [1, 1])
+    with pytest.raises(ValueError, match="pair them by id"):
+        ratio_change(([1.0, 2.0], [1, 1]), ([1.0, 2.0, 3.0], [1, 1, 1]))
+
+
+@pytest.mark.parametrize("codes", [[0, 5], [-1, 0], [0.0, 1.0], [0]])
+def test_wrong_case_codes_are_named(codes):
+    with pytest.raises(ValueError, match="case codes"):
+        reduce_repeats([0.5, 1.0], codes, n_cases=2)
 
 
 @pytest.mark.slow

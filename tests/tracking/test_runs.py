@@ -23,6 +23,7 @@ from llmlab.judge import Labels, with_labels
 from llmlab.results.results import Results
 from llmlab.results.scores import Metric
 from llmlab.simulate import judged_results
+from llmlab.tracking.runs import newest_of_sweeps
 from llmlab.tracking.store import COMPLETION_TAG, open_store
 
 CANARY = "canary-4711-do-not-write"
@@ -280,3 +281,11 @@ def _logged_run(results):
 
 def _runs(client):
     return client.search_runs([client.get_experiment_by_name("qa").experiment_id])
+
+
+def test_of_a_sweep_that_was_logged_twice_the_newest_run_counts():
+    runs = [
+        SimpleNamespace(n=n, data=SimpleNamespace(tags=tags))
+        for n, tags in enumerate([{"sweep_id": "a"}, {}, {"sweep_id": "b"}, {"sweep_id": "a"}])
+    ]
+    assert [(sweep_id, run.n) for sweep_id, run in newest_of_sweeps(runs).items()] == [("a", 0), ("b", 2)]

@@ -154,6 +154,8 @@ def test_every_setting_of_a_bundle_that_has_a_field_is_read_from_it(playground: 
     ("field", "text", "why"),
     [
         ("model", "gpt", "names no provider"),
+        ("template", "{{ question", "is not valid Jinja2"),
+        ("template", "", "must not be empty"),
         ("max_tokens", "many", "must be a number"),
         ("max_tokens", "0", "must be &gt;= 1"),
         ("examples", "- [", "examples"),
