@@ -190,7 +190,8 @@ class _Reader:
         if len(ds) < len(ways):
             harmless = part.rule == "no_shown_harm" and Verdict.FAIL not in words
             verdict = Verdict.PASS if harmless else Verdict.INCONCLUSIVE
-            note = "fewer than two cases or clusters are scored in both, so that no harm could have been seen"
+            unseen = ", so that no harm could have been seen" if part.rule == "no_shown_harm" else ""
+            note = f"fewer than two cases or clusters are scored in both{unseen}"
             n, corrected = int(chosen.sum()), self._corrected(chosen)
             blank = replace(begun, verdict=verdict, n_cases=n, n_clusters=min(n, 1), notes=(note,))
             return blank if corrected is None else _described(replace(blank, notes=(corrected.why,)), corrected)
