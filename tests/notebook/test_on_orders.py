@@ -18,6 +18,7 @@ import pytest
 from llmlab.local.server import hold
 from llmlab.local.setup import LocalModel
 from llmlab.notebook import run_notebook
+from tests.clients.test_local import busy
 from tests.local.conftest import model as model  # the fixture
 
 ROOT = Path(__file__).parents[2]
@@ -70,13 +71,16 @@ def test_02_and_05_read_what_a_real_model_said(orders: Path) -> None:
 
 
 @pytest.mark.nightly
-def test_ctrl_c_ends_a_whole_job_in_mid_answer_and_the_next_one_goes_on(orders: Path) -> None:
+def test_ctrl_c_ends_a_whole_job_in_mid_answer_and_the_next_one_goes_on(orders: Path, model: LocalModel) -> None:
     process = job(orders, first=40)
     try:
         assert holds(lambda: stored(orders) > 3, within_s=120)
+        lease = hold(model)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode != 0
+        assert holds(lambda: not busy(lease), within_s=1.0)
+        lease.release()
     finally:
         process.kill()
         process.communicate()
