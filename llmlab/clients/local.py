@@ -21,7 +21,7 @@ from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import Price
 from llmlab.local.server import Lease, hold
-from llmlab.local.setup import LocalModel, LocalModelError
+from llmlab.local.setup import LocalModel, LocalModelError, absence
 
 __all__ = ["LocalClient"]
 
@@ -53,11 +53,7 @@ class LocalClient:
     @property
     def absent(self) -> str:
         """What this machine lacks to run the model, with the command that mends it; "" = nothing."""
-        try:
-            self.model.require_ready()
-        except LocalModelError as error:
-            return str(error)
-        return ""
+        return absence(self.model.require_ready)
 
     def check(self, request: Request) -> None:
         """RequestRefusedError for what `complete` refuses before it sends anything."""

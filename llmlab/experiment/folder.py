@@ -287,7 +287,7 @@ class Experiment(Shown):
         retrieval = self.bundles[self.baseline].retrieval
         if retrieval is None or (model := retrieval.embedding) is None:
             return watch
-        return replace(watch, embed=Embedder(model, client=client_for(model, self.endpoints)))  # type: ignore[arg-type]  # it checks
+        return replace(watch, embed=Embedder(model, client=client_for(model, self.endpoints)))
 
     @cached_property
     def judges(self) -> Mapping[str, Judge]:

@@ -297,10 +297,8 @@ class GoldenSet(Shown):
         cls, table: Table, *, inputs: Sequence[str] | Mapping[str, str], name: str = "", **columns: Any
     ) -> GoldenSet:
         asked = list(inputs.values()) if isinstance(inputs, Mapping) else inputs
-        path, named = (
-            table.path,
-            [*asked, *(column for key, column in columns.items() if column and key != "expected_is")],
-        )
+        path = table.path
+        named = [*asked, *(column for key, column in columns.items() if column and key != "expected_is")]
         frame = table.with_columns(list(dict.fromkeys(named))).cells
         if table.text:  # spreadsheets leave empty rows behind
             frame = frame[~table.cells.map(_is_missing).all(axis="columns")]

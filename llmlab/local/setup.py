@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from pathlib import Path
 from llmlab.base.errors import LlmlabError
 from llmlab.base.project import located
 
-__all__ = ["LocalModel", "LocalModelError", "checked", "install", "package_file", "sha256_of"]
+__all__ = ["LocalModel", "LocalModelError", "absence", "checked", "install", "package_file", "sha256_of"]
 
 LOCK = Path(__file__).with_name("requirements.lock")
 OWN = "path:"  # before a GGUF of the user's own
@@ -111,6 +112,15 @@ def checked(path: Path | None, sha256: str, *, name: str, or_else: str = "") -> 
             f"install it again (`llmlab local setup --again`){or_else}"
         )
     return path
+
+
+def absence(require_ready: Callable[[], object]) -> str:
+    """What this machine lacks, with the command that mends it; "" where `require_ready` finds all that is needed."""
+    try:
+        require_ready()
+    except LocalModelError as error:
+        return str(error)
+    return ""
 
 
 def install(*, again: bool = False) -> None:

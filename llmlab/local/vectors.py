@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmlab.base.errors import RequestRefusedError
-from llmlab.local.setup import GET_IT, LocalModelError, checked, package_file
+from llmlab.local.setup import GET_IT, LocalModelError, absence, checked, package_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,11 +40,7 @@ class LocalVectors:
     @property
     def absent(self) -> str:
         """What this machine lacks to make them, with the command that mends it; "" = nothing."""
-        try:
-            self.require_ready()
-        except LocalModelError as error:
-            return str(error)
-        return ""
+        return absence(self.require_ready)
 
     async def embed(self, _model: Any, texts: Sequence[str]) -> list[list[float]]:
         """One vector per text, in their order.

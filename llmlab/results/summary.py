@@ -49,6 +49,7 @@ __all__ = [
     "worst_case_mean",
 ]
 
+CORRECTED = "Corrected is what people would say, by the judge and some labels of theirs (PPI++)."
 WORST_SHOWN = 6
 FEWEST_FAILING = 3  # answers, before a scorer is said to fail everywhere
 
@@ -105,10 +106,7 @@ class Summary(Shown):
         return (
             *([state[self.state]] if self.state in state else []),
             *self.notes,
-            *(
-                ["Corrected is what people would say, by the judge and some labels of theirs (PPI++)."]
-                * bool(self.corrected)
-            ),
+            *([CORRECTED] if self.corrected else []),
             reading + (f" Unknown for every variant: {', '.join(unknown)}." if unknown else ""),
             *([self._worst_line()] if self.at_worst and self.state != "FAILED" else []),
             *([few] if any(None in seconds for seconds in self.latencies.values()) else []),

@@ -33,8 +33,8 @@ def similar_to_expected(
 
     Args:
         embed: base URL of an endpoint with `/embeddings` (`http://localhost:8000/v1`), an embedding model by
-            provider/id (`local/wordllama-256`), whose vectors the call store keeps, or a function from texts to
-            vectors, async or not (an `Embedder`).
+            provider/id (`local/wordllama-256`) at its provider's own address, whose vectors the call store keeps, or a
+            function from texts to vectors, async or not (an `Embedder`).
         model: the embedding model's id at that base URL.
         api_key_env: name of the environment variable that holds the key, read at the call.
 

@@ -21,7 +21,7 @@ import numpy as np
 from llmlab.base.errors import BudgetError, DataError
 from llmlab.base.project import runs_folder
 from llmlab.bundle.bundle import ModelRef, Sampling
-from llmlab.clients.base import Generation, Request, Usage
+from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
 from llmlab.clients.endpoints import client_for
 from llmlab.search.chunking import Chunk
@@ -68,7 +68,7 @@ class Embedder:
         self,
         model: ModelRef,
         *,
-        client: EmbeddingClient | None = None,
+        client: EmbeddingClient | Client | None = None,
         store: str | Path | CallStore | None = None,
         budget_usd: Decimal | None = None,
     ) -> None:
