@@ -27,6 +27,7 @@ __all__ = ["run_on_ray"]
 
 TELL_EVERY_S = 0.5
 STOPPED_WITHIN_S = 15.0
+ADDED_UP = ("done", "cached", "errors", "unpriced")
 RETRIES = 50  # of a task whose worker died; a shard's own errors are not tried again
 ANY_NODE = 1  # processor that a shard reserves: it waits for answers most of the time
 
@@ -127,7 +128,7 @@ def _shard(run: Run, shard: str, job: Mapping[str, Any], board: Any) -> int:
         nonlocal told_at
         if time.monotonic() - told_at >= TELL_EVERY_S or progress.done == progress.total:
             told_at = time.monotonic()
-            figures = {name: getattr(progress, name) for name in ("done", "cached", "errors")}
+            figures = {name: getattr(progress, name) for name in ADDED_UP}
             board.tell.remote(shard, {**figures, "spent_usd": str(progress.spent_usd)})
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -138,6 +139,6 @@ def _shard(run: Run, shard: str, job: Mapping[str, Any], board: Any) -> int:
 
 
 def _add_up(state: Progress, figures: Sequence[Mapping[str, Any]]) -> None:
-    for name in ("done", "cached", "errors"):
+    for name in ADDED_UP:
         setattr(state, name, sum(of[name] for of in figures))
     state.spent_usd = sum((Decimal(of["spent_usd"]) for of in figures), Decimal(0))

@@ -32,6 +32,7 @@ class Progress:
         total, done, cached, errors: cells of the experiment; `errors` have no answer, timeouts included.
         borrowed: how many of the cached answers each call store of others gave.
         spent_usd: what this run paid; a cached answer counts nothing.
+        unpriced: how many new answers came without a cost, so that more than `spent_usd` may have been paid.
         waits_s: how much longer every call to one provider waits, because it refuses more for now.
         stopped: why no further call is sent, "" while there is no such reason.
         store_error: why an answer could not be kept.
@@ -43,6 +44,7 @@ class Progress:
     errors: int = 0
     borrowed: Counter[str] = field(default_factory=Counter)
     spent_usd: Decimal = Decimal(0)
+    unpriced: int = 0
     waits_s: float = 0.0
     stopped: str = ""
     store_error: StoreError | None = None
@@ -55,7 +57,17 @@ class Progress:
         """
         left = "" if left_s is None else f", {int(left_s) // 60}:{int(left_s) % 60:02} left"
         found = f"{self.cached:,} cached, {self.errors:,} errors"
-        return f"{self.done:,} of {self.total:,} calls ({found}), ${self.spent_usd:.4f} spent{self.waiting}{left}"
+        return f"{self.done:,} of {self.total:,} calls ({found}), {self.spent} spent{self.waiting}{left}"
+
+    @property
+    def spent(self) -> str:
+        """What was paid, as far as it is known.
+
+        >>> Progress(total=2, spent_usd=Decimal("1.5"), unpriced=3).spent, Progress(total=2, unpriced=3).spent
+        ('$1.5000 and an unknown amount', 'an unknown amount')
+        """
+        known = [f"${self.spent_usd:.4f}"] if self.spent_usd or not self.unpriced else []
+        return " and ".join([*known, *(["an unknown amount"] if self.unpriced else [])])
 
     @property
     def waiting(self) -> str:
@@ -101,9 +113,8 @@ def _bar(progress: Progress) -> Iterator[Callable[[], None]]:
     with tqdm(total=progress.total, unit="call", desc="run", mininterval=BAR_EVERY_S, miniters=0) as bar:
 
         def update() -> None:
-            spent = f"${progress.spent_usd:.4f}"
             bar.set_description(f"run{progress.waiting}", refresh=False)
-            bar.set_postfix(cached=progress.cached, errors=progress.errors, spent=spent, refresh=False)
+            bar.set_postfix(cached=progress.cached, errors=progress.errors, spent=progress.spent, refresh=False)
             bar.update(progress.done - bar.n)
 
         try:

@@ -343,6 +343,7 @@ class _Run:
         self.answers += generation.answered
         self.failures += not generation.answered
         progress.spent_usd += generation.cost_usd or 0
+        progress.unpriced += generation.answered and generation.cost_usd is None
         if progress.done == progress.total or progress.stopped:
             return
         if budget_usd is not None and generation.answered and generation.cost_usd is None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from llmlab.base.display import escape
 from llmlab.base.documents import write_whole
 from llmlab.base.private import scrub, without_keys
 from llmlab.base.project import pii_policy, project_root
@@ -22,6 +24,7 @@ WRITE_EVERY_S = 1.0
 LARGEST_OUTPUTS_BYTES = 4_000_000
 KEPT_OF_CUT_CHARS = 2_000
 MOST_OUTPUTS_OF_A_CELL = 500
+NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -117,9 +120,18 @@ def keep_html(executed: Path, *, report: Path | None = None) -> Path:
     notebook.metadata.pop("widgets", None)  # live ones load scripts from a CDN: static HTML or text stays of them
     for output in _outputs(notebook):
         output.get("data", {}).pop(WIDGET_VIEW, None)
+        _say_pictures(output)
     body, _ = exporter.from_notebook_node(notebook)
     html.write_text(scrub(body), encoding="utf-8")
     return html
+
+
+def _say_pictures(output: dict[str, Any]) -> None:
+    """A figure's alt text goes along with it, changed in place: nbconvert's own images have none."""
+    data, alt = output.get("data", {}), output.get("metadata", {}).get("image/png", {}).get("alt")
+    if alt and "image/png" in data:
+        png = NOT_BASE64.sub("", data.pop("image/png"))
+        data["text/html"] = f'<img alt="{escape(alt)}" src="data:image/png;base64,{png}">'
 
 
 def _outputs(notebook: Any) -> Iterator[Any]:

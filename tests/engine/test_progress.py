@@ -71,3 +71,9 @@ def test_nothing_is_shown_where_nothing_is_wanted(capsys: pytest.CaptureFixture[
     with shown(halfway(), show=False) as refresh:
         refresh()
     assert capsys.readouterr() == ("", "")
+
+
+def test_answers_without_a_known_cost_are_not_called_free(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown(Progress(total=2, done=2, unpriced=2)):
+        pass
+    assert capsys.readouterr().err == "run: 2 of 2 calls (0 cached, 0 errors), an unknown amount spent\n"

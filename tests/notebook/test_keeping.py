@@ -5,6 +5,7 @@ import json
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 
 from llmlab.notebook.keeping import SCHEME, cut_outputs, keep_html, register_keeper
 
@@ -86,3 +87,13 @@ def test_papermill_writes_through_scrubbing(tmp_path, monkeypatch):
     papermill_io.write(json.dumps(notebook(stream("it is canary-4711"))), f"{SCHEME}{tmp_path}/a.ipynb")
     assert "it is [SOME_API_KEY removed]" in (tmp_path / "a.ipynb").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["a.ipynb"]
+
+
+def test_a_figure_keeps_its_alt_text_in_the_html_and_what_is_no_picture_gets_no_way_out_of_it(tmp_path):
+    path, figure = tmp_path / "run.ipynb", shown(image_png='aGVs"><script>\nbG8=', text_plain="B is better")
+    figure["metadata"] = {"image/png": {"alt": 'B is <better> "by" 3'}}
+    cell = nbformat.v4.new_code_cell("figure", outputs=[nbformat.from_dict(figure)])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    image = BeautifulSoup(keep_html(path).read_text(), "html.parser").img
+    assert image is not None
+    assert image.attrs == {"alt": 'B is <better> "by" 3', "src": "data:image/png;base64,aGVsscriptbG8="}
