@@ -38,6 +38,7 @@ __all__ = [
     "frame",
     "html_diff",
     "html_heading",
+    "html_image",
     "html_note",
     "html_of",
     "html_table",
@@ -367,6 +368,16 @@ def html_note(text: str, *, chip: Chip | None = None) -> Html:
     head = f"{_html_chip(chip)} " if chip is not None else ""
     style = "line-height:1.6;font-size:13px;margin-top:.4em"
     return Html(f"<div class='{_AS_IT_IS}' style='{style}'>{head}{escape(text)}</div>")
+
+
+def html_image(png_base64: str, *, alt: str) -> Html:
+    """A picture with its text for those who do not see it; of the data what is base64.
+
+    >>> html_image('aGk="', alt="A > B")
+    '<img alt="A &gt; B" src="data:image/png;base64,aGk=">'
+    """
+    data = re.sub(r"[^A-Za-z0-9+/=]", "", png_base64)
+    return Html(f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}">')
 
 
 def html_of(*parts: object) -> Html:

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from llmlab.base.display import Shown, html_diff, html_table
 from llmlab.base.documents import Strict, write_whole
-from llmlab.base.errors import FileRuleError
+from llmlab.base.errors import FileRuleError, FloatingModelError
 from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model, to_yaml
 from llmlab.bundle.pinning import Pinning, judge_pin
@@ -104,6 +104,11 @@ class ModelRef(_Value):
         who, why = self.pin_override.who, self.pin_override.why
         reason = f"{verdict.reason}; {who} vouches for it: {why}"
         return Pinning(provider=self.provider, model_id=self.id, pinned=True, reason=reason, overridden_by=who)
+
+    def require_pinned(self) -> None:
+        """FloatingModelError where the model may change under its name: no release rests on such a one."""
+        if not (pin := self.pinned):
+            raise FloatingModelError(provider=self.provider, model_id=self.id, reason=pin.reason)
 
     @cached_property
     def identity(self) -> Mapping[str, str]:

@@ -75,6 +75,8 @@ def run(
     if report is not None:
         keep_html(done.executed, report=report)
     _print(done)
+    if report is not None:
+        click.echo(f"To send to others: {plain(report, None)}")
     raise SystemExit(done.exit_code)
 
 

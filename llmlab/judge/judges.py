@@ -26,7 +26,7 @@ from pydantic import Field
 
 from llmlab.base.display import Shown
 from llmlab.base.documents import Strict, write_whole
-from llmlab.base.errors import FileRuleError, FloatingModelError
+from llmlab.base.errors import FileRuleError
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
 from llmlab.bundle.prompt import Frozen, Prompt, from_files
@@ -197,8 +197,7 @@ class Judge(Shown):
 
     def require_pinned(self) -> Judge:
         """This judge, if its model is pinned; FloatingModelError otherwise: no gate may rest on a floating judge."""
-        if not (pin := self.bundle.model.pinned):
-            raise FloatingModelError(provider=pin.provider, model_id=pin.model_id, reason=pin.reason)
+        self.bundle.model.require_pinned()
         return self
 
     def _rows(self) -> list[dict[str, object]]:

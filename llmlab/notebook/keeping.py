@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.display import escape
+from llmlab.base.display import html_image
 from llmlab.base.documents import write_whole
 from llmlab.base.private import scrub, without_keys
 from llmlab.base.project import pii_policy, project_root
@@ -24,7 +23,6 @@ WRITE_EVERY_S = 1.0
 LARGEST_OUTPUTS_BYTES = 4_000_000
 KEPT_OF_CUT_CHARS = 2_000
 MOST_OUTPUTS_OF_A_CELL = 500
-NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -130,8 +128,7 @@ def _say_pictures(output: dict[str, Any]) -> None:
     """A figure's alt text goes along with it, changed in place: nbconvert's own images have none."""
     data, alt = output.get("data", {}), output.get("metadata", {}).get("image/png", {}).get("alt")
     if alt and "image/png" in data:
-        png = NOT_BASE64.sub("", data.pop("image/png"))
-        data["text/html"] = f'<img alt="{escape(alt)}" src="data:image/png;base64,{png}">'
+        data["text/html"] = html_image(data.pop("image/png"), alt=alt)
 
 
 def _outputs(notebook: Any) -> Iterator[Any]:

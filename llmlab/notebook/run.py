@@ -107,7 +107,9 @@ def read_notebook(path: Path) -> Any:
         notebook = nbformat.reads(text, as_version=4)
         nbformat.validate(notebook)
     except OSError as error:
-        raise FileRuleError(f"cannot be read ({error.strerror})", path=path) from None
+        beside = ", ".join(sorted(other.name for other in path.parent.glob("*.ipynb")))
+        hint = f"; beside it are: {beside}" if isinstance(error, FileNotFoundError) and beside else ""
+        raise FileRuleError(f"cannot be read ({error.strerror}){hint}", path=path) from None
     except (
         ValueError,
         nbformat.ValidationError,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from llmlab.base.errors import FileRuleError, FloatingModelError, RegistryError, StoreError
+from llmlab.base.errors import FileRuleError, RegistryError, StoreError
 from llmlab.base.project import git_state, who
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
@@ -43,9 +43,7 @@ def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | Non
         edited. DataError: a key stands in the bundle.
     """
     require_name(bundle.name)
-    pinned = bundle.model.pinned
-    if not pinned.pinned:
-        raise FloatingModelError(provider=bundle.model.provider, model_id=bundle.model.id, reason=pinned.reason)
+    bundle.model.require_pinned()
     refuse_secrets({bundle.name: bundle}, None)
     if receipt is not None:
         _check_receipt(receipt, bundle.digest)

@@ -105,8 +105,9 @@ def test_a_file_that_is_no_notebook_is_refused(content, project):
         run_notebook(project / "01.ipynb")
 
 
-def test_a_missing_notebook_is_refused(project):
-    with pytest.raises(FileRuleError, match="cannot be read"):
+def test_a_missing_notebook_is_refused_and_those_beside_it_are_named(project):
+    write(project / "01.ipynb", code("1"))
+    with pytest.raises(FileRuleError, match=r"cannot be read .*01\.ipynb"):
         run_notebook(project / "nowhere.ipynb")
 
 

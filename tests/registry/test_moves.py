@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -256,7 +257,7 @@ def test_a_rollback_undoes_a_hand_set_alias(project: Path) -> None:
 def test_a_read_only_store_is_told_and_nothing_moves(project: Path) -> None:
     """No permission to write: a StoreError, and the alias stays."""
     registry, _ = released(project, 2)
-    with sqlite3.connect(project / "mlruns" / "mlflow.db") as holder:
+    with closing(sqlite3.connect(project / "mlruns" / "mlflow.db")) as holder, holder:
         holder.execute("CREATE TRIGGER frozen BEFORE INSERT ON model_versions BEGIN SELECT RAISE(ABORT, 'no'); END")
     with pytest.raises(StoreError, match="cannot be written"):
         rollback("qa", reason="r")

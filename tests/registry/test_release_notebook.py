@@ -51,3 +51,13 @@ def test_an_improvement_is_released_once_and_a_harmful_change_moves_nothing(proj
     assert refused.executed.exists()
     assert registry.model("pandas_help").aliases == {"staging": 1, "production": 1}
     assert len(registry.versions("pandas_help")) == 1
+
+
+def test_a_candidate_that_no_gate_would_release_is_refused_before_a_call(project: Path) -> None:
+    """Its model may change under its name: said before anything is paid for, without a key."""
+    shutil.copytree(ROOT / "experiments", project / "experiments")
+    good = Bundle.load(project / "experiments/pandas_help/bundles/v2.yaml")
+    good.with_(model="openai/gpt-4o").save(project / "floating.yaml")
+    refused = run_notebook(RELEASE, {"candidate": "floating.yaml"})
+    assert (refused.exit_code, refused.verdict) == (2, "BROKEN")
+    assert "openai/gpt-4o is not pinned" in refused.message

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -211,7 +212,7 @@ def test_one_model_that_cannot_be_audited_hides_no_other(project: Path) -> None:
     """An alias in MLflow's tables that points to no version, and a model beside it with a damaged bundle."""
     registry, _ = released(project, 1)
     _, (other,) = released(project, 1, name="zz")
-    with sqlite3.connect(project / "mlruns" / "mlflow.db") as database:
+    with closing(sqlite3.connect(project / "mlruns" / "mlflow.db")) as database, database:
         database.execute("UPDATE registered_model_aliases SET version = 77 WHERE name = 'qa'")
     artifact(project, "bundle.json", run_id=other.run_id).write_text("{}", encoding="utf-8")
     found = audit()

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_whoever_has_a_bundle_waits_for_nobody_and_the_registry_is_asked_beside(
     moved(registry, one)
     load("qa@production")
     moved(registry, two)
-    with sqlite3.connect(project / "mlruns" / "mlflow.db", isolation_level=None) as holder:
+    with closing(sqlite3.connect(project / "mlruns" / "mlflow.db", isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")  # nobody can read until it ends
         begun = time.monotonic()
         with ThreadPoolExecutor(8) as pool:
