@@ -160,7 +160,7 @@ def _of_table(path: Path) -> list[Mapping[str, Any]]:
     from pyarrow import ArrowInvalid, parquet
 
     try:
-        rows: list[Mapping[str, Any]] = parquet.read_table(path).to_pylist()
+        rows: list[Mapping[str, Any]] = parquet.read_table(path, partitioning=None).to_pylist()
     except ArrowInvalid as error:
         raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
     return rows

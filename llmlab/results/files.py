@@ -273,7 +273,7 @@ def _cases(paths: Sequence[Path]) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.concat_tables([pq.read_table(path) for path in paths]).unify_dictionaries()
+    table = pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths]).unify_dictionaries()
     cases: pd.DataFrame = table.sort_by("place").to_pandas()
     return cases
 
@@ -364,7 +364,7 @@ def _read_frame(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, partitioning=None)  # no column from a folder called run=1
     except pa.ArrowException as error:
         raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
     except OSError as error:

@@ -404,7 +404,7 @@ def test_an_application_is_measured_and_its_code_is_part_of_the_provenance(store
 
 def test_a_log_gets_one_line_and_a_quiet_run_none(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ll.run(BUNDLE, golden(5), client=FakeClient("yes"), store=store)
-    assert capsys.readouterr().err == "run: 5 of 5 calls (0 cached, 0 errors), $0.0000 spent\n"
+    assert capsys.readouterr().err == "run: 5 of 5 calls (0 cached, 0 errors), an unknown amount spent\n"
     ll.run(BUNDLE, golden(5), client=FakeClient("yes"), store=store, progress=False)
     assert capsys.readouterr().err == ""
 
