@@ -78,7 +78,7 @@ class _Reader:
         self.candidate = table.column(candidate)
         self.baseline = None if baseline is None else table.column(baseline)
         self.columns = [self.candidate] if self.baseline is None else [self.baseline, self.candidate]
-        self.read: dict[bytes, Reading] = {}
+        self.corrected: dict[bytes, Reading] = {}  # by the chosen cases
 
     def judged(self, part: Requirement, *, kind: str) -> Condition:
         """A goal, guard or anchor."""
@@ -106,11 +106,11 @@ class _Reader:
         """The corrected difference, where that is what is read; a judge's scale has its best level on top."""
         if self.labelled is None or self.baseline is None:
             return None
-        if (key := chosen.tobytes()) not in self.read:
+        if (key := chosen.tobytes()) not in self.corrected:
             arms = {"baseline": self.table.variants[self.baseline], "candidate": self.table.variants[self.candidate]}
             some = {self.table.case_ids[i] for i in np.flatnonzero(chosen)}
-            self.read[key] = self.labelled.difference(**arms, case_ids=some)
-        return self.read[key]
+            self.corrected[key] = self.labelled.difference(**arms, case_ids=some)
+        return self.corrected[key]
 
     def _pairs(self, chosen: NDArray[np.bool_]) -> Iterator[tuple[Any, Any, Any]]:
         table, base, arm = self.table, self.baseline, self.candidate
@@ -179,35 +179,39 @@ class _Reader:
         tests: int,
         harm: Sequence[float] | None = None,
     ) -> Condition:
+        """The condition as the cases decide it, open where some way to take the unscored answers leaves too few."""
         if self.baseline is None:
             return replace(begun, notes=("there is no baseline to compare with",))
-        ways = self._differences(part, chosen)
+        ways, corrected = self._differences(part, chosen), self._corrected(chosen)
         margin = 0.0 if begun.relative else begun.bound
-        ds = [d for d in ways if d is not None]
-        words = [
-            self._word(part, d, margin, None if harm is None else harm[i]) for i, d in enumerate(ways) if d is not None
-        ]
-        if len(ds) < len(ways):
-            harmless = part.rule == "no_shown_harm" and Verdict.FAIL not in words
-            verdict = Verdict.PASS if harmless else Verdict.INCONCLUSIVE
-            unseen = ", so that no harm could have been seen" if part.rule == "no_shown_harm" else ""
-            note = f"fewer than two cases or clusters are scored in both{unseen}"
-            n, corrected = int(chosen.sum()), self._corrected(chosen)
-            blank = replace(begun, verdict=verdict, n_cases=n, n_clusters=min(n, 1), notes=(note,))
+        harms = [None] * len(ways) if harm is None else harm
+        words = [self._word(part, d, margin, p) for d, p in zip(ways, harms, strict=False) if d is not None]
+        if len(words) < len(ways):
+            blank = _of_too_few(begun, int(chosen.sum()), harmed=Verdict.FAIL in words)
             return blank if corrected is None else _described(replace(blank, notes=(corrected.why,)), corrected)
-        verdict, d = burdens.unanimous(words), ds[-1]
-        pairs = list(self._pairs(chosen))[-1]
+        d = ways[-1]  # the least kind way to take what is unscored is the one that is shown
+        assert d is not None  # noqa: S101  # as many words as ways
+        decided = replace(begun, verdict=burdens.unanimous(words))
+        p_value, tail = self._p(part, d, margin, harm, tests)
+        shown = self._shown(self._noted(decided, part, d, chosen, p_value), d, self._last_pair(chosen), tail)
+        return self._with_noise(shown, chosen) if corrected is None else _described(shown, corrected)
+
+    def _noted(
+        self, decided: Condition, part: Requirement, d: PairedDifference, chosen: NDArray[np.bool_], p_value: float
+    ) -> Condition:
+        """The condition with what its difference rests on, and what is to be said of it."""
         assumed = self.table.assumed(self.columns, chosen)
-        notes = (*d.notes, *_unscored_note(begun.unscored, begun.attempted, assumed=assumed))
+        verdict, base, arm = decided.verdict, *self._last_pair(chosen)[:2]
+        notes = (*d.notes, *_unscored_note(decided.unscored, decided.attempted, assumed=assumed))
         if assumed and verdict == Verdict.PASS:
             notes += self._unless(part, chosen)
-        if begun.relative and not pairs[0].any() and not pairs[1].any():
+        if decided.relative and not base.any() and not arm.any():
             verdict, notes = Verdict.PASS, ("both are 0 in every case",)
-        p_value, tail = self._p(part, d, margin, harm, tests)
-        read = replace(begun, verdict=verdict, se=d.se, df=d.df, n_cases=d.n, n_clusters=d.n_clusters, notes=notes)
-        shown = self._shown(replace(read, p_value=p_value), d, pairs, tail)
-        corrected = self._corrected(chosen)
-        return self._with_noise(shown, chosen) if corrected is None else _described(shown, corrected)
+        noted = replace(decided, verdict=verdict, notes=notes, p_value=p_value)
+        return replace(noted, se=d.se, df=d.df, n_cases=d.n, n_clusters=d.n_clusters)
+
+    def _last_pair(self, chosen: NDArray[np.bool_]) -> tuple[Any, Any, Any]:
+        return list(self._pairs(chosen))[-1]
 
     def _unless(self, part: Requirement, chosen: NDArray[np.bool_]) -> tuple[str, ...]:
         """What lost answers that nothing bounds would have to be for the proof to fall."""
@@ -316,7 +320,7 @@ def _floor(floor: Floor, table: ScoreTable, arms: Arms, *, price: Price, labelle
         means = [_of_difference(d, bound, lower, price) for d in corrected.differences]
     else:
         readings = [
-            _read(table, values, design, bound, lower, price) for values, design in _values(table, columns, lower)
+            _of_values(table, values, design, bound, lower, price) for values, design in _values(table, columns, lower)
         ]
         means = [mean for mean in readings if mean is not None]
         if len(means) < len(readings):
@@ -335,6 +339,14 @@ def _floor(floor: Floor, table: ScoreTable, arms: Arms, *, price: Price, labelle
         n_clusters=last.error.n_clusters,
         notes=(*blank.notes, *last.error.notes, *_unscored_note(unscored, attempted, assumed=assumed)),
     )
+
+
+def _of_too_few(begun: Condition, n_cases: int, *, harmed: bool) -> Condition:
+    """The condition where fewer than two cases or clusters are scored in both: harm is not shown, nor anything else."""
+    of_harm = begun.rule == "no_shown_harm"
+    note = f"fewer than two cases or clusters are scored in both{', so that no harm could have been seen' * of_harm}"
+    verdict = Verdict.PASS if of_harm and not harmed else Verdict.INCONCLUSIVE
+    return replace(begun, verdict=verdict, n_cases=n_cases, n_clusters=min(n_cases, 1), notes=(note,))
 
 
 def _described(condition: Condition, reading: Reading) -> Condition:
@@ -401,7 +413,7 @@ def _of_difference(d: PairedDifference, bound: float, lower: bool, price: Price)
     return _Mean(word, d.value, *d.ends(price.asked), above.p_above(at), d)
 
 
-def _read(
+def _of_values(
     table: ScoreTable, values: FloatArray, design: CaseDesign, bound: float, lower: bool, price: Price
 ) -> _Mean | None:
     try:
