@@ -55,8 +55,7 @@ def parse_yaml(text: str, *, path: str | Path) -> tuple[Any, Places]:
     places: Places = {}
     loader = None
     try:
-        _refuse_tricks(text, path)
-        loader = yaml.SafeLoader(text)
+        loader = _Plain(text, path)
         node = loader.get_single_node()
         return (None if node is None else _value(node, (), places, loader, path)), places
     except yaml.MarkedYAMLError as error:
@@ -108,18 +107,28 @@ def to_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _refuse_tricks(text: str, path: str | Path) -> None:
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+class _Plain(yaml.SafeLoader):
+    """PyYAML's loader without what makes YAML dangerous or surprising; what it refuses it refuses where it stands."""
+
+    def __init__(self, text: str, path: str | Path) -> None:
+        super().__init__(text)
+        self.path, self.depth = path, 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        parser: Any = self  # whose stubs leave this call untyped
+        event = parser.peek_event()
         line = event.start_mark.line + 1 if event.start_mark else None
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST_NESTING:  # PyYAML's time grows with the square of the depth
-            raise FileRuleError(TOO_DEEP, path=path, line=line)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             rule = "anchors and aliases (& and *) are not allowed; write the value out"
-            raise FileRuleError(rule, path=path, line=line)
+            raise FileRuleError(rule, path=self.path, line=line)
         if tag := getattr(event, "tag", None):
-            raise FileRuleError(f"tags are not allowed: {tag}", path=path, line=line)
+            raise FileRuleError(f"tags are not allowed: {tag}", path=self.path, line=line)
+        self.depth += isinstance(event, yaml.CollectionStartEvent)
+        if self.depth > DEEPEST_NESTING:  # PyYAML's time grows with the square of the depth
+            raise FileRuleError(TOO_DEEP, path=self.path, line=line)
+        node = super().compose_node(parent, index)
+        self.depth -= isinstance(event, yaml.CollectionStartEvent)
+        return node
 
 
 def _value(node: yaml.Node, place: tuple[str | int, ...], places: Places, loader: Any, path: str | Path) -> Any:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from llmlab import experiment
 from llmlab.base.display import plain, text_table
 from llmlab.base.project import project_root
-from llmlab.experiment.folder import Asked, Experiment
 from llmlab.notebook import (
     NotebookRun,
     keep_html,
@@ -93,12 +93,12 @@ def notebooks(folder: Path) -> None:
         click.echo(f"{plain(place, None)}{' is there already, and stays' if kept else ''}")
 
 
-def _experiment(notebook: Path, given: dict[str, str]) -> Experiment:
+def _experiment(notebook: Path, given: dict[str, str]) -> experiment.Experiment:
     """The experiment that the notebook would load with these parameters."""
     declared = read_parameters(read_notebook(notebook), path=notebook)
     values = {p.name: p.default for p in declared} | parse_parameters(declared, given, path=notebook)
-    asked = {name: values[name] for name in Asked.__annotations__ if name in values}
-    return Experiment.load(values["experiment"], **asked)
+    asked = {name: values[name] for name in experiment.Asked.__annotations__ if name in values}
+    return experiment.Experiment.load(values["experiment"], **asked)
 
 
 def _print(done: NotebookRun) -> None:

@@ -14,6 +14,7 @@ from llmlab.base.lazy import face
 if TYPE_CHECKING:
     from llmlab.experiment.addresses import Addresses as Addresses
     from llmlab.experiment.caching import prompt_cache as prompt_cache
+    from llmlab.experiment.folder import Asked as Asked
     from llmlab.experiment.folder import Experiment as Experiment
     from llmlab.experiment.served import Truth as Truth
     from llmlab.experiment.served import simulate as simulate
@@ -24,7 +25,7 @@ __all__, __getattr__, __dir__ = face(
     {
         "experiment.addresses": ("Addresses",),
         "experiment.caching": ("prompt_cache",),
-        "experiment.folder": ("Experiment",),
+        "experiment.folder": ("Asked", "Experiment"),
         "experiment.served": ("Truth", "simulate"),
         "experiment.settings": ("Settings",),
     },

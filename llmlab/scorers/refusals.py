@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from llmlab.base.yamlfile import read_yaml
 from llmlab.clients.base import Generation
@@ -87,15 +88,20 @@ def _any(kind: str, text: str) -> bool:
 @cache
 def _patterns(kind: str) -> tuple[tuple[re.Pattern[str], tuple[re.Pattern[str], ...]], ...]:
     """The patterns of one kind by language, with the words of each written into them, behind the language's cue."""
-    languages, _ = read_yaml(PATTERNS_FILE)
     found = []
-    for language in languages.values():
+    for language in _languages().values():
         words = {name: f"(?:{'|'.join(some)})" for name, some in language.get("words", {}).items()}
         filled = [_filled(said, words).replace("…", "[^.!?。！？]") for said in language.get(kind, ())]
         cue = language.get("cue", "") if kind == "says" else ""
         if filled:
             found.append((re.compile(cue), tuple(re.compile(pattern) for pattern in filled)))
     return tuple(found)
+
+
+@cache
+def _languages() -> dict[str, Any]:
+    languages: dict[str, Any] = read_yaml(PATTERNS_FILE)[0]
+    return languages
 
 
 def _filled(pattern: str, words: Mapping[str, str]) -> str:
