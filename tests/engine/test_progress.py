@@ -59,6 +59,8 @@ def test_a_terminal_gets_a_bar_with_all_figures(monkeypatch: pytest.MonkeyPatch)
     terminal, state = Terminal(), halfway()
     state.waits_s = 11.2
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "200")  # a library that another test imported may have set 80
+    monkeypatch.setenv("LINES", "50")
     with shown(state) as refresh:
         refresh()
     last = terminal.getvalue().replace("\n", "").rpartition("\r")[2] or terminal.getvalue()
