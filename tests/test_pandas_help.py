@@ -18,7 +18,7 @@ from llmlab.clients.offline import OfflineClient
 from llmlab.golden.cases import GoldenSet
 from llmlab.scorers import citations_valid, cites_source, mentions_expected
 from llmlab.search.corpus import Corpus
-from llmlab.search.retrievers import build_index
+from llmlab.search.index import build_index
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "pandas_help"
 OF_ITS_PANDAS = pytest.mark.skipif(

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from llmlab.experiment.caching import prompt_cache as prompt_cache
     from llmlab.experiment.folder import Asked as Asked
     from llmlab.experiment.folder import Experiment as Experiment
-    from llmlab.experiment.served import Truth as Truth
-    from llmlab.experiment.served import simulate as simulate
     from llmlab.experiment.settings import Settings as Settings
+    from llmlab.experiment.simulated import Truth as Truth
+    from llmlab.experiment.simulated import simulate as simulate
 
 __all__, __getattr__, __dir__ = face(
     __name__,
@@ -26,7 +26,7 @@ __all__, __getattr__, __dir__ = face(
         "experiment.addresses": ("Addresses",),
         "experiment.caching": ("prompt_cache",),
         "experiment.folder": ("Asked", "Experiment"),
-        "experiment.served": ("Truth", "simulate"),
+        "experiment.simulated": ("Truth", "simulate"),
         "experiment.settings": ("Settings",),
     },
 )

@@ -32,7 +32,7 @@ from llmlab.results.answers import storable
 from llmlab.results.provenance import JudgeRecord
 from llmlab.results.results import Results
 from llmlab.results.scores import Metric
-from llmlab.search.retrievers import build_index
+from llmlab.search.index import build_index
 
 __all__ = [
     "Asked",

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from llmlab.retrieval.variants import compare_runs as compare_runs
     from llmlab.retrieval.variants import of_results as of_results
     from llmlab.search.corpus import Corpus as Corpus
-    from llmlab.search.retrievers import build_index as build_index
-    from llmlab.search.retrievers import register_retriever as register_retriever
+    from llmlab.search.index import build_index as build_index
+    from llmlab.search.index import register_retriever as register_retriever
 
 __all__, __getattr__, __dir__ = face(
     __name__,
@@ -40,6 +40,6 @@ __all__, __getattr__, __dir__ = face(
         "retrieval.questions": ("question_drift",),
         "retrieval.variants": ("by_k", "compare_runs", "of_results"),
         "search.corpus": ("Corpus",),
-        "search.retrievers": ("build_index", "register_retriever"),
+        "search.index": ("build_index", "register_retriever"),
     },
 )

@@ -11,7 +11,7 @@ from llmlab.base.errors import DataError
 from llmlab.bundle.template import fill
 from llmlab.golden.cases import GoldenSet
 from llmlab.search.chunking import Chunk
-from llmlab.search.retrievers import retriever_for
+from llmlab.search.index import retriever_for
 from llmlab.stats.drift import MixDrift, mix_drift
 
 __all__ = ["NO_TOPIC", "QuestionDrift", "question_drift"]

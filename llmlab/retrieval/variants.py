@@ -23,7 +23,7 @@ from llmlab.results.comparison import Comparison
 from llmlab.results.results import Results
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
 from llmlab.retrieval.metrics import Measure, RetrievalMetrics, evaluate, parse_measure
-from llmlab.search.retrievers import Index, build_index
+from llmlab.search.index import Index, build_index
 from llmlab.stats.arrays import codes
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate

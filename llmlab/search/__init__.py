@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from llmlab.search.embedding import Embedding as Embedding
     from llmlab.search.embedding import EmbeddingClient as EmbeddingClient
     from llmlab.search.embedding import EstimatingEmbedder as EstimatingEmbedder
-    from llmlab.search.retrievers import Index as Index
-    from llmlab.search.retrievers import build_index as build_index
-    from llmlab.search.retrievers import register_retriever as register_retriever
+    from llmlab.search.index import Index as Index
+    from llmlab.search.index import build_index as build_index
+    from llmlab.search.index import register_retriever as register_retriever
 
 __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "search.corpus": ("Corpus",),
         "search.embedding": ("Embedder", "Embedding", "EmbeddingClient", "EstimatingEmbedder"),
-        "search.retrievers": ("Index", "build_index", "register_retriever"),
+        "search.index": ("Index", "build_index", "register_retriever"),
     },
 )

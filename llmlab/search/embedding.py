@@ -25,7 +25,7 @@ from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
 from llmlab.clients.endpoints import client_for
 from llmlab.search.chunking import Chunk
-from llmlab.search.lexical import BATCH_QUERIES, Hit, best_hits, indexed_text
+from llmlab.search.retrievers import BATCH_QUERIES, Hit, best_hits, indexed_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,7 +20,7 @@ from llmlab.base.documents import whole_file
 from llmlab.base.project import runs_folder
 from llmlab.base.words import words
 from llmlab.search.chunking import Chunk
-from llmlab.search.lexical import Hit, batches, best_hits, counted, indexed_text
+from llmlab.search.retrievers import Hit, batches, best_hits, counted, indexed_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

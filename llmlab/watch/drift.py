@@ -21,7 +21,7 @@ from llmlab.base.words import words
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.retrieval.questions import NO_TOPIC
 from llmlab.search.chunking import Chunk
-from llmlab.search.retrievers import Retriever, retriever_for
+from llmlab.search.index import Retriever, retriever_for
 from llmlab.stats.burdens import holm
 from llmlab.stats.drift import MODERATE, MixDrift, mix_drift
 from llmlab.watch.policy import DAY, PAGES, WEEK, WatchPolicy

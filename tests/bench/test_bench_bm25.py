@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmlab.search.chunking import Chunk
-from llmlab.search.retrievers import retriever_for
+from llmlab.search.index import retriever_for
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 

@@ -14,7 +14,7 @@ from llmlab.bundle.bundle import CorpusRef, RetrievalConfig, load_bundles
 from llmlab.engine.freshness import check, load_manifest, manifest_of, save_manifest
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.search.corpus import Corpus, Document
-from llmlab.search.retrievers import Index, build_index
+from llmlab.search.index import Index, build_index
 
 HELP = Path(__file__).parents[2] / "experiments" / "pandas_help"
 OLD = {"keep": "stays as it is", "edit": "alpha words", "gone": "beta words", "move": "moved text"}

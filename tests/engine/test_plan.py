@@ -12,8 +12,8 @@ from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig, grid
 from llmlab.clients.fake import FakeClient
 from llmlab.engine.plan import Plan, make_plan
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.search.lexical import Hit
-from llmlab.search.retrievers import Index
+from llmlab.search.index import Index
+from llmlab.search.retrievers import Hit
 
 GOLDEN = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"about word{i}?"}) for i in range(5)))
 PLAIN = Bundle.from_prompt("{{ question }}", model="vllm/tiny")

@@ -23,7 +23,7 @@ from llmlab.engine.runs import dry_run, run
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.search.chunking import Chunk
 from llmlab.search.embedding import Embedder
-from llmlab.search.retrievers import build_index, retriever_for
+from llmlab.search.index import build_index, retriever_for
 from tests.loopback import Loopback
 
 MODEL = ModelRef.parse("vllm/embed-1")

@@ -9,9 +9,9 @@ import pytest
 
 from llmlab.base.words import words
 from llmlab.search.chunking import Chunk
+from llmlab.search.index import retriever_for
 from llmlab.search.latent import KEPT_FROM_CHUNKS, MOST_KEPT, Lsa
-from llmlab.search.lexical import indexed_text
-from llmlab.search.retrievers import retriever_for
+from llmlab.search.retrievers import indexed_text
 
 WORDS = [f"{a}{b}ork" for a in "bcdfghklmn" for b in "aeiou"]
 QUERIES = ["baork ceork", "duork duork fiork", "unheard", ""]

@@ -12,8 +12,8 @@ from llmlab.base.words import words
 from llmlab.bundle.bundle import Chunking, CorpusRef, RetrievalConfig
 from llmlab.search.chunking import Chunk
 from llmlab.search.corpus import Corpus
-from llmlab.search.lexical import Hybrid
-from llmlab.search.retrievers import RETRIEVERS, Hit, Index, build_index, register_retriever, retriever_for
+from llmlab.search.index import RETRIEVERS, Hit, Index, build_index, register_retriever, retriever_for
+from llmlab.search.retrievers import Hybrid
 
 TEXTS = {
     "drop": "Remove missing values from rows.",

@@ -155,7 +155,7 @@ def _bundle(text: str) -> Bundle:
 
 def _index(text: str) -> Any:
     from llmlab.bundle.bundle import RetrievalConfig
-    from llmlab.search.retrievers import build_index
+    from llmlab.search.index import build_index
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "c.jsonl").write_text(json.dumps({"id": text, "text": text, "title": text}), encoding="utf-8")
