@@ -31,7 +31,8 @@ __all__ = [
     "Request",
     "Status",
     "Usage",
-    "estimated_chars",
+    "estimated_bytes",
+    "n_bytes",
 ]
 
 Status = Literal["ok", "refused", "truncated", "empty", "timeout", "error"]
@@ -44,7 +45,7 @@ ANSWER_COLUMNS = (  # of every result, in their order
 
 Value = TypeVar("Value")
 LARGEST_CACHE = 1_000
-CHARS_PER_PICTURE = 4_000  # about 1,000 tokens, what a picture of a megapixel comes to
+BYTES_PER_PICTURE = 4_000  # about 1,000 tokens, what a picture of a megapixel comes to
 FIRED = "guard:"  # begins the step that names a guard that fired
 GUARDED = "guards="  # in the fingerprint of a client behind guards, before their digest
 
@@ -146,18 +147,27 @@ class Request:
         return cls(model=model, sampling=sampling, messages=messages, tools=tools, **kept)
 
 
-def estimated_chars(message: Mapping[str, Any]) -> int:
-    """Characters of a message, for estimates of its tokens; a picture or file counts for 4,000, whatever its size.
+def estimated_bytes(message: Mapping[str, Any]) -> int:
+    """UTF-8 bytes of a message, for estimates of its tokens; a picture or file counts for 4,000, whatever its size.
 
     >>> picture = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
-    >>> estimated_chars({"role": "user", "content": [{"type": "text", "text": "what?"}, picture]})
+    >>> estimated_bytes({"role": "user", "content": [{"type": "text", "text": "what?"}, picture]})
     4005
     """
     content, calls = message.get("content") or "", message.get("tool_calls")
     parts = [content] if isinstance(content, str) else content
     texts = [part if isinstance(part, str) else part.get("text") for part in parts]
-    size = sum(CHARS_PER_PICTURE if text is None else len(text) for text in texts)
+    size = sum(BYTES_PER_PICTURE if text is None else n_bytes(text) for text in texts)
     return size + (len(json.dumps(calls)) if calls else 0)
+
+
+def n_bytes(text: str) -> int:
+    """How long a text is in UTF-8, half a surrogate pair included.
+
+    >>> n_bytes("price"), n_bytes("価格")
+    (5, 6)
+    """
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _message_json(message: Mapping[str, Any]) -> str:

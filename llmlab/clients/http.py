@@ -28,7 +28,7 @@ from llmlab.base.errors import CallError, RequestRefusedError, TransportError, U
 from llmlab.base.private import excerpt
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.access import Access, AccessSettings, RetryPolicy
-from llmlab.clients.base import Generation, Request, Usage, estimated_chars
+from llmlab.clients.base import Generation, Request, Usage, estimated_bytes, n_bytes
 from llmlab.clients.prices import Price, price_usd
 from llmlab.clients.retry import Lane, Lanes, NeverReachedError, with_retries
 from llmlab.clients.wire import (
@@ -60,15 +60,11 @@ def estimated_tokens(request: Request) -> int:
     >>> estimated_tokens(Request(model=ModelRef.parse("openai/x"), messages=messages, sampling=Sampling()))
     15
     """
-    sizes = [_n_bytes(json.dumps(tool, ensure_ascii=False)) for tool in request.tools]
+    sizes = [n_bytes(json.dumps(tool, ensure_ascii=False)) for tool in request.tools]
     for message in request.messages:
         content = message.get("content")
-        sizes.append(_n_bytes(content) if isinstance(content, str) else estimated_chars(message))
+        sizes.append(n_bytes(content) if isinstance(content, str) else estimated_bytes(message))
     return -(-sum(sizes) // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(sizes)
-
-
-def _n_bytes(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
 
 
 async def whole_body(response: aiohttp.ClientResponse) -> bytes:

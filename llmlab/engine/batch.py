@@ -30,7 +30,7 @@ from llmlab.base.private import excerpt, secrets_now
 from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.clients.access import KeyHeader
 from llmlab.clients.anthropic import AnthropicClient
-from llmlab.clients.base import Generation, Request, Usage, estimated_chars
+from llmlab.clients.base import Generation, Request, Usage, estimated_bytes
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.http import HttpClient
 from llmlab.clients.openai import OpenAIClient
@@ -296,7 +296,7 @@ def _line(call: Call, request: Request, client: HttpClient) -> Line:
         line = {"custom_id": call.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
     usd, most = None, request.sampling.tokens_at_most
     if most is not None:
-        size = sum(estimated_tokens(estimated_chars(message)) for message in request.messages)
+        size = sum(estimated_tokens(estimated_bytes(message)) for message in request.messages)
         usd = client.price_usd(request.model, Usage(input_tokens=size, output_tokens=most))
     return Line(json.dumps(line).encode("ascii") + b"\n", usd)
 

@@ -25,7 +25,7 @@ from llmlab.bundle.bundle import Bundle, ModelRef, RetrievalConfig
 from llmlab.bundle.chat import turns
 from llmlab.bundle.prompt import Prompt
 from llmlab.bundle.template import fill, pieces
-from llmlab.clients.base import Client, Request, Usage, estimated_chars
+from llmlab.clients.base import Client, Request, Usage, estimated_bytes, n_bytes
 from llmlab.clients.call_store import call_key
 from llmlab.engine.app import App, app_identity
 from llmlab.golden.cases import Case, GoldenSet
@@ -47,7 +47,7 @@ __all__ = [
 FIRST_BATCH, LARGEST_BATCH = 32, 256  # cases that are searched, rendered and looked up together
 CHARS_PER_BATCH = 4_000_000  # of inputs: a batch of long cases is cut earlier, for memory
 PARTS = ("system", "examples", "history", "passages", "question")  # of a prompt, in their order
-CHARS_PER_TOKEN = 4  # the usual rule of thumb, for estimates only
+BYTES_PER_TOKEN = 4  # the usual rule of thumb for characters; of other scripts a character is two or three bytes
 
 
 class Call(NamedTuple):
@@ -64,7 +64,7 @@ class Call(NamedTuple):
     key: str
     request: Request | None  # None: an application makes its own, or the prompt could not be filled
     problem: str = ""  # why the prompt could not be filled
-    passages_chars: int = 0  # how much of the prompt was fetched
+    passages_bytes: int = 0  # how much of the prompt was fetched
 
 
 class Filled(NamedTuple):
@@ -73,7 +73,7 @@ class Filled(NamedTuple):
     messages: tuple[Mapping[str, Any], ...] = ()
     retrieved: tuple[str, ...] = ()
     problem: str = ""
-    passages_chars: int = 0
+    passages_bytes: int = 0
 
 
 class Found(NamedTuple):
@@ -177,7 +177,7 @@ class Plan:
             about={"inputs": case.inputs, "retrieved": [{"id": name, "score": None} for name in filled.retrieved]},
         )
         key = call_key(fingerprint, request)
-        return Call(place, variant, case, repeat, filled.retrieved, key, request, "", filled.passages_chars)
+        return Call(place, variant, case, repeat, filled.retrieved, key, request, "", filled.passages_bytes)
 
     def _app_key(self, variant: str, case: Case, repeat: int) -> str:
         asked = {"id": case.id, "inputs": case.inputs}  # it sees the whole case; scoring decides on the rest
@@ -284,7 +284,8 @@ def _serving_index(config: RetrievalConfig) -> search.Index:
 class DryRun(Shown):
     """What a run would send: per variant calls, how many of them are stored already, tokens and cost.
 
-    Tokens are estimated from characters (4 per token); output tokens are `max_tokens`, so cost is an upper bound.
+    Input tokens are estimated from the texts (four bytes of UTF-8 each); output tokens are `max_tokens`, so the cost is
+    an upper bound but for that estimate.
     `input_tokens_of` says of which part of the prompt they are: system, examples, history (the answers to earlier turns
     of a conversation at their longest), passages, question.
     Texts and questions whose embeddings are not stored yet are counted for all variants together; until they are
@@ -326,7 +327,7 @@ class DryRun(Shown):
     def _sentence(self) -> str:
         total = self.total_cost_usd_at_most
         why = "; ".join(self._unknown())
-        cost = f"an unknown amount ({why})" if total is None else f"at most ${total:,.2f}"
+        cost = f"an unknown amount ({why})" if total is None else f"at most about ${total:,.2f}"
         if batch := self.batch_cost_usd_at_most:
             cost += f", or ${batch:,.2f} overnight (`llmlab batch`)"
         stored = sum(self.stored)
@@ -354,9 +355,9 @@ class DryRun(Shown):
         return f" That includes {counted(self.texts_to_embed, 'text')} to embed, for {shown}."
 
 
-def estimated_tokens(chars: int) -> int:
-    """Tokens of so many characters by the rule of thumb of four each."""
-    return -(-chars // CHARS_PER_TOKEN)
+def estimated_tokens(size: int) -> int:
+    """Tokens of so many bytes of UTF-8 by the rule of thumb of four each."""
+    return -(-size // BYTES_PER_TOKEN)
 
 
 def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
@@ -367,10 +368,10 @@ def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
     if call.request is None:
         return dict.fromkeys(PARTS, 0)
     n_turns, messages = len(call.request.in_turns()), call.request.messages
-    sizes = [estimated_tokens(estimated_chars(message)) for message in messages]
+    sizes = [estimated_tokens(estimated_bytes(message)) for message in messages]
     told = next((i for i, one in enumerate(messages) if one["role"] != "system"), len(messages) - 1)
     shots = min(told + _example_messages(bundle.prompt), len(messages) - 1)
-    passages = min(estimated_tokens(call.passages_chars), sizes[-1])
+    passages = min(estimated_tokens(call.passages_bytes), sizes[-1])
     before = sum(sizes[:told]), sum(sizes[told:shots]), sum(sizes[shots:-1])
     once = dict(zip(PARTS, (*before, passages, sizes[-1] - passages), strict=True))
     if n_turns == 1:
@@ -426,7 +427,7 @@ def _filled(prompt: Prompt, case: Case, found: Found | None = None) -> Filled:
     if found.problem:
         return Filled(problem=found.problem)
     try:
-        shown = len(found.passages) if "passages" in prompt.placeholders else 0
-        return Filled(prompt.messages(values), found.retrieved, passages_chars=shown)
+        shown = n_bytes(found.passages) if "passages" in prompt.placeholders else 0
+        return Filled(prompt.messages(values), found.retrieved, passages_bytes=shown)
     except ValueError as error:
         return Filled(problem=f"the prompt of case {case.id!r}: {error}")
