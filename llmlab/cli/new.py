@@ -116,6 +116,8 @@ _README = """\
 - `gate.yaml` says what a candidate must prove before it replaces what is in production, and `v1` while nothing is.
 - Scorers of your own go into `scorers.py`: `@ll.scorer` above a function `(case, generation)` that gives a yes or no or
   a number from 0 to 1; another range is declared, `@ll.scorer(low=0, high=100)`.
+- A model that speaks neither OpenAI's nor Anthropic's format is reached by a client of your own in `clients.py`:
+  `acme = AcmeClient()`, with a `fingerprint` and `async complete(request)`, answers for `model: acme/ID`.
 - Keys are read from the environment and never written here.
 - {pin}
 """

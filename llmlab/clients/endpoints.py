@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import pydantic
 from pydantic import Field
@@ -87,6 +87,7 @@ class Endpoint(Access):
 class Endpoints(Strict):
     """The entries of an `endpoints.yaml`, by provider, `provider/id`, or a pattern of it."""
 
+    clients: ClassVar[Mapping[str, Client]] = {}  # a file names addresses alone
     endpoints: Mapping[str, Endpoint] = Field(default_factory=dict)
 
     @pydantic.model_validator(mode="before")
@@ -124,6 +125,10 @@ class Endpoints(Strict):
 class Reaching(Protocol):
     """What knows how each model is reached: an endpoints file, or several in turn."""
 
+    @property
+    def clients(self) -> Mapping[str, Client]:
+        """Clients of one's own, by the provider that each answers for."""
+
     def endpoint_for(self, model: ModelRef) -> Endpoint:
         """How this model is reached; an error that says what to do where nobody knows."""
 
@@ -139,6 +144,8 @@ def client_for(model: ModelRef, endpoints: Reaching | None = None) -> Client:
     >>> client_for(ModelRef.parse("openai/gpt-4o-2024-08-06")).fingerprint
     'https://api.openai.com/v1'
     """
+    if endpoints is not None and (own := endpoints.clients.get(model.provider)) is not None:
+        return own
     if model.provider == "offline":
         return OfflineJudge() if model.id.startswith("overlap-judge") else OfflineClient()
     if model.provider == "local" and LOCAL.match(model.id):

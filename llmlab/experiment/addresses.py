@@ -1,15 +1,16 @@
 """Where the models of an experiment are reached, and which keys may go there.
 
-Asked in turn: the file that LLMLAB_ENDPOINTS names, the folder's `endpoints.yaml`, the project's
-`experiments/endpoints.yaml`, the provider's public address. The folder's file may come from somebody else: a
-well-known key goes to an address of its own only where a file of the user's names that address too.
+Asked in turn: a client of the folder's `clients.py`, the file that LLMLAB_ENDPOINTS names, the folder's
+`endpoints.yaml`, the project's `experiments/endpoints.yaml`, the provider's public address. The folder's files may
+come from somebody else: a well-known key goes to an address of its own only where a file of the user's names that
+address too.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +20,14 @@ from llmlab.base.errors import FileRuleError
 from llmlab.base.project import project_root
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.access import Access
+from llmlab.clients.base import Client
 from llmlab.clients.endpoints import PROVIDERS, USUAL, Endpoint, Endpoints, load_endpoints
+from llmlab.experiment.own_code import own_clients
 
 __all__ = ["Addresses", "rules_of"]
 
 PER_ENVIRONMENT = "LLMLAB_ENDPOINTS"
-FILE = "endpoints.yaml"
+FILE, CODE = "endpoints.yaml", "clients.py"
 USUAL_KEYS = {"messages": "ANTHROPIC_API_KEY", "chat_completions": "OPENAI_API_KEY"}  # at an address given by hand
 _HOSTS_OF_KEYS = re.compile(r"(?:[a-z0-9-]+\.)+(?:openai\.azure\.com|services\.ai\.azure\.com)")
 _WELL_KNOWN = re.compile(  # keys that most people have under this name, of model providers and of others
@@ -48,10 +51,12 @@ class Addresses:
     Attributes:
         base_url: an address that was given by hand, where every model is asked; "" = as the files say.
         files: in the order in which they are asked.
+        code: the folder's `clients.py`, where it has one; it runs when a client is asked for.
     """
 
     base_url: str = ""
     files: tuple[EndpointsFile, ...]
+    code: Path | None = None
 
     @classmethod
     def of(cls, folder: Path, *, base_url: str = "") -> Addresses:
@@ -61,7 +66,13 @@ class Addresses:
         if named := os.environ.get(PER_ENVIRONMENT, "").strip():  # one that is not there is an error
             places.insert(0, (Path(named), True))
         files = tuple(EndpointsFile(path, load_endpoints(path), of_user) for path, of_user in places)
-        return cls(base_url=base_url, files=files)
+        code = folder / CODE
+        return cls(base_url=base_url, files=files, code=code if code.is_file() else None)
+
+    @property
+    def clients(self) -> Mapping[str, Client]:
+        """Clients of one's own by provider, asked before any address; none where an address was given by hand."""
+        return {} if self.code is None or self.base_url else own_clients(self.code)
 
     def endpoint_for(self, model: ModelRef) -> Endpoint:
         """How this model is reached.

@@ -25,7 +25,8 @@ from llmlab.clients.wire import wire_sampling
 from llmlab.engine.plan import DryRun
 from llmlab.engine.runs import dry_run, run
 from llmlab.experiment.addresses import Addresses
-from llmlab.experiment.settings import Settings, own_scorers
+from llmlab.experiment.own_code import own_scorers
+from llmlab.experiment.settings import Settings
 from llmlab.gate.decide import GatePolicy
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels
@@ -48,8 +49,8 @@ __all__ = ["Experiment"]
 Variants: TypeAlias = Mapping[str, Bundle] | Bundle | None  # None = those of the folder
 
 _PARTS = (
-    *("golden.jsonl", "bundles/*.yaml", "gate.yaml", "experiment.yaml", "endpoints.yaml", "scorers.py"),
-    *("judges/*.yaml", "labels_*.jsonl", "rollout.yaml", "watch.yaml"),
+    *("golden.jsonl", "bundles/*.yaml", "gate.yaml", "experiment.yaml", "endpoints.yaml", "clients.py"),
+    *("scorers.py", "judges/*.yaml", "labels_*.jsonl", "rollout.yaml", "watch.yaml"),
 )
 
 

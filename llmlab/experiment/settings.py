@@ -9,23 +9,17 @@ corpus: {folder: docs}            # what scorers of passages read; by default th
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
 
-from llmlab.base.documents import Strict, read_bytes
-from llmlab.base.errors import FileRuleError
+from llmlab.base.documents import Strict
 from llmlab.bundle.bundle import CorpusRef
 from llmlab.bundle.prompt import Frozen
-from llmlab.scorers.base import Scorer
 
-__all__ = ["Settings", "own_scorers"]
+__all__ = ["Settings"]
 
 
 class Settings(Strict):
@@ -57,28 +51,3 @@ class Settings(Strict):
             if isinstance(one, Mapping) and len(one) != 1:
                 raise ValueError(f"{dict(one)!r}, must be one scorer's name with its arguments")
         return given
-
-
-def own_scorers(path: Path) -> tuple[Scorer, ...]:
-    """The scorers that a `scorers.py` defines, in its order. This runs the file.
-
-    Raises:
-        FileRuleError: it does not run, or makes no scorer.
-    """
-    name = f"llmlab_scorers_{hashlib.sha256(str(path.resolve()).encode() + b'=' + read_bytes(path)).hexdigest()[:16]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:  # a name without .py
-            raise FileRuleError("is no Python file", path=path)
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where the code of a scorer is looked up
-        try:
-            spec.loader.exec_module(module)
-        except BaseException as error:
-            del sys.modules[name]
-            if not isinstance(error, Exception):
-                raise
-            raise FileRuleError(f"cannot be imported ({type(error).__name__}: {error})", path=path) from error
-    found = {id(one): one for key, one in vars(sys.modules[name]).items() if isinstance(one, Scorer) and key[0] != "_"}
-    if not found:
-        raise FileRuleError("makes no scorer; write @ll.scorer above a function (case, generation)", path=path)
-    return tuple(found.values())

@@ -1,0 +1,73 @@
+"""`scorers.py` and `clients.py` of an experiment's folder: code of one's own, which runs when it is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from llmlab.base.documents import read_bytes
+from llmlab.base.errors import FileRuleError
+from llmlab.clients.base import Client
+from llmlab.scorers.base import Scorer
+
+__all__ = ["own_clients", "own_scorers"]
+
+BUILT_IN = ("local", "offline")  # providers that llmlab answers for itself
+
+
+def own_scorers(path: Path) -> tuple[Scorer, ...]:
+    """The scorers that a `scorers.py` defines, in its order. This runs the file.
+
+    Raises:
+        FileRuleError: it does not run, or makes no scorer.
+    """
+    made = vars(_module_of(path)).items()
+    found = {id(one): one for name, one in made if isinstance(one, Scorer) and name[0] != "_"}
+    if not found:
+        raise FileRuleError("makes no scorer; write @ll.scorer above a function (case, generation)", path=path)
+    return tuple(found.values())
+
+
+def own_clients(path: Path) -> dict[str, Client]:
+    """The clients that a `clients.py` makes, by the provider that each answers for: its variable's name.
+
+    `acme = AcmeClient()` answers for every bundle with `model: acme/ID`. This runs the file.
+
+    Raises:
+        FileRuleError: it does not run, makes no client, or one for a provider that llmlab answers for itself.
+    """
+    made = {name: one for name, one in vars(_module_of(path)).items() if name[0] != "_" and _is_client(one)}
+    if not made:
+        rule = "makes no client; a variable called as the provider needs a `fingerprint` and `async complete(request)`"
+        raise FileRuleError(rule, path=path)
+    if taken := next((name for name in made if name in BUILT_IN), ""):
+        raise FileRuleError(f"the provider {taken!r} is llmlab's own; give the client another name", path=path)
+    return made
+
+
+def _is_client(value: object) -> bool:
+    asks = getattr(value, "complete", None)
+    return not inspect.isclass(value) and isinstance(getattr(value, "fingerprint", None), str) and callable(asks)
+
+
+def _module_of(path: Path) -> ModuleType:
+    """The file as a module, which is run once as it is now; a file that was changed is run again."""
+    said = hashlib.sha256(str(path.resolve()).encode() + b"=" + read_bytes(path)).hexdigest()
+    name = f"llmlab_{path.stem}_{said[:16]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:  # a name without .py
+            raise FileRuleError("is no Python file", path=path)
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where the code of a scorer is looked up
+        try:
+            spec.loader.exec_module(module)
+        except BaseException as error:
+            del sys.modules[name]
+            if not isinstance(error, Exception):
+                raise
+            raise FileRuleError(f"cannot be imported ({type(error).__name__}: {error})", path=path) from error
+    return sys.modules[name]

@@ -1,0 +1,95 @@
+"""A model that no address reaches: `clients.py` of the folder answers for its provider, wherever the folder is used."""
+
+from pathlib import Path
+
+import pytest
+
+import llmlab as ll
+from llmlab.base.errors import FileRuleError
+from llmlab.cli import main
+from llmlab.clients.endpoints import client_for
+from llmlab.notebook import run_notebook
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+OWN = """
+import llmlab as ll
+
+class Acme:
+    fingerprint = "acme 1"
+
+    async def complete(self, request):
+        known = "Name" in request.messages[0]["content"]
+        city = request.messages[-1]["content"].removeprefix("Capital ").removesuffix("?")
+        text = f"It is city {city}." if known or int(city) % 2 else "I have no idea."
+        return ll.Generation(text=text, usage=ll.Usage(input_tokens=9, output_tokens=5), latency_s=0.01)
+
+acme = Acme()
+print("clients.py runs")
+"""
+
+
+@pytest.fixture
+def folder(project):
+    """Two prompts for a model of a provider that nobody else knows."""
+    made = project / "experiments" / "capitals"
+    (made / "bundles").mkdir(parents=True)
+    for name, system in {"v1": "Answer.", "v2": "Name the facts."}.items():
+        bundle = ll.Bundle.from_prompt("{{ question }}", model="acme/big-1", name="capitals", system=system)
+        bundle.with_(temperature=0.0, max_tokens=50).save(made / "bundles" / f"{name}.yaml")
+    cases = [ll.Case(id=f"q{i}", inputs={"question": f"Capital {i}?"}, expected=(f"city {i}",)) for i in range(40)]
+    ll.GoldenSet(tuple(cases)).save(made / "golden.jsonl")
+    (made / "clients.py").write_text(OWN)
+    return made
+
+
+def test_it_answers_for_its_provider_and_runs_when_a_model_is_asked(folder, capsys):
+    exp = ll.Experiment.load(folder)
+    assert exp.bundles
+    assert exp.golden
+    assert "runs" not in capsys.readouterr().out
+    results = exp.run(progress=False)
+    assert capsys.readouterr().out.count("clients.py runs") == 1
+    assert results.frame.groupby("variant")["mentions_expected"].mean().to_dict() == {"v1": 0.5, "v2": 1.0}
+    assert dict(results.provenance.endpoints) == {"v1": "acme 1", "v2": "acme 1"}
+    again = ll.Experiment.load(folder).run(progress=False)
+    assert again.frame["cached"].all()
+    assert again.digest == results.digest
+
+
+def test_other_providers_are_reached_as_ever_and_an_address_given_by_hand_is_asked_instead(folder):
+    reached = ll.Experiment.load(folder).endpoints
+    assert client_for(ll.ModelRef.parse("openai/gpt-4o"), reached).fingerprint == "https://api.openai.com/v1"
+    by_hand = ll.Experiment.load(folder, base_url="http://127.0.0.1:9/v1").endpoints
+    assert client_for(ll.ModelRef.parse("acme/big-1"), by_hand).fingerprint == "http://127.0.0.1:9/v1"
+
+
+def test_a_changed_file_is_another_client(folder):
+    """Its fingerprint is in the call key, so that nothing is replayed of the one before."""
+    ll.Experiment.load(folder).run(progress=False)
+    (folder / "clients.py").write_text(OWN.replace("acme 1", "acme 2"))
+    assert not ll.Experiment.load(folder).run(progress=False).frame["cached"].any()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("x = 1", "makes no client"),
+        (OWN.replace("acme = Acme()", "acme = Acme"), "makes no client"),
+        (OWN.replace("acme = Acme()", "offline = Acme()"), "llmlab's own"),
+    ],
+)
+def test_a_file_that_makes_none_is_refused_with_its_name(folder, text, said):
+    (folder / "clients.py").write_text(text)
+    with pytest.raises(FileRuleError, match=said) as refused:
+        ll.Experiment.load(folder).dry_run()
+    assert refused.value.path.name == "clients.py"
+
+
+@pytest.mark.slow
+def test_a_notebook_as_a_job_and_a_dry_run_use_it_too(folder, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "experiments/capitals", "--dry-run"])
+    assert not ended.value.code, capsys.readouterr()
+    done = run_notebook(NOTEBOOKS / "01_compare_variants.ipynb", {"experiment": "experiments/capitals"})
+    assert (done.exit_code, done.verdict) == (0, "PASS"), done.message
