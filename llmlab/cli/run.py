@@ -106,6 +106,7 @@ def _print(done: NotebookRun) -> None:
         click.echo("\n".join(plain(line, None) for line in table.splitlines()) + "\n")
     failed = next((cell for cell in done.cells if cell.status == "failed"), None)
     where = f" (cell {failed.number}, {plain(failed.heading)})" if failed else ""
-    said = f": {plain(' '.join(done.message.split()), 1000)}" if done.message else ""
+    why = " ".join(done.message.split()).removeprefix(f"{done.outcome}: ")  # the word is said before the place
+    said = f": {plain(why, 1000)}" if why else ""
     click.echo(f"{plain(done.notebook.name)}: {done.outcome}{where}{said}", err=done.exit_code != 0)
     click.echo(f"Executed notebook: {plain(done.executed, None)}\nTo read in a browser: {plain(done.html, None)}")

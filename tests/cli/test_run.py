@@ -67,7 +67,7 @@ def test_a_job_prints_its_tables_and_writes_its_reports(project):
     done = call(path, *reports, "--output", "out/kept.ipynb")
     assert done.exit_code == 1
     assert "v1  0.71 [0.66, 0.76]\\x1b[31m" in done.stdout
-    assert "05.ipynb: FAIL (cell 2, Decide): FAIL: worse by 0.1" in done.stderr
+    assert "05.ipynb: FAIL (cell 2, Decide): worse by 0.1" in done.stderr
     assert ET.parse(project / "j.xml").getroot().attrib["failures"] == "1"
     assert "05: FAIL" in (project / "s.md").read_text()
     page = (project / "r.html").read_text()
