@@ -24,7 +24,7 @@ from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import PairedDifference, mean_difference, t_difference
-from llmlab.stats.power import POWER, Need, Spread, detectable, needed_cases, would_show
+from llmlab.stats.power import POWER, Need, Spread, needed_cases, would_show
 from llmlab.stats.standard_error import StandardError, standard_error
 
 __all__ = ["Classes", "cases_needed", "classes", "harm_by_category", "repeats_or_cases", "three_readings"]
@@ -127,14 +127,20 @@ def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, can
     d = _difference(table, baseline, candidate)
     if d.se == 0:
         return Rows(rows=(), sentence="Every difference is the same: neither repeats nor cases would show more.")
-    spread = Spread.of(d, noise=min(1.0, noise[0] / (d.n * d.se**2)))
     plans = {
-        "now": (d.n, spread),
-        "twice the cases": (2 * d.n, spread),
-        "twice the repeats": (d.n, spread.with_repeats(2)),
-        "endless repeats": (d.n, spread.with_repeats(math.inf)),
+        "now": (d.n, 1),
+        "twice the cases": (2 * d.n, 1),
+        "twice the repeats": (d.n, 2),
+        "endless repeats": (d.n, math.inf),
     }
-    seen = {name: detectable(part, tail=TAIL, cases=n) for name, (n, part) in plans.items()}
+    share = min(1.0, noise[0] / (d.n * d.se**2))
+    seen = {
+        name: size
+        for name, (n, times) in plans.items()
+        if (size := would_show(d, tail=TAIL, cases=n, noise=share, repeats=times)) is not None
+    }
+    if len(seen) < len(plans):
+        return Rows(rows=(), sentence=f"{counted(d.n, 'case')} show no difference with {POWER:.0%} power: add cases.")
     now, cases, repeats, least = seen.values()
     scale, unit = scale_of(table.metric)
     shown, limit = (with_unit(number(size * scale, 2), unit) for size in (now, least))

@@ -189,19 +189,39 @@ def detectable(
     return unit and unit * _solved(lambda z: chance_to_show(replace(need, distance=z * unit), n) - power, start=1e-9)
 
 
-def would_show(d: PairedDifference, *, tail: float, least_value: float = 0.0) -> float | None:
+def would_show(
+    d: PairedDifference,
+    *,
+    tail: float,
+    least_value: float = 0.0,
+    cases: int | None = None,
+    noise: float = 0.0,
+    repeats: float = 1.0,
+) -> float | None:
     """The true difference that the cases of `d` show with 80% power, some of them differing because of it.
 
     None where they could show none: pass/fail scores can change by `step` at most, and signs of so few cases tell less.
+
+    Args:
+        cases: so many cases like those of `d` instead.
+        noise: share of the variance of `d` that is noise between repeats.
+        repeats: each case with so many times the repeats.
     """
+    n = d.n if cases is None else cases
+
+    def spread_at(shift: float) -> Spread:
+        """A truth that makes more cases differ adds to their spread, and nothing to the noise between repeats."""
+        if repeats == 1:
+            return Spread.of(d, shift=shift)
+        spread = Spread.of(d, noise=noise, shift=shift)
+        return replace(spread, noise=noise * (d.se / spread.se) ** 2).with_repeats(repeats)
 
     def excess(distance: float) -> float:
-        spread = Spread.of(d, shift=distance)
-        need = Need(name="", distance=distance, spread=spread, tail=tail, least_value=least_value)
-        return chance_to_show(need, d.n) - POWER
+        need = Need(name="", distance=distance, spread=spread_at(distance), tail=tail, least_value=least_value)
+        return chance_to_show(need, n) - POWER
 
-    spread = Spread.of(d)
-    start = 1e-9 if spread.half is not None else detectable(spread, tail=tail, least_value=least_value)
+    spread = spread_at(0.0)
+    start = 1e-9 if spread.half is not None else detectable(spread, tail=tail, cases=n, least_value=least_value)
     if (d.n_clusters < ENOUGH and 2.0**-d.n_clusters > tail) or (d.step and excess(max(d.step, least_value)) < 0):
         return None
     return _solved(excess, start=start)

@@ -9,6 +9,7 @@ import pytest
 import llmlab as ll
 from llmlab.notebook import run_notebook
 from llmlab.results.score_file import read_scores
+from llmlab.results.scores import two_digits
 from llmlab.results.study import cases_needed, harm_by_category, repeats_or_cases, three_readings
 from llmlab.simulate import false_positives
 from tests.made_results import made
@@ -105,3 +106,17 @@ def test_notebook_02_gives_the_known_figures(project):
     shown = "\n".join(done.tables)
     for figure in ("0.03056", "0.01958", "13.51", "0.1417", "-0.01158 to 0.07271", "0.02478", "INCONCLUSIVE"):
         assert figure in shown
+
+
+@pytest.mark.parametrize("clusters", [None, [f"c{i // 3}" for i in range(90)]])
+def test_whoever_asks_what_these_cases_show_is_told_the_same(clusters):
+    """Of the comparison, the plan of cases and that of repeats: pass/fail scores, of which more differ at a truth."""
+    rng = np.random.default_rng(2)
+    a, b = (rng.random(90) < 0.62).astype(float), (rng.random(90) < 0.84).astype(float)
+    scores = {"a": np.repeat(a, 2).tolist(), "b": np.repeat(b, 2).tolist()}
+    results = made(scores, repeats=2, **({} if clusters is None else {"clusters": clusters}))
+    told = two_digits(results.compare(baseline="a", metrics=["right"]).rows[0].detectable * 100)
+    assert f"{told} points" in cases_needed(results.table("right"), "a", "b", differences=[0.1]).sentence
+    found = repeats_or_cases(results, "right", baseline="a", candidate="b")
+    assert found.rows[0]["shows (points)"] == told
+    assert f"a true difference of {told} points" in found.sentence
