@@ -40,6 +40,8 @@ def stored(project: Path) -> int:
     if not store.is_file():
         return 0
     with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as calls:
+        if not calls.execute("SELECT count(*) FROM sqlite_master WHERE name = 'calls'").fetchone()[0]:
+            return 0  # the file is there before its table
         return int(calls.execute("SELECT count(*) FROM calls").fetchone()[0])
 
 
