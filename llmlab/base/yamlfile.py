@@ -66,6 +66,9 @@ def parse_yaml(text: str, *, path: str | Path) -> tuple[Any, Places]:
         raise FileRuleError(rule, path=path, line=line + 1) from None
     except RecursionError:
         raise FileRuleError(TOO_DEEP, path=path) from None
+    except ValueError as error:  # an escaped character beyond Unicode
+        at = None if loader is None else loader.line + 1
+        raise FileRuleError(f"is not YAML ({error})", path=path, line=at) from None
     finally:
         if loader is not None:
             loader.dispose()

@@ -158,7 +158,7 @@ def estimated_bytes(message: Mapping[str, Any]) -> int:
     parts = [content] if isinstance(content, str) else content
     texts = [part if isinstance(part, str) else part.get("text") for part in parts]
     size = sum(BYTES_PER_PICTURE if text is None else n_bytes(text) for text in texts)
-    return size + (len(json.dumps(calls)) if calls else 0)
+    return size + (n_bytes(json.dumps(calls, ensure_ascii=False)) if calls else 0)
 
 
 def n_bytes(text: str) -> int:
@@ -236,6 +236,11 @@ class Generation(Shown):
     steps: tuple[str, ...] = ()
     call_key: str = ""
     bounds: tuple[tuple[str, float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.cost_usd is not None and not isinstance(self.cost_usd, Decimal):  # of a client of one's own
+            usd = Decimal(str(self.cost_usd))
+            object.__setattr__(self, "cost_usd", usd if usd.is_finite() else None)
 
     @property
     def answered(self) -> bool:

@@ -144,12 +144,12 @@ def client_for(model: ModelRef, endpoints: Reaching | None = None) -> Client:
     >>> client_for(ModelRef.parse("openai/gpt-4o-2024-08-06")).fingerprint
     'https://api.openai.com/v1'
     """
-    if endpoints is not None and (own := endpoints.clients.get(model.provider)) is not None:
-        return own
     if model.provider == "offline":
         return OfflineJudge() if model.id.startswith("overlap-judge") else OfflineClient()
     if model.provider == "local" and LOCAL.match(model.id):
         return _local_client(model.id, model.revision)
+    if endpoints is not None and (own := endpoints.clients.get(model.provider)) is not None:
+        return own
     return _client((endpoints or Endpoints()).endpoint_for(model))
 
 

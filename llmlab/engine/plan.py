@@ -398,7 +398,8 @@ def total_usd(costs: Iterable[Decimal | None]) -> Decimal | None:
 def price_of(client: Client, bundle: Bundle, usage: Usage) -> Decimal | None:
     """What this usage costs at a client, None = unknown."""
     price = getattr(client, "price_usd", None)
-    return None if price is None else price(bundle.model, usage)
+    usd = None if price is None else price(bundle.model, usage)
+    return usd if usd is None or isinstance(usd, Decimal) else Decimal(str(usd))  # of a client of one's own
 
 
 def _searched(index: search.Index, cases: Sequence[Case]) -> list[Found]:

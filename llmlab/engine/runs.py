@@ -378,7 +378,8 @@ def _require_prices(plan: Plan) -> None:
         if price_of(plan.clients[name], bundle, Usage(input_tokens=1, output_tokens=1)) is None:
             raise BudgetError(
                 f"variant {name!r}: the price of {bundle.model} is unknown, so a budget cannot be kept. "
-                "Give its price under `prices` in endpoints.yaml, or run without budget_usd"
+                "Give its price under `prices` in endpoints.yaml (a client of one's own: as `price_usd`), or "
+                "run without budget_usd"
             )
 
 

@@ -66,7 +66,7 @@ class Addresses:
         if named := os.environ.get(PER_ENVIRONMENT, "").strip():  # one that is not there is an error
             places.insert(0, (Path(named), True))
         files = tuple(EndpointsFile(path, load_endpoints(path), of_user) for path, of_user in places)
-        code = folder / CODE
+        code = (folder / CODE).absolute()
         return cls(base_url=base_url, files=files, code=code if code.is_file() else None)
 
     @property

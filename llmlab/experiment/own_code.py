@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,7 @@ from llmlab.scorers.base import Scorer
 
 __all__ = ["own_clients", "own_scorers"]
 
+_one_runs = threading.RLock()  # other threads wait, and find the whole module
 BUILT_IN = ("local", "offline")  # providers that llmlab answers for itself
 
 
@@ -35,18 +37,24 @@ def own_scorers(path: Path) -> tuple[Scorer, ...]:
 def own_clients(path: Path) -> dict[str, Client]:
     """The clients that a `clients.py` makes, by the provider that each answers for: its variable's name.
 
-    `acme = AcmeClient()` answers for every bundle with `model: acme/ID`. This runs the file.
+    `acme = AcmeClient()` answers for every bundle with `model: acme/ID`, and `my_co` for `my-co/ID` too. This runs
+    the file.
 
     Raises:
         FileRuleError: it does not run, makes no client, or one for a provider that llmlab answers for itself.
     """
-    made = {name: one for name, one in vars(_module_of(path)).items() if name[0] != "_" and _is_client(one)}
+    named = [(name, one) for name, one in vars(_module_of(path)).items() if name[0] != "_"]
+    try:
+        made = {name: one for name, one in named if _is_client(one)}
+    except Exception as error:  # of a property that computes
+        rule = f"has a client that does not tell its fingerprint ({type(error).__name__}: {error})"
+        raise FileRuleError(rule, path=path) from error
     if not made:
         rule = "makes no client; a variable called as the provider needs a `fingerprint` and `async complete(request)`"
         raise FileRuleError(rule, path=path)
     if taken := next((name for name in made if name in BUILT_IN), ""):
         raise FileRuleError(f"the provider {taken!r} is llmlab's own; give the client another name", path=path)
-    return made
+    return made | {name.replace("_", "-"): one for name, one in made.items()}
 
 
 def _is_client(value: object) -> bool:
@@ -58,16 +66,20 @@ def _module_of(path: Path) -> ModuleType:
     """The file as a module, which is run once as it is now; a file that was changed is run again."""
     said = hashlib.sha256(str(path.resolve()).encode() + b"=" + read_bytes(path)).hexdigest()
     name = f"llmlab_{path.stem}_{said[:16]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:  # a name without .py
-            raise FileRuleError("is no Python file", path=path)
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where the code of a scorer is looked up
-        try:
-            spec.loader.exec_module(module)
-        except BaseException as error:
-            del sys.modules[name]
-            if not isinstance(error, Exception):
-                raise
-            raise FileRuleError(f"cannot be imported ({type(error).__name__}: {error})", path=path) from error
-    return sys.modules[name]
+    with _one_runs:
+        return sys.modules.get(name) or _run(path, name)
+
+
+def _run(path: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:  # a name without .py
+        raise FileRuleError("is no Python file", path=path)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where the code of a scorer is looked up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if not isinstance(error, (Exception, SystemExit)):  # Ctrl+C ends the run; a file that exits does not
+            raise
+        raise FileRuleError(f"cannot be imported ({type(error).__name__}: {error})", path=path) from error
+    return module

@@ -118,6 +118,8 @@ def _of_the_scores(policy: Rules, results: Results, used: Sequence[str], arms: A
     compared = {part.metric for part in (policy.goal, *policy.guards) if part is not None}
     if results.failed:
         return
+    if policy.categories is not None and used and not results.table(used[0]).categories():
+        yield "the policy's categories are the tags of the cases, and no case has a tag; tag them, or drop `categories`"
     for name in used:
         if two := results.not_comparable(name, arms.names):
             yield two

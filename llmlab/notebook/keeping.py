@@ -126,8 +126,11 @@ def keep_html(executed: Path, *, report: Path | None = None) -> Path:
 
 def _say_pictures(output: dict[str, Any]) -> None:
     """A figure's alt text goes along with it, changed in place: nbconvert's own images have none."""
-    data, alt = output.get("data", {}), output.get("metadata", {}).get("image/png", {}).get("alt")
-    if alt and "image/png" in data:
+    data, metadata = output.get("data", {}), output.get("metadata", {})
+    if not isinstance(metadata.get("image/png", {}), dict):
+        del metadata["image/png"]  # which nbconvert would trip over
+    alt = metadata.get("image/png", {}).get("alt")
+    if alt and "image/png" in data and "text/html" not in data:
         data["text/html"] = html_image(data.pop("image/png"), alt=alt)
 
 

@@ -145,7 +145,7 @@ def _execute(
         verdict_file = Path(folder) / "verdict.json"
         environment = {**environment, VERDICT_FILE: str(verdict_file), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         try:
-            papermill.execute_notebook(
+            ran = papermill.execute_notebook(
                 notebook,
                 (SCHEME + str(executed)).replace("{", "{{").replace("}", "}}"),
                 parameters=dict(values),
@@ -163,6 +163,8 @@ def _execute(
         except (DeadKernelError, CellControlSignal) as error:
             return Verdict.BROKEN, True, f"the kernel ended: {_shown(str(error))}"
         told = _told(verdict_file)
+    if any(out.output_type == "error" for cell in ran.cells for out in cell.get("outputs", ())):  # papermill lets it be
+        return Verdict.BROKEN, True, "a cell left the notebook (sys.exit), so what follows it never ran"
     return (Verdict(told["verdict"]) if told else None), False, ""
 
 

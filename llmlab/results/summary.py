@@ -212,12 +212,13 @@ def by_tag(results: Any, by: str) -> Summary:  # of `Results`, which imports thi
 
 def failing_lines(frame: pd.DataFrame, metrics: Iterable[Metric]) -> list[str]:
     """Of each scorer that gives no answer of a variant a point, or no score at all, what it says most often."""
-    said = []
-    answered = ~frame["status"].isin(["error", "timeout"])
+    said, metrics = [], list(metrics)
+    read = ["variant", *(metric.name for metric in metrics), *frame.columns.intersection(["explanations"])]
+    answered = frame.loc[~frame["status"].isin(["error", "timeout"]), read]
     for metric in metrics:
         worst = metric.low if metric.higher_is_better else metric.high
         failing: dict[str, list[tuple[Any, pd.DataFrame]]] = {}
-        for variant, rows in frame[answered].groupby("variant", sort=False):
+        for variant, rows in answered.groupby("variant", sort=False):
             if len(rows) >= FEWEST_FAILING and (unscored := rows[metric.name].isna()).all():
                 failing.setdefault(f"{metric.name} scores no answer", []).append((variant, rows))
             elif len(rows) >= FEWEST_FAILING and worst is not None and (unscored | (rows[metric.name] == worst)).all():
@@ -409,14 +410,16 @@ def latency_quantiles(frame: pd.DataFrame, table: ScoreTable, variant: str) -> t
 
     None instead of the three where nothing was measured, as the first token of answers that did not stream.
     """
-    seconds = _seconds(frame, table, variant).dropna()
+    rows = _seconds(frame, table, variant).dropna()
+    seconds, weights = rows["seconds"].to_numpy(), None
     if not np.isfinite(seconds).any():
         return None
-    weights = _of_rows(table, seconds)["weights"]
+    if table.weights is not None:
+        weights = table.weights[pd.Index(table.case_ids).get_indexer(pd.Index(rows["case_id"]))]
     quantiles: list[float | None] = []
     for q in QUANTILES:
         try:
-            quantiles.append(quantile(seconds.to_numpy(), q=q, weights=weights))
+            quantiles.append(quantile(seconds, q=q, weights=weights))
         except DataError:
             quantiles.append(None)
     return tuple(quantiles)
@@ -424,12 +427,14 @@ def latency_quantiles(frame: pd.DataFrame, table: ScoreTable, variant: str) -> t
 
 def latency_line(frame: pd.DataFrame, table: ScoreTable, baseline: str, candidate: str, *, level: float = 0.95) -> str:
     """How much later the candidate's p50, p95 and p99 come than the baseline's, in one sentence."""
-    arms = [_seconds(frame, table, name) for name in (baseline, candidate)]
+    of_answer = ["case_id", "repeat"]
+    arms = [_seconds(frame, table, name).set_index(of_answer)["seconds"] for name in (baseline, candidate)]
     pairs = arms[0].to_frame("a").join(arms[1].rename("b"), how="inner").dropna()
     what = f"{LATENCIES[table.metric.name].capitalize()} of {candidate} against {baseline}"
     if not len(pairs):
         return f"{what}: not measured in both."
-    cached = [_rows_of(frame, name)["cached"].astype(bool).reindex(pairs.index) for name in (baseline, candidate)]
+    rows = [_rows_of(frame, name, "cached").set_index(of_answer) for name in (baseline, candidate)]
+    cached = [one["cached"].astype(bool).reindex(pairs.index) for one in rows]
     if (apart := int((cached[0] != cached[1]).sum())) > 0:
         return f"{what}: not told, {apart:,} of {len(pairs):,} pairs were asked at different times."
     told = []
@@ -443,14 +448,16 @@ def latency_line(frame: pd.DataFrame, table: ScoreTable, baseline: str, candidat
     return f"{what}, later by: {'; '.join(told)} ({level:.0%} CI, {len(pairs):,} pairs, bootstrap over clusters)."
 
 
-def _rows_of(frame: pd.DataFrame, variant: str) -> pd.DataFrame:
-    return frame[frame["variant"] == variant].set_index(["case_id", "repeat"])
+def _rows_of(frame: pd.DataFrame, variant: str, *columns: str) -> pd.DataFrame:
+    """Case, repeat and these columns of a variant's answers: whole rows of millions would fill the memory."""
+    return frame.loc[frame["variant"] == variant, ["case_id", "repeat", *columns]]
 
 
-def _seconds(frame: pd.DataFrame, table: ScoreTable, variant: str) -> pd.Series[float]:
-    """Seconds per (case, repeat), infinite for a lost answer, NaN where they were not measured."""
-    rows = _rows_of(frame, variant)
-    return rows[table.metric.name].astype(float).mask(rows["status"].isin(["error", "timeout"]), math.inf)
+def _seconds(frame: pd.DataFrame, table: ScoreTable, variant: str) -> pd.DataFrame:
+    """The `seconds` of each case and repeat, infinite for a lost answer, NaN where they were not measured."""
+    rows = _rows_of(frame, variant, table.metric.name, "status")
+    seconds = rows[table.metric.name].astype(float).mask(rows["status"].isin(["error", "timeout"]), math.inf)
+    return rows[["case_id", "repeat"]].assign(seconds=seconds)
 
 
 def _of_rows(table: ScoreTable, rows: pd.Series[float] | pd.DataFrame) -> dict[str, Any]:

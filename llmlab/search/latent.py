@@ -1,7 +1,7 @@
 """Latent semantic analysis: chunks and queries as directions in a few hundred dimensions, kept on disk once computed.
 
 The decomposition takes seconds for a thousand documents, so it is kept in `mlruns/indexes/`, under a digest of
-everything it was computed from: other words, dimensions or versions are another file. Used by `lexical`.
+everything it was computed from: other words, dimensions or versions are another file. Used by `index`.
 """
 
 from __future__ import annotations

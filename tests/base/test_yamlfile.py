@@ -38,6 +38,7 @@ REFUSED = [
     ("a: 1\n\tb: 2", 2, "is not YAML"),
     ("a: 1\n---\nb: 2", 2, "is not YAML"),
     ("a: @x", 1, "is not YAML"),
+    ('a: "\\U00110000"', 1, "is not YAML"),
 ]
 
 

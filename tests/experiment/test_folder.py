@@ -119,7 +119,9 @@ def test_a_changed_scorer_is_another_one(folder):
     assert digests[0] == digests[1] != digests[2]
 
 
-@pytest.mark.parametrize(("text", "said"), [("1 / 0", "ZeroDivisionError"), ("x = 1", "no scorer")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("1 / 0", "ZeroDivisionError"), ("x = 1", "no scorer"), ("import sys; sys.exit()", "SystemExit")]
+)
 def test_a_scorers_file_that_makes_none_is_refused(folder, text, said):
     """Where, and why."""
     (folder / "scorers.py").write_text(text)

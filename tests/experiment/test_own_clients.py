@@ -1,5 +1,7 @@
 """A model that no address reaches: `clients.py` of the folder answers for its provider, wherever the folder is used."""
 
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,8 @@ def test_a_changed_file_is_another_client(folder):
         ("x = 1", "makes no client"),
         (OWN.replace("acme = Acme()", "acme = Acme"), "makes no client"),
         (OWN.replace("acme = Acme()", "offline = Acme()"), "llmlab's own"),
+        (OWN.replace('fingerprint = "acme 1"', "fingerprint = property(lambda self: {}[0])"), "fingerprint"),
+        ("import sys; sys.exit()", "SystemExit"),  # a gate that ends so must not be green
     ],
 )
 def test_a_file_that_makes_none_is_refused_with_its_name(folder, text, said):
@@ -84,6 +88,28 @@ def test_a_file_that_makes_none_is_refused_with_its_name(folder, text, said):
     with pytest.raises(FileRuleError, match=said) as refused:
         ll.Experiment.load(folder).dry_run()
     assert refused.value.path.name == "clients.py"
+
+
+def test_threads_that_come_at_once_get_the_whole_file(folder):
+    (folder / "clients.py").write_text(f"import time; time.sleep(0.2)\n{OWN}")
+    reached = ll.Experiment.load(folder).endpoints
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: client_for(ll.ModelRef.parse("acme/big-1"), reached), range(4)))
+    assert len({id(client) for client in found}) == 1
+
+
+def test_a_provider_with_a_hyphen_is_a_variable_with_an_underscore(folder):
+    (folder / "clients.py").write_text(OWN.replace("acme = Acme()", "my_co = Acme()"))
+    assert client_for(ll.ModelRef.parse("my-co/big-1"), ll.Experiment.load(folder).endpoints).fingerprint == "acme 1"
+
+
+def test_amounts_in_floats_cost_no_answer(folder):
+    """A price and a cost as people write them."""
+    priced = OWN.replace("latency_s=0.01)", "cost_usd=0.001)") + "Acme.price_usd = lambda self, model, usage: 0.002\n"
+    (folder / "clients.py").write_text(priced)
+    exp = ll.Experiment.load(folder)
+    assert exp.dry_run().total_cost_usd_at_most == Decimal("0.004")  # priced once for each variant
+    assert exp.run(progress=False, budget_usd=1).total("cost_usd") == pytest.approx(0.08)
 
 
 @pytest.mark.slow

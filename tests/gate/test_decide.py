@@ -243,6 +243,14 @@ def test_free_models_do_not_break_a_margin_in_percent():
         assert decided(policy(guards=[non_inferior("10%", metric="cost_usd", rule=rule)]), results).word == "PASS"
 
 
+@pytest.mark.parametrize("rule", ["no_shown_harm", "non_inferior"])
+def test_categories_without_any_tag_are_no_pass(rule):
+    """What was asked for was not looked at."""
+    decision = decided(policy(goal=superior(), categories={"rule": rule, "margin": 0.05}), noisy(0.2))
+    assert decision.verdict == "INVALID"
+    assert "no case has a tag" in str(decision)
+
+
 def test_categories_are_adjusted_by_holm_and_say_what_they_could_have_missed():
     """One of eight tags is harmed beyond doubt; with eight families of noise no other one fails."""
     rng = np.random.default_rng(3)

@@ -97,3 +97,12 @@ def test_a_figure_keeps_its_alt_text_in_the_html_and_what_is_no_picture_gets_no_
     image = BeautifulSoup(keep_html(path).read_text(), "html.parser").img
     assert image is not None
     assert image.attrs == {"alt": 'B is <better> "by" 3', "src": "data:image/png;base64,aGVsscriptbG8="}
+
+
+@pytest.mark.parametrize("about", [None, "text", {"alt": None}])
+def test_odd_metadata_of_a_figure_is_no_error(tmp_path, about):
+    path, figure = tmp_path / "run.ipynb", shown(image_png="aGk=")
+    figure["metadata"] = {"image/png": about}
+    cell = nbformat.v4.new_code_cell("figure", outputs=[nbformat.from_dict(figure)])
+    path.write_text(json.dumps(nbformat.v4.new_notebook(cells=[cell])))
+    assert "aGk=" in keep_html(path).read_text()

@@ -105,6 +105,14 @@ def test_a_file_that_is_no_notebook_is_refused(content, project):
         run_notebook(project / "01.ipynb")
 
 
+@pytest.mark.parametrize("leaving", ["import sys; sys.exit()", "raise SystemExit(0)"])
+def test_a_notebook_that_leaves_before_its_end_is_not_green(project, leaving):
+    """What would have decided never ran."""
+    done = run_notebook(write(project / "05.ipynb", code("1"), code(leaving), code("never = 1")))
+    assert (done.exit_code, done.verdict) == (2, "BROKEN")
+    assert "never ran" in done.message
+
+
 def test_a_missing_notebook_is_refused_and_those_beside_it_are_named(project):
     write(project / "01.ipynb", code("1"))
     with pytest.raises(FileRuleError, match=r"cannot be read .*01\.ipynb"):
