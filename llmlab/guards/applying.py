@@ -79,7 +79,7 @@ class Guard(Shown):
         """Whether it fires on a text; never raises."""
         try:
             score = await self.scorer.later(case, generation)
-        except Exception as error:  # noqa: BLE001  # a scorer may raise anything; the rule for broken guards holds
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a scorer may raise anything; the rule for broken guards holds
             return Verdict(self.when_broken == "fire", f"{type(error).__name__}: {error}", True, True)
         if score.value is None:
             return Verdict(False, score.explanation, True)

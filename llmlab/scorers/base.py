@@ -235,16 +235,16 @@ async def score_all_async(scorers: Sequence[Scorer], case: Case, generation: Gen
 def _tried(metric: Scorer, case: Case, generation: Generation) -> Score:
     try:
         return metric(case, generation)
-    except Exception as error:  # noqa: BLE001  # a user's scorer may raise anything: the row is unscored and counted
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's scorer may raise anything: the row is unscored and counted
         return _unscored(metric, error)
 
 
 async def _awaited(metric: Scorer, case: Case, generation: Generation) -> Score:
     try:
         return await metric.later(case, generation)
-    except Exception as error:  # noqa: BLE001  # a user's scorer may raise anything: the row is unscored and counted
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's scorer may raise anything: the row is unscored and counted
         return _unscored(metric, error)
 
 
-def _unscored(metric: Scorer, error: Exception) -> Score:
+def _unscored(metric: Scorer, error: BaseException) -> Score:
     return Score(name=metric.name, value=None, explanation=f"the scorer raised {type(error).__name__}: {error}"[:1000])

@@ -253,7 +253,7 @@ class Playground:
         """Do it; what goes wrong is said in the form."""
         try:
             do()
-        except Exception as error:  # noqa: BLE001  # whatever a client or a scorer raises belongs into the form
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a client or a scorer raises belongs into the form
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             self._say(f"{kind}{error}", Chip("error", "bad"))
 
