@@ -7,8 +7,9 @@ import importlib.util
 import inspect
 import sys
 import threading
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from llmlab.base.documents import read_bytes
 from llmlab.base.errors import FileRuleError
@@ -70,13 +71,20 @@ def _module_of(path: Path) -> ModuleType:
         return sys.modules.get(name) or _run(path, name)
 
 
+class _AsWritten(SourceFileLoader):
+    """Runs the text as it is now: bytecode kept a second ago, of as many characters, is taken for it by Python."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _run(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:  # a name without .py
-        raise FileRuleError("is no Python file", path=path)
+    loader = _AsWritten(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None  # noqa: S101  # there is a loader
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where the code of a scorer is looked up
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
         if not isinstance(error, (Exception, SystemExit)):  # Ctrl+C ends the run; a file that exits does not

@@ -21,10 +21,9 @@ from llmlab.gate.evaluation import evaluate
 from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking, tried_before
 from llmlab.gate.policy import Arms, Rules
 from llmlab.gate.validity import earlier_reasons, invalid_reasons, judges_of
-from llmlab.results.comparing import SAVED_AT_LEAST, more_repeats
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
-from llmlab.stats.power import Need, NeededCases, needed_cases
+from llmlab.stats.power import SAVED_AT_LEAST, Need, NeededCases, more_repeats, needed_cases
 
 __all__ = ["GatePolicy"]
 

@@ -21,9 +21,7 @@ from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import LabelledMetric, Reading, more_labels
 from llmlab.gate.looks import Price
 from llmlab.gate.policy import Arms, Categories, Floor, Requirement, Rules, relative_share
-from llmlab.results.comparing import tipping_of
-from llmlab.results.comparison import unless
-from llmlab.results.scores import BEYOND_SEEN, CaseDesign, ScoreTable, scale_of
+from llmlab.results.scores import BEYOND_SEEN, CaseDesign, ScoreTable, scale_of, tipping_of
 from llmlab.stats import burdens
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.bounded import share_estimate, share_p_above
@@ -226,7 +224,7 @@ class _Reader:
         points = [tipping_of(*arms, sign=sign, above=above, alpha=alpha, times=times) for above, alpha in claims]
         known = (point for point in points if point is not None)
         first = min(known, key=lambda point: point.value if point.above else -point.value, default=None)
-        return () if first is None else (unless(first, self.metric.unit),)
+        return () if first is None else (first.unless(self.metric.unit),)
 
     def _with_noise(self, shown: Condition, chosen: NDArray[np.bool_]) -> Condition:
         """The condition with what more repeats could take away of its variance, where repeats let that be told."""

@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from llmlab.base.verdict import Verdict
-from llmlab.results.comparison import PairedRow, Tipping, missing_notes
-from llmlab.results.scores import ScoreTable
+from llmlab.results.comparison import PairedRow, missing_notes
+from llmlab.results.scores import ScoreTable, Tipping, tipping_of
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.burdens import holm, non_inferior, unanimous
-from llmlab.stats.paired import PairedDifference, mean_difference, tipping_point
-from llmlab.stats.power import Need, Spread, needed_cases, would_show
+from llmlab.stats.paired import PairedDifference, mean_difference
+from llmlab.stats.power import SAVED_AT_LEAST, Need, Spread, more_repeats, needed_cases, would_show
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SAVED_AT_LEAST", "compare_tables", "more_repeats", "tipping_of"]
-
-MORE_REPEATS = 5  # of each case, that are offered instead of more cases
-SAVED_AT_LEAST = 0.2  # share of the cases that repeats must save to be offered
+__all__ = ["compare_tables"]
 
 
 def compare_tables(
@@ -85,41 +82,6 @@ class _Pairs(NamedTuple):
         left_by_holm = d.p_value / row.p_adjusted if row.p_adjusted else 1.0
         sign = 1.0 if d.value > 0 else -1.0
         return tipping_of(*self, sign=sign, above=0.0, alpha=(1 - row.level) / 2 * left_by_holm)
-
-
-def tipping_of(
-    table: ScoreTable,
-    base: int,
-    arm: int,
-    chosen: NDArray[np.bool_],
-    *,
-    sign: float,
-    above: float,
-    alpha: float,
-    times: float = 1.0,
-) -> Tipping | None:
-    """What lost answers would have to be, on average, for "sign * (arm - times * base) is above `above`" to fall.
-
-    Those of `arm` where it has any that no bound of the metric's holds up, the base's then at their worst; else those
-    of the base. None where nothing was lost, or what was is known to lie beyond the point.
-    """
-    if (ends := table.pessimistic([base, arm], chosen)) is None:
-        return None
-    factors = (-sign * times, sign)
-    taken = [ends[1 if factors[column] < 0 else 0][:, column] for column in (0, 1)]
-    for column in (1, 0):
-        name, factor = (base, arm)[column], factors[column]
-        tried, scored = table.attempted[chosen, name].clip(min=1), table.scored[chosen, name]
-        held = table.metric.low if factor > 0 else table.metric.high  # the end that hurts the claim in this arm
-        if held is None and (lost := int((tried - scored).sum())):
-            taken[column] = np.where(scored > 0, table.values[chosen, name], 0.0) * scored / tried
-            known, slopes = factors[0] * taken[0] + factors[1] * taken[1] - above, factor * (1 - scored / tried)
-            value = tipping_point(known, slopes, **table.design(chosen), alpha=alpha)
-            kindest = ((ends[1 if factor > 0 else 0][:, column] - taken[column]) * tried).sum() / lost
-            if value is None or factor * (kindest - value) < 0:
-                return None
-            return Tipping(table.variants[name], lost, factor < 0, value)
-    return None
 
 
 def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:
@@ -213,16 +175,6 @@ def _margins_of(tables: Sequence[ScoreTable], margin: float | Mapping[str, float
         if not 0 < tolerated < math.inf:
             raise ValueError(f"margin == {tolerated}, must be > 0")
     return margin
-
-
-def more_repeats(asked: float) -> tuple[int, int]:
-    """How many repeats of each case to offer, and how many there are now.
-
-    >>> more_repeats(2.0), more_repeats(4.0)
-    ((5, 2), (8, 4))
-    """
-    now = max(1, round(asked))
-    return max(MORE_REPEATS, 2 * now), now
 
 
 def _judged(row: PairedRow, margin: float | None) -> PairedRow:

@@ -7,33 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from llmlab.base.display import Chip, Interval, Shown, frame, number
 from llmlab.base.numbers import counted, more_cases, p_text, rounded_count, with_unit
 from llmlab.base.verdict import Conclusion, Verdict
-from llmlab.results.scores import BEYOND_SEEN, Metric, above_share, scale_of, two_digits
+from llmlab.results.scores import BEYOND_SEEN, Metric, Tipping, above_share, scale_of, two_digits
 from llmlab.stats.paired import PairedDifference
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["UNSCORED_AT_MOST", "Comparison", "PairedRow", "Tipping", "missing_notes", "unless"]
+__all__ = ["UNSCORED_AT_MOST", "Comparison", "PairedRow", "missing_notes"]
 
 UNSCORED_AT_MOST = 0.05  # share of an arm's answers that may be judged by those seen, where nothing bounds them
 ESTIMAND = "mean difference per case, over cases drawn like these"
 SENTENCES_SHOWN = 6
 NOTES_SHOWN = 4
 _KINDS = {"better": "good", "worse": "bad"}
-
-
-class Tipping(NamedTuple):
-    """What the unscored answers of an arm would have to be, on average, for a claim to fall: above or below a value."""
-
-    arm: str
-    answers: int
-    above: bool
-    value: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -372,16 +363,8 @@ def _undoing(row: PairedRow, scale: float, unit: str) -> str:
     return f"{lost} could undo that (at their worst {_ends(worst, scale)}{unit}{_unless(row)})"
 
 
-def unless(tipping: Tipping, unit: str) -> str:
-    """What lost answers would have to be for a claim to fall, as a clause."""
-    verb = {"s": "took", "USD": "cost"}.get(unit, "was" if tipping.answers == 1 else "were")
-    more, lost = "over" if tipping.above else "under", counted(tipping.answers, "lost answer")
-    value = with_unit(two_digits(tipping.value), f" {unit}" if unit else "")
-    return f"it holds unless the {lost} of {tipping.arm} {verb} {more} {value} on average"
-
-
 def _unless(row: PairedRow) -> str:
-    return "" if row.tipping is None else f"; {unless(row.tipping, row.metric.unit)}"
+    return "" if row.tipping is None else f"; {row.tipping.unless(row.metric.unit)}"
 
 
 def _what_is_missed(row: PairedRow, d: PairedDifference) -> str:

@@ -20,8 +20,6 @@ from llmlab.bundle.bundle import Bundle, axes
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.results import answers as sheets
-from llmlab.results.comparing import compare_tables
-from llmlab.results.comparison import Comparison
 from llmlab.results.provenance import Provenance, two_scorers
 from llmlab.results.scores import RESOURCE_METRICS, Aggregation, CaseGroups, Cells, Metric, ScoreTable, score_table
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
@@ -447,7 +445,7 @@ class Results(Shown):
         aggregation: Aggregation = "mean",
         level: float = 0.95,
         requests_per_day: int | None = None,
-    ) -> Comparison:
+    ) -> room.Comparison:
         """Each candidate against the baseline on the cases both answered: paired, clustered, Holm-adjusted.
 
         Args:
@@ -475,7 +473,7 @@ class Results(Shown):
         for name in names:
             self._require_comparable(name, self.variants if candidates is None else [baseline, *candidates])
         tables = [self.table(name, aggregation=aggregation) for name in names]
-        rows = compare_tables(
+        rows = room.compare_tables(
             tables, baseline, candidates=candidates, by_tag=by is not None, margin=margin, level=level
         )
         partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
@@ -487,7 +485,7 @@ class Results(Shown):
         labelled = [row for row in rows if row.category is None and row.metric.name in self.labels_digests]
         costs += [room.labelled.corrected_line(self.labelled(row.metric.name), row) for row in labelled]
         about = {"golden_digest": self.golden_digest, "age": room.summary.age_of(self.created_at)}
-        return Comparison(rows=rows, baseline=baseline, notes=(*costs, *partial, *self.notes), **about)
+        return room.Comparison(rows=rows, baseline=baseline, notes=(*costs, *partial, *self.notes), **about)
 
     def cost_per_success(self, metric: str) -> room.summary.PerVariant:
         """Dollars per successful answer of each variant, failed attempts included, with its interval."""

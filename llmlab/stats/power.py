@@ -26,9 +26,22 @@ from llmlab.stats.bounded import ENOUGH, BoundedMean
 from llmlab.stats.paired import PairedDifference, tables_above
 from llmlab.stats.standard_error import TOO_FEW_DF
 
-__all__ = ["POWER", "Need", "NeededCases", "Spread", "chance_to_show", "detectable", "needed_cases", "would_show"]
+__all__ = [
+    "POWER",
+    "SAVED_AT_LEAST",
+    "Need",
+    "NeededCases",
+    "Spread",
+    "chance_to_show",
+    "detectable",
+    "more_repeats",
+    "needed_cases",
+    "would_show",
+]
 
 POWER = 0.8  # what "would show" and "would settle" promise
+MORE_REPEATS = 5  # of each case, that are offered instead of more cases
+SAVED_AT_LEAST = 0.2  # share of the cases that repeats must save to be offered
 MOST_CASES = 1e12
 MOST_TABLES = 20_000  # of gains and losses that are summed up; beyond, so many cases differ that t's power is theirs
 _NODES, _WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(64))
@@ -256,6 +269,16 @@ def needed_cases(needs: Sequence[Need], *, power: float = POWER, times_repeats: 
         conditions=len(needs),
         truth=" and ".join(dict.fromkeys(need.truth for need in needs)),
     )
+
+
+def more_repeats(asked: float) -> tuple[int, int]:
+    """How many repeats of each case to offer, and how many there are now.
+
+    >>> more_repeats(2.0), more_repeats(4.0)
+    ((5, 2), (8, 4))
+    """
+    now = max(1, round(asked))
+    return max(MORE_REPEATS, 2 * now), now
 
 
 @functools.lru_cache(maxsize=64)  # a search asks for one number of cases at many distances

@@ -111,12 +111,15 @@ def test_loading_runs_no_code_and_scorers_run_once_when_first_used(folder, capsy
 
 
 def test_a_changed_scorer_is_another_one(folder):
-    """Its code is part of what was measured, whatever its comments say."""
-    digests = []
+    """Its code is part of what was measured, whatever its comments say; what runs is the file as it is now."""
+    digests, values, answer = [], [], ll.Generation(text="word " * 55)
     for text in (OWN, OWN.replace("@ll", "# the same\n@ll"), OWN.replace("60", "50")):
         (folder / "scorers.py").write_text(text)
-        digests.append(ll.Experiment.load(folder).scorers[-1].digest)
+        scorer = ll.Experiment.load(folder).scorers[-1]
+        digests.append(scorer.digest)
+        values.append(scorer(ll.Case(id="q", inputs={"x": "y"}), answer).value)
     assert digests[0] == digests[1] != digests[2]
+    assert values == [1, 1, 0]
 
 
 @pytest.mark.parametrize(
