@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import sys
 import threading
@@ -47,7 +46,7 @@ def own_clients(path: Path) -> dict[str, Client]:
     named = [(name, one) for name, one in vars(_module_of(path)).items() if name[0] != "_"]
     try:
         made = {name: one for name, one in named if _is_client(one)}
-    except Exception as error:  # of a property that computes
+    except Exception as error:  # a property that computes may raise anything
         rule = f"has a client that does not tell its fingerprint ({type(error).__name__}: {error})"
         raise FileRuleError(rule, path=path) from error
     if not made:
@@ -79,12 +78,10 @@ class _AsWritten(SourceFileLoader):
 
 
 def _run(path: Path, name: str) -> ModuleType:
-    loader = _AsWritten(name, str(path))
-    spec = importlib.util.spec_from_loader(name, loader)
-    assert spec is not None  # noqa: S101  # there is a loader
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where the code of a scorer is looked up
+    module = sys.modules[name] = ModuleType(name)  # where the code of a scorer is looked up
+    module.__file__ = str(path)
     try:
-        loader.exec_module(module)
+        _AsWritten(name, str(path)).exec_module(module)
     except BaseException as error:
         del sys.modules[name]
         if not isinstance(error, (Exception, SystemExit)):  # Ctrl+C ends the run; a file that exits does not

@@ -183,12 +183,12 @@ class _Reader:
         ways, corrected = self._differences(part, chosen), self._corrected(chosen)
         margin = 0.0 if begun.relative else begun.bound
         harms = [None] * len(ways) if harm is None else harm
-        words = [self._word(part, d, margin, p) for d, p in zip(ways, harms, strict=False) if d is not None]
-        if len(words) < len(ways):
+        seen = [(d, self._word(part, d, margin, p)) for d, p in zip(ways, harms, strict=False) if d is not None]
+        words = [word for _, word in seen]
+        if len(seen) < len(ways):
             blank = _of_too_few(begun, int(chosen.sum()), harmed=Verdict.FAIL in words)
             return blank if corrected is None else _described(replace(blank, notes=(corrected.why,)), corrected)
-        d = ways[-1]  # the least kind way to take what is unscored is the one that is shown
-        assert d is not None  # noqa: S101  # as many words as ways
+        d, _ = seen[-1]  # the least kind way to take what is unscored is the one that is shown
         decided = replace(begun, verdict=burdens.unanimous(words))
         p_value, tail = self._p(part, d, margin, harm, tests)
         shown = self._shown(self._noted(decided, part, d, chosen, p_value), d, self._last_pair(chosen), tail)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import hashlib
 import hmac
 import json
 import logging
@@ -23,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from pydantic_core import from_json
 
@@ -46,6 +45,7 @@ WAITING_AT_MOST = 10_000  # lines whose texts are still to be looked through; mo
 LONGEST_ERROR_CHARS = 400
 _TEXTS = ("text", "inputs", "messages", "tool_calls", "steps", "error")
 _log = logging.getLogger("llmlab")
+_Waiting: TypeAlias = "queue.SimpleQueue[dict[str, Any] | threading.Event]"  # an event is set when it is reached
 
 
 class ArmLike(Protocol):
@@ -161,7 +161,7 @@ class Recorder:
         self._stem = re.sub(r"[^\w.-]", "_", service) or "requests"
         self._file, self._day, self._torn, self._lock = -1, "", False, threading.Lock()
         self._secrets: tuple[float, Secrets] = (-math.inf, ())
-        self._looker: tuple[int, queue.Queue[dict[str, Any]]] | None = None
+        self._looker: tuple[int, _Waiting] | None = None
         atexit.register(self.flush, 2.0)
 
     def client(self, client: Client) -> Client:
@@ -210,38 +210,42 @@ class Recorder:
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Waits until all texts so far are looked through; False where that takes longer."""
-        until = time.monotonic() + timeout_s
-        while self._looker and self._looker[1].unfinished_tasks and time.monotonic() < until:
-            time.sleep(0.005)
-        return not (self._looker and self._looker[1].unfinished_tasks)
+        if self._looker is None or self._looker[0] != os.getpid():
+            return True
+        reached = threading.Event()
+        self._looker[1].put(reached)
+        return reached.wait(timeout_s)
 
     def _put(self, line: dict[str, Any]) -> None:
         """The line written now and looked through later, or the other way round where the policy says so."""
         if self.personal == "flag":
             self._write(line)
-        try:
-            self._waiting().put_nowait(line)
-        except queue.Full:
-            self.unlooked += 1
-            if self.personal != "flag":
-                self._write(_without_texts(line))
+        waiting = self._waiting()
+        if waiting.qsize() < WAITING_AT_MOST:
+            waiting.put(line)
+            return
+        self.unlooked += 1
+        if self.personal != "flag":
+            self._write(_without_texts(line))
 
-    def _waiting(self) -> queue.Queue[dict[str, Any]]:
+    def _waiting(self) -> _Waiting:
         """The queue of the thread that looks for personal data; a forked process starts its own."""
         if self._looker is None or self._looker[0] != os.getpid():
-            waiting: queue.Queue[dict[str, Any]] = queue.Queue(WAITING_AT_MOST)
+            waiting: _Waiting = queue.SimpleQueue()
             self._looker = (os.getpid(), waiting)
             threading.Thread(target=self._look, args=(waiting,), name="llmlab-recorder", daemon=True).start()
         return self._looker[1]
 
-    def _look(self, waiting: queue.Queue[dict[str, Any]]) -> None:
+    def _look(self, waiting: _Waiting) -> None:
         while True:
             line = waiting.get()
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
             try:
                 self._looked_through(line)
             except Exception as error:  # noqa: BLE001  # a text that breaks a look must not end all later looks
                 self._count(error)
-            waiting.task_done()
 
     def _looked_through(self, line: dict[str, Any]) -> None:
         if self.personal == "redact":
@@ -334,7 +338,7 @@ def pseudonym(identifier: str, *, key: bytes) -> str:
     >>> pseudonym("user-7", key=b"k") == pseudonym("user-7", key=b"k") != pseudonym("user-8", key=b"k")
     True
     """
-    return identifier and hmac.digest(key, identifier.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()[:16]
+    return identifier and hmac.new(key, identifier.encode("utf-8", "surrogatepass"), "sha256").hexdigest()[:16]
 
 
 def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
