@@ -127,7 +127,7 @@ def gate_init(
 def _asked(exp: Experiment, policy: GatePolicy, candidate: str) -> Results:
     """Candidate and baseline on the cases that the gate reads, graded by the judges that it reads."""
     variants = registry.arms(policy, exp.bundle(candidate), experiment=exp.path)
-    judging = [judge for judge in exp.judges.values() if judge.metric in policy.metrics]
+    judging = exp.judges_of(policy.metrics)
     scored = set(policy.metrics) - {judge.metric for judge in judging}
     golden = policy.held_out(exp.golden)
     return exp.judged(exp.run(variants, golden, metrics=scored).require_complete(), *judging)

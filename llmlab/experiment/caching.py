@@ -67,7 +67,7 @@ def _runs(exp: Experiment, bundle: Bundle, client: LocalClient, *, slots: int, r
     }
     runs = {}
     for way, (asked, by, times) in ways.items():
-        found = exp.run({way: asked}, client=by, repeats=times).require_complete()
+        found = exp.judged(exp.run({way: asked}, client=by, repeats=times).require_complete())
         repeat_of = [repeat for (repeat,) in found.answers("repeat")]
         for repeat in range(times):
             name = way if times == 1 else f"{way}, repeat {repeat + 1}"

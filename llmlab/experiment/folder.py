@@ -30,13 +30,13 @@ from llmlab.experiment.settings import Settings
 from llmlab.gate.decide import GatePolicy
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels
-from llmlab.judge.grading import score
+from llmlab.judge.grading import prefer, score
 from llmlab.judge.judges import Judge
 from llmlab.production.rollout import Rollout
 from llmlab.registry.release import named_baseline
 from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
-from llmlab.scorers.base import Scorer
+from llmlab.scorers.base import Scorer, as_scorers
 from llmlab.scorers.shipped import shipped_scorer
 from llmlab.search.corpus import Corpus
 from llmlab.search.embedding import Embedder
@@ -313,12 +313,32 @@ class Experiment(Shown):
     @property
     def judges_of_gate(self) -> list[Judge]:
         """The judges whose metric the gate reads."""
-        return [judge for judge in self.judges.values() if judge.metric in self.gate.metrics]
+        return self.judges_of(self.gate.metrics)
+
+    def judges_of(self, metrics: Collection[str]) -> list[Judge]:
+        """The judges that make these metrics; where a scorer makes one, no judge is asked for it."""
+        judges = [judge for judge in self.judges.values() if judge.metric in metrics]
+        made = {scorer.name for scorer in self.scorers} if judges else set()
+        return [judge for judge in judges if judge.metric not in made]
 
     def judged(self, results: Results, *judges: Judge, **options: Any) -> Results:
-        """The results with each judge's grades, asked as the folder says; `options` as of `ll.judge.score`."""
-        for judge in judges:
-            results = score(results, judge, **{"base": self.base, "endpoints": self.endpoints, **options})
+        """The results with each judge's grades, or of two variants its preferences, asked as the folder says.
+
+        Without a judge those of the metric that decides are asked; where a scorer makes it, the results are as they
+        were. `options` as of `ll.judge.score`.
+
+        Raises:
+            ValueError: a pairwise judge, and not two variants.
+        """
+        asked = {"base": self.base, "endpoints": self.endpoints, **options}
+        for judge in judges or self.judges_of([self.metric]):
+            if judge.kind == "pointwise":
+                results = score(results, judge, **asked)
+                continue
+            if len(results.variants) != 2:
+                these = ", ".join(results.variants)
+                raise ValueError(f"{judge.metric} compares two variants, not {these}; take two, by results.only(...)")
+            results = prefer(results, *results.variants, judge, **asked)
         return results
 
     @cached_property
@@ -373,20 +393,44 @@ class Experiment(Shown):
         asked = f"{bundle.version} asked {datetime.now(UTC).isoformat(' ', 'milliseconds').removesuffix('+00:00')}"
         return self.run({asked: bundle}, golden, **{**options, "fresh": True}).joined(before)
 
-    def dry_run(self, variants: Variants = None, golden: GoldenSet | None = None, **options: Any) -> DryRun:
-        """What `run` would send and cost, after the same checks, without a call; `options` as of `ll.dry_run`."""
-        return dry_run(**self._with_usual(variants, golden, options))
+    def dry_run(
+        self,
+        variants: Variants = None,
+        golden: GoldenSet | None = None,
+        *,
+        judges: Sequence[Judge] | None = None,
+        **options: Any,
+    ) -> DryRun:
+        """What `run` would send and cost, after the same checks, without a call; `options` as of `ll.dry_run`.
+
+        What `judges` are asked afterwards is said and not counted; by default those of the metric that decides.
+        """
+        planned = dry_run(**self._with_usual(variants, golden, options))
+        asked = self.judges_of([self.metric]) if judges is None else judges
+        told = " and ".join(f"{judge.bundle.model} for {judge.metric}" for judge in asked)
+        note = f"Then each answer goes to a judge ({told}), which is not counted here."
+        return replace(planned, notes=(*planned.notes, note)) if asked else planned
 
     def _with_usual(self, variants: Variants, golden: GoldenSet | None, options: Mapping[str, Any]) -> dict[str, Any]:
-        return {
+        usual = {"metrics": ()} if "scorers" in options else {"scorers": self.scorers, "metrics": [self.metric]}
+        given: dict[str, Any] = usual | {
             "variants": self.variants if variants is None else variants,
             "golden": self.explored if golden is None else golden,
             "base": self.base,
             "endpoints": self.endpoints,
             "repeats": self.repeats,
-            **({} if "scorers" in options else {"scorers": self.scorers, "metrics": [self.metric]}),
             **options,
         }
+        graded = {judge.metric for judge in self.judges_of(given["metrics"])}  # after the run, by `judged`
+        wanted = [name for name in given["metrics"] if name not in graded]
+        made = {*RESOURCE_METRICS, *(scorer.name for scorer in as_scorers(given["scorers"]))}
+        if self.judges and (unknown := sorted({*wanted} - made)):
+            judges = ", ".join(judge.metric for judge in self.judges.values())
+            raise ValueError(
+                f"nothing makes the metric {unknown[0]!r} (scorers and calls: {', '.join(sorted(made))}; judges: "
+                f"{judges}); nothing was asked"
+            )
+        return {**given, "metrics": wanted}
 
     def _required(self, file: str, remedy: str) -> Path:
         """The path of a file of the folder; FileRuleError with what to do where it is not there."""

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 import llmlab as ll
 from llmlab.base.errors import FileRuleError
+from llmlab.base.yamlfile import to_yaml
+from llmlab.notebook import run_notebook
 
 OWN = """
 import llmlab as ll
@@ -214,3 +217,64 @@ def test_the_demo_is_such_a_folder(project):
     assert len(exp.variants) == 6
     assert set(exp.labels) == {"pairwise", "pointwise"}
     assert exp.judges["correctness"].metric == "correctness"
+
+
+JUDGED = {
+    "baseline": "production",
+    "baseline_file": "bundles/json.yaml",
+    "goal": {"metric": "relevance", "rule": "superior"},
+}
+
+
+@pytest.fixture
+def graded(folder):
+    """The folder with a gate whose goal is a judge's grade, and without a scorer that makes it."""
+    judge = ll.judge.Judge.pointwise("relevance", model="anthropic/claude-sonnet-4-5-20250929")
+    (folder / "judges").mkdir()
+    judge.save(folder / "judges" / "careful.yaml")
+    (folder / "gate.yaml").write_text(to_yaml(JUDGED))
+    return folder
+
+
+def test_where_a_judge_makes_the_metric_that_decides_it_is_asked_after_the_run(graded):
+    """A run is never refused for it, a dry run says that more will be asked, and `judged` asks."""
+    exp = ll.Experiment.load(graded)
+    assert "claude-sonnet-4-5-20250929 for relevance" in str(exp.dry_run(client=ll.FakeClient("")))
+    answers = exp.run(client=ll.FakeClient("It is a city."), progress=False)
+    judged = exp.judged(answers, client=ll.FakeClient('{"score": 4}'), progress=False)
+    assert judged.scores(exp.metric).tolist() == [4.0] * 12
+    assert exp.judged(answers.only(cases=["q0"]), client=ll.FakeClient('{"score": 4}'), progress=False)
+
+
+def test_a_scorer_that_makes_the_metric_comes_before_a_judge_and_a_wrong_name_is_told_both(graded):
+    (graded / "scorers.py").write_text(OWN.replace("is_brief", "relevance"))
+    exp = ll.Experiment.load(graded)
+    answers = exp.run(client=ll.FakeClient("yes"), progress=False)
+    assert exp.judged(answers) is answers
+    with pytest.raises(ValueError, match=r"'careful'.*mentions_expected.*judges: relevance"):
+        exp.run(metrics=["careful"])
+
+
+def test_a_pairwise_judge_is_asked_which_of_two_it_prefers(folder):
+    judge = ll.judge.Judge.pairwise("relevance", model="anthropic/claude-sonnet-4-5-20250929")
+    exp = ll.Experiment.load(folder)
+    answers = exp.run(client=ll.FakeClient("It is a city."), progress=False)
+    told = {"client": ll.FakeClient('{"better": 1}'), "progress": False}
+    assert "relevance_preferred" in exp.judged(answers, judge, **told).metrics
+    with pytest.raises(ValueError, match="compares two variants, not json"):
+        exp.judged(answers.only(variants=["json"]), judge, **told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", ["01_compare_variants", "02_ab_significance", "07_watch_and_grow"])
+def test_every_notebook_reads_a_folder_whose_gate_is_about_a_judges_grade(project, notebook):
+    """The embedded one, with its own judge as the goal."""
+    root = Path(__file__).parents[2]
+    shutil.copytree(root / "experiments", project / "experiments")
+    gate = project / "experiments/pandas_help/gate.yaml"
+    goal = "goal: {metric: mentions_expected"
+    gate.write_text(gate.read_text().replace(goal, "goal: {metric: correctness"))
+    given = {"07_watch_and_grow": {}, "02_ab_significance": {"first": "30", "local": ""}}.get(notebook, {"first": "30"})
+    done = run_notebook(root / "notebooks" / f"{notebook}.ipynb", given)
+    assert done.exit_code == 0, done.message
+    assert any("correctness" in table for table in done.tables)

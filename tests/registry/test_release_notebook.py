@@ -61,3 +61,21 @@ def test_a_candidate_that_no_gate_would_release_is_refused_before_a_call(project
     refused = run_notebook(RELEASE, {"candidate": "floating.yaml"})
     assert (refused.exit_code, refused.verdict) == (2, "BROKEN")
     assert "openai/gpt-4o is not pinned" in refused.message
+
+
+def test_a_judge_that_decides_is_refused_where_its_model_floats_and_one_beside_is_not(project: Path) -> None:
+    """The gate reads its grades, so it is held to what a candidate is held to; before a call, without a key."""
+    shutil.copytree(ROOT / "experiments", project / "experiments")
+    folder = project / "experiments/pandas_help"
+    judge = (folder / "judges/correctness.yaml").read_text()
+    floating = judge.replace("{provider: offline, id: overlap-judge-1}", "{provider: openai, id: gpt-4o}")
+    (folder / "judges/correctness.yaml").write_text(floating)
+    gate = (folder / "gate.yaml").read_text()
+    guard = "guards:\n  - {metric: correctness, rule: non_inferior, margin: 0.1}"
+    (folder / "gate.yaml").write_text(gate.replace("guards:", guard))
+    refused = run_notebook(RELEASE)
+    assert (refused.exit_code, refused.verdict) == (2, "BROKEN"), refused.message
+    assert "openai/gpt-4o is not pinned" in refused.message
+
+    (folder / "gate.yaml").write_text(gate)  # which reads no judge
+    assert run_notebook(RELEASE).exit_code == 0
