@@ -60,9 +60,9 @@ def calibrate(
     whole = all(all(group) or not any(group) for group in (authorship, lengths))
     if verdicts.is_dir():
         exp = Experiment.load(verdicts)
+        judge, labels = exp.judge(judge_column or ""), exp.labels["pointwise"]  # what is missing is told before a call
         answers = exp.run(exp.bundles, exp.golden, repeats=1).require_complete()
-        labels = exp.labels["pointwise"]
-        calibration = exp.judge(judge_column or "").calibrate(labels, answers, endpoints=exp.endpoints)
+        calibration = judge.calibrate(labels, answers, endpoints=exp.endpoints)
     elif all(winners) and not any([human, judge_column, length]) and whole:
         table = read_table(verdicts).with_numbers().cells
         if judge_author is not None and judge_author not in table.columns:

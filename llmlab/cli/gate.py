@@ -70,9 +70,10 @@ def gate(
     check_reports(junit, markdown, receipt)  # said before the work, not after
     with told_in(junit, markdown, name="gate"):
         if results_path.is_dir():
+            exp = Experiment.load(results_path)
+            policy = GatePolicy.load(policy_path) if policy_path else exp.gate
             policy_path = policy_path or results_path / "gate.yaml"
-            policy = GatePolicy.load(policy_path)
-            results = _asked(Experiment.load(results_path), policy, candidate or "")
+            results = _asked(exp, policy, candidate or "")
             candidate, baseline = "candidate", baseline or ("baseline" if "baseline" in results.variants else "none")
         elif policy_path is None or candidate is None:
             raise click.UsageError("name --policy and --candidate for results, or an experiment's folder")
@@ -128,6 +129,8 @@ def _asked(exp: Experiment, policy: GatePolicy, candidate: str) -> Results:
     """Candidate and baseline on the cases that the gate reads, graded by the judges that it reads."""
     variants = registry.arms(policy, exp.bundle(candidate), experiment=exp.path)
     judging = exp.judges_of(policy.metrics)
+    for asked in [variants["candidate"], *(judge.bundle for judge in judging)]:
+        asked.model.require_pinned()  # the gate would say INVALID, after everything was paid for
     scored = set(policy.metrics) - {judge.metric for judge in judging}
     golden = policy.held_out(exp.golden)
     return exp.judged(exp.run(variants, golden, metrics=scored).require_complete(), *judging)

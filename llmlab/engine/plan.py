@@ -331,7 +331,9 @@ class DryRun(Shown):
         if batch := self.batch_cost_usd_at_most:
             cost += f", or ${batch:,.2f} overnight (`llmlab batch`)"
         stored = sum(self.stored)
-        said = f"{counted(sum(self.calls) - stored, 'call')} to send ({stored:,} stored already), costing {cost}."
+        if (new := sum(self.calls) - stored) == 0 and total == 0:
+            cost = "nothing"
+        said = f"{counted(new, 'call')} to send ({stored:,} stored already), costing {cost}."
         floating = ", ".join(name for name, pinned in zip(self.variant, self.pinned, strict=True) if not pinned)
         told = [f"The model of {floating} is not pinned, and a gate releases no such bundle."] if floating else []
         return " ".join([f"{said}{self._embedded()}", *told, *self.notes])

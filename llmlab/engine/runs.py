@@ -291,7 +291,8 @@ def dry_run(
     costs = []
     for (name, bundle), limit in zip(plan.bundles.items(), limits, strict=True):
         usage = Usage(input_tokens=new_tokens[name], output_tokens=(limit or 0) * new_turns[name])
-        costs.append(None if limit is None else price_of(plan.clients[name], bundle, usage))
+        unsent = Decimal(0) if not new_turns[name] else None  # what is stored costs nothing, whatever its price is
+        costs.append(unsent if unsent is not None or limit is None else price_of(plan.clients[name], bundle, usage))
     texts = {(str(embedder.model), text): embedder for embedder in embedders for text in embedder.counted}
     return DryRun(
         notes=(*plan.notes, *_personal_notes(golden)),

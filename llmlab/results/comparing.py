@@ -55,7 +55,8 @@ def _candidates(table: ScoreTable, baseline: str, candidates: Sequence[str] | No
     if candidates is None:
         return [name for name in table.variants if name != baseline]
     if baseline in candidates:
-        raise ValueError(f"{baseline!r} is the baseline itself")
+        others = ", ".join(name for name in table.variants if name != baseline) or "none: add a bundle, or a column"
+        raise ValueError(f"{baseline!r} is the baseline itself; name another candidate (there are: {others})")
     if len(set(candidates)) < len(candidates):
         raise ValueError(f"a candidate is named twice: {', '.join(candidates)}")
     return candidates

@@ -113,13 +113,18 @@ class Index:
 
 
 def build_index(
-    config: RetrievalConfig, *, base: str | Path | None = None, embedder: search.Embedder | None = None
+    config: RetrievalConfig | None, *, base: str | Path | None = None, embedder: search.Embedder | None = None
 ) -> Index:
     """The index that a bundle's retrieval config describes; what it shares with an earlier one is built once.
 
     Paths in the config are relative to `base` (by default the working directory) and may not leave it. `embedder`
     gives the vectors of the config's `embedding` model; by default from the model's own endpoint.
+
+    Raises:
+        ValueError: None, as of a bundle that retrieves nothing.
     """
+    if config is None:
+        raise ValueError("the bundle retrieves nothing: it has no `retrieval`, so there is no index of it")
     corpus = Corpus.load(config.corpus, base="." if base is None else base)
     key, options = _digest(corpus, config), dict(config.options)
     if config.embedding is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import llmlab as ll
 from llmlab.gate import GatePolicy, Receipt
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.notebook import run_notebook
@@ -140,6 +141,48 @@ def test_gate_init_takes_the_scorer_that_the_experiment_has(tmp_path, expected, 
     done = llmlab("gate-init", tmp_path)
     assert done.exit_code == 0, done.output
     assert GatePolicy.load(tmp_path / "gate.yaml").goal.metric == goal
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """A folder whose own client keeps a file for each call, and whose model floats."""
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "capitals"
+    (folder / "bundles").mkdir(parents=True)
+    for name in ("v1", "v2"):
+        bundle = ll.Bundle.from_prompt("{{ question }}", model="acme/big-1", name="capitals", system=name)
+        bundle.save(folder / "bundles" / f"{name}.yaml")
+    GoldenSet((Case(id="q", inputs={"question": "?"}, expected=("a",)),)).save(folder / "golden.jsonl")
+    (folder / "clients.py").write_text(
+        "import llmlab as ll\nfrom pathlib import Path\nclass Acme:\n    fingerprint = 'acme'\n"
+        "    async def complete(self, request):\n        Path('called').touch()\n"
+        "        return ll.Generation(text='a')\n"
+        "acme = Acme()\n"
+    )
+    return folder
+
+
+def test_what_a_gate_would_never_release_is_refused_before_a_call(asked):
+    """A folder without rules, and a candidate whose model floats."""
+    for gate, said in [
+        ("", "gate-init"),
+        ("baseline: none\nfloors: [{metric: not_refused, at_least: 0.5}]", "not pinned"),
+    ]:
+        if gate:
+            (asked / "gate.yaml").write_text(gate)
+        done = llmlab("gate", asked, "--candidate", "v2")
+        assert (done.exit_code, said in done.stderr) == (2, True), done.output
+    assert not Path("called").exists()
+
+
+def test_what_calibrating_lacks_is_told_before_a_call(asked):
+    """A judge, and what people said."""
+    assert "has no judge" in llmlab("calibrate", asked).stderr
+    (asked / "judges").mkdir()
+    ll.judge.Judge.pointwise("relevance", model="acme/big-1").save(asked / "judges" / "j.yaml")
+    assert "label some answers first" in llmlab("calibrate", asked).stderr
+    assert not Path("called").exists()
 
 
 @pytest.mark.slow

@@ -169,3 +169,8 @@ def test_the_manifest_names_corpus_recipe_and_documents() -> None:
     assert index.manifest["retriever"] == "bm25"
     assert len(index.manifest["documents"]["DataFrame.dropna"]) == 16
     assert index.manifest["n_chunks"] == len(index.corpus)
+
+
+def test_a_bundle_that_retrieves_nothing_has_no_index():
+    with pytest.raises(ValueError, match="retrieves nothing"):
+        build_index(None)
