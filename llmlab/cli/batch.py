@@ -13,7 +13,7 @@ from llmlab.base.numbers import counted
 from llmlab.base.project import runs_folder
 from llmlab.clients.call_store import CallStore
 from llmlab.engine.batch import read_batches, send_batches, write_batches
-from llmlab.engine.means import Means
+from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.runs import planned
 from llmlab.experiment import Experiment
 from llmlab.results.results import Results
@@ -119,12 +119,12 @@ def forget(
     keys = None
     if experiment is not None and variant is not None:
         exp = Experiment.load(experiment)
-        means = Means(endpoints=exp.endpoints, base=exp.base, store=store)
+        setup = CallSetup(endpoints=exp.endpoints, base=exp.base, store=store)
         parts = (f"{variant}@", f"{variant} · ")  # at several temperatures, on several models
         chosen = {name: of for name, of in exp.variants.items() if name == variant or name.startswith(parts)}
         if not chosen:
             raise ValueError(f"no variant {variant!r} in {experiment} (there are: {', '.join(exp.variants)})")
-        plan = planned(means, chosen, exp.golden, repeats=exp.repeats)
+        plan = planned(setup, chosen, exp.golden, repeats=exp.repeats)
         keys = [call.key for batch in plan.batches() for call in batch if call.key]
     with CallStore(store) as kept:
         gone = kept.forget(keys=keys, model=model, since=since.replace(tzinfo=UTC) if since else None)

@@ -10,7 +10,7 @@ import click
 
 from llmlab.base.tables import read_table
 from llmlab.experiment.folder import Experiment
-from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
+from llmlab.judge.calibrating import calibrate_scores, calibrate_verdicts
 
 __all__ = ["calibrate"]
 

@@ -35,7 +35,7 @@ from llmlab.clients.call_store import CallStore
 from llmlab.clients.http import HttpClient
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.wire import read_json, refused_generation
-from llmlab.engine.means import Means
+from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.plan import Call, estimated_tokens, total_usd
 from llmlab.engine.runs import planned
 from llmlab.golden.cases import GoldenSet
@@ -171,15 +171,15 @@ def write_batches(
     folder = Path(folder)
     if (folder / LIST).exists():
         raise DataError(f"{folder} has batches already: read them, or give another folder")
-    means = Means(**options)
-    plan = planned(means, variants, golden, repeats=repeats)
+    setup = CallSetup(**options)
+    plan = planned(setup, variants, golden, repeats=repeats)
     able = {name: of for name, of in plan.clients.items() if isinstance(of, HttpClient) and of.wire.name in WIRES}
     if others := [name for name in plan.clients if name not in able]:
         raise DataError(f"{others[0]}: {plan.clients[others[0]].fingerprint} has no batch API that is known here")
     folder.mkdir(parents=True, exist_ok=True)
     waiting: dict[tuple[str, str], tuple[HttpClient, list[Line]]] = {}  # by model and who answers
     already, requests = 0, []
-    with means.calls() as calls:
+    with setup.calls() as calls:
         for call, request in _once(plan.batches()):
             if call.key in calls.get_many([call.key]):
                 already += 1
@@ -233,7 +233,7 @@ def read_batches(folder: str | Path, *, store: str | Path | CallStore | None = N
     """
     batches = Batches.load(folder)
     requests = {row["key"]: row["request"] for _, row in json_lines(batches.folder / REQUESTS)}
-    with Means(store=store).calls() as calls:
+    with CallSetup(store=store).calls() as calls:
         while True:
             for place, file in enumerate(batches.files):
                 if file.id and not file.read:

@@ -27,8 +27,8 @@ from llmlab.clients.base import Client, Request, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import Reaching
 from llmlab.engine.app import App
+from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.freshness import freshness_of_index
-from llmlab.engine.means import Means
 from llmlab.engine.plan import DryRun, Plan, make_plan, price_of, query_of, tokens_by_part, total_usd
 from llmlab.engine.progress import Progress, shown
 from llmlab.engine.runner import Scoring, execute
@@ -116,7 +116,7 @@ def run(
         )
     part = None if shard is None else room.shards.Shard.parse(shard)
     wanted = _scorers_that_make(metrics, scorers)
-    means = Means(
+    setup = CallSetup(
         client=client,
         endpoints=endpoints,
         store=store,
@@ -133,21 +133,21 @@ def run(
     bundles = {variants.name: variants} if isinstance(variants, Bundle) else variants
     if shards is not None and out is not None:
         about |= {"endpoints": endpoints, "base": base, "budget_usd": budget_usd, "concurrency": concurrency}
-        about |= {"case_timeout_s": case_timeout_s, "fresh": means.fresh}
+        about |= {"case_timeout_s": case_timeout_s, "fresh": setup.fresh}
         whole: dict[str, Any] = {"scorers": wanted, "shards": shards, "out": out, "progress": progress}
         return room.on_ray.run_on_ray(run, bundles, golden, **whole, options=about)
     if part is None or out is None:
-        return run_by(means, variants, golden, scorers=wanted, **about)
+        return run_by(setup, variants, golden, scorers=wanted, **about)
 
     def answers(cases: GoldenSet, calls: Path) -> Results:
-        return run_by(replace(means, store=store or calls), variants, cases, scorers=wanted, **about)
+        return run_by(replace(setup, store=store or calls), variants, cases, scorers=wanted, **about)
 
     digests = {scorer.name: scorer.digest for scorer in wanted}
     return room.shards.run_shard(answers, bundles, golden, shard=part, out=out, scorers=digests, repeats=repeats)
 
 
 def run_by(
-    means: Means,
+    setup: CallSetup,
     variants: Mapping[str, Bundle] | Bundle,
     golden: GoldenSet,
     *,
@@ -156,20 +156,20 @@ def run_by(
     app: App | None = None,
     failed_share_allowed: float = 0.2,
 ) -> Results:
-    """What `run` gives, by means that are one value."""
+    """What `run` gives, by a setup that is one value."""
     wanted = as_scorers(scorers)
     embedders: dict[str, search.Embedder] = {}
 
     def embedder_of(model: ModelRef, *, client: search.EmbeddingClient) -> search.Embedder:
         spent = sum((embedder.spent_usd for embedder in embedders.values()), Decimal(0))
-        left = None if means.budget is None else means.budget - spent
-        embedder = search.Embedder(model, client=client, store=means.store, budget_usd=left)
+        left = None if setup.budget is None else setup.budget - spent
+        embedder = search.Embedder(model, client=client, store=setup.store, budget_usd=left)
         return embedders.setdefault(str(model), embedder)
 
-    plan = planned(means, variants, golden, repeats=repeats, app=app, embedder_of=embedder_of)
+    plan = planned(setup, variants, golden, repeats=repeats, app=app, embedder_of=embedder_of)
     for note in _personal_notes(golden) if golden.digest not in _TOLD else ():
         warnings.warn(note, RuntimeWarning, stacklevel=3)
-    budget = means.budget
+    budget = setup.budget
     if budget is not None:
         _require_prices(plan)
         budget = _pay_for_embedding(plan, embedders, budget)
@@ -181,10 +181,10 @@ def run_by(
 
     interrupted = False
     with (
-        stopped_by(means.stop),
+        stopped_by(setup.stop),
         _terminates(),
-        means.calls() as calls,
-        shown(state, show=means.progress) as refresh,
+        setup.calls() as calls,
+        shown(state, show=setup.progress) as refresh,
     ):
         try:
             run_in_background(
@@ -193,9 +193,9 @@ def run_by(
                     calls,
                     state,
                     scoring,
-                    concurrency=means.concurrency,
+                    concurrency=setup.concurrency,
                     budget_usd=budget,
-                    case_timeout_s=means.case_timeout_s,
+                    case_timeout_s=setup.case_timeout_s,
                 ),
                 on_tick=tick,
             )
@@ -209,7 +209,7 @@ def run_by(
     if interrupted and state.done == state.total:  # it was the scoring that somebody did not want to wait for
         scored = not scoring.waiting
     else:
-        scored = _score_the_rest(scoring, means.stop)
+        scored = _score_the_rest(scoring, setup.stop)
     results = _gathered(plan, state, scoring.sheet, failed_share_allowed=failed_share_allowed, scored=scored)
     if state.store_error is not None:
         state.store_error.results = results
@@ -258,18 +258,18 @@ def dry_run(
         RequestRefusedError: a variant cannot be sent as it is, such as with a temperature to a reasoning model.
     """
     _scorers_that_make(metrics, scorers)
-    means = Means(client=client, endpoints=endpoints, store=store, base=base)
+    setup = CallSetup(client=client, endpoints=endpoints, store=store, base=base)
     embedders: list[search.EstimatingEmbedder] = []
 
     def embedder_of(model: ModelRef, *, client: search.EmbeddingClient) -> search.Embedder:
-        embedders.append(search.EstimatingEmbedder(model, client=client, store=means.store))
+        embedders.append(search.EstimatingEmbedder(model, client=client, store=setup.store))
         return embedders[-1]
 
-    plan = planned(means, variants, golden, repeats=repeats, embedder_of=embedder_of)
+    plan = planned(setup, variants, golden, repeats=repeats, embedder_of=embedder_of)
     stored, turns, new_turns = (dict.fromkeys(plan.bundles, 0) for _ in range(3))
     new_tokens, tokens_of = dict.fromkeys(plan.bundles, 0), {name: Counter[str]() for name in plan.bundles}
     longest: dict[str, tuple[int, Request]] = {}
-    with means.calls() as calls:
+    with setup.calls() as calls:
         for batch in plan.batches():
             found = calls.get_many([call.key for call in batch])
             for call in batch:
@@ -331,7 +331,7 @@ def _scorers_that_make(metrics: Collection[str], scorers: Sequence[Scorer | Scor
 
 
 def planned(
-    means: Means,
+    setup: CallSetup,
     variants: Mapping[str, Bundle] | Bundle,
     golden: GoldenSet,
     *,
@@ -340,21 +340,21 @@ def planned(
     embedder_of: Callable[..., search.Embedder] | None = None,
 ) -> Plan:
     """The calls that `run` would make; `embedder_of(model, client=...)` embeds what an index needs."""
-    if means.client is not None and app is not None:
+    if setup.client is not None and app is not None:
         raise ValueError("client and app are both given; an application makes its own calls")
-    client_of, answering = means.clients(), means.answering()
-    embed = embedder_of or partial(search.Embedder, store=means.store)
+    client_of, answering = setup.clients(), setup.answering()
+    embed = embedder_of or partial(search.Embedder, store=setup.store)
     plan = make_plan(
         variants,
         golden,
         repeats=repeats,
         client_of=lambda bundle: answering or client_of(bundle.model),
         app=app,
-        base=means.folder,
+        base=setup.folder,
         embedder_of=lambda model: embed(model, client=client_of(model)),
     )
-    told = f"Asked anew as fresh={means.fresh!r}; the same word replays these answers."
-    return replace(plan, fresh=means.fresh, notes=(*plan.notes, told)) if means.fresh else plan
+    told = f"Asked anew as fresh={setup.fresh!r}; the same word replays these answers."
+    return replace(plan, fresh=setup.fresh, notes=(*plan.notes, told)) if setup.fresh else plan
 
 
 def _pay_for_embedding(plan: Plan, embedders: Mapping[str, search.Embedder], budget: Decimal) -> Decimal:

@@ -16,7 +16,7 @@ import numpy as np
 from llmlab.base.display import Chip, Html, Interval, Shown, html_diff, html_note, html_of, number, plain
 from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle
-from llmlab.engine.means import Means
+from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.runs import run_by
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.results import Results
@@ -285,7 +285,7 @@ def try_out(
     bundle: Bundle,
     *,
     sample: GoldenSet,
-    means: Means,
+    setup: CallSetup,
     scorers: Sequence[Scorer | ScoreFunction] = (),
 ) -> Tries:
     """The tries with one more: bundle and baseline run over the sample, answers that are stored already for free.
@@ -293,8 +293,8 @@ def try_out(
     A run that was stopped before the first answer arrived leaves the tries as they were. Raises what `run` raises.
     """
     name = f"try {len(tries.done) + 1}"
-    results = run_by(means, {tries.name: tries.baseline, name: bundle}, sample, scorers=scorers)
-    stopped = means.stop is not None and means.stop.is_set()
+    results = run_by(setup, {tries.name: tries.baseline, name: bundle}, sample, scorers=scorers)
+    stopped = setup.stop is not None and setup.stop.is_set()
     lost = sum(results.n_answers(name, status=status) for status in ("error", "timeout")) if stopped else 0
     answered = results.n_answers(name) - lost  # what was cut off in the middle is nobody's answer
     return tries.with_try(bundle, results) if answered else tries

@@ -13,7 +13,7 @@ from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
     from llmlab.experiment.addresses import Addresses as Addresses
-    from llmlab.experiment.caching import prompt_cache as prompt_cache
+    from llmlab.experiment.cache_effect import prompt_cache as prompt_cache
     from llmlab.experiment.folder import Asked as Asked
     from llmlab.experiment.folder import Experiment as Experiment
     from llmlab.experiment.settings import Settings as Settings
@@ -24,7 +24,7 @@ __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "experiment.addresses": ("Addresses",),
-        "experiment.caching": ("prompt_cache",),
+        "experiment.cache_effect": ("prompt_cache",),
         "experiment.folder": ("Asked", "Experiment"),
         "experiment.simulated": ("Truth", "simulate"),
         "experiment.settings": ("Settings",),

@@ -21,12 +21,12 @@ from llmlab.base.display import Chip, Interval, Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import p_text
 from llmlab.bundle.bundle import ModelRef
-from llmlab.engine.means import CallOptions
+from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import Label, Labels, text_digest
 from llmlab.judge.asking import Instrument, family
-from llmlab.judge.calibration import calibrate_scores, calibrate_verdicts
-from llmlab.judge.figures import Calibration
+from llmlab.judge.calibrating import calibrate_scores, calibrate_verdicts
+from llmlab.judge.calibration import Calibration
 from llmlab.judge.grading import prefer, score, verdict_frame
 from llmlab.results.labelled import label_keys
 from llmlab.results.provenance import JudgeRecord

@@ -23,7 +23,7 @@ from llmlab.base.project import project_root
 from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.bundle.template import fill
 from llmlab.clients.base import Generation
-from llmlab.engine.means import CallOptions, Means
+from llmlab.engine.call_setup import CallOptions, CallSetup
 from llmlab.engine.runs import run_by
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.judge.parsing import Verdict
@@ -132,7 +132,7 @@ def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: Call
     inputs = [framed({name: storable(text) for name, text in material.items()}) for material in materials]
     cases = {given["code"]: Case(id=given["code"], inputs=given) for given in inputs}
     golden = GoldenSet(tuple(cases.values()), name=f"to be judged by {judge.bundle.name}")
-    replies = run_by(Means(**options), judge.bundle, golden)
+    replies = run_by(CallSetup(**options), judge.bundle, golden)
     shown = {given["code"]: [text for name, text in given.items() if name != "code"] for given in inputs}
     by_case = {
         case_id: _opinion(judge, status=status, text=text, error=error, judged=shown[case_id])

@@ -1,372 +1,399 @@
-"""How far a judge can be trusted: its verdicts against people's, and what else moves it.
-
-`calibrate_verdicts` and `calibrate_scores` take any table of verdicts that exist; `labels.calibrate` takes labels and
-judged results. A tie or a missing verdict is not right and stays in n; missing ones are counted too.
-"""
+"""What a judge has shown, as values: its figures against people's labels, and the passport that they deserve."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 
-from llmlab.base.display import plain
-from llmlab.base.errors import DataError
-from llmlab.judge.figures import Calibration, ScoreGroup, VerdictGroup
-from llmlab.stats.agreement import agreement, cohen_kappa, confusion_matrix, judge_rates, kappa_bootstrap
-from llmlab.stats.arrays import FloatArray
-from llmlab.stats.bias import BiasSlope, length_slope, position_bias, self_preference
-from llmlab.stats.estimate import Estimate, mean_estimate
-from llmlab.stats.standard_error import clustered_contrast
+from llmlab.base.display import Interval, Shown, as_sentences, plain
+from llmlab.base.errors import DataError, FloatingModelError
+from llmlab.base.numbers import p_text
+from llmlab.base.verdict import Conclusion, Verdict
+from llmlab.judge.asking import Instrument
+from llmlab.results.passport import JudgePassport, Limit, Measured
+from llmlab.stats.agreement import FEW_LABELS, ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa
+from llmlab.stats.bias import BiasSlope, PositionBias
+from llmlab.stats.estimate import Estimate
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = [
+    "LIMITS_GRADES",
+    "LIMITS_PREFERENCES",
+    "Calibration",
+    "ScoreGroup",
+    "VerdictGroup",
+    "interval_of",
+    "passport",
+    "verdict",
+]
 
-__all__ = ["calibrate_scores", "calibrate_verdicts"]
-
-RESAMPLES = 2000
-_EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>"})
-FEWEST_ITEMS = 10  # below: a bootstrap of kappa has too little to draw from
+WANTED_HALF_WIDTH = 0.1  # of kappa: what "enough labels" is computed for
+LIMITS_GRADES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6)}
+LIMITS_PREFERENCES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6), "flip_rate": Limit(at_most=0.2)}
 
 
-def calibrate_verdicts(
-    frame: pd.DataFrame,
-    *,
-    label: str = "label",
-    order1: str = "order1",
-    order2: str = "order2",
-    length1: str | None = None,
-    length2: str | None = None,
-    author1: str | None = None,
-    author2: str | None = None,
-    judge: str | None = None,
-    cluster: str | None = None,
-    by: Sequence[str] = (),
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Calibration:
-    """Pairwise verdicts of any tool against people: one row per pair, winners as 1, 2 or tie, already mapped back.
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class VerdictGroup(Shown):
+    """One pairwise judge against people.
 
-    In `order1` output 1 was shown first, in `order2` output 2 was. Rows without a label are left out and counted.
+    Attributes:
+        group: what it was split by, such as {"judge": "GPT-4"}.
+        n, missing: pairs that people decided, and of them without a judge's verdict in some order.
+        human_ties, unlabelled: pairs that people held to be equal (in `kappa_both` only), and those without a label.
+        position: accuracy in each order and in both, consistency, first against second.
+        kappa: of the verdicts in order 1 (labels 1, 2, tie), with a bootstrap interval.
+        kappa_both: of the verdict by rule: the same winner in both orders, else a tie.
+        rates: sensitivity and specificity of "output 1 wins" in order 1; ties and missing verdicts are wrong.
+        length, own: slopes of length and of the judge's own answers, None without lengths or authors.
+        clusters: groups that the pairs come in, by which every interval and p is computed; None = pairs independent.
+    """
+
+    group: Mapping[str, Any]
+    n: int
+    missing: int
+    human_ties: int
+    unlabelled: int
+    position: PositionBias
+    kappa: Estimate
+    kappa_both: Estimate
+    matrix: ConfusionMatrix
+    rates: JudgeRates
+    length: BiasSlope | None = None
+    own: BiasSlope | None = None
+    clusters: int | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The figures as plain JSON values."""
+        place = self.position
+        return {
+            "group": dict(self.group),
+            "n": self.n,
+            "clusters": self.clusters,
+            "missing": self.missing,
+            "human_ties": self.human_ties,
+            "unlabelled": self.unlabelled,
+            "accuracy_order1": _value(place.accuracy_order1),
+            "accuracy_order2": _value(place.accuracy_order2),
+            "accuracy_both": _value(place.accuracy_both),
+            "consistency": place.consistency.value,
+            "first_position": place.first,
+            "second_position": place.second,
+            "position_p": place.p_value,
+            **_with_ends("kappa", self.kappa),
+            **_with_ends("kappa_both", self.kappa_both),
+            **_slope_record("length_slope", self.length),
+            "gold_slope": self.length.gold if self.length else None,
+            **_slope_record("own_slope", self.own),
+            "sensitivity": self.rates.sensitivity.value,
+            "specificity": self.rates.specificity.value,
+            "notes": [*self.kappa.notes, *([self.length.note] if self.length and self.length.note else [])],
+        }
+
+    def _rows(self) -> list[dict[str, object]]:
+        place, slope, own = self.position, self.length, self.own
+        return [
+            {
+                **self.group,
+                "pairs": self.n,
+                **({"clusters": self.clusters} if self.clusters else {}),
+                "right in both orders": interval_of(place.accuracy_both),
+                "consistent": interval_of(place.consistency),
+                "first : second": f"{place.first} : {place.second}",
+                "p (position)": p_text(place.p_value),
+                "kappa": interval_of(self.kappa_both),
+                "length slope": None if slope is None else Interval(slope.value, slope.low, slope.high),
+                **({"own answers": Interval(own.value, own.low, own.high)} if own is not None else {}),
+                "missing": self.missing,
+            }
+        ]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What the figures mean."""
+        slopes = [slope._sentence() for slope in (self.length, self.own) if slope is not None]
+        return (self.position._sentence(), *slopes, as_sentences(self.kappa_both.notes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ScoreGroup(Shown):
+    """One pointwise judge against people.
+
+    Attributes:
+        group: what it was split by.
+        n, missing, unlabelled: items with a human label, of them without a judge's score, and left out.
+        agreement: share of equal labels.
+        kappa: quadratic weights on a scale of more than two levels, else unweighted; bootstrap interval.
+        kappa_unweighted: for reference.
+        leaning: mean of judge - human, the judge's leniency.
+        rates: for a scale of two levels, else None.
+        length: change of judge - human per standard deviation of words, None without lengths.
+        clusters: groups that the items come in, by which every interval is computed; None = items independent.
+    """
+
+    group: Mapping[str, Any]
+    n: int
+    missing: int
+    unlabelled: int
+    agreement: Estimate
+    kappa: Estimate
+    kappa_unweighted: Estimate
+    leaning: Estimate
+    matrix: ConfusionMatrix
+    rates: JudgeRates | None = None
+    length: Estimate | None = None
+    clusters: int | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The figures as plain JSON values."""
+        return {
+            "group": dict(self.group),
+            "n": self.n,
+            "clusters": self.clusters,
+            "missing": self.missing,
+            "unlabelled": self.unlabelled,
+            **_with_ends("agreement", self.agreement),
+            **_with_ends("kappa", self.kappa),
+            "kappa_method": self.kappa.method,
+            "kappa_unweighted": self.kappa_unweighted.value,
+            **_with_ends("leaning", self.leaning),
+            "labels": list(self.matrix.labels),
+            "confusion": [list(row) for row in self.matrix.counts],
+            "sensitivity": self.rates.sensitivity.value if self.rates else None,
+            "specificity": self.rates.specificity.value if self.rates else None,
+            "length_slope": _value(self.length),
+            "notes": list(dict.fromkeys([*self.kappa.notes, *self.leaning.notes])),
+        }
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                **self.group,
+                "labels": self.n,
+                **({"clusters": self.clusters} if self.clusters else {}),
+                "same level": interval_of(self.agreement),
+                "kappa": interval_of(self.kappa),
+                "judge - human": interval_of(self.leaning),
+                "per sd of length": interval_of(self.length),
+                "missing": self.missing,
+            }
+        ]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What the figures mean."""
+        columns = zip(*self.matrix.counts, strict=True)
+        given = [level for level, column in zip(self.matrix.labels, columns, strict=True) if any(column)]
+        if len(given) == 1 and self.matrix.n == self.n > 1 and sum(map(any, self.matrix.counts)) > 1:
+            return (
+                f"The judge gave all {self.n:,} answers the grade {given[0]}, right or wrong: it tells good from bad "
+                "no better than chance (AUC 0.50), and only people's labels say anything here.",
+            )
+        leaning = "The judge is not shown to be more lenient or stricter than people."
+        if way := _direction(self.leaning, "more lenient", "stricter"):
+            leaning = f"The judge is {way} than people by {abs(self.leaning.value or 0):.2g}."
+        way = _direction(self.length, "long", "short")
+        favours = f"It favours {way} answers beyond what people do." if way else ""
+        return tuple(filter(None, (leaning, favours, as_sentences(self.kappa.notes))))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Calibration(Shown):
+    """A judge, or several groups of its verdicts, measured against people's labels.
+
+    Attributes:
+        groups: one per combination of what it was split by; one in all without `by`.
+        judge, judge_digest, labels_digest: which judge, and what it was measured on; "" for tables made elsewhere.
+        pinned: whether the judge's model is; a floating judge gets no passport.
+        notes: sentences that a reader must see, such as stale labels.
+    """
+
+    groups: tuple[VerdictGroup | ScoreGroup, ...]
+    judge: str = ""
+    judge_digest: str = ""
+    labels_digest: str = ""
+    pinned: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[VerdictGroup | ScoreGroup]:
+        return iter(self.groups)
+
+    @property
+    def only(self) -> VerdictGroup | ScoreGroup:
+        """The figures, where there is one group."""
+        if len(self.groups) != 1:
+            raise ValueError(f"there are {len(self.groups)} groups; pick one of `groups`")
+        return self.groups[0]
+
+    @property
+    def labels_needed(self) -> LabelsNeeded | None:
+        """How many labels give kappa to within 0.1 (`labels_for`)."""
+        return self.labels_for(WANTED_HALF_WIDTH)
+
+    def labels_for(self, half_width: float) -> LabelsNeeded | None:
+        """How many labels give kappa to within `half_width`, if it is about what was found; None where undefined.
+
+        Read off the interval that was found, which knows of clusters and of how far judge and people lie apart; with
+        fewer than 30 labels planned from the shares of the levels alone.
+
+        >>> from llmlab.judge.calibrating import calibrate_scores
+        >>> from llmlab.simulate import judged_grades
+        >>> found = calibrate_scores(judged_grades(150, seed=1), scale=range(1, 6))
+        >>> found.labels_for(0.05).labels > 3 * found.labels_for(0.1).labels
+        True
+        """
+        first = self.groups[0]
+        kappa = first.kappa_both if isinstance(first, VerdictGroup) else first.kappa
+        if kappa.value is None or not 0 <= kappa.value < 1:
+            return None
+        rows = np.array(first.matrix.counts, dtype=float)
+        shares = (rows.sum(axis=0) + rows.sum(axis=1)) / (2 * rows.sum())
+        used = shares[shares > 0].tolist()
+        weights = "quadratic" if "quadratic" in kappa.method else "unweighted"
+        needed = labels_for_kappa(half_width, expected=kappa.value, shares=used, weights=weights)
+        if kappa.low is None or kappa.high is None or kappa.n < FEW_LABELS:
+            return needed
+        found = math.ceil(kappa.n * ((kappa.high - kappa.low) / 2 / half_width) ** 2)
+        return replace(needed, labels=max(2, found), clustered=first.clusters is not None)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Each group's figures as plain JSON values."""
+        return [group.record() for group in self.groups]
+
+    def __repr__(self) -> str:
+        return f"Calibration({plain(self.judge or 'verdicts')}, {len(self.groups)} groups, {self.groups[0].n} labels)"
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [row for group in self.groups for row in group._rows()]
+
+    def _sentence(self) -> str:
+        first = self.groups[0].sentences if len(self.groups) == 1 else ()
+        needed = self.labels_needed if len(self.groups) == 1 else None
+        return " ".join(filter(None, [*first, *([needed._sentence()] if needed else []), *self.notes]))
+
+
+def passport(
+    calibration: Calibration, *, now: datetime, limits: Mapping[str, Limit] | None = None, good_for_days: int = 90
+) -> JudgePassport:
+    """The passport that a calibration deserves; where a limit is failed, `valid` says which and by how much.
+
+    Figures of grades: kappa, agreement, leaning, length_slope. Of preferences: kappa (of the verdict by rule),
+    flip_rate (share of pairs whose winner changes with the order), accuracy_both, length_slope.
 
     Args:
-        frame: the table; the other arguments name its columns.
-        length1, length2: lengths of the two outputs, for the length slope.
-        author1, author2, judge: who wrote the outputs and who judged, for self-preference.
-        cluster: groups of pairs that are not independent; every interval and p counts whole groups.
-        by: columns to split by; every combination that occurs is a group.
+        now: the moment it is made, with its time zone.
+        limits: what the figures must keep, by default `LIMITS_GRADES` or `LIMITS_PREFERENCES`; a policy gives its own.
+        good_for_days: until it expires.
 
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"label": [1, 2, 1, 2], "order1": [1, 2, 1, 1], "order2": [1, 2, 2, "tie"]})
-    >>> calibrate_verdicts(table, resamples=100).only.position.consistency.value
-    0.5
+    Raises:
+        DataError: the calibration is of several groups, or of verdicts made elsewhere (no judge's digest).
+        ValueError: `now` has no time zone, the judge's model is not pinned, or a limit is on an unknown figure.
+
+    >>> from dataclasses import replace
+    >>> from datetime import UTC
+    >>> from llmlab.judge.calibrating import calibrate_scores
+    >>> from llmlab.simulate import judged_scores
+    >>> measured = calibrate_scores(judged_scores(200, seed=1))
+    >>> measured = replace(measured, judge_digest="a" * 64, labels_digest="b" * 64, pinned=True)
+    >>> made = passport(measured, now=datetime(2026, 1, 1, tzinfo=UTC), limits={"kappa": Limit(at_least=0.5)})
+    >>> made.expires_at, bool(made.valid(datetime(2026, 2, 1, tzinfo=UTC), "a" * 64))
+    ('2026-04-01T00:00:00+00:00', True)
     """
-    _require_columns(frame, [label, order1, order2, length1, length2, author1, author2, judge, cluster, *by])
-    columns = _PairColumns(label, order1, order2, (length1, length2), (judge, author1, author2), cluster)
-    boot = {"resamples": resamples, "seed": seed, "level": level}
-    return Calibration(groups=tuple(_verdict_group(group, rows, columns, boot) for group, rows in _split(frame, by)))
-
-
-def calibrate_scores(
-    frame: pd.DataFrame,
-    *,
-    human: str = "human",
-    judge: str = "judge",
-    scale: Sequence[Any] | None = None,
-    length: str | None = None,
-    cluster: str | None = None,
-    by: Sequence[str] = (),
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Calibration:
-    """Pointwise scores of any tool against people: one row per item.
-
-    Args:
-        human, judge: columns of the two labels; rows without a human one are left out and counted.
-        scale: every level in its order; by default the levels that occur (whole numbers: all between them too).
-        length: column of lengths, for what length adds to judge - human.
-        cluster: groups of items that are not independent; every interval counts whole groups.
-        by: columns to split by.
-
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"human": [1, 2, 3, 3], "judge": [1, 3, 3, None]})
-    >>> calibrate_scores(table, resamples=100).only.missing
-    1
-    """
-    _require_columns(frame, [human, judge, length, cluster, *by])
-    levels = _scale_of(frame, human, judge) if scale is None else list(map(_level, scale))
-    boot = {"resamples": resamples, "seed": seed, "level": level}
-    columns = _GradeColumns(human, judge, length, cluster)
-    groups = (_score_group(group, rows, columns, levels, boot) for group, rows in _split(frame, by))
-    return Calibration(groups=tuple(groups))
-
-
-class _PairColumns(NamedTuple):
-    """Names of the columns of pairwise verdicts; None = not there."""
-
-    label: str
-    order1: str
-    order2: str
-    lengths: tuple[str | None, str | None]
-    authorship: tuple[str | None, str | None, str | None]  # judge, author of output 1, of output 2
-    cluster: str | None
-
-
-class _GradeColumns(NamedTuple):
-    """Names of the columns of grades; None = not there."""
-
-    human: str
-    judge: str
-    length: str | None
-    cluster: str | None
-
-
-def _verdict_group(
-    group: Mapping[str, Any], rows: pd.DataFrame, columns: _PairColumns, boot: Mapping[str, Any]
-) -> VerdictGroup:
-    gold, one, two = (_winners(rows[name], name) for name in (columns.label, columns.order1, columns.order2))
-    decided = [i for i, human in enumerate(gold) if human in (1, 2)]
-    labelled = [i for i, human in enumerate(gold) if human is not None]
-    if not decided:
-        raise DataError(f"{_called(group)}: no row has a human verdict of 1 or 2 in {columns.label!r}")
-    everything, by_rule = [gold[i] for i in labelled], [_by_rule(one[i], two[i]) for i in labelled]
-    gold, one, two = ([values[i] for i in decided] for values in (gold, one, two))
-    used, level = rows.iloc[decided], boot["level"]
-    clusters, all_clusters = _cells(used, columns.cluster), _cells(rows.iloc[labelled], columns.cluster)
-    lengths = [_lengths_of(used, name) for name in columns.lengths if name is not None]
-    sized: dict[str, Any] = {"lengths_1": lengths[0], "lengths_2": lengths[1]} if len(lengths) == 2 else {}
-    slope = length_slope(one, two, gold=gold, clusters=clusters, level=level, **sized) if sized else None
-    position = position_bias(one, two, gold=gold, clusters=clusters, level=level)
-    wrong = [winner if winner in (1, 2) else 3 - human for winner, human in zip(one, gold, strict=True)]
-    return VerdictGroup(
-        group=group,
-        n=len(gold),
-        missing=position.missing,
-        human_ties=len(labelled) - len(gold),
-        unlabelled=len(rows) - len(labelled),
-        position=position,
-        kappa=_kappa(gold, one, labels=[1, 2, "tie"], clusters=clusters, **boot),
-        kappa_both=_kappa(everything, by_rule, labels=[1, 2, "tie"], clusters=all_clusters, **boot),
-        matrix=confusion_matrix(everything, by_rule, labels=[1, 2, "tie"]),
-        rates=judge_rates(gold, wrong, positive=1, clusters=clusters, level=level),
-        clusters=_count(clusters),
-        length=slope,
-        own=_own(used, columns, (one, two), gold, sized, level),
+    if len(calibration.groups) != 1 or not calibration.judge_digest or not calibration.labels_digest:
+        raise DataError("a passport needs one calibration of one judge against labels: use `calibrate`, without `by`")
+    if now.tzinfo is None or good_for_days < 1:
+        raise ValueError(f"now == {now}, good_for_days == {good_for_days}: give a time zone, and at least one day")
+    if not calibration.pinned:
+        raise ValueError(
+            f"{calibration.judge} is not pinned: what was measured may not be what judges tomorrow. "
+            f"{FloatingModelError.REMEDY}"
+        )
+    figures = _figures(calibration)
+    pairwise = isinstance(calibration.only, VerdictGroup)
+    wanted = (LIMITS_PREFERENCES if pairwise else LIMITS_GRADES) if limits is None else limits
+    if unknown := sorted(set(wanted) - set(figures)):
+        raise ValueError(f"limits on {unknown[0]!r}, which is no figure of this judge ({', '.join(figures)})")
+    return JudgePassport(
+        judge_digest=calibration.judge_digest,
+        labels_digest=calibration.labels_digest,
+        metrics=figures,
+        limits=dict(wanted),
+        created_at=now.isoformat(timespec="seconds"),
+        expires_at=(now + timedelta(days=good_for_days)).isoformat(timespec="seconds"),
+        judge=calibration.judge,
     )
 
 
-def _own(
-    used: pd.DataFrame,
-    columns: _PairColumns,
-    verdicts: tuple[list[Any], list[Any]],
-    gold: list[Any],
-    lengths: Mapping[str, Any],
-    level: float,
-) -> BiasSlope | None:
-    """Self-preference over both orders: in the second the outputs are named as they were shown.
+def verdict(found: JudgePassport | None, judge: Instrument, *, now: datetime) -> Conclusion:
+    """PASS where the passport holds for this judge now, so that a gate may use its scores; else FAIL with reasons.
 
-    So that the intercept is the judge's liking of the first place and nothing else, even where one author wrote every
-    first output.
+    INCONCLUSIVE without a passport: nobody has labelled what it judges.
+
+    >>> from datetime import UTC
+    >>> from llmlab.judge.against_people import calibrate
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(200, labelled=60, seed=1, noise=0.6)
+    >>> now = datetime(2026, 1, 1, tzinfo=UTC)
+    >>> verdict(passport(calibrate(planted.labels, planted.results), now=now), planted.judge, now=now).word
+    'FAIL'
     """
-    if None in columns.authorship:
+    if found is None:
+        unmeasured = f"nobody labelled what {judge.metric} judges, so nothing says how far it can be trusted."
+        return Conclusion(word=Verdict.INCONCLUSIVE, sentence=unmeasured)
+    check = found.valid(now, judge.digest)
+    if check:
+        return Conclusion(
+            word=Verdict.PASS, sentence=f"{judge.metric} may decide: every limit is kept until {found.expires_at}."
+        )
+    return Conclusion(word=Verdict.FAIL, sentence=f"{judge.metric} must not decide: {'; '.join(check.failures)}.")
+
+
+def _slope_record(name: str, slope: BiasSlope | None) -> dict[str, float | None]:
+    parts = (None, None, None) if slope is None else (slope.value, slope.se, slope.p_value)
+    return dict(zip((name, f"{name}_se", f"{name}_p"), parts, strict=True))
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value
+
+
+def _with_ends(name: str, estimate: Estimate) -> dict[str, Any]:
+    ends = None if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
+    return {name: estimate.value, f"{name}_ci": ends}
+
+
+def _direction(estimate: Estimate | None, above: str, below: str) -> str:
+    """The word for an interval that lies above or below 0, "" for any other."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ""
+    return above if estimate.low > 0 else below if estimate.high < 0 else ""
+
+
+def interval_of(estimate: Estimate | None) -> Interval | None:
+    """How an estimate is shown; one without an interval deserves few digits."""
+    if estimate is None:
         return None
-    judges, first, second = (used[name].tolist() for name in columns.authorship)
-    items = _cells(used, columns.cluster) or list(range(len(gold)))
-    turned = {1: 2, 2: 1}
-    swapped = zip(lengths.items(), [*lengths.values()][::-1], strict=True)
-    sizes = {name: np.concatenate([size, other]) for (name, size), other in swapped}
-    return self_preference(
-        [*verdicts[0], *(turned.get(one, one) for one in verdicts[1])],
-        gold=[*gold, *(turned[one] for one in gold)],
-        judges=judges * 2,
-        authors_1=first + second,
-        authors_2=second + first,
-        items=items * 2,
-        level=level,
-        **sizes,
-    )
+    alone = estimate.low is None or estimate.high is None
+    value = round(estimate.value, 2) if alone and estimate.value is not None else estimate.value
+    return Interval(value, estimate.low, estimate.high)
 
 
-def _score_group(
-    group: Mapping[str, Any], rows: pd.DataFrame, columns: _GradeColumns, levels: list[Any], boot: Mapping[str, Any]
-) -> ScoreGroup:
-    people = _levels_of(rows[columns.human], levels, columns.human)
-    kept = [i for i, label in enumerate(people) if label is not None]
-    if not kept:
-        raise DataError(f"{_called(group)}: no row has a human label in {columns.human!r}")
-    used, gold, level = rows.iloc[kept], [people[i] for i in kept], boot["level"]
-    judged, clusters = _levels_of(used[columns.judge], levels, columns.judge), _cells(used, columns.cluster)
-    numeric = all(isinstance(each, (int, float)) for each in levels)
-    size = None if columns.length is None else _lengths_of(used, columns.length)
-    lean, slope = _undefined("levels are names"), None
-    if numeric:
-        lean, slope = _leaning(gold, judged, clusters, size, level, span=float(levels[-1] - levels[0]))
-    how = {"labels": levels, "clusters": clusters, **boot}
-    two = {"positive": levels[-1], "clusters": clusters, "level": level}
-    weights = "quadratic" if numeric and len(levels) > 2 else "unweighted"
-    return ScoreGroup(
-        group=group,
-        n=len(gold),
-        missing=sum(grade is None for grade in judged),
-        unlabelled=len(rows) - len(kept),
-        agreement=agreement(gold, judged, labels=levels, clusters=clusters, level=level),
-        kappa=_kappa(gold, judged, weights=weights, **how),
-        kappa_unweighted=_kappa(gold, judged, **how),
-        leaning=lean,
-        matrix=confusion_matrix(gold, judged, labels=levels),
-        rates=judge_rates(gold, judged, **two) if len(levels) == 2 else None,
-        clusters=_count(clusters),
-        length=slope,
-    )
+def _figures(calibration: Calibration) -> dict[str, Measured]:
+    group = calibration.only
+    measured: dict[str, Estimate | BiasSlope | None] = {"length_slope": group.length}
+    if isinstance(group, VerdictGroup):
+        same = group.position.consistency
+        value, low, high = (None if end is None else 1.0 - end for end in (same.value, same.high, same.low))
+        flip_rate = Estimate(value=value, low=low, high=high, level=same.level, n=same.n)
+        measured |= {"kappa": group.kappa_both, "flip_rate": flip_rate, "accuracy_both": group.position.accuracy_both}
+    else:
+        measured |= {"kappa": group.kappa, "agreement": group.agreement, "leaning": group.leaning}
+    return {name: _measured(figure) for name, figure in measured.items() if figure is not None}
 
 
-def _cells(rows: pd.DataFrame, column: str | None) -> list[Any] | None:
-    return None if column is None else rows[column].tolist()
-
-
-def _count(clusters: list[Any] | None) -> int | None:
-    """How many groups there are, None where every row is one of its own."""
-    groups = len(set(clusters or ()))
-    return groups if clusters and groups < len(clusters) else None
-
-
-def _by_rule(one: Any, two: Any) -> Any:
-    """The verdict of both orders: None where one is missing, a tie where they differ."""
-    return None if one is None or two is None else one if one == two else "tie"
-
-
-def _kappa(gold: Sequence[Any], judged: Sequence[Any], **how: Any) -> Estimate:
-    if how["resamples"]:
-        kappa = kappa_bootstrap(gold, judged, **how)
-        items = len(set(how["clusters"])) if how["clusters"] is not None else len(gold)
-        return kappa if items >= FEWEST_ITEMS else _without_interval(kappa, f"{items} independent items")
-    return cohen_kappa(gold, judged, **{key: value for key, value in how.items() if key not in ("resamples", "seed")})
-
-
-def _leaning(
-    gold: Sequence[Any],
-    judged: Sequence[Any],
-    clusters: Sequence[Any] | None,
-    lengths: Any,
-    level: float,
-    *,
-    span: float,
-) -> tuple[Estimate, Estimate | None]:
-    """Mean of judge - human, and its slope on length; `span` is how far two grades can lie apart."""
-    both = [i for i, grade in enumerate(judged) if grade is not None]
-    excess = np.array([float(judged[i]) - float(gold[i]) for i in both])
-    groups = None if clusters is None else [clusters[i] for i in both]
-    if len(both) < 2 or (groups is not None and len(set(groups)) < 2):
-        return _undefined("fewer than two independent items were scored by both"), None
-    lean = _on_the_scale(mean_estimate(excess, groups, level=level, n_attempted=len(gold)), span)
-    if lengths is None or np.ptp(lengths[both]) == 0 or len(both) < 4:
-        return lean, None
-    standard = (lengths[both] - lengths[both].mean()) / lengths[both].std(ddof=1)
-    names = np.array(groups if groups is not None else both, dtype=object).astype(str)
-    index = np.unique(names, return_inverse=True)[1].astype(np.intp)
-    design = np.stack([np.ones(len(both)), standard], axis=1)
-    slope = clustered_contrast(design, [0.0, 1.0], response=excess, clusters=index, level=level)
-    ends: dict[str, Any] = {"value": slope.value, "low": slope.low, "high": slope.high, "level": level}
-    return lean, _on_the_scale(Estimate(**ends, n=len(both), method="slope per sd of length"), span)
-
-
-def _on_the_scale(estimate: Estimate, span: float) -> Estimate:
-    """Without an interval that reaches beyond what two grades can differ by: it says nothing."""
-    if estimate.low is None or estimate.high is None or (estimate.low >= -span and estimate.high <= span):
-        return estimate
-    return _without_interval(estimate, "too few independent items")
-
-
-def _without_interval(estimate: Estimate, why: str) -> Estimate:
-    if estimate.low is None:
-        return estimate
-    return replace(estimate, low=None, high=None, notes=(f"{why}: there is no honest interval",))
-
-
-def _undefined(why: str) -> Estimate:
-    return Estimate(value=None, notes=(why,))
-
-
-def _split(frame: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """The table's rows for every combination of the columns that occurs; all of it without columns."""
-    import pandas as pd  # heavy
-
-    if not by:
-        yield {}, frame
-        return
-    for key, rows in frame.groupby(list(by), sort=True, dropna=False):
-        cells: list[Any] = [cell.item() if hasattr(cell, "item") else cell for cell in key]
-        yield {name: None if pd.isna(cell) else cell for name, cell in zip(by, cells, strict=True)}, rows
-
-
-def _called(group: Mapping[str, Any]) -> str:
-    """A group as messages name it."""
-    return ", ".join(f"{key} {plain(value, 40)}" for key, value in group.items()) or "the table"
-
-
-def _require_columns(frame: pd.DataFrame, names: Sequence[str | None]) -> None:
-    """DataError for a column that is not there, or a table without rows."""
-    missing = [name for name in names if name is not None and name not in frame.columns]
-    if missing:
-        raise DataError(f"no column {missing[0]!r} in the table (it has: {', '.join(map(str, frame.columns))})")
-    if not len(frame):
-        raise DataError("the table has no rows")
-
-
-def _lengths_of(rows: pd.DataFrame, name: str) -> FloatArray:
-    """A column of lengths; DataError with the row (1 = the first of the table) for one that is empty or no number."""
-    import pandas as pd  # heavy
-
-    lengths = pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    wrong = np.flatnonzero(~np.isfinite(lengths))
-    if wrong.size:
-        row, value = rows.index[wrong[0]] + 1, rows[name].iloc[wrong[0]]
-        said = "is empty" if _is_empty(value) else f"holds {plain(value, 40)}, which is no number"
-        raise DataError(f"row {row}: column {name!r} {said}; fill it in, or leave the lengths out")
-    return lengths
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or value != value or str(value).strip().lower() in _EMPTY
-
-
-def _winners(column: Any, name: str) -> list[Any]:
-    """1, 2, "tie" or None, out of numbers and texts."""
-    known = {None: None, "1": 1, "2": 2, "1.0": 1, "2.0": 2, "tie": "tie"}
-    values = column.tolist()
-    cells = [None if _is_empty(value) else str(value).strip().lower() for value in values]
-    if strange := [row for row, cell in enumerate(cells) if cell not in known]:
-        row, value = strange[0] + 1, plain(values[strange[0]], 40)
-        raise DataError(f"{name}, row {row} of its group: {value!r} must be 1, 2, tie or empty")
-    return [known[cell] for cell in cells]
-
-
-def _scale_of(frame: pd.DataFrame, human: str, judge: str) -> list[Any]:
-    """The levels of a scale: those that occur, and for whole numbers all between them."""
-    seen = {_level(value) for name in (human, judge) for value in frame[name].tolist() if not _is_empty(value)}
-    if len(seen) < 2:
-        raise DataError(f"{human!r} and {judge!r} hold {len(seen)} different labels, two are the least to compare")
-    if all(isinstance(level, int) for level in seen) and max(seen) - min(seen) <= 100:
-        return list(range(min(seen), max(seen) + 1))
-    return sorted(seen, key=None if all(isinstance(level, (int, float)) for level in seen) else str)
-
-
-def _level(value: Any) -> Any:
-    """A cell as a level: whole numbers as int, other numbers as float, anything else as words in small letters."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return " ".join(str(value).split()).casefold()
-    return int(number) if number == int(number) else number
-
-
-def _levels_of(column: Any, levels: Sequence[Any], name: str) -> list[Any]:
-    """A column as levels of the scale, None where it is empty; DataError for anything off the scale."""
-    known, cells = {None, *levels}, [None if _is_empty(value) else _level(value) for value in column.tolist()]
-    if strange := [level for level in cells if level not in known]:
-        raise DataError(f"{name}: {plain(strange[0], 40)!r} is not on the scale {list(levels)}")
-    return cells
+def _measured(figure: Estimate | BiasSlope) -> Measured:
+    note = "; ".join(figure.notes) if isinstance(figure, Estimate) else figure.note
+    return Measured(value=figure.value, low=figure.low, high=figure.high, level=figure.level, n=figure.n, note=note)

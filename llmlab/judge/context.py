@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias, Unpack
 from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Generation
-from llmlab.engine.means import CallOptions
+from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import text_digest
 from llmlab.judge.asking import (

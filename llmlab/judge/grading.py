@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from llmlab.base.errors import DataError
 from llmlab.clients.base import Generation
-from llmlab.engine.means import CallOptions
+from llmlab.engine.call_setup import CallOptions
 from llmlab.judge.asking import (
     Instrument,
     Opinion,

@@ -30,11 +30,11 @@ from llmlab.base.errors import FileRuleError
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
 from llmlab.bundle.prompt import Frozen, Prompt, from_files
-from llmlab.engine.means import CallOptions
+from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.labels import Labels
 from llmlab.judge.against_people import AnchorCheck, calibrated, check_anchors
 from llmlab.judge.asking import Kind
-from llmlab.judge.figures import Calibration
+from llmlab.judge.calibration import Calibration
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
 from llmlab.judge.rubrics import Rubric, rubric
 from llmlab.results.results import Results

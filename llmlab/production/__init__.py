@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from llmlab.production.decision import RolloutDecision as RolloutDecision
     from llmlab.production.decision import RolloutReceipt as RolloutReceipt
     from llmlab.production.fallback import Fallback as Fallback
-    from llmlab.production.figures import Figures as Figures
     from llmlab.production.harvest import Harvest as Harvest
     from llmlab.production.lines import Step as Step
     from llmlab.production.lines import Trace as Trace
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from llmlab.production.rollout import Arm as Arm
     from llmlab.production.rollout import Rollout as Rollout
     from llmlab.production.rollout import log as log
+    from llmlab.production.service_metrics import Figures as Figures
     from llmlab.production.shadow import Shadow as Shadow
     from llmlab.production.shadow import compare_shadow as compare_shadow
     from llmlab.production.shadow import stubbed as stubbed
@@ -32,7 +32,7 @@ __all__, __getattr__, __dir__ = face(
     {
         "production.decision": ("Action", "Reading", "RolloutDecision", "RolloutReceipt"),
         "production.fallback": ("Fallback",),
-        "production.figures": ("Figures",),
+        "production.service_metrics": ("Figures",),
         "production.harvest": ("Harvest",),
         "production.lines": ("Step", "Trace"),
         "production.policy": ("RolloutPolicy",),

@@ -19,10 +19,10 @@ from llmlab.base.numbers import counted
 from llmlab.base.project import aware
 from llmlab.bundle.bundle import Bundle
 from llmlab.golden.cases import GoldenSet
-from llmlab.production.figures import Figures, figures_of
 from llmlab.production.harvest import Harvest, harvested
 from llmlab.production.lines import SIGNAL, Trace, trace_of, with_signals
 from llmlab.production.reading import from_files, from_objects, from_table
+from llmlab.production.service_metrics import Figures, figures_of
 from llmlab.tracking.reports import read_traces
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from llmlab.base.errors import FileRuleError
 from llmlab.base.yamlfile import parse_yaml, to_yaml
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Client
+from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.drafts import PromptCheck, check_prompt, edited, next_version, save_next
-from llmlab.engine.means import Means
 from llmlab.engine.progress import Progress
 from llmlab.engine.tries import Tries, failing_cases, sample_cases, try_out
 from llmlab.experiment.folder import Experiment
@@ -97,7 +97,7 @@ class Playground:
         self._thread = threading.Thread()
         self._report, self._stop, self._busy = Report(), threading.Event(), False
         options = {"concurrency": CONCURRENCY, **options, "progress": self._tell, "stop": self._stop}
-        self._means = Means(client=client, **options)
+        self._setup = CallSetup(client=client, **options)
         self._make_fields(size, seed)
         self._make_buttons()
         self._fill()
@@ -297,7 +297,7 @@ class Playground:
         """In the thread."""
 
         def run() -> None:
-            tries = try_out(self.tries, bundle, sample=sample, means=self._means, scorers=self._scorers)
+            tries = try_out(self.tries, bundle, sample=sample, setup=self._setup, scorers=self._scorers)
             if tries is self.tries:
                 self._say("Stopped before an answer arrived.", Chip("stopped", "unsure"))
             else:

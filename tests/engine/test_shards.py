@@ -10,7 +10,7 @@ import pytest
 import llmlab as ll
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.clients.http import HttpClient
-from llmlab.engine.means import Means
+from llmlab.engine.call_setup import CallSetup
 from llmlab.results.files import Shard
 from tests.loopback import Loopback
 
@@ -189,10 +189,10 @@ def test_an_example_that_is_a_case_of_another_shard_is_a_leak_too(tmp_path):
 
 def test_limits_and_budget_are_divided_by_the_number_of_shards():
     limited = ll.OpenAIClient("http://127.0.0.1:9/v1", requests_per_minute=60, tokens_per_minute=9_000, max_in_flight=8)
-    means = Means(client=limited, budget_usd=6, shards=3)
-    own = means.answering()
+    setup = CallSetup(client=limited, budget_usd=6, shards=3)
+    own = setup.answering()
     assert isinstance(own, HttpClient)
-    assert means.budget == 2
+    assert setup.budget == 2
     assert own.fingerprint == limited.fingerprint
     (access,) = own.accesses
     assert (access.requests_per_minute, access.tokens_per_minute, access.max_in_flight) == (20, 3_000, 2)

@@ -10,7 +10,7 @@ import pytest
 
 from llmlab import Bundle, Case, FakeClient, GoldenSet, Request, scorer, scorers
 from llmlab.base.errors import PromptError, TransportError
-from llmlab.engine.means import Means
+from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.tries import Tries, failing_cases, sample_cases, try_out
 from llmlab.results.results import Results
 
@@ -45,7 +45,7 @@ def options(tmp_path: Path) -> dict[str, Any]:
 def tried(tries: Tries, system: str, options: dict[str, Any], sample: GoldenSet = GOLDEN) -> Tries:
     means = {"client": FakeClient(answer), "progress": False, **options}
     wanted = means.pop("scorers", [scorers.mentions_expected])
-    return try_out(tries, BASE.with_(system=system), sample=sample, scorers=wanted, means=Means(**means))
+    return try_out(tries, BASE.with_(system=system), sample=sample, scorers=wanted, setup=CallSetup(**means))
 
 
 def test_a_try_stands_beside_the_baseline_the_worse_cases_first(start: Tries, options: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ def test_a_prompt_that_cannot_be_filled_raises_what_run_raises(start: Tries, opt
     """The form says it in place."""
     bundle = BASE.with_(template="{{ answer }}")
     with pytest.raises(PromptError, match="answer"):
-        try_out(start, bundle, sample=GOLDEN, means=Means(client=FakeClient("x")))
+        try_out(start, bundle, sample=GOLDEN, setup=CallSetup(client=FakeClient("x")))
 
 
 def test_a_sample_is_drawn_by_its_seed_from_all_or_from_a_tag() -> None:

@@ -10,7 +10,7 @@ import pytest
 import llmlab as ll
 from llmlab.base.errors import DataError
 from llmlab.judge import calibrate_scores, calibrate_verdicts
-from llmlab.judge.calibration import RESAMPLES
+from llmlab.judge.calibrating import RESAMPLES
 from llmlab.simulate import judged_grades
 from llmlab.stats.correction import ppi_mean
 from tests.judge.judged import MODEL, answered, blocks, means, preferences

@@ -1,4 +1,4 @@
-"""By what means a run asks: which clients, which store, how many at once, how long, for how much, and who stops it.
+"""How a run asks: which clients, which store, how many at once, how long, for how much, and who stops it.
 
 One value that `run`, `dry_run`, the Playground and judges hand on whole.
 """
@@ -20,11 +20,11 @@ from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import Reaching, client_for, load_endpoints
 from llmlab.engine.progress import Progress
 
-__all__ = ["CallOptions", "Means"]
+__all__ = ["CallOptions", "CallSetup"]
 
 
 class CallOptions(TypedDict, total=False):
-    """What a function that asks a model takes as keywords, and hands on as `Means(**options)`."""
+    """What a function that asks a model takes as keywords, and hands on as `CallSetup(**options)`."""
 
     client: Client | None
     endpoints: str | Path | Reaching | None
@@ -37,8 +37,8 @@ class CallOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Means:
-    """The means of a run.
+class CallSetup:
+    """How a run asks.
 
     Attributes:
         client: answers for every variant; by default each model's own, from `endpoints`.

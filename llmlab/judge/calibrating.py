@@ -1,0 +1,372 @@
+"""How far a judge can be trusted: its verdicts against people's, and what else moves it.
+
+`calibrate_verdicts` and `calibrate_scores` take any table of verdicts that exist; `labels.calibrate` takes labels and
+judged results. A tie or a missing verdict is not right and stays in n; missing ones are counted too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from llmlab.base.display import plain
+from llmlab.base.errors import DataError
+from llmlab.judge.calibration import Calibration, ScoreGroup, VerdictGroup
+from llmlab.stats.agreement import agreement, cohen_kappa, confusion_matrix, judge_rates, kappa_bootstrap
+from llmlab.stats.arrays import FloatArray
+from llmlab.stats.bias import BiasSlope, length_slope, position_bias, self_preference
+from llmlab.stats.estimate import Estimate, mean_estimate
+from llmlab.stats.standard_error import clustered_contrast
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["calibrate_scores", "calibrate_verdicts"]
+
+RESAMPLES = 2000
+_EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>"})
+FEWEST_ITEMS = 10  # below: a bootstrap of kappa has too little to draw from
+
+
+def calibrate_verdicts(
+    frame: pd.DataFrame,
+    *,
+    label: str = "label",
+    order1: str = "order1",
+    order2: str = "order2",
+    length1: str | None = None,
+    length2: str | None = None,
+    author1: str | None = None,
+    author2: str | None = None,
+    judge: str | None = None,
+    cluster: str | None = None,
+    by: Sequence[str] = (),
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Calibration:
+    """Pairwise verdicts of any tool against people: one row per pair, winners as 1, 2 or tie, already mapped back.
+
+    In `order1` output 1 was shown first, in `order2` output 2 was. Rows without a label are left out and counted.
+
+    Args:
+        frame: the table; the other arguments name its columns.
+        length1, length2: lengths of the two outputs, for the length slope.
+        author1, author2, judge: who wrote the outputs and who judged, for self-preference.
+        cluster: groups of pairs that are not independent; every interval and p counts whole groups.
+        by: columns to split by; every combination that occurs is a group.
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"label": [1, 2, 1, 2], "order1": [1, 2, 1, 1], "order2": [1, 2, 2, "tie"]})
+    >>> calibrate_verdicts(table, resamples=100).only.position.consistency.value
+    0.5
+    """
+    _require_columns(frame, [label, order1, order2, length1, length2, author1, author2, judge, cluster, *by])
+    columns = _PairColumns(label, order1, order2, (length1, length2), (judge, author1, author2), cluster)
+    boot = {"resamples": resamples, "seed": seed, "level": level}
+    return Calibration(groups=tuple(_verdict_group(group, rows, columns, boot) for group, rows in _split(frame, by)))
+
+
+def calibrate_scores(
+    frame: pd.DataFrame,
+    *,
+    human: str = "human",
+    judge: str = "judge",
+    scale: Sequence[Any] | None = None,
+    length: str | None = None,
+    cluster: str | None = None,
+    by: Sequence[str] = (),
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Calibration:
+    """Pointwise scores of any tool against people: one row per item.
+
+    Args:
+        human, judge: columns of the two labels; rows without a human one are left out and counted.
+        scale: every level in its order; by default the levels that occur (whole numbers: all between them too).
+        length: column of lengths, for what length adds to judge - human.
+        cluster: groups of items that are not independent; every interval counts whole groups.
+        by: columns to split by.
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"human": [1, 2, 3, 3], "judge": [1, 3, 3, None]})
+    >>> calibrate_scores(table, resamples=100).only.missing
+    1
+    """
+    _require_columns(frame, [human, judge, length, cluster, *by])
+    levels = _scale_of(frame, human, judge) if scale is None else list(map(_level, scale))
+    boot = {"resamples": resamples, "seed": seed, "level": level}
+    columns = _GradeColumns(human, judge, length, cluster)
+    groups = (_score_group(group, rows, columns, levels, boot) for group, rows in _split(frame, by))
+    return Calibration(groups=tuple(groups))
+
+
+class _PairColumns(NamedTuple):
+    """Names of the columns of pairwise verdicts; None = not there."""
+
+    label: str
+    order1: str
+    order2: str
+    lengths: tuple[str | None, str | None]
+    authorship: tuple[str | None, str | None, str | None]  # judge, author of output 1, of output 2
+    cluster: str | None
+
+
+class _GradeColumns(NamedTuple):
+    """Names of the columns of grades; None = not there."""
+
+    human: str
+    judge: str
+    length: str | None
+    cluster: str | None
+
+
+def _verdict_group(
+    group: Mapping[str, Any], rows: pd.DataFrame, columns: _PairColumns, boot: Mapping[str, Any]
+) -> VerdictGroup:
+    gold, one, two = (_winners(rows[name], name) for name in (columns.label, columns.order1, columns.order2))
+    decided = [i for i, human in enumerate(gold) if human in (1, 2)]
+    labelled = [i for i, human in enumerate(gold) if human is not None]
+    if not decided:
+        raise DataError(f"{_called(group)}: no row has a human verdict of 1 or 2 in {columns.label!r}")
+    everything, by_rule = [gold[i] for i in labelled], [_by_rule(one[i], two[i]) for i in labelled]
+    gold, one, two = ([values[i] for i in decided] for values in (gold, one, two))
+    used, level = rows.iloc[decided], boot["level"]
+    clusters, all_clusters = _cells(used, columns.cluster), _cells(rows.iloc[labelled], columns.cluster)
+    lengths = [_lengths_of(used, name) for name in columns.lengths if name is not None]
+    sized: dict[str, Any] = {"lengths_1": lengths[0], "lengths_2": lengths[1]} if len(lengths) == 2 else {}
+    slope = length_slope(one, two, gold=gold, clusters=clusters, level=level, **sized) if sized else None
+    position = position_bias(one, two, gold=gold, clusters=clusters, level=level)
+    wrong = [winner if winner in (1, 2) else 3 - human for winner, human in zip(one, gold, strict=True)]
+    return VerdictGroup(
+        group=group,
+        n=len(gold),
+        missing=position.missing,
+        human_ties=len(labelled) - len(gold),
+        unlabelled=len(rows) - len(labelled),
+        position=position,
+        kappa=_kappa(gold, one, labels=[1, 2, "tie"], clusters=clusters, **boot),
+        kappa_both=_kappa(everything, by_rule, labels=[1, 2, "tie"], clusters=all_clusters, **boot),
+        matrix=confusion_matrix(everything, by_rule, labels=[1, 2, "tie"]),
+        rates=judge_rates(gold, wrong, positive=1, clusters=clusters, level=level),
+        clusters=_count(clusters),
+        length=slope,
+        own=_own(used, columns, (one, two), gold, sized, level),
+    )
+
+
+def _own(
+    used: pd.DataFrame,
+    columns: _PairColumns,
+    verdicts: tuple[list[Any], list[Any]],
+    gold: list[Any],
+    lengths: Mapping[str, Any],
+    level: float,
+) -> BiasSlope | None:
+    """Self-preference over both orders: in the second the outputs are named as they were shown.
+
+    So that the intercept is the judge's liking of the first place and nothing else, even where one author wrote every
+    first output.
+    """
+    if None in columns.authorship:
+        return None
+    judges, first, second = (used[name].tolist() for name in columns.authorship)
+    items = _cells(used, columns.cluster) or list(range(len(gold)))
+    turned = {1: 2, 2: 1}
+    swapped = zip(lengths.items(), [*lengths.values()][::-1], strict=True)
+    sizes = {name: np.concatenate([size, other]) for (name, size), other in swapped}
+    return self_preference(
+        [*verdicts[0], *(turned.get(one, one) for one in verdicts[1])],
+        gold=[*gold, *(turned[one] for one in gold)],
+        judges=judges * 2,
+        authors_1=first + second,
+        authors_2=second + first,
+        items=items * 2,
+        level=level,
+        **sizes,
+    )
+
+
+def _score_group(
+    group: Mapping[str, Any], rows: pd.DataFrame, columns: _GradeColumns, levels: list[Any], boot: Mapping[str, Any]
+) -> ScoreGroup:
+    people = _levels_of(rows[columns.human], levels, columns.human)
+    kept = [i for i, label in enumerate(people) if label is not None]
+    if not kept:
+        raise DataError(f"{_called(group)}: no row has a human label in {columns.human!r}")
+    used, gold, level = rows.iloc[kept], [people[i] for i in kept], boot["level"]
+    judged, clusters = _levels_of(used[columns.judge], levels, columns.judge), _cells(used, columns.cluster)
+    numeric = all(isinstance(each, (int, float)) for each in levels)
+    size = None if columns.length is None else _lengths_of(used, columns.length)
+    lean, slope = _undefined("levels are names"), None
+    if numeric:
+        lean, slope = _leaning(gold, judged, clusters, size, level, span=float(levels[-1] - levels[0]))
+    how = {"labels": levels, "clusters": clusters, **boot}
+    two = {"positive": levels[-1], "clusters": clusters, "level": level}
+    weights = "quadratic" if numeric and len(levels) > 2 else "unweighted"
+    return ScoreGroup(
+        group=group,
+        n=len(gold),
+        missing=sum(grade is None for grade in judged),
+        unlabelled=len(rows) - len(kept),
+        agreement=agreement(gold, judged, labels=levels, clusters=clusters, level=level),
+        kappa=_kappa(gold, judged, weights=weights, **how),
+        kappa_unweighted=_kappa(gold, judged, **how),
+        leaning=lean,
+        matrix=confusion_matrix(gold, judged, labels=levels),
+        rates=judge_rates(gold, judged, **two) if len(levels) == 2 else None,
+        clusters=_count(clusters),
+        length=slope,
+    )
+
+
+def _cells(rows: pd.DataFrame, column: str | None) -> list[Any] | None:
+    return None if column is None else rows[column].tolist()
+
+
+def _count(clusters: list[Any] | None) -> int | None:
+    """How many groups there are, None where every row is one of its own."""
+    groups = len(set(clusters or ()))
+    return groups if clusters and groups < len(clusters) else None
+
+
+def _by_rule(one: Any, two: Any) -> Any:
+    """The verdict of both orders: None where one is missing, a tie where they differ."""
+    return None if one is None or two is None else one if one == two else "tie"
+
+
+def _kappa(gold: Sequence[Any], judged: Sequence[Any], **how: Any) -> Estimate:
+    if how["resamples"]:
+        kappa = kappa_bootstrap(gold, judged, **how)
+        items = len(set(how["clusters"])) if how["clusters"] is not None else len(gold)
+        return kappa if items >= FEWEST_ITEMS else _without_interval(kappa, f"{items} independent items")
+    return cohen_kappa(gold, judged, **{key: value for key, value in how.items() if key not in ("resamples", "seed")})
+
+
+def _leaning(
+    gold: Sequence[Any],
+    judged: Sequence[Any],
+    clusters: Sequence[Any] | None,
+    lengths: Any,
+    level: float,
+    *,
+    span: float,
+) -> tuple[Estimate, Estimate | None]:
+    """Mean of judge - human, and its slope on length; `span` is how far two grades can lie apart."""
+    both = [i for i, grade in enumerate(judged) if grade is not None]
+    excess = np.array([float(judged[i]) - float(gold[i]) for i in both])
+    groups = None if clusters is None else [clusters[i] for i in both]
+    if len(both) < 2 or (groups is not None and len(set(groups)) < 2):
+        return _undefined("fewer than two independent items were scored by both"), None
+    lean = _on_the_scale(mean_estimate(excess, groups, level=level, n_attempted=len(gold)), span)
+    if lengths is None or np.ptp(lengths[both]) == 0 or len(both) < 4:
+        return lean, None
+    standard = (lengths[both] - lengths[both].mean()) / lengths[both].std(ddof=1)
+    names = np.array(groups if groups is not None else both, dtype=object).astype(str)
+    index = np.unique(names, return_inverse=True)[1].astype(np.intp)
+    design = np.stack([np.ones(len(both)), standard], axis=1)
+    slope = clustered_contrast(design, [0.0, 1.0], response=excess, clusters=index, level=level)
+    ends: dict[str, Any] = {"value": slope.value, "low": slope.low, "high": slope.high, "level": level}
+    return lean, _on_the_scale(Estimate(**ends, n=len(both), method="slope per sd of length"), span)
+
+
+def _on_the_scale(estimate: Estimate, span: float) -> Estimate:
+    """Without an interval that reaches beyond what two grades can differ by: it says nothing."""
+    if estimate.low is None or estimate.high is None or (estimate.low >= -span and estimate.high <= span):
+        return estimate
+    return _without_interval(estimate, "too few independent items")
+
+
+def _without_interval(estimate: Estimate, why: str) -> Estimate:
+    if estimate.low is None:
+        return estimate
+    return replace(estimate, low=None, high=None, notes=(f"{why}: there is no honest interval",))
+
+
+def _undefined(why: str) -> Estimate:
+    return Estimate(value=None, notes=(why,))
+
+
+def _split(frame: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """The table's rows for every combination of the columns that occurs; all of it without columns."""
+    import pandas as pd  # heavy
+
+    if not by:
+        yield {}, frame
+        return
+    for key, rows in frame.groupby(list(by), sort=True, dropna=False):
+        cells: list[Any] = [cell.item() if hasattr(cell, "item") else cell for cell in key]
+        yield {name: None if pd.isna(cell) else cell for name, cell in zip(by, cells, strict=True)}, rows
+
+
+def _called(group: Mapping[str, Any]) -> str:
+    """A group as messages name it."""
+    return ", ".join(f"{key} {plain(value, 40)}" for key, value in group.items()) or "the table"
+
+
+def _require_columns(frame: pd.DataFrame, names: Sequence[str | None]) -> None:
+    """DataError for a column that is not there, or a table without rows."""
+    missing = [name for name in names if name is not None and name not in frame.columns]
+    if missing:
+        raise DataError(f"no column {missing[0]!r} in the table (it has: {', '.join(map(str, frame.columns))})")
+    if not len(frame):
+        raise DataError("the table has no rows")
+
+
+def _lengths_of(rows: pd.DataFrame, name: str) -> FloatArray:
+    """A column of lengths; DataError with the row (1 = the first of the table) for one that is empty or no number."""
+    import pandas as pd  # heavy
+
+    lengths = pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    wrong = np.flatnonzero(~np.isfinite(lengths))
+    if wrong.size:
+        row, value = rows.index[wrong[0]] + 1, rows[name].iloc[wrong[0]]
+        said = "is empty" if _is_empty(value) else f"holds {plain(value, 40)}, which is no number"
+        raise DataError(f"row {row}: column {name!r} {said}; fill it in, or leave the lengths out")
+    return lengths
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value != value or str(value).strip().lower() in _EMPTY
+
+
+def _winners(column: Any, name: str) -> list[Any]:
+    """1, 2, "tie" or None, out of numbers and texts."""
+    known = {None: None, "1": 1, "2": 2, "1.0": 1, "2.0": 2, "tie": "tie"}
+    values = column.tolist()
+    cells = [None if _is_empty(value) else str(value).strip().lower() for value in values]
+    if strange := [row for row, cell in enumerate(cells) if cell not in known]:
+        row, value = strange[0] + 1, plain(values[strange[0]], 40)
+        raise DataError(f"{name}, row {row} of its group: {value!r} must be 1, 2, tie or empty")
+    return [known[cell] for cell in cells]
+
+
+def _scale_of(frame: pd.DataFrame, human: str, judge: str) -> list[Any]:
+    """The levels of a scale: those that occur, and for whole numbers all between them."""
+    seen = {_level(value) for name in (human, judge) for value in frame[name].tolist() if not _is_empty(value)}
+    if len(seen) < 2:
+        raise DataError(f"{human!r} and {judge!r} hold {len(seen)} different labels, two are the least to compare")
+    if all(isinstance(level, int) for level in seen) and max(seen) - min(seen) <= 100:
+        return list(range(min(seen), max(seen) + 1))
+    return sorted(seen, key=None if all(isinstance(level, (int, float)) for level in seen) else str)
+
+
+def _level(value: Any) -> Any:
+    """A cell as a level: whole numbers as int, other numbers as float, anything else as words in small letters."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return " ".join(str(value).split()).casefold()
+    return int(number) if number == int(number) else number
+
+
+def _levels_of(column: Any, levels: Sequence[Any], name: str) -> list[Any]:
+    """A column as levels of the scale, None where it is empty; DataError for anything off the scale."""
+    known, cells = {None, *levels}, [None if _is_empty(value) else _level(value) for value in column.tolist()]
+    if strange := [level for level in cells if level not in known]:
+        raise DataError(f"{name}: {plain(strange[0], 40)!r} is not on the scale {list(levels)}")
+    return cells
