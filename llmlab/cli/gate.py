@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -69,11 +69,13 @@ def gate(
     """
     check_reports(junit, markdown, receipt)  # said before the work, not after
     with told_in(junit, markdown, name="gate"):
+        shown = [JudgePassport.load(path) for path in passports]
         if results_path.is_dir():
             exp = Experiment.load(results_path)
             policy = GatePolicy.load(policy_path) if policy_path else exp.gate
             policy_path = policy_path or results_path / "gate.yaml"
-            results = _asked(exp, policy, candidate or "")
+            labelled = None if labels else policy_path.parent
+            results = _asked(exp, policy, candidate or "", passports=shown, folder=labelled)
             candidate, baseline = "candidate", baseline or ("baseline" if "baseline" in results.variants else "none")
         elif policy_path is None or candidate is None:
             raise click.UsageError("name --policy and --candidate for results, or an experiment's folder")
@@ -87,7 +89,7 @@ def gate(
             baseline=_baseline(policy, results, baseline),
             anchor=anchor,
             looks=known,
-            passports=[JudgePassport.load(path) for path in passports],
+            passports=shown,
             baseline_results=None if baseline_results is None else Results.from_parquet(baseline_results),
         )
     document = decision.receipt()
@@ -125,12 +127,14 @@ def gate_init(
     click.echo(f"Written to {plain(path, None)}: read it, and change what your users would not forgive.")
 
 
-def _asked(exp: Experiment, policy: GatePolicy, candidate: str) -> Results:
+def _asked(
+    exp: Experiment, policy: GatePolicy, candidate: str, *, passports: Sequence[JudgePassport], folder: Path | None
+) -> Results:
     """Candidate and baseline on the cases that the gate reads, graded by the judges that it reads."""
     variants = registry.arms(policy, exp.bundle(candidate), experiment=exp.path)
     judging = exp.judges_of(policy.metrics)
-    for asked in [variants["candidate"], *(judge.bundle for judge in judging)]:
-        asked.model.require_pinned()  # the gate would say INVALID, after everything was paid for
+    graded = {judge.metric: judge.bundle for judge in judging}
+    policy.require_ready(variants["candidate"], graded, passports=passports, folder=folder)
     scored = set(policy.metrics) - {judge.metric for judge in judging}
     golden = policy.held_out(exp.golden)
     return exp.judged(exp.run(variants, golden, metrics=scored).require_complete(), *judging)

@@ -169,7 +169,7 @@ def _too_few(policy: Rules, results: Results, name: str, arms: Sequence[str]) ->
     if both >= policy.judge.labels_at_least:
         return
     stale = results.provenance.labels[name].stale if name in results.provenance.labels else 0
-    gone = f"; {counted(stale, 'label')} fit no answer any more" if stale else ""
+    gone = f"; {counted(stale, 'label')} fit no answer here (changed, or of other cases)" if stale else ""
     counts = {arm: len({case_id for case_id, _ in cell}) for arm, cell in zip(arms, cells, strict=True)}
     wanted = f"the policy wants {policy.judge.labels_at_least}"
     if len(arms) > 1 and 0 in counts.values() and any(counts.values()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -13,14 +13,15 @@ import numpy as np
 from llmlab import golden
 from llmlab.base.errors import DataError
 from llmlab.base.project import aware
-from llmlab.base.verdict import Verdict
+from llmlab.base.verdict import Verdict, required
+from llmlab.bundle.bundle import Bundle
 from llmlab.gate.condition import Condition
 from llmlab.gate.corrected import corrected_metrics
 from llmlab.gate.decision import Decision
 from llmlab.gate.evaluation import evaluate
 from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking, tried_before
 from llmlab.gate.policy import Arms, Rules
-from llmlab.gate.validity import earlier_reasons, invalid_reasons, judges_of
+from llmlab.gate.validity import earlier_reasons, invalid_reasons, judges_of, passport_reasons
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.stats.power import SAVED_AT_LEAST, Need, NeededCases, more_repeats, needed_cases
@@ -40,6 +41,38 @@ class GatePolicy(Rules):
         for name in self.judge.labels:
             results = results.with_labels(golden.Labels.load(Path(folder) / name))
         return results
+
+    def require_ready(
+        self,
+        candidate: Bundle,
+        judges: Mapping[str, Bundle],
+        *,
+        passports: Sequence[JudgePassport] = (),
+        folder: str | Path | None = None,
+        now: datetime | None = None,
+    ) -> None:
+        """Nothing where a verdict is possible, as far as that is known before anything is asked and paid for.
+
+        Args:
+            judges: metric -> the bundle that judges it.
+            passports: of these judges.
+            folder: the policy's own, where the files of labels that it names are looked for.
+
+        Raises:
+            FloatingModelError: the candidate's model, or that of a judge which decides, may change under its name.
+            FileRuleError: a file of labels is missing or holds none.
+            GateError: the verdict would be INVALID, for want of a passport that holds.
+        """
+        deciding = {name: bundle for name, bundle in judges.items() if name in self.metrics}
+        for bundle in (candidate, *deciding.values()):
+            bundle.model.require_pinned()
+        if folder is not None:
+            for name in self.judge.labels:
+                golden.Labels.load(Path(folder) / name)
+        digests = {name: bundle.digest for name, bundle in deciding.items()}
+        now = aware(now) if now else datetime.now(UTC)
+        if reasons := [*passport_reasons(self, digests, passports, now=now)]:
+            required(Verdict.INVALID, "pass", sentence="; ".join(reasons), decision=None)
 
     def decide(
         self,

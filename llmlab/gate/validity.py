@@ -5,7 +5,7 @@ An earlier run may lend the baseline's rows while the questions are the same, th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -22,7 +22,7 @@ from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.results.scores import above_share
 
-__all__ = ["earlier_reasons", "invalid_reasons", "judges_of"]
+__all__ = ["earlier_reasons", "invalid_reasons", "judges_of", "passport_reasons"]
 
 
 def invalid_reasons(
@@ -142,11 +142,15 @@ def _of_the_judges(
     for name, record in results.provenance.judges.items():
         if name in used and record.pinned is False:
             yield f"{name}: the judge's model {record.model} is floating. {FloatingModelError.REMEDY}"
-    if policy.judge.passport != "required":
-        return
-    for name, digest in judges_of(policy, results).items():
-        if name not in used:
-            continue
+    judged = {name: digest for name, digest in judges_of(policy, results).items() if name in used}
+    yield from passport_reasons(policy, judged, passports, now=now)
+
+
+def passport_reasons(
+    policy: Rules, judged: Mapping[str, str], passports: Sequence[JudgePassport], *, now: datetime
+) -> Iterator[str]:
+    """Why judges may not decide: judged metric -> judge's digest, against the passports that are shown."""
+    for name, digest in judged.items() if policy.judge.passport == "required" else ():
         shown = [passport for passport in passports if passport.judge_digest == digest]
         checks = [passport.valid(now, digest) for passport in shown if passport.limits]
         if not shown:

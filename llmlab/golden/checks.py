@@ -31,6 +31,10 @@ __all__ = [
 ]
 
 PASSAGES = "passages"  # what retrieval fills in
+HINTS = {
+    PASSAGES: "; passages need a `retrieval:` in the bundle",
+    "history": "; a question that begins a conversation is written as `messages` too, and has an empty history",
+}
 GROUPS_SHOWN = 3
 LEAKS_SHOWN = 20
 
@@ -208,7 +212,7 @@ def _gap(text: str, values: Mapping[str, Any], name: str, *, try_it: bool) -> st
         if not missing:
             return f"{name}: {error}"
         has = ", ".join(sorted(set(values) - {PASSAGES})) or "none"
-        hint = "; passages need a `retrieval:` in the bundle" if missing == [PASSAGES] else ""
+        hint = HINTS.get(missing[0], "") if len(missing) == 1 else ""
         return f"{name} needs {', '.join(map(repr, missing))}, which is not among the inputs ({has}){hint}"
     return ""
 

@@ -311,7 +311,7 @@ def to_label(
     """All answers of n cases: half by chance, half where two metrics disagree or scores lie near a threshold.
 
     Systematic sampling with probabilities proportional to size (Madow 1949), so exactly n cases, each with the
-    probability that is stored.
+    probability that is stored. Nothing is on the list where every case has a label.
 
     Args:
         metric: the judge's; the labels will be by the rubric that it was judged by.
@@ -329,9 +329,14 @@ def to_label(
     table = results.table(metric)
     done = {label.case_id for label in labels or ()}
     open_ = np.array([i for i, case_id in enumerate(table.case_ids) if case_id not in done], dtype=int)
-    cases = len(open_)
+    cases, record = len(open_), results.provenance.judges.get(metric)
+    rubric = record.rubric if record is not None and record.rubric else metric
+    if not cases:
+        return Worklist(rubric=rubric, items=())
     if not 1 <= n <= cases or not 0 < random_share <= 1:
-        raise ValueError(f"n == {n} must lie between 1 and {cases}, random_share == {random_share} in (0, 1]")
+        raise ValueError(
+            f"n == {n}, must lie between 1 and {cases} (cases without label), random_share == {random_share} in (0, 1]"
+        )
     interest = _interest(results, metric, against, threshold)[open_]
     rng = np.random.default_rng(seed)
     chances = _chances(random_share / cases + (1 - random_share) * interest / interest.sum(), n)
@@ -342,11 +347,7 @@ def to_label(
     chosen = {table.case_ids[open_[i]]: min(1.0, float(chances[i]) * footing) for i in picks}
     answers = [answer for answer in dict.fromkeys(_answers(results)) if answer[0] in chosen]
     shuffled = sorted(rng.permutation(len(answers)), key=lambda i: list(chosen).index(answers[i][0]))
-    record = results.provenance.judges.get(metric)
-    return Worklist(
-        rubric=record.rubric if record is not None and record.rubric else metric,
-        items=tuple((*answers[i], chosen[answers[i][0]]) for i in shuffled),
-    )
+    return Worklist(rubric=rubric, items=tuple((*answers[i], chosen[answers[i][0]]) for i in shuffled))
 
 
 def label_grades(

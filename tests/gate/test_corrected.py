@@ -143,7 +143,7 @@ def test_labels_of_changed_answers_are_counted_and_not_used(kind):
     results = ll.judge.with_labels(changed, kind.labels)
     decision = decided(policy(goal=superior()), results)
     assert decision.word == "INVALID"
-    assert "labels fit no answer any more" in decision.sentence
+    assert "256 labels fit no answer here" in decision.sentence
     stale = results.provenance["labels"][NAME]["stale"]
     assert stale > 200
     assert any(f"{stale} of 300 labels" in note for note in results.notes)

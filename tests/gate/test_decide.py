@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from llmlab.base.errors import GateError
+import llmlab as ll
+from llmlab.base.errors import FileRuleError, FloatingModelError, GateError
 from llmlab.bundle.bundle import Bundle
 from llmlab.results.passport import JudgePassport, Limit, Measured
 from tests.gate.gating import decided, gateable, no_shown_harm, noisy, non_inferior, policy, superior
@@ -472,3 +473,19 @@ def test_an_open_decision_says_what_repeats_would_give_instead_of_cases():
     plain = decided(policy(goal=non_inferior(0.02)), gateable(steady, repeats=2))
     assert plain.word == "INCONCLUSIVE"
     assert plain.needed_with_repeats is None
+
+
+def test_what_would_be_invalid_is_said_before_anything_is_asked(tmp_path):
+    """A floating model, a judge without a passport, labels that are not there; judges that decide nothing may float."""
+    pinned = ll.Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06")
+    floating = pinned.with_(model="openai/gpt-4o")
+    rules = policy(goal=superior(), judge={"labels": ["people.jsonl"]})
+    rules.require_ready(pinned, {"beside": floating})
+    with pytest.raises(FloatingModelError):
+        rules.require_ready(floating, {})
+    with pytest.raises(FloatingModelError):
+        rules.require_ready(pinned, {"right": floating})
+    with pytest.raises(GateError, match=r"INVALID: right is judged by .*no passport"):
+        rules.require_ready(pinned, {"right": pinned})
+    with pytest.raises(FileRuleError, match=r"people\.jsonl"):
+        rules.require_ready(pinned, {}, folder=tmp_path)

@@ -261,3 +261,9 @@ def test_what_is_labelled_already_is_not_asked_for_again():
     assert {round(chance, 9) for *_, chance in more.items} == {50 / 200}
     with pytest.raises(ValueError, match="between 1 and 150"):
         ll.judge.to_label(planted.results, 151, metric="correctness", labels=planted.labels)
+
+
+def test_where_every_case_has_a_label_nothing_is_on_the_list():
+    planted = judged_results(30, labelled=30, seed=1)
+    done = ll.judge.to_label(planted.results, 5, metric="correctness", labels=planted.labels)
+    assert (len(done), done.verdict().word) == (0, "PASS")
