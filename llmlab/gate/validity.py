@@ -154,7 +154,8 @@ def passport_reasons(
         shown = [passport for passport in passports if passport.judge_digest == digest]
         checks = [passport.valid(now, digest) for passport in shown if passport.limits]
         if not shown:
-            yield f"{name} is judged by {digest[:8] or 'an unknown judge'}, which has no passport"
+            told = f"{name} is judged by {digest[:8] or 'an unknown judge'}, which has no passport"
+            yield f"{told}: calibrate it (03_judge_calibration.ipynb) and name the file that `passport.save` writes"
         elif not checks:
             yield f"{name}: the passport of judge {digest[:8]} states no limits, so it vouches for nothing"
         elif not any(checks):
