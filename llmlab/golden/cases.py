@@ -99,8 +99,8 @@ class Case(Shown):
 
     @property
     def asked(self) -> str:
-        """All inputs in one line, for tables."""
-        return " | ".join(map(said, self.inputs.values()))
+        """All inputs in one line, for tables; an empty history is left out."""
+        return " | ".join(said(value) for value in self.inputs.values() if value != ())
 
     @property
     def content(self) -> str:
