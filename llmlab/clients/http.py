@@ -43,7 +43,7 @@ from llmlab.clients.wire import (
     whole_characters,
 )
 
-__all__ = ["HttpClient", "Settings", "estimated_tokens", "whole_body"]
+__all__ = ["HttpClient", "Settings", "input_tokens_at_most", "whole_body"]
 
 BYTES_PER_TOKEN = 3  # on the safe side: English has about four
 TOKENS_PER_MESSAGE = 8
@@ -52,12 +52,12 @@ LARGEST_REPLY_BYTES = 64_000_000
 Read = TypeVar("Read")
 
 
-def estimated_tokens(request: Request) -> int:
+def input_tokens_at_most(request: Request) -> int:
     """How many input tokens the request has at most, by its size: a token for every three bytes of UTF-8.
 
     >>> from llmlab.bundle.bundle import Sampling
     >>> messages = ({"role": "user", "content": "How do I drop rows?"},)
-    >>> estimated_tokens(Request(model=ModelRef.parse("openai/x"), messages=messages, sampling=Sampling()))
+    >>> input_tokens_at_most(Request(model=ModelRef.parse("openai/x"), messages=messages, sampling=Sampling()))
     15
     """
     sizes = [n_bytes(json.dumps(tool, ensure_ascii=False)) for tool in request.tools]
@@ -325,7 +325,7 @@ class HttpClient:
 
     def _tokens_that_fit(self, request: Request) -> int:
         """About how many tokens request and answer have; RequestRefusedError where the context may not hold them."""
-        asked, answer = estimated_tokens(request), request.sampling.tokens_at_most or 0
+        asked, answer = input_tokens_at_most(request), request.sampling.tokens_at_most or 0
         if self.context_tokens is not None and asked + answer > self.context_tokens:
             raise RequestRefusedError(
                 f"about {asked:,} input tokens and {answer:,} for the answer may not fit into the context "

@@ -15,7 +15,7 @@ from llmlab.bundle.bundle import Sampling
 from llmlab.clients import http
 from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Client, Generation, Usage
-from llmlab.clients.http import HttpClient, estimated_tokens
+from llmlab.clients.http import HttpClient, input_tokens_at_most
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import Price
 from tests.clients.made import CHAT, MESSAGES, QUICK, WIRES, Wire, ask, ask_all, asking, connected, everything, run
@@ -316,8 +316,8 @@ def test_a_prompt_that_may_not_fit_is_refused_before_it_is_paid_for(loopback: Lo
 
 
 def test_the_estimate_of_tokens_counts_bytes_not_letters() -> None:
-    assert estimated_tokens(asking("漢字" * 30)) > estimated_tokens(asking("ab" * 30))
-    assert estimated_tokens(asking("\udc80")) > 0
+    assert input_tokens_at_most(asking("漢字" * 30)) > input_tokens_at_most(asking("ab" * 30))
+    assert input_tokens_at_most(asking("\udc80")) > 0
 
 
 @pytest.mark.parametrize("stream", [False, True])
