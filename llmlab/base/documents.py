@@ -11,10 +11,12 @@ import hashlib
 import hmac
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import pydantic
 from pydantic import ConfigDict
@@ -23,6 +25,7 @@ from llmlab.base.errors import FileRuleError
 from llmlab.base.project import located
 
 __all__ = [
+    "Percent",
     "Sealed",
     "Strict",
     "broken_rule",
@@ -41,6 +44,7 @@ __all__ = [
 
 LARGEST_TEXT_BYTES = 1_000_000
 DEEPEST_NESTING = 100
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 TOO_DEEP = f"is nested too deeply (more than {DEEPEST_NESTING} levels)"
 
 
@@ -153,6 +157,14 @@ class Strict(pydantic.BaseModel):
     """Fields that are frozen and taken as they are: nothing unknown, nothing converted, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _in_percent(given: Any) -> Any:
+    found = _PERCENT.fullmatch(given) if isinstance(given, str) else None
+    return given if found is None else float(Decimal(found[1]) / 100)
+
+
+Percent = Annotated[float, pydantic.BeforeValidator(_in_percent)]  # a share as people write it: 0.05 or 5%
 
 
 def digest_of(content: pydantic.BaseModel, *, leave_out: Mapping[str, Any] = MappingProxyType({})) -> str:

@@ -15,7 +15,7 @@ import pydantic
 from pydantic import Field
 
 from llmlab.base.display import Shown
-from llmlab.base.documents import Strict, digest_of
+from llmlab.base.documents import Percent, Strict, digest_of
 from llmlab.base.project import located
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.golden.cases import GoldenSet
@@ -191,7 +191,7 @@ class Judge(Strict):
 class IndexRule(Strict):
     """How true the searched index must be: share of golden questions with a stale relevant document, and its age."""
 
-    stale_at_most: Annotated[float, Field(ge=0, lt=1)] | None = None
+    stale_at_most: Annotated[Percent, Field(ge=0, lt=1)] | None = None
     max_age: Age | None = None
 
     @pydantic.model_validator(mode="after")
@@ -244,8 +244,8 @@ class Rules(Shown, Strict):
     floors: Annotated[tuple[Floor, ...], Field(strict=False)] = ()
     categories: Categories | None = None
     anchor: Anchor | None = None
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    unscored_at_most: Annotated[float, Field(ge=0, le=1)] = 0.05
+    confidence: Annotated[Percent, Field(gt=0.5, lt=1)] = 0.95
+    unscored_at_most: Annotated[Percent, Field(ge=0, le=1)] = 0.05
     minimum_cases: Annotated[int, Field(ge=2)] = 20
     aggregation: Aggregation = "mean"
     timeouts: Literal["failure", "missing"] = "failure"

@@ -353,7 +353,7 @@ def _completed(frame: pd.DataFrame, problems: Problems) -> pd.DataFrame:
         frame["error_code"] = frame["error_code"].where(known | frame["error_code"].notna(), frame["status"])
         frame["status"] = frame["status"].where(known, "error")
     texts = {name: frame[name].fillna("") for name in TEXTS if name != "status"}
-    status = frame["status"].fillna("ok")
+    status = _told_by_the_rest(frame) if frame["status"].isna().any() else frame["status"]
     retrieved, guards = (frame[name].array.__arrow_array__() for name in ("retrieved", "guards"))
     return frame.assign(
         **texts,
@@ -362,6 +362,14 @@ def _completed(frame: pd.DataFrame, problems: Problems) -> pd.DataFrame:
         retrieved_n=pc.list_value_length(retrieved).to_pandas().astype(float).to_numpy(),
         guards=pc.binary_join(guards, ",").to_pandas().fillna("").to_numpy(dtype=object),
     )
+
+
+def _told_by_the_rest(frame: pd.DataFrame) -> pd.Series[Any]:
+    """The status, where a line has none as its error and its text tell it."""
+    unsaid, text = frame["status"].isna(), frame["text"]
+    failed = frame["error"].fillna("") != ""
+    silent = text.notna() & (text.str.strip() == "") & frame["tool_calls"].isna()
+    return frame["status"].mask(unsaid & silent, "empty").mask(unsaid & failed, "error").fillna("ok")
 
 
 def with_signals(frame: pd.DataFrame, signals: pd.DataFrame, *, on: str = "request_id") -> tuple[pd.DataFrame, int]:

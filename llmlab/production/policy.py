@@ -10,13 +10,13 @@ import math
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
 
 from llmlab.base.display import Shown
-from llmlab.base.documents import Strict, digest_of
+from llmlab.base.documents import Percent, Strict, digest_of
 from llmlab.base.numbers import counted, number
 from llmlab.base.project import utc
 from llmlab.base.yamlfile import read_model, to_yaml
@@ -31,8 +31,13 @@ FEW_UNITS_A_DAY = 100  # below, doubled errors take months to be seen
 class Enrolment(Strict):
     """The share of all units that is enrolled, half of them in each arm, for so many hours; the last one stays."""
 
-    share: Annotated[float, Field(ge=0, le=1)]
+    share: Annotated[Percent, Field(ge=0, le=1)]
     hours: Annotated[float, Field(gt=0)] | None = None
+
+
+def _steps(given: Any) -> Any:
+    """One share for good, as 20%, is one step."""
+    return ({"share": given},) if isinstance(given, (str, int, float)) else given
 
 
 class Outcome(Strict):
@@ -53,7 +58,7 @@ class Outcome(Strict):
     rule: Rule = "non_inferior"
     margin: Margin | None = None
     min_effect: Annotated[float, Field(ge=0)] = 0.0
-    quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
+    quantile: Annotated[Percent, Field(gt=0, lt=1)] | None = None
     over: Multiple | None = None
     per: Literal["request", "unit"] = "request"
     maturity: Age | None = None
@@ -100,7 +105,8 @@ class RolloutPolicy(Shown, Strict):
         baseline_file: the bundle to take where the alias does not exist yet.
         candidate: a bundle's file.
         unit: what is randomised, in words.
-        enrol: shares with their hours, counted from `start` on; without a start the first share stays.
+        enrol: shares with their hours, counted from `start` on; without a start the first share stays. One share (20%)
+            is enough where it stays.
         goal, guards: the outcomes; a verdict needs all of them.
         confidence: of every interval, whenever it is looked at.
         planned_units: units in both arms at which the intervals are tightest, and the plan ends.
@@ -117,10 +123,12 @@ class RolloutPolicy(Shown, Strict):
     candidate: Word
     unit: Word = "user"
     start: str | None = None
-    enrol: Annotated[tuple[Enrolment, ...], Field(strict=False, min_length=1)] = (Enrolment(share=1.0),)
+    enrol: Annotated[tuple[Enrolment, ...], pydantic.BeforeValidator(_steps), Field(strict=False, min_length=1)] = (
+        Enrolment(share=1.0),
+    )
     goal: Outcome | None = None
     guards: Annotated[tuple[Outcome, ...], Field(strict=False)] = ()
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    confidence: Annotated[Percent, Field(gt=0.5, lt=1)] = 0.95
     planned_units: Annotated[int, Field(ge=100)]
     at_least_days: Annotated[float, Field(ge=0)] = 7
     at_end: Literal["keep_baseline", "ship_if_no_harm"] = "keep_baseline"

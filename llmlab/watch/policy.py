@@ -15,7 +15,7 @@ import pydantic
 from pydantic import Field
 
 from llmlab.base.display import Shown
-from llmlab.base.documents import Strict
+from llmlab.base.documents import Percent, Strict
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.yamlfile import read_model, to_yaml
@@ -84,7 +84,7 @@ class WatchRule(Strict):
     above: float | None = None
     over: Multiple | None = None
     worse_by: Margin | None = None
-    quantile: Annotated[float, Field(gt=0.5, lt=1)] | None = None
+    quantile: Annotated[Percent, Field(gt=0.5, lt=1)] | None = None
     budget_usd: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] | None = None
     changed: Literal[True] | None = None
     window: Annotated[str, Field(pattern=r"^[1-9]\d*[hd]$")] | None = None
@@ -175,7 +175,7 @@ class WatchPolicy(Shown, Strict):
 
     reference: Reference = Reference()
     at_least: Annotated[int, Field(ge=1)] = 100
-    false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    false_alarms: Annotated[Percent, Field(gt=0, lt=1)] = 0.05
     runbooks: Word = "../runbooks"
     rules: Annotated[tuple[WatchRule, ...], Field(strict=False)] = ()
     drift: Annotated[tuple[Drift, ...], Field(strict=False)] = DRIFTS

@@ -183,3 +183,9 @@ def test_an_experiment_carries_its_rollout(tmp_path, monkeypatch):
     bundles = ll.load_bundles("experiments/pandas_help/bundles")
     assert (found.baseline, found.candidate) == (bundles["v1"], bundles["v2"])
     assert not (tmp_path / "mlruns").exists()
+
+
+@pytest.mark.parametrize("enrol", ["20%", 0.2, [{"share": "20%"}]])
+def test_a_share_is_written_as_people_write_it(enrol):
+    """In percent or not, and without a list where it stays: the same rules."""
+    assert policy(enrol=enrol).digest == policy(enrol=[{"share": 0.2}]).digest

@@ -166,3 +166,18 @@ def test_no_bytes_are_fatal(tmp_path, bad, requests):
     assert len(read) == len(list(read)) == requests
     assert read.figures()["requests"].n == requests
     assert bool(read.problems.rows) == (requests == 1)
+
+
+SILENT = [({"text": "a"}, "ok"), ({"text": " "}, "empty"), ({"error": "boom"}, "error"), ({}, "ok")]
+SILENT += [({"text": "", "tool_calls": [{"name": "f"}]}, "ok")]
+
+
+@pytest.mark.parametrize("read", ["file", "table"])
+def test_a_line_without_a_status_is_what_its_text_and_error_say(tmp_path, read):
+    """A model that said nothing is no success, whatever the file it stands in."""
+    rows = [{"request_id": f"r{i}", "time": "2026-03-02T10:00:00Z", **row} for i, (row, _) in enumerate(SILENT)]
+    if read == "file":
+        traces = written(tmp_path / "a.jsonl", *map(json.dumps, rows))
+    else:
+        traces = ll.Traces.from_frame(pd.DataFrame(rows))
+    assert traces.frame["status"].tolist() == [status for _, status in SILENT]
