@@ -52,3 +52,4 @@ def test_a_case_of_ones_own_is_compared_with_what_the_wheel_holds(site: Path, tm
     copies = {path.name for path in (tmp_path / "notebooks").glob("*.ipynb")}
     assert copies == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert (tmp_path / "mlruns" / "calls.sqlite").exists()
+    assert {path.name for path in (site / "llmlab" / "runbooks").glob("*.md")} >= {"cost-spike.md", "quality-drop.md"}

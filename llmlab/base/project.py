@@ -26,6 +26,7 @@ __all__ = [
     "pii_policy",
     "project_root",
     "runs_folder",
+    "shipped",
     "utc",
     "who",
 ]
@@ -57,6 +58,13 @@ def project_root(start: str | Path | None = None) -> Path:
     above = here.parents if "notebooks" in (here.name, here.parent.name) else ()
     beside = next((folder for folder in above if (folder / "experiments").is_dir()), here)
     return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), beside)
+
+
+def shipped(folder: str) -> Path:
+    """A folder that comes with llmlab: the installed package's, else the checkout's."""
+    package = Path(__file__).parents[1]
+    installed = package / Path(folder).name
+    return installed if installed.is_dir() else package.parent / folder
 
 
 def located(path: str | Path) -> Path:

@@ -279,7 +279,7 @@ class Experiment(Shown):
     def watch(self) -> Watch:
         """What must not happen in production: `watch.yaml`."""
         remedy = (
-            "it says what must not happen, and `{}` is the field's usual rules, with the pages of experiments/runbooks "
+            "it says what must not happen, and `{}` in it is the field's usual rules with their runbooks "
             "(as in experiments/pandas_help/watch.yaml)"
         )
         watch = Watch.load(self._required("watch.yaml", remedy))

@@ -16,7 +16,7 @@ from typing import Any
 
 from llmlab.base.errors import FileRuleError, GateError
 from llmlab.base.private import scrub, without_keys
-from llmlab.base.project import git_state, project_root
+from llmlab.base.project import git_state, project_root, shipped
 from llmlab.base.verdict import Verdict
 from llmlab.notebook.keeping import SCHEME, keep_html, register_keeper
 from llmlab.notebook.kernel import VERDICT_FILE, kernel_manager_class, verdict_word
@@ -91,9 +91,7 @@ def run_notebook(
 
 def template(name: str = "") -> Path:
     """One of the notebooks that come with llmlab, or their folder: the installed package's, else the checkout's."""
-    package = Path(__file__).parents[1]
-    installed = package / "notebooks"
-    return (installed if installed.is_dir() else package.parent / "notebooks") / name
+    return shipped("notebooks") / name
 
 
 def read_notebook(path: Path) -> Any:

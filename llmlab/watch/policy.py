@@ -18,6 +18,7 @@ from llmlab.base.display import Shown
 from llmlab.base.documents import Percent, Strict
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
+from llmlab.base.project import shipped
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.gate.policy import Age, Margin, Word, relative_share
 from llmlab.production.policy import Multiple
@@ -190,9 +191,15 @@ class WatchPolicy(Shown, Strict):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """The rules in a YAML file; FileRuleError with file, line and rule, also for a runbook that is not there."""
+        """The rules in a YAML file; FileRuleError with file, line and rule, also for a runbook that is not there.
+
+        Where the file names no folder of runbooks and there is none beside it, those that come with llmlab are meant.
+        """
         policy = read_model(cls, path)
         folder = Path(path).parent / policy.runbooks
+        if "runbooks" not in policy.model_fields_set and not folder.is_dir():
+            folder = shipped("experiments/runbooks")
+            policy = policy.model_copy(update={"runbooks": str(folder)})
         pages = (*(rule.page for rule in policy.watched), *(PAGES[column] for column in policy.drift))
         if missing := [page for page in pages if not (folder / page).is_file()]:
             raise FileRuleError(f"the runbook {missing[0]} is not in {folder}; an alert must name a page", path=path)
@@ -222,4 +229,5 @@ class WatchPolicy(Shown, Strict):
         drift = f" Drift of {', '.join(self.drift)}." if self.drift else ""
         before = f"the {self.reference.days} days before"
         days = f"the same weekdays of {before}" if self.reference.same_weekdays else before
-        return f"The last window against {days}; alerts in at most {self.false_alarms:.0%} of quiet weeks.{drift}"
+        quiet = f"alerts in at most {self.false_alarms:.0%} of quiet weeks"
+        return f"The last window against {days}; {quiet}.{drift} Runbooks: {self.runbooks}."

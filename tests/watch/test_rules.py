@@ -180,3 +180,14 @@ def test_an_empty_file_of_rules_is_the_usual_ones(tmp_path):
     policy = ll.Watch.load(path).policy
     assert {"quality", "error_rate", "served_model"} <= {rule.metric for rule in policy.watched}
     assert policy.to_yaml() == f"runbooks: {PAGES}\n"
+
+
+def test_the_usual_runbooks_come_with_llmlab_where_none_lie_beside(tmp_path):
+    """Their folder is told; a folder of one's own beside, or named, has to have every page."""
+    path = tmp_path / "support" / "watch.yaml"
+    path.parent.mkdir()
+    path.write_text("{}\n")
+    assert Path(ll.Watch.load(path).policy.runbooks).samefile(PAGES)
+    (tmp_path / "runbooks").mkdir()
+    with pytest.raises(FileRuleError, match=r"runbook .*\.md is not in"):
+        ll.Watch.load(path)
