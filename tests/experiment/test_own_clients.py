@@ -119,3 +119,11 @@ def test_a_notebook_as_a_job_and_a_dry_run_use_it_too(folder, capsys):
     assert not ended.value.code, capsys.readouterr()
     done = run_notebook(NOTEBOOKS / "01_compare_variants.ipynb", {"experiment": "experiments/capitals"})
     assert (done.exit_code, done.verdict) == (0, "PASS"), done.message
+
+
+@pytest.mark.slow
+def test_a_watch_of_ones_own_folder_needs_nothing_of_the_demos(folder):
+    """Neither its runbooks nor its bundles: what the notebook's cascade asks for and is not there is said."""
+    (folder / "watch.yaml").write_text("{}\n")
+    done = run_notebook(NOTEBOOKS / "07_watch_and_grow.ipynb", {"experiment": "experiments/capitals"})
+    assert (done.exit_code, done.message) == (0, "")
