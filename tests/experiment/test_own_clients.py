@@ -125,5 +125,9 @@ def test_a_notebook_as_a_job_and_a_dry_run_use_it_too(folder, capsys):
 def test_a_watch_of_ones_own_folder_needs_nothing_of_the_demos(folder):
     """Neither its runbooks nor its bundles: what the notebook's cascade asks for and is not there is said."""
     (folder / "watch.yaml").write_text("{}\n")
+    rules = (
+        "name: r\nbaseline: bundles/v1.yaml\ncandidate: bundles/v2.yaml\nguards: [{metric: error_rate, margin: 0.02}]\n"
+    )
+    (folder / "rollout.yaml").write_text(f"{rules}enrol: 100%\nplanned_units: 400\n")
     done = run_notebook(NOTEBOOKS / "07_watch_and_grow.ipynb", {"experiment": "experiments/capitals"})
     assert (done.exit_code, done.message) == (0, "")
