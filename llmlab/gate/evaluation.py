@@ -268,8 +268,9 @@ class _Reader:
         if begun.relative:
             if base_mean == 0:
                 return planned
-            shift = -begun.bound if up else begun.bound
-            value, low, high = (end / base_mean + shift for end in (value, low, high))
+            margin = begun.bound if up else -begun.bound
+            shares = paired_differences(np.array([value, low, high]) / base_mean, np.full(3, margin))
+            value, low, high = shares.tolist()
             reach = None if reach is None else reach / base_mean
         if reach is not None:
             reach += begun.bound if rule == "no_shown_harm" else 0.0

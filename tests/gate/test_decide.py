@@ -489,3 +489,11 @@ def test_what_would_be_invalid_is_said_before_anything_is_asked(tmp_path):
         rules.require_ready(pinned, {"right": pinned})
     with pytest.raises(FileRuleError, match=r"people\.jsonl"):
         rules.require_ready(pinned, {}, folder=tmp_path)
+
+
+@pytest.mark.parametrize("cost", [0.0002, 0.1, 1 / 3, 7e-7])
+def test_equal_costs_differ_by_nothing_and_not_by_a_rounding(cost):
+    """Read against a margin in percent."""
+    results = with_numbers(noisy(0.1), cost_usd=[cost] * 400)
+    decision = decided(policy(guards=[non_inferior("10%", metric="cost_usd")]), results)
+    assert decision.conditions[0].value == 0.0
