@@ -337,7 +337,8 @@ class Experiment(Shown):
                 continue
             if len(results.variants) != 2:
                 these = ", ".join(results.variants)
-                raise ValueError(f"{judge.metric} compares two variants, not {these}; take two, by results.only(...)")
+                remedy = "take two (`results.only(variants=...)`), or name another metric"
+                raise ValueError(f"{judge.metric} compares two variants, not {these}; {remedy}")
             results = prefer(results, *results.variants, judge, **asked)
         return results
 
