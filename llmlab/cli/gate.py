@@ -134,9 +134,9 @@ def _asked(
     variants = registry.arms(policy, exp.bundle(candidate), experiment=exp.path)
     judging = exp.judges_of(policy.metrics)
     graded = {judge.metric: judge.bundle for judge in judging}
-    policy.require_ready(variants["candidate"], graded, passports=passports, folder=folder)
     scored = set(policy.metrics) - {judge.metric for judge in judging}
     golden = policy.held_out(exp.golden)
+    policy.require_ready(variants["candidate"], graded, golden, passports=passports, folder=folder)
     return exp.judged(exp.run(variants, golden, metrics=scored).require_complete(), *judging)
 
 

@@ -21,7 +21,7 @@ from llmlab.gate.decision import Decision
 from llmlab.gate.evaluation import evaluate
 from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking, tried_before
 from llmlab.gate.policy import Arms, Rules
-from llmlab.gate.validity import earlier_reasons, invalid_reasons, judges_of, passport_reasons
+from llmlab.gate.validity import case_reasons, earlier_reasons, invalid_reasons, judges_of, passport_reasons
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.stats.power import SAVED_AT_LEAST, Need, NeededCases, more_repeats, needed_cases
@@ -46,6 +46,7 @@ class GatePolicy(Rules):
         self,
         candidate: Bundle,
         judges: Mapping[str, Bundle],
+        cases: golden.GoldenSet,
         *,
         passports: Sequence[JudgePassport] = (),
         folder: str | Path | None = None,
@@ -55,13 +56,14 @@ class GatePolicy(Rules):
 
         Args:
             judges: metric -> the bundle that judges it.
+            cases: that the gate will read.
             passports: of these judges.
             folder: the policy's own, where the files of labels that it names are looked for.
 
         Raises:
             FloatingModelError: the candidate's model, or that of a judge which decides, may change under its name.
             FileRuleError: a file of labels is missing or holds none.
-            GateError: the verdict would be INVALID, for want of a passport that holds.
+            GateError: the verdict would be INVALID, for want of a passport that holds, of cases or of tags.
         """
         deciding = {name: bundle for name, bundle in judges.items() if name in self.metrics}
         for bundle in (candidate, *deciding.values()):
@@ -71,7 +73,7 @@ class GatePolicy(Rules):
                 golden.Labels.load(Path(folder) / name)
         digests = {name: bundle.digest for name, bundle in deciding.items()}
         now = aware(now) if now else datetime.now(UTC)
-        if reasons := [*passport_reasons(self, digests, passports, now=now)]:
+        if reasons := [*case_reasons(self, cases), *passport_reasons(self, digests, passports, now=now)]:
             required(Verdict.INVALID, "pass", sentence="; ".join(reasons), decision=None)
 
     def decide(

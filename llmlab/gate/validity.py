@@ -18,11 +18,14 @@ from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.gate.corrected import label_reasons
 from llmlab.gate.policy import Arms, Rules, age_limit
+from llmlab.golden.cases import GoldenSet
 from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.results.scores import above_share
 
-__all__ = ["earlier_reasons", "invalid_reasons", "judges_of", "passport_reasons"]
+__all__ = ["case_reasons", "earlier_reasons", "invalid_reasons", "judges_of", "passport_reasons"]
+
+UNTAGGED = "the policy's categories are the tags of the cases, and no case has a tag; tag them, or drop `categories`"
 
 
 def invalid_reasons(
@@ -94,12 +97,23 @@ def _of_the_run(results: Results) -> Iterator[str]:
         yield f"the application {origin.app} is at no known commit"
 
 
+def case_reasons(policy: Rules, cases: GoldenSet) -> Iterator[str]:
+    """Why no verdict can rest on answers to these cases; nothing where one can."""
+    yield from _too_few(policy, len(cases))
+    if policy.categories is not None and not cases.tags:
+        yield UNTAGGED
+
+
+def _too_few(policy: Rules, n_cases: int) -> Iterator[str]:
+    if n_cases < policy.minimum_cases:
+        yield f"{counted(n_cases, 'case')}, the policy wants {policy.minimum_cases} or more"
+
+
 def _of_the_rows(policy: Rules, results: Results, arms: Sequence[str]) -> Iterator[str]:
     of_arms = results.only(variants=arms)
     tried = of_arms.cells.sums(np.ones(of_arms.n_answers()))
     fewest = int((tried > 0).sum(axis=0).min())
-    if fewest < policy.minimum_cases:
-        yield f"{counted(fewest, 'case')}, the policy wants {policy.minimum_cases} or more"
+    yield from _too_few(policy, fewest)
     if results.golden is not None and (silent := len(results.golden) - of_arms.n_cases) > 0:
         yield f"{silent:,} of {len(results.golden):,} golden cases were never asked"
     rows = {arm: results.n_answers(arm) for arm in arms}
@@ -119,7 +133,7 @@ def _of_the_scores(policy: Rules, results: Results, used: Sequence[str], arms: A
     if results.failed:
         return
     if policy.categories is not None and used and not results.table(used[0]).categories():
-        yield "the policy's categories are the tags of the cases, and no case has a tag; tag them, or drop `categories`"
+        yield UNTAGGED
     for name in used:
         if two := results.not_comparable(name, arms.names):
             yield two

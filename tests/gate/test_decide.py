@@ -480,15 +480,19 @@ def test_what_would_be_invalid_is_said_before_anything_is_asked(tmp_path):
     pinned = ll.Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06")
     floating = pinned.with_(model="openai/gpt-4o")
     rules = policy(goal=superior(), judge={"labels": ["people.jsonl"]})
-    rules.require_ready(pinned, {"beside": floating})
+    cases = ll.GoldenSet(tuple(ll.Case(id=f"q{i}", inputs={"question": f"{i}?"}) for i in range(30)))
+    rules.require_ready(pinned, {"beside": floating}, cases)
     with pytest.raises(FloatingModelError):
-        rules.require_ready(floating, {})
+        rules.require_ready(floating, {}, cases)
     with pytest.raises(FloatingModelError):
-        rules.require_ready(pinned, {"right": floating})
+        rules.require_ready(pinned, {"right": floating}, cases)
     with pytest.raises(GateError, match=r"INVALID: right is judged by .*no passport"):
-        rules.require_ready(pinned, {"right": pinned})
+        rules.require_ready(pinned, {"right": pinned}, cases)
     with pytest.raises(FileRuleError, match=r"people\.jsonl"):
-        rules.require_ready(pinned, {}, folder=tmp_path)
+        rules.require_ready(pinned, {}, cases, folder=tmp_path)
+    of_tags = policy(goal=superior(), minimum_cases=31, categories={"rule": "no_shown_harm", "margin": 0.05})
+    with pytest.raises(GateError, match=r"INVALID: 30 cases, the policy wants 31.*no case has a tag"):
+        of_tags.require_ready(pinned, {}, cases)
 
 
 @pytest.mark.parametrize("cost", [0.0002, 0.1, 1 / 3, 7e-7])
