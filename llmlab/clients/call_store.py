@@ -153,9 +153,11 @@ class CallStore:
                 if (answer := _whole(*row)) is not None:
                     found[row[0]] = answer
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+            with self._lock:
+                if (left_out := self._others.pop(name, None)) is not None:  # another thread may have taken it out
+                    left_out.close()
             told = f"{OTHERS}/{name}.sqlite cannot be read ({error}) and is left out"
             warnings.warn(told, RuntimeWarning, stacklevel=3)
-            self._others.pop(name, None)  # another thread may have taken it out
         return found
 
     async def put(self, key: str, request: Request | None, generation: Generation) -> None:
