@@ -44,6 +44,7 @@ def test_the_prompts_differ_in_their_examples_alone_and_show_no_case(orders: ll.
     assert not shown & {str(case.inputs["message"]) for case in orders.golden}
 
 
+@pytest.mark.slow
 @pytest.mark.local
 def test_the_model_answers_with_the_fields_of_the_schema(
     orders: ll.Experiment, model: LocalModel, tmp_path: Path

@@ -114,6 +114,7 @@ def words_of(folder: Path, endings: tuple[str, ...], n: int, rng: random.Random)
     return found[:n]
 
 
+@pytest.mark.slow
 def test_prose_and_code_hold_no_key() -> None:
     """100,000 words of the documentation and the sources that are installed here: at most one false alarm."""
     rng = random.Random(14)

@@ -80,6 +80,7 @@ def test_two_variants_go_through_two_wire_formats_and_are_paid_once(loopback: Lo
     assert loopback.stats()["requests"] == 12
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_without_a_second_paid_call(loopback: Loopback, tmp_path: Path) -> None:
     """FAULTS 1: what was on disk is never asked again; what was in flight at the kill may be."""
     loopback.set(latency_s=0.03)

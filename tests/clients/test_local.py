@@ -50,6 +50,7 @@ def busy(lease: Lease) -> bool:
         return any(slot["is_processing"] for slot in json.load(reply))
 
 
+@pytest.mark.slow
 def test_an_answer_is_streamed_free_and_names_the_file_that_gave_it(model: LocalModel) -> None:
     [answer] = asyncio.run(answers(asked("What is the capital of France?", max_tokens=48)))
     assert answer.first_token_s is not None
@@ -59,6 +60,7 @@ def test_an_answer_is_streamed_free_and_names_the_file_that_gave_it(model: Local
     assert (answer.cost_usd, answer.served_model) == (0, model.alias)
 
 
+@pytest.mark.slow
 def test_seeds_truncation_and_json_by_schema_hold_at_a_temperature(model: LocalModel) -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "label", "schema": LABEL}}
     same = [asked(LONG, temperature=0.8, seed=7)] * 2
@@ -130,10 +132,12 @@ def statuses(results: ll.Results) -> set[str]:
     return set(results.frame["status"])
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_in_a_run_is_started_again(model: LocalModel, tmp_path: Path) -> None:
     assert "error" not in statuses(run(tmp_path / "calls.sqlite", Killing(3), concurrency=8))
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_twice_is_given_up_at_once_and_nothing_is_lost(
     model: LocalModel, tmp_path: Path
 ) -> None:

@@ -274,6 +274,7 @@ def test_fifty_kills_lose_nothing_and_pay_little_twice(loopback: Loopback, tmp_p
     assert whole["different"] == n
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(store: Path) -> None:
     """FAULTS 11: no call is paid for whose answer cannot be kept, but for those in flight."""
     with job("full_disk", store) as process:
@@ -287,6 +288,7 @@ def test_a_full_disk_stops_the_run_and_room_lets_it_go_on(store: Path) -> None:
     assert found["asked"] - found["cached"] <= 2 * 4
 
 
+@pytest.mark.slow
 def test_two_processes_may_run_the_same_thing_at_once(loopback: Loopback, store: Path) -> None:
     """FAULTS 12: each has every row once, and the store each answer once."""
     loopback.set(latency_s=0.01, log_bodies=False)

@@ -16,6 +16,7 @@ from tests.loopback import Loopback
 IN_FLIGHT = 4
 
 
+@pytest.mark.slow
 def test_a_whole_run_stops_where_its_store_went(loopback: Loopback, tmp_path: Path) -> None:
     """At most the calls that were in flight are paid beyond it, and the next run with a store asks them all again."""
     loopback.set(latency_s=0.02)

@@ -217,6 +217,7 @@ def _label_all(path, labeller, ready):
         session.give(3)
 
 
+@pytest.mark.slow
 def test_two_people_at_once_lose_nothing(tmp_path):
     """Two processes write the same file at the same time; every line of both is there."""
     fork = multiprocessing.get_context("spawn")

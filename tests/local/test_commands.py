@@ -28,6 +28,7 @@ def test_the_size_is_told_before_anything_is_fetched_and_what_is_there_stays(mod
     model.require_ready()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own_file", [False, True])
 def test_what_is_served_answers_other_tools_and_ends_with_ctrl_c(model: LocalModel, own_file: bool) -> None:
     """The model that comes along, and a GGUF of the user's own (here the same file under another name)."""

@@ -48,6 +48,7 @@ def answer_wrongly(listener: socket.socket) -> None:
         taken.sendall(b"x" * 64)
 
 
+@pytest.mark.slow
 def test_processes_share_one_server_that_ends_with_the_last_however_it_ends(model: LocalModel, tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER]
     holders = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]

@@ -61,6 +61,7 @@ def estimated(seed, *, trials):
     return truth, np.array(found), np.array(plain), held / trials
 
 
+@pytest.mark.slow
 def test_weighted_means_of_a_harvest_are_those_of_production(project):
     """Not the plain ones, which the complaints pull down; Horvitz and Thompson's total agrees."""
     truth, found, plain, held = estimated(seed=3, trials=30)

@@ -37,6 +37,7 @@ def test_a_decision_is_one_run_with_rules_receipt_table_and_figures(project):
     assert [row[0] for row in table["data"]] == [reading.name for reading in decision.readings]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # of MLflow's own
 def test_feedback_reaches_the_traces_that_live_in_mlflow(project):
     """What is about other requests is counted, not guessed."""

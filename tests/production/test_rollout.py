@@ -58,6 +58,7 @@ def test_two_rollouts_do_not_share_their_candidates():
     assert sum(both) / len(both) == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.slow
 def test_every_process_says_the_same(tmp_path):
     """Whatever its hash seed and time zone; the share that holds is that of UTC."""
     V1.save(tmp_path / "v1.yaml")

@@ -83,6 +83,7 @@ def rows(database: Path, name: str) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_row_and_every_word_is_as_by_mlflows_own_client(
     database: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_crash_between_alias_and_mark_is_finished_too(project: Path) -> None:
     assert history("qa").moves[0].settled
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_nothing_half(project: Path) -> None:
     """A process that dies at once after writing its move: the next rollback starts from where that move led."""
     registry, (one, _) = registered(project, 2)
@@ -168,6 +169,7 @@ def test_of_two_processes_that_promote_at_once_exactly_one_wins_over_200_trials(
         assert alias_now(registry, name) == past.last("production").version
 
 
+@pytest.mark.slow
 def test_eight_threads_that_promote_at_once_leave_history_and_alias_in_agreement(project: Path) -> None:
     """Whoever wins, the alias is what the last valid move says, and every loser was told."""
     registry, versions = registered(project, 4)

@@ -39,6 +39,7 @@ def test_every_incident_has_its_name():
     assert list(NAMED) == list(INCIDENTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INCIDENTS)
 def test_a_planted_incident_is_found_and_named(month, name):
     """By its own metric, with the page that says what to do, and since about when it began."""
