@@ -68,6 +68,8 @@ def gate(
     Exit code: 0 pass, 1 fail, 3 inconclusive, 2 invalid or a mistake in the call.
     """
     check_reports(junit, markdown, receipt)  # said before the work, not after
+    if receipt is not None:
+        receipt.unlink(missing_ok=True)  # one of an earlier decision would be read for this one, should this one break
     with told_in(junit, markdown, name="gate"):
         shown = [JudgePassport.load(path) for path in passports]
         if results_path.is_dir():
@@ -137,7 +139,8 @@ def _asked(
     scored = set(policy.metrics) - {judge.metric for judge in judging}
     golden = policy.held_out(exp.golden)
     policy.require_ready(variants["candidate"], graded, golden, passports=passports, folder=folder)
-    return exp.judged(exp.run(variants, golden, metrics=scored).require_complete(), *judging)
+    results = exp.run(variants, golden, metrics=scored).require_complete()
+    return exp.judged(results, *judging) if judging else results
 
 
 def _labelled(policy: GatePolicy, results: Results, folder: Path, labels: tuple[Path, ...]) -> Results:

@@ -324,14 +324,15 @@ class Experiment(Shown):
     def judged(self, results: Results, *judges: Judge, **options: Any) -> Results:
         """The results with each judge's grades, or of two variants its preferences, asked as the folder says.
 
-        Without a judge those of the metric that decides are asked; where a scorer makes it, the results are as they
-        were. `options` as of `ll.judge.score`.
+        Without a judge those of the metric that decides are asked; where the results have it from a scorer, they are as
+        they were. `options` as of `ll.judge.score`.
 
         Raises:
             ValueError: a pairwise judge, and not two variants.
         """
         asked = {"base": self.base, "endpoints": self.endpoints, **options}
-        for judge in judges or self.judges_of([self.metric]):
+        known = [] if judges else [name for name, metric in results.metrics.items() if not metric.judge]
+        for judge in judges or self.judges_of({self.metric}.difference(known)):
             if judge.kind == "pointwise":
                 results = score(results, judge, **asked)
                 continue
@@ -373,7 +374,8 @@ class Experiment(Shown):
 
         A misspelt metric costs nothing: it is refused before the first call. `options` are those of `ll.run`.
         """
-        return run(**self._with_usual(variants, golden, options))
+        given, _ = self._with_usual(variants, golden, options)
+        return run(**given)
 
     @property
     def served(self) -> Bundle:
@@ -404,15 +406,18 @@ class Experiment(Shown):
     ) -> DryRun:
         """What `run` would send and cost, after the same checks, without a call; `options` as of `ll.dry_run`.
 
-        What `judges` are asked afterwards is said and not counted; by default those of the metric that decides.
+        What `judges` are asked afterwards is said and not counted; by default those of metrics that no scorer makes.
         """
-        planned = dry_run(**self._with_usual(variants, golden, options))
-        asked = self.judges_of([self.metric]) if judges is None else judges
+        given, grading = self._with_usual(variants, golden, options)
+        planned, asked = dry_run(**given), grading if judges is None else judges
         told = " and ".join(f"{judge.bundle.model} for {judge.metric}" for judge in asked)
-        note = f"Then each answer goes to a judge ({told}), which is not counted here."
+        note = f"Then the answers go to a judge ({told}), which is not counted here."
         return replace(planned, notes=(*planned.notes, note)) if asked else planned
 
-    def _with_usual(self, variants: Variants, golden: GoldenSet | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _with_usual(
+        self, variants: Variants, golden: GoldenSet | None, options: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[Judge]]:
+        """What `run` is given, and the judges that make, after it, the metrics that no scorer makes."""
         usual = {"metrics": ()} if "scorers" in options else {"scorers": self.scorers, "metrics": [self.metric]}
         given: dict[str, Any] = usual | {
             "variants": self.variants if variants is None else variants,
@@ -422,16 +427,20 @@ class Experiment(Shown):
             "repeats": self.repeats,
             **options,
         }
-        graded = {judge.metric for judge in self.judges_of(given["metrics"])}  # after the run, by `judged`
-        wanted = [name for name in given["metrics"] if name not in graded]
-        made = {*RESOURCE_METRICS, *(scorer.name for scorer in as_scorers(given["scorers"]))}
-        if self.judges and (unknown := sorted({*wanted} - made)):
+        scorers = as_scorers(given["scorers"])
+        made = {*RESOURCE_METRICS, *(scorer.name for scorer in scorers)}
+        unmade = [name for name in given["metrics"] if name not in made]
+        grading = [judge for judge in self.judges.values() if judge.metric in unmade] if unmade else []
+        graded = {judge.metric for judge in grading}
+        unknown = [name for name in unmade if name not in graded]
+        if unknown and self.judges:
             judges = ", ".join(judge.metric for judge in self.judges.values())
             raise ValueError(
                 f"nothing makes the metric {unknown[0]!r} (scorers and calls: {', '.join(sorted(made))}; judges: "
                 f"{judges}); nothing was asked"
             )
-        return {**given, "metrics": wanted}
+        asked = [name for name in given["metrics"] if name not in graded]
+        return {**given, "scorers": scorers, "metrics": asked}, grading
 
     def _required(self, file: str, remedy: str) -> Path:
         """The path of a file of the folder; FileRuleError with what to do where it is not there."""

@@ -94,7 +94,7 @@ class GatePolicy(Rules):
 
         Args:
             candidate, baseline: variants of the results. Without a baseline only the floors are judged.
-            anchor: the variant that stands for the policy's anchor; by default one named like the anchor's file.
+            anchor: the variant that stands for the policy's anchor; by default one named like its file, or "anchor".
             looks: the ledger (`registry.ledger`), or earlier decisions: looking again has a price.
             passports: of the judges whose metrics are used.
             baseline_results: an earlier run that has the baseline's rows, where `results` has none.
@@ -116,7 +116,7 @@ class GatePolicy(Rules):
             borrowed = {"results_digest": earlier.digest, "created_at": earlier.created_at}
         if anchor is None and self.anchor is not None:
             stem = PurePosixPath(self.anchor.bundle).stem
-            anchor = stem if stem in results.variants else None
+            anchor = next((name for name in (stem, "anchor") if name in results.variants), None)
         arms = Arms(candidate=candidate, baseline=baseline, anchor=anchor)
         _check_names(results, arms)
         if self.timeouts == "missing":

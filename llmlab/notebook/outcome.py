@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.display import Shown, markdown, markdown_block, plain
+from llmlab.base.errors import GateError
 from llmlab.base.private import scrub
 from llmlab.base.verdict import Verdict
 
@@ -131,13 +132,15 @@ def told_in(junit: Path | None, markdown_path: Path | None, *, name: str) -> Ite
         yield
     except (Exception, KeyboardInterrupt) as error:
         message = plain(scrub(str(error)) or type(error).__name__, None)
+        word = Verdict.INVALID if isinstance(error, GateError) else Verdict.BROKEN
         if markdown_path is not None:
             block = markdown_block(message, language="text")
-            markdown_path.write_text(f"## {markdown(name)}: no verdict, it broke\n\n{block}\n", encoding="utf-8")
+            ended = "no verdict, it broke" if word is Verdict.BROKEN else word
+            markdown_path.write_text(f"## {markdown(name)}: {ended}\n\n{block}\n", encoding="utf-8")
         if junit is not None:
             suite = ET.Element("testsuite", {"name": plain(name), "tests": "1", "errors": "1", "failures": "0"})
             case = ET.SubElement(suite, "testcase", {"classname": plain(name), "name": "job", "time": "0"})
-            ET.SubElement(case, "error", {"type": str(Verdict.BROKEN), "message": message})
+            ET.SubElement(case, "error", {"type": str(word), "message": message})
             junit.write_text(ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n", encoding="utf-8")
         raise
 

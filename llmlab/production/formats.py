@@ -61,19 +61,11 @@ class Format:
                         break
                 except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
                     wrong.append(name)
-        answers, _ = self.fields.get("text", ((), text))
-        if "text" not in read and any(_found_at(row, path) == "" for path in answers):
-            read["text"] = ""  # a model that said nothing is told from one of which nothing is known
         return read, wrong
 
 
 def value_at(value: Any, path: str) -> Any:
     """What stands at a path, None where there is nothing."""
-    found = _found_at(value, path)
-    return None if found in ("", {}) or found != found else found
-
-
-def _found_at(value: Any, path: str) -> Any:
     for part in path.split("/"):
         value = _opened(value)
         if isinstance(value, Mapping):
@@ -82,7 +74,7 @@ def _found_at(value: Any, path: str) -> Any:
             value = value[int(part)]
         else:
             return None
-    return value
+    return None if value in ("", {}) or value != value else value
 
 
 def _opened(value: Any) -> Any:

@@ -297,7 +297,8 @@ def settled(tables: Iterable[Any], *, files: Sequence[str], problems: Problems) 
         told(f"{name} below zero or endless, taken as missing", wrong)
         frame[name] = np.where(wrong, np.nan, values) if wrong.any() else values
     signals = [f"{SIGNAL}{name}" for name in signals_of(frame)]
-    bare = (frame["status"].isna() & frame["text"].isna() & frame[signals].notna().any(axis=1)).to_numpy(bool)
+    silent = frame["text"].isna() | (frame["text"].eq("") & frame["time"].isna())
+    bare = (frame["status"].isna() & silent & frame[signals].notna().any(axis=1)).to_numpy(bool)
     nameless = frame["request_id"].fillna("").eq("").to_numpy()
     timeless = frame["time"].isna().to_numpy() & ~bare & ~nameless
     told("line without a request_id", nameless)
@@ -368,7 +369,7 @@ def _told_by_the_rest(frame: pd.DataFrame) -> pd.Series[Any]:
     """The status, where a line has none as its error and its text tell it."""
     unsaid, text = frame["status"].isna(), frame["text"]
     failed = frame["error"].fillna("") != ""
-    silent = text.notna() & (text.str.strip() == "") & frame["tool_calls"].isna()
+    silent = text.notna() & (text.str.strip() == "") & (frame["tool_calls"].fillna("") == "")
     return frame["status"].mask(unsaid & silent, "empty").mask(unsaid & failed, "error").fillna("ok")
 
 

@@ -173,6 +173,8 @@ def _understood(kind: Format, row: Mapping[str, Any], place: str, *, problems: P
     named = {f"{SIGNAL}{name}": value for name, value in given.items()} if isinstance(given, Mapping) else {}
     if kind is own_format():
         named |= {name: value for name, value in row.items() if str(name).startswith(SIGNAL)}
+        if row.get("text") == "" and "time" in read:
+            read["text"] = ""  # a model that said nothing is told from one of which nothing is known
     for name, value in named.items():
         if isinstance(value, (bool, int, float)):
             read[name] = float(value)

@@ -171,8 +171,11 @@ def test_what_a_gate_would_never_release_is_refused_before_a_call(asked):
     ]:
         if gate:
             (asked / "gate.yaml").write_text(gate)
-        done = llmlab("gate", asked, "--candidate", "v2")
+        Path("r.json").write_text('{"verdict": "PASS"}')
+        done = llmlab("gate", asked, "--candidate", "v2", "--receipt", "r.json", "--junit", "j.xml")
         assert (done.exit_code, said in done.stderr) == (2, True), done.output
+        assert not Path("r.json").exists()  # of an earlier decision
+        assert ET.parse("j.xml").getroot().attrib["errors"] == "1"
     assert not Path("called").exists()
 
 

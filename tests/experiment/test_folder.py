@@ -283,3 +283,17 @@ def test_every_notebook_reads_a_folder_whose_gate_is_about_a_judges_grade(projec
     done = run_notebook(root / "notebooks" / f"{notebook}.ipynb", given)
     assert done.exit_code == 0, done.message
     assert any("correctness" in table for table in done.tables)
+
+
+def test_a_judge_is_asked_only_for_what_nothing_else_makes_and_is_read_only_then(graded):
+    """A scorer given by hand comes before it, and a broken file stops nothing that needs no judge."""
+    by_hand = ll.scorer(lambda case, generation: 1.0, name="relevance")
+    exp = ll.Experiment.load(graded)
+    told = exp.dry_run(client=ll.FakeClient(""), scorers=[by_hand], metrics=["relevance"])
+    assert "judge" not in str(told)
+    answers = exp.run(client=ll.FakeClient("yes"), scorers=[by_hand], metrics=["relevance"], progress=False)
+    assert exp.judged(answers) is answers
+    lazily = exp.run(client=ll.FakeClient("yes"), scorers=(one for one in [by_hand]), progress=False)
+    assert list(lazily.metrics) == ["relevance"]
+    (graded / "judges" / "careful.yaml").write_text("name: [")
+    assert ll.Experiment.load(graded).run(client=ll.FakeClient("yes"), scorers=[by_hand], progress=False).complete

@@ -286,6 +286,8 @@ def test_an_anchor_stops_many_small_losses_from_adding_up():
     assert [(c.kind, c.verdict) for c in decision.conditions] == [("goal", "PASS"), ("anchor", "FAIL")]
     without = gateable({name: scores[name].tolist() for name in ("v1", "v2")})
     assert "anchor" in decided(rules, without).reasons[0]
+    named = gateable({"anchor" if name == "first" else name: values.tolist() for name, values in scores.items()})
+    assert decided(rules, named).word == decision.word  # as `registry.arms` calls it
 
 
 def test_a_first_release_is_judged_by_its_floors_and_says_so():

@@ -197,6 +197,14 @@ def test_nothing_is_lost_while_people_are_forgotten(tmp_path):
     assert (gone, len(ll.Traces.load(tmp_path))) == (200, 400)
 
 
+def test_waiting_for_no_time_is_enough_where_nothing_waits(tmp_path):
+    recorded = recorder(tmp_path)
+    with recorded.request(unit="anna") as opened:
+        opened.answer("yes")
+    assert recorded.flush()
+    assert [recorded.flush(0) for _ in range(3)] == [True] * 3
+
+
 def test_the_projects_key_lies_outside_git_and_is_its_owners_alone(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text("")
     monkeypatch.chdir(tmp_path)

@@ -181,3 +181,22 @@ def test_a_line_without_a_status_is_what_its_text_and_error_say(tmp_path, read):
     else:
         traces = ll.Traces.from_frame(pd.DataFrame(rows))
     assert traces.frame["status"].tolist() == [status for _, status in SILENT]
+
+
+@pytest.mark.parametrize("torn", [[], ['{"request_id": "r2", "ti']])
+def test_an_empty_text_loses_no_signal_and_hides_no_answer(tmp_path, torn):
+    """A signal's row may have empty columns; an outer span may say nothing where the model below answered."""
+    signal = json.dumps({"request_id": "r1", "text": "", "signals": {"thumbs": 0}})
+    assert written(tmp_path / "a.jsonl", line(), signal, *torn).frame["signals.thumbs"].tolist() == [0.0]
+    rows = [{"request_id": "1", "time": "2026-03-02T10:00:00Z", "text": "Hello"}]
+    rows.append({"request_id": "1", "text": "", "signals.thumbs": 1.0})
+    assert ll.Traces.from_frame(pd.DataFrame(rows)).frame["signals.thumbs"].tolist() == [1.0]
+    whole = {"trace_id": "t", "start_time": "2026-03-02T10:00:00Z", "end_time": "2026-03-02T10:00:01Z"}
+    kinds = [("a", None, "CHAIN", ""), ("b", "a", "LLM", "The answer")]
+    spans = [
+        {"context": {"trace_id": "t", "span_id": name}, "parent_id": above, "name": name, **whole, "span_kind": kind,
+         "attributes": {"openinference.span.kind": kind, "output.value": said}}
+        for name, above, kind, said in kinds
+    ]  # fmt: skip
+    read = written(tmp_path / "b.jsonl", *map(json.dumps, spans)).frame
+    assert read[["status", "text"]].to_numpy().tolist() == [["ok", "The answer"]]
