@@ -25,6 +25,7 @@ from llmlab.base.errors import FileRuleError
 from llmlab.base.project import located
 
 __all__ = [
+    "PERCENT",
     "Percent",
     "Sealed",
     "Strict",
@@ -44,7 +45,7 @@ __all__ = [
 
 LARGEST_TEXT_BYTES = 1_000_000
 DEEPEST_NESTING = 100
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 TOO_DEEP = f"is nested too deeply (more than {DEEPEST_NESTING} levels)"
 
 
@@ -160,7 +161,7 @@ class Strict(pydantic.BaseModel):
 
 
 def _in_percent(given: Any) -> Any:
-    found = _PERCENT.fullmatch(given) if isinstance(given, str) else None
+    found = PERCENT.fullmatch(given) if isinstance(given, str) else None
     return given if found is None else float(Decimal(found[1]) / 100)
 
 

@@ -68,9 +68,7 @@ def gate(
     Exit code: 0 pass, 1 fail, 3 inconclusive, 2 invalid or a mistake in the call.
     """
     check_reports(junit, markdown, receipt)  # said before the work, not after
-    if receipt is not None:
-        receipt.unlink(missing_ok=True)  # one of an earlier decision would be read for this one, should this one break
-    with told_in(junit, markdown, name="gate"):
+    with told_in(junit, markdown, receipt, name="gate"):
         shown = [JudgePassport.load(path) for path in passports]
         if results_path.is_dir():
             exp = Experiment.load(results_path)

@@ -288,11 +288,13 @@ def dry_run(
     for name, (_, request) in longest.items():
         _check(plan.clients[name], request, variant=name)
     limits = [bundle.sampling.tokens_at_most for bundle in plan.bundles.values()]
-    costs = []
+    costs: list[Decimal | None] = []
     for (name, bundle), limit in zip(plan.bundles.items(), limits, strict=True):
+        if not new_turns[name]:
+            costs.append(Decimal(0))  # what is stored costs nothing, whatever its price is
+            continue
         usage = Usage(input_tokens=new_tokens[name], output_tokens=(limit or 0) * new_turns[name])
-        unsent = Decimal(0) if not new_turns[name] else None  # what is stored costs nothing, whatever its price is
-        costs.append(unsent if unsent is not None or limit is None else price_of(plan.clients[name], bundle, usage))
+        costs.append(None if limit is None else price_of(plan.clients[name], bundle, usage))
     texts = {(str(embedder.model), text): embedder for embedder in embedders for text in embedder.counted}
     return DryRun(
         notes=(*plan.notes, *_personal_notes(golden)),

@@ -15,7 +15,7 @@ import pydantic
 from pydantic import Field
 
 from llmlab.base.display import Shown
-from llmlab.base.documents import Percent, Strict, digest_of
+from llmlab.base.documents import PERCENT, Percent, Strict, digest_of
 from llmlab.base.project import located
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.golden.cases import GoldenSet
@@ -42,7 +42,6 @@ Rule = Literal["superior", "non_inferior", "no_shown_harm"]
 Which = Literal["raw", "corrected"]  # of a judged metric: the judge's own number, or what people would say
 Word = Annotated[str, Field(min_length=1, max_length=200)]
 Judgeable = TypeVar("Judgeable", GoldenSet, Results)
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(minute|hour|day|week)s?")
 _UNITS = {"minute": 60.0, "hour": 3_600.0, "day": 86_400.0, "week": 604_800.0}
 
@@ -72,7 +71,7 @@ def relative_share(margin: float | str | None) -> float | None:
     """
     if not isinstance(margin, str):
         return None
-    found = _PERCENT.fullmatch(margin.strip())
+    found = PERCENT.fullmatch(margin.strip())
     if found is None:
         raise ValueError(f"{margin!r} is no margin: write a number, or a share of the baseline such as 10%")
     return float(found[1]) / 100
@@ -106,7 +105,7 @@ def _age(text: str) -> str:
 
 
 def _share(value: float | str) -> float | str:
-    found = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    found = PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
     share = float(found[1]) / 100 if found else value
     if isinstance(share, str) or not 0 < share < 1:
         raise ValueError(f"{value!r} is no share of the cases: write it as 30% or 0.3")

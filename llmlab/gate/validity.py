@@ -164,7 +164,9 @@ def passport_reasons(
     policy: Rules, judged: Mapping[str, str], passports: Sequence[JudgePassport], *, now: datetime
 ) -> Iterator[str]:
     """Why judges may not decide: judged metric -> judge's digest, against the passports that are shown."""
-    for name, digest in judged.items() if policy.judge.passport == "required" else ():
+    if policy.judge.passport != "required":
+        return
+    for name, digest in judged.items():
         shown = [passport for passport in passports if passport.judge_digest == digest]
         checks = [passport.valid(now, digest) for passport in shown if passport.limits]
         if not shown:

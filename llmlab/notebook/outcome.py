@@ -126,13 +126,20 @@ def check_reports(*files: Path | None) -> None:
 
 
 @contextmanager
-def told_in(junit: Path | None, markdown_path: Path | None, *, name: str) -> Iterator[None]:
-    """What ends a job before its verdict stands in its reports too, where else an older verdict would be read."""
+def told_in(
+    junit: Path | None, markdown_path: Path | None, receipt: Path | None = None, *, name: str
+) -> Iterator[None]:
+    """What ends a job before its verdict stands in its reports too, where else an older verdict would be read.
+
+    A receipt of an earlier decision goes: it would be read as that of this job.
+    """
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
         message = plain(scrub(str(error)) or type(error).__name__, None)
         word = Verdict.INVALID if isinstance(error, GateError) else Verdict.BROKEN
+        if receipt is not None:
+            receipt.unlink(missing_ok=True)
         if markdown_path is not None:
             block = markdown_block(message, language="text")
             ended = "no verdict, it broke" if word is Verdict.BROKEN else word

@@ -162,7 +162,7 @@ class Recorder:
         self._file, self._day, self._torn, self._lock = -1, "", False, threading.Lock()
         self._secrets: tuple[float, Secrets] = (-math.inf, ())
         self._looker: tuple[int, _Waiting] | None = None
-        self._unlooked_yet = False  # whether a line came since all were looked through
+        self._behind = False  # whether a line came since all were looked through
         atexit.register(self.flush, 2.0)
 
     def client(self, client: Client) -> Client:
@@ -211,12 +211,12 @@ class Recorder:
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Waits until all texts so far are looked through; False where that takes longer."""
-        if self._looker is None or self._looker[0] != os.getpid() or not self._unlooked_yet:
+        if self._looker is None or self._looker[0] != os.getpid() or not self._behind:
             return True
-        self._unlooked_yet, reached = False, threading.Event()
+        self._behind, reached = False, threading.Event()
         self._looker[1].put(reached)
         if not reached.wait(timeout_s):
-            self._unlooked_yet = True
+            self._behind = True
         return reached.is_set()
 
     def _put(self, line: dict[str, Any]) -> None:
@@ -226,7 +226,7 @@ class Recorder:
         waiting = self._waiting()
         if waiting.qsize() < WAITING_AT_MOST:
             waiting.put(line)
-            self._unlooked_yet = True
+            self._behind = True
             return
         self.unlooked += 1
         if self.personal != "flag":
