@@ -123,7 +123,7 @@ _README = """\
 """
 
 _VOUCH = (
-    " Until it is, the gate says INVALID. If nobody but you can change what the endpoint serves, vouch for it in the "
+    " Until it is, no gate releases it. If nobody but you can change what the endpoint serves, vouch for it in the "
     "bundles: `model: {provider: ..., id: ..., pin_override: {who: YOU, why: our own server}}`."
 )
 
