@@ -8,6 +8,7 @@ from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
     from llmlab.clients.call_store import CallStore as CallStore
+    from llmlab.engine import app as app
     from llmlab.engine import on_ray as on_ray
     from llmlab.engine import shards as shards
     from llmlab.engine.runs import dry_run as dry_run
@@ -21,5 +22,5 @@ __all__, __getattr__, __dir__ = face(
         "engine.runs": ("dry_run", "run"),
         "engine.tries": ("Tries",),
     },
-    rooms=("on_ray", "shards"),  # what most runs do without
+    rooms=("app", "on_ray", "shards"),  # what most runs do without
 )

@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llmlab import engine as room
 from llmlab import search
 from llmlab.base.display import Shown
 from llmlab.base.errors import PromptError
@@ -27,7 +28,6 @@ from llmlab.bundle.prompt import Prompt
 from llmlab.bundle.template import fill, pieces
 from llmlab.clients.base import Client, Request, Usage, estimated_bytes, n_bytes
 from llmlab.clients.call_store import call_key
-from llmlab.engine.app import App, app_identity
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, refuse_secrets, same_requests, sent_as_json, unasked
 
@@ -105,7 +105,7 @@ class Plan:
     clients: Mapping[str, Client] = field(default_factory=dict)
     indexes: Mapping[str, search.Index] = field(default_factory=dict)
     fresh: str = ""
-    app: App | None = None
+    app: room.app.App | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -214,7 +214,7 @@ def make_plan(
     *,
     repeats: int = 1,
     client_of: Callable[[Bundle], Client] | None = None,
-    app: App | None = None,
+    app: room.app.App | None = None,
     base: str | Path | None = None,
     embedder_of: Callable[[ModelRef], search.Embedder] | None = None,
 ) -> Plan:
@@ -234,7 +234,7 @@ def make_plan(
         raise ValueError("no variants to run")
     refuse_secrets(bundles, golden)
     if app is not None:
-        return Plan(bundles=bundles, golden=golden, repeats=repeats, app=app, identity=app_identity(app))
+        return Plan(bundles=bundles, golden=golden, repeats=repeats, app=app, identity=room.app.app_identity(app))
     if client_of is None:
         raise ValueError("a plan needs client_of, or an app")
     for name, bundle in bundles.items():

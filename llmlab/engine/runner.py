@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from llmlab import engine as room
 from llmlab.base.background import collecting_rarely, in_thread
 from llmlab.base.display import plain
 from llmlab.base.errors import CallError, CallTimeoutError, StoreError, UnusableEndpointError
@@ -22,7 +23,6 @@ from llmlab.base.private import Secrets, secrets_now
 from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
-from llmlab.engine.app import ask
 from llmlab.engine.plan import Call, Plan, price_of
 from llmlab.engine.progress import Progress
 from llmlab.golden.cases import Case
@@ -256,7 +256,7 @@ class _Run:
             one_turn = len(call.request.in_turns()) == 1
             return await (self._sent if one_turn else self._conversed)(call, call.request)
         assert self.plan.app is not None  # noqa: S101  # no other plan has calls without a request
-        return await ask(self.plan.app, call.case, self.plan.bundles[call.variant])
+        return await room.app.ask(self.plan.app, call.case, self.plan.bundles[call.variant])
 
     async def _conversed(self, call: Call, request: Request) -> Generation:
         """The answer to the last of the user's turns, each sent with the answers to those before it."""

@@ -26,7 +26,6 @@ from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.clients.base import Client, Request, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import Reaching
-from llmlab.engine.app import App
 from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.freshness import freshness_of_index
 from llmlab.engine.plan import DryRun, Plan, make_plan, price_of, query_of, tokens_by_part, total_usd
@@ -57,7 +56,7 @@ def run(
     concurrency: int = 32,
     budget_usd: float | Decimal | None = None,
     client: Client | None = None,
-    app: App | None = None,
+    app: room.app.App | None = None,
     endpoints: str | Path | Reaching | None = None,
     store: str | Path | CallStore | None = None,
     base: str | Path | None = None,
@@ -153,7 +152,7 @@ def run_by(
     *,
     scorers: Sequence[Scorer | ScoreFunction] = (),
     repeats: int = 1,
-    app: App | None = None,
+    app: room.app.App | None = None,
     failed_share_allowed: float = 0.2,
 ) -> Results:
     """What `run` gives, by a setup that is one value."""
@@ -338,7 +337,7 @@ def planned(
     golden: GoldenSet,
     *,
     repeats: int,
-    app: App | None = None,
+    app: room.app.App | None = None,
     embedder_of: Callable[..., search.Embedder] | None = None,
 ) -> Plan:
     """The calls that `run` would make; `embedder_of(model, client=...)` embeds what an index needs."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from llmlab import gate as room
 from llmlab import golden
 from llmlab.base.errors import DataError
 from llmlab.base.project import aware
@@ -22,7 +23,6 @@ from llmlab.gate.evaluation import evaluate
 from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking, tried_before
 from llmlab.gate.policy import Arms, Rules
 from llmlab.gate.validity import case_reasons, earlier_reasons, invalid_reasons, judges_of, passport_reasons
-from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.stats.power import SAVED_AT_LEAST, Need, NeededCases, more_repeats, needed_cases
 
@@ -48,7 +48,7 @@ class GatePolicy(Rules):
         judges: Mapping[str, Bundle],
         cases: golden.GoldenSet,
         *,
-        passports: Sequence[JudgePassport] = (),
+        passports: Sequence[room.JudgePassport] = (),
         folder: str | Path | None = None,
         now: datetime | None = None,
     ) -> None:
@@ -84,7 +84,7 @@ class GatePolicy(Rules):
         baseline: str | None = None,
         anchor: str | None = None,
         looks: Ledger | Sequence[Look] = (),
-        passports: Sequence[JudgePassport] = (),
+        passports: Sequence[room.JudgePassport] = (),
         baseline_results: Results | None = None,
         now: datetime | None = None,
     ) -> Decision:
@@ -254,7 +254,7 @@ def _notes(policy: Rules, results: Results, baseline: str | None, borrowed: dict
 
 
 def _facts(
-    policy: Rules, results: Results, arms: Arms, passports: Sequence[JudgePassport], borrowed: dict[str, Any]
+    policy: Rules, results: Results, arms: Arms, passports: Sequence[room.JudgePassport], borrowed: dict[str, Any]
 ) -> dict[str, Any]:
     candidate, baseline, anchor = arms
     bundle, origin = results.bundles[candidate], results.provenance

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import numpy as np
 
+from llmlab import gate as room
 from llmlab import stats
 from llmlab.base.display import Interval
 from llmlab.base.errors import FloatingModelError
@@ -19,7 +20,6 @@ from llmlab.base.project import utc
 from llmlab.gate.corrected import label_reasons
 from llmlab.gate.policy import Arms, Rules, age_limit
 from llmlab.golden.cases import GoldenSet
-from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.results.scores import above_share
 
@@ -29,7 +29,7 @@ UNTAGGED = "the policy's categories are the tags of the cases, and no case has a
 
 
 def invalid_reasons(
-    policy: Rules, results: Results, arms: Arms, *, passports: Sequence[JudgePassport], now: datetime
+    policy: Rules, results: Results, arms: Arms, *, passports: Sequence[room.JudgePassport], now: datetime
 ) -> list[str]:
     """Why no verdict can rest on these results; empty where one can."""
     candidate, reasons = arms.candidate, [*_of_the_run(results)]
@@ -117,7 +117,7 @@ def _of_the_rows(policy: Rules, results: Results, arms: Sequence[str]) -> Iterat
     if results.golden is not None and (silent := len(results.golden) - of_arms.n_cases) > 0:
         yield f"{silent:,} of {len(results.golden):,} golden cases were never asked"
     rows = {arm: results.n_answers(arm) for arm in arms}
-    if len(arms) > 1 and all(rows.values()):
+    if len(set(rows.values())) > 1 and all(rows.values()):
         split = stats.split_check(list(rows.values()), shares=[1 / len(arms)] * len(arms))
         if split.blocks:
             counts = ", ".join(f"{arm} {rows[arm]:,}" for arm in arms)
@@ -151,7 +151,7 @@ def _of_the_scores(policy: Rules, results: Results, used: Sequence[str], arms: A
 
 
 def _of_the_judges(
-    policy: Rules, results: Results, used: Sequence[str], passports: Sequence[JudgePassport], now: datetime
+    policy: Rules, results: Results, used: Sequence[str], passports: Sequence[room.JudgePassport], now: datetime
 ) -> Iterator[str]:
     for name, record in results.provenance.judges.items():
         if name in used and record.pinned is False:
@@ -161,7 +161,7 @@ def _of_the_judges(
 
 
 def passport_reasons(
-    policy: Rules, judged: Mapping[str, str], passports: Sequence[JudgePassport], *, now: datetime
+    policy: Rules, judged: Mapping[str, str], passports: Sequence[room.JudgePassport], *, now: datetime
 ) -> Iterator[str]:
     """Why judges may not decide: judged metric -> judge's digest, against the passports that are shown."""
     if policy.judge.passport != "required":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.scorers import source as source
     from llmlab.scorers.answers import calls_tool as calls_tool
     from llmlab.scorers.answers import contains_expected as contains_expected
     from llmlab.scorers.answers import exact as exact
@@ -68,4 +69,5 @@ __all__, __getattr__, __dir__ = face(
         "scorers.similarity": ("similar_to_expected",),
         "scorers.structured": ("fenced", "json_equal", "json_fields", "label", "numbers_equal"),
     },
+    rooms=("source",),  # what ready-made scorers do without
 )

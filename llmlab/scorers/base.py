@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypedDict, Unpack, overload
 
+from llmlab import scorers as room
 from llmlab.base.display import Shown
 from llmlab.clients.base import ANSWER_COLUMNS, Generation
 from llmlab.golden.cases import Case
-from llmlab.scorers.source import code_digest, declared_digest
+from llmlab.scorers.declared import declared_digest
 
 __all__ = ["Score", "Scorer", "UnscoredError", "as_scorers", "score_all", "score_all_async", "scorer", "texts_of"]
 
@@ -86,7 +87,8 @@ class Scorer(Shown):
             raise ValueError(f"{self.name}: low == {low}, must be below high == {high}")
         bounds = [None if bound is None else float(bound) for bound in (low, high)]
         declared = [self.name, *bounds, self.higher_is_better, self.needs_expected, self.empty_fails, self.revision]
-        object.__setattr__(self, "digest", (declared_digest if self.revision else code_digest)(self.function, declared))
+        digest = declared_digest if self.revision else room.source.code_digest
+        object.__setattr__(self, "digest", digest(self.function, declared))
 
     def __call__(self, case: Case, generation: Generation) -> Score:
         """The score of one answer, whatever its status.

@@ -8,22 +8,21 @@ are looked up where the function runs; what comes from other modules is known by
 from __future__ import annotations
 
 import ast
-import contextlib
 import copy
 import functools
 import hashlib
 import inspect
 import json
-import re
 import symtable
 import sys
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-__all__ = ["code_digest", "declared_digest"]
+from llmlab.scorers.declared import cells, named, plain
 
-DEEPEST = 20  # a value is read to this depth
+__all__ = ["code_digest"]
+
 _LEFT_OUT = frozenset({"ctx", "kind", "type_comment", "type_ignores", "annotation", "returns"})  # no behaviour
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _DOCUMENTED = (ast.Module, *_DEFINITIONS)
@@ -33,13 +32,6 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 def code_digest(function: Callable[..., Any], declared: object) -> str:
     """sha256 (hex) over `declared` (plain values) and the code of a function, class instance or partial."""
     record = json.dumps([declared, _Reached().of(function)], sort_keys=True)
-    return hashlib.sha256(record.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def declared_digest(function: Callable[..., Any], declared: object) -> str:
-    """sha256 (hex) over `declared`, the function's name and the plain values that it closes over: not over its code."""
-    called = getattr(function, "__qualname__", type(function).__qualname__)
-    record = json.dumps([declared, called, [[name, _plain(cell)] for name, cell in _cells(function)]])
     return hashlib.sha256(record.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -68,22 +60,22 @@ class _Reached:
             return ["module", value.__name__]
         if type(value).__module__ == self.module or (callable(value) and type(value).__module__ != "builtins"):
             return self.instance(value)
-        return _plain(value)
+        return plain(value)
 
     def instance(self, value: Any) -> Any:
         attributes = sorted(getattr(value, "__dict__", {}).items())
-        return ["object", self.code(type(value)), {name: _plain(item) for name, item in attributes}]
+        return ["object", self.code(type(value)), {name: plain(item) for name, item in attributes}]
 
     def code(self, value: types.FunctionType | type) -> Any:
         """The tree of a function or class; what it reaches goes to `parts`."""
         tree, node = _place(value)
-        cells = _cells(value)
+        closed_over = cells(value)
         if node is None:
             return [f"{value.__module__}.{value.__qualname__}", self.without_source(value)]
         module = sys.modules.get(value.__module__)
         home = value.__globals__ if isinstance(value, types.FunctionType) else vars(module) if module else {}
-        self.follow(node, tree, home, without={name for name, _ in cells})
-        return [_normal(_bare(node)), {name: self.value(cell) for name, cell in cells}]
+        self.follow(node, tree, home, without={name for name, _ in closed_over})
+        return [_normal(_bare(node)), {name: self.value(cell) for name, cell in closed_over}]
 
     def without_source(self, value: types.FunctionType | type) -> Any:
         """What is known of code that exec or a prompt made: the bytecode, which is that of this Python."""
@@ -91,8 +83,8 @@ class _Reached:
             methods = {name: item for name, item in vars(value).items() if isinstance(item, types.FunctionType)}
             return {name: self.value(item) for name, item in methods.items()}
         code = value.__code__
-        cells = {name: self.value(cell) for name, cell in _cells(value)}
-        return [code.co_code.hex(), _plain(code.co_consts), list(code.co_names), cells]
+        closed_over = {name: self.value(cell) for name, cell in cells(value)}
+        return [code.co_code.hex(), plain(code.co_consts), list(code.co_names), closed_over]
 
     def follow(
         self, node: ast.AST, tree: ast.Module, home: Mapping[str, Any], *, without: Collection[str] = ()
@@ -108,7 +100,7 @@ class _Reached:
                 self.parts[name] = None
                 value = "" if name == "__file__" else home[name]  # where a file lies is nothing that it does
                 mine = getattr(value, "__module__", None) == home.get("__name__")
-                self.parts[name] = self.value(value) if mine or not callable(value) else _named(value)
+                self.parts[name] = self.value(value) if mine or not callable(value) else named(value)
 
 
 def _place(value: types.FunctionType | type) -> tuple[ast.Module, ast.AST | None]:
@@ -133,15 +125,6 @@ def _place(value: types.FunctionType | type) -> tuple[ast.Module, ast.AST | None
 def _first_line(node: Any) -> int:
     lines: list[int] = [node.lineno, *(above.lineno for above in getattr(node, "decorator_list", ()))]
     return min(lines)
-
-
-def _cells(value: Any) -> list[tuple[str, Any]]:
-    code, closure = getattr(value, "__code__", None), getattr(value, "__closure__", None) or ()
-    cells = []
-    for name, cell in zip(code.co_freevars if code is not None else (), closure, strict=True):
-        with contextlib.suppress(ValueError):  # a name that is bound later
-            cells.append((name, cell.cell_contents))
-    return cells
 
 
 def _bare(node: ast.AST) -> ast.AST:
@@ -241,7 +224,7 @@ def _defined(statement: ast.stmt, name: str) -> Any:
     targets = getattr(statement, "targets", [getattr(statement, "target", None)])
     if isinstance(statement, ast.Assign | ast.AnnAssign) and value is not None and isinstance(targets[0], ast.Name):
         try:
-            return _plain(ast.literal_eval(value))
+            return plain(ast.literal_eval(value))
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return _normal(value)
     return _normal(_bare(statement))
@@ -250,7 +233,7 @@ def _defined(statement: ast.stmt, name: str) -> Any:
 def _normal(node: Any) -> Any:
     """A tree as plain lists: node types and fields as Python 3.11 has them, those that are empty left out."""
     if isinstance(node, ast.Constant):
-        return _plain(node.value)
+        return plain(node.value)
     if isinstance(node, ast.AnnAssign):  # of a field, it may make the class
         return ["AnnAssign", _normal(node.target), _normal(node.value), _normal(node.annotation)]
     if isinstance(node, ast.JoinedStr):
@@ -287,32 +270,3 @@ def _undocumented(node: ast.AST) -> ast.AST:
     if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
         return type(node)(**{**dict(ast.iter_fields(node)), "body": node.body[1:]})
     return node
-
-
-def _plain(value: Any, *, depth: int = 0) -> Any:
-    """A value of Python's own types with its type, the same for the same value; anything else by its type's name."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return ["int", f"{value:x}"]
-    if isinstance(value, str):  # whose repr goes by the version's Unicode
-        return ["str", value]
-    if isinstance(value, bool | None | float | complex | bytes):
-        return [type(value).__name__, repr(value)]
-    if depth > DEEPEST:  # it may hold itself
-        return _named(type(value))
-    plain = functools.partial(_plain, depth=depth + 1)
-    if callable(value) and isinstance(digest := getattr(value, "digest", None), str):  # another scorer
-        return ["digest", digest]
-    if isinstance(value, re.Pattern):
-        return ["Pattern", value.pattern if isinstance(value.pattern, str) else repr(value.pattern), value.flags]
-    if isinstance(value, list | tuple):
-        return [type(value).__name__, *map(plain, value)]
-    if isinstance(value, set | frozenset):
-        return [type(value).__name__, *sorted(map(plain, value), key=json.dumps)]
-    if isinstance(value, Mapping):
-        return [type(value).__name__, *sorted(([plain(k), plain(v)] for k, v in value.items()), key=json.dumps)]
-    return _named(value) if callable(value) or isinstance(value, types.ModuleType) else _named(type(value))
-
-
-def _named(value: Any) -> list[str]:
-    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", type(value).__qualname__)
-    return ["name", f"{getattr(value, '__module__', '')}.{name}"]

@@ -19,7 +19,6 @@ from llmlab import scorers
 from llmlab.base.private import find_pii, without_keys
 from llmlab.base.words import words
 from llmlab.scorers import Scorer, answers, citations, refusals
-from llmlab.scorers import source as the_module
 from llmlab.scorers.source import code_digest
 
 MINE = '''"""A file of scorers."""
@@ -109,7 +108,9 @@ def loaded(name, path):
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-print(loaded("source", sys.argv[1]).code_digest(loaded("mine", sys.argv[2]).good, []))
+sys.path.insert(0, sys.argv[1])
+from llmlab.scorers.source import code_digest
+print(code_digest(loaded("mine", sys.argv[2]).good, []))
 """
 
 
@@ -129,7 +130,7 @@ def interpreters() -> list[str]:
 @pytest.mark.parametrize("python", interpreters() or [sys.executable])
 def test_every_python_gives_the_pinned_digest(python: str, tmp_path: Path) -> None:
     loaded(MINE, tmp_path)
-    command = [python, "-c", SCRIPT, str(the_module.__file__), str(tmp_path / "mine.py")]
+    command = [python, "-c", SCRIPT, str(Path(scorers.__file__).parents[2]), str(tmp_path / "mine.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == PINNED, done.stderr
 
