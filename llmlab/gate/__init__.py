@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.gate import corrected as corrected
     from llmlab.gate.condition import Condition as Condition
     from llmlab.gate.decide import GatePolicy as GatePolicy
     from llmlab.gate.decision import Decision as Decision
@@ -28,4 +29,5 @@ __all__, __getattr__, __dir__ = face(
         "gate.policy": ("explored",),
         "results.passport": ("JudgePassport", "Limit"),
     },
+    rooms=("corrected",),  # what policies without judges do without
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmlab import gate as room
 from llmlab.base.display import Interval, Shown, as_sentences, number
 from llmlab.base.numbers import counted, with_unit
 from llmlab.base.verdict import Verdict
-from llmlab.gate.corrected import MoreLabels
 from llmlab.stats.power import Need
 
 __all__ = ["Condition"]
@@ -64,7 +64,7 @@ class Condition(Shown):
     method: str = ""
     labelled: int = 0
     judge_alone: float | None = None
-    more_labels: MoreLabels | None = None
+    more_labels: room.corrected.MoreLabels | None = None
     notes: tuple[str, ...] = ()
 
     @property

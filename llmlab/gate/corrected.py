@@ -6,7 +6,7 @@ The corrected estimate (PPI++, labels on both arms) goes through the same burden
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from llmlab.stats.bounded import bounded_mean
 from llmlab.stats.paired import PairedDifference
 from llmlab.stats.power import POWER, Need, Spread, needed_cases
 
-__all__ = ["LabelledMetric", "MoreLabels", "Reading", "corrected_metrics", "label_reasons", "more_labels"]
+__all__ = ["LabelledMetric", "MoreLabels", "Reading", "label_reasons", "more_labels"]
 
 
 class Reading(NamedTuple):
@@ -126,12 +126,6 @@ def more_labels(found: stats.Correction, *, need: Need, n_cases: int) -> MoreLab
     if (needed := found.labels_for(found.se / math.sqrt(growth))) is not None:
         return MoreLabels(2 * (needed - n), None, need.truth)
     return MoreLabels(2 * math.ceil(n * (growth - 1)), math.ceil(n_cases * growth), need.truth)
-
-
-def corrected_metrics(policy: Rules, results: Results, judged: Collection[str]) -> Mapping[str, LabelledMetric]:
-    """The metrics of which some condition reads the corrected estimate."""
-    names = dict.fromkeys(name for _, name, part in policy.readings if policy.is_corrected(name, part, judged))
-    return {name: LabelledMetric(results=results, metric=name) for name in names}
 
 
 def label_reasons(policy: Rules, results: Results, arms: Arms, *, judged: Collection[str]) -> Iterator[str]:

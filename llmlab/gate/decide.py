@@ -17,7 +17,6 @@ from llmlab.base.project import aware
 from llmlab.base.verdict import Verdict, required
 from llmlab.bundle.bundle import Bundle
 from llmlab.gate.condition import Condition
-from llmlab.gate.corrected import corrected_metrics
 from llmlab.gate.decision import Decision
 from llmlab.gate.evaluation import evaluate
 from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking, tried_before
@@ -130,7 +129,9 @@ class GatePolicy(Rules):
                 name: results.table(name, aggregation=self.aggregation if name in results.metrics else "mean")
                 for name in self.metrics
             }
-            people = corrected_metrics(self, results, judged)
+            people = {
+                name: room.corrected.LabelledMetric(results=results, metric=name) for name in self.corrected(judged)
+            }
             conditions = evaluate(self, tables, arms, price=price, labelled=people, judged=judged)
         verdicts = {c.verdict for c in conditions} | ({Verdict.INVALID} if reasons else set())
         worst_first = (Verdict.INVALID, Verdict.FAIL, Verdict.INCONCLUSIVE)
@@ -273,7 +274,7 @@ def _facts(
         "results_created_at": results.created_at,
         "judges": judges,
         "scorers": {n: digest for n in policy.metrics if (digest := results.scorers_of(n)[candidate])},
-        "labels": {n: d for n, d in results.labels_digests.items() if n in corrected_metrics(policy, results, judges)},
+        "labels": {n: d for n, d in results.labels_digests.items() if n in policy.corrected(judges)},
         "passports": {p.judge_digest: p.digest for p in passports if p.judge_digest in judges.values()},
         "endpoint": origin.endpoints.get(candidate, ""),
         "served_model": next(iter(results.served(candidate)), ""),

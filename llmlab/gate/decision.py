@@ -18,13 +18,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from llmlab import gate as room
 from llmlab.base.display import Shown, html_table, plain, text_table
 from llmlab.base.documents import Sealed, Strict
 from llmlab.base.numbers import counted, more_cases, rounded_count
 from llmlab.base.project import git_state, named_in, utc
 from llmlab.base.verdict import Verdict, required
 from llmlab.gate.condition import Condition
-from llmlab.gate.corrected import MoreLabels
 from llmlab.gate.looks import Look, Price
 from llmlab.stats.power import NeededCases
 from llmlab.stats.standard_error import FEW_DF
@@ -89,7 +89,7 @@ class Decision(Shown):
         return self.word.exit_code
 
     @property
-    def needed_labels(self) -> MoreLabels | None:
+    def needed_labels(self) -> room.corrected.MoreLabels | None:
         """Labels still wanted for the open corrected condition that needs most; None where there is none to plan."""
         open_ = [c.more_labels for c in self.conditions if c.verdict == Verdict.INCONCLUSIVE]
         return max((more for more in open_ if more is not None), key=lambda more: more.labels, default=None)

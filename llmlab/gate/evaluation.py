@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llmlab import gate as room
 from llmlab import stats
 from llmlab.base.display import Interval
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.base.verdict import Verdict
 from llmlab.gate.condition import Condition
-from llmlab.gate.corrected import LabelledMetric, Reading, more_labels
 from llmlab.gate.looks import Price
 from llmlab.gate.policy import Arms, Categories, Floor, Requirement, Rules, relative_share
 from llmlab.results.scores import BEYOND_SEEN, CaseDesign, ScoreTable, scale_of, tipping_of
@@ -39,7 +39,7 @@ def evaluate(
     arms: Arms,
     *,
     price: Price,
-    labelled: Mapping[str, LabelledMetric],
+    labelled: Mapping[str, room.corrected.LabelledMetric],
     judged: Collection[str],
 ) -> tuple[Condition, ...]:
     """Every condition of the policy, in the order of the file; `labelled` holds the metrics that are corrected."""
@@ -70,13 +70,13 @@ class _Reader:
         baseline: str | None,
         *,
         price: Price,
-        labelled: LabelledMetric | None,
+        labelled: room.corrected.LabelledMetric | None,
     ) -> None:
         self.table, self.metric, self.price, self.labelled = table, table.metric, price, labelled
         self.candidate = table.column(candidate)
         self.baseline = None if baseline is None else table.column(baseline)
         self.columns = [self.candidate] if self.baseline is None else [self.baseline, self.candidate]
-        self.corrected: dict[bytes, Reading] = {}  # by the chosen cases
+        self.corrected: dict[bytes, room.corrected.Reading] = {}  # by the chosen cases
 
     def judged(self, part: Requirement, *, kind: str) -> Condition:
         """A goal, guard or anchor."""
@@ -100,7 +100,7 @@ class _Reader:
             return list(reading.differences) or [None]
         return [self._turned(part, *arms) for arms in self._pairs(chosen)]
 
-    def _corrected(self, chosen: NDArray[np.bool_]) -> Reading | None:
+    def _corrected(self, chosen: NDArray[np.bool_]) -> room.corrected.Reading | None:
         """The corrected difference, where that is what is read; a judge's scale has its best level on top."""
         if self.labelled is None or self.baseline is None:
             return None
@@ -295,7 +295,9 @@ class _Reader:
         return replace(need, distance=gain, spread=Spread.of(d, shift=gain), least_value=bound, truth=truth)
 
 
-def _floor(floor: Floor, table: ScoreTable, arms: Arms, *, price: Price, labelled: LabelledMetric | None) -> Condition:
+def _floor(
+    floor: Floor, table: ScoreTable, arms: Arms, *, price: Price, labelled: room.corrected.LabelledMetric | None
+) -> Condition:
     """The candidate's mean against a bound: the two-sided interval must clear it, of shares the one `summary` shows.
 
     An unscored answer that nothing bounds is taken beyond the worst that either arm has.
@@ -348,14 +350,14 @@ def _of_too_few(begun: Condition, n_cases: int, *, harmed: bool) -> Condition:
     return replace(begun, verdict=verdict, n_cases=n_cases, n_clusters=min(n_cases, 1), notes=(note,))
 
 
-def _described(condition: Condition, reading: Reading) -> Condition:
+def _described(condition: Condition, reading: room.corrected.Reading) -> Condition:
     """The condition as one on a corrected estimate: how, on how many labels, beside what, and what would settle it.
 
     An open one is planned in further labels, not in cases.
     """
     correction, more = reading.correction, None
     if condition.verdict == Verdict.INCONCLUSIVE and condition.plan is not None:
-        more = more_labels(correction, need=condition.plan, n_cases=condition.n_cases)
+        more = room.corrected.more_labels(correction, need=condition.plan, n_cases=condition.n_cases)
     return replace(
         condition,
         estimate="corrected",

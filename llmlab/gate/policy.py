@@ -300,6 +300,11 @@ class Rules(Shown, Strict):
         """Whether a condition on this metric reads the corrected estimate; `judged`: the metrics that judges gave."""
         return (part.estimate or (self.judge.decide_on if metric in judged else "raw")) == "corrected"
 
+    def corrected(self, judged: Collection[str]) -> tuple[str, ...]:
+        """The metrics of which some condition reads the corrected estimate, each once."""
+        read = (name for _, name, part in self.readings if self.is_corrected(name, part, judged))
+        return tuple(dict.fromkeys(read))
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric that some condition reads, each once."""

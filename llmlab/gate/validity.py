@@ -17,7 +17,6 @@ from llmlab.base.display import Interval
 from llmlab.base.errors import FloatingModelError
 from llmlab.base.numbers import counted
 from llmlab.base.project import utc
-from llmlab.gate.corrected import label_reasons
 from llmlab.gate.policy import Arms, Rules, age_limit
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
@@ -48,7 +47,8 @@ def invalid_reasons(
     used = [name for name in policy.metrics if name not in unknown]
     reasons += _of_the_scores(policy, results, used, arms)
     reasons += _of_the_judges(policy, results, used, passports, now)
-    reasons += label_reasons(policy, results, arms, judged=judges_of(policy, results))
+    if policy.corrected(judged := judges_of(policy, results)):
+        reasons += room.corrected.label_reasons(policy, results, arms, judged=judged)
     reasons += _of_the_index(policy, results, candidate, now)
     return list(dict.fromkeys(reasons))
 
