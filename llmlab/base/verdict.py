@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
 
-from llmlab.base.display import Chip, Shown
+from llmlab.base.cells import Chip
 from llmlab.base.errors import GateError
 
-__all__ = ["Conclusion", "Verdict", "required"]
+__all__ = ["Verdict", "required"]
 
 
 class Verdict(StrEnum):
@@ -42,25 +40,6 @@ class Verdict(StrEnum):
 
 _CHIPS = {Verdict.PASS: "good", Verdict.FAIL: "bad", Verdict.INVALID: "bad", Verdict.BROKEN: "bad"}
 _EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Conclusion(Shown):
-    """How a notebook ends: PASS, FAIL or INCONCLUSIVE, and why in one sentence."""
-
-    word: Verdict
-    sentence: str
-
-    def require(self, how: str) -> Self:
-        """This conclusion; with `how` "pass" a GateError unless it is PASS: the exit code of `llmlab run`."""
-        required(self.word, how, sentence=self.sentence, decision=self)
-        return self
-
-    def _rows(self) -> list[dict[str, object]]:
-        return [{"verdict": self.word.chip}]
-
-    def _sentence(self) -> str:
-        return self.sentence
 
 
 def required(verdict: Verdict, how: str, *, sentence: str, decision: object) -> None:

@@ -18,13 +18,14 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
-from llmlab.base.display import Shown, html_diff, html_table
+from llmlab import display
 from llmlab.base.documents import Strict, write_whole
 from llmlab.base.errors import FileRuleError, FloatingModelError
 from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model, to_yaml
 from llmlab.bundle.pinning import Pinning, judge_pin
 from llmlab.bundle.prompt import IS_TEMPLATE, LARGEST_INTEGER, Frozen, Prompt, Text, from_files, frozen_json
+from llmlab.display.shown import Shown
 
 __all__ = [
     "TRIED",
@@ -338,7 +339,7 @@ class Bundle(_Value):
     def _repr_html_(self) -> str:
         rows: list[dict[str, object]] = [{"field": key, "value": value} for key, value in flat(self.behaviour).items()]
         caption = f"{self.name} {self.version}, digest {self.digest[:8]}. {self.model.pinned.reason}."
-        return html_table(rows, caption=caption)
+        return display.html.html_table(rows, caption=caption)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -365,11 +366,11 @@ class BundleDiff(Shown):
     def _repr_html_(self) -> str:
         texts = [c for c in self.changes if isinstance(c[1], str) and isinstance(c[2], str)]
         rest = [row for row, change in zip(self._rows(), self.changes, strict=True) if change not in texts]
+        html, (old, new) = display.html, self.names
         diffs = "".join(
-            html_diff(a, b, before_name=f"{field}: {self.names[0]}", after_name=f"{field}: {self.names[1]}")
-            for field, a, b in texts
+            html.html_diff(a, b, before_name=f"{field}: {old}", after_name=f"{field}: {new}") for field, a, b in texts
         )
-        return (html_table(rest) if rest else "") + diffs + html_table([], caption=self._sentence())
+        return (html.html_table(rest) if rest else "") + diffs + html.html_table([], caption=self._sentence())
 
 
 def load_bundles(folder: str | Path) -> dict[str, Bundle]:

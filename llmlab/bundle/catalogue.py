@@ -15,10 +15,11 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from llmlab.base.display import Chip, Shown
+from llmlab.base.cells import Chip
 from llmlab.base.documents import Strict
 from llmlab.base.yamlfile import read_model
 from llmlab.bundle.bundle import Bundle, ModelRef, Word
+from llmlab.display.shown import Shown
 
 __all__ = ["Catalogue", "Expiry", "KnownModel", "expiries"]
 

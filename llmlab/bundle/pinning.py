@@ -14,8 +14,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.display import Chip, Shown
+from llmlab.base.cells import Chip
 from llmlab.base.yamlfile import read_yaml
+from llmlab.display.shown import Shown
 
 __all__ = ["Pinning", "judge_pin"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.errors import LlmlabError
 from llmlab.base.private import scrub
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from llmlab.base.display import text_table
 from llmlab.base.numbers import counted
 from llmlab.base.project import runs_folder
 from llmlab.clients.call_store import CallStore
+from llmlab.display.shown import text_table
 from llmlab.engine.batch import read_batches, send_batches, write_batches
 from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.runs import planned

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from llmlab import registry, tracking
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.experiment.folder import Experiment
 from llmlab.gate import GatePolicy
 from llmlab.gate.looks import COUNTED, NOT_ASKED, Ledger

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.errors import LlmlabError
 from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle

@@ -10,12 +10,13 @@ from pathlib import Path
 import click
 
 from llmlab import registry
-from llmlab.base.display import plain, text_table
+from llmlab.base.cells import plain
 from llmlab.base.project import project_root, runs_folder
 from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.bundle.catalogue import Catalogue, expiries
 from llmlab.bundle.pinning import judge_pin
 from llmlab.clients.wire import sampling_rules
+from llmlab.display.shown import text_table
 from llmlab.experiment.addresses import rules_of
 from llmlab.local.server import hold
 from llmlab.local.setup import LocalModel, LocalModelError, install

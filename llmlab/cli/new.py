@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.errors import FileRuleError, RequestRefusedError
 from llmlab.base.numbers import counted
 from llmlab.base.private import holds_secret

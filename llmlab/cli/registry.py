@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from llmlab import gate, registry
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.errors import RegistryError
 from llmlab.bundle.bundle import Bundle, load_bundles
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.documents import decoded, read_bytes
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.numbers import counted

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from llmlab import experiment
-from llmlab.base.display import plain, text_table
+from llmlab.base.cells import plain
 from llmlab.base.project import project_root
+from llmlab.display.shown import text_table
 from llmlab.notebook import (
     NotebookRun,
     keep_html,

@@ -22,7 +22,7 @@ from pathlib import Path
 import click
 
 from llmlab import tracking
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.errors import StoreError
 from llmlab.base.private import scrub
 from llmlab.base.project import runs_folder

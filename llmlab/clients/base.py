@@ -17,9 +17,9 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic_core import from_json
 
-from llmlab.base.display import Shown
 from llmlab.base.private import Secrets, scrub
 from llmlab.bundle.bundle import ModelRef, Sampling
+from llmlab.display.shown import Shown
 
 __all__ = [
     "ANSWERED",

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pydantic
 
 from llmlab.base.background import run_in_background
-from llmlab.base.display import Chip, Shown
+from llmlab.base.cells import Chip
 from llmlab.base.documents import Strict, broken_rule, json_lines, read_bytes, write_whole
 from llmlab.base.errors import DataError, FileRuleError, LlmlabError, RequestRefusedError
 from llmlab.base.numbers import counted
@@ -35,6 +35,7 @@ from llmlab.clients.call_store import CallStore
 from llmlab.clients.http import HttpClient
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.wire import read_json, refused_generation
+from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.plan import Call, estimated_tokens, total_usd
 from llmlab.engine.runs import planned

@@ -15,10 +15,13 @@ from typing import Any
 
 import pydantic
 
-from llmlab.base.display import Chip, Html, Shown, html_note, html_of
+from llmlab.base.cells import Chip
 from llmlab.base.project import located
 from llmlab.bundle.bundle import TRIED, Bundle, load_bundles
 from llmlab.bundle.template import placeholders
+from llmlab.display.html import Html, html_note
+from llmlab.display.page import html_of
+from llmlab.display.shown import Shown
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.checks import PASSAGES, unfilled
 

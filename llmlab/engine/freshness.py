@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from llmlab import search
-from llmlab.base.display import Interval, Rows, Shown
 from llmlab.base.documents import read_bytes, write_whole
 from llmlab.base.errors import DataError, FileRuleError
-from llmlab.base.numbers import counted
+from llmlab.base.numbers import Interval, counted
 from llmlab.base.project import utc
-from llmlab.base.verdict import Conclusion, Verdict
+from llmlab.base.verdict import Verdict
 from llmlab.bundle.template import fill
+from llmlab.display.shown import Conclusion, Rows, Shown
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.results.scores import CaseGroups

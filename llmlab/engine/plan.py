@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 from llmlab import engine as room
 from llmlab import search
-from llmlab.base.display import Shown
 from llmlab.base.errors import PromptError
 from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle, ModelRef, RetrievalConfig
@@ -28,6 +27,7 @@ from llmlab.bundle.prompt import Prompt
 from llmlab.bundle.template import fill, pieces
 from llmlab.clients.base import Client, Request, Usage, estimated_bytes, n_bytes
 from llmlab.clients.call_store import call_key
+from llmlab.display.shown import Shown
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, refuse_secrets, same_requests, sent_as_json, unasked
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from llmlab import engine as room
 from llmlab.base.background import collecting_rarely, in_thread
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.errors import CallError, CallTimeoutError, StoreError, UnusableEndpointError
 from llmlab.base.private import Secrets, secrets_now
 from llmlab.clients.access import RetryPolicy

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from llmlab import engine as room
 from llmlab import search
 from llmlab.base.background import run_in_background, stopped_by
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.errors import BudgetError, RequestRefusedError, StoreError
 from llmlab.base.project import git_state
 from llmlab.bundle.bundle import Bundle, ModelRef

@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from llmlab.base.display import Chip, Html, Interval, Shown, html_diff, html_note, html_of, number, plain
-from llmlab.base.numbers import counted
+from llmlab.base.cells import Chip, plain
+from llmlab.base.numbers import Interval, counted, number
 from llmlab.bundle.bundle import Bundle
+from llmlab.display.html import Html, html_diff, html_note
+from llmlab.display.page import html_of
+from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.runs import run_by
 from llmlab.golden.cases import Case, GoldenSet

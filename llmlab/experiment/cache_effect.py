@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from llmlab.base.display import Interval, Rows
+from llmlab.base.numbers import Interval
 from llmlab.base.project import located
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.endpoints import client_for
 from llmlab.clients.local import LocalClient
+from llmlab.display.shown import Rows
 from llmlab.experiment.folder import Experiment
 from llmlab.results.results import Results
 from llmlab.stats.estimate import mean_estimate

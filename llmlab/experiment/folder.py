@@ -14,7 +14,6 @@ from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any, Self, TypeAlias, TypedDict, Unpack
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError, RequestRefusedError
 from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model
@@ -22,6 +21,7 @@ from llmlab.bundle.bundle import BESIDE, Bundle, grid, load_bundles
 from llmlab.clients.base import Client, Request
 from llmlab.clients.endpoints import client_for
 from llmlab.clients.wire import wire_sampling
+from llmlab.display.shown import Shown
 from llmlab.engine.plan import DryRun
 from llmlab.engine.runs import dry_run, run
 from llmlab.experiment.addresses import Addresses

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.documents import decoded, json_lines, read_bytes
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted

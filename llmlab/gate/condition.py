@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmlab import gate as room
-from llmlab.base.display import Interval, Shown, as_sentences, number
-from llmlab.base.numbers import counted, with_unit
+from llmlab.base.cells import as_sentences
+from llmlab.base.numbers import Interval, counted, number, with_unit
 from llmlab.base.verdict import Verdict
+from llmlab.display.shown import Shown
 from llmlab.stats.power import Need
 
 __all__ = ["Condition"]

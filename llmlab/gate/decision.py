@@ -18,12 +18,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from llmlab import display
 from llmlab import gate as room
-from llmlab.base.display import Shown, html_table, plain, text_table
+from llmlab.base.cells import plain
 from llmlab.base.documents import Sealed, Strict
 from llmlab.base.numbers import counted, more_cases, rounded_count
 from llmlab.base.project import git_state, named_in, utc
 from llmlab.base.verdict import Verdict, required
+from llmlab.display.shown import Shown, text_table
 from llmlab.gate.condition import Condition
 from llmlab.gate.looks import Look, Price
 from llmlab.stats.power import NeededCases
@@ -162,9 +164,9 @@ class Decision(Shown):
         return "\n".join(part for part in (table, *(plain(line, None) for line in self.lines())) if part)
 
     def _repr_html_(self) -> str:
-        head = html_table([{"verdict": self.word.chip, "because": self.sentence}])
-        table = html_table(self._rows()) if self.conditions else ""
-        return head + table + "".join(html_table([], caption=line) for line in self.lines()[1:])
+        head = display.html.html_table([{"verdict": self.word.chip, "because": self.sentence}])
+        table = display.html.html_table(self._rows()) if self.conditions else ""
+        return head + table + "".join(display.html.html_table([], caption=line) for line in self.lines()[1:])
 
     def _rows(self) -> list[dict[str, object]]:
         return [row for condition in self.conditions for row in condition._rows()]

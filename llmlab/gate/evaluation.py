@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from llmlab import gate as room
 from llmlab import stats
-from llmlab.base.display import Interval
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import counted
+from llmlab.base.numbers import Interval, counted
 from llmlab.base.verdict import Verdict
 from llmlab.gate.condition import Condition
 from llmlab.gate.looks import Price

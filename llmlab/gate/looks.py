@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
 from llmlab.base.project import utc
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import TRIED, Bundle
+from llmlab.display.shown import Shown
 
 __all__ = [
     "COUNTED",

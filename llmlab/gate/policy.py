@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 import pydantic
 from pydantic import Field
 
-from llmlab.base.display import Shown
 from llmlab.base.documents import PERCENT, Percent, Strict, digest_of
 from llmlab.base.project import located
 from llmlab.base.yamlfile import read_model, to_yaml
+from llmlab.display.shown import Shown
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.results.scores import Aggregation

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmlab.base.display import Shown, number
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import counted, with_unit
+from llmlab.base.numbers import counted, number, with_unit
+from llmlab.display.shown import Shown
 from llmlab.gate.decide import GatePolicy
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results

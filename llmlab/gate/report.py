@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from llmlab.base.display import markdown, markdown_table, number, plain
+from llmlab.base.cells import plain
+from llmlab.base.numbers import number
 from llmlab.base.verdict import Verdict
+from llmlab.display.markdown import markdown, markdown_table
 from llmlab.gate.condition import Condition
 from llmlab.gate.decision import Decision
 from llmlab.results.results import Results

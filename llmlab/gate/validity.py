@@ -13,9 +13,8 @@ import numpy as np
 
 from llmlab import gate as room
 from llmlab import stats
-from llmlab.base.display import Interval
 from llmlab.base.errors import FloatingModelError
-from llmlab.base.numbers import counted
+from llmlab.base.numbers import Interval, counted
 from llmlab.base.project import utc
 from llmlab.gate.policy import Arms, Rules, age_limit
 from llmlab.golden.cases import GoldenSet

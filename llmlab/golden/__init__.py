@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.golden import columns as columns
     from llmlab.golden.cases import Case as Case
     from llmlab.golden.cases import GoldenSet as GoldenSet
     from llmlab.golden.labels import Label as Label
@@ -18,4 +19,5 @@ __all__, __getattr__, __dir__ = face(
         "golden.cases": ("Case", "GoldenSet"),
         "golden.labels": ("Label", "Labels"),
     },
+    rooms=("columns",),  # what JSONL does without
 )

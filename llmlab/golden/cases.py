@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -11,25 +10,23 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from llmlab.base.display import Shown, plain
+from llmlab import golden as room
+from llmlab.base.cells import plain
 from llmlab.base.documents import json_lines, write_whole
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.private import Found, personal_in, told
-from llmlab.base.tables import Table, read_csv, read_parquet, read_table, texts_of, with_points
 from llmlab.bundle.chat import of_messages, said, with_pictures
 from llmlab.bundle.prompt import frozen_json
+from llmlab.display.shown import Shown
 
 if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
 __all__ = ["Case", "GoldenSet", "is_held_out"]
-
-ExpectedIs: TypeAlias = Literal["facts", "text", "json"]
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")  # no UTF-8 file can carry half of a surrogate pair but as an escape
 _FIELDS = ("id", "inputs", "expected", "relevant", "tags", "cluster", "weight", "source")
@@ -204,7 +201,7 @@ class GoldenSet(Shown):
         cluster: str | None = None,
         weight: str | None = None,
         relevant: str | None = None,
-        expected_is: ExpectedIs = "facts",
+        expected_is: room.columns.ExpectedIs = "facts",
         name: str = "golden",
     ) -> GoldenSet:
         """Cases from columns of a table (`inputs`: names, or placeholder -> name).
@@ -215,35 +212,24 @@ class GoldenSet(Shown):
         `expected_is` "text" a cell is one text as it stands, and where it is "json" a JSON value.
         """
         columns = {"expected": expected, "tags": tags, "cluster": cluster, "weight": weight, "relevant": relevant}
-        used = {key: column for key, column in columns.items() if column is not None}
-        fills = inputs if isinstance(inputs, Mapping) else {column: column for column in inputs}
-        named = id or ("id" if "id" in frame.columns and "id" not in fills.values() else None)
-        for column in [*fills.values(), *used.values(), *([named] if named else [])]:
-            if column not in frame.columns:
-                raise ValueError(f"no column {column!r} in the table (it has: {', '.join(map(str, frame.columns))})")
-        cases, ids = [], texts_of(frame[named]).tolist() if named and frame[named].dtype.kind == "f" else None
-        for number, record in enumerate(frame.to_dict("records"), start=1):
+        rows = room.columns.rows_of(frame, inputs=inputs, columns=columns, id=id, expected_is=expected_is)
+        cases = []
+        for place, row in enumerate(rows):
             try:
-                row: dict[str, Any] = {key: _cell(record[column], key, expected_is) for key, column in used.items()}
-                row["id"] = f"q{number}"
-                if named:
-                    given = str(_present(record[named], named))
-                    row["id"] = given if ids is None else ids[number - 1]
-                row["inputs"] = {name: _present(record[column], column) for name, column in fills.items()}
                 cases.append(Case.from_row(row))
             except ValueError as error:
-                raise _RowError(number - 1, str(error)) from None
+                raise room.columns.RowError(place, str(error)) from None
         return cls(tuple(cases), name=name)
 
     @classmethod
     def from_csv(cls, path: str | Path, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
         """Cases from a CSV file (also with ; or tabs) but for its empty rows; `columns` as in `from_frame`."""
-        return cls._from_file(read_csv(path), inputs=inputs, **columns)
+        return cls._from_file(path, "csv", inputs=inputs, **columns)
 
     @classmethod
     def from_parquet(cls, path: str | Path, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
         """Cases from a Parquet file; `columns` as in `from_frame`."""
-        return cls._from_file(read_parquet(path), inputs=inputs, **columns)
+        return cls._from_file(path, "parquet", inputs=inputs, **columns)
 
     @classmethod
     def from_promptfoo(cls, path: str | Path) -> GoldenSet:
@@ -290,26 +276,26 @@ class GoldenSet(Shown):
     @classmethod
     def from_table(cls, path: str | Path, *, inputs: Sequence[str] | Mapping[str, str], **columns: Any) -> GoldenSet:
         """Cases from a CSV, JSONL or Parquet file; `columns` as in `from_frame`, `a.b` is a key within one of JSONL."""
-        return cls._from_file(read_table(path), inputs=inputs, **columns)
+        return cls._from_file(path, "", inputs=inputs, **columns)
 
     @classmethod
     def _from_file(
-        cls, table: Table, *, inputs: Sequence[str] | Mapping[str, str], name: str = "", **columns: Any
+        cls,
+        path: str | Path,
+        kind: str,
+        *,
+        inputs: Sequence[str] | Mapping[str, str],
+        name: str = "",
+        **columns: Any,
     ) -> GoldenSet:
+        table = room.columns.table_of(path, kind)
         asked = list(inputs.values()) if isinstance(inputs, Mapping) else inputs
-        path = table.path
         named = [*asked, *(column for key, column in columns.items() if column and key != "expected_is")]
-        frame = table.with_columns(list(dict.fromkeys(named))).cells
-        if table.text:  # spreadsheets leave empty rows behind
-            frame = frame[~table.cells.map(_is_missing).all(axis="columns")]
-        if frame.empty:
-            raise FileRuleError("has no cases", path=path)
-        if weight := columns.get("weight"):
-            frame = frame.assign(**{weight: with_points(frame[weight], table.text)})
+        frame = room.columns.frame_of(table, named, weight=columns.get("weight"))
         places = frame.index.tolist()
         try:
-            return cls.from_frame(frame, inputs=inputs, name=name or path.stem, **columns)
-        except _RowError as error:
+            return cls.from_frame(frame, inputs=inputs, name=name or table.path.stem, **columns)
+        except room.columns.RowError as error:
             raise table.refused(places[error.row], error.rule) from None
         except FileRuleError as error:
             raise FileRuleError(f"{error.rule} (case 1 is the first row of data)", path=path) from None
@@ -327,13 +313,9 @@ class GoldenSet(Shown):
             )
         if not inputs and "case" in dataset.column_names:
             return cls(tuple(Case.from_row(json.loads(text)) for text in dataset["case"]))
-        import pandas as pd  # heavy; most golden sets are JSONL
-
         asked = list(inputs.values()) if isinstance(inputs, Mapping) else inputs
         named = {*asked, *(name for key, name in columns.items() if key not in ("expected_is", "name"))}
-        some = dataset.select_columns([name for name in dataset.column_names if name in named])
-        rows = [{name: _as_read(row[name], feature) for name, feature in some.features.items()} for row in some]
-        frame = pd.DataFrame(rows, columns=some.column_names or None, dtype=object)
+        frame = room.columns.frame_of_dataset(dataset, named)
         return cls.from_frame(frame, inputs=inputs, **columns)
 
     def to_hf(self) -> datasets.Dataset:
@@ -448,14 +430,6 @@ class GoldenSet(Shown):
         return f"{len(self)} cases in {clusters} clusters{tags}, digest {self.digest[:8]}."
 
 
-class _RowError(ValueError):
-    """A row of a table that is no case."""
-
-    def __init__(self, row: int, rule: str) -> None:
-        self.row, self.rule = row, rule
-        super().__init__(f"row {row + 1}: {rule}")
-
-
 def is_held_out(content: str, share: float) -> bool:
     """Whether a case with this `Case.content` belongs to the holdout of this share."""
     if not 0 < share < 1:
@@ -510,75 +484,6 @@ def _inputs(value: Any) -> Any:
     if not isinstance(value, Mapping) or not value or not all(isinstance(key, str) for key in value):
         raise ValueError(f"inputs == {value!r}, must be a mapping of placeholder names to values")
     return frozen_json(value)
-
-
-def _is_missing(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.strip()
-    return (
-        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
-    )
-
-
-def _present(value: Any, column: str) -> Any:
-    if _is_missing(value):
-        raise ValueError(f"column {column!r} is empty")
-    value = _native(value)
-    return value if isinstance(value, (str, bool, int, float, list, dict)) else str(value)
-
-
-def _native(value: Any) -> Any:
-    """A cell of any depth as plain values: arrays are lists, days and times texts."""
-    if isinstance(value, Mapping):
-        return {str(key): _native(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_native(item) for item in value]
-    return str(value) if hasattr(value, "isoformat") else value
-
-
-def _as_read(value: Any, feature: Any) -> Any:
-    """A value of a Hugging Face dataset as a person reads it, by the type that the library has for it."""
-    if value is None:
-        return None
-    if hasattr(feature, "int2str"):
-        return feature.int2str(value) if value >= 0 else None  # -1: nobody labelled it
-    if type(feature).__name__ == "Image":
-        held = BytesIO()
-        value.save(held, format="PNG")
-        url = f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"
-        return {"type": "image_url", "image_url": {"url": url}}
-    if isinstance(feature, Mapping):
-        return {name: _as_read(value[name], inner) for name, inner in feature.items()}
-    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-    return [_as_read(item, inner) for item in value] if inner is not None and isinstance(value, list) else value
-
-
-def _cell(value: Any, key: str, expected_is: ExpectedIs) -> Any:
-    if _is_missing(value):
-        return None
-    if key == "expected" and isinstance(value, str) and expected_is != "facts":
-        return value.strip() if expected_is == "text" else _json(value)
-    if isinstance(value, Mapping):
-        # Elsewhere Parquet fills the keys of other rows with null.
-        null_counts = key == "expected" and expected_is == "json"
-        return {name: _native(item) for name, item in value.items() if null_counts or item is not None}
-    if key in ("expected", "tags", "relevant") and isinstance(value, str):
-        return [part.strip() for part in value.split(";") if part.strip()]
-    if key == "weight":
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"weight == {value!r}, must be a number") from None
-    return str(value) if key == "cluster" else _native(value)
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected == {text[:80]!r} is not JSON ({error})") from None
 
 
 def _canonical(case: Case) -> str:

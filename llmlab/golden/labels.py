@@ -19,11 +19,12 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
-from llmlab.base.display import Shown, plain
+from llmlab.base.cells import plain
 from llmlab.base.documents import Strict, json_lines, write_whole
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.numbers import counted
-from llmlab.base.verdict import Conclusion, Verdict
+from llmlab.base.verdict import Verdict
+from llmlab.display.shown import Conclusion, Shown
 
 __all__ = ["Label", "Labels", "Worklist", "read_labels", "same_way_round", "text_digest", "write_labels"]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args
 
-from llmlab.base.display import Shown
 from llmlab.clients.base import FIRED, GUARDED, Client, Generation, Request, Status, Usage
+from llmlab.display.shown import Shown
 from llmlab.golden.cases import Case
 from llmlab.scorers.base import Scorer
 from llmlab.scorers.source import code_digest

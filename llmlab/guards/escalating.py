@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import Interval
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Client, Generation
 from llmlab.clients.endpoints import Reaching, client_for
+from llmlab.display.shown import Shown
 from llmlab.golden.cases import Case
 from llmlab.guards.applying import Guard, guard
 from llmlab.results.comparing import compare_tables

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from llmlab.base.background import run_in_background
-from llmlab.base.display import Interval, Rows, Shown
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import counted
+from llmlab.base.numbers import Interval, counted
 from llmlab.clients.base import Generation
+from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import Case
 from llmlab.guards.applying import Guard, Verdict
 from llmlab.stats.bounded import share_estimate

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from llmlab.base.display import Chip, Interval, Shown
+from llmlab.base.cells import Chip
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import p_text
+from llmlab.base.numbers import Interval, p_text
 from llmlab.bundle.bundle import ModelRef
+from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import Label, Labels, text_digest

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from llmlab.base.display import Interval, Shown, as_sentences, plain
+from llmlab.base.cells import as_sentences, plain
 from llmlab.base.errors import DataError, FloatingModelError
-from llmlab.base.numbers import p_text
-from llmlab.base.verdict import Conclusion, Verdict
+from llmlab.base.numbers import Interval, p_text
+from llmlab.base.verdict import Verdict
+from llmlab.display.shown import Conclusion, Shown
 from llmlab.judge.asking import Instrument
 from llmlab.results.passport import JudgePassport, Limit, Measured
 from llmlab.stats.agreement import FEW_LABELS, ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa

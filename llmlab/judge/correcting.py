@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from llmlab.base.display import Shown
+from llmlab.display.shown import Shown
 from llmlab.golden.labels import Labels
 from llmlab.judge.calibration import interval_of
 from llmlab.results.labelled import LabelledScores

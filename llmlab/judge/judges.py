@@ -24,12 +24,12 @@ from typing import Annotated, Any, Literal, Unpack
 import pydantic
 from pydantic import Field
 
-from llmlab.base.display import Shown
 from llmlab.base.documents import Strict, write_whole
 from llmlab.base.errors import FileRuleError
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
 from llmlab.bundle.prompt import Frozen, Prompt, from_files
+from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.labels import Labels
 from llmlab.judge.against_people import AnchorCheck, calibrated, check_anchors

@@ -15,9 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from llmlab.base.display import Html, Interval, Marked, Shown, html_heading, html_of, html_table
+from llmlab.base.cells import Marked
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import counted
+from llmlab.base.numbers import Interval, counted
+from llmlab.display.html import Html, html_heading, html_table
+from llmlab.display.page import html_of
+from llmlab.display.shown import Shown
 from llmlab.golden.labels import Label, Labels, Worklist, read_labels, same_way_round, text_digest, write_labels
 from llmlab.judge.asking import passages_of
 from llmlab.judge.rubrics import Rubric

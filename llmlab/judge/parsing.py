@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
-from llmlab.base.display import Shown, plain
+from llmlab.base.cells import plain
+from llmlab.display.shown import Shown
 
 __all__ = ["Verdict", "parse_preference", "parse_score"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from llmlab.base.display import Shown
+from llmlab.display.shown import Shown
 
 __all__ = ["RUBRICS", "Rubric", "rubric"]
 

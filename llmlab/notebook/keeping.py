@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.display import html_image
 from llmlab.base.documents import write_whole
 from llmlab.base.private import scrub, without_keys
 from llmlab.base.project import pii_policy, project_root
+from llmlab.display.html import html_image
 from llmlab.tracking.screening import redactor
 
 __all__ = ["SCHEME", "cut_outputs", "keep_html", "register_keeper"]

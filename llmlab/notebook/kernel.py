@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import GateError
 from llmlab.base.private import Secrets, scrub, secrets_now
 from llmlab.base.verdict import Verdict
+from llmlab.display.shown import Shown
 
 __all__ = ["VERDICT_FILE", "kernel_manager_class", "load_ipython_extension", "verdict_word"]
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.display import Shown, markdown, markdown_block, plain
+from llmlab.base.cells import plain
 from llmlab.base.errors import GateError
 from llmlab.base.private import scrub
 from llmlab.base.verdict import Verdict
+from llmlab.display.markdown import markdown, markdown_block
+from llmlab.display.shown import Shown
 
 __all__ = ["CellRun", "NotebookRun", "check_reports", "to_junit", "to_markdown", "told_in"]
 

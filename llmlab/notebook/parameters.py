@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError
+from llmlab.display.shown import Shown
 
 __all__ = ["Parameter", "parse_parameters", "read_parameters"]
 

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.numbers import counted
 from llmlab.base.verdict import Verdict
 from llmlab.guards.escalating import Frontier

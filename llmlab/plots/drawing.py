@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 
 __all__ = [
     "COLOURS",

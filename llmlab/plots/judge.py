@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.golden.labels import Labels
 from llmlab.judge.against_people import graded_frame
 from llmlab.judge.calibration import Calibration, VerdictGroup

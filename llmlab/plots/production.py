@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.verdict import Verdict
 from llmlab.plots.comparisons import forest
 from llmlab.plots.drawing import COLOURS, Picture, picture, styled, titled

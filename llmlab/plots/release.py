@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.numbers import counted
 from llmlab.plots.drawing import COLOURS, Picture, picture, styled, titled
 from llmlab.registry.moves import History, Move

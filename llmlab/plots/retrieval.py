@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.plots.drawing import CYCLE, Picture, arms, beside, picture, short_name, styled, titled, told_apart
 from llmlab.retrieval.attribution import CELLS, Attribution
 from llmlab.retrieval.variants import RunMetrics

@@ -10,7 +10,7 @@ import matplotlib.dates as mdates
 import numpy as np
 from matplotlib.axes import Axes
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.numbers import counted
 from llmlab.plots.drawing import COLOURS, CYCLE, WIDTH_INCHES, Picture, styled, titled
 from llmlab.production.policy import Outcome

@@ -12,11 +12,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from llmlab.base.display import Interval, Rows, Shown, as_sentences, number
+from llmlab.base.cells import as_sentences
 from llmlab.base.documents import Sealed
-from llmlab.base.numbers import counted, p_text, with_unit
+from llmlab.base.numbers import Interval, counted, number, p_text, with_unit
 from llmlab.base.project import git_state, named_in, utc
-from llmlab.base.verdict import Conclusion, Verdict, required
+from llmlab.base.verdict import Verdict, required
+from llmlab.display.shown import Conclusion, Rows, Shown
 from llmlab.gate.decision import Receipt, ci_facts, versions
 from llmlab.production.policy import RolloutPolicy
 from llmlab.production.units import told

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.base.private import personal_in, told
 from llmlab.base.project import project_root
 from llmlab.bundle.bundle import Bundle
+from llmlab.display.shown import Shown
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import signature
 from llmlab.golden.labels import Labels, Worklist

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic_core import from_json
 
-from llmlab.base.display import Rows, Shown
 from llmlab.base.errors import DataError
 from llmlab.base.project import project_root
 from llmlab.clients.base import ANSWERED, Generation, Usage
+from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import Case
 from llmlab.stats.arrays import FloatArray
 from llmlab.tracking.screening import redactor

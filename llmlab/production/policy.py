@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
-from llmlab.base.display import Shown
 from llmlab.base.documents import Percent, Strict, digest_of
 from llmlab.base.numbers import counted, number
 from llmlab.base.project import utc
 from llmlab.base.yamlfile import read_model, to_yaml
+from llmlab.display.shown import Shown
 from llmlab.gate.policy import Age, Margin, Rule, Word, age_limit
 
 __all__ = ["Enrolment", "Outcome", "RolloutPolicy"]

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from llmlab.base.display import Rows
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.project import located
 from llmlab.base.tables import read_csv
+from llmlab.display.shown import Rows
 from llmlab.production.formats import Format, formats, own_format, sniffed
 from llmlab.production.lines import SIGNAL, Problems, blocks, gathered, objects, schema, settled, table_of
 

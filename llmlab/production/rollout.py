@@ -20,11 +20,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError, RegistryError
 from llmlab.base.numbers import counted, number
 from llmlab.base.project import aware, located
 from llmlab.bundle.bundle import Bundle
+from llmlab.display.shown import Shown
 from llmlab.gate.policy import relative_share
 from llmlab.production.decision import Action, Reading, RolloutDecision
 from llmlab.production.policy import Outcome, RolloutPolicy

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted, number
 from llmlab.clients.prices import context_tokens
+from llmlab.display.shown import Shown
 from llmlab.production.lines import SIGNAL, numbers_of, signals_of
 from llmlab.stats.arrays import FloatArray
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from llmlab.base.display import Rows, Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.base.project import aware
 from llmlab.bundle.bundle import Bundle
+from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import GoldenSet
 from llmlab.production.harvest import Harvest, harvested
 from llmlab.production.lines import SIGNAL, Trace, trace_of, with_signals

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.display import Chip, Shown
+from llmlab.base.cells import Chip
 from llmlab.base.errors import FileRuleError, RegistryError, StoreError
 from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.base.verdict import Verdict
+from llmlab.display.shown import Shown
 from llmlab.registry.connection import HISTORY, Registry, open_registry
 from llmlab.registry.evidence import Evidence, check
 from llmlab.registry.moves import UNREADABLE, History, Move, make_move, read_history, settle

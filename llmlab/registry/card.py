@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
-from llmlab.base.display import Interval, markdown, markdown_block, markdown_code
+from llmlab.base.numbers import Interval
 from llmlab.base.private import scrub
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
+from llmlab.display.markdown import markdown, markdown_block, markdown_code
 from llmlab.gate.decision import Receipt
 
 __all__ = ["card"]

@@ -20,11 +20,13 @@ from typing import Any, Literal
 
 import pydantic
 
-from llmlab.base.display import Chip, Shown, markdown
+from llmlab.base.cells import Chip
 from llmlab.base.documents import is_forged, signature
 from llmlab.base.errors import RegistryError
 from llmlab.base.private import scrub
 from llmlab.base.project import actor
+from llmlab.display.markdown import markdown
+from llmlab.display.shown import Shown
 from llmlab.registry.connection import HISTORY, Registry, retried
 from llmlab.tracking.store import link, reported
 

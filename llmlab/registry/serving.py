@@ -14,12 +14,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import RegistryError, StoreError
 from llmlab.base.project import project_root
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.export import Exported
+from llmlab.display.shown import Shown
 from llmlab.gate.decision import Receipt
 from llmlab.registry.connection import Registry, name_and_alias, open_registry
 from llmlab.registry.moves import now, read_history

@@ -10,10 +10,11 @@ from typing import Any
 
 import pydantic
 
-from llmlab.base.display import Chip, Shown
+from llmlab.base.cells import Chip
 from llmlab.base.errors import RegistryError
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
+from llmlab.display.shown import Shown
 from llmlab.registry.connection import Registry, name_and_alias
 from llmlab.tracking.store import link, reported
 

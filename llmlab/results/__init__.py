@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
-    from llmlab.base.verdict import Conclusion as Conclusion
     from llmlab.base.verdict import Verdict as Verdict
+    from llmlab.display.shown import Conclusion as Conclusion
     from llmlab.results import cases as cases
     from llmlab.results import files as files
     from llmlab.results import labelled as labelled
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = face(
     __name__,
     {
-        "base.verdict": ("Conclusion", "Verdict"),
+        "base.verdict": ("Verdict",),
+        "display.shown": ("Conclusion",),
         "results.comparing": ("compare_tables",),
         "results.comparison": ("Comparison", "PairedRow"),
         "results.results": ("Results",),

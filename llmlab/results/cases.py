@@ -13,28 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import numpy as np
 
-from llmlab.base.display import (
-    Chip,
-    Folded,
-    Html,
-    Interval,
-    Marked,
-    Rows,
-    Shown,
-    diffed,
-    html_heading,
-    html_of,
-    html_table,
-    number,
-    plain,
-)
+from llmlab.base.cells import Chip, Folded, Marked, plain
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import counted
+from llmlab.base.numbers import Interval, counted, number
 from llmlab.base.project import runs_folder
 from llmlab.bundle.chat import short_media
 from llmlab.clients.base import Request
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import curl_for
+from llmlab.display.diff import diffed
+from llmlab.display.html import Html, html_heading, html_table
+from llmlab.display.page import html_of
+from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.scores import Metric, ScoreTable
 from llmlab.stats.arrays import paired_differences

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmlab.base.display import Chip, Interval, Shown, frame, number
-from llmlab.base.numbers import counted, more_cases, p_text, rounded_count, with_unit
-from llmlab.base.verdict import Conclusion, Verdict
+from llmlab.base.cells import Chip
+from llmlab.base.numbers import Interval, counted, more_cases, number, p_text, rounded_count, with_unit
+from llmlab.base.verdict import Verdict
+from llmlab.display.shown import Conclusion, Shown, frame
 from llmlab.results.scores import BEYOND_SEEN, Metric, Tipping, above_share, scale_of, two_digits
 from llmlab.stats.paired import PairedDifference
 

@@ -13,9 +13,11 @@ from typing import Annotated, ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-from llmlab.base.display import Chip, Interval, Shown, number
+from llmlab.base.cells import Chip
 from llmlab.base.documents import Sealed, Strict
+from llmlab.base.numbers import Interval, number
 from llmlab.base.project import utc
+from llmlab.display.shown import Shown
 
 __all__ = ["JudgePassport", "Limit", "Measured", "PassportCheck"]
 

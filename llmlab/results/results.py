@@ -14,10 +14,10 @@ import numpy as np
 from llmlab import golden as people
 from llmlab import results as room
 from llmlab import stats
-from llmlab.base.display import Rows, Shown
 from llmlab.base.errors import DataError, RunFailedError
 from llmlab.bundle.bundle import Bundle, axes
 from llmlab.clients.base import Generation
+from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.results import answers as sheets
 from llmlab.results.provenance import Provenance, two_scorers

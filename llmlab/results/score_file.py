@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.tables import Table, read_table, texts_of, with_points
+from llmlab.display.shown import Shown
 from llmlab.results.comparing import compare_tables
 from llmlab.results.comparison import Comparison
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmlab.base.display import Interval, Rows, Shown, number
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import counted, with_unit
+from llmlab.base.numbers import Interval, counted, number, with_unit
+from llmlab.display.shown import Rows, Shown
 from llmlab.results.comparing import compare_tables
 from llmlab.results.results import Results
 from llmlab.results.scores import CaseDesign, ScoreTable, scale_of, two_digits

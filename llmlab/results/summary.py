@@ -18,11 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmlab.base.display import Chip, Interval, Shown, number
+from llmlab.base.cells import Chip
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import counted
+from llmlab.base.numbers import Interval, counted, number
 from llmlab.base.private import excerpt
 from llmlab.base.project import utc
+from llmlab.display.shown import Shown
 from llmlab.results.answers import explanations_of
 from llmlab.results.scores import Cells, Metric, ScoreTable, two_digits
 from llmlab.stats.arrays import FloatArray

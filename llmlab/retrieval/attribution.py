@@ -14,9 +14,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from llmlab.base.display import Interval, Rows, Shown, plain
+from llmlab.base.cells import plain
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import counted
+from llmlab.base.numbers import Interval, counted
+from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.comparing import compare_tables
 from llmlab.results.comparison import Comparison

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from llmlab.base.display import Shown, frame
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
+from llmlab.display.shown import Shown, frame
 from llmlab.retrieval.rankings import (
     JudgedRanking,
     Judgements,

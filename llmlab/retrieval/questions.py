@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
 from llmlab.bundle.template import fill
+from llmlab.display.shown import Shown
 from llmlab.golden.cases import GoldenSet
 from llmlab.search.chunking import Chunk
 from llmlab.search.index import retriever_for

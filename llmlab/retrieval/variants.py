@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from llmlab.base.display import Interval, Rows, Shown
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import counted
+from llmlab.base.numbers import Interval, counted
 from llmlab.bundle.bundle import Bundle, RetrievalConfig
 from llmlab.bundle.template import fill
+from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.comparing import compare_tables
 from llmlab.results.comparison import Comparison

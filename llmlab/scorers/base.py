@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypedDict, Unpack, overload
 
 from llmlab import scorers as room
-from llmlab.base.display import Shown
 from llmlab.clients.base import ANSWER_COLUMNS, Generation
+from llmlab.display.shown import Shown
 from llmlab.golden.cases import Case
 from llmlab.scorers.declared import declared_digest
 

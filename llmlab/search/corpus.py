@@ -15,11 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.display import Shown, plain
+from llmlab.base.cells import plain
 from llmlab.base.documents import json_lines, read_text
 from llmlab.base.errors import FileRuleError
 from llmlab.base.project import inside_experiment, project_root
 from llmlab.bundle.bundle import CorpusRef
+from llmlab.display.shown import Shown
 from llmlab.search.docstrings import package_docstrings
 
 __all__ = ["Corpus", "Document"]

@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llmlab import search
-from llmlab.base.display import html_table, plain
+from llmlab import display, search
+from llmlab.base.cells import plain
 from llmlab.bundle.bundle import RetrievalConfig
 from llmlab.search.chunking import Chunk, chunked
 from llmlab.search.corpus import Corpus
@@ -109,7 +109,7 @@ class Index:
 
     def _repr_html_(self) -> str:
         rows = [{"field": key, "value": value} for key, value in self.manifest.items() if key != "documents"]
-        return html_table(rows, caption=f"{len(self.corpus):,} documents in {len(self.chunks):,} chunks.")
+        return display.html.html_table(rows, caption=f"{len(self.corpus):,} documents in {len(self.chunks):,} chunks.")
 
 
 def build_index(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmlab.base.display import Shown
+from llmlab.display.shown import Shown
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import wilson_rate
 from llmlab.stats.paired import mean_difference

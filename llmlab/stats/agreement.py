@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from llmlab.base.display import Shown, as_sentences, number
+from llmlab.base.cells import as_sentences
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import number
+from llmlab.display.shown import Shown
 from llmlab.stats.arrays import (
     FloatArray,
     GroupIndex,

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from llmlab.base.display import Interval, Shown, as_sentences
+from llmlab.base.cells import as_sentences
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import p_text
+from llmlab.base.numbers import Interval, p_text
+from llmlab.display.shown import Shown
 from llmlab.stats.arrays import (
     FloatArray,
     GroupIndex,

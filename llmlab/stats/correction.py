@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
+from llmlab.display.shown import Shown
 from llmlab.stats.agreement import JudgeRates
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit, paired_differences
 from llmlab.stats.estimate import Estimate, wilson_rate

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import p_text
+from llmlab.display.shown import Shown
 
 __all__ = ["MixDrift", "mix_drift"]
 

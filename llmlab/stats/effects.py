@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmlab.base.display import Interval, Shown
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import p_text
+from llmlab.base.numbers import Interval, p_text
+from llmlab.display.shown import Shown
 from llmlab.stats.arrays import ROUNDED_OFF, FloatArray
 from llmlab.stats.burdens import holm
 from llmlab.stats.paired import PairedDifference, mean_difference

@@ -14,8 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmlab.base.display import Interval, Shown, as_sentences
+from llmlab.base.cells import as_sentences
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import Interval
+from llmlab.display.shown import Shown
 from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, drawn_counts, floats, open_unit
 from llmlab.stats.standard_error import (
     StandardError,

@@ -35,7 +35,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from llmlab.base.display import Interval, Shown, as_sentences
+from llmlab.base.cells import as_sentences
+from llmlab.base.numbers import Interval
+from llmlab.display.shown import Shown
 from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums, floats, paired_differences
 from llmlab.stats.bounded import ENOUGH, FAR, BoundedMean, bounded_mean, carriers, effective_cases, enough_differ
 from llmlab.stats.standard_error import (

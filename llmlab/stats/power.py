@@ -19,8 +19,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import special
 
-from llmlab.base.display import Shown
 from llmlab.base.errors import DataError
+from llmlab.display.shown import Shown
 from llmlab.stats.arrays import FloatArray, open_unit
 from llmlab.stats.bounded import ENOUGH, BoundedMean
 from llmlab.stats.paired import PairedDifference, tables_above

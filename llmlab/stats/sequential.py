@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from llmlab.base.display import Interval, Shown, number
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import Interval, number
+from llmlab.display.shown import Shown
 from llmlab.stats.arrays import FloatArray, Values, floats, open_unit
 
 __all__ = [

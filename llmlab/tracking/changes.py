@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.display import Html, Shown, html_of, html_table
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
+from llmlab.display.html import Html, html_table
+from llmlab.display.page import html_of
+from llmlab.display.shown import Shown
 from llmlab.results.comparison import Comparison
 from llmlab.results.results import Results
 from llmlab.tracking.runs import newest_of_sweeps, sweep_of

@@ -9,8 +9,8 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 
-from llmlab.base.display import markdown
 from llmlab.base.errors import DataError, RunFailedError
+from llmlab.display.markdown import markdown
 from llmlab.results.comparison import Comparison
 from llmlab.results.results import Results
 from llmlab.results.summary import Summary

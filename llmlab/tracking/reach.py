@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.errors import StoreError
 from llmlab.base.private import scrub
 

@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.display import Shown, markdown
 from llmlab.base.errors import StoreError
 from llmlab.base.private import scrub
 from llmlab.base.project import who
+from llmlab.display.markdown import markdown
+from llmlab.display.shown import Shown
 from llmlab.tracking.page import LONGEST_NOTE_CHARS
 from llmlab.tracking.reach import patient
 from llmlab.tracking.runs import DESCRIPTION, log_figures, mlflow_name

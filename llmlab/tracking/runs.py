@@ -22,7 +22,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from llmlab.base.display import Shown, markdown
 from llmlab.base.documents import signature
 from llmlab.base.errors import DataError, StoreError
 from llmlab.base.private import scrub, scrub_frame
@@ -30,6 +29,8 @@ from llmlab.base.project import git_state, project_root
 from llmlab.base.yamlfile import to_yaml
 from llmlab.bundle.bundle import Bundle, flat
 from llmlab.bundle.chat import short_media
+from llmlab.display.markdown import markdown
+from llmlab.display.shown import Shown
 from llmlab.gate.decision import Decision, Receipt
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from llmlab.base.display import Shown, plain
+from llmlab.base.cells import plain
 from llmlab.base.errors import StoreError
 from llmlab.base.private import scrub
 from llmlab.base.project import project_root, runs_folder, who
+from llmlab.display.shown import Shown
 from llmlab.tracking.reach import (
     TRANSFER_S,
     check_artifacts,

@@ -14,12 +14,12 @@ from typing import Annotated, Literal, Self
 import pydantic
 from pydantic import Field
 
-from llmlab.base.display import Shown
 from llmlab.base.documents import Percent, Strict
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.project import shipped
 from llmlab.base.yamlfile import read_model, to_yaml
+from llmlab.display.shown import Shown
 from llmlab.gate.policy import Age, Margin, Word, relative_share
 from llmlab.production.policy import Multiple
 

@@ -14,9 +14,10 @@ from enum import StrEnum
 
 import numpy as np
 
-from llmlab.base.display import Chip, Shown
+from llmlab.base.cells import Chip
 from llmlab.base.numbers import counted, number
 from llmlab.base.verdict import Verdict
+from llmlab.display.shown import Shown
 from llmlab.production.lines import SIGNAL
 from llmlab.production.units import told
 from llmlab.results.scores import Metric

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from llmlab.base.display import Rows, Shown, as_sentences, markdown, markdown_table, plain
+from llmlab.base.cells import as_sentences, plain
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.base.project import aware, located
 from llmlab.base.verdict import Verdict, required
+from llmlab.display.markdown import markdown, markdown_table
+from llmlab.display.shown import Rows, Shown
 from llmlab.gate.policy import age_limit
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.production.harvest import as_results

@@ -7,8 +7,10 @@ from typing import Any
 
 import ipywidgets as w
 
-from llmlab.base.display import Chip, Html, html_note, html_of, html_table, html_widget, plain
+from llmlab.base.cells import Chip, plain
 from llmlab.base.numbers import counted
+from llmlab.display.html import Html, html_note, html_table
+from llmlab.display.page import html_of, html_widget
 from llmlab.results.cases import CaseView
 from llmlab.results.results import Results
 from llmlab.retrieval.attribution import CELLS, Attribution

@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 import ipywidgets as w
 
-from llmlab.base.display import Chip, Html, html_note, html_of, html_widget
+from llmlab.base.cells import Chip
 from llmlab.base.errors import LlmlabError
 from llmlab.base.project import runs_folder, who
+from llmlab.display.html import Html, html_note
+from llmlab.display.page import html_of, html_widget
 from llmlab.golden.labels import Labels, Worklist
 from llmlab.judge.labelling import LabellerAgreement, Session, between_labellers, label_grades, label_preferences
 from llmlab.judge.rubrics import Rubric

@@ -14,7 +14,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 from traitlets import Int
 
-from llmlab.base.display import Shown, html_of
+from llmlab.display.page import html_of
+from llmlab.display.shown import Shown
 
 __all__ = [
     "CtrlEnter",

@@ -16,11 +16,13 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import publish_display_data
 
-from llmlab.base.display import Chip, Html, html_note, html_of, html_table, html_widget
+from llmlab.base.cells import Chip
 from llmlab.base.errors import FileRuleError
 from llmlab.base.yamlfile import parse_yaml, to_yaml
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Client
+from llmlab.display.html import Html, html_note, html_table
+from llmlab.display.page import html_of, html_widget
 from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.drafts import PromptCheck, check_prompt, edited, next_version, save_next
 from llmlab.engine.progress import Progress

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from llmlab.base.errors import GateError
-from llmlab.base.verdict import Conclusion, Verdict
+from llmlab.base.verdict import Verdict
+from llmlab.display.shown import Conclusion
 
 
 @pytest.mark.parametrize(

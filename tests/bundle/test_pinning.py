@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlab.base.display import frame
 from llmlab.base.yamlfile import read_yaml
 from llmlab.bundle.bundle import ModelRef, PinOverride
 from llmlab.bundle.pinning import RULES_FILE, judge_pin
+from llmlab.display.shown import frame
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SHA256 = "0123456789abcdef" * 4

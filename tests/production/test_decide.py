@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 import llmlab as ll
-from llmlab.base.display import Interval
 from llmlab.base.errors import DataError, FileRuleError, GateError
+from llmlab.base.numbers import Interval
 from llmlab.gate.decision import Receipt
 from llmlab.production import RolloutReceipt
 from llmlab.production.rollout import decide

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 import llmlab as ll
-from llmlab.base.display import both_sides, diffed
 from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.call_store import CallStore, call_key
+from llmlab.display.diff import both_sides, diffed
 from tests.made_results import made
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmlab.base.display import plain
+from llmlab.base.cells import plain
 from llmlab.base.errors import DataError
 from llmlab.retrieval.attribution import CELLS, attribute, grade_at_least, recall_at_least
 from llmlab.stats.bounded import share_estimate

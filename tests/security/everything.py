@@ -27,8 +27,8 @@ import pandas as pd
 import pydantic
 
 import llmlab
-from llmlab.base.display import Shown
 from llmlab.bundle.bundle import Bundle
+from llmlab.display.shown import Shown
 from llmlab.gate import GatePolicy, Receipt
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.guards import Frontier, LabelledText, guard, measure

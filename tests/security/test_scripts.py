@@ -12,7 +12,8 @@ from typing import Any
 import mistune
 import pytest
 
-from llmlab.base.display import html_diff, html_table, markdown, markdown_block, markdown_code, markdown_table
+from llmlab.display.html import html_diff, html_table
+from llmlab.display.markdown import markdown, markdown_block, markdown_code, markdown_table
 from tests.jupyterlab import open_notebook, run_all, screenshot
 from tests.payloads import FOREIGN, SCRIPTS, assert_harmless, tags_of
 from tests.security.everything import everything

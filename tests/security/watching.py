@@ -6,7 +6,7 @@ import html
 from typing import Any
 from urllib.parse import urlsplit
 
-from llmlab.base.display import escape
+from llmlab.display.html import escape
 
 __all__ = ["assert_quiet", "assert_readable", "poke", "watched"]
 

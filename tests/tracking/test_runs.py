@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 from llmlab import tracking
-from llmlab.base.display import markdown
 from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
+from llmlab.display.markdown import markdown
 from llmlab.gate import GatePolicy
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.judge import Labels, with_labels

@@ -11,19 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlab.base.display import (
-    ROW_LIMIT,
-    Chip,
-    Interval,
-    Shown,
-    escape,
-    frame,
-    html_diff,
-    html_table,
-    number,
-    plain,
-    text_table,
-)
+from llmlab.base.cells import ROW_LIMIT, Chip, plain
+from llmlab.base.numbers import Interval, number
+from llmlab.display.html import escape, html_diff, html_table
+from llmlab.display.shown import Shown, frame, text_table
 from tests.payloads import SCRIPTS, TERMINAL, assert_harmless
 
 PAYLOADS = [*SCRIPTS, "<" * 300 + "script>"]

@@ -1,0 +1,159 @@
+"""Cases out of the columns of a table: each row's cells as the plain values of a case, whoever made the table."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import pandas as pd
+
+from llmlab.base.errors import FileRuleError
+from llmlab.base.tables import Table, read_csv, read_parquet, read_table, texts_of, with_points
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["ExpectedIs", "RowError", "frame_of", "frame_of_dataset", "ids_of", "rows_of", "table_of"]
+
+ExpectedIs: TypeAlias = Literal["facts", "text", "json"]
+
+
+class RowError(ValueError):
+    """A row of a table that is no case."""
+
+    def __init__(self, row: int, rule: str) -> None:
+        self.row, self.rule = row, rule
+        super().__init__(f"row {row + 1}: {rule}")
+
+
+def rows_of(
+    frame: pd.DataFrame,
+    *,
+    inputs: Sequence[str] | Mapping[str, str],
+    columns: Mapping[str, str | None],
+    id: str | None,
+    expected_is: ExpectedIs,
+) -> Iterator[dict[str, Any]]:
+    """The plain values of each row's case; `columns`: field of a case -> column, None where the table has none.
+
+    Raises:
+        ValueError: the table lacks a column. RowError: a cell is empty, or none of its kind.
+    """
+    used = {key: column for key, column in columns.items() if column is not None}
+    fills = inputs if isinstance(inputs, Mapping) else {column: column for column in inputs}
+    named = id or ("id" if "id" in frame.columns and "id" not in fills.values() else None)
+    for column in [*fills.values(), *used.values(), *([named] if named else [])]:
+        if column not in frame.columns:
+            raise ValueError(f"no column {column!r} in the table (it has: {', '.join(map(str, frame.columns))})")
+    ids = ids_of(frame[named]) if named and frame[named].dtype.kind == "f" else None
+    for place, record in enumerate(frame.to_dict("records")):
+        try:
+            row: dict[str, Any] = {key: _cell(record[column], key, expected_is) for key, column in used.items()}
+            row["id"] = f"q{place + 1}"
+            if named:
+                given = str(_present(record[named], named))
+                row["id"] = given if ids is None else ids[place]
+            row["inputs"] = {name: _present(record[column], column) for name, column in fills.items()}
+        except ValueError as error:
+            raise RowError(place, str(error)) from None
+        yield row
+
+
+def ids_of(column: pd.Series[Any]) -> list[str]:
+    """The ids of a column as texts; whole numbers in a column of floats without a point."""
+    return texts_of(column).tolist()
+
+
+def table_of(path: str | Path, kind: str) -> Table:
+    """A file as a table; `kind` "csv" or "parquet", "" = by its ending, JSONL too."""
+    return {"csv": read_csv, "parquet": read_parquet}.get(kind, read_table)(path)
+
+
+def frame_of(table: Table, columns: Sequence[str], *, weight: str | None) -> pd.DataFrame:
+    """These columns of a file, each once, without the empty rows that spreadsheets leave; FileRuleError for no row."""
+    frame = table.with_columns(list(dict.fromkeys(columns))).cells
+    if table.text:
+        frame = frame[~table.cells.map(_is_missing).all(axis="columns")]
+    if frame.empty:
+        raise FileRuleError("has no cases", path=table.path)
+    return frame.assign(**{weight: with_points(frame[weight], table.text)}) if weight else frame
+
+
+def frame_of_dataset(dataset: datasets.Dataset, columns: Collection[str]) -> pd.DataFrame:
+    """These columns of a Hugging Face dataset as a person reads them: a class by its name, a picture as a part."""
+    some = dataset.select_columns([name for name in dataset.column_names if name in columns])
+    rows = [{name: _as_read(row[name], feature) for name, feature in some.features.items()} for row in some]
+    return pd.DataFrame(rows, columns=some.column_names or None, dtype=object)
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    )
+
+
+def _present(value: Any, column: str) -> Any:
+    if _is_missing(value):
+        raise ValueError(f"column {column!r} is empty")
+    value = _native(value)
+    return value if isinstance(value, (str, bool, int, float, list, dict)) else str(value)
+
+
+def _native(value: Any) -> Any:
+    """A cell of any depth as plain values: arrays are lists, days and times texts."""
+    if isinstance(value, Mapping):
+        return {str(key): _native(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_native(item) for item in value]
+    return str(value) if hasattr(value, "isoformat") else value
+
+
+def _as_read(value: Any, feature: Any) -> Any:
+    """A value of a Hugging Face dataset as a person reads it, by the type that the library has for it."""
+    if value is None:
+        return None
+    if hasattr(feature, "int2str"):
+        return feature.int2str(value) if value >= 0 else None  # -1: nobody labelled it
+    if type(feature).__name__ == "Image":
+        held = BytesIO()
+        value.save(held, format="PNG")
+        url = f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"
+        return {"type": "image_url", "image_url": {"url": url}}
+    if isinstance(feature, Mapping):
+        return {name: _as_read(value[name], inner) for name, inner in feature.items()}
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    return [_as_read(item, inner) for item in value] if inner is not None and isinstance(value, list) else value
+
+
+def _cell(value: Any, key: str, expected_is: ExpectedIs) -> Any:
+    if _is_missing(value):
+        return None
+    if key == "expected" and isinstance(value, str) and expected_is != "facts":
+        return value.strip() if expected_is == "text" else _json(value)
+    if isinstance(value, Mapping):
+        # Elsewhere Parquet fills the keys of other rows with null.
+        null_counts = key == "expected" and expected_is == "json"
+        return {name: _native(item) for name, item in value.items() if null_counts or item is not None}
+    if key in ("expected", "tags", "relevant") and isinstance(value, str):
+        return [part.strip() for part in value.split(";") if part.strip()]
+    if key == "weight":
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"weight == {value!r}, must be a number") from None
+    return str(value) if key == "cluster" else _native(value)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected == {text[:80]!r} is not JSON ({error})") from None
