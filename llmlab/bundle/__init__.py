@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.bundle import grids as grids
     from llmlab.bundle.bundle import Bundle as Bundle
     from llmlab.bundle.bundle import BundleDiff as BundleDiff
     from llmlab.bundle.bundle import Chunking as Chunking
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
     from llmlab.bundle.bundle import PinOverride as PinOverride
     from llmlab.bundle.bundle import RetrievalConfig as RetrievalConfig
     from llmlab.bundle.bundle import Sampling as Sampling
-    from llmlab.bundle.bundle import grid as grid
     from llmlab.bundle.bundle import load_bundles as load_bundles
     from llmlab.bundle.catalogue import Catalogue as Catalogue
     from llmlab.bundle.export import Exported as Exported
+    from llmlab.bundle.grids import grid as grid
 
 __all__, __getattr__, __dir__ = face(
     __name__,
@@ -32,10 +33,11 @@ __all__, __getattr__, __dir__ = face(
             "PinOverride",
             "RetrievalConfig",
             "Sampling",
-            "grid",
             "load_bundles",
         ),
         "bundle.catalogue": ("Catalogue",),
         "bundle.export": ("Exported",),
+        "bundle.grids": ("grid",),
     },
+    rooms=("grids",),
 )

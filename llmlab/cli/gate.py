@@ -13,12 +13,12 @@ from llmlab.base.cells import plain
 from llmlab.experiment.folder import Experiment
 from llmlab.gate import GatePolicy
 from llmlab.gate.looks import COUNTED, NOT_ASKED, Ledger
+from llmlab.gate.passport import JudgePassport
 from llmlab.gate.proposal import Proposal, propose, propose_for_cases
 from llmlab.gate.report import to_junit, to_markdown
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels
 from llmlab.notebook.outcome import check_reports, told_in
-from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.tracking.store import open_store
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from llmlab.engine import app as app
     from llmlab.engine import on_ray as on_ray
     from llmlab.engine import shards as shards
-    from llmlab.engine.runs import dry_run as dry_run
+    from llmlab.engine.cost import dry_run as dry_run
     from llmlab.engine.runs import run as run
     from llmlab.engine.tries import Tries as Tries
 
@@ -19,7 +19,8 @@ __all__, __getattr__, __dir__ = face(
     __name__,
     {
         "clients.call_store": ("CallStore",),
-        "engine.runs": ("dry_run", "run"),
+        "engine.cost": ("dry_run",),
+        "engine.runs": ("run",),
         "engine.tries": ("Tries",),
     },
     rooms=("app", "on_ray", "shards"),  # what most runs do without

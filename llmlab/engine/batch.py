@@ -37,7 +37,8 @@ from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.wire import read_json, refused_generation
 from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallSetup
-from llmlab.engine.plan import Call, estimated_tokens, total_usd
+from llmlab.engine.cost import estimated_tokens, total_usd
+from llmlab.engine.plan import Call
 from llmlab.engine.runs import planned
 from llmlab.golden.cases import GoldenSet
 

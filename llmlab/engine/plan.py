@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -20,34 +20,18 @@ from typing import Any, NamedTuple
 from llmlab import engine as room
 from llmlab import search
 from llmlab.base.errors import PromptError
-from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle, ModelRef, RetrievalConfig
-from llmlab.bundle.chat import turns
 from llmlab.bundle.prompt import Prompt
-from llmlab.bundle.template import fill, pieces
-from llmlab.clients.base import Client, Request, Usage, estimated_bytes, n_bytes
+from llmlab.bundle.template import fill
+from llmlab.clients.base import Client, Request, Usage, n_bytes
 from llmlab.clients.call_store import call_key
-from llmlab.display.shown import Shown
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, refuse_secrets, same_requests, sent_as_json, unasked
 
-__all__ = [
-    "Call",
-    "DryRun",
-    "Plan",
-    "estimated_tokens",
-    "make_plan",
-    "price_of",
-    "query_of",
-    "request_of",
-    "tokens_by_part",
-    "total_usd",
-]
+__all__ = ["Call", "Plan", "make_plan", "price_of", "query_of", "request_of"]
 
 FIRST_BATCH, LARGEST_BATCH = 32, 256  # cases that are searched, rendered and looked up together
 CHARS_PER_BATCH = 4_000_000  # of inputs: a batch of long cases is cut earlier, for memory
-PARTS = ("system", "examples", "history", "passages", "question")  # of a prompt, in their order
-BYTES_PER_TOKEN = 4  # the usual rule of thumb for characters; of other scripts a character is two or three bytes
 
 
 class Call(NamedTuple):
@@ -278,123 +262,6 @@ def request_of(bundle: Bundle, inputs: Mapping[str, Any]) -> Request:
 @lru_cache(maxsize=16)
 def _serving_index(config: RetrievalConfig) -> search.Index:
     return search.build_index(config)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class DryRun(Shown):
-    """What a run would send: per variant calls, how many of them are stored already, tokens and cost.
-
-    Input tokens are estimated from the texts (four bytes of UTF-8 each); output tokens are `max_tokens`, so the cost is
-    an upper bound but for that estimate.
-    `input_tokens_of` says of which part of the prompt they are: system, examples, history (the answers to earlier turns
-    of a conversation at their longest), passages, question.
-    Texts and questions whose embeddings are not stored yet are counted for all variants together; until they are
-    there, prompts are taken to hold passages of middling length.
-    """
-
-    variant: tuple[str, ...]
-    calls: tuple[int, ...]
-    stored: tuple[int, ...]
-    input_tokens: tuple[int, ...]
-    output_tokens_at_most: tuple[int | None, ...]
-    cost_usd_at_most: tuple[Decimal | None, ...]
-    pinned: tuple[bool, ...]
-    input_tokens_of: tuple[Mapping[str, int], ...]
-    batched: bool = False  # whether every model has a batch API, at half the price
-    texts_to_embed: int = 0
-    embedding_cost_usd: Decimal | None = Decimal(0)
-    notes: tuple[str, ...] = ()
-
-    def _rows(self) -> list[dict[str, object]]:
-        names = ("variant", "calls", "stored", "input_tokens", "output_tokens_at_most", "cost_usd_at_most", "pinned")
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*(getattr(self, n) for n in names), strict=True)]
-        parts = [part for part in PARTS if any(tokens.get(part) for tokens in self.input_tokens_of)]
-        for row, tokens in zip(rows, self.input_tokens_of, strict=True):
-            row["of which"] = ", ".join(f"{part} {tokens.get(part, 0):,}" for part in parts)
-        return rows
-
-    @property
-    def total_cost_usd_at_most(self) -> Decimal | None:
-        """Upper bound of what the run would cost, embeddings included; None when a model's price is unknown."""
-        return total_usd([*self.cost_usd_at_most, self.embedding_cost_usd])
-
-    @property
-    def batch_cost_usd_at_most(self) -> Decimal | None:
-        """The same through the providers' batch API, within a day; None where one has none or a price is unknown."""
-        total = self.total_cost_usd_at_most
-        return None if total is None or not self.batched else total / 2
-
-    def _sentence(self) -> str:
-        total = self.total_cost_usd_at_most
-        why = "; ".join(self._unknown())
-        cost = f"an unknown amount ({why})" if total is None else f"at most about ${total:,.2f}"
-        if batch := self.batch_cost_usd_at_most:
-            cost += f", or ${batch:,.2f} overnight (`llmlab batch`)"
-        stored = sum(self.stored)
-        if (new := sum(self.calls) - stored) == 0 and total == 0:
-            cost = "nothing"
-        said = f"{counted(new, 'call')} to send ({stored:,} stored already), costing {cost}."
-        floating = ", ".join(name for name, pinned in zip(self.variant, self.pinned, strict=True) if not pinned)
-        told = [f"The model of {floating} is not pinned, and a gate releases no such bundle."] if floating else []
-        return " ".join([f"{said}{self._embedded()}", *told, *self.notes])
-
-    def _unknown(self) -> list[str]:
-        """Why the cost is not known, what bounds no answer and what has no price apart."""
-        rows = list(zip(self.variant, self.output_tokens_at_most, self.cost_usd_at_most, strict=True))
-        endless = [name for name, limit, _ in rows if limit is None]
-        unpriced = [name for name, limit, cost in rows if cost is None and limit is not None]
-        return [
-            *([f"no max_tokens bounds the answers of {', '.join(endless)}"] if endless else []),
-            *([f"no price is known for the model of {', '.join(unpriced)}"] if unpriced else []),
-            *(["no price is known for the embedding model"] if self.embedding_cost_usd is None else []),
-        ]
-
-    def _embedded(self) -> str:
-        if not self.texts_to_embed:
-            return ""
-        cost = self.embedding_cost_usd
-        shown = "an unknown amount (a model has no known price)" if cost is None else f"about ${cost:,.6f}"
-        return f" That includes {counted(self.texts_to_embed, 'text')} to embed, for {shown}."
-
-
-def estimated_tokens(size: int) -> int:
-    """Tokens of so many bytes of UTF-8 by the rule of thumb of four each."""
-    return -(-size // BYTES_PER_TOKEN)
-
-
-def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
-    """Estimated input tokens of one call by part of its prompt, all of `PARTS`.
-
-    In a conversation each turn sends again what was said before it, with answers as long as they may get.
-    """
-    if call.request is None:
-        return dict.fromkeys(PARTS, 0)
-    n_turns, messages = len(call.request.in_turns()), call.request.messages
-    sizes = [estimated_tokens(estimated_bytes(message)) for message in messages]
-    told = next((i for i, one in enumerate(messages) if one["role"] != "system"), len(messages) - 1)
-    shots = min(told + _example_messages(bundle.prompt), len(messages) - 1)
-    passages = min(estimated_tokens(call.passages_bytes), sizes[-1])
-    before = sum(sizes[:told]), sum(sizes[told:shots]), sum(sizes[shots:-1])
-    once = dict(zip(PARTS, (*before, passages, sizes[-1] - passages), strict=True))
-    if n_turns == 1:
-        return once
-    answers = (bundle.sampling.tokens_at_most or 0) * n_turns * (n_turns - 1) // 2
-    return {part: tokens * n_turns + (answers if part == "history" else 0) for part, tokens in once.items()}
-
-
-@lru_cache(maxsize=64)
-def _example_messages(prompt: Prompt) -> int:
-    return sum(len(turns(pieces(prompt.template, one.inputs))) + 1 for one in prompt.examples)
-
-
-def total_usd(costs: Iterable[Decimal | None]) -> Decimal | None:
-    """The sum of these costs, None where one of them is unknown."""
-    total = Decimal(0)
-    for cost in costs:
-        if cost is None:
-            return None
-        total += cost
-    return total
 
 
 def price_of(client: Client, bundle: Bundle, usage: Usage) -> Decimal | None:

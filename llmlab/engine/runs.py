@@ -1,11 +1,11 @@
-"""Run variants over a golden set: `run` and `dry_run`, the two verbs that everything starts with."""
+"""Run variants over a golden set: `run`, the verb that everything starts with."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,15 +20,15 @@ from llmlab import engine as room
 from llmlab import search
 from llmlab.base.background import run_in_background, stopped_by
 from llmlab.base.cells import plain
-from llmlab.base.errors import BudgetError, RequestRefusedError, StoreError
+from llmlab.base.errors import BudgetError, StoreError
 from llmlab.base.project import git_state
 from llmlab.bundle.bundle import Bundle, ModelRef
-from llmlab.clients.base import Client, Request, Usage
+from llmlab.clients.base import Client, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import Reaching
 from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.freshness import freshness_of_index
-from llmlab.engine.plan import DryRun, Plan, make_plan, price_of, query_of, tokens_by_part, total_usd
+from llmlab.engine.plan import Plan, make_plan, price_of, query_of
 from llmlab.engine.progress import Progress, shown
 from llmlab.engine.runner import Scoring, execute
 from llmlab.golden.cases import GoldenSet
@@ -38,9 +38,8 @@ from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
 
-__all__ = ["dry_run", "planned", "run", "run_by"]
+__all__ = ["personal_notes", "planned", "run", "run_by", "scorers_that_make"]
 
-BATCHED = frozenset({"openai", "anthropic"})  # providers with a batch API at half the price
 INTERRUPTED = "The run was interrupted; the same call goes on from here."
 SCORING_INTERRUPTED = "Scoring was interrupted, so there are no scores; the same call scores the stored answers."
 _TOLD: set[str] = set()  # digests of the golden sets whose personal data this process has told of
@@ -114,7 +113,7 @@ def run(
             "shard and out belong together: shard='3/16', out='results/run=2026-12-01'; shards=16 is for engine='ray'"
         )
     part = None if shard is None else room.shards.Shard.parse(shard)
-    wanted = _scorers_that_make(metrics, scorers)
+    wanted = scorers_that_make(metrics, scorers)
     setup = CallSetup(
         client=client,
         endpoints=endpoints,
@@ -166,7 +165,7 @@ def run_by(
         return embedders.setdefault(str(model), embedder)
 
     plan = planned(setup, variants, golden, repeats=repeats, app=app, embedder_of=embedder_of)
-    for note in _personal_notes(golden) if golden.digest not in _TOLD else ():
+    for note in personal_notes(golden) if golden.digest not in _TOLD else ():
         warnings.warn(note, RuntimeWarning, stacklevel=3)
     budget = setup.budget
     if budget is not None:
@@ -229,98 +228,13 @@ def _score_the_rest(scoring: Scoring, stop: threading.Event | None) -> bool:
     return True
 
 
-def _check(client: Client, request: Request, *, variant: str) -> None:
-    """RequestRefusedError, with the variant, for what the client would refuse to send."""
-    check = getattr(client, "check", None)
-    try:
-        if check is not None:
-            check(request)
-    except RequestRefusedError as error:
-        raise RequestRefusedError(f"variant {variant!r}: {error}", attempts=0) from None
-
-
-def dry_run(
-    variants: Mapping[str, Bundle] | Bundle,
-    golden: GoldenSet,
-    *,
-    scorers: Sequence[Scorer | ScoreFunction] = (),
-    metrics: Collection[str] = (),
-    repeats: int = 1,
-    client: Client | None = None,
-    endpoints: str | Path | Reaching | None = None,
-    store: str | Path | CallStore | None = None,
-    base: str | Path | None = None,
-) -> DryRun:
-    """What `run` would send and cost, after the same checks, without a call: embeddings are estimated too.
-
-    Raises:
-        RequestRefusedError: a variant cannot be sent as it is, such as with a temperature to a reasoning model.
-    """
-    _scorers_that_make(metrics, scorers)
-    setup = CallSetup(client=client, endpoints=endpoints, store=store, base=base)
-    embedders: list[search.EstimatingEmbedder] = []
-
-    def embedder_of(model: ModelRef, *, client: search.EmbeddingClient) -> search.Embedder:
-        embedders.append(search.EstimatingEmbedder(model, client=client, store=setup.store))
-        return embedders[-1]
-
-    plan = planned(setup, variants, golden, repeats=repeats, embedder_of=embedder_of)
-    stored, turns, new_turns = (dict.fromkeys(plan.bundles, 0) for _ in range(3))
-    new_tokens, tokens_of = dict.fromkeys(plan.bundles, 0), {name: Counter[str]() for name in plan.bundles}
-    longest: dict[str, tuple[int, Request]] = {}
-    with setup.calls() as calls:
-        for batch in plan.batches():
-            found = calls.get_many([call.key for call in batch])
-            for call in batch:
-                parts, n_turns = tokens_by_part(call, plan.bundles[call.variant]), 1
-                size = sum(parts.values())
-                if call.request is not None:
-                    n_turns = len(call.request.in_turns())
-                    if size >= longest.get(call.variant, (0, None))[0]:
-                        longest[call.variant] = size, call.request
-                tokens_of[call.variant].update(parts)
-                turns[call.variant] += n_turns
-                stored[call.variant] += call.key in found
-                if call.key not in found:
-                    new_tokens[call.variant] += size
-                    new_turns[call.variant] += n_turns
-    for name, (_, request) in longest.items():
-        _check(plan.clients[name], request, variant=name)
-    limits = [bundle.sampling.tokens_at_most for bundle in plan.bundles.values()]
-    costs: list[Decimal | None] = []
-    for (name, bundle), limit in zip(plan.bundles.items(), limits, strict=True):
-        if not new_turns[name]:
-            costs.append(Decimal(0))  # what is stored costs nothing, whatever its price is
-            continue
-        usage = Usage(input_tokens=new_tokens[name], output_tokens=(limit or 0) * new_turns[name])
-        costs.append(None if limit is None else price_of(plan.clients[name], bundle, usage))
-    texts = {(str(embedder.model), text): embedder for embedder in embedders for text in embedder.counted}
-    return DryRun(
-        notes=(*plan.notes, *_personal_notes(golden)),
-        texts_to_embed=len(texts),
-        embedding_cost_usd=total_usd(embedder.cost_usd([text]) for (_, text), embedder in texts.items()),
-        variant=tuple(plan.bundles),
-        calls=tuple(len(golden) * plan.asked_of(name) for name in plan.bundles),
-        stored=tuple(stored.values()),
-        input_tokens=tuple(tokens.total() for tokens in tokens_of.values()),
-        input_tokens_of=tuple(tokens_of.values()),
-        output_tokens_at_most=tuple(
-            None if limit is None else limit * n for limit, n in zip(limits, turns.values(), strict=True)
-        ),
-        cost_usd_at_most=tuple(costs),
-        batched=all(bundle.model.provider in BATCHED for bundle in plan.bundles.values())
-        and all(hasattr(client, "fetch") for client in plan.clients.values()),
-        pinned=tuple(bool(bundle.model.pinned) for bundle in plan.bundles.values()),
-    )
-
-
-def _personal_notes(golden: GoldenSet) -> tuple[str, ...]:
+def personal_notes(golden: GoldenSet) -> tuple[str, ...]:
     """What a golden set holds of people: each `dry_run` notes it, and `run` warns of it where neither told before."""
     _TOLD.add(golden.digest)
     return golden.personal_notes
 
 
-def _scorers_that_make(metrics: Collection[str], scorers: Sequence[Scorer | ScoreFunction]) -> tuple[Scorer, ...]:
+def scorers_that_make(metrics: Collection[str], scorers: Sequence[Scorer | ScoreFunction]) -> tuple[Scorer, ...]:
     """The scorers; ValueError for a metric that will be read and that none of them makes."""
     checked = as_scorers(scorers)
     known = [*(scorer.name for scorer in checked), *RESOURCE_METRICS]

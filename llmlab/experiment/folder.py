@@ -17,13 +17,14 @@ from typing import Any, Self, TypeAlias, TypedDict, Unpack
 from llmlab.base.errors import FileRuleError, RequestRefusedError
 from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model
-from llmlab.bundle.bundle import BESIDE, Bundle, grid, load_bundles
+from llmlab.bundle.bundle import BESIDE, Bundle, load_bundles
+from llmlab.bundle.grids import grid
 from llmlab.clients.base import Client, Request
 from llmlab.clients.endpoints import client_for
 from llmlab.clients.wire import wire_sampling
 from llmlab.display.shown import Shown
-from llmlab.engine.plan import DryRun
-from llmlab.engine.runs import dry_run, run
+from llmlab.engine.cost import DryRun, dry_run
+from llmlab.engine.runs import run
 from llmlab.experiment.addresses import Addresses
 from llmlab.experiment.own_code import own_scorers
 from llmlab.experiment.settings import Settings

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from llmlab.gate.looks import Ledger as Ledger
     from llmlab.gate.looks import Look as Look
     from llmlab.gate.looks import Price as Price
+    from llmlab.gate.passport import JudgePassport as JudgePassport
+    from llmlab.gate.passport import Limit as Limit
     from llmlab.gate.policy import explored as explored
-    from llmlab.results.passport import JudgePassport as JudgePassport
-    from llmlab.results.passport import Limit as Limit
 
 __all__, __getattr__, __dir__ = face(
     __name__,
@@ -27,7 +27,7 @@ __all__, __getattr__, __dir__ = face(
         "gate.decision": ("Decision", "Receipt"),
         "gate.looks": ("Ledger", "Look", "Price"),
         "gate.policy": ("explored",),
-        "results.passport": ("JudgePassport", "Limit"),
+        "gate.passport": ("JudgePassport", "Limit"),
     },
     rooms=("corrected",),  # what policies without judges do without
 )

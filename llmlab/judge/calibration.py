@@ -15,8 +15,8 @@ from llmlab.base.errors import DataError, FloatingModelError
 from llmlab.base.numbers import Interval, p_text
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Conclusion, Shown
+from llmlab.gate.passport import JudgePassport, Limit, Measured
 from llmlab.judge.asking import Instrument
-from llmlab.results.passport import JudgePassport, Limit, Measured
 from llmlab.stats.agreement import FEW_LABELS, ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa
 from llmlab.stats.bias import BiasSlope, PositionBias
 from llmlab.stats.estimate import Estimate

@@ -22,7 +22,7 @@ from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import signature
 from llmlab.golden.labels import Labels, Worklist
 from llmlab.production.lines import SIGNAL, STATUSES, Trace, numbers_of, signals_of
-from llmlab.results.answers import unknown_bundle
+from llmlab.results.elsewhere import unknown_bundle
 from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.standard_error import effective_size

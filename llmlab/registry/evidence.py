@@ -33,6 +33,7 @@ from llmlab.base.verdict import Verdict
 from llmlab.base.yamlfile import read_yaml
 from llmlab.gate.decide import GatePolicy
 from llmlab.gate.decision import Receipt
+from llmlab.gate.passport import JudgePassport
 from llmlab.gate.policy import Floor, age_limit
 from llmlab.gate.validity import judges_of
 from llmlab.golden.cases import GoldenSet
@@ -40,7 +41,6 @@ from llmlab.registry.connection import Registry
 from llmlab.registry.moves import History
 from llmlab.registry.release import ledger
 from llmlab.registry.versions import Version, sha256, text_of
-from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.scorers.shipped import shipped_scorer
 from llmlab.tracking.runs import (

@@ -10,13 +10,13 @@ from llmlab.base.errors import DataError, FileRuleError, RegistryError, StoreErr
 from llmlab.base.project import located, project_root, who
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
+from llmlab.gate.passport import JudgePassport
 from llmlab.registry.connection import Registry, open_registry
 from llmlab.registry.evidence import Evidence, check
 from llmlab.registry.moves import History, Move, make_move, settle
 from llmlab.registry.registering import read_receipt, stamped
 from llmlab.registry.rollbacks import check_call, pointed
 from llmlab.registry.versions import Version, read_bundle, resolve
-from llmlab.results.passport import JudgePassport
 
 __all__ = ["promote"]
 

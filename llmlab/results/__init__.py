@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from llmlab.base.verdict import Verdict as Verdict
     from llmlab.display.shown import Conclusion as Conclusion
     from llmlab.results import cases as cases
+    from llmlab.results import elsewhere as elsewhere
     from llmlab.results import files as files
     from llmlab.results import labelled as labelled
     from llmlab.results import summary as summary
@@ -42,5 +43,5 @@ __all__, __getattr__, __dir__ = face(
         "results.study": ("cases_needed", "classes", "harm_by_category", "repeats_or_cases", "three_readings"),
         "results.summary": ("Summary",),
     },
-    rooms=("cases", "files", "labelled", "summary"),  # what most runs do without
+    rooms=("cases", "elsewhere", "files", "labelled", "summary"),  # what most runs do without
 )

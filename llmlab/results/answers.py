@@ -15,10 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmlab import golden
 from llmlab.base.background import run_in_background
-from llmlab.base.errors import DataError
-from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.chat import said
 from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage
 from llmlab.golden.cases import Case, GoldenSet
@@ -31,14 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnswerSheet",
-    "answers_of",
     "bounds_of",
     "content_digest",
     "explanations_of",
     "generations_of",
     "joined_frame",
-    "logged_answers",
-    "logged_scores",
     "metrics_of",
     "ordered_frame",
     "refuse_column",
@@ -46,9 +40,7 @@ __all__ = [
     "score_columns",
     "scores_of",
     "sheet_of",
-    "stand_ins",
     "storable",
-    "unknown_bundle",
     "with_cases",
     "with_reasons",
 ]
@@ -59,7 +51,7 @@ SCORING_AT_ONCE = 32  # answers whose async scorers wait for an endpoint at the 
 _PLAIN_COLUMNS = ("variant", "case_id", "repeat", "status", "cached", "attempts")
 _OTHER_TEXT_COLUMNS = ("thought", "served_model", "system_fingerprint", "error", "call_key")
 _NUMBER_COLUMNS = ("latency_s", "first_token_s", "cost_usd")
-_TOKEN_COLUMNS = ("input_tokens", "output_tokens", "cached_input_tokens")
+TOKEN_COLUMNS = ("input_tokens", "output_tokens", "cached_input_tokens")
 _JSON_COLUMNS = ("steps", "bounds")
 
 
@@ -74,7 +66,7 @@ class AnswerSheet:
         self._there = np.zeros(places, dtype=bool)
         names = (*_PLAIN_COLUMNS, *_OTHER_TEXT_COLUMNS, *_JSON_COLUMNS, "retrieved", "tool_calls")
         self._lists: dict[str, list[Any]] = {name: [""] * places for name in names}
-        self._numbers = {name: np.full(places, math.nan) for name in (*_NUMBER_COLUMNS, *_TOKEN_COLUMNS)}
+        self._numbers = {name: np.full(places, math.nan) for name in (*_NUMBER_COLUMNS, *TOKEN_COLUMNS)}
         self._texts = _Texts(places)
         self._scores = {scorer.name: np.full(places, math.nan) for scorer in self.scorers}
         self._explanations = [""] * places if self.scorers else []
@@ -93,7 +85,7 @@ class AnswerSheet:
         for name in _NUMBER_COLUMNS:
             if (value := getattr(generation, name)) is not None:
                 numbers[name][place] = value
-        for name in _TOKEN_COLUMNS:
+        for name in TOKEN_COLUMNS:
             if (count := getattr(usage, name)) is not None:
                 numbers[name][place] = count
         lists["retrieved"][place] = tuple(map(storable, generation.retrieved))
@@ -180,64 +172,24 @@ def content_digest(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(rows.tobytes() + json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def unknown_bundle(name: str) -> Bundle:
-    """Stands for whatever wrote answers that were made elsewhere: explorable, never pinned."""
-    safe = "".join(char if char.isalnum() and char.isascii() else "_" for char in name)[:80]
-    if safe != name:  # so that two names never become one
-        safe = f"{safe}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-    return Bundle.from_prompt("(made elsewhere)", model=f"elsewhere/{safe}", name=f"v_{safe}")
-
-
-def stand_ins(answers: Iterable[Generation]) -> dict[str, Bundle]:
-    """An `unknown_bundle` for each variant of answers that were made elsewhere."""
-    return {name: unknown_bundle(name) for name in dict.fromkeys(answer.variant for answer in answers)}
-
-
 def generations_of(frame: pd.DataFrame) -> Iterator[Generation]:
     """The answers of a frame's rows, in its order."""
     blank = [""] * len(frame)  # a file of an older version has no bounds
     columns = {name: frame[name].tolist() if name in frame.columns else blank for name in ANSWER_COLUMNS}
     for values in zip(*columns.values(), strict=True):
         row = dict(zip(columns, values, strict=True))
-        cost, *tokens = (_number(row[name]) for name in ("cost_usd", *_TOKEN_COLUMNS))
+        cost, *tokens = (_number(row[name]) for name in ("cost_usd", *TOKEN_COLUMNS))
         counts = (None if count is None else int(count) for count in tokens)
         yield Generation(
             **{name: row[name] for name in (*_PLAIN_COLUMNS, *_OTHER_TEXT_COLUMNS, "text", "retrieved")},
             latency_s=_number(row["latency_s"]),
             first_token_s=_number(row["first_token_s"]),
             cost_usd=None if cost is None else Decimal(repr(cost)),
-            usage=Usage(**dict(zip(_TOKEN_COLUMNS, counts, strict=True))),
+            usage=Usage(**dict(zip(TOKEN_COLUMNS, counts, strict=True))),
             tool_calls=tuple(json.loads(row["tool_calls"] or "[]")),
             steps=tuple(json.loads(row["steps"] or "[]")),
             bounds=tuple(map(tuple, json.loads(row["bounds"] or "[]"))),
         )
-
-
-def logged_answers(rows: Iterable[Mapping[str, Any]]) -> list[Generation]:
-    """The answers of another tool's log; DataError where two are the same variant, case and repeat."""
-    answers = []
-    for fields in rows:
-        usage = Usage(**{name: fields[name] for name in _TOKEN_COLUMNS if name in fields})
-        cost = fields.get("cost_usd")
-        rest = {name: value for name, value in fields.items() if name not in (*_TOKEN_COLUMNS, "cost_usd")}
-        answers.append(Generation(**rest, usage=usage, cost_usd=None if cost is None else Decimal(str(cost))))
-    _refuse_twice(((answer.variant, answer.case_id, answer.repeat) for answer in answers), "repeat")
-    return answers
-
-
-def logged_scores(
-    answers: Sequence[Generation], scores: Sequence[Mapping[str, float]], *, frame: pd.DataFrame
-) -> Iterator[tuple[Metric, NDArray[np.float64]]]:
-    """Each metric of another tool's log, and its score of each row of a frame with the same answers, NaN = unscored.
-
-    Scores that all lie between 0 and 1 are shares.
-    """
-    of_cell = {(a.variant, a.case_id, a.repeat): known for a, known in zip(answers, scores, strict=True)}
-    of_row = [of_cell[cell] for cell in frame[["variant", "case_id", "repeat"]].itertuples(index=False, name=None)]
-    for name in dict.fromkeys(name for known in scores for name in known):
-        values = np.array([known.get(name, np.nan) for known in of_row])
-        low, high = (None, None) if ((values < 0) | (values > 1)).any() else (0.0, 1.0)
-        yield Metric(name=name, low=low, high=high), values
 
 
 def refuse_unknown(**asked: tuple[Collection[str] | None, Iterable[str]]) -> None:
@@ -245,31 +197,6 @@ def refuse_unknown(**asked: tuple[Collection[str] | None, Iterable[str]]) -> Non
     for what, (wanted, there) in asked.items():
         if unknown := sorted(set(wanted or ()) - set(there)):
             raise ValueError(f"no {what} {unknown[0]!r} in these results (there are: {', '.join([*there][:20])})")
-
-
-def answers_of(
-    frame: pd.DataFrame, *, case_ids: Collection[str], columns: tuple[str, str, str, str]
-) -> list[Generation]:
-    """Answers made elsewhere, out of the named columns for variant, case, text and (may be absent) repeat.
-
-    Raises:
-        DataError: a column is missing, a case id is unknown, or two rows are the same variant, case and repeat.
-    """
-    variant, case_id, text, repeat = columns
-    if missing := [column for column in (variant, case_id, text) if column not in frame.columns]:
-        raise DataError(f"the table has no column {missing[0]!r} (it has: {', '.join(map(str, frame.columns))})")
-    repeats = frame[repeat].tolist() if repeat in frame.columns else [0] * len(frame)
-    by_text = {name.strip(): name for name in case_ids}  # no two differ in outer blanks alone
-    asked = [by_text.get(name.strip(), name) for name in golden.columns.ids_of(frame[case_id])]
-    cells = list(zip(frame[variant].astype(str), asked, map(_whole, repeats), strict=True))
-    if unknown := sorted({case for _, case, _ in cells if case not in case_ids}):
-        raise DataError(f"the golden set has no case {unknown[0]!r} (ids that it lacks: {len(unknown):,})")
-    _refuse_twice(cells, repeat)
-    said = zip(cells, frame[text].tolist(), frame[text].isna(), strict=True)
-    return [
-        Generation(variant=cell[0], case_id=cell[1], repeat=cell[2], **_answer_fields(answer, absent=absent))
-        for cell, answer, absent in said
-    ]
 
 
 def bounds_of(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
@@ -434,25 +361,3 @@ def _arrow_texts(pieces: Iterable[Any]) -> Any:
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _whole(repeat: Any) -> int:
-    if isinstance(repeat, bool) or not isinstance(repeat, (int, float)) or repeat < 0 or repeat != int(repeat):
-        raise DataError(f"repeat == {repeat!r}, must be 0, 1, 2, ...")
-    return int(repeat)
-
-
-def _refuse_twice(cells: Iterable[tuple[str, str, int]], repeat: str) -> None:
-    seen: dict[tuple[str, str, int], int] = {}
-    for number, cell in enumerate(cells, start=1):
-        if (first := seen.setdefault(cell, number)) != number:
-            raise DataError(
-                f"rows {first} and {number} both are the answer of {cell[0]!r} to {cell[1]!r}, repeat {cell[2]}; "
-                f"number repeated answers in a column {repeat!r}, or keep one"
-            )
-
-
-def _answer_fields(answer: Any, *, absent: bool) -> dict[str, Any]:
-    if absent:
-        return {"status": "error", "error": "no answer in the table"}
-    return {"text": str(answer)} if str(answer).strip() else {"status": "empty"}

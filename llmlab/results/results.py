@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from llmlab import bundle, stats
 from llmlab import golden as people
 from llmlab import results as room
-from llmlab import stats
 from llmlab.base.errors import DataError, RunFailedError
-from llmlab.bundle.bundle import Bundle, axes
+from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation
 from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import GoldenSet, is_held_out
@@ -116,10 +116,10 @@ class Results(Shown):
         Raises:
             DataError: a column is missing, a case is not in the golden set, or two rows answer the same thing.
         """
-        answers = sheets.answers_of(frame, case_ids=golden.by_id, columns=(variant, case_id, text, repeat))
+        answers = room.elsewhere.answers_of(frame, case_ids=golden.by_id, columns=(variant, case_id, text, repeat))
         n_silent = len(golden) - len({answer.case_id for answer in answers})
         notes = (f"{n_silent} of {len(golden)} golden cases have no answer in the table.",) if n_silent else ()
-        bundles = sheets.stand_ins(answers)
+        bundles = room.elsewhere.stand_ins(answers)
         return cls.from_generations(answers, golden=golden, bundles=bundles, scorers=scorers, notes=notes)
 
     @classmethod
@@ -137,9 +137,10 @@ class Results(Shown):
         from llmlab.foreign import logs  # only where another tool's log is read
 
         log = {"inspect": logs.inspect_answers, "promptfoo": logs.promptfoo_answers}[tool](path)
-        answers, golden = sheets.logged_answers(log.answers), GoldenSet.of_rows(log.cases.rows, path)
-        results = cls.from_generations(answers, golden=golden, bundles=sheets.stand_ins(answers), notes=log.left_out)
-        for metric, values in sheets.logged_scores(answers, log.scores, frame=results.frame):
+        answers, golden = room.elsewhere.logged_answers(log.answers), GoldenSet.of_rows(log.cases.rows, path)
+        bundles = room.elsewhere.stand_ins(answers)
+        results = cls.from_generations(answers, golden=golden, bundles=bundles, notes=log.left_out)
+        for metric, values in room.elsewhere.logged_scores(answers, log.scores, frame=results.frame):
             results = results.with_scores(metric, values)
         return results
 
@@ -217,7 +218,7 @@ class Results(Shown):
             self,
             frame=sheets.joined_frame([part.frame for part in parts], variants=names),
             metrics=metrics,
-            bundles={name: bundle for part in parts for name, bundle in part.bundles.items()},
+            bundles={name: asked for part in parts for name, asked in part.bundles.items()},
             index_digests={name: digest for part in parts for name, digest in part.index_digests.items()},
             provenance=self.provenance.with_scorers(by_variant, metrics={m: of.scorer for m, of in metrics.items()}),
         )
@@ -309,7 +310,7 @@ class Results(Shown):
     @cached_property
     def digest(self) -> str:
         """A digest over answers, scores, bundles and golden set: the same results have the same one, whenever made."""
-        facts: dict[str, Any] = {"bundles": {name: bundle.digest for name, bundle in self.bundles.items()}}
+        facts: dict[str, Any] = {"bundles": {name: asked.digest for name, asked in self.bundles.items()}}
         facts |= {"golden": self.golden_digest, "index": dict(self.index_digests), "complete": self.complete}
         scorers = {name: metric.scorer for name, metric in self.metrics.items() if metric.scorer}
         facts |= {"scorers": [scorers, self.provenance.scorers]} if scorers else {}  # what 0.1 wrote has none
@@ -419,7 +420,7 @@ class Results(Shown):
         if by is not None:
             return room.summary.by_tag(self, by)
         names = (*self.metrics, "input_tokens", "output_tokens", "cost_usd", "latency_s")
-        digests = ", ".join(f"{name} {bundle.digest[:8]}" for name, bundle in self.bundles.items())
+        digests = ", ".join(f"{name} {asked.digest[:8]}" for name, asked in self.bundles.items())
         golden = self.golden_digest[:8] or "unknown"
         labelled = [self.labelled(name) for name in self.labels_digests if name in self.metrics]
         timed = [name for name in room.summary.LATENCIES if name in self.columns]
@@ -507,7 +508,8 @@ class Results(Shown):
         if self.failed:
             self.require_complete()
         table = self.table(metric or next(iter(self.metrics), "latency_s"))
-        about: dict[str, Any] = {"factors": axes(self.bundles), "formula": formula, "metric": table.metric.name}
+        factors = bundle.grids.axes(self.bundles)
+        about: dict[str, Any] = {"factors": factors, "formula": formula, "metric": table.metric.name}
         return stats.factor_effects(table.values, **about, level=level, **table.design())
 
     def best(self, metric: str) -> str:

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlab.base.errors import FileRuleError
-from llmlab.bundle.bundle import Bundle, ModelRef, PinOverride, RetrievalConfig, Sampling, grid, load_bundles
+from llmlab.bundle.bundle import Bundle, ModelRef, PinOverride, RetrievalConfig, Sampling, load_bundles
+from llmlab.bundle.grids import grid
 
 TEXT = """\
 name: pandas_help

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from llmlab.base.errors import PromptError
-from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig, grid
+from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig
+from llmlab.bundle.grids import grid
 from llmlab.clients.fake import FakeClient
 from llmlab.engine.plan import Plan, make_plan
 from llmlab.golden.cases import Case, GoldenSet

@@ -9,7 +9,7 @@ import pytest
 import llmlab as ll
 from llmlab.base.errors import FileRuleError, FloatingModelError, GateError
 from llmlab.bundle.bundle import Bundle
-from llmlab.results.passport import JudgePassport, Limit, Measured
+from llmlab.gate.passport import JudgePassport, Limit, Measured
 from tests.gate.gating import decided, gateable, no_shown_harm, noisy, non_inferior, policy, superior
 from tests.made_results import with_numbers
 

@@ -16,10 +16,10 @@ from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig
 from llmlab.clients.base import Generation
 from llmlab.clients.fake import FakeClient
 from llmlab.engine.runs import run
+from llmlab.gate.passport import Limit
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import Label, Labels, text_digest
 from llmlab.judge.context import CONTEXT_RUBRICS, context_judge, context_verdicts, score_context
-from llmlab.results.passport import Limit
 from llmlab.results.results import Results
 from tests.gate.gating import policy
 from tests.judge.judged import MODEL, blocks, grade

@@ -6,7 +6,7 @@ import pytest
 
 import llmlab as ll
 from llmlab.gate import GatePolicy
-from llmlab.results.passport import Limit
+from llmlab.gate.passport import Limit
 from tests.judge.judged import MODEL, judged, label
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

@@ -11,8 +11,8 @@ import pytest
 
 import llmlab as ll
 from llmlab.base.errors import DataError, FileRuleError
+from llmlab.gate.passport import Limit
 from llmlab.golden.labels import text_digest
-from llmlab.results.passport import Limit
 from llmlab.simulate import judged_results, judged_verdicts
 from tests.judge.judged import MODEL, answered, blocks, by_digit, grade, judged, label, many
 

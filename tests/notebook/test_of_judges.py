@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import llmlab as ll
+from llmlab.gate.passport import Limit
 from llmlab.notebook import run_notebook
-from llmlab.results.passport import Limit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,10 @@ from llmlab import scorers, tracking
 from llmlab.base.errors import RegistryError
 from llmlab.bundle.export import Exported
 from llmlab.gate import Decision, GatePolicy, JudgePassport, Receipt
+from llmlab.gate.passport import Limit, Measured
 from llmlab.golden.cases import GoldenSet
 from llmlab.registry import audit, export, history, load, promote, register
 from llmlab.registry.connection import open_registry
-from llmlab.results.passport import Limit, Measured
 from llmlab.results.results import Results
 from llmlab.tracking.runs import signed_text
 from tests.made_results import experiment, made

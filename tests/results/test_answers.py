@@ -12,7 +12,8 @@ from llmlab.base.errors import DataError
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.results.answers import TEXTS_AT_ONCE, AnswerSheet, answers_of, scores_of
+from llmlab.results.answers import TEXTS_AT_ONCE, AnswerSheet, scores_of
+from llmlab.results.elsewhere import answers_of
 from llmlab.results.results import Results
 from llmlab.scorers import Score, scorer
 

@@ -19,7 +19,8 @@ from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import load_endpoints
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import price_usd
-from llmlab.engine.runs import dry_run, run
+from llmlab.engine.cost import dry_run
+from llmlab.engine.runs import run
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.search.chunking import Chunk
 from llmlab.search.embedding import Embedder

@@ -30,9 +30,9 @@ import llmlab
 from llmlab.bundle.bundle import Bundle
 from llmlab.display.shown import Shown
 from llmlab.gate import GatePolicy, Receipt
+from llmlab.gate.passport import JudgePassport
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.guards import Frontier, LabelledText, guard, measure
-from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.results.score_file import Scores
 from llmlab.results.study import Classes

@@ -34,13 +34,13 @@ from llmlab.engine.freshness import load_manifest
 from llmlab.experiment.folder import Experiment
 from llmlab.experiment.settings import Settings
 from llmlab.gate import GatePolicy, Receipt
+from llmlab.gate.passport import JudgePassport
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels
 from llmlab.judge.judges import Judge
 from llmlab.notebook.parameters import read_parameters
 from llmlab.notebook.run import read_notebook
 from llmlab.production.policy import RolloutPolicy
-from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.results.score_file import read_scores
 from llmlab.retrieval.metrics import evaluate

@@ -19,10 +19,10 @@ from llmlab.bundle.export import Exported
 from llmlab.bundle.template import fill
 from llmlab.clients.endpoints import load_endpoints
 from llmlab.gate import GatePolicy, Receipt
+from llmlab.gate.passport import JudgePassport
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import Labels
 from llmlab.judge.judges import Judge
-from llmlab.results.passport import JudgePassport
 from llmlab.results.results import Results
 from llmlab.retrieval.trec import read_qrels, read_run
 from llmlab.search.corpus import Corpus

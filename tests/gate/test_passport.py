@@ -7,7 +7,7 @@ import pydantic
 import pytest
 
 from llmlab.base.errors import FileRuleError
-from llmlab.results.passport import JudgePassport, Limit, Measured
+from llmlab.gate.passport import JudgePassport, Limit, Measured
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
