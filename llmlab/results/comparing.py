@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from llmlab.base.errors import DataError
 from llmlab.base.verdict import Verdict
 from llmlab.results.comparison import PairedRow, missing_notes
 from llmlab.results.scores import ScoreTable, Tipping, tipping_of
@@ -193,7 +194,10 @@ def _judged(row: PairedRow, margin: float | None) -> PairedRow:
         return replace(row, margin=margin, verdict=verdict)
     spread = Spread.of(turned[0], noise=row.noise or 0.0)
     need = [Need(name=row.metric.name, distance=margin, spread=spread, tail=1 - row.level)]
-    needed, instead = needed_cases(need).likely, None
+    try:
+        needed, instead = needed_cases(need).likely, None
+    except DataError:  # a margin of next to nothing: more cases than anybody has
+        return replace(row, margin=margin, verdict=verdict)
     if row.repeats is not None and row.noise is not None:
         repeats, now = more_repeats(row.repeats)
         then = needed_cases(need, times_repeats=repeats / now).likely

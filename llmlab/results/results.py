@@ -508,9 +508,9 @@ class Results(Shown):
         if self.failed:
             self.require_complete()
         table = self.table(metric or next(iter(self.metrics), "latency_s"))
-        factors = bundle.grids.axes(self.bundles)
-        about: dict[str, Any] = {"factors": factors, "formula": formula, "metric": table.metric.name}
-        return stats.factor_effects(table.values, **about, level=level, **table.design())
+        about: dict[str, Any] = {"factors": bundle.grids.axes(self.bundles), "metric": table.metric.name}
+        about |= {"bounds": table.metric.bounds, "unscored_at": table.pessimistic(range(len(self.variants)))}
+        return stats.factor_effects(table.values, formula=formula, level=level, **about, **table.design())
 
     def best(self, metric: str) -> str:
         """The variant with the best mean, unscored answers at their worst: a place to look first, and no evidence."""

@@ -20,6 +20,7 @@ from llmlab.display.shown import Shown
 from llmlab.results.comparing import compare_tables
 from llmlab.results.comparison import Comparison
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
+from llmlab.results.summary import case_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,8 +64,7 @@ class Scores(Shown):
         return Comparison(rows=rows, baseline=baseline, notes=_how_read(self.table))
 
     def _rows(self) -> list[dict[str, object]]:
-        means = np.nanmean(self.table.values, axis=0).tolist()
-        return [{"variant": name, "mean": mean} for name, mean in zip(self.table.variants, means, strict=True)]
+        return [{"variant": name, "mean": case_mean(self.table, name).value} for name in self.table.variants]
 
     def _sentence(self) -> str:
         return f"{counted(len(self.table.case_ids), 'case')} scored on {self.table.metric.name}."

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from llmlab.base.cells import Chip
 from llmlab.base.errors import DataError
@@ -27,9 +27,9 @@ from llmlab.display.shown import Shown
 from llmlab.results.answers import explanations_of
 from llmlab.results.scores import Cells, Metric, ScoreTable, two_digits
 from llmlab.stats.arrays import FloatArray
-from llmlab.stats.bounded import share_estimate
+from llmlab.stats.bounded import carriers, share_estimate
+from llmlab.stats.bounded import consistency as repeat_consistency
 from llmlab.stats.estimate import Estimate, mean_estimate, quantile, quantile_difference, ratio_change, ratio_of_sums
-from llmlab.stats.estimate import consistency as repeat_consistency
 
 __all__ = [
     "LATENCIES",
@@ -52,6 +52,7 @@ __all__ = [
 
 CORRECTED = "Corrected is what people would say, by the judge and some labels of theirs (PPI++)."
 WORST_SHOWN = 6
+FEW_SUCCEED_OR_FAIL = 10  # cases or clusters: with fewer their share is not known by its spread
 FEWEST_FAILING = 3  # answers, before a scorer is said to fail everywhere
 
 
@@ -340,13 +341,31 @@ def cost_per_success(
             estimates[variant] = Estimate(value=None, n_attempted=successes.size, notes=(note,))
             continue
         try:
-            estimates[variant] = ratio_of_sums(billed, successes, clusters=clusters)
+            per_success = ratio_of_sums(billed, successes, clusters=clusters)
+            estimates[variant] = _with_rare_failures(per_success, successes, clusters)
         except DataError as error:  # one case or cluster
             ratio = float(billed.sum() / successes.sum()) if successes.any() else None
             n, notes = successes.size, (str(error),)
             estimates[variant] = Estimate(value=ratio, n=n, n_attempted=n, notes=notes)
     reading = f"Cost of all answers over those that {metric.name} rates {middle:g} or better, failed attempts included."
     return PerVariant(name=f"USD per success ({metric.name})", estimates=estimates, reading=reading)
+
+
+def _with_rare_failures(cost: Estimate, successes: FloatArray, clusters: ArrayLike | None) -> Estimate:
+    """A cost per success whose interval reaches as far as that of the share of successes alone.
+
+    The log ratio's t interval reads the spread off the failures that were seen; of two or none it knows too little.
+    """
+    share = successes / successes.max(initial=1.0)
+    of_case = None if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    few = min(carriers(share, None, of_case), carriers(1 - share, None, of_case)) < FEW_SUCCEED_OR_FAIL
+    if cost.value is None or cost.low is None or cost.high is None or not few:
+        return cost
+    rate = share_estimate(share, clusters, level=cost.level)
+    if not rate.value or not rate.low or not rate.high:
+        return cost
+    low, high = (cost.value * rate.value / end for end in (rate.high, rate.low))
+    return replace(cost, low=min(cost.low, low), high=max(cost.high, high))
 
 
 def consistency(*, scores: FloatArray, cells: Cells, table: ScoreTable) -> PerVariant:

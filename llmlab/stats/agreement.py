@@ -214,7 +214,7 @@ def kappa_bootstrap(
     0.5
     """
     cells, scored, size = _cells(human, judge, labels)
-    plain = cohen_kappa(human, judge, labels=labels, weights=weights, level=level)
+    plain = cohen_kappa(human, judge, labels=labels, weights=weights, clusters=clusters, level=level)
     if plain.value is None or plain.value == 1.0:
         return plain  # undefined, or Wilson's bound: resamples of equal labels would all be equal
     rng, share = np.random.default_rng(seed), _agreement_weights(size, weights)

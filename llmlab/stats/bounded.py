@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike
 
 from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums
-from llmlab.stats.estimate import Estimate, score_interval, wilson_rate
+from llmlab.stats.estimate import Estimate, rows_of_cases, score_interval, wilson_rate
 from llmlab.stats.standard_error import (
     StandardError,
     case_weights,
@@ -48,6 +48,7 @@ __all__ = [
     "BoundedMean",
     "bounded_mean",
     "carriers",
+    "consistency",
     "effective_cases",
     "enough_differ",
     "share_estimate",
@@ -271,8 +272,10 @@ def share_estimate(
     Pass/fail scores without `clusters` give Wilson's interval itself. Otherwise n is replaced by the effective size
     (`bounded.effective_cases`; of graded scores times p (1 - p) / variance), and the normal quantile by Student's t
     with Bell-McCaffrey df (as Korn and Graubard 1998 do for the exact interval; Dean and Pagano 2015 find Wilson's to
-    cover well). For pass/fail scores it never exceeds n; where all cases agree the number of clusters is taken. One
-    cluster gives no interval. Raises DataError without a case or for values beyond the bounds.
+    cover well). For pass/fail scores it never exceeds n; where all cases agree the number of clusters is taken. Of
+    graded scores that say little of the bounds (`enough_differ`: all are near .9, and a fall to 0 may be rare) the
+    interval reaches as far as that of `BoundedMean`. One cluster gives no interval. Raises DataError without a case or
+    for values beyond the bounds.
 
     >>> print(share_estimate([1, 0, 1, 1]), share_estimate([1, 1, 0, 0, 1, 0], ["a", "a", "b", "b", "c", "c"]))
     0.75 [0.30, 0.95] 0.50 [0.04, 0.96]
@@ -286,6 +289,9 @@ def share_estimate(
         found = Estimate(value=read.share, level=level, n=n, method="share", notes=(note,))
     else:
         low, high = score_interval(read.share, read.size, two_sided(level, read.error.df))
+        if read.bounded is not None:
+            least, most = read.bounded.ends((1 - level) / 2)
+            low, high = min(low, least), max(high, most)
         over = "" if clusters is None else f" of {read.error.n_clusters:,} clusters"
         name = "share" if read.error.effective is None else "weighted share"
         found = Estimate(
@@ -322,17 +328,50 @@ def share_p_above(
     if not 0 < share < 1 or (read.error is None and not read.independent_hits):
         return 0.0 if share < 0 else 1.0
     score = (read.share - share) / (share * (1 - share) / read.size) ** 0.5
-    return t_tail(score, math.inf if read.error is None else read.error.df)
+    p = t_tail(score, math.inf if read.error is None else read.error.df)
+    return p if read.bounded is None else max(p, read.bounded.p_above(share))
+
+
+def consistency(
+    scores: ArrayLike,
+    case_codes: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """The chance that two answers to the same case score the same, mean over cases with the interval of a share.
+
+    Per case the share of equal pairs among its K repeats, sum_v m_v (m_v - 1) / (K (K - 1)) with m_v repeats at score
+    v; cases with one repeat tell nothing and are only counted in `n_attempted`. `clusters` and
+    `weights` have one element per case, in the order of the codes. Raises DataError where fewer than two cases have
+    repeats.
+
+    >>> consistency([1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2]).value
+    0.6666666666666666
+    """
+    x, codes = rows_of_cases(scores, case_codes)
+    repeats = np.bincount(codes).astype(np.float64)
+    values, value_codes = np.unique(x, return_inverse=True)
+    pairs, same = np.unique(codes * values.size + value_codes, return_counts=True)
+    equal = np.bincount(pairs // max(values.size, 1), weights=same * (same - 1.0), minlength=repeats.size)
+    repeated = repeats >= 2
+    if np.count_nonzero(repeated) < 2:
+        raise DataError("fewer than two cases have repeats: run with repeats=2 or more to see how steady answers are")
+    share = equal[repeated] / (repeats[repeated] * (repeats[repeated] - 1))
+    of_case, counts = (None if design is None else np.asarray(design)[repeated] for design in (clusters, weights))
+    return share_estimate(share, of_case, weights=counts, level=level, n_attempted=int(np.count_nonzero(repeats)))
 
 
 class _Read(NamedTuple):
-    """A share, how many independent cases it rests on, and the standard error where they are not simply counted."""
+    """A share, how many independent cases it rests on, and the tests where they are not simply counted."""
 
     n: int
     share: float
     size: float
     independent_hits: bool
     error: StandardError | None
+    bounded: BoundedMean | None = None  # of graded scores that say little of the bounds
 
 
 def _read(
@@ -350,8 +389,14 @@ def _read(
     if of_case.max() == 0:
         return _Read(n, mean, 1.0, False, None)
     error = standard_error(values, of_case, weights=w)
-    groups, sides = None if clusters is None else of_case, (values, 1 - values)
+    groups, off = None if clusters is None else of_case, values - mean
+    sides = np.maximum(off, 0.0), np.maximum(-off, 0.0)
     size = effective_cases(values, w, of_case=groups, variance=error.se**2, sides=sides)
-    spread = weighted_mean((values - mean) ** 2, w) * n / (n - 1)
+    if passed:
+        return _Read(n, mean, size, False, error)
+    bounded = None
+    if not enough_differ(off, w, of_case=groups, bounds=(-mean, 1 - mean), mean=0.0, se=error.se):
+        bounded = bounded_mean(values, w, low=0.0, high=1.0, size=size, df=error.df)
+    spread = weighted_mean(off**2, w) * n / (n - 1)
     is_constant = spread <= DUST**2  # rounding is not variation: ten thirds are not certain
-    return _Read(n, mean, size if passed or is_constant else size * mean * (1 - mean) / spread, False, error)
+    return _Read(n, mean, size if is_constant else size * mean * (1 - mean) / spread, False, error, bounded)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from llmlab.base.cells import as_sentences
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import Interval, p_text
 from llmlab.display.shown import Shown
@@ -29,13 +30,15 @@ TERM = re.compile(r"C\((\w+), _centred\[.\w+.\]\)\[custom(\d+)\]")
 class Effect:
     """A level against the first of its factor, averaged over the others; or how far that differs between two levels.
 
-    `term` and `reference` hold (factor, level) pairs: one for a main effect, two or more for an interaction.
+    `term` and `reference` hold (factor, level) pairs: one for a main effect, two or more for an interaction. `undone`:
+    whether it is shown of the answers that are scored, and no more with the unscored ones at their worst.
     """
 
     term: tuple[tuple[str, str], ...]
     reference: tuple[tuple[str, str], ...]
     difference: PairedDifference
     p_adjusted: float
+    undone: bool = False
 
     @property
     def name(self) -> str:
@@ -48,6 +51,10 @@ class Effect:
         first, *rest = (f"{factor} {level}" for factor, level in self.term)
         base, *others = (f"{factor} {level}" for factor, level in self.reference)
         shown, up = self.p_adjusted <= 1 - self.difference.level, self.difference.value > 0
+        if shown and self.difference.too_few_clusters:
+            return "too few clusters"
+        if self.undone:
+            return "unscored answers could undo it"
         if not rest:
             return f"{first} scores {'higher' if up else 'lower'} than {base}" if shown else "no effect shown"
         if not shown:
@@ -86,8 +93,9 @@ class Effects(Shown):
     def _sentence(self) -> str:
         d = self.effects[0].difference
         cases = f"{d.n:,} of {self.n_attempted:,} cases, scored by every variant, in {d.n_clusters:,} clusters"
-        notes = "".join(f" {note[0].upper()}{note[1:]}." for note in d.notes if d.se > 0)
-        return f"{self.metric} by {self.formula}: {cases}; contrasts per case, CR2, {d.level:.0%} intervals.{notes}"
+        notes = dict.fromkeys(note for e in self.effects if e.difference.se > 0 for note in e.difference.notes)
+        said = f"{self.metric} by {self.formula}: {cases}; contrasts per case, CR2, {d.level:.0%} intervals."
+        return f"{said} {as_sentences(notes)}".rstrip()
 
 
 def factor_effects(
@@ -96,6 +104,8 @@ def factor_effects(
     factors: Mapping[str, Sequence[object]],
     formula: str,
     metric: str = "score",
+    bounds: tuple[float, float] | None = None,
+    unscored_at: tuple[FloatArray, FloatArray] | None = None,
     clusters: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     level: float = 0.95,
@@ -109,6 +119,8 @@ def factor_effects(
 
     Args:
         scores: (n_cases, n_variants); cases with a NaN are left out, and counted.
+        bounds: of a score; rare harm that few cases show is reckoned with (`mean_difference`).
+        unscored_at: the same scores with every unscored answer at its lowest and at its highest, None = none is.
         factors: name -> (n_variants,) levels; the level that comes first is the reference.
 
     Raises:
@@ -134,9 +146,24 @@ def factor_effects(
     contrasts = values[known] @ np.linalg.pinv(design).T
     contrasts[np.abs(contrasts) <= ROUNDED_OFF * np.abs(values[known]).max(initial=0.0)] = 0.0
     of_case, of_weight = (None if column is None else np.asarray(column)[known] for column in (clusters, weights))
-    found = [mean_difference(column, of_case, weights=of_weight, level=level) for column in contrasts.T[1:]]
+    weighing = np.linalg.pinv(design)[1:]
+    spans = [None if bounds is None else (bounds[1] - bounds[0]) * float(np.abs(row).sum()) / 2 for row in weighing]
+    differences = [
+        mean_difference(column, of_case, weights=of_weight, level=level, bounds=None if span is None else (-span, span))
+        for column, span in zip(contrasts.T[1:], spans, strict=True)
+    ]
+    worst = [d.p_value for d in differences]
+    if unscored_at is not None:
+        low, high = unscored_at
+        for i, (row, d) in enumerate(zip(weighing, differences, strict=True)):
+            least, most = (low, high) if d.value > 0 else (high, low)
+            at_worst = mean_difference(
+                least @ np.maximum(row, 0) + most @ np.minimum(row, 0), clusters, weights=weights, level=level
+            )
+            worst[i] = max(d.p_value, at_worst.p_value) if at_worst.value * d.value > 0 else 1.0
     effects = []
-    for name, d, p in zip(names[1:], found, holm([d.p_value for d in found]), strict=True):
+    adjusted = zip(holm([d.p_value for d in differences]), holm(worst), strict=True)
+    for name, d, (p, p_at_worst) in zip(names[1:], differences, adjusted, strict=True):
         parts = [(factor, int(i)) for factor, i in TERM.findall(name)]
         effects.append(
             Effect(
@@ -144,6 +171,7 @@ def factor_effects(
                 reference=tuple((factor, levels[factor][0]) for factor, _ in parts),
                 difference=d,
                 p_adjusted=p,
+                undone=p <= 1 - level < p_at_worst,
             )
         )
     return Effects(effects=tuple(effects), metric=metric, formula=formula, n_attempted=len(values))

@@ -31,13 +31,13 @@ from llmlab.stats.standard_error import (
 __all__ = [
     "Aggregation",
     "Estimate",
-    "consistency",
     "mean_estimate",
     "quantile",
     "quantile_difference",
     "ratio_change",
     "ratio_of_sums",
     "reduce_repeats",
+    "rows_of_cases",
     "score_interval",
     "wilson_bounds",
     "wilson_rate",
@@ -256,7 +256,8 @@ def quantile_difference(
 ) -> Estimate:
     """The candidate's q-quantile minus the baseline's, shapes (n,) in the same order, with a percentile interval.
 
-    Rows are pairs; repeats of a case stay rows and share a cluster. Whole clusters are resampled, both arms together.
+    Rows are pairs; repeats of a case stay rows and share a cluster. Whole clusters are resampled, both arms together,
+    and the interval is stretched as Student's t of G clusters is (t(G - 1) / z times sqrt(G / (G - 1))).
     Raises DataError where fewer than 10 rows lie beyond the quantile, in fewer than 10 clusters, or where so many
     answers are lost that the interval reaches them.
 
@@ -283,6 +284,9 @@ def quantile_difference(
         raise DataError(f"with the answers that are lost the {100 * q:g}% quantile may lie anywhere")
     kept = ends[:, np.isfinite(ends).all(axis=0)]
     low, high = np.quantile(kept[1] - kept[0], [tail, 1 - tail]).tolist()
+    if clusters is not None:  # few of them vary less among themselves than the quantile of a resample knows
+        stretch = two_sided(level, n_clusters - 1) / two_sided(level) * (n_clusters / (n_clusters - 1)) ** 0.5
+        low, high = value - (value - low) * stretch, value + (high - value) * stretch
     units = "cases" if clusters is None else "clusters"
     return Estimate(
         value=value,
@@ -325,7 +329,7 @@ def reduce_repeats(
     """
     if aggregation not in ("mean", "majority", "all", "any"):
         raise ValueError(f"aggregation == {aggregation!r}, must be mean, majority, all or any")
-    x, codes = _rows_of_cases(scores, case_codes, n_cases)
+    x, codes = rows_of_cases(scores, case_codes, n_cases)
     if aggregation != "mean" and not np.isin(x, (0.0, 1.0)).all():
         raise ValueError(f"aggregation {aggregation!r} needs scores of 0 and 1: use the mean, or a pass mark first")
     counts = np.bincount(codes, minlength=n_cases or 0)
@@ -337,38 +341,7 @@ def reduce_repeats(
     return np.where(counts > 0, bar.astype(np.float64), np.nan)
 
 
-def consistency(
-    scores: ArrayLike,
-    case_codes: ArrayLike,
-    *,
-    clusters: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
-    level: float = 0.95,
-) -> Estimate:
-    """The chance that two answers to the same case score the same, mean over cases with its interval.
-
-    Per case the share of equal pairs among its K repeats, sum_v m_v (m_v - 1) / (K (K - 1)) with m_v repeats at score
-    v; cases with one repeat tell nothing and are only counted in `n_attempted`. `clusters` and
-    `weights` have one element per case, in the order of the codes. Raises DataError where fewer than two cases have
-    repeats.
-
-    >>> consistency([1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2]).value
-    0.6666666666666666
-    """
-    x, codes = _rows_of_cases(scores, case_codes)
-    repeats = np.bincount(codes).astype(np.float64)
-    values, value_codes = np.unique(x, return_inverse=True)
-    pairs, same = np.unique(codes * values.size + value_codes, return_counts=True)
-    equal = np.bincount(pairs // max(values.size, 1), weights=same * (same - 1.0), minlength=repeats.size)
-    repeated = repeats >= 2
-    if np.count_nonzero(repeated) < 2:
-        raise DataError("fewer than two cases have repeats: run with repeats=2 or more to see how steady answers are")
-    share = equal[repeated] / (repeats[repeated] * (repeats[repeated] - 1))
-    of_case, counts = (None if design is None else np.asarray(design)[repeated] for design in (clusters, weights))
-    return mean_estimate(share, of_case, weights=counts, level=level, n_attempted=int(np.count_nonzero(repeats)))
-
-
-def _rows_of_cases(
+def rows_of_cases(
     scores: ArrayLike, case_codes: ArrayLike, n_cases: int | None = None
 ) -> tuple[FloatArray, GroupIndex]:
     x, codes = floats(scores, "scores"), np.asarray(case_codes)

@@ -43,6 +43,7 @@ from llmlab.stats.bounded import ENOUGH, FAR, BoundedMean, bounded_mean, carrier
 from llmlab.stats.standard_error import (
     TOO_FEW_DF,
     StandardError,
+    skew_notes,
     standard_error,
     t_quantile,
     t_tail,
@@ -61,7 +62,7 @@ __all__ = [
 ]
 
 ENOUGH_FOR_T = 10  # cases: with fewer the degrees of freedom say it
-FEW_CARRY = 3  # cases: t holds for normal, gamma and lognormal differences up to sigma 1, which seldom come so uneven
+FEW_CARRY = 3  # cases: normal and gamma differences seldom come so uneven; of lognormal ones `skew_notes` says it
 FAR_OFF = "one to three far-off cases make most of the variation: t may be too sure of the mean"
 
 
@@ -249,8 +250,12 @@ def _mean(
     of_case = None if clusters is None else cluster_codes(clusters, n=d.size)
     if bounds is not None:
         return _with_bounds(by_t, d, of_case, w, bounds)
-    few = error.se > 0 and d.size >= ENOUGH_FOR_T and carriers(d - by_t.value, w, of_case) < FEW_CARRY
-    return replace(by_t, notes=(*by_t.notes, FAR_OFF)) if few else by_t
+    if error.se == 0 or d.size < ENOUGH_FOR_T:
+        return by_t
+    off = d - by_t.value
+    few = carriers(off, w, of_case) < FEW_CARRY
+    notes = (FAR_OFF,) if few else skew_notes(off if w is None else w * off, of_case)
+    return replace(by_t, notes=(*by_t.notes, *notes))
 
 
 def _with_signs(found: PairedDifference, units: FloatArray) -> PairedDifference:

@@ -105,7 +105,8 @@ def _satterthwaite(s: FloatArray, t: FloatArray, squares: FloatArray, total: flo
     x, y = (s * q / total - t) / total, -s / total
     every = (s @ s) * (x @ x) + 2 * (s @ t) * (x @ y) + (t @ t) * (y @ y)
     own = s * x + t * y
-    return float(q**2 / (squares @ squares + every - own @ own))
+    denominator = float(squares @ squares + every - own @ own)  # nearly all weight in one cluster cancels it out
+    return min(max(1.0, float(q**2) / denominator), s.size - 1.0) if denominator > 0 else 1.0
 
 
 FEW_DF = 10.0  # below: the interval is honest on average but leans on near-normal cluster means, so it is said

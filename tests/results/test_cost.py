@@ -116,3 +116,18 @@ def test_lost_answers_lie_beyond_every_quantile():
     lost = replace(results, frame=results.frame.assign(status=np.where(late, "timeout", "ok")))
     (p50, p95, p99), whole = (latency_quantiles(one.frame, one.table("latency_s"), "b") for one in (lost, results))
     assert (p50, p95, p99) == (whole[0], whole[1], None)
+
+
+@pytest.mark.parametrize(("n", "right"), [(10, 0.9), (20, 0.95), (40, 0.97), (50, 0.2)])
+def test_few_failures_leave_the_cost_of_a_success_as_open_as_their_share(n, right):
+    """The log ratio alone covers 60 to 86%; where all succeed it has no width."""
+    covered = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        passed = (rng.random(n) < right).astype(float)
+        if passed.any():
+            each = (
+                made({"a": passed.tolist()}).with_columns(cost_usd=[0.01] * n).cost_per_success("right").estimate("a")
+            )
+            covered.append(each.low - 1e-12 <= 0.01 / right <= each.high + 1e-12)
+    assert np.mean(covered) >= 0.92

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.score_file import read_scores
 from llmlab.results.scores import CaseGroups, Metric, score_table
 from tests.made_results import made
 
@@ -104,3 +105,10 @@ def test_the_noise_between_repeats_is_that_of_the_variance_decomposition():
     noise, repeats = table.repeat_noise(np.ones(20, dtype=bool), [0, 1])
     assert (noise, repeats) == (pytest.approx(within.sum() / 3), pytest.approx(3))
     assert made({"a": [1.0, 0.0], "b": [0.0, 1.0]}).table("right").within is None
+
+
+def test_the_means_of_a_file_count_a_case_as_often_as_its_weight_says(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("id,w,v1,v2\na,97,1,1\nb,1,0,1\nc,1,0,1\nd,1,0,0\n", encoding="utf-8")
+    scores = read_scores(path, id="id", baseline="v1", candidates=["v2"], weight="w").to_frame()
+    assert dict(zip(scores["variant"], scores["mean"], strict=True)) == pytest.approx({"v1": 0.97, "v2": 0.99})

@@ -213,3 +213,10 @@ def test_mcnemar_matches_statsmodels(counts):
 def test_what_mcnemar_cannot_count_is_refused(arm, error, said):
     with pytest.raises(error, match=said):
         mcnemar([0, 1], arm)
+
+
+def test_perfect_agreement_in_few_documents_is_not_that_of_as_many_cases():
+    labels, documents = [0, 1] * 60, [i // 10 for i in range(120)]
+    clustered = kappa_bootstrap(labels, labels, labels=[0, 1], clusters=documents)
+    assert clustered == cohen_kappa(labels, labels, labels=[0, 1], clusters=documents)
+    assert clustered.low < 0.6 < kappa_bootstrap(labels, labels, labels=[0, 1]).low

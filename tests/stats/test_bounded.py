@@ -394,3 +394,24 @@ def test_equal_scores_are_no_certainty_whatever_rounding_makes_of_their_mean(sha
     assert estimate.low is not None
     assert estimate.high is not None
     assert estimate.high - estimate.low > 0.35
+
+
+@pytest.mark.parametrize(("n", "collapsed"), [(50, 0.01), (50, 0.02), (100, 0.01), (200, 0.005)])
+def test_graded_scores_near_each_other_say_little_of_a_rare_collapse(n: int, collapsed: float) -> None:
+    """Scores of .9 of which some fall to 0: Wilson with the effective size alone covers 40 to 66%."""
+    truth, covered, proved = 0.9 * (1 - collapsed), [], []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        scores = np.clip(rng.normal(0.9, 0.01, n), 0, 1)
+        scores[rng.random(n) < collapsed] = 0.0
+        estimate = share_estimate(scores)
+        covered.append(estimate.low <= truth <= estimate.high)
+        proved.append(share_p_above(scores, truth) <= 0.025)
+    assert np.mean(covered) >= LEAST
+    assert np.mean(proved) <= 0.04
+
+
+def test_the_interval_of_a_mean_is_what_its_test_does_not_reject() -> None:
+    scores = [0.9] * 30 + [0.91] * 20
+    estimate = share_estimate(scores)
+    assert share_p_above(scores, estimate.low + 1e-6) > 0.025 > share_p_above(scores, estimate.low - 1e-6)

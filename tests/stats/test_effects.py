@@ -93,3 +93,29 @@ def false_alarms(draws, seed):
 def test_one_large_cluster_among_small_ones_does_not_raise_false_alarms():
     """CR1 with t(G - 1), which statsmodels' cluster errors are, rejects 19% here."""
     assert false_alarms(150, seed=1) < 0.10
+
+
+def test_an_effect_that_unscored_answers_could_undo_is_not_shown():
+    """The second variant loses its worst tenth; nothing differs."""
+    shown = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        whole = rng.random((200, 2))
+        lost = whole[:, 1] < 0.1
+        seen, low, high = whole.copy(), whole.copy(), whole.copy()
+        seen[lost, 1], low[lost, 1], high[lost, 1] = np.nan, 0.0, 1.0
+        about = {"factors": {"model": ["a", "b"]}, "formula": "model", "bounds": (0.0, 1.0)}
+        assert not factor_effects(whole, **about).effects[0].undone
+        shown += "higher" in factor_effects(seen, **about, unscored_at=(low, high)).effects[0].reading
+    assert shown <= 1
+
+
+def test_rare_harm_is_reckoned_with_in_effects_as_in_comparisons():
+    """2% fall by .5, the rest gain a little: without bounds t is sure of the gain."""
+    scores = np.full((60, 2), 0.5)
+    scores[:, 1] += np.where(np.arange(60) % 2, 0.01, 0.012)
+    about = {"factors": {"model": ["a", "b"]}, "formula": "model"}
+    paired = mean_difference(scores[:, 1] - scores[:, 0], bounds=(-1, 1))
+    bounded = factor_effects(scores, **about, bounds=(0.0, 1.0)).effects[0].difference
+    assert bounded.p_value == pytest.approx(paired.p_value)
+    assert factor_effects(scores, **about).effects[0].difference.p_value < 0.001 < bounded.p_value

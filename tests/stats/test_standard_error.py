@@ -304,3 +304,11 @@ def test_weighted_intervals_cover_and_unclustered_ones_do_not():
         missed += [mean_difference(x, labels, weights=w).p_value < 0.05 for labels in (codes, None)]
     assert 0.035 < missed[0] / 1_000 < 0.065
     assert missed[1] / 1_000 > 0.09
+
+
+@pytest.mark.parametrize("heavy", [1e3, 1e5, 1e6, 1e9])
+def test_one_case_with_nearly_all_the_weight_is_about_one_degree_of_freedom(heavy):
+    """The trace cancels out in floating point: never infinite, negative or 0."""
+    rng = np.random.default_rng(0)
+    error = standard_error(rng.random(40), weights=[heavy] + [1.0] * 39)
+    assert 1.0 <= error.df < 1.3
