@@ -218,7 +218,7 @@ def effective_cases(
     of_cluster = np.arange(n) if of_case is None else of_case
     own, by_cluster = cluster_sums(share, of_cluster), cluster_sums(squares, of_cluster)
     alike = n * float(own @ own)
-    if iid == 0:
+    if squares.sum() <= (DUST * np.abs(values).max()) ** 2:  # rounding is not variation
         return n / alike
     effect = variance / iid
     if min(carriers(side, weights, of_case) for side in sides) < ENOUGH - DUST:

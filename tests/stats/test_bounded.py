@@ -415,3 +415,17 @@ def test_the_interval_of_a_mean_is_what_its_test_does_not_reject() -> None:
     scores = [0.9] * 30 + [0.91] * 20
     estimate = share_estimate(scores)
     assert share_p_above(scores, estimate.low + 1e-6) > 0.025 > share_p_above(scores, estimate.low - 1e-6)
+
+
+@pytest.mark.parametrize("n", [40, 49, 93])
+@pytest.mark.parametrize("share", [1.0, 0.7, 0.1])
+def test_cases_that_agree_everywhere_count_as_their_clusters_whatever_rounding_makes_of_their_mean(
+    n: int, share: float
+) -> None:
+    """All right is as sure as all wrong; 40 times 1 / 40 is not quite 1."""
+    documents = [i // 3 for i in range(n)]
+    wrong = share_estimate([0.0] * n, documents)
+    right = share_estimate([1.0] * n, documents)
+    assert right.low == pytest.approx(1 - wrong.high)
+    equal, whole = np.full(n, share), {"of_case": np.array(documents), "variance": 0.0, "sides": (np.zeros(n),) * 2}
+    assert effective_cases(equal, None, **whole) == pytest.approx(effective_cases(np.zeros(n), None, **whole))
