@@ -30,6 +30,7 @@ from llmlab.clients.wire import wire_sampling
 from llmlab.experiment.addresses import rules_of
 from llmlab.gate.proposal import propose_for_cases
 from llmlab.golden.cases import GoldenSet
+from llmlab.golden.columns import is_missing, native
 
 __all__ = ["new"]
 
@@ -296,8 +297,11 @@ def _input_name(column: str, inputs: Sequence[str]) -> str:
 def _kind(table: Table, column: str | None) -> Kind:
     if column is None:
         return "nothing"
-    values = [value for value in table.cells[column].tolist() if value is not None and value == value]
+    values = [native(value) for value in table.cells[column].tolist() if not is_missing(value)]
     texts = [text for value in values if (text := str(value).strip())]
+    lists = [value for value in values if isinstance(value, list)]
+    if lists and all(isinstance(part, str) for value in lists for part in value):
+        return "facts"
     if any(isinstance(value, dict) for value in values) or sum(text[0] in "{[" for text in texts) > len(texts) / 2:
         return "json"
     labels = {text.casefold() for text in texts}

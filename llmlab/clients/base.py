@@ -243,6 +243,14 @@ class Generation(Shown):
             object.__setattr__(self, "cost_usd", usd if usd.is_finite() else None)
 
     @property
+    def whole(self) -> str:
+        """All that the answer says: its text, and below it each tool call as JSON."""
+        if not self.tool_calls:
+            return self.text
+        calls = (json.dumps(call, ensure_ascii=False, default=str) for call in self.tool_calls)
+        return "\n".join((*((self.text,) if self.text.strip() else ()), *calls))
+
+    @property
     def answered(self) -> bool:
         """Whether the model answered at all (refusals, empty and truncated texts are answers)."""
         return self.status in ANSWERED

@@ -137,7 +137,8 @@ class GatePolicy(Rules):
         worst_first = (Verdict.INVALID, Verdict.FAIL, Verdict.INCONCLUSIVE)
         word = next((verdict for verdict in worst_first if verdict in verdicts), Verdict.PASS)
         n_cases = results.n_cases
-        needs = _needs(conditions, price, n_cases=n_cases) if word == Verdict.INCONCLUSIVE else []
+        planned = word == Verdict.INCONCLUSIVE and not _is_one_bundle(results, arms)
+        needs = _needs(conditions, price, n_cases=n_cases) if planned else []
         needed = _needed(needs)
         return Decision(
             word=word,
@@ -149,7 +150,7 @@ class GatePolicy(Rules):
             cost_of_more_usd=_cost_of_more(results, needed, [a for a in (baseline, candidate) if a], n_cases),
             price=price,
             look=replace(look, verdict=word),
-            notes=_notes(self, results, baseline, borrowed),
+            notes=_notes(self, results, arms, borrowed),
             facts={**_facts(self, results, arms, passports, borrowed), "results_digest": asked_with},
             documents={
                 f"policy-{self.digest}.json": self.model_dump_json(),
@@ -241,8 +242,18 @@ def _cost_of_more(results: Results, needed: NeededCases | None, arms: Sequence[s
     return None if cost is None else cost / n_cases * (needed.likely - n_cases)
 
 
-def _notes(policy: Rules, results: Results, baseline: str | None, borrowed: dict[str, Any]) -> tuple[str, ...]:
-    notes = [*results.notes]
+def _is_one_bundle(results: Results, arms: Arms) -> bool:
+    bundles = results.bundles
+    return arms.baseline is not None and bundles[arms.baseline].digest == bundles[arms.candidate].digest
+
+
+def _notes(policy: Rules, results: Results, arms: Arms, borrowed: dict[str, Any]) -> tuple[str, ...]:
+    baseline, notes = arms.baseline, [*results.notes]
+    if _is_one_bundle(results, arms):
+        digest = results.bundles[arms.candidate].digest[:8]
+        notes.append(
+            f"Candidate and baseline are one bundle ({digest}): what differs is chance, and more cases show nothing."
+        )
     if baseline is None:
         notes.append("There is no baseline: only the floors were judged.")
     if borrowed:

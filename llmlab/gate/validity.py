@@ -12,6 +12,7 @@ from datetime import datetime
 import numpy as np
 
 from llmlab import gate as room
+from llmlab import results as measured
 from llmlab import stats
 from llmlab.base.errors import FloatingModelError
 from llmlab.base.numbers import Interval, counted
@@ -144,7 +145,8 @@ def _of_the_scores(policy: Rules, results: Results, used: Sequence[str], arms: A
             unscored = attempted - int(table.scored[:, column].sum())
             if above_share(unscored, attempted, policy.unscored_at_most):
                 allowed = f"the policy allows {policy.unscored_at_most:.1%}"
-                yield f"{name}: {unscored / attempted:.1%} of {arm}'s answers have no score, {allowed}"
+                why = measured.summary.why_unscored(results.only(variants=[arm]), name)
+                yield f"{name}: {unscored / attempted:.1%} of {arm}'s answers have no score, {allowed}{why}"
         if name in policy.relative_metrics and not (table.metric.low is not None and table.metric.low >= 0):
             yield f"{name} may be below 0, so a margin in percent of it means nothing; give a number"
 

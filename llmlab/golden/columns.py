@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -17,7 +18,17 @@ from llmlab.base.tables import Table, read_csv, read_parquet, read_table, texts_
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["ExpectedIs", "RowError", "frame_of", "frame_of_dataset", "ids_of", "rows_of", "table_of"]
+__all__ = [
+    "ExpectedIs",
+    "RowError",
+    "frame_of",
+    "frame_of_dataset",
+    "ids_of",
+    "is_missing",
+    "native",
+    "rows_of",
+    "table_of",
+]
 
 ExpectedIs: TypeAlias = Literal["facts", "text", "json"]
 
@@ -77,7 +88,7 @@ def frame_of(table: Table, columns: Sequence[str], *, weight: str | None) -> pd.
     """These columns of a file, each once, without the empty rows that spreadsheets leave; FileRuleError for no row."""
     frame = table.with_columns(list(dict.fromkeys(columns))).cells
     if table.text:
-        frame = frame[~table.cells.map(_is_missing).all(axis="columns")]
+        frame = frame[~table.cells.map(is_missing).all(axis="columns")]
     if frame.empty:
         raise FileRuleError("has no cases", path=table.path)
     return frame.assign(**{weight: with_points(frame[weight], table.text)}) if weight else frame
@@ -90,7 +101,8 @@ def frame_of_dataset(dataset: datasets.Dataset, columns: Collection[str]) -> pd.
     return pd.DataFrame(rows, columns=some.column_names or None, dtype=object)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing, whatever the table calls that."""
     if isinstance(value, str):
         return not value.strip()
     return (
@@ -99,20 +111,22 @@ def _is_missing(value: Any) -> bool:
 
 
 def _present(value: Any, column: str) -> Any:
-    if _is_missing(value):
+    if is_missing(value):
         raise ValueError(f"column {column!r} is empty")
-    value = _native(value)
+    value = native(value)
     return value if isinstance(value, (str, bool, int, float, list, dict)) else str(value)
 
 
-def _native(value: Any) -> Any:
-    """A cell of any depth as plain values: arrays are lists, days and times texts."""
+def native(value: Any) -> Any:
+    """A cell of any depth as plain values: arrays are lists, decimals floats, days and times texts."""
+    if isinstance(value, Decimal):
+        return float(value)
     if isinstance(value, Mapping):
-        return {str(key): _native(item) for key, item in value.items()}
+        return {str(key): native(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        return [_native(item) for item in value]
+        return [native(item) for item in value]
     return str(value) if hasattr(value, "isoformat") else value
 
 
@@ -134,14 +148,14 @@ def _as_read(value: Any, feature: Any) -> Any:
 
 
 def _cell(value: Any, key: str, expected_is: ExpectedIs) -> Any:
-    if _is_missing(value):
+    if is_missing(value):
         return None
     if key == "expected" and isinstance(value, str) and expected_is != "facts":
         return value.strip() if expected_is == "text" else _json(value)
     if isinstance(value, Mapping):
         # Elsewhere Parquet fills the keys of other rows with null.
         null_counts = key == "expected" and expected_is == "json"
-        return {name: _native(item) for name, item in value.items() if null_counts or item is not None}
+        return {name: native(item) for name, item in value.items() if null_counts or item is not None}
     if key in ("expected", "tags", "relevant") and isinstance(value, str):
         return [part.strip() for part in value.split(";") if part.strip()]
     if key == "weight":
@@ -149,7 +163,7 @@ def _cell(value: Any, key: str, expected_is: ExpectedIs) -> Any:
             return float(value)
         except (TypeError, ValueError):
             raise ValueError(f"weight == {value!r}, must be a number") from None
-    return str(value) if key == "cluster" else _native(value)
+    return str(value) if key == "cluster" else native(value)
 
 
 def _json(text: str) -> Any:

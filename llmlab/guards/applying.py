@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from llmlab.clients.base import FIRED, GUARDED, Client, Generation, Request, Status, Usage
 from llmlab.display.shown import Shown
 from llmlab.golden.cases import Case
-from llmlab.scorers.base import Scorer
+from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
 from llmlab.scorers.source import code_digest
 
 __all__ = ["Action", "Guard", "Side", "guard", "guarded"]
@@ -93,7 +93,7 @@ class Guard(Shown):
 
 
 def guard(
-    scorer: Scorer,
+    scorer: Scorer | ScoreFunction,
     *,
     side: Side = "input",
     then: Action = "flag",
@@ -125,6 +125,7 @@ def guard(
     for what, value, known in (("side", side, get_args(Side)), ("then", then, get_args(Action))):
         if value not in known:
             raise ValueError(f"{what} == {value!r}, must be one of {', '.join(known)}")
+    (scorer,) = as_scorers([scorer])
     if scorer.needs_expected:
         raise ValueError(f"{scorer.name} needs what a case expects, which a request of production has not")
     if then == "redact" and scorer.redact is None:

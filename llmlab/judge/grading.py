@@ -200,8 +200,8 @@ def _outcome(first: Opinion, second: Opinion) -> _Outcome:
 def _settled(one: Generation | None, other: Generation | None) -> _Outcome | None:
     if one is None or other is None or "error" in (one.status, other.status):
         return _Outcome(math.nan, None, None, "one of the two answers never came")
-    failed = [g.status == "timeout" or not g.text.strip() for g in (one, other)]
+    failed = [g.status == "timeout" or not g.whole.strip() for g in (one, other)]
     if any(failed):
         value = 0.5 if all(failed) else float(failed[1])
         return _Outcome(value, None, None, "an answer that is empty or late loses")
-    return _Outcome(0.5, None, None, "the answers are the same") if one.text == other.text else None
+    return _Outcome(0.5, None, None, "the answers are the same") if one.whole == other.whole else None

@@ -208,7 +208,7 @@ def worst(frame: pd.DataFrame, metric: Metric, *, n: int, questions: Mapping[str
             "variant": row["variant"],
             "score": Interval(row[metric.name]),
             "question": questions.get(row["case_id"], ""),
-            "answer": row["text"],
+            "answer": _said(row),
             "status": row["status"],
         }
         for row in ordered.to_dict("records")
@@ -363,9 +363,10 @@ def _command(request_json: str, fingerprint: str) -> str:
     return command or json.dumps(json.loads(request_json), indent=1, ensure_ascii=False)
 
 
-def _said(row: Mapping[str, Any]) -> str:
-    """What there is to read of an answer: its text, else the error, else the tools it called."""
-    return str(row["text"] or row["error"] or row["tool_calls"])
+def _said(row: Mapping[Any, Any]) -> str:
+    """What there is to read of an answer: its text or its error, and the tools it called."""
+    calls = row["tool_calls"] if row["tool_calls"] != "[]" else ""
+    return "\n".join(part for part in (str(row["text"] or row["error"]), str(calls)) if part)
 
 
 def _reasons(row: Mapping[str, Any]) -> dict[str, str]:

@@ -212,6 +212,16 @@ def by_tag(results: Any, by: str) -> Summary:  # of `Results`, which imports thi
     return replace(whole, tags=tags, notes=(*whole.notes, many))
 
 
+def why_unscored(results: Any, name: str) -> str:  # of `Results`, which imports this file
+    """What is said most often of the answers without this score, as the end of a sentence; "" where nothing is."""
+    unscored = np.isnan(results.scores(name))
+    reasons = Counter(
+        json.loads(why).get(name, "") for why in np.array(explanations_of(results.frame), dtype=object)[unscored] if why
+    )
+    reason, times = next(((why, n) for why, n in reasons.most_common() if why), ("", 0))
+    return f"; most often ({times:,} of {unscored.sum():,}): {excerpt(reason, limit=200)}" if reason else ""
+
+
 def failing_lines(frame: pd.DataFrame, metrics: Iterable[Metric]) -> list[str]:
     """Of each scorer that gives no answer of a variant a point, or no score at all, what it says most often."""
     said, metrics = [], list(metrics)

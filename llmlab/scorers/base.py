@@ -115,7 +115,8 @@ class Scorer(Shown):
     @property
     def is_async(self) -> bool:
         """Whether the function has to be awaited."""
-        return inspect.iscoroutinefunction(self.function)
+        by_call = getattr(type(self.function), "__call__", None)  # noqa: B004  # the method itself is wanted
+        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(by_call)
 
     @property
     def worst(self) -> float | None:
@@ -137,8 +138,14 @@ class Scorer(Shown):
 
     def _checked(self, judged: Any) -> Score:
         value, explanation = (judged.value, judged.explanation) if isinstance(judged, Score) else (judged, "")
+        if not isinstance(explanation, str):
+            told = type(explanation).__name__
+            raise TypeError(f"scorer {self.name!r}: gave an explanation of type {told}, must be a text")
         if value is None:
             return Score(name=self.name, value=None, explanation=explanation or "the scorer gave no value")
+        if inspect.iscoroutine(value):
+            value.close()
+            raise TypeError(f"scorer {self.name!r}: gave an awaitable; write it as `async def`")
         where = f"scorer {self.name!r}"  # not the case: what is said of many answers is counted by its words
         if not hasattr(value, "__float__") or isinstance(value, str):
             raise TypeError(f"{where}: gave {value!r}, must be a number, a bool, a Score or None")

@@ -22,6 +22,7 @@ __all__ = ["expected_labels", "fenced", "json_equal", "json_fields", "label", "l
 _FENCE = re.compile(r"```[\w+-]*[ \t]*\n(.*?)```", re.DOTALL)
 _AROUND_LABELS = " \t\n\"'`*_.,:;!()[]{}<>#"
 _NUMBER = re.compile(r"(?:(?<![\w)])-)?(?<![^\W_])(?<!\d[.,'])(?:\d+(?:[.,']\d+)*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
+_DATE = re.compile(r"(?<!\d)(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/(?:\d{4}|\d{2}))(?!\d)")
 _GROUP_BLANK = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 _SHOWN_CHARS, _SHOWN_DIFFERENCES = 60, 8
 _ROUNDING = 1e-12
@@ -92,7 +93,7 @@ def numbers_equal(tolerance: float = 0.0, *, name: str = "numbers_equal") -> Sco
     """
     _check_tolerance(tolerance)
 
-    @scorer(name=name, needs_expected=True, revision=1)
+    @scorer(name=name, needs_expected=True, revision=2)
     def stated(case: Case, generation: Generation) -> Score:
         said = list(numbers_in(generation.text))
         wanted = _expected_numbers(case)
@@ -168,10 +169,10 @@ def said_label(text: str, field: str = "") -> str:
 def numbers_in(text: str) -> Iterator[float]:
     """The numbers that a text states, in its order; dates and versions are none.
 
-    >>> list(numbers_in("From -5 to 1.234,50, see v2 of 12.05.2024: 3-4"))
+    >>> list(numbers_in("From -5 to 1.234,50, see v2 of 12.05.2024, 2025-05-05 or 05/12/2024: 3-4"))
     [-5.0, 1234.5, 3.0, 4.0]
     """
-    plain = _GROUP_BLANK.sub("", text)
+    plain = _DATE.sub(" ", _GROUP_BLANK.sub("", text))
     for found in _NUMBER.finditer(typed_alike(plain)):
         yield from _read(found[0])
 

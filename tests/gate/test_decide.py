@@ -503,3 +503,19 @@ def test_equal_costs_differ_by_nothing_and_not_by_a_rounding(cost):
     results = with_numbers(noisy(0.1), cost_usd=[cost] * 400)
     decision = decided(policy(guards=[non_inferior("10%", metric="cost_usd")]), results)
     assert decision.conditions[0].value == 0.0
+
+
+def test_a_metric_without_scores_is_told_with_what_its_scorer_says():
+    results = gateable({"v1": [None] * 30, "v2": [1.0] * 30})
+    why = ['{"right": "the scorer raised KeyError: town"}' if v == "v1" else "" for (v,) in results.answers("variant")]
+    decision = decided(policy(goal=non_inferior()), results.with_columns(explanations=why))
+    assert decision.word == "INVALID"
+    assert any("30 of 30" in reason and "KeyError: town" in reason for reason in decision.reasons)
+
+
+def test_a_bundle_against_itself_is_told_and_plans_no_cases():
+    results = noisy(0.0)
+    same = replace(results, bundles=dict.fromkeys(("v1", "v2"), results.bundles["v1"]))
+    decision = decided(policy(goal=superior()), same)
+    assert decision.needed_cases is None
+    assert any("one bundle" in note for note in decision.notes)

@@ -86,3 +86,15 @@ def test_long_replies_do_not_break_the_record(judge, tmp_path):
 def test_two_variants_that_exist_are_needed(judge, tmp_path):
     with pytest.raises(ValueError, match="must be two of v1"):
         ll.judge.prefer(answered({"v1": ["x"]}), "v1", "v3", judge)
+
+
+def test_answers_that_call_tools_are_read_and_told_apart_by_their_calls(judge, tmp_path):
+    """Neither is empty, and one same sentence before other calls is not the same answer."""
+    refund, look = ({"name": name, "arguments": {"order": 7}} for name in ("refund", "look"))
+    results = answered({"v1": ["Let me see."], "v2": ["Let me see."]})
+    calls = [json.dumps([refund if variant == "v1" else look]) for variant in results.frame["variant"]]
+    _, scores, client = preferred(results.with_columns(tool_calls=calls), judge, likes("refund"), tmp_path)
+    assert scores == {"v1": [1.0], "v2": [0.0]}
+    assert len(client.requests) == 2
+    bare = results.with_columns(tool_calls=calls, text=["", ""])
+    assert preferred(bare, judge, likes("refund"), tmp_path / "bare")[1] == scores

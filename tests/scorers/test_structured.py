@@ -176,3 +176,10 @@ def test_more_than_the_label_is_no_label(text: str) -> None:
 def test_one_of_several_labels_is_right() -> None:
     assert [scored(scorers.label, text, ["a|b", "c"]).value for text in "abcd"] == [1.0, 1.0, 1.0, 0.0]
     assert scored(scorers.label, "3", 3).value == 1.0
+
+
+@pytest.mark.parametrize("date", ["2025-05-05", "05/12/2024", "5/12/24", "12.05.2024"])
+def test_a_date_states_no_number(date: str) -> None:
+    case = Case(id="t1", inputs={"question": "?"}, expected="5")
+    assert scorers.numbers_equal()(case, Generation(text=f"Due on {date}.")).value == 0.0
+    assert scorers.numbers_equal()(case, Generation(text=f"Due on {date}: 5 boxes.")).value == 1.0
