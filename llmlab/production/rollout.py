@@ -207,7 +207,7 @@ def decide(
         problems: what could not be read of the traces, in a sentence.
 
     Raises:
-        ValueError: the rollout is a shadow. DataError: a column or a metric is missing.
+        ValueError: the rollout is a shadow. DataError: a column is missing.
     """
     if policy.mode == "shadow":
         raise ValueError("a shadow has no second arm to decide on: compare_shadow(traces.frame, rollout=...) reads it")

@@ -15,7 +15,7 @@ import numpy as np
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import number
 from llmlab.production.lines import numbers_of, seconds_of
-from llmlab.production.policy import Outcome, RolloutPolicy
+from llmlab.production.policy import AMOUNTS, BAD_SIGNALS, SHARES, Outcome, RolloutPolicy
 from llmlab.results.scores import RESOURCE_METRICS, Metric, scale_of
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.sequential import SplitCheck, linearised_ratio, sequential_split_check
@@ -54,24 +54,19 @@ _SHARES: Mapping[str, Callable[[pd.DataFrame], Any]] = {
     "negative_signals": _negative,
     "response_rate": lambda frame: ~np.isnan(numbers_of(frame, "signals.thumbs")),
 }
-_COLUMNS = {  # of what a request takes
-    **{name: name for name in ("cost_usd", "latency_s", "first_token_s")},
-    "input_tokens": "prompt_tokens",
-    "output_tokens": "completion_tokens",
-}
+_COLUMNS = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}  # where they are called otherwise
 
 
 def metric_of(outcome: Outcome) -> Metric:
     """What the numbers of an outcome mean; a share where it counts requests beyond a quantile."""
-    name, known = outcome.metric, (*_SHARES, *_COLUMNS)
-    if name not in known and not name.startswith("signals."):
-        raise DataError(f"no metric {name!r} (there are: {', '.join(known)}, and signals.NAME)")
+    name = outcome.metric
     if outcome.quantile is not None:
         return Metric(name=outcome.name, low=0.0, high=1.0, higher_is_better=False)
-    if name in _COLUMNS:
+    if name in AMOUNTS:
         return replace(RESOURCE_METRICS[name], name=outcome.name)
-    if name not in _SHARES:
-        return Metric(name=outcome.name, higher_is_better=outcome.higher_is_better is not False)
+    if name not in SHARES:
+        said, is_bad = outcome.higher_is_better, name.removeprefix("signals.") in BAD_SIGNALS
+        return Metric(name=outcome.name, higher_is_better=not is_bad if said is None else said)
     high = 1.0 if outcome.per == "request" else None
     return Metric(name=outcome.name, low=0.0, high=high, higher_is_better=name == "response_rate")
 

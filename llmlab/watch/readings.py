@@ -101,11 +101,7 @@ class Reading(Shown):
 
 
 def read_rule(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Iterator[Reading]:
-    """What a rule reads; nothing where a usual rule asks for what nobody records.
-
-    Raises:
-        DataError: no such metric.
-    """
+    """What a rule reads; nothing where a usual rule asks for what nobody records."""
     if rule.budget_usd is not None:
         readings = list(_budget(rule, traffic))
     elif rule.metric in FACTS:
@@ -183,7 +179,8 @@ def _measured(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Reading
 
 
 def _over(rule: WatchRule, traffic: Traffic, length: timedelta, *, least: int, alpha: float) -> Reading:
-    metric, now = metric_named(rule.metric), _Seen.of(rule.metric, traffic.last(length))
+    metric = metric_named(rule.metric, higher_is_better=rule.higher_is_better)
+    now = _Seen.of(rule.metric, traffic.last(length))
     before = _Seen.of(rule.metric, traffic.before(length)) if rule.above is None else None
     blank = _blank(rule, now, length)
     if before is not None and before.n < least:
@@ -195,7 +192,8 @@ def _over(rule: WatchRule, traffic: Traffic, length: timedelta, *, least: int, a
     elif rule.worse_by is None and metric.bounded:
         read = _share(rule, now, before, alpha=alpha)
     else:
-        read = _mean(rule, now, before, alpha=alpha, sign=-1.0 if metric.higher_is_better else 1.0)
+        downward = rule.worse_by is not None and metric.higher_is_better
+        read = _mean(rule, now, before, alpha=alpha, sign=-1.0 if downward else 1.0)
     return _settled(blank, read, metric, least=least)
 
 

@@ -81,7 +81,7 @@ class Watch(Shown):
             now: the moment that windows end at (with its time zone), by default that of the last request.
 
         Raises:
-            DataError: no request, or a rule names a metric that nobody knows.
+            DataError: no request.
         """
         frame = traces.to_frame()
         frame = frame[(frame["arm"] != "shadow").to_numpy(bool)]

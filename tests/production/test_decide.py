@@ -246,11 +246,14 @@ def test_silence_and_the_share_of_answers_with_feedback_stand_beside_the_verdict
     assert decided(frame, day=5, guards=[ERRORS]).notes == ()
 
 
-@pytest.mark.parametrize("more", [{}, {"quantile": 0.9, "over": "2x"}])
-def test_a_metric_that_nobody_knows_is_refused_with_those_there_are(more):
-    """As is a misspelt one, read by a quantile too."""
-    with pytest.raises(DataError, match="error_rate"):
-        decided(traffic(seed=1, days=1), guards=[{"metric": "eror_rate", "margin": 0.01, **more}])
+def test_more_of_a_signal_that_is_known_as_bad_is_harm():
+    """Personal data in 2% of the answers, and in 20% of the candidate's."""
+    frame = traffic(seed=9)
+    share = np.where(frame["arm"] == "candidate", 0.2, 0.02)
+    frame["signals.personal"] = (np.random.default_rng(9).random(len(frame)) < share).astype(float)
+    guard = {"metric": "signals.personal", "rule": "no_shown_harm"}
+    assert decided(frame, guards=[guard]).action == "REVERT"
+    assert decided(frame, guards=[{**guard, "higher_is_better": True}]).action != "REVERT"
 
 
 @pytest.mark.parametrize(
