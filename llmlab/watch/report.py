@@ -24,7 +24,7 @@ from llmlab.display.shown import Rows, Shown
 from llmlab.gate.policy import age_limit
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.production.harvest import as_results
-from llmlab.production.lines import Trace
+from llmlab.production.lines import SIGNAL, Trace, signals_of
 from llmlab.production.traces import Traces
 from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray
@@ -85,6 +85,8 @@ class Watch(Shown):
         """
         frame = traces.to_frame()
         frame = frame[(frame["arm"] != "shadow").to_numpy(bool)]
+        silent = [f"{SIGNAL}{name}" for name in signals_of(frame) if frame[f"{SIGNAL}{name}"].isna().all()]
+        frame = frame.drop(columns=silent)  # a signal that no request has is one that nobody records
         if frame.empty:
             raise DataError("no request is there to report on")
         last = frame["time"].iloc[-1].to_pydatetime()

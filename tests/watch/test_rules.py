@@ -142,6 +142,13 @@ def test_too_little_data_is_no_pass():
         silent.require("pass")
 
 
+def test_feedback_that_nobody_records_is_not_quiet():
+    """Without its column, and with one that is empty."""
+    rule = {"metric": "negative_signals", "over": "2x"}
+    for traces in (traffic(), traffic(**{"signals.thumbs": float("nan")})):
+        assert ll.Watch(policy=rules(rule)).report(traces, now=NOW).exit_code == 3
+
+
 def test_usual_rules_leave_out_what_nobody_records_and_say_so():
     found = ll.Watch(policy=ll.watch.WatchPolicy(drift=())).report(traffic(), now=NOW)
     assert found.exit_code == 0
