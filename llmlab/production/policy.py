@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -142,8 +143,8 @@ class RolloutPolicy(Shown, Strict):
         baseline_file: the bundle to take where the alias does not exist yet.
         candidate: a bundle's file.
         unit: what is randomised, in words.
-        enrol: shares with their hours, counted from `start` on; without a start the first share stays. One share (20%)
-            is enough where it stays.
+        enrol: shares with their hours, counted from `start` on, before which nobody is enrolled; without a start the
+            first share stays. One share (20%) is enough where it stays.
         goal, guards: the outcomes; a verdict needs all of them.
         confidence: of every interval, whenever it is looked at.
         planned_units: units in both arms at which the intervals are tightest, and the plan ends.
@@ -188,6 +189,9 @@ class RolloutPolicy(Shown, Strict):
             raise ValueError("the enrolled share never shrinks, or units would leave their arm; end with share: 0")
         if self.mode == "split" and shares != [1.0]:
             raise ValueError("a split enrols everybody: leave enrol out, or call it a canary")
+        testers = [unit for units in self.overrides.values() for unit in units]
+        if twice := [unit for unit in testers if testers.count(unit) > 1]:
+            raise ValueError(f"overrides name {twice[0]!r} twice; a tester gets one arm")
         if self.start is not None:
             utc(self.start)
         return self
@@ -223,11 +227,18 @@ class RolloutPolicy(Shown, Strict):
         )
 
     def share_at(self, time_s: float) -> float:
-        """The enrolled share at a moment (seconds since 1970)."""
+        """The enrolled share at a moment (seconds since 1970); nobody before the start."""
         if self.start is None:
             return self.enrol[0].share
+        since_s = time_s - self._start_s
+        if since_s < 0:
+            return 0.0
         ends = accumulate(3600 * (step.hours or 0) for step in self.enrol[:-1])
-        return self.enrol[bisect_right(list(ends), time_s - utc(self.start).timestamp())].share
+        return self.enrol[bisect_right(list(ends), since_s)].share
+
+    @cached_property
+    def _start_s(self) -> float:
+        return utc(self.start or "").timestamp()
 
     def to_yaml(self) -> str:
         """The rules as they are written in `rollout.yaml`, defaults left out."""

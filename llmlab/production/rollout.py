@@ -177,7 +177,7 @@ class Rollout(Shown):
     @cached_property
     def _steady(self) -> float | None:
         """The share where no clock is needed to know it."""
-        return self.policy.enrol[0].share if len(self.policy.enrol) == 1 or self.policy.start is None else None
+        return self.policy.enrol[0].share if self.policy.start is None else None
 
     @cached_property
     def _arms(self) -> dict[tuple[str, bool], Arm]:

@@ -61,7 +61,7 @@ class Reading(Shown):
         state: ALERT, WATCH, too little data or quiet.
         value: of the last window, None = unknown; `bound` its end towards the limit, None = a total or a fact.
         limit: what it is held against; `baseline` the reference's own value.
-        window: how long it is.
+        window: how long it is; `asked`: how long the rule asks for, where a small service gets a longer one.
         n, n_units: requests with a value, and the units that made them.
         what: value and limit in words.
         since: when it began, as far as the requests tell.
@@ -77,6 +77,7 @@ class Reading(Shown):
     limit: float | None = None
     baseline: float | None = None
     window: str = ""
+    asked: str = ""
     n: int = 0
     n_units: int = 0
     what: str = ""
@@ -138,8 +139,15 @@ def share_bounds(values: FloatArray, units: GroupIndex, *, alpha: float) -> tupl
 
 
 def _blank(rule: WatchRule, now: _Seen, length: timedelta) -> Reading:
-    state, window = State.UNKNOWN, duration(length)
-    return Reading(metric=rule.name, state=state, n=now.n, n_units=now.n_units, runbook=rule.page, window=window)
+    return Reading(
+        metric=rule.name,
+        state=State.UNKNOWN,
+        n=now.n,
+        n_units=now.n_units,
+        runbook=rule.page,
+        window=duration(length),
+        asked=duration(rule.length),
+    )
 
 
 @dataclass(frozen=True, slots=True)

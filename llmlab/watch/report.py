@@ -29,7 +29,7 @@ from llmlab.production.traces import Traces
 from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray
 from llmlab.watch.drift import Embed, read_drift
-from llmlab.watch.policy import DAY, WatchPolicy
+from llmlab.watch.policy import DAY, HOUR, WatchPolicy, duration
 from llmlab.watch.readings import Reading, State, read_rule
 from llmlab.watch.windows import Requests, Traffic, values_named
 
@@ -204,7 +204,10 @@ class WatchReport(Shown):
         return "\n\n".join([*parts, *(markdown(note, None) for note in self.notes)]) + "\n"
 
     def to_prometheus(self) -> str:
-        """Prometheus' text format: states, and the last day's requests, failures and cost by the bundle's digest."""
+        """Prometheus' text format: states, and the last day's requests, failures and cost by the bundle's digest.
+
+        A series is named by the window that its rule asks for: what a small service gets instead comes and goes.
+        """
         return "\n".join(_exposed(self)) + "\n"
 
     def _rows(self) -> list[dict[str, object]]:
@@ -216,7 +219,8 @@ class WatchReport(Shown):
 
 def _notes(policy: WatchPolicy, readings: Sequence[Reading], *, silent: timedelta) -> Iterator[str]:
     if silent > age_limit(policy.ended_after):
-        yield f"the last request came {silent.days} days ago: does the service still record"
+        ago = timedelta(days=silent.days) if silent >= 2 * DAY else timedelta(hours=silent // HOUR)
+        yield f"the last request came {duration(ago)} ago: does the service still record"
     usual = [] if policy.rules else [rule.name for rule in policy.watched]
     usual += [] if "drift" in policy.model_fields_set else [f"{column} drift" for column in policy.drift]
     if unread := [name for name in usual if name not in {reading.metric for reading in readings}]:
@@ -249,12 +253,12 @@ def _exposed(report: WatchReport) -> Iterator[str]:
     yield "# TYPE llmlab_watch_state gauge"
     states = {State.QUIET: 0, State.WATCH: 1, State.ALERT: 2, State.UNKNOWN: -1}
     for reading in report.readings:
-        labels = {"metric": reading.metric, "window": reading.window, "runbook": reading.runbook}
+        labels = {"metric": reading.metric, "window": reading.asked or reading.window, "runbook": reading.runbook}
         yield line("llmlab_watch_state", states[reading.state], **labels)
     yield "# HELP llmlab_watch_value The last window's value of a rule, in its own unit."
     yield "# TYPE llmlab_watch_value gauge"
     yield from (
-        line("llmlab_watch_value", reading.value, metric=reading.metric, window=reading.window)
+        line("llmlab_watch_value", reading.value, metric=reading.metric, window=reading.asked or reading.window)
         for reading in report.readings
         if reading.value is not None
     )
