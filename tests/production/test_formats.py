@@ -226,8 +226,11 @@ def test_an_attribute_that_is_none_costs_itself_alone(tmp_path, value):
 def test_a_request_of_opentelemetry_says_its_rollout(tmp_path):
     named = {"llmlab.rollout": "r1", "llmlab.arm": "candidate", "llmlab.bundle": "b" * 64}
     (tmp_path / "a.jsonl").write_text(batch(otlp(*(attribute(*one) for one in named.items()))))
-    (trace,) = ll.Traces.load(tmp_path / "a.jsonl")
-    assert (trace.rollout, trace.arm, trace.bundle) == tuple(named.values())
+    span = {"span_id": "e1", "name": "chat", "start_time_unix_nano": 1790000000000000000, "attributes": {}}
+    mlflow = {"info": {"trace_id": "t2", "tags": named}, "data": {"spans": [span]}}
+    (tmp_path / "b.jsonl").write_text(json.dumps(mlflow))
+    for trace in ll.Traces.load(tmp_path):
+        assert (trace.rollout, trace.arm, trace.bundle) == tuple(named.values())
 
 
 CALLS = [{"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}]
