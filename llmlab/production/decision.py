@@ -75,6 +75,7 @@ class Reading(Shown):
         harm: whether harm above zero is shown. `ruled_out`: whether harm of the margin is ruled out.
         holds: whether it lets the candidate through by now.
         n_units: in baseline and candidate. `young`, `unscored`: units and requests left out of it.
+        gaps: why what is missing of it lets nothing through; "" where little is missing, and as much in either arm.
         threshold: what `over` and `quantile` came to.
         days_more: about how many days until it holds if nothing differs; None where it holds, or nobody can tell.
         note: why nothing can be said.
@@ -98,6 +99,7 @@ class Reading(Shown):
     n_units: tuple[int, int]
     young: int = 0
     unscored: int = 0
+    gaps: str = ""
     threshold: float | None = None
     days_more: float | None = None
     note: str = ""
@@ -135,11 +137,13 @@ class Reading(Shown):
             return f"harm of {self.amount(self.margin)} or more is ruled out"
         if self.holds:
             return "no harm was shown by the plan's end, which is no proof"
-        return self.note or "not enough evidence"
+        return self.gaps or self.note or "not enough evidence"
 
     def record(self) -> dict[str, Any]:
         """Every number as plain JSON values."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "metric"}
+        if not self.gaps:  # receipts of 0.2 have no such field
+            del fields["gaps"]
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
         return {**plain, "verdict": self.verdict.value, "reading": self.reading}
 

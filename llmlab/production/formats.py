@@ -16,10 +16,9 @@ from typing import Any, Literal
 from llmlab.base.project import utc
 from llmlab.base.yamlfile import read_yaml
 
-__all__ = ["Format", "formats", "own_format", "sniffed"]
+__all__ = ["Format", "Unread", "formats", "own_format", "sniffed"]
 
 Field = tuple[tuple[str, ...], Callable[[Any], Any]]
-Unpack = Callable[[Mapping[str, Any]], Iterator[Mapping[str, Any]]]
 What = Literal["requests", "spans", "signals"]
 TABLES = Path(__file__).with_name("formats.yaml")
 LONGEST_NUMBER_CHARS = 40
@@ -28,6 +27,19 @@ _WRAPPINGS = (
     *("choices", "generations", "candidates", "messages", "message", "parts", "content", "text", "output", "answer"),
     *("response", "outputs", "result", "kwargs", "value"),
 )
+
+_OF_A_MODEL = ("choices", "tool_calls", "generations", "candidates", "role", "error")
+_TOOL_PARTS = ("tool_call", "tool_use", "function_call")
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A part of an object that cannot be read, by its kind: it is counted, and the rest is kept."""
+
+    kind: str
+
+
+Unpack = Callable[[Mapping[str, Any]], Iterator[Mapping[str, Any] | Unread]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +155,37 @@ def said(value: Any, depth: int = 0) -> str:
         return "\n".join(texts[-1:] if roles else texts)
     if isinstance(value, Mapping):
         inner = filter(None, (said(value[name], depth + 1) for name in _WRAPPINGS if value.get(name)))
-        return next(inner, "" if depth else text(value))
+        silent = depth or any(value.get(name) for name in _OF_A_MODEL)  # a body without an answer is none
+        return next(inner, "" if silent else text(value))
     return "" if value is None else str(value)
+
+
+def called(value: Any) -> str | None:
+    """The calls of tools that an answer consists of, as a JSON list, in whatever it is wrapped; None without one.
+
+    >>> called({"choices": [{"message": {"content": None, "tool_calls": [{"id": "c1"}]}}]})
+    '[{"id": "c1"}]'
+    """
+    calls = list(_called(value))
+    return json.dumps(calls, default=str, ensure_ascii=False) if calls else None
+
+
+def _called(value: Any, depth: int = 0) -> Iterator[Any]:
+    value = _opened(value)
+    if depth > DEEPEST:
+        return
+    if isinstance(value, list):
+        roles = any(isinstance(part, Mapping) and "role" in part for part in value)
+        for part in value[-1:] if roles else value:
+            yield from _called(part, depth + 1)
+    elif isinstance(value, Mapping):
+        if value.get("type") in _TOOL_PARTS:
+            yield value
+        elif calls := _opened(value.get("tool_calls")):
+            yield from calls if isinstance(calls, list) else [calls]
+        else:
+            for name in _WRAPPINGS:
+                yield from _called(value.get(name), depth + 1)
 
 
 def conversation(value: Any) -> str | None:
@@ -257,39 +298,53 @@ def _listed(value: Any) -> Any:
     return parts
 
 
-def _otlp(line: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The spans of a line of OTLP as JSON."""
+def _otlp(line: Mapping[str, Any]) -> Iterator[Mapping[str, Any] | Unread]:
+    """The spans of a line of OTLP as JSON; a span or an attribute that is none costs itself alone."""
+    unread = list[Unread]()
     for group in line.get("resourceSpans") or ():
-        resource = tree(_attributes((group.get("resource") or {}).get("attributes")))
+        resource = tree(_attributes((group.get("resource") or {}).get("attributes"), unread))
         for scope in group.get("scopeSpans") or group.get("instrumentationLibrarySpans") or ():
             for span in scope.get("spans") or ():
-                status = span.get("status") or {}
-                events = [(e.get("name"), _attributes(e.get("attributes"))) for e in span.get("events") or ()]
-                yield {
-                    "trace_id": span.get("traceId"),
-                    "span_id": span.get("spanId"),
-                    "parent_id": span.get("parentSpanId"),
-                    "name": span.get("name"),
-                    "start": span.get("startTimeUnixNano"),
-                    "end": span.get("endTimeUnixNano"),
-                    "failed": status.get("code") in (2, "2", "STATUS_CODE_ERROR") or None,
-                    "message": status.get("message"),
-                    "resource": resource,
-                    **_with_events(_attributes(span.get("attributes")), events),
-                }
+                try:
+                    yield {**_otlp_span(span, unread), "resource": resource}
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                    unread.append(Unread("span that cannot be read"))
+    yield from unread
 
 
-def _attributes(listed: Any) -> dict[str, Any]:
-    return {one["key"]: _any_value(one.get("value") or {}) for one in listed or () if "key" in one}
+def _otlp_span(span: Mapping[str, Any], unread: list[Unread]) -> dict[str, Any]:
+    status = span.get("status") or {}
+    events = [(e.get("name"), _attributes(e.get("attributes"), unread)) for e in span.get("events") or ()]
+    return {
+        "trace_id": span.get("traceId"),
+        "span_id": span.get("spanId"),
+        "parent_id": span.get("parentSpanId"),
+        "name": span.get("name"),
+        "start": span.get("startTimeUnixNano"),
+        "end": span.get("endTimeUnixNano"),
+        "failed": status.get("code") in (2, "2", "STATUS_CODE_ERROR") or None,
+        "message": status.get("message"),
+        **_with_events(_attributes(span.get("attributes"), unread), events),
+    }
 
 
-def _any_value(value: Mapping[str, Any]) -> Any:
+def _attributes(listed: Any, unread: list[Unread]) -> dict[str, Any]:
+    held = {}
+    for one in listed or ():
+        try:
+            held[one["key"]] = _any_value(one.get("value") or {}, unread)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            unread.append(Unread("attribute that cannot be read, taken as missing"))
+    return held
+
+
+def _any_value(value: Mapping[str, Any], unread: list[Unread]) -> Any:
     """A value of OTLP, whose type is its name; whole numbers come as texts."""
     for kind, held in value.items():
         if kind == "arrayValue":
-            return [_any_value(one) for one in held.get("values") or ()]
+            return [_any_value(one, unread) for one in held.get("values") or ()]
         if kind == "kvlistValue":
-            return _attributes(held.get("values"))
+            return _attributes(held.get("values"), unread)
         return int(held) if kind == "intValue" else held
     return None
 
@@ -347,7 +402,7 @@ def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The spans of a trace as MLflow's `Trace.to_dict` gives it; user, session, feedback and tags are its root's."""
     about = trace.get("info") or {}
     meta = {**(about.get("trace_metadata") or about.get("request_metadata") or {}), **(about.get("tags") or {})}
-    known = ("mlflow.trace.user", "mlflow.trace.session", "llmlab.arm", "llmlab.bundle")
+    known = ("mlflow.trace.user", "mlflow.trace.session", "llmlab.rollout", "llmlab.arm", "llmlab.bundle")
     kept = {name: meta[name] for name in known if name in meta}
     signals = {}
     for assessment in about.get("assessments") or ():
@@ -388,6 +443,7 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
     "milliseconds": lambda value: amount(value) / 1000,
     "moment": moment,
     "answer": said,
+    "calls": called,
     "inputs": asked,
     "messages": conversation,
     "documents": documents,

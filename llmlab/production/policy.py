@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,10 +23,43 @@ from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.display.shown import Shown
 from llmlab.gate.policy import Age, Margin, Rule, Word, age_limit
 
-__all__ = ["Enrolment", "Outcome", "RolloutPolicy"]
+__all__ = [
+    "AMOUNTS",
+    "BAD_SIGNALS",
+    "SHARES",
+    "Enrolment",
+    "Outcome",
+    "RolloutPolicy",
+    "require_known",
+    "require_share",
+]
 
-Multiple = Annotated[str, Field(pattern=r"^\d+(\.\d+)?x$")]  # such as 2x
+SHARES = ("error_rate", "refusal_rate", "guard_rate", "retry_rate", "negative_signals", "response_rate")
+AMOUNTS = ("cost_usd", "latency_s", "first_token_s", "input_tokens", "output_tokens")  # of what a request takes
+BAD_SIGNALS = frozenset({"personal", "regenerated", "edited", "index_lag_days"})  # less of them is better
 FEW_UNITS_A_DAY = 100  # below, doubled errors take months to be seen
+
+
+def _above_nothing(multiple: str) -> str:
+    if float(multiple.removesuffix("x")) == 0:
+        raise ValueError(f"{multiple!r} is a multiple of nothing: everything lies over it; write 2x")
+    return multiple
+
+
+Multiple = Annotated[str, Field(pattern=r"^\d+(\.\d+)?x$"), pydantic.AfterValidator(_above_nothing)]  # such as 2x
+
+
+def require_known(metric: str, *others: str) -> None:
+    """ValueError for a metric that is none of production's and none of these others."""
+    known, signal = (*SHARES, *AMOUNTS, *others), metric.removeprefix("signals.")
+    if metric not in known and signal in ("", metric):
+        raise ValueError(f"no metric {metric!r} (there are: {', '.join(known)}, and signals.NAME)")
+
+
+def require_share(name: str, value: float | str | None, *, metric: str) -> None:
+    """ValueError where a number that is compared with a share of requests is none below 1."""
+    if isinstance(value, (int, float)) and not 0 <= value < 1:
+        raise ValueError(f"{name} == {value:g}, must be below 1: {metric} is a share; two in a hundred are 0.02")
 
 
 class Enrolment(Strict):
@@ -51,7 +85,7 @@ class Outcome(Strict):
         quantile, over: read the share of requests above `over` (as 2x) times this quantile of the baseline.
         per: what the metric is averaged over: requests, or units (sums of a unit, what was not seen being 0).
         maturity: how long an outcome takes to show (7 days); younger requests are left out of it, and counted.
-        higher_is_better: of a signal; True where nothing is said.
+        higher_is_better: of a signal; where nothing is said True, but of `personal` and others that are known as bad.
     """
 
     metric: Word
@@ -66,6 +100,7 @@ class Outcome(Strict):
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:
+        require_known(self.metric)
         if self.rule == "non_inferior" and self.margin is None:
             raise ValueError("a non_inferior outcome needs a margin")
         if self.rule == "superior" and self.margin is not None:
@@ -76,6 +111,9 @@ class Outcome(Strict):
             raise ValueError("quantile and over belong together: quantile: 0.99, over: 2x")
         if self.higher_is_better is not None and not self.metric.startswith("signals."):
             raise ValueError("higher_is_better belongs to signals; the direction of the others is known")
+        if self.quantile is not None or (self.metric in SHARES and self.per == "request"):
+            require_share("margin", self.margin, metric=self.name)
+            require_share("min_effect", self.min_effect, metric=self.name)
         return self
 
     @property
@@ -105,8 +143,8 @@ class RolloutPolicy(Shown, Strict):
         baseline_file: the bundle to take where the alias does not exist yet.
         candidate: a bundle's file.
         unit: what is randomised, in words.
-        enrol: shares with their hours, counted from `start` on; without a start the first share stays. One share (20%)
-            is enough where it stays.
+        enrol: shares with their hours, counted from `start` on, before which nobody is enrolled; without a start the
+            first share stays. One share (20%) is enough where it stays.
         goal, guards: the outcomes; a verdict needs all of them.
         confidence: of every interval, whenever it is looked at.
         planned_units: units in both arms at which the intervals are tightest, and the plan ends.
@@ -151,6 +189,9 @@ class RolloutPolicy(Shown, Strict):
             raise ValueError("the enrolled share never shrinks, or units would leave their arm; end with share: 0")
         if self.mode == "split" and shares != [1.0]:
             raise ValueError("a split enrols everybody: leave enrol out, or call it a canary")
+        testers = [unit for units in self.overrides.values() for unit in units]
+        if twice := [unit for unit in testers if testers.count(unit) > 1]:
+            raise ValueError(f"overrides name {twice[0]!r} twice; a tester gets one arm")
         if self.start is not None:
             utc(self.start)
         return self
@@ -186,11 +227,18 @@ class RolloutPolicy(Shown, Strict):
         )
 
     def share_at(self, time_s: float) -> float:
-        """The enrolled share at a moment (seconds since 1970)."""
+        """The enrolled share at a moment (seconds since 1970); nobody before the start."""
         if self.start is None:
             return self.enrol[0].share
+        since_s = time_s - self._start_s
+        if since_s < 0:
+            return 0.0
         ends = accumulate(3600 * (step.hours or 0) for step in self.enrol[:-1])
-        return self.enrol[bisect_right(list(ends), time_s - utc(self.start).timestamp())].share
+        return self.enrol[bisect_right(list(ends), since_s)].share
+
+    @cached_property
+    def _start_s(self) -> float:
+        return utc(self.start or "").timestamp()
 
     def to_yaml(self) -> str:
         """The rules as they are written in `rollout.yaml`, defaults left out."""

@@ -18,7 +18,7 @@ from llmlab.base.numbers import counted
 from llmlab.base.project import located
 from llmlab.base.tables import read_csv
 from llmlab.display.shown import Rows
-from llmlab.production.formats import Format, formats, own_format, sniffed
+from llmlab.production.formats import Format, Unread, formats, own_format, sniffed
 from llmlab.production.lines import SIGNAL, Problems, blocks, gathered, objects, schema, settled, table_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["folded", "from_files", "from_objects", "from_table"]
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv")
+PAGES = ("data", "traces", "runs")  # of an API: the field that has the rows
+PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"(\xb5/\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 ROWS_AT_ONCE = 10_000
 
 Placed = tuple[int, int, Mapping[str, Any]]  # file, line, object
@@ -40,13 +42,15 @@ def from_files(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Rows, str]:
     for number, path in enumerate(files):
         kind, read = _opened(path, number, problems)
         if kind is None:
-            problems.add("file with nothing in it", [path.name])
+            problems.add(_nothing(path), [path.name])
             continue
         kinds[kind.name] += 1
         if isinstance(read, list):
             tables += read
         else:
             foreign += [(kind, placed) for placed in read]
+    if not kinds:
+        raise FileRuleError(f"{_nothing(files[0])}, so no request was read", path=files[0])
     names = [path.name for path in files]
     tables += _tables(foreign, names, problems)
     told = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in kinds.items())
@@ -88,7 +92,9 @@ def _listed(paths: Sequence[str | Path]) -> list[Path]:
     for path in paths:
         there = located(path)
         if there.is_dir():
-            meant = [file for file in sorted(there.rglob("*")) if file.suffix in ENDINGS and file.is_file()]
+            some = [file for file in sorted(there.rglob("*")) if file.is_file()]
+            meant = [file for file in some if file.suffix in ENDINGS]
+            meant = meant or [file for file in some if set(file.suffixes) & set(ENDINGS)]  # told as compressed
         elif glob.has_magic(str(path)) and not there.exists():
             meant = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207  # the pattern may be absolute
         else:
@@ -101,18 +107,38 @@ def _listed(paths: Sequence[str | Path]) -> list[Path]:
 
 def _opened(path: Path, number: int, problems: Problems) -> tuple[Format | None, list[Any] | Iterator[Placed]]:
     """The format of a file, with tables where it is ours and with its objects where it is another's."""
-    table = _of_table(path) if path.suffix in (".parquet", ".csv") else None
-    rows = _read(path, Problems()) if table is None else iter(enumerate(table, start=1))
-    first = next(rows, None)
+    if _packed(path):
+        return None, []
+    whole = _of_table(path) if path.suffix in (".parquet", ".csv") else _whole(path)
+    first = next(iter(_lines(path, Problems())), (0, None))[1] if whole is None else next(iter(whole), None)
     if first is None:
         return None, []
-    kind = _known(first[1], path)
-    if table is None and kind is own_format():
+    kind = _known(first, path)
+    if whole is None and kind is own_format():
         return kind, list(
             gathered(path, number, row_of=partial(_understood, kind, problems=problems), problems=problems)
         )
-    rows = _read(path, problems) if table is None else enumerate(table, start=1)
+    is_table = path.suffix in (".parquet", ".csv")
+    rows = _lines(path, problems) if whole is None else ((n if is_table else 1, row) for n, row in enumerate(whole, 1))
     return kind, ((number, line, row) for line, row in rows)
+
+
+def _packed(path: Path) -> str:
+    """What a file is compressed with, "" for nothing that is known."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    return next((name for sign, name in PACKED.items() if start.startswith(sign)), "")
+
+
+def _nothing(path: Path) -> str:
+    """What is wrong with a file in which there is no object."""
+    if name := _packed(path):
+        return f"file compressed by {name}: unpack it first"
+    with path.open("rb") as file:
+        start = file.read(10_000)
+    if b"\0" in start:
+        return "file that is no text: export it as JSON lines, Parquet or CSV"
+    return "file without a whole JSON object" if start.strip() else "file with nothing in it"
 
 
 def _known(first: Mapping[str, Any], path: Path) -> Format:
@@ -127,30 +153,36 @@ def _known(first: Mapping[str, Any], path: Path) -> Format:
     return kind
 
 
-def _read(path: Path, problems: Problems) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line and object of each line; of a file that is one JSON value its objects, on line 1."""
-    if (whole := _whole(path)) is not None:
-        yield from ((1, row) for row in whole)
-        return
+def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Number and object of each line."""
     for first, block in blocks(path):
         yield from objects(block, first, where=path.name, problems=problems)
 
 
 def _whole(path: Path) -> list[Mapping[str, Any]] | None:
-    """The objects of a file that is one JSON value over several lines, or a list; None for lines."""
+    """The objects of a file that is one JSON value: a list, a page of an API, or over several lines; None for lines."""
     with path.open("rb") as file:
-        start = file.readline().strip().removeprefix(b"\xef\xbb\xbf")
-    if start[:1] != b"[" and start != b"{":
+        start = next((line for line in (line.strip().removeprefix(b"\xef\xbb\xbf") for line in file) if line), b"")
+    if start[:1] not in (b"[", b"{"):
         return None
     try:
-        value = from_json(path.read_bytes())
+        line = from_json(start)
+    except ValueError:
+        line = None  # it goes on
+    if isinstance(line, dict) and not (_page(line) and sniffed(line) is None):
+        return None
+    try:
+        value = from_json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except ValueError:
         return None
-    for name in ("data", "traces", "runs"):  # a page of an API
-        if isinstance(value, dict) and isinstance(value.get(name), list):
-            value = value[name]
+    while isinstance(value, dict) and (name := _page(value)):
+        value = value[name]
     rows = value if isinstance(value, list) else [value]
     return [row for row in rows if isinstance(row, dict)]
+
+
+def _page(value: Mapping[str, Any]) -> str:
+    return next((name for name in PAGES if isinstance(value.get(name), list)), "")
 
 
 def _of_table(path: Path) -> list[Mapping[str, Any]]:
@@ -190,12 +222,17 @@ def _tables(placed: Iterable[tuple[Format, Placed]], files: Sequence[str], probl
     rows, spans = list[dict[str, Any]](), list[dict[str, Any]]()
     for kind, (file, line, row) in placed:
         place = f"{files[file]}:{line}"
+        if not all(name in row for name in kind.sign):  # scores among the requests that they are about
+            kind = sniffed(row) or kind
         try:
             parts = list(kind.unpack(row))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             problems.add(f"object that is not as {kind.name} writes it", [place])
             continue
         for part in parts:
+            if isinstance(part, Unread):
+                problems.add(part.kind, [place])
+                continue
             read = _understood(kind, part, place, problems=problems)
             if kind.what == "signals" and "name" in read and "value" in read:
                 read = {"request_id": read.get("request_id", ""), f"{SIGNAL}{read['name']}": read["value"]}
@@ -227,8 +264,8 @@ def folded(spans: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
     """Spans as one request per trace, and how many belong to none or have no time.
 
     The root is the request: when, what was asked and answered, how long. Calls of a model are its steps, whose tokens
-    and costs add up (those that contain others are left to them); retrievers say what was retrieved, and failed calls
-    below the root are attempts.
+    and costs add up (of what contains others only those that none inside has); retrievers say what was retrieved, and
+    failed calls below the root are attempts.
     """
     traces = defaultdict[str, list[dict[str, Any]]](list)
     for span in spans:
@@ -241,9 +278,12 @@ def _request(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
     spans = sorted({span.get("span_id", id(span)): span for span in spans}.values(), key=itemgetter("time"))
     ids = {span.get("span_id") for span in spans}
     root = next((span for span in spans if span.get("parent_id") not in ids), spans[0])
-    calls = [span for span in spans if span.get("kind") == "llm"]
-    outer = {_above(call, spans, calls) for call in calls}
-    calls = [call for call in calls if call.get("span_id") not in outer] or [root]
+    parents = {span.get("span_id"): span.get("parent_id") for span in spans}
+    innermost = _innermost([span for span in spans if span.get("kind") == "llm"], parents)
+    around = {span_id for call in innermost for span_id in _above(call, parents)}
+    around |= {call.get("span_id") for call in innermost}
+    holders = [span for span in spans if span.get("span_id") in around]
+    calls = innermost or [root]
     last = calls[-1]
     request = {name: value for span in reversed(spans) for name, value in span.items() if name in _OF_ANY}
     request |= {name: value for span in spans for name, value in span.items() if name.startswith(SIGNAL)}
@@ -253,11 +293,13 @@ def _request(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
         if name in first or name in second:
             request[name] = first[name] if name in first else second[name]
     for name in _ADDED:
-        amounts = [call.get(name) for call in calls]
-        if all(value is None for value in amounts) and name in root:
-            amounts = [root[name]]
-        if (known := [value for value in amounts if value is not None]) and (name != "cost_usd" or None not in amounts):
-            request[name] = sum(known)
+        counted = _innermost([span for span in holders if name in span], parents)
+        ids = {span.get("span_id") for span in counted}
+        is_whole = all(call.get("span_id") in ids or ids.intersection(_above(call, parents)) for call in innermost)
+        if not counted and name in root:
+            request[name] = root[name]
+        elif counted and (is_whole or name != "cost_usd"):
+            request[name] = sum(span[name] for span in counted)
     if (first_token_s := _first_token(last, root)) is not None:
         request["first_token_s"] = first_token_s
     if retrievers := [span for span in spans if span.get("kind") == "retriever"]:
@@ -274,21 +316,24 @@ def _request(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
     return {**request, "request_id": trace_id, "attempts": attempts, "steps": json.dumps(list(map(_step, below)))}
 
 
-_OF_ANY = ("unit_id", "session_id", "service", "bundle", "arm")
+_OF_ANY = ("unit_id", "session_id", "service", "bundle", "rollout", "arm")
 _ADDED = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")
 _FIRED = ("fail", "block", "flagged", "intervened", "reject", "denied")
 
 
-def _above(span: Mapping[str, Any], spans: Sequence[Mapping[str, Any]], calls: Sequence[Mapping[str, Any]]) -> Any:
-    """The id of the nearest call of a model that a span lies in, None for none."""
-    by_id, ids = {other.get("span_id"): other for other in spans}, {call.get("span_id") for call in calls}
-    seen = set()
-    while (parent := span.get("parent_id")) in by_id and parent not in seen:
-        if parent in ids:
-            return parent
+def _innermost(spans: Sequence[dict[str, Any]], parents: Mapping[Any, Any]) -> list[dict[str, Any]]:
+    """Those of the spans that contain none of the others."""
+    outer = {span_id for span in spans for span_id in _above(span, parents)}
+    return [span for span in spans if span.get("span_id") not in outer]
+
+
+def _above(span: Mapping[str, Any], parents: Mapping[Any, Any]) -> Iterator[Any]:
+    """The ids of the spans that a span lies in, the nearest first."""
+    seen, parent = set[Any](), span.get("parent_id")
+    while parent in parents and parent not in seen:
+        yield parent
         seen.add(parent)
-        span = by_id[parent]
-    return None
+        parent = parents[parent]
 
 
 def _first_token(last: Mapping[str, Any], root: Mapping[str, Any]) -> float | None:

@@ -28,7 +28,16 @@ from pydantic_core import from_json
 
 from llmlab.base.documents import whole_file
 from llmlab.base.errors import CallTimeoutError
-from llmlab.base.private import Secrets, excerpt, find_pii, project_key, pseudonymised, scrub, secrets_now
+from llmlab.base.private import (
+    Secrets,
+    excerpt,
+    find_pii,
+    project_key,
+    pseudonymised,
+    scrub,
+    secrets_now,
+    without_keys,
+)
 from llmlab.base.project import located, pii_policy, project_root, runs_folder
 from llmlab.bundle.chat import short_media
 from llmlab.clients.base import FIRED, Client, Generation, Request
@@ -67,10 +76,12 @@ class Open:
     Attributes:
         request_id: its name, for `Recorder.signal`.
         line: what is known of it; fields as of a line.
+        outer: the request that was open around it, None for none.
+        closed: whether its line is written: a call that is told of later has a line of its own.
     """
 
-    def __init__(self, request_id: str, **known: Any) -> None:
-        self.request_id = request_id
+    def __init__(self, request_id: str, known: Mapping[str, Any], *, outer: Open | None = None) -> None:
+        self.request_id, self.outer, self.closed = request_id, outer, False
         self.line: dict[str, Any] = {"request_id": request_id, **known}
         self._began, self._calls, self._steps = time.perf_counter(), 0, list[dict[str, Any]]()
 
@@ -110,8 +121,8 @@ class Open:
         line |= {k: value for k, value in told.items() if value not in (None, "", ()) or k in ("text", "error")}
 
     def ended(self, error: BaseException | None) -> dict[str, Any]:
-        """The line of it."""
-        line = self.line
+        """The line of it, which nothing changes any more."""
+        self.closed, line = True, dict(self.line)
         line.setdefault("latency_s", round(time.perf_counter() - self._began, 6))  # unless somebody said another
         if error is not None and not isinstance(error, GeneratorExit):
             told = _generation_of(error)
@@ -128,7 +139,10 @@ _current: ContextVar[Open | None] = ContextVar("request", default=None)
 
 def open_request() -> Open | None:
     """The request that is being answered here, None outside of every `Recorder.request`."""
-    return _current.get()
+    opened = _current.get()
+    while opened is not None and opened.closed:  # a generator may have ended in another thread or task
+        opened = opened.outer
+    return opened
 
 
 class Recorder:
@@ -165,9 +179,14 @@ class Recorder:
         self._behind = False  # whether a line came since all were looked through
         atexit.register(self.flush, 2.0)
 
-    def client(self, client: Client) -> Client:
-        """The client, each of whose answers is recorded: in the request around it, or as one of its own."""
-        return _Recorded(client, self)
+    def client(self, client: Client, *, request: Open | None = None) -> Client:
+        """The client, each of whose answers is recorded: in the request around it, or as one of its own.
+
+        Args:
+            request: the request that the calls are of, wherever they are made. Generators need it: what is around them
+                changes where they are resumed, in another thread or between those of another request.
+        """
+        return _Recorded(client, self, request)
 
     @contextlib.contextmanager
     def request(
@@ -175,19 +194,22 @@ class Recorder:
     ) -> Iterator[Open]:
         """Around the answering of a request: one line at its end, whatever happens; an error inside goes on.
 
+        It may end in another thread or task than it began in, as a generator that streams does.
+
         Args:
-            unit, session: who asks, and in which conversation; written as pseudonyms.
+            unit, session: who asks, and in which conversation, as texts; written as pseudonyms.
             arm: of `rollout.assign`; of those that are not enrolled the line names no arm.
             request_id: by default a new one.
             more: further fields of a line.
         """
-        opened = Open(request_id or uuid.uuid4().hex, time=_now(), service=self.service, **more)
-        opened.line |= {"unit_id": pseudonym(unit, key=self.key), "session_id": pseudonym(session, key=self.key)}
+        known = {"time": _now(), "service": self.service, **more}
+        known |= {"unit_id": self._pseudonym(unit), "session_id": self._pseudonym(session)}
+        opened = Open(str(request_id) or uuid.uuid4().hex, known, outer=open_request())
         if arm is not None:
             opened.line["bundle"] = arm.bundle.digest
             if arm.enrolled:
                 opened.line |= {"rollout": arm.rollout, "arm": arm.name}
-        before = _current.set(opened)
+        _current.set(opened)
         failed: BaseException | None = None
         try:
             yield opened
@@ -195,8 +217,10 @@ class Recorder:
             failed = error
             raise
         finally:
-            _current.reset(before)
-            self._put(opened.ended(failed))
+            line = opened.ended(failed)
+            if _current.get() is opened:  # not in another context, nor where another request began meanwhile
+                _current.set(open_request())
+            self._put(line)
 
     def signal(self, request_id: str, **signals: float) -> None:
         """What came later about a request: `thumbs=0`, `regenerated=1`, `conversion=1`, a judge's score.
@@ -219,11 +243,27 @@ class Recorder:
             self._behind = True
         return reached.is_set()
 
+    def _pseudonym(self, identifier: object) -> str:
+        """Of whatever a service calls somebody: 7 and a UUID by their texts, for nothing may break a request."""
+        return "" if identifier is None else pseudonym(str(identifier), key=self.key)
+
+    def _late(self, request: Open, call: Request, generation: Generation, *, error: Exception | None) -> None:
+        """A line of its own for a call of a request whose line is written: of the same person, and in no arm."""
+        kept = {name: request.line[name] for name in ("service", "unit_id", "session_id")}
+        alone = Open(uuid.uuid4().hex, {"time": _now(), **kept})
+        alone.called(call, generation, time.perf_counter())
+        alone.line["latency_s"] = generation.latency_s
+        self._put(alone.ended(error))
+
     def _put(self, line: dict[str, Any]) -> None:
         """The line written now and looked through later, or the other way round where the policy says so."""
         if self.personal == "flag":
             self._write(line)
-        waiting = self._waiting()
+        try:
+            waiting = self._waiting()
+        except RuntimeError as error:  # no thread can be started any more
+            self._count(error)
+            return
         if waiting.qsize() < WAITING_AT_MOST:
             waiting.put(line)
             self._behind = True
@@ -249,7 +289,8 @@ class Recorder:
             try:
                 self._looked_through(line)
             except Exception as error:  # noqa: BLE001  # a text that breaks a look must not end all later looks
-                self._count(error)
+                if self.personal != "flag":  # else the line is written, or counted, already
+                    self._count(error)
 
     def _looked_through(self, line: dict[str, Any]) -> None:
         if self.personal == "redact":
@@ -271,7 +312,7 @@ class Recorder:
             coded = _coded(line, self._secrets[1]).encode("utf-8", "replace") + b"\n"
             with self._lock:
                 self._append(coded)
-        except (OSError, TypeError, ValueError, RecursionError) as error:
+        except Exception as error:  # noqa: BLE001  # a value may break in any way as it becomes text
             self._count(error)
 
     def _append(self, coded: bytes) -> None:
@@ -311,18 +352,21 @@ class Recorder:
 class _Recorded:
     """A client whose answers are recorded; everything else is the client's own."""
 
-    def __init__(self, client: Client, recorder: Recorder) -> None:
-        self._client, self._recorder, self.fingerprint = client, recorder, client.fingerprint
+    def __init__(self, client: Client, recorder: Recorder, request: Open | None) -> None:
+        self._client, self._recorder, self._request = client, recorder, request
+        self.fingerprint = client.fingerprint
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
     async def complete(self, request: Request) -> Generation:
         """The client's answer."""
-        opened = open_request()
-        if opened is None:
-            with self._recorder.request():
-                return await self.complete(request)
+        if (opened := self._request or open_request()) is not None:
+            return await self._asked(request, opened)
+        with self._recorder.request() as alone:
+            return await self._asked(request, alone)
+
+    async def _asked(self, request: Request, opened: Open) -> Generation:
         started = time.perf_counter()
         if digest := getattr(self._client, "guards_digest", ""):
             opened.line["guarded_by"] = digest
@@ -330,10 +374,18 @@ class _Recorded:
         try:
             generation = await (telling(request, sent.append) if telling else self._client.complete(request))
         except Exception as error:  # recorded as the call that failed, and raised again
-            opened.called(sent[-1], Generation(**_generation_of(error)), started)
+            self._tell(opened, sent[-1], Generation(**_generation_of(error)), started, error=error)
             raise
-        opened.called(sent[-1], generation, started)
+        self._tell(opened, sent[-1], generation, started)
         return generation
+
+    def _tell(
+        self, opened: Open, call: Request, generation: Generation, started: float, *, error: Exception | None = None
+    ) -> None:
+        if opened.closed:
+            self._recorder._late(opened, call, generation, error=error)
+        else:
+            opened.called(call, generation, started)
 
 
 def pseudonym(identifier: str, *, key: bytes) -> str:
@@ -355,6 +407,7 @@ def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
     """
     if not unit:
         raise ValueError("unit == '', must name somebody: lines of nobody are nobody's to delete")
+    unit = str(unit)
     mine = {unit, pseudonym(unit, key=project_key(runs_folder()) if key is None else key)}
     files = sorted(located(folder).rglob("*.jsonl"))
     requests: set[str] = set()
@@ -398,6 +451,8 @@ def _coded(line: Mapping[str, Any], secrets: Secrets) -> str:
     """
     shaped = (name for name in ("inputs", "messages", "tool_calls", "steps") if line.get(name))
     free = {name: scrub(short_media(_JSON.encode(line[name])), secrets=secrets) for name in shaped}
+    texts = {name: line[name] for name in ("text", "error") if line.get(name)}
+    free = {name: without_keys(text) for name, text in (*free.items(), *texts.items())}
     return scrub(_JSON.encode({**line, **free}), secrets=secrets)
 
 

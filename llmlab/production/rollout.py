@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 __all__ = ["Arm", "Rollout", "decide", "log"]
 
 CROSSED_AT_MOST = 0.001  # of the units: more means that the assignment is not what the rules say
+MISSING_AT_MOST = 0.05  # of an arm's values: more may hide any harm
+FEWEST_CARRIERS = 10  # units that carry most requests: with fewer, intervals are too narrow
+SPARSE = ("first_token_s",)  # what not every request has, as signals: how much is missing must not differ between arms
 
 _HALF, _WHOLE = 2**63, 2**64
 _PLACES = struct.Struct(">QQ").unpack_from
@@ -174,7 +177,7 @@ class Rollout(Shown):
     @cached_property
     def _steady(self) -> float | None:
         """The share where no clock is needed to know it."""
-        return self.policy.enrol[0].share if len(self.policy.enrol) == 1 or self.policy.start is None else None
+        return self.policy.enrol[0].share if self.policy.start is None else None
 
     @cached_property
     def _arms(self) -> dict[tuple[str, bool], Arm]:
@@ -207,7 +210,7 @@ def decide(
         problems: what could not be read of the traces, in a sentence.
 
     Raises:
-        ValueError: the rollout is a shadow. DataError: a column or a metric is missing.
+        ValueError: the rollout is a shadow. DataError: a column is missing.
     """
     if policy.mode == "shadow":
         raise ValueError("a shadow has no second arm to decide on: compare_shadow(traces.frame, rollout=...) reads it")
@@ -269,6 +272,7 @@ def _reading(policy: RolloutPolicy, units: Enrolled, kind: str, outcome: Outcome
         p_value = None if p_alone is None else min(1.0, p_alone * len(policy.outcomes))
     if difference is not None and relative is not None and change is None:
         note = "too little is known of the baseline to take a share of it"
+    gaps = _gaps(policy, per, outcome)
     shown = p_value is not None and p_value <= 1 - policy.confidence
     harm = shown and difference is not None and harm_sign * difference[0] > 0
     read = change if relative is not None else difference
@@ -289,6 +293,7 @@ def _reading(policy: RolloutPolicy, units: Enrolled, kind: str, outcome: Outcome
         harm=harm,
         ruled_out=(
             outcome.rule != "superior"
+            and not gaps
             and read is not None
             and margin is not None
             and max(harm_sign * read[1], harm_sign * read[2]) < margin  # the harmful end of the interval
@@ -297,12 +302,31 @@ def _reading(policy: RolloutPolicy, units: Enrolled, kind: str, outcome: Outcome
         n_units=(len(per.baseline.sums), len(per.candidate.sums)),
         young=per.young,
         unscored=per.unscored,
+        gaps=gaps,
         threshold=per.threshold,
         note=note,
     )
     if _holds(policy, units, reading, harm_sign):
         return replace(reading, holds=True)
-    return replace(reading, days_more=_days_more(policy, units, reading, sequence))
+    return replace(reading, days_more=_days_more(policy, units, reading, harm_sign, sequence))
+
+
+def _gaps(policy: RolloutPolicy, per: PerUnit, outcome: Outcome) -> str:
+    """Why what is missing of an outcome lets nothing through: much of an arm, or (at every look) not as much in either.
+
+    A difference is looked for as one of the split is: at 0.001, over units.
+    """
+    if per.gaps is None:
+        return ""
+    shares = [arm.mean or 0.0 for arm in per.gaps]
+    is_sparse = outcome.metric.startswith("signals.") or outcome.metric in SPARSE
+    differ = False
+    if min(len(arm.sums) for arm in per.gaps) >= FEWEST_UNITS:
+        missing = [arm.linearised(share=True) for arm in per.gaps]
+        differ = (difference_sequence(*missing, planned_units=policy.planned_units, level=0.999).p_value or 1.0) < 0.001
+    if not differ and (is_sparse or max(shares) <= MISSING_AT_MOST):
+        return ""
+    return f"no value for {shares[0]:.1%} of the baseline's requests and {shares[1]:.1%} of the candidate's"
 
 
 def _sequences(
@@ -319,12 +343,20 @@ def _sequences(
 
 
 def _holds(policy: RolloutPolicy, units: Enrolled, reading: Reading, harm_sign: float) -> bool:
+    if reading.gaps:
+        return False
     if reading.rule == "superior":
         gain = None if reading.difference is None else [-harm_sign * x for x in reading.difference]
         return gain is not None and min(gain) > 0 and gain[0] >= (reading.margin or 0.0)
     if reading.rule == "non_inferior" or reading.ruled_out:
         return reading.ruled_out
-    return not reading.harm and _plan_is_over(policy, sum(reading.n_units), units.days)
+    arms = (reading.baseline, reading.candidate)
+    same = None not in arms and math.isclose(arms[0] or 0.0, arms[1] or 0.0, rel_tol=1e-9)  # where nothing varies
+    return (
+        (same or reading.difference is not None)
+        and not reading.harm
+        and _plan_is_over(policy, sum(reading.n_units), units.days)
+    )
 
 
 def _plan_is_over(policy: RolloutPolicy, n_units: int, days: float) -> bool:
@@ -332,14 +364,20 @@ def _plan_is_over(policy: RolloutPolicy, n_units: int, days: float) -> bool:
 
 
 def _days_more(
-    policy: RolloutPolicy, units: Enrolled, reading: Reading, sequence: ConfidenceSequence | None
+    policy: RolloutPolicy, units: Enrolled, reading: Reading, harm_sign: float, sequence: ConfidenceSequence | None
 ) -> float | None:
-    """Days until an outcome holds if nothing differs, at the pace of the last week; None where nobody can tell."""
+    """Days until an outcome holds if nothing differs, at the pace of the last week; None where nobody can tell.
+
+    Of a superior one if what is seen is the truth: where that is less than is asked, no number of days is enough.
+    """
+    if reading.gaps:
+        return None
     n, needed, wait = sum(reading.n_units), float(policy.planned_units), policy.at_least_days - units.days
     if reading.rule != "no_shown_harm" and sequence is not None:
         margin = (reading.margin or 0.0) * (abs(reading.baseline or 0.0) if reading.relative else 1.0)
         if reading.rule == "superior" and reading.difference is not None:
-            margin = abs(reading.difference[0])  # if what is seen is the truth
+            gain = -harm_sign * reading.difference[0]
+            margin = gain if gain > margin else 0.0
         needed, wait = units_to_settle(sequence, margin=margin, planned_units=policy.planned_units), 0.0
     days = max((needed - n) / units.newest_per_day if units.newest_per_day else math.inf, wait, 0.0)
     return days if math.isfinite(days) else None
@@ -351,7 +389,7 @@ def _action(policy: RolloutPolicy, readings: Sequence[Reading], *, over: bool) -
         return Action.REVERT, False
     if all(reading.holds for reading in readings):
         return Action.SHIP, False
-    measured = all(reading.difference is not None and not reading.harm for reading in readings)
+    measured = all(reading.difference is not None and not reading.harm and not reading.gaps for reading in readings)
     return Action.SHIP if over and measured and policy.at_end == "ship_if_no_harm" else Action.KEEP_GOING, over
 
 
@@ -363,12 +401,19 @@ def _notes(units: Enrolled, readings: Sequence[Reading], problems: str) -> Itera
         baseline, candidate = (arm.mean or 0.0 for arm in (replies.baseline, replies.candidate))
         yield f"feedback came on {baseline:.1%} in the baseline and {candidate:.1%} in the candidate"
     yield from (f"{counted(n, 'request')} {why} not analysed" for why, n in units.left_out.items() if n)
+    if (carriers := units.carriers) is not None and carriers < FEWEST_CARRIERS:
+        yield (
+            f"few make most of the requests of an arm, which tells as much as {number(carriers, 2)} units alike would: "
+            "intervals may miss the truth more often than they say"
+        )
     if units.crossed:
         yield f"{counted(units.crossed, 'unit')} of {units.n_seen:,} seen in both arms and dropped"
     for reading in readings:
         if reading.young:
             yield f"{reading.name}: {counted(reading.young, 'unit')} too young for it"
-        if reading.unscored:
+        if reading.gaps:
+            yield f"{reading.name}: {reading.gaps}; what is missing may hide any harm, so it lets nothing through"
+        elif reading.unscored:
             yield f"{reading.name}: {counted(reading.unscored, 'request')} without a value"
     if problems:
         yield problems

@@ -15,7 +15,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation
-from llmlab.production.policy import Outcome
+from llmlab.production.policy import Outcome, require_known
 from llmlab.production.recorder import Recorder
 from llmlab.production.rollout import Arm
 from llmlab.production.units import metric_of, values_of
@@ -106,8 +106,10 @@ def compare_shadow(frame: pd.DataFrame, *, rollout: str, metrics: Collection[str
         metrics: of `production.units`, or `signals.NAME` such as a judge's scores.
 
     Raises:
-        DataError: no request of the rollout was answered twice.
+        DataError: no request of the rollout was answered twice. ValueError: no such metric.
     """
+    for name in metrics:
+        require_known(name)
     ours = frame[(frame["rollout"] == rollout) & frame["arm"].isin(("baseline", "shadow"))]
     is_shadow = (ours["arm"] == "shadow").to_numpy(dtype=bool)
     base_ids = ours["request_id"].str.removesuffix(SUFFIX)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,10 +16,11 @@ import numpy as np
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import number
 from llmlab.production.lines import numbers_of, seconds_of
-from llmlab.production.policy import Outcome, RolloutPolicy
+from llmlab.production.policy import AMOUNTS, BAD_SIGNALS, SHARES, Outcome, RolloutPolicy
 from llmlab.results.scores import RESOURCE_METRICS, Metric, scale_of
 from llmlab.stats.arrays import FloatArray
-from llmlab.stats.sequential import SplitCheck, linearised_ratio, sequential_split_check
+from llmlab.stats.bounded import carriers
+from llmlab.stats.sequential import FEWEST_UNITS, SplitCheck, linearised_ratio, sequential_split_check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,17 +30,27 @@ __all__ = ["ArmUnits", "Enrolled", "PerUnit", "enrolled", "metric_of", "told", "
 
 DAY_S = 86_400
 ARMS = ("baseline", "candidate")
+_FEEDBACK = ("signals.thumbs", "signals.regenerated", "signals.edited")
 NEEDED = ("time", "unit_id", "arm", "rollout")
 
 
-def _negative(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """Thumbs down, regenerated or edited: over all requests, as who says nothing differs between arms too."""
-    thumbs, regenerated, edited = (numbers_of(frame, f"signals.{name}") for name in ("thumbs", "regenerated", "edited"))
+def _negative(frame: pd.DataFrame) -> Any:
+    """Thumbs down, regenerated or edited: over all requests, as who says nothing differs between arms too.
+
+    NaN where none of the three is recorded at all.
+    """
+    if not any(name in frame for name in _FEEDBACK):
+        return np.full(len(frame), np.nan)
+    thumbs, regenerated, edited = (numbers_of(frame, name) for name in _FEEDBACK)
     return (thumbs <= 0) | (regenerated > 0) | (edited > 0)
 
 
 def _status(frame: pd.DataFrame, *words: str) -> Any:
     return frame["status"].isin(words) if "status" in frame else np.full(len(frame), np.nan)
+
+
+def _failed(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    return np.asarray(_status(frame, "error", "timeout"), dtype=np.float64) > 0
 
 
 def _retried(frame: pd.DataFrame) -> FloatArray:
@@ -54,24 +66,19 @@ _SHARES: Mapping[str, Callable[[pd.DataFrame], Any]] = {
     "negative_signals": _negative,
     "response_rate": lambda frame: ~np.isnan(numbers_of(frame, "signals.thumbs")),
 }
-_COLUMNS = {  # of what a request takes
-    **{name: name for name in ("cost_usd", "latency_s", "first_token_s")},
-    "input_tokens": "prompt_tokens",
-    "output_tokens": "completion_tokens",
-}
+_COLUMNS = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}  # where they are called otherwise
 
 
 def metric_of(outcome: Outcome) -> Metric:
     """What the numbers of an outcome mean; a share where it counts requests beyond a quantile."""
-    name, known = outcome.metric, (*_SHARES, *_COLUMNS)
-    if name not in known and not name.startswith("signals."):
-        raise DataError(f"no metric {name!r} (there are: {', '.join(known)}, and signals.NAME)")
+    name = outcome.metric
     if outcome.quantile is not None:
         return Metric(name=outcome.name, low=0.0, high=1.0, higher_is_better=False)
-    if name in _COLUMNS:
+    if name in AMOUNTS:
         return replace(RESOURCE_METRICS[name], name=outcome.name)
-    if name not in _SHARES:
-        return Metric(name=outcome.name, higher_is_better=outcome.higher_is_better is not False)
+    if name not in SHARES:
+        said, is_bad = outcome.higher_is_better, name.removeprefix("signals.") in BAD_SIGNALS
+        return Metric(name=outcome.name, higher_is_better=not is_bad if said is None else said)
     high = 1.0 if outcome.per == "request" else None
     return Metric(name=outcome.name, low=0.0, high=high, higher_is_better=name == "response_rate")
 
@@ -117,6 +124,7 @@ class PerUnit:
         baseline, candidate: of the units with at least one value.
         young: units left out because all their requests are younger than the outcome's maturity.
         unscored: requests without a value.
+        gaps: of each arm's units, how many requests that must have a value have none, of how many; None where all have.
         threshold: what `quantile` and `over` came to, None without them.
     """
 
@@ -124,10 +132,11 @@ class PerUnit:
     candidate: ArmUnits
     young: int = 0
     unscored: int = 0
+    gaps: tuple[ArmUnits, ArmUnits] | None = None
     threshold: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Enrolled:
     """The requests that are analysed, and those that are not, counted.
 
@@ -166,6 +175,13 @@ class Enrolled:
         """Days since the last request."""
         return 0.0 if not len(self.time_s) else (self.now_s - float(self.time_s.max())) / DAY_S
 
+    @property
+    def carriers(self) -> float | None:
+        """How many units carry the squared requests of the arm where they are fewest; None without units in both."""
+        requests = np.bincount(self.units, minlength=len(self.candidate)).astype(np.float64)
+        arms = [requests[(requests > 0) & of] for of in (~self.candidate, self.candidate)]
+        return min(carriers(arm, None, None) for arm in arms) if min(map(len, arms)) >= FEWEST_UNITS else None
+
     def bundles(self) -> list[dict[str, int]]:
         """Digest -> requests that it answered, where one is told, in baseline and candidate."""
         import pandas as pd
@@ -180,13 +196,15 @@ class Enrolled:
     def of(self, outcome: Outcome) -> PerUnit:
         """The outcome summed per unit."""
         values, young = values_of(self.frame, outcome)[self.rows], self.time_s > self.now_s - outcome.maturity_s
+        if outcome.metric == "negative_signals" and not self._has_feedback:
+            values = np.full(len(values), np.nan)  # recorded elsewhere, and never in this rollout
         known, arm = ~np.isnan(values) & ~young, self.candidate[self.units]
-        threshold = None
+        gaps, threshold = self._gaps(outcome, known, young), None
         if outcome.quantile is not None:
             base = values[known & ~arm]
             threshold = outcome.factor * float(np.quantile(base, outcome.quantile)) if base.size else None
             values = np.where(np.isnan(values), np.nan, (values > (threshold or 0.0)).astype(float))
-        if outcome.per == "unit":  # what was not seen of a mature unit is 0
+        if outcome.per == "unit" and known.any():  # what was not seen of a mature unit is 0
             values, known = np.where(known, values, 0.0), ~young
         codes, n = self.units[known], len(self.candidate)
         sums = np.asarray(np.bincount(codes, weights=values[known], minlength=n), dtype=np.float64)
@@ -199,8 +217,29 @@ class Enrolled:
             **dict(zip(ARMS, arms, strict=True)),
             young=int(np.unique(self.units).size - mature.sum()) if young.any() else 0,
             unscored=0 if outcome.per == "unit" else int((~known & ~young).sum()),
+            gaps=gaps,
             threshold=threshold,
         )
+
+    @cached_property
+    def _has_feedback(self) -> bool:
+        return any(
+            bool(self.frame[name].notna().to_numpy()[self.rows].any()) for name in _FEEDBACK if name in self.frame
+        )
+
+    def _gaps(
+        self, outcome: Outcome, known: NDArray[np.bool_], young: NDArray[np.bool_]
+    ) -> tuple[ArmUnits, ArmUnits] | None:
+        """Requests without a value; a failed one has nothing but its time to tell."""
+        asked = ~young if outcome.metric == "latency_s" else ~young & ~_failed(self.frame)[self.rows]
+        if outcome.per == "unit" or not (asked & ~known).any():
+            return None
+        n = len(self.candidate)
+        absent, requests = (
+            np.bincount(self.units[some], minlength=n).astype(float) for some in (asked & ~known, asked)
+        )
+        baseline, candidate = (requests > 0) & ~self.candidate, (requests > 0) & self.candidate
+        return ArmUnits(absent[baseline], requests[baseline]), ArmUnits(absent[candidate], requests[candidate])
 
 
 def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> Enrolled:

@@ -14,7 +14,7 @@ from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Shown
-from llmlab.registry.connection import HISTORY, Registry, open_registry
+from llmlab.registry.connection import HISTORY, Registry, is_name, open_registry
 from llmlab.registry.evidence import Evidence, check
 from llmlab.registry.moves import UNREADABLE, History, Move, make_move, read_history, settle
 from llmlab.registry.registering import UNCHECKED, read_receipt, stamped
@@ -90,7 +90,7 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
 
 def _models(registry: Registry) -> tuple[str, ...]:
     """The models that llmlab registered: those whose versions carry a digest, or that have a history."""
-    names = registry.models()
+    names = list(filter(is_name, registry.models()))
     ours = {name.removesuffix(HISTORY) for name in names if name.endswith(HISTORY)}
     others = [name for name in names if not name.endswith(HISTORY) and name not in ours]
     ours |= {name for name in others if any("digest" in held.tags for held in registry.versions(name))}

@@ -21,7 +21,7 @@ from llmlab.tracking.store import Store, client_of, named_uri, open_store, opene
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["HISTORY", "Registry", "alias_of", "name_and_alias", "open_registry", "require_name", "retried"]
+__all__ = ["HISTORY", "Registry", "alias_of", "is_name", "name_and_alias", "open_registry", "require_name", "retried"]
 
 HISTORY = "__history"  # the suffix of the registered model that holds a model's moves
 RETRIES = 8
@@ -76,6 +76,8 @@ class Registry:
 
     def versions(self, name: str, *, query: str = "", above: int = 0) -> list[Any]:
         """The versions of a model with numbers above `above`, oldest first; `query` narrows them in MLflow's syntax."""
+        if not is_name(name):  # a quote in it would be the end of it in a filter
+            raise RegistryError(f"{name!r} is no model of llmlab's: their names are letters, digits, _, - and dots")
 
         def page(token: str | None) -> Any:
             return self.client.search_model_versions(
@@ -161,6 +163,15 @@ def name_and_alias(reference: str) -> tuple[str, str]:
     if not at or not _NAME.fullmatch(name):
         raise ValueError(f"{reference!r} names no registered bundle; write NAME@ALIAS, such as pandas_help@production")
     return name, alias_of(alias)
+
+
+def is_name(name: str) -> bool:
+    """Whether llmlab may have registered something under this name.
+
+    >>> is_name("catalog.schema.help"), is_name("o'neil")
+    (True, False)
+    """
+    return _NAME.fullmatch(name) is not None
 
 
 def require_name(name: str) -> str:

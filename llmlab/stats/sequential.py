@@ -32,6 +32,7 @@ __all__ = [
 SRM_ALPHA = 0.001  # a split that fails at this level blocks every verdict on it
 Z_OF_80_PERCENT = 0.84
 FEWEST_UNITS = 50  # per arm, below which the asymptotic sequence says nothing
+DUST = 1e-12  # of the largest value: rounding, and no variation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -105,6 +106,8 @@ def difference_sequence(
     sizes = [len(arm) for arm in arms]
     value = float(arms[1].mean() - arms[0].mean()) if min(sizes) else None
     variance = sum(float(arm.var(ddof=1)) / len(arm) for arm in arms) if min(sizes) >= 2 else 0.0
+    if min(sizes) and math.sqrt(variance) < DUST * max(float(np.abs(arm).max()) for arm in arms):
+        variance = 0.0  # values that are alike but for rounding
     note = _too_early(sizes, variance)
     low = high = evidence = None
     if value is not None and not note:

@@ -21,12 +21,13 @@ from llmlab.base.project import shipped
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.display.shown import Shown
 from llmlab.gate.policy import Age, Margin, Word, relative_share
-from llmlab.production.policy import Multiple
+from llmlab.production.policy import SHARES, Multiple, require_known, require_share
 
 __all__ = ["DRIFTS", "FACTS", "PAGES", "Reference", "WatchPolicy", "WatchRule", "duration"]
 
 Drift = Literal["question_words", "topic", "new_topic", "answer_words", "retrieval_score", "question_embedding"]
 FACTS = ("served_model", "index_lag_days")
+OWN = ("quality", "injection_markers")  # what a rollout has not
 _HOURLY = frozenset({"error_rate", "latency_s", "first_token_s", "cost_usd"})
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 PAGES: Mapping[str, str] = {
@@ -66,12 +67,15 @@ class Reference(Strict):
 class WatchRule(Strict):
     """A metric and what it must not do; exactly one of `above`, `over`, `worse_by`, `budget_usd` and `changed`.
 
+    `above` and `over` always mean upward; which way is worse matters for `worse_by` alone.
+
     Attributes:
         metric: of `production.units`, `quality` (the signal of that name), `signals.NAME`, `injection_markers`, or a
             fact: `served_model`, `index_lag_days`.
         above: a limit in the metric's unit; of a quantile that of the quantile itself.
         over: a limit as a multiple of the baseline (2x); of `cost_usd` what all requests of a window cost together.
         worse_by: the harm that is tolerated: a share of the baseline as 5%, or a number in the metric's unit.
+        higher_is_better: of a signal that may not be `worse_by`; by default as in a rollout.
         quantile: read this quantile, and not the mean.
         budget_usd: what a window may cost, all together or service by service.
         changed: nothing may answer that did not before, under the same bundle.
@@ -85,6 +89,7 @@ class WatchRule(Strict):
     above: float | None = None
     over: Multiple | None = None
     worse_by: Margin | None = None
+    higher_is_better: bool | None = None
     quantile: Annotated[Percent, Field(gt=0.5, lt=1)] | None = None
     budget_usd: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] | None = None
     changed: Literal[True] | None = None
@@ -100,8 +105,13 @@ class WatchRule(Strict):
         fits = {"changed": "served_model", "budget_usd": "cost_usd"}.get(asked[0], self.metric)
         if self.metric != fits:
             raise ValueError(f"{asked[0]} belongs to {fits}, not to {self.metric}")
-        if self.metric in FACTS and asked[0] not in ("changed", "above"):
+        if self.metric in FACTS and asked[0] != ("changed" if self.metric == "served_model" else "above"):
             raise ValueError(f"{self.metric} is a fact and has no {asked[0]}")
+        require_known(self.metric, *OWN, *FACTS)
+        if self.higher_is_better is not None and not (self.worse_by and self.metric.startswith("signals.")):
+            raise ValueError("higher_is_better belongs to a signal's worse_by: above and over always mean upward")
+        if self.metric in (*SHARES, "injection_markers"):
+            require_share(asked[0], self.worse_by if self.above is None else self.above, metric=self.metric)
         if self.quantile is not None and asked[0] not in ("above", "over"):
             raise ValueError("a quantile is read `over` a multiple of the baseline's, or `above` a number")
         return self

@@ -61,7 +61,7 @@ class Reading(Shown):
         state: ALERT, WATCH, too little data or quiet.
         value: of the last window, None = unknown; `bound` its end towards the limit, None = a total or a fact.
         limit: what it is held against; `baseline` the reference's own value.
-        window: how long it is.
+        window: how long it is; `asked`: how long the rule asks for, where a small service gets a longer one.
         n, n_units: requests with a value, and the units that made them.
         what: value and limit in words.
         since: when it began, as far as the requests tell.
@@ -77,6 +77,7 @@ class Reading(Shown):
     limit: float | None = None
     baseline: float | None = None
     window: str = ""
+    asked: str = ""
     n: int = 0
     n_units: int = 0
     what: str = ""
@@ -101,11 +102,7 @@ class Reading(Shown):
 
 
 def read_rule(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Iterator[Reading]:
-    """What a rule reads; nothing where a usual rule asks for what nobody records.
-
-    Raises:
-        DataError: no such metric.
-    """
+    """What a rule reads; nothing where a usual rule asks for what nobody records."""
     if rule.budget_usd is not None:
         readings = list(_budget(rule, traffic))
     elif rule.metric in FACTS:
@@ -142,8 +139,15 @@ def share_bounds(values: FloatArray, units: GroupIndex, *, alpha: float) -> tupl
 
 
 def _blank(rule: WatchRule, now: _Seen, length: timedelta) -> Reading:
-    state, window = State.UNKNOWN, duration(length)
-    return Reading(metric=rule.name, state=state, n=now.n, n_units=now.n_units, runbook=rule.page, window=window)
+    return Reading(
+        metric=rule.name,
+        state=State.UNKNOWN,
+        n=now.n,
+        n_units=now.n_units,
+        runbook=rule.page,
+        window=duration(length),
+        asked=duration(rule.length),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,8 @@ def _measured(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Reading
 
 
 def _over(rule: WatchRule, traffic: Traffic, length: timedelta, *, least: int, alpha: float) -> Reading:
-    metric, now = metric_named(rule.metric), _Seen.of(rule.metric, traffic.last(length))
+    metric = metric_named(rule.metric, higher_is_better=rule.higher_is_better)
+    now = _Seen.of(rule.metric, traffic.last(length))
     before = _Seen.of(rule.metric, traffic.before(length)) if rule.above is None else None
     blank = _blank(rule, now, length)
     if before is not None and before.n < least:
@@ -195,7 +200,8 @@ def _over(rule: WatchRule, traffic: Traffic, length: timedelta, *, least: int, a
     elif rule.worse_by is None and metric.bounded:
         read = _share(rule, now, before, alpha=alpha)
     else:
-        read = _mean(rule, now, before, alpha=alpha, sign=-1.0 if metric.higher_is_better else 1.0)
+        downward = rule.worse_by is not None and metric.higher_is_better
+        read = _mean(rule, now, before, alpha=alpha, sign=-1.0 if downward else 1.0)
     return _settled(blank, read, metric, least=least)
 
 

@@ -24,12 +24,12 @@ from llmlab.display.shown import Rows, Shown
 from llmlab.gate.policy import age_limit
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.production.harvest import as_results
-from llmlab.production.lines import Trace
+from llmlab.production.lines import SIGNAL, Trace, signals_of
 from llmlab.production.traces import Traces
 from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray
 from llmlab.watch.drift import Embed, read_drift
-from llmlab.watch.policy import DAY, WatchPolicy
+from llmlab.watch.policy import DAY, HOUR, WatchPolicy, duration
 from llmlab.watch.readings import Reading, State, read_rule
 from llmlab.watch.windows import Requests, Traffic, values_named
 
@@ -81,10 +81,12 @@ class Watch(Shown):
             now: the moment that windows end at (with its time zone), by default that of the last request.
 
         Raises:
-            DataError: no request, or a rule names a metric that nobody knows.
+            DataError: no request.
         """
         frame = traces.to_frame()
         frame = frame[(frame["arm"] != "shadow").to_numpy(bool)]
+        silent = [f"{SIGNAL}{name}" for name in signals_of(frame) if frame[f"{SIGNAL}{name}"].isna().all()]
+        frame = frame.drop(columns=silent)  # a signal that no request has is one that nobody records
         if frame.empty:
             raise DataError("no request is there to report on")
         last = frame["time"].iloc[-1].to_pydatetime()
@@ -202,7 +204,10 @@ class WatchReport(Shown):
         return "\n\n".join([*parts, *(markdown(note, None) for note in self.notes)]) + "\n"
 
     def to_prometheus(self) -> str:
-        """Prometheus' text format: states, and the last day's requests, failures and cost by the bundle's digest."""
+        """Prometheus' text format: states, and the last day's requests, failures and cost by the bundle's digest.
+
+        A series is named by the window that its rule asks for: what a small service gets instead comes and goes.
+        """
         return "\n".join(_exposed(self)) + "\n"
 
     def _rows(self) -> list[dict[str, object]]:
@@ -214,7 +219,8 @@ class WatchReport(Shown):
 
 def _notes(policy: WatchPolicy, readings: Sequence[Reading], *, silent: timedelta) -> Iterator[str]:
     if silent > age_limit(policy.ended_after):
-        yield f"the last request came {silent.days} days ago: does the service still record"
+        ago = timedelta(days=silent.days) if silent >= 2 * DAY else timedelta(hours=silent // HOUR)
+        yield f"the last request came {duration(ago)} ago: does the service still record"
     usual = [] if policy.rules else [rule.name for rule in policy.watched]
     usual += [] if "drift" in policy.model_fields_set else [f"{column} drift" for column in policy.drift]
     if unread := [name for name in usual if name not in {reading.metric for reading in readings}]:
@@ -247,12 +253,12 @@ def _exposed(report: WatchReport) -> Iterator[str]:
     yield "# TYPE llmlab_watch_state gauge"
     states = {State.QUIET: 0, State.WATCH: 1, State.ALERT: 2, State.UNKNOWN: -1}
     for reading in report.readings:
-        labels = {"metric": reading.metric, "window": reading.window, "runbook": reading.runbook}
+        labels = {"metric": reading.metric, "window": reading.asked or reading.window, "runbook": reading.runbook}
         yield line("llmlab_watch_state", states[reading.state], **labels)
     yield "# HELP llmlab_watch_value The last window's value of a rule, in its own unit."
     yield "# TYPE llmlab_watch_value gauge"
     yield from (
-        line("llmlab_watch_value", reading.value, metric=reading.metric, window=reading.window)
+        line("llmlab_watch_value", reading.value, metric=reading.metric, window=reading.asked or reading.window)
         for reading in report.readings
         if reading.value is not None
     )

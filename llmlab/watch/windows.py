@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic_core import from_json
 
-from llmlab.base.errors import DataError
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.production.lines import SIGNAL
@@ -134,14 +133,11 @@ class Traffic:
         return {}
 
 
-def metric_named(name: str) -> Metric:
-    """What the numbers of a metric mean; DataError for one that nobody knows."""
+def metric_named(name: str, *, higher_is_better: bool | None = None) -> Metric:
+    """What the numbers of a metric mean, which way a signal is better where that is said."""
     if name in _OWN:
         return _OWN[name]
-    try:
-        return metric_of(Outcome(metric=name, rule="no_shown_harm"))
-    except DataError as error:
-        raise DataError(f"{error}, {', '.join(_OWN)}") from None
+    return metric_of(Outcome(metric=name, rule="no_shown_harm", higher_is_better=higher_is_better))
 
 
 def values_named(name: str, requests: Requests) -> FloatArray:

@@ -3,12 +3,14 @@
 `exports/` holds what opentelemetry-sdk 1.45 (its own JSON, and OTLP by its encoder) and litellm 1.110 wrote.
 """
 
+import gzip
 import json
 from pathlib import Path
 
 import pytest
 
 import llmlab as ll
+from llmlab.base.errors import FileRuleError
 from llmlab.production.reading import folded
 from llmlab.tracking.store import open_store
 
@@ -176,6 +178,140 @@ def test_calls_that_contain_calls_are_not_added_up_twice():
     assert (request["prompt_tokens"], request["cost_usd"], lost) == (20, 0.2, 1)
     circle = [{**spent, "span_id": "a", "parent_id": "b"}, {**spent, "span_id": "b", "parent_id": "a"}]
     assert len(folded(circle)[0]) == 1
+
+
+def test_an_amount_is_of_the_innermost_call_that_has_it():
+    """Tokens in the middle, costs at the client; a cost that is known of one call alone is none of the request."""
+    at = ll.Traces.load(EXPORTS / "otlp.jsonl").frame["time"].iloc[0].to_pydatetime()
+    parts = {"root": "", "agent": "root", "outer": "agent", "inner": "outer", "second": "agent"}
+    kinds = {"root": "chain", "agent": "agent"}
+    spans = {
+        name: {"trace_id": "t", "span_id": name, "parent_id": above, "time": at, "kind": kinds.get(name, "llm")}
+        for name, above in parts.items()
+    }
+    spans["outer"] |= {"prompt_tokens": 10, "cost_usd": 0.1}
+    spans["agent"] |= {"prompt_tokens": 99, "completion_tokens": 7}
+    ((request,), _) = folded(list(spans.values()))
+    assert (request["prompt_tokens"], request["completion_tokens"], "cost_usd" in request) == (10, 7, False)
+    spans["second"] |= {"cost_usd": 0.2, "prompt_tokens": 5}
+    ((request,), _) = folded(list(spans.values()))
+    assert (request["prompt_tokens"], request["cost_usd"]) == (15, pytest.approx(0.3))
+
+
+def otlp(*attributes, span_id="e1"):
+    """A span of OTLP with these attributes, as its JSON has them."""
+    times = {"startTimeUnixNano": "1790000000000000000", "endTimeUnixNano": "1790000001200000000"}
+    return {"traceId": f"t-{span_id}", "spanId": span_id, "name": "chat", **times, "attributes": list(attributes)}
+
+
+def attribute(name, value):
+    return {"key": name, "value": {"stringValue": value if isinstance(value, str) else json.dumps(value)}}
+
+
+def batch(*spans):
+    return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": list(spans)}]}]})
+
+
+@pytest.mark.parametrize("value", [None, "", "1.0"])
+def test_an_attribute_that_is_none_costs_itself_alone(tmp_path, value):
+    """The other spans of its line are there, and it is counted."""
+    spans = [otlp(attribute("user.id", "u7"), span_id=f"e{i}") for i in range(50)]
+    odd = otlp({"key": "x", "value": {"intValue": value}}, attribute("user.id", "u7"), span_id="odd")
+    (tmp_path / "a.jsonl").write_text(batch(*spans, odd, 7))
+    read = ll.Traces.load(tmp_path / "a.jsonl")
+    assert [trace.unit_id for trace in read] == ["u7"] * 51
+    assert [row["count"] for row in read.problems.rows] == [1, 1]
+
+
+def test_a_request_of_opentelemetry_says_its_rollout(tmp_path):
+    named = {"llmlab.rollout": "r1", "llmlab.arm": "candidate", "llmlab.bundle": "b" * 64}
+    (tmp_path / "a.jsonl").write_text(batch(otlp(*(attribute(*one) for one in named.items()))))
+    span = {"span_id": "e1", "name": "chat", "start_time_unix_nano": 1790000000000000000, "attributes": {}}
+    mlflow = {"info": {"trace_id": "t2", "tags": named}, "data": {"spans": [span]}}
+    (tmp_path / "b.jsonl").write_text(json.dumps(mlflow))
+    for trace in ll.Traces.load(tmp_path):
+        assert (trace.rollout, trace.arm, trace.bundle) == tuple(named.values())
+
+
+CALLS = [{"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}]
+CALLING = {"role": "assistant", "content": None, "tool_calls": CALLS}
+PART = {"type": "tool_call", "id": "c1", "name": "look_up", "arguments": {}}
+OTEL_MESSAGES = [{"role": "assistant", "parts": [PART], "finish_reason": "tool_call"}]
+KIND = attribute("gen_ai.operation.name", "chat")
+
+
+@pytest.mark.parametrize(
+    ("row", "calls"),
+    [
+        (json.loads(batch(otlp(KIND, attribute("gen_ai.output.messages", OTEL_MESSAGES)))), [PART]),
+        (json.loads(batch(otlp(KIND, attribute("mlflow.spanOutputs", {"choices": [{"message": CALLING}]})))), CALLS),
+        ({**LANGFUSE, "output": json.dumps(CALLING)}, CALLS),
+        ({**LANGSMITH, "outputs": {"generations": [[{"text": "", "message": {"kwargs": CALLING}}]]}}, CALLS),
+        ({**HELICONE, "response_body": {"choices": [{"message": CALLING}]}}, CALLS),
+        (
+            {
+                "call_type": "completion", "id": "1", "startTime": 1790000000.0, "endTime": 1790000001.0,
+                "status": "success", "response": {"id": "x", "choices": [{"message": CALLING}]},
+            },
+            CALLS,
+        ),
+    ],
+)  # fmt: skip
+def test_an_answer_that_only_calls_a_tool_is_not_empty(tmp_path, row, calls):
+    """Whoever wrote it; the body around it is no text."""
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    ((trace,), problems) = (read := ll.Traces.load(tmp_path / "a.jsonl")), read.problems.rows
+    assert (trace.answer.status, trace.answer.text, list(trace.answer.tool_calls), problems) == ("ok", "", calls, ())
+
+
+def test_the_body_of_an_error_is_no_answer(tmp_path):
+    body = {"error": {"message": "rate limit", "type": "x"}}
+    (tmp_path / "a.jsonl").write_text(json.dumps({**HELICONE, "response_status": 429, "response_body": body}))
+    (trace,) = ll.Traces.load(tmp_path / "a.jsonl")
+    assert (trace.answer.status, trace.answer.text, trace.answer.error) == ("error", "", "rate limit")
+
+
+def test_scores_among_the_observations_that_they_are_about_are_read(tmp_path):
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, [LANGFUSE, SCORE])))
+    read = ll.Traces.load(tmp_path / "a.jsonl")
+    assert ([trace.signals for trace in read], read.problems.rows) == ([{"thumbs": 0.0}], ())
+
+
+OURS = {"request_id": "r1", "time": f"{BEGAN}Z", "text": ANSWER, "inputs": {"question": QUESTION}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n\n" + json.dumps([HELICONE], indent=1),
+        '{"resourceSpans":[\n' + batch(otlp(attribute("output.value", ANSWER))).removeprefix('{"resourceSpans": ['),
+        json.dumps({"data": [LANGFUSE], "meta": {"page": 1}}),
+        json.dumps({"data": {"x": 1}, "traces": [HELICONE]}),
+        "\ufeff" + json.dumps([OURS], indent=1),
+        json.dumps(OURS, indent=1),
+    ],
+)
+def test_a_file_of_one_json_value_is_read_however_it_is_laid_out(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    read = ll.Traces.load(tmp_path / "a.json")
+    assert ([trace.answer.text for trace in read], read.problems.rows) == ([ANSWER], ())
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(gzip.compress(b"{}"), "unpack"), (b"PK\x03\x04..", "unpack"), (b"\0\1\2", "no text"), (b"", "nothing in it")],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_file_that_cannot_be_read_says_why(tmp_path, content, told, name):
+    """An error where it is all there is, also in a folder; a problem among others."""
+    (tmp_path / name).write_bytes(content)
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(FileRuleError, match=told):
+            ll.Traces.load(path)
+    (tmp_path / "b.jsonl").write_text(json.dumps(HELICONE))
+    read = ll.Traces.load([tmp_path / name, tmp_path / "b.jsonl"])
+    assert len(read) == 1
+    assert told in read.problems.rows[0]["problem"]
 
 
 def test_hostile_lines_are_counted(tmp_path):

@@ -7,6 +7,9 @@ import os
 import stat
 import threading
 import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -104,6 +107,19 @@ def test_keys_of_the_environment_never_reach_the_file(tmp_path, monkeypatch):
     assert "secret-value" not in json.dumps(line)
 
 
+@pytest.mark.parametrize("policy", ["flag", "redact", "refuse"])
+def test_keys_that_people_paste_never_reach_the_file(tmp_path, policy):
+    """Known by their form, in questions, answers and errors, under every policy."""
+    key = "ghp_" + "1aB2cD3eF4gH5iJ6kL7mN8oP9qR0sT1uV2wX"
+    recorded, client = answering(tmp_path, lambda request: f"You said:\n{key}", personal=policy)
+    asked(client, f"Why is\n{key} refused?")
+    with recorded.request() as request:
+        request.answer(ll.Generation(status="error", error=f"bad key {key}"), inputs={"token": key})
+    assert recorded.flush()
+    (path,) = tmp_path.glob("*.jsonl")
+    assert key not in path.read_text()
+
+
 @pytest.mark.parametrize(
     ("policy", "text", "signals"),
     [
@@ -143,6 +159,120 @@ def test_a_full_disk_breaks_no_request_and_is_counted(tmp_path, monkeypatch, cap
     read = ll.Traces.load(tmp_path)
     assert len(read) == 2
     assert [row["count"] for row in read.problems.rows] == [1]
+
+
+def test_a_stream_that_is_resumed_in_other_threads_is_one_line(tmp_path):
+    """As Starlette does: each step in its own copy of the context. A client may be told whose calls it has."""
+    recorded = recorder(tmp_path)
+
+    def stream():
+        with recorded.request(unit="anna") as request:
+            client = recorded.client(ll.FakeClient("yes"), request=request)
+            for question in ("a", "b"):
+                yield asked(client, question).text
+
+    steps = stream()
+    with ThreadPoolExecutor() as pool:
+        for _ in range(3):
+            pool.submit(copy_context().run, next, steps, None).result()
+    (trace,) = ll.Traces.load(tmp_path)
+    assert (trace.unit_id, [step.output for step in trace.steps]) == (pseudonym("anna", key=KEY), ["yes", "yes"])
+    assert recorded.lost == 0
+
+
+def test_a_stream_that_another_task_closes_is_one_line(tmp_path):
+    recorded = recorder(tmp_path)
+
+    async def stream():
+        with recorded.request(unit="anna"):
+            yield 1
+            yield 2
+
+    async def served():
+        steps = stream()
+        await asyncio.create_task(anext(steps))
+        await asyncio.create_task(steps.aclose())
+
+    asyncio.run(served())
+    assert [trace.answer.status for trace in ll.Traces.load(tmp_path)] == ["ok"]
+
+
+def test_a_closed_request_takes_no_calls(tmp_path):
+    """A generator that ended elsewhere leaves nothing behind; interleaved ones end in any order."""
+    recorded, client = answering(tmp_path)
+
+    def stream(unit):
+        with recorded.request(unit=unit):
+            yield
+
+    left = stream("anna")
+    next(left)
+    threading.Thread(target=left.close).start()
+    while not list(tmp_path.glob("*.jsonl")):
+        time.sleep(0.01)
+    asked(client)
+    first, second = stream("ben"), stream("carl")
+    for steps in (first, second):
+        next(steps)
+    first.close()
+    asked(client, "of carl")
+    second.close()
+    asked(client)
+    assert production.recorder.open_request() is None
+    names = {pseudonym(name, key=KEY): name for name in ("anna", "ben", "carl")} | {"": ""}
+    told = sorted((names[trace.unit_id], trace.answer.text) for trace in ll.Traces.load(tmp_path))
+    assert told == [("", "yes"), ("", "yes"), ("anna", ""), ("ben", ""), ("carl", "yes")]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_call_that_ends_after_its_request_has_a_line_of_its_own(tmp_path, fails):
+    """Of the same person and in no arm: a rollout counts what was answered."""
+    ready = asyncio.Event()
+
+    class Slow:
+        fingerprint = "slow"
+
+        async def complete(self, request):
+            await ready.wait()
+            if fails:
+                raise TransportError("busy", status_code=503)
+            return ll.Generation(text="late")
+
+    recorded = recorder(tmp_path)
+    client = recorded.client(Slow())
+
+    async def served():
+        with recorded.request(unit="anna", arm=Arm(name="candidate", bundle=BUNDLE, enrolled=True, rollout="r1")):
+            task = asyncio.create_task(client.complete(BUNDLE.request(question="?")))
+            await asyncio.sleep(0)
+        ready.set()
+        await asyncio.wait([task])
+        assert fails == (task.exception() is not None)
+
+    asyncio.run(served())
+    answered, late = sorted(ll.Traces.load(tmp_path), key=lambda trace: trace.arm, reverse=True)
+    assert (answered.arm, answered.unit_id) == ("candidate", late.unit_id)
+    assert (late.arm, late.rollout, late.answer.text) == ("", "", "" if fails else "late")
+    assert late.answer.status == ("error" if fails else "ok")
+
+
+def test_no_name_of_a_person_and_no_value_breaks_a_request(tmp_path):
+    """Numbers and UUIDs are taken by their texts; a value that cannot become text costs its line, which is counted."""
+
+    class Broken:
+        def __str__(self):
+            raise AttributeError("broken")
+
+    recorded = recorder(tmp_path)
+    with recorded.request(unit=7, session=uuid.UUID(int=1), request_id=uuid.UUID(int=2), service="other"):
+        pass
+    with recorded.request(unit=None) as request:
+        request.answer("yes", inputs={"what": Broken()})
+    (trace,) = ll.Traces.load(tmp_path)
+    assert (trace.unit_id, trace.service) == (pseudonym("7", key=KEY), "other")
+    assert recorded.flush()
+    assert (recorded.lost, recorded.problem) == (1, "broken")
+    assert production.forget(tmp_path, 7, key=KEY) == 1
 
 
 def test_half_a_surrogate_and_odd_values_are_written_too(tmp_path):

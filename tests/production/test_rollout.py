@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -83,11 +83,11 @@ def test_every_process_says_the_same(tmp_path):
 
 
 def test_the_share_grows_by_the_hours_since_the_start():
-    """Without a start the first share stays, and the rules say so."""
+    """Nobody is enrolled before it; without a start the first share stays, and the rules say so."""
     steps = [{"share": 0.1, "hours": 24}, {"share": 0.3, "hours": 24}, {"share": 1.0}]
     rules = policy(enrol=steps, start=START.isoformat())
     hours = [(START + timedelta(hours=h)).timestamp() for h in (-5, 1, 23.9, 24, 47, 49, 999)]
-    assert [rules.share_at(second) for second in hours] == [0.1, 0.1, 0.1, 0.3, 0.3, 1.0, 1.0]
+    assert [rules.share_at(second) for second in hours] == [0.0, 0.1, 0.1, 0.3, 0.3, 1.0, 1.0]
     assert policy(enrol=steps).share_at(hours[-1]) == 0.1
     assert "`start`" in str(policy(enrol=steps))
 
@@ -122,8 +122,15 @@ def test_in_the_shadow_every_enrolled_request_is_served_the_baseline():
         ({"guards": [{"metric": "latency_s", "quantile": 0.99, "margin": 0.01}]}, "belong together"),
         ({"guards": [{"metric": "error_rate", "margin": 0.01}] * 2}, "named twice"),
         ({"guards": [{"metric": "error_rate", "margin": 0.01, "higher_is_better": True}]}, "belongs to signals"),
+        ({"guards": [{"metric": "eror_rate", "margin": 0.01}]}, "error_rate"),
+        ({"guards": [{"metric": "laency_s", "margin": 0.01, "quantile": 0.9, "over": "2x"}]}, "latency_s"),
+        ({"guards": [{"metric": "error_rate", "margin": 2}]}, "0.02"),
+        ({"guards": [{"metric": "latency_s", "margin": 1, "quantile": 0.9, "over": "2x"}]}, "0.02"),
+        ({"guards": [{"metric": "latency_s", "margin": 0.1, "quantile": 0.9, "over": "0x"}]}, "2x"),
+        ({"guards": [], "goal": {"metric": "error_rate", "rule": "superior", "min_effect": 2}}, "0.02"),
         ({"name": "a:b"}, "pattern"),
         ({"start": "yesterday"}, "ISO 8601"),
+        ({"overrides": {"candidate": ["t1", "t2"], "baseline": ["t1"]}}, "one arm"),
         ({"planned_units": 6}, "100"),
     ],
 )
@@ -142,6 +149,13 @@ def test_a_last_share_of_zero_ends_the_rollout():
     """Then everybody is served the baseline, and nobody is enrolled."""
     over = rollout(enrol=[{"share": 0.5, "hours": 24}, {"share": 0.0}], start="2026-03-02")
     assert not any(over.assign(unit).enrolled for unit in UNITS[:500])
+
+
+def test_nobody_is_enrolled_before_the_start():
+    """Of one share that stays neither."""
+    later = rollout(start="2030-01-01")
+    assert not any(later.assign(unit, now=START).enrolled for unit in UNITS[:50])
+    assert all(later.assign(unit, now=datetime(2030, 1, 2, tzinfo=UTC)).enrolled for unit in UNITS[:50])
 
 
 def test_few_units_are_said_at_load_with_the_weeks_they_need(tmp_path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from llmlab.base.errors import RegistryError
-from llmlab.registry import audit, load
+from llmlab.registry import audit, history, load, rollback
 from tests.registry.made import alias_now, artifact, moved, registered, released
 
 
@@ -72,4 +73,8 @@ def test_somebody_elses_models_are_left_alone(project: Path) -> None:
     """Models that llmlab did not register are none of its business."""
     registry, _ = registered(project, 1)
     registry.client.create_registered_model("a_classifier")
+    registry.client.create_registered_model("o'neil")
     assert audit().models == ("qa",)
+    for ask in (audit, history, partial(rollback, reason="it fails")):
+        with pytest.raises(RegistryError, match="no model of llmlab's"):
+            ask("o'neil")

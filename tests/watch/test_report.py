@@ -83,6 +83,34 @@ def test_prometheus_reads_every_line_once_by_the_digest_of_the_bundle(report):
     assert 'metric="error_rate",window="1 day",runbook="provider-outage.md"} 2' in report.to_prometheus()
 
 
+def test_a_small_service_has_no_series_twice_and_always_the_same():
+    """Rules over an hour and a day read the same day there: a series is named by what its rule asks for."""
+    costs = [{"metric": "cost_usd", "over": "2x", "window": window} for window in ("1h", "1d")]
+    names = []
+    for n in (40, 4000):
+        text = ll.Watch(policy=rules(*costs, at_least=20)).report(traffic(n), now=NOW).to_prometheus()
+        names.append([line.rpartition(" ")[0] for line in text.splitlines() if "watch_state{" in line])
+    assert len(set(names[0])) == 2
+    assert sorted(names[0]) == sorted(names[1])
+
+
+@pytest.mark.parametrize(
+    ("silent", "told"), [(timedelta(hours=20), "20 hours"), (timedelta(days=3, hours=2), "3 days")]
+)
+def test_silence_is_told_in_hours_or_days(silent, told):
+    given = rules({"metric": "error_rate", "above": 0.01}, ended_after="2 hours")
+    traces = traffic()
+    last = traces.to_frame()["time"].iloc[-1].to_pydatetime()
+    assert f"{told} ago" in ll.Watch(policy=given).report(traces, now=last + silent).notes[0]
+
+
+def test_a_folder_is_no_place_for_a_report(folder):
+    traces = folder.parents[1] / "traces.parquet"
+    done = CliRunner().invoke(main, ["watch", str(folder), str(traces), "--prometheus", str(folder)])
+    assert done.exit_code == 2
+    assert "is a folder" in str(done.exception) + done.output
+
+
 @pytest.fixture
 def folder(tmp_path, bad):
     """An experiment with a watch, and its traces in a file."""

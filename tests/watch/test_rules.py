@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binomtest
 
 import llmlab as ll
-from llmlab.base.errors import DataError, FileRuleError, GateError
+from llmlab.base.errors import FileRuleError, GateError
 from llmlab.watch.readings import share_bounds
 from tests.watch.incidents import START
 
@@ -142,6 +142,13 @@ def test_too_little_data_is_no_pass():
         silent.require("pass")
 
 
+def test_feedback_that_nobody_records_is_not_quiet():
+    """Without its column, and with one that is empty."""
+    rule = {"metric": "negative_signals", "over": "2x"}
+    for traces in (traffic(), traffic(**{"signals.thumbs": float("nan")})):
+        assert ll.Watch(policy=rules(rule)).report(traces, now=NOW).exit_code == 3
+
+
 def test_usual_rules_leave_out_what_nobody_records_and_say_so():
     found = ll.Watch(policy=ll.watch.WatchPolicy(drift=())).report(traffic(), now=NOW)
     assert found.exit_code == 0
@@ -149,9 +156,33 @@ def test_usual_rules_leave_out_what_nobody_records_and_say_so():
     assert any("quality" in note for note in found.notes)
 
 
-def test_a_metric_that_nobody_knows_is_refused():
-    with pytest.raises(DataError, match="no metric 'eror_rate'"):
-        read(traffic(), {"metric": "eror_rate", "above": 0.01})
+@pytest.mark.parametrize(
+    ("level", "rule", "state"),
+    [
+        (0.525, {"above": 0.2}, "ALERT"),
+        (0.02, {"above": 0.2}, "quiet"),
+        (0.525, {"over": "2x"}, "ALERT"),
+        (0.02, {"over": "2x"}, "quiet"),
+        (0.525, {"worse_by": 0.1, "higher_is_better": False}, "ALERT"),
+        (0.525, {"worse_by": 0.1}, "quiet"),
+        (0.02, {"worse_by": 0.1}, "ALERT"),
+    ],
+)
+def test_above_and_over_mean_upward_whatever_is_better(level, rule, state):
+    """Of a signal that was .2 before; which way is worse is asked by `worse_by` alone."""
+    traces = traffic(**{"signals.toxicity": lambda day, place: (level if day == 28 else 0.2) + 0.001 * (place % 3)})
+    assert read(traces, {"metric": "signals.toxicity", **rule}).state == state
+
+
+def test_signals_that_are_known_as_bad_are_worse_where_there_is_more_of_them():
+    """Personal data in a tenth of the requests, where it was in one of fifty."""
+    more = traffic(**{"signals.personal": lambda day, place: float(place % (10 if day == 28 else 50) == 0)})
+    assert read(more, {"metric": "signals.personal", "worse_by": 0.01}).state == "ALERT"
+
+
+def test_quality_above_a_line_is_what_was_asked_for():
+    good = traffic(**{"signals.quality": lambda day, place: 0.95 + 0.001 * (place % 3)})
+    assert read(good, {"metric": "quality", "above": 0.9}).state == "ALERT"
 
 
 @pytest.mark.parametrize(
@@ -160,6 +191,13 @@ def test_a_metric_that_nobody_knows_is_refused():
         ("rules:\n  - {metric: error_rate}\n", 2),
         ("rules:\n  - {metric: error_rate, above: 0.01, over: 2x}\n", 2),
         ("rules:\n  - {metric: latency_s, over: twice}\n", 2),
+        ("rules:\n  - {metric: latency_s, over: 0x}\n", 2),
+        ("rules:\n  - {metric: error_rate, above: 5}\n", 2),
+        ("rules:\n  - {metric: injection_markers, worse_by: 2}\n", 2),
+        ("rules:\n  - {metric: eror_rate, above: 0.01}\n", 2),
+        ("rules:\n  - {metric: signals., above: 0.01}\n", 2),
+        ("rules:\n  - {metric: served_model, above: 7}\n", 2),
+        ("rules:\n  - {metric: signals.toxicity, above: 0.2, higher_is_better: true}\n", 2),
         ("rules:\n  - {metric: error_rate, above: 0.01, runbook: no-such-page.md}\n", None),
         ("runbooks: nowhere\n", None),
         ("reference: {days: 3}\n", 1),
