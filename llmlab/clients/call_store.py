@@ -132,7 +132,10 @@ class CallStore:
         wanted = iter(keys)
         while batch := list(islice(wanted, KEYS_PER_QUERY)):
             for row in self._rows(batch):
-                if (answer := _whole(*row)) is None:
+                answer = None
+                with contextlib.suppress(ValueError, KeyError, TypeError, ArithmeticError):  # whole, and no answer
+                    answer = _whole(*row)
+                if answer is None:
                     self._warn_torn(row[0])
                 else:
                     found[row[0]] = answer

@@ -219,7 +219,7 @@ class _Run:
                 self.kept.add(call.key)
                 if turns := self.turns.pop(call.key, None):
                     await in_thread(lambda: self.store.forget(keys=turns))
-        except (TypeError, ValueError) as error:  # made by a user's client or application
+        except (TypeError, ValueError, AttributeError) as error:  # made by a user's client or application
             generation = Generation(status="error", error=_told(f"the answer cannot be stored: {error}"))
         except StoreError:
             self._keep(call, generation)  # it was paid for, so the partial results have it; then no more is asked
