@@ -208,23 +208,25 @@ class _Run:
 
     async def _one(self, call: Call) -> None:
         """One answer: that of an earlier cell with the same key, or a new one, on disk before it is counted."""
-        if call.key in self.kept and (found := self.store.get_many([call.key]).get(call.key)) is not None:
+        if (call.key in self.kept or self.store.shared) and (
+            found := self.store.get_many([call.key]).get(call.key)
+        ) is not None:
             return self._keep(call, found)
         self.store.check()
-        generation = await self._answer(call)
+        generation = kept = await self._answer(call)
         try:
-            generation = generation.scrubbed(self.secrets)
+            generation = kept = generation.scrubbed(self.secrets)
             if generation.answered:
-                await self.store.put(call.key, call.request, generation)
+                kept = await self.store.put(call.key, call.request, generation)
                 self.kept.add(call.key)
                 if turns := self.turns.pop(call.key, None):
                     await in_thread(lambda: self.store.forget(keys=turns))
         except (TypeError, ValueError, AttributeError) as error:  # made by a user's client or application
-            generation = Generation(status="error", error=_told(f"the answer cannot be stored: {error}"))
+            generation = kept = Generation(status="error", error=_told(f"the answer cannot be stored: {error}"))
         except StoreError:
             self._keep(call, generation)  # it was paid for, so the partial results have it; then no more is asked
             raise
-        self._keep(call, generation)
+        self._keep(call, kept)  # another process's, where that was first: a rerun gives the same numbers
         return self._count(generation)
 
     async def _answer(self, call: Call) -> Generation:
@@ -280,7 +282,7 @@ class _Run:
             return found
         answer = (await self._sent(call, request)).scrubbed(self.secrets)
         if answer.answered:
-            await self.store.put(key, request, answer)
+            answer = await self.store.put(key, request, answer)
             self.turns.setdefault(call.key, []).append(key)
         return answer
 
