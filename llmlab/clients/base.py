@@ -325,6 +325,7 @@ class Generation(Shown):
             latency_s=_sum(one.latency_s for one in every),
             first_token_s=every[0].first_token_s,
             cost_usd=_sum(one.cost_usd for one in every),
+            cached=all(one.cached for one in every),
             attempts=sum(one.attempts for one in every),
             steps=(
                 *(f"{name}: {_said(answers[name])}" for name in names),

@@ -19,6 +19,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import replace
 from enum import Enum
 from itertools import chain, islice
 from operator import attrgetter
@@ -35,15 +37,17 @@ from types import (
     SimpleNamespace,
     WrapperDescriptorType,
 )
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from llmlab.base.background import in_thread
+from llmlab.base.private import Secrets
 from llmlab.base.project import changed_files, git_state
 from llmlab.bundle.bundle import Bundle
-from llmlab.clients.base import Generation, Status
+from llmlab.clients.base import Client, Generation, Request, Status
+from llmlab.clients.call_store import CallStore, call_key
 from llmlab.golden.cases import Case
 
-__all__ = ["App", "app_identity", "ask", "unread_notes"]
+__all__ = ["App", "Asking", "app_identity", "ask", "kept_call", "unread_notes"]
 
 App: TypeAlias = Callable[[Case, Bundle], "Generation | str | Awaitable[Generation | str]"]
 
@@ -87,13 +91,41 @@ DEEPEST = 60
 MOST_FILES = 500
 
 
-async def ask(app: App, case: Case, bundle: Bundle) -> Generation:
+class Asking(NamedTuple):
+    """Where an application of this package keeps the answers to its own calls, and which of them it makes."""
+
+    store: CallStore
+    repeat: int
+    fresh: str  # as of `Plan`
+    secrets: Secrets
+
+
+_ASKING: ContextVar[Asking | None] = ContextVar("asking", default=None)
+
+
+async def kept_call(client: Client, request: Request) -> Generation:
+    """The answer to one of an application's calls: within a run stored under the key that a plain run gives it."""
+    asking = _ASKING.get()
+    if asking is None or len(request.in_turns()) > 1:  # whose turns a run would send one by one
+        return await client.complete(request)
+    seed = None if request.seed is None else request.seed + asking.repeat
+    request = replace(request, repeat=asking.repeat, seed=seed)
+    anew = f" fresh {asking.fresh}" if asking.fresh else ""
+    key = call_key(f"{client.fingerprint}{anew}", request)
+    if (stored := asking.store.get_many([key]).get(key)) is not None:
+        return stored
+    answer = (await client.complete(request)).scrubbed(asking.secrets)
+    return await asking.store.put(key, request, answer) if answer.answered else answer
+
+
+async def ask(app: App, case: Case, bundle: Bundle, *, asking: Asking | None = None) -> Generation:
     """The application's answer; a plain function runs in a thread of its own. A text is timed and wrapped.
 
     Raises:
         TypeError: it returned neither a Generation nor a text. Whatever it raises itself is passed on.
     """
     sent_s = time.perf_counter()
+    _ASKING.set(asking)
     if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None)):  # noqa: B004  # the method itself is wanted
         answer: Any = app(case, bundle)
     else:
