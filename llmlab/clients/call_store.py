@@ -48,8 +48,10 @@ _COLUMNS = f"{_FIRST_COLUMNS}, asked_at INTEGER)"
 _MODEL = """CASE WHEN length(request) THEN json_extract(CAST(request AS TEXT), '$.model.provider') || '/' ||
     json_extract(CAST(request AS TEXT), '$.model.id') ELSE '' END"""
 _COST = "json_extract(CAST(answer AS TEXT), '$.cost_usd')"
+_TOKENS = "json_extract(CAST(answer AS TEXT), '$.usage[0]') + json_extract(CAST(answer AS TEXT), '$.usage[1]')"
 _BY_MODEL = f"""SELECT {_MODEL}, count(*), coalesce(sum(CAST({_COST} AS REAL)), 0), sum({_COST} IS NULL),
-    sum(length(answer) + length(request)), min(asked_at), max(asked_at) FROM calls GROUP BY 1"""  # noqa: S608 - our own words
+    sum(length(answer) + length(request)), min(asked_at), max(asked_at), sum({_COST} IS NULL AND ({_TOKENS}) IS NULL)
+    FROM calls GROUP BY 1"""  # noqa: S608 - our own words
 
 
 def call_key(fingerprint: str, request: Request) -> str:
@@ -71,9 +73,10 @@ class _Write(NamedTuple):
 
 
 class StoredCalls(NamedTuple):
-    """What is stored of one model: answers, dollars that they cost (and how many have no price), size and times.
+    """What is stored of one model: answers, dollars that they cost (and of how many that is unknown), size and times.
 
-    Times are seconds since 1970, None where version 0.1 kept all of them.
+    Times are seconds since 1970, None where version 0.1 kept all of them. Of the `unpriced`, `uncounted` came without
+    usage, so that no price could help.
     """
 
     model: str
@@ -83,6 +86,7 @@ class StoredCalls(NamedTuple):
     n_bytes: int
     first_at: int | None
     last_at: int | None
+    uncounted: int = 0
 
 
 class CallStore:
@@ -325,11 +329,8 @@ class CallStore:
             self.shared = self.shared or self._version != _data_version(connection)
             if kept == len(batch):
                 return {}
-            there: dict[str, Any] = {}
-            for start in range(0, len(batch), KEYS_PER_QUERY):
-                keys = [write.row[0] for write in batch[start : start + KEYS_PER_QUERY]]
-                there |= {row[0]: row for row in connection.execute(_query(keys), keys)}
-            return there
+            keys = [write.row[0] for write in batch]
+            return {row[0]: row for row in connection.execute(_query(keys), keys)}
         except sqlite3.Error as error:
             self._broken = _what_to_do(self.path, error)
             return {}
