@@ -22,6 +22,7 @@ A caller's mistake in code (a wrong argument) is a ValueError or TypeError inste
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "BudgetError",
@@ -77,7 +78,10 @@ class CallError(LlmlabError):
     """A call that gave no answer.
 
     `attempts` counts what was sent, retries included; `waited_s` is how long the last of them had been waited for.
+    `partly` is the Generation of an application's calls before this one, with what they took and cost; None = none.
     """
+
+    partly: Any = None
 
     def __init__(
         self,

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.project import runs_folder
-from llmlab.clients.call_store import CallStore
+from llmlab.clients.call_store import CallStore, StoredCalls
 from llmlab.display.shown import text_table
 from llmlab.engine.batch import read_batches, send_batches, write_batches
 from llmlab.engine.call_setup import CallSetup
@@ -83,6 +84,8 @@ def join(folder: Path, *, out: Path | None, texts: bool) -> None:
 @click.pass_context
 def calls(context: click.Context, *, store: Path | None) -> None:
     """What answers are stored, of which models, since when, and what they cost."""
+    if store is not None and not store.is_file():
+        raise FileRuleError("is not there; name a call store, or leave --store out for the project's own", path=store)
     context.obj = store or runs_folder() / "calls.sqlite"
     if context.invoked_subcommand is not None:
         return
@@ -92,7 +95,7 @@ def calls(context: click.Context, *, store: Path | None) -> None:
         {
             "model": of.model or "(applications)",
             "answers": f"{of.answers:,}",
-            "cost (USD)": f"{of.cost_usd:,.4f}" + (f" and {of.unpriced:,} without a price" if of.unpriced else ""),
+            "cost (USD)": f"{of.cost_usd:,.4f}{_unknown(of)}",
             "MB": f"{of.n_bytes / 1e6:,.1f}",
             "first": _day(of.first_at),
             "last": _day(of.last_at),
@@ -101,7 +104,10 @@ def calls(context: click.Context, *, store: Path | None) -> None:
     ]
     click.echo(text_table(rows) if rows else "Nothing is stored yet.")
     total, answers = sum(of.cost_usd for of in stored), sum(of.answers for of in stored)
-    click.echo(f"{counted(answers, 'answer')} that cost ${total:,.4f}; a run that asks the same again pays nothing.")
+    unknown = sum(of.unpriced for of in stored)
+    spent = f", of which {answers - unknown:,} cost ${total:,.4f} and {unknown:,} have an unknown cost"
+    told = spent if unknown else f" that cost ${total:,.4f}"
+    click.echo(f"{counted(answers, 'answer')}{told}; a run that asks the same again pays nothing.")
 
 
 @calls.command()
@@ -129,6 +135,12 @@ def forget(
     with CallStore(store) as kept:
         gone = kept.forget(keys=keys, model=model, since=since.replace(tzinfo=UTC) if since else None)
     click.echo(f"{counted(gone, 'answer')} forgotten; the next run asks for them again.")
+
+
+def _unknown(of: StoredCalls) -> str:
+    """Answers whose cost is not known, and why."""
+    reasons = {"without a price": of.unpriced - of.uncounted, "without usage": of.uncounted}
+    return "".join(f" and {number:,} {why}" for why, number in reasons.items() if number)
 
 
 def _day(seconds: int | None) -> str:

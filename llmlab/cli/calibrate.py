@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from llmlab.base.errors import FileRuleError
 from llmlab.base.tables import read_table
 from llmlab.experiment.folder import Experiment
 from llmlab.judge.calibrating import calibrate_scores, calibrate_verdicts
@@ -58,6 +59,8 @@ def calibrate(
     authorship = [pairwise["author1"], pairwise["author2"], judge_author]
     lengths = [pairwise["length1"], pairwise["length2"]]
     whole = all(all(group) or not any(group) for group in (authorship, lengths))
+    if not verdicts.exists():
+        raise FileRuleError("is not there; name a table of verdicts or an experiment's folder", path=verdicts)
     if verdicts.is_dir():
         exp = Experiment.load(verdicts)
         judge, labels = exp.judge(judge_column or ""), exp.labels["pointwise"]  # what is missing is told before a call

@@ -10,6 +10,7 @@ import click
 
 from llmlab import registry, tracking
 from llmlab.base.cells import plain
+from llmlab.base.errors import FileRuleError
 from llmlab.experiment.folder import Experiment
 from llmlab.gate import GatePolicy
 from llmlab.gate.looks import COUNTED, NOT_ASKED, Ledger
@@ -69,7 +70,9 @@ def gate(
     """
     check_reports(junit, markdown, receipt)  # said before the work, not after
     with told_in(junit, markdown, receipt, name="gate"):
-        shown = [JudgePassport.load(path) for path in passports]
+        if not results_path.exists():
+            raise FileRuleError("is not there; name results (.parquet) or an experiment's folder", path=results_path)
+        shown, labelling = [JudgePassport.load(path) for path in passports], [Labels.load(path) for path in labels]
         if results_path.is_dir():
             exp = Experiment.load(results_path)
             policy = GatePolicy.load(policy_path) if policy_path else exp.gate
@@ -81,7 +84,7 @@ def gate(
             raise click.UsageError("name --policy and --candidate for results, or an experiment's folder")
         else:
             policy, results = GatePolicy.load(policy_path), Results.from_parquet(results_path)
-        results = _labelled(policy, results, policy_path.parent, labels)
+        results = _labelled(policy, results, policy_path.parent, labelling)
         known = _known(policy, results, candidate, ledger)
         decision = policy.decide(
             results,
@@ -141,12 +144,12 @@ def _asked(
     return exp.judged(results, *judging) if judging else results
 
 
-def _labelled(policy: GatePolicy, results: Results, folder: Path, labels: tuple[Path, ...]) -> Results:
+def _labelled(policy: GatePolicy, results: Results, folder: Path, labels: Sequence[Labels]) -> Results:
     """With the labels named on the command line; by default with those that the policy names, beside it."""
     if not labels:
         return policy.labelled(results, folder)
-    for path in labels:
-        results = results.with_labels(Labels.load(path))
+    for given in labels:
+        results = results.with_labels(given)
     return results
 
 

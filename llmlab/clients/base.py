@@ -7,11 +7,12 @@ an SDK takes a few lines. `engine` fills in variant, case and repeat; a client l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from decimal import Decimal
 from itertools import pairwise
 from json.encoder import encode_basestring_ascii
+from numbers import Real
 from operator import attrgetter
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -238,7 +239,17 @@ class Generation(Shown):
     bounds: tuple[tuple[str, float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.cost_usd is not None and not isinstance(self.cost_usd, Decimal):  # of a client of one's own
+        """Of a client of one's own: None is nothing (an SDK's text of a tool call), and another type a TypeError."""
+        if self.text is None and self.status == "ok" and not self.tool_calls:
+            object.__setattr__(self, "status", "empty")
+        for name, (kind, nothing) in _KINDS.items():
+            if (value := getattr(self, name)) is None:
+                object.__setattr__(self, name, nothing)
+            elif not isinstance(value, kind):
+                raise TypeError(f"{name} of a Generation is {type(value).__name__}, must be {kind.__name__}")
+        if odd := [doc_id for doc_id in self.retrieved if not isinstance(doc_id, str)]:
+            raise TypeError(f"retrieved of a Generation has {odd[0]!r}, must be ids as texts")
+        if self.cost_usd is not None and not isinstance(self.cost_usd, Decimal):
             usd = Decimal(str(self.cost_usd))
             object.__setattr__(self, "cost_usd", usd if usd.is_finite() else None)
 
@@ -276,7 +287,7 @@ class Generation(Shown):
             kept = from_json(text)
         except ValueError:
             kept = json.loads(text)  # slower; it also takes half a surrogate pair, which a model may have said
-        if "status" not in kept or "text" not in kept:
+        if "status" not in kept or not isinstance(kept.get("text"), str):
             raise KeyError("status or text")
         if (spent := kept.get("usage")) is not None:
             kept["usage"] = _filled(_OPEN_USAGE(*spent), Usage)
@@ -322,6 +333,7 @@ class Generation(Shown):
             latency_s=_sum(one.latency_s for one in every),
             first_token_s=every[0].first_token_s,
             cost_usd=_sum(one.cost_usd for one in every),
+            cached=all(one.cached for one in every),
             attempts=sum(one.attempts for one in every),
             steps=(
                 *(f"{name}: {_said(answers[name])}" for name in names),
@@ -368,6 +380,12 @@ def _filled(value: Any, frozen: type[Value]) -> Value:
 _OPEN_GENERATION, _OPEN_USAGE = _open(Generation), _open(Usage)
 _DEFAULTS = {part.name: part.default for part in fields(_OPEN_GENERATION)}
 _VALUES = attrgetter(*_DEFAULTS)
+_KINDS: dict[str, tuple[type, Any]] = {  # and what None stands for
+    **dict.fromkeys(("text", "thought", "error"), (str, "")),
+    **dict.fromkeys(("tool_calls", "steps", "retrieved"), (Sequence, ())),
+    **dict.fromkeys(("latency_s", "first_token_s"), (Real, None)),
+    "usage": (Usage, Usage()),
+}
 _TEXTS = ("text", "thought", "error", "served_model", "system_fingerprint")  # where a key may be repeated
 _CELL_FIELDS = frozenset({"variant", "case_id", "repeat", "retrieved", "cached", "call_key", "bounds"})
 _KEPT_DEFAULTS = {name: v for name, v in _DEFAULTS.items() if name not in _CELL_FIELDS | {"status", "text"}}

@@ -20,7 +20,7 @@ import threading
 import time
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -48,8 +48,10 @@ _COLUMNS = f"{_FIRST_COLUMNS}, asked_at INTEGER)"
 _MODEL = """CASE WHEN length(request) THEN json_extract(CAST(request AS TEXT), '$.model.provider') || '/' ||
     json_extract(CAST(request AS TEXT), '$.model.id') ELSE '' END"""
 _COST = "json_extract(CAST(answer AS TEXT), '$.cost_usd')"
+_TOKENS = "json_extract(CAST(answer AS TEXT), '$.usage[0]') + json_extract(CAST(answer AS TEXT), '$.usage[1]')"
 _BY_MODEL = f"""SELECT {_MODEL}, count(*), coalesce(sum(CAST({_COST} AS REAL)), 0), sum({_COST} IS NULL),
-    sum(length(answer) + length(request)), min(asked_at), max(asked_at) FROM calls GROUP BY 1"""  # noqa: S608 - our own words
+    sum(length(answer) + length(request)), min(asked_at), max(asked_at), sum({_COST} IS NULL AND ({_TOKENS}) IS NULL)
+    FROM calls GROUP BY 1"""  # noqa: S608 - our own words
 
 
 def call_key(fingerprint: str, request: Request) -> str:
@@ -67,13 +69,14 @@ def call_key(fingerprint: str, request: Request) -> str:
 class _Write(NamedTuple):
     row: tuple[str, bytes, int, bytes, int]  # in the order of the columns
     loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
+    done: asyncio.Future[Any]  # the row that was there already, None where this one is kept
 
 
 class StoredCalls(NamedTuple):
-    """What is stored of one model: answers, dollars that they cost (and how many have no price), size and times.
+    """What is stored of one model: answers, dollars that they cost (and of how many that is unknown), size and times.
 
-    Times are seconds since 1970, None where version 0.1 kept all of them.
+    Times are seconds since 1970, None where version 0.1 kept all of them. Of the `unpriced`, `uncounted` came without
+    usage, so that no price could help.
     """
 
     model: str
@@ -83,6 +86,7 @@ class StoredCalls(NamedTuple):
     n_bytes: int
     first_at: int | None
     last_at: int | None
+    uncounted: int = 0
 
 
 class CallStore:
@@ -111,6 +115,8 @@ class CallStore:
         self._inode = self.path.stat().st_ino
         self._others = dict(_others(self.path.parent / OTHERS))
         self.borrowed: dict[str, str] = {}  # key -> whose store it was read from
+        self.shared = False  # whether another process has written since this one opened it: ask again before a call
+        self._version = _data_version(self._reader)
 
     def check(self) -> None:
         """Raise StoreError when the store can no longer keep answers: ask this before each paid call."""
@@ -132,7 +138,10 @@ class CallStore:
         wanted = iter(keys)
         while batch := list(islice(wanted, KEYS_PER_QUERY)):
             for row in self._rows(batch):
-                if (answer := _whole(*row)) is None:
+                answer = None
+                with contextlib.suppress(ValueError, KeyError, TypeError, ArithmeticError):  # whole, and no answer
+                    answer = _whole(*row)
+                if answer is None:
                     self._warn_torn(row[0])
                 else:
                     found[row[0]] = answer
@@ -160,21 +169,24 @@ class CallStore:
             warnings.warn(told, RuntimeWarning, stacklevel=3)
         return found
 
-    async def put(self, key: str, request: Request | None, generation: Generation) -> None:
-        """Keep the answer; returns when it is on disk. The first answer under a key stays.
+    async def put(self, key: str, request: Request | None, generation: Generation) -> Generation:
+        """Keep the answer; returns when it is on disk. The first answer under a key stays, and is what you get.
 
         `request` is None for the answer of an application, which sends its own.
         """
         self.check()
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
+        done: asyncio.Future[Any] = loop.create_future()
         answer = generation.to_json().encode("ascii")
         asked = b"" if request is None else request.to_json().encode("ascii")
         row = (key, answer, _checksum(key, answer), asked, int(time.time()))
         if self._writer is None:
             self._start_writer()
         self._queue.put(_Write(row, loop, done))
-        await done
+        if (earlier := await done) is not None:
+            with contextlib.suppress(ValueError, KeyError, TypeError, ArithmeticError):  # else it is asked again later
+                return _whole(*earlier) or generation
+        return generation
 
     def request_json(self, key: str) -> str | None:
         """The request that was sent for this key, as `Request.to_json` wrote it; None when there is none."""
@@ -281,6 +293,8 @@ class CallStore:
                 return
             try:
                 connection = _connected(self.path)
+                self.shared = self._version != _data_version(self._reader)
+                self._version = _data_version(connection)  # from now on: this one does not see its own writes
             except sqlite3.Error as error:
                 raise StoreError(_what_to_do(self.path, error)) from error
             self._writer = threading.Thread(
@@ -296,44 +310,55 @@ class CallStore:
             while more is not None and len(batch) < ROWS_PER_COMMIT and not self._queue.empty():
                 if (more := self._queue.get()) is not None:
                     batch.append(more)
-            if not self._broken:
-                self._commit(connection, batch)
-            _release(batch, self._broken)
+            there = {} if self._broken else self._commit(connection, batch)
+            _release(batch, self._broken, there)
             if more is None:
                 break
         connection.close()
 
-    def _commit(self, connection: sqlite3.Connection, batch: list[_Write]) -> None:
-        """One statement for the whole batch, its own transaction: each statement more would fight for the GIL."""
+    def _commit(self, connection: sqlite3.Connection, batch: list[_Write]) -> dict[str, Any]:
+        """What is stored, where some keys were there already. One statement a batch: each more fights for the GIL."""
         torn = [write.row[0] for write in batch if write.row[0] in self._torn]
         rows = ",".join(["(?, ?, ?, ?, ?)"] * len(batch))
         try:
             for key in torn:
                 connection.execute("DELETE FROM calls WHERE key = ?", (key,))
-            # the first answer under a key stays: what a run has used is never swapped under it
+            # the first answer under a key stays and is what all use: what a run has used is never swapped under it
             insert = f"INSERT OR IGNORE INTO calls VALUES {rows}"  # noqa: S608 - only question marks are put in
-            connection.execute(insert, [part for write in batch for part in write.row])
+            kept = connection.execute(insert, [part for write in batch for part in write.row]).rowcount
+            self.shared = self.shared or self._version != _data_version(connection)
+            if kept == len(batch):
+                return {}
+            keys = [write.row[0] for write in batch]
+            return {row[0]: row for row in connection.execute(_query(keys), keys)}
         except sqlite3.Error as error:
             self._broken = _what_to_do(self.path, error)
+            return {}
 
 
-def _release(batch: list[_Write], broken: str) -> None:
-    waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+def _release(batch: list[_Write], broken: str, there: Mapping[str, Any]) -> None:
+    waiting: dict[asyncio.AbstractEventLoop, list[_Write]] = {}
     for write in batch:
-        waiting.setdefault(write.loop, []).append(write.done)
-    for loop, futures in waiting.items():
+        waiting.setdefault(write.loop, []).append(write)
+    for loop, writes in waiting.items():
         with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody waiting; the answers are kept
-            loop.call_soon_threadsafe(_settle, futures, broken)
+            loop.call_soon_threadsafe(_settle, writes, broken, there)
 
 
-def _settle(futures: list[asyncio.Future[None]], broken: str) -> None:
-    for future in futures:
-        if future.done():  # its waiter was cancelled
+def _settle(writes: list[_Write], broken: str, there: Mapping[str, Any]) -> None:
+    for write in writes:
+        if write.done.done():  # its waiter was cancelled
             continue
         if broken:
-            future.set_exception(StoreError(broken))
+            write.done.set_exception(StoreError(broken))
         else:
-            future.set_result(None)
+            row = there.get(write.row[0])
+            write.done.set_result(None if row == write.row[:3] else row)
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    """A number that is another one once another connection has written."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def _query(keys: list[str]) -> str:

@@ -218,7 +218,9 @@ def make_plan(
         raise ValueError("no variants to run")
     refuse_secrets(bundles, golden)
     if app is not None:
-        return Plan(bundles=bundles, golden=golden, repeats=repeats, app=app, identity=room.app.app_identity(app))
+        identity = room.app.app_identity(app)
+        about: dict[str, Any] = {"identity": identity, "notes": room.app.unread_notes(identity)}
+        return Plan(bundles=bundles, golden=golden, repeats=repeats, app=app, **about)
     if client_of is None:
         raise ValueError("a plan needs client_of, or an app")
     for name, bundle in bundles.items():

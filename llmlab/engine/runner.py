@@ -208,23 +208,25 @@ class _Run:
 
     async def _one(self, call: Call) -> None:
         """One answer: that of an earlier cell with the same key, or a new one, on disk before it is counted."""
-        if call.key in self.kept and (found := self.store.get_many([call.key]).get(call.key)) is not None:
+        if (call.key in self.kept or self.store.shared) and (
+            found := self.store.get_many([call.key]).get(call.key)
+        ) is not None:
             return self._keep(call, found)
         self.store.check()
-        generation = await self._answer(call)
+        generation = kept = await self._answer(call)
         try:
-            generation = generation.scrubbed(self.secrets)
+            generation = kept = generation.scrubbed(self.secrets)
             if generation.answered:
-                await self.store.put(call.key, call.request, generation)
+                kept = await self.store.put(call.key, call.request, generation)
                 self.kept.add(call.key)
                 if turns := self.turns.pop(call.key, None):
                     await in_thread(lambda: self.store.forget(keys=turns))
-        except (TypeError, ValueError) as error:  # made by a user's client or application
-            generation = Generation(status="error", error=_told(f"the answer cannot be stored: {error}"))
+        except (TypeError, ValueError, AttributeError) as error:  # made by a user's client or application
+            generation = kept = Generation(status="error", error=_told(f"the answer cannot be stored: {error}"))
         except StoreError:
             self._keep(call, generation)  # it was paid for, so the partial results have it; then no more is asked
             raise
-        self._keep(call, generation)
+        self._keep(call, kept)  # another process's, where that was first: a rerun gives the same numbers
         return self._count(generation)
 
     async def _answer(self, call: Call) -> Generation:
@@ -237,12 +239,10 @@ class _Run:
             text, waited_s = _told(error) or f"no answer within {limit_s:g} s", getattr(error, "waited_s", 0.0)
             if bound.expired() and _own_bound(self.plan.clients.get(call.variant)):  # else for its rate limit, perhaps
                 waited_s = limit_s
-            bounds = _waited(waited_s)
-            return Generation(status="timeout", error=text, attempts=getattr(error, "attempts", 1), bounds=bounds)
+            return _lost(error, status="timeout", error=text, bounds=_waited(waited_s))
         except CallError as error:
             self.denials += error.status_code in DENIED or isinstance(error, UnusableEndpointError)
-            bounds = _waited(error.waited_s)
-            return Generation(status="error", error=_told(error), attempts=error.attempts, bounds=bounds)
+            return _lost(error, status="error", error=_told(error), bounds=_waited(error.waited_s))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -256,7 +256,8 @@ class _Run:
             one_turn = len(call.request.in_turns()) == 1
             return await (self._sent if one_turn else self._conversed)(call, call.request)
         assert self.plan.app is not None  # noqa: S101  # no other plan has calls without a request
-        return await room.app.ask(self.plan.app, call.case, self.plan.bundles[call.variant])
+        asking = room.app.Asking(self.store, call.repeat, self.plan.fresh, self.secrets)
+        return await room.app.ask(self.plan.app, call.case, self.plan.bundles[call.variant], asking=asking)
 
     async def _conversed(self, call: Call, request: Request) -> Generation:
         """The answer to the last of the user's turns, each sent with the answers to those before it."""
@@ -280,7 +281,7 @@ class _Run:
             return found
         answer = (await self._sent(call, request)).scrubbed(self.secrets)
         if answer.answered:
-            await self.store.put(key, request, answer)
+            answer = await self.store.put(key, request, answer)
             self.turns.setdefault(call.key, []).append(key)
         return answer
 
@@ -342,7 +343,7 @@ class _Run:
         progress, budget_usd = self.progress, self.budget_usd
         self.answers += generation.answered
         self.failures += not generation.answered
-        progress.spent_usd += generation.cost_usd or 0
+        progress.spent_usd += 0 if generation.cached else generation.cost_usd or 0
         progress.unpriced += generation.answered and generation.cost_usd is None
         if progress.done == progress.total or progress.stopped:
             return
@@ -360,6 +361,12 @@ class _Run:
 def _own_bound(client: Client | None) -> float | None:
     """None for a client that bounds its calls itself, and leaves waiting for its rate limit out of it."""
     return None if getattr(client, "retry", None) is not None else CASE_TIMEOUT_S
+
+
+def _lost(failure: BaseException, **about: Any) -> Generation:
+    """No answer, with what the calls took that an application had made before."""
+    before = getattr(failure, "partly", None) or Generation(attempts=0)
+    return replace(before, attempts=before.attempts + getattr(failure, "attempts", 1), **about)
 
 
 def _waited(waited_s: float) -> tuple[tuple[str, float, float], ...]:

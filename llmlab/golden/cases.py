@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -373,6 +374,10 @@ class GoldenSet(Shown):
 
     def only(self, *, tag: str | None = None, ids: Iterable[str] | None = None, first: int | None = None) -> GoldenSet:
         """The cases with this tag, these ids, or the first so many; a smaller set with this one as parent."""
+        if first is not None and (isinstance(first, bool) or not isinstance(first, Integral) or first < 1):
+            raise ValueError(
+                f"first == {first!r}, must be a whole number of cases from 1; leave it out for all of them"
+            )
         if tag is None and ids is None and first is None:
             return self
         wanted = None if ids is None else set(ids)

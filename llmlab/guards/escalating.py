@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmlab.base.errors import DataError
+from llmlab.base.errors import CallError, DataError
 from llmlab.base.numbers import Interval
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Client, Generation
 from llmlab.clients.endpoints import Reaching, client_for
 from llmlab.display.shown import Shown
+from llmlab.engine.app import kept_call
 from llmlab.golden.cases import Case
 from llmlab.guards.applying import Guard, guard
 from llmlab.results.comparing import compare_tables
@@ -43,6 +44,8 @@ RECOVERED = (0.5, 0.8)  # shares of the gap, after RouteLLM's CPT(50%) and CPT(8
 class Cascade:
     """An application: asks the variant's own bundle, then the strong one where the check fires (`cascade` makes one).
 
+    Within a run each of its calls is stored as that of a plain run is, so that either replays the other's.
+
     Attributes:
         strong: the second bundle.
         check: reads the first answer.
@@ -65,14 +68,19 @@ class Cascade:
         verdict = await self.check.judge(case, first)
         if not verdict.fires:
             return Generation.of_calls({CHEAP: first})
-        second = await self._asked(case, self.strong)
+        try:
+            second = await self._asked(case, self.strong)
+        except CallError as error:
+            calls = Generation.of_calls({CHEAP: first, STRONG: Generation(status="error")})
+            error.partly = replace(calls, usage=first.usage, cost_usd=first.cost_usd, attempts=first.attempts)
+            raise
         waited_s = (first.latency_s, second.first_token_s)  # nobody sees the first answer
         seen_s = None if None in waited_s else sum(filter(None, waited_s))
         return replace(Generation.of_calls({CHEAP: first, STRONG: second}), first_token_s=seen_s)
 
     async def _asked(self, case: Case, bundle: Bundle) -> Generation:
         request = bundle.request(**case.inputs)
-        answer = await self.through(client_for(bundle.model, self.endpoints)).complete(request)
+        answer = await kept_call(self.through(client_for(bundle.model, self.endpoints)), request)
         found = tuple(one["id"] for one in (request.about or {}).get("retrieved", ()))
         return replace(answer, retrieved=answer.retrieved or found)
 

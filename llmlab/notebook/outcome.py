@@ -119,12 +119,12 @@ def to_junit(run: NotebookRun) -> str:
 
 
 def check_reports(*files: Path | None) -> None:
-    """ValueError for a report whose folder is not there, that is a folder, or that two would be written to."""
+    """ValueError for a report that is a folder, whose folder is not there, or that two would be written to."""
     there = [file.absolute() for file in files if file is not None]
     if missing := next((file for file in there if not file.parent.is_dir()), None):
         raise ValueError(f"the folder of {missing} does not exist")
-    if folder := next(filter(Path.is_dir, there), None):
-        raise ValueError(f"{folder} is a folder; name the file to write the report to")
+    if folder := next((file for file in there if file.is_dir()), None):
+        raise ValueError(f"{folder} is a folder; name a file in it")
     if twice := next((file for i, file in enumerate(there) if file in there[:i]), None):
         raise ValueError(f"{twice} is named for two reports, of which only one would be kept")
 

@@ -135,7 +135,7 @@ class Embedder:
         while some := list(islice(waiting, TEXTS_PER_ROUND)):
             keys = {text: call_key(self.fingerprint, self._request(text)) for text in some}
             stored = store.get_many(set(keys.values()))
-            known = {key: np.frombuffer(base64.b64decode(kept.text), dtype="<f4") for key, kept in stored.items()}
+            known = {key: _vector(kept) for key, kept in stored.items()}
             if missing := [text for text, key in keys.items() if key not in known]:
                 self.afford(missing)
                 with ThreadPoolExecutor(1) as thread:  # its own loop, so that a running one is left alone
@@ -151,8 +151,7 @@ class Embedder:
             async with places:
                 found = [np.asarray(row, dtype="<f4") for row in await self.client.embed(self.model, batch)]
             _stacked(found, self.model)
-            await asyncio.gather(*(self._keep(text, row, store) for text, row in zip(batch, found, strict=True)))
-            return found
+            return await asyncio.gather(*(self._kept(text, row, store) for text, row in zip(batch, found, strict=True)))
 
         batches = [texts[start : start + TEXTS_PER_REQUEST] for start in range(0, len(texts), TEXTS_PER_REQUEST)]
         try:
@@ -161,13 +160,17 @@ class Embedder:
             if (close := getattr(self.client, "aclose", None)) is not None:
                 await close()
 
-    async def _keep(self, text: str, vector: NDArray[np.float32], store: CallStore) -> None:
+    async def _kept(self, text: str, vector: NDArray[np.float32], store: CallStore) -> NDArray[np.float32]:
         request = self._request(text)
         answer = Generation(text=base64.b64encode(vector.tobytes()).decode("ascii"), served_model=self.model.id)
-        await store.put(call_key(self.fingerprint, request), request, answer)
+        return _vector(await store.put(call_key(self.fingerprint, request), request, answer))
 
     def _request(self, text: str) -> Request:
         return Request(model=self.model, messages=({"role": "user", "content": text},), sampling=Sampling())
+
+
+def _vector(kept: Generation) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(kept.text), dtype="<f4")
 
 
 class EstimatingEmbedder(Embedder):

@@ -43,3 +43,30 @@ def test_what_is_stored_is_shown_and_forgotten_by_what_it_was_of(asked):
     assert "40 answers" in says()[1]
     assert says("forget", "--since", "2100-01-01")[1].startswith("0 answers")
     assert says("forget", "--model", "offline/extractive-1", "--since", "2020-01-01")[1].startswith("40 answers")
+
+
+def test_what_is_not_known_of_the_cost_is_told_with_its_reason(project):
+    """A model without a price is one thing, an answer without usage another; both are counted in the last line."""
+    usages = {"a": ll.Usage(), "b": ll.Usage(input_tokens=1, output_tokens=1), "c": ll.Usage()}
+
+    class Odd:
+        fingerprint = "odd"
+
+        async def complete(self, request):
+            word = request.messages[-1]["content"]
+            return ll.Generation(text=word, usage=usages[word], cost_usd=0.25 if word == "c" else None)
+
+    bundle = ll.Bundle.from_prompt("{{ question }}", model="acme/m-1")
+    golden = ll.GoldenSet([ll.Case(id=word, inputs={"question": word}) for word in usages])
+    ll.run(bundle, golden, client=Odd(), progress=False)
+    _, told = says()
+    assert "0.2500 and 1 without a price and 1 without usage" in told
+    assert "3 answers, of which 1 cost $0.2500 and 2 have an unknown cost" in told
+
+
+def test_a_store_that_is_named_and_not_there_is_refused_and_not_made(project):
+    for arguments in (("--store", "typo.sqlite"), ("--store", "typo.sqlite", "forget", "--model", "a/b")):
+        code, told = says(*arguments)
+        assert code == 2
+        assert "typo.sqlite" in told
+    assert not Path("typo.sqlite").exists()

@@ -1,6 +1,7 @@
 """`llmlab gate` and `llmlab gate-init`: exit codes, reports that cannot be broken out of, a first policy."""
 
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -203,3 +204,22 @@ def test_a_gate_that_fails_under_papermill_sets_the_exit_code_and_keeps_the_note
     assert (done.verdict, done.exit_code) == ("FAIL", 1)
     assert done.executed.exists()
     assert done.message.startswith("FAIL: v2 against v1 breaks 1 condition")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--receipt", "."), ("--junit", "."), ("--labels", "nope.jsonl")], ids=["receipt", "junit", "labels"]
+)
+def test_a_mistake_that_is_known_beforehand_costs_no_call(project, arguments):
+    shutil.copytree(Path(__file__).parents[2] / "experiments" / "pandas_help", "exp")
+    told = llmlab("gate", "exp", "--candidate", "v2", *arguments)
+    assert told.exit_code == 2
+    assert Path(arguments[1]).resolve().name in told.output
+    assert not Path("mlruns", "calls.sqlite").exists()
+
+
+@pytest.mark.parametrize("command", ["gate", "calibrate"])
+def test_a_folder_that_is_not_there_is_named(project, command):
+    told = llmlab(command, "nope")
+    assert told.exit_code == 2
+    assert "nope" in told.output
+    assert "--" not in told.output

@@ -196,6 +196,52 @@ def test_the_first_answer_under_a_key_stays(tmp_path: Path) -> None:
         assert store.get_many(["k"])["k"].text == ANSWER.text
 
 
+def test_who_is_second_gets_the_first_answer(tmp_path: Path) -> None:
+    """Of another process, or in one batch: all who asked have the same, now and when they run again."""
+
+    async def both(one: CallStore, two: CallStore) -> list[str]:
+        first = await one.put("k", BASE, Generation(text="first"))
+        second = await two.put("k", BASE, Generation(text="second"))
+        batch = await asyncio.gather(*(one.put("b", BASE, Generation(text=text)) for text in "xyz"))
+        return [answer.text for answer in (first, second, *batch)]
+
+    with CallStore(tmp_path / "c") as one, CallStore(tmp_path / "c") as two:
+        assert asyncio.run(both(one, two)) == ["first", "first", "x", "x", "x"]
+        assert (one.shared, two.shared) == (False, True)
+    with CallStore(tmp_path / "c") as alone:
+        keep(alone, {"n": ANSWER})
+        assert not alone.shared
+
+
+def test_a_run_pays_for_nothing_that_another_process_has_stored_in_the_meantime(tmp_path: Path) -> None:
+    """And where both asked at once, both have the numbers of the first, as has whoever runs again."""
+    golden = GoldenSet(cases=tuple(Case(id=f"c{i}", inputs={"question": f"q{i}"}, expected="a") for i in range(40)))
+    bundle = Bundle.from_prompt("{{ question }}", model="acme/m-1", temperature=0.0)
+    path, asked, others = tmp_path / "c", list[str](), list[Generation]()
+
+    class Racing:
+        fingerprint = "racing"
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def complete(self, request: Request) -> Generation:
+            asked.append(self.name)
+            if len(asked) == 1:  # while the first call is out, another run answers everything
+                thread = threading.Thread(target=lambda: others.extend(answered("other")))
+                thread.start()
+                thread.join()
+            return Generation(text=f"of {self.name}", cost_usd=Decimal("0.1"))
+
+    def answered(name: str) -> list[Generation]:
+        results = run(bundle, golden, client=Racing(name), store=path, concurrency=1, progress=False)
+        return list(results.generations())
+
+    mine = answered("mine")
+    assert {answer.text for answer in [*mine, *others, *answered("again")]} == {"of other"}
+    assert (asked.count("mine"), asked.count("other"), asked.count("again")) == (1, 40, 0)
+
+
 def test_many_answers_at_once_take_few_commits(tmp_path: Path) -> None:
     with CallStore(tmp_path / "c") as store:
         keep(store, {f"k{i}": Generation(text=str(i)) for i in range(2500)})

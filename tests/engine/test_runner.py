@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import threading
+import zlib
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -194,6 +197,45 @@ def test_a_client_that_answers_nonsense_is_an_error_row(path: Path, answer: Any)
             return answer
 
     assert statuses(carried_out(planned(2, Odd()), path)) == {"error": 2}
+
+
+NOTHING: Any = None  # what an SDK gives as the text of a tool call
+
+
+@pytest.mark.parametrize(("calls", "status"), [((), "empty"), (({"name": "f", "arguments": {}},), "ok")])
+def test_a_text_of_none_is_an_empty_one_and_is_replayed_so(path: Path, calls: Any, status: str) -> None:
+    def app(case: Case, bundle: Bundle) -> Generation:
+        return Generation(text=NOTHING, thought=NOTHING, tool_calls=calls or NOTHING, usage=NOTHING)
+
+    for cached in (False, True):
+        answers = carried_out(planned(2, app=app), path).generations
+        assert [(answer.text, answer.status, answer.cached) for answer in answers] == [("", status, cached)] * 2
+
+
+@pytest.mark.parametrize(
+    "parts", [{"text": 12}, {"usage": {"input_tokens": 1}}, {"retrieved": (7,)}, {"latency_s": "soon"}, {"steps": 1}]
+)
+def test_an_answer_with_a_part_of_another_type_is_an_error_row_that_names_it(path: Path, parts: Any) -> None:
+    progress = carried_out(planned(2, app=lambda case, bundle: Generation(**parts)), path)
+    assert statuses(progress) == {"error": 2}
+    wrong = next(iter(parts.values()))
+    named = type(wrong).__name__ if not isinstance(wrong, tuple) else repr(wrong[0])
+    assert all(named in answer.error and next(iter(parts)) in answer.error for answer in progress.generations)
+    assert stored(path) == 0
+
+
+def test_a_stored_answer_that_an_older_version_let_in_is_asked_again(path: Path) -> None:
+    """A text of None with a right checksum, as a client's answer was kept until now."""
+    carried_out(planned(1), path)
+    odd = b'{"status":"ok","text":null}'
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        ((key,),) = connection.execute("SELECT key FROM calls")
+        connection.execute(
+            "UPDATE calls SET answer = ?, checksum = ?", (odd, zlib.crc32(odd, zlib.crc32(key.encode())))
+        )
+    with pytest.warns(RuntimeWarning, match="damaged"):
+        assert carried_out(planned(1), path).cached == 0
+    assert carried_out(planned(1), path).cached == 1
 
 
 def test_a_wrong_key_stops_early_and_says_so(loopback: Loopback, path: Path) -> None:

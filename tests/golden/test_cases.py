@@ -290,6 +290,15 @@ def test_the_newer_part_of_a_proposed_set_is_what_it_adds_or_has_otherwise() -> 
     assert golden.newer(golden) is None
 
 
+@pytest.mark.parametrize("first", [-1, 0, 2.5, "abc", True])
+def test_the_first_so_many_are_a_whole_number_from_one(first: Any) -> None:
+    """As found: -1 dropped the last case in silence."""
+    golden = GoldenSet((case("q1"), case("q2")))
+    with pytest.raises(ValueError, match="first =="):
+        golden.only(first=first)
+    assert len(golden.only(first=5)) == 2
+
+
 def test_a_smaller_or_grown_set_names_its_parent() -> None:
     golden = GoldenSet((case("q1", tags=("a",)), case("q2", tags=("b",)), case("q3", tags=("a",))))
     assert [c.id for c in golden.only(tag="a")] == ["q1", "q3"]

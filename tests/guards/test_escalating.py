@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import llmlab as ll
-from llmlab.base.errors import DataError
+from llmlab.base.errors import DataError, RequestRefusedError
 from llmlab.guards import cascade, frontier
 from llmlab.results.summary import case_mean
 from tests.made_results import made, with_numbers
@@ -153,7 +153,8 @@ def test_an_application_s_answers_and_costs_are_those_that_were_reckoned(tmp_pat
     service.asked.clear()
     app = cascade(STRONG, check=sure, through=lambda client: service)
     ran = run(tmp_path, {"cascade": CHEAP}, app=app)
-    assert sum(strong for _, strong in service.asked) == 20
+    assert service.asked == []  # each of its calls was stored by the plain run
+    assert all(answer.cached for answer in ran.generations())
     found = reckoned(arms.joined(ran), check="sure", cost="cost_usd", measured=["cascade"])
     assert found.shares["cascade"] == found.shares["sure < 1"] == pytest.approx(1 / 3)
     for table in (found.quality, found.cost):
@@ -171,7 +172,7 @@ def test_a_sent_on_answer_adds_up_what_both_took():
 
 
 def test_another_strong_bundle_or_check_is_another_application(tmp_path):
-    """Stored answers of one cascade are never replayed for another; those of the same one are."""
+    """Whole answers of one cascade are never replayed for another; single calls that both make are."""
     service, other = Service(), STRONG.with_(temperature=0.5)
 
     class Through:
@@ -183,7 +184,42 @@ def test_another_strong_bundle_or_check_is_another_application(tmp_path):
         service.asked.clear()
         run(tmp_path, {"cascade": CHEAP}, app=cascade(strong, check=check, through=Through()))
         asked.append(len(service.asked))
-    assert asked == [80, 0, 80, 60]
+    assert asked == [80, 0, 20, 0]
+
+
+def test_a_cheap_answer_is_paid_for_once_and_told_where_the_strong_bundle_refuses(tmp_path):
+    """As found: a strong model that answers 400 lost 60 paid answers, with their cost, in every run."""
+
+    class Refusing(Service):
+        async def complete(self, request):
+            if request.model.id == STRONG.model.id:
+                raise RequestRefusedError("no such parameter", status_code=400, attempts=1)
+            return await super().complete(request)
+
+    service = Refusing()
+    app = cascade(STRONG, check=sure, through=lambda client: service)
+    for asked in (60, 0):
+        service.asked.clear()
+        ran = run(tmp_path, {"cascade": CHEAP}, app=app, failed_share_allowed=1.0)
+        assert len(service.asked) == asked
+        lost = [answer for answer in ran.generations() if answer.status == "error"]
+        assert len(lost) == 20
+        for answer in lost:
+            assert (answer.cost_usd, answer.usage.input_tokens, answer.attempts) == (Decimal("0.01"), 3, 2)
+            assert answer.steps[-1] == "strong"
+            assert answer.text == ""
+    service.asked.clear()
+    run(tmp_path, {"cheap": CHEAP}, client=service)
+    assert service.asked == []
+
+
+def test_each_repeat_of_a_cascade_has_calls_of_its_own_and_fresh_ones_are_new(tmp_path):
+    service = Service()
+    app = cascade(STRONG, check=sure, through=lambda client: service)
+    for options, asked in (({"repeats": 2}, 160), ({"fresh": "again"}, 80), ({"fresh": "again"}, 0)):
+        service.asked.clear()
+        run(tmp_path, {"cascade": CHEAP}, app=app, **options)
+        assert len(service.asked) == asked
 
 
 def test_the_picture_says_what_the_table_says():
