@@ -223,9 +223,11 @@ def _completed(name: str, entry: Any) -> Any:
     several = entry.get("in_turn")
     if isinstance(several, list):
         entry["in_turn"] = [
-            _addressed(provider, {**for_all, **one}) if isinstance(one, dict) else one for one in several
+            _addressed(provider, {**for_all, **access}) if isinstance(access, dict) else access for access in several
         ]
-        addresses = [one["base_url"] for one in entry["in_turn"] if isinstance(one, dict) and "base_url" in one]
+        addresses = [
+            access["base_url"] for access in entry["in_turn"] if isinstance(access, dict) and "base_url" in access
+        ]
         return {**dict.fromkeys(["base_url"], addresses[0]), **entry} if addresses else entry
     return _addressed(provider, entry)
 
