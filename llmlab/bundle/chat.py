@@ -33,9 +33,7 @@ def is_chat(value: Any) -> TypeGuard[Sequence[Mapping[str, Any]]]:
     return (
         isinstance(value, (list, tuple))
         and bool(value)
-        and all(
-            isinstance(message, Mapping) and message.get("role") in ROLES and "content" in message for message in value
-        )
+        and all(isinstance(turn, Mapping) and turn.get("role") in ROLES and "content" in turn for turn in value)
     )
 
 
@@ -99,9 +97,7 @@ def said(value: Any) -> str:
     if isinstance(value, str):
         return short_media(value)
     if is_chat(value):
-        return "\n".join(
-            f"{message['role']}: {said(message['content'] or message.get('tool_calls', ''))}" for message in value
-        )
+        return "\n".join(f"{turn['role']}: {said(turn['content'] or turn.get('tool_calls', ''))}" for turn in value)
     if is_parts(value):
         return " ".join(part["text"] if part["type"] == "text" else f"[{_named(part)}]" for part in value)
     return f"[{_named(value)}]" if _is_part(value) else short_media(json.dumps(value, ensure_ascii=False))

@@ -223,11 +223,9 @@ def _completed(name: str, entry: Any) -> Any:
     several = entry.get("in_turn")
     if isinstance(several, list):
         entry["in_turn"] = [
-            _addressed(provider, {**for_all, **access}) if isinstance(access, dict) else access for access in several
+            _addressed(provider, {**for_all, **item}) if isinstance(item, dict) else item for item in several
         ]
-        addresses = [
-            access["base_url"] for access in entry["in_turn"] if isinstance(access, dict) and "base_url" in access
-        ]
+        addresses = [item["base_url"] for item in entry["in_turn"] if isinstance(item, dict) and "base_url" in item]
         return {**dict.fromkeys(["base_url"], addresses[0]), **entry} if addresses else entry
     return _addressed(provider, entry)
 

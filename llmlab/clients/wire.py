@@ -350,9 +350,7 @@ def refused_generation(status: int, text: str, *, secrets: tuple[str, ...] = ())
     if status not in (200, 400, 403) or not isinstance(error, dict):
         return None
     inner, more = error.get("innererror"), error.get("metadata")
-    codes = {
-        str(part.get(key)).lower() for part in (error, inner) if isinstance(part, dict) for key in ("code", "type")
-    }
+    codes = {str(one.get(key)).lower() for one in (error, inner) if isinstance(one, dict) for key in ("code", "type")}
     flagged = isinstance(more, dict) and "flagged_input" in more  # OpenRouter's moderation has no code of its own
     if not codes & POLICY and not flagged:
         return None

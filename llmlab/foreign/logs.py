@@ -120,11 +120,7 @@ def _unpacked(raw: bytes, packed: zipfile.ZipFile, part: zipfile.ZipInfo) -> byt
 
 def _inspect_case(sample: Mapping[str, Any], case_id: str) -> dict[str, Any]:
     given, target = sample.get("input"), sample.get("target")
-    messages = (
-        [{"role": message.get("role"), "content": _text(message)} for message in given]
-        if isinstance(given, list)
-        else []
-    )
+    messages = [{"role": turn.get("role"), "content": _text(turn)} for turn in given] if isinstance(given, list) else []
     only = messages[0]["content"] if len(messages) == 1 else given
     inputs = {"question": only} if isinstance(only, str) else {"messages": messages}
     if choices := sample.get("choices"):

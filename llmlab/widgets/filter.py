@@ -102,9 +102,7 @@ def matching(
     if tag is not None:
         cells &= _tagged(results, grid.case_ids, tag)[:, None]
     if status is not None:
-        cells &= grid.any_row(
-            np.array([answer_status == status for (answer_status,) in results.answers("status")], dtype=bool)
-        )
+        cells &= grid.any_row(np.array([given == status for (given,) in results.answers("status")], dtype=bool))
     if text.strip():
         cells &= _saying(results, text.strip())
     if outcome is not None:
