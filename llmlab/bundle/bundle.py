@@ -310,6 +310,7 @@ class Bundle(_Value):
         import rfc8785
 
         before, after = flat(self.behaviour), flat(other.behaviour)
+        # Python's == takes False for 0, and get() an absent field for null; canonical JSON does not, and 1.0 is 1 in it
         old, new = ({key: rfc8785.dumps(leaf) for key, leaf in side.items()} for side in (before, after))
         changes = tuple(
             (key, before.get(key), after.get(key))

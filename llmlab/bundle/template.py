@@ -255,6 +255,7 @@ def _metered_tree(tree: nodes.Template) -> nodes.Template:
     for loop in list(tree.find_all(nodes.For)):
         cost = sum(1 for part in loop.body for _ in part.find_all(nodes.Node)) + 1
         loop.iter = _filter(loop.iter, _EACH, [nodes.Const(cost * CHARS_PER_PART)])
+    # a list, because the tree changes while it is walked; find_all leaves out the root
     for node in [tree, *tree.find_all(nodes.Node)]:
         for field, value in list(node.iter_fields()):
             if isinstance(value, nodes.Concat):

@@ -230,6 +230,7 @@ class HttpClient:
     def _encoded(self, request: Request, deployment: str | None, drop: tuple[str, ...]) -> bytes:
         body = self._body(request, deployment, drop)
         encoded = json.dumps(body).encode("ascii")
+        # every emoji is two \ud... escapes too: only a comparison tells, and most bodies are spared it
         if b"\\ud" in encoded and whole_characters(body) != body:
             flaw = "half of a character (a lone surrogate)"
             raise RequestRefusedError(f"the request holds {flaw}; mend the question or the prompt", attempts=0)

@@ -75,6 +75,7 @@ def hold(model: LocalModel, *, start_timeout_s: float = START_TIMEOUT_S) -> Leas
     """
     state = _own_folder() / f"{hashlib.sha256(model.fingerprint.encode()).hexdigest()[:16]}.json"
     try:
+        # whoever is ahead may need the whole of one bound to start, or to give up
         with FileLock(state.with_suffix(".lock"), timeout=2 * start_timeout_s):
             lease = _attached(state)
             if lease is None:
@@ -92,6 +93,7 @@ def _own_folder() -> Path:
     owner = getattr(os, "getuid", lambda: "user")()
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"llmlab-{owner}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # of the folder itself: a link that somebody else put there would lead to whatever they like
     status = folder.lstat()
     private = stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077 == 0 and status.st_uid == owner
     if os.name == "posix" and not private:

@@ -145,6 +145,7 @@ def _execute(
         try:
             ran = papermill.execute_notebook(
                 notebook,
+                # papermill fills in paths as format strings, so a brace in a folder's name must be doubled
                 (SCHEME + str(executed)).replace("{", "{{").replace("}", "}}"),
                 parameters=dict(values),
                 kernel_name="python3",

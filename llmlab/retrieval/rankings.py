@@ -152,6 +152,7 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
     query_ids, doc_ids, score, named = _columns(run, number="score")
     codes = codes_in(query_ids, judgements.known_query_ids, what="query ids")
     n_unjudged = pc.count_distinct(query_ids.filter(pa.array(codes < 0))).as_py() if (codes < 0).any() else 0
+    # a query without judgements has code -1, and so reads the -1 at the end
     query = np.append(judgements.position, np.int32(-1))[codes]
     _require_same_type(doc_ids, judgements.doc_ids, what="document ids")
     n = len(judgements.query_ids)
@@ -168,6 +169,7 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
         return _ranked_part(query[part], doc_ids[part], None if score is None else score[part], asked, ties)
 
     none = np.zeros(0, np.int64)
+    # a part of nothing ahead, because a run without judged queries has no other to join
     parts = [(none, none, np.zeros(0), none), *on_cores(ranked, _parts(query))]
     judged_query, rank, relevance, again = (np.concatenate(column) for column in zip(*parts, strict=True))
     again = own[again][own[again] >= 0]

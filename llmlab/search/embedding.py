@@ -150,6 +150,7 @@ class Embedder:
         async def embedded(batch: Sequence[str]) -> list[NDArray[np.float32]]:
             async with places:
                 vectors = [np.asarray(row, dtype="<f4") for row in await self.client.embed(self.model, batch)]
+            # checked before any is kept, for what is stored is never asked for again
             _stacked(vectors, self.model)
             await asyncio.gather(*(self._keep(text, row, store) for text, row in zip(batch, vectors, strict=True)))
             return vectors

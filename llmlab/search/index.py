@@ -77,6 +77,7 @@ class Index:
             return self.retriever.search(queries, wanted)
         complete: dict[int, list[Hit]] = {}
         waiting, depth = list(range(len(queries))), wanted * FETCHED_PER_KEPT
+        # chunks of one document may fill the first hits: queries that lack others are searched again, deeper
         while waiting:
             for place, hits in zip(waiting, self.retriever.search([queries[i] for i in waiting], depth), strict=True):
                 kept = self._distinct(hits)[:wanted]

@@ -39,6 +39,7 @@ def keep_look(store: Store, run_id: str, look: Look) -> None:
     number = 1 + max(_numbers(experiment), default=0)
     text = json.dumps(look.to_record())
     short = text if len(text) <= LONGEST_TAG_CHARS else json.dumps(replace(look, beside="", tried="").to_record())
+    # in this order: after a write that failed, the run's tag alone would say that the look is in both places
     store.client.set_experiment_tag(experiment.experiment_id, f"{LOOK_TAG}{number}.{key}", short)
     store.client.set_tag(run_id, f"{LOOK_TAG}{key}", text)
 
