@@ -310,11 +310,12 @@ class Bundle(_Value):
         import rfc8785
 
         before, after = flat(self.behaviour), flat(other.behaviour)
-        left, right = ({key: rfc8785.dumps(leaf) for key, leaf in side.items()} for side in (before, after))
+        # Python's == takes False for 0, and get() an absent field for null; canonical JSON does not, and 1.0 is 1 in it
+        old, new = ({key: rfc8785.dumps(leaf) for key, leaf in side.items()} for side in (before, after))
         changes = tuple(
             (key, before.get(key), after.get(key))
             for key in dict.fromkeys([*before, *after])
-            if left.get(key) != right.get(key)
+            if old.get(key) != new.get(key)
         )
         names = (f"{self.name} {self.version}", f"{other.name} {other.version}")
         if names[0] == names[1]:  # two bundles of one name and version are told apart by what they do
@@ -361,12 +362,12 @@ class BundleDiff(Shown):
 
     def _repr_html_(self) -> str:
         texts = [c for c in self.changes if isinstance(c[1], str) and isinstance(c[2], str)]
-        rest = [row for row, change in zip(self._rows(), self.changes, strict=True) if change not in texts]
+        rows = [row for row, change in zip(self._rows(), self.changes, strict=True) if change not in texts]
         html, (old, new) = display.html, self.names
         diffs = "".join(
             html.html_diff(a, b, before_name=f"{field}: {old}", after_name=f"{field}: {new}") for field, a, b in texts
         )
-        return (html.html_table(rest) if rest else "") + diffs + html.html_table([], caption=self._sentence())
+        return (html.html_table(rows) if rows else "") + diffs + html.html_table([], caption=self._sentence())
 
 
 def load_bundles(folder: str | Path) -> dict[str, Bundle]:
@@ -401,8 +402,8 @@ def _with_field(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         return {**data, key: parsed}
     owner = _OWNERS.get(key)
     if owner is None:
-        known = ", ".join(sorted({*Bundle.model_fields, *_OWNERS}))
-        raise ValueError(f"{key!r} is no field of a bundle (known: {known})")
+        fields = ", ".join(sorted({*Bundle.model_fields, *_OWNERS}))
+        raise ValueError(f"{key!r} is no field of a bundle (known: {fields})")
     if data[owner] is None:
         raise ValueError(f"{key!r} belongs to {owner}, which this bundle does not have")
     replaced = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}.get(key)

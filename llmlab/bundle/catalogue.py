@@ -106,20 +106,20 @@ class Catalogue(Shown, Strict):
 
     def find(self, model: ModelRef) -> KnownModel | None:
         """The entry that a bundle's model depends on, None where there is none."""
-        return next((known for known in self.models if known.serves(model)), None)
+        return next((entry for entry in self.models if entry.serves(model)), None)
 
     def _rows(self) -> list[dict[str, object]]:
         return [
             {
-                "model": known.name,
-                "deployed to": known.deployed_to,
-                "since": _text(known.deployed_at),
-                "until": _text(known.deprecation_date),
-                "fallback": known.fallback,
-                "scores": ", ".join(f"{name} {value:g}" for name, value in known.scores.items()) or None,
-                "changelog read": _text(known.changelog.last_read) if known.changelog else None,
+                "model": entry.name,
+                "deployed to": entry.deployed_to,
+                "since": _text(entry.deployed_at),
+                "until": _text(entry.deprecation_date),
+                "fallback": entry.fallback,
+                "scores": ", ".join(f"{name} {value:g}" for name, value in entry.scores.items()) or None,
+                "changelog read": _text(entry.changelog.last_read) if entry.changelog else None,
             }
-            for known in self.models
+            for entry in self.models
         ]
 
 
@@ -161,16 +161,16 @@ def expiries(
         for reference, bundle in (released or {}).items()
     }
     expiring = []
-    for known in catalogue.models:
-        if known.deprecation_date is None or (days := (known.deprecation_date - today).days) > within_days:
+    for entry in catalogue.models:
+        if entry.deprecation_date is None or (days := (entry.deprecation_date - today).days) > within_days:
             continue
-        touched = [reference for reference, used in models.items() if any(map(known.serves, filter(None, used)))]
+        touched = [reference for reference, used in models.items() if any(map(entry.serves, filter(None, used)))]
         expiring.append(
             Expiry(
-                model=known.name,
-                deprecation_date=known.deprecation_date,
+                model=entry.name,
+                deprecation_date=entry.deprecation_date,
                 days=days,
-                fallback=known.fallback,
+                fallback=entry.fallback,
                 bundles=tuple(sorted(touched)),
             )
         )

@@ -33,7 +33,7 @@ def is_chat(value: Any) -> TypeGuard[Sequence[Mapping[str, Any]]]:
     return (
         isinstance(value, (list, tuple))
         and bool(value)
-        and all(isinstance(one, Mapping) and one.get("role") in ROLES and "content" in one for one in value)
+        and all(isinstance(turn, Mapping) and turn.get("role") in ROLES and "content" in turn for turn in value)
     )
 
 
@@ -97,7 +97,7 @@ def said(value: Any) -> str:
     if isinstance(value, str):
         return short_media(value)
     if is_chat(value):
-        return "\n".join(f"{one['role']}: {said(one['content'] or one.get('tool_calls', ''))}" for one in value)
+        return "\n".join(f"{turn['role']}: {said(turn['content'] or turn.get('tool_calls', ''))}" for turn in value)
     if is_parts(value):
         return " ".join(part["text"] if part["type"] == "text" else f"[{_named(part)}]" for part in value)
     return f"[{_named(value)}]" if _is_part(value) else short_media(json.dumps(value, ensure_ascii=False))
@@ -111,7 +111,7 @@ def short_media(text: str) -> str:
     """
     if ";base64," not in text:
         return text
-    return _MEDIA.sub(lambda found: f"data:{found[1]} ({len(found[2].rstrip('=')) * 3 // 4:,} bytes)", text)
+    return _MEDIA.sub(lambda match: f"data:{match[1]} ({len(match[2].rstrip('=')) * 3 // 4:,} bytes)", text)
 
 
 def with_pictures(value: Any, folder: Path) -> Any:

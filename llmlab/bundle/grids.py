@@ -71,13 +71,13 @@ def _short_names(models: Sequence[str]) -> dict[str, str]:
     A number alone is no name: gpt-4.1 and gpt-5 stay as they are.
     """
     ids = [model.partition("/")[2] for model in models]
-    bare = [re.sub(r"[-@](\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$", "", one) for one in ids]
-    names = next(some for some in (bare, ids, models) if len(set(some)) == len(set(models)))
+    bare = [re.sub(r"[-@](\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$", "", model_id) for model_id in ids]
+    names = next(candidates for candidates in (bare, ids, models) if len(set(candidates)) == len(set(models)))
     words = [re.findall(r"[^-_:/ ]+[-_:/ ]*", name) for name in names]
-    for end, rest in ((0, slice(1, None)), (-1, slice(None, -1))):
+    for end, others in ((0, slice(1, None)), (-1, slice(None, -1))):
         while len(models) > 1 and min(map(len, words)) > 1 and len({word[end].rstrip("-_:/ ") for word in words}) == 1:
-            left = [word[rest] for word in words]
-            if any(not re.search("[A-Za-z]", "".join(word)) for word in left):
+            shorter = [word[others] for word in words]
+            if any(not re.search("[A-Za-z]", "".join(word)) for word in shorter):
                 break
-            words = left
+            words = shorter
     return {model: "".join(word).rstrip("-_:/ ") for model, word in zip(models, words, strict=True)}

@@ -65,14 +65,14 @@ def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> P
     subjects = [model_id] if revision is None else [f"{model_id}@@{revision}", model_id]
     for rule in rules["providers"].get(family, ()):
         fitting = (re.fullmatch(rule["match"], subject, flags=re.IGNORECASE) for subject in subjects)
-        if (found := next(filter(None, fitting), None)) is not None:
+        if (match := next(filter(None, fitting), None)) is not None:
             pinned, why = rule["pinned"], rule["why"]
-            if no_date := _no_date(2000, **found.groupdict()):  # a leap year: the id does not say which
+            if no_date := _no_date(2000, **match.groupdict()):  # a leap year: the id does not say which
                 pinned, why = False, no_date
             return verdict(pinned=pinned, reason=why, source=rule.get("source", ""))
-    known = ", ".join(sorted({*rules["providers"], *rules["aliases"]} - {"fake", "hosts"}))  # no provider's name
+    names = ", ".join(sorted({*rules["providers"], *rules["aliases"]} - {"fake", "hosts"}))  # no provider's name
     unknown = (
-        f"no rule of {family} knows this id" if family in rules["providers"] else f"unknown provider (known: {known})"
+        f"no rule of {family} knows this id" if family in rules["providers"] else f"unknown provider (known: {names})"
     )
     return verdict(pinned=False, reason=unknown)
 

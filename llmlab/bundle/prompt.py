@@ -136,8 +136,8 @@ class Prompt(Strict):
             )
         ]
         asked = turns(pieces(self.template, inputs))
-        told = next((i for i, message in enumerate(asked) if message["role"] != "system"), len(asked))
-        return (*start, *asked[:told], *shots, *asked[told:])
+        n_system = next((i for i, message in enumerate(asked) if message["role"] != "system"), len(asked))
+        return (*start, *asked[:n_system], *shots, *asked[n_system:])
 
 
 def from_files(data: dict[str, Any], path: str | Path) -> dict[str, Any]:

@@ -226,14 +226,14 @@ def _broken_rule(node: nodes.Node) -> str:
 
 
 def _broken_rule_of_call(node: nodes.Filter | nodes.Test) -> str:
-    kind, known = ("filter", FILTERS) if isinstance(node, nodes.Filter) else ("test", TESTS)
-    if node.name not in known or node.node is None:
-        return f"no {kind} {node.name!r} (there are: {', '.join(sorted(known))})"
+    kind, allowed = ("filter", FILTERS) if isinstance(node, nodes.Filter) else ("test", TESTS)
+    if node.name not in allowed or node.node is None:
+        return f"no {kind} {node.name!r} (there are: {', '.join(sorted(allowed))})"
     if node.dyn_args is not None or node.dyn_kwargs is not None:
         return "* and ** are not allowed"
     if kind == "filter" and node.name == "map":
         by_name = node.args and isinstance(node.args[0], nodes.Const) and node.args[0].value in FILTERS_OF_MAP
-        if not (by_name or (not node.args and [one.key for one in node.kwargs] == ["attribute"])):
+        if not (by_name or (not node.args and [keyword.key for keyword in node.kwargs] == ["attribute"])):
             return f"map takes `attribute=` or the name of a filter (one of {', '.join(sorted(FILTERS_OF_MAP))})"
     return ""
 
@@ -255,12 +255,13 @@ def _metered_tree(tree: nodes.Template) -> nodes.Template:
     for loop in list(tree.find_all(nodes.For)):
         cost = sum(1 for part in loop.body for _ in part.find_all(nodes.Node)) + 1
         loop.iter = _filter(loop.iter, _EACH, [nodes.Const(cost * CHARS_PER_PART)])
+    # a list, because the tree changes while it is walked; find_all leaves out the root
     for node in [tree, *tree.find_all(nodes.Node)]:
         for field, value in list(node.iter_fields()):
             if isinstance(value, nodes.Concat):
                 setattr(node, field, _joined(value))
             elif isinstance(value, list):
-                setattr(node, field, [_joined(one) if isinstance(one, nodes.Concat) else one for one in value])
+                setattr(node, field, [_joined(child) if isinstance(child, nodes.Concat) else child for child in value])
     return tree
 
 

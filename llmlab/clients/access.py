@@ -152,15 +152,15 @@ class Access(Strict):
         if not isinstance(raw, dict) or not isinstance(address := raw.get("base_url"), str):
             return raw
         address, _, query = address.strip().partition("?")
-        found = {"base_url": _AZURES.sub(r"\1", _ADDED.sub("", address))}
+        parts = {"base_url": _AZURES.sub(r"\1", _ADDED.sub("", address))}
         if set(asked := parse_qs(query)) == {"api-version"}:
-            found["api_version"], query = asked["api-version"][-1], ""
-        if (deployment := _DEPLOYMENT.search(found["base_url"])) is not None:
-            found |= {"deployment": unquote(deployment[1]), "base_url": found["base_url"][: deployment.start()]}
+            parts["api_version"], query = asked["api-version"][-1], ""
+        if (deployment := _DEPLOYMENT.search(parts["base_url"])) is not None:
+            parts |= {"deployment": unquote(deployment[1]), "base_url": parts["base_url"][: deployment.start()]}
         for name in ("api_version", "deployment"):
-            if raw.get(name) not in (None, found.get(name, raw.get(name))):
-                raise ValueError(f"{name} == {raw[name]!r}, but base_url says {found[name]!r}: drop one of them")
-        return {**raw, **found, "base_url": found["base_url"] + (f"?{query}" if query else "")}
+            if raw.get(name) not in (None, parts.get(name, raw.get(name))):
+                raise ValueError(f"{name} == {raw[name]!r}, but base_url says {parts[name]!r}: drop one of them")
+        return {**raw, **parts, "base_url": parts["base_url"] + (f"?{query}" if query else "")}
 
     @pydantic.field_validator("drop")
     @classmethod
@@ -197,8 +197,8 @@ class Access(Strict):
         fields = {name: Secret(os.environ.get(variable, "").strip()) for name, variable in self.headers}
         for name, variable in self.headers:
             if not fields[name] or not fields[name].isprintable():
-                what = "no line of text" if fields[name] else "not set"
-                raise RequestRefusedError(f"{variable} for the header {name} of {self.base_url} is {what}", attempts=0)
+                flaw = "no line of text" if fields[name] else "not set"
+                raise RequestRefusedError(f"{variable} for the header {name} of {self.base_url} is {flaw}", attempts=0)
         return dict(fields)
 
     @property

@@ -242,7 +242,7 @@ def _wire_message(message: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"role": "user", "content": [result]}
     if not (calls := message.get("tool_calls")):
         return message if blocks is content else {**message, "content": blocks}
-    said = [{"type": "text", "text": blocks}] if isinstance(blocks, str) and blocks.strip() else blocks or []
+    texts = [{"type": "text", "text": blocks}] if isinstance(blocks, str) and blocks.strip() else blocks or []
     used = [
         {
             "type": "tool_use",
@@ -252,7 +252,7 @@ def _wire_message(message: Mapping[str, Any]) -> Mapping[str, Any]:
         }
         for call in calls
     ]
-    return {"role": message.get("role"), "content": [*(said if isinstance(said, list) else []), *used]}
+    return {"role": message.get("role"), "content": [*(texts if isinstance(texts, list) else []), *used]}
 
 
 def _block(part: Any) -> Any:
@@ -274,8 +274,8 @@ def _output_format(wanted: Any) -> dict[str, Any]:
     """`response_format` as other providers know it, or the API's own `{type: json_schema, schema: ...}`."""
     given = _mapping(wanted)
     own = _mapping(given.get("json_schema")) or given
-    known = {"type", "name", "description", "strict", "schema"}
-    if given.get("type") != "json_schema" or "schema" not in own or set(own) - known or own.get("strict") is False:
+    allowed = {"type", "name", "description", "strict", "schema"}
+    if given.get("type") != "json_schema" or "schema" not in own or set(own) - allowed or own.get("strict") is False:
         raise RequestRefusedError(
             f"response_format {json.dumps(wanted)[:200]} cannot be sent to the Messages API: it takes "
             "{type: json_schema, json_schema: {schema: ...}} and always keeps to the schema",

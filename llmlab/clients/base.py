@@ -126,7 +126,7 @@ class Request:
             }
             for place, call in enumerate(answer.tool_calls)
         ]
-        said = {"role": "assistant", "content": answer.text, **({"tool_calls": calls} if calls else {})}
+        reply = {"role": "assistant", "content": answer.text, **({"tool_calls": calls} if calls else {})}
         waiting, more = [call["id"] for call in calls], list[Mapping[str, Any]]()
         for message in messages:
             if isinstance(message, Mapping):
@@ -137,7 +137,7 @@ class Request:
                 more.append({"role": "user", "content": message})
         if waiting:
             raise ValueError(f"{len(messages)} results for {len(calls)} tool calls; give each its own, in their order")
-        return replace(self, messages=(*self.messages, said, *more))
+        return replace(self, messages=(*self.messages, reply, *more))
 
     @classmethod
     def from_json(cls, text: str) -> Request:
@@ -184,12 +184,12 @@ def _message_json(message: Mapping[str, Any]) -> str:
 
 def _fixed(value: ModelRef | Sampling, part: str) -> str:
     """The JSON of what all calls of a bundle share, written once."""
-    known = _FIXED.get(id(value))
-    if known is None:
+    cached = _FIXED.get(id(value))
+    if cached is None:
         if len(_FIXED) >= LARGEST_CACHE:
             _FIXED.clear()
-        known = _FIXED[id(value)] = (value, _SORTED.encode(getattr(value, part)))
-    return known[1]
+        cached = _FIXED[id(value)] = (value, _SORTED.encode(getattr(value, part)))
+    return cached[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -326,19 +326,19 @@ class Generation(Shown):
             raise ValueError("of_calls of no answers; give at least one")
         *names, end = answers
         every, last = list(answers.values()), answers[end]
-        usage = {part.name: _sum(getattr(one.usage, part.name) for one in every) for part in fields(Usage)}
+        usage = {part.name: _sum(getattr(answer.usage, part.name) for answer in every) for part in fields(Usage)}
         return replace(
             last,
             usage=Usage(**usage),
-            latency_s=_sum(one.latency_s for one in every),
+            latency_s=_sum(answer.latency_s for answer in every),
             first_token_s=every[0].first_token_s,
-            cost_usd=_sum(one.cost_usd for one in every),
-            cached=all(one.cached for one in every),
-            attempts=sum(one.attempts for one in every),
+            cost_usd=_sum(answer.cost_usd for answer in every),
+            cached=all(answer.cached for answer in every),
+            attempts=sum(answer.attempts for answer in every),
             steps=(
                 *(f"{name}: {_said(answers[name])}" for name in names),
                 end,
-                *(step for one in every for step in one.steps if step.startswith(FIRED)),
+                *(step for answer in every for step in answer.steps if step.startswith(FIRED)),
             ),
         )
 
@@ -352,8 +352,8 @@ class Generation(Shown):
 
 def _sum(amounts: Iterable[Any]) -> Any:
     """Their sum; None where one is unknown."""
-    known = list(amounts)
-    return None if None in known else sum(known[1:], known[0])
+    values = list(amounts)
+    return None if None in values else sum(values[1:], values[0])
 
 
 def _said(answer: Generation) -> str:
@@ -373,8 +373,8 @@ def _open(frozen: type) -> Any:
 def _filled(value: Any, frozen: type[Value]) -> Value:
     """The filled twin, frozen from now on."""
     value.__class__ = frozen
-    made: Value = value
-    return made
+    filled: Value = value
+    return filled
 
 
 _OPEN_GENERATION, _OPEN_USAGE = _open(Generation), _open(Usage)

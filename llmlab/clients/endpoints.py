@@ -223,9 +223,9 @@ def _completed(name: str, entry: Any) -> Any:
     several = entry.get("in_turn")
     if isinstance(several, list):
         entry["in_turn"] = [
-            _addressed(provider, {**for_all, **one}) if isinstance(one, dict) else one for one in several
+            _addressed(provider, {**for_all, **item}) if isinstance(item, dict) else item for item in several
         ]
-        addresses = [one["base_url"] for one in entry["in_turn"] if isinstance(one, dict) and "base_url" in one]
+        addresses = [item["base_url"] for item in entry["in_turn"] if isinstance(item, dict) and "base_url" in item]
         return {**dict.fromkeys(["base_url"], addresses[0]), **entry} if addresses else entry
     return _addressed(provider, entry)
 

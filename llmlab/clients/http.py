@@ -230,9 +230,10 @@ class HttpClient:
     def _encoded(self, request: Request, deployment: str | None, drop: tuple[str, ...]) -> bytes:
         body = self._body(request, deployment, drop)
         encoded = json.dumps(body).encode("ascii")
+        # every emoji is two \ud... escapes too: only a comparison tells, and most bodies are spared it
         if b"\\ud" in encoded and whole_characters(body) != body:
-            what = "half of a character (a lone surrogate)"
-            raise RequestRefusedError(f"the request holds {what}; mend the question or the prompt", attempts=0)
+            flaw = "half of a character (a lone surrogate)"
+            raise RequestRefusedError(f"the request holds {flaw}; mend the question or the prompt", attempts=0)
         return encoded
 
     async def _attempt(self, model: ModelRef, body: bytes, lane: Lane, number: int) -> Generation:
@@ -287,17 +288,17 @@ class HttpClient:
                 self._reached = True
                 return await read(response)
         except aiohttp.ClientConnectorCertificateError:
-            told = f"the certificate of {access.base_url} is not trusted here"
+            problem = f"the certificate of {access.base_url} is not trusted here"
             raise UnusableEndpointError(
-                f"{told}; name your authority's file in SSL_CERT_FILE, or mend base_url"
+                f"{problem}; name your authority's file in SSL_CERT_FILE, or mend base_url"
             ) from None
         except aiohttp.ClientConnectorError as error:
             why = os.strerror(number) if (number := error.errno or 0) > 0 else error.strerror
             kind = TransportError if self._reached or number != errno.ECONNREFUSED else NeverReachedError
             raise kind(f"nothing answers at {access.base_url} ({why}); is the server running?") from None
         except aiohttp.ClientError as error:
-            told = excerpt(f"{type(error).__name__} {error}", secrets=self._lanes.secrets, limit=200)
-            raise TransportError(f"{access.base_url}: {told}") from None
+            problem = excerpt(f"{type(error).__name__} {error}", secrets=self._lanes.secrets, limit=200)
+            raise TransportError(f"{access.base_url}: {problem}") from None
 
     def _failure(self, response: aiohttp.ClientResponse, text: str, access: Access) -> CallError:
         return failure_of(
@@ -345,14 +346,14 @@ async def _streamed(
     response: aiohttp.ClientResponse, stream: Stream, started_s: float, secrets: tuple[str, ...]
 ) -> float | None:
     """Seconds to the first token, None where there was none."""
-    rest, size, first_token_s = b"", 0, None
+    incomplete, size, first_token_s = b"", 0, None
     async for received in response.content.iter_any():
         size = _bounded(size + len(received))
-        values, rest = sse_data(received, rest)
+        values, incomplete = sse_data(received, incomplete)
         _take(values, stream, secrets)
         if first_token_s is None and stream.started:
             first_token_s = time.perf_counter() - started_s
-    _take(sse_end(rest), stream, secrets)
+    _take(sse_end(incomplete), stream, secrets)
     return first_token_s
 
 

@@ -170,9 +170,9 @@ def _answer(request: Request) -> str:
     _, passages = _passages(prompt)
     if not passages:
         return NO_PASSAGES
-    told = f"{_system_text(request)} {instructions}"
+    directions = f"{_system_text(request)} {instructions}"
     candidates = _candidates(question, passages)
-    if not candidates or (_ADMIT.search(told) and max(c.passage_share for c in candidates) < KNOWN_FROM):
+    if not candidates or (_ADMIT.search(directions) and max(c.passage_share for c in candidates) < KNOWN_FROM):
         return NOT_KNOWN
     temperature = request.sampling.temperature or 0.0
     if temperature > 0:
@@ -180,11 +180,11 @@ def _answer(request: Request) -> str:
     distinct: dict[str, _Candidate] = {}
     for candidate in candidates:
         distinct.setdefault(candidate.sentence.text, candidate)
-    if count := _SENTENCE_COUNT.search(told):
+    if count := _SENTENCE_COUNT.search(directions):
         n_sentences = _NUMBERS.get(count[1].lower()) or int(count[1])
     else:
-        n_sentences = 1 if _BRIEF.search(told) else SENTENCES
-    return _prose(list(distinct.values())[:n_sentences], cites=_CITE.search(told) is not None)
+        n_sentences = 1 if _BRIEF.search(directions) else SENTENCES
+    return _prose(list(distinct.values())[:n_sentences], cites=_CITE.search(directions) is not None)
 
 
 def _system_text(request: Request) -> str:
@@ -229,7 +229,7 @@ def _candidates(question: str, passages: Sequence[tuple[str, str]]) -> list[_Can
     frequency = {word: sum(word in passage_words for _, passage_words, _ in split) for word in asked}
     weight = {word: math.log1p(len(split) / (1 + frequency[word])) for word in asked}
     total = sum(weight.values()) or 1.0
-    found = []
+    candidates = []
     for rank, (doc_id, passage_words, sentences) in enumerate(split):
         passage_share = sum(weight[word] for word in asked & passage_words) / total
         for sentence in sentences:
@@ -237,8 +237,8 @@ def _candidates(question: str, passages: Sequence[tuple[str, str]]) -> list[_Can
             if shared:
                 share = sum(weight[word] for word in shared) / total
                 score = sentence.weight * share / (1 + 0.02 * len(sentence.words)) + PASSAGE_SHARE * passage_share
-                found.append(_Candidate(score - RANK_DISCOUNT * rank, share, passage_share, doc_id, sentence))
-    return sorted(found, key=lambda candidate: -candidate.score)
+                candidates.append(_Candidate(score - RANK_DISCOUNT * rank, share, passage_share, doc_id, sentence))
+    return sorted(candidates, key=lambda candidate: -candidate.score)
 
 
 def _sampled(candidates: list[_Candidate], temperature: float, request: Request) -> list[_Candidate]:
@@ -260,9 +260,9 @@ def _prose(chosen: Sequence[_Candidate], *, cites: bool) -> str:
         by_name.setdefault(candidate.sentence.name, []).append(candidate)
     parts = []
     for position, (name, candidates) in enumerate(by_name.items()):
-        said = " ".join(_with_source(candidate, cites) for candidate in candidates)
+        text = " ".join(_with_source(candidate, cites) for candidate in candidates)
         lead = ("Use" if position == 0 else "See also") + f" `{name}`: " if name else ""
-        parts.append(lead + said)
+        parts.append(lead + text)
     return " ".join(parts)
 
 
@@ -304,8 +304,8 @@ def _refuse_what_it_cannot_take(request: Request, served: str, taken: frozenset[
         raise RequestRefusedError(f"this offline client serves {served}, not {request.model}")
     unknown = sorted(set(request.sampling.sent) - taken)
     if unknown or request.tools:
-        what = ", ".join([*unknown, *(["tools"] if request.tools else [])])
-        raise RequestRefusedError(f"{served} cannot take {what}; leave it out of the bundle")
+        refused = ", ".join([*unknown, *(["tools"] if request.tools else [])])
+        raise RequestRefusedError(f"{served} cannot take {refused}; leave it out of the bundle")
     if not all(isinstance(message.get("content"), str) for message in request.messages):
         raise RequestRefusedError(f"{served} reads text only; every message needs its content as text")
 
@@ -357,14 +357,14 @@ def _judged(system: str, prompt: str) -> str:
         level = levels[min(len(levels) - 1, int(merit * len(levels)))]
         return json.dumps({"reason": f"Overlap with length: {merit:.2f}.", "score": level})
     if "Answer A" in shown and "Answer B" in shown:
-        one, other = (_merit(shown[name], reference) for name in ("Answer A", "Answer B"))
-        winner = "B" if other - one > INDIFFERENT_BELOW else "A"
-        return json.dumps({"reason": f"Overlap with length: {one:.2f} against {other:.2f}.", "winner": winner})
+        merit_a, merit_b = (_merit(shown[name], reference) for name in ("Answer A", "Answer B"))
+        winner = "B" if merit_b - merit_a > INDIFFERENT_BELOW else "A"
+        return json.dumps({"reason": f"Overlap with length: {merit_a:.2f} against {merit_b:.2f}.", "winner": winner})
     raise RequestRefusedError("offline/overlap-judge-1 found no answer in the prompt; use the prompts of llmlab.judge")
 
 
 def _merit(answer: str, reference: str) -> float:
     """The share of the reference's words in the answer, and what its length adds."""
-    wanted, said = set(words(reference)), words(answer)
-    share = len(wanted & set(said)) / len(wanted) if wanted else 0.0
-    return (1 - LENGTH_WORTH) * share + LENGTH_WORTH * min(2.0, len(said) / LENGTH_UNIT_WORDS)
+    wanted, answer_words = set(words(reference)), words(answer)
+    share = len(wanted & set(answer_words)) / len(wanted) if wanted else 0.0
+    return (1 - LENGTH_WORTH) * share + LENGTH_WORTH * min(2.0, len(answer_words) / LENGTH_UNIT_WORDS)

@@ -264,14 +264,14 @@ class Lanes:
             return
         lane.out = why
         self._wake(len(self._waiting))
-        left = sum(not other.out for other in self.all)
-        goes_on = f"{left} other{'s' * (left != 1)} go{'es' * (left == 1)} on" if left else "none is left"
+        n_left = sum(not other.out for other in self.all)
+        goes_on = f"{n_left} other{'s' * (n_left != 1)} go{'es' * (n_left == 1)} on" if n_left else "none is left"
         warnings.warn(f"{lane.access.shown} is out for this run ({goes_on}): {why}", RuntimeWarning, stacklevel=2)
 
     def _none_left(self, error: CallError | None, attempts: int = 0) -> RequestRefusedError:
-        told = "; ".join(f"{lane.access.shown}: {lane.out}" for lane in self.all)
+        reasons = "; ".join(f"{lane.access.shown}: {lane.out}" for lane in self.all)
         return RequestRefusedError(
-            f"none of {len(self.all)} endpoints or keys is left ({told})",
+            f"none of {len(self.all)} endpoints or keys is left ({reasons})",
             status_code=error.status_code if error else 401,
             attempts=attempts,
         )

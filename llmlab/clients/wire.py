@@ -136,13 +136,13 @@ def wire_sampling(request: Request, *, rules: str | None = None) -> dict[str, An
     if request.seed is not None:
         return _sent(request.model, request.sampling, request.seed, name)
     place = (id(request.model), id(request.sampling), name)  # all calls of a bundle share both
-    known = _KNOWN.get(place)
-    if known is None:
+    cached = _KNOWN.get(place)
+    if cached is None:
         sent = _sent(request.model, request.sampling, None, name)
         if len(_KNOWN) >= LARGEST_CACHE:
             _KNOWN.clear()
-        known = _KNOWN[place] = (request.model, request.sampling, sent)
-    return known[2]
+        cached = _KNOWN[place] = (request.model, request.sampling, sent)
+    return cached[2]
 
 
 def sampling_rules(rules: str, model_id: str) -> tuple[tuple[str, ...], str]:
@@ -153,17 +153,17 @@ def sampling_rules(rules: str, model_id: str) -> tuple[tuple[str, ...], str]:
     >>> sampling_rules("anthropic_messages", "claude-haiku-4-5-20251001")[0][-1]
     'not temperature and top_p together'
     """
-    told: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     source = ""
     for level in _rules_for(rules, model_id):
         source = level.get("source", source)
         for name, rule in level.get("refuse", {}).items():
             but = f" but {', '.join(map(str, rule['only']))}" if "only" in rule else ""
             but = f" above {rule['at_most']}" if "at_most" in rule else but
-            told[name] = f"no {name}{but}: {rule['why']}"
+            sentences[name] = f"no {name}{but}: {rule['why']}"
         if both := level.get("not_both"):
-            told[" ".join(both)] = f"not {' and '.join(both)} together"
-    return tuple(told.values()), source
+            sentences[" ".join(both)] = f"not {' and '.join(both)} together"
+    return tuple(sentences.values()), source
 
 
 def read_json(body: bytes, *, secrets: tuple[str, ...] = (), known: bool = False) -> dict[str, Any]:
@@ -175,8 +175,8 @@ def read_json(body: bytes, *, secrets: tuple[str, ...] = (), known: bool = False
         reply = json.loads(body)
     except ValueError:  # a page, a torn body, bad UTF-8
         if _PAGE.match(body) and not known:
-            told = f"the address answers with a web page: {_excerpt(body, secrets)}"
-            raise UnusableEndpointError(f"{told} (check base_url; most servers want /v1 at its end)") from None
+            problem = f"the address answers with a web page: {_excerpt(body, secrets)}"
+            raise UnusableEndpointError(f"{problem} (check base_url; most servers want /v1 at its end)") from None
         raise TransportError(f"the reply is not JSON: {_excerpt(body, secrets)}") from None
     except RecursionError:
         raise TransportError("the reply is nested too deeply") from None
@@ -244,12 +244,12 @@ def inner_error(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> N
     if error:
         if (refused := refused_generation(200, json.dumps(reply), secrets=secrets)) is not None:
             raise WithheldError(refused.error)
-        told = f"status 200, but an error inside: {excerpt(str(error), secrets=secrets)}"
+        problem = f"status 200, but an error inside: {excerpt(str(error), secrets=secrets)}"
         if _code(error) in NO_CREDIT:
-            raise UnusableEndpointError(f"{told} (the account has no credit left)")
+            raise UnusableEndpointError(f"{problem} (the account has no credit left)")
         if "unexpected endpoint" in str(error).lower():  # LM Studio
-            raise UnusableEndpointError(f"{told} (check base_url; most servers want /v1 at its end)")
-        raise TransportError(told)
+            raise UnusableEndpointError(f"{problem} (check base_url; most servers want /v1 at its end)")
+        raise TransportError(problem)
 
 
 def status_of(finish: str, *, withheld: frozenset[str], cut_short: frozenset[str], text: str, acts: bool) -> Status:
@@ -354,8 +354,8 @@ def refused_generation(status: int, text: str, *, secrets: tuple[str, ...] = ())
     flagged = isinstance(more, dict) and "flagged_input" in more  # OpenRouter's moderation has no code of its own
     if not codes & POLICY and not flagged:
         return None
-    said = excerpt(whole_characters(message), secrets=secrets)
-    return Generation(status="refused", error=f"the provider's content filter refused the prompt: {said}")
+    words = excerpt(whole_characters(message), secrets=secrets)
+    return Generation(status="refused", error=f"the provider's content filter refused the prompt: {words}")
 
 
 def failure_of(
@@ -363,14 +363,14 @@ def failure_of(
 ) -> CallError:
     """The error to raise: TransportError where another attempt may help, RequestRefusedError with advice elsewhere."""
     error, message = _error(text)
-    said = excerpt(message, secrets=secrets)
-    told = f"{where} answered {status}" + (f": {said}" if said else "")
+    words = excerpt(message, secrets=secrets)
+    failure = f"{where} answered {status}" + (f": {words}" if words else "")
     if status == 429 and _code(error) in NO_CREDIT:
-        return RequestRefusedError(f"{told} (the account has no credit left)", status_code=status)
+        return RequestRefusedError(f"{failure} (the account has no credit left)", status_code=status)
     if status in TRY_AGAIN or status >= 500:
-        return TransportError(told, status_code=status, retry_after_s=retry_after_s(headers))
+        return TransportError(failure, status_code=status, retry_after_s=retry_after_s(headers))
     advice = _ADVICE.get(status, "sending it again cannot help")
-    if status in (400, 422) and (name := _not_taken(said)):
+    if status in (400, 422) and (name := _not_taken(words)):
         advice = f"it does not take {name}: remove it from the bundle, or write drop: [{name}] in endpoints.yaml"
     if status == 401:
         wrong = f"the key in {key_env} is wrong or expired"
@@ -378,7 +378,7 @@ def failure_of(
         advice = (wrong if secrets else unset) if key_env else "this endpoint wants a key; name key_env"
     if 300 <= status < 400:
         advice = "it points elsewhere, and a key is not sent after it; write the final address as base_url"
-    return RequestRefusedError(f"{told} ({advice})", status_code=status)
+    return RequestRefusedError(f"{failure} ({advice})", status_code=status)
 
 
 def _sent(model: ModelRef, sampling: Sampling, seed: int | None, rules: str) -> dict[str, Any]:
@@ -464,14 +464,14 @@ def _error(text: str) -> tuple[Any, str]:
 
 def _data_of(event: bytes) -> Iterator[bytes]:
     fields = (line.removeprefix(b"\xef\xbb\xbf").partition(b":") for line in event.split(b"\n"))
-    found = [value.strip() for name, _, value in fields if name in (b"data", b"error") and value.strip()]
-    if len(found) < 2:
-        return iter(found)
-    joined = b"\n".join(found)
+    values = [value.strip() for name, _, value in fields if name in (b"data", b"error") and value.strip()]
+    if len(values) < 2:
+        return iter(values)
+    joined = b"\n".join(values)
     try:
         json.loads(joined)
     except (ValueError, RecursionError):
-        return iter(found)
+        return iter(values)
     return iter([joined])
 
 

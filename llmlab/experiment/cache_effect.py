@@ -41,8 +41,8 @@ def prompt_cache(folder: str | Path, *, first: int = 24, slots: int = 4, repeats
     alone, several = texts[0], texts[2:]
     tables = [run.table(exp.metric) for run in runs.values()]
     means = [mean_estimate(table.values[:, 0], **table.design()) for table in tables]
-    others = [sum(said[case] != alone[case] for case in alone) for said in texts]
-    differ = sum(len({said[case] for said in several}) > 1 for case in alone)
+    others = [sum(answers[case] != alone[case] for case in alone) for answers in texts]
+    differ = sum(len({answers[case] for answers in several}) > 1 for case in alone)
     rows = zip(runs, others, means, strict=True)
     values = [mean.value for mean in means if mean.value is not None]
     return Rows(
@@ -68,9 +68,9 @@ def _runs(exp: Experiment, bundle: Bundle, client: LocalClient, *, slots: int, r
     }
     runs = {}
     for way, (asked, by, times) in ways.items():
-        found = exp.judged(exp.run({way: asked}, client=by, repeats=times).require_complete())
-        repeat_of = [repeat for (repeat,) in found.answers("repeat")]
+        judged = exp.judged(exp.run({way: asked}, client=by, repeats=times).require_complete())
+        repeat_of = [repeat for (repeat,) in judged.answers("repeat")]
         for repeat in range(times):
             name = way if times == 1 else f"{way}, repeat {repeat + 1}"
-            runs[name] = found.rows_where([one == repeat for one in repeat_of])
+            runs[name] = judged.rows_where([number == repeat for number in repeat_of])
     return runs

@@ -234,7 +234,7 @@ class Experiment(Shown):
         """
         own = own_scorers(self.path / "scorers.py") if (self.path / "scorers.py").is_file() else ()
         named = self.settings.scorers
-        specs = self._usual({one.name for one in own}) if named is None else named
+        specs = self._usual({scorer.name for scorer in own}) if named is None else named
         try:
             shipped = [shipped_scorer(spec, corpus=lambda: self.corpus) for spec in specs]
         except ValueError as error:
@@ -319,8 +319,8 @@ class Experiment(Shown):
     def judges_of(self, metrics: Collection[str]) -> list[Judge]:
         """The judges that make these metrics; where a scorer makes one, no judge is asked for it."""
         judges = [judge for judge in self.judges.values() if judge.metric in metrics]
-        made = {scorer.name for scorer in self.scorers} if judges else set()
-        return [judge for judge in judges if judge.metric not in made]
+        scorer_names = {scorer.name for scorer in self.scorers} if judges else set()
+        return [judge for judge in judges if judge.metric not in scorer_names]
 
     def judged(self, results: Results, *judges: Judge, **options: Any) -> Results:
         """The results with each judge's grades, or of two variants its preferences, asked as the folder says.
@@ -332,8 +332,8 @@ class Experiment(Shown):
             ValueError: a pairwise judge, and not two variants.
         """
         asked = {"base": self.base, "endpoints": self.endpoints, **options}
-        known = [] if judges else [name for name, metric in results.metrics.items() if not metric.judge]
-        for judge in judges or self.judges_of({self.metric}.difference(known)):
+        scored = [] if judges else [name for name, metric in results.metrics.items() if not metric.judge]
+        for judge in judges or self.judges_of({self.metric}.difference(scored)):
             if judge.kind == "pointwise":
                 results = score(results, judge, **asked)
                 continue
@@ -411,8 +411,8 @@ class Experiment(Shown):
         """
         given, grading = self._with_usual(variants, golden, options)
         planned, asked = dry_run(**given), grading if judges is None else judges
-        told = " and ".join(f"{judge.bundle.model} for {judge.metric}" for judge in asked)
-        note = f"Then the answers go to a judge ({told}), which is not counted here."
+        graders = " and ".join(f"{judge.bundle.model} for {judge.metric}" for judge in asked)
+        note = f"Then the answers go to a judge ({graders}), which is not counted here."
         return replace(planned, notes=(*planned.notes, note)) if asked else planned
 
     def _with_usual(
@@ -462,8 +462,8 @@ class Experiment(Shown):
 
     def _bundle_called(self, name: str) -> str:
         """The bundle of this name, on the first of several models; FileRuleError, which says which there are, else."""
-        found = self._called(name)
-        return found[0] if found else OfFolder(self.path / "bundles", {name: name for name in self.bundles})[name]
+        names = self._called(name)
+        return names[0] if names else OfFolder(self.path / "bundles", {name: name for name in self.bundles})[name]
 
     def _usual(self, own: Collection[str]) -> list[str]:
         """Shipped scorers that fit: of facts and sources where cases and bundles have them, and what the gate reads."""
@@ -483,7 +483,7 @@ class Experiment(Shown):
         there = {part: names if "*" in part else "yes" for part, names in stems.items() if names}
         asked = [f"{name} = {value}" for name, value in self.asked.items() if value or name == "temperatures"]
         there = {"experiment": str(self.path), **there, "asked": ", ".join(asked)}
-        return [{"part": part, "there": said} for part, said in there.items() if said]
+        return [{"part": part, "there": text} for part, text in there.items() if text]
 
 
 def _without_refused(bundle: Bundle, *, rules: str) -> Bundle:
@@ -496,8 +496,8 @@ def _without_refused(bundle: Bundle, *, rules: str) -> Bundle:
     for gone in (chosen for n in range(1, len(given) + 1) for chosen in combinations(given, n) if refused):
         without = bundle.with_(**dict.fromkeys(gone))
         if not _refused(without, rules=rules):
-            told = f"{refused}: {bundle.name} {bundle.version} is asked there without {', '.join(gone)}"
-            warnings.warn(told, RuntimeWarning, stacklevel=4)
+            sentence = f"{refused}: {bundle.name} {bundle.version} is asked there without {', '.join(gone)}"
+            warnings.warn(sentence, RuntimeWarning, stacklevel=4)
             return without
     if refused:
         warnings.warn(f"{refused} ({bundle.name} {bundle.version})", RuntimeWarning, stacklevel=4)

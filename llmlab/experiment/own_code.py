@@ -27,11 +27,11 @@ def own_scorers(path: Path) -> tuple[Scorer, ...]:
     Raises:
         FileRuleError: it does not run, or makes no scorer.
     """
-    made = vars(_module_of(path)).items()
-    found = {id(one): one for name, one in made if isinstance(one, Scorer) and name[0] != "_"}
-    if not found:
+    variables = vars(_module_of(path)).items()
+    scorers = {id(value): value for name, value in variables if isinstance(value, Scorer) and name[0] != "_"}
+    if not scorers:
         raise FileRuleError("makes no scorer; write @ll.scorer above a function (case, generation)", path=path)
-    return tuple(found.values())
+    return tuple(scorers.values())
 
 
 def own_clients(path: Path) -> dict[str, Client]:
@@ -43,18 +43,18 @@ def own_clients(path: Path) -> dict[str, Client]:
     Raises:
         FileRuleError: it does not run, makes no client, or one for a provider that llmlab answers for itself.
     """
-    named = [(name, one) for name, one in vars(_module_of(path)).items() if name[0] != "_"]
+    named = [(name, value) for name, value in vars(_module_of(path)).items() if name[0] != "_"]
     try:
-        made = {name: one for name, one in named if _is_client(one)}
+        clients = {name: value for name, value in named if _is_client(value)}
     except Exception as error:  # a property that computes may raise anything
         rule = f"has a client that does not tell its fingerprint ({type(error).__name__}: {error})"
         raise FileRuleError(rule, path=path) from error
-    if not made:
+    if not clients:
         rule = "makes no client; a variable called as the provider needs a `fingerprint` and `async complete(request)`"
         raise FileRuleError(rule, path=path)
-    if taken := next((name for name in made if name in BUILT_IN), ""):
+    if taken := next((name for name in clients if name in BUILT_IN), ""):
         raise FileRuleError(f"the provider {taken!r} is llmlab's own; give the client another name", path=path)
-    return made | {name.replace("_", "-"): one for name, one in made.items()}
+    return clients | {name.replace("_", "-"): client for name, client in clients.items()}
 
 
 def _is_client(value: object) -> bool:
@@ -64,8 +64,8 @@ def _is_client(value: object) -> bool:
 
 def _module_of(path: Path) -> ModuleType:
     """The file as a module, which is run once as it is now; a file that was changed is run again."""
-    said = hashlib.sha256(str(path.resolve()).encode() + b"=" + read_bytes(path)).hexdigest()
-    name = f"llmlab_{path.stem}_{said[:16]}"
+    digest = hashlib.sha256(str(path.resolve()).encode() + b"=" + read_bytes(path)).hexdigest()
+    name = f"llmlab_{path.stem}_{digest[:16]}"
     with _one_runs:
         return sys.modules.get(name) or _run(path, name)
 

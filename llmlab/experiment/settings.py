@@ -47,7 +47,7 @@ class Settings(Strict):
     @pydantic.field_validator("scorers")
     @classmethod
     def _one_each(cls, given: Any) -> Any:
-        for one in given or ():
-            if isinstance(one, Mapping) and len(one) != 1:
-                raise ValueError(f"{dict(one)!r}, must be one scorer's name with its arguments")
+        for scorer in given or ():
+            if isinstance(scorer, Mapping) and len(scorer) != 1:
+                raise ValueError(f"{dict(scorer)!r}, must be one scorer's name with its arguments")
         return given

@@ -108,10 +108,10 @@ def promptfoo_cases(path: str | Path) -> Cases:
 
 def _tests(given: Any, path: str | Path, left: Counter[str]) -> list[Mapping[str, Any]]:
     """The tests of a configuration, with those that it names by a file (`tests.csv`, `file://tests/*.yaml`) put in."""
-    found: list[Mapping[str, Any]] = []
+    tests: list[Mapping[str, Any]] = []
     for test in [given] if isinstance(given, (str, Mapping)) else given or ():
         if isinstance(test, Mapping) and "path" not in test:
-            found.append(test)
+            tests.append(test)
             continue
         name = str(test["path"] if isinstance(test, Mapping) else test).removeprefix("file://")
         if not name.endswith((".yaml", ".yml", ".json", ".jsonl", ".csv")):
@@ -120,10 +120,10 @@ def _tests(given: Any, path: str | Path, left: Counter[str]) -> list[Mapping[str
         folder = Path(path).parent
         inside_experiment(name, folder)
         for file in sorted(folder.glob(name)) or [folder / name]:
-            found += _csv_tests(file, left) if file.suffix == ".csv" else _listed(document(file))
-    if not found:
+            tests += _csv_tests(file, left) if file.suffix == ".csv" else _listed(document(file))
+    if not tests:
         raise FileRuleError("has no list of tests", path=path)
-    return found
+    return tests
 
 
 def _csv_tests(path: Path, left: Counter[str]) -> Iterator[Mapping[str, Any]]:
@@ -135,7 +135,7 @@ def _csv_tests(path: Path, left: Counter[str]) -> Iterator[Mapping[str, Any]]:
             if name.startswith("__") and not re.fullmatch(r"__expected\d*", name) and cells[name].strip():
                 left[f"{name} of a CSV file"] += 1
         variables = {name: value for name, value in cells.items() if not name.startswith("__")}
-        yield {"vars": variables, "assert": [_written(one) for one in asserts]}
+        yield {"vars": variables, "assert": [_written(assertion) for assertion in asserts]}
 
 
 def _written(text: str) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _written(text: str) -> dict[str, Any]:
     kind, colon, value = text.partition(":")
     if colon and re.fullmatch(r"(not-)?[a-z]+(-[a-z]+)*(\(.*\))?", kind.strip()):
         many = kind.strip() in _MANY_FACTS
-        return {"type": kind.strip(), "value": [one.strip() for one in value.split(",")] if many else value.strip()}
+        return {"type": kind.strip(), "value": [fact.strip() for fact in value.split(",")] if many else value.strip()}
     return {"type": "equals", "value": text}
 
 
@@ -156,15 +156,15 @@ def promptfoo_bundles(path: str | Path) -> Bundles:
     """The prompts of a promptfoo configuration with each of its models: fields of a bundle per pair, by name."""
     config = document(path)
     config = config.get("config", config) if isinstance(config, Mapping) else {}
-    left, prompts, found = Counter[str](), dict[str, Mapping[str, str]](), dict[str, Mapping[str, Any]]()
+    left, prompts, bundles = Counter[str](), dict[str, Mapping[str, str]](), dict[str, Mapping[str, Any]]()
     for number, given in enumerate(_listed(config.get("prompts")), start=1):
-        if said := _prompt(given, left):
-            prompts[f"prompt{number}"] = said
+        if texts := _prompt(given, left):
+            prompts[f"prompt{number}"] = texts
     models = {f"model{n}": _model(given, left) for n, given in enumerate(_listed(config.get("providers")), start=1)}
     models = {name: model for name, model in models.items() if model}
-    for (prompt, said), (model, fields) in itertools.product(prompts.items(), models.items()):
-        found[prompt if len(models) == 1 else f"{prompt}_{model}"] = {**said, **fields}
-    return Bundles(fields=found, left_out=listed(left))
+    for (prompt, texts), (model, fields) in itertools.product(prompts.items(), models.items()):
+        bundles[prompt if len(models) == 1 else f"{prompt}_{model}"] = {**texts, **fields}
+    return Bundles(fields=bundles, left_out=listed(left))
 
 
 def promptfoo_case(case_id: str, test: Mapping[str, Any], left: Counter[str]) -> dict[str, Any]:
@@ -186,8 +186,8 @@ def langsmith_cases(path: str | Path) -> Cases:
         row = {"id": str(example.get("id") or f"q{len(rows) + 1}"), "inputs": _inputs(example.get("inputs"))}
         row["tags"] = [splits] if isinstance(splits, str) else list(splits)
         if outputs:
-            one = isinstance(outputs, Mapping) and len(outputs) == 1
-            row["expected"] = next(iter(outputs.values())) if one else outputs
+            single = isinstance(outputs, Mapping) and len(outputs) == 1
+            row["expected"] = next(iter(outputs.values())) if single else outputs
         left["`metadata` of an example"] += bool(metadata)
         left["attachments of an example"] += bool(example.get("attachments"))
         left["an expected text with |, which separates two wordings here"] += "|" in str(row.get("expected", ""))
@@ -263,7 +263,7 @@ def _prompt(given: Any, left: Counter[str]) -> dict[str, str]:
     if not raw.lstrip().startswith("["):
         return {"template": raw, "system": ""}
     try:
-        messages = [(one["role"], one["content"]) for one in json.loads(raw)]
+        messages = [(message["role"], message["content"]) for message in json.loads(raw)]
     except (ValueError, TypeError, KeyError):
         return {"template": raw, "system": ""}
     if [role for role, _ in messages] not in (["user"], ["system", "user"]):
@@ -318,13 +318,13 @@ def _asserted(checks: Sequence[Any], left: Counter[str]) -> Any:
     facts: list[str] = []
     for check in checks:
         kind, value = (check.get("type"), check.get("value")) if isinstance(check, Mapping) else (str(check), None)
-        many = [str(one) for one in value] if isinstance(value, list) else str(value).split(",")
+        many = [str(fact) for fact in value] if isinstance(value, list) else str(value).split(",")
         if kind == "equals" and isinstance(value, Mapping):
             return value
         if kind in _WHOLE_FACTS and isinstance(value, (str, int, float)) and "|" not in str(value):
             facts.append(str(value))
-        elif kind in _MANY_FACTS and value and not any("|" in one for one in many):
-            many = [one.strip() for one in many]
+        elif kind in _MANY_FACTS and value and not any("|" in fact for fact in many):
+            many = [fact.strip() for fact in many]
             facts += many if kind.endswith("all") else ["|".join(many)]
         else:
             left[f"an assertion of type {kind!r}"] += 1

@@ -68,17 +68,17 @@ def promptfoo_answers(path: str | Path) -> Answers:
         raise FileRuleError("holds no results; write them with `promptfoo eval -o FILE.json`", path=path)
     left, rows, answers, scores = Counter[str](), dict[str, Any](), [], []
     names, times = _variants(results), Counter[tuple[str, str]]()
-    for one in results:
-        variant, case_id = names[one.get("promptIdx")], f"q{int(one.get('testIdx') or 0) + 1}"
+    for result in results:
+        variant, case_id = names[result.get("promptIdx")], f"q{int(result.get('testIdx') or 0) + 1}"
         if case_id not in rows:
-            rows[case_id] = promptfoo_case(case_id, _at(one, "testCase") or {"vars": one.get("vars")}, left)
+            rows[case_id] = promptfoo_case(case_id, _at(result, "testCase") or {"vars": result.get("vars")}, left)
         answers.append(
-            {**_promptfoo_answer(one), "variant": variant, "case_id": case_id, "repeat": times[variant, case_id]}
+            {**_promptfoo_answer(result), "variant": variant, "case_id": case_id, "repeat": times[variant, case_id]}
         )
         times[variant, case_id] += 1
-        given = {"promptfoo_score": one.get("score"), "promptfoo_pass": one.get("success")}
-        scores.append(dict(_numbers({**given, **(one.get("namedScores") or {})}, left)))
-        left["the reasons of a grade"] += bool(_at(one, "gradingResult", "componentResults"))
+        given = {"promptfoo_score": result.get("score"), "promptfoo_pass": result.get("success")}
+        scores.append(dict(_numbers({**given, **(result.get("namedScores") or {})}, left)))
+        left["the reasons of a grade"] += bool(_at(result, "gradingResult", "componentResults"))
     return Answers(
         cases=Cases(rows=tuple(rows.values())), answers=tuple(answers), scores=tuple(scores), left_out=listed(left)
     )
@@ -93,8 +93,8 @@ def _inspect_log(path: Path) -> tuple[Mapping[str, Any], Iterator[Mapping[str, A
     raw = read_bytes(path)
     try:
         packed = zipfile.ZipFile(io.BytesIO(raw))
-        parts = {one.filename: one for one in packed.infolist()}
-        if sum(one.file_size for one in parts.values()) > LARGEST_LOG_BYTES:
+        parts = {part.filename: part for part in packed.infolist()}
+        if sum(part.file_size for part in parts.values()) > LARGEST_LOG_BYTES:
             raise FileRuleError(f"unpacks to more than {LARGEST_LOG_BYTES:,} bytes", path=path)
         names = [name for name in parts if name.startswith("samples/")]
         header = json.loads(_unpacked(raw, packed, parts["header.json"]))
@@ -112,15 +112,15 @@ def _unpacked(raw: bytes, packed: zipfile.ZipFile, part: zipfile.ZipInfo) -> byt
     name_length, extra_length = struct.unpack_from("<HH", raw, part.header_offset + 26)
     begins = part.header_offset + 30 + name_length + extra_length
     with pyarrow.input_stream(io.BytesIO(raw[begins : begins + part.compress_size]), compression="zstd") as stream:
-        found: bytes = stream.read(part.file_size + 1)
-    if len(found) != part.file_size:
+        content: bytes = stream.read(part.file_size + 1)
+    if len(content) != part.file_size:
         raise ValueError(f"{part.filename} has another length than the log says")
-    return found
+    return content
 
 
 def _inspect_case(sample: Mapping[str, Any], case_id: str) -> dict[str, Any]:
     given, target = sample.get("input"), sample.get("target")
-    messages = [{"role": one.get("role"), "content": _text(one)} for one in given] if isinstance(given, list) else []
+    messages = [{"role": turn.get("role"), "content": _text(turn)} for turn in given] if isinstance(given, list) else []
     only = messages[0]["content"] if len(messages) == 1 else given
     inputs = {"question": only} if isinstance(only, str) else {"messages": messages}
     if choices := sample.get("choices"):
@@ -149,24 +149,24 @@ def _promptfoo_answer(one: Mapping[str, Any]) -> dict[str, Any]:
     text = output if isinstance(output, str) else "" if output is None else json.dumps(output, ensure_ascii=False)
     error = str(response.get("error") or ("" if "output" in response else one.get("error") or "no output"))
     status = "refused" if response.get("isRefusal") else "ok" if text.strip() else "empty"
-    known = bool(used.get("total"))  # an unknown number of tokens or dollars is written as 0
+    has_usage = bool(used.get("total"))  # an unknown number of tokens or dollars is written as 0
     return {
         **{"status": "error" if error else status, "text": text, "error": error, "cost_usd": one.get("cost") or None},
-        **{"input_tokens": used.get("prompt") if known else None, "cached": bool(response.get("cached"))},
-        **{"output_tokens": used.get("completion") if known else None},
+        **{"input_tokens": used.get("prompt") if has_usage else None, "cached": bool(response.get("cached"))},
+        **{"output_tokens": used.get("completion") if has_usage else None},
         "latency_s": None if latency_ms is None else latency_ms / 1000,
     }
 
 
 def _variants(results: Sequence[Mapping[str, Any]]) -> dict[Any, str]:
     """A name per place of prompt and provider: "PROVIDER, PROMPT", numbered where that is long or not unique."""
-    said = {}
-    for one in results:
-        provider, label = one.get("provider") or {}, str(_at(one, "prompt", "label") or "")
-        short = label if 0 < len(label) <= LONGEST_LABEL_CHARS else f"prompt {int(one.get('promptIdx') or 0) + 1}"
-        said[one.get("promptIdx")] = f"{provider.get('label') or provider.get('id') or 'provider'}, {short}"
-    twice = Counter(said.values())
-    return {place: name if twice[name] == 1 else f"{name} ({place})" for place, name in said.items()}
+    names = {}
+    for result in results:
+        provider, label = result.get("provider") or {}, str(_at(result, "prompt", "label") or "")
+        short = label if 0 < len(label) <= LONGEST_LABEL_CHARS else f"prompt {int(result.get('promptIdx') or 0) + 1}"
+        names[result.get("promptIdx")] = f"{provider.get('label') or provider.get('id') or 'provider'}, {short}"
+    twice = Counter(names.values())
+    return {place: name if twice[name] == 1 else f"{name} ({place})" for place, name in names.items()}
 
 
 def _numbers(scores: Mapping[str, Any], left: Counter[str]) -> Iterator[tuple[str, float]]:

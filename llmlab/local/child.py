@@ -83,12 +83,13 @@ def _main() -> None:
     server = _serve(asked)
     state = Path(asked["state"])
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        known = {"url": server.listening_address, "key": asked["key"], "pid": os.getpid()}
-        _write_state(state, {**known, "lease_port": listener.getsockname()[1]})
+        record = {"url": server.listening_address, "key": asked["key"], "pid": os.getpid()}
+        _write_state(state, {**record, "lease_port": listener.getsockname()[1]})
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # closed, its number could become a connection's
         _wait_for_the_last(listener, proof_of(asked["key"]))
+        # another server may have been started meanwhile, and then the file is its own
         if json.loads(state.read_text(encoding="utf-8"))["pid"] == os.getpid():
             state.unlink()
     os._exit(0)  # a server in the middle of an answer that nobody waits for would not let go

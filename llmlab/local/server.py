@@ -75,16 +75,17 @@ def hold(model: LocalModel, *, start_timeout_s: float = START_TIMEOUT_S) -> Leas
     """
     state = _own_folder() / f"{hashlib.sha256(model.fingerprint.encode()).hexdigest()[:16]}.json"
     try:
+        # whoever is ahead may need the whole of one bound to start, or to give up
         with FileLock(state.with_suffix(".lock"), timeout=2 * start_timeout_s):
-            found = _attached(state)
-            if found is None:
+            lease = _attached(state)
+            if lease is None:
                 _start(model, state, timeout_s=start_timeout_s)
-                found = _attached(state)
+                lease = _attached(state)
     except Timeout:
         raise LocalModelError(f"another process has been starting {model.alias} for too long; end it") from None
-    if found is None:
+    if lease is None:
         raise LocalModelError(f"the server of {model.alias} ended as soon as it had started: {_last_words(state)}")
-    return found
+    return lease
 
 
 def _own_folder() -> Path:
@@ -92,8 +93,9 @@ def _own_folder() -> Path:
     owner = getattr(os, "getuid", lambda: "user")()
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"llmlab-{owner}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    private = stat.S_ISDIR(found.st_mode) and found.st_mode & 0o077 == 0 and found.st_uid == owner
+    # of the folder itself: a link that somebody else put there would lead to whatever they like
+    status = folder.lstat()
+    private = stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077 == 0 and status.st_uid == owner
     if os.name == "posix" and not private:
         raise LocalModelError(f"{folder} is open to other users: remove it, or set XDG_RUNTIME_DIR to a private folder")
     return folder
@@ -102,11 +104,11 @@ def _own_folder() -> Path:
 def _attached(state: Path) -> Lease | None:
     """A lease at the server that the state file names; None where there is none, or another program has its port."""
     try:
-        known = json.loads(state.read_text(encoding="utf-8"))
-        connection = socket.create_connection(("127.0.0.1", known["lease_port"]), timeout=HANDSHAKE_S)
+        record = json.loads(state.read_text(encoding="utf-8"))
+        connection = socket.create_connection(("127.0.0.1", record["lease_port"]), timeout=HANDSHAKE_S)
     except (OSError, ValueError):
         return None
-    lease = Lease(connection, url=known["url"], key=known["key"], pid=known["pid"])
+    lease = Lease(connection, url=record["url"], key=record["key"], pid=record["pid"])
     proof = child.proof_of(lease.key)
     try:
         if connection.recv(len(proof), socket.MSG_WAITALL) == proof:
@@ -174,5 +176,5 @@ def _hindrance(process: subprocess.Popen[str], asked: str, state: Path, timeout_
 def _last_words(state: Path) -> str:
     """What the server wrote on stderr: its first errors, else the end."""
     lines = state.with_suffix(".log").read_text("utf-8", "replace").splitlines()
-    told = [line.partition(ERROR)[2] for line in lines if ERROR in line][:2] or lines[-3:]
-    return excerpt(" | ".join(told) or "it said nothing", limit=600)
+    shown = [line.partition(ERROR)[2] for line in lines if ERROR in line][:2] or lines[-3:]
+    return excerpt(" | ".join(shown) or "it said nothing", limit=600)

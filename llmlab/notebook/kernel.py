@@ -93,11 +93,11 @@ def _without(secrets: Secrets, value: Any) -> Any:
 
 def _report_verdict(result: Any) -> None:
     """The verdict that a cell ended with, as an error or as its value; the last one stands."""
-    error, path, told = result.error_in_exec, os.environ.get(VERDICT_FILE), None
+    error, path, report = result.error_in_exec, os.environ.get(VERDICT_FILE), None
     if isinstance(error, GateError):
-        told = {"verdict": verdict_word(error), "message": str(error), "ended": True}
-    for said in (getattr(result.result, name, None) for name in ("word", "verdict")):
-        if isinstance(said, str) and said in {*Verdict}:
-            told = {"verdict": said, "message": "", "ended": False}
-    if path and told:
-        Path(path).write_text(json.dumps(told), encoding="utf-8")
+        report = {"verdict": verdict_word(error), "message": str(error), "ended": True}
+    for word in (getattr(result.result, name, None) for name in ("word", "verdict")):
+        if isinstance(word, str) and word in {*Verdict}:
+            report = {"verdict": word, "message": "", "ended": False}
+    if path and report:
+        Path(path).write_text(json.dumps(report), encoding="utf-8")

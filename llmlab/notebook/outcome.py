@@ -71,9 +71,9 @@ class NotebookRun(Shown):
         """The verdict, and what the job did with it."""
         if self.ended:
             return str(self.verdict)
-        said = f"; verdict {self.verdict}" if self.verdict else ""
+        verdict = f"; verdict {self.verdict}" if self.verdict else ""
         free = ", nothing was required" if self.verdict not in (None, Verdict.PASS) else ""
-        return f"ran to its end{said}{free}"
+        return f"ran to its end{verdict}{free}"
 
     def _rows(self) -> list[dict[str, object]]:
         return [

@@ -73,8 +73,8 @@ def parse_parameters(declared: Sequence[Parameter], given: Mapping[str, Any], *,
     >>> parse_parameters([retries], {"retries": "7"}, path="01.ipynb")
     {'retries': 7}
     """
-    known = {parameter.name: parameter for parameter in declared}
-    return {name: _checked(name, value, known, Path(path).name) for name, value in given.items()}
+    by_name = {parameter.name: parameter for parameter in declared}
+    return {name: _checked(name, value, by_name, Path(path).name) for name, value in given.items()}
 
 
 def _declared(

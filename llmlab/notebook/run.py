@@ -145,6 +145,7 @@ def _execute(
         try:
             ran = papermill.execute_notebook(
                 notebook,
+                # papermill fills in paths as format strings, so a brace in a folder's name must be doubled
                 (SCHEME + str(executed)).replace("{", "{{").replace("}", "}}"),
                 parameters=dict(values),
                 kernel_name="python3",
@@ -160,22 +161,22 @@ def _execute(
             raise
         except (DeadKernelError, CellControlSignal) as error:
             return Verdict.BROKEN, True, f"the kernel ended: {_shown(str(error))}"
-        told = _told(verdict_file)
+        report = _told(verdict_file)
     if any(out.output_type == "error" for cell in ran.cells for out in cell.get("outputs", ())):  # papermill lets it be
         return Verdict.BROKEN, True, "a cell left the notebook (sys.exit), so what follows it never ran"
-    return (Verdict(told["verdict"]) if told else None), False, ""
+    return (Verdict(report["verdict"]) if report else None), False, ""
 
 
 def _told(verdict_file: Path) -> dict[str, Any]:
     """What the kernel wrote of the last verdict, {} where there was none."""
-    told: dict[str, Any] = json.loads(verdict_file.read_text(encoding="utf-8")) if verdict_file.exists() else {}
-    return told
+    report: dict[str, Any] = json.loads(verdict_file.read_text(encoding="utf-8")) if verdict_file.exists() else {}
+    return report
 
 
 def _verdict_of(error: Any, verdict_file: Path) -> tuple[Verdict, bool, str]:
-    told = _told(verdict_file)
-    if told.get("ended"):
-        return Verdict(told["verdict"]), True, _shown(told["message"])
+    report = _told(verdict_file)
+    if report.get("ended"):
+        return Verdict(report["verdict"]), True, _shown(report["message"])
     if error.ename == GateError.__name__:  # the extension did not load: the text still says it
         return verdict_word(GateError(error.evalue)), True, _shown(error.evalue)
     return Verdict.BROKEN, True, _shown(f"{error.ename}: {error.evalue}")

@@ -75,7 +75,7 @@ def forest(comparison: Comparison, *, margin: float | None = None, most_rows: in
             "no difference", (0, 1.0), xycoords=("data", "axes fraction"), fontsize=8, ha="center", va="bottom"
         )
         left_out = {"further rows": len(drawable) - len(rows), "with too few cases": len(comparison) - len(drawable)}
-        if notes := [f"{count} {what}" for what, count in left_out.items() if count]:
+        if notes := [f"{count} {reason}" for reason, count in left_out.items() if count]:
             figure.supxlabel(f"Not drawn: {' and '.join(notes)}.", fontsize=9)
     sentences = " ".join(row.sentence for row in rows)
     return titled(figure, _forest_title(rows, comparison.baseline), alt=f"Forest plot. {sentences}")

@@ -99,10 +99,10 @@ def _most_telling(decision: RolloutDecision) -> str:
 
 def _short(decision: RolloutDecision) -> str:
     reverted = [r.name for r in decision.readings if r.reverts]
-    what = " and ".join((reverted or [r.name for r in decision.readings if not r.holds])[:3])
+    names = " and ".join((reverted or [r.name for r in decision.readings if not r.holds])[:3])
     return {
         Action.INVALID: "nothing may be concluded",
-        Action.REVERT: f"{what} got worse",
+        Action.REVERT: f"{names} got worse",
         Action.SHIP: "every margin is ruled out or no harm was shown",
-        Action.KEEP_GOING: f"{what} not settled yet",
+        Action.KEEP_GOING: f"{names} not settled yet",
     }[decision.action]

@@ -55,6 +55,6 @@ def _draw(axes: Axes, moves: tuple[Move, ...]) -> None:
 
 def _title(moves: tuple[Move, ...], name: str, alias: str) -> str:
     counts = {"rolled back": sum(m.kind == "rollback" for m in moves), "FORCED": sum(m.forced for m in moves)}
-    noted = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    noted = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     after = f"after {counted(len(moves), 'move')}{f' ({noted})' if noted else ''}"
     return f"{alias} of {name} is version {moves[-1].version} {after}"

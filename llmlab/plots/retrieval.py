@@ -125,9 +125,9 @@ def _curve_title(measured: RunMetrics, name: str) -> str:
         return f"{NAMES.get(name, name).capitalize()} by the number of documents fetched"
     called = told_apart(measured.variants, LONGEST_NAME_CHARS)
     (value, best, k), *others = sorted(reached, key=lambda entry: -entry[0])
-    rest = ", ".join(f"{called[variant]} {other:.0%} at {at}" for other, variant, at in others[:3])
-    what = "of the relevant documents" if name == "R" else NAMES.get(name, name)
-    return f"{called[best]} fetches {value:.0%} {what} at its k of {k}{f' ({rest})' if rest else ''}"
+    runners_up = ", ".join(f"{called[variant]} {other:.0%} at {at}" for other, variant, at in others[:3])
+    quantity = "of the relevant documents" if name == "R" else NAMES.get(name, name)
+    return f"{called[best]} fetches {value:.0%} {quantity} at its k of {k}{f' ({runners_up})' if runners_up else ''}"
 
 
 def _loss_title(attribution: Attribution) -> str:

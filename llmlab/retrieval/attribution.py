@@ -89,10 +89,10 @@ class Attribution(Shown):
     def share(self, cell: str, variant: str | None = None) -> Estimate:
         """The share of a variant's cases in a cell: Wilson's interval, with the effective size where clustered."""
         column = self._column(variant)
-        known = column != UNKNOWN
-        if not known.any():
+        attributed = column != UNKNOWN
+        if not attributed.any():
             return Estimate(value=None, level=self.level, n_attempted=len(column), method="no case can be attributed")
-        return self._share(cell, column, known)
+        return self._share(cell, column, attributed)
 
     def _share(self, cell: str, column: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Estimate:
         return share_estimate(column[chosen] == _place(cell), **self.groups.design(chosen), level=self.level)
@@ -154,11 +154,11 @@ class Attribution(Shown):
         rows = []
         for name in self.variants:
             column = self._column(name)
-            known = column != UNKNOWN
+            attributed = column != UNKNOWN
             row: dict[str, object] = {"variant": name}
             for cell in CELLS:
                 row[cell] = f"{self.count(cell, name):,} ({self.share(cell, name).interval('%')})"
-            row["cases"] = int(known.sum())
+            row["cases"] = int(attributed.sum())
             if unscored := self._unscored(name):
                 row["unscored"] = unscored
             rows.append(row)
@@ -212,22 +212,22 @@ class Transition(Shown):
         parent = self.attribution
         chosen = [parent.case_ids[i] for i in np.flatnonzero(self._went(before, after))]
         rows = _case_rows(parent.results, chosen, [self.before, self.after], parent.metric)
-        what = f"{before} with {self.before}, {after} with {self.after}"
-        return Rows(rows=rows, sentence=f"{counted(len(chosen), 'case')}: {what}.")
+        moved = f"{before} with {self.before}, {after} with {self.after}"
+        return Rows(rows=rows, sentence=f"{counted(len(chosen), 'case')}: {moved}.")
 
     @property
     def comparison(self) -> Comparison:
         """Whether the share of each cell changed by more than noise: paired, clustered, Holm over the four."""
         parent = self.attribution
-        known = np.where((self.moves == UNKNOWN).any(axis=0), np.nan, 1.0)
+        both_known = np.where((self.moves == UNKNOWN).any(axis=0), np.nan, 1.0)
         once = np.ones(self.moves.T.shape, np.int64)
         tables = [
             ScoreTable(
                 metric=Metric(name=cell, low=0.0, high=1.0, higher_is_better=cell == "right"),
                 case_ids=parent.case_ids,
                 variants=(self.before, self.after),
-                values=(self.moves == i).T * known[:, None],
-                scored=once * ~np.isnan(known)[:, None],
+                values=(self.moves == i).T * both_known[:, None],
+                scored=once * ~np.isnan(both_known)[:, None],
                 attempted=once,
                 clusters=parent.groups.clusters,
                 clustered=parent.groups.clustered,

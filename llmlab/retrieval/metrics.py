@@ -196,7 +196,7 @@ class RetrievalMetrics(Shown):
         )
         repeated = ((self.n_repeated_documents, "document"), (self.n_repeated_judgements, "judgement"))
         facts = [f"{self.n_queries:,} {'query' if self.n_queries == 1 else 'queries'}"]
-        facts += [f"{count:,} {what}" for count, what in counts if count]
+        facts += [f"{count:,} {label}" for count, label in counts if count]
         facts += [f"{counted(count, noun)} given again, counted once" for count, noun in repeated if count]
         return "; ".join(facts) + "."
 
@@ -308,8 +308,8 @@ def _values(measure: Measure, judgements: Judgements, ranking: JudgedRanking) ->
         return _sums(query, (hit_number + 1) / (rank + 1), n) / n_relevant
     best = (judgements.relevance > 0) & (judgements.rank < cutoff)
     ideal = _dcg(measure, judgements.query[best], judgements.rank[best], judgements.relevance[best], n)
-    found = _dcg(measure, query, rank, ranking.relevance[seen], n)
-    return np.minimum(found / ideal, 1.0)  # only rounding can lift it above 1
+    gain = _dcg(measure, query, rank, ranking.relevance[seen], n)
+    return np.minimum(gain / ideal, 1.0)  # only rounding can lift it above 1
 
 
 def _dcg(measure: Measure, query: Any, rank: Any, relevance: Floats, n: int) -> Floats:

@@ -107,19 +107,19 @@ def judgements_of(qrels: Any) -> Judgements:
     query_ids, doc_ids, relevance, _ = _columns(qrels, number="relevance")
     if relevance is None:
         raise DataError("the judgements need a column relevance (1 or more = relevant)")
-    query, known = encode(query_ids)
+    query, distinct_ids = encode(query_ids)
     n_given = len(query)
     if pairs_repeat(query, doc_ids):
-        first = _first_judgements(query, doc_ids, relevance, known)
+        first = _first_judgements(query, doc_ids, relevance, distinct_ids)
         query, doc_ids, relevance = query[first], doc_ids.take(pa.array(first)), relevance[first]
-    used = np.bincount(query[relevance > 0], minlength=len(known)) > 0
+    used = np.bincount(query[relevance > 0], minlength=len(distinct_ids)) > 0
     position = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
     order = np.lexsort((-relevance, query))
     order = order[used[query[order]]]
     query = position[query[order]].astype(np.int64)
     return Judgements(
-        query_ids=known.filter(pa.array(used)),
-        known_query_ids=known,
+        query_ids=distinct_ids.filter(pa.array(used)),
+        known_query_ids=distinct_ids,
         position=position,
         query=query,
         doc_ids=doc_ids.take(pa.array(order)),
@@ -150,9 +150,10 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
         DataError: a missing column or id, a score that is not finite, or ids of another type than in the judgements.
     """
     query_ids, doc_ids, score, named = _columns(run, number="score")
-    known = codes_in(query_ids, judgements.known_query_ids, what="query ids")
-    n_unjudged = pc.count_distinct(query_ids.filter(pa.array(known < 0))).as_py() if (known < 0).any() else 0
-    query = np.append(judgements.position, np.int32(-1))[known]
+    codes = codes_in(query_ids, judgements.known_query_ids, what="query ids")
+    n_unjudged = pc.count_distinct(query_ids.filter(pa.array(codes < 0))).as_py() if (codes < 0).any() else 0
+    # a query without judgements has code -1, and so reads the -1 at the end
+    query = np.append(judgements.position, np.int32(-1))[codes]
     _require_same_type(doc_ids, judgements.doc_ids, what="document ids")
     n = len(judgements.query_ids)
     own, asked = np.arange(n), judgements  # the number among the judgements of each group of rows
@@ -168,19 +169,20 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
         return _ranked_part(query[part], doc_ids[part], None if score is None else score[part], asked, ties)
 
     none = np.zeros(0, np.int64)
+    # a part of nothing ahead, because a run without judged queries has no other to join
     parts = [(none, none, np.zeros(0), none), *on_cores(ranked, _parts(query))]
-    found, rank, relevance, again = (np.concatenate(column) for column in zip(*parts, strict=True))
+    judged_query, rank, relevance, again = (np.concatenate(column) for column in zip(*parts, strict=True))
     again = own[again][own[again] >= 0]
     depth = np.zeros(n, np.int64)
     depth[own[own >= 0]] = np.bincount(query, minlength=len(own))[own >= 0]
     depth -= np.bincount(again, minlength=n)
-    by_query = np.argsort(own[found], kind="stable")
+    by_query = np.argsort(own[judged_query], kind="stable")
     n_named = n_returned = int((depth > 0).sum())
     if named is not None:
         places = codes_in(named, judgements.known_query_ids, what="query ids")
         n_named = int((judgements.position[places[places >= 0]] >= 0).sum())
     return JudgedRanking(
-        query=own[found][by_query],
+        query=own[judged_query][by_query],
         rank=rank[by_query],
         relevance=relevance[by_query],
         depth=depth,
@@ -250,8 +252,8 @@ def codes_in(ids: pa.Array, known: pa.Array, *, what: str) -> npt.NDArray[np.int
         return np.full(len(ids), -1, np.int32)
     _require_same_type(ids, known, what=what)
     values, length = _runs(ids)
-    found = pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy(zero_copy_only=False)
-    return np.repeat(found, length)
+    positions = pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy(zero_copy_only=False)
+    return np.repeat(positions, length)
 
 
 def _require_same_type(in_run: pa.Array, in_judgements: pa.Array, *, what: str) -> None:

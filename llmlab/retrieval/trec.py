@@ -157,8 +157,8 @@ def _is_plain(content: Bytes, n_fields: int) -> bool:
             return None
         return int(np.count_nonzero(gap[:SCAN_BYTES]))
 
-    found = on_cores(gaps, range(0, len(content), SCAN_BYTES))
-    return None not in found and sum(filter(None, found)) == n_fields - (content[-1] > 32)
+    gaps_per_part = on_cores(gaps, range(0, len(content), SCAN_BYTES))
+    return None not in gaps_per_part and sum(filter(None, gaps_per_part)) == n_fields - (content[-1] > 32)
 
 
 def _read_lines(path: Path, content: Bytes, kind: _Kind) -> pa.Table:

@@ -80,12 +80,12 @@ class RunMetrics(Shown):
         """The mean over cases with its interval, clustered where the golden set names clusters."""
         table = self.table(measure)
         values = table.values[:, table.column(variant)]
-        known = ~np.isnan(values)
-        design = table.design(known)
-        if known.sum() < 2 or (design["clusters"] is not None and np.unique(design["clusters"]).size < 2):
-            value = float(np.average(values[known], weights=design["weights"])) if known.any() else None
-            return Estimate(value=value, level=self.level, n=int(known.sum()), method="too few cases for an interval")
-        return share_estimate(values[known], **design, level=self.level, n_attempted=len(values))
+        scored = ~np.isnan(values)
+        design = table.design(scored)
+        if scored.sum() < 2 or (design["clusters"] is not None and np.unique(design["clusters"]).size < 2):
+            value = float(np.average(values[scored], weights=design["weights"])) if scored.any() else None
+            return Estimate(value=value, level=self.level, n=int(scored.sum()), method="too few cases for an interval")
+        return share_estimate(values[scored], **design, level=self.level, n_attempted=len(values))
 
     def compare(
         self,
@@ -285,8 +285,8 @@ def _measured(
     judged = {case_id: dict(golden.by_id[case_id].relevant) for case_id in case_ids}
     tables, unjudged = dict[Measure, ScoreTable](), dict[tuple[str, Measure], float | None]()
     alike: dict[int, list[Measure]] = {}  # measures of the same rankings, so that each ranking is judged once
-    for measure, some in rows.items():
-        alike.setdefault(id(some), []).append(measure)
+    for measure, rankings in rows.items():
+        alike.setdefault(id(rankings), []).append(measure)
     for together in alike.values():
         cells = [row for row in rows[together[0]] if row[1] in judged]
         scored = {variant: _evaluated(variant, cells, judged, together) for variant in variants}
@@ -304,7 +304,7 @@ def _measured(
                 groups=groups,
             )
     fetched: dict[tuple[str, str], tuple[str, ...]] = {}
-    for variant, case_id, ids in max(rows.values(), key=lambda some: sum(len(ids) for *_, ids in some)):
+    for variant, case_id, ids in max(rows.values(), key=lambda rankings: sum(len(ids) for *_, ids in rankings)):
         fetched.setdefault((variant, case_id), tuple(ids))
     return RunMetrics(
         golden=golden,

@@ -111,15 +111,15 @@ class Corpus(Shown):
     def from_jsonl(cls, path: str | Path) -> Corpus:
         """Documents from JSONL: `{"id", "text"[, "title", "group"]}`; FileRuleError with file and line for else."""
         path = Path(path)
-        known: dict[str, tuple[int, Document]] = {}
+        by_id: dict[str, tuple[int, Document]] = {}
         for line, row in json_lines(path):
             document = _document(row, path, line)
-            first, _ = known.setdefault(document.id, (line, document))
+            first, _ = by_id.setdefault(document.id, (line, document))
             if first != line:
                 raise FileRuleError(f"duplicate id {document.id!r} (first on line {first})", path=path, line=line)
-        if not known:
+        if not by_id:
             raise FileRuleError("has no documents", path=path)
-        return cls(documents=tuple(document for _, document in known.values()), name=path.stem)
+        return cls(documents=tuple(document for _, document in by_id.values()), name=path.stem)
 
     @classmethod
     def from_folder(cls, path: str | Path) -> Corpus:

@@ -58,18 +58,18 @@ def _documented(package: types.ModuleType) -> Iterator[tuple[Name, str]]:
     root = package.__name__.partition(".")[0]
     public: dict[type, Name] = {}
     returned: set[str] = set()
-    for path, thing in _module_names(package, root):
-        yield path, inspect.getdoc(thing) or ""
-        if inspect.isclass(thing):
-            public.setdefault(thing, path)
+    for path, exported in _module_names(package, root):
+        yield path, inspect.getdoc(exported) or ""
+        if inspect.isclass(exported):
+            public.setdefault(exported, path)
     for owner, path in public.items():
         if len(path) == 1:
-            for name, thing in _members(owner, path, public, root):
-                yield name, inspect.getdoc(thing) or ""
-                returned |= _return_names(thing)
+            for name, member in _members(owner, path, public, root):
+                yield name, inspect.getdoc(member) or ""
+                returned |= _return_names(member)
     for owner, path in public.items():
         if len(path) > 1 and owner.__name__ in returned:
-            yield from ((name, inspect.getdoc(thing) or "") for name, thing in _members(owner, path, public, root))
+            yield from ((name, inspect.getdoc(member) or "") for name, member in _members(owner, path, public, root))
 
 
 def _module_names(package: types.ModuleType, root: str) -> Iterator[tuple[Name, Any]]:
@@ -77,13 +77,13 @@ def _module_names(package: types.ModuleType, root: str) -> Iterator[tuple[Name, 
     seen = {package.__name__}
     for path, module in modules:  # grows while it is walked: the shortest paths come first
         for name in _public_names(module):
-            thing = _attribute(module, name)
-            if isinstance(thing, types.ModuleType):
-                if _belongs(thing, root) and hasattr(thing, "__all__") and thing.__name__ not in seen:
-                    seen.add(thing.__name__)
-                    modules.append(((*path, name), thing))
-            elif (inspect.isroutine(thing) or inspect.isclass(thing)) and _belongs(thing, root):
-                yield (*path, name), thing
+            exported = _attribute(module, name)
+            if isinstance(exported, types.ModuleType):
+                if _belongs(exported, root) and hasattr(exported, "__all__") and exported.__name__ not in seen:
+                    seen.add(exported.__name__)
+                    modules.append(((*path, name), exported))
+            elif (inspect.isroutine(exported) or inspect.isclass(exported)) and _belongs(exported, root):
+                yield (*path, name), exported
 
 
 def _members(owner: type, path: Name, public: Collection[type], root: str) -> Iterator[tuple[Name, Any]]:
@@ -91,12 +91,12 @@ def _members(owner: type, path: Name, public: Collection[type], root: str) -> It
         maker = next((base for base in owner.__mro__ if name in base.__dict__), None)
         if maker is None or not _belongs(maker, root) or (maker is not owner and maker in public):
             continue
-        thing = _attribute(owner, name)
-        is_accessor = inspect.isclass(thing) and name == name.lower()
-        if is_accessor or inspect.isroutine(thing) or inspect.isdatadescriptor(thing):
-            yield (*path, name), thing
-        if is_accessor and _belongs(thing, root):
-            yield from _members(thing, (*path, name), public, root)
+        member = _attribute(owner, name)
+        is_accessor = inspect.isclass(member) and name == name.lower()
+        if is_accessor or inspect.isroutine(member) or inspect.isdatadescriptor(member):
+            yield (*path, name), member
+        if is_accessor and _belongs(member, root):
+            yield from _members(member, (*path, name), public, root)
 
 
 def _public_names(owner: Any) -> list[str]:

@@ -72,11 +72,11 @@ class Embedder:
         store: str | Path | CallStore | None = None,
         budget_usd: Decimal | None = None,
     ) -> None:
-        found = client or client_for(model)
-        if not isinstance(found, EmbeddingClient):
+        resolved = client or client_for(model)
+        if not isinstance(resolved, EmbeddingClient):
             raise ValueError(f"{model} cannot embed texts: name a model behind an OpenAI-compatible /v1/embeddings")
-        self.model, self.client, self._store = model, found, store
-        self.fingerprint = f"{found.fingerprint} /embeddings"
+        self.model, self.client, self._store = model, resolved, store
+        self.fingerprint = f"{resolved.fingerprint} /embeddings"
         self.budget_usd, self.spent_usd = budget_usd, Decimal(0)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -94,10 +94,10 @@ class Embedder:
         """The texts whose vectors are not stored yet, each once."""
         keys = {text: call_key(self.fingerprint, self._request(text)) for text in texts}
         with self._opened() as store:
-            known: set[str] = set()
+            stored: set[str] = set()
             for start in range(0, len(keys), TEXTS_PER_ROUND):
-                known |= store.get_many(list(keys.values())[start : start + TEXTS_PER_ROUND]).keys()
-        return [text for text, key in keys.items() if key not in known]
+                stored |= store.get_many(list(keys.values())[start : start + TEXTS_PER_ROUND]).keys()
+        return [text for text, key in keys.items() if key not in stored]
 
     def cost_usd(self, texts: Sequence[str]) -> Decimal | None:
         """What embedding these texts costs, by their estimated tokens; None where the model's price is not known."""
@@ -132,30 +132,32 @@ class Embedder:
 
     def _all(self, texts: Sequence[str], store: CallStore) -> NDArray[np.float32]:
         waiting, parts = iter(texts), []
-        while some := list(islice(waiting, TEXTS_PER_ROUND)):
-            keys = {text: call_key(self.fingerprint, self._request(text)) for text in some}
+        while batch := list(islice(waiting, TEXTS_PER_ROUND)):
+            keys = {text: call_key(self.fingerprint, self._request(text)) for text in batch}
             stored = store.get_many(set(keys.values()))
-            known = {key: _vector(kept) for key, kept in stored.items()}
-            if missing := [text for text, key in keys.items() if key not in known]:
+            vectors = {key: _vector(kept) for key, kept in stored.items()}
+            if missing := [text for text, key in keys.items() if key not in vectors]:
                 self.afford(missing)
                 with ThreadPoolExecutor(1) as thread:  # its own loop, so that a running one is left alone
                     arrived = thread.submit(asyncio.run, self._asked(missing, store)).result()
-                known |= {keys[text]: vector for text, vector in zip(missing, arrived, strict=True)}
-            parts.append(_stacked([known[keys[text]] for text in some], self.model))
+                vectors |= {keys[text]: vector for text, vector in zip(missing, arrived, strict=True)}
+            parts.append(_stacked([vectors[keys[text]] for text in batch], self.model))
         return _normalised(_stacked([row for part in parts for row in part], self.model))
 
     async def _asked(self, texts: Sequence[str], store: CallStore) -> list[NDArray[np.float32]]:
         places = asyncio.Semaphore(REQUESTS_AT_ONCE)
 
-        async def one(batch: Sequence[str]) -> list[NDArray[np.float32]]:
+        async def embedded(batch: Sequence[str]) -> list[NDArray[np.float32]]:
             async with places:
-                found = [np.asarray(row, dtype="<f4") for row in await self.client.embed(self.model, batch)]
-            _stacked(found, self.model)
-            return await asyncio.gather(*(self._kept(text, row, store) for text, row in zip(batch, found, strict=True)))
+                vectors = [np.asarray(row, dtype="<f4") for row in await self.client.embed(self.model, batch)]
+            # checked before any is kept, for what is stored is never asked for again
+            _stacked(vectors, self.model)
+            kept = (self._kept(text, row, store) for text, row in zip(batch, vectors, strict=True))
+            return await asyncio.gather(*kept)
 
         batches = [texts[start : start + TEXTS_PER_REQUEST] for start in range(0, len(texts), TEXTS_PER_REQUEST)]
         try:
-            return [row for rows in await asyncio.gather(*map(one, batches)) for row in rows]
+            return [row for rows in await asyncio.gather(*map(embedded, batches)) for row in rows]
         finally:
             if (close := getattr(self.client, "aclose", None)) is not None:
                 await close()
@@ -233,14 +235,14 @@ class Embedding:
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """The k nearest chunks whose cosine is above zero; an empty query finds nothing."""
         asked = list(dict.fromkeys(query for query in queries if query.strip()))
-        found: dict[str, list[Hit]] = {}
+        hits: dict[str, list[Hit]] = {}
         for start in range(0, len(asked), BATCH_QUERIES):
             batch = asked[start : start + BATCH_QUERIES]
             similar = self._embedder([self._query_prefix + query for query in batch]) @ self._vectors.T
             for query, row in zip(batch, similar.round(6), strict=True):
                 near = np.flatnonzero(row > 0)
-                found[query] = best_hits(self._chunks, near, row[near], k)
-        return [list(found.get(query, ())) for query in queries]
+                hits[query] = best_hits(self._chunks, near, row[near], k)
+        return [list(hits.get(query, ())) for query in queries]
 
 
 def _stacked(rows: Sequence[NDArray[np.float32]], model: ModelRef) -> NDArray[np.float32]:

@@ -75,16 +75,17 @@ class Index:
             raise ValueError(f"k == {wanted}, must be >= 1")
         if self.config.distinct_by is None:
             return self.retriever.search(queries, wanted)
-        found: dict[int, list[Hit]] = {}
+        complete: dict[int, list[Hit]] = {}
         waiting, depth = list(range(len(queries))), wanted * FETCHED_PER_KEPT
+        # chunks of one document may fill the first hits: queries that lack others are searched again, deeper
         while waiting:
             for place, hits in zip(waiting, self.retriever.search([queries[i] for i in waiting], depth), strict=True):
                 kept = self._distinct(hits)[:wanted]
                 if len(kept) == wanted or len(hits) < depth or depth >= len(self.chunks):
-                    found[place] = kept
-            waiting = [place for place in waiting if place not in found]
+                    complete[place] = kept
+            waiting = [place for place in waiting if place not in complete]
             depth = min(len(self.chunks), depth * FETCHED_PER_KEPT)
-        return [found[place] for place in range(len(queries))]
+        return [complete[place] for place in range(len(queries))]
 
     def passages(self, hits: Iterable[Hit]) -> str:
         """The hits as they stand in a prompt: `[doc_id] text`, separated by blank lines, cut to `passage_chars`."""
@@ -186,13 +187,13 @@ def retriever_for(name: str, chunks: Sequence[Chunk], *, options: Mapping[str, A
 
 
 def _hybrid(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
-    rest = {key: value for key, value in options.items() if key not in ("of", *OF_VECTORS)}
+    fusion_options = {key: value for key, value in options.items() if key not in ("of", *OF_VECTORS)}
     embedder = {key: options[key] for key in OF_VECTORS if key in options} if "embedder" in options else {}
     fused = options.get("of", ("bm25", "embedding" if embedder else "lsa"))
     if embedder and "embedding" not in fused:
         raise ValueError(f"`embedding` is set, but the hybrid fuses {', '.join(fused)}; drop it, or add it to `of`")
     parts = [retriever_for(name, chunks, options=embedder if name == "embedding" else None) for name in fused]
-    return Hybrid(parts, **rest)
+    return Hybrid(parts, **fusion_options)
 
 
 def _lsa(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:

@@ -150,9 +150,9 @@ def batches(queries: Sequence[str], vocabulary: Mapping[str, int]) -> Iterator[c
     from scipy.sparse import csr_matrix
 
     for batch in _cut(queries):
-        known = [[vocabulary[word] for word in words(query) if word in vocabulary] for query in batch]
-        columns = np.fromiter(chain.from_iterable(known), dtype=np.int32)
-        ends = np.cumsum([0, *map(len, known)])
+        word_columns = [[vocabulary[word] for word in words(query) if word in vocabulary] for query in batch]
+        columns = np.fromiter(chain.from_iterable(word_columns), dtype=np.int32)
+        ends = np.cumsum([0, *map(len, word_columns)])
         counts = csr_matrix((np.ones(len(columns), np.float32), columns, ends), shape=(len(batch), len(vocabulary)))
         counts.sum_duplicates()
         yield counts

@@ -42,8 +42,8 @@ class RunChanges(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         return [
-            {"variant": variant or "all", "changed": what, "before": before, "after": after}
-            for variant, what, before, after in self.changes
+            {"variant": variant or "all", "changed": changed, "before": before, "after": after}
+            for variant, changed, before, after in self.changes
         ]
 
     def _sentence(self) -> str:
@@ -109,10 +109,10 @@ def _same_cases(before: Results, after: Results) -> list[str]:
 
 
 def _renamed(results: Results, name: str) -> Results:
-    called, known = f"{name}{BEFORE}", results.provenance
-    scorers = {called: known.scorers[name]} if name in known.scorers else {}
+    called, original = f"{name}{BEFORE}", results.provenance
+    scorers = {called: original.scorers[name]} if name in original.scorers else {}
     renamed = results.with_columns(variant=[called] * results.n_answers())
-    bundles, provenance = {called: results.bundles[name]}, replace(known, scorers=scorers)
+    bundles, provenance = {called: results.bundles[name]}, replace(original, scorers=scorers)
     return replace(renamed, bundles=bundles, index_digests={}, provenance=provenance)
 
 
@@ -123,11 +123,11 @@ def _of_all(before: Results, after: Results) -> Iterator[tuple[str, str, Any, An
         counts = {"added": len(new) - len(both), "gone": len(old) - len(both)}
         counts["changed"] = sum(old[case_id] != new[case_id] for case_id in both)
         if any(counts.values()):
-            yield "", "cases", len(old), f"{len(new)} ({', '.join(f'{n} {what}' for what, n in counts.items() if n)})"
-    for what in ("commit", "app", "source"):
-        a, b = getattr(before.provenance, what), getattr(after.provenance, what)
+            yield "", "cases", len(old), f"{len(new)} ({', '.join(f'{n} {kind}' for kind, n in counts.items() if n)})"
+    for attribute in ("commit", "app", "source"):
+        a, b = getattr(before.provenance, attribute), getattr(after.provenance, attribute)
         if a != b:
-            yield "", what, a, b
+            yield "", attribute, a, b
 
 
 def _of_variant(name: str, before: Results, after: Results) -> Iterator[tuple[str, str, Any, Any]]:
@@ -143,9 +143,9 @@ def _of_variant(name: str, before: Results, after: Results) -> Iterator[tuple[st
         }
         for results in (before, after)
     ]
-    for what in sides[0].keys() & sides[1].keys():
-        if sides[0][what] != sides[1][what]:
-            yield name, what, sides[0][what], sides[1][what]
+    for fact in sides[0].keys() & sides[1].keys():
+        if sides[0][fact] != sides[1][fact]:
+            yield name, fact, sides[0][fact], sides[1][fact]
 
 
 def _last_logged(new: Results, root: Path | None) -> Results:

@@ -39,6 +39,7 @@ def keep_look(store: Store, run_id: str, look: Look) -> None:
     number = 1 + max(_numbers(experiment), default=0)
     text = json.dumps(look.to_record())
     short = text if len(text) <= LONGEST_TAG_CHARS else json.dumps(replace(look, beside="", tried="").to_record())
+    # in this order: after a write that failed, the run's tag alone would say that the look is in both places
     store.client.set_experiment_tag(experiment.experiment_id, f"{LOOK_TAG}{number}.{key}", short)
     store.client.set_tag(run_id, f"{LOOK_TAG}{key}", text)
 
@@ -56,10 +57,10 @@ def looks(*golden_digests: str, name: str = "", root: Path | None = None) -> tup
         for query in queries:
             runs |= {run.info.run_id: run for run in store.search(query, trash=True)}
         tags = [tag for run in runs.values() for tag in run.data.tags.items()]
-        found = [Look.from_record(json.loads(text)) for key, text in tags if key.startswith(LOOK_TAG)]
+        logged = [Look.from_record(json.loads(text)) for key, text in tags if key.startswith(LOOK_TAG)]
         for look in _numbered(store):
-            found += [look] if look.golden_digest in golden_digests or (name and look.name == name) else []
-        every = _with_cases(store, list(runs.values()), list(dict.fromkeys(found)))
+            logged += [look] if look.golden_digest in golden_digests or (name and look.name == name) else []
+        every = _with_cases(store, list(runs.values()), list(dict.fromkeys(logged)))
     return tuple(sorted(every, key=lambda look: utc(look.made_at)))
 
 
@@ -77,8 +78,8 @@ def cases_of(store: Store, run_id: str) -> Results:
 
 def _numbers(experiment: Any) -> dict[int, str]:
     """The looks of an experiment by their number."""
-    found = {key: re.fullmatch(rf"{re.escape(LOOK_TAG)}(\d+)\..*", key) for key in sorted(experiment.tags)}
-    return {int(match[1]): experiment.tags[key] for key, match in found.items() if match}
+    matches = {key: re.fullmatch(rf"{re.escape(LOOK_TAG)}(\d+)\..*", key) for key in sorted(experiment.tags)}
+    return {int(match[1]): experiment.tags[key] for key, match in matches.items() if match}
 
 
 def _numbered(store: Store) -> Iterator[Look]:

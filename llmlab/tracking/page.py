@@ -59,16 +59,16 @@ class Page:
     def note(self, variant: str, *, experiment: str, notebook: str) -> str:
         """The description of a variant's run, as Markdown: what it is, what it changes, and what came of it."""
         results, bundle = self.results, self.results.bundles[variant]
-        what = f"on {bundle.model}, digest {bundle.digest[:8]}, in {experiment}."
-        told = []
+        details = f"on {bundle.model}, digest {bundle.digest[:8]}, in {experiment}."
+        paragraphs = []
         if variant != self.baseline:
             changed = results.bundles[self.baseline].diff(bundle)._sentence()
             rows = [row for row in self.comparison or () if (row.candidate, row.metric.name) == (variant, self.goal)]
-            told = [f"Against {self.baseline}. {changed}", *(row.sentence for row in rows)]
+            paragraphs = [f"Against {self.baseline}. {changed}", *(row.sentence for row in rows)]
         if results.failed:
-            told.append("The run FAILED: too few answers came back for any mean.")
-        parts = [f"**{markdown(f'{bundle.name} {bundle.version}')}** {markdown(what)}"]
-        parts += [markdown(text, LONGEST_NOTE_CHARS) for text in told]
+            paragraphs.append("The run FAILED: too few answers came back for any mean.")
+        parts = [f"**{markdown(f'{bundle.name} {bundle.version}')}** {markdown(details)}"]
+        parts += [markdown(text, LONGEST_NOTE_CHARS) for text in paragraphs]
         return "\n\n".join([*parts, *([f"[The notebook that ran it]({notebook})"] if notebook else [])])
 
     def mean(self, estimate: Estimate) -> tuple[float | None, float | None, float | None]:

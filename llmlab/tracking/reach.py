@@ -107,13 +107,13 @@ def check_store(uri: str) -> None:
 @cache
 def check_artifacts(uri: str) -> None:
     """Nothing, where a server takes artifacts (or does not hand them on at all); asked once by each process."""
-    what = f"the MLflow server {without_password(uri)} cannot store artifacts"
+    failure = f"the MLflow server {without_password(uri)} cannot store artifacts"
     try:
         status = within(PROBE_TIMEOUT_S, lambda: _put_probe(uri))
     except store_errors() as error:
-        raise StoreError(f"{what} ({plain(scrub(str(error)), 200)})") from error
+        raise StoreError(f"{failure} ({plain(scrub(str(error)), 200)})") from error
     if status not in (200, 401, 403, 404, 501, 503):  # 503: clients write their artifacts elsewhere by themselves
-        raise StoreError(f"{what} (status {status}); mend its --artifacts-destination, or {ELSE_LOCAL}")
+        raise StoreError(f"{failure} (status {status}); mend its --artifacts-destination, or {ELSE_LOCAL}")
 
 
 def with_driver(uri: str) -> str:
@@ -169,11 +169,11 @@ def without_password(uri: str) -> str:
 def _asked(uri: str, ask: Callable[..., Any], longest_s: float | None, *arguments: Any, **named: Any) -> Any:
     """What the store answers. While it owes an answer, further questions wait only for what is left of the bound."""
     now = time.monotonic()
-    left = (longest_s or SILENCE_S) - (now - _silent_since.setdefault(uri, now))
-    if left <= 0:
+    left_s = (longest_s or SILENCE_S) - (now - _silent_since.setdefault(uri, now))
+    if left_s <= 0:
         raise TimeoutError("it still gives no answer")
     try:
-        answer = within(left, lambda: ask(*arguments, **named))
+        answer = within(left_s, lambda: ask(*arguments, **named))
     except TimeoutError:
         raise
     except Exception as error:
@@ -212,17 +212,17 @@ def _check_sqlite(path: Path) -> None:
 def _check_server(uri: str) -> None:
     shown = without_password(uri)
     try:
-        said = within(PROBE_TIMEOUT_S, lambda: _health(shown))
+        body = within(PROBE_TIMEOUT_S, lambda: _health(shown))
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             return  # something answers; whether it lets us in, MLflow's own call will say
-        told = f"the MLflow server {shown} answers with status {error.code}"
-        raise StoreError(f"{told}; mend it, or {ELSE_LOCAL}") from None
+        failure = f"the MLflow server {shown} answers with status {error.code}"
+        raise StoreError(f"{failure}; mend it, or {ELSE_LOCAL}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = plain(str(getattr(error, "reason", error)))
-        told = f"the MLflow server {shown} does not answer ({reason})"
-        raise StoreError(f"{told}; start it, or {ELSE_LOCAL}") from error
-    if b"<" in said:
+        failure = f"the MLflow server {shown} does not answer ({reason})"
+        raise StoreError(f"{failure}; start it, or {ELSE_LOCAL}") from error
+    if b"<" in body:
         raise StoreError(f"{shown} answers with a web page, not as an MLflow server does; name another address")
 
 

@@ -76,8 +76,8 @@ def log_report(
     note = {DESCRIPTION: markdown(scrub(sentence), LONGEST_NOTE_CHARS)}
     tags = {**{key: scrub(value) for key, value in tags.items()}, **shown, **note, "report_digest": digest}
     with store.run(experiment, name=name, tags=tags, what=f"the report {name!r}") as run_id:
-        known = {key: value for key, value in metrics.items() if value is not None and math.isfinite(value)}
-        store.client.log_batch(run_id, [Metric(mlflow_name(key), value, 0, 0) for key, value in known.items()])
+        finite = {key: value for key, value in metrics.items() if value is not None and math.isfinite(value)}
+        store.client.log_batch(run_id, [Metric(mlflow_name(key), value, 0, 0) for key, value in finite.items()])
         for path, text in {**texts, TABLE_FILE: _table(table)}.items():
             store.client.log_text(run_id, scrub(text), path)
         log_figures(store, [run_id], drawn(figures))
@@ -112,10 +112,10 @@ def read_traces(experiment: str, *, root: Path | None = None) -> Iterator[Mappin
     """Every trace of an experiment with its spans, as MLflow's `Trace.to_dict` gives it; StoreError without one."""
     store = open_store(root)
     with reported(f"the traces of {experiment!r} cannot be read"):
-        found = store.client.get_experiment_by_name(experiment)
-        if found is None:
+        entity = store.client.get_experiment_by_name(experiment)
+        if entity is None:
             raise StoreError(f"the tracking store has no experiment {experiment!r}")
-        search = partial(store.client.search_traces, locations=[found.experiment_id], include_spans=True)
+        search = partial(store.client.search_traces, locations=[entity.experiment_id], include_spans=True)
         yield from (trace.to_dict() for trace in pages(lambda token: search(page_token=token)))
 
 

@@ -89,8 +89,8 @@ class LoggedSweep(Shown):
         return [{"variant": variant, "MLflow run": run_id} for variant, run_id in self.run_ids.items()]
 
     def _sentence(self) -> str:
-        known = "These results were logged before. " if self.was_there else ""
-        return f"{known}Sweep {self.sweep_id[:8]} in experiment {self.experiment}: {link(self.url)}"
+        prefix = "These results were logged before. " if self.was_there else ""
+        return f"{prefix}Sweep {self.sweep_id[:8]} in experiment {self.experiment}: {link(self.url)}"
 
 
 def log(
@@ -352,10 +352,10 @@ def _origin(results: Results, root: Path) -> dict[str, str]:
 
 def measured_by(results: Results, variant: str) -> str:
     """A digest of what made the scores of a variant, beside its answers: scorers, judges, how true its index was."""
-    made = {name: results.scorers_of(name)[variant] for name in results.metrics}
+    scorers = {name: results.scorers_of(name)[variant] for name in results.metrics}
     judges = {name: metric.judge for name, metric in results.metrics.items() if metric.judge}
     judges |= {name: record.digest for name, record in results.provenance.judges.items()}
-    facts = [made, judges, dict(results.provenance.index_freshness.get(variant, {}))]
+    facts = [scorers, judges, dict(results.provenance.index_freshness.get(variant, {}))]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -366,9 +366,9 @@ def origin_tag(receipt: Receipt) -> str:
 
 def signed_text(receipt: Receipt) -> str:
     """What of a decision CI signs: what was judged by what, where, how it ended, and how true the index was."""
-    what = (receipt.verdict, receipt.bundle_digest, receipt.results_digest, receipt.policy_digest)
+    decided = (receipt.verdict, receipt.bundle_digest, receipt.results_digest, receipt.policy_digest)
     index = [receipt.index_freshness] if receipt.index_freshness else []
-    return json.dumps([*what, origin(receipt), *index], sort_keys=True)
+    return json.dumps([*decided, origin(receipt), *index], sort_keys=True)
 
 
 def origin(receipt: Receipt) -> dict[str, Any]:

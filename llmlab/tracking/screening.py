@@ -58,13 +58,13 @@ def screened(results: Results, *, pii: str | None, root: Path) -> Results:
         return _redacted(results, redactor(root))
     keys = tuple(case for case in personal if API_KEY in case.kinds)
     if keys or policy == "refuse":
-        what = "what looks like API keys" if keys else "personal data"
+        label = "what looks like API keys" if keys else "personal data"
         raise DataError(
-            f"{what} in cases {told(keys or personal)}: nothing was logged; "
+            f"{label} in cases {told(keys or personal)}: nothing was logged; "
             'take it out, or log with pii="redact", which keeps pseudonyms in its place'
         )
-    known = dict(results.golden.personal if results.golden is not None else ())
-    if all(set(case.kinds) <= set(known.get(case.case_id, ())) for case in personal):
+    announced = dict(results.golden.personal if results.golden is not None else ())
+    if all(set(case.kinds) <= set(announced.get(case.case_id, ())) for case in personal):
         return results  # the cases' own was told before they were sent
     warnings.warn(
         f"Personal data is logged with cases {told(personal)}; "

@@ -323,8 +323,8 @@ def open_store(root: Path | None = None) -> Store:
 
 def opened(uri: str, registry_uri: str | None = None) -> MlflowClient:
     """MLflow's client on a store that was probed and, once by whatever number of processes, migrated."""
-    for one in dict.fromkeys((uri, registry_uri or uri)):
-        check_store(one)
+    for address in dict.fromkeys((uri, registry_uri or uri)):
+        check_store(address)
     with reported(f"the store {without_password(registry_uri or uri)} cannot be opened"), _first_use:
         return client_of(uri, registry_uri or uri)
 

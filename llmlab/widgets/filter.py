@@ -102,7 +102,7 @@ def matching(
     if tag is not None:
         cells &= _tagged(results, grid.case_ids, tag)[:, None]
     if status is not None:
-        cells &= grid.any_row(np.array([said == status for (said,) in results.answers("status")], dtype=bool))
+        cells &= grid.any_row(np.array([given == status for (given,) in results.answers("status")], dtype=bool))
     if text.strip():
         cells &= _saying(results, text.strip())
     if outcome is not None:
@@ -119,19 +119,19 @@ def matching(
 
 
 def _range(metric: Metric, scores: NDArray[np.float64]) -> tuple[float, float]:
-    known = scores[~np.isnan(scores)]
-    low = metric.low if metric.low is not None else float(known.min(initial=0.0))
-    high = metric.high if metric.high is not None else float(known.max(initial=low))
+    scored = scores[~np.isnan(scores)]
+    low = metric.low if metric.low is not None else float(scored.min(initial=0.0))
+    high = metric.high if metric.high is not None else float(scored.max(initial=low))
     return low, high if high > low else low + 1.0
 
 
 def _check(results: Results, **given: str | None) -> None:
     there = choices(results)
-    known: dict[str, tuple[str, ...]] = {"order": ORDERS, "flipped": FLIPS, "tag": there.tags, "status": there.statuses}
-    known |= {"variant": there.variants, "baseline": there.variants}
+    valid: dict[str, tuple[str, ...]] = {"order": ORDERS, "flipped": FLIPS, "tag": there.tags, "status": there.statuses}
+    valid |= {"variant": there.variants, "baseline": there.variants}
     for name, value in given.items():
-        if value is not None and value not in known[name]:
-            raise ValueError(f"{name} == {value!r}, must be one of {', '.join(known[name]) or '(there is none)'}")
+        if value is not None and value not in valid[name]:
+            raise ValueError(f"{name} == {value!r}, must be one of {', '.join(valid[name]) or '(there is none)'}")
 
 
 def _tagged(results: Results, case_ids: tuple[str, ...], tag: str) -> NDArray[np.bool_]:
@@ -145,26 +145,26 @@ def _saying(results: Results, text: str) -> NDArray[np.bool_]:
     texts = {case_id: case_id for case_id in grid.case_ids}
     for case in results.golden or ():
         texts[case.id] = "\n".join([case.id, *map(str, case.inputs.values()), case.reference, *case.tags])
-    asked = np.fromiter((sought in texts[one].lower() for one in grid.case_ids), bool, count=len(grid.case_ids))
-    answers = np.array([sought in said.lower() for (said,) in results.answers("text")], dtype=bool)
+    asked = np.fromiter((sought in texts[case_id].lower() for case_id in grid.case_ids), bool, count=len(grid.case_ids))
+    answers = np.array([sought in answer.lower() for (answer,) in results.answers("text")], dtype=bool)
     return asked[:, None] | grid.any_row(answers)
 
 
 def _in_outcome(results: Results, outcome: str, outcomes: Mapping[tuple[str, str], str] | None) -> NDArray[np.bool_]:
     if outcomes is None:
         raise ValueError(f"outcome == {outcome!r} needs outcomes=ll.retrieval.attribute(results).outcomes")
-    if outcome not in (known := sorted(set(outcomes.values()))):
-        raise ValueError(f"outcome == {outcome!r}, must be one of {', '.join(known)}")
+    if outcome not in (occurring := sorted(set(outcomes.values()))):
+        raise ValueError(f"outcome == {outcome!r}, must be one of {', '.join(occurring)}")
     return np.array(
-        [[outcomes.get((name, one)) == outcome for name in results.variants] for one in results.cells.case_ids]
+        [[outcomes.get((name, case_id)) == outcome for name in results.variants] for case_id in results.cells.case_ids]
     )
 
 
 def _flipped(table: ScoreTable, baseline: str, flipped: Flipped) -> NDArray[np.bool_]:
     """Where a variant and the baseline both have a score, on different sides of the middle."""
-    good, known = good_cells(table), ~np.isnan(table.values)
+    good, scored = good_cells(table), ~np.isnan(table.values)
     before = [table.column(baseline)]
-    both = known & known[:, before]
+    both = scored & scored[:, before]
     fell, rose = good[:, before] & ~good & both, ~good[:, before] & good & both
     return {"good to bad": fell, "bad to good": rose, "either way": fell | rose}[flipped]
 

@@ -88,7 +88,7 @@ class Playground:
         if isinstance(bundle, Experiment):
             exp, name = bundle, name or bundle.baseline
             bundle, golden, folder = exp.bundles[name], golden or exp.explored, folder or exp.base
-            scorers = scorers or [*sorted(exp.scorers, key=lambda one: one.name != exp.metric)]
+            scorers = scorers or [*sorted(exp.scorers, key=lambda scorer: scorer.name != exp.metric)]
             options = {"endpoints": exp.endpoints, "base": exp.base, **options}
         if golden is None:
             raise TypeError("Playground needs an experiment, or a bundle and a golden set")
@@ -287,10 +287,10 @@ class Playground:
         golden, size, seed = self.tries.golden, self.size.value, self.seed.value
         if self.how.value != FAILING:
             return sample_cases(golden, size, seed=seed, tag=self.tag.value if self.how.value == TAG else None)
-        known = self.tries.shown.results if self.tries.shown is not None else self._results
-        if known is None:
+        latest = self.tries.shown.results if self.tries.shown is not None else self._results
+        if latest is None:
             raise ValueError("which cases fail is not known yet: run a try first, or give Playground(results=...)")
-        ids = set(failing_cases(known, bundle=self.tries.bundle))
+        ids = set(failing_cases(latest, bundle=self.tries.bundle))
         if not (failing := [case.id for case in golden if case.id in ids]):
             raise ValueError("no case that was asked fails; try random cases")
         return sample_cases(golden.only(ids=failing), size, seed=seed)
