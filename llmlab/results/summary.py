@@ -110,12 +110,22 @@ class Summary(Shown):
             *self.notes,
             *([CORRECTED] if self.corrected else []),
             reading + (f" Unknown for every variant: {', '.join(unknown)}." if unknown else ""),
+            *self._fewer_line(),
             *([self._worst_line()] if self.at_worst and self.state != "FAILED" else []),
             *([few] if any(None in seconds for seconds in self.latencies.values()) else []),
             *(self._weak_lines() if self.state != "FAILED" else []),
             *(classes if "label" in self.metrics else []),
             self.sources,
         )
+
+    def _fewer_line(self) -> list[str]:
+        """Of which tokens, costs and times fewer answers tell than have a score, which is what the column counts."""
+        fewer = []
+        for (variant, name), (told, attempted) in self.rows.items():
+            scored = [n for (of, metric), (n, _) in self.rows.items() if of == variant and metric not in _RESOURCES]
+            if name in _RESOURCES and 0 < told < max(scored, default=attempted):
+                fewer.append(f"{_RESOURCES[name]} of {variant} {told:,}/{attempted:,}")
+        return [f"Known of fewer answers: {', '.join(fewer)}."] if fewer else []
 
     def _weak_lines(self) -> list[str]:
         """What weakens an interval, said once with every place that it is true of."""

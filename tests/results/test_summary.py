@@ -126,3 +126,10 @@ def test_a_summary_by_tags_has_the_figures_of_each_tags_cases_and_of_all():
         made({"v1": [1]}).summary(by="model")
     with pytest.raises(ValueError, match="no case of these results has a tag"):
         made({"v1": [1]}).summary(by="tags")
+
+
+def test_costs_that_fewer_answers_tell_are_counted_beside_the_scores():
+    costs = [0.01 if i % 5 == 0 else float("nan") for i in range(80)]
+    told = made({"v1": [1.0] * 40, "v2": [0.5] * 40}).with_columns(cost_usd=costs).summary().lines()
+    assert any("v1 8/40" in line and "v2 8/40" in line for line in told)
+    assert not any("8/40" in line for line in made({"v1": [1.0] * 40}).summary().lines())
