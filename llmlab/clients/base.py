@@ -7,7 +7,7 @@ an SDK takes a few lines. `engine` fills in variant, case and repeat; a client l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from decimal import Decimal
 from itertools import pairwise
@@ -33,6 +33,7 @@ __all__ = [
     "Usage",
     "estimated_bytes",
     "n_bytes",
+    "with_calls",
 ]
 
 Status = Literal["ok", "refused", "truncated", "empty", "timeout", "error"]
@@ -170,6 +171,15 @@ def n_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
+def with_calls(text: str, calls: Sequence[Mapping[str, Any]]) -> str:
+    """A text, and below it each tool call as JSON on a line of its own; the text as it is where nothing is called.
+
+    >>> with_calls("", [{"name": "weather", "arguments": {"city": "Köln"}}])
+    '{"name": "weather", "arguments": {"city": "Köln"}}'
+    """
+    return "\n".join(filter(None, (text, *(json.dumps(call, ensure_ascii=False) for call in calls))))
+
+
 def _message_json(message: Mapping[str, Any]) -> str:
     """The message as `_SORTED` writes it, in a third of the time where it is a role and a text."""
     if (
@@ -246,6 +256,11 @@ class Generation(Shown):
     def answered(self) -> bool:
         """Whether the model answered at all (refusals, empty and truncated texts are answers)."""
         return self.status in ANSWERED
+
+    @property
+    def shown(self) -> str:
+        """What there is to read and to judge of it: `with_calls` of its text and its tool calls."""
+        return with_calls(self.text, self.tool_calls)
 
     def to_json(self) -> str:
         """The answer as JSON, without the cell it belongs to: what the call store keeps. Defaults are left out."""

@@ -58,7 +58,7 @@ class Harvest(Shown):
     def worklist(self, rubric: str) -> Worklist:
         """The answers for people to label by this rubric, as `Labeller` and `calibrate` read them."""
         questions = {case.id: case.question for case in self._golden}
-        answers = dict.fromkeys(self.results.answers("case_id", "text"))
+        answers = dict.fromkeys(self.results.answers("case_id", "shown"))
         items = tuple((case, questions[case], text, self.inclusion[case]) for case, text in answers)
         return Worklist(rubric=rubric, items=items)
 

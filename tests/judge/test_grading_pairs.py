@@ -6,7 +6,7 @@ import math
 import pytest
 
 import llmlab as ll
-from tests.judge.judged import MODEL, answered, blocks, means
+from tests.judge.judged import MODEL, answered, blocks, called, means, weather
 
 
 @pytest.fixture
@@ -86,3 +86,15 @@ def test_long_replies_do_not_break_the_record(judge, tmp_path):
 def test_two_variants_that_exist_are_needed(judge, tmp_path):
     with pytest.raises(ValueError, match="must be two of v1"):
         ll.judge.prefer(answered({"v1": ["x"]}), "v1", "v3", judge)
+
+
+def test_tool_calls_are_compared_and_judged_with_the_text(judge, tmp_path):
+    """Neither a missing text nor one same preamble makes a tie; the same calls do."""
+    right, wrong = weather("Köln"), weather("Bonn")
+    pairs = called(
+        v1=[("", [right]), ("I look it up.", [right]), ("", [right])],
+        v2=[("", [wrong]), ("I look it up.", [wrong]), ("", [right])],
+    )
+    _, scores, client = preferred(pairs, judge, likes("Köln"), tmp_path)
+    assert scores == {"v1": [1.0, 1.0, 0.5], "v2": [0.0, 0.0, 0.5]}
+    assert len(client.requests) == 4
