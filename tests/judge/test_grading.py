@@ -135,7 +135,7 @@ def test_a_pairwise_judge_does_not_grade(tmp_path):
 
 
 def test_an_answer_that_calls_a_tool_is_judged_by_its_text_and_its_calls(tmp_path):
-    """A call without a word is no empty answer; calls stand below the text, and where there is none nothing is added."""
+    """A call without a word is no empty answer; calls stand below the text; without one nothing is added."""
     judge = ll.judge.Judge.pointwise("relevance", model=MODEL)
     results = called(v1=[("", [weather("Köln")]), ("I look it up.", [weather("Paris")]), ("Rain.", [])])
     judged, client = scored(results, judge, lambda r: grade(5 if "Köln" in blocks(r)["Answer"] else 2), tmp_path)
