@@ -43,6 +43,7 @@ __all__ = [
     "scrub",
     "scrub_frame",
     "secrets_now",
+    "texts_within",
     "told",
     "without_keys",
 ]
@@ -223,7 +224,7 @@ def personal_in(about: Iterable[tuple[str, Any]]) -> tuple[Found, ...]:
     >>> personal_in([("q1", {"ask": ["Who is jo@firma.de?"]}), ("q2", "Why?")])
     (Found(case_id='q1', kinds=('email address',)),)
     """
-    findings = ((name, find_pii("\n".join(_texts(value)))) for name, value in about)
+    findings = ((name, find_pii("\n".join(texts_within(value)))) for name, value in about)
     return tuple(Found(pseudonymised(name, key=None), tuple(kinds)) for name, kinds in findings if kinds)
 
 
@@ -494,15 +495,16 @@ def _replaced(text: str, key: bytes | None, *, only: str = "", by: str = "") -> 
     return text
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_within(value: Any) -> Iterator[str]:
+    """Every text, key and whole number inside a JSON value, as it is and not as JSON would escape it."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for name, item in value.items():
             yield name
-            yield from _texts(item)
+            yield from texts_within(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _texts(item)
+            yield from texts_within(item)
     elif isinstance(value, int):
         yield str(value)

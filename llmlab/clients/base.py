@@ -34,6 +34,7 @@ __all__ = [
     "Usage",
     "estimated_bytes",
     "n_bytes",
+    "with_calls",
 ]
 
 Status = Literal["ok", "refused", "truncated", "empty", "timeout", "error"]
@@ -171,6 +172,15 @@ def n_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
+def with_calls(text: str, calls: Sequence[Mapping[str, Any]]) -> str:
+    """A text, and below it each tool call as JSON on a line of its own; the text as it is where nothing is called.
+
+    >>> with_calls("", [{"name": "weather", "arguments": {"city": "Köln"}}])
+    '{"name": "weather", "arguments": {"city": "Köln"}}'
+    """
+    return "\n".join(filter(None, (text, *(json.dumps(call, ensure_ascii=False) for call in calls))))
+
+
 def _message_json(message: Mapping[str, Any]) -> str:
     """The message as `_SORTED` writes it, in a third of the time where it is a role and a text."""
     if (
@@ -254,17 +264,14 @@ class Generation(Shown):
             object.__setattr__(self, "cost_usd", usd if usd.is_finite() else None)
 
     @property
-    def whole(self) -> str:
-        """All that the answer says: its text, and below it each tool call as JSON."""
-        if not self.tool_calls:
-            return self.text
-        calls = (json.dumps(call, ensure_ascii=False, default=str) for call in self.tool_calls)
-        return "\n".join((*((self.text,) if self.text.strip() else ()), *calls))
-
-    @property
     def answered(self) -> bool:
         """Whether the model answered at all (refusals, empty and truncated texts are answers)."""
         return self.status in ANSWERED
+
+    @property
+    def shown(self) -> str:
+        """What there is to read and to judge of it: `with_calls` of its text and its tool calls."""
+        return with_calls(self.text, self.tool_calls)
 
     def to_json(self) -> str:
         """The answer as JSON, without the cell it belongs to: what the call store keeps. Defaults are left out."""

@@ -37,7 +37,7 @@ def prompt_cache(folder: str | Path, *, first: int = 24, slots: int = 4, repeats
     if lacking := exp.lacking(bundle):
         return Rows(rows=(), sentence=lacking)
     runs = _runs(exp, bundle, client, slots=slots, repeats=repeats)
-    texts = [dict(run.answers("case_id", "text")) for run in runs.values()]
+    texts = [dict(run.answers("case_id", "shown")) for run in runs.values()]
     alone, several = texts[0], texts[2:]
     tables = [run.table(exp.metric) for run in runs.values()]
     means = [mean_estimate(table.values[:, 0], **table.design()) for table in tables]

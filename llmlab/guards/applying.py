@@ -107,9 +107,10 @@ def guard(
         scorer: such as `ll.scorers.no_pii`, `no_keys`, `no_terms(...)`, `no_injection_markers`, `moderated()`,
             `json_schema(...)`, `citations_valid`, `grounded(corpus)`, or your own.
         side: `input` reads what users and tools wrote, before the call; `output` the answer.
-        then: `flag` only counts; `redact` takes out what was found (the scorer's `redact` does it; what still fires
-            afterwards is refused); `refuse` ends with status "refused"; `answer` ends with `text` instead; `append`
-            adds `text` below the answer. On the input side `refuse` and `answer` spare the call.
+        then: `flag` only counts; `redact` takes out what was found in the text (the scorer's `redact` does it; what
+            still fires afterwards, as for what is in a tool call, is refused); `refuse` ends with status "refused";
+            `answer` ends with `text` instead; `append` adds `text` below the answer. On the input side `refuse` and
+            `answer` spare the call.
         text: of the refusal (by default a sentence), of the answer, or what is appended.
         limit: fires where the score is worse than this; by default where it is not the best that the scorer can give.
         when_broken: where the scorer raises: "fire" does what `then` says, "pass" lets the text pass; told either way.

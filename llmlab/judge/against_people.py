@@ -240,7 +240,7 @@ def _grades(labels: Labels, results: Results, metric: str, used: Used) -> Iterat
     """One row per label and answer text: the same text in two variants is one thing that was labelled."""
     cases = results.golden.by_id if results.golden else {}
     keys = label_keys(results.frame, results.golden)
-    for key, (text, grade) in zip(keys, results.answers("text", metric), strict=True):
+    for key, (text, grade) in zip(keys, results.answers("shown", metric), strict=True):
         case = cases[key[0]]
         about = {"tags": case.tags, "cluster": case.cluster or case.id}
         for label in _unused(labels, key, used):

@@ -232,7 +232,7 @@ def material_of(
     case: Case, answers: Mapping[str, Generation], judge: Instrument, passages: Mapping[tuple[str, str], str]
 ) -> dict[str, str]:
     """What the judge is shown of these answers to a case, by the names of its template's placeholders."""
-    material = {"question": case.question} | {name: answer.whole or NO_TEXT for name, answer in answers.items()}
+    material = {"question": case.question} | {name: answer.shown or NO_TEXT for name, answer in answers.items()}
     if "reference" in judge.rubric.needs:
         material["reference"] = case.reference
     if "passages" in judge.rubric.needs:
@@ -247,7 +247,7 @@ def without_a_call(answer: Generation, *, worst: float) -> tuple[float, str] | N
         return math.nan, f"unscored: no answer ({answer.error or 'error'})"
     if answer.status == "timeout":
         return worst, "timeout: counts as a failure"
-    if not answer.whole.strip() and answer.status != "refused":
+    if not answer.shown.strip() and answer.status != "refused":
         return worst, "the answer is empty"
     return None
 

@@ -52,7 +52,8 @@ def score(
 ) -> Results:
     """The same results with the judge's metric added: every answer graded, or unscored with the reason and raw reply.
 
-    An empty answer and a timeout get the worst level without a call; an answer that never came is unscored.
+    The judge is shown the text and, below it, the tool calls as JSON. An answer without either and a timeout get the
+    worst level without a call; an answer that never came is unscored.
 
     Args:
         name: of the metric, by default the rubric's; give one where two judges use one rubric.
@@ -105,7 +106,8 @@ def prefer(
     """The answers of two variants with the judge's preference: 1 preferred, 0 not, 0.5 a tie; each pair's two sum to 1.
 
     So `compare(baseline=a)` on the metric tests whether b is preferred. An empty answer or a timeout loses without a
-    call, the same text twice is a tie; where one of the two never came, or one order cannot be read, both are unscored.
+    call, the same text and tool calls twice are a tie; where one of the two never came, or one order cannot be read,
+    both are unscored.
 
     Args:
         name: of the metric, by default `<rubric>_preferred`.
@@ -154,14 +156,14 @@ def prefer(
 def verdict_frame(results: Results, metric: str) -> pd.DataFrame:
     """The verdicts behind a preference, one row per pair, as `calibrate_verdicts` takes them.
 
-    Columns: case_id, repeat, cluster, output_1, output_2 (the texts of a and b), order1, order2 (1, 2, "tie" or None:
+    Columns: case_id, repeat, cluster, output_1, output_2 (what a and b show), order1, order2 (1, 2, "tie" or None:
     the winner in each order, mapped back), words_1, words_2, author_1, author_2 (families of the models that answered).
     """
     import pandas as pd
 
     if metric not in results.metrics or results.golden is None:
         raise DataError(f"no preference {metric!r} in these results; make one with `prefer`")
-    texts = results.answers("variant", "case_id", "repeat", "text")
+    texts = results.answers("variant", "case_id", "repeat", "shown")
     answers = {(variant, case_id, repeat): text for variant, case_id, repeat, text in texts}
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for case_id, repeat, words in results.answers("case_id", "repeat", "explanations"):
@@ -200,8 +202,8 @@ def _outcome(first: Opinion, second: Opinion) -> _Outcome:
 def _settled(one: Generation | None, other: Generation | None) -> _Outcome | None:
     if one is None or other is None or "error" in (one.status, other.status):
         return _Outcome(math.nan, None, None, "one of the two answers never came")
-    failed = [g.status == "timeout" or not g.whole.strip() for g in (one, other)]
+    failed = [g.status == "timeout" or not g.shown.strip() for g in (one, other)]
     if any(failed):
         value = 0.5 if all(failed) else float(failed[1])
         return _Outcome(value, None, None, "an answer that is empty or late loses")
-    return _Outcome(0.5, None, None, "the answers are the same") if one.whole == other.whole else None
+    return _Outcome(0.5, None, None, "the answers are the same") if one.shown == other.shown else None

@@ -424,7 +424,7 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
     (0.0, 1)
     """
     keys = label_keys(results.frame, results.golden)
-    texts = dict(zip(keys, (text for (text,) in results.answers("text")), strict=True))
+    texts = dict(zip(keys, (text for (text,) in results.answers("shown")), strict=True))
     cases = results.golden.by_id if results.golden else {}
     given: dict[tuple[str, ...], dict[str, Label]] = {}
     for label in map(same_way_round, labels):
@@ -480,11 +480,11 @@ def _listed(results: Results, chosen: Chosen) -> list[_Answer]:
 
 
 def _answers(results: Results) -> Iterator[tuple[str, str, str]]:
-    """(case id, question, text) of every answer that came, in the frame's order."""
+    """(case id, question, text with tool calls) of every answer that came, in the frame's order."""
     if results.golden is None:
         raise DataError("these results carry no golden set, so there is no question to show")
     asked = {case.id: case.question for case in results.golden}
-    for case_id, text, status in results.answers("case_id", "text", "status"):
+    for case_id, text, status in results.answers("case_id", "shown", "status"):
         if status != "error":
             yield case_id, asked[case_id], text
 
@@ -494,7 +494,7 @@ def _items_of(results: Results, rubric: Rubric, base: str | Path | None) -> Call
     passages: dict[tuple[str, str], str] = {}
     if "passages" in rubric.needs:
         shown = passages_of(results, base=base)
-        rows = results.answers("variant", "case_id", "text")
+        rows = results.answers("variant", "case_id", "shown")
         passages = {(case_id, text): shown[variant, case_id] for variant, case_id, text in rows}
 
     def item(

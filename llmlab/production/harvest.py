@@ -35,6 +35,7 @@ __all__ = ["Harvest", "as_results", "harvested"]
 
 LOW = 0.5  # below this a judge's share, such as groundedness, is low
 VARIANT = "production"
+_WRITTEN = ("text", "error", "tool_calls")  # of an answer, where users may be named
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -58,7 +59,7 @@ class Harvest(Shown):
     def worklist(self, rubric: str) -> Worklist:
         """The answers for people to label by this rubric, as `Labeller` and `calibrate` read them."""
         questions = {case.id: case.question for case in self._golden}
-        answers = dict.fromkeys(self.results.answers("case_id", "text"))
+        answers = dict.fromkeys(self.results.answers("case_id", "shown"))
         items = tuple((case, questions[case], text, self.inclusion[case]) for case, text in answers)
         return Worklist(rubric=rubric, items=items)
 
@@ -131,7 +132,7 @@ def harvested(
         for row, probability in inclusion.items()
     ]
     answers = [
-        replace(trace, answer=replace(trace.answer, text=redact(trace.answer.text), error=redact(trace.answer.error)))
+        replace(trace, answer=replace(trace.answer, **{name: redact(getattr(trace.answer, name)) for name in _WRITTEN}))
         for trace in drawn
     ]
     return Harvest(
@@ -139,7 +140,11 @@ def harvested(
         inclusion={traces[row].request_id: probability for row, probability in inclusion.items()},
         n_requests=sum(map(len, groups)),
         left_out=left_out,
-        redacted=told(personal_in((trace.request_id, [trace.inputs, trace.answer.text]) for trace in drawn)),
+        redacted=told(
+            personal_in(
+                (trace.request_id, [trace.inputs, trace.answer.text, trace.answer.tool_calls]) for trace in drawn
+            )
+        ),
     )
 
 

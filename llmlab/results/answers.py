@@ -17,7 +17,7 @@ import numpy as np
 
 from llmlab.base.background import run_in_background
 from llmlab.bundle.chat import said
-from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage
+from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage, with_calls
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.scores import Metric
 from llmlab.scorers.base import RESERVED, Score, Scorer, score_all, score_all_async
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnswerSheet",
     "bounds_of",
+    "column_of",
     "content_digest",
     "explanations_of",
     "generations_of",
@@ -40,6 +41,7 @@ __all__ = [
     "score_columns",
     "scores_of",
     "sheet_of",
+    "shown_in",
     "storable",
     "with_cases",
     "with_reasons",
@@ -190,6 +192,21 @@ def generations_of(frame: pd.DataFrame) -> Iterator[Generation]:
             steps=tuple(json.loads(row["steps"] or "[]")),
             bounds=tuple(map(tuple, json.loads(row["bounds"] or "[]"))),
         )
+
+
+def column_of(frame: pd.DataFrame, name: str) -> list[Any]:
+    """A column of a frame of answers as a list; "shown" is what each answer shows (`shown_in`)."""
+    if name != "shown":
+        return frame[name].tolist()
+    columns = [column for column in ("text", "tool_calls") if column in frame.columns]
+    rows = zip(*(frame[column].tolist() for column in columns), strict=True)
+    return [shown_in(dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def shown_in(row: Mapping[str, Any]) -> str:
+    """`Generation.shown` of a row of the frame: its text, and below it the tool calls."""
+    calls = row.get("tool_calls")
+    return with_calls(row["text"], json.loads(calls)) if calls else str(row["text"])
 
 
 def refuse_unknown(**asked: tuple[Collection[str] | None, Iterable[str]]) -> None:

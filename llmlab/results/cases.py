@@ -26,6 +26,7 @@ from llmlab.display.html import Html, html_heading, html_table
 from llmlab.display.page import html_of
 from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.answers import shown_in
 from llmlab.results.scores import Metric, ScoreTable
 from llmlab.stats.arrays import paired_differences
 
@@ -364,9 +365,8 @@ def _command(request_json: str, fingerprint: str) -> str:
 
 
 def _said(row: Mapping[Any, Any]) -> str:
-    """What there is to read of an answer: its text or its error, and the tools it called."""
-    calls = row["tool_calls"] if row["tool_calls"] != "[]" else ""
-    return "\n".join(part for part in (str(row["text"] or row["error"]), str(calls)) if part)
+    """What there is to read of an answer: its text and the tools it called, else its error."""
+    return str(shown_in(row) or row["error"])
 
 
 def _reasons(row: Mapping[str, Any]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels, text_digest
-from llmlab.results.answers import refuse_unknown
+from llmlab.results.answers import column_of, refuse_unknown
 from llmlab.results.comparison import PairedRow
 from llmlab.results.provenance import JudgeRecord, LabelsRecord
 from llmlab.results.scores import Metric
@@ -190,7 +190,7 @@ def label_keys(frame: pd.DataFrame, golden: GoldenSet | None) -> list[tuple[str,
     """What a label of each answer is bound to (`Label.key`), in the frame's order; DataError without a golden set."""
     if golden is None:
         raise DataError("these results carry no golden set, so labels cannot be matched to questions")
-    case_ids, texts = frame["case_id"].tolist(), frame["text"].tolist()
+    case_ids, texts = frame["case_id"].tolist(), column_of(frame, "shown")
     questions = {case_id: text_digest(golden.by_id[case_id].question) for case_id in dict.fromkeys(case_ids)}
     return [(case_id, questions[case_id], text_digest(text)) for case_id, text in zip(case_ids, texts, strict=True)]
 

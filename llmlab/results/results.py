@@ -373,8 +373,8 @@ class Results(Shown):
         return np.asarray(self.frame[name].to_numpy(dtype=float, na_value=np.nan))
 
     def answers(self, *columns: str) -> Iterator[tuple[Any, ...]]:
-        """These columns of the frame, a tuple per row: `for case_id, text in results.answers("case_id", "text")`."""
-        return zip(*(self.frame[name].tolist() for name in columns), strict=True)
+        """These columns of the frame, a tuple per row; "shown" is `Generation.shown`: the text with the tool calls."""
+        return zip(*(sheets.column_of(self.frame, name) for name in columns), strict=True)
 
     def rows_of(self, repeat: int = 0, *, case_id: str | None = None) -> dict[tuple[str, str], Mapping[str, Any]]:
         """(variant, case id) -> the row of the frame with this repeat; of one case, or of all."""

@@ -143,7 +143,7 @@ def _of_variant(name: str, before: Results, after: Results) -> Iterator[tuple[st
         }
         for results in (before, after)
     ]
-    for fact in sides[0].keys() & sides[1].keys():
+    for fact in filter(sides[1].__contains__, sides[0]):
         if sides[0][fact] != sides[1][fact]:
             yield name, fact, sides[0][fact], sides[1][fact]
 

@@ -146,7 +146,7 @@ def _saying(results: Results, text: str) -> NDArray[np.bool_]:
     for case in results.golden or ():
         texts[case.id] = "\n".join([case.id, *map(str, case.inputs.values()), case.reference, *case.tags])
     asked = np.fromiter((sought in texts[case_id].lower() for case_id in grid.case_ids), bool, count=len(grid.case_ids))
-    answers = np.array([sought in answer.lower() for (answer,) in results.answers("text")], dtype=bool)
+    answers = np.array([sought in answer.lower() for (answer,) in results.answers("shown")], dtype=bool)
     return asked[:, None] | grid.any_row(answers)
 
 

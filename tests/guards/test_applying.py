@@ -332,3 +332,18 @@ def test_a_guard_is_a_value_that_shows_itself():
     shown = guard(ll.scorers.no_pii, side="output", then="refuse")
     assert isinstance(shown, Guard)
     assert "no_pii" in str(shown)
+
+
+def test_what_a_tool_call_holds_is_refused_where_it_would_be_redacted():
+    """A call with other arguments would be another call."""
+    told = ll.Generation(
+        text="I write to jo@firma.de.", tool_calls=({"name": "mail", "arguments": {"to": "jo@firma.de"}},)
+    )
+    answer, _ = ask(guard(ll.scorers.no_pii, side="output", then="redact"), replies=lambda _: told)
+    assert (answer.status, answer.tool_calls) == ("refused", ())
+    assert answer.steps == ("guard:no_pii",)
+    clean, _ = ask(
+        guard(ll.scorers.no_pii, side="output", then="redact"),
+        replies=lambda _: replace(told, tool_calls=({"name": "mail", "arguments": {"to": "Jo"}},)),
+    )
+    assert (clean.status, clean.text, len(clean.tool_calls)) == ("ok", "I write to [email address].", 1)

@@ -77,3 +77,21 @@ def many(n=40):
     """The texts of n answers, and labels: a text begins with the judge's grade, people say one less where i is odd."""
     texts = [f"{i % 5 + 1} answer {i}" for i in range(n)]
     return texts, Labels(tuple(label(f"q{i}", t, max(1, int(t[0]) - i % 2)) for i, t in enumerate(texts)))
+
+
+def called(**texts_and_calls):
+    """Results of variants with one answer a case: (text, tool calls) each."""
+    n = len(next(iter(texts_and_calls.values())))
+    golden = ll.GoldenSet(tuple(ll.Case(id=f"q{i}", inputs={"question": f"Question {i}?"}) for i in range(n)))
+    answers = [
+        ll.Generation(variant=variant, case_id=f"q{i}", text=text, tool_calls=tuple(calls))
+        for variant, cells in texts_and_calls.items()
+        for i, (text, calls) in enumerate(cells)
+    ]
+    bundle = ll.Bundle.from_prompt("{{ question }}", model="offline/extractive-1")
+    return Results.from_generations(answers, golden=golden, bundles=dict.fromkeys(texts_and_calls, bundle))
+
+
+def weather(city):
+    """A call of a tool."""
+    return {"name": "weather", "arguments": {"city": city}}

@@ -9,7 +9,8 @@ import pytest
 import llmlab as ll
 from llmlab.base.errors import BudgetError, TransportError
 from llmlab.clients.base import Generation
-from tests.judge.judged import MODEL, answered, blocks, grade, means
+from llmlab.results.labelled import label_keys
+from tests.judge.judged import MODEL, answered, blocks, called, grade, means, weather
 
 
 @pytest.fixture
@@ -131,3 +132,20 @@ def test_judged_results_survive_parquet(judge, tmp_path):
 def test_a_pairwise_judge_does_not_grade(tmp_path):
     with pytest.raises(ValueError, match="prefer"):
         scored(answered({"v1": ["a"]}), ll.judge.Judge.pairwise("tone", model=MODEL), grade(3), tmp_path)
+
+
+def test_an_answer_that_calls_a_tool_is_judged_by_its_text_and_its_calls(tmp_path):
+    """A call without a word is no empty answer; calls stand below the text; without one nothing is added."""
+    judge = ll.judge.Judge.pointwise("relevance", model=MODEL)
+    results = called(v1=[("", [weather("Köln")]), ("I look it up.", [weather("Paris")]), ("Rain.", [])])
+    judged, client = scored(results, judge, lambda r: grade(5 if "Köln" in blocks(r)["Answer"] else 2), tmp_path)
+    assert judged.frame["relevance"].tolist() == [5.0, 2.0, 2.0]
+    shown = {blocks(request)["Answer"] for request in client.requests}
+    call = '{"name": "weather", "arguments": {"city": "%s"}}'
+    assert shown == {call % "Köln", f"I look it up.\n{call % 'Paris'}", "Rain."}
+
+
+def test_labels_of_different_tool_calls_are_labels_of_different_answers():
+    results = called(v1=[("", [weather("Köln")])], v2=[("", [weather("Bonn")])], v3=[("", [weather("Köln")])])
+    first, second, third = label_keys(results.frame, results.golden)
+    assert first == third != second

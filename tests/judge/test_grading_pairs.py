@@ -6,7 +6,7 @@ import math
 import pytest
 
 import llmlab as ll
-from tests.judge.judged import MODEL, answered, blocks, means
+from tests.judge.judged import MODEL, answered, blocks, called, means, weather
 
 
 @pytest.fixture
@@ -88,13 +88,13 @@ def test_two_variants_that_exist_are_needed(judge, tmp_path):
         ll.judge.prefer(answered({"v1": ["x"]}), "v1", "v3", judge)
 
 
-def test_answers_that_call_tools_are_read_and_told_apart_by_their_calls(judge, tmp_path):
-    """Neither is empty, and one same sentence before other calls is not the same answer."""
-    refund, look = ({"name": name, "arguments": {"order": 7}} for name in ("refund", "look"))
-    results = answered({"v1": ["Let me see."], "v2": ["Let me see."]})
-    calls = [json.dumps([refund if variant == "v1" else look]) for variant in results.frame["variant"]]
-    _, scores, client = preferred(results.with_columns(tool_calls=calls), judge, likes("refund"), tmp_path)
-    assert scores == {"v1": [1.0], "v2": [0.0]}
-    assert len(client.requests) == 2
-    bare = results.with_columns(tool_calls=calls, text=["", ""])
-    assert preferred(bare, judge, likes("refund"), tmp_path / "bare")[1] == scores
+def test_tool_calls_are_compared_and_judged_with_the_text(judge, tmp_path):
+    """Neither a missing text nor one same preamble makes a tie; the same calls do."""
+    right, wrong = weather("Köln"), weather("Bonn")
+    pairs = called(
+        v1=[("", [right]), ("I look it up.", [right]), ("", [right])],
+        v2=[("", [wrong]), ("I look it up.", [wrong]), ("", [right])],
+    )
+    _, scores, client = preferred(pairs, judge, likes("Köln"), tmp_path)
+    assert scores == {"v1": [1.0, 1.0, 0.5], "v2": [0.0, 0.0, 0.5]}
+    assert len(client.requests) == 4

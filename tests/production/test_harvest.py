@@ -125,6 +125,16 @@ def test_personal_data_is_replaced_before_anything_is_kept(project):
     assert named.cluster == replace(trace, unit_id="jo.smith@firma.de").to_case().cluster
 
 
+def test_personal_data_in_tool_calls_is_replaced_too(project):
+    calls = '[{"name": "mail", "arguments": {"to": "jo.smith@firma.de"}}]'
+    frame = traffic(3).frame.assign(tool_calls=[calls, "", ""])
+    harvest = ll.Traces.from_frame(frame).harvest(n=10)
+    (kept,) = filter(None, harvest.results.frame["tool_calls"])
+    assert "mail" in kept
+    assert "jo.smith" not in kept
+    assert "r0 (email address)" in harvest.redacted
+
+
 def test_a_case_enters_the_golden_set_with_an_expectation_or_a_label(project, tmp_path):
     harvest = traffic(30).harvest(n=30)
     first, second, *_ = harvest.results.golden

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from llmlab import scorers
-from llmlab.base.private import find_pii, without_keys
+from llmlab.base.private import find_pii, texts_within, without_keys
 from llmlab.base.words import words
 from llmlab.scorers import Scorer, answers, citations, refusals
 from llmlab.scorers.source import code_digest
@@ -231,6 +231,7 @@ def test_a_helper_in_another_cell_of_a_notebook_is_reached() -> None:
 # -- scorers that llmlab ships: a revision instead of their code ------------------------------------
 
 CORPUS = {"d1": "dropna removes missing values."}
+CALLS = (answers.all_texts, texts_within)
 GROUNDING = (citations.cited_ids, refusals.is_refusal, words)
 SHIPPED = {  # the revision, the digest of the code, the scorer, and what it reaches in other files
     "exact": (2, "a6c0566b85989a23", scorers.exact, ()),
@@ -251,11 +252,11 @@ SHIPPED = {  # the revision, the digest of the code, the scorer, and what it rea
     "citations_valid": (1, "a47cb4a511d2111d", scorers.citations_valid, ()),
     "refusal": (4, "5b242cda5fcdf121", scorers.refusal, (answers.count_words, answers.folded)),
     "not_refused": (4, "2ff611c26c11e841", scorers.not_refused, (answers.count_words, answers.folded)),
-    "no_pii": (3, "76d9616cbb246a59", scorers.no_pii, (find_pii,)),
-    "no_keys": (2, "707fcf1be85aba56", scorers.no_keys, (without_keys,)),
-    "no_terms": (2, "c90c4af45e4e8c57", scorers.no_terms("a"), ()),
-    "no_injection_markers": (2, "5daace79305500a2", scorers.no_injection_markers, ()),
-    "moderated": (2, "46723eb38ace4c5a", scorers.moderated(), ()),
+    "no_pii": (3, "0f931ea5be24f89f", scorers.no_pii, (find_pii, texts_within)),
+    "no_keys": (2, "488020b2dcca3376", scorers.no_keys, (without_keys, *CALLS)),
+    "no_terms": (2, "d6f66249ba11048e", scorers.no_terms("a"), CALLS),
+    "no_injection_markers": (2, "c92d99c437ffe125", scorers.no_injection_markers, CALLS),
+    "moderated": (2, "9717a88e75f9b9ae", scorers.moderated(), CALLS),
     "grounded": (4, "2d5704be862f0034", scorers.grounded(CORPUS), GROUNDING),
     "cites_support": (4, "3d516d6af667aece", scorers.cites_support(CORPUS), GROUNDING),
     "similar_to_expected": (1, "193cff453abb57c5", scorers.similar_to_expected("http://localhost:8000/v1", "m"), ()),
