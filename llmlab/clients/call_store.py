@@ -185,7 +185,7 @@ class CallStore:
         self._queue.put(_Write(row, loop, done))
         if (earlier := await done) is not None:
             with contextlib.suppress(ValueError, KeyError, TypeError, ArithmeticError):  # else it is asked again later
-                return _whole(*earlier) or generation
+                return (_whole(*earlier) or generation).placed(cached=False)  # this one was sent, too
         return generation
 
     def request_json(self, key: str) -> str | None:

@@ -240,6 +240,7 @@ def test_a_run_pays_for_nothing_that_another_process_has_stored_in_the_meantime(
     mine = answered("mine")
     assert {answer.text for answer in [*mine, *others, *answered("again")]} == {"of other"}
     assert (asked.count("mine"), asked.count("other"), asked.count("again")) == (1, 40, 0)
+    assert [answer.cached for answer in mine] == [False, *[True] * 39]  # what was sent is not cached
 
 
 def test_many_answers_at_once_take_few_commits(tmp_path: Path) -> None:
