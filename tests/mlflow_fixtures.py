@@ -73,6 +73,7 @@ def project(_emptied_root: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) 
     for known in (serving._cache, serving._asked, serving._asking, serving._refused, serving._told):
         known.clear()  # it may be the root of another test before
     for name in ("MLFLOW_TRACKING_URI", "GITHUB_ACTIONS", "GITLAB_CI", "LLMLAB_SIGNING_KEY"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is gone afterwards too: MLflow sets the first one
+        monkeypatch.delenv(name)
     monkeypatch.chdir(root)
     return root

@@ -22,6 +22,7 @@ from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.runs import run_by
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.answers import shown_in
 from llmlab.results.results import Results
 from llmlab.scorers.base import ScoreFunction, Scorer
 
@@ -52,7 +53,7 @@ class SideBySide(Shown):
     @property
     def texts(self) -> tuple[str, str]:
         """Both answers; "" where there is none."""
-        before, after = (str(row["text"]) if row is not None else "" for row in self.rows)
+        before, after = (shown_in(row) if row is not None else "" for row in self.rows)
         return before, after
 
     @property

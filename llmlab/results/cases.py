@@ -178,8 +178,8 @@ def flips(
             became=(_MENDED if mended[i] else _HARMED)[good_when is None],
             before=float(a[i]),
             after=float(b[i]),
-            before_text=rows.get((before, case_id), {}).get("text", ""),
-            after_text=row.get("text", ""),
+            before_text=_said(rows[before, case_id]) if (before, case_id) in rows else "",
+            after_text=_said(row) if row else "",
             expected=" · ".join(case.reference_lines) if case else "",
             reason=_reasons(row).get(metric.name, ""),
         )

@@ -19,6 +19,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import Interval, counted
 from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results.answers import shown_in
 from llmlab.results.comparing import compare_tables
 from llmlab.results.comparison import Comparison
 from llmlab.results.results import Results
@@ -386,7 +387,7 @@ def _case_rows(
             if len(variants) > 1:
                 row["variant"] = variant
             row["fetched"] = (", ".join(answer["retrieved"]) or "nothing") if answer else None
-            row["answer"] = (answer["text"] or answer["error"]) if answer else None
+            row["answer"] = (shown_in(answer) or answer["error"]) if answer else None
             row["score"] = Interval(answer[metric]) if answer else None
             rows.append(row)
     return tuple(rows)

@@ -61,6 +61,7 @@ def test_commands_that_only_look_run_no_code_of_the_folder(demo, command):
 
 def test_a_gate_of_results_names_what_it_lacks(project):
     """Of a folder both are known."""
+    (project / "results.parquet").touch()
     called = llmlab("gate", "results.parquet", "--candidate", "v2")
     assert called.exit_code == 2
     assert "--policy" in called.output

@@ -155,9 +155,11 @@ def test_a_database_that_another_program_holds_is_reported(project, monkeypatch)
 
 
 def test_a_file_that_is_no_database_is_reported(project):
-    (project / "mlruns" / "mlflow.db").write_text("not a database, but long enough to be taken for one" * 20)
+    database = project / "mlruns" / "mlflow.db"
+    database.write_text("not a database, but long enough to be taken for one" * 20)
     with pytest.raises(StoreError, match="cannot be written to"):
         check_store(store_uri())
+    database.unlink()  # nobody else is to be given it
 
 
 def test_a_place_that_cannot_be_written_to_is_reported(no_uri, tmp_path):
