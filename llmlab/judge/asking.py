@@ -13,14 +13,16 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import counted
 from llmlab.base.project import project_root
 from llmlab.bundle.bundle import Bundle, ModelRef
+from llmlab.bundle.chat import is_parts
 from llmlab.bundle.template import fill
 from llmlab.clients.base import Generation
 from llmlab.engine.call_setup import CallOptions, CallSetup
@@ -172,8 +174,17 @@ def attached(
         results.with_scores(metric, values, explanations=[words for _, words in graded]),
         complete=results.complete and asked.complete,
         provenance=results.provenance.with_judge(metric.name, record),
-        notes=tuple(dict.fromkeys([*results.notes, *asked.notes])),
+        notes=tuple(dict.fromkeys([*results.notes, *asked.notes, *_unseen(results, judge)])),
     )
+
+
+def _unseen(results: Results, judge: Instrument) -> Iterator[str]:
+    """That a judge is told of pictures and files by kind and size alone, where cases have some."""
+    cases = () if results.golden is None else results.golden.cases
+    parts = [[value for value in case.inputs.values() if is_parts(value)] for case in cases]
+    if n := sum(any(part["type"] != "text" for value in values for part in value) for values in parts):
+        told = f"{judge.bundle.name} was told of their kind and size, and saw none"
+        yield f"{counted(n, 'case')} with pictures or files: {told}."
 
 
 def check_judgeable(results: Results, judge: Instrument, kind: Kind) -> GoldenSet:

@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 
@@ -149,3 +150,16 @@ def test_labels_of_different_tool_calls_are_labels_of_different_answers():
     results = called(v1=[("", [weather("Köln")])], v2=[("", [weather("Bonn")])], v3=[("", [weather("Köln")])])
     first, second, third = label_keys(results.frame, results.golden)
     assert first == third != second
+
+
+def test_a_judge_that_sees_no_pictures_says_so(judge, tmp_path):
+    """It is told of their kind and size, and never shown base64."""
+    url = "data:image/png;base64," + "A" * 4000
+    picture = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
+    results = answered({"v1": ["A cat.", "A dog."]})
+    assert not any("pictures" in note for note in scored(results, judge, by_reading, tmp_path / "a")[0].notes)
+    first, second = results.golden.cases
+    golden = ll.GoldenSet((replace(first, inputs={"question": picture}), second))
+    seen, client = scored(replace(results, golden=golden), judge, by_reading, tmp_path / "b")
+    assert any("1 case with pictures" in note for note in seen.notes)
+    assert not any("AAAA" in str(request.messages) for request in client.requests)
