@@ -49,7 +49,7 @@ from llmlab.golden.cases import Case
 
 __all__ = ["App", "Asking", "app_identity", "ask", "kept_call", "unread_notes"]
 
-App: TypeAlias = Callable[[Case, Bundle], "Generation | str | Awaitable[Generation | str]"]
+App: TypeAlias = Callable[[Case, Bundle], Generation | str | Awaitable[Generation | str]]
 
 PLAIN: tuple[type, ...] = (str, int, float, complex, bool, bytes, type(None), type(...))
 NAMED: tuple[type, ...] = (MethodDescriptorType, WrapperDescriptorType, GetSetDescriptorType, MemberDescriptorType)

@@ -213,11 +213,11 @@ def skew_notes(values: ArrayLike, clusters: ArrayLike | None = None) -> tuple[st
     (True, ())
     """
     x = np.asarray(values, dtype=np.float64)
+    x = x / max(float(np.abs(x).max(initial=0.0)), 1e-300)  # powers of what is left do not overflow
     d = x - x.mean()
     d = d if clusters is None else cluster_sums(d, cluster_codes(clusters, n=x.size))
     variance = float((d**2).mean())
-    scale = max(float(np.abs(x).max(initial=0.0)), 1e-300)
-    if d.size < 3 or variance <= (DUST * scale) ** 2:
+    if d.size < 3 or variance <= DUST**2:
         return ()
     skewness = abs(float(((d / variance**0.5) ** 3).mean())) / d.size**0.5
     if skewness <= SKEWED_FROM:

@@ -19,6 +19,7 @@ from llmlab.stats.standard_error import (
     case_weights,
     clustered_contrast,
     effective_size,
+    skew_notes,
     standard_error,
     t_quantile,
 )
@@ -312,3 +313,9 @@ def test_one_case_with_nearly_all_the_weight_is_about_one_degree_of_freedom(heav
     rng = np.random.default_rng(0)
     error = standard_error(rng.random(40), weights=[heavy] + [1.0] * 39)
     assert 1.0 <= error.df < 1.3
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e200, 1e308])
+def test_whether_a_mean_is_skewed_has_no_unit(scale):
+    assert skew_notes(np.array([0.5] * 11 + [-1.0]) * scale) != ()
+    assert skew_notes(np.array([0.5, -0.5] * 20) * scale) == ()
