@@ -252,8 +252,10 @@ class Generation(Shown):
         """Of a client of one's own: None is nothing (an SDK's text of a tool call), and another type a TypeError."""
         if self.text is None and self.status == "ok" and not self.tool_calls:
             object.__setattr__(self, "status", "empty")
-        for name, (kind, nothing) in _KINDS.items():
-            if (value := getattr(self, name)) is None:
+        for name, (usual, kind, nothing) in _KINDS.items():
+            if type(value := getattr(self, name)) is usual:  # an isinstance of an ABC takes ten times as long
+                continue
+            if value is None:
                 object.__setattr__(self, name, nothing)
             elif not isinstance(value, kind):
                 raise TypeError(f"{name} of a Generation is {type(value).__name__}, must be {kind.__name__}")
@@ -387,11 +389,11 @@ def _filled(value: Any, frozen: type[Value]) -> Value:
 _OPEN_GENERATION, _OPEN_USAGE = _open(Generation), _open(Usage)
 _DEFAULTS = {part.name: part.default for part in fields(_OPEN_GENERATION)}
 _VALUES = attrgetter(*_DEFAULTS)
-_KINDS: dict[str, tuple[type, Any]] = {  # and what None stands for
-    **dict.fromkeys(("text", "thought", "error"), (str, "")),
-    **dict.fromkeys(("tool_calls", "steps", "retrieved"), (Sequence, ())),
-    **dict.fromkeys(("latency_s", "first_token_s"), (Real, None)),
-    "usage": (Usage, Usage()),
+_KINDS: dict[str, tuple[type, type, Any]] = {  # the usual type, what else it may be, and what None stands for
+    **dict.fromkeys(("text", "thought", "error"), (str, str, "")),
+    **dict.fromkeys(("tool_calls", "steps", "retrieved"), (tuple, Sequence, ())),
+    **dict.fromkeys(("latency_s", "first_token_s"), (float, Real, None)),
+    "usage": (Usage, Usage, Usage()),
 }
 _TEXTS = ("text", "thought", "error", "served_model", "system_fingerprint")  # where a key may be repeated
 _CELL_FIELDS = frozenset({"variant", "case_id", "repeat", "retrieved", "cached", "call_key", "bounds"})

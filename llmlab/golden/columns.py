@@ -23,7 +23,6 @@ __all__ = [
     "RowError",
     "frame_of",
     "frame_of_dataset",
-    "ids_of",
     "is_missing",
     "native",
     "rows_of",
@@ -60,7 +59,7 @@ def rows_of(
     for column in [*fills.values(), *used.values(), *([named] if named else [])]:
         if column not in frame.columns:
             raise ValueError(f"no column {column!r} in the table (it has: {', '.join(map(str, frame.columns))})")
-    ids = ids_of(frame[named]) if named and frame[named].dtype.kind == "f" else None
+    ids = texts_of(frame[named]).tolist() if named and frame[named].dtype.kind == "f" else None
     for place, record in enumerate(frame.to_dict("records")):
         try:
             row: dict[str, Any] = {key: _cell(record[column], key, expected_is) for key, column in used.items()}
@@ -72,11 +71,6 @@ def rows_of(
         except ValueError as error:
             raise RowError(place, str(error)) from None
         yield row
-
-
-def ids_of(column: pd.Series[Any]) -> list[str]:
-    """The ids of a column as texts; whole numbers in a column of floats without a point."""
-    return texts_of(column).tolist()
 
 
 def table_of(path: str | Path, kind: str) -> Table:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmlab import golden
 from llmlab.base.errors import DataError
+from llmlab.base.tables import texts_of
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
 from llmlab.results.answers import TOKEN_COLUMNS
@@ -36,7 +36,7 @@ def answers_of(
         raise DataError(f"the table has no column {missing[0]!r} (it has: {', '.join(map(str, frame.columns))})")
     repeats = frame[repeat].tolist() if repeat in frame.columns else [0] * len(frame)
     by_text = {name.strip(): name for name in case_ids}  # no two differ in outer blanks alone
-    asked = [by_text.get(name.strip(), name) for name in golden.columns.ids_of(frame[case_id])]
+    asked = [by_text.get(name.strip(), name) for name in texts_of(frame[case_id])]
     cells = list(zip(frame[variant].astype(str), asked, map(_whole, repeats), strict=True))
     if unknown := sorted({case for _, case, _ in cells if case not in case_ids}):
         raise DataError(f"the golden set has no case {unknown[0]!r} (ids that it lacks: {len(unknown):,})")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -225,11 +225,14 @@ def by_tag(results: Any, by: str) -> Summary:  # of `Results`, which imports thi
 def why_unscored(results: Any, name: str) -> str:  # of `Results`, which imports this file
     """What is said most often of the answers without this score, as the end of a sentence; "" where nothing is."""
     unscored = np.isnan(results.scores(name))
-    reasons = Counter(
-        json.loads(why).get(name, "") for why in np.array(explanations_of(results.frame), dtype=object)[unscored] if why
-    )
+    return _often(np.array(explanations_of(results.frame), dtype=object)[unscored], name)
+
+
+def _often(explanations: Collection[str], name: str) -> str:
+    """The reason that most of these explanations give for a score, as the end of a sentence; "" where none does."""
+    reasons = Counter(json.loads(why).get(name, "") for why in explanations if why)
     reason, times = next(((why, n) for why, n in reasons.most_common() if why), ("", 0))
-    return f"; most often ({times:,} of {unscored.sum():,}): {excerpt(reason, limit=200)}" if reason else ""
+    return f"; most often ({times:,} of {len(explanations):,}): {excerpt(reason, limit=200)}" if reason else ""
 
 
 def failing_lines(frame: pd.DataFrame, metrics: Iterable[Metric]) -> list[str]:
@@ -246,13 +249,9 @@ def failing_lines(frame: pd.DataFrame, metrics: Iterable[Metric]) -> list[str]:
             elif len(rows) >= FEWEST_FAILING and worst is not None and (unscored | (rows[metric.name] == worst)).all():
                 failing.setdefault(f"{metric.name} is {worst:g} for every answer", []).append((variant, rows))
         for what, parts in failing.items():
-            reasons = Counter(
-                json.loads(why).get(metric.name, "") for _, rows in parts for why in explanations_of(rows) if why
-            )
+            explanations = [why for _, rows in parts for why in explanations_of(rows)]
             of = f"{what} of {', '.join(str(variant) for variant, _ in parts)}"
-            reason, times = next(((why, n) for why, n in reasons.most_common() if why), ("", 0))
-            often = f"; most often ({times:,} of {sum(len(rows) for _, rows in parts):,}): {excerpt(reason, limit=200)}"
-            said.append(f"{of}{often if reason else ''}.")
+            said.append(f"{of}{_often(explanations, metric.name)}.")
     return said
 
 

@@ -143,24 +143,20 @@ def factor_effects(
         )
     values = np.asarray(scores, dtype=np.float64)
     known = ~np.isnan(values).any(axis=1)
-    contrasts = values[known] @ np.linalg.pinv(design).T
+    weighing = np.linalg.pinv(design)[1:]  # of each effect, by variant; the first row is the constant
+    contrasts = values[known] @ weighing.T
     contrasts[np.abs(contrasts) <= ROUNDED_OFF * np.abs(values[known]).max(initial=0.0)] = 0.0
     of_case, of_weight = (None if column is None else np.asarray(column)[known] for column in (clusters, weights))
-    weighing = np.linalg.pinv(design)[1:]
-    spans = [None if bounds is None else (bounds[1] - bounds[0]) * float(np.abs(row).sum()) / 2 for row in weighing]
-    differences = [
-        mean_difference(column, of_case, weights=of_weight, level=level, bounds=None if span is None else (-span, span))
-        for column, span in zip(contrasts.T[1:], spans, strict=True)
-    ]
-    worst = [d.p_value for d in differences]
-    if unscored_at is not None:
-        low, high = unscored_at
-        for i, (row, d) in enumerate(zip(weighing, differences, strict=True)):
-            least, most = (low, high) if d.value > 0 else (high, low)
-            at_worst = mean_difference(
-                least @ np.maximum(row, 0) + most @ np.minimum(row, 0), clusters, weights=weights, level=level
-            )
-            worst[i] = max(d.p_value, at_worst.p_value) if at_worst.value * d.value > 0 else 1.0
+    differences, worst = [], []
+    for row, contrast in zip(weighing, contrasts.T, strict=True):
+        span = 0.0 if bounds is None else (bounds[1] - bounds[0]) * float(np.abs(row).sum()) / 2
+        d = mean_difference(
+            contrast, of_case, weights=of_weight, level=level, bounds=None if bounds is None else (-span, span)
+        )
+        differences.append(d)
+        worst.append(
+            d.p_value if unscored_at is None else max(d.p_value, _p_at_worst(d, row, unscored_at, clusters, weights))
+        )
     effects = []
     adjusted = zip(holm([d.p_value for d in differences]), holm(worst), strict=True)
     for name, d, (p, p_at_worst) in zip(names[1:], differences, adjusted, strict=True):
@@ -175,6 +171,20 @@ def factor_effects(
             )
         )
     return Effects(effects=tuple(effects), metric=metric, formula=formula, n_attempted=len(values))
+
+
+def _p_at_worst(
+    d: PairedDifference,
+    row: FloatArray,
+    unscored_at: tuple[FloatArray, FloatArray],
+    clusters: ArrayLike | None,
+    weights: ArrayLike | None,
+) -> float:
+    """The p value with every unscored answer where it speaks against what is seen; 1 where that turns it round."""
+    against, rest = unscored_at if d.value > 0 else unscored_at[::-1]
+    contrast = against @ np.maximum(row, 0) + rest @ np.minimum(row, 0)
+    at_worst = mean_difference(contrast, clusters, weights=weights, level=d.level)
+    return at_worst.p_value if at_worst.value * d.value > 0 else 1.0
 
 
 def _check(formula: str, levels: Mapping[str, Sequence[str]]) -> None:

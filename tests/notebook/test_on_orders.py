@@ -18,6 +18,7 @@ import pytest
 from llmlab.local.server import hold
 from llmlab.local.setup import LocalModel
 from llmlab.notebook import run_notebook
+from llmlab.results.results import Results
 from tests.clients.test_local import busy
 from tests.local.conftest import model as model  # the fixture
 
@@ -45,6 +46,14 @@ def stored(project: Path) -> int:
         return int(calls.execute("SELECT count(*) FROM calls").fetchone()[0])
 
 
+def unanswered(project: Path) -> list[tuple[str, ...]]:
+    """Status and error of every row without an answer in the results that were logged."""
+    logged = [Results.load(path) for path in sorted((project / "mlruns").rglob("*.parquet"))]
+    assert len(logged) >= 2
+    rows = [row for results in logged for row in results.answers("variant", "case_id", "status", "error")]
+    return [row for row in rows if row[2] in ("error", "timeout")]
+
+
 def job(project: Path, first: int) -> subprocess.Popen[str]:
     """`llmlab run` of notebook 01 in a process of its own."""
     command = [sys.executable, "-m", "llmlab.cli", "run", str(NOTEBOOKS / "01_compare_variants.ipynb")]
@@ -69,6 +78,7 @@ def test_02_and_05_read_what_a_real_model_said(orders: Path) -> None:
     gated = run_notebook(NOTEBOOKS / "05_gate_and_promote.ipynb", {**ORDERS, "first": "20", "require": "none"})
     assert gated.exit_code == 0, gated.message
     assert gated.verdict in ("PASS", "FAIL", "INCONCLUSIVE")
+    assert unanswered(orders) == []
     assert stored(orders) == answers + 2 * (20 - 6)  # the release asks at temperature 0, as 02 did
 
 
