@@ -111,19 +111,24 @@ def quality_against(results: Results, *, metric: str | None = None, against: str
         axes.set_xlabel(f"{words} per answer, with 95% intervals")
         axes.set_ylabel(f"{named}{f' ({unit.strip()})' if unit else ''}")
         best = max(shown, key=lambda point: _value(point[2]) * (1 if up.metric.higher_is_better else -1))
-        least = min(shown, key=lambda point: _value(point[1]))
+        costs, means = {_value(x) for _, x, _ in shown}, {_value(y) for _, _, y in shown}
+        least = min(shown, key=lambda point: (_value(point[1]), point is not best))
         rank = "highest" if up.metric.higher_is_better else "lowest"
         called = {
             name: short_name(name) if len(name) <= TITLE_NAME_CHARS else f"Variant {i}"
             for i, (name, *_) in enumerate(shown, 1)
         }
         head = f"{called[best[0]]} has the {rank} mean {named}"
-        tail = " and the lowest" if best is least else f"; {called[least[0]]} the lowest"
+        tail = f" and the lowest {words}" if best is least else f"; {called[least[0]]} the lowest {words}"
+        if len(shown) > 1 and len(means) == 1:
+            head, tail = f"All have the same mean {named}", f"; {called[least[0]]} the lowest {words}"
+        if len(shown) > 1 and len(costs) == 1:
+            tail = f"; all take the same {words}"
         values = ", ".join(f"{name}: {quality} {y}, {against} {x}" for name, x, y in shown)
         missing = [point[0] for point in points if point not in shown]
         lost = f" Without a value: {', '.join(missing)}." if missing else ""
         alt = f"{quality} against {against} per variant, with 95% intervals. {values}.{lost}"
-        titled(figure, f"{head}{tail} {words}", alt=alt)  # first, for it takes room from the labels
+        titled(figure, f"{head}{tail}", alt=alt)  # first, for it takes room from the labels
         if left_out := sum(int((table.attempted.clip(min=1) - table.scored).sum()) for table in (across, up)):
             without = f"Left out: {counted(left_out, 'unknown number')}"
             figure.supxlabel(f"{without}. The summary has the means with them at their worst.", fontsize=9)

@@ -21,8 +21,8 @@ def shipped_scorer(spec: str | Mapping[str, Any], *, corpus: Any) -> Scorer:
     name, given = (spec, {}) if isinstance(spec, str) else next(iter(spec.items()))
     known = [each for each in shipped.__all__ if _is_scorer(getattr(shipped, each))]
     if name not in known:
-        there = ", ".join(known)
-        raise ValueError(f"no scorer {name!r} comes with llmlab (there are: {there}); those of scorers.py need no line here")
+        told = f"there are: {', '.join(known)}"
+        raise ValueError(f"no scorer {name!r} comes with llmlab ({told}); those of scorers.py need no line here")
     made = getattr(shipped, name)
     if made is shipped.fenced:
         if not isinstance(given, str) and not (isinstance(given, Mapping) and len(given) == 1):

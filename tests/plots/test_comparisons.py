@@ -138,3 +138,14 @@ def test_a_picture_shows_itself_with_its_alt_text():
     target = io.BytesIO()
     figure.savefig(target, format="png")
     assert target.getvalue().startswith(b"\x89PNG")
+
+
+def test_nobody_is_called_best_or_cheapest_where_all_are_alike():
+    right = {"v1": [0.5, 0.6, 0.1], "v2": [0.7, 0.9, 0.8]}
+    alike = plots.quality_against(made(right).with_columns(output_tokens=[9.0] * 6)).get_suptitle()
+    apart = plots.quality_against(made(right).with_columns(output_tokens=[9.0, 5.0] * 3)).get_suptitle()
+    assert "v2" in alike
+    assert "v1" not in alike
+    assert "lowest" not in alike
+    assert "v2" in apart
+    assert "lowest" in apart
