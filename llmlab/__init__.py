@@ -19,7 +19,26 @@ from llmlab.base.lazy import face
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
+    from llmlab import bundle as bundle
+    from llmlab import clients as clients
+    from llmlab import engine as engine
+    from llmlab import experiment as experiment
+    from llmlab import gate as gate
+    from llmlab import golden as golden
+    from llmlab import guards as guards
+    from llmlab import judge as judge
+    from llmlab import notebook as notebook
+    from llmlab import plots as plots
+    from llmlab import production as production
+    from llmlab import registry as registry
+    from llmlab import results as results
+    from llmlab import retrieval as retrieval
     from llmlab import scorers as scorers
+    from llmlab import search as search
+    from llmlab import simulate as simulate
+    from llmlab import tracking as tracking
+    from llmlab import watch as watch
+    from llmlab import widgets as widgets
     from llmlab.base.errors import LlmlabError as LlmlabError
     from llmlab.bundle import Bundle as Bundle
     from llmlab.bundle import ModelRef as ModelRef
@@ -49,35 +68,4 @@ if TYPE_CHECKING:
     from llmlab.tracking import compare_runs as compare_runs
     from llmlab.watch import Watch as Watch
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "base.errors": ("LlmlabError",),
-        "bundle.bundle": ("Bundle", "ModelRef", "load_bundles"),
-        "bundle.grids": ("grid",),
-        "clients.anthropic": ("AnthropicClient",),
-        "clients.base": ("Generation", "Request", "Usage"),
-        "clients.fake": ("FakeClient",),
-        "clients.openai": ("OpenAIClient",),
-        "engine.cost": ("dry_run",),
-        "engine.runs": ("run",),
-        "experiment.folder": ("Experiment",),
-        "gate.decide": ("GatePolicy",),
-        "golden.cases": ("Case", "GoldenSet"),
-        "production.fallback": ("Fallback",),
-        "production.recorder": ("Recorder",),
-        "production.rollout": ("Rollout",),
-        "production.lines": ("Trace",),
-        "production.traces": ("Traces",),
-        "results.results": ("Results",),
-        "results.score_file": ("read_scores",),
-        "scorers.base": ("Score", "scorer"),
-        "tracking.changes": ("compare_runs",),
-        "watch.report": ("Watch",),
-    },
-    rooms=(
-        *("bundle", "clients", "engine", "experiment", "gate", "golden", "guards", "judge", "notebook", "plots"),
-        *("production", "registry", "results", "retrieval", "scorers", "search", "simulate", "tracking", "watch"),
-        *("widgets",),
-    ),
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["face"]
 
+SHOWN = re.compile(r"^    from ([\w.]+) import (\w+) as \2$", re.MULTILINE)
 
-def face(
-    room: str, homes: Mapping[str, tuple[str, ...]], *, rooms: tuple[str, ...] = ()
-) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+
+def face(room: str) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
     """What a room's `__init__` calls `__all__`, `__getattr__` and `__dir__`.
 
-    Args:
-        room: `__name__` of the room.
-        homes: file (dotted, below `llmlab`) -> the public names that live there.
-        rooms: rooms below this one that are reached as attributes, but are no part of `__all__`.
+    Read off the imports that `room` (its `__name__`) has for type checkers, so that these and the running program see
+    the same names. Files and rooms right below this one are reached as attributes, and are no part of `__all__`.
     """
-    home = {name: file for file, names in homes.items() for name in names}
+    module = sys.modules[room]
+    homes = {name: home for home, name in SHOWN.findall(module.__loader__.get_source(room))}  # type: ignore[union-attr]
 
     def resolve(name: str) -> Any:
-        if name in home:
-            value = getattr(importlib.import_module(f"llmlab.{home[name]}"), name)
-        elif name in rooms:
-            value = importlib.import_module(f"{room}.{name}")
-        else:
+        if name not in homes:
             raise AttributeError(f"module {room!r} has no attribute {name!r}")
-        setattr(sys.modules[room], name, value)
+        if homes[name] == room:
+            value: Any = importlib.import_module(f"{room}.{name}")
+        else:
+            value = getattr(importlib.import_module(homes[name]), name)
+        setattr(module, name, value)
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[room]), *home, *rooms})
+        return sorted({*vars(module), *homes})
 
-    return sorted(home), resolve, names
+    return sorted(name for name, home in homes.items() if home != room), resolve, names

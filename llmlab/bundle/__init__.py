@@ -21,23 +21,4 @@ if TYPE_CHECKING:
     from llmlab.bundle.export import Exported as Exported
     from llmlab.bundle.grids import grid as grid
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "bundle.bundle": (
-            "Bundle",
-            "BundleDiff",
-            "Chunking",
-            "CorpusRef",
-            "ModelRef",
-            "PinOverride",
-            "RetrievalConfig",
-            "Sampling",
-            "load_bundles",
-        ),
-        "bundle.catalogue": ("Catalogue",),
-        "bundle.export": ("Exported",),
-        "bundle.grids": ("grid",),
-    },
-    rooms=("grids",),
-)
+__all__, __getattr__, __dir__ = face(__name__)

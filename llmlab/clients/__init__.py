@@ -16,13 +16,4 @@ if TYPE_CHECKING:
     from llmlab.clients.fake import FakeClient as FakeClient
     from llmlab.clients.openai import OpenAIClient as OpenAIClient
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "clients.access": ("Access",),
-        "clients.anthropic": ("AnthropicClient",),
-        "clients.base": ("Client", "Generation", "Request", "Usage"),
-        "clients.fake": ("FakeClient",),
-        "clients.openai": ("OpenAIClient",),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -10,5 +10,4 @@ if TYPE_CHECKING:
     from llmlab.base.tables import write_csv as write_csv
     from llmlab.display import html as html
 
-# what a run does without that shows and writes nothing
-__all__, __getattr__, __dir__ = face(__name__, {"base.tables": ("write_csv",)}, rooms=("html",))
+__all__, __getattr__, __dir__ = face(__name__)

@@ -15,13 +15,4 @@ if TYPE_CHECKING:
     from llmlab.engine.runs import run as run
     from llmlab.engine.tries import Tries as Tries
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "clients.call_store": ("CallStore",),
-        "engine.cost": ("dry_run",),
-        "engine.runs": ("run",),
-        "engine.tries": ("Tries",),
-    },
-    rooms=("app", "on_ray", "shards"),  # what most runs do without
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -20,13 +20,4 @@ if TYPE_CHECKING:
     from llmlab.experiment.simulated import Truth as Truth
     from llmlab.experiment.simulated import simulate as simulate
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "experiment.addresses": ("Addresses",),
-        "experiment.cache_effect": ("prompt_cache",),
-        "experiment.folder": ("Asked", "Experiment"),
-        "experiment.simulated": ("Truth", "simulate"),
-        "experiment.settings": ("Settings",),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -11,11 +11,4 @@ if TYPE_CHECKING:
     from llmlab.foreign.logs import Answers as Answers
     from llmlab.foreign.sniffing import kind_of as kind_of
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "foreign.datasets": ("Cases",),
-        "foreign.logs": ("Answers",),
-        "foreign.sniffing": ("kind_of",),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -19,15 +19,4 @@ if TYPE_CHECKING:
     from llmlab.gate.passport import Limit as Limit
     from llmlab.gate.policy import explored as explored
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "gate.condition": ("Condition",),
-        "gate.decide": ("GatePolicy",),
-        "gate.decision": ("Decision", "Receipt"),
-        "gate.looks": ("Ledger", "Look", "Price"),
-        "gate.policy": ("explored",),
-        "gate.passport": ("JudgePassport", "Limit"),
-    },
-    rooms=("corrected",),  # what policies without judges do without
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -13,11 +13,4 @@ if TYPE_CHECKING:
     from llmlab.golden.labels import Label as Label
     from llmlab.golden.labels import Labels as Labels
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "golden.cases": ("Case", "GoldenSet"),
-        "golden.labels": ("Label", "Labels"),
-    },
-    rooms=("columns",),  # what JSONL does without
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -19,11 +19,4 @@ if TYPE_CHECKING:
     from llmlab.guards.measuring import injections as injections
     from llmlab.guards.measuring import measure as measure
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "guards.applying": ("Guard", "guard", "guarded"),
-        "guards.escalating": ("Cascade", "Frontier", "cascade", "frontier"),
-        "guards.measuring": ("GuardMeasures", "LabelledText", "injections", "measure"),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

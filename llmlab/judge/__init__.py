@@ -48,19 +48,4 @@ if TYPE_CHECKING:
     from llmlab.judge.rubrics import Rubric as Rubric
     from llmlab.judge.rubrics import rubric as rubric
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "golden.labels": ("Label", "Labels", "Worklist"),
-        "judge.against_people": ("AnchorCheck", "calibrate", "check_anchors"),
-        "judge.calibrating": ("calibrate_scores", "calibrate_verdicts"),
-        "judge.calibration": ("Calibration", "passport", "verdict"),
-        "judge.context": ("CONTEXT_RUBRICS", "context_judge", "context_verdicts", "score_context"),
-        "judge.correcting": ("Corrected", "corrected", "corrected_difference", "corrected_rate", "with_labels"),
-        "judge.grading": ("prefer", "score", "verdict_frame"),
-        "judge.judges": ("Judge",),
-        "judge.labelling": ("LabellerAgreement", "between_labellers", "label_grades", "label_preferences", "to_label"),
-        "judge.parsing": ("Verdict", "parse_preference", "parse_score"),
-        "judge.rubrics": ("RUBRICS", "Rubric", "rubric"),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -25,13 +25,4 @@ if TYPE_CHECKING:
     from llmlab.notebook.run import run_notebook as run_notebook
     from llmlab.notebook.run import template as template
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "base.project": ("located", "runs_folder"),
-        "notebook.keeping": ("keep_html",),
-        "notebook.outcome": ("CellRun", "NotebookRun", "to_junit", "to_markdown"),
-        "notebook.parameters": ("Parameter", "parse_parameters", "read_parameters"),
-        "notebook.run": ("read_notebook", "run_notebook", "template"),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

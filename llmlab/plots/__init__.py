@@ -28,15 +28,4 @@ if TYPE_CHECKING:
     from llmlab.plots.retrieval import losses as losses
     from llmlab.plots.traffic import over_time as over_time
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "plots.comparisons": ("forest", "frontier", "quality_against"),
-        "plots.drawing": ("COLOURS", "Picture", "picture"),
-        "plots.judge": ("agreement_matrix", "raw_and_corrected", "score_against_length", "swap_consistency"),
-        "plots.production": ("boundary", "outcomes"),
-        "plots.release": ("timeline",),
-        "plots.retrieval": ("by_k", "losses"),
-        "plots.traffic": ("over_time",),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -27,18 +27,4 @@ if TYPE_CHECKING:
     from llmlab.production.shadow import stubbed as stubbed
     from llmlab.production.traces import Traces as Traces
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "production.decision": ("Action", "Reading", "RolloutDecision", "RolloutReceipt"),
-        "production.fallback": ("Fallback",),
-        "production.service_metrics": ("Figures",),
-        "production.harvest": ("Harvest",),
-        "production.lines": ("Step", "Trace"),
-        "production.policy": ("RolloutPolicy",),
-        "production.recorder": ("Recorder", "forget"),
-        "production.rollout": ("Arm", "Rollout", "log"),
-        "production.shadow": ("Shadow", "compare_shadow", "stubbed"),
-        "production.traces": ("Traces",),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -30,16 +30,4 @@ if TYPE_CHECKING:
     from llmlab.registry.serving import released as released
     from llmlab.registry.versions import Version as Version
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "registry.audits": ("Audit", "Finding", "audit"),
-        "registry.moves": ("History", "Move"),
-        "registry.promotion": ("promote",),
-        "registry.registering": ("register",),
-        "registry.release": ("arms", "ledger"),
-        "registry.rollbacks": ("history", "rollback"),
-        "registry.serving": ("Served", "export", "load", "released"),
-        "registry.versions": ("Version",),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

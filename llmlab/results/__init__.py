@@ -30,18 +30,4 @@ if TYPE_CHECKING:
     from llmlab.results.study import three_readings as three_readings
     from llmlab.results.summary import Summary as Summary
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "base.verdict": ("Verdict",),
-        "display.shown": ("Conclusion",),
-        "results.comparing": ("compare_tables",),
-        "results.comparison": ("Comparison", "PairedRow"),
-        "results.results": ("Results",),
-        "results.score_file": ("Scores", "read_scores"),
-        "results.scores": ("Metric", "ScoreTable", "score_table"),
-        "results.study": ("cases_needed", "classes", "harm_by_category", "repeats_or_cases", "three_readings"),
-        "results.summary": ("Summary",),
-    },
-    rooms=("cases", "elsewhere", "files", "labelled", "summary"),  # what most runs do without
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -31,15 +31,4 @@ if TYPE_CHECKING:
     from llmlab.search.index import build_index as build_index
     from llmlab.search.index import register_retriever as register_retriever
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "retrieval.attribution": ("attribute", "grade_at_least", "recall_at_least"),
-        "engine.freshness": ("check", "load_manifest", "manifest_of", "save_manifest"),
-        "retrieval.metrics": ("evaluate",),
-        "retrieval.questions": ("question_drift",),
-        "retrieval.variants": ("by_k", "compare_runs", "of_results"),
-        "search.corpus": ("Corpus",),
-        "search.index": ("build_index", "register_retriever"),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -45,29 +45,4 @@ if TYPE_CHECKING:
     from llmlab.scorers.structured import label as label
     from llmlab.scorers.structured import numbers_equal as numbers_equal
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "scorers.answers": (
-            "calls_tool",
-            "contains_expected",
-            "exact",
-            "json_schema",
-            "length_between",
-            "mentions_expected",
-            "no_pii",
-            "not_empty",
-            "regex",
-            "valid_json",
-            "word_count",
-        ),
-        "scorers.base": ("Score", "Scorer", "as_scorers", "score_all", "score_all_async", "scorer"),
-        "scorers.citations": ("citations_valid", "cites_source"),
-        "scorers.grounding": ("cites_support", "grounded"),
-        "scorers.refusals": ("not_refused", "refusal"),
-        "scorers.safety": ("moderated", "no_injection_markers", "no_keys", "no_terms"),
-        "scorers.similarity": ("similar_to_expected",),
-        "scorers.structured": ("fenced", "json_equal", "json_fields", "label", "numbers_equal"),
-    },
-    rooms=("source",),  # what ready-made scorers do without
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -16,11 +16,4 @@ if TYPE_CHECKING:
     from llmlab.search.index import build_index as build_index
     from llmlab.search.index import register_retriever as register_retriever
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "search.corpus": ("Corpus",),
-        "search.embedding": ("Embedder", "Embedding", "EmbeddingClient", "EstimatingEmbedder"),
-        "search.index": ("Index", "build_index", "register_retriever"),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

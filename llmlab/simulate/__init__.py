@@ -19,17 +19,4 @@ if TYPE_CHECKING:
     from llmlab.simulate.judges import judged_scores as judged_scores
     from llmlab.simulate.judges import judged_verdicts as judged_verdicts
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "simulate.false_alarms": ("FalsePositives", "false_positives"),
-        "simulate.judges": (
-            "PlantedResults",
-            "judged_arms",
-            "judged_grades",
-            "judged_results",
-            "judged_scores",
-            "judged_verdicts",
-        ),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

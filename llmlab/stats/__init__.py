@@ -17,12 +17,4 @@ if TYPE_CHECKING:
     from llmlab.stats.sequential import split_check as split_check
 
 # what most runs do without; the rest is imported from its file
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "stats.agreement": ("judge_rates",),
-        "stats.correction": ("Correction", "ppi_difference", "ppi_mean", "rogan_gladen"),
-        "stats.effects": ("Effects", "factor_effects"),
-        "stats.sequential": ("split_check",),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

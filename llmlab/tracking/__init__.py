@@ -20,12 +20,4 @@ if TYPE_CHECKING:
     from llmlab.tracking.runs import log as log
     from llmlab.tracking.runs import sync as sync
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "tracking.changes": ("RunChanges", "compare_runs"),
-        "tracking.ledger": ("looks",),
-        "tracking.reports": ("LoggedReport", "log_feedback", "log_report"),
-        "tracking.runs": ("LoggedSweep", "bundle_json", "last_logged", "load", "log", "sync"),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

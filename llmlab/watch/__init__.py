@@ -14,11 +14,4 @@ if TYPE_CHECKING:
     from llmlab.watch.report import Watch as Watch
     from llmlab.watch.report import WatchReport as WatchReport
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "watch.policy": ("WatchPolicy", "WatchRule"),
-        "watch.readings": ("Reading", "State"),
-        "watch.report": ("Watch", "WatchReport"),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)

@@ -14,11 +14,4 @@ if TYPE_CHECKING:
     from llmlab.widgets.labeller import Labeller as Labeller
     from llmlab.widgets.playground import Playground as Playground
 
-__all__, __getattr__, __dir__ = face(
-    __name__,
-    {
-        "widgets.explorer": ("Explorer",),
-        "widgets.labeller": ("Labeller",),
-        "widgets.playground": ("Playground",),
-    },
-)
+__all__, __getattr__, __dir__ = face(__name__)
