@@ -21,8 +21,8 @@ from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import Reaching
 from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallSetup
-from llmlab.engine.plan import Call, price_of
-from llmlab.engine.runs import personal_notes, planned, scorers_that_make
+from llmlab.engine.plan import Call, make_plan, price_of
+from llmlab.engine.runs import personal_notes, scorers_that_make
 from llmlab.golden.cases import GoldenSet
 from llmlab.scorers.base import ScoreFunction, Scorer
 
@@ -135,7 +135,7 @@ def dry_run(
         embedders.append(search.EstimatingEmbedder(model, client=client, store=setup.store))
         return embedders[-1]
 
-    plan = planned(setup, variants, golden, repeats=repeats, embedder_of=embedder_of)
+    plan = make_plan(variants, golden, setup, repeats=repeats, embedder_of=embedder_of)
     stored, turns, new_turns = (dict.fromkeys(plan.bundles, 0) for _ in range(3))
     new_tokens, tokens_of = dict.fromkeys(plan.bundles, 0), {name: Counter[str]() for name in plan.bundles}
     longest: dict[str, tuple[int, Request]] = {}

@@ -12,19 +12,19 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmlab import engine as room
 from llmlab import search
 from llmlab.base.errors import PromptError
-from llmlab.bundle.bundle import Bundle, ModelRef, RetrievalConfig
+from llmlab.bundle.bundle import Bundle, RetrievalConfig
 from llmlab.bundle.prompt import Prompt
 from llmlab.bundle.template import fill
 from llmlab.clients.base import Client, Request, Usage, n_bytes
 from llmlab.clients.call_store import call_key
+from llmlab.engine.call_setup import CallSetup
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, refuse_secrets, same_requests, sent_as_json, unasked
 
@@ -195,20 +195,18 @@ class Plan:
 def make_plan(
     variants: Mapping[str, Bundle] | Bundle,
     golden: GoldenSet,
+    setup: CallSetup,
     *,
     repeats: int = 1,
-    client_of: Callable[[Bundle], Client] | None = None,
     app: room.app.App | None = None,
-    base: str | Path | None = None,
-    embedder_of: Callable[[ModelRef], search.Embedder] | None = None,
+    embedder_of: Callable[..., search.Embedder] | None = None,
 ) -> Plan:
     """The calls of a run, checked: every placeholder has a value and no few-shot example is a golden case.
 
-    Args:
-        client_of: the client that answers for a bundle; not needed with `app`.
-        base: the folder that relative corpus paths start from.
-        embedder_of: what gives the vectors of an embedding model, where a bundle searches by them.
+    `embedder_of(model, client=...)` gives the vectors of an embedding model, where a bundle searches by them.
     """
+    if setup.client is not None and app is not None:
+        raise ValueError("client and app are both given; an application makes its own calls")
     if repeats < 1:
         raise ValueError(f"repeats == {repeats}, must be >= 1")
     if not isinstance(variants, (Bundle, Mapping)):
@@ -217,28 +215,28 @@ def make_plan(
     if not bundles:
         raise ValueError("no variants to run")
     refuse_secrets(bundles, golden)
+    client_of = setup.clients()
+    plan = Plan(bundles=bundles, golden=golden, repeats=repeats, fresh=setup.fresh, app=app)
     if app is not None:
         identity = room.app.app_identity(app)
-        about: dict[str, Any] = {"identity": identity, "notes": room.app.unread_notes(identity)}
-        return Plan(bundles=bundles, golden=golden, repeats=repeats, app=app, **about)
-    if client_of is None:
-        raise ValueError("a plan needs client_of, or an app")
-    for name, bundle in bundles.items():
-        check_cases(bundle, golden, variant=name)
-    told = (unasked(bundles, golden), same_requests(bundles.values(), golden), sent_as_json(bundles, golden))
-    notes = tuple(filter(None, told))
-    for note in notes:
-        warnings.warn(note, RuntimeWarning, stacklevel=4)
-    clients = {name: client_of(bundle) for name, bundle in bundles.items()}
-    indexes = {}
-    for name, config in ((name, bundle.retrieval) for name, bundle in bundles.items() if bundle.retrieval):
-        embedder = embedder_of(config.embedding) if embedder_of and config.embedding else None
-        indexes[name] = search.build_index(config, base=base, embedder=embedder)
-    plan = Plan(bundles=bundles, golden=golden, repeats=repeats, clients=clients, indexes=indexes, notes=notes)
-    if once := [name for name in bundles if plan.asked_of(name) < repeats]:
-        copies = f"Asked once, because a repeat at temperature 0 is a copy there: {', '.join(once)}."
-        plan = replace(plan, notes=(*notes, copies))
-    return plan
+        plan = replace(plan, identity=identity, notes=room.app.unread_notes(identity))
+    else:
+        for name, bundle in bundles.items():
+            check_cases(bundle, golden, variant=name)
+        notes = (unasked(bundles, golden), same_requests(bundles.values(), golden), sent_as_json(bundles, golden))
+        for note in filter(None, notes):
+            warnings.warn(note, RuntimeWarning, stacklevel=3)
+        one_client = setup.answering()
+        clients = {name: one_client or client_of(bundle.model) for name, bundle in bundles.items()}
+        embed, indexes = embedder_of or partial(search.Embedder, store=setup.store), {}
+        for name, config in ((name, bundle.retrieval) for name, bundle in bundles.items() if bundle.retrieval):
+            embedder = config.embedding and embed(config.embedding, client=client_of(config.embedding))
+            indexes[name] = search.build_index(config, base=setup.folder, embedder=embedder)
+        plan = replace(plan, clients=clients, indexes=indexes, notes=tuple(filter(None, notes)))
+    once = ", ".join(name for name in bundles if plan.asked_of(name) < repeats)
+    copies = f"Asked once, because a repeat at temperature 0 is a copy there: {once}." if once else ""
+    anew = f"Asked anew as fresh={setup.fresh!r}; the same word replays these answers." if setup.fresh else ""
+    return replace(plan, notes=(*plan.notes, *filter(None, (copies, anew))))
 
 
 def request_of(bundle: Bundle, inputs: Mapping[str, Any]) -> Request:

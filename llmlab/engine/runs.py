@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -38,7 +37,7 @@ from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
 
-__all__ = ["personal_notes", "planned", "run", "run_by", "scorers_that_make"]
+__all__ = ["personal_notes", "run", "run_by", "scorers_that_make"]
 
 INTERRUPTED = "The run was interrupted; the same call goes on from here."
 SCORING_INTERRUPTED = "Scoring was interrupted, so there are no scores; the same call scores the stored answers."
@@ -164,7 +163,7 @@ def run_by(
         embedder = search.Embedder(model, client=client, store=setup.store, budget_usd=left)
         return embedders.setdefault(str(model), embedder)
 
-    plan = planned(setup, variants, golden, repeats=repeats, app=app, embedder_of=embedder_of)
+    plan = make_plan(variants, golden, setup, repeats=repeats, app=app, embedder_of=embedder_of)
     for note in personal_notes(golden) if golden.digest not in _TOLD else ():
         warnings.warn(note, RuntimeWarning, stacklevel=3)
     budget = setup.budget
@@ -243,33 +242,6 @@ def scorers_that_make(metrics: Collection[str], scorers: Sequence[Scorer | Score
             f"no scorer makes the metric {unknown[0]!r} (there are: {', '.join(known)}); nothing was asked"
         )
     return checked
-
-
-def planned(
-    setup: CallSetup,
-    variants: Mapping[str, Bundle] | Bundle,
-    golden: GoldenSet,
-    *,
-    repeats: int,
-    app: room.app.App | None = None,
-    embedder_of: Callable[..., search.Embedder] | None = None,
-) -> Plan:
-    """The calls that `run` would make; `embedder_of(model, client=...)` embeds what an index needs."""
-    if setup.client is not None and app is not None:
-        raise ValueError("client and app are both given; an application makes its own calls")
-    client_of, answering = setup.clients(), setup.answering()
-    embed = embedder_of or partial(search.Embedder, store=setup.store)
-    plan = make_plan(
-        variants,
-        golden,
-        repeats=repeats,
-        client_of=lambda bundle: answering or client_of(bundle.model),
-        app=app,
-        base=setup.folder,
-        embedder_of=lambda model: embed(model, client=client_of(model)),
-    )
-    told = f"Asked anew as fresh={setup.fresh!r}; the same word replays these answers."
-    return replace(plan, fresh=setup.fresh, notes=(*plan.notes, told)) if setup.fresh else plan
 
 
 def _pay_for_embedding(plan: Plan, embedders: Mapping[str, search.Embedder], budget: Decimal) -> Decimal:

@@ -11,6 +11,7 @@ from llmlab.base.errors import PromptError
 from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig
 from llmlab.bundle.grids import grid
 from llmlab.clients.fake import FakeClient
+from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.plan import Plan, make_plan
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.search.index import Index
@@ -21,7 +22,7 @@ PLAIN = Bundle.from_prompt("{{ question }}", model="vllm/tiny")
 
 
 def planned(variants: dict[str, Bundle] | Bundle, *, repeats: int = 1, base: Path | None = None) -> Plan:
-    return make_plan(variants, GOLDEN, repeats=repeats, client_of=lambda _: FakeClient("yes"), base=base)
+    return make_plan(variants, GOLDEN, CallSetup(client=FakeClient("yes"), base=base), repeats=repeats)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ class SingleSlot(FakeClient):
 def test_with_one_slot_calls_that_begin_alike_are_made_in_a_row_and_copies_are_not_asked_for() -> None:
     other = Bundle.from_prompt("Briefly: {{ question }}", model="vllm/tiny")
     variants = grid({"a": PLAIN, "b": other}, temperature=[0.0, 0.8])
-    plan = make_plan(variants, GOLDEN, repeats=2, client_of=lambda _: SingleSlot("yes"))
+    plan = make_plan(variants, GOLDEN, CallSetup(client=SingleSlot("yes")), repeats=2)
     (calls,) = plan.batches()
     assert [(call.case.id, call.repeat) for call in calls[:4]] == [("q0", 0), ("q0", 0), ("q0", 1), ("q1", 0)]
     assert [call.variant[0] for call in calls] in (["a"] * 15 + ["b"] * 15, ["b"] * 15 + ["a"] * 15)
@@ -127,7 +128,7 @@ def test_an_application_is_asked_under_a_key_of_its_code_bundle_and_case() -> No
         return "yes"
 
     variants = {"a": PLAIN, "b": PLAIN.with_(temperature=0.5)}
-    plan = make_plan(variants, GOLDEN, repeats=2, app=answer)
+    plan = make_plan(variants, GOLDEN, CallSetup(), repeats=2, app=answer)
     (calls,) = plan.batches()
     assert len({call.key for call in calls}) == 20
     assert [call.key for call in next(plan.batches())] == [call.key for call in calls]

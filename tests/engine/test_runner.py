@@ -23,6 +23,7 @@ from llmlab.clients.fake import FakeClient
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import Price
 from llmlab.engine.app import App
+from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.plan import Plan, make_plan
 from llmlab.engine.progress import Progress
 from llmlab.engine.runner import HOPELESS_AFTER, Scoring, execute
@@ -37,9 +38,8 @@ RETRY = RetryPolicy(attempts=4, attempt_timeout_s=1.0, case_timeout_s=20.0, firs
 def planned(n: int, client: Client | None = None, *, app: App | None = None, repeats: int = 1, **more: Bundle) -> Plan:
     """A plan of n cases for one variant `v`, or for those named."""
     bundles = more or {"v": BUNDLE}
-    if app is not None:
-        return make_plan(bundles, golden(n), repeats=repeats, app=app)
-    return make_plan(bundles, golden(n), repeats=repeats, client_of=lambda _: client or FakeClient("yes"))
+    setup = CallSetup(client=None if app is not None else client or FakeClient("yes"))
+    return make_plan(bundles, golden(n), setup, repeats=repeats, app=app)
 
 
 class Carried(NamedTuple):
@@ -183,7 +183,7 @@ def test_one_bad_row_does_not_stop_the_others(path: Path) -> None:
 def test_a_prompt_that_one_case_cannot_fill_is_that_rows_error(path: Path) -> None:
     bundle = Bundle.from_prompt("{{ 1 / n }}", model="vllm/tiny")
     cases = GoldenSet(tuple(Case(id=f"q{n}", inputs={"n": n}) for n in (1, 2, 0)))
-    progress = carried_out(make_plan(bundle, cases, client_of=lambda _: FakeClient("yes")), path)
+    progress = carried_out(make_plan(bundle, cases, CallSetup(client=FakeClient("yes"))), path)
     found = {generation.case_id: generation.status for generation in progress.generations}
     assert found == {"q1": "ok", "q2": "ok", "q0": "error"}
 
@@ -276,7 +276,7 @@ def test_text_that_no_file_can_hold_goes_through(loopback: Loopback, path: Path)
     """FAULTS 15: NUL and a lone surrogate in a question and in an answer, stored and replayed as they were."""
     cases = GoldenSet((Case(id="q", inputs={"question": "nul \x00 and \U0001f600"}),))
     for cached in (False, True):
-        plan = make_plan(BUNDLE, cases, client_of=lambda _: to(loopback))
+        plan = make_plan(BUNDLE, cases, CallSetup(client=to(loopback)))
         (generation,) = carried_out(plan, path).generations
         assert (generation.text, generation.cached) == ("echo: nul \x00 and \U0001f600", cached)
     for cached in (False, True):
@@ -474,5 +474,5 @@ def test_failures_are_asked_again_by_the_next_run(path: Path) -> None:
 def test_huge_prompts_are_prepared_a_few_at_a_time() -> None:
     """FAULTS 16: a batch is cut by the size of its cases, so that memory is bounded."""
     cases = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": f"{i}" * 2_000_000}) for i in range(10)))
-    plan = make_plan(BUNDLE, cases, client_of=lambda _: FakeClient("yes"))
+    plan = make_plan(BUNDLE, cases, CallSetup(client=FakeClient("yes")))
     assert max(len(batch) for batch in plan.batches()) <= 3
