@@ -26,7 +26,7 @@ from llmlab.clients.base import Client, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import Reaching
 from llmlab.engine.call_setup import CallSetup
-from llmlab.engine.freshness import freshness_of_index
+from llmlab.engine.index_record import record_of_built
 from llmlab.engine.plan import Plan, make_plan, price_of, query_of
 from llmlab.engine.progress import Progress, shown
 from llmlab.engine.runner import Scoring, execute
@@ -132,7 +132,7 @@ def run(
         about |= {"endpoints": endpoints, "base": base, "budget_usd": budget_usd, "concurrency": concurrency}
         about |= {"case_timeout_s": case_timeout_s, "fresh": setup.fresh}
         whole: dict[str, Any] = {"scorers": wanted, "shards": shards, "out": out, "progress": progress}
-        return room.on_ray.run_on_ray(run, bundles, golden, **whole, options=about)
+        return room.shards.run_on_ray(run, bundles, golden, **whole, options=about)
     if part is None or out is None:
         return run_by(setup, variants, golden, scorers=wanted, **about)
 
@@ -300,7 +300,7 @@ def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_a
         "index_freshness": {
             name: record
             for name, index in plan.indexes.items()
-            if (record := freshness_of_index(index, plan.golden))  # nothing is known of an index from elsewhere
+            if (record := _record_of(index, plan.golden))  # nothing is known of an index from elsewhere
         },
     }
     results = Results.from_sheet(
@@ -315,6 +315,15 @@ def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_a
     )
     unscored = () if scored else (SCORING_INTERRUPTED,)
     return replace(results, notes=(*results.notes, *_silent_updates(results), *unscored))
+
+
+def _record_of(index: search.Index, golden: GoldenSet) -> dict[str, Any]:
+    """What is known of the index that was searched; a retriever of one's own says it by an attribute `manifest`."""
+    manifest = getattr(index.retriever, "manifest", None)
+    if manifest is None:
+        return record_of_built(index, golden)
+    judged = golden if any(case.relevant_ids for case in golden) else None
+    return room.freshness.check(manifest, index.corpus, golden=judged).record()
 
 
 def _silent_updates(results: Results) -> list[str]:

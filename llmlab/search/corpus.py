@@ -46,6 +46,11 @@ class Document(Shown):
     group: str = ""
     aliases: tuple[str, ...] = ()
 
+    @property
+    def short_hash(self) -> str:
+        """16 hex characters of the text's sha256: what a manifest knows it by."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Corpus(Shown):

@@ -62,7 +62,7 @@ class Index:
             "corpus_name": self.corpus.name,
             "corpus_version": self.corpus.version,
             "n_chunks": len(self.chunks),
-            "documents": {d.id: hashlib.sha256(d.text.encode()).hexdigest()[:16] for d in self.corpus},
+            "documents": {document.id: document.short_hash for document in self.corpus},
         }
 
     def search(self, queries: Sequence[str], k: int | None = None) -> list[list[Hit]]:
