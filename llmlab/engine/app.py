@@ -63,28 +63,12 @@ WRAPPERS: dict[type, tuple[str, ...]] = {  # -> what they wrap
     functools.cached_property: ("func",),
     type(functools.cache(len)): ("__wrapped__",),
 }
-RECORDS: tuple[type, ...] = (
-    *PLAIN,
-    *NAMED,
-    *WRAPPERS,
-    list,
-    tuple,
-    set,
-    frozenset,
-    Mapping,
-    PurePath,
-    Enum,
-    FunctionType,
-    type,
-    CodeType,
-)
-RECORDS += (SimpleNamespace, argparse.Namespace)  # read whole, wherever they are from
+RECORDS: tuple[type, ...] = (*PLAIN, *NAMED, *WRAPPERS, list, tuple, set, frozenset, Mapping, PurePath, Enum)
+RECORDS += (FunctionType, type, CodeType, SimpleNamespace, argparse.Namespace)  # read whole, wherever they are from
 FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")  # as are classes with one of them
 LIBRARIES = frozenset({*sys.stdlib_module_names, "llmlab"})
-MACHINERY = frozenset(
-    {"_abc", "_asyncio", "_contextvars", "_thread", "_weakref", "asyncio", "concurrent", "contextvars"}
-)
-MACHINERY |= {"logging", "queue", "threading", "weakref"}  # whose objects have a state, and nothing to set an answer by
+MACHINERY = frozenset({"_abc", "_asyncio", "_contextvars", "_thread", "_weakref", "asyncio", "concurrent"})
+MACHINERY |= {"contextvars", "logging", "queue", "threading", "weakref"}  # a state, and nothing to set an answer by
 KEYS = re.compile(r"api_?key|secret|password", re.IGNORECASE)  # another key gives the same answers
 UNREAD = "Answers are replayed whatever the application's {} holds, which cannot be read; fresh=True asks again."
 DEEPEST = 60

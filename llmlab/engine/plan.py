@@ -22,7 +22,7 @@ from llmlab.base.errors import PromptError
 from llmlab.bundle.bundle import Bundle, RetrievalConfig
 from llmlab.bundle.prompt import Prompt
 from llmlab.bundle.template import fill
-from llmlab.clients.base import Client, Request, Usage, n_bytes
+from llmlab.clients.base import Client, Request, Usage
 from llmlab.clients.call_store import call_key
 from llmlab.engine.call_setup import CallSetup
 from llmlab.golden.cases import Case, GoldenSet
@@ -48,24 +48,16 @@ class Call(NamedTuple):
     key: str
     request: Request | None  # None: an application makes its own, or the prompt could not be filled
     problem: str = ""  # why the prompt could not be filled
-    passages_bytes: int = 0  # how much of the prompt was fetched
+    passages: str = ""  # the part of the prompt that was fetched
 
 
 class Filled(NamedTuple):
-    """A prompt filled for one case."""
+    """What was searched for one case (document ids, best first, and their text), and the prompt filled with it."""
 
     messages: tuple[Mapping[str, Any], ...] = ()
     retrieved: tuple[str, ...] = ()
+    passages: str = ""
     problem: str = ""
-    passages_bytes: int = 0
-
-
-class Found(NamedTuple):
-    """What retrieval gives one case: document ids, best first, and the text that goes into its prompt."""
-
-    retrieved: tuple[str, ...]
-    passages: str
-    problem: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +117,7 @@ class Plan:
                 for variant in self.bundles
             ]
         filled: dict[str, list[Filled]] = {}
-        searched: dict[str, list[Found]] = {}
+        searched: dict[str, list[Filled]] = {}
         for variant, recipe in self._recipes.items():  # variants that differ in sampling alone share what is filled
             if recipe not in filled:
                 filled[recipe] = self._filled(variant, cases, searched)
@@ -138,30 +130,29 @@ class Plan:
         ]
         return sorted(calls, key=lambda call: self._recipes[call.variant] if self._in_a_row(call.variant) else "")
 
-    def _filled(self, variant: str, cases: Sequence[Case], searched: dict[str, list[Found]]) -> list[Filled]:
+    def _filled(self, variant: str, cases: Sequence[Case], searched: dict[str, list[Filled]]) -> list[Filled]:
         prompt, index = self.bundles[variant].prompt, self.indexes.get(variant)
         if index is None:
             return [_filled(prompt, case) for case in cases]
         config = index.config.model_dump_json()
         if config not in searched:
             searched[config] = _searched(index, cases)
-        return [_filled(prompt, case, found) for case, found in zip(cases, searched[config], strict=True)]
+        return [_filled(prompt, case, hits) for case, hits in zip(cases, searched[config], strict=True)]
 
     def _call(self, place: int, variant: str, case: Case, repeat: int, filled: Filled) -> Call:
         if filled.problem:
             return Call(place, variant, case, repeat, (), "", None, filled.problem)
-        model, sampling, tools, fingerprint = self._fixed[variant]
+        fixed = self._fixed[variant]
+        seed = fixed["sampling"].seed
         request = Request(
-            model=model,
+            **fixed,
             messages=filled.messages,
-            sampling=sampling,
-            tools=tools,
-            seed=None if sampling.seed is None else sampling.seed + repeat,
+            seed=None if seed is None else seed + repeat,
             repeat=repeat,
             about={"inputs": case.inputs, "retrieved": [{"id": name, "score": None} for name in filled.retrieved]},
         )
-        key = call_key(fingerprint, request)
-        return Call(place, variant, case, repeat, filled.retrieved, key, request, "", filled.passages_bytes)
+        key = call_key(self.answered_by(variant), request)
+        return Call(place, variant, case, repeat, filled.retrieved, key, request, "", filled.passages)
 
     def _app_key(self, variant: str, case: Case, repeat: int) -> str:
         asked = {"id": case.id, "inputs": case.inputs}  # it sees the whole case; scoring decides on the rest
@@ -174,22 +165,13 @@ class Plan:
         return {name: bundle.model_dump_json(include={"prompt", "retrieval"}) for name, bundle in self.bundles.items()}
 
     def answered_by(self, variant: str) -> str:
-        """The fingerprint of who answers for a variant, as it is in its call keys."""
-        return self._fixed[variant][3]
+        """Who answers for a variant (anew, if asked), as it is in its call keys."""
+        fingerprint = self.clients[variant].fingerprint
+        return f"{fingerprint} fresh {self.fresh}" if self.fresh else fingerprint
 
     @cached_property
-    def _fixed(self) -> dict[str, tuple[Any, Any, tuple[Mapping[str, Any], ...], str]]:
-        """Variant -> what its requests have in common: model, sampling, tools, and who answers (anew, if asked)."""
-        anew = f" fresh {self.fresh}" if self.fresh else ""
-        return {
-            name: (
-                bundle.model,
-                bundle.sampling,
-                tuple(tool.model_dump(exclude_none=True) for tool in bundle.tools),
-                f"{self.clients[name].fingerprint}{anew}",
-            )
-            for name, bundle in self.bundles.items()
-        }
+    def _fixed(self) -> dict[str, dict[str, Any]]:
+        return {name: _fixed_of(bundle) for name, bundle in self.bundles.items()}
 
 
 def make_plan(
@@ -230,7 +212,8 @@ def make_plan(
         clients = {name: one_client or client_of(bundle.model) for name, bundle in bundles.items()}
         embed, indexes = embedder_of or partial(search.Embedder, store=setup.store), {}
         for name, config in ((name, bundle.retrieval) for name, bundle in bundles.items() if bundle.retrieval):
-            embedder = config.embedding and embed(config.embedding, client=client_of(config.embedding))
+            model = config.embedding
+            embedder = embed(model, client=client_of(model)) if model else None
             indexes[name] = search.build_index(config, base=setup.folder, embedder=embedder)
         plan = replace(plan, clients=clients, indexes=indexes, notes=tuple(filter(None, notes)))
     once = ", ".join(name for name in bundles if plan.asked_of(name) < repeats)
@@ -253,10 +236,13 @@ def request_of(bundle: Bundle, inputs: Mapping[str, Any]) -> Request:
         messages = bundle.prompt.messages(inputs)
     except ValueError as error:
         raise PromptError(f"the prompt of {bundle.name!r}: {error}") from None
-    tools, sampling = tuple(tool.model_dump(exclude_none=True) for tool in bundle.tools), bundle.sampling
-    return Request(
-        model=bundle.model, messages=messages, sampling=sampling, tools=tools, seed=sampling.seed, about=about
-    )
+    return Request(**_fixed_of(bundle), messages=messages, seed=bundle.sampling.seed, about=about)
+
+
+def _fixed_of(bundle: Bundle) -> dict[str, Any]:
+    """What all requests of a bundle have in common."""
+    tools = tuple(tool.model_dump(exclude_none=True) for tool in bundle.tools)
+    return {"model": bundle.model, "sampling": bundle.sampling, "tools": tools}
 
 
 @lru_cache(maxsize=16)
@@ -271,12 +257,11 @@ def price_of(client: Client, bundle: Bundle, usage: Usage) -> Decimal | None:
     return usd if usd is None or isinstance(usd, Decimal) else Decimal(str(usd))  # of a client of one's own
 
 
-def _searched(index: search.Index, cases: Sequence[Case]) -> list[Found]:
-    queries = [query_of(index, case) for case in cases]
-    hits = index.search([query for query, _ in queries])
+def _searched(index: search.Index, cases: Sequence[Case]) -> list[Filled]:
+    queries, problems = zip(*(query_of(index, case) for case in cases), strict=True)
     return [
-        Found(tuple(dict.fromkeys(hit.doc_id for hit in found)), index.passages(found), problem)
-        for found, (_, problem) in zip(hits, queries, strict=True)
+        Filled((), tuple(dict.fromkeys(hit.doc_id for hit in hits)), index.passages(hits), problem)
+        for hits, problem in zip(index.search(list(queries)), problems, strict=True)
     ]
 
 
@@ -288,16 +273,14 @@ def query_of(index: search.Index, case: Case) -> tuple[str, str]:
         return "", f"the retrieval query of case {case.id!r}: {error}"
 
 
-def _filled(prompt: Prompt, case: Case, found: Found | None = None) -> Filled:
-    """The prompt of a case; `found` is what was searched for it, None where the bundle searches nothing."""
-    if found is None:
-        found, values = Found((), "", ""), case.inputs
-    else:
-        values = {**case.inputs, "passages": found.passages}
-    if found.problem:
-        return Filled(problem=found.problem)
+def _filled(prompt: Prompt, case: Case, hits: Filled | None = None) -> Filled:
+    """The prompt of a case; `hits` are what was searched for it, None where the bundle searches nothing."""
+    if hits is not None and hits.problem:
+        return hits
     try:
-        shown = n_bytes(found.passages) if "passages" in prompt.placeholders else 0
-        return Filled(prompt.messages(values), found.retrieved, passages_bytes=shown)
+        if hits is None:
+            return Filled(prompt.messages(case.inputs))
+        shown = hits.passages if "passages" in prompt.placeholders else ""
+        return Filled(prompt.messages({**case.inputs, "passages": hits.passages}), hits.retrieved, shown)
     except ValueError as error:
         return Filled(problem=f"the prompt of case {case.id!r}: {error}")
