@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -69,12 +70,9 @@ class Corpus(Shown):
     def __post_init__(self) -> None:
         if not self.documents:
             raise ValueError(f"the corpus {self.name!r} has no documents")
-        seen: set[str] = set()
-        for document in self.documents:
-            for name in (document.id, *document.aliases):
-                if name in seen:
-                    raise ValueError(f"the corpus {self.name!r} has the id {name!r} twice")
-                seen.add(name)
+        uses = Counter(name for document in self.documents for name in (document.id, *document.aliases))
+        if twice := next((name for name, count in uses.items() if count > 1), None):
+            raise ValueError(f"the corpus {self.name!r} has the id {twice!r} twice")
 
     @classmethod
     def load(cls, ref: CorpusRef, *, base: str | Path) -> Corpus:
@@ -104,12 +102,12 @@ class Corpus(Shown):
         'Series.str.contains'
         """
         if name not in _PACKAGES:
-            documented = package_docstrings(name)
+            version, texts = package_docstrings(name)
             documents = tuple(
                 Document(id=names[0], text=text, title=names[0], group=names[0].rpartition(".")[2], aliases=names[1:])
-                for names, text in documented.texts
+                for names, text in texts
             )
-            _PACKAGES[name] = cls(documents=documents, name=name, version=documented.version)
+            _PACKAGES[name] = cls(documents=documents, name=name, version=version)
         return _PACKAGES[name]
 
     @classmethod
@@ -195,8 +193,7 @@ def _inside(given: str, base: Path) -> Path:
 
 
 def _document(row: Mapping[str, Any], path: Path, line: int) -> Document:
-    unknown = sorted(set(row) - set(_FIELDS))
-    if unknown:
+    if unknown := sorted(set(row) - set(_FIELDS)):
         raise FileRuleError(f"unknown key {unknown[0]!r} (known: {', '.join(_FIELDS)})", path=path, line=line)
     for key in _FIELDS:
         value = row.get(key, "" if key in ("title", "group") else None)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 __all__ = [
-    "BATCH_QUERIES",
     "BM25",
     "Counted",
     "Hit",
@@ -33,8 +32,10 @@ __all__ = [
     "batches",
     "best_hits",
     "counted",
+    "cut",
     "indexed_text",
     "indexed_words",
+    "unit_rows",
 ]
 
 BATCH_QUERIES = 128
@@ -88,7 +89,7 @@ class TfIdf:
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Chunks that share a word with the query."""
-        batches = (self._vectorizer.transform(batch) for batch in _cut(queries))
+        batches = (self._vectorizer.transform(batch) for batch in cut(queries))
         return list(_best_of_sparse(self._chunks, batches, self._vectors, k))
 
 
@@ -141,21 +142,28 @@ def counted(chunks: tuple[Chunk, ...]) -> Counted:
     return Counted(vocabulary, np.array(ids, np.int32), np.array(ends, np.int64))
 
 
-def _cut(queries: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (queries[start : start + BATCH_QUERIES] for start in range(0, len(queries), BATCH_QUERIES))
+def cut(texts: Sequence[str], size: int = BATCH_QUERIES) -> Iterator[Sequence[str]]:
+    """The texts in their order, at most so many at a time."""
+    return (texts[start : start + size] for start in range(0, len(texts), size))
 
 
 def batches(queries: Sequence[str], vocabulary: Mapping[str, int]) -> Iterator[csr_matrix]:
     """Queries as rows of word counts, a batch at a time."""
     from scipy.sparse import csr_matrix
 
-    for batch in _cut(queries):
+    for batch in cut(queries):
         word_columns = [[vocabulary[word] for word in words(query) if word in vocabulary] for query in batch]
         columns = np.fromiter(chain.from_iterable(word_columns), dtype=np.int32)
         ends = np.cumsum([0, *map(len, word_columns)])
         counts = csr_matrix((np.ones(len(columns), np.float32), columns, ends), shape=(len(batch), len(vocabulary)))
         counts.sum_duplicates()
         yield counts
+
+
+def unit_rows(table: NDArray[Any]) -> NDArray[Any]:
+    """Rows of length 1; a row of zeros stays one."""
+    lengths = np.linalg.norm(table, axis=1, keepdims=True)
+    return np.asarray(table / np.where(lengths == 0, 1, lengths), table.dtype)
 
 
 def _best_of_sparse(

@@ -16,7 +16,6 @@ from llmlab.bundle.bundle import Bundle, CorpusRef, ModelRef, RetrievalConfig
 from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Usage
 from llmlab.clients.call_store import CallStore
-from llmlab.clients.endpoints import load_endpoints
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import price_usd
 from llmlab.engine.cost import dry_run
@@ -104,20 +103,12 @@ def test_it_works_inside_a_running_loop_and_with_an_open_store(loopback: Loopbac
 
 def test_a_run_searches_by_the_endpoint_of_its_environment(loopback: Loopback, tmp_path: Path) -> None:
     """`retriever: embedding` in a bundle, the address in endpoints.yaml; a second run embeds nothing."""
-    rows = [json.dumps({"id": name, "text": text}) for name, text in TEXTS.items()]
-    (tmp_path / "d.jsonl").write_text("\n".join(rows))
-    endpoints = tmp_path / "endpoints.yaml"
-    endpoints.write_text(f"endpoints:\n  vllm: {{base_url: '{loopback.base_url}'}}\n")
-    config = RetrievalConfig(corpus=CorpusRef(jsonl="d.jsonl"), retriever="embedding", embedding=MODEL, k=1)
-    bundle = Bundle.from_prompt("{{ question }} {{ passages }}", model="vllm/tiny").with_(retrieval=config)
-    golden = GoldenSet((Case(id="q", inputs={"question": "sort rows"}),))
-    settings = {"store": tmp_path / "calls.sqlite", "base": tmp_path, "endpoints": endpoints, "progress": False}
-    results = run({"v1": bundle}, golden, **settings)
-    assert results.frame["retrieved"].tolist() == [("sort",)]
+    variants, golden, settings = searching(loopback, tmp_path, prices="", name="")
+    results = run(variants["v1"], golden, progress=False, **settings)
+    assert results.frame["retrieved"].tolist() == [("sort",)] * 3
     before = loopback.stats()["requests"]
-    run({"v1": bundle}, golden, **settings)
+    run(variants["v1"], golden, progress=False, **settings)
     assert loopback.stats()["requests"] == before
-    assert load_endpoints(endpoints)
 
 
 def test_the_models_are_part_of_the_indexs_digest(embedder: Embedder, tmp_path: Path) -> None:
