@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,16 +112,12 @@ def test_a_golden_case_among_the_examples_is_refused_before_any_call() -> None:
         planned({"v": leaking})
 
 
-def test_nothing_to_run_is_said() -> None:
-    with pytest.raises(ValueError, match="no variants"):
-        planned({})
-    with pytest.raises(ValueError, match="repeats == 0"):
-        planned(PLAIN, repeats=0)
-
-
-def test_variants_without_names_are_told_how_they_are_given() -> None:
-    with pytest.raises(TypeError, match="baseline"):
-        planned([PLAIN])  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("variants", "repeats", "refused"), [({}, 1, "no variants"), (PLAIN, 0, "repeats == 0"), ([PLAIN], 1, "baseline")]
+)
+def test_what_is_nothing_to_run_is_told(variants: Any, repeats: int, refused: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=refused):
+        planned(variants, repeats=repeats)
 
 
 def test_an_application_is_asked_under_a_key_of_its_code_bundle_and_case() -> None:

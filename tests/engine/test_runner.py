@@ -238,15 +238,6 @@ def test_a_stored_answer_that_an_older_version_let_in_is_asked_again(path: Path)
     assert carried_out(planned(1), path).cached == 1
 
 
-def test_a_wrong_key_stops_early_and_says_so(loopback: Loopback, path: Path) -> None:
-    """FAULTS 10: not one identical error for each of 500 rows."""
-    loopback.set(faults={"401": 1.0})
-    progress = carried_out(planned(500, to(loopback)), path, concurrency=4)
-    assert loopback.stats()["requests"] <= HOPELESS_AFTER + 4
-    assert "the rest were not sent" in progress.stopped
-    assert "answered 401" in progress.stopped
-
-
 def test_a_key_that_is_revoked_midway_stops_too(loopback: Loopback, path: Path) -> None:
     """The answers before it count; what is missing is asked for by the next run."""
     loopback.set(script=["ok"] * 30 + ["401"] * 400)
@@ -414,33 +405,6 @@ def test_an_application_that_misbehaves_is_an_error_row(path: Path, app: App) ->
     progress = carried_out(planned(3, app=app), path)
     assert statuses(progress) == {"error": 3}
     assert stored(path) == 0
-
-
-def test_a_cancelled_run_keeps_what_has_arrived(path: Path) -> None:
-    """FAULTS 2: what is on disk is replayed, and the rest is asked for."""
-    client, progress = FakeClient("yes"), Progress(total=40)
-
-    async def interrupted(store: CallStore) -> None:
-        running: asyncio.Task[None]
-
-        def reply(_: Request) -> str:
-            if len(client.requests) == 15:
-                running.cancel()
-            return "yes"
-
-        client.replies = reply
-        scoring = Scoring(AnswerSheet(40))
-        running = asyncio.create_task(execute(planned(40, client), store, progress, scoring, concurrency=2))
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    with CallStore(path) as store:
-        asyncio.run(interrupted(store))
-    assert 0 < progress.done < 40
-    fresh = FakeClient("yes")
-    again = carried_out(planned(40, fresh), path)
-    assert again.done == 40
-    assert len(fresh.requests) <= 40 - progress.done
 
 
 def test_resumed_totals_equal_those_of_an_uninterrupted_run(tmp_path: Path) -> None:
