@@ -153,7 +153,11 @@ def dry_run(
                 counts.update({(name, "stored"): not new, (name, "turns"): n_turns})
                 counts.update({(name, "new turns"): new * n_turns, (name, "new tokens"): new * size})
     for name, (_, request) in longest.items():
-        _check(plan.clients[name], request, variant=name)
+        if (check := getattr(plan.clients[name], "check", None)) is not None:
+            try:
+                check(request)
+            except RequestRefusedError as error:
+                raise RequestRefusedError(f"variant {name!r}: {error}", attempts=0) from None
     limits = {name: bundle.sampling.tokens_at_most for name, bundle in plan.bundles.items()}
 
     def cost_at_most(name: str) -> Decimal | None:
@@ -220,13 +224,3 @@ def total_usd(costs: Iterable[Decimal | None]) -> Decimal | None:
 @lru_cache(maxsize=64)
 def _example_messages(prompt: Prompt) -> int:
     return sum(len(turns(pieces(prompt.template, one.inputs))) + 1 for one in prompt.examples)
-
-
-def _check(client: Client, request: Request, *, variant: str) -> None:
-    """RequestRefusedError, with the variant, for what the client would refuse to send."""
-    check = getattr(client, "check", None)
-    try:
-        if check is not None:
-            check(request)
-    except RequestRefusedError as error:
-        raise RequestRefusedError(f"variant {variant!r}: {error}", attempts=0) from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.search import latent as latent
     from llmlab.search.corpus import Corpus as Corpus
     from llmlab.search.embedding import Embedder as Embedder
     from llmlab.search.embedding import Embedding as Embedding
@@ -23,4 +24,5 @@ __all__, __getattr__, __dir__ = face(
         "search.embedding": ("Embedder", "Embedding", "EmbeddingClient", "EstimatingEmbedder"),
         "search.index": ("Index", "build_index", "register_retriever"),
     },
+    rooms=("latent",),  # for those who search by it
 )

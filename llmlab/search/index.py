@@ -19,7 +19,7 @@ from llmlab.base.cells import plain
 from llmlab.bundle.bundle import RetrievalConfig
 from llmlab.search.chunking import Chunk, chunked
 from llmlab.search.corpus import Corpus
-from llmlab.search.retrievers import BM25, Hit, Hybrid, Retriever, TfIdf, indexed_words
+from llmlab.search.retrievers import Hit, Hybrid, Retriever, bm25, indexed_words, tfidf
 
 __all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]
 
@@ -196,12 +196,6 @@ def _hybrid(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
     return Hybrid(parts, **fusion_options)
 
 
-def _lsa(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
-    from llmlab.search.latent import Lsa  # for those who search by it
-
-    return Lsa(chunks, **options)
-
-
 def _embedding(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
     if "embedder" not in options:
         raise ValueError("the retriever 'embedding' needs a model: add `embedding: {provider: ..., id: ...}`")
@@ -209,9 +203,9 @@ def _embedding(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever
 
 
 RETRIEVERS: dict[str, Builder] = {
-    "bm25": lambda chunks, options: BM25(chunks, **options),
+    "bm25": lambda chunks, options: bm25(chunks, **options),
     "embedding": _embedding,
     "hybrid": _hybrid,
-    "lsa": _lsa,
-    "tfidf": lambda chunks, options: TfIdf(chunks, **options),
+    "lsa": lambda chunks, options: search.latent.Lsa(chunks, **options),
+    "tfidf": lambda chunks, options: tfidf(chunks, **options),
 }

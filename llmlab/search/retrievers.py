@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 __all__ = [
-    "BM25",
+    "ByWords",
     "Counted",
     "Hit",
     "Hybrid",
     "Retriever",
-    "TfIdf",
     "batches",
     "best_hits",
+    "bm25",
     "counted",
     "cut",
     "indexed_text",
     "indexed_words",
+    "tfidf",
     "unit_rows",
 ]
 
@@ -57,40 +58,44 @@ class Retriever(Protocol):
         ...
 
 
-class BM25:
+class ByWords(NamedTuple):
+    """Finds the chunks that share a word with the query, by the weight of each word in each chunk."""
+
+    chunks: Sequence[Chunk]
+    weights: csr_matrix  # words x chunks
+    rows_of: Callable[[Sequence[str]], Iterator[csr_matrix]]  # queries as rows of their words, a batch at a time
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """The chunks in which the query's words weigh most."""
+        hits = []
+        for rows in self.rows_of(queries):
+            scores = (rows @ self.weights).tocsr()
+            for start, end in zip(scores.indptr, scores.indptr[1:], strict=False):
+                hits.append(best_hits(self.chunks, scores.indices[start:end], scores.data[start:end], k))
+        return hits
+
+
+def bm25(chunks: Sequence[Chunk], *, k1: float = 1.5, b: float = 0.75) -> ByWords:
     """BM25 as Lucene computes it (k1 1.5, b 0.75), by bm25s; Robertson and Zaragoza (2009)."""
+    import bm25s
+    from scipy.sparse import csr_matrix
 
-    def __init__(self, chunks: Sequence[Chunk], *, k1: float = 1.5, b: float = 0.75) -> None:
-        import bm25s
-        from scipy.sparse import csr_matrix
-
-        self._chunks = chunks
-        self._vocabulary, ids, ends = counted(tuple(chunks))
-        token_ids = [part.tolist() for part in np.split(ids, ends[:-1])]
-        index = bm25s.BM25(k1=k1, b=b, method="lucene")
-        index.index((token_ids, dict(self._vocabulary)), create_empty_token=False, show_progress=False)
-        parts = (index.scores["data"], index.scores["indices"], index.scores["indptr"])
-        self._scores = csr_matrix(parts, shape=(len(self._vocabulary), len(chunks)))
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Chunks that share a word with the query."""
-        return list(_best_of_sparse(self._chunks, batches(queries, self._vocabulary), self._scores, k))
+    vocabulary, ids, ends = counted(tuple(chunks))
+    token_ids = [part.tolist() for part in np.split(ids, ends[:-1])]
+    index = bm25s.BM25(k1=k1, b=b, method="lucene")
+    index.index((token_ids, dict(vocabulary)), create_empty_token=False, show_progress=False)
+    parts = (index.scores["data"], index.scores["indices"], index.scores["indptr"])
+    weights = csr_matrix(parts, shape=(len(vocabulary), len(chunks)))
+    return ByWords(chunks, weights, partial(batches, vocabulary=vocabulary))
 
 
-class TfIdf:
+def tfidf(chunks: Sequence[Chunk]) -> ByWords:
     """Cosine similarity of TF-IDF vectors (sublinear term frequency), by scikit-learn."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        self._chunks = chunks
-        self._vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
-        self._vectors = self._vectorizer.fit_transform(map(indexed_text, chunks)).T.tocsr()
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Chunks that share a word with the query."""
-        batches = (self._vectorizer.transform(batch) for batch in cut(queries))
-        return list(_best_of_sparse(self._chunks, batches, self._vectors, k))
+    vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
+    weights = vectorizer.fit_transform(map(indexed_text, chunks)).T.tocsr()
+    return ByWords(chunks, weights, lambda queries: map(vectorizer.transform, cut(queries)))
 
 
 class Hybrid:
@@ -164,15 +169,6 @@ def unit_rows(table: NDArray[Any]) -> NDArray[Any]:
     """Rows of length 1; a row of zeros stays one."""
     lengths = np.linalg.norm(table, axis=1, keepdims=True)
     return np.asarray(table / np.where(lengths == 0, 1, lengths), table.dtype)
-
-
-def _best_of_sparse(
-    chunks: Sequence[Chunk], batches: Iterator[csr_matrix], weights: csr_matrix, k: int
-) -> Iterator[list[Hit]]:
-    for batch in batches:
-        scores = (batch @ weights).tocsr()
-        for start, end in zip(scores.indptr, scores.indptr[1:], strict=False):
-            yield best_hits(chunks, scores.indices[start:end], scores.data[start:end], k)
 
 
 def best_hits(chunks: Sequence[Chunk], places: NDArray[Any], scores: NDArray[Any], k: int) -> list[Hit]:
