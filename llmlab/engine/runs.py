@@ -184,18 +184,7 @@ def run_by(
         shown(state, show=setup.progress) as refresh,
     ):
         try:
-            run_in_background(
-                lambda: execute(
-                    plan,
-                    calls,
-                    state,
-                    scoring,
-                    concurrency=setup.concurrency,
-                    budget_usd=budget,
-                    case_timeout_s=setup.case_timeout_s,
-                ),
-                on_tick=tick,
-            )
+            run_in_background(lambda: execute(plan, calls, state, scoring, setup, budget_usd=budget), on_tick=tick)
         except KeyboardInterrupt:
             interrupted = True
             state.stopped = state.stopped or (INTERRUPTED if state.done < state.total else "")

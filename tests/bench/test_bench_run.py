@@ -62,8 +62,9 @@ def test_a_run_takes_little_longer_than_the_physical_limit(
 
     def start(store: CallStore) -> Coroutine[Any, Any, object]:
         client = OpenAIClient(loopback.base_url, api_key_env=None)
-        plan = make_plan(BUNDLE, golden, CallSetup(client=client))
-        return execute(plan, store, Progress(total=CALLS), Scoring(AnswerSheet(CALLS)), concurrency=in_flight)
+        setup = CallSetup(client=client, concurrency=in_flight)
+        plan = make_plan(BUNDLE, golden, setup)
+        return execute(plan, store, Progress(total=CALLS), Scoring(AnswerSheet(CALLS)), setup)
 
     how: dict[str, Any] = {"loopback": loopback, "folder": tmp_path, "measured": measured, "most": most}
     assert_near_the_limit("a run", start, in_flight=in_flight, **how)

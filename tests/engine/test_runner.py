@@ -52,10 +52,11 @@ class Carried(NamedTuple):
         return getattr(self.progress, name)
 
 
-def carried_out(plan: Plan, path: Path, *, concurrency: int = 8, **limits: Any) -> Carried:
+def carried_out(plan: Plan, path: Path, *, budget_usd: Decimal | None = None, **limits: Any) -> Carried:
     progress, sheet = Progress(total=len(plan)), AnswerSheet(len(plan))
     with CallStore(path) as store:
-        asyncio.run(execute(plan, store, progress, Scoring(sheet), concurrency=concurrency, **limits))
+        setup = CallSetup(**{"concurrency": 8, **limits})
+        asyncio.run(execute(plan, store, progress, Scoring(sheet), setup, budget_usd=budget_usd))
     return Carried(progress, list(generations_of(sheet.frame())))
 
 
@@ -325,7 +326,7 @@ def test_a_full_disk_stops_before_the_next_paid_call(path: Path) -> None:
         return "yes"
 
     client.replies = reply
-    asyncio.run(execute(plan, store, progress, Scoring(AnswerSheet(100)), concurrency=1))
+    asyncio.run(execute(plan, store, progress, Scoring(AnswerSheet(100)), CallSetup(concurrency=1)))
     assert isinstance(progress.store_error, StoreError)
     assert len(client.requests) == 10
 
