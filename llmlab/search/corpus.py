@@ -1,16 +1,19 @@
 """The documents that answers are looked up in, from an installed package, a JSONL file or a folder of Markdown.
 
-A corpus is a value: an ordered tuple of documents with a digest over their content. `retrievers` indexes it,
-`freshness` compares two of them, and every result that was computed with one names its digest.
+A corpus is a value: an ordered tuple of documents with a digest over their content. It is cut into chunks that know
+their document, by size with overlap and at headings, and `index` indexes those; `freshness` compares two corpora, and
+every result that was computed with one names its digest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +23,15 @@ from llmlab.base.cells import plain
 from llmlab.base.documents import json_lines, read_text
 from llmlab.base.errors import FileRuleError
 from llmlab.base.project import inside_experiment, project_root
-from llmlab.bundle.bundle import CorpusRef
+from llmlab.bundle.bundle import Chunking, CorpusRef
 from llmlab.display.shown import Shown
 from llmlab.search.docstrings import package_docstrings
 
-__all__ = ["Corpus", "Document"]
+__all__ = ["Chunk", "Corpus", "Document", "chunked"]
 
 _FIELDS = ("id", "text", "title", "group")
+_MARKDOWN_HEADING = re.compile(r"^#{1,6}\s+\S.*$", re.MULTILINE)
+_UNDERLINED_HEADING = re.compile(r"^\S.*\n[-=~^]{3,}[ \t]*$", re.MULTILINE)  # the sections of a numpy docstring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -184,6 +189,35 @@ class Corpus(Shown):
 _PACKAGES: dict[str, Corpus] = {}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of a document: its text as it stands there, and its position (0, 1, ...) in the document."""
+
+    doc_id: str
+    position: int
+    text: str
+    title: str = ""
+    group: str = ""
+
+
+def chunked(documents: Iterable[Document], chunking: Chunking | None = None) -> tuple[Chunk, ...]:
+    """Every document as one chunk, or cut as `chunking` says; in the order of the documents.
+
+    A chunk holds at most `size_words` words and begins with the last `overlap_words` of the one before it.
+    With `by_heading` a heading (Markdown, or underlined as in docstrings) begins a new chunk, without overlap.
+
+    >>> text = " ".join(f"w{i}" for i in range(25))
+    >>> pieces = chunked([Document(id="d", text=text)], Chunking(size_words=10, overlap_words=2))
+    >>> [(piece.position, piece.text.split()[0], piece.text.split()[-1]) for piece in pieces]
+    [(0, 'w0', 'w9'), (1, 'w8', 'w17'), (2, 'w16', 'w24')]
+    """
+    return tuple(
+        Chunk(doc_id=document.id, position=position, text=text, title=document.title, group=document.group)
+        for document in documents
+        for position, text in enumerate([document.text] if chunking is None else _pieces(document.text, chunking))
+    )
+
+
 def _inside(given: str, base: Path) -> Path:
     """Where the documents are: beside the file that names them, else (older bundles) below the project's root."""
     path, root = inside_experiment(given, base), project_root(base)
@@ -214,3 +248,18 @@ def _markdown_files(root: Path) -> list[Path]:
             elif path.suffix == ".md" and path.name in files:
                 markdown.append(path)
     return sorted(markdown, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _pieces(text: str, chunking: Chunking) -> Iterator[str]:
+    for section in _sections(text) if chunking.by_heading else [text]:
+        spans = [match.span() for match in re.finditer(r"\S+", section)]
+        step = chunking.size_words - chunking.overlap_words
+        for start in range(0, max(1, len(spans) - chunking.overlap_words), step):
+            last = spans[min(start + chunking.size_words, len(spans)) - 1]
+            yield section[spans[start][0] : last[1]]
+
+
+def _sections(text: str) -> list[str]:
+    starts = {match.start() for pattern in (_MARKDOWN_HEADING, _UNDERLINED_HEADING) for match in pattern.finditer(text)}
+    cuts = sorted({0, len(text), *starts})
+    return [part for start, end in itertools.pairwise(cuts) if (part := text[start:end]).strip()] or [text]

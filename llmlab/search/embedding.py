@@ -23,7 +23,7 @@ from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
 from llmlab.clients.endpoints import client_for
-from llmlab.search.chunking import Chunk
+from llmlab.search.corpus import Chunk
 from llmlab.search.retrievers import Hit, best_hits, cut, indexed_text, unit_rows
 
 if TYPE_CHECKING:

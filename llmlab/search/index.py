@@ -17,8 +17,7 @@ from typing import Any
 from llmlab import display, search
 from llmlab.base.cells import plain
 from llmlab.bundle.bundle import RetrievalConfig
-from llmlab.search.chunking import Chunk, chunked
-from llmlab.search.corpus import Corpus
+from llmlab.search.corpus import Chunk, Corpus, chunked
 from llmlab.search.retrievers import Hit, Hybrid, Retriever, bm25, indexed_words, tfidf
 
 __all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]

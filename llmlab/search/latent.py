@@ -19,7 +19,7 @@ import numpy as np
 from llmlab.base.documents import whole_file
 from llmlab.base.project import runs_folder
 from llmlab.base.words import words
-from llmlab.search.chunking import Chunk
+from llmlab.search.corpus import Chunk
 from llmlab.search.retrievers import Hit, batches, best_hits, counted, indexed_text, unit_rows
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from llmlab.base.words import words
-from llmlab.search.chunking import Chunk
+from llmlab.search.corpus import Chunk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,7 +21,7 @@ from llmlab.clients.prices import price_usd
 from llmlab.engine.cost import dry_run
 from llmlab.engine.runs import run
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.search.chunking import Chunk
+from llmlab.search.corpus import Chunk
 from llmlab.search.embedding import Embedder
 from llmlab.search.index import build_index, retriever_for
 from tests.loopback import Loopback

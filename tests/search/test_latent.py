@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llmlab.base.words import words
-from llmlab.search.chunking import Chunk
+from llmlab.search.corpus import Chunk
 from llmlab.search.index import retriever_for
 from llmlab.search.latent import KEPT_FROM_CHUNKS, MOST_KEPT, Lsa
 from llmlab.search.retrievers import indexed_text
