@@ -65,11 +65,8 @@ class Plan:
     """Every call of a run, made lazily.
 
     Attributes:
-        bundles: the variants.
-        golden: the cases.
-        repeats: answers per variant and case.
-        clients: the client of each variant; empty where an application answers.
-        indexes: the index of each variant that retrieves.
+        clients: of each variant; empty where an application answers.
+        indexes: of each variant that retrieves.
         fresh: a word that is in every key, so that answers stored without it are not replayed; "" = they are.
         app, identity: the application under test, and the entry point, commit and source it is known by.
         notes: what must be known before the first call, such as cases that send one and the same request.

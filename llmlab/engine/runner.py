@@ -49,13 +49,10 @@ class Arrived(NamedTuple):
 
 
 class Scoring:
-    """Answers go into the sheet as they arrive, and are scored beside the calls.
+    """Answers go into the sheet as they arrive, and are scored beside the calls; `waiting` are those not scored yet.
 
     Plain scorers run in one thread at a time, so that no call waits for them and no latency counts them; async ones in
     the loop.
-
-    Attributes:
-        waiting: what has arrived and is not scored yet.
     """
 
     def __init__(self, sheet: AnswerSheet) -> None:
@@ -113,10 +110,7 @@ async def execute(
 ) -> None:
     """Run the plan to its end. Cancelling it gives up what is in flight and nothing else.
 
-    Args:
-        progress: is filled.
-        scoring: takes every answer; its sheet has a place for each call of the plan.
-        budget_usd: no call is sent once the calls have cost this much.
+    `progress` is filled; the sheet of `scoring` has a place for each call; none is sent once all cost `budget_usd`.
     """
     timeouts_s = {name: setup.case_timeout_s or _own_bound(plan.clients.get(name)) for name in plan.bundles}
     run = _Run(plan, store, progress, scoring, budget_usd, timeouts_s)

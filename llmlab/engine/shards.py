@@ -50,8 +50,7 @@ def run_shard(
 ) -> Results:
     """The results of one shard, kept under `out`; `answers` makes them of its cases and of the path of its call store.
 
-    Args:
-        scorers: digest by name.
+    `scorers` are digests by name.
 
     Raises:
         ValueError: there are more shards than the cases fill.
@@ -100,9 +99,7 @@ def run_on_ray(
 ) -> Results:
     """The joined results of all shards, run on the cluster that this process is connected to, else on this machine.
 
-    Args:
-        run: `engine.run`.
-        options: of it, for every shard: plain values only.
+    `run` is `engine.run`, and `options` are its options for every shard: plain values only.
 
     Raises:
         ModuleNotFoundError: Ray is not installed.

@@ -100,7 +100,6 @@ class Try(Shown):
 
     Attributes:
         number: 1 for the first.
-        bundle: what was tried.
         baseline: the baseline's name in `results`; the try's own is `name`.
         changes: fields in which it differs from the baseline.
     """

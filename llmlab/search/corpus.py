@@ -40,7 +40,6 @@ class Document(Shown):
 
     Attributes:
         id: unique in its corpus; what judgements and citations name.
-        text: the text itself.
         title: what it is called; indexed with the text.
         group: documents of one group are variants of one thing (for a package: functions of one name).
         aliases: other ids of the same text.
@@ -60,12 +59,9 @@ class Document(Shown):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Corpus(Shown):
-    """An ordered set of documents with unique ids, and a digest over their content.
+    """Documents with unique ids in the order of their source, and a digest over their content.
 
-    Attributes:
-        documents: the documents, in the order of their source.
-        name: what reports call it.
-        version: of the package that it was read from, "" for files.
+    Reports call it by `name`, and by the `version` of the package that it was read from ("" for files).
     """
 
     documents: tuple[Document, ...]

@@ -52,7 +52,6 @@ class Embedder:
     """The vectors of texts by one model, from the call store where they are known.
 
     Args:
-        model: which embedding model.
         client: by default the model's own endpoint (see endpoints.yaml).
         store: the call store or its path, by default mlruns/calls.sqlite of the project.
         budget_usd: texts that would cost more than what is left of it (by their estimated tokens) are not sent.

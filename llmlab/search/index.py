@@ -31,15 +31,7 @@ Builder = Callable[[Sequence[Chunk], Mapping[str, Any]], Retriever]
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Index:
-    """A corpus that can be searched.
-
-    Attributes:
-        corpus: the documents.
-        config: how they are cut, searched and shown.
-        chunks: what the retriever indexed.
-        retriever: what searches them.
-        built_at: when they were indexed.
-    """
+    """A corpus that can be searched: `config` says how it is cut, searched and shown."""
 
     corpus: Corpus
     config: RetrievalConfig
