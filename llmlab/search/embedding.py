@@ -99,7 +99,8 @@ class Embedder:
         """What embedding these texts costs, by their estimated tokens; None where the model's price is not known."""
         price = getattr(self.client, "price_usd", None)
         tokens = sum(-(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts)
-        return None if price is None else price(self.model, Usage(input_tokens=tokens, output_tokens=0))
+        usd = None if price is None else price(self.model, Usage(input_tokens=tokens, output_tokens=0))
+        return usd if usd is None else Decimal(str(usd))  # a float of a client of one's own
 
     def afford(self, texts: Sequence[str]) -> None:
         """Count what these texts cost; BudgetError where there is a budget that they would exceed."""

@@ -210,6 +210,23 @@ def test_what_embeddings_cost_is_taken_off_the_budget_of_the_calls(loopback: Loo
     assert any("The budget of $0.0" in note for note in results.notes)
 
 
+def test_a_price_in_floats_of_a_client_of_ones_own_is_added_up_exactly(tmp_path: Path) -> None:
+    """As people write it."""
+
+    class Own:
+        fingerprint = "own"
+
+        def price_usd(self, model: ModelRef, usage: Usage) -> float:
+            return 0.001
+
+        async def embed(self, model: ModelRef, texts: Sequence[str]) -> list[list[float]]:
+            return [[1.0]] * len(texts)
+
+    embedder = Embedder(MODEL, client=Own(), store=tmp_path / "calls.sqlite", budget_usd=Decimal(1))
+    assert embedder(["a", "b"]).shape == (2, 1)
+    assert embedder.spent_usd == Decimal("0.001")
+
+
 def test_the_price_of_a_listed_embedding_model_is_known() -> None:
     model = ModelRef.parse("openai/text-embedding-3-small")
     assert price_usd(model, Usage(input_tokens=1_000_000, output_tokens=0)) == Decimal("0.02")
