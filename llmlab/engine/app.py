@@ -277,9 +277,11 @@ class _Reached:
 
     def _object(self, value: Any) -> Iterator[str]:
         kind = type(value)
-        if _root(kind) == "llmlab" and isinstance(content := _content(value), str):
-            yield content
-            return
+        if _root(kind) == "llmlab":
+            known = getattr(value, "digest", None) or getattr(value, "fingerprint", None)
+            if isinstance(known, str):
+                yield known
+                return
         foreign, attributes = self._is_foreign(value), _attributes(value)
         shown = {name: part for name, part in attributes.items() if not foreign or _is_shown(kind, name)}
         for name, part in sorted(shown.items()):
@@ -351,11 +353,6 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 def _is_shown(kind: type, name: str) -> bool:
     return not name.startswith("_") or isinstance(getattr(kind, name.lstrip("_"), None), property)
-
-
-def _content(value: Any) -> Any:
-    """The digest or fingerprint of a value of this package."""
-    return getattr(value, "digest", None) or getattr(value, "fingerprint", None)
 
 
 def _short(value: Any) -> str:

@@ -41,6 +41,7 @@ __all__ = ["personal_notes", "run", "run_by", "scorers_that_make"]
 
 INTERRUPTED = "The run was interrupted; the same call goes on from here."
 SCORING_INTERRUPTED = "Scoring was interrupted, so there are no scores; the same call scores the stored answers."
+TRAVELS = ("endpoints", "base", "budget_usd", "concurrency", "case_timeout_s", "fresh")  # of a setup, to Ray's tasks
 _TOLD: set[str] = set()  # digests of the golden sets whose personal data this process has told of
 
 
@@ -102,16 +103,6 @@ def run(
         BudgetError: a budget is given and a model's price is unknown, or embedding alone would exceed it.
         StoreError: the call store cannot be written; answers up to there are kept, and in the error's `results`.
     """
-    if engine == "ray" and (shards is None or out is None or (client, store, stop, shard) != (None,) * 4):
-        raise ValueError(
-            "engine='ray' takes shards=16 and out='results/run=2026-12-01', and no client, store, stop or shard, which "
-            "cannot travel to other processes: name endpoints"
-        )
-    if engine == "here" and (shards is not None or (shard is None) != (out is None)):
-        raise ValueError(
-            "shard and out belong together: shard='3/16', out='results/run=2026-12-01'; shards=16 is for engine='ray'"
-        )
-    part = None if shard is None else room.shards.Shard.parse(shard)
     wanted = scorers_that_make(metrics, scorers)
     setup = CallSetup(
         client=client,
@@ -124,20 +115,29 @@ def run(
         progress=progress,
         stop=stop,
         fresh=datetime.now(UTC).isoformat(timespec="milliseconds") if fresh is True else fresh or "",
-        shards=1 if part is None else part.of,
     )
     about: dict[str, Any] = {"repeats": repeats, "app": app, "failed_share_allowed": failed_share_allowed}
     bundles = {variants.name: variants} if isinstance(variants, Bundle) else variants
-    if shards is not None and out is not None:
-        about |= {"endpoints": endpoints, "base": base, "budget_usd": budget_usd, "concurrency": concurrency}
-        about |= {"case_timeout_s": case_timeout_s, "fresh": setup.fresh}
+    if engine == "ray":
+        if shards is None or out is None or (client, store, stop, shard) != (None,) * 4:
+            raise ValueError(
+                "engine='ray' takes shards=16 and out='results/run=2026-12-01', and no client, store, stop or shard, "
+                "which cannot travel to other processes: name endpoints"
+            )
+        about |= {name: getattr(setup, name) for name in TRAVELS}
         whole: dict[str, Any] = {"scorers": wanted, "shards": shards, "out": out, "progress": progress}
         return room.shards.run_on_ray(run, bundles, golden, **whole, options=about)
-    if part is None or out is None:
+    if shards is not None or (shard is None) != (out is None):
+        raise ValueError(
+            "shard and out belong together: shard='3/16', out='results/run=2026-12-01'; shards=16 is for engine='ray'"
+        )
+    if shard is None or out is None:
         return run_by(setup, variants, golden, scorers=wanted, **about)
+    part = room.shards.Shard.parse(shard)
 
     def answers(cases: GoldenSet, calls: Path) -> Results:
-        return run_by(replace(setup, store=store or calls), variants, cases, scorers=wanted, **about)
+        own = replace(setup, store=store or calls, shards=part.of)
+        return run_by(own, variants, cases, scorers=wanted, **about)
 
     digests = {scorer.name: scorer.digest for scorer in wanted}
     return room.shards.run_shard(answers, bundles, golden, shard=part, out=out, scorers=digests, repeats=repeats)
