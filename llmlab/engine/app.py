@@ -217,8 +217,8 @@ class _Reached:
             yield from (self.text(part) for item in value.items() for part in item)
         elif isinstance(value, PurePath):
             yield str(value)
-        elif (kept := next((names for kind, names in WRAPPERS.items() if isinstance(value, kind)), None)) is not None:
-            yield from (self.text(getattr(value, name)) for name in kept)
+        elif (inner := next((names for kind, names in WRAPPERS.items() if isinstance(value, kind)), None)) is not None:
+            yield from (self.text(getattr(value, name)) for name in inner)
         elif hasattr(type(value), "__array__"):
             yield from self._array(value)
         elif isinstance(value, ModuleType) or _root(type(value)) in MACHINERY:
@@ -346,7 +346,7 @@ def _attributes(value: Any) -> dict[str, Any]:
         if part.compare is False:
             held.pop(name, None)
     cached = {
-        name for base in kind.__mro__ for name, got in vars(base).items() if isinstance(got, functools.cached_property)
+        name for base in kind.__mro__ for name, own in vars(base).items() if isinstance(own, functools.cached_property)
     }
     return {name: part for name, part in held.items() if name not in cached and not KEYS.search(name)}
 

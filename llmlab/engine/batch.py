@@ -150,11 +150,11 @@ class Batches(Shown):
             return f"Nothing to send: all {counted(self.already, 'call')} are stored already."
         total = total_usd(file.usd_at_most for file in self.files)
         price = "" if total is None else f", at most about ${total * PRICE_FACTOR:,.2f} instead of ${total:,.2f}"
-        told = f"{counted(calls, 'call')} in {counted(len(self.files), 'file')}{price}"
+        sent = f"{counted(calls, 'call')} in {counted(len(self.files), 'file')}{price}"
         if self.done:
             end = "the same run replays them" if not failed else "the same run replays them and asks the rest again"
-            return f"{told}: {stored:,} answered and stored, {failed:,} without an answer; {end}."
-        return f"{told}: {stored:,} answered so far."
+            return f"{sent}: {stored:,} answered and stored, {failed:,} without an answer; {end}."
+        return f"{sent}: {stored:,} answered so far."
 
 
 def write_batches(

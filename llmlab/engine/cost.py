@@ -200,10 +200,10 @@ def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
         return dict.fromkeys(PARTS, 0)
     n_turns, messages = len(call.request.in_turns()), call.request.messages
     sizes = [estimated_tokens(estimated_bytes(message)) for message in messages]
-    told = next((i for i, one in enumerate(messages) if one["role"] != "system"), len(messages) - 1)
-    shots = min(told + _example_messages(bundle.prompt), len(messages) - 1)
+    first = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages) - 1)
+    shots = min(first + _example_messages(bundle.prompt), len(messages) - 1)
     passages = min(estimated_tokens(n_bytes(call.passages)), sizes[-1])
-    before = sum(sizes[:told]), sum(sizes[told:shots]), sum(sizes[shots:-1])
+    before = sum(sizes[:first]), sum(sizes[first:shots]), sum(sizes[shots:-1])
     once = dict(zip(PARTS, (*before, passages, sizes[-1] - passages), strict=True))
     if n_turns == 1:
         return once
@@ -223,4 +223,4 @@ def total_usd(costs: Iterable[Decimal | None]) -> Decimal | None:
 
 @lru_cache(maxsize=64)
 def _example_messages(prompt: Prompt) -> int:
-    return sum(len(turns(pieces(prompt.template, one.inputs))) + 1 for one in prompt.examples)
+    return sum(len(turns(pieces(prompt.template, example.inputs))) + 1 for example in prompt.examples)

@@ -219,8 +219,8 @@ def check(
     >>> from llmlab.search.corpus import Corpus, Document
     >>> corpus = Corpus(documents=(Document(id="a", text="new"), Document(id="b", text="same")))
     >>> old = {"documents": {"a": "0" * 16, "b": corpus["b"].short_hash, "c": "1" * 16}}
-    >>> found = check(old, corpus)
-    >>> found.changed, found.deleted, found.added
+    >>> freshness = check(old, corpus)
+    >>> freshness.changed, freshness.deleted, freshness.added
     (('a',), ('c',), ())
     """
     known: Mapping[str, Any] = manifest.manifest if isinstance(manifest, search.Index) else manifest

@@ -314,8 +314,8 @@ class _Run:
             return  # an application makes calls of its own
         n_turns = len(call.request.in_turns())
         most_out, usage = n_turns * bundle.sampling.tokens_at_most, generation.usage
-        one = Usage(input_tokens=1, output_tokens=1)
-        priced = generation.cost_usd is None and price_of(client, bundle, one) is not None
+        one_token = Usage(input_tokens=1, output_tokens=1)
+        priced = generation.cost_usd is None and price_of(client, bundle, one_token) is not None
         if usage.output_tokens is None:
             yield "output_tokens", 0.0, float(most_out)
         if usage.input_tokens is not None and not priced:

@@ -187,10 +187,10 @@ class Try(Shown):
             else:
                 shown.append(pair)
         chip = Chip("no answer", "bad")
-        told = [html_note(f"{problem} ({', '.join(ids)})", chip=chip) for problem, ids in lost.items()]
+        failures = [html_note(f"{problem} ({', '.join(ids)})", chip=chip) for problem, ids in lost.items()]
         who = f"{self.name} and {self.baseline}"
         alike = f"{who} answer {counted(len(same), 'case')} word for word alike: {', '.join(same)}."
-        return html_of(*told, *shown, *([alike] if same else []))
+        return html_of(*failures, *shown, *([alike] if same else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -414,8 +414,8 @@ class Experiment(Shown):
 
         A misspelt metric costs nothing: it is refused before the first call. `options` are those of `ll.run`.
         """
-        given, _ = self._with_usual(variants, golden, options)
-        return run(**given)
+        arguments, _ = self._with_usual(variants, golden, options)
+        return run(**arguments)
 
     @property
     def served(self) -> Bundle:
@@ -448,8 +448,8 @@ class Experiment(Shown):
 
         What `judges` are asked afterwards is said and not counted; by default those of metrics that no scorer makes.
         """
-        given, grading = self._with_usual(variants, golden, options)
-        planned, asked = dry_run(**given), grading if judges is None else judges
+        arguments, grading = self._with_usual(variants, golden, options)
+        planned, asked = dry_run(**arguments), grading if judges is None else judges
         graders = " and ".join(f"{judge.bundle.model} for {judge.metric}" for judge in asked)
         note = f"Then the answers go to a judge ({graders}), which is not counted here."
         return replace(planned, notes=(*planned.notes, note)) if asked else planned
@@ -459,7 +459,7 @@ class Experiment(Shown):
     ) -> tuple[dict[str, Any], list[Judge]]:
         """What `run` is given, and the judges that make, after it, the metrics that no scorer makes."""
         usual = {"metrics": ()} if "scorers" in options else {"scorers": self.scorers, "metrics": [self.metric]}
-        given: dict[str, Any] = usual | {
+        arguments: dict[str, Any] = usual | {
             "variants": self.variants if variants is None else variants,
             "golden": self.explored if golden is None else golden,
             "base": self.base,
@@ -467,9 +467,9 @@ class Experiment(Shown):
             "repeats": self.repeats,
             **options,
         }
-        scorers = as_scorers(given["scorers"])
+        scorers = as_scorers(arguments["scorers"])
         measured = {*RESOURCE_METRICS, *(scorer.name for scorer in scorers)}
-        unmeasured = [name for name in given["metrics"] if name not in measured]
+        unmeasured = [name for name in arguments["metrics"] if name not in measured]
         judges = [*self.judges.values()] if unmeasured else []
         graded = [judge.metric for judge in judges]
         if judges and (unknown := [name for name in unmeasured if name not in graded]):
@@ -477,8 +477,8 @@ class Experiment(Shown):
                 f"nothing makes the metric {unknown[0]!r} (scorers and calls: {', '.join(sorted(measured))}; judges: "
                 f"{', '.join(graded)}); nothing was asked"
             )
-        metrics = [name for name in given["metrics"] if name in measured or name not in graded]
-        return {**given, "scorers": scorers, "metrics": metrics}, [j for j in judges if j.metric in unmeasured]
+        metrics = [name for name in arguments["metrics"] if name in measured or name not in graded]
+        return {**arguments, "scorers": scorers, "metrics": metrics}, [j for j in judges if j.metric in unmeasured]
 
     def _required(self, file: str, remedy: str) -> Path:
         """The path of a file of the folder; FileRuleError with what to do where it is not there."""
@@ -529,8 +529,8 @@ def _without_refused(bundle: Bundle, *, rules: str) -> Bundle:
     What is refused with all of them gone stays: the client names it, and the variant, before the first call.
     """
     refused = _refused(bundle, rules=rules)
-    given = [name for name in ("top_k", "top_p", "temperature") if getattr(bundle.sampling, name) is not None]
-    for gone in (chosen for n in range(1, len(given) + 1) for chosen in combinations(given, n) if refused):
+    settings = [name for name in ("top_k", "top_p", "temperature") if getattr(bundle.sampling, name) is not None]
+    for gone in (chosen for n in range(1, len(settings) + 1) for chosen in combinations(settings, n) if refused):
         without = bundle.with_(**dict.fromkeys(gone))
         if not _refused(without, rules=rules):
             sentence = f"{refused}: {bundle.name} {bundle.version} is asked there without {', '.join(gone)}"

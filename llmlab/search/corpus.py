@@ -214,10 +214,10 @@ def chunked(documents: Iterable[Document], chunking: Chunking | None = None) -> 
     )
 
 
-def _inside(given: str, base: Path) -> Path:
+def _inside(name: str, base: Path) -> Path:
     """Where the documents are: beside the file that names them, else (older bundles) below the project's root."""
-    path, root = inside_experiment(given, base), project_root(base)
-    older = (root / given).resolve()
+    path, root = inside_experiment(name, base), project_root(base)
+    older = (root / name).resolve()
     is_older = base.name == "bundles" and not path.exists() and older.exists() and older.is_relative_to(root)
     return older if is_older else path
 

@@ -149,8 +149,8 @@ class Embedder:
                 vectors = [np.asarray(row, dtype="<f4") for row in await self.client.embed(self.model, batch)]
             # checked before any is kept, for what is stored is never asked for again
             _stacked(vectors, self.model)
-            kept = (self._kept(text, row, store) for text, row in zip(batch, vectors, strict=True))
-            return await asyncio.gather(*kept)
+            pairs = zip(batch, vectors, strict=True)
+            return await asyncio.gather(*(self._kept(text, vector, store) for text, vector in pairs))
 
         try:
             batches = await asyncio.gather(*map(embedded, cut(texts, TEXTS_PER_REQUEST)))

@@ -71,9 +71,9 @@ class Index:
         # chunks of one document may fill the first hits: queries that lack others are searched again, deeper
         while waiting:
             for place, hits in zip(waiting, self.retriever.search([queries[i] for i in waiting], depth), strict=True):
-                kept = self._distinct(hits)[:wanted]
-                if len(kept) == wanted or len(hits) < depth or depth >= len(self.chunks):
-                    complete[place] = kept
+                distinct = self._distinct(hits)[:wanted]
+                if len(distinct) == wanted or len(hits) < depth or depth >= len(self.chunks):
+                    complete[place] = distinct
             waiting = [place for place in waiting if place not in complete]
             depth = min(len(self.chunks), depth * FETCHED_PER_KEPT)
         return [complete[place] for place in range(len(queries))]

@@ -51,9 +51,9 @@ class Lsa:
             self._space = _decomposed(chunks, dimensions)
             return
         path = runs_folder() / "indexes" / f"{_digest(chunks, dimensions)}.npz"
-        kept = _read(path)
-        self._space = kept or _decomposed(chunks, dimensions)
-        if kept is None:
+        stored = _read(path)
+        self._space = stored or _decomposed(chunks, dimensions)
+        if stored is None:
             _keep(self._space, path)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
@@ -93,10 +93,10 @@ def _digest(chunks: Sequence[Chunk], dimensions: int) -> str:
 def _read(path: Path) -> _Space | None:
     """What was kept there; None where nothing was, or where it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            names = kept["words"].tobytes().decode().split("\n")
+        with np.load(path, allow_pickle=False) as stored:
+            names = stored["words"].tobytes().decode().split("\n")
             vocabulary = {word: place for place, word in enumerate(names)}
-            return _Space(vocabulary, kept["weights"], kept["axes"], kept["directions"])
+            return _Space(vocabulary, stored["weights"], stored["axes"], stored["directions"])
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         return None
 

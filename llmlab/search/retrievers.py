@@ -176,8 +176,8 @@ def best_hits(chunks: Sequence[Chunk], places: NDArray[Any], scores: NDArray[Any
     if k < 1:
         raise ValueError(f"k == {k}, must be >= 1")
     if len(scores) > k:
-        kept = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
-        places, scores = places[kept], scores[kept]
+        high = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
+        places, scores = places[high], scores[high]
     best = np.lexsort((places, -scores))[:k]
     return [
         Hit(chunks[place].doc_id, float(score), chunks[place].position)
