@@ -135,20 +135,26 @@ def test_what_cannot_embed_is_refused() -> None:
         retriever_for("embedding", CHUNKS)
 
 
+class Own:
+    """A client of one's own, whose price is written as people write it."""
+
+    fingerprint = "own"
+
+    def __init__(self, *vectors: list[float]) -> None:
+        self.vectors = list(vectors)
+
+    def price_usd(self, model: ModelRef, usage: Usage) -> float:
+        return 0.001
+
+    async def embed(self, model: ModelRef, texts: Sequence[str]) -> list[list[float]]:
+        return self.vectors[: len(texts)]
+
+
 def test_vectors_of_different_length_or_without_a_value_are_refused(tmp_path: Path) -> None:
-    class Odd:
-        fingerprint = "odd"
-
-        def __init__(self, *vectors: list[float]) -> None:
-            self.vectors = list(vectors)
-
-        async def embed(self, model: ModelRef, texts: Sequence[str]) -> list[list[float]]:
-            return self.vectors[: len(texts)]
-
     for vectors, why in ((([1.0], [1.0, 2.0]), "same length"), (([float("nan")], [1.0]), "not finite")):
         with pytest.raises(DataError, match=why):
-            Embedder(MODEL, client=Odd(*vectors), store=tmp_path / "calls.sqlite")(["a", "b"])
-    assert Embedder(MODEL, client=Odd([0.0]), store=tmp_path / "z.sqlite")(["a"]).tolist() == [[0.0]]
+            Embedder(MODEL, client=Own(*vectors), store=tmp_path / "calls.sqlite")(["a", "b"])
+    assert Embedder(MODEL, client=Own([0.0]), store=tmp_path / "z.sqlite")(["a"]).tolist() == [[0.0]]
 
 
 def searching(loopback: Loopback, folder: Path, *, prices: str = "{input: 1000, output: 0}", name: str = "priced"):
@@ -211,18 +217,7 @@ def test_what_embeddings_cost_is_taken_off_the_budget_of_the_calls(loopback: Loo
 
 
 def test_a_price_in_floats_of_a_client_of_ones_own_is_added_up_exactly(tmp_path: Path) -> None:
-    """As people write it."""
-
-    class Own:
-        fingerprint = "own"
-
-        def price_usd(self, model: ModelRef, usage: Usage) -> float:
-            return 0.001
-
-        async def embed(self, model: ModelRef, texts: Sequence[str]) -> list[list[float]]:
-            return [[1.0]] * len(texts)
-
-    embedder = Embedder(MODEL, client=Own(), store=tmp_path / "calls.sqlite", budget_usd=Decimal(1))
+    embedder = Embedder(MODEL, client=Own([1.0], [1.0]), store=tmp_path / "calls.sqlite", budget_usd=Decimal(1))
     assert embedder(["a", "b"]).shape == (2, 1)
     assert embedder.spent_usd == Decimal("0.001")
 
