@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -236,13 +235,12 @@ def _markdown_files(root: Path) -> list[Path]:
     if not root.is_dir():
         raise FileRuleError("is not a folder (paths start at the file that names them)", path=root)
     markdown = []
-    for folder, folders, files in os.walk(root):
-        for path in (Path(folder) / name for name in (*folders, *files)):
-            if path.is_symlink():
-                if not path.resolve().is_relative_to(root.resolve()):
-                    raise FileRuleError(f"is a link that leaves {root}; copy the file into the folder", path=path)
-            elif path.suffix == ".md" and path.name in files:
-                markdown.append(path)
+    for path in root.rglob("*"):  # which follows no link
+        if path.is_symlink():
+            if not path.resolve().is_relative_to(root.resolve()):
+                raise FileRuleError(f"is a link that leaves {root}; copy the file into the folder", path=path)
+        elif path.suffix == ".md" and path.is_file():
+            markdown.append(path)
     return sorted(markdown, key=lambda path: path.relative_to(root).as_posix())
 
 
