@@ -213,12 +213,9 @@ def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
 
 def total_usd(costs: Iterable[Decimal | None]) -> Decimal | None:
     """The sum of these costs, None where one of them is unknown."""
-    total = Decimal(0)
-    for cost in costs:
-        if cost is None:
-            return None
-        total += cost
-    return total
+    every = list(costs)
+    known = [cost for cost in every if cost is not None]
+    return sum(known, Decimal(0)) if len(known) == len(every) else None
 
 
 @lru_cache(maxsize=64)

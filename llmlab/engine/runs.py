@@ -249,10 +249,9 @@ def _pay_for_embedding(plan: Plan, embedders: Mapping[str, search.Embedder], bud
 
 
 def _require_prices(plan: Plan) -> None:
-    if plan.app is not None:
-        return
-    for name, bundle in plan.bundles.items():
-        if price_of(plan.clients[name], bundle, Usage(input_tokens=1, output_tokens=1)) is None:
+    for name, client in plan.clients.items():
+        bundle = plan.bundles[name]
+        if price_of(client, bundle, Usage(input_tokens=1, output_tokens=1)) is None:
             raise BudgetError(
                 f"variant {name!r}: the price of {bundle.model} is unknown, so a budget cannot be kept. "
                 "Give its price under `prices` in endpoints.yaml (a client of one's own: as `price_usd`), or "
