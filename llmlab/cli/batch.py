@@ -15,7 +15,7 @@ from llmlab.clients.call_store import CallStore, StoredCalls
 from llmlab.display.shown import text_table
 from llmlab.engine.batch import read_batches, send_batches, write_batches
 from llmlab.engine.call_setup import CallSetup
-from llmlab.engine.runs import planned
+from llmlab.engine.plan import make_plan
 from llmlab.experiment import Experiment
 from llmlab.results.results import Results
 
@@ -130,7 +130,7 @@ def forget(
         chosen = {name: of for name, of in exp.variants.items() if name == variant or name.startswith(parts)}
         if not chosen:
             raise ValueError(f"no variant {variant!r} in {experiment} (there are: {', '.join(exp.variants)})")
-        plan = planned(setup, chosen, exp.golden, repeats=exp.repeats)
+        plan = make_plan(chosen, exp.golden, setup, repeats=exp.repeats)
         keys = [call.key for batch in plan.batches() for call in batch if call.key]
     with CallStore(store) as kept:
         gone = kept.forget(keys=keys, model=model, since=since.replace(tzinfo=UTC) if since else None)

@@ -9,7 +9,7 @@ from llmlab.base.lazy import face
 if TYPE_CHECKING:
     from llmlab.clients.call_store import CallStore as CallStore
     from llmlab.engine import app as app
-    from llmlab.engine import on_ray as on_ray
+    from llmlab.engine import freshness as freshness
     from llmlab.engine import shards as shards
     from llmlab.engine.cost import dry_run as dry_run
     from llmlab.engine.runs import run as run

@@ -63,28 +63,12 @@ WRAPPERS: dict[type, tuple[str, ...]] = {  # -> what they wrap
     functools.cached_property: ("func",),
     type(functools.cache(len)): ("__wrapped__",),
 }
-RECORDS: tuple[type, ...] = (
-    *PLAIN,
-    *NAMED,
-    *WRAPPERS,
-    list,
-    tuple,
-    set,
-    frozenset,
-    Mapping,
-    PurePath,
-    Enum,
-    FunctionType,
-    type,
-    CodeType,
-)
-RECORDS += (SimpleNamespace, argparse.Namespace)  # read whole, wherever they are from
+RECORDS: tuple[type, ...] = (*PLAIN, *NAMED, *WRAPPERS, list, tuple, set, frozenset, Mapping, PurePath, Enum)
+RECORDS += (FunctionType, type, CodeType, SimpleNamespace, argparse.Namespace)  # read whole, wherever they are from
 FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")  # as are classes with one of them
 LIBRARIES = frozenset({*sys.stdlib_module_names, "llmlab"})
-MACHINERY = frozenset(
-    {"_abc", "_asyncio", "_contextvars", "_thread", "_weakref", "asyncio", "concurrent", "contextvars"}
-)
-MACHINERY |= {"logging", "queue", "threading", "weakref"}  # whose objects have a state, and nothing to set an answer by
+MACHINERY = frozenset({"_abc", "_asyncio", "_contextvars", "_thread", "_weakref", "asyncio", "concurrent"})
+MACHINERY |= {"contextvars", "logging", "queue", "threading", "weakref"}  # a state, and nothing to set an answer by
 KEYS = re.compile(r"api_?key|secret|password", re.IGNORECASE)  # another key gives the same answers
 UNREAD = "Answers are replayed whatever the application's {} holds, which cannot be read; fresh=True asks again."
 DEEPEST = 60
@@ -233,8 +217,8 @@ class _Reached:
             yield from (self.text(part) for item in value.items() for part in item)
         elif isinstance(value, PurePath):
             yield str(value)
-        elif (kept := next((names for kind, names in WRAPPERS.items() if isinstance(value, kind)), None)) is not None:
-            yield from (self.text(getattr(value, name)) for name in kept)
+        elif (inner := next((names for kind, names in WRAPPERS.items() if isinstance(value, kind)), None)) is not None:
+            yield from (self.text(getattr(value, name)) for name in inner)
         elif hasattr(type(value), "__array__"):
             yield from self._array(value)
         elif isinstance(value, ModuleType) or _root(type(value)) in MACHINERY:
@@ -293,9 +277,11 @@ class _Reached:
 
     def _object(self, value: Any) -> Iterator[str]:
         kind = type(value)
-        if _root(kind) == "llmlab" and isinstance(content := _content(value), str):
-            yield content
-            return
+        if _root(kind) == "llmlab":
+            known = getattr(value, "digest", None) or getattr(value, "fingerprint", None)
+            if isinstance(known, str):
+                yield known
+                return
         foreign, attributes = self._is_foreign(value), _attributes(value)
         shown = {name: part for name, part in attributes.items() if not foreign or _is_shown(kind, name)}
         for name, part in sorted(shown.items()):
@@ -360,18 +346,13 @@ def _attributes(value: Any) -> dict[str, Any]:
         if part.compare is False:
             held.pop(name, None)
     cached = {
-        name for base in kind.__mro__ for name, got in vars(base).items() if isinstance(got, functools.cached_property)
+        name for base in kind.__mro__ for name, own in vars(base).items() if isinstance(own, functools.cached_property)
     }
     return {name: part for name, part in held.items() if name not in cached and not KEYS.search(name)}
 
 
 def _is_shown(kind: type, name: str) -> bool:
     return not name.startswith("_") or isinstance(getattr(kind, name.lstrip("_"), None), property)
-
-
-def _content(value: Any) -> Any:
-    """The digest or fingerprint of a value of this package."""
-    return getattr(value, "digest", None) or getattr(value, "fingerprint", None)
 
 
 def _short(value: Any) -> str:

@@ -38,8 +38,7 @@ from llmlab.clients.wire import read_json, refused_generation
 from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.cost import estimated_tokens, total_usd
-from llmlab.engine.plan import Call
-from llmlab.engine.runs import planned
+from llmlab.engine.plan import Call, make_plan
 from llmlab.golden.cases import GoldenSet
 
 __all__ = ["Batches", "read_batches", "send_batches", "write_batches"]
@@ -151,11 +150,11 @@ class Batches(Shown):
             return f"Nothing to send: all {counted(self.already, 'call')} are stored already."
         total = total_usd(file.usd_at_most for file in self.files)
         price = "" if total is None else f", at most about ${total * PRICE_FACTOR:,.2f} instead of ${total:,.2f}"
-        told = f"{counted(calls, 'call')} in {counted(len(self.files), 'file')}{price}"
+        sent = f"{counted(calls, 'call')} in {counted(len(self.files), 'file')}{price}"
         if self.done:
             end = "the same run replays them" if not failed else "the same run replays them and asks the rest again"
-            return f"{told}: {stored:,} answered and stored, {failed:,} without an answer; {end}."
-        return f"{told}: {stored:,} answered so far."
+            return f"{sent}: {stored:,} answered and stored, {failed:,} without an answer; {end}."
+        return f"{sent}: {stored:,} answered so far."
 
 
 def write_batches(
@@ -174,7 +173,7 @@ def write_batches(
     if (folder / LIST).exists():
         raise DataError(f"{folder} has batches already: read them, or give another folder")
     setup = CallSetup(**options)
-    plan = planned(setup, variants, golden, repeats=repeats)
+    plan = make_plan(variants, golden, setup, repeats=repeats)
     able = {name: of for name, of in plan.clients.items() if isinstance(of, HttpClient) and of.wire.name in WIRES}
     if others := [name for name in plan.clients if name not in able]:
         raise DataError(f"{others[0]}: {plan.clients[others[0]].fingerprint} has no batch API that is known here")

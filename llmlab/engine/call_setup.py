@@ -38,18 +38,9 @@ class CallOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class CallSetup:
-    """How a run asks.
+    """How a run asks; each attribute as the argument of `run` with its name, but for two.
 
     Attributes:
-        client: answers for every variant; by default each model's own, from `endpoints`.
-        endpoints: an endpoints.yaml, or what knows how models are reached.
-        store: the call store or its path, by default mlruns/calls.sqlite of the project.
-        base: folder that relative corpus paths start from, by default the project's root.
-        budget_usd: no call is sent once this much was spent; None = no bound.
-        concurrency: calls in flight at once.
-        case_timeout_s: bound on one case with all its attempts; by default the client's own, else ten minutes.
-        progress: whether to show a progress bar, or a function that is called with the figures now and then.
-        stop: an event that another thread sets to interrupt the run, as Ctrl+C does in the thread that called it.
         fresh: a word under which answers are asked for anew; "" = stored ones are replayed.
         shards: how many runs share budget and rate limits.
     """
@@ -84,9 +75,9 @@ class CallSetup:
 
     def clients(self) -> Callable[[ModelRef], Client]:
         """Gives the client of a model that is no variant's own; the endpoints are read once."""
-        known = load_endpoints(self.endpoints) if isinstance(self.endpoints, str | Path) else self.endpoints
-        made: dict[str, Client] = {}
-        return lambda model: made.setdefault(str(model), self._share(client_for(model, known)))
+        endpoints = load_endpoints(self.endpoints) if isinstance(self.endpoints, str | Path) else self.endpoints
+        clients: dict[str, Client] = {}
+        return lambda model: clients.setdefault(str(model), self._share(client_for(model, endpoints)))
 
     def answering(self) -> Client | None:
         """The client that answers for every variant, where there is one."""

@@ -16,13 +16,13 @@ from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.bundle.chat import turns
 from llmlab.bundle.prompt import Prompt
 from llmlab.bundle.template import pieces
-from llmlab.clients.base import Client, Request, Usage, estimated_bytes
+from llmlab.clients.base import Client, Request, Usage, estimated_bytes, n_bytes
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import Reaching
 from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallSetup
-from llmlab.engine.plan import Call, price_of
-from llmlab.engine.runs import personal_notes, planned, scorers_that_make
+from llmlab.engine.plan import Call, make_plan, price_of
+from llmlab.engine.runs import personal_notes, scorers_that_make
 from llmlab.golden.cases import GoldenSet
 from llmlab.scorers.base import ScoreFunction, Scorer
 
@@ -86,10 +86,10 @@ class DryRun(Shown):
         stored = sum(self.stored)
         if (new := sum(self.calls) - stored) == 0 and total == 0:
             cost = "nothing"
-        said = f"{counted(new, 'call')} to send ({stored:,} stored already), costing {cost}."
+        calls = f"{counted(new, 'call')} to send ({stored:,} stored already), costing {cost}.{self._embedded()}"
         floating = ", ".join(name for name, pinned in zip(self.variant, self.pinned, strict=True) if not pinned)
-        told = [f"The model of {floating} is not pinned, and a gate releases no such bundle."] if floating else []
-        return " ".join([f"{said}{self._embedded()}", *told, *self.notes])
+        warning = [f"The model of {floating} is not pinned, and a gate releases no such bundle."] if floating else []
+        return " ".join([calls, *warning, *self.notes])
 
     def _unknown(self) -> list[str]:
         """Why the cost is not known, what bounds no answer and what has no price apart."""
@@ -135,36 +135,39 @@ def dry_run(
         embedders.append(search.EstimatingEmbedder(model, client=client, store=setup.store))
         return embedders[-1]
 
-    plan = planned(setup, variants, golden, repeats=repeats, embedder_of=embedder_of)
-    stored, turns, new_turns = (dict.fromkeys(plan.bundles, 0) for _ in range(3))
-    new_tokens, tokens_of = dict.fromkeys(plan.bundles, 0), {name: Counter[str]() for name in plan.bundles}
+    plan = make_plan(variants, golden, setup, repeats=repeats, embedder_of=embedder_of)
+    tokens_of, counts = {name: Counter[str]() for name in plan.bundles}, Counter[tuple[str, str]]()
     longest: dict[str, tuple[int, Request]] = {}
     with setup.calls() as calls:
         for batch in plan.batches():
-            found = calls.get_many([call.key for call in batch])
+            stored = calls.get_many([call.key for call in batch])
             for call in batch:
-                parts, n_turns = tokens_by_part(call, plan.bundles[call.variant]), 1
+                name, parts, n_turns = call.variant, tokens_by_part(call, plan.bundles[call.variant]), 1
                 size = sum(parts.values())
                 if call.request is not None:
                     n_turns = len(call.request.in_turns())
-                    if size >= longest.get(call.variant, (0, None))[0]:
-                        longest[call.variant] = size, call.request
-                tokens_of[call.variant].update(parts)
-                turns[call.variant] += n_turns
-                stored[call.variant] += call.key in found
-                if call.key not in found:
-                    new_tokens[call.variant] += size
-                    new_turns[call.variant] += n_turns
+                    if size >= longest.get(name, (0, None))[0]:
+                        longest[name] = size, call.request
+                tokens_of[name].update(parts)
+                new = call.key not in stored
+                counts.update({(name, "stored"): not new, (name, "turns"): n_turns})
+                counts.update({(name, "new turns"): new * n_turns, (name, "new tokens"): new * size})
     for name, (_, request) in longest.items():
-        _check(plan.clients[name], request, variant=name)
-    limits = [bundle.sampling.tokens_at_most for bundle in plan.bundles.values()]
-    costs: list[Decimal | None] = []
-    for (name, bundle), limit in zip(plan.bundles.items(), limits, strict=True):
-        if not new_turns[name]:
-            costs.append(Decimal(0))  # what is stored costs nothing, whatever its price is
-            continue
-        usage = Usage(input_tokens=new_tokens[name], output_tokens=(limit or 0) * new_turns[name])
-        costs.append(None if limit is None else price_of(plan.clients[name], bundle, usage))
+        if (check := getattr(plan.clients[name], "check", None)) is not None:
+            try:
+                check(request)
+            except RequestRefusedError as error:
+                raise RequestRefusedError(f"variant {name!r}: {error}", attempts=0) from None
+    limits = {name: bundle.sampling.tokens_at_most for name, bundle in plan.bundles.items()}
+
+    def cost_at_most(name: str) -> Decimal | None:
+        if not counts[name, "new turns"]:
+            return Decimal(0)  # what is stored costs nothing, whatever its price is
+        if (limit := limits[name]) is None:
+            return None
+        usage = Usage(input_tokens=counts[name, "new tokens"], output_tokens=limit * counts[name, "new turns"])
+        return price_of(plan.clients[name], plan.bundles[name], usage)
+
     texts = {(str(embedder.model), text): embedder for embedder in embedders for text in embedder.counted}
     return DryRun(
         notes=(*plan.notes, *personal_notes(golden)),
@@ -172,13 +175,11 @@ def dry_run(
         embedding_cost_usd=total_usd(embedder.cost_usd([text]) for (_, text), embedder in texts.items()),
         variant=tuple(plan.bundles),
         calls=tuple(len(golden) * plan.asked_of(name) for name in plan.bundles),
-        stored=tuple(stored.values()),
+        stored=tuple(counts[name, "stored"] for name in plan.bundles),
         input_tokens=tuple(tokens.total() for tokens in tokens_of.values()),
         input_tokens_of=tuple(tokens_of.values()),
-        output_tokens_at_most=tuple(
-            None if limit is None else limit * n for limit, n in zip(limits, turns.values(), strict=True)
-        ),
-        cost_usd_at_most=tuple(costs),
+        output_tokens_at_most=tuple(limit and limit * counts[name, "turns"] for name, limit in limits.items()),
+        cost_usd_at_most=tuple(map(cost_at_most, plan.bundles)),
         batched=all(bundle.model.provider in BATCHED for bundle in plan.bundles.values())
         and all(hasattr(client, "fetch") for client in plan.clients.values()),
         pinned=tuple(bool(bundle.model.pinned) for bundle in plan.bundles.values()),
@@ -199,10 +200,10 @@ def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
         return dict.fromkeys(PARTS, 0)
     n_turns, messages = len(call.request.in_turns()), call.request.messages
     sizes = [estimated_tokens(estimated_bytes(message)) for message in messages]
-    told = next((i for i, one in enumerate(messages) if one["role"] != "system"), len(messages) - 1)
-    shots = min(told + _example_messages(bundle.prompt), len(messages) - 1)
-    passages = min(estimated_tokens(call.passages_bytes), sizes[-1])
-    before = sum(sizes[:told]), sum(sizes[told:shots]), sum(sizes[shots:-1])
+    first = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages) - 1)
+    shots = min(first + _example_messages(bundle.prompt), len(messages) - 1)
+    passages = min(estimated_tokens(n_bytes(call.passages)), sizes[-1])
+    before = sum(sizes[:first]), sum(sizes[first:shots]), sum(sizes[shots:-1])
     once = dict(zip(PARTS, (*before, passages, sizes[-1] - passages), strict=True))
     if n_turns == 1:
         return once
@@ -212,24 +213,11 @@ def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
 
 def total_usd(costs: Iterable[Decimal | None]) -> Decimal | None:
     """The sum of these costs, None where one of them is unknown."""
-    total = Decimal(0)
-    for cost in costs:
-        if cost is None:
-            return None
-        total += cost
-    return total
+    every = list(costs)
+    known = [cost for cost in every if cost is not None]
+    return sum(known, Decimal(0)) if len(known) == len(every) else None
 
 
 @lru_cache(maxsize=64)
 def _example_messages(prompt: Prompt) -> int:
-    return sum(len(turns(pieces(prompt.template, one.inputs))) + 1 for one in prompt.examples)
-
-
-def _check(client: Client, request: Request, *, variant: str) -> None:
-    """RequestRefusedError, with the variant, for what the client would refuse to send."""
-    check = getattr(client, "check", None)
-    try:
-        if check is not None:
-            check(request)
-    except RequestRefusedError as error:
-        raise RequestRefusedError(f"variant {variant!r}: {error}", attempts=0) from None
+    return sum(len(turns(pieces(prompt.template, example.inputs))) + 1 for example in prompt.examples)

@@ -102,12 +102,12 @@ def next_version(folder: str | Path) -> tuple[Path, str]:
     The version counts as the files do ("4.0.0" beside 3.0.0 in v3.yaml), else the highest one's middle number goes up.
     """
     folder = located(folder)
-    taken = load_bundles(folder) if folder.is_dir() and any(folder.glob("*.y*ml")) else {}
-    numbered = [(int(found["number"]), found["prefix"], stem) for stem in taken if (found := NUMBERED.match(stem))]
-    number, prefix, last = max(numbered, default=(len(taken), "v", ""))
-    versions = [_numbers(bundle.version) for bundle in taken.values()]
+    bundles = load_bundles(folder) if folder.is_dir() and any(folder.glob("*.y*ml")) else {}
+    numbered = [(int(match["number"]), match["prefix"], stem) for stem in bundles if (match := NUMBERED.match(stem))]
+    number, prefix, last = max(numbered, default=(len(bundles), "v", ""))
+    versions = [_numbers(bundle.version) for bundle in bundles.values()]
     highest = max((version for version in versions if version), default=None)
-    if highest is None or (last and (_numbers(taken[last].version) or (0,))[0] == number):
+    if highest is None or (last and (_numbers(bundles[last].version) or (0,))[0] == number):
         version = f"{number + 1}.0.0"
     else:
         version = f"{highest[0]}.{highest[1] + 1}.0"
@@ -161,12 +161,12 @@ def save_next(
 
 def _counted(before: Any, golden: GoldenSet, digests: set[str]) -> dict[str, list[str]]:
     """What was tried before on each golden set, and these digests on this one and its parent."""
-    kept = {str(key): list(value) for key, value in before.items()} if isinstance(before, Mapping) else {}
+    tried = {str(key): list(value) for key, value in before.items()} if isinstance(before, Mapping) else {}
     for digest in filter(None, (golden.digest, golden.parent)):
-        kept[digest] = sorted({*kept.get(digest, ()), *digests})
-    return kept
+        tried[digest] = sorted({*tried.get(digest, ()), *digests})
+    return tried
 
 
 def _numbers(version: str) -> tuple[int, int, int] | None:
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2]), int(found[3])) if found else None
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None

@@ -1,12 +1,11 @@
 """Is the index still true: what changed in the corpus since it was built, and whose questions that concerns.
 
 An index leaves a manifest (ids, short hashes, and where the golden documents stood). `check` holds it against the
-corpus of today (`ll.retrieval.check`). A run records what is known of the index that it searched; a gate asks it.
+corpus of today (`ll.retrieval.check`). A run records what is known of its index (`engine.index_record`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,16 +21,13 @@ from llmlab.base.project import utc
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.template import fill
 from llmlab.display.shown import Conclusion, Rows, Shown
+from llmlab.engine.index_record import corpus_name, index_record, stale_share
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
-from llmlab.results.scores import CaseGroups
-from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
 
-__all__ = ["Freshness", "check", "freshness_of_index", "load_manifest", "manifest_of", "save_manifest"]
+__all__ = ["Freshness", "check", "load_manifest", "manifest_of", "save_manifest"]
 
-HASH_CHARS = 16
-BUILT_HERE = frozenset({"bm25", "embedding", "hybrid", "lsa", "tfidf"})  # indexed by this process, of today's corpus
 DAY_S = 86_400.0
 
 
@@ -119,17 +115,8 @@ class Freshness(Shown):
 
     def record(self) -> dict[str, Any]:
         """What a gate reads, as plain values: whether it is fresh, since when, and the share of stale questions."""
-        share = self.stale_share
-        return {
-            "fresh": self.fresh,
-            "built_at": self.built_at,
-            "index_of": self.built_from,
-            "corpus": self.now,
-            "stale_share": None if share is None else share.value,
-            "stale_low": None if share is None else share.low,
-            "stale_high": None if share is None else share.high,
-            "n_questions": 0 if share is None else share.n,
-        }
+        about = {"built_at": self.built_at, "built_from": self.built_from, "now": self.now}
+        return index_record(fresh=self.fresh, share=self.stale_share, **about)
 
     def recorded_in(self, results: Results, *variants: str) -> Results:
         """The results with this as what is known of those variants' index, for a gate that bounds it (`index:`).
@@ -231,14 +218,14 @@ def check(
 
     >>> from llmlab.search.corpus import Corpus, Document
     >>> corpus = Corpus(documents=(Document(id="a", text="new"), Document(id="b", text="same")))
-    >>> old = {"documents": {"a": "0" * 16, "b": _hash("same"), "c": "1" * 16}}
-    >>> found = check(old, corpus)
-    >>> found.changed, found.deleted, found.added
+    >>> old = {"documents": {"a": "0" * 16, "b": corpus["b"].short_hash, "c": "1" * 16}}
+    >>> freshness = check(old, corpus)
+    >>> freshness.changed, freshness.deleted, freshness.added
     (('a',), ('c',), ())
     """
     known: Mapping[str, Any] = manifest.manifest if isinstance(manifest, search.Index) else manifest
     before: Mapping[str, str] = known["documents"]
-    today = {document.id: _hash(document.text) for document in corpus}
+    today = {document.id: document.short_hash for document in corpus}
     here = {name: today[document.id] for name, document in corpus.by_id.items()}
     old_hashes, new_of = {value: name for name, value in before.items()}, {value: name for name, value in today.items()}
     gone = [name for name in before if name not in here]
@@ -249,14 +236,13 @@ def check(
     concerned = {*changed, *deleted, *added}
     of_cases = {case.id: tuple(name for name in case.relevant_ids if name in concerned) for case in golden or ()}
     stale = {case_id: names for case_id, names in of_cases.items() if names}
-    left, entered, k = _moves(known, golden, index)
     built_at = str(known.get("built_at") or "")
     lag_s: float | None = 0.0
     if concerned:
         lag_s = ((now or datetime.now(UTC)) - utc(built_at)).total_seconds() if built_at else None
     return Freshness(
-        built_from=_called(known.get("corpus_name"), known.get("corpus_version")),
-        now=_called(corpus.name, corpus.version),
+        built_from=corpus_name(known.get("corpus_name"), known.get("corpus_version")),
+        now=corpus_name(corpus.name, corpus.version),
         added=added,
         changed=changed,
         deleted=deleted,
@@ -266,45 +252,9 @@ def check(
         lag_s=lag_s,
         golden=golden,
         stale=stale,
-        stale_share=None if golden is None else _stale_share(golden, stale, level),
-        left=left,
-        entered=entered,
-        k=k,
+        stale_share=None if golden is None else stale_share(golden, stale, level=level),
+        **_moves(known, golden, index),
     )
-
-
-def freshness_of_index(index: search.Index, golden: GoldenSet) -> dict[str, Any]:
-    """What a run records of the index it searched (see `Freshness.record`).
-
-    An index that this process built holds today's corpus. A retriever over a database of your own says what is in it
-    by an attribute `manifest` (as `save_manifest` writes it); without one nobody knows, and nothing is recorded.
-    """
-    judged = golden if any(case.relevant_ids for case in golden) else None
-    known = getattr(index.retriever, "manifest", None)
-    if known is not None:
-        return check(known, index.corpus, golden=judged).record()
-    if not {index.config.retriever, *index.config.options.get("of", ())} <= BUILT_HERE:
-        return {}
-    name = _called(index.corpus.name, index.corpus.version)
-    share = None if judged is None else _stale_share(judged, {}, 0.95)
-    built_at = index.built_at.isoformat(timespec="seconds") if index.built_at else ""
-    fresh = Freshness(
-        built_from=name, now=name, added=(), changed=(), deleted=(), stale={}, stale_share=share, built_at=built_at
-    )
-    return fresh.record()
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARS]
-
-
-def _called(name: Any, version: Any) -> str:
-    return " ".join(str(part) for part in (name or "corpus", version) if part)
-
-
-def _stale_share(golden: GoldenSet, stale: Mapping[str, Any], level: float) -> Estimate:
-    groups = CaseGroups.of(golden.judged_ids, golden)
-    return share_estimate([case_id in stale for case_id in golden.judged_ids], **groups.design(), level=level)
 
 
 def _top_k(index: search.Index, golden: GoldenSet, k: int) -> dict[str, list[str]]:
@@ -314,19 +264,13 @@ def _top_k(index: search.Index, golden: GoldenSet, k: int) -> dict[str, list[str
     }
 
 
-def _moves(
-    manifest: Mapping[str, Any], golden: GoldenSet | None, index: search.Index | None
-) -> tuple[tuple[tuple[str, str], ...] | None, tuple[tuple[str, str], ...] | None, int | None]:
-    kept = manifest.get("golden_top_k")
-    if kept is None or golden is None or index is None:
-        return None, None, None
-    today = _top_k(index, golden, kept["k"])
-    left, entered = list[tuple[str, str]](), list[tuple[str, str]]()
-    for case in golden:
-        if case.id not in kept["found"]:  # a question that was asked later
-            continue
-        was, now = set(kept["found"][case.id]), set(today[case.id])
-        for name in case.relevant_ids:
-            if (name in was) != (name in now):
-                (left if name in was else entered).append((case.id, name))
-    return tuple(left), tuple(entered), kept["k"]
+def _moves(manifest: Mapping[str, Any], golden: GoldenSet | None, index: search.Index | None) -> dict[str, Any]:
+    """`left`, `entered` and `k` of a `Freshness`, where the manifest has the top k and today's index is there."""
+    earlier = manifest.get("golden_top_k")
+    if earlier is None or golden is None or index is None:
+        return {}
+    before, now = earlier["found"], _top_k(index, golden, earlier["k"])
+    judged = [(case.id, name) for case in golden if case.id in before for name in case.relevant_ids]  # not asked later
+    left = tuple((case, name) for case, name in judged if name in before[case] and name not in now[case])
+    entered = tuple((case, name) for case, name in judged if name in now[case] and name not in before[case])
+    return {"left": left, "entered": entered, "k": earlier["k"]}

@@ -12,19 +12,19 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmlab import engine as room
 from llmlab import search
 from llmlab.base.errors import PromptError
-from llmlab.bundle.bundle import Bundle, ModelRef, RetrievalConfig
+from llmlab.bundle.bundle import Bundle, RetrievalConfig
 from llmlab.bundle.prompt import Prompt
 from llmlab.bundle.template import fill
-from llmlab.clients.base import Client, Request, Usage, n_bytes
+from llmlab.clients.base import Client, Request, Usage
 from llmlab.clients.call_store import call_key
+from llmlab.engine.call_setup import CallSetup
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, refuse_secrets, same_requests, sent_as_json, unasked
 
@@ -48,24 +48,16 @@ class Call(NamedTuple):
     key: str
     request: Request | None  # None: an application makes its own, or the prompt could not be filled
     problem: str = ""  # why the prompt could not be filled
-    passages_bytes: int = 0  # how much of the prompt was fetched
+    passages: str = ""  # the part of the prompt that was fetched
 
 
 class Filled(NamedTuple):
-    """A prompt filled for one case."""
+    """What was searched for one case (document ids, best first, and their text), and the prompt filled with it."""
 
     messages: tuple[Mapping[str, Any], ...] = ()
     retrieved: tuple[str, ...] = ()
+    passages: str = ""
     problem: str = ""
-    passages_bytes: int = 0
-
-
-class Found(NamedTuple):
-    """What retrieval gives one case: document ids, best first, and the text that goes into its prompt."""
-
-    retrieved: tuple[str, ...]
-    passages: str
-    problem: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +65,8 @@ class Plan:
     """Every call of a run, made lazily.
 
     Attributes:
-        bundles: the variants.
-        golden: the cases.
-        repeats: answers per variant and case.
-        clients: the client of each variant; empty where an application answers.
-        indexes: the index of each variant that retrieves.
+        clients: of each variant; empty where an application answers.
+        indexes: of each variant that retrieves.
         fresh: a word that is in every key, so that answers stored without it are not replayed; "" = they are.
         app, identity: the application under test, and the entry point, commit and source it is known by.
         notes: what must be known before the first call, such as cases that send one and the same request.
@@ -125,7 +114,7 @@ class Plan:
                 for variant in self.bundles
             ]
         filled: dict[str, list[Filled]] = {}
-        searched: dict[str, list[Found]] = {}
+        searched: dict[str, list[Filled]] = {}
         for variant, recipe in self._recipes.items():  # variants that differ in sampling alone share what is filled
             if recipe not in filled:
                 filled[recipe] = self._filled(variant, cases, searched)
@@ -138,30 +127,29 @@ class Plan:
         ]
         return sorted(calls, key=lambda call: self._recipes[call.variant] if self._in_a_row(call.variant) else "")
 
-    def _filled(self, variant: str, cases: Sequence[Case], searched: dict[str, list[Found]]) -> list[Filled]:
+    def _filled(self, variant: str, cases: Sequence[Case], searched: dict[str, list[Filled]]) -> list[Filled]:
         prompt, index = self.bundles[variant].prompt, self.indexes.get(variant)
         if index is None:
             return [_filled(prompt, case) for case in cases]
         config = index.config.model_dump_json()
         if config not in searched:
             searched[config] = _searched(index, cases)
-        return [_filled(prompt, case, found) for case, found in zip(cases, searched[config], strict=True)]
+        return [_filled(prompt, case, hits) for case, hits in zip(cases, searched[config], strict=True)]
 
     def _call(self, place: int, variant: str, case: Case, repeat: int, filled: Filled) -> Call:
         if filled.problem:
             return Call(place, variant, case, repeat, (), "", None, filled.problem)
-        model, sampling, tools, fingerprint = self._fixed[variant]
+        fixed = self._fixed[variant]
+        seed = fixed["sampling"].seed
         request = Request(
-            model=model,
+            **fixed,
             messages=filled.messages,
-            sampling=sampling,
-            tools=tools,
-            seed=None if sampling.seed is None else sampling.seed + repeat,
+            seed=None if seed is None else seed + repeat,
             repeat=repeat,
             about={"inputs": case.inputs, "retrieved": [{"id": name, "score": None} for name in filled.retrieved]},
         )
-        key = call_key(fingerprint, request)
-        return Call(place, variant, case, repeat, filled.retrieved, key, request, "", filled.passages_bytes)
+        key = call_key(self.answered_by(variant), request)
+        return Call(place, variant, case, repeat, filled.retrieved, key, request, "", filled.passages)
 
     def _app_key(self, variant: str, case: Case, repeat: int) -> str:
         asked = {"id": case.id, "inputs": case.inputs}  # it sees the whole case; scoring decides on the rest
@@ -174,41 +162,30 @@ class Plan:
         return {name: bundle.model_dump_json(include={"prompt", "retrieval"}) for name, bundle in self.bundles.items()}
 
     def answered_by(self, variant: str) -> str:
-        """The fingerprint of who answers for a variant, as it is in its call keys."""
-        return self._fixed[variant][3]
+        """Who answers for a variant (anew, if asked), as it is in its call keys."""
+        fingerprint = self.clients[variant].fingerprint
+        return f"{fingerprint} fresh {self.fresh}" if self.fresh else fingerprint
 
     @cached_property
-    def _fixed(self) -> dict[str, tuple[Any, Any, tuple[Mapping[str, Any], ...], str]]:
-        """Variant -> what its requests have in common: model, sampling, tools, and who answers (anew, if asked)."""
-        anew = f" fresh {self.fresh}" if self.fresh else ""
-        return {
-            name: (
-                bundle.model,
-                bundle.sampling,
-                tuple(tool.model_dump(exclude_none=True) for tool in bundle.tools),
-                f"{self.clients[name].fingerprint}{anew}",
-            )
-            for name, bundle in self.bundles.items()
-        }
+    def _fixed(self) -> dict[str, dict[str, Any]]:
+        return {name: _fixed_of(bundle) for name, bundle in self.bundles.items()}
 
 
 def make_plan(
     variants: Mapping[str, Bundle] | Bundle,
     golden: GoldenSet,
+    setup: CallSetup,
     *,
     repeats: int = 1,
-    client_of: Callable[[Bundle], Client] | None = None,
     app: room.app.App | None = None,
-    base: str | Path | None = None,
-    embedder_of: Callable[[ModelRef], search.Embedder] | None = None,
+    embedder_of: Callable[..., search.Embedder] | None = None,
 ) -> Plan:
     """The calls of a run, checked: every placeholder has a value and no few-shot example is a golden case.
 
-    Args:
-        client_of: the client that answers for a bundle; not needed with `app`.
-        base: the folder that relative corpus paths start from.
-        embedder_of: what gives the vectors of an embedding model, where a bundle searches by them.
+    `embedder_of(model, client=...)` gives the vectors of an embedding model, where a bundle searches by them.
     """
+    if setup.client is not None and app is not None:
+        raise ValueError("client and app are both given; an application makes its own calls")
     if repeats < 1:
         raise ValueError(f"repeats == {repeats}, must be >= 1")
     if not isinstance(variants, (Bundle, Mapping)):
@@ -217,28 +194,29 @@ def make_plan(
     if not bundles:
         raise ValueError("no variants to run")
     refuse_secrets(bundles, golden)
+    client_of = setup.clients()
+    plan = Plan(bundles=bundles, golden=golden, repeats=repeats, fresh=setup.fresh, app=app)
     if app is not None:
         identity = room.app.app_identity(app)
-        about: dict[str, Any] = {"identity": identity, "notes": room.app.unread_notes(identity)}
-        return Plan(bundles=bundles, golden=golden, repeats=repeats, app=app, **about)
-    if client_of is None:
-        raise ValueError("a plan needs client_of, or an app")
-    for name, bundle in bundles.items():
-        check_cases(bundle, golden, variant=name)
-    told = (unasked(bundles, golden), same_requests(bundles.values(), golden), sent_as_json(bundles, golden))
-    notes = tuple(filter(None, told))
-    for note in notes:
-        warnings.warn(note, RuntimeWarning, stacklevel=4)
-    clients = {name: client_of(bundle) for name, bundle in bundles.items()}
-    indexes = {}
-    for name, config in ((name, bundle.retrieval) for name, bundle in bundles.items() if bundle.retrieval):
-        embedder = embedder_of(config.embedding) if embedder_of and config.embedding else None
-        indexes[name] = search.build_index(config, base=base, embedder=embedder)
-    plan = Plan(bundles=bundles, golden=golden, repeats=repeats, clients=clients, indexes=indexes, notes=notes)
-    if once := [name for name in bundles if plan.asked_of(name) < repeats]:
-        copies = f"Asked once, because a repeat at temperature 0 is a copy there: {', '.join(once)}."
-        plan = replace(plan, notes=(*notes, copies))
-    return plan
+        plan = replace(plan, identity=identity, notes=room.app.unread_notes(identity))
+    else:
+        for name, bundle in bundles.items():
+            check_cases(bundle, golden, variant=name)
+        notes = (unasked(bundles, golden), same_requests(bundles.values(), golden), sent_as_json(bundles, golden))
+        for note in filter(None, notes):
+            warnings.warn(note, RuntimeWarning, stacklevel=3)
+        one_client = setup.answering()
+        clients = {name: one_client or client_of(bundle.model) for name, bundle in bundles.items()}
+        embed, indexes = embedder_of or partial(search.Embedder, store=setup.store), {}
+        for name, config in ((name, bundle.retrieval) for name, bundle in bundles.items() if bundle.retrieval):
+            model = config.embedding
+            embedder = embed(model, client=client_of(model)) if model else None
+            indexes[name] = search.build_index(config, base=setup.folder, embedder=embedder)
+        plan = replace(plan, clients=clients, indexes=indexes, notes=tuple(filter(None, notes)))
+    once = ", ".join(name for name in bundles if plan.asked_of(name) < repeats)
+    copies = f"Asked once, because a repeat at temperature 0 is a copy there: {once}." if once else ""
+    anew = f"Asked anew as fresh={setup.fresh!r}; the same word replays these answers." if setup.fresh else ""
+    return replace(plan, notes=(*plan.notes, *filter(None, (copies, anew))))
 
 
 def request_of(bundle: Bundle, inputs: Mapping[str, Any]) -> Request:
@@ -255,10 +233,13 @@ def request_of(bundle: Bundle, inputs: Mapping[str, Any]) -> Request:
         messages = bundle.prompt.messages(inputs)
     except ValueError as error:
         raise PromptError(f"the prompt of {bundle.name!r}: {error}") from None
-    tools, sampling = tuple(tool.model_dump(exclude_none=True) for tool in bundle.tools), bundle.sampling
-    return Request(
-        model=bundle.model, messages=messages, sampling=sampling, tools=tools, seed=sampling.seed, about=about
-    )
+    return Request(**_fixed_of(bundle), messages=messages, seed=bundle.sampling.seed, about=about)
+
+
+def _fixed_of(bundle: Bundle) -> dict[str, Any]:
+    """What all requests of a bundle have in common."""
+    tools = tuple(tool.model_dump(exclude_none=True) for tool in bundle.tools)
+    return {"model": bundle.model, "sampling": bundle.sampling, "tools": tools}
 
 
 @lru_cache(maxsize=16)
@@ -273,12 +254,11 @@ def price_of(client: Client, bundle: Bundle, usage: Usage) -> Decimal | None:
     return usd if usd is None or isinstance(usd, Decimal) else Decimal(str(usd))  # of a client of one's own
 
 
-def _searched(index: search.Index, cases: Sequence[Case]) -> list[Found]:
-    queries = [query_of(index, case) for case in cases]
-    hits = index.search([query for query, _ in queries])
+def _searched(index: search.Index, cases: Sequence[Case]) -> list[Filled]:
+    queries, problems = zip(*(query_of(index, case) for case in cases), strict=True)
     return [
-        Found(tuple(dict.fromkeys(hit.doc_id for hit in found)), index.passages(found), problem)
-        for found, (_, problem) in zip(hits, queries, strict=True)
+        Filled((), tuple(dict.fromkeys(hit.doc_id for hit in hits)), index.passages(hits), problem)
+        for hits, problem in zip(index.search(list(queries)), problems, strict=True)
     ]
 
 
@@ -290,16 +270,14 @@ def query_of(index: search.Index, case: Case) -> tuple[str, str]:
         return "", f"the retrieval query of case {case.id!r}: {error}"
 
 
-def _filled(prompt: Prompt, case: Case, found: Found | None = None) -> Filled:
-    """The prompt of a case; `found` is what was searched for it, None where the bundle searches nothing."""
-    if found is None:
-        found, values = Found((), "", ""), case.inputs
-    else:
-        values = {**case.inputs, "passages": found.passages}
-    if found.problem:
-        return Filled(problem=found.problem)
+def _filled(prompt: Prompt, case: Case, hits: Filled | None = None) -> Filled:
+    """The prompt of a case; `hits` are what was searched for it, None where the bundle searches nothing."""
+    if hits is not None and hits.problem:
+        return hits
     try:
-        shown = n_bytes(found.passages) if "passages" in prompt.placeholders else 0
-        return Filled(prompt.messages(values), found.retrieved, passages_bytes=shown)
+        if hits is None:
+            return Filled(prompt.messages(case.inputs))
+        shown = hits.passages if "passages" in prompt.placeholders else ""
+        return Filled(prompt.messages({**case.inputs, "passages": hits.passages}), hits.retrieved, shown)
     except ValueError as error:
         return Filled(problem=f"the prompt of case {case.id!r}: {error}")

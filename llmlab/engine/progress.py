@@ -56,8 +56,8 @@ class Progress:
         '1,000 of 2,000 calls (900 cached, 0 errors), $1.5000 spent, 1:15 left'
         """
         left = "" if left_s is None else f", {int(left_s) // 60}:{int(left_s) % 60:02} left"
-        found = f"{self.cached:,} cached, {self.errors:,} errors"
-        return f"{self.done:,} of {self.total:,} calls ({found}), {self.spent} spent{self.waiting}{left}"
+        of_which = f"{self.cached:,} cached, {self.errors:,} errors"
+        return f"{self.done:,} of {self.total:,} calls ({of_which}), {self.spent} spent{self.waiting}{left}"
 
     @property
     def spent(self) -> str:

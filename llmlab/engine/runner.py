@@ -23,6 +23,7 @@ from llmlab.base.private import Secrets, secrets_now
 from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
+from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.plan import Call, Plan, price_of
 from llmlab.engine.progress import Progress
 from llmlab.golden.cases import Case
@@ -48,13 +49,10 @@ class Arrived(NamedTuple):
 
 
 class Scoring:
-    """Answers go into the sheet as they arrive, and are scored beside the calls.
+    """Answers go into the sheet as they arrive, and are scored beside the calls; `waiting` are those not scored yet.
 
     Plain scorers run in one thread at a time, so that no call waits for them and no latency counts them; async ones in
     the loop.
-
-    Attributes:
-        waiting: what has arrived and is not scored yet.
     """
 
     def __init__(self, sheet: AnswerSheet) -> None:
@@ -106,25 +104,18 @@ async def execute(
     store: CallStore,
     progress: Progress,
     scoring: Scoring,
+    setup: CallSetup,
     *,
-    concurrency: int,
     budget_usd: Decimal | None = None,
-    case_timeout_s: float | None = None,
 ) -> None:
     """Run the plan to its end. Cancelling it gives up what is in flight and nothing else.
 
-    Args:
-        progress: is filled.
-        scoring: takes every answer; its sheet has a place for each call of the plan.
-        concurrency: calls in flight at once.
-        budget_usd: no call is sent once this much was spent.
-        case_timeout_s: bound on one case with all its attempts; None = the client's own, else ten minutes.
+    `progress` is filled; the sheet of `scoring` has a place for each call; none is sent once all cost `budget_usd`.
     """
-    timeouts_s = {name: case_timeout_s or _own_bound(plan.clients.get(name)) for name in plan.bundles}
-    about: dict[str, Any] = {"progress": progress, "scoring": scoring, "budget_usd": budget_usd}
-    run = _Run(plan=plan, store=store, timeouts_s=timeouts_s, **about)
-    queue: asyncio.Queue[Call | None] = asyncio.Queue(maxsize=2 * concurrency)
-    workers = [asyncio.create_task(run.work(queue)) for _ in range(min(concurrency, len(plan)))]
+    timeouts_s = {name: setup.case_timeout_s or _own_bound(plan.clients.get(name)) for name in plan.bundles}
+    run = _Run(plan, store, progress, scoring, budget_usd, timeouts_s)
+    queue: asyncio.Queue[Call | None] = asyncio.Queue(maxsize=2 * setup.concurrency)
+    workers = [asyncio.create_task(run.work(queue)) for _ in range(min(setup.concurrency, len(plan)))]
     feeder, answered = asyncio.create_task(run.feed(queue, len(workers))), asyncio.Event()
     scorer = asyncio.create_task(scoring.go_on(answered))
     try:
@@ -141,7 +132,7 @@ async def execute(
                 await close()
 
 
-@dataclass(kw_only=True)
+@dataclass
 class _Run:
     plan: Plan
     store: CallStore
@@ -179,9 +170,9 @@ class _Run:
     ) -> None:
         for call in calls:
             if call.problem:
-                self._keep(call, Generation(status="error", error=_told(call.problem), attempts=0))
-            elif (found := stored.get(call.key)) is not None:
-                self._keep(call, found)
+                self._keep(call, Generation(status="error", error=_short(call.problem), attempts=0))
+            elif (answer := stored.get(call.key)) is not None:
+                self._keep(call, answer)
             elif self.progress.stopped:
                 break
             else:
@@ -208,25 +199,24 @@ class _Run:
 
     async def _one(self, call: Call) -> None:
         """One answer: that of an earlier cell with the same key, or a new one, on disk before it is counted."""
-        if (call.key in self.kept or self.store.shared) and (
-            found := self.store.get_many([call.key]).get(call.key)
-        ) is not None:
-            return self._keep(call, found)
+        may_be_stored = call.key in self.kept or self.store.shared
+        if may_be_stored and (earlier := self.store.get_many([call.key]).get(call.key)) is not None:
+            return self._keep(call, earlier)
         self.store.check()
-        generation = kept = await self._answer(call)
+        generation = stored = await self._answer(call)
         try:
-            generation = kept = generation.scrubbed(self.secrets)
+            generation = stored = generation.scrubbed(self.secrets)
             if generation.answered:
-                kept = await self.store.put(call.key, call.request, generation)
+                stored = await self.store.put(call.key, call.request, generation)
                 self.kept.add(call.key)
                 if turns := self.turns.pop(call.key, None):
                     await in_thread(lambda: self.store.forget(keys=turns))
         except (TypeError, ValueError, AttributeError) as error:  # made by a user's client or application
-            generation = kept = Generation(status="error", error=_told(f"the answer cannot be stored: {error}"))
+            generation = stored = Generation(status="error", error=_short(f"the answer cannot be stored: {error}"))
         except StoreError:
             self._keep(call, generation)  # it was paid for, so the partial results have it; then no more is asked
             raise
-        self._keep(call, kept)  # another process's, where that was first: a rerun gives the same numbers
+        self._keep(call, stored)  # another process's, where that was first: a rerun gives the same numbers
         return self._count(generation)
 
     async def _answer(self, call: Call) -> Generation:
@@ -236,20 +226,20 @@ class _Run:
             async with bound:
                 return await self._asked(call)
         except (TimeoutError, CallTimeoutError) as error:
-            text, waited_s = _told(error) or f"no answer within {limit_s:g} s", getattr(error, "waited_s", 0.0)
+            text, waited_s = _short(error) or f"no answer within {limit_s:g} s", getattr(error, "waited_s", 0.0)
             if bound.expired() and _own_bound(self.plan.clients.get(call.variant)):  # else for its rate limit, perhaps
                 waited_s = limit_s
             return _lost(error, status="timeout", error=text, bounds=_waited(waited_s))
         except CallError as error:
             self.denials += error.status_code in DENIED or isinstance(error, UnusableEndpointError)
-            return _lost(error, status="error", error=_told(error), bounds=_waited(error.waited_s))
+            return _lost(error, status="error", error=_short(error), bounds=_waited(error.waited_s))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             return Generation(status="error", error="CancelledError: the call cancelled itself")
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's client or app may raise anything; one row must not end the others
-            return Generation(status="error", error=_told(f"{type(error).__name__}: {error}"))
+            return Generation(status="error", error=_short(f"{type(error).__name__}: {error}"))
 
     async def _asked(self, call: Call) -> Generation:
         if call.request is not None:
@@ -277,8 +267,8 @@ class _Run:
         if last:
             return await self._sent(call, request)
         key = call_key(self.plan.answered_by(call.variant), request)
-        if (found := self.store.get_many([key]).get(key)) is not None:
-            return found
+        if (earlier := self.store.get_many([key]).get(key)) is not None:
+            return earlier
         answer = (await self._sent(call, request)).scrubbed(self.secrets)
         if answer.answered:
             answer = await self.store.put(key, request, answer)
@@ -324,8 +314,8 @@ class _Run:
             return  # an application makes calls of its own
         n_turns = len(call.request.in_turns())
         most_out, usage = n_turns * bundle.sampling.tokens_at_most, generation.usage
-        one = Usage(input_tokens=1, output_tokens=1)
-        priced = generation.cost_usd is None and price_of(client, bundle, one) is not None
+        one_token = Usage(input_tokens=1, output_tokens=1)
+        priced = generation.cost_usd is None and price_of(client, bundle, one_token) is not None
         if usage.output_tokens is None:
             yield "output_tokens", 0.0, float(most_out)
         if usage.input_tokens is not None and not priced:
@@ -354,8 +344,8 @@ class _Run:
         elif budget_usd is not None and progress.spent_usd >= budget_usd:
             progress.stopped = f"The budget of ${budget_usd} is used up (${progress.spent_usd} spent)."
         elif max(self.denials, 0 if self.answers else self.failures) >= HOPELESS_AFTER:
-            said = f"The last said: {generation.error}" if generation.error else ""
-            progress.stopped = f"{self.failures} calls got no answer, so the rest were not sent. {said}".strip()
+            last = f" The last said: {generation.error}" if generation.error else ""
+            progress.stopped = f"{self.failures} calls got no answer, so the rest were not sent.{last}"
 
 
 def _own_bound(client: Client | None) -> float | None:
@@ -374,5 +364,5 @@ def _waited(waited_s: float) -> tuple[tuple[str, float, float], ...]:
     return (("latency_s", waited_s, math.inf),)
 
 
-def _told(error: object) -> str:
+def _short(error: object) -> str:
     return plain(error, LONGEST_ERROR_CHARS)

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from llmlab.clients.base import Client, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import Reaching
 from llmlab.engine.call_setup import CallSetup
-from llmlab.engine.freshness import freshness_of_index
+from llmlab.engine.index_record import record_of_built
 from llmlab.engine.plan import Plan, make_plan, price_of, query_of
 from llmlab.engine.progress import Progress, shown
 from llmlab.engine.runner import Scoring, execute
@@ -38,10 +37,11 @@ from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
 
-__all__ = ["personal_notes", "planned", "run", "run_by", "scorers_that_make"]
+__all__ = ["personal_notes", "run", "run_by", "scorers_that_make"]
 
 INTERRUPTED = "The run was interrupted; the same call goes on from here."
 SCORING_INTERRUPTED = "Scoring was interrupted, so there are no scores; the same call scores the stored answers."
+TRAVELS = ("endpoints", "base", "budget_usd", "concurrency", "case_timeout_s", "fresh")  # of a setup, to Ray's tasks
 _TOLD: set[str] = set()  # digests of the golden sets whose personal data this process has told of
 
 
@@ -103,16 +103,6 @@ def run(
         BudgetError: a budget is given and a model's price is unknown, or embedding alone would exceed it.
         StoreError: the call store cannot be written; answers up to there are kept, and in the error's `results`.
     """
-    if engine == "ray" and (shards is None or out is None or (client, store, stop, shard) != (None,) * 4):
-        raise ValueError(
-            "engine='ray' takes shards=16 and out='results/run=2026-12-01', and no client, store, stop or shard, which "
-            "cannot travel to other processes: name endpoints"
-        )
-    if engine == "here" and (shards is not None or (shard is None) != (out is None)):
-        raise ValueError(
-            "shard and out belong together: shard='3/16', out='results/run=2026-12-01'; shards=16 is for engine='ray'"
-        )
-    part = None if shard is None else room.shards.Shard.parse(shard)
     wanted = scorers_that_make(metrics, scorers)
     setup = CallSetup(
         client=client,
@@ -125,20 +115,29 @@ def run(
         progress=progress,
         stop=stop,
         fresh=datetime.now(UTC).isoformat(timespec="milliseconds") if fresh is True else fresh or "",
-        shards=1 if part is None else part.of,
     )
     about: dict[str, Any] = {"repeats": repeats, "app": app, "failed_share_allowed": failed_share_allowed}
     bundles = {variants.name: variants} if isinstance(variants, Bundle) else variants
-    if shards is not None and out is not None:
-        about |= {"endpoints": endpoints, "base": base, "budget_usd": budget_usd, "concurrency": concurrency}
-        about |= {"case_timeout_s": case_timeout_s, "fresh": setup.fresh}
+    if engine == "ray":
+        if shards is None or out is None or (client, store, stop, shard) != (None,) * 4:
+            raise ValueError(
+                "engine='ray' takes shards=16 and out='results/run=2026-12-01', and no client, store, stop or shard, "
+                "which cannot travel to other processes: name endpoints"
+            )
+        about |= {name: getattr(setup, name) for name in TRAVELS}
         whole: dict[str, Any] = {"scorers": wanted, "shards": shards, "out": out, "progress": progress}
-        return room.on_ray.run_on_ray(run, bundles, golden, **whole, options=about)
-    if part is None or out is None:
+        return room.shards.run_on_ray(run, bundles, golden, **whole, options=about)
+    if shards is not None or (shard is None) != (out is None):
+        raise ValueError(
+            "shard and out belong together: shard='3/16', out='results/run=2026-12-01'; shards=16 is for engine='ray'"
+        )
+    if shard is None or out is None:
         return run_by(setup, variants, golden, scorers=wanted, **about)
+    part = room.shards.Shard.parse(shard)
 
     def answers(cases: GoldenSet, calls: Path) -> Results:
-        return run_by(replace(setup, store=store or calls), variants, cases, scorers=wanted, **about)
+        own = replace(setup, store=store or calls, shards=part.of)
+        return run_by(own, variants, cases, scorers=wanted, **about)
 
     digests = {scorer.name: scorer.digest for scorer in wanted}
     return room.shards.run_shard(answers, bundles, golden, shard=part, out=out, scorers=digests, repeats=repeats)
@@ -164,7 +163,7 @@ def run_by(
         embedder = search.Embedder(model, client=client, store=setup.store, budget_usd=left)
         return embedders.setdefault(str(model), embedder)
 
-    plan = planned(setup, variants, golden, repeats=repeats, app=app, embedder_of=embedder_of)
+    plan = make_plan(variants, golden, setup, repeats=repeats, app=app, embedder_of=embedder_of)
     for note in personal_notes(golden) if golden.digest not in _TOLD else ():
         warnings.warn(note, RuntimeWarning, stacklevel=3)
     budget = setup.budget
@@ -185,18 +184,7 @@ def run_by(
         shown(state, show=setup.progress) as refresh,
     ):
         try:
-            run_in_background(
-                lambda: execute(
-                    plan,
-                    calls,
-                    state,
-                    scoring,
-                    concurrency=setup.concurrency,
-                    budget_usd=budget,
-                    case_timeout_s=setup.case_timeout_s,
-                ),
-                on_tick=tick,
-            )
+            run_in_background(lambda: execute(plan, calls, state, scoring, setup, budget_usd=budget), on_tick=tick)
         except KeyboardInterrupt:
             interrupted = True
             state.stopped = state.stopped or (INTERRUPTED if state.done < state.total else "")
@@ -245,33 +233,6 @@ def scorers_that_make(metrics: Collection[str], scorers: Sequence[Scorer | Score
     return checked
 
 
-def planned(
-    setup: CallSetup,
-    variants: Mapping[str, Bundle] | Bundle,
-    golden: GoldenSet,
-    *,
-    repeats: int,
-    app: room.app.App | None = None,
-    embedder_of: Callable[..., search.Embedder] | None = None,
-) -> Plan:
-    """The calls that `run` would make; `embedder_of(model, client=...)` embeds what an index needs."""
-    if setup.client is not None and app is not None:
-        raise ValueError("client and app are both given; an application makes its own calls")
-    client_of, answering = setup.clients(), setup.answering()
-    embed = embedder_of or partial(search.Embedder, store=setup.store)
-    plan = make_plan(
-        variants,
-        golden,
-        repeats=repeats,
-        client_of=lambda bundle: answering or client_of(bundle.model),
-        app=app,
-        base=setup.folder,
-        embedder_of=lambda model: embed(model, client=client_of(model)),
-    )
-    told = f"Asked anew as fresh={setup.fresh!r}; the same word replays these answers."
-    return replace(plan, fresh=setup.fresh, notes=(*plan.notes, told)) if setup.fresh else plan
-
-
 def _pay_for_embedding(plan: Plan, embedders: Mapping[str, search.Embedder], budget: Decimal) -> Decimal:
     """Reserve what the questions' embeddings cost, lift the embedders' own limits, and give what calls may cost."""
     for index in {index.digest: index for index in plan.indexes.values()}.values():
@@ -288,10 +249,9 @@ def _pay_for_embedding(plan: Plan, embedders: Mapping[str, search.Embedder], bud
 
 
 def _require_prices(plan: Plan) -> None:
-    if plan.app is not None:
-        return
-    for name, bundle in plan.bundles.items():
-        if price_of(plan.clients[name], bundle, Usage(input_tokens=1, output_tokens=1)) is None:
+    for name, client in plan.clients.items():
+        bundle = plan.bundles[name]
+        if price_of(client, bundle, Usage(input_tokens=1, output_tokens=1)) is None:
             raise BudgetError(
                 f"variant {name!r}: the price of {bundle.model} is unknown, so a budget cannot be kept. "
                 "Give its price under `prices` in endpoints.yaml (a client of one's own: as `price_usd`), or "
@@ -328,7 +288,7 @@ def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_a
         "index_freshness": {
             name: record
             for name, index in plan.indexes.items()
-            if (record := freshness_of_index(index, plan.golden))  # nothing is known of an index from elsewhere
+            if (record := _record_of(index, plan.golden))  # nothing is known of an index from elsewhere
         },
     }
     results = Results.from_sheet(
@@ -343,6 +303,15 @@ def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_a
     )
     unscored = () if scored else (SCORING_INTERRUPTED,)
     return replace(results, notes=(*results.notes, *_silent_updates(results), *unscored))
+
+
+def _record_of(index: search.Index, golden: GoldenSet) -> dict[str, Any]:
+    """What is known of the index that was searched; a retriever of one's own says it by an attribute `manifest`."""
+    manifest = getattr(index.retriever, "manifest", None)
+    if manifest is None:
+        return record_of_built(index, golden)
+    judged = golden if any(case.relevant_ids for case in golden) else None
+    return room.freshness.check(manifest, index.corpus, golden=judged).record()
 
 
 def _silent_updates(results: Results) -> list[str]:

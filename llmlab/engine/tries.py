@@ -100,7 +100,6 @@ class Try(Shown):
 
     Attributes:
         number: 1 for the first.
-        bundle: what was tried.
         baseline: the baseline's name in `results`; the try's own is `name`.
         changes: fields in which it differs from the baseline.
     """
@@ -188,10 +187,10 @@ class Try(Shown):
             else:
                 shown.append(pair)
         chip = Chip("no answer", "bad")
-        told = [html_note(f"{problem} ({', '.join(ids)})", chip=chip) for problem, ids in lost.items()]
+        failures = [html_note(f"{problem} ({', '.join(ids)})", chip=chip) for problem, ids in lost.items()]
         who = f"{self.name} and {self.baseline}"
         alike = f"{who} answer {counted(len(same), 'case')} word for word alike: {', '.join(same)}."
-        return html_of(*told, *shown, *([alike] if same else []))
+        return html_of(*failures, *shown, *([alike] if same else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -250,13 +249,6 @@ class Tries(Shown):
             done.append(replace(earlier, results=replace(earlier.results, metrics={**first, **known})))
         return replace(self, done=tuple(done))
 
-    def with_try(self, bundle: Bundle, results: Results) -> Tries:
-        """One more try, which is then the one that is shown; nothing is dropped."""
-        changes = tuple(field for field, _, _ in self.baseline.diff(bundle).changes)
-        number = len(self.done) + 1
-        latest = Try(number=number, bundle=bundle, results=results, baseline=self.name, changes=changes)
-        return replace(self, done=(*self.done, latest), at=number)
-
     def _rows(self) -> list[dict[str, object]]:
         base = [(self.shown or self.done[-1]).baseline_row()] if self.done else []
         rows = [
@@ -292,16 +284,20 @@ def try_out(
     setup: CallSetup,
     scorers: Sequence[Scorer | ScoreFunction] = (),
 ) -> Tries:
-    """The tries with one more: bundle and baseline run over the sample, answers that are stored already for free.
+    """The tries with one more, which is then shown: bundle and baseline run over the sample, what is stored for free.
 
     A run that was stopped before the first answer arrived leaves the tries as they were. Raises what `run` raises.
     """
-    name = f"try {len(tries.done) + 1}"
+    number = len(tries.done) + 1
+    name = f"try {number}"
     results = run_by(setup, {tries.name: tries.baseline, name: bundle}, sample, scorers=scorers)
     stopped = setup.stop is not None and setup.stop.is_set()
     lost = sum(results.n_answers(name, status=status) for status in ("error", "timeout")) if stopped else 0
-    answered = results.n_answers(name) - lost  # what was cut off in the middle is nobody's answer
-    return tries.with_try(bundle, results) if answered else tries
+    if results.n_answers(name) == lost:  # what was cut off in the middle is nobody's answer
+        return tries
+    changes = tuple(field for field, _, _ in tries.baseline.diff(bundle).changes)
+    latest = Try(number=number, bundle=bundle, results=results, baseline=tries.name, changes=changes)
+    return replace(tries, done=(*tries.done, latest), at=number)
 
 
 def sample_cases(golden: GoldenSet, size: int, *, seed: int = 0, tag: str | None = None) -> GoldenSet:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmlab.experiment.cache_effect import prompt_cache as prompt_cache
     from llmlab.experiment.folder import Asked as Asked
     from llmlab.experiment.folder import Experiment as Experiment
-    from llmlab.experiment.settings import Settings as Settings
+    from llmlab.experiment.folder import Settings as Settings
     from llmlab.experiment.simulated import Truth as Truth
     from llmlab.experiment.simulated import simulate as simulate
 

@@ -12,13 +12,18 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path, PurePosixPath
-from typing import Any, Self, TypeAlias, TypedDict, Unpack
+from typing import Annotated, Any, Self, TypeAlias, TypedDict, Unpack
 
+import pydantic
+from pydantic import Field
+
+from llmlab.base.documents import Strict
 from llmlab.base.errors import FileRuleError, RequestRefusedError
 from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model
-from llmlab.bundle.bundle import BESIDE, Bundle, load_bundles
+from llmlab.bundle.bundle import BESIDE, Bundle, CorpusRef, load_bundles
 from llmlab.bundle.grids import grid
+from llmlab.bundle.prompt import Frozen
 from llmlab.clients.base import Client, Request
 from llmlab.clients.endpoints import client_for
 from llmlab.clients.wire import wire_sampling
@@ -27,7 +32,6 @@ from llmlab.engine.cost import DryRun, dry_run
 from llmlab.engine.runs import run
 from llmlab.experiment.addresses import Addresses
 from llmlab.experiment.own_code import own_scorers
-from llmlab.experiment.settings import Settings
 from llmlab.gate.decide import GatePolicy
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels
@@ -45,7 +49,7 @@ from llmlab.tracking.runs import last_logged
 from llmlab.tracking.store import store_exists
 from llmlab.watch.report import Watch
 
-__all__ = ["Experiment"]
+__all__ = ["Asked", "Experiment", "Settings"]
 
 Variants: TypeAlias = Mapping[str, Bundle] | Bundle | None  # None = those of the folder
 
@@ -53,6 +57,42 @@ _PARTS = (
     *("golden.jsonl", "bundles/*.yaml", "gate.yaml", "experiment.yaml", "endpoints.yaml", "clients.py"),
     *("scorers.py", "judges/*.yaml", "labels_*.jsonl", "rollout.yaml", "watch.yaml"),
 )
+
+
+class Settings(Strict):
+    """What an `experiment.yaml` says besides bundles, cases and gate. It may be left out.
+
+    scorers: [label, {json_fields: [team, total]}, {fenced: json_equal}]  # shipped ones; your own are in scorers.py
+    repeats: 2
+    temperatures: [0.0, 0.7]          # or: as the bundles say
+    corpus: {folder: docs}            # what scorers of passages read; by default that of the baseline's retrieval
+
+    Attributes:
+        scorers: a shipped scorer's name, or a mapping of it to its arguments; None = those that fit the cases.
+        repeats: answers per variant and case.
+        temperatures: each prompt is tried at each; none = as the bundles say.
+        corpus: what scorers of passages read.
+    """
+
+    scorers: Annotated[tuple[str | Frozen, ...] | None, Field(strict=False)] = None
+    repeats: Annotated[int, Field(ge=1)] = 1
+    temperatures: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(strict=False)] = ()
+    corpus: CorpusRef | None = None
+
+    @pydantic.field_validator("temperatures", mode="before")
+    @classmethod
+    def _or_as_the_bundles_say(cls, given: Any) -> Any:
+        if isinstance(given, str) and given != "as the bundles say":
+            raise ValueError(f"{given!r}, must be a list such as [0.0, 0.7], or: as the bundles say")
+        return () if isinstance(given, str) else given
+
+    @pydantic.field_validator("scorers")
+    @classmethod
+    def _one_each(cls, given: Any) -> Any:
+        for scorer in given or ():
+            if isinstance(scorer, Mapping) and len(scorer) != 1:
+                raise ValueError(f"{dict(scorer)!r}, must be one scorer's name with its arguments")
+        return given
 
 
 class _Labels(OfFolder[Labels]):
@@ -107,14 +147,14 @@ class Experiment(Shown):
         Raises:
             FileRuleError: it is no such folder, or its `experiment.yaml` breaks a rule (with line).
         """
-        folder, given = located(path), {key: value for key, value in asked.items() if value not in ("", 0, None)}
+        folder = located(path)
         if not (folder / "golden.jsonl").is_file():
             raise FileRuleError(
                 "is no experiment: it has no golden.jsonl; `llmlab new NAME --csv questions.csv` makes one", path=path
             )
         rules = folder / "experiment.yaml"
         settings = read_model(Settings, rules) if rules.is_file() else Settings()
-        return cls(path=folder, settings=settings, asked=given)
+        return cls(path=folder, settings=settings, asked={k: v for k, v in asked.items() if v not in ("", 0, None)})
 
     @property
     def name(self) -> str:
@@ -124,17 +164,16 @@ class Experiment(Shown):
     @cached_property
     def bundles(self) -> Mapping[str, Bundle]:
         """Every prompt by its file's name; on each of several `models` as "prompt · model"."""
-        folder, models = self.path / "bundles", list(self.asked.get("models", ()))
-        bundles: Mapping[str, Bundle] = load_bundles(folder)
-        if not models:
-            return OfFolder(folder, bundles)
+        models = list(self.asked.get("models", ()))
+        bundles: Mapping[str, Bundle] = load_bundles(self.base)
         if len(models) > 1:
             bundles = grid(bundles, model=models)
-        else:
+        elif models:
             bundles = {name: bundle.with_(model=models[0]) for name, bundle in bundles.items()}
-        rules_for = self.endpoints.rules_for
-        taken = {name: _without_refused(of, rules=rules_for(of.model)) for name, of in bundles.items()}
-        return OfFolder(folder, taken)
+        if models:
+            rules_for = self.endpoints.rules_for
+            bundles = {name: _without_refused(of, rules=rules_for(of.model)) for name, of in bundles.items()}
+        return OfFolder(self.base, bundles)
 
     @cached_property
     def variants(self) -> Mapping[str, Bundle]:
@@ -375,8 +414,8 @@ class Experiment(Shown):
 
         A misspelt metric costs nothing: it is refused before the first call. `options` are those of `ll.run`.
         """
-        given, _ = self._with_usual(variants, golden, options)
-        return run(**given)
+        arguments, _ = self._with_usual(variants, golden, options)
+        return run(**arguments)
 
     @property
     def served(self) -> Bundle:
@@ -409,8 +448,8 @@ class Experiment(Shown):
 
         What `judges` are asked afterwards is said and not counted; by default those of metrics that no scorer makes.
         """
-        given, grading = self._with_usual(variants, golden, options)
-        planned, asked = dry_run(**given), grading if judges is None else judges
+        arguments, grading = self._with_usual(variants, golden, options)
+        planned, asked = dry_run(**arguments), grading if judges is None else judges
         graders = " and ".join(f"{judge.bundle.model} for {judge.metric}" for judge in asked)
         note = f"Then the answers go to a judge ({graders}), which is not counted here."
         return replace(planned, notes=(*planned.notes, note)) if asked else planned
@@ -420,7 +459,7 @@ class Experiment(Shown):
     ) -> tuple[dict[str, Any], list[Judge]]:
         """What `run` is given, and the judges that make, after it, the metrics that no scorer makes."""
         usual = {"metrics": ()} if "scorers" in options else {"scorers": self.scorers, "metrics": [self.metric]}
-        given: dict[str, Any] = usual | {
+        arguments: dict[str, Any] = usual | {
             "variants": self.variants if variants is None else variants,
             "golden": self.explored if golden is None else golden,
             "base": self.base,
@@ -428,20 +467,18 @@ class Experiment(Shown):
             "repeats": self.repeats,
             **options,
         }
-        scorers = as_scorers(given["scorers"])
-        made = {*RESOURCE_METRICS, *(scorer.name for scorer in scorers)}
-        unmade = [name for name in given["metrics"] if name not in made]
-        grading = [judge for judge in self.judges.values() if judge.metric in unmade] if unmade else []
-        graded = {judge.metric for judge in grading}
-        unknown = [name for name in unmade if name not in graded]
-        if unknown and self.judges:
-            judges = ", ".join(judge.metric for judge in self.judges.values())
+        scorers = as_scorers(arguments["scorers"])
+        measured = {*RESOURCE_METRICS, *(scorer.name for scorer in scorers)}
+        unmeasured = [name for name in arguments["metrics"] if name not in measured]
+        judges = [*self.judges.values()] if unmeasured else []
+        graded = [judge.metric for judge in judges]
+        if judges and (unknown := [name for name in unmeasured if name not in graded]):
             raise ValueError(
-                f"nothing makes the metric {unknown[0]!r} (scorers and calls: {', '.join(sorted(made))}; judges: "
-                f"{judges}); nothing was asked"
+                f"nothing makes the metric {unknown[0]!r} (scorers and calls: {', '.join(sorted(measured))}; judges: "
+                f"{', '.join(graded)}); nothing was asked"
             )
-        asked = [name for name in given["metrics"] if name not in graded]
-        return {**given, "scorers": scorers, "metrics": asked}, grading
+        metrics = [name for name in arguments["metrics"] if name in measured or name not in graded]
+        return {**arguments, "scorers": scorers, "metrics": metrics}, [j for j in judges if j.metric in unmeasured]
 
     def _required(self, file: str, remedy: str) -> Path:
         """The path of a file of the folder; FileRuleError with what to do where it is not there."""
@@ -463,7 +500,7 @@ class Experiment(Shown):
     def _bundle_called(self, name: str) -> str:
         """The bundle of this name, on the first of several models; FileRuleError, which says which there are, else."""
         names = self._called(name)
-        return names[0] if names else OfFolder(self.path / "bundles", {name: name for name in self.bundles})[name]
+        return names[0] if names else OfFolder(self.base, {name: name for name in self.bundles})[name]
 
     def _usual(self, own: Collection[str]) -> list[str]:
         """Shipped scorers that fit: of facts and sources where cases and bundles have them, and what the gate reads."""
@@ -492,8 +529,8 @@ def _without_refused(bundle: Bundle, *, rules: str) -> Bundle:
     What is refused with all of them gone stays: the client names it, and the variant, before the first call.
     """
     refused = _refused(bundle, rules=rules)
-    given = [name for name in ("top_k", "top_p", "temperature") if getattr(bundle.sampling, name) is not None]
-    for gone in (chosen for n in range(1, len(given) + 1) for chosen in combinations(given, n) if refused):
+    settings = [name for name in ("top_k", "top_p", "temperature") if getattr(bundle.sampling, name) is not None]
+    for gone in (chosen for n in range(1, len(settings) + 1) for chosen in combinations(settings, n) if refused):
         without = bundle.with_(**dict.fromkeys(gone))
         if not _refused(without, rules=rules):
             sentence = f"{refused}: {bundle.name} {bundle.version} is asked there without {', '.join(gone)}"

@@ -52,8 +52,8 @@ def own_clients(path: Path) -> dict[str, Client]:
     if not clients:
         rule = "makes no client; a variable called as the provider needs a `fingerprint` and `async complete(request)`"
         raise FileRuleError(rule, path=path)
-    if taken := next((name for name in clients if name in BUILT_IN), ""):
-        raise FileRuleError(f"the provider {taken!r} is llmlab's own; give the client another name", path=path)
+    if built_in := next((name for name in clients if name in BUILT_IN), ""):
+        raise FileRuleError(f"the provider {built_in!r} is llmlab's own; give the client another name", path=path)
     return clients | {name.replace("_", "-"): client for name, client in clients.items()}
 
 

@@ -10,7 +10,7 @@ from llmlab.base.errors import DataError
 from llmlab.bundle.template import fill
 from llmlab.display.shown import Shown
 from llmlab.golden.cases import GoldenSet
-from llmlab.search.chunking import Chunk
+from llmlab.search.corpus import Chunk
 from llmlab.search.index import retriever_for
 from llmlab.stats.drift import MixDrift, mix_drift
 

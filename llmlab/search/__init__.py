@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.search import latent as latent
     from llmlab.search.corpus import Corpus as Corpus
     from llmlab.search.embedding import Embedder as Embedder
     from llmlab.search.embedding import Embedding as Embedding

@@ -1,15 +1,18 @@
 """The documents that answers are looked up in, from an installed package, a JSONL file or a folder of Markdown.
 
-A corpus is a value: an ordered tuple of documents with a digest over their content. `retrievers` indexes it,
-`freshness` compares two of them, and every result that was computed with one names its digest.
+A corpus is a value: an ordered tuple of documents with a digest over their content. It is cut into chunks that know
+their document, by size with overlap and at headings, and `index` indexes those; `freshness` compares two corpora, and
+every result that was computed with one names its digest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import os
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +22,15 @@ from llmlab.base.cells import plain
 from llmlab.base.documents import json_lines, read_text
 from llmlab.base.errors import FileRuleError
 from llmlab.base.project import inside_experiment, project_root
-from llmlab.bundle.bundle import CorpusRef
+from llmlab.bundle.bundle import Chunking, CorpusRef
 from llmlab.display.shown import Shown
 from llmlab.search.docstrings import package_docstrings
 
-__all__ = ["Corpus", "Document"]
+__all__ = ["Chunk", "Corpus", "Document", "chunked"]
 
 _FIELDS = ("id", "text", "title", "group")
+_MARKDOWN_HEADING = re.compile(r"^#{1,6}\s+\S.*$", re.MULTILINE)
+_UNDERLINED_HEADING = re.compile(r"^\S.*\n[-=~^]{3,}[ \t]*$", re.MULTILINE)  # the sections of a numpy docstring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -34,7 +39,6 @@ class Document(Shown):
 
     Attributes:
         id: unique in its corpus; what judgements and citations name.
-        text: the text itself.
         title: what it is called; indexed with the text.
         group: documents of one group are variants of one thing (for a package: functions of one name).
         aliases: other ids of the same text.
@@ -46,15 +50,17 @@ class Document(Shown):
     group: str = ""
     aliases: tuple[str, ...] = ()
 
+    @property
+    def short_hash(self) -> str:
+        """16 hex characters of the text's sha256: what a manifest knows it by."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Corpus(Shown):
-    """An ordered set of documents with unique ids, and a digest over their content.
+    """Documents with unique ids in the order of their source, and a digest over their content.
 
-    Attributes:
-        documents: the documents, in the order of their source.
-        name: what reports call it.
-        version: of the package that it was read from, "" for files.
+    Reports call it by `name`, and by the `version` of the package that it was read from ("" for files).
     """
 
     documents: tuple[Document, ...]
@@ -64,12 +70,9 @@ class Corpus(Shown):
     def __post_init__(self) -> None:
         if not self.documents:
             raise ValueError(f"the corpus {self.name!r} has no documents")
-        seen: set[str] = set()
-        for document in self.documents:
-            for name in (document.id, *document.aliases):
-                if name in seen:
-                    raise ValueError(f"the corpus {self.name!r} has the id {name!r} twice")
-                seen.add(name)
+        uses = Counter(name for document in self.documents for name in (document.id, *document.aliases))
+        if twice := next((name for name, count in uses.items() if count > 1), None):
+            raise ValueError(f"the corpus {self.name!r} has the id {twice!r} twice")
 
     @classmethod
     def load(cls, ref: CorpusRef, *, base: str | Path) -> Corpus:
@@ -99,12 +102,12 @@ class Corpus(Shown):
         'Series.str.contains'
         """
         if name not in _PACKAGES:
-            documented = package_docstrings(name)
+            version, texts = package_docstrings(name)
             documents = tuple(
                 Document(id=names[0], text=text, title=names[0], group=names[0].rpartition(".")[2], aliases=names[1:])
-                for names, text in documented.texts
+                for names, text in texts
             )
-            _PACKAGES[name] = cls(documents=documents, name=name, version=documented.version)
+            _PACKAGES[name] = cls(documents=documents, name=name, version=version)
         return _PACKAGES[name]
 
     @classmethod
@@ -181,17 +184,45 @@ class Corpus(Shown):
 _PACKAGES: dict[str, Corpus] = {}
 
 
-def _inside(given: str, base: Path) -> Path:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of a document: its text as it stands there, and its position (0, 1, ...) in the document."""
+
+    doc_id: str
+    position: int
+    text: str
+    title: str = ""
+    group: str = ""
+
+
+def chunked(documents: Iterable[Document], chunking: Chunking | None = None) -> tuple[Chunk, ...]:
+    """Every document as one chunk, or cut as `chunking` says; in the order of the documents.
+
+    A chunk holds at most `size_words` words and begins with the last `overlap_words` of the one before it.
+    With `by_heading` a heading (Markdown, or underlined as in docstrings) begins a new chunk, without overlap.
+
+    >>> text = " ".join(f"w{i}" for i in range(25))
+    >>> pieces = chunked([Document(id="d", text=text)], Chunking(size_words=10, overlap_words=2))
+    >>> [(piece.position, piece.text.split()[0], piece.text.split()[-1]) for piece in pieces]
+    [(0, 'w0', 'w9'), (1, 'w8', 'w17'), (2, 'w16', 'w24')]
+    """
+    return tuple(
+        Chunk(doc_id=document.id, position=position, text=text, title=document.title, group=document.group)
+        for document in documents
+        for position, text in enumerate([document.text] if chunking is None else _pieces(document.text, chunking))
+    )
+
+
+def _inside(name: str, base: Path) -> Path:
     """Where the documents are: beside the file that names them, else (older bundles) below the project's root."""
-    path, root = inside_experiment(given, base), project_root(base)
-    older = (root / given).resolve()
+    path, root = inside_experiment(name, base), project_root(base)
+    older = (root / name).resolve()
     is_older = base.name == "bundles" and not path.exists() and older.exists() and older.is_relative_to(root)
     return older if is_older else path
 
 
 def _document(row: Mapping[str, Any], path: Path, line: int) -> Document:
-    unknown = sorted(set(row) - set(_FIELDS))
-    if unknown:
+    if unknown := sorted(set(row) - set(_FIELDS)):
         raise FileRuleError(f"unknown key {unknown[0]!r} (known: {', '.join(_FIELDS)})", path=path, line=line)
     for key in _FIELDS:
         value = row.get(key, "" if key in ("title", "group") else None)
@@ -204,11 +235,25 @@ def _markdown_files(root: Path) -> list[Path]:
     if not root.is_dir():
         raise FileRuleError("is not a folder (paths start at the file that names them)", path=root)
     markdown = []
-    for folder, folders, files in os.walk(root):
-        for path in (Path(folder) / name for name in (*folders, *files)):
-            if path.is_symlink():
-                if not path.resolve().is_relative_to(root.resolve()):
-                    raise FileRuleError(f"is a link that leaves {root}; copy the file into the folder", path=path)
-            elif path.suffix == ".md" and path.name in files:
-                markdown.append(path)
+    for path in root.rglob("*"):  # which follows no link
+        if path.is_symlink():
+            if not path.resolve().is_relative_to(root.resolve()):
+                raise FileRuleError(f"is a link that leaves {root}; copy the file into the folder", path=path)
+        elif path.suffix == ".md" and path.is_file():
+            markdown.append(path)
     return sorted(markdown, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _pieces(text: str, chunking: Chunking) -> Iterator[str]:
+    for section in _sections(text) if chunking.by_heading else [text]:
+        spans = [match.span() for match in re.finditer(r"\S+", section)]
+        step = chunking.size_words - chunking.overlap_words
+        for start in range(0, max(1, len(spans) - chunking.overlap_words), step):
+            last = spans[min(start + chunking.size_words, len(spans)) - 1]
+            yield section[spans[start][0] : last[1]]
+
+
+def _sections(text: str) -> list[str]:
+    starts = {match.start() for pattern in (_MARKDOWN_HEADING, _UNDERLINED_HEADING) for match in pattern.finditer(text)}
+    cuts = sorted({0, len(text), *starts})
+    return [part for start, end in itertools.pairwise(cuts) if (part := text[start:end]).strip()] or [text]

@@ -12,26 +12,19 @@ import inspect
 import re
 import types
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from llmlab.base.errors import DataError
 
-__all__ = ["PackageDocstrings", "package_docstrings"]
+__all__ = ["package_docstrings"]
 
 Name = tuple[str, ...]
 
 
-class PackageDocstrings(NamedTuple):
-    """What a package documents: `texts` holds, for each distinct text, its names (the best first) and the text."""
-
-    version: str
-    texts: tuple[tuple[tuple[str, ...], str], ...]
-
-
-def package_docstrings(name: str) -> PackageDocstrings:
-    """Every distinct docstring of the package's public API, in the order of their first names.
+def package_docstrings(name: str) -> tuple[str, list[tuple[Name, str]]]:
+    """A package's version, and every distinct docstring of its public API with its names (the best first), in order.
 
     Warnings of deprecated attributes are silenced. DataError when the package is missing or documents nothing.
     """
@@ -44,14 +37,12 @@ def package_docstrings(name: str) -> PackageDocstrings:
         named = {path: text for path, text in _documented(package) if text}
     if not named:
         raise DataError(f"the package {name!r} has no public docstrings to make a corpus of")
-    members: dict[Name, int] = defaultdict(int)
-    for path in named:
-        members[path[:1]] += 1
+    members = Counter(path[:1] for path in named)
     names_of: dict[str, list[Name]] = defaultdict(list)
     for path in sorted(named, key=lambda path: (len(path), -members[path[:1]], len(".".join(path)), path)):
         names_of[named[path]].append(path)
-    texts = [(tuple(map(".".join, paths)), text) for text, paths in names_of.items()]
-    return PackageDocstrings(version=str(getattr(package, "__version__", "")), texts=tuple(sorted(texts)))
+    texts = sorted((tuple(map(".".join, paths)), text) for text, paths in names_of.items())
+    return str(getattr(package, "__version__", "")), texts
 
 
 def _documented(package: types.ModuleType) -> Iterator[tuple[Name, str]]:

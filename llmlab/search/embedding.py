@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -24,8 +23,8 @@ from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
 from llmlab.clients.endpoints import client_for
-from llmlab.search.chunking import Chunk
-from llmlab.search.retrievers import BATCH_QUERIES, Hit, best_hits, indexed_text
+from llmlab.search.corpus import Chunk
+from llmlab.search.retrievers import Hit, best_hits, cut, indexed_text, unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +52,6 @@ class Embedder:
     """The vectors of texts by one model, from the call store where they are known.
 
     Args:
-        model: which embedding model.
         client: by default the model's own endpoint (see endpoints.yaml).
         store: the call store or its path, by default mlruns/calls.sqlite of the project.
         budget_usd: texts that would cost more than what is left of it (by their estimated tokens) are not sent.
@@ -92,18 +90,17 @@ class Embedder:
 
     def missing(self, texts: Sequence[str]) -> list[str]:
         """The texts whose vectors are not stored yet, each once."""
-        keys = {text: call_key(self.fingerprint, self._request(text)) for text in texts}
+        keys = self._keys(texts)
         with self._opened() as store:
-            stored: set[str] = set()
-            for start in range(0, len(keys), TEXTS_PER_ROUND):
-                stored |= store.get_many(list(keys.values())[start : start + TEXTS_PER_ROUND]).keys()
+            stored = {key for part in cut([*keys.values()], TEXTS_PER_ROUND) for key in store.get_many(part)}
         return [text for text, key in keys.items() if key not in stored]
 
     def cost_usd(self, texts: Sequence[str]) -> Decimal | None:
         """What embedding these texts costs, by their estimated tokens; None where the model's price is not known."""
         price = getattr(self.client, "price_usd", None)
         tokens = sum(-(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts)
-        return None if price is None else price(self.model, Usage(input_tokens=tokens, output_tokens=0))
+        usd = None if price is None else price(self.model, Usage(input_tokens=tokens, output_tokens=0))
+        return usd if usd is None else Decimal(str(usd))  # a float of a client of one's own
 
     def afford(self, texts: Sequence[str]) -> None:
         """Count what these texts cost; BudgetError where there is a budget that they would exceed."""
@@ -131,18 +128,18 @@ class Embedder:
             yield store
 
     def _all(self, texts: Sequence[str], store: CallStore) -> NDArray[np.float32]:
-        waiting, parts = iter(texts), []
-        while batch := list(islice(waiting, TEXTS_PER_ROUND)):
-            keys = {text: call_key(self.fingerprint, self._request(text)) for text in batch}
+        parts = []
+        for batch in cut(texts, TEXTS_PER_ROUND):
+            keys = self._keys(batch)
             stored = store.get_many(set(keys.values()))
-            vectors = {key: _vector(kept) for key, kept in stored.items()}
+            vectors = {key: _vector(answer) for key, answer in stored.items()}
             if missing := [text for text, key in keys.items() if key not in vectors]:
                 self.afford(missing)
                 with ThreadPoolExecutor(1) as thread:  # its own loop, so that a running one is left alone
                     arrived = thread.submit(asyncio.run, self._asked(missing, store)).result()
                 vectors |= {keys[text]: vector for text, vector in zip(missing, arrived, strict=True)}
             parts.append(_stacked([vectors[keys[text]] for text in batch], self.model))
-        return _normalised(_stacked([row for part in parts for row in part], self.model))
+        return unit_rows(_stacked([row for part in parts for row in part], self.model))
 
     async def _asked(self, texts: Sequence[str], store: CallStore) -> list[NDArray[np.float32]]:
         places = asyncio.Semaphore(REQUESTS_AT_ONCE)
@@ -152,12 +149,12 @@ class Embedder:
                 vectors = [np.asarray(row, dtype="<f4") for row in await self.client.embed(self.model, batch)]
             # checked before any is kept, for what is stored is never asked for again
             _stacked(vectors, self.model)
-            kept = (self._kept(text, row, store) for text, row in zip(batch, vectors, strict=True))
-            return await asyncio.gather(*kept)
+            pairs = zip(batch, vectors, strict=True)
+            return await asyncio.gather(*(self._kept(text, vector, store) for text, vector in pairs))
 
-        batches = [texts[start : start + TEXTS_PER_REQUEST] for start in range(0, len(texts), TEXTS_PER_REQUEST)]
         try:
-            return [row for rows in await asyncio.gather(*map(embedded, batches)) for row in rows]
+            batches = await asyncio.gather(*map(embedded, cut(texts, TEXTS_PER_REQUEST)))
+            return [row for rows in batches for row in rows]
         finally:
             if (close := getattr(self.client, "aclose", None)) is not None:
                 await close()
@@ -167,12 +164,15 @@ class Embedder:
         answer = Generation(text=base64.b64encode(vector.tobytes()).decode("ascii"), served_model=self.model.id)
         return _vector(await store.put(call_key(self.fingerprint, request), request, answer))
 
+    def _keys(self, texts: Sequence[str]) -> dict[str, str]:
+        return {text: call_key(self.fingerprint, self._request(text)) for text in texts}
+
     def _request(self, text: str) -> Request:
         return Request(model=self.model, messages=({"role": "user", "content": text},), sampling=Sampling())
 
 
-def _vector(kept: Generation) -> NDArray[np.float32]:
-    return np.frombuffer(base64.b64decode(kept.text), dtype="<f4")
+def _vector(answer: Generation) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(answer.text), dtype="<f4")
 
 
 class EstimatingEmbedder(Embedder):
@@ -203,11 +203,11 @@ class EstimatingEmbedder(Embedder):
         self._made_up = bool(missing)
         if missing:
             longest = max(map(len, texts)) + 1
-            vectors = _normalised(np.array([[1.0, len(text) / longest] for text in texts], np.float32))
+            vectors = unit_rows(np.array([[1.0, len(text) / longest] for text in texts], np.float32))
         else:
             vectors = self._real(texts)
         if self._middle is None and len(vectors):
-            self._middle = _normalised(vectors.mean(axis=0, keepdims=True))[0]
+            self._middle = unit_rows(vectors.mean(axis=0, keepdims=True))[0]
         return vectors
 
 
@@ -236,8 +236,7 @@ class Embedding:
         """The k nearest chunks whose cosine is above zero; an empty query finds nothing."""
         asked = list(dict.fromkeys(query for query in queries if query.strip()))
         hits: dict[str, list[Hit]] = {}
-        for start in range(0, len(asked), BATCH_QUERIES):
-            batch = asked[start : start + BATCH_QUERIES]
+        for batch in cut(asked):
             similar = self._embedder([self._query_prefix + query for query in batch]) @ self._vectors.T
             for query, row in zip(batch, similar.round(6), strict=True):
                 near = np.flatnonzero(row > 0)
@@ -253,9 +252,3 @@ def _stacked(rows: Sequence[NDArray[np.float32]], model: ModelRef) -> NDArray[np
     if not np.isfinite(table).all():
         raise DataError(f"{model} gave a vector with a number that is not finite")
     return table
-
-
-def _normalised(table: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(table, axis=1, keepdims=True) if table.size else np.ones((0, 1), np.float32)
-    unit: NDArray[np.float32] = (table / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return unit

@@ -17,9 +17,8 @@ from typing import Any
 from llmlab import display, search
 from llmlab.base.cells import plain
 from llmlab.bundle.bundle import RetrievalConfig
-from llmlab.search.chunking import Chunk, chunked
-from llmlab.search.corpus import Corpus
-from llmlab.search.retrievers import BM25, Hit, Hybrid, Retriever, TfIdf, indexed_words
+from llmlab.search.corpus import Chunk, Corpus, chunked
+from llmlab.search.retrievers import Hit, Hybrid, Retriever, bm25, indexed_words, tfidf
 
 __all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]
 
@@ -32,15 +31,7 @@ Builder = Callable[[Sequence[Chunk], Mapping[str, Any]], Retriever]
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Index:
-    """A corpus that can be searched.
-
-    Attributes:
-        corpus: the documents.
-        config: how they are cut, searched and shown.
-        chunks: what the retriever indexed.
-        retriever: what searches them.
-        built_at: when they were indexed.
-    """
+    """A corpus that can be searched: `config` says how it is cut, searched and shown."""
 
     corpus: Corpus
     config: RetrievalConfig
@@ -62,7 +53,7 @@ class Index:
             "corpus_name": self.corpus.name,
             "corpus_version": self.corpus.version,
             "n_chunks": len(self.chunks),
-            "documents": {d.id: hashlib.sha256(d.text.encode()).hexdigest()[:16] for d in self.corpus},
+            "documents": {document.id: document.short_hash for document in self.corpus},
         }
 
     def search(self, queries: Sequence[str], k: int | None = None) -> list[list[Hit]]:
@@ -80,9 +71,9 @@ class Index:
         # chunks of one document may fill the first hits: queries that lack others are searched again, deeper
         while waiting:
             for place, hits in zip(waiting, self.retriever.search([queries[i] for i in waiting], depth), strict=True):
-                kept = self._distinct(hits)[:wanted]
-                if len(kept) == wanted or len(hits) < depth or depth >= len(self.chunks):
-                    complete[place] = kept
+                distinct = self._distinct(hits)[:wanted]
+                if len(distinct) == wanted or len(hits) < depth or depth >= len(self.chunks):
+                    complete[place] = distinct
             waiting = [place for place in waiting if place not in complete]
             depth = min(len(self.chunks), depth * FETCHED_PER_KEPT)
         return [complete[place] for place in range(len(queries))]
@@ -196,12 +187,6 @@ def _hybrid(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
     return Hybrid(parts, **fusion_options)
 
 
-def _lsa(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
-    from llmlab.search.latent import Lsa  # for those who search by it
-
-    return Lsa(chunks, **options)
-
-
 def _embedding(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
     if "embedder" not in options:
         raise ValueError("the retriever 'embedding' needs a model: add `embedding: {provider: ..., id: ...}`")
@@ -209,9 +194,9 @@ def _embedding(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever
 
 
 RETRIEVERS: dict[str, Builder] = {
-    "bm25": lambda chunks, options: BM25(chunks, **options),
+    "bm25": lambda chunks, options: bm25(chunks, **options),
     "embedding": _embedding,
     "hybrid": _hybrid,
-    "lsa": _lsa,
-    "tfidf": lambda chunks, options: TfIdf(chunks, **options),
+    "lsa": lambda chunks, options: search.latent.Lsa(chunks, **options),
+    "tfidf": lambda chunks, options: tfidf(chunks, **options),
 }

@@ -19,8 +19,8 @@ import numpy as np
 from llmlab.base.documents import whole_file
 from llmlab.base.project import runs_folder
 from llmlab.base.words import words
-from llmlab.search.chunking import Chunk
-from llmlab.search.retrievers import Hit, batches, best_hits, counted, indexed_text
+from llmlab.search.corpus import Chunk
+from llmlab.search.retrievers import Hit, batches, best_hits, counted, indexed_text, unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,9 +51,9 @@ class Lsa:
             self._space = _decomposed(chunks, dimensions)
             return
         path = runs_folder() / "indexes" / f"{_digest(chunks, dimensions)}.npz"
-        kept = _read(path)
-        self._space = kept or _decomposed(chunks, dimensions)
-        if kept is None:
+        stored = _read(path)
+        self._space = stored or _decomposed(chunks, dimensions)
+        if stored is None:
             _keep(self._space, path)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
@@ -62,7 +62,7 @@ class Lsa:
         for counts in batches(queries, self._space.vocabulary):
             weighted = counts.astype(np.float64)
             weighted.data = (1 + np.log(weighted.data)) * self._space.weights[weighted.indices]
-            similar = _unit(weighted @ self._space.axes.T) @ self._space.directions
+            similar = unit_rows(weighted @ self._space.axes.T) @ self._space.directions
             hits += [
                 best_hits(self._chunks, np.flatnonzero(row > 0), row[row > 0], k) if is_known else []
                 for row, is_known in zip(similar.round(9), counts.getnnz(axis=1), strict=True)
@@ -77,16 +77,9 @@ def _decomposed(chunks: Sequence[Chunk], dimensions: int) -> _Space:
     vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
     vectors = vectorizer.fit_transform(map(indexed_text, chunks))
     svd = TruncatedSVD(max(1, min(dimensions, min(vectors.shape) - 1)), random_state=0)
-    directions = _unit(svd.fit_transform(vectors)).T
+    directions = unit_rows(svd.fit_transform(vectors)).T
     vocabulary = {word: int(place) for word, place in vectorizer.vocabulary_.items()}
     return _Space(vocabulary, vectorizer.idf_, svd.components_, directions)
-
-
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows of length 1; a row of zeros stays one."""
-    lengths = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
-    unit: NDArray[np.float64] = rows / np.where(lengths == 0, 1, lengths)
-    return unit
 
 
 def _digest(chunks: Sequence[Chunk], dimensions: int) -> str:
@@ -100,10 +93,10 @@ def _digest(chunks: Sequence[Chunk], dimensions: int) -> str:
 def _read(path: Path) -> _Space | None:
     """What was kept there; None where nothing was, or where it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            names = kept["words"].tobytes().decode().split("\n")
+        with np.load(path, allow_pickle=False) as stored:
+            names = stored["words"].tobytes().decode().split("\n")
             vocabulary = {word: place for place, word in enumerate(names)}
-            return _Space(vocabulary, kept["weights"], kept["axes"], kept["directions"])
+            return _Space(vocabulary, stored["weights"], stored["axes"], stored["directions"])
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         return None
 

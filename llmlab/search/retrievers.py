@@ -8,33 +8,35 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from llmlab.base.words import words
-from llmlab.search.chunking import Chunk
+from llmlab.search.corpus import Chunk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
 __all__ = [
-    "BATCH_QUERIES",
-    "BM25",
+    "ByWords",
     "Counted",
     "Hit",
     "Hybrid",
     "Retriever",
-    "TfIdf",
     "batches",
     "best_hits",
+    "bm25",
     "counted",
+    "cut",
     "indexed_text",
     "indexed_words",
+    "tfidf",
+    "unit_rows",
 ]
 
 BATCH_QUERIES = 128
@@ -56,40 +58,44 @@ class Retriever(Protocol):
         ...
 
 
-class BM25:
+class ByWords(NamedTuple):
+    """Finds the chunks that share a word with the query, by the weight of each word in each chunk."""
+
+    chunks: Sequence[Chunk]
+    weights: csr_matrix  # words x chunks
+    rows_of: Callable[[Sequence[str]], Iterator[csr_matrix]]  # queries as rows of their words, a batch at a time
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """The chunks in which the query's words weigh most."""
+        hits = []
+        for rows in self.rows_of(queries):
+            scores = (rows @ self.weights).tocsr()
+            for start, end in zip(scores.indptr, scores.indptr[1:], strict=False):
+                hits.append(best_hits(self.chunks, scores.indices[start:end], scores.data[start:end], k))
+        return hits
+
+
+def bm25(chunks: Sequence[Chunk], *, k1: float = 1.5, b: float = 0.75) -> ByWords:
     """BM25 as Lucene computes it (k1 1.5, b 0.75), by bm25s; Robertson and Zaragoza (2009)."""
+    import bm25s
+    from scipy.sparse import csr_matrix
 
-    def __init__(self, chunks: Sequence[Chunk], *, k1: float = 1.5, b: float = 0.75) -> None:
-        import bm25s
-        from scipy.sparse import csr_matrix
-
-        self._chunks = chunks
-        self._vocabulary, ids, ends = counted(tuple(chunks))
-        token_ids = [part.tolist() for part in np.split(ids, ends[:-1])]
-        index = bm25s.BM25(k1=k1, b=b, method="lucene")
-        index.index((token_ids, dict(self._vocabulary)), create_empty_token=False, show_progress=False)
-        parts = (index.scores["data"], index.scores["indices"], index.scores["indptr"])
-        self._scores = csr_matrix(parts, shape=(len(self._vocabulary), len(chunks)))
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Chunks that share a word with the query."""
-        return list(_best_of_sparse(self._chunks, batches(queries, self._vocabulary), self._scores, k))
+    vocabulary, ids, ends = counted(tuple(chunks))
+    token_ids = [part.tolist() for part in np.split(ids, ends[:-1])]
+    index = bm25s.BM25(k1=k1, b=b, method="lucene")
+    index.index((token_ids, dict(vocabulary)), create_empty_token=False, show_progress=False)
+    parts = (index.scores["data"], index.scores["indices"], index.scores["indptr"])
+    weights = csr_matrix(parts, shape=(len(vocabulary), len(chunks)))
+    return ByWords(chunks, weights, partial(batches, vocabulary=vocabulary))
 
 
-class TfIdf:
+def tfidf(chunks: Sequence[Chunk]) -> ByWords:
     """Cosine similarity of TF-IDF vectors (sublinear term frequency), by scikit-learn."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        self._chunks = chunks
-        self._vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
-        self._vectors = self._vectorizer.fit_transform(map(indexed_text, chunks)).T.tocsr()
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Chunks that share a word with the query."""
-        batches = (self._vectorizer.transform(batch) for batch in _cut(queries))
-        return list(_best_of_sparse(self._chunks, batches, self._vectors, k))
+    vectorizer = TfidfVectorizer(analyzer=words, sublinear_tf=True)
+    weights = vectorizer.fit_transform(map(indexed_text, chunks)).T.tocsr()
+    return ByWords(chunks, weights, lambda queries: map(vectorizer.transform, cut(queries)))
 
 
 class Hybrid:
@@ -141,15 +147,16 @@ def counted(chunks: tuple[Chunk, ...]) -> Counted:
     return Counted(vocabulary, np.array(ids, np.int32), np.array(ends, np.int64))
 
 
-def _cut(queries: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (queries[start : start + BATCH_QUERIES] for start in range(0, len(queries), BATCH_QUERIES))
+def cut(texts: Sequence[str], size: int = BATCH_QUERIES) -> Iterator[Sequence[str]]:
+    """The texts in their order, at most so many at a time."""
+    return (texts[start : start + size] for start in range(0, len(texts), size))
 
 
 def batches(queries: Sequence[str], vocabulary: Mapping[str, int]) -> Iterator[csr_matrix]:
     """Queries as rows of word counts, a batch at a time."""
     from scipy.sparse import csr_matrix
 
-    for batch in _cut(queries):
+    for batch in cut(queries):
         word_columns = [[vocabulary[word] for word in words(query) if word in vocabulary] for query in batch]
         columns = np.fromiter(chain.from_iterable(word_columns), dtype=np.int32)
         ends = np.cumsum([0, *map(len, word_columns)])
@@ -158,13 +165,10 @@ def batches(queries: Sequence[str], vocabulary: Mapping[str, int]) -> Iterator[c
         yield counts
 
 
-def _best_of_sparse(
-    chunks: Sequence[Chunk], batches: Iterator[csr_matrix], weights: csr_matrix, k: int
-) -> Iterator[list[Hit]]:
-    for batch in batches:
-        scores = (batch @ weights).tocsr()
-        for start, end in zip(scores.indptr, scores.indptr[1:], strict=False):
-            yield best_hits(chunks, scores.indices[start:end], scores.data[start:end], k)
+def unit_rows(table: NDArray[Any]) -> NDArray[Any]:
+    """Rows of length 1; a row of zeros stays one."""
+    lengths = np.linalg.norm(table, axis=1, keepdims=True)
+    return np.asarray(table / np.where(lengths == 0, 1, lengths), table.dtype)
 
 
 def best_hits(chunks: Sequence[Chunk], places: NDArray[Any], scores: NDArray[Any], k: int) -> list[Hit]:
@@ -172,8 +176,8 @@ def best_hits(chunks: Sequence[Chunk], places: NDArray[Any], scores: NDArray[Any
     if k < 1:
         raise ValueError(f"k == {k}, must be >= 1")
     if len(scores) > k:
-        kept = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
-        places, scores = places[kept], scores[kept]
+        high = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
+        places, scores = places[high], scores[high]
     best = np.lexsort((places, -scores))[:k]
     return [
         Hit(chunks[place].doc_id, float(score), chunks[place].position)

@@ -20,7 +20,7 @@ from llmlab.base.numbers import counted, number
 from llmlab.base.words import words
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.retrieval.questions import NO_TOPIC
-from llmlab.search.chunking import Chunk
+from llmlab.search.corpus import Chunk
 from llmlab.search.index import Retriever, retriever_for
 from llmlab.stats.burdens import holm
 from llmlab.stats.drift import MODERATE, MixDrift, mix_drift

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from llmlab.search.chunking import Chunk
+from llmlab.search.corpus import Chunk
 from llmlab.search.index import retriever_for
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]

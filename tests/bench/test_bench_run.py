@@ -16,6 +16,7 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.openai import OpenAIClient
+from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.plan import make_plan
 from llmlab.engine.progress import Progress
 from llmlab.engine.runner import Scoring, execute
@@ -61,8 +62,9 @@ def test_a_run_takes_little_longer_than_the_physical_limit(
 
     def start(store: CallStore) -> Coroutine[Any, Any, object]:
         client = OpenAIClient(loopback.base_url, api_key_env=None)
-        plan = make_plan(BUNDLE, golden, client_of=lambda _: client)
-        return execute(plan, store, Progress(total=CALLS), Scoring(AnswerSheet(CALLS)), concurrency=in_flight)
+        setup = CallSetup(client=client, concurrency=in_flight)
+        plan = make_plan(BUNDLE, golden, setup)
+        return execute(plan, store, Progress(total=CALLS), Scoring(AnswerSheet(CALLS)), setup)
 
     how: dict[str, Any] = {"loopback": loopback, "folder": tmp_path, "measured": measured, "most": most}
     assert_near_the_limit("a run", start, in_flight=in_flight, **how)

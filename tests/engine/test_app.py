@@ -55,26 +55,18 @@ def source(app: Any) -> str:
     return str(app_identity(app)["source"])
 
 
-def test_the_same_code_is_the_same_application() -> None:
-    assert source(typed(NOTEBOOK)) == source(typed(NOTEBOOK))
-    assert app_identity(typed(NOTEBOOK))["app"] == "typed:answer"
-
-
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "same"),
     [
-        ("helper(MODEL)", "helper(MODEL * 2)"),
-        ('MODEL = "first"', 'MODEL = "second"'),
-        ("text.upper()", "text.lower()"),
+        ("helper(MODEL)", "helper(MODEL * 2)", False),
+        ('MODEL = "first"', 'MODEL = "second"', False),
+        ("text.upper()", "text.lower()", False),
+        ("return 1\n", "return 2\n", True),
     ],
 )
-def test_a_change_of_the_function_or_of_what_it_uses_makes_another_one(old: str, new: str) -> None:
-    """Its own text, a constant of the notebook, a helper in another cell."""
-    assert source(typed(NOTEBOOK)) != source(typed(NOTEBOOK.replace(old, new)))
-
-
-def test_what_it_does_not_use_may_change() -> None:
-    assert source(typed(NOTEBOOK)) == source(typed(NOTEBOOK.replace("return 1\n", "return 2\n")))
+def test_a_change_of_the_function_or_of_what_it_uses_makes_another_one(old: str, new: str, same: bool) -> None:
+    """Its own text, a constant of the notebook, a helper in another cell; what it does not use may change."""
+    assert (source(typed(NOTEBOOK)) == source(typed(NOTEBOOK.replace(old, new)))) is same
 
 
 def answer(case: Case, bundle: Bundle, style: str = "short") -> str:
@@ -99,20 +91,6 @@ def closing_over(style: Any) -> Any:
         return style
 
     return inner
-
-
-@pytest.mark.parametrize(
-    ("one", "same", "another"),
-    [
-        (*[functools.partial(answer, style="a") for _ in "12"], functools.partial(answer, style="b")),
-        (Assistant("a"), Assistant("a"), Assistant("b")),
-        (Assistant("a").method, Assistant("a").method, Assistant("b").method),
-        (closing_over("a"), closing_over("a"), closing_over("b")),
-    ],
-    ids=["partial", "instance", "method", "closure"],
-)
-def test_settings_belong_to_the_application(one: Any, same: Any, another: Any) -> None:
-    assert source(one) == source(same) != source(another)
 
 
 def test_a_changed_tree_is_named_dirty_and_each_change_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +161,31 @@ class Called:
         return self.style
 
 
+def choosing(chosen: str) -> Any:
+    both = {style: Settings(style) for style in "ab"}
+    return closing_over({**both, "chosen": both[chosen]})
+
+
+ONE_LINE = [lambda case, bundle: "a", lambda case, bundle: "b"]
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "another"),
+    [
+        (*[functools.partial(answer, style="a") for _ in "12"], functools.partial(answer, style="b")),
+        (Assistant("a"), Assistant("a"), Assistant("b")),
+        (Assistant("a").method, Assistant("a").method, Assistant("b").method),
+        (closing_over("a"), closing_over("a"), closing_over("b")),
+        (Called("a"), Called("a"), Called("b")),
+        (choosing("a"), choosing("a"), choosing("b")),
+        (ONE_LINE[0], ONE_LINE[0], ONE_LINE[1]),
+    ],
+    ids=["partial", "instance", "method", "closure", "slots", "which of two it takes", "lambdas on one line"],
+)
+def test_settings_belong_to_the_application(one: Any, same: Any, another: Any) -> None:
+    assert source(one) == source(same) != source(another)
+
+
 def table(style: str) -> Any:
     return pd.DataFrame({"style": [style, "c"]})
 
@@ -221,21 +224,6 @@ def test_settings_of_any_kind_tell_two_applications_apart(held: str, way: str) -
 
     assert source(app("a")) == source(app("a")) != source(app("b"))
     assert app_identity(app("a"))["unread"] == ""
-
-
-def test_a_callable_with_slots_is_known_by_what_they_hold() -> None:
-    assert source(Called("a")) == source(Called("a")) != source(Called("b"))
-
-
-def test_which_of_its_settings_it_takes_tells_applications_apart() -> None:
-    first, second = Settings("a"), Settings("b")
-    taken = [closing_over({"x": first, "y": second, "taken": which}) for which in (first, second)]
-    assert source(taken[0]) != source(taken[1])
-
-
-def test_lambdas_on_one_line_are_two_applications() -> None:
-    one, two = (lambda case, bundle: "a"), (lambda case, bundle: "b")
-    assert source(one) != source(two)
 
 
 def test_another_key_or_a_used_client_is_the_same_application() -> None:

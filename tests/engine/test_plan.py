@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from llmlab.base.errors import PromptError
 from llmlab.bundle.bundle import Bundle, CorpusRef, RetrievalConfig
 from llmlab.bundle.grids import grid
 from llmlab.clients.fake import FakeClient
+from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.plan import Plan, make_plan
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.search.index import Index
@@ -21,7 +23,7 @@ PLAIN = Bundle.from_prompt("{{ question }}", model="vllm/tiny")
 
 
 def planned(variants: dict[str, Bundle] | Bundle, *, repeats: int = 1, base: Path | None = None) -> Plan:
-    return make_plan(variants, GOLDEN, repeats=repeats, client_of=lambda _: FakeClient("yes"), base=base)
+    return make_plan(variants, GOLDEN, CallSetup(client=FakeClient("yes"), base=base), repeats=repeats)
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ class SingleSlot(FakeClient):
 def test_with_one_slot_calls_that_begin_alike_are_made_in_a_row_and_copies_are_not_asked_for() -> None:
     other = Bundle.from_prompt("Briefly: {{ question }}", model="vllm/tiny")
     variants = grid({"a": PLAIN, "b": other}, temperature=[0.0, 0.8])
-    plan = make_plan(variants, GOLDEN, repeats=2, client_of=lambda _: SingleSlot("yes"))
+    plan = make_plan(variants, GOLDEN, CallSetup(client=SingleSlot("yes")), repeats=2)
     (calls,) = plan.batches()
     assert [(call.case.id, call.repeat) for call in calls[:4]] == [("q0", 0), ("q0", 0), ("q0", 1), ("q1", 0)]
     assert [call.variant[0] for call in calls] in (["a"] * 15 + ["b"] * 15, ["b"] * 15 + ["a"] * 15)
@@ -110,16 +112,12 @@ def test_a_golden_case_among_the_examples_is_refused_before_any_call() -> None:
         planned({"v": leaking})
 
 
-def test_nothing_to_run_is_said() -> None:
-    with pytest.raises(ValueError, match="no variants"):
-        planned({})
-    with pytest.raises(ValueError, match="repeats == 0"):
-        planned(PLAIN, repeats=0)
-
-
-def test_variants_without_names_are_told_how_they_are_given() -> None:
-    with pytest.raises(TypeError, match="baseline"):
-        planned([PLAIN])  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("variants", "repeats", "refused"), [({}, 1, "no variants"), (PLAIN, 0, "repeats == 0"), ([PLAIN], 1, "baseline")]
+)
+def test_what_is_nothing_to_run_is_told(variants: Any, repeats: int, refused: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=refused):
+        planned(variants, repeats=repeats)
 
 
 def test_an_application_is_asked_under_a_key_of_its_code_bundle_and_case() -> None:
@@ -127,7 +125,7 @@ def test_an_application_is_asked_under_a_key_of_its_code_bundle_and_case() -> No
         return "yes"
 
     variants = {"a": PLAIN, "b": PLAIN.with_(temperature=0.5)}
-    plan = make_plan(variants, GOLDEN, repeats=2, app=answer)
+    plan = make_plan(variants, GOLDEN, CallSetup(), repeats=2, app=answer)
     (calls,) = plan.batches()
     assert len({call.key for call in calls}) == 20
     assert [call.key for call in next(plan.batches())] == [call.key for call in calls]

@@ -67,15 +67,3 @@ def test_a_terminal_gets_a_bar_with_all_figures(monkeypatch: pytest.MonkeyPatch)
     for part in ("waits 12 s (rate limit)", "100/200", "cached=40", "errors=3", "spent=$0.1234"):
         assert part in last
     assert "nan" not in last.lower()
-
-
-def test_nothing_is_shown_where_nothing_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
-    with shown(halfway(), show=False) as refresh:
-        refresh()
-    assert capsys.readouterr() == ("", "")
-
-
-def test_answers_without_a_known_cost_are_not_called_free(capsys: pytest.CaptureFixture[str]) -> None:
-    with shown(Progress(total=2, done=2, unpriced=2)):
-        pass
-    assert capsys.readouterr().err == "run: 2 of 2 calls (0 cached, 0 errors), an unknown amount spent\n"

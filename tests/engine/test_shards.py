@@ -106,56 +106,39 @@ def test_a_finished_shard_is_not_run_again_and_a_cut_off_one_replays_its_store(t
     assert len(asked.requests) == calls > 0
 
 
-def damage_missing(folder):
+OTHER = {**BUNDLES, "v2": ll.Bundle.from_prompt("? {{ question }}", model="vllm/tiny")}
+
+
+def instead(folder, shard, **changes):
+    """Another run's part in the place of the second one."""
     shutil.rmtree(folder / "shard=02")
+    run(folder, shard, **changes)
 
 
-def damage_unfinished(folder):
-    (folder / "shard=02" / "manifest.json").unlink()
+def rewritten(path, change):
+    path.write_bytes(change(path.read_bytes()))
 
 
-def damage_doubled(folder):
-    shutil.copytree(folder / "shard=01", folder / "shard=04")
+DAMAGES = {
+    "missing": lambda folder: shutil.rmtree(folder / "shard=02"),
+    "unfinished": lambda folder: (folder / "shard=02" / "manifest.json").unlink(),
+    "doubled": lambda folder: shutil.copytree(folder / "shard=01", folder / "shard=04"),
+    "foreign": lambda folder: instead(folder, "2/3", bundles=OTHER),
+    "other number": lambda folder: instead(folder, "2/4"),
+    "part": lambda folder: rewritten(folder / "shard=02" / "part.parquet", lambda raw: raw[:-9] + b"123456789"),
+    "manifest": lambda folder: rewritten(
+        folder / "shard=02" / "manifest.json", lambda raw: json.dumps({**json.loads(raw), "rows": 1}).encode()
+    ),
+}
 
 
-def damage_foreign(folder):
-    shutil.rmtree(folder / "shard=02")
-    run(folder, "2/3", bundles={**BUNDLES, "v2": ll.Bundle.from_prompt("? {{ question }}", model="vllm/tiny")})
-
-
-def damage_part(folder):
-    path = folder / "shard=02" / "part.parquet"
-    path.write_bytes(path.read_bytes()[:-9] + b"123456789")
-
-
-def damage_manifest(folder):
-    path = folder / "shard=02" / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "rows": 1}))
-
-
-def damage_other_number(folder):
-    shutil.rmtree(folder / "shard=02")
-    run(folder, "2/4")
-
-
-@pytest.mark.parametrize(
-    ("damage", "named"),
-    [
-        (damage_missing, "2/3"),
-        (damage_unfinished, "shard=02"),
-        (damage_doubled, "shard=04"),
-        (damage_foreign, "shard=02"),
-        (damage_part, "shard=02"),
-        (damage_manifest, "shard=02"),
-        (damage_other_number, "shard=02"),
-    ],
-)
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("texts", [True, False])
-def test_what_is_not_one_whole_run_is_refused_by_name(parts, damage, named, texts):
-    damage(parts)
+def test_what_is_not_one_whole_run_is_refused_by_name(parts, damage, texts):
+    DAMAGES[damage](parts)
     with pytest.raises(FileRuleError) as refused:
         ll.Results.load(parts, texts=texts)
-    assert named in str(refused.value)
+    assert {"missing": "2/3", "doubled": "shard=04"}.get(damage, "shard=02") in str(refused.value)
 
 
 def test_an_incomplete_shard_is_refused_until_it_is_run_to_its_end(parts):

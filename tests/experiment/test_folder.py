@@ -65,17 +65,18 @@ def test_what_is_asked_stands_above_the_folder(folder):
     assert (asked.metric, len(asked.explored)) == ("not_refused", 2)
 
 
-def test_several_models_have_short_names(folder):
-    """A prompt and what tells its model from the others."""
-    models = ["mistral/mistral-small-2506", "mistral/mistral-medium-2508"]
+@pytest.mark.parametrize(
+    ("models", "short"),
+    [
+        (["mistral/mistral-small-2506", "mistral/mistral-medium-2508"], ["small", "medium"]),
+        (["mistral/large-2.1", "mistral/large-3"], ["large-2.1", "large-3"]),
+    ],
+)
+def test_several_models_have_short_names(folder, models, short):
+    """A prompt and what tells its model from the others, which is never a number alone."""
     exp = ll.Experiment.load(folder, models=models, baseline="plain")
-    assert list(exp.bundles) == ["json · small", "json · medium", "plain · small", "plain · medium"]
-    assert (exp.baseline, exp.reference) == ("plain · small", "plain · small")
-
-
-def test_a_models_short_name_is_never_a_number_alone(folder):
-    exp = ll.Experiment.load(folder, models=["mistral/large-2.1", "mistral/large-3"])
-    assert list(exp.bundles)[:2] == ["json · large-2.1", "json · large-3"]
+    assert list(exp.bundles) == [f"{prompt} · {name}" for prompt in ("json", "plain") for name in short]
+    assert (exp.baseline, exp.reference) == (f"plain · {short[0]}",) * 2
 
 
 def test_a_prompt_put_on_a_model_that_takes_no_temperature_is_asked_without_and_says_so(folder):

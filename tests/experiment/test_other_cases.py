@@ -23,40 +23,25 @@ BETTER = "Be exact."
 TEAMS = ("billing", "shipping", "returns", "other")
 
 
-def extraction():
+def extraction(i):
     """Invoices to JSON on an OpenAI-like endpoint; half of the plain prompt's totals are wrong."""
-    rows, answers = [], []
-    for i in range(CASES):
-        text, right = f"Invoice {i:03d} of Acme, {i} EUR.", {"number": f"{i:03d}", "total": i}
-        rows.append({"text": text, "expected": json.dumps(right)})
-        wrong = {**right, "total": i + i % 2}
-        answers += [[[BETTER, text], json.dumps(right)], [[text], json.dumps(wrong)]]
-    return rows, answers
+    text, right = f"Invoice {i:03d} of Acme, {i} EUR.", {"number": f"{i:03d}", "total": i}
+    row = {"text": text, "expected": json.dumps(right)}
+    return row, text, json.dumps(right), json.dumps({**right, "total": i + 1})
 
 
-def assistance():
+def assistance(i):
     """A help desk on an Anthropic-like endpoint, with a scorer of its own beside a shipped one."""
-    rows, answers = [], []
-    for i in range(CASES):
-        question, fact = f"How long does refund {i:03d} take?", f"{i + 2} days"
-        rows.append({"question": question, "expected": fact, "topic": f"t{i % 20}"})
-        answers += [
-            [[BETTER, question], f"It takes {fact}."],
-            [[question], f"It takes {fact}." if i % 2 else "It takes some days."],
-        ]
-    return rows, answers
+    question, fact = f"How long does refund {i:03d} take?", f"{i + 2} days"
+    row = {"question": question, "expected": fact, "topic": f"t{i % 20}"}
+    return row, question, f"It takes {fact}.", "It takes some days."
 
 
-def classification():
+def classification(i):
     """Tickets into teams by a reasoning model, whose thought names other teams than its answer."""
-    rows, answers = [], []
-    for i in range(CASES):
-        ticket, team = f"Ticket {i:03d}: please help.", TEAMS[i % len(TEAMS)]
-        rows.append({"question": ticket, "expected": team})
-        thought = "<think>billing or shipping or returns?</think>\n"
-        guess = team if i % 2 else TEAMS[(i + 1) % len(TEAMS)]
-        answers += [[[BETTER, ticket], f"{thought}{team}"], [[ticket], f"{thought}{guess}"]]
-    return rows, answers
+    ticket, team, other = f"Ticket {i:03d}: please help.", TEAMS[i % len(TEAMS)], TEAMS[(i + 1) % len(TEAMS)]
+    thought = "<think>billing or shipping or returns?</think>\n"
+    return {"question": ticket, "expected": team}, ticket, f"{thought}{team}", f"{thought}{other}"
 
 
 OWN_SCORER = """
@@ -84,7 +69,11 @@ def outside(project, folder):
 def test_a_case_of_ones_own_goes_from_a_csv_file_to_a_promoted_bundle(project, loopback, name):
     """`llmlab new`, edits in the folder, notebooks 01, 02 and 05: the better prompt is in production."""
     make, model, scorers = THEIRS[name]
-    rows, answers = make()
+    rows, answers = [], []
+    for i in range(CASES):
+        row, question, right, wrong = make(i)
+        rows.append(row)
+        answers += [[[BETTER, question], right], [[question], right if i % 2 else wrong]]
     loopback.set(answers=answers)
     with (project / "theirs.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))

@@ -360,11 +360,12 @@ def test_a_line_costs_little_in_the_request(tmp_path):
 
 def test_a_bundle_gives_a_service_its_request_with_passages_and_tools():
     """What a run sends for a case of the same inputs, to the last byte."""
+    from llmlab.engine.call_setup import CallSetup
     from llmlab.engine.plan import make_plan
 
     bundle = ll.Experiment.load("experiments/pandas_help").bundles["v2"]
     case = ll.Case(id="q", inputs={"question": "How do I drop NaN rows?"})
-    plan = make_plan(bundle, ll.GoldenSet(cases=(case,)), client_of=lambda bundle: ll.FakeClient(lambda request: ""))
+    plan = make_plan(bundle, ll.GoldenSet(cases=(case,)), CallSetup(client=ll.FakeClient(lambda request: "")))
     ((call,),) = plan.batches()
     request = bundle.request(question="How do I drop NaN rows?")
     assert request.to_json() == call.request.to_json()

@@ -16,13 +16,12 @@ from llmlab.bundle.bundle import Bundle, CorpusRef, ModelRef, RetrievalConfig
 from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Usage
 from llmlab.clients.call_store import CallStore
-from llmlab.clients.endpoints import load_endpoints
 from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import price_usd
 from llmlab.engine.cost import dry_run
 from llmlab.engine.runs import run
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.search.chunking import Chunk
+from llmlab.search.corpus import Chunk
 from llmlab.search.embedding import Embedder
 from llmlab.search.index import build_index, retriever_for
 from tests.loopback import Loopback
@@ -104,20 +103,12 @@ def test_it_works_inside_a_running_loop_and_with_an_open_store(loopback: Loopbac
 
 def test_a_run_searches_by_the_endpoint_of_its_environment(loopback: Loopback, tmp_path: Path) -> None:
     """`retriever: embedding` in a bundle, the address in endpoints.yaml; a second run embeds nothing."""
-    rows = [json.dumps({"id": name, "text": text}) for name, text in TEXTS.items()]
-    (tmp_path / "d.jsonl").write_text("\n".join(rows))
-    endpoints = tmp_path / "endpoints.yaml"
-    endpoints.write_text(f"endpoints:\n  vllm: {{base_url: '{loopback.base_url}'}}\n")
-    config = RetrievalConfig(corpus=CorpusRef(jsonl="d.jsonl"), retriever="embedding", embedding=MODEL, k=1)
-    bundle = Bundle.from_prompt("{{ question }} {{ passages }}", model="vllm/tiny").with_(retrieval=config)
-    golden = GoldenSet((Case(id="q", inputs={"question": "sort rows"}),))
-    settings = {"store": tmp_path / "calls.sqlite", "base": tmp_path, "endpoints": endpoints, "progress": False}
-    results = run({"v1": bundle}, golden, **settings)
-    assert results.frame["retrieved"].tolist() == [("sort",)]
+    variants, golden, settings = searching(loopback, tmp_path, prices="", name="")
+    results = run(variants["v1"], golden, progress=False, **settings)
+    assert results.frame["retrieved"].tolist() == [("sort",)] * 3
     before = loopback.stats()["requests"]
-    run({"v1": bundle}, golden, **settings)
+    run(variants["v1"], golden, progress=False, **settings)
     assert loopback.stats()["requests"] == before
-    assert load_endpoints(endpoints)
 
 
 def test_the_models_are_part_of_the_indexs_digest(embedder: Embedder, tmp_path: Path) -> None:
@@ -144,20 +135,26 @@ def test_what_cannot_embed_is_refused() -> None:
         retriever_for("embedding", CHUNKS)
 
 
+class Own:
+    """A client of one's own, whose price is written as people write it."""
+
+    fingerprint = "own"
+
+    def __init__(self, *vectors: list[float]) -> None:
+        self.vectors = list(vectors)
+
+    def price_usd(self, model: ModelRef, usage: Usage) -> float:
+        return 0.001
+
+    async def embed(self, model: ModelRef, texts: Sequence[str]) -> list[list[float]]:
+        return self.vectors[: len(texts)]
+
+
 def test_vectors_of_different_length_or_without_a_value_are_refused(tmp_path: Path) -> None:
-    class Odd:
-        fingerprint = "odd"
-
-        def __init__(self, *vectors: list[float]) -> None:
-            self.vectors = list(vectors)
-
-        async def embed(self, model: ModelRef, texts: Sequence[str]) -> list[list[float]]:
-            return self.vectors[: len(texts)]
-
     for vectors, why in ((([1.0], [1.0, 2.0]), "same length"), (([float("nan")], [1.0]), "not finite")):
         with pytest.raises(DataError, match=why):
-            Embedder(MODEL, client=Odd(*vectors), store=tmp_path / "calls.sqlite")(["a", "b"])
-    assert Embedder(MODEL, client=Odd([0.0]), store=tmp_path / "z.sqlite")(["a"]).tolist() == [[0.0]]
+            Embedder(MODEL, client=Own(*vectors), store=tmp_path / "calls.sqlite")(["a", "b"])
+    assert Embedder(MODEL, client=Own([0.0]), store=tmp_path / "z.sqlite")(["a"]).tolist() == [[0.0]]
 
 
 def searching(loopback: Loopback, folder: Path, *, prices: str = "{input: 1000, output: 0}", name: str = "priced"):
@@ -217,6 +214,12 @@ def test_what_embeddings_cost_is_taken_off_the_budget_of_the_calls(loopback: Loo
     results = run(variants, golden, budget_usd="0.06", concurrency=1, progress=False, **settings)
     assert not results.complete
     assert any("The budget of $0.0" in note for note in results.notes)
+
+
+def test_a_price_in_floats_of_a_client_of_ones_own_is_added_up_exactly(tmp_path: Path) -> None:
+    embedder = Embedder(MODEL, client=Own([1.0], [1.0]), store=tmp_path / "calls.sqlite", budget_usd=Decimal(1))
+    assert embedder(["a", "b"]).shape == (2, 1)
+    assert embedder.spent_usd == Decimal("0.001")
 
 
 def test_the_price_of_a_listed_embedding_model_is_known() -> None:

@@ -1,5 +1,6 @@
 """Latent semantic analysis: the same as scikit-learn's, computed once and kept without anything that can run code."""
 
+import io
 import os
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from llmlab.base.words import words
-from llmlab.search.chunking import Chunk
+from llmlab.search.corpus import Chunk
 from llmlab.search.index import retriever_for
 from llmlab.search.latent import KEPT_FROM_CHUNKS, MOST_KEPT, Lsa
 from llmlab.search.retrievers import indexed_text
@@ -63,26 +64,26 @@ def test_another_text_or_dimension_is_another_file(folder: Path):
     assert len(list(folder.iterdir())) == 4
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a zip", None])
+def flipped(whole):
+    return bytes([*whole[: len(whole) // 2], whole[len(whole) // 2] ^ 1, *whole[len(whole) // 2 + 1 :]])
+
+
+def pickled(_whole):
+    """An array of objects would run code when it is loaded."""
+    file, hostile = io.BytesIO(), np.array([{"__reduce__": "x"}], dtype=object)
+    np.savez(file, words=hostile, weights=hostile, axes=hostile, directions=hostile)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda _: b"not a zip", flipped, pickled])
 def test_a_damaged_file_is_computed_again(folder: Path, damage):
-    """Empty, foreign, or with a byte changed in the middle."""
+    """Empty, foreign, with a byte changed in the middle, or with a pickle in it, which is not read."""
     first = Lsa(chunks()).search(QUERIES, 10)
     (kept,) = folder.iterdir()
     whole = kept.read_bytes()
-    flipped = bytes([*whole[: len(whole) // 2], whole[len(whole) // 2] ^ 1, *whole[len(whole) // 2 + 1 :]])
-    kept.write_bytes(flipped if damage is None else damage)
+    kept.write_bytes(damage(whole))
     assert Lsa(chunks()).search(QUERIES, 10) == first
     assert kept.read_bytes() == whole
-
-
-def test_a_pickle_is_not_read(folder: Path):
-    """An array of objects would run code when it is loaded."""
-    first = Lsa(chunks()).search(QUERIES, 10)
-    (kept,) = folder.iterdir()
-    hostile = np.array([{"__reduce__": "x"}], dtype=object)
-    with kept.open("wb") as file:
-        np.savez(file, words=hostile, weights=hostile, axes=hostile, directions=hostile)
-    assert Lsa(chunks()).search(QUERIES, 10) == first
 
 
 def test_the_oldest_files_go(folder: Path):

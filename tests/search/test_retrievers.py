@@ -10,8 +10,7 @@ import pytest
 
 from llmlab.base.words import words
 from llmlab.bundle.bundle import Chunking, CorpusRef, RetrievalConfig
-from llmlab.search.chunking import Chunk
-from llmlab.search.corpus import Corpus
+from llmlab.search.corpus import Chunk, Corpus
 from llmlab.search.index import RETRIEVERS, Hit, Index, build_index, register_retriever, retriever_for
 from llmlab.search.retrievers import Hybrid
 

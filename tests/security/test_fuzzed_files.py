@@ -31,8 +31,7 @@ from llmlab.bundle.export import Exported
 from llmlab.clients.endpoints import load_endpoints
 from llmlab.engine.batch import Batches
 from llmlab.engine.freshness import load_manifest
-from llmlab.experiment.folder import Experiment
-from llmlab.experiment.settings import Settings
+from llmlab.experiment.folder import Experiment, Settings
 from llmlab.gate import GatePolicy, Receipt
 from llmlab.gate.passport import JudgePassport
 from llmlab.golden.cases import GoldenSet
