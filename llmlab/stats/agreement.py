@@ -22,16 +22,17 @@ from llmlab.stats.arrays import (
     FloatArray,
     GroupIndex,
     Values,
+    cluster_codes,
     cluster_sums,
     codes,
-    drawn_counts,
     floats,
     is_missing,
     open_unit,
+    over_resamples,
     places,
 )
 from llmlab.stats.bounded import share_estimate
-from llmlab.stats.estimate import Estimate, mean_estimate, wilson_bounds
+from llmlab.stats.estimate import Estimate, mean_estimate, wilson_rate
 from llmlab.stats.standard_error import two_sided
 
 __all__ = [
@@ -184,7 +185,7 @@ def cohen_kappa(
     if np.trace(shares) > 1 - 1e-12:
         chance = float((share * np.outer(shares.sum(axis=1), shares.sum(axis=0))).sum())
         alone = n if groups is None else len(np.unique(groups))
-        low = (wilson_bounds(alone, alone, level=level)[0] - chance) / (1 - chance)
+        low = ((wilson_rate(alone, alone, level=level).low or 0.0) - chance) / (1 - chance)
         note = "all labels agree: the lower end is Wilson's bound of the agreement"
         return replace(blank, value=1.0, low=low, high=1.0, notes=(*rough, note))
     half, notes = _half_width(influence.ravel()[cells[scored]], groups, level)
@@ -217,14 +218,20 @@ def kappa_bootstrap(
     plain = cohen_kappa(human, judge, labels=labels, weights=weights, clusters=clusters, level=level)
     if plain.value is None or plain.value == 1.0:
         return plain  # undefined, or Wilson's bound: resamples of equal labels would all be equal
-    rng, share = np.random.default_rng(seed), _agreement_weights(size, weights)
+    share = _agreement_weights(size, weights)
     groups = _groups(clusters, scored)
     if groups is None:
         counts = np.bincount(cells[scored], minlength=size * size)
+        rng = np.random.default_rng(seed)
         tables = rng.multinomial(plain.n, counts / plain.n, size=resamples).astype(float)
     else:
-        kept = np.unique(groups, return_inverse=True)[1]
-        tables = _cluster_resamples(cells[scored], kept, size * size, resamples, rng)
+        of_pair = cluster_codes(groups, n=len(groups))
+        n_clusters = int(of_pair.max()) + 1
+        counts = np.bincount(of_pair * size**2 + cells[scored], minlength=n_clusters * size**2)
+        per_cluster = counts.reshape(n_clusters, size**2).astype(float)
+        tables = over_resamples(
+            lambda drawn: drawn @ per_cluster, resamples=resamples, n_clusters=n_clusters, width=n_clusters, seed=seed
+        )
     values = _kappas(tables.reshape(resamples, size, size), share)
     defined = values[~np.isnan(values)]
     notes = plain.notes[:1] if plain.n < FEW_LABELS else ()
@@ -350,19 +357,6 @@ def _kappas(tables: FloatArray, weights: FloatArray) -> FloatArray:
     chance = np.einsum("ti,ij,tj->t", tables.sum(axis=2), weights, tables.sum(axis=1), optimize=True) / totals**2
     defined = chance < 1 - 1e-12
     return np.where(defined, (seen - chance) / np.where(defined, 1 - chance, 1.0), np.nan)
-
-
-def _cluster_resamples(
-    cells: GroupIndex, clusters: GroupIndex, size: int, resamples: int, rng: np.random.Generator
-) -> FloatArray:
-    """Tables of `resamples` draws of whole clusters, in chunks that bound the memory."""
-    groups = int(clusters.max()) + 1
-    per_cluster = np.bincount(clusters * size + cells, minlength=groups * size).reshape(groups, size).astype(float)
-    tables, chunk = np.empty((resamples, size)), max(1, 2_000_000 // groups)
-    for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        tables[start : start + rows] = drawn_counts(rng, rows, n_clusters=groups) @ per_cluster
-    return tables
 
 
 def _undefined(shares: FloatArray, n: int) -> str:

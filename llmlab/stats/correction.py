@@ -19,8 +19,9 @@ from llmlab.base.errors import DataError
 from llmlab.display.shown import Shown
 from llmlab.stats.agreement import JudgeRates
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit, paired_differences
+from llmlab.stats.bias import clustered_contrast
 from llmlab.stats.estimate import Estimate, wilson_rate
-from llmlab.stats.standard_error import FEW_DF, case_weights, clustered_contrast, skew_notes, two_sided
+from llmlab.stats.standard_error import FEW_DF, case_weights, skew_notes, two_sided
 
 __all__ = ["Correction", "ppi_difference", "ppi_mean", "rogan_gladen"]
 

@@ -18,7 +18,7 @@ from llmlab.base.cells import as_sentences
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import Interval
 from llmlab.display.shown import Shown
-from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, drawn_counts, floats, open_unit
+from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, floats, open_unit, over_resamples
 from llmlab.stats.standard_error import (
     StandardError,
     case_weights,
@@ -39,7 +39,6 @@ __all__ = [
     "reduce_repeats",
     "rows_of_cases",
     "score_interval",
-    "wilson_bounds",
     "wilson_rate",
 ]
 
@@ -118,22 +117,13 @@ def wilson_rate(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     >>> print(wilson_rate(81, 263))
     0.31 [0.26, 0.37]
     """
-    low, high = wilson_bounds(successes, n, level=level)
-    method = "share, Wilson interval"
-    return Estimate(value=successes / n, low=low, high=high, level=level, n=n, n_attempted=n, method=method)
-
-
-def wilson_bounds(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """The two ends of Wilson's score interval for the share successes / n.
-
-    >>> [round(end, 4) for end in wilson_bounds(0, 20)]
-    [0.0, 0.1611]
-    """
     if n < 1:
         raise DataError(f"n == {n}: a rate needs at least one scored case")
     if not 0 <= successes <= n:
         raise ValueError(f"successes == {successes}, must lie between 0 and n == {n}")
-    return score_interval(successes / n, n, two_sided(level))
+    low, high = score_interval(successes / n, n, two_sided(level))
+    method = "share, Wilson interval"
+    return Estimate(value=successes / n, low=low, high=high, level=level, n=n, n_attempted=n, method=method)
 
 
 def score_interval(rate: float, n: float, z: float) -> tuple[float, float]:
@@ -222,7 +212,6 @@ def _exp_interval(value: float, error: StandardError, *, level: float, method: s
 OF_SUMS = "of sums, log ratio by the delta method"
 LEAST_BEYOND = 10  # rows beyond the quantile, per arm; with fewer the bootstrap of a quantile is fiction
 LEAST_CLUSTERS = 10
-CHUNK_BYTES = 1 << 24
 
 
 def quantile(values: ArrayLike, *, q: float, weights: ArrayLike | None = None) -> float:
@@ -274,16 +263,16 @@ def quantile_difference(
     if n_clusters < LEAST_CLUSTERS:
         raise DataError(f"{n_clusters} clusters, at least {LEAST_CLUSTERS} are needed to resample them")
     tail = (1 - open_unit(level, "level")) / 2
-    rng, ends = np.random.default_rng(seed), np.empty((2, n_resamples))
-    rows = max(1, CHUNK_BYTES // (8 * a.size))
-    for start in range(0, n_resamples, rows):
-        part = ends[:, start : start + rows]
-        drawn = drawn_counts(rng, part.shape[1], n_clusters=n_clusters)[:, codes] * of_row
-        part[:] = _weighted_quantiles(a, drawn, q), _weighted_quantiles(b, drawn, q)
-    if np.isinf(ends).any(axis=0).mean() > tail / 2:
+
+    def of_both(counts: FloatArray) -> FloatArray:
+        drawn = counts[:, codes] * of_row
+        return np.stack([_weighted_quantiles(arm, drawn, q) for arm in (a, b)], axis=1)
+
+    ends = over_resamples(of_both, resamples=n_resamples, n_clusters=n_clusters, width=a.size, seed=seed)
+    lost = np.isinf(ends).any(axis=1)
+    if lost.mean() > tail / 2:
         raise DataError(f"with the answers that are lost the {100 * q:g}% quantile may lie anywhere")
-    kept = ends[:, np.isfinite(ends).all(axis=0)]
-    low, high = np.quantile(kept[1] - kept[0], [tail, 1 - tail]).tolist()
+    low, high = np.quantile(np.diff(ends[~lost]), [tail, 1 - tail]).tolist()
     if clusters is not None:  # few of them vary less among themselves than the quantile of a resample knows
         stretch = two_sided(level, n_clusters - 1) / two_sided(level) * (n_clusters / (n_clusters - 1)) ** 0.5
         low, high = value - (value - low) * stretch, value + (high - value) * stretch

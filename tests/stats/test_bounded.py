@@ -20,7 +20,7 @@ from statsmodels.stats.proportion import proportion_confint
 from llmlab.base.errors import DataError
 from llmlab.stats.bounded import bounded_mean, effective_cases, share_estimate, share_p_above
 from llmlab.stats.burdens import non_inferior
-from llmlab.stats.estimate import wilson_bounds
+from llmlab.stats.estimate import wilson_rate
 from llmlab.stats.paired import mean_difference
 
 SIZES = ["small", pytest.param("medium", marks=pytest.mark.slow)]
@@ -78,7 +78,8 @@ def test_the_interval_holds_its_mean_keeps_its_bounds_and_is_what_the_test_leave
 def test_losses_alone_give_wilsons_interval():
     """Where nothing can be gained both ends are."""
     low, high = bounded_mean(table(0, 3, 100), low=-1, high=0, size=100, df=math.inf).ends(0.025)
-    assert (-high, -low) == pytest.approx(wilson_bounds(3, 100), abs=1e-9)
+    wilson = wilson_rate(3, 100)
+    assert (-high, -low) == pytest.approx((wilson.low, wilson.high), abs=1e-9)
     assert normal(table(0, 3, 100)).ends(0.025)[0] == pytest.approx(low)
 
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
 from llmlab.stats.arrays import cluster_codes
+from llmlab.stats.bias import clustered_contrast
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import mean_estimate
 from llmlab.stats.paired import mean_difference, relative_margin_difference
 from llmlab.stats.standard_error import (
     bell_mccaffrey_df,
     case_weights,
-    clustered_contrast,
     effective_size,
     skew_notes,
     standard_error,
