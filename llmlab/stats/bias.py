@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from llmlab.base.cells import as_sentences
@@ -51,7 +51,7 @@ class LogitFit(NamedTuple):
     df: float
 
 
-def logit_fit(design: npt.ArrayLike, *, outcomes: FloatArray, clusters: GroupIndex | None = None) -> LogitFit | str:
+def logit_fit(design: ArrayLike, *, outcomes: FloatArray, clusters: GroupIndex | None = None) -> LogitFit | str:
     """Maximum likelihood of P(outcome 1) = expit(design @ b); a sentence instead where there is no finite maximum.
 
     With `clusters` (numbered 0..G-1) the sandwich of cluster scores times G/(G-1) (N-1)/(N-K) and t with G - 1
@@ -102,8 +102,8 @@ class Contrast:
 
 
 def clustered_contrast(
-    design: npt.ArrayLike,
-    combination: npt.ArrayLike,
+    design: ArrayLike,
+    combination: ArrayLike,
     *,
     response: FloatArray,
     clusters: GroupIndex,
@@ -366,7 +366,7 @@ def self_preference(
 def _slope(
     what: str,
     design: FloatArray,
-    orders: Sequence[npt.NDArray[np.intp]],
+    orders: Sequence[NDArray[np.intp]],
     *,
     clusters: Values | range | None,
     level: float,
@@ -399,11 +399,11 @@ def _slope(
     return replace(slope, gold=gold, gold_p_value=gold_p_value)
 
 
-def _verdicts(values: Values, name: str) -> npt.NDArray[np.intp]:
+def _verdicts(values: Values, name: str) -> NDArray[np.intp]:
     return places(values, WINNERS, name=name, rule=", must be 1, 2, 'tie' or missing")
 
 
-def _gold(gold: Values, n: int) -> npt.NDArray[np.intp]:
+def _gold(gold: Values, n: int) -> NDArray[np.intp]:
     winners = _verdicts(gold, "gold")
     if len(winners) != n or not np.isin(winners, (1, 2)).all():
         raise DataError("gold must name output 1 or 2 for every pair: leave unlabelled pairs out")

@@ -12,6 +12,7 @@ from llmlab.stats.agreement import (
     agreement,
     cohen_kappa,
     confusion_matrix,
+    consistency,
     judge_rates,
     kappa_bootstrap,
     labels_for_kappa,
@@ -220,3 +221,42 @@ def test_perfect_agreement_in_few_documents_is_not_that_of_as_many_cases():
     clustered = kappa_bootstrap(labels, labels, labels=[0, 1], clusters=documents)
     assert clustered == cohen_kappa(labels, labels, labels=[0, 1], clusters=documents)
     assert clustered.low < 0.6 < kappa_bootstrap(labels, labels, labels=[0, 1]).low
+
+
+# -- consistency of repeats --------------------------------------------------------------------------------------------
+
+
+def test_consistency_is_the_share_of_equal_pairs():
+    """Cases with answers 111, 110, 10: 3/3, 1/3 and 0/1 pairs agree; a case asked once is only counted."""
+    result = consistency([1, 1, 1, 1, 1, 0, 1, 0, 1], [0, 0, 0, 1, 1, 1, 2, 2, 3])
+    assert result.value == pytest.approx((1 + 1 / 3 + 0) / 3)
+    assert (result.n, result.n_attempted) == (3, 4)
+
+
+@given(seed=st.integers(0, 100), repeats=st.integers(2, 4))
+def test_consistency_matches_counting_pairs(seed, repeats):
+    """All pairs of repeats, one by one, on a three-point rubric."""
+    scores = np.random.default_rng(seed).integers(0, 3, size=(6, repeats))
+    upper = np.triu_indices(repeats, 1)
+    expected = (scores[:, upper[0]] == scores[:, upper[1]]).mean(axis=1).mean()
+    result = consistency(scores.ravel(), np.repeat(np.arange(6), repeats))
+    assert result.value == pytest.approx(expected)
+
+
+def test_consistency_without_repeats_is_refused():
+    with pytest.raises(DataError, match="repeats=2"):
+        consistency([1, 0, 1], [0, 1, 2])
+
+
+def test_consistency_can_be_clustered():
+    result = consistency([1, 1, 1, 0, 1, 1, 0, 0, 1], [0, 0, 1, 1, 2, 3, 3, 4, 4], clusters=["a", "a", "b", "b", "c"])
+    assert result.n == 4
+    assert "3 clusters" in result.method
+
+
+def test_steadiness_is_a_share_and_never_beyond_one():
+    steady = consistency([1, 1] * 40, np.repeat(np.arange(40), 2))
+    flaky = consistency([1, 1] * 38 + [1, 0] * 2, np.repeat(np.arange(40), 2))
+    assert steady.high == 1.0
+    assert steady.low == pytest.approx(0.91, abs=0.01)
+    assert flaky.low < 0.9 < flaky.value < flaky.high < 1

@@ -7,12 +7,7 @@ import pytest
 from scipy import special, stats
 
 from llmlab.base.errors import DataError
-from llmlab.stats.sequential import (
-    difference_sequence,
-    linearised_ratio,
-    sequential_split_check,
-    split_check,
-)
+from llmlab.stats.sequential import difference_sequence, linearised_ratio, sequential_split_check, split_check
 
 
 def test_difference_sequence_is_the_mixture_sprt_inverted():
