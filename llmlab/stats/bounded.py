@@ -234,7 +234,8 @@ def carriers(parts: FloatArray, weights: FloatArray | None, of_case: GroupIndex 
     """
     squares = (parts if weights is None else weights * parts) ** 2
     carried = squares if of_case is None else cluster_sums(squares, of_case)
-    return float(carried.sum() ** 2 / (carried @ carried)) if carried.any() else 0.0
+    together = float(carried @ carried)  # 0 too where parts are too small to be squared twice
+    return float(carried.sum()) ** 2 / together if together else 0.0
 
 
 def _root(x: FloatArray, weights: FloatArray, *, base: float, top: float, start: float) -> float:

@@ -235,6 +235,11 @@ def test_nothing_shown_is_ever_nan(values):
     assert "nan" not in f"{result!r} {result} {result._repr_html_()}".lower()
 
 
+def test_a_difference_too_small_to_be_squared_twice_is_none():
+    tiny, tie = (mean_difference([1.0, 0.0, 0.0, -loss], bounds=(-1, 1)) for loss in (1e-97, 0.0))
+    assert (tiny.low, tiny.high, tiny.p_value) == (tie.low, tie.high, tie.p_value)
+
+
 def test_relative_margin_counts_the_baselines_noise():
     """The t test of candidate - 1.1 x baseline, by scipy."""
     from scipy import stats
