@@ -10,6 +10,7 @@ import pytest
 import statsmodels.formula.api as smf
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from llmlab.base.errors import DataError
 from llmlab.stats.effects import factor_effects, quantile_difference, ratio_change, ratio_of_sums
@@ -85,18 +86,11 @@ def test_what_cannot_be_told_is_refused(formula, error, said):
         )
 
 
-def false_alarms(draws, seed):
-    """Nothing differs on average, one cluster of 200 cases and nine of 20: how often each main effect is p < .05."""
-    ours = np.zeros(draws)
-    for i in range(draws):
-        found = factor_effects(scores(seed * 10_000 + i, UNEVEN), factors=GRID, formula="prompt", clusters=UNEVEN)
-        ours[i] = found["prompt=v2"].difference.p_value
-    return float((ours < 0.05).mean())
-
-
 def test_one_large_cluster_among_small_ones_does_not_raise_false_alarms():
-    """CR1 with t(G - 1), which statsmodels' cluster errors are, rejects 19% here."""
-    assert false_alarms(150, seed=1) < 0.10
+    """Nothing differs on average: CR1 with t(G - 1), which statsmodels' cluster errors are, rejects 19% here."""
+    draws = (scores(10_000 + i, UNEVEN) for i in range(150))
+    shown = [factor_effects(draw, factors=GRID, formula="prompt", clusters=UNEVEN).effects[0] for draw in draws]
+    assert np.mean([effect.difference.p_value < 0.05 for effect in shown]) < 0.10
 
 
 def test_an_effect_that_unscored_answers_could_undo_is_not_shown():
@@ -140,13 +134,6 @@ def test_value_is_numpys_inverted_cdf_quantile(q):
     a, b = latencies(0)
     expected = np.quantile(b, q, method="inverted_cdf") - np.quantile(a, q, method="inverted_cdf")
     assert quantile_difference(a, b, q=q, seed=0, n_resamples=50).value == pytest.approx(expected)
-
-
-def test_a_constant_delay_is_found_exactly():
-    """The candidate is the baseline plus a second: so is every resample."""
-    a, _ = latencies(1)
-    result = quantile_difference(a, a + 1, q=0.95, seed=0, n_resamples=200)
-    assert (result.value, result.low, result.high) == pytest.approx((1, 1, 1))
 
 
 def test_interval_matches_a_plain_bootstrap():
@@ -228,18 +215,12 @@ def arm(seed, n=200, cost=1.0, rate=0.7):
     return cost * rng.lognormal(0, 0.5, n), (rng.random(n) < rate).astype(float)
 
 
-def test_failed_attempts_are_paid_for():
-    """Ten calls at a dollar, four successes: $2.50 each."""
-    assert ratio_of_sums([1.0] * 10, [1, 0, 1, 0, 1, 0, 1, 0, 0, 0]).value == 2.5
-
-
 def test_standard_error_of_a_constant_cost_is_that_of_the_log_rate():
     """With equal costs the log ratio is -log(rate): SE = sqrt((1 - p) / (p n)), here with n - 1."""
     success = np.r_[np.ones(60), np.zeros(40)]
     result = ratio_of_sums(np.full(100, 0.02), success)
-    from scipy import stats
-
     se = math.sqrt(0.4 / 0.6 / 99)
+    assert result.value == pytest.approx(0.02 / 0.6)  # failed attempts are paid for
     assert result.high / result.value == pytest.approx(math.exp(stats.t.ppf(0.975, 99) * se))
     assert result.value / result.low == pytest.approx(result.high / result.value)
 
@@ -259,16 +240,7 @@ def test_change_between_an_arm_and_its_scaled_copy_is_exact():
     assert (result.value, result.low, result.high) == pytest.approx((1.12, 1.12, 1.12))
 
 
-def test_pairing_narrows_the_comparison():
-    cost, success = arm(4)
-    near = cost * np.random.default_rng(5).normal(1.05, 0.05, cost.size)
-    shuffled = np.random.default_rng(6).permutation(cost.size)
-    paired = ratio_change((cost, success), (near, success))
-    unpaired = ratio_change((cost, success), (near[shuffled], success[shuffled]))
-    assert paired.high / paired.low < 0.5 * unpaired.high / unpaired.low + 0.5
-
-
-def test_clusters_widen_the_interval():
+def test_clusters_widen_the_interval_of_a_ratio():
     cost, success = (np.repeat(part, 5) for part in arm(7, n=60))
     alone, clustered = ratio_of_sums(cost, success), ratio_of_sums(cost, success, clusters=np.repeat(np.arange(60), 5))
     assert math.log(clustered.high / clustered.low) > 2 * math.log(alone.high / alone.low)

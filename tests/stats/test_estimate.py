@@ -15,14 +15,6 @@ from llmlab.stats.estimate import (
 )
 
 
-@pytest.mark.parametrize(("successes", "n", "low", "high"), [(81, 263, 0.255289, 0.366210), (0, 20, 0.0, 0.161125)])
-def test_wilson_gives_the_published_interval(successes, n, low, high):
-    """Newcombe 1998 (81/263) and the zero case."""
-    rate = wilson_rate(successes, n)
-    assert (rate.low, rate.high) == pytest.approx((low, high), abs=5e-7)
-    assert rate.value == successes / n
-
-
 @given(
     counts=st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
     level=st.sampled_from([0.5, 0.8, 0.95, 0.99]),
@@ -60,12 +52,6 @@ def test_clusters_widen_the_interval_of_the_mean():
     assert "30 clusters" in clustered.method
 
 
-def test_interval_widens_as_the_level_rises():
-    values = [0.1, 0.5, 0.9, 0.3]
-    widths = [mean_estimate(values, level=level).high for level in (0.5, 0.9, 0.99)]
-    assert widths == sorted(widths)
-
-
 def test_equal_values_are_said_not_to_be_certain():
     mean = mean_estimate([0.1] * 7, n_attempted=9)
     assert (mean.low, mean.high) == pytest.approx((0.1, 0.1))
@@ -76,10 +62,8 @@ def test_equal_values_are_said_not_to_be_certain():
 def test_a_very_skewed_mean_carries_a_note_and_an_even_one_does_not():
     """Lognormal costs of sigma 2 against normal ones, n 100: t covers 73% of the first and 95% of the second."""
     rng = np.random.default_rng(7)
-    noted = [bool(mean_estimate(rng.lognormal(0, 2, 100)).notes) for _ in range(200)]
-    even = [bool(mean_estimate(rng.normal(0, 2, 100)).notes) for _ in range(200)]
-    assert np.mean(noted) > 0.9
-    assert not any(even)
+    assert np.mean([mean_estimate(rng.lognormal(0, 2, 100)).notes != () for _ in range(200)]) > 0.9
+    assert not any(mean_estimate(rng.normal(0, 2, 100)).notes for _ in range(200))
 
 
 # -- repeats become one number per case --------------------------------------------------------------------------------
@@ -94,8 +78,8 @@ ROWS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=1, max
 )
 def test_each_aggregation_answers_its_own_question(aggregation, expected):
     """Two of three, one of two (a draw is no majority), one of one."""
-    got = reduce_repeats([1, 0, 1, 0, 1, 1], [0, 0, 0, 1, 1, 2], aggregation=aggregation)
-    assert got.tolist() == pytest.approx(expected)
+    per_case = reduce_repeats([1, 0, 1, 0, 1, 1], [0, 0, 0, 1, 1, 2], aggregation=aggregation)
+    assert per_case.tolist() == pytest.approx(expected)
 
 
 @given(rows=ROWS)
