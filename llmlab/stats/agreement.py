@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from llmlab.base.cells import as_sentences
 from llmlab.base.errors import DataError
@@ -31,6 +30,7 @@ from llmlab.stats.arrays import (
     over_resamples,
     places,
 )
+from llmlab.stats.bias import sign_flip_p
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate, mean_estimate, rows_of_cases, wilson_rate
 from llmlab.stats.standard_error import two_sided
@@ -442,5 +442,4 @@ def mcnemar(baseline: ArrayLike, candidate: ArrayLike) -> float:
         raise ValueError(f"baseline has {before.size} cases, candidate {after.size}: pair them by id first")
     if not np.isin((before, after), (0.0, 1.0)).all():
         raise ValueError("mcnemar needs 0 and 1, one answer per case: use `mean_difference` for other scores")
-    worse, better = int((before > after).sum()), int((after > before).sum())
-    return min(1.0, 2 * float(special.bdtr(min(worse, better), worse + better, 0.5)))
+    return sign_flip_p(after - before)

@@ -34,6 +34,7 @@ __all__ = [
     "logit_fit",
     "position_bias",
     "self_preference",
+    "sign_flip_p",
 ]
 
 STEPS = 50
@@ -274,7 +275,7 @@ def position_bias(
         first=int((leaning > 0).sum()),
         second=int((leaning < 0).sum()),
         consistency=share_estimate((one == two) & (one != MISSING), groups, level=level),
-        p_value=_flipped_p(leaning if groups is None else cluster_sums(leaning, groups)) if leaning.any() else None,
+        p_value=sign_flip_p(leaning if groups is None else cluster_sums(leaning, groups)) if leaning.any() else None,
         accuracy_order1=accuracies[0],
         accuracy_order2=accuracies[1],
         accuracy_both=accuracies[2],
@@ -417,8 +418,8 @@ def _longer(lengths_1: Values, lengths_2: Values, n: int) -> FloatArray:
     return np.tanh(difference / difference.std(ddof=1)) if varies else np.zeros(n)
 
 
-def _flipped_p(sums: FloatArray) -> float:
-    """The exact two-sided p of the sum under flips of each unit's sign, for whole numbers.
+def sign_flip_p(sums: FloatArray) -> float:
+    """The exact two-sided p of the sum under flips of each unit's sign, for whole numbers; of -1 and 1 McNemar's.
 
     The sum of n_s flips of size s has the characteristic function cos(s t)^n_s; the product over s is turned back into
     probabilities by FFT, exact to about 1e-15.

@@ -34,15 +34,7 @@ from numpy.typing import ArrayLike
 from llmlab.base.errors import DataError
 from llmlab.stats.arrays import Bounds, FloatArray, GroupIndex, cluster_codes, cluster_sums
 from llmlab.stats.estimate import Estimate, score_interval
-from llmlab.stats.standard_error import (
-    StandardError,
-    case_weights,
-    standard_error,
-    t_quantile,
-    t_tail,
-    two_sided,
-    weighted_mean,
-)
+from llmlab.stats.standard_error import StandardError, case_weights, standard_error, t_quantile, t_tail, two_sided
 
 __all__ = [
     "BoundedMean",
@@ -53,6 +45,8 @@ __all__ = [
     "share_estimate",
     "share_p_above",
 ]
+
+Sides = tuple[FloatArray, FloatArray]  # what each case gained, and what it lost; of shares hits and misses
 
 TALLIED_ABOVE = 4096  # values: from here on they are counted in as many cells, each at the mean of what it holds
 ENOUGH = 7  # cases, or clusters, that differ on either side: from here on t alone holds what it promises
@@ -66,8 +60,7 @@ class BoundedMean:
     """A mean of values between two bounds, with the one-sided score tests and intervals of it.
 
     Attributes:
-        values, weights: the different values and their shares, which add up to 1.
-        mean: their mean.
+        values, weights, mean: the different values, their shares, which add up to 1, and their mean.
         low, high: the bounds of a value.
         size: how many independent cases tell as much.
         df: degrees of freedom of the t quantile that the score is held against.
@@ -166,23 +159,17 @@ def bounded_mean(
 
 
 def enough_differ(
-    values: FloatArray,
-    weights: FloatArray | None,
-    *,
-    of_case: GroupIndex | None,
-    bounds: Bounds,
-    mean: float,
-    se: float,
+    values: FloatArray, weights: FloatArray | None, *, of_case: GroupIndex | None, bounds: Bounds, se: float
 ) -> bool:
     """Whether t alone holds: at least 7 cases (clusters) differ on either side, and they say enough of the bounds.
 
     The latter: three standard errors out the likeliest distribution with that mean needs no value that was not seen.
     Small differences everywhere say nothing of a rare fall to the bound.
     """
-    for x, sign, bound in ((values, 1.0, bounds[0]), (-values, -1.0, -bounds[1])):
+    for x, bound in ((values, bounds[0]), (-values, -bounds[1])):
         if carriers(np.maximum(-x, 0.0), weights, of_case) < ENOUGH - DUST:
             return False
-        room, reach = x - bound, sign * mean - FAR * se - bound
+        room, reach = x - bound, float(np.average(x, weights=weights)) - FAR * se - bound
         if reach <= 0:
             return False
         if room.min() < 0 or (room.min() > 0 and reach * float(np.average(1 / room, weights=weights)) < 1):
@@ -191,12 +178,7 @@ def enough_differ(
 
 
 def effective_cases(
-    values: FloatArray,
-    weights: FloatArray | None,
-    *,
-    of_case: GroupIndex | None,
-    variance: float,
-    sides: tuple[FloatArray, FloatArray],
+    values: FloatArray, weights: FloatArray | None, *, of_case: GroupIndex | None, variance: float, sides: Sides
 ) -> float:
     """How many independent, equally weighted cases tell as much as these: n / design effect.
 
@@ -206,7 +188,7 @@ def effective_cases(
     the K clusters seen count by how evenly the variation is spread over them, and by their size. Weights alone cost
     at least what Kish (1965) says.
 
-    `of_case` numbers the clusters 0 to G - 1; `sides` are what each case gained and lost (of shares: hits and misses).
+    `of_case` numbers the clusters 0 to G - 1.
     """
     n = values.size
     if of_case is None and weights is None:
@@ -336,7 +318,7 @@ def _read(scores: ArrayLike, clusters: ArrayLike | None, weights: ArrayLike | No
         raise DataError(f"a share needs at least one case, each between {low:g} and {high:g} ({values.size} given)")
     values = values if bounds == (0.0, 1.0) else (values - low) / (high - low)
     n, w = int(values.size), case_weights(weights, n=values.size)
-    mean, passed = weighted_mean(values, w), bool(np.isin(values, (0.0, 1.0)).all())
+    mean, passed = float(np.average(values, weights=w)), bool(np.isin(values, (0.0, 1.0)).all())
     if clusters is None and w is None and passed:
         return _Read(mean, n, n, StandardError(se=(mean * (1 - mean) / n) ** 0.5, df=math.inf, n=n, n_clusters=n))
     of_case = cluster_codes(np.arange(n) if clusters is None else clusters, n=n)
@@ -349,8 +331,8 @@ def _read(scores: ArrayLike, clusters: ArrayLike | None, weights: ArrayLike | No
     if passed:
         return _Read(mean, n, size, error)
     bounded = None
-    if not enough_differ(off, w, of_case=groups, bounds=(-mean, 1 - mean), mean=0.0, se=error.se):
+    if not enough_differ(off, w, of_case=groups, bounds=(-mean, 1 - mean), se=error.se):
         bounded = bounded_mean(values, w, low=0.0, high=1.0, size=size, df=error.df)
-    spread = weighted_mean(off**2, w) * n / (n - 1)
+    spread = float(np.average(off**2, weights=w)) * n / (n - 1)
     is_constant = spread <= DUST**2  # rounding is not variation: ten thirds are not certain
     return _Read(mean, n, size if is_constant else size * mean * (1 - mean) / spread, error, bounded)

@@ -13,7 +13,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import Interval
 from llmlab.display.shown import Shown
 from llmlab.stats.arrays import FloatArray, GroupIndex, floats
-from llmlab.stats.standard_error import skew_notes, standard_error, two_sided, weighted_mean
+from llmlab.stats.standard_error import skew_notes, standard_error, two_sided
 
 __all__ = [
     "Aggregation",
@@ -34,12 +34,9 @@ class Estimate(Shown):
 
     Attributes:
         value: the estimate, None when it is undefined (never NaN).
-        low, high: the interval's ends, None when there is no honest interval.
-        level: confidence level of the interval, for example 0.95.
-        n: independent cases that were scored.
-        n_attempted: cases that were tried, scored or not.
-        method: the estimator in the field's words.
-        notes: plain sentences on what weakens it, usually none.
+        low, high: the ends of the interval at `level`, None when there is no honest interval.
+        n, n_attempted: independent cases that were scored, and that were tried.
+        method, notes: the estimator in the field's words, and plain sentences on what weakens it.
     """
 
     value: float | None
@@ -80,7 +77,7 @@ def mean_estimate(
     """
     error = standard_error(values, clusters, weights=weights)
     w = None if error.effective is None else np.asarray(weights, dtype=np.float64)
-    mean = weighted_mean(np.asarray(values, dtype=np.float64), w)
+    mean = float(np.average(np.asarray(values, dtype=np.float64), weights=w))
     half = two_sided(level, error.df) * error.se
     all_equal = ("all cases have the same value: the interval has no width, which is not certainty",)
     return Estimate(

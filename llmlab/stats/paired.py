@@ -48,7 +48,6 @@ from llmlab.stats.standard_error import (
     t_quantile,
     t_tail,
     two_sided,
-    weighted_mean,
 )
 
 __all__ = [
@@ -72,18 +71,16 @@ class PairedDifference(Shown):
 
     Attributes:
         value: candidate minus baseline.
-        low, high: two-sided interval at `level`.
-        level: confidence level of `low` and `high`.
+        low, high: two-sided interval at `level`, its confidence.
         se, df: standard error, degrees of freedom of Student's t.
         p_value: two-sided, against no difference.
         n, n_clusters: cases, and clusters they come in (equal to `n` for independent cases).
-        method: the estimator in the field's words.
         effective: where cases are weighted, how many equal cases (or clusters) tell as much; None = not weighted.
         bounded: the score test of the same differences, where they have bounds and few differ.
         signs: one-sided p of the sign-flip test against "no difference" in the direction of `value`, where fewer than
             7 cases (clusters) differ.
         step: what a case changes by, where every case passes or fails; 0 where scores are graded.
-        notes: plain sentences on what weakens it.
+        method, notes: the estimator in the field's words, and plain sentences on what weakens it.
     """
 
     value: float
@@ -249,7 +246,8 @@ def _mean(
     way = f"CR2 over {error.n_clusters:,} clusters" if clusters is not None else "cases independent"
     name = "mean" if error.effective is None else "weighted mean"
     w = None if error.effective is None else np.asarray(weights, dtype=np.float64)
-    by_t = t_difference(weighted_mean(d, w), error, level=level, method=f"{name} paired difference, t test, {way}")
+    method = f"{name} paired difference, t test, {way}"
+    by_t = t_difference(float(np.average(d, weights=w)), error, level=level, method=method)
     of_case = None if clusters is None else cluster_codes(clusters, n=d.size)
     if bounds is not None:
         return _with_bounds(by_t, d, of_case, w, bounds)
@@ -277,7 +275,7 @@ def _with_bounds(
     """The difference with the score test beside t's where few cases differ, and its p value and interval by both."""
     if of_case is not None and by_t.too_few_clusters and by_t.se > 0:
         return replace(by_t, low=max(by_t.low, bounds[0]), high=min(by_t.high, bounds[1]))  # no verdict rests on it
-    if enough_differ(d, weights, of_case=of_case, bounds=bounds, mean=by_t.value, se=by_t.se):
+    if enough_differ(d, weights, of_case=of_case, bounds=bounds, se=by_t.se):
         return by_t
     sides = np.maximum(d, 0.0), np.maximum(-d, 0.0)
     size = effective_cases(d, weights, of_case=of_case, variance=by_t.se**2, sides=sides)
@@ -365,7 +363,8 @@ def tipping_point(
     w = None if weights is None else np.asarray(weights, dtype=np.float64)
     errors = [standard_error(values, clusters, weights=weights) for values in (d, slope, d + slope)]
     at_0, square, both = (error.se**2 for error in errors)
-    mean, rise, t2 = weighted_mean(d, w), weighted_mean(slope, w), t_quantile(1 - alpha, errors[0].df) ** 2
+    mean, rise = (float(np.average(values, weights=w)) for values in (d, slope))
+    t2 = t_quantile(1 - alpha, errors[0].df) ** 2
     parts = [rise**2 - t2 * square, 2 * mean * rise - t2 * (both - at_0 - square), mean**2 - t2 * at_0]
     # A double root, at alpha .5, is right to half the digits.
     real = [float(x.real) for x in np.roots(parts) if abs(float(x.imag)) < 1e-6 * (1 + abs(float(x.real)))]

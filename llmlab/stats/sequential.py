@@ -245,8 +245,8 @@ def _split(counts: NDArray[np.generic], shares: Values) -> tuple[FloatArray, Flo
 
 def _split_result(seen: FloatArray, expected: FloatArray, p: float | None, method: str, note: str) -> SplitCheck:
     return SplitCheck(
-        counts=tuple(int(count) for count in seen),
-        expected=tuple(float(count) for count in expected),
+        counts=tuple(map(int, seen)),
+        expected=tuple(map(float, expected)),
         p_value=p,
         blocks=p is not None and p < SRM_ALPHA,
         method=method,

@@ -8,11 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
-from llmlab.stats.estimate import (
-    mean_estimate,
-    reduce_repeats,
-    wilson_rate,
-)
+from llmlab.stats.estimate import mean_estimate, reduce_repeats, wilson_rate
 
 
 @given(

@@ -12,13 +12,7 @@ from llmlab.stats.arrays import cluster_codes
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import mean_estimate
 from llmlab.stats.paired import mean_difference, relative_margin_difference
-from llmlab.stats.standard_error import (
-    case_weights,
-    effective_size,
-    skew_notes,
-    standard_error,
-    t_quantile,
-)
+from llmlab.stats.standard_error import case_weights, effective_size, skew_notes, standard_error, t_quantile
 
 SIZES = st.lists(st.integers(1, 30), min_size=2, max_size=12)
 
