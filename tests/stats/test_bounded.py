@@ -382,10 +382,12 @@ def test_graded_scores_near_each_other_say_little_of_a_rare_collapse(n: int, col
     assert np.mean(proved) <= 0.04
 
 
-def test_the_interval_of_a_mean_is_what_its_test_does_not_reject() -> None:
-    scores = [0.9] * 30 + [0.91] * 20
-    estimate = share_estimate(scores)
-    assert share_p_above(scores, estimate.low + 1e-6) > 0.025 > share_p_above(scores, estimate.low - 1e-6)
+@pytest.mark.parametrize("clusters", [None, np.arange(50) // 5])
+@pytest.mark.parametrize("scores", [[0.9] * 30 + [0.91] * 20, [1, 0, 1, 1, 1] * 10])
+def test_the_interval_of_a_mean_is_what_its_test_does_not_reject(scores, clusters) -> None:
+    low = share_estimate(scores, clusters).low
+    below, above = (share_p_above(scores, low + off, clusters=clusters) for off in (-1e-6, 1e-6))
+    assert above > 0.025 > below
 
 
 @pytest.mark.parametrize("n", [40, 49, 93])

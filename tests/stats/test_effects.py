@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from llmlab.base.errors import DataError
@@ -148,31 +146,22 @@ def test_interval_matches_a_plain_bootstrap():
     assert (result.low, result.high) == pytest.approx((low, high), abs=0.15 * (high - low))
 
 
-def test_repeats_share_a_cluster_and_widen_the_interval():
-    a, b = latencies(3, n=200)
-    rows, cases = np.repeat(np.arange(200), 4), np.repeat(np.arange(200), 4)
-    clustered = quantile_difference(a[rows], b[rows], q=0.9, seed=0, clusters=cases, n_resamples=500)
-    naive = quantile_difference(a[rows], b[rows], q=0.9, seed=0, n_resamples=500)
-    assert clustered.high - clustered.low > 1.4 * (naive.high - naive.low)
-    assert clustered.n == 200
-
-
 def test_lost_answers_took_longer_than_any_and_are_told_where_they_decide():
     a, b = latencies(6, n=400)
     b[np.argsort(b)[-8:]] = np.inf  # the slowest, so that p90 stays what it was
-    kept = quantile_difference(*latencies(6, n=400), q=0.9, seed=0)
-    assert quantile_difference(a, b, q=0.9, seed=0) == kept
+    assert quantile_difference(a, b, q=0.9, seed=0) == quantile_difference(*latencies(6, n=400), q=0.9, seed=0)
     with pytest.raises(DataError, match="lost"):
         quantile_difference(a, b, q=0.975, seed=0)
 
 
-def test_weights_count_a_row_as_often_as_it_stands_for():
+def test_weights_count_a_row_as_often_as_it_stands_for_and_repeats_share_a_cluster():
     a, b = latencies(7, n=300)
     weights = np.arange(300) % 3 + 1
     twice = np.repeat(np.arange(300), weights)
     weighted = quantile_difference(a, b, q=0.8, seed=0, clusters=np.arange(300), weights=weights)
     copied = quantile_difference(a[twice], b[twice], q=0.8, seed=0, clusters=twice)
     assert (weighted.value, weighted.low, weighted.high) == pytest.approx((copied.value, copied.low, copied.high))
+    assert copied.n == 300
 
 
 def test_too_few_points_beyond_the_quantile_are_refused():
@@ -223,14 +212,6 @@ def test_standard_error_of_a_constant_cost_is_that_of_the_log_rate():
     assert result.value == pytest.approx(0.02 / 0.6)  # failed attempts are paid for
     assert result.high / result.value == pytest.approx(math.exp(stats.t.ppf(0.975, 99) * se))
     assert result.value / result.low == pytest.approx(result.high / result.value)
-
-
-@given(seed=st.integers(0, 200), scale=st.floats(0.01, 100))
-def test_currency_does_not_matter(seed, scale):
-    """Costs in cents give the interval in cents."""
-    cost, success = arm(seed, n=40)
-    one, other = ratio_of_sums(cost, success), ratio_of_sums(cost * scale, success)
-    assert (other.value, other.low, other.high) == pytest.approx((one.value * scale, one.low * scale, one.high * scale))
 
 
 def test_change_between_an_arm_and_its_scaled_copy_is_exact():

@@ -123,6 +123,7 @@ def test_of_few_pass_fail_cases_that_differ_p_is_at_least_mcnemars_exact_one(up,
     exact = stats.binomtest(up, up + down).pvalue
     assert result.p_value >= exact - 1e-12
     assert result.p_value == pytest.approx(exact, abs=0.02 if up + down == 6 else 1e-9)
+    assert min(result.p_above(0), result.p_below(0)) >= exact / 2 - 1e-12
 
 
 @pytest.mark.parametrize("n", [10, 27, 60])
