@@ -412,9 +412,11 @@ def _together(right: NDArray[np.bool_], passed: NDArray[np.bool_], groups: Group
     """The correlation of sensitivity and specificity over clusters, from the cluster sums of their residuals."""
     if passed.all() or not passed.any():
         return 0.0
-    one, two = (cluster_sums(np.where(kind, right - right[kind].mean(), 0.0), groups) for kind in (passed, ~passed))
-    spread = math.sqrt(float(one @ one) * float(two @ two))
-    return float(one @ two) / spread if spread > 0 else 0.0
+    of_passes, of_fails = (
+        cluster_sums(np.where(kind, right - right[kind].mean(), 0.0), groups) for kind in (passed, ~passed)
+    )
+    spread = math.sqrt(float(of_passes @ of_passes) * float(of_fails @ of_fails))
+    return float(of_passes @ of_fails) / spread if spread > 0 else 0.0
 
 
 def _youden(blank: Estimate, sensitivity: Estimate, specificity: Estimate, *, together: float) -> Estimate:

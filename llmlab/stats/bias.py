@@ -261,26 +261,27 @@ def position_bias(
     >>> swapped.first, swapped.second, swapped.consistency.value, swapped.accuracy_both.value, swapped.missing
     (1, 0, 0.5, 0.25, 1)
     """
-    one, two = _verdicts(order1, "order1"), _verdicts(order2, "order2")
-    n = len(one)
-    if n == 0 or len(two) != n:
-        raise DataError(f"{n} verdicts in order 1, {len(two)} in order 2: one of each per pair is needed")
+    winners_1, winners_2 = _verdicts(order1, "order1"), _verdicts(order2, "order2")
+    n = len(winners_1)
+    if n == 0 or len(winners_2) != n:
+        raise DataError(f"{n} verdicts in order 1, {len(winners_2)} in order 2: one of each per pair is needed")
     groups = None if clusters is None else codes(clusters, "clusters", length=n)[0]
-    leaning = 1.0 * ((one == 1) & (two == 2)) - ((one == 2) & (two == 1))
+    leaning = 1.0 * ((winners_1 == 1) & (winners_2 == 2)) - ((winners_1 == 2) & (winners_2 == 1))
     accuracies: list[Estimate | None] = [None, None, None]
     if gold is not None:
-        right_1, right_2 = one == (winner := _gold(gold, n)), two == winner
+        people = _gold(gold, n)
+        right_1, right_2 = winners_1 == people, winners_2 == people
         accuracies = [share_estimate(right, groups, level=level) for right in (right_1, right_2, right_1 & right_2)]
     return PositionBias(
         first=int((leaning > 0).sum()),
         second=int((leaning < 0).sum()),
-        consistency=share_estimate((one == two) & (one != MISSING), groups, level=level),
+        consistency=share_estimate((winners_1 == winners_2) & (winners_1 != MISSING), groups, level=level),
         p_value=sign_flip_p(leaning if groups is None else cluster_sums(leaning, groups)) if leaning.any() else None,
         accuracy_order1=accuracies[0],
         accuracy_order2=accuracies[1],
         accuracy_both=accuracies[2],
         n=n,
-        missing=int(((one == MISSING) | (two == MISSING)).sum()),
+        missing=int(((winners_1 == MISSING) | (winners_2 == MISSING)).sum()),
     )
 
 

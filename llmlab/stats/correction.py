@@ -115,8 +115,7 @@ def rogan_gladen(judged_passes: int, n: int, *, rates: JudgeRates, level: float 
     blank = Estimate(value=None, level=level, n=n, n_attempted=n, method="Rogan-Gladen, interval of Lee et al.")
     labels = sensitivity.n + specificity.n
     if sensitivity.value is None or specificity.value is None or youden.value is None or youden.low is None:
-        refusal = "; ".join(youden.notes) or "the judge's error rates are unknown"
-        corrected = replace(blank, notes=(refusal,))
+        corrected = replace(blank, notes=("; ".join(youden.notes) or "the judge's error rates are unknown",))
     elif youden.low <= 0:
         why = f"the interval of Youden's J ({youden}) reaches 0, so the judge is not shown to know passes from fails"
         corrected = replace(blank, notes=(f"{why}; use `ppi_mean`",))

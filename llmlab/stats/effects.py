@@ -31,7 +31,6 @@ __all__ = ["Effect", "Effects", "factor_effects", "quantile", "quantile_differen
 OF_SUMS = "of sums, log ratio by the delta method"
 LEAST_BEYOND = 10  # rows beyond the quantile, per arm; with fewer the bootstrap of a quantile is fiction
 LEAST_CLUSTERS = 10
-
 TERM = re.compile(r"C\((\w+), _centred\[.\w+.\]\)\[custom(\d+)\]")
 
 
@@ -124,9 +123,8 @@ def ratio_of_sums(
     if not y.any():
         return replace(blank, notes=("the denominators add up to 0 (no success): the ratio is undefined",))
     if not x.any():
-        return replace(
-            blank, value=0.0, notes=("the numerators add up to 0: there is no interval around a ratio of 0",)
-        )
+        note = "the numerators add up to 0: there is no interval around a ratio of 0"
+        return replace(blank, value=0.0, notes=(note,))
     error = standard_error(_linearised(x, y), clusters)
     return _exp_interval(float(x.sum() / y.sum()), error, level=level, method=method)
 

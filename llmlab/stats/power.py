@@ -116,10 +116,9 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What one condition has to show, and at which truth that is planned for.
+    """What one condition of a policy has to show, and at which truth that is planned for.
 
     Attributes:
-        name: the condition as the policy calls it.
         distance: from the bound of the test to the planned truth: the margin, where nothing differs.
         spread: of the difference per case.
         tail: one-sided level: 0.025 reads the two-sided 95% interval, 0.05 the 90% one.

@@ -219,6 +219,8 @@ def test_change_between_an_arm_and_its_scaled_copy_is_exact():
     cost, success = arm(1)
     result = ratio_change((cost, success), (1.12 * cost, success))
     assert (result.value, result.low, result.high) == pytest.approx((1.12, 1.12, 1.12))
+    twice = ratio_of_sums(2 * cost, cost)
+    assert (twice.value, twice.low, twice.high) == pytest.approx((2, 2, 2))
 
 
 def test_clusters_widen_the_interval_of_a_ratio():
