@@ -150,16 +150,15 @@ def standard_error(
     n, w = x.size, case_weights(weights, n=x.size)
     scale = max(float(x.max()), -float(x.min())) or 1.0  # squares of what is left neither overflow nor vanish
     of_case = None if clusters is None else cluster_codes(clusters, n=n)
-    residuals = x - np.average(x, weights=w)
-    scores = residuals if w is None else w * residuals
-    scores = (scores if of_case is None else cluster_sums(scores, of_case)) / scale
-    n_clusters = scores.size
+    sizes = np.ones(n) if of_case is None else np.bincount(of_case).astype(np.float64)
+    n_clusters = sizes.size
     if n_clusters < 2:
         raise DataError(f"all {n} cases are in one cluster: no standard error without a second independent one")
+    residuals = x - np.average(x, weights=w)
     if w is not None:
         variance, df = weighted_cr2(residuals / scale, w, np.arange(n) if of_case is None else of_case)
     else:
-        sizes = np.ones(n) if of_case is None else np.bincount(of_case).astype(np.float64)
+        scores = (residuals if of_case is None else cluster_sums(residuals, of_case)) / scale
         variance, df = float(np.sum(scores**2 / (1 - sizes / n))), bell_mccaffrey_df(sizes)
     se = variance**0.5 / n
     return StandardError(
