@@ -17,9 +17,8 @@ from llmlab.base.errors import DataError
 from llmlab.judge.calibration import Calibration, ScoreGroup, VerdictGroup
 from llmlab.stats.agreement import agreement, cohen_kappa, confusion_matrix, judge_rates, kappa_bootstrap
 from llmlab.stats.arrays import FloatArray
-from llmlab.stats.bias import BiasSlope, length_slope, position_bias, self_preference
+from llmlab.stats.bias import BiasSlope, clustered_contrast, length_slope, position_bias, self_preference
 from llmlab.stats.estimate import Estimate, mean_estimate
-from llmlab.stats.standard_error import clustered_contrast
 
 if TYPE_CHECKING:
     import pandas as pd

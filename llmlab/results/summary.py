@@ -26,10 +26,11 @@ from llmlab.base.project import utc
 from llmlab.display.shown import Shown
 from llmlab.results.answers import explanations_of
 from llmlab.results.scores import Cells, Metric, ScoreTable, two_digits
+from llmlab.stats.agreement import consistency as repeat_consistency
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.bounded import carriers, share_estimate
-from llmlab.stats.bounded import consistency as repeat_consistency
-from llmlab.stats.estimate import Estimate, mean_estimate, quantile, quantile_difference, ratio_change, ratio_of_sums
+from llmlab.stats.effects import quantile, quantile_difference, ratio_change, ratio_of_sums
+from llmlab.stats.estimate import Estimate, mean_estimate
 
 __all__ = [
     "LATENCIES",

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmlab.display.shown import Shown
-from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import wilson_rate
 from llmlab.stats.paired import mean_difference
 
@@ -35,16 +34,12 @@ class FalsePositives(Shown):
     trials: int
 
     def _rows(self) -> list[dict[str, object]]:
-        shares = {name: wilson_rate(round(rate * self.trials), self.trials) for name, rate in self.rates.items()}
-        return [
-            {
-                "test": name,
-                "takes as independent": self.takes[name],
-                "false alarms [95% CI]": rate.interval("%"),
-                "promised": "5%",
-            }
-            for name, rate in shares.items()
-        ]
+        rows: list[dict[str, object]] = []
+        for name, rate in self.rates.items():
+            share = wilson_rate(round(rate * self.trials), self.trials).interval("%")
+            takes = {"test": name, "takes as independent": self.takes[name]}
+            rows.append({**takes, "false alarms [95% CI]": share, "promised": "5%"})
+        return rows
 
     def _sentence(self) -> str:
         worst = max(self.rates, key=lambda name: self.rates[name])
@@ -77,9 +72,12 @@ def false_positives(
 
     if min(documents, questions, repeats, trials) < 2:
         raise ValueError("documents, questions, repeats and trials must be 2 or more")
-    a, b = _answers(documents, questions, repeats, trials, document_sd, np.random.default_rng(seed))
-    rows = (b - a).reshape(trials, -1)
-    cases = (b - a).mean(axis=-1).reshape(trials, -1)
+    rng, of_answers = np.random.default_rng(seed), (trials, documents, questions, repeats)
+    hard = rng.normal(0, 1.5, (trials, documents, questions, 1))
+    suits = rng.normal(0, document_sd, (trials, documents, 1, 1))
+    a, b = (rng.random(of_answers) < 1 / (1 + np.exp(-(hard + side * suits / 2))) for side in (-1, 1))
+    change = b.astype(float) - a
+    rows, cases = change.reshape(trials, -1), change.mean(axis=-1).reshape(trials, -1)
     codes = np.repeat(np.arange(documents), questions)
     better, worse = (rows > 0).sum(axis=1), (rows < 0).sum(axis=1)
     chi2 = (better - worse) ** 2 / np.maximum(better + worse, 1)
@@ -99,14 +97,3 @@ def false_positives(
         repeats=repeats,
         trials=trials,
     )
-
-
-def _answers(
-    documents: int, questions: int, repeats: int, trials: int, document_sd: float, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    """Pass/fail answers of two variants, shape (trials, documents, questions, repeats)."""
-    hard = rng.normal(0, 1.5, (trials, documents, questions, 1))
-    suits = rng.normal(0, document_sd, (trials, documents, 1, 1))
-    drawn = [rng.random((trials, documents, questions, repeats)) for _ in range(2)]
-    a, b = (u < 1 / (1 + np.exp(-(hard + side * suits / 2))) for u, side in zip(drawn, (-1, 1), strict=True))
-    return a.astype(float), b.astype(float)

@@ -7,9 +7,9 @@ with people's labels as the gate takes them.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from llmlab.bundle.bundle import Bundle
@@ -20,9 +20,6 @@ from llmlab.judge.judges import Judge
 from llmlab.results.provenance import JudgeRecord, Provenance
 from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["PlantedResults", "judged_arms", "judged_grades", "judged_results", "judged_scores", "judged_verdicts"]
 
@@ -50,8 +47,6 @@ def judged_verdicts(
     >>> judged_verdicts(3, seed=1).columns.tolist()[:3]
     ['label', 'order1', 'order2']
     """
-    import pandas as pd
-
     rng = np.random.default_rng(seed)
     label = rng.integers(1, 3, n)
     words = rng.integers(10, 200, (2, n))
@@ -79,8 +74,6 @@ def judged_scores(
     >>> judged_scores(4, seed=1).shape
     (4, 2)
     """
-    import pandas as pd
-
     rng = np.random.default_rng(seed)
     human = (rng.random(n) < rate).astype(int)
     passes = rng.random(n) < np.where(human == 1, sensitivity, 1 - specificity)
@@ -102,8 +95,6 @@ def judged_grades(
     >>> judged_grades(2, seed=1, leniency=0.3).columns.tolist()
     ['human', 'judge', 'words']
     """
-    import pandas as pd
-
     if abs(leniency) + 1.75 * abs(length) > 1 - noise or noise < 0:
         raise ValueError(f"leniency {leniency}, length {length} and noise {noise} together leave the scale")
     rng = np.random.default_rng(seed)
@@ -154,8 +145,6 @@ def judged_results(
     >>> planted.results.variants, len(planted.labels), planted.difference
     (('v1', 'v2'), 120, 0.0)
     """
-    import pandas as pd
-
     if max(map(abs, kindness)) > 1 - noise or abs(gain) > 1 - differ or not 1 <= labelled <= n:
         raise ValueError(f"kindness {kindness}, gain {gain}, noise {noise}, labelled {labelled}: out of range")
     rng = np.random.default_rng(seed)
@@ -207,10 +196,6 @@ def judged_arms(
     >>> judged_arms(2, seed=1).columns.tolist()
     ['human_1', 'judge_1', 'human_2', 'judge_2']
     """
-    import pandas as pd
-
-    arms = [
-        judged_scores(n, seed=2 * seed + i, rate=rates[i], sensitivity=sensitivity[i], specificity=specificity[i])
-        for i in (0, 1)
-    ]
+    settings = enumerate(zip(rates, sensitivity, specificity, strict=True))
+    arms = [judged_scores(n, seed=2 * seed + i, rate=r, sensitivity=s, specificity=t) for i, (r, s, t) in settings]
     return pd.concat([arm.add_suffix(f"_{i}") for i, arm in enumerate(arms, start=1)], axis=1)

@@ -1,4 +1,4 @@
-"""How well a judge agrees with people: Cohen's kappa, confusion matrix, sensitivity and specificity, labels needed.
+"""How well a judge agrees with people, and repeats with each other: kappa, error rates, labels needed, consistency.
 
 What the judge is biased by is in `bias`; what the error does to a score, and how it is corrected, in `correction`.
 """
@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy import special
+from numpy.typing import ArrayLike, NDArray
 
 from llmlab.base.cells import as_sentences
 from llmlab.base.errors import DataError
@@ -22,16 +21,18 @@ from llmlab.stats.arrays import (
     FloatArray,
     GroupIndex,
     Values,
+    cluster_codes,
     cluster_sums,
     codes,
-    drawn_counts,
     floats,
     is_missing,
     open_unit,
+    over_resamples,
     places,
 )
+from llmlab.stats.bias import sign_flip_p
 from llmlab.stats.bounded import share_estimate
-from llmlab.stats.estimate import Estimate, mean_estimate, wilson_bounds
+from llmlab.stats.estimate import Estimate, mean_estimate, rows_of_cases, wilson_rate
 from llmlab.stats.standard_error import two_sided
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "agreement",
     "cohen_kappa",
     "confusion_matrix",
+    "consistency",
     "judge_rates",
     "kappa_bootstrap",
     "labels_for_kappa",
@@ -48,7 +50,11 @@ __all__ = [
 ]
 
 FEW_LABELS = 30  # below, a normal interval of kappa is rough, and it is said
-_WEIGHTS = {"unweighted": 0, "linear": 1, "quadratic": 2}
+POWERS = {
+    "unweighted": 0,
+    "linear": 1,
+    "quadratic": 2,
+}  # of the distance between two labels, as it is held against them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -127,10 +133,7 @@ def confusion_matrix(human: Values, judge: Values, *, labels: Sequence[Any]) -> 
     cells, scored, size = _cells(human, judge, labels)
     counts = np.bincount(cells[scored], minlength=size * size).reshape(size, size).tolist()
     return ConfusionMatrix(
-        labels=tuple(labels),
-        counts=tuple(map(tuple, counts)),
-        n=int(scored.sum()),
-        n_attempted=len(cells),
+        labels=tuple(labels), counts=tuple(map(tuple, counts)), n=int(scored.sum()), n_attempted=len(cells)
     )
 
 
@@ -144,8 +147,8 @@ def agreement(
     """
     cells, scored, size = _cells(human, judge, labels)
     same = cells[scored] // size == cells[scored] % size
-    groups = _groups(clusters, scored)
-    return replace(_rate(same, groups, level, "share of equal labels"), n_attempted=len(cells))
+    share = _rate(same, _groups(clusters, scored), level, "share of equal labels")
+    return replace(share, n_attempted=len(cells))
 
 
 def cohen_kappa(
@@ -172,26 +175,25 @@ def cohen_kappa(
     (0.4, 0.151, 0.649)
     """
     cells, scored, size = _cells(human, judge, labels)
-    n, share = int(scored.sum()), _agreement_weights(size, weights)
+    n, credit = int(scored.sum()), _credit(size, weights)
     shares = np.bincount(cells[scored], minlength=size * size).reshape(size, size) / max(n, 1)
     name = f"Cohen's kappa, {weights}"
     blank = Estimate(value=None, level=open_unit(level, "level"), n=n, n_attempted=len(cells), method=name)
     if why := _undefined(shares, n):
         return replace(blank, notes=(why,))
-    value, influence = _kappa(shares, share)
+    value, influence = _kappa(shares, credit)
     groups = _groups(clusters, scored)
     rough = (f"{n} labels only: the interval is rough",) if n < FEW_LABELS else ()
     if np.trace(shares) > 1 - 1e-12:
-        chance = float((share * np.outer(shares.sum(axis=1), shares.sum(axis=0))).sum())
+        chance = float((credit * np.outer(shares.sum(axis=1), shares.sum(axis=0))).sum())
         alone = n if groups is None else len(np.unique(groups))
-        low = (wilson_bounds(alone, alone, level=level)[0] - chance) / (1 - chance)
+        low = ((wilson_rate(alone, alone, level=level).low or 0.0) - chance) / (1 - chance)
         note = "all labels agree: the lower end is Wilson's bound of the agreement"
         return replace(blank, value=1.0, low=low, high=1.0, notes=(*rough, note))
     half, notes = _half_width(influence.ravel()[cells[scored]], groups, level)
     if half is None:
         return replace(blank, value=value, notes=notes)
-    low, high = max(-1.0, value - half), min(1.0, value + half)
-    return replace(blank, value=value, low=low, high=high, notes=rough + notes)
+    return replace(blank, value=value, low=max(-1.0, value - half), high=min(1.0, value + half), notes=rough + notes)
 
 
 def kappa_bootstrap(
@@ -217,15 +219,18 @@ def kappa_bootstrap(
     plain = cohen_kappa(human, judge, labels=labels, weights=weights, clusters=clusters, level=level)
     if plain.value is None or plain.value == 1.0:
         return plain  # undefined, or Wilson's bound: resamples of equal labels would all be equal
-    rng, share = np.random.default_rng(seed), _agreement_weights(size, weights)
-    groups = _groups(clusters, scored)
-    if groups is None:
-        counts = np.bincount(cells[scored], minlength=size * size)
-        tables = rng.multinomial(plain.n, counts / plain.n, size=resamples).astype(float)
+    if (groups := _groups(clusters, scored)) is None:
+        counts = np.bincount(cells[scored], minlength=size**2)
+        tables = np.random.default_rng(seed).multinomial(plain.n, counts / plain.n, size=resamples).astype(float)
     else:
-        kept = np.unique(groups, return_inverse=True)[1]
-        tables = _cluster_resamples(cells[scored], kept, size * size, resamples, rng)
-    values = _kappas(tables.reshape(resamples, size, size), share)
+        of_pair = cluster_codes(groups, n=len(groups))
+        n_clusters = int(of_pair.max()) + 1
+        counts = np.bincount(of_pair * size**2 + cells[scored], minlength=n_clusters * size**2)
+        per_cluster = counts.reshape(n_clusters, size**2).astype(float)
+        tables = over_resamples(
+            lambda drawn: drawn @ per_cluster, resamples=resamples, n_clusters=n_clusters, width=n_clusters, seed=seed
+        )
+    values = _kappas(tables.reshape(resamples, size, size), _credit(size, weights))
     defined = values[~np.isnan(values)]
     notes = plain.notes[:1] if plain.n < FEW_LABELS else ()
     if len(defined) < resamples:
@@ -258,10 +263,41 @@ def judge_rates(
         for kind, what in ((passed, "sensitivity"), (~passed, "specificity"))
     )
     method = "Youden's J, Newcombe's hybrid interval"
-    blank = Estimate(value=None, level=level, n=int(scored.sum()), n_attempted=len(human), method=method)
+    blank = Estimate(value=None, level=level, n=len(right), n_attempted=len(human), method=method)
     together = 0.0 if groups is None else _together(right, passed, groups)
     youden = _youden(blank, sensitivity, specificity, together=together)
     return JudgeRates(sensitivity=sensitivity, specificity=specificity, youden=youden)
+
+
+def consistency(
+    scores: ArrayLike,
+    case_codes: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """The chance that two answers to the same case score the same, mean over cases with the interval of a share.
+
+    Per case the share of equal pairs among its K repeats, sum_v m_v (m_v - 1) / (K (K - 1)) with m_v repeats at score
+    v; cases with one repeat tell nothing and are only counted in `n_attempted`. `clusters` and
+    `weights` have one element per case, in the order of the codes. Raises DataError where fewer than two cases have
+    repeats.
+
+    >>> consistency([1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2]).value
+    0.6666666666666666
+    """
+    x, case = rows_of_cases(scores, case_codes)
+    repeats = np.bincount(case).astype(np.float64)
+    values, value_codes = np.unique(x, return_inverse=True)
+    pairs, same = np.unique(case * values.size + value_codes, return_counts=True)
+    equal = np.bincount(pairs // max(values.size, 1), weights=same * (same - 1.0), minlength=repeats.size)
+    repeated = repeats >= 2
+    if np.count_nonzero(repeated) < 2:
+        raise DataError("fewer than two cases have repeats: run with repeats=2 or more to see how steady answers are")
+    share = equal[repeated] / (repeats[repeated] * (repeats[repeated] - 1))
+    of_case, counts = (None if design is None else np.asarray(design)[repeated] for design in (clusters, weights))
+    return share_estimate(share, of_case, weights=counts, level=level, n_attempted=int(np.count_nonzero(repeats)))
 
 
 def labels_for_kappa(
@@ -279,20 +315,20 @@ def labels_for_kappa(
     >>> print(labels_for_kappa(0.1, expected=0.6)._sentence())
     About 246 labels give kappa to within ±0.1 (95% interval) if it is about 0.6.
     """
-    share = np.asarray(shares, dtype=float)
-    if len(share) < 2 or (share <= 0).any() or not math.isclose(float(share.sum()), 1.0, abs_tol=1e-9):
+    margin = np.asarray(shares, dtype=float)
+    if len(margin) < 2 or (margin <= 0).any() or not math.isclose(float(margin.sum()), 1.0, abs_tol=1e-9):
         raise ValueError(f"shares == {list(shares)}, must be above 0 and sum to 1")
     if not 0 <= expected < 1 or half_width <= 0:
         raise ValueError(f"expected == {expected} must lie in [0, 1), half_width == {half_width} above 0")
-    table = expected * np.diag(share) + (1 - expected) * np.outer(share, share)
-    _, influence = _kappa(table, _agreement_weights(len(share), weights))
+    table = expected * np.diag(margin) + (1 - expected) * np.outer(margin, margin)
+    _, influence = _kappa(table, _credit(len(margin), weights))
     centre = float((table * influence).sum())
     variance = float((table * (influence - centre) ** 2).sum())
     n = math.ceil((two_sided(level) / half_width) ** 2 * variance)
     return LabelsNeeded(labels=max(2, n), half_width=half_width, level=level, expected=expected)
 
 
-def _cells(human: Values, judge: Values, labels: Sequence[Any]) -> tuple[GroupIndex, npt.NDArray[np.bool_], int]:
+def _cells(human: Values, judge: Values, labels: Sequence[Any]) -> tuple[GroupIndex, NDArray[np.bool_], int]:
     """The cell human * size + judge of every pair, which pairs are scored, and the size of the scale."""
     place = {label: i for i, label in enumerate(labels)}
     if len(place) < 2 or len(place) < len(labels):
@@ -309,26 +345,28 @@ def _require_pairs(human: Values, judge: Values) -> None:
         raise DataError(f"human has {len(human)} labels, judge {len(judge)}: one of each per item is needed")
 
 
-def _groups(clusters: Values | None, scored: npt.NDArray[np.bool_]) -> GroupIndex | None:
+def _groups(clusters: Values | None, scored: NDArray[np.bool_]) -> GroupIndex | None:
     """The clusters of the scored pairs, numbered over all pairs."""
     return None if clusters is None else codes(clusters, "clusters", length=len(scored))[0][scored]
 
 
-def _agreement_weights(size: int, weights: str) -> FloatArray:
-    if weights not in _WEIGHTS:
-        raise ValueError(f"weights == {weights!r}, must be one of {list(_WEIGHTS)}")
+def _credit(size: int, weights: str) -> FloatArray:
+    """What a pair of labels counts as agreement, shape (size, size): 1 for the same."""
+    if weights not in POWERS:
+        raise ValueError(f"weights == {weights!r}, must be one of {list(POWERS)}")
+    if not POWERS[weights]:
+        return np.eye(size)
     distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size))) / (size - 1)
-    power = _WEIGHTS[weights]
-    return (distance == 0).astype(float) if power == 0 else 1.0 - distance**power
+    return np.asarray(1.0 - distance ** POWERS[weights])
 
 
-def _kappa(shares: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:
+def _kappa(shares: FloatArray, credit: FloatArray) -> tuple[float, FloatArray]:
     """Kappa and the influence of one pair in each cell, up to a constant."""
     rows, columns = shares.sum(axis=1), shares.sum(axis=0)
-    chance = float(rows @ weights @ columns)
-    value = (float((weights * shares).sum()) - chance) / (1 - chance)
-    typical = (weights @ columns)[:, None] + (rows @ weights)[None, :]
-    influence: FloatArray = (weights - typical * (1 - value)) / (1 - chance)
+    chance = float(rows @ credit @ columns)
+    value = (float((credit * shares).sum()) - chance) / (1 - chance)
+    typical = (credit @ columns)[:, None] + (rows @ credit)[None, :]
+    influence: FloatArray = (credit - typical * (1 - value)) / (1 - chance)
     return value, influence
 
 
@@ -344,25 +382,13 @@ def _half_width(influence: FloatArray, groups: GroupIndex | None, level: float) 
     return ((clustered.high or 0.0) - (clustered.low or 0.0)) / 2, clustered.notes
 
 
-def _kappas(tables: FloatArray, weights: FloatArray) -> FloatArray:
+def _kappas(tables: FloatArray, credit: FloatArray) -> FloatArray:
+    """Kappa of each table, NaN where it is undefined."""
     totals = tables.sum(axis=(1, 2))
-    seen = np.einsum("tij,ij->t", tables, weights) / totals
-    chance = np.einsum("ti,ij,tj->t", tables.sum(axis=2), weights, tables.sum(axis=1), optimize=True) / totals**2
+    seen = np.einsum("tij,ij->t", tables, credit) / totals
+    chance = np.einsum("ti,ij,tj->t", tables.sum(axis=2), credit, tables.sum(axis=1), optimize=True) / totals**2
     defined = chance < 1 - 1e-12
     return np.where(defined, (seen - chance) / np.where(defined, 1 - chance, 1.0), np.nan)
-
-
-def _cluster_resamples(
-    cells: GroupIndex, clusters: GroupIndex, size: int, resamples: int, rng: np.random.Generator
-) -> FloatArray:
-    """Tables of `resamples` draws of whole clusters, in chunks that bound the memory."""
-    groups = int(clusters.max()) + 1
-    per_cluster = np.bincount(clusters * size + cells, minlength=groups * size).reshape(groups, size).astype(float)
-    tables, chunk = np.empty((resamples, size)), max(1, 2_000_000 // groups)
-    for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        tables[start : start + rows] = drawn_counts(rng, rows, n_clusters=groups) @ per_cluster
-    return tables
 
 
 def _undefined(shares: FloatArray, n: int) -> str:
@@ -375,38 +401,37 @@ def _undefined(shares: FloatArray, n: int) -> str:
     return ""
 
 
-def _rate(hits: npt.NDArray[np.bool_], groups: GroupIndex | None, level: float, what: str) -> Estimate:
+def _rate(hits: NDArray[np.bool_], groups: GroupIndex | None, level: float, what: str) -> Estimate:
     if not len(hits):
-        why = f"no items to take the {what} from"
-        return Estimate(value=None, level=level, method=what, notes=(why,))
-    found = share_estimate(hits, groups, level=level)
-    return replace(found, method=f"{what}, {found.method.removeprefix('share, ')}")
+        return Estimate(value=None, level=level, method=what, notes=(f"no items to take the {what} from",))
+    share = share_estimate(hits, groups, level=level)
+    return replace(share, method=f"{what}, {share.method.removeprefix('share, ')}")
 
 
-def _together(right: npt.NDArray[np.bool_], passed: npt.NDArray[np.bool_], groups: GroupIndex) -> float:
+def _together(right: NDArray[np.bool_], passed: NDArray[np.bool_], groups: GroupIndex) -> float:
     """The correlation of sensitivity and specificity over clusters, from the cluster sums of their residuals."""
     if passed.all() or not passed.any():
         return 0.0
-    one, two = (cluster_sums(np.where(kind, right - right[kind].mean(), 0.0), groups) for kind in (passed, ~passed))
-    spread = math.sqrt(float(one @ one) * float(two @ two))
-    return float(one @ two) / spread if spread > 0 else 0.0
+    of_passes, of_fails = (
+        cluster_sums(np.where(kind, right - right[kind].mean(), 0.0), groups) for kind in (passed, ~passed)
+    )
+    spread = math.sqrt(float(of_passes @ of_passes) * float(of_fails @ of_fails))
+    return float(of_passes @ of_fails) / spread if spread > 0 else 0.0
 
 
 def _youden(blank: Estimate, sensitivity: Estimate, specificity: Estimate, *, together: float) -> Estimate:
     if sensitivity.value is None or specificity.value is None:
-        why = "people passed all or failed all items: labels of both kinds are needed"
-        return replace(blank, notes=(why,))
+        return replace(blank, notes=("people passed all or failed all items: labels of both kinds are needed",))
     value = sensitivity.value + specificity.value - 1
     if None in (sensitivity.low, specificity.low):
-        notes = tuple(dict.fromkeys((*sensitivity.notes, *specificity.notes)))
-        return replace(blank, value=value, notes=notes)
+        return replace(blank, value=value, notes=tuple(dict.fromkeys((*sensitivity.notes, *specificity.notes))))
     ends = np.array([(rate.low, rate.high) for rate in (sensitivity, specificity)], dtype=float)
     a, b = np.abs(ends - np.array([[sensitivity.value], [specificity.value]]))
     down, up = np.sqrt(np.maximum(a**2 + b**2 + 2 * together * a * b, 0.0))
     return replace(blank, value=value, low=max(-1.0, value - float(down)), high=min(1.0, value + float(up)))
 
 
-def mcnemar(baseline: npt.ArrayLike, candidate: npt.ArrayLike) -> float:
+def mcnemar(baseline: ArrayLike, candidate: ArrayLike) -> float:
     """McNemar's exact p (1947) of two vectors of passes over the same cases: do as many get better as get worse?
 
     Two-sided binomial over the cases on which the arms disagree; without one it is 1.
@@ -419,5 +444,4 @@ def mcnemar(baseline: npt.ArrayLike, candidate: npt.ArrayLike) -> float:
         raise ValueError(f"baseline has {before.size} cases, candidate {after.size}: pair them by id first")
     if not np.isin((before, after), (0.0, 1.0)).all():
         raise ValueError("mcnemar needs 0 and 1, one answer per case: use `mean_difference` for other scores")
-    worse, better = int((before > after).sum()), int((after > before).sum())
-    return min(1.0, 2 * float(special.bdtr(min(worse, better), worse + better, 0.5)))
+    return sign_flip_p(after - before)

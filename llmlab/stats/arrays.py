@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,17 @@ import numpy.typing as npt
 from llmlab.base.errors import DataError
 
 __all__ = [
+    "Bounds",
     "FloatArray",
     "GroupIndex",
     "Values",
     "cluster_codes",
     "cluster_sums",
     "codes",
-    "column_sums",
-    "drawn_counts",
     "floats",
     "is_missing",
     "open_unit",
+    "over_resamples",
     "paired_differences",
     "places",
 ]
@@ -30,8 +30,10 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 GroupIndex = npt.NDArray[np.intp]
 Values = Sequence[Any] | npt.NDArray[Any]
+Bounds = tuple[float, float]  # the least and the most that a value can be
 
 ROUNDED_OFF = 1e-12  # of the two numbers: what a few operations on them lose
+MOST_CELLS = 1 << 21  # of the arrays that a chunk of resamples is made of
 ROUNDED_OFF_SCALE = 16 * float(np.finfo(np.float64).eps)  # of the whole scale: what is lost of small ones beside large
 
 
@@ -139,17 +141,21 @@ def cluster_sums(values: FloatArray, of_case: GroupIndex) -> FloatArray:
     return np.bincount(of_case, weights=values).astype(np.float64, copy=False)
 
 
-def column_sums(rows: FloatArray, clusters: GroupIndex) -> FloatArray:
-    """The sum of each column in each cluster, shape (G, columns)."""
-    return np.stack([cluster_sums(column, clusters) for column in rows.T], axis=1)
+def over_resamples(
+    statistic: Callable[[FloatArray], FloatArray], *, resamples: int, n_clusters: int, width: int, seed: int
+) -> FloatArray:
+    """The statistic of resamples in which as many clusters are drawn as there are, one row each.
 
-
-def drawn_counts(rng: np.random.Generator, resamples: int, *, n_clusters: int) -> FloatArray:
-    """How often each cluster is drawn where as many are drawn as there are, shape (resamples, n_clusters)."""
-    draws = rng.integers(0, n_clusters, size=(resamples, n_clusters))
-    draws += np.arange(resamples)[:, None] * n_clusters
-    counts = np.bincount(draws.ravel(), minlength=resamples * n_clusters)
-    return counts.reshape(resamples, n_clusters).astype(np.float64)
+    It is given how often each cluster was drawn, shape (rows, n_clusters), for as many rows at a time as arrays of
+    `width` columns leave memory for.
+    """
+    rng, rows, parts = np.random.default_rng(seed), max(1, MOST_CELLS // width), []
+    for start in range(0, resamples, rows):
+        n = min(rows, resamples - start)
+        draws = rng.integers(0, n_clusters, size=(n, n_clusters)) + np.arange(n)[:, None] * n_clusters
+        counts = np.bincount(draws.ravel(), minlength=n * n_clusters).reshape(n, n_clusters)
+        parts.append(statistic(counts.astype(np.float64)))
+    return np.concatenate(parts)
 
 
 def open_unit(value: float, name: str) -> float:

@@ -1,47 +1,50 @@
 """What a pairwise judge is moved by besides quality: position, length, and who wrote the answer.
 
 Verdicts name the winning output as 1, 2 or "tie", already mapped back: in order 1 output 1 was shown first, in order
-2 output 2 was. None is a missing verdict.
+2 output 2 was. None is a missing verdict. The regressions whose rows may come in clusters are here too: `logit_fit`,
+and `clustered_contrast` for graded judges and for corrections by labels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from llmlab.base.cells import as_sentences
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import Interval, p_text
 from llmlab.display.shown import Shown
-from llmlab.stats.arrays import (
-    FloatArray,
-    GroupIndex,
-    Values,
-    cluster_sums,
-    codes,
-    column_sums,
-    floats,
-    open_unit,
-    places,
-)
+from llmlab.stats.arrays import FloatArray, GroupIndex, Values, cluster_sums, codes, floats, open_unit, places
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.standard_error import t_tail, two_sided
 
-__all__ = ["BiasSlope", "LogitFit", "PositionBias", "length_slope", "logit_fit", "position_bias", "self_preference"]
+__all__ = [
+    "BiasSlope",
+    "LogitFit",
+    "PositionBias",
+    "clustered_contrast",
+    "length_slope",
+    "logit_fit",
+    "position_bias",
+    "self_preference",
+    "sign_flip_p",
+]
 
-_STEPS = 50
-_NO_NOISE = 1e-9  # a standard error of rounding alone
-_SEPARATED = 25.0  # a linear predictor beyond this means fitted probabilities of 0 or 1
+STEPS = 50
+NO_NOISE = 1e-9  # a standard error of rounding alone
+SEPARATED = 25.0  # a linear predictor beyond this means fitted probabilities of 0 or 1
+WINNERS = {1: 1, 2: 2, "1": 1, "2": 2, "tie": 0}
+MISSING = -1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogitFit:
+class LogitFit(NamedTuple):
     """Coefficients, standard errors and the degrees of freedom to read them with (infinite: normal)."""
 
     coefficients: FloatArray
@@ -49,7 +52,7 @@ class LogitFit:
     df: float
 
 
-def logit_fit(design: npt.ArrayLike, *, outcomes: FloatArray, clusters: GroupIndex | None = None) -> LogitFit | str:
+def logit_fit(design: ArrayLike, *, outcomes: FloatArray, clusters: GroupIndex | None = None) -> LogitFit | str:
     """Maximum likelihood of P(outcome 1) = expit(design @ b); a sentence instead where there is no finite maximum.
 
     With `clusters` (numbered 0..G-1) the sandwich of cluster scores times G/(G-1) (N-1)/(N-K) and t with G - 1
@@ -65,9 +68,9 @@ def logit_fit(design: npt.ArrayLike, *, outcomes: FloatArray, clusters: GroupInd
     if np.ptp(outcomes) == 0:
         return "every verdict is the same: slopes are undefined"
     beta = np.zeros(x.shape[1])
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         predicted = x @ beta
-        if np.abs(predicted).max() > _SEPARATED:
+        if np.abs(predicted).max() > SEPARATED:
             return "the outcome is settled by the covariates (separation): slopes are infinite"
         fitted = special.expit(predicted)
         information = (x * (fitted * (1 - fitted))[:, None]).T @ x
@@ -78,18 +81,90 @@ def logit_fit(design: npt.ArrayLike, *, outcomes: FloatArray, clusters: GroupInd
     fitted = special.expit(x @ beta)
     covariance = np.linalg.inv((x * (fitted * (1 - fitted))[:, None]).T @ x)
     if clusters is None:
-        return LogitFit(coefficients=beta, se=np.sqrt(np.diag(covariance)), df=np.inf)
+        return LogitFit(beta, np.sqrt(np.diag(covariance)), df=np.inf)
     groups, (rows, terms) = int(clusters.max()) + 1, x.shape
     if groups < 2:
         return "one cluster only: nothing can be said about others"
-    scores = x * (outcomes - fitted)[:, None]
-    sums = column_sums(scores, clusters)
+    sums = _column_sums(x * (outcomes - fitted)[:, None], clusters)
     robust = covariance @ (sums.T @ sums) @ covariance * (groups / (groups - 1) * (rows - 1) / (rows - terms))
-    return LogitFit(coefficients=beta, se=np.sqrt(np.diag(robust)), df=groups - 1.0)
+    return LogitFit(beta, np.sqrt(np.diag(robust)), df=groups - 1.0)
 
 
-_CODES = {1: 1, 2: 2, "1": 1, "2": 2, "tie": 0}
-_MISSING = -1
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """A combination of coefficients; `se` 0 = no variation was seen, `determined_by_one` = it hangs on one cluster."""
+
+    value: float
+    se: float
+    df: float
+    low: float
+    high: float
+    determined_by_one: bool
+
+
+def clustered_contrast(
+    design: ArrayLike,
+    combination: ArrayLike,
+    *,
+    response: FloatArray,
+    clusters: GroupIndex,
+    weights: FloatArray | None = None,
+    level: float = 0.95,
+) -> Contrast:
+    """sum(combination * coefficients) of (weighted) least squares of `response` (N) on `design` (N, K).
+
+    Rows are in `clusters` numbered 0..G-1. CR2 with an identity working model and Satterthwaite degrees of freedom:
+    Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, J. Bus. Econ. Stat. 36. The K x K form of the adjustment,
+    (I - Z_g Z_g')^(-1/2) Z_g = Z_g (I - Z_g' Z_g)^(-1/2), keeps it vectorised over clusters.
+
+    Raises:
+        DataError: columns of the design are linearly dependent.
+
+    >>> fit = clustered_contrast([[1.0]] * 4, [1.0], response=np.array([0.0, 1.0, 1.0, 2.0]), clusters=np.arange(4))
+    >>> round(fit.se, 6), round(fit.df, 6)
+    (0.408248, 3.0)
+    """
+    matrix, combination = np.asarray(design, dtype=float), np.asarray(combination, dtype=float)
+    if weights is not None:
+        scale = np.sqrt(weights)
+        matrix, response = matrix * scale[:, None], response * scale
+    lengths = np.sqrt((matrix**2).sum(axis=0))
+    lengths[lengths == 0] = 1.0
+    left, singular, right = np.linalg.svd(matrix / lengths, full_matrices=False)
+    if len(singular) < matrix.shape[1] or singular[-1] < 1e-10 * max(singular[0], 1e-300):
+        raise DataError("columns of the design depend on each other: some effect cannot be told from the others")
+    root = (right.T / singular) / lengths[:, None]  # coefficients = root @ those of the orthonormal columns
+    orthonormal = left.T @ response
+    terms = matrix.shape[1]
+    residual = response - left @ orthonormal
+    residual[np.abs(residual) < 1e-12 * np.abs(response).max()] = 0.0  # rounding is not variation
+    products = (left[:, :, None] * left[:, None, :]).reshape(len(left), terms * terms)
+    leverage = _column_sums(products, clusters).reshape(-1, terms, terms)
+    values, vectors = np.linalg.eigh(np.eye(terms) - leverage)
+    alone = values < 1e-9
+    inverse = np.where(alone, 0.0, 1.0 / np.sqrt(np.where(alone, 1.0, values)))
+    adjustment = (vectors * inverse[:, None, :]) @ vectors.transpose(0, 2, 1)
+    scores = np.einsum("gij,gj->gi", adjustment, _column_sums(left * residual[:, None], clusters))
+    direction = root.T @ combination
+    value, df = float(combination @ (root @ orthonormal)), _freedom(adjustment @ direction, leverage)
+    se = math.sqrt(float(((scores @ direction) ** 2).sum()))
+    half = two_sided(level, df) * se
+    return Contrast(value=value, se=se, df=df, low=value - half, high=value + half, determined_by_one=bool(alone.any()))
+
+
+def _freedom(adjusted: FloatArray, leverage: FloatArray) -> float:
+    """tr(M)^2 / tr(M M) with M = diag(|p_g|^2) - W W' for p_g = Z_g adj_g b and w_g = leverage_g adj_g b."""
+    pulled = np.einsum("gij,gj->gi", leverage, adjusted)
+    own = np.einsum("gi,gi->g", adjusted, pulled)
+    shared = (pulled**2).sum(axis=1)
+    trace = float((own - shared).sum())
+    square = float((own**2 - 2 * own * shared).sum() + ((pulled.T @ pulled) ** 2).sum())
+    return max(1.0, trace**2 / square) if square > 0 and trace > 0 else 1.0
+
+
+def _column_sums(rows: FloatArray, clusters: GroupIndex) -> FloatArray:
+    """The sum of each column in each cluster, shape (G, columns)."""
+    return np.stack([cluster_sums(column, clusters) for column in rows.T], axis=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -186,28 +261,27 @@ def position_bias(
     >>> swapped.first, swapped.second, swapped.consistency.value, swapped.accuracy_both.value, swapped.missing
     (1, 0, 0.5, 0.25, 1)
     """
-    one, two = _verdicts(order1, "order1"), _verdicts(order2, "order2")
-    n = len(one)
-    if n == 0 or len(two) != n:
-        raise DataError(f"{n} verdicts in order 1, {len(two)} in order 2: one of each per pair is needed")
-    first, second = int(((one == 1) & (two == 2)).sum()), int(((one == 2) & (two == 1)).sum())
+    winners_1, winners_2 = _verdicts(order1, "order1"), _verdicts(order2, "order2")
+    n = len(winners_1)
+    if n == 0 or len(winners_2) != n:
+        raise DataError(f"{n} verdicts in order 1, {len(winners_2)} in order 2: one of each per pair is needed")
     groups = None if clusters is None else codes(clusters, "clusters", length=n)[0]
-    leaning = np.where((one == 1) & (two == 2), 1.0, 0.0) - np.where((one == 2) & (two == 1), 1.0, 0.0)
-    right: list[Estimate | None] = [None, None, None]
+    leaning = 1.0 * ((winners_1 == 1) & (winners_2 == 2)) - ((winners_1 == 2) & (winners_2 == 1))
+    accuracies: list[Estimate | None] = [None, None, None]
     if gold is not None:
-        wanted = _gold(gold, n)
-        hits = (one == wanted, two == wanted, (one == wanted) & (two == wanted))
-        right = [share_estimate(hit, groups, level=level) for hit in hits]
+        people = _gold(gold, n)
+        right_1, right_2 = winners_1 == people, winners_2 == people
+        accuracies = [share_estimate(right, groups, level=level) for right in (right_1, right_2, right_1 & right_2)]
     return PositionBias(
-        first=first,
-        second=second,
-        consistency=share_estimate((one == two) & (one != _MISSING), groups, level=level),
-        p_value=_flipped_p(leaning if groups is None else cluster_sums(leaning, groups)) if first + second else None,
-        accuracy_order1=right[0],
-        accuracy_order2=right[1],
-        accuracy_both=right[2],
+        first=int((leaning > 0).sum()),
+        second=int((leaning < 0).sum()),
+        consistency=share_estimate((winners_1 == winners_2) & (winners_1 != MISSING), groups, level=level),
+        p_value=sign_flip_p(leaning if groups is None else cluster_sums(leaning, groups)) if leaning.any() else None,
+        accuracy_order1=accuracies[0],
+        accuracy_order2=accuracies[1],
+        accuracy_both=accuracies[2],
         n=n,
-        missing=int(((one == _MISSING) | (two == _MISSING)).sum()),
+        missing=int(((winners_1 == MISSING) | (winners_2 == MISSING)).sum()),
     )
 
 
@@ -264,9 +338,9 @@ def self_preference(
     """
     n = len(gold)
     judge, names = codes(judges, "judges", length=n)
-    place: dict[Any, int] = {name: i for i, name in enumerate(names)}
+    numbers: dict[Any, int] = {name: i for i, name in enumerate(names)}
     wrote = [
-        np.array([place.setdefault(author, len(place)) for author in column], dtype=np.intp)
+        np.array([numbers.setdefault(author, len(numbers)) for author in column], dtype=np.intp)
         for column in (authors_1, authors_2)
     ]
     if any(len(column) != n for column in wrote):
@@ -276,13 +350,13 @@ def self_preference(
         columns.append(_longer(lengths_1, lengths_2, n))
     note = "One judge only: its liking is told from its quality by the human verdict alone."
     if len(names) > 1:
-        columns += [(wrote[0] == author) * 1.0 - (wrote[1] == author) for author in range(1, len(place))]
+        columns += [(wrote[0] == author) * 1.0 - (wrote[1] == author) for author in range(1, len(numbers))]
         note = ""
     columns.append((wrote[0] == judge) * 1.0 - (wrote[1] == judge))
-    kept = [column for i, column in enumerate(columns) if i < 2 or np.ptp(column) > 0 or i == len(columns) - 1]
+    varying = [column for column in columns[2:-1] if np.ptp(column) > 0]
     return _slope(
         "its own answers",
-        np.stack(kept, axis=1),
+        np.stack([*columns[:2], *varying, columns[-1]], axis=1),
         [_verdicts(verdicts, "verdicts")],
         clusters=items,
         level=level,
@@ -294,7 +368,7 @@ def self_preference(
 def _slope(
     what: str,
     design: FloatArray,
-    orders: Sequence[npt.NDArray[np.intp]],
+    orders: Sequence[NDArray[np.intp]],
     *,
     clusters: Values | range | None,
     level: float,
@@ -308,30 +382,30 @@ def _slope(
         raise DataError(f"{[len(order) for order in orders]} verdicts for {n} pairs: one per pair and order is needed")
     picks, stacked = np.concatenate(orders), np.tile(design, (len(orders), 1))
     scored = picks > 0
-    groups, count = None, int(scored.sum())
+    groups, n_groups = None, int(scored.sum())
     if clusters is not None:
         index = np.tile(codes(list(clusters), "clusters", length=n)[0], len(orders))[scored]
         groups = np.unique(index, return_inverse=True)[1].astype(np.intp)
-        count = int(groups.max()) + 1 if len(groups) else 0
-    about = {"n": int(scored.sum()), "n_attempted": len(picks), "clusters": count}
-    blank = BiasSlope(what=what, **about, level=level, method=method, note=note)
+        n_groups = int(groups.max(initial=-1)) + 1
+    counts = {"n": int(scored.sum()), "n_attempted": len(picks), "clusters": n_groups}
+    blank = BiasSlope(what=what, **counts, level=level, method=method, note=note)
     fit = logit_fit(stacked[scored], outcomes=(picks[scored] == 1).astype(float), clusters=groups)
     if isinstance(fit, str):
         return replace(blank, note=fit)
-    if min(fit.se[-1], fit.se[1]) < _NO_NOISE:
+    if min(fit.se[-1], fit.se[1]) < NO_NOISE:
         return replace(blank, note="no pair differs from another, as where every verdict follows the position")
     value, se, gold, gold_se = (float(part[i]) for i in (-1, 1) for part in (fit.coefficients, fit.se))
     half = two_sided(level, fit.df) * se
     p_value, gold_p_value = (2 * t_tail(abs(statistic), fit.df) for statistic in (value / se, gold / gold_se))
-    read = replace(blank, value=value, se=se, low=value - half, high=value + half, p_value=p_value)
-    return replace(read, gold=gold, gold_p_value=gold_p_value)
+    slope = replace(blank, value=value, se=se, low=value - half, high=value + half, p_value=p_value)
+    return replace(slope, gold=gold, gold_p_value=gold_p_value)
 
 
-def _verdicts(values: Values, name: str) -> npt.NDArray[np.intp]:
-    return places(values, _CODES, name=name, rule=", must be 1, 2, 'tie' or missing")
+def _verdicts(values: Values, name: str) -> NDArray[np.intp]:
+    return places(values, WINNERS, name=name, rule=", must be 1, 2, 'tie' or missing")
 
 
-def _gold(gold: Values, n: int) -> npt.NDArray[np.intp]:
+def _gold(gold: Values, n: int) -> NDArray[np.intp]:
     winners = _verdicts(gold, "gold")
     if len(winners) != n or not np.isin(winners, (1, 2)).all():
         raise DataError("gold must name output 1 or 2 for every pair: leave unlabelled pairs out")
@@ -345,8 +419,8 @@ def _longer(lengths_1: Values, lengths_2: Values, n: int) -> FloatArray:
     return np.tanh(difference / difference.std(ddof=1)) if varies else np.zeros(n)
 
 
-def _flipped_p(sums: FloatArray) -> float:
-    """The exact two-sided p of the sum under flips of each unit's sign, for whole numbers.
+def sign_flip_p(sums: FloatArray) -> float:
+    """The exact two-sided p of the sum under flips of each unit's sign, for whole numbers; of -1 and 1 McNemar's.
 
     The sum of n_s flips of size s has the characteristic function cos(s t)^n_s; the product over s is turned back into
     probabilities by FFT, exact to about 1e-15.

@@ -32,28 +32,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmlab.base.errors import DataError
-from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums
-from llmlab.stats.estimate import Estimate, rows_of_cases, score_interval, wilson_rate
-from llmlab.stats.standard_error import (
-    StandardError,
-    case_weights,
-    standard_error,
-    t_quantile,
-    t_tail,
-    two_sided,
-    weighted_mean,
-)
+from llmlab.stats.arrays import Bounds, FloatArray, GroupIndex, cluster_codes, cluster_sums
+from llmlab.stats.estimate import Estimate, score_interval
+from llmlab.stats.standard_error import StandardError, case_weights, standard_error, t_quantile, t_tail, two_sided
 
 __all__ = [
     "BoundedMean",
     "bounded_mean",
     "carriers",
-    "consistency",
     "effective_cases",
     "enough_differ",
     "share_estimate",
     "share_p_above",
 ]
+
+Sides = tuple[FloatArray, FloatArray]  # what each case gained, and what it lost; of shares hits and misses
 
 TALLIED_ABOVE = 4096  # values: from here on they are counted in as many cells, each at the mean of what it holds
 ENOUGH = 7  # cases, or clusters, that differ on either side: from here on t alone holds what it promises
@@ -67,8 +60,7 @@ class BoundedMean:
     """A mean of values between two bounds, with the one-sided score tests and intervals of it.
 
     Attributes:
-        values, weights: the different values and their shares, which add up to 1.
-        mean: their mean.
+        values, weights, mean: the different values, their shares, which add up to 1, and their mean.
         low, high: the bounds of a value.
         size: how many independent cases tell as much.
         df: degrees of freedom of the t quantile that the score is held against.
@@ -167,23 +159,17 @@ def bounded_mean(
 
 
 def enough_differ(
-    values: FloatArray,
-    weights: FloatArray | None,
-    *,
-    of_case: GroupIndex | None,
-    bounds: tuple[float, float],
-    mean: float,
-    se: float,
+    values: FloatArray, weights: FloatArray | None, *, of_case: GroupIndex | None, bounds: Bounds, se: float
 ) -> bool:
     """Whether t alone holds: at least 7 cases (clusters) differ on either side, and they say enough of the bounds.
 
     The latter: three standard errors out the likeliest distribution with that mean needs no value that was not seen.
     Small differences everywhere say nothing of a rare fall to the bound.
     """
-    for x, sign, bound in ((values, 1.0, bounds[0]), (-values, -1.0, -bounds[1])):
+    for x, bound in ((values, bounds[0]), (-values, -bounds[1])):
         if carriers(np.maximum(-x, 0.0), weights, of_case) < ENOUGH - DUST:
             return False
-        room, reach = x - bound, sign * mean - FAR * se - bound
+        room, reach = x - bound, float(np.average(x, weights=weights)) - FAR * se - bound
         if reach <= 0:
             return False
         if room.min() < 0 or (room.min() > 0 and reach * float(np.average(1 / room, weights=weights)) < 1):
@@ -192,12 +178,7 @@ def enough_differ(
 
 
 def effective_cases(
-    values: FloatArray,
-    weights: FloatArray | None,
-    *,
-    of_case: GroupIndex | None,
-    variance: float,
-    sides: tuple[FloatArray, FloatArray],
+    values: FloatArray, weights: FloatArray | None, *, of_case: GroupIndex | None, variance: float, sides: Sides
 ) -> float:
     """How many independent, equally weighted cases tell as much as these: n / design effect.
 
@@ -207,7 +188,7 @@ def effective_cases(
     the K clusters seen count by how evenly the variation is spread over them, and by their size. Weights alone cost
     at least what Kish (1965) says.
 
-    `of_case` numbers the clusters 0 to G - 1; `sides` are what each case gained and lost (of shares: hits and misses).
+    `of_case` numbers the clusters 0 to G - 1.
     """
     n = values.size
     if of_case is None and weights is None:
@@ -235,7 +216,8 @@ def carriers(parts: FloatArray, weights: FloatArray | None, of_case: GroupIndex 
     """
     squares = (parts if weights is None else weights * parts) ** 2
     carried = squares if of_case is None else cluster_sums(squares, of_case)
-    return float(carried.sum() ** 2 / (carried @ carried)) if carried.any() else 0.0
+    together = float(carried @ carried)  # 0 too where parts are too small to be squared twice
+    return float(carried.sum()) ** 2 / together if together else 0.0
 
 
 def _root(x: FloatArray, weights: FloatArray, *, base: float, top: float, start: float) -> float:
@@ -263,7 +245,7 @@ def share_estimate(
     clusters: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     level: float = 0.95,
     n_attempted: int | None = None,
 ) -> Estimate:
@@ -280,35 +262,24 @@ def share_estimate(
     >>> print(share_estimate([1, 0, 1, 1]), share_estimate([1, 1, 0, 0, 1, 0], ["a", "a", "b", "b", "c", "c"]))
     0.75 [0.30, 0.95] 0.50 [0.04, 0.96]
     """
-    read = _read(scores, clusters, weights, bounds)
-    n = read.n
-    if read.independent_hits:
-        found = wilson_rate(round(read.share * n), n, level=level)
-    elif read.error is None:
-        note = "all cases are in one cluster: no interval without a second independent one"
-        found = Estimate(value=read.share, level=level, n=n, method="share", notes=(note,))
-    else:
-        low, high = score_interval(read.share, read.size, two_sided(level, read.error.df))
-        if read.bounded is not None:
-            least, most = read.bounded.ends((1 - level) / 2)
-            low, high = min(low, least), max(high, most)
-        over = "" if clusters is None else f" of {read.error.n_clusters:,} clusters"
-        name = "share" if read.error.effective is None else "weighted share"
-        found = Estimate(
-            value=read.share,
-            low=max(0.0, low),
-            high=min(1.0, high),
-            level=level,
-            n=n,
-            method=f"{name}, Wilson interval with the effective size{over}",
-            notes=read.error.notes,
-        )
-    if bounds != (0.0, 1.0):
-        span, shares = bounds[1] - bounds[0], (found.value, found.low, found.high)
-        value, low_end, high_end = (None if share is None else bounds[0] + share * span for share in shares)
-        method = found.method.replace("share", "mean", 1)
-        found = replace(found, value=value, low=low_end, high=high_end, method=method)
-    return replace(found, n_attempted=n if n_attempted is None else n_attempted)
+
+    def on_scale(share: float) -> float:
+        return bounds[0] + share * (bounds[1] - bounds[0])
+
+    read, name = _read(scores, clusters, weights, bounds), "share" if bounds == (0.0, 1.0) else "mean"
+    tried = read.n if n_attempted is None else n_attempted
+    blank = Estimate(value=on_scale(read.share), level=level, n=read.n, n_attempted=tried, method=name)
+    if read.error is None:
+        return replace(blank, notes=("all cases are in one cluster: no interval without a second independent one",))
+    low, high = score_interval(read.share, read.size, two_sided(level, read.error.df))
+    if read.bounded is not None:
+        least, most = read.bounded.ends((1 - level) / 2)
+        low, high = min(low, least), max(high, most)
+    method = f"{'' if read.error.effective is None else 'weighted '}{name}, Wilson interval"
+    if math.isfinite(read.error.df):
+        method += f" with the effective size{'' if clusters is None else f' of {read.error.n_clusters:,} clusters'}"
+    low, high = on_scale(max(0.0, low)), on_scale(min(1.0, high))
+    return replace(blank, low=low, high=high, method=method, notes=read.error.notes)
 
 
 def share_p_above(
@@ -317,7 +288,7 @@ def share_p_above(
     *,
     clusters: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
 ) -> float:
     """One-sided p value against "the mean is `bound` or less", of the score test that `share_estimate` inverts.
 
@@ -325,78 +296,43 @@ def share_p_above(
     0.048
     """
     read, share = _read(scores, clusters, weights, bounds), (bound - bounds[0]) / (bounds[1] - bounds[0])
-    if not 0 < share < 1 or (read.error is None and not read.independent_hits):
+    if not 0 < share < 1 or read.error is None:
         return 0.0 if share < 0 else 1.0
-    score = (read.share - share) / (share * (1 - share) / read.size) ** 0.5
-    p = t_tail(score, math.inf if read.error is None else read.error.df)
+    p = t_tail((read.share - share) / (share * (1 - share) / read.size) ** 0.5, read.error.df)
     return p if read.bounded is None else max(p, read.bounded.p_above(share))
 
 
-def consistency(
-    scores: ArrayLike,
-    case_codes: ArrayLike,
-    *,
-    clusters: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
-    level: float = 0.95,
-) -> Estimate:
-    """The chance that two answers to the same case score the same, mean over cases with the interval of a share.
-
-    Per case the share of equal pairs among its K repeats, sum_v m_v (m_v - 1) / (K (K - 1)) with m_v repeats at score
-    v; cases with one repeat tell nothing and are only counted in `n_attempted`. `clusters` and
-    `weights` have one element per case, in the order of the codes. Raises DataError where fewer than two cases have
-    repeats.
-
-    >>> consistency([1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2]).value
-    0.6666666666666666
-    """
-    x, codes = rows_of_cases(scores, case_codes)
-    repeats = np.bincount(codes).astype(np.float64)
-    values, value_codes = np.unique(x, return_inverse=True)
-    pairs, same = np.unique(codes * values.size + value_codes, return_counts=True)
-    equal = np.bincount(pairs // max(values.size, 1), weights=same * (same - 1.0), minlength=repeats.size)
-    repeated = repeats >= 2
-    if np.count_nonzero(repeated) < 2:
-        raise DataError("fewer than two cases have repeats: run with repeats=2 or more to see how steady answers are")
-    share = equal[repeated] / (repeats[repeated] * (repeats[repeated] - 1))
-    of_case, counts = (None if design is None else np.asarray(design)[repeated] for design in (clusters, weights))
-    return share_estimate(share, of_case, weights=counts, level=level, n_attempted=int(np.count_nonzero(repeats)))
-
-
 class _Read(NamedTuple):
-    """A share, how many independent cases it rests on, and the tests where they are not simply counted."""
+    """A share of n cases, how many independent ones they tell as much as, and its error and test."""
 
-    n: int
     share: float
+    n: int
     size: float
-    independent_hits: bool
-    error: StandardError | None
+    error: StandardError | None  # None: all in one cluster; of infinite df where independent cases are simply counted
     bounded: BoundedMean | None = None  # of graded scores that say little of the bounds
 
 
-def _read(
-    scores: ArrayLike, clusters: ArrayLike | None, weights: ArrayLike | None, bounds: tuple[float, float]
-) -> _Read:
+def _read(scores: ArrayLike, clusters: ArrayLike | None, weights: ArrayLike | None, bounds: Bounds) -> _Read:
     values, (low, high) = np.asarray(scores, dtype=np.float64), bounds
     if not values.size or not ((values >= low) & (values <= high)).all():
         raise DataError(f"a share needs at least one case, each between {low:g} and {high:g} ({values.size} given)")
     values = values if bounds == (0.0, 1.0) else (values - low) / (high - low)
     n, w = int(values.size), case_weights(weights, n=values.size)
-    mean, passed = weighted_mean(values, w), bool(np.isin(values, (0.0, 1.0)).all())
+    mean, passed = float(np.average(values, weights=w)), bool(np.isin(values, (0.0, 1.0)).all())
     if clusters is None and w is None and passed:
-        return _Read(n, mean, n, True, None)
+        return _Read(mean, n, n, StandardError(se=(mean * (1 - mean) / n) ** 0.5, df=math.inf, n=n, n_clusters=n))
     of_case = cluster_codes(np.arange(n) if clusters is None else clusters, n=n)
     if of_case.max() == 0:
-        return _Read(n, mean, 1.0, False, None)
+        return _Read(mean, n, 1.0, None)
     error = standard_error(values, of_case, weights=w)
     groups, off = None if clusters is None else of_case, values - mean
     sides = np.maximum(off, 0.0), np.maximum(-off, 0.0)
     size = effective_cases(values, w, of_case=groups, variance=error.se**2, sides=sides)
     if passed:
-        return _Read(n, mean, size, False, error)
+        return _Read(mean, n, size, error)
     bounded = None
-    if not enough_differ(off, w, of_case=groups, bounds=(-mean, 1 - mean), mean=0.0, se=error.se):
+    if not enough_differ(off, w, of_case=groups, bounds=(-mean, 1 - mean), se=error.se):
         bounded = bounded_mean(values, w, low=0.0, high=1.0, size=size, df=error.df)
-    spread = weighted_mean(off**2, w) * n / (n - 1)
+    spread = float(np.average(off**2, weights=w)) * n / (n - 1)
     is_constant = spread <= DUST**2  # rounding is not variation: ten thirds are not certain
-    return _Read(n, mean, size if is_constant else size * mean * (1 - mean) / spread, False, error, bounded)
+    return _Read(mean, n, size if is_constant else size * mean * (1 - mean) / spread, error, bounded)

@@ -31,11 +31,8 @@ def superior(d: PairedDifference, *, min_effect: float, asked: float, confidence
     >>> superior(mean_difference([0.3, 0.1, 0.2, 0.4] * 5), min_effect=0.02, asked=0.95, confidence=0.95)
     'PASS'
     """
-    if d.too_few_clusters:
-        return Verdict.INCONCLUSIVE
-    if d.p_above(0.0) < (1 - asked) / 2 and d.value >= min_effect - DUST:
-        return Verdict.PASS
-    return Verdict.FAIL if d.p_below(min_effect) < (1 - confidence) / 2 else Verdict.INCONCLUSIVE
+    passes = d.p_above(0.0) < (1 - asked) / 2 and d.value >= min_effect - DUST
+    return _word(d, passes=passes, fails=d.p_below(min_effect) < (1 - confidence) / 2)
 
 
 def non_inferior(d: PairedDifference, *, margin: float, asked: float = 0.95, confidence: float = 0.95) -> Verdict:
@@ -53,20 +50,18 @@ def non_inferior(d: PairedDifference, *, margin: float, asked: float = 0.95, con
     for name, level in (("asked", asked), ("confidence", confidence)):
         if not 0.5 < level < 1:
             raise ValueError(f"{name} == {level}, must lie between 0.5 and 1")
-    if d.too_few_clusters:
-        return Verdict.INCONCLUSIVE
-    if d.p_above(-margin) < 1 - asked:
-        return Verdict.PASS
-    return Verdict.FAIL if d.p_below(-margin) < 1 - confidence else Verdict.INCONCLUSIVE
+    return _word(d, passes=d.p_above(-margin) < 1 - asked, fails=d.p_below(-margin) < 1 - confidence)
 
 
 def reaches(d: PairedDifference, bound: float, *, asked: float, confidence: float) -> Verdict:
     """A floor under a mean that is no share. PASS: the two-sided interval lies above it. FAIL: it lies below."""
+    return _word(d, passes=d.p_above(bound) < (1 - asked) / 2, fails=d.p_below(bound) < (1 - confidence) / 2)
+
+
+def _word(d: PairedDifference, *, passes: bool, fails: bool) -> Verdict:
     if d.too_few_clusters:
         return Verdict.INCONCLUSIVE
-    if d.p_above(bound) < (1 - asked) / 2:
-        return Verdict.PASS
-    return Verdict.FAIL if d.p_below(bound) < (1 - confidence) / 2 else Verdict.INCONCLUSIVE
+    return Verdict.PASS if passes else Verdict.FAIL if fails else Verdict.INCONCLUSIVE
 
 
 def unanimous(words: Sequence[Verdict]) -> Verdict:

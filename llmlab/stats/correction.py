@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from llmlab.base.errors import DataError
 from llmlab.display.shown import Shown
 from llmlab.stats.agreement import JudgeRates
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, codes, floats, open_unit, paired_differences
+from llmlab.stats.bias import clustered_contrast
 from llmlab.stats.estimate import Estimate, wilson_rate
-from llmlab.stats.standard_error import FEW_DF, case_weights, clustered_contrast, skew_notes, two_sided
+from llmlab.stats.standard_error import FEW_DF, case_weights, skew_notes, two_sided
 
 __all__ = ["Correction", "ppi_difference", "ppi_mean", "rogan_gladen"]
 
@@ -114,13 +115,10 @@ def rogan_gladen(judged_passes: int, n: int, *, rates: JudgeRates, level: float 
     blank = Estimate(value=None, level=level, n=n, n_attempted=n, method="Rogan-Gladen, interval of Lee et al.")
     labels = sensitivity.n + specificity.n
     if sensitivity.value is None or specificity.value is None or youden.value is None or youden.low is None:
-        refusal = "; ".join(youden.notes) or "the judge's error rates are unknown"
-        corrected = replace(blank, notes=(refusal,))
+        corrected = replace(blank, notes=("; ".join(youden.notes) or "the judge's error rates are unknown",))
     elif youden.low <= 0:
-        reaches = (
-            f"the interval of Youden's J ({youden}) reaches 0, so the judge is not shown to know passes from fails"
-        )
-        corrected = replace(blank, notes=(f"{reaches}; use `ppi_mean`",))
+        why = f"the interval of Youden's J ({youden}) reaches 0, so the judge is not shown to know passes from fails"
+        corrected = replace(blank, notes=(f"{why}; use `ppi_mean`",))
     else:
         value = (judged_passes / n + specificity.value - 1) / youden.value
         low, high = _lee(judged_passes, n, sensitivity, specificity, z2)
@@ -163,7 +161,7 @@ def ppi_mean(
     """
     f = floats(judged, "judged", gaps=True)
     y = floats(human, "human", length=len(f), gaps=True)
-    return _ppi(f, y, inclusion=inclusion, weights=weights, clusters=clusters, level=level, what="mean")
+    return _ppi(_sample(f, y, inclusion=inclusion, weights=weights, clusters=clusters), level=level, what="mean")
 
 
 def ppi_difference(
@@ -191,14 +189,13 @@ def ppi_difference(
     arms = [floats(judged_baseline, "judged_baseline", gaps=True)]
     named = {"judged_candidate": judged_candidate, "human_baseline": human_baseline, "human_candidate": human_candidate}
     arms += [floats(column, name, length=len(arms[0]), gaps=True) for name, column in named.items()]
-    one_sided = int((np.isnan(arms[2]) != np.isnan(arms[3])).sum())
-    design = {"inclusion": inclusion, "weights": weights, "clusters": clusters}
     judged, human = (paired_differences(arms[i + 1], arms[i]) for i in (0, 2))
-    found = _ppi(judged, human, **design, level=level, what="difference")
-    if not one_sided:
-        return found
+    sample = _sample(judged, human, inclusion=inclusion, weights=weights, clusters=clusters)
+    correction = _ppi(sample, level=level, what="difference")
+    if not (one_sided := int((np.isnan(arms[2]) != np.isnan(arms[3])).sum())):
+        return correction
     note = f"{one_sided:,} cases are labelled in one arm only: their labels are not used"
-    return replace(found, corrected=replace(found.corrected, notes=(*found.corrected.notes, note)))
+    return replace(correction, corrected=replace(correction.corrected, notes=(*correction.corrected.notes, note)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,70 +203,32 @@ class _Sample:
     """The cases that the judge scored, and which of them carry a label."""
 
     judged: FloatArray  # (cases,)
-    labelled: npt.NDArray[np.bool_]  # (cases,)
-    human: FloatArray  # (labelled,)
-    stands_for: FloatArray | None  # (cases,) mean 1; None for equal weights
-    weights: FloatArray | None  # (labelled,) stands_for / inclusion probability; None where both are equal
     clusters: GroupIndex  # (cases,)
     clustered: bool
+    stands_for: FloatArray | None  # (cases,) mean 1; None for equal weights
+    labelled: NDArray[np.bool_]  # (cases,)
+    human: FloatArray  # (labelled,)
+    judged_labelled: FloatArray  # (labelled,)
+    label_clusters: GroupIndex  # (labelled,)
+    weights: FloatArray | None  # (labelled,) stands_for / inclusion probability; None where both are equal
+    n_attempted: int
+    lost: int  # labels of cases without a judge's score
 
-    @property
-    def judged_labelled(self) -> FloatArray:
-        return self.judged[self.labelled]
 
-    @property
-    def label_clusters(self) -> GroupIndex:
-        return self.clusters[self.labelled]
+class _Mean(NamedTuple):
+    """An estimate with its standard error and degrees of freedom; None where it has none."""
 
-
-def _ppi(
-    f: FloatArray,
-    y: FloatArray,
-    *,
-    inclusion: Values | None,
-    weights: Values | None,
-    clusters: Values | None,
-    level: float,
-    what: str,
-) -> Correction:
-    open_unit(level, "level")
-    sample, attempted = _sample(f, y, inclusion, weights, clusters), len(f)
-    n, n_all = len(sample.human), len(sample.judged)
-    lost = int((np.isnan(f) & ~np.isnan(y)).sum())
-    notes = (f"{lost:,} labelled cases have no judge score and are not used",) if lost else ()
-    raw, _ = _sum_of_means([sample.judged], [sample.clusters], weights=sample.stands_for, level=level)
-    labels_only, of_labels = _sum_of_means([sample.human], [sample.label_clusters], weights=sample.weights, level=level)
-    method, lam, error = f"PPI++ {what}", None, _Error(None, None)
-    if n < 2:
-        why = (f"{n} labelled {'case' if n == 1 else 'cases'}: a correction needs at least 2",)
-        corrected = Estimate(value=None, level=level, n=n_all, n_attempted=attempted, method=method, notes=notes + why)
-    else:
-        estimate, lam, error = _corrected(sample, level)
-        useless = ("the judge's scores do not help: the labels alone count",) if lam == 0 and n < n_all else ()
-        corrected = replace(
-            estimate,
-            method=f"{method}, {estimate.method}",
-            n_attempted=attempted,
-            notes=notes + useless + _rare_notes(sample, lam, what) + estimate.notes,
-        )
-    return Correction(
-        corrected=corrected,
-        raw=replace(raw, method="the judge alone", n_attempted=attempted),
-        labels_only=replace(labels_only, method="labels alone", n_attempted=attempted),
-        lam=lam,
-        n_labelled=n,
-        n_unlabelled=n_all - n,
-        se=error.se,
-        df=error.df,
-        labels_se=of_labels.se,
-    )
+    estimate: Estimate
+    se: float | None = None
+    df: float | None = None
 
 
 def _sample(
-    f: FloatArray, y: FloatArray, inclusion: Values | None, weights: Values | None, clusters: Values | None
+    f: FloatArray, y: FloatArray, *, inclusion: Values | None, weights: Values | None, clusters: Values | None
 ) -> _Sample:
     scored, labelled = ~np.isnan(f), ~np.isnan(f) & ~np.isnan(y)
     group = np.arange(len(f)) if clusters is None else codes(clusters, "clusters", length=len(f))[0]
+    of_scored = np.unique(group[scored], return_inverse=True)[1].astype(np.intp)
     stands_for = case_weights(weights, n=len(f))
     stands_for = None if stands_for is None else stands_for / stands_for[scored].mean()
     of_labels = None if stands_for is None else stands_for[labelled]
@@ -280,12 +239,46 @@ def _sample(
         of_labels = (1.0 if of_labels is None else of_labels) / chance
     return _Sample(
         judged=f[scored],
+        clusters=of_scored,
+        clustered=clusters is not None,
+        stands_for=None if stands_for is None else stands_for[scored],
         labelled=labelled[scored],
         human=y[labelled],
-        stands_for=None if stands_for is None else stands_for[scored],
+        judged_labelled=f[labelled],
+        label_clusters=of_scored[labelled[scored]],
         weights=of_labels,
-        clusters=np.unique(group[scored], return_inverse=True)[1].astype(np.intp),
-        clustered=clusters is not None,
+        n_attempted=len(f),
+        lost=int((~scored & ~np.isnan(y)).sum()),
+    )
+
+
+def _ppi(sample: _Sample, *, level: float, what: str) -> Correction:
+    open_unit(level, "level")
+    n, n_all, method, lam = len(sample.human), len(sample.judged), f"PPI++ {what}", None
+    lost = f"{sample.lost:,} labelled cases have no judge score and are not used"
+    notes: tuple[str, ...] = (lost,) if sample.lost else ()
+    raw = _sum_of_means(
+        [sample.judged], [sample.clusters], weights=sample.stands_for, level=level, method="the judge alone"
+    )
+    labels_only = _of_labels(sample, sample.human, level=level, method="labels alone")
+    if n < 2:
+        why = f"{n} labelled {'case' if n == 1 else 'cases'}: a correction needs at least 2"
+        mean = _Mean(Estimate(value=None, level=level, method=method, notes=(*notes, why)))
+    else:
+        mean, lam = _corrected(sample, level, method)
+        useless = ("the judge's scores do not help: the labels alone count",) if lam == 0 and n < n_all else ()
+        notes += useless + _rare_notes(sample, lam, what) + mean.estimate.notes
+        mean = mean._replace(estimate=replace(mean.estimate, notes=notes))
+    return Correction(
+        corrected=replace(mean.estimate, n=n_all, n_attempted=sample.n_attempted),
+        raw=replace(raw.estimate, n_attempted=sample.n_attempted),
+        labels_only=replace(labels_only.estimate, n_attempted=sample.n_attempted),
+        lam=lam,
+        n_labelled=n,
+        n_unlabelled=n_all - n,
+        se=mean.se,
+        df=mean.df,
+        labels_se=labels_only.se,
     )
 
 
@@ -298,14 +291,7 @@ def _rare_notes(sample: _Sample, lam: float, what: str) -> tuple[str, ...]:
     return skew_notes(sample.human - lam * sample.judged_labelled, sample.label_clusters)
 
 
-class _Error(NamedTuple):
-    """Standard error and degrees of freedom; None where an estimate has none."""
-
-    se: float | None
-    df: float | None
-
-
-def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float, _Error]:
+def _corrected(sample: _Sample, level: float, method: str) -> tuple[_Mean, float]:
     n, few = len(sample.human), len(sample.human) < FEW_LABELS
     per_label = _cross_fitted(sample) if few else np.full(n, _lambda(sample, np.ones(n, dtype=bool)))
     lam = float(np.average(per_label, weights=sample.weights))
@@ -313,51 +299,51 @@ def _corrected(sample: _Sample, level: float) -> tuple[Estimate, float, _Error]:
     base = np.ones(len(sample.judged), dtype=bool) if sample.weights is not None else ~sample.labelled
     whole = sample.judged[base]
     if not len(whole):
-        estimate, error = _sum_of_means([residual], [sample.label_clusters], weights=sample.weights, level=level)
-        return replace(estimate, n=len(sample.judged), method="all cases are labelled"), lam, error
+        return _of_labels(sample, residual, level=level, method=f"{method}, all cases are labelled"), lam
     own = np.ones(len(whole)) if sample.stands_for is None else sample.stands_for
-    estimate, error = _sum_of_means(
+    mean = _sum_of_means(
         [lam * whole, residual],
         [sample.clusters[base], sample.label_clusters],
         weights=np.concatenate([own, np.ones(n) if sample.weights is None else sample.weights]),
         level=level,
+        method=f"{method}, CR2 and t{', cross-fitted lambda' if few else ''}",
     )
-    method = "CR2 and t, cross-fitted lambda" if few else "CR2 and t"
-    if not few and not sample.clustered and sample.weights is None and estimate.low is not None:
-        se = math.sqrt(float(lam**2 * whole.var() / len(whole) + residual.var() / n))
-        half, value = two_sided(level) * se, estimate.value or 0.0
-        estimate, method = replace(estimate, low=value - half, high=value + half), "large-sample normal interval"
-        error = _Error(se, math.inf)
-    return replace(estimate, n=len(sample.judged), method=method), lam, error
+    value = mean.estimate.value
+    if few or sample.clustered or sample.weights is not None or value is None or mean.estimate.low is None:
+        return mean, lam
+    se = math.sqrt(float(lam**2 * whole.var() / len(whole) + residual.var() / n))
+    half, method = two_sided(level) * se, f"{method}, large-sample normal interval"
+    return _Mean(replace(mean.estimate, low=value - half, high=value + half, method=method), se, math.inf), lam
+
+
+def _of_labels(sample: _Sample, values: FloatArray, *, level: float, method: str) -> _Mean:
+    return _sum_of_means([values], [sample.label_clusters], weights=sample.weights, level=level, method=method)
 
 
 def _sum_of_means(
-    parts: list[FloatArray], clusters: list[GroupIndex], *, weights: FloatArray | None, level: float
-) -> tuple[Estimate, _Error]:
+    parts: list[FloatArray], clusters: list[GroupIndex], *, weights: FloatArray | None, level: float, method: str
+) -> _Mean:
     """The sum of the (weighted) means of the parts, whose rows may share clusters; no interval from one cluster."""
     values, index = np.concatenate(parts), np.concatenate(clusters)
     if not len(values):
-        return Estimate(value=None, level=level, notes=("nothing was scored",)), _Error(None, None)
+        return _Mean(Estimate(value=None, level=level, method=method, notes=("nothing was scored",)))
     part = np.repeat(np.arange(len(parts)), [len(rows) for rows in parts])
     index = np.unique(index, return_inverse=True)[1].astype(np.intp)
     design = (part[:, None] == np.arange(len(parts))).astype(float)
     fit = clustered_contrast(design, np.ones(len(parts)), response=values, clusters=index, weights=weights, level=level)
-    why = ""
+    blank = Estimate(value=fit.value, level=level, n=len(values), method=method)
     if fit.determined_by_one:
         why = "all of them lie in one cluster: there is no interval; label cases of other clusters"
-    elif fit.se == 0:
+        return _Mean(replace(blank, notes=(why,)))
+    if fit.se == 0:
         why = "no variation was seen, which is not certainty: there is no interval; label more cases"
-    if why:
-        error = _Error(None, None) if fit.determined_by_one else _Error(0.0, float(len(values) - 1))
-        return Estimate(value=fit.value, level=level, n=len(values), notes=(why,)), error
-    notes: tuple[str, ...] = ()
-    if fit.df < FEW_DF:
-        notes = (f"few labels or clusters ({fit.df:.1f} effective degrees of freedom): read the interval with care",)
-    estimate = Estimate(value=fit.value, low=fit.low, high=fit.high, level=level, n=len(values), notes=notes)
-    return estimate, _Error(fit.se, fit.df)
+        return _Mean(replace(blank, notes=(why,)), 0.0, len(values) - 1.0)
+    few = f"few labels or clusters ({fit.df:.1f} effective degrees of freedom): read the interval with care"
+    notes = (few,) if fit.df < FEW_DF else ()
+    return _Mean(replace(blank, low=fit.low, high=fit.high, notes=notes), fit.se, fit.df)
 
 
-def _lambda(sample: _Sample, rows: npt.NDArray[np.bool_]) -> float:
+def _lambda(sample: _Sample, rows: NDArray[np.bool_]) -> float:
     """The weight of the judge that minimises the variance, estimated from these labelled rows, within [0, 1]."""
     f, y, everything = sample.judged_labelled[rows], sample.human[rows], sample.judged
     n, rest = len(sample.human), len(everything) - len(sample.human)

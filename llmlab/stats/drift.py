@@ -74,15 +74,13 @@ class MixDrift(Shown):
             return "There are too few of each kind to tell whether the mix moved."
         by_chance = f"and about {self.psi_by_chance:.2f} where nothing moved"
         figures = f"chi-square p {p_text(self.p_value)}; PSI {self.psi:.2f}, {by_chance}"
-        said = f"{f'A {self.size}' if self.size else 'No'} move of the mix is shown ({figures})."
+        text = f"{f'A {self.size}' if self.size else 'No'} move of the mix is shown ({figures})."
         if not self.moved:
-            return said
+            return text
         rise = {kind: new - old for kind, (old, new) in self.shares.items()}
         more, less = max(rise, key=rise.__getitem__), min(rise, key=rise.__getitem__)
-        (old, new), (old_less, new_less) = self.shares[more], self.shares[less]
-        return (
-            f"{said} Most more: {more} ({old:.0%} to {new:.0%}); most less: {less} ({old_less:.0%} to {new_less:.0%})."
-        )
+        shown = {kind: f"{kind} ({old:.0%} to {new:.0%})" for kind, (old, new) in self.shares.items()}
+        return f"{text} Most more: {shown[more]}; most less: {shown[less]}."
 
 
 def mix_drift(before: Mapping[str, int], after: Mapping[str, int]) -> MixDrift:

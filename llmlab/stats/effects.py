@@ -1,14 +1,17 @@
-"""What each factor of a grid of variants does (prompt x model x temperature): contrasts per case, and their means.
+"""What is compared besides the mean of two arms: costs per success, latencies, and the factors of a grid.
 
-Every case answered every variant, so an effect is a contrast of a case's own scores, and its mean over cases has the
-paired difference's interval, clusters and weights included. statsmodels' formula builds the design.
+Ratios (cost per success, failed and repeated attempts billed too) have intervals of the log ratio by the delta method
+over clusters. Quantiles (p95 latency) have a bootstrap over clusters; an answer that was lost took longer than any that
+came: infinity stands for it. On a grid (prompt x model x temperature) every case answered every variant, so an effect
+is a contrast of a case's own scores, and its mean over cases has the paired difference's interval.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,12 +20,17 @@ from llmlab.base.cells import as_sentences
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import Interval, p_text
 from llmlab.display.shown import Shown
-from llmlab.stats.arrays import ROUNDED_OFF, FloatArray
+from llmlab.stats.arrays import ROUNDED_OFF, Bounds, FloatArray, cluster_codes, floats, open_unit, over_resamples
 from llmlab.stats.burdens import holm
+from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import PairedDifference, mean_difference
+from llmlab.stats.standard_error import StandardError, case_weights, standard_error, two_sided
 
-__all__ = ["Effect", "Effects", "factor_effects"]
+__all__ = ["Effect", "Effects", "factor_effects", "quantile", "quantile_difference", "ratio_change", "ratio_of_sums"]
 
+OF_SUMS = "of sums, log ratio by the delta method"
+LEAST_BEYOND = 10  # rows beyond the quantile, per arm; with fewer the bootstrap of a quantile is fiction
+LEAST_CLUSTERS = 10
 TERM = re.compile(r"C\((\w+), _centred\[.\w+.\]\)\[custom(\d+)\]")
 
 
@@ -94,8 +102,170 @@ class Effects(Shown):
         d = self.effects[0].difference
         cases = f"{d.n:,} of {self.n_attempted:,} cases, scored by every variant, in {d.n_clusters:,} clusters"
         notes = dict.fromkeys(note for e in self.effects if e.difference.se > 0 for note in e.difference.notes)
-        said = f"{self.metric} by {self.formula}: {cases}; contrasts per case, CR2, {d.level:.0%} intervals."
-        return f"{said} {as_sentences(notes)}".rstrip()
+        text = f"{self.metric} by {self.formula}: {cases}; contrasts per case, CR2, {d.level:.0%} intervals."
+        return f"{text} {as_sentences(notes)}".rstrip()
+
+
+def ratio_of_sums(
+    numerator: ArrayLike, denominator: ArrayLike, *, clusters: ArrayLike | None = None, level: float = 0.95
+) -> Estimate:
+    """sum(numerator) / sum(denominator) over cases, shapes (n,), for example cost in dollars per success.
+
+    Interval: exp of a t interval of the log ratio, linearised per case as x_i / mean(x) - y_i / mean(y), CR2 over
+    clusters. No success at all: value None, and said. Raises DataError below two cases, ValueError for negatives.
+
+    >>> print(ratio_of_sums([1.0, 2.0, 3.0, 1.0, 2.0, 4.0] * 5, [1, 0, 1, 1, 0, 1] * 5))
+    3.2 [2.4, 4.4]
+    """
+    x, y = _pair(numerator, denominator)
+    method = f"ratio {OF_SUMS}"
+    blank = Estimate(value=None, level=open_unit(level, "level"), n=x.size, n_attempted=x.size, method=method)
+    if not y.any():
+        return replace(blank, notes=("the denominators add up to 0 (no success): the ratio is undefined",))
+    if not x.any():
+        note = "the numerators add up to 0: there is no interval around a ratio of 0"
+        return replace(blank, value=0.0, notes=(note,))
+    error = standard_error(_linearised(x, y), clusters)
+    return _exp_interval(float(x.sum() / y.sum()), error, level=level, method=method)
+
+
+def ratio_change(
+    baseline: tuple[ArrayLike, ArrayLike],
+    candidate: tuple[ArrayLike, ArrayLike],
+    *,
+    clusters: ArrayLike | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """The candidate's ratio over the baseline's (1.12 = 12% more per success), paired by case.
+
+    Each arm is its (numerator, denominator). Raises DataError where a sum is 0: the change is undefined then.
+
+    >>> arm_a, arm_b = ([1.0, 2.0, 3.0, 4.0], [1, 1, 0, 1]), ([1.1, 2.0, 3.5, 4.2], [1, 1, 0, 1])
+    >>> print(ratio_change(arm_a, arm_b))
+    1.08 [0.97, 1.21]
+    """
+    (x_a, y_a), (x_b, y_b) = _pair(*baseline), _pair(*candidate)
+    if x_a.size != x_b.size:
+        raise ValueError(f"baseline has {x_a.size} cases, candidate {x_b.size}: pair them by id first")
+    if not (x_a.any() and y_a.any() and x_b.any() and y_b.any()):
+        raise DataError("costs or successes of an arm add up to 0: the change of the ratio is undefined")
+    error = standard_error(_linearised(x_b, y_b) - _linearised(x_a, y_a), clusters)
+    change = float(x_b.sum() / y_b.sum()) / float(x_a.sum() / y_a.sum())
+    return _exp_interval(change, error, level=level, method=f"ratio of two paired ratios {OF_SUMS}")
+
+
+def _pair(numerator: ArrayLike, denominator: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    x = floats(numerator, "numerator", at_least=2)
+    y = floats(denominator, "denominator", length=x.size)
+    if (x < 0).any() or (y < 0).any():
+        raise ValueError("numerators and denominators must be 0 or more")
+    return x, y
+
+
+def _linearised(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Each case's pull on log(sum(x) / sum(y)); their mean is 0."""
+    return np.asarray(x / x.mean() - y / y.mean())
+
+
+def _exp_interval(value: float, error: StandardError, *, level: float, method: str) -> Estimate:
+    reach = math.exp(two_sided(level, error.df) * error.se)
+    return Estimate(
+        value=value,
+        low=value / reach,
+        high=value * reach,
+        level=level,
+        n=error.n,
+        n_attempted=error.n,
+        method=method,
+        notes=error.notes,
+    )
+
+
+def quantile(values: ArrayLike, *, q: float, weights: ArrayLike | None = None) -> float:
+    """The smallest value with at least a share q at or below it, shape (n,).
+
+    Raises DataError where fewer than 10 rows lie beyond it, or where it falls among the lost ones.
+
+    >>> quantile(range(1, 201), q=0.95)
+    190.0
+    """
+    x = np.asarray(values, dtype=np.float64)
+    beyond = min(open_unit(q, "q"), 1 - q)
+    if int(x.size * beyond + 1e-9) < LEAST_BEYOND:
+        raise DataError(f"{int(np.ceil(LEAST_BEYOND / beyond - 1e-9)):,} answers are needed, there are {x.size:,}")
+    value = float(_weighted_quantiles(x, _weights(weights, x.size)[None], q)[0])
+    if math.isinf(value):
+        raise DataError(f"more than {1 - q:.2g} of the answers are lost")
+    return value
+
+
+def quantile_difference(
+    baseline: ArrayLike,
+    candidate: ArrayLike,
+    *,
+    q: float,
+    seed: int,
+    clusters: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
+    n_resamples: int = 2_000,
+) -> Estimate:
+    """The candidate's q-quantile minus the baseline's, shapes (n,) in the same order, with a percentile interval.
+
+    Rows are pairs; repeats of a case stay rows and share a cluster. Whole clusters are resampled, both arms together,
+    and the interval is stretched as Student's t of G clusters is (t(G - 1) / z times sqrt(G / (G - 1))).
+    Raises DataError where fewer than 10 rows lie beyond the quantile, in fewer than 10 clusters, or where so many
+    answers are lost that the interval reaches them.
+
+    >>> fast = np.linspace(0.5, 2.5, 400)
+    >>> quantile_difference(fast, fast + 1.0, q=0.95, seed=0).value
+    1.0
+    """
+    a, b = np.asarray(baseline, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"baseline has {a.size} rows, candidate {b.size}: pair them by id first")
+    value = quantile(b, q=q, weights=weights) - quantile(a, q=q, weights=weights)
+    codes = np.arange(a.size) if clusters is None else cluster_codes(clusters, n=a.size)
+    n_clusters, of_row = int(codes.max()) + 1, _weights(weights, a.size)
+    if n_clusters < LEAST_CLUSTERS:
+        raise DataError(f"{n_clusters} clusters, at least {LEAST_CLUSTERS} are needed to resample them")
+    tail = (1 - open_unit(level, "level")) / 2
+
+    def of_both(counts: FloatArray) -> FloatArray:
+        drawn = counts[:, codes] * of_row
+        return np.stack([_weighted_quantiles(arm, drawn, q) for arm in (a, b)], axis=1)
+
+    ends = over_resamples(of_both, resamples=n_resamples, n_clusters=n_clusters, width=a.size, seed=seed)
+    lost = np.isinf(ends).any(axis=1)
+    if lost.mean() > tail / 2:
+        raise DataError(f"with the answers that are lost the {100 * q:g}% quantile may lie anywhere")
+    low, high = np.quantile(np.diff(ends[~lost]), [tail, 1 - tail]).tolist()
+    if clusters is not None:  # few of them vary less among themselves than the quantile of a resample knows
+        stretch = two_sided(level, n_clusters - 1) / two_sided(level) * (n_clusters / (n_clusters - 1)) ** 0.5
+        low, high = value - (value - low) * stretch, value + (high - value) * stretch
+    units = "cases" if clusters is None else "clusters"
+    return Estimate(
+        value=value,
+        low=low,
+        high=high,
+        level=level,
+        n=n_clusters,
+        n_attempted=n_clusters,
+        method=f"difference of {100 * q:g}% quantiles, percentile bootstrap over {n_clusters:,} {units}",
+    )
+
+
+def _weights(weights: ArrayLike | None, n: int) -> FloatArray:
+    scaled = case_weights(weights, n=n)
+    return np.ones(n) if scaled is None else scaled
+
+
+def _weighted_quantiles(values: FloatArray, weights: FloatArray, q: float) -> FloatArray:
+    """The q-quantile of the values under each row of weights (inverse of the distribution function)."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[:, order], axis=1)
+    below = np.count_nonzero(reached < q * reached[:, -1:] - 1e-9, axis=1)
+    return np.asarray(values[order][below])
 
 
 def factor_effects(
@@ -104,7 +274,7 @@ def factor_effects(
     factors: Mapping[str, Sequence[object]],
     formula: str,
     metric: str = "score",
-    bounds: tuple[float, float] | None = None,
+    bounds: Bounds | None = None,
     unscored_at: tuple[FloatArray, FloatArray] | None = None,
     clusters: ArrayLike | None = None,
     weights: ArrayLike | None = None,
@@ -127,10 +297,9 @@ def factor_effects(
         ValueError: the formula names what is no factor, or has other than names, `*`, `:`, `+` and brackets.
         DataError: a factor with one level, or combinations of levels that no variant has.
 
-    >>> from llmlab.stats.effects import factor_effects
     >>> grid = np.array([[0, 1, 0, 3], [1, 1, 1, 2], [0, 2, 1, 4]])
-    >>> found = factor_effects(grid, factors={"prompt": "aabb", "model": "xyxy"}, formula="prompt * model")
-    >>> [(effect.name, round(effect.difference.value, 3)) for effect in found.effects]
+    >>> shown = factor_effects(grid, factors={"prompt": "aabb", "model": "xyxy"}, formula="prompt * model")
+    >>> [(effect.name, round(effect.difference.value, 3)) for effect in shown.effects]
     [('prompt=b', 1.0), ('model=y', 1.667), ('prompt=b x model=y', 1.333)]
     """
     levels = {name: list(dict.fromkeys(map(str, column))) for name, column in factors.items()}

@@ -38,7 +38,7 @@ from scipy import special
 from llmlab.base.cells import as_sentences
 from llmlab.base.numbers import Interval
 from llmlab.display.shown import Shown
-from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums, floats, paired_differences
+from llmlab.stats.arrays import Bounds, FloatArray, GroupIndex, cluster_codes, cluster_sums, floats, paired_differences
 from llmlab.stats.bounded import ENOUGH, FAR, BoundedMean, bounded_mean, carriers, effective_cases, enough_differ
 from llmlab.stats.standard_error import (
     TOO_FEW_DF,
@@ -48,7 +48,6 @@ from llmlab.stats.standard_error import (
     t_quantile,
     t_tail,
     two_sided,
-    weighted_mean,
 )
 
 __all__ = [
@@ -72,18 +71,16 @@ class PairedDifference(Shown):
 
     Attributes:
         value: candidate minus baseline.
-        low, high: two-sided interval at `level`.
-        level: confidence level of `low` and `high`.
+        low, high: two-sided interval at `level`, its confidence.
         se, df: standard error, degrees of freedom of Student's t.
         p_value: two-sided, against no difference.
         n, n_clusters: cases, and clusters they come in (equal to `n` for independent cases).
-        method: the estimator in the field's words.
         effective: where cases are weighted, how many equal cases (or clusters) tell as much; None = not weighted.
         bounded: the score test of the same differences, where they have bounds and few differ.
         signs: one-sided p of the sign-flip test against "no difference" in the direction of `value`, where fewer than
             7 cases (clusters) differ.
         step: what a case changes by, where every case passes or fails; 0 where scores are graded.
-        notes: plain sentences on what weakens it.
+        method, notes: the estimator in the field's words, and plain sentences on what weakens it.
     """
 
     value: float
@@ -143,13 +140,19 @@ class PairedDifference(Shown):
 
     def p_above(self, bound: float) -> float:
         """One-sided p value against "the difference is `bound` or less"; small = it lies above the bound."""
-        p = self._tail(self.value - bound, None if self.bounded is None else self.bounded.p_above(bound))
+        reach, score = self.value - bound, None if self.bounded is None else self.bounded.p_above(bound)
+        if self.se > 0:
+            p = t_tail(reach / self.se, self.df)
+            p = p if score is None or reach <= 0 else max(p, score)
+        elif score is not None:
+            p = score
+        else:
+            p = float(2.0**-self.n_clusters) if reach > 0 else 1.0
         return p if bound or self.signs is None or self.value <= 0 else max(p, self.signs)
 
     def p_below(self, bound: float) -> float:
         """One-sided p value against "the difference is `bound` or more"; small = it lies below the bound."""
-        p = self._tail(bound - self.value, None if self.bounded is None else self.bounded.p_below(bound))
-        return p if bound or self.signs is None or self.value >= 0 else max(p, self.signs)
+        return self.turned.p_above(-bound)
 
     @property
     def turned(self) -> PairedDifference:
@@ -157,21 +160,13 @@ class PairedDifference(Shown):
         mirrored = None if self.bounded is None else self.bounded.mirrored
         return replace(self, value=-self.value, low=-self.high, high=-self.low, bounded=mirrored)
 
-    def _tail(self, distance: float, score: float | None) -> float:
-        if self.se > 0:
-            p = t_tail(distance / self.se, self.df)
-            return p if score is None or distance <= 0 else max(p, score)
-        if score is not None:
-            return score
-        return float(2.0**-self.n_clusters) if distance > 0 else 1.0
-
 
 def mean_difference(
     differences: ArrayLike,
     clusters: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
-    bounds: tuple[float, float] | None = None,
+    bounds: Bounds | None = None,
     level: float = 0.95,
 ) -> PairedDifference:
     """The mean of per-case differences (candidate minus baseline, shape (n,)) with a test and interval.
@@ -215,8 +210,18 @@ def sign_flips(units: FloatArray) -> float:
 
 def t_difference(value: float, error: StandardError, *, level: float, method: str) -> PairedDifference:
     """A PairedDifference from an estimate and its standard error; the degenerate cases are settled here."""
-    half = two_sided(level, error.df) * error.se
-    p_value, notes = _two_sided_p(value, error)
+    half, unit = two_sided(level, error.df) * error.se, "case" if error.n_clusters == error.n else "cluster"
+    notes: tuple[str, ...] = ()
+    if error.se > 0:
+        p_value = 2 * t_tail(abs(value) / error.se, error.df)
+        if error.n == 2:
+            p_value, notes = max(p_value, 0.5), ("two cases cannot show a difference: p is 0.5 or more",)
+    elif value == 0:
+        p_value, notes = 1.0, (f"no difference seen: the arms agree on every {unit}",)
+    else:
+        p_value = float(2.0 ** (1 - error.n_clusters))  # the smallest that flipping the signs of so many can give
+        same = f"every {unit} differs by the same amount: the interval has no width, which is not certainty"
+        notes = (f"{same}, and p is that of the sign-flip test",)
     return PairedDifference(
         value=value,
         low=value - half,
@@ -234,19 +239,15 @@ def t_difference(value: float, error: StandardError, *, level: float, method: st
 
 
 def _mean(
-    d: FloatArray,
-    clusters: ArrayLike | None,
-    *,
-    weights: ArrayLike | None,
-    bounds: tuple[float, float] | None,
-    level: float,
+    d: FloatArray, clusters: ArrayLike | None, *, weights: ArrayLike | None, bounds: Bounds | None, level: float
 ) -> PairedDifference:
     """The mean with the tests that hold at any bound; those of "no difference" alone are not among them."""
     error = standard_error(d, clusters, weights=weights)
     way = f"CR2 over {error.n_clusters:,} clusters" if clusters is not None else "cases independent"
     name = "mean" if error.effective is None else "weighted mean"
     w = None if error.effective is None else np.asarray(weights, dtype=np.float64)
-    by_t = t_difference(weighted_mean(d, w), error, level=level, method=f"{name} paired difference, t test, {way}")
+    method = f"{name} paired difference, t test, {way}"
+    by_t = t_difference(float(np.average(d, weights=w)), error, level=level, method=method)
     of_case = None if clusters is None else cluster_codes(clusters, n=d.size)
     if bounds is not None:
         return _with_bounds(by_t, d, of_case, w, bounds)
@@ -258,36 +259,31 @@ def _mean(
     return replace(by_t, notes=(*by_t.notes, *notes))
 
 
-def _with_signs(found: PairedDifference, units: FloatArray) -> PairedDifference:
+def _with_signs(mean: PairedDifference, units: FloatArray) -> PairedDifference:
     differ = int(np.count_nonzero(np.abs(units) > 1e-12 * np.abs(units).max()))
-    if found.value == 0 or not 0 < differ < ENOUGH:
-        return found
+    if mean.value == 0 or not 0 < differ < ENOUGH:
+        return mean
     signs = sign_flips(units)
-    both = replace(found, signs=signs, p_value=max(found.p_value, min(1.0, 2 * signs)))
-    low, high = both.ends(found.level)
-    return replace(both, low=low, high=high, method=found.method.replace("t test", "t test and signs"))
+    both = replace(mean, signs=signs, p_value=max(mean.p_value, min(1.0, 2 * signs)))
+    low, high = both.ends(mean.level)
+    return replace(both, low=low, high=high, method=mean.method.replace("t test", "t test and signs"))
 
 
 def _with_bounds(
-    found: PairedDifference,
-    d: FloatArray,
-    of_case: GroupIndex | None,
-    weights: FloatArray | None,
-    bounds: tuple[float, float],
+    by_t: PairedDifference, d: FloatArray, of_case: GroupIndex | None, weights: FloatArray | None, bounds: Bounds
 ) -> PairedDifference:
     """The difference with the score test beside t's where few cases differ, and its p value and interval by both."""
-    if of_case is not None and found.too_few_clusters and found.se > 0:
-        return replace(found, low=max(found.low, bounds[0]), high=min(found.high, bounds[1]))  # no verdict rests on it
-    if enough_differ(d, weights, of_case=of_case, bounds=bounds, mean=found.value, se=found.se):
-        return found
+    if of_case is not None and by_t.too_few_clusters and by_t.se > 0:
+        return replace(by_t, low=max(by_t.low, bounds[0]), high=min(by_t.high, bounds[1]))  # no verdict rests on it
+    if enough_differ(d, weights, of_case=of_case, bounds=bounds, se=by_t.se):
+        return by_t
     sides = np.maximum(d, 0.0), np.maximum(-d, 0.0)
-    size = effective_cases(d, weights, of_case=of_case, variance=found.se**2, sides=sides)
-    bounded = bounded_mean(d, weights, low=bounds[0], high=bounds[1], size=size, df=found.df)
-    notes = found.notes if found.se > 0 or found.value == 0 else ()  # with bounds it has a width
-    both = replace(found, bounded=bounded, method=found.method.replace("t test", "t and score tests", 1), notes=notes)
-    p_value = min(1.0, 2 * min(both.p_above(0.0), both.p_below(0.0)))
-    low, high = both.ends(found.level)
-    return replace(both, p_value=p_value, low=low, high=high)
+    size = effective_cases(d, weights, of_case=of_case, variance=by_t.se**2, sides=sides)
+    bounded = bounded_mean(d, weights, low=bounds[0], high=bounds[1], size=size, df=by_t.df)
+    notes = by_t.notes if by_t.se > 0 or by_t.value == 0 else ()  # with bounds it has a width
+    both = replace(by_t, bounded=bounded, method=by_t.method.replace("t test", "t and score tests", 1), notes=notes)
+    low, high = both.ends(by_t.level)
+    return replace(both, low=low, high=high, p_value=min(1.0, 2 * min(both.p_above(0.0), both.p_below(0.0))))
 
 
 def tables_above(gained: FloatArray, lost: FloatArray, *, n: int, bound: float, tail: float) -> NDArray[np.bool_]:
@@ -321,7 +317,7 @@ def relative_margin_difference(
     margin: float,
     clusters: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    bounds: tuple[float, float] | None = None,
+    bounds: Bounds | None = None,
     level: float = 0.95,
 ) -> PairedDifference:
     """The mean of candidate - (1 + margin) * baseline per case: below 0 where the change stays within the margin.
@@ -367,24 +363,10 @@ def tipping_point(
     w = None if weights is None else np.asarray(weights, dtype=np.float64)
     errors = [standard_error(values, clusters, weights=weights) for values in (d, slope, d + slope)]
     at_0, square, both = (error.se**2 for error in errors)
-    mean, rise, t2 = weighted_mean(d, w), weighted_mean(slope, w), t_quantile(1 - alpha, errors[0].df) ** 2
+    mean, rise = (float(np.average(values, weights=w)) for values in (d, slope))
+    t2 = t_quantile(1 - alpha, errors[0].df) ** 2
     parts = [rise**2 - t2 * square, 2 * mean * rise - t2 * (both - at_0 - square), mean**2 - t2 * at_0]
     # A double root, at alpha .5, is right to half the digits.
     real = [float(x.real) for x in np.roots(parts) if abs(float(x.imag)) < 1e-6 * (1 + abs(float(x.real)))]
     there = [x for x in real if mean + rise * x > -1e-6 * abs(mean)]
     return (max if rise < 0 else min)(there, default=None)
-
-
-def _two_sided_p(value: float, error: StandardError) -> tuple[float, tuple[str, ...]]:
-    if error.se > 0:
-        p_value = 2 * t_tail(abs(value) / error.se, error.df)
-        if error.n > 2:
-            return p_value, ()
-        return max(p_value, 0.5), ("two cases cannot show a difference: p is 0.5 or more",)
-    unit = "case" if error.n_clusters == error.n else "cluster"
-    if value == 0:
-        return 1.0, (f"no difference seen: the arms agree on every {unit}",)
-    return float(2.0 ** (1 - error.n_clusters)), (  # the smallest that flipping the signs of so many can give
-        f"every {unit} differs by the same amount: the interval has no width, which is not certainty, "
-        "and p is that of the sign-flip test",
-    )

@@ -116,10 +116,9 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What one condition has to show, and at which truth that is planned for.
+    """What one condition of a policy has to show, and at which truth that is planned for.
 
     Attributes:
-        name: the condition as the policy calls it.
         distance: from the bound of the test to the planned truth: the margin, where nothing differs.
         spread: of the difference per case.
         tail: one-sided level: 0.025 reads the two-sided 95% interval, 0.05 the 90% one.
@@ -173,17 +172,17 @@ def chance_to_show(need: Need, cases: float) -> float:
     0.8
     """
     n, spread = cases * need.share, need.spread
-    counted = spread.half is not None and not spread.noise
-    if counted and spread.half is not None:
-        shares = spread.half + spread.shift, spread.half
+    half = None if spread.noise else spread.half
+    if half is not None:
         bound, least = spread.shift - need.distance / spread.step, need.least_value / spread.step
-        if (chance := _of_tables(math.floor(n + 1e-9), *shares, bound, need.tail, least)) is not None:
+        chance = _of_tables(math.floor(n + 1e-9), half + spread.shift, half, bound, need.tail, least)
+        if chance is not None:
             return chance
     if spread.sd == 0:
         hazard = spread.hazard(need.distance)
         return float(not hazard or hazard * n >= -math.log(need.tail) - 1e-9)
     df, se = min(max((spread.df + 1) * n / spread.cases - 1, 1e-3), 1e9), spread.sd / math.sqrt(n)
-    wider = 1.0 if counted else spread.at_bound(need.distance)
+    wider = spread.at_bound(need.distance) if half is None else 1.0
     reach = np.maximum(float(special.stdtrit(df, 1 - need.tail)) * _drawn(df) * wider, need.least_value / se)
     return float(_WEIGHTS @ special.ndtr(need.distance / se - reach))
 
@@ -284,8 +283,7 @@ def more_repeats(asked: float) -> tuple[int, int]:
 @functools.lru_cache(maxsize=64)  # a search asks for one number of cases at many distances
 def _drawn(df: float) -> FloatArray:
     """What standard errors are drawn, in the true one, at the nodes."""
-    drawn: FloatArray = np.sqrt(special.chdtri(df, 0.5 - _NODES) / df)
-    return drawn
+    return np.asarray(np.sqrt(special.chdtri(df, 0.5 - _NODES) / df))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -315,8 +313,7 @@ def _likely_counts(n: int, share: float) -> FloatArray:
 def _log_parts(counts: FloatArray, counted: FloatArray, share: float) -> FloatArray:
     """log(share^count / count!) of each of the `counts`, worked out once for each of the whole numbers `counted`."""
     logs = special.xlogy(counted, share) - special.gammaln(counted + 1)
-    of_each: FloatArray = logs[(counts - counted[0]).astype(np.intp)]
-    return of_each
+    return np.asarray(logs[(counts - counted[0]).astype(np.intp)])
 
 
 @functools.lru_cache(maxsize=64)
@@ -339,10 +336,12 @@ def _check(needs: Sequence[Need], power: float) -> None:
 
 def _cases(needs: Sequence[Need], power: float) -> int:
     """The smallest number of cases with which all conditions hold, taken as independent."""
-    of_df = [(TOO_FEW_DF + 1) * need.spread.cases / (need.spread.df + 1) for need in needs]  # fewer decide nothing
-    hazards = [need.spread.hazard(need.distance) if need.spread.sd == 0 else 0.0 for need in needs]
-    rare = [-math.log(need.tail) / hazard if hazard else 0.0 for need, hazard in zip(needs, hazards, strict=True)]
-    start = max(max(least) / need.share for need, *least in zip(needs, of_df, rare, strict=True))
+    start = 0.0
+    for need in needs:
+        fewest = (TOO_FEW_DF + 1) * need.spread.cases / (need.spread.df + 1)  # with less df nothing is decided
+        if need.spread.sd == 0 and (hazard := need.spread.hazard(need.distance)):
+            fewest = max(fewest, -math.log(need.tail) / hazard)
+        start = max(start, fewest / need.share)
 
     def excess(cases: float) -> float:
         return _joint(needs, cases) - power

@@ -7,10 +7,10 @@ together it exceeds 1/alpha with probability at most alpha (Ville's inequality),
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from llmlab.base.errors import DataError
@@ -44,11 +44,11 @@ class ConfidenceSequence(Shown):
     """
 
     value: float | None
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
     level: float
-    log_e_value: float | None
-    p_value: float | None
+    log_e_value: float | None = None
+    p_value: float | None = None
     n: int
     n_attempted: int
     method: str
@@ -76,13 +76,9 @@ class SplitCheck(Shown):
     def _sentence(self) -> str:
         if self.note:
             return self.note
-        shown = "/".join(f"{count:,}" for count in self.counts)
-        wanted = "/".join(f"{count:,.0f}" for count in self.expected)
-        if self.blocks:
-            return (
-                f"The split {shown} is not the configured {wanted} (p {number(self.p_value)}): compare nothing on it."
-            )
-        return f"The split {shown} agrees with the configured {wanted} (p {number(self.p_value)})."
+        seen, wanted = "/".join(f"{n:,}" for n in self.counts), "/".join(f"{n:,.0f}" for n in self.expected)
+        how, then = ("is not", ": compare nothing on it") if self.blocks else ("agrees with", "")
+        return f"The split {seen} {how} the configured {wanted} (p {number(self.p_value)}){then}."
 
 
 def difference_sequence(
@@ -104,30 +100,20 @@ def difference_sequence(
     open_unit(level, "level")
     arms = _scored(baseline, candidate)
     sizes = [len(arm) for arm in arms]
+    n, tried, method = sum(sizes), len(baseline) + len(candidate), "asymptotic confidence sequence of the difference"
     value = float(arms[1].mean() - arms[0].mean()) if min(sizes) else None
-    variance = sum(float(arm.var(ddof=1)) / len(arm) for arm in arms) if min(sizes) >= 2 else 0.0
-    if min(sizes) and math.sqrt(variance) < DUST * max(float(np.abs(arm).max()) for arm in arms):
-        variance = 0.0  # values that are alike but for rounding
-    note = _too_early(sizes, variance)
-    low = high = evidence = None
-    if value is not None and not note:
-        half = math.sqrt(variance * _radius2(sum(sizes), level, planned_units))
-        low, high = value - half, value + half
-        information = sum(sizes) * _tightest_rho2(1 - level, planned_units)  # of a normal mixture, on the z scale
-        shrunk = information / (1 + information)
-        evidence = 0.5 * (value**2 / variance * shrunk - math.log1p(information))
-    return ConfidenceSequence(
-        value=value,
-        low=low,
-        high=high,
-        level=level,
-        log_e_value=evidence,
-        p_value=None if evidence is None else math.exp(min(0.0, -evidence)),
-        n=sum(sizes),
-        n_attempted=len(baseline) + len(candidate),
-        method="asymptotic confidence sequence of the difference",
-        note=note,
-    )
+    blank = ConfidenceSequence(value=value, level=level, n=n, n_attempted=tried, method=method)
+    if value is None or min(sizes) < FEWEST_UNITS:
+        note = f"{sizes[0]:,} and {sizes[1]:,} units: the sequence starts at {FEWEST_UNITS} per arm"
+        return replace(blank, note=note)
+    variance = sum(float(arm.var(ddof=1)) / len(arm) for arm in arms)
+    if math.sqrt(variance) <= DUST * max(float(np.abs(arm).max()) for arm in arms):
+        return replace(blank, note="every unit of an arm has the same value: no variance to judge by")
+    half = math.sqrt(variance * _radius2(n, level, planned_units))
+    information = n * _tightest_rho2(1 - level, planned_units)  # of a normal mixture, on the z scale
+    evidence = 0.5 * (value**2 / variance * (information / (1 + information)) - math.log1p(information))
+    p_value = math.exp(min(0.0, -evidence))
+    return replace(blank, low=value - half, high=value + half, log_e_value=evidence, p_value=p_value)
 
 
 def ratio_sequence(
@@ -189,8 +175,7 @@ def linearised_ratio(numerator: Values, denominator: Values) -> FloatArray:
     if not len(top) or bottom.sum() == 0:
         raise DataError("the denominators sum to 0: the ratio is undefined")
     ratio = top.sum() / bottom.sum()
-    linear: FloatArray = ratio + (top - ratio * bottom) / bottom.mean()
-    return linear
+    return np.asarray(ratio + (top - ratio * bottom) / bottom.mean())
 
 
 def split_check(counts: Values, *, shares: Values) -> SplitCheck:
@@ -210,7 +195,7 @@ def split_check(counts: Values, *, shares: Values) -> SplitCheck:
     return _split_result(seen, expected, p, "chi-square", "")
 
 
-def sequential_split_check(counts: npt.ArrayLike, *, shares: Values, concentration: float = 10_000.0) -> SplitCheck:
+def sequential_split_check(counts: ArrayLike, *, shares: Values, concentration: float = 10_000.0) -> SplitCheck:
     """Split check for many looks: cumulated counts (looks, arms), or one look (arms,); anytime-valid, blocks at 0.001.
 
     Bayes factor of a Dirichlet(concentration * shares) mixture against the configured multinomial; p is
@@ -249,13 +234,7 @@ def _tightest_rho2(alpha: float, planned: int) -> float:
     return (-2 * math.log(alpha) + math.log(-2 * math.log(alpha)) + 1) / planned if alpha < 0.6 else 1 / planned
 
 
-def _too_early(sizes: list[int], variance: float) -> str:
-    if min(sizes) < FEWEST_UNITS:
-        return f"{sizes[0]:,} and {sizes[1]:,} units: the sequence starts at {FEWEST_UNITS} per arm"
-    return "" if variance > 0 else "every unit of an arm has the same value: no variance to judge by"
-
-
-def _split(counts: npt.NDArray[np.generic], shares: Values) -> tuple[FloatArray, FloatArray]:
+def _split(counts: NDArray[np.generic], shares: Values) -> tuple[FloatArray, FloatArray]:
     seen, wanted = floats(counts, "counts"), floats(shares, "shares", length=len(counts))
     if len(seen) < 2 or (seen < 0).any() or (seen % 1 != 0).any():
         raise DataError(f"counts == {seen.tolist()}, must be whole numbers >= 0 for at least 2 arms")
@@ -266,8 +245,8 @@ def _split(counts: npt.NDArray[np.generic], shares: Values) -> tuple[FloatArray,
 
 def _split_result(seen: FloatArray, expected: FloatArray, p: float | None, method: str, note: str) -> SplitCheck:
     return SplitCheck(
-        counts=tuple(int(count) for count in seen),
-        expected=tuple(float(count) for count in expected),
+        counts=tuple(map(int, seen)),
+        expected=tuple(map(float, expected)),
         p_value=p,
         blocks=p is not None and p < SRM_ALPHA,
         method=method,

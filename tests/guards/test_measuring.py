@@ -7,7 +7,7 @@ import pytest
 import llmlab as ll
 from llmlab.base.errors import DataError
 from llmlab.guards import LabelledText, guard, injections, measure
-from llmlab.stats.estimate import wilson_bounds
+from llmlab.stats.estimate import wilson_rate
 
 MARKS = guard(ll.scorers.no_injection_markers)
 
@@ -23,8 +23,7 @@ def test_recall_precision_and_false_alarms_are_shares_with_wilson_s_interval():
     """Worked by hand: 6 of 8 bad texts found, 6 of 9 alarms right, 3 of 12 others alarmed."""
     found = measure(texts(6, 2, 3, 9), [guard(ll.scorers.no_terms("tax"))]).of("no_terms")
     for share, hits, n in ((found.recall, 6, 8), (found.precision, 6, 9), (found.false_alarms, 3, 12)):
-        assert share.value == pytest.approx(hits / n)
-        assert (share.low, share.high) == pytest.approx(wilson_bounds(hits, n))
+        assert share.interval() == wilson_rate(hits, n).interval()
     assert (found.n, found.n_bad, found.n_unscored) == (20, 8, 0)
 
 

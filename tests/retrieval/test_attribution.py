@@ -1,13 +1,12 @@
 """Which step lost a case: cells, counts, what is left out, and where cases go between two variants."""
 
-import numpy as np
 import pytest
 
 from llmlab.base.cells import plain
 from llmlab.base.errors import DataError
 from llmlab.retrieval.attribution import CELLS, attribute, grade_at_least, recall_at_least
 from llmlab.stats.bounded import share_estimate
-from llmlab.stats.estimate import wilson_bounds
+from llmlab.stats.estimate import wilson_rate
 from tests.made_results import HOSTILE
 from tests.made_results import made as made_scores
 from tests.retrieval.made import made
@@ -21,7 +20,7 @@ def test_each_case_lies_in_the_cell_of_its_two_answers():
     assert {cell: found.count(cell) for cell in CELLS} == {R: 2, G: 1, F: 3, L: 1}
     assert found.cases(F).case_ids == ("q3", "q4", "q5")
     assert found.share(F).value == pytest.approx(3 / 7)
-    assert (found.share(F).low, found.share(F).high) == wilson_bounds(3, 7)
+    assert found.share(F).interval() == wilson_rate(3, 7).interval()
 
 
 def test_shares_are_clustered_where_cases_are():
@@ -29,7 +28,8 @@ def test_shares_are_clustered_where_cases_are():
     found = attribute(made({"v1": [R, R, R, F, F, F, R, F]}, clusters=clusters))
     whole = share_estimate([0, 0, 0, 1, 1, 1, 0, 1], clusters)
     assert (found.share(F).low, found.share(F).high) == (whole.low, whole.high)
-    assert whole.high - whole.low > np.diff(wilson_bounds(4, 8))
+    independent = wilson_rate(4, 8)
+    assert whole.high - whole.low > independent.high - independent.low
 
 
 def test_cases_without_a_score_or_a_judgement_are_left_out_and_counted():

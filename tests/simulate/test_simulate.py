@@ -61,13 +61,10 @@ def test_planted_error_rates_are_recovered():
 
 def test_leniency_to_one_arm_is_no_gain_after_correction():
     """True .70 in both arms; the judge shows about +6 points, the corrected difference includes 0."""
-    table = judged_arms(4000, seed=5)
-    labelled = [i < 500 for i in range(len(table))]
-    human = {
-        name: [float(v) if keep else None for v, keep in zip(table[column], labelled, strict=True)]
-        for name, column in (("human_baseline", "human_1"), ("human_candidate", "human_2"))
-    }
-    found = ppi_difference(table["judge_1"].to_numpy(), table["judge_2"].to_numpy(), **human)
+    table = judged_arms(4000, seed=5).astype(float)
+    table.loc[500:, ["human_1", "human_2"]] = math.nan
+    before, after, judged, other = (table[name].to_numpy() for name in ("human_1", "human_2", "judge_1", "judge_2"))
+    found = ppi_difference(judged, other, human_baseline=before, human_candidate=after)
     assert found.raw.low > 0.02
     assert found.corrected.low <= 0 <= found.corrected.high
 

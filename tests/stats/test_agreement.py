@@ -12,6 +12,7 @@ from llmlab.stats.agreement import (
     agreement,
     cohen_kappa,
     confusion_matrix,
+    consistency,
     judge_rates,
     kappa_bootstrap,
     labels_for_kappa,
@@ -71,13 +72,6 @@ def test_the_label_set_is_fixed_and_changes_weighted_kappa():
     assert len(confusion_matrix(human, judge, labels=[0, 1, 2]).counts) == 3
     with pytest.raises(DataError, match=r"judge\[1\] == 7"):
         cohen_kappa([1, 0], [1, 7], labels=[0, 1])
-
-
-def test_perfect_agreement_has_an_honest_lower_end():
-    kappa = cohen_kappa([0, 1] * 10, [0, 1] * 10, labels=[0, 1])
-    assert (kappa.value, kappa.high) == (1.0, 1.0)
-    assert 0.5 < kappa.low < 0.9
-    assert kappa_bootstrap([0, 1] * 10, [0, 1] * 10, labels=[0, 1]).low == kappa.low
 
 
 def test_missing_labels_are_counted():
@@ -165,22 +159,26 @@ def test_labels_for_kappa_give_the_wanted_precision():
     assert (kappa.high - kappa.low) / 2 == pytest.approx(0.08, rel=0.15)
 
 
-def test_one_cluster_leaves_kappa_without_an_interval():
-    kappa = cohen_kappa([1, 2, 1], [1, 2, 2], labels=[1, 2], clusters=["a", "a", "a"])
-    assert kappa.value is not None
-    assert kappa.low is None
-    assert "one cluster" in kappa.notes[-1]
+def test_perfect_agreement_has_an_honest_lower_end_and_in_few_documents_a_lower_one():
+    labels, documents = [0, 1] * 60, [i // 10 for i in range(120)]
+    alone, clustered = (cohen_kappa(labels, labels, labels=[0, 1], clusters=groups) for groups in (None, documents))
+    assert (alone.value, alone.high) == (1.0, 1.0)
+    assert clustered.low < 0.6 < alone.low < 0.99
+    assert alone == kappa_bootstrap(labels, labels, labels=[0, 1])
+    assert clustered == kappa_bootstrap(labels, labels, labels=[0, 1], clusters=documents)
 
 
-def test_total_disagreement_and_clustered_agreement_have_no_zero_width_interval():
-    opposite = cohen_kappa([0, 1] * 5, [1, 0] * 5, labels=[0, 1])
-    assert (opposite.value, opposite.low) == (-1.0, None)
-    alone = cohen_kappa([0, 1] * 10, [0, 1] * 10, labels=[0, 1])
-    in_four = cohen_kappa([0, 1] * 10, [0, 1] * 10, labels=[0, 1], clusters=np.repeat(np.arange(4), 5))
-    assert in_four.low < alone.low
+@pytest.mark.parametrize(
+    ("judge", "clusters", "value", "why"),
+    [([0, 1] * 4 + [0, 0], ["a"] * 10, 0.8, "one cluster"), ([1, 0] * 5, None, -1.0, "no variation")],
+)
+def test_where_nothing_tells_how_sure_kappa_is_it_has_no_interval(judge, clusters, value, why):
+    kappa = cohen_kappa([0, 1] * 5, judge, labels=[0, 1], clusters=clusters)
+    assert (kappa.value, kappa.low) == (pytest.approx(value), None)
+    assert why in kappa.notes[-1]
 
 
-# -- McNemar on a published table and against an oracle ----------------------------------------------------------------
+# -- McNemar against an oracle ----------------------------------------------------------------------------------------
 
 
 def arms(both, only_baseline, only_candidate, neither):
@@ -188,12 +186,8 @@ def arms(both, only_baseline, only_candidate, neither):
     return np.repeat([1, 1, 0, 0], counts), np.repeat([1, 0, 1, 0], counts)
 
 
-def test_mcnemar_of_the_approval_ratings():
-    """Agresti's prime minister table [[794, 150], [86, 570]]."""
-    assert mcnemar(*arms(794, 150, 86, 570)) == pytest.approx(3.71594e-5, rel=2e-6)
-
-
 @given(counts=st.tuples(*[st.integers(0, 40)] * 4))
+@example(counts=(794, 150, 86, 570))  # Agresti's ratings of a prime minister: 3.71594e-5
 def test_mcnemar_matches_statsmodels(counts):
     """`statsmodels.stats.contingency_tables.mcnemar`, exact; without disagreement 1."""
     from statsmodels.stats.contingency_tables import mcnemar as oracle
@@ -215,8 +209,40 @@ def test_what_mcnemar_cannot_count_is_refused(arm, error, said):
         mcnemar([0, 1], arm)
 
 
-def test_perfect_agreement_in_few_documents_is_not_that_of_as_many_cases():
-    labels, documents = [0, 1] * 60, [i // 10 for i in range(120)]
-    clustered = kappa_bootstrap(labels, labels, labels=[0, 1], clusters=documents)
-    assert clustered == cohen_kappa(labels, labels, labels=[0, 1], clusters=documents)
-    assert clustered.low < 0.6 < kappa_bootstrap(labels, labels, labels=[0, 1]).low
+# -- consistency of repeats --------------------------------------------------------------------------------------------
+
+
+def test_consistency_is_the_share_of_equal_pairs():
+    """Cases with answers 111, 110, 10: 3/3, 1/3 and 0/1 pairs agree; a case asked once is only counted."""
+    result = consistency([1, 1, 1, 1, 1, 0, 1, 0, 1], [0, 0, 0, 1, 1, 1, 2, 2, 3])
+    assert result.value == pytest.approx((1 + 1 / 3 + 0) / 3)
+    assert (result.n, result.n_attempted) == (3, 4)
+
+
+@given(seed=st.integers(0, 100), repeats=st.integers(2, 4))
+def test_consistency_matches_counting_pairs(seed, repeats):
+    """All pairs of repeats, one by one, on a three-point rubric."""
+    scores = np.random.default_rng(seed).integers(0, 3, size=(6, repeats))
+    upper = np.triu_indices(repeats, 1)
+    expected = (scores[:, upper[0]] == scores[:, upper[1]]).mean(axis=1).mean()
+    result = consistency(scores.ravel(), np.repeat(np.arange(6), repeats))
+    assert result.value == pytest.approx(expected)
+
+
+def test_consistency_without_repeats_is_refused():
+    with pytest.raises(DataError, match="repeats=2"):
+        consistency([1, 0, 1], [0, 1, 2])
+
+
+def test_consistency_can_be_clustered():
+    result = consistency([1, 1, 1, 0, 1, 1, 0, 0, 1], [0, 0, 1, 1, 2, 3, 3, 4, 4], clusters=["a", "a", "b", "b", "c"])
+    assert result.n == 4
+    assert "3 clusters" in result.method
+
+
+def test_steadiness_is_a_share_and_never_beyond_one():
+    steady = consistency([1, 1] * 40, np.repeat(np.arange(40), 2))
+    flaky = consistency([1, 1] * 38 + [1, 0] * 2, np.repeat(np.arange(40), 2))
+    assert steady.high == 1.0
+    assert steady.low == pytest.approx(0.91, abs=0.01)
+    assert flaky.low < 0.9 < flaky.value < flaky.high < 1

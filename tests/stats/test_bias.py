@@ -1,12 +1,15 @@
 """What a judge is moved by: real verdicts, statsmodels and planted biases."""
 
+import math
 from itertools import product
 
 import numpy as np
 import pytest
 
 from llmlab.base.errors import DataError
-from llmlab.stats.bias import length_slope, logit_fit, position_bias, self_preference
+from llmlab.simulate import judged_verdicts
+from llmlab.stats.bias import clustered_contrast, length_slope, logit_fit, position_bias, self_preference
+from llmlab.stats.paired import mean_difference
 from tests.real_data import llmbar
 
 
@@ -17,10 +20,8 @@ from tests.real_data import llmbar
 def test_position_bias_of_real_judges(judge, order1, order2, both, consistent, first, second):
     data = llmbar(judge)
     found = position_bias(data.winner_order1, data.winner_order2, gold=data.label)
-    assert found.accuracy_order1.value == pytest.approx(order1, abs=5e-5)
-    assert found.accuracy_order2.value == pytest.approx(order2, abs=5e-5)
-    assert found.accuracy_both.value == pytest.approx(both, abs=5e-5)
-    assert found.consistency.value == pytest.approx(consistent, abs=5e-5)
+    shares = (found.accuracy_order1, found.accuracy_order2, found.accuracy_both, found.consistency)
+    assert [share.value for share in shares] == pytest.approx([order1, order2, both, consistent], abs=5e-5)
     assert (found.first, found.second, found.missing) == (first, second, 0)
     if judge == "GPT-4":
         assert found.p_value == pytest.approx(0.0987, abs=5e-5)
@@ -31,9 +32,9 @@ def test_length_slope_of_a_real_judge_that_follows_length_and_not_quality():
     """LLMBar, ChatGPT Vanilla: order 1 alone 1.59457 (SE .274599), both orders clustered by item 1.371 (SE .207)."""
     data = llmbar("ChatGPT")
     rest = {"gold": data.label, "lengths_1": data.words_1, "lengths_2": data.words_2}
-    one = length_slope(data.winner_order1, **rest)
-    assert (one.value, one.se) == pytest.approx((1.59457, 0.274599), abs=1e-5)
-    assert (one.gold, one.gold_p_value) == pytest.approx((-0.1036, 0.665), abs=1e-3)
+    order1 = length_slope(data.winner_order1, **rest)
+    assert (order1.value, order1.se) == pytest.approx((1.59457, 0.274599), abs=1e-5)
+    assert (order1.gold, order1.gold_p_value) == pytest.approx((-0.1036, 0.665), abs=1e-3)
     both = length_slope(data.winner_order1, data.winner_order2, **rest)
     assert (both.value, both.se) == pytest.approx((1.371, 0.207), abs=1e-3)
     assert (both.n, both.clusters) == (838, 419)
@@ -82,30 +83,22 @@ def test_verdicts_that_are_none_of_the_allowed_ones_are_refused():
     assert position_bias([1, 2], [1, 2]).p_value is None
 
 
-def _biased_judge(rng, n, position=0.0, length=0.0, quality=2.0):
-    """Verdicts of a judge with planted log-odds for quality, length (tanh) and the first place."""
-    gold = rng.integers(1, 3, n)
-    words = rng.integers(10, 200, (2, n))
-    difference = words[0] - words[1]
-    pull = quality * (gold == 1) - quality / 2 + length * np.tanh(difference / difference.std(ddof=1))
-    orders = [np.where(rng.random(n) < 1 / (1 + np.exp(-(pull + sign * position))), 1, 2) for sign in (1, -1)]
-    return orders, {"gold": gold, "lengths_1": words[0], "lengths_2": words[1]}
+def _biased_judge(seed, n, **faults):
+    """Verdicts in both orders of a judge with planted faults, and what it judged."""
+    table = judged_verdicts(n, seed=seed, **faults)
+    about = {"gold": table.label, "lengths_1": table.words_1, "lengths_2": table.words_2}
+    return (table.order1, table.order2), about
 
 
 def test_a_planted_length_bias_is_covered_at_the_nominal_rate():
-    rng = np.random.default_rng(7)
-    covered = 0
-    for _ in range(300):
-        orders, rest = _biased_judge(rng, 250, length=0.8)
-        slope = length_slope(*orders, **rest)
-        covered += slope.low <= 0.8 <= slope.high
-    assert covered / 300 >= 0.92
+    judges = (_biased_judge(seed, 250, length=0.8) for seed in range(300))
+    slopes = [length_slope(*verdicts, **about) for verdicts, about in judges]
+    assert np.mean([slope.low <= 0.8 <= slope.high for slope in slopes]) >= 0.92
 
 
 def test_position_p_values_are_honest_without_a_bias_and_small_with_one():
-    rng = np.random.default_rng(8)
-    fair = [position_bias(*_biased_judge(rng, 200)[0]).p_value < 0.05 for _ in range(500)]
-    biased = position_bias(*_biased_judge(rng, 400, position=1.0)[0])
+    fair = [position_bias(*_biased_judge(seed, 200)[0]).p_value < 0.05 for seed in range(500)]
+    biased = position_bias(*_biased_judge(8, 400, position=1.0)[0])
     assert np.mean(fair) <= 0.06
     assert biased.p_value < 1e-6
     assert "favours the first answer" in str(biased)
@@ -159,3 +152,51 @@ def test_logit_agrees_with_statsmodels():
     assert plain.se == pytest.approx(oracle.fit(disp=0).bse)
     clustered = oracle.fit(disp=0, cov_type="cluster", cov_kwds={"groups": clusters})
     assert robust.se == pytest.approx(clustered.bse)
+
+
+# -- cluster-robust least squares against its definition, statsmodels and simulation -----------------------------------
+
+
+def test_heteroscedastic_rows_alone_in_their_clusters_give_statsmodels_hc2():
+    api = pytest.importorskip("statsmodels.api")
+    rng = np.random.default_rng(3)
+    design = np.column_stack([np.ones(60), rng.normal(0, 1, 60), rng.random(60)])
+    response = design @ [1.0, 2.0, 3.0] + rng.normal(0, 1 + design[:, 2], 60)
+    oracle = api.OLS(response, design).fit(cov_type="HC2")
+    for term, row in enumerate(np.eye(3)):
+        fit = clustered_contrast(design, row, response=response, clusters=np.arange(60))
+        assert (fit.value, fit.se) == pytest.approx((oracle.params[term], oracle.bse[term]))
+
+
+def test_clustered_errors_match_the_definition_of_cr2_written_out():
+    """Bell & McCaffrey with explicit N x N matrices, weighted, unequal clusters."""
+    rng = np.random.default_rng(4)
+    clusters = np.repeat(np.arange(7), [1, 2, 3, 5, 8, 4, 9])
+    n = len(clusters)
+    weights = rng.random(n) + 0.5
+    design = np.column_stack([np.ones(n), rng.normal(0, 1, n)])
+    response = rng.normal(0, 1, n)
+    fit = clustered_contrast(design, [0.0, 1.0], response=response, clusters=clusters, weights=weights)
+    x, y = design * np.sqrt(weights)[:, None], response * np.sqrt(weights)
+    bread = np.linalg.inv(x.T @ x)
+    annihilator = np.eye(n) - x @ bread @ x.T
+    columns = []
+    for cluster in range(7):
+        own = clusters == cluster
+        values, vectors = np.linalg.eigh(annihilator[np.ix_(own, own)])
+        root = vectors @ np.diag(values**-0.5) @ vectors.T
+        columns.append(annihilator[own].T @ root @ x[own] @ bread[:, 1])
+    matrix = np.array(columns) @ np.array(columns).T
+    residual = annihilator @ y
+    variance = sum(float(residual @ column) ** 2 for column in columns)
+    assert fit.se == pytest.approx(math.sqrt(variance))
+    assert fit.df == pytest.approx(np.trace(matrix) ** 2 / (matrix**2).sum())
+
+
+def test_with_an_intercept_alone_it_is_the_clustered_mean():
+    rng, clusters = np.random.default_rng(5), np.repeat(np.arange(10), [100] + [10] * 9)
+    response = rng.normal(0, math.sqrt(0.15), 10)[clusters] + rng.normal(0, math.sqrt(0.85), 190)
+    fit = clustered_contrast(np.ones((190, 1)), [1.0], response=response, clusters=clusters)
+    mean = mean_difference(response, clusters)
+    assert (fit.value, fit.se, fit.df) == pytest.approx((mean.value, mean.se, mean.df))
+    assert (fit.low, fit.high) == pytest.approx((mean.low, mean.high))

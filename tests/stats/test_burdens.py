@@ -12,40 +12,28 @@ from hypothesis import strategies as st
 from llmlab.stats.burdens import holm, non_inferior, reaches, superior
 from llmlab.stats.paired import mean_difference
 from llmlab.stats.power import Need, Spread, detectable, needed_cases
+from tests.stats.made import table
 
 SETTINGS = {"asked": 0.95, "confidence": 0.95}
 
 
-def clustered(rng, mean):
-    """20 documents x 10 questions with a document effect (ICC about .3)."""
-    return rng.normal(mean, 0.2, (20, 10)) + rng.normal(0, 0.13, (20, 1))
-
-
-def shares(rule, mean, **settings):
-    """Shares of PASS and FAIL among 400 simulated gates."""
+@pytest.mark.parametrize(
+    ("rule", "mean", "asked_of_it", "word", "least", "most"),
+    [
+        (superior, 0.0, {"min_effect": 0.0}, "PASS", 0.0, 0.05),  # one side of a two-sided 95% interval: 2.5%
+        (non_inferior, -0.05, {"margin": 0.05}, "PASS", 0.0, 0.08),
+        (non_inferior, -0.05, {"margin": 0.05}, "FAIL", 0.0, 0.08),
+        (reaches, 0.0, {"bound": 0.0}, "PASS", 0.0, 0.05),
+        (superior, 0.15, {"min_effect": 0.02}, "PASS", 0.95, 1.0),
+        (non_inferior, -0.25, {"margin": 0.05}, "FAIL", 0.95, 1.0),
+    ],
+)
+def test_what_is_not_so_is_rarely_shown_and_what_plainly_is_nearly_always(rule, mean, asked_of_it, word, least, most):
+    """400 gates on 20 documents x 10 questions with a document effect (ICC about .3)."""
     rng, codes = np.random.default_rng(7), np.repeat(np.arange(20), 10)
-    words = [rule(mean_difference(clustered(rng, mean).ravel(), codes), **settings, **SETTINGS) for _ in range(400)]
-    return words.count("PASS") / 400, words.count("FAIL") / 400
-
-
-def test_a_change_without_effect_rarely_passes_as_superior():
-    """One side of a two-sided 95% interval: 2.5%, within simulation error."""
-    assert shares(superior, 0.0, min_effect=0.0)[0] < 0.05
-
-
-def test_harm_of_exactly_the_margin_passes_in_5_percent():
-    passed, failed = shares(non_inferior, -0.05, margin=0.05)
-    assert passed < 0.08
-    assert failed < 0.08
-
-
-def test_a_mean_on_the_floor_rarely_clears_it():
-    assert shares(reaches, 0.0, bound=0.0)[0] < 0.05
-
-
-def test_a_true_gain_passes_and_a_true_loss_fails():
-    assert shares(superior, 0.15, min_effect=0.02)[0] > 0.95
-    assert shares(non_inferior, -0.25, margin=0.05)[1] > 0.95
+    draws = (rng.normal(mean, 0.2, (20, 10)) + rng.normal(0, 0.13, (20, 1)) for _ in range(400))
+    words = [rule(mean_difference(d.ravel(), codes), **asked_of_it, **SETTINGS) for d in draws]
+    assert least <= words.count(word) / 400 <= most
 
 
 def test_harm_is_shown_where_all_of_the_interval_lies_beyond_the_margin():
@@ -78,7 +66,7 @@ def test_a_case_that_carries_all_weight_rules_nothing_out():
 @pytest.mark.parametrize(("lost", "margin"), [(0, 0.05), (2, 0.05), (10, 0.02)])
 def test_the_cases_that_are_promised_rule_the_margin_out_in_about_80_percent(lost, margin):
     """Planned from 200 cases, `lost` of which get worse and as many better; then drawn so often, 300 times."""
-    d = np.r_[np.ones(lost), -np.ones(lost), np.zeros(200 - 2 * lost)]
+    d = table(lost, lost, 200)
     spread = Spread.of(mean_difference(d, bounds=(-1, 1)))
     need = Need(name="guard", distance=margin, spread=spread, tail=0.05)
     needed, rng = needed_cases([need]).likely, np.random.default_rng(4)
@@ -105,10 +93,6 @@ BH_1995 = [
     0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0,
 ]  # fmt: skip  # Benjamini and Hochberg 1995, section 3.2, myocardial infarction trial
 STATSMODELS = [0.0015, 0.0056, 0.0247, 0.114, 0.2211, 0.278, 0.278, 0.278, 0.3213, *[1.0] * 6]  # of these
-
-
-def test_holm_rejects_three_of_the_fifteen_p_values_of_benjamini_and_hochberg():
-    assert sum(p <= 0.05 for p in holm(BH_1995)) == 3
 
 
 def test_adjustment_is_that_of_statsmodels():

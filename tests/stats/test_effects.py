@@ -1,14 +1,17 @@
-"""Effects of a grid's factors: paired differences, statsmodels' coefficients, errors that clusters cannot fool."""
+"""Effects of factors, differences of quantiles, costs per success: oracles, and errors that clusters cannot fool."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
+from scipy import stats
 
 from llmlab.base.errors import DataError
-from llmlab.stats.effects import factor_effects
+from llmlab.stats.effects import factor_effects, quantile_difference, ratio_change, ratio_of_sums
 from llmlab.stats.paired import mean_difference
 
 GRID = {"prompt": ["v1"] * 3 + ["v2"] * 3, "model": ["a", "b", "c"] * 2}
@@ -81,18 +84,11 @@ def test_what_cannot_be_told_is_refused(formula, error, said):
         )
 
 
-def false_alarms(draws, seed):
-    """Nothing differs on average, one cluster of 200 cases and nine of 20: how often each main effect is p < .05."""
-    ours = np.zeros(draws)
-    for i in range(draws):
-        found = factor_effects(scores(seed * 10_000 + i, UNEVEN), factors=GRID, formula="prompt", clusters=UNEVEN)
-        ours[i] = found["prompt=v2"].difference.p_value
-    return float((ours < 0.05).mean())
-
-
 def test_one_large_cluster_among_small_ones_does_not_raise_false_alarms():
-    """CR1 with t(G - 1), which statsmodels' cluster errors are, rejects 19% here."""
-    assert false_alarms(150, seed=1) < 0.10
+    """Nothing differs on average: CR1 with t(G - 1), which statsmodels' cluster errors are, rejects 19% here."""
+    draws = (scores(10_000 + i, UNEVEN) for i in range(150))
+    shown = [factor_effects(draw, factors=GRID, formula="prompt", clusters=UNEVEN).effects[0] for draw in draws]
+    assert np.mean([effect.difference.p_value < 0.05 for effect in shown]) < 0.10
 
 
 def test_an_effect_that_unscored_answers_could_undo_is_not_shown():
@@ -119,3 +115,147 @@ def test_rare_harm_is_reckoned_with_in_effects_as_in_comparisons():
     bounded = factor_effects(scores, **about, bounds=(0.0, 1.0)).effects[0].difference
     assert bounded.p_value == pytest.approx(paired.p_value)
     assert factor_effects(scores, **about).effects[0].difference.p_value < 0.001 < bounded.p_value
+
+
+# -- differences of quantiles by cluster bootstrap ---------------------------------------------------------------------
+
+
+def latencies(seed, n=600, slower=0.0):
+    rng = np.random.default_rng(seed)
+    shared = rng.lognormal(0, 0.4, n)
+    return shared + rng.exponential(0.2, n), shared + rng.exponential(0.2, n) + slower
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9, 0.95])
+def test_value_is_numpys_inverted_cdf_quantile(q):
+    """The point estimate is `np.quantile(..., method="inverted_cdf")` of each arm, subtracted."""
+    a, b = latencies(0)
+    expected = np.quantile(b, q, method="inverted_cdf") - np.quantile(a, q, method="inverted_cdf")
+    assert quantile_difference(a, b, q=q, seed=0, n_resamples=50).value == pytest.approx(expected)
+
+
+def test_interval_matches_a_plain_bootstrap():
+    """Resampling pairs one by one, in a loop, gives the same interval within noise."""
+    a, b = latencies(2, n=300)
+    rng, drawn = np.random.default_rng(9), []
+    for _ in range(2000):
+        rows = rng.integers(0, 300, 300)
+        drawn.append(np.subtract(*(np.quantile(x[rows], 0.9, method="inverted_cdf") for x in (b, a))))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    result = quantile_difference(a, b, q=0.9, seed=3)
+    assert (result.low, result.high) == pytest.approx((low, high), abs=0.15 * (high - low))
+
+
+def test_lost_answers_took_longer_than_any_and_are_told_where_they_decide():
+    a, b = latencies(6, n=400)
+    b[np.argsort(b)[-8:]] = np.inf  # the slowest, so that p90 stays what it was
+    assert quantile_difference(a, b, q=0.9, seed=0) == quantile_difference(*latencies(6, n=400), q=0.9, seed=0)
+    with pytest.raises(DataError, match="lost"):
+        quantile_difference(a, b, q=0.975, seed=0)
+
+
+def test_weights_count_a_row_as_often_as_it_stands_for_and_repeats_share_a_cluster():
+    a, b = latencies(7, n=300)
+    weights = np.arange(300) % 3 + 1
+    twice = np.repeat(np.arange(300), weights)
+    weighted = quantile_difference(a, b, q=0.8, seed=0, clusters=np.arange(300), weights=weights)
+    copied = quantile_difference(a[twice], b[twice], q=0.8, seed=0, clusters=twice)
+    assert (weighted.value, weighted.low, weighted.high) == pytest.approx((copied.value, copied.low, copied.high))
+    assert copied.n == 300
+
+
+def test_too_few_points_beyond_the_quantile_are_refused():
+    """p99 of 600 rows rests on six of them; the error says how many are needed."""
+    a, b = latencies(5)
+    with pytest.raises(DataError, match="1,000 answers are needed"):
+        quantile_difference(a, b, q=0.99, seed=0)
+    with pytest.raises(DataError, match="3 clusters"):
+        quantile_difference(a, b, q=0.5, seed=0, clusters=np.arange(600) % 3)
+    with pytest.raises(ValueError, match="pair them by id"):
+        quantile_difference(a, b[:-1], q=0.5, seed=0)
+
+
+@pytest.mark.slow
+def test_interval_of_no_difference_covers_zero():
+    """300 pairs, p90, 200 runs: about 95% of the intervals hold 0."""
+    covered = 0
+    for seed in range(200):
+        result = quantile_difference(*latencies(seed, n=300), q=0.9, seed=seed, n_resamples=400)
+        covered += result.low <= 0 <= result.high
+    assert 0.90 <= covered / 200 <= 1.0
+
+
+def test_a_quantile_over_ten_clusters_keeps_its_interval():
+    """Percentiles alone cover 83% of these: few clusters vary less among themselves than their population does."""
+    documents, covered = np.repeat(np.arange(10), 20), []
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        before, after = (np.exp(rng.normal(0, 0.6, 10)[documents] + rng.normal(0, 0.3, 200)) for _ in range(2))
+        change = quantile_difference(before, after, q=0.9, seed=seed, clusters=documents, n_resamples=300)
+        covered.append(change.low <= 0 <= change.high)
+    assert np.mean(covered) >= 0.9
+
+
+# -- cost per success: value, interval, comparison of two arms, and where it is undefined ------------------------------
+
+
+def arm(seed, n=200, cost=1.0, rate=0.7):
+    rng = np.random.default_rng(seed)
+    return cost * rng.lognormal(0, 0.5, n), (rng.random(n) < rate).astype(float)
+
+
+def test_standard_error_of_a_constant_cost_is_that_of_the_log_rate():
+    """With equal costs the log ratio is -log(rate): SE = sqrt((1 - p) / (p n)), here with n - 1."""
+    success = np.r_[np.ones(60), np.zeros(40)]
+    result = ratio_of_sums(np.full(100, 0.02), success)
+    se = math.sqrt(0.4 / 0.6 / 99)
+    assert result.value == pytest.approx(0.02 / 0.6)  # failed attempts are paid for
+    assert result.high / result.value == pytest.approx(math.exp(stats.t.ppf(0.975, 99) * se))
+    assert result.value / result.low == pytest.approx(result.high / result.value)
+
+
+def test_change_between_an_arm_and_its_scaled_copy_is_exact():
+    """Everything 12% dearer: the ratio is 1.12 without noise, since the cases are the same."""
+    cost, success = arm(1)
+    result = ratio_change((cost, success), (1.12 * cost, success))
+    assert (result.value, result.low, result.high) == pytest.approx((1.12, 1.12, 1.12))
+    twice = ratio_of_sums(2 * cost, cost)
+    assert (twice.value, twice.low, twice.high) == pytest.approx((2, 2, 2))
+
+
+def test_clusters_widen_the_interval_of_a_ratio():
+    cost, success = (np.repeat(part, 5) for part in arm(7, n=60))
+    alone, clustered = ratio_of_sums(cost, success), ratio_of_sums(cost, success, clusters=np.repeat(np.arange(60), 5))
+    assert math.log(clustered.high / clustered.low) > 2 * math.log(alone.high / alone.low)
+
+
+def test_no_success_is_undefined_and_no_cost_is_zero():
+    undefined, free = ratio_of_sums([1.0, 2.0], [0, 0]), ratio_of_sums([0.0, 0.0], [1, 1])
+    assert undefined.value is None
+    assert undefined.low is None
+    assert "undefined" in undefined.notes[0]
+    assert (free.value, free.low) == (0.0, None)
+    with pytest.raises(DataError, match="undefined"):
+        ratio_change(([1.0, 2.0], [0, 0]), ([1.0, 2.0], [1, 1]))
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="0 or more"):
+        ratio_of_sums([-1.0, 2.0], [1, 1])
+    with pytest.raises(DataError, match="denominator has 2 values where 3"):
+        ratio_of_sums([1.0, 2.0, 3.0], [1, 1])
+    with pytest.raises(ValueError, match="pair them by id"):
+        ratio_change(([1.0, 2.0], [1, 1]), ([1.0, 2.0, 3.0], [1, 1, 1]))
+
+
+@pytest.mark.slow
+def test_interval_covers_the_true_cost_per_success():
+    """30 documents x 5 cases with shared difficulty, 1,000 runs: about 95% cover."""
+    rng, documents, covered = np.random.default_rng(8), np.repeat(np.arange(30), 5), 0
+    truth = math.exp(0.5 * (0.3**2 + 0.5**2)) / 0.6
+    for _ in range(1000):
+        cost = np.exp(rng.normal(0, 0.3, 30)[documents] + rng.normal(0, 0.5, 150))
+        success = rng.random(150) < np.clip(0.6 + rng.uniform(-0.3, 0.3, 30), 0, 1)[documents]
+        result = ratio_of_sums(cost, success, clusters=documents)
+        covered += result.low <= truth <= result.high
+    assert 0.925 < covered / 1000 < 0.975

@@ -14,6 +14,7 @@ from llmlab.stats.burdens import non_inferior
 from llmlab.stats.estimate import reduce_repeats
 from llmlab.stats.paired import mean_difference, relative_margin_difference
 from tests import real_data
+from tests.stats.made import counted, table
 
 SLEEP_1 = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
 SLEEP_2 = np.array([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])
@@ -118,14 +119,11 @@ def test_of_few_pass_fail_cases_that_differ_p_is_at_least_mcnemars_exact_one(up,
     """`binomtest` is the oracle. By t alone 4 of 100 that all differ one way are p .045, exactly they are .125."""
     from scipy import stats
 
-    result = mean_difference([1.0] * up + [-1.0] * down + [0.0] * (100 - up - down), bounds=bounds)
+    result = mean_difference(table(up, down, 100), bounds=bounds)
     exact = stats.binomtest(up, up + down).pvalue
     assert result.p_value >= exact - 1e-12
     assert result.p_value == pytest.approx(exact, abs=0.02 if up + down == 6 else 1e-9)
-
-
-def few_differ(up, down, n):
-    return mean_difference([1.0] * up + [-1.0] * down + [0.0] * (n - up - down), bounds=(-1.0, 1.0)).p_value
+    assert min(result.p_above(0), result.p_below(0)) >= exact / 2 - 1e-12
 
 
 @pytest.mark.parametrize("n", [10, 27, 60])
@@ -135,7 +133,7 @@ def test_with_so_few_cases_no_difference_is_rejected_in_at_most_six_percent(n):
 
     rejected = [0.0] * (n + 1)
     for differ in range(1, n + 1):
-        ups = [up for up in range(differ // 2 + 1) if few_differ(up, differ - up, n) <= 0.05]
+        ups = [up for up in range(differ // 2 + 1) if counted(up, differ - up, n).p_value <= 0.05]
         rejected[differ] = 2 * sum(stats.binom.pmf(ups, differ, 0.5))
     for share in np.arange(0.05, 0.96, 0.05):
         assert stats.binom.pmf(np.arange(n + 1), n, share) @ rejected <= 0.06
@@ -149,7 +147,7 @@ def test_from_seven_on_p_is_mcnemars_mid_p_where_it_decides(differ):
     for up in range(differ // 2):
         mid_p = 2 * stats.binom.cdf(up, differ, 0.5) - stats.binom.pmf(up, differ, 0.5)
         if not 0.04 < mid_p < 0.06:
-            assert (few_differ(up, differ - up, 300) <= 0.05) == (mid_p <= 0.05)
+            assert (counted(up, differ - up, 300).p_value <= 0.05) == (mid_p <= 0.05)
 
 
 def test_a_cluster_flips_as_a_whole():
@@ -159,17 +157,6 @@ def test_a_cluster_flips_as_a_whole():
     result = mean_difference(d, np.repeat(np.arange(5), 20))
     assert result.p_value == 2 / 32
     assert result.low == 0.0
-
-
-@given(
-    d=st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.0, 0.5, 1.0]), min_size=3, max_size=12), level=st.floats(0.5, 0.999)
-)
-def test_p_and_interval_agree_at_every_level(d, level):
-    """0 lies outside the interval where p is below 1 - level, and nowhere else."""
-    result = mean_difference(d, bounds=(-1.0, 1.0), level=level)
-    if abs(result.p_value - (1 - level)) > 1e-6:
-        outside = not result.low <= 0 <= result.high
-        assert outside == (result.p_value < 1 - level)
 
 
 @given(d=st.lists(st.floats(-5, 5), min_size=3, max_size=30), margin=st.floats(-1, 1))
@@ -182,23 +169,27 @@ def test_swapping_the_arms_turns_everything_round(d, margin):
     assert one.p_above(margin) == pytest.approx(other.p_below(-margin))
 
 
-@given(d=st.lists(st.floats(-1, 1), min_size=4, max_size=20).filter(lambda x: np.std(x) > 1e-6))
-def test_intervals_and_p_values_agree(d):
-    """p < 0.05 exactly where the 95% interval excludes 0; PASS exactly where the 90% one clears the margin."""
-    for bounds in (None, (-1, 1)):
-        result = mean_difference(d, bounds=bounds)
-        if abs(result.p_value - 0.05) > 1e-9:
-            assert (result.p_value < 0.05) == (result.low > 0 or result.high < 0)
-        for level in (0.9, 0.99):
-            low, high = result.ends(level)
-            # At 0 by their signs.
-            assert result.p_above(low) == pytest.approx((1 - level) / 2, abs=1e-6) or low in (-1, 0)
-            assert result.p_below(high) == pytest.approx((1 - level) / 2, abs=1e-6) or high in (0, 1)
-            assert result.turned.ends(level) == pytest.approx((-high, -low))
-            read, computed = result.interval(level), mean_difference(d, bounds=bounds, level=level)
-            assert (read.low, read.high) == pytest.approx((computed.low, computed.high), rel=1e-9)
-        if abs((p := result.p_above(-0.1)) - 0.05) > 1e-9 and result.df >= 4:
-            assert (non_inferior(result, margin=0.1) == "PASS") == (p < 0.05) == (result.ends(0.9)[0] > -0.1)
+GRADED = st.lists(st.floats(-1, 1), min_size=4, max_size=20).filter(lambda x: np.std(x) > 1e-6)
+STEPPED = st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.0, 0.5, 1.0]), min_size=3, max_size=12)
+
+
+@pytest.mark.parametrize("bounds", [None, (-1, 1)])
+@given(d=GRADED | STEPPED, level=st.floats(0.5, 0.999))
+def test_intervals_and_p_values_agree_at_every_level(bounds, d, level):
+    """0 lies outside the interval where p is below 1 - level, and PASS stands where the 90% one clears the margin."""
+    result = mean_difference(d, bounds=bounds, level=level)
+    if result.se and abs(result.p_value - (1 - level)) > 1e-6:
+        assert (result.p_value < 1 - level) == (not result.low <= 0 <= result.high)
+    for other in (0.9, 0.99):
+        low, high = result.ends(other)
+        if result.se:  # at 0 by their signs
+            assert result.p_above(low) == pytest.approx((1 - other) / 2, abs=1e-6) or low in (-1, 0)
+            assert result.p_below(high) == pytest.approx((1 - other) / 2, abs=1e-6) or high in (0, 1)
+        assert result.turned.ends(other) == pytest.approx((-high, -low))
+        read, computed = result.interval(other), mean_difference(d, bounds=bounds, level=other)
+        assert (read.low, read.high) == pytest.approx((computed.low, computed.high), rel=1e-9, abs=1e-12)
+    if abs((p := result.p_above(-0.1)) - 0.05) > 1e-9 and result.df >= 4 and result.se:
+        assert (non_inferior(result, margin=0.1) == "PASS") == (p < 0.05) == (result.ends(0.9)[0] > -0.1)
 
 
 @pytest.mark.parametrize(("d", "said"), [([], "at least 2"), ([0.5], "at least 2"), ([0.1, np.nan, 0.2], "count it")])
@@ -233,6 +224,11 @@ def test_nothing_shown_is_ever_nan(values):
     result = mean_difference(values)
     assert all(math.isfinite(x) for x in (result.value, result.p_value, result.df))
     assert "nan" not in f"{result!r} {result} {result._repr_html_()}".lower()
+
+
+def test_a_difference_too_small_to_be_squared_twice_is_none():
+    tiny, tie = (mean_difference([1.0, 0.0, 0.0, -loss], bounds=(-1, 1)) for loss in (1e-97, 0.0))
+    assert (tiny.low, tiny.high, tiny.p_value) == (tie.low, tie.high, tie.p_value)
 
 
 def test_relative_margin_counts_the_baselines_noise():

@@ -14,6 +14,7 @@ from llmlab.results.scores import CaseGroups, Metric, score_table
 from llmlab.stats import burdens
 from llmlab.stats.paired import mean_difference, tables_above
 from llmlab.stats.power import Need, Spread, chance_to_show, detectable, needed_cases, would_show
+from tests.stats.made import counted
 
 
 def need(distance=0.03, sd=0.4, **more):
@@ -104,16 +105,16 @@ def rows_of(rng, gain, clusters, weights=None, candidates=1):
     return compare_tables([score_table(Metric(name="x"), scores=scores.ravel(), groups=groups, **codes)], "base")
 
 
-def shown_share(design, draws, seed=0):
+def shown_share(design, draws, seed):
     """How often a truth as large as what "would show" on average is shown."""
-    rng = np.random.default_rng(seed)
+    rng, design = np.random.default_rng(seed), DESIGNS[design]
     promised = float(np.mean([rows_of(rng, 0.0, **design)[0].detectable for _ in range(draws)]))
     return float(np.mean([rows_of(rng, promised, **design)[0].reading == "better" for _ in range(draws)]))
 
 
-def passed_share(sd, min_effect, draws, seed=0):
+def passed_share(design, draws, seed):
     """How often `superior` passes at the truth and with the cases that are planned, clusters of five."""
-    rng = np.random.default_rng(seed)
+    rng, (sd, min_effect) = np.random.default_rng(seed), design
     gain = burdens.PLANNED_GAIN * min_effect
     spread = Spread(sd=math.sqrt(sd**2 * (1 + 4 * 0.2)), cases=5, df=0)
     plan = Need(name="g", distance=gain, spread=spread, tail=0.025, least_value=min_effect)
@@ -132,71 +133,43 @@ def pass_fail(rng, n, up, down):
     return mean_difference(np.where(u < up, 1.0, np.where(u < up + down, -1.0, 0.0)), bounds=(-1.0, 1.0))
 
 
-def shown_gains(n, differ, draws, seed=0):
+def shown_gains(design, draws, seed):
     """How often gains as many as would show, on top of what differs by chance, are shown."""
-    rng = np.random.default_rng(seed)
+    rng, (n, differ) = np.random.default_rng(seed), design
     seen = [pass_fail(rng, n, differ / 2, differ / 2) for _ in range(draws // 4)]
     promised = float(np.mean([would_show(d, tail=0.025) for d in seen if d.se > 0]))
     found = [pass_fail(rng, n, differ / 2 + promised, differ / 2) for _ in range(draws)]
     return float(np.mean([d.value > 0 and d.p_value <= 0.05 for d in found]))
 
 
-def margin_held(n, differ, margin, draws, seed=0):
+def margin_held(design, draws, seed, margin=0.05):
     """How often harm of the margin is ruled out with the cases that are planned, where nothing differs."""
-    rng = np.random.default_rng(seed)
+    rng, (n, differ) = np.random.default_rng(seed), design
     seen = [pass_fail(rng, n, differ / 2, differ / 2) for _ in range(draws // 4)]
     needed = [needed_cases([Need(name="m", distance=margin, spread=Spread.of(d), tail=0.05)]).likely for d in seen]
     arms = (pass_fail(rng, round(np.mean(needed)), differ / 2, differ / 2) for _ in range(draws))
     return float(np.mean([burdens.non_inferior(d, margin=margin) == "PASS" for d in arms]))
 
 
-def trials(quick, nightly, *, draws=300, within=0.08):
+def trials(rate, quick, nightly, *, draws=300, within=0.08):
     """Few draws of some designs in every run, 2,000 of all every night: draws, tolerance and seed behind the design."""
-    every_night = [pytest.param(*design, 2_000, 0.03, 1, marks=pytest.mark.nightly) for design in nightly]
-    return [*((*design, draws, within, 0) for design in quick), *every_night]
+    every_night = [pytest.param(rate, design, 2_000, 0.03, 1, marks=pytest.mark.nightly) for design in nightly]
+    return [*((rate, design, draws, within, 0) for design in quick), *every_night]
 
 
 @pytest.mark.parametrize(
-    ("design", "draws", "within", "seed"),
-    trials([("eight clusters",), ("five candidates",)], [(name,) for name in DESIGNS], draws=240),
+    ("rate", "design", "draws", "within", "seed"),
+    [
+        *trials(shown_share, ["eight clusters", "five candidates"], DESIGNS, draws=240),
+        *trials(passed_share, [(0.3, 0.1)], [(0.5, 0.1), (0.4, 0.05), (0.2, 0.02)], draws=400, within=0.06),
+        *trials(shown_gains, [(300, 0.1)], [(100, 0.3), (300, 0.1), (100, 0.1), (30, 0.2)]),
+        *trials(margin_held, [(200, 0.2)], [(200, 0.2), (100, 0.1), (100, 0.04)]),
+    ],
 )
-def test_what_would_show_shows(design, draws, within, seed):
-    """80%, within three standard errors."""
-    rate = shown_share(DESIGNS[design], draws, seed=seed)
-    print(f"would show at 80% power, {design}: {rate:.1%}")
-    assert rate == pytest.approx(0.8, abs=within)
-
-
-@pytest.mark.parametrize(
-    ("sd", "min_effect", "draws", "within", "seed"),
-    trials([(0.3, 0.1)], [(0.5, 0.1), (0.4, 0.05), (0.2, 0.02)], draws=400, within=0.06),
-)
-def test_a_goal_passes_with_the_cases_planned_for_it(sd, min_effect, draws, within, seed):
-    rate = passed_share(sd, min_effect, draws, seed=seed)
-    print(f"superior at {burdens.PLANNED_GAIN} x min_effect {min_effect}, sd {sd}: {rate:.1%}")
-    assert rate == pytest.approx(0.8, abs=within)
-
-
-@pytest.mark.parametrize(
-    ("n", "differ", "draws", "within", "seed"), trials([(300, 0.1)], [(100, 0.3), (300, 0.1), (100, 0.1), (30, 0.2)])
-)
-def test_gains_that_would_show_are_shown(n, differ, draws, within, seed):
-    rate = shown_gains(n, differ, draws, seed=seed)
-    print(f"would show at 80% power, pass/fail, {n} cases, {differ:.0%} differ by chance: {rate:.1%}")
-    assert rate == pytest.approx(0.8, abs=within)
-
-
-@pytest.mark.parametrize(
-    ("n", "differ", "draws", "within", "seed"), trials([(200, 0.2)], [(200, 0.2), (100, 0.1), (100, 0.04)])
-)
-def test_margins_are_settled_with_the_cases_planned_for_them(n, differ, draws, within, seed):
-    rate = margin_held(n, differ, 0.05, draws, seed=seed)
-    print(f"margin .05 settled if nothing differs, pass/fail, {differ:.0%} differ, planned on {n} cases: {rate:.1%}")
-    assert rate == pytest.approx(0.8, abs=within)
-
-
-def counted(gained, lost, n):
-    return mean_difference(np.repeat([1.0, -1.0, 0.0], [gained, lost, n - gained - lost]), bounds=(-1.0, 1.0))
+def test_what_is_promised_at_80_percent_power_is_seen_in_four_of_five_tries(rate, design, draws, within, seed):
+    seen = rate(design, draws, seed)
+    print(f"{rate.__doc__} {design}: {seen:.1%}")
+    assert seen == pytest.approx(0.8, abs=within)
 
 
 @pytest.mark.parametrize("n", [5, 8, 25])

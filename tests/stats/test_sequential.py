@@ -7,33 +7,24 @@ import pytest
 from scipy import special, stats
 
 from llmlab.base.errors import DataError
-from llmlab.stats.sequential import (
-    difference_sequence,
-    linearised_ratio,
-    sequential_split_check,
-    split_check,
-)
+from llmlab.stats.sequential import difference_sequence, linearised_ratio, sequential_split_check, split_check
 
 
 def test_difference_sequence_is_the_mixture_sprt_inverted():
-    """Against a difference at its end the e-value is 1 / alpha."""
-    rng = np.random.default_rng(1)
-    baseline, candidate = rng.normal(0, 1, 700), rng.normal(0.2, 2, 900)
-    sequence = difference_sequence(baseline, candidate, planned_units=5000)
-    at_low = difference_sequence(baseline, candidate - sequence.low, planned_units=5000)
-    assert math.exp(at_low.log_e_value) == pytest.approx(20, rel=1e-6)
+    """The e-value of x with variance v is sqrt(v / (v + tau2)) exp(tau2 x^2 / (2 v (v + tau2))) (Robbins 1970).
 
-
-def test_the_e_value_is_that_of_the_mixture_sprt():
-    """sqrt(v / (v + tau2)) exp(tau2 x^2 / (2 v (v + tau2))) of x with variance v (Robbins 1970)."""
+    Against a difference at the sequence's end it is 1 / alpha.
+    """
     rng = np.random.default_rng(1)
     baseline, candidate, planned = rng.normal(0, 1, 700), rng.normal(0.2, 2, 900), 1600
     v = baseline.var(ddof=1) / 700 + candidate.var(ddof=1) / 900
     tau2 = v * 1600 * (2 * math.log(20) + math.log(2 * math.log(20)) + 1) / planned
     x = candidate.mean() - baseline.mean()
     by_hand = math.sqrt(v / (v + tau2)) * math.exp(tau2 * x**2 / (2 * v * (v + tau2)))
-    found = difference_sequence(baseline, candidate, planned_units=planned)
-    assert math.exp(found.log_e_value) == pytest.approx(by_hand)
+    sequence = difference_sequence(baseline, candidate, planned_units=planned)
+    at_low = difference_sequence(baseline, candidate - sequence.low, planned_units=planned)
+    assert math.exp(sequence.log_e_value) == pytest.approx(by_hand)
+    assert math.exp(at_low.log_e_value) == pytest.approx(20, rel=1e-6)
 
 
 @pytest.mark.slow
