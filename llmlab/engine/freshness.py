@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import AfterValidator, Field
 
 from llmlab import search
-from llmlab.base.documents import read_bytes, write_whole
+from llmlab.base.documents import broken_rule, decoded, plain_json, read_bytes, write_whole
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.numbers import Interval, counted
 from llmlab.base.project import utc
@@ -29,6 +32,21 @@ from llmlab.stats.estimate import Estimate
 __all__ = ["Freshness", "check", "load_manifest", "manifest_of", "save_manifest"]
 
 DAY_S = 86_400.0
+
+
+class _TopK(pydantic.BaseModel, strict=True):
+    k: int = Field(ge=1)
+    found: dict[str, list[str]]
+
+
+class _Manifest(pydantic.BaseModel, strict=True):
+    """What is read of a manifest; it holds more."""
+
+    documents: dict[str, str]
+    built_at: Annotated[str, AfterValidator(lambda text: text and utc(text).isoformat())] = ""
+    corpus_name: str = ""
+    corpus_version: str = ""
+    golden_top_k: _TopK | None = None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -191,12 +209,12 @@ def save_manifest(
 def load_manifest(path: str | Path) -> dict[str, Any]:
     """A manifest that `save_manifest` wrote; FileRuleError for anything else."""
     try:
-        manifest: dict[str, Any] = json.loads(read_bytes(path))
+        manifest: dict[str, Any] = plain_json(decoded(read_bytes(path), path))
+        _Manifest.model_validate(manifest)
+    except pydantic.ValidationError as error:
+        raise FileRuleError(f"is no index manifest ({broken_rule(error)})", path=path) from None
     except ValueError as error:
         raise FileRuleError(f"is not JSON ({error})", path=path) from None
-    documents = manifest.get("documents") if isinstance(manifest, dict) else None
-    if not isinstance(documents, dict) or not all(isinstance(value, str) for value in documents.values()):
-        raise FileRuleError("is no index manifest: it has no `documents` with their hashes", path=path)
     return manifest
 
 

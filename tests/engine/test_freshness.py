@@ -98,7 +98,13 @@ def test_the_verdict_reads_the_interval_and_can_end_a_job(tmp_path: Path) -> Non
         failing.require("pass")
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", "not json", '{"documents": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "{}", "not json", '{"documents": {"a": 1}}', '{"documents": {}, "built_at": "yesterday"}'),
+        *('{"documents": {}, "golden_top_k": {"k": 5}}', '{"documents": {}, "golden_top_k": {"k": 0, "found": {}}}'),
+    ],
+)
 def test_what_is_no_manifest_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text(text)
     with pytest.raises(FileRuleError, match=r"m\.json"):
