@@ -48,8 +48,7 @@ def boundary(decisions: Sequence[RolloutDecision], outcome: str | None = None) -
     if not looks:
         raise ValueError(f"no look has an interval of {name!r}")
     figure, (axes,) = picture(height_inches=3.4)
-    with styled():
-        _draw_looks(axes, looks)
+    _draw_looks(axes, looks)
     last, first = looks[-1][1], next((d for d, r in looks if _settles(d, r)), None)
     when = f"{first.action.value} on day {first.days:.0f}" if first else f"no decision by day {looks[-1][0].days:.0f}"
     ends = [f"day {d.days:.1f}: {d.action.value}, {r._rows()[0]['candidate']}" for d, r in looks]
@@ -57,6 +56,7 @@ def boundary(decisions: Sequence[RolloutDecision], outcome: str | None = None) -
     return titled(figure, f"{plain(name)}: {when}; {last.reading}", alt=alt)
 
 
+@styled()
 def _draw_looks(axes: Axes, looks: Sequence[tuple[RolloutDecision, Reading]]) -> None:
     reading = looks[-1][1]
     scale, unit = (100.0, "%") if reading.relative else scale_of(reading.metric)

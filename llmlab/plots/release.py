@@ -28,13 +28,13 @@ def timeline(history: History, *, alias: str = "production") -> Picture:
     if not moves:
         raise ValueError(f"{alias!r} of {history.name} was never moved (there are: {', '.join(history.aliases)})")
     figure, (axes,) = picture(height_inches=3.0)
-    with styled():
-        _draw(axes, moves)
+    _draw(axes, moves)
     listed = "; ".join(f"{move.when[:10]} {move.word} to version {move.version} by {move.who}" for move in moves)
     title = _title(moves, plain(history.name), plain(alias))
     return titled(figure, title, alt=f"Moves of {alias} of {history.name}: {listed}.")
 
 
+@styled()
 def _draw(axes: Axes, moves: tuple[Move, ...]) -> None:
     places = list(range(len(moves)))
     heights = [*(move.version for move in moves), moves[-1].version]

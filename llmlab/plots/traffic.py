@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from llmlab.base.cells import plain
 from llmlab.base.numbers import counted
-from llmlab.plots.drawing import COLOURS, CYCLE, WIDTH_INCHES, Picture, styled, titled
+from llmlab.plots.drawing import COLOURS, CYCLE, Picture, picture, styled, titled
 from llmlab.production.policy import Outcome
 from llmlab.production.traces import Traces
 from llmlab.production.units import values_of
@@ -32,6 +32,7 @@ _RATES = {
 }
 
 
+@styled()
 def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None) -> Picture:
     """Requests, errors, latency, cost, tokens, signals and guards by day (by hour where there are few days).
 
@@ -50,16 +51,14 @@ def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None)
     days = (frame["time"].max() - frame["time"].min()).total_seconds() / 86_400
     hourly = days < HOURLY_DAYS
     period = frame["time"].dt.floor("h" if hourly else "D")
-    with styled():
-        figure = Picture(figsize=(WIDTH_INCHES, 6.6), dpi=120, layout="constrained")
-        places = list(figure.subplots(4, 2, sharex=True).flat)
-        _draw_amounts(places, frame, period, hourly=hourly)
-        for axes, (title, metrics) in zip(places[5:], _RATES.items(), strict=True):
-            for place, metric in enumerate(metrics):
-                _draw_rate(axes, frame, period, metric, place=place)
-            axes.set_title(title, fontsize=9)
-        for axes in places:
-            _finish(axes, releases or {})
+    figure, places = picture(height_inches=6.6, rows=4, columns=2, sharex=True)
+    _draw_amounts(places, frame, period, hourly=hourly)
+    for axes, (title, metrics) in zip(places[5:], _RATES.items(), strict=True):
+        for place, metric in enumerate(metrics):
+            _draw_rate(axes, frame, period, metric, place=place)
+        axes.set_title(title, fontsize=9)
+    for axes in places:
+        _finish(axes, releases or {})
     every = "hour" if hourly else "day"
     failed = float(np.nanmean(values_of(frame, Outcome(metric="error_rate", rule="no_shown_harm"))))
     title = f"{counted(len(frame), 'request')} in {max(days, 1 / 24):.1f} days, {failed:.1%} of them failed"
