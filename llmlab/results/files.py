@@ -123,7 +123,7 @@ def write_part(folder: Path, attributes: Mapping[str, Any], *, places: Mapping[s
     (folder / MANIFEST).unlink(missing_ok=True)
     write_attributes(folder / PART, attributes)
     frame, cases = attributes["frame"], list(attributes["golden"])
-    light = frame.drop(columns=[name for name in _TEXT_COLUMNS if name in frame.columns])
+    light = frame.drop(columns=list(_TEXT_COLUMNS), errors="ignore")
     keys = (int(key[:15], 16) if key else 0 for key in frame["call_key"])  # 60 bits tell which rows are one answer
     light["call_key"] = np.fromiter(keys, dtype=np.int64, count=len(frame))
     _write_frame(light, folder / SCORES, about={**_about(attributes), "cases": None, "golden": None})
@@ -154,8 +154,12 @@ def joined(folder: str | Path, *, texts: bool) -> dict[str, Any]:
     Raises:
         FileRuleError: a shard is missing, doubled, of another run, damaged or incomplete.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     parts = _checked(Path(folder))
-    cases = _cases([place / CASES for place, _ in parts])
+    tables = [pq.read_table(place / CASES, partitioning=None) for place, _ in parts]
+    cases = pa.concat_tables(tables).unify_dictionaries().sort_by("place").to_pandas()
     whole = _with_texts(parts, cases) if texts else _without_texts(parts, cases, Path(folder))
     first = parts[0][1]
     if texts and whole["golden"].digest != first.golden:
@@ -227,18 +231,16 @@ def _checked(folder: Path) -> list[tuple[Path, Manifest]]:
 def _with_texts(parts: Sequence[tuple[Path, Manifest]], cases: pd.DataFrame) -> dict[str, Any]:
     read = [read_attributes(place / PART) for place, _ in parts]
     by_id = {case.id: case for attributes in read for case in attributes["golden"]}
-    first = read[0]
     whole = tuple(by_id[case_id] for case_id in cases["case_id"])
-    golden = replace(first["golden"], cases=whole, parent=parts[0][1].parent)
+    golden = replace(read[0]["golden"], cases=whole, parent=parts[0][1].parent)
     frames = [attributes["frame"] for attributes in read]
-    frame = ordered_frame(frames, variants=first["bundles"], case_ids=cases["case_id"])
+    frame = ordered_frame(frames, variants=read[0]["bundles"], case_ids=cases["case_id"])
     return {**_facts(read), "golden": golden, "frame": frame}
 
 
 def _without_texts(parts: Sequence[tuple[Path, Manifest]], cases: pd.DataFrame, folder: Path) -> dict[str, Any]:
-    read = [_read_frame(place / SCORES) for place, _ in parts]
-    known = [_attributes({**about, "golden_digest": ""}) for _, about in read]
-    frames = [frame for frame, _ in read]
+    frames, abouts = zip(*(_read_frame(place / SCORES) for place, _ in parts), strict=True)
+    known = [_attributes({**about, "golden_digest": ""}) for about in abouts]
     frame = ordered_frame(frames, variants=known[0]["bundles"], case_ids=cases["case_id"])
     of_case = cases["tags"].cat
     kinds = [tuple(json.loads(text)) for text in of_case.categories]
@@ -267,15 +269,6 @@ def _facts(read: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "complete": all(attributes["complete"] for attributes in read),
         "created_at": max(attributes["created_at"] for attributes in read),
     }
-
-
-def _cases(paths: Sequence[Path]) -> pd.DataFrame:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths]).unify_dictionaries()
-    cases: pd.DataFrame = table.sort_by("place").to_pandas()
-    return cases
 
 
 def _briefly(value: Any) -> str:

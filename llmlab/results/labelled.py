@@ -96,10 +96,9 @@ class LabelledScores:
             ValueError: no such variant. DataError: the two answered no case in common.
         """
         refuse_unknown(variant=((baseline, candidate), self.variants))
-        wanted, arms = None if case_ids is None else set(case_ids), []
-        for name in (baseline, candidate):
-            cells = self._cells(self.variant == name)
-            arms.append({cell: row for cell, row in cells if wanted is None or cell[0] in wanted})
+        wanted = set(self.case_id if case_ids is None else case_ids)
+        cells = (self._cells(self.variant == name) for name in (baseline, candidate))
+        arms = [{cell: row for cell, row in of_arm if cell[0] in wanted} for of_arm in cells]
         shared = [cell for cell in arms[0] if cell in arms[1]]
         if not shared:
             raise DataError(f"{baseline!r} and {candidate!r} answered no case in common")
@@ -139,8 +138,8 @@ class LabelledScores:
         if not self._share_clusters(of):
             return correction
         note = "cases share clusters, for which this interval is too narrow: `corrected` takes them in"
-        estimate = correction.corrected
-        return replace(correction, corrected=replace(estimate, notes=(*estimate.notes, note)))
+        noted = replace(correction.corrected, notes=(*correction.corrected.notes, note))
+        return replace(correction, corrected=noted)
 
     def rates(self, *, level: float = 0.95) -> dict[str, stats.Correction]:
         """`rate` per variant, each by its own labels; empty where that would not be honest.
@@ -149,15 +148,15 @@ class LabelledScores:
         judge's score shifts them. Weights and clusters have no such interval.
         """
         design, levels = self._design(np.arange(len(self.judged)), self.human), self.metric.bounds
-        if levels is None or self.metric.span != 1 or design["inclusion"] is not None or design["weights"] is not None:
+        by_chance = design["inclusion"] is None and design["weights"] is None
+        if levels is None or self.metric.span != 1 or not by_chance:
             return {}
-        of = {variant: self.variant == variant for variant in self.variants}
         rest = ~np.isnan(self.judged) & np.isnan(self.human)
-        if not all((mine & self._both).any() and (mine & rest).any() for mine in of.values()):
-            return {}
-        if any(map(self._share_clusters, of.values())):
-            return {}
-        return {variant: self.rate(variant, passes_from=levels[1], own_labels=True, level=level) for variant in of}
+        for of in (self.variant == variant for variant in self.variants):
+            if not (of & self._both).any() or not (of & rest).any() or self._share_clusters(of):
+                return {}
+        how: dict[str, Any] = {"passes_from": levels[1], "own_labels": True, "level": level}
+        return {variant: self.rate(variant, **how) for variant in self.variants}
 
     def cells(self, variant: str) -> set[tuple[str, int]]:
         """(case id, repeat) of the variant's answers that judge and people have both scored."""

@@ -7,7 +7,7 @@ consume it. Repeats of a case become one number here, in one place, so that they
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
@@ -138,9 +138,9 @@ class CaseGroups:
 
     @classmethod
     def of_columns(
-        cls, clusters: Sequence[str | None], *, tags: Iterable[tuple[str, ...]], weights: NDArray[np.float64]
+        cls, clusters: Sequence[str | int | None], *, tags: Iterable[tuple[str, ...]], weights: NDArray[np.float64]
     ) -> CaseGroups:
-        """The same from one value per case: its cluster (None = its own), its tags and its weight."""
+        """The same from one value per case: its cluster (any label, None = its own), its tags and its weight."""
         import pandas as pd
 
         codes = pd.factorize(np.array(clusters, dtype=object))[0].astype(np.int64)  # -1 = none
@@ -157,15 +157,9 @@ class CaseGroups:
 
     def taken(self, places: NDArray[np.intp]) -> CaseGroups:
         """Those of the cases at these places."""
-        import pandas as pd
-
-        clusters = pd.factorize(self.clusters[places])[0].astype(np.int64)
-        return CaseGroups(
-            clusters=clusters,
-            clustered=len(set(clusters.tolist())) < len(clusters),
-            tags=tuple(self.tags[place] for place in places),
-            weights=None if self.weights is None else self.weights[places],
-        )
+        tags = [self.tags[place] for place in places]
+        groups = CaseGroups.of_columns(self.clusters[places].tolist(), tags=tags, weights=np.ones(len(places)))
+        return replace(groups, weights=None if self.weights is None else self.weights[places])
 
     def joined(self, case_codes: NDArray[np.intp], call_keys: NDArray[Any] | None) -> CaseGroups:
         """The same, with cases that got one and the same answer (rows with equal call keys) in one cluster.
@@ -208,13 +202,15 @@ class AtEnd(NamedTuple):
     """Scores with every unscored repeat at one end of what it can have been, shape (cases, variants).
 
     `known` counts a repeat without a bound as 0, and `open` is the share that such repeats have in their case: at a
-    value x of theirs the scores are known + open * x.
+    value x of theirs the scores are known + open * x. `beyond`, shape (variants,), is that value for each variant:
+    `BEYOND_SEEN` further than any score of its answers, NaN where none is scored.
     """
 
     known: NDArray[np.float64]
     open: NDArray[np.float64]
+    beyond: NDArray[np.float64]
 
-    def taken(self, cells: tuple[NDArray[np.intp], ...], value: float) -> NDArray[np.float64]:
+    def scores(self, cells: tuple[NDArray[np.intp], ...], value: float) -> NDArray[np.float64]:
         """The scores of these cells with what nothing bounds at this value."""
         open_ = self.open[cells]
         scores: NDArray[np.float64] = self.known[cells] + np.where(open_ > 0, open_ * value, 0.0)
@@ -231,10 +227,8 @@ class ScoreTable(CaseGroups):
         variants: n_variants names.
         values: (n_cases, n_variants) scores, repeats aggregated; NaN where no repeat was scored.
         scored, attempted: (n_cases, n_variants) counts of repeats.
-        lowest, highest: `values` with every unscored repeat at its own low or high, else the metric's; None = nothing
+        ends: `values` with every unscored repeat at its own low and at its own high, else the metric's; None = nothing
             is unscored. `pessimistic` reads them.
-        least, most: (n_variants,) `BEYOND_SEEN` below the lowest and above the highest score of an answer, NaN where
-            none is scored: what stands for an unscored answer that nothing bounds.
         within: (n_variants,) variance of repeats to the same case; NaN where no case has two, None where no variant
             has or the repeats are not averaged.
     """
@@ -245,10 +239,7 @@ class ScoreTable(CaseGroups):
     values: NDArray[np.float64]
     scored: NDArray[np.int64]
     attempted: NDArray[np.int64]
-    lowest: AtEnd | None = None
-    highest: AtEnd | None = None
-    least: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    most: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    ends: tuple[AtEnd, AtEnd] | None = None
     within: NDArray[np.float64] | None = None
 
     def repeat_noise(self, chosen: NDArray[np.bool_], columns: Sequence[int]) -> tuple[float, float] | None:
@@ -279,17 +270,18 @@ class ScoreTable(CaseGroups):
         >>> [end.tolist() for end in table.pessimistic([0, 1])]
         [[[3.0, 9.0], [5.0, 1.5]], [[3.0, 9.0], [5.0, 9.0]]]
         """
-        cells, at = self._cells(columns, chosen), np.asarray(columns, dtype=np.intp)
-        if self.lowest is None or self.highest is None or (self.scored[cells] >= self.attempted[cells].clip(1)).all():
+        cells, at = self._cells(columns, chosen), list(columns)
+        if self.ends is None or (self.scored[cells] >= self.attempted[cells].clip(1)).all():
             return None
-        low = self.lowest.taken(cells, np.fmin.reduce(self.least[at]))
-        high = self.highest.taken(cells, np.fmax.reduce(self.most[at]))
+        least, most = self.ends
+        low = least.scores(cells, np.fmin.reduce(least.beyond[at]))
+        high = most.scores(cells, np.fmax.reduce(most.beyond[at]))
         return None if np.isnan(low).any() or np.isnan(high).any() else (low, high)
 
     def assumed(self, columns: Sequence[int], chosen: NDArray[np.bool_] | None = None) -> bool:
         """Whether some unscored repeat of these columns has no bound, so that its worst is read off those seen."""
         cells = self._cells(columns, chosen)
-        return any(end is not None and bool(end.open[cells].any()) for end in (self.lowest, self.highest))
+        return any(bool(end.open[cells].any()) for end in self.ends or ())
 
     def _cells(self, columns: Sequence[int], chosen: NDArray[np.bool_] | None) -> tuple[NDArray[np.intp], ...]:
         rows = np.arange(len(self.case_ids)) if chosen is None else np.flatnonzero(chosen)
@@ -390,26 +382,28 @@ def score_table(
     cells = case_codes * len(variants) + variant_codes
     known = ~np.isnan(scores)
     attempted = np.bincount(cells, minlength=n_cells)
-    nothing_missing = bool(known.all() and (attempted > 0).all())
 
     def reduced(values: NDArray[np.float64], of: NDArray[np.int64]) -> NDArray[np.float64]:
         return reduce_repeats(values, of, aggregation=aggregation, n_cases=n_cells).reshape(shape)
 
-    def at_end(end: float | None, own: NDArray[np.float64] | None) -> AtEnd:
+    def at_end(end: float | None, own: NDArray[np.float64] | None, beyond: NDArray[np.float64]) -> AtEnd:
         of_row = np.full(scores.size, np.nan if end is None else end)
         of_row = of_row if own is None else np.where(np.isnan(own), of_row, own)
         open_ = ~known & np.isnan(of_row)
-        taken = reduced(np.where(known, scores, np.where(open_, 0.0, of_row)), cells)
+        filled = reduced(np.where(known, scores, np.where(open_, 0.0, of_row)), cells)
         share = np.bincount(cells[open_], minlength=n_cells).reshape(shape) / attempted.reshape(shape).clip(min=1)
-        untried = np.isnan(taken)
-        return AtEnd(
-            np.where(untried, 0.0 if end is None else end, taken), np.where(untried, float(end is None), share)
-        )
+        untried = np.isnan(filled)
+        at_zero = np.where(untried, 0.0 if end is None else end, filled)
+        return AtEnd(at_zero, np.where(untried, float(end is None), share), beyond)
 
     values = reduced(scores[known], cells[known])
     scored = np.bincount(cells[known], minlength=n_cells).reshape(shape)
     averaged = aggregation == "mean" and bool((scored > 1).any())
-    least, most = _beyond_seen(scores, variant_codes, len(variants))
+    ends = None
+    if not (known.all() and (attempted > 0).all()):
+        own_low, own_high = bounds or (None, None)
+        least, most = _beyond_seen(scores[known], variant_codes[known], len(variants))
+        ends = at_end(metric.low, own_low, least), at_end(metric.high, own_high, most)
     return ScoreTable(
         metric=metric,
         case_ids=tuple(case_ids),
@@ -421,10 +415,7 @@ def score_table(
         clustered=groups.clustered,
         tags=groups.tags,
         weights=groups.weights,
-        lowest=None if nothing_missing else at_end(metric.low, None if bounds is None else bounds[0]),
-        highest=None if nothing_missing else at_end(metric.high, None if bounds is None else bounds[1]),
-        least=least,
-        most=most,
+        ends=ends,
         within=_within(scores[known] - values.ravel()[cells[known]], cells[known], scored) if averaged else None,
     )
 
@@ -447,11 +438,9 @@ def above_share(part: int, whole: int, share: float) -> bool:
 
 
 def _beyond_seen(
-    scores: NDArray[np.float64], variant_codes: NDArray[np.int64], n_variants: int
+    x: NDArray[np.float64], of: NDArray[np.int64], n_variants: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Per variant `BEYOND_SEEN` standard deviations below its lowest score and above its highest; NaN without any."""
-    known = ~np.isnan(scores)
-    x, of = scores[known], variant_codes[known]
     low, high = np.full(n_variants, np.nan), np.full(n_variants, np.nan)
     np.fmin.at(low, of, x)
     np.fmax.at(high, of, x)
