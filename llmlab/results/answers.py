@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmlab.base.background import run_in_background
-from llmlab.bundle.chat import said
 from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage, with_calls
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.scores import Metric
@@ -35,14 +34,12 @@ __all__ = [
     "explanations_of",
     "generations_of",
     "metrics_of",
-    "ordered_frame",
     "refuse_unknown",
     "score_columns",
     "scores_of",
     "sheet_of",
     "shown_in",
     "storable",
-    "with_cases",
     "with_reasons",
 ]
 
@@ -215,10 +212,10 @@ def bounds_of(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], NDAr
     """
     if "bounds" not in frame.columns:
         return None
-    values, told = frame[name].to_numpy(float, na_value=np.nan), frame["bounds"].fillna("").to_numpy(dtype=object)
+    bounds = frame["bounds"].fillna("").to_numpy(dtype=object)
     low, high = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
-    for i in np.flatnonzero(np.isnan(values) & (told != "")):
-        for named, least, most in json.loads(told[i]):
+    for i in np.flatnonzero(frame[name].isna().to_numpy() & (bounds != "")):
+        for named, least, most in json.loads(bounds[i]):
             if named == name:
                 low[i], high[i] = least, most
     if np.isnan(high).all():
@@ -293,38 +290,9 @@ def _explained(before: str, scores: Mapping[str, Score]) -> str:
     return json.dumps(why) if why else ""
 
 
-def ordered_frame(
-    frames: Sequence[pd.DataFrame], *, variants: Iterable[str], case_ids: pd.Series[str] | None = None
-) -> pd.DataFrame:
-    """The rows of all, sorted by case (in this order; None = as they first occur), repeat and variant."""
-    import pandas as pd
-
-    frame = pd.concat(frames, ignore_index=True)
-    cases = frame["case_id"].drop_duplicates() if case_ids is None else case_ids
-    places = pd.Index(cases).get_indexer(pd.Index(frame["case_id"]))
-    columns = pd.Index([*variants]).get_indexer(pd.Index(frame["variant"]))
-    frame = frame.take(np.lexsort((columns, frame["repeat"].to_numpy(), places))).reset_index(drop=True)
-    return frame.fillna({name: "" for name in ("explanations", "bounds") if name in frame.columns})
-
-
 def explanations_of(frame: pd.DataFrame) -> list[str]:
     """The explanations of a frame's answers; "" where it has none."""
     return frame["explanations"].tolist() if "explanations" in frame.columns else [""] * len(frame)
-
-
-def with_cases(frame: pd.DataFrame, golden: GoldenSet | None) -> pd.DataFrame:
-    """A frame of answers with what was asked (`input.NAME`), what was expected and the tags of each case."""
-    if golden is None:
-        return frame
-    cases = [golden.by_id.get(case_id) for case_id in frame["case_id"]]
-    names = dict.fromkeys(name for case in golden for name in case.inputs)
-    columns: dict[str, list[str]] = {
-        f"input.{name}": [said(case.inputs[name]) if case and name in case.inputs else "" for case in cases]
-        for name in names
-    }
-    columns["expected"] = ["; ".join(case.reference_lines) if case else "" for case in cases]
-    columns["tags"] = ["; ".join(case.tags) if case else "" for case in cases]
-    return frame.assign(**columns)
 
 
 def with_reasons(frame: pd.DataFrame, name: str, reasons: Sequence[str]) -> list[str]:

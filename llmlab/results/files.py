@@ -1,4 +1,4 @@
-"""Results on disk: one Parquet file, or a folder with a part per shard that `joined` puts together again.
+"""Results on disk, and several put together: one Parquet file, or a folder with a part per shard, which `joined` reads.
 
 A file has bundles, cases, metrics and digests in its metadata; one that was damaged or changed by hand is refused by
 them. Every part has a manifest, so that missing, doubled, foreign, damaged and incomplete shards are refused by name.
@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,6 @@ from llmlab.base.documents import Sealed, is_deep, whole_file
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.bundle.bundle import Bundle
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.results.answers import ordered_frame
 from llmlab.results.provenance import Provenance
 from llmlab.results.scores import CaseGroups, Metric
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["Manifest", "Parts", "Shard", "joined", "read_attributes", "write_attributes", "write_part"]
+__all__ = ["Manifest", "Parts", "Shard", "joined", "ordered_frame", "read_attributes", "write_attributes", "write_part"]
 
 FORMAT = "llmlab-results-1"
 _FACTS = ("golden_digest", "index_digests", "complete", "failed_share_allowed", "notes", "created_at")
@@ -200,11 +199,11 @@ class Parts:
 
 def _checked(folder: Path) -> list[tuple[Path, Manifest]]:
     """Every shard's folder with its manifest, in order; FileRuleError for what cannot be joined."""
-    if not (found := sorted(place for place in folder.glob("shard=*") if place.is_dir())):
+    if not (places := sorted(place for place in folder.glob("shard=*") if place.is_dir())):
         raise FileRuleError("has no folder shard=NN, so it is no run with shards", path=folder)
-    if cut := [place.name for place in found if not (place / MANIFEST).exists()]:
+    if cut := [place.name for place in places if not (place / MANIFEST).exists()]:
         raise FileRuleError(f"{', '.join(cut)}: not finished (no manifest); {_again(cut)}", path=folder)
-    parts = [(place, Manifest.load(place / MANIFEST)) for place in found]
+    parts = [(place, Manifest.load(place / MANIFEST)) for place in places]
     shards = [Shard.parse(manifest.shard) for _, manifest in parts]
     about = {"golden", "bundles", "scorers", "indexes", "repeats"}
     runs = [json.dumps(manifest.model_dump(include=about), sort_keys=True) for _, manifest in parts]
@@ -269,6 +268,20 @@ def _facts(read: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "complete": all(attributes["complete"] for attributes in read),
         "created_at": max(attributes["created_at"] for attributes in read),
     }
+
+
+def ordered_frame(
+    frames: Sequence[pd.DataFrame], *, variants: Iterable[str], case_ids: pd.Series[str] | None = None
+) -> pd.DataFrame:
+    """The rows of all, sorted by case (in this order; None = as they first occur), repeat and variant."""
+    import pandas as pd
+
+    frame = pd.concat(frames, ignore_index=True)
+    cases = frame["case_id"].drop_duplicates() if case_ids is None else case_ids
+    places = pd.Index(cases).get_indexer(pd.Index(frame["case_id"]))
+    columns = pd.Index([*variants]).get_indexer(pd.Index(frame["variant"]))
+    frame = frame.take(np.lexsort((columns, frame["repeat"].to_numpy(), places))).reset_index(drop=True)
+    return frame.fillna({name: "" for name in ("explanations", "bounds") if name in frame.columns})
 
 
 def _briefly(value: Any) -> str:

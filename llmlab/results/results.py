@@ -216,7 +216,7 @@ class Results(Shown):
         by_variant = {name: {m: part.scorers_of(m)[name] for m in metrics} for part in parts for name in part.bundles}
         return replace(
             self,
-            frame=sheets.ordered_frame([part.frame for part in parts], variants=names),
+            frame=room.files.ordered_frame([part.frame for part in parts], variants=names),
             metrics=metrics,
             bundles={name: asked for part in parts for name, asked in part.bundles.items()},
             index_digests={name: digest for part in parts for name, digest in part.index_digests.items()},
@@ -225,8 +225,8 @@ class Results(Shown):
 
     def scorers_of(self, metric: str) -> dict[str, str]:
         """The digest of the scorer that made a metric, by variant; "" where it is not known, or none made it."""
-        made, others = self.metrics[metric].scorer if metric in self.metrics else "", self.provenance.scorers
-        return {name: others.get(name, {}).get(metric, made) for name in self.variants}
+        others, usual = self.provenance.scorers, self.metrics[metric].scorer if metric in self.metrics else ""
+        return {name: others.get(name, {}).get(metric, usual) for name in self.variants}
 
     def not_comparable(self, metric: str, variants: Iterable[str]) -> str:
         """Why these variants are not compared on a metric: two scorers made it. "" where one did."""
@@ -591,4 +591,4 @@ class Results(Shown):
         return self.summary()._rows()
 
     def _csv_frame(self) -> pd.DataFrame:
-        return sheets.with_cases(self.frame, self.golden)
+        return room.cases.with_cases(self.frame, self.golden)

@@ -114,14 +114,15 @@ def read_scores(
     if variant is not None:
         variants = _variants(table, variant, baseline=baseline, candidates=candidates)
         of_variant = pd.Index(variants).get_indexer(pd.Index(_labels(table, variant)))
-        kept = np.flatnonzero(of_variant >= 0)
-        scores, of_case, of_variant = _numbers(table, str(score))[kept], case_codes[kept], of_variant[kept]
+        compared = np.flatnonzero(of_variant >= 0)
+        of_case, of_variant = case_codes[compared], of_variant[compared]
+        scores = _numbers(table, str(score))[compared]
         cells = of_case * len(variants) + of_variant
         if repeat is not None:
-            repeats, labels = pd.factorize(_labels(table, repeat).iloc[kept])
+            repeats, labels = pd.factorize(_labels(table, repeat).iloc[compared])
             cells = cells * len(labels) + repeats
         advice = "name the column of repeats (--repeat-column), or keep one"
-        _refuse_repeated(table, id, cells, advice=advice, rows=kept)
+        _refuse_repeated(table, id, cells, advice=advice, rows=compared)
     else:
         _refuse_repeated(table, id, case_codes, advice="give each case one row, or name its variant column")
         variants, scores = wide, np.concatenate([_numbers(table, name) for name in wide])
@@ -142,8 +143,8 @@ def read_scores(
 def _how_read(table: ScoreTable) -> tuple[str, ...]:
     """A sentence where plain numbers between 0 and 1 may be shares, and may be dollars."""
     metric = table.metric
-    told = metric.unit or metric.low is not None or metric.high is not None
-    if told or np.nanmin(table.values) < 0 or np.nanmax(table.values) > 1:
+    named = metric.unit or metric.low is not None or metric.high is not None
+    if named or np.nanmin(table.values) < 0 or np.nanmax(table.values) > 1:
         return ()
     return ("These are read as plain numbers. Name --low 0 --high 1 if they are shares, and --unit for all others.",)
 
@@ -185,10 +186,10 @@ def _numbers(table: Table, column: str) -> NDArray[np.float64]:
     """A column of numbers, NaN where it is empty; FileRuleError names the first row that is no finite number."""
     import pandas as pd
 
-    given = with_points(table.cells[column], table.text)
-    numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
-    for place in np.flatnonzero(np.isnan(numbers) & given.notna().to_numpy(dtype=bool)):
-        word = str(given.iloc[place]).strip().lower()
+    cells = with_points(table.cells[column], table.text)
+    numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
+    for place in np.flatnonzero(np.isnan(numbers) & cells.notna().to_numpy(dtype=bool)):
+        word = str(cells.iloc[place]).strip().lower()
         numbers[place] = np.nan if word in EMPTY_WORDS else TRUTH_WORDS.get(word, np.inf)
     _refuse_cells(table, column, np.isinf(numbers), must="must be a number (0.5, not 0,5) or empty")
     return numbers

@@ -517,16 +517,16 @@ def tipping_of(
     if (ends := table.pessimistic([base, arm], chosen)) is None:
         return None
     factors = (-sign * times, sign)
-    taken = [ends[1 if factors[column] < 0 else 0][:, column] for column in (0, 1)]
+    arms = [ends[1 if factors[column] < 0 else 0][:, column] for column in (0, 1)]
     for column in (1, 0):
         name, factor = (base, arm)[column], factors[column]
         tried, scored = table.attempted[chosen, name].clip(min=1), table.scored[chosen, name]
         held = table.metric.low if factor > 0 else table.metric.high  # the end that hurts the claim in this arm
         if held is None and (lost := int((tried - scored).sum())):
-            taken[column] = np.where(scored > 0, table.values[chosen, name], 0.0) * scored / tried
-            known, slopes = factors[0] * taken[0] + factors[1] * taken[1] - above, factor * (1 - scored / tried)
+            arms[column] = np.where(scored > 0, table.values[chosen, name], 0.0) * scored / tried
+            known, slopes = factors[0] * arms[0] + factors[1] * arms[1] - above, factor * (1 - scored / tried)
             value = tipping_point(known, slopes, **table.design(chosen), alpha=alpha)
-            kindest = ((ends[1 if factor > 0 else 0][:, column] - taken[column]) * tried).sum() / lost
+            kindest = ((ends[1 if factor > 0 else 0][:, column] - arms[column]) * tried).sum() / lost
             if value is None or factor * (kindest - value) < 0:
                 return None
             return Tipping(table.variants[name], lost, factor < 0, value)

@@ -231,9 +231,9 @@ class Classes(Shown):
         wrong = counts.copy()
         np.fill_diagonal(wrong, 0)
         right, said = np.unravel_index(int(wrong.argmax()), wrong.shape)
-        taken = "no class" if said == len(self.names) else self.names[said]
+        answered = (*self.names, "no class")[said]
         share = f"{wrong[right, said]:,} of {counts[right].sum():,} answers"
-        most = f"Most often wrong: {self.names[right]} is answered with {taken}: {share}."
+        most = f"Most often wrong: {self.names[right]} is answered with {answered}: {share}."
         return Rows(rows=tuple(rows), sentence=most if wrong.any() else "No class is mistaken.")
 
     def _rows(self) -> list[dict[str, object]]:

@@ -487,18 +487,18 @@ def latency_line(frame: pd.DataFrame, table: ScoreTable, baseline: str, candidat
     if not len(pairs):
         return f"{what}: not measured in both."
     rows = [_rows_of(frame, name, "cached").set_index(of_answer) for name in (baseline, candidate)]
-    cached = [one["cached"].astype(bool).reindex(pairs.index) for one in rows]
+    cached = [of_arm["cached"].astype(bool).reindex(pairs.index) for of_arm in rows]
     if (apart := int((cached[0] != cached[1]).sum())) > 0:
         return f"{what}: not told, {apart:,} of {len(pairs):,} pairs were asked at different times."
-    told = []
+    changes = []
     for q in QUANTILES:
         try:
             later = quantile_difference(pairs["a"], pairs["b"], q=q, seed=0, level=level, **_of_rows(table, pairs))
             value, low, high = (round(end or 0.0, 6) for end in (later.value, later.low, later.high))  # microseconds
-            told.append(f"p{100 * q:g} {Interval(value, low, high)} s")
+            changes.append(f"p{100 * q:g} {Interval(value, low, high)} s")
         except DataError as error:
-            told.append(f"p{100 * q:g} not told ({error})")
-    return f"{what}, later by: {'; '.join(told)} ({level:.0%} CI, {len(pairs):,} pairs, bootstrap over clusters)."
+            changes.append(f"p{100 * q:g} not told ({error})")
+    return f"{what}, later by: {'; '.join(changes)} ({level:.0%} CI, {len(pairs):,} pairs, bootstrap over clusters)."
 
 
 def _rows_of(frame: pd.DataFrame, variant: str, *columns: str) -> pd.DataFrame:
