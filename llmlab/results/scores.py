@@ -157,9 +157,9 @@ class CaseGroups:
 
     def taken(self, places: NDArray[np.intp]) -> CaseGroups:
         """Those of the cases at these places."""
+        weights = np.ones(len(places)) if self.weights is None else self.weights[places]
         tags = [self.tags[place] for place in places]
-        groups = CaseGroups.of_columns(self.clusters[places].tolist(), tags=tags, weights=np.ones(len(places)))
-        return replace(groups, weights=None if self.weights is None else self.weights[places])
+        return CaseGroups.of_columns(self.clusters[places].tolist(), tags=tags, weights=weights)
 
     def joined(self, case_codes: NDArray[np.intp], call_keys: NDArray[Any] | None) -> CaseGroups:
         """The same, with cases that got one and the same answer (rows with equal call keys) in one cluster.
