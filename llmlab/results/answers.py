@@ -21,6 +21,7 @@ from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage, with_calls
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.scores import Metric
 from llmlab.scorers.base import Score, Scorer, score_all, score_all_async
+from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,7 +206,7 @@ def refuse_unknown(**asked: tuple[Collection[str] | None, Iterable[str]]) -> Non
             raise ValueError(f"no {what} {unknown[0]!r} in these results (there are: {', '.join([*there][:20])})")
 
 
-def bounds_of(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def bounds_of(frame: pd.DataFrame, name: str) -> tuple[FloatArray, FloatArray] | None:
     """The lowest and the highest that each row's unknown number can have been, NaN where nobody knows; None = nowhere.
 
     An upper bound that an answer of the same variant has passed is raised to that answer: it was none.

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CaseView",
-    "Flip",
     "Flips",
-    "Which",
     "flips",
     "good_cells",
     "requests_of",
@@ -128,13 +126,6 @@ class Flips(Shown):
             f"{len(self.harmed):,} became {_HARMED[any_change]} and {n_alike:,} stayed {stayed[any_change]} "
             f"({self.metric}, {rule}).{lost}"
         )
-
-
-class Which(TypedDict, total=False):
-    """Which cases count as flips: those that cross a threshold of one's own, or all whose score changed."""
-
-    threshold: float | None
-    any_change: bool
 
 
 def flips(

@@ -13,7 +13,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.verdict import Verdict
 from llmlab.results.comparison import PairedRow, missing_notes
 from llmlab.results.scores import ScoreTable, Tipping, tipping_of
-from llmlab.stats.arrays import paired_differences
+from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.burdens import holm, non_inferior, unanimous
 from llmlab.stats.paired import PairedDifference, mean_difference
 from llmlab.stats.power import SAVED_AT_LEAST, Need, Spread, more_repeats, needed_cases, would_show
@@ -126,7 +126,7 @@ def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:
 
 
 def _difference(
-    table: ScoreTable, values: NDArray[np.float64], chosen: NDArray[np.bool_], level: float
+    table: ScoreTable, values: FloatArray, chosen: NDArray[np.bool_], level: float
 ) -> PairedDifference | None:
     design = table.design(chosen)
     clusters = design["clusters"]

@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmlab.base.errors import DataError
 from llmlab.base.tables import texts_of
@@ -17,6 +16,7 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
 from llmlab.results.answers import TOKEN_COLUMNS
 from llmlab.results.scores import Metric
+from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def logged_answers(rows: Iterable[Mapping[str, Any]]) -> list[Generation]:
 
 def logged_scores(
     answers: Sequence[Generation], scores: Sequence[Mapping[str, float]], *, frame: pd.DataFrame
-) -> Iterator[tuple[Metric, NDArray[np.float64]]]:
+) -> Iterator[tuple[Metric, FloatArray]]:
     """Each metric of another tool's log, and its score of each row of a frame with the same answers, NaN = unscored.
 
     Scores that all lie between 0 and 1 are shares.

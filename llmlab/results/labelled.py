@@ -196,8 +196,8 @@ def label_keys(frame: pd.DataFrame, golden: GoldenSet | None) -> list[tuple[str,
 
 def label_columns(
     labels: Labels, frame: pd.DataFrame, golden: GoldenSet | None, *, name: str, judge: JudgeRecord | None = None
-) -> tuple[dict[str, list[float]], LabelsRecord]:
-    """The columns `<name>_label` and `<name>_inclusion` of these answers, and how many labels fit one.
+) -> tuple[dict[str, list[float]], LabelsRecord, tuple[str, ...]]:
+    """The columns `<name>_label` and `<name>_inclusion` of these answers, how many labels fit one, a note on the rest.
 
     Raises:
         DataError: preferences, labels by another rubric than the judge's, no such score, or no label that fits.
@@ -219,8 +219,10 @@ def label_columns(
     if not used:
         raise DataError(f"no label fits an answer with a {name!r}: questions or answers have changed")
     n_used = sum(len(labels.by_key[key]) for key in used)
-    record = LabelsRecord(digest=labels.digest, used=n_used, stale=len(labels) - n_used)
-    return {f"{name}_label": people, f"{name}_inclusion": chances}, record
+    n_stale = len(labels) - n_used
+    stale = f"{n_stale} of {len(labels)} labels of {name} fit no answer here (changed, or of others) and are not used."
+    columns = {f"{name}_label": people, f"{name}_inclusion": chances}
+    return columns, LabelsRecord(digest=labels.digest, used=n_used, stale=n_stale), (stale,) if n_stale else ()
 
 
 def corrected_line(scores: LabelledScores, row: PairedRow) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,10 +23,11 @@ from llmlab.results import answers as sheets
 from llmlab.results.provenance import Provenance
 from llmlab.results.scores import RESOURCE_METRICS, Aggregation, CaseGroups, Cells, Metric, ScoreTable, score_table
 from llmlab.scorers.base import RESERVED, ScoreFunction, Scorer, as_scorers
+from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 __all__ = ["Results"]
 
@@ -269,12 +270,10 @@ class Results(Shown):
         """
         name = metric or labels.rubric
         judge = self.provenance.judges.get(name)
-        columns, record = room.labelled.label_columns(labels, self.frame, self.golden, name=name, judge=judge)
-        stale = f"{record.stale} of {record.used + record.stale} labels of {name} fit no answer here"
-        stale_notes = [f"{stale} (changed, or of others) and are not used."] if record.stale else []
-        notes = dict.fromkeys([*self.notes, *stale_notes])
+        columns, record, left_out = room.labelled.label_columns(labels, self.frame, self.golden, name=name, judge=judge)
         known = replace(self.provenance, labels={**self.provenance.labels, name: record})
-        return replace(self.with_columns(**columns), provenance=known, notes=tuple(notes))
+        notes = tuple(dict.fromkeys([*self.notes, *left_out]))
+        return replace(self.with_columns(**columns), provenance=known, notes=notes)
 
     def labelled(self, metric: str) -> room.labelled.LabelledScores:
         """A judged metric beside people's labels of it; DataError where these results carry none (`with_labels`)."""
@@ -378,7 +377,7 @@ class Results(Shown):
             bounds=None if metric in self.metrics else sheets.bounds_of(self.frame, metric),
         )
 
-    def scores(self, name: str) -> NDArray[np.float64]:
+    def scores(self, name: str) -> FloatArray:
         """A column of numbers, one per row of the frame: a metric, tokens, cost, latency; NaN = unscored or unknown."""
         return np.asarray(self.frame[name].to_numpy(dtype=float, na_value=np.nan))
 
@@ -513,7 +512,13 @@ class Results(Shown):
         return room.summary.best_variant(self.table(metric))
 
     def flips(
-        self, before: str, after: str, *, metric: str | None = None, **which: Unpack[room.cases.Which]
+        self,
+        before: str,
+        after: str,
+        *,
+        metric: str | None = None,
+        threshold: float | None = None,
+        any_change: bool = False,
     ) -> room.cases.Flips:
         """Cases that went from good to bad or back between two variants, with both answers, what was expected and why.
 
@@ -521,6 +526,7 @@ class Results(Shown):
         """
         table = self.table(self._quality(metric))
         self._require_comparable(table.metric.name, (before, after))
+        which: dict[str, Any] = {"threshold": threshold, "any_change": any_change}
         return room.cases.flips(table, before, after, rows=self.rows_of(), golden=self.golden, **which)
 
     def worst(self, n: int = 10, *, variant: str | None = None, metric: str | None = None) -> Rows:

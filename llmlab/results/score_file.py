@@ -21,6 +21,7 @@ from llmlab.results.comparing import compare_tables
 from llmlab.results.comparison import Comparison
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
 from llmlab.results.summary import case_mean
+from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,7 +151,7 @@ def _how_read(table: ScoreTable) -> tuple[str, ...]:
 
 
 def _bounds_of(
-    scores: NDArray[np.float64],
+    scores: FloatArray,
     bounds: tuple[float | None, float | None],
     *,
     guess: bool,
@@ -182,7 +183,7 @@ def _labels(table: Table, column: str) -> pd.Series[str]:
     return texts
 
 
-def _numbers(table: Table, column: str) -> NDArray[np.float64]:
+def _numbers(table: Table, column: str) -> FloatArray:
     """A column of numbers, NaN where it is empty; FileRuleError names the first row that is no finite number."""
     import pandas as pd
 

@@ -16,6 +16,7 @@ import numpy as np
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted, number, with_unit
 from llmlab.golden.cases import GoldenSet
+from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import Aggregation, reduce_repeats
 from llmlab.stats.paired import tipping_point
 from llmlab.stats.standard_error import effective_size
@@ -28,7 +29,6 @@ __all__ = [
     "BEYOND_SEEN",
     "RESOURCE_METRICS",
     "Aggregation",
-    "AtEnd",
     "CaseDesign",
     "CaseGroups",
     "Cells",
@@ -99,7 +99,7 @@ class CaseDesign(TypedDict):
     """How cases were drawn, as every estimator of a mean takes it: `mean_difference(d, **table.design(chosen))`."""
 
     clusters: NDArray[np.int64] | None
-    weights: NDArray[np.float64] | None
+    weights: FloatArray | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class CaseGroups:
     clusters: NDArray[np.int64]
     clustered: bool
     tags: tuple[tuple[str, ...], ...]
-    weights: NDArray[np.float64] | None = None
+    weights: FloatArray | None = None
 
     def design(self, chosen: NDArray[np.bool_] | None = None) -> CaseDesign:
         """Clusters (None = independent cases) and weights (None = equal ones) of the chosen cases, or of all."""
@@ -138,7 +138,7 @@ class CaseGroups:
 
     @classmethod
     def of_columns(
-        cls, clusters: Sequence[str | int | None], *, tags: Iterable[tuple[str, ...]], weights: NDArray[np.float64]
+        cls, clusters: Sequence[str | int | None], *, tags: Iterable[tuple[str, ...]], weights: FloatArray
     ) -> CaseGroups:
         """The same from one value per case: its cluster (any label, None = its own), its tags and its weight."""
         import pandas as pd
@@ -206,14 +206,14 @@ class AtEnd(NamedTuple):
     `BEYOND_SEEN` further than any score of its answers, NaN where none is scored.
     """
 
-    known: NDArray[np.float64]
-    open: NDArray[np.float64]
-    beyond: NDArray[np.float64]
+    known: FloatArray
+    open: FloatArray
+    beyond: FloatArray
 
-    def scores(self, cells: tuple[NDArray[np.intp], ...], value: float) -> NDArray[np.float64]:
+    def scores(self, cells: tuple[NDArray[np.intp], ...], value: float) -> FloatArray:
         """The scores of these cells with what nothing bounds at this value."""
         open_ = self.open[cells]
-        scores: NDArray[np.float64] = self.known[cells] + np.where(open_ > 0, open_ * value, 0.0)
+        scores: FloatArray = self.known[cells] + np.where(open_ > 0, open_ * value, 0.0)
         return scores
 
 
@@ -236,11 +236,11 @@ class ScoreTable(CaseGroups):
     metric: Metric
     case_ids: tuple[str, ...]
     variants: tuple[str, ...]
-    values: NDArray[np.float64]
+    values: FloatArray
     scored: NDArray[np.int64]
     attempted: NDArray[np.int64]
     ends: tuple[AtEnd, AtEnd] | None = None
-    within: NDArray[np.float64] | None = None
+    within: FloatArray | None = None
 
     def repeat_noise(self, chosen: NDArray[np.bool_], columns: Sequence[int]) -> tuple[float, float] | None:
         """The variance that repeats leave in a case's difference between these columns, and how many repeats it has.
@@ -256,7 +256,7 @@ class ScoreTable(CaseGroups):
 
     def pessimistic(
         self, columns: Sequence[int], chosen: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    ) -> tuple[FloatArray, FloatArray] | None:
         """These columns, shape (cases, columns), with every unscored repeat at its lowest and at its highest.
 
         A repeat that nothing bounds is taken at the least and the most that any of these columns stands for. None
@@ -333,7 +333,7 @@ class Cells:
             columns=columns.astype(np.int64),
         )
 
-    def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
+    def sums(self, values: NDArray[Any]) -> FloatArray:
         """Shape (cases, variants): the sum over a cell's rows of a number (or of true ones) per row."""
         shape = len(self.case_ids), len(self.variants)
         places = self.cases * shape[1] + self.columns
@@ -348,14 +348,14 @@ class Cells:
 def score_table(
     metric: Metric,
     *,
-    scores: NDArray[np.float64],
+    scores: FloatArray,
     case_codes: NDArray[np.int64],
     variant_codes: NDArray[np.int64],
     case_ids: Sequence[str],
     variants: Sequence[str],
     groups: CaseGroups,
     aggregation: Aggregation = "mean",
-    bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    bounds: tuple[FloatArray, FloatArray] | None = None,
 ) -> ScoreTable:
     """Rows of a run as one matrix. `scores` and the codes have one element per row; NaN = unscored.
 
@@ -383,10 +383,10 @@ def score_table(
     known = ~np.isnan(scores)
     attempted = np.bincount(cells, minlength=n_cells)
 
-    def reduced(values: NDArray[np.float64], of: NDArray[np.int64]) -> NDArray[np.float64]:
+    def reduced(values: FloatArray, of: NDArray[np.int64]) -> FloatArray:
         return reduce_repeats(values, of, aggregation=aggregation, n_cases=n_cells).reshape(shape)
 
-    def at_end(end: float | None, own: NDArray[np.float64] | None, beyond: NDArray[np.float64]) -> AtEnd:
+    def at_end(end: float | None, own: FloatArray | None, beyond: FloatArray) -> AtEnd:
         of_row = np.full(scores.size, np.nan if end is None else end)
         of_row = of_row if own is None else np.where(np.isnan(own), of_row, own)
         open_ = ~known & np.isnan(of_row)
@@ -420,11 +420,11 @@ def score_table(
     )
 
 
-def _within(residuals: NDArray[np.float64], cells: NDArray[np.int64], scored: NDArray[np.int64]) -> NDArray[np.float64]:
+def _within(residuals: FloatArray, cells: NDArray[np.int64], scored: NDArray[np.int64]) -> FloatArray:
     """Per variant the pooled variance of repeats around their case's mean; NaN where no case has two."""
     squares = np.bincount(cells, weights=residuals**2, minlength=scored.size).reshape(scored.shape).sum(axis=0)
     freedom = np.maximum(scored - 1, 0).sum(axis=0)
-    pooled: NDArray[np.float64] = np.divide(squares, freedom, out=np.full(freedom.shape, np.nan), where=freedom > 0)
+    pooled: FloatArray = np.divide(squares, freedom, out=np.full(freedom.shape, np.nan), where=freedom > 0)
     return pooled
 
 
@@ -437,9 +437,7 @@ def above_share(part: int, whole: int, share: float) -> bool:
     return part > Fraction(str(float(share))) * whole
 
 
-def _beyond_seen(
-    x: NDArray[np.float64], of: NDArray[np.int64], n_variants: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _beyond_seen(x: FloatArray, of: NDArray[np.int64], n_variants: int) -> tuple[FloatArray, FloatArray]:
     """Per variant `BEYOND_SEEN` standard deviations below its lowest score and above its highest; NaN without any."""
     low, high = np.full(n_variants, np.nan), np.full(n_variants, np.nan)
     np.fmin.at(low, of, x)
@@ -450,7 +448,7 @@ def _beyond_seen(
     return low - further, high + further
 
 
-def _check_bounds(metric: Metric, scores: NDArray[np.float64]) -> None:
+def _check_bounds(metric: Metric, scores: FloatArray) -> None:
     low = -np.inf if metric.low is None else metric.low
     high = np.inf if metric.high is None else metric.high
     wrong = np.isinf(scores) | (scores < low) | (scores > high)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -43,11 +43,9 @@ __all__ = [
     "cost_line",
     "cost_per_success",
     "failing_lines",
-    "latencies",
     "latency_line",
     "latency_quantiles",
     "summarise",
-    "worst_case_mean",
 ]
 
 CORRECTED = "Corrected is what people would say, by the judge and some labels of theirs (PPI++)."
@@ -188,7 +186,7 @@ def summarise(results: Any) -> Summary:  # of `Results`, which imports this file
     for metric, table in tables.items():
         for column, variant in enumerate(results.variants):
             estimates[variant, metric] = case_mean(table, variant)
-            if (worst := worst_case_mean(table, variant)) is not None:
+            if (worst := _mean_at_worst(table, variant)) is not None:
                 at_worst[variant, metric] = worst
             rows[variant, metric] = int(table.scored[:, column].sum()), int(table.attempted[:, column].sum())
     errors, weighting = results.common_errors, tables["cost_usd"].weighting
@@ -210,7 +208,12 @@ def summarise(results: Any) -> Summary:  # of `Results`, which imports this file
             *results.notes,
             *([weighting] if weighting else []),
         ),
-        latencies=latencies(results.frame, [results.table(name) for name in LATENCIES if name in results.columns]),
+        latencies={
+            (variant, table.metric.name): seconds
+            for table in (results.table(name) for name in LATENCIES if name in results.columns)
+            for variant in results.variants
+            if (seconds := latency_quantiles(results.frame, table, variant)) is not None
+        },
         corrected={(name, of.metric.name): of.mean(name).corrected for of in labelled for name in results.variants},
     )
 
@@ -271,8 +274,8 @@ def case_mean(table: ScoreTable, variant: str) -> Estimate:
     return _case_mean(table, column, table.values[:, column])
 
 
-def worst_case_mean(table: ScoreTable, variant: str) -> Estimate | None:
-    """The same with every unscored answer at its worst, which of one that nothing bounds lies beyond any seen.
+def _mean_at_worst(table: ScoreTable, variant: str) -> Estimate | None:
+    """The mean with every unscored answer at its worst, which of one that nothing bounds lies beyond any seen.
 
     None where nothing is unscored, or nothing scored.
     """
@@ -286,7 +289,7 @@ def worst_case_mean(table: ScoreTable, variant: str) -> Estimate | None:
 
 def best_variant(table: ScoreTable) -> str:
     """The variant with the best mean, unscored answers at their worst; DataError where none has a score."""
-    means = {name: (worst_case_mean(table, name) or case_mean(table, name)).value for name in table.variants}
+    means = {name: (_mean_at_worst(table, name) or case_mean(table, name)).value for name in table.variants}
     known = {name: mean for name, mean in means.items() if mean is not None}
     if not known:
         raise DataError(f"no variant has a score for {table.metric.name!r}")
@@ -432,13 +435,13 @@ def cost_line(baseline: str, candidate: str, *, bill: Bill, requests_per_day: in
     (cost_a, n_a, clusters), (cost_b, n_b, _) = (bill.per_case(name, ones) for name in (baseline, candidate))
     if cost_a is None or cost_b is None:
         return f"Cost: unknown for {baseline if cost_a is None else candidate}; give its price in endpoints.yaml."
+    mean_a, mean_b = (float(cost.sum() / n.sum()) for cost, n in ((cost_a, n_a), (cost_b, n_b)))
     asked = table.attempted[:, [table.column(baseline), table.column(candidate)]] > 0
     try:
         if not (asked[:, 0] == asked[:, 1]).all():
             raise DataError("the arms were asked other cases")
         change = ratio_change((cost_a, n_a), (cost_b, n_b), clusters=clusters)
     except DataError:  # no pairs, one case or cluster, or an arm that cost nothing
-        mean_a, mean_b = (float(cost.sum() / n.sum()) for cost, n in ((cost_a, n_a), (cost_b, n_b)))
         return f"Cost: an answer of {candidate} costs ${number(mean_b)}, one of {baseline} ${number(mean_a)}."
     ratio, low, high = (100 * ((end or 0.0) - 1) for end in (change.value, change.low, change.high))
     word = "more" if ratio >= 0 else "less"
@@ -446,16 +449,9 @@ def cost_line(baseline: str, candidate: str, *, bill: Bill, requests_per_day: in
     per_answer = f"{two_digits(abs(ratio))}% {word} per answer than {baseline} (95% CI {least}% to {most}%)"
     if requests_per_day is None:
         return f"Cost: {candidate} costs {per_answer}."
-    extra = (float(cost_b.sum() / n_b.sum()) - float(cost_a.sum() / n_a.sum())) * requests_per_day * DAYS_PER_MONTH
-    a_month = f"about ${abs(extra):,.2f} {word} a month at {requests_per_day:,} requests a day"
+    extra = abs(mean_b - mean_a) * requests_per_day * DAYS_PER_MONTH
+    a_month = f"about ${extra:,.2f} {word} a month at {requests_per_day:,} requests a day"
     return f"Cost: {candidate} costs {per_answer}, {a_month}."
-
-
-def latencies(frame: pd.DataFrame, tables: Iterable[ScoreTable]) -> dict[tuple[str, str], tuple[float | None, ...]]:
-    """(variant, latency_s or first_token_s) -> `latency_quantiles`, where something was measured."""
-    cells = ((table, name) for table in tables for name in table.variants)
-    known = {(name, table.metric.name): latency_quantiles(frame, table, name) for table, name in cells}
-    return {cell: seconds for cell, seconds in known.items() if seconds is not None}
 
 
 def latency_quantiles(frame: pd.DataFrame, table: ScoreTable, variant: str) -> tuple[float | None, ...] | None:
