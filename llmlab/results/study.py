@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,11 @@ from llmlab.base.numbers import counted, number, with_unit
 from llmlab.display.shown import Rows, Shown
 from llmlab.results.comparing import compare_tables
 from llmlab.results.results import Results
-from llmlab.results.scores import CaseDesign, ScoreTable, scale_of, two_digits
+from llmlab.results.scores import ScoreTable, scale_of, two_digits
 from llmlab.scorers.structured import expected_labels, label_of, said_label
-from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
-from llmlab.stats.paired import PairedDifference, mean_difference, t_difference
+from llmlab.stats.paired import PairedDifference, t_difference
 from llmlab.stats.power import POWER, Need, Spread, needed_cases, would_show
 from llmlab.stats.standard_error import StandardError, standard_error
 
@@ -35,10 +34,12 @@ WORTH_IT = 0.8  # of what cases buy, that repeats must buy to be advised
 
 def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Rows:
     """The same difference read three ways: as two samples, as pairs, and as pairs in clusters."""
-    a, b, design = _pairs(table, baseline, candidate)
-    paired = _difference(table, baseline, candidate, clustered=False)
-    se = math.hypot(*(standard_error(arm, weights=design["weights"]).se for arm in (a, b)))
-    unpaired = StandardError(se=se, df=2.0 * a.size - 2, n=a.size, n_clusters=a.size)
+    paired = _difference(replace(table, clustered=False), baseline, candidate)
+    a, b = table.values[:, [table.column(baseline), table.column(candidate)]].T
+    in_both = ~(np.isnan(a) | np.isnan(b))
+    weights = table.design(in_both)["weights"]
+    se = math.hypot(*(standard_error(arm[in_both], weights=weights).se for arm in (a, b)))
+    unpaired = StandardError(se=se, df=2.0 * paired.n - 2, n=paired.n, n_clusters=paired.n)
     alone = t_difference(paired.value, unpaired, level=0.95, method="two samples, t test")
     readings = {"two samples": alone, "pairs, cases independent": paired}
     last = _difference(table, baseline, candidate)
@@ -48,7 +49,7 @@ def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Rows:
     answer = "The clusters change the decision." if changed else "All that counts is the last line."
     return Rows(
         rows=tuple(_reading(name, d) for name, d in readings.items()),
-        sentence=f"{answer} {counted(a.size, 'case')} in {counted(last.n_clusters, 'cluster')}.",
+        sentence=f"{answer} {counted(paired.n, 'case')} in {counted(last.n_clusters, 'cluster')}.",
     )
 
 
@@ -74,22 +75,22 @@ def cases_needed(table: ScoreTable, baseline: str, candidate: str, *, difference
 def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin: float) -> Rows:
     """Per category the difference, and whether harm of `margin` or more is ruled out, with and without clusters."""
     margins = {table.metric.name: margin}
-    compared = compare_tables([table], baseline, candidates=[candidate], by_tag=True, margin=margins)
-    by_tag = {row.category: row for row in compared}
-    rows, ruled_out = [], 0
-    for tag, mask in table.categories().items():
-        row = by_tag[tag]
-        if row.difference is None:
-            rows.append({"category": tag, "cases": row.n_pairs, "verdict": "too few cases or clusters"})
+    by_tag, apart = (
+        compare_tables([read], baseline, candidates=[candidate], by_tag=True, margin=margins)[1:]  # after that of all
+        for read in (table, replace(table, clustered=False))
+    )
+    rows, ruled_out = list[dict[str, object]](), 0
+    for row, alone in zip(by_tag, apart, strict=True):
+        if row.difference is None or alone.difference is None:
+            rows.append({"category": row.category, "cases": row.n_pairs, "verdict": "too few cases or clusters"})
             continue
-        alone = _difference(table, baseline, candidate, chosen=mask, clustered=False)
-        d, iid = (x if table.metric.higher_is_better else x.turned for x in (row.difference, alone))
+        d, iid = (x if table.metric.higher_is_better else x.turned for x in (row.difference, alone.difference))
         shown, lost = row.verdict == "PASS", row.unscored
         open_ = f"open; {counted(lost, 'unscored answer')} at their worst" if lost else "open"
         ruled_out += shown
         rows.append(
             {
-                "category": tag,
+                "category": row.category,
                 "cases": d.n,
                 "clusters": d.n_clusters,
                 "difference [90% CI]": d.interval(0.90),
@@ -114,8 +115,8 @@ def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, can
         return Rows(rows=(), sentence="One score per case: without repeats nobody can tell whether they would help.")
     table = results.table(metric)
     columns = [table.column(name) for name in (baseline, candidate)]
-    first, second = table.values[:, columns].T
-    noise = table.repeat_noise(~(np.isnan(first) | np.isnan(second)), columns)
+    a, b = table.values[:, columns].T
+    noise = table.repeat_noise(~(np.isnan(a) | np.isnan(b)), columns)
     if noise is None:
         return Rows(rows=(), sentence="One answer per case: run with repeats=2 or more to see whether they help.")
     d = _difference(table, baseline, candidate)
@@ -153,27 +154,12 @@ def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, can
     )
 
 
-def _pairs(
-    table: ScoreTable, baseline: str, candidate: str, chosen: NDArray[np.bool_] | None = None
-) -> tuple[FloatArray, FloatArray, CaseDesign]:
-    """The scores of both, and the design, of the cases among these that both have a score for."""
-    a, b = table.values[:, [table.column(baseline), table.column(candidate)]].T
-    known = ~(np.isnan(a) | np.isnan(b)) & (True if chosen is None else chosen)
-    return a[known], b[known], table.design(known)
-
-
-def _difference(
-    table: ScoreTable,
-    baseline: str,
-    candidate: str,
-    *,
-    chosen: NDArray[np.bool_] | None = None,
-    clustered: bool = True,
-) -> PairedDifference:
-    a, b, design = _pairs(table, baseline, candidate, chosen)
-    d = paired_differences(b, a, scale=table.metric.span)
-    clusters = design["clusters"] if clustered else None
-    return mean_difference(d, clusters=clusters, weights=design["weights"], bounds=table.metric.change_bounds)
+def _difference(table: ScoreTable, baseline: str, candidate: str) -> PairedDifference:
+    """The difference over all cases; DataError, in the words of a comparison, where too few are scored in both."""
+    (row,) = compare_tables([table], baseline, candidates=[candidate])
+    if row.difference is None:
+        raise DataError(row.sentence)
+    return row.difference
 
 
 def _reading(name: str, d: PairedDifference) -> dict[str, object]:

@@ -221,14 +221,6 @@ def test_a_lost_latency_lies_between_what_was_waited_and_the_timeout(tmp_path):
     assert next(older.generations()).bounds == ()
 
 
-def test_resources_are_metrics_too():
-    """Tokens, cost and latency are compared by the same code; unknown is not zero."""
-    found = with_numbers(made({"a": [1, 1], "b": [1, 1]}), cost_usd=[1, 2, 2, None], output_tokens=[10, 20, 30, 50])
-    rows = found.compare("a", metrics=["output_tokens", "cost_usd"])
-    assert rows.row("output_tokens").difference.value == 15
-    assert (rows.row("cost_usd").difference, rows.row("cost_usd").n_pairs) == (None, 1)
-
-
 def test_results_show_themselves_as_their_summary():
     found = results()
     assert found._repr_html_() == found.summary()._repr_html_()
