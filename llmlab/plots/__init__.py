@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from llmlab.plots.judge import swap_consistency as swap_consistency
     from llmlab.plots.production import boundary as boundary
     from llmlab.plots.production import outcomes as outcomes
-    from llmlab.plots.release import timeline as timeline
+    from llmlab.plots.production import over_time as over_time
+    from llmlab.plots.production import timeline as timeline
     from llmlab.plots.retrieval import by_k as by_k
     from llmlab.plots.retrieval import losses as losses
-    from llmlab.plots.traffic import over_time as over_time
 
 __all__, __getattr__, __dir__ = face(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,7 +22,6 @@ from llmlab.plots.drawing import (
     arms,
     picture,
     short_name,
-    stacked,
     styled,
     titled,
     told_apart,
@@ -30,7 +29,7 @@ from llmlab.plots.drawing import (
 )
 from llmlab.results.comparison import Comparison, PairedRow
 from llmlab.results.results import Results
-from llmlab.results.scores import scale_of
+from llmlab.results.scores import Metric, ScoreTable, scale_of
 from llmlab.results.summary import case_mean
 from llmlab.stats.estimate import Estimate
 
@@ -67,7 +66,9 @@ def forest(comparison: Comparison, *, margin: float | None = None, most_rows: in
     for row in rows:
         panels.setdefault(scale_of(row.metric)[1] or row.metric.name, []).append(row)
     lines = 1 + max(_label(row, rows).count("\n") for row in rows)
-    figure, axes = stacked([len(group) + 1.6 for group in panels.values()], inches=0.2 + 0.16 * lines)
+    heights = [len(group) + 1.6 for group in panels.values()]
+    height_inches = 0.8 + (0.2 + 0.16 * lines) * sum(heights)
+    figure, axes = picture(height_inches=height_inches, rows=len(heights), height_ratios=heights)
     with styled():
         for place, group in zip(axes, panels.values(), strict=True):
             _draw_panel(place, group, rows=rows, margin=margin)
@@ -89,85 +90,97 @@ def _nothing_drawn(comparison: Comparison) -> Picture:
     return titled(figure, sentence, alt=f"{sentence}.")
 
 
+@styled()
 def quality_against(results: Results, *, metric: str | None = None, against: str = "output_tokens") -> Picture:
     """Quality against what it costs (tokens, USD or seconds) per variant, both with 95% intervals."""
     quality = metric or next(iter(results.metrics))
-    across, up = results.table(against), results.table(quality)
-    scale, unit = scale_of(up.metric)
-    points = [(name, case_mean(across, name), case_mean(up, name)) for name in results.variants]
-    shown = [(name, x, y) for name, x, y in points if x.value is not None and y.value is not None]
+    cost, up = results.table(against), results.table(quality)
+    scale, _ = scale_of(up.metric)
+    shown = _points(cost, up, {name: name for name in results.variants})
     if not shown:
         raise ValueError(f"nothing to draw: no variant has both {quality} and {against}")
-    direct = len(shown) <= MOST_DIRECT_LABELS and all(len(name) <= LONGEST_DIRECT_LABEL_CHARS for name, *_ in shown)
-    key_lines = 0 if direct else -(-len(shown) // _key_columns(shown))
+    names = [name for name, *_ in shown]
+    direct = len(names) <= MOST_DIRECT_LABELS and all(len(name) <= LONGEST_DIRECT_LABEL_CHARS for name in names)
+    key_columns = max(1, min(4, len(names), 100 // (max(len(short_name(name)) for name in names) + 8)))
+    key_lines = 0 if direct else -(-len(names) // key_columns)
     figure, (axes,) = picture(height_inches=4.2 + 0.2 * key_lines)
-    with styled():
-        named_apart = told_apart([name for name, *_ in shown], LONGEST_LABEL_CHARS)
-        for i, point in enumerate(shown):
-            key = "" if direct else f"{i + 1}  {named_apart[point[0]]}"
-            _draw_point(axes, point, scale, colour=CYCLE[i % len(CYCLE)], key=key)
-        axes.margins(0.15)
-        words, named = against.replace("_usd", " (USD)").replace("_s", " (s)").replace("_", " "), plain(quality, 40)
-        axes.set_xlabel(f"{words} per answer, with 95% intervals")
-        axes.set_ylabel(f"{named}{f' ({unit.strip()})' if unit else ''}")
-        best = max(shown, key=lambda point: _value(point[2]) * (1 if up.metric.higher_is_better else -1))
-        costs, means = {_value(x) for _, x, _ in shown}, {_value(y) for _, _, y in shown}
-        least = min(shown, key=lambda point: (_value(point[1]), point is not best))
-        rank = "highest" if up.metric.higher_is_better else "lowest"
-        called = {
-            name: short_name(name) if len(name) <= TITLE_NAME_CHARS else f"Variant {i}"
-            for i, (name, *_) in enumerate(shown, 1)
-        }
-        head = f"{called[best[0]]} has the {rank} mean {named}"
-        tail = f" and the lowest {words}" if best is least else f"; {called[least[0]]} the lowest {words}"
-        if len(shown) > 1 and len(means) == 1:
-            head, tail = f"All have the same mean {named}", f"; {called[least[0]]} the lowest {words}"
-        if len(shown) > 1 and len(costs) == 1:
-            tail = f"; all take the same {words}"
-        values = ", ".join(f"{name}: {quality} {y}, {against} {x}" for name, x, y in shown)
-        missing = [point[0] for point in points if point not in shown]
-        lost = f" Without a value: {', '.join(missing)}." if missing else ""
-        alt = f"{quality} against {against} per variant, with 95% intervals. {values}.{lost}"
-        titled(figure, f"{head}{tail}", alt=alt)  # first, for it takes room from the labels
-        if left_out := sum(int((table.attempted.clip(min=1) - table.scored).sum()) for table in (across, up)):
-            without = f"Left out: {counted(left_out, 'unknown number')}"
-            figure.supxlabel(f"{without}. The summary has the means with them at their worst.", fontsize=9)
-        if direct:
-            _label_points(figure, axes, shown, scale)
-        else:
-            figure.legend(
-                loc="outside lower left", ncols=_key_columns(shown), fontsize=8, frameon=False, handlelength=1
-            )
+    named_apart = told_apart(names, LONGEST_LABEL_CHARS)
+    for i, point in enumerate(shown):
+        key = "" if direct else f"{i + 1}  {named_apart[point[0]]}"
+        _draw_point(axes, point, scale, colour=CYCLE[i % len(CYCLE)], key=key)
+    words = against.replace("_usd", " (USD)").replace("_s", " (s)").replace("_", " ")
+    _name_axes(axes, words, up.metric)
+    values = ", ".join(f"{name}: {quality} {y}, {against} {x}" for name, x, y in shown)
+    missing = [name for name in results.variants if name not in names]
+    lost = f" Without a value: {', '.join(missing)}." if missing else ""
+    alt = f"{quality} against {against} per variant, with 95% intervals. {values}.{lost}"
+    titled(figure, _best_and_cheapest(shown, up.metric, words), alt=alt)  # first, for it takes room from the labels
+    if left_out := sum(int((table.attempted.clip(min=1) - table.scored).sum()) for table in (cost, up)):
+        without = f"Left out: {counted(left_out, 'unknown number')}"
+        figure.supxlabel(f"{without}. The summary has the means with them at their worst.", fontsize=9)
+    if direct:
+        _label_points(figure, axes, shown, scale)
+    else:
+        figure.legend(loc="outside lower left", ncols=key_columns, fontsize=8, frameon=False, handlelength=1)
     return figure
 
 
+@styled()
 def frontier(found: Frontier) -> Picture:
     """Quality against cost of the two bundles and the cascades between them, with 95% intervals.
 
     The dashed line is what sending answers to the strong bundle at random would give: a check that is worth its calls
     lies above it.
     """
-    scale, unit = scale_of(found.quality.metric)
-    called = {name: f"{share:.0%}" for name, share in found.shares.items()}
-    called |= {name: name for name in (found.cheap, found.strong)}
-    points = [(word, case_mean(found.cost, name), case_mean(found.quality, name)) for name, word in called.items()]
-    shown = [point for point in points if point[1].value is not None and point[2].value is not None]
+    scale, _ = scale_of(found.quality.metric)
+    alone = {name: name for name in (found.cheap, found.strong)}
+    shown = _points(found.cost, found.quality, {name: f"{share:.0%}" for name, share in found.shares.items()} | alone)
     figure, (axes,) = picture(height_inches=4.2)
-    with styled():
-        ends = [(_value(x), _value(y) * scale) for name, x, y in shown if name in (found.cheap, found.strong)]
-        axes.plot(*zip(*ends, strict=True), linestyle="--", color=COLOURS["grey"], linewidth=1)
-        for point in shown:
-            colour = COLOURS["black" if point[0] in (found.cheap, found.strong) else "blue"]
-            _draw_point(axes, point, scale, colour=colour, key="")
-        axes.margins(0.15)
-        figure.supxlabel(f"Blue: cascades, with the share of answers that {found.strong} gives", fontsize=9)
-        axes.set_xlabel(f"{found.cost.metric.name.replace('_', ' ')} per answer, with 95% intervals")
-        axes.set_ylabel(f"{plain(found.quality.metric.name, 40)}{f' ({unit.strip()})' if unit else ''}")
-        values = "; ".join(f"{name}: {y} at {x}" for name, x, y in shown)
-        alt = f"Quality against cost of {found.cheap}, {found.strong} and cascades between. {values}."
-        titled(figure, found._sentence().split("\n")[0], alt=alt)
-        _label_points(figure, axes, shown, scale)
+    ends = [(_value(x), _value(y) * scale) for name, x, y in shown if name in alone]
+    axes.plot(*zip(*ends, strict=True), linestyle="--", color=COLOURS["grey"], linewidth=1)
+    for point in shown:
+        _draw_point(axes, point, scale, colour=COLOURS["black" if point[0] in alone else "blue"], key="")
+    figure.supxlabel(f"Blue: cascades, with the share of answers that {found.strong} gives", fontsize=9)
+    _name_axes(axes, found.cost.metric.name.replace("_", " "), found.quality.metric)
+    values = "; ".join(f"{name}: {y} at {x}" for name, x, y in shown)
+    alt = f"Quality against cost of {found.cheap}, {found.strong} and cascades between. {values}."
+    titled(figure, found._sentence().split("\n")[0], alt=alt)
+    _label_points(figure, axes, shown, scale)
     return figure
+
+
+def _points(cost: ScoreTable, quality: ScoreTable, called: Mapping[str, str]) -> list[Point]:
+    """What each variant is called, its mean cost and its mean quality, where it has both."""
+    points = [(word, case_mean(cost, name), case_mean(quality, name)) for name, word in called.items()]
+    return [point for point in points if point[1].value is not None and point[2].value is not None]
+
+
+def _name_axes(axes: Axes, words: str, quality: Metric) -> None:
+    axes.margins(0.15)
+    axes.set_xlabel(f"{words} per answer, with 95% intervals")
+    axes.set_ylabel(f"{plain(quality.name, 40)}{_in_unit(scale_of(quality)[1])}")
+
+
+def _best_and_cheapest(shown: Sequence[Point], metric: Metric, words: str) -> str:
+    """Who has the best mean and who the lowest cost; nobody where all are alike."""
+    named = plain(metric.name, 40)
+    best = max(shown, key=lambda point: _value(point[2]) * (1 if metric.higher_is_better else -1))
+    least = min(shown, key=lambda point: (_value(point[1]), point is not best))
+    called = {
+        name: short_name(name) if len(name) <= TITLE_NAME_CHARS else f"Variant {i}"
+        for i, (name, *_) in enumerate(shown, 1)
+    }
+    head = f"{called[best[0]]} has the {'highest' if metric.higher_is_better else 'lowest'} mean {named}"
+    tail = f" and the lowest {words}" if best is least else f"; {called[least[0]]} the lowest {words}"
+    if len(shown) > 1 and len({_value(y) for _, _, y in shown}) == 1:
+        head, tail = f"All have the same mean {named}", f"; {called[least[0]]} the lowest {words}"
+    if len(shown) > 1 and len({_value(x) for _, x, _ in shown}) == 1:
+        tail = f"; all take the same {words}"
+    return f"{head}{tail}"
+
+
+def _in_unit(unit: str) -> str:
+    return f" ({unit.strip()})" if unit else ""
 
 
 def _draw_panel(axes: Axes, group: Sequence[PairedRow], *, rows: Sequence[PairedRow], margin: float | None) -> None:
@@ -188,18 +201,11 @@ def _draw_panel(axes: Axes, group: Sequence[PairedRow], *, rows: Sequence[Paired
         axes.annotate(" margin", at, xycoords=("data", "axes fraction"), fontsize=8, color=COLOURS["blue"])
     axes.set_yticks(range(len(group)), [_label(row, rows) for row in reversed(group)], fontsize=9)
     axes.set_ylim(-0.7, len(group) - 0.3)
-    about = f"difference from {short_name(group[0].baseline, 40)}{f' ({unit.strip()})' if unit else ''}"
+    about = f"difference from {short_name(group[0].baseline, 40)}{_in_unit(unit)}"
     axes.set_xlabel(wrapped(f"{about}, {group[0].level:.0%} interval", 60))
 
 
-_LOOKS = {
-    "better": ("blue", True),
-    Verdict.PASS: ("blue", True),
-    "worse": ("vermillion", True),
-    Verdict.FAIL: ("vermillion", True),
-    Verdict.INCONCLUSIVE: ("grey", False),
-    "not enough evidence": ("grey", False),
-}
+_COLOURS = {"better": "blue", Verdict.PASS: "blue", "worse": "vermillion", Verdict.FAIL: "vermillion"}  # else undecided
 
 
 def _draw_row(axes: Axes, row: PairedRow, place: int) -> None:
@@ -208,7 +214,8 @@ def _draw_row(axes: Axes, row: PairedRow, place: int) -> None:
         return
     scale, _ = scale_of(row.metric)
     word = row.verdict or row.reading
-    colour, decided = COLOURS[_LOOKS[word][0]], _LOOKS[word][1]
+    decided = word in _COLOURS
+    colour = COLOURS[_COLOURS.get(word, "grey")]
     if not decided:
         axes.axhspan(place - 0.4, place + 0.4, color="#f4f1e8", linewidth=0)
     axes.errorbar(
@@ -229,7 +236,7 @@ def _draw_point(axes: Axes, point: Point, scale: float, *, colour: str, key: str
     at = (_value(x), _value(y) * scale)
     axes.errorbar(
         *at,
-        xerr=arms(at[0], x.low, x.high, 1.0),
+        xerr=arms(_value(x), x.low, x.high),
         yerr=arms(_value(y), y.low, y.high, scale),
         fmt="o",
         color=colour,
@@ -268,11 +275,6 @@ def _label_points(figure: Picture, axes: Axes, shown: Sequence[Point], scale: fl
         else:
             axes.add_artist(label)
         taken.append(box)
-
-
-def _key_columns(shown: Sequence[Point]) -> int:
-    longest = max(len(short_name(name)) for name, *_ in shown)
-    return max(1, min(4, len(shown), 100 // (longest + 8)))
 
 
 def _value(estimate: Estimate) -> float:

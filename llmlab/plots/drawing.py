@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -25,7 +25,6 @@ __all__ = [
     "beside",
     "picture",
     "short_name",
-    "stacked",
     "styled",
     "titled",
     "told_apart",
@@ -85,23 +84,20 @@ class Picture(Figure):
         return {"image/png": png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
 
-def styled() -> AbstractContextManager[None]:
-    """The house style, for as long as something is drawn."""
-    return mpl.rc_context(dict(STYLE))
+@contextmanager
+def styled() -> Iterator[None]:
+    """The house style, for as long as something is drawn: around some lines, or as decorator of a function."""
+    with mpl.rc_context(dict(STYLE)):
+        yield
 
 
-def picture(*, height_inches: float, columns: int = 1) -> tuple[Picture, Sequence[Axes]]:
-    """An empty picture in the house style, with its axes side by side."""
-    with styled():
-        figure = Picture(figsize=(WIDTH_INCHES, height_inches), dpi=120, layout="constrained")
-        return figure, list(figure.subplots(1, columns, squeeze=False)[0])
-
-
-def stacked(heights: Sequence[float], *, inches: float) -> tuple[Picture, Sequence[Axes]]:
-    """An empty picture with axes below each other, of these heights in rows of so many inches."""
-    with styled():
-        figure = Picture(figsize=(WIDTH_INCHES, 0.8 + inches * sum(heights)), dpi=120, layout="constrained")
-        return figure, list(figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
+@styled()
+def picture(
+    *, height_inches: float, rows: int = 1, columns: int = 1, **subplots: Any
+) -> tuple[Picture, Sequence[Axes]]:
+    """An empty picture in the house style, with its axes row by row; `subplots` as of matplotlib."""
+    figure = Picture(figsize=(WIDTH_INCHES, height_inches), dpi=120, layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **subplots).flat)
 
 
 def beside(axes: Axes, text: str, at: tuple[float, float], *, colour: str, size: int = 8) -> None:
@@ -109,11 +105,11 @@ def beside(axes: Axes, text: str, at: tuple[float, float], *, colour: str, size:
     axes.annotate(text, at, xytext=(5, 0), textcoords="offset points", va="center", fontsize=size, color=colour)
 
 
+@styled()
 def titled(figure: Picture, text: str, *, alt: str) -> Picture:
     """The figure with its title (what was found, in at most three lines) and its words for who cannot see it."""
-    with styled():
-        lines = wrapped(text, TITLE_LINE_CHARS, lines=3)
-        figure.suptitle(lines, x=0.01, ha="left", fontsize=11, fontweight="bold", color=COLOURS["black"])
+    lines = wrapped(text, TITLE_LINE_CHARS, lines=3)
+    figure.suptitle(lines, x=0.01, ha="left", fontsize=11, fontweight="bold", color=COLOURS["black"])
     figure.alt = plain(alt, None)
     return figure
 

@@ -18,25 +18,23 @@ __all__ = ["agreement_matrix", "raw_and_corrected", "score_against_length", "swa
 LENGTH_BINS = 4
 
 
+@styled()
 def agreement_matrix(calibration: Calibration) -> Picture:
     """Counts of people's labels against the judge's, darker for more; the diagonal is agreement."""
     matrix = calibration.only.matrix
     counts = np.array(matrix.counts)
     same = wilson_rate(int(np.trace(counts)), int(counts.sum()))
     figure, (axes,) = picture(height_inches=0.55 * len(matrix.labels) + 1.6)
-    with styled():
-        axes.imshow(counts, cmap="Blues", vmin=0, aspect="auto")
-        for (row, column), count in np.ndenumerate(counts):
-            dark = count > counts.max() / 2
-            weight = "bold" if row == column else "normal"
-            axes.text(
-                column, row, f"{count}", ha="center", va="center", color="white" if dark else "black", weight=weight
-            )
-        for ticks in (axes.set_xticks, axes.set_yticks):
-            ticks(range(len(matrix.labels)), [plain(label, 16) for label in matrix.labels])
-        axes.set_xlabel("judge")
-        axes.set_ylabel("people")
-        axes.grid(visible=False)
+    axes.imshow(counts, cmap="Blues", vmin=0, aspect="auto")
+    for (row, column), count in np.ndenumerate(counts):
+        dark = count > counts.max() / 2
+        weight = "bold" if row == column else "normal"
+        axes.text(column, row, f"{count}", ha="center", va="center", color="white" if dark else "black", weight=weight)
+    for ticks in (axes.set_xticks, axes.set_yticks):
+        ticks(range(len(matrix.labels)), [plain(label, 16) for label in matrix.labels])
+    axes.set_xlabel("judge")
+    axes.set_ylabel("people")
+    axes.grid(visible=False)
     rows = [
         f"people {label}: {', '.join(map(str, row))}" for label, row in zip(matrix.labels, matrix.counts, strict=True)
     ]
@@ -44,6 +42,7 @@ def agreement_matrix(calibration: Calibration) -> Picture:
     return titled(figure, title, alt=f"Counts of labels, judge's labels {matrix.labels} across. {'; '.join(rows)}.")
 
 
+@styled()
 def swap_consistency(calibration: Calibration) -> Picture:
     """What became of each pair when its order was swapped, as shares with their 95% intervals."""
     group = calibration.only
@@ -62,22 +61,22 @@ def swap_consistency(calibration: Calibration) -> Picture:
     shares = {name: wilson_rate(count, place.n) for name, count in kinds.items()}
     colours = [COLOURS[name] for name in ("blue", "vermillion", "orange", "grey", "black")]
     figure, (axes,) = picture(height_inches=2.9)
-    with styled():
-        for i, (share, count, colour) in enumerate(zip(shares.values(), kinds.values(), colours, strict=True)):
-            value, low, high = (100 * (end or 0.0) for end in (share.value, share.low, share.high))
-            reach = arms(value, min(low, value), max(high, value))
-            axes.barh(i, value, color=colour, height=0.6, alpha=0.85)
-            axes.errorbar(value, i, xerr=reach, color=COLOURS["black"], capsize=3, linewidth=1)
-            axes.text(max(high, value) + 1.5, i, f"{count:,}", va="center", fontsize=9)
-        axes.set_yticks(range(len(kinds)), list(kinds))
-        axes.invert_yaxis()
-        axes.set_xlim(0, 108)
-        axes.set_xlabel("% of pairs, with 95% intervals")
+    for i, (share, count, colour) in enumerate(zip(shares.values(), kinds.values(), colours, strict=True)):
+        value, low, high = (100 * (end or 0.0) for end in (share.value, share.low, share.high))
+        reach = arms(value, min(low, value), max(high, value))
+        axes.barh(i, value, color=colour, height=0.6, alpha=0.85)
+        axes.errorbar(value, i, xerr=reach, color=COLOURS["black"], capsize=3, linewidth=1)
+        axes.text(max(high, value) + 1.5, i, f"{count:,}", va="center", fontsize=9)
+    axes.set_yticks(range(len(kinds)), list(kinds))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 108)
+    axes.set_xlabel("% of pairs, with 95% intervals")
     outcomes = ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
     alt = f"Swap consistency of {place.n:,} pairs: {outcomes}."
     return titled(figure, place._sentence().rstrip("."), alt=alt)
 
 
+@styled()
 def score_against_length(labels: Labels, results: Results, *, metric: str | None = None) -> Picture:
     """judge - people for each labelled answer against its words, with the mean and its 95% interval per quarter."""
     table = graded_frame(labels, results, metric=metric).dropna(subset=["human", "judge"])
@@ -89,49 +88,48 @@ def score_against_length(labels: Labels, results: Results, *, metric: str | None
     bins = np.clip(np.searchsorted(edges, words, side="right") - 1, 0, max(0, len(edges) - 2))
     figure, (axes,) = picture(height_inches=3.8)
     means = []
-    with styled():
-        jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(table))
-        axes.scatter(words, excess + jitter, s=14, color=COLOURS["sky"], alpha=0.6, linewidth=0)
-        axes.axhline(0, color=COLOURS["black"], linewidth=1)
-        for which in np.unique(bins):
-            of = bins == which
-            if of.sum() < 2:
-                continue
-            groups = table["cluster"].to_numpy()[of]
-            mean = mean_estimate(excess[of], groups if len(set(groups)) > 1 else None)
-            value = mean.value or 0.0
-            reach = arms(value, mean.low, mean.high)
-            axes.errorbar(words[of].mean(), value, yerr=reach, fmt="o", color=COLOURS["blue"], capsize=4)
-            means.append(f"about {words[of].mean():.0f} words {mean}")
-        axes.set_xlabel("words of the answer")
-        axes.set_ylabel("judge - people, in levels")
-        axes.annotate("as people", (1, 0), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+    jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(table))
+    axes.scatter(words, excess + jitter, s=14, color=COLOURS["sky"], alpha=0.6, linewidth=0)
+    axes.axhline(0, color=COLOURS["black"], linewidth=1)
+    for which in np.unique(bins):
+        of = bins == which
+        if of.sum() < 2:
+            continue
+        groups = table["cluster"].to_numpy()[of]
+        mean = mean_estimate(excess[of], groups if len(set(groups)) > 1 else None)
+        value = mean.value or 0.0
+        reach = arms(value, mean.low, mean.high)
+        axes.errorbar(words[of].mean(), value, yerr=reach, fmt="o", color=COLOURS["blue"], capsize=4)
+        means.append(f"about {words[of].mean():.0f} words {mean}")
+    axes.set_xlabel("words of the answer")
+    axes.set_ylabel("judge - people, in levels")
+    axes.annotate("as people", (1, 0), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
     rises = excess[bins == bins.max()].mean() - excess[bins == bins.min()].mean()
     head = f"What the judge gives beyond people {'rises' if rises > 0 else 'does not rise'} with length"
     title = f"{head}: {rises:+.1f} levels from the shortest quarter to the longest"
     return titled(figure, title, alt=f"judge minus people by length, means with 95% intervals: {'; '.join(means)}.")
 
 
+@styled()
 def raw_and_corrected(corrected: Corrected) -> Picture:
     """Per variant the judge's own mean, the labels' and the corrected one, each with its 95% interval."""
     kinds = [("judge alone", "raw", "vermillion", "o"), ("labels alone", "labels_only", "grey", "s")]
     kinds += [("corrected", "corrected", "blue", "D")]
     variants, estimates = list(corrected.by_variant), []
     figure, (axes,) = picture(height_inches=1.6 + 0.8 * len(variants))
-    with styled():
-        for row, variant in enumerate(variants):
-            for i, (name, attribute, colour, mark) in enumerate(kinds):
-                mean = getattr(corrected[variant], attribute)
-                if mean.value is None or mean.low is None or mean.high is None:
-                    continue
-                at, reach = row + 0.24 * (i - 1), arms(mean.value, mean.low, mean.high)
-                label = name if row == 0 else None
-                axes.errorbar(mean.value, at, xerr=reach, fmt=mark, color=COLOURS[colour], capsize=3, label=label)
-                estimates.append(f"{variant}, {name}: {mean}")
-        axes.set_yticks(range(len(variants)), [plain(name, 32) for name in variants])
-        axes.invert_yaxis()
-        axes.set_xlabel(f"mean {plain(corrected.metric, 40)}, 95% intervals")
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    for row, variant in enumerate(variants):
+        for i, (name, attribute, colour, mark) in enumerate(kinds):
+            mean = getattr(corrected[variant], attribute)
+            if mean.value is None or mean.low is None or mean.high is None:
+                continue
+            at, reach = row + 0.24 * (i - 1), arms(mean.value, mean.low, mean.high)
+            label = name if row == 0 else None
+            axes.errorbar(mean.value, at, xerr=reach, fmt=mark, color=COLOURS[colour], capsize=3, label=label)
+            estimates.append(f"{variant}, {name}: {mean}")
+    axes.set_yticks(range(len(variants)), [plain(name, 32) for name in variants])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"mean {plain(corrected.metric, 40)}, 95% intervals")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     gaps = {v: abs((corrected[v].raw.value or 0) - (corrected[v].corrected.value or 0)) for v in variants}
     worst = max(gaps, key=lambda name: gaps[name])
     title = f"Labels move the judge's score most for {plain(worst, 32)}: by {gaps[worst]:.2g}"

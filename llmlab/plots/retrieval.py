@@ -19,6 +19,7 @@ LEGEND_CHARS = 96  # side by side below a figure
 LABEL_GAP = 0.055  # of the panel's height, between the names at the ends of two lines
 
 
+@styled()
 def by_k(measured: RunMetrics) -> Picture:
     """Each measure against k, a line per variant with its 95% band; a dot stands at the k that the variant uses.
 
@@ -34,14 +35,13 @@ def by_k(measured: RunMetrics) -> Picture:
     if not drawn:
         raise ValueError("nothing to draw: measure at several k, as `retrieval.by_k` does")
     figure, panels = picture(height_inches=3.7, columns=len(drawn))
-    with styled():
-        for axes, (name, ks) in zip(panels, drawn.items(), strict=True):
-            _draw_curves(axes, measured, name, ks)
-            axes.set_title(NAMES.get(name, name), fontsize=10)
-            axes.set_xlabel("k (dot: in use)", fontsize=9)
-            axes.set_ylim(bottom=0)
-            axes.set_xlim(min(ks), max(ks) * 1.16)
-            _label_ends(axes, measured, name, ks)
+    for axes, (name, ks) in zip(panels, drawn.items(), strict=True):
+        _draw_curves(axes, measured, name, ks)
+        axes.set_title(NAMES.get(name, name), fontsize=10)
+        axes.set_xlabel("k (dot: in use)", fontsize=9)
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(min(ks), max(ks) * 1.16)
+        _label_ends(axes, measured, name, ks)
     estimates = [
         f"{plain(variant)}: " + ", ".join(f"{name}@{k} {measured.estimate(variant, f'{name}@{k}')}" for k in _some(ks))
         for variant in variants
@@ -51,31 +51,31 @@ def by_k(measured: RunMetrics) -> Picture:
     return titled(figure, _curve_title(measured, "R" if "R" in drawn else next(iter(drawn))), alt=alt)
 
 
+@styled()
 def losses(attribution: Attribution) -> Picture:
     """The share of cases in each cell of the attribution, a mark per variant with its 95% interval."""
     variants = _few(attribution.variants)
     called = told_apart(variants, LONGEST_NAME_CHARS)
     figure, (axes,) = picture(height_inches=1.9 + 0.75 * len(CELLS) * max(1.0, len(variants) / 4))
-    with styled():
-        for i, variant in enumerate(variants):
-            shares = [attribution.share(cell, variant) for cell in CELLS]
-            label: str | None = called[variant]
-            for place, (cell, share) in enumerate(zip(CELLS, shares, strict=True)):
-                if share.value is None:
-                    continue
-                at, high = place + 0.6 * ((i + 0.5) / len(variants) - 0.5), 1.0 if share.high is None else share.high
-                reach = arms(share.value, share.low or 0.0, high, 100)
-                axes.errorbar(100 * share.value, at, xerr=reach, fmt="o", capsize=3, color=CYCLE[i], label=label)
-                beside(axes, f"{attribution.count(cell, variant):,}", (100 * high, at), colour=CYCLE[i])
-                label = None  # one entry of the legend for each variant
-        axes.set_yticks(range(len(CELLS)), [_CELL_LABELS[cell] for cell in CELLS], fontsize=9)
-        axes.set_ylim(len(CELLS) - 0.5, -0.5)
-        axes.margins(x=0.1)
-        axes.set_xlim(left=0)
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"share of the cases (%), with {attribution.level:.0%} intervals; numbers are cases")
-        columns = LEGEND_CHARS // (max(map(len, called.values())) + 6)
-        figure.legend(loc="outside lower left", ncols=min(columns, len(variants)), fontsize=9, frameon=False)
+    for i, variant in enumerate(variants):
+        shares = [attribution.share(cell, variant) for cell in CELLS]
+        label: str | None = called[variant]
+        for place, (cell, share) in enumerate(zip(CELLS, shares, strict=True)):
+            if share.value is None:
+                continue
+            at, high = place + 0.6 * ((i + 0.5) / len(variants) - 0.5), 1.0 if share.high is None else share.high
+            reach = arms(share.value, share.low or 0.0, high, 100)
+            axes.errorbar(100 * share.value, at, xerr=reach, fmt="o", capsize=3, color=CYCLE[i], label=label)
+            beside(axes, f"{attribution.count(cell, variant):,}", (100 * high, at), colour=CYCLE[i])
+            label = None  # one entry of the legend for each variant
+    axes.set_yticks(range(len(CELLS)), [_CELL_LABELS[cell] for cell in CELLS], fontsize=9)
+    axes.set_ylim(len(CELLS) - 0.5, -0.5)
+    axes.margins(x=0.1)
+    axes.set_xlim(left=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(f"share of the cases (%), with {attribution.level:.0%} intervals; numbers are cases")
+    columns = LEGEND_CHARS // (max(map(len, called.values())) + 6)
+    figure.legend(loc="outside lower left", ncols=min(columns, len(variants)), fontsize=9, frameon=False)
     return titled(figure, _loss_title(attribution), alt=f"What became of the cases. {attribution._sentence()}")
 
 

@@ -11,16 +11,17 @@ import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmlab.base.background import run_in_background
-from llmlab.bundle.chat import said
 from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage, with_calls
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.scores import Metric
-from llmlab.scorers.base import RESERVED, Score, Scorer, score_all, score_all_async
+from llmlab.scorers.base import Score, Scorer, score_all, score_all_async
+from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,17 +34,13 @@ __all__ = [
     "content_digest",
     "explanations_of",
     "generations_of",
-    "joined_frame",
     "metrics_of",
-    "ordered_frame",
-    "refuse_column",
     "refuse_unknown",
     "score_columns",
     "scores_of",
     "sheet_of",
     "shown_in",
     "storable",
-    "with_cases",
     "with_reasons",
 ]
 
@@ -54,7 +51,7 @@ _PLAIN_COLUMNS = ("variant", "case_id", "repeat", "status", "cached", "attempts"
 _OTHER_TEXT_COLUMNS = ("thought", "served_model", "system_fingerprint", "error", "call_key")
 _NUMBER_COLUMNS = ("latency_s", "first_token_s", "cost_usd")
 TOKEN_COLUMNS = ("input_tokens", "output_tokens", "cached_input_tokens")
-_JSON_COLUMNS = ("steps", "bounds")
+_JSON_COLUMNS = ("tool_calls", "steps", "bounds")
 
 
 class AnswerSheet:
@@ -66,7 +63,7 @@ class AnswerSheet:
     def __init__(self, places: int, scorers: Sequence[Scorer] = ()) -> None:
         self.scorers = tuple(scorers)
         self._there = np.zeros(places, dtype=bool)
-        names = (*_PLAIN_COLUMNS, *_OTHER_TEXT_COLUMNS, *_JSON_COLUMNS, "retrieved", "tool_calls")
+        names = (*_PLAIN_COLUMNS, *_OTHER_TEXT_COLUMNS, *_JSON_COLUMNS, "retrieved")
         self._lists: dict[str, list[Any]] = {name: [""] * places for name in names}
         self._numbers = {name: np.full(places, math.nan) for name in (*_NUMBER_COLUMNS, *TOKEN_COLUMNS)}
         self._texts = _Texts(places)
@@ -78,24 +75,20 @@ class AnswerSheet:
 
     def put(self, place: int, generation: Generation) -> None:
         """The answer stands in this row from now on."""
-        lists, numbers, usage = self._lists, self._numbers, generation.usage
+        lists, usage = self._lists, generation.usage
         for name in _PLAIN_COLUMNS:
             lists[name][place] = getattr(generation, name)
         for name in _OTHER_TEXT_COLUMNS:
             if text := getattr(generation, name):
                 lists[name][place] = storable(text)
-        for name in _NUMBER_COLUMNS:
-            if (value := getattr(generation, name)) is not None:
-                numbers[name][place] = value
-        for name in TOKEN_COLUMNS:
-            if (count := getattr(usage, name)) is not None:
-                numbers[name][place] = count
-        lists["retrieved"][place] = tuple(map(storable, generation.retrieved))
-        if generation.tool_calls:
-            lists["tool_calls"][place] = storable(json.dumps(generation.tool_calls))
         for name in _JSON_COLUMNS:
             if value := getattr(generation, name):
                 lists[name][place] = json.dumps(value)
+        for name, numbers in self._numbers.items():
+            number = getattr(usage if name in TOKEN_COLUMNS else generation, name)
+            if number is not None:
+                numbers[place] = number
+        lists["retrieved"][place] = tuple(map(storable, generation.retrieved))
         self._texts.put(place, storable(generation.text))
         self._there[place] = True
 
@@ -115,8 +108,7 @@ class AnswerSheet:
         """The rows that have an answer, by place, with their scores; the sheet is empty then."""
         import pandas as pd
 
-        there = self._there
-        rows = None if there.all() else np.flatnonzero(there).tolist()
+        there, is_there = self._there, self._there.tolist()
         columns: dict[str, Any] = {}
         for name in ANSWER_COLUMNS:
             if name == "text":
@@ -124,14 +116,13 @@ class AnswerSheet:
             elif name in self._numbers:
                 columns[name] = self._numbers.pop(name)[there]
             else:
-                values = self._lists.pop(name)
-                values = values if rows is None else [values[row] for row in rows]
+                column = list(compress(self._lists.pop(name), is_there))
                 if name in _OTHER_TEXT_COLUMNS:
-                    values = _arrow_texts([values])
-                columns[name] = pd.Series(values, dtype=object) if name == "retrieved" else values
+                    column = _arrow_texts([column])
+                columns[name] = pd.Series(column, dtype=object) if name == "retrieved" else column
         if self.scorers:
-            columns |= {name: values[there] for name, values in self._scores.items()}
-            columns["explanations"] = self._explanations if rows is None else [self._explanations[row] for row in rows]
+            columns |= {name: scores[there] for name, scores in self._scores.items()}
+            columns["explanations"] = list(compress(self._explanations, is_there))
         return pd.DataFrame(columns)
 
 
@@ -155,7 +146,7 @@ class _Texts:
         for at, block in enumerate(self._blocks):
             if self._missing[at]:
                 chosen = there[at * TEXTS_AT_ONCE : (at + 1) * TEXTS_AT_ONCE]
-                block = [text for text, is_there in zip(block, chosen, strict=True) if is_there]
+                block = list(compress(block, chosen))
             pieces.append(block)
         self._blocks = []
         return _arrow_texts(pieces)
@@ -199,11 +190,10 @@ def column_of(frame: pd.DataFrame, name: str) -> list[Any]:
     if name != "shown":
         return frame[name].tolist()
     columns = [column for column in ("text", "tool_calls") if column in frame.columns]
-    rows = zip(*(frame[column].tolist() for column in columns), strict=True)
-    return [shown_in(dict(zip(columns, row, strict=True))) for row in rows]
+    return [shown_in(row) for row in frame[columns].to_dict("records")]
 
 
-def shown_in(row: Mapping[str, Any]) -> str:
+def shown_in(row: Mapping[Any, Any]) -> str:
     """`Generation.shown` of a row of the frame: its text, and below it the tool calls."""
     calls = row.get("tool_calls")
     return with_calls(row["text"], json.loads(calls)) if calls else str(row["text"])
@@ -216,17 +206,17 @@ def refuse_unknown(**asked: tuple[Collection[str] | None, Iterable[str]]) -> Non
             raise ValueError(f"no {what} {unknown[0]!r} in these results (there are: {', '.join([*there][:20])})")
 
 
-def bounds_of(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def bounds_of(frame: pd.DataFrame, name: str) -> tuple[FloatArray, FloatArray] | None:
     """The lowest and the highest that each row's unknown number can have been, NaN where nobody knows; None = nowhere.
 
     An upper bound that an answer of the same variant has passed is raised to that answer: it was none.
     """
     if "bounds" not in frame.columns:
         return None
-    values, told = frame[name].to_numpy(float, na_value=np.nan), frame["bounds"].fillna("").to_numpy(dtype=object)
+    bounds = frame["bounds"].fillna("").to_numpy(dtype=object)
     low, high = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
-    for i in np.flatnonzero(np.isnan(values) & (told != "")):
-        for named, least, most in json.loads(told[i]):
+    for i in np.flatnonzero(frame[name].isna().to_numpy() & (bounds != "")):
+        for named, least, most in json.loads(bounds[i]):
             if named == name:
                 low[i], high[i] = least, most
     if np.isnan(high).all():
@@ -278,12 +268,6 @@ def metrics_of(scorers: Iterable[Scorer]) -> dict[str, Metric]:
     }
 
 
-def refuse_column(name: str) -> None:
-    """ValueError where a metric would have the name of a column that the frame has anyway."""
-    if name in RESERVED:
-        raise ValueError(f"a metric is called {name!r}, as a column of the results is; give it another name")
-
-
 def scores_of(scorers: Sequence[Scorer], pairs: Iterable[tuple[Case, Generation]]) -> Iterable[dict[str, Score]]:
     """The scores of each answer by scorer, in the order of the answers; async scorers ask about several at once."""
     if not any(scorer.is_async for scorer in scorers):
@@ -307,43 +291,9 @@ def _explained(before: str, scores: Mapping[str, Score]) -> str:
     return json.dumps(why) if why else ""
 
 
-def joined_frame(frames: Sequence[pd.DataFrame], *, variants: Sequence[str]) -> pd.DataFrame:
-    """The rows of all, sorted by case (as they first occur), repeat and variant."""
-    frame = ordered_frame(frames, variants=variants)
-    return frame.fillna({name: "" for name in ("explanations", "bounds") if name in frame.columns})
-
-
-def ordered_frame(
-    frames: Sequence[pd.DataFrame], *, variants: Iterable[str], case_ids: pd.Series[str] | None = None
-) -> pd.DataFrame:
-    """The rows of all, sorted by case (in this order; None = as they first occur), repeat and variant."""
-    import pandas as pd
-
-    frame = pd.concat(frames, ignore_index=True)
-    cases = frame["case_id"].drop_duplicates() if case_ids is None else case_ids
-    places = pd.Index(cases).get_indexer(pd.Index(frame["case_id"]))
-    columns = pd.Index([*variants]).get_indexer(pd.Index(frame["variant"]))
-    return frame.take(np.lexsort((columns, frame["repeat"].to_numpy(), places))).reset_index(drop=True)
-
-
 def explanations_of(frame: pd.DataFrame) -> list[str]:
     """The explanations of a frame's answers; "" where it has none."""
     return frame["explanations"].tolist() if "explanations" in frame.columns else [""] * len(frame)
-
-
-def with_cases(frame: pd.DataFrame, golden: GoldenSet | None) -> pd.DataFrame:
-    """A frame of answers with what was asked (`input.NAME`), what was expected and the tags of each case."""
-    if golden is None:
-        return frame
-    cases = [golden.by_id.get(case_id) for case_id in frame["case_id"]]
-    names = dict.fromkeys(name for case in golden for name in case.inputs)
-    columns: dict[str, list[str]] = {
-        f"input.{name}": [said(case.inputs[name]) if case and name in case.inputs else "" for case in cases]
-        for name in names
-    }
-    columns["expected"] = ["; ".join(case.reference_lines) if case else "" for case in cases]
-    columns["tags"] = ["; ".join(case.tags) if case else "" for case in cases]
-    return frame.assign(**columns)
 
 
 def with_reasons(frame: pd.DataFrame, name: str, reasons: Sequence[str]) -> list[str]:

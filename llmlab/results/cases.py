@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from llmlab.base.cells import Chip, Folded, Marked, plain
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import Interval, counted, number
 from llmlab.base.project import runs_folder
-from llmlab.bundle.chat import short_media
+from llmlab.bundle.chat import said, short_media
 from llmlab.clients.base import Request
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import curl_for
@@ -36,12 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CaseView",
-    "Flip",
     "Flips",
-    "Which",
     "flips",
     "good_cells",
     "requests_of",
+    "with_cases",
     "worst",
 ]
 
@@ -118,23 +117,15 @@ class Flips(Shown):
         ]
 
     def _sentence(self) -> str:
-        kept = self.n_cases - len(self.flips)
+        n_alike, any_change = self.n_cases - len(self.flips), self.good_when is None
         lost = f" {counted(self.n_unscored, 'case')} without a score in both are left out." if self.n_unscored else ""
-        side, good, bad = f"on {'its side' if kept == 1 else 'their side'}", "good", "bad"
-        rule = f"good from {self.good_when:g}{' down' if self.good_below else ''}" if self.good_when is not None else ""
-        if not rule:
-            side, good, bad, rule = "as it was" if kept == 1 else "as they were", "better", "worse", "any change"
+        rule = "any change" if any_change else f"good from {self.good_when:g}{' down' if self.good_below else ''}"
+        stayed = ("on its side", "as it was") if n_alike == 1 else ("on their side", "as they were")
         return (
-            f"From {self.before} to {self.after}, {counted(len(self.mended), 'case')} became {good}, "
-            f"{len(self.harmed):,} became {bad} and {kept:,} stayed {side} ({self.metric}, {rule}).{lost}"
+            f"From {self.before} to {self.after}, {counted(len(self.mended), 'case')} became {_MENDED[any_change]}, "
+            f"{len(self.harmed):,} became {_HARMED[any_change]} and {n_alike:,} stayed {stayed[any_change]} "
+            f"({self.metric}, {rule}).{lost}"
         )
-
-
-class Which(TypedDict, total=False):
-    """Which cases count as flips: those that cross a threshold of one's own, or all whose score changed."""
-
-    threshold: float | None
-    any_change: bool
 
 
 def flips(
@@ -171,17 +162,18 @@ def flips(
     cases, changes = golden.by_id if golden is not None else {}, []
     for i in np.flatnonzero(changed):
         case_id = table.case_ids[i]
-        case, row = cases.get(case_id), rows.get((after, case_id), {})
+        case, rows_of_case = cases.get(case_id), [rows.get((name, case_id)) for name in (before, after)]
+        before_text, after_text = (_said(row) if row else "" for row in rows_of_case)
         flip = Flip(
             case_id=case_id,
             question=case.asked if case else "",
             became=(_MENDED if mended[i] else _HARMED)[good_when is None],
             before=float(a[i]),
             after=float(b[i]),
-            before_text=_said(rows[before, case_id]) if (before, case_id) in rows else "",
-            after_text=_said(row) if row else "",
+            before_text=before_text,
+            after_text=after_text,
             expected=" · ".join(case.reference_lines) if case else "",
-            reason=_reasons(row).get(metric.name, ""),
+            reason=_reasons(rows_of_case[1] or {}).get(metric.name, ""),
         )
         changes.append(flip)
     changes.sort(key=lambda flip: (flip.became in _MENDED, -abs(flip.after - flip.before)))
@@ -203,7 +195,7 @@ def worst(frame: pd.DataFrame, metric: Metric, *, n: int, questions: Mapping[str
         raise ValueError(f"n == {n}, must be >= 1")
     scored = frame[frame[metric.name].notna()]
     ordered = scored.sort_values(metric.name, ascending=metric.higher_is_better, kind="stable").head(n)
-    rows: list[dict[str, Any]] = [
+    rows = tuple(
         {
             "case": row["case_id"],
             "variant": row["variant"],
@@ -213,11 +205,11 @@ def worst(frame: pd.DataFrame, metric: Metric, *, n: int, questions: Mapping[str
             "status": row["status"],
         }
         for row in ordered.to_dict("records")
-    ]
+    )
     n_unscored = len(frame) - len(scored)
     left_out = f" {counted(n_unscored, 'unscored answer')} cannot be ranked." if n_unscored else ""
     answers = "answer" if len(rows) == 1 else counted(len(rows), "answer")
-    return Rows(rows=tuple(rows), sentence=f"The {answers} that {metric.name} rates worst.{left_out}")
+    return Rows(rows=rows, sentence=f"The {answers} that {metric.name} rates worst.{left_out}")
 
 
 def good_cells(table: ScoreTable, good_when: float | None = None) -> NDArray[np.bool_]:
@@ -287,8 +279,9 @@ class CaseView(Shown):
         return f"Case {self.case_id}, answer {self.repeat + 1}: {self.case.asked} Expected: {expected}."
 
     def _repr_html_(self) -> Html:
-        told = {variant: short_media(text) for variant, text in self.requests.items()}
-        requests: list[dict[str, object]] = [{"variant": variant, "request": text} for variant, text in told.items()]
+        requests: list[dict[str, object]] = [
+            {"variant": variant, "request": short_media(text)} for variant, text in self.requests.items()
+        ]
         tags = self.case.tags if self.case else ()
         above = " · ".join([self.case_id, f"answer {self.repeat + 1}", *tags])
         return html_of(
@@ -346,6 +339,21 @@ def _wanted(case: Case) -> list[dict[str, object]]:
     return [{"": name, " ": Marked((text,))} for name, text in named.items() if text[0]]
 
 
+def with_cases(frame: pd.DataFrame, golden: GoldenSet | None) -> pd.DataFrame:
+    """A frame of answers with what was asked (`input.NAME`), what was expected and the tags of each case."""
+    if golden is None:
+        return frame
+    cases = [golden.by_id.get(case_id) for case_id in frame["case_id"]]
+    names = dict.fromkeys(name for case in golden for name in case.inputs)
+    columns: dict[str, list[str]] = {
+        f"input.{name}": [said(case.inputs[name]) if case and name in case.inputs else "" for case in cases]
+        for name in names
+    }
+    columns["expected"] = ["; ".join(case.reference_lines) if case else "" for case in cases]
+    columns["tags"] = ["; ".join(case.tags) if case else "" for case in cases]
+    return frame.assign(**columns)
+
+
 def requests_of(
     rows: Mapping[str, Mapping[str, Any]], *, endpoints: Mapping[str, str], store: str | Path | None = None
 ) -> dict[str, str]:
@@ -354,14 +362,13 @@ def requests_of(
     if not path.exists():
         return {}
     with CallStore(path) as calls:
-        kept = {name: calls.request_json(row["call_key"]) for name, row in rows.items() if row["call_key"]}
-    return {name: _command(text, endpoints.get(name, "")) for name, text in kept.items() if text}
-
-
-def _command(request_json: str, fingerprint: str) -> str:
-    """curl for a request that went to an OpenAI-compatible endpoint, else the request itself as JSON."""
-    command = curl_for(Request.from_json(request_json), fingerprint)
-    return command or json.dumps(json.loads(request_json), indent=1, ensure_ascii=False)
+        requests = {name: calls.request_json(row["call_key"]) for name, row in rows.items() if row["call_key"]}
+    commands = {}
+    for name, text in requests.items():
+        if text:  # as JSON where it went to no endpoint that curl could ask
+            command = curl_for(Request.from_json(text), endpoints.get(name, ""))
+            commands[name] = command or json.dumps(json.loads(text), indent=1, ensure_ascii=False)
+    return commands
 
 
 def _said(row: Mapping[Any, Any]) -> str:
@@ -383,6 +390,6 @@ def _reason(text: str) -> str:
     if not isinstance(reply, dict):
         return text
     if "order1" in reply:
-        said = "; ".join(_reason(raw) for raw in reply.get("raw", ()))
-        return " ".join(part for part in (str(reply.get("settled", "")), said) if part)
+        reasons = "; ".join(_reason(raw) for raw in reply.get("raw", ()))
+        return " ".join(filter(None, (str(reply.get("settled", "")), reasons)))
     return str(reply.get("reason", text))

@@ -13,7 +13,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.verdict import Verdict
 from llmlab.results.comparison import PairedRow, missing_notes
 from llmlab.results.scores import ScoreTable, Tipping, tipping_of
-from llmlab.stats.arrays import paired_differences
+from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.burdens import holm, non_inferior, unanimous
 from llmlab.stats.paired import PairedDifference, mean_difference
 from llmlab.stats.power import SAVED_AT_LEAST, Need, Spread, more_repeats, needed_cases, would_show
@@ -88,19 +88,19 @@ class _Pairs(NamedTuple):
 
 def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:
     table, base, arm, chosen = pairs
-    columns, span = [base, arm], table.metric.span
+    columns = [base, arm]
     a, b = table.values[chosen][:, columns].T
     tried = table.attempted[chosen][:, columns].clip(min=1).sum(axis=0)
     scored = table.scored[chosen][:, columns].sum(axis=0)
     paired = ~(np.isnan(a) | np.isnan(b))
     both = chosen.copy()
     both[chosen] = paired
-    difference = _difference(table, paired_differences(b[paired], a[paired], scale=span), both, level)
+    difference = _difference(table, b[paired], a[paired], both, level)
     lowest = highest = None
     if (ends := table.pessimistic(columns, chosen)) is not None:
         low, high = ends
-        lowest = _difference(table, paired_differences(low[:, 1], high[:, 0], scale=span), chosen, level)
-        highest = _difference(table, paired_differences(high[:, 1], low[:, 0], scale=span), chosen, level)
+        lowest = _difference(table, low[:, 1], high[:, 0], chosen, level)
+        highest = _difference(table, high[:, 1], low[:, 0], chosen, level)
     row = PairedRow(
         metric=table.metric,
         baseline=table.variants[base],
@@ -126,12 +126,14 @@ def _row(pairs: _Pairs, *, category: str | None, level: float) -> PairedRow:
 
 
 def _difference(
-    table: ScoreTable, values: NDArray[np.float64], chosen: NDArray[np.bool_], level: float
+    table: ScoreTable, candidate: FloatArray, baseline: FloatArray, chosen: NDArray[np.bool_], level: float
 ) -> PairedDifference | None:
+    """Of the scores that two arms have for the chosen cases; None below two cases or clusters."""
     design = table.design(chosen)
     clusters = design["clusters"]
-    if values.size < 2 or (clusters is not None and clusters.min() == clusters.max()):
+    if candidate.size < 2 or (clusters is not None and clusters.min() == clusters.max()):
         return None
+    values = paired_differences(candidate, baseline, scale=table.metric.span)
     return mean_difference(values, **design, bounds=table.metric.change_bounds, level=level)
 
 

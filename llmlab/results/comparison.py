@@ -124,26 +124,22 @@ class PairedRow(Shown):
     @property
     def sentence(self) -> str:
         """What the row means, for somebody who does not read p values."""
-        place = _place(self)
-        d = self.difference
+        d, place = self.difference, _place(self)
         if d is None:
             return f"{self.candidate} against {self.baseline} on {place}: {_too_few(self)}."
         if self.verdict is None and d.se == 0 and d.value == 0:
-            return (
-                f"No difference seen between {self.candidate} and {self.baseline} on {place}: all {_units(self)} tie."
-            )
-        scale, unit = scale_of(self.metric)
-        found = f"{self.candidate} {_compared(self, d)}"
+            arms = f"{self.candidate} and {self.baseline}"
+            return f"No difference seen between {arms} on {place}: all {_units(self)} tie."
+        difference = f"{self.candidate} {_compared(self, d)}"
         if self.verdict is not None:
-            return f"{found}: {_margin_reading(self, d)}."
+            return f"{difference}: {_margin_reading(self, d)}."
         if self.undone:
-            return f"{found}, but {_undoing(self, scale, unit)}: not enough evidence."
+            return f"{difference}, but {_undoing(self)}: not enough evidence."
         if self.significant:
-            return f"{found}, larger than case-sampling noise{_unless(self)}."
+            return f"{difference}, larger than case-sampling noise{_unless(self)}."
         tried = f"; p {p_text(self.p_adjusted)} with all that were tried" if d.p_value < 1 - d.level else ""
-        seen = f"{_size_said(d, scale, unit)} in each of them"
-        if d.low < d.high:
-            seen = f"{d.level:.0%} CI {_ends(d, scale)}{unit}"
+        interval = f"{d.level:.0%} CI {_ends(d, self.metric)}"
+        seen = interval if d.low < d.high else f"{_size_and_side(d, self.metric)} in each of them"
         return (
             f"Not enough evidence that {self.candidate} differs from {self.baseline} on {place} "
             f"({seen}{tried}); {_what_is_missed(self, d)}."
@@ -188,10 +184,8 @@ class PairedRow(Shown):
         if self.n_clusters != self.n_pairs:
             row["clusters"] = self.n_clusters
         if self.unscored:
-            row["unscored"] = " | ".join(
-                f"{attempted - scored:,}/{attempted:,}"
-                for scored, attempted in zip(self.scored, self.attempted, strict=True)
-            )
+            arms = zip(self.scored, self.attempted, strict=True)
+            row["unscored"] = " | ".join(f"{attempted - scored:,}/{attempted:,}" for scored, attempted in arms)
         row["would show (80% power)"] = None if self.detectable is None else Interval(float(f"{self.detectable:.2g}"))
         return [row]
 
@@ -227,16 +221,13 @@ class Comparison(Shown):
 
     def row(self, metric: str, candidate: str | None = None, category: str | None = None) -> PairedRow:
         """The row of a metric, candidate (the only one by default) and category; ValueError where there is none."""
-        found = [
-            row
-            for row in self.rows
-            if row.metric.name == metric and row.category == category and candidate in (None, row.candidate)
-        ]
-        if len(found) != 1:
+        of_metric = [row for row in self.rows if row.metric.name == metric and row.category == category]
+        rows = [row for row in of_metric if candidate in (None, row.candidate)]
+        if len(rows) != 1:
             there = ", ".join(dict.fromkeys(f"{row.metric.name}/{row.candidate}" for row in self.rows[:20]))
             asked = f"metric {metric!r}, candidate {candidate!r}, category {category!r}"
-            raise ValueError(f"{len(found)} rows for {asked}, must be one (metric/candidate there are: {there})")
-        return found[0]
+            raise ValueError(f"{len(rows)} rows for {asked}, must be one (metric/candidate there are: {there})")
+        return rows[0]
 
     def verdict(self, metric: str) -> Conclusion:
         """PASS where a candidate is better on this metric, FAIL where all are worse, else INCONCLUSIVE."""
@@ -269,13 +260,13 @@ class Comparison(Shown):
             return ("Nothing to compare: there is no other variant.", *self.notes)
         whole = [row for row in self.rows if row.category is None]
         parts = [row for row in self.rows if row.category is not None and row.reading in ("better", "worse")]
-        said = [row.sentence for row in (*whole[:SENTENCES_SHOWN], *parts[:SENTENCES_SHOWN])]
+        findings = [row.sentence for row in (*whole[:SENTENCES_SHOWN], *parts[:SENTENCES_SHOWN])]
         if len(whole) > SENTENCES_SHOWN:
-            said.append(f"The other {counted(len(whole) - SENTENCES_SHOWN, 'row')} over all cases: see the table.")
+            findings.append(f"The other {counted(len(whole) - SENTENCES_SHOWN, 'row')} over all cases: see the table.")
         weak = list(dict.fromkeys(note for row in self.rows for note in row.notes))
         if len(weak) > NOTES_SHOWN:
             weak[NOTES_SHOWN:] = [f"There are {len(weak) - NOTES_SHOWN} more such notes, each in its row's `notes`."]
-        return (*said, *weak, *self.notes, _how(self))
+        return (*findings, *weak, *self.notes, _how(self))
 
     def __iter__(self) -> Iterator[PairedRow]:
         return iter(self.rows)
@@ -326,7 +317,7 @@ def _cases(row: PairedRow) -> str:
 
 def _units(row: PairedRow) -> str:
     """The cases, or the clusters that they come in."""
-    return _cases(row) if row.n_clusters == row.n_pairs else f"{row.n_clusters:,} clusters"
+    return counted(row.n_clusters, "case" if row.n_clusters == row.n_pairs else "cluster")
 
 
 def _too_few(row: PairedRow) -> str:
@@ -339,29 +330,47 @@ def _too_few(row: PairedRow) -> str:
 
 def _compared(row: PairedRow, d: PairedDifference) -> str:
     """What the candidate is to the baseline, with the interval; without one where nothing varies."""
-    scale, unit = scale_of(row.metric)
     place = f"{row.baseline} on {_place(row)}"
-    every, interval = f"in all {_units(row)}", f"({d.level:.0%} CI {_ends(d, scale)}{unit})"
+    size, low, high, _ = _written(d, row.metric)
+    every, interval = f"in all {_units(row)}", f"({d.level:.0%} CI {_ends(d, row.metric)})"
     if d.se == 0 and d.value == 0:
         return f"ties with {place} {every} {interval if d.low < d.high else ''}".rstrip()
     if d.low == d.high:
-        return f"is {_size_said(d, scale, unit)} than {place} {every}"
-    if float(_size(d, scale).replace(",", "")) == 0:
+        return f"is {_size_and_side(d, row.metric)} than {place} {every}"
+    if float(size.replace(",", "")) == 0:
         return f"is about equal to {place} {interval}"
-    return f"is {_size_said(d, scale, unit)} than {place} ({d.level:.0%} CI {_ends_said(d, scale)})"
+    ends = f"{low} to {high}"
+    if d.value < 0:  # beside "lower" the ends are said without a sign
+        low, high = low.removeprefix("-"), high.removeprefix("-")
+        ends = f"{high} to {low} lower" if d.high <= 0 else f"{low} lower to {high} higher"
+    return f"is {_size_and_side(d, row.metric)} than {place} ({d.level:.0%} CI {ends})"
 
 
-def _size_said(d: PairedDifference, scale: float, unit: str) -> str:
-    return f"{with_unit(_size(d, scale), unit)} {'higher' if d.value > 0 else 'lower'}"
+def _written(d: PairedDifference, metric: Metric) -> tuple[str, str, str, str]:
+    """Its size without a sign and the ends of its interval, with the digits that the width deserves, and the unit."""
+    scale, unit = scale_of(metric)
+    size, _, ends = str(Interval(d.value * scale, d.low * scale, d.high * scale)).rstrip("]").partition(" [")
+    low, _, high = ends.partition(", ")
+    return size.removeprefix("-"), low, high, unit
 
 
-def _undoing(row: PairedRow, scale: float, unit: str) -> str:
+def _ends(d: PairedDifference, metric: Metric) -> str:
+    _, low, high, unit = _written(d, metric)
+    return f"{low} to {high}{unit}"
+
+
+def _size_and_side(d: PairedDifference, metric: Metric) -> str:
+    size, *_, unit = _written(d, metric)
+    return f"{with_unit(size, unit)} {'higher' if d.value > 0 else 'lower'}"
+
+
+def _undoing(row: PairedRow) -> str:
     lost, worst = counted(row.unscored, "unscored answer"), row.at_worst
     if row.too_many_unscored:
         return f"{lost} are too many for a metric without bounds"
     if worst is None:
         return f"{lost} could undo that"
-    return f"{lost} could undo that (at their worst {_ends(worst, scale)}{unit}{_unless(row)})"
+    return f"{lost} could undo that (at their worst {_ends(worst, row.metric)}{_unless(row)})"
 
 
 def _unless(row: PairedRow) -> str:
@@ -369,12 +378,11 @@ def _unless(row: PairedRow) -> str:
 
 
 def _what_is_missed(row: PairedRow, d: PairedDifference) -> str:
-    units = counted(row.n_clusters, "cluster" if row.n_clusters != row.n_pairs else "case")
     if d.too_few_clusters:
         alike = "" if d.effective is None else f", which tell as much as {d.independent:,.1f} equal ones,"
-        return f"{units}{alike} are too few for a verdict"
+        return f"{_units(row)}{alike} are too few for a verdict"
     if row.detectable is None and d.se > 0:
-        return f"{units} are too few for any difference to show"
+        return f"{_units(row)} are too few for any difference to show"
     if row.detectable is None:
         return f"{_cases(row)} that all differ by the same amount cannot tell more"
     scale, unit = scale_of(row.metric)
@@ -396,7 +404,7 @@ def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
     if row.unscored and row.needed_cases is None:  # the scored pairs alone would tell
         harmed = (d.value < 0) == row.metric.higher_is_better and abs(d.value) > (row.margin or 0)
         end = row.highest if harmed == row.metric.higher_is_better else row.lowest
-        ends = f" (at their {'best' if harmed else 'worst'} {_ends(end, scale)}{unit})" if end else ""
+        ends = f" (at their {'best' if harmed else 'worst'} {_ends(end, row.metric)})" if end else ""
         without = f"{counted(row.unscored, 'answer')} {'has' if row.unscored == 1 else 'have'} no score"
         return f"{undecided}, since {without}{ends}"
     if more <= 0:
@@ -408,10 +416,8 @@ def _or_repeats(row: PairedRow) -> str:
     if row.needed_with_repeats is None:
         return ""
     repeats, now, needed = row.needed_with_repeats
-    left = needed - row.n_pairs
-    return (
-        f", or {repeats} repeats instead of {now} and {f'{rounded_count(left)} more' if left > 0 else 'no more'} cases,"
-    )
+    more = f"{rounded_count(needed - row.n_pairs)} more" if needed > row.n_pairs else "no more"
+    return f", or {repeats} repeats instead of {now} and {more} cases,"
 
 
 def _how(comparison: Comparison) -> str:
@@ -421,7 +427,7 @@ def _how(comparison: Comparison) -> str:
     golden = f" Golden set {comparison.golden_digest[:8]}, run {comparison.age}." if comparison.golden_digest else ""
     clustered = any(row.n_clusters != row.n_pairs for row in comparison.rows)
     how = f"{_weighting(whole)}{'CR2 by cluster' if clustered else 'cases independent'}"
-    family = "the family is" if sizes[1][0] == 0 or sizes[0][0] == 0 else "the families are"
+    family = "the families are" if all(n for n, _ in sizes) else "the family is"
     beyond = f", which without a bound is {BEYOND_SEEN:g} standard deviations beyond the worst seen in either arm"
     worst = beyond * any(row.assumed for row in comparison.rows)
     held = f" What is claimed holds with unscored answers at their worst{worst}."
@@ -438,23 +444,3 @@ def _weighting(rows: Sequence[PairedRow]) -> str:
     d = max(weighted, key=lambda difference: difference.n)
     units = counted(d.n_clusters, "case" if d.n_clusters == d.n else "cluster")
     return f"cases weighted by what they stand for ({units} tell as much as {d.independent:,.0f} equal ones); "
-
-
-def _size(d: PairedDifference, scale: float) -> str:
-    """The size without its sign, with the digits that the interval's width deserves."""
-    if d.low == d.high:
-        return number(abs(d.value) * scale)
-    return str(Interval(abs(d.value) * scale, d.low * scale, d.high * scale)).partition(" [")[0]
-
-
-def _ends(d: PairedDifference, scale: float) -> str:
-    ends = str(Interval(d.value * scale, d.low * scale, d.high * scale)).partition("[")[2]
-    return ends.rstrip("]").replace(", ", " to ")
-
-
-def _ends_said(d: PairedDifference, scale: float) -> str:
-    """The ends of an interval beside "higher" or "lower": of what is lower they are said without a sign."""
-    if d.value >= 0:
-        return _ends(d, scale)
-    low, high = (end.removeprefix("-") for end in _ends(d, scale).split(" to "))
-    return f"{high} to {low} lower" if d.high <= 0 else f"{low} lower to {high} higher"

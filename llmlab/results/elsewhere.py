@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmlab.base.errors import DataError
 from llmlab.base.tables import texts_of
@@ -16,6 +16,7 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Usage
 from llmlab.results.answers import TOKEN_COLUMNS
 from llmlab.results.scores import Metric
+from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,20 +42,22 @@ def answers_of(
     if unknown := sorted({case for _, case, _ in cells if case not in case_ids}):
         raise DataError(f"the golden set has no case {unknown[0]!r} (ids that it lacks: {len(unknown):,})")
     _refuse_twice(cells, repeat)
-    said = zip(cells, frame[text].tolist(), frame[text].isna(), strict=True)
-    return [
-        Generation(variant=cell[0], case_id=cell[1], repeat=cell[2], **_answer_fields(answer, absent=absent))
-        for cell, answer, absent in said
-    ]
+    answers = []
+    for (name, case, number), answer, absent in zip(cells, frame[text].tolist(), frame[text].isna(), strict=True):
+        fields: dict[str, Any] = {"text": str(answer)} if str(answer).strip() else {"status": "empty"}
+        if absent:
+            fields = {"status": "error", "error": "no answer in the table"}
+        answers.append(Generation(variant=name, case_id=case, repeat=number, **fields))
+    return answers
 
 
 def logged_answers(rows: Iterable[Mapping[str, Any]]) -> list[Generation]:
     """The answers of another tool's log; DataError where two are the same variant, case and repeat."""
     answers = []
     for fields in rows:
-        usage = Usage(**{name: fields[name] for name in TOKEN_COLUMNS if name in fields})
-        cost = fields.get("cost_usd")
-        rest = {name: value for name, value in fields.items() if name not in (*TOKEN_COLUMNS, "cost_usd")}
+        rest = dict(fields)
+        usage = Usage(**{name: rest.pop(name) for name in TOKEN_COLUMNS if name in rest})
+        cost = rest.pop("cost_usd", None)
         answers.append(Generation(**rest, usage=usage, cost_usd=None if cost is None else Decimal(str(cost))))
     _refuse_twice(((answer.variant, answer.case_id, answer.repeat) for answer in answers), "repeat")
     return answers
@@ -62,7 +65,7 @@ def logged_answers(rows: Iterable[Mapping[str, Any]]) -> list[Generation]:
 
 def logged_scores(
     answers: Sequence[Generation], scores: Sequence[Mapping[str, float]], *, frame: pd.DataFrame
-) -> Iterator[tuple[Metric, NDArray[np.float64]]]:
+) -> Iterator[tuple[Metric, FloatArray]]:
     """Each metric of another tool's log, and its score of each row of a frame with the same answers, NaN = unscored.
 
     Scores that all lie between 0 and 1 are shares.
@@ -77,7 +80,7 @@ def logged_scores(
 
 def unknown_bundle(name: str) -> Bundle:
     """Stands for whatever wrote answers that were made elsewhere: explorable, never pinned."""
-    safe = "".join(char if char.isalnum() and char.isascii() else "_" for char in name)[:80]
+    safe = re.sub("[^A-Za-z0-9]", "_", name)[:80]
     if safe != name:  # so that two names never become one
         safe = f"{safe}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
     return Bundle.from_prompt("(made elsewhere)", model=f"elsewhere/{safe}", name=f"v_{safe}")
@@ -102,9 +105,3 @@ def _refuse_twice(cells: Iterable[tuple[str, str, int]], repeat: str) -> None:
                 f"rows {first} and {number} both are the answer of {cell[0]!r} to {cell[1]!r}, repeat {cell[2]}; "
                 f"number repeated answers in a column {repeat!r}, or keep one"
             )
-
-
-def _answer_fields(answer: Any, *, absent: bool) -> dict[str, Any]:
-    if absent:
-        return {"status": "error", "error": "no answer in the table"}
-    return {"text": str(answer)} if str(answer).strip() else {"status": "empty"}

@@ -1,4 +1,4 @@
-"""Results on disk: one Parquet file, or a folder with a part per shard that `joined` puts together again.
+"""Results on disk, and several put together: one Parquet file, or a folder with a part per shard, which `joined` reads.
 
 A file has bundles, cases, metrics and digests in its metadata; one that was damaged or changed by hand is refused by
 them. Every part has a manifest, so that missing, doubled, foreign, damaged and incomplete shards are refused by name.
@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,6 @@ from llmlab.base.documents import Sealed, is_deep, whole_file
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.bundle.bundle import Bundle
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.results.answers import ordered_frame
 from llmlab.results.provenance import Provenance
 from llmlab.results.scores import CaseGroups, Metric
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["Manifest", "Parts", "Shard", "joined", "read_attributes", "write_attributes", "write_part"]
+__all__ = ["Manifest", "Parts", "Shard", "joined", "ordered_frame", "read_attributes", "write_attributes", "write_part"]
 
 FORMAT = "llmlab-results-1"
 _FACTS = ("golden_digest", "index_digests", "complete", "failed_share_allowed", "notes", "created_at")
@@ -123,7 +122,7 @@ def write_part(folder: Path, attributes: Mapping[str, Any], *, places: Mapping[s
     (folder / MANIFEST).unlink(missing_ok=True)
     write_attributes(folder / PART, attributes)
     frame, cases = attributes["frame"], list(attributes["golden"])
-    light = frame.drop(columns=[name for name in _TEXT_COLUMNS if name in frame.columns])
+    light = frame.drop(columns=list(_TEXT_COLUMNS), errors="ignore")
     keys = (int(key[:15], 16) if key else 0 for key in frame["call_key"])  # 60 bits tell which rows are one answer
     light["call_key"] = np.fromiter(keys, dtype=np.int64, count=len(frame))
     _write_frame(light, folder / SCORES, about={**_about(attributes), "cases": None, "golden": None})
@@ -154,8 +153,12 @@ def joined(folder: str | Path, *, texts: bool) -> dict[str, Any]:
     Raises:
         FileRuleError: a shard is missing, doubled, of another run, damaged or incomplete.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     parts = _checked(Path(folder))
-    cases = _cases([place / CASES for place, _ in parts])
+    tables = [pq.read_table(place / CASES, partitioning=None) for place, _ in parts]
+    cases = pa.concat_tables(tables).unify_dictionaries().sort_by("place").to_pandas()
     whole = _with_texts(parts, cases) if texts else _without_texts(parts, cases, Path(folder))
     first = parts[0][1]
     if texts and whole["golden"].digest != first.golden:
@@ -196,11 +199,11 @@ class Parts:
 
 def _checked(folder: Path) -> list[tuple[Path, Manifest]]:
     """Every shard's folder with its manifest, in order; FileRuleError for what cannot be joined."""
-    if not (found := sorted(place for place in folder.glob("shard=*") if place.is_dir())):
+    if not (places := sorted(place for place in folder.glob("shard=*") if place.is_dir())):
         raise FileRuleError("has no folder shard=NN, so it is no run with shards", path=folder)
-    if cut := [place.name for place in found if not (place / MANIFEST).exists()]:
+    if cut := [place.name for place in places if not (place / MANIFEST).exists()]:
         raise FileRuleError(f"{', '.join(cut)}: not finished (no manifest); {_again(cut)}", path=folder)
-    parts = [(place, Manifest.load(place / MANIFEST)) for place in found]
+    parts = [(place, Manifest.load(place / MANIFEST)) for place in places]
     shards = [Shard.parse(manifest.shard) for _, manifest in parts]
     about = {"golden", "bundles", "scorers", "indexes", "repeats"}
     runs = [json.dumps(manifest.model_dump(include=about), sort_keys=True) for _, manifest in parts]
@@ -227,18 +230,16 @@ def _checked(folder: Path) -> list[tuple[Path, Manifest]]:
 def _with_texts(parts: Sequence[tuple[Path, Manifest]], cases: pd.DataFrame) -> dict[str, Any]:
     read = [read_attributes(place / PART) for place, _ in parts]
     by_id = {case.id: case for attributes in read for case in attributes["golden"]}
-    first = read[0]
     whole = tuple(by_id[case_id] for case_id in cases["case_id"])
-    golden = replace(first["golden"], cases=whole, parent=parts[0][1].parent)
+    golden = replace(read[0]["golden"], cases=whole, parent=parts[0][1].parent)
     frames = [attributes["frame"] for attributes in read]
-    frame = ordered_frame(frames, variants=first["bundles"], case_ids=cases["case_id"])
+    frame = ordered_frame(frames, variants=read[0]["bundles"], case_ids=cases["case_id"])
     return {**_facts(read), "golden": golden, "frame": frame}
 
 
 def _without_texts(parts: Sequence[tuple[Path, Manifest]], cases: pd.DataFrame, folder: Path) -> dict[str, Any]:
-    read = [_read_frame(place / SCORES) for place, _ in parts]
-    known = [_attributes({**about, "golden_digest": ""}) for _, about in read]
-    frames = [frame for frame, _ in read]
+    frames, abouts = zip(*(_read_frame(place / SCORES) for place, _ in parts), strict=True)
+    known = [_attributes({**about, "golden_digest": ""}) for about in abouts]
     frame = ordered_frame(frames, variants=known[0]["bundles"], case_ids=cases["case_id"])
     of_case = cases["tags"].cat
     kinds = [tuple(json.loads(text)) for text in of_case.categories]
@@ -269,13 +270,18 @@ def _facts(read: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _cases(paths: Sequence[Path]) -> pd.DataFrame:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def ordered_frame(
+    frames: Sequence[pd.DataFrame], *, variants: Iterable[str], case_ids: pd.Series[str] | None = None
+) -> pd.DataFrame:
+    """The rows of all, sorted by case (in this order; None = as they first occur), repeat and variant."""
+    import pandas as pd
 
-    table = pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths]).unify_dictionaries()
-    cases: pd.DataFrame = table.sort_by("place").to_pandas()
-    return cases
+    frame = pd.concat(frames, ignore_index=True)
+    cases = frame["case_id"].drop_duplicates() if case_ids is None else case_ids
+    places = pd.Index(cases).get_indexer(pd.Index(frame["case_id"]))
+    columns = pd.Index([*variants]).get_indexer(pd.Index(frame["variant"]))
+    frame = frame.take(np.lexsort((columns, frame["repeat"].to_numpy(), places))).reset_index(drop=True)
+    return frame.fillna({name: "" for name in ("explanations", "bounds") if name in frame.columns})
 
 
 def _briefly(value: Any) -> str:

@@ -7,12 +7,11 @@ BOTH arms' answers to the same questions; error rates shared by the arms never c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from llmlab import stats
 from llmlab.base.errors import DataError
@@ -23,14 +22,11 @@ from llmlab.results.answers import column_of, refuse_unknown
 from llmlab.results.comparison import PairedRow
 from llmlab.results.provenance import JudgeRecord, LabelsRecord
 from llmlab.results.scores import Metric
-from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["LabelledScores", "corrected_line", "label_columns", "label_keys"]
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,49 +39,42 @@ class LabelledScores:
     Attributes:
         metric: what the judge's numbers mean.
         variants: in the order they were given.
-        variant, case_id, repeat: whose answer it is.
-        cluster, weight: of its case.
-        judged, human, inclusion: the judge's score, the mean of the labellers, and the probability with which it was
-            chosen for them; NaN = none.
+        answers: per answer `variant`, `case_id` and `repeat`, `cluster` and `weight` of its case, and `judged`, `human`
+            and `inclusion`: the judge's score, the mean of the labellers, and the probability with which it was chosen
+            for them; NaN = none.
     """
 
     metric: Metric
     variants: tuple[str, ...]
-    variant: npt.NDArray[Any]
-    case_id: npt.NDArray[Any]
-    repeat: npt.NDArray[Any]
-    cluster: npt.NDArray[Any]
-    weight: FloatArray
-    judged: FloatArray
-    human: FloatArray
-    inclusion: FloatArray
+    answers: pd.DataFrame
 
     @classmethod
     def of(
         cls, frame: pd.DataFrame, *, metric: Metric, variants: tuple[str, ...], golden: GoldenSet | None
     ) -> LabelledScores:
         """DataError where the frame has no labels of this metric."""
+        import pandas as pd
+
         name = metric.name
         if f"{name}_label" not in frame.columns:
             raise DataError(f"these results carry no labels of {name!r}; give them, or add them with `with_labels`")
         case_ids, by_id = frame["case_id"].tolist(), {} if golden is None else golden.by_id
         cases = [by_id.get(case_id) for case_id in case_ids]
         alone = (f"\0{case_id}" for case_id in case_ids)
+        clusters = [(case and case.cluster) or own for case, own in zip(cases, alone, strict=True)]
         numbers = {"judged": name, "human": f"{name}_label", "inclusion": f"{name}_inclusion"}
-        return cls(
-            metric=metric,
-            variants=variants,
-            cluster=np.array([(case and case.cluster) or own for case, own in zip(cases, alone, strict=True)], object),
-            weight=np.array([1.0 if case is None else case.weight for case in cases]),
-            **{column: frame[column].to_numpy() for column in ("variant", "case_id", "repeat")},
+        answers = frame[["variant", "case_id", "repeat"]].assign(
+            cluster=pd.Series(clusters, index=frame.index, dtype=object),  # a name may be half a surrogate pair
+            weight=[1.0 if case is None else case.weight for case in cases],
             **{key: frame[column].to_numpy(dtype=float, na_value=np.nan) for key, column in numbers.items()},
         )
+        return cls(metric=metric, variants=variants, answers=answers)
 
     def mean(self, variant: str, *, level: float = 0.95) -> stats.Correction:
         """The variant's mean over all its answers in what people would say (`stats.ppi_mean`)."""
-        rows = np.flatnonzero(self.variant == variant)
-        human = self.human[rows]
-        return stats.ppi_mean(self.judged[rows], human, level=level, **self._design(rows, human))
+        rows = self._of(variant)
+        judged, human = rows["judged"].to_numpy(), rows["human"].to_numpy()
+        return stats.ppi_mean(judged, human, level=level, **_design(rows, rows["human"]))
 
     def difference(
         self, *, baseline: str, candidate: str, case_ids: Collection[str] | None = None, level: float = 0.95
@@ -96,21 +85,18 @@ class LabelledScores:
             ValueError: no such variant. DataError: the two answered no case in common.
         """
         refuse_unknown(variant=((baseline, candidate), self.variants))
-        wanted, arms = None if case_ids is None else set(case_ids), []
-        for name in (baseline, candidate):
-            cells = self._cells(self.variant == name)
-            arms.append({cell: row for cell, row in cells if wanted is None or cell[0] in wanted})
-        shared = [cell for cell in arms[0] if cell in arms[1]]
-        if not shared:
+        pairs = self._of(baseline).merge(self._of(candidate), on=["case_id", "repeat"], suffixes=("", "_b"))
+        if case_ids is not None:
+            pairs = pairs[pairs["case_id"].isin(set(case_ids))]
+        if pairs.empty:
             raise DataError(f"{baseline!r} and {candidate!r} answered no case in common")
-        a, b = (np.array([arm[cell] for cell in shared]) for arm in arms)
         return stats.ppi_difference(
-            self.judged[a],
-            self.judged[b],
-            human_baseline=self.human[a],
-            human_candidate=self.human[b],
+            pairs["judged"].to_numpy(),
+            pairs["judged_b"].to_numpy(),
+            human_baseline=pairs["human"].to_numpy(),
+            human_candidate=pairs["human_b"].to_numpy(),
             level=level,
-            **self._design(a, self.human[a] + self.human[b]),
+            **_design(pairs, pairs["human"] + pairs["human_b"]),
         )
 
     def rate(
@@ -125,22 +111,22 @@ class LabelledScores:
         Raises:
             DataError: cases of different weight, which error rates cannot count, or no answer without a label.
         """
-        if np.unique(self.weight).size > 1:
+        if self.answers["weight"].nunique() > 1:
             raise DataError("error rates count each answer once, and these cases have different weights")
-        of = self.variant == variant
-        both = self._both & of if own_labels else self._both
-        rest = of & ~np.isnan(self.judged) & np.isnan(self.human)
-        if not rest.any():
+        own = self._of(variant)
+        both = (own if own_labels else self.answers).dropna(subset=["judged", "human"])
+        rest = own[own["judged"].notna() & own["human"].isna()]
+        if rest.empty:
             raise DataError("every judged answer of this variant has a label: the labels alone tell its rate")
-        passes = [(column[both] >= passes_from).tolist() for column in (self.human, self.judged)]
+        passes = [(both[who] >= passes_from).tolist() for who in ("human", "judged")]
         rates = stats.judge_rates(*passes, positive=True, level=level)
-        passed = int((self.judged[rest] >= passes_from).sum())
-        correction = stats.rogan_gladen(passed, int(rest.sum()), rates=rates, level=level)
-        if not self._share_clusters(of):
+        passed = int((rest["judged"] >= passes_from).sum())
+        correction = stats.rogan_gladen(passed, len(rest), rates=rates, level=level)
+        if not _share_clusters(own):
             return correction
         note = "cases share clusters, for which this interval is too narrow: `corrected` takes them in"
-        estimate = correction.corrected
-        return replace(correction, corrected=replace(estimate, notes=(*estimate.notes, note)))
+        noted = replace(correction.corrected, notes=(*correction.corrected.notes, note))
+        return replace(correction, corrected=noted)
 
     def rates(self, *, level: float = 0.95) -> dict[str, stats.Correction]:
         """`rate` per variant, each by its own labels; empty where that would not be honest.
@@ -148,42 +134,39 @@ class LabelledScores:
         Error rates need a scale of two levels, and answers that were chosen by nothing but chance: a choice by the
         judge's score shifts them. Weights and clusters have no such interval.
         """
-        design, levels = self._design(np.arange(len(self.judged)), self.human), self.metric.bounds
-        if levels is None or self.metric.span != 1 or design["inclusion"] is not None or design["weights"] is not None:
+        design, levels = _design(self.answers, self.answers["human"]), self.metric.bounds
+        by_chance = design["inclusion"] is None and design["weights"] is None
+        if levels is None or self.metric.span != 1 or not by_chance:
             return {}
-        of = {variant: self.variant == variant for variant in self.variants}
-        rest = ~np.isnan(self.judged) & np.isnan(self.human)
-        if not all((mine & self._both).any() and (mine & rest).any() for mine in of.values()):
-            return {}
-        if any(map(self._share_clusters, of.values())):
-            return {}
-        return {variant: self.rate(variant, passes_from=levels[1], own_labels=True, level=level) for variant in of}
+        for own in map(self._of, self.variants):
+            has_label = own["human"].notna()[own["judged"].notna()]
+            if has_label.all() or not has_label.any() or _share_clusters(own):
+                return {}
+        how: dict[str, Any] = {"passes_from": levels[1], "own_labels": True, "level": level}
+        return {variant: self.rate(variant, **how) for variant in self.variants}
 
     def cells(self, variant: str) -> set[tuple[str, int]]:
         """(case id, repeat) of the variant's answers that judge and people have both scored."""
-        return {cell for cell, _ in self._cells(self._both & (self.variant == variant))}
+        both = self._of(variant).dropna(subset=["judged", "human"])
+        return set(zip(both["case_id"], both["repeat"], strict=True))
 
-    @property
-    def _both(self) -> Bools:
-        both: Bools = ~np.isnan(self.judged) & ~np.isnan(self.human)
-        return both
+    def _of(self, variant: str) -> pd.DataFrame:
+        return self.answers[self.answers["variant"] == variant]
 
-    def _share_clusters(self, of: Bools) -> bool:
-        return np.unique(self.cluster[of]).size < np.unique(self.case_id[of]).size
 
-    def _cells(self, chosen: Bools) -> Iterator[tuple[tuple[str, int], int]]:
-        return (((self.case_id[row], self.repeat[row]), int(row)) for row in np.flatnonzero(chosen))
+def _share_clusters(rows: pd.DataFrame) -> bool:
+    return rows["cluster"].nunique() < rows["case_id"].nunique()
 
-    def _design(self, rows: npt.NDArray[np.int64], human: FloatArray) -> dict[str, Any]:
-        """Clusters where cases share one; weights of cases and inclusion probabilities where they differ."""
-        clusters, inclusion, weights = self.cluster[rows].tolist(), self.inclusion[rows], self.weight[rows]
-        known = inclusion[~np.isnan(human)]
-        uneven = len(known) > 0 and not np.isnan(known).any() and np.ptp(known) > 0
-        return {
-            "clusters": clusters if len(set(clusters)) < len(clusters) else None,
-            "inclusion": inclusion if uneven else None,
-            "weights": weights if np.unique(weights).size > 1 else None,
-        }
+
+def _design(rows: pd.DataFrame, human: pd.Series[float]) -> dict[str, Any]:
+    """Clusters where cases share one; weights of cases and inclusion probabilities where they differ."""
+    clusters, chances = rows["cluster"].tolist(), rows["inclusion"][human.notna()]
+    uneven = chances.notna().all() and chances.nunique() > 1
+    return {
+        "clusters": clusters if len(set(clusters)) < len(clusters) else None,
+        "inclusion": rows["inclusion"].to_numpy() if uneven else None,
+        "weights": rows["weight"].to_numpy() if rows["weight"].nunique() > 1 else None,
+    }
 
 
 def label_keys(frame: pd.DataFrame, golden: GoldenSet | None) -> list[tuple[str, ...]]:
@@ -197,8 +180,8 @@ def label_keys(frame: pd.DataFrame, golden: GoldenSet | None) -> list[tuple[str,
 
 def label_columns(
     labels: Labels, frame: pd.DataFrame, golden: GoldenSet | None, *, name: str, judge: JudgeRecord | None = None
-) -> tuple[dict[str, list[float]], LabelsRecord]:
-    """The columns `<name>_label` and `<name>_inclusion` of these answers, and how many labels fit one.
+) -> tuple[dict[str, list[float]], LabelsRecord, tuple[str, ...]]:
+    """The columns `<name>_label` and `<name>_inclusion` of these answers, how many labels fit one, a note on the rest.
 
     Raises:
         DataError: preferences, labels by another rubric than the judge's, no such score, or no label that fits.
@@ -220,8 +203,10 @@ def label_columns(
     if not used:
         raise DataError(f"no label fits an answer with a {name!r}: questions or answers have changed")
     n_used = sum(len(labels.by_key[key]) for key in used)
-    record = LabelsRecord(digest=labels.digest, used=n_used, stale=len(labels) - n_used)
-    return {f"{name}_label": people, f"{name}_inclusion": chances}, record
+    n_stale = len(labels) - n_used
+    stale = f"{n_stale} of {len(labels)} labels of {name} fit no answer here (changed, or of others) and are not used."
+    columns = {f"{name}_label": people, f"{name}_inclusion": chances}
+    return columns, LabelsRecord(digest=labels.digest, used=n_used, stale=n_stale), (stale,) if n_stale else ()
 
 
 def corrected_line(scores: LabelledScores, row: PairedRow) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-__all__ = ["JudgeRecord", "LabelsRecord", "Provenance", "two_scorers"]
+__all__ = ["JudgeRecord", "LabelsRecord", "Provenance"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +34,6 @@ class LabelsRecord:
     digest: str = ""
     used: int = 0
     stale: int = 0
-
-    def notes(self, metric: str) -> tuple[str, ...]:
-        """A sentence where some fit none."""
-        of = f"{self.stale} of {self.used + self.stale} labels of {metric}"
-        return (f"{of} fit no answer here (changed, or of others) and are not used.",) if self.stale else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,16 +85,12 @@ class Provenance(Mapping[str, Any]):
             known |= {name: {metric: record(**about) for metric, about in known[name].items()}} if name in known else {}
         if "sweep_variants" in known:
             known["sweep_variants"] = tuple(known["sweep_variants"])
-        known["more"] = {**known.get("more", {}), **{n: value for n, value in values.items() if n not in names}}
-        return cls(**known)
+        others = {name: value for name, value in values.items() if name not in names}
+        return cls(**{**known, "more": {**known.get("more", {}), **others}})
 
     def with_judge(self, metric: str, record: JudgeRecord) -> Provenance:
         """The same with who judged one more metric."""
         return replace(self, judges={**self.judges, metric: record})
-
-    def with_labels(self, metric: str, record: LabelsRecord) -> Provenance:
-        """The same with the labels that stand beside a metric."""
-        return replace(self, labels={**self.labels, metric: record})
 
     def with_scorers(
         self, by_variant: Mapping[str, Mapping[str, str]], *, metrics: Mapping[str, str | None]
@@ -129,14 +120,3 @@ class Provenance(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-def two_scorers(metric: str, variants: Mapping[str, str]) -> str:
-    """Why variants are not compared on a metric, by the digest of the scorer that made it; "" where one made all."""
-    if len(variants) < 2:
-        return ""
-    told = " and ".join(f"{name} by {digest[:8] or 'one that is not known'}" for digest, name in variants.items())
-    return (
-        f"{metric} was made by two scorers, {told}; score the stored answers of both arms again, which costs no "
-        f"call: results.scored_by([{metric}]), and the same of an earlier run that the baseline is taken from"
-    )

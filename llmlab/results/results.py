@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +20,14 @@ from llmlab.clients.base import Generation
 from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.results import answers as sheets
-from llmlab.results.provenance import Provenance, two_scorers
+from llmlab.results.provenance import Provenance
 from llmlab.results.scores import RESOURCE_METRICS, Aggregation, CaseGroups, Cells, Metric, ScoreTable, score_table
-from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
+from llmlab.scorers.base import RESERVED, ScoreFunction, Scorer, as_scorers
+from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 __all__ = ["Results"]
 
@@ -154,16 +155,17 @@ class Results(Shown):
         if self.golden is None:
             raise DataError("these results carry no golden set, so there is nothing to score against")
         wanted, by_id = as_scorers(scorers), self.golden.by_id
-        metrics = {**self.metrics, **sheets.metrics_of(wanted)}
+        added = sheets.metrics_of(wanted)
         pairs = ((by_id[answer.case_id], answer) for answer in self.generations())
         columns = sheets.score_columns(wanted, pairs, explanations=sheets.explanations_of(self.frame))
-        made = {name: of.scorer for name, of in self.metrics.items()} | dict.fromkeys(sheets.metrics_of(wanted))
-        known = self.provenance.with_scorers(self.provenance.scorers, metrics=made)
-        return replace(self.with_columns(**columns), metrics=metrics, provenance=known)
+        made_by = {name: of.scorer for name, of in self.metrics.items()} | dict.fromkeys(added)
+        known = self.provenance.with_scorers(self.provenance.scorers, metrics=made_by)
+        return replace(self.with_columns(**columns), metrics={**self.metrics, **added}, provenance=known)
 
     def with_scores(self, metric: Metric, values: ArrayLike, *, explanations: Sequence[str] | None = None) -> Results:
         """The same answers with one more metric, in the frame's order (NaN = unscored), and why each has its score."""
-        sheets.refuse_column(metric.name)
+        if metric.name in RESERVED:
+            raise ValueError(f"a metric is called {metric.name!r}, as a column of the results is; give it another name")
         columns: dict[str, Any] = {metric.name: np.asarray(values, dtype=float)}
         if explanations is not None:
             columns["explanations"] = sheets.with_reasons(self.frame, metric.name, explanations)
@@ -181,7 +183,7 @@ class Results(Shown):
         metrics: Collection[str] | None = None,
     ) -> Results:
         """The part that is of these variants, cases (by id) and metrics, all by default; ValueError for unknown."""
-        known = frozenset(self.cells.case_ids) if self.golden is None else self.golden.by_id
+        known = self.cells.case_ids if self.golden is None else self.golden.by_id
         sheets.refuse_unknown(variant=(variants, self.bundles), case=(cases, known), metric=(metrics, self.metrics))
         frame, golden = self.frame, self.golden
         if variants is not None:
@@ -189,16 +191,15 @@ class Results(Shown):
         if cases is not None:
             frame = frame[frame["case_id"].isin(cases)]
             golden = golden.only(ids=cases) if golden is not None else None
-        kept = [name for name in self.bundles if variants is None or name in variants]
         dropped = [name for name in self.metrics if metrics is not None and name not in metrics]
         return replace(
             self,
             frame=frame.drop(columns=dropped).reset_index(drop=True),
             metrics={name: of for name, of in self.metrics.items() if name not in dropped},
-            bundles={name: self.bundles[name] for name in kept},
+            bundles={name: of for name, of in self.bundles.items() if variants is None or name in variants},
             golden=golden,
             golden_digest=self.golden_digest if cases is None or golden is None else golden.digest,
-            index_digests={name: digest for name, digest in self.index_digests.items() if name in kept},
+            index_digests={n: digest for n, digest in self.index_digests.items() if variants is None or n in variants},
         )
 
     def joined(self, *others: Results, variants: Sequence[str] | None = None) -> Results:
@@ -216,7 +217,7 @@ class Results(Shown):
         by_variant = {name: {m: part.scorers_of(m)[name] for m in metrics} for part in parts for name in part.bundles}
         return replace(
             self,
-            frame=sheets.joined_frame([part.frame for part in parts], variants=names),
+            frame=room.files.ordered_frame([part.frame for part in parts], variants=names),
             metrics=metrics,
             bundles={name: asked for part in parts for name, asked in part.bundles.items()},
             index_digests={name: digest for part in parts for name, digest in part.index_digests.items()},
@@ -225,13 +226,20 @@ class Results(Shown):
 
     def scorers_of(self, metric: str) -> dict[str, str]:
         """The digest of the scorer that made a metric, by variant; "" where it is not known, or none made it."""
-        made, others = self.metrics[metric].scorer if metric in self.metrics else "", self.provenance.scorers
-        return {name: others.get(name, {}).get(metric, made) for name in self.variants}
+        others, usual = self.provenance.scorers, self.metrics[metric].scorer if metric in self.metrics else ""
+        return {name: others.get(name, {}).get(metric, usual) for name in self.variants}
 
     def not_comparable(self, metric: str, variants: Iterable[str]) -> str:
         """Why these variants are not compared on a metric: two scorers made it. "" where one did."""
         by_variant = self.scorers_of(metric)
-        return two_scorers(metric, {by_variant[name]: name for name in variants if name in by_variant})
+        made_by = {by_variant[name]: name for name in variants if name in by_variant}
+        if len(made_by) < 2:
+            return ""
+        by_whom = " and ".join(f"{name} by {digest[:8] or 'one that is not known'}" for digest, name in made_by.items())
+        return (
+            f"{metric} was made by two scorers, {by_whom}; score the stored answers of both arms again, which costs no "
+            f"call: results.scored_by([{metric}]), and the same of an earlier run that the baseline is taken from"
+        )
 
     def _require_comparable(self, metric: str, variants: Iterable[str]) -> None:
         if why := self.not_comparable(metric, variants):
@@ -262,9 +270,10 @@ class Results(Shown):
         """
         name = metric or labels.rubric
         judge = self.provenance.judges.get(name)
-        columns, record = room.labelled.label_columns(labels, self.frame, self.golden, name=name, judge=judge)
-        known, notes = self.provenance.with_labels(name, record), dict.fromkeys([*self.notes, *record.notes(name)])
-        return replace(self.with_columns(**columns), provenance=known, notes=tuple(notes))
+        columns, record, left_out = room.labelled.label_columns(labels, self.frame, self.golden, name=name, judge=judge)
+        known = replace(self.provenance, labels={**self.provenance.labels, name: record})
+        notes = tuple(dict.fromkeys([*self.notes, *left_out]))
+        return replace(self.with_columns(**columns), provenance=known, notes=notes)
 
     def labelled(self, metric: str) -> room.labelled.LabelledScores:
         """A judged metric beside people's labels of it; DataError where these results carry none (`with_labels`)."""
@@ -368,7 +377,7 @@ class Results(Shown):
             bounds=None if metric in self.metrics else sheets.bounds_of(self.frame, metric),
         )
 
-    def scores(self, name: str) -> NDArray[np.float64]:
+    def scores(self, name: str) -> FloatArray:
         """A column of numbers, one per row of the frame: a metric, tokens, cost, latency; NaN = unscored or unknown."""
         return np.asarray(self.frame[name].to_numpy(dtype=float, na_value=np.nan))
 
@@ -417,23 +426,7 @@ class Results(Shown):
 
         `by="tags"` has it per tag of the cases too: many intervals, of which some are wide by chance alone.
         """
-        if by is not None:
-            return room.summary.by_tag(self, by)
-        names = (*self.metrics, "input_tokens", "output_tokens", "cost_usd", "latency_s")
-        digests = ", ".join(f"{name} {asked.digest[:8]}" for name, asked in self.bundles.items())
-        golden = self.golden_digest[:8] or "unknown"
-        labelled = [self.labelled(name) for name in self.labels_digests if name in self.metrics]
-        timed = [name for name in room.summary.LATENCIES if name in self.columns]
-        known_errors = [f"Errors: {self.common_errors}."] if self.common_errors else []
-        return room.summary.summarise(
-            {name: self.table(name) for name in names},
-            errors={variant: self.n_answers(variant, status="error") for variant in self.variants},
-            state=self.state,
-            sources=f"Golden set {golden}; bundles {digests}; {room.summary.age_of(self.created_at)}.",
-            notes=(*known_errors, *room.summary.failing_lines(self.frame, self.metrics.values()), *self.notes),
-            latencies=room.summary.latencies(self.frame, [self.table(name) for name in timed]),
-            corrected={(name, of.metric.name): of.mean(name).corrected for of in labelled for name in self.variants},
-        )
+        return room.summary.summarise(self) if by is None else room.summary.by_tag(self, by)
 
     def compare(
         self,
@@ -477,20 +470,20 @@ class Results(Shown):
         rows = room.compare_tables(
             tables, baseline, candidates=candidates, by_tag=by is not None, margin=margin, level=level
         )
-        partial = () if self.complete else ("Partial results: the cases that are missing may differ from these.",)
         arms = dict.fromkeys(row.candidate for row in rows)
-        costs = [self.cost_line(baseline, arm, requests_per_day=requests_per_day) for arm in arms if requests_per_day]
+        notes = [self.cost_line(baseline, arm, requests_per_day=requests_per_day) for arm in arms if requests_per_day]
         timed = [table for table in tables if table.metric.name in room.summary.LATENCIES]
         later = room.summary.latency_line
-        costs += [later(self.frame, table, baseline, arm, level=level) for table in timed for arm in arms]
+        notes += [later(self.frame, table, baseline, arm, level=level) for table in timed for arm in arms]
         labelled = [row for row in rows if row.category is None and row.metric.name in self.labels_digests]
-        costs += [room.labelled.corrected_line(self.labelled(row.metric.name), row) for row in labelled]
+        notes += [room.labelled.corrected_line(self.labelled(row.metric.name), row) for row in labelled]
+        notes += [] if self.complete else ["Partial results: the cases that are missing may differ from these."]
         about = {"golden_digest": self.golden_digest, "age": room.summary.age_of(self.created_at)}
-        return room.Comparison(rows=rows, baseline=baseline, notes=(*costs, *partial, *self.notes), **about)
+        return room.Comparison(rows=rows, baseline=baseline, notes=(*notes, *self.notes), **about)
 
     def cost_per_success(self, metric: str) -> room.summary.PerVariant:
         """Dollars per successful answer of each variant, failed attempts included, with its interval."""
-        return room.summary.cost_per_success(self.metric(metric), scores=self.scores(metric), **self._billed())
+        return room.summary.cost_per_success(self.metric(metric), self._bill, scores=self.scores(metric))
 
     def consistency(self, metric: str) -> room.summary.PerVariant:
         """The chance that two answers to the same case score the same, per variant, with its interval."""
@@ -498,10 +491,11 @@ class Results(Shown):
 
     def cost_line(self, baseline: str, candidate: str, *, requests_per_day: int | None = None) -> str:
         """How the cost per answer changes, and what that makes in a month, in one sentence."""
-        return room.summary.cost_line(baseline, candidate, requests_per_day=requests_per_day, **self._billed())
+        return room.summary.cost_line(baseline, candidate, bill=self._bill, requests_per_day=requests_per_day)
 
-    def _billed(self) -> dict[str, Any]:
-        return {"costs": self.scores("cost_usd"), "cells": self.cells, "table": self.table("cost_usd")}
+    @property
+    def _bill(self) -> room.summary.Bill:
+        return room.summary.Bill(self.scores("cost_usd"), self.cells, self.table("cost_usd"))
 
     def effects(self, formula: str, *, metric: str | None = None, level: float = 0.95) -> stats.Effects:
         """What prompt, model and each sampling parameter of a grid do: `effects("prompt * temperature")`."""
@@ -518,7 +512,13 @@ class Results(Shown):
         return room.summary.best_variant(self.table(metric))
 
     def flips(
-        self, before: str, after: str, *, metric: str | None = None, **which: Unpack[room.cases.Which]
+        self,
+        before: str,
+        after: str,
+        *,
+        metric: str | None = None,
+        threshold: float | None = None,
+        any_change: bool = False,
     ) -> room.cases.Flips:
         """Cases that went from good to bad or back between two variants, with both answers, what was expected and why.
 
@@ -526,6 +526,7 @@ class Results(Shown):
         """
         table = self.table(self._quality(metric))
         self._require_comparable(table.metric.name, (before, after))
+        which: dict[str, Any] = {"threshold": threshold, "any_change": any_change}
         return room.cases.flips(table, before, after, rows=self.rows_of(), golden=self.golden, **which)
 
     def worst(self, n: int = 10, *, variant: str | None = None, metric: str | None = None) -> Rows:
@@ -596,4 +597,4 @@ class Results(Shown):
         return self.summary()._rows()
 
     def _csv_frame(self) -> pd.DataFrame:
-        return sheets.with_cases(self.frame, self.golden)
+        return room.cases.with_cases(self.frame, self.golden)

@@ -7,7 +7,7 @@ refused with its row, where row 1 is the first one after the header.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from llmlab.results.comparing import compare_tables
 from llmlab.results.comparison import Comparison
 from llmlab.results.scores import CaseGroups, Metric, ScoreTable, score_table
 from llmlab.results.summary import case_mean
+from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,12 +51,8 @@ class Scores(Shown):
     ) -> Comparison:
         """Each candidate (all other variants by default) against the baseline, as `Results.compare` does it.
 
-        Args:
-            baseline: the variant to compare with.
-            candidates: variants to compare; all others by default.
-            by_category: the same per category too, adjusted as a family of its own.
-            margin: the harm that may be tolerated, in the score's own unit; adds a non-inferiority verdict.
-            level: of the intervals.
+        `by_category` adds the same per category, adjusted as a family of its own, and `margin`, the harm that may be
+        tolerated in the score's own unit, a non-inferiority verdict.
         """
         margins = None if margin is None else {self.table.metric.name: margin}
         rows = compare_tables(
@@ -107,8 +104,8 @@ def read_scores(
     import pandas as pd
 
     wide = () if variant is not None else (baseline, *candidates)
-    asked = (id, cluster, category, weight, variant, score, repeat, *wide)
-    named = [name for name in asked if name is not None]
+    optional = (cluster, category, weight, variant, score, repeat)
+    named = [id, *(name for name in optional if name is not None), *wide]
     if twice := sorted({name for name in named if named.count(name) > 1}):
         raise ValueError(f"column {twice[0]!r} is named for two things")
     table = read_table(path).with_columns(named)
@@ -118,14 +115,15 @@ def read_scores(
     if variant is not None:
         variants = _variants(table, variant, baseline=baseline, candidates=candidates)
         of_variant = pd.Index(variants).get_indexer(pd.Index(_labels(table, variant)))
-        kept = np.flatnonzero(of_variant >= 0)
-        scores, of_case, of_variant = _numbers(table, str(score))[kept], case_codes[kept], of_variant[kept]
+        compared = np.flatnonzero(of_variant >= 0)
+        of_case, of_variant = case_codes[compared], of_variant[compared]
+        scores = _numbers(table, str(score))[compared]
         cells = of_case * len(variants) + of_variant
         if repeat is not None:
-            repeats, labels = pd.factorize(_labels(table, repeat).iloc[kept])
+            repeats, labels = pd.factorize(_labels(table, repeat).iloc[compared])
             cells = cells * len(labels) + repeats
         advice = "name the column of repeats (--repeat-column), or keep one"
-        _refuse_repeated(table, id, cells, advice=advice, rows=kept)
+        _refuse_repeated(table, id, cells, advice=advice, rows=compared)
     else:
         _refuse_repeated(table, id, case_codes, advice="give each case one row, or name its variant column")
         variants, scores = wide, np.concatenate([_numbers(table, name) for name in wide])
@@ -146,14 +144,14 @@ def read_scores(
 def _how_read(table: ScoreTable) -> tuple[str, ...]:
     """A sentence where plain numbers between 0 and 1 may be shares, and may be dollars."""
     metric = table.metric
-    told = metric.unit or metric.low is not None or metric.high is not None
-    if told or np.nanmin(table.values) < 0 or np.nanmax(table.values) > 1:
+    named = metric.unit or metric.low is not None or metric.high is not None
+    if named or np.nanmin(table.values) < 0 or np.nanmax(table.values) > 1:
         return ()
     return ("These are read as plain numbers. Name --low 0 --high 1 if they are shares, and --unit for all others.",)
 
 
 def _bounds_of(
-    scores: NDArray[np.float64],
+    scores: FloatArray,
     bounds: tuple[float | None, float | None],
     *,
     guess: bool,
@@ -185,14 +183,14 @@ def _labels(table: Table, column: str) -> pd.Series[str]:
     return texts
 
 
-def _numbers(table: Table, column: str) -> NDArray[np.float64]:
+def _numbers(table: Table, column: str) -> FloatArray:
     """A column of numbers, NaN where it is empty; FileRuleError names the first row that is no finite number."""
     import pandas as pd
 
-    given = with_points(table.cells[column], table.text)
-    numbers = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
-    for place in np.flatnonzero(np.isnan(numbers) & given.notna().to_numpy(dtype=bool)):
-        word = str(given.iloc[place]).strip().lower()
+    cells = with_points(table.cells[column], table.text)
+    numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
+    for place in np.flatnonzero(np.isnan(numbers) & cells.notna().to_numpy(dtype=bool)):
+        word = str(cells.iloc[place]).strip().lower()
         numbers[place] = np.nan if word in EMPTY_WORDS else TRUTH_WORDS.get(word, np.inf)
     _refuse_cells(table, column, np.isinf(numbers), must="must be a number (0.5, not 0,5) or empty")
     return numbers
@@ -201,13 +199,14 @@ def _numbers(table: Table, column: str) -> NDArray[np.float64]:
 def _refuse_cells(table: Table, column: str, wrong: NDArray[np.bool_], *, must: str) -> None:
     if wrong.any():
         row = int(np.argmax(wrong))
-        cell = _plain_value(table.cells[column].iloc[row])
-        raise table.refused(row, f"column {column!r} holds {cell!r}, {must} ({int(wrong.sum())} such rows)")
+        rule = f"column {column!r} holds {_cell(table, column, row)}, {must} ({wrong.sum()} such rows)"
+        raise table.refused(row, rule)
 
 
-def _plain_value(cell: Any) -> Any:
-    """A cell as Python has it: of a Parquet file it is a number of numpy, which names its type."""
-    return cell.item() if isinstance(cell, np.generic) else cell
+def _cell(table: Table, column: str, row: int) -> str:
+    """What stands there, as Python writes it: a number of a Parquet file is one of numpy, which names its type."""
+    cell = table.cells[column].iloc[row]
+    return repr(cell.item() if isinstance(cell, np.generic) else cell)
 
 
 def _variants(table: Table, column: str, *, baseline: str, candidates: Sequence[str]) -> tuple[str, ...]:
@@ -231,8 +230,8 @@ def _refuse_repeated(
         at = int(np.argmax(repeated))
         pair = np.array([int(np.argmax(codes == codes[at])), at])
         first, second = map(int, pair if rows is None else rows[pair])
-        name, n = _plain_value(table.cells[column].iloc[second]), int(repeated.sum())
-        rule = f"rows {first + 1} and {second + 1} are both {name!r} ({n} duplicates): {advice}"
+        both = f"rows {first + 1} and {second + 1} are both {_cell(table, column, second)}"
+        rule = f"{both} ({repeated.sum()} duplicates): {advice}"
         raise FileRuleError(rule, path=table.path, line=table.line_of(second))
 
 
@@ -246,10 +245,7 @@ def _groups(
     weight: str | None,
 ) -> CaseGroups:
     """Cluster, category and weight of each case, which all of its rows must agree on."""
-    import pandas as pd
-
-    first_row = np.zeros(int(case_codes.max()) + 1, dtype=np.int64)
-    first_row[case_codes[::-1]] = np.arange(len(case_codes))[::-1]
+    first_row = np.unique(case_codes, return_index=True)[1]
 
     def per_case(values: NDArray[Any], rule: Callable[[Any, Any], str]) -> NDArray[Any]:
         differs = values[first_row][case_codes] != values
@@ -259,25 +255,21 @@ def _groups(
             raise table.refused(row, f"{table.cells[id].iloc[row]!r} {rule(values[row], before)}")
         return values[first_row]
 
-    def labelled(column: str) -> tuple[NDArray[np.int64], list[str]]:
-        codes, labels = pd.factorize(_labels(table, column))
-        of_case = per_case(
-            codes, lambda code, before: f"has {column!r} {labels[code]!r}, and {labels[before]!r} in a row before"
-        )
-        return of_case.astype(np.int64), [str(label) for label in labels]
+    def labels(column: str) -> list[str]:
+        def rule(later: str, before: str) -> str:
+            return f"has {column!r} {later!r}, and {before!r} in a row before"
 
-    clusters = np.arange(len(first_row)) if cluster is None else labelled(cluster)[0]
-    tags: tuple[tuple[str, ...], ...] = ((),) * len(first_row)
-    if category is not None:
-        codes, labels = labelled(category)
-        singles = [(label,) for label in labels]
-        tags = tuple(singles[code] for code in codes.tolist())
-    weights = None
+        of_case: list[str] = per_case(_labels(table, column).to_numpy(dtype=object), rule).tolist()
+        return of_case
+
+    n_cases = len(first_row)
+    clusters = [None] * n_cases if cluster is None else labels(cluster)
+    tags = [()] * n_cases if category is None else [(label,) for label in labels(category)]
+    weights = np.ones(n_cases)
     if weight is not None:
-        given = _numbers(table, weight)
-        _refuse_cells(table, weight, ~(given > 0), must="must be a number above 0; leave out what stands for nothing")
+        numbers = _numbers(table, weight)
+        _refuse_cells(table, weight, ~(numbers > 0), must="must be a number above 0; leave out what stands for nothing")
         weights = per_case(
-            given, lambda later, before: f"weighs {later:g}, and {before:g} in a row before: give a case one weight"
+            numbers, lambda later, before: f"weighs {later:g}, and {before:g} in a row before: give a case one weight"
         )
-        weights = weights if np.ptp(weights) > 0 else None
-    return CaseGroups(clusters=clusters, clustered=cluster is not None, tags=tags, weights=weights)
+    return replace(CaseGroups.of_columns(clusters, tags=tags, weights=weights), clustered=cluster is not None)

@@ -7,7 +7,7 @@ consume it. Repeats of a case become one number here, in one place, so that they
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
@@ -16,6 +16,7 @@ import numpy as np
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted, number, with_unit
 from llmlab.golden.cases import GoldenSet
+from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import Aggregation, reduce_repeats
 from llmlab.stats.paired import tipping_point
 from llmlab.stats.standard_error import effective_size
@@ -28,7 +29,6 @@ __all__ = [
     "BEYOND_SEEN",
     "RESOURCE_METRICS",
     "Aggregation",
-    "AtEnd",
     "CaseDesign",
     "CaseGroups",
     "Cells",
@@ -99,7 +99,7 @@ class CaseDesign(TypedDict):
     """How cases were drawn, as every estimator of a mean takes it: `mean_difference(d, **table.design(chosen))`."""
 
     clusters: NDArray[np.int64] | None
-    weights: NDArray[np.float64] | None
+    weights: FloatArray | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class CaseGroups:
     clusters: NDArray[np.int64]
     clustered: bool
     tags: tuple[tuple[str, ...], ...]
-    weights: NDArray[np.float64] | None = None
+    weights: FloatArray | None = None
 
     def design(self, chosen: NDArray[np.bool_] | None = None) -> CaseDesign:
         """Clusters (None = independent cases) and weights (None = equal ones) of the chosen cases, or of all."""
@@ -138,9 +138,9 @@ class CaseGroups:
 
     @classmethod
     def of_columns(
-        cls, clusters: Sequence[str | None], *, tags: Iterable[tuple[str, ...]], weights: NDArray[np.float64]
+        cls, clusters: Sequence[str | int | None], *, tags: Iterable[tuple[str, ...]], weights: FloatArray
     ) -> CaseGroups:
-        """The same from one value per case: its cluster (None = its own), its tags and its weight."""
+        """The same from one value per case: its cluster (any label, None = its own), its tags and its weight."""
         import pandas as pd
 
         codes = pd.factorize(np.array(clusters, dtype=object))[0].astype(np.int64)  # -1 = none
@@ -157,15 +157,9 @@ class CaseGroups:
 
     def taken(self, places: NDArray[np.intp]) -> CaseGroups:
         """Those of the cases at these places."""
-        import pandas as pd
-
-        clusters = pd.factorize(self.clusters[places])[0].astype(np.int64)
-        return CaseGroups(
-            clusters=clusters,
-            clustered=len(set(clusters.tolist())) < len(clusters),
-            tags=tuple(self.tags[place] for place in places),
-            weights=None if self.weights is None else self.weights[places],
-        )
+        weights = np.ones(len(places)) if self.weights is None else self.weights[places]
+        tags = [self.tags[place] for place in places]
+        return CaseGroups.of_columns(self.clusters[places].tolist(), tags=tags, weights=weights)
 
     def joined(self, case_codes: NDArray[np.intp], call_keys: NDArray[Any] | None) -> CaseGroups:
         """The same, with cases that got one and the same answer (rows with equal call keys) in one cluster.
@@ -208,16 +202,18 @@ class AtEnd(NamedTuple):
     """Scores with every unscored repeat at one end of what it can have been, shape (cases, variants).
 
     `known` counts a repeat without a bound as 0, and `open` is the share that such repeats have in their case: at a
-    value x of theirs the scores are known + open * x.
+    value x of theirs the scores are known + open * x. `beyond`, shape (variants,), is that value for each variant:
+    `BEYOND_SEEN` further than any score of its answers, NaN where none is scored.
     """
 
-    known: NDArray[np.float64]
-    open: NDArray[np.float64]
+    known: FloatArray
+    open: FloatArray
+    beyond: FloatArray
 
-    def taken(self, cells: tuple[NDArray[np.intp], ...], value: float) -> NDArray[np.float64]:
+    def scores(self, cells: tuple[NDArray[np.intp], ...], value: float) -> FloatArray:
         """The scores of these cells with what nothing bounds at this value."""
         open_ = self.open[cells]
-        scores: NDArray[np.float64] = self.known[cells] + np.where(open_ > 0, open_ * value, 0.0)
+        scores: FloatArray = self.known[cells] + np.where(open_ > 0, open_ * value, 0.0)
         return scores
 
 
@@ -231,10 +227,8 @@ class ScoreTable(CaseGroups):
         variants: n_variants names.
         values: (n_cases, n_variants) scores, repeats aggregated; NaN where no repeat was scored.
         scored, attempted: (n_cases, n_variants) counts of repeats.
-        lowest, highest: `values` with every unscored repeat at its own low or high, else the metric's; None = nothing
+        ends: `values` with every unscored repeat at its own low and at its own high, else the metric's; None = nothing
             is unscored. `pessimistic` reads them.
-        least, most: (n_variants,) `BEYOND_SEEN` below the lowest and above the highest score of an answer, NaN where
-            none is scored: what stands for an unscored answer that nothing bounds.
         within: (n_variants,) variance of repeats to the same case; NaN where no case has two, None where no variant
             has or the repeats are not averaged.
     """
@@ -242,14 +236,11 @@ class ScoreTable(CaseGroups):
     metric: Metric
     case_ids: tuple[str, ...]
     variants: tuple[str, ...]
-    values: NDArray[np.float64]
+    values: FloatArray
     scored: NDArray[np.int64]
     attempted: NDArray[np.int64]
-    lowest: AtEnd | None = None
-    highest: AtEnd | None = None
-    least: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    most: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    within: NDArray[np.float64] | None = None
+    ends: tuple[AtEnd, AtEnd] | None = None
+    within: FloatArray | None = None
 
     def repeat_noise(self, chosen: NDArray[np.bool_], columns: Sequence[int]) -> tuple[float, float] | None:
         """The variance that repeats leave in a case's difference between these columns, and how many repeats it has.
@@ -265,7 +256,7 @@ class ScoreTable(CaseGroups):
 
     def pessimistic(
         self, columns: Sequence[int], chosen: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    ) -> tuple[FloatArray, FloatArray] | None:
         """These columns, shape (cases, columns), with every unscored repeat at its lowest and at its highest.
 
         A repeat that nothing bounds is taken at the least and the most that any of these columns stands for. None
@@ -279,17 +270,18 @@ class ScoreTable(CaseGroups):
         >>> [end.tolist() for end in table.pessimistic([0, 1])]
         [[[3.0, 9.0], [5.0, 1.5]], [[3.0, 9.0], [5.0, 9.0]]]
         """
-        cells, at = self._cells(columns, chosen), np.asarray(columns, dtype=np.intp)
-        if self.lowest is None or self.highest is None or (self.scored[cells] >= self.attempted[cells].clip(1)).all():
+        cells, at = self._cells(columns, chosen), list(columns)
+        if self.ends is None or (self.scored[cells] >= self.attempted[cells].clip(1)).all():
             return None
-        low = self.lowest.taken(cells, np.fmin.reduce(self.least[at]))
-        high = self.highest.taken(cells, np.fmax.reduce(self.most[at]))
+        least, most = self.ends
+        low = least.scores(cells, np.fmin.reduce(least.beyond[at]))
+        high = most.scores(cells, np.fmax.reduce(most.beyond[at]))
         return None if np.isnan(low).any() or np.isnan(high).any() else (low, high)
 
     def assumed(self, columns: Sequence[int], chosen: NDArray[np.bool_] | None = None) -> bool:
         """Whether some unscored repeat of these columns has no bound, so that its worst is read off those seen."""
         cells = self._cells(columns, chosen)
-        return any(end is not None and bool(end.open[cells].any()) for end in (self.lowest, self.highest))
+        return any(bool(end.open[cells].any()) for end in self.ends or ())
 
     def _cells(self, columns: Sequence[int], chosen: NDArray[np.bool_] | None) -> tuple[NDArray[np.intp], ...]:
         rows = np.arange(len(self.case_ids)) if chosen is None else np.flatnonzero(chosen)
@@ -341,7 +333,7 @@ class Cells:
             columns=columns.astype(np.int64),
         )
 
-    def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
+    def sums(self, values: NDArray[Any]) -> FloatArray:
         """Shape (cases, variants): the sum over a cell's rows of a number (or of true ones) per row."""
         shape = len(self.case_ids), len(self.variants)
         places = self.cases * shape[1] + self.columns
@@ -356,14 +348,14 @@ class Cells:
 def score_table(
     metric: Metric,
     *,
-    scores: NDArray[np.float64],
+    scores: FloatArray,
     case_codes: NDArray[np.int64],
     variant_codes: NDArray[np.int64],
     case_ids: Sequence[str],
     variants: Sequence[str],
     groups: CaseGroups,
     aggregation: Aggregation = "mean",
-    bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    bounds: tuple[FloatArray, FloatArray] | None = None,
 ) -> ScoreTable:
     """Rows of a run as one matrix. `scores` and the codes have one element per row; NaN = unscored.
 
@@ -390,26 +382,28 @@ def score_table(
     cells = case_codes * len(variants) + variant_codes
     known = ~np.isnan(scores)
     attempted = np.bincount(cells, minlength=n_cells)
-    nothing_missing = bool(known.all() and (attempted > 0).all())
 
-    def reduced(values: NDArray[np.float64], of: NDArray[np.int64]) -> NDArray[np.float64]:
+    def reduced(values: FloatArray, of: NDArray[np.int64]) -> FloatArray:
         return reduce_repeats(values, of, aggregation=aggregation, n_cases=n_cells).reshape(shape)
 
-    def at_end(end: float | None, own: NDArray[np.float64] | None) -> AtEnd:
+    def at_end(end: float | None, own: FloatArray | None, beyond: FloatArray) -> AtEnd:
         of_row = np.full(scores.size, np.nan if end is None else end)
         of_row = of_row if own is None else np.where(np.isnan(own), of_row, own)
         open_ = ~known & np.isnan(of_row)
-        taken = reduced(np.where(known, scores, np.where(open_, 0.0, of_row)), cells)
+        filled = reduced(np.where(known, scores, np.where(open_, 0.0, of_row)), cells)
         share = np.bincount(cells[open_], minlength=n_cells).reshape(shape) / attempted.reshape(shape).clip(min=1)
-        untried = np.isnan(taken)
-        return AtEnd(
-            np.where(untried, 0.0 if end is None else end, taken), np.where(untried, float(end is None), share)
-        )
+        untried = np.isnan(filled)
+        at_zero = np.where(untried, 0.0 if end is None else end, filled)
+        return AtEnd(at_zero, np.where(untried, float(end is None), share), beyond)
 
     values = reduced(scores[known], cells[known])
     scored = np.bincount(cells[known], minlength=n_cells).reshape(shape)
     averaged = aggregation == "mean" and bool((scored > 1).any())
-    least, most = _beyond_seen(scores, variant_codes, len(variants))
+    ends = None
+    if not (known.all() and (attempted > 0).all()):
+        own_low, own_high = bounds or (None, None)
+        least, most = _beyond_seen(scores[known], variant_codes[known], len(variants))
+        ends = at_end(metric.low, own_low, least), at_end(metric.high, own_high, most)
     return ScoreTable(
         metric=metric,
         case_ids=tuple(case_ids),
@@ -421,19 +415,16 @@ def score_table(
         clustered=groups.clustered,
         tags=groups.tags,
         weights=groups.weights,
-        lowest=None if nothing_missing else at_end(metric.low, None if bounds is None else bounds[0]),
-        highest=None if nothing_missing else at_end(metric.high, None if bounds is None else bounds[1]),
-        least=least,
-        most=most,
+        ends=ends,
         within=_within(scores[known] - values.ravel()[cells[known]], cells[known], scored) if averaged else None,
     )
 
 
-def _within(residuals: NDArray[np.float64], cells: NDArray[np.int64], scored: NDArray[np.int64]) -> NDArray[np.float64]:
+def _within(residuals: FloatArray, cells: NDArray[np.int64], scored: NDArray[np.int64]) -> FloatArray:
     """Per variant the pooled variance of repeats around their case's mean; NaN where no case has two."""
     squares = np.bincount(cells, weights=residuals**2, minlength=scored.size).reshape(scored.shape).sum(axis=0)
     freedom = np.maximum(scored - 1, 0).sum(axis=0)
-    pooled: NDArray[np.float64] = np.divide(squares, freedom, out=np.full(freedom.shape, np.nan), where=freedom > 0)
+    pooled: FloatArray = np.divide(squares, freedom, out=np.full(freedom.shape, np.nan), where=freedom > 0)
     return pooled
 
 
@@ -446,12 +437,8 @@ def above_share(part: int, whole: int, share: float) -> bool:
     return part > Fraction(str(float(share))) * whole
 
 
-def _beyond_seen(
-    scores: NDArray[np.float64], variant_codes: NDArray[np.int64], n_variants: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _beyond_seen(x: FloatArray, of: NDArray[np.int64], n_variants: int) -> tuple[FloatArray, FloatArray]:
     """Per variant `BEYOND_SEEN` standard deviations below its lowest score and above its highest; NaN without any."""
-    known = ~np.isnan(scores)
-    x, of = scores[known], variant_codes[known]
     low, high = np.full(n_variants, np.nan), np.full(n_variants, np.nan)
     np.fmin.at(low, of, x)
     np.fmax.at(high, of, x)
@@ -461,7 +448,7 @@ def _beyond_seen(
     return low - further, high + further
 
 
-def _check_bounds(metric: Metric, scores: NDArray[np.float64]) -> None:
+def _check_bounds(metric: Metric, scores: FloatArray) -> None:
     low = -np.inf if metric.low is None else metric.low
     high = np.inf if metric.high is None else metric.high
     wrong = np.isinf(scores) | (scores < low) | (scores > high)
@@ -528,16 +515,16 @@ def tipping_of(
     if (ends := table.pessimistic([base, arm], chosen)) is None:
         return None
     factors = (-sign * times, sign)
-    taken = [ends[1 if factors[column] < 0 else 0][:, column] for column in (0, 1)]
+    arms = [ends[1 if factors[column] < 0 else 0][:, column] for column in (0, 1)]
     for column in (1, 0):
         name, factor = (base, arm)[column], factors[column]
         tried, scored = table.attempted[chosen, name].clip(min=1), table.scored[chosen, name]
         held = table.metric.low if factor > 0 else table.metric.high  # the end that hurts the claim in this arm
         if held is None and (lost := int((tried - scored).sum())):
-            taken[column] = np.where(scored > 0, table.values[chosen, name], 0.0) * scored / tried
-            known, slopes = factors[0] * taken[0] + factors[1] * taken[1] - above, factor * (1 - scored / tried)
+            arms[column] = np.where(scored > 0, table.values[chosen, name], 0.0) * scored / tried
+            known, slopes = factors[0] * arms[0] + factors[1] * arms[1] - above, factor * (1 - scored / tried)
             value = tipping_point(known, slopes, **table.design(chosen), alpha=alpha)
-            kindest = ((ends[1 if factor > 0 else 0][:, column] - taken[column]) * tried).sum() / lost
+            kindest = ((ends[1 if factor > 0 else 0][:, column] - arms[column]) * tried).sum() / lost
             if value is None or factor * (kindest - value) < 0:
                 return None
             return Tipping(table.variants[name], lost, factor < 0, value)

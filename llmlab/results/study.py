@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import Interval, counted, number, with_unit
+from llmlab.base.numbers import counted, number, with_unit
 from llmlab.display.shown import Rows, Shown
 from llmlab.results.comparing import compare_tables
 from llmlab.results.results import Results
-from llmlab.results.scores import CaseDesign, ScoreTable, scale_of, two_digits
+from llmlab.results.scores import ScoreTable, scale_of, two_digits
 from llmlab.scorers.structured import expected_labels, label_of, said_label
-from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
-from llmlab.stats.paired import PairedDifference, mean_difference, t_difference
+from llmlab.stats.paired import PairedDifference, t_difference
 from llmlab.stats.power import POWER, Need, Spread, needed_cases, would_show
 from llmlab.stats.standard_error import StandardError, standard_error
 
@@ -35,20 +34,22 @@ WORTH_IT = 0.8  # of what cases buy, that repeats must buy to be advised
 
 def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Rows:
     """The same difference read three ways: as two samples, as pairs, and as pairs in clusters."""
-    a, b, design = _pairs(table, baseline, candidate)
-    paired = _difference(table, baseline, candidate, clustered=False)
-    se = math.hypot(*(standard_error(arm, weights=design["weights"]).se for arm in (a, b)))
-    unpaired = StandardError(se=se, df=2.0 * a.size - 2, n=a.size, n_clusters=a.size)
+    paired = _difference(replace(table, clustered=False), baseline, candidate)
+    a, b = table.values[:, [table.column(baseline), table.column(candidate)]].T
+    in_both = ~(np.isnan(a) | np.isnan(b))
+    weights = table.design(in_both)["weights"]
+    se = math.hypot(*(standard_error(arm[in_both], weights=weights).se for arm in (a, b)))
+    unpaired = StandardError(se=se, df=2.0 * paired.n - 2, n=paired.n, n_clusters=paired.n)
     alone = t_difference(paired.value, unpaired, level=0.95, method="two samples, t test")
-    rows = [_reading("two samples", alone), _reading("pairs, cases independent", paired)]
-    last = paired
+    readings = {"two samples": alone, "pairs, cases independent": paired}
+    last = _difference(table, baseline, candidate)
     if table.clustered:
-        last = _difference(table, baseline, candidate)
-        rows.append(_reading("pairs in clusters (CR2)", last))
-    changed = table.clustered and (paired.p_value < 0.05) != (last.p_value < 0.05)
+        readings["pairs in clusters (CR2)"] = last
+    changed = (paired.p_value < 0.05) != (last.p_value < 0.05)
     answer = "The clusters change the decision." if changed else "All that counts is the last line."
     return Rows(
-        rows=tuple(rows), sentence=f"{answer} {counted(a.size, 'case')} in {counted(last.n_clusters, 'cluster')}."
+        rows=tuple(_reading(name, d) for name, d in readings.items()),
+        sentence=f"{answer} {counted(paired.n, 'case')} in {counted(last.n_clusters, 'cluster')}.",
     )
 
 
@@ -58,44 +59,38 @@ def cases_needed(table: ScoreTable, baseline: str, candidate: str, *, difference
     if d.se == 0:
         return Rows(rows=(), sentence="Nothing varies between these cases, so that nothing can be planned from them.")
     scale, unit = scale_of(table.metric)
-    needs = {size: Need(name="", distance=size, spread=Spread.of(d, shift=size), tail=TAIL) for size in differences}
-    needed = {size: needed_cases([need]).likely for size, need in needs.items()}
-    rows = [
-        {
-            f"true difference{f' ({unit.strip()})' if unit else ''}": number(size * scale),
-            "cases needed": n,
-            "you have": d.n,
-            "missing": max(0, n - d.n),
-        }
-        for size, n in needed.items()
-    ]
-    have = f"the {counted(d.n, 'case')} you have"
-    if (seen := would_show(d, tail=TAIL)) is None:
-        return Rows(rows=tuple(rows), sentence=f"{have[0].upper()}{have[1:]} are too few for any difference to show.")
-    shown = f"{two_digits(seen * scale)}{unit}"
-    answer = f"If the true difference is {shown}, {have} show it with {POWER:.0%} power"
+    size_named, rows = f"true difference{f' ({unit.strip()})' if unit else ''}", []
+    for size in dict.fromkeys(differences):
+        need = Need(name="", distance=size, spread=Spread.of(d, shift=size), tail=TAIL)
+        n = needed_cases([need]).likely
+        row = {size_named: number(size * scale), "cases needed": n, "you have": d.n, "missing": max(0, n - d.n)}
+        rows.append(row)
+    have, seen = f"{counted(d.n, 'case')} you have", would_show(d, tail=TAIL)
+    if seen is None:
+        return Rows(rows=tuple(rows), sentence=f"The {have} are too few for any difference to show.")
+    answer = f"If the true difference is {two_digits(seen * scale)}{unit}, the {have} show it with {POWER:.0%} power"
     return Rows(rows=tuple(rows), sentence=f"{answer}; smaller ones are easily missed.")
 
 
 def harm_by_category(table: ScoreTable, baseline: str, candidate: str, *, margin: float) -> Rows:
     """Per category the difference, and whether harm of `margin` or more is ruled out, with and without clusters."""
     margins = {table.metric.name: margin}
-    compared = compare_tables([table], baseline, candidates=[candidate], by_tag=True, margin=margins)
-    by_tag = {row.category: row for row in compared}
-    rows, ruled_out = [], 0
-    for tag, mask in table.categories().items():
-        row = by_tag[tag]
-        if row.difference is None:
-            rows.append({"category": tag, "cases": row.n_pairs, "verdict": "too few cases or clusters"})
+    by_tag, apart = (
+        compare_tables([read], baseline, candidates=[candidate], by_tag=True, margin=margins)[1:]  # after that of all
+        for read in (table, replace(table, clustered=False))
+    )
+    rows, ruled_out = list[dict[str, object]](), 0
+    for row, alone in zip(by_tag, apart, strict=True):
+        if row.difference is None or alone.difference is None:
+            rows.append({"category": row.category, "cases": row.n_pairs, "verdict": "too few cases or clusters"})
             continue
-        alone = _difference(table, baseline, candidate, chosen=mask, clustered=False)
-        d, iid = (x if table.metric.higher_is_better else x.turned for x in (row.difference, alone))
+        d, iid = (x if table.metric.higher_is_better else x.turned for x in (row.difference, alone.difference))
         shown, lost = row.verdict == "PASS", row.unscored
         open_ = f"open; {counted(lost, 'unscored answer')} at their worst" if lost else "open"
         ruled_out += shown
         rows.append(
             {
-                "category": tag,
+                "category": row.category,
                 "cases": d.n,
                 "clusters": d.n_clusters,
                 "difference [90% CI]": d.interval(0.90),
@@ -120,8 +115,8 @@ def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, can
         return Rows(rows=(), sentence="One score per case: without repeats nobody can tell whether they would help.")
     table = results.table(metric)
     columns = [table.column(name) for name in (baseline, candidate)]
-    first, second = table.values[:, columns].T
-    noise = table.repeat_noise(~(np.isnan(first) | np.isnan(second)), columns)
+    a, b = table.values[:, columns].T
+    noise = table.repeat_noise(~(np.isnan(a) | np.isnan(b)), columns)
     if noise is None:
         return Rows(rows=(), sentence="One answer per case: run with repeats=2 or more to see whether they help.")
     d = _difference(table, baseline, candidate)
@@ -159,27 +154,12 @@ def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, can
     )
 
 
-def _pairs(
-    table: ScoreTable, baseline: str, candidate: str, chosen: NDArray[np.bool_] | None = None
-) -> tuple[FloatArray, FloatArray, CaseDesign]:
-    """The scores of both, and the design, of the cases among these that both have a score for."""
-    a, b = table.values[:, [table.column(baseline), table.column(candidate)]].T
-    known = ~(np.isnan(a) | np.isnan(b)) & (True if chosen is None else chosen)
-    return a[known], b[known], table.design(known)
-
-
-def _difference(
-    table: ScoreTable,
-    baseline: str,
-    candidate: str,
-    *,
-    chosen: NDArray[np.bool_] | None = None,
-    clustered: bool = True,
-) -> PairedDifference:
-    a, b, design = _pairs(table, baseline, candidate, chosen)
-    d = paired_differences(b, a, scale=table.metric.span)
-    clusters = design["clusters"] if clustered else None
-    return mean_difference(d, clusters=clusters, weights=design["weights"], bounds=table.metric.change_bounds)
+def _difference(table: ScoreTable, baseline: str, candidate: str) -> PairedDifference:
+    """The difference over all cases; DataError, in the words of a comparison, where too few are scored in both."""
+    (row,) = compare_tables([table], baseline, candidates=[candidate])
+    if row.difference is None:
+        raise DataError(row.sentence)
+    return row.difference
 
 
 def _reading(name: str, d: PairedDifference) -> dict[str, object]:
@@ -237,11 +217,10 @@ class Classes(Shown):
         wrong = counts.copy()
         np.fill_diagonal(wrong, 0)
         right, said = np.unravel_index(int(wrong.argmax()), wrong.shape)
-        taken = "no class" if said == len(self.names) else self.names[said]
-        most = (
-            f"{self.names[right]} is answered with {taken}: {wrong[right, said]:,} of {counts[right].sum():,} answers"
-        )
-        return Rows(rows=tuple(rows), sentence=f"Most often wrong: {most}." if wrong.any() else "No class is mistaken.")
+        answered = (*self.names, "no class")[said]
+        share = f"{wrong[right, said]:,} of {counts[right].sum():,} answers"
+        most = f"Most often wrong: {self.names[right]} is answered with {answered}: {share}."
+        return Rows(rows=tuple(rows), sentence=most if wrong.any() else "No class is mistaken.")
 
     def _rows(self) -> list[dict[str, object]]:
         return [
@@ -250,10 +229,8 @@ class Classes(Shown):
                 "class": name,
                 "expected": int(counts[at].sum()),
                 "said": int(counts[:, at].sum()),
-                **{
-                    what: Interval(found[variant, name].value, found[variant, name].low, found[variant, name].high)
-                    for what, found in (("precision", self.precisions), ("recall", self.recalls))
-                },
+                "precision": self.precisions[variant, name].interval(),
+                "recall": self.recalls[variant, name].interval(),
                 "F1": number(self.f1(variant, name)),
             }
             for variant, counts in self.counts.items()
@@ -283,7 +260,7 @@ def classes(results: Results, field: str = "") -> Classes:
         raise DataError(f"no case expects a class{f' in the field {field!r}' if field else ''}")
     place = {folded: at for at, folded in enumerate(names)}
     counts = {variant: np.zeros((len(names), len(names) + 1), dtype=np.int64) for variant in results.variants}
-    found: dict[str, list[tuple[int, int, int]]] = {variant: [] for variant in results.variants}
+    answered: dict[str, list[tuple[int, int, int]]] = {variant: [] for variant in results.variants}
     lost = dict.fromkeys(results.variants, 0)
     rows = results.answers("variant", "case_id", "status", "text")
     for (variant, case_id, status, text), row in zip(rows, results.cells.cases.tolist(), strict=True):
@@ -294,21 +271,19 @@ def classes(results: Results, field: str = "") -> Classes:
         said = place.get(said_label(text, field), len(names))
         wanted = said if said in ways else ways[0]
         counts[variant][wanted, said] += 1
-        found[variant].append((row, wanted, said))
+        answered[variant].append((row, wanted, said))
     table = results.table("latency_s")  # whose clusters and weights are those of every metric
-    shares: dict[bool, dict[tuple[str, str], Estimate]] = {False: {}, True: {}}
-    for variant, answered in found.items():
-        cells = np.array(answered, dtype=np.int64).reshape(-1, 3)
+    recalls, precisions = dict[tuple[str, str], Estimate](), dict[tuple[str, str], Estimate]()
+    for variant, triples in answered.items():
+        case, wanted_class, said_class = np.array(triples, dtype=np.int64).reshape(-1, 3).T
+        hit = wanted_class == said_class
         for at, name in enumerate(names.values()):
-            for of_said, column in ((False, 1), (True, 2)):
-                chosen = cells[cells[:, column] == at]
-                shares[of_said][variant, name] = _hits(chosen[:, 1] == chosen[:, 2], chosen[:, 0], table)
-    return Classes(
-        names=tuple(names.values()), counts=counts, recalls=shares[False], precisions=shares[True], lost=lost
-    )
+            for shares, classes_of in ((recalls, wanted_class), (precisions, said_class)):
+                shares[variant, name] = _share(hit[classes_of == at], case[classes_of == at], table)
+    return Classes(names=tuple(names.values()), counts=counts, recalls=recalls, precisions=precisions, lost=lost)
 
 
-def _hits(right: NDArray[np.bool_], cases: NDArray[np.int64], table: ScoreTable) -> Estimate:
+def _share(right: NDArray[np.bool_], cases: NDArray[np.int64], table: ScoreTable) -> Estimate:
     """The share of answers that are right, repeats of a case and cases of a cluster counted together."""
     if not right.size:
         return Estimate(value=None)

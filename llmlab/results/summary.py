@@ -1,7 +1,6 @@
 """What each variant scored, took and cost: means with their intervals, quantiles, dollars per success, the bill.
 
-Cost counts every attempt that was billed, failed ones too. Used by `Results`. The functions on cost take the same:
-`cells` and `table` say which row is of which case and variant and how cases were drawn, `costs` what each row cost.
+Cost counts every attempt that was billed, failed ones too. Used by `Results`.
 """
 
 from __future__ import annotations
@@ -9,14 +8,14 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from llmlab.base.cells import Chip
 from llmlab.base.errors import DataError
@@ -34,6 +33,7 @@ from llmlab.stats.estimate import Estimate, mean_estimate
 
 __all__ = [
     "LATENCIES",
+    "Bill",
     "PerVariant",
     "Summary",
     "age_of",
@@ -44,17 +44,24 @@ __all__ = [
     "cost_line",
     "cost_per_success",
     "failing_lines",
-    "latencies",
     "latency_line",
     "latency_quantiles",
     "summarise",
-    "worst_case_mean",
 ]
 
 CORRECTED = "Corrected is what people would say, by the judge and some labels of theirs (PPI++)."
 WORST_SHOWN = 6
 FEW_SUCCEED_OR_FAIL = 10  # cases or clusters: with fewer their share is not known by its spread
 FEWEST_FAILING = 3  # answers, before a scorer is said to fail everywhere
+DAYS_PER_MONTH = 30
+LATENCIES = {"latency_s": "latency", "first_token_s": "first token"}
+QUANTILES = (0.5, 0.95, 0.99)
+_RESOURCES = {
+    "input_tokens": "tokens in",
+    "output_tokens": "tokens out",
+    "cost_usd": "cost per answer (USD)",
+    "latency_s": "latency (s)",
+}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -65,7 +72,7 @@ class Summary(Shown):
         variants, metrics: rows and columns; the metrics are the scorers', then tokens, cost and latency.
         estimates: (variant, metric) -> mean over cases with its clustered interval.
         rows: (variant, metric) -> answers scored and attempted.
-        errors: rows without an answer per variant.
+        errors: variant -> rows without an answer.
         state: complete, partial or FAILED; a FAILED run shows no means.
         sources: what the numbers come from: golden digest, bundle digests, age.
         latencies: (variant, latency_s or first_token_s) -> p50, p95, p99; None where too few answers lie beyond it.
@@ -102,7 +109,7 @@ class Summary(Shown):
             "FAILED": "The run FAILED: too many rows have no answer, so no mean is shown.",
             "partial": "Partial results: run the same cell again to resume.",
         }
-        unknown = [_RESOURCES[name] for name in self.metrics if name in _RESOURCES and self._unknown(name)]
+        unknown, failed = [_RESOURCES[name] for name in self.metrics if self._unknown(name)], self.state == "FAILED"
         classes = ["`ll.results.classes(results)` has each class, and what was taken for what."]
         few = "A quantile needs ten answers beyond it: p95 takes 200 answers, p99 1,000."
         reading = "Means over cases with 95% intervals; scored counts answers with a score of those attempted."
@@ -112,9 +119,9 @@ class Summary(Shown):
             *([CORRECTED] if self.corrected else []),
             reading + (f" Unknown for every variant: {', '.join(unknown)}." if unknown else ""),
             *self._fewer_line(),
-            *([self._worst_line()] if self.at_worst and self.state != "FAILED" else []),
+            *([self._worst_line()] if self.at_worst and not failed else []),
             *([few] if any(None in seconds for seconds in self.latencies.values()) else []),
-            *(self._weak_lines() if self.state != "FAILED" else []),
+            *([] if failed else self._weak_lines()),
             *(classes if "label" in self.metrics else []),
             self.sources,
         )
@@ -122,17 +129,17 @@ class Summary(Shown):
     def _fewer_line(self) -> list[str]:
         """Of which tokens, costs and times fewer answers tell than have a score, which is what the column counts."""
         fewer = []
-        for (variant, name), (told, attempted) in self.rows.items():
+        for (variant, name), (known, attempted) in self.rows.items():
             scored = [n for (of, metric), (n, _) in self.rows.items() if of == variant and metric not in _RESOURCES]
-            if name in _RESOURCES and 0 < told < max(scored, default=attempted):
-                fewer.append(f"{_RESOURCES[name]} of {variant} {told:,}/{attempted:,}")
+            if name in _RESOURCES and 0 < known < max(scored, default=attempted):
+                fewer.append(f"{_RESOURCES[name]} of {variant} {known:,}/{attempted:,}")
         return [f"Known of fewer answers: {', '.join(fewer)}."] if fewer else []
 
     def _weak_lines(self) -> list[str]:
         """What weakens an interval, said once with every place that it is true of."""
         places: dict[str, list[str]] = {}
-        for (variant, metric), found in self.estimates.items():
-            for note in found.notes if found.low is None or found.low != found.high else ():
+        for (variant, metric), estimate in self.estimates.items():
+            for note in estimate.notes if estimate.low is None or estimate.low != estimate.high else ():
                 places.setdefault(note, []).append(f"{_RESOURCES.get(metric, metric)} of {variant}")
         shown = [", ".join(where[:WORST_SHOWN]) + " ..." * (len(where) > WORST_SHOWN) for where in places.values()]
         return [f"{where}: {note}." for where, note in zip(shown, places, strict=True)]
@@ -148,18 +155,17 @@ class Summary(Shown):
         if self.state != "complete":
             row["state"] = Chip(self.state, "bad" if self.state == "FAILED" else "unsure")
         scored = {metric: self.rows[variant, metric] for metric in self.metrics if metric not in _RESOURCES}
+        failed = self.state == "FAILED"
         for metric in self.metrics:
-            if metric in _RESOURCES and self._unknown(metric):
+            if self._unknown(metric):
                 continue
-            found = self.estimates[variant, metric]
-            shown = None if self.state == "FAILED" else Interval(found.value, found.low, found.high)
-            row[_RESOURCES.get(metric, metric)] = shown
-            if (fixed := self.corrected.get((variant, metric))) is not None and shown is not None:
-                row[f"{metric}, corrected"] = Interval(fixed.value, fixed.low, fixed.high)
-        for metric in dict.fromkeys(metric for _, metric in self.latencies if self.state != "FAILED"):
+            row[_RESOURCES.get(metric, metric)] = None if failed else self.estimates[variant, metric].interval()
+            if (corrected := self.corrected.get((variant, metric))) is not None and not failed:
+                row[f"{metric}, corrected"] = corrected.interval()
+        for metric in dict.fromkeys(metric for _, metric in self.latencies if not failed):
             seconds = self.latencies.get((variant, metric), (None,) * 3)
             # blanks that do not break: a cell of three lines would stretch its row
-            row[f"{LATENCIES[metric]} p50 / p95 / p99 (s)"] = "\u00a0/\u00a0".join(number(one, 2) for one in seconds)
+            row[f"{LATENCIES[metric]} p50 / p95 / p99 (s)"] = "\u00a0/\u00a0".join(number(s, 2) for s in seconds)
         if all(len({self.rows[name, metric] for metric in scored}) == 1 for name in self.variants):
             scored = {"": next(iter(scored.values()))}  # one column says it for all scorers
         for metric, (known, attempted) in scored.items():
@@ -167,42 +173,49 @@ class Summary(Shown):
         return row | ({"errors": self.errors[variant]} if any(self.errors.values()) else {})
 
     def _unknown(self, metric: str) -> bool:
-        return all(self.estimates[variant, metric].value is None for variant in self.variants)
+        """Whether a column of tokens, cost or time is empty; a scorer's stays, with dashes."""
+        return metric in _RESOURCES and all(self.estimates[name, metric].value is None for name in self.variants)
 
     def _sentence(self) -> str:
         return "\n".join(self.lines())
 
 
-_RESOURCES = {
-    "output_tokens": "tokens out",
-    "input_tokens": "tokens in",
-    "cost_usd": "cost per answer (USD)",
-    "latency_s": "latency (s)",
-}
-
-
-def summarise(tables: Mapping[str, ScoreTable], *, notes: tuple[str, ...], **facts: Any) -> Summary:
-    """The summary of the scores of a run, by the same reduction of repeats that comparisons use.
-
-    `tables` are the scores by metric, in the order of the columns; `facts` are further attributes of the summary.
-    """
-    variants = next(iter(tables.values())).variants
+def summarise(results: Any) -> Summary:  # of `Results`, which imports this file
+    """The summary of results, by the same reduction of repeats that comparisons use."""
+    tables = {name: results.table(name) for name in (*results.metrics, *_RESOURCES)}
     estimates, rows, at_worst = {}, {}, {}
     for metric, table in tables.items():
-        for column, variant in enumerate(variants):
+        for column, variant in enumerate(results.variants):
             estimates[variant, metric] = case_mean(table, variant)
-            if (worst := worst_case_mean(table, variant)) is not None:
+            if (worst := _mean_at_worst(table, variant)) is not None:
                 at_worst[variant, metric] = worst
             rows[variant, metric] = int(table.scored[:, column].sum()), int(table.attempted[:, column].sum())
-    weighting = next(iter(tables.values())).weighting
+    errors, weighting = results.common_errors, tables["cost_usd"].weighting
+    labelled = [results.labelled(name) for name in results.labels_digests if name in results.metrics]
+    bundles = ", ".join(f"{name} {bundle.digest[:8]}" for name, bundle in results.bundles.items())
+    golden = f"Golden set {results.golden_digest[:8] or 'unknown'}"
     return Summary(
-        variants=variants,
+        variants=results.variants,
         metrics=tuple(tables),
         estimates=estimates,
         rows=rows,
         at_worst=at_worst,
-        notes=(*notes, *([weighting] if weighting else [])),
-        **facts,
+        errors={variant: results.n_answers(variant, status="error") for variant in results.variants},
+        state=results.state,
+        sources=f"{golden}; bundles {bundles}; {age_of(results.created_at)}.",
+        notes=(
+            *([f"Errors: {errors}."] if errors else []),
+            *failing_lines(results.frame, results.metrics.values()),
+            *results.notes,
+            *([weighting] if weighting else []),
+        ),
+        latencies={
+            (variant, table.metric.name): seconds
+            for table in (results.table(name) for name in LATENCIES if name in results.columns)
+            for variant in results.variants
+            if (seconds := latency_quantiles(results.frame, table, variant)) is not None
+        },
+        corrected={(name, of.metric.name): of.mean(name).corrected for of in labelled for name in results.variants},
     )
 
 
@@ -236,24 +249,24 @@ def _often(explanations: Collection[str], name: str) -> str:
     return f"; most often ({times:,} of {len(explanations):,}): {excerpt(reason, limit=200)}" if reason else ""
 
 
-def failing_lines(frame: pd.DataFrame, metrics: Iterable[Metric]) -> list[str]:
+def failing_lines(frame: pd.DataFrame, metrics: Collection[Metric]) -> list[str]:
     """Of each scorer that gives no answer of a variant a point, or no score at all, what it says most often."""
-    said, metrics = [], list(metrics)
-    read = ["variant", *(metric.name for metric in metrics), *frame.columns.intersection(["explanations"])]
-    answered = frame.loc[~frame["status"].isin(["error", "timeout"]), read]
+    lines = []
+    columns = ["variant", *(metric.name for metric in metrics), *frame.columns.intersection(["explanations"])]
+    answered = frame.loc[~frame["status"].isin(["error", "timeout"]), columns]
     for metric in metrics:
         worst = metric.low if metric.higher_is_better else metric.high
         failing: dict[str, list[tuple[Any, pd.DataFrame]]] = {}
         for variant, rows in answered.groupby("variant", sort=False):
-            if len(rows) >= FEWEST_FAILING and (unscored := rows[metric.name].isna()).all():
-                failing.setdefault(f"{metric.name} scores no answer", []).append((variant, rows))
-            elif len(rows) >= FEWEST_FAILING and worst is not None and (unscored | (rows[metric.name] == worst)).all():
-                failing.setdefault(f"{metric.name} is {worst:g} for every answer", []).append((variant, rows))
+            scores, unscored = rows[metric.name], rows[metric.name].isna()
+            if len(rows) >= FEWEST_FAILING and (unscored | (scores == worst)).all():
+                what = "scores no answer" if unscored.all() else f"is {worst:g} for every answer"
+                failing.setdefault(f"{metric.name} {what}", []).append((variant, rows))
         for what, parts in failing.items():
             explanations = [why for _, rows in parts for why in explanations_of(rows)]
             of = f"{what} of {', '.join(str(variant) for variant, _ in parts)}"
-            said.append(f"{of}{_often(explanations, metric.name)}.")
-    return said
+            lines.append(f"{of}{_often(explanations, metric.name)}.")
+    return lines
 
 
 def case_mean(table: ScoreTable, variant: str) -> Estimate:
@@ -262,8 +275,8 @@ def case_mean(table: ScoreTable, variant: str) -> Estimate:
     return _case_mean(table, column, table.values[:, column])
 
 
-def worst_case_mean(table: ScoreTable, variant: str) -> Estimate | None:
-    """The same with every unscored answer at its worst, which of one that nothing bounds lies beyond any seen.
+def _mean_at_worst(table: ScoreTable, variant: str) -> Estimate | None:
+    """The mean with every unscored answer at its worst, which of one that nothing bounds lies beyond any seen.
 
     None where nothing is unscored, or nothing scored.
     """
@@ -277,7 +290,7 @@ def worst_case_mean(table: ScoreTable, variant: str) -> Estimate | None:
 
 def best_variant(table: ScoreTable) -> str:
     """The variant with the best mean, unscored answers at their worst; DataError where none has a score."""
-    means = {name: (worst_case_mean(table, name) or case_mean(table, name)).value for name in table.variants}
+    means = {name: (_mean_at_worst(table, name) or case_mean(table, name)).value for name in table.variants}
     known = {name: mean for name, mean in means.items() if mean is not None}
     if not known:
         raise DataError(f"no variant has a score for {table.metric.name!r}")
@@ -309,11 +322,6 @@ def age_of(created_at: str) -> str:
     return f"made just now ({created_at})"
 
 
-DAYS_PER_MONTH = 30
-LATENCIES = {"latency_s": "latency", "first_token_s": "first token"}
-QUANTILES = (0.5, 0.95, 0.99)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PerVariant(Shown):
     """One estimate per variant: what it is of, and what it rests on."""
@@ -330,20 +338,38 @@ class PerVariant(Shown):
         return [
             {
                 "variant": variant,
-                self.name: Interval(found.value, found.low, found.high),
-                "cases": f"{found.n:,}/{found.n_attempted:,}",
-                "note": "; ".join(found.notes),
+                self.name: estimate.interval(),
+                "cases": f"{estimate.n:,}/{estimate.n_attempted:,}",
+                "note": "; ".join(estimate.notes),
             }
-            for variant, found in self.estimates.items()
+            for variant, estimate in self.estimates.items()
         ]
 
     def _sentence(self) -> str:
         return self.reading
 
 
-def cost_per_success(
-    metric: Metric, *, scores: FloatArray, costs: FloatArray, cells: Cells, table: ScoreTable
-) -> PerVariant:
+class Bill(NamedTuple):
+    """What each answer cost, of which case and variant it is, and how cases were drawn."""
+
+    costs: FloatArray
+    cells: Cells
+    table: ScoreTable
+
+    def per_case(
+        self, variant: str, counts: NDArray[Any]
+    ) -> tuple[FloatArray | None, FloatArray, NDArray[np.int64] | None]:
+        """Cost (None = unknown) and count per case of a variant, times the case's weight, and the cases' clusters."""
+        column = self.table.column(variant)
+        asked = self.table.attempted[:, column] > 0
+        design = self.table.design(asked)
+        weights = np.ones(1) if design["weights"] is None else design["weights"]
+        known = not np.isnan(self.costs[self.cells.columns == column]).any()
+        billed = self.cells.sums(self.costs)[asked, column] * weights if known else None
+        return billed, self.cells.sums(counts)[asked, column] * weights, design["clusters"]
+
+
+def cost_per_success(metric: Metric, bill: Bill, *, scores: FloatArray) -> PerVariant:
     """Dollars per successful answer with a 95% interval: all that was billed over the answers that are good.
 
     An answer is good from the middle of the metric's range on; an unscored one is no success. A variant without any
@@ -354,8 +380,8 @@ def cost_per_success(
     middle = (metric.low + metric.high) / 2
     good = np.where(np.isnan(scores), False, scores >= middle if metric.higher_is_better else scores <= middle)
     estimates = {}
-    for variant in cells.variants:
-        billed, successes, clusters = _per_case(variant, good, costs=costs, cells=cells, table=table)
+    for variant in bill.table.variants:
+        billed, successes, clusters = bill.per_case(variant, good)
         if billed is None:
             note = "the cost of some answers is unknown"
             estimates[variant] = Estimate(value=None, n_attempted=successes.size, notes=(note,))
@@ -364,14 +390,13 @@ def cost_per_success(
             per_success = ratio_of_sums(billed, successes, clusters=clusters)
             estimates[variant] = _with_rare_failures(per_success, successes, clusters)
         except DataError as error:  # one case or cluster
-            ratio = float(billed.sum() / successes.sum()) if successes.any() else None
-            n, notes = successes.size, (str(error),)
-            estimates[variant] = Estimate(value=ratio, n=n, n_attempted=n, notes=notes)
+            ratio, n = float(billed.sum() / successes.sum()) if successes.any() else None, successes.size
+            estimates[variant] = Estimate(value=ratio, n=n, n_attempted=n, notes=(str(error),))
     reading = f"Cost of all answers over those that {metric.name} rates {middle:g} or better, failed attempts included."
     return PerVariant(name=f"USD per success ({metric.name})", estimates=estimates, reading=reading)
 
 
-def _with_rare_failures(cost: Estimate, successes: FloatArray, clusters: ArrayLike | None) -> Estimate:
+def _with_rare_failures(cost: Estimate, successes: FloatArray, clusters: NDArray[np.int64] | None) -> Estimate:
     """A cost per success whose interval reaches as far as that of the share of successes alone.
 
     The log ratio's t interval reads the spread off the failures that were seen; of two or none it knows too little.
@@ -403,46 +428,31 @@ def consistency(*, scores: FloatArray, cells: Cells, table: ScoreTable) -> PerVa
     return PerVariant(name=f"consistency ({table.metric.name})", estimates=estimates, reading=reading)
 
 
-def cost_line(
-    baseline: str,
-    candidate: str,
-    *,
-    requests_per_day: int | None = None,
-    costs: FloatArray,
-    cells: Cells,
-    table: ScoreTable,
-) -> str:
+def cost_line(baseline: str, candidate: str, *, bill: Bill, requests_per_day: int | None = None) -> str:
     """How the cost per answer changes, and what that makes in a month, in one sentence."""
     if requests_per_day is not None and requests_per_day < 1:
         raise ValueError(f"requests_per_day == {requests_per_day}, must be >= 1")
-    ones = np.ones(costs.size)
-    arms = [_per_case(name, ones, costs=costs, cells=cells, table=table) for name in (baseline, candidate)]
-    (cost_a, n_a, clusters), (cost_b, n_b, _) = arms
+    ones, table = np.ones(bill.costs.size), bill.table
+    (cost_a, n_a, clusters), (cost_b, n_b, _) = (bill.per_case(name, ones) for name in (baseline, candidate))
     if cost_a is None or cost_b is None:
         return f"Cost: unknown for {baseline if cost_a is None else candidate}; give its price in endpoints.yaml."
+    mean_a, mean_b = (float(cost.sum() / n.sum()) for cost, n in ((cost_a, n_a), (cost_b, n_b)))
     asked = table.attempted[:, [table.column(baseline), table.column(candidate)]] > 0
     try:
         if not (asked[:, 0] == asked[:, 1]).all():
             raise DataError("the arms were asked other cases")
         change = ratio_change((cost_a, n_a), (cost_b, n_b), clusters=clusters)
     except DataError:  # no pairs, one case or cluster, or an arm that cost nothing
-        mean_a, mean_b = (float(cost.sum() / n.sum()) for cost, n in ((cost_a, n_a), (cost_b, n_b)))
         return f"Cost: an answer of {candidate} costs ${number(mean_b)}, one of {baseline} ${number(mean_a)}."
     ratio, low, high = (100 * ((end or 0.0) - 1) for end in (change.value, change.low, change.high))
     word = "more" if ratio >= 0 else "less"
-    said = f"Cost: {candidate} costs {two_digits(abs(ratio))}% {word} per answer than {baseline}"
-    said += " (95% CI {}% to {}%)".format(*("+" * (end >= 0) + two_digits(end) for end in (low, high)))
+    least, most = ("+" * (end >= 0) + two_digits(end) for end in (low, high))
+    per_answer = f"{two_digits(abs(ratio))}% {word} per answer than {baseline} (95% CI {least}% to {most}%)"
     if requests_per_day is None:
-        return f"{said}."
-    extra = (float(cost_b.sum() / n_b.sum()) - float(cost_a.sum() / n_a.sum())) * requests_per_day * DAYS_PER_MONTH
-    return f"{said}, about ${abs(extra):,.2f} {word} a month at {requests_per_day:,} requests a day."
-
-
-def latencies(frame: pd.DataFrame, tables: Iterable[ScoreTable]) -> dict[tuple[str, str], tuple[float | None, ...]]:
-    """(variant, latency_s or first_token_s) -> `latency_quantiles`, where something was measured."""
-    cells = ((table, name) for table in tables for name in table.variants)
-    known = {(name, table.metric.name): latency_quantiles(frame, table, name) for table, name in cells}
-    return {cell: seconds for cell, seconds in known.items() if seconds is not None}
+        return f"Cost: {candidate} costs {per_answer}."
+    extra = abs(mean_b - mean_a) * requests_per_day * DAYS_PER_MONTH
+    a_month = f"about ${extra:,.2f} {word} a month at {requests_per_day:,} requests a day"
+    return f"Cost: {candidate} costs {per_answer}, {a_month}."
 
 
 def latency_quantiles(frame: pd.DataFrame, table: ScoreTable, variant: str) -> tuple[float | None, ...] | None:
@@ -474,18 +484,18 @@ def latency_line(frame: pd.DataFrame, table: ScoreTable, baseline: str, candidat
     if not len(pairs):
         return f"{what}: not measured in both."
     rows = [_rows_of(frame, name, "cached").set_index(of_answer) for name in (baseline, candidate)]
-    cached = [one["cached"].astype(bool).reindex(pairs.index) for one in rows]
+    cached = [of_arm["cached"].astype(bool).reindex(pairs.index) for of_arm in rows]
     if (apart := int((cached[0] != cached[1]).sum())) > 0:
         return f"{what}: not told, {apart:,} of {len(pairs):,} pairs were asked at different times."
-    told = []
+    changes = []
     for q in QUANTILES:
         try:
             later = quantile_difference(pairs["a"], pairs["b"], q=q, seed=0, level=level, **_of_rows(table, pairs))
             value, low, high = (round(end or 0.0, 6) for end in (later.value, later.low, later.high))  # microseconds
-            told.append(f"p{100 * q:g} {Interval(value, low, high)} s")
+            changes.append(f"p{100 * q:g} {Interval(value, low, high)} s")
         except DataError as error:
-            told.append(f"p{100 * q:g} not told ({error})")
-    return f"{what}, later by: {'; '.join(told)} ({level:.0%} CI, {len(pairs):,} pairs, bootstrap over clusters)."
+            changes.append(f"p{100 * q:g} not told ({error})")
+    return f"{what}, later by: {'; '.join(changes)} ({level:.0%} CI, {len(pairs):,} pairs, bootstrap over clusters)."
 
 
 def _rows_of(frame: pd.DataFrame, variant: str, *columns: str) -> pd.DataFrame:
@@ -506,16 +516,3 @@ def _of_rows(table: ScoreTable, rows: pd.Series[float] | pd.DataFrame) -> dict[s
     chosen = pd.Index(table.case_ids, dtype=names.dtype).get_indexer(names)[which]
     weights = np.ones(len(table.case_ids)) if table.weights is None else table.weights
     return {"clusters": table.clusters[chosen], "weights": weights[chosen]}
-
-
-def _per_case(
-    variant: str, counts: NDArray[Any], *, costs: FloatArray, cells: Cells, table: ScoreTable
-) -> tuple[FloatArray | None, FloatArray, NDArray[np.int64] | None]:
-    """Cost (None = unknown) and count per case of a variant, times the case's weight, and the cases' clusters."""
-    column = table.column(variant)
-    asked = table.attempted[:, column] > 0
-    design = table.design(asked)
-    weights = np.ones(1) if design["weights"] is None else design["weights"]
-    known = not np.isnan(costs[cells.columns == column]).any()
-    billed = cells.sums(costs)[asked, column] * weights if known else None
-    return billed, cells.sums(counts)[asked, column] * weights, design["clusters"]

@@ -1,10 +1,11 @@
-"""Pictures of a rollout say what was found, with every interval and margin in them."""
+"""Pictures of a rollout and of an alias say what was found, with every interval, margin and move in them."""
 
 import pytest
 
 import llmlab as ll
 from llmlab import plots
 from llmlab.production.rollout import decide
+from llmlab.registry import History, Move
 from tests.production.made import DIGESTS, on_day, policy, traffic
 
 
@@ -49,3 +50,42 @@ def test_figures_over_time_mark_releases_and_say_what_is_not_known(days, every):
     assert all("v2 starts" in texts for texts in said.values())
     with pytest.raises(ValueError, match="no request"):
         plots.over_time(ll.Traces.from_frame(frame.head(0)))
+
+
+def timeline(*moves, name="qa"):
+    """The picture of an alias that these moves, each (version, kind) and more, were made of."""
+    about = {"alias": "production", "before": None, "digest": "d", "who": "anna", "reason": "r", "settled": True}
+    history = [
+        Move(
+            number=i + 1,
+            follows=i,
+            version=version,
+            kind=kind,
+            when=f"2026-03-{i % 28 + 1:02}T10:00:00+00:00",
+            **about | {"forced": False} | dict(*more),
+        )
+        for i, (version, kind, *more) in enumerate(moves)
+    ]
+    return plots.timeline(History(name=name, moves=tuple(history)))
+
+
+def test_the_title_says_what_the_alias_is_and_what_happened():
+    """Rollbacks and forced moves are counted; the alt text names each move."""
+    figure = timeline((1, "promote"), (2, "promote", {"forced": True}), (1, "rollback"), name="pandas_help")
+    title = "production of pandas_help is version 1 after 3 moves (1 rolled back, 1 FORCED)"
+    assert " ".join(figure.get_suptitle().split()) == title
+    assert "2026-03-02 FORCED PROMOTE to version 2 by anna" in figure.alt
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["version 1", "version 2"]
+
+
+def test_many_moves_are_cut_to_the_newest_and_an_alias_without_any_is_refused():
+    assert len(timeline(*((i, "promote") for i in range(1, 60))).axes[0].get_xticks()) == 40
+    with pytest.raises(ValueError, match="never moved"):
+        timeline()
+
+
+def test_hostile_names_are_drawn_as_text():
+    """Neither mathtext nor control characters."""
+    figure = timeline((1, "promote", {"who": "$\\frac{1}{0$\x1b"}), name="$x_1$\x1b[31m")
+    assert figure.png()
+    assert "\x1b" not in figure.alt

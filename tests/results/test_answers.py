@@ -88,13 +88,16 @@ def test_a_frame_survives_parquet(tmp_path, generations):
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
+ANSWER = ("v1", "q1", "a", 0)
+
+
 def table(*rows):
     return pd.DataFrame(list(rows), columns=["variant", "case_id", "text", "repeat"])
 
 
-def read(frame, repeat="repeat"):
+def read(frame):
     """Its answers, for the cases q1 and q2."""
-    return answers_of(frame, case_ids={"q1", "q2"}, columns=("variant", "case_id", "text", repeat))
+    return answers_of(frame, case_ids={"q1", "q2"}, columns=("variant", "case_id", "text", "repeat"))
 
 
 def test_answers_made_elsewhere_get_a_status():
@@ -103,24 +106,22 @@ def test_answers_made_elsewhere_get_a_status():
     assert [answer.status for answer in answers] == ["ok", "empty", "error", "error"]
 
 
-def test_a_second_answer_needs_its_repeat():
-    twice = table(("v1", "q1", "a", 0), ("v1", "q1", "b", 1))
-    assert [answer.repeat for answer in read(twice)] == [0, 1]
-    with pytest.raises(DataError, match="rows 1 and 2"):
-        read(twice, repeat="other")
+def test_second_answers_are_numbered():
+    assert [answer.repeat for answer in read(table(ANSWER, ("v1", "q1", "b", 1)))] == [0, 1]
 
 
-@pytest.mark.parametrize("repeat", [-1, 0.5, "x", True])
-def test_a_repeat_is_a_whole_number(repeat):
-    with pytest.raises(DataError, match="repeat =="):
-        read(table(("v1", "q1", "a", repeat)))
-
-
-def test_unknown_cases_and_columns_are_named():
-    with pytest.raises(DataError, match="'q9'"):
-        read(table(("v1", "q9", "a", 0)))
-    with pytest.raises(DataError, match="'text'"):
-        read(table(("v1", "q1", "a", 0)).drop(columns="text"))
+@pytest.mark.parametrize(
+    ("frame", "rule"),
+    [
+        (table(ANSWER, ANSWER).drop(columns="repeat"), "rows 1 and 2"),
+        (table(ANSWER).drop(columns="text"), "'text'"),
+        (table(("v1", "q9", "a", 0)), "'q9'"),
+        *((table(("v1", "q1", "a", repeat)), "repeat ==") for repeat in (-1, 0.5, "x", True)),
+    ],
+)
+def test_what_cannot_be_the_answers_to_these_cases_is_refused(frame, rule):
+    with pytest.raises(DataError, match=rule):
+        read(frame)
 
 
 def test_scores_of_others_are_kept_beside_new_explanations():

@@ -1,10 +1,7 @@
 """Classification: each class against scikit-learn's figures, and a scorer that fails everywhere."""
 
-from __future__ import annotations
-
 import json
 import random
-from collections.abc import Mapping, Sequence
 
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
@@ -15,20 +12,12 @@ from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results import Results
 from llmlab.results.summary import FEWEST_FAILING
-from llmlab.scorers.base import ScoreFunction, Scorer
 from llmlab.stats.bounded import share_estimate
-from llmlab.stats.estimate import Estimate
 
 NAMES = ("Billing", "Technical", "Shipping")
 
 
-def results_of(
-    truth: Sequence[object],
-    said: Mapping[str, Sequence[str | None]],
-    *,
-    scorers: tuple[Scorer | ScoreFunction, ...] = (ll.scorers.label,),
-    repeats: int = 1,
-) -> Results:
+def results_of(truth, said, *, scorers=(ll.scorers.label,), repeats=1):
     """Answers of each variant to cases that expect these; None = the call failed."""
     cases = tuple(Case(id=f"q{i}", inputs={"question": f"{i}?"}, expected=one) for i, one in enumerate(truth))
     generations = [
@@ -42,7 +31,7 @@ def results_of(
 
 
 @pytest.fixture(scope="module")
-def drawn() -> tuple[list[str], list[str]]:
+def drawn():
     """Classes of uneven size, and answers that are right in seven of ten."""
     draw = random.Random(7)
     truth = draw.choices(NAMES, weights=[5, 3, 1], k=120)
@@ -50,10 +39,10 @@ def drawn() -> tuple[list[str], list[str]]:
     return truth, said
 
 
-def test_precision_recall_f1_and_the_matrix_are_those_of_scikit_learn(drawn: tuple[list[str], list[str]]) -> None:
+def test_precision_recall_f1_and_the_matrix_are_those_of_scikit_learn(drawn):
     truth, said = drawn
     typed = [f"**{text.lower()}**." for text in said]
-    found = ll.results.classes(results_of(list(truth), {"v1": typed}))
+    found = ll.results.classes(results_of(truth, {"v1": typed}))
     names = list(found.names)
     about = {"labels": names, "average": None, "zero_division": 0}
     for shares, oracle in ((found.precisions, precision_score), (found.recalls, recall_score)):
@@ -66,7 +55,7 @@ def test_precision_recall_f1_and_the_matrix_are_those_of_scikit_learn(drawn: tup
     assert found.recalls["v1", names[0]] == share_estimate([float(one) for one in right])
 
 
-def test_the_matrix_says_what_is_taken_for_what_and_lost_answers_are_counted() -> None:
+def test_the_matrix_says_what_is_taken_for_what_and_lost_answers_are_counted():
     found = ll.results.classes(
         results_of(["a", "a", "a", "b", "b"], {"v1": ["b", "b", "a", "b", "a b"], "v2": ["a", "a", "a", "b", None]})
     )
@@ -78,23 +67,16 @@ def test_the_matrix_says_what_is_taken_for_what_and_lost_answers_are_counted() -
     assert found.precisions["v1", "a"].value == 1.0
 
 
-def width(found: Estimate) -> float:
-    """Of an interval that is there."""
-    assert found.low is not None
-    assert found.high is not None
-    return found.high - found.low
-
-
-def test_repeats_are_no_further_cases() -> None:
+def test_repeats_are_no_further_cases():
     """The share is the same, and its interval that of the cases."""
     truth, said = list("aaaabbbb"), list("aaabbbba")
-    once, thrice = (ll.results.classes(results_of(list(truth), {"v": list(said)}, repeats=n)) for n in (1, 3))
+    once, thrice = (ll.results.classes(results_of(truth, {"v": said}, repeats=n)) for n in (1, 3))
     one, three = once.recalls["v", "a"], thrice.recalls["v", "a"]
     assert (one.value, three.value) == (0.75, 0.75)
-    assert width(three) >= width(one)
+    assert three.high - three.low >= one.high - one.low
 
 
-def test_a_class_that_is_never_said_has_no_precision_and_shows_no_nan() -> None:
+def test_a_class_that_is_never_said_has_no_precision_and_shows_no_nan():
     found = ll.results.classes(results_of(["a", "b"], {"v": ["a", "a"]}))
     assert found.precisions["v", "b"].value is None
     assert found.f1("v", "b") == 0.0
@@ -102,25 +84,25 @@ def test_a_class_that_is_never_said_has_no_precision_and_shows_no_nan() -> None:
     assert "nan" not in str(found).lower() + found._repr_html_().lower()
 
 
-def test_classes_may_be_a_field_of_json() -> None:
+def test_classes_may_be_a_field_of_json():
     truth = [{"team": {"name": "a"}}, {"team": {"name": "b"}}, {"other": 1}]
     said = ['{"team": {"name": "A"}}', '{"team": {}}', "{}"]
-    found = ll.results.classes(results_of(list(truth), {"v": list(said)}), "team.name")
+    found = ll.results.classes(results_of(truth, {"v": said}), "team.name")
     assert found.counts["v"].tolist() == [[1, 0, 0], [0, 0, 1]]
     with pytest.raises(DataError, match="field 'absent'"):
-        ll.results.classes(results_of(list(truth), {"v": list(said)}), "absent")
+        ll.results.classes(results_of(truth, {"v": said}), "absent")
 
 
-def test_a_summary_with_labels_names_the_table_of_classes() -> None:
+def test_a_summary_with_labels_names_the_table_of_classes():
     assert "ll.results.classes(results)" in str(results_of(["a", "b"], {"v": ["a", "b"]}))
 
 
-def broken(case: Case, generation: Generation) -> float:
+def broken(case, generation):
     """A scorer with a fault of its own."""
     return float(json.loads(generation.text)["score"])
 
 
-def test_a_scorer_that_fails_everywhere_says_so_with_its_commonest_error() -> None:
+def test_a_scorer_that_fails_everywhere_says_so_with_its_commonest_error():
     said = {"v1": ["x", "x", "{", "x"], "v2": ["a", "x", "a", "x"]}
     summary = str(results_of(["a"] * 4, said, scorers=(broken, ll.scorers.label)))
     assert "broken scores no answer of v1, v2; most often (7 of 8): the scorer raised JSONDecodeError" in summary
@@ -129,5 +111,5 @@ def test_a_scorer_that_fails_everywhere_says_so_with_its_commonest_error() -> No
 
 
 @pytest.mark.parametrize(("text", "n"), [("x", FEWEST_FAILING - 1), ("a", 5), (None, 5)])
-def test_few_answers_right_ones_and_lost_ones_are_no_failing_scorer(text: str | None, n: int) -> None:
+def test_few_answers_right_ones_and_lost_ones_are_no_failing_scorer(text, n):
     assert "for every answer" not in str(results_of(["a"] * n, {"v1": [text] * n}))

@@ -267,14 +267,6 @@ def test_where_repeats_make_the_noise_more_of_them_are_offered_instead_of_cases(
     assert "repeats" not in told.sentence
 
 
-def test_for_lower_is_better_the_signs_turn():
-    low = np.random.default_rng(4).random(50)
-    results = made({"cheap": low.tolist(), "dear": (low + 1).tolist()}, low=0.0, high=3.0, higher_is_better=False)
-    for baseline, reading, verdict in (("cheap", "worse", "FAIL"), ("dear", "better", "PASS")):
-        assert results.compare(baseline).row("right").reading == reading
-        assert results.compare(baseline, margin=0.1).row("right").verdict == verdict
-
-
 def test_a_margin_without_bounds_must_name_its_metric():
     """0.02 of a second and 0.02 of a share are different things."""
     with pytest.raises(ValueError, match="per metric"):

@@ -82,6 +82,15 @@ def test_clusters_and_tags_come_from_the_golden_set():
     assert {tag: mask.tolist() for tag, mask in found.categories().items()} == {"a": [True, True], "b": [False, True]}
 
 
+def test_a_part_of_cases_has_the_clusters_and_weights_that_it_would_have_alone():
+    """Cases that all weigh the same are not said to be weighted, as they are not where the part is read with texts."""
+    every = CaseGroups.of_columns(["a", "a", None], tags=[("x",), (), ()], weights=np.array([2.0, 2.0, 1.0]))
+    parts = [every.taken(np.array(places)) for places in ([0, 1], [2, 1])]
+    assert [(part.clusters.tolist(), part.clustered) for part in parts] == [([0, 0], True), ([0, 1], False)]
+    assert (parts[0].weights, parts[0].tags) == (None, (("x",), ()))
+    assert parts[1].weights.tolist() == [1.0, 2.0]
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.sampled_from([0.0, 0.5, 1.0, NAN])), min_size=1))
 def test_counts_and_bounds_hold_for_any_rows(rows):
     """Every row is counted once, and the value lies between its bounds."""
