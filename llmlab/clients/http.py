@@ -189,7 +189,7 @@ class HttpClient:
 
     def price_usd(self, model: ModelRef, usage: Usage) -> Decimal | None:
         """The cost of so many tokens, None where the price is not known."""
-        return price_usd(model, usage, overrides={str(model): self._prices} if self._prices else None)
+        return price_usd(model, usage, own=self._prices)
 
     @property
     def rests_s(self) -> float:

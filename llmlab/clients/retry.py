@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import random
 import time
 import warnings
@@ -24,8 +23,8 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError, UnusableEndpointError
-from llmlab.base.private import Secret, remember
-from llmlab.clients.access import Access, RetryPolicy
+from llmlab.base.private import remember
+from llmlab.clients.access import Access, RetryPolicy, secret_of
 
 __all__ = [
     "Lane",
@@ -164,7 +163,7 @@ class Lanes:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every key there is now, for scrubbing."""
-        return tuple([key for name in self._variables if (key := Secret(os.environ.get(name, "").strip()))])
+        return tuple(filter(None, map(secret_of, self._variables)))
 
     def check_keys(self) -> None:
         """Take out lanes whose key is not set; RequestRefusedError when none is left (of one lane: its own error)."""

@@ -175,7 +175,7 @@ def test_prices_are_exact(tmp_path: Path) -> None:
 
 def test_the_fingerprint_changes_with_what_can_change_an_answer_and_with_nothing_else(tmp_path: Path) -> None:
     def fingerprint(entry: str) -> str:
-        return loaded(tmp_path, f"endpoints: {{vllm: {{{entry}}}}}").fingerprint
+        return client_for(ModelRef.parse("vllm/x"), loaded(tmp_path, f"endpoints: {{vllm: {{{entry}}}}}")).fingerprint
 
     base = fingerprint("base_url: 'http://a/v1'")
     assert base == fingerprint("base_url: 'HTTP://A/v1/', key_env: OTHER, requests_per_minute: 5, stream: true")
