@@ -167,7 +167,7 @@ class CallStore:
             for row in rows:
                 if (answer := _whole(*row)) is not None:
                     answers[row[0]] = answer
-        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        except (sqlite3.Error, *NO_ANSWER) as error:
             with self._lock:
                 if (left_out := self._others.pop(name, None)) is not None:  # another thread may have taken it out
                     left_out.close()

@@ -433,11 +433,11 @@ def test_a_cancelled_waiter_loses_nothing(tmp_path: Path) -> None:
         assert "k" in store.get_many(["k"])
 
 
-def test_of_another_store_all_is_read_up_to_what_is_no_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("odd", [b'{"text": 1, "nope": 2}', b'{"status": "ok", "text": "x", "cost_usd": "free"}'])
+def test_of_another_store_all_is_read_up_to_what_is_no_answer(tmp_path: Path, odd: bytes) -> None:
     """A right checksum over an answer of another version; and a second thread that finds the store left out."""
     (tmp_path / "calls.d").mkdir()
     kept(tmp_path / "calls.d" / "other.sqlite", a="of a", b="of b", c="of c")
-    odd = b'{"text": 1, "nope": 2}'
     changed = (odd, zlib.crc32(odd, zlib.crc32(b"c")))
     with closing(sqlite3.connect(tmp_path / "calls.d" / "other.sqlite")) as other, other:
         other.execute("UPDATE calls SET answer = ?, checksum = ? WHERE key = 'c'", changed)
