@@ -61,9 +61,7 @@ def input_tokens_at_most(request: Request) -> int:
     15
     """
     sizes = [n_bytes(json.dumps(tool, ensure_ascii=False)) for tool in request.tools]
-    for message in request.messages:
-        content = message.get("content")
-        sizes.append(n_bytes(content) if isinstance(content, str) else estimated_bytes(message))
+    sizes += map(estimated_bytes, request.messages)
     return -(-sum(sizes) // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(sizes)
 
 

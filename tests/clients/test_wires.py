@@ -318,6 +318,8 @@ def test_a_prompt_that_may_not_fit_is_refused_before_it_is_paid_for(loopback: Lo
 def test_the_estimate_of_tokens_counts_bytes_not_letters() -> None:
     assert input_tokens_at_most(asking("漢字" * 30)) > input_tokens_at_most(asking("ab" * 30))
     assert input_tokens_at_most(asking("\udc80")) > 0
+    calls = [{"function": {"name": "f", "arguments": "x" * 300}}]
+    assert input_tokens_at_most(asking(messages=({"role": "assistant", "content": "", "tool_calls": calls},))) > 100
 
 
 @pytest.mark.parametrize("stream", [False, True])
