@@ -17,7 +17,7 @@ from llmlab.base.documents import Strict
 from llmlab.base.errors import RequestRefusedError
 from llmlab.base.private import API_KEY, Secret, find_pii
 
-__all__ = ["NOT_SENT", "Access", "AccessSettings", "KeyHeader", "Name", "Positive", "RetryPolicy", "secret_of"]
+__all__ = ["NOT_SENT", "Access", "AccessSettings", "KeyHeader", "Name", "Positive", "RetryPolicy"]
 
 KeyHeader = Literal["bearer", "api-key", "x-api-key"]
 NOT_SENT = "-"  # before parameters that are left out, in a fingerprint
@@ -63,7 +63,7 @@ class RetryPolicy:
         return random.uniform(longest_s / 2, longest_s)
 
 
-def secret_of(variable: str) -> Secret:
+def _secret_of(variable: str) -> Secret:
     """What the environment has now under this name, "" where there is nothing."""
     return Secret(os.environ.get(variable, "").strip())
 
@@ -185,7 +185,7 @@ class Access(Strict):
     @property
     def key(self) -> Secret:
         """The key as the environment has it now, "" where there is none. Never kept, shown or logged."""
-        return secret_of(self.key_env or "")
+        return _secret_of(self.key_env or "")
 
     @property
     def secret_variables(self) -> tuple[str, ...]:
@@ -197,7 +197,7 @@ class Access(Strict):
         """The other header fields; RequestRefusedError for a variable that is not set or holds more than one line."""
         fields: dict[str, str] = {}
         for name, variable in self.headers:
-            fields[name] = value = secret_of(variable)
+            fields[name] = value = _secret_of(variable)
             if not value or not value.isprintable():
                 flaw = "no line of text" if value else "not set"
                 raise RequestRefusedError(f"{variable} for the header {name} of {self.base_url} is {flaw}", attempts=0)

@@ -68,16 +68,16 @@ class AnthropicClient(HttpClient):
         super().__init__(_without_version(base_url), wire=MESSAGES, api_key_env=api_key_env, **settings)
 
 
-def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_answer(reply: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a Generation that a complete reply decides; TransportError for an error or a missing part.
 
     >>> read_answer({"content": [{"type": "text", "text": "Paris"}], "stop_reason": "end_turn"})["status"]
     'ok'
     """
-    inner_error(reply, secrets=secrets)
+    inner_error(reply)
     blocks = reply.get("content")
     if not isinstance(blocks, list):
-        raise TransportError(f"the reply holds no content: {excerpt(str(reply), secrets=secrets)}")
+        raise TransportError(f"the reply holds no content: {excerpt(str(reply))}")
     blocks = [block for block in blocks if isinstance(block, dict)]
     text = "".join(text_of(block.get("text")) for block in blocks if block.get("type") == "text")
     calls = tuple(
@@ -105,19 +105,18 @@ class StreamedMessage:
     refuses what did not end properly. Events and deltas of kinds that are not known are passed over, as the API asks.
     """
 
-    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
-        self.started, self._secrets = False, secrets
+    def __init__(self) -> None:
+        self.started = self._ended = False
         self._reply: dict[str, Any] | None = None
         self._blocks: dict[int, dict[str, Any]] = {}
         self._parts: dict[int, list[str]] = {}
-        self._ended = False
 
     def end(self) -> None:
         """Other formats end so; here `message_stop` does."""
 
     def take(self, event: dict[str, Any]) -> None:
         """Take in one event; TransportError for one that is an error."""
-        inner_error(event, secrets=self._secrets)
+        inner_error(event)
         kind, index = event.get("type"), count(event.get("index")) or 0
         if kind == "message_start":
             self._reply = dict(_mapping(event.get("message")))

@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 import pydantic
 
-from llmlab.base.errors import CallError, RequestRefusedError, TransportError, UnusableEndpointError
+from llmlab.base.errors import RequestRefusedError, TransportError, UnusableEndpointError
 from llmlab.base.private import excerpt
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.access import Access, AccessSettings, RetryPolicy
@@ -203,7 +203,8 @@ class HttpClient:
         async def read(response: aiohttp.ClientResponse) -> bytes:
             body = await response.read()
             if response.status != 200:
-                raise self._failure(response, body.decode("utf-8", "replace"), access)
+                text = body.decode("utf-8", "replace")
+                raise failure_of(response.status, text, headers=response.headers, access=access)
             return body
 
         return await self._send(
@@ -235,25 +236,25 @@ class HttpClient:
         return encoded
 
     async def _attempt(self, model: ModelRef, body: bytes, lane: Lane, number: int) -> Generation:
-        secrets, started_s, first_token_s = self._lanes.secrets, time.perf_counter(), None
+        started_s, first_token_s = time.perf_counter(), None
 
         async def read(response: aiohttp.ClientResponse) -> dict[str, Any]:
             nonlocal first_token_s
             if response.status != 200:
                 text = (await whole_body(response)).decode("utf-8", "replace")
-                if (refused := refused_generation(response.status, text, secrets=secrets)) is not None:
+                if (refused := refused_generation(response.status, text)) is not None:
                     raise WithheldError(refused.error)
-                raise self._failure(response, text, lane.access)
+                raise failure_of(response.status, text, headers=response.headers, access=lane.access)
             if self.stream and response.content_type in ("text/event-stream", "text/plain"):
-                stream = self.wire.stream(secrets)
-                first_token_s = await _streamed(response, stream, started_s, secrets)
+                stream = self.wire.stream()
+                first_token_s = await _streamed(response, stream, started_s)
                 return stream.reply()
-            return read_json(await whole_body(response), secrets=secrets, known=lane.known)
+            return read_json(await whole_body(response), known=lane.known)
 
         try:
             reply = await self._send(self.wire.url(lane.access, model), body, lane.access, read)
             latency_s = time.perf_counter() - started_s
-            answer = whole_characters(self.wire.read_answer(reply, secrets=secrets))
+            answer = whole_characters(self.wire.read_answer(reply))
         except WithheldError as error:
             return Generation(status="refused", error=str(error), attempts=number)
         return Generation(
@@ -286,27 +287,15 @@ class HttpClient:
                 self._reached = True
                 return await read(response)
         except aiohttp.ClientConnectorCertificateError:
-            problem = f"the certificate of {access.base_url} is not trusted here"
-            raise UnusableEndpointError(
-                f"{problem}; name your authority's file in SSL_CERT_FILE, or mend base_url"
-            ) from None
+            advice = "name your authority's file in SSL_CERT_FILE, or mend base_url"
+            raise UnusableEndpointError(f"the certificate of {access.base_url} is not trusted here; {advice}") from None
         except aiohttp.ClientConnectorError as error:
             why = os.strerror(number) if (number := error.errno or 0) > 0 else error.strerror
             kind = TransportError if self._reached or number != errno.ECONNREFUSED else NeverReachedError
             raise kind(f"nothing answers at {access.base_url} ({why}); is the server running?") from None
         except aiohttp.ClientError as error:
-            problem = excerpt(f"{type(error).__name__} {error}", secrets=self._lanes.secrets, limit=200)
+            problem = excerpt(f"{type(error).__name__} {error}", limit=200)
             raise TransportError(f"{access.base_url}: {problem}") from None
-
-    def _failure(self, response: aiohttp.ClientResponse, text: str, access: Access) -> CallError:
-        return failure_of(
-            response.status,
-            text,
-            headers=response.headers,
-            where=access.base_url,
-            key_env=access.key_env,
-            secrets=self._lanes.secrets,
-        )
 
     def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -340,27 +329,25 @@ def _fingerprint(accesses: Sequence[Access], wire: WireFormat, group: str | None
     return f"{wire.name} {named}".strip()
 
 
-async def _streamed(
-    response: aiohttp.ClientResponse, stream: Stream, started_s: float, secrets: tuple[str, ...]
-) -> float | None:
+async def _streamed(response: aiohttp.ClientResponse, stream: Stream, started_s: float) -> float | None:
     """Seconds to the first token, None where there was none."""
     incomplete, size, first_token_s = b"", 0, None
     async for received in response.content.iter_any():
         size = _bounded(size + len(received))
         values, incomplete = sse_data(received, incomplete)
-        _take(values, stream, secrets)
+        _take(values, stream)
         if first_token_s is None and stream.started:
             first_token_s = time.perf_counter() - started_s
-    _take(sse_end(incomplete), stream, secrets)
+    _take(sse_end(incomplete), stream)
     return first_token_s
 
 
-def _take(values: Iterable[bytes], stream: Stream, secrets: tuple[str, ...]) -> None:
+def _take(values: Iterable[bytes], stream: Stream) -> None:
     for value in values:
         if value == b"[DONE]":
             stream.end()
         else:
-            stream.take(read_json(value, secrets=secrets))
+            stream.take(read_json(value))
 
 
 def _bounded(size: int) -> int:

@@ -24,6 +24,7 @@ from llmlab.clients.retry import Lane, with_retries
 from llmlab.clients.wire import (
     WireFormat,
     count,
+    failure_of,
     family_of,
     inner_error,
     is_thinking,
@@ -77,14 +78,14 @@ class OpenAIClient(HttpClient):
     async def embed(self, model: ModelRef, texts: Sequence[str]) -> list[list[float]]:
         """The vector of each text, in their order, by one request to `/embeddings`; errors as of `complete`."""
         self._lanes.check_keys()
-        secrets = self._lanes.secrets
 
         async def attempt(lane: Lane, _: int) -> list[list[float]]:
             async def read(response: aiohttp.ClientResponse) -> list[list[float]]:
                 content = await whole_body(response)
                 if response.status != 200:
-                    raise self._failure(response, content.decode("utf-8", "replace"), lane.access)
-                return read_vectors(read_json(content, secrets=secrets), n=len(texts), secrets=secrets)
+                    text = content.decode("utf-8", "replace")
+                    raise failure_of(response.status, text, headers=response.headers, access=lane.access)
+                return read_vectors(read_json(content), n=len(texts))
 
             body = json.dumps({"model": lane.access.deployment or model.id, "input": list(texts)}).encode("ascii")
             return await self._send(_url(lane.access, model, "embeddings"), body, lane.access, read)
@@ -93,20 +94,20 @@ class OpenAIClient(HttpClient):
         return await with_retries(attempt, policy=self.retry, lanes=self._lanes, tokens=tokens)
 
 
-def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_answer(reply: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a Generation that a complete reply decides; TransportError for an error or a missing part.
 
     >>> read_answer({"choices": [{"message": {"content": "Paris"}, "finish_reason": "stop"}]})["status"]
     'ok'
     """
-    inner_error(reply, secrets=secrets)
+    inner_error(reply)
     choices = reply.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise TransportError(f"the reply holds no choice with a message: {excerpt(str(reply), secrets=secrets)}")
+        raise TransportError(f"the reply holds no choice with a message: {excerpt(str(reply))}")
     if choice.get("error"):
-        raise TransportError(f"the answer ended in an error: {excerpt(str(choice.get('error')), secrets=secrets)}")
+        raise TransportError(f"the answer ended in an error: {excerpt(str(choice.get('error')))}")
     refusal, (text, inline) = text_of(message.get("refusal")), without_thought(text_of(message.get("content")))
     old = message.get("function_call")  # of the years before tools
     tool_calls = _tool_calls(message.get("tool_calls") or ([{"function": old}] if old else None))
@@ -124,13 +125,13 @@ def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> d
     }
 
 
-def read_vectors(reply: Mapping[str, Any], *, n: int, secrets: tuple[str, ...] = ()) -> list[list[float]]:
+def read_vectors(reply: Mapping[str, Any], *, n: int) -> list[list[float]]:
     """The n vectors of a reply of `/embeddings`, in the order of the texts; TransportError for anything else.
 
     >>> read_vectors({"data": [{"index": 1, "embedding": [0.5]}, {"index": 0, "embedding": [1.0]}]}, n=2)
     [[1.0], [0.5]]
     """
-    inner_error(reply, secrets=secrets)
+    inner_error(reply)
     listed = reply.get("data")
     rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
     by_index = {row.get("index", place): row.get("embedding") for place, row in enumerate(rows)}
@@ -147,9 +148,8 @@ class StreamedReply:
     `reply` refuses what did not end properly.
     """
 
-    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
-        self.started, self._secrets = False, secrets
-        self._ended = False
+    def __init__(self) -> None:
+        self.started = self._ended = False
         self._reply: dict[str, Any] = {}
         self._parts: dict[str, list[str]] = {name: [] for name in ("content", "refusal", THOUGHT)}
         self._thinks = True  # until the content is more than a thought in tags
@@ -171,7 +171,7 @@ class StreamedReply:
 
     def take(self, event: dict[str, Any]) -> None:
         """Take in one event; TransportError for one that is an error."""
-        inner_error(event, secrets=self._secrets)
+        inner_error(event)
         for name in ("model", "system_fingerprint", "usage"):
             if event.get(name):
                 self._reply[name] = event[name]

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError, UnusableEndpointError
 from llmlab.base.private import remember
-from llmlab.clients.access import Access, RetryPolicy, secret_of
+from llmlab.clients.access import Access, RetryPolicy
 
 __all__ = [
     "Lane",
@@ -151,19 +151,14 @@ class Lanes:
     """
 
     def __init__(self, accesses: Sequence[Access]) -> None:
-        self._variables = dict.fromkeys(name for access in accesses for name in access.secret_variables)
-        for name in self._variables:
-            remember(name)
+        for access in accesses:
+            for variable in access.secret_variables:
+                remember(variable)
         self.all = tuple(Lane(access) for access in accesses)
         first = self.all[0]
         self._alone = first if len(self.all) == 1 and first.access.max_in_flight is None else None
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._turns = 0
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Every key there is now, for scrubbing."""
-        return tuple(filter(None, map(secret_of, self._variables)))
 
     def check_keys(self) -> None:
         """Take out lanes whose key is not set; RequestRefusedError when none is left (of one lane: its own error)."""

@@ -113,9 +113,11 @@ def test_an_error_with_status_200_is_told(error: dict[str, str]) -> None:
         inner_error(error)
 
 
-def test_keys_in_an_inner_error_are_removed() -> None:
+def test_keys_in_an_inner_error_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OWN_NAME", "no usual shape")
+    openai.OpenAIClient("http://a", api_key_env="OWN_NAME")
     with pytest.raises(TransportError) as raised:
-        inner_error({"error": "wrong key: no usual shape"}, secrets=("no usual shape",))
+        inner_error({"error": "wrong key: no usual shape"})
     assert "no usual shape" not in str(raised.value)
 
 
