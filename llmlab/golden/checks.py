@@ -54,11 +54,11 @@ def check_cases(bundle: Bundle, golden: GoldenSet, *, variant: str) -> None:
         more = f" (and {len(case_ids) - 1:,} more)" if len(case_ids) > 1 else ""
         raise PromptError(f"variant {variant!r}: {why}, with {case}{more}", variant=variant, case_ids=case_ids)
     if leaking := leaks(bundle, golden):
-        each = [f"example {number} is {how} case {case_id!r}" for number, case_id, how in leaking]
-        more = f" and {len(each) - LEAKS_SHOWN:,} more" if len(each) > LEAKS_SHOWN else ""
+        examples = [f"example {number} is {how} case {case_id!r}" for number, case_id, how in leaking]
+        more = f" and {len(examples) - LEAKS_SHOWN:,} more" if len(examples) > LEAKS_SHOWN else ""
         raise PromptError(
             f"variant {variant!r} shows the model answers of the golden set {golden.name!r}: "
-            f"{', '.join(each[:LEAKS_SHOWN])}{more}; take them out of the examples or out of the golden set",
+            f"{', '.join(examples[:LEAKS_SHOWN])}{more}; take them out of the examples or out of the golden set",
             variant=variant,
             case_ids=tuple(dict.fromkeys(case_id for _, case_id, _ in leaking)),
         )
@@ -165,18 +165,19 @@ def unasked(bundles: Mapping[str, Bundle], golden: GoldenSet) -> str:
     "variant 'v1' sends {question} as it stands; write {{ question }} for the case's own"
     """
     inputs = {name for case in golden for name in case.inputs}
-    told = []
+    flaws = []
     for variant, bundle in bundles.items():
         used = _used(bundle)
         single = {*_SINGLE_BRACES.findall(bundle.prompt.system), *_SINGLE_BRACES.findall(bundle.prompt.template)}
         if meant := sorted((single & inputs) - used):
-            one = meant[0]
-            told.append(f"variant {variant!r} sends {{{one}}} as it stands; write {{{{ {one} }}}} for the case's own")
-        elif inputs and not used & inputs:
-            told.append(
-                f"variant {variant!r} shows the model nothing of the cases (they have: {', '.join(sorted(inputs))})"
+            name = meant[0]
+            flaws.append(
+                f"variant {variant!r} sends {{{name}}} as it stands; write {{{{ {name} }}}} for the case's own"
             )
-    return "; ".join(told)
+        elif inputs and not used & inputs:
+            has = ", ".join(sorted(inputs))
+            flaws.append(f"variant {variant!r} shows the model nothing of the cases (they have: {has})")
+    return "; ".join(flaws)
 
 
 def sent_as_json(bundles: Mapping[str, Bundle], golden: GoldenSet) -> str:
