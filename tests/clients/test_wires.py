@@ -375,6 +375,33 @@ def test_odd_characters_reach_the_server(loopback: Loopback, wire: Wire) -> None
     assert json.loads(loopback.stats()["log"][0]["body"])["messages"][0]["content"] == "a\x00b😀c"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_policy_code_inside_status_200_is_a_refusal_and_asked_for_once(
+    loopback: Loopback, wire: Wire, stream: bool
+) -> None:
+    """Alibaba says so once its stream has begun: https://www.alibabacloud.com/help/en/model-studio/error-code"""
+    loopback.set(script=["policy200"])
+    answer = ask(connected(loopback, wire=wire, stream=stream))
+    assert (answer.status, answer.text, answer.attempts) == ("refused", "", 1)
+    assert "inappropriate" in answer.error
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_web_page_in_place_of_an_answer_is_asked_for_once(loopback: Loopback, wire: Wire, stream: bool) -> None:
+    loopback.set(faults={"html": 1.0})
+    with pytest.raises(RequestRefusedError, match="base_url"):
+        ask(connected(loopback, wire=wire, stream=stream))
+    assert loopback.stats()["requests"] == 1
+
+
+def test_half_a_character_in_a_question_is_refused_before_it_is_sent(loopback: Loopback, wire: Wire) -> None:
+    loopback.set()
+    client = connected(loopback, wire=wire)
+    with pytest.raises(RequestRefusedError) as raised:
+        ask(client, asking("a\udc80", wire=wire))
+    assert (raised.value.attempts, loopback.stats()["requests"]) == (0, 0)
+
+
 def test_the_fingerprint_has_one_spelling_no_secrets_and_tells_wire_formats_apart(wire: Wire) -> None:
     def fingerprint(url: str, **settings: Any) -> str:
         told: str = wire.client(url, **settings).fingerprint
