@@ -155,7 +155,7 @@ class HttpClient:
         async def attempt(lane: Lane, number: int) -> Generation:
             answer = await self._attempt(request.model, bodies[lane.access.deployment, lane.access.drop], lane, number)
             if (used := answer.usage).input_tokens is not None:
-                lane.limits.correct(estimated=tokens, used=used.input_tokens + (used.output_tokens or 0))
+                lane.correct(estimated=tokens, used=used.input_tokens + (used.output_tokens or 0))
             return answer
 
         return await with_retries(attempt, policy=self.retry, lanes=self._lanes, tokens=tokens)

@@ -110,7 +110,7 @@ def test_a_pause_ends_with_an_answer_to_what_was_sent_after_the_first_429() -> N
     lane.limit_reached(60)
     between_s = time.monotonic() + 1e-6
     assert lane.limit_reached(60)
-    lane.limits.pause(60)
+    lane.pause(60)
 
     async def enter_after(sent_s: float) -> None:
         waiting = asyncio.create_task(lanes.enter(1))

@@ -10,7 +10,7 @@ import pytest
 
 from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError
 from llmlab.clients.access import Access, RetryPolicy
-from llmlab.clients.retry import Lane, Lanes, NeverReachedError, RateLimits, retry_after_s, with_retries
+from llmlab.clients.retry import Lane, Lanes, NeverReachedError, retry_after_s, with_retries
 
 QUICK = RetryPolicy(attempts=4, first_wait_s=0.001, longest_wait_s=0.002)
 
@@ -151,16 +151,11 @@ def test_retry_after_is_read_as_milliseconds_seconds_or_a_date(headers: dict[str
 
 def test_tokens_per_minute_hold_calls_back_until_the_real_count_is_known() -> None:
     async def go() -> None:
-        limits = RateLimits(tokens_per_minute=60_000)  # a thousand a second
-        await limits.enter(100_000)
+        lane = Lane(Access(base_url="http://here", tokens_per_minute=60_000))  # a thousand a second
+        await lane.enter(100_000)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(limits.enter(10), 0.05)
-        limits.correct(estimated=100_010, used=0)
-        await asyncio.wait_for(limits.enter(10), 5)
+            await asyncio.wait_for(lane.enter(10), 0.05)
+        lane.correct(estimated=100_010, used=0)
+        await asyncio.wait_for(lane.enter(10), 5)
 
     asyncio.run(go())
-
-
-def test_a_limit_of_nothing_per_minute_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 per minute, must be > 0"):
-        RateLimits(requests_per_minute=0)
